@@ -1,0 +1,37 @@
+"""Scorefold: a plugin host for learning the geometry of data with score models and normalising flows.
+
+Importing this package imports neither torch nor pydantic; the names below load on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "ScoreModel": "scorefold.interfaces",
+    "Flow": "scorefold.interfaces",
+    "Geometry": "scorefold.interfaces",
+    "Estimator": "scorefold.interfaces",
+    "Allocator": "scorefold.interfaces",
+    "DataSource": "scorefold.interfaces",
+    "Network": "scorefold.interfaces",
+    "Dataset": "scorefold.data",
+    "Estimate": "scorefold.results",
+    "Allocation": "scorefold.results",
+    "fit": "scorefold.training",
+}
+
+__all__ = ["__version__", *sorted(_LAZY)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'scorefold' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,101 @@
+"""Config models shared by all components. No torch here: run files are checked before it is imported."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+class Config(BaseModel):
+    """The base of every component's config: unknown fields are errors, instances are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Use(Config):
+    """A component named inline: ``{use: kind:name, config: {...}, inputs: {...}}``."""
+
+    use: str = Field(description="The component, as kind:name, kind:name@revision or distribution/kind:name")
+    config: dict[str, Any] = Field(default_factory=dict, description="The component's own configuration")
+    inputs: dict[str, Any] = Field(default_factory=dict, description="What its ports are plugged to")
+
+
+class InlineKind:
+    """Marks a config field as an inline component of a kind: ``network: Inline("network")``."""
+
+    def __init__(self, kind: str, needs: tuple[str, ...] = ()) -> None:
+        self.kind = kind
+        self.needs = needs
+
+
+def _as_use(value: Any) -> Any:
+    """A mapping or a bare name becomes a ``Use``; an object that is already built passes (for use from Python)."""
+    if isinstance(value, str):
+        return Use(use=value)
+    if isinstance(value, dict):
+        return Use.model_validate(value)
+    return value
+
+
+def Inline(kind: str, needs: tuple[str, ...] = ()) -> Any:  # noqa: N802 - reads as a type in a config model
+    """The type of a config field that names a component inline; the host replaces it by the built object.
+
+    ``network: Inline("network") = Use(use="network:mlp")``
+    """
+    return Annotated[Any, BeforeValidator(_as_use), InlineKind(kind, needs)]
+
+
+class VEConfig(Config):
+    """Variance exploding: x_t = x_0 + sigma(t) z with sigma geometric in t on [0, 1]."""
+
+    name: Literal["ve"] = "ve"
+    sigma_min: float = Field(0.01, gt=0, description="Noise at t = 0, in units of the data")
+    sigma_max: float = Field(50.0, gt=0, description="Noise at t = 1, in units of the data")
+
+
+class VPConfig(Config):
+    """Variance preserving with beta linear in t on [0, 1]."""
+
+    name: Literal["vp"] = "vp"
+    beta_min: float = Field(0.1, gt=0, description="beta at t = 0")
+    beta_max: float = Field(20.0, gt=0, description="beta at t = 1")
+    t_min: float = Field(1e-5, gt=0, lt=1, description="The smallest time that is trained and sampled")
+
+
+class SubVPConfig(Config):
+    """Sub-VP (Song et al. 2021): the mean of VP and the smaller scale 1 - exp(-int beta)."""
+
+    name: Literal["subvp"] = "subvp"
+    beta_min: float = Field(0.1, gt=0, description="beta at t = 0")
+    beta_max: float = Field(20.0, gt=0, description="beta at t = 1")
+    t_min: float = Field(1e-3, gt=0, lt=1, description="The smallest time that is trained and sampled")
+
+
+def _as_process(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+ProcessConfig = Annotated[
+    Annotated[VEConfig | VPConfig | SubVPConfig, Field(discriminator="name")], BeforeValidator(_as_process)
+]
+"""A diffusion process in a run file: ``process: {name: ve, sigma_min: 0.01, sigma_max: 50}``, or just ``process: ve``."""
+
+
+class TrainingConfig(Config):
+    """How ``scorefold.training.fit`` trains."""
+
+    steps: int = Field(4000, ge=0, description="Optimiser steps, over all phases")
+    batch_size: int = Field(256, ge=1, description="Points a step (over all processes)")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate")
+    optimiser: Literal["adam", "adamw", "sgd"] = Field("adam", description="Optimiser; fused where torch has it")
+    weight_decay: float = Field(0.0, ge=0, description="Weight decay")
+    warmup: int = Field(100, ge=0, description="Steps of linear warm-up")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="Learning rate after warm-up")
+    clip: float | None = Field(1.0, gt=0, description="Largest gradient norm, or null for no clipping")
+    ema: float | None = Field(0.999, gt=0, lt=1, description="Decay of the averaged weights that evaluation uses, or null")
+    patience: int | None = Field(None, ge=1, description="Validations without a better loss before stopping early, or null")
+    validate_every: int = Field(500, ge=1, description="Steps between validations")
+    checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints")
+    log_every: int = Field(50, ge=1, description="Steps between reported metrics")
+    compile: bool = Field(False, description="Use torch.compile (needs a compiler)")

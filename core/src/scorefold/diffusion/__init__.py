@@ -1,0 +1,1 @@
+"""Diffusion processes, samplers, losses and likelihoods, as modules and plain functions."""

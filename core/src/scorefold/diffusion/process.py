@@ -1,0 +1,103 @@
+"""The contract of a diffusion process: dx = f(x, t) dt + G(t) dw with a linear drift f = F(t) x."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class LinearMap(Protocol):
+    """A linear map on events, for processes whose scale is a matrix. All maps take and return (B, *E)."""
+
+    def apply(self, v: Tensor) -> Tensor:
+        """The map applied to v."""
+
+    def apply_transpose(self, v: Tensor) -> Tensor:
+        """The transposed map applied to v."""
+
+    def solve(self, v: Tensor) -> Tensor:
+        """The inverse map applied to v."""
+
+    def log_det(self) -> Tensor:
+        """log |det|, (B,)."""
+
+
+def expand(value: Tensor, x: Tensor) -> Tensor:
+    """(B,) as (B, 1, ...) with the dimensions of x; what already has an event shape stays as it is."""
+    return value.reshape(value.shape[0], *[1] * (x.dim() - 1)) if value.dim() == 1 else value
+
+
+class DiffusionProcess(nn.Module, ABC):
+    """A linear diffusion: x_t = signal(t) x_0 + scale(t) z with z standard normal; t_min <= t <= t_max, t = 0 is data.
+
+    Must: ``coefficients``, ``drift``, ``dispersion``, ``log_snr``, ``sample_prior``, ``prior_log_prob``. Times are (B,).
+    Coefficients broadcast to (B, *E); a matrix process gives ``LinearMap`` objects instead and overrides what is given
+    here: ``marginal``, ``perturb``, ``noise_from_score``, ``score_from_noise``, ``denoised_from_score``.
+    """
+
+    t_min: float
+    t_max: float
+
+    @abstractmethod
+    def coefficients(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(signal, scale) at times t (B,), each broadcastable to x (B, *E)."""
+
+    @abstractmethod
+    def drift(self, x: Tensor, t: Tensor) -> Tensor:
+        """f(x, t), (B, *E)."""
+
+    @abstractmethod
+    def dispersion(self, x: Tensor, t: Tensor) -> Tensor | LinearMap:
+        """G(t): broadcastable to (B, *E), or a linear map."""
+
+    @abstractmethod
+    def log_snr(self, t: Tensor) -> Tensor:
+        """log(signal^2 / scale^2): (B,), or (B, *E) where components diffuse at several speeds."""
+
+    @abstractmethod
+    def sample_prior(
+        self, shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor
+    ) -> Tensor:
+        """Draws (B, *E) from the prior at t_max, on the device and in the dtype of ``like``."""
+
+    @abstractmethod
+    def prior_log_prob(self, x: Tensor) -> Tensor:
+        """The log-density of the prior at x (B, *E): (B,)."""
+
+    def marginal(self, x0: Tensor, t: Tensor) -> tuple[Tensor, Tensor | LinearMap]:
+        """(mean, scale) of x_t given x_0 = x0 (B, *E)."""
+        signal, scale = self.coefficients(x0, t)
+        return signal * x0, scale
+
+    def perturb(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """x_t = signal x0 + scale noise, (B, *E)."""
+        signal, scale = self.coefficients(x0, t)
+        return signal * x0 + scale * noise
+
+    def noise_from_score(self, score: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """eps-hat = -scale^T score."""
+        return -self.coefficients(x, t)[1] * score
+
+    def score_from_noise(self, noise: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """The score -scale^-T eps-hat."""
+        return -noise / self.coefficients(x, t)[1]
+
+    def denoised_from_score(self, score: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """E[x_0 | x_t = x] = (x + scale scale^T score) / signal."""
+        signal, scale = self.coefficients(x, t)
+        return (x + scale**2 * score) / signal
+
+
+class Isotropic(ABC):
+    """A process whose signal and scale are one number a time, so that any noise-to-signal ratio has a time."""
+
+    @abstractmethod
+    def noise_to_signal(self, t: Tensor) -> Tensor:
+        """scale / signal at times t (B,): (B,). Increasing in t."""
+
+    @abstractmethod
+    def time_at(self, noise_to_signal: Tensor) -> Tensor:
+        """The time (B,) at which scale / signal takes these values (B,)."""

@@ -1,0 +1,40 @@
+"""The five mission interfaces, the two that serve them, and the capabilities."""
+
+from scorefold.interfaces.allocator import Allocator
+from scorefold.interfaces.capabilities import (
+    ClosedFormGeodesics,
+    Encodes,
+    Loss,
+    Phase,
+    Potential,
+    Progress,
+    TaskSource,
+    Trainable,
+    Transports,
+)
+from scorefold.interfaces.data import DataSource, TensorSource
+from scorefold.interfaces.estimator import Estimator
+from scorefold.interfaces.flow import Flow
+from scorefold.interfaces.geometry import Geometry
+from scorefold.interfaces.network import Network
+from scorefold.interfaces.score import ScoreModel
+
+__all__ = [
+    "Allocator",
+    "ClosedFormGeodesics",
+    "DataSource",
+    "Encodes",
+    "Estimator",
+    "Flow",
+    "Geometry",
+    "Loss",
+    "Network",
+    "Phase",
+    "Potential",
+    "Progress",
+    "ScoreModel",
+    "TaskSource",
+    "TensorSource",
+    "Trainable",
+    "Transports",
+]

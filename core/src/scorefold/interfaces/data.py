@@ -1,0 +1,64 @@
+"""Data sources: where points come from, in disjoint splits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from scorefold.data import ConditionSpec, Dataset, DataSpec, EventScale
+from scorefold.errors import DataError
+
+SPLITS = ("train", "validation", "test")
+
+
+class DataSource(ABC):
+    """A source of points.
+
+    Must: ``load``, and set ``event_shape`` and ``event_scale`` when constructed. May: ``condition_spec``,
+    ``fingerprint``. Given: ``spec``.
+    """
+
+    event_shape: tuple[int, ...]
+    event_scale: EventScale
+    condition_spec: ConditionSpec | None = None
+
+    @abstractmethod
+    def load(self, split: str) -> Dataset:
+        """The points of a split (train, validation or test). Splits are disjoint and the same at every call.
+
+        Raises ``DataError`` for a split that the source does not have.
+        """
+
+    def fingerprint(self) -> str | None:
+        """A digest of the files that are read, or None for a source that its configuration determines."""
+        return None
+
+    def spec(self) -> DataSpec:
+        """The shape and scale of events and conditions, which is all that a saved model keeps of its data."""
+        return DataSpec(self.event_shape, self.event_scale, self.condition_spec)
+
+
+class TensorSource(DataSource):
+    """Tensors in memory as a source: the samples of a stage, or data from a Python session.
+
+    ``splits`` maps a split to a data set; a tensor alone is the test split.
+    """
+
+    def __init__(self, splits: Tensor | Mapping[str, Dataset], event_scale: EventScale | None = None) -> None:
+        if isinstance(splits, Tensor):
+            splits = {"test": Dataset(x=splits, index=torch.arange(splits.shape[0]))}
+        if not splits:
+            raise DataError("a source needs at least one split")
+        self._splits = dict(splits)
+        first = next(iter(self._splits.values()))
+        self.event_shape = first.event_shape
+        x = first.x.double()
+        self.event_scale = event_scale or EventScale(mean=float(x.mean()), std=float(x.std(correction=0)) or 1.0)
+
+    def load(self, split: str) -> Dataset:
+        if split not in self._splits:
+            raise DataError(f"there is no {split!r} split here; there is {', '.join(self._splits)}")
+        return self._splits[split]

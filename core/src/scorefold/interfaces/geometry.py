@@ -1,0 +1,80 @@
+"""Geometries: a Riemannian metric on the space of events."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from scorefold.errors import ShapeError
+
+
+def flatten(v: Tensor) -> Tensor:
+    """(B, *E) as (B, D)."""
+    return v.reshape(v.shape[0], -1)
+
+
+class Geometry(ABC):
+    """A Riemannian metric on events of shape E, D = prod(E).
+
+    Must: ``event_shape``, ``metric``, ``exp``, ``log``. Given, override for speed: ``inner``, ``norm``, ``distance``,
+    ``distance_matrix``, ``geodesic``, ``mean``. Points and tangent vectors are (B, *E); a batch of 1 broadcasts.
+    """
+
+    event_shape: tuple[int, ...]
+
+    @abstractmethod
+    def metric(self, x: Tensor) -> Tensor:
+        """The metric tensor at x (B, *E): (B, D, D), symmetric positive definite."""
+
+    @abstractmethod
+    def exp(self, x: Tensor, v: Tensor) -> Tensor:
+        """The point reached from x along the geodesic with initial velocity v, after unit time: (B, *E)."""
+
+    @abstractmethod
+    def log(self, x: Tensor, y: Tensor) -> Tensor:
+        """The initial velocity at x of the geodesic that reaches y in unit time: (B, *E)."""
+
+    def inner(self, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
+        """The inner product of tangent vectors v and w at x: (B,)."""
+        v, w = torch.broadcast_tensors(v, w)
+        return torch.einsum("...i,...ij,...j->...", flatten(v), self.metric(x), flatten(w))
+
+    def norm(self, x: Tensor, v: Tensor) -> Tensor:
+        """The length of a tangent vector v at x: (B,)."""
+        return self.inner(x, v, v).clamp_min(0).sqrt()
+
+    def distance(self, x: Tensor, y: Tensor) -> Tensor:
+        """The geodesic distance between x and y: (B,)."""
+        return self.norm(x, self.log(x, y))
+
+    def distance_matrix(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """All distances between x (B1, *E) and y (B2, *E), or between the points of x: (B1, B2)."""
+        y = x if y is None else y
+        return torch.stack([self.distance(point[None].expand_as(y), y) for point in x]) if len(x) else x.new_empty(0, len(y))
+
+    def geodesic(self, x: Tensor, y: Tensor, s: Tensor) -> Tensor:
+        """The geodesics from x (B, *E) to y (B, *E) at times s (T,) in [0, 1]: (B, T, *E)."""
+        if s.dim() != 1:
+            raise ShapeError(f"s has shape {tuple(s.shape)}; expected (T,)")
+        x, y = torch.broadcast_tensors(x, y)
+        v = self.log(x, y)
+        return torch.stack([self.exp(x, time * v) for time in s], dim=1)
+
+    def mean(self, points: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The weighted barycentre of points (N, *E) as one point (*E), by Karcher's fixed point iteration.
+
+        ``weights`` (N,) are non-negative and are normalised to sum to 1. Raises ``ShapeError`` where there are no points.
+        """
+        if len(points) == 0:
+            raise ShapeError("the mean of no points was asked for")
+        weights = points.new_ones(len(points)) if weights is None else weights
+        weights = (weights / weights.sum()).reshape(-1, *[1] * (points.dim() - 1))
+        mean = (weights * points).sum(0, keepdim=True)
+        for _ in range(100):
+            step = (weights * self.log(mean.expand_as(points), points)).sum(0, keepdim=True)
+            mean = self.exp(mean, step)
+            if float(self.norm(mean, step)) <= 10 * torch.finfo(points.dtype).eps * (1 + float(points.abs().max())):
+                break
+        return mean[0]

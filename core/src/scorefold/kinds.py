@@ -1,0 +1,106 @@
+"""The kinds that core knows, as data: a plugin adds its own in exactly this form."""
+
+from __future__ import annotations
+
+from scorefold.plugin import Kind, Port, Verb
+
+_DATA = Port("data", kind="data")
+_TRAINING_DATA = Port("data", kind="data", optional=True, when="Trainable")
+
+_FIT_SCORE = Verb("fit", takes=(_TRAINING_DATA,), gives="score", target="scorefold.verbs:fit", figures="scorefold.figures:training")
+_FIT_FLOW = Verb("fit", takes=(_TRAINING_DATA,), gives="flow", target="scorefold.verbs:fit", figures="scorefold.figures:training")
+_SAMPLE = Verb(
+    "sample",
+    takes=(),
+    gives="data",
+    target="scorefold.verbs:sample",
+    options="scorefold.verb_options:SampleOptions",
+    figures="scorefold.figures:samples",
+)
+_LOG_LIKELIHOOD = Verb(
+    "evaluate",
+    takes=(_DATA,),
+    gives="metrics",
+    target="scorefold.verbs:evaluate_likelihood",
+    options="scorefold.verb_options:LikelihoodOptions",
+    figures="scorefold.figures:likelihood",
+)
+_ENCODE = Verb("encode", takes=(_DATA,), gives="data", target="scorefold.verbs:encode", needs=("Encodes",), figures="scorefold.figures:samples")
+
+CORE_KINDS: tuple[Kind, ...] = (
+    Kind(
+        "data",
+        interface="scorefold.interfaces:DataSource",
+        verbs=(Verb("load", takes=(), gives="data", target="scorefold.verbs:load", figures="scorefold.figures:data"),),
+        summary="A source of points, in disjoint splits",
+    ),
+    Kind(
+        "network",
+        interface="scorefold.interfaces:Network",
+        summary="A builder of networks, named inside a component's config",
+    ),
+    Kind(
+        "score",
+        interface="scorefold.interfaces:ScoreModel",
+        verbs=(_FIT_SCORE, _SAMPLE, _LOG_LIKELIHOOD, _ENCODE),
+        summary="A model of the score of noised data",
+    ),
+    Kind(
+        "flow",
+        interface="scorefold.interfaces:Flow",
+        verbs=(_FIT_FLOW, _SAMPLE, _LOG_LIKELIHOOD, _ENCODE),
+        summary="An invertible map between data and a base law",
+    ),
+    Kind(
+        "geometry",
+        interface="scorefold.interfaces:Geometry",
+        verbs=(
+            Verb(
+                "build",
+                takes=(Port("data", kind="data", optional=True),),
+                gives="geometry",
+                target="scorefold.verbs:build",
+                figures="scorefold.figures:geometry",
+            ),
+            Verb(
+                "interpolate",
+                takes=(_DATA,),
+                gives="data",
+                target="scorefold.verbs:interpolate",
+                options="scorefold.verb_options:InterpolateOptions",
+                figures="scorefold.figures:samples",
+            ),
+        ),
+        summary="A Riemannian metric on events",
+    ),
+    Kind(
+        "estimator",
+        interface="scorefold.interfaces:Estimator",
+        verbs=(
+            Verb(
+                "estimate",
+                takes=(_DATA,),
+                gives="estimate",
+                target="scorefold.verbs:estimate",
+                options="scorefold.verb_options:EstimateOptions",
+                figures="scorefold.figures:estimate",
+            ),
+        ),
+        summary="A number about data, with its uncertainty",
+    ),
+    Kind(
+        "allocator",
+        interface="scorefold.interfaces:Allocator",
+        verbs=(
+            Verb(
+                "allocate",
+                takes=(),
+                gives="allocation",
+                target="scorefold.verbs:allocate",
+                options="scorefold.verb_options:AllocateOptions",
+                figures="scorefold.figures:allocation",
+            ),
+        ),
+        summary="A plan for spending labels across tasks",
+    ),
+)

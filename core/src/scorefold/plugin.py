@@ -1,0 +1,187 @@
+"""All that a plugin's ``plugin.py`` imports: declarations made of strings and small tuples.
+
+Nothing here imports torch or pydantic, so listing every installed plugin stays cheap.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pluggy
+
+from scorefold.errors import PluginError
+
+PLUGIN_API = "1.0"
+"""The version of the plugin contract. A plugin states the one it was written for as ``__plugin_api__``."""
+
+ENTRY_POINT_GROUP = "scorefold.plugins"
+
+RESERVED_PORTS = frozenset({"name", "config", "generator", "executor", "device", "dtype"})
+
+hookspec = pluggy.HookspecMarker("scorefold")
+hookimpl = pluggy.HookimplMarker("scorefold")
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
+_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
+
+
+def _check_name(what: str, name: str) -> None:
+    if not _NAME.match(name):
+        raise PluginError(
+            f"{what} is called {name!r}; a name is lower-case letters and digits, words joined by '-'",
+            hint=f"for example: {re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-') or 'my-name'}",
+        )
+
+
+def _check_target(what: str, target: str) -> None:
+    if not _TARGET.match(target):
+        raise PluginError(f"{what} is {target!r}; expected 'package.module:Name'")
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input of a constructor or a verb.
+
+    ``kind`` is what may be plugged in, one kind or several; ``needs`` are the capabilities it must provide;
+    ``many`` takes a list; ``default`` is an inline component (``{"use": "kind:name", "config": {...}}``) used when
+    nothing is plugged in. ``when`` names a capability: the port is then required only of components that provide it.
+    ``whole`` on a data port says that the component reads the data itself, not only its shape and scale, so that
+    loading a saved state rebuilds the source too.
+    """
+
+    name: str
+    kind: str | tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    optional: bool = False
+    many: bool = False
+    default: Mapping[str, Any] | None = None
+    when: str = ""
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name in RESERVED_PORTS:
+            raise PluginError(f"a port is called {self.name!r}, which is reserved ({', '.join(sorted(RESERVED_PORTS))})")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return (self.kind,) if isinstance(self.kind, str) else tuple(self.kind)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What a stage can do with a component of a kind.
+
+    ``target`` is ``module:function``, called as ``function(component, inputs, options, context) -> Outcome`` (see
+    ``scorefold.stage``); ``takes`` are its ports, ``gives`` the kind of what it hands on; ``options`` is the pydantic
+    model of its settings; ``needs`` the capabilities that the component must provide; ``figures`` draws the outcome's
+    value where the component declares no figures of its own.
+    """
+
+    name: str
+    takes: tuple[Port, ...]
+    gives: str
+    target: str
+    options: str | None = None
+    needs: tuple[str, ...] = ()
+    figures: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_name("a verb", self.name)
+        _check_target(f"the target of verb {self.name!r}", self.target)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of component: its interface (``module:Class``) and its verbs, the first of which a stage does by default."""
+
+    name: str
+    interface: str
+    verbs: tuple[Verb, ...] = ()
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        _check_name("a kind", self.name)
+        _check_target(f"the interface of kind {self.name!r}", self.interface)
+
+    def verb(self, name: str | None = None) -> Verb | None:
+        """The verb of that name, or the default verb; None where there is none."""
+        if name is None:
+            return self.verbs[0] if self.verbs else None
+        return next((verb for verb in self.verbs if verb.name == name), None)
+
+
+@dataclass(frozen=True)
+class Component:
+    """One method that a plugin offers, by name. Strings and small tuples only: importing it must stay cheap.
+
+    ``target`` is the class and ``config`` its pydantic model, both as ``module:Name``. ``requires`` are the ports of
+    the constructor, ``provides`` the capabilities of the object. ``examples`` are mappings with optional keys
+    ``config`` and ``inputs`` (inline components) that build within five CPU seconds. ``figures`` is ``module:function``,
+    called with the stage's value and returning ``{name: matplotlib Figure}``. ``overrides`` names the
+    ``distribution/name`` that this one asks to replace.
+    """
+
+    kind: str
+    name: str
+    target: str
+    config: str
+    summary: str
+    revision: int = 1
+    requires: tuple[Port, ...] = ()
+    provides: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    examples: tuple[Mapping[str, Any], ...] = field(default=({},))
+    figures: str | None = None
+    cite: str | None = None
+    overrides: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_name("a component", self.name)
+        for alias in self.aliases:
+            _check_name(f"an alias of {self.name!r}", alias)
+        _check_target(f"the target of {self.kind}:{self.name}", self.target)
+        _check_target(f"the config of {self.kind}:{self.name}", self.config)
+        if self.revision < 1:
+            raise PluginError(f"{self.kind}:{self.name} has revision {self.revision}; revisions count from 1")
+
+    @property
+    def id(self) -> str:
+        return f"{self.kind}:{self.name}"
+
+    @property
+    def versioned_id(self) -> str:
+        return f"{self.kind}:{self.name}@{self.revision}"
+
+    def port(self, name: str) -> Port | None:
+        return next((port for port in self.requires if port.name == name), None)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A result that the plugin says anyone can measure again.
+
+    ``target`` is ``module:function``, called as ``function(host, profile, seed)`` and returning the measured value (a
+    number, or None where data or weights are not at hand). ``tolerance`` is ``(kind, value)`` with kind one of ``abs``,
+    ``rel``, ``min``, ``max`` and ``range``; ``role`` is ``gate`` or ``report``, fixed before it is measured.
+    """
+
+    name: str
+    statement: str
+    source: str
+    target: str
+    role: str = "gate"
+    published: float | None = None
+    tolerance: tuple[str, Any] = ("abs", 0.0)
+    unit: str = ""
+    profiles: tuple[str, ...] = ("smoke", "quick", "full")
+
+    def __post_init__(self) -> None:
+        _check_name("a claim", self.name)
+        _check_target(f"the target of claim {self.name!r}", self.target)
+        if self.role not in ("gate", "report"):
+            raise PluginError(f"claim {self.name!r} has role {self.role!r}; expected 'gate' or 'report'")
+        if self.tolerance[0] not in ("abs", "rel", "min", "max", "range"):
+            raise PluginError(f"claim {self.name!r} has tolerance {self.tolerance!r}; expected abs, rel, min, max or range")

@@ -1,0 +1,113 @@
+"""What estimators and allocators answer with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimated quantity with its uncertainty.
+
+    ``value`` is the estimate over all points and ``interval`` its confidence interval (low, high) at ``level`` in (0, 1);
+    ``pointwise`` (N,) holds the estimate at each point, ``spectrum`` (M, D) the spectra at M chosen points. Diagnostics
+    are numbers, strings, lists, mappings of these, and tensors.
+    """
+
+    quantity: str
+    value: float
+    interval: tuple[float, float] | None = None
+    level: float = 0.95
+    pointwise: Tensor | None = None
+    spectrum: Tensor | None = None
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        """The estimate as JSON: quantity, value, interval, level, and the diagnostics that aren't tensors."""
+        plain = {name: value for name, value in self.diagnostics.items() if not isinstance(value, Tensor)}
+        return {
+            "quantity": self.quantity,
+            "value": self.value,
+            "interval": None if self.interval is None else list(self.interval),
+            "level": self.level,
+            "diagnostics": plain,
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The arrays of the estimate by name: pointwise, spectrum, and the diagnostics that are tensors."""
+        arrays = {name: value for name, value in self.diagnostics.items() if isinstance(value, Tensor)}
+        if self.pointwise is not None:
+            arrays["pointwise"] = self.pointwise
+        if self.spectrum is not None:
+            arrays["spectrum"] = self.spectrum
+        return arrays
+
+    def plot(self) -> Figure:
+        """The estimate as a figure: the histogram over points with the value and its interval."""
+        from scorefold.figures import plot_estimate
+
+        return plot_estimate(self)
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """So many tasks of a type, each with so many support and query examples."""
+
+    task_type: str
+    tasks: int
+    support: int
+    query: int
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """A plan for spending a budget of labels across tasks.
+
+    ``status`` is ``optimal``, ``feasible`` or ``infeasible``; ``leftover`` is what the plan leaves of the budget;
+    ``predicted_loss`` (with its ``interval``) is None for an allocator that predicts none; ``near_optimal`` lists other
+    plans about as good; ``curve`` is the predicted loss against one or more axes of the plan.
+    """
+
+    status: str
+    plan: tuple[PlanRow, ...]
+    leftover: int
+    predicted_loss: float | None = None
+    interval: tuple[float, float] | None = None
+    near_optimal: tuple[tuple[PlanRow, ...], ...] = ()
+    curve: Mapping[str, Any] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        """The allocation as JSON."""
+
+        def rows(plan: tuple[PlanRow, ...]) -> list[dict[str, Any]]:
+            return [
+                {"task_type": row.task_type, "tasks": row.tasks, "support": row.support, "query": row.query}
+                for row in plan
+            ]
+
+        return {
+            "status": self.status,
+            "plan": rows(self.plan),
+            "leftover": self.leftover,
+            "predicted_loss": self.predicted_loss,
+            "interval": None if self.interval is None else list(self.interval),
+            "near_optimal": [rows(plan) for plan in self.near_optimal],
+        }
+
+    def text(self) -> str:
+        """The recommendation in words."""
+        if self.status == "infeasible":
+            return "No plan fits the budget and the constraints."
+        lines = [
+            f"{row.tasks} tasks of type {row.task_type}, each with {row.support} support and {row.query} query examples"
+            for row in self.plan
+        ]
+        loss = "" if self.predicted_loss is None else f" Predicted loss {self.predicted_loss:.4g}."
+        return "; ".join(lines) + f". {self.leftover} labels left over.{loss}"

@@ -1,0 +1,88 @@
+"""What passes between the pipeline and the code it runs: contexts, outcomes, executors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scorefold.seeds import derive_generator, derive_seed
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+class Executor(ABC):
+    """Runs the jobs inside a stage: in this process, in several, or on a cluster."""
+
+    @abstractmethod
+    def map(self, target: str, items: Iterable[Any], key: str) -> list[Any]:
+        """``target`` (``module:function``) applied to each item, in order; ``key`` names the batch of jobs for resuming."""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """A run: its name, its folder, its root seed and its resolved configuration."""
+
+    name: str
+    folder: Path
+    seed: int
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StageInfo:
+    """A stage of a run: its name, the component (``kind:name@revision``), the verb, and its place in the run file."""
+
+    name: str
+    component: str
+    verb: str
+    key: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    line: int | None = None
+    column: int | None = None
+
+
+@dataclass
+class StageContext:
+    """What a verb gets beside its component, its inputs and its options.
+
+    ``seed_root`` and ``stage`` give the seeds; ``split`` is the split the user chose, or None for the verb's own;
+    ``checkpoint_dir`` is a folder that survives an interruption; ``metrics(step, values)`` reports numbers as they come;
+    ``progress(done, total, text)`` moves the progress bar.
+    """
+
+    stage: str
+    seed_root: int = 0
+    split: str | None = None
+    device: torch.device | str = "cpu"
+    dtype: torch.dtype | None = None
+    precision: str = "no"
+    checkpoint_dir: Path | None = None
+    executor: Executor | None = None
+    metrics: Callable[[int, Mapping[str, float]], None] = lambda step, values: None
+    progress: Callable[[int, int, str], None] = lambda done, total, text: None
+
+    def seed(self, purpose: str) -> int:
+        """The seed of one purpose in this stage."""
+        return derive_seed(self.seed_root, self.stage, purpose)
+
+    def generator(self, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+        """A generator for one purpose in this stage."""
+        return derive_generator(self.seed_root, self.stage, purpose, device=device)
+
+
+@dataclass
+class Outcome:
+    """What a verb did.
+
+    ``value`` is handed to later stages; ``result`` is JSON for ``result.json`` (its ``metrics`` entry, a flat mapping of
+    names to numbers, is shown in the report and in ``run --json``); ``arrays`` go to ``arrays.safetensors``.
+    """
+
+    value: Any
+    result: dict[str, Any] = field(default_factory=dict)
+    arrays: dict[str, Tensor] = field(default_factory=dict)
