@@ -1,0 +1,309 @@
+"""What is written to disk: safetensors and JSON only, complete or not there at all.
+
+Everything is written under a temporary name beside its place, flushed to the disk and then renamed, so that a
+reader (or a resumed run) never sees half a file. Loading runs no code. torch is imported only where tensors
+are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, is_dataclass
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from scorefold.errors import ArtefactError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STATE_FILE = "state.safetensors"
+MANIFEST_FILE = "manifest.json"
+DIGEST_KEY = "files"
+"""The entry of a manifest that holds the digests of the files beside it; ``load_state`` checks and drops it."""
+
+_PARTIAL = ".partial"
+
+
+def save_state(folder: Path, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> None:
+    """Tensors and the facts about them as ``state.safetensors`` and ``manifest.json`` in a folder.
+
+    A folder that does not exist appears complete. In one that does, the two files are replaced, the manifest
+    last; it holds the digest of the tensors, so ``load_state`` refuses a pair that does not belong together.
+    Other files in the folder stay. Raises ``ArtefactError`` for what JSON or safetensors can't hold and for a
+    disk that can't be written.
+    """
+    if DIGEST_KEY in manifest:
+        raise ArtefactError(f"a manifest has an entry {DIGEST_KEY!r}, which is where digests are kept")
+    if folder.exists():
+        _write_state(folder, tensors, manifest)
+        return
+    with new_folder(folder) as partial:
+        _write_state(partial, tensors, manifest)
+
+
+def _write_state(folder: Path, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> None:
+    text = json_text(manifest)
+    save_arrays(folder / STATE_FILE, tensors)
+    digests = {STATE_FILE: digest_file(folder / STATE_FILE)}
+    write_json(folder / MANIFEST_FILE, {**json.loads(text), DIGEST_KEY: digests})
+
+
+def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors (on the CPU) and the manifest that ``save_state`` wrote.
+
+    Raises ``ArtefactError`` where either is missing, truncated, or changed since it was saved.
+    """
+    manifest = read_json(folder / MANIFEST_FILE)
+    digests = manifest.pop(DIGEST_KEY, None) if isinstance(manifest, dict) else None
+    if not isinstance(digests, dict) or STATE_FILE not in digests:
+        raise ArtefactError(
+            f"{folder / MANIFEST_FILE} is not the manifest of a saved state",
+            hint=f"a saved state is a folder with {STATE_FILE} and the {MANIFEST_FILE} written with it",
+        )
+    state = folder / STATE_FILE
+    if digest_file(state) != digests[STATE_FILE]:
+        raise ArtefactError(
+            f"{state} is not the file that {MANIFEST_FILE} belongs to: changed, truncated or copied alone",
+            hint="restore the folder from where it came, or make it again",
+        )
+    return load_arrays(state), manifest
+
+
+def save_arrays(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Named dense tensors as one safetensors file. Raises ``ArtefactError`` for anything else."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    prepared = _own_storage(tensors)
+    with _partial_file(path) as partial:
+        try:
+            save_file(prepared, partial)
+        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+            raise ArtefactError(f"{path} can't be written as safetensors: {error}") from error
+
+
+def _own_storage(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, contiguous on the CPU and without shared memory: safetensors stores no aliases."""
+    import torch
+
+    prepared: dict[str, torch.Tensor] = {}
+    storages: set[int] = set()
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, torch.Tensor) or tensor.layout is not torch.strided:
+            what = tensor.layout if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+            raise ArtefactError(f"the array {name!r} is of type {what}; expected a dense tensor")
+        value = tensor.detach().cpu().contiguous()
+        pointer = value.untyped_storage().data_ptr()
+        prepared[name] = value.clone() if pointer in storages else value
+        storages.add(pointer)
+    return prepared
+
+
+def load_arrays(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU. Raises ``ArtefactError`` where missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    with _reading(path):
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ArtefactError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def write_json(path: Path, obj: Any) -> None:
+    """An object as a JSON file (see ``json_text`` for what it may hold)."""
+    write_text(path, json_text(obj, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Text as a UTF-8 file."""
+    with _partial_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file. Raises ``ArtefactError`` where it is missing or (with the place) no JSON."""
+    with _reading(path):
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ArtefactError(
+                f"this is not JSON: {error.msg}", file=path, line=error.lineno, column=error.colno
+            ) from error
+        except UnicodeDecodeError as error:
+            raise ArtefactError(f"{path} is not UTF-8 text: {error}") from error
+
+
+def json_text(obj: Any, *, indent: int | None = None) -> str:
+    """An object as standard JSON.
+
+    Beside what JSON knows it takes tuples, paths, dataclasses, pydantic models, and numpy's and torch's
+    numbers. JSON has no NaN or infinities: they become the strings "NaN", "Infinity" and "-Infinity", which
+    ``float`` and pydantic's float fields read back. Raises ``ArtefactError`` naming the place of anything
+    else.
+    """
+    return json.dumps(_plain(obj, "$"), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(obj: Any, place: str) -> Any:
+    if obj is None or isinstance(obj, (bool, str)):
+        return obj
+    if isinstance(obj, int):
+        return int(obj)
+    if isinstance(obj, float):
+        return float(obj) if math.isfinite(obj) else _name_of_non_finite(obj)
+    if isinstance(obj, Mapping):
+        for key in obj:
+            if not isinstance(key, (str, int)):
+                raise ArtefactError(f"JSON can't hold the key {key!r} at {place}; keys are strings")
+        return {str(key): _plain(value, f"{place}.{key}") for key, value in obj.items()}
+    if isinstance(obj, (list, tuple)):
+        return [_plain(value, f"{place}[{position}]") for position, value in enumerate(obj)]
+    if isinstance(obj, PurePath):
+        return str(obj)
+    if hasattr(obj, "model_dump"):
+        return _plain(obj.model_dump(), place)
+    if is_dataclass(obj) and not isinstance(obj, type):
+        return _plain(asdict(obj), place)
+    # Scalars of numpy and torch are told by their interface, so that neither needs to be imported for it.
+    if getattr(obj, "shape", None) == () and hasattr(obj, "item"):
+        return _plain(obj.item(), place)
+    hint = "tensors and arrays belong into a safetensors file (save_arrays)" if hasattr(obj, "shape") else None
+    raise ArtefactError(f"JSON can't hold the {type(obj).__name__} at {place}", hint=hint)
+
+
+def _name_of_non_finite(value: float) -> str:
+    if math.isnan(value):
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+@contextmanager
+def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A folder that appears at ``path`` complete, or not at all.
+
+    Yields a temporary folder beside it, which is renamed to ``path`` at the end and removed when an error is
+    raised. Raises ``ArtefactError`` where ``path`` exists already, unless ``replace`` (then the old folder
+    stands until the new one is complete).
+    """
+    if path.exists() and not replace:
+        raise ArtefactError(f"{path} exists already", hint="choose another folder, or remove this one")
+    partial = _partial_name(path)
+    with _writing(path):
+        partial.mkdir(parents=True)
+    try:
+        yield partial
+        with _writing(path):
+            _flush_folder(partial)
+            _put_in_place(partial, path, replace)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _put_in_place(partial: Path, path: Path, replace: bool) -> None:
+    old = None
+    if replace and path.exists():
+        old = _partial_name(path)
+        path.rename(old)
+    partial.rename(path)
+    _flush(path.parent)
+    if old is not None:
+        shutil.rmtree(old)
+
+
+def clear_partials(folder: Path) -> None:
+    """Removes what killed writers left in a folder. Call it only where nobody else writes (under a lock)."""
+    for leftover in folder.glob(f".*{_PARTIAL}"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def digest_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with _reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_folder(path: Path) -> str:
+    """The SHA-256 of a folder: of the relative paths and contents of all files in it, in order of path."""
+    if not path.is_dir():
+        raise ArtefactError(f"there is no folder {path}")
+    digest = hashlib.sha256()
+    files = (file for file in path.rglob("*") if file.is_file())
+    for name, file in sorted((file.relative_to(path).as_posix(), file) for file in files):
+        digest.update(f"{len(name)}:{name}{digest_file(file)}".encode())
+    return digest.hexdigest()
+
+
+def _partial_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
+
+
+@contextmanager
+def _partial_file(path: Path) -> Iterator[Path]:
+    """A temporary file beside ``path`` that takes its place, flushed, when the block ends without error."""
+    partial = _partial_name(path)
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+        mode = partial.stat().st_mode
+        try:
+            yield partial
+            # safetensors makes a file of its own, which only its owner could read.
+            partial.chmod(mode)
+            _flush(partial)
+            partial.replace(path)
+            _flush(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ArtefactError(
+            f"{path} can't be written: {error.strerror or error}",
+            hint="check that the disk has room and that the folder may be written",
+        ) from error
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ArtefactError(f"there is no file {path}") from error
+    except OSError as error:
+        raise ArtefactError(f"{path} can't be read: {error.strerror or error}") from error
+
+
+def _flush(path: Path) -> None:
+    """Makes a file's contents, or a folder's entries, survive a power cut."""
+    # Windows opens no folders; there the rename alone has to do.
+    with suppress(PermissionError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _flush_folder(folder: Path) -> None:
+    for root, _, files in os.walk(folder):
+        for name in files:
+            _flush(Path(root) / name)
+        _flush(Path(root))
