@@ -1,0 +1,113 @@
+"""Laws of data that have a closed form: what a synthetic source knows of its points and an analytic score is made from.
+
+All tensors are float64; D is the number of coordinates of a flattened event.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from scorefold.errors import ShapeError
+
+
+def _check_basis(basis: Tensor, centre: Tensor) -> None:
+    if centre.dim() != 1 or basis.dim() != 2 or basis.shape[0] != centre.shape[0]:
+        raise ShapeError(
+            f"the centre has shape {tuple(centre.shape)} and the basis {tuple(basis.shape)}; expected (D,) and (D, n)"
+        )
+    eye = torch.eye(basis.shape[1], dtype=basis.dtype, device=basis.device)
+    if not torch.allclose(basis.mT @ basis, eye, atol=1e-5):
+        raise ShapeError("the columns of the basis are not orthonormal", hint="take Q of torch.linalg.qr(basis)")
+
+
+@dataclass(frozen=True, eq=False)
+class SubspaceGaussian:
+    """x = mean + basis diag(sqrt(variances)) g with g standard normal in R^k.
+
+    ``mean`` (D,), ``basis`` (D, k) with orthonormal columns, ``variances`` (k,) non-negative; k = 0 is a point and k = D
+    a Gaussian of full rank. Raises ``ShapeError`` for shapes that don't fit and for a basis that isn't orthonormal.
+    """
+
+    mean: Tensor
+    basis: Tensor
+    variances: Tensor
+
+    def __post_init__(self) -> None:
+        _check_basis(self.basis, self.mean)
+        if self.variances.shape != self.basis.shape[1:] or bool((self.variances < 0).any()):
+            raise ShapeError(
+                f"variances has shape {tuple(self.variances.shape)}; expected {self.basis.shape[1]} numbers of at least 0"
+            )
+
+    @property
+    def dimension(self) -> int:
+        """k, the number of directions with a variance above 0."""
+        return int((self.variances > 0).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class SphereLaw:
+    """x = centre + radius basis u + noise_std z with u uniform on the unit k-sphere in R^(k+1) and z standard normal in R^D.
+
+    ``centre`` (D,), ``basis`` (D, k+1) with orthonormal columns, ``radius`` above 0. ``noise_std`` is the noise that the
+    data themselves carry: at noise level sigma of a diffusion the points are a sphere with noise of variance
+    sigma^2 + noise_std^2. Raises ``ShapeError`` as ``SubspaceGaussian`` does.
+    """
+
+    centre: Tensor
+    basis: Tensor
+    radius: float
+    noise_std: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_basis(self.basis, self.centre)
+        if self.radius <= 0 or self.noise_std < 0:
+            raise ShapeError(f"a sphere of radius {self.radius} with noise {self.noise_std}; expected > 0 and >= 0")
+
+    @property
+    def dimension(self) -> int:
+        """k, the dimension of the sphere."""
+        return self.basis.shape[1] - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """The uniform law on finitely many points, ``x`` (N, D)."""
+
+    x: Tensor
+
+    def __post_init__(self) -> None:
+        if self.x.dim() != 2 or self.x.shape[0] == 0:
+            raise ShapeError(f"the points have shape {tuple(self.x.shape)}; expected (N, D) with N at least 1")
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """A mixture of laws with ``weights`` (C,), non-negative and summing to 1. Raises ``ShapeError`` where they don't."""
+
+    weights: Tensor
+    components: tuple[Law, ...]
+
+    def __post_init__(self) -> None:
+        if self.weights.shape != (len(self.components),) or len(self.components) == 0:
+            raise ShapeError(
+                f"{len(self.components)} components with weights of shape {tuple(self.weights.shape)}; expected as many weights"
+            )
+        if bool((self.weights < 0).any()) or abs(float(self.weights.sum()) - 1) > 1e-6:
+            raise ShapeError("the weights of a mixture are non-negative and sum to 1")
+
+
+Law: TypeAlias = SubspaceGaussian | SphereLaw | Points | Mixture
+
+
+class HasLaw(ABC):
+    """A data source whose points follow a law with a closed form."""
+
+    @abstractmethod
+    def law(self) -> Law:
+        """The law of the points, over flattened events (D,)."""
