@@ -79,7 +79,7 @@ def _as_process(value: Any) -> Any:
 ProcessConfig = Annotated[
     Annotated[VEConfig | VPConfig | SubVPConfig, Field(discriminator="name")], BeforeValidator(_as_process)
 ]
-"""A diffusion process in a run file: ``process: {name: ve, sigma_min: 0.01, sigma_max: 50}``, or just ``process: ve``."""
+"""A process in a run file: ``process: {name: ve, sigma_min: 0.01, sigma_max: 50}``, or just ``process: ve``."""
 
 
 class TrainingConfig(Config):
@@ -93,8 +93,8 @@ class TrainingConfig(Config):
     warmup: int = Field(100, ge=0, description="Steps of linear warm-up")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="Learning rate after warm-up")
     clip: float | None = Field(1.0, gt=0, description="Largest gradient norm, or null for no clipping")
-    ema: float | None = Field(0.999, gt=0, lt=1, description="Decay of the averaged weights that evaluation uses, or null")
-    patience: int | None = Field(None, ge=1, description="Validations without a better loss before stopping early, or null")
+    ema: float | None = Field(0.999, gt=0, lt=1, description="Decay of the averaged weights evaluation uses, or null")
+    patience: int | None = Field(None, ge=1, description="Validations without a better loss before stopping, or null")
     validate_every: int = Field(500, ge=1, description="Steps between validations")
     checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints")
     log_every: int = Field(50, ge=1, description="Steps between reported metrics")

@@ -7,11 +7,15 @@ from scorefold.plugin import Kind, Port, Verb
 _DATA = Port("data", kind="data")
 _TRAINING_DATA = Port("data", kind="data", optional=True, when="Trainable")
 
-_FIT_SCORE = Verb("fit", takes=(_TRAINING_DATA,), gives="score", target="scorefold.verbs:fit", figures="scorefold.figures:training")
-_FIT_FLOW = Verb("fit", takes=(_TRAINING_DATA,), gives="flow", target="scorefold.verbs:fit", figures="scorefold.figures:training")
+_FIT_SCORE = Verb(
+    "fit", takes=(_TRAINING_DATA,), gives="score", target="scorefold.verbs:fit", figures="scorefold.figures:training"
+)
+_FIT_FLOW = Verb(
+    "fit", takes=(_TRAINING_DATA,), gives="flow", target="scorefold.verbs:fit", figures="scorefold.figures:training"
+)
 _SAMPLE = Verb(
     "sample",
-    takes=(),
+    takes=(Port("data", kind="data", optional=True),),
     gives="data",
     target="scorefold.verbs:sample",
     options="scorefold.verb_options:SampleOptions",
@@ -25,7 +29,15 @@ _LOG_LIKELIHOOD = Verb(
     options="scorefold.verb_options:LikelihoodOptions",
     figures="scorefold.figures:likelihood",
 )
-_ENCODE = Verb("encode", takes=(_DATA,), gives="data", target="scorefold.verbs:encode", needs=("Encodes",), figures="scorefold.figures:samples")
+_ENCODE = Verb(
+    "encode",
+    takes=(_DATA,),
+    gives="data",
+    target="scorefold.verbs:encode",
+    options="scorefold.verb_options:EncodeOptions",
+    needs=("Encodes",),
+    figures="scorefold.figures:samples",
+)
 
 CORE_KINDS: tuple[Kind, ...] = (
     Kind(

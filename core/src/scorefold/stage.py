@@ -20,7 +20,7 @@ class Executor(ABC):
 
     @abstractmethod
     def map(self, target: str, items: Iterable[Any], key: str) -> list[Any]:
-        """``target`` (``module:function``) applied to each item, in order; ``key`` names the batch of jobs for resuming."""
+        """``target`` (``module:function``) applied to each item, in order; ``key`` names the jobs for resuming."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class StageContext:
     """What a verb gets beside its component, its inputs and its options.
 
     ``seed_root`` and ``stage`` give the seeds; ``split`` is the split the user chose, or None for the verb's own;
-    ``checkpoint_dir`` is a folder that survives an interruption; ``metrics(step, values)`` reports numbers as they come;
+    ``checkpoint_dir`` is a folder that survives an interruption; ``metrics(step, values)`` reports numbers;
     ``progress(done, total, text)`` moves the progress bar.
     """
 
@@ -79,10 +79,17 @@ class StageContext:
 class Outcome:
     """What a verb did.
 
-    ``value`` is handed to later stages; ``result`` is JSON for ``result.json`` (its ``metrics`` entry, a flat mapping of
-    names to numbers, is shown in the report and in ``run --json``); ``arrays`` go to ``arrays.safetensors``.
+    ``value`` is handed to later stages; ``result`` is JSON for ``result.json`` (its ``metrics`` entry, a flat mapping
+    of names to numbers, is shown in the report and in ``run --json``); ``arrays`` go to ``arrays.safetensors``;
+    ``shown`` is what the figures draw, where it isn't the value (the history of a training, not the model).
     """
 
     value: Any
     result: dict[str, Any] = field(default_factory=dict)
     arrays: dict[str, Tensor] = field(default_factory=dict)
+    shown: Any = None
+
+    @property
+    def drawn(self) -> Any:
+        """What figure functions are called with."""
+        return self.value if self.shown is None else self.shown

@@ -1,0 +1,273 @@
+"""What a stage does: one plain function a verb, called as ``verb(component, inputs, options, context) -> Outcome``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.data import Condition, Dataset, EventScale
+from scorefold.errors import ConfigError, DataError
+from scorefold.interfaces import (
+    Allocator,
+    DataSource,
+    Encodes,
+    Estimator,
+    Flow,
+    Geometry,
+    ScoreModel,
+    TensorSource,
+    Trainable,
+)
+from scorefold.interfaces.data import SPLITS
+from scorefold.stage import Outcome, StageContext
+from scorefold.verb_options import (
+    AllocateOptions,
+    EncodeOptions,
+    EstimateOptions,
+    InterpolateOptions,
+    LikelihoodOptions,
+    SampleOptions,
+)
+
+Inputs = Mapping[str, Any]
+
+
+def load(component: DataSource, inputs: Inputs, options: None, context: StageContext) -> Outcome:
+    """Load every split once, so that bad data ends the run here; report sizes, shape, scale and known truths."""
+    sizes: dict[str, int] = {}
+    truth: dict[str, Any] = {}
+    for split in SPLITS:
+        try:
+            dataset = component.load(split)
+        except DataError:
+            if split == "test":
+                raise
+            continue  # a source may lack a validation or a training split; a verb that needs one says so
+        sizes[split] = len(dataset)
+        truth |= {name: value for name, value in dataset.truth.items() if isinstance(value, int | float | str)}
+    scale = component.event_scale
+    result = {
+        "metrics": {f"{split} points": size for split, size in sizes.items()},
+        "event_shape": list(component.event_shape),
+        "event_scale": {
+            "low": scale.low,
+            "high": scale.high,
+            "levels": scale.levels,
+            "mean": scale.mean,
+            "std": scale.std,
+        },
+        "truth": truth,
+    }
+    return Outcome(component, result)
+
+
+def fit(component: nn.Module, inputs: Inputs, options: None, context: StageContext) -> Outcome:
+    """Train a ``Trainable`` on the training split, held to the validation split; pass over anything else."""
+    if not isinstance(component, Trainable):
+        return Outcome(component, {"trained": False}, shown={})
+    from scorefold.training import fit as train
+
+    source: DataSource = inputs["data"]
+    training = _on(context, source.load("train"))
+    if len(training) == 0:
+        raise DataError("the training split is empty", hint="give the source more points or a larger train fraction")
+    try:
+        validation = _on(context, source.load("validation"))
+    except DataError:
+        validation = None
+    report = train(
+        component,
+        training,
+        component.training_config,
+        validation=validation if validation is not None and len(validation) else None,
+        seed=context.seed("fit"),
+        checkpoint_dir=context.checkpoint_dir,
+        precision=context.precision,
+        metrics=context.metrics,
+        progress=context.progress,
+    )
+    summary = report.summary()
+    return Outcome(component, {"trained": True, **summary}, shown=report)
+
+
+@torch.no_grad()
+def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions, context: StageContext) -> Outcome:
+    """Draw samples, for conditions taken from the data where the model has any."""
+    generator = context.generator("sample", device=_device_of(component))
+    condition = _conditions(component, inputs.get("data"), options.conditions, context)
+    if isinstance(component, Flow):
+        x = component.sample(options.n, condition, temperature=options.temperature, generator=generator)
+    else:
+        x = component.sample(
+            options.n,
+            condition,
+            steps=options.steps,
+            sampler=options.sampler,
+            guidance=options.guidance,
+            generator=generator,
+        )
+    draws = x if condition is None else x.transpose(0, 1)
+    flat = draws.reshape(-1, *component.event_shape).cpu()
+    if not bool(torch.isfinite(flat).all()):
+        raise DataError("the samples are not finite", hint="use more steps, another sampler, or train for longer")
+    metrics = {"samples": len(flat), "mean": float(flat.mean()), "std": float(flat.std(correction=0))}
+    source = TensorSource(flat, _scale_of(component, inputs))
+    return Outcome(source, {"metrics": metrics}, {"samples": flat}, shown=draws.cpu())
+
+
+def evaluate_likelihood(
+    component: ScoreModel | Flow, inputs: Inputs, options: LikelihoodOptions, context: StageContext
+) -> Outcome:
+    """The mean log-likelihood of held-out points, in nats and, for discrete data, in bits per dimension."""
+    source: DataSource = inputs["data"]
+    dataset = _on(context, source.load(context.split or "test"))
+    dataset = dataset.take(torch.arange(min(options.limit, len(dataset))))
+    if len(dataset) == 0:
+        raise DataError("there is no point to evaluate: the split is empty")
+    generator = context.generator("evaluate", device=_device_of(component))
+    values: list[Tensor] = []
+    for batch in dataset.batches(options.batch_size):
+        condition = batch.condition if component.condition_spec is not None else None
+        if isinstance(component, Flow):
+            with torch.no_grad():
+                values.append(component.log_prob(batch.x, condition, generator=generator).cpu())
+        else:
+            values.append(
+                component.log_prob(
+                    batch.x,
+                    condition,
+                    trace=options.trace,
+                    probes=options.probes,
+                    generator=generator,
+                    rtol=options.tolerance,
+                    atol=options.tolerance,
+                )
+                .detach()
+                .cpu()
+            )
+        context.progress(sum(map(len, values)), len(dataset), "log-likelihood")
+    log_prob = torch.cat(values).double()
+    dimension = dataset.x[0].numel()
+    error = float(log_prob.std()) / len(log_prob) ** 0.5 if len(log_prob) > 1 else float("nan")
+    metrics = {
+        "log-likelihood (nats)": float(log_prob.mean()),
+        "standard error (nats)": error,
+        "log-likelihood per dimension (nats)": float(log_prob.mean()) / dimension,
+    }
+    if isinstance(component, Flow) and component.bin_width is not None:
+        metrics["bits per dimension"] = -float(log_prob.mean()) / (dimension * 0.6931471805599453)
+    return Outcome({"log_prob": log_prob}, {"metrics": metrics, "points": len(log_prob)}, {"log_prob": log_prob})
+
+
+@torch.no_grad()
+def encode(component: Any, inputs: Inputs, options: EncodeOptions, context: StageContext) -> Outcome:
+    """The latent codes of data points."""
+    assert isinstance(component, Encodes)
+    source: DataSource = inputs["data"]
+    dataset = _limited(_on(context, source.load(context.split or "test")), options.limit)
+    codes = torch.cat([component.encode(batch.x).cpu() for batch in dataset.batches(options.batch_size)])
+    metrics = {"points": len(codes), "latent dimension": codes[0].numel() if len(codes) else 0}
+    return Outcome(TensorSource(codes), {"metrics": metrics}, {"codes": codes}, shown=codes)
+
+
+def build(component: Geometry, inputs: Inputs, options: None, context: StageContext) -> Outcome:
+    """Hand a geometry on; with data, the distances between some of its points are drawn and reported."""
+    source: DataSource | None = inputs.get("data")
+    if source is None:
+        return Outcome(component, shown={})
+    points = _on(context, source.load(context.split or "test")).tensor(limit=64)
+    with torch.no_grad():
+        distances = component.distance_matrix(points).cpu()
+    pairs = distances[~torch.eye(len(points), dtype=torch.bool)]
+    metrics = {"points": len(points), "mean distance": float(pairs.mean()) if len(pairs) else 0.0}
+    return Outcome(component, {"metrics": metrics}, {"distances": distances}, shown=distances)
+
+
+@torch.no_grad()
+def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions, context: StageContext) -> Outcome:
+    """Geodesics between pairs of data points, as (pairs x times) events."""
+    source: DataSource = inputs["data"]
+    points = _on(context, source.load(context.split or "test")).tensor(limit=10_000)
+    if len(points) < 2 * options.pairs:
+        raise DataError(
+            f"{options.pairs} pairs need {2 * options.pairs} points; the split has {len(points)}",
+            hint=f"set options.pairs to at most {len(points) // 2}",
+        )
+    order = torch.randperm(len(points), generator=context.generator("interpolate"))[: 2 * options.pairs]
+    start, end = points[order[: options.pairs]], points[order[options.pairs :]]
+    times = torch.linspace(0, 1, options.times, dtype=points.dtype, device=points.device)
+    paths = component.geodesic(start, end, times).cpu()
+    lengths = component.distance(start, end).cpu()
+    metrics = {"pairs": options.pairs, "mean length": float(lengths.mean())}
+    flat = paths.reshape(-1, *paths.shape[2:])
+    arrays = {"geodesics": paths, "lengths": lengths}
+    return Outcome(TensorSource(flat, source.event_scale), {"metrics": metrics}, arrays, shown=paths)
+
+
+def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, context: StageContext) -> Outcome:
+    """Estimate from the test split, and hold the answer to the truth where the data know it."""
+    source: DataSource = inputs["data"]
+    dataset = _limited(_on(context, source.load(context.split or "test")), options.limit)
+    answer = component.estimate(dataset, generator=context.generator("estimate"))
+    metrics: dict[str, Any] = {answer.quantity: answer.value}
+    if answer.interval is not None:
+        metrics[f"{answer.quantity}, lower"], metrics[f"{answer.quantity}, upper"] = answer.interval
+    truth = dataset.truth.get("dimension") if answer.quantity == "intrinsic dimension" else None
+    if isinstance(truth, int | float):
+        metrics["truth"] = truth
+        metrics["error"] = answer.value - truth
+    return Outcome(answer, {"metrics": metrics, "estimate": answer.summary()}, answer.tensors())
+
+
+def allocate(component: Allocator, inputs: Inputs, options: AllocateOptions, context: StageContext) -> Outcome:
+    """Plan the spending of a budget."""
+    plan = component.allocate(
+        options.budget,
+        pilot=inputs.get("pilot"),
+        constraints=options.constraints,
+        generator=context.generator("allocate"),
+    )
+    metrics: dict[str, Any] = {"tasks": sum(row.tasks for row in plan.plan), "leftover": plan.leftover}
+    if plan.predicted_loss is not None:
+        metrics["predicted loss"] = plan.predicted_loss
+    return Outcome(plan, {"metrics": metrics, "allocation": plan.summary(), "text": plan.text()})
+
+
+def _on(context: StageContext, dataset: Dataset) -> Dataset:
+    return dataset.to(device=context.device, dtype=context.dtype)
+
+
+def _limited(dataset: Dataset, limit: int | None) -> Dataset:
+    return dataset if limit is None or limit >= len(dataset) else dataset.take(torch.arange(limit))
+
+
+def _device_of(component: Any) -> torch.device:
+    if isinstance(component, nn.Module):
+        for tensor in (*component.parameters(), *component.buffers()):
+            return tensor.device
+    return torch.device("cpu")
+
+
+def _conditions(
+    component: ScoreModel | Flow, source: DataSource | None, count: int, context: StageContext
+) -> Condition | None:
+    if component.condition_spec is None:
+        return None
+    if source is None:
+        raise ConfigError(
+            "this model was trained with conditions, and no data were given to take conditions from",
+            hint="add 'data: <a data stage>' to the stage's inputs",
+        )
+    dataset = _on(context, source.load(context.split or "test"))
+    return dataset.take(torch.arange(min(count, len(dataset)))).condition
+
+
+def _scale_of(component: ScoreModel | Flow, inputs: Inputs) -> EventScale | None:
+    source = inputs.get("data")
+    if source is not None:
+        scale: EventScale = source.event_scale
+        return scale
+    return getattr(component, "event_scale", None)
