@@ -1,0 +1,68 @@
+# Every target sets up what it needs: a virtual environment, then pip. Nothing is done again while nothing changed.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+MEMBERS := core registry plugins/standard plugins/iddiff templates
+MANIFESTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
+EDITABLE := $(addprefix -e ./,$(MEMBERS))
+
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help install demo test slow lint format bench dist clean
+
+help:  ## What there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/python:
+	@echo "== creating $(VENV) with $(PYTHON)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Scorefold needs Python 3.11 or later; run: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+# The root lists every member and every extra; the members are then linked so that an edit takes effect at once.
+define install
+	@echo "== installing Scorefold$(1) into $(VENV) (some minutes the first time: torch is large)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check '.$(1)'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(EDITABLE)
+	@touch $@
+endef
+
+$(VENV)/installed: $(BIN)/python $(MANIFESTS)
+	$(call install,)
+
+$(VENV)/installed-test: $(VENV)/installed $(MANIFESTS)
+	$(call install,[test])
+
+$(VENV)/installed-lint: $(VENV)/installed $(MANIFESTS)
+	$(call install,[lint])
+
+$(VENV)/installed-bench: $(VENV)/installed $(MANIFESTS)
+	$(call install,[bench])
+
+install: $(VENV)/installed  ## Install Scorefold and its plugins into .venv
+
+demo: $(VENV)/installed  ## Answer: what is the intrinsic dimension of handwritten digits?
+	@$(BIN)/scorefold demo
+
+test: $(VENV)/installed-test  ## Run every test but the slow ones
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+slow: $(VENV)/installed-test  ## Run the tests that train for minutes
+	@$(BIN)/python -m pytest -n 2 -q -m slow
+
+lint: $(VENV)/installed-lint  ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy core/src registry/src plugins/standard/src plugins/iddiff/src templates/src
+
+format: $(VENV)/installed-lint  ## Format the code
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: $(VENV)/installed-bench  ## Time Scorefold side by side with its peers
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+dist: $(VENV)/installed-test  ## Build every wheel into dist/
+	@for member in $(MEMBERS); do $(BIN)/python -m build --quiet --wheel --outdir dist $$member || exit 1; done; ls dist
+
+clean:  ## Remove build outputs, runs and the cache (not .venv)
+	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache runs .scorefold
