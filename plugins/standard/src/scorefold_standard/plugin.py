@@ -86,7 +86,7 @@ def _sources() -> Iterable[Component]:
     yield _data("sphere", lawful, "SphereConfig", "A uniform k-sphere in a random subspace", {"dimension": 2, "ambient": 4, "points": 100})
     yield _data("torus", manifold, "TorusConfig", "A flat torus, a product of circles, or the torus of revolution", {"points": 100}, {"form": "revolution", "points": 100})
     yield _data("swiss-roll", manifold, "SwissRollConfig", "The Swiss roll, a rolled-up sheet", {"points": 100})
-    yield _data("helix", manifold, "HelixConfig", "A helix, a closed or an open curve of constant curvature", {"points": 100})
+    yield _data("helix", manifold, "HelixConfig", "A helix, a curve of constant curvature and torsion", {"points": 100})
     yield _data("subspace", lawful, "SubspaceConfig", "A Gaussian on a linear subspace", {"dimension": 2, "ambient": 4, "points": 100})
     yield _data("gaussian-mixture", lawful, "GaussianMixtureConfig", "Gaussians on random subspaces, one dimension each", {"dimensions": [1, 2], "ambient": 4, "points": 100})
 

@@ -1,0 +1,270 @@
+"""Synthetic manifolds of known dimension, moved into the ambient space by a random isometry."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import singledispatch
+
+import torch
+from torch import Tensor
+
+from scorefold.config import Config
+from scorefold.data import Dataset, EventScale
+from scorefold.errors import ConfigError
+from scorefold.interfaces import DataSource
+from scorefold.laws import HasLaw, Law, Mixture, SphereLaw, SubspaceGaussian
+from scorefold.seeds import derive_generator
+from scorefold_standard.data.splits import moments, pick, source_seed, split_positions
+from scorefold_standard.data_config import (
+    GaussianMixtureConfig,
+    HelixConfig,
+    SphereConfig,
+    SubspaceConfig,
+    SwissRollConfig,
+    TorusConfig,
+)
+
+ManifoldConfig = TorusConfig | SwissRollConfig | HelixConfig
+LawfulConfig = SphereConfig | SubspaceConfig | GaussianMixtureConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """Points (N, D) without noise in float64, their dimension (one int, or (N,)), and what else is known of them.
+
+    ``tangent`` (N, D, k) has orthonormal columns; ``label`` (N,) says the component of a mixture; ``law`` is the law of
+    the points with their noise, where it has a closed form.
+    """
+
+    x: Tensor
+    dimension: int | Tensor
+    tangent: Tensor | None = None
+    label: Tensor | None = None
+    law: Law | None = None
+
+
+class Manifold(DataSource):
+    """Points on a manifold whose law has no closed form: torus, Swiss roll, helix.
+
+    Events are vectors (ambient,); ``truth`` holds ``dimension`` and, where asked for, ``tangent``.
+    """
+
+    def __init__(self, config: ManifoldConfig, *, generator: torch.Generator | None = None) -> None:
+        seed = source_seed(config.seed, generator)
+        self._splits = splits_of(draw(config, seed), config, seed)
+        self.event_shape = self._splits["train"].event_shape
+        self.event_scale = EventScale(**dict(zip(("mean", "std"), moments(self._splits["train"].x), strict=True)))
+
+    def load(self, split: str) -> Dataset:
+        return pick(self._splits, split)
+
+
+class LawfulManifold(DataSource, HasLaw):
+    """Points of a closed-form law: sphere, subspace, Gaussian mixture. Otherwise as ``Manifold``."""
+
+    def __init__(self, config: LawfulConfig, *, generator: torch.Generator | None = None) -> None:
+        seed = source_seed(config.seed, generator)
+        drawn = draw(config, seed)
+        assert drawn.law is not None
+        self._law = drawn.law
+        self._splits = splits_of(drawn, config, seed)
+        self.event_shape = self._splits["train"].event_shape
+        self.event_scale = EventScale(**dict(zip(("mean", "std"), moments(self._splits["train"].x), strict=True)))
+
+    def load(self, split: str) -> Dataset:
+        return pick(self._splits, split)
+
+    def law(self) -> Law:
+        return self._law
+
+
+def splits_of(drawn: Draw, config: ManifoldConfig | LawfulConfig, seed: int) -> dict[str, Dataset]:
+    """The splits of what was drawn, with noise, in float32."""
+    x = drawn.x
+    if config.noise_std > 0:
+        x = x + config.noise_std * _normal(x.shape, seed, "noise")
+    truth: dict[str, int | Tensor] = {"dimension": drawn.dimension}
+    if drawn.tangent is not None:
+        truth["tangent"] = drawn.tangent.float()
+    dataset = Dataset(x=x.float(), label=drawn.label, index=torch.arange(len(x)), truth=truth)
+    positions = split_positions(len(x), config.fractions, seed)
+    return {name: dataset.take(position) for name, position in positions.items()}
+
+
+def noisy(law: SubspaceGaussian, noise_std: float) -> SubspaceGaussian:
+    """The law of a Gaussian's points with Gaussian noise added to every coordinate, which fills all directions."""
+    if noise_std == 0:
+        return law
+    full = complete_basis(law.basis)
+    variances = torch.full((len(full),), noise_std**2, dtype=full.dtype)
+    variances[: len(law.variances)] += law.variances
+    return SubspaceGaussian(law.mean, full, variances)
+
+
+@singledispatch
+def draw(config: Config, seed: int) -> Draw:
+    """Points of the manifold that a config describes, all randomness from the seed."""
+    raise TypeError(f"there is no manifold for a {type(config).__name__}")
+
+
+@draw.register
+def _sphere(config: SphereConfig, seed: int) -> Draw:
+    k = config.dimension
+    basis = isometry(ambient(config.ambient, k + 1, f"a {k}-sphere"), k + 1, seed)
+    u = _normal((config.points, k + 1), seed, "points")
+    u = u / u.norm(dim=1, keepdim=True)
+    tangent = basis @ _sphere_tangent(u) if config.tangents else None
+    law = SphereLaw(torch.zeros(len(basis), dtype=torch.float64), basis, config.radius, config.noise_std)
+    return Draw(config.radius * u @ basis.mT, k, tangent, law=law)
+
+
+@draw.register
+def _torus(config: TorusConfig, seed: int) -> Draw:
+    if config.form == "revolution":
+        return _torus_of_revolution(config, seed)
+    k = config.dimension
+    basis = isometry(ambient(config.ambient, 2 * k, f"a flat {k}-torus"), 2 * k, seed)
+    angle = 2 * math.pi * _uniform((config.points, k), seed, "points")
+    x = torch.stack([angle.cos(), angle.sin()], dim=2).flatten(1)
+    tangent = None
+    if config.tangents:
+        velocity = torch.stack([-angle.sin(), angle.cos()], dim=2)
+        along = torch.eye(k, dtype=torch.float64)[None, :, None] * velocity[..., None]
+        tangent = basis @ along.flatten(1, 2)
+    return Draw(config.radius * x @ basis.mT, k, tangent)
+
+
+def _torus_of_revolution(config: TorusConfig, seed: int) -> Draw:
+    basis = isometry(ambient(config.ambient, 3, "a torus of revolution"), 3, seed)
+    tube, ring = config.radius, config.ring_radius
+    around = 2 * math.pi * _uniform((config.points,), seed, "ring")
+    angle = _angles_by_area(tube / ring, config.points, seed)
+    distance = ring + tube * angle.cos()
+    x = torch.stack([distance * around.cos(), distance * around.sin(), tube * angle.sin()], dim=1)
+    tangent = None
+    if config.tangents:
+        zero = torch.zeros_like(angle)
+        ring_way = torch.stack([-around.sin(), around.cos(), zero], dim=1)
+        tube_way = torch.stack([-angle.sin() * around.cos(), -angle.sin() * around.sin(), angle.cos()], dim=1)
+        tangent = basis @ torch.stack([ring_way, tube_way], dim=2)
+    return Draw(x @ basis.mT, 2, tangent)
+
+
+def _angles_by_area(ratio: float, count: int, seed: int) -> Tensor:
+    """Tube angles with density (1 + ratio cos a) / 2 pi, which is uniform by area, by inverting their distribution."""
+    target = 2 * math.pi * _uniform((count,), seed, "tube")
+    low, high = torch.zeros_like(target), torch.full_like(target, 2 * math.pi)
+    for _ in range(60):
+        middle = (low + high) / 2
+        below = middle + ratio * middle.sin() < target
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return (low + high) / 2
+
+
+@draw.register
+def _swiss_roll(config: SwissRollConfig, seed: int) -> Draw:
+    basis = isometry(ambient(config.ambient, 3, "a Swiss roll"), 3, seed)
+    t = math.pi * (1.5 + 2 * config.turns * _uniform((config.points,), seed, "points"))
+    height = config.height * _uniform((config.points,), seed, "height")
+    x = torch.stack([t * t.cos(), height, t * t.sin()], dim=1)
+    tangent = None
+    if config.tangents:
+        along = torch.stack([t.cos() - t * t.sin(), torch.zeros_like(t), t.sin() + t * t.cos()], dim=1)
+        along = along / (1 + t**2).sqrt()[:, None]
+        across = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64).expand_as(along)
+        tangent = basis @ torch.stack([along, across], dim=2)
+    return Draw(x @ basis.mT, 2, tangent)
+
+
+@draw.register
+def _helix(config: HelixConfig, seed: int) -> Draw:
+    basis = isometry(ambient(config.ambient, 3, "a helix"), 3, seed)
+    t = 2 * math.pi * config.turns * _uniform((config.points,), seed, "points")
+    rise = config.pitch / (2 * math.pi)
+    x = torch.stack([config.radius * t.cos(), config.radius * t.sin(), rise * t], dim=1)
+    tangent = None
+    if config.tangents:
+        velocity = torch.stack([-config.radius * t.sin(), config.radius * t.cos(), torch.full_like(t, rise)], dim=1)
+        tangent = basis @ (velocity / velocity.norm(dim=1, keepdim=True))[..., None]
+    return Draw(x @ basis.mT, 1, tangent)
+
+
+@draw.register
+def _subspace(config: SubspaceConfig, seed: int) -> Draw:
+    k = config.dimension
+    size = ambient(config.ambient, max(k, 1), f"a {k}-dimensional subspace")
+    if config.variances is not None and len(config.variances) != k:
+        raise ConfigError(f"variances has {len(config.variances)} numbers; expected {k}, one a direction")
+    if config.mean is not None and len(config.mean) != size:
+        raise ConfigError(f"mean has {len(config.mean)} numbers; expected {size}, one a coordinate")
+    basis = isometry(size, k, seed)
+    variances = torch.tensor(config.variances or (1.0,) * k, dtype=torch.float64)
+    mean = torch.tensor(config.mean or (0.0,) * size, dtype=torch.float64)
+    x = mean + (_normal((config.points, k), seed, "points") * variances.sqrt()) @ basis.mT
+    tangent = basis.expand(config.points, -1, -1) if config.tangents else None
+    return Draw(x, k, tangent, law=noisy(SubspaceGaussian(mean, basis, variances), config.noise_std))
+
+
+@draw.register
+def _mixture(config: GaussianMixtureConfig, seed: int) -> Draw:
+    largest = max(config.dimensions)
+    size = ambient(config.ambient, max(largest, 1), f"a component of dimension {largest}")
+    weights = torch.tensor(config.weights or (1.0,) * len(config.dimensions), dtype=torch.float64)
+    weights = weights / weights.sum()
+    label = torch.multinomial(weights, config.points, replacement=True, generator=derive_generator(seed, "label"))
+    g = _normal((config.points, largest), seed, "points")
+    x = torch.empty(config.points, size, dtype=torch.float64)
+    components = []
+    for i, k in enumerate(config.dimensions):
+        centre = _normal((size,), seed, "centre", i)
+        centre = config.separation * centre / centre.norm()
+        basis = isometry(size, k, seed, i)
+        members = label == i
+        x[members] = centre + config.std * g[members][:, :k] @ basis.mT
+        gaussian = SubspaceGaussian(centre, basis, torch.full((k,), config.std**2, dtype=torch.float64))
+        components.append(noisy(gaussian, config.noise_std))
+    dimension = torch.tensor(config.dimensions)[label]
+    return Draw(x, dimension, label=label, law=Mixture(weights, tuple(components)))
+
+
+def isometry(rows: int, columns: int, seed: int, *names: int) -> Tensor:
+    """A random (rows, columns) matrix with orthonormal columns: Q of a normal matrix (uniform by Stewart's sign rule)."""
+    q, r = torch.linalg.qr(_normal((rows, columns), seed, "isometry", *names))
+    return q * r.diagonal().sign()
+
+
+def complete_basis(basis: Tensor) -> Tensor:
+    """Orthonormal columns (D, k), completed to a basis of the whole space (D, D); the first k are the given ones."""
+    if basis.shape[1] == 0:
+        return torch.eye(len(basis), dtype=basis.dtype)
+    left = torch.linalg.svd(basis, full_matrices=True)[0]
+    return torch.cat([basis, left[:, basis.shape[1] :]], dim=1)
+
+
+def ambient(wanted: int | None, least: int, what: str) -> int:
+    """The number of coordinates, checked against what the manifold needs."""
+    if wanted is None:
+        return least
+    if wanted < least:
+        raise ConfigError(f"{what} needs at least {least} coordinates; ambient is {wanted}", hint=f"set ambient: {least}")
+    return wanted
+
+
+def _sphere_tangent(u: Tensor) -> Tensor:
+    """Orthonormal bases (N, n, n-1) of the complements of unit vectors u (N, n), by Householder reflections."""
+    n = u.shape[1]
+    # Reflecting along u + sign(u_0) e_0 maps e_0 to -+u without cancellation, so the other columns span the complement.
+    v = u.clone()
+    v[:, 0] += torch.where(u[:, 0] >= 0, 1.0, -1.0)
+    v = v / v.norm(dim=1, keepdim=True)
+    reflection = torch.eye(n, dtype=u.dtype) - 2 * v[:, :, None] * v[:, None, :]
+    return reflection[:, :, 1:]
+
+
+def _normal(shape: tuple[int, ...], seed: int, *names: str | int) -> Tensor:
+    return torch.randn(shape, generator=derive_generator(seed, *names), dtype=torch.float64)
+
+
+def _uniform(shape: tuple[int, ...], seed: int, *names: str | int) -> Tensor:
+    return torch.rand(shape, generator=derive_generator(seed, *names), dtype=torch.float64)

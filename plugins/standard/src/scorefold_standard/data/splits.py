@@ -1,0 +1,119 @@
+"""What all sources share: seeds, disjoint splits, scales, conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Condition, Dataset, EventScale, TensorSpec
+from scorefold.errors import DataError
+from scorefold.interfaces.data import SPLITS
+from scorefold.seeds import derive_generator
+
+
+def source_seed(seed: int | None, generator: torch.Generator | None) -> int:
+    """The seed of a source: the configured one, else one drawn from the generator, else 0."""
+    if seed is not None:
+        return seed
+    if generator is None:
+        return 0
+    return int(torch.randint(0, 2**62, (), generator=generator, device=generator.device))
+
+
+def chosen(count: int, limit: int | None, seed: int) -> Tensor:
+    """Positions in random order, the first ``limit`` of them: (min(count, limit),)."""
+    order = torch.randperm(count, generator=derive_generator(seed, "split"))
+    return order if limit is None else order[:limit]
+
+
+def split_sizes(count: int, fractions: Sequence[float]) -> tuple[int, int, int]:
+    """Sizes of train, validation and test that sum to ``count``.
+
+    Every split with a fraction above 0 gets at least one point. Raises ``DataError`` for too few points.
+    """
+    wanted = sum(fraction > 0 for fraction in fractions)
+    if count < wanted:
+        raise DataError(
+            f"{count} points can't be split {tuple(fractions)}: {wanted} splits need at least one point each",
+            hint="give more points, or set the fraction of a split that you don't need to 0",
+        )
+    sizes = [max(1, round(fraction * count)) if fraction > 0 else 0 for fraction in fractions]
+    # Rounding and the minimum of one point are settled with the largest split, which can best spare them.
+    sizes[sizes.index(max(sizes))] += count - sum(sizes)
+    return sizes[0], sizes[1], sizes[2]
+
+
+def split_positions(count: int, fractions: Sequence[float], seed: int, limit: int | None = None) -> dict[str, Tensor]:
+    """Disjoint positions of the splits, from one permutation drawn by the seed."""
+    order = chosen(count, limit, seed)
+    return dict(zip(SPLITS, order.split(split_sizes(len(order), fractions)), strict=True))
+
+
+def hold_out(positions: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """(train, validation) of positions that are already in random order."""
+    train, validation, _ = split_sizes(len(positions), (1 - share, share, 0.0))
+    return positions[:train], positions[train : train + validation]
+
+
+def pick(splits: Mapping[str, Dataset], name: str) -> Dataset:
+    """The data set of a split. Raises ``DataError`` for one that is unknown or empty."""
+    if name not in SPLITS:
+        raise DataError(f"there is no split called {name!r}; there are {', '.join(SPLITS)}")
+    dataset = splits[name]
+    if len(dataset) == 0:
+        raise DataError(f"the {name} split is empty", hint=f"give it a share of the points: the config sets {name} to 0")
+    return dataset
+
+
+@dataclass(frozen=True)
+class Units:
+    """How raw values in [0, raw_high] become values in [low, high]: x = (raw - shift) / factor."""
+
+    low: float
+    high: float
+    raw_high: float
+    levels: int
+
+    @property
+    def factor(self) -> float:
+        return self.raw_high / (self.high - self.low)
+
+    def apply(self, raw: Tensor) -> Tensor:
+        """Raw values of any dtype as float32 values in [low, high]."""
+        return raw.float() / self.factor + self.low
+
+    def scale(self, mean: float, std: float) -> EventScale:
+        return EventScale(
+            low=self.low,
+            high=self.high,
+            levels=self.levels,
+            mean=mean,
+            std=std,
+            shift=-self.low * self.factor,
+            factor=self.factor,
+        )
+
+
+def moments(x: Tensor) -> tuple[float, float]:
+    """The mean and the standard deviation over all entries, in float64; a deviation of 0 is given as 1."""
+    if x.numel() == 0:
+        return 0.0, 1.0
+    std, mean = torch.std_mean(x.double(), correction=0)
+    return float(mean), float(std) or 1.0
+
+
+def class_condition(
+    wanted: bool, label: Tensor | None, classes: int
+) -> tuple[Condition | None, TensorSpec | None]:
+    """The label as a condition and its specification, or (None, None)."""
+    if not wanted:
+        return None, None
+    if label is None:
+        raise DataError(
+            "the class was asked for as the condition, and these data have no classes",
+            hint="remove 'condition', or give classes (sub-folders of images, or a label column)",
+        )
+    return label, TensorSpec((), classes=classes)

@@ -1,0 +1,287 @@
+"""Settings of the data sources. No torch here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from scorefold.config import Config
+from scorefold.operator_config import BoxDownsampleConfig, OperatorConfig
+
+
+def _shares(value: tuple[float, float, float]) -> tuple[float, float, float]:
+    if min(value) < 0 or abs(sum(value) - 1) > 1e-6:
+        raise ValueError(f"the fractions are {value}; expected three of at least 0 that sum to 1")
+    return value
+
+
+def _interval(value: tuple[float, float]) -> tuple[float, float]:
+    if not value[0] < value[1]:
+        raise ValueError(f"the range is {value}; expected (low, high) with low below high")
+    return value
+
+
+Fractions = Annotated[
+    tuple[float, float, float],
+    AfterValidator(_shares),
+    Field(description="Shares of the points for training, validation and test"),
+]
+Seed = Annotated[
+    int | None, Field(ge=0, description="Seed of what is drawn here; null takes it from the run's root seed")
+]
+Limit = Annotated[int | None, Field(ge=1, description="Largest number of points, drawn by the seed; null for all")]
+Range = Annotated[
+    tuple[float, float],
+    AfterValidator(_interval),
+    Field(description="What the smallest and the largest raw value become"),
+]
+Memory = Annotated[
+    float, Field(ge=0, description="Largest size in MiB that is kept in memory; larger data are decoded as they are read")
+]
+Workers = Annotated[int, Field(ge=0, description="Threads that decode ahead when data are not kept in memory")]
+ClassCondition = Annotated[
+    Literal["label"] | None, Field(description="'label' makes the class the condition; null for no condition")
+]
+OwnValidation = Annotated[
+    float, Field(ge=0, lt=1, description="Share of the published training split that is held out for validation")
+]
+Points = Annotated[int, Field(ge=1, description="Points over all splits")]
+Noise = Annotated[float, Field(ge=0, description="Standard deviation of Gaussian noise added to every coordinate")]
+Ambient = Annotated[int | None, Field(ge=1, description="Coordinates of a point; null for the fewest that will do")]
+Tangents = Annotated[
+    bool, Field(description="Also give orthonormal tangent bases, truth 'tangent' (N, ambient, dimension)")
+]
+_FRACTIONS = (0.8, 0.1, 0.1)
+
+
+class DigitsConfig(Config):
+    """scikit-learn's handwritten digits (1,797 images of 8 x 8 pixels with 17 grey levels)."""
+
+    flatten: bool = Field(False, description="Events are vectors (64) instead of images (1, 8, 8)")
+    range: Range = (0.0, 1.0)
+    condition: ClassCondition = None
+    digits: tuple[Annotated[int, Field(ge=0, le=9)], ...] | None = Field(None, description="Only these digits; null for all")
+    fractions: Fractions = _FRACTIONS
+    limit: Limit = None
+    seed: Seed = None
+
+
+class ArrayConfig(Config):
+    """Points in a file: npy, npz, csv or parquet, one point a row."""
+
+    path: str = Field(description="The file; its suffix says the format")
+    key: str | None = Field(None, description="npz: the array with the points; null where there is just one left")
+    columns: tuple[str, ...] | None = Field(None, description="csv and parquet: the columns of a point; null for all others")
+    label: str | None = Field(None, description="The column (csv, parquet) or array (npz) with the class of each point")
+    condition: tuple[str, ...] = Field((), description="Columns (csv, parquet) or one array (npz) that are the condition")
+    header: bool | None = Field(None, description="csv: whether the first line names the columns; null looks at it")
+    delimiter: str = Field(",", min_length=1, max_length=1, description="csv: what parts the columns")
+    event_shape: tuple[int, ...] | None = Field(None, description="Reshape every row to this, such as [1, 28, 28]")
+    standardise: bool = Field(False, description="Shift and divide by one mean and one deviation, of the training split")
+    low: float | None = Field(None, description="Smallest value that a coordinate can take, in the file's units")
+    high: float | None = Field(None, description="Largest value that a coordinate can take, in the file's units")
+    levels: int | None = Field(None, ge=2, description="Number of values, equally spaced from low to high, of discrete data")
+    fractions: Fractions = _FRACTIONS
+    limit: Limit = None
+    seed: Seed = None
+    memory: Memory = 1024.0
+
+    @model_validator(mode="after")
+    def _bounds(self) -> ArrayConfig:
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ValueError(f"low is {self.low} and high {self.high}; low must be below high")
+        if self.levels is not None and (self.low is None or self.high is None):
+            raise ValueError("levels needs low and high")
+        return self
+
+
+class ImagesConfig(Config):
+    """A folder of images, or one sub-folder of images a class."""
+
+    root: str = Field(description="The folder")
+    size: int | None = Field(None, ge=1, description="Height and width in pixels; null where all images have one size")
+    crop: bool = Field(True, description="Keep the centre square when resizing; false squeezes the whole image")
+    grey: bool = Field(False, description="One grey channel instead of three colours")
+    range: Range = (0.0, 1.0)
+    condition: ClassCondition = None
+    fractions: Fractions = _FRACTIONS
+    limit: Limit = None
+    seed: Seed = None
+    memory: Memory = 1024.0
+    workers: Workers = 2
+
+
+class MNISTConfig(Config):
+    """MNIST in its published idx files, plain or gzipped (Le Cun et al. 1998)."""
+
+    root: str = Field(description="A folder with the four idx files, in it or in MNIST/raw or raw below it")
+    pad: int = Field(0, ge=0, description="Black pixels added on each side")
+    range: Range = (0.0, 1.0)
+    condition: ClassCondition = None
+    validation: OwnValidation = 0.1
+    limit: Limit = None
+    seed: Seed = None
+    memory: Memory = 1024.0
+
+
+class FashionMNISTConfig(Config):
+    """Fashion-MNIST in its published idx files, plain or gzipped (Xiao et al. 2017)."""
+
+    root: str = Field(description="A folder with the four idx files, in it or in FashionMNIST/raw or raw below it")
+    pad: int = Field(0, ge=0, description="Black pixels added on each side")
+    range: Range = (0.0, 1.0)
+    condition: ClassCondition = None
+    validation: OwnValidation = 0.1
+    limit: Limit = None
+    seed: Seed = None
+    memory: Memory = 1024.0
+
+
+class CIFAR10Config(Config):
+    """CIFAR-10 in its published batches (Krizhevsky 2009)."""
+
+    root: str = Field(description="The folder that holds cifar-10-batches-py")
+    verify: bool = Field(
+        True, description="Check the published digests before reading; the batches are pickles, which can run code"
+    )
+    range: Range = (0.0, 1.0)
+    condition: ClassCondition = None
+    validation: OwnValidation = 0.1
+    limit: Limit = None
+    seed: Seed = None
+    memory: Memory = 1024.0
+
+
+class CelebAConfig(Config):
+    """CelebA's aligned faces (Liu et al. 2015) with their published splits."""
+
+    root: str = Field(description="The folder that holds celeba, with img_align_celeba and the five text files")
+    size: int = Field(64, ge=1, description="Height and width in pixels")
+    crop: bool = Field(True, description="Keep the centre square when resizing; false squeezes the whole image")
+    grey: bool = Field(False, description="One grey channel instead of three colours")
+    range: Range = (0.0, 1.0)
+    condition: Literal["attributes"] | None = Field(None, description="'attributes' makes the forty attributes the condition")
+    label: str | None = Field(None, description="The attribute that is each face's label, such as Smiling")
+    limit: Limit = None
+    seed: Seed = None
+    memory: Memory = 1024.0
+    workers: Workers = 2
+
+
+class PhotographsConfig(Config):
+    """Patches of scikit-learn's two photographs (427 x 640 pixels each)."""
+
+    size: int = Field(32, ge=1, description="Height and width of a patch in pixels")
+    points: Points = 4000
+    grey: bool = Field(False, description="One grey channel instead of three colours")
+    range: Range = (0.0, 1.0)
+    fractions: Fractions = Field((0.7, 0.15, 0.15), description="Shares of the patches and of the area of each photograph")
+    seed: Seed = None
+
+
+class PairedConfig(Config):
+    """Images with their degraded version as the condition."""
+
+    operator: OperatorConfig = Field(BoxDownsampleConfig(), description="The linear operator that degrades an image")
+    noise_std: float = Field(0.0, ge=0, description="Standard deviation of Gaussian noise on the degraded image")
+    seed: Seed = None
+
+
+class SphereConfig(Config):
+    """The uniform law on a k-sphere."""
+
+    dimension: int = Field(2, ge=1, description="k, the dimension of the sphere; it spans k + 1 coordinates")
+    ambient: Ambient = None
+    radius: float = Field(1.0, gt=0, description="Radius")
+    points: Points = 2000
+    noise_std: Noise = 0.0
+    tangents: Tangents = False
+    fractions: Fractions = _FRACTIONS
+    seed: Seed = None
+
+
+class TorusConfig(Config):
+    """A torus."""
+
+    form: Literal["flat", "revolution"] = Field(
+        "flat", description="A product of circles in 2 coordinates each, or the surface of a ring in 3 coordinates"
+    )
+    dimension: int = Field(2, ge=1, description="Number of circles; 2 for the torus of revolution")
+    ambient: Ambient = None
+    radius: float = Field(1.0, gt=0, description="Radius of the circles, or of the tube")
+    ring_radius: float = Field(2.0, gt=0, description="Torus of revolution: distance of the tube from the axis")
+    points: Points = 2000
+    noise_std: Noise = 0.0
+    tangents: Tangents = False
+    fractions: Fractions = _FRACTIONS
+    seed: Seed = None
+
+    @model_validator(mode="after")
+    def _ring(self) -> TorusConfig:
+        if self.form == "revolution" and (self.dimension != 2 or self.ring_radius <= self.radius):
+            raise ValueError("a torus of revolution has dimension 2 and a ring_radius above its radius")
+        return self
+
+
+class SwissRollConfig(Config):
+    """The Swiss roll (t cos t, h, t sin t), t uniform from 1.5 pi over the turns, h uniform over the height."""
+
+    turns: float = Field(1.5, gt=0, description="Turns of the roll")
+    height: float = Field(21.0, gt=0, description="Width of the sheet across the roll")
+    ambient: Ambient = None
+    points: Points = 2000
+    noise_std: Noise = 0.0
+    tangents: Tangents = False
+    fractions: Fractions = _FRACTIONS
+    seed: Seed = None
+
+
+class HelixConfig(Config):
+    """The helix (r cos t, r sin t, pitch t / 2 pi), uniform by arc length."""
+
+    turns: float = Field(3.0, gt=0, description="Turns of the helix")
+    radius: float = Field(1.0, gt=0, description="Radius")
+    pitch: float = Field(1.0, description="Rise a turn; 0 for a circle")
+    ambient: Ambient = None
+    points: Points = 2000
+    noise_std: Noise = 0.0
+    tangents: Tangents = False
+    fractions: Fractions = _FRACTIONS
+    seed: Seed = None
+
+
+class SubspaceConfig(Config):
+    """A Gaussian on a random linear subspace."""
+
+    dimension: int = Field(2, ge=0, description="k, the dimension of the subspace")
+    ambient: Ambient = None
+    variances: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(None, description="The k variances; null for ones")
+    mean: tuple[float, ...] | None = Field(None, description="The mean, one number a coordinate; null for 0")
+    points: Points = 2000
+    noise_std: Noise = 0.0
+    tangents: Tangents = False
+    fractions: Fractions = _FRACTIONS
+    seed: Seed = None
+
+
+class GaussianMixtureConfig(Config):
+    """Gaussians on random subspaces around random centres."""
+
+    dimensions: tuple[Annotated[int, Field(ge=0)], ...] = Field((2, 2, 2), min_length=1, description="Dimension of each component")
+    weights: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        None, description="Weight of each component, up to a common factor; null for equal weights"
+    )
+    std: float = Field(1.0, gt=0, description="Standard deviation along each direction of a component")
+    separation: float = Field(5.0, ge=0, description="Distance of the centres from the origin, in random directions")
+    ambient: Ambient = None
+    points: Points = 2000
+    noise_std: Noise = 0.0
+    fractions: Fractions = _FRACTIONS
+    seed: Seed = None
+
+    @model_validator(mode="after")
+    def _as_many(self) -> GaussianMixtureConfig:
+        if self.weights is not None and len(self.weights) != len(self.dimensions):
+            raise ValueError(f"{len(self.weights)} weights were given for {len(self.dimensions)} components")
+        return self

@@ -1,0 +1,1 @@
+"""Baseline estimators of intrinsic dimension."""

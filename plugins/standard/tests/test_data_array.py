@@ -1,0 +1,207 @@
+"""Files of numbers: every format reads back, and every bad file says what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scorefold.data import StreamedDataset, TensorSpec
+from scorefold.errors import ConfigError, DataError
+from scorefold_standard.data.array import ArrayFile
+from scorefold_standard.data_config import ArrayConfig
+
+SPLITS = ("train", "validation", "test")
+
+
+@pytest.fixture
+def points() -> np.ndarray:
+    return np.random.default_rng(0).normal(5.0, 2.0, (40, 3))
+
+
+def everything(source: ArrayFile) -> torch.Tensor:
+    """All points in the order of the file."""
+    parts = [source.load(split) for split in SPLITS]
+    index = torch.cat([part.index for part in parts])  # type: ignore[misc]
+    return torch.cat([part.tensor() for part in parts])[index.argsort()]
+
+
+@pytest.mark.parametrize("name", ["points.npy", "points.npz", "points.csv", "bare.csv", "points.parquet"])
+def test_formats_read_back(name: str, points: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / name
+    frame = pd.DataFrame(points, columns=["a", "b", "c"])
+    match name:
+        case "points.npy":
+            np.save(path, points)
+        case "points.npz":
+            np.savez(path, x=points)
+        case "points.csv":
+            frame.to_csv(path, index=False)
+        case "bare.csv":
+            frame.to_csv(path, index=False, header=False)
+        case _:
+            frame.to_parquet(path)
+    source = ArrayFile(ArrayConfig(path=str(path)))
+    torch.testing.assert_close(everything(source), torch.from_numpy(points).float())
+    assert [len(source.load(split)) for split in SPLITS] == [32, 4, 4]
+    train = source.load("train").x.double()
+    assert source.event_scale.mean == pytest.approx(float(train.mean()))
+    assert source.event_scale.std == pytest.approx(float(train.std(correction=0)))
+
+
+def test_fingerprint_follows_the_content_not_the_time(points: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    np.save(path, points)
+    before = ArrayFile(ArrayConfig(path=str(path))).fingerprint()
+    path.touch()
+    assert ArrayFile(ArrayConfig(path=str(path))).fingerprint() == before
+    points[0, 0] += 1
+    np.save(path, points)
+    assert ArrayFile(ArrayConfig(path=str(path))).fingerprint() != before
+
+
+def test_large_files_are_streamed_to_the_same_points(points: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    np.save(path, points.reshape(40, 3, 1).astype(np.float32))
+    held = ArrayFile(ArrayConfig(path=str(path), standardise=True))
+    streamed = ArrayFile(ArrayConfig(path=str(path), standardise=True, memory=0.0))
+    assert isinstance(streamed.load("train"), StreamedDataset)
+    assert streamed.event_scale == held.event_scale
+    torch.testing.assert_close(everything(streamed), everything(held))
+    batches = list(streamed.load("train").batches(10, torch.Generator().manual_seed(0)))
+    assert [len(batch) for batch in batches] == [10, 10, 10, 2]
+    index = torch.cat([batch.index for batch in batches])  # type: ignore[misc]
+    held_x = dict(zip(held.load("train").index.tolist(), held.load("train").x, strict=True))  # type: ignore[union-attr]
+    assert all(torch.equal(held_x[int(i)], x) for i, x in zip(index, torch.cat([b.x for b in batches]), strict=True))
+
+
+def test_standardising_is_one_shift_and_one_factor_and_inverts(points: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    np.save(path, points)
+    source = ArrayFile(ArrayConfig(path=str(path), standardise=True, low=-20.0, high=30.0))
+    x = source.load("train").x.double()
+    assert float(x.mean()) == pytest.approx(0, abs=1e-6)
+    assert float(x.std(correction=0)) == pytest.approx(1, abs=1e-6)
+    scale = source.event_scale
+    torch.testing.assert_close(scale.to_raw(everything(source)), torch.from_numpy(points).float(), atol=1e-5, rtol=1e-5)
+    assert scale.low is not None
+    assert scale.low * scale.factor + scale.shift == pytest.approx(-20)
+
+
+def test_scale_of_points_far_from_zero_keeps_its_digits(tmp_path: Path) -> None:
+    far = 1e8 + np.random.default_rng(0).normal(0.0, 1.0, (200, 2))
+    np.save(tmp_path / "far.npy", far)
+    source = ArrayFile(ArrayConfig(path=str(tmp_path / "far.npy"), standardise=True))
+    assert source.event_scale.factor == pytest.approx(1.0, abs=0.1)
+    assert float(source.load("train").x.std(correction=0)) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_labels_and_conditions(points: np.ndarray, tmp_path: Path) -> None:
+    frame = pd.DataFrame(points, columns=["a", "b", "c"]).assign(kind=["dog", "cat"] * 20)
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    config = ArrayConfig(path=str(tmp_path / "x.csv"), label="kind", condition=("c",))
+    source = ArrayFile(config)
+    train = source.load("train")
+    assert source.event_shape == (2,)
+    assert source.condition_spec == TensorSpec((1,))
+    assert isinstance(train.condition, torch.Tensor)
+    assert train.index is not None
+    torch.testing.assert_close(train.condition[:, 0], torch.from_numpy(points[:, 2]).float()[train.index])
+    assert train.label is not None
+    assert torch.equal(train.label, 1 - train.index % 2)  # cat is 0, dog 1; even rows are dogs
+
+    np.savez(tmp_path / "x.npz", images=points, y=np.arange(40) % 3, angle=points[:, 0])
+    source = ArrayFile(ArrayConfig(path=str(tmp_path / "x.npz"), label="y", condition=("angle",)))
+    train = source.load("train")
+    assert train.label is not None
+    assert train.index is not None
+    assert torch.equal(train.label, train.index % 3)
+    assert source.condition_spec == TensorSpec((1,))
+
+
+def test_rows_take_an_event_shape(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(240, dtype=np.uint8).reshape(20, 12))
+    config = ArrayConfig(path=str(tmp_path / "x.npy"), event_shape=(1, 3, 4), low=0, high=255, levels=256)
+    source = ArrayFile(config)
+    assert source.event_shape == (1, 3, 4)
+    assert (source.event_scale.low, source.event_scale.high, source.event_scale.levels) == (0, 255, 256)
+    assert torch.equal(everything(source).flatten(), torch.arange(240.0))
+
+
+def write(path: Path, value: object) -> None:
+    np.save(path, np.asarray(value), allow_pickle=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.array([{"a": 1}, None], dtype=object), "Python objects in dtype"),
+        (np.arange(5.0), r"shape \(5,\); expected \(N, \.\.\.\)"),
+        (np.zeros((0, 3)), "has no points"),
+        (np.zeros((2, 3)), "2 points can't be split"),
+        (np.zeros((20, 3), dtype=complex), "type complex128; expected real numbers"),
+        (np.array([["a", "b"]] * 20), "expected real numbers"),
+    ],
+)
+def test_bad_arrays_say_what_is_wrong(value: np.ndarray, message: str, tmp_path: Path) -> None:
+    write(tmp_path / "x.npy", value)
+    with pytest.raises(DataError, match=message):
+        ArrayFile(ArrayConfig(path=str(tmp_path / "x.npy")))
+
+
+def test_rows_that_are_not_finite_are_named(points: np.ndarray, tmp_path: Path) -> None:
+    points[[3, 17], 1] = np.nan, np.inf
+    np.save(tmp_path / "x.npy", points)
+    with pytest.raises(DataError, match=r"rows 3, 17 \(rows count from 0\)"):
+        ArrayFile(ArrayConfig(path=str(tmp_path / "x.npy")))
+    points[:9] = np.nan
+    np.save(tmp_path / "x.npy", points)
+    with pytest.raises(DataError, match="rows 0, 1, 2, 3, 4 and 5 more"):
+        ArrayFile(ArrayConfig(path=str(tmp_path / "x.npy")))
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n3,\n" + "5,6\n" * 9)
+    with pytest.raises(DataError, match="row 1 "):
+        ArrayFile(ArrayConfig(path=str(tmp_path / "x.csv")))
+
+
+def test_bad_files_and_options_say_what_is_wrong(points: np.ndarray, tmp_path: Path) -> None:
+    def refuse(error: type[Exception], message: str, **fields: object) -> None:
+        with pytest.raises(error, match=message):
+            ArrayFile(ArrayConfig.model_validate(fields))
+
+    np.savez(tmp_path / "x.npz", a=points, b=points)
+    np.save(tmp_path / "x.npy", points)
+    (tmp_path / "broken.npy").write_bytes(b"not numpy")
+    (tmp_path / "short.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:200])
+    (tmp_path / "broken.parquet").write_bytes(b"not parquet")
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "words.csv").write_text("a,b\n" + "1,cat\n" * 10)
+    here = str(tmp_path)
+    refuse(DataError, "does not exist", path=f"{here}/none.npy")
+    refuse(DataError, "is a folder", path=_made(tmp_path / "folder.npy"))
+    refuse(DataError, "ends with '.mat'", path=f"{here}/x.mat")
+    refuse(DataError, "can't be read as numbers", path=f"{here}/broken.npy")
+    refuse(DataError, "can't be read as numbers", path=f"{here}/short.npy")
+    refuse(DataError, "can't be read as a table", path=f"{here}/broken.parquet")
+    refuse(DataError, "can't be read as a table", path=f"{here}/empty.csv")
+    refuse(DataError, "holds the arrays a, b; say which", path=f"{here}/x.npz")
+    refuse(DataError, "has no array 'c'; it has a, b", path=f"{here}/x.npz", key="c")
+    refuse(DataError, "column 'b' .* isn't numeric: it holds \\['cat'\\]", path=f"{here}/words.csv")
+    refuse(DataError, "has no column 'z'; it has a, b", path=f"{here}/words.csv", columns=["z"])
+    refuse(ConfigError, "'key' means nothing for a .npy file", path=f"{here}/x.npy", key="a")
+    refuse(ConfigError, "event_shape .* has 4 coordinates", path=f"{here}/x.npy", event_shape=[2, 2])
+    refuse(DataError, "low and high say", path=f"{here}/x.npy", low=0, high=1)
+    np.savez(tmp_path / "uneven.npz", x=points, y=np.arange(3))
+    refuse(DataError, r"label in .* has shape \(3,\); there are 40 points", path=f"{here}/uneven.npz", label="y")
+    (tmp_path / "unlabelled.csv").write_text("a,b\n1,x\n2,\n" + "3,y\n" * 9)
+    refuse(DataError, "row 1 has no label", path=f"{here}/unlabelled.csv", label="b")
+    with pytest.raises(ValueError, match="low must be below high"):
+        ArrayConfig(path="x.npy", low=1, high=0)
+    with pytest.raises(ValueError, match="levels needs low and high"):
+        ArrayConfig(path="x.npy", levels=2)
+
+
+def _made(folder: Path) -> str:
+    folder.mkdir()
+    return str(folder)
