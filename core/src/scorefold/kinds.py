@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from scorefold.plugin import Kind, Port, Verb
 
+CAPABILITY_NAMES = ("Trainable", "Encodes", "Transports", "ClosedFormGeodesics", "Potential", "TaskSource")
+"""The capabilities by name, in the order of ``scorefold.interfaces.capabilities.CAPABILITIES``, which needs torch."""
+
 _DATA = Port("data", kind="data")
 _TRAINING_DATA = Port("data", kind="data", optional=True, when="Trainable")
+# An estimator that reads the data alone passes over a model, so that swapping estimators is one word in a run file.
+_MODELS = (Port("score", kind="score", optional=True), Port("flow", kind="flow", optional=True))
 
 _FIT_SCORE = Verb(
     "fit", takes=(_TRAINING_DATA,), gives="score", target="scorefold.verbs:fit", figures="scorefold.figures:training"
@@ -91,7 +96,7 @@ CORE_KINDS: tuple[Kind, ...] = (
         verbs=(
             Verb(
                 "estimate",
-                takes=(_DATA,),
+                takes=(_DATA, *_MODELS),
                 gives="estimate",
                 target="scorefold.verbs:estimate",
                 options="scorefold.verb_options:EstimateOptions",

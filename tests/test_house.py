@@ -1,0 +1,160 @@
+"""The rules of the house that cross packages: who may import whom, what stays cheap, what a wheel holds."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+WORKSPACE = tomllib.loads((ROOT / "pyproject.toml").read_text())
+MEMBERS = [
+    folder
+    for pattern in WORKSPACE["tool"]["uv"]["workspace"]["members"]
+    for folder in sorted(ROOT.glob(pattern))
+    if (folder / "pyproject.toml").exists()
+]
+PLUGINS = [folder for folder in MEMBERS if folder.parent.name == "plugins"]
+PACKAGES = {folder: next((folder / "src").iterdir()).name for folder in MEMBERS}
+"""Each member's one import package."""
+
+
+def imported_packages(file: Path) -> set[str]:
+    """The top-level packages that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(), str(file))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def imports_of(folder: Path) -> dict[str, set[str]]:
+    return {str(file.relative_to(ROOT)): imported_packages(file) for file in (folder / "src").rglob("*.py")}
+
+
+@pytest.mark.parametrize("folder", MEMBERS, ids=lambda folder: folder.name)
+def test_dependencies_point_one_way(folder: Path) -> None:
+    allowed = {PACKAGES[folder]} if folder.name == "templates" else {PACKAGES[folder], "scorefold"}
+    ours = set(PACKAGES.values())
+    wrong = {file: names & ours - allowed for file, names in imports_of(folder).items() if names & ours - allowed}
+    assert not wrong, "plugins import core alone, the registry imports core alone, core imports none of ours"
+
+
+def test_core_names_no_plugin() -> None:
+    names = {PACKAGES[folder] for folder in PLUGINS} | {"scorefold_registry"}
+    wrong = [
+        f"{file.relative_to(ROOT)}: {name}"
+        for file in (ROOT / "core/src").rglob("*")
+        if file.suffix in {".py", ".json"}
+        for name in names
+        if name in file.read_text()
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("folder", MEMBERS, ids=lambda folder: folder.name)
+def test_what_is_imported_is_declared(folder: Path) -> None:
+    """Every third-party import stands in the distribution's own dependencies (or is its optional figure library)."""
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    declared = {
+        requirement.split(">")[0].split("=")[0].split("[")[0].strip().lower().replace("-", "_")
+        for requirement in project["dependencies"]
+    }
+    imports_by_distribution = {
+        "scikit_learn": {"sklearn"},
+        "scikit_dimension": {"skdim"},
+        "ruamel.yaml": {"ruamel"},
+        "scorefold_core": {"scorefold"},
+        "torch": {"torch", "numpy"},
+        "torchvision": {"torchvision", "PIL"},
+        "matplotlib": {"matplotlib", "numpy"},
+    }
+    available = set().union(*(imports_by_distribution.get(name, {name}) for name in declared))
+    available |= set(sys.stdlib_module_names) | {PACKAGES[folder]}
+    if folder.name == "core":
+        available.add("matplotlib")  # only figures need it, and they say so where it is missing
+    files = imports_of(folder)
+    wrong = {file: names - available for file, names in files.items() if names - available and "{{" not in file}
+    assert not wrong
+
+
+LIGHT = [
+    "scorefold",
+    "scorefold.plugin",
+    "scorefold.hookspecs",
+    "scorefold.kinds",
+    "scorefold.errors",
+    "scorefold.seeds",
+    "scorefold.config",
+    "scorefold.verb_options",
+    "scorefold.operator_config",
+    *(f"{PACKAGES[folder]}.{file.stem}" for folder in PLUGINS for file in (folder / "src").glob("*/*config.py")),
+    *(f"{PACKAGES[folder]}.plugin" for folder in PLUGINS),
+]
+
+
+def modules_after(code: str) -> set[str]:
+    outcome = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys; print('\\n'.join(sys.modules))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(outcome.stdout.split())
+
+
+def test_declarations_and_configs_import_no_torch() -> None:
+    loaded = modules_after("import " + ", ".join(LIGHT))
+    assert not loaded & {"torch", "numpy", "matplotlib", "sklearn", "diffusers"}
+
+
+def test_plugin_modules_import_no_pydantic() -> None:
+    loaded = modules_after("import " + ", ".join(f"{PACKAGES[folder]}.plugin" for folder in PLUGINS))
+    assert not loaded & {"torch", "numpy", "pydantic", "pydantic_core"}
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """Every member's wheel, built without isolation, as the list of names in it."""
+    out = tmp_path_factory.mktemp("wheels")
+    contents = {}
+    for folder in MEMBERS:
+        command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(folder)]
+        outcome = subprocess.run(command, capture_output=True, text=True)
+        assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+        (wheel,) = out.glob("*.whl")
+        contents[folder.name] = zipfile.ZipFile(wheel).namelist()
+        wheel.unlink()
+    return contents
+
+
+def test_every_wheel_has_one_top_level_package_of_ours(wheels: dict[str, list[str]]) -> None:
+    assert len(wheels) == len(MEMBERS)
+    for folder in MEMBERS:
+        tops = {name.split("/")[0] for name in wheels[folder.name] if ".dist-info/" not in name}
+        assert tops == {PACKAGES[folder]}, folder.name
+        assert PACKAGES[folder].startswith("scorefold")
+
+
+def test_wheels_hold_what_is_read_at_run_time(wheels: dict[str, list[str]]) -> None:
+    """Types, schemas, templates and citations travel with the code."""
+    for folder in MEMBERS:
+        source = folder / "src"
+        tracked = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
+        expected = {name for name in tracked if "__pycache__" not in name}
+        assert expected <= set(wheels[folder.name]), expected - set(wheels[folder.name])
+        assert f"{PACKAGES[folder]}/py.typed" in wheels[folder.name]
+
+
+def test_the_root_installs_every_member() -> None:
+    names = {tomllib.loads((folder / "pyproject.toml").read_text())["project"]["name"] for folder in MEMBERS}
+    listed = {requirement.split(" @ ")[0] for requirement in WORKSPACE["project"]["dependencies"]}
+    assert listed == names
+    assert set(WORKSPACE["tool"]["uv"]["sources"]) == names
