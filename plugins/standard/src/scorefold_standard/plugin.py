@@ -81,7 +81,7 @@ def _sources() -> Iterable[Component]:
         config="scorefold_standard.data_config:PairedConfig",
         summary="Images as events with their degraded version as the condition: inverse problems from any image source",
         requires=(Port("data", kind="data", default={"use": "data:digits"}),),
-        examples=({"config": {"operator": {"name": "downsample", "factor": 2}, "noise_std": 0.1}, "inputs": {"data": _DIGITS}},),
+        examples=({"config": {"operator": {"name": "box-downsample", "factor": 2}, "noise_std": 0.1}, "inputs": {"data": _DIGITS}},),
     )
     yield _data("sphere", lawful, "SphereConfig", "A uniform k-sphere in a random subspace", {"dimension": 2, "ambient": 4, "points": 100})
     yield _data("torus", manifold, "TorusConfig", "A flat torus, a product of circles, or the torus of revolution", {"points": 100}, {"form": "revolution", "points": 100})

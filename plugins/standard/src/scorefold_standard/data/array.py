@@ -87,7 +87,7 @@ class ArrayFile(DataSource):
 
 def _streamed(fetch: Callable[[Tensor], Dataset], rows: Tensor, event_shape: tuple[int, ...]) -> StreamedDataset:
     return StreamedDataset(
-        x=torch.empty(0, *event_shape), fetch=lambda index: fetch(rows[index]), size=len(rows), index=rows
+        x=torch.empty(0, *event_shape), fetch=lambda index: fetch(rows[index]), size=len(rows)
     )
 
 

@@ -1,0 +1,93 @@
+"""Images from a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from scorefold.artefacts import digest_folder
+from scorefold.data import Dataset
+from scorefold.errors import DataError
+from scorefold.interfaces import DataSource
+from scorefold_standard.data.pixels import image_splits, read_image
+from scorefold_standard.data.splits import Units, class_condition, pick, source_seed, split_positions
+from scorefold_standard.data_config import ImagesConfig
+
+_SPLIT_NAMES = {"train", "val", "valid", "validation", "test"}
+
+
+class ImageFolder(DataSource):
+    """The images of a folder as events (C, H, W); sub-folders, where there are any, are the classes.
+
+    The order is that of the file names, and ``index`` counts in it. Raises ``DataError`` for a folder without images, a
+    file that can't be decoded, and images of several sizes where no size is given.
+    """
+
+    def __init__(self, config: ImagesConfig, *, generator: torch.Generator | None = None) -> None:
+        self._root = Path(config.root).expanduser()
+        files, classes = list_images(self._root)
+        first = read_image(files[0][0], size=config.size, crop=config.crop, grey=config.grey)
+        shape = self.event_shape = tuple(first.shape)
+
+        def read(rows: Tensor) -> Tensor:
+            images = [first.new_empty(0, *shape)]
+            for row in rows.tolist():
+                path = files[row][0]
+                image = read_image(path, size=config.size, crop=config.crop, grey=config.grey)
+                if image.shape != first.shape:
+                    raise DataError(
+                        f"{path} has {image.shape[1]} x {image.shape[2]} pixels and {files[0][0].name} {shape[1]} x {shape[2]}",
+                        hint="set 'size' to resize all images to one size",
+                    )
+                images.append(image[None])
+            return torch.cat(images)
+
+        label = torch.tensor([label for _, label in files]) if classes else None
+        condition, self.condition_spec = class_condition(config.condition == "label", label, len(classes))
+        self._splits, self.event_scale = image_splits(
+            read,
+            shape,
+            split_positions(len(files), config.fractions, source_seed(config.seed, generator), config.limit),
+            Units(*config.range, raw_high=255.0, levels=256),
+            label=label,
+            condition=condition,
+            memory=config.memory,
+            workers=config.workers,
+        )
+
+    def load(self, split: str) -> Dataset:
+        return pick(self._splits, split)
+
+    def fingerprint(self) -> str:
+        return digest_folder(self._root)
+
+
+def list_images(root: Path) -> tuple[list[tuple[Path, int]], list[str]]:
+    """The image files under a folder with their class, and the names of the classes (none for a flat folder)."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS, is_image_file, make_dataset
+
+    if not root.is_dir():
+        raise DataError(f"{root} isn't a folder", hint="a relative path starts at the working folder")
+    flat = sorted(path for path in root.iterdir() if path.is_file() and is_image_file(path.name))
+    folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    indexed = {name: number for number, name in enumerate(folders)}
+    nested = make_dataset(str(root), indexed, IMG_EXTENSIONS, allow_empty=True) if folders else []
+    if flat and nested:
+        raise DataError(
+            f"{root} holds images and also sub-folders of images; expected one or the other",
+            hint="move the images into sub-folders, one a class, or point root at one of the folders",
+        )
+    if flat:
+        return [(path, 0) for path in flat], []
+    if not nested:
+        raise DataError(f"{root} holds no images (looked for {', '.join(IMG_EXTENSIONS)}, in it and its sub-folders)")
+    used = sorted({number for _, number in nested})
+    classes = [folders[number] for number in used]
+    if set(map(str.lower, classes)) <= _SPLIT_NAMES and len(classes) > 1:
+        raise DataError(
+            f"the sub-folders of {root} are {', '.join(classes)}, which are splits and not classes",
+            hint=f"root: {root / classes[0]} (the splits are drawn by 'fractions')",
+        )
+    return [(Path(path), used.index(number)) for path, number in nested], classes

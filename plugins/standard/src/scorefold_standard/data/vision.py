@@ -1,0 +1,244 @@
+"""Published image sets from a local folder: MNIST, Fashion-MNIST, CIFAR-10, CelebA. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from scorefold.artefacts import digest_file
+from scorefold.data import Condition, ConditionSpec, Dataset, TensorSpec
+from scorefold.errors import ConfigError, DataError
+from scorefold.interfaces import DataSource
+from scorefold_standard.data.pixels import image_splits, read_image
+from scorefold_standard.data.splits import Units, chosen, class_condition, hold_out, pick, source_seed
+from scorefold_standard.data_config import CelebAConfig, CIFAR10Config, FashionMNISTConfig, MNISTConfig
+
+_IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+_CIFAR_FOLDER = "cifar-10-batches-py"
+
+
+class MNIST(DataSource):
+    """MNIST or Fashion-MNIST as images (1, 28, 28), or larger where padded; the published test split is the test split.
+
+    ``index`` counts over the training images, then the test images.
+    """
+
+    def __init__(self, config: MNISTConfig | FashionMNISTConfig, *, generator: torch.Generator | None = None) -> None:
+        folder = "MNIST" if isinstance(config, MNISTConfig) else "FashionMNIST"
+        self._files = _find_idx(Path(config.root).expanduser(), folder)
+        train, train_label, test, test_label = (_read_idx(path) for path in self._files)
+        for name, images, label in (("training", train, train_label), ("test", test, test_label)):
+            if images.dim() != 3 or label.dim() != 1 or len(images) != len(label):
+                raise DataError(
+                    f"the {name} files of {self._files[0].parent} hold images {tuple(images.shape)} and labels "
+                    f"{tuple(label.shape)}; expected (N, H, W) and (N,)"
+                )
+        images = torch.nn.functional.pad(torch.cat([train, test])[:, None], [config.pad] * 4)
+        self.event_shape = tuple(images.shape[1:])
+        label = torch.cat([train_label, test_label]).long()
+        condition, self.condition_spec = class_condition(config.condition == "label", label, 10)
+        self._splits, self.event_scale = image_splits(
+            lambda rows: images[rows],
+            self.event_shape,
+            _own_splits(len(train), len(test), config.validation, config.limit, source_seed(config.seed, generator)),
+            Units(*config.range, raw_high=255.0, levels=256),
+            label=label,
+            condition=condition,
+            memory=config.memory,
+        )
+
+    def load(self, split: str) -> Dataset:
+        return pick(self._splits, split)
+
+    def fingerprint(self) -> str:
+        return _digest(self._files)
+
+
+class CIFAR10(DataSource):
+    """CIFAR-10 as images (3, 32, 32); the published test batch is the test split. ``index`` is as in ``MNIST``."""
+
+    def __init__(self, config: CIFAR10Config, *, generator: torch.Generator | None = None) -> None:
+        self._files, train, train_label, test, test_label = _read_cifar(Path(config.root).expanduser(), config.verify)
+        images, label = torch.cat([train, test]), torch.cat([train_label, test_label])
+        self.event_shape = tuple(images.shape[1:])
+        condition, self.condition_spec = class_condition(config.condition == "label", label, 10)
+        self._splits, self.event_scale = image_splits(
+            lambda rows: images[rows],
+            self.event_shape,
+            _own_splits(len(train), len(test), config.validation, config.limit, source_seed(config.seed, generator)),
+            Units(*config.range, raw_high=255.0, levels=256),
+            label=label,
+            condition=condition,
+            memory=config.memory,
+        )
+
+    def load(self, split: str) -> Dataset:
+        return pick(self._splits, split)
+
+    def fingerprint(self) -> str:
+        return _digest(self._files)
+
+
+class CelebA(DataSource):
+    """CelebA's aligned faces as images (C, size, size), in the published splits.
+
+    The label is an attribute, 0 or 1; the condition the forty attributes (40,), each 0.0 or 1.0. ``index`` is the row of
+    the attribute list, from 0.
+    """
+
+    def __init__(self, config: CelebAConfig, *, generator: torch.Generator | None = None) -> None:
+        root = Path(config.root).expanduser()
+        folder = root if (root / "img_align_celeba").is_dir() else root / "celeba"
+        self._folder = folder
+        names, attributes, values, partition = _read_celeba(folder)
+        if config.label is not None and config.label not in attributes:
+            raise ConfigError(f"CelebA has no attribute {config.label!r}; it has {', '.join(attributes)}")
+        shape = self.event_shape = (1 if config.grey else 3, config.size, config.size)
+
+        def read(rows: Tensor) -> Tensor:
+            images = [torch.empty(0, *shape, dtype=torch.uint8)]
+            for row in rows.tolist():
+                path = folder / "img_align_celeba" / names[row]
+                images.append(read_image(path, size=config.size, crop=config.crop, grey=config.grey)[None])
+            return torch.cat(images)
+
+        seed = source_seed(config.seed, generator)
+        positions = {}
+        for number, split in enumerate(("train", "validation", "test")):
+            rows = (partition == number).nonzero()[:, 0]
+            positions[split] = rows[chosen(len(rows), config.limit, seed)]
+        condition: Condition | None = None
+        self.condition_spec: ConditionSpec | None = None
+        if config.condition == "attributes":
+            condition, self.condition_spec = values.float(), TensorSpec((len(attributes),))
+        self._splits, self.event_scale = image_splits(
+            read,
+            shape,
+            positions,
+            Units(*config.range, raw_high=255.0, levels=256),
+            label=None if config.label is None else values[:, attributes.index(config.label)],
+            condition=condition,
+            memory=config.memory,
+            workers=config.workers,
+        )
+
+    def load(self, split: str) -> Dataset:
+        return pick(self._splits, split)
+
+    def fingerprint(self) -> str:
+        images = sorted((self._folder / "img_align_celeba").iterdir())
+        return _digest([self._folder / "list_attr_celeba.txt", self._folder / "list_eval_partition.txt", *images])
+
+
+def _own_splits(train: int, test: int, validation: float, limit: int | None, seed: int) -> dict[str, Tensor]:
+    """Positions of published splits, with a validation split held out of the training images."""
+    kept, held = hold_out(chosen(train, limit, seed), validation)
+    return {"train": kept, "validation": held, "test": train + chosen(test, limit, seed)}
+
+
+def _digest(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name}:{digest_file(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _missing(what: str, places: Sequence[Path], names: Sequence[str]) -> DataError:
+    return DataError(
+        f"{what} isn't at {', '.join(map(str, places))}: missing {', '.join(names)}",
+        hint="download the published files yourself and point 'root' at their folder; nothing is downloaded here",
+    )
+
+
+def _find_idx(root: Path, name: str) -> list[Path]:
+    """The four idx files, plain or gzipped, in the folder or where torchvision puts them."""
+    places = [root, root / name / "raw", root / "raw"]
+    for place in places:
+        found = [
+            next((path for path in (place / file, place / f"{file}.gz") if path.is_file()), None) for file in _IDX_FILES
+        ]
+        paths = [path for path in found if path is not None]
+        if len(paths) == len(_IDX_FILES):
+            return paths
+        if paths:
+            lacking = [file for file, path in zip(_IDX_FILES, found, strict=True) if path is None]
+            raise _missing(name, [place], [f"{file}[.gz]" for file in lacking])
+    raise _missing(name, places, [f"{file}[.gz]" for file in _IDX_FILES])
+
+
+def _read_idx(path: Path) -> Tensor:
+    """An idx file of bytes, plain or gzipped, by torchvision's reader."""
+    from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
+
+    try:
+        if path.suffix != ".gz":
+            values: Tensor = read_sn3_pascalvincent_tensor(str(path))
+        else:
+            with tempfile.NamedTemporaryFile() as plain:
+                plain.write(gzip.decompress(path.read_bytes()))
+                plain.flush()
+                values = read_sn3_pascalvincent_tensor(plain.name)
+    except (AssertionError, ValueError, RuntimeError, OSError, EOFError, KeyError) as error:
+        raise DataError(f"{path} isn't a complete idx file: {error or 'its header and its size disagree'}") from error
+    if values.dtype != torch.uint8:
+        raise DataError(f"{path} holds {values.dtype}; expected bytes")
+    return values
+
+
+def _read_cifar(root: Path, verify: bool) -> tuple[list[Path], Tensor, Tensor, Tensor, Tensor]:
+    """The files, and the training and test images (N, 3, 32, 32) with their labels, by torchvision's reader."""
+    from torchvision.datasets import CIFAR10 as Published
+    from torchvision.datasets.utils import check_integrity
+
+    folder = root if (root / "test_batch").is_file() else root / _CIFAR_FOLDER
+    digests = {**dict(Published.train_list), **dict(Published.test_list), Published.meta["filename"]: Published.meta["md5"]}
+    lacking = [name for name in digests if not (folder / name).is_file()]
+    if lacking:
+        raise _missing("CIFAR-10", [folder], lacking)
+    changed = [name for name, md5 in digests.items() if verify and not check_integrity(str(folder / name), md5)]
+    if changed:
+        raise DataError(
+            f"{folder / changed[0]} isn't the published file (its MD5 is another); the batches are pickles, which can run code",
+            hint="download it again, or set 'verify: false' if you made the files yourself",
+        )
+    # The digests are dealt with above; without them torchvision's reader only asks that the files are there.
+    unchecked = {
+        "base_folder": "",
+        "train_list": [[name, None] for name, _ in Published.train_list],
+        "test_list": [[name, None] for name, _ in Published.test_list],
+        "meta": {**Published.meta, "md5": None},
+    }
+    reader = type("UncheckedCIFAR10", (Published,), unchecked)
+    parts: list[Tensor] = []
+    for train in (True, False):
+        try:
+            published = reader(str(folder), train=train, download=False)
+        except Exception as error:  # a damaged pickle raises anything
+            raise DataError(f"the batches in {folder} can't be read: {error}", hint="download them again") from error
+        parts += [torch.from_numpy(published.data).permute(0, 3, 1, 2), torch.tensor(published.targets)]
+    return [folder / name for name in digests], parts[0], parts[1], parts[2], parts[3]
+
+
+def _read_celeba(folder: Path) -> tuple[list[str], list[str], Tensor, Tensor]:
+    """File names, attribute names, attributes (N, 40) as 0 and 1, and the published split (N,): 0 train, 1 validation, 2 test."""
+    import pandas as pd
+
+    lacking = [name for name in ("list_attr_celeba.txt", "list_eval_partition.txt") if not (folder / name).is_file()]
+    if not (folder / "img_align_celeba").is_dir():
+        lacking.append("img_align_celeba/")
+    if lacking:
+        raise _missing("CelebA", [folder], lacking)
+    try:
+        table = pd.read_csv(folder / "list_attr_celeba.txt", sep=r"\s+", skiprows=1)
+        partition = pd.read_csv(folder / "list_eval_partition.txt", sep=r"\s+", header=None, index_col=0)[1]
+        split = torch.tensor(partition.loc[table.index].tolist())
+        values = torch.tensor(table.to_numpy(dtype="int64"))
+    except (ValueError, KeyError, OSError) as error:
+        raise DataError(f"the lists in {folder} aren't CelebA's: {error}") from error
+    return [str(name) for name in table.index], [str(name) for name in table.columns], (values + 1) // 2, split

@@ -1,0 +1,216 @@
+"""Digits, image folders, photographs and pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from scorefold.data import Dataset, StreamedDataset, TensorSpec
+from scorefold.errors import ConfigError, DataError
+from scorefold_standard.data.digits import Digits
+from scorefold_standard.data.images import ImageFolder
+from scorefold_standard.data.paired import Paired
+from scorefold_standard.data.photographs import Photographs, bands, read_photographs
+from scorefold_standard.data_config import DigitsConfig, ImagesConfig, PairedConfig, PhotographsConfig
+
+SPLITS = ("train", "validation", "test")
+
+
+def pixels(seed: int, height: int, width: int) -> torch.Tensor:
+    return torch.randint(0, 256, (height, width, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i in range(20):
+        place = tmp_path / "animals" / ("cats" if i % 2 else "dogs")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels(i, 6, 8).numpy()).save(place / f"{i:02d}.png")
+    return tmp_path / "animals"
+
+
+def test_digits_are_all_there_once() -> None:
+    source = Digits(DigitsConfig())
+    parts = [source.load(split) for split in SPLITS]
+    assert [len(part) for part in parts] == [1437, 180, 180]
+    index = torch.cat([part.index for part in parts])  # type: ignore[misc]
+    assert sorted(index.tolist()) == list(range(1797))
+    scale = source.event_scale
+    assert (scale.low, scale.high, scale.levels, source.event_shape) == (0.0, 1.0, 17, (1, 8, 8))
+    train = parts[0].x.double()
+    assert (scale.mean, scale.std) == pytest.approx((float(train.mean()), float(train.std(correction=0))))
+    raw = scale.to_raw(parts[0].x)
+    assert torch.equal(raw, raw.round())
+    assert (float(raw.min()), float(raw.max())) == (0.0, 16.0)
+
+
+def test_digits_as_vectors_in_another_range_of_chosen_classes() -> None:
+    source = Digits(DigitsConfig(flatten=True, range=(-1.0, 1.0), digits=(3, 7), condition="label", limit=100))
+    train = source.load("train")
+    assert source.event_shape == (64,)
+    assert train.label is not None
+    assert set(train.label.tolist()) == {3, 7}
+    assert source.condition_spec == TensorSpec((), classes=10)
+    assert torch.equal(train.condition, train.label)  # type: ignore[arg-type]
+    assert sum(len(source.load(split)) for split in SPLITS) == 100
+    assert (float(train.x.min()), float(train.x.max())) == (-1.0, 1.0)
+    raw = source.event_scale.to_raw(train.x)
+    torch.testing.assert_close(raw, raw.round(), atol=1e-5, rtol=0)
+    assert float(raw.max()) == pytest.approx(16)
+
+
+def test_folder_reads_its_pixels_and_classes(folder: Path) -> None:
+    source = ImageFolder(ImagesConfig(root=str(folder), condition="label"))
+    assert source.event_shape == (3, 6, 8)
+    assert source.condition_spec == TensorSpec((), classes=2)
+    for split in SPLITS:
+        part = source.load(split)
+        assert part.label is not None
+        assert part.index is not None
+        for x, label, index in zip(part.x, part.label.tolist(), part.index.tolist(), strict=True):
+            # Files are numbered cats first: odd numbers, then the even ones.
+            number = 2 * index + 1 if index < 10 else 2 * (index - 10)
+            assert label == (0 if index < 10 else 1)
+            torch.testing.assert_close(x * 255, pixels(number, 6, 8).permute(2, 0, 1).float())
+    assert source.load("train").index.unique().numel() == 16  # type: ignore[union-attr]
+
+
+def test_streamed_folder_is_the_held_one(folder: Path) -> None:
+    held = ImageFolder(ImagesConfig(root=str(folder), size=4, grey=True))
+    streamed = ImageFolder(ImagesConfig(root=str(folder), size=4, grey=True, memory=0.0))
+    assert held.event_shape == (1, 4, 4)
+    train = streamed.load("train")
+    assert isinstance(train, StreamedDataset)
+    assert torch.equal(train.tensor(), held.load("train").x)
+    assert streamed.event_scale == held.event_scale
+    batches = list(train.batches(5, torch.Generator().manual_seed(0)))
+    assert sorted(torch.cat([b.index for b in batches]).tolist()) == sorted(held.load("train").index.tolist())  # type: ignore[misc, union-attr]
+    assert torch.equal(batches[0].label, (batches[0].index >= 10).long())  # type: ignore[arg-type, operator]
+
+
+def test_crop_keeps_the_centre_and_squeeze_keeps_all(tmp_path: Path) -> None:
+    image = torch.zeros(8, 16, 3, dtype=torch.uint8)
+    image[:, 4:12] = 255
+    for i in range(3):
+        Image.fromarray(image.numpy()).save(tmp_path / f"{i}.png")
+    third = (1 / 3, 1 / 3, 1 / 3)
+    cropped = ImageFolder(ImagesConfig(root=str(tmp_path), size=8, fractions=third)).load("test").x
+    squeezed = ImageFolder(ImagesConfig(root=str(tmp_path), size=8, crop=False, fractions=third)).load("test").x
+    assert float(cropped.min()) == 1.0
+    assert float(squeezed[..., 0].max()) == 0.0
+    assert float(squeezed[..., 4].min()) == 1.0
+
+
+def test_folder_fingerprint_follows_its_content(folder: Path) -> None:
+    before = ImageFolder(ImagesConfig(root=str(folder))).fingerprint()
+    Image.fromarray(pixels(99, 6, 8).numpy()).save(folder / "cats" / "01.png")
+    assert ImageFolder(ImagesConfig(root=str(folder))).fingerprint() != before
+
+
+def test_bad_folders_say_what_is_wrong(folder: Path, tmp_path: Path) -> None:
+    def refuse(message: str, root: Path = folder, **fields: object) -> None:
+        with pytest.raises(DataError, match=message):
+            ImageFolder(ImagesConfig.model_validate({"root": str(root), **fields}))
+
+    refuse("isn't a folder", root=tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    refuse("holds no images", root=tmp_path / "empty")
+    (tmp_path / "halves" / "train").mkdir(parents=True)
+    (tmp_path / "halves" / "test").mkdir()
+    for half in ("train", "test"):
+        Image.fromarray(pixels(0, 4, 4).numpy()).save(tmp_path / "halves" / half / "0.png")
+    refuse("which are splits and not classes", root=tmp_path / "halves")
+    Image.fromarray(pixels(0, 4, 4).numpy()).save(tmp_path / "halves" / "loose.png")
+    refuse("one or the other", root=tmp_path / "halves")
+    refuse("no classes", root=_flat(tmp_path / "flat"), condition="label")
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    Image.fromarray(torch.zeros(4, 4, dtype=torch.uint16).numpy()).save(deep / "0.png")
+    refuse("more than 8 bits", root=deep)
+    Image.fromarray(pixels(0, 5, 5).numpy()).save(folder / "dogs" / "odd.png")
+    refuse(r"odd.png has 5 x 5 pixels and 01.png 6 x 8")
+    whole = (folder / "dogs" / "02.png").read_bytes()
+    (folder / "dogs" / "02.png").write_bytes(whole[: len(whole) // 2])
+    refuse(r"02.png can't be read as an image", size=4)
+
+
+def _flat(root: Path) -> Path:
+    root.mkdir()
+    for i in range(5):
+        Image.fromarray(pixels(i, 4, 4).numpy()).save(root / f"{i}.png")
+    return root
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_patches_are_the_photographs_and_splits_share_no_pixel(grey: bool) -> None:
+    config = PhotographsConfig(size=24, points=1000, grey=grey)
+    source = Photographs(config)
+    pictures = read_photographs(grey)
+    owner = torch.full(pictures.shape[:1] + pictures.shape[2:], -1)
+    for number, split in enumerate(SPLITS):
+        part = source.load(split)
+        raw = source.event_scale.to_raw(part.x).round().to(torch.uint8)
+        assert part.label is not None
+        for patch, picture, (top, left) in zip(raw, part.label, part.truth["corner"], strict=True):
+            region = (int(picture), slice(top, top + 24), slice(left, left + 24))
+            assert torch.equal(patch, pictures[region[0], :, region[1], region[2]])
+            assert bool(((owner[region] == -1) | (owner[region] == number)).all())
+            owner[region] = number
+    assert [len(source.load(split)) for split in SPLITS] == [700, 150, 150]
+    index = torch.cat([source.load(split).index for split in SPLITS])  # type: ignore[misc]
+    assert index.tolist() == list(range(1000))
+
+
+def test_bands_cover_the_width_and_patches_must_fit() -> None:
+    assert bands(640, (0.7, 0.15, 0.15)) == [(0, 448), (448, 544), (544, 640)]
+    with pytest.raises(ConfigError, match="don't fit the validation band"):
+        Photographs(PhotographsConfig(size=100))
+    without = Photographs(PhotographsConfig(size=100, points=50, fractions=(0.5, 0.0, 0.5)))
+    assert len(without.load("train")) == 25
+    with pytest.raises(DataError, match="validation split is empty"):
+        without.load("validation")
+
+
+def block_means(x: torch.Tensor) -> torch.Tensor:
+    return x.unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2))
+
+
+def test_pairs_are_an_image_and_its_degraded_version() -> None:
+    digits = Digits(DigitsConfig(limit=100))
+    source = Paired(PairedConfig(), data=digits)
+    train = source.load("train")
+    assert torch.equal(train.x, digits.load("train").x)
+    assert isinstance(train.condition, torch.Tensor)
+    torch.testing.assert_close(train.condition, block_means(train.x))
+    assert source.condition_spec == TensorSpec((1, 4, 4))
+    assert (source.event_shape, source.event_scale) == (digits.event_shape, digits.event_scale)
+    assert torch.equal(train.label, digits.load("train").label)  # type: ignore[arg-type]
+
+
+def test_noise_of_a_pair_belongs_to_the_point(folder: Path) -> None:
+    config = PairedConfig.model_validate({"operator": "box-downsample", "noise_std": 0.5, "seed": 3})
+    held = Paired(config, data=ImageFolder(ImagesConfig(root=str(folder), size=4)))
+    streamed = Paired(config, data=ImageFolder(ImagesConfig(root=str(folder), size=4, memory=0.0)))
+    train, lazy = held.load("train"), streamed.load("train")
+    assert isinstance(lazy, StreamedDataset)
+    batches = list(lazy.batches(5))
+    assert torch.equal(torch.cat([b.condition for b in batches]), train.condition)  # type: ignore[misc, arg-type]
+    assert isinstance(train.condition, torch.Tensor)
+    assert torch.equal(held.load("train").condition, train.condition)  # type: ignore[arg-type]
+    noise = train.condition - block_means(train.x)
+    assert float(noise.std()) == pytest.approx(0.5, rel=0.15)
+    other = Paired(config.model_copy(update={"seed": 4}), data=ImageFolder(ImagesConfig(root=str(folder), size=4)))
+    assert not torch.equal(other.load("train").condition, train.condition)  # type: ignore[arg-type]
+
+
+def test_pairs_refuse_what_the_operator_cannot_serve() -> None:
+    with pytest.raises(ConfigError, match="multiples of 3"):
+        Paired(PairedConfig.model_validate({"operator": {"name": "box-downsample", "factor": 3}}), data=Digits(DigitsConfig()))
+
+
+def test_batches_hold_what_load_holds() -> None:
+    train = Digits(DigitsConfig(limit=50, condition="label")).load("train")
+    batches: list[Dataset] = list(train.batches(16, torch.Generator().manual_seed(0)))
+    assert sorted(torch.cat([b.index for b in batches]).tolist()) == sorted(train.index.tolist())  # type: ignore[misc, union-attr]
