@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,8 +34,7 @@ class EventScale:
 
     ``low`` and ``high`` bound x where it is bounded (images); ``levels`` counts its discrete values, equally spaced
     over [low, high], or is None for continuous data; ``mean`` and ``std`` are one number each, over all points and
-    coordinates of the training split. x = (raw - shift) / factor
-    says how raw data became x; ``to_raw`` undoes it.
+    coordinates of the training split. x = (raw - shift) / factor says how raw data became x; ``to_raw`` undoes it.
     """
 
     low: float | None = None
@@ -65,12 +66,8 @@ class DataSpec:
 
 
 def index_condition(condition: Condition | None, index: Tensor) -> Condition | None:
-    """Rows of a condition."""
-    if condition is None:
-        return None
-    if isinstance(condition, Tensor):
-        return condition[index]
-    return {name: value[index] for name, value in condition.items()}
+    """The rows of a condition at positions (n,), integers."""
+    return map_condition(condition, lambda value: value.index_select(0, index.to(value.device)))
 
 
 def map_condition(condition: Condition | None, function: Callable[[Tensor], Tensor]) -> Condition | None:
@@ -88,7 +85,7 @@ class Dataset:
 
     ``x`` is (N, *E); ``condition`` a tensor or named tensors with N rows; ``label`` (N,) integers; ``index`` (N,) the
     position of each point in its source; ``truth`` holds known facts by name: numbers, or tensors with N rows (such as
-    ``dimension``, an int for all points or a tensor (N,)).
+    ``dimension``, an int for all points or a tensor (N,)). Raises ``ShapeError`` where the numbers of rows differ.
     """
 
     x: Tensor
@@ -97,100 +94,138 @@ class Dataset:
     index: Tensor | None = None
     truth: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        rows = len(self)
+        for name, value in self._columns():
+            if value.dim() == 0 or value.shape[0] != rows:
+                raise ShapeError(f"{name} has shape {tuple(value.shape)}; expected {rows} rows, one for each point")
+
+    def _columns(self) -> Iterator[tuple[str, Tensor]]:
+        if isinstance(self.condition, Tensor):
+            yield "condition", self.condition
+        elif self.condition is not None:
+            yield from ((f"condition {name!r}", value) for name, value in self.condition.items())
+        if self.label is not None:
+            yield "label", self.label
+        if self.index is not None:
+            yield "index", self.index
+
     def __len__(self) -> int:
         return self.x.shape[0]
 
     @property
     def event_shape(self) -> tuple[int, ...]:
+        """E, the shape of one point."""
         return tuple(self.x.shape[1:])
 
     def take(self, index: Tensor) -> Dataset:
-        """The points at these positions (n,), as a data set."""
-        size = len(self)
-        truth = {
-            name: value[index] if isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == size else value
-            for name, value in self.truth.items()
-        }
+        """The points at these positions (n,), integers in [0, N), as a data set."""
+        index = index.to(self.x.device)
+
+        def rows(value: Tensor) -> Tensor:
+            return value.index_select(0, index)
+
         return Dataset(
-            x=self.x[index],
-            condition=index_condition(self.condition, index),
-            label=None if self.label is None else self.label[index],
-            index=index if self.index is None else self.index[index],
-            truth=truth,
+            x=rows(self.x),
+            condition=map_condition(self.condition, rows),
+            label=None if self.label is None else rows(self.label),
+            index=index if self.index is None else rows(self.index),
+            truth={name: rows(value) if self._is_column(value) else value for name, value in self.truth.items()},
         )
+
+    def takes(self, positions: Iterable[Tensor]) -> Iterator[Dataset]:
+        """``take`` of each of several positions (n,), in order; ``positions`` may be endless."""
+        return map(self.take, positions)
 
     def tensor(self, limit: int | None = None) -> Tensor:
         """The events as one tensor (min(N, limit), *E)."""
         return self.x if limit is None else self.x[:limit]
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Dataset:
-        """The same points on a device and with floating-point tensors of a dtype."""
+        """The same points on a device, their events and conditions (where floating-point) in a dtype."""
 
         def move(value: Tensor) -> Tensor:
             return value.to(device=device, dtype=dtype if value.is_floating_point() else None)
+
+        def carry(value: Any) -> Any:
+            return value.to(device=device) if isinstance(value, Tensor) else value
 
         return replace(
             self,
             x=move(self.x),
             condition=map_condition(self.condition, move),
-            label=None if self.label is None else self.label.to(device),
+            label=carry(self.label),
+            index=carry(self.index),
+            truth={name: carry(value) for name, value in self.truth.items()},
         )
 
     def batches(
         self, size: int, generator: torch.Generator | None = None, *, drop_last: bool = False
     ) -> Iterator[Dataset]:
-        """One pass in batches of ``size``: in order, or shuffled by a generator."""
+        """One pass in batches of ``size``: in order, or shuffled by a generator. ``drop_last`` leaves out a short one.
+
+        Raises ``DataError`` for a size below 1.
+        """
         if size < 1:
             raise DataError(f"a batch size of {size} was asked for; it must be at least 1")
         count = len(self)
-        order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
+        order = torch.arange(count) if generator is None else shuffled(count, generator)
         end = count - count % size if drop_last else count
-        for start in range(0, end, size):
-            yield self.take(order[start : start + size])
+        return self.takes(order[start : min(start + size, end)] for start in range(0, end, size))
+
+    def _is_column(self, value: Any) -> bool:
+        return isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == len(self)
+
+
+def shuffled(count: int, generator: torch.Generator) -> Tensor:
+    """The integers below ``count`` in a random order (count,), on the generator's device."""
+    return torch.randperm(count, generator=generator, device=generator.device)
 
 
 @dataclass(frozen=True)
 class StreamedDataset(Dataset):
     """Points decoded when they are asked for, for data larger than memory.
 
-    ``x`` is an empty (0, *E) tensor that carries the event shape and dtype; ``fetch`` decodes the points at some
-    positions. ``workers`` threads decode the batches ahead (image decoding releases the interpreter lock).
+    ``x`` is an empty (0, *E) tensor that carries the event shape, dtype and device; ``fetch`` decodes the points at
+    some positions (n,), the same at every call and from any thread; ``size`` is N. ``workers`` threads decode batches
+    ahead of their use (image decoding releases the interpreter lock). What is known of the points comes with each
+    batch.
     """
 
-    fetch: Callable[[Tensor], Dataset] | None = None
-    size: int = 0
-    workers: int = 0
+    fetch: Callable[[Tensor], Dataset] = field(kw_only=True)
+    size: int = field(kw_only=True)
+    workers: int = field(default=0, kw_only=True)
 
     def __len__(self) -> int:
         return self.size
 
     def take(self, index: Tensor) -> Dataset:
-        assert self.fetch is not None
-        return self.fetch(index)
+        batch = self.fetch(index.cpu())
+        if len(batch) != len(index):
+            raise DataError(f"{len(index)} points were asked for and the source decoded {len(batch)}")
+        return batch.to(self.x.device, self.x.dtype)
+
+    def takes(self, positions: Iterable[Tensor]) -> Iterator[Dataset]:
+        if self.workers < 1:
+            yield from super().takes(positions)
+            return
+        with ThreadPoolExecutor(self.workers) as pool:
+            ahead: deque[Future[Dataset]] = deque()
+            try:
+                for index in positions:
+                    ahead.append(pool.submit(self.take, index))
+                    if len(ahead) > 2 * self.workers:
+                        yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:
+                # A reader that stops early does not wait for batches nobody will see.
+                for pending in ahead:
+                    pending.cancel()
 
     def tensor(self, limit: int | None = None) -> Tensor:
         count = self.size if limit is None else min(limit, self.size)
         return self.take(torch.arange(count)).x
-
-    def batches(
-        self, size: int, generator: torch.Generator | None = None, *, drop_last: bool = False
-    ) -> Iterator[Dataset]:
-        if self.workers < 1:
-            yield from super().batches(size, generator, drop_last=drop_last)
-            return
-        from collections import deque
-        from concurrent.futures import Future, ThreadPoolExecutor
-
-        order = torch.arange(self.size) if generator is None else torch.randperm(self.size, generator=generator)
-        end = self.size - self.size % size if drop_last else self.size
-        with ThreadPoolExecutor(self.workers) as pool:
-            ahead: deque[Future[Dataset]] = deque()
-            for start in range(0, end, size):
-                ahead.append(pool.submit(self.take, order[start : start + size]))
-                if len(ahead) > 2 * self.workers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
 
 
 def as_dataset(data: Tensor | Dataset) -> Dataset:
