@@ -1,0 +1,16 @@
+"""Numerical helpers that several methods share: derivatives of batched maps, spectra, bootstrap intervals."""
+
+from scorefold.numerics.derivatives import divergence, jacobian, pullback, pushforward
+from scorefold.numerics.spectra import gram_spectrum, symmetric_function, symmetric_sqrt
+from scorefold.numerics.statistics import bootstrap_interval
+
+__all__ = [
+    "bootstrap_interval",
+    "divergence",
+    "gram_spectrum",
+    "jacobian",
+    "pullback",
+    "pushforward",
+    "symmetric_function",
+    "symmetric_sqrt",
+]

@@ -1,0 +1,54 @@
+"""Intervals by resampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from scorefold.errors import ConfigError, DataError
+
+Statistic = Callable[[Tensor], Tensor]
+
+_RESAMPLED_VALUES_AT_ONCE = 4_000_000
+
+
+def _mean(values: Tensor) -> Tensor:
+    return values.mean(-1)
+
+
+def bootstrap_interval(
+    values: Tensor,
+    statistic: Statistic = _mean,
+    level: float = 0.95,
+    generator: torch.Generator | None = None,
+    *,
+    resamples: int = 1000,
+) -> tuple[float, float]:
+    """The percentile bootstrap interval (low, high) of a statistic of values (N,) (Efron 1979).
+
+    ``statistic`` reduces the last dimension, (R, N) -> (R,). ``level`` in (0, 1) is the mass between the two ends.
+    Raises ``DataError`` for no values or values that are not finite, ``ConfigError`` for a level or a number of
+    resamples out of range.
+    """
+    if not 0 < level < 1:
+        raise ConfigError(f"a confidence level of {level} was given; it must lie between 0 and 1", hint="such as 0.95")
+    if resamples < 1:
+        raise ConfigError(f"{resamples} resamples were asked for; at least 1 is needed")
+    if values.dim() != 1 or len(values) == 0:
+        raise DataError(f"values have shape {tuple(values.shape)}; expected (N,) with N at least 1")
+    values = values.detach().double()
+    if not bool(values.isfinite().all()):
+        raise DataError(f"{int((~values.isfinite()).sum())} of {len(values)} values are not finite")
+    device = values.device if generator is None else generator.device
+    at_once = max(1, _RESAMPLED_VALUES_AT_ONCE // len(values))
+    draws = []
+    for start in range(0, resamples, at_once):
+        count = min(at_once, resamples - start)
+        index = torch.randint(len(values), (count, len(values)), generator=generator, device=device)
+        draws.append(statistic(values[index.to(values.device)]))
+    tail = (1 - level) / 2
+    ends = torch.tensor([tail, 1 - tail], dtype=torch.float64, device=values.device)
+    low, high = torch.cat(draws).double().quantile(ends)
+    return float(low), float(high)

@@ -1,0 +1,165 @@
+"""Derivatives, spectra and intervals against closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from scorefold.errors import ConfigError, DataError, ShapeError
+from scorefold.numerics import (
+    bootstrap_interval,
+    divergence,
+    gram_spectrum,
+    jacobian,
+    pullback,
+    pushforward,
+    symmetric_function,
+    symmetric_sqrt,
+)
+
+
+def _field(matrix: Tensor, x: Tensor) -> Tensor:
+    return torch.sin(x.flatten(1) @ matrix.T).reshape(x.shape)
+
+
+@pytest.fixture
+def matrix() -> Tensor:
+    return torch.randn(6, 6, dtype=torch.float64)
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(4, 2, 3, dtype=torch.float64)
+
+
+def _true_jacobian(matrix: Tensor, x: Tensor) -> Tensor:
+    return torch.cos(x.flatten(1) @ matrix.T)[:, :, None] * matrix
+
+
+def test_pushforward_pullback_and_jacobian(matrix: Tensor, x: Tensor) -> None:
+    truth = _true_jacobian(matrix, x)
+    v = torch.randn(1, 2, 3, dtype=torch.float64)
+    value, tangent = pushforward(lambda p: _field(matrix, p), x, v)
+    torch.testing.assert_close(value, _field(matrix, x))
+    torch.testing.assert_close(tangent.flatten(1), truth @ v.flatten())
+    value, cotangent = pullback(lambda p: _field(matrix, p), x, v)
+    torch.testing.assert_close(value, _field(matrix, x))
+    torch.testing.assert_close(cotangent.flatten(1), v.flatten() @ truth)
+    for chunk in (None, 2):
+        torch.testing.assert_close(jacobian(lambda p: _field(matrix, p), x, chunk=chunk), truth)
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+@pytest.mark.parametrize("chunk", [None, 4])
+def test_exact_divergence_and_its_gradient(matrix: Tensor, x: Tensor, mode: str, chunk: int | None) -> None:
+    x = x.requires_grad_()
+    value, trace = divergence(lambda p: _field(matrix, p), x, mode=mode, chunk=chunk)  # type: ignore[arg-type]
+    torch.testing.assert_close(value, _field(matrix, x))
+    truth = _true_jacobian(matrix, x).diagonal(dim1=1, dim2=2).sum(1)
+    torch.testing.assert_close(trace, truth)
+    (gradient,) = torch.autograd.grad(trace.sum(), x)
+    (expected,) = torch.autograd.grad(truth.sum(), x)
+    torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_hutchinson_has_the_mean_and_the_variance_it_states(mode: str, generator: torch.Generator) -> None:
+    matrix = torch.randn(4, 4, dtype=torch.float64)
+    x = torch.zeros(20_000, 4, dtype=torch.float64)
+    with torch.no_grad():
+        _, trace = divergence(
+            lambda p: p @ matrix.T, x, trace="hutchinson", generator=generator, mode=mode  # type: ignore[arg-type]
+        )
+    assert not trace.requires_grad
+    symmetric = (matrix + matrix.T) / 2
+    variance = 2 * (symmetric.square().sum() - symmetric.diagonal().square().sum())
+    assert abs(trace.mean() - matrix.trace()) < 4 * (variance / len(x)).sqrt()
+    assert trace.var() == pytest.approx(float(variance), rel=0.05)
+
+
+def test_hutchinson_with_given_noise_is_deterministic(matrix: Tensor, x: Tensor) -> None:
+    noise = torch.ones(2, *x.shape, dtype=torch.float64)
+    _, trace = divergence(lambda p: _field(matrix, p), x, trace="hutchinson", noise=noise)
+    torch.testing.assert_close(trace, _true_jacobian(matrix, x).sum((1, 2)))
+
+
+def test_divergence_of_an_empty_batch(matrix: Tensor, x: Tensor) -> None:
+    assert divergence(lambda p: _field(matrix, p), x[:0])[1].shape == (0,)
+
+
+def test_derivatives_name_what_does_not_fit(matrix: Tensor, x: Tensor) -> None:
+    with pytest.raises(ShapeError, match="v has shape"):
+        pushforward(lambda p: p, x, x[:2])
+    with pytest.raises(ShapeError, match="no divergence"):
+        divergence(lambda p: p.flatten(1), x)
+    with pytest.raises(ConfigError):
+        divergence(lambda p: p, x, trace="guess")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError):
+        divergence(lambda p: p, x, trace="hutchinson", probes=0)
+
+
+@pytest.mark.parametrize("shape", [(40, 6), (3, 40, 6), (4, 6), (2, 3, 6), (6, 6)])
+def test_gram_spectrum_agrees_with_singular_values(shape: tuple[int, ...]) -> None:
+    matrix = torch.randn(*shape, dtype=torch.float64)
+    values = gram_spectrum(matrix)
+    assert values.shape == (*shape[:-2], shape[-1])
+    truth = torch.linalg.svdvals(matrix)
+    torch.testing.assert_close(values[..., : truth.shape[-1]], truth, rtol=1e-10, atol=1e-10)
+    assert float(values[..., truth.shape[-1] :].abs().sum()) == 0
+
+
+def test_gram_spectrum_keeps_what_float32_would_lose() -> None:
+    # Singular values over four decades: a float32 Gram matrix would drown the last one.
+    q1, _ = torch.linalg.qr(torch.randn(50, 5, dtype=torch.float64))
+    q2, _ = torch.linalg.qr(torch.randn(5, 5, dtype=torch.float64))
+    truth = torch.logspace(0, -4, 5, dtype=torch.float64)
+    values = gram_spectrum(((q1 * truth) @ q2).float())
+    assert values.dtype == torch.float32
+    torch.testing.assert_close(values.double(), truth, rtol=1e-3, atol=0)
+    with pytest.raises(ShapeError):
+        gram_spectrum(torch.rand(5))
+
+
+def test_functions_of_symmetric_matrices() -> None:
+    a = torch.randn(2, 5, 5, dtype=torch.float64)
+    spd = a @ a.mT
+    root = symmetric_sqrt(spd)
+    torch.testing.assert_close(root @ root, spd)
+    torch.testing.assert_close(symmetric_function(spd, torch.exp), torch.linalg.matrix_exp(spd), rtol=1e-9, atol=1e-9)
+    singular = torch.ones(3, 3, dtype=torch.float64)
+    torch.testing.assert_close(symmetric_sqrt(singular), singular / math.sqrt(3))
+    with pytest.raises(ShapeError):
+        symmetric_sqrt(torch.rand(2, 3))
+
+
+def test_bootstrap_interval_covers_like_the_normal_theory(generator: torch.Generator) -> None:
+    values = torch.randn(400, generator=generator, dtype=torch.float64)
+    low, high = bootstrap_interval(values, level=0.9, generator=generator, resamples=4000)
+    half = 1.645 * float(values.std()) / math.sqrt(400)
+    assert low == pytest.approx(float(values.mean()) - half, abs=0.1 * half)
+    assert high == pytest.approx(float(values.mean()) + half, abs=0.1 * half)
+
+
+def test_bootstrap_is_reproducible_and_takes_any_statistic() -> None:
+    values = torch.tensor([1.0, 2.0, 2.0, 2.0, 9.0])
+
+    def draw() -> tuple[float, float]:
+        generator = torch.Generator().manual_seed(3)
+        return bootstrap_interval(values, lambda v: v.median(-1).values, 0.8, generator)
+
+    assert draw() == draw() == (2.0, 2.0)
+    assert bootstrap_interval(torch.tensor([4.0])) == (4.0, 4.0)
+
+
+def test_bootstrap_names_bad_input() -> None:
+    with pytest.raises(DataError):
+        bootstrap_interval(torch.empty(0))
+    with pytest.raises(DataError, match="1 of 2 values"):
+        bootstrap_interval(torch.tensor([1.0, math.nan]))
+    with pytest.raises(ConfigError):
+        bootstrap_interval(torch.ones(3), level=95)
+    with pytest.raises(ConfigError):
+        bootstrap_interval(torch.ones(3), resamples=0)
