@@ -63,7 +63,8 @@ class Port:
 
     def __post_init__(self) -> None:
         if self.name in RESERVED_PORTS:
-            raise PluginError(f"a port is called {self.name!r}, which is reserved ({', '.join(sorted(RESERVED_PORTS))})")
+            reserved = ", ".join(sorted(RESERVED_PORTS))
+            raise PluginError(f"a port is called {self.name!r}, which is reserved ({reserved})")
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -95,7 +96,7 @@ class Verb:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of component: its interface (``module:Class``) and its verbs, the first of which a stage does by default."""
+    """A kind of component: its interface (``module:Class``) and its verbs. The first verb is a stage's default."""
 
     name: str
     interface: str
@@ -119,9 +120,11 @@ class Component:
 
     ``target`` is the class and ``config`` its pydantic model, both as ``module:Name``. ``requires`` are the ports of
     the constructor, ``provides`` the capabilities of the object. ``examples`` are mappings with optional keys
-    ``config`` and ``inputs`` (inline components) that build within five CPU seconds. ``figures`` is ``module:function``,
-    called with the stage's value and returning ``{name: matplotlib Figure}``. ``overrides`` names the
-    ``distribution/name`` that this one asks to replace.
+    ``config`` and ``inputs`` (inline components) that build within five CPU seconds. ``figures`` is
+    ``module:function``, called with the stage's value and returning ``{name: matplotlib Figure}``.
+
+    ``overrides`` names the ``distribution/name`` that this one asks to replace; it does so only where the other names
+    this one's distribution in ``yields_to``. Otherwise the name is nobody's until the user prefers one.
     """
 
     kind: str
@@ -137,6 +140,7 @@ class Component:
     figures: str | None = None
     cite: str | None = None
     overrides: str | None = None
+    yields_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_name("a component", self.name)
@@ -184,4 +188,6 @@ class Claim:
         if self.role not in ("gate", "report"):
             raise PluginError(f"claim {self.name!r} has role {self.role!r}; expected 'gate' or 'report'")
         if self.tolerance[0] not in ("abs", "rel", "min", "max", "range"):
-            raise PluginError(f"claim {self.name!r} has tolerance {self.tolerance!r}; expected abs, rel, min, max or range")
+            raise PluginError(
+                f"claim {self.name!r} has tolerance {self.tolerance!r}; expected abs, rel, min, max or range"
+            )

@@ -1,0 +1,70 @@
+"""Importing what a component names, only when it is asked for, with the plugin named when that fails."""
+
+from __future__ import annotations
+
+import traceback
+from importlib import import_module
+from typing import Any
+
+from scorefold.errors import PluginError
+from scorefold_registry.names import did_you_mean, sentences
+from scorefold_registry.records import PluginRecord, Registered
+
+
+def load_target(registered: Registered, target: str) -> Any:
+    """The object that ``module:Name`` of a component names.
+
+    Raises ``PluginError`` naming plugin, distribution, version and the plugin's own line where the import fails.
+    """
+    module_name, _, attribute = target.partition(":")
+    try:
+        module = import_module(module_name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        record = registered.record
+        registered.state = "broken"
+        frame = own_frame(error, {record.package, module_name.partition(".")[0]})
+        cause = f"importing {target} failed: {describe(error)}"
+        record.state, record.cause, record.frame = "broken", cause, frame
+        raise PluginError(
+            f"{registered.id} can't be used: {cause} ({record.label})",
+            hint=sentences(f"at {frame}" if frame else "", mend(error, record)),
+        ) from error
+    if not hasattr(module, attribute):
+        registered.state = "broken"
+        near = did_you_mean(attribute, vars(module))
+        cause = f"{module_name} has no {attribute!r}"
+        registered.record.state, registered.record.cause = "broken", cause
+        raise PluginError(f"{registered.id} can't be used: {cause} ({registered.record.label})", hint=near or None)
+    return getattr(module, attribute)
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line."""
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def own_frame(error: BaseException, packages: set[str]) -> str | None:
+    """The frame nearest to the failure that is in one of the packages, as ``file:line in function``; None without one.
+
+    A syntax error has no frame of its own, so its place is given.
+    """
+    if isinstance(error, SyntaxError) and error.filename and not isinstance(error, ImportError):
+        return f"{error.filename}:{error.lineno}"
+    found = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] in packages:
+            found = f"{frame.f_code.co_filename}:{line} in {frame.f_code.co_name}"
+    return found
+
+
+def mend(error: BaseException, record: PluginRecord) -> str:
+    """The line that mends a failed import."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        missing = error.name.partition(".")[0]
+        if missing == record.package:
+            return f"its installation is not complete: pip install --force-reinstall {record.distribution}"
+        return f"{missing} is not installed: pip install --upgrade {record.distribution}"
+    return f"pip install --upgrade {record.distribution}, or switch it off: SCOREFOLD_PLUGINS=-{record.name}"

@@ -1,0 +1,108 @@
+"""What is known of each plugin and of each component it registered: failures are data until someone asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from scorefold.plugin import Claim, Component, Kind
+
+STATES = ("found", "incompatible", "disabled", "registered", "ambiguous", "shadowed", "broken", "loaded")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that a plugin adds: ``target`` is ``module:function``, called with the list of arguments."""
+
+    name: str
+    target: str
+    summary: str
+
+
+@dataclass(eq=False)
+class PluginRecord:
+    """A plugin as it was found: where it comes from, how far it got (``state``) and why no further (``cause``).
+
+    ``value`` is the module its entry point names; ``frame`` the line of its own code nearest to the failure, ``mend``
+    what to do about it; ``warnings`` are faults that do not stop it.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    value: str
+    state: str = "found"
+    cause: str | None = None
+    frame: str | None = None
+    mend: str | None = None
+    warnings: list[str] = field(default_factory=list)
+    module: ModuleType | None = None
+    components: list[Component] = field(default_factory=list)
+    kinds: list[Kind] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    commands: list[Command] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """How messages name it: plugin, distribution and version."""
+        return f"plugin {self.name!r} of {self.distribution} {self.version}"
+
+    @property
+    def package(self) -> str:
+        """The top-level package that its code lives in."""
+        return self.value.partition(":")[0].partition(".")[0]
+
+    def fail(self, state: str, cause: str, frame: str | None = None, mend: str | None = None) -> None:
+        """Takes the plugin out of use: what it offered goes, why stays."""
+        self.state, self.cause, self.frame, self.mend = state, cause, frame, mend
+        self.components, self.kinds, self.claims, self.commands = [], [], [], []
+
+    def as_json(self) -> dict[str, Any]:
+        """The entry of ``plugins list --json``."""
+        return {
+            "name": self.name,
+            "distribution": self.distribution,
+            "version": self.version,
+            "state": self.state,
+            "cause": self.cause,
+            "components": [
+                {"kind": item.kind, "name": item.name, "revision": item.revision, "summary": item.summary}
+                for item in self.components
+            ],
+        }
+
+
+@dataclass(eq=False)
+class Registered:
+    """A component as it stands in a catalogue, with the plugin it came from.
+
+    ``state`` is ``registered``, ``ambiguous`` (another plugin claims its name too), ``shadowed`` (the name went to
+    another plugin by the user's preference or by agreement), ``broken`` (its code can't be imported) or ``loaded``.
+    """
+
+    component: Component
+    record: PluginRecord
+    state: str = "registered"
+
+    @property
+    def plugin(self) -> str:
+        return self.record.name
+
+    @property
+    def distribution(self) -> str:
+        return self.record.distribution
+
+    @property
+    def version(self) -> str:
+        return self.record.version
+
+    @property
+    def id(self) -> str:
+        """``kind:name``."""
+        return self.component.id
+
+    @property
+    def qualified(self) -> str:
+        """``distribution/kind:name``, which always works."""
+        return f"{self.distribution}/{self.component.id}"
