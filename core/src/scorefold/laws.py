@@ -29,8 +29,9 @@ def _check_basis(basis: Tensor, centre: Tensor) -> None:
 class SubspaceGaussian:
     """x = mean + basis diag(sqrt(variances)) g with g standard normal in R^k.
 
-    ``mean`` (D,), ``basis`` (D, k) with orthonormal columns, ``variances`` (k,) non-negative; k = 0 is a point and k = D
-    a Gaussian of full rank. Raises ``ShapeError`` for shapes that don't fit and for a basis that isn't orthonormal.
+    ``mean`` (D,), ``basis`` (D, k) with orthonormal columns, ``variances`` (k,) non-negative; k = 0 is a point and
+    k = D a Gaussian of full rank. Raises ``ShapeError`` for shapes that don't fit and for a basis that isn't
+    orthonormal.
     """
 
     mean: Tensor
@@ -41,7 +42,7 @@ class SubspaceGaussian:
         _check_basis(self.basis, self.mean)
         if self.variances.shape != self.basis.shape[1:] or bool((self.variances < 0).any()):
             raise ShapeError(
-                f"variances has shape {tuple(self.variances.shape)}; expected {self.basis.shape[1]} numbers of at least 0"
+                f"variances has shape {tuple(self.variances.shape)}; expected {self.basis.shape[1]} numbers >= 0"
             )
 
     @property
@@ -52,10 +53,10 @@ class SubspaceGaussian:
 
 @dataclass(frozen=True, eq=False)
 class SphereLaw:
-    """x = centre + radius basis u + noise_std z with u uniform on the unit k-sphere in R^(k+1) and z standard normal in R^D.
+    """x = centre + radius basis u + noise_std z, u uniform on the unit k-sphere in R^(k+1), z standard normal in R^D.
 
-    ``centre`` (D,), ``basis`` (D, k+1) with orthonormal columns, ``radius`` above 0. ``noise_std`` is the noise that the
-    data themselves carry: at noise level sigma of a diffusion the points are a sphere with noise of variance
+    ``centre`` (D,), ``basis`` (D, k+1) with orthonormal columns, ``radius`` above 0. ``noise_std`` is the noise that
+    the data themselves carry: at noise level sigma of a diffusion the points are a sphere with noise of variance
     sigma^2 + noise_std^2. Raises ``ShapeError`` as ``SubspaceGaussian`` does.
     """
 
@@ -88,7 +89,7 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """A mixture of laws with ``weights`` (C,), non-negative and summing to 1. Raises ``ShapeError`` where they don't."""
+    """A mixture of laws; ``weights`` (C,) are non-negative and sum to 1, else ``ShapeError`` is raised."""
 
     weights: Tensor
     components: tuple[Law, ...]
@@ -96,7 +97,7 @@ class Mixture:
     def __post_init__(self) -> None:
         if self.weights.shape != (len(self.components),) or len(self.components) == 0:
             raise ShapeError(
-                f"{len(self.components)} components with weights of shape {tuple(self.weights.shape)}; expected as many weights"
+                f"{len(self.components)} components and weights of shape {tuple(self.weights.shape)}; expected one each"
             )
         if bool((self.weights < 0).any()) or abs(float(self.weights.sum()) - 1) > 1e-6:
             raise ShapeError("the weights of a mixture are non-negative and sum to 1")

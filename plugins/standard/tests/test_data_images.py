@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+
 from scorefold.data import Dataset, StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold_standard.data.digits import Digits
@@ -87,7 +88,10 @@ def test_streamed_folder_is_the_held_one(folder: Path) -> None:
     assert streamed.event_scale == held.event_scale
     batches = list(train.batches(5, torch.Generator().manual_seed(0)))
     assert sorted(torch.cat([b.index for b in batches]).tolist()) == sorted(held.load("train").index.tolist())  # type: ignore[misc, union-attr]
-    assert torch.equal(batches[0].label, (batches[0].index >= 10).long())  # type: ignore[arg-type, operator]
+    first = batches[0]
+    assert first.index is not None
+    assert first.label is not None
+    assert torch.equal(first.label, (first.index >= 10).long())
 
 
 def test_crop_keeps_the_centre_and_squeeze_keeps_all(tmp_path: Path) -> None:
@@ -207,7 +211,10 @@ def test_noise_of_a_pair_belongs_to_the_point(folder: Path) -> None:
 
 def test_pairs_refuse_what_the_operator_cannot_serve() -> None:
     with pytest.raises(ConfigError, match="multiples of 3"):
-        Paired(PairedConfig.model_validate({"operator": {"name": "box-downsample", "factor": 3}}), data=Digits(DigitsConfig()))
+        Paired(
+            PairedConfig.model_validate({"operator": {"name": "box-downsample", "factor": 3}}),
+            data=Digits(DigitsConfig()),
+        )
 
 
 def test_batches_hold_what_load_holds() -> None:

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from scorefold.config import Config
 from scorefold.errors import ConfigError, DataError
 from scorefold.laws import Mixture, SphereLaw, SubspaceGaussian

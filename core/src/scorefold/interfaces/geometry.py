@@ -12,7 +12,7 @@ from scorefold.errors import ShapeError
 
 def flatten(v: Tensor) -> Tensor:
     """(B, *E) as (B, D)."""
-    return v.reshape(v.shape[0], -1)
+    return v.flatten(1)
 
 
 class Geometry(ABC):

@@ -37,7 +37,8 @@ Range = Annotated[
     Field(description="What the smallest and the largest raw value become"),
 ]
 Memory = Annotated[
-    float, Field(ge=0, description="Largest size in MiB that is kept in memory; larger data are decoded as they are read")
+    float,
+    Field(ge=0, description="Largest size in MiB that is kept in memory; larger data are decoded as they are read"),
 ]
 Workers = Annotated[int, Field(ge=0, description="Threads that decode ahead when data are not kept in memory")]
 ClassCondition = Annotated[
@@ -61,7 +62,9 @@ class DigitsConfig(Config):
     flatten: bool = Field(False, description="Events are vectors (64) instead of images (1, 8, 8)")
     range: Range = (0.0, 1.0)
     condition: ClassCondition = None
-    digits: tuple[Annotated[int, Field(ge=0, le=9)], ...] | None = Field(None, description="Only these digits; null for all")
+    digits: tuple[Annotated[int, Field(ge=0, le=9)], ...] | None = Field(
+        None, description="Only these digits; null for all"
+    )
     fractions: Fractions = _FRACTIONS
     limit: Limit = None
     seed: Seed = None
@@ -72,16 +75,24 @@ class ArrayConfig(Config):
 
     path: str = Field(description="The file; its suffix says the format")
     key: str | None = Field(None, description="npz: the array with the points; null where there is just one left")
-    columns: tuple[str, ...] | None = Field(None, description="csv and parquet: the columns of a point; null for all others")
+    columns: tuple[str, ...] | None = Field(
+        None, description="csv and parquet: the columns of a point; null for all others"
+    )
     label: str | None = Field(None, description="The column (csv, parquet) or array (npz) with the class of each point")
-    condition: tuple[str, ...] = Field((), description="Columns (csv, parquet) or one array (npz) that are the condition")
+    condition: tuple[str, ...] = Field(
+        (), description="Columns (csv, parquet) or one array (npz) that are the condition"
+    )
     header: bool | None = Field(None, description="csv: whether the first line names the columns; null looks at it")
     delimiter: str = Field(",", min_length=1, max_length=1, description="csv: what parts the columns")
     event_shape: tuple[int, ...] | None = Field(None, description="Reshape every row to this, such as [1, 28, 28]")
-    standardise: bool = Field(False, description="Shift and divide by one mean and one deviation, of the training split")
+    standardise: bool = Field(
+        False, description="Shift and divide by one mean and one deviation, of the training split"
+    )
     low: float | None = Field(None, description="Smallest value that a coordinate can take, in the file's units")
     high: float | None = Field(None, description="Largest value that a coordinate can take, in the file's units")
-    levels: int | None = Field(None, ge=2, description="Number of values, equally spaced from low to high, of discrete data")
+    levels: int | None = Field(
+        None, ge=2, description="Number of values, equally spaced from low to high, of discrete data"
+    )
     fractions: Fractions = _FRACTIONS
     limit: Limit = None
     seed: Seed = None
@@ -161,7 +172,9 @@ class CelebAConfig(Config):
     crop: bool = Field(True, description="Keep the centre square when resizing; false squeezes the whole image")
     grey: bool = Field(False, description="One grey channel instead of three colours")
     range: Range = (0.0, 1.0)
-    condition: Literal["attributes"] | None = Field(None, description="'attributes' makes the forty attributes the condition")
+    condition: Literal["attributes"] | None = Field(
+        None, description="'attributes' makes the forty attributes the condition"
+    )
     label: str | None = Field(None, description="The attribute that is each face's label, such as Smiling")
     limit: Limit = None
     seed: Seed = None
@@ -176,7 +189,9 @@ class PhotographsConfig(Config):
     points: Points = 4000
     grey: bool = Field(False, description="One grey channel instead of three colours")
     range: Range = (0.0, 1.0)
-    fractions: Fractions = Field((0.7, 0.15, 0.15), description="Shares of the patches and of the area of each photograph")
+    fractions: Fractions = Field(
+        (0.7, 0.15, 0.15), description="Shares of the patches and of the area of each photograph"
+    )
     seed: Seed = None
 
 
@@ -256,7 +271,9 @@ class SubspaceConfig(Config):
 
     dimension: int = Field(2, ge=0, description="k, the dimension of the subspace")
     ambient: Ambient = None
-    variances: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(None, description="The k variances; null for ones")
+    variances: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        None, description="The k variances; null for ones"
+    )
     mean: tuple[float, ...] | None = Field(None, description="The mean, one number a coordinate; null for 0")
     points: Points = 2000
     noise_std: Noise = 0.0
@@ -268,7 +285,9 @@ class SubspaceConfig(Config):
 class GaussianMixtureConfig(Config):
     """Gaussians on random subspaces around random centres."""
 
-    dimensions: tuple[Annotated[int, Field(ge=0)], ...] = Field((2, 2, 2), min_length=1, description="Dimension of each component")
+    dimensions: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (2, 2, 2), min_length=1, description="Dimension of each component"
+    )
     weights: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
         None, description="Weight of each component, up to a common factor; null for equal weights"
     )

@@ -15,7 +15,9 @@ _SPHERE = {"use": "data:sphere", "config": {"dimension": 2, "ambient": 4, "point
 _DIGITS = {"use": "data:digits", "config": {"limit": 100}}
 
 
-def _data(name: str, target: str, config: str, summary: str, *examples: Mapping[str, Any], cite: str | None = None) -> Component:
+def _data(
+    name: str, target: str, config: str, summary: str, *examples: Mapping[str, Any], cite: str | None = None
+) -> Component:
     return Component(
         kind="data",
         name=name,
@@ -66,14 +68,67 @@ def scorefold_components() -> Iterable[Component]:
 
 def _sources() -> Iterable[Component]:
     manifold, lawful = "manifolds:Manifold", "manifolds:LawfulManifold"
-    yield _data("digits", "digits:Digits", "DigitsConfig", "scikit-learn's 1,797 handwritten digits, 8 x 8 grey", {"limit": 200}, {"flatten": True})
-    yield _data("array", "array:ArrayFile", "ArrayConfig", "Points from an npy, npz, csv or parquet file", {"path": str(_SAMPLES / "points.csv"), "label": "label"})
-    yield _data("images", "images:ImageFolder", "ImagesConfig", "Images from a folder, sub-folders as classes", {"root": str(_SAMPLES / "images"), "size": 8})
-    yield _data("mnist", "vision:MNIST", "MNISTConfig", "MNIST from a local folder: handwritten digits, 28 x 28 grey", {"root": str(_SAMPLES / "mnist")}, cite="cite/mnist.bib")
-    yield _data("fashion-mnist", "vision:MNIST", "FashionMNISTConfig", "Fashion-MNIST from a local folder: articles of clothing, 28 x 28 grey", {"root": str(_SAMPLES / "mnist")}, cite="cite/fashion_mnist.bib")
-    yield _data("cifar10", "vision:CIFAR10", "CIFAR10Config", "CIFAR-10 from a local folder: ten classes, 32 x 32 colour", {"root": str(_SAMPLES / "cifar10"), "verify": False}, cite="cite/cifar10.bib")
-    yield _data("celeba", "vision:CelebA", "CelebAConfig", "CelebA from a local folder: aligned faces with forty attributes", {"root": str(_SAMPLES), "size": 16}, cite="cite/celeba.bib")
-    yield _data("photographs", "photographs:Photographs", "PhotographsConfig", "Patches of scikit-learn's two photographs; splits share no pixel", {"size": 16, "points": 200})
+    yield _data(
+        "digits",
+        "digits:Digits",
+        "DigitsConfig",
+        "scikit-learn's 1,797 handwritten digits, 8 x 8 grey",
+        {"limit": 200},
+        {"flatten": True},
+    )
+    yield _data(
+        "array",
+        "array:ArrayFile",
+        "ArrayConfig",
+        "Points from an npy, npz, csv or parquet file",
+        {"path": str(_SAMPLES / "points.csv"), "label": "label"},
+    )
+    yield _data(
+        "images",
+        "images:ImageFolder",
+        "ImagesConfig",
+        "Images from a folder, sub-folders as classes",
+        {"root": str(_SAMPLES / "images"), "size": 8},
+    )
+    yield _data(
+        "mnist",
+        "vision:MNIST",
+        "MNISTConfig",
+        "MNIST from a local folder: handwritten digits, 28 x 28 grey",
+        {"root": str(_SAMPLES / "mnist")},
+        cite="cite/mnist.bib",
+    )
+    yield _data(
+        "fashion-mnist",
+        "vision:MNIST",
+        "FashionMNISTConfig",
+        "Fashion-MNIST from a local folder: articles of clothing, 28 x 28 grey",
+        {"root": str(_SAMPLES / "mnist")},
+        cite="cite/fashion_mnist.bib",
+    )
+    yield _data(
+        "cifar10",
+        "vision:CIFAR10",
+        "CIFAR10Config",
+        "CIFAR-10 from a local folder: ten classes, 32 x 32 colour",
+        {"root": str(_SAMPLES / "cifar10"), "verify": False},
+        cite="cite/cifar10.bib",
+    )
+    yield _data(
+        "celeba",
+        "vision:CelebA",
+        "CelebAConfig",
+        "CelebA from a local folder: aligned faces with forty attributes",
+        {"root": str(_SAMPLES), "size": 16},
+        cite="cite/celeba.bib",
+    )
+    yield _data(
+        "photographs",
+        "photographs:Photographs",
+        "PhotographsConfig",
+        "Patches of scikit-learn's two photographs; splits share no pixel",
+        {"size": 16, "points": 200},
+    )
     yield Component(
         kind="data",
         name="paired",
@@ -81,14 +136,44 @@ def _sources() -> Iterable[Component]:
         config="scorefold_standard.data_config:PairedConfig",
         summary="Images as events with their degraded version as the condition: inverse problems from any image source",
         requires=(Port("data", kind="data", default={"use": "data:digits"}),),
-        examples=({"config": {"operator": {"name": "box-downsample", "factor": 2}, "noise_std": 0.1}, "inputs": {"data": _DIGITS}},),
+        examples=(
+            {
+                "config": {"operator": {"name": "box-downsample", "factor": 2}, "noise_std": 0.1},
+                "inputs": {"data": _DIGITS},
+            },
+        ),
     )
-    yield _data("sphere", lawful, "SphereConfig", "A uniform k-sphere in a random subspace", {"dimension": 2, "ambient": 4, "points": 100})
-    yield _data("torus", manifold, "TorusConfig", "A flat torus, a product of circles, or the torus of revolution", {"points": 100}, {"form": "revolution", "points": 100})
+    yield _data(
+        "sphere",
+        lawful,
+        "SphereConfig",
+        "A uniform k-sphere in a random subspace",
+        {"dimension": 2, "ambient": 4, "points": 100},
+    )
+    yield _data(
+        "torus",
+        manifold,
+        "TorusConfig",
+        "A flat torus, a product of circles, or the torus of revolution",
+        {"points": 100},
+        {"form": "revolution", "points": 100},
+    )
     yield _data("swiss-roll", manifold, "SwissRollConfig", "The Swiss roll, a rolled-up sheet", {"points": 100})
     yield _data("helix", manifold, "HelixConfig", "A helix, a curve of constant curvature and torsion", {"points": 100})
-    yield _data("subspace", lawful, "SubspaceConfig", "A Gaussian on a linear subspace", {"dimension": 2, "ambient": 4, "points": 100})
-    yield _data("gaussian-mixture", lawful, "GaussianMixtureConfig", "Gaussians on random subspaces, one dimension each", {"dimensions": [1, 2], "ambient": 4, "points": 100})
+    yield _data(
+        "subspace",
+        lawful,
+        "SubspaceConfig",
+        "A Gaussian on a linear subspace",
+        {"dimension": 2, "ambient": 4, "points": 100},
+    )
+    yield _data(
+        "gaussian-mixture",
+        lawful,
+        "GaussianMixtureConfig",
+        "Gaussians on random subspaces, one dimension each",
+        {"dimensions": [1, 2], "ambient": 4, "points": 100},
+    )
 
 
 def _models() -> Iterable[Component]:
@@ -134,8 +219,18 @@ def _models() -> Iterable[Component]:
         examples=({"inputs": {"data": _SPHERE}},),
     )
     for name, config, summary, cite in (
-        ("affine-coupling", "AffineCouplingConfig", "Affine couplings with actnorm and invertible linear layers", "realnvp"),
-        ("spline-coupling", "SplineCouplingConfig", "Rational-quadratic spline couplings with invertible linear layers", "nsf"),
+        (
+            "affine-coupling",
+            "AffineCouplingConfig",
+            "Affine couplings with actnorm and invertible linear layers",
+            "realnvp",
+        ),
+        (
+            "spline-coupling",
+            "SplineCouplingConfig",
+            "Rational-quadratic spline couplings with invertible linear layers",
+            "nsf",
+        ),
     ):
         yield Component(
             kind="flow",
@@ -158,7 +253,9 @@ def _estimators() -> Iterable[Component]:
         config="scorefold_standard.estimator_config:PCAConfig",
         summary="The number of principal components that data need",
     )
-    yield _skdim("mle", "MLEConfig", "Maximum likelihood from nearest-neighbour distances (Levina and Bickel)", "mle.bib")
+    yield _skdim(
+        "mle", "MLEConfig", "Maximum likelihood from nearest-neighbour distances (Levina and Bickel)", "mle.bib"
+    )
     yield _skdim("twonn", "TwoNNConfig", "The ratio of the two nearest-neighbour distances (Facco et al.)", "twonn.bib")
     yield _skdim("lpca", "LPCAConfig", "PCA in neighbourhoods (Fukunaga and Olsen)", "lpca.bib")
     yield _skdim("corrint", "CorrIntConfig", "The correlation dimension (Grassberger and Procaccia)", "corrint.bib")
@@ -166,9 +263,16 @@ def _estimators() -> Iterable[Component]:
     yield _skdim("fishers", "FisherSConfig", "Linear separability of points (Albergante et al.)", "fishers.bib")
     yield _skdim("ess", "ESSConfig", "Expected simplex skewness (Johnsson et al.)", "ess.bib")
     yield _skdim("tle", "TLEConfig", "Tight local estimation from small neighbourhoods (Amsaleg et al.)", "tle.bib")
-    yield _skdim("mada", "MADAConfig", "Manifold-adaptive dimension from two neighbour radii (Farahmand et al.)", "mada.bib")
+    yield _skdim(
+        "mada", "MADAConfig", "Manifold-adaptive dimension from two neighbour radii (Farahmand et al.)", "mada.bib"
+    )
     yield _skdim("mom", "MOMConfig", "The method of moments of neighbour distances (Amsaleg et al.)", "mom.bib")
     yield _skdim("knn", "KNNConfig", "Growth of the k-nearest-neighbour graph (Carter et al.)", "knn.bib")
-    yield _skdim("mind-ml", "MiNDMLConfig", "Maximum likelihood from normalised neighbour distances (Rozza et al.)", "mind_ml.bib")
+    yield _skdim(
+        "mind-ml",
+        "MiNDMLConfig",
+        "Maximum likelihood from normalised neighbour distances (Rozza et al.)",
+        "mind_ml.bib",
+    )
     yield _skdim("gride", "GRIDEConfig", "Ratios of further neighbour distances (Denti et al.)", "gride.bib")
     yield _skdim("ph", "PHConfig", "Growth of minimum spanning trees, as in persistent homology", "ph.bib")

@@ -38,8 +38,8 @@ class ArrayFile(DataSource):
     """The rows of a file as events, float32.
 
     A large npy file is mapped, not read: only the rows asked for are. Labels become the classes 0, 1, ... in sorted
-    order. ``index`` is the row in the file, from 0. Raises ``DataError`` for a file that is missing, isn't numeric, holds NaN or
-    infinity, or has too few rows.
+    order. ``index`` is the row in the file, from 0. Raises ``DataError`` for a file that is missing, isn't numeric,
+    holds NaN or infinity, or has too few rows.
     """
 
     def __init__(self, config: ArrayConfig, *, generator: torch.Generator | None = None) -> None:
@@ -86,9 +86,7 @@ class ArrayFile(DataSource):
 
 
 def _streamed(fetch: Callable[[Tensor], Dataset], rows: Tensor, event_shape: tuple[int, ...]) -> StreamedDataset:
-    return StreamedDataset(
-        x=torch.empty(0, *event_shape), fetch=lambda index: fetch(rows[index]), size=len(rows)
-    )
+    return StreamedDataset(x=torch.empty(0, *event_shape), fetch=lambda index: fetch(rows[index]), size=len(rows))
 
 
 def read_table(path: Path, config: ArrayConfig) -> Table:
@@ -98,7 +96,9 @@ def read_table(path: Path, config: ArrayConfig) -> Table:
         raise DataError(f"{path} ends with {suffix!r}; a file of points ends with one of {', '.join(_SUFFIXES)}")
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise DataError(f"{path} {what}; expected a file of points", hint="a relative path starts at the working folder")
+        raise DataError(
+            f"{path} {what}; expected a file of points", hint="a relative path starts at the working folder"
+        )
     _check_options(suffix, config)
     if suffix in (".csv", ".parquet"):
         return _read_frame(path, config)
@@ -235,7 +235,7 @@ def _scan(points: Array, train: npt.NDArray[np.int64], path: Path) -> tuple[floa
     centre = float(np.nan_to_num(np.asarray(points[0], dtype=np.float64)).mean())
     for start, block in _blocks(points):
         rows = slice(start, start + len(block))
-        finite = np.isfinite(block).all(axis=1)
+        finite = np.asarray(np.isfinite(block).all(axis=1))
         bad.extend((start + np.flatnonzero(~finite)).tolist())
         shifted = np.where(finite[:, None], block, centre).astype(np.float64) - centre
         sums[rows], squares[rows] = shifted.sum(axis=1), (shifted**2).sum(axis=1)
@@ -259,7 +259,7 @@ def _check_bounds(points: Array, config: ArrayConfig, path: Path) -> None:
     low = -np.inf if config.low is None else config.low
     high = np.inf if config.high is None else config.high
     for start, block in _blocks(points):
-        outside = np.flatnonzero(((block < low) | (block > high)).any(axis=1))
+        outside = np.flatnonzero(np.any((block < low) | (block > high), axis=1))
         if len(outside):
             raise DataError(
                 f"row {start + int(outside[0])} of {path} holds values from {block[outside[0]].min():g} to "

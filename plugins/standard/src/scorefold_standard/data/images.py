@@ -37,8 +37,9 @@ class ImageFolder(DataSource):
                 path = files[row][0]
                 image = read_image(path, size=config.size, crop=config.crop, grey=config.grey)
                 if image.shape != first.shape:
+                    size = f"{image.shape[1]} x {image.shape[2]}"
                     raise DataError(
-                        f"{path} has {image.shape[1]} x {image.shape[2]} pixels and {files[0][0].name} {shape[1]} x {shape[2]}",
+                        f"{path} has {size} pixels and {files[0][0].name} {shape[1]} x {shape[2]}",
                         hint="set 'size' to resize all images to one size",
                     )
                 images.append(image[None])

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from scorefold.config import Config
-from scorefold.data import Dataset, EventScale
+from scorefold.data import Dataset
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource
 from scorefold.laws import HasLaw, Law, Mixture, SphereLaw, SubspaceGaussian
 from scorefold.seeds import derive_generator
-from scorefold_standard.data.splits import moments, pick, source_seed, split_positions
+from scorefold_standard.data.splits import pick, plain_scale, source_seed, split_positions
 from scorefold_standard.data_config import (
     GaussianMixtureConfig,
     HelixConfig,
@@ -54,7 +54,7 @@ class Manifold(DataSource):
         seed = source_seed(config.seed, generator)
         self._splits = splits_of(draw(config, seed), config, seed)
         self.event_shape = self._splits["train"].event_shape
-        self.event_scale = EventScale(**dict(zip(("mean", "std"), moments(self._splits["train"].x), strict=True)))
+        self.event_scale = plain_scale(self._splits["train"].x)
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)
@@ -70,7 +70,7 @@ class LawfulManifold(DataSource, HasLaw):
         self._law = drawn.law
         self._splits = splits_of(drawn, config, seed)
         self.event_shape = self._splits["train"].event_shape
-        self.event_scale = EventScale(**dict(zip(("mean", "std"), moments(self._splits["train"].x), strict=True)))
+        self.event_scale = plain_scale(self._splits["train"].x)
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)
@@ -229,9 +229,10 @@ def _mixture(config: GaussianMixtureConfig, seed: int) -> Draw:
 
 
 def isometry(rows: int, columns: int, seed: int, *names: int) -> Tensor:
-    """A random (rows, columns) matrix with orthonormal columns: Q of a normal matrix (uniform by Stewart's sign rule)."""
+    """A random (rows, columns) matrix with orthonormal columns, uniform: Q of a normal matrix, with R positive."""
     q, r = torch.linalg.qr(_normal((rows, columns), seed, "isometry", *names))
-    return q * r.diagonal().sign()
+    basis: Tensor = q * r.diagonal().sign()
+    return basis
 
 
 def complete_basis(basis: Tensor) -> Tensor:
@@ -247,7 +248,9 @@ def ambient(wanted: int | None, least: int, what: str) -> int:
     if wanted is None:
         return least
     if wanted < least:
-        raise ConfigError(f"{what} needs at least {least} coordinates; ambient is {wanted}", hint=f"set ambient: {least}")
+        raise ConfigError(
+            f"{what} needs at least {least} coordinates; ambient is {wanted}", hint=f"set ambient: {least}"
+        )
     return wanted
 
 
@@ -259,7 +262,8 @@ def _sphere_tangent(u: Tensor) -> Tensor:
     v[:, 0] += torch.where(u[:, 0] >= 0, 1.0, -1.0)
     v = v / v.norm(dim=1, keepdim=True)
     reflection = torch.eye(n, dtype=u.dtype) - 2 * v[:, :, None] * v[:, None, :]
-    return reflection[:, :, 1:]
+    complement: Tensor = reflection[:, :, 1:]
+    return complement
 
 
 def _normal(shape: tuple[int, ...], seed: int, *names: str | int) -> Tensor:

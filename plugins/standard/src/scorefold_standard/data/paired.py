@@ -21,9 +21,7 @@ class Paired(DataSource):
     source's own conditions are dropped; its labels, indices and truths stay.
     """
 
-    def __init__(
-        self, config: PairedConfig, *, data: DataSource, generator: torch.Generator | None = None
-    ) -> None:
+    def __init__(self, config: PairedConfig, *, data: DataSource, generator: torch.Generator | None = None) -> None:
         self._data = data
         self._seed = source_seed(config.seed, generator)
         self._noise_std = config.noise_std
@@ -51,9 +49,7 @@ class Paired(DataSource):
         condition = self.operator(dataset.x)
         if self._noise_std > 0:
             condition = condition + self._noise_std * self._noise(dataset).to(condition)
-        return Dataset(
-            x=dataset.x, condition=condition, label=dataset.label, index=dataset.index, truth=dataset.truth
-        )
+        return Dataset(x=dataset.x, condition=condition, label=dataset.label, index=dataset.index, truth=dataset.truth)
 
     def _noise(self, dataset: Dataset) -> Tensor:
         if dataset.index is None:

@@ -20,9 +20,9 @@ from scorefold_standard.data_config import PhotographsConfig
 class Photographs(DataSource):
     """Square patches as images (C, size, size).
 
-    Each photograph is cut from left to right into one band a split, as wide as its fraction, and patches are drawn within
-    the bands, so no two splits share a pixel; patches of one split may overlap. The label is the photograph, truth
-    ``corner`` (N, 2) the row and column of each patch's first pixel.
+    Each photograph is cut from left to right into one band a split, as wide as its fraction, and patches are drawn
+    within the bands, so no two splits share a pixel; patches of one split may overlap. The label is the photograph,
+    truth ``corner`` (N, 2) the row and column of each patch's first pixel.
     """
 
     def __init__(self, config: PhotographsConfig, *, generator: torch.Generator | None = None) -> None:

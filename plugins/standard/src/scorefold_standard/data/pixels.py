@@ -70,7 +70,7 @@ def image_splits(
 
 
 def read_image(path: Path, *, size: int | None, crop: bool, grey: bool) -> Tensor:
-    """An image file as uint8 (C, H, W), upright, resized where a size is given. Raises ``DataError`` naming the file."""
+    """An image file as uint8 (C, H, W), upright, resized where a size is given; a ``DataError`` names the file."""
     from PIL import Image, ImageOps
     from torchvision.transforms.functional import pil_to_tensor
 

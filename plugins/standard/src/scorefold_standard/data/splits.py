@@ -64,7 +64,9 @@ def pick(splits: Mapping[str, Dataset], name: str) -> Dataset:
         raise DataError(f"there is no split called {name!r}; there are {', '.join(SPLITS)}")
     dataset = splits[name]
     if len(dataset) == 0:
-        raise DataError(f"the {name} split is empty", hint=f"give it a share of the points: the config sets {name} to 0")
+        raise DataError(
+            f"the {name} split is empty", hint=f"give it a share of the points: the config sets {name} to 0"
+        )
     return dataset
 
 
@@ -97,6 +99,12 @@ class Units:
         )
 
 
+def plain_scale(x: Tensor) -> EventScale:
+    """The scale of continuous, unbounded data with these training points."""
+    mean, std = moments(x)
+    return EventScale(mean=mean, std=std)
+
+
 def moments(x: Tensor) -> tuple[float, float]:
     """The mean and the standard deviation over all entries, in float64; a deviation of 0 is given as 1."""
     if x.numel() == 0:
@@ -105,9 +113,7 @@ def moments(x: Tensor) -> tuple[float, float]:
     return float(mean), float(std) or 1.0
 
 
-def class_condition(
-    wanted: bool, label: Tensor | None, classes: int
-) -> tuple[Condition | None, TensorSpec | None]:
+def class_condition(wanted: bool, label: Tensor | None, classes: int) -> tuple[Condition | None, TensorSpec | None]:
     """The label as a condition and its specification, or (None, None)."""
     if not wanted:
         return None, None

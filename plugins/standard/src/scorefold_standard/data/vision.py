@@ -88,8 +88,8 @@ class CIFAR10(DataSource):
 class CelebA(DataSource):
     """CelebA's aligned faces as images (C, size, size), in the published splits.
 
-    The label is an attribute, 0 or 1; the condition the forty attributes (40,), each 0.0 or 1.0. ``index`` is the row of
-    the attribute list, from 0.
+    The label is an attribute, 0 or 1; the condition the forty attributes (40,), each 0.0 or 1.0. ``index`` is the row
+    of the attribute list, from 0.
     """
 
     def __init__(self, config: CelebAConfig, *, generator: torch.Generator | None = None) -> None:
@@ -193,28 +193,32 @@ def _read_idx(path: Path) -> Tensor:
 
 def _read_cifar(root: Path, verify: bool) -> tuple[list[Path], Tensor, Tensor, Tensor, Tensor]:
     """The files, and the training and test images (N, 3, 32, 32) with their labels, by torchvision's reader."""
-    from torchvision.datasets import CIFAR10 as Published
+    from torchvision.datasets import cifar
     from torchvision.datasets.utils import check_integrity
 
     folder = root if (root / "test_batch").is_file() else root / _CIFAR_FOLDER
-    digests = {**dict(Published.train_list), **dict(Published.test_list), Published.meta["filename"]: Published.meta["md5"]}
+    digests = {
+        **dict(cifar.CIFAR10.train_list),
+        **dict(cifar.CIFAR10.test_list),
+        cifar.CIFAR10.meta["filename"]: cifar.CIFAR10.meta["md5"],
+    }
     lacking = [name for name in digests if not (folder / name).is_file()]
     if lacking:
         raise _missing("CIFAR-10", [folder], lacking)
     changed = [name for name, md5 in digests.items() if verify and not check_integrity(str(folder / name), md5)]
     if changed:
         raise DataError(
-            f"{folder / changed[0]} isn't the published file (its MD5 is another); the batches are pickles, which can run code",
+            f"{folder / changed[0]} isn't the published file (its MD5 is another), and reading a pickle runs code",
             hint="download it again, or set 'verify: false' if you made the files yourself",
         )
     # The digests are dealt with above; without them torchvision's reader only asks that the files are there.
     unchecked = {
         "base_folder": "",
-        "train_list": [[name, None] for name, _ in Published.train_list],
-        "test_list": [[name, None] for name, _ in Published.test_list],
-        "meta": {**Published.meta, "md5": None},
+        "train_list": [[name, None] for name, _ in cifar.CIFAR10.train_list],
+        "test_list": [[name, None] for name, _ in cifar.CIFAR10.test_list],
+        "meta": {**cifar.CIFAR10.meta, "md5": None},
     }
-    reader = type("UncheckedCIFAR10", (Published,), unchecked)
+    reader = type("UncheckedCIFAR10", (cifar.CIFAR10,), unchecked)
     parts: list[Tensor] = []
     for train in (True, False):
         try:
@@ -226,7 +230,7 @@ def _read_cifar(root: Path, verify: bool) -> tuple[list[Path], Tensor, Tensor, T
 
 
 def _read_celeba(folder: Path) -> tuple[list[str], list[str], Tensor, Tensor]:
-    """File names, attribute names, attributes (N, 40) as 0 and 1, and the published split (N,): 0 train, 1 validation, 2 test."""
+    """File and attribute names, attributes (N, 40) as 0 and 1, and splits (N,): 0 train, 1 validation, 2 test."""
     import pandas as pd
 
     lacking = [name for name in ("list_attr_celeba.txt", "list_eval_partition.txt") if not (folder / name).is_file()]

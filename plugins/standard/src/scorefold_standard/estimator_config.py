@@ -1,0 +1,213 @@
+"""Settings of the baseline estimators. No torch here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from scorefold.config import Config
+
+Level = Annotated[float, Field(gt=0, lt=1, description="Level of the interval")]
+Limit = Annotated[int | None, Field(ge=2, description="Largest number of points, drawn at random; null for all")]
+Halves = Annotated[
+    int, Field(ge=0, multiple_of=2, description="Random halves of the points behind the interval; 0 for none")
+]
+Neighbours = Annotated[int, Field(ge=3, description="Nearest neighbours of each point")]
+MaxDimension = Annotated[int | None, Field(ge=1, description="Largest dimension considered; null for the ambient one")]
+Combine = Annotated[
+    Literal["mean", "median", "harmonic"], Field(description="How the estimates at the points become one")
+]
+
+
+class PCAConfig(Config):
+    """Principal components of all points together."""
+
+    rule: Literal["ratio", "gap", "fukunaga-olsen", "participation"] = Field(
+        "ratio",
+        description="ratio: fewest components that hold a share of the variance; gap: before the largest ratio of "
+        "successive variances; fukunaga-olsen: variances above a share of the largest; participation: "
+        "(sum v)^2 / sum v^2, not a whole number",
+    )
+    ratio: float = Field(0.95, gt=0, lt=1, description="rule ratio: share of the variance to hold")
+    share: float = Field(0.05, gt=0, lt=1, description="rule fukunaga-olsen: share of the largest variance")
+    resamples: int = Field(50, ge=0, description="Bootstrap resamples behind the interval; 0 for none")
+    level: Level = 0.95
+    limit: Limit = 10_000
+
+
+class MLEConfig(Config):
+    """Levina and Bickel's maximum likelihood, averaged over points as MacKay and Ghahramani propose (harmonic)."""
+
+    n_neighbors: Neighbours = 20
+    unbiased: bool = Field(False, description="Divide by k - 2 instead of k - 1")
+    combine: Combine = "harmonic"
+    resamples: Halves = 20
+    level: Level = 0.95
+    limit: Limit = None
+
+
+class TwoNNConfig(Config):
+    """The ratio of the distances to the second and the first neighbour."""
+
+    method: Literal["linear", "mle"] = Field("linear", description="Fit of a line, or maximum likelihood")
+    discard: float = Field(0.1, ge=0, lt=1, description="Share of the largest ratios that is left out")
+    resamples: Halves = 20
+    level: Level = 0.95
+    limit: Limit = None
+
+
+class LPCAConfig(Config):
+    """Principal components within the neighbourhood of each point."""
+
+    n_neighbors: Neighbours = 50
+    rule: Literal["FO", "maxgap", "ratio", "participation_ratio", "Kaiser", "broken_stick"] = Field(
+        "FO", description="Rule that counts components, by scikit-dimension's name"
+    )
+    share: float = Field(
+        0.05, gt=0, lt=1, description="rule FO: share of the largest variance; rule ratio: share left out"
+    )
+    combine: Combine = "mean"
+    resamples: Halves = 10
+    level: Level = 0.95
+    limit: Limit = 5000
+
+
+class CorrIntConfig(Config):
+    """The slope of the correlation integral between two radii."""
+
+    near: int = Field(10, ge=1, description="The smaller radius: median distance to this neighbour")
+    far: int = Field(20, ge=2, description="The larger radius: median distance to this neighbour")
+    resamples: Halves = 20
+    level: Level = 0.95
+    limit: Limit = 5000
+
+    @model_validator(mode="after")
+    def _order(self) -> CorrIntConfig:
+        if self.near >= self.far:
+            raise ValueError(f"near is {self.near} and far {self.far}; near must be below far")
+        return self
+
+
+class DANCoConfig(Config):
+    """Norms and angles of neighbours compared with those of balls of each dimension."""
+
+    version: Literal["DANCoFit", "DANCo"] = Field(
+        "DANCoFit", description="DANCoFit compares with a table (20 to 5000 points); DANCo simulates the balls"
+    )
+    n_neighbors: Neighbours = 10
+    max_dimension: Annotated[
+        int | None, Field(ge=1, le=100, description="Largest dimension; null for the ambient one or 100")
+    ] = None
+    resamples: Halves = 20
+    level: Level = 0.95
+    limit: Limit = 5000
+
+    @model_validator(mode="after")
+    def _table(self) -> DANCoConfig:
+        if self.version == "DANCoFit" and self.n_neighbors != 10:
+            raise ValueError("the table of DANCoFit is for n_neighbors: 10; use version: DANCo for others")
+        if self.version == "DANCoFit" and (self.limit is None or self.limit > 5000):
+            raise ValueError("the table of DANCoFit ends at 5000 points; set a limit of at most 5000")
+        return self
+
+
+class FisherSConfig(Config):
+    """How well hyperplanes part single points from the others."""
+
+    condition: float = Field(
+        10.0, gt=1, description="Components below 1 / condition of the largest variance are left out"
+    )
+    resamples: Halves = 20
+    level: Level = 0.95
+    limit: Limit = 5000
+
+
+class ESSConfig(Config):
+    """Skewness of simplices within neighbourhoods."""
+
+    n_neighbors: Neighbours = 30
+    version: Literal["a", "b"] = Field("a", description="a: volumes of simplices; b: their projections")
+    combine: Combine = "mean"
+    resamples: Halves = 6
+    level: Level = 0.95
+    limit: Limit = 300
+
+
+class TLEConfig(Config):
+    """Maximum likelihood that also uses the distances between neighbours."""
+
+    n_neighbors: Neighbours = 20
+    combine: Combine = "mean"
+    resamples: Halves = 20
+    level: Level = 0.95
+    limit: Limit = 5000
+
+
+class MADAConfig(Config):
+    """Growth of the neighbour distance from half the neighbours to all of them."""
+
+    n_neighbors: Neighbours = 20
+    combine: Combine = "mean"
+    resamples: Halves = 20
+    level: Level = 0.95
+    limit: Limit = 5000
+
+
+class MOMConfig(Config):
+    """Moments of the neighbour distances."""
+
+    n_neighbors: Neighbours = 50
+    combine: Combine = "mean"
+    resamples: Halves = 20
+    level: Level = 0.95
+    limit: Limit = None
+
+
+class KNNConfig(Config):
+    """Growth of the total edge length of the neighbour graph with the number of points; a whole number."""
+
+    n_neighbors: int = Field(5, ge=1, description="Nearest neighbours of each point")
+    repeats: int = Field(10, ge=1, description="Random samples of each size")
+    sizes: int = Field(8, ge=2, description="Number of sample sizes, from a twentieth to a quarter of the points")
+    resamples: Halves = 20
+    level: Level = 0.95
+    limit: Limit = 3000
+
+
+class MiNDMLConfig(Config):
+    """The ratio of the distances to the first and the last neighbour."""
+
+    n_neighbors: Neighbours = 20
+    version: Literal["MLk", "MLi"] = Field("MLk", description="MLk: any number; MLi: whole numbers")
+    max_dimension: MaxDimension = None
+    resamples: Halves = 20
+    level: Level = 0.95
+    limit: Limit = None
+
+
+class GRIDEConfig(Config):
+    """The ratio of the distances to two neighbours further away than TwoNN's."""
+
+    near: int = Field(2, ge=1, description="The nearer neighbour")
+    far: int = Field(4, ge=2, description="The further neighbour")
+    resamples: Halves = 20
+    level: Level = 0.95
+    limit: Limit = None
+
+    @model_validator(mode="after")
+    def _order(self) -> GRIDEConfig:
+        if self.near >= self.far:
+            raise ValueError(f"near is {self.near} and far {self.far}; near must be below far")
+        return self
+
+
+class PHConfig(Config):
+    """Growth of the length of minimum spanning trees with the number of points."""
+
+    power: float = Field(1.0, gt=0, description="Power of the edge lengths")
+    sizes: int = Field(20, ge=2, description="Number of sample sizes, from half the points to all")
+    repeats: int = Field(2, ge=1, description="Random samples of each size")
+    resamples: Halves = 6
+    level: Level = 0.95
+    limit: Limit = 1000

@@ -1,0 +1,81 @@
+"""Dimension by principal components."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset
+from scorefold.interfaces import Estimator
+from scorefold.results import Estimate
+from scorefold_standard.estimator_config import PCAConfig
+from scorefold_standard.estimators.points import QUANTITY, points_of, seeded
+
+
+class PCAEstimator(Estimator):
+    """The number of principal components that the points need, by the rule of the config.
+
+    ``spectrum`` (1, D) holds the variances of the components, largest first; the interval is the percentile interval of
+    the bootstrap over points.
+    """
+
+    def __init__(self, config: PCAConfig) -> None:
+        self.config = config
+
+    def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        """Raises ``DataError`` for fewer than 3 points."""
+        config = self.config
+        draws = seeded(generator)
+        x, _ = points_of(data, config.limit, draws, least=3, who="PCA")
+        variances = component_variances(x)
+        value = count_components(variances, config)
+        resampled = []
+        for _ in range(config.resamples):
+            rows = torch.randint(len(x), (len(x),), generator=draws)
+            resampled.append(count_components(component_variances(x[rows]), config))
+        interval = None
+        if resampled:
+            tails = torch.tensor([(1 - config.level) / 2, (1 + config.level) / 2], dtype=torch.float64)
+            low, high = torch.tensor(resampled, dtype=torch.float64).quantile(tails).tolist()
+            interval = (min(low, value), max(high, value))
+        return Estimate(
+            quantity=QUANTITY,
+            value=value,
+            interval=interval,
+            level=config.level,
+            spectrum=variances[None],
+            diagnostics={"rule": config.rule, "points": len(x)},
+        )
+
+
+def component_variances(x: Tensor) -> Tensor:
+    """The variances (D,) of the principal components of points (n, D), largest first; rounding errors become 0."""
+    singular: Tensor = torch.linalg.svdvals(x - x.mean(0))
+    singular[singular <= max(x.shape) * torch.finfo(x.dtype).eps * singular.max()] = 0
+    variances = x.new_zeros(x.shape[1])
+    variances[: len(singular)] = singular**2 / (len(x) - 1)
+    return variances
+
+
+def count_components(variances: Tensor, config: PCAConfig) -> float:
+    """The number of components that a rule keeps of ``variances`` (D,), largest first; 0 where nothing varies."""
+    total = float(variances.sum())
+    if total == 0:
+        return 0.0
+    if config.rule == "ratio":
+        held = variances.cumsum(0) / total
+        return float((held < config.ratio - 1e-12).sum()) + 1
+    if config.rule == "fukunaga-olsen":
+        return float((variances > config.share * variances[0]).sum())
+    if config.rule == "participation":
+        return total**2 / float((variances**2).sum())
+    return _before_largest_gap(variances)
+
+
+def _before_largest_gap(variances: Tensor) -> float:
+    positive = variances[variances > 0]
+    if len(positive) < len(variances):
+        return float(len(positive))  # the ratio to a variance of 0 is the largest of all
+    if len(positive) == 1:
+        return 1.0
+    return float((positive[:-1] / positive[1:]).argmax()) + 1

@@ -1,0 +1,68 @@
+"""What the baseline estimators share: their points, and intervals by halves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset, as_dataset
+from scorefold.errors import DataError
+
+QUANTITY = "intrinsic dimension"
+
+
+def seeded(generator: torch.Generator | None) -> torch.Generator:
+    """The generator on the CPU that an estimate draws from: one started from the given one, or from 0."""
+    if generator is None:
+        return torch.Generator().manual_seed(0)
+    seed = torch.randint(0, 2**62, (), generator=generator, device=generator.device)
+    return torch.Generator().manual_seed(int(seed))
+
+
+def points_of(
+    data: Tensor | Dataset, limit: int | None, generator: torch.Generator, *, least: int, who: str, why: str = ""
+) -> tuple[Tensor, Tensor]:
+    """At most ``limit`` points as (n, D) in float64 on the CPU, with their positions (n,) in the data.
+
+    Raises ``DataError`` for fewer than ``least`` points and for points that aren't finite.
+    """
+    dataset = as_dataset(data)
+    count = len(dataset)
+    if count < least:
+        raise DataError(f"{who} needs at least {least} points{why}; {count} were given", hint="give it more points")
+    positions = torch.arange(count)
+    if limit is not None and limit < count:
+        if limit < least:
+            raise DataError(f"{who} needs at least {least} points{why}; its limit is {limit}", hint="raise 'limit'")
+        positions = torch.randperm(count, generator=generator)[:limit].sort().values
+        dataset = dataset.take(positions)
+    x = dataset.tensor().detach().cpu().double().reshape(len(positions), -1)
+    bad = positions[~torch.isfinite(x).all(dim=1)]
+    if len(bad):
+        raise DataError(f"{len(bad)} of the points are NaN or infinite, the first at position {int(bad[0])}")
+    return x, positions
+
+
+def interval_by_halves(
+    fit: Callable[[Tensor], float], count: int, resamples: int, level: float, value: float, generator: torch.Generator
+) -> tuple[float, float] | None:
+    """value +- t s, with s the deviation of ``fit`` over random halves of ``count`` points; None for no resamples.
+
+    ``fit`` takes the positions of a half. Halves are drawn without replacement, since a bootstrap's duplicates would be
+    neighbours at distance 0. They come in pairs that part the points: with a and b the values of a pair, s^2 is the
+    mean of (a - b)^2 / 4. For an average over n points its expectation is the variance of the average, S^2 / n.
+    """
+    if resamples == 0:
+        return None
+    from scipy.stats import t
+
+    squares = []
+    for _ in range(resamples // 2):
+        order = torch.randperm(count, generator=generator)
+        a, b = (fit(half.sort().values) for half in (order[: count // 2], order[count // 2 :]))
+        squares.append((a - b) ** 2 / 4)
+    margin = float(t.ppf((1 + level) / 2, len(squares))) * math.sqrt(sum(squares) / len(squares))
+    return max(0.0, value - margin), value + margin

@@ -1,0 +1,187 @@
+"""scikit-dimension's estimators behind one adapter (Bac et al. 2021)."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from scorefold.config import Config
+from scorefold.data import Dataset
+from scorefold.errors import DataError
+from scorefold.interfaces import Estimator
+from scorefold.results import Estimate
+from scorefold_standard import estimator_config as configs
+from scorefold_standard.estimators.points import QUANTITY, interval_by_halves, points_of, seeded
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One class of ``skdim.id``: its arguments from (config, points, coordinates), and the fewest points it can take.
+
+    ``local`` methods estimate at every point from ``config.n_neighbors`` neighbours; ``patched`` ones are global but
+    applied to the neighbourhood of every point; the others give one number. ``random`` methods take a seed.
+    """
+
+    name: str
+    arguments: Callable[[Any, int, int], dict[str, Any]]
+    least: Callable[[Any], int]
+    local: bool = False
+    patched: bool = False
+    random: bool = False
+
+
+def _sizes(config: configs.KNNConfig, n: int) -> npt.NDArray[np.int64]:
+    smallest = max(config.n_neighbors + 1, n // 20)
+    return np.unique(np.linspace(smallest, max(smallest + 1, n // 4), config.sizes).astype(np.int64))
+
+
+def _lpca(config: configs.LPCAConfig, n: int, d: int) -> dict[str, Any]:
+    return {"ver": config.rule, "alphaFO": config.share, "alphaRatio": config.share}
+
+
+def _neighbours(config: Any) -> int:
+    return int(config.n_neighbors) + 1
+
+
+METHODS: Mapping[type[Config], Method] = {
+    configs.MLEConfig: Method("MLE", lambda c, n, d: {"unbiased": c.unbiased}, _neighbours, local=True),
+    configs.TwoNNConfig: Method(
+        "TwoNN",
+        lambda c, n, d: {"discard_fraction": c.discard, "method": c.method},
+        lambda c: max(10, math.ceil(3 / (1 - c.discard))),
+    ),
+    configs.LPCAConfig: Method("lPCA", _lpca, _neighbours, patched=True),
+    configs.CorrIntConfig: Method("CorrInt", lambda c, n, d: {"k1": c.near, "k2": c.far}, lambda c: int(c.far) + 1),
+    configs.DANCoConfig: Method(
+        "DANCo",
+        lambda c, n, d: {"k": c.n_neighbors, "D": min(d, c.max_dimension or 100), "ver": c.version},
+        lambda c: max(20, c.n_neighbors + 2),
+        random=True,
+    ),
+    configs.FisherSConfig: Method("FisherS", lambda c, n, d: {"conditional_number": c.condition}, lambda c: 10),
+    configs.ESSConfig: Method("ESS", lambda c, n, d: {"ver": c.version}, _neighbours, local=True, random=True),
+    configs.TLEConfig: Method("TLE", lambda c, n, d: {}, _neighbours, local=True),
+    configs.MADAConfig: Method("MADA", lambda c, n, d: {}, _neighbours, local=True),
+    configs.MOMConfig: Method("MOM", lambda c, n, d: {}, _neighbours, local=True),
+    configs.KNNConfig: Method(
+        "KNN",
+        # gamma = 1 is the edge length itself, which is below the dimension for every curve and surface.
+        lambda c, n, d: {"k": c.n_neighbors, "ps": _sizes(c, n), "M": c.repeats, "gamma": 1},
+        lambda c: max(20, 4 * (c.n_neighbors + 2)),
+        random=True,
+    ),
+    configs.MiNDMLConfig: Method(
+        "MiND_ML",
+        lambda c, n, d: {"k": c.n_neighbors, "D": c.max_dimension or d, "ver": c.version},
+        lambda c: int(c.n_neighbors) + 3,
+    ),
+    configs.GRIDEConfig: Method("GRIDE", lambda c, n, d: {"n1": c.near, "n2": c.far}, lambda c: max(10, c.far + 1)),
+    configs.PHConfig: Method(
+        "PH",
+        lambda c, n, d: {"alpha": c.power, "nsteps": c.sizes, "subsamples": c.repeats},
+        lambda c: 20,
+        random=True,
+    ),
+}
+
+
+class SkdimEstimator(Estimator):
+    """Intrinsic dimension by a method of scikit-dimension; the type of the config says which.
+
+    Events are flattened; exact duplicates count once, since neighbour distances of 0 have no logarithm. Local methods
+    give ``pointwise``. The interval is over random halves of the points; it is None where a half has too few.
+    ``diagnostics`` says how many points were used, how many were duplicates, and what scikit-dimension warned of.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config: Any = config
+        self.method = METHODS[type(config)]
+
+    def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        """Raises ``DataError`` for too few (distinct) points and where the method gives no number."""
+        config, method = self.config, self.method
+        draws = seeded(generator)
+        least = method.least(config)
+        x, positions = points_of(data, config.limit, draws, least=least, who=method.name, why=self._why())
+        seed = int(torch.randint(0, 2**31 - 1, (), generator=draws))
+        distinct, place = torch.unique(x, dim=0, return_inverse=True)
+        if len(distinct) < least:
+            raise DataError(
+                f"{method.name} needs at least {least} distinct points{self._why()}; of {len(x)}, {len(distinct)} are"
+            )
+        heard: list[str] = []
+        value, pointwise = self._fit(distinct, seed, heard)
+        if not math.isfinite(value):
+            raise DataError(f"{method.name} gives no number for these points", hint="; ".join(heard) or None)
+        resamples = config.resamples if len(distinct) // 2 >= least else 0
+        interval = interval_by_halves(
+            lambda half: self._fit(distinct[half], seed, [])[0], len(distinct), resamples, config.level, value, draws
+        )
+        diagnostics: dict[str, Any] = {"method": method.name, "points": len(x), "duplicates": len(x) - len(distinct)}
+        if len(positions) < len(data):
+            diagnostics["positions"] = positions
+        if heard:
+            diagnostics["warnings"] = sorted(set(heard))
+        return Estimate(
+            quantity=QUANTITY,
+            value=value,
+            interval=interval,
+            level=config.level,
+            pointwise=None if pointwise is None else pointwise[place],
+            diagnostics=diagnostics,
+        )
+
+    def _why(self) -> str:
+        count = getattr(self.config, "n_neighbors", None)
+        return "" if count is None else f" with n_neighbors: {count}"
+
+    def _fit(self, x: Tensor, seed: int, heard: list[str]) -> tuple[float, Tensor | None]:
+        """The estimate from distinct points (n, D), with the estimates at the points for local methods."""
+        points = x.numpy()
+        # scikit-dimension asks for two coordinates; one more that is 0 changes no distance.
+        if points.shape[1] == 1:
+            points = np.hstack([points, np.zeros_like(points)])
+        with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
+            warnings.simplefilter("always")
+            value, pointwise = self._fitted(points, seed)
+        heard.extend(str(warning.message) for warning in caught)
+        return value, pointwise
+
+    def _fitted(self, points: Array, seed: int) -> tuple[float, Tensor | None]:
+        import skdim
+
+        config, method = self.config, self.method
+        arguments = method.arguments(config, *points.shape)
+        if method.random:
+            arguments["random_state"] = seed
+        model = getattr(skdim.id, method.name)(**arguments)
+        try:
+            if method.local:
+                model.fit(points, n_neighbors=config.n_neighbors)
+                estimates = model.dimension_pw_
+            elif method.patched:
+                estimates = model.fit_transform_pw(points, n_neighbors=config.n_neighbors)
+            else:
+                return float(model.fit(points).dimension_), None
+        except (ValueError, ZeroDivisionError, FloatingPointError, np.linalg.LinAlgError) as error:
+            raise DataError(f"{method.name} can't estimate from these points: {error}") from error
+        pointwise = torch.from_numpy(np.asarray(estimates, dtype=np.float64))
+        return _combined(pointwise[torch.isfinite(pointwise)], config.combine), pointwise
+
+
+def _combined(estimates: Tensor, how: str) -> float:
+    if len(estimates) == 0:
+        return math.nan
+    if how == "median":
+        return float(estimates.quantile(0.5))
+    return float(estimates.mean()) if how == "mean" else 1 / float((1 / estimates).mean())

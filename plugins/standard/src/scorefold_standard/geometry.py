@@ -1,0 +1,73 @@
+"""Euclidean space as a geometry."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from scorefold.errors import ConfigError, ShapeError
+from scorefold.interfaces import ClosedFormGeodesics, DataSource, Geometry, Transports
+from scorefold.interfaces.geometry import flatten
+from scorefold_standard.config import EuclideanConfig
+
+
+class Euclidean(Geometry, Transports, ClosedFormGeodesics):
+    """The identity metric: geodesics are straight lines and transport changes nothing.
+
+    The event shape is the configured one or that of the data plugged in. Raises ``ConfigError`` where there is neither,
+    or where they differ.
+    """
+
+    def __init__(self, config: EuclideanConfig, *, data: DataSource | None = None) -> None:
+        if config.event_shape is None and data is None:
+            raise ConfigError("Euclidean space of which shape?", hint="set event_shape, or plug in data")
+        if data is not None and config.event_shape not in (None, data.event_shape):
+            raise ConfigError(f"event_shape is {config.event_shape}; the data have events {data.event_shape}")
+        self.event_shape = data.event_shape if data is not None else tuple(config.event_shape or ())
+
+    def metric(self, x: Tensor) -> Tensor:
+        dimension = math.prod(self.event_shape)
+        eye = torch.eye(dimension, dtype=x.dtype, device=x.device)
+        return eye.expand(len(self._checked(x)), dimension, dimension)
+
+    def exp(self, x: Tensor, v: Tensor) -> Tensor:
+        return self._checked(x) + self._checked(v)
+
+    def log(self, x: Tensor, y: Tensor) -> Tensor:
+        return self._checked(y) - self._checked(x)
+
+    def inner(self, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
+        rows = torch.broadcast_shapes(x.shape[:1], v.shape[:1], w.shape[:1])
+        return (flatten(self._checked(v)) * flatten(self._checked(w))).sum(1).expand(rows)
+
+    def transport(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        rows = torch.broadcast_shapes(x.shape[:1], y.shape[:1], v.shape[:1])
+        return self._checked(v).expand(*rows, *self.event_shape)
+
+    def distance_matrix(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x, y = self._checked(x), self._checked(x if y is None else y)
+        # The fast form by inner products loses the digits of small distances.
+        return torch.cdist(flatten(x), flatten(y), compute_mode="donot_use_mm_for_euclid_dist")
+
+    def geodesic(self, x: Tensor, y: Tensor, s: Tensor) -> Tensor:
+        if s.dim() != 1:
+            raise ShapeError(f"s has shape {tuple(s.shape)}; expected (T,)")
+        x, y = torch.broadcast_tensors(self._checked(x), self._checked(y))
+        return torch.lerp(x[:, None], y[:, None], s.reshape(-1, *[1] * len(self.event_shape)))
+
+    def mean(self, points: Tensor, weights: Tensor | None = None) -> Tensor:
+        if len(self._checked(points)) == 0:
+            raise ShapeError("the mean of no points was asked for")
+        if weights is None:
+            return points.mean(0)
+        mean: Tensor = torch.tensordot(weights / weights.sum(), points, dims=1)
+        return mean
+
+    def _checked(self, value: Tensor) -> Tensor:
+        if tuple(value.shape[1:]) != self.event_shape:
+            raise ShapeError(
+                f"a tensor has shape {tuple(value.shape)}; expected (B, {', '.join(map(str, self.event_shape))})"
+            )
+        return value
