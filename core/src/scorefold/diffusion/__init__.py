@@ -1,1 +1,40 @@
 """Diffusion processes, samplers, losses and likelihoods, as modules and plain functions."""
+
+from scorefold.diffusion.grids import time_grid
+from scorefold.diffusion.likelihood import probability_flow_log_prob
+from scorefold.diffusion.losses import WEIGHTINGS, Weighting, denoising_score_matching, draw_times
+from scorefold.diffusion.matrix import DenseMap, MatrixProcess
+from scorefold.diffusion.process import DiffusionProcess, Isotropic, LinearMap, draw_normal, expand
+from scorefold.diffusion.processes import VE, VP, IsotropicProcess, PerComponent, SubVP, build_process
+from scorefold.diffusion.samplers import SAMPLERS, Sampler, resolve_sampler
+from scorefold.diffusion.schedules import GeometricVE, LinearLogSNR, LinearSubVP, LinearVP, Schedule
+
+__all__ = [
+    "SAMPLERS",
+    "VE",
+    "VP",
+    "WEIGHTINGS",
+    "DenseMap",
+    "DiffusionProcess",
+    "GeometricVE",
+    "Isotropic",
+    "IsotropicProcess",
+    "LinearLogSNR",
+    "LinearMap",
+    "LinearSubVP",
+    "LinearVP",
+    "MatrixProcess",
+    "PerComponent",
+    "Sampler",
+    "Schedule",
+    "SubVP",
+    "Weighting",
+    "build_process",
+    "denoising_score_matching",
+    "draw_normal",
+    "draw_times",
+    "expand",
+    "probability_flow_log_prob",
+    "resolve_sampler",
+    "time_grid",
+]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 
+@runtime_checkable
 class LinearMap(Protocol):
     """A linear map on events, for processes whose scale is a matrix. All maps take and return (B, *E)."""
 
@@ -30,12 +31,22 @@ def expand(value: Tensor, x: Tensor) -> Tensor:
     return value.reshape(value.shape[0], *[1] * (x.dim() - 1)) if value.dim() == 1 else value
 
 
+def draw_normal(shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
+    """Standard normal draws on the device and in the dtype of ``like``, drawn where the generator lives.
+
+    Without a generator they come from torch's default one, as everywhere in torch.
+    """
+    device = like.device if generator is None else generator.device
+    return torch.randn(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+
+
 class DiffusionProcess(nn.Module, ABC):
     """A linear diffusion: x_t = signal(t) x_0 + scale(t) z with z standard normal; t_min <= t <= t_max, t = 0 is data.
 
-    Must: ``coefficients``, ``drift``, ``dispersion``, ``log_snr``, ``sample_prior``, ``prior_log_prob``. Times are (B,).
-    Coefficients broadcast to (B, *E); a matrix process gives ``LinearMap`` objects instead and overrides what is given
-    here: ``marginal``, ``perturb``, ``noise_from_score``, ``score_from_noise``, ``denoised_from_score``.
+    Must: ``coefficients``, ``drift``, ``dispersion``, ``log_snr``, ``sample_prior``, ``prior_log_prob``. May:
+    ``breakpoints``. Times are (B,). Coefficients broadcast to (B, *E); a matrix process gives ``LinearMap`` objects
+    instead and overrides what is given here: ``marginal``, ``perturb``, ``noise_from_score``, ``score_from_noise``,
+    ``denoised_from_score``, ``transition``.
     """
 
     t_min: float
@@ -58,14 +69,17 @@ class DiffusionProcess(nn.Module, ABC):
         """log(signal^2 / scale^2): (B,), or (B, *E) where components diffuse at several speeds."""
 
     @abstractmethod
-    def sample_prior(
-        self, shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor
-    ) -> Tensor:
+    def sample_prior(self, shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
         """Draws (B, *E) from the prior at t_max, on the device and in the dtype of ``like``."""
 
     @abstractmethod
     def prior_log_prob(self, x: Tensor) -> Tensor:
         """The log-density of the prior at x (B, *E): (B,)."""
+
+    @property
+    def breakpoints(self) -> tuple[float, ...]:
+        """The times inside (t_min, t_max), increasing, at which a component stops: a time grid must hold them."""
+        return ()
 
     def marginal(self, x0: Tensor, t: Tensor) -> tuple[Tensor, Tensor | LinearMap]:
         """(mean, scale) of x_t given x_0 = x0 (B, *E)."""
@@ -89,6 +103,16 @@ class DiffusionProcess(nn.Module, ABC):
         """E[x_0 | x_t = x] = (x + scale scale^T score) / signal."""
         signal, scale = self.coefficients(x, t)
         return (x + scale**2 * score) / signal
+
+    def transition(self, x: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor | LinearMap, Tensor | LinearMap]:
+        """(a, q) of x_t = a x_s + q z for s <= t (B,), each as ``coefficients`` gives them; x lends its shape.
+
+        a = signal_t / signal_s and q^2 = scale_t^2 - a^2 scale_s^2.
+        """
+        signal_s, scale_s = self.coefficients(x, s)
+        signal_t, scale_t = self.coefficients(x, t)
+        a = signal_t / signal_s
+        return a, (scale_t**2 - (a * scale_s) ** 2).clamp_min(0).sqrt()
 
 
 class Isotropic(ABC):

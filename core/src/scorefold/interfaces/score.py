@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from scorefold.data import Condition, ConditionSpec, map_condition
+from scorefold.diffusion.grids import time_grid
 from scorefold.diffusion.likelihood import probability_flow_log_prob
 from scorefold.diffusion.process import DiffusionProcess
-from scorefold.diffusion.samplers import Sampler, resolve_sampler, time_grid
-from scorefold.errors import ShapeError
+from scorefold.diffusion.samplers import Sampler, resolve_sampler
+from scorefold.errors import ConfigError, ShapeError
 
 BoundScore = Callable[[Tensor, Tensor], Tensor]
 """(x (B, *E), t (B,)) -> score (B, *E): a score model with its condition fixed."""
+
+
+def condition_rows(condition: Condition) -> int:
+    """The number of rows of a condition, its first dimension."""
+    return len(condition if isinstance(condition, Tensor) else next(iter(condition.values())))
+
+
+def repeat_condition(condition: Condition | None, count: int) -> Condition | None:
+    """A condition with ``count`` rows: its C rows one after another, count / C times; row i serves events i, i + C, ...
+
+    Raises ``ShapeError`` where count is not a multiple of C.
+    """
+    if condition is None or condition_rows(condition) == count:
+        return condition
+    rows = condition_rows(condition)
+    if rows == 0 or count % rows:
+        raise ShapeError(
+            f"{count} events were given with {rows} conditions; expected {rows} events, or a multiple of that"
+        )
+    return map_condition(condition, lambda c: c.repeat(count // rows, *[1] * (c.dim() - 1)))
 
 
 class ScoreModel(nn.Module, ABC):
@@ -64,15 +86,18 @@ class ScoreModel(nn.Module, ABC):
     ) -> BoundScore:
         """The score as a function of (x, t) alone, which is all that samplers and ``sample`` use.
 
-        ``guidance`` w other than 1 mixes the conditional and the unconditional score, w s(x, t, c) + (1 - w) s(x, t), and
-        needs a model that can be called without a condition. Subclasses put fresh condition noise and data
-        consistency here.
+        x holds one event for each of the C rows of the condition, or k C events with the rows in turn (see
+        ``repeat_condition``), so that a model can encode each condition once for all its draws. ``guidance`` w other
+        than 1 mixes the conditional and the unconditional score, w s(x, t, c) + (1 - w) s(x, t), and needs a model that
+        can be called without a condition (Ho and Salimans 2022). Subclasses put fresh condition noise, drawn from
+        ``generator``, and data consistency here, and say which ``options`` they know; others raise ``ConfigError``.
         """
         if options:
-            raise TypeError(f"{type(self).__name__}.bind knows no option {', '.join(options)}")
+            raise ConfigError(f"{type(self).__name__} knows no sampling option {', '.join(options)}")
+        rows = lru_cache(maxsize=1)(lambda count: repeat_condition(condition, count))
         if condition is None or guidance == 1.0:
-            return lambda x, t: self.score(x, t, condition)
-        return lambda x, t: guidance * self.score(x, t, condition) + (1 - guidance) * self.score(x, t, None)
+            return lambda x, t: self.score(x, t, rows(len(x)))
+        return lambda x, t: guidance * self.score(x, t, rows(len(x))) + (1 - guidance) * self.score(x, t, None)
 
     @torch.no_grad()
     def sample(
@@ -80,27 +105,27 @@ class ScoreModel(nn.Module, ABC):
         n: int,
         condition: Condition | None = None,
         *,
-        steps: int = 100,
+        steps: int | Sequence[int] = 100,
         sampler: str | Sampler = "dpmpp-2m",
+        spacing: str = "uniform",
         guidance: float = 1.0,
         generator: torch.Generator | None = None,
         **options: Any,
     ) -> Tensor:
-        """n draws (n, *E), or n for each of C conditions (n, C, *E).
+        """n draws (n, *E), or n for each of C conditions (n, C, *E), on the device and in the dtype of the model.
 
-        ``steps`` counts the sampler's steps from t_max to t_min; ``sampler`` is a name or a function of
-        ``scorefold.diffusion.samplers``.
+        ``steps`` and ``spacing`` make the time grid from t_max to t_min (``scorefold.diffusion.time_grid``); ``sampler``
+        is a name or a function of ``scorefold.diffusion.samplers``; ``guidance`` and further options go to ``bind``.
+        Raises ``ConfigError`` for values that do not fit.
         """
-        count, lead = n, (n,)
-        if condition is not None:
-            rows = len(condition) if isinstance(condition, Tensor) else len(next(iter(condition.values())))
-            condition = map_condition(condition, lambda c: c.repeat(n, *[1] * (c.dim() - 1)))
-            count, lead = n * rows, (n, rows)
-        reference = self._reference()
-        x = self.process.sample_prior((count, *self.event_shape), generator=generator, like=reference)
-        times = time_grid(self.process, steps).to(reference.device)
+        if n < 0:
+            raise ConfigError(f"{n} draws were asked for; expected 0 or more")
+        draw = resolve_sampler(sampler)
+        lead = (n,) if condition is None else (n, condition_rows(condition))
+        shape = (torch.Size(lead).numel(), *self.event_shape)
+        x = self.process.sample_prior(shape, generator=generator, like=self._reference())
         bound = self.bind(condition, generator=generator, guidance=guidance, **options)
-        x, _ = resolve_sampler(sampler)(bound, self.process, x, times, generator=generator)
+        x, _ = draw(bound, self.process, x, time_grid(self.process, steps, spacing), generator=generator)
         return x.reshape(*lead, *self.event_shape)
 
     def log_prob(
@@ -114,23 +139,54 @@ class ScoreModel(nn.Module, ABC):
         rtol: float = 1e-5,
         atol: float = 1e-5,
     ) -> Tensor:
-        """log p(x | condition) in nats, (B,), by the probability-flow ODE from t_min.
+        """log p(x | condition) in nats, (B,), by the probability-flow ODE from t_min; no gradient flows through it.
 
-        ``trace`` is ``exact`` (D Jacobian-vector products a step) or ``hutchinson`` (``probes`` Rademacher vectors).
+        ``trace`` is ``exact`` (D Jacobian-vector products a step) or ``hutchinson`` (``probes`` Rademacher vectors from
+        ``generator``). Raises as ``scorefold.diffusion.probability_flow_log_prob``.
         """
         self.check_events(x)
+        bound = self.bind(condition)
         return probability_flow_log_prob(
-            self.bind(condition), self.process, x, trace=trace, probes=probes, generator=generator, rtol=rtol, atol=atol
+            bound, self.process, x, trace=trace, probes=probes, generator=generator, rtol=rtol, atol=atol
         )
 
     def check_events(self, x: Tensor) -> None:
-        """Raises ``ShapeError`` unless x is (B, *event_shape)."""
+        """Raises ``ShapeError`` unless x is (B, *event_shape), on the device and in the dtype of the model."""
         if tuple(x.shape[1:]) != self.event_shape:
-            raise ShapeError(f"x has shape {tuple(x.shape)}; this model takes (B, {', '.join(map(str, self.event_shape))})")
+            expected = ", ".join(["B", *map(str, self.event_shape)])
+            raise ShapeError(f"x has shape {tuple(x.shape)}; this model takes ({expected})")
+        reference = self._reference(x)
+        if (x.device, x.dtype) != (reference.device, reference.dtype):
+            raise ShapeError(
+                f"x is {x.dtype} on {x.device}; this model is {reference.dtype} on {reference.device}",
+                hint="move one of them: x.to(device, dtype) or model.to(device, dtype)",
+            )
 
-    def _reference(self) -> Tensor:
-        """A tensor with the device and dtype of the model's parameters or buffers."""
+    def match_inputs(
+        self, x: Tensor, t: Tensor, condition: Condition | None = None
+    ) -> tuple[Tensor, Tensor, Condition | None]:
+        """x (B, *E), t (B,) and the condition with one batch size, a batch of 1 broadcast: what ``score`` begins with.
+
+        Raises ``ShapeError`` for batches, shapes, dtypes or devices that do not fit, and for a condition that the model
+        does not take.
+        """
+        self.check_events(x)
+        if condition is not None and self.condition_spec is None:
+            raise ShapeError(f"{type(self).__name__} was given a condition; it takes none")
+        rows = 1 if condition is None else condition_rows(condition)
+        sizes = {len(x), t.numel(), rows} - {1}
+        if t.dim() != 1 or len(sizes) > 1:
+            raise ShapeError(
+                f"x has shape {tuple(x.shape)}, t {tuple(t.shape)} and the condition {rows} rows; expected one batch size"
+            )
+        if (t.device, t.dtype) != (x.device, x.dtype):
+            raise ShapeError(f"t is {t.dtype} on {t.device} and x {x.dtype} on {x.device}; expected the same")
+        size = sizes.pop() if sizes else 1
+        return x.expand(size, *self.event_shape), t.expand(size), repeat_condition(condition, size)
+
+    def _reference(self, default: Tensor | None = None) -> Tensor:
+        """A tensor with the device and dtype of the model's parameters or buffers; of ``default`` where it has none."""
         for tensor in (*self.parameters(), *self.buffers()):
             if tensor.is_floating_point():
                 return tensor
-        return torch.empty((), dtype=torch.get_default_dtype())
+        return torch.empty((), dtype=torch.get_default_dtype()) if default is None else default

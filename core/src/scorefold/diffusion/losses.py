@@ -1,0 +1,105 @@
+"""Denoising score matching with named weightings."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Condition
+from scorefold.diffusion.process import DiffusionProcess, draw_normal
+from scorefold.errors import ConfigError, ShapeError
+
+Weighting = Literal["likelihood", "simple", "sigma2"]
+WEIGHTINGS: tuple[Weighting, ...] = ("likelihood", "simple", "sigma2")
+
+Model = Callable[[Tensor, Tensor, Any], Tensor]
+"""(x (B, *E), t (B,), condition) -> the expected noise or the score (B, *E), as a ``ScoreModel``'s methods give it."""
+
+
+def draw_times(
+    process: DiffusionProcess,
+    count: int,
+    *,
+    like: Tensor,
+    generator: torch.Generator | None = None,
+    stratified: bool = False,
+    interval: tuple[float, float] | None = None,
+) -> Tensor:
+    """Times (count,) uniform on an interval, [t_min, t_max] by default, on the device and in the dtype of ``like``.
+
+    ``stratified`` spreads them evenly from one random offset, t_i = u + i / count modulo 1 (Kingma et al. 2021,
+    app. I.1): each is still uniform, and the mean of a loss over the batch has less variance. Raises ``ConfigError``
+    for an interval that leaves [t_min, t_max].
+    """
+    low, high = (process.t_min, process.t_max) if interval is None else interval
+    if not process.t_min <= low < high <= process.t_max:
+        whole = f"[{process.t_min:g}, {process.t_max:g}]"
+        raise ConfigError(f"times in [{low:g}, {high:g}] were asked for; expected a part of {whole}")
+    device = like.device if generator is None else generator.device
+    u = torch.rand(1 if stratified else count, generator=generator, device=device, dtype=like.dtype)
+    if stratified:
+        u = (u + torch.arange(count, device=device, dtype=like.dtype) / max(count, 1)) % 1
+    return (low + (high - low) * u).to(like.device)
+
+
+def denoising_score_matching(
+    model: Model,
+    process: DiffusionProcess,
+    x0: Tensor,
+    *,
+    weighting: Weighting = "likelihood",
+    predicts: Literal["noise", "score"] = "noise",
+    condition: Condition | None = None,
+    times: Tensor | None = None,
+    stratified: bool = False,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The denoising loss of each point x0 (B, *E) at one time, (B,), from one call of the model.
+
+    ``model(x, t, condition)`` gives the expected noise, or the score with ``predicts="score"``. With the target
+    s* = grad log p(x_t | x_0) = -scale^-T z the weightings are (Vincent 2011; Song et al. 2021, sec. 3; Batzolis et al.
+    2022)
+
+    - ``likelihood``: 1/2 ||G^T (s - s*)||^2, whose integral over time bounds the negative log-likelihood up to a
+      constant; the mean over uniform times is that integral divided by t_max - t_min. For the geometric VE process it
+      equals ln(sigma_max / sigma_min) ||eps-hat - z||^2.
+    - ``sigma2``: ||scale^T (s - s*)||^2 = ||eps-hat - z||^2, summed over components.
+    - ``simple``: the mean over components of the same squares, the eps-MSE of Ho et al. (2020).
+
+    ``times`` (B,) are drawn by ``draw_times`` unless given. Raises ``ConfigError`` for an unknown weighting or
+    prediction, ``ShapeError`` where times or the model's answer do not fit x0.
+    """
+    _check_options(weighting, predicts)
+    if times is None:
+        times = draw_times(process, len(x0), like=x0, generator=generator, stratified=stratified)
+    elif times.shape != x0.shape[:1]:
+        raise ShapeError(f"times have shape {tuple(times.shape)}; expected ({len(x0)},), one for each point")
+    noise = draw_normal(tuple(x0.shape), generator=generator, like=x0)
+    x = process.perturb(x0, times, noise)
+    answer = model(x, times, condition)
+    if answer.shape != x0.shape:
+        raise ShapeError(f"the model answered with shape {tuple(answer.shape)}; expected {tuple(x0.shape)}")
+    residual = (answer if predicts == "noise" else process.noise_from_score(answer, x, times)) - noise
+    if weighting == "simple":
+        return (residual**2).flatten(1).mean(1)
+    if weighting == "likelihood":
+        # s - s* = -scale^-T (eps-hat - z): dividing noise levels keeps small scales out of the squares.
+        score_error = process.score_from_noise(residual, x, times)
+        dispersion = process.dispersion(x, times)
+        seen = dispersion * score_error if isinstance(dispersion, Tensor) else dispersion.apply_transpose(score_error)
+        return (seen**2).flatten(1).sum(1) / 2
+    return (residual**2).flatten(1).sum(1)
+
+
+def _check_options(weighting: str, predicts: str) -> None:
+    for name, value, known in (("weighting", weighting, WEIGHTINGS), ("predicts", predicts, ("noise", "score"))):
+        if value not in known:
+            close = difflib.get_close_matches(str(value), known, n=1)
+            raise ConfigError(
+                f"{name} = {value!r}; expected {', '.join(known)}",
+                hint=f"did you mean {close[0]}?" if close else None,
+            )

@@ -1,0 +1,221 @@
+"""Diagonal processes: one speed for the whole event, or one for each component or block of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.config import SubVPConfig, VEConfig, VPConfig
+from scorefold.diffusion.process import DiffusionProcess, Isotropic, draw_normal, expand
+from scorefold.diffusion.schedules import GeometricVE, LinearSubVP, LinearVP, Schedule
+from scorefold.errors import ConfigError, ShapeError
+
+Block = Any
+"""A bool mask (*E), or anything that indexes an event: a slice, a tuple of slices, positions."""
+
+
+class IsotropicProcess(DiffusionProcess, Isotropic):
+    """All components diffuse by one schedule, whose parameters are numbers. Raises ``ConfigError`` for tensors."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        super().__init__()
+        if any(buffer.numel() > 1 for buffer in schedule.buffers()):
+            raise ConfigError(
+                "an isotropic process got a schedule with a value for each component",
+                hint="use PerComponent(event_shape, schedule)",
+            )
+        self.schedule = schedule
+        self.t_min, self.t_max = schedule.t_min, float(schedule.t_end)
+        self.prior_scale = float(schedule.prior_scale)
+
+    def coefficients(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        signal, scale = self.schedule.signal_scale(t)
+        return expand(signal, x), expand(scale, x)
+
+    def drift(self, x: Tensor, t: Tensor) -> Tensor:
+        return expand(self.schedule.rates(t)[0], x) * x
+
+    def dispersion(self, x: Tensor, t: Tensor) -> Tensor:
+        return expand(self.schedule.rates(t)[1], x)
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        return self.schedule.log_snr(t)
+
+    def sample_prior(self, shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
+        return self.prior_scale * draw_normal(shape, generator=generator, like=like)
+
+    def prior_log_prob(self, x: Tensor) -> Tensor:
+        return _normal_log_prob(x, torch.as_tensor(self.prior_scale, dtype=x.dtype, device=x.device))
+
+    def noise_to_signal(self, t: Tensor) -> Tensor:
+        signal, scale = self.schedule.signal_scale(t)
+        return scale / signal
+
+    def time_at(self, noise_to_signal: Tensor) -> Tensor:
+        """The time (B,) at which scale / signal takes these values (B,).
+
+        Raises ``ConfigError`` for values that the process does not reach on [t_min, t_max].
+        """
+        t = self.schedule.time_at(noise_to_signal)
+        ends = self.noise_to_signal(t.new_tensor([self.t_min, self.t_max], dtype=torch.float64)).tolist()
+        # A value equal to an end may miss it by rounding, of the value and of its time.
+        if bool(((noise_to_signal < ends[0] * (1 - 1e-5)) | (noise_to_signal > ends[1] * (1 + 1e-5))).any()):
+            low, high = noise_to_signal.aminmax()
+            raise ConfigError(
+                f"noise-to-signal ratios from {float(low):.4g} to {float(high):.4g} were asked for; "
+                f"this process has {ends[0]:.4g} to {ends[1]:.4g}",
+                hint="choose values in that range, or a process with another noise range",
+            )
+        return t.clamp(self.t_min, self.t_max)
+
+
+def VE(sigma_min: float = 0.01, sigma_max: float = 50.0, *, t_min: float = 0.0) -> IsotropicProcess:  # noqa: N802
+    """The variance-exploding process; see ``GeometricVE``."""
+    return IsotropicProcess(GeometricVE(sigma_min, sigma_max, t_min=t_min))
+
+
+def VP(beta_min: float = 0.1, beta_max: float = 20.0, *, t_min: float = 1e-5) -> IsotropicProcess:  # noqa: N802
+    """The variance-preserving process with linear beta; see ``LinearVP``."""
+    return IsotropicProcess(LinearVP(beta_min, beta_max, t_min=t_min))
+
+
+def SubVP(beta_min: float = 0.1, beta_max: float = 20.0, *, t_min: float = 1e-3) -> IsotropicProcess:  # noqa: N802
+    """The sub-VP process with linear beta; see ``LinearSubVP``."""
+    return IsotropicProcess(LinearSubVP(beta_min, beta_max, t_min=t_min))
+
+
+def build_process(config: VEConfig | VPConfig | SubVPConfig) -> IsotropicProcess:
+    """The process that a run file's ``process:`` describes. Raises ``ConfigError`` for values that do not fit."""
+    match config:
+        case VEConfig():
+            return VE(config.sigma_min, config.sigma_max)
+        case VPConfig():
+            return VP(config.beta_min, config.beta_max, t_min=config.t_min)
+        case SubVPConfig():
+            return SubVP(config.beta_min, config.beta_max, t_min=config.t_min)
+
+
+class PerComponent(DiffusionProcess):
+    """Each component of an event, or each block of them, diffuses by its own schedule (Batzolis et al. 2022, sec. 2).
+
+    ``schedules`` is one schedule whose parameters broadcast to the event shape, or a list of (block, schedule) whose
+    blocks cover each component once and whose schedules have numbers as parameters. t_min is the largest of the
+    schedules' unless given; t_max is their last end. Drift and dispersion of a component are 0 after its end.
+
+    Raises ``ShapeError`` for blocks that overlap or leave a component out, and for parameters that do not broadcast.
+    """
+
+    index: Tensor | None
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        schedules: Schedule | Sequence[tuple[Block, Schedule]],
+        *,
+        t_min: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.event_shape = tuple(event_shape)
+        if isinstance(schedules, Schedule):
+            _check_parameters(schedules, self.event_shape)
+            self.schedules = nn.ModuleList([schedules])
+            self.index = None
+        else:
+            self.schedules = nn.ModuleList([schedule for _, schedule in schedules])
+            self.register_buffer("index", _block_index([block for block, _ in schedules], self.event_shape))
+            if any(buffer.numel() > 1 for buffer in self.schedules.buffers()):
+                raise ShapeError("the schedule of a block takes numbers; one with tensors serves the whole event")
+        self.t_min = max(schedule.t_min for schedule in self._schedules()) if t_min is None else t_min
+        self.t_max = max(float(torch.as_tensor(schedule.t_end).max()) for schedule in self._schedules())
+
+    @property
+    def breakpoints(self) -> tuple[float, ...]:
+        ends: set[float] = set()
+        for schedule in self._schedules():
+            ends.update(torch.as_tensor(schedule.t_end, dtype=torch.float64).reshape(-1).tolist())
+        return tuple(end for end in sorted(ends) if self.t_min < end < self.t_max)
+
+    def coefficients(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        signal, scale = self._spread(lambda schedule, u: schedule.signal_scale(u), t)
+        return signal, scale
+
+    def drift(self, x: Tensor, t: Tensor) -> Tensor:
+        return self._spread(_running_rates, t)[0] * x
+
+    def dispersion(self, x: Tensor, t: Tensor) -> Tensor:
+        return self._spread(_running_rates, t)[1]
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        return self._spread(lambda schedule, u: (schedule.log_snr(u),), t)[0]
+
+    def sample_prior(self, shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
+        return self._prior_scale(like) * draw_normal(shape, generator=generator, like=like)
+
+    def prior_log_prob(self, x: Tensor) -> Tensor:
+        return _normal_log_prob(x, self._prior_scale(x))
+
+    def _schedules(self) -> list[Schedule]:
+        return [schedule for schedule in self.schedules if isinstance(schedule, Schedule)]
+
+    def _spread(self, evaluate: Callable[[Schedule, Tensor], tuple[Tensor, ...]], t: Tensor) -> tuple[Tensor, ...]:
+        """What ``evaluate`` gives for each schedule at t (B,), each (B, *E)."""
+        schedules = self._schedules()
+        if self.index is None:
+            values = evaluate(schedules[0], t.reshape(-1, *[1] * len(self.event_shape)))
+            return tuple(value.expand(len(t), *self.event_shape) for value in values)
+        columns = zip(*(evaluate(schedule, t) for schedule in schedules), strict=True)
+        return tuple(torch.stack(column, dim=-1)[:, self.index] for column in columns)
+
+    def _prior_scale(self, like: Tensor) -> Tensor:
+        scales = [torch.as_tensor(schedule.prior_scale).to(like) for schedule in self._schedules()]
+        scale = scales[0] if self.index is None else torch.stack(scales)[self.index]
+        return scale.expand(self.event_shape)
+
+
+def _running_rates(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
+    """The rates of a schedule, 0 after its end; the margin lets an end rounded to another dtype count as the end."""
+    running = t <= schedule.t_end * (1 + 1e-6)
+    rate, dispersion = schedule.rates(t)
+    return rate * running, dispersion * running
+
+
+def _check_parameters(schedule: Schedule, event_shape: tuple[int, ...]) -> None:
+    for name, buffer in schedule.named_buffers():
+        sizes = zip(buffer.shape, event_shape, strict=False)
+        if buffer.dim() != len(event_shape) or any(size not in (1, full) for size, full in sizes):
+            raise ShapeError(
+                f"the schedule's {name} has shape {tuple(buffer.shape)}; events have shape {event_shape}",
+                hint="give a number, or a tensor with as many dimensions as an event, each its size or 1",
+            )
+
+
+def _block_index(blocks: Sequence[Block], event_shape: tuple[int, ...]) -> Tensor:
+    """The block of each component, (*E) integers."""
+    count = torch.zeros(event_shape, dtype=torch.long)
+    index = torch.zeros(event_shape, dtype=torch.long)
+    for number, block in enumerate(blocks):
+        try:
+            count[block] += 1
+            index[block] = number
+        except (IndexError, TypeError, RuntimeError) as error:
+            raise ShapeError(
+                f"block {number} does not index an event of shape {event_shape}: {error}",
+                hint="give a bool mask of that shape, or a slice or a tuple of slices",
+            ) from error
+    if bool((count != 1).any()):
+        raise ShapeError(
+            f"the blocks cover {int((count > 1).sum())} components twice and leave {int((count == 0).sum())} out; "
+            "each component belongs to one block"
+        )
+    return index
+
+
+def _normal_log_prob(x: Tensor, scale: Tensor) -> Tensor:
+    """log N(x; 0, scale^2), (B,), for a scale that broadcasts to an event."""
+    dimension = math.prod(x.shape[1:])
+    log_det = scale.log().expand(x.shape[1:]).sum()
+    return -((x / scale) ** 2).flatten(1).sum(1) / 2 - log_det - dimension * math.log(2 * math.pi) / 2

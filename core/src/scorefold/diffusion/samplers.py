@@ -1,0 +1,302 @@
+"""Samplers: from noise to data, as functions of a score, a process and a time grid.
+
+Each takes ``(score, process, x (B, *E), times (S + 1,), *, generator=None, state=None)`` and returns (x at the last
+time, state). ``score`` maps (x, t (B,)) to the score; times decrease. All work component by component in processes of
+several speeds: a component whose time has run out stands still, one that becomes active starts with a first-order step.
+The state carries a multistep history across calls, so a grid may be walked in pieces with another score for each.
+Raises ``ConfigError`` and ``ShapeError`` for times that do not fit the process (see ``grids.Grid.of``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from scorefold.diffusion.grids import Grid
+from scorefold.diffusion.process import DiffusionProcess, LinearMap, draw_normal, expand
+from scorefold.errors import ConfigError
+
+__all__ = [
+    "SAMPLERS",
+    "History",
+    "Sampler",
+    "ddim",
+    "dpm_solver_pp_2m",
+    "euler_maruyama",
+    "heun",
+    "predictor_corrector",
+    "resolve_sampler",
+]
+
+ScoreFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+class Sampler(Protocol):
+    """What every sampler is: see the module's docstring for shapes."""
+
+    def __call__(
+        self,
+        score: ScoreFunction,
+        process: DiffusionProcess,
+        x: Tensor,
+        times: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        state: Any = None,
+    ) -> tuple[Tensor, Any]: ...
+
+
+def euler_maruyama(
+    score: ScoreFunction,
+    process: DiffusionProcess,
+    x: Tensor,
+    times: Tensor,
+    *,
+    generator: torch.Generator | None = None,
+    state: None = None,
+) -> tuple[Tensor, None]:
+    """Euler-Maruyama on the reverse SDE dx = (f - G G^T score) dt + G dw (Anderson 1982; Song et al. 2021, eq. 6).
+
+    Weak order 1. The step that ends at t_min returns its mean.
+    """
+    grid = Grid.of(process, x, times)
+    for k, (drift, dispersion) in enumerate(grid.rows(_sde)):
+        h, t = grid.lengths[k], grid.labels[k].expand(len(x))
+        x = x - h * (_apply(drift, x) - _square(dispersion, score(x, t)))
+        if not _drops_noise(grid, k):
+            x = x + math.sqrt(h) * _apply(dispersion, _noise(x, generator))
+    return x, None
+
+
+def predictor_corrector(
+    score: ScoreFunction,
+    process: DiffusionProcess,
+    x: Tensor,
+    times: Tensor,
+    *,
+    generator: torch.Generator | None = None,
+    state: None = None,
+    snr: float = 0.16,
+    corrector_steps: int = 1,
+) -> tuple[Tensor, None]:
+    """Langevin corrections at each time, then an ancestral step (Song et al. 2021, algorithms 2 and 3).
+
+    With x_t = a x_t' + q z the transition from t' to t, the predictor is x' = a^-1 (x + q q^T score + q xi): its mean
+    is E[x_t' | x_t] for the exact score. The corrector x + 2 snr^2 scale scale^T score + 2 snr scale xi is
+    preconditioned by each component's own noise level, since one step length for all is set by the noisiest component.
+    Takes ``corrector_steps`` + 1 network calls a step; the predictor that ends at t_min returns its mean.
+    """
+    grid = Grid.of(process, x, times)
+    for k, (a, q, scale) in enumerate(grid.rows(_kernels)):
+        t = grid.labels[k].expand(len(x))
+        for _ in range(corrector_steps):
+            langevin = snr * _square(scale, score(x, t)) + _apply(scale, _noise(x, generator))
+            x = x + 2 * snr * langevin
+        x = x + _square(q, score(x, t))
+        if not _drops_noise(grid, k):
+            x = x + _apply(q, _noise(x, generator))
+        x = _solve(a, x)
+    return x, None
+
+
+def heun(
+    score: ScoreFunction,
+    process: DiffusionProcess,
+    x: Tensor,
+    times: Tensor,
+    *,
+    generator: torch.Generator | None = None,
+    state: None = None,
+) -> tuple[Tensor, None]:
+    """Heun's method on the probability flow dx/dt = f - 1/2 G G^T score (Song et al. 2021, eq. 13). Order 2.
+
+    Takes two network calls a step; deterministic.
+    """
+    grid = Grid.of(process, x, times)
+    for k, (drift, dispersion, drift_end, dispersion_end) in enumerate(grid.rows(_flow)):
+        h, t, t_end = grid.lengths[k], grid.labels[k].expand(len(x)), grid.labels[k + 1].expand(len(x))
+        velocity = _apply(drift, x) - _square(dispersion, score(x, t)) / 2
+        trial = x - h * velocity
+        velocity_end = _apply(drift_end, trial) - _square(dispersion_end, score(trial, t_end)) / 2
+        x = x - (h / 2) * (velocity + velocity_end)
+    return x, None
+
+
+def ddim(
+    score: ScoreFunction,
+    process: DiffusionProcess,
+    x: Tensor,
+    times: Tensor,
+    *,
+    generator: torch.Generator | None = None,
+    state: None = None,
+) -> tuple[Tensor, None]:
+    """DDIM without noise (Song, Meng and Ermon 2021, eq. 12 at eta = 0): x' = signal' x0-hat + scale' eps-hat. Order 1.
+
+    Raises ``ConfigError`` for matrix processes, whose components have no signal-to-noise ratio of their own.
+    """
+    _refuse_maps(process, x, times, "ddim")
+    grid = Grid.of(process, x, times)
+    for k, (signal, scale, ratio, gain, _) in enumerate(grid.rows(_exponential)):
+        denoised = (x + _square(scale, score(x, grid.labels[k].expand(len(x))))) / signal
+        x = ratio * x + gain * denoised
+    return x, None
+
+
+@dataclass(frozen=True)
+class History:
+    """What DPM-Solver++(2M) remembers of its last step: x0-hat, and the step's length in ln(signal / scale)."""
+
+    denoised: Tensor
+    length: float | Tensor
+
+
+def dpm_solver_pp_2m(
+    score: ScoreFunction,
+    process: DiffusionProcess,
+    x: Tensor,
+    times: Tensor,
+    *,
+    generator: torch.Generator | None = None,
+    state: History | None = None,
+) -> tuple[Tensor, History | None]:
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): one network call a step. Order 2.
+
+    With lam = ln(signal / scale), h = lam' - lam and r = h_before / h, x' = (scale' / scale) x - signal' (e^-h - 1) D
+    where D = (1 + 1 / 2r) x0-hat - (1 / 2r) x0-hat_before. A component takes a first-order step (D = x0-hat) where it
+    has no history, and where h > 2 h_before: extrapolating so far would amplify the history's errors. Raises
+    ``ConfigError`` for matrix processes.
+    """
+    _refuse_maps(process, x, times, "dpmpp-2m")
+    grid = Grid.of(process, x, times)
+    for k, (signal, scale, ratio, gain, length) in enumerate(grid.rows(_exponential)):
+        denoised = (x + _square(scale, score(x, grid.labels[k].expand(len(x))))) / signal
+        target = denoised
+        if state is not None:
+            target = denoised + _extrapolation(length, state.length) * (denoised - state.denoised)
+        x = ratio * x + gain * target
+        state = History(denoised, length)
+    return x, state
+
+
+SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
+    {
+        "euler-maruyama": euler_maruyama,
+        "predictor-corrector": predictor_corrector,
+        "heun": heun,
+        "ddim": ddim,
+        "dpmpp-2m": dpm_solver_pp_2m,
+    }
+)
+"""The samplers by the name that a run file uses."""
+
+
+def resolve_sampler(sampler: str | Sampler) -> Sampler:
+    """A sampler from its name, or the function itself. Raises ``ConfigError`` with near misses for an unknown name."""
+    if callable(sampler):
+        return sampler
+    if sampler in SAMPLERS:
+        return SAMPLERS[sampler]
+    close = difflib.get_close_matches(str(sampler).lower().replace("_", "-"), SAMPLERS, n=2, cutoff=0.5)
+    raise ConfigError(
+        f"there is no sampler {sampler!r}; there is {', '.join(SAMPLERS)}",
+        hint=f"did you mean {' or '.join(close)}?" if close else None,
+    )
+
+
+def _drops_noise(grid: Grid, k: int) -> bool:
+    """Only the step that ends the whole run is noiseless: dropping noise at the end of every piece of a grid leaves the
+    components that go on with too little variance."""
+    return grid.final and k == len(grid.lengths) - 1
+
+
+def _noise(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    return draw_normal(tuple(x.shape), generator=generator, like=x)
+
+
+@dataclass(frozen=True)
+class _Drift:
+    """f(., t) of a matrix process as a map."""
+
+    process: DiffusionProcess
+    t: Tensor
+
+    def apply(self, v: Tensor) -> Tensor:
+        return self.process.drift(v, self.t.expand(len(v)))
+
+
+def _sde(process: DiffusionProcess, like: Tensor, t: Tensor, t_next: Tensor) -> tuple[Any, ...]:
+    """(F, G) at t. The drift is linear: at 1 it is its own factor."""
+    dispersion = process.dispersion(like, t)
+    return (process.drift(like, t) if isinstance(dispersion, Tensor) else _Drift(process, t)), dispersion
+
+
+def _flow(process: DiffusionProcess, like: Tensor, t: Tensor, t_next: Tensor) -> tuple[Any, ...]:
+    """(F, G) at t and at t_next, 0 for components that this step does not move.
+
+    A component that ends at t_next already runs there, and would take half a step.
+    """
+    terms = (*_sde(process, like, t, t_next), *_sde(process, like, t_next, t))
+    if not isinstance(terms[1], Tensor):
+        return terms
+    moving = _moving(process, like, t, t_next)
+    return tuple(moving * term for term in terms)
+
+
+def _kernels(process: DiffusionProcess, like: Tensor, t: Tensor, t_next: Tensor) -> tuple[Any, ...]:
+    """(a, q) of the transition from t_next to t, and the scale at t, 0 for components that this step does not move."""
+    a, q = process.transition(like, t_next, t)
+    scale = process.coefficients(like, t)[1]
+    return a, q, scale * _moving(process, like, t, t_next) if isinstance(scale, Tensor) else scale
+
+
+def _exponential(process: DiffusionProcess, like: Tensor, t: Tensor, t_next: Tensor) -> tuple[Any, ...]:
+    """(signal, scale) at t; scale' / scale, -signal' (e^-h - 1) and h of the step, 0 for components at rest."""
+    signal, scale = process.coefficients(like, t)
+    signal_next, scale_next = process.coefficients(like, t_next)
+    h = expand(process.log_snr(t_next) - process.log_snr(t), like) / 2
+    return signal, scale, scale_next / scale, -signal_next * torch.expm1(-h), h
+
+
+def _moving(process: DiffusionProcess, like: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
+    return expand(process.log_snr(t_next) != process.log_snr(t), like)
+
+
+def _extrapolation(length: Any, before: Any) -> Any:
+    """1 / 2r = h / (2 h_before), or 0 where the step must be of first order."""
+    if isinstance(length, Tensor) or isinstance(before, Tensor):
+        length, before = torch.as_tensor(length), torch.as_tensor(before)
+        usable = (before > 0) & (length <= 2 * before)
+        return torch.where(usable, length / (2 * before.where(usable, torch.ones_like(before))), 0)
+    return length / (2 * before) if 0 < length <= 2 * before else 0.0
+
+
+def _apply(factor: Any, v: Tensor) -> Tensor:
+    result: Tensor = factor * v if isinstance(factor, float | Tensor) else factor.apply(v)
+    return result
+
+
+def _square(factor: Any, v: Tensor) -> Tensor:
+    """factor factor^T v."""
+    result: Tensor = factor**2 * v if isinstance(factor, float | Tensor) else factor.apply(factor.apply_transpose(v))
+    return result
+
+
+def _solve(factor: Any, v: Tensor) -> Tensor:
+    result: Tensor = v / factor if isinstance(factor, float | Tensor) else factor.solve(v)
+    return result
+
+
+def _refuse_maps(process: DiffusionProcess, x: Tensor, times: Tensor, name: str) -> None:
+    if times.dim() == 1 and isinstance(process.dispersion(x[:1], times[:1].to(x)), LinearMap):
+        raise ConfigError(
+            f"the sampler {name} works component by component; {type(process).__name__} couples the components",
+            hint="use euler-maruyama, predictor-corrector or heun",
+        )

@@ -1,0 +1,220 @@
+"""Schedules: signal(t) and scale(t) of x_t = signal x_0 + scale z, elementwise in parameters of any shape.
+
+A parameter is a float, or a tensor that broadcasts with events (one value a component, ``(*E)``); every method takes
+times t that broadcast against the parameters and returns tensors of the broadcast shape. Beyond its ``t_end`` a
+schedule keeps the values that it has there.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.errors import ConfigError
+
+Value = float | Tensor
+
+
+def _log(value: Value) -> Value:
+    return value.log() if isinstance(value, Tensor) else math.log(value)
+
+
+def _holds(condition: bool | Tensor) -> bool:
+    return bool(torch.as_tensor(condition).all())
+
+
+class Schedule(nn.Module, ABC):
+    """How one component, or each component of an event, is noised over time.
+
+    Must: ``signal_scale``, ``rates``, ``log_snr``, ``time_at``, and set ``t_min``, ``t_end`` and ``prior_scale``.
+    """
+
+    t_min: float
+    t_end: Value
+    prior_scale: Value
+
+    @abstractmethod
+    def signal_scale(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(signal, scale) at t."""
+
+    @abstractmethod
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(a, g) of the equation dx = a x dt + g dw that has this kernel: a = d log signal / dt, g >= 0."""
+
+    @abstractmethod
+    def log_snr(self, t: Tensor) -> Tensor:
+        """log(signal^2 / scale^2) at t, decreasing in t."""
+
+    @abstractmethod
+    def time_at(self, noise_to_signal: Tensor) -> Tensor:
+        """The time at which scale / signal takes this value."""
+
+    def keep(self, **values: Value) -> None:
+        """Set parameters: tensors become buffers, numbers stay plain floats (exact in any dtype, on any device)."""
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.dim() > 0:
+                self.register_buffer(name, value)
+            else:
+                setattr(self, name, float(value))
+
+
+class GeometricVE(Schedule):
+    """Variance exploding (Song et al. 2021, eq. 9): signal 1, scale sigma_min (sigma_max / sigma_min)^t on [0, 1].
+
+    The kernel's variance is sigma(t)^2, as everyone takes it, and not sigma(t)^2 - sigma(0)^2: the law at t = 0 is the
+    data with noise sigma_min. Raises ``ConfigError`` unless 0 < sigma_min < sigma_max.
+    """
+
+    sigma_min: Value
+    sigma_max: Value
+    log_ratio: Value
+
+    def __init__(self, sigma_min: Value = 0.01, sigma_max: Value = 50.0, *, t_min: float = 0.0) -> None:
+        super().__init__()
+        if not (_holds(sigma_min > 0) and _holds(sigma_max > sigma_min)):
+            raise ConfigError(f"sigma_min = {sigma_min}, sigma_max = {sigma_max}; expected 0 < sigma_min < sigma_max")
+        log_min, log_max = _log(sigma_min), _log(sigma_max)
+        self.keep(sigma_min=sigma_min, sigma_max=sigma_max, log_ratio=log_max - log_min)
+        self.t_min, self.t_end, self.prior_scale = t_min, 1.0, self.sigma_max
+
+    def signal_scale(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        scale = self.sigma_min * torch.exp(self.log_ratio * t)
+        return torch.ones_like(scale), scale
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        scale = self.signal_scale(t)[1]
+        return torch.zeros_like(scale), scale * (2 * self.log_ratio) ** 0.5
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        return -2 * (self.log_ratio * t + _log(self.sigma_min))
+
+    def time_at(self, noise_to_signal: Tensor) -> Tensor:
+        return (noise_to_signal.log() - _log(self.sigma_min)) / self.log_ratio
+
+
+class LinearVP(Schedule):
+    """Variance preserving with beta linear in t on [0, 1] (Song et al. 2021, eq. 11).
+
+    With B = int_0^t beta: signal e^{-B/2}, scale sqrt(1 - e^{-B}). Raises ``ConfigError`` for betas not above 0.
+    """
+
+    beta_min: Value
+    beta_max: Value
+
+    def __init__(self, beta_min: Value = 0.1, beta_max: Value = 20.0, *, t_min: float = 1e-5) -> None:
+        super().__init__()
+        _check_betas(beta_min, beta_max)
+        self.keep(beta_min=beta_min, beta_max=beta_max)
+        self.t_min, self.t_end, self.prior_scale = t_min, 1.0, 1.0
+
+    def signal_scale(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        total = _integrated_beta(self, t)
+        return torch.exp(-total / 2), (-torch.expm1(-total)).sqrt()
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        beta = _beta(self, t)
+        return -beta / 2, beta.sqrt()
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        return -torch.expm1(_integrated_beta(self, t)).log()
+
+    def time_at(self, noise_to_signal: Tensor) -> Tensor:
+        return _time_of_integral(self, torch.log1p(noise_to_signal**2))
+
+
+class LinearSubVP(Schedule):
+    """Sub-VP with beta linear in t on [0, 1] (Song et al. 2021, eq. 12): the signal of VP, scale 1 - e^{-B}.
+
+    Raises ``ConfigError`` unless both betas are above 0.
+    """
+
+    beta_min: Value
+    beta_max: Value
+
+    def __init__(self, beta_min: Value = 0.1, beta_max: Value = 20.0, *, t_min: float = 1e-3) -> None:
+        super().__init__()
+        _check_betas(beta_min, beta_max)
+        self.keep(beta_min=beta_min, beta_max=beta_max)
+        self.t_min, self.t_end, self.prior_scale = t_min, 1.0, 1.0
+
+    def signal_scale(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        total = _integrated_beta(self, t)
+        return torch.exp(-total / 2), -torch.expm1(-total)
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        beta = _beta(self, t)
+        return -beta / 2, (beta * -torch.expm1(-2 * _integrated_beta(self, t))).sqrt()
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        return -2 * (2 * torch.sinh(_integrated_beta(self, t) / 2)).log()
+
+    def time_at(self, noise_to_signal: Tensor) -> Tensor:
+        return _time_of_integral(self, 2 * torch.asinh(noise_to_signal / 2))
+
+
+class LinearLogSNR(Schedule):
+    """Variance preserving with a log-SNR that falls linearly from lam_max at t_min to lam_min at t_end.
+
+    signal^2 = sigmoid(lam), scale^2 = sigmoid(-lam) (Batzolis et al. 2022, the multi-scale experiments). ``t_end`` may
+    differ from component to component; a component whose time has run out stands still. Raises ``ConfigError`` unless
+    lam_min < lam_max and 0 <= t_min < t_end.
+    """
+
+    lam_max: Value
+    lam_min: Value
+    t_end: Value
+
+    def __init__(
+        self, lam_max: Value = 10.0, lam_min: Value = -10.0, t_end: Value = 1.0, *, t_min: float = 1e-3
+    ) -> None:
+        super().__init__()
+        if not (_holds(lam_min < lam_max) and t_min >= 0 and _holds(t_end > t_min)):
+            raise ConfigError(
+                f"lam_max = {lam_max}, lam_min = {lam_min}, t_min = {t_min}, t_end = {t_end}; "
+                "expected lam_min < lam_max and 0 <= t_min < t_end"
+            )
+        self.keep(lam_max=lam_max, lam_min=lam_min, t_end=t_end)
+        self.t_min, self.prior_scale = t_min, 1.0
+
+    def signal_scale(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        lam = self.log_snr(t)
+        return torch.sigmoid(lam).sqrt(), torch.sigmoid(-lam).sqrt()
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        noise_rate = torch.sigmoid(-self.log_snr(t)) * self.slope
+        return -noise_rate / 2, noise_rate.sqrt()
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        end = self.t_end
+        t = torch.minimum(t, end) if isinstance(end, Tensor) else t.clamp_max(end)
+        return self.lam_max - self.slope * (t - self.t_min)
+
+    def time_at(self, noise_to_signal: Tensor) -> Tensor:
+        return self.t_min + (self.lam_max + 2 * noise_to_signal.log()) / self.slope
+
+    @property
+    def slope(self) -> Value:
+        """-d lam / dt."""
+        return (self.lam_max - self.lam_min) / (self.t_end - self.t_min)
+
+
+def _check_betas(beta_min: Value, beta_max: Value) -> None:
+    if not (_holds(beta_min > 0) and _holds(beta_max > 0)):
+        raise ConfigError(f"beta_min = {beta_min} and beta_max = {beta_max}; expected both above 0")
+
+
+def _beta(schedule: LinearVP | LinearSubVP, t: Tensor) -> Tensor:
+    return schedule.beta_min + t * (schedule.beta_max - schedule.beta_min)
+
+
+def _integrated_beta(schedule: LinearVP | LinearSubVP, t: Tensor) -> Tensor:
+    return t * schedule.beta_min + t**2 * (schedule.beta_max - schedule.beta_min) / 2
+
+
+def _time_of_integral(schedule: LinearVP | LinearSubVP, total: Tensor) -> Tensor:
+    """The t with int_0^t beta = total: the stable form of the quadratic's root, which also serves constant beta."""
+    low, high = schedule.beta_min, schedule.beta_max
+    return 2 * total / (low + (low**2 + 2 * (high - low) * total).sqrt())
