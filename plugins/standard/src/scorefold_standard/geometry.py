@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from scorefold.data import DataSpec
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import ClosedFormGeodesics, DataSource, Geometry, Transports
 from scorefold.interfaces.geometry import flatten
@@ -20,7 +21,7 @@ class Euclidean(Geometry, Transports, ClosedFormGeodesics):
     or where they differ.
     """
 
-    def __init__(self, config: EuclideanConfig, *, data: DataSource | None = None) -> None:
+    def __init__(self, config: EuclideanConfig, *, data: DataSource | DataSpec | None = None) -> None:
         if config.event_shape is None and data is None:
             raise ConfigError("Euclidean space of which shape?", hint="set event_shape, or plug in data")
         if data is not None and config.event_shape not in (None, data.event_shape):

@@ -134,8 +134,8 @@ def _sources() -> Iterable[Component]:
         name="paired",
         target="scorefold_standard.data.paired:Paired",
         config="scorefold_standard.data_config:PairedConfig",
-        summary="Images as events with their degraded version as the condition: inverse problems from any image source",
-        requires=(Port("data", kind="data", default={"use": "data:digits"}),),
+        summary="Images with their degraded version as the condition: inverse problems from any image source",
+        requires=(Port("data", kind="data", default={"use": "data:digits"}, whole=True),),
         examples=(
             {
                 "config": {"operator": {"name": "box-downsample", "factor": 2}, "noise_std": 0.1},
@@ -200,6 +200,7 @@ def _models() -> Iterable[Component]:
         requires=(Port("data", kind="data"),),
         provides=("Trainable",),
         examples=({"inputs": {"data": _SPHERE}},),
+        cite="cite/denoising.bib",
     )
     yield Component(
         kind="score",
