@@ -215,7 +215,7 @@ def _check_port(port: Port, plugged: Plugged | Sequence[Plugged | None] | None) 
     if isinstance(plugged, Plugged):
         return _fits(plugged, port.kinds, port.needs, (port.name,), f"port {port.name!r}")
     if not port.many:
-        message = f"port {port.name!r} takes one component of kind {' or '.join(port.kinds)}; {len(plugged)} are plugged into it"
+        message = f"port {port.name!r} takes one component of kind {' or '.join(port.kinds)}; {len(plugged)} are there"
         return [Problem((port.name,), message, None, "type")]
     problems: list[Problem] = []
     for index, item in enumerate(plugged):

@@ -23,21 +23,20 @@ def load_target(registered: Registered, target: str) -> Any:
         raise
     except BaseException as error:
         record = registered.record
-        registered.state = "broken"
         frame = own_frame(error, {record.package, module_name.partition(".")[0]})
         cause = f"importing {target} failed: {describe(error)}"
-        record.state, record.cause, record.frame = "broken", cause, frame
-        raise PluginError(
-            f"{registered.id} can't be used: {cause} ({record.label})",
-            hint=sentences(f"at {frame}" if frame else "", mend(error, record)),
-        ) from error
+        hint = sentences(f"at {frame}" if frame else "", mend(error, record))
+        raise _broken(registered, cause, hint) from error
     if not hasattr(module, attribute):
-        registered.state = "broken"
-        near = did_you_mean(attribute, vars(module))
-        cause = f"{module_name} has no {attribute!r}"
-        registered.record.state, registered.record.cause = "broken", cause
-        raise PluginError(f"{registered.id} can't be used: {cause} ({registered.record.label})", hint=near or None)
+        raise _broken(registered, f"{module_name} has no {attribute!r}", did_you_mean(attribute, vars(module)))
     return getattr(module, attribute)
+
+
+def _broken(registered: Registered, cause: str, hint: str) -> PluginError:
+    """Marks a component as broken; the plugin's other components stay as they are."""
+    registered.state = "broken"
+    registered.record.warn(f"{registered.id}: {sentences(cause, hint)}")
+    return PluginError(f"{registered.id} can't be used: {cause} ({registered.record.label})", hint=hint or None)
 
 
 def describe(error: BaseException) -> str:

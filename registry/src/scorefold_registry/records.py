@@ -58,6 +58,11 @@ class PluginRecord:
         self.state, self.cause, self.frame, self.mend = state, cause, frame, mend
         self.components, self.kinds, self.claims, self.commands = [], [], [], []
 
+    def warn(self, warning: str) -> None:
+        """Notes a fault that does not stop the plugin, once."""
+        if warning not in self.warnings:
+            self.warnings.append(warning)
+
     def as_json(self) -> dict[str, Any]:
         """The entry of ``plugins list --json``."""
         return {
@@ -101,6 +106,12 @@ class Registered:
     def id(self) -> str:
         """``kind:name``."""
         return self.component.id
+
+    def mark_loaded(self) -> None:
+        """Notes that its code has been imported."""
+        for entry in (self, self.record):
+            if entry.state == "registered":
+                entry.state = "loaded"
 
     @property
     def qualified(self) -> str:

@@ -1,0 +1,137 @@
+"""The host: plugins found, components created, saved and loaded. An object, never a global."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from scorefold_registry.catalogue import Catalogue
+from scorefold_registry.discovery import Discovery, discover
+from scorefold_registry.records import Registered
+
+if TYPE_CHECKING:
+    import pluggy
+    import torch
+
+    from scorefold.config import Config
+    from scorefold_registry.building import Builder
+    from scorefold_registry.pipeline import RunResult
+
+
+class Host:
+    """Everything that is installed, by name.
+
+    ``catalogue`` resolves names, ``plugins`` are the records of all plugins (broken ones too), ``hook`` is pluggy's
+    relay of the lifecycle hooks, ``notes`` are remarks for a person, ``settings`` the ``scorefold.toml`` in force.
+
+    >>> host = Host.discover()
+    >>> [item.id for item in host.components("allocator")]
+    ['allocator:uniform']
+    """
+
+    def __init__(self, discovery: Discovery) -> None:
+        self.plugins = discovery.plugins
+        self.manager: pluggy.PluginManager = discovery.manager
+        self.notes = discovery.notes
+        self.settings = discovery.settings
+        self.catalogue = Catalogue(self.plugins, self.settings.prefer)
+        self._builder: Builder | None = None
+
+    @classmethod
+    def discover(
+        cls,
+        *,
+        allow: Sequence[str] | None = None,
+        deny: Sequence[str] = (),
+        toml: Path | None = None,
+        extra_plugins: Sequence[ModuleType] = (),
+    ) -> Host:
+        """A host of the installed plugins; see ``scorefold_registry.discovery.discover`` for the arguments."""
+        return cls(discover(allow=allow, deny=deny, toml=toml, extra_plugins=extra_plugins))
+
+    @property
+    def hook(self) -> pluggy.HookRelay:
+        """The hooks of all registered plugins."""
+        return self.manager.hook
+
+    def components(self, kind: str | None = None) -> list[Registered]:
+        """The components of a kind, or all, in the order of their plugins."""
+        return self.catalogue.of_kind(kind)
+
+    def create(
+        self,
+        name: str,
+        config: Mapping[str, Any] | Config | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **ports: Any,
+    ) -> Any:
+        """A component, built.
+
+        ``config`` is a mapping or an instance of the component's config model. ``ports`` are objects, or components
+        named inline (``{"use": "kind:name", "config": {...}}`` or just the name). All randomness of the construction
+        comes from ``generator`` (without one, from a fixed seed); torch's global state is left as it was. Modules are
+        moved to ``device`` and ``dtype``.
+
+        Raises ``PluginError`` for an unknown or broken component and ``ConfigError`` for a config or a port that does
+        not fit.
+        """
+        from scorefold_registry.building import Placement, draw_seed
+
+        registered = self.catalogue.resolve(name)
+        return self.builder.build(registered, config, ports, Placement(draw_seed(generator), device, dtype))
+
+    def save(self, obj: Any, path: Path | str, bundle: bool = False) -> None:
+        """Writes the state of an object that this host made into a folder, as safetensors and JSON.
+
+        Its own parameters only: what its ports are plugged to is referred to by relative path and digest, or copied
+        into the folder with ``bundle``. Data ports leave only the shape and scale of the data. Raises
+        ``ArtefactError`` where a port's object has no saved state, or has changed since it was saved.
+        """
+        from scorefold_registry.saved import save
+
+        save(self.builder, obj, Path(path), bundle)
+
+    def load(self, path: Path | str, device: torch.device | str | None = None) -> Any:
+        """The object whose state a folder holds, rebuilt without its data; runs no code from the folder.
+
+        Raises ``ArtefactError`` for a folder that is not whole, that refers to a state that is gone or changed, or
+        whose component's revision has moved on without a ``migrate``.
+        """
+        from scorefold_registry.saved import load
+
+        return load(self.builder, Path(path), device)
+
+    def moved(self, obj: Any, path: Path | str) -> None:
+        """Says that the folder an object was saved to now stands at ``path`` (after a rename), for references to it."""
+        from scorefold_registry.saved import moved
+
+        moved(self.builder, obj, Path(path))
+
+    def run(
+        self,
+        path: Path | str,
+        *,
+        sets: Sequence[str] = (),
+        seed: int | None = None,
+        runs: Path | str | None = None,
+        cache: Path | str | None = None,
+        fresh: bool = False,
+    ) -> RunResult:
+        """Runs a run file; see ``scorefold_registry.pipeline.run_file`` for the arguments and errors."""
+        from scorefold_registry.pipeline import run_file
+
+        return run_file(self, path, sets=sets, seed=seed, runs=runs, cache=cache, fresh=fresh)
+
+    @property
+    def builder(self) -> Builder:
+        """What builds components and knows what each was made from. Importing it imports torch."""
+        if self._builder is None:
+            from scorefold_registry.building import Builder
+
+            self._builder = Builder(self.catalogue)
+        return self._builder

@@ -1,0 +1,272 @@
+"""Saved states: a component's own parameters, with its ports as references or copies, rebuilt without the data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from scorefold.artefacts import (
+    MANIFEST_FILE,
+    STATE_FILE,
+    digest_file,
+    load_arrays,
+    load_state,
+    new_folder,
+    save_state,
+)
+from scorefold.data import DataSpec
+from scorefold.errors import ArtefactError, PluginError
+from scorefold.interfaces import DataSource
+from scorefold.plugin import Port
+from scorefold_registry.building import Builder, Made, Placement
+from scorefold_registry.configs import resolve_config
+from scorefold_registry.loading import describe, load_target
+from scorefold_registry.names import parse_reference
+from scorefold_registry.records import Registered
+
+FORMAT = 1
+PORTS = "ports"
+
+_SPEC = TypeAdapter(DataSpec)
+
+
+def save(builder: Builder, obj: Any, path: Path, bundle: bool) -> None:
+    """Writes an object's state to a folder; see ``Host.save``."""
+    path = Path(os.path.abspath(path))
+    _Writer(builder, path, bundle).write(obj)
+
+
+class _Writer:
+    """One save: where it ends up, and the copies of ports it holds so far."""
+
+    def __init__(self, builder: Builder, path: Path, bundle: bool) -> None:
+        self.builder = builder
+        self.path = path
+        self.bundle = bundle
+        self.copies: dict[int, Path] = {}
+
+    def write(self, obj: Any) -> None:
+        made = self.made(obj, "it")
+        with nullcontext(self.path) if self.path.exists() else new_folder(self.path) as folder:
+            self.write_into(folder, folder, obj, made)
+        made.saved = self.path
+
+    def write_into(self, root: Path, folder: Path, obj: Any, made: Made) -> None:
+        """One object's state in a folder inside ``root``, which is to become ``self.path``."""
+        ports: dict[str, Any] = {}
+        for port in made.registered.component.requires:
+            value = made.ports.get(port.name)
+            if isinstance(value, list):
+                ports[port.name] = [
+                    self.entry(root, folder, made, port, item, f"{port.name}-{index}")
+                    for index, item in enumerate(value)
+                ]
+            elif value is not None:
+                ports[port.name] = self.entry(root, folder, made, port, value, port.name)
+        component = made.registered.component
+        manifest = {
+            "format": FORMAT,
+            "component": component.versioned_id,
+            "distribution": made.registered.distribution,
+            "version": made.registered.version,
+            "config": resolve_config(self.builder.catalogue, made.config, self.built_config),
+            "ports": ports,
+            "seed": made.place.seed,
+            "dtype": None if made.place.dtype is None else str(made.place.dtype).removeprefix("torch."),
+            "fingerprint": obj.fingerprint() if isinstance(obj, DataSource) else None,
+        }
+        save_state(folder, own_tensors(self.builder, obj), manifest)
+
+    def entry(self, root: Path, folder: Path, made: Made, port: Port, value: Any, name: str) -> dict[str, Any]:
+        """How a manifest says what a port is plugged to."""
+        if isinstance(value, DataSpec) or (isinstance(value, DataSource) and not port.whole):
+            spec = value if isinstance(value, DataSpec) else value.spec()
+            return {"spec": _SPEC.dump_python(spec, mode="json")}
+        what = f"port {port.name!r} of {made.registered.id}"
+        other = self.made(value, f"what {what} is plugged to")
+        saved = other.saved
+        inside = self.copies.get(id(value))
+        if inside is None and saved is not None and not self.bundle and (saved / MANIFEST_FILE).exists():
+            _check_unchanged(self.builder, value, saved, what)
+            final = self.path / folder.relative_to(root)
+            return {"state": _relative(saved, final), "digest": digest_file(saved / MANIFEST_FILE), "copy": False}
+        if inside is None:
+            if not (self.bundle or port.name in made.inline or isinstance(value, DataSource)):
+                raise ArtefactError(
+                    f"{what} is plugged to {other.registered.id}, which has no saved state",
+                    hint="save it first, or pass bundle=True to keep a copy inside",
+                )
+            inside = folder / PORTS / name
+            self.copies[id(value)] = inside
+            self.write_into(root, inside, value, other)
+        return {"state": _relative(inside, folder), "digest": digest_file(inside / MANIFEST_FILE), "copy": True}
+
+    def built_config(self, value: Any) -> Any:
+        """What stands in the manifest for a component that was handed to a config built already."""
+        made = self.made(value, "a component in the config")
+        config = resolve_config(self.builder.catalogue, made.config, self.built_config)
+        return {"use": made.registered.component.versioned_id, "config": config, "inputs": {}}
+
+    def made(self, obj: Any, what: str) -> Made:
+        made = self.builder.memory.of(obj)
+        if made is None:
+            raise ArtefactError(
+                f"{what} is a {type(obj).__name__} that this host did not make, so it can't be rebuilt",
+                hint="make it with host.create or host.load",
+            )
+        return made
+
+
+def load(builder: Builder, path: Path, device: torch.device | str | None) -> Any:
+    """The object whose state a folder holds; see ``Host.load``."""
+    return _load(builder, Path(os.path.abspath(path)), device, {})
+
+
+def _load(builder: Builder, path: Path, device: torch.device | str | None, loaded: dict[Path, Any]) -> Any:
+    if path in loaded:
+        return loaded[path]
+    tensors, manifest = load_state(path)
+    registered, config, tensors = _current(builder, path, manifest, tensors)
+    ports = {}
+    for name, entry in manifest["ports"].items():
+        many = isinstance(entry, list)
+        values = [_load_port(builder, path, name, item, device, loaded) for item in (entry if many else [entry])]
+        ports[name] = values if many else values[0]
+    dtype = None if manifest["dtype"] is None else getattr(torch, manifest["dtype"])
+    obj = builder.build(registered, config, ports, Placement(manifest["seed"], device, dtype))
+    if isinstance(obj, DataSource) and obj.fingerprint() != manifest["fingerprint"]:
+        raise ArtefactError(f"the files that {registered.id} of {path} reads have changed since it was saved")
+    if isinstance(obj, nn.Module):
+        _fill(builder, obj, tensors, path)
+    made = builder.memory.of(obj)
+    assert made is not None
+    made.saved = path
+    loaded[path] = obj
+    return obj
+
+
+def _current(
+    builder: Builder, path: Path, manifest: Mapping[str, Any], tensors: dict[str, Tensor]
+) -> tuple[Registered, Any, dict[str, Tensor]]:
+    """The installed component, with config and tensors as its revision has them."""
+    if manifest.get("format") != FORMAT:
+        raise ArtefactError(
+            f"{path} is of format {manifest.get('format')!r}; this release reads {FORMAT}",
+            hint="a folder that host.save wrote is expected; update scorefold-registry if a later release wrote it",
+        )
+    reference = parse_reference(manifest["component"])
+    saved = f"{manifest['component']} of {manifest['distribution']} {manifest['version']}"
+    try:
+        found = builder.catalogue.resolve(f"{manifest['distribution']}/{reference.id}")
+    except PluginError as error:
+        hint = f"pip install {manifest['distribution']}=={manifest['version']}"
+        raise ArtefactError(f"{path} holds the state of {saved}: {error.message}", hint=hint) from error
+    component, revision = found.component, reference.revision or 1
+    if revision == component.revision:
+        return found, manifest["config"], tensors
+    migrate = getattr(load_target(found, component.target), "migrate", None)
+    if revision > component.revision or migrate is None:
+        raise ArtefactError(
+            f"{path} holds the state of {saved}; installed is revision {component.revision}, which "
+            + ("is older" if revision > component.revision else "can't take over an older state"),
+            hint=f"pip install {manifest['distribution']}=={manifest['version']}",
+        )
+    try:
+        state = migrate({"config": manifest["config"], "tensors": tensors}, revision)
+        return found, state["config"], state["tensors"]
+    except Exception as error:
+        raise ArtefactError(
+            f"{path}: taking {saved} over to revision {component.revision} failed: {describe(error)}"
+        ) from error
+
+
+def _load_port(
+    builder: Builder,
+    path: Path,
+    name: str,
+    entry: Mapping[str, Any],
+    device: torch.device | str | None,
+    loaded: dict[Path, Any],
+) -> Any:
+    if "spec" in entry:
+        try:
+            return _SPEC.validate_python(entry["spec"])
+        except ValidationError as error:
+            raise ArtefactError(f"{path / MANIFEST_FILE} does not describe the data of port {name!r}") from error
+    folder = Path(os.path.normpath(path / entry["state"]))
+    if not (folder / MANIFEST_FILE).is_file():
+        raise ArtefactError(
+            f"port {name!r} of {path} refers to the state in {folder}, which is not there",
+            hint="put it back where it was, or save with bundle=True to keep copies inside",
+        )
+    if digest_file(folder / MANIFEST_FILE) != entry["digest"]:
+        raise ArtefactError(
+            f"port {name!r} of {path} refers to the state in {folder}, which is another one now",
+            hint="restore it, or make this state again from the new one",
+        )
+    return _load(builder, folder, device, loaded)
+
+
+def _fill(builder: Builder, module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Puts saved tensors into a module, in the precision they were saved in, and sets it to evaluate."""
+    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    if len(dtypes) == 1:
+        module.to(dtype=dtypes.pop())
+    try:
+        missing, unexpected = module.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise ArtefactError(f"{path / STATE_FILE} does not fit what its manifest describes: {error}") from error
+    lacking = sorted(set(missing) & own_tensors(builder, module).keys())
+    if lacking or unexpected:
+        raise ArtefactError(
+            f"{path / STATE_FILE} does not fit what its manifest describes: "
+            f"missing {', '.join(lacking) or 'nothing'}, left over {', '.join(unexpected) or 'nothing'}"
+        )
+    module.eval()
+
+
+def own_tensors(builder: Builder, obj: Any) -> dict[str, Tensor]:
+    """The state of a module without the states of its ports; nothing for an object that is no module."""
+    if not isinstance(obj, nn.Module):
+        return {}
+    others = {id(value) for value in _port_objects(builder, obj)}
+    theirs = tuple(f"{name}." for name, part in obj.named_modules(remove_duplicate=False) if id(part) in others)
+    return {name: value for name, value in obj.state_dict().items() if not name.startswith(theirs)}
+
+
+def _port_objects(builder: Builder, obj: Any) -> Iterator[Any]:
+    """All objects that an object's ports are plugged to, and theirs."""
+    made = builder.memory.of(obj)
+    for value in () if made is None else made.ports.values():
+        for item in value if isinstance(value, list) else [value]:
+            yield item
+            yield from _port_objects(builder, item)
+
+
+def _check_unchanged(builder: Builder, obj: Any, saved: Path, what: str) -> None:
+    """Raises ``ArtefactError`` where an object no longer has the parameters that its folder holds."""
+    now, then = own_tensors(builder, obj), load_arrays(saved / STATE_FILE)
+    if now.keys() != then.keys() or any(not torch.equal(now[name].cpu(), then[name]) for name in then):
+        raise ArtefactError(
+            f"{what} has changed since it was saved to {saved}",
+            hint="save it again first, or pass bundle=True to keep a copy of it as it is",
+        )
+
+
+def moved(builder: Builder, obj: Any, path: Path) -> None:
+    """Notes the new place of an object's saved state; see ``Host.moved``."""
+    made = builder.memory.of(obj)
+    if made is None or not (path / MANIFEST_FILE).is_file():
+        raise ArtefactError(f"{path} holds no state of this {type(obj).__name__}")
+    made.saved = Path(os.path.abspath(path))
+
+
+def _relative(target: Path, start: Path) -> str:
+    return Path(os.path.relpath(target, start)).as_posix()
