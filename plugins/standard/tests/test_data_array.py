@@ -166,6 +166,15 @@ def test_rows_that_are_not_finite_are_named(points: np.ndarray, tmp_path: Path) 
         ArrayFile(ArrayConfig(path=str(tmp_path / "x.csv")))
 
 
+def test_nullable_columns_with_a_gap_are_named(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": pd.array([1, 2, None, *range(10)], dtype="Int64"), "b": [True, False] * 6 + [True]})
+    frame.to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="row 2 "):
+        ArrayFile(ArrayConfig(path=str(tmp_path / "x.parquet")))
+    frame.drop(index=2).to_parquet(tmp_path / "y.parquet", index=False)
+    assert everything(ArrayFile(ArrayConfig(path=str(tmp_path / "y.parquet"))))[0].tolist() == [1.0, 1.0]
+
+
 def test_bad_files_and_options_say_what_is_wrong(points: np.ndarray, tmp_path: Path) -> None:
     def refuse(error: type[Exception], message: str, **fields: object) -> None:
         with pytest.raises(error, match=message):

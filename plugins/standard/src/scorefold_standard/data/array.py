@@ -180,9 +180,11 @@ def _read_frame(path: Path, config: ArrayConfig) -> Table:
                 hint=f"leave it out with 'columns', or make it the class of each point with 'label: {name}'",
             )
     return Table(
-        points=frame[columns].to_numpy(dtype=np.float64),
+        points=frame[columns].to_numpy(dtype=np.float64, na_value=np.nan),
         label=frame[config.label].to_numpy() if config.label else None,
-        condition=frame[list(config.condition)].to_numpy(dtype=np.float64) if config.condition else None,
+        condition=frame[list(config.condition)].to_numpy(dtype=np.float64, na_value=np.nan)
+        if config.condition
+        else None,
     )
 
 
