@@ -1,0 +1,146 @@
+"""Finished stages by key, and the checkpoints of unfinished ones, each behind a lock."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from scorefold.artefacts import clear_partials, new_folder
+from scorefold.errors import ConfigError
+from scorefold_registry.settings import find_settings
+
+_KEY = re.compile(r"[0-9a-f]{40}\Z")
+
+
+def area(name: str, given: str | Path | None, default: str) -> Path:
+    """Where runs or cached stages go.
+
+    The command line (``given``) comes first, then ``SCOREFOLD_<NAME>``, then ``<name>`` in the nearest
+    ``scorefold.toml`` (relative to that file), then the default in the working folder.
+    """
+    if given is not None:
+        return Path(given)
+    if chosen := os.environ.get(f"SCOREFOLD_{name.upper()}", "").strip():
+        return Path(chosen)
+    settings = find_settings()
+    written = settings.data.get(name)
+    if written is None or settings.file is None:
+        return Path(default)
+    if not isinstance(written, str) or not written:
+        raise ConfigError(f"{name} is {written!r}; expected the path of a folder", file=settings.file)
+    return settings.file.parent / written
+
+
+@contextmanager
+def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold a lock file. ``waiting`` is called once where another process holds it. The lock ends with the process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if waiting is not None:
+            waiting()
+        lock.acquire(poll_interval=0.1)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds this lock file."""
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A folder of stages: ``<key>/`` finished, ``unfinished/<key>/`` their checkpoints, ``locks/<key>.lock``."""
+
+    folder: Path
+
+    def stage(self, key: str) -> Path:
+        return self.folder / key
+
+    def checkpoints(self, key: str) -> Path:
+        """The folder that an interrupted stage resumes from."""
+        return self.folder / "unfinished" / key
+
+    def lock_file(self, key: str) -> Path:
+        return self.folder / "locks" / f"{key}.lock"
+
+    @contextmanager
+    def lock(self, key: str, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+        """Hold a key: one process at a time makes or copies a stage."""
+        with locked(self.lock_file(key), waiting):
+            yield
+
+    def fetch(self, key: str, target: Path) -> bool:
+        """Copy a finished stage to ``target``, complete or not at all; False where there is none."""
+        source = self.stage(key)
+        if not source.is_dir():
+            return False
+        # The time of last use decides what pruning keeps.
+        os.utime(source)
+        with new_folder(target) as partial:
+            shutil.copytree(source, partial, dirs_exist_ok=True)
+        return True
+
+    def store(self, key: str, finished: Path) -> None:
+        """Keep a finished stage and drop its checkpoints."""
+        with new_folder(self.stage(key), replace=True) as partial:
+            shutil.copytree(finished, partial, dirs_exist_ok=True)
+        shutil.rmtree(self.checkpoints(key), ignore_errors=True)
+
+    def prune(self, older_than_days: float) -> tuple[int, int]:
+        """Remove stages and checkpoints unused for so many days, but none that is locked: (entries, bytes)."""
+        removed = freed = 0
+        limit = time.time() - older_than_days * 86400
+        for parent in (self.folder, self.folder / "unfinished"):
+            for entry in sorted(parent.iterdir()) if parent.is_dir() else []:
+                if not _KEY.match(entry.name) or newest(entry) > limit:
+                    continue
+                lock = FileLock(self.lock_file(entry.name))
+                self.lock_file(entry.name).parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    lock.acquire(timeout=0)
+                except Timeout:
+                    continue
+                with lock:
+                    freed += folder_size(entry)
+                    shutil.rmtree(entry)
+                    lock.release()
+                removed += 1
+        return removed, freed
+
+
+def newest(folder: Path) -> float:
+    """When a folder or a file in it was last changed, in seconds since 1970."""
+    return max(item.stat().st_mtime for item in (folder, *folder.rglob("*")))
+
+
+def folder_size(folder: Path) -> int:
+    """The bytes of all files in a folder."""
+    return sum(item.stat().st_size for item in folder.rglob("*") if item.is_file())
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left in a folder that only the caller writes."""
+    if folder.is_dir():
+        clear_partials(folder)

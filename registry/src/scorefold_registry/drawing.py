@@ -1,0 +1,50 @@
+"""Figures of a stage, drawn by the functions that components and verbs name, as PNG and SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scorefold.artefacts import write_json
+from scorefold_registry.values import file_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CAPTIONS = "figures.json"
+DPI = 160
+
+
+def draw(target: str, shown: Any, folder: Path) -> list[str]:
+    """Call ``module:function`` on what is shown and write ``figures/<name>.png`` and ``.svg``; the names drawn.
+
+    A figure's caption is its label (``figure.set_label``), or else the title of its axes, or else its name.
+    """
+    module, _, function = target.partition(":")
+    figures: Mapping[str, Figure] = getattr(import_module(module), function)(shown) or {}
+    captions: dict[str, dict[str, str]] = {}
+    for name, figure in figures.items():
+        stem = file_name(name)
+        _write(figure, folder / "figures", stem)
+        captions[stem] = {"name": name, "caption": _caption(figure, name)}
+    if captions:
+        write_json(folder / "figures" / CAPTIONS, captions)
+    return list(captions)
+
+
+def _write(figure: Figure, folder: Path, stem: str) -> None:
+    import matplotlib
+
+    folder.mkdir(parents=True, exist_ok=True)
+    # A fixed salt and no date: the same figure gives the same bytes.
+    with matplotlib.rc_context({"svg.hashsalt": stem}):
+        figure.savefig(folder / f"{stem}.svg", format="svg", metadata={"Date": None})
+    figure.savefig(folder / f"{stem}.png", format="png", dpi=DPI)
+
+
+def _caption(figure: Figure, name: str) -> str:
+    label = str(figure.get_label() or "")
+    titles = [str(axes.get_title()) for axes in figure.axes if axes.get_title()]
+    return label or (titles[0] if titles else name.replace("-", " ").capitalize())

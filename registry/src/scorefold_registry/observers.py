@@ -1,0 +1,90 @@
+"""The events of a run, and the plugins that watch it: one that fails stops nothing and hides no other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from scorefold.artefacts import json_text
+from scorefold_registry.loading import describe, own_frame
+
+
+class Events:
+    """``events.jsonl``: one JSON object a line, written out at once, so that a killed run keeps its story."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, event: str, **facts: Any) -> None:
+        """Add an event with the time (seconds since 1970)."""
+        line = json_text({"time": round(time.time(), 3), "event": event, **facts})
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def moved(self, path: Path) -> None:
+        """The file stands elsewhere from now on."""
+        self._path = path
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A plugin's hook that raised while it watched."""
+
+    plugin: str
+    hook: str
+    stage: str | None
+    error: str
+    frame: str | None
+
+    def text(self) -> str:
+        """The failure in one line."""
+        where = f" in stage {self.stage!r}" if self.stage else ""
+        at = f" at {self.frame}" if self.frame else ""
+        return f"plugin {self.plugin!r}: {self.hook} failed{where}: {self.error}{at}"
+
+
+@dataclass
+class Observers:
+    """Calls lifecycle hooks, each plugin by itself. ``failures`` lists the first failure of each plugin's hook."""
+
+    manager: pluggy.PluginManager
+    events: Events
+    failures: list[Failure] = field(default_factory=list)
+
+    def notify(self, hook: str, *, stage_name: str | None = None, **arguments: Any) -> None:
+        """Call a hook for what it does."""
+        for _ in self.ask(hook, stage_name=stage_name, **arguments):
+            pass
+
+    def ask(self, hook: str, *, stage_name: str | None = None, **arguments: Any) -> Iterator[tuple[str, Any]]:
+        """Call a hook for its answers: pairs of a plugin's name and what it returned."""
+        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+            plugin = implementation.plugin_name
+            given = {name: arguments[name] for name in implementation.argnames}
+            answered, answer = self._call(implementation.function, given, plugin, hook, stage_name)
+            if answered:
+                yield plugin, answer
+
+    def _call(
+        self, function: Callable[..., Any], given: Mapping[str, Any], plugin: str, hook: str, stage_name: str | None
+    ) -> tuple[bool, Any]:
+        try:
+            answer = function(**given)
+            # A generator runs when it is read, so it is read here, where its failure is caught.
+            return True, list(answer) if isinstance(answer, Iterator) else answer
+        except Exception as error:
+            package = function.__module__.partition(".")[0]
+            self._record(Failure(plugin, hook, stage_name, describe(error), own_frame(error, {package})))
+            return False, None
+
+    def _record(self, failure: Failure) -> None:
+        known = {(other.plugin, other.hook) for other in self.failures}
+        if (failure.plugin, failure.hook) in known:
+            return
+        self.failures.append(failure)
+        self.events.write("observer-failed", text=failure.text(), plugin=failure.plugin, hook=failure.hook)

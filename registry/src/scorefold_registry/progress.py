@@ -1,0 +1,159 @@
+"""What a person sees while a run goes on: bars on a terminal, plain lines elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Silent:
+    """Shows nothing, and says what there is to show."""
+
+    def stage_started(self, name: str, component: str, number: int, count: int) -> None:
+        """A stage begins, the ``number``-th of ``count``."""
+
+    def waiting(self, name: str) -> None:
+        """Another run is making this stage; this one waits for it."""
+
+    def advanced(self, name: str, done: int, total: int, text: str) -> None:
+        """So much of a stage is done."""
+
+    def measured(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
+        """A stage has reported metrics at a step."""
+
+    def stage_ended(self, name: str, seconds: float, reused: bool, metrics: Mapping[str, Any]) -> None:
+        """A stage has ended well."""
+
+    def close(self) -> None:
+        """The run has ended, well or not."""
+
+
+def number_text(value: Any) -> str:
+    """A number as a person reads it: four significant digits, whole numbers as they are."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def metrics_text(metrics: Mapping[str, Any], limit: int = 4) -> str:
+    """The first metrics in one line."""
+    shown = [f"{name} {number_text(value)}" for name, value in list(metrics.items())[:limit]]
+    return ", ".join(shown)
+
+
+def _ending(name: str, seconds: float, reused: bool, metrics: Mapping[str, Any]) -> str:
+    how = "reused" if reused else f"{seconds:.1f} s"
+    figures = metrics_text(metrics)
+    return f"{name}: {how}" + (f" ({figures})" if figures else "")
+
+
+class _Rate:
+    """Steps a second since a stage began to report them."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None
+
+    def text(self, step: int) -> str:
+        now = time.monotonic()
+        if self._first is None or step <= self._first[0]:
+            self._first = (step, now)
+            return ""
+        first, began = self._first
+        return f"{(step - first) / max(now - began, 1e-9):.3g} steps/s"
+
+
+class Lines(Silent):
+    """Plain lines: one when a stage begins and ends, and one now and then in between."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self._last = 0.0
+        self._latest: dict[str, float] = {}
+        self._rate = _Rate()
+
+    def _print(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+    def stage_started(self, name: str, component: str, number: int, count: int) -> None:
+        self._print(f"[{number}/{count}] {name}: {component}")
+        self._last, self._latest, self._rate = time.monotonic(), {}, _Rate()
+
+    def waiting(self, name: str) -> None:
+        self._print(f"  {name}: another run is making this stage; waiting for it")
+
+    def advanced(self, name: str, done: int, total: int, text: str) -> None:
+        rate = self._rate.text(done)
+        if time.monotonic() - self._last < SECONDS_BETWEEN_LINES:
+            return
+        self._last = time.monotonic()
+        parts = [part for part in (f"{done}/{total}", text, rate, metrics_text(self._latest)) if part]
+        self._print(f"  {name}: " + ", ".join(parts))
+
+    def measured(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
+        self._latest = {key: value for key, value in metrics.items() if key != "step"}
+
+    def stage_ended(self, name: str, seconds: float, reused: bool, metrics: Mapping[str, Any]) -> None:
+        self._print("  " + _ending(name, seconds, reused, metrics))
+
+
+class Bars(Silent):
+    """A live bar for the running stage, with loss and rate, and a line for each that has ended."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._console = Console(file=stream or sys.stdout, highlight=False)
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            transient=True,
+        )
+        self._task: Any = None
+        self._text = ""
+        self._metrics = ""
+        self._rate = _Rate()
+        self._bar.start()
+
+    def stage_started(self, name: str, component: str, number: int, count: int) -> None:
+        self._text, self._metrics, self._rate = "", "", _Rate()
+        self._task = self._bar.add_task(
+            f"[{number}/{count}] {name} ({component})".replace("[", "\\["), total=None, note=""
+        )
+
+    def waiting(self, name: str) -> None:
+        self._bar.update(self._task, note="another run is making this stage; waiting for it")
+
+    def advanced(self, name: str, done: int, total: int, text: str) -> None:
+        self._text = ", ".join(part for part in (text, self._rate.text(done)) if part)
+        self._bar.update(self._task, completed=done, total=total, note=self._note())
+
+    def measured(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
+        self._metrics = metrics_text({key: value for key, value in metrics.items() if key != "step"}, limit=2)
+        self._bar.update(self._task, note=self._note())
+
+    def _note(self) -> str:
+        return ", ".join(part for part in (self._metrics, self._text) if part)
+
+    def stage_ended(self, name: str, seconds: float, reused: bool, metrics: Mapping[str, Any]) -> None:
+        self._bar.remove_task(self._task)
+        self._console.print(_ending(name, seconds, reused, metrics), markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+def progress_for(stream: TextIO, quiet: bool = False) -> Silent:
+    """Bars where the stream is a terminal, lines elsewhere, nothing where quiet."""
+    if quiet:
+        return Silent()
+    return Bars(stream) if stream.isatty() else Lines(stream)

@@ -1,0 +1,199 @@
+"""``report.html``: one file that opens from disk and needs no network, made from what the run folder holds."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from scorefold.artefacts import read_json, write_text
+from scorefold_registry.drawing import CAPTIONS
+from scorefold_registry.progress import number_text
+
+LARGEST_SVG = 400_000
+"""Bytes above which a figure is shown as its PNG: a scatter of many points is smaller so, and looks the same."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a stage answers, in a few words: a value with its unit of meaning and its uncertainty."""
+
+    stage: str
+    component: str
+    quantity: str
+    value: str
+    interval: str
+    truth: str
+
+    def sentence(self) -> str:
+        """The answer as a sentence."""
+        interval = f" ({self.interval})" if self.interval else ""
+        return f"{self.component}: {self.quantity} {self.value}{interval}{self.truth}"
+
+
+def answers(folder: Path, stages: Sequence[Mapping[str, Any]]) -> list[Answer]:
+    """The answers of a run's stages: its estimates, or else its allocations, or else the metrics of its last stage."""
+    found = [answer for stage in stages if (answer := _answer(folder / stage["name"], stage)) is not None]
+    if found or not stages:
+        return found
+    last = stages[-1]
+    return [
+        Answer(last["name"], _plain_id(last["component"]), name, number_text(value), "", "")
+        for name, value in list(last["metrics"].items())[:3]
+    ]
+
+
+def _answer(folder: Path, stage: Mapping[str, Any]) -> Answer | None:
+    value = read_json(folder / "value.json")
+    component = _plain_id(stage["component"])
+    if value["type"] == "estimate":
+        interval = ""
+        if value["interval"] is not None:
+            low, high = (number_text(float(end)) for end in value["interval"])
+            interval = f"{value['level']:.0%} interval {low} to {high}"
+        truth = stage["metrics"].get("truth")
+        told = f", where the truth is {number_text(truth)}" if truth is not None else ""
+        return Answer(stage["name"], component, value["quantity"], number_text(float(value["value"])), interval, told)
+    if value["type"] == "allocation":
+        text = str(read_json(folder / "result.json").get("text") or value["status"])
+        return Answer(stage["name"], component, "plan", text, "", "")
+    return None
+
+
+def _plain_id(versioned: str) -> str:
+    return versioned.partition("@")[0]
+
+
+def write_report(folder: Path, sections: Sequence[tuple[str, str, str]], failures: Sequence[str]) -> None:
+    """Write ``report.html`` of a run folder that is otherwise complete.
+
+    ``sections`` are (plugin, title, HTML fragment) from plugins, whose fragments stand as they are; ``failures`` are
+    the observers that failed, in words.
+    """
+    status = read_json(folder / "status.json")
+    environment = read_json(folder / "environment.json")
+    stages = [_stage_view(folder / stage["name"], stage) for stage in status["stages"]]
+    page = _environment().get_template("report.html.j2")
+    html = page.render(
+        name=status["name"],
+        started=datetime.fromtimestamp(status["started"]).strftime("%d %B %Y, %H:%M"),
+        seconds=duration(status["seconds"]),
+        command=status["command"],
+        seed=environment["seed"],
+        answers=answers(folder, status["stages"]),
+        stages=stages,
+        environment=environment,
+        facts=_environment_facts(environment),
+        run_text=(folder / "run.yaml").read_text(encoding="utf-8"),
+        sections=[(plugin, title, Markup(fragment)) for plugin, title, fragment in sections],
+        failures=list(failures),
+    )
+    write_text(folder / "report.html", html)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("scorefold_registry", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number_text
+    return environment
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it: ``0.4 s``, ``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _stage_view(folder: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
+    facts = read_json(folder / "stage.json")
+    result = read_json(folder / "result.json")
+    resolved = facts["resolved"]
+    return {
+        **stage,
+        "component": _plain_id(stage["component"]),
+        "versioned": stage["component"],
+        "summary": facts["summary"],
+        "verb": facts["verb"],
+        "distribution": f"{facts['distribution']} {facts['version']}",
+        "source": facts["source"],
+        "seed": facts["seed"],
+        "key": facts["key"],
+        "took": duration(stage["seconds"]),
+        "computed": datetime.fromtimestamp(facts["computed"]).strftime("%d %B %Y, %H:%M"),
+        "computed_in": duration(facts["seconds"]),
+        "inputs": sorted(_stage_names(resolved["inputs"]) | ({facts["source"]} if facts["source"] else set())),
+        "configuration": yaml_text({key: value for key, value in resolved.items() if value not in ({}, None)}),
+        "more": yaml_text(
+            {key: value for key, value in result.items() if key != "metrics" and value not in ({}, None)}
+        ),
+        "figures": _figures(folder),
+    }
+
+
+def _stage_names(inputs: Any) -> set[str]:
+    if isinstance(inputs, str):
+        return {inputs}
+    if isinstance(inputs, Mapping):
+        inner = inputs.get("inputs", {}) if "use" in inputs else inputs
+        return set().union(*(_stage_names(value) for value in inner.values()))
+    return set().union(*(_stage_names(value) for value in inputs)) if isinstance(inputs, list) else set()
+
+
+def _figures(folder: Path) -> list[dict[str, str]]:
+    captions = folder / "figures" / CAPTIONS
+    if not captions.exists():
+        return []
+    found = []
+    for stem, about in read_json(captions).items():
+        svg, png = folder / "figures" / f"{stem}.svg", folder / "figures" / f"{stem}.png"
+        chosen, kind = (svg, "svg+xml") if svg.stat().st_size <= LARGEST_SVG else (png, "png")
+        # As images, not inline markup: the identifiers inside two SVGs of one page would clash.
+        data = base64.b64encode(chosen.read_bytes()).decode()
+        found.append({**about, "source": f"data:image/{kind};base64,{data}"})
+    return found
+
+
+def _environment_facts(environment: Mapping[str, Any]) -> dict[str, str]:
+    versions = {**environment["scorefold"], **environment["versions"]}
+    plugins = [f"{plugin['distribution']} {plugin['version']}" for plugin in environment["plugins"]]
+    return {
+        "Python": f"{environment['python']} ({environment['implementation']})",
+        "Platform": str(environment["platform"]),
+        "Device": str(environment["gpu"] or environment["device"]),
+        "CPU threads": f"{environment['threads']} of {environment['cpus']} cores",
+        "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "Plugins": ", ".join(dict.fromkeys(plugins)) or "none",
+    }
+
+
+def yaml_text(value: Any) -> str:
+    """A value as YAML in block style, keys in their order."""
+    from ruamel.yaml import YAML
+
+    if value in ({}, []):
+        return ""
+    stream = io.StringIO()
+    writer: Any = YAML(typ="safe", pure=True)
+    writer.default_flow_style = None
+    writer.width = 100
+    writer.sort_base_mapping_type_on_output = False
+    writer.dump(value, stream)
+    return stream.getvalue()

@@ -1,0 +1,110 @@
+"""Run folders: made under a temporary name, renamed when complete, listed and cleaned."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from scorefold.artefacts import read_json
+from scorefold.errors import ArtefactError
+from scorefold_registry.cache import folder_size, is_locked
+
+PARTIAL = ".partial"
+
+
+@contextmanager
+def new_run(parent: Path, name: str) -> Iterator[Path]:
+    """A new run folder ``<parent>/<name>.partial``, locked while it is worked on.
+
+    Two runs that begin in the same second get different folders.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    for count in itertools.count(1):
+        chosen = name if count == 1 else f"{name}-{count}"
+        folder = parent / f"{chosen}{PARTIAL}"
+        lock = FileLock(_lock_file(folder))
+        with suppress(Timeout), lock.acquire(timeout=0):
+            if folder.exists() or (parent / chosen).exists():
+                continue
+            folder.mkdir()
+            try:
+                yield folder
+            finally:
+                _lock_file(folder).unlink(missing_ok=True)
+            return
+
+
+def final_name(folder: Path) -> Path:
+    """What a run's folder is called once it is complete."""
+    return folder.with_name(folder.name.removesuffix(PARTIAL))
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder.with_name(f".{final_name(folder).name}.lock")
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """A run folder. ``state`` is complete, running, interrupted or failed."""
+
+    name: str
+    folder: Path
+    state: str
+    started: float
+    seconds: float | None
+    stages: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The entry of ``scorefold runs list --json``."""
+        return {
+            "name": self.name,
+            "folder": str(self.folder),
+            "state": self.state,
+            "started": self.started,
+            "seconds": self.seconds,
+            "stages": list(self.stages),
+            "report": str(self.folder / "report.html") if (self.folder / "report.html").exists() else None,
+        }
+
+
+def list_runs(area: Path) -> list[RunEntry]:
+    """The runs in a folder of runs, the newest first."""
+    entries = []
+    for status in area.glob("*/*/status.json"):
+        folder = status.parent
+        try:
+            facts = read_json(status)
+        except ArtefactError:
+            facts = {}
+        state = facts.get("state", "interrupted")
+        if state == "running" and not is_locked(_lock_file(folder)):
+            state = "interrupted"
+        stages = tuple(sorted(item.parent.name for item in folder.glob("*/stage.json")))
+        started = float(facts.get("started") or folder.stat().st_mtime)
+        entries.append(RunEntry(folder.parent.name, folder, state, started, facts.get("seconds"), stages))
+    return sorted(entries, key=lambda entry: (entry.started, entry.folder.name), reverse=True)
+
+
+def clean_runs(area: Path, keep: int, name: str | None = None) -> tuple[list[Path], int]:
+    """Remove all but the newest ``keep`` runs of each name, and never one that is going on: (folders, bytes)."""
+    removed: list[Path] = []
+    freed = 0
+    kept: dict[str, int] = {}
+    for entry in list_runs(area):
+        if name is not None and entry.name != name:
+            continue
+        if kept.get(entry.name, 0) < keep or entry.state == "running":
+            kept[entry.name] = kept.get(entry.name, 0) + 1
+            continue
+        freed += folder_size(entry.folder)
+        shutil.rmtree(entry.folder)
+        _lock_file(entry.folder).unlink(missing_ok=True)
+        removed.append(entry.folder)
+    return removed, freed

@@ -1,0 +1,254 @@
+"""One stage: what it is built from, what it does, and its folder on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scorefold.artefacts import MANIFEST_FILE, read_json, save_arrays, write_json
+from scorefold.config import Use
+from scorefold.errors import ArtefactError, ConfigError
+from scorefold.plugin import Port
+from scorefold.seeds import derive_generator
+from scorefold.stage import Outcome, StageContext
+from scorefold_registry.configs import check_config, inline_uses, resolve_config
+from scorefold_registry.drawing import draw
+from scorefold_registry.keys import stage_key
+from scorefold_registry.plan import PlannedStage, inline_use
+from scorefold_registry.values import load_value, save_value
+
+if TYPE_CHECKING:
+    from scorefold_registry.catalogue import Catalogue
+    from scorefold_registry.host import Host
+
+STAGE_FILE = "stage.json"
+RESULT_FILE = "result.json"
+ARRAYS_FILE = "arrays.safetensors"
+
+Lookup = Callable[[str], Any]
+"""The value of an earlier stage, or its key, by the stage's name."""
+
+
+@dataclass(frozen=True)
+class LoadedStage:
+    """A stage read from its folder. ``component`` is what verbs act on; ``value`` what later stages receive."""
+
+    name: str
+    component: Any
+    value: Any
+    facts: Mapping[str, Any]
+    result: Mapping[str, Any]
+
+
+def load_stage(host: Host, folder: Path | str, device: str | None = None) -> LoadedStage:
+    """A stage of a run folder, rebuilt: the component by the host, the value from its files.
+
+    Raises ``ArtefactError`` for a folder that isn't a finished stage.
+    """
+    folder = Path(folder)
+    if not (folder / STAGE_FILE).is_file():
+        raise ArtefactError(f"{folder} is not a finished stage", hint=_stages_near(folder))
+    facts = read_json(folder / STAGE_FILE)
+    component = host.load(folder, device=device) if (folder / MANIFEST_FILE).is_file() else None
+    value = load_value(folder, component)
+    return LoadedStage(facts["name"], component, value, facts, read_json(folder / RESULT_FILE))
+
+
+def _stages_near(folder: Path) -> str:
+    around = folder if folder.is_dir() else folder.parent
+    stages = sorted(item.parent.name for item in around.glob(f"*/{STAGE_FILE}")) if around.is_dir() else []
+    return (
+        f"the stages of {around} are {', '.join(stages)}"
+        if stages
+        else "name a folder such as runs/NAME/TIME-HASH/STAGE"
+    )
+
+
+def resolve_inputs(catalogue: Catalogue, inputs: Mapping[str, Any], reference: Callable[[str], Any]) -> dict[str, Any]:
+    """Inputs as JSON: inline components pinned with their configuration, stages as ``reference`` says them."""
+
+    def resolved(value: Any) -> Any:
+        if isinstance(value, list):
+            return [resolved(item) for item in value]
+        inline = inline_use(value)
+        if inline is None:
+            return reference(value)
+        found = catalogue.resolve(inline["use"])
+        config = _config_of(catalogue, inline)
+        nested = resolve_inputs(catalogue, inline.get("inputs") or {}, reference)
+        return {"use": found.component.versioned_id, "config": config, "inputs": nested}
+
+    return {name: resolved(value) for name, value in inputs.items()}
+
+
+def _config_of(catalogue: Catalogue, inline: Mapping[str, Any]) -> dict[str, Any]:
+    config, _ = check_config(catalogue, catalogue.resolve(inline["use"]), inline.get("config"))
+    assert config is not None  # the plan has checked it
+    return resolve_config(catalogue, config)
+
+
+def resolved_stage(
+    catalogue: Catalogue, planned: PlannedStage, reference: Callable[[str], Any] = str
+) -> dict[str, Any]:
+    """A stage with every default written out and every revision pinned, as ``resolved.yaml`` holds it."""
+    spec = planned.spec
+    facts: dict[str, Any] = {
+        "use": planned.source or planned.registered.component.versioned_id,
+        "do": planned.verb.name,
+        "inputs": resolve_inputs(catalogue, spec.inputs, reference),
+    }
+    if planned.config is not None:
+        facts["config"] = resolve_config(catalogue, planned.config)
+    if planned.options is not None:
+        facts["options"] = planned.options.model_dump(mode="json")
+    if spec.split is not None:
+        facts["split"] = spec.split
+    return facts
+
+
+def uses_in(resolved: Any) -> Iterator[str]:
+    """The components named in a resolved configuration, at any depth."""
+    if isinstance(resolved, Mapping):
+        if isinstance(resolved.get("use"), str) and ":" in resolved["use"]:
+            yield resolved["use"]
+        for value in resolved.values():
+            yield from uses_in(value)
+    elif isinstance(resolved, list):
+        for item in resolved:
+            yield from uses_in(item)
+
+
+def key_of(
+    host: Host, planned: PlannedStage, keys: Lookup, fingerprints: list[str | None], surroundings: Mapping[str, Any]
+) -> str:
+    """The key of a stage; ``keys`` gives those of earlier stages, ``surroundings`` what else determines the result."""
+    resolved = resolved_stage(host.catalogue, planned, lambda name: {"key": keys(name)})
+    if planned.source is not None:
+        resolved["use"] = {"key": keys(planned.source)}
+    parts = [planned.registered, *(host.catalogue.resolve(use) for use in uses_in(resolved))]
+    targets = [planned.verb.target, *(part.component.target for part in parts)]
+    facts = {
+        "component": planned.registered.component.versioned_id,
+        "distributions": sorted({f"{part.distribution} {part.version}" for part in parts}),
+        "stage": resolved,
+        "data": fingerprints,
+        **surroundings,
+    }
+    return stage_key(facts, targets)
+
+
+@dataclass
+class Workshop:
+    """Builds and runs the stages of one run in this process."""
+
+    host: Host
+    seed: int
+    device: str
+    dtype: Any
+
+    def source(self, planned: PlannedStage, values: Lookup) -> Any:
+        """The data source of a data stage; built first, because its files are part of the stage's key."""
+        return self._create(planned, self._ports(planned, values))
+
+    def inline_fingerprints(self, planned: PlannedStage, values: Lookup) -> list[str | None]:
+        """Digests of the files that data sources named inline read, in the inputs or in the configuration."""
+        filled = [_fill(value, values) for value in planned.spec.inputs.values()]
+        if planned.config is not None:
+            filled += [item.value.model_dump() for item in inline_uses(planned.config) if isinstance(item.value, Use)]
+        return [self._built(inline).fingerprint() for inline in _data_in(filled, self.host.catalogue)]
+
+    def component(self, planned: PlannedStage, values: Lookup, earlier: Lookup) -> Any:
+        """The component that the stage's verb acts on: created, or loaded afresh from the stage it uses."""
+        if planned.source is None:
+            return self._create(planned, self._ports(planned, values))
+        # A fresh copy, so that no verb can change what another stage receives.
+        return earlier(planned.source)
+
+    def _create(self, planned: PlannedStage, ports: Mapping[str, Any]) -> Any:
+        generator = derive_generator(self.seed, planned.name, "create")
+        use = planned.registered.qualified
+        return self.host.create(use, planned.config, generator=generator, device=self.device, dtype=self.dtype, **ports)
+
+    def _ports(self, planned: PlannedStage, values: Lookup) -> dict[str, Any]:
+        ports = {port.name: port for port in planned.registered.component.requires}
+        return {
+            name: _filled(value, ports[name], values) for name, value in planned.spec.inputs.items() if name in ports
+        }
+
+    def inputs(self, planned: PlannedStage, component: Any, values: Lookup) -> dict[str, Any]:
+        """What the verb receives: stages' values, and inline components built."""
+        made = self.host.builder.memory.of(component) if planned.source is None else None
+        found: dict[str, Any] = {}
+        for port in planned.verb.takes:
+            value = planned.spec.inputs.get(port.name, port.default)
+            if value is None:
+                continue
+            if made is not None and port.name in made.ports:
+                found[port.name] = made.ports[port.name]
+                continue
+            filled = _filled(value, port, values)
+            found[port.name] = [self._built(item) for item in filled] if port.many else self._built(filled)
+        return found
+
+    def _built(self, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        ports = value.get("inputs") or {}
+        return self.host.create(value["use"], value.get("config"), device=self.device, dtype=self.dtype, **ports)
+
+
+def _filled(value: Any, port: Port, values: Lookup) -> Any:
+    """What a port receives: see ``_fill``; a list for a port that takes several."""
+    filled = _fill(value, values)
+    return [filled] if port.many and not isinstance(filled, list) else filled
+
+
+def _fill(value: Any, values: Lookup) -> Any:
+    """An input with stages replaced by their values; inline components stay mappings, for the host to build."""
+    if isinstance(value, list):
+        return [_fill(item, values) for item in value]
+    inline = inline_use(value)
+    if inline is None:
+        return values(value)
+    nested = {name: _fill(inner, values) for name, inner in (inline.get("inputs") or {}).items()}
+    return {"use": inline["use"], "config": inline.get("config") or {}, "inputs": nested}
+
+
+def _data_in(filled: Any, catalogue: Catalogue) -> Iterator[dict[str, Any]]:
+    """The inline data sources among filled inputs, at any depth."""
+    if isinstance(filled, list):
+        for item in filled:
+            yield from _data_in(item, catalogue)
+    elif isinstance(filled, dict):
+        if catalogue.resolve(filled["use"]).component.kind == "data":
+            yield filled
+        yield from _data_in(list(filled["inputs"].values()), catalogue)
+
+
+def perform(planned: PlannedStage, component: Any, inputs: Mapping[str, Any], context: StageContext) -> Outcome:
+    """Call the stage's verb. Raises ``ConfigError`` for a verb that does not keep its contract."""
+    module, _, name = planned.verb.target.partition(":")
+    outcome = getattr(import_module(module), name)(component, inputs, planned.options, context)
+    if not isinstance(outcome, Outcome):
+        raise ConfigError(f"the verb {planned.verb.target} returned a {type(outcome).__name__}; expected an Outcome")
+    return outcome
+
+
+def write_stage(host: Host, planned: PlannedStage, component: Any, outcome: Outcome, folder: Path, facts: Any) -> None:
+    """The folder of a finished stage: manifest and state, value, result, arrays, figures, and what made it."""
+    created = component is not None and planned.source is None
+    if created or outcome.value is component:
+        host.save(component, folder)
+    save_value(outcome.value, component, folder)
+    write_json(folder / RESULT_FILE, {"metrics": {}, **outcome.result})
+    if outcome.arrays:
+        save_arrays(folder / ARRAYS_FILE, outcome.arrays)
+    default = host.catalogue.kind(planned.registered.component.kind).verb()
+    if planned.registered.component.figures is not None and planned.verb == default:
+        draw(planned.registered.component.figures, outcome.value, folder)
+    elif planned.verb.figures is not None:
+        draw(planned.verb.figures, outcome.drawn, folder)
+    write_json(folder / STAGE_FILE, facts)

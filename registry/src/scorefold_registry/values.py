@@ -1,0 +1,151 @@
+"""What a stage hands on, as safetensors and JSON, and back. Loading runs no code that a file names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from scorefold.artefacts import load_arrays, read_json, save_arrays, write_json
+from scorefold.data import Condition, Dataset, EventScale
+from scorefold.errors import ArtefactError, DataError, PluginError
+from scorefold.interfaces import DataSource, TensorSource
+from scorefold.interfaces.data import SPLITS
+from scorefold.results import Allocation, Estimate, PlanRow
+
+VALUE_FILE = "value.json"
+VALUE_ARRAYS = "value.safetensors"
+
+
+def save_value(value: Any, component: Any, folder: Path) -> None:
+    """Write a stage's value. The component itself is saved by the host, so here it is only named.
+
+    Raises ``PluginError`` for a value of a type that can't be read back without running code.
+    """
+    facts, tensors = _encode(value, component)
+    if tensors:
+        save_arrays(folder / VALUE_ARRAYS, tensors)
+    write_json(folder / VALUE_FILE, facts)
+
+
+def load_value(folder: Path, component: Any) -> Any:
+    """The value that ``save_value`` wrote; ``component`` is the object the host loaded from the same folder."""
+    facts = read_json(folder / VALUE_FILE)
+    tensors = load_arrays(folder / VALUE_ARRAYS) if (folder / VALUE_ARRAYS).exists() else {}
+    decoders: dict[str, Callable[[], Any]] = {
+        "component": lambda: component,
+        "data": lambda: _decode_data(facts, tensors),
+        "estimate": lambda: _decode_estimate(facts, tensors),
+        "allocation": lambda: _decode_allocation(facts),
+        "mapping": lambda: {**facts["json"], **tensors},
+        "none": lambda: None,
+    }
+    decode = decoders.get(facts.get("type"))
+    if decode is None:
+        raise ArtefactError(f"{folder / VALUE_FILE} holds a value of the unknown type {facts.get('type')!r}")
+    return decode()
+
+
+def _encode(value: Any, component: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if value is component:
+        return {"type": "component"}, {}
+    if value is None:
+        return {"type": "none"}, {}
+    if isinstance(value, DataSource):
+        return _encode_data(value)
+    if isinstance(value, Estimate):
+        plain = {name: item for name, item in value.diagnostics.items() if not isinstance(item, Tensor)}
+        tensors = {f"diagnostics/{name}": item for name, item in value.diagnostics.items() if isinstance(item, Tensor)}
+        for name in ("pointwise", "spectrum"):
+            if getattr(value, name) is not None:
+                tensors[name] = getattr(value, name)
+        interval = None if value.interval is None else list(value.interval)
+        answer = {"quantity": value.quantity, "value": value.value, "interval": interval, "level": value.level}
+        return {"type": "estimate", **answer, "diagnostics": plain}, tensors
+    if isinstance(value, Allocation):
+        return {"type": "allocation", **asdict(value)}, {}
+    if isinstance(value, Mapping):
+        tensors = {name: item for name, item in value.items() if isinstance(item, Tensor)}
+        return {"type": "mapping", "json": {n: item for n, item in value.items() if n not in tensors}}, tensors
+    raise PluginError(
+        f"a verb gave a {type(value).__name__}, which can't be kept",
+        hint="give the component, a DataSource, an Estimate, an Allocation, or a mapping of numbers and tensors",
+    )
+
+
+def _encode_data(source: DataSource) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    splits: dict[str, Any] = {}
+    tensors: dict[str, Tensor] = {}
+    for split in SPLITS:
+        try:
+            dataset = source.load(split)
+        except DataError:
+            continue  # a source need not have every split
+        truth = {name: item for name, item in dataset.truth.items() if not isinstance(item, Tensor)}
+        splits[split] = {"truth": truth, "condition": isinstance(dataset.condition, Mapping)}
+        parts: dict[str, Tensor | None] = {"x": dataset.tensor(), "label": dataset.label, "index": dataset.index}
+        if isinstance(dataset.condition, Mapping):
+            parts.update({f"condition/{name}": item for name, item in dataset.condition.items()})
+        else:
+            parts["condition"] = dataset.condition
+        parts.update({f"truth/{name}": item for name, item in dataset.truth.items() if isinstance(item, Tensor)})
+        tensors.update({f"{split}/{name}": item for name, item in parts.items() if item is not None})
+    return {"type": "data", "splits": splits, "event_scale": asdict(source.event_scale)}, tensors
+
+
+def _decode_data(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> TensorSource:
+    splits: dict[str, Dataset] = {}
+    for split, about in facts["splits"].items():
+        parts = {name.removeprefix(f"{split}/"): item for name, item in tensors.items() if name.startswith(f"{split}/")}
+        named = {name.partition("/")[2]: item for name, item in parts.items() if name.startswith("condition/")}
+        condition: Condition | None = named if about["condition"] else parts.get("condition")
+        truth = {name.partition("/")[2]: item for name, item in parts.items() if name.startswith("truth/")}
+        splits[split] = Dataset(
+            x=parts["x"],
+            condition=condition,
+            label=parts.get("label"),
+            index=parts.get("index"),
+            truth={**about["truth"], **truth},
+        )
+    known = {field.name for field in fields(EventScale)}
+    scale = {name: item for name, item in facts["event_scale"].items() if name in known}
+    return TensorSource(splits, EventScale(**scale))
+
+
+def _decode_estimate(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Estimate:
+    diagnostics = {n.partition("/")[2]: item for n, item in tensors.items() if n.startswith("diagnostics/")}
+    interval = facts["interval"]
+    return Estimate(
+        quantity=facts["quantity"],
+        value=float(facts["value"]),
+        interval=None if interval is None else (float(interval[0]), float(interval[1])),
+        level=float(facts["level"]),
+        pointwise=tensors.get("pointwise"),
+        spectrum=tensors.get("spectrum"),
+        diagnostics={**facts["diagnostics"], **diagnostics},
+    )
+
+
+def _decode_allocation(facts: Mapping[str, Any]) -> Allocation:
+    def plan(rows: list[dict[str, Any]]) -> tuple[PlanRow, ...]:
+        return tuple(PlanRow(**row) for row in rows)
+
+    interval = facts["interval"]
+    return Allocation(
+        status=facts["status"],
+        plan=plan(facts["plan"]),
+        leftover=facts["leftover"],
+        predicted_loss=None if facts["predicted_loss"] is None else float(facts["predicted_loss"]),
+        interval=None if interval is None else (float(interval[0]), float(interval[1])),
+        near_optimal=tuple(plan(rows) for rows in facts["near_optimal"]),
+        curve=facts["curve"],
+    )
+
+
+def file_name(name: str) -> str:
+    """A name as part of a file name: letters, digits, '.', '_' and '-' only."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "figure"

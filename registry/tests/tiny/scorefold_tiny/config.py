@@ -1,0 +1,33 @@
+"""Configurations of the tiny components."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from scorefold.config import Config, Inline, TrainingConfig, Use
+
+
+class PointsConfig(Config):
+    points: int = Field(60, ge=3, description="Points in all")
+    path: str | None = Field(None, description="A file whose first number shifts the points")
+
+
+class NetConfig(Config):
+    width: int = Field(4, ge=1, description="Hidden units")
+
+
+class ModelConfig(Config):
+    net: Inline("network") = Use(use="network:tiny")  # type: ignore[valid-type]
+    pause: float = Field(0.0, ge=0, description="Seconds that each step takes longer")
+    training: TrainingConfig = Field(
+        default_factory=lambda: TrainingConfig(steps=20, batch_size=8, checkpoint_every=5, log_every=5, warmup=0),
+        description="How it is trained",
+    )
+
+
+class MeanConfig(Config):
+    scale: float = Field(1.0, gt=0, description="Multiplies the answer")
+
+
+class FaultConfig(Config):
+    kind: str = Field("value", description="data, value or exit: what goes wrong")
