@@ -16,7 +16,13 @@ from scorefold.data import Dataset
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase of training: the modules it trains, the phase it comes after, and a key that names its checkpoints."""
+    """A phase of training: the ``modules`` it trains, and the phase it comes ``after``.
+
+    ``resume_key`` names the folder of its checkpoints (its ``name`` does by default): a component whose phase depends
+    on settings of its own puts them into the key, so that other settings start afresh and the same ones go on.
+    ``steps`` is its own number of optimiser steps; phases that state none share out what is left of
+    ``TrainingConfig.steps``.
+    """
 
     name: str
     modules: tuple[nn.Module, ...]
@@ -36,7 +42,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss: ``value`` is a scalar to minimise, ``parts`` its named pieces, detached, for the log."""
+    """A loss: ``value`` is a scalar to minimise, ``parts`` its named pieces, scalars without gradients, for the log."""
 
     value: Tensor
     parts: Mapping[str, Tensor] = field(default_factory=dict)
@@ -45,30 +51,49 @@ class Loss:
 class Trainable(ABC):
     """A module that ``scorefold.training.fit`` can train. It must be an ``nn.Module`` and carry ``training_config``.
 
-    Modules outside the running phase stay in evaluation mode and get no gradients.
+    Must: ``loss``. May: ``prepare``, ``phases``, ``parameter_groups``, ``refuses``. Modules outside the running phase
+    stay in evaluation mode and get no gradients. What training changes must be parameters or buffers: that is all that
+    checkpoints hold.
     """
 
     training_config: TrainingConfig
 
     @abstractmethod
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
-        """The loss of a batch; all randomness comes from ``generator``."""
+        """The mean loss of a batch's points; all randomness comes from ``generator``, on the model's device.
+
+        Validation calls it too, in evaluation mode and without gradients: a loss that differentiates inside turns them
+        on itself (``torch.enable_grad``).
+        """
 
     def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:  # noqa: B027 - optional on purpose
-        """Called once, before the optimiser and the averaged weights exist (actnorm statistics, a PCA start)."""
+        """A start from the data (actnorm statistics, a PCA): called once, before optimiser and averaged weights exist.
+
+        A training that goes on from a checkpoint calls it as well, and then loads what the checkpoint holds.
+        """
 
     def phases(self) -> Sequence[Phase]:
-        """The phases in order; by default one that trains the whole module."""
+        """The phases; by default one, named ``fit``, that trains the whole module."""
         assert isinstance(self, nn.Module)
         return (Phase("fit", (self,)),)
 
     def parameter_groups(self, phase: Phase) -> Iterable[dict[str, Any]]:
-        """Parameter groups for the optimiser; a group may carry its own ``lr`` (and other optimiser settings)."""
+        """Parameter groups for the optimiser; a group may carry its own ``lr`` (and other optimiser settings).
+
+        Only parameters in a group are trained, and of those only the ones that ask for gradients.
+        """
         seen: dict[int, nn.Parameter] = {}
         for module in phase.modules:
             for parameter in module.parameters():
                 seen.setdefault(id(parameter), parameter)
         return [{"params": list(seen.values())}]
+
+    def refuses(self, strategy: str) -> str | None:
+        """Why this component can't be trained with a strategy, or None where it can.
+
+        Strategies are ``distributed`` (several processes), ``bf16``, ``fp16`` and ``compile``.
+        """
+        return None
 
 
 class Encodes(ABC):
@@ -125,9 +150,7 @@ class TaskSource(ABC):
     """A source of learning tasks."""
 
     @abstractmethod
-    def tasks(
-        self, m: int, support: int, query: int, generator: torch.Generator
-    ) -> Iterator[tuple[Dataset, Dataset]]:
+    def tasks(self, m: int, support: int, query: int, generator: torch.Generator) -> Iterator[tuple[Dataset, Dataset]]:
         """m tasks, each a support set and a query set of the sizes asked for."""
 
 

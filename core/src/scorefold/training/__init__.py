@@ -1,0 +1,6 @@
+"""Training: one call that fits any trainable component, and goes on where it was interrupted."""
+
+from scorefold.training.fit import fit
+from scorefold.training.record import FitReport
+
+__all__ = ["FitReport", "fit"]

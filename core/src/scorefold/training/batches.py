@@ -1,0 +1,48 @@
+"""Which points each step trains on: a fixed order for each seed, from any step on, shared out over processes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from scorefold.data import shuffled
+from scorefold.errors import TrainingError
+from scorefold.seeds import derive_generator
+
+
+def batch_size(points: int, size: int, processes: int) -> int:
+    """The points a step over all processes: ``size``, or all where there are fewer, in equal parts.
+
+    Raises ``TrainingError`` where ``size`` can't be shared out equally: averaged gradients would not be the batch's.
+    """
+    if size % processes:
+        raise TrainingError(
+            f"a batch of {size} points can't be shared out equally over {processes} processes",
+            hint=f"set training.batch_size to a multiple of {processes}",
+        )
+    shared = min(size, points - points % processes)
+    if shared == 0:
+        raise TrainingError(f"there are {points} training points for {processes} processes")
+    return shared
+
+
+def batch_positions(
+    points: int, size: int, *, seed: int, phase: str, start: int, rank: int, processes: int, device: torch.device
+) -> Iterator[Tensor]:
+    """The positions (size / processes,) of this process's part of every batch from step ``start`` on, without end.
+
+    Each pass over the points is in an order of its own, derived from (seed, "batches", phase, pass) and drawn on the
+    CPU; the points that fill no batch at its end wait for another pass, so that all batches have one size.
+    """
+    per_pass = points // size
+    part = size // processes
+    skipped = start % per_pass
+    for epoch in itertools.count(start // per_pass):
+        order = shuffled(points, derive_generator(seed, "batches", phase, epoch)).to(device)
+        for batch in range(skipped, per_pass):
+            first = batch * size + rank * part
+            yield order[first : first + part]
+        skipped = 0

@@ -1,0 +1,117 @@
+"""``fit``: trains a component on data, by its own loss and in its own phases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.config import TrainingConfig
+from scorefold.data import Dataset, as_dataset
+from scorefold.errors import ShapeError, TrainingError
+from scorefold.interfaces.capabilities import Trainable
+from scorefold.seeds import derive_generator, derive_seed
+from scorefold.training.distributed import Processes, processes_for
+from scorefold.training.interrupt import Interrupt, deferred_interrupt
+from scorefold.training.loop import train_phase
+from scorefold.training.phases import ordered_phases, share_steps
+from scorefold.training.record import Clock, FitReport
+from scorefold.training.task import Task
+
+
+def fit(
+    model: nn.Module,
+    train: Tensor | Dataset,
+    config: TrainingConfig,
+    *,
+    validation: Tensor | Dataset | None = None,
+    seed: int = 0,
+    checkpoint_dir: Path | None = None,
+    precision: str = "no",
+    metrics: Callable[[int, Mapping[str, float]], None] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> FitReport:
+    """Trains a ``Trainable`` module in place; afterwards it holds the averaged weights, in evaluation mode.
+
+    ``train`` and ``validation`` are points (N, *E) in the units of the model; they are moved to its device. Every
+    ``config.log_every`` steps ``metrics(step, values)`` gets the mean loss since the last time, its parts,
+    ``learning_rate`` and ``steps_per_second``, and at validations ``validation``; ``progress(done, total, text)`` moves
+    a progress bar. Steps count over all phases, from 1.
+
+    All randomness derives from ``seed``; torch's global generator, which dropout draws from, is seeded from it for the
+    time of the call and left as it was. With a ``checkpoint_dir`` the same call after an interruption, even a kill,
+    goes on from the last checkpoint; on a CPU, with the same versions and threads, the weights come out equal to the
+    bit. Ctrl-C writes a checkpoint after the running step and then interrupts.
+
+    ``precision`` is ``no``, ``bf16`` or ``fp16``. Under ``accelerate launch`` or ``torchrun`` every process calls this
+    with the same arguments, gets its part of each batch, and ends with the same weights. A batch has
+    ``config.batch_size`` points or, where there are fewer, all of them.
+
+    Raises ``TrainingError`` for a model that can't be trained as asked, a loss that is not finite (naming step and
+    parts), and a checkpoint of another training; ``ShapeError`` for data whose dtype is not the model's.
+    """
+    if not isinstance(model, Trainable) or not isinstance(model, nn.Module):
+        raise TrainingError(
+            f"{type(model).__name__} can't be trained: it is not both a torch module and a Trainable",
+            hint="inherit scorefold.interfaces.Trainable and write its loss",
+        )
+    phases = ordered_phases(model.phases())
+    shares = share_steps(phases, config.steps)
+    processes = processes_for(model, precision, compiled=config.compile)
+    data = _checked(model, as_dataset(train), "training", processes)
+    held_out = None if validation is None else _checked(model, as_dataset(validation), "validation", processes)
+    if config.patience is not None and not held_out:
+        raise TrainingError(
+            "training.patience needs held-out points and there are none",
+            hint="give the data a validation split, or set training.patience to null",
+        )
+    devices = [processes.device] if processes.device.type == "cuda" else []
+    with _interrupts(processes) as interrupt, torch.random.fork_rng(devices=devices):
+        torch.manual_seed(derive_seed(seed, "global", processes.rank))
+        task = Task(
+            model=model,
+            train=data,
+            validation=held_out or None,
+            config=config,
+            seed=seed,
+            total=sum(shares),
+            precision=precision,
+            processes=processes,
+            generator=derive_generator(seed, "noise", processes.rank, device=processes.device),
+            interrupt=interrupt,
+            checkpoint_dir=checkpoint_dir,
+            metrics=metrics,
+            progress=progress,
+            report=FitReport(),
+            clock=Clock(),
+        )
+        model.prepare(data, derive_generator(seed, "prepare", device=processes.device))
+        processes.share((*model.parameters(), *model.buffers()))
+        for phase, steps in zip(phases, shares, strict=True):
+            train_phase(task, phase, steps)
+            if interrupt.pressed:
+                raise KeyboardInterrupt
+    model.eval()
+    task.clock.add_to(task.report)
+    return task.report
+
+
+def _checked(model: nn.Module, data: Dataset, what: str, processes: Processes) -> Dataset:
+    """The data on the model's device. Raises where there are none to train on, or in another dtype."""
+    if what == "training" and len(data) == 0:
+        raise TrainingError("there are no training points")
+    dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    if data.x.is_floating_point() and len(dtypes) == 1 and data.x.dtype not in dtypes:
+        raise ShapeError(
+            f"the {what} data are {data.x.dtype} and the model's parameters {dtypes.pop()}",
+            hint="convert one of them: data.to(dtype=...) or model.to(dtype)",
+        )
+    return data.to(processes.device)
+
+
+def _interrupts(processes: Processes) -> AbstractContextManager[Interrupt]:
+    """Ctrl-C after the running step; several processes, which would not agree on the step, are interrupted at once."""
+    return deferred_interrupt() if processes.count == 1 else nullcontext(Interrupt())

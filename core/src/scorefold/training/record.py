@@ -1,0 +1,141 @@
+"""What training reports while it runs, and what it has reported at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.errors import TrainingError
+
+_RESERVED = frozenset({"step", "phase", "loss", "validation", "learning_rate", "steps_per_second"})
+
+
+@dataclass
+class FitReport:
+    """How a training went.
+
+    ``steps`` optimiser steps were taken over all phases, in ``seconds`` of wall time and ``cpu_seconds`` of this
+    process (earlier parts of a resumed run counted in); ``history`` has a row for each report: ``step`` and ``phase``
+    with either ``loss``, its parts, ``learning_rate`` and ``steps_per_second``, or ``validation``, the loss of the
+    held-out points under the averaged weights. ``best_validation`` is the lowest of these in the last phase.
+    """
+
+    steps: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    stopped_early: bool = False
+    best_validation: float | None = None
+    final_learning_rate: float | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def last(self, name: str) -> float | None:
+        """The latest value of a name in the history, or None."""
+        return next((row[name] for row in reversed(self.history) if name in row), None)
+
+    def summary(self) -> dict[str, Any]:
+        """The report as JSON; ``metrics`` are its numbers."""
+        numbers = {
+            "steps": self.steps,
+            "loss": self.last("loss"),
+            "best_validation": self.best_validation,
+            "final_learning_rate": self.final_learning_rate,
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+        }
+        return {
+            "metrics": {name: value for name, value in numbers.items() if value is not None},
+            "stopped_early": self.stopped_early,
+            "history": self.history,
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """The report for a checkpoint, as JSON."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+    def take_over(self, facts: Mapping[str, Any]) -> None:
+        """Goes on from the report of a checkpoint."""
+        for name, value in facts.items():
+            setattr(self, name, value)
+        # JSON spells what is not finite in words.
+        self.history = [
+            {name: float(value) if isinstance(value, str) and name != "phase" else value for name, value in row.items()}
+            for row in self.history
+        ]
+
+
+class Clock:
+    """Adds the time that passes to a report, and gives the rate of steps between two of its questions."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        self._step, self._since = 0, self._wall
+
+    def add_to(self, report: FitReport) -> None:
+        """Counts the time since the last call."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        report.seconds += wall - self._wall
+        report.cpu_seconds += cpu - self._cpu
+        self._wall, self._cpu = wall, cpu
+
+    def start_counting(self, step: int) -> None:
+        """Steps count from here for the next rate."""
+        self._step, self._since = step, time.perf_counter()
+
+    def rate(self, step: int) -> float:
+        """Steps a second since the last rate or start."""
+        now = time.perf_counter()
+        rate = (step - self._step) / max(now - self._since, 1e-9)
+        self._step, self._since = step, now
+        return rate
+
+
+class RecentLosses:
+    """The losses and their parts since the last report, kept on their device: nothing waits for it at every step."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, list[Tensor]] = {}
+
+    def add(self, value: Tensor, parts: Mapping[str, Tensor]) -> None:
+        """Takes in the loss of a step (a scalar) and its parts (scalars, under names that no report uses)."""
+        if not _RESERVED.isdisjoint(parts):
+            raise TrainingError(f"parts of a loss can't be called {', '.join(sorted(_RESERVED))}")
+        self._columns.setdefault("loss", []).append(value.detach())
+        for name, part in parts.items():
+            self._columns.setdefault(name, []).append(part.detach())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is kept, by name: each (steps,). Raises ``TrainingError`` for a part that is not a scalar."""
+        columns = {name: torch.stack(values) for name, values in self._columns.items()}
+        for name, column in columns.items():
+            if column.dim() != 1:
+                raise TrainingError(f"the part {name!r} of the loss has shape {tuple(column.shape[1:])}, not a scalar")
+        return columns
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Goes on from what ``tensors`` gave."""
+        self._columns = {name: list(values.unbind()) for name, values in tensors.items()}
+
+    def clear(self) -> None:
+        """Forgets what was reported."""
+        self._columns = {}
+
+
+def refuse_non_finite(losses: Mapping[str, Sequence[float]], *, step: int, phase: str, advice: str) -> None:
+    """Raises ``TrainingError`` for the first loss of a report that is not finite; ``step`` is the last of them."""
+    values = torch.tensor(losses["loss"], dtype=torch.float64)
+    finite = torch.isfinite(values)
+    if bool(finite.all()):
+        return
+    first = int((~finite).nonzero()[0])
+    whole = {name: column for name, column in losses.items() if name != "loss" and len(column) == len(values)}
+    parts = ", ".join(f"{name} {column[first]:.4g}" for name, column in whole.items())
+    raise TrainingError(
+        f"the loss is {values[first]:.4g} at step {step - len(values) + 1 + first} of phase {phase!r}"
+        + (f" ({parts})" if parts else ""),
+        hint=advice,
+    )

@@ -1,0 +1,469 @@
+"""Training: what ``fit`` does to weights, against loops written by hand and answers in closed form."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from training_toys import Denoiser, Quadratic, TwoPhase, config, differing, points, state_of, streamed
+
+from scorefold.artefacts import json_text
+from scorefold.data import Dataset
+from scorefold.errors import ScorefoldError, ShapeError, TrainingError
+from scorefold.interfaces.capabilities import Loss, Phase, Progress, Trainable
+from scorefold.seeds import derive_generator
+from scorefold.training import fit
+
+
+def shuffles(count: int, size: int, seed: int, phase: str) -> Iterator[torch.Tensor]:
+    """The batches that the documentation promises, written down a second time."""
+    epoch = 0
+    while True:
+        order = torch.randperm(count, generator=derive_generator(seed, "batches", phase, epoch))
+        yield from (order[start : start + size] for start in range(0, count - size + 1, size))
+        epoch += 1
+
+
+def test_fit_is_the_loop_one_would_write_by_hand() -> None:
+    data, settings = points(), config(steps=60, ema=0.9, clip=0.5, weight_decay=0.01)
+    model, twin = Denoiser(dropout=0.0), Denoiser(dropout=0.0)
+    fit(model, data, settings, seed=3)
+
+    optimiser = torch.optim.Adam(twin.parameters(), lr=1e-3, weight_decay=0.01, fused=True)
+    average = [parameter.detach().clone() for parameter in twin.parameters()]
+    noise = derive_generator(3, "noise", 0)
+    batches = shuffles(100, 16, 3, "fit")
+    for step in range(60):
+        factor = (step + 1) / 5 if step < 5 else (1 + math.cos(math.pi * (step - 5) / 55)) / 2
+        optimiser.param_groups[0]["lr"] = 1e-3 * factor
+        optimiser.zero_grad()
+        loss = twin.loss(data.take(next(batches)), progress=Progress(step, 60, "fit"), generator=noise)
+        loss.value.backward()
+        nn.utils.clip_grad_norm_(twin.parameters(), 0.5)
+        optimiser.step()
+        decay = min(0.9, (1 + step) / (10 + step))
+        for mean, parameter in zip(average, twin.parameters(), strict=True):
+            mean.lerp_(parameter.detach(), 1 - decay)
+    with torch.no_grad():
+        for mean, parameter in zip(average, twin.parameters(), strict=True):
+            parameter.copy_(mean)
+    for name, value in twin.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-6, atol=1e-8)
+    assert not model.training
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adamw", "sgd"])
+def test_it_finds_a_minimum_known_in_closed_form(optimiser: str) -> None:
+    data = points(64)
+    model = Quadratic()
+    settings = config(steps=400, batch_size=64, learning_rate=0.05, optimiser=optimiser, ema=0.9)
+    report = fit(model, data, settings)
+    torch.testing.assert_close(model.centre.detach(), data.x.mean(0), rtol=0, atol=2e-3)
+    variance = float(data.x.var(0, correction=0).sum())
+    assert report.history[-1]["loss"] == pytest.approx(variance, rel=1e-3)
+    assert report.steps == 400
+
+
+def test_the_order_of_points_is_each_once_a_pass() -> None:
+    seen: list[int] = []
+
+    class Watcher(Quadratic):
+        def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+            assert batch.index is not None
+            seen.extend(batch.index.tolist())
+            return super().loss(batch, progress=progress, generator=generator)
+
+    fit(Watcher(), points(48), config(steps=6))
+    first, second = seen[:48], seen[48:]
+    assert sorted(first) == sorted(second) == list(range(48))
+    assert first != second
+
+
+def test_fewer_points_than_a_batch() -> None:
+    data = points(5)
+    model = Quadratic()
+    fit(model, data, config(steps=300, batch_size=256, learning_rate=0.05, ema=0.9))
+    torch.testing.assert_close(model.centre.detach(), data.x.mean(0), rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_streamed_data_train_the_same_to_the_bit(workers: int) -> None:
+    plain, other = Denoiser(), Denoiser()
+    fit(plain, points(), config(), validation=points(20))
+    fit(other, streamed(points(), workers), config(), validation=streamed(points(20), workers))
+    assert differing(plain, other) == []
+
+
+def test_a_seed_decides_everything_and_nothing_global_is_touched() -> None:
+    before = torch.get_rng_state()
+    models = [Denoiser(), Denoiser(), Denoiser()]
+    for model, seed in zip(models, (1, 1, 2), strict=True):
+        fit(model, points(), config(), seed=seed)
+        torch.randn(3, generator=torch.Generator().manual_seed(0))
+    assert differing(models[0], models[1]) == []
+    assert differing(models[0], models[2]) != []
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_validation_and_reports_change_nothing() -> None:
+    plain, watched = Denoiser(), Denoiser()
+    fit(plain, points(), config())
+    fit(
+        watched,
+        points(),
+        config(validate_every=7, log_every=3),
+        validation=points(30, seed=1),
+        metrics=lambda step, values: None,
+        progress=lambda done, total, text: None,
+    )
+    assert differing(plain, watched) == []
+
+
+def test_validation_measures_the_averaged_weights() -> None:
+    held_out = points(37, seed=1)
+    model = Denoiser()
+    report = fit(model, points(), config(ema=0.95), validation=held_out)
+    total = 0.0
+    with torch.no_grad():
+        for number, batch in enumerate(held_out.batches(16)):
+            generator = derive_generator(0, "validation", number)
+            loss = model.loss(batch, progress=Progress(39, 40, "fit"), generator=generator)
+            total += float(loss.value) * len(batch)
+    # The model now holds the averaged weights, so the last validation must have measured just these.
+    assert report.history[-1]["validation"] == pytest.approx(total / 37, rel=1e-6)
+    assert report.best_validation == min(row["validation"] for row in report.history if "validation" in row)
+
+
+def test_without_averaging_the_last_weights_stay() -> None:
+    plain, averaged = Quadratic(), Quadratic()
+    fit(plain, points(), config(ema=None))
+    fit(averaged, points(), config(ema=0.99))
+    assert differing(plain, averaged) == ["centre"]
+    assert plain.centre.norm() > averaged.centre.norm() > 0
+
+
+def test_early_stopping_keeps_the_best_weights() -> None:
+    # Held-out points around zero: the start is best, and each step towards the training points' mean is worse.
+    far = Dataset(x=points(64).x + 5)
+    near = Dataset(x=points(64, seed=1).x + 0.3)
+    model = Quadratic()
+    settings = config(
+        steps=400, learning_rate=0.05, warmup=0, schedule="constant", ema=None, validate_every=2, patience=3
+    )
+    report = fit(model, far, settings, validation=near)
+    losses = [row["validation"] for row in report.history if "validation" in row]
+    best = losses.index(min(losses))
+    assert report.stopped_early
+    assert len(losses) == best + 4
+    assert report.steps == 2 * len(losses)
+    assert report.best_validation == losses[best]
+    with torch.no_grad():
+        kept = model.loss(near, progress=Progress(0, 1, "fit"), generator=torch.Generator()).value
+    assert float(kept) == pytest.approx(losses[best], rel=1e-6)
+    assert losses[-1] > losses[best]
+
+
+def test_without_patience_nothing_stops() -> None:
+    far, near = Dataset(x=points(64).x + 5), points(64, seed=1)
+    report = fit(Quadratic(), far, config(learning_rate=0.05, validate_every=2), validation=near)
+    assert (report.steps, report.stopped_early) == (40, False)
+
+
+def test_phases_run_in_order_with_everything_else_still() -> None:
+    model = TwoPhase()
+    before = state_of(model)
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def watch(step: int, values: Mapping[str, float]) -> None:
+        if step in (25, 40):
+            seen.append(state_of(model))
+
+    report = fit(model, points(), config(log_every=5, ema=None), metrics=watch)
+    assert model.modes == [("body", True, False, True, False)] * 25 + [("head", False, True, False, True)] * 15
+    assert [(row["step"], row["phase"]) for row in report.history] == [
+        *((step, "body") for step in range(5, 26, 5)),
+        *((step, "head") for step in range(30, 41, 5)),
+    ]
+    after_body, after_head = seen
+    assert torch.equal(after_body["head.weight"], before["head.weight"])
+    assert not torch.equal(after_body["body.0.weight"], before["body.0.weight"])
+    assert torch.equal(after_head["body.0.weight"], after_body["body.0.weight"])
+    # Batch statistics are part of the phase that trains them.
+    assert torch.equal(after_head["body.1.running_mean"], after_body["body.1.running_mean"])
+    weight = (after_head["head.weight"] - before["head.weight"]).abs().max()
+    bias = (after_head["head.bias"] - before["head.bias"]).abs().max()
+    assert weight > 0.1
+    assert 0 < bias < 15e-6
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_the_next_phase_starts_from_averaged_weights() -> None:
+    model = TwoPhase()
+    averaged: list[torch.Tensor] = []
+
+    class Watcher(TwoPhase):
+        def parameter_groups(self, phase: Phase) -> list[dict[str, object]]:
+            averaged.append(self.body[0].weight.detach().clone())
+            return super().parameter_groups(phase)
+
+    watcher = Watcher()
+    fit(model, points(), config(steps=25, ema=0.9))
+    fit(watcher, points(), config(steps=40, ema=0.9))
+    fit(other := TwoPhase(), points(), config(steps=40, ema=None))
+    assert torch.equal(averaged[1], watcher.body[0].weight)
+    assert not torch.equal(averaged[1], other.body[0].weight)
+
+
+def test_frozen_parameters_stay_frozen() -> None:
+    model = Denoiser()
+    model.head.weight.requires_grad_(False)
+    before = model.head.weight.clone()
+    fit(model, points(), config(weight_decay=0.1))
+    assert torch.equal(model.head.weight, before)
+    assert not model.head.weight.requires_grad
+    assert model.head.bias.requires_grad
+
+
+def test_prepare_comes_once_and_before_optimiser_and_average() -> None:
+    class Prepared(Quadratic):
+        calls = 0
+
+        def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
+            self.calls += 1
+            with torch.no_grad():
+                self.centre.copy_(dataset.x.mean(0))
+
+    data = Dataset(x=points(64).x + 5)
+    model = Prepared()
+    fit(model, data, config(steps=1, batch_size=64, learning_rate=1e-6, ema=0.999))
+    assert model.calls == 1
+    # Had the average started before, it would still be near zero after a step.
+    torch.testing.assert_close(model.centre.detach(), data.x.mean(0), rtol=0, atol=1e-5)
+
+
+def test_no_steps_are_legal() -> None:
+    model = Denoiser()
+    before = state_of(model)
+    for settings in (config(steps=0), config(steps=0, patience=2)):
+        report = fit(model, points(), settings, validation=points(8))
+        assert (report.steps, report.history, report.best_validation) == (0, [], None)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not model.training
+    assert fit(TwoPhase(), points(), config(steps=0)).steps == 0
+
+
+def test_tied_weights_are_trained_once() -> None:
+    class Tied(Quadratic):
+        def __init__(self) -> None:
+            super().__init__()
+            self.twin = nn.Module()
+            self.twin.centre = self.centre
+
+    plain, tied = Quadratic(), Tied()
+    fit(plain, points(), config())
+    fit(tied, points(), config())
+    assert torch.equal(plain.centre, tied.centre)
+    assert tied.twin.centre is tied.centre
+
+
+def test_what_is_reported() -> None:
+    rows: list[tuple[int, Mapping[str, float]]] = []
+    bars: list[tuple[int, int, str]] = []
+    model = Denoiser()
+    report = fit(
+        model,
+        points(),
+        config(steps=45, validate_every=20),
+        validation=points(20),
+        metrics=lambda step, values: rows.append((step, values)),
+        progress=lambda done, total, text: bars.append((done, total, text)),
+    )
+    assert [step for step, values in rows if "loss" in values] == [10, 20, 30, 40, 45]
+    assert [step for step, values in rows if "validation" in values] == [20, 40, 45]
+    assert [bar[:2] for bar in bars] == [(10, 45), (20, 45), (30, 45), (40, 45), (45, 45)]
+    assert "loss" in bars[0][2]
+    assert "steps/s" in bars[0][2]
+    for _, values in rows:
+        if "loss" in values:
+            assert set(values) == {"loss", "fit", "size", "learning_rate", "steps_per_second"}
+            assert values["loss"] == pytest.approx(values["fit"] + 0.01 * values["size"], rel=1e-5)
+            assert values["steps_per_second"] > 0
+    assert len(report.history) == len(rows)
+    assert report.final_learning_rate == report.history[-2]["learning_rate"] < 1e-4
+    summary = report.summary()
+    assert json_text(summary)
+    assert summary["metrics"]["steps"] == 45
+    assert summary["metrics"]["loss"] == report.history[-2]["loss"]
+    assert summary["metrics"]["best_validation"] == report.best_validation
+    assert 0 < report.cpu_seconds <= report.seconds * 4
+
+
+def test_the_reported_loss_is_the_mean_of_its_steps() -> None:
+    values: list[float] = []
+
+    class Watcher(Denoiser):
+        def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+            loss = super().loss(batch, progress=progress, generator=generator)
+            values.append(float(loss.value.detach()))
+            return loss
+
+    report = fit(Watcher(), points(), config(steps=20))
+    means = [math.fsum(values[:10]) / 10, math.fsum(values[10:]) / 10]
+    assert [row["loss"] for row in report.history] == pytest.approx(means, rel=1e-6)
+
+
+class Failing(Quadratic):
+    """A loss that is not finite at one step."""
+
+    def __init__(self, at: int, value: float) -> None:
+        super().__init__()
+        self.at, self.value = at, value
+
+    def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+        loss = super().loss(batch, progress=progress, generator=generator).value
+        loss = loss * self.value if progress.step == self.at else loss
+        return Loss(loss, {"distance": loss.detach(), "rest": torch.tensor(0.5)})
+
+
+@pytest.mark.parametrize(("at", "kept"), [(0, []), (3, []), (9, []), (12, []), (13, ["1"]), (39, ["3"])])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_names_step_parts_and_remedy(
+    at: int, kept: list[str], value: float, tmp_path: Path
+) -> None:
+    settings = config(checkpoint_every=13, clip=None)
+    with pytest.raises(TrainingError) as caught:
+        fit(Failing(at, value), points(), settings, checkpoint_dir=tmp_path)
+    word = "nan" if math.isnan(value) else "inf"
+    assert f"the loss is {word} at step {at + 1} of phase 'fit' (distance {word}, rest 0.5)" in caught.value.message
+    assert caught.value.hint is not None
+    assert "training.learning_rate (now 0.001)" in caught.value.hint
+    assert "training.clip" in caught.value.hint
+    # Checkpoints are written after steps 13, 26 and 39, but none of them holds what the step has spoilt.
+    assert [path.name for path in (tmp_path / "fit").glob("*")] == kept
+
+
+def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:
+    class Overflowing(Quadratic):
+        def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+            # The square root's gradient at zero is infinite: a finite loss, and weights that are not.
+            return Loss((self.centre - self.centre.detach()).abs().sum().sqrt())
+
+    settings = config(steps=1, optimiser="sgd", clip=None)
+    with pytest.raises(TrainingError, match=r"weights are not finite after step 1 of phase 'fit'"):
+        fit(Overflowing(), points(), settings, checkpoint_dir=tmp_path)
+    assert not (tmp_path / "fit").exists()
+
+
+class Phased(Quadratic):
+    def __init__(self, *phases: Phase) -> None:
+        super().__init__()
+        self.given = phases
+
+    def phases(self) -> Sequence[Phase]:
+        return self.given
+
+
+class Grouped(Quadratic):
+    def __init__(self, *groups: dict[str, Any]) -> None:
+        super().__init__()
+        self.given = groups
+
+    def parameter_groups(self, phase: Phase) -> list[dict[str, Any]]:
+        return [
+            {name: self.centre if value == "own" else value for name, value in group.items()} for group in self.given
+        ]
+
+
+class Valued(Quadratic):
+    def __init__(self, value: torch.Tensor | None = None, **parts: torch.Tensor) -> None:
+        super().__init__()
+        self.value, self.parts = value, parts
+
+    def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+        return Loss(self.centre.sum() if self.value is None else self.value, self.parts)
+
+
+_ONE = (nn.Linear(1, 1),)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "message"),
+    [
+        (nn.Linear(4, 4), {}, "Linear can't be trained: it is not both a torch module and a Trainable"),
+        (Quadratic(), {"patience": 3}, "training.patience needs held-out points"),
+        (Phased(Phase("a", _ONE), Phase("a", _ONE)), {}, "two phases of training have the name 'a'"),
+        (Phased(Phase("a", _ONE, resume_key="b"), Phase("b", _ONE)), {}, "two phases of training have the key 'b'"),
+        (Phased(Phase("a", _ONE, resume_key="../b")), {}, "the key '../b', which can't name a folder"),
+        (Phased(Phase("a", _ONE, after="c"), Phase("b", _ONE)), {}, r"'a' comes after 'c'.*the phases are a, b"),
+        (Phased(Phase("a", _ONE, after="b"), Phase("b", _ONE, after="a")), {}, "wait for each other"),
+        (Phased(Phase("a", _ONE, steps=30), Phase("b", _ONE, steps=20)), {}, "take 50 steps by themselves"),
+        (Phased(Phase("a", (nn.Identity(),))), {}, "phase 'a' of Phased has no parameters to train"),
+        (Phased(Phase("a", _ONE)), {}, "holds a parameter that Phased does not own"),
+        (Grouped({"lr": 1.0}), {}, r"has no 'params' \(it has lr\)"),
+        (Grouped({"params": "own"}, {"params": "own"}), {}, "can't be optimised: some parameters appear in more"),
+        (Grouped({"params": "own", "momentum": 0.9}), {}, "sets momentum, which Adam does not have"),
+        (Valued(torch.zeros(3, requires_grad=True)), {}, r"has shape \(3,\) and a gradient; expected a scalar"),
+        (Valued(torch.zeros(())), {}, r"has shape \(\) and no gradient; expected a scalar"),
+        (Valued(loss=torch.zeros(())), {}, "parts of a loss can't be called"),
+        (Valued(part=torch.zeros(2)), {}, r"the part 'part' of the loss has shape \(2,\)"),
+        (Quadratic().double(), {}, "training data are torch.float32 and the model's parameters torch.float64"),
+    ],
+)
+def test_what_cannot_be_trained_says_why(model: nn.Module, settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ScorefoldError, match=message):
+        fit(model, points(), config(**settings))
+
+
+def test_data_that_cannot_be_trained_on() -> None:
+    with pytest.raises(TrainingError, match="no training points"):
+        fit(Quadratic(), points(0), config())
+    with pytest.raises(ShapeError, match="validation data are"):
+        fit(Quadratic(), points(), config(), validation=points().to(dtype=torch.float64))
+    with pytest.raises(TrainingError, match="precision is 'half'"):
+        fit(Quadratic(), points(), config(), precision="half")
+    with pytest.raises(TrainingError, match="float16 needs a GPU"):
+        fit(Quadratic(), points(), config(), precision="fp16")
+    # Held-out points there are none of are no held-out points.
+    assert fit(Quadratic(), points(), config(), validation=points(0)).best_validation is None
+
+
+def test_a_component_may_refuse_a_strategy() -> None:
+    class Stubborn(Quadratic):
+        def refuses(self, strategy: str) -> str | None:
+            return "its loss solves an equation in float32" if strategy in ("bf16", "compile") else None
+
+    with pytest.raises(TrainingError, match="Stubborn can't be trained with bf16: its loss solves"):
+        fit(Stubborn(), points(), config(), precision="bf16")
+    with pytest.raises(TrainingError, match="can't be trained with compile"):
+        fit(Stubborn(), points(), config(compile=True))
+    assert fit(Stubborn(), points(), config()).steps == 40
+
+
+def test_an_error_leaves_the_model_as_a_model() -> None:
+    class Broken(TwoPhase):
+        def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+            if progress.step == 3:
+                raise ValueError("mine")
+            return super().loss(batch, progress=progress, generator=generator)
+
+    model = Broken()
+    with pytest.raises(ValueError, match="mine"):
+        fit(model, points(), config())
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    assert not any(module.training for module in model.modules())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_trainable_says_what_it_needs() -> None:
+    class Nothing(nn.Module, Trainable):
+        pass
+
+    with pytest.raises(TypeError, match="loss"):
+        Nothing()  # type: ignore[abstract]
