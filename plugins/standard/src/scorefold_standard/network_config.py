@@ -1,0 +1,40 @@
+"""Settings of the networks."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from scorefold.config import Config
+
+
+class MLPConfig(Config):
+    """A residual multi-layer perceptron on flattened events."""
+
+    width: int = Field(512, ge=1, description="Units a hidden layer")
+    blocks: int = Field(3, ge=0, description="Residual blocks, each of two layers")
+    activation: Literal["silu", "gelu", "relu", "elu", "tanh"] = Field("silu", description="Activation")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of units dropped in each block while training")
+
+
+class UNetConfig(Config):
+    """diffusers' UNet2DModel on images (C, H, W) or (H, W) of any size."""
+
+    channels: tuple[int, ...] = Field(
+        (32, 64, 64), min_length=1, description="Channels a level; each level halves the size"
+    )
+    blocks: int = Field(1, ge=1, description="Residual blocks a level")
+    attention: tuple[int, ...] = Field((), description="Levels with self-attention, counted from 0, the finest")
+    groups: int = Field(8, ge=1, description="Groups of the group normalisation; divides every number of channels")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of features dropped in each block while training")
+
+    @model_validator(mode="after")
+    def _fits(self) -> UNetConfig:
+        wrong = [channels for channels in self.channels if channels < 1 or channels % self.groups]
+        if wrong:
+            raise ValueError(f"channels {wrong} are no multiples of groups = {self.groups}")
+        unknown = [level for level in self.attention if not 0 <= level < len(self.channels)]
+        if unknown:
+            raise ValueError(f"attention names levels {unknown}; there are levels 0 to {len(self.channels) - 1}")
+        return self

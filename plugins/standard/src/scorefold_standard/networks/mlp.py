@@ -1,0 +1,111 @@
+"""A residual multi-layer perceptron with an embedded noise level, on flattened events."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from scorefold.data import Condition, ConditionSpec
+from scorefold.errors import ConfigError
+from scorefold.interfaces import Network
+from scorefold_standard.network_config import MLPConfig
+from scorefold_standard.networks.embedding import ConditionEmbedding, LevelEmbedding, named_specs, named_tensors
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+    "tanh": nn.Tanh,
+}
+
+
+class MLP(Network):
+    """Builds ``ResidualMLP`` modules for events of any shape."""
+
+    def __init__(self, config: MLPConfig) -> None:
+        self.config = config
+
+    def build(
+        self,
+        in_shape: tuple[int, ...],
+        out_shape: tuple[int, ...],
+        *,
+        time: bool = False,
+        condition: ConditionSpec | None = None,
+    ) -> nn.Module:
+        return ResidualMLP(self.config, in_shape, out_shape, time=time, condition=condition)
+
+
+class ResidualMLP(nn.Module):
+    """x (B, *in_shape) to (B, *out_shape): a linear layer in, residual blocks, a linear layer out.
+
+    Noise level and condition enter every block by addition before its first activation. Blocks start as the identity
+    and the output as zero, so that training starts from what the caller adds the output to.
+    """
+
+    def __init__(
+        self,
+        config: MLPConfig,
+        in_shape: tuple[int, ...],
+        out_shape: tuple[int, ...],
+        *,
+        time: bool = False,
+        condition: ConditionSpec | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
+        self.specs = named_specs(condition)
+        width = config.width
+        self.level = LevelEmbedding() if time else None
+        self.condition = ConditionEmbedding(self.specs, width) if self.specs else None
+        self.level_in = None if self.level is None else nn.Linear(self.level.width, width)
+        embedded = self.level is not None or self.condition is not None
+        self.first = nn.Linear(math.prod(in_shape), width)
+        self.blocks = nn.ModuleList(Block(config, embedded) for _ in range(config.blocks))
+        self.activation = ACTIVATIONS[config.activation]()
+        self.last = nn.Linear(width, math.prod(out_shape))
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: Tensor, t: Tensor | None = None, condition: Condition | None = None) -> Tensor:
+        embedding = self._embed(t, condition)
+        h = self.first(x.flatten(1))
+        for block in self.blocks:
+            h = block(h, embedding)
+        out: Tensor = self.last(self.activation(h))
+        return out.reshape(-1, *self.out_shape)
+
+    def _embed(self, t: Tensor | None, condition: Condition | None) -> Tensor | None:
+        total: Tensor | None = None
+        if self.level is not None and self.level_in is not None:
+            if t is None:
+                raise ConfigError("the network was built with a time and got none")
+            total = self.level_in(self.level(t))
+        if self.condition is not None:
+            part = self.condition(named_tensors(condition, self.specs))
+            total = part if total is None else total + part
+        return None if total is None else self.activation(total)
+
+
+class Block(nn.Module):
+    """h + W2 act(W1 act(h) + V e), with e the embedding of noise level and condition."""
+
+    def __init__(self, config: MLPConfig, embedded: bool) -> None:
+        super().__init__()
+        width = config.width
+        self.activation = ACTIVATIONS[config.activation]()
+        self.first = nn.Linear(width, width)
+        self.embedding = nn.Linear(width, width, bias=False) if embedded else None
+        self.dropout = nn.Dropout(config.dropout)
+        self.second = nn.Linear(width, width)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, h: Tensor, embedding: Tensor | None) -> Tensor:
+        inner = self.first(self.activation(h))
+        if self.embedding is not None and embedding is not None:
+            inner = inner + self.embedding(embedding)
+        out: Tensor = h + self.second(self.dropout(self.activation(inner)))
+        return out

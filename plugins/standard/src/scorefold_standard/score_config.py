@@ -1,0 +1,50 @@
+"""Settings of the score models."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from scorefold.config import Config, Inline, ProcessConfig, TrainingConfig, Use, VEConfig
+
+
+class AnalyticConfig(Config):
+    """The exact score of a known law or of finitely many points."""
+
+    process: ProcessConfig = Field(
+        VEConfig(sigma_min=1e-3, sigma_max=50.0), description="The diffusion: ve, vp or subvp with its settings"
+    )
+    points: bool = Field(
+        False, description="Take the finite set of training points even where the source knows the law they come from"
+    )
+    limit: int | None = Field(None, ge=1, description="Largest number of training points, the first; null for all")
+
+
+class DenoisingConfig(Config):
+    """A score model trained by denoising score matching (Vincent 2011; Song et al. 2021)."""
+
+    process: ProcessConfig = Field(VEConfig(), description="The diffusion: ve, vp or subvp with its settings")
+    network: Inline("network") = Field(Use(use="network:mlp"), description="The network, from noised event to event")  # type: ignore[valid-type]
+    prediction: Literal["eps", "edm", "x0", "v"] = Field(
+        "edm",
+        description="What the network gives: the noise, the datum past a Wiener step (edm), the datum, or the velocity",
+    )
+    weighting: Literal["likelihood", "simple", "sigma2"] = Field(
+        "simple", description="Weight of each time in the loss on the score"
+    )
+    condition_dropout: float = Field(
+        0.0, ge=0, lt=1, description="Share of training points whose condition is left out; above 0 allows guidance"
+    )
+    training: TrainingConfig = Field(TrainingConfig(), description="How it is trained")
+
+
+class DiffusersConfig(Config):
+    """A published diffusers model in a local folder, never downloaded."""
+
+    path: str = Field(
+        description="Folder of a pipeline (with unet/ and scheduler/), or of a UNet2DModel (with config.json)"
+    )
+    scheduler: str | None = Field(
+        None, description="Folder with scheduler_config.json, where it is not in the model's folder or its scheduler/"
+    )

@@ -1,0 +1,1 @@
+"""Score models: closed forms, denoising score matching, and published diffusers checkpoints."""

@@ -1,0 +1,66 @@
+"""The exact score of data whose law is known, or of a finite data set."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Condition
+from scorefold.diffusion import build_process
+from scorefold.diffusion.process import Isotropic
+from scorefold.errors import DataError
+from scorefold.interfaces import DataSource, ScoreModel
+from scorefold.laws import HasLaw, Points
+from scorefold_standard.score_config import AnalyticConfig
+from scorefold_standard.scores.noised_laws import noised
+
+
+class AnalyticScore(ScoreModel):
+    """grad log p_t in closed form, under any process whose signal a and scale b are one number a time.
+
+    With y = x / a and sigma = b / a the law of x_t is that of a (x_0 + sigma z), so log p_t(x) = log p_sigma(y) - D
+    log a and the score is that of y over a. The law is the source's own where it knows one (``HasLaw``), else the
+    uniform law on its training points, whose score memorises them. Buffers hold the law, in ``dtype`` or torch's
+    default. Raises ``DataError`` where the port holds no data.
+    """
+
+    def __init__(self, config: AnalyticConfig, *, data: DataSource, dtype: torch.dtype | None = None) -> None:
+        super().__init__(build_process(config.process), data.event_shape)
+        if not isinstance(data, DataSource):
+            raise DataError(
+                f"an analytic score was given a {type(data).__name__}; it reads the data themselves",
+                hint="plug in a data source",
+            )
+        if isinstance(data, HasLaw) and not config.points:
+            law = data.law()
+        else:
+            points = data.load("train").tensor(config.limit)
+            law = Points(points.reshape(len(points), -1).double())
+        self.law = noised(law, dtype or torch.get_default_dtype())
+
+    def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        x, t, _ = self.match_inputs(x, t, condition)
+        signal, sigma = self._levels(x, t)
+        gradient = self.law.score(x.flatten(1) / signal[:, None], sigma) / signal[:, None]
+        return gradient.reshape(x.shape)
+
+    def noised_log_prob(self, x: Tensor, t: Tensor) -> Tensor:
+        """log p_t(x) in nats at x (B, *E) and t (B,): (B,)."""
+        x, t, _ = self.match_inputs(x, t)
+        signal, sigma = self._levels(x, t)
+        density = self.law.log_prob(x.flatten(1) / signal[:, None], sigma)
+        return density - math.prod(self.event_shape) * signal.log()
+
+    def log_prob(self, x: Tensor, condition: Condition | None = None, **options: Any) -> Tensor:
+        """log p(x) at t_min in closed form, (B,); the options of the probability flow are accepted and not needed."""
+        time = x.new_full((1,), self.process.t_min)
+        x, time, _ = self.match_inputs(x, time, condition)
+        return self.noised_log_prob(x, time)
+
+    def _levels(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """a(t) and b(t) / a(t), each (B,)."""
+        assert isinstance(self.process, Isotropic)
+        return self.process.coefficients(x, t)[0].reshape(-1), self.process.noise_to_signal(t)

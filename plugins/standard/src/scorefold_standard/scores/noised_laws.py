@@ -1,0 +1,175 @@
+"""Densities and scores of laws after isotropic Gaussian noise, y = x_0 + sigma z, in closed form.
+
+Each module takes y (B, D) and sigma (B,), both positive and of the buffers' dtype, and gives log p_sigma(y) in nats
+(B,) and its gradient (B, D).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.laws import Law, Mixture, Points, SphereLaw, SubspaceGaussian
+from scorefold_standard.scores.bessel import bessel_ratio_over_argument, log_bessel_normalised
+
+_DISTANCES_AT_ONCE = 2**22
+
+
+class NoisedLaw(nn.Module, ABC):
+    """A law of x_0 seen through noise."""
+
+    @abstractmethod
+    def log_prob(self, y: Tensor, sigma: Tensor) -> Tensor:
+        """log p_sigma(y), (B,)."""
+
+    @abstractmethod
+    def score(self, y: Tensor, sigma: Tensor) -> Tensor:
+        """grad log p_sigma(y), (B, D)."""
+
+
+class NoisedSubspaceGaussian(NoisedLaw):
+    """x_0 = mean + basis diag(sqrt(variances)) g: an anisotropic Gaussian around a subspace, of any rank from 0 to
+    D.
+    """
+
+    mean: Tensor
+    basis: Tensor
+    variances: Tensor
+
+    def __init__(self, law: SubspaceGaussian, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.register_buffer("mean", law.mean.to(dtype))
+        self.register_buffer("basis", law.basis.to(dtype))
+        self.register_buffer("variances", law.variances.to(dtype))
+
+    def log_prob(self, y: Tensor, sigma: Tensor) -> Tensor:
+        along, across = self._split(y)
+        rank = along.shape[1]
+        variance = self.variances + sigma[:, None] ** 2
+        quadratic = (along**2 / variance).sum(1) + (across**2).sum(1) / sigma**2
+        log_det = variance.log().sum(1) + 2 * (y.shape[1] - rank) * sigma.log()
+        return -0.5 * (quadratic + log_det + y.shape[1] * math.log(2 * math.pi))
+
+    def score(self, y: Tensor, sigma: Tensor) -> Tensor:
+        along, across = self._split(y)
+        variance = sigma[:, None] ** 2
+        return -across / variance - (along / (self.variances + variance)) @ self.basis.T
+
+    def _split(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Coordinates along the basis (B, k) and the rest of y - mean across it (B, D)."""
+        centred = y - self.mean
+        along = centred @ self.basis
+        return along, centred - along @ self.basis.T
+
+
+class NoisedSphere(NoisedLaw):
+    """x_0 uniform on a sphere of radius R in an n-dimensional subspace (Bessel ratios; von Mises and Fisher's law)."""
+
+    centre: Tensor
+    basis: Tensor
+
+    def __init__(self, law: SphereLaw, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.register_buffer("centre", law.centre.to(dtype))
+        self.register_buffer("basis", law.basis.to(dtype))
+        self.radius = float(law.radius)
+        self.noise_std = float(law.noise_std)
+        self.order = law.basis.shape[1] / 2 - 1
+
+    def log_prob(self, y: Tensor, sigma: Tensor) -> Tensor:
+        variance = sigma**2 + self.noise_std**2
+        centred = y - self.centre
+        along = centred @ self.basis
+        across = centred - along @ self.basis.T
+        r: Tensor = torch.linalg.vector_norm(along, dim=1)
+        quadratic = ((across**2).sum(1) + (r - self.radius) ** 2) / variance
+        angular = log_bessel_normalised(self.order, self.radius * r / variance)
+        return angular - 0.5 * (quadratic + y.shape[1] * torch.log(2 * math.pi * variance))
+
+    def score(self, y: Tensor, sigma: Tensor) -> Tensor:
+        variance = (sigma**2 + self.noise_std**2)[:, None]
+        centred = y - self.centre
+        along = centred @ self.basis
+        weight = self.radius / variance
+        kappa_squared = weight**2 * (along**2).sum(1, keepdim=True)
+        # E[x_0 | y] = R A(kappa) u / r with A(kappa) = kappa g(kappa^2) and kappa = R r / variance: no division by r.
+        denoised = self.radius * weight * bessel_ratio_over_argument(self.order, kappa_squared) * along
+        return (denoised @ self.basis.T - centred) / variance
+
+
+class NoisedPoints(NoisedLaw):
+    """x_0 uniform on finitely many points: a Gaussian mixture with a component a point, streamed over rows of y."""
+
+    centre: Tensor
+    points: Tensor
+
+    def __init__(self, law: Points, dtype: torch.dtype) -> None:
+        super().__init__()
+        # Distances are taken from |y|^2 - 2 y.x + |x|^2; centring keeps the numbers that cancel small.
+        centre = law.x.mean(0)
+        self.register_buffer("centre", centre.to(dtype))
+        self.register_buffer("points", (law.x - centre).to(dtype))
+
+    def log_prob(self, y: Tensor, sigma: Tensor) -> Tensor:
+        sums = [torch.logsumexp(self._exponents(*rows), dim=1) for rows in self._rows(y, sigma)]
+        normaliser = math.log(len(self.points)) + 0.5 * y.shape[1] * torch.log(2 * math.pi * sigma**2)
+        return torch.cat(sums) - normaliser
+
+    def score(self, y: Tensor, sigma: Tensor) -> Tensor:
+        parts = []
+        for rows, noise in self._rows(y, sigma):
+            denoised = self._exponents(rows, noise).softmax(dim=1) @ self.points
+            parts.append((denoised - (rows - self.centre)) / noise[:, None] ** 2)
+        return torch.cat(parts)
+
+    def _rows(self, y: Tensor, sigma: Tensor) -> list[tuple[Tensor, Tensor]]:
+        size = max(1, _DISTANCES_AT_ONCE // len(self.points))
+        return list(zip(y.split(size), sigma.split(size), strict=True))
+
+    def _exponents(self, y: Tensor, sigma: Tensor) -> Tensor:
+        """-|y - x_j|^2 / (2 sigma^2), (B, N)."""
+        centred = y - self.centre
+        squares = (centred**2).sum(1, keepdim=True) - 2 * centred @ self.points.T + (self.points**2).sum(1)
+        return -0.5 * squares / sigma[:, None] ** 2
+
+
+class NoisedMixture(NoisedLaw):
+    """A mixture: its score is the mean of the components' scores under the posterior of the component given y."""
+
+    log_weights: Tensor
+
+    def __init__(self, law: Mixture, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.register_buffer("log_weights", law.weights.log().to(dtype))
+        self.components = nn.ModuleList(noised(component, dtype) for component in law.components)
+
+    def log_prob(self, y: Tensor, sigma: Tensor) -> Tensor:
+        return torch.logsumexp(self._joint(y, sigma), dim=1)
+
+    def score(self, y: Tensor, sigma: Tensor) -> Tensor:
+        posterior = self._joint(y, sigma).softmax(dim=1)
+        total = torch.zeros_like(y)
+        for weight, component in zip(posterior.unbind(1), self._laws(), strict=True):
+            total = total + weight[:, None] * component.score(y, sigma)
+        return total
+
+    def _laws(self) -> list[NoisedLaw]:
+        return [component for component in self.components if isinstance(component, NoisedLaw)]
+
+    def _joint(self, y: Tensor, sigma: Tensor) -> Tensor:
+        """log w_c + log p_c(y), (B, C)."""
+        return self.log_weights + torch.stack([law.log_prob(y, sigma) for law in self._laws()], dim=1)
+
+
+def noised(law: Law, dtype: torch.dtype) -> NoisedLaw:
+    """The law as a module with its tensors as buffers of a dtype."""
+    if isinstance(law, SubspaceGaussian):
+        return NoisedSubspaceGaussian(law, dtype)
+    if isinstance(law, SphereLaw):
+        return NoisedSphere(law, dtype)
+    if isinstance(law, Points):
+        return NoisedPoints(law, dtype)
+    return NoisedMixture(law, dtype)

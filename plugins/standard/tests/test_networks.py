@@ -1,0 +1,151 @@
+"""Networks keep the contract: shapes, conditions, a zero start, gradients to every parameter, the same seed the
+same weights.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from scorefold.data import TensorSpec
+from scorefold.errors import ConfigError
+from scorefold_standard.network_config import MLPConfig, UNetConfig
+from scorefold_standard.networks.mlp import MLP
+from scorefold_standard.networks.unet import UNet
+
+SMALL = UNetConfig(channels=(8, 16), groups=4)
+
+
+def builder(name: str) -> MLP | UNet:
+    return MLP(MLPConfig(width=16, blocks=2)) if name == "mlp" else UNet(SMALL)
+
+
+def awake(network: torch.nn.Module) -> torch.nn.Module:
+    """The network with its zero-initialised layers made random, so that what reaches them can be seen."""
+    for parameter in network.parameters():
+        if not bool(parameter.any()):
+            torch.nn.init.normal_(parameter, std=0.1)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("mlp", (5,)),
+        ("mlp", (2, 3, 4)),
+        ("unet", (1, 8, 8)),
+        ("unet", (3, 7, 5)),
+        ("unet", (9, 9)),
+        ("unet", (1, 1, 1)),
+    ],
+)
+def test_events_keep_their_shape_and_start_at_zero(name: str, shape: tuple[int, ...]) -> None:
+    network = builder(name).build(shape, shape, time=True)
+    x = torch.randn(3, *shape)
+    out = network(x, torch.tensor([-3.0, 0.0, 3.0]))
+    assert out.shape == x.shape
+    assert not out.any()
+    assert network(x[:0], torch.zeros(0)).shape == (0, *shape)
+
+
+@pytest.mark.parametrize(("name", "out"), [("mlp", (7,)), ("unet", (4, 8, 8)), ("unet", (8, 8))])
+def test_another_shape_comes_out(name: str, out: tuple[int, ...]) -> None:
+    network = builder(name).build((2, 8, 8), out)
+    assert network(torch.randn(2, 2, 8, 8)).shape == (2, *out)
+
+
+@pytest.mark.parametrize("name", ["mlp", "unet"])
+def test_every_part_matters(name: str) -> None:
+    """Event, noise level and each condition change the output, and every parameter gets a gradient."""
+    spec = {"digit": TensorSpec((), classes=10), "image": TensorSpec((1, 8, 8)), "vector": TensorSpec((3,))}
+    network = awake(builder(name).build((1, 8, 8), (1, 8, 8), time=True, condition=spec)).eval()
+    given = {
+        "x": torch.randn(2, 1, 8, 8),
+        "t": torch.tensor([-2.0, 1.0]),
+        "digit": torch.tensor([1, 2]),
+        "image": torch.randn(2, 1, 8, 8),
+        "vector": torch.randn(2, 3),
+    }
+
+    def call(**changed: torch.Tensor) -> torch.Tensor:
+        values = {**given, **changed}
+        answer: torch.Tensor = network(values["x"], values["t"], {key: values[key] for key in spec})
+        return answer
+
+    base = call()
+    for key, value in given.items():
+        assert not torch.allclose(base, call(**{key: value + 1}), atol=1e-6), key
+    base.square().sum().backward()
+    silent = [
+        key for key, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()
+    ]
+    # A key's bias moves all attention scores alike, and softmax takes such a move out.
+    assert [key for key in silent if "to_k.bias" not in key] == []
+
+
+@pytest.mark.parametrize("name", ["mlp", "unet"])
+def test_rows_do_not_meet(name: str) -> None:
+    network = awake(builder(name).build((1, 8, 8), (1, 8, 8), time=True)).eval()
+    x, t = torch.randn(4, 1, 8, 8), torch.linspace(-3, 3, 4)
+    together = network(x, t)
+    alone = torch.cat([network(x[i : i + 1], t[i : i + 1]) for i in range(4)])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mlp", "unet"])
+def test_the_same_seed_gives_the_same_weights_and_double_works(name: str) -> None:
+    networks = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        networks.append(builder(name).build((1, 8, 8), (1, 8, 8), time=True).double())
+    for one, other in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
+        assert torch.equal(one, other)
+    out = networks[0](torch.randn(2, 1, 8, 8, dtype=torch.float64), torch.zeros(2, dtype=torch.float64))
+    assert out.dtype == torch.float64
+
+
+def test_a_lone_condition_needs_no_name() -> None:
+    network = awake(builder("mlp").build((4,), (4,), condition=TensorSpec((), classes=3)))
+    x = torch.randn(2, 4)
+    assert not torch.equal(network(x, None, torch.tensor([0, 1])), network(x, None, torch.tensor([2, 2])))
+
+
+def test_dropout_acts_in_training_alone() -> None:
+    network = awake(MLP(MLPConfig(width=32, dropout=0.5)).build((4,), (4,)))
+    x = torch.randn(2, 4)
+    assert not torch.equal(network(x), network(x))
+    network.eval()
+    assert torch.equal(network(x), network(x))
+
+
+def test_attention_is_placed_where_asked() -> None:
+    network = awake(UNet(UNetConfig(channels=(8, 16), groups=4, attention=(1,))).build((1, 8, 8), (1, 8, 8)))
+    kinds = [type(network.get_submodule(f"unet.down_blocks.{level}")).__name__ for level in (0, 1)]
+    assert kinds == ["DownBlock2D", "AttnDownBlock2D"]
+    assert network(torch.randn(1, 1, 8, 8)).shape == (1, 1, 8, 8)
+
+
+@pytest.mark.parametrize("name", ["mlp", "unet"])
+def test_a_missing_time_or_condition_is_said(name: str) -> None:
+    network = builder(name).build((1, 8, 8), (1, 8, 8), time=True, condition={"digit": TensorSpec((), classes=3)})
+    x = torch.randn(2, 1, 8, 8)
+    with pytest.raises(ConfigError, match="time"):
+        network(x, None, {"digit": torch.tensor([0, 1])})
+    with pytest.raises(ConfigError, match="digit"):
+        network(x, torch.zeros(2), None)
+
+
+def test_a_unet_refuses_vectors_and_other_sizes() -> None:
+    with pytest.raises(ConfigError, match="network:mlp"):
+        UNet(SMALL).build((64,), (64,))
+    with pytest.raises(ConfigError, match="keeps the size"):
+        UNet(SMALL).build((1, 8, 8), (1, 4, 4))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"channels": (6,), "groups": 4}, {"attention": (3,)}, {"channels": ()}, {"blocks": 0}]
+)
+def test_settings_that_do_not_fit_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        UNetConfig.model_validate(wrong)

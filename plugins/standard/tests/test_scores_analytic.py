@@ -1,0 +1,228 @@
+"""Closed-form scores: against autograd of their own densities, scipy's Bessel functions, quadrature and each other."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy.special import gammaln, ive
+from torch import Tensor
+
+from scorefold.config import SubVPConfig, VEConfig, VPConfig
+from scorefold.data import Dataset, EventScale
+from scorefold.diffusion.process import Isotropic
+from scorefold.errors import DataError, ShapeError
+from scorefold.interfaces import DataSource, TensorSource
+from scorefold.laws import HasLaw, Law, Mixture, Points, SphereLaw, SubspaceGaussian
+from scorefold_standard.score_config import AnalyticConfig
+from scorefold_standard.scores.analytic import AnalyticScore
+from scorefold_standard.scores.bessel import bessel_ratio_over_argument, log_bessel_normalised
+from scorefold_standard.scores.noised_laws import noised
+
+D = 7
+PROCESSES = [VEConfig(sigma_min=0.01, sigma_max=10), VPConfig(), SubVPConfig()]
+
+
+class LawSource(DataSource, HasLaw):
+    """A law with a few points drawn from it, as events of any shape."""
+
+    def __init__(self, law: Law, event_shape: tuple[int, ...], train: Tensor | None = None) -> None:
+        self._law = law
+        self.event_scale = EventScale()
+        self.event_shape = event_shape
+        self._train = train
+
+    def law(self) -> Law:
+        return self._law
+
+    def load(self, split: str) -> Dataset:
+        assert split == "train"
+        assert self._train is not None
+        return Dataset(self._train)
+
+
+def basis(rank: int, seed: int, ambient: int = D) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    columns: Tensor = torch.linalg.qr(torch.randn(ambient, rank, dtype=torch.float64, generator=generator)).Q
+    return columns
+
+
+def laws() -> dict[str, Law]:
+    generator = torch.Generator().manual_seed(3)
+    centre = torch.randn(D, dtype=torch.float64, generator=generator)
+    gaussian = SubspaceGaussian(centre, basis(3, 1), torch.tensor([2.0, 0.5, 1e-3], dtype=torch.float64))
+    sphere = SphereLaw(-centre, basis(4, 2), 1.5)
+    points = Points(torch.randn(20, D, dtype=torch.float64, generator=generator))
+    point = SubspaceGaussian(centre, basis(0, 1), torch.zeros(0, dtype=torch.float64))
+    weights = torch.tensor([0.2, 0.3, 0.4, 0.1], dtype=torch.float64)
+    return {
+        "subspace": gaussian,
+        "full rank": SubspaceGaussian(centre, basis(D, 4), torch.linspace(0.1, 2, D, dtype=torch.float64)),
+        "point": point,
+        "sphere": sphere,
+        "circle": SphereLaw(centre, basis(2, 6), 0.7),
+        "two points": SphereLaw(centre, basis(1, 6), 0.7),
+        "noisy sphere": SphereLaw(centre, basis(3, 7), 1.0, noise_std=0.2),
+        "points": points,
+        "mixture": Mixture(weights, (gaussian, sphere, points, point)),
+    }
+
+
+@pytest.mark.parametrize("order", [-0.5, 0, 0.5, 4.5, 24.5, 47.5, 60])
+def test_bessel_functions_agree_with_scipy(order: float) -> None:
+    x = torch.logspace(-2, 7, 91, dtype=torch.float64)
+    scaled = torch.tensor(ive(order, x.numpy()))
+    known = scaled > 1e-280
+    ratio = torch.tensor(ive(order + 1, x.numpy())) / scaled
+    torch.testing.assert_close((bessel_ratio_over_argument(order, x**2) * x)[known], ratio[known], rtol=1e-12, atol=0)
+    normalised = gammaln(order + 1) + order * torch.log(2 / x) + scaled.log()
+    torch.testing.assert_close(log_bessel_normalised(order, x)[known], normalised[known], rtol=1e-12, atol=1e-12)
+
+
+def test_bessel_functions_are_exact_at_zero_and_in_float32() -> None:
+    zero = torch.zeros(1, dtype=torch.float64)
+    for order in (0.0, 4.5, 60.0, 500.0):
+        assert float(bessel_ratio_over_argument(order, zero)) == pytest.approx(1 / (2 * order + 2), rel=1e-13)
+        assert float(log_bessel_normalised(order, zero)) == pytest.approx(0, abs=1e-12)
+    x = torch.logspace(-2, 6, 50, dtype=torch.float64)
+    single = bessel_ratio_over_argument(4.5, x.float() ** 2)
+    torch.testing.assert_close(single.double(), bessel_ratio_over_argument(4.5, x**2), rtol=1e-6, atol=0)
+
+
+def test_bessel_ratio_has_its_derivatives() -> None:
+    """A'(x) = 1 - A^2 - (2 order + 1) A / x, and gradcheck of the second order."""
+    order = 4.5
+    x = torch.tensor([0.1, 1.0, 10.0, 1000.0], dtype=torch.float64, requires_grad=True)
+    ratio = x * bessel_ratio_over_argument(order, x**2)
+    (slope,) = torch.autograd.grad(ratio.sum(), x)
+    torch.testing.assert_close(slope, (1 - ratio**2 - (2 * order + 1) / x * ratio).detach(), rtol=1e-9, atol=1e-12)
+    assert torch.autograd.gradgradcheck(lambda y: log_bessel_normalised(order, y), x[:3].detach().requires_grad_())
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
+@pytest.mark.parametrize("name", list(laws()))
+def test_the_score_is_the_gradient_of_the_log_density(name: str, process: VEConfig | VPConfig | SubVPConfig) -> None:
+    model = AnalyticScore(AnalyticConfig(process=process), data=LawSource(laws()[name], (D,)), dtype=torch.float64)
+    x = torch.randn(12, D, dtype=torch.float64, requires_grad=True)
+    t = torch.linspace(0.05, 1.0, 12, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad(model.noised_log_prob(x, t).sum(), x)
+    torch.testing.assert_close(model.score(x, t), gradient, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", list(laws()))
+def test_densities_integrate_to_one(name: str) -> None:
+    """E_{y ~ N(0, s^2)} p(y) / N(y; 0, s^2) = 1, by Monte Carlo."""
+    law = noised(laws()[name], torch.float64)
+    generator = torch.Generator().manual_seed(8)
+    spread = 2.5
+    z = torch.randn(200_000, D, dtype=torch.float64, generator=generator)
+    proposal = -0.5 * (z**2).sum(1) - 0.5 * D * math.log(2 * math.pi) - D * math.log(spread)
+    weights = (law.log_prob(spread * z, torch.full((len(z),), 1.2, dtype=torch.float64)) - proposal).exp()
+    assert float(weights.mean()) == pytest.approx(1, abs=5 * float(weights.std()) / math.sqrt(len(z)))
+
+
+def test_a_sphere_is_the_limit_of_many_points_on_it() -> None:
+    angles = torch.arange(2000, dtype=torch.float64) * (2 * math.pi / 2000)
+    frame = basis(2, 9)
+    circle = noised(SphereLaw(torch.zeros(D, dtype=torch.float64), frame, 1.3), torch.float64)
+    ring = noised(Points(1.3 * torch.stack([angles.cos(), angles.sin()], 1) @ frame.T), torch.float64)
+    y = torch.randn(10, D, dtype=torch.float64)
+    sigma = torch.linspace(0.1, 2, 10, dtype=torch.float64)
+    torch.testing.assert_close(circle.log_prob(y, sigma), ring.log_prob(y, sigma), rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(circle.score(y, sigma), ring.score(y, sigma), rtol=1e-8, atol=1e-8)
+
+
+def test_scores_are_finite_where_formulas_divide_by_zero() -> None:
+    """At the centre of a sphere, r = 0, and at noise far below any distance."""
+    sphere = laws()["sphere"]
+    assert isinstance(sphere, SphereLaw)
+    for name in ("sphere", "points", "mixture"):
+        law = noised(laws()[name], torch.float32)
+        centre = sphere.centre.float()[None]
+        for sigma in (1e-4, 1.0, 1e3):
+            assert bool(law.score(centre, torch.tensor([sigma])).isfinite().all()), (name, sigma)
+
+
+def test_many_rows_are_streamed_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    law = noised(laws()["points"], torch.float64)
+    y, sigma = torch.randn(9, D, dtype=torch.float64), torch.linspace(0.1, 1, 9, dtype=torch.float64)
+    whole = law.score(y, sigma), law.log_prob(y, sigma)
+    monkeypatch.setattr("scorefold_standard.scores.noised_laws._DISTANCES_AT_ONCE", 40)
+    torch.testing.assert_close((law.score(y, sigma), law.log_prob(y, sigma)), whole)
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
+def test_denoising_is_the_posterior_mean(process: VEConfig | VPConfig | SubVPConfig) -> None:
+    """Tweedie's formula against importance sampling of x_0 from a Gaussian law."""
+    mean, variance = torch.tensor([0.5, -1.0], dtype=torch.float64), torch.tensor([0.3, 2.0], dtype=torch.float64)
+    law = SubspaceGaussian(mean, torch.eye(2, dtype=torch.float64), variance)
+    model = AnalyticScore(AnalyticConfig(process=process), data=LawSource(law, (2,)), dtype=torch.float64)
+    assert isinstance(model.process, Isotropic)
+    x, t = torch.tensor([[0.4, 0.2]], dtype=torch.float64), torch.tensor([0.4], dtype=torch.float64)
+    signal, scale = model.process.coefficients(x, t)
+    exact = mean + signal * variance / (signal**2 * variance + scale**2) * (x - signal * mean)
+    torch.testing.assert_close(model.denoise(x, t), exact)
+    torch.testing.assert_close(model.noise(x, t), (x - signal * exact) / scale)
+
+
+def test_image_events_and_a_source_without_a_law() -> None:
+    images = torch.rand(30, 1, 4, 4)
+    model = AnalyticScore(AnalyticConfig(limit=20), data=TensorSource({"train": Dataset(images)}))
+    t = torch.full((5,), float(model.process.time_at(torch.tensor(1e-2))))  # type: ignore[operator]
+    noisy = images[:5] + 1e-2 * torch.randn(5, 1, 4, 4)
+    assert model.score(noisy, t).shape == (5, 1, 4, 4)
+    torch.testing.assert_close(model.denoise(noisy, t), images[:5], atol=1e-4, rtol=0)
+    far = model.denoise(images[25:26], t[:1])
+    assert float((far - images[25:26]).abs().max()) > 0.1, "only the first 20 points are known to it"
+
+
+def test_points_may_be_asked_for_where_the_law_is_known() -> None:
+    law = laws()["circle"]
+    train = torch.randn(6, D, dtype=torch.float64)
+    model = AnalyticScore(AnalyticConfig(points=True), data=LawSource(law, (D,), train), dtype=torch.float64)
+    t = torch.zeros(6, dtype=torch.float64)
+    torch.testing.assert_close(model.denoise(train + 1e-3, t), train)
+
+
+def test_a_batch_of_one_time_or_one_point_broadcasts() -> None:
+    model = AnalyticScore(AnalyticConfig(), data=LawSource(laws()["sphere"], (D,)))
+    x, t = torch.randn(3, D), torch.tensor([0.2, 0.5, 0.9])
+    torch.testing.assert_close(model.score(x, t[:1]), model.score(x, t[:1].expand(3)))
+    torch.testing.assert_close(model.score(x[:1], t), model.score(x[:1].expand(3, D), t))
+    assert model.score(x[:0], t[:0]).shape == (0, D)
+
+
+def test_log_prob_is_the_density_at_the_least_time_and_agrees_with_the_probability_flow() -> None:
+    process, law = VEConfig(sigma_min=0.1, sigma_max=200), laws()["noisy sphere"]
+    assert isinstance(law, SphereLaw)
+    model = AnalyticScore(AnalyticConfig(process=process), data=LawSource(law, (D,)), dtype=torch.float64)
+    on_sphere = torch.nn.functional.normalize(torch.randn(3, 3, dtype=torch.float64), dim=1) @ law.basis.T
+    x = law.centre + on_sphere + 0.2 * torch.randn(3, D, dtype=torch.float64)
+    torch.testing.assert_close(model.log_prob(x), model.noised_log_prob(x, torch.zeros(3, dtype=torch.float64)))
+    by_flow = super(AnalyticScore, model).log_prob(x, rtol=1e-4, atol=1e-4)
+    # The prior N(0, sigma_max^2) of a VE process leaves out the spread of the data, here 1 / 200 of its own.
+    torch.testing.assert_close(model.log_prob(x), by_flow, atol=0.02, rtol=0)
+
+
+def test_a_saved_state_loads_into_another_law_of_its_shape() -> None:
+    one, other = (
+        AnalyticScore(AnalyticConfig(), data=LawSource(SphereLaw(centre, basis(3, 1), 1.0), (D,)))
+        for centre in (torch.zeros(D, dtype=torch.float64), torch.ones(D, dtype=torch.float64))
+    )
+    x, t = torch.randn(2, D), torch.full((2,), 0.5)
+    assert not torch.allclose(one.score(x, t), other.score(x, t))
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(one.score(x, t), other.score(x, t))
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    model = AnalyticScore(AnalyticConfig(), data=LawSource(laws()["sphere"], (D,)))
+    with pytest.raises(ShapeError, match="takes"):
+        model.score(torch.randn(2, D + 1), torch.zeros(2))
+    with pytest.raises(ShapeError, match="float64"):
+        model.score(torch.randn(2, D, dtype=torch.float64), torch.zeros(2, dtype=torch.float64))
+    with pytest.raises(ShapeError, match="condition"):
+        model.score(torch.randn(2, D), torch.zeros(2), torch.zeros(2, 1))
+    with pytest.raises(DataError, match="data source"):
+        AnalyticScore(AnalyticConfig(), data=LawSource(laws()["sphere"], (D,)).spec())  # type: ignore[arg-type]
