@@ -50,7 +50,8 @@ class GreyConfig(Config):
 
 
 class HaarConfig(Config):
-    """The orthonormal 2-D Haar transform; coefficients in the layout of an image, coarse ones in the first corner."""
+    """The orthonormal 2-D Haar transform; coefficients in the layout of an image, coarse ones in the first
+    corner."""
 
     name: Literal["haar"] = "haar"
     levels: int = Field(1, ge=1, description="How often the coarse band is transformed again")
@@ -85,6 +86,7 @@ OperatorConfig = Annotated[
     ],
     BeforeValidator(_as_operator),
 ]
-"""A linear operator in a run file: ``{name: box-downsample, factor: 4}``, a bare name, or a list applied in order."""
+"""A linear operator in a run file: ``{name: box-downsample, factor: 4}``, a bare name, or a list applied in
+order."""
 
 ComposeConfig.model_rebuild()

@@ -32,8 +32,8 @@ Shape = tuple[int, ...]
 class LinearOperator(ABC):
     """A linear map A from events of ``in_shape`` to events of ``out_shape``, applied to batches (B, *in_shape).
 
-    Must: ``_apply``, ``_adjoint``, ``_pseudo_inverse``. Given: ``__call__``, ``adjoint`` and ``pseudo_inverse``, which
-    check shapes and raise ``ShapeError``.
+    Must: ``_apply``, ``_adjoint``, ``_pseudo_inverse``. Given: ``__call__``, ``adjoint`` and ``pseudo_inverse``,
+    which check shapes and raise ``ShapeError``.
     """
 
     def __init__(self, in_shape: Sequence[int], out_shape: Sequence[int]) -> None:
@@ -107,7 +107,8 @@ class Separable(LinearOperator):
     def _pseudo_inverse(self, y: Tensor) -> Tensor:
         # The pseudo-inverse of a Kronecker product is the Kronecker product of the pseudo-inverses.
         rows, columns = torch.linalg.pinv(self.rows), torch.linalg.pinv(self.columns)
-        return rows.to(y) @ y @ columns.to(y).T
+        x: Tensor = rows.to(y) @ y @ columns.to(y).T
+        return x
 
 
 class Grey(LinearOperator):
@@ -130,8 +131,9 @@ class Grey(LinearOperator):
 class Haar(LinearOperator):
     """The orthonormal Haar transform of images (C, H, W), ``levels`` times, each time of the coarse band alone.
 
-    Coefficients are laid out as an image of the same shape (Mallat 1989): the coarse band (C, H/2, W/2) in the corner
-    at (0, 0), the differences along the width to its right, those along the height below it, both on the diagonal.
+    Coefficients are laid out as an image of the same shape (Mallat 1989): the coarse band (C, H/2, W/2) in the
+    corner at (0, 0), the differences along the width to its right, those along the height below it, both on the
+    diagonal.
     """
 
     def __init__(self, levels: int, in_shape: Sequence[int]) -> None:
@@ -166,8 +168,8 @@ class Composition(LinearOperator):
     """Operators one after the other, the first applied first.
 
     Its ``pseudo_inverse`` undoes them one by one, last first. That is a generalised inverse; it is the shortest
-    solution only where each step's pseudo-inverse keeps to the range of the next one's adjoint, as for orthonormal or
-    commuting steps. Raises ``ShapeError`` where neighbours do not fit.
+    solution only where each step's pseudo-inverse keeps to the range of the next one's adjoint, as for orthonormal
+    or commuting steps. Raises ``ShapeError`` where neighbours do not fit.
     """
 
     def __init__(self, operators: Sequence[LinearOperator]) -> None:
@@ -222,8 +224,8 @@ def blur_matrix(size: int, sigma: float) -> Tensor:
 def build_operator(config: OperatorConfig, in_shape: Sequence[int]) -> LinearOperator:
     """The operator of a config, on events of ``in_shape``.
 
-    All but ``mask`` with region ``pixels`` need images (C, H, W). Raises ``ConfigError`` for an event that the operator
-    can't serve, with the nearest sizes where a size is the trouble.
+    All but ``mask`` with region ``pixels`` need images (C, H, W). Raises ``ConfigError`` for an event that the
+    operator can't serve, with the nearest sizes where a size is the trouble.
     """
     shape = tuple(in_shape)
     if isinstance(config, ComposeConfig):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -17,6 +18,10 @@ from scorefold.errors import ConfigError, ShapeError
 class Base(Protocol):
     """The base law of a flow, over latents (B, *latent event)."""
 
+    @property
+    def centre(self) -> Tensor | float:
+        """Where samples gather as the temperature falls to 0: broadcastable to the latent event."""
+
     def log_prob(self, z: Tensor) -> Tensor:
         """The log-density at z: (B,)."""
 
@@ -27,10 +32,11 @@ class Base(Protocol):
 class Flow(nn.Module, ABC):
     """An invertible map x -> z on events of one shape with a base law on z.
 
-    Must: set ``event_shape``, ``base``, ``condition_spec`` and ``event_scale`` by this constructor; implement ``forward``
-    and ``inverse`` on continuous events, each with the log-determinant of the direction computed; both must work under
-    ``torch.func.jvp`` and twice-differentiated. May: ``latent_shapes`` and ``unpack`` for multi-scale flows, which return
-    one z. Given: ``log_prob``, ``sample``, ``bits_per_dim``.
+    Must: set ``event_shape``, ``base``, ``condition_spec`` and ``event_scale`` by this constructor; implement
+    ``forward`` and ``inverse`` on continuous events, each with the log-determinant of the direction computed; both
+    must work under ``torch.func.jvp`` and twice-differentiated. A batch of 1 broadcasts against several conditions
+    and the other way. May: ``latent_shapes`` for multi-scale flows, which return one z; ``invert_draws`` to encode
+    each condition once. Given: ``log_prob``, ``sample``, ``bits_per_dim``, ``unpack``, ``check_events``.
     """
 
     event_shape: tuple[int, ...]
@@ -66,37 +72,49 @@ class Flow(nn.Module, ABC):
         return (self.event_shape,)
 
     def unpack(self, z: Tensor) -> tuple[Tensor, ...]:
-        """z as its latents, each (B, *shape); the slices of z flattened in order."""
+        """z (B, *E) as its latents, each (B, *shape): the slices of z flattened, in order."""
+        self.check_events(z)
         sizes = [math.prod(shape) for shape in self.latent_shapes]
-        parts = z.reshape(z.shape[0], -1).split(sizes, dim=1)
-        return tuple(
-            part.reshape(z.shape[0], *shape) for part, shape in zip(parts, self.latent_shapes, strict=True)
-        )
+        parts = z.flatten(1).split(sizes, dim=1)
+        return tuple(part.unflatten(1, shape) for part, shape in zip(parts, self.latent_shapes, strict=True))
 
     def log_prob(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """log p(x | condition) in nats, (B,).
+        """log p(x | condition) in nats, (B,): a log-density, or for discrete data a log-probability.
 
-        For discrete data (``event_scale.levels``) this is the dequantised log-likelihood of the level that holds x, that
-        is the density at x + (u - 1/2) bin integrated over the bin by one draw: u is uniform from ``generator``, or 1/2
-        without one.
+        For discrete data (``event_scale.levels``) this is one draw of the dequantised bound (Theis et al. 2016):
+        the log-density at x + (u - 1/2) bin plus D log bin, where bin is the distance of two levels and u is
+        uniform from ``generator``, or 1/2 without one. Its mean over u is at most the log-probability of the level.
+        Raises ``ShapeError`` where x or the condition does not fit.
+        """
+        z, log_det = self(self.dequantise(x, generator), condition)
+        density: Tensor = self.base.log_prob(z) + log_det
+        return density if self.bin_width is None else density + self.dimension * math.log(self.bin_width)
+
+    def dequantise(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """x + (u - 1/2) bin for discrete data, u uniform from the generator or 1/2; x itself for continuous data.
+
+        Raises ``ShapeError`` where x does not fit.
         """
         self.check_events(x)
-        bin_width = self.bin_width
-        if bin_width is not None and generator is not None:
-            u = torch.rand(x.shape, generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
-            x = x + (u - 0.5) * bin_width
-        z, log_det = self(x, condition)
-        density = self.base.log_prob(z) + log_det
-        return density if bin_width is None else density + self.dimension * math.log(bin_width)
+        if self.bin_width is None or generator is None:
+            return x
+        u = torch.rand(x.shape, generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
+        return x + (u - 0.5) * self.bin_width
 
     def bits_per_dim(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """-log2 p(x) / D on the discrete scale of the data, (B,). Raises ``ConfigError`` for continuous data."""
+        """-log2 p(x | condition) / D on the discrete scale of the data, (B,).
+
+        Raises ``ConfigError`` for continuous data, whose density has no such scale.
+        """
         if self.bin_width is None:
-            raise ConfigError("bits per dimension need discrete data: event_scale.levels is not set")
+            raise ConfigError(
+                "bits per dimension need discrete data, and this flow's event_scale has no levels",
+                hint="use log_prob, which for continuous data is a log-density in nats",
+            )
         return -self.log_prob(x, condition, generator) / (self.dimension * math.log(2))
 
     @torch.no_grad()
@@ -109,20 +127,28 @@ class Flow(nn.Module, ABC):
     ) -> Tensor:
         """n draws (n, *E), or n for each of C conditions (n, C, *E).
 
-        ``temperature`` scales the deviation of the base's draws from the base's centre (0 for a centred base): one number,
-        or one per latent of ``latent_shapes``.
+        ``temperature`` scales the deviation of the base's draws from the base's centre: one number, or one per
+        latent of ``latent_shapes``. Raises ``ConfigError`` for a negative n or temperature, ``ShapeError`` for
+        another number of temperatures than of latents.
         """
-        rows = 1
+        if n < 0:
+            raise ConfigError(f"{n} samples were asked for")
         lead: tuple[int, ...] = (n,)
         if condition is not None:
-            rows = len(condition) if isinstance(condition, Tensor) else len(next(iter(condition.values())))
-            condition = map_condition(condition, lambda c: c.repeat(n, *[1] * (c.dim() - 1)))
-            lead = (n, rows)
-        like = next((p for p in (*self.parameters(), *self.buffers()) if p.is_floating_point()), torch.empty(()))
-        z = self.base.sample((n * rows, *self.event_shape), generator=generator, like=like)
-        z = z * self._temperatures(temperature, z)
-        x, _ = self.inverse(z, condition)
-        return x.reshape(*lead, *self.event_shape)
+            tensors = [condition] if isinstance(condition, Tensor) else list(condition.values())
+            lead = (n, tensors[0].shape[0])
+        z = self.base.sample((math.prod(lead), *self.event_shape), generator=generator, like=self._reference())
+        scale = self._temperatures(temperature, z)
+        z = self.base.centre + scale * (z - self.base.centre)
+        return self.invert_draws(z.unflatten(0, lead), condition)
+
+    def invert_draws(self, z: Tensor, condition: Condition | None) -> Tensor:
+        """The events of latents (n, *E), or of latents (n, C, *E) given C conditions; same shape as z."""
+        if condition is None:
+            return self.inverse(z)[0]
+        n, rows = z.shape[:2]
+        repeated = map_condition(condition, lambda c: c.repeat(n, *[1] * (c.dim() - 1)))
+        return self.inverse(z.flatten(0, 1), repeated)[0].reshape(n, rows, *self.event_shape)
 
     @property
     def dimension(self) -> int:
@@ -138,19 +164,32 @@ class Flow(nn.Module, ABC):
         return (scale.high - scale.low) / (scale.levels - 1)
 
     def check_events(self, x: Tensor) -> None:
-        """Raises ``ShapeError`` unless x is (B, *event_shape)."""
-        if tuple(x.shape[1:]) != self.event_shape:
-            raise ShapeError(f"x has shape {tuple(x.shape)}; this flow takes (B, {', '.join(map(str, self.event_shape))})")
+        """Raises ``ShapeError`` unless x is (B, *event_shape) on the device and in the dtype of the flow."""
+        if tuple(x.shape[1:]) != self.event_shape or x.dim() == 0:
+            raise ShapeError(
+                f"x has shape {tuple(x.shape)}; this flow takes (B, {', '.join(map(str, self.event_shape))})"
+            )
+        reference = self._reference()
+        if x.dtype != reference.dtype or x.device != reference.device:
+            raise ShapeError(
+                f"x is {x.dtype} on {x.device}; this flow computes in {reference.dtype} on {reference.device}",
+                hint=f'x.to("{reference.device}", {reference.dtype}), or move the flow by flow.to(...)',
+            )
+
+    def _reference(self) -> Tensor:
+        """A tensor with the device and dtype of the flow."""
+        tensors = itertools.chain(self.buffers(), self.parameters())
+        return next((t for t in tensors if t.is_floating_point()), torch.empty(()))
 
     def _temperatures(self, temperature: float | Sequence[float], z: Tensor) -> Tensor | float:
-        if isinstance(temperature, (int, float)):
+        each = [temperature] if isinstance(temperature, int | float) else list(temperature)
+        if any(not value >= 0 for value in each):
+            raise ConfigError(f"temperatures must be 0 or more; {each} were given")
+        if isinstance(temperature, int | float):
             return float(temperature)
-        if len(temperature) != len(self.latent_shapes):
-            raise ShapeError(f"{len(temperature)} temperatures were given for {len(self.latent_shapes)} latents")
-        flat = torch.cat(
-            [
-                z.new_full((math.prod(shape),), value)
-                for shape, value in zip(self.latent_shapes, temperature, strict=True)
-            ]
-        )
-        return flat.reshape(self.event_shape)
+        if len(each) != len(self.latent_shapes):
+            raise ShapeError(f"{len(each)} temperatures were given for {len(self.latent_shapes)} latents")
+        parts = [
+            z.new_full((math.prod(shape),), value) for shape, value in zip(self.latent_shapes, each, strict=True)
+        ]
+        return torch.cat(parts).reshape(self.event_shape)

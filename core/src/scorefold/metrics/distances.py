@@ -21,9 +21,9 @@ def _check_samples(x: Tensor, y: Tensor) -> None:
 def frechet_distance(x: Tensor, y: Tensor) -> float:
     """The squared Frechet distance of two samples of features, (N, D) and (M, D), in float64.
 
-    |m_x - m_y|^2 + tr(S_x + S_y - 2 (S_x S_y)^(1/2)) with unbiased covariances (Dowson and Landau 1982; "FID" where the
-    features come from Inception). It is biased upwards in small samples: compare equal sizes only. Raises ``DataError``
-    for fewer than two points.
+    |m_x - m_y|^2 + tr(S_x + S_y - 2 (S_x S_y)^(1/2)) with unbiased covariances (Dowson and Landau 1982; "FID" where
+    the features come from Inception). It is biased upwards in small samples: compare equal sizes only. Raises
+    ``DataError`` for fewer than two points.
     """
     _check_samples(x, y)
     moments = []
@@ -38,8 +38,8 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
 def frechet_from_moments(mean_x: Tensor, covariance_x: Tensor, mean_y: Tensor, covariance_y: Tensor) -> float:
     """The squared Frechet distance of two Gaussians from means (D,) and covariances (D, D), in float64.
 
-    The trace of (S_x S_y)^(1/2) is that of the symmetric (S_x^(1/2) S_y S_x^(1/2))^(1/2), so eigenvalues of symmetric
-    matrices serve and singular covariances need no offset.
+    The trace of (S_x S_y)^(1/2) is that of the symmetric (S_x^(1/2) S_y S_x^(1/2))^(1/2), so eigenvalues of
+    symmetric matrices serve and singular covariances need no offset.
     """
     mean_x, mean_y = mean_x.double(), mean_y.double()
     covariance_x, covariance_y = covariance_x.double(), covariance_y.double()
@@ -53,8 +53,8 @@ def energy_distance(x: Tensor, y: Tensor, *, unbiased: bool = True, chunk: int =
     """The energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'| of samples (N, *E) and (M, *E), in float64.
 
     Szekely and Rizzo 2013 (some texts take its square root). ``unbiased`` leaves a point's distance to itself out
-    of the means, so the expectation is 0 for equal laws and values may fall below 0; otherwise it is a
-    V-statistic, never negative. ``chunk`` rows are compared at once. Raises ``DataError`` for fewer than two points.
+    of the means, so the expectation is 0 for equal laws and values may fall below 0; otherwise it is a V-statistic,
+    never negative. ``chunk`` rows are compared at once. Raises ``DataError`` for fewer than two points.
     """
     _check_samples(x, y)
     if min(len(x), len(y)) < 2:

@@ -1,0 +1,51 @@
+"""Building blocks of flows and networks: invertible layers, splines, conditioners, base laws."""
+
+from scorefold.nn.bases import DiagonalNormal, StandardNormal
+from scorefold.nn.bijection import Bijection, Chain
+from scorefold.nn.conditions import ConditionMap, ConditionVector, named_parts
+from scorefold.nn.coupling import AffineCoupling, SplineCoupling, coupling_halves
+from scorefold.nn.linear import ActNorm, Householder, LULinear
+from scorefold.nn.multiscale import MultiScale
+from scorefold.nn.networks import Conditioner, ConvConditioner, FourierEmbedding, ResidualBlock
+from scorefold.nn.reshape import (
+    HaarSqueeze,
+    Permutation,
+    Squeeze,
+    check_divisible,
+    haar_merge,
+    haar_split,
+    squeeze,
+    unsqueeze,
+)
+from scorefold.nn.splines import rational_quadratic_spline, spline_parameters
+
+__all__ = [
+    "ActNorm",
+    "AffineCoupling",
+    "Bijection",
+    "Chain",
+    "ConditionMap",
+    "ConditionVector",
+    "Conditioner",
+    "ConvConditioner",
+    "DiagonalNormal",
+    "FourierEmbedding",
+    "HaarSqueeze",
+    "Householder",
+    "LULinear",
+    "MultiScale",
+    "Permutation",
+    "ResidualBlock",
+    "SplineCoupling",
+    "Squeeze",
+    "StandardNormal",
+    "check_divisible",
+    "coupling_halves",
+    "haar_merge",
+    "haar_split",
+    "named_parts",
+    "rational_quadratic_spline",
+    "spline_parameters",
+    "squeeze",
+    "unsqueeze",
+]

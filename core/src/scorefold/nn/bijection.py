@@ -12,8 +12,8 @@ class Bijection(nn.Module, ABC):
     """An invertible layer x -> z on vectors (B, D) or images (B, C, H, W), given a condition tensor or none.
 
     Must: ``forward`` and ``inverse``, each returning its result and the log-determinant of the direction computed,
-    (B,) or one number () for all of the batch. Both work under ``torch.func.jvp``, ``vmap`` and twice-differentiated.
-    May: ``initialise``, for layers that start from data.
+    (B,) or one number () for all of the batch. Both work under ``torch.func.jvp``, ``vmap`` and
+    twice-differentiated. May: ``initialise``, for layers that start from data.
     """
 
     @abstractmethod

@@ -1,0 +1,127 @@
+"""Conditions as what networks take: one vector, or one stack of channels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scorefold.data import Condition, ConditionSpec, TensorSpec
+from scorefold.errors import ShapeError
+
+
+def named_specs(spec: ConditionSpec | None) -> dict[str, TensorSpec]:
+    """The parts of a condition by name; a single tensor has the name ''."""
+    if spec is None:
+        return {}
+    return {"": spec} if isinstance(spec, TensorSpec) else dict(spec)
+
+
+def named_parts(spec: ConditionSpec | None, condition: Condition | None) -> dict[str, Tensor]:
+    """The tensors of a condition by name, in the order of the specification, each (B, *shape).
+
+    Raises ``ShapeError`` where a condition is missing, uncalled for, or of other names, shapes, classes or numbers
+    of rows.
+    """
+    specs = named_specs(spec)
+    if not specs:
+        if condition is not None:
+            raise ShapeError("a condition was given to a model that takes none", hint="leave the condition out")
+        return {}
+    if condition is None:
+        raise ShapeError(f"a condition is missing: this model takes {_describe(specs)}")
+    parts = dict(condition) if isinstance(condition, Mapping) else {"": condition}
+    if parts.keys() != specs.keys():
+        given = ", ".join(name or "one unnamed tensor" for name in parts)
+        raise ShapeError(f"the condition has {given}; this model takes {_describe(specs)}")
+    for name, one in specs.items():
+        if tuple(parts[name].shape[1:]) != one.shape:
+            raise ShapeError(
+                f"the condition{' ' + name if name else ''} has shape {tuple(parts[name].shape)}; "
+                f"expected (B{''.join(f', {size}' for size in one.shape)})"
+            )
+        if one.classes is not None and parts[name].is_floating_point():
+            raise ShapeError(f"the condition{' ' + name if name else ''} must hold integer classes")
+    rows = {value.shape[0] for value in parts.values()}
+    if len(rows) > 1:
+        raise ShapeError(f"the parts of the condition have different numbers of rows: {sorted(rows)}")
+    return {name: parts[name] for name in specs}
+
+
+def _describe(specs: Mapping[str, TensorSpec]) -> str:
+    texts = []
+    for name, spec in specs.items():
+        what = f"(B{''.join(f', {size}' for size in spec.shape)})"
+        classes = "" if spec.classes is None else f" of {spec.classes} classes"
+        texts.append(f"{name} {what}{classes}".strip())
+    return "; ".join(texts)
+
+
+def as_vector(value: Tensor, spec: TensorSpec, like: Tensor) -> Tensor:
+    """One part of a condition as (B, width) in the dtype of ``like``: numbers flattened, classes as one-hot codes.
+
+    A class outside 0 to ``classes`` - 1 gives a code of zeros, which serves as "no condition".
+    """
+    if spec.classes is not None:
+        codes = value[..., None] == torch.arange(spec.classes, device=value.device)
+        value = codes.to(like.dtype)
+    return value.reshape(value.shape[0], vector_width(spec)).to(like.dtype)
+
+
+def vector_width(spec: TensorSpec) -> int:
+    """How many numbers ``as_vector`` gives a row."""
+    return math.prod(spec.shape) * (spec.classes or 1)
+
+
+class ConditionVector(nn.Module):
+    """A condition as one vector (B, width), its parts side by side; None for a model without one."""
+
+    def __init__(self, spec: ConditionSpec | None) -> None:
+        super().__init__()
+        self.spec = spec
+        self.width = sum(vector_width(one) for one in named_specs(spec).values())
+
+    def forward(self, condition: Condition | None, like: Tensor) -> Tensor | None:
+        """(B, width) on the device and in the dtype of ``like``. Raises ``ShapeError`` where the condition does not
+        fit."""
+        parts = named_parts(self.spec, condition)
+        specs = named_specs(self.spec)
+        vectors = [as_vector(value, specs[name], like) for name, value in parts.items()]
+        return torch.cat(vectors, 1) if vectors else None
+
+
+class ConditionMap(nn.Module):
+    """A condition as channels (B, width, H, W) beside an image; (B, width, 1, 1) where no part is an image itself.
+
+    Parts of three dimensions are images: they are brought to H x W by the nearest pixel. All others are flattened
+    and the same at every pixel.
+    """
+
+    def __init__(self, spec: ConditionSpec | None, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.spec = spec
+        self.size = size
+        specs = named_specs(spec).values()
+        self.spatial = any(_is_image(one) for one in specs)
+        self.width = sum(one.shape[0] if _is_image(one) else vector_width(one) for one in specs)
+
+    def forward(self, condition: Condition | None, like: Tensor) -> Tensor | None:
+        """The channels on the device and in the dtype of ``like``. Raises ``ShapeError`` where the condition does
+        not fit."""
+        parts = named_parts(self.spec, condition)
+        specs = named_specs(self.spec)
+        maps = []
+        for name, value in parts.items():
+            if _is_image(specs[name]):
+                maps.append(functional.interpolate(value.to(like.dtype), self.size, mode="nearest"))
+            else:
+                vector = as_vector(value, specs[name], like)[:, :, None, None]
+                maps.append(vector.expand(-1, -1, *self.size) if self.spatial else vector)
+        return torch.cat(maps, 1) if maps else None
+
+
+def _is_image(spec: TensorSpec) -> bool:
+    return len(spec.shape) == 3 and spec.classes is None

@@ -1,0 +1,134 @@
+"""Linear layers on dimension 1: features of vectors (B, D), channels of images (B, C, H, W) (a 1x1 convolution)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scorefold.errors import DataError
+from scorefold.nn.bijection import Bijection
+
+
+def apply_matrix(matrix: Tensor, x: Tensor) -> Tensor:
+    """matrix (D, D) times dimension 1 of x (B, D, ...)."""
+    if x.dim() == 2:
+        return functional.linear(x, matrix)
+    return functional.conv2d(x, matrix[:, :, None, None])
+
+
+def _pixels(x: Tensor) -> int:
+    return math.prod(x.shape[2:])
+
+
+class ActNorm(Bijection):
+    """z = exp(s) x + b, one scale and shift an entry of dimension 1 (Kingma and Dhariwal 2018).
+
+    ``initialise`` sets them so that a batch comes out with mean 0 and standard deviation 1 an entry, once: the
+    buffer ``initialised`` is part of the state. Until then the layer is the identity.
+    """
+
+    initialised: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(features))
+        self.shift = nn.Parameter(torch.zeros(features))
+        self.register_buffer("initialised", torch.tensor(False))
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        scale, shift = self._shaped(x)
+        return torch.addcmul(shift, x, scale.exp()), self.log_scale.sum() * _pixels(x)
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        scale, shift = self._shaped(z)
+        return (z - shift) * (-scale).exp(), -self.log_scale.sum() * _pixels(z)
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Set scale and shift by a batch x and return z. Raises ``DataError`` for an empty batch."""
+        if not bool(self.initialised):
+            if x.shape[0] == 0:
+                raise DataError("an activation normalisation can't start from an empty batch")
+            rows = x.transpose(0, 1).flatten(1).double()
+            # An entry that never changes keeps its scale: dividing by its rounding noise would explode.
+            std = rows.std(1, correction=0)
+            scale = torch.where(std > 1e-6 * (1 + rows.mean(1).abs()), 1 / std, 1.0)
+            self.log_scale.copy_(scale.log())
+            self.shift.copy_(-rows.mean(1) * scale)
+            self.initialised.fill_(True)
+        return super().initialise(x, condition)
+
+    def _shaped(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        shape = (-1, *[1] * (x.dim() - 2))
+        return self.log_scale.view(shape), self.shift.view(shape)
+
+
+class LULinear(Bijection):
+    """z = P L U x with P a fixed permutation, L unit lower and U upper triangular (Kingma and Dhariwal 2018).
+
+    One matrix holds both factors: L below the diagonal, U above it, and log |diag U| on it, with the signs fixed at
+    the start. It starts as a random rotation, so log |det| is 0 there and costs a sum afterwards.
+    """
+
+    order: Tensor
+    signs: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        rotation, _ = torch.linalg.qr(torch.randn(features, features, dtype=torch.float64))
+        permutation, lower, upper = torch.linalg.lu(rotation)
+        diagonal = upper.diagonal()
+        factors = lower.tril(-1) + upper.triu(1) + diagonal.abs().log().diag()
+        self.factors = nn.Parameter(factors.to(torch.get_default_dtype()))
+        self.register_buffer("signs", diagonal.sign().to(torch.get_default_dtype()))
+        self.register_buffer("order", permutation.argmax(1))
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        lower, upper = self._factors()
+        weight = (lower @ upper).index_select(0, self.order)
+        return apply_matrix(weight, x), self._log_det() * _pixels(x)
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        lower, upper = self._factors()
+        unit = torch.eye(len(self.signs), dtype=z.dtype, device=z.device)
+        half = torch.linalg.solve_triangular(lower, unit, upper=False, unitriangular=True)
+        inverse = torch.linalg.solve_triangular(upper, half, upper=True)
+        return apply_matrix(inverse.index_select(1, self.order), z), -self._log_det() * _pixels(z)
+
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        lower = self.factors.tril(-1) + torch.eye(len(self.signs), dtype=self.signs.dtype, device=self.signs.device)
+        upper = self.factors.triu(1) + (self.signs * self.factors.diagonal().exp()).diag()
+        return lower, upper
+
+    def _log_det(self) -> Tensor:
+        return self.factors.diagonal().sum()
+
+
+class Householder(Bijection):
+    """z = Q x with Q the product of ``reflections`` reflections I - 2 v v^T / |v|^2; |det Q| = 1.
+
+    The product is formed at once as I - V T^-1 V^T, T the upper triangle of V^T V with half its diagonal (Joffrain
+    et al. 2006). ``reflections`` = D reaches every orthogonal matrix of determinant (-1)^D.
+    """
+
+    def __init__(self, features: int, reflections: int | None = None) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(torch.randn(features, min(reflections or features, features)))
+
+    def matrix(self) -> Tensor:
+        """Q, (D, D)."""
+        v: Tensor = self.vectors / torch.linalg.vector_norm(self.vectors, dim=0)
+        products = v.T @ v
+        triangle = products.triu(1) + products.diagonal().diag() / 2
+        unit = torch.eye(len(v), dtype=v.dtype, device=v.device)
+        solved: Tensor = torch.linalg.solve_triangular(triangle, v.T, upper=True)
+        return unit - torch.matmul(v, solved)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return apply_matrix(self.matrix(), x), x.new_zeros(())
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return apply_matrix(self.matrix().T, z), z.new_zeros(())

@@ -1,0 +1,1 @@
+"""Flows: couplings, affine and spline, for vectors and images."""

@@ -1,0 +1,177 @@
+"""Coupling flows: RealNVP, Glow and neural spline flows, by configuration."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.data import Condition, Dataset, DataSpec
+from scorefold.errors import ConfigError, ShapeError
+from scorefold.interfaces import DataSource, Flow, Loss, Progress, Trainable
+from scorefold.nn import (
+    ActNorm,
+    AffineCoupling,
+    Bijection,
+    Chain,
+    Conditioner,
+    ConditionMap,
+    ConditionVector,
+    ConvConditioner,
+    DiagonalNormal,
+    Householder,
+    LULinear,
+    MultiScale,
+    SplineCoupling,
+    Squeeze,
+    StandardNormal,
+    check_divisible,
+    coupling_halves,
+    spline_parameters,
+)
+from scorefold_standard.flow_config import AffineCouplingConfig, SplineCouplingConfig
+
+CouplingFlowConfig = AffineCouplingConfig | SplineCouplingConfig
+
+
+class CouplingFlow(Flow, Trainable):
+    """Layers of (activation normalisation, invertible linear map, coupling) on standardised events.
+
+    Events are brought to mean 0 and standard deviation 1 by ``event_scale``. Vectors go through one chain of layers
+    (Dinh et al. 2017; Durkan et al. 2019). Images go through ``levels`` scales, each a squeeze and a chain whose
+    linear maps mix channels and whose conditioners are convolutions; half of the channels leaves after each (Kingma
+    and Dhariwal 2018). Conditions enter every conditioner: classes as one-hot codes, tensors as numbers or, beside
+    images, as channels.
+
+    Raises ``ConfigError`` for images that can't be halved ``levels`` times, with the nearest sizes that can.
+    """
+
+    def __init__(self, config: CouplingFlowConfig, *, data: DataSource | DataSpec) -> None:
+        shape = tuple(data.event_shape)
+        image = len(shape) == 3 if config.layout == "auto" else config.layout == "image"
+        if image and len(shape) != 3:
+            raise ConfigError(f"layout image needs events (C, H, W); they have shape {shape}", hint="layout: vector")
+        latent = shape if image else (math.prod(shape),)
+        super().__init__(
+            shape,
+            DiagonalNormal(shape) if config.base == "diagonal-normal" else StandardNormal(),
+            condition_spec=data.condition_spec,
+            event_scale=data.event_scale,
+        )
+        self.config = config
+        self.training_config = config.training
+        self._latent = latent
+        self.context: ConditionMap | ConditionVector
+        self.layers: MultiScale | Chain
+        if image:
+            check_divisible(latent, 2**config.levels, f"a flow of {config.levels} levels")
+            self.context = ConditionMap(data.condition_spec, (latent[1], latent[2]))
+            self.layers = self._image_layers(config, latent)
+        else:
+            self.context = ConditionVector(data.condition_spec)
+            self.layers = Chain(self._steps(config, latent[0], self.context.width, image=False))
+
+    def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        self.check_events(x)
+        x, context = self._with_context(x, self.context(condition, x))
+        scale = self.event_scale
+        standard = (x - scale.mean) * (1 / scale.std)
+        z, log_det = self.layers(standard.reshape(x.shape[0], *self._latent), context)
+        total = (log_det - self.dimension * math.log(scale.std)).expand(x.shape[0])
+        return z.reshape(x.shape), total
+
+    def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        self.check_events(z)
+        return self._inverse(z, self.context(condition, z))
+
+    def invert_draws(self, z: Tensor, condition: Condition | None) -> Tensor:
+        context = self.context(condition, z)
+        if context is None:
+            return self._inverse(z, None)[0]
+        n, rows = z.shape[:2]
+        repeated = context.repeat(n, *[1] * (context.dim() - 1))
+        return self._inverse(z.flatten(0, 1), repeated)[0].reshape(n, rows, *self.event_shape)
+
+    @property
+    def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(self.layers.latent_shapes) if isinstance(self.layers, MultiScale) else (self.event_shape,)
+
+    @torch.no_grad()
+    def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
+        """Starts the activation normalisations from up to ``start_points`` points of the data, dequantised."""
+        order = torch.randperm(len(dataset), generator=generator, device=generator.device).cpu()
+        reference = self._reference()
+        batch = dataset.take(order[: self.config.start_points]).to(reference.device, reference.dtype)
+        x, context = self._with_context(self.dequantise(batch.x, generator), self.context(batch.condition, batch.x))
+        standard = (x - self.event_scale.mean) * (1 / self.event_scale.std)
+        self.layers.initialise(standard.reshape(x.shape[0], *self._latent), context)
+
+    def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+        """The mean negative log-likelihood in nats per coordinate, dequantised where the data are discrete."""
+        condition = None if self.condition_spec is None else batch.condition
+        value = -self.log_prob(batch.x, condition, generator).mean() / self.dimension
+        if self.bin_width is None:
+            return Loss(value)
+        return Loss(value, {"bits_per_dim": value.detach() / math.log(2)})
+
+    def _inverse(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        z, context = self._with_context(z, context)
+        standard, log_det = self.layers.inverse(z.reshape(z.shape[0], *self._latent), context)
+        scale = self.event_scale
+        total = (log_det + self.dimension * math.log(scale.std)).expand(z.shape[0])
+        return standard.reshape(z.shape) * scale.std + scale.mean, total
+
+    def _with_context(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Events and their encoded condition, where one of either serves for all of the other."""
+        if context is None or context.shape[0] in (1, x.shape[0]):
+            return x, context
+        if x.shape[0] != 1:
+            raise ShapeError(
+                f"{x.shape[0]} events were given with {context.shape[0]} conditions; expected as many, or 1"
+            )
+        return x.expand(context.shape[0], *self.event_shape), context
+
+    def _image_layers(self, config: CouplingFlowConfig, shape: tuple[int, ...]) -> MultiScale:
+        assert isinstance(self.context, ConditionMap)
+        channels, height, width = shape
+        kept, condition = channels, self.context.width
+        levels: list[Bijection] = []
+        for _ in range(config.levels):
+            kept = 4 * kept
+            condition = 4 * condition if self.context.spatial else condition
+            levels.append(Chain([Squeeze(), *self._steps(config, kept, condition, image=True)]))
+            kept = kept // 2
+        return MultiScale(levels, (channels, height, width))
+
+    def _steps(self, config: CouplingFlowConfig, features: int, condition: int, *, image: bool) -> list[Bijection]:
+        steps: list[Bijection] = []
+        for index in range(config.layers):
+            if config.actnorm:
+                steps.append(ActNorm(features))
+            if config.linear != "none":
+                steps.append(LULinear(features) if config.linear == "lu" else Householder(features))
+            steps.append(self._coupling(config, features, condition, swap=index % 2 == 1, image=image))
+        return steps
+
+    def _coupling(
+        self, config: CouplingFlowConfig, features: int, condition: int, *, swap: bool, image: bool
+    ) -> Bijection:
+        kept, moved = coupling_halves(features, swap)
+        out = moved * (2 if isinstance(config, AffineCouplingConfig) else spline_parameters(config.bins))
+        conditioner: nn.Module
+        if image:
+            assert isinstance(self.context, ConditionMap)
+            conditioner = ConvConditioner(
+                kept,
+                out,
+                config.channels,
+                condition=condition,
+                condition_kernel=3 if self.context.spatial else 1,
+                activation=config.activation,
+            )
+        else:
+            conditioner = Conditioner(kept, out, config.hidden, condition=condition, activation=config.activation)
+        if isinstance(config, AffineCouplingConfig):
+            return AffineCoupling(features, conditioner, swap=swap, bound=config.scale_bound)
+        return SplineCoupling(features, conditioner, bins=config.bins, bound=config.bound, swap=swap)

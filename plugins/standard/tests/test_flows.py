@@ -1,0 +1,261 @@
+"""Coupling flows: invertibility, log-determinants, conditions, starts from data, learning."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from scorefold.config import TrainingConfig
+from scorefold.data import Condition, ConditionSpec, Dataset, DataSpec, EventScale, TensorSpec
+from scorefold.errors import ConfigError, ShapeError
+from scorefold.interfaces import Progress
+from scorefold.numerics import jacobian
+from scorefold_standard.flow_config import AffineCouplingConfig, SplineCouplingConfig
+from scorefold_standard.flows.coupling import CouplingFlow
+
+CONFIGS = {"affine": AffineCouplingConfig, "spline": SplineCouplingConfig}
+SMALL: dict[str, Any] = {"layers": 3, "hidden": (8, 8), "channels": 5}
+SCALE = EventScale(mean=0.7, std=2.0)
+CONDITIONS: dict[str, ConditionSpec | None] = {
+    "none": None,
+    "classes": TensorSpec((), classes=3),
+    "named": {"class": TensorSpec((), classes=3), "image": TensorSpec((2, 4, 4))},
+}
+
+
+def flow_of(
+    transform: str = "affine",
+    shape: tuple[int, ...] = (5,),
+    condition: ConditionSpec | None = None,
+    scale: EventScale = SCALE,
+    noise: float = 0.2,
+    **config: Any,
+) -> CouplingFlow:
+    """A float64 flow whose parameters are perturbed, so that nothing is the identity."""
+    flow = CouplingFlow(
+        CONFIGS[transform](**{**SMALL, **config}), data=DataSpec(shape, scale, condition)
+    ).double()
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(noise * torch.randn_like(parameter))
+    return flow
+
+
+def conditions_for(spec: ConditionSpec | None, rows: int) -> Condition | None:
+    if spec is None:
+        return None
+    if isinstance(spec, TensorSpec):
+        return torch.randint(0, 3, (rows,))
+    return {"image": torch.randn(rows, 2, 4, 4, dtype=torch.float64), "class": torch.randint(0, 3, (rows,))}
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+@pytest.mark.parametrize("shape", [(5,), (1,), (2, 3), (1, 8, 4)], ids=str)
+@pytest.mark.parametrize("transform", CONFIGS)
+def test_inverse_and_log_det(transform: str, shape: tuple[int, ...], condition: str) -> None:
+    flow = flow_of(transform, shape, CONDITIONS[condition], noise=0.1)
+    x, c = 2 * torch.randn(3, *shape, dtype=torch.float64), conditions_for(CONDITIONS[condition], 3)
+    z, log_det = flow(x, c)
+    assert log_det.shape == (3,)
+    back, log_det_back = flow.inverse(z, c)
+    torch.testing.assert_close(back, x, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(log_det_back, -log_det, rtol=1e-9, atol=1e-9)
+    truth = torch.linalg.slogdet(jacobian(lambda p: flow(p, c)[0], x)).logabsdet
+    torch.testing.assert_close(log_det, truth, rtol=1e-10, atol=1e-10)
+    assert flow(x[:0], None if c is None else _rows(c, 0))[0].shape == (0, *shape)
+    if c is not None:
+        other = _rows(c, slice(1, None), first=2)
+        assert not torch.allclose(flow(x[:2], other)[0], z[:2])
+
+
+def _rows(condition: Condition, rows: Any, first: int | None = None) -> Condition:
+    rows = slice(0, rows) if isinstance(rows, int) else rows
+    if isinstance(condition, Tensor):
+        return (condition[rows][:first] + 1) % 3 if first else condition[rows]
+    return {
+        name: (value[rows][:first] + 1) % 3 if first and not value.is_floating_point() else value[rows][:first]
+        for name, value in condition.items()
+    }
+
+
+@pytest.mark.parametrize("options", [{"linear": "none"}, {"linear": "orthogonal", "actnorm": False}], ids=str)
+@pytest.mark.parametrize("shape", [(4,), (1, 4, 4)], ids=str)
+def test_other_layers_and_bases_keep_the_density_normalised_to_the_jacobian(
+    shape: tuple[int, ...], options: dict[str, Any]
+) -> None:
+    flow = flow_of("affine", shape, base="diagonal-normal", **options)
+    x = torch.randn(2, *shape, dtype=torch.float64)
+    z, _ = flow(x)
+    log_det = torch.linalg.slogdet(jacobian(lambda p: flow(p)[0], x)).logabsdet
+    torch.testing.assert_close(flow.log_prob(x), flow.base.log_prob(z) + log_det)
+
+
+@pytest.mark.parametrize("transform", CONFIGS)
+def test_density_integrates_to_one(transform: str) -> None:
+    flow = flow_of(transform, (2,), noise=0.1)
+    grid = torch.linspace(-20, 20, 401, dtype=torch.float64)
+    points = torch.cartesian_prod(grid, grid)
+    with torch.no_grad():
+        mass = float(flow.log_prob(points).exp().sum()) * 0.1**2
+    assert mass == pytest.approx(1, abs=2e-3)
+
+
+@pytest.mark.parametrize("shape", [(5,), (1, 4, 4)], ids=str)
+@pytest.mark.parametrize("transform", CONFIGS)
+def test_jvp_of_the_inverse_undoes_that_of_the_flow_and_all_differentiates(
+    transform: str, shape: tuple[int, ...]
+) -> None:
+    flow = flow_of(transform, shape)
+    x, v = torch.randn(2, 2, *shape, dtype=torch.float64)
+    z, pushed = torch.func.jvp(lambda p: flow(p)[0], (x,), (v,))[:2]
+    back = torch.func.jvp(lambda p: flow.inverse(p)[0], (z,), (pushed,))[1]
+    torch.testing.assert_close(back, v, rtol=1e-9, atol=1e-9)
+    point = x.requires_grad_()
+    (score,) = torch.autograd.grad(flow.log_prob(point).sum(), point, create_graph=True)
+    (score.square().sum() + pushed.square().sum()).backward()
+    gradients = [p.grad for p in flow.parameters()]
+    assert all(g is not None and bool(g.isfinite().all()) for g in gradients)
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 8, 8)], ids=str)
+def test_prepare_normalises_activations_once(shape: tuple[int, ...], generator: torch.Generator) -> None:
+    scale = EventScale(low=0.0, high=1.0, levels=17, mean=0.4, std=0.3)
+    flow = flow_of("affine", shape, scale=scale, noise=0.0)
+    x = torch.randint(0, 17, (400, *shape)).double() / 16
+    flow.prepare(Dataset(x=x), generator)
+    z, _ = flow(flow.dequantise(x, generator))
+    # Rotations and identity couplings keep the last latent's mean square at 1, as the normalisation left it.
+    last = flow.unpack(z)[-1]
+    assert last.square().mean().item() == pytest.approx(1, abs=0.03)
+    state = {name: value.clone() for name, value in flow.state_dict().items()}
+    flow.prepare(Dataset(x=x + 5), generator)
+    assert all(torch.equal(state[name], value) for name, value in flow.state_dict().items())
+    other = flow_of("affine", shape, scale=scale)
+    other.load_state_dict(state)
+    torch.testing.assert_close(other(x)[0], flow(x)[0])
+
+
+def test_identity_start_makes_the_density_that_of_a_rotated_standard_normal() -> None:
+    flow = flow_of("spline", (6,), noise=0.0)
+    x = torch.randn(4, 6, dtype=torch.float64)
+    law = torch.distributions.Normal(0.7, 2.0)
+    torch.testing.assert_close(flow.log_prob(x), law.log_prob(x).sum(1), rtol=1e-5, atol=1e-5)
+
+
+def test_image_latents_are_unpacked_by_scale() -> None:
+    flow = flow_of("affine", (3, 16, 8), levels=3)
+    assert flow.latent_shapes == ((6, 8, 4), (12, 4, 2), (48, 2, 1))
+    z, _ = flow(torch.randn(2, 3, 16, 8, dtype=torch.float64))
+    assert [tuple(part.shape[1:]) for part in flow.unpack(z)] == list(flow.latent_shapes)
+    assert flow.sample(2, temperature=(1.0, 0.5, 0.0)).shape == (2, 3, 16, 8)
+    assert flow_of("affine", (3, 16, 8), layout="vector").latent_shapes == ((3, 16, 8),)
+
+
+def test_one_event_broadcasts_over_conditions_and_one_condition_over_events() -> None:
+    for shape in ((5,), (1, 4, 4)):
+        flow = flow_of("affine", shape, CONDITIONS["classes"])
+        x, classes = torch.randn(3, *shape, dtype=torch.float64), torch.arange(3)
+        many = flow(x[:1], classes)[0]
+        torch.testing.assert_close(many[2:], flow(x[:1], classes[2:])[0])
+        torch.testing.assert_close(flow(x, classes[:1])[0], flow(x, classes[:1].expand(3))[0])
+        with pytest.raises(ShapeError, match="3 events were given with 2 conditions"):
+            flow(x, classes[:2])
+
+
+@pytest.mark.parametrize("shape", [(5,), (1, 8, 8)], ids=str)
+def test_sampling_inverts_the_flow_for_each_condition(shape: tuple[int, ...]) -> None:
+    spec = CONDITIONS["named"]
+    flow = flow_of("spline", shape, spec)
+    c = conditions_for(spec, 2)
+    assert isinstance(c, dict)
+    x = flow.sample(4, c, generator=torch.Generator().manual_seed(5))
+    assert x.shape == (4, 2, *shape)
+    z = flow.base.sample((8, *shape), generator=torch.Generator().manual_seed(5), like=x).unflatten(0, (4, 2))
+    second = {name: value[1:].expand(4, *value.shape[1:]) for name, value in c.items()}
+    torch.testing.assert_close(flow(x[:, 1], second)[0], z[:, 1], rtol=1e-8, atol=1e-8)
+    assert torch.equal(x, flow.sample(4, c, generator=torch.Generator().manual_seed(5)))
+
+
+def test_float32_round_trip_of_a_deep_flow() -> None:
+    for transform in CONFIGS:
+        flow = flow_of(transform, (16,), layers=8, noise=0.05).float()
+        x = 2 * torch.randn(200, 16) + 0.7
+        z, _ = flow(x)
+        torch.testing.assert_close(flow.inverse(z)[0], x, rtol=1e-4, atol=1e-4)
+
+
+def test_loss_is_the_mean_negative_log_likelihood_a_coordinate(generator: torch.Generator) -> None:
+    scale = EventScale(low=0.0, high=1.0, levels=5, mean=0.5, std=0.4)
+    flow = flow_of("affine", (4,), scale=scale)
+    batch = Dataset(x=torch.randint(0, 5, (20, 4)).double() / 4)
+    state = generator.get_state()
+    loss = flow.loss(batch, progress=Progress(0, 1, "fit"), generator=generator)
+    bits = flow.bits_per_dim(batch.x, generator=generator.set_state(state)).mean()
+    torch.testing.assert_close(loss.parts["bits_per_dim"], bits.detach())
+    torch.testing.assert_close(loss.value, bits * math.log(2))
+    assert not flow_of().loss(
+        Dataset(x=torch.randn(3, 5).double()), progress=Progress(0, 1, "fit"), generator=generator
+    ).parts
+
+
+@pytest.mark.parametrize("transform", CONFIGS)
+def test_learning_a_banana_approaches_its_entropy(transform: str, generator: torch.Generator) -> None:
+    # z ~ N(0, diag(1/4, 4)) bent by x1 = z1 + z2^2 / 9: the entropy is log(2 pi e) = 2.8379 nats.
+    z = torch.randn(6000, 2, generator=generator) * torch.tensor([0.5, 2.0])
+    x = torch.stack([z[:, 0] + z[:, 1] ** 2 / 9, z[:, 1]], 1)
+    scale = EventScale(mean=float(x.mean()), std=float(x.std()))
+    config = CONFIGS[transform](layers=4, hidden=(32, 32))
+    flow = CouplingFlow(config, data=DataSpec((2,), scale))
+    flow.prepare(Dataset(x=x[:4000]), generator)
+    steps = 400
+    optimiser = torch.optim.Adam(flow.parameters(), lr=5e-3, fused=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for step in range(steps):
+        batch = Dataset(x=x[torch.randint(4000, (256,), generator=generator)])
+        optimiser.zero_grad()
+        flow.loss(batch, progress=Progress(step, steps, "fit"), generator=generator).value.backward()
+        optimiser.step()
+        schedule.step()
+    with torch.no_grad():
+        held_out = -float(flow.log_prob(x[4000:]).mean())
+    law = torch.distributions.Normal(0.0, torch.tensor([0.5, 2.0]))
+    entropy = -float(law.log_prob(z[4000:]).sum(1).mean())
+    assert entropy - 0.02 < held_out < entropy + 0.06
+
+
+def test_images_that_cannot_be_halved_are_named_with_the_nearest_sizes() -> None:
+    with pytest.raises(ConfigError, match="multiples of 4; images are 10 x 7") as error:
+        flow_of("affine", (1, 10, 7))
+    assert "8 x 4 and 12 x 8" in str(error.value)
+    with pytest.raises(ConfigError, match="layout image"):
+        flow_of("affine", (10,), layout="image")
+
+
+def test_conditions_that_do_not_fit_are_named() -> None:
+    x = torch.randn(3, 5, dtype=torch.float64)
+    with pytest.raises(ShapeError, match="takes none"):
+        flow_of()(x, torch.zeros(3))
+    flow = flow_of(condition=CONDITIONS["named"])
+    with pytest.raises(ShapeError, match=r"missing: this model takes class \(B\) of 3 classes; image \(B, 2, 4, 4\)"):
+        flow(x)
+    with pytest.raises(ShapeError, match="the condition has class; this model takes"):
+        flow(x, {"class": torch.zeros(3, dtype=torch.long)})
+    with pytest.raises(ShapeError, match="condition image has shape"):
+        flow(x, {"class": torch.zeros(3, dtype=torch.long), "image": torch.zeros(3, 2, 4)})
+    with pytest.raises(ShapeError, match="integer classes"):
+        flow(x, {"class": torch.zeros(3), "image": torch.zeros(3, 2, 4, 4)})
+    with pytest.raises(ShapeError, match="different numbers of rows"):
+        flow(x, {"class": torch.zeros(2, dtype=torch.long), "image": torch.zeros(3, 2, 4, 4)})
+
+
+def test_configs_refuse_what_they_do_not_know() -> None:
+    with pytest.raises(ValidationError):
+        AffineCouplingConfig.model_validate({"bins": 8})
+    with pytest.raises(ValidationError):
+        SplineCouplingConfig.model_validate({"bins": 1})
+    assert SplineCouplingConfig.model_validate({"training": {"steps": 3}}).training == TrainingConfig(steps=3)
