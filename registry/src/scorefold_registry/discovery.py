@@ -13,7 +13,7 @@ from typing import Any
 import pluggy
 
 from scorefold import hookspecs
-from scorefold.errors import ScorefoldError
+from scorefold.errors import PluginError, ScorefoldError
 from scorefold.plugin import ENTRY_POINT_GROUP, PLUGIN_API, Claim, Component, Kind
 from scorefold_registry.guard import watch_imports
 from scorefold_registry.loading import describe, mend, own_frame
@@ -249,6 +249,8 @@ def _ask(record: PluginRecord) -> None:
     if "scorefold_commands" in implementations:
 
         def register(name: str, target: str, summary: str) -> None:
+            if not (isinstance(target, str) and all(target.partition(":"))):
+                raise PluginError(f"the target of command {name!r} is {target!r}; expected 'package.module:function'")
             record.commands.append(Command(name, target, summary))
 
         implementations["scorefold_commands"][0](register=register)

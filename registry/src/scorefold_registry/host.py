@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from scorefold.config import Config
     from scorefold_registry.building import Builder
-    from scorefold_registry.pipeline import RunResult
+    from scorefold_registry.run_result import RunResult
 
 
 class Host:

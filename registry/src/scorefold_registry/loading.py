@@ -3,40 +3,54 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 from scorefold.errors import PluginError
 from scorefold_registry.names import did_you_mean, sentences
-from scorefold_registry.records import PluginRecord, Registered
+from scorefold_registry.records import Command, PluginRecord, Registered
 
 
 def load_target(registered: Registered, target: str) -> Any:
     """The object that ``module:Name`` of a component names.
 
-    Raises ``PluginError`` naming plugin, distribution, version and the plugin's own line where the import fails.
+    Raises ``PluginError`` naming plugin, distribution, version and the plugin's own line where the import fails; the
+    component is broken from then on, and the plugin's others stay as they are.
     """
+    try:
+        return _load(registered.record, registered.id, target)
+    except PluginError as error:
+        registered.state = "broken"
+        registered.record.warn(str(error))
+        raise
+
+
+def load_command(record: PluginRecord, command: Command) -> Callable[[list[str]], int]:
+    """The function of a command that a plugin adds. Raises ``PluginError`` as ``load_target`` does."""
+    function: Callable[[list[str]], int] = _load(record, f"the command {command.name!r}", command.target)
+    return function
+
+
+def _load(record: PluginRecord, what: str, target: str) -> Any:
     module_name, _, attribute = target.partition(":")
     try:
         module = import_module(module_name)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        record = registered.record
+        # A module may raise anything at all while it is imported, SystemExit included.
         frame = own_frame(error, {record.package, module_name.partition(".")[0]})
-        cause = f"importing {target} failed: {describe(error)}"
-        hint = sentences(f"at {frame}" if frame else "", mend(error, record))
-        raise _broken(registered, cause, hint) from error
+        raise PluginError(
+            f"{what} can't be used: importing {target} failed: {describe(error)} ({record.label})",
+            hint=sentences(f"at {frame}" if frame else "", mend(error, record)),
+        ) from error
     if not hasattr(module, attribute):
-        raise _broken(registered, f"{module_name} has no {attribute!r}", did_you_mean(attribute, vars(module)))
+        raise PluginError(
+            f"{what} can't be used: {module_name} has no {attribute!r} ({record.label})",
+            hint=did_you_mean(attribute, vars(module)) or None,
+        )
     return getattr(module, attribute)
-
-
-def _broken(registered: Registered, cause: str, hint: str) -> PluginError:
-    """Marks a component as broken; the plugin's other components stay as they are."""
-    registered.state = "broken"
-    registered.record.warn(f"{registered.id}: {sentences(cause, hint)}")
-    return PluginError(f"{registered.id} can't be used: {cause} ({registered.record.label})", hint=hint or None)
 
 
 def describe(error: BaseException) -> str:

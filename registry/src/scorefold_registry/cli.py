@@ -1,0 +1,166 @@
+"""The command ``scorefold``: finds the command that was asked for, and says what went wrong in words."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from scorefold.errors import ScorefoldError
+
+if TYPE_CHECKING:
+    from scorefold_registry.records import Command, PluginRecord
+
+COMMANDS = {
+    "demo": "train a score model on handwritten digits and estimate their dimension",
+    "run": "run a run file",
+    "apply": "use a trained stage on new data",
+    "validate": "check a run file without running it",
+    "runs": "list past runs and clean up",
+    "graph": "show how the stages of a run file hang together",
+    "plugins": "list plugins and show what they offer",
+}
+
+USAGE = """usage: scorefold [--plugins LIST] [--debug] COMMAND [ARGUMENTS]
+
+  --plugins LIST  allow only these plugins (a,b), or deny some (--plugins=-a,-b); goes before
+                  SCOREFOLD_PLUGINS, which goes before the nearest scorefold.toml
+  --debug         show the traceback of an error
+  --version       print the version
+
+commands (scorefold COMMAND --help says more):"""
+
+HOLDS, FAILS, ERROR, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
+"""Exit statuses: what was asked holds, it does not, an error, stopped by Ctrl-C, nobody reads the output."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command and returns its exit status: 0 what was asked holds, 1 it does not, 2 an error."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    as_json, debug = "--json" in arguments, "--debug" in arguments
+    try:
+        plugins = _take_globals(arguments)
+        with _plugins_variable(plugins):
+            return _dispatch(arguments)
+    except ScorefoldError as error:
+        if debug:
+            raise
+        _say(error, as_json)
+        return ERROR
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) went away. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else ERROR if exit_.code else HOLDS
+    except Exception as error:
+        if debug:
+            raise
+        message = f"{type(error).__name__}: {error}"
+        hint = "this is a mistake in Scorefold or in a plugin; the same command with --debug shows where"
+        _say(ScorefoldError(message, hint=hint), as_json)
+        return ERROR
+
+
+def _take_globals(arguments: list[str]) -> str | None:
+    """Takes ``--debug`` and ``--plugins`` out of the arguments; the value of the latter."""
+    plugins = None
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    kept: list[str] = []
+    given = iter(arguments[:end])
+    for argument in given:
+        if argument == "--plugins":
+            plugins = next(given, None)
+            if plugins is None:
+                raise _usage_error("--plugins needs a list", "for example --plugins standard,iddiff")
+        elif argument.startswith("--plugins="):
+            plugins = argument.partition("=")[2]
+        elif argument != "--debug":
+            kept.append(argument)
+    arguments[:end] = kept
+    return plugins
+
+
+@contextmanager
+def _plugins_variable(value: str | None) -> Iterator[None]:
+    """Puts the command line's list where the environment's is, so that worker processes see the same plugins."""
+    before = os.environ.get("SCOREFOLD_PLUGINS")
+    if value is not None:
+        os.environ["SCOREFOLD_PLUGINS"] = value
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ.pop("SCOREFOLD_PLUGINS")
+            if before is not None:
+                os.environ["SCOREFOLD_PLUGINS"] = before
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return HOLDS if arguments else ERROR
+    name, rest = arguments[0], arguments[1:]
+    if name == "--version":
+        from scorefold_registry import __version__
+
+        print(f"scorefold {__version__}")
+        return HOLDS
+    if name in COMMANDS:
+        command: Callable[[list[str]], int] = import_module(f"scorefold_registry.commands.{name}").run
+        return command(rest)
+    return _plugin_command(name)(rest)
+
+
+def _plugin_command(name: str) -> Callable[[list[str]], int]:
+    """The function of a command that a plugin adds. Raises ``UsageError`` with near misses for an unknown name."""
+    from scorefold_registry.loading import load_command
+    from scorefold_registry.names import did_you_mean, sentences
+
+    known = _added()
+    found = [(record, command) for record, command in known if command.name == name]
+    if len(found) == 1:
+        return load_command(*found[0])
+    if found:
+        owners = " and ".join(record.distribution for record, _ in found)
+        raise _usage_error(f"{name!r} is a command of {owners}", f"deny one: --plugins=-{found[1][0].name}")
+    names = [*COMMANDS, *(command.name for _, command in known)]
+    hint = sentences(did_you_mean(name, names), f"the commands are {', '.join(names)}")
+    raise _usage_error(f"there is no command {name!r}", hint)
+
+
+def _help() -> str:
+    added = [(command.name, f"{command.summary} ({record.distribution})") for record, command in _added()]
+    return "\n".join([USAGE, *(f"  {name:<14} {summary}" for name, summary in [*COMMANDS.items(), *added])])
+
+
+def _added() -> list[tuple[PluginRecord, Command]]:
+    """The commands that plugins add. None of them replaces one of ours."""
+    from scorefold_registry.discovery import discover
+
+    pairs = [(record, command) for record in discover().plugins for command in record.commands]
+    return [(record, command) for record, command in pairs if command.name not in COMMANDS]
+
+
+def _usage_error(message: str, hint: str) -> ScorefoldError:
+    # Imported here because argparse, behind it, would cost every command.
+    from scorefold_registry.options import UsageError
+
+    return UsageError(message, hint=hint)
+
+
+def _say(error: ScorefoldError, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        print(json.dumps({"error": error.as_json()}, ensure_ascii=False))
+    else:
+        print(f"error: {error}", file=sys.stderr)

@@ -1,0 +1,179 @@
+"""``scorefold plugins list`` and ``scorefold plugins show NAME``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from scorefold.errors import PluginError
+from scorefold_registry.catalogue import Catalogue
+from scorefold_registry.discovery import discover
+from scorefold_registry.names import did_you_mean, normalise, sentences
+from scorefold_registry.options import Parser
+from scorefold_registry.records import PluginRecord, Registered
+
+
+def run(arguments: list[str]) -> int:
+    """Dispatches to ``list`` or ``show``."""
+    parser = Parser("plugins", "List plugins and show what they offer.")
+    commands = {"list": _list, "show": _show}
+    parser.add_argument("command", choices=commands, help="list all plugins, or show one, or one component")
+    command = commands[parser.parse_args(arguments[:1]).command]
+    return command(arguments[1:])
+
+
+def _list(arguments: list[str]) -> int:
+    parser = Parser("plugins list", "List the installed plugins, their states and their components.")
+    parser.add_argument("--no-import", action="store_true", help="run no plugin code: entry points only")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(arguments)
+    discovery = discover(import_plugins=not options.no_import)
+    # Making the catalogue settles who has which name, and with it the states.
+    Catalogue(discovery.plugins, discovery.settings.prefer)
+    if options.json:
+        _print_json({"plugins": [record.as_json() for record in discovery.plugins]})
+    else:
+        print("\n".join(line for record in discovery.plugins for line in _lines(record)) or "no plugin is installed")
+    for note in discovery.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return 0
+
+
+def _lines(record: PluginRecord) -> Iterable[str]:
+    yield f"{record.name}  {record.distribution} {record.version}  {record.state}"
+    if record.cause:
+        yield f"  cause: {record.cause}"
+    if record.frame:
+        yield f"  at: {record.frame}"
+    if record.mend:
+        yield f"  mend: {record.mend}"
+    for warning in record.warnings:
+        yield f"  warning: {warning}"
+    by_kind: dict[str, list[str]] = {}
+    for component in record.components:
+        by_kind.setdefault(component.kind, []).append(component.name)
+    for kind, names in by_kind.items():
+        yield f"  {kind + ':':<11} {', '.join(names)}"
+
+
+def _show(arguments: list[str]) -> int:
+    parser = Parser("plugins show", "Show a plugin, or a component with its ports and its config.")
+    parser.add_argument("name", help="a plugin, a distribution, or a component as kind:name")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(arguments)
+    discovery = discover()
+    catalogue = Catalogue(discovery.plugins, discovery.settings.prefer)
+    found = [record for record in discovery.plugins if _is_called(record, options.name)]
+    facts: dict[str, Any]
+    if found:
+        facts = {"plugins": [_plugin_facts(record) for record in found]}
+        text = "\n".join(_plugin_text(record) for record in found)
+    else:
+        facts = _component_facts(catalogue, _component(catalogue, discovery.plugins, options.name))
+        text = _component_text(facts)
+    if options.json:
+        _print_json(facts)
+    else:
+        print(text)
+    return 0
+
+
+def _is_called(record: PluginRecord, name: str) -> bool:
+    return name == record.name or normalise(name) == normalise(record.distribution)
+
+
+def _component(catalogue: Catalogue, plugins: list[PluginRecord], name: str) -> Registered:
+    try:
+        return catalogue.resolve(name)
+    except PluginError as error:
+        if ":" not in name and "/" not in name:
+            known = [record.name for record in plugins]
+            hint = sentences(did_you_mean(name, known), error.hint or "", f"the plugins are {', '.join(known)}")
+            raise PluginError(f"no plugin and no component is called {name!r}", hint=hint) from error
+        raise
+
+
+def _plugin_facts(record: PluginRecord) -> dict[str, Any]:
+    return {
+        **record.as_json(),
+        "module": record.value,
+        "frame": record.frame,
+        "mend": record.mend,
+        "warnings": record.warnings,
+        "kinds": [{"name": kind.name, "summary": kind.summary} for kind in record.kinds],
+        "claims": [{"name": claim.name, "statement": claim.statement, "role": claim.role} for claim in record.claims],
+        "commands": [{"name": command.name, "summary": command.summary} for command in record.commands],
+    }
+
+
+def _plugin_text(record: PluginRecord) -> str:
+    lines = list(_lines(record))
+    lines.insert(1, f"  module: {record.value}")
+    kinds = [f"  kind {kind.name}: {kind.summary}" for kind in record.kinds]
+    claims = [f"  claim {claim.name} ({claim.role}): {claim.statement}" for claim in record.claims]
+    commands = [f"  command {command.name}: {command.summary}" for command in record.commands]
+    return "\n".join([*lines, *kinds, *claims, *commands])
+
+
+def _component_facts(catalogue: Catalogue, item: Registered) -> dict[str, Any]:
+    """All that a component declares, with its config's fields. Imports the config model, not the component."""
+    from scorefold_registry.configs import config_model
+    from scorefold_registry.fields import describe_fields
+
+    component = item.component
+    return {
+        "component": component.versioned_id,
+        "summary": component.summary,
+        "distribution": item.distribution,
+        "version": item.version,
+        "state": item.state,
+        "target": component.target,
+        "aliases": list(component.aliases),
+        "provides": list(component.provides),
+        "ports": [
+            {
+                "name": port.name,
+                "kinds": list(port.kinds),
+                "needs": list(port.needs),
+                "optional": port.optional or port.default is not None,
+                "many": port.many,
+            }
+            for port in component.requires
+        ],
+        "verbs": [verb.name for verb in catalogue.kind(component.kind).verbs],
+        "config": describe_fields(config_model(item)),
+        "cite": component.cite,
+    }
+
+
+def _component_text(facts: Mapping[str, Any]) -> str:
+    lines = [
+        f"{facts['component']}  {facts['distribution']} {facts['version']}  {facts['state']}",
+        f"  {facts['summary']}",
+        f"  verbs: {', '.join(facts['verbs']) or 'none; it is named inside the config of another component'}",
+    ]
+    lines += [f"  {name}: {', '.join(facts[name])}" for name in ("aliases", "provides") if facts[name]]
+    for port in facts["ports"]:
+        needs = f" that provides {', '.join(port['needs'])}" if port["needs"] else ""
+        several = "several " if port["many"] else ""
+        optional = " (optional)" if port["optional"] else ""
+        lines.append(f"  port {port['name']}: {several}{' or '.join(port['kinds'])}{needs}{optional}")
+    for field in facts["config"]:
+        lines.append(f"  config {field['name']}: {field['type']}{_default(field)}. {field['description']}".rstrip(". "))
+    return "\n".join(lines)
+
+
+def _default(field: Mapping[str, Any]) -> str:
+    if field["required"]:
+        return ", required"
+    value = field["default"]
+    if isinstance(value, dict):
+        return f", default {value['use']}" if "use" in value else ""
+    return f", default {'null' if value is None else value}"
+
+
+def _print_json(facts: Mapping[str, Any]) -> None:
+    import json
+
+    print(json.dumps(facts, indent=2, ensure_ascii=False))
