@@ -1,0 +1,102 @@
+"""Every example is valid, runs as a newcomer would run it (with less training), and answers what it says it answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from scorefold_registry.host import Host
+from scorefold_registry.plan import make_plan
+from scorefold_registry.runfile import read
+from sklearn.datasets import load_digits
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def host() -> Host:
+    return Host.discover()
+
+
+def run(host: Host, tmp_path: Path, name: str, *sets: str) -> tuple[dict[str, dict[str, Any]], Path]:
+    """The metrics of each stage, and the run's folder."""
+    result = host.run(ROOT / "examples" / name, sets=sets, runs=tmp_path / "runs", cache=tmp_path / "cache")
+    return {stage["name"]: stage["metrics"] for stage in result.as_json()["stages"]}, result.folder
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_is_valid_and_listed(host: Host, path: Path) -> None:
+    plan = make_plan(host.catalogue, read(path))
+    assert plan.stages
+    assert f"`{path.name}`" in (ROOT / "examples" / "README.md").read_text()
+
+
+def test_a_known_dimension_is_found(host: Host, tmp_path: Path) -> None:
+    metrics, folder = run(host, tmp_path, "sphere-dimension.yaml")
+    assert metrics["dimension"]["intrinsic dimension"] == 10
+    assert metrics["dimension"]["error"] == 0
+    assert "intrinsic dimension" in (folder / "report.html").read_text()
+
+
+def test_digits_by_neighbours(host: Host, tmp_path: Path) -> None:
+    metrics, _ = run(host, tmp_path, "digits-dimension-mle.yaml")
+    assert 5 < metrics["dimension"]["intrinsic dimension"] < 20
+
+
+def test_digits_by_scores_and_the_swap_of_one_word(host: Host, tmp_path: Path) -> None:
+    steps = "stages.score.config.training.steps=60"
+    metrics, folder = run(host, tmp_path, "digits-dimension.yaml", steps)
+    dimension = metrics["dimension"]
+    assert 0 < dimension["intrinsic dimension, lower"] <= dimension["intrinsic dimension"] < 64
+    assert list((folder / "dimension").glob("figures/*.png"))
+    assert list((folder / "dimension").glob("figures/*.svg"))
+    swapped, folder = run(host, tmp_path, "digits-dimension.yaml", steps, "stages.dimension.use=estimator:mle")
+    assert "intrinsic dimension, upper" in swapped["dimension"]
+    assert list((folder / "dimension").glob("figures/*.png"))
+    manifest = json.loads((folder / "score" / "manifest.json").read_text())
+    assert manifest["component"].startswith("score:denoising@")
+
+
+def test_your_own_array(host: Host, tmp_path: Path) -> None:
+    path = tmp_path / "mine.npy"
+    np.save(path, load_digits().data[:400])
+    sets = (f"stages.data.config.path={path}", "stages.score.config.training.steps=40")
+    metrics, _ = run(host, tmp_path, "your-array.yaml", *sets)
+    assert metrics["data"]["train points"] == 320
+    assert 0 < metrics["dimension"]["intrinsic dimension"] <= 64
+
+
+def test_your_own_images(host: Host, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index, image in enumerate(load_digits().images[:60]):
+        Image.fromarray((image * 15).astype("uint8")).save(folder / f"{index:03}.png")
+    sets = (f"stages.data.config.root={folder}", "stages.score.config.training.steps=20")
+    metrics, _ = run(host, tmp_path, "your-images.yaml", *sets)
+    assert metrics["data"]["test points"] == 6
+    assert 0 <= metrics["dimension"]["intrinsic dimension"] <= 256
+
+
+def test_samples_and_likelihood_of_digits(host: Host, tmp_path: Path) -> None:
+    sets = ("stages.score.config.training.steps=40", "stages.likelihood.options.limit=4")
+    metrics, folder = run(host, tmp_path, "digits-samples.yaml", *sets)
+    assert metrics["samples"]["samples"] == 64
+    assert np.isfinite(metrics["likelihood"]["log-likelihood (nats)"])
+    assert list((folder / "samples").glob("figures/*.png"))
+
+
+def test_flow_likelihood(host: Host, tmp_path: Path) -> None:
+    metrics, _ = run(host, tmp_path, "flow-likelihood.yaml", "stages.flow.config.training.steps=40")
+    assert np.isfinite(metrics["likelihood"]["log-likelihood (nats)"])
+    assert metrics["samples"]["samples"] == 1000
+
+
+def test_spending_labels(host: Host, tmp_path: Path) -> None:
+    metrics, _ = run(host, tmp_path, "spend-labels.yaml")
+    assert metrics["plan"]["tasks"] == 500
+    assert metrics["plan"]["leftover"] == 0
