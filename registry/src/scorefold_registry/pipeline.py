@@ -53,10 +53,21 @@ def run_file(
     ``fresh`` computes every stage anew. Raises ``RunFileError`` with every problem of the file before anything is
     imported or written, the error of a stage that fails (with the stage's place in the file), and ``RunInterrupted``.
     """
-    run = read(path, sets)
-    if seed is not None:
-        run.seed = seed
-    plan = make_plan(host.catalogue, run)
+    plan = make_plan(host.catalogue, read(path, sets, seed))
+    return run_plan(host, plan, runs=runs, cache=cache, fresh=fresh, progress=progress)
+
+
+def run_plan(
+    host: Host,
+    plan: Plan,
+    *,
+    runs: str | Path | None = None,
+    cache: str | Path | None = None,
+    fresh: bool = False,
+    progress: Silent | None = None,
+) -> RunResult:
+    """Run a run file that has been checked; see ``run_file``."""
+    run = plan.run
     session = _Session(
         host=host,
         plan=plan,
@@ -65,11 +76,9 @@ def run_file(
         fresh=fresh,
     )
     parent = area("runs", runs, "runs").absolute() / run.name
-    digest = hashlib.sha256(json_text([run.text, list(sets), run.seed]).encode()).hexdigest()[:8]
-    with (
-        run_folders.new_run(parent, f"{datetime.now():%Y%m%d-%H%M%S}-{digest}") as folder,
-        session.surroundings(folder),
-    ):
+    digest = hashlib.sha256(json_text([run.text, list(run.sets), run.seed]).encode()).hexdigest()[:8]
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{digest}"
+    with run_folders.new_run(parent, name) as folder, session.surroundings(folder):
         return session.run()
 
 

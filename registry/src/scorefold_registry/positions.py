@@ -58,13 +58,13 @@ def read_text(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        raise ConfigError(f"there is no file {path}", hint=_similar_files(path)) from None
+        raise ConfigError("there is no such file", hint=_similar_files(path), file=path) from None
     except IsADirectoryError:
         inside = sorted(item.name for item in path.iterdir() if item.suffix in (".yaml", ".yml"))
         hint = f"did you mean {path / inside[0]}?" if inside else "name the run file itself"
-        raise ConfigError(f"{path} is a folder; expected a run file", hint=hint) from None
+        raise ConfigError("this is a folder; expected a run file", hint=hint, file=path) from None
     except OSError as error:
-        raise ConfigError(f"{path} can't be read: {error.strerror or error}") from None
+        raise ConfigError(f"this can't be read: {error.strerror or error}", file=path) from None
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

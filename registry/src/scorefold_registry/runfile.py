@@ -99,8 +99,10 @@ class RunFile:
     problems: list[ScorefoldError] = field(default_factory=list)
 
 
-def read(path: str | Path, sets: Sequence[str] = ()) -> RunFile:
-    """The run file with ``--set`` values put in. Its ``problems`` hold what is wrong with its form.
+def read(path: str | Path, sets: Sequence[str] = (), seed: int | None = None) -> RunFile:
+    """The run file with ``--set`` values put in and its root seed replaced by ``seed``.
+
+    Its ``problems`` hold what is wrong with its form; ``make_plan`` adds what is wrong with its meaning and raises them.
 
     Raises ``ConfigError`` for a file that can't be read as text, and ``RunFileError`` where nothing is left to check
     (an empty file, broken YAML, a list at the top).
@@ -122,6 +124,10 @@ def read(path: str | Path, sets: Sequence[str] = ()) -> RunFile:
         _apply_set(source, text_of_set, problems)
     run = RunFile(path, text, source, name=path.stem, sets=tuple(sets), problems=problems)
     _check_head(run)
+    if seed is not None:
+        if not 0 <= seed < 2**63:
+            run.problems.append(ConfigError(f"--seed {seed}: expected a whole number from 0 to 2^63 - 1"))
+        run.seed = seed
     _read_stages(run)
     return run
 

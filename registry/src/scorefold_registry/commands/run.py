@@ -1,0 +1,77 @@
+"""``scorefold run FILE``: run a run file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scorefold_registry.host import Host
+from scorefold_registry.options import Parser
+from scorefold_registry.plan import make_plan
+from scorefold_registry.runfile import read
+
+if TYPE_CHECKING:
+    from scorefold_registry.run_result import RunResult
+
+INTERRUPTED = 130
+"""The exit status of a run that Ctrl-C ended, as a shell gives it."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run a file and say what it answered and where the report is. The status is 0, or 130 after Ctrl-C."""
+    parser = Parser("run", "Run a run file.")
+    parser.add_argument("file", type=Path, help="the run file")
+    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="sets", help="set a field")
+    add_run_options(parser)
+    given = parser.parse_args(arguments)
+    return run_and_tell(given.file, given, sets=given.sets)
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """The options that ``run`` and ``demo`` share."""
+    parser.add_argument("--seed", type=int, help="the root seed, in place of the file's")
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="where run folders go (default: runs)")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where stages are kept (default: .scorefold/cache)")
+    parser.add_argument("--fresh", action="store_true", help="compute every stage anew")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def run_and_tell(file: Path, given: argparse.Namespace, *, sets: Sequence[str] = ()) -> int:
+    """Run a file with progress on a terminal, then print the answers and the report, or JSON."""
+    from scorefold_registry.progress import progress_for
+
+    host = Host.discover()
+    # The file is checked before torch is imported.
+    plan = make_plan(host.catalogue, read(file, sets, given.seed))
+    try:
+        from scorefold_registry.pipeline import run_plan
+
+        progress = progress_for(sys.stderr if given.json else sys.stdout, given.quiet)
+        result = run_plan(host, plan, runs=given.runs, cache=given.cache, fresh=given.fresh, progress=progress)
+    except KeyboardInterrupt as interrupt:
+        stage = getattr(interrupt, "stage", None)
+        where = f" in stage {stage!r}" if stage else ""
+        print(f"interrupted{where}; the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+    tell(result, as_json=given.json)
+    return 0
+
+
+def tell(result: RunResult, *, as_json: bool) -> None:
+    """Print what a run answered and where its report is; failing observers go to standard error."""
+    from scorefold.artefacts import json_text
+    from scorefold_registry.report import answers
+
+    if as_json:
+        print(json_text(result.as_json(), indent=2))
+    else:
+        print()
+        for answer in answers(result.folder, result.as_json()["stages"]):
+            print(answer.sentence())
+        print(f"report: {result.report}")
+    for failure in result.failures:
+        print(failure.text(), file=sys.stderr)

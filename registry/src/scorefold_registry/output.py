@@ -1,0 +1,98 @@
+"""What a verb gave, as a file: npy, npz, csv, parquet or json by the file's ending."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from scorefold.artefacts import write_json
+from scorefold.errors import ConfigError, DataError
+from scorefold.interfaces import DataSource
+from scorefold.stage import Outcome
+
+
+def write_output(outcome: Outcome, out: Path) -> None:
+    """Write an outcome. Data are written in the units they were read in, other values as their arrays or as JSON.
+
+    Raises ``ConfigError`` for an ending that is not known and ``DataError`` where there is no array to write.
+    """
+    writer = _WRITERS.get(out.suffix.lower())
+    if writer is None:
+        raise ConfigError(
+            f"{out} ends with {out.suffix!r}, which is no format for results",
+            hint=f"end it with one of {', '.join(_WRITERS)}",
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.stem}.partial{out.suffix}")
+    try:
+        writer(partial, outcome)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def arrays_of(outcome: Outcome) -> dict[str, Tensor]:
+    """The arrays of an outcome by name, the main one first."""
+    value = outcome.value
+    if isinstance(value, DataSource):
+        return {"x": value.event_scale.to_raw(value.load("test").tensor())}
+    return dict(outcome.arrays)
+
+
+def _main(outcome: Outcome, out: Path) -> tuple[str, np.ndarray[Any, Any]]:
+    arrays = arrays_of(outcome)
+    if not arrays:
+        raise DataError(f"this gave no array to write to {out.name}", hint="write it as .json")
+    name = "pointwise" if "pointwise" in arrays else next(iter(arrays))
+    return name, arrays[name].detach().cpu().numpy()
+
+
+def _npy(out: Path, outcome: Outcome) -> None:
+    np.save(out, _main(outcome, out)[1], allow_pickle=False)
+
+
+def _npz(out: Path, outcome: Outcome) -> None:
+    named: Mapping[str, Any] = {name: array.detach().cpu().numpy() for name, array in arrays_of(outcome).items()}
+    if not named:
+        _main(outcome, out)
+    np.savez(out, **named)
+
+
+def _columns(outcome: Outcome, out: Path) -> tuple[list[str], np.ndarray[Any, Any]]:
+    name, array = _main(outcome, out)
+    flat = array.reshape(len(array), -1)
+    return ([name] if flat.shape[1] == 1 else [f"{name}{index}" for index in range(flat.shape[1])]), flat
+
+
+def _csv(out: Path, outcome: Outcome) -> None:
+    names, flat = _columns(outcome, out)
+    np.savetxt(out, flat, delimiter=",", header=",".join(names), comments="", fmt="%.9g")
+
+
+def _parquet(out: Path, outcome: Outcome) -> None:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise ConfigError("writing parquet needs pyarrow", hint="pip install pyarrow") from None
+    names, flat = _columns(outcome, out)
+    table = pyarrow.table({name: flat[:, index] for index, name in enumerate(names)})
+    pyarrow.parquet.write_table(table, out)
+
+
+def _json(out: Path, outcome: Outcome) -> None:
+    lists = {name: array.tolist() for name, array in arrays_of(outcome).items()}
+    write_json(out, {**outcome.result, "arrays": lists})
+
+
+_WRITERS: Mapping[str, Callable[[Path, Outcome], None]] = {
+    ".npy": _npy,
+    ".npz": _npz,
+    ".csv": _csv,
+    ".parquet": _parquet,
+    ".json": _json,
+}
