@@ -1,0 +1,285 @@
+"""Intrinsic dimension from the score of slightly noised data: the normal-bundle estimator.
+
+Stanczuk, Batzolis, Deveney, Schoenlieb, "Diffusion Models Encode the Intrinsic Dimension of Data Manifolds", ICML
+2024 (arXiv 2212.12611). Near the data manifold and at small noise, scores point along the normal space; so many
+scores taken around one point span it, and its dimension taken from D leaves that of the manifold.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Condition, Dataset, as_dataset, index_condition, map_condition
+from scorefold.diffusion.process import Isotropic
+from scorefold.errors import ConfigError, DataError
+from scorefold.interfaces import Estimator, ScoreModel
+from scorefold.numerics import bootstrap_interval
+from scorefold.results import Estimate
+from scorefold_iddiff.config import NormalBundleConfig
+from scorefold_iddiff.rules import AGGREGATES, paper_rule, projector_rule, reference_rule
+from scorefold_iddiff.spectra import Expectation, gather, projector_eigenvalues, singular_values
+
+_COORDINATES_AT_ONCE = 2**18
+
+
+@dataclass(frozen=True)
+class Points:
+    """The points under study as the score takes them, x (N, *E), with their condition and their place in the
+    data."""
+
+    x: Tensor
+    condition: Condition | None
+    index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Spectra at some points and one noise level, each (N, D) descending and in float64, or None where not asked
+    for.
+    """
+
+    projector: Tensor | None
+    centred: Tensor | None
+    uncentred: Tensor | None
+
+
+class NormalBundle(Estimator):
+    """Dimensions at points of a data set, from K noised copies of each.
+
+    At a point x: 1) y_i = signal x + scale z_i for i = 1..K, at the time whose noise-to-signal ratio is sigma; 2)
+    the expected noises eps-hat(y_i) = -scale score(y_i); 3) their spectrum; 4) the rule (``rules``). The process
+    must be isotropic (VE, VP, sub-VP), so that one ratio has one time; VP is read around signal x, which makes it
+    agree with VE.
+    """
+
+    def __init__(self, config: NormalBundleConfig, *, score: ScoreModel) -> None:
+        if not isinstance(score.process, Isotropic):
+            raise ConfigError(
+                f"the score's process is {type(score.process).__name__}, which has no single noise level at a time; "
+                "the normal bundle is read at one noise-to-signal ratio",
+                hint="use a score with an isotropic process (ve, vp, subvp)",
+            )
+        self.config = config
+        self.score = score
+
+    def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        """The intrinsic dimension of data (N, *E), with N at least 2, over up to ``config.points`` of them.
+
+        ``pointwise`` (n,) holds the dimension at each point taken, at the positions ``diagnostics["index"]``;
+        ``spectrum`` (M, D) the eigenvalues of the projector (rule ``projector``) or the singular values of centred
+        expected noises over sqrt(K) (rule ``reference``). Without a generator the draws are those of seed 0. Raises
+        ``DataError`` for fewer than 2 points, for values that aren't finite and for D below 3 under the reference
+        rule; ``ShapeError`` for events of another shape; ``ConfigError`` for a sigma outside the process's range
+        and too few noises.
+        """
+        dataset = as_dataset(data)
+        generator = generator or torch.Generator().manual_seed(0)
+        points = self._points(dataset, generator)
+        ambient = points.x[0].numel()
+        noises = self._noises(ambient)
+        rows = self.config.batch or max(1, _COORDINATES_AT_ONCE // ambient)
+        seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
+        sigma = self._sigma(points.x)
+        calls = 0
+
+        def read(which: slice, level: float, *, everything: bool) -> Reading:
+            nonlocal calls
+            calls += len(range(len(points))[which]) * noises
+            return self._read(points, which, level, noises=noises, rows=rows, seed=seed, everything=everything)
+
+        shown = min(self.config.shown, len(points))
+        with _evaluating(self.score), torch.no_grad():
+            head = read(slice(0, shown), sigma, everything=True)
+            parts = [head] + ([read(slice(shown, len(points)), sigma, everything=False)] if shown < len(points) else [])
+            dimensions, margins = (torch.cat(pair) for pair in zip(*map(self._decide, parts), strict=True))
+            levels = self._levels(sigma)
+            curve = [
+                dimensions[:shown]
+                if level == sigma
+                else self._decide(read(slice(0, shown), level, everything=False))[0]
+                for level in levels
+            ]
+        reduce = AGGREGATES[self.config.aggregate]
+        counts = Counter(int(dimension) for dimension in dimensions)
+        return Estimate(
+            quantity="intrinsic dimension",
+            value=float(reduce(dimensions)),
+            interval=bootstrap_interval(dimensions, reduce, self.config.level, generator),
+            level=self.config.level,
+            pointwise=dimensions,
+            spectrum=head.projector if self.config.rule == "projector" else head.centred,
+            diagnostics={
+                "rule": self.config.rule,
+                "aggregate": self.config.aggregate,
+                "sigma": sigma,
+                "noises": noises,
+                "network_calls": calls,
+                "histogram": {str(dimension): counts[dimension] for dimension in sorted(counts)},
+                "fraction_at_mode": max(counts.values()) / len(points),
+                "least_margin": float(margins.min()),
+                "rules_compared": self._compare(head),
+                "curve": _curve(levels, curve, reduce),
+                "index": points.index,
+                "margin": margins,
+                "curve_pointwise": torch.stack(curve),
+            },
+        )
+
+    def _points(self, dataset: Dataset, generator: torch.Generator) -> Points:
+        """Up to ``config.points`` points at random, in the score's dtype and on its device."""
+        if len(dataset) < 2:
+            raise DataError(
+                f"the data have {len(dataset)} points; at least 2 are needed for an interval over points",
+                hint="for the dimension at one point, give it twice",
+            )
+        index = torch.randperm(len(dataset), generator=generator, device=generator.device).cpu()[: self.config.points]
+        taken = dataset.take(index)
+        tensors = (*self.score.parameters(), *self.score.buffers())
+        like = next((tensor for tensor in tensors if tensor.is_floating_point()), taken.x)
+        x = taken.x.to(device=like.device, dtype=like.dtype)
+        self.score.check_events(x)
+        if not bool(x.isfinite().all()):
+            raise DataError(f"{int((~x.isfinite()).sum())} coordinates of the data are not finite")
+        if self.config.rule == "reference" and x[0].numel() < 3:
+            reference_rule(x.flatten(1))  # the rule itself says what it needs
+        takes_condition = self.score.condition_spec is not None
+        condition = map_condition(taken.condition, lambda c: c.to(like.device)) if takes_condition else None
+        return Points(x, condition, index)
+
+    def _noises(self, ambient: int) -> int:
+        noises = self.config.noises or max(4 * ambient, 16)
+        if noises < ambient + 2:
+            raise ConfigError(
+                f"noises is {noises}; with {ambient} coordinates a spectrum needs at least {ambient + 2} noises",
+                hint=f"leave it out for {4 * ambient}",
+            )
+        return noises
+
+    def _range(self) -> tuple[float, float]:
+        """The noise-to-signal ratios that the process reaches."""
+        process = self.score.process
+        assert isinstance(process, Isotropic)
+        like = next(process.buffers(), torch.empty(()))
+        ends = process.noise_to_signal(
+            torch.tensor([process.t_min, process.t_max], dtype=torch.float64, device=like.device)
+        )
+        return float(ends[0]), float(ends[1])
+
+    def _sigma(self, x: Tensor) -> float:
+        low, high = self._range()
+        if self.config.sigma is None:
+            flat = x.flatten(1).double()
+            return min(max(0.01 * float((flat - flat.mean(0)).square().sum(1).mean().sqrt()), low), high)
+        # The end of a process is reached to rounding and to t_min: sigma = sigma_min is asked for and meant.
+        if not low * (1 - 1e-3) <= self.config.sigma <= high * (1 + 1e-3):
+            raise ConfigError(
+                f"sigma is {self.config.sigma:g}; the noise-to-signal ratio of the score's process goes "
+                f"from {low:.3g} to {high:.3g}",
+                hint="choose sigma in that range, or train the score with a wider process",
+            )
+        return min(max(self.config.sigma, low), high)
+
+    def _levels(self, sigma: float) -> list[float]:
+        """The noise levels of the curve in the process's range, sigma among them."""
+        low, high = self._range()
+        levels = {factor * sigma for factor in self.config.sweep if factor != 1}
+        return sorted({level for level in levels if low <= level <= high} | {sigma})
+
+    def _read(
+        self, points: Points, which: slice, sigma: float, *, noises: int, rows: int, seed: int, everything: bool
+    ) -> Reading:
+        """The spectra of some points at one noise level: those that the rule needs, or all."""
+        projector, singular = (
+            everything or self.config.rule == "projector",
+            everything or self.config.rule == "reference",
+        )
+        found: dict[str, list[Tensor]] = {"projector": [], "centred": [], "uncentred": []}
+        for moments in gather(
+            self._expected_noise(points, sigma, rows),
+            torch.arange(len(points))[which],
+            noises,
+            ambient=points.x[0].numel(),
+            rows=rows,
+            seed=seed,
+            like=points.x,
+            projector=projector,
+            singular=singular,
+        ):
+            if projector:
+                found["projector"].append(projector_eigenvalues(moments).cpu())
+            if singular:
+                found["centred"].append(singular_values(moments, centred=True).cpu())
+            if everything:
+                found["uncentred"].append(singular_values(moments, centred=False).cpu())
+        return Reading(**{name: torch.cat(parts) if parts else None for name, parts in found.items()})
+
+    def _expected_noise(self, points: Points, sigma: float, rows: int) -> Expectation:
+        """eps-hat around points at one noise level, with at most ``rows`` noised points a call of the score."""
+        process = self.score.process
+        assert isinstance(process, Isotropic)
+        time = process.time_at(points.x.new_tensor([sigma]))
+        signal, scale = (value.reshape(()) for value in process.coefficients(points.x[:1], time))
+
+        def expectation(positions: Tensor, noise: Tensor) -> Tensor:
+            x = points.x[positions]
+            noised = signal * x[:, None] + scale * noise.reshape(*noise.shape[:2], *x.shape[1:])
+            owner = positions.repeat_interleave(noise.shape[1]).to(x.device)
+            answers = [
+                self.score.noise(y, time.expand(len(y)), index_condition(points.condition, whose))
+                for y, whose in zip(noised.flatten(0, 1).split(rows), owner.split(rows), strict=True)
+            ]
+            return torch.cat(answers).reshape(noise.shape)
+
+        return expectation
+
+    def _decide(self, reading: Reading) -> tuple[Tensor, Tensor]:
+        """(dimensions, margins) by the configured rule, each (N,) in float64."""
+        if self.config.rule == "projector":
+            assert reading.projector is not None
+            dimension, margin = projector_rule(reading.projector)
+        else:
+            assert reading.centred is not None
+            dimension, margin = reference_rule(reading.centred)
+        return dimension.double(), margin
+
+    def _compare(self, reading: Reading) -> dict[str, float]:
+        """What each rule says of the shown points: those of the sphere's curvature and of memorised data
+        disagree."""
+        assert reading.projector is not None
+        assert reading.centred is not None
+        assert reading.uncentred is not None
+        answers = {"projector": projector_rule(reading.projector)[0]}
+        if reading.centred.shape[-1] >= 3:
+            answers["centred gap (published code)"] = reference_rule(reading.centred)[0]
+            answers["uncentred gap (paper)"] = paper_rule(reading.uncentred)[0]
+        reduce = AGGREGATES[self.config.aggregate]
+        return {name: float(reduce(dimension.double())) for name, dimension in answers.items()}
+
+
+def _curve(levels: list[float], dimensions: list[Tensor], reduce: Any) -> list[dict[str, float]]:
+    """k against sigma at the shown points: the aggregate with the least and the greatest."""
+    return [
+        {"sigma": level, "value": float(reduce(found)), "least": float(found.min()), "greatest": float(found.max())}
+        for level, found in zip(levels, dimensions, strict=True)
+    ]
+
+
+@contextmanager
+def _evaluating(model: ScoreModel) -> Iterator[None]:
+    """The model in evaluation mode, without dropout, and back."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

@@ -1,0 +1,64 @@
+"""What this plugin offers: one estimator, and the results that anyone can measure again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from scorefold.plugin import Claim, Component, Port, hookimpl
+
+__plugin_api__ = "1.0"
+
+_SPHERE = {"use": "data:sphere", "config": {"dimension": 2, "ambient": 10, "points": 200}}
+_EXACT = {"use": "score:analytic", "inputs": {"data": _SPHERE}}
+_SOURCE = "Stanczuk, Batzolis, Deveney, Schoenlieb, ICML 2024"
+
+
+@hookimpl
+def scorefold_components() -> Iterable[Component]:
+    yield Component(
+        kind="estimator",
+        name="iddiff",
+        revision=1,
+        target="scorefold_iddiff.estimator:NormalBundle",
+        config="scorefold_iddiff.config:NormalBundleConfig",
+        requires=(Port("score", kind="score"),),
+        summary="Intrinsic dimension from the spectrum of score vectors around a point",
+        examples=(
+            {"config": {"points": 8}, "inputs": {"score": _EXACT}},
+            {"config": {"points": 8, "rule": "reference", "aggregate": "mode"}, "inputs": {"score": _EXACT}},
+        ),
+        figures="scorefold_iddiff.figures:draw",
+        cite="citation.bib",
+    )
+
+
+@hookimpl
+def scorefold_claims() -> Iterable[Claim]:
+    yield Claim(
+        name="exact-spheres",
+        statement="With the exact score, k-spheres in R^100 (k = 2, 5, 10, 50) get their dimension at every point by "
+        "both rules (largest error over points and rules)",
+        source=f"{_SOURCE}, section on the k-sphere; exact score instead of a network",
+        target="scorefold_iddiff.claims:exact_spheres",
+        tolerance=("max", 0.0),
+        unit="dimensions",
+    )
+    yield Claim(
+        name="several-scales",
+        statement="With 20 tangent variances from 1 to 1e-6 in R^100, the projector rule counts those above sigma^2 "
+        "at six noise levels (largest error)",
+        source="exact linear algebra: the eigenvalues of the projector are lambda / (lambda + sigma^2)",
+        target="scorefold_iddiff.claims:several_scales",
+        tolerance=("max", 1.0),
+        unit="dimensions",
+    )
+    yield Claim(
+        name="trained-sphere",
+        statement="A plain MLP trained on the 10-sphere in R^100 gives 11 by the reference rule, one above the truth, "
+        "as published (share of points)",
+        source=f"{_SOURCE}, table of results, row of the 10-sphere",
+        target="scorefold_iddiff.claims:trained_sphere",
+        published=1.0,
+        tolerance=("min", 0.95),
+        unit="share of points at 11",
+    )

@@ -1,0 +1,319 @@
+"""The estimator with exact scores: the integers of the literature, invariances, and refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from scorefold.config import SubVPConfig, VEConfig, VPConfig
+from scorefold.data import Dataset
+from scorefold.errors import ConfigError, DataError, ShapeError
+from scorefold.interfaces import ScoreModel
+from scorefold.laws import Mixture, Points, SphereLaw, SubspaceGaussian
+from scorefold.results import Estimate
+from scorefold_iddiff.config import NormalBundleConfig
+from scorefold_iddiff.estimator import NormalBundle
+
+MakeScore = Callable[..., ScoreModel]
+MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]
+MakeFrame = Callable[..., Tensor]
+
+
+def estimate(
+    score: ScoreModel, x: Tensor | Dataset, generator: torch.Generator | None = None, **config: Any
+) -> Estimate:
+    settings = {"sweep": (), **config}
+    return NormalBundle(NormalBundleConfig.model_validate(settings), score=score).estimate(x, generator=generator)
+
+
+def curve(found: Estimate) -> dict[float, float]:
+    return {round(row["sigma"], 6): row["value"] for row in found.diagnostics["curve"]}
+
+
+@pytest.mark.parametrize("rule", ["projector", "reference"])
+@pytest.mark.parametrize("k", [2, 5, 10, 50])
+def test_spheres_have_their_dimension_at_every_point(
+    k: int, rule: str, make_score: MakeScore, make_sphere: MakeSphere
+) -> None:
+    law, x = make_sphere(k)
+    for sigma in (0.001, 0.01, 0.1):
+        found = estimate(make_score(law, (100,)), x, sigma=sigma, rule=rule)
+        assert found.pointwise is not None
+        assert found.pointwise.tolist() == [k] * len(x), sigma
+        assert (found.value, found.interval) == (k, (k, k))
+
+
+@pytest.mark.parametrize(
+    ("k", "rule", "sigma"),
+    [(10, "reference", 0.25), (50, "reference", 0.1), (10, "projector", 0.178), (50, "projector", 0.1)],
+)
+def test_spheres_up_to_the_noise_where_curvature_shows(
+    k: int, rule: str, sigma: float, make_score: MakeScore, make_sphere: MakeSphere
+) -> None:
+    law, x = make_sphere(k)
+    found = estimate(make_score(law, (100,)), x, sigma=sigma, rule=rule)
+    assert found.pointwise is not None
+    assert found.pointwise.tolist() == [k] * len(x)
+
+
+def test_at_the_edge_the_aggregate_holds_where_single_points_do_not(
+    make_score: MakeScore, make_sphere: MakeSphere
+) -> None:
+    """At sigma = 0.3 on the 10-sphere three points of four say 10, and so do mode and median."""
+    law, x = make_sphere(10, points=60)
+    found = estimate(make_score(law, (100,)), x, sigma=0.3, rule="reference")
+    assert found.value == 10
+    assert 0.6 < found.diagnostics["fraction_at_mode"] < 0.95
+
+
+def test_without_centring_curvature_shows_earlier(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    """The common radial vector is one huge singular value: the paper's rule says 99 where the centred one still
+    says 10.
+    """
+    law, x = make_sphere(10)
+    rules = estimate(make_score(law, (100,)), x, sigma=0.2).diagnostics["rules_compared"]
+    assert rules["uncentred gap (paper)"] == 99
+    assert rules["centred gap (published code)"] == 10
+
+
+def test_several_scales_are_counted_one_by_one(make_score: MakeScore, make_frame: MakeFrame) -> None:
+    """Twenty tangent variances from 1 to 1e-6: those above sigma^2 count, and the eigenvalues are lambda / (lambda
+    + sigma^2).
+    """
+    variances = torch.logspace(0, -6, 20, dtype=torch.float64)
+    basis = make_frame(100, 20)
+    law = SubspaceGaussian(torch.zeros(100, dtype=torch.float64), basis, variances)
+    x = torch.randn(6, 20, dtype=torch.float64) * variances.sqrt() @ basis.T
+    expected = {0.3: 4, 0.1: 7, 0.03: 10, 0.01: 13, 0.003: 16, 0.0001: 20}
+    score = make_score(law, (100,), VEConfig(sigma_min=1e-4, sigma_max=10))
+    found = estimate(score, x, sigma=0.01, sweep=tuple(sigma / 0.01 for sigma in expected))
+    assert curve(found) == expected
+    assert found.spectrum is not None
+    exact = torch.cat([variances / (variances + 1e-4), torch.zeros(80, dtype=torch.float64)])
+    torch.testing.assert_close(found.spectrum, exact.expand(6, -1), atol=1e-6, rtol=0)
+
+
+def test_a_union_gives_each_part_its_own_dimension(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    large, on_large = make_sphere(10, points=8)
+    small, on_small = make_sphere(30, radius=0.25, points=8, seed=5)
+    law = Mixture(torch.tensor([0.5, 0.5], dtype=torch.float64), (large, small))
+    x = torch.cat([on_large, on_small])
+    for rule in ("projector", "reference"):
+        found = estimate(make_score(law, (100,)), x, sigma=0.01, rule=rule, points=16)
+        assert found.pointwise is not None
+        order = found.diagnostics["index"]
+        assert found.pointwise.tolist() == [10.0 if position < 8 else 30.0 for position in order]
+        assert found.diagnostics["histogram"] == {"10": 8, "30": 8}
+        assert found.diagnostics["fraction_at_mode"] == 0.5
+
+
+def test_a_curve_in_a_hundred_dimensions(make_score: MakeScore) -> None:
+    """x_j = sin(j t), one-dimensional, by its exact score on a grid finer than the noise."""
+    t = torch.linspace(0, 1, 20_001, dtype=torch.float64)
+    law = Points(torch.sin(t[:, None] * torch.arange(1, 101, dtype=torch.float64)))
+    found = estimate(make_score(law, (100,)), law.x[1000:19_000:6000], sigma=0.1)
+    assert found.value == 1
+    assert found.pointwise is not None
+    assert set(found.pointwise.tolist()) == {1.0}
+
+
+def test_memorised_points_have_dimension_zero(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    """The exact score of a finite sample, far below the distance of neighbours: every direction is normal."""
+    _, x = make_sphere(10, points=300)
+    assert estimate(make_score(Points(x), (100,)), x[:6], sigma=0.01).value == 0
+
+
+def test_a_full_rank_gaussian_and_a_point(make_score: MakeScore) -> None:
+    """D and 0, which only the projector rule reaches."""
+    centre = torch.ones(6, dtype=torch.float64)
+    full = SubspaceGaussian(centre, torch.eye(6, dtype=torch.float64), torch.linspace(0.5, 2, 6, dtype=torch.float64))
+    assert estimate(make_score(full, (6,)), torch.randn(5, 6), sigma=0.01).value == 6
+    point = SubspaceGaussian(centre, torch.zeros(6, 0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64))
+    found = estimate(make_score(point, (6,)), centre.expand(5, 6))
+    assert found.value == 0
+    assert found.diagnostics["sigma"] == pytest.approx(1e-5), "no spread: the least noise of the process"
+
+
+@pytest.mark.parametrize("ambient", [1, 2])
+def test_few_coordinates(ambient: int, make_score: MakeScore, make_frame: MakeFrame) -> None:
+    """The projector rule works from one coordinate on; the reference rule says what it needs."""
+    law = SubspaceGaussian(
+        torch.zeros(ambient, dtype=torch.float64), make_frame(ambient, 1), torch.ones(1, dtype=torch.float64)
+    )
+    x = torch.randn(6, 1, dtype=torch.float64) @ law.basis.T
+    assert estimate(make_score(law, (ambient,)), x).value == 1
+    with pytest.raises(DataError, match="projector"):
+        estimate(make_score(law, (ambient,)), x, rule="reference")
+
+
+def test_rotation_translation_padding_and_scaling_leave_the_dimension(
+    make_score: MakeScore, make_sphere: MakeSphere, make_frame: MakeFrame
+) -> None:
+    law, x = make_sphere(3, ambient=12)
+    turn, shift = make_frame(12, 12, seed=9), torch.linspace(-3, 3, 12, dtype=torch.float64)
+    pad = torch.eye(20, 12, dtype=torch.float64)
+    moved = [
+        (SphereLaw(law.centre, turn @ law.basis, 1.0), x @ turn.T),
+        (SphereLaw(law.centre + shift, law.basis, 1.0), x + shift),
+        (SphereLaw(torch.zeros(20, dtype=torch.float64), pad @ law.basis, 1.0), x @ pad.T),
+        (SphereLaw(law.centre, law.basis, 40.0), 40 * x),
+    ]
+    base = estimate(make_score(law, (12,)), x)
+    for other, points in moved:
+        for rule in ("projector", "reference"):
+            found = estimate(make_score(other, (points.shape[1],)), points, rule=rule)
+            assert found.value == base.value == 3
+    scaled = estimate(make_score(moved[3][0], (12,)), moved[3][1])
+    assert scaled.diagnostics["sigma"] == pytest.approx(40 * base.diagnostics["sigma"]), (
+        "sigma follows the data's scale"
+    )
+
+
+@pytest.mark.parametrize("process", [VPConfig(t_min=1e-7), SubVPConfig(t_min=1e-7)])
+def test_other_processes_agree_with_ve(
+    process: VPConfig | SubVPConfig, make_score: MakeScore, make_sphere: MakeSphere
+) -> None:
+    law, x = make_sphere(5, ambient=20)
+    exploding = estimate(make_score(law, (20,)), x, sigma=0.05)
+    other = estimate(make_score(law, (20,), process), x, sigma=0.05)
+    assert other.spectrum is not None
+    torch.testing.assert_close(other.spectrum, exploding.spectrum, atol=1e-6, rtol=0)
+
+
+def test_images_and_vectors_are_the_same(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    law, x = make_sphere(4, ambient=18)
+    flat = estimate(make_score(law, (18,)), x)
+    images = estimate(make_score(law, (2, 3, 3)), x.reshape(-1, 2, 3, 3))
+    assert flat.value == images.value == 4
+    torch.testing.assert_close(images.spectrum, flat.spectrum)
+
+
+@pytest.mark.parametrize("rule", ["projector", "reference"])
+def test_a_small_batch_changes_nothing(rule: str, make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    law, x = make_sphere(4, ambient=20)
+    found = [estimate(make_score(law, (20,)), x, rule=rule, batch=batch, noises=600) for batch in (7, 256, 1500, None)]
+    for other in found[1:]:
+        torch.testing.assert_close(other.spectrum, found[0].spectrum)
+        torch.testing.assert_close(other.pointwise, found[0].pointwise, atol=0, rtol=0)
+        assert other.diagnostics["network_calls"] == found[0].diagnostics["network_calls"]
+
+
+def test_seeds_decide(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    law, x = make_sphere(4, ambient=20, points=30)
+    score = make_score(law, (20,))
+
+    def run(seed: int) -> Estimate:
+        return estimate(score, x, torch.Generator().manual_seed(seed), points=10)
+
+    torch.testing.assert_close(run(1).spectrum, run(1).spectrum, atol=0, rtol=0)
+    assert not torch.equal(run(1).diagnostics["index"], run(2).diagnostics["index"])
+    state = torch.random.get_rng_state()
+    torch.testing.assert_close(estimate(score, x).spectrum, estimate(score, x).spectrum, atol=0, rtol=0)
+    assert torch.equal(torch.random.get_rng_state(), state), "no global random state is touched"
+
+
+def test_data_and_model_are_left_as_they_were(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    law, x = make_sphere(4, ambient=20)
+    score = make_score(law, (20,)).train()
+    before = x.clone()
+    estimate(score, x)
+    assert torch.equal(x, before)
+    assert score.training
+
+
+def test_float32_gives_the_same_integers(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    for k in (10, 50):
+        law, x = make_sphere(k)
+        for rule in ("projector", "reference"):
+            found = estimate(make_score(law, (100,), dtype=torch.float32), x.float(), sigma=0.01, rule=rule)
+            assert found.pointwise is not None
+            assert found.pointwise.tolist() == [k] * len(x)
+
+
+def test_the_answer_says_how_it_came_about(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    law, x = make_sphere(4, ambient=20, points=40)
+    score = make_score(law, (20,), VEConfig(sigma_min=0.005, sigma_max=0.2))
+    found = estimate(score, x, points=24, shown=5, sweep=(0.1, 1, 3, 10, 1000), sigma=0.01)
+    assert found.quantity == "intrinsic dimension"
+    assert found.pointwise is not None
+    assert found.spectrum is not None
+    assert (found.pointwise.shape, found.spectrum.shape) == ((24,), (5, 20))
+    assert list(curve(found)) == [0.01, 0.03, 0.1], "levels outside the process are left out"
+    assert found.diagnostics["noises"] == 80
+    assert found.diagnostics["network_calls"] == (24 + 2 * 5) * 80
+    assert 0 < found.diagnostics["least_margin"] < 0.5
+    assert found.diagnostics["curve_pointwise"].shape == (3, 5)
+    taken = found.diagnostics["index"]
+    assert len(set(taken.tolist())) == 24
+    assert set(found.summary()["diagnostics"]["rules_compared"].values()) == {4.0}
+
+
+@pytest.mark.parametrize(("aggregate", "value"), [("mode", 10), ("median", 10), ("mean", 14), ("max", 30)])
+def test_points_are_aggregated_as_asked(
+    aggregate: str, value: float, make_score: MakeScore, make_sphere: MakeSphere
+) -> None:
+    large, on_large = make_sphere(10, points=8)
+    small, on_small = make_sphere(30, radius=0.25, points=2, seed=5)
+    law = Mixture(torch.tensor([0.8, 0.2], dtype=torch.float64), (large, small))
+    found = estimate(make_score(law, (100,)), torch.cat([on_large, on_small]), sigma=0.01, aggregate=aggregate)
+    assert found.value == value
+    assert found.interval is not None
+    assert found.interval[0] <= value <= found.interval[1]
+
+
+class ByLabel(torch.nn.Module):
+    """Stands for a conditional model: its score is that of a sphere of the label's own dimension."""
+
+    def __init__(self, spheres: list[ScoreModel]) -> None:
+        super().__init__()
+        self.spheres = torch.nn.ModuleList(spheres)
+        self.process, self.event_shape = spheres[0].process, spheres[0].event_shape
+        self.condition_spec = object()
+        self.check_events = spheres[0].check_events
+
+    def noise(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        out = torch.stack([model.noise(x, t) for model in self.spheres])  # type: ignore[operator]
+        return out[condition, torch.arange(len(x))]
+
+
+def test_a_condition_follows_its_point(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    pairs = [make_sphere(k, ambient=12, points=6) for k in (2, 5)]
+    model = ByLabel([make_score(law, (12,)) for law, _ in pairs])
+    label = torch.tensor([0] * 6 + [1] * 6)
+    data = Dataset(torch.cat([x for _, x in pairs]), condition=label)
+    found = estimate(model, data, batch=50, sigma=0.01)  # type: ignore[arg-type]
+    assert found.pointwise is not None
+    assert found.pointwise.tolist() == [(2.0, 5.0)[label[i]] for i in found.diagnostics["index"]]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_points_are_refused(count: int, make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    law, x = make_sphere(4, ambient=20)
+    with pytest.raises(DataError, match="at least 2"):
+        estimate(make_score(law, (20,)), x[:count])
+
+
+def test_what_does_not_fit_is_refused(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    law, x = make_sphere(4, ambient=20)
+    score = make_score(law, (20,), VEConfig(sigma_min=0.01, sigma_max=50))
+    with pytest.raises(ShapeError, match="takes"):
+        estimate(score, x[:, :-1])
+    with pytest.raises(ConfigError, match=r"from 0\.01 to 50"):
+        estimate(score, x, sigma=0.001)
+    with pytest.raises(ConfigError, match="at least 22 noises"):
+        estimate(score, x, noises=20)
+    with pytest.raises(DataError, match="not finite"):
+        estimate(score, x / 0)
+    assert estimate(score, x, sigma=0.01).diagnostics["sigma"] == pytest.approx(0.01), "the end itself is in the range"
+
+
+def test_a_process_without_one_noise_level_is_refused(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    law, _ = make_sphere(4, ambient=20)
+    score = make_score(law, (20,))
+    score.process = torch.nn.Identity()  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match="no single noise level"):
+        NormalBundle(NormalBundleConfig(), score=score)
