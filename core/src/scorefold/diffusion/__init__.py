@@ -6,7 +6,16 @@ from scorefold.diffusion.losses import WEIGHTINGS, Weighting, denoising_score_ma
 from scorefold.diffusion.matrix import DenseMap, MatrixProcess
 from scorefold.diffusion.process import DiffusionProcess, Isotropic, LinearMap, draw_normal, expand
 from scorefold.diffusion.processes import VE, VP, IsotropicProcess, PerComponent, SubVP, build_process
-from scorefold.diffusion.samplers import SAMPLERS, Sampler, resolve_sampler
+from scorefold.diffusion.samplers import (
+    SAMPLERS,
+    Sampler,
+    ddim,
+    dpm_solver_pp_2m,
+    euler_maruyama,
+    heun,
+    predictor_corrector,
+    resolve_sampler,
+)
 from scorefold.diffusion.schedules import GeometricVE, LinearLogSNR, LinearSubVP, LinearVP, Schedule
 
 __all__ = [
@@ -30,10 +39,15 @@ __all__ = [
     "SubVP",
     "Weighting",
     "build_process",
+    "ddim",
     "denoising_score_matching",
+    "dpm_solver_pp_2m",
     "draw_normal",
     "draw_times",
+    "euler_maruyama",
     "expand",
+    "heun",
+    "predictor_corrector",
     "probability_flow_log_prob",
     "resolve_sampler",
     "time_grid",

@@ -105,9 +105,8 @@ class Grid:
         if times.dim() != 1 or len(times) < 2:
             raise ShapeError(f"times have shape {tuple(times.shape)}; expected (steps + 1,)")
         exact = times.detach().to("cpu", torch.float64)
-        margin = 1e-6 * process.t_max
         for mark in (process.t_min, *process.breakpoints, process.t_max):
-            exact = torch.where((exact - mark).abs() <= margin, mark, exact)
+            exact = torch.where((exact - mark).abs() <= 1e-6 * mark, mark, exact)
         lengths = (exact[:-1] - exact[1:]).tolist()
         first, last = float(exact[0]), float(exact[-1])
         if min(lengths) <= 0 or first > process.t_max or last < process.t_min:

@@ -88,7 +88,7 @@ def predictor_corrector(
 ) -> tuple[Tensor, None]:
     """Langevin corrections at each time, then an ancestral step (Song et al. 2021, algorithms 2 and 3).
 
-    With x_t = a x_t' + q z the transition from t' to t, the predictor is x' = a^-1 (x + q q^T score + q xi): its mean
+    With x_t = a x_t' + q z the transition from t' to t, the predictor is x' = a^-1 (x + q q^T score) + q xi: its mean
     is E[x_t' | x_t] for the exact score. The corrector x + 2 snr^2 scale scale^T score + 2 snr scale xi is
     preconditioned by each component's own noise level, since one step length for all is set by the noisiest component.
     Takes ``corrector_steps`` + 1 network calls a step; the predictor that ends at t_min returns its mean.
@@ -99,10 +99,9 @@ def predictor_corrector(
         for _ in range(corrector_steps):
             langevin = snr * _square(scale, score(x, t)) + _apply(scale, _noise(x, generator))
             x = x + 2 * snr * langevin
-        x = x + _square(q, score(x, t))
+        x = _solve(a, x + _square(q, score(x, t)))
         if not _drops_noise(grid, k):
             x = x + _apply(q, _noise(x, generator))
-        x = _solve(a, x)
     return x, None
 
 

@@ -114,9 +114,9 @@ class ScoreModel(nn.Module, ABC):
     ) -> Tensor:
         """n draws (n, *E), or n for each of C conditions (n, C, *E), on the device and in the dtype of the model.
 
-        ``steps`` and ``spacing`` make the time grid from t_max to t_min (``scorefold.diffusion.time_grid``); ``sampler``
-        is a name or a function of ``scorefold.diffusion.samplers``; ``guidance`` and further options go to ``bind``.
-        Raises ``ConfigError`` for values that do not fit.
+        ``steps`` and ``spacing`` make the time grid from t_max to t_min (see ``scorefold.diffusion.time_grid``);
+        ``sampler`` is a name or a function of ``scorefold.diffusion.samplers``; ``guidance`` and further options go to
+        ``bind``. Raises ``ConfigError`` for values that do not fit.
         """
         if n < 0:
             raise ConfigError(f"{n} draws were asked for; expected 0 or more")
@@ -177,7 +177,7 @@ class ScoreModel(nn.Module, ABC):
         sizes = {len(x), t.numel(), rows} - {1}
         if t.dim() != 1 or len(sizes) > 1:
             raise ShapeError(
-                f"x has shape {tuple(x.shape)}, t {tuple(t.shape)} and the condition {rows} rows; expected one batch size"
+                f"x has shape {tuple(x.shape)}, t {tuple(t.shape)}, the condition {rows} rows; expected one batch size"
             )
         if (t.device, t.dtype) != (x.device, x.dtype):
             raise ShapeError(f"t is {t.dtype} on {t.device} and x {x.dtype} on {x.device}; expected the same")
