@@ -141,7 +141,7 @@ def _unknown_entries(listed: PluginList, records: Sequence[PluginRecord]) -> lis
     for entry in (*(listed.allow or ()), *listed.deny):
         if not any(_matches(record, [entry]) for record in records):
             known = [record.name for record in records]
-            near = did_you_mean(entry, known) or f"installed: {', '.join(known) or 'none'}"
+            near = did_you_mean(entry, [*known, *(record.distribution for record in records)]) or f"installed: {', '.join(known) or 'none'}"
             notes.append(f"{listed.source} names {entry!r}, which no installed plugin is called; {near}")
     return notes
 
@@ -156,14 +156,14 @@ def _register_all(records: Sequence[PluginRecord], manager: pluggy.PluginManager
     for record in reversed(records):
         if record.state == "found":
             with _recording_failure(record):
-                manager.register(record.module, name=f"{record.distribution}/{record.name}")
+                manager.register(record.module, name=record.key)
     for record in records:
         if record.state == "found":
             with _recording_failure(record):
                 _ask(record)
                 record.state = "registered"
             if record.state == "broken":
-                manager.unregister(record.module)
+                manager.unregister(name=record.key)
 
 
 @contextmanager

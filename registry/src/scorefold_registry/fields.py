@@ -43,7 +43,7 @@ def type_words(annotation: Any, bounds: Sequence[Any] = ()) -> str:
     elif origin is Literal:
         text = join_or([str(value) for value in arguments])
     elif origin in (Union, UnionType):
-        text = " or ".join(type_words(argument) for argument in arguments)
+        text = " or ".join(dict.fromkeys(type_words(argument) for argument in arguments))
     elif origin in (list, tuple, set, frozenset):
         text = f"a list of {type_words(arguments[0])}" if arguments else "a list"
     elif isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -37,6 +37,10 @@ class Host:
         self.notes = discovery.notes
         self.settings = discovery.settings
         self.catalogue = Catalogue(self.plugins, self.settings.prefer)
+        for record in self.plugins:
+            # The catalogue may have found a plugin broken that discovery had registered.
+            if record.state == "broken" and self.manager.has_plugin(record.key):
+                self.manager.unregister(name=record.key)
         self._builder: Builder | None = None
 
     @classmethod

@@ -49,6 +49,11 @@ class PluginRecord:
         return f"plugin {self.name!r} of {self.distribution} {self.version}"
 
     @property
+    def key(self) -> str:
+        """``distribution/plugin``, under which pluggy knows it."""
+        return f"{self.distribution}/{self.name}"
+
+    @property
     def package(self) -> str:
         """The top-level package that its code lives in."""
         return self.value.partition(":")[0].partition(".")[0]

@@ -1,0 +1,92 @@
+"""Plugins made for a test: written to a folder that stands on the path, as if they were installed."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+HEADER = """
+from scorefold.plugin import Claim, Component, Kind, Port, Verb, hookimpl
+
+__plugin_api__ = "1.0"
+"""
+
+Install = Callable[..., Path]
+
+
+def write_distribution(
+    folder: Path, name: str, version: str = "1.0", entry_points: dict[str, str] | None = None
+) -> None:
+    """The ``dist-info`` folder of a distribution, with its plugins by name."""
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    if entry_points is not None:
+        lines = [f"{plugin} = {value}" for plugin, value in entry_points.items()]
+        (info / "entry_points.txt").write_text("\n".join(["[scorefold.plugins]", *lines, ""]))
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """``install("fake-one", plugin_source, files={"impl.py": source}, version="1.0", header=True)``.
+
+    The plugin is called as the last word of its distribution, its package as the distribution with underscores; gives
+    the package's folder. What was imported is forgotten at the end of the test.
+    """
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.delenv("SCOREFOLD_PLUGINS", raising=False)
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    packages: list[str] = []
+
+    def make(
+        distribution: str,
+        source: str,
+        *,
+        files: dict[str, str] | None = None,
+        version: str = "1.0",
+        header: bool = True,
+        name: str | None = None,
+    ) -> Path:
+        package = distribution.replace("-", "_")
+        folder = site / package
+        folder.mkdir()
+        packages.append(package)
+        (folder / "__init__.py").write_text("")
+        (folder / "plugin.py").write_text((HEADER if header else "") + textwrap.dedent(source))
+        for file, text in (files or {}).items():
+            (folder / file).write_text(textwrap.dedent(text))
+        entry = {name or distribution.rpartition("-")[2]: f"{package}.plugin"}
+        write_distribution(site, distribution, version, entry)
+        return folder
+
+    yield make
+    for module in list(sys.modules):
+        if module.partition(".")[0] in packages:
+            del sys.modules[module]
+
+
+@pytest.fixture
+def component() -> Callable[..., str]:
+    """The source of a plugin that registers components: ``component("score", "one two", extra="revision=2")``."""
+
+    def source(
+        kind: str, names: str, target: str = "fake.impl:Thing", config: str = "scorefold.config:Config", extra: str = ""
+    ) -> str:
+        return f"""
+@hookimpl
+def scorefold_components():
+    for name in {names.split()!r}:
+        yield Component(
+            kind={kind!r}, name=name, target={target!r}, config={config!r}, summary="made for a test", {extra}
+        )
+"""
+
+    return source

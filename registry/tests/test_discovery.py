@@ -1,0 +1,397 @@
+"""Plugins are found in order, lists act before imports, and one broken plugin never harms another."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from scorefold.errors import ConfigError
+from scorefold.plugin import Component, hookimpl
+from scorefold_registry.discovery import Discovery, discover
+from scorefold_registry.records import PluginRecord
+
+Install = Callable[..., Path]
+Source = Callable[..., str]
+
+
+def record(found: Discovery, distribution: str) -> PluginRecord:
+    return next(item for item in found.plugins if item.distribution == distribution)
+
+
+@pytest.fixture
+def healthy(install: Install, component: Source) -> str:
+    """A plugin that stands beside every broken one and must come to no harm."""
+    install("fake-healthy", component("score", "healthy"))
+    return "fake-healthy"
+
+
+def assert_unharmed(found: Discovery) -> None:
+    unharmed = record(found, "fake-healthy")
+    assert unharmed.state == "registered"
+    assert [item.id for item in unharmed.components] == ["score:healthy"]
+    assert found.manager.has_plugin("fake-healthy/healthy")
+
+
+def test_plugins_come_in_the_order_of_distribution_and_name(install: Install, component: Source) -> None:
+    install("fake-b", component("score", "b"), name="a")
+    install("fake-a", component("score", "a"), name="z")
+    found = [item for item in discover().plugins if item.distribution.startswith("fake")]
+    assert [(item.distribution, item.name) for item in found] == [("fake-a", "z"), ("fake-b", "a")]
+
+
+def test_hooks_are_called_in_the_order_of_plugins(install: Install) -> None:
+    for name in ("fake-b", "fake-a", "fake-c"):
+        install(name, f"@hookimpl\ndef scorefold_report_sections(run): return [{name!r}]")
+    answers = discover().manager.hook.scorefold_report_sections(run=None)
+    assert [answer for answer in answers if answer[0].startswith("fake")] == [["fake-a"], ["fake-b"], ["fake-c"]]
+
+
+def test_a_first_result_comes_from_the_first_plugin_that_has_one(install: Install) -> None:
+    install("fake-a", "@hookimpl\ndef scorefold_executor(run): return None")
+    install("fake-b", "@hookimpl\ndef scorefold_executor(run): return 'b'")
+    install("fake-c", "@hookimpl\ndef scorefold_executor(run): return 'c'")
+    assert discover().manager.hook.scorefold_executor(run=None) == "b"
+
+
+BROKEN = {
+    "import error": ("import no_such_module_anywhere", "no_such_module_anywhere", 5),
+    "syntax error": ("def broken(:", "SyntaxError", 5),
+    "exit while importing": ("raise SystemExit(3)", "SystemExit: 3", 5),
+    "hook raises": ("@hookimpl\ndef scorefold_components():\n    raise RuntimeError('no luck')", "no luck", 7),
+    "hook fails half way": (
+        "@hookimpl\ndef scorefold_components():\n    yield Component(kind='score', name='half', target='a.b:C',"
+        " config='a.b:D', summary='')\n    1 / 0",
+        "ZeroDivisionError",
+        8,
+    ),
+    "exit in a hook": ("@hookimpl\ndef scorefold_components():\n    exit()", "SystemExit", 7),
+    "malformed name": (
+        "@hookimpl\ndef scorefold_components():\n    yield Component(kind='score', name='Not Good', target='a.b:C',"
+        " config='a.b:D', summary='')",
+        "'Not Good'",
+        7,
+    ),
+    "no component": ("@hookimpl\ndef scorefold_components(): return ['score:x']", "offers 'score:x'", None),
+    "one component, no list": (
+        "@hookimpl\ndef scorefold_components():\n    return Component(kind='score', name='x', target='a.b:C',"
+        " config='a.b:D', summary='')",
+        "expected an iterable of Component",
+        None,
+    ),
+    "nothing returned": ("@hookimpl\ndef scorefold_components(): pass", "returned None", None),
+    "unknown hook": ("@hookimpl\ndef scorefold_component(): return []", "did you mean 'scorefold_components'", None),
+    "hook without its mark": ("def scorefold_components(): return []", "put @hookimpl", None),
+    "hook twice": (
+        "@hookimpl\ndef scorefold_kinds(): return []\n@hookimpl(specname='scorefold_kinds')\ndef more(): return []",
+        "implements scorefold_kinds twice, as scorefold_kinds and more",
+        None,
+    ),
+    "wrong arguments": ("@hookimpl\ndef scorefold_before_run(run, folder): pass", "folder", None),
+    "command without a target": (
+        "@hookimpl\ndef scorefold_commands(register):\n    register('hello', 'no-colon', 'greets')",
+        "the target of command 'hello'",
+        7,
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "cause", "line"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_plugin_is_recorded_and_harms_no_other(
+    install: Install, healthy: str, source: str, cause: str, line: int | None
+) -> None:
+    # One that sorts before the healthy plugin and one after it.
+    folders = {name: install(name, source) for name in ("fake-broken", "fake-zbroken")}
+    found = discover()
+    for name, folder in folders.items():
+        broken = record(found, name)
+        assert broken.state == "broken"
+        assert cause in (broken.cause or "")
+        assert broken.components == []
+        assert not found.manager.has_plugin(f"{name}/{broken.name}")
+        if line is None:
+            assert broken.frame is None
+        else:
+            assert broken.frame is not None
+            assert broken.frame.startswith(f"{folder / 'plugin.py'}:{line}")
+    assert_unharmed(found)
+
+
+def test_the_frame_is_the_plugins_own_line_nearest_to_the_failure(install: Install, healthy: str) -> None:
+    folder = install("fake-deep", "from fake_deep import helper", files={"helper.py": "\n\nint('x')"})
+    broken = record(discover(), "fake-deep")
+    assert broken.frame == f"{folder / 'helper.py'}:3 in <module>"
+    assert broken.cause == "ValueError: invalid literal for int() with base 10: 'x'"
+
+
+def test_a_missing_module_names_the_command_that_mends_it(install: Install, healthy: str) -> None:
+    install("fake-broken", "import no_such_module_anywhere.part")
+    mend = record(discover(), "fake-broken").mend
+    assert mend == "no_such_module_anywhere is not installed: pip install --upgrade fake-broken"
+
+
+def test_a_plugin_module_that_is_not_there(install: Install, healthy: str) -> None:
+    (install("fake-gone", "") / "plugin.py").unlink()
+    found = discover()
+    gone = record(found, "fake-gone")
+    assert (gone.state, gone.mend) == (
+        "broken",
+        "its installation is not complete: pip install --force-reinstall fake-gone",
+    )
+    assert_unharmed(found)
+
+
+@pytest.mark.parametrize(
+    ("stated", "state", "cause"),
+    [
+        ("", "broken", 'states no __plugin_api__; add: __plugin_api__ = "1.0"'),
+        ("__plugin_api__ = 1", "broken", '__plugin_api__ is 1; expected "major.minor"'),
+        ("__plugin_api__ = '1.x'", "broken", 'expected "major.minor"'),
+        ("__plugin_api__ = '1.1'", "incompatible", "pip install --upgrade scorefold-core"),
+        ("__plugin_api__ = '2.0'", "incompatible", "pip install --upgrade scorefold-core"),
+        ("__plugin_api__ = '0.9'", "incompatible", "pip install --upgrade fake-other"),
+        ("__plugin_api__ = '1.0'", "registered", ""),
+    ],
+)
+def test_the_plugin_api_is_checked(install: Install, healthy: str, stated: str, state: str, cause: str) -> None:
+    install("fake-other", f"{stated}\n", header=False)
+    found = discover()
+    other = record(found, "fake-other")
+    assert other.state == state
+    assert cause in (other.cause or "")
+    assert_unharmed(found)
+
+
+def test_two_entry_points_of_one_module_are_no_two_plugins(install: Install, healthy: str) -> None:
+    folder = install("fake-twice", "")
+    text = folder.parent / "fake_twice-1.0.dist-info" / "entry_points.txt"
+    text.write_text("[scorefold.plugins]\na = fake_twice.plugin\nb = fake_twice.plugin\n")
+    found = discover()
+    first, second = [item for item in found.plugins if item.distribution == "fake-twice"]
+    assert first.state == "registered"
+    assert second.state == "broken"
+    assert "is the plugin 'a' of fake-twice 1.0 already" in (second.cause or "")
+
+
+def test_unreadable_metadata_breaks_only_its_own_plugins(install: Install, healthy: str) -> None:
+    folder = install("fake-nometa", "")
+    (folder.parent / "fake_nometa-1.0.dist-info" / "METADATA").unlink()
+    found = discover()
+    broken = next(item for item in found.plugins if item.value == "fake_nometa.plugin")
+    assert broken.state == "broken"
+    assert "metadata" in (broken.cause or "")
+    assert_unharmed(found)
+
+
+def test_of_a_distribution_that_is_on_the_path_twice_the_first_counts(
+    install: Install, component: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = install("fake-once", component("score", "once"), version="2.0")
+    hidden = tmp_path / "hidden"
+    info = hidden / "Fake.Once-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: Fake.Once\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[scorefold.plugins]\nonce = fake_once.plugin\nolder = gone.plugin\n")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(hidden)])
+    found = [item for item in discover().plugins if "once" in item.distribution.lower()]
+    assert [(item.name, item.version, item.state) for item in found] == [("once", "2.0", "registered")]
+    # The first on the path may offer no plugin at all; what it hides stays hidden.
+    (folder.parent / "fake_once-2.0.dist-info" / "entry_points.txt").unlink()
+    assert not [item for item in discover().plugins if "once" in item.distribution.lower()]
+
+
+class TestLists:
+    """Which plugins may be used, and who says so."""
+
+    @pytest.fixture(autouse=True)
+    def _three(self, install: Install, component: Source) -> None:
+        for name in "abc":
+            install(f"fake-{name}", f"import builtins\nbuiltins.imported.append({name!r})\n" + component("score", name))
+
+    @pytest.fixture
+    def imported(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The plugins whose code has run."""
+        import builtins
+
+        names: list[str] = []
+        monkeypatch.setattr(builtins, "imported", names, raising=False)
+        return names
+
+    @pytest.mark.parametrize("entry", ["b", "fake-b", "Fake_B", "fake-b/b", "Fake.B/b"])
+    def test_a_plugin_is_named_in_any_of_these_ways(self, imported: list[str], entry: str) -> None:
+        discover(allow=[entry])
+        assert imported == ["b"]
+
+    def test_denied_plugins_are_not_imported(self, imported: list[str]) -> None:
+        found = discover(deny=["b"])
+        assert imported == ["a", "c"]
+        assert (record(found, "fake-b").state, record(found, "fake-b").components) == ("disabled", [])
+        assert record(found, "fake-b").cause == "switched off by the command line or the caller"
+
+    def test_deny_goes_before_allow(self, imported: list[str]) -> None:
+        discover(allow=["a", "b"], deny=["b"])
+        assert imported == ["a"]
+
+    def test_the_environment_allows_and_denies(self, imported: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SCOREFOLD_PLUGINS", "a, c")
+        found = discover()
+        assert imported == ["a", "c"]
+        assert record(found, "fake-b").cause == "switched off by SCOREFOLD_PLUGINS"
+
+    def test_a_minus_sign_denies(self, imported: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SCOREFOLD_PLUGINS", "-a,-fake-c")
+        discover()
+        assert imported == ["b"]
+
+    def test_precedence_caller_environment_file(self, imported: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        Path("scorefold.toml").write_text('plugins = ["a"]')
+        assert record(discover(), "fake-a").state == "registered"
+        assert imported == ["a"]
+        monkeypatch.setenv("SCOREFOLD_PLUGINS", "b")
+        discover()
+        assert imported == ["a", "b"]
+        discover(allow=["c"])
+        assert imported == ["a", "b", "c"]
+
+    def test_the_nearest_file_upward_counts(self, imported: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        Path("scorefold.toml").write_text('plugins = ["a"]')
+        inner = Path("inner/deeper")
+        inner.mkdir(parents=True)
+        monkeypatch.chdir(inner)
+        found = discover()
+        assert imported == ["a"]
+        assert (record(found, "fake-b").cause or "").endswith("work/scorefold.toml")
+        Path("../scorefold.toml").write_text('plugins = ["b"]')
+        discover()
+        assert imported == ["a", "b"]
+
+    def test_no_import_runs_no_plugin_code(self, imported: list[str]) -> None:
+        found = discover(import_plugins=False)
+        assert imported == []
+        assert record(found, "fake-a").state == "found"
+
+    def test_an_entry_that_names_nothing_is_noted(self, monkeypatch: pytest.MonkeyPatch, imported: list[str]) -> None:
+        monkeypatch.setenv("SCOREFOLD_PLUGINS", "fake-aa,a")
+        (note,) = discover().notes
+        assert note.startswith("SCOREFOLD_PLUGINS names 'fake-aa', which no installed plugin is called; did you mean ")
+        assert "'fake-a'" in note
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("plugins = 'a'", "expected a list of names"),
+        ("plugins = [1]", "expected a list of names"),
+        ("prefer = ['a']", "expected a table"),
+        ("plugins = [", "this is not TOML"),
+    ],
+)
+def test_a_wrong_settings_file_is_named(install: Install, text: str, message: str) -> None:
+    Path("scorefold.toml").write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        discover()
+    assert (caught.value.file or "").endswith("scorefold.toml")
+
+
+def test_a_settings_file_that_is_named_must_be_there(install: Install) -> None:
+    with pytest.raises(ConfigError, match="there is no settings file"):
+        discover(toml=Path("elsewhere.toml"))
+
+
+class TestImportGuard:
+    """A heavy import while registering is reported with plugin, module, file and line; it is no failure."""
+
+    @pytest.mark.parametrize(
+        ("line", "module"),
+        [
+            ("import numpy", "numpy"),
+            ("import torch.nn as nn", "torch"),
+            ("from pydantic import BaseModel", "pydantic"),
+            ("from scorefold import config", "scorefold.config"),
+            ("from scorefold.interfaces import Estimator", "scorefold.interfaces"),
+        ],
+    )
+    def test_it_is_reported_even_where_the_module_is_imported_already(
+        self, install: Install, healthy: str, line: str, module: str
+    ) -> None:
+        folder = install("fake-heavy", f"\n{line}\n")
+        found = discover()
+        heavy = record(found, "fake-heavy")
+        assert heavy.state == "registered"
+        (warning,) = heavy.warnings
+        assert warning.startswith(f"imports {module} while registering, at {folder / 'plugin.py'}:6; ")
+        assert record(found, "fake-healthy").warnings == []
+
+    def test_an_import_inside_a_hook_and_inside_a_helper(self, install: Install) -> None:
+        folder = install(
+            "fake-heavy",
+            "from fake_heavy import helper\n@hookimpl\ndef scorefold_kinds():\n    import scipy.linalg\n    return []",
+            files={"helper.py": "import pandas"},
+        )
+        first, second = record(discover(), "fake-heavy").warnings
+        assert f"imports pandas while registering, at {folder / 'helper.py'}:1" in first
+        assert f"imports scipy while registering, at {folder / 'plugin.py'}:8" in second
+
+    def test_imports_are_as_before_afterwards(self, install: Install, healthy: str) -> None:
+        import builtins
+
+        before = builtins.__import__
+        install("fake-heavy", "import numpy\nraise ValueError")
+        assert record(discover(), "fake-heavy").state == "broken"
+        assert builtins.__import__ is before
+
+    def test_our_plugins_import_nothing_heavy(self) -> None:
+        ours = [item for item in discover().plugins if item.distribution.startswith("scorefold-")]
+        assert {item.name for item in ours} >= {"standard", "iddiff"}
+        assert [item.warnings for item in ours] == [[] for _ in ours]
+
+
+def test_modules_can_be_plugins_without_an_installation() -> None:
+    module = ModuleType("my_plugin")
+    module.__plugin_api__ = "1.0"  # type: ignore[attr-defined]
+
+    @hookimpl
+    def scorefold_components() -> list[Component]:
+        return [Component(kind="score", name="mine", target="a.b:C", config="a.b:D", summary="")]
+
+    module.scorefold_components = scorefold_components  # type: ignore[attr-defined]
+    mine = discover(extra_plugins=[module]).plugins[-1]
+    assert (mine.name, mine.distribution, mine.state) == ("my-plugin", "local", "registered")
+    assert [item.id for item in mine.components] == ["score:mine"]
+
+
+def test_ctrl_c_while_a_plugin_is_imported_ends_discovery(install: Install) -> None:
+    install("fake-slow", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        discover()
+
+
+def test_discovery_of_200_distributions_imports_nothing_heavy(tmp_path: Path) -> None:
+    for number in range(200):
+        info = tmp_path / f"bulk_{number}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: bulk-{number}\nVersion: 1.0\n")
+        if number % 2:
+            (info / "entry_points.txt").write_text(f"[console_scripts]\nbulk-{number} = bulk:main\n")
+    script = """
+import sys
+from scorefold_registry.cli import main
+status = main(["plugins", "list"])
+heavy = {"torch", "pydantic", "numpy", "rich", "ruamel", "ruamel.yaml", "jinja2", "matplotlib", "filelock", "difflib",
+         "tomllib", "json", "asyncio", "unittest", "http"}
+print("HEAVY", sorted(heavy & set(sys.modules)), len(sys.modules), file=sys.stderr)
+sys.exit(status)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={"PYTHONPATH": str(tmp_path)}, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "standard  scorefold-standard" in done.stdout
+    _, heavy, count = done.stderr.strip().rpartition("HEAVY")[2].partition("[]")
+    assert heavy == "[]", done.stderr
+    # Python, pluggy, importlib-metadata and our plugins make about 210; pydantic alone would bring 90 more.
+    assert int(count) < 260
