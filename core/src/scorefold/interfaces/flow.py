@@ -178,7 +178,7 @@ class Flow(nn.Module, ABC):
 
     def _reference(self) -> Tensor:
         """A tensor with the device and dtype of the flow."""
-        tensors = itertools.chain(self.buffers(), self.parameters())
+        tensors = itertools.chain(self.parameters(), self.buffers())
         return next((t for t in tensors if t.is_floating_point()), torch.empty(()))
 
     def _temperatures(self, temperature: float | Sequence[float], z: Tensor) -> Tensor | float:

@@ -20,8 +20,8 @@ class AffineCoupling(Bijection):
     """z = x exp(s) + t on one half of dimension 1, with s and t from the other half (Dinh et al. 2017).
 
     ``conditioner(kept, condition)`` gives (B, 2 moved, ...): raw log-scales, then shifts. Log-scales are s = bound
-    tanh(raw / bound): symmetric about 0, smooth, and |s| < bound, so that a chain of layers can neither collapse
-    nor explode within float32. ``swap`` moves the first half. One coordinate alone is moved by the condition.
+    tanh(raw): symmetric about 0, smooth, and |s| < bound, so that a chain of layers can neither collapse nor explode
+    within float32. ``swap`` moves the first half. One coordinate alone is moved by the condition.
     """
 
     def __init__(self, features: int, conditioner: nn.Module, *, swap: bool = False, bound: float = 2.0) -> None:
@@ -44,8 +44,8 @@ class AffineCoupling(Bijection):
         return _join(kept, moved, self.swap), -log_scale.flatten(1).sum(1)
 
     def _scale_and_shift(self, kept: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
-        raw, shift = self.conditioner(kept, condition).split(self.moved, 1)
-        return (raw * (1 / self.bound)).tanh() * self.bound, shift
+        raw, shift = self.conditioner(kept, condition).chunk(2, 1)
+        return raw.tanh() * self.bound, shift
 
 
 class SplineCoupling(Bijection):
@@ -87,9 +87,9 @@ class SplineCoupling(Bijection):
 
 def _split(x: Tensor, kept: int, moved: int, swap: bool) -> tuple[Tensor, Tensor]:
     if swap:
-        second, first = x.split((moved, kept), 1)
+        second, first = x.split_with_sizes((moved, kept), 1)
         return first, second
-    first, second = x.split((kept, moved), 1)
+    first, second = x.split_with_sizes((kept, moved), 1)
     return first, second
 
 

@@ -19,8 +19,10 @@ def apply_matrix(matrix: Tensor, x: Tensor) -> Tensor:
     return functional.conv2d(x, matrix[:, :, None, None])
 
 
-def _pixels(x: Tensor) -> int:
-    return math.prod(x.shape[2:])
+def _log_det(log_scales: Tensor, x: Tensor) -> Tensor:
+    """The sum of log-scales (D,) times the number of pixels of x."""
+    total = log_scales.sum()
+    return total if x.dim() == 2 else total * math.prod(x.shape[2:])
 
 
 class ActNorm(Bijection):
@@ -40,11 +42,11 @@ class ActNorm(Bijection):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         scale, shift = self._shaped(x)
-        return torch.addcmul(shift, x, scale.exp()), self.log_scale.sum() * _pixels(x)
+        return torch.addcmul(shift, x, scale.exp()), _log_det(self.log_scale, x)
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         scale, shift = self._shaped(z)
-        return (z - shift) * (-scale).exp(), -self.log_scale.sum() * _pixels(z)
+        return (z - shift) * (-scale).exp(), -_log_det(self.log_scale, z)
 
     @torch.no_grad()
     def initialise(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -62,6 +64,8 @@ class ActNorm(Bijection):
         return super().initialise(x, condition)
 
     def _shaped(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if x.dim() == 2:
+            return self.log_scale, self.shift
         shape = (-1, *[1] * (x.dim() - 2))
         return self.log_scale.view(shape), self.shift.view(shape)
 
@@ -75,6 +79,9 @@ class LULinear(Bijection):
 
     order: Tensor
     signs: Tensor
+    unit: Tensor
+    below: Tensor
+    above: Tensor
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -85,26 +92,26 @@ class LULinear(Bijection):
         self.factors = nn.Parameter(factors.to(torch.get_default_dtype()))
         self.register_buffer("signs", diagonal.sign().to(torch.get_default_dtype()))
         self.register_buffer("order", permutation.argmax(1))
+        # Selecting a triangle by a mask is one operation, where adding it to a diagonal takes three.
+        self.register_buffer("unit", torch.eye(features), persistent=False)
+        self.register_buffer("below", torch.ones(features, features).tril(-1).bool(), persistent=False)
+        self.register_buffer("above", torch.ones(features, features).triu(1).bool(), persistent=False)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         lower, upper = self._factors()
         weight = (lower @ upper).index_select(0, self.order)
-        return apply_matrix(weight, x), self._log_det() * _pixels(x)
+        return apply_matrix(weight, x), _log_det(self.factors.diagonal(), x)
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         lower, upper = self._factors()
-        unit = torch.eye(len(self.signs), dtype=z.dtype, device=z.device)
-        half = torch.linalg.solve_triangular(lower, unit, upper=False, unitriangular=True)
+        half = torch.linalg.solve_triangular(lower, self.unit, upper=False, unitriangular=True)
         inverse = torch.linalg.solve_triangular(upper, half, upper=True)
-        return apply_matrix(inverse.index_select(1, self.order), z), -self._log_det() * _pixels(z)
+        return apply_matrix(inverse.index_select(1, self.order), z), -_log_det(self.factors.diagonal(), z)
 
     def _factors(self) -> tuple[Tensor, Tensor]:
-        lower = self.factors.tril(-1) + torch.eye(len(self.signs), dtype=self.signs.dtype, device=self.signs.device)
-        upper = self.factors.triu(1) + (self.signs * self.factors.diagonal().exp()).diag()
-        return lower, upper
-
-    def _log_det(self) -> Tensor:
-        return self.factors.diagonal().sum()
+        lower = torch.where(self.below, self.factors, self.unit)
+        diagonal = (self.signs * self.factors.diagonal().exp()).diag()
+        return lower, torch.where(self.above, self.factors, diagonal)
 
 
 class Householder(Bijection):

@@ -47,6 +47,8 @@ class CouplingFlow(Flow, Trainable):
     Raises ``ConfigError`` for images that can't be halved ``levels`` times, with the nearest sizes that can.
     """
 
+    _anchor: Tensor
+
     def __init__(self, config: CouplingFlowConfig, *, data: DataSource | DataSpec) -> None:
         shape = tuple(data.event_shape)
         image = len(shape) == 3 if config.layout == "auto" else config.layout == "image"
@@ -62,6 +64,8 @@ class CouplingFlow(Flow, Trainable):
         self.config = config
         self.training_config = config.training
         self._latent = latent
+        # The device and dtype of the flow, known without a walk through its modules at every call.
+        self.register_buffer("_anchor", torch.empty(0), persistent=False)
         self.context: ConditionMap | ConditionVector
         self.layers: MultiScale | Chain
         if image:
@@ -114,6 +118,9 @@ class CouplingFlow(Flow, Trainable):
         if self.bin_width is None:
             return Loss(value)
         return Loss(value, {"bits_per_dim": value.detach() / math.log(2)})
+
+    def _reference(self) -> Tensor:
+        return self._anchor
 
     def _inverse(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         z, context = self._with_context(z, context)
