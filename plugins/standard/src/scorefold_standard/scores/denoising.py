@@ -1,0 +1,140 @@
+"""A score model trained by denoising score matching, with any process and any network.
+
+Vincent (2011); Song et al. (2021). The network is preconditioned as in Karras et al. (2022, table 1 and app. B.6),
+in the coefficients of the process, so that its input and output have unit size at every noise level and for every
+component.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Condition, ConditionSpec, Dataset, EventScale, TensorSpec
+from scorefold.diffusion import build_process, denoising_score_matching
+from scorefold.errors import ConfigError
+from scorefold.interfaces import DataSource, Loss, Network, Progress, ScoreModel, Trainable
+from scorefold_standard.score_config import DenoisingConfig
+
+
+class Denoising(ScoreModel, Trainable):
+    """grad log p_t from a network F that is shown the noised event and its noise level log(scale / signal).
+
+    With x = a x_0 + b z, data of mean m and standard deviation s a coordinate, r = sqrt(a^2 s^2 + b^2) and the
+    standardised input u = (x - a m) / r, the expected noise is, by ``prediction``,
+
+    - ``eps``: F itself; - ``edm``: (b / r) u + (a s / r) F, which is the best linear guess plus a correction of
+    unit size; - ``x0``: (x - a (m + s F)) / b; - ``v``: (b u' + a F) / c with u' = (x - a m) / c and c = sqrt(a^2 +
+    b^2), so that F is the velocity (a z - b x_0) / c of Salimans and Ho (2022) for data around m.
+
+    The condition is the data's own. With ``condition_dropout`` the model also learns the score without one, which
+    is then what ``condition=None`` gives, as guidance needs: classes get one more, tensors become 0.
+    """
+
+    def __init__(self, config: DenoisingConfig, *, data: DataSource) -> None:
+        super().__init__(build_process(config.process), data.event_shape, data.condition_spec)
+        self.config = config
+        self.training_config = config.training
+        self.scale = data.event_scale
+        spec = data.condition_spec
+        self.drops = spec is not None and config.condition_dropout > 0
+        if not isinstance(config.network, Network):
+            raise ConfigError(
+                f"the network of score:denoising is {config.network!r}, which is not built",
+                hint="create the component through Host.create, or put a Network into the config",
+            )
+        shown = with_null_class(spec) if self.drops and spec is not None else spec
+        self.network = config.network.build(self.event_shape, self.event_shape, time=True, condition=shown)
+
+    def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        x, t, condition = self.match_inputs(x, t, condition)
+        return self.process.score_from_noise(self.noise(x, t, condition), x, t)
+
+    def noise(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        x, t, condition = self.match_inputs(x, t, condition)
+        condition = self._condition(condition, x)
+        signal, scale = self.process.coefficients(x, t)
+        centred = x - signal * self.scale.mean
+        size = ((signal * self.scale.std) ** 2 + scale**2).sqrt()
+        log_snr = self.process.log_snr(t)
+        # A process with a speed a component has a level a component; networks take one.
+        level = -0.5 * (log_snr if log_snr.dim() == 1 else log_snr.flatten(1).mean(1))
+        answer: Tensor = self.network(centred / size, level, condition)
+        return expected_noise(answer, centred, signal, scale, self.scale, self.config.prediction)
+
+    def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+        condition = batch.condition if self.condition_spec is not None else None
+        if self.drops and condition is not None:
+            condition = self._dropped(condition, batch.x, generator)
+        values = denoising_score_matching(
+            self.noise,
+            self.process,
+            batch.x,
+            weighting=self.config.weighting,
+            condition=condition,
+            stratified=True,
+            generator=generator,
+        )
+        return Loss(values.mean())
+
+    def _condition(self, condition: Condition | None, x: Tensor) -> Condition | None:
+        """The condition as the network takes it: the null condition in place of none."""
+        if condition is not None or self.condition_spec is None:
+            return condition
+        if not self.drops:
+            raise ConfigError(
+                "this score was trained with a condition and got none",
+                hint="pass the condition, or train with condition_dropout above 0 for a score without one",
+            )
+        return null_condition(self.condition_spec, x)
+
+    def _dropped(self, condition: Condition, x: Tensor, generator: torch.Generator) -> Condition:
+        """The condition with each row replaced by the null condition with probability ``condition_dropout``."""
+        assert self.condition_spec is not None
+        chance = torch.rand(len(x), generator=generator, device=generator.device).to(x.device)
+        drop = chance < self.config.condition_dropout
+        null = null_condition(self.condition_spec, x)
+
+        def choose(absent: Tensor, given: Tensor) -> Tensor:
+            return torch.where(drop.reshape(-1, *[1] * (given.dim() - 1)), absent.to(given.dtype), given)
+
+        if isinstance(condition, Tensor):
+            assert isinstance(null, Tensor)
+            return choose(null, condition)
+        assert not isinstance(null, Tensor)
+        return {name: choose(null[name], value) for name, value in condition.items()}
+
+
+def expected_noise(
+    answer: Tensor, centred: Tensor, signal: Tensor, scale: Tensor, units: EventScale, prediction: str
+) -> Tensor:
+    """eps-hat (B, *E) from the network's answer; ``centred`` is x - signal mean, signal and scale broadcast to
+    it."""
+    if prediction == "eps":
+        return answer
+    if prediction == "x0":
+        return (centred - signal * units.std * answer) / scale
+    spread = units.std if prediction == "edm" else 1.0
+    square = (signal * spread) ** 2 + scale**2
+    return scale / square * centred + signal * spread / square.sqrt() * answer
+
+
+def with_null_class(spec: ConditionSpec) -> ConditionSpec:
+    """The spec with one more class in each condition of classes, which stands for no condition."""
+    if isinstance(spec, TensorSpec):
+        return spec if spec.classes is None else TensorSpec(spec.shape, spec.classes + 1)
+    return {
+        name: part if part.classes is None else TensorSpec(part.shape, part.classes + 1) for name, part in spec.items()
+    }
+
+
+def null_condition(spec: ConditionSpec, x: Tensor) -> Condition:
+    """No condition for each row of x: the class after the last, or zeros."""
+
+    def absent(part: TensorSpec) -> Tensor:
+        shape = (len(x), *part.shape)
+        if part.classes is None:
+            return x.new_zeros(shape)
+        return torch.full(shape, part.classes, dtype=torch.long, device=x.device)
+
+    return absent(spec) if isinstance(spec, TensorSpec) else {name: absent(part) for name, part in spec.items()}
