@@ -23,7 +23,6 @@ from scorefold.interfaces.capabilities import Loss, Progress, Trainable
 from scorefold.training import fit
 
 POINTS, SIZE, BATCH, WIDTH = 10_000, 20, 256, 128
-Step = Callable[[nn.Module, Tensor, torch.Generator], Tensor]
 
 
 class Denoiser(nn.Module, Trainable):
@@ -47,7 +46,8 @@ class Denoiser(nn.Module, Trainable):
     def error(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """The mean squared error of the noise: what every side minimises."""
         noise = torch.randn(x.shape, generator=generator)
-        return (self.network(x + noise) - noise).square().mean()
+        guess: Tensor = self.network(x + noise)
+        return (guess - noise).square().mean()
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
         return Loss(self.error(batch.x, generator))
@@ -86,7 +86,7 @@ def by_hand(model: Denoiser, batches: Iterable[Tensor], config: TrainingConfig, 
     generator = torch.Generator().manual_seed(0)
     network, stepper, accelerator = model.network, optimiser, None
     if accelerated:
-        from accelerate import Accelerator
+        from accelerate import Accelerator  # type: ignore[import-untyped]
 
         accelerator = Accelerator(cpu=True)
         network, stepper = accelerator.prepare(model.network, optimiser)

@@ -193,10 +193,10 @@ def test_phases_run_in_order_with_everything_else_still() -> None:
     ]
     after_body, after_head = seen
     assert torch.equal(after_body["head.weight"], before["head.weight"])
-    assert not torch.equal(after_body["body.0.weight"], before["body.0.weight"])
-    assert torch.equal(after_head["body.0.weight"], after_body["body.0.weight"])
+    assert not torch.equal(after_body["inner.weight"], before["inner.weight"])
+    assert torch.equal(after_head["inner.weight"], after_body["inner.weight"])
     # Batch statistics are part of the phase that trains them.
-    assert torch.equal(after_head["body.1.running_mean"], after_body["body.1.running_mean"])
+    assert torch.equal(after_head["statistics.running_mean"], after_body["statistics.running_mean"])
     weight = (after_head["head.weight"] - before["head.weight"]).abs().max()
     bias = (after_head["head.bias"] - before["head.bias"]).abs().max()
     assert weight > 0.1
@@ -210,15 +210,15 @@ def test_the_next_phase_starts_from_averaged_weights() -> None:
 
     class Watcher(TwoPhase):
         def parameter_groups(self, phase: Phase) -> list[dict[str, object]]:
-            averaged.append(self.body[0].weight.detach().clone())
+            averaged.append(self.inner.weight.detach().clone())
             return super().parameter_groups(phase)
 
     watcher = Watcher()
     fit(model, points(), config(steps=25, ema=0.9))
     fit(watcher, points(), config(steps=40, ema=0.9))
     fit(other := TwoPhase(), points(), config(steps=40, ema=None))
-    assert torch.equal(averaged[1], watcher.body[0].weight)
-    assert not torch.equal(averaged[1], other.body[0].weight)
+    assert torch.equal(averaged[1], watcher.inner.weight)
+    assert not torch.equal(averaged[1], other.inner.weight)
 
 
 def test_frozen_parameters_stay_frozen() -> None:

@@ -14,8 +14,9 @@ from torch import nn
 from training_toys import Denoiser, Quadratic, TwoPhase, config, differing, points
 
 from scorefold.artefacts import read_json
+from scorefold.data import Dataset
 from scorefold.errors import ArtefactError, TrainingError
-from scorefold.interfaces.capabilities import Phase
+from scorefold.interfaces.capabilities import Loss, Phase, Progress
 from scorefold.training import FitReport, fit
 
 
@@ -75,7 +76,7 @@ class Interrupted(TwoPhase):
 
     at = 17
 
-    def loss(self, batch, *, progress, generator):  # type: ignore[no-untyped-def]
+    def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
         if progress.step == self.at:
             signal.raise_signal(signal.SIGINT)
         return super().loss(batch, progress=progress, generator=generator)
@@ -107,7 +108,7 @@ def test_ctrl_c_without_checkpoints_and_twice() -> None:
         fit(Interrupted(), points(), config())
 
     class Impatient(Interrupted):
-        def loss(self, batch, *, progress, generator):  # type: ignore[no-untyped-def]
+        def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
             if progress.step == 3:
                 signal.raise_signal(signal.SIGINT)
                 signal.raise_signal(signal.SIGINT)
@@ -182,9 +183,9 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_a_held_out_loss_that_is_not_finite_survives_a_resume(tmp_path: Path) -> None:
     class Infinite(Quadratic):
-        def loss(self, batch, *, progress, generator):  # type: ignore[no-untyped-def]
+        def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
             loss = super().loss(batch, progress=progress, generator=generator)
-            return loss if torch.is_grad_enabled() else type(loss)(loss.value * torch.inf)
+            return loss if torch.is_grad_enabled() else Loss(loss.value * torch.inf)
 
     def train() -> tuple[nn.Module, FitReport]:
         model = Infinite()

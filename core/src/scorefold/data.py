@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -133,9 +133,13 @@ class Dataset:
             truth={name: rows(value) if self._is_column(value) else value for name, value in self.truth.items()},
         )
 
-    def takes(self, positions: Iterable[Tensor]) -> Iterator[Dataset]:
-        """``take`` of each of several positions (n,), in order; ``positions`` may be endless."""
-        return map(self.take, positions)
+    def takes(self, positions: Iterable[Tensor]) -> Generator[Dataset, None, None]:
+        """``take`` of each of several positions (n,), in order; ``positions`` may be endless.
+
+        A reader that stops early closes it (``contextlib.closing``), so that nothing more is decoded.
+        """
+        for index in positions:
+            yield self.take(index)
 
     def tensor(self, limit: int | None = None) -> Tensor:
         """The events as one tensor (min(N, limit), *E)."""
@@ -205,7 +209,7 @@ class StreamedDataset(Dataset):
             raise DataError(f"{len(index)} points were asked for and the source decoded {len(batch)}")
         return batch.to(self.x.device, self.x.dtype)
 
-    def takes(self, positions: Iterable[Tensor]) -> Iterator[Dataset]:
+    def takes(self, positions: Iterable[Tensor]) -> Generator[Dataset, None, None]:
         if self.workers < 1:
             yield from super().takes(positions)
             return

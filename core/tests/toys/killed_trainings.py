@@ -63,14 +63,14 @@ def run_killed(case: str, folder: Path) -> None:
         left = KILLED_AT[case]
         forward = nn.SiLU.forward
 
-        def die_in_the_middle(self: nn.SiLU, x: torch.Tensor) -> torch.Tensor:
+        def die_in_the_middle(self: nn.SiLU, input: torch.Tensor) -> torch.Tensor:
             nonlocal left
             left -= 1
             if left == 0:
                 die()
-            return forward(self, x)
+            return forward(self, input)
 
-        nn.SiLU.forward = die_in_the_middle  # type: ignore[method-assign]
+        nn.SiLU.forward = die_in_the_middle  # type: ignore[method-assign, assignment]
     CASES[case](folder)
 
 

@@ -34,7 +34,9 @@ class Denoiser(nn.Module, Trainable):
         self.training_config = config()
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.body = nn.Sequential(nn.Linear(size, 16), nn.BatchNorm1d(16), nn.SiLU(), nn.Dropout(dropout))
+            self.inner = nn.Linear(size, 16)
+            self.statistics = nn.BatchNorm1d(16)
+            self.body = nn.Sequential(self.inner, self.statistics, nn.SiLU(), nn.Dropout(dropout))
             self.head = nn.Linear(16, size)
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
@@ -64,7 +66,7 @@ class TwoPhase(Denoiser):
         ]
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
-        body, head = self.body[0].weight, self.head.weight
+        body, head = self.inner.weight, self.head.weight
         self.modes.append(
             (progress.phase, self.body.training, self.head.training, body.requires_grad, head.requires_grad)
         )

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+from torch import nn
 from training_toys import Denoiser, Quadratic, config, points
 
 from scorefold.artefacts import save_arrays, write_json
@@ -36,7 +37,7 @@ def main(folder: Path) -> None:
         refusal = ""
     except TrainingError as error:
         refusal = error.message
-    states = {"exact": exact, "whole": whole, "again": again}
+    states: dict[str, nn.Module] = {"exact": exact, "whole": whole, "again": again}
     tensors = {f"{name}.{key}": value for name, model in states.items() for key, value in model.state_dict().items()}
     save_arrays(folder / f"{rank}.safetensors", tensors)
     write_json(folder / f"{rank}.json", {"rows": rows, "refusal": refusal})

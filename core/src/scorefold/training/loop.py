@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Generator
+from contextlib import closing, nullcontext
 from typing import Any
 
 import torch
@@ -81,22 +81,24 @@ class _PhaseLoop:
         loss, optimiser = task.processes.prepare(LossModule(task.model), self.optimiser)
         if config.compile:
             loss = compiled(loss)
-        for batch in itertools.islice(self._batches(), self.steps - self.step):
-            self._advance(batch, loss, optimiser)
-            last = self.step == self.steps
-            if last or self.step % config.log_every == 0:
-                self._report()
-            if task.validation is not None and (last or self.step % config.validate_every == 0):
-                self._validate(task.validation)
-            if last or self.best.exhausted:
-                break
-            if task.interrupt.pressed or self.step % config.checkpoint_every == 0:
-                self._write(complete=False)
-            if task.interrupt.pressed:
-                raise KeyboardInterrupt
+        with closing(self._batches()) as batches:
+            for batch in batches:
+                self._advance(batch, loss, optimiser)
+                last = self.step == self.steps
+                if last or self.step % config.log_every == 0:
+                    self._report()
+                if task.validation is not None and (last or self.step % config.validate_every == 0):
+                    self._validate(task.validation)
+                if last or self.best.exhausted:
+                    break
+                if task.interrupt.pressed or self.step % config.checkpoint_every == 0:
+                    self._write(complete=False)
+                if task.interrupt.pressed:
+                    raise KeyboardInterrupt
         self._finish()
 
-    def _batches(self) -> Iterator[Dataset]:
+    def _batches(self) -> Generator[Dataset, None, None]:
+        """This process's part of the batches of all steps that are left."""
         task = self.task
         positions = batch_positions(
             len(task.train),
@@ -108,7 +110,7 @@ class _PhaseLoop:
             processes=task.processes.count,
             device=torch.device("cpu") if isinstance(task.train, StreamedDataset) else task.train.x.device,
         )
-        return task.train.takes(positions)
+        return task.train.takes(itertools.islice(positions, self.steps - self.step))
 
     def _advance(self, batch: Dataset, loss: Callable[..., Any], optimiser: torch.optim.Optimizer) -> None:
         """One step of the optimiser. Nothing here waits for the device."""
@@ -161,9 +163,12 @@ class _PhaseLoop:
         task.report.history.append({"step": task.report.steps, "phase": self.phase.name, **values})
         if task.processes.rank == 0:
             task.tell(values)
-            if task.progress is not None:
-                text = f"{self.phase.name}: loss {means['loss']:.4g}, {speed:.0f} steps/s"
-                task.progress(task.report.steps, task.total, text)
+        self._show(f"loss {means['loss']:.4g}, {speed:.0f} steps/s")
+
+    def _show(self, text: str) -> None:
+        task = self.task
+        if task.progress is not None and task.processes.rank == 0:
+            task.progress(task.report.steps, task.total, f"{self.phase.name}: {text}")
 
     def _validate(self, data: Dataset) -> None:
         task = self.task
@@ -190,6 +195,7 @@ class _PhaseLoop:
         self.task.processes.share(self.task.module.buffers())
         if self.best.exhausted:
             self.task.report.stopped_early = True
+            self._show("stopped early")
         if self.average is not None:
             self.average.apply()
         self.best.restore()

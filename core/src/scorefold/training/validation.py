@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -29,7 +30,7 @@ def validation_loss(
     model.eval()
     total = torch.zeros((), dtype=torch.float64, device=processes.device)
     positions = list(torch.arange(len(data)).split(batch_size))[processes.rank :: processes.count]
-    numbers = range(processes.rank, len(data), processes.count)
+    numbers = itertools.count(processes.rank, processes.count)
     # Nothing may draw from torch's global generator, and what does all the same must not change the training.
     with torch.random.fork_rng(devices=[processes.device] if processes.device.type == "cuda" else []):
         for number, batch in zip(numbers, data.takes(positions), strict=False):

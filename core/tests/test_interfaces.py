@@ -1,0 +1,197 @@
+"""The interfaces enforce what they ask for, and what they give follows from it."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC
+
+import pytest
+import torch
+from torch import Tensor
+from training_toys import Denoiser, Quadratic
+
+from scorefold import interfaces
+from scorefold.data import Dataset, DataSpec, EventScale, TensorSpec
+from scorefold.errors import DataError, ShapeError
+from scorefold.interfaces import (
+    Allocator,
+    ClosedFormGeodesics,
+    DataSource,
+    Encodes,
+    Estimator,
+    Flow,
+    Geometry,
+    Network,
+    Phase,
+    Potential,
+    ScoreModel,
+    TaskSource,
+    TensorSource,
+    Trainable,
+    Transports,
+)
+from scorefold.interfaces.capabilities import CAPABILITIES
+from scorefold.kinds import CORE_KINDS
+
+MUSTS: dict[type, set[str]] = {
+    ScoreModel: {"score"},
+    Flow: {"forward", "inverse"},
+    Geometry: {"metric", "exp", "log"},
+    Estimator: {"estimate"},
+    Allocator: {"allocate"},
+    DataSource: {"load"},
+    Network: {"build"},
+    Trainable: {"loss"},
+    Encodes: {"encode", "decode", "encode_distribution"},
+    Transports: {"transport"},
+    ClosedFormGeodesics: set(),
+    Potential: {"value", "grad", "grad_inverse", "hessian_product"},
+    TaskSource: {"tasks"},
+}
+
+
+@pytest.mark.parametrize("interface", MUSTS, ids=lambda interface: interface.__name__)
+def test_an_interface_enforces_what_must_be_written(interface: type) -> None:
+    assert issubclass(interface, ABC)
+    assert interface.__abstractmethods__ == MUSTS[interface]  # type: ignore[attr-defined]
+    if MUSTS[interface]:
+        with pytest.raises(TypeError, match="abstract"):
+            type("Incomplete", (interface,), {})()
+
+
+@pytest.mark.parametrize("interface", MUSTS, ids=lambda interface: interface.__name__)
+def test_every_method_of_an_interface_says_what_it_does(interface: type) -> None:
+    assert inspect.getdoc(interface)
+    methods = [
+        method for name, method in vars(interface).items() if inspect.isfunction(method) and not name.startswith("_")
+    ]
+    assert all(method.__doc__ for method in methods)
+
+
+def test_each_kind_of_core_has_an_interface_here() -> None:
+    for kind in CORE_KINDS:
+        module, _, name = kind.interface.partition(":")
+        assert module == "scorefold.interfaces"
+        assert getattr(interfaces, name) in MUSTS
+
+
+def test_capabilities_are_named_after_their_types() -> None:
+    assert set(CAPABILITIES) == {
+        "Trainable",
+        "Encodes",
+        "Transports",
+        "ClosedFormGeodesics",
+        "Potential",
+        "TaskSource",
+    }
+    assert all(cls.__name__ == name and getattr(interfaces, name) is cls for name, cls in CAPABILITIES.items())
+
+
+def test_a_trainable_module_needs_no_more_than_its_loss() -> None:
+    model = Denoiser()
+    (phase,) = model.phases()
+    assert (phase.name, phase.modules, phase.after, phase.resume_key, phase.steps) == (
+        "fit",
+        (model,),
+        None,
+        None,
+        None,
+    )
+    (group,) = model.parameter_groups(phase)
+    # The toy registers its first layer twice; the optimiser must see it once.
+    assert {id(parameter) for parameter in group["params"]} == {id(parameter) for parameter in model.parameters()}
+    assert len(group["params"]) == len(list(model.parameters()))
+    (head,) = model.parameter_groups(Phase("head", (model.head, model.head)))
+    assert len(head["params"]) == 2
+    assert model.refuses("distributed") is None
+    unprepared, prepared = Quadratic(), Quadratic()
+    prepared.prepare(Dataset(x=torch.ones(3, 4)), torch.Generator())
+    assert torch.equal(prepared.centre, unprepared.centre)
+
+
+def test_tensors_are_a_source() -> None:
+    x = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
+    source = TensorSource(x)
+    assert source.load("test").x is x
+    assert source.event_shape == (2,)
+    assert source.event_scale.mean == 3.0
+    assert source.event_scale.std == pytest.approx(float(x.double().std(correction=0)))
+    assert source.spec() == DataSpec((2,), source.event_scale, None)
+    assert source.fingerprint() is None
+    with pytest.raises(DataError, match="no 'train' split here; there is test"):
+        source.load("train")
+    with pytest.raises(DataError, match="at least one split"):
+        TensorSource({})
+    scale = EventScale(low=0.0, high=1.0)
+    both = TensorSource({"train": Dataset(x=x), "test": Dataset(x=x[:1])}, scale)
+    assert both.event_scale is scale
+    assert len(both.load("test")) == 1
+    assert TensorSource(torch.ones(4, 2)).event_scale.std == 1.0
+
+
+def test_a_spec_reads_as_its_source_does() -> None:
+    class Conditional(TensorSource):
+        condition_spec = TensorSpec((), classes=10)
+
+    source = Conditional(torch.zeros(3, 1, 2, 2))
+    spec = source.spec()
+    for name in ("event_shape", "event_scale", "condition_spec"):
+        assert getattr(spec, name) == getattr(source, name)
+
+
+class Stretched(Geometry):
+    """Flat space whose second axis is three times as long: every answer in closed form."""
+
+    event_shape = (1, 2)
+    lengths = torch.tensor([1.0, 3.0], dtype=torch.float64)
+
+    def metric(self, x: Tensor) -> Tensor:
+        return torch.diag(self.lengths**2).expand(len(x), 2, 2)
+
+    def exp(self, x: Tensor, v: Tensor) -> Tensor:
+        return x + v
+
+    def log(self, x: Tensor, y: Tensor) -> Tensor:
+        return y - x
+
+
+def events(*rows: tuple[float, float]) -> Tensor:
+    return torch.tensor(rows, dtype=torch.float64).reshape(-1, 1, 2)
+
+
+def test_what_a_geometry_is_given() -> None:
+    space = Stretched()
+    x, y = events((0, 0), (1, 1)), events((4, 1), (1, 1))
+    assert space.inner(x, y, y).tolist() == [25.0, 10.0]
+    assert space.norm(x, y).tolist() == pytest.approx([5.0, 10**0.5])
+    assert space.distance(x, y).tolist() == [5.0, 0.0]
+    matrix = space.distance_matrix(x, y)
+    assert matrix.shape == (2, 2)
+    for i in range(2):
+        for j in range(2):
+            assert float(matrix[i, j]) == pytest.approx(float(space.distance(x[i : i + 1], y[j : j + 1])))
+    assert torch.equal(space.distance_matrix(x), space.distance_matrix(x, x))
+    path = space.geodesic(x, y, torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64))
+    assert path.shape == (2, 3, 1, 2)
+    assert path[0].reshape(3, 2).tolist() == [[0, 0], [1, 0.25], [4, 1]]
+    # A batch of one broadcasts.
+    assert space.geodesic(x[:1], y, torch.tensor([1.0], dtype=torch.float64)).shape == (2, 1, 1, 2)
+    with pytest.raises(ShapeError, match=r"expected \(T,\)"):
+        space.geodesic(x, y, torch.tensor(0.5))
+
+
+def test_the_mean_of_a_geometry_is_the_weighted_barycentre() -> None:
+    space, points = Stretched(), events((0, 0), (4, 2), (8, -8))
+    assert space.mean(points).reshape(-1).tolist() == pytest.approx([4, -2])
+    weights = torch.tensor([1.0, 3.0, 0.0], dtype=torch.float64)
+    assert space.mean(points, weights).reshape(-1).tolist() == pytest.approx([3, 1.5])
+    with pytest.raises(ShapeError, match="mean of no points"):
+        space.mean(points[:0])
+
+
+def test_no_points_are_legal_for_a_geometry() -> None:
+    space, none = Stretched(), events()
+    assert space.distance(none, none).shape == (0,)
+    assert space.distance_matrix(none, events((1, 1))).shape == (0, 1)
+    assert space.distance_matrix(events((1, 1)), none).shape == (1, 0)
+    assert space.geodesic(none, none, torch.tensor([0.0, 1.0], dtype=torch.float64)).shape == (0, 2, 1, 2)
