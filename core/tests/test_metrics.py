@@ -36,9 +36,7 @@ def _ssim_with_scipy(x: np.ndarray, y: np.ndarray, data_range: float) -> float:
 def test_ssim_agrees_with_scipy_filters() -> None:
     x = torch.rand(2, 3, 16, 20, dtype=torch.float64) * 255
     y = (x + 30 * torch.randn_like(x)).clamp(0, 255)
-    expected = [
-        np.mean([_ssim_with_scipy(x[i, c].numpy(), y[i, c].numpy(), 255) for c in range(3)]) for i in range(2)
-    ]
+    expected = [np.mean([_ssim_with_scipy(x[i, c].numpy(), y[i, c].numpy(), 255) for c in range(3)]) for i in range(2)]
     assert ssim(x, y, 255).tolist() == pytest.approx(expected, abs=1e-10)
     assert ssim(x.float(), y.float(), 255).tolist() == pytest.approx(expected, abs=1e-4)
 

@@ -71,7 +71,11 @@ def test_hutchinson_has_the_mean_and_the_variance_it_states(mode: str, generator
     x = torch.zeros(20_000, 4, dtype=torch.float64)
     with torch.no_grad():
         _, trace = divergence(
-            lambda p: p @ matrix.T, x, trace="hutchinson", generator=generator, mode=mode  # type: ignore[arg-type]
+            lambda p: p @ matrix.T,
+            x,
+            trace="hutchinson",
+            generator=generator,
+            mode=mode,  # type: ignore[arg-type]
         )
     assert not trace.requires_grad
     symmetric = (matrix + matrix.T) / 2

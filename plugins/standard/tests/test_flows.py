@@ -37,9 +37,7 @@ def flow_of(
     **config: Any,
 ) -> CouplingFlow:
     """A float64 flow whose parameters are perturbed, so that nothing is the identity."""
-    flow = CouplingFlow(
-        CONFIGS[transform](**{**SMALL, **config}), data=DataSpec(shape, scale, condition)
-    ).double()
+    flow = CouplingFlow(CONFIGS[transform](**{**SMALL, **config}), data=DataSpec(shape, scale, condition)).double()
     with torch.no_grad():
         for parameter in flow.parameters():
             parameter.add_(noise * torch.randn_like(parameter))
@@ -198,9 +196,11 @@ def test_loss_is_the_mean_negative_log_likelihood_a_coordinate(generator: torch.
     bits = flow.bits_per_dim(batch.x, generator=generator.set_state(state)).mean()
     torch.testing.assert_close(loss.parts["bits_per_dim"], bits.detach())
     torch.testing.assert_close(loss.value, bits * math.log(2))
-    assert not flow_of().loss(
-        Dataset(x=torch.randn(3, 5).double()), progress=Progress(0, 1, "fit"), generator=generator
-    ).parts
+    assert (
+        not flow_of()
+        .loss(Dataset(x=torch.randn(3, 5).double()), progress=Progress(0, 1, "fit"), generator=generator)
+        .parts
+    )
 
 
 @pytest.mark.parametrize("transform", CONFIGS)

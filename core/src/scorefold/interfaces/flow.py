@@ -189,7 +189,5 @@ class Flow(nn.Module, ABC):
             return float(temperature)
         if len(each) != len(self.latent_shapes):
             raise ShapeError(f"{len(each)} temperatures were given for {len(self.latent_shapes)} latents")
-        parts = [
-            z.new_full((math.prod(shape),), value) for shape, value in zip(self.latent_shapes, each, strict=True)
-        ]
+        parts = [z.new_full((math.prod(shape),), value) for shape, value in zip(self.latent_shapes, each, strict=True)]
         return torch.cat(parts).reshape(self.event_shape)
