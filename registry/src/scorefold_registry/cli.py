@@ -164,3 +164,7 @@ def _say(error: ScorefoldError, as_json: bool) -> None:
         print(json.dumps({"error": error.as_json()}, ensure_ascii=False))
     else:
         print(f"error: {error}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

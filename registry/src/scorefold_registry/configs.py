@@ -15,7 +15,7 @@ from scorefold.plugin import Port, Verb
 from scorefold_registry.catalogue import Catalogue
 from scorefold_registry.loading import describe, load_target
 from scorefold_registry.names import did_you_mean, sentences
-from scorefold_registry.problems import Problem, RawPath, config_problems, dotted, holds, show
+from scorefold_registry.problems import Problem, RawPath, config_problems, dotted, show, within
 from scorefold_registry.records import Registered
 
 __all__ = [
@@ -98,7 +98,7 @@ def check_config(
     outer = {port.name for port in registered.component.requires}
     for item in inline_uses(config):
         for problem in _check_inline(catalogue, item, outer):
-            problems.append(_within(problem.under(*item.path), raw))
+            problems.append(replace(problem, path=within((*item.path, *problem.path), raw)))
     return config, problems
 
 
@@ -281,18 +281,6 @@ def _example(catalogue: Catalogue, item: InlineUse) -> str:
 
 def _of_error(error: ScorefoldError, code: str) -> Problem:
     return Problem((), error.message, error.hint, code)
-
-
-def _within(problem: Problem, raw: Mapping[str, Any]) -> Problem:
-    """The problem with its path cut where ``raw`` ends: a default, or a component written as a bare name."""
-    path: list[str | int] = []
-    value: Any = raw
-    for part in problem.path:
-        if not holds(value, part):
-            break
-        path.append(part)
-        value = value[part]
-    return replace(problem, path=tuple(path))
 
 
 def inline_uses(config: BaseModel) -> Iterator[InlineUse]:

@@ -140,8 +140,9 @@ def _unknown_entries(listed: PluginList, records: Sequence[PluginRecord]) -> lis
     notes = []
     for entry in (*(listed.allow or ()), *listed.deny):
         if not any(_matches(record, [entry]) for record in records):
-            known = [record.name for record in records]
-            near = did_you_mean(entry, [*known, *(record.distribution for record in records)]) or f"installed: {', '.join(known) or 'none'}"
+            names = [record.name for record in records]
+            near = did_you_mean(entry, [*names, *(record.distribution for record in records)])
+            near = near or f"installed: {', '.join(names) or 'none'}"
             notes.append(f"{listed.source} names {entry!r}, which no installed plugin is called; {near}")
     return notes
 

@@ -67,7 +67,7 @@ def config_problems(model: type[BaseModel], error: ValidationError, raw: Any = N
         if len(items) > 1 and all(item["type"] in _EXPECTED for item in items):
             problems.append(_alternatives(path, items, _Place.of(model, items[0]["loc"])))
         else:
-            problems += [_problem(path, item, _Place.of(model, item["loc"])) for item in items]
+            problems += [_problem(path, item, _Place.of(model, item["loc"]), raw) for item in items]
     return list(dict.fromkeys(problems))
 
 
@@ -98,7 +98,7 @@ class _Place:
         return _Place(owner, about)
 
 
-def _problem(path: RawPath, item: Mapping[str, Any], place: _Place) -> Problem:
+def _problem(path: RawPath, item: Mapping[str, Any], place: _Place, raw: Any) -> Problem:
     kind, given, context = item["type"], item["input"], item.get("ctx", {})
     name = dotted(path) or "the config"
     if kind == "extra_forbidden":
@@ -108,7 +108,7 @@ def _problem(path: RawPath, item: Mapping[str, Any], place: _Place) -> Problem:
         where = f" in {dotted(path)}" if path else ""
         return Problem(path, f"the field {item['loc'][-1]!r} is missing{where}", place.about, "missing-field")
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        return _tag_problem(path, name, item)
+        return _tag_problem(path, name, item, raw)
     if kind in ("value_error", "assertion_error"):
         said = str(context.get("error", item["msg"]))
         return Problem(path, f"{name}: {said}" if path else said, place.about if path else None, "value")
@@ -132,14 +132,14 @@ def _expected(item: Mapping[str, Any]) -> str:
     return _EXPECTED[item["type"]].format(**bounds)
 
 
-def _tag_problem(path: RawPath, name: str, item: Mapping[str, Any]) -> Problem:
+def _tag_problem(path: RawPath, name: str, item: Mapping[str, Any], raw: Any) -> Problem:
     context = item["ctx"]
     key = context["discriminator"].strip("'")
     if item["type"] == "union_tag_not_found":
         return Problem(path, f"{name} needs the field {key!r}, which says what it is", None, "missing-field")
     tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
     hint = did_you_mean(context["tag"], tags) or None
-    inside = (*path, key) if isinstance(item["input"], Mapping) else path
+    inside = within((*path, key), raw)
     return Problem(inside, f"{dotted(inside)} is {context['tag']!r}; expected {join_or(tags)}", hint, "value")
 
 
@@ -224,6 +224,17 @@ def _raw_path(loc: Sequence[str | int], raw: Any, kind: str) -> RawPath:
             path.append(part)
             value = value[part]
     return tuple(path)
+
+
+def within(path: RawPath, raw: Any) -> RawPath:
+    """The path cut where ``raw`` ends: at a default, or at a component written as a bare name."""
+    if raw is None:
+        return path
+    for depth, part in enumerate(path):
+        if not holds(raw, part):
+            return path[:depth]
+        raw = raw[part]
+    return path
 
 
 def holds(value: Any, part: str | int) -> bool:
