@@ -116,7 +116,7 @@ class Accelerated:
         if wrapper in _WRAPPERS_OF_OTHERS:
             raise TrainingError(
                 f"accelerate is set to {wrapper}, which splits parameters in ways the averaged weights don't follow",
-                hint="use plain data parallelism: accelerate launch --multi_gpu (or --cpu --num_processes N)",
+                hint="use plain data parallelism, for example torchrun --nproc-per-node N",
             )
         self.device = device if self._accelerator.num_processes == 1 else self._accelerator.device
         self.rank = self._accelerator.process_index
