@@ -67,6 +67,9 @@ def apply_stage(
     )
     module, _, function = chosen.target.partition(":")
     outcome: Outcome = getattr(import_module(module), function)(component, inputs, _options(chosen, options), context)
+    if data is None and spec is not None and isinstance(outcome.value, DataSource):
+        # Drawn from the model alone, so in the units of the data it was trained on.
+        outcome.value = TensorSource({"test": outcome.value.load("test")}, spec.event_scale)
     write_output(outcome, out)
     return outcome
 

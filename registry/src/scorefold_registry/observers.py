@@ -82,6 +82,10 @@ class Observers:
             self._record(Failure(plugin, hook, stage_name, describe(error), own_frame(error, {package})))
             return False, None
 
+    def figures_failed(self, stage_name: str, plugin: str, error: str) -> None:
+        """Record that a stage's figures could not be drawn."""
+        self._record(Failure(plugin, f"figures of {stage_name}", None, error, None))
+
     def _record(self, failure: Failure) -> None:
         known = {(other.plugin, other.hook) for other in self.failures}
         if (failure.plugin, failure.hook) in known:

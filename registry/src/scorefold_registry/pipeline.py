@@ -30,7 +30,7 @@ from scorefold_registry.progress import Silent
 from scorefold_registry.report import write_report, yaml_text
 from scorefold_registry.run_result import RunInterrupted, RunResult, StageResult
 from scorefold_registry.runfile import read
-from scorefold_registry.stages import Workshop, key_of, load_stage, perform, resolved_stage, write_stage
+from scorefold_registry.stages import STAGE_FILE, Workshop, key_of, load_stage, perform, resolved_stage, write_stage
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
@@ -356,6 +356,9 @@ class _Session:
     def _ended(self, planned: PlannedStage, info: StageInfo, reused: bool, seconds: float) -> None:
         folder = self.info.folder / planned.name
         metrics = read_json(folder / "result.json")["metrics"]
+        failure = read_json(folder / STAGE_FILE)["figure_failure"]
+        if failure is not None:
+            self.observers.figures_failed(planned.name, planned.registered.plugin, failure)
         result = StageResult(planned.name, info.component, reused, seconds, metrics)
         self.results.append(result)
         self.events.write("stage-ended", stage=planned.name, reused=reused, seconds=round(seconds, 3), metrics=metrics)

@@ -112,7 +112,7 @@ def _environment() -> Environment:
 
 def duration(seconds: float) -> str:
     """A time as a person says it: ``0.4 s``, ``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:

@@ -102,7 +102,7 @@ class RunFile:
 def read(path: str | Path, sets: Sequence[str] = (), seed: int | None = None) -> RunFile:
     """The run file with ``--set`` values put in and its root seed replaced by ``seed``.
 
-    Its ``problems`` hold what is wrong with its form; ``make_plan`` adds what is wrong with its meaning and raises them.
+    Its ``problems`` hold what is wrong with its form; ``make_plan`` adds what is wrong with its meaning, and raises.
 
     Raises ``ConfigError`` for a file that can't be read as text, and ``RunFileError`` where nothing is left to check
     (an empty file, broken YAML, a list at the top).

@@ -17,6 +17,7 @@ from scorefold.stage import Outcome, StageContext
 from scorefold_registry.configs import check_config, inline_uses, resolve_config
 from scorefold_registry.drawing import draw
 from scorefold_registry.keys import stage_key
+from scorefold_registry.loading import describe, own_frame
 from scorefold_registry.plan import PlannedStage, inline_use
 from scorefold_registry.values import load_value, save_value
 
@@ -246,9 +247,21 @@ def write_stage(host: Host, planned: PlannedStage, component: Any, outcome: Outc
     write_json(folder / RESULT_FILE, {"metrics": {}, **outcome.result})
     if outcome.arrays:
         save_arrays(folder / ARRAYS_FILE, outcome.arrays)
-    default = host.catalogue.kind(planned.registered.component.kind).verb()
-    if planned.registered.component.figures is not None and planned.verb == default:
-        draw(planned.registered.component.figures, outcome.value, folder)
-    elif planned.verb.figures is not None:
-        draw(planned.verb.figures, outcome.drawn, folder)
-    write_json(folder / STAGE_FILE, facts)
+    failure = _draw(host, planned, outcome, folder)
+    write_json(folder / STAGE_FILE, {**facts, "figure_failure": failure})
+
+
+def _draw(host: Host, planned: PlannedStage, outcome: Outcome, folder: Path) -> str | None:
+    """Draw a stage's figures; what went wrong, in words: a figure that fails must not cost the result."""
+    component, verb = planned.registered.component, planned.verb
+    target, shown = verb.figures, outcome.drawn
+    if component.figures is not None and verb == host.catalogue.kind(component.kind).verb():
+        target, shown = component.figures, outcome.value
+    if target is None:
+        return None
+    try:
+        draw(target, shown, folder)
+    except Exception as error:
+        frame = own_frame(error, {target.partition(".")[0]})
+        return f"the figures of stage {planned.name!r} ({target}) failed: {describe(error)} at {frame}"
+    return None

@@ -33,7 +33,7 @@ def scorefold_components() -> Iterable[Component]:
     )
     yield _component("estimator", "tiny-mean", "Mean", "MeanConfig", figures="scorefold_tiny.parts:figures")
     yield _component("estimator", "tiny-scored", "Scored", "MeanConfig", requires=(score,))
-    yield _component("estimator", "tiny-fault", "Fault", "FaultConfig")
+    yield _component("estimator", "tiny-fault", "Fault", "FaultConfig", figures="scorefold_tiny.parts:figures")
     yield _component("geometry", "tiny-many", "Many", "MeanConfig", requires=(Port("parts", kind="data", many=True),))
 
 

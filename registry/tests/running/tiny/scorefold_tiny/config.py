@@ -30,4 +30,4 @@ class MeanConfig(Config):
 
 
 class FaultConfig(Config):
-    kind: str = Field("value", description="data, value or exit: what goes wrong")
+    kind: str = Field("value", description="data, value or figures: what goes wrong")

@@ -1,0 +1,113 @@
+"""A finished stage on new data, in the units of the data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from scorefold.stage import StageContext
+from scorefold_registry.run_result import RunResult
+
+Say = Callable[..., Any]
+
+
+@pytest.fixture
+def points() -> Path:
+    """Points in the units that the tiny data were read in: (raw - 1) / 2 is what the model sees."""
+    x = np.random.default_rng(0).normal(size=(30, 2))
+    np.save("points.npy", 2.0 * x + 1.0)
+    return Path("points.npy")
+
+
+def test_new_data_reach_the_model_in_its_own_units(say: Say, finished: RunResult, points: Path) -> None:
+    folder = finished.folder / "score"
+    said = say(
+        "apply", str(folder), "--do", "evaluate", "--data", str(points), "--out", "out.npy", "--set", "trace=exact"
+    )
+    assert said.status == 0, said.err
+    x = torch.tensor((np.load(points) - 1.0) / 2.0, dtype=torch.float32)
+    expected = finished.value("score").log_prob(x, rtol=1e-4, atol=1e-4).detach().numpy()
+    np.testing.assert_allclose(np.load("out.npy"), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_samples_come_back_in_the_units_of_the_data(say: Say, finished: RunResult) -> None:
+    folder = str(finished.folder / "score")
+    options = ("--do", "sample", "--set", "n=40", "--set", "steps=5")
+    assert say("apply", folder, *options, "--out", "a.csv").status == 0
+    assert say("apply", folder, *options, "--out", "b.npz").status == 0
+    assert say("apply", folder, *options, "--out", "c.npy", "--seed", "1").status == 0
+    table = np.genfromtxt("a.csv", delimiter=",", names=True)
+    raw = np.stack([table["x0"], table["x1"]], axis=1)
+    np.testing.assert_allclose(np.load("b.npz")["x"], raw, rtol=1e-5)
+    assert not np.allclose(np.load("c.npy"), raw)
+    # The model's own units are (raw - 1) / 2.
+    context = StageContext(stage="apply")
+    drawn = finished.value("score").sample(40, steps=5, generator=context.generator("sample"))
+    np.testing.assert_allclose(raw, 2 * drawn.numpy() + 1, rtol=1e-4, atol=1e-4)
+
+
+def test_an_estimator_answers_as_json_with_its_arrays(say: Say, finished: RunResult, points: Path) -> None:
+    said = say("apply", str(finished.folder / "mean"), "--data", str(points), "--out", "deep/out.json", "--json")
+    assert said.status == 0, said.err
+    written = json.loads(Path("deep/out.json").read_text())
+    assert written["estimate"]["value"] == pytest.approx(float(np.load(points).mean()), rel=1e-5)
+    assert said.json["metrics"]["intrinsic dimension"] == written["estimate"]["value"]
+    np.testing.assert_allclose(written["arrays"]["pointwise"], np.load(points).mean(axis=1), rtol=1e-4, atol=1e-6)
+
+
+def test_rows_are_written_in_the_order_of_the_file(say: Say, finished: RunResult) -> None:
+    Path("points.csv").write_text("a,b,kind\n" + "".join(f"{i},{i},x\n" for i in range(12)))
+    arguments = ("apply", str(finished.folder / "mean"), "--data", "points.csv", "--read", "label=kind")
+    assert say(*arguments, "--out", "out.npy").status == 0
+    np.testing.assert_allclose(np.load("out.npy"), np.arange(12))
+    assert say(*arguments, "--out", "out.parquet").status == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["STAGE/score", "--do", "smaple", "--out", "o.npy"], "did you mean 'sample'"),
+        (["STAGE/score", "--out", "o.npy"], "--do VERB"),
+        (["STAGE/score", "--do", "fit", "--out", "o.npy"], "can't 'fit' new data"),
+        (["STAGE/score", "--do", "evaluate", "--out", "o.npy"], "port 'data'"),
+        (["STAGE/score", "--do", "sample", "--set", "stesp=3", "--out", "o.npy"], "did you mean 'steps'"),
+        (["STAGE/score", "--do", "sample", "--set", "steps", "--out", "o.npy"], "a name, '=' and a value"),
+        (["STAGE/score", "--do", "sample", "--out", "o.txt"], "no format"),
+        (["STAGE/score", "--do", "sample", "--out", "o.npy", "--device", "gpu"], "cuda:N"),
+        (["STAGE/score", "--do", "evaluate", "--data", "gone.npy", "--out", "o.npy"], "no file or folder gone.npy"),
+        (["STAGE/score", "--do", "evaluate", "--data", "wide.npy", "--out", "o.npy"], "the model was trained on (2,)"),
+        (["STAGE/samples", "--out", "o.npy"], "apply stage 'score'"),
+        (["STAGE/scroe", "--do", "sample", "--out", "o.npy"], "the stages of"),
+        (["nowhere", "--do", "sample", "--out", "o.npy"], "not a finished stage"),
+    ],
+)
+def test_what_can_not_be_applied_says_why(say: Say, finished: RunResult, arguments: list[str], expected: str) -> None:
+    np.save("wide.npy", np.zeros((6, 3)))
+    said = say("apply", *(argument.replace("STAGE", str(finished.folder)) for argument in arguments))
+    assert said.status == 2
+    assert expected in said.err
+    assert "Traceback" not in said.err
+    assert not list(Path().glob("*o.*"))
+
+
+def test_images_are_read_as_the_stage_read_its_own(say: Say, run: Callable[..., RunResult]) -> None:
+    from PIL import Image
+
+    for folder, count in (("trained", 9), ("new", 3)):
+        Path(folder).mkdir()
+        for index in range(count):
+            pixels = np.random.default_rng(index).integers(0, 255, size=(8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(f"{folder}/{index}.png")
+    result = run(
+        "version: 1\nstages:\n  data: {use: data:images, config: {root: trained, size: 4, grey: true}}\n"
+        "  mean: {use: estimator:tiny-mean, inputs: {data: data}}\n"
+    )
+    said = say("apply", str(result.folder / "mean"), "--data", "new", "--out", "out.json", "--json")
+    assert said.status == 0, said.err
+    assert len(json.loads(Path("out.json").read_text())["arrays"]["pointwise"]) == 3

@@ -1,0 +1,182 @@
+"""The commands run, validate, graph and runs, as a person and as a program uses them."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from filelock import FileLock
+
+from scorefold_registry.cache import Cache
+
+RUN_FILE = (Path(__file__).parent / "tiny" / "run.yaml").read_text()
+SHORT = "version: 1\nname: short\nstages:\n  data: {use: data:tiny}\n"
+
+Say = Callable[..., Any]
+
+
+def schema(name: str) -> Any:
+    return json.loads((files("scorefold") / "schemas" / f"{name}.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def _files(write: Callable[..., Path]) -> None:
+    write()
+    write(SHORT, "short.yaml")
+
+
+def test_run_says_what_it_does_what_it_found_and_where(say: Say) -> None:
+    said = say("run", "run.yaml")
+    assert said.status == 0
+    lines = said.out.splitlines()
+    assert lines[0] == "[1/5] data: data:tiny"
+    assert any(line.startswith("  score: ") and "loss" in line for line in lines)
+    assert any(
+        line.startswith("estimator:tiny-mean: intrinsic dimension ") and "95% interval" in line for line in lines
+    )
+    assert lines[-1].startswith("report: ")
+    assert Path(lines[-1].removeprefix("report: ")).exists()
+    again = say("run", "run.yaml", "--quiet")
+    assert again.out.splitlines()[0] == ""
+    assert len(again.out.splitlines()) == 4
+
+
+def test_run_json_is_alone_on_standard_output(say: Say) -> None:
+    said = say("run", "short.yaml", "--json", "--seed", "5", "--runs", "there", "--cache", "kept")
+    assert said.status == 0
+    jsonschema.validate(said.json, schema("run"))
+    assert Path(said.json["run"]).parent == Path("there/short").absolute()
+    assert json.loads((Path(said.json["run"]) / "environment.json").read_text())["seed"] == 5
+    assert "data" in said.err
+    assert say("run", "short.yaml", "--json", "--seed", "5", "--cache", "kept").json["stages"][0]["reused"]
+
+
+def test_the_command_that_repeats_a_run_is_in_its_report(say: Say) -> None:
+    said = say("run", "short.yaml", "--set", "stages.data.config.points=30", "--seed", "9", "--json", "--quiet")
+    report = (Path(said.json["run"]) / "report.html").read_text()
+    assert "scorefold run short.yaml --set stages.data.config.points=30 --seed 9" in report
+
+
+def test_errors_of_a_run_file_are_json_too(say: Say) -> None:
+    said = say(
+        "run", "run.yaml", "--json", "--set", "stages.mean.use=estimator:men", "--set", "stages.data.config.pints=3"
+    )
+    assert said.status == 2
+    jsonschema.validate(said.json, schema("error"))
+    assert len(said.json["error"]["problems"]) == 2
+    said = say("run", "gone.yaml", "--json")
+    assert (said.status, said.json["error"]["file"]) == (2, "gone.yaml")
+    jsonschema.validate(said.json, schema("error"))
+    assert not Path("runs").exists()
+
+
+def test_validate_answers_by_status_words_and_json(say: Say) -> None:
+    assert say("validate", "run.yaml").status == 0
+    good = say("validate", "run.yaml", "--json")
+    jsonschema.validate(good.json, schema("validate"))
+    assert [stage["name"] for stage in good.json["stages"]] == ["data", "score", "dimension", "samples", "mean"]
+    bad = say("validate", "run.yaml", "--json", "--set", "stages.mean.use=estimator:men")
+    assert bad.status == 1
+    jsonschema.validate(bad.json, schema("validate"))
+    assert not bad.json["valid"]
+    Path("bad.yaml").write_text(SHORT + "  data: {use: data:tiny}\n  m: {use: data:tny}\n")
+    bad = say("validate", "bad.yaml")
+    assert bad.status == 1
+    assert "bad.yaml:5:3: 'data' is given twice" in bad.err
+    assert "bad.yaml:6:12: " in bad.err
+    assert bad.err.endswith("bad.yaml: 2 problems\n")
+    assert say("validate", "gone.yaml").status == 2
+
+
+def test_graph_draws_in_four_ways(say: Say) -> None:
+    assert say("graph", "run.yaml").out == (
+        "tiny\n"
+        "└─ data: data:tiny, load\n"
+        "   └─ score: score:tiny, fit\n"
+        "      ├─ dimension: estimator:tiny-scored, estimate, also from data\n"
+        "      └─ samples: score:tiny, sample\n"
+        "         └─ mean: estimator:tiny-mean, estimate\n"
+    )
+    edges = {
+        ("data", "score"),
+        ("score", "dimension"),
+        ("data", "dimension"),
+        ("score", "samples"),
+        ("samples", "mean"),
+    }
+    graph = say("graph", "run.yaml", "--json").json
+    assert {(before, stage["name"]) for stage in graph["stages"] for before in stage["after"]} == edges
+    drawn = say("graph", "run.yaml", "--format", "dot").out
+    assert drawn.startswith('digraph "tiny" {')
+    assert all(f'"{before}" -> "{after}";' in drawn for before, after in edges)
+    drawn = say("graph", "run.yaml", "--format", "mermaid").out
+    assert drawn.startswith("flowchart LR")
+    assert all(f"s_{before} --> s_{after}" in drawn for before, after in edges)
+    assert say("graph", "run.yaml", "--format", "png").status == 2
+
+
+def test_runs_are_listed_newest_first_with_their_state(say: Say) -> None:
+    assert "there are no runs" in say("runs", "list").out
+    assert say("runs", "list", "--json").json == {"runs": []}
+    say("run", "short.yaml", "--quiet")
+    killed = Path("runs/short/20200101-000000-abcdefab.partial")
+    killed.mkdir()
+    (killed / "status.json").write_text('{"state": "running", "started": 1577836800.0}')
+    listed = say("runs", "list", "--json").json
+    jsonschema.validate(listed, schema("runs-list"))
+    assert [entry["state"] for entry in listed["runs"]] == ["complete", "interrupted"]
+    assert listed["runs"][0]["stages"] == ["data"]
+    with FileLock("runs/short/.20200101-000000-abcdefab.lock"):
+        assert say("runs", "list", "--json").json["runs"][1]["state"] == "running"
+        assert say("runs", "clean", "--keep", "0", "--json").json["removed"] == [listed["runs"][0]["folder"]]
+    assert killed.exists()
+    assert say("runs", "list").out.count("\n") == 1
+    assert say("runs", "clean", "--keep", "0").out.startswith("removed 1 runs")
+    assert not killed.exists()
+
+
+def test_clean_keeps_the_newest_of_each_name(say: Say) -> None:
+    for started, name in enumerate(("a", "a", "a", "b"), start=1):
+        folder = Path("runs") / name / f"run{started}"
+        folder.mkdir(parents=True)
+        (folder / "status.json").write_text(json.dumps({"state": "complete", "started": started, "seconds": 1}))
+    assert say("runs", "clean", "--keep", "1", "--name", "b").out.startswith("removed 0 runs")
+    removed = say("runs", "clean", "--keep", "2", "--json").json["removed"]
+    assert removed == ["runs/a/run1"]
+    assert say("runs", "clean", "--keep", "-1").status == 2
+
+
+def test_kept_stages_are_pruned_by_age_but_never_while_locked(say: Say) -> None:
+    say("run", "short.yaml", "--quiet")
+    cache = Cache(Path(".scorefold/cache"))
+    (stage,) = [item for item in cache.folder.iterdir() if len(item.name) == 40]
+    assert say("runs", "clean", "--cache-days", "1", "--json").json["stages"] == 0
+    old = time.time() - 3 * 86400
+    for item in (stage, *stage.rglob("*")):
+        os.utime(item, (old, old))
+    with cache.lock(stage.name):
+        assert say("runs", "clean", "--cache-days", "1", "--json").json["stages"] == 0
+    assert say("runs", "clean", "--cache-days", "1", "--json").json["stages"] == 1
+    assert not stage.exists()
+    # A stage that is used again counts as new.
+    say("run", "short.yaml", "--quiet")
+    for item in (stage, *stage.rglob("*")):
+        os.utime(item, (old, old))
+    say("run", "short.yaml", "--quiet")
+    assert say("runs", "clean", "--cache-days", "1", "--json").json["stages"] == 0
+    assert say("runs", "clean", "--cache-days", "soon").status == 2
+
+
+def test_the_packaged_demonstration_is_a_valid_run_file(say: Say) -> None:
+    said = say("validate", str(files("scorefold_registry") / "demo.yaml"), "--json")
+    assert said.json["problems"] == []
+    assert [stage["component"] for stage in said.json["stages"]] == [
+        "data:digits@1", "score:denoising@1", "estimator:iddiff@1", "estimator:mle@1",
+    ]  # fmt: skip

@@ -1,0 +1,155 @@
+"""The smaller parts of a run: the executor, values on disk, figures and progress."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from scorefold.data import Dataset, EventScale
+from scorefold.errors import ArtefactError, PluginError
+from scorefold.interfaces import TensorSource
+from scorefold.results import Allocation, Estimate, PlanRow
+from scorefold_registry.drawing import draw
+from scorefold_registry.executor import LocalExecutor
+from scorefold_registry.progress import Bars, Lines, Silent, metrics_text, progress_for
+from scorefold_registry.values import load_value, save_value
+
+
+def test_jobs_come_back_in_order_whoever_did_them() -> None:
+    serial = LocalExecutor().map("scorefold_tiny.parts:square", range(7), key="squares")
+    assert serial == [0, 1, 4, 9, 16, 25, 36]
+    executor = LocalExecutor(workers=2, threads=1)
+    try:
+        answers = executor.map("scorefold_tiny.parts:where", range(6), key="where")
+        assert executor.map("scorefold_tiny.parts:square", range(7), key="squares") == serial
+    finally:
+        executor.close()
+    assert [item for item, _, _ in answers] == list(range(6))
+    assert os.getpid() not in {process for _, process, _ in answers}
+    assert {threads for _, _, threads in answers} == {1}
+
+
+def test_a_job_that_does_not_exist_is_named() -> None:
+    with pytest.raises(PluginError, match="no_such"):
+        LocalExecutor().map("scorefold_tiny.parts:no_such", [1], key="x")
+    with pytest.raises(PluginError, match="no_module_of_this_name"):
+        LocalExecutor().map("no_module_of_this_name:f", [1], key="x")
+
+
+def test_data_with_all_their_parts_survive_the_disk(tmp_path: Path) -> None:
+    train = Dataset(torch.randn(4, 2), condition=torch.randn(4, 3), label=torch.arange(4), truth={"dimension": 1})
+    test = Dataset(
+        torch.randn(3, 2), condition={"a": torch.arange(3), "b": torch.randn(3, 1)}, truth={"angle": torch.randn(3)}
+    )
+    source = TensorSource({"train": train, "test": test}, EventScale(low=0.0, shift=1.0, factor=2.0))
+    save_value(source, None, tmp_path)
+    back = load_value(tmp_path, None)
+    assert back.event_scale == source.event_scale
+    for split, known in (("train", train), ("test", test)):
+        loaded = back.load(split)
+        assert torch.equal(loaded.x, known.x)
+        assert set(loaded.truth) == set(known.truth)
+    torch.testing.assert_close(back.load("train").condition, train.condition, rtol=0, atol=0)
+    torch.testing.assert_close(back.load("train").label, train.label, rtol=0, atol=0)
+    torch.testing.assert_close(back.load("test").condition, test.condition, rtol=0, atol=0)
+    assert torch.equal(back.load("test").truth["angle"], test.truth["angle"])
+
+
+def test_answers_survive_the_disk(tmp_path: Path) -> None:
+    estimate = Estimate(
+        "dimension", float("nan"), (1.0, float("inf")), 0.9, torch.ones(3), torch.ones(2, 4), {"k": [1]}
+    )
+    plan = Allocation("optimal", (PlanRow("easy", 3, 4, 5),), 1, 0.5, (0.4, 0.6), ((PlanRow("hard", 1, 1, 1),),))
+    for name, value in {
+        "estimate": estimate,
+        "plan": plan,
+        "mapping": {"a": torch.ones(2), "b": 3},
+        "none": None,
+    }.items():
+        (tmp_path / name).mkdir()
+        save_value(value, object(), tmp_path / name)
+    back = load_value(tmp_path / "estimate", None)
+    assert back.value != back.value
+    assert (back.interval, back.level, back.diagnostics) == (estimate.interval, 0.9, {"k": [1]})
+    assert torch.equal(back.spectrum, torch.ones(2, 4))
+    assert load_value(tmp_path / "plan", None) == plan
+    assert load_value(tmp_path / "mapping", None)["b"] == 3
+    assert load_value(tmp_path / "none", None) is None
+
+
+def test_values_that_can_not_be_kept_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match="gave a set"):
+        save_value({1, 2}, None, tmp_path)
+    (tmp_path / "value.json").write_text('{"type": "pickle"}')
+    with pytest.raises(ArtefactError, match="'pickle'"):
+        load_value(tmp_path, None)
+
+
+def test_figures_are_the_same_bytes_each_time(tmp_path: Path) -> None:
+    answer = Estimate("dimension", 2.0, (1.0, 3.0), pointwise=torch.arange(9.0), diagnostics={"note": "tiny"})
+    for folder in ("one", "two"):
+        assert draw("scorefold_tiny.parts:figures", answer, tmp_path / folder) == ["mean"]
+    for name in ("mean.svg", "mean.png"):
+        assert (tmp_path / "one/figures" / name).read_bytes() == (tmp_path / "two/figures" / name).read_bytes()
+
+
+def test_a_name_of_a_figure_stays_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scorefold_tiny.parts.figures", lambda shown: {"../../k / sigma": Figure()})
+    assert draw("scorefold_tiny.parts:figures", None, tmp_path / "stage") == ["k-sigma"]
+    assert (tmp_path / "stage/figures/k-sigma.png").exists()
+
+
+def test_lines_say_loss_and_rate_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 1000, 4))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
+    stream = io.StringIO()
+    lines = Lines(stream)
+    lines.stage_started("score", "score:tiny", 1, 2)
+    for step in range(0, 50, 10):
+        lines.measured("score", step, {"step": step, "loss": 0.25})
+        lines.advanced("score", step, 50, "fit")
+    lines.waiting("score")
+    lines.stage_ended("score", 3.21, False, {"loss": 0.125})
+    said = stream.getvalue().splitlines()
+    assert said[0] == "[1/2] score: score:tiny"
+    assert any("score: " in line and "/50, fit" in line and "steps/s" in line and "loss 0.25" in line for line in said)
+    assert 1 <= sum("/50" in line for line in said) < 5
+    assert said[-1] == "  score: 3.2 s (loss 0.125)"
+
+
+def test_bars_say_the_same_on_a_terminal() -> None:
+    stream = io.StringIO()
+    bars = Bars(stream)
+    bars.stage_started("score", "score:tiny", 1, 1)
+    bars.waiting("score")
+    bars.measured("score", 1, {"loss": 0.25})
+    bars.advanced("score", 1, 4, "fit")
+    bars.stage_ended("score", 3.21, True, {"loss [x]": 0.125})
+    bars.close()
+    assert "score: reused (loss [x] 0.125)" in stream.getvalue()
+
+
+def test_what_is_shown_fits_the_stream() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    assert type(progress_for(io.StringIO())) is Lines
+    assert type(progress_for(Terminal(), quiet=True)) is Silent
+    bars = progress_for(Terminal())
+    assert type(bars) is Bars
+    bars.close()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "text"),
+    [({}, ""), ({"a": 1, "b": 0.123456, "c": "x", "d": True, "e": 5}, "a 1, b 0.1235, c x, d True")],
+)
+def test_metrics_are_short(metrics: dict[str, Any], text: str) -> None:
+    assert metrics_text(metrics) == text

@@ -1,0 +1,115 @@
+"""The report: one page that needs nothing else, says the answer first, and shows text as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from scorefold_registry.progress import number_text
+from scorefold_registry.report import Answer, answers, duration
+from scorefold_registry.run_result import RunResult
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to, its text, and tags that are not closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.ids: set[str] = set()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "data", "action"):
+                self.references.append(value or "")
+            if name == "id":
+                self.ids.add(value or "")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def page(finished: RunResult) -> Page:
+    return Page(finished.report.read_text())
+
+
+def test_it_asks_the_network_for_nothing(page: Page, finished: RunResult) -> None:
+    assert page.references
+    assert all(reference.startswith(("#", "data:image/")) for reference in page.references)
+    assert {reference[1:] for reference in page.references if reference.startswith("#")} <= page.ids
+    assert not page.tags & {"script", "link", "iframe", "object"}
+    assert not re.search(r"url\(|@import", finished.report.read_text())
+
+
+def test_it_is_well_formed(page: Page) -> None:
+    assert page.open == []
+
+
+def test_it_shows_every_stage_with_figures_metrics_configuration_and_versions(page: Page, finished: RunResult) -> None:
+    for stage in finished.stages:
+        assert f"stage-{stage.name}" in page.ids
+        for name, value in stage.metrics.items():
+            assert name in page.text
+            assert number_text(value) in page.text
+    figures = [reference for reference in page.references if reference.startswith("data:image/")]
+    assert len(figures) == len(list(finished.folder.glob("*/figures/*.svg"))) >= 4
+    for expected in ("score:tiny@1 of scorefold-tiny 0.1", "batch_size: 8", "network:tiny@1", "torch 2", "seed 3"):
+        assert expected in page.text
+    assert "scorefold run " in page.text
+
+
+def test_the_answer_comes_first(page: Page, finished: RunResult) -> None:
+    value = number_text(finished.value("dimension").value)
+    assert value in page.text[: page.text.index("1. data")]
+    first = answers(finished.folder, finished.as_json()["stages"])[0]
+    assert first.sentence().startswith(f"estimator:tiny-scored: intrinsic dimension {value} (95% interval ")
+    assert first.sentence().endswith("where the truth is 1")
+
+
+def test_captions_and_names_are_text_not_markup(page: Page, finished: RunResult) -> None:
+    assert "The mean of <all> coordinates" in page.text
+    assert "The mean of <all> coordinates" not in finished.report.read_text()
+
+
+def test_what_plugins_call_things_can_not_break_the_page(run: Callable[..., RunResult]) -> None:
+    comment = "# <script>alert(1)</script> & </pre>\n"
+    result = run(comment + "version: 1\nname: odd\nstages:\n  data: {use: data:tiny}\n")
+    html = result.report.read_text()
+    assert "<script>" not in html
+    assert comment in Page(html).text
+
+
+def test_runs_without_an_estimate_answer_with_what_they_measured(run: Callable[..., RunResult]) -> None:
+    result = run("version: 1\nstages:\n  data: {use: data:tiny}\n")
+    found = answers(result.folder, result.as_json()["stages"])
+    assert found[0] == Answer("data", "data:tiny", "train points", "20", "", "")
+    assert answers(Path(), []) == []
+
+
+def test_an_allocation_answers_in_words(run: Callable[..., RunResult]) -> None:
+    result = run("version: 1\nstages:\n  plan: {use: allocator:uniform, options: {budget: 100}}\n")
+    (answer,) = answers(result.folder, result.as_json()["stages"])
+    assert "tasks" in answer.value
+    assert answer.value in Page(result.report.read_text()).text
+
+
+def test_times_are_said_as_people_say_them() -> None:
+    said = [duration(seconds) for seconds in (0.04, 9.94, 42.2, 59.9, 200, 3725, 7500)]
+    assert said == ["0.0 s", "9.9 s", "42 s", "1 min 00 s", "3 min 20 s", "1 h 02 min", "2 h 05 min"]
