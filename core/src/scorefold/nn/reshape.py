@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from scorefold.errors import ConfigError, ShapeError
@@ -27,16 +28,12 @@ def check_divisible(shape: tuple[int, ...], factor: int, what: str) -> None:
 def squeeze(x: Tensor) -> Tensor:
     """(B, C, H, W) to (B, 4C, H/2, W/2): each 2 x 2 cell becomes channels 4c + 2 dy + dx (Dinh et al. 2017)."""
     _check_even(x)
-    batch, channels, height, width = x.shape
-    cells = x.reshape(batch, channels, height // 2, 2, width // 2, 2).permute(0, 1, 3, 5, 2, 4)
-    return cells.reshape(batch, 4 * channels, height // 2, width // 2)
+    return rearrange(x, "b c (h dy) (w dx) -> b (c dy dx) h w", dy=2, dx=2)
 
 
 def unsqueeze(z: Tensor) -> Tensor:
     """(B, 4C, H, W) to (B, C, 2H, 2W): the inverse of ``squeeze``."""
-    batch, channels, height, width = z.shape
-    cells = z.reshape(batch, channels // 4, 2, 2, height, width).permute(0, 1, 4, 2, 5, 3)
-    return cells.reshape(batch, channels // 4, 2 * height, 2 * width)
+    return rearrange(z, "b (c dy dx) h w -> b c (h dy) (w dx)", dy=2, dx=2)
 
 
 def haar_split(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
