@@ -142,7 +142,7 @@ class Accelerated:
         return precision
 
     def total(self, value: Tensor) -> Tensor:
-        total: Tensor = self._accelerator.reduce(value, "sum")
+        total: Tensor = self._accelerator.reduce(value.to(self.device), "sum")
         return total
 
     def gather(self, value: Tensor) -> Tensor:

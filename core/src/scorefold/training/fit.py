@@ -69,34 +69,36 @@ def fit(
             hint="give the data a validation split, or set training.patience to null",
         )
     devices = [processes.device] if processes.device.type == "cuda" else []
-    with _interrupts(processes) as interrupt, torch.random.fork_rng(devices=devices):
+    report, clock = FitReport(), Clock()
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(derive_seed(seed, "global", processes.rank))
-        task = Task(
-            model=model,
-            train=data,
-            validation=held_out or None,
-            config=config,
-            seed=seed,
-            total=sum(shares),
-            precision=precision,
-            processes=processes,
-            generator=derive_generator(seed, "noise", processes.rank, device=processes.device),
-            interrupt=interrupt,
-            checkpoint_dir=checkpoint_dir,
-            metrics=metrics,
-            progress=progress,
-            report=FitReport(),
-            clock=Clock(),
-        )
         model.prepare(data, derive_generator(seed, "prepare", device=processes.device))
         processes.share((*model.parameters(), *model.buffers()))
-        for phase, steps in zip(phases, shares, strict=True):
-            train_phase(task, phase, steps)
-            if interrupt.pressed:
-                raise KeyboardInterrupt
+        with _interrupts(processes) as interrupt:
+            task = Task(
+                model=model,
+                train=data,
+                validation=held_out or None,
+                config=config,
+                seed=seed,
+                total=sum(shares),
+                precision=precision,
+                processes=processes,
+                generator=derive_generator(seed, "noise", processes.rank, device=processes.device),
+                interrupt=interrupt,
+                checkpoint_dir=checkpoint_dir,
+                metrics=metrics,
+                progress=progress,
+                report=report,
+                clock=clock,
+            )
+            for phase, steps in zip(phases, shares, strict=True):
+                train_phase(task, phase, steps)
+                if interrupt.pressed:
+                    raise KeyboardInterrupt
     model.eval()
-    task.clock.add_to(task.report)
-    return task.report
+    clock.add_to(report)
+    return report
 
 
 def _checked(model: nn.Module, data: Dataset, what: str, processes: Processes) -> Dataset:

@@ -28,7 +28,7 @@ def validation_loss(
     assert isinstance(model, nn.Module)
     was_training = {module: module.training for module in model.modules()}
     model.eval()
-    total = torch.zeros((), dtype=torch.float64, device=processes.device)
+    sums: list[Tensor] = []
     positions = list(torch.arange(len(data)).split(batch_size))[processes.rank :: processes.count]
     numbers = itertools.count(processes.rank, processes.count)
     # Nothing may draw from torch's global generator, and what does all the same must not change the training.
@@ -37,9 +37,10 @@ def validation_loss(
             generator = derive_generator(seed, "validation", number, device=processes.device)
             with processes.autocast():
                 loss = model.loss(batch, progress=progress, generator=generator)
-            total += loss.value.detach() * len(batch)
+            sums.append(loss.value.detach() * len(batch))
     for module, mode in was_training.items():
         module.training = mode
+    total = torch.tensor(math.fsum(float(part) for part in sums), dtype=torch.float64)
     return float(processes.total(total)) / len(data)
 
 
