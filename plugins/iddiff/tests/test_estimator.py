@@ -216,6 +216,18 @@ def test_seeds_decide(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     assert torch.equal(torch.random.get_rng_state(), state), "no global random state is touched"
 
 
+def test_a_point_gets_the_same_answer_in_any_company(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    """Its noise hangs on its place in the data alone, not on how many points are taken."""
+    law, x = make_sphere(4, ambient=20, points=30)
+    score = make_score(law, (20,))
+    few = estimate(score, x, torch.Generator().manual_seed(1), points=5, sigma=0.01)
+    many = estimate(score, x, torch.Generator().manual_seed(1), points=12, sigma=0.01)
+    assert torch.equal(few.diagnostics["index"], many.diagnostics["index"][:5])
+    assert few.spectrum is not None
+    assert many.spectrum is not None
+    torch.testing.assert_close(few.spectrum, many.spectrum[:5])
+
+
 def test_data_and_model_are_left_as_they_were(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     law, x = make_sphere(4, ambient=20)
     score = make_score(law, (20,)).train()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -82,7 +84,32 @@ def test_singular_values_are_those_of_the_decomposition() -> None:
     torch.testing.assert_close(singular_values(moments, centred=True), centred)
 
 
-def test_a_projector_is_found_exactly_from_linear_responses(make_frame) -> None:  # type: ignore[no-untyped-def]
+def test_large_matrices_are_taken_in_blocks_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch, make_frame: Callable[..., Tensor]
+) -> None:
+    """Only the lower triangle of a Gram matrix is computed, in uneven blocks, and only that is read."""
+    monkeypatch.setattr("scorefold_iddiff.spectra._SPLIT_ABOVE", 5)
+    tangent = make_frame(11, 4)
+    noise = torch.randn(2, 50, 11, dtype=torch.float64)
+    response = noise - noise @ tangent @ tangent.T
+    moments = moments_of(noise, response, cuts=2)
+    values = torch.linalg.svdvals(response - response.mean(1, keepdim=True)) / 50**0.5
+    torch.testing.assert_close(singular_values(moments, centred=True), values, atol=1e-7, rtol=1e-9)
+    expected = torch.tensor([[1.0] * 4 + [0.0] * 7] * 2, dtype=torch.float64)
+    torch.testing.assert_close(projector_eigenvalues(moments), expected, atol=1e-10, rtol=0)
+
+
+def test_single_precision_is_enough_for_the_projector_and_summed_in_double() -> None:
+    noise = torch.randn(1, 4000, 30)
+    response = noise * torch.linspace(0, 1, 30)
+    found = projector_eigenvalues(moments_of(noise, response, cuts=8))[0]
+    torch.testing.assert_close(found, 1 - torch.linspace(0, 1, 30, dtype=torch.float64), atol=1e-5, rtol=0)
+    tiny = torch.randn(1, 400, 4) * torch.tensor([1.0, 1e-2, 1e-4, 1e-5])
+    values = torch.linalg.svdvals(tiny.double())[0] / 20
+    torch.testing.assert_close(singular_values(moments_of(tiny, tiny), centred=False)[0], values, rtol=1e-5, atol=0)
+
+
+def test_a_projector_is_found_exactly_from_linear_responses(make_frame: Callable[..., Tensor]) -> None:
     """e = (I - P) z + const, whatever the noise: eigenvalues 1 (three times) and 0, with noise of any
     covariance."""
     tangent = make_frame(8, 3)

@@ -41,6 +41,11 @@ class Points:
     def __len__(self) -> int:
         return len(self.x)
 
+    def part(self, start: int, end: int) -> Points:
+        """The points from ``start`` up to ``end``."""
+        rows = slice(start, end)
+        return Points(self.x[rows], map_condition(self.condition, lambda c: c[rows]), self.index[rows])
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -85,28 +90,17 @@ class NormalBundle(Estimator):
         dataset = as_dataset(data)
         generator = generator or torch.Generator().manual_seed(0)
         points = self._points(dataset, generator)
-        ambient = points.x[0].numel()
-        noises = self._noises(ambient)
-        rows = self.config.batch or max(1, _COORDINATES_AT_ONCE // ambient)
+        noises = self._noises(points.x[0].numel())
         seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
         sigma = self._sigma(points.x)
-        calls = 0
-
-        def read(which: slice, level: float, *, everything: bool) -> Reading:
-            nonlocal calls
-            calls += len(range(len(points))[which]) * noises
-            return self._read(points, which, level, noises=noises, rows=rows, seed=seed, everything=everything)
-
-        shown = min(self.config.shown, len(points))
+        levels = self._levels(sigma)
+        shown, rest = points.part(0, self.config.shown), points.part(self.config.shown, len(points))
         with _evaluating(self.score), torch.no_grad():
-            head = read(slice(0, shown), sigma, everything=True)
-            parts = [head] + ([read(slice(shown, len(points)), sigma, everything=False)] if shown < len(points) else [])
-            dimensions, margins = (torch.cat(pair) for pair in zip(*map(self._decide, parts), strict=True))
-            levels = self._levels(sigma)
+            head = self._read(shown, sigma, noises, seed, everything=True)
+            readings = [head, self._read(rest, sigma, noises, seed)] if len(rest) else [head]
+            dimensions, margins = (torch.cat(found) for found in zip(*map(self._decide, readings), strict=True))
             curve = [
-                dimensions[:shown]
-                if level == sigma
-                else self._decide(read(slice(0, shown), level, everything=False))[0]
+                dimensions[: len(shown)] if level == sigma else self._decide(self._read(shown, level, noises, seed))[0]
                 for level in levels
             ]
         reduce = AGGREGATES[self.config.aggregate]
@@ -123,7 +117,7 @@ class NormalBundle(Estimator):
                 "aggregate": self.config.aggregate,
                 "sigma": sigma,
                 "noises": noises,
-                "network_calls": calls,
+                "network_calls": noises * (len(points) + len(shown) * (len(levels) - 1)),
                 "histogram": {str(dimension): counts[dimension] for dimension in sorted(counts)},
                 "fraction_at_mode": max(counts.values()) / len(points),
                 "least_margin": float(margins.min()),
@@ -195,10 +189,10 @@ class NormalBundle(Estimator):
         levels = {factor * sigma for factor in self.config.sweep if factor != 1}
         return sorted({level for level in levels if low <= level <= high} | {sigma})
 
-    def _read(
-        self, points: Points, which: slice, sigma: float, *, noises: int, rows: int, seed: int, everything: bool
-    ) -> Reading:
-        """The spectra of some points at one noise level: those that the rule needs, or all."""
+    def _read(self, points: Points, sigma: float, noises: int, seed: int, *, everything: bool = False) -> Reading:
+        """The spectra of points at one noise level: those that the rule needs, or all."""
+        ambient = points.x[0].numel()
+        rows = self.config.batch or max(1, _COORDINATES_AT_ONCE // ambient)
         projector, singular = (
             everything or self.config.rule == "projector",
             everything or self.config.rule == "reference",
@@ -206,9 +200,9 @@ class NormalBundle(Estimator):
         found: dict[str, list[Tensor]] = {"projector": [], "centred": [], "uncentred": []}
         for moments in gather(
             self._expected_noise(points, sigma, rows),
-            torch.arange(len(points))[which],
+            points.index,
             noises,
-            ambient=points.x[0].numel(),
+            ambient=ambient,
             rows=rows,
             seed=seed,
             like=points.x,
@@ -230,10 +224,10 @@ class NormalBundle(Estimator):
         time = process.time_at(points.x.new_tensor([sigma]))
         signal, scale = (value.reshape(()) for value in process.coefficients(points.x[:1], time))
 
-        def expectation(positions: Tensor, noise: Tensor) -> Tensor:
-            x = points.x[positions]
+        def expectation(which: Tensor, noise: Tensor) -> Tensor:
+            x = points.x[which]
             noised = signal * x[:, None] + scale * noise.reshape(*noise.shape[:2], *x.shape[1:])
-            owner = positions.repeat_interleave(noise.shape[1]).to(x.device)
+            owner = which.repeat_interleave(noise.shape[1]).to(x.device)
             answers = [
                 self.score.noise(y, time.expand(len(y)), index_condition(points.condition, whose))
                 for y, whose in zip(noised.flatten(0, 1).split(rows), owner.split(rows), strict=True)

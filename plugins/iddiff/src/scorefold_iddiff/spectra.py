@@ -2,8 +2,8 @@
 
 Notation: eps-hat = -scale score is the expected noise at y = signal x + scale z. Near the manifold eps-hat is the
 normal part of z, so its covariance has eigenvalue 1 on normal and 0 on tangent directions, and regressing it on z
-gives I - P with P the tangent projector. Everything is summed in float64: squaring a spectrum in float32 would
-leave a floor of 3e-4.
+gives I - P with P the tangent projector. Sums are kept in float64, and the products too where they become squares
+of singular values: in float32 these would have a floor of 3e-4.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from scorefold.seeds import derive_generator
 NOISE_BLOCK = 256
 """Noises drawn from one seed: the noise of a point is the same however the calls of the score are cut."""
 
+_SPLIT_ABOVE = 512
+"""Coordinates from which computing only the blocks of a Gram matrix's lower triangle saves time."""
+
 Expectation = Callable[[Tensor, Tensor], Tensor]
-"""(positions (P,) of the points, noise (P, R, D)) -> eps-hat (P, R, D)."""
+"""(rows (P,) of the points, noise (P, R, D)) -> eps-hat (P, R, D)."""
 
 
 @dataclass
@@ -49,20 +52,34 @@ class Moments:
 
     def add(self, noise: Tensor, response: Tensor) -> None:
         """Add R noises and responses, each (P, R, D)."""
-        noise, response = noise.double(), response.double()
         self.count += noise.shape[1]
-        self.noise_sum += noise.sum(1)
-        self.response_sum += response.sum(1)
+        self.noise_sum += noise.sum(1, dtype=torch.float64)
+        self.response_sum += response.sum(1, dtype=torch.float64)
         if self.noise_gram is not None and self.cross_gram is not None:
-            self.noise_gram.baddbmm_(noise.mT, noise)
-            self.cross_gram.baddbmm_(noise.mT, response)
+            # The eigenvalues of the projector are of order 1 and are held against 1/2, so products in the precision of
+            # the scores do; squared singular values need more.
+            self.noise_gram += _lower_gram(noise)
+            self.cross_gram += noise.mT @ response
         if self.response_gram is not None:
-            self.response_gram.baddbmm_(response.mT, response)
+            self.response_gram += _lower_gram(response.double())
+
+
+def _lower_gram(x: Tensor) -> Tensor:
+    """x^T x (P, D, D) in its lower triangle at least, which is all that the factorisations here read."""
+    ambient = x.shape[-1]
+    if ambient < _SPLIT_ABOVE:
+        return x.mT @ x
+    gram = x.new_zeros(len(x), ambient, ambient)
+    width = -(-ambient // 4)
+    for start in range(0, ambient, width):
+        end = min(start + width, ambient)
+        torch.matmul(x[..., start:end].mT, x[..., :end], out=gram[:, start:end, :end])
+    return gram
 
 
 def gather(
     expected_noise: Expectation,
-    points: Tensor,
+    index: Tensor,
     noises: int,
     *,
     ambient: int,
@@ -72,28 +89,30 @@ def gather(
     projector: bool,
     singular: bool,
 ) -> Iterator[Moments]:
-    """The moments at points (by position, (N,)), a group of points at a time, with at most ``rows`` noised points a
-    call.
+    """The moments at N points, a group of points at a time, with at most ``rows`` noised points a call.
 
-    Where one point's noises alone exceed ``rows`` they are streamed, so that (noises, D) is never held.
+    ``index`` (N,) numbers the points in their data: with ``seed`` it decides their noise, in whatever company they
+    are. Where one point's noises alone exceed ``rows`` they are streamed, so that (noises, D) is never held.
     """
     group = max(1, rows // noises)
     blocks_at_once = max(1, rows // NOISE_BLOCK) if group == 1 else -(-noises // NOISE_BLOCK)
     blocks = range(-(-noises // NOISE_BLOCK))
-    for positions in points.split(group):
-        moments = Moments.zeros(len(positions), ambient, like.device, projector=projector, singular=singular)
+    for points in torch.arange(len(index)).split(group):
+        moments = Moments.zeros(len(points), ambient, like.device, projector=projector, singular=singular)
         for start in range(0, len(blocks), blocks_at_once):
             chosen = blocks[start : start + blocks_at_once]
-            noise = torch.stack([_noise(seed, int(position), chosen, noises, ambient, like) for position in positions])
-            moments.add(noise, expected_noise(positions, noise))
+            noise = torch.stack(
+                [_noise(seed, number, chosen, noises, like, ambient) for number in index[points].tolist()]
+            )
+            moments.add(noise, expected_noise(points, noise))
         yield moments
 
 
-def _noise(seed: int, position: int, blocks: range, noises: int, ambient: int, like: Tensor) -> Tensor:
+def _noise(seed: int, number: int, blocks: range, noises: int, like: Tensor, ambient: int) -> Tensor:
     """The noise of one point in some blocks, (R, D); the last block is cut at ``noises``."""
     parts = []
     for block in blocks:
-        generator = derive_generator(seed, position, block, device=like.device)
+        generator = derive_generator(seed, number, block, device=like.device)
         count = min(NOISE_BLOCK, noises - block * NOISE_BLOCK)
         shape = (NOISE_BLOCK, ambient)
         parts.append(torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)[:count])
