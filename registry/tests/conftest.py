@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -71,6 +72,14 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     for module in list(sys.modules):
         if module.partition(".")[0] in packages:
             del sys.modules[module]
+
+
+@pytest.fixture
+def fake_one(install: Install) -> Path:
+    """The plugin ``one`` of ``fake-one 1.0``, from the folder beside this file; gives its installed folder."""
+    folder = install("fake-one", "")
+    shutil.copytree(Path(__file__).parent / "fake_one", folder, dirs_exist_ok=True)
+    return folder
 
 
 @pytest.fixture

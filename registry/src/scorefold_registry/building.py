@@ -69,6 +69,9 @@ class Memory:
         key = id(obj)
         self._made[key] = (weakref.ref(obj, lambda _: self._made.pop(key, None)), made)
 
+    def __len__(self) -> int:
+        return len(self._made)
+
     def of(self, obj: Any) -> Made | None:
         entry = self._made.get(id(obj))
         return entry[1] if entry is not None and entry[0]() is obj else None

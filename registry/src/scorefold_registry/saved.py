@@ -16,6 +16,7 @@ from scorefold.artefacts import (
     MANIFEST_FILE,
     STATE_FILE,
     digest_file,
+    digest_folder,
     load_arrays,
     load_state,
     new_folder,
@@ -30,8 +31,10 @@ from scorefold_registry.configs import resolve_config
 from scorefold_registry.loading import describe, load_target
 from scorefold_registry.names import parse_reference
 from scorefold_registry.records import Registered
+from scorefold_registry.values import load_value, save_value
 
 FORMAT = 1
+ENTRIES = ("component", "distribution", "version", "config", "ports", "seed", "dtype", "fingerprint")
 PORTS = "ports"
 
 _SPEC = TypeAdapter(DataSpec)
@@ -90,6 +93,12 @@ class _Writer:
             spec = value if isinstance(value, DataSpec) else value.spec()
             return {"spec": _SPEC.dump_python(spec, mode="json")}
         what = f"port {port.name!r} of {made.registered.id}"
+        if isinstance(value, DataSource) and self.builder.memory.of(value) is None:
+            # Points in memory, such as an earlier stage's samples: there is nothing to rebuild them from.
+            held = folder / PORTS / name
+            held.mkdir(parents=True, exist_ok=True)
+            save_value(value, None, held)
+            return {"value": _relative(held, folder), "digest": digest_folder(held)}
         other = self.made(value, f"what {what} is plugged to")
         saved = other.saved
         inside = self.copies.get(id(value))
@@ -161,6 +170,9 @@ def _current(
             f"{path} is of format {manifest.get('format')!r}; this release reads {FORMAT}",
             hint="a folder that host.save wrote is expected; update scorefold-registry if a later release wrote it",
         )
+    lacking = [key for key in ENTRIES if key not in manifest]
+    if lacking:
+        raise ArtefactError(f"{path / MANIFEST_FILE} lacks {', '.join(lacking)}; it is not as host.save wrote it")
     reference = parse_reference(manifest["component"])
     saved = f"{manifest['component']} of {manifest['distribution']} {manifest['version']}"
     try:
@@ -200,6 +212,11 @@ def _load_port(
             return _SPEC.validate_python(entry["spec"])
         except ValidationError as error:
             raise ArtefactError(f"{path / MANIFEST_FILE} does not describe the data of port {name!r}") from error
+    if "value" in entry:
+        held = path / entry["value"]
+        if not held.is_dir() or digest_folder(held) != entry["digest"]:
+            raise ArtefactError(f"the points that port {name!r} of {path} reads, in {held}, are gone or changed")
+        return load_value(held, None)
     folder = Path(os.path.normpath(path / entry["state"]))
     if not (folder / MANIFEST_FILE).is_file():
         raise ArtefactError(
