@@ -319,6 +319,21 @@ def test_the_field_is_the_published_one(field16) -> None:
     assert float(s[:192, 192:].norm() / s.norm()) == pytest.approx(0.15, abs=5e-4)
 
 
+@pytest.mark.parametrize(("lam_min", "expected"), [(-4, 0.0538), (-6, 5.5e-3), (-8, 6.7e-4), (-10, 8.0e-5)])
+def test_information_lost_where_bands_are_dropped(field8, lam_min, expected) -> None:
+    """The KL of taking d_1(T_1), d_2(T_2) and a_2(T_3) for independent N(0, I), which decays like e^lam_min."""
+    ends = torch.cat([torch.full((size,), (i + 1) / 3, dtype=F64) for i, size in enumerate(field8.sizes)])
+    process = PerComponent((64,), LinearLogSNR(lam_min=lam_min, t_end=ends))
+    signal, scale = process.coefficients(field8.eye[:1], torch.tensor([1 / 3, 2 / 3, 1.0], dtype=F64))
+    lost, dropped = 0.0, 0
+    for i, size in enumerate(field8.sizes):
+        active = signal[i, dropped:, None] * field8.covariance[dropped:, dropped:] * signal[i, dropped:]
+        active = active + torch.diag(scale[i, dropped:] ** 2)
+        rest = torch.block_diag(torch.eye(size, dtype=F64), active[size:, size:])
+        lost, dropped = lost + divergence(active, rest), dropped + size
+    assert lost == pytest.approx(expected, rel=0.02)
+
+
 @pytest.mark.parametrize(("steps", "error"), [(16, 0.1039), (64, 0.0286), (256, 0.0088)])
 def test_multiscale_ddim(field16, steps, error) -> None:
     covariance = field16.sample_deterministic(ddim, steps)

@@ -263,7 +263,7 @@ def test_build_process() -> None:
         (lambda: LinearLogSNR(-1.0, 1.0), ConfigError, "lam_min"),
         (lambda: LinearLogSNR(t_end=torch.tensor([0.5, 1e-4])), ConfigError, "t_end"),
         (lambda: IsotropicProcess(GeometricVE(0.01, torch.tensor([1.0, 2.0]))), ConfigError, "PerComponent"),
-        (lambda: PerComponent((3,), GeometricVE(0.01, torch.tensor([1.0, 2.0]))), ShapeError, "sigma_max"),
+        (lambda: PerComponent((3,), GeometricVE(0.01, torch.tensor([1.0, 2.0]))), ShapeError, "parameters have shape"),
         (lambda: PerComponent((2,), [(slice(1), LinearVP())]), ShapeError, "leave 1 out"),
         (lambda: PerComponent((2,), [(slice(2), LinearVP()), (0, LinearVP())]), ShapeError, "1 components twice"),
         (lambda: PerComponent((2,), [(torch.ones(3, dtype=torch.bool), LinearVP())]), ShapeError, "block 0"),

@@ -125,8 +125,10 @@ class Grid:
 
     def rows(self, terms: Terms) -> Iterator[tuple[Any, ...]]:
         """The factors of each step: floats for isotropic processes, else (*E) in the dtype of x, or linear maps."""
-        exact = self.times.to(self.x.device)
-        like = torch.ones((1,) * self.x.dim(), dtype=torch.float64, device=self.x.device)
+        # Differences of nearby noise levels lose digits in single precision; Apple's devices have no other.
+        precision = torch.float32 if self.x.device.type == "mps" else torch.float64
+        exact = self.times.to(self.x.device, precision)
+        like = torch.ones((1,) * self.x.dim(), dtype=precision, device=self.x.device)
         if not isinstance(self.process.dispersion(like, exact[:1]), Tensor):
             for k in range(len(self.lengths)):
                 yield terms(self.process, self.x[:1], self.labels[k : k + 1], self.labels[k + 1 : k + 2])

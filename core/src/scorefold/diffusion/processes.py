@@ -23,7 +23,7 @@ class IsotropicProcess(DiffusionProcess, Isotropic):
 
     def __init__(self, schedule: Schedule) -> None:
         super().__init__()
-        if any(buffer.numel() > 1 for buffer in schedule.buffers()):
+        if _shape_of(schedule) != ():
             raise ConfigError(
                 "an isotropic process got a schedule with a value for each component",
                 hint="use PerComponent(event_shape, schedule)",
@@ -61,7 +61,7 @@ class IsotropicProcess(DiffusionProcess, Isotropic):
         Raises ``ConfigError`` for values that the process does not reach on [t_min, t_max].
         """
         t = self.schedule.time_at(noise_to_signal)
-        ends = self.noise_to_signal(t.new_tensor([self.t_min, self.t_max], dtype=torch.float64)).tolist()
+        ends = self.noise_to_signal(torch.tensor([self.t_min, self.t_max], dtype=torch.float64)).tolist()
         # A value equal to an end may miss it by rounding, of the value and of its time.
         if bool(((noise_to_signal < ends[0] * (1 - 1e-5)) | (noise_to_signal > ends[1] * (1 + 1e-5))).any()):
             low, high = noise_to_signal.aminmax()
@@ -127,7 +127,7 @@ class PerComponent(DiffusionProcess):
         else:
             self.schedules = nn.ModuleList([schedule for _, schedule in schedules])
             self.register_buffer("index", _block_index([block for block, _ in schedules], self.event_shape))
-            if any(buffer.numel() > 1 for buffer in self.schedules.buffers()):
+            if any(_shape_of(schedule) != () for schedule in self._schedules()):
                 raise ShapeError("the schedule of a block takes numbers; one with tensors serves the whole event")
         self.t_min = max(schedule.t_min for schedule in self._schedules()) if t_min is None else t_min
         self.t_max = max(float(torch.as_tensor(schedule.t_end).max()) for schedule in self._schedules())
@@ -183,14 +183,21 @@ def _running_rates(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
     return rate * running, dispersion * running
 
 
+def _shape_of(schedule: Schedule) -> tuple[int, ...]:
+    """The broadcast shape of a schedule's parameters."""
+    device = next((buffer.device for buffer in schedule.buffers()), None)
+    return tuple(schedule.log_snr(torch.full((), schedule.t_min, device=device)).shape)
+
+
 def _check_parameters(schedule: Schedule, event_shape: tuple[int, ...]) -> None:
-    for name, buffer in schedule.named_buffers():
-        sizes = zip(buffer.shape, event_shape, strict=False)
-        if buffer.dim() != len(event_shape) or any(size not in (1, full) for size, full in sizes):
-            raise ShapeError(
-                f"the schedule's {name} has shape {tuple(buffer.shape)}; events have shape {event_shape}",
-                hint="give a number, or a tensor with as many dimensions as an event, each its size or 1",
-            )
+    shape = _shape_of(schedule)
+    if shape and (
+        len(shape) != len(event_shape) or any(a not in (1, b) for a, b in zip(shape, event_shape, strict=True))
+    ):
+        raise ShapeError(
+            f"the schedule's parameters have shape {shape}; events have shape {event_shape}",
+            hint="give numbers, or tensors with as many dimensions as an event, each its size or 1",
+        )
 
 
 def _block_index(blocks: Sequence[Block], event_shape: tuple[int, ...]) -> Tensor:
