@@ -44,7 +44,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         plugins = _take_globals(arguments)
         with _plugins_variable(plugins):
-            return _dispatch(arguments)
+            status = _dispatch(arguments)
+        # Flushed here, where a reader that has gone away is caught.
+        sys.stdout.flush()
+        return status
     except ScorefoldError as error:
         if debug:
             raise
@@ -60,7 +63,10 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except SystemExit as exit_:
-        return exit_.code if isinstance(exit_.code, int) else ERROR if exit_.code else HOLDS
+        if exit_.code is None or isinstance(exit_.code, int):
+            return exit_.code or HOLDS
+        print(exit_.code, file=sys.stderr)
+        return ERROR
     except Exception as error:
         if debug:
             raise

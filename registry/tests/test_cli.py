@@ -1,0 +1,213 @@
+"""The command: commands found lazily, errors in words or JSON, exit statuses, no traceback unless asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scorefold.errors import ConfigError
+from scorefold_registry import cli
+
+Install = Callable[..., Path]
+
+COMMANDS = """
+@hookimpl
+def scorefold_commands(register):
+    register("greet", "fake_one.impl:greet", "says hello")
+    register("fail", "fake_one.impl:fail", "fails")
+    register("gone", "fake_one.impl:gone", "is not there")
+    register("plugins", "fake_one.impl:greet", "would hide a command of ours")
+"""
+
+IMPL = """
+from scorefold.errors import DataError
+
+def greet(arguments):
+    print("hello", *arguments)
+    return 1
+
+def fail(arguments):
+    raise {
+        "person": DataError("no such column", hint="the columns are a, b", file="x.csv", line=3, column=2),
+        "mistake": ZeroDivisionError("division by zero"),
+        "ctrl-c": KeyboardInterrupt(),
+        "exit": SystemExit(7),
+        "exit-text": SystemExit("in words"),
+        "exit-well": SystemExit(),
+    }[arguments[0]]
+"""
+
+
+@pytest.fixture
+def commands(install: Install) -> None:
+    install("fake-one", COMMANDS, files={"impl.py": IMPL})
+
+
+Captured = pytest.CaptureFixture[str]
+
+
+def test_help_lists_all_commands(commands: None, capsys: Captured) -> None:
+    assert cli.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"  {name} " in text for name in [*cli.COMMANDS, "greet"])
+    assert "says hello (fake-one)" in text
+    assert "would hide" not in text
+
+
+def test_nothing_asked_is_an_error_with_help(capsys: Captured) -> None:
+    assert cli.main([]) == 2
+    assert "usage: scorefold" in capsys.readouterr().out
+
+
+def test_version(capsys: Captured) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("scorefold 0.")
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_its_module_and_help(name: str, capsys: Captured) -> None:
+    assert cli.main([name, "--help"]) == 0
+    assert f"usage: scorefold {name}" in capsys.readouterr().out
+
+
+def test_a_plugins_command_gets_its_arguments_and_gives_the_status(commands: None, capsys: Captured) -> None:
+    assert cli.main(["greet", "you", "--loud"]) == 1
+    assert capsys.readouterr().out == "hello you --loud\n"
+
+
+def test_a_plugin_replaces_no_command_of_ours(commands: None, capsys: Captured) -> None:
+    assert cli.main(["plugins", "list", "--no-import"]) == 0
+    assert "hello" not in capsys.readouterr().out
+
+
+def test_two_plugins_with_one_command(commands: None, install: Install, capsys: Captured) -> None:
+    install("fake-two", COMMANDS)
+    assert cli.main(["greet"]) == 2
+    error = capsys.readouterr().err
+    assert "'greet' is a command of fake-one and fake-two" in error
+    assert "--plugins=-two" in error
+    assert cli.main(["--plugins=-two", "greet"]) == 1
+
+
+def test_a_command_whose_code_is_not_there(commands: None, capsys: Captured) -> None:
+    assert cli.main(["gone"]) == 2
+    assert "fake_one.impl has no 'gone' (plugin 'one' of fake-one 1.0)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["plugin", "list"], "there is no command 'plugin'\n  did you mean 'plugins'?"),
+        (["greeet"], "did you mean 'greet'?"),
+        (["plugins", "lst"], "invalid choice: 'lst'"),
+        (["plugins", "list", "--jsn"], "unrecognized arguments: --jsn\n  did you mean '--json'?"),
+        (["plugins", "list", "--js"], "unrecognized arguments: --js"),
+        (["plugins"], "the following arguments are required"),
+        (["--plugins"], "--plugins needs a list"),
+    ],
+)
+def test_a_wrong_command_line(commands: None, capsys: Captured, arguments: list[str], message: str) -> None:
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+
+
+class TestErrors:
+    def test_for_people_in_words(self, commands: None, capsys: Captured) -> None:
+        assert cli.main(["fail", "person"]) == 2
+        captured = capsys.readouterr()
+        assert captured.err == "error: x.csv:3:2: no such column\n  the columns are a, b\n"
+        assert captured.out == ""
+
+    def test_for_programs_as_json(self, commands: None, capsys: Captured) -> None:
+        assert cli.main(["fail", "person", "--json"]) == 2
+        captured = capsys.readouterr()
+        error = json.loads(captured.out)["error"]
+        assert (error["code"], error["message"], error["file"], error["line"], error["column"]) == (
+            "data",
+            "no such column",
+            "x.csv",
+            3,
+            2,
+        )
+        assert captured.err == ""
+
+    def test_a_wrong_command_line_as_json(self, capsys: Captured) -> None:
+        assert cli.main(["plugins", "list", "--json", "--colour"]) == 2
+        assert json.loads(capsys.readouterr().out)["error"]["code"] == "usage"
+
+    @pytest.mark.parametrize("extra", [[], ["--json"]])
+    def test_a_mistake_of_ours_is_one_message(self, commands: None, capsys: Captured, extra: list[str]) -> None:
+        assert cli.main(["fail", "mistake", *extra]) == 2
+        captured = capsys.readouterr()
+        text = captured.out + captured.err
+        assert "ZeroDivisionError: division by zero" in text
+        assert "--debug" in text
+        assert "Traceback" not in text
+
+    @pytest.mark.parametrize(("what", "error"), [("person", ConfigError.__base__), ("mistake", ZeroDivisionError)])
+    def test_debug_shows_the_traceback(self, commands: None, what: str, error: type[Exception]) -> None:
+        with pytest.raises(error):
+            cli.main(["fail", what, "--debug"])
+
+    def test_ctrl_c_is_one_line(self, commands: None, capsys: Captured) -> None:
+        assert cli.main(["fail", "ctrl-c"]) == 130
+        assert capsys.readouterr().err == "interrupted\n"
+
+    @pytest.mark.parametrize(("what", "status"), [("exit", 7), ("exit-well", 0)])
+    def test_an_exit_keeps_its_status(self, commands: None, what: str, status: int) -> None:
+        assert cli.main(["fail", what]) == status
+
+    def test_an_exit_in_words_says_them(self, commands: None, capsys: Captured) -> None:
+        assert cli.main(["fail", "exit-text"]) == 2
+        assert "in words" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, unbuffered: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "scorefold_registry.cli", "plugins", "list"],
+        cwd=tmp_path,
+        env={"PYTHONUNBUFFERED": unbuffered},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == cli.PIPE_CLOSED
+
+
+class TestPluginsOption:
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["--plugins", "one", "plugins", "list", "--json"],
+            ["plugins", "list", "--json", "--plugins=one"],
+        ],
+    )
+    def test_goes_before_the_environment(
+        self, commands: None, capsys: Captured, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+    ) -> None:
+        monkeypatch.setenv("SCOREFOLD_PLUGINS", "standard")
+        assert cli.main(arguments) == 0
+        plugins = json.loads(capsys.readouterr().out)["plugins"]
+        assert [item["name"] for item in plugins if item["state"] == "registered"] == ["one"]
+        assert os.environ["SCOREFOLD_PLUGINS"] == "standard"
+
+    def test_leaves_the_environment_as_it_was(self, commands: None) -> None:
+        assert cli.main(["--plugins=-one", "plugins", "list"]) == 0
+        assert "SCOREFOLD_PLUGINS" not in os.environ
+
+    def test_what_follows_two_dashes_is_the_commands_own(self, commands: None, capsys: Captured) -> None:
+        assert cli.main(["greet", "--", "--plugins", "--debug"]) == 1
+        assert capsys.readouterr().out == "hello -- --plugins --debug\n"
