@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from scorefold import hookspecs
 from scorefold_registry.host import Host
 from scorefold_registry.plan import make_plan

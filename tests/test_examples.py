@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
+
 from scorefold_registry.host import Host
 from scorefold_registry.plan import make_plan
 from scorefold_registry.runfile import read
-from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
@@ -52,7 +53,7 @@ def test_digits_by_scores_and_the_swap_of_one_word(host: Host, tmp_path: Path) -
     steps = "stages.score.config.training.steps=60"
     metrics, folder = run(host, tmp_path, "digits-dimension.yaml", steps)
     dimension = metrics["dimension"]
-    assert 0 < dimension["intrinsic dimension, lower"] <= dimension["intrinsic dimension"] < 64
+    assert 0 < dimension["intrinsic dimension, lower"] <= dimension["intrinsic dimension"] <= 64
     assert list((folder / "dimension").glob("figures/*.png"))
     assert list((folder / "dimension").glob("figures/*.svg"))
     swapped, folder = run(host, tmp_path, "digits-dimension.yaml", steps, "stages.dimension.use=estimator:mle")

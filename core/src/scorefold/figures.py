@@ -156,6 +156,7 @@ def plot_estimate(answer: Estimate) -> Figure:
         bins = [low - 0.5 + step for step in range(int(high - low) + 2)] if whole else 40
         axes.hist(values.numpy(), bins=bins, color=SOFT, label=f"{len(values)} points")
         axes.set_ylabel("points")
+        axes.set_ylim(top=1.3 * axes.get_ylim()[1])  # room for the legend above the bars
     else:
         axes.set_yticks([])
         axes.margins(x=0.5)

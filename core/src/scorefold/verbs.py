@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scorefold.data import Condition, Dataset, EventScale
+from scorefold.data import Condition, Dataset
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import (
     Allocator,
@@ -114,8 +114,9 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     if not bool(torch.isfinite(flat).all()):
         raise DataError("the samples are not finite", hint="use more steps, another sampler, or train for longer")
     metrics = {"samples": len(flat), "mean": float(flat.mean()), "std": float(flat.std(correction=0))}
-    source = TensorSource(flat, _scale_of(component, inputs))
-    return Outcome(source, {"metrics": metrics}, {"samples": flat}, shown=draws.cpu())
+    scale = component.event_scale
+    shown = draws.cpu() if scale.low is None else draws.cpu().clamp(scale.low, scale.high)
+    return Outcome(TensorSource(flat, scale), {"metrics": metrics}, {"samples": flat}, shown=shown)
 
 
 def evaluate_likelihood(
@@ -263,11 +264,3 @@ def _conditions(
         )
     dataset = _on(context, source.load(context.split or "test"))
     return dataset.take(torch.arange(min(count, len(dataset)))).condition
-
-
-def _scale_of(component: ScoreModel | Flow, inputs: Inputs) -> EventScale | None:
-    source = inputs.get("data")
-    if source is not None:
-        scale: EventScale = source.event_scale
-        return scale
-    return getattr(component, "event_scale", None)

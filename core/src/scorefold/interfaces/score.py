@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scorefold.data import Condition, ConditionSpec, map_condition
+from scorefold.data import Condition, ConditionSpec, EventScale, map_condition
 from scorefold.diffusion.grids import time_grid
 from scorefold.diffusion.likelihood import probability_flow_log_prob
 from scorefold.diffusion.process import DiffusionProcess
@@ -44,25 +44,28 @@ def repeat_condition(condition: Condition | None, count: int) -> Condition | Non
 class ScoreModel(nn.Module, ABC):
     """A model of grad log p_t(x | condition) for t in [t_min, t_max] of its process; t = 0 is data.
 
-    Must: set ``process``, ``event_shape`` and ``condition_spec`` by this constructor, and implement ``score``. Given,
-    override for speed or meaning: ``noise``, ``denoise``, ``bind``, ``sample``, ``log_prob``. No global random state is
-    touched: pass a generator.
+    Must: set ``process``, ``event_shape``, ``condition_spec`` and ``event_scale`` (the units of its samples) by this
+    constructor, and implement ``score``. Given, override for speed or meaning: ``noise``, ``denoise``, ``bind``,
+    ``sample``, ``log_prob``. No global random state is touched: pass a generator.
     """
 
     process: DiffusionProcess
     event_shape: tuple[int, ...]
     condition_spec: ConditionSpec | None
+    event_scale: EventScale
 
     def __init__(
         self,
         process: DiffusionProcess,
         event_shape: tuple[int, ...],
         condition_spec: ConditionSpec | None = None,
+        event_scale: EventScale | None = None,
     ) -> None:
         super().__init__()
         self.process = process
         self.event_shape = tuple(event_shape)
         self.condition_spec = condition_spec
+        self.event_scale = event_scale or EventScale()
 
     @abstractmethod
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:

@@ -32,10 +32,9 @@ class Denoising(ScoreModel, Trainable):
     """
 
     def __init__(self, config: DenoisingConfig, *, data: DataSource) -> None:
-        super().__init__(build_process(config.process), data.event_shape, data.condition_spec)
+        super().__init__(build_process(config.process), data.event_shape, data.condition_spec, data.event_scale)
         self.config = config
         self.training_config = config.training
-        self.scale = data.event_scale
         spec = data.condition_spec
         self.drops = spec is not None and config.condition_dropout > 0
         if not isinstance(config.network, Network):
@@ -54,13 +53,13 @@ class Denoising(ScoreModel, Trainable):
         x, t, condition = self.match_inputs(x, t, condition)
         condition = self._condition(condition, x)
         signal, scale = self.process.coefficients(x, t)
-        centred = x - signal * self.scale.mean
-        size = ((signal * self.scale.std) ** 2 + scale**2).sqrt()
+        centred = x - signal * self.event_scale.mean
+        size = ((signal * self.event_scale.std) ** 2 + scale**2).sqrt()
         log_snr = self.process.log_snr(t)
         # A process with a speed a component has a level a component; networks take one.
         level = -0.5 * (log_snr if log_snr.dim() == 1 else log_snr.flatten(1).mean(1))
         answer: Tensor = self.network(centred / size, level, condition)
-        return expected_noise(answer, centred, signal, scale, self.scale, self.config.prediction)
+        return expected_noise(answer, centred, signal, scale, self.event_scale, self.config.prediction)
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
         condition = batch.condition if self.condition_spec is not None else None

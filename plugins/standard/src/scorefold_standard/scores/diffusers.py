@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scorefold.data import Condition, TensorSpec
+from scorefold.data import Condition, EventScale, TensorSpec
 from scorefold.diffusion import VE, IsotropicProcess, Schedule
 from scorefold.errors import ArtefactError, ConfigError
 from scorefold.interfaces import ScoreModel
@@ -89,6 +89,7 @@ class DiffusersScore(ScoreModel):
             VE(scheduler.config.sigma_min, scheduler.config.sigma_max) if exploding else _discrete_process(scheduler),
             _event_shape(unet, folder),
             _class_spec(unet),
+            EventScale(low=0.0 if exploding else -1.0, high=1.0),
         )
         self.unet = unet.eval()
         self.prediction = "score" if exploding else str(scheduler.config.prediction_type)
