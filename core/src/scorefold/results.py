@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 class Estimate:
     """An estimated quantity with its uncertainty.
 
-    ``value`` is the estimate over all points and ``interval`` its confidence interval (low, high) at ``level`` in (0, 1);
-    ``pointwise`` (N,) holds the estimate at each point, ``spectrum`` (M, D) the spectra at M chosen points. Diagnostics
-    are numbers, strings, lists, mappings of these, and tensors.
+    ``value`` is the estimate over all points and ``interval`` its confidence interval (low, high) at ``level`` in
+    (0, 1); ``pointwise`` (N,) holds the estimate at each point, ``spectrum`` (M, D) the spectra at M chosen points.
+    Diagnostics are numbers, strings, lists, mappings of these, and tensors; ``note``, where there is one, says in a
+    line what the value means, and stands beside it wherever it is shown.
     """
 
     quantity: str

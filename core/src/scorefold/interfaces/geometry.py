@@ -52,7 +52,8 @@ class Geometry(ABC):
     def distance_matrix(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """All distances between x (B1, *E) and y (B2, *E), or between the points of x: (B1, B2)."""
         y = x if y is None else y
-        return torch.stack([self.distance(point[None].expand_as(y), y) for point in x]) if len(x) else x.new_empty(0, len(y))
+        rows = [self.distance(point[None].expand_as(y), y) for point in x]
+        return torch.stack(rows) if rows else x.new_empty(0, len(y))
 
     def geodesic(self, x: Tensor, y: Tensor, s: Tensor) -> Tensor:
         """The geodesics from x (B, *E) to y (B, *E) at times s (T,) in [0, 1]: (B, T, *E)."""
@@ -65,7 +66,7 @@ class Geometry(ABC):
     def mean(self, points: Tensor, weights: Tensor | None = None) -> Tensor:
         """The weighted barycentre of points (N, *E) as one point (*E), by Karcher's fixed point iteration.
 
-        ``weights`` (N,) are non-negative and are normalised to sum to 1. Raises ``ShapeError`` where there are no points.
+        ``weights`` (N,) are non-negative and are normalised to sum to 1. Raises ``ShapeError`` for no points.
         """
         if len(points) == 0:
             raise ShapeError("the mean of no points was asked for")

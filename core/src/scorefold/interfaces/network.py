@@ -12,9 +12,9 @@ from scorefold.data import ConditionSpec
 class Network(ABC):
     """Builds a torch module of given shapes.
 
-    Must: ``build``. The module's ``forward(x, t=None, condition=None)`` takes x (B, *in_shape), t (B,) where ``time`` was
-    asked for, and the condition where one was, and returns (B, *out_shape). t is a noise level on a log scale, of order
-    -10 to 10; how it is embedded is the network's affair.
+    Must: ``build``. The module's ``forward(x, t=None, condition=None)`` takes x (B, *in_shape), t (B,) where ``time``
+    was asked for, and the condition where one was, and returns (B, *out_shape). t is a noise level on a log scale, of
+    order -10 to 10; how it is embedded is the network's affair.
     """
 
     @abstractmethod
