@@ -177,6 +177,14 @@ def test_two_entry_points_of_one_module_are_no_two_plugins(install: Install, hea
     assert "is the plugin 'a' of fake-twice 1.0 already" in (second.cause or "")
 
 
+def test_an_entry_point_may_name_extras(install: Install, component: Source) -> None:
+    folder = install("fake-extra", component("score", "extra"))
+    text = folder.parent / "fake_extra-1.0.dist-info" / "entry_points.txt"
+    text.write_text("[scorefold.plugins]\nextra = fake_extra.plugin [fast]\n")
+    extra = record(discover(), "fake-extra")
+    assert (extra.state, extra.value) == ("registered", "fake_extra.plugin")
+
+
 def test_unreadable_metadata_breaks_only_its_own_plugins(install: Install, healthy: str) -> None:
     folder = install("fake-nometa", "")
     (folder.parent / "fake_nometa-1.0.dist-info" / "METADATA").unlink()

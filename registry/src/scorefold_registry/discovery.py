@@ -95,7 +95,8 @@ def _entry_points() -> Iterator[PluginRecord]:
             # What an import takes is the first on the path, which may be one that declares no plugin.
             first = importlib_metadata.distribution(name)
             found = [
-                PluginRecord(entry.name, name, first.version, entry.value)
+                # An entry point may name extras after its module, in brackets.
+                PluginRecord(entry.name, name, first.version, entry.value.partition("[")[0].strip())
                 for entry in first.entry_points.select(group=ENTRY_POINT_GROUP)
             ]
         except Exception as error:
