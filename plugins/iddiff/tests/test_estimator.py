@@ -329,3 +329,13 @@ def test_a_process_without_one_noise_level_is_refused(make_score: MakeScore, mak
     score.process = torch.nn.Identity()  # type: ignore[assignment]
     with pytest.raises(ConfigError, match="no single noise level"):
         NormalBundle(NormalBundleConfig(), score=score)
+
+
+def test_the_note_says_at_which_scale_the_value_was_read() -> None:
+    from scorefold_iddiff.estimator import _note
+
+    rows = [{"sigma": 0.1, "value": 5.0}, {"sigma": 0.4, "value": 5.0}]
+    assert _note(0.1, rows).endswith("the same from sigma 0.1 to 0.4")
+    rows[1]["value"] = 2.0
+    assert _note(0.1, rows).endswith("5 to 2 from sigma 0.1 to 0.4")
+    assert _note(0.1, rows[:1]) == "at sigma 0.1: directions along which the data vary by less count as none"

@@ -105,6 +105,7 @@ class NormalBundle(Estimator):
             ]
         reduce = AGGREGATES[self.config.aggregate]
         counts = Counter(int(dimension) for dimension in dimensions)
+        rows = _curve(levels, curve, reduce)
         return Estimate(
             quantity="intrinsic dimension",
             value=float(reduce(dimensions)),
@@ -113,6 +114,7 @@ class NormalBundle(Estimator):
             pointwise=dimensions,
             spectrum=head.projector if self.config.rule == "projector" else head.centred,
             diagnostics={
+                "note": _note(sigma, rows),
                 "rule": self.config.rule,
                 "aggregate": self.config.aggregate,
                 "sigma": sigma,
@@ -122,7 +124,7 @@ class NormalBundle(Estimator):
                 "fraction_at_mode": max(counts.values()) / len(points),
                 "least_margin": float(margins.min()),
                 "rules_compared": self._compare(head),
-                "curve": _curve(levels, curve, reduce),
+                "curve": rows,
                 "index": points.index,
                 "margin": margins,
                 "curve_pointwise": torch.stack(curve),
@@ -258,6 +260,18 @@ class NormalBundle(Estimator):
             answers["uncentred gap (paper)"] = paper_rule(reading.uncentred)[0]
         reduce = AGGREGATES[self.config.aggregate]
         return {name: float(reduce(dimension.double())) for name, dimension in answers.items()}
+
+
+def _note(sigma: float, curve: list[dict[str, float]]) -> str:
+    """What the value is relative to: a dimension is read at a scale, and other scales may say otherwise."""
+    text = f"at sigma {sigma:.3g}: directions along which the data vary by less count as none"
+    values = [row["value"] for row in curve]
+    if len(curve) < 2:
+        return text
+    ends = f"from sigma {curve[0]['sigma']:.2g} to {curve[-1]['sigma']:.2g}"
+    if max(values) == min(values):
+        return f"{text}; the same {ends}"
+    return f"{text}; {values[0]:.3g} to {values[-1]:.3g} {ends}"
 
 
 def _curve(levels: list[float], dimensions: list[Tensor], reduce: Any) -> list[dict[str, float]]:

@@ -62,6 +62,8 @@ def dimension_against_noise(estimate: Estimate) -> Figure:
         estimate.diagnostics["sigma"], color=WARM, linewidth=1.2, label=f"read at {estimate.diagnostics['sigma']:.3g}"
     )
     axes.set_xscale("log")
+    axes.set_xticks(sigma, labels=[f"{level:.2g}" for level in sigma])
+    axes.minorticks_off()
     axes.set_ylim(bottom=0)
     axes.locator_params(axis="y", integer=True)
     axes.set_xlabel("noise-to-signal ratio sigma, in units of the data", color=INK)
