@@ -124,8 +124,8 @@ class Component:
     ``module:function``, called with the stage's value and returning ``{name: matplotlib Figure}``.
 
     A saved state of an older ``revision`` is handed to the target's class method ``migrate(state, from_revision)``,
-    with ``state`` a mapping of ``config`` (a mapping) and ``tensors`` (by name), and comes back as this revision has it;
-    without that method it is refused.
+    with ``state`` a mapping of ``config`` (a mapping) and ``tensors`` (by name), and comes back as this revision has
+    it; without that method it is refused.
 
     ``overrides`` names the ``distribution/name`` that this one asks to replace; it does so only where the other names
     this one's distribution in ``yields_to``. Otherwise the name is nobody's until the user prefers one.
