@@ -2,7 +2,7 @@
 
 The discrete schedule of Ho et al. (2020) becomes a continuous one by interpolating its log-SNR linearly between the
 integers: t is the timestep itself, from 0 to T - 1, and at integers signal^2 is ``alphas_cumprod`` exactly. Events
-are what the model was trained on, for published pipelines images in [-1, 1].
+are images in [-1, 1], as published pipelines are trained on, or in [0, 1] for variance-exploding ones.
 """
 
 from __future__ import annotations
