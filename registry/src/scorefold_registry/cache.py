@@ -7,17 +7,17 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from scorefold.artefacts import clear_partials, new_folder
-from scorefold.errors import ConfigError
+from scorefold.artefacts import digest_folder, new_folder, write_text
+from scorefold.errors import ArtefactError, ConfigError
 from scorefold_registry.settings import find_settings
 
-_KEY = re.compile(r"[0-9a-f]{40}\Z")
+_KEY = re.compile(r"(?P<key>[0-9a-f]{40})\Z|\.(?P<left>[0-9a-f]{40})\..*\.partial\Z")
 
 
 def area(name: str, given: str | Path | None, default: str) -> Path:
@@ -39,10 +39,19 @@ def area(name: str, given: str | Path | None, default: str) -> Path:
     return settings.file.parent / written
 
 
+def make_folder(path: Path) -> None:
+    """A folder, with those above it. Raises ``ArtefactError`` where it can't be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        hint = "check that the folder may be written, or name another with --runs and --cache"
+        raise ArtefactError(f"the folder {path} can't be made: {error.strerror or error}", hint=hint) from error
+
+
 @contextmanager
 def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold a lock file. ``waiting`` is called once where another process holds it. The lock ends with the process."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
@@ -92,42 +101,60 @@ class Cache:
             yield
 
     def fetch(self, key: str, target: Path) -> bool:
-        """Copy a finished stage to ``target``, complete or not at all; False where there is none."""
-        source = self.stage(key)
+        """Copy a finished stage to ``target``, complete or not at all; False where there is none that is whole."""
+        source, digest = self.stage(key), self._digest_file(key)
         if not source.is_dir():
+            return False
+        with suppress(_DamagedError), new_folder(target) as partial:
+            shutil.copytree(source, partial, dirs_exist_ok=True)
+            if not digest.is_file() or digest_folder(partial) != digest.read_text():
+                raise _DamagedError
+        if not target.is_dir():
+            shutil.rmtree(source)
             return False
         # The time of last use decides what pruning keeps.
         os.utime(source)
-        with new_folder(target) as partial:
-            shutil.copytree(source, partial, dirs_exist_ok=True)
         return True
 
     def store(self, key: str, finished: Path) -> None:
         """Keep a finished stage and drop its checkpoints."""
         with new_folder(self.stage(key), replace=True) as partial:
             shutil.copytree(finished, partial, dirs_exist_ok=True)
+            write_text(self._digest_file(key), digest_folder(partial))
         shutil.rmtree(self.checkpoints(key), ignore_errors=True)
 
+    def _digest_file(self, key: str) -> Path:
+        return self.folder / "digests" / key
+
     def prune(self, older_than_days: float) -> tuple[int, int]:
-        """Remove stages and checkpoints unused for so many days, but none that is locked: (entries, bytes)."""
-        removed = freed = 0
+        """Remove what was not used for so many days, but nothing that is locked: (entries, bytes).
+
+        Stages, checkpoints of unfinished ones, and what killed writers left.
+        """
         limit = time.time() - older_than_days * 86400
+        sizes = []
         for parent in (self.folder, self.folder / "unfinished"):
             for entry in sorted(parent.iterdir()) if parent.is_dir() else []:
-                if not _KEY.match(entry.name) or newest(entry) > limit:
-                    continue
-                lock = FileLock(self.lock_file(entry.name))
-                self.lock_file(entry.name).parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    lock.acquire(timeout=0)
-                except Timeout:
-                    continue
-                with lock:
-                    freed += folder_size(entry)
-                    shutil.rmtree(entry)
-                    lock.release()
-                removed += 1
-        return removed, freed
+                key = _KEY.match(entry.name)
+                if key is not None and newest(entry) <= limit:
+                    sizes += self._remove(entry, key["key"] or key["left"])
+        return len(sizes), sum(sizes)
+
+    def _remove(self, entry: Path, key: str) -> list[int]:
+        """Remove an entry unless its key is locked; its size in bytes where it is gone."""
+        lock_file = self.lock_file(key)
+        lock_file.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(Timeout), FileLock(lock_file).acquire(timeout=0):
+            size = folder_size(entry)
+            shutil.rmtree(entry)
+            if entry == self.stage(key):
+                self._digest_file(key).unlink(missing_ok=True)
+            return [size]
+        return []
+
+
+class _DamagedError(Exception):
+    """A kept stage is not as it was stored."""
 
 
 def newest(folder: Path) -> float:
@@ -138,9 +165,3 @@ def newest(folder: Path) -> float:
 def folder_size(folder: Path) -> int:
     """The bytes of all files in a folder."""
     return sum(item.stat().st_size for item in folder.rglob("*") if item.is_file())
-
-
-def sweep(folder: Path) -> None:
-    """Remove what killed writers left in a folder that only the caller writes."""
-    if folder.is_dir():
-        clear_partials(folder)

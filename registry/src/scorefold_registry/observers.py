@@ -11,6 +11,7 @@ from typing import Any
 import pluggy
 
 from scorefold.artefacts import json_text
+from scorefold.stage import RunInfo
 from scorefold_registry.loading import describe, own_frame
 
 
@@ -81,6 +82,18 @@ class Observers:
             package = function.__module__.partition(".")[0]
             self._record(Failure(plugin, hook, stage_name, describe(error), own_frame(error, {package})))
             return False, None
+
+    def sections(self, run: RunInfo) -> list[tuple[str, str, str]]:
+        """What plugins add to the report: (plugin, title, HTML fragment)."""
+        found: list[tuple[str, str, str]] = []
+        for plugin, answer in self.ask("scorefold_report_sections", run=run):
+            for section in answer or ():
+                if isinstance(section, tuple) and len(section) == 2 and all(isinstance(part, str) for part in section):
+                    found.append((plugin, *section))
+                else:
+                    error = f"{section!r} is no pair of a title and an HTML fragment"
+                    self._record(Failure(plugin, "scorefold_report_sections", None, error, None))
+        return found
 
     def figures_failed(self, stage_name: str, plugin: str, error: str) -> None:
         """Record that a stage's figures could not be drawn."""

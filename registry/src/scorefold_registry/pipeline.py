@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefold.artefacts import MANIFEST_FILE, json_text, new_folder, read_json, write_json, write_text
-from scorefold.errors import PluginError, ScorefoldError
+from scorefold.errors import ConfigError, PluginError, ScorefoldError
 from scorefold.plugin import hookimpl
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor, Outcome, RunInfo, StageContext, StageInfo
@@ -24,6 +24,7 @@ from scorefold_registry.blame import plugin_error
 from scorefold_registry.cache import Cache, area
 from scorefold_registry.environment import describe_environment, set_up
 from scorefold_registry.executor import LocalExecutor
+from scorefold_registry.loading import describe
 from scorefold_registry.observers import Events, Observers
 from scorefold_registry.plan import Plan, PlannedStage, make_plan
 from scorefold_registry.progress import Silent
@@ -67,19 +68,24 @@ def run_plan(
     progress: Silent | None = None,
 ) -> RunResult:
     """Run a run file that has been checked; see ``run_file``."""
+    import torch
+
     run = plan.run
-    session = _Session(
-        host=host,
-        plan=plan,
-        cache=Cache(area("cache", cache, ".scorefold/cache").absolute()),
-        progress=progress or Silent(),
-        fresh=fresh,
-    )
-    parent = area("runs", runs, "runs").absolute() / run.name
+    cache_area, runs_area = area("cache", cache, ".scorefold/cache").absolute(), area("runs", runs, "runs").absolute()
     digest = hashlib.sha256(json_text([run.text, list(run.sets), run.seed]).encode()).hexdigest()[:8]
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{digest}"
-    with run_folders.new_run(parent, name) as folder, session.surroundings(folder):
-        return session.run()
+    threads = torch.get_num_threads()
+    try:
+        try:
+            device, dtype = set_up(run.runtime)
+        except ConfigError as error:
+            raise run.source.error(error.message, ("runtime", "device"), hint=error.hint) from None
+        workshop = Workshop(host, run.seed, device, dtype)
+        session = _Session(host, plan, Cache(cache_area), progress or Silent(), fresh, workshop)
+        with run_folders.new_run(runs_area / run.name, name) as folder, session.surroundings(folder):
+            return session.run()
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass
@@ -91,6 +97,7 @@ class _Session:
     cache: Cache
     progress: Silent
     fresh: bool
+    workshop: Workshop
     keys: dict[str, str] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     built: dict[str, Any] = field(default_factory=dict)
@@ -99,13 +106,10 @@ class _Session:
 
     @contextmanager
     def surroundings(self, folder: Path) -> Iterator[None]:
-        """Threads, device, hooks and observers of the run, put back afterwards."""
+        """The hooks, observers and executor of the run, put back afterwards."""
         import torch
 
         file = self.plan.run
-        threads = torch.get_num_threads()
-        device, dtype = set_up(file.runtime)
-        self.workshop = Workshop(self.host, file.seed, device, dtype)
         self.info = RunInfo(file.name, folder, file.seed, self._resolved())
         self.events = Events(folder / "events.jsonl")
         self.observers = Observers(self.host.manager, self.events)
@@ -118,7 +122,6 @@ class _Session:
             self.host.manager.unregister(local)
             self.local_executor.close()
             self.progress.close()
-            torch.set_num_threads(threads)
 
     def _resolved(self) -> dict[str, Any]:
         file = self.plan.run
@@ -167,7 +170,12 @@ class _Session:
         self.events.write("run-started", name=file.name, seed=file.seed, command=command_text)
 
     def _executor(self) -> Executor:
-        executor = self.host.hook.scorefold_executor(run=self.info)
+        try:
+            executor = self.host.hook.scorefold_executor(run=self.info)
+        except Exception as error:
+            raise PluginError(
+                f"scorefold_executor failed: {describe(error)}", hint="deny the plugin: --plugins=-NAME"
+            ) from error
         return self.local_executor if executor is None else executor
 
     def _end(self, state: str, **facts: Any) -> None:
@@ -178,11 +186,7 @@ class _Session:
 
     def _finish(self, seconds: float) -> RunResult:
         partial, final = self.info.folder, run_folders.final_name(self.info.folder)
-        sections = [
-            (plugin, title, html)
-            for plugin, answer in self.observers.ask("scorefold_report_sections", run=self.info)
-            for title, html in answer or ()
-        ]
+        sections = self.observers.sections(self.info)
         result = RunResult(
             name=self.info.name,
             folder=final,

@@ -54,6 +54,13 @@ def _ending(name: str, seconds: float, reused: bool, metrics: Mapping[str, Any])
     return f"{name}: {how}" + (f" ({figures})" if figures else "")
 
 
+def _beside(text: str, metrics: Mapping[str, Any]) -> str:
+    """The first metrics, unless a stage's own text tells of them already."""
+    if any(name in text for name in metrics):
+        return ""
+    return metrics_text({name: value for name, value in metrics.items() if name != "step"}, limit=2)
+
+
 class _Rate:
     """Steps a second since a stage began to report them."""
 
@@ -89,15 +96,15 @@ class Lines(Silent):
         self._print(f"  {name}: another run is making this stage; waiting for it")
 
     def advanced(self, name: str, done: int, total: int, text: str) -> None:
-        rate = self._rate.text(done)
+        rate = "" if "/s" in text else self._rate.text(done)
         if time.monotonic() - self._last < SECONDS_BETWEEN_LINES:
             return
         self._last = time.monotonic()
-        parts = [part for part in (f"{done}/{total}", text, rate, metrics_text(self._latest)) if part]
+        parts = [part for part in (f"{done}/{total}", text, rate, _beside(text, self._latest)) if part]
         self._print(f"  {name}: " + ", ".join(parts))
 
     def measured(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
-        self._latest = {key: value for key, value in metrics.items() if key != "step"}
+        self._latest = dict(metrics)
 
     def stage_ended(self, name: str, seconds: float, reused: bool, metrics: Mapping[str, Any]) -> None:
         self._print("  " + _ending(name, seconds, reused, metrics))
@@ -134,15 +141,16 @@ class Bars(Silent):
         self._bar.update(self._task, note="another run is making this stage; waiting for it")
 
     def advanced(self, name: str, done: int, total: int, text: str) -> None:
-        self._text = ", ".join(part for part in (text, self._rate.text(done)) if part)
+        rate = "" if "/s" in text else self._rate.text(done)
+        self._text = ", ".join(part for part in (text, rate) if part)
         self._bar.update(self._task, completed=done, total=total, note=self._note())
 
     def measured(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
-        self._metrics = metrics_text({key: value for key, value in metrics.items() if key != "step"}, limit=2)
+        self._metrics = _beside(self._text, metrics)
         self._bar.update(self._task, note=self._note())
 
     def _note(self) -> str:
-        return ", ".join(part for part in (self._metrics, self._text) if part)
+        return ", ".join(part for part in (self._text, self._metrics) if part)
 
     def stage_ended(self, name: str, seconds: float, reused: bool, metrics: Mapping[str, Any]) -> None:
         self._bar.remove_task(self._task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,17 +55,30 @@ def _answer(folder: Path, stage: Mapping[str, Any]) -> Answer | None:
     value = read_json(folder / "value.json")
     component = _plain_id(stage["component"])
     if value["type"] == "estimate":
-        interval = ""
+        said, interval = number_text(float(value["value"])), ""
         if value["interval"] is not None:
-            low, high = (number_text(float(end)) for end in value["interval"])
+            said, low, high = alike(float(value["value"]), *map(float, value["interval"]))
             interval = f"{value['level']:.0%} interval {low} to {high}"
         truth = stage["metrics"].get("truth")
         told = f", where the truth is {number_text(truth)}" if truth is not None else ""
-        return Answer(stage["name"], component, value["quantity"], number_text(float(value["value"])), interval, told)
+        return Answer(stage["name"], component, value["quantity"], said, interval, told)
     if value["type"] == "allocation":
         text = str(read_json(folder / "result.json").get("text") or value["status"])
         return Answer(stage["name"], component, "plan", text, "", "")
     return None
+
+
+def alike(value: float, low: float, high: float) -> tuple[str, str, str]:
+    """A value and the ends of its interval, all to the decimals that give the interval's width two digits."""
+    width = high - low
+    if not (math.isfinite(width) and width > 0 and math.isfinite(value)):
+        return number_text(value), number_text(low), number_text(high)
+    decimals = 1 - math.floor(math.log10(width))
+    if not 0 <= decimals <= 6:
+        return number_text(value), number_text(low), number_text(high)
+    # Adding zero turns -0.0 into 0.0.
+    said = [f"{round(number, decimals) + 0.0:.{decimals}f}" for number in (value, low, high)]
+    return said[0], said[1], said[2]
 
 
 def _plain_id(versioned: str) -> str:

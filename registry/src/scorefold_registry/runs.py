@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from scorefold.artefacts import read_json
 from scorefold.errors import ArtefactError
-from scorefold_registry.cache import folder_size, is_locked
+from scorefold_registry.cache import folder_size, is_locked, make_folder
 
 PARTIAL = ".partial"
 
@@ -25,7 +25,7 @@ def new_run(parent: Path, name: str) -> Iterator[Path]:
 
     Two runs that begin in the same second get different folders.
     """
-    parent.mkdir(parents=True, exist_ok=True)
+    make_folder(parent)
     for count in itertools.count(1):
         chosen = name if count == 1 else f"{name}-{count}"
         folder = parent / f"{chosen}{PARTIAL}"

@@ -177,6 +177,5 @@ def test_kept_stages_are_pruned_by_age_but_never_while_locked(say: Say) -> None:
 def test_the_packaged_demonstration_is_a_valid_run_file(say: Say) -> None:
     said = say("validate", str(files("scorefold_registry") / "demo.yaml"), "--json")
     assert said.json["problems"] == []
-    assert [stage["component"] for stage in said.json["stages"]] == [
-        "data:digits@1", "score:denoising@1", "estimator:iddiff@1", "estimator:mle@1",
-    ]  # fmt: skip
+    used = {stage["component"].partition("@")[0] for stage in said.json["stages"]}
+    assert {"data:digits", "score:denoising", "estimator:iddiff", "estimator:mle"} <= used

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from scorefold.artefacts import load_arrays
-from scorefold.errors import DataError, PluginError
+from scorefold.errors import ArtefactError, ConfigError, DataError, PluginError
 from scorefold.plugin import hookimpl
 from scorefold.results import Estimate
 from scorefold.stage import Executor
@@ -383,3 +383,47 @@ def test_a_crash_in_a_plugin_names_it_and_keeps_its_traceback(run: Run, say: Cal
     assert said.json["error"]["line"] == 7
     with pytest.raises(PluginError):
         run(FAULT)
+
+
+def test_a_device_that_is_not_here_is_told_at_its_place(run: Run) -> None:
+    with pytest.raises(ConfigError, match="cuda:99") as caught:
+        run(SHORT.replace("device: cpu", "device: cuda:99"))
+    assert (caught.value.line, caught.value.column) == (3, 19)
+    assert not Path("runs").exists()
+
+
+def test_a_folder_that_can_not_be_made_is_named(run: Run) -> None:
+    Path("runs").write_text("a file")
+    with pytest.raises(ArtefactError, match="runs/short can't be made"):
+        run(SHORT)
+
+
+def test_a_damaged_copy_in_the_cache_is_made_again(run: Run) -> None:
+    first = run()
+    for state in Path(".scorefold/cache").glob("*/state.safetensors"):
+        state.write_bytes(state.read_bytes()[:-1] + b"x")
+    second = run()
+    assert not reused(second)["score"]
+    assert reused(second)["samples"]
+    assert [stage.metrics for stage in second.stages[2:]] == [stage.metrics for stage in first.stages[2:]]
+    assert all(reused(run()).values())
+
+
+def test_all_of_it_works_in_double_precision(run: Run) -> None:
+    result = run(sets=["runtime.dtype=float64"])
+    assert next(result.value("score").parameters()).dtype == torch.float64
+    assert result.value("samples").load("test").x.dtype == torch.float64
+
+
+def test_an_executor_that_fails_and_sections_that_are_none_are_told(write: Callable[[str], Path]) -> None:
+    def executor(run: Any) -> Executor:
+        raise OSError("no cluster")
+
+    with pytest.raises(PluginError, match="scorefold_executor failed: OSError: no cluster"):
+        run_file(Host.discover(extra_plugins=[plugin(scorefold_executor=executor)]), write(SHORT))
+
+    def sections(run: Any) -> list[str]:
+        return ["only a title"]
+
+    result = run_file(Host.discover(extra_plugins=[plugin(scorefold_report_sections=sections)]), write(SHORT))
+    assert "'only a title' is no pair" in result.failures[0].text()

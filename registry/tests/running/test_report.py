@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scorefold_registry.progress import number_text
-from scorefold_registry.report import Answer, answers, duration
+from scorefold_registry.report import Answer, alike, answers, duration
 from scorefold_registry.run_result import RunResult
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -66,7 +66,7 @@ def test_it_shows_every_stage_with_figures_metrics_configuration_and_versions(pa
     for stage in finished.stages:
         assert f"stage-{stage.name}" in page.ids
         for name, value in stage.metrics.items():
-            assert name in page.text
+            assert name.replace("_", " ") in page.text
             assert number_text(value) in page.text
     figures = [reference for reference in page.references if reference.startswith("data:image/")]
     assert len(figures) == len(list(finished.folder.glob("*/figures/*.svg"))) >= 4
@@ -76,7 +76,7 @@ def test_it_shows_every_stage_with_figures_metrics_configuration_and_versions(pa
 
 
 def test_the_answer_comes_first(page: Page, finished: RunResult) -> None:
-    value = number_text(finished.value("dimension").value)
+    value = f"{finished.value('dimension').value:.1f}"
     assert value in page.text[: page.text.index("1. data")]
     first = answers(finished.folder, finished.as_json()["stages"])[0]
     assert first.sentence().startswith(f"estimator:tiny-scored: intrinsic dimension {value} (95% interval ")
@@ -108,6 +108,22 @@ def test_an_allocation_answers_in_words(run: Callable[..., RunResult]) -> None:
     (answer,) = answers(result.folder, result.as_json()["stages"])
     assert "tasks" in answer.value
     assert answer.value in Page(result.report.read_text()).text
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ((38.9, 38.638, 39.122), ("38.90", "38.64", "39.12")),
+        ((-0.0278, -1.0278, 0.9722), ("0.0", "-1.0", "1.0")),
+        ((1234.5, 1000.0, 2000.0), ("1234", "1000", "2000")),
+        ((11.0, 11.0, 11.0), ("11", "11", "11")),
+        ((2.0, float("-inf"), float("inf")), ("2", "-inf", "inf")),
+    ],
+)
+def test_a_value_and_its_interval_have_the_decimals_that_matter(
+    numbers: tuple[float, ...], said: tuple[str, ...]
+) -> None:
+    assert alike(*numbers) == said
 
 
 def test_times_are_said_as_people_say_them() -> None:
