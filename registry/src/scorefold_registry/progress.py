@@ -127,12 +127,12 @@ class Bars(Silent):
         )
         self._task: Any = None
         self._text = ""
-        self._metrics = ""
+        self._metrics: Mapping[str, float] = {}
         self._rate = _Rate()
         self._bar.start()
 
     def stage_started(self, name: str, component: str, number: int, count: int) -> None:
-        self._text, self._metrics, self._rate = "", "", _Rate()
+        self._text, self._metrics, self._rate = "", {}, _Rate()
         self._task = self._bar.add_task(
             f"[{number}/{count}] {name} ({component})".replace("[", "\\["), total=None, note=""
         )
@@ -146,11 +146,11 @@ class Bars(Silent):
         self._bar.update(self._task, completed=done, total=total, note=self._note())
 
     def measured(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
-        self._metrics = _beside(self._text, metrics)
+        self._metrics = metrics
         self._bar.update(self._task, note=self._note())
 
     def _note(self) -> str:
-        return ", ".join(part for part in (self._text, self._metrics) if part)
+        return ", ".join(part for part in (self._text, _beside(self._text, self._metrics)) if part)
 
     def stage_ended(self, name: str, seconds: float, reused: bool, metrics: Mapping[str, Any]) -> None:
         self._bar.remove_task(self._task)
