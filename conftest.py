@@ -8,8 +8,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -17,10 +15,9 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def _fixed_seed() -> Iterator[None]:
+def _fixed_seed() -> None:
     """Every test starts from one seed."""
     torch.manual_seed(0)
-    yield
 
 
 @pytest.fixture

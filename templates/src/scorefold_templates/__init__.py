@@ -15,8 +15,8 @@ def kinds() -> list[str]:
 def render(kind: str, name: str, destination: Path) -> Path:
     """Write a plugin called ``scorefold-<name>`` with one component ``<kind>:<name>`` into a new folder.
 
-    Returns the folder. Raises ``ValueError`` for a kind without a template or a name that is not lower-case words joined
-    by '-', and ``FileExistsError`` where the folder is not empty.
+    Returns the folder. Raises ``ValueError`` for a kind without a template or a name that is not lower-case words
+    joined by '-', and ``FileExistsError`` where the folder is not empty.
     """
     import re
 
