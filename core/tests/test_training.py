@@ -301,7 +301,9 @@ def test_what_is_reported() -> None:
     assert json_text(summary)
     assert summary["metrics"]["steps"] == 45
     assert summary["metrics"]["loss"] == report.history[-2]["loss"]
-    assert summary["metrics"]["best_validation"] == report.best_validation
+    assert summary["metrics"]["best validation"] == report.best_validation
+    names = {"steps", "loss", "best validation", "final learning rate", "seconds", "CPU seconds"}
+    assert set(summary["metrics"]) == names
     assert 0 < report.cpu_seconds <= report.seconds * 4
 
 

@@ -72,6 +72,10 @@ class DataError(ScorefoldError):
     code = "data"
 
 
+class SplitError(DataError):
+    """A split that a data source does not have, or that holds no points."""
+
+
 class ShapeError(DataError):
     """A tensor whose shape, dtype or device does not fit what receives it."""
 

@@ -13,12 +13,15 @@ from torch import Tensor
 
 from scorefold.errors import ScorefoldError
 from scorefold.results import Allocation, Estimate
+from scorefold.stage import EventGroups
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from scorefold.interfaces import DataSource
+
+_GROUPS, _EACH = 8, 9  # what a figure shows of events in groups
 
 INK, ACCENT, SOFT, WARM = "#1f2933", "#2563eb", "#b8c4d6", "#d9480f"
 """The palette of every figure: text and lines, the answer, context, and truth or warning."""
@@ -42,26 +45,34 @@ def tidy(axes: Axes) -> None:
     axes.tick_params(colors=INK, labelsize=9)
 
 
-def image_grid(images: Tensor, columns: int = 8, title: str = "") -> Figure:
-    """Images (N, C, H, W) in rows of ``columns``, grey for one channel, scaled to their own range."""
+def image_grid(
+    images: Tensor, columns: int = 8, title: str = "", *, limits: tuple[float | None, float | None] = (None, None)
+) -> Figure:
+    """Images (N, C, H, W), N at least 1 and C 1 or 3, in rows of ``columns``, grey for one channel.
+
+    ``limits`` are the values shown as black and white; where one is None, the least or the greatest value is.
+    """
     count, channels, height, width = images.shape
+    columns = min(columns, count)
     rows = -(-count // columns)
-    low, high = float(images.min()), float(images.max())
-    scaled = (images - low) / ((high - low) or 1.0)
+    low, high = (float(own if limit is None else limit) for limit, own in zip(limits, images.aminmax(), strict=True))
+    scaled = ((images - low) / ((high - low) or 1.0)).clamp(0, 1)
     canvas = torch.ones(rows * (height + 1) - 1, columns * (width + 1) - 1, channels)
     for position, image in enumerate(scaled):
         top, left = (position // columns) * (height + 1), (position % columns) * (width + 1)
         canvas[top : top + height, left : left + width] = image.permute(1, 2, 0)
-    figure, axes = new_figure(min(9.0, 0.9 * columns + 0.4), max(1.6, 0.9 * rows + 0.4))
+    across = min(9.0, 0.9 * columns + 0.4)
+    down = across * canvas.shape[0] / canvas.shape[1]
+    figure, axes = new_figure(max(2.4, across), min(12.0, max(1.2, down + 0.4)))
     shown = canvas if channels == 3 else canvas[..., 0]
-    axes.imshow(shown.numpy(), cmap="gray", interpolation="nearest")
+    axes.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
     axes.set_title(title, fontsize=10, color=INK)
     return figure
 
 
 def _as_images(x: Tensor) -> Tensor | None:
-    """Events as images (N, C, H, W), where they are some."""
+    """Events (N, *E) as images (N, C, H, W), where they are some: all of three channels, or the first one."""
     if x.dim() == 3:
         x = x[:, None]
     if x.dim() != 4:
@@ -69,56 +80,119 @@ def _as_images(x: Tensor) -> Tensor | None:
     return x.float() if x.shape[1] == 3 else x[:, :1].float()
 
 
-def _scatter(x: Tensor, title: str) -> Figure:
-    """Points (N, *E) in the plane of their two widest directions."""
+def _plane(x: Tensor) -> tuple[Tensor, tuple[str, str]]:
+    """Points (N, *E) in a plane, (N, 2), and what its axes are: the two widest directions where D is above 2."""
     flat = x.reshape(len(x), -1).double()
-    centred = flat - flat.mean(0)
     if flat.shape[1] > 2:
-        centred = centred @ torch.linalg.svd(centred, full_matrices=False).Vh[:2].T
-    elif flat.shape[1] == 1:
-        centred = torch.cat([centred, torch.zeros_like(centred)], dim=1)
+        centred = flat - flat.mean(0)
+        return centred @ torch.linalg.svd(centred, full_matrices=False).Vh[:2].T, (
+            "first principal direction",
+            "second",
+        )
+    if flat.shape[1] == 1:
+        return torch.cat([torch.arange(len(flat), dtype=torch.float64)[:, None], flat], dim=1), ("position", "x")
+    return flat, ("x", "y")
+
+
+def _scatter(x: Tensor, title: str) -> Figure:
+    """Points (N, *E) in the plane of their two widest directions; the histogram of single numbers."""
     figure, axes = new_figure(5.0, 4.4)
-    axes.scatter(centred[:, 0], centred[:, 1], s=6, color=ACCENT, alpha=0.5, linewidths=0)
+    if x[0].numel() == 1:
+        axes.hist(x.reshape(-1).double().numpy(), bins=40, color=SOFT)
+        axes.set(title=title, xlabel="x", ylabel="points")
+        return figure
+    points, (across, up) = _plane(x)
+    axes.scatter(points[:, 0], points[:, 1], s=6, color=ACCENT, alpha=0.5, linewidths=0)
     axes.set_aspect("equal", adjustable="datalim")
-    wide = flat.shape[1] > 2
-    axes.set(title=title, xlabel="first principal direction" if wide else "x", ylabel="second" if wide else "y")
+    axes.set(title=title, xlabel=across, ylabel=up)
     return figure
+
+
+def _scatter_groups(groups: EventGroups) -> Figure:
+    """Groups of points in one plane, each in its own colour; a path as a line from a ring to a dot."""
+    import matplotlib
+
+    x = groups.x[:_GROUPS] if groups.path else groups.x[:_GROUPS, :500]
+    points, (across, up) = _plane(x.flatten(0, 1))
+    figure, axes = new_figure(5.0, 4.4)
+    colours = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
+    for number, group in enumerate(points.unflatten(0, x.shape[:2])):
+        colour = colours[number]
+        if groups.path:
+            axes.plot(group[:, 0], group[:, 1], color=colour, linewidth=1.2)
+            axes.plot(group[:1, 0], group[:1, 1], color=colour, marker="o", fillstyle="none")
+            axes.plot(group[-1:, 0], group[-1:, 1], color=colour, marker="o")
+        else:
+            axes.scatter(group[:, 0], group[:, 1], s=6, color=[colour], alpha=0.6, linewidths=0)
+    if across != "position":
+        axes.set_aspect("equal", adjustable="datalim")
+    axes.set(title=f"Each colour: {groups.group}", xlabel=across, ylabel=up)
+    return figure
+
+
+def _grid_of_groups(groups: EventGroups) -> Figure | None:
+    """A row of images a group; of a path as many as fit, evenly spread from end to end."""
+    each = groups.x.shape[1]
+    places = (
+        torch.linspace(0, each - 1, _EACH).round().long().unique() if groups.path else torch.arange(min(each, _EACH))
+    )
+    x = groups.x[:_GROUPS].index_select(1, places)
+    images = _as_images(x.flatten(0, 1))
+    return None if images is None else image_grid(images, len(places), f"Each row: {groups.group}")
 
 
 def data(source: DataSource) -> Mapping[str, Figure]:
     """The first points of the test split: a grid of images, or a scatter in the widest plane."""
     test = source.load("test")
     images = _as_images(test.tensor(limit=32))
-    if images is not None:
-        return {"data": image_grid(images, title="From the test split")}
-    points = test.tensor(limit=2000)
-    return {"data": _scatter(points, "The test split")} if len(points) > 1 else {}
+    if images is None:
+        points = test.tensor(limit=2000)
+        return {"data": _scatter(points, "The test split")} if len(points) > 1 else {}
+    limits = (source.event_scale.low, source.event_scale.high)
+    return {"data": image_grid(images, title="From the test split", limits=limits)} if len(images) else {}
 
 
-def samples(x: Tensor) -> Mapping[str, Figure]:
-    """Draws (n, *E), or several for each condition (C, n, *E): a grid with a row a condition, or a scatter."""
-    if x.dim() == 5:
-        rows = _as_images(x[:8, :8].reshape(-1, *x.shape[2:]))
-        return {} if rows is None else {"samples": image_grid(rows, min(8, x.shape[1]), "Each row: one condition")}
-    images = _as_images(x[:64])
+def samples(drawn: Tensor | EventGroups) -> Mapping[str, Figure]:
+    """Events (N, *E), or groups of them: images in a grid, a row a group, or points, a colour or a line a group."""
+    if isinstance(drawn, EventGroups):
+        return {"samples": _grid_of_groups(drawn) or _scatter_groups(drawn)}
+    images = _as_images(drawn[:64])
     if images is not None:
-        return {"samples": image_grid(images)}
-    points = x[:2000]
+        return {"samples": image_grid(images, title="Samples")}
+    points = drawn[:2000]
     return {"samples": _scatter(points, "Samples")} if len(points) > 1 else {}
 
 
 def training(report: Any) -> Mapping[str, Figure]:
-    """The loss against the step, with the held-out loss where there was one; nothing for an untrained component."""
+    """The loss against the step, with the held-out loss where there was one; nothing for an untrained component.
+
+    Steps count over all phases. Each phase, which may have another loss, is a line of its own behind a dotted mark.
+    """
     history: Sequence[Mapping[str, Any]] = getattr(report, "history", ())
-    loss = [(row["step"], row["loss"]) for row in history if "loss" in row]
-    held_out = [(row["step"], row["validation"]) for row in history if "validation" in row]
-    if not loss:
+    if not any("loss" in row for row in history):
         return {}
     figure, axes = new_figure()
-    axes.plot(*zip(*loss, strict=True), color=SOFT, label="training", linewidth=1.2)
-    if held_out:
-        label = "held out (averaged weights)"
-        axes.plot(*zip(*held_out, strict=True), color=ACCENT, marker="o", markersize=3, label=label)
+    phases = list(dict.fromkeys(row["phase"] for row in history))
+    styles: dict[str, dict[str, Any]] = {
+        "loss": {"color": SOFT, "linewidth": 1.2, "label": "training"},
+        "validation": {"color": ACCENT, "linewidth": 1.2, "markersize": 3, "label": "held out"},
+    }
+    start = 0
+    for phase in phases:
+        rows = [row for row in history if row["phase"] == phase]
+        for name, style in styles.items():
+            points = [(row["step"], row[name]) for row in rows if name in row]
+            if points:
+                marker = "o" if len(points) == 1 or name == "validation" else None
+                axes.plot(*zip(*points, strict=True), marker=marker, **style)
+                style["label"] = "_"  # one entry in the legend for all phases
+        if len(phases) > 1:
+            axes.axvline(start, color=INK, linestyle=":", linewidth=0.8)
+            axes.annotate(f" {phase}", (start, 1), xycoords=("data", "axes fraction"), va="top", fontsize=9, color=INK)
+        start = rows[-1]["step"]
+    values = [row[name] for row in history for name in styles if name in row]
+    if 0 < 50 * min(values) < max(values):
+        axes.set_yscale("log")
     axes.set(xlabel="step", ylabel="loss", title="Training")
     axes.legend(frameon=False, fontsize=9)
     return {"training": figure}
@@ -149,8 +223,9 @@ def geometry(distances: Any) -> Mapping[str, Figure]:
 def plot_estimate(answer: Estimate) -> Figure:
     """The histogram of the estimate over points, with the value and its interval; the value alone without points."""
     figure, axes = new_figure()
-    if answer.pointwise is not None and len(answer.pointwise):
-        values = answer.pointwise.double()
+    values = torch.empty(0) if answer.pointwise is None else answer.pointwise.detach().cpu().double()
+    values = values[torch.isfinite(values)]
+    if len(values):
         whole = bool((values == values.round()).all()) and float(values.max() - values.min()) < 200
         low, high = float(values.min()), float(values.max())
         bins = [low - 0.5 + step for step in range(int(high - low) + 2)] if whole else 40
@@ -164,7 +239,7 @@ def plot_estimate(answer: Estimate) -> Figure:
     if answer.interval is not None:
         low, high = answer.interval
         axes.axvspan(low, high, color=ACCENT, alpha=0.15, linewidth=0)
-        label += f"  ({answer.level:.0%}: {low:.4g} to {high:.4g})"
+        label += f"  ({100 * answer.level:g}%: {low:.4g} to {high:.4g})"
     axes.axvline(answer.value, color=ACCENT, linewidth=2, label=label)
     axes.set_xlabel(answer.quantity)
     axes.legend(frameon=False, fontsize=9)
@@ -176,7 +251,7 @@ def estimate(answer: Estimate) -> Mapping[str, Figure]:
     figures = {"estimate": plot_estimate(answer)}
     if answer.spectrum is not None:
         figure, axes = new_figure()
-        for row in answer.spectrum[:20].double():
+        for row in answer.spectrum[:20].detach().cpu().double():
             axes.plot(range(1, len(row) + 1), row.numpy(), color=ACCENT, alpha=0.4, linewidth=1)
         axes.set(xlabel="rank", ylabel="spectrum", title=f"Spectra at {min(20, len(answer.spectrum))} points")
         figures["spectrum"] = figure
@@ -184,15 +259,17 @@ def estimate(answer: Estimate) -> Mapping[str, Figure]:
 
 
 def allocation(plan: Allocation) -> Mapping[str, Figure]:
-    """Labels a task type: support and query."""
+    """Labels spent on each row of the plan, support and query; nothing for an empty plan."""
     if not plan.plan:
         return {}
     figure, axes = new_figure()
-    names = [row.task_type for row in plan.plan]
+    places = range(len(plan.plan))
     support = [row.tasks * row.support for row in plan.plan]
     query = [row.tasks * row.query for row in plan.plan]
-    axes.bar(names, support, color=ACCENT, label="support")
-    axes.bar(names, query, bottom=support, color=SOFT, label="query")
-    axes.set(ylabel="labels", title=plan.text()[:90])
+    axes.bar(places, support, color=ACCENT, label="support")
+    axes.bar(places, query, bottom=support, color=SOFT, label="query")
+    # Rows may share a type, so bars stand by position.
+    axes.set_xticks(places, [f"{row.task_type}\n{row.tasks} tasks" for row in plan.plan])
+    axes.set(ylabel="labels", title=f"{sum(support) + sum(query)} labels spent, {plan.leftover} left over")
     axes.legend(frameon=False, fontsize=9)
     return {"allocation": figure}

@@ -85,7 +85,7 @@ class Allocation:
     curve: Mapping[str, Any] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
-        """The allocation as JSON."""
+        """The allocation as JSON; tensors of the curve become lists."""
 
         def rows(plan: tuple[PlanRow, ...]) -> list[dict[str, Any]]:
             return [
@@ -100,6 +100,9 @@ class Allocation:
             "predicted_loss": self.predicted_loss,
             "interval": None if self.interval is None else list(self.interval),
             "near_optimal": [rows(plan) for plan in self.near_optimal],
+            "curve": {
+                name: value.tolist() if isinstance(value, Tensor) else value for name, value in self.curve.items()
+            },
         }
 
     def text(self) -> str:
@@ -107,8 +110,13 @@ class Allocation:
         if self.status == "infeasible":
             return "No plan fits the budget and the constraints."
         lines = [
-            f"{row.tasks} tasks of type {row.task_type}, each with {row.support} support and {row.query} query examples"
+            f"{_count(row.tasks, 'task')} of type {row.task_type}, "
+            f"each with {row.support} support and {row.query} query examples"
             for row in self.plan
         ]
         loss = "" if self.predicted_loss is None else f" Predicted loss {self.predicted_loss:.4g}."
-        return "; ".join(lines) + f". {self.leftover} labels left over.{loss}"
+        return f"{'; '.join(lines) or 'No tasks'}. {_count(self.leftover, 'label')} left over.{loss}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -75,6 +75,18 @@ class StageContext:
         return derive_generator(self.seed_root, self.stage, purpose, device=device)
 
 
+@dataclass(frozen=True)
+class EventGroups:
+    """Events in groups, for figures: ``x`` (G, n, *E); ``group`` says in words what one is.
+
+    The n events of a ``path`` are neighbours on a curve, ends included; otherwise their order means nothing.
+    """
+
+    x: Tensor
+    group: str
+    path: bool = False
+
+
 @dataclass
 class Outcome:
     """What a verb did.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.data import Condition, Dataset
-from scorefold.errors import ConfigError, DataError
+from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import (
     Allocator,
     DataSource,
@@ -22,7 +23,7 @@ from scorefold.interfaces import (
     Trainable,
 )
 from scorefold.interfaces.data import SPLITS
-from scorefold.stage import Outcome, StageContext
+from scorefold.stage import EventGroups, Outcome, StageContext
 from scorefold.verb_options import (
     AllocateOptions,
     EncodeOptions,
@@ -36,16 +37,19 @@ Inputs = Mapping[str, Any]
 
 
 def load(component: DataSource, inputs: Inputs, options: None, context: StageContext) -> Outcome:
-    """Load every split once, so that bad data ends the run here; report sizes, shape, scale and known truths."""
+    """Load every split once, so that bad data ends the run here; report sizes, shape, scale and known truths.
+
+    A source may lack a training or a validation split (``SplitError``); any other ``DataError`` passes through.
+    """
     sizes: dict[str, int] = {}
     truth: dict[str, Any] = {}
     for split in SPLITS:
         try:
             dataset = component.load(split)
-        except DataError:
+        except SplitError:
             if split == "test":
                 raise
-            continue  # a source may lack a validation or a training split; a verb that needs one says so
+            continue  # a verb that needs the split says so
         sizes[split] = len(dataset)
         truth |= {name: value for name, value in dataset.truth.items() if isinstance(value, int | float | str)}
     scale = component.event_scale
@@ -65,7 +69,10 @@ def load(component: DataSource, inputs: Inputs, options: None, context: StageCon
 
 
 def fit(component: nn.Module, inputs: Inputs, options: None, context: StageContext) -> Outcome:
-    """Train a ``Trainable`` on the training split, held to the validation split; pass over anything else."""
+    """Train a ``Trainable`` on the training split, held to the validation split; pass over anything else.
+
+    Raises as ``scorefold.training.fit``, and ``DataError`` for data that can't be read or an empty training split.
+    """
     if not isinstance(component, Trainable):
         return Outcome(component, {"trained": False}, shown={})
     from scorefold.training import fit as train
@@ -76,7 +83,7 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
         raise DataError("the training split is empty", hint="give the source more points or a larger train fraction")
     try:
         validation = _on(context, source.load("validation"))
-    except DataError:
+    except SplitError:
         validation = None
     report = train(
         component,
@@ -95,7 +102,11 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
 
 @torch.no_grad()
 def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions, context: StageContext) -> Outcome:
-    """Draw samples, for conditions taken from the data where the model has any."""
+    """Draw samples, n for each of some conditions taken from the data where the model has any.
+
+    They are handed on as (N, *E), all draws for one condition after those for another. Raises ``ConfigError`` where
+    a condition is needed and there is none, ``DataError`` for samples that are not finite.
+    """
     generator = context.generator("sample", device=_device_of(component))
     condition = _conditions(component, inputs.get("data"), options.conditions, context)
     if isinstance(component, Flow):
@@ -115,19 +126,20 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
         raise DataError("the samples are not finite", hint="use more steps, another sampler, or train for longer")
     metrics = {"samples": len(flat), "mean": float(flat.mean()), "std": float(flat.std(correction=0))}
     scale = component.event_scale
-    shown = draws.cpu() if scale.low is None else draws.cpu().clamp(scale.low, scale.high)
+    bounded = scale.low is not None or scale.high is not None
+    seen = draws.cpu().clamp(scale.low, scale.high) if bounded else draws.cpu()
+    shown = seen if condition is None else EventGroups(seen, "one condition")
     return Outcome(TensorSource(flat, scale), {"metrics": metrics}, {"samples": flat}, shown=shown)
 
 
 def evaluate_likelihood(
     component: ScoreModel | Flow, inputs: Inputs, options: LikelihoodOptions, context: StageContext
 ) -> Outcome:
-    """The mean log-likelihood of held-out points, in nats and, for discrete data, in bits per dimension."""
-    source: DataSource = inputs["data"]
-    dataset = _on(context, source.load(context.split or "test"))
-    dataset = dataset.take(torch.arange(min(options.limit, len(dataset))))
-    if len(dataset) == 0:
-        raise DataError("there is no point to evaluate: the split is empty")
+    """The mean log-likelihood of held-out points, in nats and, for flows of discrete data, in bits per dimension.
+
+    Hands on ``{"log_prob": (N,) float64}``. Raises ``DataError`` for an empty split and for values that are not finite.
+    """
+    dataset = _points(inputs["data"], options.limit, context)
     generator = context.generator("evaluate", device=_device_of(component))
     values: list[Tensor] = []
     for batch in dataset.batches(options.batch_size):
@@ -151,45 +163,60 @@ def evaluate_likelihood(
             )
         context.progress(sum(map(len, values)), len(dataset), "log-likelihood")
     log_prob = torch.cat(values).double()
-    dimension = dataset.x[0].numel()
-    error = float(log_prob.std()) / len(log_prob) ** 0.5 if len(log_prob) > 1 else float("nan")
-    metrics = {
-        "log-likelihood (nats)": float(log_prob.mean()),
-        "standard error (nats)": error,
-        "log-likelihood per dimension (nats)": float(log_prob.mean()) / dimension,
-    }
+    wrong = int((~torch.isfinite(log_prob)).sum())
+    if wrong:
+        raise DataError(
+            f"{wrong} of {len(log_prob)} log-likelihoods are not finite",
+            hint="check that the data are those the model was trained for, in its units",
+        )
+    dimension = math.prod(dataset.event_shape)
+    mean = float(log_prob.mean())
+    metrics = {"log-likelihood (nats)": mean, "log-likelihood per dimension (nats)": mean / dimension}
+    if len(log_prob) > 1:
+        metrics["standard error (nats)"] = float(log_prob.std()) / math.sqrt(len(log_prob))
     if isinstance(component, Flow) and component.bin_width is not None:
-        metrics["bits per dimension"] = -float(log_prob.mean()) / (dimension * 0.6931471805599453)
+        metrics["bits per dimension"] = -mean / (dimension * math.log(2))
     return Outcome({"log_prob": log_prob}, {"metrics": metrics, "points": len(log_prob)}, {"log_prob": log_prob})
 
 
 @torch.no_grad()
 def encode(component: Any, inputs: Inputs, options: EncodeOptions, context: StageContext) -> Outcome:
-    """The latent codes of data points."""
-    assert isinstance(component, Encodes)
-    source: DataSource = inputs["data"]
-    dataset = _limited(_on(context, source.load(context.split or "test")), options.limit)
+    """The latent codes of data points, (N, *latent_shape).
+
+    Raises ``ConfigError`` for a component without a latent space, ``DataError`` for an empty split.
+    """
+    if not isinstance(component, Encodes):
+        raise ConfigError(f"{type(component).__name__} has no latent space: it can't encode")
+    dataset = _points(inputs["data"], options.limit, context)
     codes = torch.cat([component.encode(batch.x).cpu() for batch in dataset.batches(options.batch_size)])
-    metrics = {"points": len(codes), "latent dimension": codes[0].numel() if len(codes) else 0}
+    metrics = {"points": len(codes), "latent dimension": codes[0].numel()}
     return Outcome(TensorSource(codes), {"metrics": metrics}, {"codes": codes}, shown=codes)
 
 
 def build(component: Geometry, inputs: Inputs, options: None, context: StageContext) -> Outcome:
-    """Hand a geometry on; with data, the distances between some of its points are drawn and reported."""
+    """Hand a geometry on; with data, the distances between some of its points are drawn and reported.
+
+    Raises ``DataError`` for an empty split.
+    """
     source: DataSource | None = inputs.get("data")
     if source is None:
         return Outcome(component, shown={})
-    points = _on(context, source.load(context.split or "test")).tensor(limit=64)
+    points = _points(source, 64, context).tensor()
     with torch.no_grad():
         distances = component.distance_matrix(points).cpu()
     pairs = distances[~torch.eye(len(points), dtype=torch.bool)]
-    metrics = {"points": len(points), "mean distance": float(pairs.mean()) if len(pairs) else 0.0}
+    metrics: dict[str, Any] = {"points": len(points)}
+    if len(pairs):
+        metrics["mean distance"] = float(pairs.mean())
     return Outcome(component, {"metrics": metrics}, {"distances": distances}, shown=distances)
 
 
 @torch.no_grad()
 def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions, context: StageContext) -> Outcome:
-    """Geodesics between pairs of data points, as (pairs x times) events."""
+    """Geodesics between pairs of data points, handed on as (pairs x times) events, pair by pair.
+
+    Raises ``DataError`` for fewer points than the pairs need.
+    """
     source: DataSource = inputs["data"]
     points = _on(context, source.load(context.split or "test")).tensor(limit=10_000)
     if len(points) < 2 * options.pairs:
@@ -205,13 +232,16 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
     metrics = {"pairs": options.pairs, "mean length": float(lengths.mean())}
     flat = paths.reshape(-1, *paths.shape[2:])
     arrays = {"geodesics": paths, "lengths": lengths}
-    return Outcome(TensorSource(flat, source.event_scale), {"metrics": metrics}, arrays, shown=paths)
+    shown = EventGroups(paths, "one geodesic", path=True)
+    return Outcome(TensorSource(flat, source.event_scale), {"metrics": metrics}, arrays, shown=shown)
 
 
 def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, context: StageContext) -> Outcome:
-    """Estimate from the test split, and hold the answer to the truth where the data know it."""
-    source: DataSource = inputs["data"]
-    dataset = _limited(_on(context, source.load(context.split or "test")), options.limit)
+    """Estimate from the test split, and hold the answer to the truth where the data know it.
+
+    Raises as the estimator does, and ``DataError`` for an empty split.
+    """
+    dataset = _points(inputs["data"], options.limit, context)
     answer = component.estimate(dataset, generator=context.generator("estimate"))
     metrics: dict[str, Any] = {answer.quantity: answer.value}
     if answer.interval is not None:
@@ -224,7 +254,7 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
 
 
 def allocate(component: Allocator, inputs: Inputs, options: AllocateOptions, context: StageContext) -> Outcome:
-    """Plan the spending of a budget."""
+    """Plan the spending of a budget. Raises as the allocator does."""
     plan = component.allocate(
         options.budget,
         pilot=inputs.get("pilot"),
@@ -241,7 +271,15 @@ def _on(context: StageContext, dataset: Dataset) -> Dataset:
     return dataset.to(device=context.device, dtype=context.dtype)
 
 
-def _limited(dataset: Dataset, limit: int | None) -> Dataset:
+def _points(source: DataSource, limit: int | None, context: StageContext) -> Dataset:
+    """The first points of the stage's split, all without a limit. Raises ``DataError`` where there are none."""
+    split = context.split or "test"
+    dataset = _on(context, source.load(split))
+    if len(dataset) == 0:
+        raise SplitError(
+            f"the {split} split has no points", hint="choose another split, or give it a share of the points"
+        )
+    # Taking decodes streamed points: all of them stay a stream.
     return dataset if limit is None or limit >= len(dataset) else dataset.take(torch.arange(limit))
 
 
@@ -262,5 +300,11 @@ def _conditions(
             "this model was trained with conditions, and no data were given to take conditions from",
             hint="add 'data: <a data stage>' to the stage's inputs",
         )
-    dataset = _on(context, source.load(context.split or "test"))
-    return dataset.take(torch.arange(min(count, len(dataset)))).condition
+    points = _points(source, count, context)
+    condition = points.take(torch.arange(len(points))).condition
+    if condition is None:
+        raise ConfigError(
+            "this model was trained with conditions, and the data given have none",
+            hint="take conditions from data of the kind that the model was trained on",
+        )
+    return condition

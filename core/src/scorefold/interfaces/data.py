@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import ConditionSpec, Dataset, DataSpec, EventScale
-from scorefold.errors import DataError
+from scorefold.errors import DataError, SplitError
 
 SPLITS = ("train", "validation", "test")
 
@@ -29,7 +29,8 @@ class DataSource(ABC):
     def load(self, split: str) -> Dataset:
         """The points of a split (train, validation or test). Splits are disjoint and the same at every call.
 
-        Raises ``DataError`` for a split that the source does not have.
+        Raises ``SplitError`` for a split that the source does not have or that is empty: a verb may do without it. Any
+        other ``DataError`` ends a run.
         """
 
     def fingerprint(self) -> str | None:
@@ -60,5 +61,5 @@ class TensorSource(DataSource):
 
     def load(self, split: str) -> Dataset:
         if split not in self._splits:
-            raise DataError(f"there is no {split!r} split here; there is {', '.join(self._splits)}")
+            raise SplitError(f"there is no {split!r} split here; there is {', '.join(self._splits)}")
         return self._splits[split]

@@ -38,14 +38,14 @@ class FitReport:
         return next((row[name] for row in reversed(self.history) if name in row), None)
 
     def summary(self) -> dict[str, Any]:
-        """The report as JSON; ``metrics`` are its numbers."""
+        """The report as JSON; ``metrics`` are its numbers, under names that read as words."""
         numbers = {
             "steps": self.steps,
             "loss": self.last("loss"),
-            "best_validation": self.best_validation,
-            "final_learning_rate": self.final_learning_rate,
+            "best validation": self.best_validation,
+            "final learning rate": self.final_learning_rate,
             "seconds": self.seconds,
-            "cpu_seconds": self.cpu_seconds,
+            "CPU seconds": self.cpu_seconds,
         }
         return {
             "metrics": {name: value for name, value in numbers.items() if value is not None},

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition, Dataset, EventScale, TensorSpec
-from scorefold.errors import DataError
+from scorefold.errors import DataError, SplitError
 from scorefold.interfaces.data import SPLITS
 from scorefold.seeds import derive_generator
 
@@ -59,12 +59,12 @@ def hold_out(positions: Tensor, share: float) -> tuple[Tensor, Tensor]:
 
 
 def pick(splits: Mapping[str, Dataset], name: str) -> Dataset:
-    """The data set of a split. Raises ``DataError`` for one that is unknown or empty."""
+    """The data set of a split. Raises ``DataError`` for one that is unknown, ``SplitError`` for one that is empty."""
     if name not in SPLITS:
         raise DataError(f"there is no split called {name!r}; there are {', '.join(SPLITS)}")
     dataset = splits[name]
     if len(dataset) == 0:
-        raise DataError(
+        raise SplitError(
             f"the {name} split is empty", hint=f"give it a share of the points: the config sets {name} to 0"
         )
     return dataset

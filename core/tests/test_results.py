@@ -1,0 +1,93 @@
+"""What estimators and allocators answer with, as JSON, as arrays and in words."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from scorefold.artefacts import json_text
+from scorefold.results import Allocation, Estimate, PlanRow
+
+
+def test_an_estimate_is_split_into_json_and_arrays() -> None:
+    pointwise, spectrum, curve = torch.tensor([1.0, 2.0]), torch.ones(1, 4), torch.arange(3)
+    answer = Estimate(
+        "intrinsic dimension",
+        1.5,
+        (1.25, 1.75),
+        0.9,
+        pointwise=pointwise,
+        spectrum=spectrum,
+        diagnostics={"rule": "projector", "levels": [0.1, 0.2], "curve": curve},
+    )
+    assert json.loads(json_text(answer.summary())) == {
+        "quantity": "intrinsic dimension",
+        "value": 1.5,
+        "interval": [1.25, 1.75],
+        "level": 0.9,
+        "diagnostics": {"rule": "projector", "levels": [0.1, 0.2]},
+    }
+    arrays = answer.tensors()
+    assert set(arrays) == {"curve", "pointwise", "spectrum"}
+    assert arrays["pointwise"] is pointwise
+    assert arrays["spectrum"] is spectrum
+    assert arrays["curve"] is curve
+
+
+def test_a_bare_estimate_is_complete() -> None:
+    answer = Estimate("entropy", 2.0)
+    assert answer.summary()["interval"] is None
+    assert answer.tensors() == {}
+    (axes,) = answer.plot().axes
+    assert axes.get_xlabel() == "entropy"
+
+
+def rows(*sizes: tuple[int, int, int]) -> tuple[PlanRow, ...]:
+    return tuple(PlanRow(f"type-{place}", *size) for place, size in enumerate(sizes))
+
+
+def test_an_allocation_is_json_whatever_its_curve_is_made_of() -> None:
+    plan = Allocation(
+        "optimal",
+        rows((4, 3, 2)),
+        leftover=5,
+        predicted_loss=0.25,
+        interval=(0.2, 0.3),
+        near_optimal=(rows((2, 6, 4)), rows((5, 2, 2))),
+        curve={"shots": [1, 2], "loss": torch.tensor([0.5, 0.25])},
+    )
+    assert json.loads(json_text(plan.summary())) == {
+        "status": "optimal",
+        "plan": [{"task_type": "type-0", "tasks": 4, "support": 3, "query": 2}],
+        "leftover": 5,
+        "predicted_loss": 0.25,
+        "interval": [0.2, 0.3],
+        "near_optimal": [
+            [{"task_type": "type-0", "tasks": 2, "support": 6, "query": 4}],
+            [{"task_type": "type-0", "tasks": 5, "support": 2, "query": 2}],
+        ],
+        "curve": {"shots": [1, 2], "loss": [0.5, 0.25]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("plan", "text"),
+    [
+        (
+            Allocation("optimal", rows((4, 3, 2), (1, 7, 0)), 5, predicted_loss=0.123456),
+            "4 tasks of type type-0, each with 3 support and 2 query examples; "
+            "1 task of type type-1, each with 7 support and 0 query examples. 5 labels left over. "
+            "Predicted loss 0.1235.",
+        ),
+        (
+            Allocation("feasible", rows((4, 3, 2)), 1),
+            "4 tasks of type type-0, each with 3 support and 2 query examples. 1 label left over.",
+        ),
+        (Allocation("feasible", (), 30), "No tasks. 30 labels left over."),
+        (Allocation("infeasible", (), 30), "No plan fits the budget and the constraints."),
+    ],
+)
+def test_a_recommendation_in_words(plan: Allocation, text: str) -> None:
+    assert plan.text() == text
