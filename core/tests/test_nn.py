@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.nn import (
@@ -280,8 +281,15 @@ def test_base_laws_against_torch_distributions(generator: torch.Generator) -> No
 
 def test_fourier_embedding_is_sines_and_cosines() -> None:
     t = torch.tensor([0.0, 1.5, -10.0])
-    embedded = FourierEmbedding(8, lowest=0.1, highest=1.0)(t)
+    embedding = FourierEmbedding(8, lowest=0.1, highest=1.0)
+    embedded = embedding(t)
     assert embedded.shape == (3, 8)
+    # Geometric: the second of four frequencies is a third of the way up in logarithms.
+    assert embedded[1, 1].item() == pytest.approx(math.sin(2 * math.pi * 10 ** (-2 / 3) * 1.5), abs=1e-5)
+    assert embedding.state_dict() == {}
+    assert embedding.double()(t.double()).dtype == torch.float64
+    with pytest.raises(ConfigError, match="even number"):
+        FourierEmbedding(7)
     assert embedded[1, 0].item() == pytest.approx(math.sin(2 * math.pi * 0.1 * 1.5), abs=1e-6)
     assert embedded[1, 7].item() == pytest.approx(math.cos(2 * math.pi * 1.5), abs=1e-5)
     torch.testing.assert_close(embedded.square().sum(1), torch.full((3,), 4.0))
@@ -293,3 +301,9 @@ def test_residual_blocks_start_as_the_identity_and_read_their_context() -> None:
     assert torch.equal(block(h, context), h)
     perturb(block)
     assert not torch.equal(block(h, context), block(h, context + 1))
+    inner = block.first(silu(h)) + block.from_context(context)
+    torch.testing.assert_close(block(h, context), h + block.second(silu(inner)))
+    dropping = perturb(ResidualBlock(6, dropout=0.5))
+    assert not torch.equal(dropping(h), dropping(h))
+    dropping.eval()
+    assert torch.equal(dropping(h), dropping(h))

@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from scorefold.data import TensorSpec
-from scorefold.errors import ConfigError
+from scorefold.errors import ConfigError, ShapeError
 from scorefold_standard.network_config import MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet
@@ -132,8 +132,10 @@ def test_a_missing_time_or_condition_is_said(name: str) -> None:
     x = torch.randn(2, 1, 8, 8)
     with pytest.raises(ConfigError, match="time"):
         network(x, None, {"digit": torch.tensor([0, 1])})
-    with pytest.raises(ConfigError, match="digit"):
+    with pytest.raises(ShapeError, match="digit"):
         network(x, torch.zeros(2), None)
+    with pytest.raises(ShapeError, match="takes none"):
+        builder(name).build((1, 8, 8), (1, 8, 8))(x, None, torch.zeros(2))
 
 
 def test_a_unet_refuses_vectors_and_other_sizes() -> None:

@@ -2,11 +2,11 @@
 
 from scorefold.nn.bases import DiagonalNormal, StandardNormal
 from scorefold.nn.bijection import Bijection, Chain
-from scorefold.nn.conditions import ConditionMap, ConditionVector, named_parts
+from scorefold.nn.conditions import ConditionMap, ConditionVector, named_parts, named_specs
 from scorefold.nn.coupling import AffineCoupling, SplineCoupling, coupling_halves
 from scorefold.nn.linear import ActNorm, Householder, LULinear
 from scorefold.nn.multiscale import MultiScale
-from scorefold.nn.networks import Conditioner, ConvConditioner, FourierEmbedding, ResidualBlock
+from scorefold.nn.networks import ACTIVATIONS, Conditioner, ConvConditioner, FourierEmbedding, ResidualBlock
 from scorefold.nn.reshape import (
     HaarSqueeze,
     Permutation,
@@ -20,6 +20,7 @@ from scorefold.nn.reshape import (
 from scorefold.nn.splines import rational_quadratic_spline, spline_parameters
 
 __all__ = [
+    "ACTIVATIONS",
     "ActNorm",
     "AffineCoupling",
     "Bijection",
@@ -44,6 +45,7 @@ __all__ = [
     "haar_merge",
     "haar_split",
     "named_parts",
+    "named_specs",
     "rational_quadratic_spline",
     "spline_parameters",
     "squeeze",

@@ -15,13 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-Activation = Literal["silu", "relu", "tanh", "gelu"]
+from scorefold.errors import ConfigError
+
+Activation = Literal["silu", "relu", "tanh", "gelu", "elu"]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
     "relu": functional.relu,
     "tanh": torch.tanh,
     "gelu": functional.gelu,
+    "elu": functional.elu,
 }
 
 
@@ -100,43 +103,49 @@ class ConvConditioner(nn.Module):
 
 
 class FourierEmbedding(nn.Module):
-    """Numbers t (B,) as (B, width): sines and cosines of 2 pi f t at fixed frequencies f, geometric in a range.
+    """Numbers t (B,) as (B, width): sines, then cosines, of 2 pi f t at width / 2 fixed frequencies f.
 
-    For noise levels on a log scale, of order -10 to 10, the default range resolves differences of about 0.1.
+    The frequencies run geometrically from ``lowest`` to ``highest``. The defaults suit noise levels on a log scale, of
+    order -10 to 10: over a period of 40 no two levels look alike, and a period of 1 is a factor e of noise. Raises
+    ``ConfigError`` for an odd width.
     """
 
     frequencies: Tensor
 
-    def __init__(self, width: int, lowest: float = 0.02, highest: float = 2.0) -> None:
+    def __init__(self, width: int, lowest: float = 1 / 40, highest: float = 1.0) -> None:
         super().__init__()
-        exponents = torch.linspace(math.log(lowest), math.log(highest), width // 2)
-        self.register_buffer("frequencies", 2 * math.pi * exponents.exp())
+        if width < 2 or width % 2:
+            raise ConfigError(f"an embedding of width {width} was asked for; expected an even number, 2 or more")
+        self.width = width
+        ends = math.log10(lowest), math.log10(highest)
+        frequencies = torch.logspace(*ends, width // 2, dtype=torch.float64)
+        self.register_buffer("frequencies", (2 * math.pi * frequencies).to(torch.get_default_dtype()), persistent=False)
 
     def forward(self, t: Tensor) -> Tensor:
-        angles = t[:, None] * self.frequencies.to(t)
+        angles = t[:, None] * self.frequencies
         return torch.cat([angles.sin(), angles.cos()], 1)
 
 
 class ResidualBlock(nn.Module):
-    """h + W2 a(n(W1 a(n(h)) + V c)) on (B, width), with layer normalisation n and a context c (B, context) or none.
+    """h + W2 a(W1 a(h) + V c) on (B, width), with a context c (B, context) or none.
 
-    W2 starts at 0, so a stack of blocks starts as the identity.
+    W2 starts at 0, so a stack of blocks starts as the identity. ``dropout`` is the share of units that training drops
+    before W2.
     """
 
-    def __init__(self, width: int, *, context: int = 0, activation: Activation = "silu") -> None:
+    def __init__(self, width: int, *, context: int = 0, activation: Activation = "silu", dropout: float = 0.0) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[activation]
-        self.norm_in = nn.LayerNorm(width)
         self.first = nn.Linear(width, width)
         self.from_context = nn.Linear(context, width, bias=False) if context else None
-        self.norm_mid = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
         self.second = nn.Linear(width, width)
         nn.init.zeros_(self.second.weight)
         nn.init.zeros_(self.second.bias)
 
     def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
-        inner = self.first(self.activation(self.norm_in(h)))
+        inner = self.first(self.activation(h))
         if self.from_context is not None and context is not None:
             inner = inner + self.from_context(context)
-        change: Tensor = self.second(self.activation(self.norm_mid(inner)))
+        change: Tensor = self.second(self.dropout(self.activation(inner)))
         return h + change

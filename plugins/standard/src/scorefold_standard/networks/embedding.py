@@ -1,4 +1,4 @@
-"""Embeddings of noise levels and conditions that the networks share."""
+"""The embedding of conditions that the networks share."""
 
 from __future__ import annotations
 
@@ -8,51 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from scorefold.data import Condition, ConditionSpec, TensorSpec
-from scorefold.errors import ConfigError
-
-_LONGEST, _SHORTEST = 40.0, 1.0
-
-
-class LevelEmbedding(nn.Module):
-    """A noise level t (B,) on a log scale, of order -10 to 10, as sines and cosines (B, 2 * frequencies).
-
-    Periods run geometrically from 40, over which no two levels look alike, to 1, a factor e of noise.
-    """
-
-    frequencies: Tensor
-
-    def __init__(self, frequencies: int = 16) -> None:
-        super().__init__()
-        periods = torch.logspace(math.log10(_LONGEST), math.log10(_SHORTEST), frequencies, dtype=torch.float64)
-        self.register_buffer("frequencies", (2 * math.pi / periods).to(torch.get_default_dtype()), persistent=False)
-
-    @property
-    def width(self) -> int:
-        return 2 * self.frequencies.shape[0]
-
-    def forward(self, t: Tensor) -> Tensor:
-        angles = t[:, None] * self.frequencies
-        return torch.cat([angles.sin(), angles.cos()], dim=1)
-
-
-def named_specs(condition: ConditionSpec | None) -> dict[str, TensorSpec]:
-    """The specs of a condition by name; a lone tensor is called 'condition'."""
-    if condition is None:
-        return {}
-    return {"condition": condition} if isinstance(condition, TensorSpec) else dict(condition)
-
-
-def named_tensors(condition: Condition | None, specs: Mapping[str, TensorSpec]) -> dict[str, Tensor]:
-    """The tensors of a condition by the names of ``specs``. Raises ``ConfigError`` where one is missing."""
-    given = {"condition": condition} if isinstance(condition, Tensor) else dict(condition or {})
-    missing = [name for name in specs if name not in given]
-    if missing:
-        raise ConfigError(
-            f"the network was built for the conditions {', '.join(specs)} and got none called {', '.join(missing)}",
-            hint="pass a tensor for one condition, a mapping by name for several",
-        )
-    return {name: given[name] for name in specs}
+from scorefold.data import TensorSpec
 
 
 class ConditionEmbedding(nn.Module):

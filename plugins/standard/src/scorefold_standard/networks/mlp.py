@@ -9,16 +9,11 @@ from torch import Tensor, nn
 from scorefold.data import Condition, ConditionSpec
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Network
+from scorefold.nn import ACTIVATIONS, FourierEmbedding, ResidualBlock, named_parts, named_specs
 from scorefold_standard.network_config import MLPConfig
-from scorefold_standard.networks.embedding import ConditionEmbedding, LevelEmbedding, named_specs, named_tensors
+from scorefold_standard.networks.embedding import ConditionEmbedding
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "silu": nn.SiLU,
-    "gelu": nn.GELU,
-    "relu": nn.ReLU,
-    "elu": nn.ELU,
-    "tanh": nn.Tanh,
-}
+_LEVEL_WIDTH = 32
 
 
 class MLP(Network):
@@ -56,15 +51,19 @@ class ResidualMLP(nn.Module):
     ) -> None:
         super().__init__()
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
-        self.specs = named_specs(condition)
+        self.spec = condition
+        specs = named_specs(condition)
         width = config.width
-        self.level = LevelEmbedding() if time else None
-        self.condition = ConditionEmbedding(self.specs, width) if self.specs else None
+        self.level = FourierEmbedding(_LEVEL_WIDTH) if time else None
+        self.condition = ConditionEmbedding(specs, width) if specs else None
         self.level_in = None if self.level is None else nn.Linear(self.level.width, width)
-        embedded = self.level is not None or self.condition is not None
+        context = 0 if self.level is None and self.condition is None else width
         self.first = nn.Linear(math.prod(in_shape), width)
-        self.blocks = nn.ModuleList(Block(config, embedded) for _ in range(config.blocks))
-        self.activation = ACTIVATIONS[config.activation]()
+        self.blocks = nn.ModuleList(
+            ResidualBlock(width, context=context, activation=config.activation, dropout=config.dropout)
+            for _ in range(config.blocks)
+        )
+        self.activation = ACTIVATIONS[config.activation]
         self.last = nn.Linear(width, math.prod(out_shape))
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
@@ -79,33 +78,12 @@ class ResidualMLP(nn.Module):
 
     def _embed(self, t: Tensor | None, condition: Condition | None) -> Tensor | None:
         total: Tensor | None = None
+        parts = named_parts(self.spec, condition)
         if self.level is not None and self.level_in is not None:
             if t is None:
                 raise ConfigError("the network was built with a time and got none")
             total = self.level_in(self.level(t))
         if self.condition is not None:
-            part = self.condition(named_tensors(condition, self.specs))
+            part = self.condition(parts)
             total = part if total is None else total + part
         return None if total is None else self.activation(total)
-
-
-class Block(nn.Module):
-    """h + W2 act(W1 act(h) + V e), with e the embedding of noise level and condition."""
-
-    def __init__(self, config: MLPConfig, embedded: bool) -> None:
-        super().__init__()
-        width = config.width
-        self.activation = ACTIVATIONS[config.activation]()
-        self.first = nn.Linear(width, width)
-        self.embedding = nn.Linear(width, width, bias=False) if embedded else None
-        self.dropout = nn.Dropout(config.dropout)
-        self.second = nn.Linear(width, width)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
-
-    def forward(self, h: Tensor, embedding: Tensor | None) -> Tensor:
-        inner = self.first(self.activation(h))
-        if self.embedding is not None and embedding is not None:
-            inner = inner + self.embedding(embedding)
-        out: Tensor = h + self.second(self.dropout(self.activation(inner)))
-        return out

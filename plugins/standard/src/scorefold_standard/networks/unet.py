@@ -11,8 +11,9 @@ from torch.nn import functional
 from scorefold.data import Condition, ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Network
+from scorefold.nn import named_parts, named_specs
 from scorefold_standard.network_config import UNetConfig
-from scorefold_standard.networks.embedding import ConditionEmbedding, named_specs, named_tensors
+from scorefold_standard.networks.embedding import ConditionEmbedding
 
 
 class UNet(Network):
@@ -64,10 +65,11 @@ class ImageUNet(nn.Module):
 
         self.out_shape = tuple(out_shape)
         self.time = time
-        self.specs = named_specs(condition)
+        self.spec = condition
         size = tuple(in_shape[-2:])
-        self.images = {name: spec for name, spec in self.specs.items() if _is_image(spec, size)}
-        others = {name: spec for name, spec in self.specs.items() if name not in self.images}
+        specs = named_specs(condition)
+        self.images = {name: spec for name, spec in specs.items() if _is_image(spec, size)}
+        others = {name: spec for name, spec in specs.items() if name not in self.images}
         stride = 2 ** (len(config.channels) - 1)
         self.padding = (0, -size[1] % stride, 0, -size[0] % stride)
         attends = [level in config.attention for level in range(len(config.channels))]
@@ -92,7 +94,7 @@ class ImageUNet(nn.Module):
     def forward(self, x: Tensor, t: Tensor | None = None, condition: Condition | None = None) -> Tensor:
         if self.time and t is None:
             raise ConfigError("the network was built with a time and got none")
-        tensors = named_tensors(condition, self.specs) if self.specs else {}
+        tensors = named_parts(self.spec, condition)
         image = _as_image(x)
         size = image.shape[-2:]
         channels = [image, *(_as_image(tensors[name]).to(image.dtype) for name in self.images)]
