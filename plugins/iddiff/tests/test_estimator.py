@@ -287,16 +287,17 @@ class ByLabel(torch.nn.Module):
         self.condition_spec = object()
         self.check_events = spheres[0].check_events
 
-    def noise(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+    def noise(self, x: Tensor, t: Tensor, condition: dict[str, Tensor]) -> Tensor:
         out = torch.stack([model.noise(x, t) for model in self.spheres])  # type: ignore[operator]
-        return out[condition, torch.arange(len(x))]
+        assert condition["weight"].dtype == x.dtype, "conditions come in the model's dtype, classes stay integers"
+        return out[condition["label"], torch.arange(len(x))] * condition["weight"][:, None]
 
 
 def test_a_condition_follows_its_point(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     pairs = [make_sphere(k, ambient=12, points=6) for k in (2, 5)]
     model = ByLabel([make_score(law, (12,)) for law, _ in pairs])
     label = torch.tensor([0] * 6 + [1] * 6)
-    data = Dataset(torch.cat([x for _, x in pairs]), condition=label)
+    data = Dataset(torch.cat([x for _, x in pairs]), condition={"label": label, "weight": torch.ones(12)})
     found = estimate(model, data, batch=50, sigma=0.01)  # type: ignore[arg-type]
     assert found.pointwise is not None
     assert found.pointwise.tolist() == [(2.0, 5.0)[label[i]] for i in found.diagnostics["index"]]
@@ -334,8 +335,44 @@ def test_a_process_without_one_noise_level_is_refused(make_score: MakeScore, mak
 def test_the_note_says_at_which_scale_the_value_was_read() -> None:
     from scorefold_iddiff.estimator import _note
 
-    rows = [{"sigma": 0.1, "value": 5.0}, {"sigma": 0.4, "value": 5.0}]
-    assert _note(0.1, rows).endswith("the same from sigma 0.1 to 0.4")
+    rows = [{"sigma": level, "value": 5.0} for level in (0.1, 0.2, 0.4)]
+    assert _note(0.1, rows, None).endswith("the same from sigma 0.1 to 0.4")
     rows[1]["value"] = 2.0
-    assert _note(0.1, rows).endswith("5 to 2 from sigma 0.1 to 0.4")
-    assert _note(0.1, rows[:1]) == "at sigma 0.1: directions along which the data vary by less count as none"
+    assert _note(0.1, rows, None).endswith("2 to 5 over sigma 0.1 to 0.4")
+    assert _note(0.1, rows[:1], None) == "at sigma 0.1: directions along which the data vary by less count as none"
+    assert _note(0.1, rows[:1], "the least noise").startswith("at sigma 0.1 (the least noise): ")
+
+
+@pytest.mark.parametrize(("factor", "end"), [(1e-3, "least"), (1e9, "most"), (1, None)])
+def test_the_note_says_where_the_process_does_not_reach_the_default_sigma(
+    factor: float, end: str | None, make_score: MakeScore, make_sphere: MakeSphere
+) -> None:
+    """Data in other units than the process was made for: the value is of another scale, and says so."""
+    law, x = make_sphere(4, ambient=20)
+    found = estimate(make_score(law, (20,), VEConfig(sigma_min=1e-3, sigma_max=50)), factor * x)
+    note = found.diagnostics["note"]
+    if end is None:
+        assert "noise of the score's process" not in note
+    else:
+        assert f"(the {end} noise of the score's process, where 0.01 of the data's spread is" in note
+        assert found.diagnostics["sigma"] == pytest.approx({"least": 1e-3, "most": 50}[end])
+
+
+def test_noise_that_rounding_would_swallow_is_refused(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    law, x = make_sphere(4, ambient=20)
+    moved = SphereLaw(law.centre + 1e5, law.basis, 1.0)
+    single = make_score(moved, (20,), dtype=torch.float32)
+    with pytest.raises(DataError, match=r"float32 numbers are too coarse for noise of sigma 0\.01") as caught:
+        estimate(single, (x + 1e5).float(), sigma=0.01)
+    assert "standardise" in str(caught.value)
+    assert estimate(make_score(moved, (20,)), x + 1e5, sigma=0.01).value == 4
+
+
+@pytest.mark.parametrize("rule", ["projector", "reference"])
+def test_a_score_that_is_not_finite_is_said(rule: str, make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    law, x = make_sphere(4, ambient=20)
+    score = make_score(law, (20,))
+    for buffer in score.buffers():
+        buffer.fill_(torch.nan)
+    with pytest.raises(DataError, match=r"score at sigma .* is not finite"):
+        estimate(score, x, rule=rule, sigma=0.01)

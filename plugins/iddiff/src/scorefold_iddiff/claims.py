@@ -16,7 +16,7 @@ from scorefold.seeds import derive_generator
 from scorefold.training import fit
 
 _SPHERE_STEPS = {"smoke": 400, "quick": 2000, "full": 20_000}
-"""Steps of training. At 40 to 45 ms a step on one core, smoke takes 20 CPU seconds and quick 90."""
+"""Steps of training. At 45 to 55 ms a step on one core, smoke takes 22 CPU seconds and quick 92."""
 
 
 def exact_spheres(host: Any, profile: str, seed: int) -> float:

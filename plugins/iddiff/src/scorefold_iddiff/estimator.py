@@ -82,17 +82,24 @@ class NormalBundle(Estimator):
 
         ``pointwise`` (n,) holds the dimension at each point taken, at the positions ``diagnostics["index"]``;
         ``spectrum`` (M, D) the eigenvalues of the projector (rule ``projector``) or the singular values of centred
-        expected noises over sqrt(K) (rule ``reference``). Without a generator the draws are those of seed 0. Raises
-        ``DataError`` for fewer than 2 points, for values that aren't finite and for D below 3 under the reference
-        rule; ``ShapeError`` for events of another shape; ``ConfigError`` for a sigma outside the process's range
-        and too few noises.
+        expected noises over sqrt(K) (rule ``reference``). Without a generator the draws are those of seed 0.
+
+        ``interval`` is a percentile bootstrap of the aggregate over the points taken: how much it would differ had
+        other points been drawn. It has no width where all points agree, and says nothing of what another training of
+        the score, or another sigma, would give; for the latter see ``diagnostics["curve"]``.
+
+        Raises ``DataError`` for fewer than 2 points, for values that aren't finite, for coordinates so large that
+        noise of size sigma is lost in their rounding, for a score that isn't finite and for D below 3 under the
+        reference rule; ``ShapeError`` for events of another shape; ``ConfigError`` for a sigma outside the process's
+        range and too few noises.
         """
         dataset = as_dataset(data)
         generator = generator or torch.Generator().manual_seed(0)
         points = self._points(dataset, generator)
         noises = self._noises(points.x[0].numel())
         seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
-        sigma = self._sigma(points.x)
+        sigma, moved = self._sigma(points.x)
+        _check_resolution(points.x, sigma)
         levels = self._levels(sigma)
         shown, rest = points.part(0, self.config.shown), points.part(self.config.shown, len(points))
         with _evaluating(self.score), torch.no_grad():
@@ -114,7 +121,7 @@ class NormalBundle(Estimator):
             pointwise=dimensions,
             spectrum=head.projector if self.config.rule == "projector" else head.centred,
             diagnostics={
-                "note": _note(sigma, rows),
+                "note": _note(sigma, rows, moved),
                 "rule": self.config.rule,
                 "aggregate": self.config.aggregate,
                 "sigma": sigma,
@@ -135,22 +142,22 @@ class NormalBundle(Estimator):
         """Up to ``config.points`` points at random, in the score's dtype and on its device."""
         if len(dataset) < 2:
             raise DataError(
-                f"the data have {len(dataset)} points; at least 2 are needed for an interval over points",
-                hint="for the dimension at one point, give it twice",
+                f"the split has {len(dataset)} point{'s' * (len(dataset) != 1)}; at least 2 are needed for an interval "
+                "over points",
+                hint="give more points, or a larger fraction of them to this split",
             )
         index = torch.randperm(len(dataset), generator=generator, device=generator.device).cpu()[: self.config.points]
         taken = dataset.take(index)
         tensors = (*self.score.parameters(), *self.score.buffers())
         like = next((tensor for tensor in tensors if tensor.is_floating_point()), taken.x)
-        x = taken.x.to(device=like.device, dtype=like.dtype)
+        taken = taken.to(like.device, like.dtype)
+        x = taken.x
         self.score.check_events(x)
         if not bool(x.isfinite().all()):
             raise DataError(f"{int((~x.isfinite()).sum())} coordinates of the data are not finite")
         if self.config.rule == "reference" and x[0].numel() < 3:
             reference_rule(x.flatten(1))  # the rule itself says what it needs
-        takes_condition = self.score.condition_spec is not None
-        condition = map_condition(taken.condition, lambda c: c.to(like.device)) if takes_condition else None
-        return Points(x, condition, index)
+        return Points(x, taken.condition if self.score.condition_spec is not None else None, index)
 
     def _noises(self, ambient: int) -> int:
         noises = self.config.noises or max(4 * ambient, 16)
@@ -171,11 +178,20 @@ class NormalBundle(Estimator):
         )
         return float(ends[0]), float(ends[1])
 
-    def _sigma(self, x: Tensor) -> float:
+    def _sigma(self, x: Tensor) -> tuple[float, str | None]:
+        """The noise level, and where it is not the default because the process does not reach that, why."""
         low, high = self._range()
         if self.config.sigma is None:
             flat = x.flatten(1).double()
-            return min(max(0.01 * float((flat - flat.mean(0)).square().sum(1).mean().sqrt()), low), high)
+            spread = float((flat - flat.mean(0)).square().sum(1).mean().sqrt())
+            sigma = min(max(0.01 * spread, low), high)
+            if low <= 0.01 * spread <= high:
+                return sigma, None
+            end = "least" if sigma == low else "most"
+            return (
+                sigma,
+                f"the {end} noise of the score's process, where 0.01 of the data's spread is {spread / 100:.3g}",
+            )
         # The end of a process is reached to rounding and to t_min: sigma = sigma_min is asked for and meant.
         if not low * (1 - 1e-3) <= self.config.sigma <= high * (1 + 1e-3):
             raise ConfigError(
@@ -183,7 +199,7 @@ class NormalBundle(Estimator):
                 f"from {low:.3g} to {high:.3g}",
                 hint="choose sigma in that range, or train the score with a wider process",
             )
-        return min(max(self.config.sigma, low), high)
+        return min(max(self.config.sigma, low), high), None
 
     def _levels(self, sigma: float) -> list[float]:
         """The noise levels of the curve in the process's range, sigma among them."""
@@ -234,7 +250,14 @@ class NormalBundle(Estimator):
                 self.score.noise(y, time.expand(len(y)), index_condition(points.condition, whose))
                 for y, whose in zip(noised.flatten(0, 1).split(rows), owner.split(rows), strict=True)
             ]
-            return torch.cat(answers).reshape(noise.shape)
+            expected = torch.cat(answers).reshape(noise.shape)
+            if not bool(expected.isfinite().all()):
+                raise DataError(
+                    f"the score at sigma {sigma:.3g} is not finite: its training diverged, or the data lie far outside "
+                    "what it was trained on",
+                    hint="train it again with a lower learning rate, and on data with these units",
+                )
+            return expected
 
         return expectation
 
@@ -262,16 +285,27 @@ class NormalBundle(Estimator):
         return {name: float(reduce(dimension.double())) for name, dimension in answers.items()}
 
 
-def _note(sigma: float, curve: list[dict[str, float]]) -> str:
+def _check_resolution(x: Tensor, sigma: float) -> None:
+    """Raises ``DataError`` where adding noise of size sigma to x would mostly round it away."""
+    largest = float(x.abs().max())
+    if sigma < 16 * torch.finfo(x.dtype).eps * largest:
+        raise DataError(
+            f"the data reach {largest:.3g}, where {x.dtype} numbers are too coarse for noise of sigma {sigma:.3g}",
+            hint="centre the data (data:array has standardise: true), take a larger sigma, or use dtype: float64",
+        )
+
+
+def _note(sigma: float, curve: list[dict[str, float]], moved: str | None) -> str:
     """What the value is relative to: a dimension is read at a scale, and other scales may say otherwise."""
-    text = f"at sigma {sigma:.3g}: directions along which the data vary by less count as none"
+    reason = f" ({moved})" if moved else ""
+    text = f"at sigma {sigma:.3g}{reason}: directions along which the data vary by less count as none"
     values = [row["value"] for row in curve]
     if len(curve) < 2:
         return text
-    ends = f"from sigma {curve[0]['sigma']:.2g} to {curve[-1]['sigma']:.2g}"
+    ends = f"sigma {curve[0]['sigma']:.2g} to {curve[-1]['sigma']:.2g}"
     if max(values) == min(values):
-        return f"{text}; the same {ends}"
-    return f"{text}; {values[0]:.3g} to {values[-1]:.3g} {ends}"
+        return f"{text}; the same from {ends}"
+    return f"{text}; {min(values):.3g} to {max(values):.3g} over {ends}"
 
 
 def _curve(levels: list[float], dimensions: list[Tensor], reduce: Any) -> list[dict[str, float]]:

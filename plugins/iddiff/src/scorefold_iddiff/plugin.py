@@ -49,7 +49,7 @@ def scorefold_claims() -> Iterable[Claim]:
         "at six noise levels (largest error)",
         source="exact linear algebra: the eigenvalues of the projector are lambda / (lambda + sigma^2)",
         target="scorefold_iddiff.claims:several_scales",
-        tolerance=("max", 1.0),
+        tolerance=("max", 0.0),
         unit="dimensions",
     )
     yield Claim(
