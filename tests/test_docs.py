@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from scorefold import hookspecs
+from scorefold_registry.cli import COMMANDS
 from scorefold_registry.host import Host
 from scorefold_registry.plan import make_plan
 from scorefold_registry.runfile import read
@@ -42,6 +43,11 @@ def test_every_hook_is_documented_with_its_arguments() -> None:
         if name.startswith("scorefold_"):
             arguments = ", ".join(function.__code__.co_varnames[: function.__code__.co_argcount])
             assert f"`{name}({arguments})`" in DOCS["plugins.md"], name
+
+
+def test_every_command_is_documented() -> None:
+    named = set(re.findall(r"`scorefold ([a-z]+)", DOCS["commands.md"]))
+    assert named == set(COMMANDS)
 
 
 def test_every_component_of_ours_is_documented(host: Host) -> None:

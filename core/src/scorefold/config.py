@@ -21,12 +21,20 @@ class Use(Config):
     inputs: dict[str, Any] = Field(default_factory=dict, description="What its ports are plugged to")
 
 
+INLINE_MARK = "x-scorefold-inline"
+"""The key that stands in a config's JSON Schema for a component named inline."""
+
+
 class InlineKind:
     """Marks a config field as an inline component of a kind: ``network: Inline("network")``."""
 
     def __init__(self, kind: str, needs: tuple[str, ...] = ()) -> None:
         self.kind = kind
         self.needs = needs
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
+        """A mark in place of a schema: what may stand here depends on what is installed."""
+        return {INLINE_MARK: {"kind": self.kind, "needs": list(self.needs)}}
 
 
 def _as_use(value: Any) -> Any:
@@ -76,8 +84,9 @@ def _as_process(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+_Process = Annotated[VEConfig | VPConfig | SubVPConfig, Field(discriminator="name")]
 ProcessConfig = Annotated[
-    Annotated[VEConfig | VPConfig | SubVPConfig, Field(discriminator="name")], BeforeValidator(_as_process)
+    _Process, BeforeValidator(_as_process, json_schema_input_type=_Process | Literal["ve", "vp", "subvp"])
 ]
 """A process in a run file: ``process: {name: ve, sigma_min: 0.01, sigma_max: 50}``, or just ``process: ve``."""
 

@@ -73,18 +73,24 @@ def _as_operator(value: Any) -> Any:
     return value
 
 
+_Operator = Annotated[
+    MaskConfig
+    | BoxDownsampleConfig
+    | BicubicDownsampleConfig
+    | GaussianBlurConfig
+    | GreyConfig
+    | HaarConfig
+    | ComposeConfig,
+    Field(discriminator="name"),
+]
+# compose is not among the bare names: it needs its operators.
+_OperatorName = Literal["mask", "box-downsample", "bicubic-downsample", "gaussian-blur", "grey", "haar"]
 OperatorConfig = Annotated[
-    Annotated[
-        MaskConfig
-        | BoxDownsampleConfig
-        | BicubicDownsampleConfig
-        | GaussianBlurConfig
-        | GreyConfig
-        | HaarConfig
-        | ComposeConfig,
-        Field(discriminator="name"),
-    ],
-    BeforeValidator(_as_operator),
+    _Operator,
+    BeforeValidator(
+        _as_operator,
+        json_schema_input_type=_Operator | _OperatorName | list[_Operator | _OperatorName | list[Any]],
+    ),
 ]
 """A linear operator in a run file: ``{name: box-downsample, factor: 4}``, a bare name, or a list applied in
 order."""

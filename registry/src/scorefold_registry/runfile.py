@@ -23,8 +23,8 @@ KEY_CODES = ("unknown-field", "missing-field", "unknown-port")
 """Codes of problems that are the fault of a key and not of its value."""
 SPLITS = ("train", "validation", "test")
 
-_STAGE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
-_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+STAGE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
 class Runtime(Config):
@@ -217,7 +217,7 @@ def _check_head(run: RunFile) -> None:
             )
         )
     if "name" in data:
-        if isinstance(data["name"], str) and _RUN_NAME.match(data["name"]):
+        if isinstance(data["name"], str) and RUN_NAME.match(data["name"]):
             run.name = data["name"]
         else:
             hint = "letters, digits, '.', '_' and '-'; it names the folder of the run"
@@ -261,7 +261,7 @@ def _read_stages(run: RunFile) -> None:
         return
     for name, raw in stages.items():
         path = ("stages", name)
-        if not _STAGE_NAME.match(name):
+        if not STAGE_NAME.match(name):
             hint = "a letter, then letters, digits, '_' and '-'"
             run.problems.append(source.error(f"{name!r} can't name a stage", path, key=True, hint=hint))
         if not isinstance(raw, dict):
