@@ -218,6 +218,11 @@ def test_raw_units_undo_the_standardisation_and_clip() -> None:
     assert EventScale(low=0.0).to_raw(torch.tensor([-5.0, 5.0])).tolist() == [0.0, 5.0]
 
 
+def test_one_level_is_no_scale() -> None:
+    with pytest.raises(DataError, match="1 levels"):
+        EventScale(low=0.0, high=1.0, levels=1)
+
+
 def test_rows_of_a_condition() -> None:
     rows = torch.tensor([1, 0])
     assert index_condition(None, rows) is None

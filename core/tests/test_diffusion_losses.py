@@ -18,10 +18,10 @@ from scorefold.diffusion import (
     PerComponent,
     SubVP,
     denoising_score_matching,
-    draw_normal,
     draw_times,
 )
 from scorefold.errors import ConfigError, ShapeError
+from scorefold.numerics import draw_normal
 
 F64 = torch.float64
 EYE = torch.eye(2, dtype=F64)

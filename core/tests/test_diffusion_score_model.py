@@ -123,6 +123,9 @@ def test_conditions_repeat_in_turn() -> None:
     assert repeat_condition(None, 3) is None
     with pytest.raises(ShapeError, match="3 events were given with 2"):
         repeat_condition(named, 3)
+    for broken in ({}, {"a": torch.zeros(2), "b": torch.zeros(3)}, torch.zeros(())):
+        with pytest.raises(ShapeError, match="one number of rows"):
+            repeat_condition(broken, 2)
 
 
 def test_guidance_mixes_the_scores() -> None:
@@ -156,6 +159,21 @@ def test_log_prob_of_the_model(generator) -> None:
     one = model.log_prob(x, condition[:1])
     torch.testing.assert_close(one, flow_log_prob(model, x, condition[:1] + 0.5), atol=2e-3, rtol=0)
     assert model.log_prob(x[:0], condition[:0]).shape == (0,)
+
+
+def test_bind_gets_the_generator_of_samples_and_likelihoods(generator) -> None:
+    """A model that noises its condition draws from it, and from nothing global."""
+    seen = []
+
+    class Noising(Normal):
+        def bind(self, condition=None, *, generator=None, guidance=1.0, **options):
+            seen.append(generator)
+            return super().bind(condition, generator=generator, guidance=guidance, **options)
+
+    model = Noising(VP())
+    model.sample(1, steps=2, generator=generator)
+    model.log_prob(torch.zeros(1, 2, dtype=F64), generator=generator)
+    assert seen == [generator, generator]
 
 
 def test_single_precision_models_sample_in_single_precision(generator) -> None:

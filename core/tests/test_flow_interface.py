@@ -134,6 +134,21 @@ def test_sampling_touches_no_global_random_state(generator: torch.Generator) -> 
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+def test_a_flow_without_parameters_takes_any_dtype() -> None:
+    class Halving(Flow):
+        def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+            return x / 2, x.new_full((len(x),), -math.log(2))
+
+        def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+            return 2 * z, z.new_full((len(z),), math.log(2))
+
+    flow = Halving((1,), StandardNormal())
+    for dtype in (torch.float32, torch.float64):
+        x = torch.randn(3, 1).to(dtype)
+        assert flow.log_prob(x).dtype == dtype
+        torch.testing.assert_close(flow.log_prob(x), torch.distributions.Normal(0.0, 2.0).log_prob(x).sum(1))
+
+
 def test_events_that_do_not_fit_are_named() -> None:
     with pytest.raises(ShapeError, match=r"takes \(B, 2, 3\)"):
         Shift().log_prob(_x(4, 3, 2))

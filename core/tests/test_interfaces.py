@@ -176,6 +176,7 @@ def test_what_a_geometry_is_given() -> None:
     assert path[0].reshape(3, 2).tolist() == [[0, 0], [1, 0.25], [4, 1]]
     # A batch of one broadcasts.
     assert space.geodesic(x[:1], y, torch.tensor([1.0], dtype=torch.float64)).shape == (2, 1, 1, 2)
+    assert space.geodesic(x, y, torch.zeros(0, dtype=torch.float64)).shape == (2, 0, 1, 2)
     with pytest.raises(ShapeError, match=r"expected \(T,\)"):
         space.geodesic(x, y, torch.tensor(0.5))
 
@@ -187,6 +188,9 @@ def test_the_mean_of_a_geometry_is_the_weighted_barycentre() -> None:
     assert space.mean(points, weights).reshape(-1).tolist() == pytest.approx([3, 1.5])
     with pytest.raises(ShapeError, match="mean of no points"):
         space.mean(points[:0])
+    for wrong in (weights[:2], -weights, 0 * weights, weights[:, None], weights * torch.nan):
+        with pytest.raises(ShapeError, match="expected 3 numbers >= 0, not all 0"):
+            space.mean(points, wrong)
 
 
 def test_no_points_are_legal_for_a_geometry() -> None:

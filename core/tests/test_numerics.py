@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,6 +13,9 @@ from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.numerics import (
     bootstrap_interval,
     divergence,
+    draw_normal,
+    draw_signs,
+    draw_uniform,
     gram_spectrum,
     jacobian,
     pullback,
@@ -88,6 +92,27 @@ def test_hutchinson_with_given_noise_is_deterministic(matrix: Tensor, x: Tensor)
     noise = torch.ones(2, *x.shape, dtype=torch.float64)
     _, trace = divergence(lambda p: _field(matrix, p), x, trace="hutchinson", noise=noise)
     torch.testing.assert_close(trace, _true_jacobian(matrix, x).sum((1, 2)))
+
+
+@pytest.mark.parametrize("draw", [draw_normal, draw_uniform, draw_signs])
+def test_draws_follow_the_generator_in_value_and_the_tensor_in_kind(
+    draw: Callable[..., Tensor], generator: torch.Generator
+) -> None:
+    like = torch.empty((), dtype=torch.float64)
+    before = torch.get_rng_state()
+    one = draw((40_000,), generator=generator, like=like)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert one.dtype == torch.float64
+    assert torch.equal(one, draw((40_000,), generator=generator.manual_seed(0), like=like))
+    # A generator of the CPU serves a tensor elsewhere.
+    assert draw((2, 3), generator=generator, like=like.to("meta")).device.type == "meta"
+    mean, std = {draw_normal: (0.0, 1.0), draw_uniform: (0.5, 12**-0.5), draw_signs: (0.0, 1.0)}[draw]
+    assert float(one.mean()) == pytest.approx(mean, abs=4 * std / 200)
+    assert float(one.std()) == pytest.approx(std, rel=0.02)
+    if draw is draw_signs:
+        assert one.unique().tolist() == [-1, 1]
+    if draw is draw_uniform:
+        assert 0 <= float(one.min()) < float(one.max()) < 1
 
 
 def test_divergence_of_an_empty_batch(matrix: Tensor, x: Tensor) -> None:

@@ -112,6 +112,17 @@ def test_a_seed_decides_everything_and_nothing_global_is_touched() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_no_other_device_is_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``torch.manual_seed`` seeds every device, and only the states of the training's own are put back."""
+    model = Denoiser()
+
+    def everywhere(seed: int) -> torch.Generator:
+        raise AssertionError("the random state of every device was set")
+
+    monkeypatch.setattr(torch, "manual_seed", everywhere)
+    fit(model, points(), config())
+
+
 def test_validation_and_reports_change_nothing() -> None:
     plain, watched = Denoiser(), Denoiser()
     fit(plain, points(), config())

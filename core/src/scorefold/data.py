@@ -35,6 +35,7 @@ class EventScale:
     ``low`` and ``high`` bound x where it is bounded (images); ``levels`` counts its discrete values, equally spaced
     over [low, high], or is None for continuous data; ``mean`` and ``std`` are one number each, over all points and
     coordinates of the training split. x = (raw - shift) / factor says how raw data became x; ``to_raw`` undoes it.
+    Raises ``DataError`` for fewer than 2 levels.
     """
 
     low: float | None = None
@@ -44,6 +45,10 @@ class EventScale:
     std: float = 1.0
     shift: float = 0.0
     factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.levels is not None and self.levels < 2:
+            raise DataError(f"an event scale of {self.levels} levels was given; expected 2 or more, or None")
 
     def to_raw(self, x: Tensor) -> Tensor:
         """x in the units of the data as they were read, clipped to [low, high] first where those are known."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from scorefold.plugin import Kind, Port, Verb
 
 CAPABILITY_NAMES = ("Trainable", "Encodes", "Transports", "ClosedFormGeodesics", "Potential", "TaskSource")
@@ -15,9 +17,7 @@ _MODELS = (Port("score", kind="score", optional=True), Port("flow", kind="flow",
 _FIT_SCORE = Verb(
     "fit", takes=(_TRAINING_DATA,), gives="score", target="scorefold.verbs:fit", figures="scorefold.figures:training"
 )
-_FIT_FLOW = Verb(
-    "fit", takes=(_TRAINING_DATA,), gives="flow", target="scorefold.verbs:fit", figures="scorefold.figures:training"
-)
+_FIT_FLOW = replace(_FIT_SCORE, gives="flow")
 _SAMPLE = Verb(
     "sample",
     takes=(Port("data", kind="data", optional=True),),

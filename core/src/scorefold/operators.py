@@ -9,6 +9,7 @@ import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -97,6 +98,11 @@ class Separable(LinearOperator):
         super().__init__(in_shape, (in_shape[0], rows.shape[0], columns.shape[0]))
         self.rows, self.columns = rows.double(), columns.double()
 
+    @cached_property
+    def _inverses(self) -> tuple[Tensor, Tensor]:
+        # The pseudo-inverse of a Kronecker product is the Kronecker product of the pseudo-inverses.
+        return torch.linalg.pinv(self.rows), torch.linalg.pinv(self.columns)
+
     def _apply(self, x: Tensor) -> Tensor:
         y: Tensor = self.rows.to(x) @ x @ self.columns.to(x).T
         return y
@@ -105,8 +111,7 @@ class Separable(LinearOperator):
         return self.rows.to(y).T @ y @ self.columns.to(y)
 
     def _pseudo_inverse(self, y: Tensor) -> Tensor:
-        # The pseudo-inverse of a Kronecker product is the Kronecker product of the pseudo-inverses.
-        rows, columns = torch.linalg.pinv(self.rows), torch.linalg.pinv(self.columns)
+        rows, columns = self._inverses
         x: Tensor = rows.to(y) @ y @ columns.to(y).T
         return x
 

@@ -4,7 +4,7 @@ from scorefold.diffusion.grids import time_grid
 from scorefold.diffusion.likelihood import probability_flow_log_prob
 from scorefold.diffusion.losses import WEIGHTINGS, Weighting, denoising_score_matching, draw_times
 from scorefold.diffusion.matrix import DenseMap, MatrixProcess
-from scorefold.diffusion.process import DiffusionProcess, Isotropic, LinearMap, draw_normal, expand
+from scorefold.diffusion.process import DiffusionProcess, Isotropic, LinearMap, expand
 from scorefold.diffusion.processes import VE, VP, IsotropicProcess, PerComponent, SubVP, build_process
 from scorefold.diffusion.samplers import (
     SAMPLERS,
@@ -42,7 +42,6 @@ __all__ = [
     "ddim",
     "denoising_score_matching",
     "dpm_solver_pp_2m",
-    "draw_normal",
     "draw_times",
     "euler_maruyama",
     "expand",

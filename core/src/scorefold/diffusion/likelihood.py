@@ -13,7 +13,7 @@ from torchdiffeq import odeint
 
 from scorefold.diffusion.process import DiffusionProcess
 from scorefold.errors import ConfigError, DataError
-from scorefold.numerics import divergence
+from scorefold.numerics import divergence, draw_signs
 
 _CHUNK = 2**24  # numbers in the tangents of one pass of the exact trace
 
@@ -49,7 +49,8 @@ def probability_flow_log_prob(
     if len(x) == 0:
         return x.new_zeros(0)
     if trace == "hutchinson":
-        take = partial(divergence, trace="hutchinson", noise=_rademacher(probes, x, generator), mode=mode)
+        noise = draw_signs((probes, *x.shape), generator=generator, like=x)
+        take = partial(divergence, trace="hutchinson", noise=noise, mode=mode)
     else:
         tangents = _CHUNK // x.numel()
         take = partial(divergence, mode=mode, chunk=None if tangents >= x[0].numel() else max(1, tangents))
@@ -106,9 +107,3 @@ def _worst_point(error: tuple[Tensor, Tensor]) -> Tensor:
     """The largest over the batch of a point's relative error, so that no point's accuracy depends on its company."""
     x, log_prob = error
     return torch.maximum((x**2).flatten(1).mean(1).sqrt(), log_prob.abs()).max()
-
-
-def _rademacher(probes: int, x: Tensor, generator: torch.Generator | None) -> Tensor:
-    device = x.device if generator is None else generator.device
-    signs = torch.randint(0, 2, (probes, *x.shape), generator=generator, device=device)
-    return (2 * signs - 1).to(x)

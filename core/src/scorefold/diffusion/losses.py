@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition
-from scorefold.diffusion.process import DiffusionProcess, draw_normal
+from scorefold.diffusion.process import DiffusionProcess
 from scorefold.errors import ConfigError, ShapeError
+from scorefold.numerics import draw_normal, draw_uniform
 
 Weighting = Literal["likelihood", "simple", "sigma2"]
 WEIGHTINGS: tuple[Weighting, ...] = ("likelihood", "simple", "sigma2")
@@ -39,11 +40,10 @@ def draw_times(
     if not process.t_min <= low < high <= process.t_max:
         whole = f"[{process.t_min:g}, {process.t_max:g}]"
         raise ConfigError(f"times in [{low:g}, {high:g}] were asked for; expected a part of {whole}")
-    device = like.device if generator is None else generator.device
-    u = torch.rand(1 if stratified else count, generator=generator, device=device, dtype=like.dtype)
+    u = draw_uniform((1 if stratified else count,), generator=generator, like=like)
     if stratified:
-        u = (u + torch.arange(count, device=device, dtype=like.dtype) / max(count, 1)) % 1
-    return (low + (high - low) * u).to(like.device)
+        u = (u + torch.arange(count, device=like.device, dtype=like.dtype) / max(count, 1)) % 1
+    return low + (high - low) * u
 
 
 def denoising_score_matching(

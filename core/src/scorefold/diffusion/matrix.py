@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scorefold.diffusion.process import DiffusionProcess, LinearMap, draw_normal
+from scorefold.diffusion.process import DiffusionProcess, LinearMap
 from scorefold.errors import ConfigError, ShapeError
+from scorefold.numerics import draw_normal
 
 
 @dataclass(frozen=True)

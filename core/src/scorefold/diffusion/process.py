@@ -31,15 +31,6 @@ def expand(value: Tensor, x: Tensor) -> Tensor:
     return value.reshape(value.shape[0], *[1] * (x.dim() - 1)) if value.dim() == 1 else value
 
 
-def draw_normal(shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
-    """Standard normal draws on the device and in the dtype of ``like``, drawn where the generator lives.
-
-    Without a generator they come from torch's default one, as everywhere in torch.
-    """
-    device = like.device if generator is None else generator.device
-    return torch.randn(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
-
-
 class DiffusionProcess(nn.Module, ABC):
     """A linear diffusion: x_t = signal(t) x_0 + scale(t) z with z standard normal; t_min <= t <= t_max, t = 0 is data.
 

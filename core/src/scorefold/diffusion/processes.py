@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.config import SubVPConfig, VEConfig, VPConfig
-from scorefold.diffusion.process import DiffusionProcess, Isotropic, draw_normal, expand
+from scorefold.diffusion.process import DiffusionProcess, Isotropic, expand
 from scorefold.diffusion.schedules import GeometricVE, LinearSubVP, LinearVP, Schedule
 from scorefold.errors import ConfigError, ShapeError
+from scorefold.numerics import draw_normal
 
 Block = Any
 """A bool mask (*E), or anything that indexes an event: a slice, a tuple of slices, positions."""

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from scorefold.diffusion.grids import Grid
-from scorefold.diffusion.process import DiffusionProcess, LinearMap, draw_normal, expand
+from scorefold.diffusion.process import DiffusionProcess, LinearMap, expand
 from scorefold.errors import ConfigError
+from scorefold.numerics import draw_normal
 
 __all__ = [
     "SAMPLERS",

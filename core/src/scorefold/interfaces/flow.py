@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from scorefold.data import Condition, ConditionSpec, EventScale, map_condition
 from scorefold.errors import ConfigError, ShapeError
+from scorefold.numerics import draw_uniform
 
 
 class Base(Protocol):
@@ -100,7 +101,7 @@ class Flow(nn.Module, ABC):
         self.check_events(x)
         if self.bin_width is None or generator is None:
             return x
-        u = torch.rand(x.shape, generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
+        u = draw_uniform(tuple(x.shape), generator=generator, like=x)
         return x + (u - 0.5) * self.bin_width
 
     def bits_per_dim(
@@ -169,17 +170,17 @@ class Flow(nn.Module, ABC):
             raise ShapeError(
                 f"x has shape {tuple(x.shape)}; this flow takes (B, {', '.join(map(str, self.event_shape))})"
             )
-        reference = self._reference()
+        reference = self._reference(x)
         if x.dtype != reference.dtype or x.device != reference.device:
             raise ShapeError(
                 f"x is {x.dtype} on {x.device}; this flow computes in {reference.dtype} on {reference.device}",
                 hint=f'x.to("{reference.device}", {reference.dtype}), or move the flow by flow.to(...)',
             )
 
-    def _reference(self) -> Tensor:
-        """A tensor with the device and dtype of the flow."""
+    def _reference(self, default: Tensor | None = None) -> Tensor:
+        """A tensor with the device and dtype of the flow; ``default`` where it has neither parameters nor buffers."""
         tensors = itertools.chain(self.parameters(), self.buffers())
-        return next((t for t in tensors if t.is_floating_point()), torch.empty(()))
+        return next((t for t in tensors if t.is_floating_point()), torch.empty(()) if default is None else default)
 
     def _temperatures(self, temperature: float | Sequence[float], z: Tensor) -> Tensor | float:
         each = [temperature] if isinstance(temperature, int | float) else list(temperature)

@@ -56,21 +56,31 @@ class Geometry(ABC):
         return torch.stack(rows) if rows else x.new_empty(0, len(y))
 
     def geodesic(self, x: Tensor, y: Tensor, s: Tensor) -> Tensor:
-        """The geodesics from x (B, *E) to y (B, *E) at times s (T,) in [0, 1]: (B, T, *E)."""
+        """The geodesics from x (B, *E) to y (B, *E) at times s (T,) in [0, 1]: (B, T, *E).
+
+        Raises ``ShapeError`` for times of another shape.
+        """
         if s.dim() != 1:
             raise ShapeError(f"s has shape {tuple(s.shape)}; expected (T,)")
         x, y = torch.broadcast_tensors(x, y)
         v = self.log(x, y)
+        if len(s) == 0:
+            return x.new_empty(len(x), 0, *x.shape[1:])
         return torch.stack([self.exp(x, time * v) for time in s], dim=1)
 
     def mean(self, points: Tensor, weights: Tensor | None = None) -> Tensor:
         """The weighted barycentre of points (N, *E) as one point (*E), by Karcher's fixed point iteration.
 
-        ``weights`` (N,) are non-negative and are normalised to sum to 1. Raises ``ShapeError`` for no points.
+        ``weights`` (N,) are non-negative and are normalised to sum to 1. Raises ``ShapeError`` for no points and for
+        weights of another shape, below 0 or all 0.
         """
         if len(points) == 0:
             raise ShapeError("the mean of no points was asked for")
         weights = points.new_ones(len(points)) if weights is None else weights
+        if weights.shape != points.shape[:1] or bool((weights < 0).any()) or not bool(weights.sum() > 0):
+            raise ShapeError(
+                f"weights of shape {tuple(weights.shape)} were given; expected {len(points)} numbers >= 0, not all 0"
+            )
         weights = (weights / weights.sum()).reshape(-1, *[1] * (points.dim() - 1))
         mean = (weights * points).sum(0, keepdim=True)
         for _ in range(100):

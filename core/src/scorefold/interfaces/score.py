@@ -22,8 +22,14 @@ BoundScore = Callable[[Tensor, Tensor], Tensor]
 
 
 def condition_rows(condition: Condition) -> int:
-    """The number of rows of a condition, its first dimension."""
-    return len(condition if isinstance(condition, Tensor) else next(iter(condition.values())))
+    """The number of rows of a condition, its first dimension. Raises ``ShapeError`` where its parts share none."""
+    parts = [condition] if isinstance(condition, Tensor) else list(condition.values())
+    rows = {part.shape[0] if part.dim() else None for part in parts}
+    count = rows.pop() if len(rows) == 1 else None
+    if count is None:
+        shapes = ", ".join(str(tuple(part.shape)) for part in parts) or "no tensors"
+        raise ShapeError(f"a condition of shapes {shapes} was given; expected one number of rows in all its parts")
+    return count
 
 
 def repeat_condition(condition: Condition | None, count: int) -> Condition | None:
@@ -145,10 +151,10 @@ class ScoreModel(nn.Module, ABC):
         """log p(x | condition) in nats, (B,), by the probability-flow ODE from t_min; no gradient flows through it.
 
         ``trace`` is ``exact`` (D Jacobian-vector products a step) or ``hutchinson`` (``probes`` Rademacher vectors from
-        ``generator``). Raises as ``scorefold.diffusion.probability_flow_log_prob``.
+        ``generator``, which ``bind`` gets too). Raises as ``scorefold.diffusion.probability_flow_log_prob``.
         """
         self.check_events(x)
-        bound = self.bind(condition)
+        bound = self.bind(condition, generator=generator)
         return probability_flow_log_prob(
             bound, self.process, x, trace=trace, probes=probes, generator=generator, rtol=rtol, atol=atol
         )

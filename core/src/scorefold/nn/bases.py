@@ -7,10 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-
-def _standard_normal(shape: tuple[int, ...], generator: torch.Generator | None, like: Tensor) -> Tensor:
-    device = like.device if generator is None else generator.device
-    return torch.randn(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+from scorefold.numerics import draw_normal
 
 
 class StandardNormal(nn.Module):
@@ -25,7 +22,7 @@ class StandardNormal(nn.Module):
 
     def sample(self, shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
         """Draws of a shape (B, *E), on the device and in the dtype of ``like``."""
-        return _standard_normal(shape, generator, like)
+        return draw_normal(shape, generator=generator, like=like)
 
 
 class DiagonalNormal(nn.Module):
@@ -50,4 +47,4 @@ class DiagonalNormal(nn.Module):
 
     def sample(self, shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
         """Draws of a shape (B, *E), on the device and in the dtype of ``like``."""
-        return self.mean + self.log_std.exp() * _standard_normal(shape, generator, like)
+        return self.mean + self.log_std.exp() * draw_normal(shape, generator=generator, like=like)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError, ShapeError
+from scorefold.numerics.draws import draw_signs
 
 Map = Callable[[Tensor], Tensor]
 
@@ -94,9 +95,7 @@ def divergence(
     else:
         if probes < 1:
             raise ConfigError(f"{probes} probes were asked for; at least 1 is needed")
-        device = x.device if generator is None else generator.device
-        signs = torch.randint(0, 2, (probes, *x.shape), generator=generator, device=device)
-        vectors = (2 * signs - 1).to(x)
+        vectors = draw_signs((probes, *x.shape), generator=generator, like=x)
     value, products = (_forward_products if mode == "forward" else _reverse_products)(function, x, vectors, chunk)
     return value, products.sum(0) if trace == "exact" else products.mean(0)
 

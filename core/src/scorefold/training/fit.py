@@ -71,7 +71,7 @@ def fit(
     devices = [processes.device] if processes.device.type == "cuda" else []
     report, clock = FitReport(), Clock()
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(derive_seed(seed, "global", processes.rank))
+        _seed_global(derive_seed(seed, "global", processes.rank), processes.device)
         model.prepare(data, derive_generator(seed, "prepare", device=processes.device))
         processes.share((*model.parameters(), *model.buffers()))
         with _interrupts(processes) as interrupt:
@@ -99,6 +99,14 @@ def fit(
     model.eval()
     clock.add_to(report)
     return report
+
+
+def _seed_global(seed: int, device: torch.device) -> None:
+    """Seeds the default generators of the CPU and of one device: ``torch.manual_seed`` would seed every device's."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def _checked(model: nn.Module, data: Dataset, what: str, processes: Processes) -> Dataset:

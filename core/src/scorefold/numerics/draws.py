@@ -1,0 +1,31 @@
+"""Random tensors drawn where the generator lives, so that a CPU generator serves a model on any device.
+
+Without a generator they come from torch's default one for the device, as everywhere in torch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def _device(generator: torch.Generator | None, like: Tensor) -> torch.device:
+    return like.device if generator is None else generator.device
+
+
+def draw_normal(shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
+    """Standard normal draws of a shape, on the device and in the dtype of ``like``."""
+    device = _device(generator, like)
+    return torch.randn(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+
+
+def draw_uniform(shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
+    """Draws uniform on [0, 1) of a shape, on the device and in the dtype of ``like``."""
+    device = _device(generator, like)
+    return torch.rand(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+
+
+def draw_signs(shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
+    """Rademacher draws, -1 or 1 with equal chance, of a shape, on the device and in the dtype of ``like``."""
+    signs = torch.randint(0, 2, shape, generator=generator, device=_device(generator, like))
+    return (2 * signs - 1).to(like)
