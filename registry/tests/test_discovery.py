@@ -148,7 +148,7 @@ def test_a_plugin_module_that_is_not_there(install: Install, healthy: str) -> No
 @pytest.mark.parametrize(
     ("stated", "state", "cause"),
     [
-        ("", "broken", 'states no __plugin_api__; add: __plugin_api__ = "1.0"'),
+        ("", "broken", 'states no __plugin_api__; add to fake_other.plugin: __plugin_api__ = "1.0"'),
         ("__plugin_api__ = 1", "broken", '__plugin_api__ is 1; expected "major.minor"'),
         ("__plugin_api__ = '1.x'", "broken", 'expected "major.minor"'),
         ("__plugin_api__ = '1.1'", "incompatible", "pip install --upgrade scorefold-core"),
@@ -162,7 +162,7 @@ def test_the_plugin_api_is_checked(install: Install, healthy: str, stated: str, 
     found = discover()
     other = record(found, "fake-other")
     assert other.state == state
-    assert cause in (other.cause or "")
+    assert cause in f"{other.cause or ''}; {other.mend or ''}"
     assert_unharmed(found)
 
 

@@ -22,7 +22,7 @@ COMMANDS = {
     "schema": "write JSON Schema of run files, for editors",
     "runs": "list past runs and clean up",
     "graph": "show how the stages of a run file hang together",
-    "plugins": "list plugins and show what they offer",
+    "plugins": "list plugins, show what they offer and what is wrong with them",
 }
 
 USAGE = """usage: scorefold [--plugins LIST] [--debug] COMMAND [ARGUMENTS]

@@ -198,7 +198,8 @@ def _speaks_our_api(record: PluginRecord) -> bool:
     """Whether the plugin was written for this contract: the same major version, and no later minor one."""
     stated = getattr(record.module, "__plugin_api__", None)
     if stated is None:
-        record.fail("broken", f'{record.value} states no __plugin_api__; add: __plugin_api__ = "{PLUGIN_API}"')
+        line = f'add to {record.value}: __plugin_api__ = "{PLUGIN_API}"'
+        record.fail("broken", f"{record.value} states no __plugin_api__", mend=line)
         return False
     parts = str(stated).split(".")
     if len(parts) != 2 or not all(part.isdecimal() for part in parts):
@@ -208,10 +209,8 @@ def _speaks_our_api(record: PluginRecord) -> bool:
     if major == our_major and minor <= our_minor:
         return True
     upgrade = "scorefold-core" if (major, minor) > (our_major, our_minor) else record.distribution
-    record.fail(
-        "incompatible",
-        f"it was written for plugin API {stated}; this is {PLUGIN_API}; try: pip install --upgrade {upgrade}",
-    )
+    cause = f"it was written for plugin API {stated}; this is {PLUGIN_API}"
+    record.fail("incompatible", cause, mend=f"pip install --upgrade {upgrade}")
     return False
 
 

@@ -1,4 +1,4 @@
-"""``scorefold plugins list`` and ``scorefold plugins show NAME``."""
+"""``scorefold plugins list``, ``scorefold plugins show NAME`` and ``scorefold plugins doctor``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from scorefold_registry.records import PluginRecord, Registered
 
 
 def run(arguments: list[str]) -> int:
-    """Dispatches to ``list`` or ``show``."""
-    parser = Parser("plugins", "List plugins and show what they offer.")
-    commands = {"list": _list, "show": _show}
-    parser.add_argument("command", choices=commands, help="list all plugins, or show one, or one component")
+    """Dispatches to ``list``, ``show`` or ``doctor``."""
+    parser = Parser("plugins", "List plugins, show what they offer, and say what is wrong with them.")
+    commands = {"list": _list, "show": _show, "doctor": _doctor}
+    parser.add_argument("command", choices=commands, help="all plugins; one plugin or component; what is wrong")
     command = commands[parser.parse_args(arguments[:1]).command]
     return command(arguments[1:])
 
@@ -77,6 +77,22 @@ def _show(arguments: list[str]) -> int:
     else:
         print(text)
     return 0
+
+
+def _doctor(arguments: list[str]) -> int:
+    parser = Parser("plugins doctor", "Say what is wrong with the installed plugins, and what mends it.")
+    parser.add_argument("--load", action="store_true", help="also import the code of every component")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(arguments)
+    from scorefold_registry.doctor import examine, report
+
+    discovery = discover()
+    found = examine(discovery, Catalogue(discovery.plugins, discovery.settings.prefer), load=options.load)
+    if options.json:
+        _print_json(found.as_json())
+    else:
+        print(report(found))
+    return 0 if found.well else 1
 
 
 def _is_called(record: PluginRecord, name: str) -> bool:

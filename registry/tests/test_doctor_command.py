@@ -1,0 +1,172 @@
+"""``plugins doctor``: every state with its cause, its place and what mends it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from scorefold_registry.cli import main
+from scorefold_registry.records import STATES
+
+Install = Callable[..., Path]
+Source = Callable[..., str]
+Captured = pytest.CaptureFixture[str]
+
+SCHEMA = json.loads(files("scorefold").joinpath("schemas/plugins-doctor.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def _apart(install: Install) -> None:
+    """In a folder and with lists of its own, where there is nothing to mend at the start of each test."""
+
+
+def examined(capsys: Captured, status: int, *arguments: str) -> dict[str, list[dict[str, Any]]]:
+    """The findings about each distribution."""
+    assert main(["plugins", "doctor", "--json", *arguments]) == status
+    found = json.loads(capsys.readouterr().out)
+    jsonschema.validate(found, SCHEMA)
+    assert found["well"] == (status == 0)
+    return {item["distribution"]: item["findings"] for item in found["plugins"]}
+
+
+def test_the_schema_knows_all_states() -> None:
+    item = SCHEMA["properties"]["plugins"]["items"]["properties"]
+    assert tuple(item["state"]["enum"]) == STATES
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_all_is_well(install: Install, component: Source, capsys: Captured) -> None:
+    install("fake-good", component("score", "good"))
+    assert not any(examined(capsys, 0).values())
+    assert main(["plugins", "doctor"]) == 0
+    text = capsys.readouterr().out
+    assert "well  good  fake-good 1.0  registered\n" in text
+    assert text.endswith(" plugins: all is well\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "what", "at", "mend"),
+    [
+        (
+            "import no_such_module_anywhere",
+            "ModuleNotFoundError: No module named 'no_such_module_anywhere'",
+            "fake_one/plugin.py:5 in <module>",
+            "no_such_module_anywhere is not installed: pip install --upgrade fake-one",
+        ),
+        (
+            "def inner():\n    raise ValueError('out of toast')\ninner()",
+            "ValueError: out of toast",
+            "fake_one/plugin.py:6 in inner",
+            "pip install --upgrade fake-one, or switch it off: SCOREFOLD_PLUGINS=-one",
+        ),
+        (
+            "@hookimpl\ndef scorefold_components():\n    raise KeyError('x')",
+            "KeyError: 'x'",
+            "fake_one/plugin.py:7 in scorefold_components",
+            "pip install --upgrade fake-one, or switch it off: SCOREFOLD_PLUGINS=-one",
+        ),
+        (
+            "@hookimpl\ndef scorefold_components():\n    return 3",
+            "TypeError: scorefold_components returned 3; expected an iterable of Component",
+            None,
+            "pip install --upgrade fake-one, or switch it off: SCOREFOLD_PLUGINS=-one",
+        ),
+        (
+            "@hookimpl\ndef scorefold_component():\n    return ()",
+            "there is no hook 'scorefold_component'; did you mean 'scorefold_components'",
+            None,
+            "pip install --upgrade fake-one, or switch it off: SCOREFOLD_PLUGINS=-one",
+        ),
+        ("del __plugin_api__", "states no __plugin_api__", None, 'add to fake_one.plugin: __plugin_api__ = "1.0"'),
+        ("__plugin_api__ = '9.0'", "written for plugin API 9.0", None, "pip install --upgrade scorefold-core"),
+        ("__plugin_api__ = '0.9'", "written for plugin API 0.9", None, "pip install --upgrade fake-one"),
+        (
+            "import numpy",
+            "imports numpy while registering, at ",
+            None,
+            "listing stays quick where plugin.py holds strings only: import it where it is used",
+        ),
+    ],
+)
+def test_a_fault_says_cause_place_and_what_mends_it(
+    install: Install, capsys: Captured, source: str, what: str, at: str | None, mend: str
+) -> None:
+    install("fake-one", source)
+    (finding,) = examined(capsys, 1)["fake-one"]
+    assert finding["fault"]
+    assert what in finding["what"]
+    assert finding["mend"] == mend
+    assert finding["at"] is None if at is None else finding["at"].endswith(at)
+    sys.modules.pop("fake_one.plugin", None)  # An import that has been done is not seen again.
+    assert main(["plugins", "doctor"]) == 1
+    text = capsys.readouterr().out
+    assert "mend  one  fake-one 1.0  " in text
+    assert f"\n    {mend}\n" in text
+    assert text.endswith(": 1 thing to mend\n")
+
+
+def test_the_line_for_a_name_that_two_claim_mends_it(install: Install, component: Source, capsys: Captured) -> None:
+    install("fake-left", component("flow", "same"))
+    install("fake-right", component("flow", "other", extra="aliases=('same',)"))
+    found = examined(capsys, 1)
+    assert len(found["fake-left"]) == len(found["fake-right"]) == 1
+    finding = found["fake-right"][0]
+    assert finding["what"].startswith("'flow:same' is claimed by fake-left 1.0 (plugin 'left') and fake-right 1.0")
+    line = finding["mend"].partition("under [prefer]: ")[2].partition(";")[0]
+    Path("scorefold.toml").write_text(f"[prefer]\n{line}\n")
+    found = examined(capsys, 0)
+    assert found["fake-left"] == []
+    (given_away,) = found["fake-right"]
+    assert not given_away["fault"]
+    assert given_away["what"].startswith("flow:same went to fake-left")
+    assert given_away["mend"] == "write fake-right/flow:other to use this one"
+
+
+def test_a_kind_that_two_declare(install: Install, capsys: Captured) -> None:
+    source = "@hookimpl\ndef scorefold_kinds():\n    yield Kind('toaster', interface='scorefold.interfaces:Encodes')"
+    install("fake-left", source)
+    install("fake-right", source)
+    (finding,) = examined(capsys, 1)["fake-left"]
+    assert 'prefer one in scorefold.toml, under [prefer]: "kind:toaster" = "fake-left"' in finding["what"]
+
+
+def test_what_somebody_chose_is_no_fault(
+    install: Install, component: Source, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("fake-off", component("score", "off"))
+    monkeypatch.setenv("SCOREFOLD_PLUGINS", "-off")
+    (finding,) = examined(capsys, 0)["fake-off"]
+    assert finding["what"] == "switched off by SCOREFOLD_PLUGINS"
+    assert not finding["fault"]
+
+
+def test_a_list_that_names_no_plugin_is_to_be_mended(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCOREFOLD_PLUGINS", "-standart")
+    examined(capsys, 1)
+    assert main(["plugins", "doctor"]) == 1
+    assert "mend  SCOREFOLD_PLUGINS names 'standart', which no installed plugin is called" in capsys.readouterr().out
+
+
+def test_code_that_cannot_be_imported_is_found_when_asked(
+    install: Install, component: Source, capsys: Captured
+) -> None:
+    source = component("score", "good", target="fake_one.impl:Thing", config="fake_one.impl:Odd")
+    impl = "class Odd:\n    pass\n\nclass Thing:\n    pass\n"
+    install("fake-one", source, files={"impl.py": impl})
+    install("fake-two", component("score", "gone", target="fake_two.impl:Thing"), files={"impl.py": "1 / 0"})
+    only = "--plugins=fake-one,fake-two"
+    found = examined(capsys, 0, only)
+    assert found["fake-one"] == found["fake-two"] == []
+    found = examined(capsys, 1, only, "--load")
+    assert "is no scorefold.config.Config" in found["fake-one"][0]["what"]
+    (finding,) = found["fake-two"]
+    assert "score:gone can't be used: importing fake_two.impl:Thing failed: ZeroDivisionError" in finding["what"]
+    assert finding["at"].endswith("fake_two/impl.py:1 in <module>")
+    assert finding["mend"] == "pip install --upgrade fake-two, or switch it off: SCOREFOLD_PLUGINS=-two"
