@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import scorefold_standard
 from scorefold.config import Config
 from scorefold.interfaces.capabilities import CAPABILITIES
 from scorefold.kinds import CORE_KINDS
 from scorefold.plugin import Component
+from scorefold_registry import Host
 from scorefold_standard.plugin import scorefold_components
 
 COMPONENTS = list(scorefold_components())
@@ -26,14 +28,9 @@ def resolve(target: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def build(reference: dict[str, Any], component: Component | None = None) -> Any:
-    """An object from an example or an inline component, its ports built first."""
-    component = component or next(c for c in COMPONENTS if c.id == reference["use"])
-    ports = {name: build(inner) for name, inner in reference.get("inputs", {}).items()}
-    for port in component.requires:
-        if port.name not in ports and port.default is not None:
-            ports[port.name] = build(dict(port.default))
-    return resolve(component.target)(resolve(component.config).model_validate(reference.get("config", {})), **ports)
+@pytest.fixture(scope="module")
+def host() -> Host:
+    return Host.discover()
 
 
 def test_names_are_unique() -> None:
@@ -57,16 +54,22 @@ def test_declaration_agrees_with_the_classes(component: Component) -> None:
         assert (Path(scorefold_standard.__file__).parent / component.cite).is_file()
 
 
-@pytest.mark.parametrize(
-    "component", [c for c in COMPONENTS if c.kind in ("data", "estimator", "geometry", "allocator")], ids=lambda c: c.id
-)
-def test_examples_build(component: Component) -> None:
+@pytest.mark.parametrize("component", COMPONENTS, ids=lambda c: c.id)
+def test_every_component_has_an_example_that_builds_and_works(component: Component, host: Host) -> None:
     assert component.examples
     for example in component.examples:
-        built = build(dict(example), component)
+        built = host.create(component.id, example.get("config"), **example.get("inputs", {}))
         if component.kind == "data":
             assert len(built.load("train")) > len(built.load("test")) > 0
             assert built.load("test").event_shape == built.event_shape
+        elif component.kind == "score":
+            x, t = torch.randn(2, *built.event_shape), torch.full((2,), built.process.t_max / 2)
+            assert bool(built.score(x, t).isfinite().all())
+        elif component.kind == "flow":
+            x = torch.randn(2, *built.event_shape)
+            torch.testing.assert_close(built.inverse(built(x)[0])[0], x, atol=1e-4, rtol=1e-4)
+        elif component.kind == "network":
+            assert built.build((1, 8, 8), (1, 8, 8))(torch.randn(2, 1, 8, 8)).shape == (2, 1, 8, 8)
 
 
 def test_listing_imports_neither_torch_nor_pydantic() -> None:

@@ -18,14 +18,17 @@ from diffusers import (
     ScoreSdeVeScheduler,
     UNet2DModel,
 )
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import scorefold_standard
 from scorefold.diffusion import IsotropicProcess
 from scorefold.errors import ArtefactError, ConfigError, ShapeError
 from scorefold_standard.score_config import DiffusersConfig
-from scorefold_standard.scores.diffusers import DiffusersScore, DiscreteVP
+from scorefold_standard.scores.diffusers import _WEIGHTS, DiffusersScore, DiscreteVP
 
 SHAPE = (2, 8, 8)
+SAMPLE = Path(scorefold_standard.__file__).parent / "samples" / "diffusers"
 
 
 def tiny(**changes: Any) -> UNet2DModel:
@@ -50,6 +53,13 @@ def saved(folder: Path, scheduler: Any, **changes: Any) -> UNet2DModel:
     unet.save_pretrained(folder / "unet")
     scheduler.save_pretrained(folder / "scheduler")
     return unet
+
+
+def write_sample(folder: Path) -> None:
+    """The pipeline that the plugin ships under samples/diffusers for its example."""
+    down, up = ("DownBlock2D",), ("UpBlock2D",)
+    small = {"block_out_channels": (4,), "down_block_types": down, "up_block_types": up}
+    saved(folder, DDPMScheduler(), in_channels=1, out_channels=1, **small)
 
 
 def load(folder: Path, **config: Any) -> DiffusersScore:
@@ -188,6 +198,19 @@ def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:
     [
         ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "UNet2DConditionModel"),
         ("unet/config.json", {"sample_size": None}, "sample_size"),
+        ("unet/config.json", {"sample_size": [8, 8, 8]}, "expected one number or two"),
+        ("scheduler/scheduler_config.json", {"_class_name": "UNet2DModel"}, "names the scheduler 'UNet2DModel'"),
+        ("scheduler/scheduler_config.json", {"_class_name": "utils"}, "names the scheduler 'utils'"),
+        (
+            "scheduler/scheduler_config.json",
+            {"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"},
+            "timestep_type: continuous",
+        ),
+        (
+            "scheduler/scheduler_config.json",
+            {"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True},
+            "use_flow_sigmas: True",
+        ),
         ("scheduler/scheduler_config.json", {"_class_name": "NoSuchScheduler"}, "NoSuchScheduler"),
         ("scheduler/scheduler_config.json", {"prediction_type": "noise"}, "prediction_type"),
         ("scheduler/scheduler_config.json", {"rescale_betas_zero_snr": True, "beta_end": 0.9}, "log-SNR"),
@@ -201,6 +224,60 @@ def test_settings_that_can_not_be_read_are_said(
     place.write_text(json.dumps({**json.loads(place.read_text()), **change}))
     with pytest.raises(ConfigError, match=message):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("unet/config.json", {"block_out_channels": "ab"}),
+        ("unet/config.json", {"norm_num_groups": 0}),
+        ("scheduler/scheduler_config.json", {"beta_schedule": "straight"}),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": "many"}),
+    ],
+)
+def test_settings_that_diffusers_cannot_use_are_said(file: str, change: dict[str, Any], tmp_path: Path) -> None:
+    saved(tmp_path, DDPMScheduler())
+    place = tmp_path / file
+    place.write_text(json.dumps({**json.loads(place.read_text()), **change}))
+    with pytest.raises(ArtefactError, match="can't be loaded"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(("change", "message"), [("drop", "lacks the weights conv_out"), ("add", "no use for")])
+def test_weights_of_another_network_are_refused_and_never_drawn(change: str, message: str, tmp_path: Path) -> None:
+    saved(tmp_path, DDPMScheduler())
+    file = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    if change == "drop":
+        weights = {name: value for name, value in weights.items() if "conv_out" not in name}
+    else:
+        weights["another"] = torch.zeros(1)
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ArtefactError, match=message):
+        load(tmp_path)
+
+
+def test_attention_weights_by_their_older_names_are_read(tmp_path: Path) -> None:
+    """As in checkpoints published before diffusers renamed them."""
+    unet = saved(tmp_path, DDPMScheduler(), down_block_types=("DownBlock2D", "AttnDownBlock2D"), attention_head_dim=4)
+    file = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
+    older = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    weights = load_file(file)
+    for new, old in older.items():
+        weights = {name.replace(f".{new}.", f".{old}."): value for name, value in weights.items()}
+    assert any(".query." in name for name in weights)
+    save_file(weights, file, metadata={"format": "pt"})
+    x, t = torch.randn(1, *SHAPE), torch.tensor([5.0])
+    torch.testing.assert_close(load(tmp_path).noise(x, t), direct(unet, x, t))
+
+
+def test_the_sample_is_what_its_readme_says(tmp_path: Path) -> None:
+    write_sample(tmp_path)
+    shipped, fresh = load_file(SAMPLE / "unet" / _WEIGHTS), load_file(tmp_path / "unet" / _WEIGHTS)
+    torch.testing.assert_close(shipped, fresh)
+    model = load(SAMPLE)
+    assert (model.event_shape, model.process.t_max) == ((1, 8, 8), 999)
+    assert sum(file.stat().st_size for file in SAMPLE.rglob("*") if file.is_file()) < 50_000
 
 
 def test_a_file_that_is_not_json_is_said(tmp_path: Path) -> None:

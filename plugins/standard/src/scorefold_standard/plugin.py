@@ -208,7 +208,7 @@ def _models() -> Iterable[Component]:
         target="scorefold_standard.scores.diffusers:DiffusersScore",
         config="scorefold_standard.score_config:DiffusersConfig",
         summary="A diffusers pipeline or U-Net and scheduler from a local folder",
-        examples=(),
+        examples=({"config": {"path": str(_SAMPLES / "diffusers")}},),
     )
     yield Component(
         kind="score",

@@ -119,7 +119,7 @@ class CouplingFlow(Flow, Trainable):
             return Loss(value)
         return Loss(value, {"bits_per_dim": value.detach() / math.log(2)})
 
-    def _reference(self) -> Tensor:
+    def _reference(self, default: Tensor | None = None) -> Tensor:
         return self._anchor
 
     def _inverse(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ from scorefold_standard.score_config import DiffusersConfig
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _PREDICTIONS = ("epsilon", "sample", "v_prediction")
+_PLAIN_OPTIONS = {"timestep_type": "discrete", "use_flow_sigmas": False}
 
 
 class DiscreteVP(Schedule):
@@ -152,10 +153,21 @@ def _load_unet(folder: Path) -> nn.Module:
     from diffusers import UNet2DModel  # five seconds to import, so only where one is loaded
 
     try:
-        model: nn.Module = UNet2DModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError) as error:
+        model, told = UNet2DModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    except Exception as error:  # the constructor of a network raises anything for settings it was not made for
         raise ArtefactError(f"the network in {folder} can't be loaded: {error}") from error
-    return model
+    # diffusers only warns of these, and draws the weights that are missing.
+    for what, names in (("lacks", told["missing_keys"]), ("has no use for", told["unexpected_keys"])):
+        if names:
+            raise ArtefactError(
+                f"the network in {folder} {what} the weights {', '.join(sorted(names)[:3])}"
+                + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
+                hint="its config.json and its weights are not of one model: download both again",
+            )
+    loaded: nn.Module = model
+    return loaded
 
 
 def _load_scheduler(folder: Path) -> Any:
@@ -163,11 +175,15 @@ def _load_scheduler(folder: Path) -> Any:
     import diffusers
 
     kind = getattr(diffusers, name, None)
-    if kind is None:
+    is_scheduler = isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)
+    if kind is None or not is_scheduler:
         raise ConfigError(
             f"{folder} names the scheduler {name!r}, which diffusers {diffusers.__version__} doesn't have"
         )
-    return kind.from_pretrained(folder, local_files_only=True)
+    try:
+        return kind.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # as above
+        raise ArtefactError(f"the scheduler in {folder} can't be loaded: {error}") from error
 
 
 def _class_name(file: Path) -> str:
@@ -189,6 +205,14 @@ def _discrete_process(scheduler: Any) -> IsotropicProcess:
     prediction = scheduler.config.get("prediction_type", "epsilon")
     if prediction not in _PREDICTIONS:
         raise ConfigError(f"the scheduler's prediction_type is {prediction!r}; expected {', '.join(_PREDICTIONS)}")
+    for option, plain in _PLAIN_OPTIONS.items():
+        value = scheduler.config.get(option, plain)
+        if value != plain:
+            raise ConfigError(
+                f"the scheduler has {option}: {value}, with which the network is shown something else than the "
+                "timestep of alphas_cumprod",
+                hint="schedulers of the DDPM family and ScoreSdeVeScheduler can be read",
+            )
     return IsotropicProcess(DiscreteVP(alphas_cumprod))
 
 
@@ -196,6 +220,8 @@ def _event_shape(unet: Any, folder: Path) -> tuple[int, ...]:
     size = unet.config.sample_size
     if size is None:
         raise ConfigError(f"{folder / 'config.json'} has no sample_size, so the shape of an image is not known")
+    if not isinstance(size, int) and not (isinstance(size, list | tuple) and len(size) == 2):
+        raise ConfigError(f"{folder / 'config.json'} has sample_size {size!r}; expected one number or two")
     height, width = (size, size) if isinstance(size, int) else size
     channels, answers = unet.config.in_channels, unet.config.out_channels
     if answers not in (channels, 2 * channels):
