@@ -34,7 +34,7 @@ def test_text_says_the_plan() -> None:
     plan = allocator.allocate(14)
     assert plan.text() == (
         "2 tasks of type easy, each with 2 support and 2 query examples; "
-        "1 tasks of type hard, each with 2 support and 2 query examples. 2 labels left over."
+        "1 task of type hard, each with 2 support and 2 query examples. 2 labels left over."
     )
     assert allocator.allocate(3).text() == "No plan fits the budget and the constraints."
 
