@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from scorefold_registry.citations import citation, citations
 from scorefold_registry.host import Host
 from scorefold_registry.plan import make_plan
 from scorefold_registry.runfile import read
@@ -101,3 +102,17 @@ def test_spending_labels(host: Host, tmp_path: Path) -> None:
     metrics, _ = run(host, tmp_path, "spend-labels.yaml")
     assert metrics["plan"]["tasks"] == 500
     assert metrics["plan"]["leftover"] == 0
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_what_an_example_uses_can_be_cited(host: Host, path: Path) -> None:
+    found = citations(host.catalogue, make_plan(host.catalogue, read(path)))
+    assert not found.notes
+    assert found.entries or path.stem == "spend-labels"
+
+
+def test_every_citation_of_ours_is_read(host: Host) -> None:
+    cited = [item for item in host.components() if item.component.cite]
+    assert len(cited) > 15
+    for item in cited:
+        assert list(citation(item)), item.id
