@@ -212,6 +212,73 @@ def test_bad_files_and_options_say_what_is_wrong(points: np.ndarray, tmp_path: P
         ArrayConfig(path="x.npy", levels=2)
 
 
+def test_files_of_another_format_than_their_suffix_or_damaged_are_said(points: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "array.npy", points)
+    np.savez(tmp_path / "archive.npz", x=points)
+    whole = (tmp_path / "archive.npz").read_bytes()
+    files = {
+        "archive.npy": whole,
+        "array.npz": (tmp_path / "array.npy").read_bytes(),
+        "half.npz": whole[: len(whole) // 2],
+        "rotten.npz": whole[:300] + bytes(80) + whole[380:],
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=rf"can't be read as numbers in numpy's \{name[-4:]} format"):
+            ArrayFile(ArrayConfig(path=str(tmp_path / name)))
+
+
+def test_numbers_that_single_precision_cannot_hold_are_refused(points: np.ndarray, tmp_path: Path) -> None:
+    points[4] = 1e39
+    np.save(tmp_path / "x.npy", points)
+    with pytest.raises(DataError, match=r"numbers beyond 3\.4e\+38 in row 4 "):
+        ArrayFile(ArrayConfig(path=str(tmp_path / "x.npy")))
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+def test_points_that_do_not_vary_are_not_divided_by_zero(standardise: bool, tmp_path: Path) -> None:
+    """0.1 has no exact sum, so the deviation of equal values comes out as rounding instead of 0."""
+    np.save(tmp_path / "x.npy", np.full((40, 7), 0.1))
+    source = ArrayFile(ArrayConfig(path=str(tmp_path / "x.npy"), standardise=standardise))
+    assert (source.event_scale.std, source.event_scale.factor) == (1.0, 1.0)
+    raw = source.event_scale.to_raw(source.load("train").x)
+    torch.testing.assert_close(raw, torch.full((32, 7), 0.1))
+
+
+def test_tables_that_are_parted_otherwise_are_said(tmp_path: Path) -> None:
+    def refuse(text: str, message: str, hint: str = "", **fields: object) -> None:
+        (tmp_path / "x.csv").write_text(text)
+        with pytest.raises((DataError, ConfigError), match=message) as caught:
+            ArrayFile(ArrayConfig.model_validate({"path": str(tmp_path / "x.csv"), **fields}))
+        assert hint in str(caught.value)
+
+    refuse("a;b\n" + "1;2\n" * 20, "isn't numeric", 'set delimiter: ";"')
+    refuse("1\t2\n" * 20, "isn't numeric", r'set delimiter: "\t"')
+    refuse("a;b\n" + "1,5;2,5\n" * 20, "more fields than its first line", "decimal point")
+    refuse("a,b\n", "has no rows below its first line")
+    refuse("a,b\n" + "1,2\n" * 20, "no column .* is left for the points", label="a", condition=["b"])
+    refuse("a,b\n" + "1,2\n" * 20, "column 'a' is a coordinate .* and also their label", columns=["a"], label="a")
+    np.savez(tmp_path / "x.npz", x=np.zeros((20, 2)))
+    with pytest.raises(ConfigError, match="is also the label"):
+        ArrayFile(ArrayConfig(path=str(tmp_path / "x.npz"), key="x", label="x"))
+
+
+def test_values_between_the_levels_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.repeat(np.linspace(0, 1, 16)[:, None], 3, axis=1).astype(np.float32))
+    config = ArrayConfig(path=str(tmp_path / "x.npy"), low=0, high=1, levels=16)
+    assert ArrayFile(config).event_scale.levels == 16
+    with pytest.raises(DataError, match=r"row 1 .* none of the 17 levels from 0 to 1"):
+        ArrayFile(config.model_copy(update={"levels": 17}))
+
+
+@pytest.mark.parametrize(
+    "fields", [{"event_shape": [-1, -3]}, {"event_shape": []}, {"low": float("nan")}, {"path": ""}, {"memory": -1}]
+)
+def test_settings_that_cannot_be_are_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        ArrayConfig.model_validate({"path": "x.npy", **fields})
+
+
 def _made(folder: Path) -> str:
     folder.mkdir()
     return str(folder)

@@ -12,6 +12,7 @@ from scorefold.errors import ConfigError, DataError
 from scorefold.laws import Mixture, SphereLaw, SubspaceGaussian
 from scorefold_standard.data.manifolds import LawfulManifold, Manifold, complete_basis, draw, isometry
 from scorefold_standard.data_config import (
+    DigitsConfig,
     GaussianMixtureConfig,
     HelixConfig,
     SphereConfig,
@@ -213,6 +214,8 @@ def test_bad_lengths_and_bad_splits_are_refused() -> None:
         (TorusConfig, {"form": "revolution", "ring_radius": 0.5}),
         (GaussianMixtureConfig, {"dimensions": [1, 2], "weights": [1.0]}),
         (SphereConfig, {"fractions": [0.5, 0.5, 0.5]}),
+        (SphereConfig, {"fractions": [math.nan, 0.5, 0.5]}),
+        (DigitsConfig, {"range": [0.0, math.inf]}),
         (SphereConfig, {"dimension": 0}),
         (SphereConfig, {"radius": 0.0}),
     ],

@@ -88,6 +88,12 @@ def test_the_shape_comes_from_the_config_or_the_data() -> None:
         Euclidean(EuclideanConfig(event_shape=(3,)), data=digits)
 
 
+@pytest.mark.parametrize("shape", [[], [0], [-1]])
+def test_a_shape_without_coordinates_is_refused(shape: list[int]) -> None:
+    with pytest.raises(ValueError):
+        EuclideanConfig.model_validate({"event_shape": shape})
+
+
 def test_uniform_config_refuses_a_type_twice() -> None:
     with pytest.raises(ValueError, match="names a type twice"):
         UniformConfig(task_types=("a", "a"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
 from scorefold.config import Config
@@ -10,8 +12,10 @@ from scorefold.config import Config
 class EuclideanConfig(Config):
     """Euclidean space."""
 
-    event_shape: tuple[int, ...] | None = Field(
-        None, description="The shape of an event, such as [3] or [1, 8, 8]; null takes it from the data plugged in"
+    event_shape: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        None,
+        min_length=1,
+        description="The shape of an event, such as [3] or [1, 8, 8]; null takes it from the data plugged in",
     )
 
 

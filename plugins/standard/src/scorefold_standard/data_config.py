@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -11,14 +12,14 @@ from scorefold.operator_config import BoxDownsampleConfig, OperatorConfig
 
 
 def _shares(value: tuple[float, float, float]) -> tuple[float, float, float]:
-    if min(value) < 0 or abs(sum(value) - 1) > 1e-6:
+    if not (min(value) >= 0 and abs(sum(value) - 1) <= 1e-6):  # so put, NaN is refused too
         raise ValueError(f"the fractions are {value}; expected three of at least 0 that sum to 1")
     return value
 
 
 def _interval(value: tuple[float, float]) -> tuple[float, float]:
-    if not value[0] < value[1]:
-        raise ValueError(f"the range is {value}; expected (low, high) with low below high")
+    if not -math.inf < value[0] < value[1] < math.inf:
+        raise ValueError(f"the range is {value}; expected finite (low, high) with low below high")
     return value
 
 
@@ -48,7 +49,10 @@ OwnValidation = Annotated[
     float, Field(ge=0, lt=1, description="Share of the published training split that is held out for validation")
 ]
 Points = Annotated[int, Field(ge=1, description="Points over all splits")]
-Noise = Annotated[float, Field(ge=0, description="Standard deviation of Gaussian noise added to every coordinate")]
+Noise = Annotated[
+    float,
+    Field(ge=0, description="Standard deviation of Gaussian noise added to every coordinate, in units of the data"),
+]
 Ambient = Annotated[int | None, Field(ge=1, description="Coordinates of a point; null for the fewest that will do")]
 Tangents = Annotated[
     bool, Field(description="Also give orthonormal tangent bases, truth 'tangent' (N, ambient, dimension)")
@@ -73,7 +77,7 @@ class DigitsConfig(Config):
 class ArrayConfig(Config):
     """Points in a file: npy, npz, csv or parquet, one point a row."""
 
-    path: str = Field(description="The file; its suffix says the format")
+    path: str = Field(min_length=1, description="The file: its suffix (.npy, .npz, .csv, .parquet) says the format")
     key: str | None = Field(None, description="npz: the array with the points; null where there is just one left")
     columns: tuple[str, ...] | None = Field(
         None, description="csv and parquet: the columns of a point; null for all others"
@@ -84,12 +88,18 @@ class ArrayConfig(Config):
     )
     header: bool | None = Field(None, description="csv: whether the first line names the columns; null looks at it")
     delimiter: str = Field(",", min_length=1, max_length=1, description="csv: what parts the columns")
-    event_shape: tuple[int, ...] | None = Field(None, description="Reshape every row to this, such as [1, 28, 28]")
+    event_shape: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        None, min_length=1, description="Reshape every row to this, such as [1, 28, 28]; null keeps it as it is"
+    )
     standardise: bool = Field(
         False, description="Shift and divide by one mean and one deviation, of the training split"
     )
-    low: float | None = Field(None, description="Smallest value that a coordinate can take, in the file's units")
-    high: float | None = Field(None, description="Largest value that a coordinate can take, in the file's units")
+    low: float | None = Field(
+        None, allow_inf_nan=False, description="Smallest value that a coordinate can take, in the file's units"
+    )
+    high: float | None = Field(
+        None, allow_inf_nan=False, description="Largest value that a coordinate can take, in the file's units"
+    )
     levels: int | None = Field(
         None, ge=2, description="Number of values, equally spaced from low to high, of discrete data"
     )
@@ -110,7 +120,7 @@ class ArrayConfig(Config):
 class ImagesConfig(Config):
     """A folder of images, or one sub-folder of images a class."""
 
-    root: str = Field(description="The folder")
+    root: str = Field(min_length=1, description="The folder with the images, or with one sub-folder a class")
     size: int | None = Field(None, ge=1, description="Height and width in pixels; null where all images have one size")
     crop: bool = Field(True, description="Keep the centre square when resizing; false squeezes the whole image")
     grey: bool = Field(False, description="One grey channel instead of three colours")
@@ -167,7 +177,9 @@ class CIFAR10Config(Config):
 class CelebAConfig(Config):
     """CelebA's aligned faces (Liu et al. 2015) with their published splits."""
 
-    root: str = Field(description="The folder that holds celeba, with img_align_celeba and the five text files")
+    root: str = Field(
+        description="The folder celeba, or the one above, with img_align_celeba/ and the lists of attributes and splits"
+    )
     size: int = Field(64, ge=1, description="Height and width in pixels")
     crop: bool = Field(True, description="Keep the centre square when resizing; false squeezes the whole image")
     grey: bool = Field(False, description="One grey channel instead of three colours")
@@ -199,7 +211,9 @@ class PairedConfig(Config):
     """Images with their degraded version as the condition."""
 
     operator: OperatorConfig = Field(BoxDownsampleConfig(), description="The linear operator that degrades an image")
-    noise_std: float = Field(0.0, ge=0, description="Standard deviation of Gaussian noise on the degraded image")
+    noise_std: float = Field(
+        0.0, ge=0, description="Standard deviation of Gaussian noise on the degraded image, in units of its pixels"
+    )
     seed: Seed = None
 
 
@@ -208,7 +222,7 @@ class SphereConfig(Config):
 
     dimension: int = Field(2, ge=1, description="k, the dimension of the sphere; it spans k + 1 coordinates")
     ambient: Ambient = None
-    radius: float = Field(1.0, gt=0, description="Radius")
+    radius: float = Field(1.0, gt=0, description="Radius, which sets the units of the data")
     points: Points = 2000
     noise_std: Noise = 0.0
     tangents: Tangents = False

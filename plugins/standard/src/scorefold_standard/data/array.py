@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +20,13 @@ from scorefold.artefacts import digest_file
 from scorefold.data import ConditionSpec, Dataset, EventScale, StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
-from scorefold_standard.data.splits import pick, source_seed, split_positions
+from scorefold_standard.data.splits import deviation_or_one, pick, source_seed, split_positions
 from scorefold_standard.data_config import ArrayConfig
 
 Array = npt.NDArray[Any]
 _SUFFIXES = (".npy", ".npz", ".csv", ".parquet")
+_LARGEST = float(np.finfo(np.float32).max)  # events are float32
+_OFF_LEVEL = 0.01  # in steps between levels: far above the rounding of float32, far below half a step
 _BLOCK = 2**24  # entries looked at once, so that a mapped file never has to fit in memory
 
 
@@ -39,7 +44,8 @@ class ArrayFile(DataSource):
 
     A large npy file is mapped, not read: only the rows asked for are. Labels become the classes 0, 1, ... in sorted
     order. ``index`` is the row in the file, from 0. Raises ``DataError`` for a file that is missing, isn't numeric,
-    holds NaN or infinity, or has too few rows.
+    holds NaN, infinity or numbers beyond single precision, or has too few rows, and for values that are not what
+    ``low``, ``high`` and ``levels`` say.
     """
 
     def __init__(self, config: ArrayConfig, *, generator: torch.Generator | None = None) -> None:
@@ -103,16 +109,20 @@ def read_table(path: Path, config: ArrayConfig) -> Table:
     if suffix in (".csv", ".parquet"):
         return _read_frame(path, config)
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        if suffix == ".npy":
+            return Table(points=np.lib.format.open_memmap(path, mode="r"))
+        # numpy leaves a file open that turns out to be no archive, so it is opened here.
+        with path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise ValueError("it is a single array, not an archive of arrays")
+            return _from_npz(arrays, path, config)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        save = "savez(path, x=points)" if suffix == ".npz" else "save(path, points)"
         raise DataError(
-            f"{path} can't be read as numbers: {error}",
-            hint="save a plain array: numpy.save(path, numpy.asarray(points, dtype='float32'))",
+            f"{path} can't be read as numbers in numpy's {suffix} format: {error}",
+            hint=f"save plain numbers: numpy.{save}, with points an array of a real type such as float32",
         ) from error
-    if suffix == ".npy":
-        return Table(points=loaded)
-    with loaded:
-        return _from_npz(loaded, path, config)
 
 
 def _check_options(suffix: str, config: ArrayConfig) -> None:
@@ -136,12 +146,11 @@ def _from_npz(arrays: Any, path: Path, config: ArrayConfig) -> Table:
     def read(key: str) -> Array:
         if key not in arrays.files:
             raise DataError(f"{path} has no array {key!r}; it has {', '.join(arrays.files) or 'none'}")
-        try:
-            return np.asarray(arrays[key])
-        except ValueError as error:
-            raise DataError(f"the array {key!r} of {path} can't be read as numbers: {error}") from error
+        return np.asarray(arrays[key])
 
-    others = {config.label, *config.condition}
+    others = {name for name in (config.label, *config.condition) if name is not None}
+    if config.key in others:
+        raise ConfigError(f"key: {config.key} is also the label or the condition of the points")
     left = [name for name in arrays.files if name not in others]
     if config.key is None and len(left) != 1:
         raise DataError(
@@ -166,19 +175,29 @@ def _read_frame(path: Path, config: ArrayConfig) -> Table:
             frame = pd.read_csv(path, sep=config.delimiter, header=0 if header else None)
     except (ValueError, OSError) as error:
         raise DataError(f"{path} can't be read as a table: {error}") from error
+    if not isinstance(frame.index, pd.RangeIndex) and path.suffix.lower() == ".csv":
+        raise DataError(
+            f"the rows of {path} have more fields than its first line",
+            hint="give every column a name, or set 'delimiter' to what parts them (with a decimal point, not a comma)",
+        )
+    if len(frame) == 0:
+        raise DataError(f"{path} has no rows below its first line, which is taken for the names of the columns")
     frame.columns = [str(name) for name in frame.columns]
     names = list(frame.columns)
     wanted = [*(config.columns or ()), *config.condition, *([config.label] if config.label else [])]
     missing = [name for name in wanted if name not in names]
     if missing:
         raise DataError(f"{path} has no column {missing[0]!r}; it has {', '.join(names)}")
-    columns = list(config.columns or [n for n in names if n not in {config.label, *config.condition}])
+    others = {config.label, *config.condition}
+    columns = list(config.columns or [name for name in names if name not in others])
+    shared = [name for name in columns if name in others]
+    if shared:
+        raise ConfigError(f"column {shared[0]!r} is a coordinate of the points and also their label or condition")
+    if not columns:
+        raise DataError(f"no column of {path} is left for the points: all are the label or the condition")
     for name in (*columns, *config.condition):
         if not pd.api.types.is_numeric_dtype(frame[name]):
-            raise DataError(
-                f"column {name!r} of {path} isn't numeric: it holds {frame[name].dropna().head(1).tolist()}",
-                hint=f"leave it out with 'columns', or make it the class of each point with 'label: {name}'",
-            )
+            raise _not_numeric(name, frame[name].dropna().head(1).tolist(), len(names), path)
     return Table(
         points=frame[columns].to_numpy(dtype=np.float64, na_value=np.nan),
         label=frame[config.label].to_numpy() if config.label else None,
@@ -186,6 +205,15 @@ def _read_frame(path: Path, config: ArrayConfig) -> Table:
         if config.condition
         else None,
     )
+
+
+def _not_numeric(name: str, example: list[Any], columns: int, path: Path) -> DataError:
+    hint = f"leave it out with 'columns', or make it the class of each point with 'label: {name}'"
+    if columns == 1 and path.suffix.lower() == ".csv":
+        parts = [mark for mark in (";", "\t", "|", " ") if example and mark in str(example[0])]
+        if parts:
+            hint = f"the columns look parted by {parts[0]!r}: set delimiter: {json.dumps(parts[0])}"
+    return DataError(f"column {name!r} of {path} isn't numeric: it holds {example}", hint=hint)
 
 
 def _has_header(path: Path, delimiter: str) -> bool:
@@ -237,14 +265,15 @@ def _scan(points: Array, train: npt.NDArray[np.int64], path: Path) -> tuple[floa
     centre = float(np.nan_to_num(np.asarray(points[0], dtype=np.float64)).mean())
     for start, block in _blocks(points):
         rows = slice(start, start + len(block))
-        finite = np.asarray(np.isfinite(block).all(axis=1))
+        finite = np.asarray((np.abs(block.astype(np.float64)) <= _LARGEST).all(axis=1))
         bad.extend((start + np.flatnonzero(~finite)).tolist())
         shifted = np.where(finite[:, None], block, centre).astype(np.float64) - centre
         sums[rows], squares[rows] = shifted.sum(axis=1), (shifted**2).sum(axis=1)
     if bad:
         shown = ", ".join(map(str, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
         raise DataError(
-            f"{path} holds NaN, infinity or empty fields in row{'s' * (len(bad) > 1)} {shown} (rows count from 0)",
+            f"{path} holds NaN, infinity, empty fields or numbers beyond {_LARGEST:.2g} in "
+            f"row{'s' * (len(bad) > 1)} {shown} (rows count from 0)",
             hint="remove these rows or fill them in",
         )
     if len(train) == 0:
@@ -252,7 +281,7 @@ def _scan(points: Array, train: npt.NDArray[np.int64], path: Path) -> tuple[floa
     count = len(train) * points[0].size
     mean = float(sums[train].sum() / count)
     std = float(np.sqrt(max(0.0, squares[train].sum() / count - mean**2)))
-    return mean + centre, std or 1.0
+    return mean + centre, deviation_or_one(std, mean + centre)
 
 
 def _check_bounds(points: Array, config: ArrayConfig, path: Path) -> None:
@@ -267,6 +296,16 @@ def _check_bounds(points: Array, config: ArrayConfig, path: Path) -> None:
                 f"row {start + int(outside[0])} of {path} holds values from {block[outside[0]].min():g} to "
                 f"{block[outside[0]].max():g}; low and high say [{low:g}, {high:g}]",
                 hint="set low and high to what the values can be",
+            )
+        if config.levels is None or config.low is None or config.high is None:
+            continue
+        steps = (block.astype(np.float64) - config.low) * ((config.levels - 1) / (config.high - config.low))
+        between = np.flatnonzero(np.any(np.abs(steps - np.round(steps)) > _OFF_LEVEL, axis=1))
+        if len(between):
+            raise DataError(
+                f"row {start + int(between[0])} of {path} holds values that are none of the {config.levels} levels "
+                f"from {low:g} to {high:g}",
+                hint="set levels to how many values there are (256 for bytes from 0 to 255), or leave it out",
             )
 
 

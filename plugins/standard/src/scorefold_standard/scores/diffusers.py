@@ -174,9 +174,9 @@ def _load_scheduler(folder: Path) -> Any:
     name = _class_name(folder / "scheduler_config.json")
     import diffusers
 
-    kind = getattr(diffusers, name, None)
+    kind: Any = getattr(diffusers, name, object)
     is_scheduler = isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)
-    if kind is None or not is_scheduler:
+    if not is_scheduler:
         raise ConfigError(
             f"{folder} names the scheduler {name!r}, which diffusers {diffusers.__version__} doesn't have"
         )
