@@ -23,6 +23,7 @@ COMMANDS = {
     "schema": "write JSON Schema of run files, for editors",
     "runs": "list past runs and clean up",
     "graph": "show how the stages of a run file hang together",
+    "new": "write a plugin from a template",
     "plugins": "list plugins, show what they offer and what is wrong with them",
 }
 
