@@ -172,6 +172,46 @@ def test_points_that_are_not_finite_are_refused(sphere: torch.Tensor) -> None:
         SkdimEstimator(configs.MLEConfig()).estimate(bad)
 
 
+def test_local_pca_by_share_of_variance_leaves_the_share_out() -> None:
+    """Five equal variances: holding 95 % takes all five, leaving out half of the variance takes three."""
+    x = torch.randn(400, 5, generator=gen(), dtype=torch.float64)
+    for share, expected in ((0.05, 5.0), (0.5, 3.0)):
+        config = configs.LPCAConfig(rule="ratio", share=share, n_neighbors=399, combine="median", resamples=0)
+        assert SkdimEstimator(config).estimate(x).value == expected, share
+
+
+def test_points_without_an_answer_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """Corners of a cube have many neighbours at one distance, for which MADA has no number; DANCo prints of them."""
+    corners = torch.randint(0, 2, (200, 10), generator=gen()).float()
+    answer = SkdimEstimator(configs.MADAConfig(resamples=0)).estimate(corners)
+    assert answer.pointwise is not None
+    assert answer.diagnostics["points_left_out"] == int((~answer.pointwise.isfinite()).sum()) > 0
+    grid = torch.randint(0, 3, (60, 4), generator=gen())
+    warned = SkdimEstimator(configs.DANCoConfig()).estimate(grid.float(), generator=gen())
+    assert any("duplicate rows" in text for text in warned.diagnostics["warnings"])
+    assert capsys.readouterr().out == "", "nothing that scikit-dimension prints ends up among our output"
+
+
+def test_a_half_without_a_number_leaves_no_interval() -> None:
+    def fit(half: torch.Tensor) -> float:
+        return math.nan if 0 in half else 1.0
+
+    assert interval_by_halves(fit, 10, 4, 0.9, 1.0, gen()) is None
+    images = torch.randn(60, 16, generator=gen())
+    answer = SkdimEstimator(configs.FisherSConfig()).estimate(images, generator=gen())
+    assert answer.interval is None
+    assert any("no interval" in text for text in answer.diagnostics["warnings"])
+
+
+def test_what_is_no_dimension_is_refused_and_what_is_too_much_is_noted() -> None:
+    with pytest.raises(DataError, match=r"PH gives -\d+.* which is no dimension"):
+        SkdimEstimator(configs.PHConfig(resamples=0)).estimate(torch.randn(40, 200, generator=gen()), generator=gen())
+    spaced = torch.linspace(0, 1, 60)[:, None] * torch.ones(1, 5)
+    answer = SkdimEstimator(configs.TwoNNConfig(resamples=0)).estimate(spaced)
+    assert answer.value > 10
+    assert answer.diagnostics["note"].startswith("more than the 5 coordinates")
+
+
 def test_a_curve_has_dimension_one() -> None:
     curve = draw(HelixConfig(points=400, ambient=6), 0).x
     assert SkdimEstimator(configs.LPCAConfig(n_neighbors=10, resamples=0)).estimate(curve).value == pytest.approx(

@@ -15,8 +15,9 @@ from scorefold_standard.estimators.points import QUANTITY, points_of, seeded
 class PCAEstimator(Estimator):
     """The number of principal components that the points need, by the rule of the config.
 
-    ``spectrum`` (1, D) holds the variances of the components, largest first; the interval is the percentile interval of
-    the bootstrap over points.
+    ``spectrum`` (1, D) holds the variances of the components, largest first. The interval is the percentile interval of
+    the bootstrap over points, widened to hold the value: resamples repeat points, so with few of them they hold fewer
+    components than the points themselves.
     """
 
     def __init__(self, config: PCAConfig) -> None:

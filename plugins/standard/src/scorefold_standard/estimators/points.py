@@ -49,7 +49,9 @@ def points_of(
 def interval_by_halves(
     fit: Callable[[Tensor], float], count: int, resamples: int, level: float, value: float, generator: torch.Generator
 ) -> tuple[float, float] | None:
-    """value +- t s, with s the deviation of ``fit`` over random halves of ``count`` points; None for no resamples.
+    """value +- t s, not below 0, with s the deviation of ``fit`` over random halves of ``count`` points.
+
+    None for no resamples, and where ``fit`` gives no finite number for a half.
 
     ``fit`` takes the positions of a half. Halves are drawn without replacement, since a bootstrap's duplicates would be
     neighbours at distance 0. They come in pairs that part the points: with a and b the values of a pair, s^2 is the
@@ -63,6 +65,8 @@ def interval_by_halves(
     for _ in range(resamples // 2):
         order = torch.randperm(count, generator=generator)
         a, b = (fit(half.sort().values) for half in (order[: count // 2], order[count // 2 :]))
+        if not (math.isfinite(a) and math.isfinite(b)):
+            return None
         squares.append((a - b) ** 2 / 4)
     margin = float(t.ppf((1 + level) / 2, len(squares))) * math.sqrt(sum(squares) / len(squares))
     return max(0.0, value - margin), value + margin

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +48,8 @@ def _sizes(config: configs.KNNConfig, n: int) -> npt.NDArray[np.int64]:
 
 
 def _lpca(config: configs.LPCAConfig, n: int, d: int) -> dict[str, Any]:
-    return {"ver": config.rule, "alphaFO": config.share, "alphaRatio": config.share}
+    # scikit-dimension's alphaRatio is the share of the variance to hold, ours the share to leave out.
+    return {"ver": config.rule, "alphaFO": config.share, "alphaRatio": 1 - config.share}
 
 
 def _neighbours(config: Any) -> int:
@@ -99,8 +102,10 @@ class SkdimEstimator(Estimator):
     """Intrinsic dimension by a method of scikit-dimension; the type of the config says which.
 
     Events are flattened; exact duplicates count once, since neighbour distances of 0 have no logarithm. Local methods
-    give ``pointwise``. The interval is over random halves of the points; it is None where a half has too few.
-    ``diagnostics`` says how many points were used, how many were duplicates, and what scikit-dimension warned of.
+    give ``pointwise``, which is not finite at points where the method has no answer: the value leaves these out, and
+    ``diagnostics`` counts them as ``points_left_out``. The interval is over random halves of the points; it is None
+    where a half has too few or the method gives no number for one. ``diagnostics`` also says how many points were
+    used, how many were duplicates, and what scikit-dimension warned of.
     """
 
     def __init__(self, config: Config) -> None:
@@ -121,25 +126,44 @@ class SkdimEstimator(Estimator):
             )
         heard: list[str] = []
         value, pointwise = self._fit(distinct, seed, heard)
-        if not math.isfinite(value):
-            raise DataError(f"{method.name} gives no number for these points", hint="; ".join(heard) or None)
+        if not (math.isfinite(value) and value >= 0):
+            raise DataError(
+                f"{method.name} gives {value:.3g} for these points, which is no dimension",
+                hint="; ".join(sorted(set(heard))) or "give it more points, or use another estimator",
+            )
         resamples = config.resamples if len(distinct) // 2 >= least else 0
         interval = interval_by_halves(
-            lambda half: self._fit(distinct[half], seed, [])[0], len(distinct), resamples, config.level, value, draws
+            lambda half: self._of_half(distinct[half], seed), len(distinct), resamples, config.level, value, draws
         )
+        if interval is None and resamples:
+            heard.append("no interval: the method gives no number for some halves of the points")
         diagnostics: dict[str, Any] = {"method": method.name, "points": len(x), "duplicates": len(x) - len(distinct)}
         if len(positions) < len(data):
             diagnostics["positions"] = positions
+        pointwise = None if pointwise is None else pointwise[place]
+        if pointwise is not None and (left_out := int((~pointwise.isfinite()).sum())):
+            diagnostics["points_left_out"] = left_out
         if heard:
             diagnostics["warnings"] = sorted(set(heard))
+        if value > 1.5 * x.shape[1]:
+            diagnostics["note"] = (
+                f"more than the {x.shape[1]} coordinates of the points, so these are not what {method.name} assumes"
+            )
         return Estimate(
             quantity=QUANTITY,
             value=value,
             interval=interval,
             level=config.level,
-            pointwise=None if pointwise is None else pointwise[place],
+            pointwise=pointwise,
             diagnostics=diagnostics,
         )
+
+    def _of_half(self, x: Tensor, seed: int) -> float:
+        """The estimate from half of the points, nan where the method can't take them."""
+        try:
+            return self._fit(x, seed, [])[0]
+        except DataError:
+            return math.nan
 
     def _why(self) -> str:
         count = getattr(self.config, "n_neighbors", None)
@@ -151,20 +175,22 @@ class SkdimEstimator(Estimator):
         # scikit-dimension asks for two coordinates; one more that is 0 changes no distance.
         if points.shape[1] == 1:
             points = np.hstack([points, np.zeros_like(points)])
-        with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
+        with warnings.catch_warnings():
+            import skdim  # its first import switches all warnings off, which must neither last nor hide the next ones
+        printed = io.StringIO()
+        with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"), redirect_stdout(printed):
             warnings.simplefilter("always")
-            value, pointwise = self._fitted(points, seed)
+            value, pointwise = self._fitted(skdim.id, points, seed)
         heard.extend(str(warning.message) for warning in caught)
+        heard.extend(printed.getvalue().splitlines())
         return value, pointwise
 
-    def _fitted(self, points: Array, seed: int) -> tuple[float, Tensor | None]:
-        import skdim
-
+    def _fitted(self, methods: Any, points: Array, seed: int) -> tuple[float, Tensor | None]:
         config, method = self.config, self.method
         arguments = method.arguments(config, *points.shape)
         if method.random:
             arguments["random_state"] = seed
-        model = getattr(skdim.id, method.name)(**arguments)
+        model = getattr(methods, method.name)(**arguments)
         try:
             if method.local:
                 model.fit(points, n_neighbors=config.n_neighbors)
@@ -173,7 +199,7 @@ class SkdimEstimator(Estimator):
                 estimates = model.fit_transform_pw(points, n_neighbors=config.n_neighbors)
             else:
                 return float(model.fit(points).dimension_), None
-        except (ValueError, ZeroDivisionError, FloatingPointError, np.linalg.LinAlgError) as error:
+        except Exception as error:  # scikit-dimension raises anything for points its methods were not made for
             raise DataError(f"{method.name} can't estimate from these points: {error}") from error
         pointwise = torch.from_numpy(np.asarray(estimates, dtype=np.float64))
         return _combined(pointwise[torch.isfinite(pointwise)], config.combine), pointwise
