@@ -108,6 +108,17 @@ class TestResolving:
             host.components("scores")
 
 
+def test_a_name_that_is_missing_may_be_that_of_a_plugin_out_of_use(install: Install, component: Source) -> None:
+    install("fake-off", component("score", "wanted"))
+    install("fake-broken", "import no_such_module_anywhere")
+    for name in ("score:wanted", "wanted", "wonted:wanted", "fake-off/score:wanted"):
+        with pytest.raises(PluginError) as caught:
+            Host.discover(deny=["off"]).catalogue.resolve(name)
+        hint = caught.value.hint or ""
+        assert "plugin 'off' of fake-off 1.0 (disabled: switched off by the command line or the caller)" in hint
+        assert "plugin 'broken' of fake-broken 1.0 (broken: ModuleNotFoundError" in hint
+
+
 def test_one_name_of_two_kinds_needs_the_kind(install: Install, component: Source) -> None:
     install("fake-one", component("score", "same"))
     install("fake-two", component("flow", "same"))
@@ -152,6 +163,16 @@ class TestConflicts:
         host = Host.discover()
         assert states(host) == {"fake-one": "registered", "fake-two": "registered"}
         assert component_states(host)["fake-two/score:wanted"] == "shadowed"
+
+    def test_a_pinned_name_means_one_component_whoever_has_the_bare_name(self) -> None:
+        for prefer, expected in (("", "fake-one/score:wanted@1"), ("fake-one", "score:wanted@1")):
+            Path("scorefold.toml").write_text(f'[prefer]\n"score:wanted" = "{prefer}"')
+            catalogue = Host.discover().catalogue
+            for distribution in ("fake-one", "fake-two"):
+                item = catalogue.resolve(f"{distribution}/score:wanted")
+                assert catalogue.resolve(catalogue.pinned(item)) is item
+                assert catalogue.pinned(item, whole=True) == f"{distribution}/score:wanted@1"
+            assert catalogue.pinned(catalogue.resolve("fake-one/score:wanted")) == expected
 
     def test_preferring_someone_who_makes_no_claim_settles_nothing(self) -> None:
         Path("scorefold.toml").write_text('[prefer]\n"score:wanted" = "fake-three"')

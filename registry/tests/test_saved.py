@@ -56,11 +56,22 @@ class TestOneObject:
         found = manifest(tmp_path / "score")
         assert found["component"] == "score:learnt@1"
         assert (found["distribution"], found["version"]) == ("fake-one", "1.0")
-        assert found["config"]["network"] == {"use": "network:linear@1", "config": {"scale": 1.0}, "inputs": {}}
+        network = {"use": "fake-one/network:linear@1", "config": {"scale": 1.0}, "inputs": {}}
+        assert found["config"]["network"] == network
         spec = found["ports"]["data"]["spec"]
         assert spec["event_shape"] == [3]
         assert spec["event_scale"]["std"] == 2.0
         assert sorted(item.name for item in (tmp_path / "score").iterdir()) == ["manifest.json", "state.safetensors"]
+
+    def test_a_part_whose_bare_name_is_nobodys_is_still_found(
+        self, install: Install, fake_one: Path, tmp_path: Path, component: Callable[..., str]
+    ) -> None:
+        host = Host.discover()
+        config = {"network": {"use": "network:linear", "config": {"scale": 3.0}}}
+        score = host.create("score:learnt", config, data=host.create("data:points"))
+        host.save(score, tmp_path / "score")
+        install("fake-two", component("network", "linear"))
+        assert same(score, Host.discover().load(tmp_path / "score"))
 
     def test_precision_is_kept(self, host: Host, score: Any, tmp_path: Path) -> None:
         host.save(score.double(), tmp_path / "score")

@@ -22,7 +22,7 @@ from scorefold.plugin import Verb
 from scorefold.stage import Outcome, StageContext
 from scorefold_registry.configs import Plugged, check_inputs, config_model
 from scorefold_registry.environment import set_up
-from scorefold_registry.output import write_output
+from scorefold_registry.output import write_output, writer_for
 from scorefold_registry.positions import parse_value
 from scorefold_registry.problems import config_error, config_problems
 from scorefold_registry.records import Registered
@@ -51,7 +51,8 @@ def apply_stage(
     events that come out are written in the units of the file. Raises ``ArtefactError`` for a folder that isn't a stage,
     ``ConfigError`` for a verb or option that does not fit, and ``DataError`` for data that do not.
     """
-    place, _ = set_up(_runtime(device))
+    writer_for(out)
+    place = _place(device)
     stage = load_stage(host, folder, place)
     component, registered = _acting(host, stage)
     chosen = _verb(host, registered, verb)
@@ -74,11 +75,13 @@ def apply_stage(
     return outcome
 
 
-def _runtime(device: str) -> Runtime:
+def _place(device: str) -> str:
     try:
-        return Runtime(device=device)
+        return set_up(Runtime(device=device))[0]
     except ValidationError as error:
         raise config_error("--device", config_problems(Runtime, error)) from None
+    except ConfigError as error:
+        raise ConfigError(error.message, hint="leave --device out to take what there is") from None
 
 
 def _acting(host: Host, stage: LoadedStage) -> tuple[Any, Registered]:
@@ -87,7 +90,8 @@ def _acting(host: Host, stage: LoadedStage) -> tuple[Any, Registered]:
         source = stage.facts["source"]
         hint = f"apply stage {source!r} of the same run" if source else None
         raise ConfigError(f"stage {stage.name!r} holds {stage.facts['gives']}, on which nothing can be done", hint=hint)
-    return stage.component, host.catalogue.resolve(stage.facts["component"], any_revision=True)
+    name = f"{stage.facts['distribution']}/{stage.facts['component']}"
+    return stage.component, host.catalogue.resolve(name, any_revision=True)
 
 
 def _verb(host: Host, registered: Registered, name: str | None) -> Verb:
@@ -95,10 +99,10 @@ def _verb(host: Host, registered: Registered, name: str | None) -> Verb:
     able = [verb.name for verb in kind.verbs if set(verb.needs) <= set(registered.component.provides)]
     useful = [verb for verb in able if verb not in ("fit", "load")]
     verb = kind.verb(name)
+    if not useful:
+        raise ConfigError(f"{registered.id} can do nothing with new data; a {kind.name} can't be applied")
     if verb is None or verb.name not in useful:
         asked = f"{registered.id} can't {name!r} new data" if name else "say what to do: --do VERB"
-        if name is None and verb is not None and verb.name in useful:
-            return verb
         raise ConfigError(asked, hint=near(name or "", useful))
     return verb
 
@@ -179,12 +183,14 @@ def _data_stages(folder: Path) -> list[Mapping[str, Any]]:
 
 def _everything(source: DataSource) -> Dataset:
     """All points of a source, in the order of the file."""
-    parts = []
+    parts: list[Dataset] = []
     for split in SPLITS:
         try:
             parts.append(source.load(split))
         except DataError:
-            continue  # a source need not have every split
+            # A source need not have every split, but a test split at the least.
+            if split == "test" and not parts:
+                raise
     whole = max(parts, key=len)
     dataset = whole.take(torch.arange(len(whole)))
     return dataset if dataset.index is None else dataset.take(torch.argsort(dataset.index))

@@ -12,7 +12,9 @@ from scorefold_registry.plan import PlannedStage
 from scorefold_registry.records import PluginRecord
 
 
-def plugin_error(plugins: Sequence[PluginRecord], planned: PlannedStage, error: Exception, log: Path) -> PluginError:
+def plugin_error(
+    plugins: Sequence[PluginRecord], planned: PlannedStage, error: BaseException, log: Path
+) -> PluginError:
     """The error to show; ``log`` is the file that holds the whole traceback."""
     record, frame = _blame(plugins, planned, error)
     where = f" at {frame}" if frame else ""
@@ -23,7 +25,9 @@ def plugin_error(plugins: Sequence[PluginRecord], planned: PlannedStage, error: 
     )
 
 
-def _blame(plugins: Sequence[PluginRecord], planned: PlannedStage, error: Exception) -> tuple[PluginRecord, str | None]:
+def _blame(
+    plugins: Sequence[PluginRecord], planned: PlannedStage, error: BaseException
+) -> tuple[PluginRecord, str | None]:
     """The plugin whose code is nearest to the failure, and the line; the component's own plugin where none is."""
     owners = {record.package: record for record in plugins}
     found: tuple[PluginRecord, str | None] = (planned.registered.record, None)

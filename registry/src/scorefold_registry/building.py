@@ -21,6 +21,7 @@ from scorefold.errors import ConfigError, PluginError, ScorefoldError
 from scorefold.interfaces.capabilities import CAPABILITIES
 from scorefold.plugin import Port
 from scorefold.seeds import derive_generator, derive_seed
+from scorefold.stage import Executor
 from scorefold_registry.catalogue import Catalogue
 from scorefold_registry.configs import check_config, inline_uses
 from scorefold_registry.loading import describe, load_target, own_frame
@@ -83,6 +84,8 @@ class Builder:
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
         self.memory = Memory()
+        self.executor: Executor | None = None
+        """What constructors that ask for an ``executor`` get: the run's while one goes on, None otherwise."""
 
     def build(self, registered: Registered, config: Any, ports: Mapping[str, Any], place: Placement) -> Any:
         """A component from its config (a mapping or a ``Config``) and its ports.
@@ -211,7 +214,7 @@ class Builder:
             "generator": None if place.seed is None else derive_generator(place.seed, "construction"),
             "device": place.device,
             "dtype": place.dtype,
-            "executor": None,
+            "executor": self.executor,
         }
         extra = {name: value for name, value in offered.items() if name in wanted}
         try:

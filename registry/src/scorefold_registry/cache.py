@@ -136,15 +136,18 @@ class Cache:
         for parent in (self.folder, self.folder / "unfinished"):
             for entry in sorted(parent.iterdir()) if parent.is_dir() else []:
                 key = _KEY.match(entry.name)
-                if key is not None and newest(entry) <= limit:
-                    sizes += self._remove(entry, key["key"] or key["left"])
+                if key is not None:
+                    sizes += self._remove(entry, key["key"] or key["left"], limit)
         return len(sizes), sum(sizes)
 
-    def _remove(self, entry: Path, key: str) -> list[int]:
-        """Remove an entry unless its key is locked; its size in bytes where it is gone."""
+    def _remove(self, entry: Path, key: str, limit: float) -> list[int]:
+        """Remove an entry that was last changed by ``limit``, unless its key is locked; its bytes where it is gone."""
         lock_file = self.lock_file(key)
         lock_file.parent.mkdir(parents=True, exist_ok=True)
+        # Its age is asked under the lock: without it, whoever works on it may remove it meanwhile.
         with suppress(Timeout), FileLock(lock_file).acquire(timeout=0):
+            if not entry.is_dir() or newest(entry) > limit:
+                return []
             size = folder_size(entry)
             shutil.rmtree(entry)
             if entry == self.stage(key):

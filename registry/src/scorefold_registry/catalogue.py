@@ -35,6 +35,7 @@ class Catalogue:
         for record in records:
             if record.components and (fault := self._fault(record)):
                 record.fail("broken", fault)
+        self._unused = [record for record in records if record.state in ("broken", "incompatible", "disabled")]
         self.components: list[Registered] = [
             Registered(component, record) for record in records for component in record.components
         ]
@@ -57,9 +58,16 @@ class Catalogue:
         if name not in self.kinds:
             raise PluginError(
                 f"there is no kind {name!r}",
-                hint=sentences(did_you_mean(name, self.kinds), f"the kinds are {', '.join(self.kinds)}"),
+                hint=sentences(
+                    did_you_mean(name, self.kinds), f"the kinds are {', '.join(self.kinds)}", self._without()
+                ),
             )
         return self.kinds[name]
+
+    def _without(self) -> str:
+        """Which plugins are out of use and why, since the name that is missing may be theirs."""
+        out = [f"{record.label} ({record.state}: {record.cause})" for record in self._unused]
+        return f"out of use: {', '.join(out)}" if out else ""
 
     def resolve(self, text: str, *, any_revision: bool = False) -> Registered:
         """The component that ``text`` names.
@@ -93,6 +101,15 @@ class Catalogue:
             )
         return found
 
+    def pinned(self, item: Registered, *, whole: bool = False) -> str:
+        """The name that means this component and this revision alone: ``kind:name@revision``.
+
+        Its distribution stands before it where the bare name is another's or nobody's, and always with ``whole``, for
+        what is read again where other plugins are installed.
+        """
+        bare = not whole and self._winners[item.id] is item
+        return item.component.versioned_id if bare else f"{item.distribution}/{item.component.versioned_id}"
+
     def claimants(self, key: str) -> list[Registered]:
         """All components that claim the name ``kind:name``, as their name or as an alias."""
         return list(self._claims.get(key, ()))
@@ -108,7 +125,11 @@ class Catalogue:
             names = dict.fromkeys(item.distribution for item in self.components)
             raise PluginError(
                 f"no distribution {reference.distribution!r} offers components here",
-                hint=sentences(did_you_mean(str(reference.distribution), names), f"those that do: {', '.join(names)}"),
+                hint=sentences(
+                    did_you_mean(str(reference.distribution), names),
+                    f"those that do: {', '.join(names)}",
+                    self._without(),
+                ),
             )
         found = [
             item
@@ -137,7 +158,9 @@ class Catalogue:
             hint = f"did you mean {' or '.join(keys)}?" if keys else ""
             return PluginError(
                 f"no component is called {reference.name!r}",
-                hint=sentences(hint, f"a name is kind:name, and the kinds are {', '.join(self.kinds)}"),
+                hint=sentences(
+                    hint, f"a name is kind:name, and the kinds are {', '.join(self.kinds)}", self._without()
+                ),
             )
         names = [key.partition(":")[2] for key in self._claims if key.startswith(f"{reference.kind}:")]
         near = near_misses(reference.name, names)
@@ -146,7 +169,7 @@ class Catalogue:
         suggestions = [f"{reference.kind}:{name}" for name in near] + elsewhere
         return PluginError(
             f"there is no {reference.id!r}",
-            hint=sentences(f"did you mean {' or '.join(suggestions)}?" if suggestions else "", known),
+            hint=sentences(f"did you mean {' or '.join(suggestions)}?" if suggestions else "", known, self._without()),
         )
 
     def _ambiguous(self, key: str) -> PluginError:

@@ -319,39 +319,43 @@ def _marks(annotation: Any) -> Iterator[InlineKind]:
 
 
 def resolve_config(
-    catalogue: Catalogue, config: Config, built: Callable[[Any], Any] = lambda value: None
+    catalogue: Catalogue,
+    config: Config,
+    built: Callable[[Any], Any] = lambda value: None,
+    *,
+    whole: bool = False,
 ) -> dict[str, Any]:
     """A config as JSON with every default written out and every inline component's revision pinned, at any depth.
 
-    ``built`` says what stands for an object that was plugged in built already (from Python). Raises
-    ``PluginError`` for an inline component that can't be resolved; call it on a config that has been checked.
+    ``built`` says what stands for an object that was plugged in built already (from Python); ``whole`` is that of
+    ``Catalogue.pinned``. Raises ``PluginError`` for an inline component that can't be resolved; call it on a config
+    that has been checked.
     """
     resolved: dict[str, Any] = to_jsonable_python(config.model_dump(), fallback=lambda built: None)
     for item in inline_uses(config):
-        value = resolve_use(catalogue, item.value) if isinstance(item.value, Use) else built(item.value)
-        _put(resolved, item.path, value)
+        is_use = isinstance(item.value, Use)
+        _put(resolved, item.path, _resolve_use(catalogue, item.value, whole) if is_use else built(item.value))
     return resolved
 
 
-def resolve_use(catalogue: Catalogue, use: Use) -> dict[str, Any]:
+def _resolve_use(catalogue: Catalogue, use: Use, whole: bool) -> dict[str, Any]:
     """An inline component as JSON, its config and its inputs resolved."""
     found = catalogue.resolve(use.use)
     config, problems = check_config(catalogue, found, use.config)
     if config is None or problems:
         raise PluginError(f"{use.use}: {problems[0].message}", hint=problems[0].hint)
-    inputs = {name: _resolve_input(catalogue, value) for name, value in use.inputs.items()}
     return {
-        "use": found.component.versioned_id,
-        "config": resolve_config(catalogue, config),
-        "inputs": inputs,
+        "use": catalogue.pinned(found, whole=whole),
+        "config": resolve_config(catalogue, config, whole=whole),
+        "inputs": {name: _resolve_input(catalogue, value, whole) for name, value in use.inputs.items()},
     }
 
 
-def _resolve_input(catalogue: Catalogue, value: Any) -> Any:
+def _resolve_input(catalogue: Catalogue, value: Any, whole: bool) -> Any:
     if isinstance(value, list):
-        return [_resolve_input(catalogue, item) for item in value]
+        return [_resolve_input(catalogue, item, whole) for item in value]
     if isinstance(value, (Mapping, Use)):
-        return resolve_use(catalogue, value if isinstance(value, Use) else Use.model_validate(dict(value)))
+        return _resolve_use(catalogue, value if isinstance(value, Use) else Use.model_validate(dict(value)), whole)
     return value
 
 

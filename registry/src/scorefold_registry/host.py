@@ -79,7 +79,8 @@ class Host:
         ``config`` is a mapping or an instance of the component's config model. ``ports`` are objects, or components
         named inline (``{"use": "kind:name", "config": {...}}`` or just the name). All randomness of the construction
         comes from ``generator`` (without one, from a fixed seed); torch's global state is left as it was. Modules are
-        moved to ``device`` and ``dtype``.
+        moved to ``device`` and ``dtype``. A constructor that asks for an ``executor`` gets the run's while a run file
+        runs, and None otherwise.
 
         Raises ``PluginError`` for an unknown or broken component and ``ConfigError`` for a config or a port that does
         not fit.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from scorefold.artefacts import json_text
+import importlib_metadata
+
+from scorefold.artefacts import digest_file, digest_folder, json_text
 from scorefold.errors import PluginError
 
 FORMAT = 1
@@ -34,6 +37,33 @@ def code_digest(package: str) -> str:
     else:
         raise PluginError(f"the code of {package} can't be found on disk, so its results can't be kept")
     return digest.hexdigest()
+
+
+@cache
+def libraries(distribution: str) -> dict[str, str]:
+    """The libraries that a distribution declares as its requirements, with the versions that are installed.
+
+    Those of an extra that is not installed are left out; nothing is known of a distribution that isn't one.
+    """
+    found: dict[str, str] = {}
+    try:
+        required = importlib_metadata.requires(distribution) or []
+    except importlib_metadata.PackageNotFoundError:
+        return found
+    for requirement in required:
+        name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+        try:
+            found[name] = importlib_metadata.version(name)
+        except importlib_metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def files_digest(path: Path) -> str | None:
+    """The digest of a file or folder that a configuration names; None where there is nothing yet."""
+    if path.is_dir():
+        return digest_folder(path)
+    return digest_file(path) if path.is_file() else None
 
 
 def packages_of(targets: Iterable[str]) -> list[str]:

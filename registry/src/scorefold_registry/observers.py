@@ -63,8 +63,9 @@ class Observers:
             pass
 
     def ask(self, hook: str, *, stage_name: str | None = None, **arguments: Any) -> Iterator[tuple[str, Any]]:
-        """Call a hook for its answers: pairs of a plugin's name and what it returned."""
-        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+        """Call a hook for its answers: pairs of a plugin's name and what it returned, in the order of the plugins."""
+        # pluggy lists implementations in the reverse of the order in which it calls them.
+        for implementation in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
             plugin = implementation.plugin_name
             given = {name: arguments[name] for name in implementation.argnames}
             answered, answer = self._call(implementation.function, given, plugin, hook, stage_name)

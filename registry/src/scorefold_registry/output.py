@@ -10,29 +10,45 @@ import numpy as np
 from torch import Tensor
 
 from scorefold.artefacts import write_json
-from scorefold.errors import ConfigError, DataError
+from scorefold.errors import ArtefactError, ConfigError, DataError
 from scorefold.interfaces import DataSource
 from scorefold.stage import Outcome
 
 
-def write_output(outcome: Outcome, out: Path) -> None:
-    """Write an outcome. Data are written in the units they were read in, other values as their arrays or as JSON.
-
-    Raises ``ConfigError`` for an ending that is not known and ``DataError`` where there is no array to write.
-    """
+def writer_for(out: Path) -> Callable[[Path, Outcome], None]:
+    """What writes files of this name. Raises ``ConfigError`` for an ending that is not known, and for a folder."""
     writer = _WRITERS.get(out.suffix.lower())
     if writer is None:
         raise ConfigError(
             f"{out} ends with {out.suffix!r}, which is no format for results",
             hint=f"end it with one of {', '.join(_WRITERS)}",
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.is_dir():
+        raise ConfigError(f"{out} is a folder; expected the name of a file")
+    return writer
+
+
+def write_output(outcome: Outcome, out: Path) -> None:
+    """Write an outcome. Data are written in the units they were read in, other values as their arrays or as JSON.
+
+    Raises ``ConfigError`` for a name that can't be written (see ``writer_for``), ``DataError`` where there is no array
+    to write, and ``ArtefactError`` where the disk refuses.
+    """
+    writer = writer_for(out)
+    if out.suffix.lower() != ".json" and not arrays_of(outcome):
+        raise DataError(f"this gave no array to write to {out}", hint="end the name with .json")
     partial = out.with_name(f".{out.stem}.partial{out.suffix}")
     try:
-        writer(partial, outcome)
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            writer(partial, outcome)
+            partial.replace(out)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise ArtefactError(
+            f"{out} can't be written: {error.strerror or error}", hint="check that its folder may be written"
+        ) from error
 
 
 def arrays_of(outcome: Outcome) -> dict[str, Tensor]:
@@ -43,33 +59,29 @@ def arrays_of(outcome: Outcome) -> dict[str, Tensor]:
     return dict(outcome.arrays)
 
 
-def _main(outcome: Outcome, out: Path) -> tuple[str, np.ndarray[Any, Any]]:
+def _main(outcome: Outcome) -> tuple[str, np.ndarray[Any, Any]]:
     arrays = arrays_of(outcome)
-    if not arrays:
-        raise DataError(f"this gave no array to write to {out.name}", hint="write it as .json")
     name = "pointwise" if "pointwise" in arrays else next(iter(arrays))
     return name, arrays[name].detach().cpu().numpy()
 
 
 def _npy(out: Path, outcome: Outcome) -> None:
-    np.save(out, _main(outcome, out)[1], allow_pickle=False)
+    np.save(out, _main(outcome)[1], allow_pickle=False)
 
 
 def _npz(out: Path, outcome: Outcome) -> None:
     named: Mapping[str, Any] = {name: array.detach().cpu().numpy() for name, array in arrays_of(outcome).items()}
-    if not named:
-        _main(outcome, out)
     np.savez(out, **named)
 
 
-def _columns(outcome: Outcome, out: Path) -> tuple[list[str], np.ndarray[Any, Any]]:
-    name, array = _main(outcome, out)
+def _columns(outcome: Outcome) -> tuple[list[str], np.ndarray[Any, Any]]:
+    name, array = _main(outcome)
     flat = array.reshape(len(array), -1)
     return ([name] if flat.shape[1] == 1 else [f"{name}{index}" for index in range(flat.shape[1])]), flat
 
 
 def _csv(out: Path, outcome: Outcome) -> None:
-    names, flat = _columns(outcome, out)
+    names, flat = _columns(outcome)
     np.savetxt(out, flat, delimiter=",", header=",".join(names), comments="", fmt="%.9g")
 
 
@@ -79,7 +91,7 @@ def _parquet(out: Path, outcome: Outcome) -> None:
         import pyarrow.parquet
     except ImportError:
         raise ConfigError("writing parquet needs pyarrow", hint="pip install pyarrow") from None
-    names, flat = _columns(outcome, out)
+    names, flat = _columns(outcome)
     table = pyarrow.table({name: flat[:, index] for index, name in enumerate(names)})
     pyarrow.parquet.write_table(table, out)
 

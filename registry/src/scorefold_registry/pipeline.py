@@ -1,37 +1,24 @@
-"""A run: stages in order, each created, done and saved, or reused; observers told; a report at the end."""
+"""Running a run file: where things go, what computes, and the session that does the stages."""
 
 from __future__ import annotations
 
 import hashlib
-import shlex
-import shutil
-import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from scorefold.artefacts import MANIFEST_FILE, json_text, new_folder, read_json, write_json, write_text
-from scorefold.errors import ConfigError, PluginError, ScorefoldError
-from scorefold.plugin import hookimpl
-from scorefold.seeds import derive_seed
-from scorefold.stage import Executor, Outcome, RunInfo, StageContext, StageInfo
+from scorefold.artefacts import json_text
+from scorefold.errors import ConfigError
 from scorefold_registry import runs as run_folders
-from scorefold_registry.blame import plugin_error
-from scorefold_registry.cache import Cache, area
-from scorefold_registry.environment import describe_environment, set_up
-from scorefold_registry.executor import LocalExecutor
-from scorefold_registry.loading import describe
-from scorefold_registry.observers import Events, Observers
-from scorefold_registry.plan import Plan, PlannedStage, make_plan
+from scorefold_registry.cache import Cache, area, make_folder
+from scorefold_registry.environment import set_up
+from scorefold_registry.plan import Plan, make_plan
 from scorefold_registry.progress import Silent
-from scorefold_registry.report import write_report, yaml_text
-from scorefold_registry.run_result import RunInterrupted, RunResult, StageResult
-from scorefold_registry.runfile import read
-from scorefold_registry.stages import STAGE_FILE, Workshop, key_of, load_stage, perform, resolved_stage, write_stage
+from scorefold_registry.run_result import RunResult
+from scorefold_registry.runfile import RunFile, read
+from scorefold_registry.session import Session
+from scorefold_registry.stages import Workshop
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
@@ -66,8 +53,12 @@ def run_plan(
     cache: str | Path | None = None,
     fresh: bool = False,
     progress: Silent | None = None,
+    command: Sequence[str] | None = None,
 ) -> RunResult:
-    """Run a run file that has been checked; see ``run_file``."""
+    """Run a run file that has been checked; see ``run_file``.
+
+    ``command`` is the command line that repeats the run, where that isn't ``scorefold run`` and the file.
+    """
     import torch
 
     run = plan.run
@@ -81,314 +72,20 @@ def run_plan(
         except ConfigError as error:
             raise run.source.error(error.message, ("runtime", "device"), hint=error.hint) from None
         workshop = Workshop(host, run.seed, device, dtype)
-        session = _Session(host, plan, Cache(cache_area), progress or Silent(), fresh, workshop)
+        make_folder(cache_area)
+        told = progress or Silent()
+        session = Session(host, plan, Cache(cache_area), told, fresh, workshop, command or _command(run))
         with run_folders.new_run(runs_area / run.name, name) as folder, session.surroundings(folder):
             return session.run()
     finally:
         torch.set_num_threads(threads)
 
 
-@dataclass
-class _Session:
-    """One run while it goes on."""
-
-    host: Host
-    plan: Plan
-    cache: Cache
-    progress: Silent
-    fresh: bool
-    workshop: Workshop
-    keys: dict[str, str] = field(default_factory=dict)
-    values: dict[str, Any] = field(default_factory=dict)
-    built: dict[str, Any] = field(default_factory=dict)
-    results: list[StageResult] = field(default_factory=list)
-    current: str | None = None
-
-    @contextmanager
-    def surroundings(self, folder: Path) -> Iterator[None]:
-        """The hooks, observers and executor of the run, put back afterwards."""
-        import torch
-
-        file = self.plan.run
-        self.info = RunInfo(file.name, folder, file.seed, self._resolved())
-        self.events = Events(folder / "events.jsonl")
-        self.observers = Observers(self.host.manager, self.events)
-        local = _LocalRunner(self)
-        self.host.manager.register(local, name="scorefold-local-runner")
-        self.local_executor = LocalExecutor(file.runtime.workers, torch.get_num_threads())
-        try:
-            yield
-        finally:
-            self.host.manager.unregister(local)
-            self.local_executor.close()
-            self.progress.close()
-
-    def _resolved(self) -> dict[str, Any]:
-        file = self.plan.run
-        return {
-            "version": 1,
-            "name": file.name,
-            "seed": file.seed,
-            "runtime": file.runtime.model_dump(),
-            "stages": {stage.name: resolved_stage(self.host.catalogue, stage) for stage in self.plan.stages},
-        }
-
-    def run(self) -> RunResult:
-        began = time.monotonic()
-        self._write_head()
-        self.observers.notify("scorefold_before_run", run=self.info)
-        try:
-            self.executor = self._executor()
-            for number, planned in enumerate(self.plan.stages, start=1):
-                self._stage(planned, number)
-        except KeyboardInterrupt:
-            self._end("interrupted", stage=self.current)
-            raise RunInterrupted(self.current, self.info.folder) from None
-        except Exception as error:
-            self._end("failed", stage=self.current, error=str(error))
-            raise
-        return self._finish(time.monotonic() - began)
-
-    def _write_head(self) -> None:
-        folder, file = self.info.folder, self.plan.run
-        write_text(folder / "run.yaml", file.text)
-        write_text(folder / "resolved.yaml", yaml_text(self.info.config))
-        write_json(
-            folder / "environment.json",
-            describe_environment(self.host.plugins, self.workshop.device, file.seed),
-        )
-        command = ["scorefold", "run", str(file.path)]
-        for option in file.sets:
-            command += ["--set", option]
-        if file.seed != (file.source.data.get("seed") or 0):
-            command += ["--seed", str(file.seed)]
-        command_text = shlex.join(command)
-        write_json(
-            folder / "status.json",
-            {"state": "running", "name": file.name, "command": command_text, "started": time.time()},
-        )
-        self.events.write("run-started", name=file.name, seed=file.seed, command=command_text)
-
-    def _executor(self) -> Executor:
-        try:
-            executor = self.host.hook.scorefold_executor(run=self.info)
-        except Exception as error:
-            raise PluginError(
-                f"scorefold_executor failed: {describe(error)}", hint="deny the plugin: --plugins=-NAME"
-            ) from error
-        return self.local_executor if executor is None else executor
-
-    def _end(self, state: str, **facts: Any) -> None:
-        folder = self.info.folder
-        status = read_json(folder / "status.json")
-        write_json(folder / "status.json", {**status, "state": state, "ended": time.time(), **facts})
-        self.events.write(f"run-{state}", **facts)
-
-    def _finish(self, seconds: float) -> RunResult:
-        partial, final = self.info.folder, run_folders.final_name(self.info.folder)
-        sections = self.observers.sections(self.info)
-        result = RunResult(
-            name=self.info.name,
-            folder=final,
-            report=final / "report.html",
-            stages=tuple(self.results),
-            failures=tuple(self.observers.failures),
-            seconds=seconds,
-            _values=self.values,
-            _host=self.host,
-        )
-        self._end("complete", seconds=seconds, **result.as_json())
-        write_report(partial, sections, [failure.text() for failure in self.observers.failures])
-        partial.rename(final)
-        self.events.moved(final / "events.jsonl")
-        for name in self.built:
-            self._saved_at(name, final / name)
-        self.info = replace(self.info, folder=final)
-        self.observers.notify("scorefold_after_run", run=self.info, result=result.as_json())
-        if len(self.observers.failures) > len(result.failures):
-            result = replace(result, failures=tuple(self.observers.failures))
-            write_report(final, sections, [failure.text() for failure in result.failures])
-        return result
-
-    def _stage(self, planned: PlannedStage, number: int) -> None:
-        self.current = planned.name
-        began = time.monotonic()
-        shown = planned.registered.id if planned.source is None else f"{planned.source}, {planned.verb.name}"
-        self.progress.stage_started(planned.name, shown, number, len(self.plan.stages))
-        info = StageInfo(
-            name=planned.name,
-            component=planned.registered.component.versioned_id,
-            verb=planned.verb.name,
-            key="",
-            config=self.info.config["stages"][planned.name],
-            line=planned.line,
-            column=planned.column,
-        )
-        try:
-            key = self._key(planned)
-            info = replace(info, key=key)
-            self.keys[planned.name] = key
-            with self.cache.lock(key, lambda: self.progress.waiting(planned.name)):
-                target = self.info.folder / planned.name
-                reused = not self.fresh and self.cache.fetch(key, target)
-                if reused:
-                    self._saved_at(planned.name, target)
-                else:
-                    self._compute(planned, info, began)
-        except Exception as error:
-            raise self._failed(planned, info, error) from error
-        self._ended(planned, info, reused, time.monotonic() - began)
-
-    def _key(self, planned: PlannedStage) -> str:
-        import torch
-
-        fingerprints: list[str | None] = []
-        if planned.source is None and planned.registered.component.kind == "data":
-            source = self.workshop.source(planned, self._value)
-            fingerprints.append(source.fingerprint())
-            self.values[planned.name] = self.built[planned.name] = source
-        fingerprints += self.workshop.inline_fingerprints(planned, self._value)
-        runtime = self.plan.run.runtime
-        surroundings = {
-            "seed": derive_seed(self.info.seed, planned.name),
-            "torch": torch.__version__,
-            "device": self.workshop.device.partition(":")[0],
-            "dtype": runtime.dtype,
-            "precision": runtime.precision,
-            "threads": torch.get_num_threads(),
-        }
-        return key_of(self.host, planned, self.keys.__getitem__, fingerprints, surroundings)
-
-    def _compute(self, planned: PlannedStage, info: StageInfo, began: float) -> None:
-        """Run the stage, write its folder and keep it. The key's lock is held."""
-        checkpoints = self.cache.checkpoints(info.key)
-        if self.fresh:
-            shutil.rmtree(checkpoints, ignore_errors=True)
-        inputs = {name: self._value(name) for name in planned.after}
-        self.events.write("stage-started", stage=planned.name, component=info.component, key=info.key)
-        self.observers.notify(
-            "scorefold_before_stage", stage_name=planned.name, run=self.info, stage=info, inputs=inputs
-        )
-        outcome = self.host.hook.scorefold_run_stage(run=self.info, stage=info, inputs=inputs)
-        if not isinstance(outcome, Outcome):
-            raise PluginError(f"scorefold_run_stage returned a {type(outcome).__name__}; expected an Outcome")
-        component = self.built.get(planned.name)
-        facts = {
-            "name": planned.name,
-            "component": info.component,
-            "distribution": planned.registered.distribution,
-            "version": planned.registered.version,
-            "summary": planned.registered.component.summary,
-            "verb": planned.verb.name,
-            "gives": planned.verb.gives,
-            "source": planned.source,
-            "key": info.key,
-            "seed": derive_seed(self.info.seed, planned.name),
-            "resolved": info.config,
-            "computed": time.time(),
-            "seconds": time.monotonic() - began,
-        }
-        target = self.info.folder / planned.name
-        with new_folder(target) as partial:
-            write_stage(self.host, planned, component, outcome, partial, facts)
-        self._saved_at(planned.name, target)
-        self.cache.store(info.key, target)
-        self.values[planned.name] = outcome.value
-        seconds = time.monotonic() - began
-        self.observers.notify(
-            "scorefold_after_stage",
-            stage_name=planned.name,
-            run=self.info,
-            stage=info,
-            outputs=outcome,
-            seconds=seconds,
-        )
-
-    def _saved_at(self, name: str, folder: Path) -> None:
-        """Tell the host where the state of a stage's component stands, so that others can refer to it."""
-        if name in self.built and (folder / MANIFEST_FILE).exists():
-            self.host.moved(self.built[name], folder)
-
-    def run_locally(self, stage: StageInfo, run: RunInfo) -> Outcome:
-        """What the local runner does with a stage: create the component, fill the verb's inputs, call the verb."""
-        planned = next(item for item in self.plan.stages if item.name == stage.name)
-        component = self.built.get(planned.name)
-        if component is None:
-            component = self.workshop.component(planned, self._value, self._component_of)
-        self.built[planned.name] = component
-        inputs = self.workshop.inputs(planned, component, self._value)
-        checkpoints = self.cache.checkpoints(stage.key)
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        context = StageContext(
-            stage=planned.name,
-            seed_root=self.info.seed,
-            split=planned.spec.split,
-            device=self.workshop.device,
-            dtype=self.workshop.dtype,
-            precision=self.plan.run.runtime.precision,
-            checkpoint_dir=checkpoints,
-            executor=self.executor,
-            metrics=lambda step, values: self._measured(stage, step, values),
-            progress=lambda done, total, text: self.progress.advanced(stage.name, done, total, text),
-        )
-        return perform(planned, component, inputs, context)
-
-    def _measured(self, stage: StageInfo, step: int, metrics: Mapping[str, float]) -> None:
-        self.events.write("metrics", stage=stage.name, step=step, metrics=dict(metrics))
-        self.progress.measured(stage.name, step, metrics)
-        self.observers.notify(
-            "scorefold_on_metrics", stage_name=stage.name, run=self.info, stage=stage, step=step, metrics=metrics
-        )
-
-    def _value(self, name: str) -> Any:
-        """What a stage handed on; read from its folder where it was reused."""
-        if name not in self.values:
-            loaded = load_stage(self.host, self.info.folder / name, self.workshop.device)
-            self.values[name] = loaded.value
-            if loaded.component is not None:
-                self.built[name] = loaded.component
-        return self.values[name]
-
-    def _component_of(self, name: str) -> Any:
-        """A fresh copy of what a stage's verbs act on: its value where that is a component, or else its component."""
-        loaded = load_stage(self.host, self.info.folder / name, self.workshop.device)
-        gives, component = loaded.facts["gives"], loaded.facts["component"]
-        return (
-            loaded.component if gives != component.partition(":")[0] and loaded.component is not None else loaded.value
-        )
-
-    def _ended(self, planned: PlannedStage, info: StageInfo, reused: bool, seconds: float) -> None:
-        folder = self.info.folder / planned.name
-        metrics = read_json(folder / "result.json")["metrics"]
-        failure = read_json(folder / STAGE_FILE)["figure_failure"]
-        if failure is not None:
-            self.observers.figures_failed(planned.name, planned.registered.plugin, failure)
-        result = StageResult(planned.name, info.component, reused, seconds, metrics)
-        self.results.append(result)
-        self.events.write("stage-ended", stage=planned.name, reused=reused, seconds=round(seconds, 3), metrics=metrics)
-        self.progress.stage_ended(planned.name, seconds, reused, metrics)
-
-    def _failed(self, planned: PlannedStage, info: StageInfo, error: Exception) -> ScorefoldError:
-        """The error to show, with the stage's place in the file; everything known of it goes to ``error.txt``."""
-        text = "".join(traceback.format_exception(error))
-        log = self.info.folder / "error.txt"
-        write_text(log, text)
-        shown = error if isinstance(error, ScorefoldError) else plugin_error(self.host.plugins, planned, error, log)
-        if planned.line is not None:
-            shown.at(self.plan.run.path, planned.line, planned.column)
-        self.events.write("stage-failed", stage=planned.name, error=str(shown))
-        self.observers.notify(
-            "scorefold_on_stage_error", stage_name=planned.name, run=self.info, stage=info, error=shown
-        )
-        return shown
-
-
-class _LocalRunner:
-    """The default answer to ``scorefold_run_stage``: this process does it."""
-
-    def __init__(self, session: _Session) -> None:
-        self._session = session
-
-    @hookimpl(trylast=True)
-    def scorefold_run_stage(self, run: RunInfo, stage: StageInfo) -> Outcome:
-        return self._session.run_locally(stage, run)
+def _command(run: RunFile) -> list[str]:
+    """The command line that runs a file as it was run."""
+    command = ["scorefold", "run", str(run.path)]
+    for option in run.sets:
+        command += ["--set", option]
+    if run.seed != (run.source.data.get("seed") or 0):
+        command += ["--seed", str(run.seed)]
+    return command

@@ -84,16 +84,21 @@ def list_runs(area: Path) -> list[RunEntry]:
         except ArtefactError:
             facts = {}
         state = facts.get("state", "interrupted")
-        if state == "running" and not is_locked(_lock_file(folder)):
-            state = "interrupted"
+        if folder.name.endswith(PARTIAL) and state != "failed":
+            # What a killed run left; one that goes on is locked until it has its final name.
+            state = "running" if is_locked(_lock_file(folder)) else "interrupted"
         stages = tuple(sorted(item.parent.name for item in folder.glob("*/stage.json")))
-        started = float(facts.get("started") or folder.stat().st_mtime)
-        entries.append(RunEntry(folder.parent.name, folder, state, started, facts.get("seconds"), stages))
+        with suppress(FileNotFoundError):  # it was renamed or removed while it was read
+            started = float(facts.get("started") or folder.stat().st_mtime)
+            entries.append(RunEntry(folder.parent.name, folder, state, started, facts.get("seconds"), stages))
     return sorted(entries, key=lambda entry: (entry.started, entry.folder.name), reverse=True)
 
 
 def clean_runs(area: Path, keep: int, name: str | None = None) -> tuple[list[Path], int]:
-    """Remove all but the newest ``keep`` runs of each name, and never one that is going on: (folders, bytes)."""
+    """Remove all but the newest ``keep`` runs of each name, and never one that is going on: (folders, bytes).
+
+    Raises ``ArtefactError`` where a folder can't be removed.
+    """
     removed: list[Path] = []
     freed = 0
     kept: dict[str, int] = {}
@@ -103,8 +108,14 @@ def clean_runs(area: Path, keep: int, name: str | None = None) -> tuple[list[Pat
         if kept.get(entry.name, 0) < keep or entry.state == "running":
             kept[entry.name] = kept.get(entry.name, 0) + 1
             continue
-        freed += folder_size(entry.folder)
-        shutil.rmtree(entry.folder)
-        _lock_file(entry.folder).unlink(missing_ok=True)
-        removed.append(entry.folder)
+        with suppress(Timeout), FileLock(_lock_file(entry.folder)).acquire(timeout=0):
+            size = folder_size(entry.folder)
+            try:
+                shutil.rmtree(entry.folder)
+            except OSError as error:
+                raise ArtefactError(f"{entry.folder} can't be removed: {error.strerror or error}") from error
+            finally:
+                _lock_file(entry.folder).unlink(missing_ok=True)
+            freed += size
+            removed.append(entry.folder)
     return removed, freed

@@ -79,7 +79,7 @@ class _Writer:
             "component": component.versioned_id,
             "distribution": made.registered.distribution,
             "version": made.registered.version,
-            "config": resolve_config(self.builder.catalogue, made.config, self.built_config),
+            "config": resolve_config(self.builder.catalogue, made.config, self.built_config, whole=True),
             "ports": ports,
             "seed": made.place.seed,
             "dtype": None if made.place.dtype is None else str(made.place.dtype).removeprefix("torch."),
@@ -120,8 +120,9 @@ class _Writer:
     def built_config(self, value: Any) -> Any:
         """What stands in the manifest for a component that was handed to a config built already."""
         made = self.made(value, "a component in the config")
-        config = resolve_config(self.builder.catalogue, made.config, self.built_config)
-        return {"use": made.registered.component.versioned_id, "config": config, "inputs": {}}
+        catalogue = self.builder.catalogue
+        config = resolve_config(catalogue, made.config, self.built_config, whole=True)
+        return {"use": catalogue.pinned(made.registered, whole=True), "config": config, "inputs": {}}
 
     def made(self, obj: Any, what: str) -> Made:
         made = self.builder.memory.of(obj)

@@ -8,15 +8,18 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from scorefold.artefacts import MANIFEST_FILE, read_json, save_arrays, write_json
-from scorefold.config import Use
+from scorefold.config import Config, Use
 from scorefold.errors import ArtefactError, ConfigError
 from scorefold.plugin import Port
 from scorefold.seeds import derive_generator
 from scorefold.stage import Outcome, StageContext
+from scorefold_registry.catalogue import CORE
 from scorefold_registry.configs import check_config, inline_uses, resolve_config
 from scorefold_registry.drawing import draw
-from scorefold_registry.keys import stage_key
+from scorefold_registry.keys import files_digest, libraries, stage_key
 from scorefold_registry.loading import describe, own_frame
 from scorefold_registry.plan import PlannedStage, inline_use
 from scorefold_registry.values import load_value, save_value
@@ -78,17 +81,18 @@ def resolve_inputs(catalogue: Catalogue, inputs: Mapping[str, Any], reference: C
         if inline is None:
             return reference(value)
         found = catalogue.resolve(inline["use"])
-        config = _config_of(catalogue, inline)
+        config = resolve_config(catalogue, _checked(catalogue, inline))
         nested = resolve_inputs(catalogue, inline.get("inputs") or {}, reference)
-        return {"use": found.component.versioned_id, "config": config, "inputs": nested}
+        return {"use": catalogue.pinned(found), "config": config, "inputs": nested}
 
     return {name: resolved(value) for name, value in inputs.items()}
 
 
-def _config_of(catalogue: Catalogue, inline: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(catalogue: Catalogue, inline: Mapping[str, Any]) -> Config:
+    """The configuration of a component named inline, which the plan has checked."""
     config, _ = check_config(catalogue, catalogue.resolve(inline["use"]), inline.get("config"))
-    assert config is not None  # the plan has checked it
-    return resolve_config(catalogue, config)
+    assert config is not None
+    return config
 
 
 def resolved_stage(
@@ -97,7 +101,7 @@ def resolved_stage(
     """A stage with every default written out and every revision pinned, as ``resolved.yaml`` holds it."""
     spec = planned.spec
     facts: dict[str, Any] = {
-        "use": planned.source or planned.registered.component.versioned_id,
+        "use": planned.source or catalogue.pinned(planned.registered),
         "do": planned.verb.name,
         "inputs": resolve_inputs(catalogue, spec.inputs, reference),
     }
@@ -131,9 +135,11 @@ def key_of(
         resolved["use"] = {"key": keys(planned.source)}
     parts = [planned.registered, *(host.catalogue.resolve(use) for use in uses_in(resolved))]
     targets = [planned.verb.target, *(part.component.target for part in parts)]
+    distributions = {part.distribution: part.version for part in parts}
     facts = {
         "component": planned.registered.component.versioned_id,
-        "distributions": sorted({f"{part.distribution} {part.version}" for part in parts}),
+        "distributions": distributions,
+        "libraries": [libraries(name) for name in sorted({CORE, *distributions})],
         "stage": resolved,
         "data": fingerprints,
         **surroundings,
@@ -155,11 +161,22 @@ class Workshop:
         return self._create(planned, self._ports(planned, values))
 
     def inline_fingerprints(self, planned: PlannedStage, values: Lookup) -> list[str | None]:
-        """Digests of the files that data sources named inline read, in the inputs or in the configuration."""
-        filled = [_fill(value, values) for value in planned.spec.inputs.values()]
+        """Digests of the files that parts named inline read, in the inputs or in the configuration.
+
+        A data source says itself what it reads; of other parts it is the paths in their configuration.
+        """
+        parts: list[Any] = [_fill(value, values) for value in planned.spec.inputs.values()]
+        found: list[str | None] = []
         if planned.config is not None:
-            filled += [item.value.model_dump() for item in inline_uses(planned.config) if isinstance(item.value, Use)]
-        return [self._built(inline).fingerprint() for inline in _data_in(filled, self.host.catalogue)]
+            parts += _named_in(planned.config)
+            if planned.registered.component.kind != "data":
+                found += _path_digests(planned.config)
+        for part, config in _parts_in(parts, self.host.catalogue):
+            if self.host.catalogue.resolve(part["use"]).component.kind == "data":
+                found.append(self._built(part, planned.name).fingerprint())
+            else:
+                found += _path_digests(config)
+        return found
 
     def component(self, planned: PlannedStage, values: Lookup, earlier: Lookup) -> Any:
         """The component that the stage's verb acts on: created, or loaded afresh from the stage it uses."""
@@ -191,14 +208,21 @@ class Workshop:
                 found[port.name] = made.ports[port.name]
                 continue
             filled = _filled(value, port, values)
-            found[port.name] = [self._built(item) for item in filled] if port.many else self._built(filled)
+            where = (planned.name, "input", port.name)
+            if port.many:
+                found[port.name] = [self._built(item, *where, index) for index, item in enumerate(filled)]
+            else:
+                found[port.name] = self._built(filled, *where)
         return found
 
-    def _built(self, value: Any) -> Any:
+    def _built(self, value: Any, *where: str | int) -> Any:
+        """An input as an object; one named inline is built with a seed of its own, as every stage is."""
         if not isinstance(value, Mapping):
             return value
-        ports = value.get("inputs") or {}
-        return self.host.create(value["use"], value.get("config"), device=self.device, dtype=self.dtype, **ports)
+        generator, ports = derive_generator(self.seed, *where), value.get("inputs") or {}
+        return self.host.create(
+            value["use"], value.get("config"), generator=generator, device=self.device, dtype=self.dtype, **ports
+        )
 
 
 def _filled(value: Any, port: Port, values: Lookup) -> Any:
@@ -218,15 +242,33 @@ def _fill(value: Any, values: Lookup) -> Any:
     return {"use": inline["use"], "config": inline.get("config") or {}, "inputs": nested}
 
 
-def _data_in(filled: Any, catalogue: Catalogue) -> Iterator[dict[str, Any]]:
-    """The inline data sources among filled inputs, at any depth."""
+def _parts_in(filled: Any, catalogue: Catalogue) -> Iterator[tuple[dict[str, Any], Config]]:
+    """The inline components among filled inputs with their configurations, at any depth of either."""
     if isinstance(filled, list):
         for item in filled:
-            yield from _data_in(item, catalogue)
+            yield from _parts_in(item, catalogue)
     elif isinstance(filled, dict):
-        if catalogue.resolve(filled["use"]).component.kind == "data":
-            yield filled
-        yield from _data_in(list(filled["inputs"].values()), catalogue)
+        config = _checked(catalogue, filled)
+        yield filled, config
+        yield from _parts_in([*filled["inputs"].values(), *_named_in(config)], catalogue)
+
+
+def _named_in(config: Config) -> list[dict[str, Any]]:
+    """The components named inline in a configuration."""
+    return [item.value.model_dump() for item in inline_uses(config) if isinstance(item.value, Use)]
+
+
+def _path_digests(config: Any) -> Iterator[str | None]:
+    """What stands on disk at the paths in a configuration (fields of the type ``Path``), inline components apart."""
+    if isinstance(config, Path):
+        yield files_digest(config)
+    elif isinstance(config, BaseModel) and not isinstance(config, Use):
+        yield from _path_digests([getattr(config, name) for name in type(config).model_fields])
+    elif isinstance(config, Mapping):
+        yield from _path_digests(list(config.values()))
+    elif isinstance(config, (list, tuple)):
+        for item in config:
+            yield from _path_digests(item)
 
 
 def perform(planned: PlannedStage, component: Any, inputs: Mapping[str, Any], context: StageContext) -> Outcome:

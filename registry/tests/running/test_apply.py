@@ -80,6 +80,11 @@ def test_rows_are_written_in_the_order_of_the_file(say: Say, finished: RunResult
         (["STAGE/score", "--do", "sample", "--set", "steps", "--out", "o.npy"], "a name, '=' and a value"),
         (["STAGE/score", "--do", "sample", "--out", "o.txt"], "no format"),
         (["STAGE/score", "--do", "sample", "--out", "o.npy", "--device", "gpu"], "cuda:N"),
+        (["STAGE/score", "--do", "sample", "--out", "o.npy", "--device", "cuda:99"], "leave --device out"),
+        (["STAGE/score", "--do", "sample", "--out", "wide.npy/o.npy"], "wide.npy/o.npy can't be written: "),
+        (["STAGE/score", "--do", "sample", "--out", "folder.npy"], "folder.npy is a folder"),
+        (["STAGE/data", "--out", "o.npy"], "data:tiny can do nothing with new data"),
+        (["STAGE/data", "--do", "load", "--out", "o.npy"], "data:tiny can do nothing with new data"),
         (["STAGE/score", "--do", "evaluate", "--data", "gone.npy", "--out", "o.npy"], "no file or folder gone.npy"),
         (["STAGE/score", "--do", "evaluate", "--data", "wide.npy", "--out", "o.npy"], "the model was trained on (2,)"),
         (["STAGE/samples", "--out", "o.npy"], "apply stage 'score'"),
@@ -89,6 +94,7 @@ def test_rows_are_written_in_the_order_of_the_file(say: Say, finished: RunResult
 )
 def test_what_can_not_be_applied_says_why(say: Say, finished: RunResult, arguments: list[str], expected: str) -> None:
     np.save("wide.npy", np.zeros((6, 3)))
+    Path("folder.npy").mkdir()
     said = say("apply", *(argument.replace("STAGE", str(finished.folder)) for argument in arguments))
     assert said.status == 2
     assert expected in said.err
@@ -111,3 +117,13 @@ def test_images_are_read_as_the_stage_read_its_own(say: Say, run: Callable[..., 
     said = say("apply", str(result.folder / "mean"), "--data", "new", "--out", "out.json", "--json")
     assert said.status == 0, said.err
     assert len(json.loads(Path("out.json").read_text())["arrays"]["pointwise"]) == 3
+
+
+def test_an_answer_without_arrays_goes_to_json_only(say: Say, run: Callable[..., RunResult]) -> None:
+    result = run("version: 1\nstages:\n  plan: {use: allocator:uniform, options: {budget: 100}}\n")
+    arguments = ("apply", str(result.folder / "plan"), "--set", "budget=50", "--out")
+    said = say(*arguments, "deep/plan.npy")
+    assert (said.status, "no array to write to deep/plan.npy" in said.err) == (2, True)
+    assert not Path("deep").exists()
+    assert say(*arguments, "deep/plan.json").status == 0
+    assert json.loads(Path("deep/plan.json").read_text())["allocation"]["plan"][0]["tasks"] == 5

@@ -142,6 +142,44 @@ def test_runs_are_listed_newest_first_with_their_state(say: Say) -> None:
     assert not killed.exists()
 
 
+def test_a_run_is_going_on_until_it_has_its_name(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path("runs/short/20200101-000000-abcdefab.partial")
+    folder.mkdir(parents=True)
+    (folder / "status.json").write_text('{"state": "complete", "started": 1577836800.0}')
+    with FileLock("runs/short/.20200101-000000-abcdefab.lock"):
+        assert say("runs", "list", "--json").json["runs"][0]["state"] == "running"
+        assert say("runs", "clean", "--keep", "0", "--json").json["removed"] == []
+    assert say("runs", "list", "--json").json["runs"][0]["state"] == "interrupted"
+    # Complete and renamed, but its observers are still being told.
+    folder = folder.rename("runs/short/20200101-000000-abcdefab")
+    with FileLock("runs/short/.20200101-000000-abcdefab.lock"):
+        assert say("runs", "list", "--json").json["runs"][0]["state"] == "complete"
+        assert say("runs", "clean", "--keep", "0", "--json").json["removed"] == []
+    assert folder.exists()
+
+
+def test_a_run_that_is_renamed_while_it_is_listed_is_no_error(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("runs/short/gone").mkdir(parents=True)
+    Path("runs/short/gone/status.json").write_text("{}")
+
+    def vanishing(path: Path) -> dict[str, Any]:
+        path.unlink()
+        path.parent.rmdir()
+        return {}
+
+    monkeypatch.setattr("scorefold_registry.runs.read_json", vanishing)
+    assert say("runs", "list", "--json").json == {"runs": []}
+
+
+def test_which_plugins_were_chosen_is_remarked_on(say: Say) -> None:
+    for command in (("validate", "run.yaml"), ("graph", "run.yaml"), ("run", "short.yaml")):
+        said = say("--plugins=-tinny", *command)
+        assert said.status == 0
+        assert "names 'tinny', which no installed plugin is called; did you mean 'tiny'?" in said.err
+    said = say("--plugins=-tiny", "validate", "run.yaml")
+    assert (said.status, "plugin 'tiny' of scorefold-tiny 0.1 (disabled" in said.err) == (1, True)
+
+
 def test_clean_keeps_the_newest_of_each_name(say: Say) -> None:
     for started, name in enumerate(("a", "a", "a", "b"), start=1):
         folder = Path("runs") / name / f"run{started}"

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jsonschema
@@ -15,12 +14,8 @@ import torch
 
 from scorefold.artefacts import load_arrays
 from scorefold.errors import ArtefactError, ConfigError, DataError, PluginError
-from scorefold.plugin import hookimpl
 from scorefold.results import Estimate
-from scorefold.stage import Executor
-from scorefold_registry import keys
 from scorefold_registry.host import Host
-from scorefold_registry.pipeline import run_file
 from scorefold_registry.run_result import RunResult
 from scorefold_registry.stages import load_stage
 
@@ -46,16 +41,6 @@ def schema(name: str) -> Any:
 
 def events(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-
-
-def plugin(**hooks: Any) -> ModuleType:
-    """A plugin made of hook functions."""
-    module = ModuleType("watcher")
-    module.__plugin_api__ = "1.0"  # type: ignore[attr-defined]
-    for name, function in hooks.items():
-        function.__module__ = "watcher"
-        setattr(module, name, hookimpl(function))
-    return module
 
 
 def test_a_run_leaves_everything_needed_to_read_and_repeat_it(finished: RunResult) -> None:
@@ -110,89 +95,6 @@ def test_stages_are_rebuilt_from_their_folders(finished: RunResult, host: Host) 
     assert torch.equal(data.load("train").x, finished.value("data").load("train").x)
 
 
-def test_an_unchanged_run_is_reused_and_says_the_same(run: Run) -> None:
-    first, second = run(), run()
-    assert not any(reused(first).values())
-    assert all(reused(second).values())
-    assert [stage.metrics for stage in first.stages] == [stage.metrics for stage in second.stages]
-    assert first.folder != second.folder
-    assert torch.equal(second.value("dimension").pointwise, first.value("dimension").pointwise)
-
-
-def test_a_change_reaches_what_depends_on_it_and_nothing_else(run: Run) -> None:
-    run()
-    changed = run(sets=["stages.score.config.training.steps=21"])
-    assert reused(changed) == {"data": True, "score": False, "dimension": False, "samples": False, "mean": False}
-    changed = run(sets=["stages.samples.options.n=9"])
-    assert reused(changed) == {"data": True, "score": True, "dimension": True, "samples": False, "mean": False}
-    # What is computed from reused stages is what a fresh run computes.
-    alone = run(sets=["stages.samples.options.n=9"], cache="elsewhere")
-    assert [stage.metrics for stage in alone.stages[2:]] == [stage.metrics for stage in changed.stages[2:]]
-
-
-def test_adding_a_stage_changes_no_other(run: Run) -> None:
-    first = run(SHORT)
-    second = run(SHORT.replace("stages:\n", "stages:\n  before: {use: data:tiny}\n"))
-    assert reused(second) == {"before": False, "data": True, "mean": True}
-    assert second.stages[2].metrics == first.stages[1].metrics
-
-
-@pytest.mark.parametrize("option", ["runtime.dtype=float64", "runtime.precision=bf16"])
-def test_how_it_is_computed_is_part_of_the_key(run: Run, option: str) -> None:
-    run(SHORT)
-    assert not any(reused(run(SHORT, sets=[option])).values())
-
-
-def test_seed_version_and_code_are_part_of_the_key(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(SHORT)
-    assert not any(reused(run(SHORT, seed=1)).values())
-    assert all(reused(run(SHORT)).values())
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "__version__", "0.0")
-        assert not any(reused(run(SHORT)).values())
-    with monkeypatch.context() as patch:
-        digest = keys.code_digest("scorefold_tiny")
-        patch.setattr(keys, "code_digest", lambda package: digest[::-1] if package == "scorefold_tiny" else "same")
-        assert not any(reused(run(SHORT)).values())
-
-
-def test_the_code_digest_sees_every_source_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "site" / "digested"
-    (package / "inner").mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    (package / "inner" / "__init__.py").write_text("a = 1\n")
-    monkeypatch.syspath_prepend(tmp_path / "site")
-    keys.code_digest.cache_clear()
-    before = keys.code_digest("digested")
-    (package / "inner" / "__init__.py").write_text("a = 2\n")
-    keys.code_digest.cache_clear()
-    assert keys.code_digest("digested") != before
-    with pytest.raises(PluginError, match="can't be found"):
-        keys.code_digest("no_such_package_anywhere")
-
-
-def test_the_files_that_data_read_are_part_of_the_key(run: Run) -> None:
-    Path("shift.txt").write_text("1.0")
-    text = SHORT.replace("data:tiny}", "data:tiny, config: {path: shift.txt}}")
-    inline = SHORT.replace("  data: {use: data:tiny}\n", "").replace(
-        "{data: data}", "{data: {use: data:tiny, config: {path: shift.txt}}}"
-    )
-    run(text)
-    run(inline)
-    assert all(reused(run(text)).values())
-    assert all(reused(run(inline)).values())
-    Path("shift.txt").write_text("2.0")
-    assert not any(reused(run(text)).values())
-    assert not any(reused(run(inline)).values())
-
-
-def test_fresh_computes_everything_anew(run: Run) -> None:
-    first = run(SHORT)
-    again = run(SHORT, fresh=True)
-    assert not any(reused(again).values())
-    assert again.stages[1].metrics == first.stages[1].metrics
-
-
 def test_folders_are_chosen_by_option_environment_and_settings(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("scorefold.toml").write_text('runs = "from-settings"\ncache = "kept"\n')
     assert run(SHORT).folder.parent == Path("from-settings/short").absolute()
@@ -221,113 +123,6 @@ def test_a_verb_on_a_stage_leaves_that_stage_as_it_was(run: Run) -> None:
     after = load_arrays(result.folder / "more" / "state.safetensors")
     assert any(not torch.equal(before[name], after[name]) for name in before)
     assert all(torch.equal(before[name], tensor) for name, tensor in result.value("score").state_dict().items())
-
-
-def test_hooks_are_called_in_order(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("TINY_NOTES", str(tmp_path / "notes"))
-    sets = ["stages.score.config.training={steps: 10, log_every: 5, batch_size: 8}"]
-    run(sets=sets)
-    notes = (tmp_path / "notes").read_text().splitlines()
-    assert notes[0] == "before_run tiny"
-    assert notes[1:3] == ["before_stage data ", "after_stage data True"]
-    assert notes[3] == "before_stage score data"
-    assert "on_metrics score 5" in notes
-    assert "before_stage dimension score,data" in notes
-    assert notes[-1] == "after_run True"
-    (tmp_path / "notes").unlink()
-    run(sets=sets)
-    assert (tmp_path / "notes").read_text().splitlines() == ["before_run tiny", "after_run True"]
-
-
-def test_a_failing_observer_is_told_and_stops_nothing(
-    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("TINY_OBSERVER", "fails")
-    monkeypatch.setenv("TINY_NOTES", str(tmp_path / "notes"))
-    result = run(SHORT)
-    assert [failure.hook for failure in result.failures] == ["scorefold_before_run"]
-    assert (
-        "plugin 'scorefold-tiny/tiny': scorefold_before_run failed: RuntimeError: the observer is out of order at"
-        in result.failures[0].text()
-    )
-    assert "plugin.py:" in result.failures[0].text()
-    assert "the observer is out of order" in result.report.read_text()
-    assert [e["hook"] for e in events(result.folder) if e["event"] == "observer-failed"] == ["scorefold_before_run"]
-    assert "after_run True" in (tmp_path / "notes").read_text()
-
-
-def test_an_observer_that_fails_hides_no_other(host: Host, write: Callable[[str], Path]) -> None:
-    seen: list[str] = []
-
-    def failing(run: Any) -> None:
-        raise ValueError("no")
-
-    def failing_late(run: Any, result: Any) -> None:
-        raise ValueError("too late")
-
-    def watching(stage: Any) -> None:
-        seen.append(stage.name)
-
-    def sections(run: Any) -> Any:
-        yield "One", "<p>one</p>"
-        raise ValueError("half way")
-
-    watcher = plugin(
-        scorefold_before_run=failing,
-        scorefold_after_run=failing_late,
-        scorefold_before_stage=watching,
-        scorefold_report_sections=sections,
-    )
-    host = Host.discover(extra_plugins=[watcher])
-    result = run_file(host, write(SHORT))
-    assert seen == ["data", "mean"]
-    hooks = [failure.hook for failure in result.failures]
-    assert hooks == ["scorefold_before_run", "scorefold_report_sections", "scorefold_after_run"]
-    assert "too late" in result.report.read_text()
-
-
-def test_sections_of_plugins_stand_in_the_report(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TINY_OBSERVER", "works")
-    report = run(SHORT).report.read_text()
-    assert "A section of the tiny plugin" in report
-    assert "<p>It says <b>hello</b>.</p>" in report
-
-
-def test_a_profiler_wraps_the_local_runner(write: Callable[[str], Path]) -> None:
-    wrapped: list[str] = []
-
-    def around(stage: Any) -> Any:
-        outcome = yield
-        wrapped.append(stage.name)
-        return outcome
-
-    around.__module__ = "watcher"
-    watcher = ModuleType("watcher")
-    watcher.__plugin_api__ = "1.0"  # type: ignore[attr-defined]
-    watcher.scorefold_run_stage = hookimpl(wrapper=True)(around)  # type: ignore[attr-defined]
-    result = run_file(Host.discover(extra_plugins=[watcher]), write(SHORT))
-    assert wrapped == ["data", "mean"]
-    assert result.value("mean").quantity == "intrinsic dimension"
-
-
-def test_a_plugin_may_serve_the_jobs_of_stages(write: Callable[[str], Path]) -> None:
-    class Remote(Executor):
-        def map(self, target: str, items: Any, key: str) -> list[Any]:
-            return [target]
-
-    given: list[Any] = []
-
-    def executor(run: Any) -> Executor:
-        return Remote()
-
-    def around(run: Any, stage: Any, inputs: Any) -> Any:
-        given.append(sorted(inputs))
-
-    watcher = plugin(scorefold_executor=executor, scorefold_run_stage=around)
-    result = run_file(Host.discover(extra_plugins=[watcher]), write(SHORT))
-    # A runner that answers None leaves the stage to the next one.
-    assert given == [[], ["data"]]
-    assert len(result.stages) == 2
 
 
 FAULT = SHORT + "  fault: {use: estimator:tiny-fault, inputs: {data: data}}\n"
@@ -398,32 +193,34 @@ def test_a_folder_that_can_not_be_made_is_named(run: Run) -> None:
         run(SHORT)
 
 
-def test_a_damaged_copy_in_the_cache_is_made_again(run: Run) -> None:
-    first = run()
-    for state in Path(".scorefold/cache").glob("*/state.safetensors"):
-        state.write_bytes(state.read_bytes()[:-1] + b"x")
-    second = run()
-    assert not reused(second)["score"]
-    assert reused(second)["samples"]
-    assert [stage.metrics for stage in second.stages[2:]] == [stage.metrics for stage in first.stages[2:]]
-    assert all(reused(run()).values())
-
-
 def test_all_of_it_works_in_double_precision(run: Run) -> None:
     result = run(sets=["runtime.dtype=float64"])
     assert next(result.value("score").parameters()).dtype == torch.float64
     assert result.value("samples").load("test").x.dtype == torch.float64
 
 
-def test_an_executor_that_fails_and_sections_that_are_none_are_told(write: Callable[[str], Path]) -> None:
-    def executor(run: Any) -> Executor:
-        raise OSError("no cluster")
+def test_a_plugin_that_ends_the_process_ends_the_run_with_an_error(say: Callable[..., Any]) -> None:
+    Path("run.yaml").write_text(FAULT)
+    said = say("run", "run.yaml", "--set", "stages.fault.config.kind=exit", "--quiet")
+    assert said.status == 2
+    assert "stage 'fault' (estimator:tiny-fault) failed in plugin 'tiny'" in said.err
+    assert "SystemExit" in said.err
 
-    with pytest.raises(PluginError, match="scorefold_executor failed: OSError: no cluster"):
-        run_file(Host.discover(extra_plugins=[plugin(scorefold_executor=executor)]), write(SHORT))
 
-    def sections(run: Any) -> list[str]:
-        return ["only a title"]
+def test_a_cache_that_can_not_be_made_is_told_before_anything_is_written(run: Run) -> None:
+    Path("kept").write_text("a file")
+    with pytest.raises(ArtefactError, match="kept can't be made") as caught:
+        run(SHORT, cache="kept")
+    assert caught.value.file is None
+    assert not Path("runs").exists()
 
-    result = run_file(Host.discover(extra_plugins=[plugin(scorefold_report_sections=sections)]), write(SHORT))
-    assert "'only a title' is no pair" in result.failures[0].text()
+
+def test_a_report_that_can_not_be_written_leaves_no_complete_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*arguments: Any) -> None:
+        raise ArtefactError("the disk is full")
+
+    monkeypatch.setattr("scorefold_registry.session.write_report", failing)
+    with pytest.raises(ArtefactError, match="the disk is full"):
+        run(SHORT)
+    (folder,) = Path("runs/short").glob("*.partial")
+    assert json.loads((folder / "status.json").read_text())["state"] == "failed"

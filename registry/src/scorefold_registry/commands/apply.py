@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scorefold_registry.host import Host
+from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.options import Parser
 
 
@@ -23,7 +23,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="the seed of what is drawn (default: 0)")
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
     given = parser.parse_args(arguments)
-    host = Host.discover()
+    host = discover_host()
 
     from scorefold.artefacts import json_text
     from scorefold_registry.applying import apply_stage

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.commands.validate import stage_list
-from scorefold_registry.host import Host
 from scorefold_registry.options import Parser
 from scorefold_registry.plan import Plan, PlannedStage, make_plan
 from scorefold_registry.runfile import read
@@ -23,7 +23,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--format", choices=FORMATS, default="text", help="how to print it (default: text)")
     parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     given = parser.parse_args(arguments)
-    plan = make_plan(Host.discover().catalogue, read(given.file, given.sets))
+    plan = make_plan(discover_host().catalogue, read(given.file, given.sets))
     print({"text": tree, "mermaid": mermaid, "dot": dot, "json": as_json}[given.format](plan))
     return 0
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scorefold_registry.host import Host
+from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.options import Parser
 from scorefold_registry.plan import make_plan
 from scorefold_registry.runfile import read
@@ -44,7 +44,7 @@ def run_and_tell(file: Path, given: argparse.Namespace, *, sets: Sequence[str] =
     """Run a file with progress on a terminal, then print the answers and the report, or JSON."""
     from scorefold_registry.progress import progress_for
 
-    host = Host.discover()
+    host = discover_host()
     # The file is checked before torch is imported.
     plan = make_plan(host.catalogue, read(file, sets, given.seed))
     try:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from scorefold_registry.host import Host
+from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.options import Parser
 from scorefold_registry.plan import Plan, make_plan
 from scorefold_registry.runfile import RunFileError, read
@@ -21,7 +21,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     given = parser.parse_args(arguments)
     try:
-        plan = make_plan(Host.discover().catalogue, read(given.file, given.sets))
+        plan = make_plan(discover_host().catalogue, read(given.file, given.sets))
     except RunFileError as error:
         if given.json:
             problems = [problem.as_json() for problem in error.problems]

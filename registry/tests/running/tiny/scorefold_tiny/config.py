@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from scorefold.config import Config, Inline, TrainingConfig, Use
@@ -13,6 +15,7 @@ class PointsConfig(Config):
 
 
 class NetConfig(Config):
+    table: Path | None = Field(None, description="A file that the network is made from")
     width: int = Field(4, ge=1, description="Hidden units")
 
 
@@ -26,8 +29,9 @@ class ModelConfig(Config):
 
 
 class MeanConfig(Config):
+    table: Path | None = Field(None, description="A file that the answer is made from")
     scale: float = Field(1.0, gt=0, description="Multiplies the answer")
 
 
 class FaultConfig(Config):
-    kind: str = Field("value", description="data, value or figures: what goes wrong")
+    kind: str = Field("value", description="data, value, figures or exit: what goes wrong")

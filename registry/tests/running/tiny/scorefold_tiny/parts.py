@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Estimator, Geometry, Network, ScoreModel, Trainable
 from scorefold.interfaces.capabilities import Loss, Progress
 from scorefold.results import Estimate
+from scorefold.stage import Executor
 
 
 class Points(DataSource):
@@ -126,14 +128,17 @@ class Fault(Estimator):
             raise DataError("too few points: 20 were given, 50 are needed", hint="give more points")
         if self._kind == "figures":
             return Estimate("intrinsic dimension", 1.0)
+        if self._kind == "exit":
+            sys.exit(0)
         raise ValueError("deep inside\nwith a second line")
 
 
 class Many(Geometry):
-    """A geometry that takes several sources."""
+    """A geometry that takes several sources, and jobs."""
 
-    def __init__(self, config: Any, *, parts: list[Any]) -> None:
+    def __init__(self, config: Any, *, parts: list[Any], executor: Executor | None) -> None:
         self.count = len(parts)
+        self.squares = None if executor is None else executor.map("scorefold_tiny.parts:square", [1, 2], "squares")
         self.event_shape = (2,)
 
     def metric(self, x: Tensor) -> Tensor:
