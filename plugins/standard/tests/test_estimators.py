@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import pytest
+import skdim
 import torch
 
 from scorefold.config import Config
@@ -180,16 +182,28 @@ def test_local_pca_by_share_of_variance_leaves_the_share_out() -> None:
         assert SkdimEstimator(config).estimate(x).value == expected, share
 
 
-def test_points_without_an_answer_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    """Corners of a cube have many neighbours at one distance, for which MADA has no number; DANCo prints of them."""
+def test_points_without_an_answer_are_counted() -> None:
+    """Corners of a cube have many neighbours at one distance, for which MADA has no number."""
     corners = torch.randint(0, 2, (200, 10), generator=gen()).float()
     answer = SkdimEstimator(configs.MADAConfig(resamples=0)).estimate(corners)
     assert answer.pointwise is not None
     assert answer.diagnostics["points_left_out"] == int((~answer.pointwise.isfinite()).sum()) > 0
-    grid = torch.randint(0, 3, (60, 4), generator=gen())
-    warned = SkdimEstimator(configs.DANCoConfig()).estimate(grid.float(), generator=gen())
-    assert any("duplicate rows" in text for text in warned.diagnostics["warnings"])
-    assert capsys.readouterr().out == "", "nothing that scikit-dimension prints ends up among our output"
+
+
+def test_what_a_method_prints_or_warns_of_ends_up_in_the_diagnostics(
+    sphere: torch.Tensor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = skdim.id.TwoNN.fit
+
+    def fit(self: Any, points: Any) -> Any:
+        print("a printed word")
+        warnings.warn("a warning", stacklevel=1)
+        return original(self, points)
+
+    monkeypatch.setattr(skdim.id.TwoNN, "fit", fit)
+    answer = SkdimEstimator(configs.TwoNNConfig(resamples=0)).estimate(sphere)
+    assert answer.diagnostics["warnings"] == ["a printed word", "a warning"]
+    assert capsys.readouterr().out == ""
 
 
 def test_a_half_without_a_number_leaves_no_interval() -> None:
