@@ -21,7 +21,7 @@ def test_a_rendered_plugin_passes_its_own_tests(kind: str, tmp_path: Path) -> No
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)]
     outcome = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-    assert "2 passed" in outcome.stdout
+    assert "5 passed" in outcome.stdout
 
 
 @pytest.mark.parametrize("name", ["My Plugin", "x_y", "", "-a"])

@@ -126,6 +126,14 @@ def test_mnist_names_what_is_missing_or_damaged(tmp_path: Path) -> None:
     labels.unlink()
     with pytest.raises(DataError, match=r"missing t10k-labels-idx1-ubyte\[.gz\]"):
         MNIST(MNISTConfig(root=str(tmp_path)))
+    for damaged in (
+        whole[:12] + bytes([255] * 8) + whole[20:],
+        gzip.compress(b"\0\0\x63\x01abcdefgh"),
+        gzip.compress(b""),
+    ):
+        labels.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte.gz isn't a complete idx file"):
+            MNIST(MNISTConfig(root=str(tmp_path)))
     labels.write_bytes(whole[:10])
     with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte.gz isn't a complete idx file"):
         MNIST(MNISTConfig(root=str(tmp_path)))

@@ -1,4 +1,4 @@
-"""Settings of the score models."""
+"""Settings of the score models. No torch here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ class AnalyticConfig(Config):
     points: bool = Field(
         False, description="Take the finite set of training points even where the source knows the law they come from"
     )
-    limit: int | None = Field(None, ge=1, description="Largest number of training points, the first; null for all")
+    limit: int | None = Field(
+        None, ge=1, description="Where points are taken: the largest number of them, from the first; null for all"
+    )
 
 
 class DenoisingConfig(Config):
@@ -28,10 +30,13 @@ class DenoisingConfig(Config):
     network: Inline("network") = Field(Use(use="network:mlp"), description="The network, from noised event to event")  # type: ignore[valid-type]
     prediction: Literal["eps", "edm", "x0", "v"] = Field(
         "edm",
-        description="What the network gives: the noise, the datum past a Wiener step (edm), the datum, or the velocity",
+        description="What the network gives: the noise (eps), a correction of the best linear guess (edm), the datum "
+        "(x0), or the velocity (v)",
     )
     weighting: Literal["likelihood", "simple", "sigma2"] = Field(
-        "simple", description="Weight of each time in the loss on the score"
+        "simple",
+        description="The loss at a time: mean over coordinates of the squared error of the noise "
+        "(simple), its sum (sigma2), or g(t)^2 / 2 times the summed squared error of the score (likelihood)",
     )
     condition_dropout: float = Field(
         0.0, ge=0, lt=1, description="Share of training points whose condition is left out; above 0 allows guidance"

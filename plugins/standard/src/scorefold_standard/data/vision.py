@@ -184,7 +184,7 @@ def _read_idx(path: Path) -> Tensor:
                 plain.write(gzip.decompress(path.read_bytes()))
                 plain.flush()
                 values = read_sn3_pascalvincent_tensor(plain.name)
-    except (AssertionError, ValueError, RuntimeError, OSError, EOFError, KeyError) as error:
+    except Exception as error:  # a damaged file raises anything, from zlib to the header's reader
         raise DataError(f"{path} isn't a complete idx file: {error or 'its header and its size disagree'}") from error
     if values.dtype != torch.uint8:
         raise DataError(f"{path} holds {values.dtype}; expected bytes")
@@ -243,6 +243,6 @@ def _read_celeba(folder: Path) -> tuple[list[str], list[str], Tensor, Tensor]:
         partition = pd.read_csv(folder / "list_eval_partition.txt", sep=r"\s+", header=None, index_col=0)[1]
         split = torch.tensor(partition.loc[table.index].tolist())
         values = torch.tensor(table.to_numpy(dtype="int64"))
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, TypeError, KeyError, OSError) as error:
         raise DataError(f"the lists in {folder} aren't CelebA's: {error}") from error
     return [str(name) for name in table.index], [str(name) for name in table.columns], (values + 1) // 2, split

@@ -1,8 +1,8 @@
 """A score model trained by denoising score matching, with any process and any network.
 
 Vincent (2011); Song et al. (2021). The network is preconditioned as in Karras et al. (2022, table 1 and app. B.6),
-in the coefficients of the process, so that its input and output have unit size at every noise level and for every
-component.
+in the coefficients of the process, so that its input has unit size at every noise level and for every component, and
+for ``edm`` and ``x0`` its output too.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ class Denoising(ScoreModel, Trainable):
     With x = a x_0 + b z, data of mean m and standard deviation s a coordinate, r = sqrt(a^2 s^2 + b^2) and the
     standardised input u = (x - a m) / r, the expected noise is, by ``prediction``,
 
-    - ``eps``: F itself; - ``edm``: (b / r) u + (a s / r) F, which is the best linear guess plus a correction of
-    unit size; - ``x0``: (x - a (m + s F)) / b; - ``v``: (b u' + a F) / c with u' = (x - a m) / c and c = sqrt(a^2 +
-    b^2), so that F is the velocity (a z - b x_0) / c of Salimans and Ho (2022) for data around m.
+    - ``eps``: F itself;
+    - ``edm``: (b / r) u + (a s / r) F, which is the best linear guess plus a correction of unit size;
+    - ``x0``: (x - a (m + s F)) / b;
+    - ``v``: (b u' + a F) / c with u' = (x - a m) / c and c = sqrt(a^2 + b^2), so that F is the velocity
+      (a z - b (x_0 - m)) / c of Salimans and Ho (2022), of unit size for data of unit deviation.
 
     The condition is the data's own. With ``condition_dropout`` the model also learns the score without one, which
     is then what ``condition=None`` gives, as guidance needs: classes get one more, tensors become 0.
