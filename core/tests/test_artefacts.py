@@ -272,6 +272,15 @@ def test_a_killed_writer_leaves_no_half_file(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a.json"]
 
 
+def test_a_file_is_replaced_and_never_written_into(tmp_path: Path) -> None:
+    """Whoever reads the old file goes on reading it: a second name of it keeps what it held."""
+    path, other = tmp_path / "a.txt", tmp_path / "b.txt"
+    write_text(path, "old")
+    os.link(path, other)
+    write_text(path, "new")
+    assert (path.read_text(), other.read_text()) == ("new", "old")
+
+
 def test_digests(tmp_path: Path) -> None:
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "a").write_bytes(b"abc")

@@ -129,6 +129,20 @@ def test_reverse_mode_chunks_dtypes_and_empty_batches(points, monkeypatch) -> No
     assert probability_flow_log_prob(lambda x, t: -x, process, images).shape == (2,)
 
 
+def test_a_point_is_solved_as_well_in_company_as_alone() -> None:
+    """Points at rest would lower a mean error over the batch, and lengthen the steps of the one that moves."""
+    process = VP()
+
+    def score(x: Tensor, t: Tensor) -> Tensor:
+        signal, scale = process.coefficients(x, t)
+        return -x / (0.01 * signal**2 + scale**2)
+
+    x = torch.zeros(2000, 2, dtype=F64)
+    x[0] = torch.tensor([0.3, -0.2])
+    alone = probability_flow_log_prob(score, process, x[:1], rtol=1e-4, atol=1e-9)
+    torch.testing.assert_close(probability_flow_log_prob(score, process, x, rtol=1e-4, atol=1e-9)[:1], alone)
+
+
 def test_no_gradient_is_kept(points) -> None:
     weight = torch.ones((), dtype=F64, requires_grad=True)
     got = probability_flow_log_prob(lambda x, t: -weight * x, VP(), points)

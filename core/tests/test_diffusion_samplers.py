@@ -17,6 +17,7 @@ from scorefold.diffusion import (
     DiffusionProcess,
     IsotropicProcess,
     LinearLogSNR,
+    LinearVP,
     MatrixProcess,
     PerComponent,
     SubVP,
@@ -307,6 +308,24 @@ def test_a_long_last_step_falls_back_to_first_order() -> None:
     final, _ = dpm_solver_pp_2m(gaussian_score(process, sigma), process, torch.eye(2, dtype=F64), times)
     exact = flow_map(process, sigma, times)
     assert float((final - exact).norm() / exact.norm()) < 0.05
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_components_of_one_speed_are_the_isotropic_process(name, generator) -> None:
+    """On a grid whose last step must fall back to first order, component by component."""
+    process, alike = VP(), PerComponent((3,), [(slice(3), LinearVP())])
+    x, times = torch.randn(4, 3, dtype=F64), time_grid(process, 20)
+    score = gaussian_score(process, torch.diag(torch.tensor([0.25, 1.0, 4.0], dtype=F64)))
+    one, _ = SAMPLERS[name](score, process, x, times, generator=generator.manual_seed(3))
+    two, _ = SAMPLERS[name](score, alike, x, times, generator=generator.manual_seed(3))
+    torch.testing.assert_close(one, two)
+
+
+def test_equal_intervals_get_their_steps_in_grid_order() -> None:
+    """In floating point 0.8 - 0.7 is the longest of three tenths; that must not decide."""
+    process = PerComponent((4,), LinearLogSNR(t_end=torch.tensor([0.7, 0.8, 0.9, 1.0], dtype=F64)))
+    times = time_grid(process, 9)
+    assert torch.equal(times[[0, 2, 4, 5, 9]], torch.tensor([1.0, 0.9, 0.8, 0.7, 1e-3], dtype=F64))
 
 
 def test_time_grids() -> None:

@@ -69,6 +69,15 @@ def test_dequantisation_adds_the_bin_and_integrates_to_the_probability_of_a_leve
     assert float(draws.std()) > 0
 
 
+def test_every_coordinate_of_discrete_data_has_a_bin() -> None:
+    """log p of a level is the density there times bin^D, and bits are -log2 of it over D."""
+    x = _x(4, 2, 3)
+    flow = Shift(scale=EventScale(low=0.0, high=3.0, levels=7))
+    expected = Shift().log_prob(x) + 6 * math.log(0.5)
+    torch.testing.assert_close(flow.log_prob(x), expected)
+    torch.testing.assert_close(flow.bits_per_dim(x), -expected / math.log(2) / 6)
+
+
 def test_bits_per_dim_of_a_uniform_law_on_levels() -> None:
     class Uniform(Shift):
         def log_prob(

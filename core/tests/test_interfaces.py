@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from abc import ABC
 
 import pytest
@@ -191,6 +192,31 @@ def test_the_mean_of_a_geometry_is_the_weighted_barycentre() -> None:
     for wrong in (weights[:2], -weights, 0 * weights, weights[:, None], weights * torch.nan):
         with pytest.raises(ShapeError, match="expected 3 numbers >= 0, not all 0"):
             space.mean(points, wrong)
+
+
+class Ratios(Geometry):
+    """Positive numbers by their ratios, g = 1 / x^2: distances are |ln(y / x)|, means are geometric."""
+
+    event_shape = (1,)
+
+    def metric(self, x: Tensor) -> Tensor:
+        return (x**-2)[:, :, None]
+
+    def exp(self, x: Tensor, v: Tensor) -> Tensor:
+        return x * (v / x).exp()
+
+    def log(self, x: Tensor, y: Tensor) -> Tensor:
+        return x * (y / x).log()
+
+
+def test_the_mean_of_a_curved_line_is_found_by_iteration() -> None:
+    space, points = Ratios(), torch.tensor([[1.0], [10.0], [1000.0]], dtype=torch.float64)
+    assert float(space.distance(points[:1], points[2:])) == pytest.approx(math.log(1000))
+    assert float(space.mean(points)) == pytest.approx(10 ** (4 / 3))
+    weights = torch.tensor([2.0, 0.0, 1.0], dtype=torch.float64)
+    assert float(space.mean(points, weights)) == pytest.approx(10.0)
+    path = space.geodesic(points[:1], points[2:], torch.tensor([1 / 3], dtype=torch.float64))
+    assert float(path) == pytest.approx(10.0)
 
 
 def test_no_points_are_legal_for_a_geometry() -> None:

@@ -16,7 +16,7 @@ from scorefold import verbs
 from scorefold.artefacts import json_text
 from scorefold.data import Condition, ConditionSpec, Dataset, EventScale, StreamedDataset, TensorSpec
 from scorefold.diffusion import VP
-from scorefold.errors import ConfigError, DataError, SplitError
+from scorefold.errors import ConfigError, DataError, SplitError, TrainingError
 from scorefold.interfaces import Allocator, DataSource, Encodes, Estimator, Flow, Geometry, ScoreModel, TensorSource
 from scorefold.nn import StandardNormal
 from scorefold.results import Allocation, Estimate, PlanRow
@@ -151,6 +151,11 @@ def test_fit_takes_its_seed_and_dtype_from_the_stage() -> None:
     torch.testing.assert_close(wide.centre.detach().float(), centre(), rtol=1e-3, atol=1e-5)
 
 
+def test_fit_trains_in_the_precision_of_the_stage() -> None:
+    with pytest.raises(TrainingError, match="precision is 'half'"):
+        verbs.fit(Quadratic(), {"data": Source(train=points())}, None, context(precision="half"))
+
+
 def test_fit_passes_over_what_has_nothing_to_train() -> None:
     model = Normal()
     outcome = verbs.fit(model, {}, None, context())
@@ -188,8 +193,9 @@ def test_samples_are_a_source_in_the_units_of_the_model(model: Flow | ScoreModel
     assert metrics["std"] == pytest.approx(1, abs=0.05)
     again = verbs.sample(model, {}, SampleOptions(n=4000, steps=20), context())
     assert torch.equal(again.value.load("test").x, x)
-    other = verbs.sample(model, {}, SampleOptions(n=4000, steps=20), context(seed_root=1))
-    assert not torch.equal(other.value.load("test").x, x)
+    for elsewhere in (context(seed_root=1), StageContext("there")):
+        other = verbs.sample(model, {}, SampleOptions(n=4000, steps=20), elsewhere)
+        assert not torch.equal(other.value.load("test").x, x)
 
 
 def test_shown_samples_are_clipped_and_the_samples_are_not() -> None:
@@ -319,6 +325,17 @@ def test_codes_are_a_source() -> None:
         verbs.encode(Halves(), {"data": Source(test=rows(0))}, EncodeOptions(), context())
     with pytest.raises(ConfigError, match="Normal has no latent space"):
         verbs.encode(Normal(), {"data": Source(test=rows(3))}, EncodeOptions(), context())
+
+
+def test_points_come_in_the_dtype_of_the_stage() -> None:
+    source = {"data": Source(test=rows(6))}
+    wide = context(dtype=torch.float64)
+    assert verbs.encode(Halves(), source, EncodeOptions(), wide).arrays["codes"].dtype == torch.float64
+    assert verbs.estimate(Mean(), source, EstimateOptions(), wide).arrays["pointwise"].dtype == torch.float64
+    paths = verbs.interpolate(Flat(), source, InterpolateOptions(pairs=2), wide).arrays["geodesics"]
+    assert paths.dtype == torch.float64
+    likelihood = verbs.evaluate_likelihood(Shifted().double(), source, LikelihoodOptions(), wide)
+    assert checked(likelihood)["log-likelihood (nats)"] < 0
 
 
 def test_streamed_points_are_encoded_batch_by_batch() -> None:
