@@ -20,7 +20,7 @@ DPI = 160
 def draw(target: str, shown: Any, folder: Path) -> list[str]:
     """Call ``module:function`` on what is shown and write ``figures/<name>.png`` and ``.svg``; the names drawn.
 
-    A figure's caption is its label (``figure.set_label``), or else the title of its axes, or else its name.
+    A figure is captioned with its label (``figure.set_label``), where that says more than the titles in the figure.
     """
     module, _, function = target.partition(":")
     figures: Mapping[str, Figure] = getattr(import_module(module), function)(shown) or {}
@@ -28,7 +28,7 @@ def draw(target: str, shown: Any, folder: Path) -> list[str]:
     for name, figure in figures.items():
         stem = file_name(name)
         _write(figure, folder / "figures", stem)
-        captions[stem] = {"name": name, "caption": _caption(figure, name)}
+        captions[stem] = {"name": name, **_words(figure, name)}
     if captions:
         write_json(folder / "figures" / CAPTIONS, captions)
     return list(captions)
@@ -44,7 +44,9 @@ def _write(figure: Figure, folder: Path, stem: str) -> None:
     figure.savefig(folder / f"{stem}.png", format="png", dpi=DPI)
 
 
-def _caption(figure: Figure, name: str) -> str:
+def _words(figure: Figure, name: str) -> dict[str, str]:
+    """The caption of a figure, empty where there is none, and a title for those who can't see it."""
     label = str(figure.get_label() or "")
-    titles = [str(axes.get_title()) for axes in figure.axes if axes.get_title()]
-    return label or (titles[0] if titles else name.replace("-", " ").capitalize())
+    titles = [title for title in (figure.get_suptitle(), *(str(axes.get_title()) for axes in figure.axes)) if title]
+    title = label or (titles[0] if titles else name.replace("-", " ").capitalize())
+    return {"title": title, "caption": "" if label in titles else label}

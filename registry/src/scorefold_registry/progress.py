@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -42,14 +42,27 @@ def number_text(value: Any) -> str:
     return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
+def duration(seconds: float) -> str:
+    """A time as a person says it: ``0.4 s``, ``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
 def metrics_text(metrics: Mapping[str, Any], limit: int = 4) -> str:
-    """The first metrics in one line."""
-    shown = [f"{name} {number_text(value)}" for name, value in list(metrics.items())[:limit]]
-    return ", ".join(shown)
+    """The first metrics in one line, parted by semicolons where a name holds a comma."""
+    first = list(metrics.items())[:limit]
+    between = "; " if any("," in name for name, _ in first) else ", "
+    return between.join(f"{name} {number_text(value)}" for name, value in first)
 
 
 def _ending(name: str, seconds: float, reused: bool, metrics: Mapping[str, Any]) -> str:
-    how = "reused" if reused else f"{seconds:.1f} s"
+    how = "reused" if reused else duration(seconds)
     figures = metrics_text(metrics)
     return f"{name}: {how}" + (f" ({figures})" if figures else "")
 
@@ -118,24 +131,22 @@ class Bars(Silent):
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self._console,
             transient=True,
         )
         self._task: Any = None
+        self._left = ""
         self._text = ""
         self._metrics: Mapping[str, float] = {}
         self._rate = _Rate()
         self._bar.start()
 
     def stage_started(self, name: str, component: str, number: int, count: int) -> None:
-        self._text, self._metrics, self._rate = "", {}, _Rate()
-        self._task = self._bar.add_task(
-            f"[{number}/{count}] {name} ({component})".replace("[", "\\["), total=None, note=""
-        )
+        self._left, self._text, self._metrics, self._rate = "", "", {}, _Rate()
+        # Short enough for bar, steps, time left, loss and rate to fit a terminal of 80 columns.
+        self._task = self._bar.add_task(f"\\[{number}/{count}] {name}", total=None, note=component)
 
     def waiting(self, name: str) -> None:
         self._bar.update(self._task, note="another run is making this stage; waiting for it")
@@ -143,14 +154,19 @@ class Bars(Silent):
     def advanced(self, name: str, done: int, total: int, text: str) -> None:
         rate = "" if "/s" in text else self._rate.text(done)
         self._text = ", ".join(part for part in (text, rate) if part)
-        self._bar.update(self._task, completed=done, total=total, note=self._note())
+        self._bar.update(self._task, completed=done, total=total)
+        left = self._bar.tasks[-1].time_remaining
+        self._left = "" if left is None else f"{duration(left)} left"
+        self._bar.update(self._task, note=self._note())
 
     def measured(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
         self._metrics = metrics
         self._bar.update(self._task, note=self._note())
 
     def _note(self) -> str:
-        return ", ".join(part for part in (self._text, _beside(self._text, self._metrics)) if part)
+        task = self._bar.tasks[-1]
+        steps = "" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}"
+        return ", ".join(part for part in (steps, self._left, self._text, _beside(self._text, self._metrics)) if part)
 
     def stage_ended(self, name: str, seconds: float, reused: bool, metrics: Mapping[str, Any]) -> None:
         self._bar.remove_task(self._task)

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from scorefold.artefacts import read_json, write_text
 from scorefold_registry.drawing import CAPTIONS
-from scorefold_registry.progress import number_text
+from scorefold_registry.progress import duration, number_text
 
 LARGEST_SVG = 400_000
 """Bytes above which a figure is shown as its PNG: a scatter of many points is smaller so, and looks the same."""
@@ -24,7 +24,7 @@ LARGEST_SVG = 400_000
 
 @dataclass(frozen=True)
 class Answer:
-    """What a stage answers, in a few words: a value with its unit of meaning and its uncertainty."""
+    """What a stage answers, in a few words: a value with its unit of meaning, its uncertainty, and how to read it."""
 
     stage: str
     component: str
@@ -32,11 +32,13 @@ class Answer:
     value: str
     interval: str
     truth: str
+    note: str = ""
 
     def sentence(self) -> str:
-        """The answer as a sentence."""
+        """The answer as a sentence, its note on a line of its own."""
         interval = f" ({self.interval})" if self.interval else ""
-        return f"{self.component}: {self.quantity} {self.value}{interval}{self.truth}"
+        note = f"\n  {self.note}" if self.note else ""
+        return f"{self.component}: {self.quantity} {self.value}{interval}{self.truth}{note}"
 
 
 def answers(folder: Path, stages: Sequence[Mapping[str, Any]]) -> list[Answer]:
@@ -61,7 +63,8 @@ def _answer(folder: Path, stage: Mapping[str, Any]) -> Answer | None:
             interval = f"{value['level']:.0%} interval {low} to {high}"
         truth = stage["metrics"].get("truth")
         told = f", where the truth is {number_text(truth)}" if truth is not None else ""
-        return Answer(stage["name"], component, value["quantity"], said, interval, told)
+        note = str(value["diagnostics"].get("note", ""))
+        return Answer(stage["name"], component, value["quantity"], said, interval, told, note)
     if value["type"] == "allocation":
         text = str(read_json(folder / "result.json").get("text") or value["status"])
         return Answer(stage["name"], component, "plan", text, "", "")
@@ -122,18 +125,6 @@ def _environment() -> Environment:
     )
     environment.filters["number"] = number_text
     return environment
-
-
-def duration(seconds: float) -> str:
-    """A time as a person says it: ``0.4 s``, ``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def _stage_view(folder: Path, stage: Mapping[str, Any]) -> dict[str, Any]:

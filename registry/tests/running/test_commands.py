@@ -45,7 +45,13 @@ def test_run_says_what_it_does_what_it_found_and_where(say: Say) -> None:
     assert Path(lines[-1].removeprefix("report: ")).exists()
     again = say("run", "run.yaml", "--quiet")
     assert again.out.splitlines()[0] == ""
-    assert len(again.out.splitlines()) == 4
+    assert [line.partition(":")[0] for line in again.out.splitlines()[1:]] == [
+        "estimator",
+        "  tiny",
+        "estimator",
+        "  tiny",
+        "report",
+    ]
 
 
 def test_run_json_is_alone_on_standard_output(say: Say) -> None:
@@ -62,6 +68,18 @@ def test_the_command_that_repeats_a_run_is_in_its_report(say: Say) -> None:
     said = say("run", "short.yaml", "--set", "stages.data.config.points=30", "--seed", "9", "--json", "--quiet")
     report = (Path(said.json["run"]) / "report.html").read_text()
     assert "scorefold run short.yaml --set stages.data.config.points=30 --seed 9" in report
+
+
+def test_the_demonstration_is_repeated_by_its_own_command(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("packaged").mkdir()
+    Path("packaged/demo.yaml").write_text(SHORT)
+    monkeypatch.setattr("scorefold_registry.commands.demo.files", lambda package: Path("packaged").absolute())
+    said = say("demo", "--seed", "4", "--json", "--quiet")
+    assert said.status == 0
+    report = (Path(said.json["run"]) / "report.html").read_text()
+    assert "scorefold demo --seed 4" in report
+    assert "packaged" not in report
+    assert say("demo", "--quiet").out.startswith("What is the intrinsic dimension of handwritten digits?\n")
 
 
 def test_errors_of_a_run_file_are_json_too(say: Say) -> None:

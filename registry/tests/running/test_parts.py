@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from scorefold.artefacts import read_json
 from scorefold.data import Dataset, EventScale
 from scorefold.errors import ArtefactError, PluginError
 from scorefold.interfaces import TensorSource
@@ -99,10 +101,35 @@ def test_figures_are_the_same_bytes_each_time(tmp_path: Path) -> None:
         assert (tmp_path / "one/figures" / name).read_bytes() == (tmp_path / "two/figures" / name).read_bytes()
 
 
+def test_a_caption_that_repeats_the_title_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def figures(shown: Any) -> dict[str, Figure]:
+        plain, titled, repeated, labelled = Figure(), Figure(), Figure(label="Loss"), Figure(label="More")
+        for figure in (titled, repeated, labelled):
+            figure.add_subplot().set_title("Loss")
+        return {"plain-one": plain, "titled": titled, "repeated": repeated, "labelled": labelled}
+
+    monkeypatch.setattr("scorefold_tiny.parts.figures", figures)
+    draw("scorefold_tiny.parts:figures", None, tmp_path)
+    written = read_json(tmp_path / "figures" / "figures.json")
+    assert {name: (about["title"], about["caption"]) for name, about in written.items()} == {
+        "plain-one": ("Plain one", ""),
+        "titled": ("Loss", ""),
+        "repeated": ("Loss", ""),
+        "labelled": ("More", "More"),
+    }
+
+
 def test_a_name_of_a_figure_stays_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scorefold_tiny.parts.figures", lambda shown: {"../../k / sigma": Figure()})
     assert draw("scorefold_tiny.parts:figures", None, tmp_path / "stage") == ["k-sigma"]
     assert (tmp_path / "stage/figures/k-sigma.png").exists()
+
+
+class Terminal(io.StringIO):
+    """What a person watches."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def test_lines_say_loss_and_rate_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,23 +150,24 @@ def test_lines_say_loss_and_rate_now_and_then(monkeypatch: pytest.MonkeyPatch) -
     assert said[-1] == "  score: 3.2 s (loss 0.125)"
 
 
-def test_bars_say_the_same_on_a_terminal() -> None:
-    stream = io.StringIO()
+def test_bars_say_the_same_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
     bars = Bars(stream)
     bars.stage_started("score", "score:tiny", 1, 1)
     bars.waiting("score")
-    bars.measured("score", 1, {"loss": 0.25})
-    bars.advanced("score", 1, 4, "fit")
+    bars.measured("score", 350, {"loss": 0.25})
+    bars.advanced("score", 350, 2000, "loss 0.4012, 40 steps/s")
+    bars._bar.refresh()
     bars.stage_ended("score", 3.21, True, {"loss [x]": 0.125})
     bars.close()
-    assert "score: reused (loss [x] 0.125)" in stream.getvalue()
+    said = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
+    assert re.search(r"\[1/1\] score .*350/2000, loss 0.4012, 40 steps/s *[\r\n]", said)
+    assert "score: reused (loss [x] 0.125)" in said
 
 
 def test_what_is_shown_fits_the_stream() -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     assert type(progress_for(io.StringIO())) is Lines
     assert type(progress_for(Terminal(), quiet=True)) is Silent
     bars = progress_for(Terminal())
@@ -149,7 +177,11 @@ def test_what_is_shown_fits_the_stream() -> None:
 
 @pytest.mark.parametrize(
     ("metrics", "text"),
-    [({}, ""), ({"a": 1, "b": 0.123456, "c": "x", "d": True, "e": 5}, "a 1, b 0.1235, c x, d True")],
+    [
+        ({}, ""),
+        ({"a": 1, "b": 0.123456, "c": "x", "d": True, "e": 5}, "a 1, b 0.1235, c x, d True"),
+        ({"k": 1, "k, upper": 2}, "k 1; k, upper 2"),
+    ],
 )
 def test_metrics_are_short(metrics: dict[str, Any], text: str) -> None:
     assert metrics_text(metrics) == text

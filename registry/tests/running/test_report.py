@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from scorefold_registry.progress import number_text
-from scorefold_registry.report import Answer, alike, answers, duration
+from scorefold.artefacts import read_json
+from scorefold_registry.progress import duration, number_text
+from scorefold_registry.report import Answer, alike, answers
 from scorefold_registry.run_result import RunResult
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -80,7 +81,20 @@ def test_the_answer_comes_first(page: Page, finished: RunResult) -> None:
     assert value in page.text[: page.text.index("1. data")]
     first = answers(finished.folder, finished.as_json()["stages"])[0]
     assert first.sentence().startswith(f"estimator:tiny-scored: intrinsic dimension {value} (95% interval ")
-    assert first.sentence().endswith("where the truth is 1")
+    assert first.sentence().endswith("where the truth is 1\n  tiny")
+
+
+def test_a_note_stands_under_its_value(page: Page) -> None:
+    before = page.text[: page.text.index("1. data")]
+    assert "where the truth is 1\n            Tiny.\n" in re.sub(r"\n +", "\n            ", before)
+
+
+def test_captions_say_more_than_the_figure(page: Page, finished: RunResult) -> None:
+    captions = {file.parent.parent.name: read_json(file) for file in finished.folder.glob("*/figures/figures.json")}
+    assert captions["mean"]["mean"]["caption"] == "The mean of <all> coordinates"
+    assert captions["data"]["data"]["caption"] == ""
+    assert finished.report.read_text().count("<figcaption>") == 1
+    assert 'alt=""' not in finished.report.read_text()
 
 
 def test_captions_and_names_are_text_not_markup(page: Page, finished: RunResult) -> None:

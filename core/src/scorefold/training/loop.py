@@ -168,7 +168,9 @@ class _PhaseLoop:
     def _show(self, text: str) -> None:
         task = self.task
         if task.progress is not None and task.processes.rank == 0:
-            task.progress(task.report.steps, task.total, f"{self.phase.name}: {text}")
+            # The name of the only phase would say nothing.
+            phase = "" if self.steps == task.total else f"{self.phase.name}: "
+            task.progress(task.report.steps, task.total, phase + text)
 
     def _validate(self, data: Dataset) -> None:
         task = self.task

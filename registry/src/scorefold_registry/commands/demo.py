@@ -16,4 +16,5 @@ def run(arguments: list[str]) -> int:
     with as_file(files("scorefold_registry") / "demo.yaml") as file:
         if not given.json:
             print("What is the intrinsic dimension of handwritten digits?")
-        return run_and_tell(file, given)
+        seed = [] if given.seed is None else ["--seed", str(given.seed)]
+        return run_and_tell(file, given, command=["scorefold", "demo", *seed])

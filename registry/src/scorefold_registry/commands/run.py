@@ -40,8 +40,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
-def run_and_tell(file: Path, given: argparse.Namespace, *, sets: Sequence[str] = ()) -> int:
-    """Run a file with progress on a terminal, then print the answers and the report, or JSON."""
+def run_and_tell(
+    file: Path, given: argparse.Namespace, *, sets: Sequence[str] = (), command: Sequence[str] | None = None
+) -> int:
+    """Run a file with progress on a terminal, then print the answers and the report, or JSON.
+
+    ``command`` is the command line that repeats the run, where that isn't ``scorefold run`` and the file.
+    """
     from scorefold_registry.progress import progress_for
 
     host = discover_host()
@@ -51,7 +56,15 @@ def run_and_tell(file: Path, given: argparse.Namespace, *, sets: Sequence[str] =
         from scorefold_registry.pipeline import run_plan
 
         progress = progress_for(sys.stderr if given.json else sys.stdout, given.quiet)
-        result = run_plan(host, plan, runs=given.runs, cache=given.cache, fresh=given.fresh, progress=progress)
+        result = run_plan(
+            host,
+            plan,
+            runs=given.runs,
+            cache=given.cache,
+            fresh=given.fresh,
+            progress=progress,
+            command=command,
+        )
     except KeyboardInterrupt as interrupt:
         stage = getattr(interrupt, "stage", None)
         where = f" in stage {stage!r}" if stage else ""
