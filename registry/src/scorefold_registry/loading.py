@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from scorefold.errors import PluginError
+from scorefold.plugin import Claim
 from scorefold_registry.names import did_you_mean, sentences
 from scorefold_registry.records import Command, PluginRecord, Registered
 
@@ -29,6 +30,12 @@ def load_target(registered: Registered, target: str) -> Any:
 def load_command(record: PluginRecord, command: Command) -> Callable[[list[str]], int]:
     """The function of a command that a plugin adds. Raises ``PluginError`` as ``load_target`` does."""
     function: Callable[[list[str]], int] = _load(record, f"the command {command.name!r}", command.target)
+    return function
+
+
+def load_claim(record: PluginRecord, claim: Claim) -> Callable[..., Any]:
+    """The function that measures a claim. Raises ``PluginError`` as ``load_target`` does."""
+    function: Callable[..., Any] = _load(record, f"the claim {claim.name!r}", claim.target)
     return function
 
 

@@ -1,7 +1,7 @@
 """Templates of plugins, from any distribution that ships some: the entry-point group ``scorefold.templates``.
 
-An entry point names a module with ``kinds() -> list[str]`` and ``render(kind, name, destination) -> Path``, which writes
-a plugin into a new folder.
+An entry point names a module with two functions: ``kinds() -> list[str]``, and ``render(kind, name, destination) ->
+Path``, which writes a plugin into a new folder.
 """
 
 from __future__ import annotations

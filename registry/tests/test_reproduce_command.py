@@ -1,0 +1,262 @@
+"""``scorefold reproduce``: what is measured, what decides the status, what a failure leaves, what is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from scorefold.plugin import Claim
+from scorefold_registry.cli import main
+from scorefold_registry.reproduction import within
+
+Install = Callable[..., Path]
+Captured = pytest.CaptureFixture[str]
+
+SCHEMA = json.loads(files("scorefold").joinpath("schemas/reproduce.json").read_text())
+
+IMPL = """
+from pathlib import Path
+
+def right(host, profile, seed):
+    print("busy")
+    return 10 + seed
+
+def wrong(host, profile, seed):
+    return -1
+
+def no_number(host, profile, seed):
+    return float("nan")
+
+def no_data(host, profile, seed):
+    return None
+
+def fails(host, profile, seed):
+    raise ValueError("no bread")
+
+def words(host, profile, seed):
+    return "eleven"
+
+def counted(host, profile, seed):
+    with Path("calls.txt").open("a") as file:
+        file.write(f"{profile} {seed}\\n")
+    return seed / 8
+
+def spends(host, profile, seed):
+    import time
+    end = time.process_time() + 0.1
+    while time.process_time() < end:
+        pass
+    return len(host.components())
+"""
+
+
+def claims(*texts: str) -> str:
+    """A plugin's source with claims ``name function role tolerance``, further arguments after a semicolon."""
+    lines = []
+    for text in texts:
+        words, _, extra = text.partition(";")
+        name, function, role, kind, bound = words.split()
+        lines.append(
+            f'    yield Claim({name!r}, "says {name}", "table 1", "fake_one.impl:{function}", {role!r}, '
+            f"tolerance=({kind!r}, {bound}), {extra})"
+        )
+    return "\n".join(["@hookimpl", "def scorefold_claims():", *lines])
+
+
+@pytest.fixture
+def make(install: Install, capsys: Captured) -> Callable[..., dict[str, Any]]:
+    """Install a plugin with claims; ``ask(status, *arguments)`` is what ``reproduce --json one`` gives."""
+
+    def ask(status: int, *arguments: str) -> dict[str, Any]:
+        capsys.readouterr()
+        assert main(["reproduce", "one", "--json", *arguments]) == status
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        jsonschema.validate(found, SCHEMA)
+        assert found["holds"] == (status == 0)
+        return found
+
+    def installed(*texts: str) -> Callable[..., dict[str, Any]]:
+        install("fake-one", claims(*texts), files={"impl.py": IMPL})
+        return ask
+
+    return installed
+
+
+def test_the_schema_is_one() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "published", "inside", "outside"),
+    [
+        (("abs", 0.5), 11.0, (10.5, 11.5), (10.4, 11.6)),
+        (("rel", 0.1), -20.0, (-22.0, -18.0), (-22.1, -17.9)),
+        (("min", 0.95), None, (0.95, 7.0), (0.94,)),
+        (("max", 0.0), None, (0.0, -3.0), (0.1,)),
+        (("range", (1, 2)), None, (1.0, 2.0), (0.9, 2.1)),
+    ],
+)
+def test_tolerances(
+    tolerance: tuple[str, Any], published: float | None, inside: tuple[float, ...], outside: tuple[float, ...]
+) -> None:
+    claim = Claim("it", "says", "table 1", "a:b", tolerance=tolerance, published=published)
+    assert all(within(claim, value) for value in inside)
+    assert not any(within(claim, value) for value in (*outside, float("nan")))
+
+
+def test_a_claim_that_holds(make: Callable[..., Any]) -> None:
+    (found,) = make("ten right gate abs 0.5 ; published=10.0, unit='dimensions'")(0)["claims"]
+    seconds = found.pop("cpu_seconds")
+    assert 0 <= seconds < 5
+    assert found == {
+        "plugin": "one",
+        "claim": "ten",
+        "statement": "says ten",
+        "role": "gate",
+        "profile": "smoke",
+        "published": 10.0,
+        "measured": 10.0,
+        "unit": "dimensions",
+        "tolerance": {"kind": "abs", "value": 0.5},
+        "holds": True,
+        "skipped": False,
+        "seeds": [0],
+        "error": None,
+    }
+
+
+def test_only_gates_decide(make: Callable[..., Any]) -> None:
+    ask = make("good right gate min 5", "bad wrong report min 5", "worse wrong gate min 5")
+    found = ask(0, "--only", "good", "--only", "bad")
+    assert [(claim["claim"], claim["holds"]) for claim in found["claims"]] == [("good", True), ("bad", False)]
+    assert [claim["holds"] for claim in ask(1)["claims"]] == [True, False, False]
+    ask(0, "--only", "bad")
+
+
+def test_every_seed_must_hold(make: Callable[..., Any]) -> None:
+    ask = make("ten right gate max 11")
+    (found,) = ask(0, "--seeds", "2")["claims"]
+    assert (found["measured"], found["seeds"]) == (10.5, [0, 1])
+    (found,) = ask(1, "--seeds", "3")["claims"]
+    assert (found["measured"], found["holds"]) == (11.0, False)
+
+
+def test_one_failure_never_stops_the_rest(make: Callable[..., Any]) -> None:
+    ask = make(
+        "a fails gate min 0",
+        "b words gate min 0",
+        "c missing gate min 0",
+        "d right gate abs 1",
+        "e right gate range 3",
+        "f no_number gate min 0",
+        "g right gate min 0",
+    )
+    found = {claim["claim"]: claim for claim in ask(1)["claims"]}
+    assert found["a"]["error"].startswith("ValueError: no bread (at ")
+    assert found["a"]["error"].endswith("fake_one/impl.py:18 in fails)")
+    assert found["b"]["error"] == "it returned 'eleven'; expected a number, or None where data are not at hand"
+    assert "fake_one.impl has no 'missing'" in found["c"]["error"]
+    assert "which can't be compared with" in found["d"]["error"]
+    assert "which can't be compared with" in found["e"]["error"]
+    assert (found["f"]["measured"], found["f"]["error"]) == ("NaN", None)
+    assert [claim["holds"] for claim in found.values()] == [False] * 6 + [True]
+    assert not any(claim["skipped"] for claim in found.values())
+
+
+def test_what_is_skipped_never_counts_as_held(make: Callable[..., Any]) -> None:
+    ask = make("there right gate min 0", "gone no_data gate min 0", "aside no_data report min 0")
+    found = ask(0)["claims"]
+    assert [(claim["skipped"], claim["holds"], claim["measured"]) for claim in found] == [
+        (False, True, 10.0),
+        (True, None, None),
+        (True, None, None),
+    ]
+    ask(1, "--only", "gone")
+    ask(0, "--only", "aside")
+
+
+def test_cpu_time_is_measured_and_the_host_handed_over(make: Callable[..., Any]) -> None:
+    (found,) = make("spent spends gate min 30")(0)["claims"]
+    assert 0.1 <= found["cpu_seconds"] < 2
+
+
+def test_text_says_each_claim_and_the_whole(install: Install, capsys: Captured) -> None:
+    source = claims(
+        "ten right gate abs 0.5 ; published=10.0, unit='dimensions'",
+        "gone no_data gate min 0",
+        "off wrong report range (1,2)",
+        "worse fails gate rel 0.1; published=1.0",
+    )
+    install("fake-one", source, files={"impl.py": IMPL})
+    assert main(["reproduce", "fake-one"]) == 1
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert lines[0].startswith("holds  one/ten  (gate, ")
+    assert lines[1:3] == ["  says ten", "  measured 10 dimensions; expected the published within 0.5, published 10"]
+    assert lines[3].startswith("skipped  one/gone  (gate, ")
+    assert lines[5] == "  its data or weights are not at hand"
+    assert lines[6].startswith("fails  one/off  (report, ")
+    assert lines[8] == "  measured -1; expected 1 to 2"
+    assert lines[-1] == "does not hold; 3 gates: 1 hold, 1 fail, 1 skipped; 1 report"
+    assert captured.err == "busy\n"
+
+
+def test_profiles(make: Callable[..., Any]) -> None:
+    ask = make("long right gate min 0; profiles=('quick', 'full')", "short right gate min 0; profiles=('smoke',)")
+    assert [claim["claim"] for claim in ask(0)["claims"]] == ["short"]
+    (found,) = ask(0, "--profile", "full")["claims"]
+    assert (found["claim"], found["profile"]) == ("long", "full")
+
+
+def test_an_interrupted_reproduction_goes_on(make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = make("it counted gate min 0")
+    calls = Path("calls.txt")
+    first = ask(0, "--profile", "quick", "--seeds", "2")["claims"]
+    assert ask(0, "--profile", "quick", "--seeds", "3")["claims"][0]["measured"] == 0.125
+    assert calls.read_text().split("\n")[:-1] == ["quick 0", "quick 1", "quick 2"]
+    assert ask(0, "--profile", "quick", "--seeds", "2")["claims"] == first
+    ask(0, "--profile", "full")
+    ask(0, "--profile", "quick", "--fresh")
+    assert calls.read_text().split("\n")[3:-1] == ["full 0", "quick 0"]
+    for file in Path(".scorefold/claims").iterdir():
+        file.write_text("{")
+    ask(0, "--profile", "full")
+    assert calls.read_text().split("\n")[5:-1] == ["full 0"]
+
+
+def test_the_smoke_profile_measures_every_time(make: Callable[..., Any]) -> None:
+    ask = make("it counted gate min 0")
+    ask(0)
+    ask(0)
+    assert Path("calls.txt").read_text() == "smoke 0\nsmoke 0\n"
+    assert not Path(".scorefold").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["onne"], "no plugin is called 'onne'\n  did you mean 'one'?"),
+        (["one", "--only", "tenn"], "no claim is called 'tenn'\n  did you mean 'ten'? the claims are ten, long"),
+        (
+            ["one", "--only", "long"],
+            "none of these claims can be measured in the profile 'smoke'\n  try --profile full",
+        ),
+        (["two"], "none of these plugins makes a claim\n  these have claims: one"),
+        (["three"], "the plugin 'three' of fake-three 1.0 is broken: ZeroDivisionError"),
+        (["one", "--seeds", "0"], "'0' is not a whole number from 1"),
+        (["one", "--profile", "fast"], "invalid choice: 'fast'"),
+    ],
+)
+def test_what_cannot_be_asked_is_said(install: Install, capsys: Captured, arguments: list[str], message: str) -> None:
+    source = claims("ten right gate min 0", "long right gate min 0; profiles=('full',)")
+    install("fake-one", source, files={"impl.py": IMPL})
+    install("fake-two", "")
+    install("fake-three", "1 / 0")
+    assert main(["reproduce", *arguments]) == 2
+    assert message in capsys.readouterr().err
