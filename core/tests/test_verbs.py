@@ -357,7 +357,7 @@ class Flat(Geometry):
     event_shape = (2,)
 
     def metric(self, x: Tensor) -> Tensor:
-        return 4 * torch.eye(2).expand(len(x), 2, 2)
+        return 4 * torch.eye(2, dtype=x.dtype).expand(len(x), 2, 2)
 
     def exp(self, x: Tensor, v: Tensor) -> Tensor:
         return x + v
