@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,28 @@ def test_both_refuse_what_is_wrong(host: Host, validator: Draft202012Validator, 
     with pytest.raises(RunFileError):
         make_plan(host.catalogue, read(tmp_path / "run.yaml"))
     assert not validator.is_valid(load(text))
+
+
+def test_both_agree_on_the_declared_examples(host: Host, validator: Draft202012Validator, tmp_path: Path) -> None:
+    """Each component's examples, as stages: as they are, and with a setting that does not exist."""
+    taken = 0
+    for item in host.components():
+        for example in item.component.examples:
+            inputs = {"data": {"use": "data:sphere"}, **example.get("inputs", {})}
+            for more in ({}, {"no-such-setting": 1}):
+                config = {**example.get("config", {}), **more}
+                run = {"version": 1, "stages": {"it": {"use": item.id, "config": config, "inputs": inputs}}}
+                if item.component.port("data") is None and item.component.kind not in ("estimator", "geometry"):
+                    run["stages"]["it"]["inputs"] = example.get("inputs", {})
+                (tmp_path / "run.yaml").write_text(json.dumps(run))
+                try:
+                    make_plan(host.catalogue, read(tmp_path / "run.yaml"))
+                    right = True
+                except RunFileError:
+                    right = False
+                assert validator.is_valid(load(json.dumps(run))) == right, (item.id, run)
+                taken += right
+    assert taken > 30
 
 
 def test_every_component_and_field_is_in_it_with_its_words(host: Host, validator: Draft202012Validator) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from scorefold_registry.citations import citations
-from scorefold_registry.host import Host
+from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.options import Parser
 from scorefold_registry.plan import make_plan
 from scorefold_registry.runfile import read
@@ -20,7 +20,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="sets", help="set a field")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args(arguments)
-    catalogue = Host.discover().catalogue
+    catalogue = discover_host().catalogue
     found = citations(catalogue, make_plan(catalogue, read(given.file, given.sets)))
     if given.json:
         print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))

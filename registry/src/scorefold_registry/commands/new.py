@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from scorefold_registry.host import Host
+from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.options import Parser
 from scorefold_registry.templates import choose, find_templates, render
 
@@ -20,7 +20,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--from", dest="source", metavar="DIST", help="whose template, where several have one")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args(arguments)
-    catalogue = Host.discover().catalogue
+    catalogue = discover_host().catalogue
     found, notes = find_templates()
     for note in notes:
         print(f"note: {note}", file=sys.stderr)

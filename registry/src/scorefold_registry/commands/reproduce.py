@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scorefold_registry.host import Host
+from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.options import Parser
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--fresh", action="store_true", help="measure again what quick or full measured before")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args(arguments)
-    host = Host.discover()
+    host = discover_host()
 
     from scorefold.artefacts import json_text
     from scorefold_registry.cache import area

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from scorefold.errors import ConfigError
-from scorefold_registry.host import Host
+from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.options import Parser
 from scorefold_registry.run_schema import run_schema
 
@@ -20,7 +20,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"where to write it (default: {DEFAULT})")
     parser.add_argument("--json", action="store_true", help="print the schema; write it only where --out says")
     given = parser.parse_args(arguments)
-    found = run_schema(Host.discover().catalogue)
+    found = run_schema(discover_host().catalogue)
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
     text = json.dumps(found.schema, indent=1, ensure_ascii=False)
