@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from scorefold.config import Config, ProcessConfig, VEConfig
 from scorefold.errors import PluginError
 from scorefold_registry.configs import (
     Plugged,
@@ -530,6 +531,16 @@ def test_fields_are_described_in_words(host: Host) -> None:
     assert fields["path"]["type"] == "a path or null"
     assert fields["training.steps"]["default"] == 4000
     assert fields["training.steps"]["description"] == "Optimiser steps, over all phases"
+
+
+def test_the_fields_of_every_model_that_may_stand_in_a_field_are_described() -> None:
+    class Diffusing(Config):
+        process: ProcessConfig = VEConfig()
+
+    fields = {item["name"]: item for item in describe_fields(Diffusing)}
+    assert list(fields)[:3] == ["process", "process[ve].sigma_min", "process[ve].sigma_max"]
+    assert fields["process[vp].beta_max"]["default"] == 20.0
+    assert not any(name.endswith("].name") for name in fields)
 
 
 def test_checking_imports_no_torch(tmp_path: Path) -> None:

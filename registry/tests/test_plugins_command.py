@@ -19,6 +19,7 @@ Source = Callable[..., str]
 Captured = pytest.CaptureFixture[str]
 
 SCHEMA = json.loads(files("scorefold").joinpath("schemas/plugins-list.json").read_text())
+SHOW_SCHEMA = json.loads(files("scorefold").joinpath("schemas/plugins-show.json").read_text())
 
 
 @pytest.fixture
@@ -46,6 +47,7 @@ def test_the_schema_knows_all_states() -> None:
     item = SCHEMA["properties"]["plugins"]["items"]["properties"]
     assert tuple(item["state"]["enum"]) == STATES
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.Draft202012Validator.check_schema(SHOW_SCHEMA)
 
 
 def test_json_holds_to_its_schema_in_every_state(every_state: None, capsys: Captured) -> None:
@@ -152,7 +154,9 @@ class Good(Config):
 
     def test_a_plugin_as_json(self, capsys: Captured) -> None:
         assert main(["plugins", "show", "one", "--json"]) == 0
-        (found,) = json.loads(capsys.readouterr().out)["plugins"]
+        shown = json.loads(capsys.readouterr().out)
+        jsonschema.validate(shown, SHOW_SCHEMA)
+        (found,) = shown["plugins"]
         assert found["module"] == "fake_one.plugin"
         assert found["commands"] == [{"name": "toast", "summary": "makes toast"}]
         assert found["components"][0]["name"] == "good"
@@ -176,6 +180,7 @@ class Good(Config):
     def test_a_component_as_json(self, capsys: Captured) -> None:
         assert main(["plugins", "show", "score:fine", "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
+        jsonschema.validate(found, SHOW_SCHEMA)
         assert found["component"] == "score:good@1"
         assert found["ports"][1] == {
             "name": "more",

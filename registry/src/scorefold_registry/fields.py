@@ -15,7 +15,11 @@ from scorefold_registry.names import join_or
 
 
 def describe_fields(model: type[BaseModel], prefix: str = "") -> list[dict[str, Any]]:
-    """Every field of a config, nested models' fields after the field: name, type, default and description of each."""
+    """Every field of a config, nested models' fields after the field: name, type, default and description of each.
+
+    Of a field that may be one of several models, each told by its own tag, ``process[ve].sigma_min`` is a field of the
+    model with the tag ``ve``.
+    """
     fields = []
     for name, field in model.model_fields.items():
         marks = [mark for mark in field.metadata if isinstance(mark, InlineKind)]
@@ -32,6 +36,11 @@ def describe_fields(model: type[BaseModel], prefix: str = "") -> list[dict[str, 
         )
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             fields += describe_fields(field.annotation, f"{prefix}{name}.")
+        elif isinstance(field.discriminator, str):
+            key = field.discriminator
+            for member in get_args(field.annotation):
+                inside = describe_fields(member, f"{prefix}{name}[{member.model_fields[key].default}].")
+                fields += [item for item in inside if not item["name"].endswith(f".{key}")]
     return fields
 
 

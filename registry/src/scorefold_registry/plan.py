@@ -97,8 +97,12 @@ class _Planner:
     offers: dict[str, Plugged | None] = field(default_factory=dict)
     planned: dict[str, PlannedStage] = field(default_factory=dict)
 
-    def error(self, message: str, path: DataPath, *, key: bool = False, hint: str | None = None) -> None:
-        self.run.problems.append(self.run.source.error(message, path, key=key, hint=hint))
+    def error(
+        self, message: str, path: DataPath, *, key: bool = False, hint: str | None = None, code: str = "config"
+    ) -> None:
+        error = self.run.source.error(message, path, key=key, hint=hint)
+        error.code = code
+        self.run.problems.append(error)
 
     def plan(self) -> list[PlannedStage]:
         for name in self._order():
@@ -134,7 +138,7 @@ class _Planner:
             matches = [f"{c.component.kind}:{c.component.name}" for c in self.catalogue.components]
             exact = [match for match in matches if match.endswith(f":{target}")]
             hint = f"did you mean {' or '.join(exact)}?" if exact else hint
-        self.error(f"there is no stage {target!r}", path, hint=hint)
+        self.error(f"there is no stage {target!r}", path, hint=hint, code="unknown-stage")
 
     def _report_cycles(self, stuck: list[str], waits: Mapping[str, set[str]]) -> None:
         """One error for each cycle, at the reference that closes it."""
@@ -150,7 +154,7 @@ class _Planner:
                     target = cycle[1] if len(cycle) > 1 else cycle[0]
                     path = next(path for name, path in dependencies(self.run, spec) if name == target)
                     message = f"the stages wait for each other: {' -> '.join([*cycle, cycle[0]])}"
-                    self.error(message, path, hint="a stage can only use stages that don't use it")
+                    self.error(message, path, hint="a stage can only use stages that don't use it", code="cycle")
                     left = [name for name in left if name not in cycle]
                     break
                 trail.append(following)
@@ -225,7 +229,7 @@ class _Planner:
         try:
             return self.catalogue.resolve(text)
         except PluginError as error:
-            self.error(error.message, path, hint=error.hint)
+            self.error(error.message, path, hint=error.hint, code="unknown-component")
             return None
 
     def _verb(self, spec: StageSpec, registered: Registered) -> Verb | None:
@@ -258,7 +262,7 @@ class _Planner:
 
     def _add(self, problem: Problem, base: DataPath) -> None:
         is_key = problem.code in KEY_CODES
-        self.error(problem.message, (*base, *problem.path), key=is_key, hint=problem.hint)
+        self.error(problem.message, (*base, *problem.path), key=is_key, hint=problem.hint, code=problem.code)
 
     def _options(self, spec: StageSpec, verb: Verb) -> Config | None:
         if verb.options is None:
@@ -295,10 +299,11 @@ class _Planner:
         for problem in check_inputs(self.catalogue, registered, verb, given):
             if problem.code == "capability" and not problem.path:
                 where = (*path, "do") if (*path, "do") in self.run.source.values else (*path, "use")
-                self.error(problem.message, where, hint=problem.hint)
+                self.error(problem.message, where, hint=problem.hint, code=problem.code)
             elif problem.code == "missing-port":
                 where = (*path, "inputs") if inputs else path
-                self.error(problem.message, where, key=True, hint=self._stage_hint(problem, registered, verb))
+                hint = self._stage_hint(problem, registered, verb)
+                self.error(problem.message, where, key=True, hint=hint, code=problem.code)
             else:
                 self._add(
                     replace(problem, hint=problem.hint or self._stage_hint(problem, registered, verb)),
@@ -319,7 +324,9 @@ class _Planner:
         ]
         if problem.code == "missing-port" and fitting:
             return f"add 'inputs: {{{port.name}: {fitting[0]}}}'"
-        return f"stages that fit: {', '.join(fitting)}" if fitting else problem.hint
+        if fitting:
+            return f"stages that fit: {', '.join(fitting)}"
+        return problem.hint or f"no stage fits; add one {' or '.join(f'that gives a {kind}' for kind in port.kinds)}"
 
     def _values(self, inputs: Mapping[str, Any], path: DataPath) -> dict[str, Plugged | list[Plugged | None] | None]:
         """What each input offers; None where that is not known because of an error reported elsewhere."""

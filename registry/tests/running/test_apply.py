@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -57,6 +59,7 @@ def test_an_estimator_answers_as_json_with_its_arrays(say: Say, finished: RunRes
     assert said.status == 0, said.err
     written = json.loads(Path("deep/out.json").read_text())
     assert written["estimate"]["value"] == pytest.approx(float(np.load(points).mean()), rel=1e-5)
+    jsonschema.validate(said.json, json.loads((files("scorefold") / "schemas" / "apply.json").read_text()))
     assert said.json["metrics"]["intrinsic dimension"] == written["estimate"]["value"]
     np.testing.assert_allclose(written["arrays"]["pointwise"], np.load(points).mean(axis=1), rtol=1e-4, atol=1e-6)
 

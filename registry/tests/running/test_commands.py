@@ -130,6 +130,7 @@ def test_graph_draws_in_four_ways(say: Say) -> None:
         ("samples", "mean"),
     }
     graph = say("graph", "run.yaml", "--json").json
+    jsonschema.validate(graph, schema("graph"))
     assert {(before, stage["name"]) for stage in graph["stages"] for before in stage["after"]} == edges
     drawn = say("graph", "run.yaml", "--format", "dot").out
     assert drawn.startswith('digraph "tiny" {')
@@ -153,7 +154,9 @@ def test_runs_are_listed_newest_first_with_their_state(say: Say) -> None:
     assert listed["runs"][0]["stages"] == ["data"]
     with FileLock("runs/short/.20200101-000000-abcdefab.lock"):
         assert say("runs", "list", "--json").json["runs"][1]["state"] == "running"
-        assert say("runs", "clean", "--keep", "0", "--json").json["removed"] == [listed["runs"][0]["folder"]]
+        cleaned = say("runs", "clean", "--keep", "0", "--json").json
+        jsonschema.validate(cleaned, schema("runs-clean"))
+        assert cleaned["removed"] == [listed["runs"][0]["folder"]]
     assert killed.exists()
     assert say("runs", "list").out.count("\n") == 1
     assert say("runs", "clean", "--keep", "0").out.startswith("removed 1 runs")

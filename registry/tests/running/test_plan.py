@@ -67,6 +67,7 @@ FAULTS = {
     "a field that is missing": ("  §d: {use: data:array}\n", "'path' is missing"),
     "no such stage": (D + "  m: {use: estimator:tiny-mean, inputs: {data: §dta}}\n", "did you mean 'data'"),
     "a port of the wrong kind": (D + S + "  m: {use: estimator:tiny-mean, inputs: {data: §score}}\n", 'stages that fit: data'),
+    "a port of the wrong kind that no stage fits": (D + "  m: {use: estimator:tiny-scored, inputs: {data: data, score: §data}}\n", 'add one that gives a score'),
     "an input that is missing": ("  §m: {use: estimator:tiny-mean}\n", "port 'data'"),
     "an input that is missing though there is a stage": (D + "  §m: {use: estimator:tiny-mean}\n", 'inputs: {data: data}'),
     "unknown port": (D + "  m: {use: estimator:tiny-mean, inputs: {data: data, §scroe: data}}\n", "did you mean 'score'"),
@@ -104,6 +105,28 @@ def test_a_fault_is_told_with_its_place_and_its_mend(plan: MakePlan, name: str) 
     message, *found = problem_of(plan, stages(marked.replace("§", "")))
     assert expected in message
     assert found == place_of_mark(stages(marked))
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("unknown component", "unknown-component"),
+        ("unknown inline component", "unknown-component"),
+        ("unknown field", "unknown-field"),
+        ("wrong type in an inline component", "type"),
+        ("out of range", "range"),
+        ("no such stage", "unknown-stage"),
+        ("a port of the wrong kind", "kind"),
+        ("a capability that is missing", "capability"),
+        ("an input that is missing", "missing-port"),
+        ("a cycle", "cycle"),
+    ],
+)
+def test_a_program_tells_faults_by_their_code(plan: MakePlan, name: str, code: str) -> None:
+    with pytest.raises(RunFileError) as caught:
+        plan(stages(FAULTS[name][0].replace("§", "")))
+    assert [problem.code for problem in caught.value.problems] == [code]
+    assert caught.value.as_json()["code"] == code
 
 
 HEADS = {

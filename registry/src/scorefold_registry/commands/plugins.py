@@ -1,4 +1,4 @@
-"""``scorefold plugins list``, ``scorefold plugins show NAME`` and ``scorefold plugins doctor``."""
+"""``scorefold plugins list``, ``plugins show NAME`` and ``plugins doctor``; ``plugins check`` has its own module."""
 
 from __future__ import annotations
 
@@ -15,12 +15,19 @@ from scorefold_registry.records import PluginRecord, Registered
 
 
 def run(arguments: list[str]) -> int:
-    """Dispatches to ``list``, ``show`` or ``doctor``."""
-    parser = Parser("plugins", "List plugins, show what they offer, and say what is wrong with them.")
-    commands = {"list": _list, "show": _show, "doctor": _doctor}
-    parser.add_argument("command", choices=commands, help="all plugins; one plugin or component; what is wrong")
+    """Dispatches to ``list``, ``show``, ``doctor`` or ``check``."""
+    parser = Parser("plugins", "List plugins, show what they offer, say what is wrong with them, and try their laws.")
+    commands = {"list": _list, "show": _show, "doctor": _doctor, "check": _check}
+    parser.add_argument("command", choices=commands, help="all plugins; one of them; what is wrong; do the laws hold")
     command = commands[parser.parse_args(arguments[:1]).command]
     return command(arguments[1:])
+
+
+def _check(arguments: list[str]) -> int:
+    # Imported only here: it reads configs, and listing must stay quick.
+    from scorefold_registry.commands.check import run as check
+
+    return check(arguments)
 
 
 def _list(arguments: list[str]) -> int:
@@ -187,7 +194,8 @@ def _default(field: Mapping[str, Any]) -> str:
         return ", required"
     value = field["default"]
     if isinstance(value, dict):
-        return f", default {value['use']}" if "use" in value else ""
+        named = value.get("use") or value.get("name")
+        return f", default {named}" if named else ""
     return f", default {'null' if value is None else value}"
 
 
