@@ -1,0 +1,11 @@
+"""The conformance kit: the laws of every kind, tried on a component's declared examples.
+
+``check_components`` is the one generator of checks; ``scorefold plugins check`` prints what it yields and
+``@conformance(...)`` makes tests of it. See ``docs/testing.md``.
+"""
+
+from scorefold.testing.contract import Check, Host, Law, Subject
+from scorefold.testing.decorator import conformance
+from scorefold.testing.report import FLOORS, LAWS, Item, Report, check_components
+
+__all__ = ["FLOORS", "LAWS", "Check", "Host", "Item", "Law", "Report", "Subject", "check_components", "conformance"]

@@ -1,0 +1,156 @@
+"""A component put to use: inputs that fit it, and what it answers. Laws common to all kinds are about these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Condition, ConditionSpec, TensorSpec
+from scorefold.errors import ConfigError
+from scorefold.interfaces.data import SPLITS
+from scorefold.testing.contract import NotApplicableError, Subject
+from scorefold.testing.exact import subspace
+
+Inputs = Mapping[str, Tensor]
+ROWS = 3
+SHAPES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (((6,), (4,)), ((2, 8, 8), (3, 8, 8)), ((1, 32, 32),) * 2)
+"""Shapes (in, out) in the order in which they are tried: networks need not serve vectors and images alike."""
+POINTS = 64
+
+
+def draw_condition(spec: ConditionSpec | None, rows: int, subject: Subject, dtype: torch.dtype) -> Condition | None:
+    """A condition of a spec with so many rows: normal numbers, or classes in turn."""
+    if spec is None:
+        return None
+    if not isinstance(spec, TensorSpec):
+        return {name: _draw_one(part, rows, subject, name, dtype) for name, part in spec.items()}
+    return _draw_one(spec, rows, subject, "condition", dtype)
+
+
+def _draw_one(spec: TensorSpec, rows: int, subject: Subject, name: str, dtype: torch.dtype) -> Tensor:
+    if spec.classes is None:
+        return subject.normal(rows, *spec.shape, purpose=name, dtype=dtype)
+    count = rows * int(torch.Size(spec.shape).numel())
+    return (torch.arange(count) % spec.classes).reshape(rows, *spec.shape)
+
+
+def noised(model: Any, subject: Subject, rows: int = ROWS, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Events (rows, *E) of a score model as they stand at times (rows,) in the middle of its process."""
+    process = model.process
+    share = 0.2 + 0.6 * torch.rand(rows, generator=subject.generator("times"), dtype=torch.float64)
+    t = (process.t_min + share * (process.t_max - process.t_min)).to(dtype)
+    x0 = subject.points(rows, model.event_shape, model.event_scale).to(dtype)
+    return process.perturb(x0, t, subject.normal(*x0.shape, purpose="noise", dtype=dtype)), t
+
+
+def inputs_of(obj: Any, subject: Subject, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    """Tensors to use an object of a kind with."""
+    kind = subject.component.kind
+    if kind == "score":
+        x, t = noised(obj, subject, dtype=dtype)
+        return {"x": x, "t": t}
+    if kind == "flow":
+        x = subject.points(ROWS, obj.event_shape, obj.event_scale).to(dtype)
+        return {"x": x, "z": subject.normal(*x.shape, purpose="z", dtype=dtype)}
+    if kind == "geometry":
+        points = subject.points(2 * ROWS, obj.event_shape).to(dtype)
+        return {"x": points[:ROWS], "y": points[ROWS:], "v": 0.1 * subject.normal(*points[:ROWS].shape, dtype=dtype)}
+    if kind == "estimator":
+        data = subject.data()
+        points = subspace().points(POINTS, subject.generator("points")) if data is None else data.tensor(POINTS)
+        return {"data": points.to(dtype)}
+    if kind == "network":
+        into, _, _ = built_network(obj, subject.seed)
+        return {"x": subject.normal(ROWS, *into, dtype=dtype), "t": torch.linspace(-9, 8, ROWS, dtype=dtype)}
+    if kind in ("data", "allocator"):
+        return {}
+    raise NotApplicableError(f"the kit knows no use of a {kind} that it could compare")
+
+
+def built_network(
+    builder: Any, seed: int, *, time: bool = True, condition: ConditionSpec | None = None
+) -> tuple[tuple[int, ...], tuple[int, ...], Any]:
+    """(in, out, network) of the first shape that a builder serves, initialised from a seed.
+
+    Raises ``ConfigError``, the builder's own, where it serves none of them.
+    """
+    refused: ConfigError | None = None
+    for into, out in SHAPES:
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(seed)
+                return into, out, builder.build(into, out, time=time, condition=condition)
+        except ConfigError as error:
+            refused = error
+    assert refused is not None
+    raise refused
+
+
+def answers_of(kind: str, obj: Any, inputs: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
+    """What an object of a kind answers to inputs, by name."""
+    return _ANSWERS[kind](obj, inputs, generator)
+
+
+def _score(obj: Any, inputs: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
+    with torch.no_grad():
+        draws = obj.sample(2, **_conditioned(obj), steps=3, generator=generator)
+        return {"score": obj.score(inputs["x"], inputs["t"]), "sample": draws}
+
+
+def _flow(obj: Any, inputs: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
+    if obj.condition_spec is not None:
+        raise NotApplicableError("a conditional flow; its example needs data without a condition")
+    with torch.no_grad():
+        z, log_det = obj(inputs["x"])
+        x, inverse_log_det = obj.inverse(inputs["z"])
+        draws = obj.sample(2, generator=generator)
+    return {"z": z, "log_det": log_det, "x": x, "inverse_log_det": inverse_log_det, "sample": draws}
+
+
+def _geometry(obj: Any, inputs: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
+    x, y, v = inputs["x"], inputs["y"], inputs["v"]
+    return {"metric": obj.metric(x), "exp": obj.exp(x, v), "log": obj.log(x, y), "distance": obj.distance(x, y)}
+
+
+def _estimator(obj: Any, inputs: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
+    found = obj.estimate(inputs["data"], generator=generator)
+    interval = found.interval or (found.value, found.value)
+    answers = {"value": torch.tensor([found.value, *interval], dtype=torch.float64)}
+    return answers if found.pointwise is None else {**answers, "pointwise": found.pointwise}
+
+
+def _allocator(obj: Any, inputs: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
+    found = obj.allocate(1000, generator=generator)
+    rows = [number for row in found.plan for number in (row.tasks, row.support, row.query)]
+    return {"plan": torch.tensor([found.leftover, *rows], dtype=torch.float64)}
+
+
+def _data(obj: Any, inputs: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
+    return {split: obj.load(split).tensor(50) for split in SPLITS}
+
+
+def _network(obj: Any, inputs: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
+    _, _, network = built_network(obj, generator.initial_seed())
+    network = network.to(inputs["x"].dtype).eval()
+    with torch.no_grad():
+        return {"answer": network(inputs["x"], inputs["t"])}
+
+
+def _conditioned(obj: Any) -> dict[str, Any]:
+    if obj.condition_spec is not None:
+        raise NotApplicableError("a conditional model; its example needs data without a condition")
+    return {}
+
+
+_ANSWERS: Mapping[str, Callable[[Any, Inputs, torch.Generator], dict[str, Tensor]]] = {
+    "score": _score,
+    "flow": _flow,
+    "geometry": _geometry,
+    "estimator": _estimator,
+    "allocator": _allocator,
+    "data": _data,
+    "network": _network,
+}

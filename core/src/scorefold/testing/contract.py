@@ -1,0 +1,239 @@
+"""What a law is, what it is tried on, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.data import Dataset
+from scorefold.plugin import Component
+from scorefold.seeds import derive_generator, derive_seed
+
+PASSED, FAILED, SKIPPED, EXPECTED = "passed", "failed", "skipped", "expected-failure"
+
+
+class Host(Protocol):
+    """What the kit needs of a host: components made, saved and loaded by name. The registry's ``Host`` is one."""
+
+    def create(
+        self,
+        name: str,
+        config: Any = None,
+        *,
+        generator: torch.Generator | None = None,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        **ports: Any,
+    ) -> Any:
+        """A component, built from its config and its ports (objects or inline components)."""
+
+    def save(self, obj: Any, path: Path | str, bundle: bool = False) -> None:
+        """The state of an object in a folder, with its ports' states where ``bundle`` is set."""
+
+    def load(self, path: Path | str, device: Any = None) -> Any:
+        """The object whose state a folder holds."""
+
+    def components(self, kind: str | None = None) -> Iterable[Any]:
+        """What is installed; each item has ``component``, a ``scorefold.plugin.Component``."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A law tried on a component: ``result`` is passed, failed, skipped or expected-failure, ``detail`` why."""
+
+    component: str
+    check: str
+    result: str
+    detail: str
+
+    def as_json(self) -> dict[str, str]:
+        """The entry of ``plugins check --json``."""
+        return {"component": self.component, "check": self.check, "result": self.result, "detail": self.detail}
+
+
+class ViolationError(AssertionError):
+    """A law does not hold; the message says what was measured and what was allowed."""
+
+
+class NotApplicableError(Exception):
+    """A law says nothing about this component; the message says why."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A component with one of its examples, as a law sees it.
+
+    ``name`` is what the host resolves; ``seed`` the law's own seed, derived from the root seed, the component, the
+    example and the law; ``plugin`` the module its declaration stands in, where that is known; ``origin`` is
+    ``module:function`` giving a host in another process, or None where laws on fresh processes can't be tried.
+    """
+
+    component: Component
+    host: Host
+    name: str
+    example: Mapping[str, Any]
+    seed: int = 0
+    plugin: str | None = None
+    origin: str | None = None
+
+    def generator(self, purpose: str = "") -> torch.Generator:
+        """A generator for one purpose, the same at every call."""
+        return derive_generator(self.seed, purpose)
+
+    def normal(self, *shape: int, purpose: str = "normal", dtype: torch.dtype = torch.float64) -> Tensor:
+        """Standard normal draws of a shape, the same at every call for a purpose."""
+        return torch.randn(shape, generator=self.generator(purpose), dtype=torch.float64).to(dtype)
+
+    def build(
+        self,
+        *,
+        dtype: torch.dtype | None = torch.float64,
+        config: Mapping[str, Any] | None = None,
+        ports: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """The example built, in float64; ``config`` adds to the example's, ``ports`` replace ports of it."""
+        settings = {**self.example.get("config", {}), **(config or {})}
+        plugged = {**self.example.get("inputs", {}), **(ports or {})}
+        return self.host.create(self.name, settings, generator=self.generator("build"), dtype=dtype, **plugged)
+
+    def stirred(self, **options: Any) -> Any:
+        """The example built, in evaluation mode and with its trained parameters moved off their start.
+
+        A start is often special (an identity, an output of 0), and laws that hold there only would be worth little.
+        """
+        obj = self.build(**options)
+        if isinstance(obj, nn.Module):
+            stir(obj, self.generator("stir"))
+            obj.eval()
+        return obj
+
+    def data(self) -> Dataset | None:
+        """The training split of the first data source in the example's ports, at any depth; None without one."""
+        ports = {port.name: port.default for port in self.component.requires if port.default is not None}
+        use = _first_data({**ports, **self.example.get("inputs", {})})
+        if use is None:
+            return None
+        source = self.host.create(use["use"], use.get("config"), **use.get("inputs", {}))
+        found: Dataset = source.load("train")
+        return found
+
+    def points(self, rows: int, shape: tuple[int, ...], scale: Any = None) -> Tensor:
+        """Events (rows, *shape) in float64: of the example's data where there are any, else normal draws."""
+        data = self.data()
+        if data is not None and data.event_shape == shape and len(data) >= rows:
+            return data.tensor(rows).double()
+        draws = self.normal(rows, *shape, purpose="points")
+        return draws if scale is None else scale.mean + scale.std * draws
+
+    @property
+    def target(self) -> Any:
+        """The class that the component names."""
+        return resolve(self.component.target)
+
+    @property
+    def config_model(self) -> Any:
+        """The config model that the component names."""
+        return resolve(self.component.config)
+
+
+@dataclass(frozen=True)
+class Law:
+    """A law by name, of some kinds (none named: all) and of components with a capability (none named: any).
+
+    ``run`` tries it on a subject: it returns what it measured, raises ``ViolationError`` where the law is broken and
+    ``NotApplicableError`` where it has nothing to say. Laws that are tried ``once`` are about the declaration, the
+    others about each example.
+    """
+
+    name: str
+    run: Callable[[Subject], str]
+    kinds: tuple[str, ...] = ()
+    capability: str | None = None
+    once: bool = False
+
+    def governs(self, component: Component) -> bool:
+        """Whether a component is under this law by its kind and what it says that it provides."""
+        if self.kinds and component.kind not in self.kinds:
+            return False
+        return self.capability is None or self.capability in component.provides
+
+    def seed(self, root: int, component: Component, example: int) -> int:
+        """The law's own seed."""
+        return derive_seed(root, component.id, example, self.name)
+
+
+def law(
+    name: str, *kinds: str, capability: str | None = None, once: bool = False
+) -> Callable[[Callable[[Subject], str]], Law]:
+    """Makes a function a law: ``@law("metric-spd", "geometry")``."""
+    return lambda run: Law(name, run, kinds, capability, once)
+
+
+def require(holds: bool, message: str) -> None:
+    """Raises ``ViolationError`` with a message unless something holds."""
+    if not holds:
+        raise ViolationError(message)
+
+
+def require_shape(what: str, value: Any, shape: tuple[int, ...]) -> None:
+    """Raises ``ViolationError`` unless a value is a tensor of a shape."""
+    require(isinstance(value, Tensor), f"{what} is a {type(value).__name__}; expected a tensor")
+    require(tuple(value.shape) == tuple(shape), f"{what} has shape {tuple(value.shape)}; expected {tuple(shape)}")
+
+
+def require_close(what: str, got: Tensor, expected: Tensor, tolerance: float) -> str:
+    """The gap max |got - expected| / (1 + max |expected|) in words; raises ``ViolationError`` above the tolerance."""
+    require_shape(what, got, tuple(expected.shape))
+    if expected.numel() == 0:
+        return f"{what}: empty"
+    got, expected = got.detach().double(), expected.detach().double()
+    gap = float((got - expected).abs().max() / (1 + expected.abs().max()))
+    text = f"{what}: gap {gap:.2e}, tolerance {tolerance:.0e}"
+    require(gap <= tolerance, text)
+    return text
+
+
+def require_refusal(what: str, errors: type[Exception], call: Callable[[], Any]) -> str:
+    """The message with which a call was refused; raises ``ViolationError`` where it wasn't, or by another error."""
+    try:
+        call()
+    except errors as error:
+        return str(error).partition("\n")[0]
+    except Exception as error:
+        raise ViolationError(f"{what} ended in {type(error).__name__}: {error}; expected {errors.__name__}") from error
+    raise ViolationError(f"{what} was accepted; expected {errors.__name__}")
+
+
+def stir(module: nn.Module, generator: torch.Generator) -> None:
+    """Moves every trained parameter by normal draws of standard deviation 0.1."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.requires_grad and parameter.is_floating_point():
+                draws = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                parameter.add_(0.1 * draws.to(parameter.dtype))
+
+
+def resolve(target: str) -> Any:
+    """The object that ``module:Name`` names."""
+    module, _, name = target.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _first_data(inputs: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    for value in inputs.values():
+        for item in value if isinstance(value, (list, tuple)) else [value]:
+            use: Any = {"use": item} if isinstance(item, str) else item
+            if not isinstance(use, Mapping):
+                continue
+            if str(use.get("use", "")).rpartition("/")[2].startswith("data:"):
+                return dict(use)
+            found = _first_data(use.get("inputs", {}))
+            if found is not None:
+                return found
+    return None

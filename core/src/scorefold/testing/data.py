@@ -1,0 +1,204 @@
+"""Laws of data sources (``scorefold.interfaces.DataSource``)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Condition, ConditionSpec, Dataset, TensorSpec
+from scorefold.errors import DataError
+from scorefold.interfaces import DataSource
+from scorefold.interfaces.data import SPLITS
+from scorefold.testing.contract import (
+    Law,
+    NotApplicableError,
+    Subject,
+    law,
+    require,
+    require_refusal,
+    require_shape,
+)
+
+LIMIT = 500
+
+
+def _splits(source: DataSource) -> dict[str, Dataset]:
+    """The splits that are not empty."""
+    loaded = {split: source.load(split) for split in SPLITS}
+    return {split: dataset for split, dataset in loaded.items() if len(dataset) > 0}
+
+
+@law("splits-disjoint", "data")
+def splits_disjoint(subject: Subject) -> str:
+    """No point is in two splits or twice in one, by its position in the source; without positions, by its value."""
+    splits = _splits(subject.build())
+    require(bool(splits), "all splits are empty")
+    for name, dataset in splits.items():
+        index = dataset.take(torch.arange(len(dataset))).index
+        if index is not None:
+            require(len(index.unique()) == len(index), f"a position stands twice in {name}")
+    for (one, a), (other, b) in combinations(splits.items(), 2):
+        shared = _keys(a) & _keys(b)
+        require(not shared, f"{one} and {other} share {len(shared)} points")
+    return ", ".join(f"{name} {len(dataset)}" for name, dataset in splits.items())
+
+
+def _keys(dataset: Dataset) -> set[object]:
+    batch = dataset.take(torch.arange(len(dataset)))
+    if batch.index is not None:
+        return set(batch.index.tolist())
+    return {row.contiguous().numpy().tobytes() for row in batch.x.cpu()}
+
+
+@law("load-repeats", "data")
+def load_repeats(subject: Subject) -> str:
+    """A split loaded twice holds the same points."""
+    source = subject.build()
+    for split in SPLITS:
+        first, second = source.load(split).tensor(LIMIT), source.load(split).tensor(LIMIT)
+        require(torch.equal(first, second), f"{split} loaded twice differs")
+    return "train, validation and test"
+
+
+@law("event-shape", "data")
+def event_shape(subject: Subject) -> str:
+    """Points have the source's event shape, are floating-point and finite."""
+    source = subject.build()
+    for name, dataset in _splits(source).items():
+        x = dataset.tensor(LIMIT)
+        require_shape(f"the points of {name}", x, (min(LIMIT, len(dataset)), *source.event_shape))
+        require(dataset.event_shape == tuple(source.event_shape), f"{name} says its events are {dataset.event_shape}")
+        require(x.is_floating_point() and bool(x.isfinite().all()), f"the points of {name} are {x.dtype} or not finite")
+    return f"events {tuple(source.event_shape)}"
+
+
+@law("event-scale", "data")
+def event_scale(subject: Subject) -> str:
+    """Points keep to [low, high]; mean and std are those of the training split, to 5 % of its std."""
+    source = subject.build()
+    scale = source.event_scale
+    for name, dataset in _splits(source).items():
+        x = dataset.tensor(LIMIT)
+        low, high = float(x.min()), float(x.max())
+        slack = 1e-4 * scale.std
+        within = (scale.low is None or low >= scale.low - slack) and (scale.high is None or high <= scale.high + slack)
+        require(within, f"{name} goes from {low:.4g} to {high:.4g}; the scale from {scale.low} to {scale.high}")
+    x = source.load("train").tensor().double()
+    mean, std = float(x.mean()), float(x.std(correction=0))
+    text = f"mean {mean:.4g} and std {std:.4g}; the scale says {scale.mean:.4g} and {scale.std:.4g}"
+    require(abs(mean - scale.mean) <= 0.05 * std and abs(std - scale.std) <= 0.05 * std, text)
+    return text
+
+
+@law("levels-on-grid", "data")
+def levels_on_grid(subject: Subject) -> str:
+    """Discrete data lie on the ``levels`` values equally spaced over [low, high], to a thousandth of their distance."""
+    source = subject.build()
+    scale = source.event_scale
+    if scale.levels is None:
+        raise NotApplicableError("the data are continuous")
+    require(scale.low is not None and scale.high is not None, "the scale has levels and no bounds")
+    assert scale.low is not None
+    assert scale.high is not None
+    width = (scale.high - scale.low) / (scale.levels - 1)
+    for name, dataset in _splits(source).items():
+        steps = (dataset.tensor(LIMIT).double() - scale.low) / width
+        gap = float((steps - steps.round()).abs().max())
+        require(gap <= 1e-3, f"{name} lies {gap:.3g} of a level off the grid; tolerance 1e-3")
+    return f"{scale.levels} levels"
+
+
+@law("unknown-split-refused", "data")
+def unknown_split(subject: Subject) -> str:
+    """A split that there is not is refused by a DataError."""
+    source = subject.build()
+    return require_refusal("the split 'holiday'", DataError, lambda: source.load("holiday"))
+
+
+@law("conditions-fit", "data")
+def conditions_fit(subject: Subject) -> str:
+    """Conditions have the shapes of the condition spec, classes are integers below their number."""
+    source = subject.build()
+    for name, dataset in _splits(source).items():
+        batch = dataset.take(torch.arange(min(LIMIT, len(dataset))))
+        for what, spec, value in _conditions(source.condition_spec, batch.condition):
+            require_shape(f"{what} of {name}", value, (len(batch), *spec.shape))
+            if spec.classes is not None:
+                integer = not value.is_floating_point()
+                low, high = int(value.min()), int(value.max())
+                text = f"{what} of {name} is {value.dtype}, {low} to {high}; expected {spec.classes} classes"
+                require(integer and low >= 0 and high < spec.classes, text)
+    return "none" if source.condition_spec is None else "shapes and classes as declared"
+
+
+def _conditions(spec: ConditionSpec | None, value: Condition | None) -> Iterator[tuple[str, TensorSpec, Tensor]]:
+    require((spec is None) == (value is None), f"the spec is {spec} and the condition {_kind(value)}")
+    if spec is None or value is None:
+        return
+    if isinstance(spec, TensorSpec):
+        require(isinstance(value, Tensor), f"the condition is {_kind(value)}; expected a tensor")
+        assert isinstance(value, Tensor)
+        yield "the condition", spec, value
+        return
+    names = set() if isinstance(value, Tensor) else set(value)
+    require(names == set(spec), f"the conditions are {sorted(names)}; expected {sorted(spec)}")
+    assert not isinstance(value, Tensor)
+    for name, part in spec.items():
+        yield f"condition {name!r}", part, value[name]
+
+
+def _kind(value: object) -> str:
+    return "absent" if value is None else type(value).__name__
+
+
+@law("batches-cover", "data")
+def batches_cover(subject: Subject) -> str:
+    """Batches in order hold the points of ``tensor``, and shuffled ones each point once."""
+    source = subject.build()
+    dataset = source.load("train")
+    x = dataset.tensor()
+    size = max(1, len(dataset) // 3)
+    in_order = torch.cat([batch.x for batch in dataset.batches(size)])
+    require(torch.equal(in_order, x), "batches in order differ from the points of tensor()")
+    shuffled = torch.cat([batch.x for batch in dataset.batches(size, subject.generator("shuffle"))])
+    one, other = (torch.sort(points.double().flatten(1).sum(1)).values for points in (x, shuffled))
+    require(len(shuffled) == len(x) and torch.allclose(one, other), "shuffled batches do not hold each point once")
+    return f"{len(x)} points in batches of {size}"
+
+
+@law("truth-fits", "data")
+def truth_fits(subject: Subject) -> str:
+    """What is known of the points is a number or has a row for each; a dimension is between 0 and D."""
+    source = subject.build()
+    largest = math.prod(source.event_shape)
+    names: set[str] = set()
+    for split, dataset in _splits(source).items():
+        batch = dataset.take(torch.arange(len(dataset)))
+        for name, value in batch.truth.items():
+            names.add(name)
+            rows = not isinstance(value, Tensor) or value.dim() == 0 or len(value) == len(batch)
+            require(rows, f"the truth {name!r} of {split} has {len(value) if not rows else ''} rows for {len(batch)}")
+        if "dimension" in batch.truth:
+            dimension = torch.as_tensor(batch.truth["dimension"])
+            text = f"the true dimension of {split} is {int(dimension.min())} to {int(dimension.max())} in {largest}"
+            require(int(dimension.min()) >= 0 and int(dimension.max()) <= largest, text)
+    if not names:
+        raise NotApplicableError("nothing is known of the points")
+    return ", ".join(sorted(names))
+
+
+LAWS: tuple[Law, ...] = (
+    splits_disjoint,
+    load_repeats,
+    event_shape,
+    event_scale,
+    levels_on_grid,
+    unknown_split,
+    conditions_fit,
+    batches_cover,
+    truth_fits,
+)

@@ -1,0 +1,69 @@
+"""The kit in a plugin's own tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from scorefold.errors import ConfigError
+from scorefold.plugin import Component
+from scorefold.testing.contract import Host
+from scorefold.testing.report import Item, Report, check_components
+
+Body = Callable[[Report], None]
+
+
+def conformance(
+    *names: str | Component,
+    host: Callable[[], Host],
+    seed: int = 0,
+    expected: Mapping[str, str] | None = None,
+    origin: str | None = None,
+) -> Callable[[Body], Callable[[str], None]]:
+    """Makes a function ``test(report)`` a pytest test for each component, which fails where a law does.
+
+    ``names`` are components or their names (``kind:name``), ``host`` gives the host that makes them, and is called
+    when the test runs. ``seed``, ``expected`` and ``origin`` are those of ``check_components``; an expectation is
+    applied to its own component alone. The function is called with the ``Report`` of one component once all laws
+    hold, and may look further. Raises ``ConfigError`` for no names and where pytest is not installed.
+
+    A test reads ``@conformance("estimator:mine", host=Host.discover)`` above ``def test_conformance(report): ...``,
+    with the registry's ``Host``, or any object that keeps ``scorefold.testing.Host``.
+    """
+    try:
+        import pytest
+    except ImportError:
+        raise ConfigError("the conformance decorator needs pytest", hint="pip install pytest") from None
+    if not names:
+        raise ConfigError("conformance was asked for of no component", hint='@conformance("kind:name", host=...)')
+    given = {name if isinstance(name, str) else name.id: name for name in names}
+    unknown = [key for key in expected or {} if key.rpartition("/")[0] not in given]
+    if unknown:
+        raise ConfigError(f"a failure is expected of {', '.join(unknown)}, which is not among the components")
+
+    def decorate(body: Body) -> Callable[[str], None]:
+        def test(component: str) -> None:
+            made = host()
+            item = _item(given[component], made)
+            own = {key: why for key, why in (expected or {}).items() if key.rpartition("/")[0] == component}
+            report = Report(tuple(check_components([item], made, seed=seed, expected=own, origin=origin)))
+            lines = [f"{check.component} {check.check}: {check.detail}" for check in report.failures]
+            assert report.holds, "\n".join(["laws that do not hold", *lines])
+            body(report)
+
+        test.__name__, test.__doc__, test.__module__ = body.__name__, body.__doc__, body.__module__
+        marked: Any = pytest.mark.parametrize("component", list(given))(test)
+        found: Callable[[str], None] = marked
+        return found
+
+    return decorate
+
+
+def _item(given: str | Component, host: Host) -> Item:
+    if isinstance(given, Component):
+        return Item(given, given.id)
+    for found in host.components():
+        if found.component.id == given:
+            component: Component = found.component
+            return Item(component, given)
+    raise ConfigError(f"the host has no component {given!r}")

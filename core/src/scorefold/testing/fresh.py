@@ -1,0 +1,103 @@
+"""A process that knows nothing of this one: it loads saved states and uses them, one after another.
+
+It starts once and serves every component, because importing torch costs more than all that is asked of it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.artefacts import load_arrays, save_arrays
+from scorefold.testing.contract import ViolationError
+
+
+def fresh_answers(origin: str, state: Path, kind: str, inputs: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """What the object whose state a folder holds answers to inputs, loaded in a fresh process.
+
+    ``origin`` is ``module:function`` giving the host there; the answers are drawn from a generator of ``seed``. Raises
+    ``ViolationError`` where loading or using it fails there.
+    """
+    process = _process(origin)
+    given, found = state.with_name("inputs.safetensors"), state.with_name("answers.safetensors")
+    save_arrays(given, {name: value.contiguous() for name, value in inputs.items()})
+    request = {"state": str(state), "kind": kind, "inputs": str(given), "answers": str(found), "seed": seed}
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(request) + "\n")
+    process.stdin.flush()
+    line = process.stdout.readline()
+    if not line:
+        _process.cache_clear()
+        raise ViolationError("the fresh process ended before it answered")
+    answer = json.loads(line)
+    if "error" in answer:
+        raise ViolationError(f"in a fresh process: {answer['error']}")
+    return load_arrays(found)
+
+
+@lru_cache(maxsize=4)
+def _process(origin: str) -> subprocess.Popen[str]:
+    code = (
+        f"import sys; sys.path[:0] = {[path for path in sys.path if path]!r}; "
+        f"from scorefold.testing.fresh import serve; serve({origin!r}, {torch.get_num_threads()})"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    atexit.register(_end, process)
+    return process
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """The process ends by itself when nothing more can be asked of it."""
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
+    process.wait()
+
+
+def serve(origin: str, threads: int) -> None:
+    """Answers requests, one JSON object a line, until there are no more."""
+    # What a component prints must not stand among the answers.
+    replies, sys.stdout = sys.stdout, sys.stderr
+    torch.set_num_threads(threads)
+    host = _host(origin)
+    for line in sys.stdin:
+        try:
+            _answer(host, json.loads(line))
+            reply = {}
+        except Exception as error:
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(reply), file=replies, flush=True)
+
+
+def _host(origin: str) -> Any:
+    module, _, path = origin.partition(":")
+    found: Any = import_module(module)
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found()
+
+
+def _answer(host: Any, request: Mapping[str, Any]) -> None:
+    from scorefold.testing.answers import answers_of
+
+    obj = host.load(request["state"])
+    if isinstance(obj, torch.nn.Module):
+        obj.eval()
+    generator = torch.Generator().manual_seed(request["seed"])
+    # Copied, because tensors of a file may lie in memory as no others do, and kernels round by alignment.
+    inputs = {name: value.clone() for name, value in load_arrays(Path(request["inputs"])).items()}
+    answers = answers_of(request["kind"], obj, inputs, generator)
+    save_arrays(Path(request["answers"]), {name: value.contiguous() for name, value in answers.items()})

@@ -1,0 +1,174 @@
+"""Laws of geometries (``scorefold.interfaces.Geometry``)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.testing.answers import ROWS
+from scorefold.testing.contract import Law, Subject, law, require, require_close, require_shape
+
+SOLVED = 1e-3
+CLOSED = 1e-8
+
+
+def _geometry(subject: Subject) -> tuple[Any, Tensor, Tensor, float]:
+    """A geometry with points x and y, and the tolerance of what its geodesics are to satisfy."""
+    geometry = subject.stirred()
+    points = subject.points(2 * ROWS, geometry.event_shape)
+    tolerance = CLOSED if "ClosedFormGeodesics" in subject.component.provides else SOLVED
+    return geometry, points[:ROWS], points[ROWS:], tolerance
+
+
+@law("geometry-shapes", "geometry")
+def geometry_shapes(subject: Subject) -> str:
+    """Every method's shape, for batches of 3, 1 and 0."""
+    geometry, x, y, _ = _geometry(subject)
+    shape, d = geometry.event_shape, math.prod(geometry.event_shape)
+    for rows in (ROWS, 1, 0):
+        a, b = x[:rows], y[:rows]
+        require_shape(f"metric of {rows} points", geometry.metric(a), (rows, d, d))
+        require_shape(f"log of {rows} points", geometry.log(a, b), (rows, *shape))
+        require_shape(f"exp of {rows} points", geometry.exp(a, 0.1 * b), (rows, *shape))
+        require_shape(f"distance of {rows} points", geometry.distance(a, b), (rows,))
+        s = torch.linspace(0, 1, 4, dtype=x.dtype)
+        require_shape(f"geodesic of {rows} points", geometry.geodesic(a, b, s), (rows, 4, *shape))
+        require_shape(f"distance_matrix of {rows} points", geometry.distance_matrix(a, y), (rows, ROWS))
+    require_shape("mean", geometry.mean(x), shape)
+    return "batches of 3, 1 and 0"
+
+
+@law("geometry-batch-of-one", "geometry")
+def geometry_batch_of_one(subject: Subject) -> str:
+    """One point serves for several, as if it were repeated."""
+    geometry, x, y, tolerance = _geometry(subject)
+    one, many = x[:1], x[:1].expand_as(x)
+    texts = [
+        require_close("log", geometry.log(one, y), geometry.log(many, y), tolerance),
+        require_close("exp", geometry.exp(one, 0.1 * y), geometry.exp(many, 0.1 * y), tolerance),
+        require_close("inner", geometry.inner(one, y, y), geometry.inner(many, y, y), tolerance),
+    ]
+    return "; ".join(texts)
+
+
+@law("metric-spd", "geometry")
+def metric_spd(subject: Subject) -> str:
+    """The metric is symmetric with positive eigenvalues."""
+    geometry, x, _, _ = _geometry(subject)
+    metric = geometry.metric(x)
+    text = require_close("metric against its transpose", metric, metric.mT, CLOSED)
+    least = float(torch.linalg.eigvalsh((metric + metric.mT) / 2).min())
+    require(least > 0, f"the metric's smallest eigenvalue is {least:.3g}; expected > 0")
+    return f"{text}; smallest eigenvalue {least:.3g}"
+
+
+@law("inner-of-metric", "geometry")
+def inner_of_metric(subject: Subject) -> str:
+    """inner is v^T G w, and norm its square root for v = w."""
+    geometry, x, _, _ = _geometry(subject)
+    v, w = subject.normal(*x.shape, purpose="v"), subject.normal(*x.shape, purpose="w")
+    metric = geometry.metric(x)
+    expected = torch.einsum("bi,bij,bj->b", v.flatten(1), metric, w.flatten(1))
+    square = torch.einsum("bi,bij,bj->b", v.flatten(1), metric, v.flatten(1))
+    texts = [
+        require_close("inner", geometry.inner(x, v, w), expected, CLOSED),
+        require_close("norm", geometry.norm(x, v), square.sqrt(), CLOSED),
+    ]
+    return "; ".join(texts)
+
+
+@law("exp-log", "geometry")
+def exp_log(subject: Subject) -> str:
+    """exp(x, log(x, y)) = y, and log(x, exp(x, v)) = v for small v."""
+    geometry, x, y, tolerance = _geometry(subject)
+    v = 0.1 * subject.normal(*x.shape, purpose="v")
+    texts = [
+        require_close("exp of log", geometry.exp(x, geometry.log(x, y)), y, tolerance),
+        require_close("log of exp", geometry.log(x, geometry.exp(x, v)), v, tolerance),
+    ]
+    return "; ".join(texts)
+
+
+@law("distance", "geometry")
+def distance(subject: Subject) -> str:
+    """The distance is symmetric, 0 from a point to itself, and the length of log."""
+    geometry, x, y, tolerance = _geometry(subject)
+    there = geometry.distance(x, y)
+    texts = [
+        require_close("symmetry", there, geometry.distance(y, x), tolerance),
+        require_close("to itself", geometry.distance(x, x), torch.zeros_like(there), tolerance),
+        require_close("length of log", there, geometry.norm(x, geometry.log(x, y)), tolerance),
+    ]
+    require(bool((there > 0).all()), "two points have distance 0")
+    return "; ".join(texts)
+
+
+@law("distance-matrix", "geometry")
+def distance_matrix(subject: Subject) -> str:
+    """distance_matrix holds the distances of all pairs, of two batches or of one."""
+    geometry, x, y, tolerance = _geometry(subject)
+    y = y[: ROWS - 1]
+    pairs = [geometry.distance(point[None].expand_as(y), y) for point in x]
+    texts = [
+        require_close("two batches", geometry.distance_matrix(x, y), torch.stack(pairs), tolerance),
+        require_close("one batch", geometry.distance_matrix(x), geometry.distance_matrix(x, x), tolerance),
+    ]
+    return "; ".join(texts)
+
+
+@law("constant-speed", "geometry")
+def constant_speed(subject: Subject) -> str:
+    """A geodesic leads from x to y, and the distance between its points is that of x and y times that of times."""
+    geometry, x, y, tolerance = _geometry(subject)
+    times = torch.tensor([0.0, 0.2, 0.5, 1.0], dtype=x.dtype)
+    path = geometry.geodesic(x, y, times)
+    ends = torch.stack([path[:, 0], path[:, -1]])
+    texts = [require_close("ends", ends, torch.stack([x, y]), tolerance)]
+    pieces = [geometry.distance(path[:, i], path[:, i + 1]) for i in range(len(times) - 1)]
+    expected = times.diff()[:, None] * geometry.distance(x, y)
+    texts.append(require_close("lengths of the pieces", torch.stack(pieces), expected, tolerance))
+    return "; ".join(texts)
+
+
+@law("mean-balances", "geometry")
+def mean_balances(subject: Subject) -> str:
+    """At the mean the weighted logarithms of the points add up to 0; no weights are equal weights."""
+    geometry, x, _, tolerance = _geometry(subject)
+    weights = torch.arange(1, ROWS + 1, dtype=x.dtype)
+    texts = []
+    for name, given, used in (("equal", None, torch.ones_like(weights)), ("weighted", weights, weights)):
+        mean = geometry.mean(x) if given is None else geometry.mean(x, given)
+        pulls = geometry.log(mean[None].expand_as(x), x)
+        pull = torch.einsum("b,b...->...", used / used.sum(), pulls)
+        texts.append(require_close(f"{name} pull", pull, torch.zeros_like(pull), max(tolerance, 1e-6)))
+    return "; ".join(texts)
+
+
+@law("transport-isometric", "geometry", capability="Transports")
+def transport_isometric(subject: Subject) -> str:
+    """Transport keeps inner products, and moves the start of a geodesic to its end."""
+    geometry, x, y, tolerance = _geometry(subject)
+    v, w = subject.normal(*x.shape, purpose="v"), subject.normal(*x.shape, purpose="w")
+    moved = geometry.inner(y, geometry.transport(x, y, v), geometry.transport(x, y, w))
+    texts = [
+        require_close("inner products", moved, geometry.inner(x, v, w), tolerance),
+        require_close("velocity", geometry.transport(x, y, geometry.log(x, y)), -geometry.log(y, x), tolerance),
+    ]
+    return "; ".join(texts)
+
+
+LAWS: tuple[Law, ...] = (
+    geometry_shapes,
+    geometry_batch_of_one,
+    metric_spd,
+    inner_of_metric,
+    exp_log,
+    distance,
+    distance_matrix,
+    constant_speed,
+    mean_balances,
+    transport_isometric,
+)

@@ -1,0 +1,114 @@
+"""Laws of networks (``scorefold.interfaces.Network``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.data import ConditionSpec, TensorSpec
+from scorefold.errors import ConfigError
+from scorefold.testing.answers import ROWS, built_network
+from scorefold.testing.contract import (
+    Law,
+    NotApplicableError,
+    Subject,
+    law,
+    require,
+    require_close,
+    require_shape,
+    stir,
+)
+
+LEVELS = (-9.0, -1.0, 8.0)
+
+
+def _built(subject: Subject, *, time: bool = True, condition: ConditionSpec | None = None) -> tuple[Any, Tensor, Any]:
+    """A network of the first shape that the builder serves, its input (3, *in) and its out shape."""
+    try:
+        into, out, network = built_network(subject.build(), subject.seed, time=time, condition=condition)
+    except ConfigError as error:
+        if condition is None:
+            raise
+        raise NotApplicableError(f"it serves no such condition: {error.message}") from error
+    require(isinstance(network, nn.Module), f"build gives a {type(network).__name__}; expected an nn.Module")
+    network = network.to(torch.float64)
+    stir(network, subject.generator("stir"))
+    return network.eval(), subject.normal(ROWS, *into), out
+
+
+def _times() -> Tensor:
+    return torch.tensor(LEVELS, dtype=torch.float64)
+
+
+@law("network-shapes", "network")
+def network_shapes(subject: Subject) -> str:
+    """forward gives (B, *out), finite, for B = 3 and 1, with a time and without."""
+    for time in (True, False):
+        network, x, out = _built(subject, time=time)
+        for rows in (ROWS, 1):
+            t = (_times()[:rows],) if time else ()
+            answer = network(x[:rows], *t)
+            require_shape(f"the answer to {rows} rows", answer, (rows, *out))
+            require(bool(answer.isfinite().all()), "the answer is not finite")
+    return f"{tuple(x.shape[1:])} to {out}"
+
+
+@law("network-uses-time", "network")
+def network_uses_time(subject: Subject) -> str:
+    """Built with a time, its answer depends on it."""
+    network, x, _ = _built(subject)
+    with torch.no_grad():
+        change = float((network(x, _times()) - network(x, _times().flip(0)))[0].abs().max())
+    require(change > 0, f"its answers at noise levels {LEVELS[0]} and {LEVELS[-1]} are the same")
+    return f"answers change by {change:.2g}"
+
+
+@law("network-uses-condition", "network")
+def network_uses_condition(subject: Subject) -> str:
+    """Built for classes or for numbers as a condition, its answer depends on them."""
+    texts = []
+    cases = {
+        "classes": (TensorSpec((), classes=ROWS), torch.arange(ROWS)),
+        "numbers": (TensorSpec((5,)), subject.normal(ROWS, 5, purpose="condition")),
+    }
+    for name, (spec, condition) in cases.items():
+        try:
+            network, x, _ = _built(subject, condition=spec)
+        except NotApplicableError:
+            continue
+        with torch.no_grad():
+            change = float((network(x, _times(), condition) - network(x, _times(), condition.flip(0)))[0].abs().max())
+        require(change > 0, f"its answers to two conditions ({name}) are the same")
+        texts.append(f"{name} change answers by {change:.2g}")
+    if not texts:
+        raise NotApplicableError("it serves neither classes nor numbers as a condition")
+    return "; ".join(texts)
+
+
+@law("network-rows-independent", "network")
+def network_rows(subject: Subject) -> str:
+    """The answer to a row does not depend on what else is in the batch, in evaluation mode."""
+    network, x, _ = _built(subject)
+    t = _times()
+    with torch.no_grad():
+        alone = torch.cat([network(x[i : i + 1], t[i : i + 1]) for i in range(ROWS)])
+        return require_close("row by row", network(x, t), alone, 1e-9)
+
+
+@law("network-learns", "network")
+def network_learns(subject: Subject) -> str:
+    """Every parameter gets a finite gradient."""
+    network, x, _ = _built(subject)
+    network(x, _times()).square().sum().backward()
+    gradients = {name: p.grad for name, p in network.named_parameters() if p.requires_grad}
+    require(bool(gradients), "it has no parameters to train")
+    none = [name for name, gradient in gradients.items() if gradient is None]
+    require(not none, f"parameters without a gradient: {', '.join(none)}")
+    wild = [name for name, gradient in gradients.items() if gradient is not None and not gradient.isfinite().all()]
+    require(not wild, f"parameters whose gradient is not finite: {', '.join(wild)}")
+    return f"{len(gradients)} parameters"
+
+
+LAWS: tuple[Law, ...] = (network_shapes, network_uses_time, network_uses_condition, network_rows, network_learns)

@@ -1,0 +1,300 @@
+"""Components that keep every law, as small as can be. The broken ones differ from these in one thing each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from light_config import PlainConfig
+from torch import Tensor, nn
+
+from scorefold.config import TrainingConfig
+from scorefold.data import Condition, Dataset, EventScale, TensorSpec, as_dataset
+from scorefold.diffusion import VE
+from scorefold.errors import ConfigError, DataError
+from scorefold.interfaces import (
+    Allocator,
+    ClosedFormGeodesics,
+    DataSource,
+    Encodes,
+    Estimator,
+    Flow,
+    Geometry,
+    Loss,
+    Network,
+    Potential,
+    Progress,
+    ScoreModel,
+    TaskSource,
+    Trainable,
+    Transports,
+)
+from scorefold.nn.bases import StandardNormal
+from scorefold.plugin import Component, Port
+from scorefold.results import Allocation, Estimate, PlanRow
+
+DATA = Port("data", kind="data")
+POINTS = {"use": "data:points"}
+
+
+class Points(DataSource):
+    """90 normal points in R^4, in three splits."""
+
+    levels: int | None = None
+
+    def __init__(self, config: PlainConfig, *, generator: torch.Generator | None = None) -> None:
+        self.event_shape = (4,)
+        draws = generator or torch.Generator().manual_seed(0)
+        x = self.draw(draws)
+        condition = None if self.condition_spec is None else torch.arange(90) % 3
+        self.all = Dataset(x=x, condition=condition, index=torch.arange(90), truth={"dimension": 4})
+        self.splits = {"train": slice(0, 60), "validation": slice(60, 75), "test": slice(75, 90)}
+        train = x[:60]
+        bounds: dict[str, Any] = {} if self.levels is None else {"low": 0.0, "high": 1.0, "levels": self.levels}
+        self.event_scale = EventScale(mean=float(train.mean()), std=float(train.std(correction=0)), **bounds)
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        return torch.randn(90, 4, generator=generator)
+
+    def load(self, split: str) -> Dataset:
+        if split not in self.splits:
+            raise DataError(f"there is no {split!r} split")
+        return self.all.take(torch.arange(90)[self.splits[split]])
+
+
+class Pixels(Points):
+    """Five levels and three classes."""
+
+    levels = 5
+    condition_spec = TensorSpec((), classes=3)
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        return torch.randint(5, (90, 4), generator=generator) / 4
+
+
+class GaussianScore(ScoreModel, Trainable):
+    """The score of a Gaussian with a learnt mean and width, and a learnt shift for each class."""
+
+    def __init__(self, config: PlainConfig, *, data: Any) -> None:
+        super().__init__(VE(sigma_max=5.0), data.event_shape, data.condition_spec, data.event_scale)
+        self.training_config = TrainingConfig(steps=1)
+        self.mean = nn.Parameter(torch.zeros(data.event_shape))
+        self.log_std = nn.Parameter(torch.zeros(()))
+        self.shift = nn.Embedding(3, 4) if data.condition_spec is not None else None
+
+    def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        x, t, condition = self.match_inputs(x, t, condition)
+        mean = self.mean
+        if self.shift is not None and condition is not None:
+            mean = mean + self.shift(condition)
+        return (mean - x) / self.variance(x, t)
+
+    def variance(self, x: Tensor, t: Tensor) -> Tensor:
+        scale = self.process.coefficients(x, t)[1]
+        return (2 * self.log_std).exp() + scale**2
+
+    def noised_log_prob(self, x: Tensor, t: Tensor) -> Tensor:
+        variance = self.variance(x, t).expand_as(x)
+        return -0.5 * ((x - self.mean) ** 2 / variance + (2 * math.pi * variance).log()).sum(1)
+
+    def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+        t = torch.rand(len(batch), generator=generator)
+        noise = torch.randn(batch.x.shape, generator=generator)
+        noised = self.process.perturb(batch.x, t, noise)
+        value = (self.noise(noised, t) - noise).square().mean()
+        return Loss(value, {"error": value.detach()})
+
+
+class SmallFlow(Flow, Trainable):
+    """One affine coupling of two halves, with a learnt shift for each class; two latents."""
+
+    def __init__(self, config: PlainConfig, *, data: Any) -> None:
+        super().__init__(
+            data.event_shape, StandardNormal(), condition_spec=data.condition_spec, event_scale=data.event_scale
+        )
+        self.training_config = TrainingConfig(steps=1)
+        self.log_scale = nn.Parameter(torch.full((2,), 0.3))
+        self.weight = nn.Parameter(0.5 * torch.eye(2))
+        self.shift = nn.Embedding(3, 2) if data.condition_spec is not None else None
+
+    def parts(self, first: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor]:
+        shift = torch.sin(first @ self.weight)
+        if self.shift is not None and condition is not None:
+            shift = shift + self.shift(condition)
+        return torch.tanh(first @ self.weight), shift
+
+    def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        self.check_events(x)
+        first, second = x.chunk(2, dim=1)
+        log_scale, shift = self.parts(first, condition)
+        z = torch.cat([first * self.log_scale.exp(), second * log_scale.exp() + shift], dim=1)
+        return z, log_scale.sum(1) + self.log_scale.sum()
+
+    def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        self.check_events(z)
+        first, second = z.chunk(2, dim=1)
+        first = first * (-self.log_scale).exp()
+        log_scale, shift = self.parts(first, condition)
+        x = torch.cat([first, (second - shift) * (-log_scale).exp()], dim=1)
+        return x, -log_scale.sum(1) - self.log_scale.sum()
+
+    @property
+    def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
+        return ((2,), (2, 1))
+
+    def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+        return Loss(-self.log_prob(batch.x, None, generator).mean())
+
+
+class SinhGeometry(Geometry, Transports, ClosedFormGeodesics):
+    """R^3 pulled back by sinh of each coordinate."""
+
+    def __init__(self, config: PlainConfig) -> None:
+        self.event_shape = (3,)
+
+    def metric(self, x: Tensor) -> Tensor:
+        return torch.diag_embed(x.cosh() ** 2)
+
+    def exp(self, x: Tensor, v: Tensor) -> Tensor:
+        return torch.asinh(x.sinh() + x.cosh() * v)
+
+    def log(self, x: Tensor, y: Tensor) -> Tensor:
+        return (y.sinh() - x.sinh()) / x.cosh()
+
+    def transport(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        return v * x.cosh() / y.cosh()
+
+
+class Neighbours(Estimator):
+    """Levina and Bickel's maximum likelihood from ten neighbours."""
+
+    def __init__(self, config: PlainConfig) -> None:
+        self.config = config
+
+    def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        x = as_dataset(data).tensor().double()
+        if len(x) < 12:
+            raise DataError(f"at least 12 points are needed; {len(x)} were given")
+        nearest = torch.cdist(x, x).topk(11, largest=False).values[:, 1:]
+        inverse = (nearest[:, -1:] / nearest[:, :-1]).log().mean(1)
+        value = float(1 / inverse.mean())
+        spectrum = torch.linalg.eigvalsh(torch.cov(x.mT))[None]
+        return Estimate(
+            "intrinsic dimension", value, (0.9 * value, 1.1 * value), pointwise=1 / inverse, spectrum=spectrum
+        )
+
+
+class Tens(Allocator):
+    """Tasks of ten labels."""
+
+    def __init__(self, config: PlainConfig) -> None:
+        self.config = config
+
+    def allocate(
+        self,
+        budget: int,
+        *,
+        pilot: Any = None,
+        constraints: Mapping[str, Any] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Allocation:
+        if budget < 0 or constraints:
+            raise ConfigError(f"a budget of {budget} with {constraints}")
+        tasks, left = divmod(budget, 10)
+        if tasks == 0:
+            return Allocation("infeasible", (), budget)
+        return Allocation("feasible", (PlanRow("task", tasks, 5, 5),), left)
+
+
+class Sum(nn.Module):
+    """tanh of the sum of linear maps of input, time and condition."""
+
+    def __init__(self, into: int, out: int, condition: TensorSpec | None) -> None:
+        super().__init__()
+        self.x = nn.Linear(into, out)
+        self.time = nn.Linear(1, out)
+        self.classes = None if condition is None else condition.classes
+        width = 0 if condition is None else self.classes or math.prod(condition.shape)
+        self.condition = nn.Linear(width, out) if width else None
+
+    def forward(self, x: Tensor, t: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+        total = self.x(x)
+        if t is not None:
+            total = total + self.time(t[:, None] / 10)
+        if self.condition is not None and condition is not None:
+            code = condition if self.classes is None else nn.functional.one_hot(condition, self.classes).to(x.dtype)
+            total = total + self.condition(code)
+        return torch.tanh(total)
+
+
+class Sums(Network):
+    module: type[nn.Module] = Sum
+
+    def __init__(self, config: PlainConfig) -> None:
+        self.config = config
+
+    def build(self, in_shape: Any, out_shape: Any, *, time: bool = False, condition: Any = None) -> nn.Module:
+        if len(in_shape) != 1:
+            raise ConfigError("only vectors are served")
+        return self.module(in_shape[0], out_shape[0], condition)
+
+
+class Toy(nn.Module, Encodes, Potential, TaskSource):
+    """A component of a kind that core does not know, with three capabilities."""
+
+    latent_shape = (2,)
+
+    def __init__(self, config: PlainConfig) -> None:
+        super().__init__()
+        self.event_shape = (4,)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return x[:, :2]
+
+    def decode(self, z: Tensor, *, generator: torch.Generator | None = None, **options: Any) -> Tensor:
+        return torch.cat([z, z], dim=1)
+
+    def encode_distribution(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x[:, :2], torch.zeros_like(x[:, :2])
+
+    def value(self, x: Tensor) -> Tensor:
+        return x.cosh().sum(1)
+
+    def grad(self, x: Tensor) -> Tensor:
+        return x.sinh()
+
+    def grad_inverse(self, y: Tensor) -> Tensor:
+        return y.asinh()
+
+    def hessian_product(self, x: Tensor, v: Tensor) -> Tensor:
+        return x.cosh() * v
+
+    def tasks(self, m: int, support: int, query: int, generator: torch.Generator) -> Iterator[tuple[Dataset, Dataset]]:
+        for _ in range(m):
+            x = torch.randn(support + query, 4, generator=generator)
+            yield Dataset(x[:support]), Dataset(x[support:])
+
+
+def declare(kind: str, name: str, target: str, **more: Any) -> Component:
+    """A component of the fakes; ``target`` is ``module:Class``."""
+    return Component(
+        kind, name, **{"target": target, "config": "light_config:PlainConfig", "summary": "a fake", **more}
+    )
+
+
+DATA_FED: Mapping[str, Any] = {"requires": (DATA,), "examples": ({"inputs": {"data": POINTS}},)}
+TRAINED: Mapping[str, Any] = {**DATA_FED, "provides": ("Trainable",)}
+
+COMPONENTS: tuple[Component, ...] = (
+    declare("data", "points", "good_fakes:Points"),
+    declare("data", "pixels", "good_fakes:Pixels"),
+    declare("score", "gaussian", "good_fakes:GaussianScore", **TRAINED),
+    declare("flow", "small", "good_fakes:SmallFlow", **TRAINED),
+    declare("geometry", "sinh", "good_fakes:SinhGeometry", provides=("Transports", "ClosedFormGeodesics")),
+    declare("estimator", "neighbours", "good_fakes:Neighbours"),
+    declare("allocator", "tens", "good_fakes:Tens"),
+    declare("network", "sums", "good_fakes:Sums"),
+    declare("toy", "toy", "good_fakes:Toy", provides=("Encodes", "Potential", "TaskSource")),
+)

@@ -1,0 +1,142 @@
+"""``plugins check``: what it prints and its exit status, on a plugin that keeps its word and one that does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from scorefold_registry.commands.plugins import run as plugins
+
+Install = Callable[..., Path]
+Captured = pytest.CaptureFixture[str]
+
+SCHEMA = json.loads(files("scorefold").joinpath("schemas/plugins-check.json").read_text())
+
+CONFIG = """
+from pydantic import Field
+
+from scorefold.config import Config
+
+
+class TenConfig(Config):
+    size: int = Field(10, ge=1, description="Labels a task")
+"""
+
+IMPL = """
+from scorefold.errors import ConfigError
+from scorefold.interfaces import Allocator
+from scorefold.results import Allocation, PlanRow
+
+
+class Tens(Allocator):
+    spare = 0
+
+    def __init__(self, config):
+        self.size = config.size
+
+    def allocate(self, budget, *, pilot=None, constraints=None, generator=None):
+        if budget < 0 or constraints:
+            raise ConfigError("no")
+        tasks, left = divmod(budget, self.size)
+        if not tasks:
+            return Allocation("infeasible", (), left + self.spare)
+        return Allocation("feasible", (PlanRow("task", tasks, self.size, 0),), left + self.spare)
+
+
+class Spendthrift(Tens):
+    spare = 1
+"""
+
+
+def component(name: str, target: str) -> str:
+    return f"""
+@hookimpl
+def scorefold_components():
+    yield Component(
+        kind="allocator", name="{name}", target="fake_{name}.impl:{target}", config="fake_{name}.config:TenConfig",
+        summary="made for a test",
+    )
+"""
+
+
+@pytest.fixture
+def installed(install: Install) -> None:
+    for name, target in (("sound", "Tens"), ("unsound", "Spendthrift")):
+        install(f"fake-{name}", component(name, target), files={"impl.py": IMPL, "config.py": CONFIG})
+    install("fake-empty", "")
+
+
+def checked(capsys: Captured, status: int, *arguments: str) -> dict[str, Any]:
+    assert plugins(["check", *arguments, "--json"]) == status
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    jsonschema.validate(found, SCHEMA)
+    return found
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_sound_plugin_holds(capsys: Captured) -> None:
+    found = checked(capsys, 0, "sound")
+    assert found["holds"]
+    assert found["counts"]["run"] == found["counts"]["passed"] >= 12
+    assert {check["component"] for check in found["checks"]} == {"allocator:sound"}
+    saved = next(check for check in found["checks"] if check["check"] == "saved-state")
+    assert saved["result"] == "passed", "its state was loaded in a fresh process"
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("name", ["unsound", "fake-unsound", "allocator:unsound", "fake-unsound/allocator:unsound"])
+def test_an_unsound_plugin_fails_under_any_of_its_names(name: str, capsys: Captured) -> None:
+    found = checked(capsys, 1, name, "--only", "within-budget", "--seed", "3")
+    (check,) = found["checks"]
+    assert not found["holds"]
+    assert check["result"] == "failed"
+    assert check["detail"] == "for 0 labels the plan costs 0 and leaves 1 (replay: seed 3)"
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_failure_can_be_expected_and_must_then_come(capsys: Captured) -> None:
+    expect = ("--expect", "allocator:unsound/within-budget=it rounds up")
+    found = checked(capsys, 0, "unsound", *expect)
+    assert found["counts"]["expected-failure"] == 1
+    found = checked(capsys, 1, "sound", "--expect", "allocator:sound/within-budget=it rounds up")
+    (failed,) = [check for check in found["checks"] if check["result"] == "failed"]
+    assert "expected to fail (it rounds up)" in failed["detail"]
+
+
+@pytest.mark.usefixtures("installed")
+def test_text_names_failures_and_counts(capsys: Captured) -> None:
+    assert plugins(["check", "unsound"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("failed: allocator:unsound within-budget: for 0 labels")
+    assert lines[-2].startswith("allocator:unsound  ")
+    assert lines[-1].startswith("in all: ")
+    assert " 1 failed" in lines[-1]
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nobody"], "nobody"),
+        (["empty"], "offers no component"),
+        (["sound", "--only", "no-such-law"], "there is no law 'no-such-law'"),
+        (["sound", "--expect", "within-budget=why"], "says no check, or no reason"),
+        (["sound", "--expect", "allocator:sound/within-budget"], "says no check, or no reason"),
+        (["sound", "--expect", "allocator:sound/no-such=why"], "there is no such check"),
+    ],
+)
+def test_mistakes_are_named(arguments: list[str], message: str) -> None:
+    from scorefold.errors import ScorefoldError
+
+    with pytest.raises(ScorefoldError, match=message):
+        plugins(["check", *arguments])
+
+
+def test_the_schema_is_one() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
