@@ -41,6 +41,8 @@ def _write(figure: Figure, folder: Path, stem: str) -> None:
     # A fixed salt and no date: the same figure gives the same bytes.
     with matplotlib.rc_context({"svg.hashsalt": stem}):
         figure.savefig(folder / f"{stem}.svg", format="svg", metadata={"Date": None})
+    # Laid out by now: doing it again would cost as much as the drawing.
+    figure.set_layout_engine("none")
     figure.savefig(folder / f"{stem}.png", format="png", dpi=DPI)
 
 

@@ -64,6 +64,12 @@ def write(tmp_path: Path) -> Write:
 
 
 @pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No figures, most of what a tiny run costs, for tests that do not look at them."""
+    monkeypatch.setattr("scorefold_registry.stages.draw", lambda target, shown, folder: [])
+
+
+@pytest.fixture
 def plan(host: Host, write: Write) -> Callable[..., Plan]:
     return lambda text, sets=(): make_plan(host.catalogue, read(write(text), sets))
 

@@ -56,9 +56,18 @@ def prepare(folder: Path) -> Path:
     return folder
 
 
-def test_killed_and_stopped_runs_end_as_an_undisturbed_one(tmp_path: Path, launch: Launch) -> None:
+def test_killed_and_stopped_runs_end_as_an_undisturbed_one(
+    tmp_path: Path, launch: Launch, say: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     undisturbed, killed, stopped = (prepare(tmp_path / name) for name in ("undisturbed", "killed", "stopped"))
-    whole = launch("run", "slow.yaml", "--json", "--quiet", cwd=undisturbed)
+
+    def run_here(folder: Path, *options: str) -> dict[str, Any]:
+        """The same command in this process, which is another one than the process that was disturbed."""
+        monkeypatch.chdir(folder)
+        said = say("run", "slow.yaml", "--json", "--quiet", *options)
+        assert said.status == 0, said.err
+        answer: dict[str, Any] = said.json
+        return answer
 
     process = launch("run", "slow.yaml", cwd=killed)
     wait_for(lambda: step_reached(killed) >= 20, process)
@@ -77,10 +86,10 @@ def test_killed_and_stopped_runs_end_as_an_undisturbed_one(tmp_path: Path, launc
     assert (partial / "data" / "stage.json").exists()
     assert not (partial / "score").exists()
 
-    expected = finish(whole)
+    expected = run_here(undisturbed, "--set", "stages.score.config.pause=0")
     for folder in (killed, stopped):
         assert step_reached(folder) < 60
-        answer = finish(launch("run", "slow.yaml", "--json", "--quiet", cwd=folder))
+        answer = run_here(folder)
         assert [stage["reused"] for stage in answer["stages"]] == [True, False]
         events = (Path(answer["run"]) / "events.jsonl").read_text().splitlines()
         steps = [json.loads(line)["step"] for line in events if '"metrics", "stage"' in line]
