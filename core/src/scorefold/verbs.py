@@ -257,7 +257,6 @@ def allocate(component: Allocator, inputs: Inputs, options: AllocateOptions, con
     """Plan the spending of a budget. Raises as the allocator does."""
     plan = component.allocate(
         options.budget,
-        pilot=inputs.get("pilot"),
         constraints=options.constraints,
         generator=context.generator("allocate"),
     )
