@@ -163,6 +163,8 @@ def test_rotation_translation_padding_and_scaling_leave_the_dimension(
         (SphereLaw(law.centre, law.basis, 40.0), 40 * x),
     ]
     base = estimate(make_score(law, (12,)), x)
+    spread = (x - x.mean(0)).square().sum(1).mean().sqrt()
+    assert base.diagnostics["sigma"] == pytest.approx(0.01 * float(spread))
     for other, points in moved:
         for rule in ("projector", "reference"):
             found = estimate(make_score(other, (points.shape[1],)), points, rule=rule)

@@ -121,6 +121,14 @@ def test_a_projector_is_found_exactly_from_linear_responses(make_frame: Callable
     )
 
 
+def test_the_projector_is_made_symmetric() -> None:
+    """A learned score is no gradient: eigenvalues are those of I - (A + A^T) / 2, whatever A is."""
+    slope = torch.randn(6, 6, dtype=torch.float64)
+    noise = torch.randn(1, 50, 6, dtype=torch.float64)
+    expected = torch.linalg.eigvalsh(torch.eye(6, dtype=torch.float64) - (slope + slope.T) / 2).flip(0)
+    torch.testing.assert_close(projector_eigenvalues(moments_of(noise, noise @ slope))[0], expected)
+
+
 @pytest.mark.parametrize("rows", [1, 300, NOISE_BLOCK, 2 * NOISE_BLOCK + 1, 5000])
 def test_moments_do_not_depend_on_how_the_rows_are_cut(rows: int) -> None:
     """The same noise at every cut, never more points or blocks at once than the rows allow."""

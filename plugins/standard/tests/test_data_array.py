@@ -237,12 +237,21 @@ def test_numbers_that_single_precision_cannot_hold_are_refused(points: np.ndarra
 
 @pytest.mark.parametrize("standardise", [False, True])
 def test_points_that_do_not_vary_are_not_divided_by_zero(standardise: bool, tmp_path: Path) -> None:
-    """0.1 has no exact sum, so the deviation of equal values comes out as rounding instead of 0."""
     np.save(tmp_path / "x.npy", np.full((40, 7), 0.1))
     source = ArrayFile(ArrayConfig(path=str(tmp_path / "x.npy"), standardise=standardise))
     assert (source.event_scale.std, source.event_scale.factor) == (1.0, 1.0)
     raw = source.event_scale.to_raw(source.load("train").x)
     torch.testing.assert_close(raw, torch.full((32, 7), 0.1))
+
+
+def test_a_sorted_file_is_shuffled_before_it_is_split(tmp_path: Path) -> None:
+    """Rows in order of size, as files often are: every split sees the whole range."""
+    np.save(tmp_path / "x.npy", np.linspace(0, 1, 1000)[:, None])
+    source = ArrayFile(ArrayConfig(path=str(tmp_path / "x.npy")))
+    for split in SPLITS:
+        x = source.load(split).x
+        assert float(x.mean()) == pytest.approx(0.5, abs=0.12)
+        assert float(x.max() - x.min()) > 0.9
 
 
 def test_tables_that_are_parted_otherwise_are_said(tmp_path: Path) -> None:

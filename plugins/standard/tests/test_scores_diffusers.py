@@ -148,8 +148,11 @@ def test_a_network_and_a_scheduler_in_folders_of_their_own(tmp_path: Path) -> No
 
 
 def test_variances_are_left_out_and_classes_are_the_condition(tmp_path: Path) -> None:
-    saved(tmp_path, DDPMScheduler(num_train_timesteps=20), out_channels=4, num_class_embeds=3)
+    unet = saved(tmp_path, DDPMScheduler(num_train_timesteps=20), out_channels=4, num_class_embeds=3)
     model, x = load(tmp_path), torch.randn(2, *SHAPE)
+    with torch.no_grad():
+        answer = unet(x, torch.tensor([3, 3]), class_labels=torch.tensor([0, 2]), return_dict=False)[0]
+    torch.testing.assert_close(model.noise(x, torch.tensor([3.0]), torch.tensor([0, 2])), answer[:, :2])
     assert model.score(x, torch.tensor([3.0]), torch.tensor([0, 2])).shape == (2, *SHAPE)
     other = model.score(x, torch.tensor([3.0]), torch.tensor([1, 2]))
     changed = (other != model.score(x, torch.tensor([3.0]), torch.tensor([0, 2]))).flatten(1).any(1)

@@ -20,7 +20,7 @@ from scorefold.artefacts import digest_file
 from scorefold.data import ConditionSpec, Dataset, EventScale, StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
-from scorefold_standard.data.splits import deviation_or_one, pick, source_seed, split_positions
+from scorefold_standard.data.splits import pick, source_seed, split_positions
 from scorefold_standard.data_config import ArrayConfig
 
 Array = npt.NDArray[Any]
@@ -281,7 +281,7 @@ def _scan(points: Array, train: npt.NDArray[np.int64], path: Path) -> tuple[floa
     count = len(train) * points[0].size
     mean = float(sums[train].sum() / count)
     std = float(np.sqrt(max(0.0, squares[train].sum() / count - mean**2)))
-    return mean + centre, deviation_or_one(std, mean + centre)
+    return mean + centre, std or 1.0
 
 
 def _check_bounds(points: Array, config: ArrayConfig, path: Path) -> None:

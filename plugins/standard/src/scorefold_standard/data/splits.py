@@ -106,16 +106,11 @@ def plain_scale(x: Tensor) -> EventScale:
 
 
 def moments(x: Tensor) -> tuple[float, float]:
-    """The mean and the standard deviation over all entries, in float64, as ``deviation_or_one`` gives it."""
+    """The mean and the standard deviation over all entries, in float64; a deviation of 0 is given as 1."""
     if x.numel() == 0:
         return 0.0, 1.0
     std, mean = torch.std_mean(x.double(), correction=0)
-    return float(mean), deviation_or_one(float(std), float(mean))
-
-
-def deviation_or_one(std: float, mean: float) -> float:
-    """A standard deviation to divide by: 1 where the values are all equal, up to the rounding of their sums."""
-    return std if std > 1e-12 * abs(mean) else 1.0
+    return float(mean), float(std) or 1.0
 
 
 def class_condition(wanted: bool, label: Tensor | None, classes: int) -> tuple[Condition | None, TensorSpec | None]:
