@@ -23,6 +23,6 @@ QUICK = {"estimator:ess": ({"config": {"resamples": 2}},)}
 COMPONENTS = [replace(item, examples=QUICK.get(item.id, item.examples)) for item in scorefold_components()]
 
 
-@conformance(*scorefold_components(), host=Host.discover, expected=KNOWN, origin="scorefold_registry:Host.discover")
+@conformance(*COMPONENTS, host=Host.discover, expected=KNOWN, origin="scorefold_registry:Host.discover")
 def test_the_laws_of_their_kinds_hold(report: Report) -> None:
     assert report.counts["run"] >= report.counts["skipped"]

@@ -77,4 +77,5 @@ class FakeHost:
 def make_host() -> FakeHost:
     """The host of all fakes, the good and the broken."""
     good, broken = importlib.import_module("good_fakes"), importlib.import_module("broken_fakes")
+    importlib.import_module("broken_others")  # adds its own to the broken ones
     return FakeHost({item.id: item for item in (*good.COMPONENTS, *broken.COMPONENTS)})
