@@ -119,11 +119,11 @@ def launch(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunResult]:
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     """One finished run of the usual file, for tests that only look."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "run.yaml").write_text(RUN_FILE)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(TINY)
-        yield run_file(Host.discover(), folder / "run.yaml", runs=folder / "runs", cache=folder / "cache")
+        return run_file(Host.discover(), folder / "run.yaml", runs=folder / "runs", cache=folder / "cache")

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 SLOW = """version: 1
 name: slow
 runtime: {device: cpu, threads: 1}
