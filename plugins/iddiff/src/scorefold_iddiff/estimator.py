@@ -185,7 +185,7 @@ class NormalBundle(Estimator):
             flat = x.flatten(1).double()
             spread = float((flat - flat.mean(0)).square().sum(1).mean().sqrt())
             sigma = min(max(0.01 * spread, low), high)
-            if low <= 0.01 * spread <= high:
+            if 0.9 * sigma <= 0.01 * spread <= 1.1 * sigma:  # a smaller move is not worth a word
                 return sigma, None
             end = "least" if sigma == low else "most"
             return (

@@ -32,7 +32,10 @@ def points_of(
     dataset = as_dataset(data)
     count = len(dataset)
     if count < least:
-        raise DataError(f"{who} needs at least {least} points{why}; {count} were given", hint="give it more points")
+        raise DataError(
+            f"{who} needs at least {least} points{why}; {count} were given",
+            hint="give more points, or a larger fraction of them to this split",
+        )
     positions = torch.arange(count)
     if limit is not None and limit < count:
         if limit < least:
