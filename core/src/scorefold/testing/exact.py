@@ -27,23 +27,27 @@ class Problem:
 
 def subspace() -> Problem:
     """A standard Gaussian on a plane of R^6."""
+    basis = rotation(torch.Generator().manual_seed(2))[:, :2]
     return Problem(
         "a Gaussian on a plane in R^6",
         2,
-        lambda n, generator: torch.randn(n, 2, generator=generator, dtype=torch.float64) @ _basis(2).mT,
-        lambda: ExactScore(_basis(2), _plane_score),
+        lambda n, generator: torch.randn(n, 2, generator=generator, dtype=torch.float64) @ basis.mT,
+        lambda: ExactScore(basis, _plane_score),
     )
 
 
-def sphere() -> Problem:
-    """The uniform law on the unit 2-sphere of a 3-dimensional subspace of R^6."""
+def sphere(turn: Tensor | None = None) -> Problem:
+    """The uniform law on the unit 2-sphere of a 3-dimensional subspace of R^6; ``turn`` (6, 6) rotates x to x turn."""
+    basis = rotation(torch.Generator().manual_seed(3))[:, :3]
+    if turn is not None:
+        basis = turn.mT @ basis
 
     def points(n: int, generator: torch.Generator) -> Tensor:
         u = torch.randn(n, 3, generator=generator, dtype=torch.float64)
-        x: Tensor = u / u.norm(dim=1, keepdim=True) @ _basis(3).mT
+        x: Tensor = u / u.norm(dim=1, keepdim=True) @ basis.mT
         return x
 
-    return Problem("a 2-sphere in R^6", 2, points, lambda: ExactScore(_basis(3), _sphere_score))
+    return Problem("a 2-sphere in R^6", 2, points, lambda: ExactScore(basis, _sphere_score))
 
 
 class ExactScore(ScoreModel):
@@ -85,7 +89,3 @@ def rotation(generator: torch.Generator) -> Tensor:
     """A random orthogonal matrix (6, 6)."""
     q: Tensor = torch.linalg.qr(torch.randn(AMBIENT, AMBIENT, generator=generator, dtype=torch.float64)).Q
     return q
-
-
-def _basis(columns: int) -> Tensor:
-    return rotation(torch.Generator().manual_seed(columns))[:, :columns]
