@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 class Config(BaseModel):
-    """The base of every component's config: unknown fields are errors, instances are immutable."""
+    """The base of every component's config: unknown fields and numbers that aren't finite are errors; immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class Use(Config):
@@ -61,6 +61,17 @@ class VEConfig(Config):
     sigma_min: float = Field(0.01, gt=0, description="Noise at t = 0, in units of the data")
     sigma_max: float = Field(50.0, gt=0, description="Noise at t = 1, in units of the data")
 
+    @model_validator(mode="after")
+    def _grows(self) -> VEConfig:
+        if self.sigma_max <= self.sigma_min:
+            raise ValueError(f"sigma_max is {self.sigma_max:g}; expected more than sigma_min, {self.sigma_min:g}")
+        return self
+
+
+def _check_betas(beta_min: float, beta_max: float) -> None:
+    if beta_max < beta_min:
+        raise ValueError(f"beta_max is {beta_max:g}; expected at least beta_min, {beta_min:g}")
+
 
 class VPConfig(Config):
     """Variance preserving with beta linear in t on [0, 1]."""
@@ -70,6 +81,11 @@ class VPConfig(Config):
     beta_max: float = Field(20.0, gt=0, description="beta at t = 1")
     t_min: float = Field(1e-5, gt=0, lt=1, description="The smallest time that is trained and sampled")
 
+    @model_validator(mode="after")
+    def _grows(self) -> VPConfig:
+        _check_betas(self.beta_min, self.beta_max)
+        return self
+
 
 class SubVPConfig(Config):
     """Sub-VP (Song et al. 2021): the mean of VP and the smaller scale 1 - exp(-int beta)."""
@@ -78,6 +94,11 @@ class SubVPConfig(Config):
     beta_min: float = Field(0.1, gt=0, description="beta at t = 0")
     beta_max: float = Field(20.0, gt=0, description="beta at t = 1")
     t_min: float = Field(1e-3, gt=0, lt=1, description="The smallest time that is trained and sampled")
+
+    @model_validator(mode="after")
+    def _grows(self) -> SubVPConfig:
+        _check_betas(self.beta_min, self.beta_max)
+        return self
 
 
 def _as_process(value: Any) -> Any:
