@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from scorefold.artefacts import read_json
 from scorefold.config import Config
 from scorefold.data import Dataset, DataSpec
-from scorefold.errors import ConfigError, DataError
+from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource, TensorSource
 from scorefold.interfaces.data import SPLITS
 from scorefold.plugin import Verb
@@ -187,10 +187,8 @@ def _everything(source: DataSource) -> Dataset:
     for split in SPLITS:
         try:
             parts.append(source.load(split))
-        except DataError:
-            # A source need not have every split, but a test split at the least.
-            if split == "test" and not parts:
-                raise
+        except SplitError:
+            continue  # a source need not have every split
     whole = max(parts, key=len)
     dataset = whole.take(torch.arange(len(whole)))
     return dataset if dataset.index is None else dataset.take(torch.argsort(dataset.index))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scorefold.artefacts import load_arrays, read_json, save_arrays, write_json
 from scorefold.data import Condition, Dataset, EventScale
-from scorefold.errors import ArtefactError, DataError, PluginError
+from scorefold.errors import ArtefactError, PluginError, SplitError
 from scorefold.interfaces import DataSource, TensorSource
 from scorefold.interfaces.data import SPLITS
 from scorefold.results import Allocation, Estimate, PlanRow
@@ -83,7 +83,7 @@ def _encode_data(source: DataSource) -> tuple[dict[str, Any], dict[str, Tensor]]
     for split in SPLITS:
         try:
             dataset = source.load(split)
-        except DataError:
+        except SplitError:
             continue  # a source need not have every split
         truth = {name: item for name, item in dataset.truth.items() if not isinstance(item, Tensor)}
         splits[split] = {"truth": truth, "condition": isinstance(dataset.condition, Mapping)}

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from scorefold.artefacts import read_json
 from scorefold.data import Dataset, EventScale
-from scorefold.errors import ArtefactError, PluginError
+from scorefold.errors import ArtefactError, DataError, PluginError
 from scorefold.interfaces import TensorSource
 from scorefold.results import Allocation, Estimate, PlanRow
 from scorefold_registry.drawing import draw
@@ -61,6 +61,17 @@ def test_data_with_all_their_parts_survive_the_disk(tmp_path: Path) -> None:
     torch.testing.assert_close(back.load("train").label, train.label, rtol=0, atol=0)
     torch.testing.assert_close(back.load("test").condition, test.condition, rtol=0, atol=0)
     assert torch.equal(back.load("test").truth["angle"], test.truth["angle"])
+
+
+def test_a_split_that_can_not_be_read_is_no_split_that_is_not_there(tmp_path: Path) -> None:
+    class Broken(TensorSource):
+        def load(self, split: str) -> Dataset:
+            if split == "train":
+                raise DataError("the file is damaged")
+            return super().load(split)
+
+    with pytest.raises(DataError, match="the file is damaged"):
+        save_value(Broken(torch.zeros(3, 2)), None, tmp_path)
 
 
 def test_answers_survive_the_disk(tmp_path: Path) -> None:
