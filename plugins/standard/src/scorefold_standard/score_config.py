@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -47,9 +48,9 @@ class DenoisingConfig(Config):
 class DiffusersConfig(Config):
     """A published diffusers model in a local folder, never downloaded."""
 
-    path: str = Field(
+    path: Path = Field(
         description="Folder of a pipeline (with unet/ and scheduler/), or of a UNet2DModel (with config.json)"
     )
-    scheduler: str | None = Field(
+    scheduler: Path | None = Field(
         None, description="Folder with scheduler_config.json, where it is not in the model's folder or its scheduler/"
     )

@@ -82,7 +82,7 @@ class DiffusersScore(ScoreModel):
     """
 
     def __init__(self, config: DiffusersConfig) -> None:
-        folder, scheduler_folder = find_folders(Path(config.path), config.scheduler)
+        folder, scheduler_folder = find_folders(config.path, config.scheduler)
         unet = _load_unet(folder)
         scheduler = _load_scheduler(scheduler_folder)
         exploding = type(scheduler).__name__ == "ScoreSdeVeScheduler"
@@ -120,7 +120,7 @@ class DiffusersScore(ScoreModel):
         return answer[:, : self.event_shape[0]]
 
 
-def find_folders(path: Path, scheduler: str | None) -> tuple[Path, Path]:
+def find_folders(path: Path, scheduler: Path | None) -> tuple[Path, Path]:
     """The folders of the network and of the scheduler. Raises ``ConfigError`` where one is missing, saying what it
     lacks."""
     layout = "a diffusers pipeline (unet/ and scheduler/) or a UNet2DModel (config.json and its weights)"
@@ -136,7 +136,7 @@ def find_folders(path: Path, scheduler: str | None) -> tuple[Path, Path]:
             + (", only a pickle, which could run code when it is loaded" if pickled else ""),
             hint="save it again with save_pretrained(folder, safe_serialization=True)",
         )
-    places = [Path(scheduler)] if scheduler is not None else [path / "scheduler", path, path.parent / "scheduler"]
+    places = [scheduler] if scheduler is not None else [path / "scheduler", path, path.parent / "scheduler"]
     place = next((folder for folder in places if (folder / "scheduler_config.json").is_file()), None)
     if place is None:
         raise ConfigError(
