@@ -192,6 +192,9 @@ def test_a_stage_may_run_another_file_with_the_same_host(write: Callable[..., Pa
     assert [stage.name for stage in result.stages] == ["data", "mean"]
     assert (inner[0].name, len(inner[0].stages)) == ("inner", 2)
     assert inner[0].folder.parent.name == "inner"
+    # Each did its own stages: the inner run is what it is alone.
+    alone = run_file(Host.discover(), Path("inner.yaml"), seed=1, cache="elsewhere")
+    assert inner[0].stages[1].metrics == alone.stages[1].metrics != result.stages[1].metrics
 
 
 def test_what_another_runner_gives_is_kept_like_our_own(run: Run, write: Callable[[str], Path]) -> None:
