@@ -158,8 +158,8 @@ def test_one_coordinate_and_images_are_points_too() -> None:
 def test_a_limit_draws_points_and_says_which(sphere: torch.Tensor) -> None:
     config = configs.MLEConfig(limit=120, resamples=0)
     answer = SkdimEstimator(config).estimate(sphere, generator=gen(1))
-    assert (answer.diagnostics["points"], len(answer.diagnostics["positions"])) == (120, 120)
-    chosen = sphere[answer.diagnostics["positions"]]
+    assert (answer.diagnostics["points"], len(answer.diagnostics["index"])) == (120, 120)
+    chosen = sphere[answer.diagnostics["index"]]
     assert SkdimEstimator(configs.MLEConfig(resamples=0)).estimate(chosen).value == pytest.approx(answer.value)
     streamed = StreamedDataset(x=torch.empty(0, 8), fetch=lambda rows: Dataset(x=sphere[rows]), size=300)
     assert SkdimEstimator(config).estimate(streamed, generator=gen(1)).value == pytest.approx(answer.value, rel=1e-4)

@@ -93,12 +93,11 @@ def refuses_too_few(subject: Subject) -> str:
 
 @law("estimate-shapes", "estimator")
 def estimate_shapes(subject: Subject) -> str:
-    """pointwise is (N,), or has an entry for each position in the diagnostics; spectrum is (M, D)."""
+    """pointwise is (N,), or has an entry for each position in the diagnostic ``index``; spectrum is (M, D)."""
     found, x = _estimate(subject, subspace(), FEWER)
     texts = []
     if found.pointwise is not None:
-        positions = [found.diagnostics[name] for name in ("index", "positions") if name in found.diagnostics]
-        expected = len(positions[0]) if positions else len(x)
+        expected = len(found.diagnostics.get("index", x))
         require(
             tuple(found.pointwise.shape) == (expected,),
             f"pointwise has shape {tuple(found.pointwise.shape)}; expected ({expected},)",

@@ -139,7 +139,7 @@ class SkdimEstimator(Estimator):
             heard.append("no interval: the method gives no number for some halves of the points")
         diagnostics: dict[str, Any] = {"method": method.name, "points": len(x), "duplicates": len(x) - len(distinct)}
         if len(positions) < len(data):
-            diagnostics["positions"] = positions
+            diagnostics["index"] = positions
         pointwise = None if pointwise is None else pointwise[place]
         if pointwise is not None and (left_out := int((~pointwise.isfinite()).sum())):
             diagnostics["points_left_out"] = left_out
