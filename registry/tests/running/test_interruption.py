@@ -24,6 +24,7 @@ stages:
 """
 
 Launch = Callable[..., subprocess.Popen[str]]
+RunHere = Callable[..., dict[str, Any]]
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 60) -> None:
@@ -58,18 +59,22 @@ def prepare(folder: Path) -> Path:
     return folder
 
 
-def test_killed_and_stopped_runs_end_as_an_undisturbed_one(
-    tmp_path: Path, launch: Launch, say: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    undisturbed, killed, stopped = (prepare(tmp_path / name) for name in ("undisturbed", "killed", "stopped"))
+@pytest.fixture
+def run_here(say: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> RunHere:
+    """The same command in a folder, in this process, which is another one than those that are disturbed."""
 
-    def run_here(folder: Path, *options: str) -> dict[str, Any]:
-        """The same command in this process, which is another one than the process that was disturbed."""
+    def run(folder: Path, *options: str) -> dict[str, Any]:
         monkeypatch.chdir(folder)
         said = say("run", "slow.yaml", "--json", "--quiet", *options)
         assert said.status == 0, said.err
         answer: dict[str, Any] = said.json
         return answer
+
+    return run
+
+
+def test_killed_and_stopped_runs_end_as_an_undisturbed_one(tmp_path: Path, launch: Launch, run_here: RunHere) -> None:
+    undisturbed, killed, stopped = (prepare(tmp_path / name) for name in ("undisturbed", "killed", "stopped"))
 
     process = launch("run", "slow.yaml", cwd=killed)
     wait_for(lambda: step_reached(killed) >= 20, process)
@@ -100,12 +105,12 @@ def test_killed_and_stopped_runs_end_as_an_undisturbed_one(
         assert not list((folder / ".scorefold" / "cache" / "unfinished").iterdir())
 
 
-def test_two_runs_in_one_folder_share_the_work(tmp_path: Path, launch: Launch) -> None:
+def test_two_runs_in_one_folder_share_the_work(tmp_path: Path, launch: Launch, run_here: RunHere) -> None:
     folder = prepare(tmp_path / "shared")
     first = launch("run", "slow.yaml", "--json", cwd=folder)
     wait_for(lambda: step_reached(folder) >= 5, first)
-    second = launch("run", "slow.yaml", "--json", cwd=folder)
-    one, two = finish(first), finish(second)
+    two = run_here(folder)
+    one = finish(first)
     assert one["run"] != two["run"]
     assert [stage["reused"] for stage in one["stages"]] == [False, False]
     assert [stage["reused"] for stage in two["stages"]] == [True, True]
