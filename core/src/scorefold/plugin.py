@@ -127,6 +127,9 @@ class Component:
     with ``state`` a mapping of ``config`` (a mapping) and ``tensors`` (by name), and comes back as this revision has
     it; without that method it is refused.
 
+    ``known_failures`` are checks of the conformance kit that the method is known to fail, each with its reason; one
+    that passes after all is a failure.
+
     ``overrides`` names the ``distribution/name`` that this one asks to replace; it does so only where the other names
     this one's distribution in ``yields_to``. Otherwise the name is nobody's until the user prefers one.
     """
@@ -143,6 +146,7 @@ class Component:
     examples: tuple[Mapping[str, Any], ...] = field(default=({},))
     figures: str | None = None
     cite: str | None = None
+    known_failures: Mapping[str, str] = field(default_factory=dict)
     overrides: str | None = None
     yields_to: tuple[str, ...] = ()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,15 @@ def test_an_expected_failure_is_told_with_its_reason() -> None:
     report = report_on(SPENDER, expected={f"{SPENDER}/within-budget": "rounds up"})
     (check,) = [check for check in report.checks if check.result == "expected-failure"]
     assert check.detail.startswith("rounds up: for 0 labels")
+    assert report.holds
+
+
+def test_a_component_declares_what_it_is_known_to_fail() -> None:
+    known = replace(HOST.catalogue[SPENDER], known_failures={"within-budget": "rounds up"})
+    report = Report(tuple(check_components([Item(known, SPENDER)], HOST)))
+    (check,) = [check for check in report.checks if check.result == "expected-failure"]
+    assert check.check == "within-budget"
+    assert check.detail.startswith("rounds up")
     assert report.holds
 
 

@@ -10,7 +10,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ def fresh_answers(origin: str, state: Path, kind: str, inputs: Mapping[str, Tens
     process.stdin.flush()
     line = process.stdout.readline()
     if not line:
-        _process.cache_clear()
+        _end_all()
         raise ViolationError("the fresh process ended before it answered")
     answer = json.loads(line)
     if "error" in answer:
@@ -46,17 +45,34 @@ def fresh_answers(origin: str, state: Path, kind: str, inputs: Mapping[str, Tens
     return load_arrays(found)
 
 
-@lru_cache(maxsize=4)
+_RUNNING: dict[tuple[str, ...], subprocess.Popen[str]] = {}
+"""The process that runs, by the origin of its host and the paths it imports from: other paths hold other plugins."""
+
+
 def _process(origin: str) -> subprocess.Popen[str]:
-    code = (
-        f"import sys; sys.path[:0] = {[path for path in sys.path if path]!r}; "
-        f"from scorefold.testing.fresh import serve; serve({origin!r}, {torch.get_num_threads()})"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    atexit.register(_end, process)
-    return process
+    """The process that serves this origin on today's paths; one for other paths ends."""
+    paths = [path for path in sys.path if path]
+    key = (origin, *paths)
+    if key not in _RUNNING:
+        _end_all()
+        code = (
+            f"import sys; sys.path[:0] = {paths!r}; "
+            f"from scorefold.testing.fresh import serve; serve({origin!r}, {torch.get_num_threads()})"
+        )
+        _RUNNING[key] = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    return _RUNNING[key]
+
+
+@atexit.register
+def _end_all() -> None:
+    while _RUNNING:
+        _end(_RUNNING.popitem()[1])
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -98,15 +98,20 @@ def check_components(
     """The checks of components, one after another: every law that governs each, on each of its examples.
 
     ``seed`` is the root that all draws derive from, so that the same one replays a failure. ``expected`` are failures
-    that are known, ``{"kind:name/check": reason}``; one that does not come is itself a failure. ``only`` names laws to
-    try (then floors are not counted). ``origin`` is ``module:function`` giving the host in another process. Raises
-    ``ConfigError`` for an unknown law and for an expected failure of a check that is not made.
+    that are known, ``{"kind:name/check": reason}``, beside those that components declare; one that does not come is
+    itself a failure. ``only`` names laws to try (then floors are not counted). ``origin`` is ``module:function`` giving
+    the host in another process. Raises ``ConfigError`` for an unknown law and for an expected failure of a check that
+    is not made.
     """
     known = {item.name for item in LAWS}
     wanted = set(only)
     for name in wanted - known:
         raise ConfigError(f"there is no law {name!r}", hint=f"the laws are {', '.join(sorted(known))}")
-    reasons = dict(expected or {})
+    items = list(items)
+    declared = [
+        (item.component.id, check, why) for item in items for check, why in item.component.known_failures.items()
+    ]
+    reasons = {f"{component}/{check}": why for component, check, why in declared} | dict(expected or {})
     for item in items:
         yield from _component_checks(item, host, seed, reasons, wanted, origin)
     if reasons and not wanted:
