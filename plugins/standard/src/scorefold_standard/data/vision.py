@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from scorefold.artefacts import digest_file
-from scorefold.data import Condition, ConditionSpec, Dataset, TensorSpec
+from scorefold.data import Condition, ConditionSpec, Dataset, EventScale, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
 from scorefold_standard.data.pixels import image_splits, read_image
@@ -42,16 +42,8 @@ class MNIST(DataSource):
         images = torch.nn.functional.pad(torch.cat([train, test])[:, None], [config.pad] * 4)
         self.event_shape = tuple(images.shape[1:])
         label = torch.cat([train_label, test_label]).long()
-        condition, self.condition_spec = class_condition(config.condition == "label", label, 10)
-        self._splits, self.event_scale = image_splits(
-            lambda rows: images[rows],
-            self.event_shape,
-            _own_splits(len(train), len(test), config.validation, config.limit, source_seed(config.seed, generator)),
-            Units(*config.range, raw_high=255.0, levels=256),
-            label=label,
-            condition=condition,
-            memory=config.memory,
-        )
+        found = _labelled_splits(images, label, len(train), config, generator)
+        self._splits, self.event_scale, self.condition_spec = found
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)
@@ -67,16 +59,8 @@ class CIFAR10(DataSource):
         self._files, train, train_label, test, test_label = _read_cifar(Path(config.root).expanduser(), config.verify)
         images, label = torch.cat([train, test]), torch.cat([train_label, test_label])
         self.event_shape = tuple(images.shape[1:])
-        condition, self.condition_spec = class_condition(config.condition == "label", label, 10)
-        self._splits, self.event_scale = image_splits(
-            lambda rows: images[rows],
-            self.event_shape,
-            _own_splits(len(train), len(test), config.validation, config.limit, source_seed(config.seed, generator)),
-            Units(*config.range, raw_high=255.0, levels=256),
-            label=label,
-            condition=condition,
-            memory=config.memory,
-        )
+        found = _labelled_splits(images, label, len(train), config, generator)
+        self._splits, self.event_scale, self.condition_spec = found
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)
@@ -134,6 +118,28 @@ class CelebA(DataSource):
     def fingerprint(self) -> str:
         images = sorted((self._folder / "img_align_celeba").iterdir())
         return _digest([self._folder / "list_attr_celeba.txt", self._folder / "list_eval_partition.txt", *images])
+
+
+def _labelled_splits(
+    images: Tensor,
+    label: Tensor,
+    train: int,
+    config: MNISTConfig | FashionMNISTConfig | CIFAR10Config,
+    generator: torch.Generator | None,
+) -> tuple[dict[str, Dataset], EventScale, ConditionSpec | None]:
+    """The splits, scale and condition of images (N, C, H, W) in ten classes, the first ``train`` for training."""
+    condition, spec = class_condition(config.condition == "label", label, 10)
+    seed = source_seed(config.seed, generator)
+    splits, scale = image_splits(
+        lambda rows: images[rows],
+        tuple(images.shape[1:]),
+        _own_splits(train, len(images) - train, config.validation, config.limit, seed),
+        Units(*config.range, raw_high=255.0, levels=256),
+        label=label,
+        condition=condition,
+        memory=config.memory,
+    )
+    return splits, scale, spec
 
 
 def _own_splits(train: int, test: int, validation: float, limit: int | None, seed: int) -> dict[str, Tensor]:
