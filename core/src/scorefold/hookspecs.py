@@ -37,6 +37,15 @@ def scorefold_commands(register: Callable[..., None]) -> None:
     """Add commands: ``register(name, target, summary)``, with target ``module:function`` called with the arguments."""
 
 
+@hookspec
+def scorefold_settings() -> str:
+    """The plugin's own settings, ``module:Model``: a ``scorefold.config.Config`` with a default for every field.
+
+    A run file gives them under ``plugins``, by the plugin's name; hooks find them in ``run.plugins``.
+    """
+    raise NotImplementedError
+
+
 # Lifecycle: observers. One that fails is recorded in the run and never stops it or hides another.
 
 

@@ -36,8 +36,9 @@ def _check_name(what: str, name: str) -> None:
         )
 
 
-def _check_target(what: str, target: str) -> None:
-    if not _TARGET.match(target):
+def check_target(what: str, target: object) -> None:
+    """Raises ``PluginError`` for anything but ``package.module:Name``."""
+    if not (isinstance(target, str) and _TARGET.match(target)):
         raise PluginError(f"{what} is {target!r}; expected 'package.module:Name'")
 
 
@@ -91,7 +92,7 @@ class Verb:
 
     def __post_init__(self) -> None:
         _check_name("a verb", self.name)
-        _check_target(f"the target of verb {self.name!r}", self.target)
+        check_target(f"the target of verb {self.name!r}", self.target)
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Kind:
 
     def __post_init__(self) -> None:
         _check_name("a kind", self.name)
-        _check_target(f"the interface of kind {self.name!r}", self.interface)
+        check_target(f"the interface of kind {self.name!r}", self.interface)
 
     def verb(self, name: str | None = None) -> Verb | None:
         """The verb of that name, or the default verb; None where there is none."""
@@ -154,8 +155,8 @@ class Component:
         _check_name("a component", self.name)
         for alias in self.aliases:
             _check_name(f"an alias of {self.name!r}", alias)
-        _check_target(f"the target of {self.kind}:{self.name}", self.target)
-        _check_target(f"the config of {self.kind}:{self.name}", self.config)
+        check_target(f"the target of {self.kind}:{self.name}", self.target)
+        check_target(f"the config of {self.kind}:{self.name}", self.config)
         if self.revision < 1:
             raise PluginError(f"{self.kind}:{self.name} has revision {self.revision}; revisions count from 1")
 
@@ -192,7 +193,7 @@ class Claim:
 
     def __post_init__(self) -> None:
         _check_name("a claim", self.name)
-        _check_target(f"the target of claim {self.name!r}", self.target)
+        check_target(f"the target of claim {self.name!r}", self.target)
         if self.role not in ("gate", "report"):
             raise PluginError(f"claim {self.name!r} has role {self.role!r}; expected 'gate' or 'report'")
         if self.tolerance[0] not in ("abs", "rel", "min", "max", "range"):

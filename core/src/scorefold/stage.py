@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from scorefold.config import Config
+
 
 class Executor(ABC):
     """Runs the jobs inside a stage: in this process, in several, or on a cluster."""
@@ -25,12 +27,16 @@ class Executor(ABC):
 
 @dataclass(frozen=True)
 class RunInfo:
-    """A run: its name, its folder, its root seed and its resolved configuration."""
+    """A run: its name, its folder, its root seed and its resolved configuration.
+
+    ``plugins`` holds the settings of each plugin that the run file names under ``plugins``, by the plugin's name.
+    """
 
     name: str
     folder: Path
     seed: int
     config: Mapping[str, Any]
+    plugins: Mapping[str, Config] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

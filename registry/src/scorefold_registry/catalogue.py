@@ -23,12 +23,14 @@ CORE = "scorefold-core"
 class Catalogue:
     """Kinds and components by name.
 
-    ``kinds`` are those of core and of plugins; ``components`` all that are registered, in the order of their plugins.
+    ``plugins`` are those that were found; ``kinds`` those of core and of plugins; ``components`` all that are
+    registered, in the order of their plugins.
     ``prefer`` maps a name (``kind:name``) to the distribution that the user prefers for it.
     """
 
     def __init__(self, records: Iterable[PluginRecord], prefer: Mapping[str, str] | None = None) -> None:
         records = list(records)
+        self.plugins: tuple[PluginRecord, ...] = tuple(records)
         self._prefer = {name: normalise(distribution) for name, distribution in (prefer or {}).items()}
         self.kinds: dict[str, Kind] = {kind.name: kind for kind in CORE_KINDS}
         self._add_kinds(records)

@@ -14,7 +14,7 @@ import pluggy
 
 from scorefold import hookspecs
 from scorefold.errors import PluginError, ScorefoldError
-from scorefold.plugin import ENTRY_POINT_GROUP, PLUGIN_API, Claim, Component, Kind
+from scorefold.plugin import ENTRY_POINT_GROUP, PLUGIN_API, Claim, Component, Kind, check_target
 from scorefold_registry.guard import watch_imports
 from scorefold_registry.loading import describe, mend, own_frame
 from scorefold_registry.names import did_you_mean, normalise
@@ -247,6 +247,9 @@ def _ask(record: PluginRecord) -> None:
     record.components = _offers(implementations, "scorefold_components", Component)
     record.kinds = _offers(implementations, "scorefold_kinds", Kind)
     record.claims = _offers(implementations, "scorefold_claims", Claim)
+    if "scorefold_settings" in implementations:
+        record.settings = implementations["scorefold_settings"][0]()
+        check_target("what scorefold_settings returned", record.settings)
     if "scorefold_commands" in implementations:
 
         def register(name: str, target: str, summary: str) -> None:

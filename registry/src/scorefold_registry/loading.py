@@ -39,6 +39,11 @@ def load_claim(record: PluginRecord, claim: Claim) -> Callable[..., Any]:
     return function
 
 
+def load_settings(record: PluginRecord, target: str) -> Any:
+    """The model of a plugin's settings. Raises ``PluginError`` as ``load_target`` does."""
+    return _load(record, f"the settings of {record.name!r}", target)
+
+
 def _load(record: PluginRecord, what: str, target: str) -> Any:
     module_name, _, attribute = target.partition(":")
     try:

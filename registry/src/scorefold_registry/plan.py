@@ -14,6 +14,7 @@ from scorefold.errors import PluginError
 from scorefold.plugin import Verb
 from scorefold_registry.catalogue import Catalogue
 from scorefold_registry.configs import Plugged, check_config, check_inputs, check_use
+from scorefold_registry.plugin_settings import plan_settings
 from scorefold_registry.positions import DataPath
 from scorefold_registry.problems import Problem, config_problems
 from scorefold_registry.records import Registered
@@ -42,10 +43,11 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run file with its stages in the order they run."""
+    """A run file with its stages in the order they run, and the settings of the plugins that it names."""
 
     run: RunFile
     stages: tuple[PlannedStage, ...]
+    plugins: Mapping[str, Config] = field(default_factory=dict)
 
 
 def inline_use(value: Any) -> dict[str, Any] | None:
@@ -78,10 +80,11 @@ def make_plan(catalogue: Catalogue, run: RunFile) -> Plan:
     """
     planner = _Planner(catalogue, run)
     stages = planner.plan()
+    plugins = plan_settings(catalogue, run)
     if run.problems:
         last = 10**9
         raise RunFileError(sorted(run.problems, key=lambda problem: (problem.line or last, problem.column or 0)))
-    return Plan(run, tuple(stages))
+    return Plan(run, tuple(stages), plugins)
 
 
 def dependencies(run: RunFile, spec: StageSpec) -> list[tuple[str, DataPath]]:

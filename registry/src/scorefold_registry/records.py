@@ -25,7 +25,7 @@ class PluginRecord:
     """A plugin as it was found: where it comes from, how far it got (``state``) and why no further (``cause``).
 
     ``value`` is the module its entry point names; ``frame`` the line of its own code nearest to the failure, ``mend``
-    what to do about it; ``warnings`` are faults that do not stop it.
+    what to do about it; ``warnings`` are faults that do not stop it; ``settings`` names the model of its settings.
     """
 
     name: str
@@ -42,6 +42,7 @@ class PluginRecord:
     kinds: list[Kind] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
+    settings: str | None = None
 
     @property
     def label(self) -> str:
@@ -61,7 +62,7 @@ class PluginRecord:
     def fail(self, state: str, cause: str, frame: str | None = None, mend: str | None = None) -> None:
         """Takes the plugin out of use: what it offered goes, why stays."""
         self.state, self.cause, self.frame, self.mend = state, cause, frame, mend
-        self.components, self.kinds, self.claims, self.commands = [], [], [], []
+        self.components, self.kinds, self.claims, self.commands, self.settings = [], [], [], [], None
 
     def warn(self, warning: str) -> None:
         """Notes a fault that does not stop the plugin, once."""

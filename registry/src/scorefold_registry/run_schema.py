@@ -20,7 +20,8 @@ from scorefold_registry.config_schema import model_schema
 from scorefold_registry.configs import config_model
 from scorefold_registry.loading import describe
 from scorefold_registry.names import normalise
-from scorefold_registry.records import Registered
+from scorefold_registry.plugin_settings import settings_model
+from scorefold_registry.records import PluginRecord, Registered
 from scorefold_registry.runfile import RUN_NAME, SPLITS, STAGE_NAME, VERSION, Runtime
 
 # JSON Schema's patterns are searched for, and have no \\Z.
@@ -63,6 +64,7 @@ def run_schema(catalogue: Catalogue) -> RunSchema:
                 "description": "Every random stream derives from it",
             },
             "runtime": writer.model(Runtime, "runtime"),
+            "plugins": writer.plugins(),
             "stages": {
                 "type": "object",
                 "minProperties": 1,
@@ -87,6 +89,22 @@ class _Writer:
         named = [(item, _names(self.catalogue, item)) for item in self.catalogue.components]
         self.components = [item for item, names in named if names]
         self.names = {id(item): names for item, names in named}
+
+    def plugins(self) -> Schema:
+        """The settings of each plugin that has any."""
+        able = [record for record in self.catalogue.plugins if record.settings is not None]
+        names = [record.name for record in able]
+        return {
+            "type": "object",
+            "description": "Settings of plugins, by their names",
+            "additionalProperties": False,
+            "properties": {record.name: self._settings(record) for record in able if names.count(record.name) == 1},
+        }
+
+    def _settings(self, record: PluginRecord) -> Schema:
+        key = f"settings.{normalise(record.distribution)}.{record.name}"
+        model = self._guarded(f"the settings of {record.name!r}", lambda: self.model(settings_model(record), key))
+        return {"anyOf": [model, {"type": "null"}]}
 
     def stage(self) -> Schema:
         """A stage: the same keys for all, and below them what each component and each verb adds."""

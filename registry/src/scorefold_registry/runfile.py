@@ -17,7 +17,7 @@ from scorefold_registry.positions import DataPath, Place, Positioned, parse, par
 from scorefold_registry.problems import config_problems, dotted
 
 VERSION = 1
-TOP_KEYS = ("version", "name", "seed", "runtime", "stages")
+TOP_KEYS = ("version", "name", "seed", "runtime", "plugins", "stages")
 STAGE_KEYS = ("use", "do", "inputs", "config", "options", "split")
 KEY_CODES = ("unknown-field", "missing-field", "unknown-port")
 """Codes of problems that are the fault of a key and not of its value."""
@@ -86,7 +86,10 @@ class StageSpec:
 
 @dataclass
 class RunFile:
-    """A run file: its text as given, its data with places, and its stages in the order they are written."""
+    """A run file: its text as given, its data with places, and its stages in the order they are written.
+
+    ``plugins`` are the settings of plugins by their names, as they are written.
+    """
 
     path: Path
     text: str
@@ -95,6 +98,7 @@ class RunFile:
     seed: int = 0
     runtime: Runtime = field(default_factory=Runtime)
     stages: dict[str, StageSpec] = field(default_factory=dict)
+    plugins: Mapping[str, Any] = field(default_factory=dict)
     sets: tuple[str, ...] = ()
     problems: list[ScorefoldError] = field(default_factory=list)
 
@@ -230,6 +234,7 @@ def _check_head(run: RunFile) -> None:
     else:
         run.seed = seed
     _read_runtime(run)
+    _read_plugins(run)
 
 
 def _read_runtime(run: RunFile) -> None:
@@ -247,6 +252,17 @@ def _read_runtime(run: RunFile) -> None:
             run.problems.append(
                 run.source.error(problem.message, path, key=problem.code in KEY_CODES, hint=problem.hint)
             )
+
+
+def _read_plugins(run: RunFile) -> None:
+    raw = run.source.data.get("plugins")
+    if raw is None:
+        return
+    if isinstance(raw, dict):
+        run.plugins = raw
+        return
+    hint = "settings by the names of plugins, for example 'plugins: {tracking: {tensorboard: {}}}'"
+    run.problems.append(run.source.error(f"plugins: {kind_of(raw)}; expected a mapping", ("plugins",), hint=hint))
 
 
 def _read_stages(run: RunFile) -> None:

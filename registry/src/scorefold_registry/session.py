@@ -57,7 +57,7 @@ class Session:
         import torch
 
         file = self.plan.run
-        self.info = RunInfo(file.name, folder, file.seed, self._resolved())
+        self.info = RunInfo(file.name, folder, file.seed, self._resolved(), self.plan.plugins)
         self.events = Events(folder / "events.jsonl")
         self.observers = Observers(self.host.manager, self.events)
         local = _LocalRunner(self)
@@ -79,6 +79,7 @@ class Session:
             "name": file.name,
             "seed": file.seed,
             "runtime": file.runtime.model_dump(),
+            "plugins": {name: config.model_dump(mode="json") for name, config in self.plan.plugins.items()},
             "stages": {stage.name: resolved_stage(self.host.catalogue, stage) for stage in self.plan.stages},
         }
 
