@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,12 +20,18 @@ Install = Callable[..., Path]
 
 
 def write_distribution(
-    folder: Path, name: str, version: str = "1.0", entry_points: dict[str, str] | None = None
+    folder: Path,
+    name: str,
+    version: str = "1.0",
+    entry_points: dict[str, str] | None = None,
+    requires: Sequence[str] = (),
 ) -> None:
     """The ``dist-info`` folder of a distribution, with its plugins by name."""
     info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+    lines += [f"Requires-Dist: {requirement}" for requirement in requires]
+    (info / "METADATA").write_text("\n".join([*lines, ""]))
     if entry_points is not None:
         lines = [f"{plugin} = {value}" for plugin, value in entry_points.items()]
         (info / "entry_points.txt").write_text("\n".join(["[scorefold.plugins]", *lines, ""]))
@@ -33,7 +39,8 @@ def write_distribution(
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """``install("fake-one", plugin_source, files={"impl.py": source}, version="1.0", header=True)``.
+    """``install("fake-one", plugin_source, files={"impl.py": source}, version="1.0", header=True,
+    requires=("numpy",))``.
 
     The plugin is called as the last word of its distribution, its package as the distribution with underscores; gives
     the package's folder. What was imported is forgotten at the end of the test.
@@ -55,6 +62,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         version: str = "1.0",
         header: bool = True,
         name: str | None = None,
+        requires: Sequence[str] = (),
     ) -> Path:
         package = distribution.replace("-", "_")
         folder = site / package
@@ -65,7 +73,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         for file, text in (files or {}).items():
             (folder / file).write_text(textwrap.dedent(text))
         entry = {name or distribution.rpartition("-")[2]: f"{package}.plugin"}
-        write_distribution(site, distribution, version, entry)
+        write_distribution(site, distribution, version, entry, requires)
         return folder
 
     yield make

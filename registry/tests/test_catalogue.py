@@ -115,7 +115,7 @@ def test_a_name_that_is_missing_may_be_that_of_a_plugin_out_of_use(install: Inst
         with pytest.raises(PluginError) as caught:
             Host.discover(deny=["off"]).catalogue.resolve(name)
         hint = caught.value.hint or ""
-        assert "plugin 'off' of fake-off 1.0 (disabled: switched off by the command line or the caller)" in hint
+        assert "plugin 'off' of fake-off 1.0 (disabled: switched off by the caller of discover)" in hint
         assert "plugin 'broken' of fake-broken 1.0 (broken: ModuleNotFoundError" in hint
 
 

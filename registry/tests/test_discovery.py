@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 from scorefold.errors import ConfigError
 from scorefold.plugin import Component, hookimpl
 from scorefold_registry.discovery import Discovery, discover
+from scorefold_registry.observers import Events, Observers
 from scorefold_registry.records import PluginRecord
 
 Install = Callable[..., Path]
@@ -44,18 +46,43 @@ def test_plugins_come_in_the_order_of_distribution_and_name(install: Install, co
     assert [(item.distribution, item.name) for item in found] == [("fake-a", "z"), ("fake-b", "a")]
 
 
-def test_hooks_are_called_in_the_order_of_plugins(install: Install) -> None:
-    for name in ("fake-b", "fake-a", "fake-c"):
-        install(name, f"@hookimpl\ndef scorefold_report_sections(run): return [{name!r}]")
-    answers = discover().manager.hook.scorefold_report_sections(run=None)
-    assert [answer for answer in answers if answer[0].startswith("fake")] == [["fake-a"], ["fake-b"], ["fake-c"]]
+def test_hooks_are_called_in_the_order_of_plugins_but_for_those_that_ask_to_be_first_or_last(install: Install) -> None:
+    marks = {"fake-b": "", "fake-a": "(trylast=True)", "fake-c": "", "fake-d": "(tryfirst=True)", "fake-e": ""}
+    for name, mark in marks.items():
+        install(name, f"@hookimpl{mark}\ndef scorefold_report_sections(run): return [({name!r}, '')]")
+    found = discover(allow=list(marks))
+    order = ["fake-d", "fake-b", "fake-c", "fake-e", "fake-a"]
+    assert [title for ((title, _),) in found.manager.hook.scorefold_report_sections(run=None)] == order
+    # Observers are called one by one, each guarded from the others, and in the same order.
+    observers = Observers(found.manager, Events(Path("events.jsonl")))
+    asked = list(observers.ask("scorefold_report_sections", run=None))
+    assert [title for _, ((title, _),) in asked] == order
+
+
+def test_every_failing_observer_is_recorded(install: Install) -> None:
+    folders = {name: install(name, "@hookimpl\ndef scorefold_before_run(run): 1 / 0") for name in ("fake-a", "fake-c")}
+    install("fake-b", "@hookimpl\ndef scorefold_before_run(run): run.append('b')")
+    found = discover(allow=["fake-a", "fake-b", "fake-c"])
+    observers = Observers(found.manager, Events(Path("events.jsonl")))
+    told: list[str] = []
+    for _ in range(2):
+        observers.notify("scorefold_before_run", run=told)
+    assert told == ["b", "b"]
+    recorded = [json.loads(line)["text"] for line in Path("events.jsonl").read_text().splitlines()]
+    assert recorded == [failure.text() for failure in observers.failures]
+    assert recorded == [
+        f"plugin 'fake-{letter}/{letter}': scorefold_before_run failed: ZeroDivisionError: division by zero "
+        f"at {folders[f'fake-{letter}'] / 'plugin.py'}:6 in scorefold_before_run"
+        for letter in "ac"
+    ]
 
 
 def test_a_first_result_comes_from_the_first_plugin_that_has_one(install: Install) -> None:
     install("fake-a", "@hookimpl\ndef scorefold_executor(run): return None")
     install("fake-b", "@hookimpl\ndef scorefold_executor(run): return 'b'")
     install("fake-c", "@hookimpl\ndef scorefold_executor(run): return 'c'")
-    assert discover().manager.hook.scorefold_executor(run=None) == "b"
+    found = discover(allow=["fake-a", "fake-b", "fake-c"])
+    assert found.manager.hook.scorefold_executor(run=None) == "b"
 
 
 BROKEN = {
@@ -76,22 +103,51 @@ BROKEN = {
         "'Not Good'",
         7,
     ),
-    "no component": ("@hookimpl\ndef scorefold_components(): return ['score:x']", "offers 'score:x'", None),
+    "no component": ("@hookimpl\ndef scorefold_components(): return ['score:x']", "offers 'score:x'", 5),
     "one component, no list": (
         "@hookimpl\ndef scorefold_components():\n    return Component(kind='score', name='x', target='a.b:C',"
         " config='a.b:D', summary='')",
         "expected an iterable of Component",
-        None,
+        5,
     ),
-    "nothing returned": ("@hookimpl\ndef scorefold_components(): pass", "returned None", None),
-    "unknown hook": ("@hookimpl\ndef scorefold_component(): return []", "did you mean 'scorefold_components'", None),
-    "hook without its mark": ("def scorefold_components(): return []", "put @hookimpl", None),
+    "nothing returned": ("@hookimpl\ndef scorefold_components(): pass", "returned None", 5),
+    "unknown hook": ("@hookimpl\ndef scorefold_component(): return []", "did you mean 'scorefold_components'", 5),
+    "hook without its mark": ("def scorefold_components(): return []", "put @hookimpl", 5),
     "hook twice": (
         "@hookimpl\ndef scorefold_kinds(): return []\n@hookimpl(specname='scorefold_kinds')\ndef more(): return []",
         "implements scorefold_kinds twice, as scorefold_kinds and more",
+        7,
+    ),
+    "unknown argument": (
+        "@hookimpl\ndef scorefold_before_run(run, folder): pass",
+        "scorefold_before_run has no argument 'folder'; its arguments are run",
+        5,
+    ),
+    "misspelt argument": (
+        "@hookimpl\ndef scorefold_before_stage(run, stagee, inputs=None): pass",
+        "scorefold_before_stage has no argument 'stagee'; did you mean 'stage'?",
+        5,
+    ),
+    "argument where there is none": (
+        "@hookimpl\ndef scorefold_components(run): return []",
+        "scorefold_components has no argument 'run'; its arguments are none",
+        5,
+    ),
+    "wrapped observer": (
+        "@hookimpl(wrapper=True)\ndef scorefold_before_run(run):\n    yield",
+        "scorefold_before_run can't be wrapped; only scorefold_run_stage and scorefold_executor can",
+        5,
+    ),
+    "settings that are no model": (
+        "@hookimpl\ndef scorefold_settings(): return 3",
+        "what scorefold_settings returned is 3; expected 'package.module:Name'",
+        5,
+    ),
+    "wrapper that does not yield": (
+        "@hookimpl(wrapper=True)\ndef scorefold_run_stage(stage): pass",
+        "not a generator function",
         None,
     ),
-    "wrong arguments": ("@hookimpl\ndef scorefold_before_run(run, folder): pass", "folder", None),
     "command without a target": (
         "@hookimpl\ndef scorefold_commands(register):\n    register('hello', 'no-colon', 'greets')",
         "the target of command 'hello'",
@@ -153,7 +209,7 @@ def test_a_plugin_module_that_is_not_there(install: Install, healthy: str) -> No
         ("__plugin_api__ = '1.x'", "broken", 'expected "major.minor"'),
         ("__plugin_api__ = '1.1'", "incompatible", "pip install --upgrade scorefold-core"),
         ("__plugin_api__ = '2.0'", "incompatible", "pip install --upgrade scorefold-core"),
-        ("__plugin_api__ = '0.9'", "incompatible", "pip install --upgrade fake-other"),
+        ("__plugin_api__ = '0.9'", "incompatible", "pip install --upgrade fake-other, or switch it off"),
         ("__plugin_api__ = '1.0'", "registered", ""),
     ],
 )
@@ -238,7 +294,7 @@ class TestLists:
         found = discover(deny=["b"])
         assert imported == ["a", "c"]
         assert (record(found, "fake-b").state, record(found, "fake-b").components) == ("disabled", [])
-        assert record(found, "fake-b").cause == "switched off by the command line or the caller"
+        assert record(found, "fake-b").cause == "switched off by the caller of discover"
 
     def test_deny_goes_before_allow(self, imported: list[str]) -> None:
         discover(allow=["a", "b"], deny=["b"])
@@ -330,9 +386,10 @@ class TestImportGuard:
         found = discover()
         heavy = record(found, "fake-heavy")
         assert heavy.state == "registered"
-        (warning,) = heavy.warnings
-        assert warning.startswith(f"imports {module} while registering, at {folder / 'plugin.py'}:6; ")
-        assert record(found, "fake-healthy").warnings == []
+        (remark,) = heavy.remarks
+        place = f"{folder / 'plugin.py'}:6"
+        assert remark.startswith(f"it imports {module} while registering, which slows every command, at {place}; ")
+        assert record(found, "fake-healthy").remarks == []
 
     def test_an_import_inside_a_hook_and_inside_a_helper(self, install: Install) -> None:
         folder = install(
@@ -340,9 +397,9 @@ class TestImportGuard:
             "from fake_heavy import helper\n@hookimpl\ndef scorefold_kinds():\n    import scipy.linalg\n    return []",
             files={"helper.py": "import pandas"},
         )
-        first, second = record(discover(), "fake-heavy").warnings
-        assert f"imports pandas while registering, at {folder / 'helper.py'}:1" in first
-        assert f"imports scipy while registering, at {folder / 'plugin.py'}:8" in second
+        first, second = record(discover(), "fake-heavy").heavy
+        assert (first.module, first.at) == ("pandas", f"{folder / 'helper.py'}:1")
+        assert (second.module, second.at) == ("scipy", f"{folder / 'plugin.py'}:8")
 
     def test_imports_are_as_before_afterwards(self, install: Install, healthy: str) -> None:
         import builtins
@@ -355,7 +412,7 @@ class TestImportGuard:
     def test_our_plugins_import_nothing_heavy(self) -> None:
         ours = [item for item in discover().plugins if item.distribution.startswith("scorefold-")]
         assert {item.name for item in ours} >= {"standard", "iddiff"}
-        assert [item.warnings for item in ours] == [[] for _ in ours]
+        assert [item.remarks for item in ours] == [[] for _ in ours]
 
 
 def test_modules_can_be_plugins_without_an_installation() -> None:

@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 
 from scorefold_registry.cli import main
+from scorefold_registry.known import KNOWN
 from scorefold_registry.records import STATES
 
 Install = Callable[..., Path]
@@ -81,7 +82,10 @@ def test_text_says_what_is_wrong_where_and_what_to_do(every_state: None, capsys:
     text = capsys.readouterr().out
     assert "broken  fake-broken 1.0  broken\n  cause: ModuleNotFoundError: No module named 'no_such_module" in text
     assert "fake_broken/plugin.py:5 in <module>\n  mend: no_such_module_anywhere is not installed: pip install" in text
-    assert "good  fake-good 1.0  registered\n  warning: imports numpy while registering, at " in text
+    assert (
+        "good  fake-good 1.0  registered\n  warning: it imports numpy while registering, which slows every command, at "
+        in text
+    )
     assert "\n  score:      good, better\n" in text
     assert "cause: switched off by " in text
     assert "cause: score:taken went to fake-winner" in text
@@ -90,7 +94,7 @@ def test_text_says_what_is_wrong_where_and_what_to_do(every_state: None, capsys:
 def test_a_misspelt_list_is_noted(install: Install, capsys: Captured) -> None:
     assert main(["--plugins=-standart", "plugins", "list"]) == 0
     captured = capsys.readouterr()
-    assert "note: SCOREFOLD_PLUGINS names 'standart', which no installed plugin is called" in captured.err
+    assert "note: --plugins names 'standart', which no installed plugin is called" in captured.err
     assert "did you mean 'standard'" in captured.err
 
 
@@ -100,7 +104,17 @@ def test_nothing_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caps
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(importlib_metadata, "distributions", lambda: iter(()))
     assert main(["plugins", "list"]) == 0
-    assert capsys.readouterr().out == "no plugin is installed\n"
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first == "no plugin is installed"
+    assert [line.partition(",")[0] for line in others] == [f"not installed: {plugin.name}" for plugin in KNOWN]
+    assert main(["plugins", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"plugins": []}
+    assert main(["plugins", "show", "iddiff"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "error: no plugin 'iddiff' is installed; there is one, intrinsic dimension from a score model"
+    )
+    assert "\n  pip install scorefold-iddiff, or in a checkout of Scorefold: pip install ./plugins/iddiff\n" in said
 
 
 class TestShow:

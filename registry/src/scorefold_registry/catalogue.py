@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from scorefold.errors import PluginError
 from scorefold.kinds import CAPABILITY_NAMES, CORE_KINDS
 from scorefold.plugin import Component, Kind
+from scorefold_registry.known import not_installed
 from scorefold_registry.names import (
     Reference,
     did_you_mean,
@@ -65,6 +66,13 @@ class Catalogue:
                 ),
             )
         return self.kinds[name]
+
+    def _missing(self, reference: Reference) -> tuple[str, str]:
+        """What to add to a message and to its hint where a plugin that is not installed offers a component."""
+        for plugin in not_installed(self.plugins):
+            if plugin.offers_what(reference):
+                return f"; it comes with {plugin.distribution}, which is not installed", plugin.install
+        return "", ""
 
     def _without(self) -> str:
         """Which plugins are out of use and why, since the name that is missing may be theirs."""
@@ -125,9 +133,11 @@ class Catalogue:
         mine = [item for item in self.components if normalise(item.distribution) == reference.distribution]
         if not mine:
             names = dict.fromkeys(item.distribution for item in self.components)
+            missing, install = self._missing(reference)
             raise PluginError(
-                f"no distribution {reference.distribution!r} offers components here",
+                f"no distribution {reference.distribution!r} offers components here{missing}",
                 hint=sentences(
+                    install,
                     did_you_mean(str(reference.distribution), names),
                     f"those that do: {', '.join(names)}",
                     self._without(),
@@ -154,6 +164,10 @@ class Catalogue:
         )
 
     def _unknown(self, reference: Reference) -> PluginError:
+        missing, install = self._missing(reference)
+        if missing:
+            what = f"there is no {reference.id!r}" if reference.kind else f"no component is called {reference.name!r}"
+            return PluginError(what + missing, hint=sentences(install, self._without()))
         if reference.kind is None:
             near = near_misses(reference.name, [key.partition(":")[2] for key in self._claims])
             keys = [key for key in self._claims if key.partition(":")[2] in near]

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from scorefold.errors import ScorefoldError
+from scorefold_registry.settings import OPTION_VARIABLE, VARIABLE
 
 if TYPE_CHECKING:
     from scorefold_registry.records import Command, PluginRecord
@@ -102,16 +103,21 @@ def _take_globals(arguments: list[str]) -> str | None:
 @contextmanager
 def _plugins_variable(value: str | None) -> Iterator[None]:
     """Puts the command line's list where the environment's is, so that worker processes see the same plugins."""
-    before = os.environ.get("SCOREFOLD_PLUGINS")
-    if value is not None:
-        os.environ["SCOREFOLD_PLUGINS"] = value
+    if value is None:
+        yield
+        return
+    # Stripped as the reader of the variable strips it, since the two are compared.
+    given = {VARIABLE: value.strip(), OPTION_VARIABLE: value.strip()}
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
     try:
         yield
     finally:
-        if value is not None:
-            os.environ.pop("SCOREFOLD_PLUGINS")
-            if before is not None:
-                os.environ["SCOREFOLD_PLUGINS"] = before
+        for name, text in before.items():
+            if text is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = text
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from scorefold.errors import PluginError
 from scorefold_registry.catalogue import Catalogue
 from scorefold_registry.discovery import Discovery
+from scorefold_registry.known import KnownPlugin, not_installed
 from scorefold_registry.records import PluginRecord, Registered
+from scorefold_registry.requirements import unmet
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Examination:
-    """All plugins with what was found about each, and ``notes`` on lists that name no plugin."""
+    """All plugins with what was found about each, ``notes`` on lists that name no plugin, and what is not installed."""
 
     plugins: tuple[tuple[PluginRecord, tuple[Finding, ...]], ...]
     notes: tuple[str, ...] = ()
+    absent: tuple[KnownPlugin, ...] = ()
 
     @property
     def faults(self) -> int:
@@ -60,59 +64,94 @@ class Examination:
                 for record, findings in self.plugins
             ],
             "notes": list(self.notes),
+            "not_installed": [
+                {
+                    "name": plugin.name,
+                    "distribution": plugin.distribution,
+                    "summary": plugin.summary,
+                    "offers": list(plugin.offers),
+                    "install": plugin.install,
+                }
+                for plugin in self.absent
+            ],
         }
 
 
 def examine(discovery: Discovery, catalogue: Catalogue, *, load: bool = False) -> Examination:
     """What discovery and the catalogue have recorded of each plugin; with ``load``, after importing all its code."""
     if load:
-        for item in catalogue.components:
-            _load(item)
-    plugins = tuple((record, tuple(_findings(record, catalogue))) for record in discovery.plugins)
-    return Examination(plugins, tuple(discovery.notes))
+        for record, importing in _imports(discovery, catalogue):
+            try:
+                importing()
+            except PluginError as error:
+                record.warn(str(error))
+    plugins = tuple(
+        (record, (*_findings(record, catalogue), *_namesakes(record, discovery.plugins)))
+        for record in discovery.plugins
+    )
+    return Examination(plugins, tuple(discovery.notes), not_installed(discovery.plugins))
 
 
-def _load(item: Registered) -> None:
+def _imports(discovery: Discovery, catalogue: Catalogue) -> Iterator[tuple[PluginRecord, Callable[[], object]]]:
+    """Everything that plugins name as ``module:Name``, each as a function that imports it."""
     from scorefold_registry.configs import config_model
-    from scorefold_registry.loading import load_target
+    from scorefold_registry.loading import load_claim, load_command, load_named, load_target
+    from scorefold_registry.plugin_settings import settings_model
 
-    try:
-        config_model(item)
-        load_target(item, item.component.target)
-    except PluginError as error:
-        item.record.warn(str(error))
+    for item in catalogue.components:
+        yield item.record, partial(config_model, item)
+        yield item.record, partial(load_target, item, item.component.target)
+        if item.component.figures:
+            yield item.record, partial(load_named, item.record, f"the figures of {item.id}", item.component.figures)
+    for record in discovery.plugins:
+        for claim in record.claims:
+            yield record, partial(load_claim, record, claim)
+        for command in record.commands:
+            yield record, partial(load_command, record, command)
+        if record.settings is not None:
+            yield record, partial(settings_model, record)
+        for kind in record.kinds:
+            yield record, partial(load_named, record, f"the kind {kind.name!r}", kind.interface)
+            for verb in kind.verbs:
+                for target in filter(None, (verb.target, verb.options, verb.figures)):
+                    yield record, partial(load_named, record, f"the verb {verb.name!r} of {kind.name!r}", target)
 
 
 def _findings(record: PluginRecord, catalogue: Catalogue) -> Iterator[Finding]:
     if record.state == "disabled":
-        again = "to use it again, take it out of the list"
-        yield Finding(str(record.cause), record.mend or again, fault=False)
+        yield Finding(str(record.cause), str(record.mend), fault=False)
     elif record.state in ("broken", "incompatible") or (record.state == "ambiguous" and not record.components):
         # A kind that two declare leaves a plugin without components; its cause says which line settles it.
-        yield Finding(str(record.cause), record.mend or _without(record), record.frame)
+        yield Finding(str(record.cause), record.mend or record.remedy, record.frame)
     for item in catalogue.components:
         if item.record is record:
             yield from _names(item, catalogue)
+    for heavy in record.heavy:
+        # One file that holds a whole plugin imports what it needs; nothing is to be mended while it is developed.
+        yield Finding(heavy.what, heavy.mend, heavy.at, fault=not record.local)
     for warning in record.warnings:
         yield _of_warning(warning, record)
+    if record.state != "disabled":
+        for missing in unmet(record.distribution, record.requires):
+            yield Finding(missing.what, missing.mend)
 
 
 def _of_warning(warning: str, record: PluginRecord) -> Finding:
-    """A warning taken apart: an error is two lines, the second a hint that may begin with a place; others are one."""
+    """A warning taken apart: the second line of an error is a hint that may begin with a place."""
     what, _, hint = warning.partition("\n  ")
-    if not hint:
-        what, _, hint = warning.partition("; ")
     at = None
     if hint.startswith("at "):
         at, _, hint = hint.removeprefix("at ").partition("; ")
-    return Finding(what, hint or _without(record), at)
+    return Finding(what, hint or record.remedy, at)
 
 
-def _without(record: PluginRecord) -> str:
-    """What always helps: another version, or doing without."""
-    if record.distribution == "unknown":
-        return f"pip install --force-reinstall the distribution of {record.value}"
-    return f"pip install --upgrade {record.distribution}, or switch it off: SCOREFOLD_PLUGINS=-{record.name}"
+def _namesakes(record: PluginRecord, plugins: Iterable[PluginRecord]) -> Iterator[Finding]:
+    """Plugins of other distributions with the same name: both are used, so nobody has to mend it."""
+    others = [other for other in plugins if other.name == record.name and other is not record]
+    if others and record.state != "disabled":
+        who = " and ".join(f"{other.distribution} {other.version}" for other in others)
+        what = f"{who} has a plugin {record.name!r} too, so lists that say only that mean both"
+        yield Finding(what, f"write {record.key} in lists to mean this one", fault=False)
 
 
 def _names(item: Registered, catalogue: Catalogue) -> Iterator[Finding]:
@@ -144,6 +183,10 @@ def report(found: Examination) -> str:
                 lines.append(f"    at {finding.at}")
             lines.append(f"    {finding.mend}")
     lines += [f"mend  {note}" for note in found.notes]
+    for plugin in found.absent:
+        offers = f"; it offers {', '.join(plugin.offers)}" if plugin.offers else ""
+        lines.append(f"none  {plugin.name}  {plugin.distribution}  not installed")
+        lines += [f"  {plugin.summary}{offers}", f"    {plugin.install}"]
     count = len(found.plugins)
     plugins = f"{count} plugin{'' if count == 1 else 's'}"
     things = f"{found.faults} thing{'' if found.faults == 1 else 's'} to mend"

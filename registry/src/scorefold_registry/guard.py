@@ -50,11 +50,20 @@ class HeavyImport:
     file: str
     line: int
 
+    @property
+    def what(self) -> str:
+        return f"it imports {self.module} while registering, which slows every command"
+
+    @property
+    def at(self) -> str:
+        return f"{self.file}:{self.line}"
+
+    @property
+    def mend(self) -> str:
+        return f"let plugin.py hold strings only, and import {self.module} where it is used"
+
     def __str__(self) -> str:
-        return (
-            f"imports {self.module} while registering, at {self.file}:{self.line}; listing stays quick where plugin.py "
-            "holds strings only: import it where it is used"
-        )
+        return f"{self.what}, at {self.at}; {self.mend}"
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from scorefold.errors import PluginError
@@ -20,7 +21,7 @@ def load_target(registered: Registered, target: str) -> Any:
     component is broken from then on, and the plugin's others stay as they are.
     """
     try:
-        return _load(registered.record, registered.id, target)
+        return load_named(registered.record, registered.id, target)
     except PluginError as error:
         registered.state = "broken"
         registered.record.warn(str(error))
@@ -29,22 +30,23 @@ def load_target(registered: Registered, target: str) -> Any:
 
 def load_command(record: PluginRecord, command: Command) -> Callable[[list[str]], int]:
     """The function of a command that a plugin adds. Raises ``PluginError`` as ``load_target`` does."""
-    function: Callable[[list[str]], int] = _load(record, f"the command {command.name!r}", command.target)
+    function: Callable[[list[str]], int] = load_named(record, f"the command {command.name!r}", command.target)
     return function
 
 
 def load_claim(record: PluginRecord, claim: Claim) -> Callable[..., Any]:
     """The function that measures a claim. Raises ``PluginError`` as ``load_target`` does."""
-    function: Callable[..., Any] = _load(record, f"the claim {claim.name!r}", claim.target)
+    function: Callable[..., Any] = load_named(record, f"the claim {claim.name!r}", claim.target)
     return function
 
 
 def load_settings(record: PluginRecord, target: str) -> Any:
     """The model of a plugin's settings. Raises ``PluginError`` as ``load_target`` does."""
-    return _load(record, f"the settings of {record.name!r}", target)
+    return load_named(record, f"the settings of {record.name!r}", target)
 
 
-def _load(record: PluginRecord, what: str, target: str) -> Any:
+def load_named(record: PluginRecord, what: str, target: str) -> Any:
+    """What ``module:Name`` names. Raises ``PluginError`` as ``load_target`` does; ``what`` is it that needs it."""
     module_name, _, attribute = target.partition(":")
     try:
         module = import_module(module_name)
@@ -89,7 +91,17 @@ def mend(error: BaseException, record: PluginRecord) -> str:
     """The line that mends a failed import."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         missing = error.name.partition(".")[0]
-        if missing == record.package:
+        if missing == record.package and not record.local:
             return f"its installation is not complete: pip install --force-reinstall {record.distribution}"
-        return f"{missing} is not installed: pip install --upgrade {record.distribution}"
-    return f"pip install --upgrade {record.distribution}, or switch it off: SCOREFOLD_PLUGINS=-{record.name}"
+        if missing != record.package and not _is_there(missing):
+            command = "install what brings it" if record.local else f"pip install --upgrade {record.distribution}"
+            return f"{missing} is not installed: {command}"
+    return record.remedy
+
+
+def _is_there(package: str) -> bool:
+    """Whether a top-level package can be found at all, so that only a part of it is missing."""
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False

@@ -7,6 +7,10 @@ from types import ModuleType
 from typing import Any
 
 from scorefold.plugin import Claim, Component, Kind
+from scorefold_registry.guard import HeavyImport
+
+LOCAL = "local"
+"""The distribution of plugins that no distribution brought: files and modules named by hand."""
 
 STATES = ("found", "incompatible", "disabled", "registered", "ambiguous", "shadowed", "broken", "loaded")
 
@@ -25,7 +29,8 @@ class PluginRecord:
     """A plugin as it was found: where it comes from, how far it got (``state``) and why no further (``cause``).
 
     ``value`` is the module its entry point names; ``frame`` the line of its own code nearest to the failure, ``mend``
-    what to do about it; ``warnings`` are faults that do not stop it; ``settings`` names the model of its settings.
+    what to do about it; ``warnings`` are faults that do not stop it, ``heavy`` the heavy imports it made while it
+    registered; ``settings`` names the model of its settings, ``requires`` are what its distribution requires.
     """
 
     name: str
@@ -37,6 +42,8 @@ class PluginRecord:
     frame: str | None = None
     mend: str | None = None
     warnings: list[str] = field(default_factory=list)
+    heavy: list[HeavyImport] = field(default_factory=list)
+    requires: tuple[str, ...] = ()
     module: ModuleType | None = None
     components: list[Component] = field(default_factory=list)
     kinds: list[Kind] = field(default_factory=list)
@@ -58,6 +65,24 @@ class PluginRecord:
     def package(self) -> str:
         """The top-level package that its code lives in."""
         return self.value.partition(":")[0].partition(".")[0]
+
+    @property
+    def local(self) -> bool:
+        """Whether no distribution brought it."""
+        return self.distribution == LOCAL
+
+    @property
+    def remedy(self) -> str:
+        """What always helps: another version of it, or doing without it."""
+        if self.distribution == "unknown":
+            return f"pip install --force-reinstall the distribution of {self.value}"
+        first = f"mend {self.value}" if self.local else f"pip install --upgrade {self.distribution}"
+        return f"{first}, or switch it off: SCOREFOLD_PLUGINS=-{self.name}"
+
+    @property
+    def remarks(self) -> list[str]:
+        """Its heavy imports and other faults that do not stop it, in words."""
+        return [*map(str, self.heavy), *self.warnings]
 
     def fail(self, state: str, cause: str, frame: str | None = None, mend: str | None = None) -> None:
         """Takes the plugin out of use: what it offered goes, why stays."""

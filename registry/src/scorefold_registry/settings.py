@@ -12,14 +12,20 @@ from scorefold.errors import ConfigError
 
 FILE_NAME = "scorefold.toml"
 VARIABLE = "SCOREFOLD_PLUGINS"
+OPTION = "--plugins"
+OPTION_VARIABLE = "SCOREFOLD_PLUGINS_OPTION"
+"""Holds what the option said, which stands in ``SCOREFOLD_PLUGINS`` too, so that messages name the true source."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A settings file as read. ``data`` is the whole of it; a section of another tool's is left alone."""
+    """A settings file as read. ``develop`` names plugins that are not installed, relative to the file; ``data`` is the
+    whole of it; a section of another tool's is left alone.
+    """
 
     file: Path | None = None
     plugins: tuple[str, ...] = ()
+    develop: tuple[str, ...] = ()
     prefer: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
 
@@ -75,7 +81,18 @@ def read_settings(file: Path) -> Settings:
             hint='for example, under [prefer]: "estimator:mle" = "scorefold-standard"',
             file=file,
         )
-    return Settings(file, tuple(plugins), prefer, data)
+    return Settings(file, tuple(plugins), _develop(data.get("develop", {}), file), prefer, data)
+
+
+def _develop(section: Any, file: Path) -> tuple[str, ...]:
+    plugins = section.get("plugins", []) if isinstance(section, dict) and section.keys() <= {"plugins"} else None
+    if not (isinstance(plugins, list) and all(isinstance(name, str) and name for name in plugins)):
+        raise ConfigError(
+            f"develop is {section!r}; expected a table with a list of files or modules called plugins",
+            hint='for example, under [develop]: plugins = ["./my_plugin.py", "my_package.plugin"]',
+            file=file,
+        )
+    return tuple(plugins)
 
 
 def plugin_list(entries: tuple[str, ...] | list[str], source: str) -> PluginList:
@@ -91,6 +108,8 @@ def plugin_list(entries: tuple[str, ...] | list[str], source: str) -> PluginList
 
 
 def environment_list() -> PluginList | None:
-    """What ``SCOREFOLD_PLUGINS`` says, or None where it is not set."""
+    """What ``SCOREFOLD_PLUGINS`` says, or the option that was put there; None where it is not set."""
     text = os.environ.get(VARIABLE, "").strip()
-    return plugin_list(text.split(","), VARIABLE) if text else None
+    if not text:
+        return None
+    return plugin_list(text.split(","), OPTION if os.environ.get(OPTION_VARIABLE) == text else VARIABLE)

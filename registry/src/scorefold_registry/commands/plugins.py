@@ -9,6 +9,7 @@ from typing import Any
 from scorefold.errors import PluginError
 from scorefold_registry.catalogue import Catalogue
 from scorefold_registry.discovery import discover
+from scorefold_registry.known import not_installed
 from scorefold_registry.names import did_you_mean, normalise, sentences
 from scorefold_registry.options import Parser
 from scorefold_registry.records import PluginRecord, Registered
@@ -42,6 +43,8 @@ def _list(arguments: list[str]) -> int:
         _print_json({"plugins": [record.as_json() for record in discovery.plugins]})
     else:
         print("\n".join(line for record in discovery.plugins for line in _lines(record)) or "no plugin is installed")
+        for plugin in not_installed(discovery.plugins):
+            print(f"not installed: {plugin.name}, {plugin.summary}: {plugin.install}")
     for note in discovery.notes:
         print(f"note: {note}", file=sys.stderr)
     return 0
@@ -55,7 +58,7 @@ def _lines(record: PluginRecord) -> Iterable[str]:
         yield f"  at: {record.frame}"
     if record.mend:
         yield f"  mend: {record.mend}"
-    for warning in record.warnings:
+    for warning in record.remarks:
         yield f"  warning: {warning}"
     by_kind: dict[str, list[str]] = {}
     for component in record.components:
@@ -110,6 +113,10 @@ def _component(catalogue: Catalogue, plugins: list[PluginRecord], name: str) -> 
     try:
         return catalogue.resolve(name)
     except PluginError as error:
+        for plugin in not_installed(plugins):
+            if name in (plugin.name, normalise(plugin.distribution)):
+                what = f"no plugin {name!r} is installed; there is one, {plugin.summary}"
+                raise PluginError(what, hint=plugin.install) from error
         if ":" not in name and "/" not in name:
             known = [record.name for record in plugins]
             hint = sentences(did_you_mean(name, known), error.hint or "", f"the plugins are {', '.join(known)}")
@@ -123,7 +130,7 @@ def _plugin_facts(record: PluginRecord) -> dict[str, Any]:
         "module": record.value,
         "frame": record.frame,
         "mend": record.mend,
-        "warnings": record.warnings,
+        "warnings": record.remarks,
         "kinds": [{"name": kind.name, "summary": kind.summary} for kind in record.kinds],
         "claims": [{"name": claim.name, "statement": claim.statement, "role": claim.role} for claim in record.claims],
         "commands": [{"name": command.name, "summary": command.summary} for command in record.commands],

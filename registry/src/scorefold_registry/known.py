@@ -1,0 +1,68 @@
+"""Plugins from Scorefold's own repository, so that a name that one of them offers is no riddle where it is missing.
+
+Strings only. A test holds the list to what the repository's ``plugins`` folder holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from scorefold_registry.names import Reference, normalise
+from scorefold_registry.records import PluginRecord
+
+
+@dataclass(frozen=True)
+class KnownPlugin:
+    """A plugin that may or may not be installed; ``offers`` are its components as ``kind:name``, aliases too."""
+
+    name: str
+    distribution: str
+    summary: str
+    offers: tuple[str, ...] = ()
+
+    @property
+    def install(self) -> str:
+        """The command that installs it, from an index that has it or from a checkout."""
+        return f"pip install {self.distribution}, or in a checkout of Scorefold: pip install ./plugins/{self.name}"
+
+    def offers_what(self, reference: Reference) -> bool:
+        """Whether one of its components has the name."""
+        if reference.distribution not in (None, self.distribution):
+            return False
+        return reference.id in (self.offers if reference.kind else {offer.partition(":")[2] for offer in self.offers})
+
+
+def _offers(**names: str) -> tuple[str, ...]:
+    return tuple(f"{kind}:{name}" for kind, words in names.items() for name in words.split())
+
+
+KNOWN = (
+    KnownPlugin(
+        "iddiff",
+        "scorefold-iddiff",
+        "intrinsic dimension from a score model",
+        _offers(estimator="iddiff"),
+    ),
+    KnownPlugin(
+        "standard",
+        "scorefold-standard",
+        "data sources, networks, score models, coupling flows and the baselines of each kind",
+        _offers(
+            data="digits array images mnist fashion-mnist cifar10 celeba photographs paired sphere torus swiss-roll "
+            "helix subspace gaussian-mixture",
+            network="mlp unet",
+            score="denoising diffusers analytic",
+            flow="affine-coupling spline-coupling",
+            estimator="pca mle twonn lpca corrint danco fishers ess tle mada mom knn mind-ml gride ph",
+            geometry="euclidean",
+            allocator="uniform",
+        ),
+    ),
+)
+
+
+def not_installed(records: Iterable[PluginRecord]) -> tuple[KnownPlugin, ...]:
+    """The known plugins whose distribution is not among those of the plugins that were found."""
+    found = {normalise(record.distribution) for record in records}
+    return tuple(plugin for plugin in KNOWN if plugin.distribution not in found)
