@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 class ScorefoldError(Exception):
@@ -42,6 +44,10 @@ class ScorefoldError(Exception):
             place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None) + ": "
         return place + self.message + (f"\n  {self.hint}" if self.hint else "")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it passes from a worker process to the one that waits for it, whatever a subclass is made from."""
+        return _again, (type(self), self.args, self.__dict__)
+
     def as_json(self) -> dict[str, object]:
         """The object printed under ``--json``: code, message, file, line, column (and hint)."""
         return {
@@ -52,6 +58,12 @@ class ScorefoldError(Exception):
             "line": self.line,
             "column": self.column,
         }
+
+
+def _again(kind: type[ScorefoldError], args: tuple[Any, ...], state: Mapping[str, Any]) -> ScorefoldError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class ConfigError(ScorefoldError):
@@ -92,3 +104,19 @@ class TrainingError(ScorefoldError):
     """Training that can't start or go on (a loss that is not finite, a checkpoint of another run)."""
 
     code = "training"
+
+
+class JobError(ScorefoldError):
+    """A job for another process that can't be sent there, or whose answer can't be sent back."""
+
+    code = "job"
+
+
+class WorkerError(JobError):
+    """A worker process that ended in the middle of a job. ``item`` is the job's position, from 0."""
+
+    code = "worker"
+
+    def __init__(self, message: str, *, item: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.item = item

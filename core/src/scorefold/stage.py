@@ -18,11 +18,22 @@ if TYPE_CHECKING:
 
 
 class Executor(ABC):
-    """Runs the jobs inside a stage: in this process, in several, or on a cluster."""
+    """Runs the jobs inside a stage, or the runs of a sweep: in this process, in several, or on a cluster.
+
+    Answers are the same bit by bit wherever a job is done: each is computed with as many threads as there would be in
+    this process (``scorefold.jobs`` has what that takes).
+    """
 
     @abstractmethod
     def map(self, target: str, items: Iterable[Any], key: str) -> list[Any]:
-        """``target`` (``module:function``) applied to each item, in order; ``key`` names the jobs for resuming."""
+        """``target`` (``module:function``) applied to each item, in order; ``key`` names the jobs in what is told.
+
+        Items and answers pass through pickle. Raises the error of the first job that fails, ``WorkerError`` where its
+        worker ends, and ``JobError`` where an item or an answer can't be sent.
+        """
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to end
+        """End what was started; whoever asked for the executor calls this once, well or not."""
 
 
 @dataclass(frozen=True)

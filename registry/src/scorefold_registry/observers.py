@@ -11,7 +11,7 @@ from typing import Any
 import pluggy
 
 from scorefold.artefacts import json_text
-from scorefold.stage import RunInfo
+from scorefold.stage import Executor, RunInfo
 from scorefold_registry.loading import describe, own_frame
 
 
@@ -99,6 +99,15 @@ class Observers:
     def figures_failed(self, stage_name: str, plugin: str, error: str) -> None:
         """Record that a stage's figures could not be drawn."""
         self._record(Failure(plugin, f"figures of {stage_name}", None, error, None))
+
+    def close_executor(self, executor: Executor) -> None:
+        """End an executor; one that can't be ended is recorded, and costs no result."""
+        try:
+            executor.close()
+        except Exception as error:
+            package = type(executor).__module__.partition(".")[0]
+            failure = Failure(package, "scorefold_executor", None, describe(error), own_frame(error, {package}))
+            self._record(failure)
 
     def _record(self, failure: Failure) -> None:
         known = {(other.plugin, other.hook) for other in self.failures}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from scorefold.artefacts import json_text
 from scorefold.errors import ConfigError
+from scorefold.stage import Executor
 from scorefold_registry import runs as run_folders
 from scorefold_registry.cache import Cache, area, make_folder
 from scorefold_registry.environment import set_up
@@ -54,17 +55,18 @@ def run_plan(
     fresh: bool = False,
     progress: Silent | None = None,
     command: Sequence[str] | None = None,
+    jobs: Executor | None = None,
 ) -> RunResult:
     """Run a run file that has been checked; see ``run_file``.
 
-    ``command`` is the command line that repeats the run, where that isn't ``scorefold run`` and the file.
+    ``command`` is the command line that repeats the run, where that isn't ``scorefold run`` and the file. ``jobs`` does
+    the jobs inside its stages, where that isn't a plugin's executor or local processes; the caller closes it.
     """
     import torch
 
     run = plan.run
     cache_area, runs_area = area("cache", cache, ".scorefold/cache").absolute(), area("runs", runs, "runs").absolute()
-    digest = hashlib.sha256(json_text([run.text, list(run.sets), run.seed]).encode()).hexdigest()[:8]
-    name = f"{datetime.now():%Y%m%d-%H%M%S}-{digest}"
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{run_digest(run)}"
     threads = torch.get_num_threads()
     try:
         try:
@@ -74,11 +76,16 @@ def run_plan(
         workshop = Workshop(host, run.seed, device, dtype)
         make_folder(cache_area)
         told = progress or Silent()
-        session = Session(host, plan, Cache(cache_area), told, fresh, workshop, command or _command(run))
+        session = Session(host, plan, Cache(cache_area), told, fresh, workshop, command or _command(run), jobs)
         with run_folders.new_run(runs_area / run.name, name) as folder, session.surroundings(folder):
             return session.run()
     finally:
         torch.set_num_threads(threads)
+
+
+def run_digest(run: RunFile) -> str:
+    """The end of the name of a run's folder: what was asked, in eight hexadecimal digits."""
+    return hashlib.sha256(json_text([run.text, list(run.sets), run.seed]).encode()).hexdigest()[:8]
 
 
 def _command(run: RunFile) -> list[str]:

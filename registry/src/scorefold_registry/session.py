@@ -21,14 +21,13 @@ from scorefold_registry import runs as run_folders
 from scorefold_registry.blame import plugin_error
 from scorefold_registry.cache import Cache
 from scorefold_registry.environment import describe_environment
-from scorefold_registry.executor import LocalExecutor
-from scorefold_registry.loading import describe
+from scorefold_registry.executor import LocalExecutor, plugins_executor
 from scorefold_registry.observers import Events, Observers
 from scorefold_registry.plan import Plan, PlannedStage
 from scorefold_registry.progress import Silent
 from scorefold_registry.report import write_report, yaml_text
 from scorefold_registry.run_result import RunInterrupted, RunResult, StageResult
-from scorefold_registry.stages import STAGE_FILE, Workshop, key_of, load_stage, perform, resolved_stage, write_stage
+from scorefold_registry.stages import STAGE_FILE, Workshop, key_of, load_stage, perform, resolved_run, write_stage
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
@@ -36,7 +35,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class Session:
-    """One run while it goes on. ``command`` is the command line that repeats it."""
+    """One run while it goes on. ``command`` is the command line that repeats it; ``jobs`` does the jobs inside its
+    stages, in place of a plugin's executor and of local processes, and is closed by whoever gave it."""
 
     host: Host
     plan: Plan
@@ -45,6 +45,7 @@ class Session:
     fresh: bool
     workshop: Workshop
     command: Sequence[str]
+    jobs: Executor | None = None
     keys: dict[str, str] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     built: dict[str, Any] = field(default_factory=dict)
@@ -54,34 +55,21 @@ class Session:
     @contextmanager
     def surroundings(self, folder: Path) -> Iterator[None]:
         """The hooks, observers and executor of the run, put back afterwards."""
-        import torch
-
         file = self.plan.run
-        self.info = RunInfo(file.name, folder, file.seed, self._resolved(), self.plan.plugins)
+        self.info = RunInfo(
+            file.name, folder, file.seed, resolved_run(self.host.catalogue, self.plan), self.plan.plugins
+        )
         self.events = Events(folder / "events.jsonl")
         self.observers = Observers(self.host.manager, self.events)
         local = _LocalRunner(self)
         self.host.manager.register(local)
-        self.local_executor = LocalExecutor(file.runtime.workers, torch.get_num_threads())
         around = self.host.builder.executor
         try:
             yield
         finally:
             self.host.builder.executor = around
             self.host.manager.unregister(local)
-            self.local_executor.close()
             self.progress.close()
-
-    def _resolved(self) -> dict[str, Any]:
-        file = self.plan.run
-        return {
-            "version": 1,
-            "name": file.name,
-            "seed": file.seed,
-            "runtime": file.runtime.model_dump(),
-            "plugins": {name: config.model_dump(mode="json") for name, config in self.plan.plugins.items()},
-            "stages": {stage.name: resolved_stage(self.host.catalogue, stage) for stage in self.plan.stages},
-        }
 
     def run(self) -> RunResult:
         """Do every stage. Raises ``RunInterrupted`` after Ctrl-C and the error of a stage that fails."""
@@ -89,9 +77,9 @@ class Session:
         self._write_head()
         self.observers.notify("scorefold_before_run", run=self.info)
         try:
-            self.executor = self.host.builder.executor = self._executor()
-            for number, planned in enumerate(self.plan.stages, start=1):
-                self._stage(planned, number)
+            with self._executor():
+                for number, planned in enumerate(self.plan.stages, start=1):
+                    self._stage(planned, number)
             self.current = None
             result, sections = self._finish(time.monotonic() - began)
         except KeyboardInterrupt:
@@ -117,14 +105,22 @@ class Session:
         )
         self.events.write("run-started", name=file.name, seed=file.seed, command=command_text)
 
-    def _executor(self) -> Executor:
+    @contextmanager
+    def _executor(self) -> Iterator[None]:
+        """What does the jobs inside stages: what was given, a plugin's or our own."""
+        import torch
+
+        if self.jobs is not None:
+            self.executor = self.host.builder.executor = self.jobs
+            yield
+            return
+        offered = plugins_executor(self.host, self.info)
+        self.executor = offered or LocalExecutor(self.plan.run.runtime.workers, torch.get_num_threads())
+        self.host.builder.executor = self.executor
         try:
-            executor = self.host.hook.scorefold_executor(run=self.info)
-        except Exception as error:
-            raise PluginError(
-                f"scorefold_executor failed: {describe(error)}", hint="deny the plugin: --plugins=-NAME"
-            ) from error
-        return self.local_executor if executor is None else executor
+            yield
+        finally:
+            self.observers.close_executor(self.executor)
 
     def _end(self, state: str, **facts: Any) -> None:
         folder = self.info.folder

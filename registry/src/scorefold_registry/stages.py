@@ -21,7 +21,8 @@ from scorefold_registry.configs import check_config, inline_uses, resolve_config
 from scorefold_registry.drawing import draw
 from scorefold_registry.keys import files_digest, libraries, stage_key
 from scorefold_registry.loading import describe, own_frame
-from scorefold_registry.plan import PlannedStage, inline_use
+from scorefold_registry.plan import Plan, PlannedStage, inline_use
+from scorefold_registry.runfile import VERSION
 from scorefold_registry.values import load_value, save_value
 
 if TYPE_CHECKING:
@@ -112,6 +113,19 @@ def resolved_stage(
     if spec.split is not None:
         facts["split"] = spec.split
     return facts
+
+
+def resolved_run(catalogue: Catalogue, plan: Plan) -> dict[str, Any]:
+    """A run file with every default written out and every revision pinned."""
+    run = plan.run
+    return {
+        "version": VERSION,
+        "name": run.name,
+        "seed": run.seed,
+        "runtime": run.runtime.model_dump(),
+        "plugins": {name: config.model_dump(mode="json") for name, config in plan.plugins.items()},
+        "stages": {stage.name: resolved_stage(catalogue, stage) for stage in plan.stages},
+    }
 
 
 def uses_in(resolved: Any) -> Iterator[str]:
