@@ -103,8 +103,8 @@ class RunFile:
     problems: list[ScorefoldError] = field(default_factory=list)
 
 
-def read(path: str | Path, sets: Sequence[str] = (), seed: int | None = None) -> RunFile:
-    """The run file with ``--set`` values put in and its root seed replaced by ``seed``.
+def read(path: str | Path, sets: Sequence[str] = (), seed: int | None = None, *, swept: Sequence[str] = ()) -> RunFile:
+    """The run file with ``--set`` values put in, then those of a sweep, and its root seed replaced by ``seed``.
 
     Its ``problems`` hold what is wrong with its form; ``make_plan`` adds what is wrong with its meaning, and raises.
 
@@ -124,9 +124,10 @@ def read(path: str | Path, sets: Sequence[str] = (), seed: int | None = None) ->
             [*source.problems, source.error(f"a run file is a mapping; this is {kind_of(source.data)}", ())]
         )
     problems = list(source.problems)
-    for text_of_set in sets:
-        _apply_set(source, text_of_set, problems)
-    run = RunFile(path, text, source, name=path.stem, sets=tuple(sets), problems=problems)
+    for option, texts in (("--set", sets), ("--over", swept)):
+        for text_of_set in texts:
+            _apply_set(source, option, text_of_set, problems)
+    run = RunFile(path, text, source, name=path.stem, sets=(*sets, *swept), problems=problems)
     _check_head(run)
     if seed is not None:
         if not 0 <= seed < 2**63:
@@ -155,13 +156,13 @@ def near(name: str, allowed: Sequence[str]) -> str:
     return sentences(did_you_mean(name, allowed), listing)
 
 
-def _apply_set(source: Positioned, text: str, problems: list[ScorefoldError]) -> None:
+def _apply_set(source: Positioned, name: str, text: str, problems: list[ScorefoldError]) -> None:
     """Put ``a.b.c=value`` into the data, remembering the option as the place of what it sets."""
-    option = f"--set {text}"
+    option = f"{name} {text}"
     dotted, equals, value_text = text.partition("=")
     parts = [part.strip() for part in dotted.split(".")]
     if not equals or not all(parts):
-        hint = "for example --set stages.score.config.training.steps=100"
+        hint = f"for example {name} stages.score.config.training.steps=100"
         problems.append(ConfigError(f"{option}: expected a path, '=' and a value", hint=hint))
         return
     try:
