@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-MEMBERS := core registry plugins/standard plugins/iddiff templates
+MEMBERS := core registry plugins/standard plugins/iddiff plugins/tracking templates
 MANIFESTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
 EDITABLE := $(addprefix -e ./,$(MEMBERS))
 
@@ -53,7 +53,7 @@ slow: $(VENV)/installed-test  ## Run the tests that train for minutes
 lint: $(VENV)/installed-lint  ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy core/src registry/src plugins/standard/src plugins/iddiff/src templates/src
+	@$(BIN)/mypy core/src registry/src plugins/standard/src plugins/iddiff/src plugins/tracking/src templates/src
 
 format: $(VENV)/installed-lint  ## Format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .

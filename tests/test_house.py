@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import subprocess
 import sys
 import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,13 +61,18 @@ def test_core_names_no_plugin() -> None:
     assert not wrong
 
 
+def every_requirement(project: dict[str, Any]) -> list[str]:
+    """What a distribution depends on, by itself or with one of its extras."""
+    return [*project["dependencies"], *itertools.chain(*project.get("optional-dependencies", {}).values())]
+
+
 @pytest.mark.parametrize("folder", MEMBERS, ids=lambda folder: folder.name)
 def test_what_is_imported_is_declared(folder: Path) -> None:
-    """Every third-party import stands in the distribution's own dependencies (or is its optional figure library)."""
+    """Every third-party import stands in the distribution's own dependencies, those of its extras included."""
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     declared = {
         requirement.split(">")[0].split("=")[0].split("[")[0].strip().lower().replace("-", "_")
-        for requirement in project["dependencies"]
+        for requirement in every_requirement(project)
     }
     imports_by_distribution = {
         "scikit_learn": {"sklearn"},
@@ -154,6 +161,7 @@ def test_wheels_hold_what_is_read_at_run_time(wheels: dict[str, list[str]]) -> N
 
 def test_the_root_installs_every_member() -> None:
     names = {tomllib.loads((folder / "pyproject.toml").read_text())["project"]["name"] for folder in MEMBERS}
-    listed = {requirement.split(" @ ")[0] for requirement in WORKSPACE["project"]["dependencies"]}
+    requirements = every_requirement(WORKSPACE["project"])
+    listed = {item.split(" @ ")[0].split("[")[0] for item in requirements if " @ " in item}
     assert listed == names
     assert set(WORKSPACE["tool"]["uv"]["sources"]) == names

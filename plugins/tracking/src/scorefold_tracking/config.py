@@ -1,0 +1,87 @@
+"""Settings of tracking, as a run file gives them under ``plugins: {tracking: ...}``."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from pydantic import Field, field_validator, model_validator
+
+from scorefold.config import Config
+
+_SERVED = ("http://", "https://", "databricks")
+
+
+def _installed(module: str, product: str) -> None:
+    """A library that is missing is told of before hours of training, and not after."""
+    if find_spec(module) is None:
+        raise ValueError(f"{product} is not installed: pip install 'scorefold-tracking[{module}]'")
+
+
+class TensorBoardConfig(Config):
+    """What goes to TensorBoard's event files, and where they are."""
+
+    directory: Path | None = Field(
+        None,
+        description="Folder of event files, seen from where the command is given: a run writes to "
+        "DIRECTORY/NAME/TIME-HASH, so that runs stand side by side. Null takes the folder tensorboard of the run",
+    )
+    figures: bool = Field(True, description="Show the figures of stages as images")
+
+
+class MLflowConfig(Config):
+    """What goes to an MLflow server or a local store, and how it is called there."""
+
+    uri: str | None = Field(
+        None,
+        min_length=1,
+        description="Server or store, as MLflow writes it; null takes MLFLOW_TRACKING_URI, or else a local store",
+    )
+    experiment: str | None = Field(None, min_length=1, description="Experiment; null takes the name of the run file")
+    run_name: str | None = Field(None, min_length=1, description="Run; null takes the name of the run's folder")
+    tags: dict[str, str] = Field(default_factory=dict, description="Tags beside those of versions, folder and seed")
+    artefacts: bool = Field(True, description="Upload the report, and each stage's result.json and figures")
+    interval: float = Field(10.0, gt=0, description="Seconds between two batches of metrics")
+    timeout: float = Field(
+        20.0,
+        gt=0,
+        description="Seconds that a run waits for the server at its start and at its end; in between it never waits",
+    )
+
+    @field_validator("uri")
+    @classmethod
+    def _reachable(cls, uri: str | None) -> str | None:
+        store = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite"
+        if store.startswith("sqlite") and find_spec("sqlalchemy") is None:
+            raise ValueError(
+                "a local store needs all of MLflow: pip install 'scorefold-tracking[mlflow]', or name a server"
+            )
+        return uri
+
+
+class TrackingConfig(Config):
+    """Where runs are tracked: TensorBoard, MLflow or both."""
+
+    tensorboard: TensorBoardConfig | None = Field(None, description="TensorBoard; {} takes every default, null none")
+    mlflow: MLflowConfig | None = Field(None, description="MLflow; {} takes every default, null none")
+
+    @field_validator("tensorboard")
+    @classmethod
+    def _has_tensorboard(cls, value: TensorBoardConfig | None) -> TensorBoardConfig | None:
+        if value is not None:
+            _installed("tensorboard", "TensorBoard")
+        return value
+
+    @field_validator("mlflow", mode="before")
+    @classmethod
+    def _has_mlflow(cls, value: object) -> object:
+        if value is not None:
+            _installed("mlflow", "MLflow")
+        return value
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> TrackingConfig:
+        if self.tensorboard is None and self.mlflow is None:
+            raise ValueError("nothing is tracked: expected tensorboard: {}, mlflow: {} or both")
+        return self

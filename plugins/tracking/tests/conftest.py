@@ -1,0 +1,70 @@
+"""One small run file with a training and figures, run with what a test says under ``plugins: {tracking: ...}``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scorefold_registry import Host
+from scorefold_registry.pipeline import run_file
+from scorefold_registry.run_result import RunResult
+
+STAGES = """
+stages:
+  data: {use: data:sphere, config: {dimension: 2, ambient: 5, points: 60}}
+  score:
+    use: score:denoising
+    inputs: {data: data}
+    config:
+      network: {use: network:mlp, config: {width: 8, blocks: 1}}
+      training: {steps: 40, batch_size: 16, log_every: 10, validate_every: 20, warmup: 5}
+  dimension: {use: estimator:iddiff, inputs: {score: score, data: data}, config: {points: 3, sweep: []}}
+"""
+
+BROKEN = f"{STAGES}  broken: {{use: data:array, config: {{path: nowhere.npy}}}}\n"
+"""The same, and a last stage that fails."""
+
+Run = Callable[..., RunResult]
+Write = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty working folder, no server of the user's, and no report of use to MLflow's makers."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("SCOREFOLD_PLUGINS", raising=False)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write the run file with these settings (none where they are None), and other stages where they are given."""
+
+    def make(settings: dict[str, Any] | None, stages: str = STAGES, name: str = "small") -> Path:
+        path = tmp_path / "run.yaml"
+        plugins = "" if settings is None else f"plugins: {{tracking: {json.dumps(settings)}}}"
+        head = f"version: 1\nname: {name}\nseed: 3\nruntime: {{device: cpu, threads: 1}}\n"
+        path.write_text(f"{head}{plugins}{stages}")
+        return path
+
+    return make
+
+
+@pytest.fixture
+def broken() -> str:
+    return BROKEN
+
+
+@pytest.fixture
+def run(write: Write) -> Run:
+    """Run it."""
+
+    def make(settings: dict[str, Any] | None, **changes: Any) -> RunResult:
+        return run_file(Host.discover(), write(settings, **changes))
+
+    return make
