@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from scorefold.plugin import Kind, Port, Verb
+from scorefold.plugin import Comparison, Kind, Port, Verb
 
 CAPABILITY_NAMES = ("Trainable", "Encodes", "Transports", "ClosedFormGeodesics", "Potential", "TaskSource")
 """The capabilities by name, in the order of ``scorefold.interfaces.capabilities.CAPABILITIES``, which needs torch."""
@@ -43,6 +44,20 @@ _ENCODE = Verb(
     needs=("Encodes",),
     figures="scorefold.figures:samples",
 )
+_RECONSTRUCT = Verb(
+    "reconstruct",
+    takes=(_DATA,),
+    gives="metrics",
+    target="scorefold.verbs:reconstruct",
+    options="scorefold.verb_options:EncodeOptions",
+    needs=("Encodes",),
+)
+_HELD_OUT = Comparison(verbs=("fit", "evaluate"), best="smallest")
+
+CAPABILITY_COMPARISONS: Mapping[str, Comparison] = {
+    "Encodes": Comparison(verbs=("fit", "reconstruct"), best="smallest"),
+}
+"""How components of any kind that provide a capability are compared; those of no other capability can be."""
 
 CORE_KINDS: tuple[Kind, ...] = (
     Kind(
@@ -59,14 +74,16 @@ CORE_KINDS: tuple[Kind, ...] = (
     Kind(
         "score",
         interface="scorefold.interfaces:ScoreModel",
-        verbs=(_FIT_SCORE, _SAMPLE, _LOG_LIKELIHOOD, _ENCODE),
+        verbs=(_FIT_SCORE, _SAMPLE, _LOG_LIKELIHOOD, _ENCODE, _RECONSTRUCT),
         summary="A model of the score of noised data",
+        comparison=_HELD_OUT,
     ),
     Kind(
         "flow",
         interface="scorefold.interfaces:Flow",
-        verbs=(_FIT_FLOW, _SAMPLE, _LOG_LIKELIHOOD, _ENCODE),
+        verbs=(_FIT_FLOW, _SAMPLE, _LOG_LIKELIHOOD, _ENCODE, _RECONSTRUCT),
         summary="An invertible map between data and a base law",
+        comparison=_HELD_OUT,
     ),
     Kind(
         "geometry",
@@ -89,6 +106,7 @@ CORE_KINDS: tuple[Kind, ...] = (
             ),
         ),
         summary="A Riemannian metric on events",
+        comparison=Comparison(verbs=("interpolate",), best="smallest"),
     ),
     Kind(
         "estimator",
@@ -104,6 +122,7 @@ CORE_KINDS: tuple[Kind, ...] = (
             ),
         ),
         summary="A number about data, with its uncertainty",
+        comparison=Comparison(verbs=("estimate",)),
     ),
     Kind(
         "allocator",
@@ -119,5 +138,10 @@ CORE_KINDS: tuple[Kind, ...] = (
             ),
         ),
         summary="A plan for spending labels across tasks",
+        comparison=Comparison(
+            verbs=("allocate",),
+            best="smallest",
+            cases={f"budget-{budget}": {"options": {"budget": budget}} for budget in (100, 1000, 10000)},
+        ),
     ),
 )

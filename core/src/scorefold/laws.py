@@ -5,6 +5,7 @@ All tensors are float64; D is the number of coordinates of a flattened event.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -104,6 +105,22 @@ class Mixture:
 
 
 Law: TypeAlias = SubspaceGaussian | SphereLaw | Points | Mixture
+
+
+def log_density(law: Law, x: Tensor) -> Tensor | None:
+    """log p(x) in nats at flattened events x (N, D), (N,) in float64.
+
+    None where the law has no density on R^D (a subspace, a sphere, points), or none in closed form (a noisy sphere).
+    """
+    if isinstance(law, SubspaceGaussian) and law.dimension == len(law.mean):
+        standard = ((x.double() - law.mean) @ law.basis) ** 2 / law.variances
+        return -0.5 * (standard + law.variances.log() + math.log(2 * math.pi)).sum(1)
+    if isinstance(law, Mixture):
+        parts = [log_density(part, x) for part in law.components]
+        known = [part for part in parts if part is not None]
+        if len(known) == len(parts):
+            return torch.logsumexp(torch.stack(known) + law.weights.double().log()[:, None], dim=0)
+    return None
 
 
 class HasLaw(ABC):

@@ -96,13 +96,38 @@ class Verb:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """How ``scorefold compare`` puts components beside each other on a case.
+
+    ``verbs`` are done in this order, and the outcome of the last holds the number under ``answer`` (see
+    ``scorefold.stage.Outcome``). ``best`` says which number is best: the one nearest to the ``truth``, the ``smallest``
+    or the ``largest``. ``cases`` are those to compare on where the user names none, written as in a file of cases.
+    """
+
+    verbs: tuple[str, ...]
+    best: str = "truth"
+    cases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.verbs or self.best not in ("truth", "smallest", "largest"):
+            raise PluginError(
+                f"a comparison has the verbs {self.verbs!r} and best={self.best!r}; expected at least one verb, and "
+                "truth, smallest or largest"
+            )
+
+
+@dataclass(frozen=True)
 class Kind:
-    """A kind of component: its interface (``module:Class``) and its verbs. The first verb is a stage's default."""
+    """A kind of component: its interface (``module:Class``) and its verbs. The first verb is a stage's default.
+
+    ``comparison`` says how its components are compared; those of a kind without one can't be.
+    """
 
     name: str
     interface: str
     verbs: tuple[Verb, ...] = ()
     summary: str = ""
+    comparison: Comparison | None = None
 
     def __post_init__(self) -> None:
         _check_name("a kind", self.name)

@@ -111,6 +111,10 @@ class Outcome:
     ``value`` is handed to later stages; ``result`` is JSON for ``result.json`` (its ``metrics`` entry, a flat mapping
     of names to numbers, is shown in the report and in ``run --json``); ``arrays`` go to ``arrays.safetensors``;
     ``shown`` is what the figures draw, where it isn't the value (the history of a training, not the model).
+
+    The result's ``answer`` entry, which ``scorefold compare`` reads, is the one number that the stage is about: a
+    mapping of ``quantity`` (what it is, with its unit), ``value`` (None where there is none) and, where they are known,
+    ``interval`` (low, high) and ``truth``.
     """
 
     value: Any

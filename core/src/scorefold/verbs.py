@@ -23,6 +23,7 @@ from scorefold.interfaces import (
     Trainable,
 )
 from scorefold.interfaces.data import SPLITS
+from scorefold.laws import HasLaw, log_density
 from scorefold.stage import EventGroups, Outcome, StageContext
 from scorefold.verb_options import (
     AllocateOptions,
@@ -137,9 +138,11 @@ def evaluate_likelihood(
 ) -> Outcome:
     """The mean log-likelihood of held-out points, in nats and, for flows of discrete data, in bits per dimension.
 
-    Hands on ``{"log_prob": (N,) float64}``. Raises ``DataError`` for an empty split and for values that are not finite.
+    It is held to the exact one where the data know their density. Hands on ``{"log_prob": (N,) float64}``. Raises
+    ``DataError`` for an empty split and for values that are not finite.
     """
-    dataset = _points(inputs["data"], options.limit, context)
+    source: DataSource = inputs["data"]
+    dataset = _points(source, options.limit, context)
     generator = context.generator("evaluate", device=_device_of(component))
     values: list[Tensor] = []
     for batch in dataset.batches(options.batch_size):
@@ -169,14 +172,40 @@ def evaluate_likelihood(
             f"{wrong} of {len(log_prob)} log-likelihoods are not finite",
             hint="check that the data are those the model was trained for, in its units",
         )
-    dimension = math.prod(dataset.event_shape)
+    metrics, answer = _likelihood(component, log_prob, _exact_log_prob(component, source, dataset))
+    result = {"metrics": metrics, "points": len(log_prob), "answer": answer}
+    return Outcome({"log_prob": log_prob}, result, {"log_prob": log_prob})
+
+
+def _likelihood(
+    component: ScoreModel | Flow, log_prob: Tensor, exact: Tensor | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The metrics and the answer of log-likelihoods (N,), with the exact ones (N,) where they are known."""
+    dimension = math.prod(component.event_shape)
     mean = float(log_prob.mean())
     metrics = {"log-likelihood (nats)": mean, "log-likelihood per dimension (nats)": mean / dimension}
-    if len(log_prob) > 1:
-        metrics["standard error (nats)"] = float(log_prob.std()) / math.sqrt(len(log_prob))
+    answer: dict[str, Any] = {"quantity": "negative log-likelihood (nats per dimension)"}
+    scale = -1 / dimension
     if isinstance(component, Flow) and component.bin_width is not None:
-        metrics["bits per dimension"] = -mean / (dimension * math.log(2))
-    return Outcome({"log_prob": log_prob}, {"metrics": metrics, "points": len(log_prob)}, {"log_prob": log_prob})
+        scale /= math.log(2)
+        metrics["bits per dimension"] = scale * mean
+        answer["quantity"] = "bits per dimension"
+    answer["value"] = scale * mean
+    if len(log_prob) > 1:
+        error = float(log_prob.std()) / math.sqrt(len(log_prob))
+        metrics["standard error (nats)"] = error
+        answer["interval"] = [scale * (mean + 1.96 * error), scale * (mean - 1.96 * error)]
+    if exact is not None:
+        metrics["exact log-likelihood (nats)"] = float(exact.mean())
+        answer["truth"] = scale * float(exact.mean())
+    return metrics, answer
+
+
+def _exact_log_prob(component: ScoreModel | Flow, source: DataSource, dataset: Dataset) -> Tensor | None:
+    """The log-density of points under the law they come from, (N,), where it is known and the model is of that law."""
+    if not isinstance(source, HasLaw) or component.condition_spec is not None:
+        return None
+    return log_density(source.law(), dataset.tensor().cpu().flatten(1))
 
 
 @torch.no_grad()
@@ -191,6 +220,33 @@ def encode(component: Any, inputs: Inputs, options: EncodeOptions, context: Stag
     codes = torch.cat([component.encode(batch.x).cpu() for batch in dataset.batches(options.batch_size)])
     metrics = {"points": len(codes), "latent dimension": codes[0].numel()}
     return Outcome(TensorSource(codes), {"metrics": metrics}, {"codes": codes}, shown=codes)
+
+
+@torch.no_grad()
+def reconstruct(component: Any, inputs: Inputs, options: EncodeOptions, context: StageContext) -> Outcome:
+    """How well data points come back from their codes.
+
+    The error is the root of the mean squared distance between points and their reconstructions, over that between
+    points and their mean: 0 is perfect, and 1 no better than the mean. Raises as ``encode`` does, and ``DataError`` for
+    points that are all the same.
+    """
+    if not isinstance(component, Encodes):
+        raise ConfigError(f"{type(component).__name__} has no latent space: it can't reconstruct")
+    dataset = _points(inputs["data"], options.limit, context)
+    generator = context.generator("reconstruct", device=_device_of(component))
+    squared, total, spread = 0.0, torch.zeros((), dtype=torch.float64), 0.0
+    for batch in dataset.batches(options.batch_size):
+        back = component.decode(component.encode(batch.x), generator=generator)
+        squared += float((back - batch.x).double().square().sum())
+        spread += float(batch.x.double().square().sum())
+        total = total + batch.x.double().sum(0).cpu()
+    spread -= float(total.square().sum()) / len(dataset)
+    if not spread > 0:
+        raise DataError("the points are all the same, so there is no spread to hold the error to")
+    error = math.sqrt(squared / spread)
+    metrics = {"points": len(dataset), "relative reconstruction error": error}
+    answer = {"quantity": "relative reconstruction error", "value": error}
+    return Outcome({"error": error}, {"metrics": metrics, "answer": answer})
 
 
 def build(component: Geometry, inputs: Inputs, options: None, context: StageContext) -> Outcome:
@@ -215,7 +271,8 @@ def build(component: Geometry, inputs: Inputs, options: None, context: StageCont
 def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions, context: StageContext) -> Outcome:
     """Geodesics between pairs of data points, handed on as (pairs x times) events, pair by pair.
 
-    Raises ``DataError`` for fewer points than the pairs need.
+    Their middles are held to the training points: see ``_nearness``. Raises ``DataError`` for fewer points than the
+    pairs need.
     """
     source: DataSource = inputs["data"]
     points = _on(context, source.load(context.split or "test")).tensor(limit=10_000)
@@ -230,10 +287,34 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
     paths = component.geodesic(start, end, times).cpu()
     lengths = component.distance(start, end).cpu()
     metrics = {"pairs": options.pairs, "mean length": float(lengths.mean())}
+    result: dict[str, Any] = {"metrics": metrics}
+    near = _nearness(paths[:, options.times // 2], torch.cat([start, end]).cpu(), source)
+    if near is not None:
+        metrics["middles from the data"] = float(near.mean())
+        error = 1.96 * float(near.std(correction=0)) / math.sqrt(len(near))
+        result["answer"] = {
+            "quantity": "distance of geodesic middles from the data, over that of held-out points",
+            "value": float(near.mean()),
+            "interval": [float(near.mean()) - error, float(near.mean()) + error],
+        }
     flat = paths.reshape(-1, *paths.shape[2:])
     arrays = {"geodesics": paths, "lengths": lengths}
     shown = EventGroups(paths, "one geodesic", path=True)
-    return Outcome(TensorSource(flat, source.event_scale), {"metrics": metrics}, arrays, shown=shown)
+    return Outcome(TensorSource(flat, source.event_scale), result, arrays, shown=shown)
+
+
+def _nearness(middles: Tensor, held_out: Tensor, source: DataSource) -> Tensor | None:
+    """How far the middles of geodesics (B, *E) are from the nearest training point, over what held-out points are.
+
+    (B,): around 1 for a geodesic that stays among the data, more for one that leaves them. None where there is no
+    training split, or the held-out points (N, *E) are training points.
+    """
+    try:
+        known = source.load("train").tensor(limit=10_000).to(middles).flatten(1)
+    except SplitError:
+        return None
+    usual = torch.cdist(held_out.flatten(1), known).amin(1).mean() if len(known) else torch.zeros(())
+    return torch.cdist(middles.flatten(1), known).amin(1) / usual if float(usual) > 0 else None
 
 
 def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, context: StageContext) -> Outcome:
@@ -250,7 +331,10 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
     if isinstance(truth, int | float):
         metrics["truth"] = truth
         metrics["error"] = answer.value - truth
-    return Outcome(answer, {"metrics": metrics, "estimate": answer.summary()}, answer.tensors())
+    summary = answer.summary()
+    said = {name: summary[name] for name in ("quantity", "value", "interval")}
+    result = {"metrics": metrics, "estimate": summary, "answer": {**said, "truth": metrics.get("truth")}}
+    return Outcome(answer, result, answer.tensors())
 
 
 def allocate(component: Allocator, inputs: Inputs, options: AllocateOptions, context: StageContext) -> Outcome:
@@ -263,7 +347,8 @@ def allocate(component: Allocator, inputs: Inputs, options: AllocateOptions, con
     metrics: dict[str, Any] = {"tasks": sum(row.tasks for row in plan.plan), "leftover": plan.leftover}
     if plan.predicted_loss is not None:
         metrics["predicted loss"] = plan.predicted_loss
-    return Outcome(plan, {"metrics": metrics, "allocation": plan.summary(), "text": plan.text()})
+    answer = {"quantity": "predicted loss", "value": plan.predicted_loss, "interval": plan.interval}
+    return Outcome(plan, {"metrics": metrics, "allocation": plan.summary(), "text": plan.text(), "answer": answer})
 
 
 def _on(context: StageContext, dataset: Dataset) -> Dataset:

@@ -20,6 +20,7 @@ COMMANDS = {
     "run": "run a run file",
     "apply": "use a trained stage on new data",
     "validate": "check a run file without running it",
+    "compare": "put every installed component of a kind on the same cases",
     "reproduce": "measure the claims of plugins again",
     "cite": "print BibTeX for the methods of a run file",
     "schema": "write JSON Schema of run files, for editors",

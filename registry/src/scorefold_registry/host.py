@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from scorefold.config import Config
     from scorefold_registry.building import Builder
+    from scorefold_registry.comparison import ComparisonResult
     from scorefold_registry.run_result import RunResult
 
 
@@ -131,6 +132,46 @@ class Host:
         from scorefold_registry.pipeline import run_file
 
         return run_file(self, path, sets=sets, seed=seed, runs=runs, cache=cache, fresh=fresh)
+
+    def compare(
+        self,
+        kind: str,
+        *,
+        on: Sequence[str] = (),
+        only: Sequence[str] = (),
+        skip: Sequence[str] = (),
+        plugged: Mapping[str, Any] | None = None,
+        fields: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        seeds: int = 1,
+        threads: int = 1,
+        out: Path | str | None = None,
+        cache: Path | str | None = None,
+        fresh: bool = False,
+    ) -> ComparisonResult:
+        """Puts every installed component of a kind, or with a capability, on the same cases.
+
+        See ``scorefold_registry.comparison_question.ask`` for what can be chosen, and
+        ``scorefold_registry.comparison.compare`` for where it goes. What goes wrong with one component is an ``error``
+        in its rows.
+        """
+        from scorefold_registry.comparison import compare
+        from scorefold_registry.comparison_question import ask
+
+        question = ask(
+            self.catalogue,
+            kind,
+            on=on,
+            only=only,
+            skip=skip,
+            plugged=plugged,
+            fields=fields,
+            seed=seed,
+            seeds=seeds,
+            threads=threads,
+        )
+        places = [None if place is None else Path(place) for place in (out, cache)]
+        return compare(self, question, out=places[0], cache=places[1], fresh=fresh)
 
     @property
     def builder(self) -> Builder:

@@ -16,7 +16,7 @@ import importlib_metadata
 from scorefold.artefacts import digest_file, digest_folder, json_text
 from scorefold.errors import PluginError
 
-FORMAT = 2
+FORMAT = 3
 """The layout of a stage folder; raise it when an older one can no longer be read."""
 
 

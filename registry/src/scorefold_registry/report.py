@@ -97,7 +97,7 @@ def write_report(folder: Path, sections: Sequence[tuple[str, str, str]], failure
     status = read_json(folder / "status.json")
     environment = read_json(folder / "environment.json")
     stages = [_stage_view(folder / stage["name"], stage) for stage in status["stages"]]
-    page = _environment().get_template("report.html.j2")
+    page = templates().get_template("report.html.j2")
     html = page.render(
         name=status["name"],
         started=datetime.fromtimestamp(status["started"]).strftime("%d %B %Y, %H:%M"),
@@ -107,7 +107,7 @@ def write_report(folder: Path, sections: Sequence[tuple[str, str, str]], failure
         answers=answers(folder, status["stages"]),
         stages=stages,
         environment=environment,
-        facts=_environment_facts(environment),
+        facts=environment_facts(environment),
         run_text=(folder / "run.yaml").read_text(encoding="utf-8"),
         sections=[(plugin, title, Markup(fragment)) for plugin, title, fragment in sections],
         failures=list(failures),
@@ -115,7 +115,8 @@ def write_report(folder: Path, sections: Sequence[tuple[str, str, str]], failure
     write_text(folder / "report.html", html)
 
 
-def _environment() -> Environment:
+def templates() -> Environment:
+    """The templates of our pages, with the filter ``number``."""
     environment = Environment(
         loader=PackageLoader("scorefold_registry", "templates"),
         autoescape=True,
@@ -149,7 +150,7 @@ def _stage_view(folder: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
         "more": yaml_text(
             {key: value for key, value in result.items() if key != "metrics" and value not in ({}, None)}
         ),
-        "figures": _figures(folder),
+        "figures": figures_of(folder),
     }
 
 
@@ -162,7 +163,8 @@ def _stage_names(inputs: Any) -> set[str]:
     return set().union(*(_stage_names(value) for value in inputs)) if isinstance(inputs, list) else set()
 
 
-def _figures(folder: Path) -> list[dict[str, str]]:
+def figures_of(folder: Path) -> list[dict[str, str]]:
+    """The figures in a folder as images for a page, each with its title and caption."""
     captions = folder / "figures" / CAPTIONS
     if not captions.exists():
         return []
@@ -176,7 +178,8 @@ def _figures(folder: Path) -> list[dict[str, str]]:
     return found
 
 
-def _environment_facts(environment: Mapping[str, Any]) -> dict[str, str]:
+def environment_facts(environment: Mapping[str, Any]) -> dict[str, str]:
+    """What a page says of ``environment.json``, by name."""
     versions = {**environment["scorefold"], **environment["versions"]}
     plugins = [f"{plugin['distribution']} {plugin['version']}" for plugin in environment["plugins"]]
     return {

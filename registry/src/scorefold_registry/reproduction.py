@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
@@ -17,6 +16,7 @@ import torch
 from scorefold.artefacts import read_json, write_json
 from scorefold.errors import ConfigError, PluginError, ScorefoldError
 from scorefold.plugin import Claim
+from scorefold_registry.counting import cpu_seconds
 from scorefold_registry.host import Host
 from scorefold_registry.keys import code_digest
 from scorefold_registry.loading import describe, load_claim, own_frame
@@ -186,7 +186,7 @@ def _measure(
     values: list[float] = []
     seconds, kept = 0.0, 0
     for seed in seeds:
-        started = _cpu_seconds()
+        started = cpu_seconds()
         file = None if keep is None else keep / f"{_key(host, record, claim, profile, seed)}.json"
         known = None if file is None else _kept(file)
         if known is not None:
@@ -201,8 +201,8 @@ def _measure(
             said = error.message if isinstance(error, ScorefoldError) else describe(error)
             frame = own_frame(error, {record.package})
             failure = f"{said} (at {frame})" if frame else said
-            return Measurement(record, claim, profile, seeds, (), seconds + _cpu_seconds() - started, failure)
-        spent = _cpu_seconds() - started
+            return Measurement(record, claim, profile, seeds, (), seconds + cpu_seconds() - started, failure)
+        spent = cpu_seconds() - started
         seconds += spent
         if value is None:
             return Measurement(record, claim, profile, seeds, (), seconds)
@@ -240,9 +240,3 @@ def _key(host: Host, record: PluginRecord, claim: Claim, profile: str, seed: int
     facts = [record.key, claim.name, claim.target, profile, seed, torch.__version__, torch.get_num_threads()]
     code = [code_digest(package) for package in packages]
     return hashlib.sha256(json.dumps([*facts, *code]).encode()).hexdigest()[:32]
-
-
-def _cpu_seconds() -> float:
-    """CPU seconds of this process and of those it has waited for."""
-    spent = os.times()
-    return spent.user + spent.system + spent.children_user + spent.children_system

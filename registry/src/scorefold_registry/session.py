@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,10 @@ from scorefold.stage import Executor, Outcome, RunInfo, StageContext, StageInfo
 from scorefold_registry import runs as run_folders
 from scorefold_registry.blame import plugin_error
 from scorefold_registry.cache import Cache
+from scorefold_registry.counting import cpu_seconds, evaluations, models_of
 from scorefold_registry.environment import describe_environment
 from scorefold_registry.executor import LocalExecutor, plugins_executor
+from scorefold_registry.loading import load_target
 from scorefold_registry.observers import Events, Observers
 from scorefold_registry.plan import Plan, PlannedStage
 from scorefold_registry.progress import Silent
@@ -50,6 +53,7 @@ class Session:
     values: dict[str, Any] = field(default_factory=dict)
     built: dict[str, Any] = field(default_factory=dict)
     results: list[StageResult] = field(default_factory=list)
+    calls: int | None = None
     current: str | None = None
 
     @contextmanager
@@ -219,7 +223,12 @@ class Session:
         self.observers.notify(
             "scorefold_before_stage", stage_name=planned.name, run=self.info, stage=info, inputs=inputs
         )
+        # What importing code costs is the process's business, and not the method's.
+        load_target(planned.registered, planned.registered.component.target)
+        import_module(planned.verb.target.partition(":")[0])
+        self.calls, started = None, cpu_seconds()
         outcome = self.host.hook.scorefold_run_stage(run=self.info, stage=info, inputs=inputs)
+        spent = cpu_seconds() - started
         if not isinstance(outcome, Outcome):
             raise PluginError(f"scorefold_run_stage returned a {type(outcome).__name__}; expected an Outcome")
         component = self.built.get(planned.name)
@@ -240,6 +249,8 @@ class Session:
             "resolved": info.config,
             "computed": time.time(),
             "seconds": time.monotonic() - began,
+            "cpu_seconds": spent,
+            "network_calls": self.calls,
         }
         target = self.info.folder / planned.name
         with new_folder(target) as partial:
@@ -284,7 +295,13 @@ class Session:
             metrics=lambda step, values: self._measured(stage, step, values),
             progress=lambda done, total, text: self.progress.advanced(stage.name, done, total, text),
         )
-        return perform(planned, component, inputs, context)
+        if planned.verb.gives == planned.registered.component.kind:
+            # It makes or trains the component: what it costs is steps, and not evaluations.
+            return perform(planned, component, inputs, context)
+        with evaluations(models_of(self.host.builder.memory, component, *inputs.values())) as tally:
+            outcome = perform(planned, component, inputs, context)
+        self.calls = tally.points
+        return outcome
 
     def _measured(self, stage: StageInfo, step: int, metrics: Mapping[str, float]) -> None:
         self.events.write("metrics", stage=stage.name, step=step, metrics=dict(metrics))

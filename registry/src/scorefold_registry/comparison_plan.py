@@ -1,0 +1,184 @@
+"""The run file of one row: a component put on a case, its ports filled, ready to run by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from scorefold.config import Use
+from scorefold.errors import ConfigError
+from scorefold.plugin import Comparison, Port, Verb
+from scorefold_registry.catalogue import Catalogue
+from scorefold_registry.comparison_cases import Case
+from scorefold_registry.configs import check_config
+from scorefold_registry.records import Registered
+
+Inline = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a person chose for all rows: ports by name, and fields of components by ``kind:name``."""
+
+    plugged: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Sequence[tuple[tuple[str, ...], Any]]] = field(default_factory=dict)
+
+
+def stages_of(
+    catalogue: Catalogue, registered: Registered, comparison: Comparison, case: Case, choices: Choices
+) -> dict[str, dict[str, Any]]:
+    """The stages that put a component on a case, as a run file writes them; the last one gives the answer.
+
+    Raises ``ConfigError`` where a port can't be filled or the kind lacks a verb.
+    """
+    return _Stages(catalogue, case, choices).compared(registered, comparison)
+
+
+def as_inline(value: Any) -> dict[str, Any] | None:
+    """A component named inline as ``{use, config, inputs}``: a mapping, a ``Use`` or just a name."""
+    if isinstance(value, Use):
+        value = value.model_dump()
+    if isinstance(value, str):
+        value = {"use": value}
+    if not isinstance(value, Mapping) or not isinstance(value.get("use"), str):
+        return None
+    return {"use": value["use"], "config": value.get("config") or {}, "inputs": value.get("inputs") or {}}
+
+
+def own_config(catalogue: Catalogue, registered: Registered) -> Mapping[str, Any]:
+    """What a component is compared with: its defaults or, where fields have none, its first declared example."""
+    if check_config(catalogue, registered, {})[0] is not None:
+        return {}
+    return _example(registered).get("config") or {}
+
+
+def _example(registered: Registered) -> Mapping[str, Any]:
+    examples = registered.component.examples
+    return examples[0] if examples else {}
+
+
+def put(config: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    """A copy of a configuration with the field at ``path`` set, and the mappings on the way to it made."""
+    if len(path) == 1:
+        return {**config, path[0]: value}
+    inner = config.get(path[0])
+    return {**config, path[0]: put(inner if isinstance(inner, Mapping) else {}, path[1:], value)}
+
+
+@dataclass
+class _Stages:
+    catalogue: Catalogue
+    case: Case
+    choices: Choices
+    made: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def compared(self, registered: Registered, comparison: Comparison) -> dict[str, dict[str, Any]]:
+        kind = self.catalogue.kind(registered.component.kind)
+        verbs = [kind.verb(name) for name in comparison.verbs]
+        for name, verb in zip(comparison.verbs, verbs, strict=True):
+            if verb is None:
+                raise ConfigError(f"a {kind.name} has no verb {name!r}, which is compared")
+        name = use = ""
+        for verb in verbs:
+            assert verb is not None
+            stage: dict[str, Any]
+            if use:
+                name, stage = self._free(verb.name), {"use": use, "do": verb.name, "inputs": self._verb(verb)}
+            else:
+                use = name = self._free(f"{kind.name}-{registered.component.name}")
+                inputs = {**self._constructor(registered, self.choices.plugged), **self._verb(verb, registered)}
+                config = self._config(registered, own_config(self.catalogue, registered))
+                stage = {"use": self._name(registered), "do": verb.name, "inputs": inputs, "config": config}
+            self.made[name] = stage
+        self.made[name]["options"] = dict(self.case.options)
+        if self.case.split is not None and "data" in self.made[name]["inputs"]:
+            self.made[name]["split"] = self.case.split
+        return {name: {key: value for key, value in stage.items() if value} for name, stage in self.made.items()}
+
+    def _name(self, registered: Registered) -> str:
+        return self.catalogue.pinned(registered).rpartition("@")[0]
+
+    def _free(self, name: str) -> str:
+        count = 2
+        free = name
+        while free in self.made:
+            free, count = f"{name}-{count}", count + 1
+        return free
+
+    def _data(self) -> str:
+        """The stage of the case's data."""
+        if self.case.data is None:
+            raise ConfigError(f"the case {self.case.name!r} has no data", hint="name a case with data: --on sphere")
+        if "data" not in self.made:
+            found = self.catalogue.resolve(self.case.data["use"])
+            config = self._config(found, self.case.data["config"])
+            self.made["data"] = {"use": self.case.data["use"], "config": config, "inputs": self.case.data["inputs"]}
+        return "data"
+
+    def _config(self, registered: Registered, config: Mapping[str, Any]) -> dict[str, Any]:
+        changed = dict(config)
+        for path, value in self.choices.fields.get(registered.id, ()):
+            changed = put(changed, path, value)
+        return changed
+
+    def _constructor(self, registered: Registered, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The ports of a constructor: the case's data, what is given, its defaults, its first declared example's."""
+        inputs: dict[str, Any] = {}
+        for port in registered.component.requires:
+            value = self._source(registered, port, given)
+            if value is not None:
+                inputs[port.name] = self._plugged(value, port)
+            elif not port.optional and not (port.when and port.when not in registered.component.provides):
+                kinds = " or ".join(port.kinds)
+                raise ConfigError(
+                    f"nothing is plugged into port {port.name!r} of {registered.id}: it has no default, and its first "
+                    "declared example plugs nothing in",
+                    hint=f"--with {port.name}=..., with a component of kind {kinds}",
+                )
+        return inputs
+
+    def _source(self, registered: Registered, port: Port, given: Mapping[str, Any]) -> Any:
+        if "data" in port.kinds:
+            return None if self.case.data is None else "data"
+        example = _example(registered).get("inputs") or {}
+        return next((value for value in (given.get(port.name), port.default, example.get(port.name)) if value), None)
+
+    def _plugged(self, value: Any, port: Port) -> Any:
+        if isinstance(value, list):
+            return [self._part(item) for item in value]
+        part = self._part(value)
+        return [part] if port.many else part
+
+    def _part(self, value: Any) -> Any:
+        """What is plugged in, on this case: the name of its stage, or inline where its kind has no verb to make it."""
+        if value == "data":
+            return self._data()
+        inline = as_inline(value)
+        if inline is None:
+            return value
+        found = self.catalogue.resolve(inline["use"])
+        component = found.component
+        if component.kind == "data":
+            return self._data()
+        config = self._config(found, inline["config"])
+        inputs = self._constructor(found, inline["inputs"])
+        verb = self.catalogue.kind(component.kind).verb()
+        if verb is None or verb.gives != component.kind:
+            return {"use": inline["use"], "config": config, "inputs": inputs}
+        stage = {"use": inline["use"], "config": config, "inputs": {**inputs, **self._verb(verb, found)}}
+        same = [name for name, made in self.made.items() if made == stage]
+        if not same:
+            same = [self._free(f"{component.kind}-{component.name}")]
+            self.made[same[0]] = stage
+        return same[0]
+
+    def _verb(self, verb: Verb, registered: Registered | None = None) -> dict[str, Any]:
+        """The case's data for a verb that needs them, of a component that it makes or of one that is there already."""
+        provides = () if registered is None else registered.component.provides
+        needed = [
+            port
+            for port in verb.takes
+            if "data" in port.kinds and (port.when in provides if port.when else not port.optional)
+        ]
+        return {port.name: self._data() for port in needed}
