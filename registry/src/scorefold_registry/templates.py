@@ -1,7 +1,7 @@
 """Templates of plugins, from any distribution that ships some: the entry-point group ``scorefold.templates``.
 
 An entry point names a module with two functions: ``kinds() -> list[str]``, and ``render(kind, name, destination) ->
-Path``, which writes a plugin into a new folder.
+Path``, which writes a plugin into a new folder and raises ``ValueError`` for a name that it can't take.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Templates:
     """What one distribution ships: the kinds that it has a template for."""
 
     distribution: str
+    version: str
     module: ModuleType
     kinds: tuple[str, ...]
 
@@ -39,10 +40,10 @@ def find_templates() -> tuple[list[Templates], list[str]]:
     found: list[Templates] = []
     notes: list[str] = []
     for entry in importlib_metadata.entry_points(group=GROUP):
-        name = entry.dist.name if entry.dist is not None else entry.module
+        name, version = (entry.module, "") if entry.dist is None else (entry.dist.name, entry.dist.version)
         try:
             module = entry.load()
-            found.append(Templates(name, module, tuple(module.kinds())))
+            found.append(Templates(name, version, module, tuple(module.kinds())))
         except Exception as error:
             notes.append(f"the templates of {name} can't be used: {describe(error)}")
     return sorted(found, key=lambda item: normalise(item.distribution)), notes
@@ -78,11 +79,25 @@ def choose(found: Sequence[Templates], kind: str, known: Sequence[Kind], source:
     raise ConfigError(f"there is no kind {kind!r}", hint=sentences(near, there_are))
 
 
+def refuse_taken(name: str) -> None:
+    """Raises ``ConfigError`` where a distribution ``scorefold-<name>`` is installed: pip would replace it."""
+    import importlib_metadata
+
+    try:
+        version = importlib_metadata.version(f"scorefold-{name}")
+    except (importlib_metadata.PackageNotFoundError, ValueError):
+        return
+    raise ConfigError(
+        f"scorefold-{name} {version} is installed, and a plugin of that name would replace it",
+        hint=f"choose another name; an old attempt of your own goes by: pip uninstall scorefold-{name}",
+    )
+
+
 def render(templates: Templates, kind: str, name: str, out: Path) -> Path:
     """Write a plugin into a new folder, and return it.
 
-    Raises ``ConfigError`` for a name that can't be one or a folder that can't be written to, and ``PluginError`` where
-    the template fails.
+    Raises ``ConfigError`` for a name that can't be one or that the template can't take and for a folder that can't be
+    written to, and ``PluginError`` where the template fails.
     """
     if not _NAME.match(name):
         near = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
@@ -100,6 +115,8 @@ def render(templates: Templates, kind: str, name: str, out: Path) -> Path:
     except Exception as error:
         if not existed:
             shutil.rmtree(out, ignore_errors=True)
+        if isinstance(error, ValueError):
+            raise ConfigError(str(error)) from error
         raise PluginError(
             f"the template for kind {kind!r} of {templates.distribution} failed: {describe(error)}",
             hint=f"pip install --upgrade {templates.distribution}",

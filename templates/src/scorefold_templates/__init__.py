@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 TEMPLATES = Path(__file__).parent
 
+LONGEST = 30
+"""The most characters of a name: lines with the names of classes and modules in them stay within their width."""
+
 
 def kinds() -> list[str]:
     """The kinds of component that there is a template for."""
-    return sorted(path.parent.name for path in TEMPLATES.glob("*/copier.yml"))
+    return sorted(path.name for path in (TEMPLATES / "kinds").iterdir() if path.is_dir())
 
 
 def render(kind: str, name: str, destination: Path) -> Path:
     """Write a plugin called ``scorefold-<name>`` with one component ``<kind>:<name>`` into a new folder.
 
     Returns the folder. Raises ``ValueError`` for a kind without a template or a name that is not lower-case words
-    joined by '-', and ``FileExistsError`` where the folder is not empty.
+    joined by '-', 30 characters in all, and ``FileExistsError`` where the folder is not empty.
     """
-    import re
-
     from copier import run_copy
 
     if kind not in kinds():
         raise ValueError(f"there is no template for kind {kind!r}; there is one for: {', '.join(kinds())}")
-    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
-        raise ValueError(f"a plugin is called {name!r}; expected lower-case words joined by '-', such as 'my-method'")
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or len(name) > LONGEST:
+        raise ValueError(
+            f"a plugin is called {name!r}; expected lower-case words joined by '-', such as 'my-method', "
+            f"at most {LONGEST} characters in all"
+        )
     if destination.exists() and any(destination.iterdir()):
         raise FileExistsError(f"{destination} is not empty")
-    run_copy(str(TEMPLATES / kind), destination, data={"name": name}, defaults=True, quiet=True)
+    run_copy(str(TEMPLATES), destination, data={"kind": kind, "name": name}, defaults=True, quiet=True)
     return destination

@@ -1,38 +1,126 @@
-"""``scorefold new NAME --kind KIND``: a plugin to start from."""
+"""``scorefold new NAME --kind KIND`` writes a plugin to start from; ``--update FOLDER`` brings one up to date."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
+from scorefold_registry.catalogue import Catalogue
 from scorefold_registry.commands.hosting import discover_host
-from scorefold_registry.options import Parser
-from scorefold_registry.templates import choose, find_templates, render
+from scorefold_registry.options import Parser, UsageError
+from scorefold_registry.template_updates import (
+    ACTIONS,
+    Change,
+    Record,
+    apply_update,
+    digests,
+    plan_update,
+    read_record,
+    rendered,
+    write_record,
+)
+from scorefold_registry.templates import Templates, choose, find_templates, refuse_taken, render
 
 
 def run(arguments: list[str]) -> int:
-    """Write a plugin from a template and say what to do next. The status is 0."""
-    parser = Parser("new", "Write a whole plugin from a template: it installs and passes its own tests as it is.")
-    parser.add_argument("name", help="of the component, lower-case words joined by '-'")
-    parser.add_argument("--kind", required=True, help="of the component, such as estimator")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="the new folder (default: scorefold-NAME)")
-    parser.add_argument("--from", dest="source", metavar="DIST", help="whose template, where several have one")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    given = parser.parse_args(arguments)
-    catalogue = discover_host().catalogue
+    """Write a plugin from a template, or update one. The status is 1 where an update leaves something to merge."""
+    given = _parse(arguments)
+    host = discover_host()
     found, notes = find_templates()
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    templates = choose(found, given.kind, list(catalogue.kinds.values()), given.source)
-    folder = render(templates, given.kind, given.name, given.out or Path(f"scorefold-{given.name}"))
+    kinds = list(host.catalogue.kinds.values())
+    if given.update is not None:
+        record = read_record(given.update)
+        templates = choose(found, record.kind, kinds, record.distribution)
+        return _update(given.update, record, templates, given)
+    templates = choose(found, given.kind, kinds, given.source)
+    folder = given.out or Path(f"scorefold-{given.name}")
+    _note_claims(host.catalogue, given.kind, given.name)
+    return _create(folder, templates, given)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = Parser("new", "Write a whole plugin from a template, which passes its own tests as it is; or update one.")
+    parser.add_argument("name", nargs="?", help="of the component, lower-case words joined by '-'")
+    parser.add_argument("--kind", help="of the component, such as estimator")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the new folder (default: scorefold-NAME)")
+    parser.add_argument("--from", dest="source", metavar="DIST", help="whose template, where several have one")
+    parser.add_argument(
+        "--update", type=Path, metavar="FOLDER", help="bring a plugin up to its template as it is today"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="with --update: say what would be done, and do nothing")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    given = parser.parse_args(arguments)
+    creating = {"NAME": given.name, "--kind": given.kind, "--out": given.out, "--from": given.source}
+    if given.update is not None:
+        extra = [option for option, value in creating.items() if value is not None]
+        if extra:
+            raise UsageError(f"--update goes without {', '.join(extra)}", hint="the folder says what it was made from")
+        return given
+    missing = [option for option in ("NAME", "--kind") if creating[option] is None]
+    if missing:
+        parser.error(f"the following arguments are required: {', '.join(missing)}")
+    if given.dry_run:
+        raise UsageError("--dry-run goes with --update", hint="a new plugin is written into a new folder only")
+    return given
+
+
+def _note_claims(catalogue: Catalogue, kind: str, name: str) -> None:
+    for item in catalogue.claimants(f"{kind}:{name}"):
+        print(
+            f"note: {item.distribution} has a {kind}:{name} already; installed, neither could be used", file=sys.stderr
+        )
+
+
+def _create(folder: Path, templates: Templates, given: argparse.Namespace) -> int:
+    refuse_taken(given.name)
+    folder = render(templates, given.kind, given.name, folder)
+    write_record(folder, templates, given.kind, given.name, digests(folder))
     component = f"{given.kind}:{given.name}"
-    for item in catalogue.claimants(component):
-        print(f"note: {item.distribution} has a {component} already; installed, neither could be used", file=sys.stderr)
-    steps = [f"pip install -e {folder}", f"pytest {folder}", f"scorefold plugins show {component}"]
+    steps = [f"pip install -e {folder}", f"pytest {folder}", f"scorefold plugins check {component}"]
     if given.json:
         facts = {"component": component, "folder": str(folder), "template": templates.distribution, "next": steps}
         print(json.dumps(facts, indent=2))
     else:
         print("\n  ".join([f"{folder} is a plugin with {component}; next:", *steps]))
     return 0
+
+
+def _update(folder: Path, record: Record, templates: Templates, given: argparse.Namespace) -> int:
+    with rendered(templates, record) as source:
+        now = digests(source)
+        changes = plan_update(folder, record, now)
+        if not given.dry_run:
+            apply_update(folder, source, changes)
+            write_record(folder, templates, record.kind, record.name, now)
+    facts = {
+        "component": f"{record.kind}:{record.name}",
+        "folder": str(folder),
+        "template": templates.distribution,
+        "from": record.version,
+        "to": templates.version,
+        "dry_run": given.dry_run,
+        "files": [{"path": change.path, "action": change.action} for change in changes],
+    }
+    print(json.dumps(facts, indent=2) if given.json else _told(facts, changes))
+    return 1 if any(change.action == "merge" for change in changes) else 0
+
+
+def _told(facts: dict[str, Any], changes: list[Change]) -> str:
+    """An update in words: a line for each file that something is done with, or that needs a decision."""
+    versions = f"{facts['template']} {facts['to']}"
+    if facts["from"] != facts["to"]:
+        versions = f"{versions}, it was written by {facts['from']}"
+    lines = [f"{facts['folder']} has {facts['component']} from {versions}"]
+    for change in changes:
+        shown = f"{change.path} -> {change.path}.new" if change.action == "merge" else change.path
+        lines.append(f"  {change.action:<8} {shown} ({ACTIONS[change.action]})")
+    if not any(change.action != "keep" for change in changes):
+        lines.append("  nothing is to be done")
+    elif facts["dry_run"]:
+        lines.append("  nothing was changed: --dry-run")
+    return "\n".join(lines)
