@@ -84,12 +84,12 @@ def test_all_is_well(install: Install, component: Source, capsys: Captured) -> N
             "fake_one/plugin.py:5 in scorefold_component",
             "pip install --upgrade fake-one, or switch it off: SCOREFOLD_PLUGINS=-one",
         ),
-        ("del __plugin_api__", "states no __plugin_api__", None, 'add to fake_one.plugin: __plugin_api__ = "1.0"'),
-        ("__plugin_api__ = '9.0'", "written for plugin API 9.0", None, "pip install --upgrade scorefold-core"),
+        ("del __plugin_api__", "states no __plugin_api__", "fake_one/plugin.py", 'add to fake_one.plugin: __plugin_api__ = "1.0"'),
+        ("__plugin_api__ = '9.0'", "written for plugin API 9.0", "fake_one/plugin.py", "pip install --upgrade scorefold-core"),
         (
             "__plugin_api__ = '0.9'",
             "written for plugin API 0.9",
-            None,
+            "fake_one/plugin.py",
             "pip install --upgrade fake-one, or switch it off: SCOREFOLD_PLUGINS=-one",
         ),
         (

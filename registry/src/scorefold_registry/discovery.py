@@ -158,21 +158,21 @@ def _import(record: PluginRecord) -> None:
 
 def _speaks_our_api(record: PluginRecord) -> bool:
     """Whether the plugin was written for this contract: the same major version, and no later minor one."""
-    stated = getattr(record.module, "__plugin_api__", None)
+    stated, file = getattr(record.module, "__plugin_api__", None), getattr(record.module, "__file__", None)
     if stated is None:
         line = f'add to {record.value}: __plugin_api__ = "{PLUGIN_API}"'
-        record.fail("broken", f"{record.value} states no __plugin_api__", mend=line)
+        record.fail("broken", f"{record.value} states no __plugin_api__", file, line)
         return False
     parts = str(stated).split(".")
     if len(parts) != 2 or not all(part.isdecimal() for part in parts):
-        record.fail("broken", f'__plugin_api__ is {stated!r}; expected "major.minor", such as "{PLUGIN_API}"')
+        record.fail("broken", f'__plugin_api__ is {stated!r}; expected "major.minor", such as "{PLUGIN_API}"', file)
         return False
     (major, minor), (our_major, our_minor) = map(int, parts), map(int, PLUGIN_API.split("."))
     if major == our_major and minor <= our_minor:
         return True
-    cause = f"it was written for plugin API {stated}; this is {PLUGIN_API}"
     later = (major, minor) > (our_major, our_minor)
-    record.fail("incompatible", cause, mend="pip install --upgrade scorefold-core" if later else record.remedy)
+    cause = f"it was written for plugin API {stated}; this is {PLUGIN_API}"
+    record.fail("incompatible", cause, file, "pip install --upgrade scorefold-core" if later else record.remedy)
     return False
 
 

@@ -95,12 +95,12 @@ def examine(discovery: Discovery, catalogue: Catalogue, *, load: bool = False) -
 def _imports(discovery: Discovery, catalogue: Catalogue) -> Iterator[tuple[PluginRecord, Callable[[], object]]]:
     """Everything that plugins name as ``module:Name``, each as a function that imports it."""
     from scorefold_registry.configs import config_model
-    from scorefold_registry.loading import load_claim, load_command, load_named, load_target
+    from scorefold_registry.loading import load_claim, load_command, load_named
     from scorefold_registry.plugin_settings import settings_model
 
     for item in catalogue.components:
         yield item.record, partial(config_model, item)
-        yield item.record, partial(load_target, item, item.component.target)
+        yield item.record, partial(_load, item)
         if item.component.figures:
             yield item.record, partial(load_named, item.record, f"the figures of {item.id}", item.component.figures)
     for record in discovery.plugins:
@@ -115,6 +115,13 @@ def _imports(discovery: Discovery, catalogue: Catalogue) -> Iterator[tuple[Plugi
             for verb in kind.verbs:
                 for target in filter(None, (verb.target, verb.options, verb.figures)):
                     yield record, partial(load_named, record, f"the verb {verb.name!r} of {kind.name!r}", target)
+
+
+def _load(item: Registered) -> None:
+    from scorefold_registry.loading import load_target
+
+    load_target(item, item.component.target)
+    item.mark_loaded()
 
 
 def _findings(record: PluginRecord, catalogue: Catalogue) -> Iterator[Finding]:

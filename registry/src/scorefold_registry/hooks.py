@@ -9,7 +9,7 @@ from typing import Any
 from scorefold import hookspecs
 from scorefold.errors import PluginError
 from scorefold.plugin import Claim, Component, Kind, check_target
-from scorefold_registry.names import did_you_mean
+from scorefold_registry.names import did_you_mean, near_misses
 from scorefold_registry.records import Command, PluginRecord
 
 HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("scorefold_"))
@@ -41,8 +41,10 @@ def check_hooks(module: ModuleType | None) -> None:
     """Raises ``HookError`` for a hook that is unknown, implemented twice, wrongly declared or without its mark."""
     for name, functions in implementations(module).items():
         if name not in HOOKS:
-            near = did_you_mean(name, HOOKS) or f"the hooks are {', '.join(HOOKS)}"
-            raise HookError(f"there is no hook {name!r}; {near}", functions[0])
+            # All names begin alike, so many are near; only the nearest helps.
+            near = near_misses(name, HOOKS, count=1)
+            what = f"did you mean {near[0]!r}?" if near else f"the hooks are {', '.join(HOOKS)}"
+            raise HookError(f"there is no hook {name!r}; {what}", functions[0])
         if len(functions) > 1:
             both = " and ".join(function.__name__ for function in functions)
             raise HookError(f"it implements {name} twice, as {both}", functions[1])

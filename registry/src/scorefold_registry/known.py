@@ -59,6 +59,11 @@ KNOWN = (
             allocator="uniform",
         ),
     ),
+    KnownPlugin(
+        "tracking",
+        "scorefold-tracking",
+        "runs in TensorBoard and MLflow",
+    ),
 )
 
 

@@ -62,7 +62,7 @@ def load_named(record: PluginRecord, what: str, target: str) -> Any:
     if not hasattr(module, attribute):
         raise PluginError(
             f"{what} can't be used: {module_name} has no {attribute!r} ({record.label})",
-            hint=did_you_mean(attribute, vars(module)) or None,
+            hint=sentences(did_you_mean(attribute, vars(module)), record.remedy),
         )
     return getattr(module, attribute)
 

@@ -15,6 +15,13 @@ LOCAL = "local"
 STATES = ("found", "incompatible", "disabled", "registered", "ambiguous", "shadowed", "broken", "loaded")
 
 
+def how_to_get(distribution: str, version: str) -> str:
+    """The line that brings back the plugin that something was made with."""
+    if distribution == LOCAL:
+        return "name its file in SCOREFOLD_DEV_PLUGINS, or under [develop] in scorefold.toml"
+    return f"pip install {distribution}=={version}"
+
+
 @dataclass(frozen=True)
 class Command:
     """A command that a plugin adds: ``target`` is ``module:function``, called with the list of arguments."""

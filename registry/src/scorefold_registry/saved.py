@@ -30,7 +30,7 @@ from scorefold_registry.building import Builder, Made, Placement
 from scorefold_registry.configs import resolve_config
 from scorefold_registry.loading import describe, load_target
 from scorefold_registry.names import parse_reference
-from scorefold_registry.records import Registered
+from scorefold_registry.records import Registered, how_to_get
 from scorefold_registry.values import load_value, save_value
 
 FORMAT = 1
@@ -179,7 +179,7 @@ def _current(
     try:
         found = builder.catalogue.resolve(f"{manifest['distribution']}/{reference.id}")
     except PluginError as error:
-        hint = f"pip install {manifest['distribution']}=={manifest['version']}"
+        hint = how_to_get(manifest["distribution"], manifest["version"])
         raise ArtefactError(f"{path} holds the state of {saved}: {error.message}", hint=hint) from error
     component, revision = found.component, reference.revision or 1
     if revision == component.revision:
@@ -189,7 +189,7 @@ def _current(
         raise ArtefactError(
             f"{path} holds the state of {saved}; installed is revision {component.revision}, which "
             + ("is older" if revision > component.revision else "can't take over an older state"),
-            hint=f"pip install {manifest['distribution']}=={manifest['version']}",
+            hint=how_to_get(manifest["distribution"], manifest["version"]),
         )
     try:
         state = migrate({"config": manifest["config"], "tensors": tensors}, revision)
