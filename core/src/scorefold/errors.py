@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+# What moves the cursor, starts an escape sequence or turns the direction of a line, and half characters.
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Text that only prints: characters that would steer a terminal or reorder a line are written as escapes.
+
+    Line ends and tabs stay.
+
+    >>> print(printable("a\\x1b[2Jb"))
+    a\\u001b[2Jb
+    """
+    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 class ScorefoldError(Exception):
@@ -42,7 +57,7 @@ class ScorefoldError(Exception):
         place = ""
         if self.file is not None:
             place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None) + ": "
-        return place + self.message + (f"\n  {self.hint}" if self.hint else "")
+        return printable(place + self.message + (f"\n  {self.hint}" if self.hint else ""))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """How it passes from a worker process to the one that waits for it, whatever a subclass is made from."""

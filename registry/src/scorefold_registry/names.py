@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from scorefold.errors import PluginError
 
+_REVISION = re.compile("[0-9]{1,9}")
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -32,7 +34,7 @@ def parse_reference(text: str) -> Reference:
     distribution, slash, rest = text.strip().rpartition("/")
     rest, at, revision = rest.partition("@")
     kind, colon, name = rest.rpartition(":")
-    if not name or (slash and not distribution) or (colon and not kind) or (at and not revision.isdigit()):
+    if not name or (slash and not distribution) or (colon and not kind) or (at and not _REVISION.fullmatch(revision)):
         raise PluginError(
             f"{text!r} is not the name of a component",
             hint="write kind:name, kind:name@revision or distribution/kind:name, for example score:denoising",

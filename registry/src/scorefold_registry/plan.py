@@ -82,6 +82,13 @@ def make_plan(catalogue: Catalogue, run: RunFile) -> Plan:
     stages = planner.plan()
     plugins = plan_settings(catalogue, run)
     if run.problems:
+        # A value that could not be read is null, which the checks after it complain of too.
+        unread = {(problem.line, problem.column) for problem in run.source.problems}
+        run.problems[len(run.source.problems) :] = [
+            problem
+            for problem in run.problems[len(run.source.problems) :]
+            if (problem.line, problem.column) not in unread
+        ]
         last = 10**9
         raise RunFileError(sorted(run.problems, key=lambda problem: (problem.line or last, problem.column or 0)))
     return Plan(run, tuple(stages), plugins)
@@ -126,9 +133,9 @@ class _Planner:
                     waits[name].add(target)
                 elif target not in written:
                     self._unknown_stage(spec, target, path)
-        ordered: list[str] = []
-        while ready := [name for name in stages if name not in ordered and waits[name] <= set(ordered)]:
-            ordered.append(ready[0])
+        ordered: dict[str, None] = {}
+        while (ready := next((n for n in stages if n not in ordered and waits[n] <= ordered.keys()), None)) is not None:
+            ordered[ready] = None
         stuck = [name for name in stages if name not in ordered]
         self._report_cycles(stuck, waits)
         return [*ordered, *stuck]

@@ -37,8 +37,16 @@ def dotted(path: RawPath) -> str:
     """A path as a person writes it: ``training.steps``, ``layers[2].width``."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        # A key may hold anything; one with a line end would read as a line of its own.
+        name = str(part) if str(part).isprintable() else repr(part)[1:-1]
+        text += f"[{part}]" if isinstance(part, int) else f".{name}" if text else name
     return text
+
+
+def quoted(value: Any) -> str:
+    """A value as Python writes it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def config_error(what: str, problems: Sequence[Problem]) -> ConfigError:
@@ -161,9 +169,7 @@ def show(value: Any) -> str:
     """A value with its type in plain words: ``'many' (text)``."""
     for types, word in _WORDS:
         if isinstance(value, types):
-            text = repr(value)
-            text = text if len(text) <= 60 else text[:57] + "..."
-            return f"{text} ({word})" if word else text
+            return f"{quoted(value)} ({word})" if word else quoted(value)
     return "null" if value is None else f"a {type(value).__name__}"
 
 

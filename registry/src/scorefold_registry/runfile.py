@@ -12,15 +12,18 @@ from pydantic import Field, ValidationError, field_validator
 
 from scorefold.config import Config
 from scorefold.errors import ConfigError, ScorefoldError
+from scorefold_registry.file_names import LONGEST_NAME, file_name, name_fault
 from scorefold_registry.names import did_you_mean, sentences
 from scorefold_registry.positions import DataPath, Place, Positioned, parse, parse_value, read_text
-from scorefold_registry.problems import config_problems, dotted
+from scorefold_registry.problems import config_problems, dotted, quoted
 
 VERSION = 1
 TOP_KEYS = ("version", "name", "seed", "runtime", "plugins", "stages")
 STAGE_KEYS = ("use", "do", "inputs", "config", "options", "split")
 KEY_CODES = ("unknown-field", "missing-field", "unknown-port")
 """Codes of problems that are the fault of a key and not of its value."""
+MOST_STAGES = 500
+LONGEST_OPTION = 100
 SPLITS = ("train", "validation", "test")
 
 STAGE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
@@ -41,7 +44,7 @@ class Runtime(Config):
     @field_validator("device")
     @classmethod
     def _known_device(cls, value: str) -> str:
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", value):
             raise ValueError(f"{value!r} is not a device; expected auto, cpu, cuda, cuda:N or mps")
         return value
 
@@ -127,7 +130,7 @@ def read(path: str | Path, sets: Sequence[str] = (), seed: int | None = None, *,
     for option, texts in (("--set", sets), ("--over", swept)):
         for text_of_set in texts:
             _apply_set(source, option, text_of_set, problems)
-    run = RunFile(path, text, source, name=path.stem, sets=(*sets, *swept), problems=problems)
+    run = RunFile(path, text, source, name=file_name(path.stem, default="run"), sets=(*sets, *swept), problems=problems)
     _check_head(run)
     if seed is not None:
         if not 0 <= seed < 2**63:
@@ -158,7 +161,7 @@ def near(name: str, allowed: Sequence[str]) -> str:
 
 def _apply_set(source: Positioned, name: str, text: str, problems: list[ScorefoldError]) -> None:
     """Put ``a.b.c=value`` into the data, remembering the option as the place of what it sets."""
-    option = f"{name} {text}"
+    option = f"{name} {text if len(text) <= LONGEST_OPTION else text[:LONGEST_OPTION] + '...'}"
     dotted, equals, value_text = text.partition("=")
     parts = [part.strip() for part in dotted.split(".")]
     if not equals or not all(parts):
@@ -178,13 +181,13 @@ def _put(source: Positioned, parts: Sequence[str], value: Any, option: str) -> N
     for number, part in enumerate(parts):
         last = number == len(parts) - 1
         if isinstance(data, list):
-            if not part.isdecimal() or int(part) >= len(data):
-                raise ConfigError(f"{dotted(path)} is a list of {len(data)}, which has no entry {part!r}")
+            if not re.fullmatch("[0-9]{1,9}", part) or int(part) >= len(data):
+                raise ConfigError(f"{dotted(path)} is a list of {len(data)}, which has no entry {quoted(part)}")
             key: str | int = int(part)
         elif isinstance(data, dict):
             key = part
         else:
-            raise ConfigError(f"{dotted(path)} is {kind_of(data)}, which has no field {part!r}")
+            raise ConfigError(f"{dotted(path)} is {kind_of(data)}, which has no field {quoted(part)}")
         path = (*path, key)
         if last:
             data[key] = value
@@ -216,21 +219,23 @@ def _check_head(run: RunFile) -> None:
     elif data["version"] != VERSION or isinstance(data["version"], bool):
         run.problems.append(
             source.error(
-                f"version {data['version']!r} is not supported",
+                f"version {quoted(data['version'])} is not supported",
                 ("version",),
                 hint=f"this release reads version {VERSION}",
             )
         )
     if "name" in data:
-        if isinstance(data["name"], str) and RUN_NAME.match(data["name"]):
-            run.name = data["name"]
+        name = data["name"]
+        is_name = isinstance(name, str) and RUN_NAME.match(name)
+        fault = name_fault(name) if is_name else "letters, digits, '.', '_' and '-'; it names the folder of the run"
+        if fault is None:
+            run.name = name
         else:
-            hint = "letters, digits, '.', '_' and '-'; it names the folder of the run"
-            run.problems.append(source.error(f"{data['name']!r} can't name a run", ("name",), hint=hint))
+            run.problems.append(source.error(f"{quoted(name)} can't name a run", ("name",), hint=fault))
     seed = data.get("seed", 0)
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         run.problems.append(
-            source.error(f"the seed is {seed!r}; expected a whole number from 0 to 2^63 - 1", ("seed",))
+            source.error(f"the seed is {quoted(seed)}; expected a whole number from 0 to 2^63 - 1", ("seed",))
         )
     else:
         run.seed = seed
@@ -276,13 +281,21 @@ def _read_stages(run: RunFile) -> None:
             source.error(f"stages: {given}; expected a mapping of stages by name", ("stages",), hint=hint)
         )
         return
+    if len(stages) > MOST_STAGES:
+        message = f"{len(stages)} stages; a run file holds at most {MOST_STAGES}"
+        run.problems.append(source.error(message, ("stages",), key=True))
+        return
+    folders: dict[str, str] = {}
     for name, raw in stages.items():
         path = ("stages", name)
-        if not STAGE_NAME.match(name):
-            hint = "a letter, then letters, digits, '_' and '-'"
-            run.problems.append(source.error(f"{name!r} can't name a stage", path, key=True, hint=hint))
+        fault = name_fault(name) if STAGE_NAME.match(name) else "a letter, then letters, digits, '_' and '-'"
+        if fault is None and (other := folders.setdefault(name.lower(), name)) != name:
+            fault = f"some systems take its folder for that of {other!r}"
+        if fault is not None:
+            run.problems.append(source.error(f"{name!r} can't name a stage", path, key=True, hint=fault))
         if not isinstance(raw, dict):
-            hint = f"for example '{name}: {{use: {raw if isinstance(raw, str) else 'data:digits'}}}'"
+            use = raw if isinstance(raw, str) and len(raw) <= LONGEST_NAME else "data:digits"
+            hint = f"for example '{name}: {{use: {use}}}'"
             run.problems.append(source.error(f"stage {name!r} is {kind_of(raw)}; expected a mapping", path, hint=hint))
             continue
         _read_stage(run, name, raw)
@@ -310,8 +323,8 @@ def _read_stage(run: RunFile, name: str, raw: Mapping[str, Any]) -> None:
         fields[key] = value
     split = raw.get("split")
     if split is not None and split not in SPLITS:
-        hint = near(str(split), SPLITS)
-        run.problems.append(source.error(f"{split!r} is not a split", (*path, "split"), hint=hint))
+        hint = near(quoted(split), SPLITS)
+        run.problems.append(source.error(f"{quoted(split)} is not a split", (*path, "split"), hint=hint))
         split = None
     if not fields["use"]:
         hint = "name a component, such as data:digits, or an earlier stage"

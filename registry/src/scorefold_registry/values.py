@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -144,8 +143,3 @@ def _decode_allocation(facts: Mapping[str, Any]) -> Allocation:
         near_optimal=tuple(plan(rows) for rows in facts["near_optimal"]),
         curve=facts["curve"],
     )
-
-
-def file_name(name: str) -> str:
-    """A name as part of a file name: letters, digits, '.', '_' and '-' only."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "figure"
