@@ -11,6 +11,7 @@ import sysconfig
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import importlib_metadata
 import pytest
@@ -110,7 +111,7 @@ for folder in folders:
 """
 
 
-def call(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+def call(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith("SCOREFOLD_")}
     return subprocess.run(
         [str(part) for part in command], cwd=cwd, env=surroundings, capture_output=True, text=True, check=False
@@ -156,7 +157,7 @@ def scorefold(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="module")
-def doctor(python: Path) -> dict[str, dict[str, object]]:
+def doctor(python: Path) -> dict[str, dict[str, Any]]:
     """What the doctor says of each of the packages, with places as the documentation writes them."""
     done = scorefold(python, DENY, "plugins", "doctor", "--load", "--json")
     assert done.returncode == 1, done.stderr
@@ -187,9 +188,9 @@ def test_every_fault_is_documented() -> None:
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_the_doctor_says_what_is_documented(doctor: dict[str, dict[str, object]], name: str) -> None:
+def test_the_doctor_says_what_is_documented(doctor: dict[str, dict[str, Any]], name: str) -> None:
     said = doctor[name]
-    (finding,) = said["findings"]  # type: ignore[misc]
+    (finding,) = said["findings"]
     row = ROWS[name]
     assert {key: row[key] for key in ("what", "at", "mend")} == {key: finding[key] for key in ("what", "at", "mend")}
     assert said["version"] == "1.0"
@@ -207,7 +208,7 @@ def test_listing_shows_all_in_order_and_nothing_of_theirs_runs_without_imports(p
     assert unread == dict.fromkeys(PACKAGES, "found") | {"bad-stale": "incompatible", "bad-denied": "disabled"}
 
 
-def test_a_good_plugin_beside_them_works(python: Path, doctor: dict[str, dict[str, object]]) -> None:
+def test_a_good_plugin_beside_them_works(python: Path, doctor: dict[str, dict[str, Any]]) -> None:
     assert (doctor["good-half"]["state"], doctor["good-half"]["findings"]) == ("loaded", [])
     code = """
 import torch

@@ -11,7 +11,7 @@ from scorefold.errors import ConfigError, PluginError
 from scorefold_registry.catalogue import Catalogue
 from scorefold_registry.discovery import discover
 from scorefold_registry.host import Host
-from scorefold_registry.known import KNOWN, not_installed
+from scorefold_registry.known import KNOWN, KnownPlugin, not_installed
 from scorefold_registry.records import PluginRecord
 
 ROOT = Path(__file__).parent.parent
@@ -34,10 +34,10 @@ def test_it_lists_the_plugins_of_the_repository_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("plugin", KNOWN, ids=lambda plugin: plugin.name)
-def test_it_says_what_each_offers(records: list[PluginRecord], plugin: object) -> None:
-    found = {record.name: record for record in records}[getattr(plugin, "name", "")]
+def test_it_says_what_each_offers(records: list[PluginRecord], plugin: KnownPlugin) -> None:
+    found = {record.name: record for record in records}[plugin.name]
     offered = {f"{item.kind}:{name}" for item in found.components for name in (item.name, *item.aliases)}
-    assert set(getattr(plugin, "offers", ())) == offered, "scorefold_registry.known and the plugin differ"
+    assert set(plugin.offers) == offered, "scorefold_registry.known and the plugin differ"
 
 
 def without_iddiff(records: list[PluginRecord]) -> Catalogue:
@@ -71,6 +71,18 @@ def test_nothing_is_said_to_be_missing_that_is_only_misspelt_or_switched_off(rec
     assert not_installed(off.plugins) == ()
     with pytest.raises(PluginError, match="there is no 'estimator:iddiff'\n"):
         off.create("estimator:iddiff")
+
+
+def test_settings_of_a_plugin_that_is_not_installed(records: list[PluginRecord], tmp_path: Path) -> None:
+    from scorefold_registry.plan import make_plan
+    from scorefold_registry.runfile import read
+
+    file = tmp_path / "run.yaml"
+    file.write_text("version: 1\nname: one\nplugins: {iddiff: {}}\nstages: {data: {use: data:digits}}\n")
+    with pytest.raises(ConfigError) as caught:
+        make_plan(without_iddiff(records), read(file))
+    message = "3:11: no plugin 'iddiff' is installed; there is one, intrinsic dimension from a score model\n  "
+    assert message + INSTALL in str(caught.value)
 
 
 def test_a_run_file_says_it_too(records: list[PluginRecord], tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ BROKEN = {
     "wrapper that does not yield": (
         "@hookimpl(wrapper=True)\ndef scorefold_run_stage(stage): pass",
         "not a generator function",
-        None,
+        0,
     ),
     "command without a target": (
         "@hookimpl\ndef scorefold_commands(register):\n    register('hello', 'no-colon', 'greets')",
@@ -158,7 +158,7 @@ BROKEN = {
 
 @pytest.mark.parametrize(("source", "cause", "line"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_plugin_is_recorded_and_harms_no_other(
-    install: Install, healthy: str, source: str, cause: str, line: int | None
+    install: Install, healthy: str, source: str, cause: str, line: int
 ) -> None:
     # One that sorts before the healthy plugin and one after it.
     folders = {name: install(name, source) for name in ("fake-broken", "fake-zbroken")}
@@ -169,11 +169,8 @@ def test_a_broken_plugin_is_recorded_and_harms_no_other(
         assert cause in (broken.cause or "")
         assert broken.components == []
         assert not found.manager.has_plugin(f"{name}/{broken.name}")
-        if line is None:
-            assert broken.frame is None
-        else:
-            assert broken.frame is not None
-            assert broken.frame.startswith(f"{folder / 'plugin.py'}:{line}")
+        place = f"{folder / 'plugin.py'}" + (f":{line}" if line else "")
+        assert (broken.frame or "").startswith(place)
     assert_unharmed(found)
 
 
@@ -310,6 +307,24 @@ class TestLists:
         monkeypatch.setenv("SCOREFOLD_PLUGINS", "-a,-fake-c")
         discover()
         assert imported == ["b"]
+
+    def test_the_option_is_named_where_it_was_what_said_so(
+        self, imported: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SCOREFOLD_PLUGINS", "-b")
+        monkeypatch.setenv("SCOREFOLD_PLUGINS_OPTION", "-b")
+        off = record(discover(), "fake-b")
+        assert (off.cause, off.mend) == (
+            "switched off by --plugins",
+            "to use it again, take -b out of --plugins",
+        )
+        # Somebody who starts another process may set the variable again.
+        monkeypatch.setenv("SCOREFOLD_PLUGINS", "a")
+        off = record(discover(), "fake-b")
+        assert (off.cause, off.mend) == (
+            "switched off by SCOREFOLD_PLUGINS",
+            "to use it again, add b to SCOREFOLD_PLUGINS",
+        )
 
     def test_precedence_caller_environment_file(self, imported: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         Path("scorefold.toml").write_text('plugins = ["a"]')

@@ -37,7 +37,7 @@ class Catalogue:
         self._add_kinds(records)
         for record in records:
             if record.components and (fault := self._fault(record)):
-                record.fail("broken", fault)
+                record.fail("broken", fault, record.file)
         self._unused = [record for record in records if record.state in ("broken", "incompatible", "disabled")]
         self.components: list[Registered] = [
             Registered(component, record) for record in records for component in record.components
@@ -251,7 +251,7 @@ class Catalogue:
             preferred = [item for item in owners if normalise(item.distribution) == self._prefer.get(f"kind:{name}")]
             if name in self.kinds:
                 for record in owners:
-                    record.fail("broken", f"it declares the kind {name!r}, which is {CORE}'s")
+                    record.fail("broken", f"it declares the kind {name!r}, which is {CORE}'s", record.file)
             elif len(owners) == 1 or len(preferred) == 1:
                 owner = (preferred or owners)[0]
                 self.kinds[name] = next(kind for kind in owner.kinds if kind.name == name)

@@ -119,7 +119,7 @@ def _read(item: Registered, cite: str) -> str:
     except (OSError, ImportError, ValueError, TypeError) as error:
         raise PluginError(
             f"the citation of {item.id}, {cite}, can't be read ({record.label})",
-            hint=f"it belongs beside {record.value}, in the wheel too; pip install --upgrade {record.distribution}",
+            hint=f"it belongs beside {record.value}, in the wheel too; {record.remedy}",
         ) from error
 
 

@@ -141,7 +141,7 @@ def _recording_failure(record: PluginRecord) -> Iterator[None]:
         except ScorefoldError as error:
             record.fail("broken", error.message, own_frame(error, {record.package}), error.hint)
         except pluggy.PluginValidationError as error:
-            record.fail("broken", " ".join(str(error).split()))
+            record.fail("broken", " ".join(str(error).split()), record.file)
         except BaseException as error:
             # A plugin may raise anything at all while it is imported, SystemExit included.
             frame = own_frame(error, {record.package})
@@ -158,21 +158,23 @@ def _import(record: PluginRecord) -> None:
 
 def _speaks_our_api(record: PluginRecord) -> bool:
     """Whether the plugin was written for this contract: the same major version, and no later minor one."""
-    stated, file = getattr(record.module, "__plugin_api__", None), getattr(record.module, "__file__", None)
+    stated = getattr(record.module, "__plugin_api__", None)
     if stated is None:
         line = f'add to {record.value}: __plugin_api__ = "{PLUGIN_API}"'
-        record.fail("broken", f"{record.value} states no __plugin_api__", file, line)
+        record.fail("broken", f"{record.value} states no __plugin_api__", record.file, line)
         return False
     parts = str(stated).split(".")
     if len(parts) != 2 or not all(part.isdecimal() for part in parts):
-        record.fail("broken", f'__plugin_api__ is {stated!r}; expected "major.minor", such as "{PLUGIN_API}"', file)
+        record.fail(
+            "broken", f'__plugin_api__ is {stated!r}; expected "major.minor", such as "{PLUGIN_API}"', record.file
+        )
         return False
     (major, minor), (our_major, our_minor) = map(int, parts), map(int, PLUGIN_API.split("."))
     if major == our_major and minor <= our_minor:
         return True
     later = (major, minor) > (our_major, our_minor)
     cause = f"it was written for plugin API {stated}; this is {PLUGIN_API}"
-    record.fail("incompatible", cause, file, "pip install --upgrade scorefold-core" if later else record.remedy)
+    record.fail("incompatible", cause, record.file, "pip install --upgrade scorefold-core" if later else record.remedy)
     return False
 
 
@@ -180,5 +182,5 @@ def _is_no_twin(record: PluginRecord, records: Sequence[PluginRecord]) -> bool:
     """Whether no plugin before it has the same module."""
     twin = next(other for other in records if other.module is record.module)
     if twin is not record:
-        record.fail("broken", f"its module {record.value} is the {twin.label} already")
+        record.fail("broken", f"its module {record.value} is the {twin.label} already", record.file)
     return twin is record

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from scorefold.errors import PluginError
 from scorefold_registry.names import Reference, normalise
 from scorefold_registry.records import PluginRecord
 
@@ -71,3 +72,12 @@ def not_installed(records: Iterable[PluginRecord]) -> tuple[KnownPlugin, ...]:
     """The known plugins whose distribution is not among those of the plugins that were found."""
     found = {normalise(record.distribution) for record in records}
     return tuple(plugin for plugin in KNOWN if plugin.distribution not in found)
+
+
+def missing_plugin(name: str, records: Iterable[PluginRecord]) -> PluginError | None:
+    """The error for a plugin or a distribution that is known and not installed; None for any other name."""
+    for plugin in not_installed(records):
+        if name == plugin.name or normalise(name) == plugin.distribution:
+            message = f"no plugin {name!r} is installed; there is one, {plugin.summary}"
+            return PluginError(message, hint=plugin.install)
+    return None

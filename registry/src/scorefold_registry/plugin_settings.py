@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from scorefold.config import Config
 from scorefold.errors import PluginError, ScorefoldError
 from scorefold_registry.catalogue import Catalogue
+from scorefold_registry.known import missing_plugin
 from scorefold_registry.loading import describe, load_settings
 from scorefold_registry.positions import DataPath
 from scorefold_registry.problems import Problem, config_problems, show
@@ -78,7 +79,9 @@ def _configurable(catalogue: Catalogue, name: str) -> PluginRecord:
     named = [record for record in catalogue.plugins if record.name == name]
     able = [record.name for record in catalogue.plugins if record.settings is not None]
     if not named:
-        raise PluginError(f"no plugin is called {name!r}", hint=near(name, able))
+        raise missing_plugin(name, catalogue.plugins) or PluginError(
+            f"no plugin is called {name!r}", hint=near(name, able)
+        )
     if len(named) > 1:
         owners = " and ".join(record.distribution for record in named)
         hint = f"deny one of them: --plugins=-{named[0].distribution}/{name}"

@@ -74,6 +74,11 @@ class PluginRecord:
         return self.value.partition(":")[0].partition(".")[0]
 
     @property
+    def file(self) -> str | None:
+        """The file of its module, once that has been imported."""
+        return getattr(self.module, "__file__", None)
+
+    @property
     def local(self) -> bool:
         """Whether no distribution brought it."""
         return self.distribution == LOCAL

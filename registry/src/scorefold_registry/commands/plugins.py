@@ -9,7 +9,7 @@ from typing import Any
 from scorefold.errors import PluginError
 from scorefold_registry.catalogue import Catalogue
 from scorefold_registry.discovery import discover
-from scorefold_registry.known import not_installed
+from scorefold_registry.known import missing_plugin, not_installed
 from scorefold_registry.names import did_you_mean, normalise, sentences
 from scorefold_registry.options import Parser
 from scorefold_registry.records import PluginRecord, Registered
@@ -113,10 +113,8 @@ def _component(catalogue: Catalogue, plugins: list[PluginRecord], name: str) -> 
     try:
         return catalogue.resolve(name)
     except PluginError as error:
-        for plugin in not_installed(plugins):
-            if name in (plugin.name, normalise(plugin.distribution)):
-                what = f"no plugin {name!r} is installed; there is one, {plugin.summary}"
-                raise PluginError(what, hint=plugin.install) from error
+        if (missing := missing_plugin(name, plugins)) is not None:
+            raise missing from error
         if ":" not in name and "/" not in name:
             known = [record.name for record in plugins]
             hint = sentences(did_you_mean(name, known), error.hint or "", f"the plugins are {', '.join(known)}")
