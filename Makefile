@@ -8,10 +8,10 @@ EDITABLE := $(addprefix -e ./,$(MEMBERS))
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install demo test slow lint format bench dist clean
+.PHONY: help install demo test slow lint format docs docs-serve bench dist clean
 
 help:  ## What there is to make
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(BIN)/python:
 	@echo "== creating $(VENV) with $(PYTHON)"
@@ -39,6 +39,9 @@ $(VENV)/installed-lint: $(VENV)/installed $(MANIFESTS)
 $(VENV)/installed-bench: $(VENV)/installed $(MANIFESTS)
 	$(call install,[bench])
 
+$(VENV)/installed-docs: $(VENV)/installed $(MANIFESTS)
+	$(call install,[docs])
+
 install: $(VENV)/installed  ## Install Scorefold and its plugins into .venv
 
 demo: $(VENV)/installed  ## Answer: what is the intrinsic dimension of handwritten digits?
@@ -53,10 +56,16 @@ slow: $(VENV)/installed-test  ## Run the tests that train for minutes
 lint: $(VENV)/installed-lint  ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy core/src registry/src plugins/standard/src plugins/iddiff/src plugins/tracking/src templates/src
+	@$(BIN)/mypy core/src registry/src plugins/standard/src plugins/iddiff/src plugins/tracking/src templates/src docs/mkdocs_hooks.py docs/scorefold_site
 
 format: $(VENV)/installed-lint  ## Format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+docs: $(VENV)/installed-docs  ## Build the documentation into site/, which opens from disk
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet && echo "site/index.html"
+
+docs-serve: $(VENV)/installed-docs  ## Serve the documentation while you write it
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
 
 bench: $(VENV)/installed-bench  ## Time Scorefold side by side with its peers
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
@@ -65,4 +74,4 @@ dist: $(VENV)/installed-test  ## Build every wheel into dist/
 	@for member in $(MEMBERS); do $(BIN)/python -m build --quiet --wheel --outdir dist $$member || exit 1; done; ls dist
 
 clean:  ## Remove build outputs, runs and the cache (not .venv)
-	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache runs .scorefold
+	rm -rf dist build site .pytest_cache .mypy_cache .ruff_cache runs .scorefold
