@@ -19,7 +19,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from scorefold.errors import ArtefactError
+from scorefold.errors import ArtefactError, printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +28,9 @@ STATE_FILE = "state.safetensors"
 MANIFEST_FILE = "manifest.json"
 DIGEST_KEY = "files"
 """The entry of a manifest that holds the digests of the files beside it; ``load_state`` checks and drops it."""
+
+LARGEST_JSON = 2**28
+"""Bytes of a JSON file that is read; what is larger belongs into a safetensors file."""
 
 _PARTIAL = ".partial"
 
@@ -115,7 +118,8 @@ def load_arrays(path: Path) -> dict[str, Tensor]:
     with _reading(path):
         try:
             return load_file(path)
-        except SafetensorError as error:
+        # torch refuses what the header allows (a dtype it lacks, a shape beyond 64 bits) by errors of its own.
+        except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise ArtefactError(f"{path} is not a whole safetensors file: {error}") from error
 
 
@@ -131,16 +135,38 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file. Raises ``ArtefactError`` where it is missing or (with the place) no JSON."""
+    """The value in a JSON file.
+
+    Raises ``ArtefactError`` where it is missing, larger than ``LARGEST_JSON`` or (with the place) no JSON; a key that
+    is there twice and numbers that JSON does not have are none.
+    """
     with _reading(path):
+        if (size := path.stat().st_size) > LARGEST_JSON:
+            raise ArtefactError(f"{path} has {size} bytes; expected at most {LARGEST_JSON}")
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return json.loads(path.read_bytes().decode(), object_pairs_hook=_unique, parse_constant=_no_number)
         except json.JSONDecodeError as error:
             raise ArtefactError(
                 f"this is not JSON: {error.msg}", file=path, line=error.lineno, column=error.colno
             ) from error
         except UnicodeDecodeError as error:
             raise ArtefactError(f"{path} is not UTF-8 text: {error}") from error
+        except RecursionError:
+            raise ArtefactError("this JSON is nested too deeply to read", file=path) from None
+        except ValueError as error:
+            raise ArtefactError(f"this is not JSON: {error}", file=path) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return found
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 def json_text(obj: Any, *, indent: int | None = None) -> str:
@@ -151,7 +177,8 @@ def json_text(obj: Any, *, indent: int | None = None) -> str:
     ``float`` and pydantic's float fields read back. Raises ``ArtefactError`` naming the place of anything
     else.
     """
-    return json.dumps(_plain(obj, "$"), indent=indent, ensure_ascii=False, allow_nan=False)
+    # Only strings can hold such characters, and there their escapes mean the same.
+    return printable(json.dumps(_plain(obj, "$"), indent=indent, ensure_ascii=False, allow_nan=False))
 
 
 def _plain(obj: Any, place: str) -> Any:
@@ -284,6 +311,9 @@ def _writing(path: Path) -> Iterator[None]:
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     try:
+        # A pipe in a file's place would be waited for without end.
+        if path.exists() and not path.is_file():
+            raise ArtefactError(f"{path} can't be read: it is no file")
         yield
     except FileNotFoundError as error:
         raise ArtefactError(f"there is no file {path}") from error

@@ -169,6 +169,18 @@ def test_cifar_is_what_its_batches_hold(inside: bool, tmp_path: Path) -> None:
     assert source.fingerprint() == CIFAR10(CIFAR10Config(root=str(tmp_path), verify=False)).fingerprint()
 
 
+def test_cifar_runs_nothing_that_a_pickle_names(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "trapped",))
+
+    write_cifar(tmp_path)
+    (tmp_path / "cifar-10-batches-py" / "data_batch_3").write_bytes(pickle.dumps({"data": Trap(), "labels": []}))
+    with pytest.raises(DataError, match="data_batch_3 can't be read: it names pathlib"):
+        CIFAR10(CIFAR10Config(root=str(tmp_path), verify=False))
+    assert not (tmp_path / "trapped").exists()
+
+
 def test_cifar_opens_no_pickle_that_is_not_the_published_one(tmp_path: Path) -> None:
     write_cifar(tmp_path)
     with pytest.raises(DataError, match="data_batch_1 isn't the published file") as caught:

@@ -12,7 +12,6 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from scorefold.artefacts import read_json
 from scorefold.config import Config
 from scorefold.data import Dataset, DataSpec
 from scorefold.errors import ConfigError, DataError, SplitError
@@ -27,7 +26,8 @@ from scorefold_registry.positions import parse_value
 from scorefold_registry.problems import config_error, config_problems
 from scorefold_registry.records import Registered
 from scorefold_registry.runfile import Runtime, near
-from scorefold_registry.stages import STAGE_FILE, LoadedStage, load_stage
+from scorefold_registry.stage_files import STAGE_FILE, read_stage
+from scorefold_registry.stages import LoadedStage, load_stage
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
@@ -177,7 +177,7 @@ def _loader(host: Host, folder: Path, data: Path) -> tuple[str, dict[str, Any]]:
 
 def _data_stages(folder: Path) -> list[Mapping[str, Any]]:
     """The data stages of the run that a stage belongs to."""
-    facts = [read_json(file) for file in sorted(folder.absolute().parent.glob(f"*/{STAGE_FILE}"))]
+    facts = [read_stage(file.parent) for file in sorted(folder.absolute().parent.glob(f"*/{STAGE_FILE}"))]
     return [stage for stage in facts if stage["gives"] == "data" and stage["source"] is None]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -106,11 +107,17 @@ class Cache:
         if not source.is_dir():
             return False
         with suppress(_DamagedError), new_folder(target) as partial:
+            # What is kept is files and folders. A link would copy what stands elsewhere, a pipe would never end.
+            if not (_holds_only_files(source) and digest.is_file()):
+                raise _DamagedError
             shutil.copytree(source, partial, dirs_exist_ok=True)
-            if not digest.is_file() or digest_folder(partial) != digest.read_text():
+            if digest_folder(partial).encode() != digest.read_bytes():
                 raise _DamagedError
         if not target.is_dir():
-            shutil.rmtree(source)
+            if source.is_symlink():
+                source.unlink()
+            else:
+                shutil.rmtree(source)
             return False
         # The time of last use decides what pruning keeps.
         os.utime(source)
@@ -158,6 +165,11 @@ class Cache:
 
 class _DamagedError(Exception):
     """A kept stage is not as it was stored."""
+
+
+def _holds_only_files(folder: Path) -> bool:
+    modes = [item.lstat().st_mode for item in (folder, *folder.rglob("*"))]
+    return all(stat.S_ISREG(mode) or stat.S_ISDIR(mode) for mode in modes)
 
 
 def newest(folder: Path) -> float:

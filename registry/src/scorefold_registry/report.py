@@ -13,13 +13,28 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from pydantic import BaseModel, RootModel
 
 from scorefold.artefacts import read_json, write_text
+from scorefold.errors import ArtefactError, printable
+from scorefold_registry.checked_json import read_checked
 from scorefold_registry.drawing import CAPTIONS
+from scorefold_registry.file_names import file_name
 from scorefold_registry.progress import duration, number_text
+from scorefold_registry.stage_files import AllocationFacts, EstimateFacts, read_result, read_stage, read_value
 
 LARGEST_SVG = 400_000
 """Bytes above which a figure is shown as its PNG: a scatter of many points is smaller so, and looks the same."""
+
+
+class _Caption(BaseModel):
+    name: str
+    title: str
+    caption: str
+
+
+class _Captions(RootModel[dict[str, _Caption]]):
+    pass
 
 
 @dataclass(frozen=True)
@@ -38,7 +53,7 @@ class Answer:
         """The answer as a sentence, its note on a line of its own."""
         interval = f" ({self.interval})" if self.interval else ""
         note = f"\n  {self.note}" if self.note else ""
-        return f"{self.component}: {self.quantity} {self.value}{interval}{self.truth}{note}"
+        return printable(f"{self.component}: {self.quantity} {self.value}{interval}{self.truth}{note}")
 
 
 def answers(folder: Path, stages: Sequence[Mapping[str, Any]]) -> list[Answer]:
@@ -54,19 +69,19 @@ def answers(folder: Path, stages: Sequence[Mapping[str, Any]]) -> list[Answer]:
 
 
 def _answer(folder: Path, stage: Mapping[str, Any]) -> Answer | None:
-    value = read_json(folder / "value.json")
+    value = read_value(folder)
     component = _plain_id(stage["component"])
-    if value["type"] == "estimate":
-        said, interval = number_text(float(value["value"])), ""
-        if value["interval"] is not None:
-            said, low, high = alike(float(value["value"]), *map(float, value["interval"]))
-            interval = f"{value['level']:.0%} interval {low} to {high}"
+    if isinstance(value, EstimateFacts):
+        said, interval = number_text(value.value), ""
+        if value.interval is not None:
+            said, low, high = alike(value.value, *value.interval)
+            interval = f"{value.level:.0%} interval {low} to {high}"
         truth = stage["metrics"].get("truth")
         told = f", where the truth is {number_text(truth)}" if truth is not None else ""
-        note = str(value["diagnostics"].get("note", ""))
-        return Answer(stage["name"], component, value["quantity"], said, interval, told, note)
-    if value["type"] == "allocation":
-        text = str(read_json(folder / "result.json").get("text") or value["status"])
+        note = str(value.diagnostics.get("note", ""))
+        return Answer(stage["name"], component, value.quantity, said, interval, told, note)
+    if isinstance(value, AllocationFacts):
+        text = str(read_result(folder).get("text") or value.status)
         return Answer(stage["name"], component, "plan", text, "", "")
     return None
 
@@ -121,6 +136,8 @@ def templates() -> Environment:
         loader=PackageLoader("scorefold_registry", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        # Beside what autoescape does: characters that turn the direction of a line, or that HTML can't hold.
+        finalize=lambda value: printable(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -129,8 +146,8 @@ def templates() -> Environment:
 
 
 def _stage_view(folder: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
-    facts = read_json(folder / "stage.json")
-    result = read_json(folder / "result.json")
+    facts = read_stage(folder)
+    result = read_result(folder)
     resolved = facts["resolved"]
     return {
         **stage,
@@ -169,12 +186,14 @@ def figures_of(folder: Path) -> list[dict[str, str]]:
     if not captions.exists():
         return []
     found = []
-    for stem, about in read_json(captions).items():
+    for stem, about in read_checked(captions, _Captions).root.items():
+        if file_name(stem) != stem:
+            raise ArtefactError(f"{captions} names a figure {stem!r}, which is no name of a file")
         svg, png = folder / "figures" / f"{stem}.svg", folder / "figures" / f"{stem}.png"
         chosen, kind = (svg, "svg+xml") if svg.stat().st_size <= LARGEST_SVG else (png, "png")
         # As images, not inline markup: the identifiers inside two SVGs of one page would clash.
         data = base64.b64encode(chosen.read_bytes()).decode()
-        found.append({**about, "source": f"data:image/{kind};base64,{data}"})
+        found.append({**about.model_dump(), "source": f"data:image/{kind};base64,{data}"})
     return found
 
 

@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel
 
-from scorefold.artefacts import read_json
 from scorefold.errors import ArtefactError
 from scorefold_registry.cache import folder_size, is_locked, make_folder
+from scorefold_registry.checked_json import read_checked
+from scorefold_registry.stage_files import Time
 
 PARTIAL = ".partial"
 
@@ -50,6 +52,14 @@ def _lock_file(folder: Path) -> Path:
     return folder.with_name(f".{final_name(folder).name}.lock")
 
 
+class _Status(BaseModel):
+    """What ``status.json`` says, where it is as a run wrote it."""
+
+    state: Literal["running", "complete", "interrupted", "failed"] = "interrupted"
+    started: Time | None = None
+    seconds: Time | None = None
+
+
 @dataclass(frozen=True)
 class RunEntry:
     """A run folder. ``state`` is complete, running, interrupted or failed."""
@@ -80,17 +90,17 @@ def list_runs(area: Path) -> list[RunEntry]:
     for status in area.glob("*/*/status.json"):
         folder = status.parent
         try:
-            facts = read_json(status)
+            facts = read_checked(status, _Status)
         except ArtefactError:
-            facts = {}
-        state = facts.get("state", "interrupted")
+            facts = _Status()
+        state = facts.state
         if folder.name.endswith(PARTIAL) and state != "failed":
             # What a killed run left; one that goes on is locked until it has its final name.
             state = "running" if is_locked(_lock_file(folder)) else "interrupted"
         stages = tuple(sorted(item.parent.name for item in folder.glob("*/stage.json")))
         with suppress(FileNotFoundError):  # it was renamed or removed while it was read
-            started = float(facts.get("started") or folder.stat().st_mtime)
-            entries.append(RunEntry(folder.parent.name, folder, state, started, facts.get("seconds"), stages))
+            started = facts.started or folder.stat().st_mtime
+            entries.append(RunEntry(folder.parent.name, folder, state, started, facts.seconds, stages))
     return sorted(entries, key=lambda entry: (entry.started, entry.folder.name), reverse=True)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from scorefold.artefacts import (
@@ -23,7 +23,7 @@ from scorefold.artefacts import (
     save_state,
 )
 from scorefold.data import DataSpec
-from scorefold.errors import ArtefactError, PluginError
+from scorefold.errors import ArtefactError, ConfigError, PluginError
 from scorefold.interfaces import DataSource
 from scorefold.plugin import Port
 from scorefold_registry.building import Builder, Made, Placement
@@ -31,11 +31,11 @@ from scorefold_registry.configs import resolve_config
 from scorefold_registry.loading import describe, load_target
 from scorefold_registry.names import parse_reference
 from scorefold_registry.records import Registered, how_to_get
+from scorefold_registry.saved_manifest import FORMAT, Manifest, Reference, check_manifest, data_spec, place_inside
 from scorefold_registry.values import load_value, save_value
 
-FORMAT = 1
-ENTRIES = ("component", "distribution", "version", "config", "ports", "seed", "dtype", "fingerprint")
 PORTS = "ports"
+FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 _SPEC = TypeAdapter(DataSpec)
 
@@ -82,7 +82,7 @@ class _Writer:
             "config": resolve_config(self.builder.catalogue, made.config, self.built_config, whole=True),
             "ports": ports,
             "seed": made.place.seed,
-            "dtype": None if made.place.dtype is None else str(made.place.dtype).removeprefix("torch."),
+            "dtype": None if made.place.dtype is None else _word(made.place.dtype),
             "fingerprint": obj.fingerprint() if isinstance(obj, DataSource) else None,
         }
         save_state(folder, own_tensors(self.builder, obj), manifest)
@@ -136,22 +136,30 @@ class _Writer:
 
 def load(builder: Builder, path: Path, device: torch.device | str | None) -> Any:
     """The object whose state a folder holds; see ``Host.load``."""
-    return _load(builder, Path(os.path.abspath(path)), device, {})
+    path = Path(os.path.abspath(path))
+    try:
+        return _load(builder, path, device, {})
+    except RecursionError:
+        raise ArtefactError(f"{path} refers to states that refer to states, too deep to follow") from None
 
 
 def _load(builder: Builder, path: Path, device: torch.device | str | None, loaded: dict[Path, Any]) -> Any:
     if path in loaded:
         return loaded[path]
-    tensors, manifest = load_state(path)
+    tensors, raw = load_state(path)
+    manifest = check_manifest(raw, path)
     registered, config, tensors = _current(builder, path, manifest, tensors)
     ports = {}
-    for name, entry in manifest["ports"].items():
-        many = isinstance(entry, list)
-        values = [_load_port(builder, path, name, item, device, loaded) for item in (entry if many else [entry])]
-        ports[name] = values if many else values[0]
-    dtype = None if manifest["dtype"] is None else getattr(torch, manifest["dtype"])
-    obj = builder.build(registered, config, ports, Placement(manifest["seed"], device, dtype))
-    if isinstance(obj, DataSource) and obj.fingerprint() != manifest["fingerprint"]:
+    for name, entry in manifest.ports.items():
+        entries = entry if isinstance(entry, list) else [entry]
+        values = [_load_port(builder, path, name, item, device, loaded) for item in entries]
+        ports[name] = values if isinstance(entry, list) else values[0]
+    dtype = None if manifest.dtype is None else getattr(torch, manifest.dtype)
+    try:
+        obj = builder.build(registered, config, ports, Placement(manifest.seed, device, dtype))
+    except (ConfigError, PluginError) as error:
+        raise ArtefactError(f"{path} can't be rebuilt: {error.message}", hint=error.hint) from error
+    if isinstance(obj, DataSource) and obj.fingerprint() != manifest.fingerprint:
         raise ArtefactError(f"the files that {registered.id} of {path} reads have changed since it was saved")
     if isinstance(obj, nn.Module):
         _fill(builder, obj, tensors, path)
@@ -163,40 +171,31 @@ def _load(builder: Builder, path: Path, device: torch.device | str | None, loade
 
 
 def _current(
-    builder: Builder, path: Path, manifest: Mapping[str, Any], tensors: dict[str, Tensor]
+    builder: Builder, path: Path, manifest: Manifest, tensors: dict[str, Tensor]
 ) -> tuple[Registered, Any, dict[str, Tensor]]:
     """The installed component, with config and tensors as its revision has them."""
-    if manifest.get("format") != FORMAT:
-        raise ArtefactError(
-            f"{path} is of format {manifest.get('format')!r}; this release reads {FORMAT}",
-            hint="a folder that host.save wrote is expected; update scorefold-registry if a later release wrote it",
-        )
-    lacking = [key for key in ENTRIES if key not in manifest]
-    if lacking:
-        raise ArtefactError(f"{path / MANIFEST_FILE} lacks {', '.join(lacking)}; it is not as host.save wrote it")
-    reference = parse_reference(manifest["component"])
-    saved = f"{manifest['component']} of {manifest['distribution']} {manifest['version']}"
+    get_it = how_to_get(manifest.distribution, manifest.version)
     try:
-        found = builder.catalogue.resolve(f"{manifest['distribution']}/{reference.id}")
+        reference = parse_reference(manifest.component)
+        found = builder.catalogue.resolve(f"{manifest.distribution}/{reference.id}")
     except PluginError as error:
-        hint = how_to_get(manifest["distribution"], manifest["version"])
-        raise ArtefactError(f"{path} holds the state of {saved}: {error.message}", hint=hint) from error
+        raise ArtefactError(f"{path} holds the state of {manifest.saved}: {error.message}", hint=get_it) from error
     component, revision = found.component, reference.revision or 1
     if revision == component.revision:
-        return found, manifest["config"], tensors
+        return found, manifest.config, tensors
     migrate = getattr(load_target(found, component.target), "migrate", None)
     if revision > component.revision or migrate is None:
         raise ArtefactError(
-            f"{path} holds the state of {saved}; installed is revision {component.revision}, which "
+            f"{path} holds the state of {manifest.saved}; installed is revision {component.revision}, which "
             + ("is older" if revision > component.revision else "can't take over an older state"),
-            hint=how_to_get(manifest["distribution"], manifest["version"]),
+            hint=get_it,
         )
     try:
-        state = migrate({"config": manifest["config"], "tensors": tensors}, revision)
+        state = migrate({"config": manifest.config, "tensors": tensors}, revision)
         return found, state["config"], state["tensors"]
     except Exception as error:
         raise ArtefactError(
-            f"{path}: taking {saved} over to revision {component.revision} failed: {describe(error)}"
+            f"{path}: taking {manifest.saved} over to revision {component.revision} failed: {describe(error)}"
         ) from error
 
 
@@ -204,27 +203,26 @@ def _load_port(
     builder: Builder,
     path: Path,
     name: str,
-    entry: Mapping[str, Any],
+    entry: Reference,
     device: torch.device | str | None,
     loaded: dict[Path, Any],
 ) -> Any:
-    if "spec" in entry:
-        try:
-            return _SPEC.validate_python(entry["spec"])
-        except ValidationError as error:
-            raise ArtefactError(f"{path / MANIFEST_FILE} does not describe the data of port {name!r}") from error
-    if "value" in entry:
-        held = path / entry["value"]
-        if not held.is_dir() or digest_folder(held) != entry["digest"]:
+    if entry.spec is not None:
+        return data_spec(entry, name, path)
+    if entry.value is not None:
+        held = place_inside(path, entry.value, name)
+        if not held.is_dir() or digest_folder(held) != entry.digest:
             raise ArtefactError(f"the points that port {name!r} of {path} reads, in {held}, are gone or changed")
         return load_value(held, None)
-    folder = Path(os.path.normpath(path / entry["state"]))
+    if entry.state is None:
+        raise ArtefactError(f"{path / MANIFEST_FILE} does not say what port {name!r} is plugged to")
+    folder = place_inside(path, entry.state, name) if entry.copied else Path(os.path.normpath(path / entry.state))
     if not (folder / MANIFEST_FILE).is_file():
         raise ArtefactError(
             f"port {name!r} of {path} refers to the state in {folder}, which is not there",
             hint="put it back where it was, or save with bundle=True to keep copies inside",
         )
-    if digest_file(folder / MANIFEST_FILE) != entry["digest"]:
+    if digest_file(folder / MANIFEST_FILE) != entry.digest:
         raise ArtefactError(
             f"port {name!r} of {path} refers to the state in {folder}, which is another one now",
             hint="restore it, or make this state again from the new one",
@@ -235,19 +233,31 @@ def _load_port(
 def _fill(builder: Builder, module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Puts saved tensors into a module, in the precision they were saved in, and sets it to evaluate."""
     dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
-    if len(dtypes) == 1:
+    if len(dtypes) == 1 and dtypes <= FLOATS:
         module.to(dtype=dtypes.pop())
+    own = own_tensors(builder, module)
+    for name, tensor in own.items():
+        given = tensors.get(name, tensor).dtype
+        if given != tensor.dtype and not {given, tensor.dtype} <= FLOATS:
+            raise ArtefactError(
+                f"{path / STATE_FILE} does not fit what its manifest describes: {name} is {_word(given)}; "
+                f"expected {_word(tensor.dtype)}"
+            )
     try:
         missing, unexpected = module.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
         raise ArtefactError(f"{path / STATE_FILE} does not fit what its manifest describes: {error}") from error
-    lacking = sorted(set(missing) & own_tensors(builder, module).keys())
+    lacking = sorted(set(missing) & own.keys())
     if lacking or unexpected:
         raise ArtefactError(
             f"{path / STATE_FILE} does not fit what its manifest describes: "
             f"missing {', '.join(lacking) or 'nothing'}, left over {', '.join(unexpected) or 'nothing'}"
         )
     module.eval()
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def own_tensors(builder: Builder, obj: Any) -> dict[str, Tensor]:

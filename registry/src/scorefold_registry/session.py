@@ -30,7 +30,8 @@ from scorefold_registry.plan import Plan, PlannedStage
 from scorefold_registry.progress import Silent
 from scorefold_registry.report import write_report, yaml_text
 from scorefold_registry.run_result import RunInterrupted, RunResult, StageResult
-from scorefold_registry.stages import STAGE_FILE, Workshop, key_of, load_stage, perform, resolved_run, write_stage
+from scorefold_registry.stage_files import read_result, read_stage
+from scorefold_registry.stages import Workshop, key_of, load_stage, perform, resolved_run, write_stage
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
@@ -329,8 +330,8 @@ class Session:
 
     def _ended(self, planned: PlannedStage, info: StageInfo, reused: bool, seconds: float) -> None:
         folder = self.info.folder / planned.name
-        metrics = read_json(folder / "result.json")["metrics"]
-        failure = read_json(folder / STAGE_FILE)["figure_failure"]
+        metrics = read_result(folder)["metrics"]
+        failure = read_stage(folder)["figure_failure"]
         if failure is not None:
             self.observers.figures_failed(planned.name, planned.registered.plugin, failure)
         result = StageResult(planned.name, info.component, reused, seconds, metrics)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from scorefold.artefacts import MANIFEST_FILE, read_json, save_arrays, write_json
+from scorefold.artefacts import MANIFEST_FILE, save_arrays, write_json
 from scorefold.config import Config, Use
 from scorefold.errors import ArtefactError, ConfigError
 from scorefold.plugin import Port
@@ -23,14 +23,13 @@ from scorefold_registry.keys import files_digest, libraries, stage_key
 from scorefold_registry.loading import describe, own_frame
 from scorefold_registry.plan import Plan, PlannedStage, inline_use
 from scorefold_registry.runfile import VERSION
+from scorefold_registry.stage_files import RESULT_FILE, STAGE_FILE, read_result, read_stage
 from scorefold_registry.values import load_value, save_value
 
 if TYPE_CHECKING:
     from scorefold_registry.catalogue import Catalogue
     from scorefold_registry.host import Host
 
-STAGE_FILE = "stage.json"
-RESULT_FILE = "result.json"
 ARRAYS_FILE = "arrays.safetensors"
 
 Lookup = Callable[[str], Any]
@@ -56,10 +55,10 @@ def load_stage(host: Host, folder: Path | str, device: str | None = None) -> Loa
     folder = Path(folder)
     if not (folder / STAGE_FILE).is_file():
         raise ArtefactError(f"{folder} is not a finished stage", hint=_stages_near(folder))
-    facts = read_json(folder / STAGE_FILE)
+    facts = read_stage(folder)
     component = host.load(folder, device=device) if (folder / MANIFEST_FILE).is_file() else None
     value = load_value(folder, component)
-    return LoadedStage(facts["name"], component, value, facts, read_json(folder / RESULT_FILE))
+    return LoadedStage(facts["name"], component, value, facts, read_result(folder))
 
 
 def _stages_near(folder: Path) -> str:

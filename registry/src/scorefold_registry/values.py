@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from scorefold.artefacts import load_arrays, read_json, save_arrays, write_json
+from scorefold.artefacts import load_arrays, save_arrays, write_json
 from scorefold.data import Condition, Dataset, EventScale
-from scorefold.errors import ArtefactError, PluginError, SplitError
+from scorefold.errors import ArtefactError, DataError, PluginError, ShapeError, SplitError
 from scorefold.interfaces import DataSource, TensorSource
 from scorefold.interfaces.data import SPLITS
 from scorefold.results import Allocation, Estimate, PlanRow
+from scorefold_registry.stage_files import (
+    VALUE_FILE,
+    AllocationFacts,
+    DataFacts,
+    EstimateFacts,
+    MappingFacts,
+    PlainFacts,
+    RowFacts,
+    read_value,
+)
 
-VALUE_FILE = "value.json"
 VALUE_ARRAYS = "value.safetensors"
 
 
@@ -32,21 +41,25 @@ def save_value(value: Any, component: Any, folder: Path) -> None:
 
 
 def load_value(folder: Path, component: Any) -> Any:
-    """The value that ``save_value`` wrote; ``component`` is the object the host loaded from the same folder."""
-    facts = read_json(folder / VALUE_FILE)
+    """The value that ``save_value`` wrote; ``component`` is the object the host loaded from the same folder.
+
+    Raises ``ArtefactError`` for what no ``save_value`` wrote.
+    """
+    facts = read_value(folder)
     tensors = load_arrays(folder / VALUE_ARRAYS) if (folder / VALUE_ARRAYS).exists() else {}
-    decoders: dict[str, Callable[[], Any]] = {
-        "component": lambda: component,
-        "data": lambda: _decode_data(facts, tensors),
-        "estimate": lambda: _decode_estimate(facts, tensors),
-        "allocation": lambda: _decode_allocation(facts),
-        "mapping": lambda: {**facts["json"], **tensors},
-        "none": lambda: None,
-    }
-    decode = decoders.get(facts.get("type"))
-    if decode is None:
-        raise ArtefactError(f"{folder / VALUE_FILE} holds a value of the unknown type {facts.get('type')!r}")
-    return decode()
+    if isinstance(facts, EstimateFacts):
+        return _decode_estimate(facts, tensors)
+    if isinstance(facts, AllocationFacts):
+        return _decode_allocation(facts)
+    if isinstance(facts, MappingFacts):
+        return {**facts.json_, **tensors}
+    if isinstance(facts, PlainFacts):
+        return component if facts.type == "component" else None
+    try:
+        return _decode_data(facts, tensors)
+    except (DataError, KeyError) as error:
+        lacking = f"the array {error} is missing" if isinstance(error, KeyError) else error
+        raise ArtefactError(f"{folder / VALUE_FILE} and the arrays beside it don't fit together: {lacking}") from error
 
 
 def _encode(value: Any, component: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -96,50 +109,52 @@ def _encode_data(source: DataSource) -> tuple[dict[str, Any], dict[str, Tensor]]
     return {"type": "data", "splits": splits, "event_scale": asdict(source.event_scale)}, tensors
 
 
-def _decode_data(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> TensorSource:
+def _decode_data(facts: DataFacts, tensors: Mapping[str, Tensor]) -> TensorSource:
     splits: dict[str, Dataset] = {}
-    for split, about in facts["splits"].items():
+    for split, about in facts.splits.items():
         parts = {name.removeprefix(f"{split}/"): item for name, item in tensors.items() if name.startswith(f"{split}/")}
         named = {name.partition("/")[2]: item for name, item in parts.items() if name.startswith("condition/")}
-        condition: Condition | None = named if about["condition"] else parts.get("condition")
+        condition: Condition | None = named if about.condition else parts.get("condition")
         truth = {name.partition("/")[2]: item for name, item in parts.items() if name.startswith("truth/")}
+        if parts["x"].dim() < 2:
+            raise ShapeError(f"the points of {split!r} have the shape {tuple(parts['x'].shape)}")
         splits[split] = Dataset(
             x=parts["x"],
             condition=condition,
             label=parts.get("label"),
             index=parts.get("index"),
-            truth={**about["truth"], **truth},
+            truth={**about.truth, **truth},
         )
     known = {field.name for field in fields(EventScale)}
-    scale = {name: item for name, item in facts["event_scale"].items() if name in known}
+    scale: dict[str, Any] = {name: item for name, item in facts.event_scale.items() if name in known}
+    if scale.get("levels") is not None:
+        scale["levels"] = int(scale["levels"])
     return TensorSource(splits, EventScale(**scale))
 
 
-def _decode_estimate(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Estimate:
+def _decode_estimate(facts: EstimateFacts, tensors: Mapping[str, Tensor]) -> Estimate:
     diagnostics = {n.partition("/")[2]: item for n, item in tensors.items() if n.startswith("diagnostics/")}
-    interval = facts["interval"]
     return Estimate(
-        quantity=facts["quantity"],
-        value=float(facts["value"]),
-        interval=None if interval is None else (float(interval[0]), float(interval[1])),
-        level=float(facts["level"]),
+        quantity=facts.quantity,
+        value=facts.value,
+        interval=facts.interval,
+        level=facts.level,
         pointwise=tensors.get("pointwise"),
         spectrum=tensors.get("spectrum"),
-        diagnostics={**facts["diagnostics"], **diagnostics},
+        diagnostics={**facts.diagnostics, **diagnostics},
     )
 
 
-def _decode_allocation(facts: Mapping[str, Any]) -> Allocation:
-    def plan(rows: list[dict[str, Any]]) -> tuple[PlanRow, ...]:
-        return tuple(PlanRow(**row) for row in rows)
+def _decode_allocation(facts: AllocationFacts) -> Allocation:
+    def plan(rows: list[RowFacts]) -> tuple[PlanRow, ...]:
+        return tuple(PlanRow(**row.model_dump()) for row in rows)
 
-    interval = facts["interval"]
     return Allocation(
-        status=facts["status"],
-        plan=plan(facts["plan"]),
-        leftover=facts["leftover"],
-        predicted_loss=None if facts["predicted_loss"] is None else float(facts["predicted_loss"]),
-        interval=None if interval is None else (float(interval[0]), float(interval[1])),
-        near_optimal=tuple(plan(rows) for rows in facts["near_optimal"]),
-        curve=facts["curve"],
+        status=facts.status,
+        plan=plan(facts.plan),
+        leftover=facts.leftover,
+        predicted_loss=facts.predicted_loss,
+        interval=facts.interval,
+        near_optimal=tuple(plan(rows) for rows in facts.near_optimal),
+        curve=facts.curve,
     )

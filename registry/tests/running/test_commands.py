@@ -188,7 +188,7 @@ def test_a_run_that_is_renamed_while_it_is_listed_is_no_error(say: Say, monkeypa
         path.parent.rmdir()
         return {}
 
-    monkeypatch.setattr("scorefold_registry.runs.read_json", vanishing)
+    monkeypatch.setattr("scorefold_registry.checked_json.read_json", vanishing)
     assert say("runs", "list", "--json").json == {"runs": []}
 
 

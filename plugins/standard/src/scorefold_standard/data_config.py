@@ -164,7 +164,7 @@ class CIFAR10Config(Config):
 
     root: str = Field(description="The folder that holds cifar-10-batches-py")
     verify: bool = Field(
-        True, description="Check the published digests before reading; the batches are pickles, which can run code"
+        True, description="Check the published digests; reading the batches, which are pickles, runs no code either way"
     )
     range: Range = (0.0, 1.0)
     condition: ClassCondition = None
