@@ -1,12 +1,13 @@
-"""What tests here share: cases of fuzzed tests that can be tried again, and environments of their own to install into."""
+"""What tests here share: cases of fuzzed tests that can be tried again, environments of their own to install into."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -41,9 +42,23 @@ def cases(request: pytest.FixtureRequest) -> Iterator[Cases]:
         print(f"replay: {REPLAY}={tried} python -m pytest '{request.node.nodeid}'")
 
 
+_COMMANDS = """
+import io, json, sys
+from contextlib import redirect_stdout
+from scorefold_registry.cli import main
+
+done = []
+for command in json.loads(sys.argv[1]):
+    with redirect_stdout(io.StringIO()) as told:
+        done.append((main(command), told))
+print(json.dumps([(status, told.getvalue()) for status, told in done]))
+"""
+"""Most of what a command costs is importing torch, and this pays it once."""
+
+
 @dataclass(frozen=True)
 class Environment:
-    """An environment of its own in a folder, which sees the packages of the one that runs the tests, and their versions.
+    """An environment of its own in a folder, which sees the packages of the one that runs the tests.
 
     What is installed into it goes before what it sees. No variable that begins with SCOREFOLD_ reaches it.
     """
@@ -69,6 +84,12 @@ class Environment:
     def scorefold(self, *arguments: str | Path, status: int = 0) -> str:
         """The standard output of the command ``scorefold``, run here."""
         return self.call("-m", "scorefold_registry.cli", *arguments, status=status)
+
+    def commands(self, *commands: Sequence[str | Path]) -> list[tuple[int, str]]:
+        """The status and standard output of each of several commands ``scorefold``, run by one process, in order."""
+        given = json.dumps([[str(part) for part in command] for command in commands])
+        done: list[tuple[int, str]] = [(status, text) for status, text in json.loads(self.call("-c", _COMMANDS, given))]
+        return done
 
     def pip(self, *arguments: str | Path) -> str:
         """pip at work on this environment alone, asking no index."""

@@ -1,54 +1,91 @@
-"""A plugin from ``scorefold new``: installed, it stands beside ours; uninstalled, it leaves no trace."""
+"""Plugins from ``scorefold new``: installed, they stand beside ours as they are; uninstalled, they leave no trace."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 
+from scorefold.kinds import CORE_KINDS
 from scorefold_registry.cli import main
 
+KINDS = [kind.name for kind in CORE_KINDS]
 
-def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command in another process, with what is installed in a folder."""
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    return subprocess.run(
-        [sys.executable, "-m", "scorefold_registry.cli", *arguments],
-        cwd=folder.parent,
-        env=environment,
-        capture_output=True,
-        text=True,
+
+class Environment(Protocol):
+    """What the fixture of that name gives; see conftest.py."""
+
+    folder: Path
+
+    def call(self, *command: str | Path, status: int = 0) -> str: ...
+    def commands(self, *commands: Sequence[str | Path]) -> list[tuple[int, str]]: ...
+    def scorefold(self, *arguments: str | Path, status: int = 0) -> str: ...
+    def pip(self, *arguments: str | Path) -> str: ...
+    def install(self, *what: str | Path) -> None: ...
+    def contents(self) -> set[str]: ...
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> dict[str, Path]:
+    """A new plugin of each kind, ``my-KIND``, by its name."""
+    made = {f"my-{kind}": tmp_path / f"scorefold-my-{kind}" for kind in KINDS}
+    for kind, (name, folder) in zip(KINDS, made.items(), strict=True):
+        assert main(["new", name, "--kind", kind, "--out", str(folder), "--json"]) == 0
+    return made
+
+
+def listed(environment: Environment) -> Any:
+    return json.loads(environment.scorefold("plugins", "list", "--json"))
+
+
+def test_new_plugins_stand_beside_ours_and_leave_no_trace(environment: Environment, folders: dict[str, Path]) -> None:
+    files, plugins = environment.contents(), listed(environment)
+    environment.install(*folders.values())
+
+    doctor = json.loads(environment.scorefold("plugins", "doctor", "--load", "--json"))
+    findings = {item["name"]: item["findings"] for item in doctor["plugins"]}
+    assert {name: findings[name] for name in folders} == {name: [] for name in folders}
+
+    checked = environment.commands(*(("plugins", "check", name, "--json") for name in folders))
+    for kind, name, (status, told) in zip(KINDS, folders, checked, strict=True):
+        checks = json.loads(told)["checks"]
+        assert status == 0, [item for item in checks if item["result"] == "failed"]
+        (floor,) = [item for item in checks if item["check"] == "floor"]
+        assert (floor["component"], floor["result"]) == (f"{kind}:{name}", "passed")
+
+    validate = [("validate", folder / "run.yaml") for folder in folders.values()]
+    (_, schema), *validated = environment.commands(("schema", "--json"), *validate)
+    assert [kind for kind in KINDS if f'"{kind}:my-{kind}"' not in schema] == []
+    assert [status for status, _ in validated] == [0] * len(folders)
+
+    environment.pip("uninstall", "--yes", *(f"scorefold-{name}" for name in folders))
+    assert environment.contents() == files
+    assert listed(environment) == plugins
+    environment.scorefold("validate", folders["my-score"] / "run.yaml", status=1)
+
+
+def test_new_plugins_pass_their_own_tests(environment: Environment, folders: dict[str, Path]) -> None:
+    """All in one process, by the settings that each comes with, which are the same."""
+    environment.install(*folders.values())
+    settings = folders["my-data"] / "pyproject.toml"
+    own = [folder / "tests" for folder in folders.values()]
+    told = environment.call("-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", settings, *own)
+    passed = int(told.strip().splitlines()[-1].split()[0])
+    # Each has one test of conformance, one of its run file, and one or more of its own.
+    assert passed >= 3 * len(folders)
+
+
+def test_mypy_is_content_with_new_plugins(folders: dict[str, Path], tmp_path: Path) -> None:
+    """In one run, because most of its time goes into torch; so the file that all have alike is checked once."""
+    settings = folders["my-data"] / "pyproject.toml"
+    sources = [path for folder in folders.values() for path in (folder / "src", *folder.glob("tests/test_my_*.py"))]
+    command = [sys.executable, "-m", "mypy", "--config-file", settings, "--cache-dir", tmp_path / "cache"]
+    outcome = subprocess.run(
+        [*command, *sources, folders["my-score"] / "tests" / "test_conformance.py"], capture_output=True, text=True
     )
-
-
-@pytest.mark.parametrize("kind", ["estimator"])
-def test_a_new_plugin_is_installed_and_used(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(["new", "my-ratio", "--kind", kind]) == 0
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", "site"]
-    installed = subprocess.run([*pip, "./scorefold-my-ratio"], capture_output=True, text=True)
-    assert installed.returncode == 0, installed.stderr
-    site = tmp_path / "site"
-
-    doctor = command(site, "plugins", "doctor", "--load", "--json")
-    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
-    found = {item["name"]: item for item in json.loads(doctor.stdout)["plugins"]}
-    assert found["my-ratio"]["findings"] == []
-
-    Path("run.yaml").write_text(
-        "version: 1\nstages: {data: {use: data:sphere, config: {dimension: 2, ambient: 5}}, "
-        f"it: {{use: {kind}:my-ratio, inputs: {{data: data}}}}}}\n"
-    )
-    outcome = command(site, "run", "run.yaml", "--json", "--quiet")
-    assert outcome.returncode == 0, outcome.stderr
-    (metrics,) = [stage["metrics"] for stage in json.loads(outcome.stdout)["stages"] if stage["name"] == "it"]
-    # A 2-sphere spans three directions equally.
-    assert metrics["intrinsic dimension"] == pytest.approx(3, abs=0.2)
-
-    without = command(tmp_path / "nothing", "validate", "run.yaml")
-    assert without.returncode == 1
-    assert f"there is no '{kind}:my-ratio'" in without.stderr
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
