@@ -83,7 +83,7 @@ def read_record(folder: Path) -> Record:
     for path, digest in files.items():
         if not _is_inside(path) or not isinstance(digest, str) or not _DIGEST.match(digest):
             raise ConfigError(f"{folder / RECORD} has an entry that can't be one: {path!r}", hint=_RESTORE)
-    return Record(*(found[key] for key in texts), files)
+    return Record(found["distribution"], found["version"], found["kind"], found["name"], files)
 
 
 _RESTORE = "restore the file, from version control for example"
