@@ -84,8 +84,18 @@ def test_all_is_well(install: Install, component: Source, capsys: Captured) -> N
             "fake_one/plugin.py:5 in scorefold_component",
             "pip install --upgrade fake-one, or switch it off: SCOREFOLD_PLUGINS=-one",
         ),
-        ("del __plugin_api__", "states no __plugin_api__", "fake_one/plugin.py", 'add to fake_one.plugin: __plugin_api__ = "1.0"'),
-        ("__plugin_api__ = '9.0'", "written for plugin API 9.0", "fake_one/plugin.py", "pip install --upgrade scorefold-core"),
+        (
+            "del __plugin_api__",
+            "states no __plugin_api__",
+            "fake_one/plugin.py",
+            'add to fake_one.plugin: __plugin_api__ = "1.0"',
+        ),
+        (
+            "__plugin_api__ = '9.0'",
+            "written for plugin API 9.0",
+            "fake_one/plugin.py",
+            "pip install --upgrade scorefold-core",
+        ),
         (
             "__plugin_api__ = '0.9'",
             "written for plugin API 0.9",
@@ -175,3 +185,74 @@ def test_code_that_cannot_be_imported_is_found_when_asked(
     assert "score:gone can't be used: importing fake_two.impl:Thing failed: ZeroDivisionError" in finding["what"]
     assert finding["at"].endswith("fake_two/impl.py:1 in <module>")
     assert finding["mend"] == "pip install --upgrade fake-two, or switch it off: SCOREFOLD_PLUGINS=-two"
+
+
+def test_everything_that_a_plugin_names_is_imported_when_asked(install: Install, capsys: Captured) -> None:
+    source = """
+@hookimpl
+def scorefold_components():
+    yield Component(kind="score", name="one", target="fake_one.impl:Thing", config="fake_one.impl:Settings", summary="",
+                    figures="fake_one.impl:no_figures")
+
+@hookimpl
+def scorefold_claims():
+    yield Claim("claim", statement="", source="", target="fake_one.impl:no_claim")
+
+@hookimpl
+def scorefold_commands(register):
+    register("greet", "fake_one.impl:no_command", "")
+
+@hookimpl
+def scorefold_settings():
+    return "fake_one.impl:no_settings"
+
+@hookimpl
+def scorefold_kinds():
+    verb = Verb("toast", takes=(), gives="metrics", target="fake_one.impl:no_verb", options="fake_one.impl:no_options")
+    yield Kind("toaster", interface="fake_one.impl:no_interface", verbs=(verb,))
+"""
+    impl = "from scorefold.config import Config\n\nclass Settings(Config):\n    pass\n\nclass Thing:\n    pass\n"
+    install("fake-one", source, files={"impl.py": impl})
+    assert examined(capsys, 0, "--plugins=one")["fake-one"] == []
+    found = [finding["what"] for finding in examined(capsys, 1, "--plugins=one", "--load")["fake-one"]]
+    label = "(plugin 'one' of fake-one 1.0)"
+    assert found == [
+        f"{what} can't be used: fake_one.impl has no {missing!r} {label}"
+        for what, missing in (
+            ("the figures of score:one", "no_figures"),
+            ("the claim 'claim'", "no_claim"),
+            ("the command 'greet'", "no_command"),
+            ("the settings of 'one'", "no_settings"),
+            ("the kind 'toaster'", "no_interface"),
+            ("the verb 'toast' of 'toaster'", "no_verb"),
+            ("the verb 'toast' of 'toaster'", "no_options"),
+        )
+    ]
+
+
+def test_plugins_of_one_name_are_told_how_to_be_named_apart(
+    install: Install, component: Source, capsys: Captured
+) -> None:
+    install("fake-left", component("score", "one"), name="twin")
+    install("fake-right", component("score", "two"), name="twin")
+    (finding,) = examined(capsys, 0)["fake-left"]
+    assert finding["what"] == "fake-right 1.0 has a plugin 'twin' too, so lists that say only that mean both"
+    found = examined(capsys, 0, "--plugins=-fake-left/twin")
+    assert found["fake-left"][0]["what"] == "switched off by --plugins"
+
+
+def test_plugins_of_ours_that_are_not_installed_are_named(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib_metadata
+
+    monkeypatch.setattr(importlib_metadata, "distributions", lambda: iter(()))
+    assert main(["plugins", "doctor", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    jsonschema.validate(found, SCHEMA)
+    assert {"scorefold-standard", "scorefold-iddiff"} <= {item["distribution"] for item in found["not_installed"]}
+    assert main(["plugins", "doctor"]) == 0
+    text = capsys.readouterr().out
+    assert (
+        "none  iddiff  scorefold-iddiff  not installed\n"
+        "  intrinsic dimension from a score model; it offers estimator:iddiff\n"
+        "    pip install scorefold-iddiff, or in a checkout of Scorefold: pip install ./plugins/iddiff\n"
+    ) in text
