@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefold.artefacts import read_json, write_json, write_text
-from scorefold.errors import PluginError, ScorefoldError
+from scorefold.errors import PluginError, ScorefoldError, ShapeError
 from scorefold.plugin import Comparison
 from scorefold_registry import runs as run_folders
 from scorefold_registry.cache import area, make_folder
 from scorefold_registry.comparison_cases import Case
-from scorefold_registry.comparison_plan import stages_of
+from scorefold_registry.comparison_plan import NotOnThisCaseError, stages_of
 from scorefold_registry.comparison_question import Question
 from scorefold_registry.comparison_rows import Row, judged, over_seeds, with_regrets
 from scorefold_registry.file_names import file_name
@@ -47,8 +47,9 @@ class ComparisonResult:
 
     @property
     def complete(self) -> bool:
-        """Whether every row was measured."""
-        return all(row.error is None for row in self.rows)
+        """Whether every row was measured that could be put on its case, and at least one was."""
+        measured = [row for row in self.rows if not row.skipped]
+        return bool(measured) and all(row.error is None for row in measured)
 
     def as_json(self) -> dict[str, Any]:
         """The object that ``scorefold compare --json`` prints."""
@@ -163,6 +164,7 @@ def _measure(
     ending = f"-seed-{seed}" if len(question.seeds) > 1 else ""
     name = file_name(f"{row.component}-{case.name}{ending}")
     file = place.folder / ROWS / f"{name}.yaml"
+    file.with_suffix(".txt").unlink(missing_ok=True)
     try:
         stages = stages_of(host.catalogue, registered, question.comparison, case, question.choices)
         write_text(file, _run_text(name, seed, question.threads, stages))
@@ -171,7 +173,7 @@ def _measure(
         result = run_plan(host, plan, runs=file.parent, cache=place.cache, fresh=place.fresh, progress=shown)
     except Exception as error:
         _keep_traceback(file.parent / name, file.with_suffix(".txt"))
-        return replace(row, error=_said(error))
+        return replace(row, error=_said(error), skipped=isinstance(error, (NotOnThisCaseError, ShapeError)))
     measured = _read(row, result.folder, [stage.name for stage in result.stages])
     shutil.rmtree(file.parent / name, ignore_errors=True)
     return measured

@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from scorefold.config import Config
+from scorefold.config import Config, Use
 from scorefold.errors import ConfigError, PluginError
-from scorefold.plugin import Comparison
+from scorefold.plugin import Comparison, Verb
 from scorefold_registry.catalogue import Catalogue
+from scorefold_registry.configs import check_use
 from scorefold_registry.file_names import file_name
 from scorefold_registry.names import did_you_mean, sentences
 from scorefold_registry.positions import Positioned, parse, parse_value, read_text
@@ -164,18 +165,30 @@ def _read(catalogue: Catalogue, source: Positioned, name: str, raw: Any) -> Case
         if found.component.kind != "data":
             message = f"the case {name!r} is a {found.component.kind}; expected data"
             raise source.error(message, (name, "use"))
+        use = Use(use=model.use, config=model.config, inputs=model.inputs)
+        for problem in check_use(catalogue, use)[1]:
+            is_key = problem.code in KEY_CODES
+            raise source.error(problem.message, (name, *problem.path), key=is_key, hint=problem.hint)
     return _case(name, model)
 
 
-def check_options(cases: Sequence[Case], model: type[Config] | None, verb: str) -> None:
-    """Raises ``ConfigError`` where the options of a case are none of the verb that is compared."""
+def check_cases(cases: Sequence[Case], verb: Verb, model: type[Config] | None) -> None:
+    """Raises ``ConfigError`` for a case without the data that a verb needs, or with options that it does not have.
+
+    ``model`` is that of the verb's options, where it takes some.
+    """
+    needs_data = any("data" in port.kinds and not port.optional and not port.when for port in verb.takes)
     for case in cases:
+        if needs_data and case.data is None:
+            raise ConfigError(
+                f"the case {case.name!r} has no data, which {verb.name} needs", hint="for example --on sphere"
+            )
         if model is None:
             if case.options:
-                raise ConfigError(f"the case {case.name!r} has options, and the verb {verb!r} takes none")
+                raise ConfigError(f"the case {case.name!r} has options, and the verb {verb.name!r} takes none")
             continue
         try:
             model.model_validate(case.options)
         except ValidationError as error:
             problems = config_problems(model, error, case.options)
-            raise config_error(f"the case {case.name!r} as options of {verb}", problems) from None
+            raise config_error(f"the case {case.name!r} as options of {verb.name}", problems) from None

@@ -12,9 +12,14 @@ from scorefold.plugin import Comparison, Port, Verb
 from scorefold_registry.catalogue import Catalogue
 from scorefold_registry.comparison_cases import Case
 from scorefold_registry.configs import check_config
+from scorefold_registry.loading import load_target
 from scorefold_registry.records import Registered
 
-Inline = Mapping[str, Any]
+
+class NotOnThisCaseError(ConfigError):
+    """A component that can't be put on a case, which is no fault of either."""
+
+    code = "not-on-this-case"
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ def stages_of(
 ) -> dict[str, dict[str, Any]]:
     """The stages that put a component on a case, as a run file writes them; the last one gives the answer.
 
-    Raises ``ConfigError`` where a port can't be filled or the kind lacks a verb.
+    Raises ``NotOnThisCaseError`` where a port can't be filled, the kind lacks a verb, or the data are of another sort.
     """
     return _Stages(catalogue, case, choices).compared(registered, comparison)
 
@@ -66,6 +71,15 @@ def put(config: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str,
     return {**config, path[0]: put(inner if isinstance(inner, Mapping) else {}, path[1:], value)}
 
 
+def _has_law(catalogue: Catalogue, use: str) -> bool:
+    """Whether a data component's points follow a law that it knows."""
+    from scorefold.laws import HasLaw
+
+    found = catalogue.resolve(use)
+    target = load_target(found, found.component.target)
+    return isinstance(target, type) and issubclass(target, HasLaw)
+
+
 @dataclass
 class _Stages:
     catalogue: Catalogue
@@ -78,7 +92,7 @@ class _Stages:
         verbs = [kind.verb(name) for name in comparison.verbs]
         for name, verb in zip(comparison.verbs, verbs, strict=True):
             if verb is None:
-                raise ConfigError(f"a {kind.name} has no verb {name!r}, which is compared")
+                raise NotOnThisCaseError(f"a {kind.name} has no verb {name!r}, which is compared")
         name = use = ""
         for verb in verbs:
             assert verb is not None
@@ -87,7 +101,8 @@ class _Stages:
                 name, stage = self._free(verb.name), {"use": use, "do": verb.name, "inputs": self._verb(verb)}
             else:
                 use = name = self._free(f"{kind.name}-{registered.component.name}")
-                inputs = {**self._constructor(registered, self.choices.plugged), **self._verb(verb, registered)}
+                inputs = self._constructor(registered, self.choices.plugged, {}, chosen=False)
+                inputs |= self._verb(verb, registered)
                 config = self._config(registered, own_config(self.catalogue, registered))
                 stage = {"use": self._name(registered), "do": verb.name, "inputs": inputs, "config": config}
             self.made[name] = stage
@@ -109,7 +124,7 @@ class _Stages:
     def _data(self) -> str:
         """The stage of the case's data."""
         if self.case.data is None:
-            raise ConfigError(f"the case {self.case.name!r} has no data", hint="name a case with data: --on sphere")
+            raise NotOnThisCaseError(f"the case {self.case.name!r} has no data", hint="name one with: --on sphere")
         if "data" not in self.made:
             found = self.catalogue.resolve(self.case.data["use"])
             config = self._config(found, self.case.data["config"])
@@ -122,47 +137,73 @@ class _Stages:
             changed = put(changed, path, value)
         return changed
 
-    def _constructor(self, registered: Registered, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The ports of a constructor: the case's data, what is given, its defaults, its first declared example's."""
+    def _constructor(
+        self, registered: Registered, given: Mapping[str, Any], outer: Mapping[str, Any], chosen: bool
+    ) -> dict[str, Any]:
+        """The ports of a constructor: the case's data, what is given, defaults, what its first declared example says.
+
+        ``outer`` is what the ports of the component around it are plugged to; ``chosen`` says that a person chose it.
+        """
         inputs: dict[str, Any] = {}
         for port in registered.component.requires:
-            value = self._source(registered, port, given)
+            if "data" in port.kinds and not chosen:
+                self._check_law(registered, port)
+            value = self._source(registered, port, given, outer)
             if value is not None:
-                inputs[port.name] = self._plugged(value, port)
+                inputs[port.name] = self._plugged(value, port, {**outer, **inputs}, chosen or port.name in given)
             elif not port.optional and not (port.when and port.when not in registered.component.provides):
-                kinds = " or ".join(port.kinds)
-                raise ConfigError(
+                raise NotOnThisCaseError(
                     f"nothing is plugged into port {port.name!r} of {registered.id}: it has no default, and its first "
                     "declared example plugs nothing in",
-                    hint=f"--with {port.name}=..., with a component of kind {kinds}",
+                    hint=f"--with {port.name}=..., with a component of kind {' or '.join(port.kinds)}",
                 )
         return inputs
 
-    def _source(self, registered: Registered, port: Port, given: Mapping[str, Any]) -> Any:
+    def _check_law(self, registered: Registered, port: Port) -> None:
+        """Raises where a component that reads the law of its data is put on data that know none.
+
+        Without one it does something else, such as learning the points by heart. One that was chosen for this
+        comparison, or whose configuration was, is left alone.
+        """
+        example = as_inline((_example(registered).get("inputs") or {}).get(port.name))
+        if not port.whole or example is None or self.case.data is None or registered.id in self.choices.fields:
+            return
+        if _has_law(self.catalogue, example["use"]) and not _has_law(self.catalogue, self.case.data["use"]):
+            raise NotOnThisCaseError(
+                f"{registered.id} was made for data whose law is known, and {self.case.data['use']} knows none"
+            )
+
+    def _source(self, registered: Registered, port: Port, given: Mapping[str, Any], outer: Mapping[str, Any]) -> Any:
         if "data" in port.kinds:
             return None if self.case.data is None else "data"
         example = _example(registered).get("inputs") or {}
-        return next((value for value in (given.get(port.name), port.default, example.get(port.name)) if value), None)
+        offers = (given.get(port.name), port.default, outer.get(port.name), example.get(port.name))
+        return next((value for value in offers if value), None)
 
-    def _plugged(self, value: Any, port: Port) -> Any:
-        if isinstance(value, list):
-            return [self._part(item) for item in value]
-        part = self._part(value)
+    def _plugged(self, value: Any, port: Port, outer: Mapping[str, Any], chosen: bool) -> Any:
+        try:
+            if isinstance(value, list):
+                return [self._part(item, outer, chosen) for item in value]
+            part = self._part(value, outer, chosen)
+        except NotOnThisCaseError as error:
+            hint = error.hint or f"plug in another: --with {port.name}=USE"
+            raise NotOnThisCaseError(error.message, hint=hint) from None
         return [part] if port.many else part
 
-    def _part(self, value: Any) -> Any:
+    def _part(self, value: Any, outer: Mapping[str, Any], chosen: bool) -> Any:
         """What is plugged in, on this case: the name of its stage, or inline where its kind has no verb to make it."""
         if value == "data":
             return self._data()
+        value = outer.get(value, value) if isinstance(value, str) else value
         inline = as_inline(value)
-        if inline is None:
+        if inline is None or (isinstance(value, str) and value in self.made):
             return value
         found = self.catalogue.resolve(inline["use"])
         component = found.component
         if component.kind == "data":
             return self._data()
         config = self._config(found, inline["config"])
-        inputs = self._constructor(found, inline["inputs"])
+        inputs = self._constructor(found, inline["inputs"], outer, chosen)
         verb = self.catalogue.kind(component.kind).verb()
         if verb is None or verb.gives != component.kind:
             return {"use": inline["use"], "config": config, "inputs": inputs}

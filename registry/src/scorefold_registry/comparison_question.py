@@ -12,7 +12,7 @@ from scorefold.errors import ConfigError
 from scorefold.kinds import CAPABILITY_COMPARISONS, CAPABILITY_NAMES
 from scorefold.plugin import Comparison
 from scorefold_registry.catalogue import Catalogue
-from scorefold_registry.comparison_cases import Case, check_options, find_cases
+from scorefold_registry.comparison_cases import Case, check_cases, find_cases
 from scorefold_registry.comparison_plan import Choices, as_inline, own_config, put
 from scorefold_registry.configs import check_config
 from scorefold_registry.names import did_you_mean, sentences
@@ -66,7 +66,7 @@ def ask(
     for owner in dict.fromkeys(item.component.kind for item in components):
         verb = catalogue.kind(owner).verb(comparison.verbs[-1])
         if verb is not None:
-            check_options(cases, _model(verb.options), verb.name)
+            check_cases(cases, verb, _model(verb.options))
     choices = Choices(_plugged(catalogue, components, plugged or {}), _fields(catalogue, fields or {}))
     _check_fields(catalogue, components, cases, choices)
     if seed < 0 or seeds < 1:
@@ -87,9 +87,9 @@ def _components(catalogue: Catalogue, kind: str) -> tuple[Comparison, list[Regis
     elif kind in catalogue.kinds:
         declared = catalogue.kinds[kind]
         if declared.comparison is None:
-            inside = "a part of other components" if not declared.verbs else "what others are compared on"
+            inside = "parts of other components" if not declared.verbs else "what others are compared on"
             raise ConfigError(
-                f"a {kind} is not compared by itself: it is {inside}",
+                f"components of kind {kind} are not compared by themselves: they are {inside}",
                 hint=sentences(known, "--with, --config and --on choose what they are built from"),
             )
         comparison, found = declared.comparison, catalogue.of_kind(kind)

@@ -18,8 +18,9 @@ class Row:
     be and ``difference`` value minus truth, each None where it is not known. ``cpu_seconds`` and ``network_calls`` (the
     points at which score models and flows were evaluated; None where there are none) are those of the compared verb,
     ``training_cpu_seconds`` those of the training before it. ``regret`` is how much worse than the best of its case the
-    value is. ``uses`` are the components plugged in, ``error`` says why there is no value, ``run_file`` is the row's
-    own run file within the comparison's folder.
+    value is. ``uses`` are the components plugged in, ``error`` says why there is no value; it is ``skipped``
+    where the component can't be put on the case at all. ``run_file`` is the row's own run file within the comparison's
+    folder.
     """
 
     component: str
@@ -36,6 +37,7 @@ class Row:
     seeds: int = 1
     uses: tuple[str, ...] = ()
     run_file: str | None = None
+    skipped: bool = False
     error: str | None = None
 
     def as_json(self) -> dict[str, Any]:

@@ -23,6 +23,10 @@ from scorefold.results import Estimate
 from scorefold_standard import estimator_config as configs
 from scorefold_standard.estimators.points import QUANTITY, interval_by_halves, points_of, seeded
 
+# Its first import switches all warnings off, which must neither last nor hide the next ones.
+with warnings.catch_warnings():
+    import skdim
+
 Array = npt.NDArray[np.float64]
 
 
@@ -175,8 +179,6 @@ class SkdimEstimator(Estimator):
         # scikit-dimension asks for two coordinates; one more that is 0 changes no distance.
         if points.shape[1] == 1:
             points = np.hstack([points, np.zeros_like(points)])
-        with warnings.catch_warnings():
-            import skdim  # its first import switches all warnings off, which must neither last nor hide the next ones
         printed = io.StringIO()
         with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"), redirect_stdout(printed):
             warnings.simplefilter("always")
