@@ -95,4 +95,4 @@ def scorefold_run_stage(run: RunInfo, stage: StageInfo, inputs: Mapping[str, Any
 
 @hookspec(firstresult=True)
 def scorefold_executor(run: RunInfo) -> Executor | None:
-    """The executor that serves the jobs inside a stage (a chunk of points, a scale, a grid cell)."""
+    """The executor that serves the jobs inside a stage (a chunk of points, a grid cell) or the points of a sweep."""

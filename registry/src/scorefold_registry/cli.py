@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "demo": "train a score model on handwritten digits and estimate their dimension",
     "run": "run a run file",
+    "sweep": "run a run file at many values of some of its fields",
     "apply": "use a trained stage on new data",
     "validate": "check a run file without running it",
     "compare": "put every installed component of a kind on the same cases",

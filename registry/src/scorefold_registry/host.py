@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from scorefold_registry.building import Builder
     from scorefold_registry.comparison import ComparisonResult
     from scorefold_registry.run_result import RunResult
+    from scorefold_registry.sweep_result import SweepResult
 
 
 class Host:
@@ -172,6 +173,45 @@ class Host:
         )
         places = [None if place is None else Path(place) for place in (out, cache)]
         return compare(self, question, out=places[0], cache=places[1], fresh=fresh)
+
+    def sweep(
+        self,
+        path: Path | str,
+        over: Mapping[str, Sequence[Any] | str],
+        *,
+        measure: Sequence[str] = (),
+        best: str | None = None,
+        in_step: bool = False,
+        random: int | None = None,
+        sets: Sequence[str] = (),
+        seed: int | None = None,
+        workers: int | None = None,
+        out: Path | str | None = None,
+        cache: Path | str | None = None,
+    ) -> SweepResult:
+        """Runs a run file at many values of some of its fields.
+
+        ``over`` gives the values of each field, or how they are drawn: ``{"seed": [0, 1], "stages.score.config.width":
+        "integers(8, 64)"}``. A point that fails is a row of the result. See ``sweep_plan.plan_sweep`` and
+        ``sweep.run_sweep`` for the other arguments and the errors.
+        """
+        from scorefold_registry.sweep import run_sweep
+        from scorefold_registry.sweep_plan import plan_sweep
+        from scorefold_registry.sweep_points import axes_of
+
+        plan = plan_sweep(
+            self.catalogue,
+            path,
+            axes_of(over),
+            in_step=in_step,
+            random=random,
+            measure=measure,
+            best=best,
+            sets=sets,
+            seed=seed,
+            out=out,
+        )
+        return run_sweep(self, plan, workers=workers, cache=cache)
 
     @property
     def builder(self) -> Builder:
