@@ -55,6 +55,18 @@ def write(tmp_path: Path) -> Write:
     return make
 
 
+def steps_of(result: RunResult, stage: str, name: str) -> list[tuple[int, float]]:
+    """A metric that a stage reported, with its steps, as the run's own record has it."""
+    lines = [json.loads(line) for line in (result.folder / "events.jsonl").read_text().splitlines()]
+    told = [line for line in lines if line["event"] == "metrics" and line["stage"] == stage]
+    return [(line["step"], line["metrics"][name]) for line in told if name in line["metrics"]]
+
+
+@pytest.fixture
+def reported() -> Callable[[RunResult, str, str], list[tuple[int, float]]]:
+    return steps_of
+
+
 @pytest.fixture
 def broken() -> str:
     return BROKEN

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-import scorefold_tracking.mlflow_run as mlflow_run
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+import scorefold_tracking.mlflow_run as mlflow_run
 from scorefold.errors import ScorefoldError
-from scorefold_registry.run_result import RunResult
 
 
 @pytest.fixture(autouse=True)
@@ -43,16 +41,7 @@ def artefacts(store: MlflowClient, run: Run, path: str | None = None) -> set[str
     return names
 
 
-def reported(result: RunResult, name: str) -> list[tuple[int, float]]:
-    lines = [json.loads(line) for line in (result.folder / "events.jsonl").read_text().splitlines()]
-    return [
-        (line["step"], line["metrics"][name])
-        for line in lines
-        if line["event"] == "metrics" and name in line["metrics"]
-    ]
-
-
-def test_a_run_in_the_store(run: Any, store: MlflowClient) -> None:
+def test_a_run_in_the_store(run: Any, reported: Any, store: MlflowClient) -> None:
     result = run(settings(store, tags={"team": "geometry"}))
     assert result.failures == ()
     (found,) = runs(store)
@@ -61,7 +50,7 @@ def test_a_run_in_the_store(run: Any, store: MlflowClient) -> None:
     assert found.info.end_time >= found.info.start_time
     for name in ("loss", "validation", "learning_rate"):
         history = store.get_metric_history(found.info.run_id, f"score/{name}")
-        assert sorted((point.step, point.value) for point in history) == reported(result, name)
+        assert sorted((point.step, point.value) for point in history) == reported(result, "score", name)
     for stage in result.stages:
         for name, value in stage.metrics.items():
             if value is not None:
@@ -132,7 +121,7 @@ def test_both_at_once(run: Any, store: MlflowClient) -> None:
 
 
 def test_large_runs_are_sent_in_the_batches_that_mlflow_takes(
-    run: Any, store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    run: Any, reported: Any, store: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[tuple[int, int]] = []
     original = MlflowClient.log_batch
@@ -149,7 +138,7 @@ def test_large_runs_are_sent_in_the_batches_that_mlflow_takes(
     assert max(parameters for _, parameters in sizes) == 9
     (found,) = runs(store)
     assert len(found.data.params) > 30
-    assert found.data.metrics["score/loss"] == reported(result, "loss")[-1][1]
+    assert found.data.metrics["score/loss"] == reported(result, "score", "loss")[-1][1]
 
 
 @pytest.mark.parametrize(

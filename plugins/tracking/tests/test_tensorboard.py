@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from scorefold.errors import ScorefoldError
-from scorefold_registry.run_result import RunResult
+from scorefold_registry import Host
+from scorefold_registry.pipeline import run_file
 
 
 def events(folder: Path) -> EventAccumulator:
@@ -29,17 +29,7 @@ def text(accumulator: EventAccumulator, tag: str) -> str:
     return str(content.decode())
 
 
-def reported(result: RunResult, stage: str, name: str) -> list[tuple[int, float]]:
-    """A metric of a stage with its steps, as the run's own record has it."""
-    lines = [json.loads(line) for line in (result.folder / "events.jsonl").read_text().splitlines()]
-    return [
-        (line["step"], line["metrics"][name])
-        for line in lines
-        if line["event"] == "metrics" and line["stage"] == stage and name in line["metrics"]
-    ]
-
-
-def test_a_run_in_event_files(run: Any) -> None:
+def test_a_run_in_event_files(run: Any, reported: Any) -> None:
     result = run({"tensorboard": {}})
     assert result.failures == ()
     found = events(result.folder / "tensorboard")
@@ -138,3 +128,16 @@ def test_what_is_written_before_a_failure_stays(run: Any, broken: str, tmp_path:
     found = events(folder / "tensorboard")
     assert [event.step for event in found.Scalars("score/loss")] == [10, 20, 30, 40]
     assert "_hparams_/session_start_info" not in found.summary_metadata
+
+
+def test_the_example_runs(tmp_path: Path) -> None:
+    example = Path(__file__).parents[3] / "examples" / "tracked-training.yaml"
+    sets = [
+        "stages.score.config.training.steps=40",
+        "stages.dimension.config.points=3",
+        "stages.data.config.points=100",
+    ]
+    result = run_file(Host.discover(), example, sets=sets)
+    assert result.failures == ()
+    found = events(tmp_path / "runs" / "tensorboard" / "tracked-training" / result.folder.name)
+    assert [event.step for event in found.Scalars("score/loss")] == [20, 40]

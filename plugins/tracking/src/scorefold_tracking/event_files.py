@@ -78,7 +78,7 @@ class EventFiles(Tracker):
             fields = dict(flat_fields(tracked_config(self._run.config)))
             # SummaryWriter.add_hparams would write the finals a second time, as another run called by the time.
             for summary in hparams(fields, dict(finals)):
-                self._open(folder).file_writer.add_summary(summary)
+                self._open(folder).file_writer.add_summary(summary)  # type: ignore[attr-defined]
         self._close()
 
     def where(self, folder: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from scorefold.artefacts import read_json
 from scorefold.errors import ScorefoldError
 from scorefold.stage import RunInfo
-from scorefold_tracking.config import TrackingConfig
+from scorefold_tracking.config import MLflowConfig, TensorBoardConfig, TrackingConfig
 from scorefold_tracking.contents import final_folder, final_name, numbers, without_password
 from scorefold_tracking.tracker import State, Tracker
 
@@ -123,15 +123,24 @@ def start(run: RunInfo, settings: TrackingConfig) -> None:
         left.end_if_left(at_exit=False)
     openers: dict[str, Callable[[], Tracker]] = {}
     if settings.tensorboard is not None:
-        from scorefold_tracking.event_files import EventFiles
-
-        openers["TensorBoard"] = partial(EventFiles, run, settings.tensorboard)
+        openers["TensorBoard"] = partial(_event_files, run, settings.tensorboard)
     if settings.mlflow is not None:
-        from scorefold_tracking.mlflow_run import MLflowRun
-
-        openers["MLflow"] = partial(MLflowRun, run, settings.mlflow)
+        openers["MLflow"] = partial(_mlflow_run, run, settings.mlflow)
     tracked = _OPEN[final_folder(run.folder)] = TrackedRun(run.folder)
     tracked.start(openers)
+
+
+def _event_files(run: RunInfo, config: TensorBoardConfig) -> Tracker:
+    # Imported where a failure is that of one place: each of the two needs a library that may be broken.
+    from scorefold_tracking.event_files import EventFiles
+
+    return EventFiles(run, config)
+
+
+def _mlflow_run(run: RunInfo, config: MLflowConfig) -> Tracker:
+    from scorefold_tracking.mlflow_run import MLflowRun
+
+    return MLflowRun(run, config)
 
 
 def find(folder: Path) -> TrackedRun | None:
