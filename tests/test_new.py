@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
@@ -15,19 +14,6 @@ from scorefold.kinds import CORE_KINDS
 from scorefold_registry.cli import main
 
 KINDS = [kind.name for kind in CORE_KINDS]
-
-
-class Environment(Protocol):
-    """What the fixture of that name gives; see conftest.py."""
-
-    folder: Path
-
-    def call(self, *command: str | Path, status: int = 0) -> str: ...
-    def commands(self, *commands: Sequence[str | Path]) -> list[tuple[int, str]]: ...
-    def scorefold(self, *arguments: str | Path, status: int = 0) -> str: ...
-    def pip(self, *arguments: str | Path) -> str: ...
-    def install(self, *what: str | Path) -> None: ...
-    def contents(self) -> set[str]: ...
 
 
 @pytest.fixture
@@ -39,11 +25,11 @@ def folders(tmp_path: Path) -> dict[str, Path]:
     return made
 
 
-def listed(environment: Environment) -> Any:
+def listed(environment: Any) -> Any:
     return json.loads(environment.scorefold("plugins", "list", "--json"))
 
 
-def test_new_plugins_stand_beside_ours_and_leave_no_trace(environment: Environment, folders: dict[str, Path]) -> None:
+def test_new_plugins_stand_beside_ours_and_leave_no_trace(environment: Any, folders: dict[str, Path]) -> None:
     files, plugins = environment.contents(), listed(environment)
     environment.install(*folders.values())
 
@@ -69,7 +55,7 @@ def test_new_plugins_stand_beside_ours_and_leave_no_trace(environment: Environme
     environment.scorefold("validate", folders["my-score"] / "run.yaml", status=1)
 
 
-def test_new_plugins_pass_their_own_tests(environment: Environment, folders: dict[str, Path]) -> None:
+def test_new_plugins_pass_their_own_tests(environment: Any, folders: dict[str, Path]) -> None:
     """All in one process, by the settings that each comes with, which are the same."""
     environment.install(*folders.values())
     settings = folders["my-data"] / "pyproject.toml"

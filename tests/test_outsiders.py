@@ -1,0 +1,208 @@
+"""Two plugins of third parties, made from the template and installed from wheels away from this repository.
+
+One takes the place of a method of ours by a word in the run file, the other wraps one of ours and adds to it. All of
+Scorefold comes from wheels there, too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import tomllib
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from scorefold_registry.cli import main
+
+ROOT = Path(__file__).parent.parent
+NAMES = ("mle", "ratio", "halves")
+CASES = ("2-sphere", "sheet")
+
+BUILD = """
+import os, sys
+from hatchling.build import build_wheel
+
+out, *folders = sys.argv[1:]
+for folder in folders:
+    os.chdir(folder)
+    build_wheel(out)
+"""
+"""Builds wheels as ``make dist`` does, in one process."""
+
+CONFIG = '''"""The settings of estimator:halves, as a run file writes them under `config`."""
+
+from pydantic import Field
+from scorefold.config import Config
+
+
+class HalvesEstimatorConfig(Config):
+    """How often to ask."""
+
+    repeats: int = Field(9, ge=3, description="Random halves of the points that the other estimator is asked about")
+'''
+
+METHOD = '''"""The spread of another estimator over random halves of the points."""
+
+from statistics import median
+
+import torch
+from scorefold.data import Dataset, as_dataset
+from scorefold.errors import DataError
+from scorefold.interfaces import Estimator
+from scorefold.results import Estimate
+from torch import Tensor
+
+from scorefold_halves.config import HalvesEstimatorConfig
+
+
+class HalvesEstimator(Estimator):
+    """The median of what the estimator plugged into ``inner`` says of random halves, with the range as the interval."""
+
+    def __init__(self, config: HalvesEstimatorConfig, *, inner: Estimator) -> None:
+        self.config = config
+        self.inner = inner
+
+    def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        """Raises ``DataError`` for fewer than 50 points, and as ``inner`` does for half of them."""
+        dataset = as_dataset(data)
+        if len(dataset) < 50:
+            raise DataError(f"{len(dataset)} points were given; estimator:halves needs at least 50")
+        generator = generator or torch.Generator().manual_seed(0)
+        found = []
+        for _ in range(self.config.repeats):
+            order = torch.randperm(len(dataset), generator=generator, device=generator.device)
+            found.append(self.inner.estimate(dataset.take(order[: len(dataset) // 2]), generator=generator))
+        values = [one.value for one in found]
+        return Estimate(found[0].quantity, median(values), (min(values), max(values)))
+'''
+
+DECLARED = """        summary="The spread of another estimator over random halves of the points",
+        requires=(Port("inner", kind="estimator", default={"use": "estimator:mle"}),),
+        examples=({"config": {"repeats": 3}},),
+"""
+
+
+def new(folder: Path, name: str) -> Path:
+    """A new estimator plugin in ``folder/scorefold-NAME``."""
+    made = folder / f"scorefold-{name}"
+    assert main(["new", name, "--kind", "estimator", "--out", str(made), "--json"]) == 0
+    return made
+
+
+def wrapper(folder: Path) -> Path:
+    """A new plugin, edited as its author would into one that wraps whatever estimator is plugged in."""
+    made = new(folder, "halves")
+    package = made / "src" / "scorefold_halves"
+    (package / "config.py").write_text(CONFIG)
+    (package / "estimator.py").write_text(METHOD)
+    declaration = (package / "plugin.py").read_text()
+    start, end = declaration.index("        summary="), declaration.index("        cite=")
+    declaration = declaration[:start] + DECLARED + declaration[end:]
+    (package / "plugin.py").write_text(declaration.replace("Component, hookimpl", "Component, Port, hookimpl"))
+    return made
+
+
+def members() -> list[Path]:
+    """The folders of the workspace that ``make dist`` builds."""
+    workspace = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"]["workspace"]
+    return [path.parent for pattern in workspace["members"] for path in sorted(ROOT.glob(f"{pattern}/pyproject.toml"))]
+
+
+def named(folder: Path) -> str:
+    name: str = tomllib.loads((folder / "pyproject.toml").read_text())["project"]["name"]
+    return name
+
+
+def swapped(file: Path, ours: str, theirs: str) -> str:
+    """The text of a run file of ours in which one word was replaced."""
+    text = file.read_text()
+    stages = text[text.index("stages:") :]
+    assert stages.count(ours) == 1
+    return text.replace(stages, stages.replace(ours, theirs))
+
+
+def installed(environment: Any, folder: Path) -> None:
+    """All of ours and the two plugins, as wheels, each found beside the others and none in this repository."""
+    ours, theirs = members(), [new(folder, "ratio"), wrapper(folder)]
+    dist = folder / "dist"
+    dist.mkdir()
+    subprocess.run([sys.executable, "-c", BUILD, dist, *ours, *theirs], check=True)
+    offline = ("install", "--no-index", "--find-links", dist)
+    # Ours are seen from the environment that runs the tests, too, and pip would leave it at that.
+    environment.pip(*offline, "--no-deps", "--ignore-installed", *map(named, ours))
+    environment.pip(*offline, *map(named, theirs))
+    wanted = ["scorefold", "scorefold_registry", "scorefold_standard", "scorefold_ratio", "scorefold_halves"]
+    code = f"import {', '.join(wanted)}; print(*(m.__file__ for m in ({', '.join(wanted)})), sep='\\n')"
+    places = environment.call("-c", code).split()
+    assert [path for path in places if not Path(path).is_relative_to(environment.site)] == []
+
+
+def check_laws(told: tuple[int, str]) -> None:
+    """What ``plugins check`` printed: all laws hold, and enough of them were tried."""
+    status, text = told
+    checks = json.loads(text)["checks"]
+    assert status == 0, [item for item in checks if item["result"] == "failed"]
+    assert ("floor", "passed") in {(item["check"], item["result"]) for item in checks}
+
+
+def check_rows(told: tuple[int, str], folder: Path) -> None:
+    """What ``compare`` printed and wrote: each estimator on each case, the wrapper with the default of its port."""
+    status, text = told
+    rows = {(row["component"], row["case"]): row for row in json.loads(text)["rows"]}
+    assert status == 0, [row["error"] for row in rows.values()]
+    assert set(rows) == set(product([f"estimator:{name}" for name in NAMES], CASES))
+    assert all(row["value"] is not None and row["truth"] == 2 for row in rows.values())
+    for case in CASES:
+        assert "estimator:mle" in (folder / rows["estimator:halves", case]["run_file"]).read_text()
+        assert abs(rows["estimator:halves", case]["difference"]) < 0.5
+
+
+def dimension(told: tuple[int, str]) -> tuple[float, float, float]:
+    """The dimension that a run found, with the ends of its interval."""
+    status, text = told
+    assert status == 0, text
+    (found,) = [item["metrics"] for item in json.loads(text)["stages"] if item["name"] == "dimension"]
+    quantity = "intrinsic dimension"
+    return found[quantity], found.get(f"{quantity}, lower", math.nan), found.get(f"{quantity}, upper", math.nan)
+
+
+def test_third_parties_stand_beside_us(environment: Any, tmp_path: Path) -> None:
+    installed(environment, tmp_path)
+    ours = ROOT / "examples" / "digits-dimension-mle.yaml"
+    for name in ("ratio", "halves"):
+        (environment.folder / f"{name}.yaml").write_text(swapped(ours, "estimator:mle", f"estimator:{name}"))
+    plugged = "inputs: {data: data, inner: {use: estimator:twonn}}"
+    text = swapped(environment.folder / "halves.yaml", "inputs: {data: data}", plugged)
+    (environment.folder / "plugged.yaml").write_text(text)
+
+    ratio, halves, (_, schema), *runs, compared = environment.commands(
+        ("plugins", "check", "estimator:ratio", "--json"),
+        ("plugins", "check", "halves", "--json"),
+        ("schema", "--json"),
+        *(("run", file, "--json", "--quiet") for file in (ours, "ratio.yaml", "halves.yaml", "plugged.yaml")),
+        (
+            "compare",
+            "estimator",
+            "--only",
+            ",".join(NAMES),
+            "--on",
+            ",".join(CASES),
+            "--out",
+            "table",
+            "--json",
+            "--quiet",
+        ),
+    )
+    check_laws(ratio)
+    check_laws(halves)
+    assert [name for name in NAMES if f'"estimator:{name}"' not in schema] == []
+    check_rows(compared, environment.folder / "table")
+    mle, by_ratio, by_halves, by_plugged = map(dimension, runs)
+    # Of digits the one counts the directions of the span; the other stays near what it wraps, and adds an interval.
+    assert by_ratio[0] > 1.5 * mle[0]
+    assert abs(by_halves[0] - mle[0]) < 1
+    assert by_halves[1] < by_halves[0] < by_halves[2]
+    assert by_plugged[0] != by_halves[0]
