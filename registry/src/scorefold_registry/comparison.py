@@ -28,8 +28,6 @@ from scorefold_registry.records import Registered
 from scorefold_registry.runfile import read
 
 if TYPE_CHECKING:
-    import pandas
-
     from scorefold_registry.host import Host
 
 ROWS = "rows"
@@ -54,12 +52,6 @@ class ComparisonResult:
     def as_json(self) -> dict[str, Any]:
         """The object that ``scorefold compare --json`` prints."""
         return {"kind": self.kind, "rows": [row.as_json() for row in self.rows]}
-
-    def frame(self) -> pandas.DataFrame:
-        """The rows as a pandas data frame, for which pandas must be installed."""
-        import pandas
-
-        return pandas.DataFrame([row.as_json() for row in self.rows])
 
 
 @dataclass(frozen=True)

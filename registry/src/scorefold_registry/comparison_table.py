@@ -155,26 +155,44 @@ def row_text(row: Row) -> str:
 
 
 def print_table(table: Grid, stream: TextIO) -> None:
-    """The table with rules and bold best values on a terminal, and as plain aligned text elsewhere."""
-    if stream.isatty():
-        drawn = _drawn(table, "\n", Table(box=SIMPLE_HEAD, pad_edge=False))
-        Console(file=stream, highlight=False).print(drawn)
+    """The table with rules and bold best values on a terminal, and as plain aligned text elsewhere.
+
+    Where a terminal is too narrow for it, the costs stand in a table of their own below the values.
+    """
+    if not stream.isatty():
+        plain = io.StringIO()
+        drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        _draw(table, drawn, " ")
+        Console(file=plain, highlight=False, width=10_000).print(drawn)
+        print("\n".join(line.rstrip() for line in plain.getvalue().splitlines()), file=stream)
         return
-    plain = io.StringIO()
-    drawn = _drawn(table, " ", Table(box=None, pad_edge=False, padding=(0, 2, 0, 0)))
-    Console(file=plain, highlight=False, width=10_000).print(drawn)
-    print("\n".join(line.rstrip() for line in plain.getvalue().splitlines()), file=stream)
+    console = Console(file=stream, highlight=False)
+    whole = Table(box=SIMPLE_HEAD)
+    _draw(table, whole, "\n")
+    unbounded = console.options.update(max_width=10_000)
+    if console.measure(whole, options=unbounded).maximum <= console.width:
+        console.print(whole)
+        return
+    for parts in ({"costs": False}, {"values": False}):
+        half = Table(box=SIMPLE_HEAD)
+        _draw(table, half, "\n", **parts)
+        console.print(half)
 
 
-def _drawn(table: Grid, break_: str, drawn: Table) -> Table:
-    """The columns and lines put into an empty table; ``break_`` stands between a case and its truth."""
-    drawn.add_column("component", overflow="fold")
+def _draw(table: Grid, drawn: Table, break_: str, *, values: bool = True, costs: bool = True) -> None:
+    """Fill an empty table; ``break_`` stands between a name and what belongs to it."""
+    drawn.add_column("component", no_wrap=True)
     for case, truth in zip(table.cases, table.truths, strict=True):
-        drawn.add_column(f"{case}{break_}({truth})" if truth else case, justify="right")
-    for column in table.columns:
-        drawn.add_column(column, justify="right")
+        if values:
+            drawn.add_column(f"{case}{break_}({truth})" if truth else case, justify="right", no_wrap=True)
+    for column in table.columns if costs else ():
+        drawn.add_column(column, justify="right", no_wrap=True)
+    kinds = {line.component.partition(":")[0] for line in table.lines}
     for line in table.lines:
-        values = [Text(cell.value, style="bold" if cell.best else "") for cell in line.cells]
-        name = Text(line.component + (f" ({line.uses})" if line.uses else ""))
-        drawn.add_row(name, *values, *(Text(cost or MISSING) for cost in table.costs(line)))
-    return drawn
+        name = line.component if len(kinds) > 1 else line.component.partition(":")[2]
+        shown = [Text(name + (f"{break_}({line.uses})" if line.uses else ""))]
+        if values:
+            shown += [Text(cell.value, style="bold" if cell.best else "") for cell in line.cells]
+        if costs:
+            shown += [Text(cost or MISSING) for cost in table.costs(line)]
+        drawn.add_row(*shown)
