@@ -8,43 +8,21 @@ scores taken around one point span it, and its dimension taken from D leaves tha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from scorefold.data import Condition, Dataset, as_dataset, index_condition, map_condition
-from scorefold.diffusion.process import Isotropic
-from scorefold.errors import ConfigError, DataError
+from scorefold.data import Dataset, as_dataset
+from scorefold.errors import ConfigError
 from scorefold.interfaces import Estimator, ScoreModel
 from scorefold.numerics import bootstrap_interval
 from scorefold.results import Estimate
 from scorefold_iddiff.config import NormalBundleConfig
+from scorefold_iddiff.probe import Points, Probe, rows_at_once
 from scorefold_iddiff.rules import AGGREGATES, paper_rule, projector_rule, reference_rule
-from scorefold_iddiff.spectra import Expectation, gather, projector_eigenvalues, singular_values
-
-_COORDINATES_AT_ONCE = 2**18
-
-
-@dataclass(frozen=True)
-class Points:
-    """The points under study as the score takes them, x (N, *E), with their condition and their place in the
-    data."""
-
-    x: Tensor
-    condition: Condition | None
-    index: Tensor
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def part(self, start: int, end: int) -> Points:
-        """The points from ``start`` up to ``end``."""
-        rows = slice(start, end)
-        return Points(self.x[rows], map_condition(self.condition, lambda c: c[rows]), self.index[rows])
+from scorefold_iddiff.spectra import gather, projector_eigenvalues, singular_values
 
 
 @dataclass(frozen=True)
@@ -68,14 +46,8 @@ class NormalBundle(Estimator):
     """
 
     def __init__(self, config: NormalBundleConfig, *, score: ScoreModel) -> None:
-        if not isinstance(score.process, Isotropic):
-            raise ConfigError(
-                f"the score's process is {type(score.process).__name__}, which has no single noise level at a time; "
-                "the normal bundle is read at one noise-to-signal ratio",
-                hint="use a score with an isotropic process (ve, vp, subvp)",
-            )
         self.config = config
-        self.score = score
+        self.probe = Probe(score)
 
     def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
         """The intrinsic dimension of data (N, *E), with N at least 2, over up to ``config.points`` of them.
@@ -95,14 +67,15 @@ class NormalBundle(Estimator):
         """
         dataset = as_dataset(data)
         generator = generator or torch.Generator().manual_seed(0)
-        points = self._points(dataset, generator)
-        noises = self._noises(points.x[0].numel())
+        points = self.probe.points(dataset, self.config.points, generator)
+        if self.config.rule == "reference" and points.ambient < 3:
+            reference_rule(points.x.flatten(1))  # the rule itself says what it needs
+        noises = self._noises(points.ambient)
         seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
-        sigma, moved = self._sigma(points.x)
-        _check_resolution(points.x, sigma)
+        sigma, moved = self.probe.sigma(points.x, self.config.sigma)
         levels = self._levels(sigma)
         shown, rest = points.part(0, self.config.shown), points.part(self.config.shown, len(points))
-        with _evaluating(self.score), torch.no_grad():
+        with self.probe.evaluating():
             head = self._read(shown, sigma, noises, seed, everything=True)
             readings = [head, self._read(rest, sigma, noises, seed)] if len(rest) else [head]
             dimensions, margins = (torch.cat(found) for found in zip(*map(self._decide, readings), strict=True))
@@ -138,27 +111,6 @@ class NormalBundle(Estimator):
             },
         )
 
-    def _points(self, dataset: Dataset, generator: torch.Generator) -> Points:
-        """Up to ``config.points`` points at random, in the score's dtype and on its device."""
-        if len(dataset) < 2:
-            raise DataError(
-                f"the split has {len(dataset)} point{'s' * (len(dataset) != 1)}; at least 2 are needed for an interval "
-                "over points",
-                hint="give more points, or a larger fraction of them to this split",
-            )
-        index = torch.randperm(len(dataset), generator=generator, device=generator.device).cpu()[: self.config.points]
-        taken = dataset.take(index)
-        tensors = (*self.score.parameters(), *self.score.buffers())
-        like = next((tensor for tensor in tensors if tensor.is_floating_point()), taken.x)
-        taken = taken.to(like.device, like.dtype)
-        x = taken.x
-        self.score.check_events(x)
-        if not bool(x.isfinite().all()):
-            raise DataError(f"{int((~x.isfinite()).sum())} coordinates of the data are not finite")
-        if self.config.rule == "reference" and x[0].numel() < 3:
-            reference_rule(x.flatten(1))  # the rule itself says what it needs
-        return Points(x, taken.condition if self.score.condition_spec is not None else None, index)
-
     def _noises(self, ambient: int) -> int:
         noises = self.config.noises or max(4 * ambient, 16)
         if noises < ambient + 2:
@@ -168,59 +120,25 @@ class NormalBundle(Estimator):
             )
         return noises
 
-    def _range(self) -> tuple[float, float]:
-        """The noise-to-signal ratios that the process reaches."""
-        process = self.score.process
-        assert isinstance(process, Isotropic)
-        like = next(process.buffers(), torch.empty(()))
-        ends = process.noise_to_signal(
-            torch.tensor([process.t_min, process.t_max], dtype=torch.float64, device=like.device)
-        )
-        return float(ends[0]), float(ends[1])
-
-    def _sigma(self, x: Tensor) -> tuple[float, str | None]:
-        """The noise level, and where it is not the default because the process does not reach that, why."""
-        low, high = self._range()
-        if self.config.sigma is None:
-            flat = x.flatten(1).double()
-            spread = float((flat - flat.mean(0)).square().sum(1).mean().sqrt())
-            sigma = min(max(0.01 * spread, low), high)
-            if 0.9 * sigma <= 0.01 * spread <= 1.1 * sigma:  # a smaller move is not worth a word
-                return sigma, None
-            end = "least" if sigma == low else "most"
-            return (
-                sigma,
-                f"the {end} noise of the score's process, where 0.01 of the data's spread is {spread / 100:.3g}",
-            )
-        # The end of a process is reached to rounding and to t_min: sigma = sigma_min is asked for and meant.
-        if not low * (1 - 1e-3) <= self.config.sigma <= high * (1 + 1e-3):
-            raise ConfigError(
-                f"sigma is {self.config.sigma:g}; the noise-to-signal ratio of the score's process goes "
-                f"from {low:.3g} to {high:.3g}",
-                hint="choose sigma in that range, or train the score with a wider process",
-            )
-        return min(max(self.config.sigma, low), high), None
-
     def _levels(self, sigma: float) -> list[float]:
         """The noise levels of the curve in the process's range, sigma among them."""
-        low, high = self._range()
+        low, high = self.probe.range()
         levels = {factor * sigma for factor in self.config.sweep if factor != 1}
         return sorted({level for level in levels if low <= level <= high} | {sigma})
 
     def _read(self, points: Points, sigma: float, noises: int, seed: int, *, everything: bool = False) -> Reading:
         """The spectra of points at one noise level: those that the rule needs, or all."""
-        ambient = points.x[0].numel()
-        rows = self.config.batch or max(1, _COORDINATES_AT_ONCE // ambient)
+        rows = rows_at_once(self.config.batch, points.ambient)
         projector, singular = (
             everything or self.config.rule == "projector",
             everything or self.config.rule == "reference",
         )
         found: dict[str, list[Tensor]] = {"projector": [], "centred": [], "uncentred": []}
         for moments in gather(
-            self._expected_noise(points, sigma, rows),
+            self.probe.expected_noise(points, sigma, rows),
             points.index,
             noises,
-            ambient=ambient,
+            ambient=points.ambient,
             rows=rows,
             seed=seed,
             like=points.x,
@@ -234,32 +152,6 @@ class NormalBundle(Estimator):
             if everything:
                 found["uncentred"].append(singular_values(moments, centred=False).cpu())
         return Reading(**{name: torch.cat(parts) if parts else None for name, parts in found.items()})
-
-    def _expected_noise(self, points: Points, sigma: float, rows: int) -> Expectation:
-        """eps-hat around points at one noise level, with at most ``rows`` noised points a call of the score."""
-        process = self.score.process
-        assert isinstance(process, Isotropic)
-        time = process.time_at(points.x.new_tensor([sigma]))
-        signal, scale = (value.reshape(()) for value in process.coefficients(points.x[:1], time))
-
-        def expectation(which: Tensor, noise: Tensor) -> Tensor:
-            x = points.x[which]
-            noised = signal * x[:, None] + scale * noise.reshape(*noise.shape[:2], *x.shape[1:])
-            owner = which.repeat_interleave(noise.shape[1]).to(x.device)
-            answers = [
-                self.score.noise(y, time.expand(len(y)), index_condition(points.condition, whose))
-                for y, whose in zip(noised.flatten(0, 1).split(rows), owner.split(rows), strict=True)
-            ]
-            expected = torch.cat(answers).reshape(noise.shape)
-            if not bool(expected.isfinite().all()):
-                raise DataError(
-                    f"the score at sigma {sigma:.3g} is not finite: its training diverged, or the data lie far outside "
-                    "what it was trained on",
-                    hint="train it again with a lower learning rate, and on data with these units",
-                )
-            return expected
-
-        return expectation
 
     def _decide(self, reading: Reading) -> tuple[Tensor, Tensor]:
         """(dimensions, margins) by the configured rule, each (N,) in float64."""
@@ -285,16 +177,6 @@ class NormalBundle(Estimator):
         return {name: float(reduce(dimension.double())) for name, dimension in answers.items()}
 
 
-def _check_resolution(x: Tensor, sigma: float) -> None:
-    """Raises ``DataError`` where adding noise of size sigma to x would mostly round it away."""
-    largest = float(x.abs().max())
-    if sigma < 16 * torch.finfo(x.dtype).eps * largest:
-        raise DataError(
-            f"the data reach {largest:.3g}, where {x.dtype} numbers are too coarse for noise of sigma {sigma:.3g}",
-            hint="centre the data (data:array has standardise: true), take a larger sigma, or use dtype: float64",
-        )
-
-
 def _note(sigma: float, curve: list[dict[str, float]], moved: str | None) -> str:
     """What the value is relative to: a dimension is read at a scale, and other scales may say otherwise."""
     reason = f" ({moved})" if moved else ""
@@ -314,14 +196,3 @@ def _curve(levels: list[float], dimensions: list[Tensor], reduce: Any) -> list[d
         {"sigma": level, "value": float(reduce(found)), "least": float(found.min()), "greatest": float(found.max())}
         for level, found in zip(levels, dimensions, strict=True)
     ]
-
-
-@contextmanager
-def _evaluating(model: ScoreModel) -> Iterator[None]:
-    """The model in evaluation mode, without dropout, and back."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
