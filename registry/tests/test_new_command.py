@@ -161,6 +161,10 @@ def test_a_name_that_is_taken_is_noted(
     install("fake-one", component("score", "good"))
     assert main(["new", "good", "--kind", "score"]) == 0
     assert "note: fake-one has a score:good already" in capsys.readouterr().err
+    assert main(["new", "one", "--kind", "score"]) == 0
+    assert capsys.readouterr().err == (
+        "note: fake-one has a plugin 'one' already; lists of plugins that say only that mean both\n"
+    )
 
 
 def test_the_schema_is_one() -> None:

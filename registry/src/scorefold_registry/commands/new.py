@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from scorefold_registry.catalogue import Catalogue
 from scorefold_registry.commands.hosting import discover_host
+from scorefold_registry.host import Host
 from scorefold_registry.options import Parser, UsageError
 from scorefold_registry.template_updates import (
     ACTIONS,
@@ -39,7 +39,7 @@ def run(arguments: list[str]) -> int:
         return _update(given.update, record, templates, given)
     templates = choose(found, given.kind, kinds, given.source)
     folder = given.out or Path(f"scorefold-{given.name}")
-    _note_claims(host.catalogue, given.kind, given.name)
+    _note_namesakes(host, given.kind, given.name)
     return _create(folder, templates, given)
 
 
@@ -69,11 +69,18 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return given
 
 
-def _note_claims(catalogue: Catalogue, kind: str, name: str) -> None:
-    for item in catalogue.claimants(f"{kind}:{name}"):
-        print(
-            f"note: {item.distribution} has a {kind}:{name} already; installed, neither could be used", file=sys.stderr
-        )
+def _note_namesakes(host: Host, kind: str, name: str) -> None:
+    notes = [
+        f"{item.distribution} has a {kind}:{name} already; with both, neither is used until one is preferred"
+        for item in host.catalogue.claimants(f"{kind}:{name}")
+    ]
+    notes += [
+        f"{record.distribution} has a plugin {name!r} already; lists of plugins that say only that mean both"
+        for record in host.plugins
+        if record.name == name
+    ]
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _create(folder: Path, templates: Templates, given: argparse.Namespace) -> int:
