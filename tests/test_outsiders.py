@@ -15,8 +15,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from scorefold_registry.cli import main
-
 ROOT = Path(__file__).parent.parent
 NAMES = ("mle", "ratio", "halves")
 CASES = ("2-sphere", "sheet")
@@ -85,24 +83,22 @@ DECLARED = """        summary="The spread of another estimator over random halve
 """
 
 
-def new(folder: Path, name: str) -> Path:
-    """A new estimator plugin in ``folder/scorefold-NAME``."""
-    made = folder / f"scorefold-{name}"
-    assert main(["new", name, "--kind", "estimator", "--out", str(made), "--json"]) == 0
+def new(environment: Any, name: str) -> Path:
+    """A new estimator plugin, from the template that is installed there."""
+    environment.scorefold("new", name, "--kind", "estimator")
+    made: Path = environment.folder / f"scorefold-{name}"
     return made
 
 
-def wrapper(folder: Path) -> Path:
-    """A new plugin, edited as its author would into one that wraps whatever estimator is plugged in."""
-    made = new(folder, "halves")
-    package = made / "src" / "scorefold_halves"
+def make_wrapper(plugin: Path) -> None:
+    """Edits the new plugin ``halves`` as its author would, into one that wraps whatever estimator is plugged in."""
+    package = plugin / "src" / "scorefold_halves"
     (package / "config.py").write_text(CONFIG)
     (package / "estimator.py").write_text(METHOD)
     declaration = (package / "plugin.py").read_text()
     start, end = declaration.index("        summary="), declaration.index("        cite=")
     declaration = declaration[:start] + DECLARED + declaration[end:]
     (package / "plugin.py").write_text(declaration.replace("Component, hookimpl", "Component, Port, hookimpl"))
-    return made
 
 
 def members() -> list[Path]:
@@ -126,13 +122,15 @@ def swapped(file: Path, ours: str, theirs: str) -> str:
 
 def installed(environment: Any, folder: Path) -> None:
     """All of ours and the two plugins, as wheels, each found beside the others and none in this repository."""
-    ours, theirs = members(), [new(folder, "ratio"), wrapper(folder)]
-    dist = folder / "dist"
+    ours, dist = members(), folder / "dist"
     dist.mkdir()
-    subprocess.run([sys.executable, "-c", BUILD, dist, *ours, *theirs], check=True)
+    subprocess.run([sys.executable, "-c", BUILD, dist, *ours], check=True)
     offline = ("install", "--no-index", "--find-links", dist)
     # Ours are seen from the environment that runs the tests, too, and pip would leave it at that.
     environment.pip(*offline, "--no-deps", "--ignore-installed", *map(named, ours))
+    theirs = [new(environment, "ratio"), new(environment, "halves")]
+    make_wrapper(theirs[1])
+    environment.call("-c", BUILD, dist, *theirs)
     environment.pip(*offline, *map(named, theirs))
     wanted = ["scorefold", "scorefold_registry", "scorefold_standard", "scorefold_ratio", "scorefold_halves"]
     code = f"import {', '.join(wanted)}; print(*(m.__file__ for m in ({', '.join(wanted)})), sep='\\n')"
