@@ -62,7 +62,7 @@ format: $(VENV)/installed-lint  ## Format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 docs: $(VENV)/installed-docs  ## Build the documentation into site/, which opens from disk
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet && echo "site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 docs-serve: $(VENV)/installed-docs  ## Serve the documentation while you write it
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve

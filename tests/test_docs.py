@@ -11,10 +11,14 @@ from scorefold import hookspecs
 from scorefold_registry.cli import COMMANDS
 from scorefold_registry.host import Host
 from scorefold_registry.plan import make_plan
-from scorefold_registry.runfile import read
+from scorefold_registry.runfile import RunFileError, read
+from scorefold_site import sessions
 
 ROOT = Path(__file__).parent.parent
 DOCS = {path.name: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+
+
+RUNNING = [name for name, text in DOCS.items() if "```console" in text]
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +26,49 @@ def host() -> Host:
     return Host.discover()
 
 
+@pytest.mark.parametrize("name", RUNNING)
+def test_the_commands_of_a_page_print_what_it_shows(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = sessions.differences(DOCS[name], tmp_path)
+    assert not found, "\n".join(found)
+
+
+def test_the_tutorials_and_the_errors_are_among_the_pages_that_are_run() -> None:
+    assert set(RUNNING) >= {"tutorial.md", "author-tutorial.md", "errors.md"}
+
+
+def test_a_page_that_shows_something_else_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = '```text title="a.txt"\none 1.5\n```\n\n```console\n$ cat a.txt\n{}\n```\n'
+    assert sessions.differences(page.format("one 1.52"), tmp_path) == []
+    assert sessions.differences(page.format("...1.5"), tmp_path) == []
+    for wrong in ("one 1.9", "two 1.5", "one 1.5\nmore", "one"):
+        (told,) = sessions.differences(page.format(wrong), tmp_path)
+        assert told.startswith("$ cat a.txt")
+    lines = "```console\n$ printf 'a\\nb\\nc'\na\n...\nc\n```\n"
+    assert not sessions.differences(lines, tmp_path)
+    assert not sessions.differences(lines.replace("nb", "nc"), tmp_path)
+    assert sessions.differences(lines.replace("\n...", ""), tmp_path)
+    assert sessions.differences("```pycon\n>>> 1 + 1\n3\n```\n", tmp_path)
+    assert not sessions.differences("```pycon\n>>> x = 1\n```\n\n```pycon\n>>> x\n1\n```\n", tmp_path)
+
+
+def test_each_fault_of_the_errors_page_has_the_code_written_beside_it(host: Host, tmp_path: Path) -> None:
+    (text,) = [block.text for block in sessions.blocks(DOCS["errors.md"]) if block.title == "faults.yaml"]
+    (tmp_path / "faults.yaml").write_text(text)
+    with pytest.raises(RunFileError) as refused:
+        make_plan(host.catalogue, read(tmp_path / "faults.yaml"))
+    found = {error.line: error.code for error in refused.value.problems}
+    said = {number: line.split("# ")[1] for number, line in enumerate(text.splitlines(), start=1) if "# " in line}
+    assert found == said
+    assert len(said) >= 12
+
+
 def blocks(language: str) -> list[tuple[str, str]]:
     """(document, text) of each fenced block in a language."""
     found = []
     for name, text in DOCS.items():
-        found += [(name, block) for block in re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)]
+        found += [(name, block.text) for block in sessions.blocks(text) if block.language == language]
     return found
 
 
@@ -84,16 +126,16 @@ def test_every_config_field_has_a_description(host: Host) -> None:
 
 
 def test_the_run_files_of_the_documentation_are_valid(host: Host, tmp_path: Path) -> None:
-    files = [(name, text) for name, text in blocks("yaml") if "version: 1" in text]
-    assert len(files) >= 2
+    files = [(name, text) for name, text in blocks("yaml") if "version: 1" in text and "name: faults" not in text]
+    assert len(files) >= 6
     for name, text in files:
         path = tmp_path / f"{Path(name).stem}.yaml"
-        path.write_text(text)
+        # The page for authors uses the plugin that it makes.
+        path.write_text(text.replace("estimator:my-ratio", "estimator:pca"))
         make_plan(host.catalogue, read(path))
 
 
-def test_links_point_somewhere() -> None:
-    for name, text in DOCS.items():
-        base = ROOT if name == "README.md" else ROOT / "docs"
-        for target in re.findall(r"\]\(([^)#]+)\)", text):
-            assert target.startswith("http") or (base / target).exists(), f"{name}: {target}"
+def test_links_of_the_readme_point_somewhere() -> None:
+    """Those between the pages of the site are checked where the site is built, for many of the pages are generated."""
+    for target in re.findall(r"\]\(([^)#]+)\)", DOCS["README.md"]):
+        assert target.startswith("http") or (ROOT / target).exists(), target

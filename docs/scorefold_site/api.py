@@ -1,0 +1,39 @@
+"""The reference of what plugins and scripts import, written by mkdocstrings from the docstrings."""
+
+from __future__ import annotations
+
+from scorefold_site.markdown import page
+
+MODULES = {
+    "registry": ("The host", ("scorefold_registry.host.Host", "scorefold_registry.run_result.RunResult")),
+    "plugin": ("Declarations", ("scorefold.plugin", "scorefold.config", "scorefold.errors")),
+    "interfaces": (
+        "Interfaces",
+        (
+            "scorefold.interfaces.score",
+            "scorefold.interfaces.flow",
+            "scorefold.interfaces.geometry",
+            "scorefold.interfaces.estimator",
+            "scorefold.interfaces.allocator",
+            "scorefold.interfaces.data",
+            "scorefold.interfaces.network",
+            "scorefold.interfaces.capabilities",
+        ),
+    ),
+    "data": ("Data and results", ("scorefold.data", "scorefold.results", "scorefold.laws", "scorefold.stage")),
+    "diffusion": ("Diffusion", ("scorefold.diffusion",)),
+    "nn": ("Building blocks", ("scorefold.nn",)),
+    "numerics": ("Numerics", ("scorefold.numerics", "scorefold.operators", "scorefold.metrics", "scorefold.seeds")),
+    "training": ("Training", ("scorefold.training", "scorefold.artefacts", "scorefold.figures")),
+    "testing": ("Conformance kit", ("scorefold.testing",)),
+}
+"""Pages by name: a title, and the modules and classes on it."""
+
+
+def api_pages() -> dict[str, str]:
+    """One page a topic."""
+    return {f"api/{name}.md": _page(title, members) for name, (title, members) in MODULES.items()}
+
+
+def _page(title: str, members: tuple[str, ...]) -> str:
+    return page(f"# {title}", *(f"::: {member}" for member in members))

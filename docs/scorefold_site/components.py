@@ -1,0 +1,129 @@
+"""A page for each component, and one that lists them by kind."""
+
+from __future__ import annotations
+
+from scorefold.plugin import Component, Port
+from scorefold_registry.citations import citation
+from scorefold_registry.configs import config_model
+from scorefold_registry.records import Registered
+from scorefold_site.fields import field_table
+from scorefold_site.inventory import Inventory
+from scorefold_site.markdown import code, fence, indented, page, prose, table
+from scorefold_site.references import reference
+from scorefold_site.run_files import example_files
+
+
+def component_path(component: Component) -> str:
+    """Where a component's page stands."""
+    return f"components/{component.kind}/{component.name}.md"
+
+
+def component_pages(inventory: Inventory) -> dict[str, str]:
+    """Every component's page, and the list of all."""
+    pages = {component_path(item.component): component_page(inventory, item) for item in inventory.components}
+    return {"components/index.md": _list(inventory), **pages}
+
+
+def _list(inventory: Inventory) -> str:
+    parts = [
+        "# Components",
+        f"All {len(inventory.components)} components of this repository's plugins, by kind. "
+        "`scorefold plugins list` prints those that are installed.",
+    ]
+    for kind in inventory.kinds:
+        rows = [
+            (f"[{code(item.id)}]({item.component.kind}/{item.component.name}.md)", prose(item.component.summary))
+            for item in inventory.of_kind(kind.name)
+        ]
+        if rows:
+            parts += [f"## {kind.name}", f"{kind.summary}: [the kind](../kinds/{kind.name}.md).", table(("", ""), rows)]
+    return page(*parts)
+
+
+def component_page(inventory: Inventory, item: Registered) -> str:
+    """What a component is, takes and does, how it is set, an example, what to cite and what it is known to fail."""
+    component = item.component
+    return page(
+        f"# {component.kind}:{component.name}",
+        f"{prose(component.summary)}.",
+        table(("", ""), _facts(inventory, item)),
+        *_ports(component),
+        *_verbs(inventory, item),
+        "## Settings",
+        field_table(config_model(item)),
+        "## In a run file",
+        *(fence(text, "yaml") for text in example_files(inventory, item)),
+        *_citation(item),
+        *_known_failures(component),
+        "## Python",
+        f"::: {component.target.replace(':', '.')}",
+    )
+
+
+def _facts(inventory: Inventory, item: Registered) -> list[tuple[str, str]]:
+    component = item.component
+    capabilities = ", ".join(f"[{code(name)}](../../capabilities.md#{name.lower()})" for name in component.provides)
+    facts = [
+        ("kind", f"[{component.kind}](../../kinds/{component.kind}.md)"),
+        ("plugin", f"{code(item.plugin)} of {code(item.distribution)}"),
+        ("revision", str(component.revision)),
+        ("aliases", ", ".join(code(name) for name in component.aliases)),
+        ("provides", capabilities),
+        ("figures", code(component.figures) if component.figures else _drawn_by_verbs(inventory, item)),
+    ]
+    return [(name, text) for name, text in facts if text]
+
+
+def _drawn_by_verbs(inventory: Inventory, item: Registered) -> str:
+    drawing = dict.fromkeys(verb.figures for verb in inventory.verbs(item) if verb.figures)
+    return ", ".join(code(target) for target in drawing)
+
+
+def _ports(component: Component) -> list[str]:
+    if not component.requires:
+        return []
+    rows = [(code(port.name), port_words(port, "../../"), _needed(port, component)) for port in component.requires]
+    return ["## Ports", "What it is made from, besides its settings.", table(("port", "takes", ""), rows)]
+
+
+def _needed(port: Port, component: Component) -> str:
+    if port.default is not None:
+        return f"{code(port.default['use'])} where nothing is plugged in"
+    return "optional" if port.optional and port.when not in component.provides else "required"
+
+
+def port_words(port: Port, up: str) -> str:
+    """What may be plugged into a port, with links; ``up`` leads to the top of the site."""
+    kinds = " or ".join(f"[{kind}]({up}kinds/{kind}.md)" for kind in port.kinds)
+    needs = " and ".join(f"[{code(name)}]({up}capabilities.md#{name.lower()})" for name in port.needs)
+    several = "several: " if port.many else ""
+    return f"{several}{kinds}{f' that provides {needs}' if needs else ''}"
+
+
+def _verbs(inventory: Inventory, item: Registered) -> list[str]:
+    kind = item.component.kind
+    verbs = inventory.verbs(item)
+    if not verbs:
+        return ["## Verbs", "None: it is named inside the settings of another component."]
+    links = [f"[{code(verb.name)}](../../kinds/{kind}.md#{verb.name})" for verb in verbs]
+    return ["## Verbs", f"{', '.join(links)}; the first is what a stage does without `do:`."]
+
+
+def _citation(item: Registered) -> list[str]:
+    if item.component.cite is None:
+        return []
+    parts = ["## Citation"]
+    for key, entry in citation(item):
+        parts += [reference(entry), f'??? quote "BibTeX: {key}"\n\n{indented(fence(entry, "bibtex"))}']
+    return parts
+
+
+def _known_failures(component: Component) -> list[str]:
+    if not component.known_failures:
+        return []
+    rows = [(code(check), prose(reason)) for check, reason in component.known_failures.items()]
+    return [
+        "## Known failures",
+        "Laws of the [conformance kit](../../testing.md) that the method breaks by its nature.",
+        table(("law", "why"), rows),
+    ]

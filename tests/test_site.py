@@ -1,0 +1,248 @@
+"""The documentation site: generated pages leave nothing out, their run files are valid, and the whole builds."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import scorefold_site
+from scorefold.interfaces.capabilities import CAPABILITIES
+from scorefold.plugin import hookimpl
+from scorefold_registry.cli import COMMANDS
+from scorefold_registry.configs import config_model
+from scorefold_registry.fields import describe_fields
+from scorefold_registry.host import Host
+from scorefold_registry.plan import make_plan
+from scorefold_registry.runfile import read
+from scorefold_site.commands import options, parsers
+from scorefold_site.copies import copied_pages
+from scorefold_site.docstrings import markdown_of
+from scorefold_site.errors import error_classes, messages, problem_codes, sources
+from scorefold_site.hooks import BANDS, hooks
+from scorefold_site.inventory import Inventory, inventory
+from scorefold_site.markdown import cell, code, fence, prose, table
+from scorefold_site.run_files import example_files
+from scorefold_site.schemas import schemas
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def found() -> Inventory:
+    return inventory(ROOT)
+
+
+@pytest.fixture(scope="module")
+def site() -> dict[str, str]:
+    return {**scorefold_site.pages(ROOT), **copied_pages(ROOT)}
+
+
+def test_every_component_has_a_page_with_its_fields_ports_and_citation(found: Inventory, site: dict[str, str]) -> None:
+    assert len(found.components) > 30
+    for item in found.components:
+        page = site[f"components/{item.component.kind}/{item.component.name}.md"]
+        assert f"({item.component.kind}/{item.component.name}.md)" in site["components/index.md"]
+        for field in describe_fields(config_model(item)):
+            assert f"| `{field['name']}` | " in page, (item.id, field["name"])
+        for port in item.component.requires:
+            assert f"| `{port.name}` | " in page
+        for word in (*item.component.provides, *item.component.aliases, *item.component.known_failures):
+            assert f"`{word}`" in page, (item.id, word)
+        assert ("## Citation" in page) == (item.component.cite is not None)
+
+
+def test_every_run_file_of_the_component_pages_is_valid(found: Inventory, tmp_path: Path) -> None:
+    for item in found.components:
+        for text in example_files(found, item):
+            (tmp_path / "run.yaml").write_text(text)
+            plan = make_plan(found.host.catalogue, read(tmp_path / "run.yaml"))
+            assert item.id in text
+            assert plan.stages, item.id
+
+
+def test_no_page_names_a_folder_of_this_machine(site: dict[str, str]) -> None:
+    for path, page in site.items():
+        assert str(ROOT) not in page, path
+        assert sys.prefix not in page, path
+
+
+def test_every_kind_has_a_page_with_its_verbs_and_their_options(found: Inventory, site: dict[str, str]) -> None:
+    for kind in found.kinds:
+        page = site[f"kinds/{kind.name}.md"]
+        assert f"::: {kind.interface.replace(':', '.')}" in page
+        for verb in kind.verbs:
+            section = page.partition(f"### {verb.name}\n")[2].partition("\n### ")[0]
+            assert section, (kind.name, verb.name)
+            if verb.options:
+                module, _, name = verb.options.partition(":")
+                for field in vars(sys.modules[module])[name].model_fields:
+                    assert f"| `{field}` | " in section, (kind.name, verb.name, field)
+
+
+def test_every_capability_is_documented(site: dict[str, str]) -> None:
+    for name in CAPABILITIES:
+        assert f"\n## {name}\n" in site["capabilities.md"]
+
+
+def test_every_option_of_every_command_is_documented(found: Inventory, site: dict[str, str]) -> None:
+    made = parsers(found)
+    assert {name.partition(" ")[0] for name in made} >= set(COMMANDS)
+    assert {"plugins list", "plugins show", "plugins check", "plugins doctor"} <= set(made)
+    for name, parser in made.items():
+        section = site["command-options.md"].partition(f"## scorefold {name}\n")[2].partition("\n## ")[0]
+        for action in options(parser):
+            assert action.help, f"scorefold {name}: {action.dest} has no help text"
+            assert (action.option_strings or [action.metavar or action.dest])[0].lower() in section.lower()
+
+
+def test_every_hook_stands_in_the_diagram_once(site: dict[str, str]) -> None:
+    drawn = [name for band in BANDS for step in band.steps for name in ([step] if isinstance(step, str) else step)]
+    assert sorted(drawn) == sorted(hooks())
+    for name in drawn:
+        assert f"\n### {name}\n" in site["hooks.md"]
+
+
+RUN = """version: 1
+runtime: {threads: 1}
+stages:
+  data: {use: data:sphere, config: {dimension: 2, ambient: 4, points: 100}}
+  flow: {use: flow:affine-coupling, inputs: {data: data}, config: {layers: 1, training: {steps: 2, log_every: 1}}}
+"""
+
+
+def watcher(calls: list[str], *, answer: Any = None) -> ModuleType:
+    """A plugin that notes which hooks are called; ``answer`` is raised where a stage is run."""
+    module = ModuleType("watcher")
+    module.__plugin_api__ = "1.0"  # type: ignore[attr-defined]
+
+    def noting(name: str) -> Any:
+        def hook(run: Any = None) -> Any:
+            calls.append(name)
+            if name == "scorefold_run_stage" and answer is not None:
+                raise answer
+            return () if name == "scorefold_report_sections" else None
+
+        def listing() -> Any:
+            calls.append(name)
+            return "scorefold.config:Config" if name == "scorefold_settings" else ()
+
+        def adding(register: Any) -> None:
+            calls.append(name)
+
+        listed = name in BANDS[0].steps
+        function = adding if name == "scorefold_commands" else listing if listed else hook
+        function.__name__, function.__module__ = name, "watcher"
+        return hookimpl(function)
+
+    for name in hooks():
+        setattr(module, name, noting(name))
+    return module
+
+
+def test_hooks_are_called_in_the_order_of_the_diagram(tmp_path: Path) -> None:
+    calls: list[str] = []
+    (tmp_path / "run.yaml").write_text(RUN)
+    host = Host.discover(extra_plugins=[watcher(calls)])
+    host.run(tmp_path / "run.yaml", runs=tmp_path / "kept", cache=tmp_path / "cache")
+    listed, began, stage, ended = (band.steps for band in BANDS)
+    once = [step for step in stage if step != "scorefold_on_metrics"]
+    both = [name if isinstance(name, str) else name[0] for name in once]
+    trained = [*both[:2], *["scorefold_on_metrics"] * calls.count("scorefold_on_metrics"), *both[2:]]
+    assert calls == [*listed, *began, *both, *trained, *ended]
+    assert "scorefold_on_metrics" in calls
+
+
+def test_a_failing_stage_is_the_other_way_of_the_fork(tmp_path: Path) -> None:
+    calls: list[str] = []
+    (tmp_path / "run.yaml").write_text(RUN)
+    host = Host.discover(extra_plugins=[watcher(calls, answer=RuntimeError("no"))])
+    with pytest.raises(Exception, match="no"):
+        host.run(tmp_path / "run.yaml", runs=tmp_path / "kept", cache=tmp_path / "cache")
+    assert calls[-3:] == ["scorefold_before_stage", "scorefold_run_stage", "scorefold_on_stage_error"]
+
+
+def test_every_error_class_and_every_code_is_documented() -> None:
+    text = (ROOT / "docs/errors.md").read_text()
+    modules = sources(ROOT)
+    for name, item in error_classes(modules).items():
+        assert f"`{name}`" in text, name
+        assert f"`{item.code}`" in text, name
+    assert len(problem_codes(modules)) >= 12
+    for word in problem_codes(modules):
+        assert f"| `{word}` | " in text, word
+
+
+def test_every_message_is_listed(site: dict[str, str]) -> None:
+    found = messages(sources(ROOT))
+    assert len(found) > 300
+    assert any("is claimed by ‹who›" in message.text for message in found)
+    for message in found:
+        assert f"| {cell(prose(message.text))} | " in site["messages.md"]
+
+
+def test_every_schema_is_shown(site: dict[str, str]) -> None:
+    for name, schema in schemas().items():
+        section = site["schemas.md"].partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        for field in schema.get("properties", {}):
+            assert f"| `{field}` | " in section, (name, field)
+
+
+def test_markdown_keeps_what_a_docstring_says() -> None:
+    assert prose("x (B, *E) and y (B, *E)") == r"x (B, \*E) and y (B, \*E)"
+    assert prose("``a * b`` < c") == "``a * b`` &lt; c"
+    assert code("a`b") == "`` a`b ``"
+    assert fence("```\nx\n```").startswith("````\n")
+    assert table(("a",), [("x|y",)]).endswith(r"| x\|y |")
+    assert table(("a",), []) == ""
+    assert markdown_of("One *E.\n\n>>> 1\n1") == "One \\*E.\n\n```pycon\n>>> 1\n1\n```"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as ``make docs`` does: any warning fails it."""
+    out = tmp_path_factory.mktemp("site")
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    command = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(out)]
+    outcome = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    return out
+
+
+def test_the_site_builds_without_a_warning(built: Path, site: dict[str, str]) -> None:
+    for path in site:
+        assert (built / path).with_suffix(".html").is_file(), path
+
+
+def test_the_site_needs_no_network(built: Path) -> None:
+    """Pages load nothing from elsewhere; links that a reader may follow are something else."""
+    for page in built.rglob("*.html"):
+        text = page.read_text()
+        loaded = re.findall(r"<(?:script|img|iframe|source)[^>]*\bsrc=\"([^\"]+)\"", text)
+        loaded += re.findall(
+            r"<link[^>]*\brel=\"(?:stylesheet|preconnect|preload|icon)\"[^>]*\bhref=\"([^\"]+)\"", text
+        )
+        away = [address for address in loaded if re.match(r"(?:https?:)?//", address)]
+        assert not away, page.name
+    for sheet in built.rglob("*.css"):
+        assert not re.search(r"(?:url\(|@import\s*)[\"']?(?:https?:)?//", sheet.read_text()), sheet.name
+
+
+def test_links_inside_the_site_lead_somewhere(built: Path) -> None:
+    """Anchors of the hand-made diagram included, which MkDocs does not look at."""
+    for page in built.rglob("*.html"):
+        text = page.read_text()
+        for target in re.findall(r"href=\"([^\"]+)\"", text):
+            path, _, anchor = target.partition("#")
+            if re.match(r"[a-z]+:|/", path):
+                continue
+            there = (page.parent / path).resolve() if path else page
+            assert there.exists(), f"{page.name}: {target}"
+            if anchor and there.suffix == ".html":
+                assert f'id="{anchor}"' in there.read_text(), f"{page.name}: {target}"
