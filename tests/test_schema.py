@@ -10,10 +10,13 @@ import pytest
 from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
+from scorefold_registry.cli import main
+from scorefold_registry.commands.schema import DEFAULT
 from scorefold_registry.host import Host
 from scorefold_registry.plan import make_plan
 from scorefold_registry.run_schema import run_schema
 from scorefold_registry.runfile import RunFileError, read
+from scorefold_site import sessions
 
 ROOT = Path(__file__).parent.parent
 FILES = [*sorted((ROOT / "examples").glob("*.yaml")), ROOT / "registry/src/scorefold_registry/demo.yaml"]
@@ -50,6 +53,53 @@ def score(config: str) -> str:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_our_own_files_fit(validator: Draft202012Validator, path: Path) -> None:
     assert not list(validator.iter_errors(load(path.read_text())))
+
+
+def pointed_at(text: str, lies_in: Path) -> Path:
+    """The file that the first line of a run file points an editor at; paths start at the run file's folder."""
+    first = text.partition("\n")[0]
+    assert first.startswith("# yaml-language-server: $schema="), first
+    return (lies_in / first.partition("$schema=")[2]).resolve()
+
+
+def test_the_first_line_of_an_example_points_at_the_schema() -> None:
+    """Examples lie in a folder of their own; ``scorefold schema`` is run in the one above, as they are."""
+    examples = [path for path in FILES if path.parent.name == "examples"]
+    assert len(examples) >= 8
+    for path in examples:
+        assert pointed_at(path.read_text(), path.parent) == ROOT / DEFAULT, path.name
+
+
+def test_what_is_copied_points_at_the_schema_of_the_folder_it_is_copied_to(tmp_path: Path) -> None:
+    """The demonstration, and the run files of README and documentation, lie where the reader puts them."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    shown = [
+        block.text
+        for page in pages
+        for block in sessions.blocks(page.read_text())
+        if block.language == "yaml" and "version: 1" in block.text
+    ]
+    assert len(shown) >= 6
+    for text in (*shown, (ROOT / "registry/src/scorefold_registry/demo.yaml").read_text()):
+        assert pointed_at(text, tmp_path) == tmp_path / DEFAULT, text
+
+
+def test_the_run_files_of_the_documentation_fit(validator: Draft202012Validator) -> None:
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for block in sessions.blocks(page.read_text()):
+            if block.language == "yaml" and "version: 1" in block.text:
+                faults = [error.message for error in validator.iter_errors(load(block.text))]
+                expected = "name: faults" in block.text or "estimator:my-ratio" in block.text
+                assert bool(faults) == expected, (page.name, faults)
+
+
+def test_the_line_that_the_command_prints_leads_to_what_it_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["schema"]) == 0
+    written = pointed_at(capsys.readouterr().out, tmp_path)
+    Draft202012Validator.check_schema(json.loads(written.read_text()))
 
 
 RIGHT = {
