@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# MLflow reads it when it is imported, which the test modules do: no test reports its use to MLflow's makers.
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 from scorefold_registry import Host
 from scorefold_registry.pipeline import run_file
@@ -34,11 +38,10 @@ Write = Callable[..., Path]
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty working folder, no server of the user's, and no report of use to MLflow's makers."""
+    """An empty working folder, and no server of the user's."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("SCOREFOLD_PLUGINS", raising=False)
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 @pytest.fixture

@@ -85,6 +85,12 @@ def test_a_local_store_needs_all_of_mlflow(write: Any, without: Any, uri: str | 
     assert "a local store needs all of MLflow" in problem(write({"mlflow": {}}))
 
 
+def test_a_password_is_refused_and_not_repeated(write: Any) -> None:
+    said = problem(write({"mlflow": {"uri": "http://me:secret@localhost:5000"}}))
+    assert "MLFLOW_TRACKING_PASSWORD" in said
+    assert "secret" not in said
+
+
 def test_a_server_in_the_environment_is_no_local_store(without: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     without("sqlalchemy")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from scorefold.config import Config
 
-_SERVED = ("http://", "https://", "databricks")
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+"""Stores that the small distribution ``mlflow-skinny``, which speaks to servers, can't open."""
 
 
 def _installed(module: str, product: str) -> None:
@@ -52,8 +54,13 @@ class MLflowConfig(Config):
     @field_validator("uri")
     @classmethod
     def _reachable(cls, uri: str | None) -> str | None:
+        if uri is not None and urlsplit(uri).password is not None:
+            raise ValueError(
+                "a password does not belong into a run file, which every report repeats: set MLFLOW_TRACKING_USERNAME "
+                "and MLFLOW_TRACKING_PASSWORD, or for a database MLFLOW_TRACKING_URI"
+            )
         store = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite"
-        if store.startswith("sqlite") and find_spec("sqlalchemy") is None:
+        if store.startswith(_DATABASES) and find_spec("sqlalchemy") is None:
             raise ValueError(
                 "a local store needs all of MLflow: pip install 'scorefold-tracking[mlflow]', or name a server"
             )

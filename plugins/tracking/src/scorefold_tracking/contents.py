@@ -17,7 +17,7 @@ def final_folder(folder: Path) -> Path:
 
 
 def tracked_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The resolved configuration without the settings of plugins: they change no result and may hold a password."""
+    """The resolved configuration without the settings of plugins: they change no result."""
     return {name: value for name, value in config.items() if name != "plugins"}
 
 
