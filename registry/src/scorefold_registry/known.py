@@ -40,6 +40,11 @@ def _offers(**names: str) -> tuple[str, ...]:
 
 KNOWN = (
     KnownPlugin(
+        "dask",
+        "scorefold-dask",
+        "the jobs of runs and sweeps on a Dask cluster",
+    ),
+    KnownPlugin(
         "iddiff",
         "scorefold-iddiff",
         "intrinsic dimension from a score model",

@@ -1,0 +1,150 @@
+"""Jobs on a Dask cluster: one that is running, or one of local processes for as long as the executor lives."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import dask
+from distributed import Client, KilledWorker, LocalCluster, as_completed
+from distributed.comm import connect
+
+from scorefold.errors import ConfigError, JobError, WorkerError
+from scorefold.jobs import job_function, pack, unpack
+from scorefold.stage import Executor
+from scorefold_dask.config import DaskConfig
+from scorefold_dask.worker import run_job, surroundings
+
+_WORKERS = 2
+
+
+class DaskExecutor(Executor):
+    """Jobs as tasks of a cluster. It is reached, or started, for the first jobs, and left or ended by ``close``.
+
+    Each job is computed with ``settings.threads`` torch threads, or else ``threads``, those of this process.
+    """
+
+    def __init__(self, settings: DaskConfig, threads: int) -> None:
+        self._settings = settings
+        self._threads = settings.threads or threads
+        self._cluster: LocalCluster | None = None
+        self._client: Client | None = None
+
+    def map(self, target: str, items: Iterable[Any], key: str) -> list[Any]:
+        """See ``Executor.map``.
+
+        Raises ``ConfigError`` where the scheduler does not answer or has no worker within the timeout, and
+        ``JobError`` where it is lost.
+        """
+        job_function(target)
+        packed = [pack(item, f"item {number} of {key!r}") for number, item in enumerate(items)]
+        if not packed:
+            return []
+        answers: dict[int, Any] = {}
+        # Dask blames a worker's death on every job that stood in its queue; alone, a job shows whether it is at fault.
+        for blamed in self._do(target, packed, range(len(packed)), key, answers):
+            if self._do(target, packed, [blamed], key, answers):
+                raise WorkerError(
+                    f"every worker that was given job {blamed} of {key!r} ended in the middle of it",
+                    item=blamed,
+                    hint="it may have run out of memory, or been killed; the workers' own logs say more",
+                )
+        return [answers[number] for number in range(len(packed))]
+
+    def _do(
+        self, target: str, packed: Sequence[bytes], numbers: Iterable[int], key: str, answers: dict[int, Any]
+    ) -> list[int]:
+        """Do jobs and add their answers; those whose worker died, in order."""
+        client = self._connected()
+        around, once = surroundings(self._threads), uuid4().hex[:8]
+        with _large_items():
+            tasks = {
+                client.submit(run_job, target, packed[number], around, key=f"{key}-{number}-{once}", pure=False): number
+                for number in numbers
+            }
+        blamed = []
+        try:
+            # Answers are fetched as they come: until then they are lost with the worker that has them.
+            for task in as_completed(tasks, loop=client.loop):
+                try:
+                    answers[tasks[task]] = unpack(task.result())
+                except KilledWorker:
+                    blamed.append(tasks[task])
+        except BaseException as error:
+            if client.status == "running":
+                client.cancel(list(tasks), force=True)
+            elif isinstance(error, Exception):
+                raise JobError(f"the Dask scheduler was lost in the middle of {key!r}: {error}") from error
+            raise
+        return sorted(blamed)
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            try:
+                self._client = self._connect()
+            except BaseException:
+                self.close()
+                raise
+        return self._client
+
+    def _connect(self) -> Client:
+        settings = self._settings
+        if settings.address is None:
+            # The cluster serves this process alone, so nothing of it listens beyond this machine.
+            with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+                self._cluster = LocalCluster(
+                    n_workers=settings.workers or _WORKERS,
+                    threads_per_worker=1,
+                    processes=True,
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",
+                    silence_logs=logging.CRITICAL,
+                )
+            return Client(self._cluster, set_as_default=False)
+        try:
+            # A client that can't connect leaves threads and sockets behind, so the scheduler is called on first.
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(asyncio.run, _call_on(settings.address, settings.timeout)).result()
+            client = Client(settings.address, timeout=settings.timeout, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"no Dask scheduler answers at {settings.address} within {settings.timeout:g} s: {error}",
+                hint="start one with 'dask scheduler', or leave out the address to use processes of this machine",
+            ) from error
+        try:
+            client.wait_for_workers(1, timeout=settings.timeout)
+        except TimeoutError as error:
+            client.close()
+            raise ConfigError(
+                f"the Dask scheduler at {settings.address} has had no worker for {settings.timeout:g} s",
+                hint=f"start one with 'dask worker {settings.address} --nthreads 1'",
+            ) from error
+        return client
+
+    def close(self) -> None:
+        """Leave the cluster, and end it where it was started here."""
+        client, cluster = self._client, self._cluster
+        self._client = self._cluster = None
+        if client is not None:
+            client.close()
+        if cluster is not None:
+            cluster.close()
+
+
+async def _call_on(address: str, timeout: float) -> None:
+    comm = await connect(address, timeout=timeout)
+    await comm.close()
+
+
+@contextmanager
+def _large_items() -> Iterator[None]:
+    """Items may hold data. What Dask advises for such, keeping them on workers, would lose them with a worker."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sending large graph", category=UserWarning)
+        yield

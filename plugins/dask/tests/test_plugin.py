@@ -1,0 +1,137 @@
+"""The plugin from outside: settings in a run file, jobs inside stages, and a sweep through a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from scorefold_dask import plugin
+from scorefold_dask.executor import DaskExecutor
+
+from scorefold.artefacts import read_json
+from scorefold_registry import Host
+from scorefold_registry.cli import main
+from scorefold_registry.pipeline import run_file
+from scorefold_registry.plan import make_plan
+from scorefold_registry.runfile import RunFileError, read
+
+SUPPORT = Path(__file__).parent / "support"
+
+RUN = """version: 1
+name: sphere
+runtime: {{device: cpu, threads: 1}}
+{plugins}
+stages:
+  data: {{use: data:sphere, config: {{dimension: 2, ambient: 5, points: 90}}}}
+  dimension: {{use: estimator:{estimator}, inputs: {{data: data}}}}
+"""
+
+
+def write(plugins: str = "plugins: {dask: {}}", estimator: str = "pca") -> Path:
+    path = Path("run.yaml")
+    path.write_text(RUN.format(plugins=plugins, estimator=estimator))
+    return path
+
+
+@pytest.fixture(scope="module")
+def host() -> Host:
+    return Host.discover()
+
+
+def test_settings_are_checked_in_their_place(host: Host) -> None:
+    defaults = {"address": None, "workers": None, "threads": None, "timeout": 30.0}
+    for text in ("{dask: {}}", "{dask: }"):
+        planned = make_plan(host.catalogue, read(write(f"plugins: {text}")))
+        assert planned.plugins["dask"].model_dump() == defaults
+    faults = {
+        "{dask: {workers: 0}}": (4, 27, "at least 1"),
+        "{dask: {adress: 'tcp://a:1'}}": (4, 18, "adress"),
+        "{dask: {address: 'tcp://a:1', workers: 2}}": (4, 17, "has its own workers"),
+    }
+    for text, (line, column, message) in faults.items():
+        with pytest.raises(RunFileError) as caught:
+            make_plan(host.catalogue, read(write(f"plugins: {text}")))
+        (problem,) = caught.value.problems
+        assert (problem.line, problem.column) == (line, column), problem
+        assert message in problem.message
+
+
+def test_only_a_file_that_names_it_gets_a_cluster(host: Host) -> None:
+    assert plugin.scorefold_executor(SimpleNamespace(plugins={})) is None  # type: ignore[arg-type]
+    named = SimpleNamespace(plugins=make_plan(host.catalogue, read(write())).plugins)
+    assert isinstance(plugin.scorefold_executor(named), DaskExecutor)  # type: ignore[arg-type]
+
+
+def test_jobs_inside_a_stage_go_to_the_cluster_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCOREFOLD_DEV_PLUGINS", str(SUPPORT / "dask_jobs.py"))
+    host = Host.discover()
+    results = [run_file(host, write(text, "of-jobs"), fresh=True) for text in ("", "plugins: {dask: {}}")]
+    here, there = (result.value("dimension") for result in results)
+    assert here.value == there.value
+    assert here.diagnostics["processes"] == [os.getpid()]
+    processes = there.diagnostics["processes"]
+    assert os.getpid() not in processes
+    assert not any(map(psutil.pid_exists, processes)), "the cluster ends with the run"
+    keys = [read_json(result.folder / "dimension" / "stage.json")["key"] for result in results]
+    assert keys[0] == keys[1]
+
+
+def test_a_sweep_through_the_cluster_is_that_of_this_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two seeds at two sizes, one size too small: the same numbers, the same error, the same keys."""
+    over = ["--over", "stages.data.config.points=90,3", "--over", "seed=0,1", "--json"]
+    answers = []
+    for name, text in (("here", ""), ("there", "plugins: {dask: {workers: 2}}")):
+        write(text)
+        monkeypatch.setenv("SCOREFOLD_PLUGINS", "-iddiff")
+        status = main(["sweep", "run.yaml", *over, "--out", name, "--cache", f"{name}-cache"])
+        said = capsys.readouterr()
+        answers.append(json.loads(said.out))
+        assert status == 1
+    assert said.err.splitlines()[0] == "4 points, by scorefold_dask"
+    assert len(said.err.splitlines()) == 5
+    here, there = answers
+    assert [point["measures"] for point in there["points"]] == [point["measures"] for point in here["points"]]
+    assert [point["error"] is None for point in there["points"]] == [True, True, False, False]
+    for one, other in zip(here["points"], there["points"], strict=True):
+        assert (one["error"] or {}).get("message") == (other["error"] or {}).get("message")
+        assert (one["error"] or {}).get("line") == (other["error"] or {}).get("line")
+    kept = {name: {path.name for path in Path(f"{name}-cache").glob("[0-9a-f]*")} for name in ("here", "there")}
+    assert kept["here"] == kept["there"]
+    plugins = read_json(Path(there["points"][0]["run"]) / "environment.json")["plugins"]
+    assert {item["name"]: item["state"] for item in plugins}["iddiff"] == "disabled"
+
+
+def test_ctrl_c_ends_a_sweep_and_its_cluster(tmp_path: Path) -> None:
+    write("plugins: {dask: {}}", "of-waiting")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scorefold_registry.cli", "sweep", "run.yaml", "--over", "seed=0,1,2"],
+        cwd=tmp_path,
+        env={**os.environ, "SCOREFOLD_DEV_PLUGINS": str(SUPPORT / "dask_jobs.py")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        end = time.monotonic() + 90
+        while len(workers := [int(path.name.partition("-")[2]) for path in tmp_path.glob("here-*")]) < 2:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=60)[1]
+        assert process.returncode == 130, err
+        assert err == "interrupted after 0 of 3 points; the same command goes on from there\n"
+        assert not any(map(psutil.pid_exists, workers))
+    finally:
+        process.kill()
+        process.communicate()
