@@ -185,6 +185,7 @@ def test_every_message_is_listed(site: dict[str, str]) -> None:
     assert any("is claimed by ‹who›" in message.text for message in found)
     for message in found:
         assert f"| {cell(prose(message.text))} | " in site["messages.md"]
+        assert f"In `{message.module}`:" in site["messages.md"]
 
 
 def test_every_schema_is_shown(site: dict[str, str]) -> None:

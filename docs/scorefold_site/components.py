@@ -20,7 +20,8 @@ def component_path(component: Component) -> str:
 
 def component_pages(inventory: Inventory) -> dict[str, str]:
     """Every component's page, and the list of all."""
-    pages = {component_path(item.component): component_page(inventory, item) for item in inventory.components}
+    in_order = [item for kind in inventory.kinds for item in inventory.of_kind(kind.name)]
+    pages = {component_path(item.component): component_page(inventory, item) for item in in_order}
     return {"components/index.md": _list(inventory), **pages}
 
 

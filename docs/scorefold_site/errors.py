@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,8 +121,13 @@ def _of_scope(module: str, scope: ast.AST, classes: Iterable[str]) -> Iterator[M
             argument = known[argument.id]
         text = _text(argument)
         hint = next((_text(item.value) for item in call.keywords if item.arg == "hint"), "")
-        if text.strip(f"{UNKNOWN} :‹›"):
-            yield Message(error, module, text, "" if hint.strip(f"{UNKNOWN} ") == "" else hint)
+        if _words(text):
+            yield Message(error, module, text, hint if _words(hint) else "")
+
+
+def _words(text: str) -> str:
+    """What a text says beside what is filled in."""
+    return re.sub(rf"‹[^›]*›|{UNKNOWN}|\W", "", text)
 
 
 def _made(call: ast.Call, module: str, classes: Iterable[str]) -> tuple[str, ast.expr | None]:
@@ -175,7 +181,7 @@ def _placeholder(node: ast.expr) -> str:
     if isinstance(node, ast.Name):
         return f"‹{node.id}›"
     if isinstance(node, ast.Attribute):
-        return f"‹{node.attr}›"
+        return "‹class›" if node.attr == "__name__" else f"‹{node.attr}›"
     if isinstance(node, ast.IfExp):
         return _text(node.body) or _text(node.orelse) or UNKNOWN
     return UNKNOWN
@@ -194,10 +200,8 @@ def message_page(root: Path) -> str:
     for name, item in classes.items():
         mine = [message for message in found if message.error == name]
         if mine:
-            rows = [(prose(message.text), prose(message.hint), code(message.module)) for message in mine]
-            parts += [
-                f"## {name}",
-                f"{prose(item.meaning)} Code: {code(item.code)}.",
-                table(("message", "hint", "module"), rows),
-            ]
+            parts += [f"## {name}", f"{prose(item.meaning)} Code: {code(item.code)}."]
+        for module in dict.fromkeys(message.module for message in mine):
+            rows = [(prose(message.text), prose(message.hint)) for message in mine if message.module == module]
+            parts += [f"In {code(module)}:", table(("message", "hint"), rows)]
     return page(*parts)
