@@ -92,7 +92,7 @@ class _Stages:
         verbs = [kind.verb(name) for name in comparison.verbs]
         for name, verb in zip(comparison.verbs, verbs, strict=True):
             if verb is None:
-                raise NotOnThisCaseError(f"a {kind.name} has no verb {name!r}, which is compared")
+                raise NotOnThisCaseError(f"components of kind {kind.name} have no verb {name!r}, which is compared")
         name = use = ""
         for verb in verbs:
             assert verb is not None
@@ -174,9 +174,11 @@ class _Stages:
             )
 
     def _source(self, registered: Registered, port: Port, given: Mapping[str, Any], outer: Mapping[str, Any]) -> Any:
-        if "data" in port.kinds:
-            return None if self.case.data is None else "data"
         example = _example(registered).get("inputs") or {}
+        if "data" in port.kinds:
+            # Further data that a component can do without are its own affair.
+            wanted = not port.optional or port.name == "data" or port.name in example
+            return "data" if wanted and self.case.data is not None else None
         offers = (given.get(port.name), port.default, outer.get(port.name), example.get(port.name))
         return next((value for value in offers if value), None)
 

@@ -1,0 +1,206 @@
+"""What a component is plugged to on a case: the case's data, choices, defaults, declared examples, at any depth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scorefold.errors import ConfigError
+from scorefold.plugin import Comparison
+from scorefold_registry.comparison_cases import Case, find_cases
+from scorefold_registry.comparison_plan import Choices, NotOnThisCaseError, stages_of
+from scorefold_registry.comparison_rows import Row, with_regrets
+from scorefold_registry.host import Host
+
+ESTIMATE = Comparison(verbs=("estimate",))
+CASE = Case("here", {"use": "data:points", "config": {"count": 50}, "inputs": {}})
+
+Stages = Callable[..., dict[str, dict[str, Any]]]
+
+
+@pytest.fixture
+def stages(fake_one: Path) -> Stages:
+    host = Host.discover()
+
+    def made(name: str, comparison: Comparison = ESTIMATE, case: Case = CASE, **choices: Any) -> Any:
+        return stages_of(host.catalogue, host.catalogue.resolve(name), comparison, case, Choices(**choices))
+
+    return made
+
+
+def test_a_default_is_built_on_the_data_of_the_case(stages: Stages) -> None:
+    assert stages("estimator:by-default") == {
+        "data": {"use": "data:points", "config": {"count": 50}},
+        "score-learnt": {"use": "score:learnt", "inputs": {"data": "data"}},
+        "estimator-by-default": {
+            "use": "estimator:by-default",
+            "do": "estimate",
+            "inputs": {"score": "score-learnt", "data": "data"},
+        },
+    }
+
+
+def test_a_choice_comes_before_a_default_and_fields_reach_any_depth(stages: Stages) -> None:
+    made = stages(
+        "estimator:by-default",
+        plugged={"score": {"use": "score:modest", "config": {"training": {"steps": 7}}}},
+        fields={"score:modest": [(("training", "batch_size"), 3)], "data:points": [(("dimension",), 2)]},
+    )
+    assert made["score-modest"]["config"] == {"training": {"steps": 7, "batch_size": 3}}
+    assert made["data"]["config"] == {"count": 50, "dimension": 2}
+    assert made["estimator-by-default"]["inputs"]["score"] == "score-modest"
+
+
+def test_two_of_one_component_are_two_stages_and_equal_ones_are_one(stages: Stages) -> None:
+    use = [{"use": "score:learnt"}, {"use": "score:learnt", "config": {"training": {"steps": 2}}}, "score:learnt"]
+    made = stages("estimator:several", plugged={"scores": use})
+    assert made["estimator-several"]["inputs"]["scores"] == ["score-learnt", "score-learnt-2", "score-learnt"]
+    alone = stages("estimator:several", plugged={"scores": "score:learnt"})
+    assert alone["estimator-several"]["inputs"]["scores"] == ["score-learnt"]
+
+
+def test_ports_of_what_is_plugged_in_are_filled_too(stages: Stages) -> None:
+    made = stages("flow:wrapping", Comparison(verbs=("fit", "evaluate")), plugged={"score": "score:learnt"})
+    assert list(made) == ["data", "score-learnt", "flow-wrapping", "evaluate"]
+    assert made["flow-wrapping"]["inputs"] == {"score": "score-learnt", "data": "data"}
+    assert made["evaluate"] == {"use": "flow-wrapping", "do": "evaluate", "inputs": {"data": "data"}}
+
+
+def test_options_and_split_are_those_of_the_case(stages: Stages) -> None:
+    case = Case("here", {**(CASE.data or {})}, options={"limit": 4}, split="train")
+    made = stages("flow:wrapping", Comparison(verbs=("fit", "evaluate")), case, plugged={"score": "score:learnt"})
+    assert made["evaluate"]["options"] == {"limit": 4}
+    assert made["evaluate"]["split"] == "train"
+    assert "split" not in made["flow-wrapping"]
+    assert "options" not in made["flow-wrapping"]
+
+
+def test_what_cannot_be_filled_is_said(stages: Stages) -> None:
+    with pytest.raises(NotOnThisCaseError, match="nothing is plugged into port 'score' of estimator:plain") as caught:
+        stages("estimator:plain")
+    assert caught.value.hint == "--with score=..., with a component of kind score"
+    with pytest.raises(NotOnThisCaseError, match="the case 'bare' has no data"):
+        stages("estimator:placed", case=Case("bare"))
+    with pytest.raises(NotOnThisCaseError, match="components of kind estimator have no verb 'fit'"):
+        stages("estimator:boaster", Comparison(verbs=("fit", "reconstruct")))
+
+
+OWN = """
+from abc import ABC, abstractmethod
+from scorefold.config import Config
+from scorefold.stage import Outcome
+from pydantic import Field
+import torch
+
+class Learner(ABC):
+    pass
+
+class Good(Learner):
+    def __init__(self, config, *, helper=None):
+        self.config, self.helper = config, helper
+
+class GoodConfig(Config):
+    level: float = Field(description="What it reaches")
+
+class Options(Config):
+    shots: int = 1
+
+def score(component, inputs, options, context):
+    found = component.config.level * options.shots
+    answer = {"quantity": "accuracy", "value": found, "interval": [found - 1, found + 1]}
+    return Outcome({"accuracy": found}, {"metrics": {"accuracy": found}, "answer": answer})
+
+def silent(component, inputs, options, context):
+    return Outcome(None)
+"""
+
+PLUGIN = """
+from scorefold.errors import ConfigError
+from scorefold.plugin import Comparison
+
+@hookimpl
+def scorefold_kinds():
+    yield Kind(
+        "learner",
+        interface="fake_own.own:Learner",
+        verbs=(
+            Verb("score", takes=(), gives="metrics", target="fake_own.own:score", options="fake_own.own:Options"),
+            Verb("silent", takes=(), gives="metrics", target="fake_own.own:silent"),
+        ),
+        comparison=Comparison(verbs=("score",), best="largest", cases={"one-shot": {"options": {"shots": 1}}}),
+    )
+    yield Kind(
+        "mute",
+        interface="fake_own.own:Learner",
+        verbs=(Verb("silent", takes=(), gives="metrics", target="fake_own.own:silent"),),
+        comparison=Comparison(verbs=("silent",), cases={"any": {}}),
+    )
+
+def learner(kind, name, level):
+    return Component(
+        kind=kind, name=name, target="fake_own.own:Good", config="fake_own.own:GoodConfig", summary="made for a test",
+        requires=(Port("helper", kind="learner", optional=True),), examples=({"config": {"level": level}},),
+    )
+
+@hookimpl
+def scorefold_components():
+    yield learner("learner", "slow", 0.5)
+    yield learner("learner", "quick", 0.75)
+    yield learner("mute", "dumb", 0.5)
+"""
+
+
+@pytest.fixture
+def own(install: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Host:
+    install("fake-own", PLUGIN, files={"own.py": OWN})
+    monkeypatch.setattr("scorefold_registry.comparison_figure.draw", lambda rows: {})
+    return Host.discover()
+
+
+def test_a_kind_of_a_plugin_says_how_it_is_compared(own: Host) -> None:
+    result = own.compare("learner", out="out")
+    rows = {row.component: row for row in result.rows}
+    assert {row.case for row in result.rows} == {"one-shot"}
+    assert result.complete
+    # A field without a default is that of the first declared example.
+    assert (rows["learner:slow"].value, rows["learner:quick"].value) == (0.5, 0.75)
+    assert (rows["learner:slow"].regret, rows["learner:quick"].regret) == (0.25, 0.0)
+    assert rows["learner:quick"].quantity == "accuracy"
+    assert rows["learner:quick"].interval == (-0.25, 1.75)
+
+
+def test_options_on_the_command_line_are_a_case(own: Host) -> None:
+    result = own.compare("learner", on=["shots=3,one-shot"], only=["quick"], out="out")
+    assert [(row.case, row.value) for row in result.rows] == [("shots=3", 2.25), ("one-shot", 0.75)]
+    assert Path("out/rows/learner-quick-shots-3.yaml").exists()
+
+
+def test_a_verb_without_an_answer_is_a_reason(own: Host) -> None:
+    result = own.compare("mute", out="out")
+    assert result.rows[0].error == "the verb 'silent' gave no answer on these data"
+    assert not result.complete
+
+
+def test_regrets_are_against_the_best_of_a_case_in_the_same_quantity() -> None:
+    smallest = Comparison(verbs=("evaluate",), best="smallest")
+    rows = [
+        Row("a", "x", value=2.0, quantity="nats"),
+        Row("b", "x", value=1.5, quantity="nats"),
+        Row("c", "x", value=9.0, quantity="bits"),
+        Row("a", "y", value=float("nan"), quantity="nats"),
+        Row("b", "y", value=4.0, quantity="nats"),
+        Row("c", "y", error="no"),
+    ]
+    found = [row.regret for row in with_regrets(rows, smallest)]
+    assert found[:3] == [0.5, 0.0, 0.0]
+    assert found[4:] == [0.0, None]
+    assert all(row.regret is None for row in with_regrets(rows, ESTIMATE))
+
+
+def test_cases_are_told_apart_by_the_files_they_become(fake_one: Path) -> None:
+    Path("cases.yaml").write_text("a-b: {use: data:points}\n'a b': {use: data:points}\n")
+    with pytest.raises(ConfigError, match="two cases are called 'a b'"):
+        find_cases(Host.discover().catalogue, "estimator", ESTIMATE, ["cases.yaml"])

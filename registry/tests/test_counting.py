@@ -1,0 +1,130 @@
+"""Costs of a stage: evaluations of models counted once each, and classes left as they were."""
+
+from __future__ import annotations
+
+import pickle
+import time
+
+import pytest
+import torch
+from torch import Tensor
+
+from scorefold.data import Condition
+from scorefold.diffusion import VE
+from scorefold.interfaces import Flow, ScoreModel
+from scorefold.nn import StandardNormal
+from scorefold_registry.building import Made, Memory
+from scorefold_registry.counting import cpu_seconds, evaluations, models_of
+
+
+class Exact(ScoreModel):
+    """The score of a standard normal law."""
+
+    def __init__(self) -> None:
+        super().__init__(VE(), (3,))
+
+    def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        x, t, _ = self.match_inputs(x, t, condition)
+        return -x / (1 + t[:, None] ** 2)
+
+
+class Fresh(Exact):
+    """One that says its noise itself."""
+
+    def noise(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        return x - 1
+
+
+class Identity(Flow):
+    def __init__(self) -> None:
+        super().__init__((3,), StandardNormal())
+
+    def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        return x, x.new_zeros(len(x))
+
+    def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        return z, z.new_zeros(len(z))
+
+
+X = torch.zeros(5, 3)
+
+
+def test_a_call_counts_its_rows_once_however_it_is_made() -> None:
+    model, t = Exact(), torch.full((5,), 0.5)
+    with evaluations([model]) as tally:
+        assert tally.points == 0
+        model.score(X, t)
+        assert tally.points == 5
+        model.noise(X, t)
+        model.denoise(x=X, t=t)
+        assert tally.points == 15
+        model.bind()(X[:2], t[:2])
+        assert tally.points == 17
+        model.score(X[:1], t)
+        assert tally.points == 22, "a batch of 1 broadcasts"
+    model.score(X, t)
+    assert tally.points == 22
+
+
+def test_samplers_likelihoods_and_flows_are_counted_through() -> None:
+    with evaluations([model := Exact()]) as tally:
+        model.sample(4, steps=10, sampler="euler-maruyama", generator=torch.Generator().manual_seed(0))
+    assert tally.points == 40
+    with evaluations([flow := Identity()]) as tally:
+        flow.log_prob(X)
+        flow.sample(7)
+        torch.func.jvp(lambda x: flow(x)[0], (X,), (X,))
+    assert tally.points == 17
+
+
+def test_derivatives_carried_along_do_not_count() -> None:
+    with evaluations([flow := Identity()]) as tally:
+        torch.func.vmap(lambda v: torch.func.jvp(lambda x: flow(x)[0], (X,), (v,))[1])(torch.zeros(9, 5, 3))
+    assert tally.points == 5
+
+
+def test_nothing_is_counted_where_there_is_no_model() -> None:
+    with evaluations([]) as tally:
+        Exact().score(X, torch.zeros(5))
+    assert tally.points is None
+
+
+def test_classes_are_left_as_they_were_whatever_happens() -> None:
+    kinds = (Exact, Fresh, Identity, ScoreModel)
+    before = [dict(vars(kind)) for kind in kinds]
+
+    def fail() -> None:
+        with evaluations([Exact(), Fresh(), Fresh(), Identity()]) as tally:
+            Fresh().score(X, torch.zeros(5))
+            Fresh().noise(X, torch.zeros(5))
+            pickle.dumps(Exact())
+            assert tally.points == 10
+            raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        fail()
+    assert [dict(vars(kind)) for kind in kinds] == before
+
+
+def test_models_are_found_through_ports_at_any_depth() -> None:
+    class Thing:
+        """Holds what it was plugged to."""
+
+    memory, inner, outer, flow, score = Memory(), Thing(), Thing(), Identity(), Exact()
+
+    def keep(obj: object, **ports: object) -> None:
+        # What it was made from plays no part here.
+        memory.keep(obj, Made(None, None, ports, frozenset(), None))  # type: ignore[arg-type]
+
+    keep(inner, parts=[flow, flow])
+    keep(outer, geometry=inner, data=Thing())
+    assert {id(model) for model in models_of(memory, outer, score)} == {id(flow), id(score)}
+    assert models_of(memory, Thing()) == []
+
+
+def test_seconds_are_of_work_and_not_of_waiting() -> None:
+    start = cpu_seconds()
+    time.sleep(0.05)
+    assert cpu_seconds() - start < 0.05
+    while cpu_seconds() - start < 0.02:
+        sum(range(1000))
