@@ -20,6 +20,7 @@ from scorefold_registry.configs import config_model
 from scorefold_registry.fields import describe_fields
 from scorefold_registry.host import Host
 from scorefold_registry.plan import make_plan
+from scorefold_registry.plugin_settings import settings_model
 from scorefold_registry.runfile import read
 from scorefold_site.commands import options, parsers
 from scorefold_site.copies import copied_pages
@@ -28,6 +29,7 @@ from scorefold_site.errors import error_classes, messages, problem_codes, source
 from scorefold_site.hooks import BANDS, hooks
 from scorefold_site.inventory import Inventory, inventory
 from scorefold_site.markdown import cell, code, fence, prose, table
+from scorefold_site.plugins import plugin_records
 from scorefold_site.run_files import example_files
 from scorefold_site.schemas import schemas
 
@@ -80,10 +82,26 @@ def test_every_kind_has_a_page_with_its_verbs_and_their_options(found: Inventory
         for verb in kind.verbs:
             section = page.partition(f"### {verb.name}\n")[2].partition("\n### ")[0]
             assert section, (kind.name, verb.name)
+            if kind.comparison:
+                assert "\n## Comparison\n" in page
             if verb.options:
                 module, _, name = verb.options.partition(":")
                 for field in vars(sys.modules[module])[name].model_fields:
                     assert f"| `{field}` | " in section, (kind.name, verb.name, field)
+
+
+def test_every_plugin_of_ours_is_documented_with_its_settings_and_claims(
+    found: Inventory, site: dict[str, str]
+) -> None:
+    records = plugin_records(found)
+    assert {"standard", "iddiff", "tracking"} <= {record.name for record in records}
+    for record in records:
+        section = site["our-plugins.md"].partition(f"\n## {record.name}\n")[2].partition("\n## ")[0]
+        for claim in record.claims:
+            assert f"| `{claim.name}` | {claim.role} | " in section
+        for field in describe_fields(settings_model(record)) if record.settings else ():
+            assert f"| `{field['name']}` | " in section
+            assert field["description"], (record.name, field["name"])
 
 
 def test_every_capability_is_documented(site: dict[str, str]) -> None:
@@ -184,7 +202,7 @@ def test_every_message_is_listed(site: dict[str, str]) -> None:
     assert len(found) > 300
     assert any("is claimed by ‹who›" in message.text for message in found)
     for message in found:
-        assert f"| {cell(prose(message.text))} | " in site["messages.md"]
+        assert f"| {cell(prose(message.text))} |" in site["messages.md"]
         assert f"In `{message.module}`:" in site["messages.md"]
 
 

@@ -11,6 +11,7 @@ from scorefold_site.errors import message_page
 from scorefold_site.hooks import hook_page
 from scorefold_site.inventory import inventory
 from scorefold_site.kinds import kind_pages
+from scorefold_site.plugins import plugin_page
 from scorefold_site.schemas import schema_page
 
 __all__ = ["pages"]
@@ -25,6 +26,7 @@ def pages(root: Path) -> dict[str, str]:
         "command-options.md": command_page(found),
         "hooks.md": hook_page(),
         "messages.md": message_page(root),
+        "our-plugins.md": plugin_page(found),
         "schemas.md": schema_page(),
         **api_pages(),
     }

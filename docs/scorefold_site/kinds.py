@@ -53,6 +53,7 @@ def kind_page(inventory: Inventory, kind: Kind) -> str:
         *(part for verb in kind.verbs for part in _verb(verb)),
         "## Components",
         table(("component", "what it is"), found) or "None in this repository.",
+        *_comparison(kind),
         "## Laws",
         _laws(kind),
         "## Interface",
@@ -75,6 +76,23 @@ def _verb(verb: Verb) -> list[str]:
     only = f" For components that provide {needs}." if needs else ""
     options = ["Options:", field_table(_load(verb.options))] if verb.options else ["It has no options."]
     return [f"### {verb.name}", f"{_first_line(_load(verb.target))} Gives {code(verb.gives)}.{only}", takes, *options]
+
+
+_BEST = {
+    "truth": "the answer nearest to the truth is the best",
+    "smallest": "the smallest answer is the best",
+    "largest": "the largest answer is the best",
+}
+
+
+def _comparison(kind: Kind) -> list[str]:
+    if kind.comparison is None:
+        return []
+    verbs = ", then ".join(code(name) for name in kind.comparison.verbs)
+    cases = ", ".join(code(name) for name in kind.comparison.cases)
+    named = f" Without `--on` the cases are {cases}." if cases else ""
+    text = f"`scorefold compare {kind.name}` does {verbs}; {_BEST[kind.comparison.best]}.{named}"
+    return ["## Comparison", text]
 
 
 def _when(port: Port) -> str:

@@ -64,5 +64,7 @@ def _type(field: Mapping[str, Any]) -> str:
         return " or ".join(code(json.dumps(value)) for value in field["enum"])
     if "const" in field:
         return code(json.dumps(field["const"]))
-    kinds = field.get("type", "")
+    if "type" not in field:
+        return " or ".join(dict.fromkeys(_type(part) for part in (*field.get("oneOf", ()), *field.get("anyOf", ()))))
+    kinds = field["type"]
     return " or ".join([kinds] if isinstance(kinds, str) else kinds)
