@@ -13,6 +13,8 @@ import torch
 
 torch.set_num_threads(1)
 
+pytest_plugins = ["scorefold.testing.summary"]
+
 
 @pytest.fixture(autouse=True)
 def _fixed_seed() -> None:

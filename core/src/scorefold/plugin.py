@@ -156,6 +156,9 @@ class Component:
     ``known_failures`` are checks of the conformance kit that the method is known to fail, each with its reason; one
     that passes after all is a failure.
 
+    ``ranges`` say over what the method is right, and the kit holds it to that: ``{"dimension": (1, 10)}`` for an
+    estimator of dimensions from 1 to 10.
+
     ``overrides`` names the ``distribution/name`` that this one asks to replace; it does so only where the other names
     this one's distribution in ``yields_to``. Otherwise the name is nobody's until the user prefers one.
     """
@@ -173,6 +176,7 @@ class Component:
     figures: str | None = None
     cite: str | None = None
     known_failures: Mapping[str, str] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     overrides: str | None = None
     yields_to: tuple[str, ...] = ()
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from fake_host import make_host
 from good_fakes import declare
 
 from scorefold.errors import ConfigError
-from scorefold.testing import FLOORS, LAWS, Check, Item, Report, check_components, conformance
+from scorefold.testing import FLOORS, LAWS, LEVELS, Check, Item, Report, check_components, conformance
 
+ROOT = Path(__file__).parents[3]
 HOST = make_host()
+FEW = "4 laws tried of a toy; expected at least 8"
 TENS, SPENDER = "allocator:tens", "allocator:breaks-within-budget"
 
 
@@ -36,8 +43,27 @@ def test_a_failure_is_replayed_by_its_seed() -> None:
         return check.detail
 
     assert detail(5) == detail(5)
-    assert detail(5).endswith("(replay: seed 5)")
+    assert detail(5).endswith("(replay: --only rotation-invariant --seed 5)")
     assert detail(5).partition(":")[0] != detail(6).partition(":")[0], "another seed draws other points"
+
+
+def test_laws_are_chosen_and_counted_by_level() -> None:
+    report = report_on(TENS)
+    assert {check.level for check in report.checks} <= set(LEVELS)
+    counted = Counter(check.level for check in report.checks)
+    for level, counts in report.levels.items():
+        assert counts["run"] + counts["skipped"] == counted[level]
+    (artefact,) = report_on(TENS, levels=["artefact"]).levels
+    assert artefact == "artefact"
+    both = report_on(TENS, levels=["contract"], only=["within-budget", "saved-state"])
+    assert [check.check for check in both.checks] == ["within-budget"]
+
+
+def test_an_error_inside_a_component_is_told_with_its_place() -> None:
+    (check,) = report_on("score:breaks-score-refuses-other-shapes-2", only=["score-refuses-other-shapes"]).failures
+    assert "ended in RuntimeError" in check.detail
+    (check,) = report_on("allocator:breaks-constructor-3", only=["within-budget"]).failures
+    assert re.match(r"it ended in TypeError: .* in fake_host.py, line \d+; expected an answer", check.detail)
 
 
 def test_each_example_is_tried_and_told_apart() -> None:
@@ -74,20 +100,29 @@ def test_a_failure_expected_of_no_check_is_a_mistake() -> None:
 
 
 def test_an_unknown_law_is_named_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="within-budget"):
+    with pytest.raises(ConfigError, match="within-budgets") as refused:
         report_on(TENS, only=["within-budgets"])
+    assert "within-budget," in str(refused.value)
+    with pytest.raises(ConfigError, match="there is no level 'speed'") as refused:
+        report_on(TENS, levels=["speed"])
+    assert ", ".join(LEVELS) in str(refused.value)
 
 
 def test_floors_ask_for_laws_that_there_are() -> None:
     common = sum(not law.kinds and law.capability is None for law in LAWS)
     for kind, floor in FLOORS.items():
         own = sum(kind in law.kinds for law in LAWS)
-        assert common < floor <= common + own
+        assert max(common, own) < floor <= common + own
 
 
 def test_too_few_laws_tried_fail_the_floor() -> None:
     (check,) = [check for check in report_on("toy:breaks-floor").checks if check.check == "floor"]
-    assert check == Check("toy:breaks-floor", "floor", "failed", "4 laws tried; a toy is held to at least 8")
+    assert check == Check("toy:breaks-floor", "floor", "contract", "failed", FEW)
+
+
+def asked() -> Any:
+    """What pytest hands a test: here one that reports to nobody."""
+    return SimpleNamespace(node=SimpleNamespace(user_properties=[]))
 
 
 def parametrised(test: Callable[[str], None]) -> list[str]:
@@ -106,8 +141,8 @@ def test_the_decorator_makes_a_test_a_component() -> None:
 
     assert parametrised(test_fakes) == [TENS, SPENDER]
     assert (test_fakes.__name__, test_fakes.__doc__) == ("test_fakes", "Allocators keep their word.")
-    test_fakes(TENS)
-    test_fakes(SPENDER)
+    test_fakes(TENS, asked())
+    test_fakes(SPENDER, asked())
     assert [report.counts["expected-failure"] for report in seen] == [0, 1]
 
 
@@ -117,7 +152,7 @@ def test_the_decorated_test_fails_with_the_law_and_what_was_measured() -> None:
         raise AssertionError("not reached where a law does not hold")
 
     with pytest.raises(AssertionError, match="within-budget: for 0 labels the plan costs 0 and leaves 1") as failure:
-        test_fakes(SPENDER)
+        test_fakes(SPENDER, asked())
     assert "not reached" not in str(failure.value)
 
 
@@ -132,11 +167,42 @@ def test_the_decorator_refuses_what_it_cannot_test() -> None:
         """Never called."""
 
     with pytest.raises(ConfigError, match="allocator:nobody"):
-        test_fakes("allocator:nobody")
+        test_fakes("allocator:nobody", asked())
+
+
+CONFTEST = """
+import sys
+sys.path.insert(0, {fakes!r})
+pytest_plugins = ["scorefold.testing.summary"]
+"""
+TESTS = """
+from fake_host import make_host
+from scorefold.testing import conformance
+
+@conformance("allocator:tens", "allocator:renewed", host=make_host, levels=["contract"])
+def test_fakes(report):
+    assert report.holds
+"""
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_counts_are_told_at_the_end_of_a_run(workers: str, tmp_path: Path) -> None:
+    """With workers of pytest-xdist too, which bring the counts of their tests."""
+    (tmp_path / "conftest.py").write_text(CONFTEST.format(fakes=str(Path(__file__).parent / "fakes")))
+    (tmp_path / "test_fakes.py").write_text(TESTS)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", workers, str(tmp_path)]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert found.returncode == 0, found.stdout
+    one = report_on(TENS, levels=["contract"]).counts
+    told = ", ".join(f"{2 * count} {result}" for result, count in one.items())
+    assert f"conformance of 2 components: {told}" in found.stdout.splitlines()
 
 
 def test_every_law_is_documented() -> None:
-    text = (Path(__file__).parents[3] / "docs" / "testing.md").read_text()
-    table = text.partition("## The laws")[2]
-    named = {name for name in re.findall(r"`([a-z-]+)`", table) if name not in FLOORS}
-    assert named == {law.name for law in LAWS}, "no law is documented that there is not"
+    """In the table, at its level."""
+    text = (ROOT / "docs" / "testing.md").read_text()
+    for level, row in re.findall(r"^\| ([a-z]+) \| (.*) \|$", text.partition("## The laws")[2], re.M):
+        if level in LEVELS:
+            named = {name for name in re.findall(r"`([a-z-]+)`", row) if name not in FLOORS}
+            assert named == {law.name for law in LAWS if law.level == level}
+    assert all(f"| {level} |" in text for level in LEVELS)

@@ -1,6 +1,6 @@
 """The five mission interfaces, the two that serve them, and the capabilities."""
 
-from scorefold.interfaces.allocator import Allocator
+from scorefold.interfaces.allocator import Allocator, Pilot
 from scorefold.interfaces.capabilities import (
     ClosedFormGeodesics,
     Encodes,
@@ -30,6 +30,7 @@ __all__ = [
     "Loss",
     "Network",
     "Phase",
+    "Pilot",
     "Potential",
     "Progress",
     "ScoreModel",

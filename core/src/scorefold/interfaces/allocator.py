@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from scorefold.results import Allocation
+
+
+class Pilot(Protocol):
+    """What training on a plan comes to, known or tried: what an allocator that looks for the best plan asks."""
+
+    def __call__(self, tasks: int, support: int, query: int) -> float:
+        """The test loss after training on so many tasks, each with so many support and query labels."""
 
 
 class Allocator(ABC):
@@ -28,7 +35,8 @@ class Allocator(ABC):
     ) -> Allocation:
         """A plan for ``budget`` labels.
 
-        ``pilot`` is what is known of the tasks beforehand (None: nothing); ``constraints`` bound the plan. Raises
+        ``pilot`` is what is known of the tasks beforehand (None: nothing), a ``Pilot`` where losses can be asked for;
+        ``constraints`` bound the plan. Raises
         ``ConfigError`` for a budget below 0 or an unknown constraint; a budget that allows no plan is an
         ``infeasible`` allocation, not an error.
         """

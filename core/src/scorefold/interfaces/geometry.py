@@ -15,6 +15,21 @@ def flatten(v: Tensor) -> Tensor:
     return v.flatten(1)
 
 
+def barycentre_weights(points: Tensor, weights: Tensor | None) -> Tensor:
+    """Weights (N,) of points (N, *E) that sum to 1, equal ones where none are given.
+
+    Raises ``ShapeError`` for no points and for weights of another shape, below 0 or all 0.
+    """
+    if len(points) == 0:
+        raise ShapeError("the mean of no points was asked for")
+    weights = points.new_ones(len(points)) if weights is None else weights
+    if weights.shape != points.shape[:1] or bool((weights < 0).any()) or not bool(weights.sum() > 0):
+        raise ShapeError(
+            f"weights of shape {tuple(weights.shape)} were given; expected {len(points)} numbers >= 0, not all 0"
+        )
+    return weights / weights.sum()
+
+
 class Geometry(ABC):
     """A Riemannian metric on events of shape E, D = prod(E).
 
@@ -74,14 +89,7 @@ class Geometry(ABC):
         ``weights`` (N,) are non-negative and are normalised to sum to 1. Raises ``ShapeError`` for no points and for
         weights of another shape, below 0 or all 0.
         """
-        if len(points) == 0:
-            raise ShapeError("the mean of no points was asked for")
-        weights = points.new_ones(len(points)) if weights is None else weights
-        if weights.shape != points.shape[:1] or bool((weights < 0).any()) or not bool(weights.sum() > 0):
-            raise ShapeError(
-                f"weights of shape {tuple(weights.shape)} were given; expected {len(points)} numbers >= 0, not all 0"
-            )
-        weights = (weights / weights.sum()).reshape(-1, *[1] * (points.dim() - 1))
+        weights = barycentre_weights(points, weights).reshape(-1, *[1] * (points.dim() - 1))
         mean = (weights * points).sum(0, keepdim=True)
         for _ in range(100):
             step = (weights * self.log(mean.expand_as(points), points)).sum(0, keepdim=True)

@@ -4,8 +4,20 @@
 ``@conformance(...)`` makes tests of it. See ``docs/testing.md``.
 """
 
-from scorefold.testing.contract import Check, Host, Law, Subject
+from scorefold.testing.contract import LEVELS, Check, Host, Law, Subject
 from scorefold.testing.decorator import conformance
 from scorefold.testing.report import FLOORS, LAWS, Item, Report, check_components
 
-__all__ = ["FLOORS", "LAWS", "Check", "Host", "Item", "Law", "Report", "Subject", "check_components", "conformance"]
+__all__ = [
+    "FLOORS",
+    "LAWS",
+    "LEVELS",
+    "Check",
+    "Host",
+    "Item",
+    "Law",
+    "Report",
+    "Subject",
+    "check_components",
+    "conformance",
+]

@@ -6,19 +6,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scorefold.data import Condition, ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError
 from scorefold.interfaces.data import SPLITS
-from scorefold.testing.contract import NotApplicableError, Subject
+from scorefold.testing.contract import Subject
 from scorefold.testing.exact import subspace
+from scorefold.testing.require import NotApplicableError
 
 Inputs = Mapping[str, Tensor]
 ROWS = 3
 SHAPES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (((6,), (4,)), ((2, 8, 8), (3, 8, 8)), ((1, 32, 32),) * 2)
 """Shapes (in, out) in the order in which they are tried: networks need not serve vectors and images alike."""
 POINTS = 64
+_CONDITION = "condition"
 
 
 def draw_condition(spec: ConditionSpec | None, rows: int, subject: Subject, dtype: torch.dtype) -> Condition | None:
@@ -51,10 +53,11 @@ def inputs_of(obj: Any, subject: Subject, dtype: torch.dtype = torch.float64) ->
     kind = subject.component.kind
     if kind == "score":
         x, t = noised(obj, subject, dtype=dtype)
-        return {"x": x, "t": t}
+        return {"x": x, "t": t, **_flat(draw_condition(obj.condition_spec, ROWS, subject, dtype))}
     if kind == "flow":
         x = subject.points(ROWS, obj.event_shape, obj.event_scale).to(dtype)
-        return {"x": x, "z": subject.normal(*x.shape, purpose="z", dtype=dtype)}
+        condition = _flat(draw_condition(obj.condition_spec, ROWS, subject, dtype))
+        return {"x": x, "z": subject.normal(*x.shape, purpose="z", dtype=dtype), **condition}
     if kind == "geometry":
         points = subject.points(2 * ROWS, obj.event_shape).to(dtype)
         return {"x": points[:ROWS], "y": points[ROWS:], "v": 0.1 * subject.normal(*points[:ROWS].shape, dtype=dtype)}
@@ -89,63 +92,80 @@ def built_network(
     raise refused
 
 
-def answers_of(kind: str, obj: Any, inputs: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
-    """What an object of a kind answers to inputs, by name."""
+def _flat(condition: Condition | None) -> dict[str, Tensor]:
+    """A condition as inputs by name."""
+    if condition is None or isinstance(condition, Tensor):
+        return {} if condition is None else {_CONDITION: condition}
+    return {f"{_CONDITION} {name}": value for name, value in condition.items()}
+
+
+def _condition(inputs: Inputs) -> Condition | None:
+    """The condition among inputs."""
+    parts = {name.removeprefix(f"{_CONDITION} "): v for name, v in inputs.items() if name.startswith(_CONDITION)}
+    return parts.get(_CONDITION, parts or None)
+
+
+def answers_of(kind: str, obj: Any, inputs: Inputs, generator: torch.Generator | None) -> dict[str, Tensor]:
+    """What an object of a kind answers to inputs, by name; without a generator nothing is drawn.
+
+    A network may be given built, or as its builder.
+    """
     return _ANSWERS[kind](obj, inputs, generator)
 
 
-def _score(obj: Any, inputs: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
+def _score(obj: Any, inputs: Inputs, generator: torch.Generator | None) -> dict[str, Tensor]:
+    condition = _condition(inputs)
     with torch.no_grad():
-        draws = obj.sample(2, **_conditioned(obj), steps=3, generator=generator)
-        return {"score": obj.score(inputs["x"], inputs["t"]), "sample": draws}
+        answers = {"score": obj.score(inputs["x"], inputs["t"], condition)}
+        if generator is not None:
+            answers["sample"] = obj.sample(2, condition, steps=3, generator=generator)
+    return answers
 
 
-def _flow(obj: Any, inputs: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
-    if obj.condition_spec is not None:
-        raise NotApplicableError("a conditional flow; its example needs data without a condition")
+def _flow(obj: Any, inputs: Inputs, generator: torch.Generator | None) -> dict[str, Tensor]:
+    condition = _condition(inputs)
     with torch.no_grad():
-        z, log_det = obj(inputs["x"])
-        x, inverse_log_det = obj.inverse(inputs["z"])
-        draws = obj.sample(2, generator=generator)
-    return {"z": z, "log_det": log_det, "x": x, "inverse_log_det": inverse_log_det, "sample": draws}
+        z, log_det = obj(inputs["x"], condition)
+        x, inverse_log_det = obj.inverse(inputs["z"], condition)
+        answers = {"z": z, "log_det": log_det, "x": x, "inverse_log_det": inverse_log_det}
+        answers["log_prob"] = obj.log_prob(inputs["x"], condition)
+        if generator is not None:
+            answers["sample"] = obj.sample(2, condition, generator=generator)
+    return answers
 
 
-def _geometry(obj: Any, inputs: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
+def _geometry(obj: Any, inputs: Inputs, generator: torch.Generator | None) -> dict[str, Tensor]:
     x, y, v = inputs["x"], inputs["y"], inputs["v"]
     return {"metric": obj.metric(x), "exp": obj.exp(x, v), "log": obj.log(x, y), "distance": obj.distance(x, y)}
 
 
-def _estimator(obj: Any, inputs: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
+def _estimator(obj: Any, inputs: Inputs, generator: torch.Generator | None) -> dict[str, Tensor]:
     found = obj.estimate(inputs["data"], generator=generator)
     interval = found.interval or (found.value, found.value)
     answers = {"value": torch.tensor([found.value, *interval], dtype=torch.float64)}
     return answers if found.pointwise is None else {**answers, "pointwise": found.pointwise}
 
 
-def _allocator(obj: Any, inputs: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
+def _allocator(obj: Any, inputs: Inputs, generator: torch.Generator | None) -> dict[str, Tensor]:
     found = obj.allocate(1000, generator=generator)
     rows = [number for row in found.plan for number in (row.tasks, row.support, row.query)]
     return {"plan": torch.tensor([found.leftover, *rows], dtype=torch.float64)}
 
 
-def _data(obj: Any, inputs: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
+def _data(obj: Any, inputs: Inputs, generator: torch.Generator | None) -> dict[str, Tensor]:
     return {split: obj.load(split).tensor(50) for split in SPLITS}
 
 
-def _network(obj: Any, inputs: Inputs, generator: torch.Generator) -> dict[str, Tensor]:
-    _, _, network = built_network(obj, generator.initial_seed())
-    network = network.to(inputs["x"].dtype).eval()
+def _network(obj: Any, inputs: Inputs, generator: torch.Generator | None) -> dict[str, Tensor]:
+    network = obj
+    if not isinstance(obj, nn.Module):
+        seed = 0 if generator is None else generator.initial_seed()
+        network = built_network(obj, seed)[2].to(inputs["x"].device, inputs["x"].dtype).eval()
     with torch.no_grad():
         return {"answer": network(inputs["x"], inputs["t"])}
 
 
-def _conditioned(obj: Any) -> dict[str, Any]:
-    if obj.condition_spec is not None:
-        raise NotApplicableError("a conditional model; its example needs data without a condition")
-    return {}
-
-
-_ANSWERS: Mapping[str, Callable[[Any, Inputs, torch.Generator], dict[str, Tensor]]] = {
+_ANSWERS: Mapping[str, Callable[[Any, Inputs, torch.Generator | None], dict[str, Tensor]]] = {
     "score": _score,
     "flow": _flow,
     "geometry": _geometry,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,8 @@ from scorefold.plugin import Component
 from scorefold.seeds import derive_generator, derive_seed
 
 PASSED, FAILED, SKIPPED, EXPECTED = "passed", "failed", "skipped", "expected-failure"
+LEVELS = ("contract", "numerics", "determinism", "device", "artefact", "laziness", "documentation")
+"""What laws are about; each is of one level."""
 
 
 class Host(Protocol):
@@ -40,29 +42,28 @@ class Host(Protocol):
         """The object whose state a folder holds."""
 
     def components(self, kind: str | None = None) -> Iterable[Any]:
-        """What is installed; each item has ``component``, a ``scorefold.plugin.Component``."""
+        """What is installed: each item has ``component``, and may have ``record.value``, the module it stands in."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """A law tried on a component: ``result`` is passed, failed, skipped or expected-failure, ``detail`` why."""
+    """A law tried on a component: ``result`` is passed, failed, skipped or expected-failure, ``detail`` why.
+
+    ``check`` is the law's name, with ``[N]`` after it for an example other than the first, ``level`` the law's own.
+    """
 
     component: str
     check: str
+    level: str
     result: str
     detail: str
 
+    def __str__(self) -> str:
+        return f"{self.component} {self.check}: {self.detail}"
+
     def as_json(self) -> dict[str, str]:
         """The entry of ``plugins check --json``."""
-        return {"component": self.component, "check": self.check, "result": self.result, "detail": self.detail}
-
-
-class ViolationError(AssertionError):
-    """A law does not hold; the message says what was measured and what was allowed."""
-
-
-class NotApplicableError(Exception):
-    """A law says nothing about this component; the message says why."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,15 @@ class Subject:
         self,
         *,
         dtype: torch.dtype | None = torch.float64,
+        device: str | None = None,
         config: Mapping[str, Any] | None = None,
         ports: Mapping[str, Any] | None = None,
     ) -> Any:
         """The example built, in float64; ``config`` adds to the example's, ``ports`` replace ports of it."""
         settings = {**self.example.get("config", {}), **(config or {})}
         plugged = {**self.example.get("inputs", {}), **(ports or {})}
-        return self.host.create(self.name, settings, generator=self.generator("build"), dtype=dtype, **plugged)
+        generator = self.generator("build")
+        return self.host.create(self.name, settings, generator=generator, device=device, dtype=dtype, **plugged)
 
     def stirred(self, **options: Any) -> Any:
         """The example built, in evaluation mode and with its trained parameters moved off their start.
@@ -146,12 +149,13 @@ class Subject:
 class Law:
     """A law by name, of some kinds (none named: all) and of components with a capability (none named: any).
 
-    ``run`` tries it on a subject: it returns what it measured, raises ``ViolationError`` where the law is broken and
-    ``NotApplicableError`` where it has nothing to say. Laws that are tried ``once`` are about the declaration, the
-    others about each example.
+    ``level`` is one of ``LEVELS``. ``run`` tries it on a subject: it returns what it measured, raises
+    ``ViolationError`` where the law is broken and ``NotApplicableError`` where it has nothing to say. Laws that are
+    tried ``once`` are about the declaration, the others about each example.
     """
 
     name: str
+    level: str
     run: Callable[[Subject], str]
     kinds: tuple[str, ...] = ()
     capability: str | None = None
@@ -169,45 +173,10 @@ class Law:
 
 
 def law(
-    name: str, *kinds: str, capability: str | None = None, once: bool = False
+    name: str, *kinds: str, level: str, capability: str | None = None, once: bool = False
 ) -> Callable[[Callable[[Subject], str]], Law]:
-    """Makes a function a law: ``@law("metric-spd", "geometry")``."""
-    return lambda run: Law(name, run, kinds, capability, once)
-
-
-def require(holds: bool, message: str) -> None:
-    """Raises ``ViolationError`` with a message unless something holds."""
-    if not holds:
-        raise ViolationError(message)
-
-
-def require_shape(what: str, value: Any, shape: tuple[int, ...]) -> None:
-    """Raises ``ViolationError`` unless a value is a tensor of a shape."""
-    require(isinstance(value, Tensor), f"{what} is a {type(value).__name__}; expected a tensor")
-    require(tuple(value.shape) == tuple(shape), f"{what} has shape {tuple(value.shape)}; expected {tuple(shape)}")
-
-
-def require_close(what: str, got: Tensor, expected: Tensor, tolerance: float) -> str:
-    """The gap max |got - expected| / (1 + max |expected|) in words; raises ``ViolationError`` above the tolerance."""
-    require_shape(what, got, tuple(expected.shape))
-    if expected.numel() == 0:
-        return f"{what}: empty"
-    got, expected = got.detach().double(), expected.detach().double()
-    gap = float((got - expected).abs().max() / (1 + expected.abs().max()))
-    text = f"{what}: gap {gap:.2e}, tolerance {tolerance:.0e}"
-    require(gap <= tolerance, text)
-    return text
-
-
-def require_refusal(what: str, errors: type[Exception], call: Callable[[], Any]) -> str:
-    """The message with which a call was refused; raises ``ViolationError`` where it wasn't, or by another error."""
-    try:
-        call()
-    except errors as error:
-        return str(error).partition("\n")[0]
-    except Exception as error:
-        raise ViolationError(f"{what} ended in {type(error).__name__}: {error}; expected {errors.__name__}") from error
-    raise ViolationError(f"{what} was accepted; expected {errors.__name__}")
+    """Makes a function a law: ``@law("metric-spd", "geometry", level="numerics")``."""
+    return lambda run: Law(name, level, run, kinds, capability, once)
 
 
 def stir(module: nn.Module, generator: torch.Generator) -> None:

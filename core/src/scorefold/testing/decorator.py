@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from scorefold.errors import ConfigError
 from scorefold.plugin import Component
 from scorefold.testing.contract import Host
 from scorefold.testing.report import Item, Report, check_components
+from scorefold.testing.summary import CONFORMANCE
 
 Body = Callable[[Report], None]
 
@@ -19,13 +20,14 @@ def conformance(
     seed: int = 0,
     expected: Mapping[str, str] | None = None,
     origin: str | None = None,
+    levels: Iterable[str] = (),
 ) -> Callable[[Body], Callable[[str], None]]:
     """Makes a function ``test(report)`` a pytest test for each component, which fails where a law does.
 
     ``names`` are components or their names (``kind:name``), ``host`` gives the host that makes them, and is called
-    when the test runs. ``seed``, ``expected`` and ``origin`` are those of ``check_components``; an expectation is
-    applied to its own component alone. The function is called with the ``Report`` of one component once all laws
-    hold, and may look further. Raises ``ConfigError`` for no names and where pytest is not installed.
+    when the test runs. ``seed``, ``expected``, ``origin`` and ``levels`` are those of ``check_components``; an
+    expectation is applied to its own component alone. The function is called with the ``Report`` of one component once
+    all laws hold, and may look further. Raises ``ConfigError`` for no names and where pytest is not installed.
 
     A test reads ``@conformance("estimator:mine", host=Host.discover)`` above ``def test_conformance(report): ...``,
     with the registry's ``Host``, or any object that keeps ``scorefold.testing.Host``.
@@ -42,13 +44,14 @@ def conformance(
         raise ConfigError(f"a failure is expected of {', '.join(unknown)}, which is not among the components")
 
     def decorate(body: Body) -> Callable[[str], None]:
-        def test(component: str) -> None:
+        def test(component: str, request: Any) -> None:
             made = host()
             item = _item(given[component], made)
             own = {key: why for key, why in (expected or {}).items() if key.rpartition("/")[0] == component}
-            report = Report(tuple(check_components([item], made, seed=seed, expected=own, origin=origin)))
-            lines = [f"{check.component} {check.check}: {check.detail}" for check in report.failures]
-            assert report.holds, "\n".join(["laws that do not hold", *lines])
+            checks = check_components([item], made, seed=seed, expected=own, origin=origin, levels=levels)
+            report = Report(tuple(checks))
+            request.node.user_properties.append((CONFORMANCE, report.counts))
+            assert report.holds, "\n".join(["laws that do not hold", *map(str, report.failures)])
             body(report)
 
         test.__name__, test.__doc__, test.__module__ = body.__name__, body.__doc__, body.__module__
@@ -60,10 +63,12 @@ def conformance(
 
 
 def _item(given: str | Component, host: Host) -> Item:
+    """What is to be checked, with the module that declares it where the host's record of the plugin says so."""
+    name = given if isinstance(given, str) else given.id
+    found = next((entry for entry in host.components() if entry.component.id == name), None)
+    plugin = getattr(getattr(found, "record", None), "value", None)
     if isinstance(given, Component):
-        return Item(given, given.id)
-    for found in host.components():
-        if found.component.id == given:
-            component: Component = found.component
-            return Item(component, given)
-    raise ConfigError(f"the host has no component {given!r}")
+        return Item(given, name, plugin)
+    if found is None:
+        raise ConfigError(f"the host has no component {name!r}")
+    return Item(found.component, name, plugin)

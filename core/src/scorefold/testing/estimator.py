@@ -2,146 +2,221 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from scorefold.data import Dataset
+from scorefold.data import Dataset, StreamedDataset
 from scorefold.errors import DataError
 from scorefold.results import Estimate
-from scorefold.testing.contract import (
-    Law,
+from scorefold.testing.contract import Law, Subject, law
+from scorefold.testing.exact import Problem, rotation, sphere, subspace, torus
+from scorefold.testing.require import (
     NotApplicableError,
-    Subject,
-    law,
     require,
+    require_close,
     require_refusal,
+    require_shape,
+    require_within,
 )
-from scorefold.testing.exact import Problem, rotation, sphere, subspace
 
 POINTS = 300
 FEWER = 90
 TOLERANCE = 0.5
-ROTATED = 0.1
+SHARE = 0.1
+MOVED = 0.1
 QUANTITY = "intrinsic dimension"
+CHUNKS = ("batch", "batch_size", "chunk", "chunk_size")
 
 
-def _estimator(subject: Subject, problem: Problem) -> tuple[Any, Tensor]:
-    """The example's estimator with a problem's exact score, where it takes one, and the problem's points."""
+def _estimator(
+    subject: Subject, problem: Problem, points: int = FEWER, config: Mapping[str, Any] | None = None
+) -> tuple[Any, Tensor]:
+    """The example's estimator with a problem's exact score, where it takes one, and points of the problem."""
     ports: dict[str, Any] = {}
     for port in subject.component.requires:
         if "score" in port.kinds and not port.many:
             ports[port.name] = problem.score().to(torch.float64)
         elif not (port.optional or port.when or port.default is not None):
             raise NotApplicableError(f"the kit has nothing to plug into port {port.name!r}")
-    return subject.build(ports=ports), problem.points(POINTS, subject.generator("points"))
+    return subject.build(ports=ports, config=config), problem.points(points, subject.generator("points"))
 
 
-def _estimate(subject: Subject, problem: Problem, points: int = POINTS) -> tuple[Estimate, Tensor]:
-    estimator, x = _estimator(subject, problem)
-    return estimator.estimate(x[:points], generator=subject.generator("estimate")), x[:points]
+def _estimate(subject: Subject, problem: Problem, points: int = FEWER) -> tuple[Estimate, Tensor]:
+    estimator, x = _estimator(subject, problem, points)
+    return estimator.estimate(x, generator=subject.generator("estimate")), x
 
 
 def _right(subject: Subject, problem: Problem) -> str:
-    found, _ = _estimate(subject, problem)
+    found, _ = _estimate(subject, problem, POINTS)
     if found.quantity != QUANTITY:
         raise NotApplicableError(f"it estimates {found.quantity}, of which the kit knows no case")
-    gap = abs(found.value - problem.dimension)
-    text = f"{found.value:.3g} for {problem.name}, which has {problem.dimension}: gap {gap:.2g}, tolerance {TOLERANCE}"
-    require(gap <= TOLERANCE, text)
-    return text
+    what = f"{found.value:.3g} for {problem.name}, which has {problem.dimension}"
+    return require_within(what, abs(found.value - problem.dimension), max(TOLERANCE, SHARE * problem.dimension))
 
 
-@law("right-on-subspace", "estimator")
+@law("right-on-subspace", "estimator", level="numerics")
 def right_on_subspace(subject: Subject) -> str:
     """The dimension of a Gaussian on a plane in R^6 from 300 points (and its exact score) is 2, to 0.5."""
     return _right(subject, subspace())
 
 
-@law("right-on-sphere", "estimator")
+@law("right-on-sphere", "estimator", level="numerics")
 def right_on_sphere(subject: Subject) -> str:
     """The dimension of a 2-sphere in R^6 from 300 points (and its exact score) is 2, to 0.5."""
     return _right(subject, sphere())
 
 
-@law("rotation-invariant", "estimator")
+@law("right-on-torus", "estimator", level="numerics")
+def right_on_torus(subject: Subject) -> str:
+    """The dimension of a product of two circles in R^6 from 300 points (and its exact score) is 2, to 0.5."""
+    return _right(subject, torus())
+
+
+@law("right-over-range", "estimator", level="numerics")
+def right_over_range(subject: Subject) -> str:
+    """At both ends of the ``ranges`` that it declares, a Gaussian has its dimension, to 0.5 or a tenth of it."""
+    declared = subject.component.ranges.get("dimension")
+    if declared is None:
+        raise NotApplicableError("it declares no range of dimensions")
+    ends = sorted({int(end) for end in declared})
+    return "; ".join(_right(subject, subspace(end, end + 4)) for end in ends)
+
+
+@law("rotation-invariant", "estimator", level="numerics")
 def rotation_invariant(subject: Subject) -> str:
     """Data rotated about the origin, with the exact score where one is read, have the same dimension, to 0.1."""
-    values = []
-    for problem in (sphere(), sphere(rotation(subject.generator("rotation")))):
-        found, _ = _estimate(subject, problem, FEWER)
-        values.append(found.value)
-    gap = abs(values[0] - values[1])
-    text = f"{values[0]:.4g}, rotated {values[1]:.4g}: gap {gap:.2g}, tolerance {ROTATED}"
-    require(gap <= ROTATED, text)
-    return text
+    return _unmoved(subject, "rotated", sphere().moved(rotation(subject.generator("rotation"))))
 
 
-@law("refuses-too-few-points", "estimator")
+@law("translation-invariant", "estimator", level="numerics")
+def translation_invariant(subject: Subject) -> str:
+    """Data moved by (3, ..., 3), with the exact score where one is read, have the same dimension, to 0.1."""
+    return _unmoved(subject, "moved by 3", sphere().moved(shift=3.0))
+
+
+@law("scale-invariant", "estimator", level="numerics")
+def scale_invariant(subject: Subject) -> str:
+    """Data in other units, twice as large, with the exact score where one is read, have the same dimension, to 0.1."""
+    return _unmoved(subject, "twice as large", sphere().moved(factor=2.0))
+
+
+def _unmoved(subject: Subject, how: str, moved: Problem) -> str:
+    before, after = (_estimate(subject, problem)[0].value for problem in (sphere(), moved))
+    return require_within(f"{before:.4g}, {how} {after:.4g}", abs(before - after), MOVED)
+
+
+@law("rows-in-any-order", "estimator", level="determinism")
+def rows_in_any_order(subject: Subject) -> str:
+    """The same points in another order have the same estimate, to 0.1, and each its own pointwise one, to 1e-6."""
+    estimator, x = _estimator(subject, sphere())
+    order = torch.randperm(len(x), generator=subject.generator("order"))
+    first, second = (estimator.estimate(points, generator=subject.generator("estimate")) for points in (x, x[order]))
+    text = require_within(
+        f"{first.value:.4g}, in another order {second.value:.4g}", abs(first.value - second.value), MOVED
+    )
+    if first.pointwise is None or "index" in first.diagnostics:
+        return text
+    return f"{text}; " + require_close("pointwise", second.pointwise, first.pointwise[order], 1e-6)
+
+
+@law("chunks-agree", "estimator", level="determinism")
+def chunks_agree(subject: Subject) -> str:
+    """In chunks of 7 (its config field batch, batch_size, chunk or chunk_size) it gives the same, to 1e-6."""
+    names = [name for name in CHUNKS if name in subject.config_model.model_fields]
+    if not names:
+        raise NotApplicableError(f"its config has no field {', '.join(CHUNKS)}")
+    found = []
+    for config in ({}, {names[0]: 7}):
+        estimator, x = _estimator(subject, subspace(), config=config)
+        found.append(estimator.estimate(x, generator=subject.generator("estimate")))
+    texts = [require_within(f"value by {names[0]} 7", abs(found[1].value - found[0].value), 1e-6)]
+    if found[0].pointwise is not None:
+        texts.append(require_close("pointwise", found[1].pointwise, found[0].pointwise, 1e-6))
+    return "; ".join(texts)
+
+
+@law("refuses-too-few-points", "estimator", level="contract")
 def refuses_too_few(subject: Subject) -> str:
     """One point and none are refused by a DataError that says how many are needed."""
     estimator, x = _estimator(subject, subspace())
     for count in (1, 0):
         message = require_refusal(f"{count} points", DataError, partial(estimator.estimate, x[:count]))
         numbers = {int(number) for number in re.findall(r"\d+", message)}
-        require(any(number > count for number in numbers), f"the refusal names no number of points: {message}")
+        named = any(number > count for number in numbers)
+        require(named, f"the refusal of {count} points says: {message}", "the number of points that are needed")
     return message
 
 
-@law("estimate-shapes", "estimator")
+@law("estimate-shapes", "estimator", level="contract")
 def estimate_shapes(subject: Subject) -> str:
     """pointwise is (N,), or has an entry for each position in the diagnostic ``index``; spectrum is (M, D)."""
-    found, x = _estimate(subject, subspace(), FEWER)
+    found, x = _estimate(subject, subspace())
     texts = []
     if found.pointwise is not None:
         expected = len(found.diagnostics.get("index", x))
-        require(
-            tuple(found.pointwise.shape) == (expected,),
-            f"pointwise has shape {tuple(found.pointwise.shape)}; expected ({expected},)",
-        )
+        require_shape("pointwise", found.pointwise, (expected,))
         texts.append(f"pointwise ({expected},)")
     if found.spectrum is not None:
-        require(
-            found.spectrum.dim() == 2 and found.spectrum.shape[1] == x[0].numel(),
-            f"spectrum has shape {tuple(found.spectrum.shape)}; expected (M, {x[0].numel()})",
-        )
+        require_shape("spectrum", found.spectrum, (len(found.spectrum), x[0].numel()))
         texts.append(f"spectrum {tuple(found.spectrum.shape)}")
     if not texts:
         raise NotApplicableError("it gives neither pointwise estimates nor spectra")
     return ", ".join(texts)
 
 
-@law("interval-holds-value", "estimator")
+@law("interval-holds-value", "estimator", level="numerics")
 def interval_holds_value(subject: Subject) -> str:
     """The interval, where there is one, is (low, high) around the value, at a level in (0, 1)."""
-    found, _ = _estimate(subject, subspace(), FEWER)
-    require(0 < found.level < 1, f"the level is {found.level}; expected a number in (0, 1)")
+    found, _ = _estimate(subject, subspace())
+    require(0 < found.level < 1, f"the level is {found.level}", "a number in (0, 1)")
     if found.interval is None:
         raise NotApplicableError("it gives no interval")
     low, high = found.interval
-    require(low <= found.value <= high, f"the interval ({low:.4g}, {high:.4g}) does not hold {found.value:.4g}")
+    require(low <= found.value <= high, f"the interval is ({low:.4g}, {high:.4g})", f"one around {found.value:.4g}")
     return f"{found.value:.3g} in ({low:.3g}, {high:.3g})"
 
 
-@law("tensor-or-dataset", "estimator")
+@law("estimate-told", "estimator", level="contract")
+def estimate_told(subject: Subject) -> str:
+    """An estimate is a finite number, and can be told in JSON."""
+    found, _ = _estimate(subject, subspace())
+    require(abs(found.value) < float("inf"), f"the value is {found.value}", "a finite number")
+    return f"{len(json.dumps(found.summary(), allow_nan=False))} characters of JSON"
+
+
+@law("tensor-or-dataset", "estimator", level="contract")
 def tensor_or_dataset(subject: Subject) -> str:
-    """A tensor and the data set of its points give the same value."""
+    """A tensor, the data set of its points, and one that is read piece by piece give the same value, to 1e-9."""
     estimator, x = _estimator(subject, subspace())
-    x = x[:FEWER]
-    values = [estimator.estimate(data, generator=subject.generator("estimate")).value for data in (x, Dataset(x=x))]
-    require(values[0] == values[1], f"a tensor gives {values[0]}, the data set of its points {values[1]}")
-    return f"both give {values[0]:.4g}"
+    streamed = StreamedDataset(x=x[:0], fetch=lambda index: Dataset(x=x[index], index=index), size=len(x))
+    given = (x, Dataset(x=x, index=torch.arange(len(x))), streamed)
+    plain, whole, pieces = (estimator.estimate(data, generator=subject.generator("estimate")).value for data in given)
+    texts = [
+        require_within("a data set", abs(whole - plain), 1e-9),
+        require_within("a streamed data set", abs(pieces - plain), 1e-9),
+    ]
+    return f"{plain:.4g}: {'; '.join(texts)}"
 
 
 LAWS: tuple[Law, ...] = (
     right_on_subspace,
     right_on_sphere,
+    right_on_torus,
+    right_over_range,
     rotation_invariant,
+    translation_invariant,
+    scale_invariant,
+    rows_in_any_order,
+    chunks_agree,
     refuses_too_few,
     estimate_shapes,
     interval_holds_value,
+    estimate_told,
     tensor_or_dataset,
 )

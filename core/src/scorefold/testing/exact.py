@@ -14,78 +14,119 @@ from scorefold.interfaces import ScoreModel
 
 AMBIENT = 6
 
+Noised = Callable[[Tensor, Tensor], Tensor]
+"""(x (B, D), noise sigma (B, 1)) -> the score (B, D) of a law blurred by that noise."""
+
 
 @dataclass(frozen=True)
 class Problem:
-    """A manifold of ``dimension`` in R^6: its points (n, 6) and the exact score of its noised points."""
+    """A law on a manifold of ``dimension`` in R^``ambient``: its points (n, D), and its score when blurred."""
 
     name: str
     dimension: int
     points: Callable[[int, torch.Generator], Tensor]
-    score: Callable[[], ScoreModel]
+    blurred: Noised
+    ambient: int = AMBIENT
+
+    def score(self) -> ScoreModel:
+        """The exact score as a model."""
+        return ExactScore(self.blurred, self.ambient)
+
+    def moved(self, turn: Tensor | None = None, shift: float = 0.0, factor: float = 1.0) -> Problem:
+        """The law of factor x turn + shift, for an orthogonal ``turn`` (D, D)."""
+        turn = torch.eye(self.ambient, dtype=torch.float64) if turn is None else turn
+
+        def points(n: int, generator: torch.Generator) -> Tensor:
+            return factor * self.points(n, generator) @ turn + shift
+
+        def blurred(x: Tensor, sigma: Tensor) -> Tensor:
+            back = turn.to(x)
+            return self.blurred((x - shift) @ back.mT / factor, sigma / factor) @ back / factor
+
+        return Problem(f"{self.name}, moved", self.dimension, points, blurred, self.ambient)
 
 
-def subspace() -> Problem:
-    """A standard Gaussian on a plane of R^6."""
-    basis = rotation(torch.Generator().manual_seed(2))[:, :2]
-    return Problem(
-        "a Gaussian on a plane in R^6",
-        2,
-        lambda n, generator: torch.randn(n, 2, generator=generator, dtype=torch.float64) @ basis.mT,
-        lambda: ExactScore(basis, _plane_score),
-    )
+def subspace(dimension: int = 2, ambient: int = AMBIENT) -> Problem:
+    """A standard Gaussian on a subspace of R^``ambient``, a plane by default."""
+    name = f"a Gaussian on a {dimension}-dimensional subspace of R^{ambient}"
+    return _spanned(name, dimension, ambient, dimension, _normal, lambda u, sigma: -u / (1 + sigma**2))
 
 
-def sphere(turn: Tensor | None = None) -> Problem:
-    """The uniform law on the unit 2-sphere of a 3-dimensional subspace of R^6; ``turn`` (6, 6) rotates x to x turn."""
-    basis = rotation(torch.Generator().manual_seed(3))[:, :3]
-    if turn is not None:
-        basis = turn.mT @ basis
+def sphere() -> Problem:
+    """The uniform law on the unit 2-sphere of a 3-dimensional subspace of R^6."""
+    return _spanned("a 2-sphere in R^6", 2, AMBIENT, 3, _on_sphere, _sphere_score)
 
-    def points(n: int, generator: torch.Generator) -> Tensor:
-        u = torch.randn(n, 3, generator=generator, dtype=torch.float64)
-        x: Tensor = u / u.norm(dim=1, keepdim=True) @ basis.mT
-        return x
 
-    return Problem("a 2-sphere in R^6", 2, points, lambda: ExactScore(basis, _sphere_score))
+def torus() -> Problem:
+    """The uniform law on a product of two unit circles in a 4-dimensional subspace of R^6: curved, and flat inside."""
+
+    def points(n: int, width: int, generator: torch.Generator) -> Tensor:
+        return torch.cat([_on_sphere(n, 2, generator) for _ in range(2)], dim=1)
+
+    def score(u: Tensor, sigma: Tensor) -> Tensor:
+        return torch.cat([_circle_score(part, sigma) for part in u.chunk(2, dim=1)], dim=1)
+
+    return _spanned("a torus in R^6", 2, AMBIENT, 4, points, score)
+
+
+def _spanned(
+    name: str,
+    dimension: int,
+    ambient: int,
+    width: int,
+    points: Callable[[int, int, torch.Generator], Tensor],
+    score: Noised,
+) -> Problem:
+    """A law in coordinates u (B, width) of a subspace; across it the blurred law is normal with variance sigma^2."""
+    basis = rotation(torch.Generator().manual_seed(width), ambient)[:, :width]
+
+    def blurred(x: Tensor, sigma: Tensor) -> Tensor:
+        span = basis.to(x)
+        u = x @ span
+        return score(u, sigma) @ span.mT - (x - u @ span.mT) / sigma**2
+
+    return Problem(name, dimension, lambda n, generator: points(n, width, generator) @ basis.mT, blurred, ambient)
 
 
 class ExactScore(ScoreModel):
-    """The score of a law on the span of a basis (6, k), under VE with noise from 1e-3 to 50.
+    """The score of a blurred law under VE with noise from 1e-3 to 50."""
 
-    ``inner(u, sigma)`` is the score within the span at coordinates u (B, k) and noise sigma (B, 1); across the span
-    the noised law is normal with variance sigma^2.
-    """
-
-    basis: Tensor
-
-    def __init__(self, basis: Tensor, inner: Callable[[Tensor, Tensor], Tensor]) -> None:
-        super().__init__(VE(sigma_min=1e-3, sigma_max=50.0), (AMBIENT,))
-        self.register_buffer("basis", basis)
-        self.inner = inner
+    def __init__(self, blurred: Noised, ambient: int) -> None:
+        super().__init__(VE(sigma_min=1e-3, sigma_max=50.0), (ambient,))
+        self.blurred = blurred
 
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         x, t, _ = self.match_inputs(x, t, condition)
-        sigma = self.process.coefficients(x, t)[1].reshape(-1, 1)
-        u = x @ self.basis
-        across = x - u @ self.basis.mT
-        score: Tensor = self.inner(u, sigma) @ self.basis.mT - across / sigma**2
-        return score
+        return self.blurred(x, self.process.coefficients(x, t)[1].reshape(-1, 1))
 
 
-def _plane_score(u: Tensor, sigma: Tensor) -> Tensor:
-    return -u / (1 + sigma**2)
+def _normal(n: int, width: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(n, width, generator=generator, dtype=torch.float64)
+
+
+def _on_sphere(n: int, width: int, generator: torch.Generator) -> Tensor:
+    u = _normal(n, width, generator)
+    x: Tensor = u / u.norm(dim=1, keepdim=True)
+    return x
 
 
 def _sphere_score(u: Tensor, sigma: Tensor) -> Tensor:
-    """The noised density is exp(-(r^2 + 1) / 2 sigma^2) sinh(a) / a with a = r / sigma^2, up to a constant."""
+    """The blurred density is exp(-(r^2 + 1) / 2 sigma^2) sinh(a) / a with a = r / sigma^2, up to a constant."""
     r = u.norm(dim=1, keepdim=True).clamp_min(1e-12)
     a = r / sigma**2
     score: Tensor = (-r + 1 / torch.tanh(a) - sigma**2 / r) / sigma**2 * (u / r)
     return score
 
 
-def rotation(generator: torch.Generator) -> Tensor:
-    """A random orthogonal matrix (6, 6)."""
-    q: Tensor = torch.linalg.qr(torch.randn(AMBIENT, AMBIENT, generator=generator, dtype=torch.float64)).Q
+def _circle_score(u: Tensor, sigma: Tensor) -> Tensor:
+    """The blurred density is exp(-(r^2 + 1) / 2 sigma^2) I_0(a) with a = r / sigma^2, up to a constant."""
+    r = u.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    a = r / sigma**2
+    score: Tensor = (-r + torch.special.i1e(a) / torch.special.i0e(a)) / sigma**2 * (u / r)
+    return score
+
+
+def rotation(generator: torch.Generator, size: int = AMBIENT) -> Tensor:
+    """A random orthogonal matrix (size, size)."""
+    q: Tensor = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64)).Q
     return q

@@ -9,65 +9,80 @@ import torch
 from torch import Tensor
 from torch.func import jvp
 
-from scorefold.data import DataSpec, EventScale
+from scorefold.data import Condition, DataSpec, EventScale
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError
-from scorefold.testing.answers import ROWS
-from scorefold.testing.contract import (
-    Law,
-    NotApplicableError,
-    Subject,
-    law,
-    require,
-    require_close,
-    require_refusal,
-    require_shape,
-)
+from scorefold.testing.answers import ROWS, draw_condition
+from scorefold.testing.contract import Law, Subject, law
+from scorefold.testing.require import NotApplicableError, require, require_close, require_refusal, require_shape
+from scorefold.testing.score import CLASSES, model_of_classes, rows_of
 
 EXACT = 1e-9
 LEVELS = 16
 
 
-def _flow(subject: Subject) -> tuple[Any, Tensor]:
-    """A flow without a condition, and continuous events for it."""
+def _flow(subject: Subject) -> tuple[Any, Tensor, Condition | None]:
+    """A flow, continuous events for it and, where it takes one, a condition."""
     flow = subject.stirred()
-    if flow.condition_spec is not None:
-        raise NotApplicableError("the example is conditional, and a flow need not work without its condition")
-    # A little off the data, which may lie on a grid where a spline has its knots.
     x = subject.points(ROWS, flow.event_shape, flow.event_scale)
-    return flow, x + 0.1 * flow.event_scale.std * subject.normal(*x.shape, purpose="off the grid")
+    # A little off the data, which may lie on a grid where a spline has its knots.
+    x = x + 0.1 * flow.event_scale.std * subject.normal(*x.shape, purpose="off the grid")
+    return flow, x, draw_condition(flow.condition_spec, ROWS, subject, torch.float64)
 
 
-@law("flow-shapes", "flow")
+@law("flow-shapes", "flow", level="contract")
 def flow_shapes(subject: Subject) -> str:
     """forward, inverse and log_prob keep (B, *E) and give (B,) for B = 3, 1 and 0."""
-    flow, x = _flow(subject)
+    flow, x, condition = _flow(subject)
     for rows in (ROWS, 1, 0):
+        c = rows_of(condition, slice(rows))
         for name, call in (("forward", flow), ("inverse", flow.inverse)):
-            out, log_det = call(x[:rows])
+            out, log_det = call(x[:rows], c)
             require_shape(f"{name} of {rows} events", out, (rows, *flow.event_shape))
             require_shape(f"log_det of {name} of {rows} events", log_det, (rows,))
-        require_shape(f"log_prob of {rows} events", flow.log_prob(x[:rows]), (rows,))
+        require_shape(f"log_prob of {rows} events", flow.log_prob(x[:rows], c), (rows,))
     return "batches of 3, 1 and 0"
 
 
-@law("flow-refuses-other-shapes", "flow")
+@law("flow-refuses-other-shapes", "flow", level="contract")
 def flow_refuses(subject: Subject) -> str:
     """Events of another shape are refused by a ShapeError in both directions."""
-    flow, x = _flow(subject)
+    flow, x, condition = _flow(subject)
     wrong = x.new_zeros(len(x), *(size + 1 for size in flow.event_shape))
-    require_refusal("forward of another shape", ShapeError, lambda: flow(wrong))
-    return require_refusal("inverse of another shape", ShapeError, lambda: flow.inverse(wrong))
+    require_refusal("forward of another shape", ShapeError, lambda: flow(wrong, condition))
+    return require_refusal("inverse of another shape", ShapeError, lambda: flow.inverse(wrong, condition))
 
 
-@law("invertible", "flow")
+@law("invertible", "flow", level="numerics")
 def invertible(subject: Subject) -> str:
     """inverse(forward(x)) = x, forward(inverse(z)) = z, and the two log-determinants cancel."""
-    flow, x = _flow(subject)
-    z0 = subject.normal(*x.shape, purpose="z")
+    flow, x, condition = _flow(subject)
+    return _inverts(flow, x, subject.normal(*x.shape, purpose="z"), condition)
+
+
+@law("invertible-given-class", "flow", level="numerics")
+def invertible_given_class(subject: Subject) -> str:
+    """Built for data with classes, it is invertible given them, depends on them, and broadcasts one event or class."""
+    flow = model_of_classes(subject)
+    x = subject.points(CLASSES, flow.event_shape, flow.event_scale)
+    z, classes = subject.normal(*x.shape, purpose="z"), torch.arange(CLASSES)
     with torch.no_grad():
-        z, log_det = flow(x)
-        back, inverse_log_det = flow.inverse(z)
-        there, _ = flow(flow.inverse(z0)[0])
+        change = float((flow(x, classes)[0] - flow(x, classes.roll(1))[0]).abs().max())
+        require(change > 0, f"with the classes exchanged z changes by {change:.2g}", "more than 0")
+        one_class = flow(x, classes[:1].expand(CLASSES))
+        one_event = flow(x[:1].expand_as(x).contiguous(), classes)
+        texts = [
+            require_close("one class", flow(x, classes[:1])[0], one_class[0], EXACT),
+            require_close("one event", flow(x[:1], classes)[0], one_event[0], EXACT),
+            require_close("log_det of one event", flow(x[:1], classes)[1], one_event[1], EXACT),
+        ]
+    return "; ".join([_inverts(flow, x, z, classes), *texts])
+
+
+def _inverts(flow: Any, x: Tensor, z0: Tensor, condition: Condition | None) -> str:
+    with torch.no_grad():
+        z, log_det = flow(x, condition)
+        back, inverse_log_det = flow.inverse(z, condition)
+        there, _ = flow(flow.inverse(z0, condition)[0], condition)
     texts = [
         require_close("inverse of forward", back, x, 1e-7),
         require_close("forward of inverse", there, z0, 1e-7),
@@ -76,54 +91,55 @@ def invertible(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@law("log-det-forward", "flow")
+@law("log-det-forward", "flow", level="numerics")
 def log_det_forward(subject: Subject) -> str:
     """The log-determinant of forward is that of its Jacobian by autograd."""
-    flow, x = _flow(subject)
-    return _against_jacobian("forward", flow, x)
+    flow, x, condition = _flow(subject)
+    return _against_jacobian("forward", flow, x, condition)
 
 
-@law("log-det-inverse", "flow")
+@law("log-det-inverse", "flow", level="numerics")
 def log_det_inverse(subject: Subject) -> str:
     """The log-determinant of inverse is that of its Jacobian by autograd."""
-    flow, x = _flow(subject)
-    return _against_jacobian("inverse", flow.inverse, subject.normal(*x.shape, purpose="z"))
+    flow, x, condition = _flow(subject)
+    return _against_jacobian("inverse", flow.inverse, subject.normal(*x.shape, purpose="z"), condition)
 
 
-def _against_jacobian(name: str, call: Any, x: Tensor) -> str:
+def _against_jacobian(name: str, call: Any, x: Tensor, condition: Condition | None) -> str:
     if x[0].numel() > 256:
         raise NotApplicableError("the Jacobian takes too long for events of over 256 coordinates")
     expected = []
-    for row in x:
-        full = torch.autograd.functional.jacobian(lambda one: call(one[None])[0][0], row)
+    for i, row in enumerate(x):
+        c = rows_of(condition, slice(i, i + 1))
+        full = torch.autograd.functional.jacobian(lambda one, c=c: call(one[None], c)[0][0], row)
         expected.append(torch.linalg.slogdet(full.reshape(row.numel(), row.numel()))[1])
     with torch.no_grad():
-        return require_close(f"log_det of {name}", call(x)[1], torch.stack(expected), 1e-7)
+        return require_close(f"log_det of {name}", call(x, condition)[1], torch.stack(expected), 1e-7)
 
 
-@law("forward-mode", "flow")
+@law("forward-mode", "flow", level="numerics")
 def forward_mode(subject: Subject) -> str:
     """Both directions work under torch.func.jvp, and agree with reverse mode."""
-    flow, x = _flow(subject)
+    flow, x, condition = _flow(subject)
     v, w = subject.normal(*x.shape, purpose="v"), subject.normal(*x.shape, purpose="w")
     texts = []
     for name, call in (("forward", flow), ("inverse", flow.inverse)):
-        tangent = jvp(lambda y, call=call: call(y)[0], (x,), (v,))[1]
+        tangent = jvp(lambda y, call=call: call(y, condition)[0], (x,), (v,))[1]
         y = x.detach().requires_grad_()
-        (pulled,) = torch.autograd.grad((call(y)[0] * w).sum(), y)
+        (pulled,) = torch.autograd.grad((call(y, condition)[0] * w).sum(), y)
         texts.append(require_close(f"w J v of {name}", (tangent * w).sum(), (pulled * v).sum(), 1e-7))
     return "; ".join(texts)
 
 
-@law("twice-differentiable", "flow")
+@law("twice-differentiable", "flow", level="numerics")
 def twice_differentiable(subject: Subject) -> str:
     """The gradient of log_prob can be differentiated again, and agrees with its difference quotient to 1e-4."""
-    flow, x = _flow(subject)
+    flow, x, condition = _flow(subject)
     v, step = subject.normal(*x.shape, purpose="v"), 1e-5 * flow.event_scale.std
 
     def gradient(y: Tensor) -> Tensor:
         y = y if y.requires_grad else y.detach().requires_grad_()
-        (found,) = torch.autograd.grad(flow.log_prob(y).sum(), y, create_graph=True)
+        (found,) = torch.autograd.grad(flow.log_prob(y, condition).sum(), y, create_graph=True)
         return found
 
     y = x.detach().requires_grad_()
@@ -132,41 +148,42 @@ def twice_differentiable(subject: Subject) -> str:
     return require_close("Hessian times v", product, quotient, 1e-4)
 
 
-@law("flow-rows-independent", "flow")
+@law("flow-rows-independent", "flow", level="numerics")
 def flow_rows(subject: Subject) -> str:
     """What becomes of an event does not depend on what else is in the batch."""
-    flow, x = _flow(subject)
+    flow, x, condition = _flow(subject)
+    rows = [slice(i, i + 1) for i in range(len(x))]
     with torch.no_grad():
-        alone = torch.cat([flow(x[i : i + 1])[0] for i in range(len(x))])
-        return require_close("row by row", flow(x)[0], alone, EXACT)
+        alone = torch.cat([flow(x[row], rows_of(condition, row))[0] for row in rows])
+        return require_close("row by row", flow(x, condition)[0], alone, EXACT)
 
 
-@law("latents", "flow")
+@law("latents", "flow", level="contract")
 def latents(subject: Subject) -> str:
     """unpack gives one tensor for each of latent_shapes, which hold all of z in order."""
-    flow, x = _flow(subject)
+    flow, x, _ = _flow(subject)
     sizes = [math.prod(shape) for shape in flow.latent_shapes]
-    require(sum(sizes) == flow.dimension, f"latent_shapes hold {sum(sizes)} numbers; z has {flow.dimension}")
+    require(sum(sizes) == flow.dimension, f"latent_shapes hold {sum(sizes)} numbers", f"{flow.dimension}, as z does")
     parts = flow.unpack(x)
-    require(len(parts) == len(sizes), f"unpack gives {len(parts)} latents; latent_shapes has {len(sizes)}")
+    require(len(parts) == len(sizes), f"unpack gives {len(parts)} latents", f"{len(sizes)}, as latent_shapes has")
     for index, (part, shape) in enumerate(zip(parts, flow.latent_shapes, strict=True)):
         require_shape(f"latent {index}", part, (ROWS, *shape))
     return require_close("latents in order", torch.cat([part.flatten(1) for part in parts], dim=1), x.flatten(1), 0.0)
 
 
-@law("density", "flow")
+@law("density", "flow", level="numerics")
 def density(subject: Subject) -> str:
     """For continuous data log_prob is base.log_prob(z) + log_det, and bits per dimension are refused."""
-    flow, x = _flow(subject)
+    flow, x, condition = _flow(subject)
     if flow.bin_width is not None:
         raise NotApplicableError("the data are discrete; see discrete-levels")
-    require_refusal("bits_per_dim of continuous data", ConfigError, lambda: flow.bits_per_dim(x))
+    require_refusal("bits_per_dim of continuous data", ConfigError, lambda: flow.bits_per_dim(x, condition))
     with torch.no_grad():
-        z, log_det = flow(x)
-        return require_close("log_prob", flow.log_prob(x), flow.base.log_prob(z) + log_det, EXACT)
+        z, log_det = flow(x, condition)
+        return require_close("log_prob", flow.log_prob(x, condition), flow.base.log_prob(z) + log_det, EXACT)
 
 
-@law("discrete-levels", "flow")
+@law("discrete-levels", "flow", level="numerics")
 def discrete_levels(subject: Subject) -> str:
     """For data of 16 levels on [0, 1], log_prob is a log-probability.
 
@@ -184,8 +201,9 @@ def discrete_levels(subject: Subject) -> str:
     x = (subject.normal(ROWS, *flow.event_shape).abs() * 4).floor().clamp(0, LEVELS - 1) * width
     with torch.no_grad():
         noisy = flow.dequantise(x, subject.generator("u"))
-        moved = (noisy - x).abs().max()
-        require(float(moved) > 0 and float(moved) <= width / 2 + 1e-12, f"dequantise moves x by up to {moved:.3g}")
+        moved = float((noisy - x).abs().max())
+        text = f"dequantise moves x by up to {moved:.3g}"
+        require(0 < moved <= width / 2 + 1e-12, text, f"more than 0, at most {width / 2:.3g}")
         texts = []
         for name, generator, y in (("u = 1/2", None, x), ("u drawn", subject.generator("u"), noisy)):
             z, log_det = flow(y)
@@ -196,29 +214,31 @@ def discrete_levels(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@law("temperature", "flow")
+@law("temperature", "flow", level="numerics")
 def temperature(subject: Subject) -> str:
     """At temperature 0 all draws are the image of the base's centre, by one number or one per latent.
 
     A negative temperature and another number of temperatures than of latents are refused.
     """
-    flow, x = _flow(subject)
-    count = len(flow.latent_shapes)
-    centre = torch.as_tensor(flow.base.centre, dtype=x.dtype).expand(1, *flow.event_shape)
+    flow, x, condition = _flow(subject)
+    count, generator = len(flow.latent_shapes), subject.generator("sample")
+    rows = 1 if condition is None else ROWS
+    centre = torch.as_tensor(flow.base.centre, dtype=x.dtype).expand(rows, *flow.event_shape)
     with torch.no_grad():
-        expected = flow.inverse(centre.contiguous())[0].expand(2, *flow.event_shape)
-    cold = flow.sample(2, temperature=0.0, generator=subject.generator("sample"))
-    each = flow.sample(2, temperature=[0.0] * count, generator=subject.generator("sample"))
-    texts = [require_close("one number", cold, expected, EXACT), require_close("one per latent", each, expected, EXACT)]
-    require_refusal("a negative temperature", ConfigError, lambda: flow.sample(1, temperature=-1.0))
-    require_refusal("too many temperatures", ShapeError, lambda: flow.sample(1, temperature=[1.0] * (count + 1)))
-    return "; ".join(texts)
+        expected = flow.inverse(centre.contiguous(), condition)[0]
+    for name, cold in (("one number", 0.0), ("one per latent", [0.0] * count)):
+        draws = flow.sample(2, condition, temperature=cold, generator=generator)
+        require_close(f"cold draws by {name}", draws.reshape(2, *expected.shape)[1], expected, EXACT)
+    require_refusal("a negative temperature", ConfigError, lambda: flow.sample(1, condition, temperature=-1.0))
+    several = [1.0] * (count + 1)
+    return require_refusal("too many temperatures", ShapeError, lambda: flow.sample(1, condition, temperature=several))
 
 
 LAWS: tuple[Law, ...] = (
     flow_shapes,
     flow_refuses,
     invertible,
+    invertible_given_class,
     log_det_forward,
     log_det_inverse,
     forward_mode,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from scorefold.artefacts import load_arrays, save_arrays
-from scorefold.testing.contract import ViolationError
+from scorefold.testing.require import ViolationError
 
 
 def fresh_answers(origin: str, state: Path, kind: str, inputs: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
@@ -38,10 +38,10 @@ def fresh_answers(origin: str, state: Path, kind: str, inputs: Mapping[str, Tens
     line = process.stdout.readline()
     if not line:
         _end_all()
-        raise ViolationError("the fresh process ended before it answered")
+        raise ViolationError("the fresh process ended before it answered; expected an answer")
     answer = json.loads(line)
     if "error" in answer:
-        raise ViolationError(f"in a fresh process: {answer['error']}")
+        raise ViolationError(f"in a fresh process it ended in {answer['error']}; expected an answer")
     return load_arrays(found)
 
 

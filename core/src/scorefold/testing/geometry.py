@@ -8,11 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorefold.errors import ShapeError
 from scorefold.testing.answers import ROWS
-from scorefold.testing.contract import Law, Subject, law, require, require_close, require_shape
+from scorefold.testing.contract import Law, Subject, law
+from scorefold.testing.require import require, require_close, require_refusal, require_shape, require_within
 
 SOLVED = 1e-3
 CLOSED = 1e-8
+STEP = 1e-4
 
 
 def _geometry(subject: Subject) -> tuple[Any, Tensor, Tensor, float]:
@@ -23,7 +26,7 @@ def _geometry(subject: Subject) -> tuple[Any, Tensor, Tensor, float]:
     return geometry, points[:ROWS], points[ROWS:], tolerance
 
 
-@law("geometry-shapes", "geometry")
+@law("geometry-shapes", "geometry", level="contract")
 def geometry_shapes(subject: Subject) -> str:
     """Every method's shape, for batches of 3, 1 and 0."""
     geometry, x, y, _ = _geometry(subject)
@@ -41,7 +44,7 @@ def geometry_shapes(subject: Subject) -> str:
     return "batches of 3, 1 and 0"
 
 
-@law("geometry-batch-of-one", "geometry")
+@law("geometry-batch-of-one", "geometry", level="contract")
 def geometry_batch_of_one(subject: Subject) -> str:
     """One point serves for several, as if it were repeated."""
     geometry, x, y, tolerance = _geometry(subject)
@@ -54,18 +57,27 @@ def geometry_batch_of_one(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@law("metric-spd", "geometry")
+@law("geometry-refuses", "geometry", level="contract")
+def geometry_refuses(subject: Subject) -> str:
+    """The mean of no points, weights that are no weights, and times that are no list are refused by a ShapeError."""
+    geometry, x, y, _ = _geometry(subject)
+    require_refusal("the mean of no points", ShapeError, lambda: geometry.mean(x[:0]))
+    require_refusal("a weight of -1", ShapeError, lambda: geometry.mean(x, -x.new_ones(ROWS)))
+    return require_refusal("times (1, 1)", ShapeError, lambda: geometry.geodesic(x, y, x.new_zeros(1, 1)))
+
+
+@law("metric-spd", "geometry", level="numerics")
 def metric_spd(subject: Subject) -> str:
     """The metric is symmetric with positive eigenvalues."""
     geometry, x, _, _ = _geometry(subject)
     metric = geometry.metric(x)
     text = require_close("metric against its transpose", metric, metric.mT, CLOSED)
     least = float(torch.linalg.eigvalsh((metric + metric.mT) / 2).min())
-    require(least > 0, f"the metric's smallest eigenvalue is {least:.3g}; expected > 0")
+    require(least > 0, f"the metric's smallest eigenvalue is {least:.3g}", "more than 0")
     return f"{text}; smallest eigenvalue {least:.3g}"
 
 
-@law("inner-of-metric", "geometry")
+@law("inner-of-metric", "geometry", level="numerics")
 def inner_of_metric(subject: Subject) -> str:
     """inner is v^T G w, and norm its square root for v = w."""
     geometry, x, _, _ = _geometry(subject)
@@ -80,7 +92,7 @@ def inner_of_metric(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@law("exp-log", "geometry")
+@law("exp-log", "geometry", level="numerics")
 def exp_log(subject: Subject) -> str:
     """exp(x, log(x, y)) = y, and log(x, exp(x, v)) = v for small v."""
     geometry, x, y, tolerance = _geometry(subject)
@@ -92,7 +104,7 @@ def exp_log(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@law("distance", "geometry")
+@law("distance", "geometry", level="numerics")
 def distance(subject: Subject) -> str:
     """The distance is symmetric, 0 from a point to itself, and the length of log."""
     geometry, x, y, tolerance = _geometry(subject)
@@ -102,11 +114,30 @@ def distance(subject: Subject) -> str:
         require_close("to itself", geometry.distance(x, x), torch.zeros_like(there), tolerance),
         require_close("length of log", there, geometry.norm(x, geometry.log(x, y)), tolerance),
     ]
-    require(bool((there > 0).all()), "two points have distance 0")
+    require(float(there.min()) > 0, f"the least distance of two points is {float(there.min()):.3g}", "more than 0")
     return "; ".join(texts)
 
 
-@law("distance-matrix", "geometry")
+@law("short-distances", "geometry", level="numerics")
+def short_distances(subject: Subject) -> str:
+    """Over a short step the distance is the length that the metric gives it, to 1e-3: the two belong together."""
+    geometry, x, _, _ = _geometry(subject)
+    step = STEP * subject.normal(*x.shape, purpose="v")
+    expected = geometry.norm(x, step) / STEP
+    return require_close("distance over length", geometry.distance(x, x + step) / STEP, expected, SOLVED)
+
+
+@law("triangle", "geometry", level="numerics")
+def triangle(subject: Subject) -> str:
+    """No way round by a third point is shorter than the distance."""
+    geometry, x, y, tolerance = _geometry(subject)
+    third = x.roll(1, 0)
+    direct = geometry.distance(x, y)
+    excess = direct - geometry.distance(x, third) - geometry.distance(third, y)
+    return require_within("longer than by a third point", float((excess / (1 + direct)).max().clamp_min(0)), tolerance)
+
+
+@law("distance-matrix", "geometry", level="numerics")
 def distance_matrix(subject: Subject) -> str:
     """distance_matrix holds the distances of all pairs, of two batches or of one."""
     geometry, x, y, tolerance = _geometry(subject)
@@ -119,7 +150,7 @@ def distance_matrix(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@law("constant-speed", "geometry")
+@law("constant-speed", "geometry", level="numerics")
 def constant_speed(subject: Subject) -> str:
     """A geodesic leads from x to y, and the distance between its points is that of x and y times that of times."""
     geometry, x, y, tolerance = _geometry(subject)
@@ -133,7 +164,7 @@ def constant_speed(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@law("mean-balances", "geometry")
+@law("mean-balances", "geometry", level="numerics")
 def mean_balances(subject: Subject) -> str:
     """At the mean the weighted logarithms of the points add up to 0; no weights are equal weights."""
     geometry, x, _, tolerance = _geometry(subject)
@@ -147,7 +178,7 @@ def mean_balances(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@law("transport-isometric", "geometry", capability="Transports")
+@law("transport-isometric", "geometry", level="numerics", capability="Transports")
 def transport_isometric(subject: Subject) -> str:
     """Transport keeps inner products, and moves the start of a geodesic to its end."""
     geometry, x, y, tolerance = _geometry(subject)
@@ -160,15 +191,51 @@ def transport_isometric(subject: Subject) -> str:
     return "; ".join(texts)
 
 
+@law("transport-inverts", "geometry", level="numerics", capability="Transports")
+def transport_inverts(subject: Subject) -> str:
+    """Transport is linear, leaves vectors alone from a point to itself, and is undone by transport back."""
+    geometry, x, y, tolerance = _geometry(subject)
+    v, w = subject.normal(*x.shape, purpose="v"), subject.normal(*x.shape, purpose="w")
+    moved = geometry.transport(x, y, v)
+    texts = [
+        require_close(
+            "of a sum", geometry.transport(x, y, 2 * v + w), 2 * moved + geometry.transport(x, y, w), tolerance
+        ),
+        require_close("to itself", geometry.transport(x, x, v), v, tolerance),
+        require_close("there and back", geometry.transport(y, x, moved), v, tolerance),
+    ]
+    return "; ".join(texts)
+
+
+@law("closed-form-geodesics", "geometry", level="numerics", capability="ClosedFormGeodesics")
+def closed_form_geodesics(subject: Subject) -> str:
+    """A geodesic is exp of its velocity times time, and its parts are geodesics, to 1e-8."""
+    geometry, x, y, _ = _geometry(subject)
+    times = torch.tensor([0.3, 0.8], dtype=x.dtype)
+    path, velocity = geometry.geodesic(x, y, times), geometry.log(x, y)
+    half = geometry.geodesic(x, path[:, 1], times[:1] / times[1])[:, 0]
+    texts = [
+        require_close("against exp", path[:, 0], geometry.exp(x, times[0] * velocity), CLOSED),
+        require_close("log of a part", geometry.log(x, path[:, 0]), times[0] * velocity, CLOSED),
+        require_close("geodesic of a part", half, path[:, 0], CLOSED),
+    ]
+    return "; ".join(texts)
+
+
 LAWS: tuple[Law, ...] = (
     geometry_shapes,
     geometry_batch_of_one,
+    geometry_refuses,
     metric_spd,
     inner_of_metric,
     exp_log,
     distance,
+    short_distances,
+    triangle,
     distance_matrix,
     constant_speed,
     mean_balances,
     transport_isometric,
+    transport_inverts,
+    closed_form_geodesics,
 )

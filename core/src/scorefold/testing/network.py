@@ -10,18 +10,10 @@ from torch import Tensor, nn
 from scorefold.data import ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError
 from scorefold.testing.answers import ROWS, built_network
-from scorefold.testing.contract import (
-    Law,
-    NotApplicableError,
-    Subject,
-    law,
-    require,
-    require_close,
-    require_shape,
-    stir,
-)
+from scorefold.testing.contract import Law, Subject, law, stir
+from scorefold.testing.require import NotApplicableError, require, require_close, require_shape
 
-LEVELS = (-9.0, -1.0, 8.0)
+NOISE_LEVELS = (-9.0, -1.0, 8.0)
 
 
 def _built(subject: Subject, *, time: bool = True, condition: ConditionSpec | None = None) -> tuple[Any, Tensor, Any]:
@@ -32,17 +24,17 @@ def _built(subject: Subject, *, time: bool = True, condition: ConditionSpec | No
         if condition is None:
             raise
         raise NotApplicableError(f"it serves no such condition: {error.message}") from error
-    require(isinstance(network, nn.Module), f"build gives a {type(network).__name__}; expected an nn.Module")
+    require(isinstance(network, nn.Module), f"build gives a {type(network).__name__}", "an nn.Module")
     network = network.to(torch.float64)
     stir(network, subject.generator("stir"))
     return network.eval(), subject.normal(ROWS, *into), out
 
 
 def _times() -> Tensor:
-    return torch.tensor(LEVELS, dtype=torch.float64)
+    return torch.tensor(NOISE_LEVELS, dtype=torch.float64)
 
 
-@law("network-shapes", "network")
+@law("network-shapes", "network", level="contract")
 def network_shapes(subject: Subject) -> str:
     """forward gives (B, *out), finite, for B = 3 and 1, with a time and without."""
     for time in (True, False):
@@ -51,21 +43,23 @@ def network_shapes(subject: Subject) -> str:
             t = (_times()[:rows],) if time else ()
             answer = network(x[:rows], *t)
             require_shape(f"the answer to {rows} rows", answer, (rows, *out))
-            require(bool(answer.isfinite().all()), "the answer is not finite")
+            count = int((~answer.isfinite()).sum())
+            require(count == 0, f"{count} numbers of the answer are not finite", "0")
     return f"{tuple(x.shape[1:])} to {out}"
 
 
-@law("network-uses-time", "network")
+@law("network-uses-time", "network", level="contract")
 def network_uses_time(subject: Subject) -> str:
     """Built with a time, its answer depends on it."""
     network, x, _ = _built(subject)
     with torch.no_grad():
         change = float((network(x, _times()) - network(x, _times().flip(0)))[0].abs().max())
-    require(change > 0, f"its answers at noise levels {LEVELS[0]} and {LEVELS[-1]} are the same")
+    levels = f"{NOISE_LEVELS[0]} and {NOISE_LEVELS[-1]}"
+    require(change > 0, f"its answers at noise levels {levels} differ by {change:.2g}", "more than 0")
     return f"answers change by {change:.2g}"
 
 
-@law("network-uses-condition", "network")
+@law("network-uses-condition", "network", level="contract")
 def network_uses_condition(subject: Subject) -> str:
     """Built for classes or for numbers as a condition, its answer depends on them."""
     texts = []
@@ -80,14 +74,14 @@ def network_uses_condition(subject: Subject) -> str:
             continue
         with torch.no_grad():
             change = float((network(x, _times(), condition) - network(x, _times(), condition.flip(0)))[0].abs().max())
-        require(change > 0, f"its answers to two conditions ({name}) are the same")
+        require(change > 0, f"its answers to two conditions ({name}) differ by {change:.2g}", "more than 0")
         texts.append(f"{name} change answers by {change:.2g}")
     if not texts:
         raise NotApplicableError("it serves neither classes nor numbers as a condition")
     return "; ".join(texts)
 
 
-@law("network-rows-independent", "network")
+@law("network-rows-independent", "network", level="numerics")
 def network_rows(subject: Subject) -> str:
     """The answer to a row does not depend on what else is in the batch, in evaluation mode."""
     network, x, _ = _built(subject)
@@ -97,17 +91,18 @@ def network_rows(subject: Subject) -> str:
         return require_close("row by row", network(x, t), alone, 1e-9)
 
 
-@law("network-learns", "network")
+@law("network-learns", "network", level="numerics")
 def network_learns(subject: Subject) -> str:
     """Every parameter gets a finite gradient."""
     network, x, _ = _built(subject)
+    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    require(bool(parameters), f"it has {len(parameters)} parameters to train", "one or more")
     network(x, _times()).square().sum().backward()
-    gradients = {name: p.grad for name, p in network.named_parameters() if p.requires_grad}
-    require(bool(gradients), "it has no parameters to train")
+    gradients = {name: parameter.grad for name, parameter in parameters.items()}
     none = [name for name, gradient in gradients.items() if gradient is None]
-    require(not none, f"parameters without a gradient: {', '.join(none)}")
+    require(not none, f"parameters without a gradient: {', '.join(none)}", "none")
     wild = [name for name, gradient in gradients.items() if gradient is not None and not gradient.isfinite().all()]
-    require(not wild, f"parameters whose gradient is not finite: {', '.join(wild)}")
+    require(not wild, f"parameters whose gradient is not finite: {', '.join(wild)}", "none")
     return f"{len(gradients)} parameters"
 
 

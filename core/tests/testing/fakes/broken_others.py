@@ -1,17 +1,24 @@
-"""The broken fakes of estimators, allocators, data, networks and capabilities."""
+"""The broken fakes of estimators, allocators and data."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import torch
-from broken_fakes import breaks, calls
-from good_fakes import GaussianScore, Neighbours, Pixels, Points, Sum, Sums, Tens, Toy
-from torch import Tensor, nn
+from broken_fakes import breaks, calls, changed
+from good_fakes import (
+    Neighbours,
+    Pixels,
+    Points,
+    Searching,
+    Tens,
+)
+from torch import Tensor
 
-from scorefold.data import Dataset
-from scorefold.interfaces import Loss
+from scorefold.data import Dataset, StreamedDataset, TensorSpec
+from scorefold.results import Estimate
 
 # Estimators.
 
@@ -32,50 +39,117 @@ def rank(x: Tensor) -> float:
 
 breaks("right-on-subspace", Neighbours, estimate=answering(lambda found, x: {"value": float(x.shape[1])}))
 breaks("right-on-sphere", Neighbours, estimate=answering(lambda found, x: {"value": rank(x)}))
+breaks("right-on-torus", Neighbours, estimate=answering(lambda found, x: {"value": found.value + (rank(x) == 4)}))
+breaks("right-over-range", Neighbours, {"ranges": {"dimension": (1, 60)}})
 breaks(
     "rotation-invariant",
     Neighbours,
     estimate=answering(lambda found, x: {"value": found.value + float(10 * x[:, 0].abs().mean())}),
 )
+breaks(
+    "translation-invariant", Neighbours, estimate=answering(lambda found, x: {"value": found.value + float(x.mean())})
+)
+breaks("scale-invariant", Neighbours, estimate=answering(lambda found, x: {"value": found.value + float(x.std())}))
+breaks("rows-in-any-order", Neighbours, estimate=answering(lambda found, x: {"value": found.value + float(x[0, 0])}))
+breaks(
+    "rows-in-any-order", Neighbours, estimate=answering(lambda found, x: {"pointwise": found.pointwise.sort().values})
+)
+
+
+def by_batch(what: str) -> Any:
+    """An answer that depends on the size of batches."""
+
+    def estimate(self: Any, data: Any, *, generator: Any = None) -> Any:
+        found = Neighbours.estimate(self, data)
+        return replace(found, **{what: getattr(found, what) + 1 / self.config.batch})
+
+    return estimate
+
+
+breaks("chunks-agree", Neighbours, estimate=by_batch("value"))
+breaks("chunks-agree", Neighbours, estimate=by_batch("pointwise"))
 
 
 def accepts_few(self: Any, data: Any, *, generator: Any = None) -> Any:
-    from scorefold.results import Estimate
-
     return Estimate("intrinsic dimension", 0.0) if len(data) < 12 else Neighbours.estimate(self, data)
 
 
+def vague(self: Any, data: Any, *, generator: Any = None) -> Any:
+    from scorefold.errors import DataError
+
+    if len(data) < 12:
+        raise DataError("too few points")
+    return Neighbours.estimate(self, data)
+
+
 breaks("refuses-too-few-points", Neighbours, estimate=accepts_few)
+breaks("refuses-too-few-points", Neighbours, estimate=vague)
 breaks("estimate-shapes", Neighbours, estimate=answering(lambda found, x: {"pointwise": found.pointwise[:-1]}))
+breaks("estimate-shapes", Neighbours, estimate=answering(lambda found, x: {"spectrum": found.spectrum[:, :3]}))
+breaks("interval-holds-value", Neighbours, estimate=answering(lambda found, x: {"level": 95.0}))
 breaks("interval-holds-value", Neighbours, estimate=answering(lambda found, x: {"interval": (0.0, found.value / 2)}))
+breaks("estimate-told", Neighbours, estimate=answering(lambda found, x: {"value": math.nan}))
 breaks(
     "tensor-or-dataset",
     Neighbours,
     estimate=answering(lambda found, x: {"value": found.value + isinstance(x, Dataset)}),
 )
+breaks(
+    "tensor-or-dataset",
+    Neighbours,
+    estimate=answering(lambda found, x: {"value": found.value + isinstance(x, StreamedDataset)}),
+)
 
 # Allocators.
 
 
-def planning(change: Any) -> Any:
-    """``allocate`` with some of the answer changed by ``change(answer)``."""
-
-    def allocate(self: Any, budget: int, **options: Any) -> Any:
-        found = Tens.allocate(self, budget, **options)
-        return replace(found, **change(found))
-
-    return allocate
+def planning(base: type, change: Any) -> Any:
+    """``allocate`` with some of the answer changed by ``change(answer, budget)``."""
+    return changed(base, "allocate", lambda found, budget: replace(found, **change(found, budget)))
 
 
-breaks("within-budget", Tens, allocate=planning(lambda found: {"leftover": found.leftover + 1}))
-breaks(
-    "whole-numbers",
-    Tens,
-    allocate=planning(lambda found: {"plan": tuple(replace(row, tasks=float(row.tasks)) for row in found.plan)}),
-)
-breaks("infeasible-budget", Tens, allocate=planning(lambda found: {"status": "feasible"}))
+def rows(change: Any) -> Any:
+    """The rows of a plan, each changed by ``change(row)``."""
+    return lambda found, budget: {"plan": tuple(replace(row, **change(row)) for row in found.plan)}
+
+
+breaks("within-budget", Tens, allocate=planning(Tens, lambda found, b: {"leftover": found.leftover + 1}))
+breaks("whole-numbers", Tens, allocate=planning(Tens, rows(lambda row: {"tasks": float(row.tasks)})))
+breaks("infeasible-budget", Tens, allocate=planning(Tens, lambda found, b: {"status": "feasible"}))
+breaks("infeasible-budget", Tens, allocate=planning(Tens, lambda found, b: {"plan": found.plan or (None,)}))
+breaks("infeasible-budget", Tens, allocate=planning(Tens, lambda found, b: {"status": "fine" if b else found.status}))
 breaks("refuses-bad-budgets", Tens, allocate=lambda self, budget, **options: Tens.allocate(self, abs(budget)))
-breaks("allocation-told", Tens, allocate=planning(lambda found: {"predicted_loss": float("nan")}))
+breaks(
+    "refuses-bad-budgets",
+    Tens,
+    allocate=lambda self, budget, constraints=None, **options: Tens.allocate(self, budget, **options),
+)
+
+
+class Silent:
+    """An allocation that says nothing."""
+
+    def text(self) -> str:
+        return " "
+
+
+breaks("allocation-told", Tens, allocate=lambda self, budget, **options: Silent())
+breaks("loss-predicted", Searching, allocate=planning(Searching, lambda found, b: {"interval": (1e3, 2e3)}))
+breaks(
+    "loss-predicted",
+    Searching,
+    allocate=planning(Searching, lambda found, b: {"predicted_loss": float(b), "interval": None}),
+)
+breaks("near-optimum", Tens, {"summary": "the best there is"})
+
+
+def asks(self: Any, budget: int, *, pilot: Any = None, **options: Any) -> Any:
+    found = Tens.allocate(self, budget, **options)
+    return found if pilot is None else replace(found, predicted_loss=pilot(640, 5, 5))
+
+
+breaks("near-optimum", Tens, allocate=asks)
+breaks("near-optimum", Searching, allocate=planning(Searching, lambda found, b: {"plan": ()}))
 
 # Data.
 
@@ -90,93 +164,81 @@ def loading(change: Any) -> Any:
     return load
 
 
+def scaled(**more: Any) -> Any:
+    """A constructor whose source has another scale."""
+
+    def start(self: Any, config: Any, *, generator: Any = None) -> None:
+        Pixels.__init__(self, config, generator=generator)
+        self.event_scale = replace(self.event_scale, **more)
+
+    return start
+
+
+class Sized(Dataset):
+    """A data set that is wrong about its events."""
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return (7,)
+
+
+def sized(self: Any, split: str) -> Dataset:
+    found = Points.load(self, split)
+    return Sized(x=found.x, index=found.index)
+
+
+NAMED = {"left": TensorSpec((), classes=3), "right": TensorSpec((2,))}
+
+breaks("splits-disjoint", Points, load=loading(lambda found, source: {"x": found.x[:0], "index": None}))
+breaks("splits-disjoint", Points, load=loading(lambda found, source: {"index": 0 * found.index}))
 breaks("splits-disjoint", Points, load=lambda self, split: Points.load(self, "train" if split == "test" else split))
 breaks("load-repeats", Points, load=loading(lambda found, source: {"x": found.x + next(calls)}))
+breaks("load-repeats", Points, load=lambda self, split: Points.load(self, split).take(torch.arange(next(calls) % 7)))
 breaks("event-shape", Points, load=loading(lambda found, source: {"x": found.x[:, :3]}))
-breaks("event-scale", Points, load=loading(lambda found, source: {"x": 2 * found.x}))
+breaks("event-shape", Points, load=sized)
+breaks("event-shape", Points, load=loading(lambda found, source: {"x": found.x.long()}))
+breaks("event-shape", Points, load=loading(lambda found, source: {"x": found.x / 0}))
+breaks("event-scale", Pixels, load=loading(lambda found, source: {"x": 2 * found.x}))
+breaks("event-scale", Pixels, __init__=scaled(mean=0.6))
+breaks("event-scale", Pixels, __init__=scaled(std=0.5))
 breaks("levels-on-grid", Pixels, load=loading(lambda found, source: {"x": 0.99 * found.x}))
+breaks("levels-on-grid", Pixels, __init__=scaled(low=None, high=None))
 breaks("unknown-split-refused", Points, load=lambda self, split: self.all)
 breaks("conditions-fit", Pixels, load=loading(lambda found, source: {"condition": found.condition + 1}))
+breaks("conditions-fit", Pixels, load=loading(lambda found, source: {"condition": found.condition[:, None]}))
+breaks("conditions-fit", Pixels, load=loading(lambda found, source: {"condition": None}))
+breaks("conditions-fit", Pixels, load=loading(lambda found, source: {"condition": {"class": found.condition}}))
+breaks("conditions-fit", Pixels, condition_spec=NAMED)
 
 
-class Short(Dataset):
-    """A data set whose batches leave out what does not fill one."""
+class Batched(Dataset):
+    """A data set whose batches are not its points."""
+
+    how = ""
 
     def batches(self, size: int, generator: Any = None, *, drop_last: bool = False) -> Any:
-        return super().batches(size - 1, generator, drop_last=True)
+        if self.how == "short" and generator is not None:
+            return super().batches(size - 1, generator, drop_last=True)
+        if self.how == "restless" and generator is not None:
+            return super().batches(size, torch.Generator().manual_seed(next(calls)))
+        changes = {"first": generator is None, "shuffled": generator is not None}.get(self.how, False)
+        return (replace(batch, x=batch.x + changes) for batch in super().batches(size, generator))
 
 
-def short(self: Any, split: str) -> Dataset:
-    found = Points.load(self, split)
-    return Short(x=found.x, index=found.index)
+def batched(how: str) -> Any:
+    kind = type(f"Batched{how.capitalize()}", (Batched,), {"how": how})
+
+    def load(self: Any, split: str) -> Dataset:
+        found = Points.load(self, split)
+        made: Dataset = kind(x=found.x, index=found.index)
+        return made
+
+    return load
 
 
-breaks("batches-cover", Points, load=short)
+breaks("batches-cover", Points, load=batched("first"))
+breaks("batches-cover", Points, load=batched("short"))
+breaks("batches-cover", Points, load=batched("shuffled"))
+breaks("batches-cover", Points, load=batched("restless"))
 breaks("truth-fits", Points, load=loading(lambda found, source: {"truth": {"dimension": 5}}))
-
-# Networks.
-
-
-class Timeless(Sum):
-    def forward(self, x: Tensor, t: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
-        return super().forward(x, None, condition)
-
-
-class Unconditional(Sum):
-    def forward(self, x: Tensor, t: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
-        return super().forward(x, t)
-
-
-class Crowded(Sum):
-    def forward(self, x: Tensor, t: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
-        return super().forward(x - x.mean(0), t, condition)
-
-
-class Idle(Sum):
-    def __init__(self, into: int, out: int, condition: Any) -> None:
-        super().__init__(into, out, condition)
-        self.unused = nn.Linear(1, 1)
-
-
-class Flat(Sum):
-    def forward(self, x: Tensor, t: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
-        return super().forward(x, t, condition)[:, 0]
-
-
-breaks("network-shapes", Sums, module=Flat)
-breaks("network-uses-time", Sums, module=Timeless)
-breaks("network-uses-condition", Sums, module=Unconditional)
-breaks("network-rows-independent", Sums, module=Crowded)
-breaks("network-learns", Sums, module=Idle)
-
-# Capabilities.
-
-
-def detached(self: Any, batch: Dataset, **options: Any) -> Loss:
-    return Loss(GaussianScore.loss(self, batch, **options).value.detach())
-
-
-def unseeded(self: Any, batch: Dataset, *, progress: Any, generator: Any) -> Loss:
-    fresh = torch.Generator().manual_seed(next(calls))
-    return GaussianScore.loss(self, batch, progress=progress, generator=fresh)
-
-
-def needs_training(self: Any, batch: Dataset, **options: Any) -> Loss:
-    assert self.training
-    return GaussianScore.loss(self, batch, **options)
-
-
-breaks("loss-trains", GaussianScore, loss=detached)
-breaks("loss-follows-generator", GaussianScore, loss=unseeded)
-breaks("loss-validates", GaussianScore, loss=needs_training)
-breaks("phases-cover", GaussianScore, parameter_groups=lambda self, phase: [{"params": [self.mean]}])
-breaks("encodes-shapes", Toy, encode=lambda self, x: x[:, :3])
-breaks("potential-derivatives", Toy, grad=lambda self, x: x)
-breaks(
-    "tasks-as-asked",
-    Toy,
-    tasks=lambda self, m, support, query, generator: Toy.tasks(self, m, query, support, generator),
-)
-
-# Too little to be held to: no example of it says anything about its kind.
-breaks("floor", Toy, {"provides": (), "examples": ()})
+breaks("truth-fits", Points, load=loading(lambda found, source: {"truth": {"centre": torch.zeros(7)}}))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from light_config import PlainConfig
+from light_config import BatchConfig, FileConfig, PlainConfig
 from torch import Tensor, nn
 
+from scorefold.artefacts import digest_file
 from scorefold.config import TrainingConfig
 from scorefold.data import Condition, Dataset, EventScale, TensorSpec, as_dataset
 from scorefold.diffusion import VE
@@ -74,6 +76,18 @@ class Pixels(Points):
         return torch.randint(5, (90, 4), generator=generator) / 4
 
 
+class Filed(Points):
+    """As many points as a file says."""
+
+    def __init__(self, config: FileConfig, *, generator: torch.Generator | None = None) -> None:
+        self.path = Path(config.path)
+        assert int(self.path.read_text()) == 90
+        super().__init__(config, generator=generator)
+
+    def fingerprint(self) -> str | None:
+        return digest_file(self.path)
+
+
 class GaussianScore(ScoreModel, Trainable):
     """The score of a Gaussian with a learnt mean and width, and a learnt shift for each class."""
 
@@ -119,6 +133,11 @@ class SmallFlow(Flow, Trainable):
         self.weight = nn.Parameter(0.5 * torch.eye(2))
         self.shift = nn.Embedding(3, 2) if data.condition_spec is not None else None
 
+    def halves(self, x: Tensor, condition: Condition | None) -> tuple[Tensor, ...]:
+        self.check_events(x)
+        rows = len(condition) if isinstance(condition, Tensor) and len(x) == 1 else len(x)
+        return x.expand(rows, 4).chunk(2, dim=1)
+
     def parts(self, first: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor]:
         shift = torch.sin(first @ self.weight)
         if self.shift is not None and condition is not None:
@@ -126,15 +145,13 @@ class SmallFlow(Flow, Trainable):
         return torch.tanh(first @ self.weight), shift
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
-        self.check_events(x)
-        first, second = x.chunk(2, dim=1)
+        first, second = self.halves(x, condition)
         log_scale, shift = self.parts(first, condition)
         z = torch.cat([first * self.log_scale.exp(), second * log_scale.exp() + shift], dim=1)
         return z, log_scale.sum(1) + self.log_scale.sum()
 
     def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
-        self.check_events(z)
-        first, second = z.chunk(2, dim=1)
+        first, second = self.halves(z, condition)
         first = first * (-self.log_scale).exp()
         log_scale, shift = self.parts(first, condition)
         x = torch.cat([first, (second - shift) * (-log_scale).exp()], dim=1)
@@ -170,7 +187,7 @@ class SinhGeometry(Geometry, Transports, ClosedFormGeodesics):
 class Neighbours(Estimator):
     """Levina and Bickel's maximum likelihood from ten neighbours."""
 
-    def __init__(self, config: PlainConfig) -> None:
+    def __init__(self, config: BatchConfig) -> None:
         self.config = config
 
     def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
@@ -184,6 +201,20 @@ class Neighbours(Estimator):
         return Estimate(
             "intrinsic dimension", value, (0.9 * value, 1.1 * value), pointwise=1 / inverse, spectrum=spectrum
         )
+
+
+class Fed(Neighbours):
+    """The same, and a look at what a score says of the points."""
+
+    def __init__(self, config: BatchConfig, *, score: ScoreModel) -> None:
+        super().__init__(config)
+        self.score = score
+
+    def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        x = as_dataset(data).tensor()[:3]
+        x = x.to(next((value.dtype for value in self.score.state_dict().values()), x.dtype))
+        self.score.score(x, x.new_full((1,), self.score.process.t_max))
+        return super().estimate(data, generator=generator)
 
 
 class Tens(Allocator):
@@ -208,6 +239,31 @@ class Tens(Allocator):
         return Allocation("feasible", (PlanRow("task", tasks, 5, 5),), left)
 
 
+class Renewed(Tens):
+    """Its second revision, which takes over the states of the first."""
+
+    @classmethod
+    def migrate(cls, state: Mapping[str, Any], from_revision: int) -> Mapping[str, Any]:
+        return state
+
+
+class Searching(Tens):
+    """The best of equal tasks, by asking what each size comes to."""
+
+    def allocate(self, budget: int, *, pilot: Any = None, **options: Any) -> Allocation:
+        plan = super().allocate(budget, **options)
+        if budget < 10:
+            return plan
+        losses = {n: self.loss(pilot, budget, n) for n in range(2, min(400, budget), 2)}
+        n = min(losses, key=lambda size: losses[size])
+        tasks, left = divmod(budget, n)
+        row = PlanRow("task", tasks, n // 2, n // 2)
+        return Allocation("optimal", (row,), left, losses[n], (0.9 * losses[n], 1.1 * losses[n]))
+
+    def loss(self, pilot: Any, budget: int, n: int) -> float:
+        return 1 / n + n / budget if pilot is None else float(pilot(budget // n, n // 2, n // 2))
+
+
 class Sum(nn.Module):
     """tanh of the sum of linear maps of input, time and condition."""
 
@@ -230,6 +286,8 @@ class Sum(nn.Module):
 
 
 class Sums(Network):
+    """Builds them, for vectors."""
+
     module: type[nn.Module] = Sum
 
     def __init__(self, config: PlainConfig) -> None:
@@ -277,6 +335,26 @@ class Toy(nn.Module, Encodes, Potential, TaskSource):
             yield Dataset(x[:support]), Dataset(x[support:])
 
 
+class Whole(Toy):
+    """A code that keeps everything."""
+
+    latent_shape = (4,)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+    def decode(self, z: Tensor, *, generator: torch.Generator | None = None, **options: Any) -> Tensor:
+        return z / 2
+
+    def encode_distribution(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return 2 * x, torch.zeros_like(x)
+
+
+def draw(value: Any) -> dict[str, Any]:
+    """No figures."""
+    return {}
+
+
 def declare(kind: str, name: str, target: str, **more: Any) -> Component:
     """A component of the fakes; ``target`` is ``module:Class``."""
     return Component(
@@ -286,15 +364,37 @@ def declare(kind: str, name: str, target: str, **more: Any) -> Component:
 
 DATA_FED: Mapping[str, Any] = {"requires": (DATA,), "examples": ({"inputs": {"data": POINTS}},)}
 TRAINED: Mapping[str, Any] = {**DATA_FED, "provides": ("Trainable",)}
+CLASSES: Mapping[str, Any] = {**TRAINED, "examples": ({"inputs": {"data": {"use": "data:pixels"}}},)}
+FILE: Mapping[str, Any] = {
+    "config": "light_config:FileConfig",
+    "examples": ({"config": {"path": str(Path(__file__).with_name("numbers.txt"))}},),
+}
+BATCHED: Mapping[str, Any] = {"config": "light_config:BatchConfig", "ranges": {"dimension": (1, 3)}}
+SCORED: Mapping[str, Any] = {
+    "config": "light_config:BatchConfig",
+    "requires": (Port("score", kind="score"),),
+    "examples": ({"inputs": {"score": {"use": "score:gaussian", "inputs": {"data": POINTS}}}},),
+}
+CURVED = ("Transports", "ClosedFormGeodesics")
+ABLE = ("Encodes", "Potential", "TaskSource")
 
 COMPONENTS: tuple[Component, ...] = (
     declare("data", "points", "good_fakes:Points"),
     declare("data", "pixels", "good_fakes:Pixels"),
+    declare("data", "filed", "good_fakes:Filed", **FILE),
     declare("score", "gaussian", "good_fakes:GaussianScore", **TRAINED),
+    declare("score", "classes", "good_fakes:GaussianScore", **CLASSES),
     declare("flow", "small", "good_fakes:SmallFlow", **TRAINED),
-    declare("geometry", "sinh", "good_fakes:SinhGeometry", provides=("Transports", "ClosedFormGeodesics")),
-    declare("estimator", "neighbours", "good_fakes:Neighbours"),
-    declare("allocator", "tens", "good_fakes:Tens"),
+    declare("flow", "classes", "good_fakes:SmallFlow", **CLASSES),
+    declare("geometry", "sinh", "good_fakes:SinhGeometry", provides=CURVED, figures="good_fakes:draw"),
+    declare("estimator", "neighbours", "good_fakes:Neighbours", **BATCHED),
+    declare("estimator", "fed", "good_fakes:Fed", **SCORED),
+    declare("allocator", "tens", "good_fakes:Tens", summary="a baseline"),
+    declare("allocator", "renewed", "good_fakes:Renewed", summary="a baseline", revision=2),
+    declare("allocator", "refusing", "good_fakes:Tens", summary="a baseline", revision=2),
+    declare("allocator", "searching", "good_fakes:Searching"),
+    declare("allocator", "cited", "cited_fakes:Tens", summary="a baseline", cite="good.bib"),
     declare("network", "sums", "good_fakes:Sums"),
-    declare("toy", "toy", "good_fakes:Toy", provides=("Encodes", "Potential", "TaskSource")),
+    declare("toy", "toy", "good_fakes:Toy", provides=ABLE),
+    declare("toy", "whole", "good_fakes:Whole", provides=ABLE),
 )

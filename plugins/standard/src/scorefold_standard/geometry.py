@@ -10,7 +10,7 @@ from torch import Tensor
 from scorefold.data import DataSpec
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import ClosedFormGeodesics, DataSource, Geometry, Transports
-from scorefold.interfaces.geometry import flatten
+from scorefold.interfaces.geometry import barycentre_weights, flatten
 from scorefold_standard.config import EuclideanConfig
 
 
@@ -59,11 +59,7 @@ class Euclidean(Geometry, Transports, ClosedFormGeodesics):
         return torch.lerp(x[:, None], y[:, None], s.reshape(-1, *[1] * len(self.event_shape)))
 
     def mean(self, points: Tensor, weights: Tensor | None = None) -> Tensor:
-        if len(self._checked(points)) == 0:
-            raise ShapeError("the mean of no points was asked for")
-        if weights is None:
-            return points.mean(0)
-        mean: Tensor = torch.tensordot(weights / weights.sum(), points, dims=1)
+        mean: Tensor = torch.tensordot(barycentre_weights(self._checked(points), weights), points, dims=1)
         return mean
 
     def _checked(self, value: Tensor) -> Tensor:

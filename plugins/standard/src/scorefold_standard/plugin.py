@@ -29,9 +29,13 @@ def _data(
     )
 
 
-_SPAN = {"right-on-sphere": "it counts the directions that the points span, and a 2-sphere spans three"}
+_SPAN = {
+    "right-on-sphere": "it counts the directions that the points span, and a 2-sphere spans three",
+    "right-on-torus": "it counts the directions that the points span, and a product of two circles spans four",
+}
 _BENT = {
-    "right-on-sphere": "a neighbourhood of 50 among 300 points of a sphere is bent enough to fill a third direction"
+    "right-on-sphere": "a neighbourhood of 50 among 300 points of a sphere is bent enough to fill a third direction",
+    "right-on-torus": "a neighbourhood of 50 among 300 points of a torus is bent enough to fill a fourth direction",
 }
 
 
@@ -40,6 +44,7 @@ def _skdim(
     config: str,
     summary: str,
     cite: str,
+    dimensions: tuple[int, int],
     example: Mapping[str, Any] | None = None,
     known_failures: Mapping[str, str] | None = None,
 ) -> Component:
@@ -52,6 +57,7 @@ def _skdim(
         examples=({"config": example or {}},),
         cite=f"cite/{cite}",
         known_failures=known_failures or {},
+        ranges={"dimension": dimensions},
     )
 
 
@@ -223,6 +229,9 @@ def _models() -> Iterable[Component]:
         config="scorefold_standard.score_config:DiffusersConfig",
         summary="A diffusers pipeline or U-Net and scheduler from a local folder",
         examples=({"config": {"path": str(_SAMPLES / "diffusers")}},),
+        known_failures={
+            "bundle-stands-alone": "the network and its scheduler are described by the folder that it was published in"
+        },
     )
     yield Component(
         kind="score",
@@ -268,33 +277,63 @@ def _estimators() -> Iterable[Component]:
         config="scorefold_standard.estimator_config:PCAConfig",
         summary="The number of principal components that data need",
         known_failures=_SPAN,
+        ranges={"dimension": (1, 10)},
     )
     yield _skdim(
-        "mle", "MLEConfig", "Maximum likelihood from nearest-neighbour distances (Levina and Bickel)", "mle.bib"
+        "mle", "MLEConfig", "Maximum likelihood from nearest-neighbour distances (Levina and Bickel)", "mle.bib", (1, 4)
     )
-    yield _skdim("twonn", "TwoNNConfig", "The ratio of the two nearest-neighbour distances (Facco et al.)", "twonn.bib")
-    yield _skdim("lpca", "LPCAConfig", "PCA in neighbourhoods (Fukunaga and Olsen)", "lpca.bib", known_failures=_BENT)
-    yield _skdim("corrint", "CorrIntConfig", "The correlation dimension (Grassberger and Procaccia)", "corrint.bib")
-    yield _skdim("danco", "DANCoConfig", "Concentration of angles and norms (Ceruti et al.)", "danco.bib")
+    yield _skdim(
+        "twonn", "TwoNNConfig", "The ratio of the two nearest-neighbour distances (Facco et al.)", "twonn.bib", (1, 3)
+    )
+    yield _skdim(
+        "lpca", "LPCAConfig", "PCA in neighbourhoods (Fukunaga and Olsen)", "lpca.bib", (1, 8), known_failures=_BENT
+    )
+    yield _skdim(
+        "corrint", "CorrIntConfig", "The correlation dimension (Grassberger and Procaccia)", "corrint.bib", (1, 3)
+    )
+    yield _skdim(
+        "danco",
+        "DANCoConfig",
+        "Concentration of angles and norms (Ceruti et al.)",
+        "danco.bib",
+        (2, 2),
+        {"resamples": 4},
+    )
     yield _skdim(
         "fishers",
         "FisherSConfig",
         "Linear separability of points (Albergante et al.)",
         "fishers.bib",
+        (1, 8),
         known_failures=_SPAN,
     )
-    yield _skdim("ess", "ESSConfig", "Expected simplex skewness (Johnsson et al.)", "ess.bib")
-    yield _skdim("tle", "TLEConfig", "Tight local estimation from small neighbourhoods (Amsaleg et al.)", "tle.bib")
     yield _skdim(
-        "mada", "MADAConfig", "Manifold-adaptive dimension from two neighbour radii (Farahmand et al.)", "mada.bib"
+        "ess",
+        "ESSConfig",
+        "Expected simplex skewness (Johnsson et al.)",
+        "ess.bib",
+        (1, 5),
+        {"resamples": 2, "limit": 150},
+        {"right-on-torus": "a neighbourhood of 30 among 150 points of a torus is bent into a third direction"},
     )
-    yield _skdim("mom", "MOMConfig", "The method of moments of neighbour distances (Amsaleg et al.)", "mom.bib")
-    yield _skdim("knn", "KNNConfig", "Growth of the k-nearest-neighbour graph (Carter et al.)", "knn.bib")
+    yield _skdim(
+        "tle", "TLEConfig", "Tight local estimation from small neighbourhoods (Amsaleg et al.)", "tle.bib", (1, 5)
+    )
+    yield _skdim(
+        "mada",
+        "MADAConfig",
+        "Manifold-adaptive dimension from two neighbour radii (Farahmand et al.)",
+        "mada.bib",
+        (1, 4),
+    )
+    yield _skdim("mom", "MOMConfig", "The method of moments of neighbour distances (Amsaleg et al.)", "mom.bib", (1, 4))
+    yield _skdim("knn", "KNNConfig", "Growth of the k-nearest-neighbour graph (Carter et al.)", "knn.bib", (1, 3))
     yield _skdim(
         "mind-ml",
         "MiNDMLConfig",
         "Maximum likelihood from normalised neighbour distances (Rozza et al.)",
         "mind_ml.bib",
+        (1, 5),
     )
-    yield _skdim("gride", "GRIDEConfig", "Ratios of further neighbour distances (Denti et al.)", "gride.bib")
-    yield _skdim("ph", "PHConfig", "Growth of minimum spanning trees, as in persistent homology", "ph.bib")
+    yield _skdim("gride", "GRIDEConfig", "Ratios of further neighbour distances (Denti et al.)", "gride.bib", (1, 3))
+    yield _skdim("ph", "PHConfig", "Growth of minimum spanning trees, as in persistent homology", "ph.bib", (1, 2))

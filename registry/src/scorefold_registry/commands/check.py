@@ -1,4 +1,4 @@
-"""``scorefold plugins check NAME``: the conformance kit without pytest."""
+"""``scorefold plugins check [NAME]``: the conformance kit without pytest."""
 
 from __future__ import annotations
 
@@ -13,16 +13,24 @@ from scorefold_registry.options import Parser, UsageError
 from scorefold_registry.records import Registered
 
 if TYPE_CHECKING:
-    from scorefold.testing import Check, Item
+    from scorefold.testing import Check, Item, Report
 
 ORIGIN = "scorefold_registry:Host.discover"
 
 
 def run(arguments: list[str]) -> int:
-    """Tries the laws on what is named; status 0 where they hold, 1 where one does not."""
-    parser = Parser("plugins check", "Try the laws of its kind on a component, or on all of a plugin's.")
-    parser.add_argument("name", help="a plugin, a distribution, or a component as kind:name")
+    """Tries the laws on what is named, or on all that is installed; status 0 where they hold, 1 where one does not."""
+    parser = Parser("plugins check", "Try the laws of its kind on a component, on all of a plugin's, or on everything.")
+    parser.add_argument("name", nargs="?", help="a plugin, a distribution, or a component as kind:name (default: all)")
     parser.add_argument("--only", action="append", default=[], metavar="LAW", help="try this law only (repeatable)")
+    parser.add_argument(
+        "--level",
+        action="append",
+        default=[],
+        metavar="LEVEL",
+        help="try laws of this level only (repeatable): "
+        "contract, numerics, determinism, device, artefact, laziness, documentation",
+    )
     parser.add_argument("--seed", type=int, default=0, help="the root of all draws; the same one replays a failure")
     parser.add_argument(
         "--expect",
@@ -42,15 +50,23 @@ def run(arguments: list[str]) -> int:
 
     items = [Item(entry.component, entry.qualified, entry.record.value) for entry in found]
     made: list[Check] = []
-    for check in check_components(items, host, seed=options.seed, expected=expected, only=options.only, origin=ORIGIN):
+    for check in check_components(
+        items,
+        host,
+        seed=options.seed,
+        expected=expected,
+        only=options.only,
+        levels=options.level,
+        origin=ORIGIN,
+    ):
         made.append(check)
         if not options.json and check.result in ("failed", "expected-failure"):
-            print(f"{check.result}: {check.component} {check.check}: {check.detail}", flush=True)
+            print(f"{check.result}: {check}", flush=True)
     report = Report(tuple(made))
     if options.json:
         print(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
     else:
-        print(_summary(items, report.checks, report.counts))
+        print(_summary(items, report))
     return 0 if report.holds else 1
 
 
@@ -65,11 +81,16 @@ def _expected(given: Sequence[str]) -> dict[str, str]:
     return {key: reason for key, _, reason in pairs}
 
 
-def _named(host: Host, name: str) -> list[Registered]:
-    """The components of a plugin or a distribution, or the one component of that name.
+def _named(host: Host, name: str | None) -> list[Registered]:
+    """The components of a plugin or a distribution, or the one component of that name; all without a name.
 
-    Raises ``PluginError`` for a name that nothing has and for a plugin that offers no component.
+    Raises ``PluginError`` for a name that nothing has, for a plugin that offers no component and where there is none.
     """
+    if name is None:
+        everything = list(host.components())
+        if not everything:
+            raise PluginError("no plugin that is installed offers a component to check")
+        return everything
     records = [item for item in host.plugins if name == item.name or normalise(name) == normalise(item.distribution)]
     if not records:
         return [host.catalogue.resolve(name)]
@@ -80,11 +101,14 @@ def _named(host: Host, name: str) -> list[Registered]:
     return found
 
 
-def _summary(items: Sequence[Item], checks: Sequence[Check], counts: Mapping[str, int]) -> str:
+def _summary(items: Sequence[Item], report: Report) -> str:
     lines = []
     for item in items:
-        own = [check.result for check in checks if check.component == item.component.id]
-        tally = ", ".join(f"{own.count(result)} {result}" for result in dict.fromkeys(own))
-        lines.append(f"{item.component.id}  {tally}")
-    total = ", ".join(f"{counts[name]} {name}" for name in ("run", "passed", "failed", "skipped", "expected-failure"))
-    return "\n".join([*lines, f"in all: {total}"])
+        own = [check.result for check in report.checks if check.component == item.component.id]
+        lines.append(f"{item.component.id}  {_told({result: own.count(result) for result in dict.fromkeys(own)})}")
+    levels = [f"{level}: {_told(counts)}" for level, counts in report.levels.items()]
+    return "\n".join([*lines, *levels, f"in all: {_told(report.counts)}"])
+
+
+def _told(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {result}" for result, count in counts.items())

@@ -1,0 +1,148 @@
+"""Laws about devices and dtypes.
+
+torch's device ``meta`` is the other device of a machine that has no accelerator: its tensors have shapes and no
+numbers, so that a forgotten ``device=`` is found anywhere. Accelerators are tried where there are any.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.testing.answers import Inputs, answers_of, built_network, inputs_of
+from scorefold.testing.contract import Law, Subject, law
+from scorefold.testing.require import NotApplicableError, ViolationError, require, require_close, require_refusal
+
+COMPUTING = ("score", "flow", "geometry", "network")
+PRECISION = 1e-3
+# What torch says of an operation whose course depends on numbers, which tensors of the device meta do not have.
+_NEEDS_NUMBERS = ("item()", "data-dependent", "nonzero", "is_nonzero", "equal is not supported")
+
+
+@law("dtype-kept", *COMPUTING, "estimator", level="device")
+def dtype_kept(subject: Subject) -> str:
+    """float32 gives float32 and float64 gives float64, and the two agree to 1e-3; an estimator takes both."""
+    estimates = subject.component.kind == "estimator"
+    found: dict[torch.dtype, dict[str, Tensor]] = {}
+    for dtype in (torch.float32, torch.float64):
+        found[dtype] = _answers(subject, _made(subject, dtype=dtype), inputs_of(subject.build(), subject, dtype))
+        wrong = [f"{name} is {value.dtype}" for name, value in found[dtype].items() if value.dtype != dtype]
+        require(estimates or not wrong, f"given {dtype}, {', '.join(wrong)}", str(dtype))
+    return "takes float32 and float64" if estimates else _agree(found[torch.float32], found[torch.float64])
+
+
+@law("other-dtype-refused", *COMPUTING, level="device")
+def other_dtype_refused(subject: Subject) -> str:
+    """float32 inputs to a model in float64 are an error, and are not converted in silence."""
+    obj, inputs = _placed(subject), inputs_of(subject.build(), subject, torch.float32)
+    return require_refusal("float32 for a model in float64", Exception, lambda: _answers(subject, obj, inputs))
+
+
+@law("device-arrives", level="device")
+def device_arrives(subject: Subject) -> str:
+    """Made with ``device=`` and ``dtype=``, all its parameters and buffers are there."""
+    tensors = _tensors(subject.build(device="meta", dtype=torch.float64))
+    if not tensors:
+        raise NotApplicableError("it holds no parameters or buffers")
+    away = sorted(name for name, tensor in tensors.items() if tensor.device.type != "meta")
+    require(not away, f"made on the device meta, these are elsewhere: {', '.join(away)}", "meta")
+    floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    other = sorted(name for name, tensor in floating.items() if tensor.dtype != torch.float64)
+    require(not other, f"made in float64, these are in another dtype: {', '.join(other)}", "torch.float64")
+    return f"{len(tensors)} tensors"
+
+
+@law("device-followed", *COMPUTING, level="device")
+def device_followed(subject: Subject) -> str:
+    """On another device than the default one (``meta``), everything is made where the inputs are."""
+    inputs = {name: value.to("meta") for name, value in inputs_of(subject.build(), subject).items()}
+    obj = _made(subject)
+    if isinstance(obj, nn.Module):
+        obj.to("meta")
+    try:
+        answers = _answers(subject, obj, inputs)
+    except (RuntimeError, NotImplementedError) as error:
+        text = str(error).partition("\n")[0]
+        if any(words in text for words in _NEEDS_NUMBERS):
+            raise NotApplicableError(f"its course depends on numbers, which meta has not: {text}") from error
+        raise ViolationError(f"on the device meta it ended in {text}; expected an answer there") from error
+    _require_there(answers, "meta")
+    return f"on meta: {', '.join(answers)}"
+
+
+@law("other-device-refused", *COMPUTING, level="device")
+def other_device_refused(subject: Subject) -> str:
+    """Inputs on another device than the parameters are an error, and are not moved in silence."""
+    obj, inputs = _placed(subject, device="meta"), inputs_of(subject.build(), subject)
+    return require_refusal("tensors on the CPU for a model on meta", Exception, lambda: _answers(subject, obj, inputs))
+
+
+@law("accelerator-kept", *COMPUTING, "estimator", level="device")
+def accelerator_kept(subject: Subject) -> str:
+    """On an accelerator (CUDA, MPS) it answers there, as on the CPU to 1e-3; an estimator takes data from there."""
+    device, found = accelerator(), []
+    inputs = inputs_of(subject.build(), subject, torch.float32)
+    for place in ("cpu", device):
+        obj = _made(subject, device="cpu", dtype=torch.float32)
+        if isinstance(obj, nn.Module):
+            obj.to(place)
+        found.append(_answers(subject, obj, {name: value.to(place) for name, value in inputs.items()}))
+    if subject.component.kind == "estimator":
+        return f"takes data on {device}"
+    _require_there(found[1], torch.device(device).type)
+    return _agree({name: value.cpu() for name, value in found[1].items()}, found[0])
+
+
+def accelerator() -> str:
+    """The accelerator of this machine by torch's name of it; raises ``NotApplicableError`` where there is none."""
+    if torch.cuda.is_available():
+        return "cuda"
+    if torch.backends.mps.is_available():
+        return "mps"
+    raise NotApplicableError("this machine has neither CUDA nor MPS")
+
+
+def _made(subject: Subject, *, device: str | None = None, dtype: torch.dtype | None = torch.float64) -> Any:
+    """The example at a place; a network built, since its builder has none."""
+    obj = subject.build(device=device, dtype=dtype)
+    if subject.component.kind != "network":
+        return obj.eval() if isinstance(obj, nn.Module) else obj
+    return built_network(obj, subject.seed)[2].to(device=device, dtype=dtype).eval()
+
+
+def _placed(subject: Subject, *, device: str | None = None) -> Any:
+    """The same, of a component that holds anything that has a place."""
+    obj = _made(subject, device=device)
+    if not any(tensor.is_floating_point() for tensor in _tensors(obj).values()):
+        raise NotApplicableError("it holds no parameters or buffers, and follows its inputs")
+    return obj
+
+
+def _answers(subject: Subject, obj: Any, inputs: Inputs) -> dict[str, Tensor]:
+    """What it answers where nothing is drawn: draws of one generator differ between devices and dtypes."""
+    return answers_of(subject.component.kind, obj, inputs, None)
+
+
+def _tensors(obj: Any) -> dict[str, Tensor]:
+    return {**dict(obj.named_parameters()), **dict(obj.named_buffers())} if isinstance(obj, nn.Module) else {}
+
+
+def _require_there(answers: Inputs, device: str) -> None:
+    away = [f"{name} is on {value.device}" for name, value in answers.items() if value.device.type != device]
+    require(not away, ", ".join(away), device)
+
+
+def _agree(got: Inputs, expected: Inputs) -> str:
+    return "; ".join(require_close(name, got[name], value, PRECISION) for name, value in expected.items())
+
+
+LAWS: tuple[Law, ...] = (
+    dtype_kept,
+    other_dtype_refused,
+    device_arrives,
+    device_followed,
+    other_device_refused,
+    accelerator_kept,
+)

@@ -1,0 +1,12 @@
+"""A config module that can't be imported in a process of its own."""
+
+from __future__ import annotations
+
+import sys
+
+from light_config import PlainConfig
+
+if sys.argv[0] == "-c":
+    raise RuntimeError("not alone")
+
+MoodyConfig = PlainConfig
