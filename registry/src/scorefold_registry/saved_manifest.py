@@ -1,4 +1,8 @@
-"""The manifest of a saved state: what it may say, and where its references may lead."""
+"""The manifest of a saved state: what it may say, and where its references may lead.
+
+Copies and points stand inside the state's folder. A reference may lead to a state anywhere, as a link may, but is
+followed only where the digest beside it is that of what is found.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from scorefold.errors import ArtefactError, ScorefoldError
 from scorefold_registry.checked_json import checked
 
 FORMAT = 1
-LARGEST_EVENT = 2**31
+LARGEST_EVENT = 2**26
 """Numbers in one event: with more, no model could be built that its state belongs to."""
 
 _SPEC = TypeAdapter(DataSpec)

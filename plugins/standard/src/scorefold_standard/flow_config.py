@@ -12,13 +12,13 @@ from scorefold.config import Config, TrainingConfig
 class CouplingConfig(Config):
     """What affine and spline couplings share."""
 
-    layers: int = Field(8, ge=1, description="Coupling layers; for images, in each level")
+    layers: int = Field(8, ge=1, le=1000, description="Coupling layers; for images, in each level")
     layout: Literal["auto", "vector", "image"] = Field(
         "auto", description="Treat events as vectors or as images (C, H, W); auto takes three dimensions for an image"
     )
     hidden: tuple[int, ...] = Field((64, 64), min_length=1, description="Widths of a conditioner's layers, for vectors")
     channels: int = Field(64, ge=1, description="Channels of a conditioner's convolutions, for images")
-    levels: int = Field(2, ge=1, description="Scales of an image, each half as high and wide as the one before")
+    levels: int = Field(2, ge=1, le=30, description="Scales of an image, each half as high and wide as the one before")
     linear: Literal["lu", "orthogonal", "none"] = Field(
         "lu", description="Invertible linear layers between couplings: any matrix, rotations, or swapped halves alone"
     )

@@ -13,7 +13,7 @@ class MLPConfig(Config):
     """A residual multi-layer perceptron on flattened events."""
 
     width: int = Field(512, ge=1, description="Units a hidden layer")
-    blocks: int = Field(3, ge=0, description="Residual blocks, each of two layers")
+    blocks: int = Field(3, ge=0, le=1000, description="Residual blocks, each of two layers")
     activation: Literal["silu", "gelu", "relu", "elu", "tanh"] = Field("silu", description="Activation")
     dropout: float = Field(0.0, ge=0, lt=1, description="Share of units dropped in each block while training")
 
@@ -24,7 +24,7 @@ class UNetConfig(Config):
     channels: tuple[int, ...] = Field(
         (32, 64, 64), min_length=1, description="Channels a level; each level halves the size"
     )
-    blocks: int = Field(1, ge=1, description="Residual blocks a level")
+    blocks: int = Field(1, ge=1, le=100, description="Residual blocks a level")
     attention: tuple[int, ...] = Field((), description="Levels with self-attention, counted from 0, the finest")
     groups: int = Field(8, ge=1, description="Groups of the group normalisation; divides every number of channels")
     dropout: float = Field(0.0, ge=0, lt=1, description="Share of features dropped in each block while training")
