@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -34,3 +35,47 @@ def test_estimators_on_data_of_known_dimension(capsys: pytest.CaptureFixture[str
     assert rows["estimator:iddiff", "2-sphere"]["uses"] == ["score:analytic"]
     assert rows["estimator:iddiff", "2-sphere"]["network_calls"] > 0
     assert rows["estimator:twonn", "2-sphere"]["network_calls"] is None
+
+
+def rows_of(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> dict[tuple[str, str], Any]:
+    capsys.readouterr()
+    assert main(["compare", *arguments, "--json", "--quiet"]) == status
+    found = json.loads(capsys.readouterr().out)
+    jsonschema.validate(found, SCHEMA)
+    return {(row["component"].partition(":")[2], row["case"]): row for row in found["rows"]}
+
+
+def test_models_on_data_of_known_density(capsys: pytest.CaptureFixture[str]) -> None:
+    """Truth is the entropy of the law on the points themselves, which the closed form meets and training approaches."""
+    exact = rows_of(capsys, "score", "--on", "clusters", "--only", "analytic,diffusers")
+    row = exact["analytic", "clusters"]
+    assert row["difference"] == pytest.approx(0, abs=1e-3)
+    assert row["regret"] == 0
+    assert exact["diffusers", "clusters"]["skipped"]
+    assert "this model takes (B, 1, 8, 8)" in exact["diffusers", "clusters"]["error"]
+    steps = ("--config", "affine-coupling.training.steps=150")
+    trained = rows_of(capsys, "flow", "--on", "gaussian", "--only", "affine-coupling", *steps)
+    row = trained["affine-coupling", "gaussian"]
+    assert row["value"] == pytest.approx(row["truth"], abs=0.1)
+    assert row["network_calls"] == 256
+    assert row["training_cpu_seconds"] > row["cpu_seconds"]
+
+
+def test_a_score_that_knows_the_law_is_not_put_on_data_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+    row = rows_of(capsys, "estimator", "--on", "curve,2-sphere", "--only", "iddiff")["iddiff", "curve"]
+    assert row["skipped"]
+    assert "score:analytic was made for data whose law is known, and data:helix knows none" in row["error"]
+    assert "--with score=USE" in row["error"]
+    chosen = ("estimator", "--on", "curve", "--only", "iddiff", "--with", "score=score:analytic")
+    assert rows_of(capsys, *chosen)["iddiff", "curve"]["error"] is None
+
+
+def test_geometries_and_allocators_by_default(capsys: pytest.CaptureFixture[str]) -> None:
+    straight = rows_of(capsys, "geometry")
+    assert set(straight) == {("euclidean", "2-sphere"), ("euclidean", "curve"), ("euclidean", "sheet")}
+    # Chords leave curved data, which is what other geometries are for.
+    assert all(row["value"] > 3 for row in straight.values())
+    plans = rows_of(capsys, "allocator", "--on", "budget=90,budget-1000", "--only", "uniform")
+    assert {case for _, case in plans} == {"budget=90", "budget-1000"}
+    assert all(row["quantity"] == "predicted loss" for row in plans.values())
+    assert all((row["value"], row["error"]) == (None, None) for row in plans.values())

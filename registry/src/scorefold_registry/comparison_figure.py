@@ -40,7 +40,9 @@ def draw(rows: Sequence[Row]) -> Mapping[str, Figure]:
 
 def _panel(axes: Axes, rows: Mapping[str, Row], components: Sequence[str]) -> None:
     tidy(axes)
-    axes.set_yticks(range(len(components)), [name.partition(":")[2] or name for name in components])
+    kinds = {name.partition(":")[0] for name in components}
+    names = components if len(kinds) > 1 else [name.partition(":")[2] for name in components]
+    axes.set_yticks(range(len(components)), names)
     axes.set_ylim(len(components) - 0.5, -0.5)
     axes.grid(axis="y", color=SOFT, alpha=0.4, linewidth=0.6)
     axes.tick_params(axis="y", length=0)
@@ -59,3 +61,5 @@ def _panel(axes: Axes, rows: Mapping[str, Row], components: Sequence[str]) -> No
             axes.plot(row.interval, (place, place), color=ACCENT, alpha=0.45, linewidth=3.2, solid_capstyle="butt")
         axes.plot([row.value], [place], "o", color=ACCENT, markersize=4.5)
     axes.margins(x=0.12)
+    if all(row.value is None for row in rows.values()):
+        axes.set_xticks([])
