@@ -192,7 +192,11 @@ class TestValues:
 
     def test_data_whose_arrays_are_others(self, tmp_path: Path) -> None:
         source = TensorSource({"train": Dataset(torch.zeros(3, 2), label=torch.arange(3))})
-        others = ({}, {"train/x": torch.zeros(3)}, {"train/x": torch.zeros(3, 2), "train/label": torch.arange(2)})
+        others: tuple[dict[str, torch.Tensor], ...] = (
+            {},
+            {"train/x": torch.zeros(3)},
+            {"train/x": torch.zeros(3, 2), "train/label": torch.arange(2)},
+        )
         for arrays in others:
             save_value(source, None, tmp_path)
             save_file(arrays, tmp_path / "value.safetensors")

@@ -25,13 +25,15 @@ hookspec = pluggy.HookspecMarker("scorefold")
 hookimpl = pluggy.HookimplMarker("scorefold")
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
+_LONGEST_NAME = 60
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 
 
 def _check_name(what: str, name: str) -> None:
-    if not _NAME.match(name):
+    if not _NAME.match(name) or len(name) > _LONGEST_NAME:
         raise PluginError(
-            f"{what} is called {name!r}; a name is lower-case letters and digits, words joined by '-'",
+            f"{what} is called {name!r:.100}; a name is lower-case letters and digits, words joined by '-', "
+            f"{_LONGEST_NAME} characters at most",
             hint=f"for example: {re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-') or 'my-name'}",
         )
 
@@ -66,6 +68,10 @@ class Port:
         if self.name in RESERVED_PORTS:
             reserved = ", ".join(sorted(RESERVED_PORTS))
             raise PluginError(f"a port is called {self.name!r}, which is reserved ({reserved})")
+        if not (self.name.isascii() and self.name.isidentifier()):
+            raise PluginError(
+                f"a port is called {self.name!r:.100}; it names an argument of the constructor, and folders of states"
+            )
 
     @property
     def kinds(self) -> tuple[str, ...]:

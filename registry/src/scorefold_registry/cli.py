@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -48,6 +49,9 @@ def main(argv: list[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0 what was asked holds, 1 it does not, 2 an error."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     as_json, debug = "--json" in arguments, "--debug" in arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name need not be text, and that must not cost a command its output.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         plugins = _take_globals(arguments)
         with _plugins_variable(plugins):
@@ -179,7 +183,7 @@ def _say(error: ScorefoldError, as_json: bool) -> None:
     if as_json:
         import json
 
-        print(json.dumps({"error": error.as_json()}, ensure_ascii=False))
+        print(json.dumps({"error": error.as_json()}))
     else:
         print(f"error: {error}", file=sys.stderr)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefold.artefacts import write_json
-from scorefold_registry.file_names import file_name
+from scorefold_registry.file_names import file_name, free_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,18 +26,12 @@ def draw(target: str, shown: Any, folder: Path) -> list[str]:
     figures: Mapping[str, Figure] = getattr(import_module(module), function)(shown) or {}
     captions: dict[str, dict[str, str]] = {}
     for name, figure in figures.items():
-        stem = _free(file_name(name), captions)
+        stem = free_name(file_name(name), captions)
         _write(figure, folder / "figures", stem)
         captions[stem] = {"name": name, **_words(figure, name)}
     if captions:
         write_json(folder / "figures" / CAPTIONS, captions)
     return list(captions)
-
-
-def _free(stem: str, taken: Container[str]) -> str:
-    """A name that no other figure has: two may differ only in what a file's name can't hold."""
-    names = (stem if count == 1 else f"{stem}-{count}" for count in itertools.count(1))
-    return next(name for name in names if name not in taken)
 
 
 def _write(figure: Figure, folder: Path, stem: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Container
 
 LONGEST_NAME = 100
 """Characters of a name that becomes a folder; file systems take 255 bytes, and endings are added."""
@@ -25,3 +27,9 @@ def file_name(name: str, default: str = "figure") -> str:
     if not plain:
         return default
     return f"{default}-{plain}" if _DEVICE.match(plain) else plain
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """The name, or the name with a number: two may differ only in what a file's name can't hold."""
+    names = (name if count == 1 else f"{name}-{count}" for count in itertools.count(1))
+    return next(each for each in names if each not in taken)

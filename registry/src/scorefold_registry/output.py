@@ -10,9 +10,10 @@ import numpy as np
 from torch import Tensor
 
 from scorefold.artefacts import write_json
-from scorefold.errors import ArtefactError, ConfigError, DataError
+from scorefold.errors import ArtefactError, ConfigError, DataError, printable
 from scorefold.interfaces import DataSource
 from scorefold.stage import Outcome
+from scorefold_registry.file_names import file_name, free_name
 
 
 def writer_for(out: Path) -> Callable[[Path, Outcome], None]:
@@ -71,7 +72,12 @@ def _npy(out: Path, outcome: Outcome) -> None:
 
 def _npz(out: Path, outcome: Outcome) -> None:
     named: Mapping[str, Any] = {name: array.detach().cpu().numpy() for name, array in arrays_of(outcome).items()}
-    np.savez(out, **named)
+    # Each name is a file's in the archive, and numpy's own argument is called file.
+    safe: dict[str, Any] = {}
+    for name, array in named.items():
+        stem = file_name(name, default="array")
+        safe[free_name("array" if stem == "file" else stem, safe)] = array
+    np.savez(out, **safe)
 
 
 def _columns(outcome: Outcome) -> tuple[list[str], np.ndarray[Any, Any]]:
@@ -82,7 +88,16 @@ def _columns(outcome: Outcome) -> tuple[list[str], np.ndarray[Any, Any]]:
 
 def _csv(out: Path, outcome: Outcome) -> None:
     names, flat = _columns(outcome)
-    np.savetxt(out, flat, delimiter=",", header=",".join(names), comments="", fmt="%.9g")
+    header = ",".join(_cell(name) for name in names)
+    np.savetxt(out, flat, delimiter=",", header=header, comments="", fmt="%.9g", encoding="utf-8")
+
+
+def _cell(name: str) -> str:
+    """A name as a cell of a CSV file: quoted where it must be, and never what a spreadsheet takes for a formula."""
+    text = printable(name).replace("\n", " ")
+    text = f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
+    text = text or "value"
+    return '"' + text.replace('"', '""') + '"' if {",", '"'} & set(text) else text
 
 
 def _parquet(out: Path, outcome: Outcome) -> None:

@@ -10,6 +10,8 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
+from scorefold.errors import printable
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -58,7 +60,7 @@ def metrics_text(metrics: Mapping[str, Any], limit: int = 4) -> str:
     """The first metrics in one line, parted by semicolons where a name holds a comma."""
     first = list(metrics.items())[:limit]
     between = "; " if any("," in name for name, _ in first) else ", "
-    return between.join(f"{name} {number_text(value)}" for name, value in first)
+    return printable(between.join(f"{name} {number_text(value)}" for name, value in first))
 
 
 def _ending(name: str, seconds: float, reused: bool, metrics: Mapping[str, Any]) -> str:

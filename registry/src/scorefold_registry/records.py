@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+from scorefold.errors import printable
 from scorefold.plugin import Claim, Component, Kind
 from scorefold_registry.guard import HeavyImport
 
@@ -96,9 +97,14 @@ class PluginRecord:
         """Its heavy imports and other faults that do not stop it, in words."""
         return [*map(str, self.heavy), *self.warnings]
 
+    def __post_init__(self) -> None:
+        # Anybody may have written the metadata, which no code need run to be listed.
+        for name in ("name", "distribution", "version", "value"):
+            setattr(self, name, printable(getattr(self, name)))
+
     def fail(self, state: str, cause: str, frame: str | None = None, mend: str | None = None) -> None:
         """Takes the plugin out of use: what it offered goes, why stays."""
-        self.state, self.cause, self.frame, self.mend = state, cause, frame, mend
+        self.state, self.cause, self.frame, self.mend = state, printable(cause), frame, mend
         self.components, self.kinds, self.claims, self.commands, self.settings = [], [], [], [], None
 
     def warn(self, warning: str) -> None:

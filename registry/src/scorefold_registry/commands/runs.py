@@ -7,6 +7,7 @@ import json
 from datetime import datetime
 from pathlib import Path
 
+from scorefold.errors import printable
 from scorefold_registry.cache import Cache, area
 from scorefold_registry.options import Parser
 from scorefold_registry.runs import clean_runs, list_runs
@@ -54,7 +55,7 @@ def _list(given: argparse.Namespace) -> int:
         print(f"there are no runs in {folder}")
     for entry in entries:
         when = datetime.fromtimestamp(entry.started).strftime("%Y-%m-%d %H:%M")
-        print(f"{when}  {entry.state:<11}  {entry.name}  {entry.folder}")
+        print(printable(f"{when}  {entry.state:<11}  {entry.name}  {entry.folder}"))
     return 0
 
 
