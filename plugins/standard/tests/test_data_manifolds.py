@@ -10,7 +10,8 @@ import torch
 from scorefold.config import Config
 from scorefold.errors import ConfigError, DataError
 from scorefold.laws import Mixture, SphereLaw, SubspaceGaussian
-from scorefold_standard.data.manifolds import LawfulManifold, Manifold, complete_basis, draw, isometry
+from scorefold.manifolds import complete_basis, isometry
+from scorefold_standard.data.manifolds import LawfulManifold, Manifold, draw
 from scorefold_standard.data_config import (
     DigitsConfig,
     GaussianMixtureConfig,

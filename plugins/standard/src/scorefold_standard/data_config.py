@@ -8,13 +8,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from scorefold.config import Config
+from scorefold.data_config import FRACTIONS, Ambient, Fractions, Noise, Points, Seed, Tangents
 from scorefold.operator_config import BoxDownsampleConfig, OperatorConfig
-
-
-def _shares(value: tuple[float, float, float]) -> tuple[float, float, float]:
-    if not (min(value) >= 0 and abs(sum(value) - 1) <= 1e-6):  # so put, NaN is refused too
-        raise ValueError(f"the fractions are {value}; expected three of at least 0 that sum to 1")
-    return value
 
 
 def _interval(value: tuple[float, float]) -> tuple[float, float]:
@@ -23,14 +18,6 @@ def _interval(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
-Fractions = Annotated[
-    tuple[float, float, float],
-    AfterValidator(_shares),
-    Field(description="Shares of the points for training, validation and test"),
-]
-Seed = Annotated[
-    int | None, Field(ge=0, description="Seed of what is drawn here; null takes it from the run's root seed")
-]
 Limit = Annotated[int | None, Field(ge=1, description="Largest number of points, drawn by the seed; null for all")]
 Range = Annotated[
     tuple[float, float],
@@ -48,16 +35,6 @@ ClassCondition = Annotated[
 OwnValidation = Annotated[
     float, Field(ge=0, lt=1, description="Share of the published training split that is held out for validation")
 ]
-Points = Annotated[int, Field(ge=1, description="Points over all splits")]
-Noise = Annotated[
-    float,
-    Field(ge=0, description="Standard deviation of Gaussian noise added to every coordinate, in units of the data"),
-]
-Ambient = Annotated[int | None, Field(ge=1, description="Coordinates of a point; null for the fewest that will do")]
-Tangents = Annotated[
-    bool, Field(description="Also give orthonormal tangent bases, truth 'tangent' (N, ambient, dimension)")
-]
-_FRACTIONS = (0.8, 0.1, 0.1)
 
 
 class DigitsConfig(Config):
@@ -69,7 +46,7 @@ class DigitsConfig(Config):
     digits: tuple[Annotated[int, Field(ge=0, le=9)], ...] | None = Field(
         None, description="Only these digits; null for all"
     )
-    fractions: Fractions = _FRACTIONS
+    fractions: Fractions = FRACTIONS
     limit: Limit = None
     seed: Seed = None
 
@@ -103,7 +80,7 @@ class ArrayConfig(Config):
     levels: int | None = Field(
         None, ge=2, description="Number of values, equally spaced from low to high, of discrete data"
     )
-    fractions: Fractions = _FRACTIONS
+    fractions: Fractions = FRACTIONS
     limit: Limit = None
     seed: Seed = None
     memory: Memory = 1024.0
@@ -126,7 +103,7 @@ class ImagesConfig(Config):
     grey: bool = Field(False, description="One grey channel instead of three colours")
     range: Range = (0.0, 1.0)
     condition: ClassCondition = None
-    fractions: Fractions = _FRACTIONS
+    fractions: Fractions = FRACTIONS
     limit: Limit = None
     seed: Seed = None
     memory: Memory = 1024.0
@@ -226,7 +203,7 @@ class SphereConfig(Config):
     points: Points = 2000
     noise_std: Noise = 0.0
     tangents: Tangents = False
-    fractions: Fractions = _FRACTIONS
+    fractions: Fractions = FRACTIONS
     seed: Seed = None
 
 
@@ -243,7 +220,7 @@ class TorusConfig(Config):
     points: Points = 2000
     noise_std: Noise = 0.0
     tangents: Tangents = False
-    fractions: Fractions = _FRACTIONS
+    fractions: Fractions = FRACTIONS
     seed: Seed = None
 
     @model_validator(mode="after")
@@ -262,7 +239,7 @@ class SwissRollConfig(Config):
     points: Points = 2000
     noise_std: Noise = 0.0
     tangents: Tangents = False
-    fractions: Fractions = _FRACTIONS
+    fractions: Fractions = FRACTIONS
     seed: Seed = None
 
 
@@ -276,7 +253,7 @@ class HelixConfig(Config):
     points: Points = 2000
     noise_std: Noise = 0.0
     tangents: Tangents = False
-    fractions: Fractions = _FRACTIONS
+    fractions: Fractions = FRACTIONS
     seed: Seed = None
 
 
@@ -292,7 +269,7 @@ class SubspaceConfig(Config):
     points: Points = 2000
     noise_std: Noise = 0.0
     tangents: Tangents = False
-    fractions: Fractions = _FRACTIONS
+    fractions: Fractions = FRACTIONS
     seed: Seed = None
 
 
@@ -310,7 +287,7 @@ class GaussianMixtureConfig(Config):
     ambient: Ambient = None
     points: Points = 2000
     noise_std: Noise = 0.0
-    fractions: Fractions = _FRACTIONS
+    fractions: Fractions = FRACTIONS
     seed: Seed = None
 
     @model_validator(mode="after")

@@ -20,7 +20,7 @@ from scorefold.artefacts import digest_file
 from scorefold.data import ConditionSpec, Dataset, EventScale, StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
-from scorefold_standard.data.splits import pick, source_seed, split_positions
+from scorefold.splits import pick, source_seed, split_positions
 from scorefold_standard.data_config import ArrayConfig
 
 Array = npt.NDArray[Any]

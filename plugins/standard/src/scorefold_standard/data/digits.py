@@ -6,7 +6,8 @@ import torch
 
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
-from scorefold_standard.data.splits import Units, class_condition, moments, pick, source_seed, split_positions
+from scorefold.splits import moments, pick, source_seed, split_positions
+from scorefold_standard.data.units import Units, class_condition
 from scorefold_standard.data_config import DigitsConfig
 
 

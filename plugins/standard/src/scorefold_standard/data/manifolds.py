@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import singledispatch
 
 import torch
@@ -14,8 +13,18 @@ from scorefold.data import Dataset
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource
 from scorefold.laws import HasLaw, Law, Mixture, SphereLaw, SubspaceGaussian
+from scorefold.manifolds import (
+    Draw,
+    ambient,
+    complete_basis,
+    isometry,
+    normal,
+    sphere_tangent,
+    splits_of,
+    uniform,
+)
 from scorefold.seeds import derive_generator
-from scorefold_standard.data.splits import pick, plain_scale, source_seed, split_positions
+from scorefold.splits import pick, plain_scale, source_seed
 from scorefold_standard.data_config import (
     GaussianMixtureConfig,
     HelixConfig,
@@ -29,21 +38,6 @@ ManifoldConfig = TorusConfig | SwissRollConfig | HelixConfig
 LawfulConfig = SphereConfig | SubspaceConfig | GaussianMixtureConfig
 
 
-@dataclass(frozen=True, eq=False)
-class Draw:
-    """Points (N, D) without noise in float64, their dimension (one int, or (N,)), and what else is known of them.
-
-    ``tangent`` (N, D, k) has orthonormal columns; ``label`` (N,) says the component of a mixture; ``law`` is the law of
-    the points with their noise, where it has a closed form.
-    """
-
-    x: Tensor
-    dimension: int | Tensor
-    tangent: Tensor | None = None
-    label: Tensor | None = None
-    law: Law | None = None
-
-
 class Manifold(DataSource):
     """Points on a manifold whose law has no closed form: torus, Swiss roll, helix.
 
@@ -52,7 +46,7 @@ class Manifold(DataSource):
 
     def __init__(self, config: ManifoldConfig, *, generator: torch.Generator | None = None) -> None:
         seed = source_seed(config.seed, generator)
-        self._splits = splits_of(draw(config, seed), config, seed)
+        self._splits = _splits(draw(config, seed), config, seed)
         self.event_shape = self._splits["train"].event_shape
         self.event_scale = plain_scale(self._splits["train"].x)
 
@@ -68,7 +62,7 @@ class LawfulManifold(DataSource, HasLaw):
         drawn = draw(config, seed)
         assert drawn.law is not None
         self._law = drawn.law
-        self._splits = splits_of(drawn, config, seed)
+        self._splits = _splits(drawn, config, seed)
         self.event_shape = self._splits["train"].event_shape
         self.event_scale = plain_scale(self._splits["train"].x)
 
@@ -79,17 +73,8 @@ class LawfulManifold(DataSource, HasLaw):
         return self._law
 
 
-def splits_of(drawn: Draw, config: ManifoldConfig | LawfulConfig, seed: int) -> dict[str, Dataset]:
-    """The splits of what was drawn, with noise, in float32."""
-    x = drawn.x
-    if config.noise_std > 0:
-        x = x + config.noise_std * _normal(x.shape, seed, "noise")
-    truth: dict[str, int | Tensor] = {"dimension": drawn.dimension}
-    if drawn.tangent is not None:
-        truth["tangent"] = drawn.tangent.float()
-    dataset = Dataset(x=x.float(), label=drawn.label, index=torch.arange(len(x)), truth=truth)
-    positions = split_positions(len(x), config.fractions, seed)
-    return {name: dataset.take(position) for name, position in positions.items()}
+def _splits(drawn: Draw, config: ManifoldConfig | LawfulConfig, seed: int) -> dict[str, Dataset]:
+    return splits_of(drawn, noise_std=config.noise_std, fractions=config.fractions, seed=seed)
 
 
 def noisy(law: SubspaceGaussian, noise_std: float) -> SubspaceGaussian:
@@ -112,9 +97,9 @@ def draw(config: Config, seed: int) -> Draw:
 def _sphere(config: SphereConfig, seed: int) -> Draw:
     k = config.dimension
     basis = isometry(ambient(config.ambient, k + 1, f"a {k}-sphere"), k + 1, seed)
-    u = _normal((config.points, k + 1), seed, "points")
+    u = normal((config.points, k + 1), seed, "points")
     u = u / u.norm(dim=1, keepdim=True)
-    tangent = basis @ _sphere_tangent(u) if config.tangents else None
+    tangent = basis @ sphere_tangent(u) if config.tangents else None
     law = SphereLaw(torch.zeros(len(basis), dtype=torch.float64), basis, config.radius, config.noise_std)
     return Draw(config.radius * u @ basis.mT, k, tangent, law=law)
 
@@ -125,7 +110,7 @@ def _torus(config: TorusConfig, seed: int) -> Draw:
         return _torus_of_revolution(config, seed)
     k = config.dimension
     basis = isometry(ambient(config.ambient, 2 * k, f"a flat {k}-torus"), 2 * k, seed)
-    angle = 2 * math.pi * _uniform((config.points, k), seed, "points")
+    angle = 2 * math.pi * uniform((config.points, k), seed, "points")
     x = torch.stack([angle.cos(), angle.sin()], dim=2).flatten(1)
     tangent = None
     if config.tangents:
@@ -138,7 +123,7 @@ def _torus(config: TorusConfig, seed: int) -> Draw:
 def _torus_of_revolution(config: TorusConfig, seed: int) -> Draw:
     basis = isometry(ambient(config.ambient, 3, "a torus of revolution"), 3, seed)
     tube, ring = config.radius, config.ring_radius
-    around = 2 * math.pi * _uniform((config.points,), seed, "ring")
+    around = 2 * math.pi * uniform((config.points,), seed, "ring")
     angle = _angles_by_area(tube / ring, config.points, seed)
     distance = ring + tube * angle.cos()
     x = torch.stack([distance * around.cos(), distance * around.sin(), tube * angle.sin()], dim=1)
@@ -153,7 +138,7 @@ def _torus_of_revolution(config: TorusConfig, seed: int) -> Draw:
 
 def _angles_by_area(ratio: float, count: int, seed: int) -> Tensor:
     """Tube angles with density (1 + ratio cos a) / 2 pi, which is uniform by area, by inverting their distribution."""
-    target = 2 * math.pi * _uniform((count,), seed, "tube")
+    target = 2 * math.pi * uniform((count,), seed, "tube")
     low, high = torch.zeros_like(target), torch.full_like(target, 2 * math.pi)
     for _ in range(60):
         middle = (low + high) / 2
@@ -165,8 +150,8 @@ def _angles_by_area(ratio: float, count: int, seed: int) -> Tensor:
 @draw.register
 def _swiss_roll(config: SwissRollConfig, seed: int) -> Draw:
     basis = isometry(ambient(config.ambient, 3, "a Swiss roll"), 3, seed)
-    t = math.pi * (1.5 + 2 * config.turns * _uniform((config.points,), seed, "points"))
-    height = config.height * _uniform((config.points,), seed, "height")
+    t = math.pi * (1.5 + 2 * config.turns * uniform((config.points,), seed, "points"))
+    height = config.height * uniform((config.points,), seed, "height")
     x = torch.stack([t * t.cos(), height, t * t.sin()], dim=1)
     tangent = None
     if config.tangents:
@@ -180,7 +165,7 @@ def _swiss_roll(config: SwissRollConfig, seed: int) -> Draw:
 @draw.register
 def _helix(config: HelixConfig, seed: int) -> Draw:
     basis = isometry(ambient(config.ambient, 3, "a helix"), 3, seed)
-    t = 2 * math.pi * config.turns * _uniform((config.points,), seed, "points")
+    t = 2 * math.pi * config.turns * uniform((config.points,), seed, "points")
     rise = config.pitch / (2 * math.pi)
     x = torch.stack([config.radius * t.cos(), config.radius * t.sin(), rise * t], dim=1)
     tangent = None
@@ -201,7 +186,7 @@ def _subspace(config: SubspaceConfig, seed: int) -> Draw:
     basis = isometry(size, k, seed)
     variances = torch.tensor(config.variances or (1.0,) * k, dtype=torch.float64)
     mean = torch.tensor(config.mean or (0.0,) * size, dtype=torch.float64)
-    x = mean + (_normal((config.points, k), seed, "points") * variances.sqrt()) @ basis.mT
+    x = mean + (normal((config.points, k), seed, "points") * variances.sqrt()) @ basis.mT
     tangent = basis.expand(config.points, -1, -1) if config.tangents else None
     return Draw(x, k, tangent, law=noisy(SubspaceGaussian(mean, basis, variances), config.noise_std))
 
@@ -213,11 +198,11 @@ def _mixture(config: GaussianMixtureConfig, seed: int) -> Draw:
     weights = torch.tensor(config.weights or (1.0,) * len(config.dimensions), dtype=torch.float64)
     weights = weights / weights.sum()
     label = torch.multinomial(weights, config.points, replacement=True, generator=derive_generator(seed, "label"))
-    g = _normal((config.points, largest), seed, "points")
+    g = normal((config.points, largest), seed, "points")
     x = torch.empty(config.points, size, dtype=torch.float64)
     components = []
     for i, k in enumerate(config.dimensions):
-        centre = _normal((size,), seed, "centre", i)
+        centre = normal((size,), seed, "centre", i)
         centre = config.separation * centre / centre.norm()
         basis = isometry(size, k, seed, i)
         members = label == i
@@ -226,49 +211,3 @@ def _mixture(config: GaussianMixtureConfig, seed: int) -> Draw:
         components.append(noisy(gaussian, config.noise_std))
     dimension = torch.tensor(config.dimensions)[label]
     return Draw(x, dimension, label=label, law=Mixture(weights, tuple(components)))
-
-
-def isometry(rows: int, columns: int, seed: int, *names: int) -> Tensor:
-    """A random (rows, columns) matrix with orthonormal columns, uniform: Q of a normal matrix, with R positive."""
-    q, r = torch.linalg.qr(_normal((rows, columns), seed, "isometry", *names))
-    basis: Tensor = q * r.diagonal().sign()
-    return basis
-
-
-def complete_basis(basis: Tensor) -> Tensor:
-    """Orthonormal columns (D, k), completed to a basis of the whole space (D, D); the first k are the given ones."""
-    if basis.shape[1] == 0:
-        return torch.eye(len(basis), dtype=basis.dtype)
-    left = torch.linalg.svd(basis, full_matrices=True)[0]
-    return torch.cat([basis, left[:, basis.shape[1] :]], dim=1)
-
-
-def ambient(wanted: int | None, least: int, what: str) -> int:
-    """The number of coordinates, checked against what the manifold needs."""
-    if wanted is None:
-        return least
-    if wanted < least:
-        raise ConfigError(
-            f"{what} needs at least {least} coordinates; ambient is {wanted}", hint=f"set ambient: {least}"
-        )
-    return wanted
-
-
-def _sphere_tangent(u: Tensor) -> Tensor:
-    """Orthonormal bases (N, n, n-1) of the complements of unit vectors u (N, n), by Householder reflections."""
-    n = u.shape[1]
-    # Reflecting along u + sign(u_0) e_0 maps e_0 to -+u without cancellation, so the other columns span the complement.
-    v = u.clone()
-    v[:, 0] += torch.where(u[:, 0] >= 0, 1.0, -1.0)
-    v = v / v.norm(dim=1, keepdim=True)
-    reflection = torch.eye(n, dtype=u.dtype) - 2 * v[:, :, None] * v[:, None, :]
-    complement: Tensor = reflection[:, :, 1:]
-    return complement
-
-
-def _normal(shape: tuple[int, ...], seed: int, *names: str | int) -> Tensor:
-    return torch.randn(shape, generator=derive_generator(seed, *names), dtype=torch.float64)
-
-
-def _uniform(shape: tuple[int, ...], seed: int, *names: str | int) -> Tensor:
-    return torch.rand(shape, generator=derive_generator(seed, *names), dtype=torch.float64)

@@ -10,7 +10,7 @@ from scorefold.errors import DataError
 from scorefold.interfaces import DataSource
 from scorefold.operators import build_operator
 from scorefold.seeds import derive_generator
-from scorefold_standard.data.splits import source_seed
+from scorefold.splits import source_seed
 from scorefold_standard.data_config import PairedConfig
 
 

@@ -13,7 +13,8 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS
 from scorefold.seeds import derive_generator
-from scorefold_standard.data.splits import Units, moments, pick, source_seed, split_sizes
+from scorefold.splits import moments, pick, source_seed, split_sizes
+from scorefold_standard.data.units import Units
 from scorefold_standard.data_config import PhotographsConfig
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from scorefold.data import Condition, Dataset, EventScale, StreamedDataset, index_condition
 from scorefold.errors import DataError
-from scorefold_standard.data.splits import Units, moments
+from scorefold.splits import moments
+from scorefold_standard.data.units import Units
 
 _SAMPLE = 2048  # training images that the scale of streamed data is measured on
 _BATCH = 256

@@ -18,8 +18,9 @@ from scorefold.artefacts import digest_file
 from scorefold.data import Condition, ConditionSpec, Dataset, EventScale, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
+from scorefold.splits import chosen, hold_out, pick, source_seed
 from scorefold_standard.data.pixels import image_splits, read_image
-from scorefold_standard.data.splits import Units, chosen, class_condition, hold_out, pick, source_seed
+from scorefold_standard.data.units import Units, class_condition
 from scorefold_standard.data_config import CelebAConfig, CIFAR10Config, FashionMNISTConfig, MNISTConfig
 
 _IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")

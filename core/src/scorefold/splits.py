@@ -1,14 +1,13 @@
-"""What all sources share: seeds, disjoint splits, scales, conditions."""
+"""What data sources share: a seed of their own, disjoint splits, the scale of the training points."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from scorefold.data import Condition, Dataset, EventScale, TensorSpec
+from scorefold.data import Dataset, EventScale
 from scorefold.errors import DataError, SplitError
 from scorefold.interfaces.data import SPLITS
 from scorefold.seeds import derive_generator
@@ -70,35 +69,6 @@ def pick(splits: Mapping[str, Dataset], name: str) -> Dataset:
     return dataset
 
 
-@dataclass(frozen=True)
-class Units:
-    """How raw values in [0, raw_high] become values in [low, high]: x = (raw - shift) / factor."""
-
-    low: float
-    high: float
-    raw_high: float
-    levels: int
-
-    @property
-    def factor(self) -> float:
-        return self.raw_high / (self.high - self.low)
-
-    def apply(self, raw: Tensor) -> Tensor:
-        """Raw values of any dtype as float32 values in [low, high]."""
-        return raw.float() / self.factor + self.low
-
-    def scale(self, mean: float, std: float) -> EventScale:
-        return EventScale(
-            low=self.low,
-            high=self.high,
-            levels=self.levels,
-            mean=mean,
-            std=std,
-            shift=-self.low * self.factor,
-            factor=self.factor,
-        )
-
-
 def plain_scale(x: Tensor) -> EventScale:
     """The scale of continuous, unbounded data with these training points."""
     mean, std = moments(x)
@@ -111,15 +81,3 @@ def moments(x: Tensor) -> tuple[float, float]:
         return 0.0, 1.0
     std, mean = torch.std_mean(x.double(), correction=0)
     return float(mean), float(std) or 1.0
-
-
-def class_condition(wanted: bool, label: Tensor | None, classes: int) -> tuple[Condition | None, TensorSpec | None]:
-    """The label as a condition and its specification, or (None, None)."""
-    if not wanted:
-        return None, None
-    if label is None:
-        raise DataError(
-            "the class was asked for as the condition, and these data have no classes",
-            hint="remove 'condition', or give classes (sub-folders of images, or a label column)",
-        )
-    return label, TensorSpec((), classes=classes)

@@ -1,0 +1,35 @@
+"""Fields that the configs of many data sources share. No torch here."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+
+def _shares(value: tuple[float, float, float]) -> tuple[float, float, float]:
+    if not (min(value) >= 0 and abs(sum(value) - 1) <= 1e-6):  # so put, NaN is refused too
+        raise ValueError(f"the fractions are {value}; expected three of at least 0 that sum to 1")
+    return value
+
+
+Fractions = Annotated[
+    tuple[float, float, float],
+    AfterValidator(_shares),
+    Field(description="Shares of the points for training, validation and test"),
+]
+Seed = Annotated[
+    int | None, Field(ge=0, description="Seed of what is drawn here; null takes it from the run's root seed")
+]
+Points = Annotated[int, Field(ge=1, description="Points over all splits")]
+Noise = Annotated[
+    float,
+    Field(ge=0, description="Standard deviation of Gaussian noise added to every coordinate, in units of the data"),
+]
+Ambient = Annotated[int | None, Field(ge=1, description="Coordinates of a point; null for the fewest that will do")]
+Tangents = Annotated[
+    bool, Field(description="Also give orthonormal tangent bases, truth 'tangent' (N, ambient, dimension)")
+]
+
+FRACTIONS = (0.8, 0.1, 0.1)
+"""The shares where nothing is said."""
