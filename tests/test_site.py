@@ -169,12 +169,13 @@ def test_hooks_are_called_in_the_order_of_the_diagram(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(RUN)
     host = Host.discover(extra_plugins=[watcher(calls)])
     host.run(tmp_path / "run.yaml", runs=tmp_path / "kept", cache=tmp_path / "cache")
-    listed, began, stage, ended = (band.steps for band in BANDS)
+    listed, began, stage, ended, early = (band.steps for band in BANDS)
     once = [step for step in stage if step != "scorefold_on_metrics"]
     both = [name if isinstance(name, str) else name[0] for name in once]
     trained = [*both[:2], *["scorefold_on_metrics"] * calls.count("scorefold_on_metrics"), *both[2:]]
     assert calls == [*listed, *began, *both, *trained, *ended]
     assert "scorefold_on_metrics" in calls
+    assert not set(early) & set(calls)
 
 
 def test_a_failing_stage_is_the_other_way_of_the_fork(tmp_path: Path) -> None:
@@ -183,7 +184,8 @@ def test_a_failing_stage_is_the_other_way_of_the_fork(tmp_path: Path) -> None:
     host = Host.discover(extra_plugins=[watcher(calls, answer=RuntimeError("no"))])
     with pytest.raises(Exception, match="no"):
         host.run(tmp_path / "run.yaml", runs=tmp_path / "kept", cache=tmp_path / "cache")
-    assert calls[-3:] == ["scorefold_before_stage", "scorefold_run_stage", "scorefold_on_stage_error"]
+    ends = ["scorefold_before_stage", "scorefold_run_stage", "scorefold_on_stage_error", "scorefold_on_run_error"]
+    assert calls[-4:] == ends
 
 
 def test_every_error_class_and_every_code_is_documented() -> None:

@@ -49,7 +49,8 @@ BANDS = (
         ),
         repeats=True,
     ),
-    Band("A run ends", "unless a stage has failed", ("scorefold_report_sections", "scorefold_after_run")),
+    Band("A run is complete", "its report is written in between", ("scorefold_report_sections", "scorefold_after_run")),
+    Band("Or it ends early", "after a failure or Ctrl-C", ("scorefold_on_run_error",)),
 )
 
 _NOTES = {

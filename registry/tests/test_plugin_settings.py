@@ -173,3 +173,11 @@ def test_the_schema_knows_them(watcher: Any, capsys: pytest.CaptureFixture[str])
     assert not valid({"watcher": {"every": 0}})
     assert not valid({"watcher": {"evry": 1}})
     assert not valid({"standard": {}})
+
+
+def test_plugins_show_lists_them(watcher: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plugins", "show", "watcher"]) == 0
+    assert "  setting every: a whole number, at least 1, default 10. Steps between two looks" in capsys.readouterr().out
+    assert main(["plugins", "show", "watcher", "--json"]) == 0
+    (shown,) = json.loads(capsys.readouterr().out)["plugins"]
+    assert [field["name"] for field in shown["settings"]] == ["every", "label"]

@@ -80,6 +80,11 @@ def scorefold_after_run(run: RunInfo, result: Mapping[str, Any]) -> None:
 
 
 @hookspec
+def scorefold_on_run_error(run: RunInfo, state: str, error: BaseException) -> None:
+    """A run has ended early; ``state`` is ``failed`` or ``interrupted`` (by Ctrl-C), and the error says where."""
+
+
+@hookspec
 def scorefold_report_sections(run: RunInfo) -> Iterable[tuple[str, str]]:
     """Sections to add to ``report.html``: pairs of a title and an HTML fragment."""
     raise NotImplementedError

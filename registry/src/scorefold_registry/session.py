@@ -88,10 +88,13 @@ class Session:
             self.current = None
             result, sections = self._finish(time.monotonic() - began)
         except KeyboardInterrupt:
+            interrupted = RunInterrupted(self.current, self.info.folder)
             self._end("interrupted", stage=self.current)
-            raise RunInterrupted(self.current, self.info.folder) from None
+            self._tell_error("interrupted", interrupted)
+            raise interrupted from None
         except Exception as error:
             self._end("failed", stage=self.current, error=str(error))
+            self._tell_error("failed", error)
             raise
         return self._tell_end(result, sections)
 
@@ -132,6 +135,9 @@ class Session:
         status = read_json(folder / "status.json")
         write_json(folder / "status.json", {**status, "state": state, "ended": time.time(), **facts})
         self.events.write(f"run-{state}", **facts)
+
+    def _tell_error(self, state: str, error: BaseException) -> None:
+        self.observers.notify("scorefold_on_run_error", run=self.info, state=state, error=error)
 
     def _finish(self, seconds: float) -> tuple[RunResult, list[tuple[str, str, str]]]:
         """Write the report and give the folder its name; the result, and what plugins added to the report."""

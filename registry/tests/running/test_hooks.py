@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from scorefold.errors import PluginError
+from scorefold.errors import PluginError, ScorefoldError
 from scorefold.plugin import hookimpl
 from scorefold.stage import Executor, Outcome
 from scorefold_registry.host import Host
@@ -105,6 +105,24 @@ def test_an_observer_that_fails_hides_no_other(host: Host, write: Callable[[str]
     hooks = [failure.hook for failure in result.failures]
     assert hooks == ["scorefold_before_run", "scorefold_report_sections", "scorefold_after_run"]
     assert "too late" in result.report.read_text()
+
+
+@pytest.mark.parametrize(("raised", "state"), [(KeyboardInterrupt, "interrupted"), (RuntimeError, "failed")])
+def test_a_run_that_ends_early_is_told(write: Callable[[str], Path], raised: type[BaseException], state: str) -> None:
+    told: list[tuple[str, str]] = []
+
+    def stopping(stage: Any) -> None:
+        if stage.name == "mean":
+            raise raised("enough")
+
+    def ended(run: Any, state: str, error: BaseException) -> None:
+        told.append((state, json.loads((run.folder / "status.json").read_text())["state"]))
+        assert "mean" in str(error) or "enough" in str(error)
+
+    watcher = plugin(scorefold_run_stage=stopping, scorefold_on_run_error=ended)
+    with pytest.raises((KeyboardInterrupt, ScorefoldError)):
+        run_file(Host.discover(extra_plugins=[watcher]), write(SHORT))
+    assert told == [(state, state)]
 
 
 def test_sections_of_plugins_stand_in_the_report(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

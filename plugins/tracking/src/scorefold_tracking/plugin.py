@@ -44,9 +44,9 @@ def scorefold_after_stage(run: RunInfo, stage: StageInfo, outputs: Outcome) -> N
 
 
 @hookimpl
-def scorefold_on_stage_error(run: RunInfo) -> None:
+def scorefold_on_run_error(run: RunInfo, state: str) -> None:
     if told := _told(run):
-        told.ended("failed")
+        told.ended("interrupted" if state == "interrupted" else "failed")
 
 
 @hookimpl

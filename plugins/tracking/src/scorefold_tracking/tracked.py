@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scorefold.artefacts import read_json
 from scorefold.errors import ScorefoldError
 from scorefold.stage import RunInfo
 from scorefold_tracking.config import MLflowConfig, TensorBoardConfig, TrackingConfig
@@ -75,19 +72,6 @@ class TrackedRun:
         self._tell(lambda place: place.ended(state, self._folder, self._finals))
         self._raise_failures()
 
-    def end_if_left(self, *, at_exit: bool) -> None:
-        """End a run of which no hook said that it ended: after Ctrl-C, and after an error outside its stages."""
-        try:
-            state = read_json(self._folder / "status.json")["state"]
-        except ScorefoldError:
-            state = "interrupted"
-        if at_exit or state != "running":
-            try:
-                self.ended("failed" if state == "failed" else "interrupted")
-            except TrackingError as error:
-                # There is no run any more that could record it.
-                print(error, file=sys.stderr)
-
     def _finish_stage(self, stage: str, metrics: Mapping[str, Any]) -> None:
         values = numbers(metrics)
         self._told.add(stage)
@@ -119,8 +103,6 @@ _OPEN: dict[Path, TrackedRun] = {}
 
 def start(run: RunInfo, settings: TrackingConfig) -> None:
     """Track a run from now on, in the places that its settings name. Raises ``TrackingError``."""
-    for left in list(_OPEN.values()):
-        left.end_if_left(at_exit=False)
     openers: dict[str, Callable[[], Tracker]] = {}
     if settings.tensorboard is not None:
         openers["TensorBoard"] = partial(_event_files, run, settings.tensorboard)
@@ -146,9 +128,3 @@ def _mlflow_run(run: RunInfo, config: MLflowConfig) -> Tracker:
 def find(folder: Path) -> TrackedRun | None:
     """The run that is tracked in this folder, by its temporary or its final name."""
     return _OPEN.get(final_folder(folder))
-
-
-@atexit.register
-def _end_all() -> None:
-    for left in list(_OPEN.values()):
-        left.end_if_left(at_exit=True)

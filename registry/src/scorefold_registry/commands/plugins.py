@@ -132,7 +132,18 @@ def _plugin_facts(record: PluginRecord) -> dict[str, Any]:
         "kinds": [{"name": kind.name, "summary": kind.summary} for kind in record.kinds],
         "claims": [{"name": claim.name, "statement": claim.statement, "role": claim.role} for claim in record.claims],
         "commands": [{"name": command.name, "summary": command.summary} for command in record.commands],
+        "settings": _settings(record),
     }
+
+
+def _settings(record: PluginRecord) -> list[dict[str, Any]]:
+    """What a run file may say of a plugin under ``plugins``. Imports the model of its settings."""
+    if record.settings is None:
+        return []
+    from scorefold_registry.fields import describe_fields
+    from scorefold_registry.plugin_settings import settings_model
+
+    return describe_fields(settings_model(record))
 
 
 def _plugin_text(record: PluginRecord) -> str:
@@ -141,7 +152,8 @@ def _plugin_text(record: PluginRecord) -> str:
     kinds = [f"  kind {kind.name}: {kind.summary}" for kind in record.kinds]
     claims = [f"  claim {claim.name} ({claim.role}): {claim.statement}" for claim in record.claims]
     commands = [f"  command {command.name}: {command.summary}" for command in record.commands]
-    return "\n".join([*lines, *kinds, *claims, *commands])
+    settings = [_field_line("setting", field) for field in _settings(record)]
+    return "\n".join([*lines, *kinds, *claims, *commands, *settings])
 
 
 def _component_facts(catalogue: Catalogue, item: Registered) -> dict[str, Any]:
@@ -189,9 +201,12 @@ def _component_text(facts: Mapping[str, Any]) -> str:
         several = "several " if port["many"] else ""
         optional = " (optional)" if port["optional"] else ""
         lines.append(f"  port {port['name']}: {several}{' or '.join(port['kinds'])}{needs}{optional}")
-    for field in facts["config"]:
-        lines.append(f"  config {field['name']}: {field['type']}{_default(field)}. {field['description']}".rstrip(". "))
+    lines += [_field_line("config", field) for field in facts["config"]]
     return "\n".join(lines)
+
+
+def _field_line(what: str, field: Mapping[str, Any]) -> str:
+    return f"  {what} {field['name']}: {field['type']}{_default(field)}. {field['description']}".rstrip(". ")
 
 
 def _default(field: Mapping[str, Any]) -> str:
@@ -201,7 +216,7 @@ def _default(field: Mapping[str, Any]) -> str:
     if isinstance(value, dict):
         named = value.get("use") or value.get("name")
         return f", default {named}" if named else ""
-    return f", default {'null' if value is None else value}"
+    return f", default {'null' if value is None else value or repr(value)}"
 
 
 def _print_json(facts: Mapping[str, Any]) -> None:
