@@ -16,7 +16,7 @@ from scorefold.interfaces import ScoreModel
 from scorefold.laws import Mixture, Points, SphereLaw, SubspaceGaussian
 from scorefold.results import Estimate
 from scorefold_iddiff.config import NormalBundleConfig
-from scorefold_iddiff.estimator import NormalBundle
+from scorefold_iddiff.estimator import NormalBundle, note
 
 MakeScore = Callable[..., ScoreModel]
 MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]
@@ -75,7 +75,7 @@ def test_without_centring_curvature_shows_earlier(make_score: MakeScore, make_sp
     says 10.
     """
     law, x = make_sphere(10)
-    rules = estimate(make_score(law, (100,)), x, sigma=0.2).diagnostics["rules_compared"]
+    rules = estimate(make_score(law, (100,)), x, sigma=0.2, design="iid").diagnostics["rules_compared"]
     assert rules["uncentred gap (paper)"] == 99
     assert rules["centred gap (published code)"] == 10
 
@@ -257,8 +257,8 @@ def test_the_answer_says_how_it_came_about(make_score: MakeScore, make_sphere: M
     assert found.spectrum is not None
     assert (found.pointwise.shape, found.spectrum.shape) == ((24,), (5, 20))
     assert list(curve(found)) == [0.01, 0.03, 0.1], "levels outside the process are left out"
-    assert found.diagnostics["noises"] == 80
-    assert found.diagnostics["network_calls"] == (24 + 2 * 5) * 80
+    assert found.diagnostics["noises"] == 40
+    assert found.diagnostics["network_calls"] == (24 + 2 * 5) * 40 + 3 * 5, "and FLIPD's at the shown points"
     assert 0 < found.diagnostics["least_margin"] < 0.5
     assert found.diagnostics["curve_pointwise"].shape == (3, 5)
     taken = found.diagnostics["index"]
@@ -320,7 +320,11 @@ def test_what_does_not_fit_is_refused(make_score: MakeScore, make_sphere: MakeSp
     with pytest.raises(ConfigError, match=r"from 0\.01 to 50"):
         estimate(score, x, sigma=0.001)
     with pytest.raises(ConfigError, match="at least 22 noises"):
-        estimate(score, x, noises=20)
+        estimate(score, x, noises=20, design="iid")
+    with pytest.raises(ConfigError, match="40 noises, or a multiple"):
+        estimate(score, x, noises=50)
+    with pytest.raises(ConfigError, match="21 noises, or a multiple"):
+        estimate(score, x, noises=20, design="simplex")
     with pytest.raises(DataError, match="not finite"):
         estimate(score, x / 0)
     assert estimate(score, x, sigma=0.01).diagnostics["sigma"] == pytest.approx(0.01), "the end itself is in the range"
@@ -335,14 +339,17 @@ def test_a_process_without_one_noise_level_is_refused(make_score: MakeScore, mak
 
 
 def test_the_note_says_at_which_scale_the_value_was_read() -> None:
-    from scorefold_iddiff.estimator import _note
-
     rows = [{"sigma": level, "value": 5.0} for level in (0.1, 0.2, 0.4)]
-    assert _note(0.1, rows, None).endswith("the same from sigma 0.1 to 0.4")
+    assert note(0.1, rows, None, [], []).endswith("the same from sigma 0.1 to 0.4")
     rows[1]["value"] = 2.0
-    assert _note(0.1, rows, None).endswith("2 to 5 over sigma 0.1 to 0.4")
-    assert _note(0.1, rows[:1], None) == "at sigma 0.1: directions along which the data vary by less count as none"
-    assert _note(0.1, rows[:1], "the least noise").startswith("at sigma 0.1 (the least noise): ")
+    assert note(0.1, rows, None, [], []).endswith("2 to 5 over sigma 0.1 to 0.4")
+    plain = "at sigma 0.1: directions along which the data vary by less count as none"
+    assert note(0.1, rows[:1], None, [], []) == plain
+    assert note(0.1, rows[:1], "the least noise", [], []).startswith("at sigma 0.1 (the least noise): ")
+    mixture = [{"dimension": 1.0, "share": 0.25}, {"dimension": 2.0, "share": 0.75}]
+    assert note(0.1, rows[:1], None, mixture, []).endswith("; a mixture of dimensions: 1 (25%), 2 (75%)")
+    assert note(0.1, rows[:1], None, mixture[:1], ["one"]) == plain + "; warning: one"
+    assert note(0.1, rows[:1], None, [], ["one", "two"]).endswith("one (1 more among the diagnostics)")
 
 
 @pytest.mark.parametrize(("factor", "end"), [(1e-3, "least"), (1e9, "most"), (1, None)])

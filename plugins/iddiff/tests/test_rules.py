@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import DataError
+from scorefold_iddiff.designs import NOISE_BLOCK, design
 from scorefold_iddiff.rules import AGGREGATES, paper_rule, projector_rule, reference_rule
-from scorefold_iddiff.spectra import NOISE_BLOCK, Moments, gather, projector_eigenvalues, singular_values
+from scorefold_iddiff.spectra import Moments, gather, projector_eigenvalues, singular_values
 
 
 def spectrum(*values: float) -> Tensor:
@@ -69,7 +70,8 @@ def test_aggregates_reduce_the_last_dimension() -> None:
 
 
 def moments_of(noise: Tensor, response: Tensor, cuts: int = 1) -> Moments:
-    moments = Moments.zeros(len(noise), noise.shape[2], noise.device, projector=True, singular=True)
+    drawn = design("iid", noise.shape[2], noise.shape[1])
+    moments = Moments.zeros(len(noise), drawn, noise.device, projector=True, singular=True)
     for z, e in zip(noise.chunk(cuts, dim=1), response.chunk(cuts, dim=1), strict=True):
         moments.add(z, e)
     return moments
@@ -143,8 +145,7 @@ def test_moments_do_not_depend_on_how_the_rows_are_cut(rows: int) -> None:
         groups = gather(
             response,
             torch.arange(4),
-            noises,
-            ambient=ambient,
+            design("iid", ambient, noises),
             rows=limit,
             seed=3,
             like=like,

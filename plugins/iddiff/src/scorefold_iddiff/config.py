@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from scorefold.config import Config
 
@@ -14,40 +14,84 @@ Positive = Annotated[float, Field(gt=0)]
 class NormalBundleConfig(Config):
     """How the dimension is read from score vectors around points."""
 
-    rule: Literal["projector", "reference"] = Field(
+    rule: Literal["projector", "reference", "paper", "ratio", "threshold"] = Field(
         "projector",
-        description="projector counts the eigenvalues above 1/2 of the fitted tangent projector; "
-        "reference takes the largest gap of the singular values as the published code does",
+        description="projector counts the eigenvalues above 1/2 of the fitted tangent projector; reference takes the "
+        "largest gap of the singular values as the published code does, paper as the paper says (no centring, all "
+        "gaps); ratio takes their largest ratio; threshold counts those below threshold, where 1 is normal",
     )
-    sigma: Positive | None = Field(
+    sigma: Positive | Literal["auto"] | None = Field(
         None,
         description="Noise-to-signal ratio at which scores are taken, in units of the data; directions along which "
         "they vary by less count as none. Null takes 0.01 times the root-mean-square distance of the points from their "
-        "mean, moved into the range of the score's process where it is outside (the estimate's note then says so)",
+        "mean, moved into the range of the score's process where it is outside (the estimate's note then says so). "
+        "auto takes the middle of the longest plateau of the dimension against log sigma",
+    )
+    levels: int = Field(
+        13,
+        ge=3,
+        description="Levels at which auto looks, evenly spread in log sigma from 0.001 to 1 times the data's spread, "
+        "where the process reaches; they are its curve",
     )
     sweep: tuple[Positive, ...] = Field(
         (0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
         description="Multiples of sigma at which the curve k(sigma) is measured, where the process reaches them; "
-        "empty for none",
+        "empty for none. Not used with auto",
+    )
+    design: Literal["iid", "pairs", "simplex", "range-finder"] | None = Field(
+        None,
+        description="Noises around a point: iid, independent (4 D calls of the score); pairs, plus and minus an "
+        "orthonormal frame (2 D); simplex, the corners of a regular one (D + 1); range-finder, an adaptive sketch of "
+        "the tangent space (about 8 calls a dimension, for high D and rule projector). Null takes iid for reference "
+        "and paper, and pairs for the others",
     )
     noises: int | None = Field(
-        None, ge=3, description="Noises a point, K; null for four times the number of coordinates"
+        None,
+        ge=3,
+        description="Noises a point, K; null for the design's own number, of which pairs and simplex take multiples",
+    )
+    threshold: float = Field(
+        0.5, gt=0, lt=1, description="Singular value below which a direction is tangent, for rule threshold"
+    )
+    floor: float = Field(
+        0.25,
+        gt=0,
+        lt=0.5,
+        description="Eigenvalue below which the range finder takes the tangent space to be used up; raise it for a "
+        "learned score that leaves more than this on normal directions",
     )
     points: int = Field(
         64, ge=2, description="Points at which the dimension is read, drawn at random; all where there are fewer"
     )
     shown: int = Field(
-        16, ge=1, description="Points, of those, whose spectra are kept and at which the curve is measured"
+        16,
+        ge=1,
+        description="Points, of those, whose spectra, bases and intervals are kept and at which the curve is measured",
+    )
+    bases: Literal["none", "tangent", "normal", "both"] = Field(
+        "none", description="Orthonormal bases kept at the shown points, as arrays of the estimate"
     )
     aggregate: Literal["mode", "median", "mean", "max"] = Field("median", description="How the points give one number")
     level: float = Field(
         0.95,
         gt=0,
         lt=1,
-        description="Confidence level of the interval, by bootstrap over points, not over trainings of the score",
+        description="Confidence level of the intervals: of the value, by bootstrap over points, not over trainings of "
+        "the score; of each shown point's dimension, over its noises",
+    )
+    resamples: int = Field(
+        200, ge=0, description="Bootstrap resamples of the noises at each shown point, for its interval; 0 for none"
     )
     batch: int | None = Field(
         None,
         ge=1,
         description="Noised points a call of the score, which bounds memory; null for 2^18 coordinates' worth",
     )
+
+    @model_validator(mode="after")
+    def _fits(self) -> NormalBundleConfig:
+        if self.design == "range-finder" and self.rule != "projector":
+            raise ValueError(f"the range finder finds tangent directions alone, and rule {self.rule} reads all of them")
+        if self.design == "range-finder" and self.noises is not None:
+            raise ValueError("the range finder takes as many noises as it needs: leave noises out")
+        return self

@@ -7,42 +7,63 @@ scores taken around one point span it, and its dimension taken from D leaves tha
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from scorefold.data import Dataset, as_dataset
-from scorefold.errors import ConfigError
 from scorefold.interfaces import Estimator, ScoreModel
 from scorefold.numerics import bootstrap_interval
 from scorefold.results import Estimate
+from scorefold.seeds import derive_generator
+from scorefold_iddiff import cautions
 from scorefold_iddiff.config import NormalBundleConfig
-from scorefold_iddiff.probe import Points, Probe, rows_at_once
+from scorefold_iddiff.plateaus import (
+    Plateau,
+    choose_level,
+    plateaus_of,
+    pooled,
+    search_levels,
+    shares,
+    usable_levels,
+)
+from scorefold_iddiff.probe import Points, Probe, finest, spread_of
+from scorefold_iddiff.readings import Reader, Reading, padded
 from scorefold_iddiff.rules import AGGREGATES, paper_rule, projector_rule, reference_rule
-from scorefold_iddiff.spectra import gather, projector_eigenvalues, singular_values
+from scorefold_iddiff.survey import Survey, survey
+
+_COORDINATES_HELD = 2**22
+"""Coordinates of the points held at once; more points are streamed."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """Spectra at some points and one noise level, each (N, D) descending and in float64, or None where not asked
-    for.
-    """
+class Curve:
+    """Readings of the shown points at increasing noise levels, and the plateaus found in them, a list a point."""
 
-    projector: Tensor | None
-    centred: Tensor | None
-    uncentred: Tensor | None
+    levels: list[float]
+    readings: list[Reading]
+    plateaus: list[list[Plateau]]
+    reasons: list[str]
+
+    @property
+    def dimensions(self) -> Tensor:
+        """k (L, M) at levels and points."""
+        return torch.stack([reading.dimensions for reading in self.readings])
 
 
 class NormalBundle(Estimator):
     """Dimensions at points of a data set, from K noised copies of each.
 
-    At a point x: 1) y_i = signal x + scale z_i for i = 1..K, at the time whose noise-to-signal ratio is sigma; 2)
-    the expected noises eps-hat(y_i) = -scale score(y_i); 3) their spectrum; 4) the rule (``rules``). The process
-    must be isotropic (VE, VP, sub-VP), so that one ratio has one time; VP is read around signal x, which makes it
-    agree with VE.
+    At a point x: 1) y_i = signal x + scale z_i for i = 1..K, at the time whose noise-to-signal ratio is sigma, with
+    noises z_i of a ``designs`` design; 2) the expected noises eps-hat(y_i) = -scale score(y_i); 3) their spectrum; 4)
+    the rule (``rules``). Or, by the ``range_finder``, an adaptive sketch of the tangent space in place of 1) to 3). The
+    process must be isotropic (VE, VP, sub-VP), so that one ratio has one time; VP is read around signal x, which makes
+    it agree with VE.
     """
 
     def __init__(self, config: NormalBundleConfig, *, score: ScoreModel) -> None:
@@ -52,147 +73,199 @@ class NormalBundle(Estimator):
     def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
         """The intrinsic dimension of data (N, *E), with N at least 2, over up to ``config.points`` of them.
 
-        ``pointwise`` (n,) holds the dimension at each point taken, at the positions ``diagnostics["index"]``;
-        ``spectrum`` (M, D) the eigenvalues of the projector (rule ``projector``) or the singular values of centred
-        expected noises over sqrt(K) (rule ``reference``). Without a generator the draws are those of seed 0.
+        ``pointwise`` (n,) holds the dimension at each point taken, at the positions ``diagnostics["index"]``, and
+        ``margin`` (n,) how clearly it was decided. The first M of them are shown: ``spectrum`` (M, D) holds the
+        eigenvalues of the projector (rule ``projector``) or the singular values of expected noises over sqrt(K),
+        uncentred for rule ``paper``; ``pointwise_interval`` (M, 2) the interval of each one's dimension over its
+        noises; ``tangent_basis`` and ``normal_basis`` (M, D, k), where asked for, orthonormal columns, with 0 behind
+        where a point has fewer. Without a generator the draws are those of seed 0.
 
         ``interval`` is a percentile bootstrap of the aggregate over the points taken: how much it would differ had
         other points been drawn. It has no width where all points agree, and says nothing of what another training of
-        the score, or another sigma, would give; for the latter see ``diagnostics["curve"]``.
+        the score, or another sigma, would give; for the latter see ``curve`` and ``plateaus``. ``warnings`` says in
+        words what should make one doubt the value; the first of them ends the ``note``.
 
         Raises ``DataError`` for fewer than 2 points, for values that aren't finite, for coordinates so large that
-        noise of size sigma is lost in their rounding, for a score that isn't finite and for D below 3 under the
-        reference rule; ``ShapeError`` for events of another shape; ``ConfigError`` for a sigma outside the process's
-        range and too few noises.
+        noise of size sigma is lost in their rounding, for a score that isn't finite and for fewer coordinates than the
+        rule needs; ``ShapeError`` for events of another shape; ``ConfigError`` for a sigma outside the process's range
+        and a number of noises that the design can't have.
         """
         dataset = as_dataset(data)
         generator = generator or torch.Generator().manual_seed(0)
-        points = self.probe.points(dataset, self.config.points, generator)
-        if self.config.rule == "reference" and points.ambient < 3:
-            reference_rule(points.x.flatten(1))  # the rule itself says what it needs
-        noises = self._noises(points.ambient)
+        order = self.probe.order(dataset, self.config.points, generator)
+        ambient = math.prod(self.probe.score.event_shape)
         seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
-        sigma, moved = self.probe.sigma(points.x, self.config.sigma)
-        levels = self._levels(sigma)
-        shown, rest = points.part(0, self.config.shown), points.part(self.config.shown, len(points))
+        reader = Reader(self.config, self.probe, ambient, seed)
+        batches = order.split(max(self.config.shown, _COORDINATES_HELD // ambient))
+        first = self.probe.take(dataset, batches[0])
+        shown = first.part(0, self.config.shown)
+        look = survey(dataset, shown.x, shown.index, derive_generator(seed, "survey"))
         with self.probe.evaluating():
-            head = self._read(shown, sigma, noises, seed, everything=True)
-            readings = [head, self._read(rest, sigma, noises, seed)] if len(rest) else [head]
-            dimensions, margins = (torch.cat(found) for found in zip(*map(self._decide, readings), strict=True))
-            curve = [
-                dimensions[: len(shown)] if level == sigma else self._decide(self._read(shown, level, noises, seed))[0]
-                for level in levels
-            ]
+            sigma, moved, seen = self._level(reader, first.x, shown, look)
+            head = reader.read(shown, sigma, detail=True, flipd=True)
+            curve = self._curve(reader, shown, sigma, {**seen, sigma: head}, look)
+            readings = [head]
+            for rest in (first.part(len(shown), len(first)), *map(self._taking(dataset), batches[1:])):
+                readings += [_alone(reader.read(rest, sigma))] if len(rest) else []
+        calls = sum(reading.calls for reading in readings) + sum(r.calls for r in curve.readings if r is not head)
+        return self._answer(order, readings, curve, look, reader, (sigma, moved, calls), generator)
+
+    def _taking(self, dataset: Dataset) -> Callable[[Tensor], Points]:
+        return lambda index: self.probe.take(dataset, index)
+
+    def _level(
+        self, reader: Reader, x: Tensor, shown: Points, look: Survey
+    ) -> tuple[float, str | None, dict[float, Reading]]:
+        """The noise level, why it is not the expected one, and the readings that a search for it took."""
+        if self.config.sigma != "auto":
+            return *self.probe.sigma(x, self.config.sigma), {}
+        low, high = self.probe.range()
+        spread = spread_of(x)
+        low = min(max(low, 1e-3 * spread, finest(x)), high)
+        levels = search_levels(low, max(low, min(high, spread)), self.config.levels)
+        seen = {level: reader.read(shown, level, flipd=True) for level in levels}
+        curve = self._plateaus(seen, look)
+        chosen = choose_level(curve.plateaus, curve.dimensions)
+        if chosen is not None:
+            return levels[chosen], "the middle of the longest plateau", seen
+        sigma, _ = self.probe.sigma(x, None)
+        return sigma, "no plateau was found, so this is the level without auto", seen
+
+    def _curve(self, reader: Reader, shown: Points, sigma: float, seen: dict[float, Reading], look: Survey) -> Curve:
+        """k against sigma at the shown points: at the multiples of sigma in the process's range, or where auto
+        looked."""
+        low, high = self.probe.range()
+        sweep = () if self.config.sigma == "auto" else self.config.sweep
+        for level in (factor * sigma for factor in sweep if factor != 1):
+            if low <= level <= high:
+                seen[level] = reader.read(shown, level, flipd=True)
+        return self._plateaus(seen, look)
+
+    def _plateaus(self, seen: dict[float, Reading], look: Survey) -> Curve:
+        levels = sorted(seen)
+        readings = [seen[level] for level in levels]
+        dimensions = torch.stack([reading.dimensions for reading in readings])
+        bent = torch.tensor([cautions.curvature(reading) for reading in readings])
+        usable, reasons = usable_levels(levels, dimensions, bent, look.nearest)
+        points = [plateaus_of([int(k) for k in column], usable) for column in dimensions.T]
+        return Curve(levels, readings, points, reasons)
+
+    def _answer(
+        self,
+        order: Tensor,
+        readings: list[Reading],
+        curve: Curve,
+        look: Survey,
+        reader: Reader,
+        level: tuple[float, str | None, int],
+        generator: torch.Generator,
+    ) -> Estimate:
+        sigma, moved, calls = level
+        head = readings[0]
+        dimensions = torch.cat([reading.dimensions for reading in readings])
+        margins = torch.cat([reading.margins for reading in readings])
         reduce = AGGREGATES[self.config.aggregate]
         counts = Counter(int(dimension) for dimension in dimensions)
-        rows = _curve(levels, curve, reduce)
+        rows = curve_rows(curve, reduce)
+        found = pooled(curve.levels, curve.plateaus)
+        mixture = shares(curve.plateaus)
+        doubts = [
+            *cautions.of_score(head, reader.ambient),
+            *curve.reasons,
+            *cautions.of_level(head.dimensions, curve.plateaus, found, len(curve.levels)),
+            *cautions.of_data(look, sigma, len(dimensions), reader.ambient),
+        ]
+        arrays = {
+            "pointwise_interval": head.intervals,
+            "tangent_basis": padded(head.tangent) if head.tangent else None,
+            "normal_basis": padded(head.normal) if head.normal else None,
+        }
         return Estimate(
             quantity="intrinsic dimension",
             value=float(reduce(dimensions)),
             interval=bootstrap_interval(dimensions, reduce, self.config.level, generator),
             level=self.config.level,
             pointwise=dimensions,
-            spectrum=head.projector if self.config.rule == "projector" else head.centred,
+            spectrum=head.spectra[reader.spectrum],
             diagnostics={
-                "note": _note(sigma, rows, moved),
+                "note": note(sigma, rows, moved, mixture, doubts),
+                "warnings": doubts,
                 "rule": self.config.rule,
+                "design": reader.design_name,
                 "aggregate": self.config.aggregate,
                 "sigma": sigma,
-                "noises": noises,
-                "network_calls": noises * (len(points) + len(shown) * (len(levels) - 1)),
+                "noises": None if reader.design is None else reader.design.count,
+                "network_calls": calls,
                 "histogram": {str(dimension): counts[dimension] for dimension in sorted(counts)},
-                "fraction_at_mode": max(counts.values()) / len(points),
+                "fraction_at_mode": max(counts.values()) / len(dimensions),
                 "least_margin": float(margins.min()),
-                "rules_compared": self._compare(head),
+                "rules_compared": _compare(head, reduce),
+                "excess_loss": cautions.excess_loss(head),
+                "curvature": cautions.curvature(head),
+                "asymmetry": None if head.asymmetry is None else float(head.asymmetry.median()),
+                "survey": asdict(look),
                 "curve": rows,
-                "index": points.index,
+                "plateaus": found,
+                "mixture": mixture,
+                "index": order,
                 "margin": margins,
-                "curve_pointwise": torch.stack(curve),
+                "curve_pointwise": curve.dimensions,
+                **{name: array for name, array in arrays.items() if array is not None},
             },
         )
 
-    def _noises(self, ambient: int) -> int:
-        noises = self.config.noises or max(4 * ambient, 16)
-        if noises < ambient + 2:
-            raise ConfigError(
-                f"noises is {noises}; with {ambient} coordinates a spectrum needs at least {ambient + 2} noises",
-                hint=f"leave it out for {4 * ambient}",
-            )
-        return noises
 
-    def _levels(self, sigma: float) -> list[float]:
-        """The noise levels of the curve in the process's range, sigma among them."""
-        low, high = self.probe.range()
-        levels = {factor * sigma for factor in self.config.sweep if factor != 1}
-        return sorted({level for level in levels if low <= level <= high} | {sigma})
-
-    def _read(self, points: Points, sigma: float, noises: int, seed: int, *, everything: bool = False) -> Reading:
-        """The spectra of points at one noise level: those that the rule needs, or all."""
-        rows = rows_at_once(self.config.batch, points.ambient)
-        projector, singular = (
-            everything or self.config.rule == "projector",
-            everything or self.config.rule == "reference",
-        )
-        found: dict[str, list[Tensor]] = {"projector": [], "centred": [], "uncentred": []}
-        for moments in gather(
-            self.probe.expected_noise(points, sigma, rows),
-            points.index,
-            noises,
-            ambient=points.ambient,
-            rows=rows,
-            seed=seed,
-            like=points.x,
-            projector=projector,
-            singular=singular,
-        ):
-            if projector:
-                found["projector"].append(projector_eigenvalues(moments).cpu())
-            if singular:
-                found["centred"].append(singular_values(moments, centred=True).cpu())
-            if everything:
-                found["uncentred"].append(singular_values(moments, centred=False).cpu())
-        return Reading(**{name: torch.cat(parts) if parts else None for name, parts in found.items()})
-
-    def _decide(self, reading: Reading) -> tuple[Tensor, Tensor]:
-        """(dimensions, margins) by the configured rule, each (N,) in float64."""
-        if self.config.rule == "projector":
-            assert reading.projector is not None
-            dimension, margin = projector_rule(reading.projector)
-        else:
-            assert reading.centred is not None
-            dimension, margin = reference_rule(reading.centred)
-        return dimension.double(), margin
-
-    def _compare(self, reading: Reading) -> dict[str, float]:
-        """What each rule says of the shown points: those of the sphere's curvature and of memorised data
-        disagree."""
-        assert reading.projector is not None
-        assert reading.centred is not None
-        assert reading.uncentred is not None
-        answers = {"projector": projector_rule(reading.projector)[0]}
-        if reading.centred.shape[-1] >= 3:
-            answers["centred gap (published code)"] = reference_rule(reading.centred)[0]
-            answers["uncentred gap (paper)"] = paper_rule(reading.uncentred)[0]
-        reduce = AGGREGATES[self.config.aggregate]
-        return {name: float(reduce(dimension.double())) for name, dimension in answers.items()}
+def _alone(reading: Reading) -> Reading:
+    """A reading of points that are not shown, whose spectra nobody looks at."""
+    return Reading(reading.dimensions, reading.margins, reading.trace, reading.calls)
 
 
-def _note(sigma: float, curve: list[dict[str, float]], moved: str | None) -> str:
+def _compare(reading: Reading, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    """What the rules of the paper, its code and the projector say of the shown points, where their spectra are
+    known: those of the sphere's curvature and of memorised data disagree."""
+    answers = {"projector": projector_rule(reading.spectra["projector"])[0]}
+    if "centred" in reading.spectra and reading.spectra["centred"].shape[-1] >= 3:
+        answers["centred gap (published code)"] = reference_rule(reading.spectra["centred"])[0]
+        answers["uncentred gap (paper)"] = paper_rule(reading.spectra["uncentred"])[0]
+    return {name: float(reduce(dimension.double())) for name, dimension in answers.items()}
+
+
+def curve_rows(curve: Curve, reduce: Callable[[Tensor], Tensor]) -> list[dict[str, Any]]:
+    """k against sigma at the shown points: the aggregate with the least and the greatest, and what is held against
+    it."""
+    return [
+        {
+            "sigma": level,
+            "value": float(reduce(reading.dimensions)),
+            "least": float(reading.dimensions.min()),
+            "greatest": float(reading.dimensions.max()),
+            **cautions.medians(reading),
+        }
+        for level, reading in zip(curve.levels, curve.readings, strict=True)
+    ]
+
+
+def note(
+    sigma: float,
+    curve: list[dict[str, Any]],
+    moved: str | None,
+    mixture: list[dict[str, float]],
+    doubts: list[str],
+) -> str:
     """What the value is relative to: a dimension is read at a scale, and other scales may say otherwise."""
     reason = f" ({moved})" if moved else ""
     text = f"at sigma {sigma:.3g}{reason}: directions along which the data vary by less count as none"
     values = [row["value"] for row in curve]
-    if len(curve) < 2:
-        return text
-    ends = f"sigma {curve[0]['sigma']:.2g} to {curve[-1]['sigma']:.2g}"
-    if max(values) == min(values):
-        return f"{text}; the same from {ends}"
-    return f"{text}; {min(values):.3g} to {max(values):.3g} over {ends}"
-
-
-def _curve(levels: list[float], dimensions: list[Tensor], reduce: Any) -> list[dict[str, float]]:
-    """k against sigma at the shown points: the aggregate with the least and the greatest."""
-    return [
-        {"sigma": level, "value": float(reduce(found)), "least": float(found.min()), "greatest": float(found.max())}
-        for level, found in zip(levels, dimensions, strict=True)
-    ]
+    if len(curve) > 1:
+        ends = f"sigma {curve[0]['sigma']:.2g} to {curve[-1]['sigma']:.2g}"
+        same = max(values) == min(values)
+        text += f"; the same from {ends}" if same else f"; {min(values):.3g} to {max(values):.3g} over {ends}"
+    if len(mixture) > 1:
+        text += "; a mixture of dimensions: " + ", ".join(
+            f"{row['dimension']:g} ({row['share']:.0%})" for row in mixture
+        )
+    if doubts:
+        text += f"; warning: {doubts[0]}"
+    if len(doubts) > 1:
+        text += f" ({len(doubts) - 1} more among the diagnostics)"
+    return text

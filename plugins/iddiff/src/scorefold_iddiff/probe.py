@@ -64,19 +64,21 @@ class Probe:
         self.process: DiffusionProcess = score.process
         self._levels: Isotropic = score.process
 
-    def points(self, dataset: Dataset, limit: int, generator: torch.Generator) -> Points:
-        """Up to ``limit`` points at random, in the score's dtype and on its device.
-
-        Raises ``DataError`` for fewer than 2 points and for values that aren't finite, ``ShapeError`` for events of
-        another shape than the score's.
-        """
+    def order(self, dataset: Dataset, limit: int, generator: torch.Generator) -> Tensor:
+        """The places of up to ``limit`` points at random. Raises ``DataError`` for fewer than 2 points."""
         if len(dataset) < 2:
             raise DataError(
                 f"the split has {len(dataset)} point{'s' * (len(dataset) != 1)}; at least 2 are needed for an interval "
                 "over points",
                 hint="give more points, or a larger fraction of them to this split",
             )
-        index = torch.randperm(len(dataset), generator=generator, device=generator.device).cpu()[:limit]
+        return torch.randperm(len(dataset), generator=generator, device=generator.device).cpu()[:limit]
+
+    def take(self, dataset: Dataset, index: Tensor) -> Points:
+        """The points at places (N,), in the score's dtype and on its device.
+
+        Raises ``DataError`` for values that aren't finite, ``ShapeError`` for events of another shape than the score's.
+        """
         taken = dataset.take(index)
         tensors = (*self.score.parameters(), *self.score.buffers())
         like = next((tensor for tensor in tensors if tensor.is_floating_point()), taken.x)
@@ -86,6 +88,10 @@ class Probe:
         if not bool(x.isfinite().all()):
             raise DataError(f"{int((~x.isfinite()).sum())} coordinates of the data are not finite")
         return Points(x, taken.condition if self.score.condition_spec is not None else None, index)
+
+    def points(self, dataset: Dataset, limit: int, generator: torch.Generator) -> Points:
+        """Up to ``limit`` points at random: those at the places of ``order``. Raises as ``order`` and ``take``."""
+        return self.take(dataset, self.order(dataset, limit, generator))
 
     def range(self) -> tuple[float, float]:
         """The noise-to-signal ratios that the process reaches."""
@@ -176,11 +182,16 @@ def spread_of(x: Tensor) -> float:
     return float((flat - flat.mean(0)).square().sum(1).mean().sqrt())
 
 
+def finest(x: Tensor) -> float:
+    """The least sigma of noise that adding it to x does not mostly round away."""
+    return 16 * torch.finfo(x.dtype).eps * float(x.abs().max())
+
+
 def check_resolution(x: Tensor, sigma: float) -> None:
     """Raises ``DataError`` where adding noise of size sigma to x would mostly round it away."""
-    largest = float(x.abs().max())
-    if sigma < 16 * torch.finfo(x.dtype).eps * largest:
+    if sigma < finest(x):
         raise DataError(
-            f"the data reach {largest:.3g}, where {x.dtype} numbers are too coarse for noise of sigma {sigma:.3g}",
+            f"the data reach {float(x.abs().max()):.3g}, where {x.dtype} numbers are too coarse for noise of sigma "
+            f"{sigma:.3g}",
             hint="centre the data (data:array has standardise: true), take a larger sigma, or use dtype: float64",
         )

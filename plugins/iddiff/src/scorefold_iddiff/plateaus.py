@@ -1,0 +1,154 @@
+"""Where the dimension does not hang on the noise level: plateaus of k against log sigma, and what bounds them.
+
+A plateau is a stretch of neighbouring levels over which k stays within a twentieth of itself. Points may have several,
+one for each scale of the data, and points of different parts of the data may have different ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median, multimode
+
+import torch
+from torch import Tensor
+
+LEAST_LEVELS = 3
+"""Neighbouring levels that make a plateau: two agree by chance too often."""
+
+CURVATURE = 0.05
+"""The relative difference of FLIPD and tr P from which curvature is taken to show."""
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Levels ``start`` to ``end`` (inclusive) at which a point's dimension is about ``dimension``."""
+
+    dimension: int
+    start: int
+    end: int
+
+
+def plateaus_of(dimensions: Sequence[int], usable: Sequence[bool]) -> list[Plateau]:
+    """The plateaus of one point over increasing levels, longest first; levels that are not usable break them.
+
+    Stretches at 0 count only where there is no other: at a noise above the data's extent everything is 0.
+    """
+    found: list[Plateau] = []
+    _search(dimensions, usable, 0, len(dimensions), found)
+    above = [plateau for plateau in found if plateau.dimension > 0] or found
+    return sorted(above, key=lambda plateau: (plateau.start - plateau.end, plateau.start))
+
+
+def _search(dimensions: Sequence[int], usable: Sequence[bool], low: int, high: int, found: list[Plateau]) -> None:
+    """The longest plateau within levels low to high (exclusive), then those on both sides of it."""
+    best: tuple[int, int] | None = None
+    for start in range(low, high):
+        end = start
+        while end < high and usable[end] and _level(dimensions[start : end + 1]):
+            end += 1
+        if end - start >= LEAST_LEVELS and (best is None or end - start > best[1] - best[0]):
+            best = (start, end)
+    if best is None:
+        return
+    found.append(Plateau(max(multimode(dimensions[slice(*best)])), best[0], best[1] - 1))
+    _search(dimensions, usable, low, best[0], found)
+    _search(dimensions, usable, best[1], high, found)
+
+
+def _level(values: Sequence[int]) -> bool:
+    return max(values) - min(values) <= int(median(values)) // 20
+
+
+def usable_levels(
+    levels: Sequence[float], dimensions: Tensor, curvature: Tensor, nearest: float
+) -> tuple[list[bool], list[str]]:
+    """Which levels a plateau may hold, and why others may not, in words.
+
+    ``dimensions`` (L, M) at increasing ``levels``; ``curvature`` (L,) the relative difference of FLIPD and tr P;
+    ``nearest`` the median distance of neighbours. From below, levels under half that distance go where k is lower than
+    at a greater level by more than a tenth and by at least 1: the score has memorised its points there, each an island.
+    From above, levels go where curvature exceeds ``CURVATURE``, unless it does at all of them.
+    """
+    usable, reasons = [True] * len(levels), []
+    typical = dimensions.double().median(1).values
+    later = typical.flip(0).cummax(0).values.flip(0)
+    memorised = [
+        level < nearest / 2 and float(own) <= min(0.9 * float(most), float(most) - 1)
+        for level, own, most in zip(levels, typical, later, strict=True)
+    ]
+    if any(memorised):
+        last = max(level for level, hit in zip(levels, memorised, strict=True) if hit)
+        reasons.append(
+            f"at sigma {last:.2g} and below, less than half the distance of neighbours ({nearest:.2g}), the dimension "
+            "falls: the score has memorised single points there"
+        )
+    bent = [bool(value > CURVATURE) for value in curvature]
+    straight = [number for number, hit in enumerate(bent) if not hit]
+    for number in range(len(levels)):
+        usable[number] = not memorised[number] and not (straight and number > straight[-1])
+    return usable, reasons
+
+
+def choose_level(points: Sequence[Sequence[Plateau]], dimensions: Tensor) -> int | None:
+    """The level at which most points are on their longest plateau, in the middle of such levels; None where fewer
+    than half the points have a plateau.
+
+    ``dimensions`` (L, M) are k at levels and points.
+    """
+    longest = [(number, found[0]) for number, found in enumerate(points) if found]
+    if 2 * len(longest) < len(points):
+        return None
+    votes = [0] * len(dimensions)
+    for number, plateau in longest:
+        for level in range(plateau.start, plateau.end + 1):
+            votes[level] += int(dimensions[level, number]) == plateau.dimension
+    most = [level for level, count in enumerate(votes) if count == max(votes)]
+    stretches: list[list[int]] = []
+    for level in most:
+        if stretches and stretches[-1][-1] == level - 1:
+            stretches[-1].append(level)
+        else:
+            stretches.append([level])
+    stretch = max(stretches, key=len)
+    return stretch[len(stretch) // 2]
+
+
+def pooled(levels: Sequence[float], points: Sequence[Sequence[Plateau]]) -> list[dict[str, float]]:
+    """All plateaus of all points by dimension, longest first: the share of points with one there, the medians of its
+    ends, and its length in decades."""
+    by_dimension: dict[int, dict[int, Plateau]] = {}
+    for number, found in enumerate(points):
+        for plateau in found:
+            by_dimension.setdefault(plateau.dimension, {}).setdefault(number, plateau)
+    rows = []
+    for dimension, own in by_dimension.items():
+        least = median(levels[plateau.start] for plateau in own.values())
+        greatest = median(levels[plateau.end] for plateau in own.values())
+        rows.append(
+            {
+                "dimension": float(dimension),
+                "share": len(own) / len(points),
+                "least_sigma": least,
+                "greatest_sigma": greatest,
+                "decades": math.log10(greatest / least),
+            }
+        )
+    return sorted(rows, key=lambda row: (-row["share"] * row["decades"], row["dimension"]))
+
+
+def shares(points: Sequence[Sequence[Plateau]]) -> list[dict[str, float]]:
+    """The mixture of dimensions: the share of points whose longest plateau is at each, of at least a twentieth."""
+    counts = Counter(found[0].dimension for found in points if found)
+    rows = [{"dimension": float(k), "share": counts[k] / len(points)} for k in sorted(counts)]
+    return [row for row in rows if row["share"] >= 0.05]
+
+
+def search_levels(low: float, high: float, count: int) -> list[float]:
+    """``count`` levels from low to high, evenly spread in their logarithm; one where the ends are the same."""
+    if high <= low * (1 + 1e-9):
+        return [low]
+    exponents = torch.linspace(math.log(low), math.log(high), count, dtype=torch.float64)
+    return [low, *exponents.exp()[1:-1].tolist(), high]

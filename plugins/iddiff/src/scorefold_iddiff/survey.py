@@ -1,0 +1,85 @@
+"""What the data themselves say before a score is asked: distances of neighbours, copies, grids, constant features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset
+
+_COORDINATES = 2**22
+"""Coordinates of the data looked at, a random part of larger data."""
+
+_GRID_ROWS, _GRID_COLUMNS, _GRID_VALUES = 2000, 64, 1024
+
+
+@dataclass(frozen=True)
+class Survey:
+    """``rows`` of the data were looked at.
+
+    ``nearest`` is the median distance from the points under study to their nearest other one among these rows, which
+    overstates it where the rows are a part of the data; ``copies`` the share of rows that repeat an earlier one;
+    ``constant`` the number of coordinates that never change; ``spacing`` the step of the grid on which most
+    coordinates lie, 0 where they don't.
+    """
+
+    rows: int
+    nearest: float
+    copies: float
+    constant: int
+    spacing: float
+
+
+def survey(dataset: Dataset, x: Tensor, index: Tensor, generator: torch.Generator) -> Survey:
+    """A survey of the data set, and of points x (M, *E) which have the places ``index`` (M,) in it."""
+    limit = max(2, _COORDINATES // x[0].numel())
+    chosen = torch.arange(len(dataset))
+    if len(dataset) > limit:
+        chosen = torch.randperm(len(dataset), generator=generator, device=generator.device).cpu()[:limit]
+    rows = dataset.take(chosen).x.flatten(1).double().cpu()
+    constant = rows.amax(0) == rows.amin(0)
+    return Survey(
+        rows=len(rows),
+        nearest=_nearest(x.flatten(1).double().cpu(), index, rows, chosen),
+        copies=_copies(rows, generator),
+        constant=int(constant.sum()),
+        spacing=_spacing(rows[:, ~constant]),
+    )
+
+
+def _nearest(x: Tensor, index: Tensor, rows: Tensor, places: Tensor) -> float:
+    distances = torch.cdist(x, rows, compute_mode="donot_use_mm_for_euclid_dist")
+    other = (places[None] != index[:, None]) & (distances > 0)
+    least = distances.masked_fill(~other, torch.inf).amin(1)
+    known = least[least.isfinite()]
+    return float(known.median()) if len(known) else 0.0
+
+
+def _copies(rows: Tensor, generator: torch.Generator) -> float:
+    """The share of rows that are copies, by a random projection: equal rows have equal ones, others almost surely
+    not."""
+    weights = torch.randn(rows.shape[1], generator=generator, device=generator.device, dtype=rows.dtype).cpu()
+    return 1 - len((rows * weights).sum(1).unique()) / len(rows)
+
+
+def _spacing(rows: Tensor) -> float:
+    """The median step of the coordinates' grids, where at least half of some coordinates lie on one; else 0."""
+    every = max(1, rows.shape[1] // _GRID_COLUMNS)
+    columns = rows[:_GRID_ROWS, ::every].T
+    steps = [step for step in map(_step, columns) if step > 0]
+    if not steps or 2 * len(steps) < len(columns):
+        return 0.0
+    return float(torch.tensor(steps).median())
+
+
+def _step(values: Tensor) -> float:
+    """The step of the grid on which values lie: few of them repeat often, whole multiples apart; else 0."""
+    distinct = values.unique()
+    if not 2 <= len(distinct) <= min(_GRID_VALUES, len(values) // 4):
+        return 0.0
+    gaps = distinct.diff()
+    step = float(gaps.min())
+    multiples = gaps / step
+    return step if float((multiples - multiples.round()).abs().max()) < 0.01 else 0.0
