@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-MEMBERS := core registry plugins/standard plugins/iddiff plugins/dask plugins/tracking templates
+DEFAULT := core registry plugins/standard plugins/iddiff templates
+OPTIONAL := plugins/dask plugins/tracking
+MEMBERS := $(DEFAULT) $(OPTIONAL)
 MANIFESTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
-EDITABLE := $(addprefix -e ./,$(MEMBERS))
 
 export OMP_NUM_THREADS ?= 1
 
@@ -19,28 +20,28 @@ $(BIN)/python:
 		{ echo "Scorefold needs Python 3.11 or later; run: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
-# The root lists every member and every extra; the members are then linked so that an edit takes effect at once.
+# $(call install,EXTRA,MEMBERS): the root lists members and extras; members are then linked, so that an edit takes effect.
 define install
 	@echo "== installing Scorefold$(1) into $(VENV) (some minutes the first time: torch is large)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check '.$(1)'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(EDITABLE)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(addprefix -e ./,$(2))
 	@touch $@
 endef
 
 $(VENV)/installed: $(BIN)/python $(MANIFESTS)
-	$(call install,)
+	$(call install,,$(DEFAULT))
 
 $(VENV)/installed-test: $(VENV)/installed $(MANIFESTS)
-	$(call install,[test])
+	$(call install,[test],$(MEMBERS))
 
 $(VENV)/installed-lint: $(VENV)/installed $(MANIFESTS)
-	$(call install,[lint])
+	$(call install,[lint],$(DEFAULT))
 
 $(VENV)/installed-bench: $(VENV)/installed $(MANIFESTS)
-	$(call install,[bench])
+	$(call install,[bench],$(MEMBERS))
 
 $(VENV)/installed-docs: $(VENV)/installed $(MANIFESTS)
-	$(call install,[docs])
+	$(call install,[docs],$(MEMBERS))
 
 install: $(VENV)/installed  ## Install Scorefold and its plugins into .venv
 
