@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from scorefold_dask.config import DaskConfig
 from scorefold_dask.executor import DaskExecutor
 

@@ -11,12 +11,12 @@ import psutil
 import pytest
 import torch
 from distributed import LocalCluster
-from scorefold_dask.config import DaskConfig
-from scorefold_dask.executor import DaskExecutor
-from scorefold_dask.worker import Surroundings, run_job, surroundings
 
 from scorefold.errors import ConfigError, DataError, JobError, PluginError, WorkerError
 from scorefold.jobs import pack, unpack
+from scorefold_dask.config import DaskConfig
+from scorefold_dask.executor import DaskExecutor
+from scorefold_dask.worker import Surroundings, run_job, surroundings
 from scorefold_registry.executor import LocalExecutor
 
 
@@ -92,7 +92,7 @@ def test_large_items_pass(cluster: DaskExecutor) -> None:
 
 
 def test_a_worker_that_dies_is_replaced_and_one_that_dies_again_is_named(tmp_path: Path) -> None:
-    executor = DaskExecutor(DaskConfig(workers=2), threads=1)
+    executor = DaskExecutor(DaskConfig(workers=1), threads=1)
     try:
         items = [("once" if number == 1 else "never", str(tmp_path), number) for number in range(4)]
         assert executor.map("dask_jobs:die", items, key="die") == [0, 1, 4, 9]

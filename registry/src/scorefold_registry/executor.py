@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from scorefold_registry.host import Host
 
 SECONDS_TO_END = 5.0
-"""What the job of a worker whose parent was killed has left to end cleanly."""
+"""What a job has left to end cleanly once its worker is told to stop."""
 
 
 def plugins_executor(host: Host, run: RunInfo) -> Executor | None:
@@ -150,10 +150,11 @@ def _watch(leash: Connection) -> None:
     """Interrupt the job when the leash is let go, by a parent that stops or by one that was killed."""
     leash.poll(None)
     _stopped.set()
-    signal.raise_signal(signal.SIGINT)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
+    if hasattr(signal, "pthread_kill"):
+        # Sent to the thread that does the job, it ends a wait there too.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        signal.raise_signal(signal.SIGINT)
     time.sleep(SECONDS_TO_END)
     os._exit(1)
 

@@ -43,6 +43,7 @@ def write_sweep(result: SweepResult) -> None:
             figures=figures_of(folder),
             settings=settings_table(result) if result.seeds else None,
             points=points_table(result),
+            failures=failures(result),
             links=[_link(row, folder) for row in result.rows],
         )
     )
@@ -62,7 +63,7 @@ Lines = tuple[list[str], list[list[str]]]
 
 
 def points_table(result: SweepResult) -> Lines:
-    """A line for each point: its number, values, measures, time, and what went wrong."""
+    """A line for each point: its number, values, measures and time."""
     short = short_names(result.fields)
     heads = ["point", *(short[field] for field in result.fields), *result.measures, "time"]
     lines = []
@@ -70,10 +71,19 @@ def points_table(result: SweepResult) -> Lines:
         measures = [
             MISSING if (value := row.measures[label]) is None else number_text(value) for label in result.measures
         ]
-        took = "reused" if row.stages and row.reused == row.stages else duration(row.seconds)
+        took = "failed" if row.error else "reused" if row.reused == row.stages else duration(row.seconds)
         values = [value_text(row.values[field]) for field in result.fields]
-        lines.append([str(row.number), *values, *measures, row.failure or took])
+        lines.append([str(row.number), *values, *measures, took])
     return heads, lines
+
+
+def failures(result: SweepResult) -> list[str]:
+    """What went wrong, each with the points that it went wrong at."""
+    points: dict[str, list[str]] = {}
+    for row in result.rows:
+        if row.error is not None:
+            points.setdefault(row.failure, []).append(str(row.number))
+    return [f"point{'' if len(at) == 1 else 's'} {', '.join(at)}: {failure}" for failure, at in points.items()]
 
 
 def settings_table(result: SweepResult) -> Lines:
@@ -137,6 +147,8 @@ def tell_sweep(result: SweepResult, stream: TextIO) -> None:
     tables: Sequence[Any] = [points_table(result), *([settings_table(result)] if result.seeds else [])]
     for lines in tables:
         print(f"\n{table_text(lines, width)}", file=stream)
+    for failure in failures(result):
+        print(f"\n{failure}", file=stream)
     print(f"\n{summary(result)} in {duration(result.seconds)}", file=stream)
     if result.goal is not None:
         print(best_text(result), file=stream)

@@ -56,8 +56,10 @@ class Row:
         """Its error in one line, with its place; empty where it did not fail."""
         if self.error is None:
             return ""
-        place = [str(self.error[key]) for key in ("file", "line", "column") if self.error.get(key) is not None]
-        return " ".join(f"{':'.join(place)}: {self.error['message']}".removeprefix(": ").split())
+        place = [str(self.error[key]) for key in ("line", "column") if self.error.get(key) is not None]
+        file = self.error.get("file")
+        where = ":".join([Path(file).name, *place]) + ": " if file else ""
+        return " ".join(f"{where}{self.error['message']}".split())
 
 
 @dataclass(frozen=True)

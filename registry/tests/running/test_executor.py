@@ -25,7 +25,8 @@ SHORT = "version: 1\nname: short\nstages:\n  data: {use: data:tiny}\n"
 
 @pytest.fixture
 def executor() -> Iterator[LocalExecutor]:
-    executor = LocalExecutor(workers=2, threads=1)
+    # Without threads to set, workers import no torch, and start at once.
+    executor = LocalExecutor(workers=2)
     yield executor
     executor.close()
 
@@ -61,7 +62,7 @@ from scorefold_registry.executor import LocalExecutor
 if __name__ == "__main__":
     try:
         jobs = [(sys.argv[1], number) for number in range(8)]
-        LocalExecutor(workers=2, threads=1).map("scorefold_tiny.jobs:wait", jobs, key="wait")
+        LocalExecutor(workers=2).map("scorefold_tiny.jobs:wait", jobs, key="wait")
     except KeyboardInterrupt:
         sys.exit(7)
 """

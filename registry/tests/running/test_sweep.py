@@ -144,11 +144,10 @@ stages:
 """
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_point_that_fails_is_a_row_with_its_error(say: Say, write: Callable[..., Path], workers: str) -> None:
+def test_a_point_that_fails_is_a_row_with_its_error(say: Say, write: Callable[..., Path]) -> None:
     write(FAULTY)
     over = "stages.answer.config.kind=data,value,figures"
-    said = say("sweep", "run.yaml", "--over", over, "--json", "--workers", workers, "--out", "out")
+    said = say("sweep", "run.yaml", "--over", over, "--json", "--out", "out")
     assert said.status == 1
     jsonschema.validate(said.json, schema())
     assert said.json["holds"] is False
@@ -168,6 +167,7 @@ def test_a_point_that_fails_is_a_row_with_its_error(say: Say, write: Callable[..
     told = say("sweep", "run.yaml", "--over", over, "--out", "out", "--quiet")
     assert told.status == 1
     assert "3 points, 2 failed" in told.out
+    assert "\npoint 1: run.yaml:6:" in told.out
     assert len(list(Path("out/runs/faulty").iterdir())) <= 5
 
 
@@ -301,13 +301,12 @@ stages:
 """
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_sweep_that_is_stopped_goes_on_where_it_was(
-    workers: str, tmp_path: Path, launch: Callable[..., subprocess.Popen[str]], say: Say, write: Callable[..., Path]
+    tmp_path: Path, launch: Callable[..., subprocess.Popen[str]], say: Say, write: Callable[..., Path]
 ) -> None:
     write(SLOW, "slow.yaml")
-    over = ["--over", "stages.score.config.pause=0,0.1", "--measure", "score.loss", "--workers", workers]
-    process = launch("sweep", "slow.yaml", *over, "--out", "out")
+    over = ["--over", "stages.score.config.pause=0,0.1", "--measure", "score.loss"]
+    process = launch("sweep", "slow.yaml", *over, "--workers", "2", "--out", "out")
     end = time.monotonic() + 90
 
     def steps() -> int:
@@ -324,7 +323,7 @@ def test_a_sweep_that_is_stopped_goes_on_where_it_was(
     assert err == "interrupted after 1 of 2 points; the same command goes on from there\n"
     (partial,) = tmp_path.glob("out/runs/slow/*.partial")
     assert json.loads((partial / "status.json").read_text())["state"] == "interrupted"
-    said = say("sweep", "slow.yaml", *over[:-1], "1", "--out", "out", "--json")
+    said = say("sweep", "slow.yaml", *over, "--out", "out", "--json")
     assert said.status == 0, said.err
     first, second = said.json["points"]
     assert first["reused"] == first["stages"]

@@ -36,6 +36,11 @@ class DaskExecutor(Executor):
         self._cluster: LocalCluster | None = None
         self._client: Client | None = None
 
+    @property
+    def address(self) -> str | None:
+        """Where the scheduler is; None before the first jobs."""
+        return None if self._client is None else str(self._client.scheduler_info()["address"])
+
     def map(self, target: str, items: Iterable[Any], key: str) -> list[Any]:
         """See ``Executor.map``.
 
