@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from scorefold import verbs
 from scorefold.data import Condition, Dataset, EventScale
-from scorefold.errors import ConfigError, DataError, PluginError, SplitError
+from scorefold.errors import ConfigError, DataError, PluginError, ShapeError, SplitError
 from scorefold.interfaces import Allocator, DataSource, Encodes, Estimator, Flow, Geometry
 from scorefold.kinds import CAPABILITY_COMPARISONS, CORE_KINDS
-from scorefold.laws import HasLaw, Law, Mixture, Points, SphereLaw, SubspaceGaussian, log_density
+from scorefold.laws import Embedded, HasLaw, Law, Mixture, Points, Product, SphereLaw, SubspaceGaussian, log_density
 from scorefold.nn import StandardNormal
 from scorefold.plugin import Comparison
 from scorefold.results import Allocation, Estimate
@@ -81,6 +81,9 @@ def test_the_density_of_a_gaussian_and_of_a_mixture() -> None:
     torch.testing.assert_close(log_density(other, x), second)
     mixture = Mixture(torch.tensor([0.25, 0.75]), (GAUSSIAN, other))
     torch.testing.assert_close(log_density(mixture, x), (0.25 * first.exp() + 0.75 * second.exp()).log())
+    both = log_density(Product((GAUSSIAN, other)), torch.cat([x, x.flip(0)], dim=1))
+    torch.testing.assert_close(both, first + second.flip(0))
+    torch.testing.assert_close(log_density(Embedded(GAUSSIAN, other.mean, turned), x @ turned.mT), first)
 
 
 def test_laws_without_a_density_have_none() -> None:
@@ -89,6 +92,15 @@ def test_laws_without_a_density_have_none() -> None:
     sphere = SphereLaw(torch.zeros(2).double(), basis, 1.0)
     for law in (flat, sphere, Points(x.double()), Mixture(torch.tensor([0.5, 0.5]), (GAUSSIAN, flat))):
         assert log_density(law, x) is None
+    assert log_density(Product((GAUSSIAN, sphere)), torch.zeros(3, 4)) is None
+    assert log_density(Embedded(Points(x[:, :1].double()), GAUSSIAN.mean, basis[:, :1]), x) is None
+
+
+def test_laws_that_do_not_fit_together_are_refused() -> None:
+    with pytest.raises(ShapeError, match="a law on 2 coordinates has 1 directions"):
+        Embedded(GAUSSIAN, GAUSSIAN.mean, torch.eye(2, 1).double())
+    with pytest.raises(ShapeError, match="no laws"):
+        Product(())
 
 
 def test_a_likelihood_is_held_to_the_exact_one() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
@@ -104,7 +104,70 @@ class Mixture:
             raise ShapeError("the weights of a mixture are non-negative and sum to 1")
 
 
-Law: TypeAlias = SubspaceGaussian | SphereLaw | Points | Mixture
+@dataclass(frozen=True, eq=False)
+class Product:
+    """Independent laws side by side: x = (x_1, ..., x_C) with x_i from the i-th law, in the sum of their coordinates.
+
+    Raises ``ShapeError`` where there is no component.
+    """
+
+    components: tuple[Law, ...]
+
+    def __post_init__(self) -> None:
+        if not self.components:
+            raise ShapeError("a product of no laws; expected at least one")
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """x = centre + basis u with u from ``law`` in R^m: a law moved by an isometry.
+
+    ``centre`` (D,), ``basis`` (D, m) with orthonormal columns. Raises ``ShapeError`` as ``SubspaceGaussian`` does, and
+    where the law isn't one on R^m.
+    """
+
+    law: Law
+    centre: Tensor
+    basis: Tensor
+
+    def __post_init__(self) -> None:
+        _check_basis(self.basis, self.centre)
+        if coordinates(self.law) != self.basis.shape[1]:
+            raise ShapeError(
+                f"a law on {coordinates(self.law)} coordinates has {self.basis.shape[1]} directions to lie in"
+            )
+
+
+Law: TypeAlias = SubspaceGaussian | SphereLaw | Points | Mixture | Product | Embedded
+
+
+def coordinates(law: Law) -> int:
+    """D, the number of coordinates of a law's points."""
+    match law:
+        case SubspaceGaussian(mean=centre) | SphereLaw(centre=centre) | Embedded(centre=centre):
+            return len(centre)
+        case Points(x=x):
+            return x.shape[1]
+        case Mixture(components=parts):
+            return coordinates(parts[0])
+        case Product(components=parts):
+            return sum(coordinates(part) for part in parts)
+
+
+def translated(law: Law, shift: Tensor) -> Law:
+    """The law of x + shift, with ``shift`` (D,)."""
+    match law:
+        case SubspaceGaussian():
+            return replace(law, mean=law.mean + shift)
+        case SphereLaw() | Embedded():
+            return replace(law, centre=law.centre + shift)
+        case Points():
+            return Points(law.x + shift)
+        case Mixture():
+            return replace(law, components=tuple(translated(part, shift) for part in law.components))
+        case Product():
+            shifts = shift.split([coordinates(part) for part in law.components])
+            return Product(tuple(map(translated, law.components, shifts)))
 
 
 def log_density(law: Law, x: Tensor) -> Tensor | None:
@@ -116,16 +179,25 @@ def log_density(law: Law, x: Tensor) -> Tensor | None:
         standard = ((x.double() - law.mean) @ law.basis) ** 2 / law.variances
         return -0.5 * (standard + law.variances.log() + math.log(2 * math.pi)).sum(1)
     if isinstance(law, Mixture):
-        parts = [log_density(part, x) for part in law.components]
-        known = [part for part in parts if part is not None]
-        if len(known) == len(parts):
-            return torch.logsumexp(torch.stack(known) + law.weights.double().log()[:, None], dim=0)
+        parts = _stacked([log_density(part, x) for part in law.components])
+        return None if parts is None else torch.logsumexp(parts + law.weights.double().log()[:, None], dim=0)
+    if isinstance(law, Product):
+        sides = x.split([coordinates(part) for part in law.components], dim=1)
+        parts = _stacked([log_density(part, side) for part, side in zip(law.components, sides, strict=True)])
+        return None if parts is None else parts.sum(0)
+    if isinstance(law, Embedded) and law.basis.shape[1] == len(law.centre):
+        return log_density(law.law, (x.double() - law.centre) @ law.basis)
     return None
 
 
+def _stacked(parts: list[Tensor | None]) -> Tensor | None:
+    known = [part for part in parts if part is not None]
+    return torch.stack(known) if len(known) == len(parts) else None
+
+
 class HasLaw(ABC):
-    """A data source whose points follow a law with a closed form."""
+    """A data source whose points follow a law with a closed form, or one made of sources that may."""
 
     @abstractmethod
-    def law(self) -> Law:
-        """The law of the points, over flattened events (D,)."""
+    def law(self) -> Law | None:
+        """The law of the points, over flattened events (D,); None where a source that this one is made of has none."""

@@ -203,9 +203,10 @@ def _likelihood(
 
 def _exact_log_prob(component: ScoreModel | Flow, source: DataSource, dataset: Dataset) -> Tensor | None:
     """The log-density of points under the law they come from, (N,), where it is known and the model is of that law."""
-    if not isinstance(source, HasLaw) or component.condition_spec is not None:
+    law = source.law() if isinstance(source, HasLaw) else None
+    if law is None or component.condition_spec is not None:
         return None
-    return log_density(source.law(), dataset.tensor().cpu().flatten(1))
+    return log_density(law, dataset.tensor().cpu().flatten(1))
 
 
 @torch.no_grad()

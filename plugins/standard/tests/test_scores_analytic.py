@@ -14,11 +14,11 @@ from scorefold.data import Dataset, EventScale
 from scorefold.diffusion.process import Isotropic
 from scorefold.errors import DataError, ShapeError
 from scorefold.interfaces import DataSource, TensorSource
-from scorefold.laws import HasLaw, Law, Mixture, Points, SphereLaw, SubspaceGaussian
+from scorefold.laws import Embedded, HasLaw, Law, Mixture, Points, Product, SphereLaw, SubspaceGaussian, translated
 from scorefold_standard.score_config import AnalyticConfig
 from scorefold_standard.scores.analytic import AnalyticScore
 from scorefold_standard.scores.bessel import bessel_ratio_over_argument, log_bessel_normalised
-from scorefold_standard.scores.noised_laws import noised
+from scorefold_standard.scores.noised_laws import NoisedSubspaceGaussian, noised
 
 D = 7
 PROCESSES = [VEConfig(sigma_min=0.01, sigma_max=10), VPConfig(), SubVPConfig()]
@@ -66,6 +66,8 @@ def laws() -> dict[str, Law]:
         "noisy sphere": SphereLaw(centre, basis(3, 7), 1.0, noise_std=0.2),
         "points": points,
         "mixture": Mixture(weights, (gaussian, sphere, points, point)),
+        "product": Product((SphereLaw(centre[:3], torch.eye(3, 2, dtype=torch.float64), 1.1), Points(points.x[:, 3:]))),
+        "embedded": Embedded(SphereLaw(centre[:3], torch.eye(3, dtype=torch.float64), 0.9), centre, basis(3, 8)),
     }
 
 
@@ -131,6 +133,60 @@ def test_a_sphere_is_the_limit_of_many_points_on_it() -> None:
     sigma = torch.linspace(0.1, 2, 10, dtype=torch.float64)
     torch.testing.assert_close(circle.log_prob(y, sigma), ring.log_prob(y, sigma), rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(circle.score(y, sigma), ring.score(y, sigma), rtol=1e-8, atol=1e-8)
+
+
+def test_a_moved_law_is_the_law_of_the_moved_points() -> None:
+    """A sphere in a subspace, and a product of a circle and points, each against the same law written out."""
+    centre, frame = laws()["sphere"].centre, basis(4, 2)  # type: ignore[union-attr]
+    inside = SphereLaw(torch.zeros(4, dtype=torch.float64), torch.eye(4, dtype=torch.float64), 1.5)
+    corner, ring = torch.tensor([[1.0], [-2.0]], dtype=torch.float64), basis(2, 5, 6)
+    circle = SphereLaw(torch.zeros(6, dtype=torch.float64), ring, 0.8)
+    lifted = torch.cat([ring, ring.new_zeros(1, 2)])
+    last = torch.eye(D, dtype=torch.float64)[-1]
+    circles = [SphereLaw(value * last, lifted, 0.8) for value in (1.0, -2.0)]
+    y, sigma = torch.randn(9, D, dtype=torch.float64), torch.linspace(0.2, 1, 9, dtype=torch.float64)
+    for law, other in (
+        (Embedded(inside, centre, frame), SphereLaw(centre, frame, 1.5)),
+        (Product((circle, Points(corner))), Mixture(torch.tensor([0.5, 0.5]).double(), tuple(circles))),
+    ):
+        for shifted, expected in ((law, other), (translated(law, centre), translated(other, centre))):
+            one, two = noised(shifted, torch.float64), noised(expected, torch.float64)
+            torch.testing.assert_close(one.log_prob(y, sigma), two.log_prob(y, sigma))
+            torch.testing.assert_close(one.score(y, sigma), two.score(y, sigma))
+
+
+@pytest.mark.parametrize("name", list(laws()))
+def test_a_shift_of_the_law_is_one_of_its_score(name: str) -> None:
+    shift = torch.linspace(-1, 2, D, dtype=torch.float64)
+    y, sigma = torch.randn(5, D, dtype=torch.float64), torch.linspace(0.2, 1, 5, dtype=torch.float64)
+    moved = noised(translated(laws()[name], shift), torch.float64).score(y + shift, sigma)
+    torch.testing.assert_close(moved, noised(laws()[name], torch.float64).score(y, sigma))
+
+
+def test_the_gaussian_of_points_is_wieners_filter() -> None:
+    """Of points on a plane: the denoiser is mean + C (C + sigma^2)^-1 (y - mean), and nothing off the plane is left."""
+    x = torch.rand(200, 2, dtype=torch.float64) @ basis(2, 3).T + 5
+    model = AnalyticScore(AnalyticConfig(gaussian=True), data=LawSource(laws()["circle"], (D,), x), dtype=torch.float64)
+    assert isinstance(model.law, NoisedSubspaceGaussian)
+    assert model.law.basis.shape == (D, 2)
+    t = torch.full((4,), 0.6, dtype=torch.float64)
+    sigma = model.process.noise_to_signal(t)[0]  # type: ignore[operator]
+    y = x[:4] + sigma * torch.randn(4, D, dtype=torch.float64)
+    mean, covariance = x.mean(0), torch.cov(x.T, correction=0)
+    wiener = covariance @ torch.linalg.inv(covariance + sigma**2 * torch.eye(D, dtype=torch.float64))
+    torch.testing.assert_close(model.denoise(y, t), mean + (y - mean) @ wiener.T)
+    with pytest.raises(ValueError, match="points and gaussian are two laws"):
+        AnalyticConfig(gaussian=True, points=True)
+
+
+def test_a_source_that_turns_out_to_know_no_law_is_finitely_many_points() -> None:
+    class Part(LawSource):
+        def law(self) -> None:  # type: ignore[override]
+            return None
+
+    train = torch.randn(6, D, dtype=torch.float64)
+    model = AnalyticScore(AnalyticConfig(), data=Part(laws()["circle"], (D,), train), dtype=torch.float64)
+    torch.testing.assert_close(model.denoise(train + 1e-3, torch.zeros(6, dtype=torch.float64)), train)
 
 
 def test_scores_are_finite_where_formulas_divide_by_zero() -> None:

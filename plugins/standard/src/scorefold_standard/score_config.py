@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from scorefold.config import Config, Inline, ProcessConfig, TrainingConfig, Use, VEConfig
 
@@ -19,9 +19,20 @@ class AnalyticConfig(Config):
     points: bool = Field(
         False, description="Take the finite set of training points even where the source knows the law they come from"
     )
+    gaussian: bool = Field(
+        False,
+        description="Take the Gaussian with the training points' mean and covariance, which is exact for Gaussian data "
+        "and has the right tangent space for all data on a plane",
+    )
     limit: int | None = Field(
         None, ge=1, description="Where points are taken: the largest number of them, from the first; null for all"
     )
+
+    @model_validator(mode="after")
+    def _one_law(self) -> AnalyticConfig:
+        if self.points and self.gaussian:
+            raise ValueError("points and gaussian are two laws: set one of them")
+        return self
 
 
 class DenoisingConfig(Config):

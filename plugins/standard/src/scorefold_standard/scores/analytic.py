@@ -13,9 +13,20 @@ from scorefold.diffusion import build_process
 from scorefold.diffusion.process import Isotropic
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, ScoreModel
-from scorefold.laws import HasLaw, Points
+from scorefold.laws import HasLaw, Points, SubspaceGaussian
 from scorefold_standard.score_config import AnalyticConfig
 from scorefold_standard.scores.noised_laws import noised
+
+
+def gaussian_of(x: Tensor) -> SubspaceGaussian:
+    """The Gaussian with the mean and covariance of points (N, D) in float64, on the subspace that they span.
+
+    Directions whose variance is that of rounding, 1e-12 of the largest, count as none.
+    """
+    mean = x.mean(0)
+    variances, basis = torch.linalg.eigh((x - mean).mT @ (x - mean) / len(x))
+    spanned = variances > 1e-12 * variances[-1]
+    return SubspaceGaussian(mean, basis[:, spanned], variances[spanned])
 
 
 class AnalyticScore(ScoreModel):
@@ -23,8 +34,9 @@ class AnalyticScore(ScoreModel):
 
     With y = x / a and sigma = b / a the law of x_t is that of a (x_0 + sigma z), so log p_t(x) = log p_sigma(y) - D
     log a and the score is that of y over a. The law is the source's own where it knows one (``HasLaw``), else the
-    uniform law on its training points, whose score memorises them. Buffers hold the law, in ``dtype`` or torch's
-    default. Raises ``DataError`` where the port holds no data.
+    uniform law on its training points, whose score memorises them; or the Gaussian with their mean and covariance,
+    whose denoiser is Wiener's filter. Buffers hold the law, in ``dtype`` or torch's default. Raises ``DataError``
+    where the port holds no data.
     """
 
     def __init__(self, config: AnalyticConfig, *, data: DataSource, dtype: torch.dtype | None = None) -> None:
@@ -34,11 +46,10 @@ class AnalyticScore(ScoreModel):
                 f"an analytic score was given a {type(data).__name__}; it reads the data themselves",
                 hint="plug in a data source",
             )
-        if isinstance(data, HasLaw) and not config.points:
-            law = data.law()
-        else:
-            points = data.load("train").tensor(config.limit)
-            law = Points(points.reshape(len(points), -1).double())
+        law = data.law() if isinstance(data, HasLaw) and not (config.points or config.gaussian) else None
+        if law is None:
+            points = data.load("train").tensor(config.limit).flatten(1).double()
+            law = gaussian_of(points) if config.gaussian else Points(points)
         self.law = noised(law, dtype or torch.get_default_dtype())
 
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:

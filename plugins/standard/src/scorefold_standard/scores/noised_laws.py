@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from scorefold.laws import Law, Mixture, Points, SphereLaw, SubspaceGaussian
+from scorefold.laws import Embedded, Law, Mixture, Points, Product, SphereLaw, SubspaceGaussian, coordinates
 from scorefold_standard.scores.bessel import bessel_ratio_over_argument, log_bessel_normalised
 
 _DISTANCES_AT_ONCE = 2**22
@@ -164,6 +164,54 @@ class NoisedMixture(NoisedLaw):
         return self.log_weights + torch.stack([law.log_prob(y, sigma) for law in self._laws()], dim=1)
 
 
+class NoisedProduct(NoisedLaw):
+    """Independent laws side by side: noise of one level on all coordinates leaves them independent."""
+
+    def __init__(self, law: Product, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.sizes = [coordinates(component) for component in law.components]
+        self.components = nn.ModuleList(noised(component, dtype) for component in law.components)
+
+    def log_prob(self, y: Tensor, sigma: Tensor) -> Tensor:
+        return torch.stack([law.log_prob(side, sigma) for law, side in self._sides(y)]).sum(0)
+
+    def score(self, y: Tensor, sigma: Tensor) -> Tensor:
+        return torch.cat([law.score(side, sigma) for law, side in self._sides(y)], dim=1)
+
+    def _sides(self, y: Tensor) -> list[tuple[NoisedLaw, Tensor]]:
+        sides = zip(self.components, y.split(self.sizes, dim=1), strict=True)
+        return [(law, side) for law, side in sides if isinstance(law, NoisedLaw)]
+
+
+class NoisedEmbedded(NoisedLaw):
+    """A law moved by an isometry: its own score along the basis, that of the noise alone across it."""
+
+    centre: Tensor
+    basis: Tensor
+
+    def __init__(self, law: Embedded, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.register_buffer("centre", law.centre.to(dtype))
+        self.register_buffer("basis", law.basis.to(dtype))
+        self.inner = noised(law.law, dtype)
+
+    def log_prob(self, y: Tensor, sigma: Tensor) -> Tensor:
+        along, across = self._split(y)
+        rest = y.shape[1] - along.shape[1]
+        noise = (across**2).sum(1) / sigma**2 + rest * torch.log(2 * math.pi * sigma**2)
+        return self.inner.log_prob(along, sigma) - 0.5 * noise
+
+    def score(self, y: Tensor, sigma: Tensor) -> Tensor:
+        along, across = self._split(y)
+        return self.inner.score(along, sigma) @ self.basis.T - across / sigma[:, None] ** 2
+
+    def _split(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Coordinates along the basis (B, m) and the rest of y - centre across it (B, D)."""
+        centred = y - self.centre
+        along = centred @ self.basis
+        return along, centred - along @ self.basis.T
+
+
 def noised(law: Law, dtype: torch.dtype) -> NoisedLaw:
     """The law as a module with its tensors as buffers of a dtype."""
     if isinstance(law, SubspaceGaussian):
@@ -172,4 +220,8 @@ def noised(law: Law, dtype: torch.dtype) -> NoisedLaw:
         return NoisedSphere(law, dtype)
     if isinstance(law, Points):
         return NoisedPoints(law, dtype)
+    if isinstance(law, Product):
+        return NoisedProduct(law, dtype)
+    if isinstance(law, Embedded):
+        return NoisedEmbedded(law, dtype)
     return NoisedMixture(law, dtype)
