@@ -228,7 +228,9 @@ def plot_estimate(answer: Estimate) -> Figure:
     if len(values):
         whole = bool((values == values.round()).all()) and float(values.max() - values.min()) < 200
         low, high = float(values.min()), float(values.max())
-        bins = [low - 0.5 + step for step in range(int(high - low) + 2)] if whole else 40
+        bins: int | list[float] = [low - 0.5 + step for step in range(int(high - low) + 2)] if whole else 40
+        if high - low < 1e-6 * max(1.0, abs(high)):  # the same at all points up to rounding, too narrow for bins
+            bins = [low - 0.5, high + 0.5]
         axes.hist(values.numpy(), bins=bins, color=SOFT, label=f"{len(values)} points")
         axes.set_ylabel("points")
         axes.set_ylim(top=1.3 * axes.get_ylim()[1])  # room for the legend above the bars

@@ -6,8 +6,17 @@ from scorefold.testing import Report, conformance
 from scorefold_iddiff.plugin import scorefold_components
 from scorefold_registry import Host
 
+SUCCESSORS = [
+    component for component in scorefold_components() if component.kind == "estimator" and component.name != "iddiff"
+]
 
-@conformance(*scorefold_components(), host=Host.discover, origin="scorefold_registry:Host.discover")
+
+@conformance(*SUCCESSORS, host=Host.discover, origin="scorefold_registry:Host.discover")
+def test_the_laws_of_estimators_hold_for_the_successors(report: Report) -> None:
+    assert report.counts["run"] >= 27
+
+
+@conformance("estimator:iddiff", host=Host.discover, origin="scorefold_registry:Host.discover")
 def test_the_laws_of_estimators_hold(report: Report) -> None:
     """On both of its examples, the one by each rule."""
     tried = {check.check for check in report.checks if check.result == "passed"}

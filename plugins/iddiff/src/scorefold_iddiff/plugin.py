@@ -1,4 +1,4 @@
-"""What this plugin offers: one estimator, and the results that anyone can measure again."""
+"""What this plugin offers: estimators, and the results that anyone can measure again."""
 
 from __future__ import annotations
 
@@ -27,8 +27,37 @@ def scorefold_components() -> Iterable[Component]:
             {"config": {"points": 8}, "inputs": {"score": _EXACT}},
             {"config": {"points": 8, "rule": "reference", "aggregate": "mode"}, "inputs": {"score": _EXACT}},
         ),
+        ranges={"dimension": (1, 20)},
         figures="scorefold_iddiff.figures:draw",
         cite="citation.bib",
+    )
+    yield from _successors()
+
+
+def _successors() -> Iterable[Component]:
+    yield Component(
+        kind="estimator",
+        name="flipd",
+        target="scorefold_iddiff.flipd:FLIPD",
+        config="scorefold_iddiff.successors_config:FLIPDConfig",
+        requires=(Port("score", kind="score"),),
+        summary="Intrinsic dimension from how the density changes with the noise, by derivatives of the score",
+        examples=({"config": {"points": 8}, "inputs": {"score": _EXACT}},),
+        ranges={"dimension": (1, 20)},
+        figures="scorefold_iddiff.successors_figures:flipd",
+        cite="cite/flipd.bib",
+    )
+    yield Component(
+        kind="estimator",
+        name="denoising-loss",
+        target="scorefold_iddiff.denoising_loss:DenoisingLoss",
+        config="scorefold_iddiff.successors_config:DenoisingLossConfig",
+        requires=(Port("score", kind="score"),),
+        summary="Intrinsic dimension as the loss of guessing added noise: forward passes only",
+        examples=({"config": {"draws": 64, "shown": 8}, "inputs": {"score": _EXACT}},),
+        ranges={"dimension": (1, 20)},
+        figures="scorefold_iddiff.successors_figures:denoising_loss",
+        cite="cite/denoising_loss.bib",
     )
 
 

@@ -1,0 +1,84 @@
+"""Figures of estimates with a real number at each point: the histogram, and the curve against the noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from scorefold.figures import ACCENT, INK, SOFT, WARM, new_figure, plot_estimate
+from scorefold.results import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_LABELS = {
+    "level": "read at {:.3g}",
+    "knee": "knee of the middle point, {:.3g}",
+}
+
+
+def flipd(estimate: Estimate) -> Mapping[str, Figure]:
+    """The histogram, and FLIPD against sigma with the level or the knee at which it is read."""
+    return _figures(estimate, "FLIPD", _LABELS.get(estimate.diagnostics["mode"], ""))
+
+
+def denoising_loss(estimate: Estimate) -> Mapping[str, Figure]:
+    """The histogram, and the denoising loss against sigma."""
+    return _figures(estimate, "denoising loss", _LABELS["level"])
+
+
+def lanczos(estimate: Estimate) -> Mapping[str, Figure]:
+    """The histogram, and the count against sigma where it was swept."""
+    return _figures(estimate, "near-zero eigenvalues", _LABELS["level"])
+
+
+def lidl(estimate: Estimate) -> Mapping[str, Figure]:
+    """The histogram, and the log-densities whose slope was taken."""
+    return {"estimate": plot_estimate(estimate), "densities": densities_against_noise(estimate)}
+
+
+def _figures(estimate: Estimate, name: str, label: str) -> Mapping[str, Figure]:
+    figures = {"estimate": plot_estimate(estimate)}
+    if len(estimate.diagnostics["curve"]) > 1:
+        figures["sigma"] = curve_against_noise(estimate, name, label)
+    return figures
+
+
+def curve_against_noise(estimate: Estimate, name: str, label: str) -> Figure:
+    """The curve over sigma: the aggregate with the points' range, the value, and the level that it is read at."""
+    figure, axes = new_figure()
+    said = estimate.diagnostics
+    rows = said["curve"]
+    sigma = [row["sigma"] for row in rows]
+    least, greatest = ([row[end] for row in rows] for end in ("least", "greatest"))
+    axes.fill_between(sigma, least, greatest, color=SOFT, alpha=0.5, linewidth=0, label="least to greatest")
+    values = [row["value"] for row in rows]
+    axes.plot(sigma, values, color=ACCENT, marker="o", markersize=4, label=f"{said['aggregate']} over points")
+    axes.axhline(estimate.value, color=INK, linewidth=1, linestyle=":", label=f"answer {estimate.value:.4g}")
+    if "sigma" in said:
+        axes.axvline(said["sigma"], color=WARM, linewidth=1.2, label=label.format(said["sigma"]))
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=min(0.0, *least))
+    axes.set(
+        xlabel="noise-to-signal ratio sigma, in units of the data", ylabel=name, title="The dimension at each scale"
+    )
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def densities_against_noise(estimate: Estimate) -> Figure:
+    """The log-density at each point, less its mean over levels, against the noise that the flows were trained with."""
+    figure, axes = new_figure()
+    said = estimate.diagnostics
+    density = said["log_density"][:, :50]
+    centred = (density - density.mean(0)).numpy()
+    axes.plot(said["levels"], centred, color=SOFT, linewidth=1)
+    axes.plot(said["levels"], centred.mean(1), color=ACCENT, marker="o", markersize=4, label="mean over points")
+    axes.set_xscale("log")
+    axes.set(
+        xlabel="deviation of the noise, in units of the data",
+        ylabel="log-density less its mean (nats)",
+        title=f"The slope is the dimension less {said['ambient']}",
+    )
+    axes.legend(frameon=False, fontsize=9)
+    return figure
