@@ -33,9 +33,9 @@ def dtype_kept(subject: Subject) -> str:
     return "takes float32 and float64" if estimates else _agree(found[torch.float32], found[torch.float64])
 
 
-@law("other-dtype-refused", *COMPUTING, level="device")
+@law("other-dtype-refused", "score", "flow", "geometry", level="device")
 def other_dtype_refused(subject: Subject) -> str:
-    """float32 inputs to a model in float64 are an error, and are not converted in silence."""
+    """float32 inputs to a model in float64 are an error, and are not converted in silence, as torch's sums do."""
     obj, inputs = _placed(subject), inputs_of(subject.build(), subject, torch.float32)
     return require_refusal("float32 for a model in float64", Exception, lambda: _answers(subject, obj, inputs))
 

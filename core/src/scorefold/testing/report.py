@@ -70,7 +70,7 @@ FLOORS: Mapping[str, int] = {
     "estimator": 27,
     "allocator": 19,
     "data": 20,
-    "network": 24,
+    "network": 23,
 }
 """The laws, by kind, that a component must at least have been held to; ``OTHER_FLOOR`` for a kind of a plugin's own."""
 
