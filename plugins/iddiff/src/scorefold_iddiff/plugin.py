@@ -59,6 +59,18 @@ def _successors() -> Iterable[Component]:
         figures="scorefold_iddiff.successors_figures:denoising_loss",
         cite="cite/denoising_loss.bib",
     )
+    yield Component(
+        kind="estimator",
+        name="spectral-lanczos",
+        target="scorefold_iddiff.lanczos:SpectralLanczos",
+        config="scorefold_iddiff.successors_config:LanczosConfig",
+        requires=(Port("score", kind="score"),),
+        summary="Intrinsic dimension as near-zero eigenvalues of the log-density's Hessian, by Lanczos quadrature",
+        examples=({"config": {"points": 8}, "inputs": {"score": _EXACT}},),
+        ranges={"dimension": (1, 20)},
+        figures="scorefold_iddiff.successors_figures:lanczos",
+        cite="cite/lhsd.bib",
+    )
 
 
 @hookimpl
