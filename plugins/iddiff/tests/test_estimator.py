@@ -26,7 +26,7 @@ MakeFrame = Callable[..., Tensor]
 def estimate(
     score: ScoreModel, x: Tensor | Dataset, generator: torch.Generator | None = None, **config: Any
 ) -> Estimate:
-    settings = {"sweep": (), **config}
+    settings = {"sigma": None, "sweep": (), **config}
     return NormalBundle(NormalBundleConfig.model_validate(settings), score=score).estimate(x, generator=generator)
 
 

@@ -59,7 +59,7 @@ def test_figures_are_drawn_and_the_answer_is_json(
     config = NormalBundleConfig.model_validate({"rule": rule})
     found = NormalBundle(config, score=make_score(law, (10,))).estimate(x)
     figures = draw(found)
-    assert set(figures) == {"estimate", "spectrum", "sigma"}
+    assert set(figures) == {"estimate", "spectrum", "sigma", "traces"}
     for name, figure in figures.items():
         figure.savefig(tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").stat().st_size > 5000
@@ -68,7 +68,7 @@ def test_figures_are_drawn_and_the_answer_is_json(
     texts = [text.get_text() for text in legend.get_texts()]
     assert any("dimension 3" in text for text in texts)
     assert json.loads(json.dumps(found.summary()))["value"] == 3
-    config = NormalBundleConfig.model_validate({"rule": rule, "sweep": []})
+    config = NormalBundleConfig.model_validate({"rule": rule, "sigma": None, "sweep": []})
     alone = NormalBundle(config, score=make_score(law, (10,))).estimate(x)
     assert set(draw(alone)) == {"estimate", "spectrum"}, "one level makes no curve"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from scorefold_iddiff.plateaus import CURVATURE, LEAST_LEVELS, Plateau
+from scorefold_iddiff.plateaus import CURVATURE, LEAST_LEVELS, Plateau, slack
 from scorefold_iddiff.readings import Reading
 from scorefold_iddiff.survey import Survey
 
@@ -71,7 +71,7 @@ def of_level(
             f"the same over no {LEAST_LEVELS} neighbouring noise levels"
         ]
     on = sum(
-        abs(int(dimensions[number]) - plateau.dimension) <= plateau.dimension // 20 for number, plateau in with_plateau
+        abs(int(dimensions[number]) - plateau.dimension) <= slack(plateau.dimension) for number, plateau in with_plateau
     )
     if 2 * on < len(with_plateau):
         longest = pooled[0]

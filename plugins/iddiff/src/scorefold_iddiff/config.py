@@ -21,11 +21,12 @@ class NormalBundleConfig(Config):
         "gaps); ratio takes their largest ratio; threshold counts those below threshold, where 1 is normal",
     )
     sigma: Positive | Literal["auto"] | None = Field(
-        None,
+        "auto",
         description="Noise-to-signal ratio at which scores are taken, in units of the data; directions along which "
-        "they vary by less count as none. Null takes 0.01 times the root-mean-square distance of the points from their "
-        "mean, moved into the range of the score's process where it is outside (the estimate's note then says so). "
-        "auto takes the middle of the longest plateau of the dimension against log sigma",
+        "they vary by less count as none. auto takes the middle of the longest plateau of the dimension against log "
+        "sigma, and where there is none, as null. Null takes 0.01 times the root-mean-square distance of the points "
+        "from their mean, moved into the range of the score's process where it is outside (the estimate's note then "
+        "says so)",
     )
     levels: int = Field(
         13,

@@ -26,10 +26,10 @@ from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.plateaus import (
     Plateau,
     choose_level,
+    mixture_of,
     plateaus_of,
     pooled,
     search_levels,
-    shares,
     usable_levels,
 )
 from scorefold_iddiff.probe import Points, Probe, finest, spread_of
@@ -168,7 +168,7 @@ class NormalBundle(Estimator):
         counts = Counter(int(dimension) for dimension in dimensions)
         rows = curve_rows(curve, reduce)
         found = pooled(curve.levels, curve.plateaus)
-        mixture = shares(curve.plateaus)
+        mixture = mixture_of(curve.plateaus, dimensions)
         doubts = [
             *cautions.of_score(head, reader.ambient),
             *curve.reasons,

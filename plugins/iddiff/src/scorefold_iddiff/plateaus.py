@@ -7,7 +7,6 @@ one for each scale of the data, and points of different parts of the data may ha
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median, multimode
@@ -34,12 +33,13 @@ class Plateau:
 def plateaus_of(dimensions: Sequence[int], usable: Sequence[bool]) -> list[Plateau]:
     """The plateaus of one point over increasing levels, longest first; levels that are not usable break them.
 
-    Stretches at 0 count only where there is no other: at a noise above the data's extent everything is 0.
+    Stretches at 0 count only where nothing else was read: at a noise above the data's extent everything is 0.
     """
     found: list[Plateau] = []
     _search(dimensions, usable, 0, len(dimensions), found)
-    above = [plateau for plateau in found if plateau.dimension > 0] or found
-    return sorted(above, key=lambda plateau: (plateau.start - plateau.end, plateau.start))
+    if max(dimensions) > 0:
+        found = [plateau for plateau in found if plateau.dimension > 0]
+    return sorted(found, key=lambda plateau: (plateau.start - plateau.end, plateau.start))
 
 
 def _search(dimensions: Sequence[int], usable: Sequence[bool], low: int, high: int, found: list[Plateau]) -> None:
@@ -59,7 +59,12 @@ def _search(dimensions: Sequence[int], usable: Sequence[bool], low: int, high: i
 
 
 def _level(values: Sequence[int]) -> bool:
-    return max(values) - min(values) <= int(median(values)) // 20
+    return max(values) - min(values) <= slack(int(median(values)))
+
+
+def slack(dimension: int) -> int:
+    """By how much a dimension may be off and still count as the same."""
+    return dimension // 20
 
 
 def usable_levels(
@@ -139,10 +144,13 @@ def pooled(levels: Sequence[float], points: Sequence[Sequence[Plateau]]) -> list
     return sorted(rows, key=lambda row: (-row["share"] * row["decades"], row["dimension"]))
 
 
-def shares(points: Sequence[Sequence[Plateau]]) -> list[dict[str, float]]:
-    """The mixture of dimensions: the share of points whose longest plateau is at each, of at least a twentieth."""
-    counts = Counter(found[0].dimension for found in points if found)
-    rows = [{"dimension": float(k), "share": counts[k] / len(points)} for k in sorted(counts)]
+def mixture_of(points: Sequence[Sequence[Plateau]], dimensions: Tensor) -> list[dict[str, float]]:
+    """The dimensions of the parts of the data: those of the points' longest plateaus, each with its share of the
+    points whose ``dimensions`` (N,) were read, where that is a twentieth or more. One part is no mixture."""
+    rows = []
+    for own in sorted({found[0].dimension for found in points if found}):
+        share = float(((dimensions - own).abs() <= slack(own)).double().mean())
+        rows.append({"dimension": float(own), "share": share})
     return [row for row in rows if row["share"] >= 0.05]
 
 
