@@ -25,7 +25,7 @@ from scorefold_registry.plan import Plan, make_plan
 from scorefold_registry.report import yaml_text
 from scorefold_registry.run_schema import run_schema
 from scorefold_registry.runfile import read
-from scorefold_registry.stages import resolved_stage
+from scorefold_registry.stages import resolved_run
 
 ROOT = Path(__file__).parent.parent
 FILES = [*sorted((ROOT / "examples").glob("*.yaml")), ROOT / "registry/src/scorefold_registry/demo.yaml"]
@@ -88,7 +88,7 @@ def test_the_files_to_break_are_right(host: Host, texts: list[str], tmp_path: Pa
     for text in texts:
         (tmp_path / "run.yaml").write_text(text)
         plan = make_plan(host.catalogue, read(tmp_path / "run.yaml"))
-        assert read_again(host, plan, tmp_path / "again.yaml") == resolved(host, plan)
+        assert read_again(host, plan, tmp_path / "again.yaml") == resolved_run(host.catalogue, plan)
     assert len(plan.stages) > 30
     assert plan.plugins["watcher"] == Settings(port=8080, tags={"a": [1.0, 2.5]})
 
@@ -116,25 +116,17 @@ def test_a_broken_file_is_refused_in_words(
             spent = time.process_time() - began
             valid += 1
             if valid % 5 == 0:
-                assert read_again(host, plan, tmp_path / "again.yaml") == resolved(host, plan)
+                assert read_again(host, plan, tmp_path / "again.yaml") == resolved_run(host.catalogue, plan)
         assert spent < SLOWEST, f"{spent:.1f} s for {len(raw)} bytes"
         assert not sentinel.exists()
     # Some changes do no harm, and most do.
     assert tried == 1 or 0.02 < valid / tried < 0.4
 
 
-def resolved(host: Host, plan: Plan) -> dict[str, Any]:
-    stages = {stage.name: resolved_stage(host.catalogue, stage) for stage in plan.stages}
-    runtime = plan.run.runtime.model_dump()
-    plugins = {name: config.model_dump() for name, config in plan.plugins.items()}
-    facts = {"name": plan.run.name, "seed": plan.run.seed, "runtime": runtime, "plugins": plugins, "stages": stages}
-    return {"version": 1, **facts}
-
-
 def read_again(host: Host, plan: Plan, path: Path) -> dict[str, Any]:
     """A plan written out with every default and read again."""
-    path.write_text(yaml_text(resolved(host, plan)))
-    return resolved(host, make_plan(host.catalogue, read(path)))
+    path.write_text(yaml_text(resolved_run(host.catalogue, plan)))
+    return resolved_run(host.catalogue, make_plan(host.catalogue, read(path)))
 
 
 MACHINE_TALK = re.compile(r"Traceback|\[type=|Input should|<[\w.]+ (object )?at 0x|pydantic|ruamel|File \"")
