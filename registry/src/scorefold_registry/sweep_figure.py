@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from scorefold.artefacts import json_text
 from scorefold.figures import ACCENT, INK, SOFT, tidy
+from scorefold_registry.progress import number_text
 from scorefold_registry.sweep_points import short_names, value_text
 from scorefold_registry.sweep_result import SEED, Setting, SweepResult
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MOST_LINES, _MOST_COLUMNS, _MOST_TICKS = 6, 3, 5
+_MOST_LINES, _MOST_COLUMNS, _MOST_TICKS, _MOST_LETTERS = 6, 3, 5, 30
 _LOG_RANGE = 30.0
 """The ratio of largest to smallest from which positive values are drawn on a logarithmic axis."""
 _COLOURS = (ACCENT, "#d9480f", "#2b8a3e", "#862e9c", "#0b7285", "#5c4813")
@@ -83,12 +84,15 @@ def _places(axes: Axes, values: Sequence[Any]) -> Any:
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         if min(values) > 0 and max(values) > _LOG_RANGE * min(values):
             axes.set_xscale("log")
-        elif len(set(values)) <= _MOST_TICKS:
-            axes.set_xticks(sorted(set(values)))
+        if len(set(values)) <= _MOST_TICKS:
+            ticks = sorted(set(values))
+            axes.set_xticks(ticks, [number_text(tick) for tick in ticks])
+            axes.minorticks_off()
         return float
     order = list(dict.fromkeys(json_text(value) for value in values))
     names = list(dict.fromkeys(value_text(value) for value in values))
-    axes.set_xticks(range(len(order)), names, rotation=20 if max(map(len, names)) > 8 else 0)
+    axes.set_xticks(range(len(order)), names, rotation=20 if sum(map(len, names)) > _MOST_LETTERS else 0)
+    axes.set_xlim(-0.5, len(order) - 0.5)
     return lambda value: float(order.index(json_text(value)))
 
 
