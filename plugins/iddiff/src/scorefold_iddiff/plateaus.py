@@ -130,8 +130,8 @@ def pooled(levels: Sequence[float], points: Sequence[Sequence[Plateau]]) -> list
             by_dimension.setdefault(plateau.dimension, {}).setdefault(number, plateau)
     rows = []
     for dimension, own in by_dimension.items():
-        least = median(levels[plateau.start] for plateau in own.values())
-        greatest = median(levels[plateau.end] for plateau in own.values())
+        least = math.exp(median(math.log(levels[plateau.start]) for plateau in own.values()))
+        greatest = math.exp(median(math.log(levels[plateau.end]) for plateau in own.values()))
         rows.append(
             {
                 "dimension": float(dimension),
