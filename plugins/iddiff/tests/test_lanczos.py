@@ -68,6 +68,7 @@ def test_coordinate_vectors_count_without_chance(
 
     Differences over one deviation of the noise bend with a curved score, by sigma^2.
     """
+    law: SphereLaw | SubspaceGaussian
     if k == 3:
         law, x = make_sphere(3, ambient=12)
     else:

@@ -10,6 +10,11 @@ __plugin_api__ = "1.0"
 
 _SPHERE = {"use": "data:sphere", "config": {"dimension": 2, "ambient": 10, "points": 200}}
 _EXACT = {"use": "score:analytic", "inputs": {"data": _SPHERE}}
+_FLOW = {
+    "use": "flow:affine-coupling",
+    "config": {"layers": 2, "hidden": [16], "training": {"steps": 20, "warmup": 1}},
+    "inputs": {"data": _SPHERE},
+}
 _SOURCE = "Stanczuk, Batzolis, Deveney, Schoenlieb, ICML 2024"
 
 
@@ -70,6 +75,24 @@ def _successors() -> Iterable[Component]:
         ranges={"dimension": (1, 20)},
         figures="scorefold_iddiff.successors_figures:lanczos",
         cite="cite/lhsd.bib",
+    )
+    yield Component(
+        kind="estimator",
+        name="lidl",
+        target="scorefold_iddiff.lidl:LIDL",
+        config="scorefold_iddiff.successors_config:LIDLConfig",
+        requires=(
+            Port("flow", kind="flow", needs=("Trainable",)),
+            Port("data", kind="data", optional=True, whole=True),
+        ),
+        summary="Intrinsic dimension from the densities of flows, one trained at each of several noise levels",
+        examples=({"config": {"levels": [0.05, 0.2], "points": 8}, "inputs": {"flow": _FLOW, "data": _SPHERE}},),
+        figures="scorefold_iddiff.successors_figures:lidl",
+        cite="cite/lidl.bib",
+        known_failures={
+            "floor": "the kit has scores of its manifolds and no flows, so laws about answers on them are left to the "
+            "plugin's own tests"
+        },
     )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from scorefold.data import Condition, Dataset, index_condition, map_condition
 from scorefold.diffusion.process import DiffusionProcess, Isotropic
 from scorefold.errors import ConfigError, DataError
-from scorefold.interfaces import ScoreModel
+from scorefold.interfaces import Flow, ScoreModel
 from scorefold_iddiff.spectra import Expectation
 
 COORDINATES_AT_ONCE = 2**18
@@ -66,28 +66,14 @@ class Probe:
 
     def order(self, dataset: Dataset, limit: int, generator: torch.Generator) -> Tensor:
         """The places of up to ``limit`` points at random. Raises ``DataError`` for fewer than 2 points."""
-        if len(dataset) < 2:
-            raise DataError(
-                f"the split has {len(dataset)} point{'s' * (len(dataset) != 1)}; at least 2 are needed for an interval "
-                "over points",
-                hint="give more points, or a larger fraction of them to this split",
-            )
-        return torch.randperm(len(dataset), generator=generator, device=generator.device).cpu()[:limit]
+        return order(dataset, limit, generator)
 
     def take(self, dataset: Dataset, index: Tensor) -> Points:
         """The points at places (N,), in the score's dtype and on its device.
 
         Raises ``DataError`` for values that aren't finite, ``ShapeError`` for events of another shape than the score's.
         """
-        taken = dataset.take(index)
-        tensors = (*self.score.parameters(), *self.score.buffers())
-        like = next((tensor for tensor in tensors if tensor.is_floating_point()), taken.x)
-        taken = taken.to(like.device, like.dtype)
-        x = taken.x
-        self.score.check_events(x)
-        if not bool(x.isfinite().all()):
-            raise DataError(f"{int((~x.isfinite()).sum())} coordinates of the data are not finite")
-        return Points(x, taken.condition if self.score.condition_spec is not None else None, index)
+        return take(self.score, dataset, index)
 
     def points(self, dataset: Dataset, limit: int, generator: torch.Generator) -> Points:
         """Up to ``limit`` points at random: those at the places of ``order``. Raises as ``order`` and ``take``."""
@@ -169,6 +155,33 @@ class Probe:
                 yield
         finally:
             self.score.train(was_training)
+
+
+def order(dataset: Dataset, limit: int, generator: torch.Generator) -> Tensor:
+    """The places of up to ``limit`` points at random. Raises ``DataError`` for fewer than 2 points."""
+    if len(dataset) < 2:
+        raise DataError(
+            f"the split has {len(dataset)} point{'s' * (len(dataset) != 1)}; at least 2 are needed for an interval "
+            "over points",
+            hint="give more points, or a larger fraction of them to this split",
+        )
+    return torch.randperm(len(dataset), generator=generator, device=generator.device).cpu()[:limit]
+
+
+def take(model: ScoreModel | Flow, dataset: Dataset, index: Tensor) -> Points:
+    """The points at places (N,), in the model's dtype and on its device.
+
+    Raises ``DataError`` for values that aren't finite, ``ShapeError`` for events of another shape than the model's.
+    """
+    taken = dataset.take(index)
+    tensors = (*model.parameters(), *model.buffers())
+    like = next((tensor for tensor in tensors if tensor.is_floating_point()), taken.x)
+    taken = taken.to(like.device, like.dtype)
+    x = taken.x
+    model.check_events(x)
+    if not bool(x.isfinite().all()):
+        raise DataError(f"{int((~x.isfinite()).sum())} coordinates of the data are not finite")
+    return Points(x, taken.condition if model.condition_spec is not None else None, index)
 
 
 def rows_at_once(batch: int | None, ambient: int) -> int:
