@@ -97,6 +97,100 @@ def test_several_scales_are_counted_one_by_one(make_score: MakeScore, make_frame
     torch.testing.assert_close(found.spectrum, exact.expand(6, -1), atol=1e-6, rtol=0)
 
 
+def test_the_published_argmax_on_several_scales(make_score: MakeScore, make_frame: MakeFrame) -> None:
+    """The paper's rule has a range of answers where variances decay evenly, by the draw of the noise: single draws were
+    measured at 2, 6, 8, 13, 16, 18 and 20, within 1 of the median over draws."""
+    variances = torch.logspace(0, -6, 20, dtype=torch.float64)
+    law = SubspaceGaussian(torch.zeros(100, dtype=torch.float64), make_frame(100, 20), variances)
+    x = torch.randn(12, 20, dtype=torch.float64) * variances.sqrt() @ law.basis.T
+    table = {0.3: 2, 0.1: 6, 0.03: 8, 0.01: 13, 0.003: 16, 0.001: 18, 0.0001: 20}
+    found = estimate(
+        make_score(law, (100,)),
+        x,
+        sigma=0.01,
+        sweep=[level / 0.01 for level in table],
+        rule="paper",
+        resamples=0,
+    )
+    rows = {round(row["sigma"], 6): row for row in found.diagnostics["curve"]}
+    for level, measured in table.items():
+        assert abs(rows[level]["value"] - measured) <= 1, level
+        assert rows[level]["least"] <= measured <= rows[level]["greatest"], level
+
+
+@pytest.mark.parametrize(
+    ("sigma", "rule", "on_large", "on_small"),
+    [
+        (0.01, "paper", 10, 30),
+        (0.03, "paper", 10, 99),
+        (0.03, "reference", 10, 30),
+        (0.1, "reference", 10, None),
+        (0.03, "projector", 10, 30),
+        (0.1, "projector", 10, 0),
+    ],
+)
+def test_a_union_up_to_the_noise_where_curvature_shows(
+    sigma: float, rule: str, on_large: int, on_small: int | None, make_score: MakeScore, make_sphere: MakeSphere
+) -> None:
+    """A 10-sphere and a 30-sphere of a quarter of its radius: the smaller one is lost first, by the paper's rule first
+    of all."""
+    large, first = make_sphere(10, points=6)
+    small, second = make_sphere(30, radius=0.25, points=6, seed=5)
+    score = make_score(Mixture(torch.tensor([0.5, 0.5]).double(), (large, small)), (100,))
+    found = estimate(score, torch.cat([first, second]), sigma=sigma, rule=rule, resamples=0)
+    assert found.pointwise is not None
+    places = found.diagnostics["index"]
+    assert set(found.pointwise[places < 6].tolist()) == {on_large}
+    if on_small is None:
+        assert 30 not in found.pointwise[places >= 6].tolist()
+    else:
+        assert float(found.pointwise[places >= 6].median()) == on_small
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"rule": rule, "design": design}
+        for rule in ("projector", "ratio", "threshold")
+        for design in ("pairs", "simplex")
+    ]
+    + [{"rule": "reference", "design": "pairs"}, {"rule": "paper"}, {"rule": "ratio", "design": "iid"}],
+)
+def test_every_rule_on_every_design(config: dict[str, str], make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    for k in (3, 30):
+        law, x = make_sphere(k, ambient=60)
+        found = estimate(make_score(law, (60,)), x, sigma=0.01, **config)
+        assert found.pointwise is not None
+        assert found.pointwise.tolist() == [k] * len(x)
+
+
+@pytest.mark.parametrize("rule", ["projector", "ratio", "threshold"])
+def test_all_directions_and_none(rule: str, make_score: MakeScore) -> None:
+    full = SubspaceGaussian(torch.zeros(6).double(), torch.eye(6).double(), torch.linspace(0.5, 2, 6).double())
+    assert estimate(make_score(full, (6,)), torch.randn(5, 6), sigma=0.01, rule=rule).value == 6
+    point = SubspaceGaussian(torch.zeros(6).double(), torch.zeros(6, 0).double(), torch.zeros(0).double())
+    assert estimate(make_score(point, (6,)), torch.zeros(5, 6), sigma=0.01, rule=rule).value == 0
+
+
+def test_affine_images_of_a_known_basis(make_score: MakeScore) -> None:
+    """Sums of twenty fixed squares with random weights are flat: the Gaussian score of their covariance gives 20."""
+    generator = torch.Generator().manual_seed(42)
+    squares = torch.zeros(20, 16, 16, dtype=torch.float64)
+    for square, corner in zip(squares, torch.randperm(121, generator=generator).tolist(), strict=False):
+        side = 3 + 2 * int(torch.randint(2, (), generator=generator))
+        top, left = divmod(corner, 11)
+        square[top : top + side, left : left + side] = 1
+    images = torch.rand(400, 20, generator=generator, dtype=torch.float64) @ squares.flatten(1)
+    centred = images - images.mean(0)
+    values, vectors = torch.linalg.eigh(centred.mT @ centred / len(images))
+    law = SubspaceGaussian(images.mean(0), vectors[:, -20:], values[-20:])
+    score = make_score(law, (1, 16, 16))
+    for design in ("pairs", "range-finder"):
+        found = estimate(score, images.reshape(-1, 1, 16, 16), sigma=0.01, design=design, points=6)
+        assert found.pointwise is not None
+        assert found.pointwise.tolist() == [20] * 6
+
+
 def test_a_union_gives_each_part_its_own_dimension(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     large, on_large = make_sphere(10, points=8)
     small, on_small = make_sphere(30, radius=0.25, points=8, seed=5)
@@ -115,10 +209,10 @@ def test_a_curve_in_a_hundred_dimensions(make_score: MakeScore) -> None:
     """x_j = sin(j t), one-dimensional, by its exact score on a grid finer than the noise."""
     t = torch.linspace(0, 1, 20_001, dtype=torch.float64)
     law = Points(torch.sin(t[:, None] * torch.arange(1, 101, dtype=torch.float64)))
-    found = estimate(make_score(law, (100,)), law.x[1000:19_000:6000], sigma=0.1)
-    assert found.value == 1
+    found = estimate(make_score(law, (100,)), law.x[1000:19_000:6000], sigma=0.1, sweep=(0.3, 10))
     assert found.pointwise is not None
     assert set(found.pointwise.tolist()) == {1.0}
+    assert set(curve(found).values()) == {1.0}, "from sigma 0.03 to 1"
 
 
 def test_memorised_points_have_dimension_zero(make_score: MakeScore, make_sphere: MakeSphere) -> None:
@@ -385,3 +479,69 @@ def test_a_score_that_is_not_finite_is_said(rule: str, make_score: MakeScore, ma
         buffer.fill_(torch.nan)
     with pytest.raises(DataError, match=r"score at sigma .* is not finite"):
         estimate(score, x, rule=rule, sigma=0.01)
+
+
+@pytest.mark.parametrize("rule", ["projector", "reference", "paper", "ratio"])
+def test_bases_span_the_tangent_and_the_normal_space(rule: str, make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    """On a 3-sphere the tangent space at x is what is orthogonal to x in the span of the sphere."""
+    law, x = make_sphere(3, ambient=12)
+    found = estimate(make_score(law, (12,)), x, sigma=0.001, rule=rule, bases="both", shown=5)
+    tangent, normal = found.diagnostics["tangent_basis"], found.diagnostics["normal_basis"]
+    assert (tangent.shape, normal.shape) == ((5, 12, 3), (5, 12, 9))
+    whole = torch.cat([tangent, normal], 2)
+    torch.testing.assert_close(whole.mT @ whole, torch.eye(12).double().expand(5, -1, -1))
+    at = x[found.diagnostics["index"]][:5]
+    torch.testing.assert_close(law.basis @ law.basis.T @ tangent, tangent, atol=5e-3, rtol=0)
+    torch.testing.assert_close((at[:, None] @ tangent)[:, 0], torch.zeros(5, 3).double(), atol=5e-3, rtol=0)
+    alone = estimate(make_score(law, (12,)), x, sigma=0.001, rule=rule, bases="tangent", shown=5).diagnostics
+    assert "normal_basis" not in alone
+    assert "tangent_basis" not in estimate(make_score(law, (12,)), x, sigma=0.001, rule=rule).diagnostics
+
+
+def test_bases_of_a_mixture_are_padded(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    large, first = make_sphere(2, ambient=20, points=6)
+    small, second = make_sphere(5, ambient=20, points=6, seed=5)
+    score = make_score(Mixture(torch.tensor([0.5, 0.5]).double(), (large, small)), (20,))
+    found = estimate(score, torch.cat([first, second]), sigma=0.01, bases="tangent")
+    tangent = found.diagnostics["tangent_basis"]
+    assert found.pointwise is not None
+    assert tangent.shape == (12, 20, 5)
+    torch.testing.assert_close(tangent.square().sum((1, 2)), found.pointwise)
+
+
+def test_the_interval_of_a_point_is_wide_where_its_noises_disagree(
+    make_score: MakeScore, make_sphere: MakeSphere
+) -> None:
+    law, x = make_sphere(10)
+    for rule in ("projector", "reference", "paper", "threshold"):
+        sure = estimate(make_score(law, (100,)), x, sigma=0.01, rule=rule, shown=4).diagnostics
+        assert sure["pointwise_interval"].tolist() == [[10, 10]] * 4, rule
+    unsure = estimate(make_score(law, (100,)), x, sigma=0.3, shown=4)
+    low, high = unsure.diagnostics["pointwise_interval"].T
+    assert unsure.pointwise is not None
+    assert bool((high - low >= 2).all())
+    assert bool(((low <= unsure.pointwise[:4]) & (unsure.pointwise[:4] <= high)).all())
+    assert "pointwise_interval" not in estimate(make_score(law, (100,)), x, sigma=0.01, resamples=0).diagnostics
+
+
+def test_many_points_are_streamed(
+    make_score: MakeScore, make_sphere: MakeSphere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Points are taken a part at a time, with the same results as all at once."""
+    law, x = make_sphere(2, ambient=6, points=300)
+    score = make_score(law, (6,))
+    whole = estimate(score, x, sigma=0.01, points=300, shown=8)
+    taken: list[int] = []
+    take = Dataset.take
+
+    def watched(self: Dataset, index: Tensor) -> Dataset:
+        taken.append(len(index))
+        return take(self, index)
+
+    monkeypatch.setattr(Dataset, "take", watched)
+    monkeypatch.setattr("scorefold_iddiff.estimator._COORDINATES_HELD", 300)
+    parts = estimate(score, x, sigma=0.01, points=300, shown=8)
+    assert taken == [50, 300, 50, 50, 50, 50, 50], "the survey alone looks at more"
+    torch.testing.assert_close(parts.pointwise, whole.pointwise)
+    torch.testing.assert_close(parts.diagnostics["margin"], whole.diagnostics["margin"])
+    assert parts.diagnostics["network_calls"] == whole.diagnostics["network_calls"]
