@@ -27,6 +27,15 @@ Noise = Annotated[
     Field(ge=0, description="Standard deviation of Gaussian noise added to every coordinate, in units of the data"),
 ]
 Ambient = Annotated[int | None, Field(ge=1, description="Coordinates of a point; null for the fewest that will do")]
+Isometry = Annotated[
+    int | None,
+    Field(
+        ge=0,
+        lt=2**63,
+        description="Seed of the isometry into the ambient space as published code draws it, 0 there; null draws "
+        "another by 'seed'",
+    ),
+]
 Tangents = Annotated[
     bool, Field(description="Also give orthonormal tangent bases, truth 'tangent' (N, ambient, dimension)")
 ]

@@ -17,10 +17,10 @@ from scorefold.splits import split_positions
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """Points (N, D) without noise in float64, their dimension (one int, or (N,)), and what else is known of them.
+    """Points (N, *E) without noise in float64, their dimension (one int, or (N,)), and what else is known of them.
 
-    ``tangent`` (N, D, k) has orthonormal columns; ``label`` (N,) says the component of a mixture; ``law`` is the law of
-    the points with their noise, where it has a closed form.
+    ``tangent`` (N, D, k) has orthonormal columns in flattened events; ``label`` (N,) says the component of a mixture;
+    ``law`` is the law of the points with their noise, where it has a closed form.
     """
 
     x: Tensor
@@ -46,8 +46,16 @@ def splits_of(drawn: Draw, *, noise_std: float, fractions: Sequence[float], seed
     return {name: dataset.take(position) for name, position in positions.items()}
 
 
-def isometry(rows: int, columns: int, seed: int, *names: int) -> Tensor:
-    """A random (rows, columns) matrix with orthonormal columns, uniform: Q of a normal matrix, with R positive."""
+def isometry(rows: int, columns: int, seed: int, *names: int, published: int | None = None) -> Tensor:
+    """A random (rows, columns) matrix with orthonormal columns, uniform: Q of a normal matrix, with R positive.
+
+    With ``published``, a seed, it is drawn as published code does: Q as it comes, of the matrix that torch draws from
+    that seed in double precision (single precision gives another). Spheres that share such a seed overlap in span.
+    """
+    if published is not None:
+        generator = torch.Generator().manual_seed(published)
+        drawn: Tensor = torch.linalg.qr(torch.randn(rows, columns, generator=generator, dtype=torch.float64)).Q
+        return drawn
     q, r = torch.linalg.qr(normal((rows, columns), seed, "isometry", *names))
     basis: Tensor = q * r.diagonal().sign()
     return basis

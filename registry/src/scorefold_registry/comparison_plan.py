@@ -71,13 +71,16 @@ def put(config: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str,
     return {**config, path[0]: put(inner if isinstance(inner, Mapping) else {}, path[1:], value)}
 
 
-def _has_law(catalogue: Catalogue, use: str) -> bool:
-    """Whether a data component's points follow a law that it knows."""
+def _has_law(catalogue: Catalogue, data: Mapping[str, Any]) -> bool:
+    """Whether the points of inline data follow a law that they know, which sets made of others know from all of them."""
     from scorefold.laws import HasLaw
 
-    found = catalogue.resolve(use)
+    found = catalogue.resolve(data["use"])
     target = load_target(found, found.component.target)
-    return isinstance(target, type) and issubclass(target, HasLaw)
+    if not (isinstance(target, type) and issubclass(target, HasLaw)):
+        return False
+    plugged = [item for value in data["inputs"].values() for item in (value if isinstance(value, list) else [value])]
+    return all(_has_law(catalogue, part) for part in map(as_inline, plugged) if part is not None)
 
 
 @dataclass
@@ -168,7 +171,7 @@ class _Stages:
         example = as_inline((_example(registered).get("inputs") or {}).get(port.name))
         if not port.whole or example is None or self.case.data is None or registered.id in self.choices.fields:
             return
-        if _has_law(self.catalogue, example["use"]) and not _has_law(self.catalogue, self.case.data["use"]):
+        if _has_law(self.catalogue, example) and not _has_law(self.catalogue, self.case.data):
             raise NotOnThisCaseError(
                 f"{registered.id} was made for data whose law is known, and {self.case.data['use']} knows none"
             )

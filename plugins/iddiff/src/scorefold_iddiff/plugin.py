@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from scorefold.plugin import Claim, Component, Port, hookimpl
+from scorefold_iddiff.sources import sources
 
 __plugin_api__ = "1.0"
 
@@ -37,6 +38,7 @@ def scorefold_components() -> Iterable[Component]:
         cite="citation.bib",
     )
     yield from _successors()
+    yield from sources()
 
 
 def _successors() -> Iterable[Component]:

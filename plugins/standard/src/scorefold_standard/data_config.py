@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from scorefold.config import Config
-from scorefold.data_config import FRACTIONS, Ambient, Fractions, Noise, Points, Seed, Tangents
+from scorefold.data_config import FRACTIONS, Ambient, Fractions, Isometry, Noise, Points, Seed, Tangents
 from scorefold.operator_config import BoxDownsampleConfig, OperatorConfig
 
 
@@ -200,6 +200,7 @@ class SphereConfig(Config):
     dimension: int = Field(2, ge=1, description="k, the dimension of the sphere; it spans k + 1 coordinates")
     ambient: Ambient = None
     radius: float = Field(1.0, gt=0, description="Radius, which sets the units of the data")
+    isometry: Isometry = None
     points: Points = 2000
     noise_std: Noise = 0.0
     tangents: Tangents = False
@@ -295,3 +296,43 @@ class GaussianMixtureConfig(Config):
         if self.weights is not None and len(self.weights) != len(self.dimensions):
             raise ValueError(f"{len(self.weights)} weights were given for {len(self.dimensions)} components")
         return self
+
+
+class BenchmarkManifoldConfig(Config):
+    """One of scikit-dimension's benchmark manifolds."""
+
+    name: Literal[
+        "M1_Sphere",
+        "M2_Affine_3to5",
+        "M3_Nonlinear_4to6",
+        "M4_Nonlinear",
+        "M5a_Helix1d",
+        "M5b_Helix2d",
+        "M6_Nonlinear",
+        "M7_Roll",
+        "M8_Nonlinear",
+        "M9_Affine",
+        "M10a_Cubic",
+        "M10b_Cubic",
+        "M10c_Cubic",
+        "M10d_Cubic",
+        "M11_Moebius",
+        "M12_Norm",
+        "M13a_Scurve",
+        "M13b_Spiral",
+        "Mbeta",
+        "Mn1_Nonlinear",
+        "Mn2_Nonlinear",
+        "Mp1_Paraboloid",
+        "Mp2_Paraboloid",
+        "Mp3_Paraboloid",
+    ] = Field("M1_Sphere", description="Which manifold, by its name in scikit-dimension")
+    points: Points = 2000
+    noise_std: Noise = 0.0
+    standardise: bool = Field(
+        False,
+        description="Shift and divide by one mean and one deviation, of the training split: the sets differ in scale by "
+        "a factor of 100",
+    )
+    fractions: Fractions = FRACTIONS
+    seed: Seed = None

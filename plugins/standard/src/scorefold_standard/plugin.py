@@ -194,6 +194,15 @@ def _sources() -> Iterable[Component]:
         "Gaussians on random subspaces, one dimension each",
         {"dimensions": [1, 2], "ambient": 4, "points": 100},
     )
+    yield _data(
+        "benchmark-manifold",
+        "benchmark:BenchmarkManifold",
+        "BenchmarkManifoldConfig",
+        "scikit-dimension's 24 benchmark manifolds, whose dimensions are known",
+        {"name": "M6_Nonlinear", "points": 200},
+        {"name": "M13b_Spiral", "points": 200, "standardise": True},
+        cite="cite/benchmark_manifolds.bib",
+    )
 
 
 def _models() -> Iterable[Component]:

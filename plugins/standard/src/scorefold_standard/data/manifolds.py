@@ -96,7 +96,8 @@ def draw(config: Config, seed: int) -> Draw:
 @draw.register
 def _sphere(config: SphereConfig, seed: int) -> Draw:
     k = config.dimension
-    basis = isometry(ambient(config.ambient, k + 1, f"a {k}-sphere"), k + 1, seed)
+    size = ambient(config.ambient, k + 1, f"a {k}-sphere")
+    basis = isometry(size, k + 1, seed, published=config.isometry)
     u = normal((config.points, k + 1), seed, "points")
     u = u / u.norm(dim=1, keepdim=True)
     tangent = basis @ sphere_tangent(u) if config.tangents else None

@@ -1,0 +1,71 @@
+"""Sources that draw their points when they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from scorefold.config import Config
+from scorefold.data import Dataset
+from scorefold.interfaces import DataSource
+from scorefold.laws import HasLaw, Law
+from scorefold.manifolds import Draw, splits_of
+from scorefold.splits import pick, plain_scale, source_seed
+from scorefold_iddiff import data_config as configs
+from scorefold_iddiff.data import curved, images
+
+DRAWS: Mapping[type[Config], Callable[[Any, int], Draw]] = {
+    configs.NonUniformSphereConfig: curved.non_uniform_sphere,
+    configs.SpaghettiConfig: curved.spaghetti,
+    configs.SquigglyConfig: curved.squiggly,
+    configs.LollipopConfig: curved.lollipop,
+    configs.SquaresConfig: images.squares,
+    configs.BlobsConfig: images.blobs,
+}
+
+
+def draw(config: Config, seed: int) -> Draw:
+    """Points of the set that a config describes, all randomness from the seed."""
+    return DRAWS[type(config)](config, seed)
+
+
+class Drawn(DataSource):
+    """Points of a set whose law has no closed form; the type of the config says which set.
+
+    ``truth`` holds ``dimension`` and, where asked for, ``tangent``, of flattened events. Raises ``ConfigError`` for
+    sizes that can't be and ``DataError`` for too few points.
+    """
+
+    def __init__(self, config: Any, *, generator: torch.Generator | None = None) -> None:
+        seed = source_seed(config.seed, generator)
+        self._splits = _splits(draw(config, seed), config, seed)
+        self.event_shape = self._splits["train"].event_shape
+        self.event_scale = plain_scale(self._splits["train"].x)
+
+    def load(self, split: str) -> Dataset:
+        return pick(self._splits, split)
+
+
+class LawfulDrawn(DataSource, HasLaw):
+    """Points of a set whose law is known. Otherwise as ``Drawn``."""
+
+    def __init__(self, config: Any, *, generator: torch.Generator | None = None) -> None:
+        seed = source_seed(config.seed, generator)
+        drawn = draw(config, seed)
+        self._law = drawn.law
+        self._splits = _splits(drawn, config, seed)
+        self.event_shape = self._splits["train"].event_shape
+        self.event_scale = plain_scale(self._splits["train"].x)
+
+    def load(self, split: str) -> Dataset:
+        return pick(self._splits, split)
+
+    def law(self) -> Law | None:
+        return self._law
+
+
+def _splits(drawn: Draw, config: Any, seed: int) -> dict[str, Dataset]:
+    noise_std = getattr(config, "noise_std", 0.0)  # images and curves whose law is known have none
+    return splits_of(drawn, noise_std=noise_std, fractions=config.fractions, seed=seed)
