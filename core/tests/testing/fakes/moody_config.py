@@ -6,7 +6,7 @@ import sys
 
 from light_config import PlainConfig
 
-if sys.argv[0] == "-c":
+if "pytest" not in sys.modules:
     raise RuntimeError("not alone")
 
 MoodyConfig = PlainConfig
