@@ -31,12 +31,13 @@ def new_run(parent: Path, name: str) -> Iterator[Path]:
     for count in itertools.count(1):
         chosen = name if count == 1 else f"{name}-{count}"
         folder = parent / f"{chosen}{PARTIAL}"
-        lock = FileLock(_lock_file(folder))
-        with suppress(Timeout), lock.acquire(timeout=0):
-            if folder.exists() or (parent / chosen).exists():
-                continue
-            folder.mkdir()
+        if folder.exists() or (parent / chosen).exists():
+            continue
+        with suppress(Timeout), FileLock(_lock_file(folder)).acquire(timeout=0):
             try:
+                if folder.exists() or (parent / chosen).exists():
+                    continue  # another run was faster
+                folder.mkdir()
                 yield folder
             finally:
                 _lock_file(folder).unlink(missing_ok=True)
