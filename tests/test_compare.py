@@ -10,7 +10,11 @@ from typing import Any
 import jsonschema
 import pytest
 
+from scorefold.config import Use
+from scorefold_registry import Host
 from scorefold_registry.cli import main
+from scorefold_registry.configs import check_use
+from scorefold_registry.positions import parse
 
 SCHEMA = json.loads(files("scorefold").joinpath("schemas/compare.json").read_text())
 
@@ -68,6 +72,23 @@ def test_a_score_that_knows_the_law_is_not_put_on_data_without_one(capsys: pytes
     assert "--with score=USE" in row["error"]
     chosen = ("estimator", "--on", "curve", "--only", "iddiff", "--with", "score=score:analytic")
     assert rows_of(capsys, *chosen)["iddiff", "curve"]["error"] is None
+
+
+def test_a_set_made_of_others_knows_its_law_where_all_of_them_do(capsys: pytest.CaptureFixture[str]) -> None:
+    """Four circles and two spheres do; the union in the declared example, of a ring and a circle, does not."""
+    rows = rows_of(capsys, "estimator", "--on", "4-circles,two-spheres,union", "--only", "iddiff")
+    assert rows["iddiff", "4-circles"]["difference"] == 0
+    assert rows["iddiff", "two-spheres"]["error"] is None
+    assert rows["iddiff", "two-spheres"]["interval"] == [10, 30]
+    assert "data:union knows none" in rows["iddiff", "union"]["error"]
+
+
+def test_all_named_cases_are_data_as_their_components_take_them() -> None:
+    host = Host.discover()
+    named = parse(files("scorefold_registry").joinpath("comparison_cases.yaml").read_text(), "cases").data["cases"]
+    assert len(named) > 20
+    for name, case in named.items():
+        assert not check_use(host.catalogue, Use(**case))[1], name
 
 
 def test_geometries_and_allocators_by_default(capsys: pytest.CaptureFixture[str]) -> None:

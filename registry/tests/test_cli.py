@@ -211,3 +211,30 @@ class TestPluginsOption:
     def test_what_follows_two_dashes_is_the_commands_own(self, commands: None, capsys: Captured) -> None:
         assert cli.main(["greet", "--", "--plugins", "--debug"]) == 1
         assert capsys.readouterr().out == "hello -- --plugins --debug\n"
+
+
+class TestAnswers:
+    """With ``--json`` standard output holds the answer alone."""
+
+    LOUD = "import os, sys\nprint('loud')\nos.write(1, b'raw')\nos.system('echo child')"
+
+    def test_whatever_plugins_print_goes_to_standard_error(self, install: Install) -> None:
+        folder = install("fake-loud", self.LOUD)
+        command = [sys.executable, "-m", "scorefold_registry.cli", "plugins", "list"]
+        environment = {**os.environ, "PYTHONPATH": str(folder.parent)}
+        said = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True, check=True)
+        names = [plugin["name"] for plugin in json.loads(said.stdout)["plugins"]]
+        assert "loud" in names
+        assert sorted(said.stderr.replace("raw", "raw\n").split()) == ["child", "loud", "raw"]
+        # People see it where it is printed.
+        plain = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert "child" in plain.stdout
+
+    def test_errors_are_answers_too_and_the_next_command_prints_as_before(
+        self, install: Install, capsys: Captured
+    ) -> None:
+        install("fake-loud", "print('loud')")
+        assert cli.main(["plugins", "show", "nothing", "--json"]) == 2
+        assert json.loads(capsys.readouterr().out)["error"]["code"] == "plugin"
+        assert cli.main(["plugins", "list"]) == 0
+        assert "loud  fake-loud 1.0" in capsys.readouterr().out

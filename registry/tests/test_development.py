@@ -95,7 +95,7 @@ def test_the_documented_example_runs_and_is_shown_as_local(example: Path, capsys
     capsys.readouterr()
     assert main(["plugins", "check", "my-plugin", "--json"]) == 1
     checks = json.loads(capsys.readouterr().out)["checks"]
-    assert [item["check"] for item in checks if item["result"] == "failed"] == ["lazy-declaration"]
+    assert [item["check"] for item in checks if item["result"] == "failed"] == ["lazy-declaration", "lazy-config"]
 
 
 def test_the_order_is_installed_then_variable_then_file_each_once(
@@ -215,6 +215,9 @@ class TestFaults:
         (second,) = local()
         assert second.state == "broken"
         assert (second.cause or "").endswith(f"same_plugin is {first.resolve()} already")
+        # Named together neither is passed over, and what is named twice is one.
+        monkeypatch.setenv(VARIABLE, "one/same_plugin.py,two/same_plugin.py,./one/same_plugin.py")
+        assert [record.state for record in local()] == ["registered", "broken"]
 
     @pytest.mark.parametrize("text", ["[develop]\nplugin = []", "[develop]\nplugins = 'a'", "develop = 3"])
     def test_settings_that_say_something_else(self, text: str) -> None:

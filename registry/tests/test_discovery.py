@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -96,6 +97,12 @@ BROKEN = {
         "ZeroDivisionError",
         8,
     ),
+    "interrupt that nobody pressed": ("raise KeyboardInterrupt", "it raised KeyboardInterrupt", 5),
+    "error that is no text": (
+        "class Mute(Exception):\n    def __str__(self):\n        raise ValueError('mute')\nraise Mute",
+        "Mute",
+        8,
+    ),
     "exit in a hook": ("@hookimpl\ndef scorefold_components():\n    exit()", "SystemExit", 7),
     "malformed name": (
         "@hookimpl\ndef scorefold_components():\n    yield Component(kind='score', name='Not Good', target='a.b:C',"
@@ -147,6 +154,16 @@ BROKEN = {
         "@hookimpl(wrapper=True)\ndef scorefold_run_stage(stage): pass",
         "not a generator function",
         0,
+    ),
+    "command that nobody could give": (
+        "@hookimpl\ndef scorefold_commands(register):\n    register('two words', 'a.b:c', 'greets')",
+        "a command is called 'two words'",
+        7,
+    ),
+    "command whose summary is no text": (
+        "@hookimpl\ndef scorefold_commands(register):\n    register('hello', 'a.b:c', 5)",
+        "the summary of command 'hello' is 5; expected text",
+        7,
     ),
     "command without a target": (
         "@hookimpl\ndef scorefold_commands(register):\n    register('hello', 'no-colon', 'greets')",
@@ -236,6 +253,17 @@ def test_an_entry_point_may_name_extras(install: Install, component: Source) -> 
     text.write_text("[scorefold.plugins]\nextra = fake_extra.plugin [fast]\n")
     extra = record(discover(), "fake-extra")
     assert (extra.state, extra.value) == ("registered", "fake_extra.plugin")
+
+
+def test_an_entry_point_names_a_module_and_nothing_in_it(install: Install, healthy: str) -> None:
+    folder = install("fake-inside", "@hookimpl\ndef scorefold_components(): return []")
+    text = folder.parent / "fake_inside-1.0.dist-info" / "entry_points.txt"
+    text.write_text("[scorefold.plugins]\ninside = fake_inside.plugin:scorefold_components\n")
+    found = discover()
+    assert record(found, "fake-inside").cause == (
+        "its entry point names fake_inside.plugin:scorefold_components, which is a function; expected a module"
+    )
+    assert_unharmed(found)
 
 
 def test_unreadable_metadata_breaks_only_its_own_plugins(install: Install, healthy: str) -> None:
@@ -445,9 +473,22 @@ def test_modules_can_be_plugins_without_an_installation() -> None:
 
 
 def test_ctrl_c_while_a_plugin_is_imported_ends_discovery(install: Install) -> None:
-    install("fake-slow", "raise KeyboardInterrupt")
+    install("fake-slow", "import signal\nsignal.raise_signal(signal.SIGINT)")
+    handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         discover()
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_the_working_folder_is_changed_back(install: Install, healthy: str) -> None:
+    install("fake-moves", "import os\nos.chdir('/')")
+    here = Path.cwd()
+    found = discover()
+    assert Path.cwd() == here
+    assert record(found, "fake-moves").warnings == [
+        "it changes the working folder while it is imported, which was changed back"
+    ]
+    assert_unharmed(found)
 
 
 def test_discovery_of_200_distributions_imports_nothing_heavy(tmp_path: Path) -> None:

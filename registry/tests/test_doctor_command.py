@@ -256,3 +256,34 @@ def test_plugins_of_ours_that_are_not_installed_are_named(capsys: Captured, monk
         "  intrinsic dimension from a score model; it offers estimator:iddiff\n"
         "    pip install scorefold-iddiff, or in a checkout of Scorefold: pip install ./plugins/iddiff\n"
     ) in text
+
+
+def test_preferences_that_nothing_answers_to_are_to_be_mended(
+    install: Install, component: Source, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("fake-a", component("score", "same"))
+    install("fake-b", component("score", "same"))
+    Path("scorefold.toml").write_text(
+        '[prefer]\n"score:same" = "fake-c"\n"score:sane" = "fake-a"\n[prefers]\n[other-tool]\nplugin = 1\n'
+    )
+    assert main(["plugins", "doctor"]) == 1
+    said = capsys.readouterr().out
+    assert "mend  [prefer] gives 'score:same' to 'fake-c', which brings no plugin here; did you mean " in said
+    assert "mend  [prefer] gives away 'score:sane', a name that nothing has; did you mean 'score:same'" in said
+    assert "scorefold.toml says 'prefers', which means nothing; did you mean 'prefer'?" in said
+    assert "other-tool" not in said
+    # Of a plugin that is switched off nobody knows what it would offer.
+    Path("scorefold.toml").write_text('[prefer]\n"score:same" = "fake-b"\n')
+    monkeypatch.setenv("SCOREFOLD_PLUGINS", "-fake-a,-fake-b")
+    assert main(["plugins", "doctor"]) == 0
+
+
+def test_commands_that_cannot_be_given_are_to_be_mended(install: Install, capsys: Captured) -> None:
+    source = "@hookimpl\ndef scorefold_commands(register):\n    register({!r}, 'fake.impl:go', 'goes')"
+    for name, command in {"fake-ours": "run", "fake-a": "same", "fake-b": "same", "fake-own": "own"}.items():
+        install(name, source.format(command))
+    found = examined(capsys, 1)
+    assert found["fake-ours"][0]["what"] == "its command 'run' is one of ours, which stays"
+    assert found["fake-a"][0]["what"] == "its command 'same' is one of fake-b too, so neither can be given"
+    assert found["fake-b"][0]["mend"] == "deny one of them: --plugins=-b"
+    assert found["fake-own"] == []

@@ -120,6 +120,23 @@ class Catalogue:
         bare = not whole and self._winners[item.id] is item
         return item.component.versioned_id if bare else f"{item.distribution}/{item.component.versioned_id}"
 
+    def unused_preferences(self) -> list[str]:
+        """Remarks on preferences that nothing answers to, which most often are spelling mistakes.
+
+        A plugin that is out of use may be what is meant, so its distribution is known.
+        """
+        known = {normalise(record.distribution): record.distribution for record in self.plugins}
+        names = [*self._claims, *(f"kind:{kind.name}" for record in self.plugins for kind in record.kinds)]
+        notes = []
+        for name, preferred in self._prefer.items():
+            if preferred not in known:
+                near = did_you_mean(preferred, known) or f"those with plugins: {', '.join(known.values())}"
+                notes.append(f"[prefer] gives {name!r} to {preferred!r}, which brings no plugin here; {near}")
+            elif name not in names and not self._unused:
+                near = did_you_mean(name, names) or "a name is kind:name"
+                notes.append(f"[prefer] gives away {name!r}, a name that nothing has; {near}")
+        return notes
+
     def claimants(self, key: str) -> list[Registered]:
         """All components that claim the name ``kind:name``, as their name or as an alias."""
         return list(self._claims.get(key, ()))

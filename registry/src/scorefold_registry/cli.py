@@ -6,11 +6,12 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from scorefold.errors import ScorefoldError
+from scorefold_registry.answers import only_answers
 from scorefold_registry.settings import OPTION_VARIABLE, VARIABLE
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ def _dispatch(arguments: list[str]) -> int:
         return HOLDS
     if name in COMMANDS:
         command: Callable[[list[str]], int] = import_module(f"scorefold_registry.commands.{name}").run
-        return command(rest)
+        with only_answers() if "--json" in rest else nullcontext():
+            return command(rest)
     return _plugin_command(name)(rest)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefold.artefacts import read_json, write_json, write_text
-from scorefold.errors import PluginError, ScorefoldError, ShapeError
+from scorefold.errors import DataError, PluginError, ScorefoldError, ShapeError, printable
 from scorefold.plugin import Comparison
 from scorefold_registry import runs as run_folders
 from scorefold_registry.cache import area, make_folder
@@ -163,10 +163,10 @@ def _measure(
         row = replace(row, run_file=f"{ROWS}/{file.name}", uses=_uses(stages))
         plan = make_plan(host.catalogue, read(file))
         result = run_plan(host, plan, runs=file.parent, cache=place.cache, fresh=place.fresh, progress=shown)
+        measured = _read(row, result.folder, [stage.name for stage in result.stages])
     except Exception as error:
         _keep_traceback(file.parent / name, file.with_suffix(".txt"))
         return replace(row, error=_said(error), skipped=isinstance(error, (NotOnThisCaseError, ShapeError)))
-    measured = _read(row, result.folder, [stage.name for stage in result.stages])
     shutil.rmtree(file.parent / name, ignore_errors=True)
     return measured
 
@@ -188,9 +188,9 @@ def _uses(stages: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
 def _said(error: Exception) -> str:
     """Why a row has no number, in a line."""
     if not isinstance(error, ScorefoldError):
-        return describe(error)
+        return printable(describe(error))
     hint = "" if isinstance(error, PluginError) or not error.hint else f" ({error.hint})"
-    return " ".join(f"{error.message}{hint}".split())
+    return printable(" ".join(f"{error.message}{hint}".split()))
 
 
 def _keep_traceback(runs: Path, target: Path) -> None:
@@ -209,16 +209,26 @@ def _read(row: Row, folder: Path, stages: Sequence[str]) -> Row:
     if answer is None:
         reason = f"the verb {last['verb']!r} gave no answer on these data"
         return replace(row, error=reason)
+    interval = answer.get("interval")
     trained = [facts[name]["cpu_seconds"] for name in stages if results[name].get("trained")]
     return judged(
         replace(
             row,
             quantity=answer["quantity"],
-            value=answer["value"],
-            interval=None if answer.get("interval") is None else tuple(answer["interval"]),
-            truth=row.truth if row.truth is not None else answer.get("truth"),
+            value=_number(answer["value"]),
+            interval=None if interval is None else (_number(interval[0]), _number(interval[1])),
+            truth=row.truth if row.truth is not None else _number(answer.get("truth")),
             cpu_seconds=last["cpu_seconds"],
             network_calls=last["network_calls"],
             training_cpu_seconds=sum(trained) if trained else None,
         )
     )
+
+
+def _number(value: Any) -> Any:
+    """A number as JSON has it, where NaN and the infinities are words. Raises ``DataError`` for what is none."""
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        return value
+    if value in ("NaN", "Infinity", "-Infinity"):
+        return float(value)
+    raise DataError(f"the answer is {value!r}; expected a number")

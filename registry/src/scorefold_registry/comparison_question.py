@@ -69,8 +69,9 @@ def ask(
             check_cases(cases, verb, _model(verb.options))
     choices = Choices(_plugged(catalogue, components, plugged or {}), _fields(catalogue, fields or {}))
     _check_fields(catalogue, components, cases, choices)
-    if seed < 0 or seeds < 1:
-        raise ConfigError(f"seed {seed} and {seeds} seeds were given; expected at least 0 and at least 1")
+    for name, value, least in (("seed", seed, 0), ("seeds", seeds, 1), ("threads", threads, 1)):
+        if value < least:
+            raise ConfigError(f"{name} is {value}; expected at least {least}")
     return Question(
         kind, comparison, tuple(components), tuple(cases), choices, tuple(range(seed, seed + seeds)), threads
     )

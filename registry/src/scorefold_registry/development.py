@@ -32,10 +32,11 @@ def development_plugins(settings: Settings) -> list[PluginRecord]:
     The folder that such a plugin's modules are imported from goes to the end of ``sys.path``, which processes that
     multiprocessing starts inherit. Nothing is imported here; one that is not there is recorded as broken.
     """
-    records: dict[str, PluginRecord] = {}
+    records: dict[tuple[str, str | None], PluginRecord] = {}
     for entry in (*_of_variable(), *_of_settings(settings)):
         record = _record(entry)
-        records.setdefault(record.value, record)
+        # Two files of one name are two plugins, of which the second is broken, with the reason.
+        records.setdefault((record.value, record.cause), record)
     return list(records.values())
 
 

@@ -17,12 +17,13 @@ from scorefold.plugin import ENTRY_POINT_GROUP, PLUGIN_API
 from scorefold_registry.development import development_plugins, plugin_name
 from scorefold_registry.guard import watch_imports
 from scorefold_registry.hooks import HookError, ask, check_hooks
+from scorefold_registry.isolation import isolated
 from scorefold_registry.lists import apply_list, chosen_list
 from scorefold_registry.loading import describe, mend, own_frame
 from scorefold_registry.names import normalise
 from scorefold_registry.records import LOCAL, PluginRecord
 from scorefold_registry.requirements import unmet_core
-from scorefold_registry.settings import Settings, find_settings, read_settings
+from scorefold_registry.settings import Settings, find_settings, read_settings, settings_notes
 
 
 @dataclass
@@ -61,7 +62,7 @@ def discover(
     settings = read_settings(Path(toml)) if toml is not None else find_settings()
     records = sorted(_entry_points(), key=lambda record: (normalise(record.distribution), record.name))
     records += development_plugins(settings)
-    notes = apply_list(chosen_list(allow, deny, settings), records)
+    notes = settings_notes(settings) + apply_list(chosen_list(allow, deny, settings), records)
     for record in records:
         if record.state == "found" and (fault := unmet_core(record.distribution, record.requires)):
             record.fail("incompatible", fault.what, mend=fault.mend)
@@ -133,7 +134,8 @@ def _recording_failure(record: PluginRecord) -> Iterator[None]:
     """Runs a plugin's code. Whatever goes wrong ends in its record, and so do its heavy imports."""
     with watch_imports(record.package) as heavy:
         try:
-            yield
+            with isolated() as changed:
+                yield
         except KeyboardInterrupt:
             raise
         except HookError as error:
@@ -147,6 +149,8 @@ def _recording_failure(record: PluginRecord) -> Iterator[None]:
             frame = own_frame(error, {record.package})
             record.fail("broken", describe(error), frame, mend(error, record))
     record.heavy += heavy
+    for change in changed:
+        record.warn(change)
 
 
 def _import(record: PluginRecord) -> None:
@@ -159,6 +163,10 @@ def _import(record: PluginRecord) -> None:
 def _speaks_our_api(record: PluginRecord) -> bool:
     """Whether the plugin was written for this contract: the same major version, and no later minor one."""
     stated = getattr(record.module, "__plugin_api__", None)
+    if stated is None and not isinstance(record.module, ModuleType):
+        what = f"its entry point names {record.value}, which is a {type(record.module).__name__}; expected a module"
+        record.fail("broken", what)
+        return False
     if stated is None:
         line = f'add to {record.value}: __plugin_api__ = "{PLUGIN_API}"'
         record.fail("broken", f"{record.value} states no __plugin_api__", record.file, line)

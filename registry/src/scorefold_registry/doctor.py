@@ -86,10 +86,18 @@ def examine(discovery: Discovery, catalogue: Catalogue, *, load: bool = False) -
             except PluginError as error:
                 record.warn(str(error))
     plugins = tuple(
-        (record, (*_findings(record, catalogue), *_namesakes(record, discovery.plugins)))
+        (
+            record,
+            (
+                *_findings(record, catalogue),
+                *_commands(record, discovery.plugins),
+                *_namesakes(record, discovery.plugins),
+            ),
+        )
         for record in discovery.plugins
     )
-    return Examination(plugins, tuple(discovery.notes), not_installed(discovery.plugins))
+    notes = (*discovery.notes, *catalogue.unused_preferences())
+    return Examination(plugins, notes, not_installed(discovery.plugins))
 
 
 def _imports(discovery: Discovery, catalogue: Catalogue) -> Iterator[tuple[PluginRecord, Callable[[], object]]]:
@@ -154,11 +162,30 @@ def _of_warning(warning: str, record: PluginRecord) -> Finding:
 
 def _namesakes(record: PluginRecord, plugins: Iterable[PluginRecord]) -> Iterator[Finding]:
     """Plugins of other distributions with the same name: both are used, so nobody has to mend it."""
-    others = [other for other in plugins if other.name == record.name and other is not record]
+    others = [other for other in plugins if other.name == record.name and other.distribution != record.distribution]
     if others and record.state != "disabled":
         who = " and ".join(f"{other.distribution} {other.version}" for other in others)
         what = f"{who} has a plugin {record.name!r} too, so lists that say only that mean both"
         yield Finding(what, f"write {record.key} in lists to mean this one", fault=False)
+
+
+def _commands(record: PluginRecord, plugins: Iterable[PluginRecord]) -> Iterator[Finding]:
+    """Commands of a plugin that can't be given, because they are ours or another's too."""
+    from scorefold_registry.cli import COMMANDS
+
+    for command in record.commands:
+        others = [other for other in plugins if other is not record and command.name in _names_of_commands(other)]
+        if command.name in COMMANDS:
+            what = f"its command {command.name!r} is one of ours, which stays"
+            yield Finding(what, f"another name for it: {record.remedy}")
+        elif others:
+            who = " and ".join(other.distribution for other in others)
+            what = f"its command {command.name!r} is one of {who} too, so neither can be given"
+            yield Finding(what, f"deny one of them: --plugins=-{record.name}")
+
+
+def _names_of_commands(record: PluginRecord) -> set[str]:
+    return {command.name for command in record.commands}
 
 
 def _names(item: Registered, catalogue: Catalogue) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from types import FunctionType, ModuleType
 from typing import Any
@@ -15,6 +16,8 @@ from scorefold_registry.records import Command, PluginRecord
 HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("scorefold_"))
 WRAPPABLE = ("scorefold_run_stage", "scorefold_executor")
 """The hooks that pluggy calls as a whole; all others are called plugin by plugin, where there is nothing to wrap."""
+
+_COMMAND = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
 
 _Implementations = dict[str, list[FunctionType]]
 
@@ -92,6 +95,12 @@ def _register_command(record: PluginRecord) -> Callable[[str, str, str], None]:
     def register(name: str, target: str, summary: str) -> None:
         if not (isinstance(target, str) and all(target.partition(":"))):
             raise PluginError(f"the target of command {name!r} is {target!r}; expected 'package.module:function'")
+        if not (isinstance(name, str) and _COMMAND.match(name)):
+            raise PluginError(
+                f"a command is called {name!r:.100}; expected lower-case letters and digits, words joined by '-'"
+            )
+        if not isinstance(summary, str):
+            raise PluginError(f"the summary of command {name!r} is {summary!r:.100}; expected text")
         record.commands.append(Command(name, target, summary))
 
     return register

@@ -10,6 +10,7 @@ from typing import Any
 
 from scorefold.errors import PluginError
 from scorefold.plugin import Claim
+from scorefold_registry.isolation import isolated
 from scorefold_registry.names import did_you_mean, sentences
 from scorefold_registry.records import Command, PluginRecord, Registered
 
@@ -49,7 +50,8 @@ def load_named(record: PluginRecord, what: str, target: str) -> Any:
     """What ``module:Name`` names. Raises ``PluginError`` as ``load_target`` does; ``what`` is it that needs it."""
     module_name, _, attribute = target.partition(":")
     try:
-        module = import_module(module_name)
+        with isolated():
+            module = import_module(module_name)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -68,8 +70,11 @@ def load_named(record: PluginRecord, what: str, target: str) -> Any:
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line."""
-    text = str(error).strip().partition("\n")[0]
+    """An exception in one line, whatever it makes of itself as text."""
+    try:
+        text = str(error).strip().partition("\n")[0]
+    except Exception:
+        text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

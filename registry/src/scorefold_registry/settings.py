@@ -12,6 +12,9 @@ from scorefold.errors import ConfigError
 
 FILE_NAME = "scorefold.toml"
 VARIABLE = "SCOREFOLD_PLUGINS"
+_WORDS = ("plugins", "prefer", "develop", "runs", "cache", "claims", "sweeps")
+"""What Scorefold reads in it; the last four say where runs and what is kept of them go."""
+
 OPTION = "--plugins"
 OPTION_VARIABLE = "SCOREFOLD_PLUGINS_OPTION"
 """Holds what the option said, which stands in ``SCOREFOLD_PLUGINS`` too, so that messages name the true source."""
@@ -82,6 +85,19 @@ def read_settings(file: Path) -> Settings:
             file=file,
         )
     return Settings(file, tuple(plugins), _develop(data.get("develop", {}), file), prefer, data)
+
+
+def settings_notes(settings: Settings) -> list[str]:
+    """Remarks on words of a settings file that are nearly ours; other tools' are left alone."""
+    unknown = settings.data.keys() - set(_WORDS)
+    if not unknown:
+        return []
+    from scorefold_registry.names import near_misses
+
+    found = [(word, near_misses(word, _WORDS, count=1)) for word in sorted(unknown)]
+    return [
+        f"{settings.file} says {word!r}, which means nothing; did you mean {near[0]!r}?" for word, near in found if near
+    ]
 
 
 def _develop(section: Any, file: Path) -> tuple[str, ...]:

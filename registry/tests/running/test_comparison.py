@@ -198,7 +198,9 @@ def test_faults_of_a_file_of_cases_say_where(say: Say, write: Callable[..., Path
         (("estimator", "--on", "tiny", "--config", "tiny-mean.scal=2"), "did you mean 'scale'?"),
         (("estimator", "--on", "tiny", "--config", "tiny-mean=2"), "'tiny-mean' names no field"),
         (("estimator", "--on", "tiny", "--config", "tiny-moan.scale=2"), "did you mean estimator:tiny-mean or"),
-        (("estimator", "--on", "tiny", "--seeds", "0"), "expected at least 0 and at least 1"),
+        (("estimator", "--on", "tiny", "--seeds", "0"), "seeds is 0; expected at least 1"),
+        (("estimator", "--on", "tiny", "--seed", "-1"), "seed is -1; expected at least 0"),
+        (("estimator", "--on", "tiny", "--threads", "0"), "threads is 0; expected at least 1"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_runs(say: Say, arguments: Any, message: str) -> None:
@@ -234,6 +236,32 @@ def test_json_is_as_its_schema_says(say: Say) -> None:
         "estimator:tiny-fault",
     ]
     assert said.err.startswith("[1/3] estimator:tiny-mean on tiny: ")
+
+
+def test_values_that_are_no_finite_numbers_are_shown_as_what_they_are(
+    say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One wild estimator must cost no other its row, nor the comparison its end."""
+    parts = import_module("scorefold_tiny.parts")
+    answers: dict[str, Any] = {"nan": float("nan"), "inf": float("inf"), "text": "two", "escape": ValueError("\x1b[2J")}
+    for name, value in answers.items():
+
+        def estimate(self: Any, data: Any, *, generator: Any = None, value: Any = value) -> Estimate:
+            if isinstance(value, Exception):
+                raise value
+            return Estimate("intrinsic dimension", value, interval=(1.0, value))
+
+        monkeypatch.setattr(parts.Mean, "estimate", estimate)
+        said = say("compare", "estimator", "--on", "tiny", "--only", "tiny-mean", "--json", "--out", name, "--fresh")
+        jsonschema.validate(said.json, SCHEMA)
+        (row,) = said.json["rows"]
+        if name in ("nan", "inf"):
+            written = {"nan": "NaN", "inf": "Infinity"}[name]
+            assert (said.status, row["value"], row["interval"]) == (0, written, [1.0, written])
+        else:
+            assert (said.status, row["value"]) == (1, None)
+        assert "\x1b" not in said.out + said.err
+        assert Path(name, "report.html").exists()
 
 
 def test_what_is_printed(say: Say) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from scorefold_registry.answers import print_answer
 from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.options import Parser
 
@@ -42,7 +43,7 @@ def run(arguments: list[str]) -> int:
     )
     metrics = outcome.result.get("metrics", {})
     if given.json:
-        print(json_text({"stage": str(given.stage), "out": str(given.out), "metrics": metrics}, indent=2))
+        print_answer(json_text({"stage": str(given.stage), "out": str(given.out), "metrics": metrics}, indent=2))
     else:
         print(f"{given.out}: {metrics_text(metrics) or 'written'}")
     return 0

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from scorefold.errors import PluginError
+from scorefold_registry.answers import print_answer
 from scorefold_registry.host import Host
 from scorefold_registry.names import normalise
 from scorefold_registry.options import Parser, UsageError
@@ -64,7 +65,7 @@ def run(arguments: list[str]) -> int:
             print(f"{check.result}: {check}", flush=True)
     report = Report(tuple(made))
     if options.json:
-        print(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
+        print_answer(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
     else:
         print(_summary(items, report))
     return 0 if report.holds else 1

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+from scorefold_registry.answers import print_answer
 from scorefold_registry.citations import citations
 from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.options import Parser
@@ -23,7 +24,7 @@ def run(arguments: list[str]) -> int:
     catalogue = discover_host().catalogue
     found = citations(catalogue, make_plan(catalogue, read(given.file, given.sets)))
     if given.json:
-        print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+        print_answer(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
     elif found.entries:
         print(found.bibtex())
     for note in found.notes:

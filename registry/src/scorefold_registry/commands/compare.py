@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefold.errors import ConfigError
+from scorefold_registry.answers import print_answer
 from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.options import Parser
 
@@ -114,7 +115,7 @@ def _tell(result: ComparisonResult, *, as_json: bool) -> None:
     from scorefold_registry.comparison_table import grid, print_table, reasons
 
     if as_json:
-        print(json_text(result.as_json(), indent=2))
+        print_answer(json_text(result.as_json(), indent=2))
         return
     table = grid(result.rows, result.comparison)
     print()

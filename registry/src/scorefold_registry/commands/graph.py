@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from scorefold_registry.answers import print_answer
 from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.commands.validate import stage_list
 from scorefold_registry.options import Parser
@@ -24,7 +25,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     given = parser.parse_args(arguments)
     plan = make_plan(discover_host().catalogue, read(given.file, given.sets))
-    print({"text": tree, "mermaid": mermaid, "dot": dot, "json": as_json}[given.format](plan))
+    print_answer({"text": tree, "mermaid": mermaid, "dot": dot, "json": as_json}[given.format](plan))
     return 0
 
 

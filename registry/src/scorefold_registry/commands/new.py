@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from scorefold_registry.answers import print_answer
 from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.host import Host
 from scorefold_registry.options import Parser, UsageError
@@ -91,7 +92,7 @@ def _create(folder: Path, templates: Templates, given: argparse.Namespace) -> in
     steps = [f"pip install -e {folder}", f"pytest {folder}", f"scorefold plugins check {component}"]
     if given.json:
         facts = {"component": component, "folder": str(folder), "template": templates.distribution, "next": steps}
-        print(json.dumps(facts, indent=2))
+        print_answer(json.dumps(facts, indent=2))
     else:
         print("\n  ".join([f"{folder} is a plugin with {component}; next:", *steps]))
     return 0
@@ -113,7 +114,7 @@ def _update(folder: Path, record: Record, templates: Templates, given: argparse.
         "dry_run": given.dry_run,
         "files": [{"path": change.path, "action": change.action} for change in changes],
     }
-    print(json.dumps(facts, indent=2) if given.json else _told(facts, changes))
+    print_answer(json.dumps(facts, indent=2) if given.json else _told(facts, changes))
     return 1 if any(change.action == "merge" for change in changes) else 0
 
 

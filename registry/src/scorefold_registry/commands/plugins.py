@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scorefold.errors import PluginError
+from scorefold_registry.answers import print_answer
 from scorefold_registry.catalogue import Catalogue
 from scorefold_registry.discovery import discover
 from scorefold_registry.known import missing_plugin, not_installed
@@ -222,4 +223,4 @@ def _default(field: Mapping[str, Any]) -> str:
 def _print_json(facts: Mapping[str, Any]) -> None:
     import json
 
-    print(json.dumps(facts, indent=2, ensure_ascii=False))
+    print_answer(json.dumps(facts, indent=2, ensure_ascii=False))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scorefold_registry.answers import print_answer
 from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.options import Parser
 
@@ -47,7 +48,7 @@ def run(arguments: list[str]) -> int:
     held = holds(measurements)
     if given.json:
         claims = [measurement.as_json() for measurement in measurements]
-        print(json_text({"holds": held, "claims": claims}, indent=2))
+        print_answer(json_text({"holds": held, "claims": claims}, indent=2))
     else:
         print(summary(measurements, held))
     return 0 if held else 1

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scorefold_registry.answers import print_answer
 from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.options import Parser
 from scorefold_registry.plan import make_plan
@@ -80,7 +81,7 @@ def tell(result: RunResult, *, as_json: bool) -> None:
     from scorefold_registry.report import answers
 
     if as_json:
-        print(json_text(result.as_json(), indent=2))
+        print_answer(json_text(result.as_json(), indent=2))
     else:
         print()
         for answer in answers(result.folder, result.as_json()["stages"]):

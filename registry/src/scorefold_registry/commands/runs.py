@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from scorefold.errors import printable
+from scorefold_registry.answers import print_answer
 from scorefold_registry.cache import Cache, area
 from scorefold_registry.options import Parser
 from scorefold_registry.runs import clean_runs, list_runs
@@ -49,7 +50,7 @@ def _list(given: argparse.Namespace) -> int:
     folder = area("runs", given.runs, "runs")
     entries = [entry for entry in list_runs(folder) if given.name in (None, entry.name)]
     if given.json:
-        print(json.dumps({"runs": [entry.as_json() for entry in entries]}, indent=2))
+        print_answer(json.dumps({"runs": [entry.as_json() for entry in entries]}, indent=2))
         return 0
     if not entries:
         print(f"there are no runs in {folder}")
@@ -67,7 +68,7 @@ def _clean(given: argparse.Namespace) -> int:
         freed += more
     if given.json:
         removed_names = [str(folder) for folder in removed]
-        print(json.dumps({"removed": removed_names, "stages": stages, "bytes": freed}, indent=2))
+        print_answer(json.dumps({"removed": removed_names, "stages": stages, "bytes": freed}, indent=2))
         return 0
     print(f"removed {len(removed)} runs and {stages} kept stages, {freed / 1e6:.1f} MB")
     return 0

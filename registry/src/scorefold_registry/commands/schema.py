@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from scorefold.errors import ConfigError
+from scorefold_registry.answers import print_answer
 from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.options import Parser
 from scorefold_registry.run_schema import run_schema
@@ -27,7 +28,7 @@ def run(arguments: list[str]) -> int:
     if given.json:
         if given.out is not None:
             _write(given.out, text)
-        print(text)
+        print_answer(text)
     else:
         out = given.out or DEFAULT
         _write(out, text)

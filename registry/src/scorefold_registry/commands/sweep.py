@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from scorefold_registry.answers import print_answer
 from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.options import Parser
 from scorefold_registry.sweep_plan import plan_sweep
@@ -46,7 +47,7 @@ def run(arguments: list[str]) -> int:
         print(f"{done}; the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
     if given.json:
-        print(json_text(result.as_json(), indent=2))
+        print_answer(json_text(result.as_json(), indent=2))
     else:
         tell_sweep(result, sys.stdout)
     return 1 if result.failed else 0

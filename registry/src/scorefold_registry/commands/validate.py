@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from scorefold_registry.answers import print_answer
 from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.options import Parser
 from scorefold_registry.plan import Plan, make_plan
@@ -25,14 +26,14 @@ def run(arguments: list[str]) -> int:
     except RunFileError as error:
         if given.json:
             problems = [problem.as_json() for problem in error.problems]
-            print(json.dumps({"valid": False, "problems": problems, "stages": []}, indent=2))
+            print_answer(json.dumps({"valid": False, "problems": problems, "stages": []}, indent=2))
         else:
             count = len(error.problems)
             print(error, file=sys.stderr)
             print(f"{given.file}: {count} problem{'s' if count > 1 else ''}", file=sys.stderr)
         return 1
     if given.json:
-        print(json.dumps({"valid": True, "problems": [], "stages": stage_list(plan)}, indent=2))
+        print_answer(json.dumps({"valid": True, "problems": [], "stages": stage_list(plan)}, indent=2))
     else:
         count = len(plan.stages)
         print(f"{given.file}: valid, {count} stage{'s' if count > 1 else ''}")

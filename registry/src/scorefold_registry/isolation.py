@@ -1,0 +1,63 @@
+"""What a plugin's code may do to the process that imports it, and must not: end it, or move it elsewhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_MOVED = "it changes the working folder while it is imported, which was changed back"
+
+
+@contextmanager
+def isolated() -> Iterator[list[str]]:
+    """Runs a plugin's code; yields a list that fills with what it changed, which is changed back.
+
+    A ``KeyboardInterrupt`` that the code raises itself comes out as a ``RuntimeError``, so that it stays that plugin's
+    fault; only Ctrl-C ends the command.
+    """
+    changed: list[str] = []
+    folder = _working_folder()
+    try:
+        with _only_true_interrupts():
+            yield changed
+    finally:
+        if folder is not None and _working_folder() != folder:
+            os.chdir(folder)
+            changed.append(_MOVED)
+
+
+def _working_folder() -> str | None:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
+
+
+@contextmanager
+def _only_true_interrupts() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGINT)
+    pressed = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+        assert callable(before)
+        before(number, frame)
+
+    # Only the main thread gets the signal, and only it may say who handles it.
+    watched = callable(before) and threading.current_thread() is threading.main_thread()
+    if watched:
+        signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if pressed:
+            raise
+        raise RuntimeError("it raised KeyboardInterrupt, as if by Ctrl-C").with_traceback(error.__traceback__) from None
+    finally:
+        if watched:
+            signal.signal(signal.SIGINT, before)
