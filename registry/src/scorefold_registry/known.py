@@ -48,7 +48,10 @@ KNOWN = (
         "iddiff",
         "scorefold-iddiff",
         "intrinsic dimension from a score model",
-        _offers(estimator="iddiff"),
+        _offers(
+            data="non-uniform-sphere spaghetti squares blobs point-cloud squiggly lollipop union product",
+            estimator="iddiff flipd denoising-loss spectral-lanczos lidl",
+        ),
     ),
     KnownPlugin(
         "standard",
@@ -56,11 +59,11 @@ KNOWN = (
         "data sources, networks, score models, coupling flows and the baselines of each kind",
         _offers(
             data="digits array images mnist fashion-mnist cifar10 celeba photographs paired sphere torus swiss-roll "
-            "helix subspace gaussian-mixture",
+            "helix subspace gaussian-mixture benchmark-manifold",
             network="mlp unet",
             score="denoising diffusers analytic",
             flow="affine-coupling spline-coupling",
-            estimator="pca mle twonn lpca corrint danco fishers ess tle mada mom knn mind-ml gride ph",
+            estimator="pca ppca mle twonn lpca corrint danco fishers ess tle mada mom knn mind-ml gride ph",
             geometry="euclidean",
             allocator="uniform",
         ),

@@ -36,6 +36,14 @@ class PCAConfig(Config):
     limit: Limit = 10_000
 
 
+class PPCAConfig(Config):
+    """The rank of a probabilistic PCA of all points together."""
+
+    resamples: Halves = 20
+    level: Level = 0.95
+    limit: Limit = 10_000
+
+
 class MLEConfig(Config):
     """Levina and Bickel's maximum likelihood, averaged over points as MacKay and Ghahramani propose (harmonic)."""
 

@@ -288,6 +288,16 @@ def _estimators() -> Iterable[Component]:
         known_failures=_SPAN,
         ranges={"dimension": (1, 10)},
     )
+    yield Component(
+        kind="estimator",
+        name="ppca",
+        target="scorefold_standard.estimators.ppca:PPCAEstimator",
+        config="scorefold_standard.estimator_config:PPCAConfig",
+        summary="The rank of a probabilistic PCA by its evidence (Minka)",
+        cite="cite/ppca.bib",
+        known_failures=_SPAN,
+        ranges={"dimension": (1, 10)},
+    )
     yield _skdim(
         "mle", "MLEConfig", "Maximum likelihood from nearest-neighbour distances (Levina and Bickel)", "mle.bib", (1, 4)
     )
