@@ -76,6 +76,16 @@ def test_the_level_is_where_most_points_are_on_their_plateau() -> None:
     assert mixture_of(points, torch.tensor([3.0, 3.0, 3.0, 7.0])) == [{"dimension": 3.0, "share": 0.75}]
 
 
+def test_dimensions_that_may_be_the_same_are_one_part_of_a_mixture() -> None:
+    """Around 44 two more or less may be chance: such a spread of plateaus is one part, and no point counts twice."""
+    read = [42, 43, 44, 44, 44, 45, 46, 30, 30, 30]
+    points = [[Plateau(dimension, 0, 3)] for dimension in read]
+    assert mixture_of(points, torch.tensor(read).double()) == [
+        {"dimension": 30.0, "share": 0.3},
+        {"dimension": 44.0, "share": 0.7},
+    ]
+
+
 def test_levels_are_even_in_their_logarithm() -> None:
     assert search_levels(0.01, 1.0, 3) == pytest.approx([0.01, 0.1, 1.0])
     assert search_levels(0.5, 0.5, 7) == [0.5]

@@ -7,6 +7,7 @@ one for each scale of the data, and points of different parts of the data may ha
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median, multimode
@@ -146,12 +147,16 @@ def pooled(levels: Sequence[float], points: Sequence[Sequence[Plateau]]) -> list
 
 def mixture_of(points: Sequence[Sequence[Plateau]], dimensions: Tensor) -> list[dict[str, float]]:
     """The dimensions of the parts of the data: those of the points' longest plateaus, each with its share of the
-    points whose ``dimensions`` (N,) were read, where that is a twentieth or more. One part is no mixture."""
-    rows = []
-    for own in sorted({found[0].dimension for found in points if found}):
-        share = float(((dimensions - own).abs() <= slack(own)).double().mean())
-        rows.append({"dimension": float(own), "share": share})
-    return [row for row in rows if row["share"] >= 0.05]
+    points whose ``dimensions`` (N,) were read, where that is a twentieth or more. One part is no mixture.
+
+    Dimensions that may be the same are one part, the most frequent of them, so that no point counts twice.
+    """
+    parts: list[int] = []
+    for own, _ in Counter(found[0].dimension for found in points if found).most_common():
+        if all(abs(own - other) > slack(own) + slack(other) for other in parts):
+            parts.append(own)
+    shares = {own: float(((dimensions - own).abs() <= slack(own)).double().mean()) for own in sorted(parts)}
+    return [{"dimension": float(own), "share": share} for own, share in shares.items() if share >= 0.05]
 
 
 def search_levels(low: float, high: float, count: int) -> list[float]:
