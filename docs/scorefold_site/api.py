@@ -24,6 +24,7 @@ MODULES = {
     "diffusion": ("Diffusion", ("scorefold.diffusion",)),
     "nn": ("Building blocks", ("scorefold.nn",)),
     "numerics": ("Numerics", ("scorefold.numerics", "scorefold.operators", "scorefold.metrics", "scorefold.seeds")),
+    "sklearn": ("The scikit-learn face", ("scorefold.sklearn",)),
     "training": ("Training", ("scorefold.training", "scorefold.artefacts", "scorefold.figures")),
     "testing": ("Conformance kit", ("scorefold.testing",)),
 }

@@ -114,7 +114,11 @@ class SkdimEstimator(Estimator):
 
     def __init__(self, config: Config) -> None:
         self.config: Any = config
-        self.method = METHODS[type(config)]
+
+    @property
+    def method(self) -> Method:
+        """The method that the type of the config names: looked up, so that an estimator can be pickled."""
+        return METHODS[type(self.config)]
 
     def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
         """Raises ``DataError`` for too few (distinct) points and where the method gives no number."""
