@@ -224,3 +224,14 @@ def test_bad_lengths_and_bad_splits_are_refused() -> None:
 def test_configs_refuse_what_cannot_be(model: type[Config], fields: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         model.model_validate(fields)
+
+
+def test_the_published_isometry_is_one_for_all_seeds() -> None:
+    config = SphereConfig(dimension=2, ambient=6, points=20, isometry=0)
+    laws = [LawfulManifold(config.model_copy(update={"seed": seed})).law() for seed in (1, 2)]
+    for law in laws:
+        assert isinstance(law, SphereLaw)
+        assert torch.equal(law.basis, isometry(6, 3, 9, published=0))
+    other = LawfulManifold(config.model_copy(update={"isometry": None})).law()
+    assert isinstance(other, SphereLaw)
+    assert torch.equal(other.basis, isometry(6, 3, 0))

@@ -331,8 +331,8 @@ class BenchmarkManifoldConfig(Config):
     noise_std: Noise = 0.0
     standardise: bool = Field(
         False,
-        description="Shift and divide by one mean and one deviation, of the training split: the sets differ in scale by "
-        "a factor of 100",
+        description="Shift and divide by one mean and one deviation, of the training split: the sets differ in scale "
+        "by a factor of 100",
     )
     fractions: Fractions = FRACTIONS
     seed: Seed = None

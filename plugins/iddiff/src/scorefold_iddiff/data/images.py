@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -56,31 +57,36 @@ def places(config: SquaresConfig) -> list[tuple[int, int, int]]:
 
 
 def blobs(config: BlobsConfig, seed: int) -> Draw:
-    """Image = sum_i exp(-r_i^2 / 2 s_i^2) / (sqrt(2 pi) s_i), each s_i uniform over the widths, scaled to [0, 1].
-
-    r_i is the distance in pixels from the i-th centre; centres are distinct pixels. Stanczuk et al. 2024, the Gaussian
-    blobs (with their one-dimensional normaliser).
-    """
-    pixels = random.Random(config.placement_seed).sample(range(config.size**2), config.blobs)
-    rows = torch.arange(config.size, dtype=torch.float64)
-    grid = torch.cartesian_prod(rows, rows)
-    squares_of_r = ((grid[:, None] - grid[pixels]) ** 2).sum(2)
-
-    def image(width: Tensor) -> Tensor:
-        """An image (D,) from widths (k,)."""
-        raw = (torch.exp(-squares_of_r / (2 * width**2)) / (math.sqrt(2 * math.pi) * width)).sum(1)
-        return (raw - raw.amin()) / (raw.amax() - raw.amin())
-
+    """Images of ``blob_image``, each width uniform over the widths. Stanczuk et al. 2024, the Gaussian blobs."""
+    image = blob_image(config)
     low, high = config.widths
     width = low + (high - low) * uniform((config.points, config.blobs), seed, "points")
-    rows_at_once = max(1, _AT_ONCE // squares_of_r.numel())
-    x = torch.func.vmap(image, chunk_size=rows_at_once)(width)
+    at_once = max(1, _AT_ONCE // (config.size**2 * config.blobs))
+    x = torch.func.vmap(image, chunk_size=at_once)(width)
     tangent = None
     if config.tangents:
-        # Widths that hardly change the image give columns that are nearly 0, and QR keeps their directions.
-        jacobian = torch.func.vmap(torch.func.jacfwd(image), chunk_size=max(1, rows_at_once // config.blobs))(width)
+        jacobian = torch.func.vmap(torch.func.jacfwd(image), chunk_size=max(1, at_once // config.blobs))(width)
         tangent = torch.linalg.qr(jacobian).Q
     return Draw(_shaped(x, config), config.blobs, tangent)
+
+
+def blob_image(config: BlobsConfig) -> Callable[[Tensor], Tensor]:
+    """The function from widths s (k,) to an image (D,): sum_i exp(-r_i^2 / 2 s_i^2) / (sqrt(2 pi) s_i) in [0, 1].
+
+    r_i is the distance in pixels from the i-th centre; centres are distinct pixels. The normaliser is that of one
+    dimension, as published, and each image is shifted and scaled so that its darkest pixel is 0 and its brightest 1.
+    """
+    centres = random.Random(config.placement_seed).sample(range(config.size**2), config.blobs)
+    rows = torch.arange(config.size, dtype=torch.float64)
+    grid = torch.cartesian_prod(rows, rows)
+    squared_distance = ((grid[:, None] - grid[centres]) ** 2).sum(2)
+
+    def image(width: Tensor) -> Tensor:
+        bell = torch.exp(-squared_distance / (2 * width**2))
+        raw = (bell / (math.sqrt(2 * math.pi) * width)).sum(1)
+        return (raw - raw.amin()) / (raw.amax() - raw.amin())
+
+    return image
 
 
 def _shaped(x: Tensor, config: SquaresConfig | BlobsConfig) -> Tensor:

@@ -1,0 +1,103 @@
+"""scikit-dimension's benchmark manifolds: its own table, read here by hand, and its traps."""
+
+from __future__ import annotations
+
+import typing
+
+import pytest
+import torch
+
+from scorefold.errors import DataError
+from scorefold_standard.data.benchmark import BenchmarkManifold, generated
+from scorefold_standard.data_config import BenchmarkManifoldConfig
+
+TRUTH = {
+    "M1_Sphere": (10, 11),
+    "M2_Affine_3to5": (3, 5),
+    "M3_Nonlinear_4to6": (4, 6),
+    "M4_Nonlinear": (4, 8),
+    "M5a_Helix1d": (1, 3),
+    "M5b_Helix2d": (2, 3),
+    "M6_Nonlinear": (6, 36),
+    "M7_Roll": (2, 3),
+    "M8_Nonlinear": (12, 72),
+    "M9_Affine": (20, 20),
+    "M10a_Cubic": (10, 11),
+    "M10b_Cubic": (17, 18),
+    "M10c_Cubic": (24, 25),
+    "M10d_Cubic": (70, 71),
+    "M11_Moebius": (2, 3),
+    "M12_Norm": (20, 20),
+    "M13a_Scurve": (2, 3),
+    "M13b_Spiral": (1, 13),
+    "Mbeta": (10, 40),
+    "Mn1_Nonlinear": (18, 72),
+    "Mn2_Nonlinear": (24, 96),
+    "Mp1_Paraboloid": (3, 12),
+    "Mp2_Paraboloid": (6, 21),
+    "Mp3_Paraboloid": (9, 30),
+}
+
+
+def test_all_manifolds_are_offered() -> None:
+    assert typing.get_args(BenchmarkManifoldConfig.model_fields["name"].annotation) == tuple(TRUTH)
+
+
+@pytest.mark.parametrize("name", list(TRUTH))
+def test_each_has_the_dimensions_of_the_table(name: str) -> None:
+    source = BenchmarkManifold(BenchmarkManifoldConfig.model_validate({"name": name, "points": 300}))
+    train = source.load("train")
+    dimension, size = TRUTH[name]
+    assert (train.truth["dimension"], source.event_shape, len(train)) == (dimension, (size,), 240)
+    assert bool(train.x.isfinite().all())
+
+
+@pytest.mark.parametrize(("name", "rank"), [("M9_Affine", 20), ("M12_Norm", 20), ("M2_Affine_3to5", 3)])
+def test_affine_sets_span_their_dimension(name: str, rank: int) -> None:
+    x, _ = generated(name, 300, 0)
+    values = torch.linalg.svdvals(x - x.mean(0))
+    assert int((values > 1e-9 * values[0]).sum()) == rank
+
+
+@pytest.mark.parametrize(("name", "count"), [("M10a_Cubic", 300), ("M10d_Cubic", 300)])
+def test_all_faces_of_a_cube_have_points(name: str, count: int) -> None:
+    """Face by face and cut off at the end, the last third of 142 faces would have none of 300 points."""
+    x, dimension = generated(name, count, 0)
+    on_face = torch.cat([x == 0, x == 1], dim=1)
+    assert bool((on_face.sum(1) == 1).all())
+    faces = on_face.sum(0)
+    expected = count / (2 * (dimension + 1))
+    assert int((faces == 0).sum()) <= 0.25 * len(faces)
+    # The last quarter of the coordinates has its share.
+    late = on_face[:, [i for i in range(2 * (dimension + 1)) if i % (dimension + 1) > 0.75 * dimension]]
+    assert int(late.sum()) > 0.7 * expected * late.shape[1]
+
+
+def test_points_are_seeded() -> None:
+    a, b, c = (BenchmarkManifold(BenchmarkManifoldConfig(points=60, seed=seed)).load("test").x for seed in (1, 1, 2))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    d, e = (
+        BenchmarkManifold(BenchmarkManifoldConfig(points=60), generator=torch.Generator().manual_seed(seed))
+        for seed in (1, 2)
+    )
+    assert not torch.equal(d.load("test").x, e.load("test").x)
+
+
+def test_standardising_is_one_shift_and_one_factor() -> None:
+    config = BenchmarkManifoldConfig(name="M13b_Spiral", points=400)
+    raw, scaled = BenchmarkManifold(config), BenchmarkManifold(config.model_copy(update={"standardise": True}))
+    assert raw.event_scale.std > 25
+    assert scaled.event_scale.mean == pytest.approx(0, abs=1e-6)
+    assert scaled.event_scale.std == pytest.approx(1)
+    x = scaled.load("train").x
+    assert float(x.double().std(correction=0)) == pytest.approx(1, abs=1e-5)
+    torch.testing.assert_close(scaled.event_scale.to_raw(x), raw.load("train").x, atol=1e-3, rtol=1e-5)
+    # One factor for all coordinates keeps the shape: distances all shrink alike.
+    ratio = torch.pdist(x) / torch.pdist(raw.load("train").x)
+    assert float(ratio.max() / ratio.min()) == pytest.approx(1, abs=1e-3)
+
+
+def test_too_few_points_are_refused() -> None:
+    with pytest.raises(DataError, match="2 points can't be split"):
+        BenchmarkManifold(BenchmarkManifoldConfig(points=2))
