@@ -13,6 +13,8 @@ import pytest
 from scorefold.config import Use
 from scorefold_registry import Host
 from scorefold_registry.cli import main
+from scorefold_registry.comparison_cases import find_cases
+from scorefold_registry.comparison_plan import Choices, stages_of
 from scorefold_registry.configs import check_use
 from scorefold_registry.positions import parse
 
@@ -72,6 +74,16 @@ def test_a_score_that_knows_the_law_is_not_put_on_data_without_one(capsys: pytes
     assert "--with score=USE" in row["error"]
     chosen = ("estimator", "--on", "curve", "--only", "iddiff", "--with", "score=score:analytic")
     assert rows_of(capsys, *chosen)["iddiff", "curve"]["error"] is None
+
+
+def test_reading_the_data_themselves_is_no_reason_to_be_refused() -> None:
+    host = Host.discover()
+    comparison = host.catalogue.kind("estimator").comparison
+    assert comparison is not None
+    (case,) = find_cases(host.catalogue, "estimator", comparison, ["curve"])
+    made = stages_of(host.catalogue, host.catalogue.resolve("estimator:lidl"), comparison, case, Choices())
+    assert made["data"]["use"] == "data:helix"
+    assert made["estimator-lidl"]["inputs"]["data"] == "data"
 
 
 def test_a_set_made_of_others_knows_its_law_where_all_of_them_do(capsys: pytest.CaptureFixture[str]) -> None:

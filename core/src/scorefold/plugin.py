@@ -52,7 +52,9 @@ class Port:
     ``many`` takes a list; ``default`` is an inline component (``{"use": "kind:name", "config": {...}}``) used when
     nothing is plugged in. ``when`` names a capability: the port is then required only of components that provide it.
     ``whole`` on a data port says that the component reads the data itself, not only its shape and scale, so that
-    loading a saved state rebuilds the source too.
+    loading a saved state rebuilds the source too; ``law`` that it is made from the law of the data where the source
+    knows it (``scorefold.laws.HasLaw``) and does something else where it doesn't, such as learning the points by heart,
+    so that ``compare`` puts it on such data only where somebody chose it.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Port:
     default: Mapping[str, Any] | None = None
     when: str = ""
     whole: bool = False
+    law: bool = False
 
     def __post_init__(self) -> None:
         if self.name in RESERVED_PORTS:

@@ -163,15 +163,13 @@ class _Stages:
         return inputs
 
     def _check_law(self, registered: Registered, port: Port) -> None:
-        """Raises where a component that reads the law of its data is put on data that know none.
+        """Raises where a component that is made from the law of its data is put on data that know none.
 
-        Without one it does something else, such as learning the points by heart. One that was chosen for this
-        comparison, or whose configuration was, is left alone.
+        One that was chosen for this comparison, or whose configuration was, is left alone.
         """
-        example = as_inline((_example(registered).get("inputs") or {}).get(port.name))
-        if not port.whole or example is None or self.case.data is None or registered.id in self.choices.fields:
+        if not port.law or self.case.data is None or registered.id in self.choices.fields:
             return
-        if _has_law(self.catalogue, example) and not _has_law(self.catalogue, self.case.data):
+        if not _has_law(self.catalogue, self.case.data):
             raise NotOnThisCaseError(
                 f"{registered.id} was made for data whose law is known, and {self.case.data['use']} knows none"
             )

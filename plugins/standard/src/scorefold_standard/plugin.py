@@ -248,7 +248,7 @@ def _models() -> Iterable[Component]:
         target="scorefold_standard.scores.analytic:AnalyticScore",
         config="scorefold_standard.score_config:AnalyticConfig",
         summary="The exact score of data with a known law, or of finitely many points",
-        requires=(Port("data", kind="data", whole=True),),
+        requires=(Port("data", kind="data", whole=True, law=True),),
         examples=({"inputs": {"data": _SPHERE}},),
     )
     for name, config, summary, cite in (
