@@ -218,6 +218,14 @@ def test_raw_units_undo_the_standardisation_and_clip() -> None:
     assert EventScale(low=0.0).to_raw(torch.tensor([-5.0, 5.0])).tolist() == [0.0, 5.0]
 
 
+def test_the_spread_is_the_distance_from_the_mean_and_zero_coordinates_leave_it() -> None:
+    x = torch.randn(1000, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = x - x.mean(0)
+    for points in (x, torch.cat([x, torch.zeros(1000, 2, 5)], 2)):
+        scale = EventScale(std=float(points.std(correction=0)))
+        assert scale.spread(tuple(points.shape[1:])) == pytest.approx(float(x.square().sum((1, 2)).mean().sqrt()))
+
+
 def test_one_level_is_no_scale() -> None:
     with pytest.raises(DataError, match="1 levels"):
         EventScale(low=0.0, high=1.0, levels=1)

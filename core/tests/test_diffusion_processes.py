@@ -254,6 +254,22 @@ def test_build_process() -> None:
         torch.testing.assert_close(built.log_snr(t), process.log_snr(t))
 
 
+def test_relative_noise_is_in_units_of_the_datas_spread() -> None:
+    config = VEConfig(sigma_min=0.01, sigma_max=2, relative=True)
+    built, t = build_process(config, spread=5.0), torch.tensor([0.3], dtype=F64)
+    torch.testing.assert_close(built.log_snr(t), VE(0.05, 10).log_snr(t))
+    absolute = build_process(config.model_copy(update={"relative": False}), spread=5.0)
+    torch.testing.assert_close(absolute.log_snr(t), VE(0.01, 2).log_snr(t))
+
+
+@pytest.mark.parametrize(("spread", "what"), [(None, "is not known"), (0.0, "is 0")])
+def test_relative_noise_needs_a_spread(spread: float | None, what: str) -> None:
+    with pytest.raises(ConfigError, match=f"the spread of the data, which {what}") as caught:
+        build_process(VEConfig(relative=True), spread=spread)
+    assert caught.value.hint is not None
+    assert "process.relative" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [

@@ -60,6 +60,11 @@ class VEConfig(Config):
     name: Literal["ve"] = "ve"
     sigma_min: float = Field(0.01, gt=0, description="Noise at t = 0, in units of the data")
     sigma_max: float = Field(50.0, gt=0, description="Noise at t = 1, in units of the data")
+    relative: bool = Field(
+        False,
+        description="sigma_min and sigma_max are in units of the data's spread instead (the standard deviation of a "
+        "coordinate times the root of their number), so that one setting means the same for data of any units",
+    )
 
     @model_validator(mode="after")
     def _grows(self) -> VEConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -49,6 +50,11 @@ class EventScale:
     def __post_init__(self) -> None:
         if self.levels is not None and self.levels < 2:
             raise DataError(f"an event scale of {self.levels} levels was given; expected 2 or more, or None")
+
+    def spread(self, event_shape: tuple[int, ...]) -> float:
+        """The root-mean-square distance of an event from the mean, std sqrt(D): adding coordinates that are 0
+        leaves it."""
+        return self.std * math.sqrt(math.prod(event_shape))
 
     def to_raw(self, x: Tensor) -> Tensor:
         """x in the units of the data as they were read, clipped to [low, high] first where those are known."""

@@ -15,6 +15,8 @@ from scorefold.diffusion.process import Isotropic
 from scorefold.errors import DataError, ShapeError
 from scorefold.interfaces import DataSource, TensorSource
 from scorefold.laws import Embedded, HasLaw, Law, Mixture, Points, Product, SphereLaw, SubspaceGaussian, translated
+from scorefold_standard.data.manifolds import LawfulManifold
+from scorefold_standard.data_config import SphereConfig
 from scorefold_standard.score_config import AnalyticConfig
 from scorefold_standard.scores.analytic import AnalyticScore
 from scorefold_standard.scores.bessel import bessel_ratio_over_argument, log_bessel_normalised
@@ -177,6 +179,13 @@ def test_the_gaussian_of_points_is_wieners_filter() -> None:
     torch.testing.assert_close(model.denoise(y, t), mean + (y - mean) @ wiener.T)
     with pytest.raises(ValueError, match="points and gaussian are two laws"):
         AnalyticConfig(gaussian=True, points=True)
+
+
+def test_relative_noise_is_in_units_of_the_datas_spread() -> None:
+    data = LawfulManifold(SphereConfig(dimension=2, ambient=5, radius=3.0, points=100, seed=0))
+    score = AnalyticScore(AnalyticConfig(process=VEConfig(sigma_min=0.01, sigma_max=2, relative=True)), data=data)
+    _, scale = score.process.coefficients(torch.zeros(1, 5), torch.zeros(1))
+    assert float(scale) == pytest.approx(0.03, rel=0.05)
 
 
 def test_a_source_that_turns_out_to_know_no_law_is_finitely_many_points() -> None:

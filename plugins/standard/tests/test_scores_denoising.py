@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from scorefold.data import Condition, ConditionSpec, Dataset, DataSpec, EventSca
 from scorefold.diffusion import PerComponent
 from scorefold.diffusion.schedules import GeometricVE
 from scorefold.errors import ConfigError
-from scorefold.interfaces import Network, Progress, TensorSource
+from scorefold.interfaces import Network, Prepares, Progress, TensorSource
 from scorefold.laws import Mixture, SubspaceGaussian
 from scorefold.training import fit
 from scorefold_standard.network_config import MLPConfig, UNetConfig
@@ -212,6 +213,75 @@ def test_a_batch_of_one_broadcasts_and_an_empty_one_stays_empty() -> None:
     x, t = torch.randn(3, 6), torch.tensor([0.2, 0.5, 0.9])
     torch.testing.assert_close(model.score(x[:1], t), model.score(x[:1].expand(3, 6), t))
     assert model.score(x[:0], t[:0]).shape == (0, 6)
+
+
+class Centres(nn.Module, Prepares):
+    """A network that takes the mean of the data, and remembers what it was shown."""
+
+    prediction = "eps"
+    mean: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.layer = nn.Linear(features, features)
+
+    def prepare(self, x: Tensor, unit: float, generator: torch.Generator) -> None:
+        self.shown, self.unit = x, unit
+        self.mean.copy_(x.mean(0) + 0.1 * torch.randn(x.shape[1:], generator=generator))
+
+    def forward(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        answer: Tensor = self.layer(x - self.mean)
+        return answer
+
+
+class CentresBuilder(Network):
+    def build(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...], **_: Any) -> nn.Module:
+        return Centres(in_shape[0])
+
+
+def test_a_network_that_asks_for_the_data_gets_them_as_it_sees_them(generator: torch.Generator) -> None:
+    model = build(network=CentresBuilder(), prediction="eps")
+    x = UNITS.mean + UNITS.std * torch.randn(50, 6, generator=generator)
+    model.prepare(Dataset(x), generator)
+    torch.testing.assert_close(model.network.shown, (x - UNITS.mean) / UNITS.std)
+    assert model.network.unit == UNITS.std
+
+
+def test_what_a_network_gives_must_be_what_the_score_takes_it_for() -> None:
+    with pytest.raises(ConfigError, match=r"prediction is edm, and this network \(Centres\) gives eps") as caught:
+        build(network=CentresBuilder())
+    assert caught.value.hint == "set prediction: eps"
+
+
+def test_a_network_that_took_the_data_goes_on_from_a_checkpoint_to_the_same_bits(
+    tmp_path: Path, generator: torch.Generator
+) -> None:
+    x = UNITS.mean + UNITS.std * torch.randn(50, 6, generator=generator)
+    training = TrainingConfig(steps=12, batch_size=8, warmup=1, checkpoint_every=5, log_every=1)
+    states = []
+
+    def stop(step: int, values: Any) -> None:
+        if step == 8:
+            raise KeyboardInterrupt
+
+    for folder, metrics in (("whole", None), ("parts", stop)):
+        torch.manual_seed(0)
+        model = build(network=CentresBuilder(), prediction="eps")
+        if metrics is not None:
+            with pytest.raises(KeyboardInterrupt):
+                fit(model, x, training, seed=0, checkpoint_dir=tmp_path / folder, metrics=metrics)
+            model = build(network=CentresBuilder(), prediction="eps")
+        fit(model, x, training, seed=0, checkpoint_dir=tmp_path / folder)
+        states.append(model.state_dict())
+    assert "network.mean" in states[0]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_relative_noise_is_in_units_of_the_datas_spread() -> None:
+    model = build(process=VEConfig(sigma_min=0.01, sigma_max=2, relative=True))
+    _, scale = model.process.coefficients(torch.zeros(1, 6), torch.zeros(1))
+    assert float(scale) == pytest.approx(0.01 * UNITS.std * 6**0.5)
 
 
 def test_training_learns_the_score_of_a_mixture(generator: torch.Generator) -> None:

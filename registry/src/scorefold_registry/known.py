@@ -50,6 +50,7 @@ KNOWN = (
         "intrinsic dimension from a score model",
         _offers(
             data="non-uniform-sphere spaghetti squares blobs point-cloud squiggly lollipop union product",
+            network="manifold-mlp",
             estimator="iddiff flipd denoising-loss spectral-lanczos lidl",
         ),
     ),

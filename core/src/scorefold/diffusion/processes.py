@@ -89,9 +89,20 @@ def SubVP(beta_min: float = 0.1, beta_max: float = 20.0, *, t_min: float = 1e-3)
     return IsotropicProcess(LinearSubVP(beta_min, beta_max, t_min=t_min))
 
 
-def build_process(config: VEConfig | VPConfig | SubVPConfig) -> IsotropicProcess:
-    """The process that a run file's ``process:`` describes. Raises ``ConfigError`` for values that do not fit."""
+def build_process(config: VEConfig | VPConfig | SubVPConfig, *, spread: float | None = None) -> IsotropicProcess:
+    """The process that a run file's ``process:`` describes; ``spread`` is that of the data (``EventScale.spread``).
+
+    Raises ``ConfigError`` for values that do not fit, and for relative noise where the spread is not known or is 0.
+    """
     match config:
+        case VEConfig(relative=True):
+            if not spread:
+                what = "is not known" if spread is None else "is 0"
+                raise ConfigError(
+                    f"the noise of this process is relative to the spread of the data, which {what}",
+                    hint="set process.relative to false and give sigma_min and sigma_max in units of the data",
+                )
+            return VE(config.sigma_min * spread, config.sigma_max * spread)
         case VEConfig():
             return VE(config.sigma_min, config.sigma_max)
         case VPConfig():

@@ -16,7 +16,7 @@ from scorefold.interfaces.data import DataSource, TensorSource
 from scorefold.interfaces.estimator import Estimator
 from scorefold.interfaces.flow import Flow
 from scorefold.interfaces.geometry import Geometry
-from scorefold.interfaces.network import Network
+from scorefold.interfaces.network import Network, Prepares
 from scorefold.interfaces.score import ScoreModel
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Phase",
     "Pilot",
     "Potential",
+    "Prepares",
     "Progress",
     "ScoreModel",
     "TaskSource",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from scorefold.data import ConditionSpec
 
@@ -27,3 +28,23 @@ class Network(ABC):
         condition: ConditionSpec | None = None,
     ) -> nn.Module:
         """A new module. Raises ``ConfigError`` for shapes that this network can't serve."""
+
+
+class Prepares(ABC):
+    """What a module that a ``Network`` built may be besides: one that takes statistics of the data before training.
+
+    Must: ``prepare``, and say its ``prediction``. What it takes must be buffers, so that a saved state holds it.
+    """
+
+    prediction: str
+    """What its answer has to be for a score model: ``eps``, the expected noise, or another one that the model knows."""
+
+    @abstractmethod
+    def prepare(self, x: Tensor, unit: float, generator: torch.Generator) -> None:
+        """Takes what it needs from events without noise, x (N, *in_shape), of mean 0 and deviation 1 over all
+        coordinates.
+
+        ``unit`` is the deviation that they were divided by: at a noise level t the network is shown x + exp(t) / unit z
+        with z standard normal, over the root of 1 + (exp(t) / unit)^2. Called once, before the optimiser exists, and
+        again where a training goes on from a checkpoint.
+        """

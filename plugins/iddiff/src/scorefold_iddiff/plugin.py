@@ -1,4 +1,4 @@
-"""What this plugin offers: estimators, and the results that anyone can measure again."""
+"""What this plugin offers: estimators, a network, data, and the results that anyone can measure again."""
 
 from __future__ import annotations
 
@@ -38,6 +38,15 @@ def scorefold_components() -> Iterable[Component]:
         cite="citation.bib",
     )
     yield from _successors()
+    yield Component(
+        kind="network",
+        name="manifold-mlp",
+        target="scorefold_iddiff.manifold_mlp:ManifoldMLP",
+        config="scorefold_iddiff.network_config:ManifoldMLPConfig",
+        summary="A multi-layer perceptron for scores of data on manifolds, which corrects the best linear guess",
+        examples=({"config": {"width": 32, "blocks": 1}},),
+        cite="cite/manifold_mlp.bib",
+    )
     yield from sources()
 
 

@@ -7,14 +7,18 @@ for ``edm`` and ``x0`` its output too.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from scorefold.data import Condition, ConditionSpec, Dataset, EventScale, TensorSpec
 from scorefold.diffusion import build_process, denoising_score_matching
 from scorefold.errors import ConfigError
-from scorefold.interfaces import DataSource, Loss, Network, Progress, ScoreModel, Trainable
+from scorefold.interfaces import DataSource, Loss, Network, Prepares, Progress, ScoreModel, Trainable
 from scorefold_standard.score_config import DenoisingConfig
+
+_COORDINATES_SHOWN = 2**26
 
 
 class Denoising(ScoreModel, Trainable):
@@ -23,7 +27,7 @@ class Denoising(ScoreModel, Trainable):
     With x = a x_0 + b z, data of mean m and standard deviation s a coordinate, r = sqrt(a^2 s^2 + b^2) and the
     standardised input u = (x - a m) / r, the expected noise is, by ``prediction``,
 
-    - ``eps``: F itself;
+    - ``eps``: F itself, which suits networks that take statistics of the data (``Prepares``);
     - ``edm``: (b / r) u + (a s / r) F, which is the best linear guess plus a correction of unit size;
     - ``x0``: (x - a (m + s F)) / b;
     - ``v``: (b u' + a F) / c with u' = (x - a m) / c and c = sqrt(a^2 + b^2), so that F is the velocity
@@ -34,7 +38,8 @@ class Denoising(ScoreModel, Trainable):
     """
 
     def __init__(self, config: DenoisingConfig, *, data: DataSource) -> None:
-        super().__init__(build_process(config.process), data.event_shape, data.condition_spec, data.event_scale)
+        process = build_process(config.process, spread=data.event_scale.spread(data.event_shape))
+        super().__init__(process, data.event_shape, data.condition_spec, data.event_scale)
         self.config = config
         self.training_config = config.training
         spec = data.condition_spec
@@ -46,6 +51,19 @@ class Denoising(ScoreModel, Trainable):
             )
         shown = with_null_class(spec) if self.drops and spec is not None else spec
         self.network = config.network.build(self.event_shape, self.event_shape, time=True, condition=shown)
+        if isinstance(self.network, Prepares) and self.network.prediction != config.prediction:
+            raise ConfigError(
+                f"prediction is {config.prediction}, and this network ({type(self.network).__name__}) gives "
+                f"{self.network.prediction}",
+                hint=f"set prediction: {self.network.prediction}",
+            )
+
+    def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
+        """Gives the network the data as it sees them, where it asks for them: those of the first points that hold
+        2^26 coordinates."""
+        if isinstance(self.network, Prepares):
+            x = dataset.tensor(max(1, _COORDINATES_SHOWN // math.prod(self.event_shape)))
+            self.network.prepare((x - self.event_scale.mean) / self.event_scale.std, self.event_scale.std, generator)
 
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         x, t, condition = self.match_inputs(x, t, condition)
