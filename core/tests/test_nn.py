@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -25,6 +26,7 @@ from scorefold.nn import (
     LULinear,
     MultiScale,
     Permutation,
+    Quadratic,
     ResidualBlock,
     SplineCoupling,
     Squeeze,
@@ -277,6 +279,35 @@ def test_base_laws_against_torch_distributions(generator: torch.Generator) -> No
     assert draws.dtype == torch.float64
     torch.testing.assert_close(draws.mean(0), base.mean.detach(), rtol=0, atol=0.06)
     torch.testing.assert_close(draws.std(0), base.log_std.exp().detach(), rtol=0.03, atol=0)
+
+
+@pytest.mark.parametrize("base", [StandardNormal(), DiagonalNormal((2, 3))], ids=lambda base: type(base).__name__)
+def test_normal_laws_are_quadratic_potentials(base: Quadratic, generator: torch.Generator) -> None:
+    """psi is -log p up to a constant, its gradient and Hessian are autograd's, and whitening is its square root."""
+    assert isinstance(base, nn.Module)
+    base = copy.deepcopy(base).double()
+    perturb(base)
+    z, v = torch.randn(2, 4, 2, 3, generator=generator, dtype=torch.float64)
+    z.requires_grad_()
+    assert isinstance(base, (StandardNormal, DiagonalNormal))
+    constants = base.value(z) + base.log_prob(z)
+    torch.testing.assert_close(constants, constants[:1].expand(4))
+    (gradient,) = torch.autograd.grad(base.value(z).sum(), z, create_graph=True)
+    torch.testing.assert_close(base.grad(z), gradient)
+    (product,) = torch.autograd.grad((gradient * v).sum(), z)
+    torch.testing.assert_close(base.hessian_product(z, v), product)
+    torch.testing.assert_close(base.grad_inverse(base.grad(z)), z)
+    torch.testing.assert_close(base.unwhiten(base.whiten(z)), z)
+    torch.testing.assert_close(base.value(z), 0.5 * base.whiten(z).flatten(1).square().sum(1))
+
+
+def test_a_diagonal_normal_starts_at_its_variances_and_refuses_none() -> None:
+    variances = torch.tensor([1 / 81, 4.0], dtype=torch.float64)
+    base = DiagonalNormal((2,), variances)
+    torch.testing.assert_close((2 * base.log_std).exp(), variances, rtol=1e-14, atol=0)
+    for wrong in (torch.zeros(2), torch.tensor([1.0, math.nan]), torch.ones(3)):
+        with pytest.raises(ConfigError, match="all above 0"):
+            DiagonalNormal((2,), wrong)
 
 
 def test_fourier_embedding_is_sines_and_cosines() -> None:

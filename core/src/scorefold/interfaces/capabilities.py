@@ -127,7 +127,12 @@ class ClosedFormGeodesics(ABC):  # noqa: B024 - a marker: geodesics cost no solv
 
 
 class Potential(ABC):
-    """A strongly convex function psi on events: what a geometry may be pulled back from."""
+    """A strongly convex function psi on events: what a geometry may be pulled back from.
+
+    ``event_shape`` is the shape E that it is for, or None where it takes events of any shape.
+    """
+
+    event_shape: tuple[int, ...] | None = None
 
     @abstractmethod
     def value(self, x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Building blocks of flows and networks: invertible layers, splines, conditioners, base laws."""
 
-from scorefold.nn.bases import DiagonalNormal, StandardNormal
+from scorefold.nn.bases import DiagonalNormal, Quadratic, StandardNormal
 from scorefold.nn.bijection import Bijection, Chain
 from scorefold.nn.conditions import ConditionMap, ConditionVector, named_parts, named_specs
 from scorefold.nn.coupling import AffineCoupling, SplineCoupling, coupling_halves
@@ -36,6 +36,7 @@ __all__ = [
     "LULinear",
     "MultiScale",
     "Permutation",
+    "Quadratic",
     "ResidualBlock",
     "SplineCoupling",
     "Squeeze",

@@ -1,16 +1,37 @@
-"""Base laws of flows."""
+"""Base laws of flows. A normal law is also the quadratic potential psi of a geometry: psi = -log p up to a constant."""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
 
+from scorefold.errors import ConfigError
+from scorefold.interfaces.capabilities import Potential
 from scorefold.numerics import draw_normal
 
 
-class StandardNormal(nn.Module):
+class Quadratic(Potential):
+    """psi(z) = |whiten(z)|^2 / 2 with ``whiten(z)`` = L^-1 (z - m) and A = L L^T: the potential of N(m, A).
+
+    Must, beside what a ``Potential`` must: ``whiten`` and ``unwhiten``.
+    """
+
+    @abstractmethod
+    def whiten(self, z: Tensor) -> Tensor:
+        """L^-1 (z - m), (B, *E)."""
+
+    @abstractmethod
+    def unwhiten(self, w: Tensor) -> Tensor:
+        """L w + m, (B, *E)."""
+
+    def value(self, x: Tensor) -> Tensor:
+        return 0.5 * self.whiten(x).flatten(1).square().sum(1)
+
+
+class StandardNormal(nn.Module, Quadratic):
     """N(0, I) on latents of any shape."""
 
     centre: float = 0.0
@@ -24,15 +45,42 @@ class StandardNormal(nn.Module):
         """Draws of a shape (B, *E), on the device and in the dtype of ``like``."""
         return draw_normal(shape, generator=generator, like=like)
 
+    def whiten(self, z: Tensor) -> Tensor:
+        return z
 
-class DiagonalNormal(nn.Module):
+    def unwhiten(self, w: Tensor) -> Tensor:
+        return w
+
+    def grad(self, x: Tensor) -> Tensor:
+        return x
+
+    def grad_inverse(self, y: Tensor) -> Tensor:
+        return y
+
+    def hessian_product(self, x: Tensor, v: Tensor) -> Tensor:
+        return v
+
+
+class DiagonalNormal(nn.Module, Quadratic):
     """N(mean, diag(exp(2 log_std))) with a learned mean and log-deviation for each coordinate of one event
-    shape."""
+    shape.
 
-    def __init__(self, event_shape: tuple[int, ...]) -> None:
+    It starts at mean 0 and variance 1, or at ``variances`` (*E). Raises ``ConfigError`` for variances of another shape
+    or not above 0.
+    """
+
+    def __init__(self, event_shape: tuple[int, ...], variances: Tensor | None = None) -> None:
         super().__init__()
-        self.mean = nn.Parameter(torch.zeros(event_shape))
-        self.log_std = nn.Parameter(torch.zeros(event_shape))
+        self.event_shape = tuple(event_shape)
+        if variances is None:
+            variances = torch.ones(event_shape)
+        if tuple(variances.shape) != self.event_shape or not bool((variances > 0).all()):
+            raise ConfigError(
+                f"variances of shape {tuple(variances.shape)}, the least {float(variances.min()):g}, were given; "
+                f"expected {self.event_shape}, all above 0: a variance of 0 makes psi singular"
+            )
+        self.mean = nn.Parameter(torch.zeros_like(variances))
+        self.log_std = nn.Parameter(0.5 * variances.log())
 
     @property
     def centre(self) -> Tensor:
@@ -48,3 +96,18 @@ class DiagonalNormal(nn.Module):
     def sample(self, shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
         """Draws of a shape (B, *E), on the device and in the dtype of ``like``."""
         return self.mean + self.log_std.exp() * draw_normal(shape, generator=generator, like=like)
+
+    def whiten(self, z: Tensor) -> Tensor:
+        return (z - self.mean) * (-self.log_std).exp()
+
+    def unwhiten(self, w: Tensor) -> Tensor:
+        return w * self.log_std.exp() + self.mean
+
+    def grad(self, x: Tensor) -> Tensor:
+        return (x - self.mean) * (-2 * self.log_std).exp()
+
+    def grad_inverse(self, y: Tensor) -> Tensor:
+        return y * (2 * self.log_std).exp() + self.mean
+
+    def hessian_product(self, x: Tensor, v: Tensor) -> Tensor:
+        return v * (-2 * self.log_std).exp()

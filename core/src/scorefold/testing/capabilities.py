@@ -73,7 +73,8 @@ def reconstructs(subject: Subject) -> str:
 def potential_derivatives(subject: Subject) -> str:
     """grad and hessian_product are the derivatives of value by autograd, grad_inverse inverts grad, value is convex."""
     obj = subject.stirred()
-    x = subject.normal(ROWS, *obj.event_shape).requires_grad_()
+    shape = (3,) if obj.event_shape is None else obj.event_shape
+    x = subject.normal(ROWS, *shape).requires_grad_()
     v = subject.normal(*x.shape, purpose="v")
     value = obj.value(x)
     require_shape("value", value, (ROWS,))
