@@ -198,12 +198,14 @@ class Catalogue:
         names = [key.partition(":")[2] for key in self._claims if key.startswith(f"{reference.kind}:")]
         near = near_misses(reference.name, names)
         elsewhere = [key for key in self._claims if key.partition(":")[2] == reference.name]
-        known = f"the {reference.kind}s here are {', '.join(names)}" if names else f"no {reference.kind} is installed"
         suggestions = [f"{reference.kind}:{name}" for name in near] + elsewhere
-        return PluginError(
-            f"there is no {reference.id!r}",
-            hint=sentences(f"did you mean {' or '.join(suggestions)}?" if suggestions else "", known, self._without()),
-        )
+        if suggestions:
+            hint = f"did you mean {' or '.join(suggestions)}? 'scorefold plugins list' shows all components"
+        elif names:
+            hint = f"components of kind {reference.kind}: {', '.join(names)}"
+        else:
+            hint = f"no component of kind {reference.kind} is installed"
+        return PluginError(f"there is no {reference.id!r}", hint=sentences(hint, self._without()))
 
     def _ambiguous(self, key: str) -> PluginError:
         claimants = self._claims[key]
