@@ -154,6 +154,12 @@ def test_text_names_failures_and_counts(capsys: Captured) -> None:
         (["sound", "--expect", "within-budget=why"], "says no check, or no reason"),
         (["sound", "--expect", "allocator:sound/within-budget"], "says no check, or no reason"),
         (["sound", "--expect", "allocator:sound/no-such=why"], "there is no such check"),
+        (
+            ["sound", "--only", "provides", "--expect", "allocator:sound/within-budge=why"],
+            "did you mean 'within-budget'",
+        ),
+        (["sound", "--only", "provides", "--expect", "allocator:unsound/provides=why"], "is not among the components"),
+        (["sound", "--only", "provide"], "did you mean 'provides'"),
     ],
 )
 def test_mistakes_are_named(arguments: list[str], message: str) -> None:

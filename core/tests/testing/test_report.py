@@ -102,7 +102,16 @@ def test_a_failure_expected_of_no_check_is_a_mistake() -> None:
 def test_an_unknown_law_is_named_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="within-budgets") as refused:
         report_on(TENS, only=["within-budgets"])
-    assert "within-budget," in str(refused.value)
+    assert refused.value.hint == "did you mean 'within-budget'?"
+    with pytest.raises(ConfigError, match="there is no law 'x'") as refused:
+        report_on(TENS, only=["x"])
+    assert "within-budget, " in str(refused.value)
+
+
+def test_an_expected_failure_that_no_check_can_meet_is_refused_before_any_is_tried() -> None:
+    for key in ("allocator:tens/within-budgets", "allocator:other/within-budget", "within-budget"):
+        with pytest.raises(ConfigError, match="there is no such check"):
+            next(check_components([Item(HOST.catalogue[TENS], TENS)], HOST, expected={key: "why"}, only=["provides"]))
     with pytest.raises(ConfigError, match="there is no level 'speed'") as refused:
         report_on(TENS, levels=["speed"])
     assert ", ".join(LEVELS) in str(refused.value)

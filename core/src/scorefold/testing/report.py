@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -145,17 +146,38 @@ def check_components(
         (item.component.id, check, why) for item in items for check, why in item.component.known_failures.items()
     ]
     reasons = {f"{component}/{check}": why for component, check, why in declared} | dict(expected or {})
+    _refuse_unknown(reasons, {item.component.id for item in items})
     for item in items:
         yield from _component_checks(item, host, seed, reasons, laws, origin)
     if reasons and laws == LAWS:
         raise ConfigError(f"{', '.join(reasons)} was expected to fail, but there is no such check")
 
 
+def _refuse_unknown(reasons: Iterable[str], components: set[str]) -> None:
+    """Raises ``ConfigError`` for an expected failure that no run could meet, before anything is tried."""
+    known = [item.name for item in LAWS] + [FLOOR]
+    for key in reasons:
+        component, _, check = key.rpartition("/")
+        if component not in components:
+            raise ConfigError(
+                f"{key} was expected to fail, but there is no such check: {component!r} is not among the components",
+                hint=f"these are {', '.join(sorted(components))}",
+            )
+        if (law := check.partition("[")[0]) not in known:
+            raise ConfigError(f"{key} was expected to fail, but there is no such check", hint=_near(law, known))
+
+
+def _near(name: str, names: Sequence[str]) -> str | None:
+    found = get_close_matches(name, names)
+    return f"did you mean {' or '.join(repr(each) for each in found)}?" if found else None
+
+
 def _chosen(only: set[str], levels: set[str]) -> tuple[Law, ...]:
     known = [item.name for item in LAWS]
     for what, wanted, names in (("law", only, known), ("level", levels, LEVELS)):
         for name in sorted(wanted.difference(names)):
-            raise ConfigError(f"there is no {what} {name!r}", hint=f"the {what}s are {', '.join(names)}")
+            hint = _near(name, names) or f"the {what}s are {', '.join(names)}"
+            raise ConfigError(f"there is no {what} {name!r}", hint=hint)
     return tuple(item for item in LAWS if item.name in (only or known) and item.level in (levels or LEVELS))
 
 
