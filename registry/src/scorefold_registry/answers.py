@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import TextIO
 
+from scorefold.errors import printable
+
 _STANDARD_OUTPUT, _STANDARD_ERROR = 1, 2
 
 _waiting: TextIO | None = None
@@ -34,8 +36,11 @@ def only_answers() -> Iterator[None]:
 
 
 def print_answer(text: str) -> None:
-    """Prints what was asked for to standard output. Raises ``BrokenPipeError`` where nobody reads it."""
-    print(text, file=_waiting or sys.stdout, flush=True)
+    """Prints what was asked for to standard output, without what would steer a terminal: in JSON that is escaped.
+
+    Raises ``BrokenPipeError`` where nobody reads it.
+    """
+    print(printable(text), file=_waiting or sys.stdout, flush=True)
 
 
 def _forget() -> None:

@@ -49,6 +49,15 @@ def make_folder(path: Path) -> None:
         raise ArtefactError(f"the folder {path} can't be made: {error.strerror or error}", hint=hint) from error
 
 
+def refuse_others(folder: Path, mark: str) -> None:
+    """Raises ``ConfigError`` for a folder that holds things, and not ``mark``, which everything of this sort has."""
+    there = sorted(path.name for path in folder.iterdir() if path.name != ".lock") if folder.is_dir() else []
+    if there and mark not in there:
+        held = ", ".join([*there[:3], *(["..."] if len(there) > 3 else [])])
+        hint = "name a new folder with --out, or the one that is to be renewed"
+        raise ConfigError(f"{folder} holds other things: {held}", hint=hint)
+
+
 @contextmanager
 def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold a lock file. ``waiting`` is called once where another process holds it. The lock ends with the process."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from scorefold.errors import ScorefoldError
+from scorefold.errors import ScorefoldError, printable
 from scorefold_registry.answers import only_answers
 from scorefold_registry.settings import OPTION_VARIABLE, VARIABLE
 
@@ -129,7 +129,7 @@ def _plugins_variable(value: str | None) -> Iterator[None]:
 
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_help())
+        print(printable(_help()))
         return HOLDS if arguments else ERROR
     name, rest = arguments[0], arguments[1:]
     if name == "--version":

@@ -11,11 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scorefold.artefacts import read_json, write_json, write_text
+from scorefold.artefacts import write_json, write_text
 from scorefold.errors import DataError, PluginError, ScorefoldError, ShapeError, printable
 from scorefold.plugin import Comparison
 from scorefold_registry import runs as run_folders
-from scorefold_registry.cache import area, make_folder
+from scorefold_registry.cache import area, make_folder, refuse_others
 from scorefold_registry.comparison_cases import Case
 from scorefold_registry.comparison_plan import NotOnThisCaseError, stages_of
 from scorefold_registry.comparison_question import Question
@@ -26,6 +26,7 @@ from scorefold_registry.plan import make_plan
 from scorefold_registry.progress import Silent
 from scorefold_registry.records import Registered
 from scorefold_registry.runfile import read
+from scorefold_registry.stage_files import read_result, read_stage
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
@@ -102,6 +103,7 @@ def compare(
 def _new_folder(question: Question, out: Path | None) -> Iterator[tuple[Path, Path]]:
     """Where a comparison is written, and where it stands in the end."""
     if out is not None:
+        refuse_others(out, ROWS)
         make_folder(out / ROWS)
         yield out, out
         return
@@ -202,15 +204,15 @@ def _keep_traceback(runs: Path, target: Path) -> None:
 
 def _read(row: Row, folder: Path, stages: Sequence[str]) -> Row:
     """What a run answered and what it cost, from the folders of its stages."""
-    facts = {name: read_json(folder / name / "stage.json") for name in stages}
-    results = {name: read_json(folder / name / "result.json") for name in stages}
-    answer = results[stages[-1]].get("answer")
+    facts = {name: read_stage(folder / name) for name in stages}
+    results = {name: read_result(folder / name) for name in stages}
     last = facts[stages[-1]]
+    answer = _answer(last["verb"], results[stages[-1]].get("answer"))
     if answer is None:
         reason = f"the verb {last['verb']!r} gave no answer on these data"
         return replace(row, error=reason)
     interval = answer.get("interval")
-    trained = [facts[name]["cpu_seconds"] for name in stages if results[name].get("trained")]
+    trained = [facts[name]["cpu_seconds"] or 0.0 for name in stages if results[name].get("trained")]
     return judged(
         replace(
             row,
@@ -223,6 +225,24 @@ def _read(row: Row, folder: Path, stages: Sequence[str]) -> Row:
             training_cpu_seconds=sum(trained) if trained else None,
         )
     )
+
+
+def _answer(verb: str, answer: Any) -> Mapping[str, Any] | None:
+    """What a verb answered, None where it gave nothing. Raises ``DataError`` for what is no answer."""
+    if answer is None:
+        return None
+    interval = answer.get("interval") if isinstance(answer, Mapping) else None
+    if (
+        not isinstance(answer, Mapping)
+        or not isinstance(answer.get("quantity"), str)
+        or "value" not in answer
+        or not (interval is None or (isinstance(interval, list) and len(interval) == 2))
+    ):
+        raise DataError(
+            f"the verb {verb!r} answered {answer!r:.200}; expected a mapping with a quantity in words, a value and, "
+            "where they are known, an interval of two numbers and the truth"
+        )
+    return answer
 
 
 def _number(value: Any) -> Any:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from scorefold.errors import printable
 from scorefold.figures import ACCENT, INK, SOFT, WARM, tidy
 from scorefold_registry.comparison_rows import Row
 
@@ -29,11 +30,11 @@ def draw(rows: Sequence[Row]) -> Mapping[str, Figure]:
     panels = figure.subplots(down, across, squeeze=False, sharey=True).flatten()
     for case, axes in zip(cases, panels, strict=False):
         _panel(axes, {row.component: row for row in rows if row.case == case}, components)
-        axes.set_title(case, fontsize=10, color=INK)
+        axes.set_title(printable(case), fontsize=10, color=INK)
     for axes in panels[len(cases) :]:
         axes.set_visible(False)
     quantities = dict.fromkeys(row.quantity for row in rows if row.quantity is not None)
-    figure.supxlabel(" or ".join(quantities), fontsize=10, color=INK)
+    figure.supxlabel(printable(" or ".join(quantities)), fontsize=10, color=INK)
     figure.set_label("Each component's value on each case, with its interval; the dashed line is the truth.")
     return {"comparison": figure}
 

@@ -13,6 +13,7 @@ from typing import Any
 from scorefold.artefacts import write_json, write_text
 from scorefold_registry.comparison_rows import Row
 from scorefold_registry.comparison_table import grid, reasons
+from scorefold_registry.csv_cells import cell_text
 from scorefold_registry.drawing import draw
 from scorefold_registry.progress import duration
 from scorefold_registry.report import environment_facts, figures_of, templates
@@ -26,7 +27,7 @@ def write_comparison(folder: Path, result: Any, environment: Mapping[str, Any], 
     write_json(folder / "comparison.json", result.as_json())
     write_text(folder / "comparison.csv", csv_text(result.rows))
     write_json(folder / "environment.json", environment)
-    draw("scorefold_registry.comparison_figure:draw", result.rows, folder)
+    draw("scorefold_registry.comparison_figure:draw", result.rows, folder, math=False)
     table = grid(result.rows, result.comparison)
     page = templates().get_template("comparison.html.j2")
     html = page.render(
@@ -62,5 +63,6 @@ def _record(row: Row) -> dict[str, Any]:
         if name == "interval":
             flat |= {"lower": low, "upper": high}
         else:
-            flat[name] = " ".join(value) if isinstance(value, tuple) else value
+            text = " ".join(value) if isinstance(value, tuple) else value
+            flat[name] = cell_text(text) if isinstance(text, str) else text
     return flat

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from scorefold.errors import printable
 from scorefold.plugin import Comparison
 from scorefold_registry.comparison_rows import Row, best_of, shortfall
 from scorefold_registry.progress import number_text
@@ -137,11 +138,15 @@ def reasons(table: Grid) -> list[str]:
         for case, cell in zip(table.cases, line.cells, strict=True):
             if cell.reason:
                 where.setdefault(cell.reason, []).append(f"{line.component} on {case}")
-    return [f"{', '.join(places)}: {reason}" for reason, places in where.items()]
+    return [printable(f"{', '.join(places)}: {reason}") for reason, places in where.items()]
 
 
 def row_text(row: Row) -> str:
     """A row in a line, as it comes."""
+    return printable(_told(row))
+
+
+def _told(row: Row) -> str:
     if row.error is not None:
         return f"{row.component} on {row.case}: no value: {row.error}"
     if row.value is None:
@@ -184,15 +189,20 @@ def _draw(table: Grid, drawn: Table, break_: str, *, values: bool = True, costs:
     drawn.add_column("component", no_wrap=True)
     for case, truth in zip(table.cases, table.truths, strict=True):
         if values:
-            drawn.add_column(f"{case}{break_}({truth})" if truth else case, justify="right", no_wrap=True)
+            drawn.add_column(_text(f"{case}{break_}({truth})" if truth else case), justify="right", no_wrap=True)
     for column in table.columns if costs else ():
         drawn.add_column(column, justify="right", no_wrap=True)
     kinds = {line.component.partition(":")[0] for line in table.lines}
     for line in table.lines:
         name = line.component if len(kinds) > 1 else line.component.partition(":")[2]
-        shown = [Text(name + (f"{break_}({line.uses})" if line.uses else ""))]
+        shown = [_text(name + (f"{break_}({line.uses})" if line.uses else ""))]
         if values:
             shown += [Text(cell.value, style="bold" if cell.best else "") for cell in line.cells]
         if costs:
             shown += [Text(cost or MISSING) for cost in table.costs(line)]
         drawn.add_row(*shown)
+
+
+def _text(text: str) -> Text:
+    """Text that is no markup and steers no terminal."""
+    return Text(printable(text))

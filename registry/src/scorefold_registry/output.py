@@ -10,9 +10,10 @@ import numpy as np
 from torch import Tensor
 
 from scorefold.artefacts import write_json
-from scorefold.errors import ArtefactError, ConfigError, DataError, printable
+from scorefold.errors import ArtefactError, ConfigError, DataError
 from scorefold.interfaces import DataSource
 from scorefold.stage import Outcome
+from scorefold_registry.csv_cells import cell_text
 from scorefold_registry.file_names import file_name, free_name
 
 
@@ -93,10 +94,8 @@ def _csv(out: Path, outcome: Outcome) -> None:
 
 
 def _cell(name: str) -> str:
-    """A name as a cell of a CSV file: quoted where it must be, and never what a spreadsheet takes for a formula."""
-    text = printable(name).replace("\n", " ")
-    text = f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
-    text = text or "value"
+    """A name as a cell of a CSV file, quoted where it must be."""
+    text = cell_text(name) or "value"
     return '"' + text.replace('"', '""') + '"' if {",", '"'} & set(text) else text
 
 

@@ -101,7 +101,7 @@ class Lines(Silent):
         self._rate = _Rate()
 
     def _print(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        print(printable(text), file=self._stream, flush=True)
 
     def stage_started(self, name: str, component: str, number: int, count: int) -> None:
         self._print(f"[{number}/{count}] {name}: {component}")
@@ -168,7 +168,8 @@ class Bars(Silent):
     def _note(self) -> str:
         task = self._bar.tasks[-1]
         steps = "" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}"
-        return ", ".join(part for part in (steps, self._left, self._text, _beside(self._text, self._metrics)) if part)
+        parts = (steps, self._left, self._text, _beside(self._text, self._metrics))
+        return printable(", ".join(part for part in parts if part))
 
     def stage_ended(self, name: str, seconds: float, reused: bool, metrics: Mapping[str, Any]) -> None:
         self._bar.remove_task(self._task)

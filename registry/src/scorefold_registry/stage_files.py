@@ -34,6 +34,8 @@ class _StageFacts(BaseModel, extra="allow"):
     computed: Time
     seconds: Time
     figure_failure: str | None
+    cpu_seconds: Time | None = None
+    network_calls: Annotated[int, Field(ge=0)] | None = None
 
 
 class _Resolved(BaseModel, extra="allow"):

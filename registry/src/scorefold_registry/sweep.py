@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from filelock import FileLock, Timeout
 from scorefold.artefacts import read_json, write_json, write_text
 from scorefold.errors import ConfigError, WorkerError
 from scorefold.stage import Executor, RunInfo
-from scorefold_registry.cache import area, make_folder
+from scorefold_registry.cache import area, make_folder, refuse_others
 from scorefold_registry.development import development_plugins
 from scorefold_registry.executor import LocalExecutor, plugins_executor
 from scorefold_registry.records import LOCAL
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from scorefold_registry.host import Host
 
 SECONDS_BETWEEN_LOOKS = 0.2
+POINTS = "points"
 
 Rows = dict[int, dict[str, Any]]
 """What the jobs of points told, by the points' numbers."""
@@ -60,6 +60,7 @@ def run_sweep(
     """
     began = time.monotonic()
     told = progress or SilentSweep()
+    refuse_others(plan.folder, POINTS)
     make_folder(plan.folder)
     with _alone(plan.folder):
         rows = run_points(host, plan, workers, area("cache", cache, ".scorefold/cache").absolute(), told)
@@ -100,9 +101,12 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def run_points(host: Host, plan: SweepPlan, workers: int | None, cache: Path, progress: SilentSweep) -> Rows:
     """The row of every point. Raises ``SweepInterrupted`` after Ctrl-C, when no worker is left."""
-    records = plan.folder / "points"
-    shutil.rmtree(records, ignore_errors=True)
+    records = plan.folder / POINTS
     make_folder(records)
+    # What an earlier sweep left, and nothing else that stands in a folder of this name.
+    for record in records.glob("*.json"):
+        if record.stem.isdecimal():
+            record.unlink()
     jobs = _jobs(host, plan, records, cache)
     first = plan.plans[0]
     info = RunInfo(first.run.name, plan.folder, first.run.seed, resolved_run(host.catalogue, first), first.plugins)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from scorefold.artefacts import json_text
+from scorefold.errors import printable
 from scorefold.figures import ACCENT, INK, SOFT, tidy
 from scorefold_registry.progress import number_text
 from scorefold_registry.sweep_points import short_names, value_text
@@ -53,11 +54,11 @@ def _figure(result: SweepResult, label: str, fields: Sequence[str]) -> Figure:
     for axes, field in zip(panels, fields, strict=False):
         tidy(axes)
         _panel(axes, result, label, field)
-        axes.set_xlabel(short[field], fontsize=9, color=INK)
+        axes.set_xlabel(printable(short[field]), fontsize=9, color=INK)
     for axes in panels[len(fields) :]:
         axes.set_visible(False)
     for axes in panels[::columns]:
-        axes.set_ylabel(label, fontsize=9, color=INK)
+        axes.set_ylabel(printable(label), fontsize=9, color=INK)
     seeds = len({json_text(row.values[SEED]) for row in result.rows}) if result.seeds else 1
     over = f", mean and standard deviation over {seeds} seeds" if seeds > 1 else ""
     figure.set_label(f"{label} against {' and '.join(short[field] for field in fields)}{over}")
@@ -90,7 +91,7 @@ def _places(axes: Axes, values: Sequence[Any]) -> Any:
             axes.minorticks_off()
         return float
     order = list(dict.fromkeys(json_text(value) for value in values))
-    names = list(dict.fromkeys(value_text(value) for value in values))
+    names = [printable(value_text(value)) for value in {json_text(value): value for value in values}.values()]
     axes.set_xticks(range(len(order)), names, rotation=20 if sum(map(len, names)) > _MOST_LETTERS else 0)
     axes.set_xlim(-0.5, len(order) - 0.5)
     return lambda value: float(order.index(json_text(value)))
@@ -123,7 +124,7 @@ def _lines(axes: Axes, result: SweepResult, label: str, field: str, place: Any) 
         colour = _COLOURS[number] if joined else ACCENT
         _line(axes, ordered, label, [place(setting.values[field]) for setting in ordered], colour, joined)
         if joined and len(groups) > 1:
-            axes.lines[-1].set_label(names[key])
+            axes.lines[-1].set_label(printable(names[key]))
     if joined and len(groups) > 1:
         axes.legend(fontsize=8, frameon=False)
 

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from scorefold.errors import printable
 from scorefold_registry.progress import duration, number_text
 from scorefold_registry.sweep_result import Measure, metric_of
 
@@ -43,7 +44,7 @@ class SweepLines(SilentSweep):
         self._say(f"[{self._done}/{self._points}] {point}: {outcome(self._measures, row)}")
 
     def _say(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        print(printable(text), file=self._stream, flush=True)
 
 
 class SweepBar(SilentSweep):
@@ -64,7 +65,7 @@ class SweepBar(SilentSweep):
 
     def ended(self, point: str, row: Mapping[str, Any]) -> None:
         self._failed += row["error"] is not None
-        self._console.print(f"{point}: {outcome(self._measures, row)}", markup=False, soft_wrap=True)
+        self._console.print(printable(f"{point}: {outcome(self._measures, row)}"), markup=False, soft_wrap=True)
         self._bar.advance(self._task)
         task = self._bar.tasks[-1]
         left = task.time_remaining

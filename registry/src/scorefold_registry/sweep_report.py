@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from scorefold.artefacts import write_json, write_text
-from scorefold_registry.drawing import draw
+from scorefold.errors import printable
+from scorefold_registry.drawing import draw, erase
 from scorefold_registry.progress import duration, number_text
 from scorefold_registry.report import figures_of, templates
 from scorefold_registry.sweep_points import short_names, value_text
@@ -30,8 +30,8 @@ def write_sweep(result: SweepResult) -> None:
     folder = result.folder
     write_json(folder / "sweep.json", result.as_json())
     write_text(folder / "sweep.csv", csv_text(result))
-    shutil.rmtree(folder / "figures", ignore_errors=True)  # those of what was measured before
-    draw("scorefold_registry.sweep_figure:draw_sweep", result, folder)
+    erase(folder)  # those of what was measured before
+    draw("scorefold_registry.sweep_figure:draw_sweep", result, folder, math=False)
     html = (
         templates()
         .get_template("sweep.html.j2")
@@ -133,9 +133,9 @@ def table_text(lines: Lines, width: int | None = None) -> str:
     heads, rows = lines
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for head in heads:
-        table.add_column(Text(head), overflow="fold")
+        table.add_column(Text(printable(head)), overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     stream = io.StringIO()
     Console(file=stream, width=width or 200, color_system=None).print(table)
     return "\n".join(line.rstrip() for line in stream.getvalue().rstrip().splitlines())
@@ -148,9 +148,9 @@ def tell_sweep(result: SweepResult, stream: TextIO) -> None:
     for lines in tables:
         print(f"\n{table_text(lines, width)}", file=stream)
     for failure in failures(result):
-        print(f"\n{failure}", file=stream)
+        print(printable(f"\n{failure}"), file=stream)
     print(f"\n{summary(result)} in {duration(result.seconds)}", file=stream)
     if result.goal is not None:
-        print(best_text(result), file=stream)
+        print(printable(best_text(result)), file=stream)
     for name, what in (("runs", "runs"), ("sweep.csv", "table"), (PAGE, "report")):
         print(f"{what}: {result.folder / name}", file=stream)

@@ -14,6 +14,7 @@ from typing import Any
 
 from scorefold.artefacts import json_text
 from scorefold.errors import ConfigError
+from scorefold_registry.csv_cells import cell_text
 from scorefold_registry.names import did_you_mean, sentences
 from scorefold_registry.runfile import near
 from scorefold_registry.sweep_points import Point
@@ -272,9 +273,9 @@ def csv_text(result: SweepResult) -> str:
     """A line for each point: its number, the swept fields, the measures, seconds, the run's folder and its error."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["point", *result.fields, *result.measures, "seconds", "run", "error"])
+    writer.writerow(["point", *map(cell_text, [*result.fields, *result.measures]), "seconds", "run", "error"])
     for row in result.rows:
-        values = [value if isinstance(value, str) else json_text(value) for value in row.values.values()]
+        values = [cell_text(value) if isinstance(value, str) else json_text(value) for value in row.values.values()]
         measures = ["" if (value := row.measures[label]) is None else repr(value) for label in result.measures]
-        writer.writerow([row.number, *values, *measures, row.seconds, row.run or "", row.failure])
+        writer.writerow([row.number, *values, *measures, row.seconds, row.run or "", cell_text(row.failure)])
     return text.getvalue()

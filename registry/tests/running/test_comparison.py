@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -301,6 +303,58 @@ def test_what_is_written(say: Say, write: Callable[..., Path]) -> None:
     assert "https://" not in page
     assert "deep inside" in page
     assert "rows/estimator-tiny-mean--b-bold-b.yaml" in page
+
+
+def test_cases_are_called_anything(say: Say, write: Callable[..., Path]) -> None:
+    """On the terminal, in the table, in the figure and on the page."""
+    names = [
+        "\x1b[2J\x9b31m\u202etxt",
+        "[bold red]x[/]",
+        "$\\frac{$",
+        "=1+1",
+        "\u4e2d\u6587",
+        "'a' onload='b'",
+        "x" * 90,
+    ]
+    write(json.dumps({name: {"use": "data:tiny"} for name in names}), "cases.yaml")
+    said = say("compare", "estimator", "--on", "cases.yaml", "--out", "out", "--only", "tiny-mean,tiny-scored")
+    assert said.status == 0, said.err
+    written = [(Path("out") / name).read_text() for name in ("comparison.csv", "report.html", "comparison.json")]
+    for text in (said.out, said.err, *written):
+        assert not {part for part in text if unicodedata.category(part) in ("Cc", "Cf") and part != "\n"}
+    assert "[bold red]x[/]" in said.out
+    with Path("out/comparison.csv").open() as file:
+        cases = [record["case"] for record in csv.DictReader(file)]
+    assert "'=1+1" in cases
+    assert read_json(Path("out/comparison.json"))["rows"][0]["case"] == names[0]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [["a list"], {"value": 1.0}, {"quantity": "q"}, {"quantity": "q", "value": 1.0, "interval": [1.0]}, "text"],
+)
+def test_what_is_no_answer_is_said(say: Say, monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
+    verbs = import_module("scorefold.verbs")
+    estimate = verbs.estimate
+
+    def wild(*given: Any) -> Any:
+        outcome = estimate(*given)
+        return replace(outcome, result={**outcome.result, "answer": answer})
+
+    monkeypatch.setattr(verbs, "estimate", wild)
+    said = say("compare", "estimator", "--on", "tiny", "--only", "tiny-mean", "--out", "out", "--json", "--fresh")
+    assert said.status == 1
+    assert "the verb 'estimate' answered" in said.json["rows"][0]["error"]
+    assert "expected a mapping with a quantity in words, a value" in said.json["rows"][0]["error"]
+
+
+def test_a_folder_of_other_things_is_refused(say: Say) -> None:
+    Path("mine").mkdir()
+    Path("mine/report.html").write_text("my own")
+    said = say("compare", "estimator", "--on", "tiny", "--only", "tiny-mean", "--out", "mine")
+    assert said.status == 2
+    assert "mine holds other things: report.html" in said.err
+    assert Path("mine/report.html").read_text() == "my own"
 
 
 def test_an_interrupted_comparison_goes_on(say: Say) -> None:

@@ -289,6 +289,24 @@ def test_two_sweeps_do_not_share_a_folder(say: Say, file: Path) -> None:
     assert "another sweep is at work in out" in said.err
 
 
+def test_a_folder_of_other_things_is_refused_and_what_lies_in_that_of_a_sweep_stays(say: Say, file: Path) -> None:
+    Path("mine").mkdir()
+    Path("mine/tiny.yaml").write_text("my own")
+    said = say("sweep", str(file), "--over", "seed=0", "--out", "mine")
+    assert said.status == 2
+    assert "mine holds other things: tiny.yaml" in said.err
+    assert Path("mine/tiny.yaml").read_text() == "my own"
+    for name in ("points", "figures"):
+        Path("out", name).mkdir(parents=True)
+        Path("out", name, "notes.txt").write_text("my own")
+    for measure in ("dimension", "score.loss"):
+        assert say("sweep", str(file), "--over", "seed=0", "--out", "out", "--measure", measure).status == 0
+    assert {path.name for path in Path("out/figures").iterdir()} == {
+        *("score.loss.png", "score.loss.svg", "figures.json", "notes.txt")
+    }
+    assert {path.name for path in Path("out/points").iterdir()} == {"1.json", "notes.txt"}
+
+
 SLOW = """version: 1
 name: slow
 runtime: {device: cpu, threads: 1}

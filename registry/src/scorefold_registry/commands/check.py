@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from scorefold.errors import PluginError
+from scorefold.errors import PluginError, printable
 from scorefold_registry.answers import print_answer
 from scorefold_registry.host import Host
 from scorefold_registry.names import normalise
@@ -62,7 +62,7 @@ def run(arguments: list[str]) -> int:
     ):
         made.append(check)
         if not options.json and check.result in ("failed", "expected-failure"):
-            print(f"{check.result}: {check}", flush=True)
+            print(printable(f"{check.result}: {check}"), flush=True)
     report = Report(tuple(made))
     if options.json:
         print_answer(json.dumps(report.as_json(), indent=2, ensure_ascii=False))

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+from scorefold.errors import printable
 from scorefold_registry.answers import print_answer
 from scorefold_registry.citations import citations
 from scorefold_registry.commands.hosting import discover_host
@@ -26,9 +27,9 @@ def run(arguments: list[str]) -> int:
     if given.json:
         print_answer(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
     elif found.entries:
-        print(found.bibtex())
+        print_answer(found.bibtex())
     for note in found.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(printable(f"note: {note}"), file=sys.stderr)
     if found.without:
         print(f"without a citation: {', '.join(found.without)}", file=sys.stderr)
     return 0

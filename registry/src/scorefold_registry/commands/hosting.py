@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from scorefold.errors import printable
 from scorefold_registry.host import Host
 
 
@@ -11,5 +12,5 @@ def discover_host() -> Host:
     """The installed plugins as a host; remarks on how they were chosen go to standard error."""
     host = Host.discover()
     for note in host.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(printable(f"note: {note}"), file=sys.stderr)
     return host

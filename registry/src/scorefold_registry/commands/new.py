@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from scorefold.errors import printable
 from scorefold_registry.answers import print_answer
 from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.host import Host
@@ -32,7 +33,7 @@ def run(arguments: list[str]) -> int:
     host = discover_host()
     found, notes = find_templates()
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(printable(f"note: {note}"), file=sys.stderr)
     kinds = list(host.catalogue.kinds.values())
     if given.update is not None:
         record = read_record(given.update)
@@ -81,7 +82,7 @@ def _note_namesakes(host: Host, kind: str, name: str) -> None:
         if record.name == name
     ]
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(printable(f"note: {note}"), file=sys.stderr)
 
 
 def _create(folder: Path, templates: Templates, given: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from scorefold.errors import PluginError
+from scorefold.errors import PluginError, printable
 from scorefold_registry.answers import print_answer
 from scorefold_registry.catalogue import Catalogue
 from scorefold_registry.discovery import discover
@@ -43,11 +43,12 @@ def _list(arguments: list[str]) -> int:
     if options.json:
         _print_json({"plugins": [record.as_json() for record in discovery.plugins]})
     else:
-        print("\n".join(line for record in discovery.plugins for line in _lines(record)) or "no plugin is installed")
+        lines = "\n".join(line for record in discovery.plugins for line in _lines(record))
+        print_answer(lines or "no plugin is installed")
         for plugin in not_installed(discovery.plugins):
             print(f"not installed: {plugin.name}, {plugin.summary}: {plugin.install}")
     for note in discovery.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(printable(f"note: {note}"), file=sys.stderr)
     return 0
 
 
@@ -86,7 +87,7 @@ def _show(arguments: list[str]) -> int:
     if options.json:
         _print_json(facts)
     else:
-        print(text)
+        print_answer(text)
     return 0
 
 
@@ -102,7 +103,7 @@ def _doctor(arguments: list[str]) -> int:
     if options.json:
         _print_json(found.as_json())
     else:
-        print(report(found))
+        print_answer(report(found))
     return 0 if found.well else 1
 
 

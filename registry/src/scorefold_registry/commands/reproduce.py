@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scorefold.errors import printable
 from scorefold_registry.answers import print_answer
 from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.options import Parser
@@ -44,13 +45,13 @@ def run(arguments: list[str]) -> int:
     measurements: list[Measurement] = []
     for measurement in measure(host, pairs, given.profile, range(given.seeds), keep):
         measurements.append(measurement)
-        print(text(measurement), file=sys.stderr if given.json else sys.stdout, flush=True)
+        print(printable(text(measurement)), file=sys.stderr if given.json else sys.stdout, flush=True)
     held = holds(measurements)
     if given.json:
         claims = [measurement.as_json() for measurement in measurements]
         print_answer(json_text({"holds": held, "claims": claims}, indent=2))
     else:
-        print(summary(measurements, held))
+        print_answer(summary(measurements, held))
     return 0 if held else 1
 
 

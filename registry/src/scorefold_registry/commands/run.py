@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scorefold.errors import printable
 from scorefold_registry.answers import print_answer
 from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.options import Parser
@@ -88,4 +89,4 @@ def tell(result: RunResult, *, as_json: bool) -> None:
             print(answer.sentence())
         print(f"report: {result.report}")
     for failure in result.failures:
-        print(failure.text(), file=sys.stderr)
+        print(printable(failure.text()), file=sys.stderr)

@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from scorefold.errors import ConfigError
+from scorefold.errors import ConfigError, printable
 from scorefold_registry.answers import print_answer
 from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.options import Parser
@@ -23,7 +23,7 @@ def run(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     found = run_schema(discover_host().catalogue)
     for note in found.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(printable(f"note: {note}"), file=sys.stderr)
     text = json.dumps(found.schema, indent=1, ensure_ascii=False)
     if given.json:
         if given.out is not None:

@@ -1,0 +1,102 @@
+"""What plugins say of themselves can't move a cursor, clear a screen or turn a line around, whatever prints it."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scorefold_registry.cli import main
+
+Install = Callable[..., Path]
+Captured = pytest.CaptureFixture[str]
+
+EVIL = "\x1b[2J\x1b]0;title\x07\x9b31m\u202etxt.exe\u2066\r"
+
+PLUGIN = f"""
+EVIL = {EVIL!r}
+
+@hookimpl
+def scorefold_kinds():
+    verb = Verb("grow", takes=(), gives="metrics", target="fake_evil.impl:grow")
+    yield Kind("plant", "fake_evil.impl:Plant", (verb,), EVIL)
+
+@hookimpl
+def scorefold_components():
+    yield Component(
+        "plant", "fern", "fake_evil.impl:Plant", "fake_evil.config:Settings", EVIL, cite="cite.bib",
+        examples=({{"config": {{}}}},),
+    )
+
+@hookimpl
+def scorefold_claims():
+    yield Claim("tall", EVIL, EVIL, "fake_evil.impl:fail", tolerance=("min", 0.0), unit=EVIL)
+
+@hookimpl
+def scorefold_commands(register):
+    register("greet", "fake_evil.impl:grow", EVIL)
+
+def __getattr__(name):
+    raise AttributeError(EVIL)
+"""
+FILES = {
+    "impl.py": f"""
+from abc import ABC
+
+class Plant(ABC):
+    def __init__(self, config):
+        raise ValueError({EVIL!r})
+
+def grow(component, inputs, options, context):
+    raise ValueError({EVIL!r})
+
+def fail(run):
+    raise ValueError({EVIL!r})
+""",
+    "config.py": f"""
+from pydantic import Field
+from scorefold.config import Config
+
+class Settings(Config):
+    leaf: str = Field({EVIL!r}, description={EVIL!r})
+""",
+    "cite.bib": f"@misc{{fern,\n note={{ {EVIL} }}\n}}\n",
+}
+
+COMMANDS = (
+    ["--help"],
+    ["plugins", "list"],
+    ["plugins", "show", "evil"],
+    ["plugins", "show", "plant:fern"],
+    ["plugins", "doctor", "--load"],
+    ["plugins", "check", "evil"],
+    ["reproduce", "evil"],
+    ["cite", "run.yaml"],
+    ["graph", "run.yaml"],
+    ["validate", "run.yaml"],
+    ["run", "run.yaml"],
+    ["compare", "plant"],
+    ["sweep", "run.yaml", "--over", "seed=0", "--workers", "1"],
+    ["schema"],
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: "-".join(command[:3]))
+def test_words_of_a_plugin_only_print(command: list[str], install: Install, capsys: Captured) -> None:
+    install("fake-evil", PLUGIN, files=FILES)
+    Path("run.yaml").write_text("version: 1\nname: it\nstages: {fern: {use: plant:fern}}\n")
+    for more in ([], ["--json"]):
+        if more and command[0] == "--help":
+            continue
+        capsys.readouterr()
+        main([*command, *more])
+        said = capsys.readouterr()
+        both = said.out + said.err
+        assert both
+        steering = {part for part in both if unicodedata.category(part) in ("Cc", "Cf") and part not in "\n\t"}
+        assert not steering
+        if more:
+            json.loads(said.out)
