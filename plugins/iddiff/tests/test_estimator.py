@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scorefold.config import SubVPConfig, VEConfig, VPConfig
-from scorefold.data import Dataset
+from scorefold.data import Dataset, TensorSpec
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import ScoreModel
 from scorefold.laws import Mixture, Points, SphereLaw, SubspaceGaussian
@@ -380,7 +380,7 @@ class ByLabel(torch.nn.Module):
         super().__init__()
         self.spheres = torch.nn.ModuleList(spheres)
         self.process, self.event_shape = spheres[0].process, spheres[0].event_shape
-        self.condition_spec = object()
+        self.condition_spec = {"label": TensorSpec((), classes=len(spheres)), "weight": TensorSpec(())}
         self.check_events = spheres[0].check_events
 
     def noise(self, x: Tensor, t: Tensor, condition: dict[str, Tensor]) -> Tensor:

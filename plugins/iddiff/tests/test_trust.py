@@ -139,7 +139,7 @@ def test_what_cannot_be_read_is_refused(make_score: MakeScore, make_sphere: Make
     score = make_score(law, (20,))
     spoiled = x.clone()
     spoiled[3, 5] = torch.nan
-    with pytest.raises(DataError, match="1 coordinates of the data are not finite"):
+    with pytest.raises(DataError, match="1 coordinate of the data is not finite, the first in row 3"):
         estimate(score, spoiled)
     with pytest.raises(ShapeError, match=r"this model takes \(B, 20\)"):
         estimate(score, x[:, :10])

@@ -1,4 +1,7 @@
-"""What should make one doubt a dimension, in words: the score, the noise level, and the data."""
+"""What should make one doubt a dimension, in words: the score, the noise level, and the data.
+
+The page "Reading a dimension" of the documentation says what each means and what to do about it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,9 @@ from scorefold_iddiff.survey import Survey
 
 EXCESS_LOSS = 0.25
 """Denoising loss above the dimension, as a part of it, from which a score counts as coarse; half of one is free."""
+
+SLANT = 0.25
+"""E g . (g - z), of guesses g of noises z, as a part of the dimension, from which it counts; half of one is free."""
 
 _ASYMMETRY = 0.3
 _FEW_POINTS = 10
@@ -32,30 +38,59 @@ def excess_loss(reading: Reading) -> float | None:
 
 def of_score(reading: Reading, ambient: int) -> list[str]:
     """Doubts about the score at the level that is read."""
-    found = []
-    if bool((reading.dimensions == ambient).all()):
-        found.append(
-            f"all {ambient} directions count as tangent: the data fill the space at this scale, or the score was not "
-            "trained"
-        )
+    whole = bool((reading.dimensions == ambient).all())
+    found = [_whole(ambient)] if whole else []
     excess, dimension = excess_loss(reading), float(reading.dimensions.mean())
     if excess is not None and excess > 0.5 + EXCESS_LOSS * dimension:
         found.append(
             f"the denoising loss is {excess:.3g} above the dimension: the score is too coarse at this noise level, or "
             "was trained on other data"
         )
-    bent = curvature(reading)
-    if bent > CURVATURE:
-        found.append(
-            f"FLIPD and the projector's trace differ by {bent:.0%}: the data are curved at this noise level, or the "
-            "score is coarse"
-        )
-    if reading.asymmetry is not None and float(reading.asymmetry.median()) > _ASYMMETRY:
+    found += bent_by(curvature(reading))
+    if reading.asymmetry is not None and not whole and float(reading.asymmetry.median()) > _ASYMMETRY:
         found.append(
             f"the score's Jacobian is not symmetric (a defect of {float(reading.asymmetry.median()):.2g}), as that of "
             "a gradient would be"
         )
     return found
+
+
+def of_values(value: float, interval: tuple[float, float] | None, ambient: int) -> list[str]:
+    """Doubts about a real-valued dimension in ``ambient`` coordinates."""
+    low, high = interval or (value, value)
+    if not -0.5 - 0.05 * ambient <= value <= 1.05 * ambient + 0.5:
+        return [
+            f"the dimension is read as {value:.3g}, and the data have {ambient} coordinate{'s' * (ambient > 1)}: the "
+            "model is too coarse at this noise level, or was trained on other data"
+        ]
+    return [_whole(ambient)] if abs(value - ambient) < 0.05 or low <= ambient <= high else []
+
+
+def _whole(ambient: int) -> str:
+    every = f"all {ambient} directions count" if ambient > 1 else "the one direction counts"
+    return f"{every} as tangent: the data fill the space at this scale, or the model was not trained"
+
+
+def bent_by(difference: float) -> list[str]:
+    """Doubts where FLIPD and the projector's trace differ by this part of the dimension."""
+    if difference <= CURVATURE:
+        return []
+    said = f"{difference:.0%}" if difference < 10 else f"{difference:.2g} times"
+    return [
+        f"FLIPD and the projector's trace differ by {said} of the dimension: the data are curved at this noise level, "
+        "or the score is coarse"
+    ]
+
+
+def slanted(slant: float, dimension: float) -> list[str]:
+    """Doubts about guesses g of noises z, with E g . (g - z) = ``slant``: exact scores give posterior means, whose
+    errors are orthogonal to them."""
+    if abs(slant) <= 0.5 + SLANT * max(dimension, 0.0):
+        return []
+    return [
+        f"the guessed noise g of a noise z has E g (g - z) = {slant:.3g}, where an exact score has 0: the score is too "
+        "coarse at this noise level, or was trained on other data"
+    ]
 
 
 def of_level(
@@ -84,6 +119,8 @@ def of_level(
 
 def of_data(look: Survey, sigma: float, points: int, ambient: int) -> list[str]:
     """Doubts about the data."""
+    if look.constant == ambient:
+        return ["all rows are one and the same point"]
     found = []
     if sigma < look.spacing / 2:
         found.append(
@@ -97,6 +134,12 @@ def of_data(look: Survey, sigma: float, points: int, ambient: int) -> list[str]:
     if points < _FEW_POINTS:
         found.append(f"only {points} points were read, too few for an interval over points")
     return found
+
+
+def with_doubts(note: str, doubts: Sequence[str]) -> str:
+    """A note with the first doubt, and how many more there are."""
+    more = f" ({len(doubts) - 1} more among the diagnostics)" if len(doubts) > 1 else ""
+    return f"{note}; warning: {doubts[0]}{more}" if doubts else note
 
 
 def medians(reading: Reading) -> dict[str, float | None]:

@@ -15,7 +15,8 @@ from torch import Tensor
 from scorefold.data import Dataset, as_dataset
 from scorefold.interfaces import Estimator, ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.pointwise import answer, curve_rows, draws_at, scale_note, sweep_levels
+from scorefold_iddiff import cautions
+from scorefold_iddiff.pointwise import answer, curve_rows, draws_at, look_at, memorised, scale_note, sweep_levels
 from scorefold_iddiff.probe import Points, Probe, rows_at_once
 from scorefold_iddiff.successors_config import DenoisingLossConfig
 
@@ -37,7 +38,8 @@ class DenoisingLoss(Estimator):
         ``pointwise`` (n,) holds the mean error of each point's draws, at the positions ``diagnostics["index"]``, and
         ``half_width`` (n,) the half width of its interval, 1.96 sd / sqrt(draws) at level 0.95. For the mean over
         points the interval is the same formula over the points' means, which counts both the draws' and the points'
-        spread; for other aggregates it is a bootstrap over points. Without a generator the draws are those of seed 0.
+        spread; for other aggregates it is a bootstrap over points. ``slant`` is the mean of g . (g - z) over guesses g
+        of noises z, which is 0 for an exact score. Without a generator the draws are those of seed 0.
 
         Raises ``DataError`` for fewer than 2 points, for values or a score that aren't finite, and for coordinates in
         whose rounding the noise is lost; ``ShapeError`` for events of another shape; ``ConfigError`` for a sigma
@@ -45,21 +47,24 @@ class DenoisingLoss(Estimator):
         """
         config = self.config
         generator = generator or torch.Generator().manual_seed(0)
-        points = self.probe.points(as_dataset(data), config.points, generator)
+        dataset = as_dataset(data)
+        points = self.probe.points(dataset, config.points, generator)
         seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
+        look = look_at(dataset, points, seed)
         sigma, moved = self.probe.sigma(points.x, config.sigma)
         shown = points.part(0, config.shown)
         levels = sweep_levels(self.probe, sigma, config.sweep)
         with self.probe.evaluating():
-            losses = denoising_losses(self.probe, points, sigma, config.draws, seed, batch=config.batch)
+            losses, slants = guesses(self.probe, points, sigma, config.draws, seed, batch=config.batch)
             curve = [
                 losses[: len(shown)]
                 if level == sigma
                 else denoising_losses(self.probe, shown, level, config.draws, seed, batch=config.batch)
                 for level in levels
             ]
-        values = losses.mean(1)
-        rows = curve_rows(levels, [found.mean(1) for found in curve], config.aggregate)
+        values, slant = losses.mean(1), float(slants.mean())
+        means = [found.mean(1) for found in curve]
+        rows = curve_rows(levels, means, config.aggregate)
         return answer(
             values,
             points,
@@ -67,11 +72,17 @@ class DenoisingLoss(Estimator):
             generator,
             interval=mean_interval(values, config.level) if config.aggregate == "mean" else None,
             note=scale_note(sigma, rows, moved),
+            doubts=[
+                *cautions.slanted(slant, float(values.mean())),
+                *memorised(levels, means, look),
+                *cautions.of_data(look, sigma, len(points), points.ambient),
+            ],
             sigma=sigma,
             draws=config.draws,
             network_calls=config.draws * (len(points) + (len(levels) - 1) * len(shown)),
             curve=rows,
-            curve_pointwise=torch.stack([found.mean(1) for found in curve]),
+            curve_pointwise=torch.stack(means),
+            slant=slant,
             half_width=normal_quantile(config.level) * losses.std(1) / config.draws**0.5,
         )
 
@@ -83,13 +94,26 @@ def denoising_losses(
 
     Raises ``DataError`` where the score isn't finite.
     """
+    return guesses(probe, points, sigma, draws, seed, batch=batch)[0]
+
+
+def guesses(
+    probe: Probe, points: Points, sigma: float, draws: int, seed: int, *, batch: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Of the guess g of each noise z drawn at each point, |z - g|^2 and g . (g - z), (N, draws) each, in float64 on the
+    CPU. The exact score's guess is a posterior mean, so the second is 0 on average over data and noise.
+
+    Raises ``DataError`` where the score isn't finite.
+    """
     rows = rows_at_once(batch, points.ambient)
     guess = probe.expected_noise(points, sigma, rows)
-    found = []
+    losses, slants = [], []
     for which in torch.arange(len(points)).split(max(1, rows // draws)):
         noise = draws_at(seed, points.part(int(which[0]), int(which[-1]) + 1), draws)
-        found.append((noise - guess(which, noise)).square().sum(2).double().cpu())
-    return torch.cat(found)
+        guessed = guess(which, noise)
+        losses.append((noise - guessed).square().sum(2).double().cpu())
+        slants.append((guessed * (guessed - noise)).sum(2).double().cpu())
+    return torch.cat(losses), torch.cat(slants)
 
 
 def mean_interval(values: Tensor, level: float) -> tuple[float, float]:

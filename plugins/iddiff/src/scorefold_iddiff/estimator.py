@@ -29,10 +29,9 @@ from scorefold_iddiff.plateaus import (
     mixture_of,
     plateaus_of,
     pooled,
-    search_levels,
     usable_levels,
 )
-from scorefold_iddiff.probe import Points, Probe, finest, spread_of
+from scorefold_iddiff.probe import Points, Probe
 from scorefold_iddiff.readings import Reader, Reading, padded
 from scorefold_iddiff.rules import AGGREGATES, paper_rule, projector_rule, reference_rule
 from scorefold_iddiff.survey import Survey, survey
@@ -119,10 +118,7 @@ class NormalBundle(Estimator):
         """The noise level, why it is not the expected one, and the readings that a search for it took."""
         if self.config.sigma != "auto":
             return *self.probe.sigma(x, self.config.sigma), {}
-        low, high = self.probe.range()
-        spread = spread_of(x)
-        low = min(max(low, 1e-3 * spread, finest(x)), high)
-        levels = search_levels(low, max(low, min(high, spread)), self.config.levels)
+        levels = self.probe.search_levels(x, self.config.levels)
         seen = {level: reader.read(shown, level, flipd=True) for level in levels}
         curve = self._plateaus(seen, look)
         chosen = choose_level(curve.plateaus, curve.dimensions)
@@ -264,8 +260,4 @@ def note(
         text += "; a mixture of dimensions: " + ", ".join(
             f"{row['dimension']:g} ({row['share']:.0%})" for row in mixture
         )
-    if doubts:
-        text += f"; warning: {doubts[0]}"
-    if len(doubts) > 1:
-        text += f" ({len(doubts) - 1} more among the diagnostics)"
-    return text
+    return cautions.with_doubts(text, doubts)

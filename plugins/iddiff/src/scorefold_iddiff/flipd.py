@@ -18,17 +18,25 @@ from scorefold.data import Dataset, as_dataset
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Estimator, ScoreModel
 from scorefold.results import Estimate
+from scorefold_iddiff import cautions
 from scorefold_iddiff.jacobians import noise_and_trace
-from scorefold_iddiff.pointwise import answer, curve_rows, draws_at, reducer, scale_note, spaced_levels, sweep_levels
+from scorefold_iddiff.pointwise import (
+    answer,
+    curve_rows,
+    draws_at,
+    look_at,
+    memorised,
+    reducer,
+    scale_note,
+    spaced_levels,
+    sweep_levels,
+)
 from scorefold_iddiff.probe import Points, Probe, check_resolution, rows_at_once
 from scorefold_iddiff.regression import integrate_over_log_noise, slope_in_log_noise
 from scorefold_iddiff.successors_config import FLIPDConfig
 
 EXACT_UP_TO = 3500
 """Coordinates up to which an exact trace is the default, as in the published code."""
-
-CURVED = 0.05
-"""The share by which FLIPD and the projector's trace may differ before the note speaks of curvature."""
 
 _SPREAD_OF_LEVELS = {"knee": (0.1, 100.0, 16), "regression": (1.0, 10.0, 8)}
 
@@ -70,18 +78,27 @@ class FLIPD(Estimator):
         the process's range and a network that can't be differentiated as asked.
         """
         generator = generator or torch.Generator().manual_seed(0)
-        points = self.probe.points(as_dataset(data), self.config.points, generator)
+        dataset = as_dataset(data)
+        points = self.probe.points(dataset, self.config.points, generator)
         seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
+        look = look_at(dataset, points, seed)
         sigma, moved = self.probe.sigma(points.x, self.config.sigma)
         with self.probe.evaluating():
             found = (self._at_level if self.config.mode == "level" else self._over_levels)(points, sigma, seed, moved)
         values = found.pop("values")
         each = 1 + self._width(points.ambient)
+        curve = [row["sigma"] for row in found["curve"]]
+        doubts = [
+            *found.pop("doubts"),
+            *memorised(curve, list(found["curve_pointwise"]), look),
+            *cautions.of_data(look, found.get("sigma", curve[0]), len(points), points.ambient),
+        ]
         return answer(
             values,
             points,
             self.config,
             generator,
+            doubts=doubts,
             mode=self.config.mode,
             trace="exact" if self._exact(points.ambient) else "hutchinson",
             network_calls=each * found.pop("readings"),
@@ -99,15 +116,11 @@ class FLIPD(Estimator):
         rows = curve_rows(levels, curve, self.config.aggregate)
         trace = float(reducer(self.config.aggregate)(here.projector_trace[0]))
         value = float(reducer(self.config.aggregate)(here.flipd[0]))
-        note = scale_note(sigma, rows, moved)
-        if abs(value - trace) > CURVED * max(abs(value), 1.0):
-            note += (
-                f"; the projector's trace is {trace:.3g}, so the data are curved at this sigma or the score is rough"
-            )
         return {
             "values": here.flipd[0],
             "readings": len(points) + len(others) * len(shown),
-            "note": note,
+            "note": scale_note(sigma, rows, moved),
+            "doubts": cautions.bent_by(abs(value - trace) / max(abs(trace), 1.0)),
             "sigma": sigma,
             "projector_trace": trace,
             "curve": rows,
@@ -122,6 +135,7 @@ class FLIPD(Estimator):
             "readings": len(levels) * len(points),
             "curve": rows,
             "curve_pointwise": found.flipd[:, : self.config.shown],
+            "doubts": [],
         }
         reach = f"sigma {levels[0]:.3g} to {levels[-1]:.3g}"
         if self.config.mode == "regression":

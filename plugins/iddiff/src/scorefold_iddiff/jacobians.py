@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from scorefold.data import index_condition
-from scorefold.errors import ConfigError, DataError
+from scorefold.errors import ConfigError
 from scorefold.numerics import divergence, pushforward
-from scorefold_iddiff.probe import Points, Probe
+from scorefold_iddiff.probe import Points, Probe, check_finite
 
 Field = Callable[[Tensor], Tensor]
 
@@ -76,6 +76,15 @@ def noise_and_trace(
     return square, total
 
 
+def squared_noise(probe: Probe, points: Points, sigma: float, rows: int) -> Tensor:
+    """|e|^2 at each point, (N,) in float64 on the CPU: 0 where the data are flat and the score is exact."""
+    found = []
+    for which in torch.arange(len(points)).split(rows):
+        field, clean, _ = noise_field(probe, points, sigma, which)
+        found.append(field(clean).double().flatten(1).square().sum(1).cpu())
+    return torch.cat(found)
+
+
 def projected(
     field: Field, clean: Tensor, scale: Tensor, v: Tensor, *, product: Literal["forward", "differences"]
 ) -> Tensor:
@@ -109,13 +118,3 @@ def differentiable(mode: str) -> Iterator[None]:
             f"the score's network can't be differentiated in forward mode: {text}",
             hint="set derivatives: reverse (estimator:flipd) or product: differences (estimator:spectral-lanczos)",
         ) from error
-
-
-def check_finite(sigma: float, *values: Tensor) -> None:
-    """Raises ``DataError`` where what was read of a score isn't finite."""
-    if not all(bool(value.isfinite().all()) for value in values):
-        raise DataError(
-            f"the score at sigma {sigma:.3g} is not finite: its training diverged, or the data lie far outside what it "
-            "was trained on",
-            hint="train it again with a lower learning rate, and on data with these units",
-        )

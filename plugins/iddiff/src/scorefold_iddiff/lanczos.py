@@ -23,9 +23,10 @@ from torch import Tensor
 from scorefold.data import Dataset, as_dataset
 from scorefold.interfaces import Estimator, ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.jacobians import check_finite, noise_field, projected
-from scorefold_iddiff.pointwise import answer, curve_rows, draws_at, scale_note, sweep_levels
-from scorefold_iddiff.probe import Points, Probe, rows_at_once
+from scorefold_iddiff import cautions
+from scorefold_iddiff.jacobians import noise_field, projected, squared_noise
+from scorefold_iddiff.pointwise import answer, curve_rows, draws_at, look_at, memorised, scale_note, sweep_levels
+from scorefold_iddiff.probe import Points, Probe, check_finite, rows_at_once
 from scorefold_iddiff.successors_config import LanczosConfig
 
 _ENDED = 1e-5
@@ -45,7 +46,8 @@ class SpectralLanczos(Estimator):
         ``pointwise`` (n,) holds the count at each point, a real number where the vectors are random, at the positions
         ``diagnostics["index"]``; ``standard_error`` (n,) is that of the vectors, nan for a single one. With as many
         vectors as coordinates these are the coordinate vectors and no chance is left. ``network_calls`` counts a
-        forward-mode product as two and a difference as two. The interval is a bootstrap over points. Without a
+        forward-mode product as two and a difference as two, and one at each point, whose guessed noise is held against
+        the dimension (``warnings``). The interval is a bootstrap over points. Without a
         generator the draws are those of seed 0.
 
         Raises ``DataError`` for fewer than 2 points, for values or a score that aren't finite, and for coordinates in
@@ -54,8 +56,10 @@ class SpectralLanczos(Estimator):
         """
         config = self.config
         generator = generator or torch.Generator().manual_seed(0)
-        points = self.probe.points(as_dataset(data), config.points, generator)
+        dataset = as_dataset(data)
+        points = self.probe.points(dataset, config.points, generator)
         seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
+        look = look_at(dataset, points, seed)
         sigma, moved = self.probe.sigma(points.x, config.sigma)
         shown = points.part(0, config.shown)
         levels = sweep_levels(self.probe, sigma, config.sweep)
@@ -66,6 +70,7 @@ class SpectralLanczos(Estimator):
                 found, more = (counts[: len(shown)], 0) if level == sigma else self._counts(shown, level, seed)
                 curve.append(found)
                 products += more
+            squares = squared_noise(self.probe, points, sigma, rows_at_once(config.batch, points.ambient))
         summed = points.ambient <= config.probes
         values = [found.sum(1) if summed else found.mean(1) for found in (counts, *curve)]
         rows = curve_rows(levels, values[1:], config.aggregate)
@@ -76,9 +81,14 @@ class SpectralLanczos(Estimator):
             config,
             generator,
             note=scale_note(sigma, rows, moved),
+            doubts=[
+                *cautions.bent_by(float((squares / values[0].clamp_min(1)).median())),
+                *memorised(levels, values[1:], look),
+                *cautions.of_data(look, sigma, len(points), points.ambient),
+            ],
             sigma=sigma,
             probes=min(config.probes, points.ambient),
-            network_calls=2 * products,
+            network_calls=2 * products + len(points),
             curve=rows,
             curve_pointwise=torch.stack(values[1:]),
             standard_error=spread,

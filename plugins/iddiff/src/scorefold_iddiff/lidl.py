@@ -24,7 +24,8 @@ from scorefold.results import Estimate
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor
 from scorefold.training import fit
-from scorefold_iddiff.pointwise import answer, spaced_levels
+from scorefold_iddiff import cautions
+from scorefold_iddiff.pointwise import answer, look_at, spaced_levels
 from scorefold_iddiff.probe import Points, check_resolution, order, rows_at_once, spread_of, take
 from scorefold_iddiff.regression import slope_in_log_noise
 from scorefold_iddiff.successors_config import LIDLConfig
@@ -90,9 +91,12 @@ class LIDL(Estimator):
         dataset = as_dataset(data)
         points = take(self.flow, dataset, order(dataset, self.config.points, generator))
         train = (dataset if self.data is None else self.data.load("train")).to(points.x.device, points.x.dtype)
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        look = look_at(dataset, points, seed)
+        if self.data is not None:
+            look_at(train, points, seed)  # training on values that are not finite would fail in other words
         levels = self._levels(train)
         check_resolution(points.x, levels[0])
-        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         rows = rows_at_once(self.config.batch, points.ambient)
         jobs = [
             Job(self.flow, train, points, level, derive_seed(seed, "level", place), rows)
@@ -111,8 +115,9 @@ class LIDL(Estimator):
             points,
             self.config,
             generator,
-            note=f"the slope of log-densities over {len(levels)} flows, noise {levels[0]:.3g} to {levels[-1]:.3g}; "
-            f"{float(residual.mean()):.2g} nats off a line on average",
+            note=f"the slope of log-densities over {len(levels)} flows, noise {levels[0]:.3g} to {levels[-1]:.3g}"
+            + (f"; {float(residual.mean()):.2g} nats off a line on average" if len(levels) > 2 else ""),
+            doubts=cautions.of_data(look, levels[0], len(points), points.ambient),
             network_calls=len(levels) * len(points),
             ambient=points.ambient,
             levels=levels,
@@ -122,7 +127,7 @@ class LIDL(Estimator):
 
     def _levels(self, train: Dataset) -> list[float]:
         if self.config.levels is not None:
-            return sorted(self.config.levels)
+            return sorted(set(self.config.levels))
         spread = spread_of(train.tensor(limit=10_000))
         if not spread > 0:
             raise DataError(

@@ -8,11 +8,18 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from scorefold.data import Dataset
 from scorefold.numerics import bootstrap_interval, draw_normal, draw_signs
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator
+from scorefold_iddiff import cautions
+from scorefold_iddiff.plateaus import usable_levels
 from scorefold_iddiff.probe import Points, Probe
 from scorefold_iddiff.rules import AGGREGATES
+from scorefold_iddiff.survey import Survey, survey
+
+_SURVEYED = 16
+"""Points whose neighbours are looked for."""
 
 
 class PointwiseConfig(Protocol):
@@ -36,20 +43,45 @@ def answer(
     config: PointwiseConfig,
     generator: torch.Generator,
     *,
+    note: str,
+    doubts: Sequence[str] = (),
     interval: tuple[float, float] | None = None,
     **diagnostics: Any,
 ) -> Estimate:
-    """The estimate from dimensions (N,) at the points; the interval is a bootstrap over points unless one is given."""
+    """The estimate from dimensions (N,) at the points; the interval is a bootstrap over points unless one is given.
+
+    ``doubts`` come behind those about the value itself, as ``warnings``; the first of all ends the note.
+    """
     values = values.double().cpu()
     reduce = reducer(config.aggregate)
+    value = float(reduce(values))
+    interval = interval or bootstrap_interval(values, reduce, config.level, generator)
+    found = [*cautions.of_values(value, interval, points.ambient), *doubts]
     return Estimate(
         quantity="intrinsic dimension",
-        value=float(reduce(values)),
-        interval=interval or bootstrap_interval(values, reduce, config.level, generator),
+        value=value,
+        interval=interval,
         level=config.level,
         pointwise=values,
-        diagnostics={**diagnostics, "aggregate": config.aggregate, "index": points.index},
+        diagnostics={
+            "note": cautions.with_doubts(note, found),
+            "warnings": found,
+            **diagnostics,
+            "aggregate": config.aggregate,
+            "index": points.index,
+        },
     )
+
+
+def look_at(dataset: Dataset, points: Points, seed: int) -> Survey:
+    """A survey of the data, with the neighbours of some of the points. Raises ``DataError`` as ``survey``."""
+    few = points.part(0, _SURVEYED)
+    return survey(dataset, few.x, few.index, derive_generator(seed, "survey"))
+
+
+def memorised(levels: Sequence[float], curve: Sequence[Tensor], look: Survey) -> list[str]:
+    """Doubts about a score whose dimensions (M,) at some points fall at levels below the distance of neighbours."""
+    return usable_levels(levels, torch.stack(list(curve)), torch.zeros(len(levels)), look.nearest)[1]
 
 
 def sweep_levels(probe: Probe, sigma: float, sweep: Sequence[float]) -> list[float]:

@@ -6,7 +6,7 @@ calls of bounded size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,8 +15,10 @@ from torch import Tensor
 
 from scorefold.data import Condition, Dataset, index_condition, map_condition
 from scorefold.diffusion.process import DiffusionProcess, Isotropic
-from scorefold.errors import ConfigError, DataError
+from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import Flow, ScoreModel
+from scorefold.nn import named_specs
+from scorefold_iddiff.plateaus import search_levels
 from scorefold_iddiff.spectra import Expectation
 
 COORDINATES_AT_ONCE = 2**18
@@ -71,7 +73,8 @@ class Probe:
     def take(self, dataset: Dataset, index: Tensor) -> Points:
         """The points at places (N,), in the score's dtype and on its device.
 
-        Raises ``DataError`` for values that aren't finite, ``ShapeError`` for events of another shape than the score's.
+        Raises ``DataError`` for values that aren't finite, ``ShapeError`` for events of another shape than the score's
+        and for classes that it has not.
         """
         return take(self.score, dataset, index)
 
@@ -113,6 +116,14 @@ class Probe:
         check_resolution(x, sigma)
         return sigma, moved
 
+    def search_levels(self, x: Tensor, count: int) -> list[float]:
+        """``count`` noise levels from 0.001 to 1 times the spread of x (N, *E), where the process reaches and x is
+        not too coarse for them."""
+        low, high = self.range()
+        spread = spread_of(x)
+        low = min(max(low, 1e-3 * spread, finest(x)), high)
+        return search_levels(low, max(low, min(high, spread)), count)
+
     def coefficients(self, x: Tensor, sigma: float) -> tuple[Tensor, Tensor, Tensor]:
         """(time (1,), signal (), scale ()) at a noise-to-signal ratio, in the dtype and on the device of x."""
         time = self._levels.time_at(x.new_tensor([sigma]))
@@ -135,12 +146,7 @@ class Probe:
                 for y, whose in zip(noised.flatten(0, 1).split(rows), owner.split(rows), strict=True)
             ]
             expected = torch.cat(answers).reshape(noise.shape)
-            if not bool(expected.isfinite().all()):
-                raise DataError(
-                    f"the score at sigma {sigma:.3g} is not finite: its training diverged, or the data lie far outside "
-                    "what it was trained on",
-                    hint="train it again with a lower learning rate, and on data with these units",
-                )
+            check_finite(sigma, expected)
             return expected
 
         return expectation
@@ -171,7 +177,8 @@ def order(dataset: Dataset, limit: int, generator: torch.Generator) -> Tensor:
 def take(model: ScoreModel | Flow, dataset: Dataset, index: Tensor) -> Points:
     """The points at places (N,), in the model's dtype and on its device.
 
-    Raises ``DataError`` for values that aren't finite, ``ShapeError`` for events of another shape than the model's.
+    Raises ``DataError`` for values that aren't finite, ``ShapeError`` for events of another shape than the model's and
+    for classes that it has not.
     """
     taken = dataset.take(index)
     tensors = (*model.parameters(), *model.buffers())
@@ -179,9 +186,36 @@ def take(model: ScoreModel | Flow, dataset: Dataset, index: Tensor) -> Points:
     taken = taken.to(like.device, like.dtype)
     x = taken.x
     model.check_events(x)
-    if not bool(x.isfinite().all()):
-        raise DataError(f"{int((~x.isfinite()).sum())} coordinates of the data are not finite")
-    return Points(x, taken.condition if model.condition_spec is not None else None, index)
+    refuse_not_finite(x, index)
+    condition = taken.condition if model.condition_spec is not None else None
+    if condition is not None:
+        _check_classes(model, condition)
+    return Points(x, condition, index)
+
+
+def refuse_not_finite(x: Tensor, index: Tensor) -> None:
+    """Raises ``DataError`` where rows x (N, *E), of the places ``index`` (N,) in their data, aren't finite."""
+    bad = ~x.flatten(1).isfinite()
+    if bool(bad.any()):
+        rows, count = index[bad.any(1).to(index.device)], int(bad.sum())
+        raise DataError(
+            f"{count} coordinate{'s' * (count > 1)} of the data {'are' if count > 1 else 'is'} not finite, the first "
+            f"in row {int(rows.min())}",
+            hint="remove such rows or fill them in: x[x.flatten(1).isfinite().all(1)]",
+        )
+
+
+def _check_classes(model: ScoreModel | Flow, condition: Condition) -> None:
+    for name, spec in named_specs(model.condition_spec).items():
+        given = condition.get(name) if isinstance(condition, Mapping) else condition
+        if spec.classes is None or given is None or given.is_floating_point() or not given.numel():
+            continue
+        least, most = int(given.min()), int(given.max())
+        if least < 0 or most >= spec.classes:
+            raise ShapeError(
+                f"the condition{' ' + name if name else ''} holds classes from {least} to {most}; this model knows 0 "
+                f"to {spec.classes - 1}"
+            )
 
 
 def rows_at_once(batch: int | None, ambient: int) -> int:
@@ -203,8 +237,19 @@ def finest(x: Tensor) -> float:
 def check_resolution(x: Tensor, sigma: float) -> None:
     """Raises ``DataError`` where adding noise of size sigma to x would mostly round it away."""
     if sigma < finest(x):
+        finer = "float32" if torch.finfo(x.dtype).bits < 32 else "float64"
         raise DataError(
             f"the data reach {float(x.abs().max()):.3g}, where {x.dtype} numbers are too coarse for noise of sigma "
             f"{sigma:.3g}",
-            hint="centre the data (data:array has standardise: true), take a larger sigma, or use dtype: float64",
+            hint=f"centre the data (data:array has standardise: true), take a larger sigma, or use dtype: {finer}",
+        )
+
+
+def check_finite(sigma: float, *values: Tensor) -> None:
+    """Raises ``DataError`` where what was read of a score isn't finite."""
+    if not all(bool(value.isfinite().all()) for value in values):
+        raise DataError(
+            f"the score at sigma {sigma:.3g} is not finite: its training diverged, the data lie far outside what it "
+            f"was trained on, or its numbers leave the range of {values[0].dtype}",
+            hint="train it again with a lower learning rate and on data with these units, or use dtype: float32",
         )

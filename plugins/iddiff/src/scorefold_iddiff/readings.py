@@ -113,8 +113,10 @@ class Reader:
             yield self._decide(moments, chosen.count, dtype, detail)
 
     def _decide(self, moments: Moments, calls: int, dtype: torch.dtype, detail: bool) -> Reading:
-        trace, lopsided, matrices = self.ambient * (1 - moments.share_sum / moments.square_sum), None, {}
-        if moments.cross_gram is not None:
+        lopsided, matrices = None, {}
+        if moments.cross_gram is None:
+            trace = self.ambient * (1 - moments.share_sum / moments.square_sum)
+        else:
             response = slope(moments)
             trace, lopsided = self.ambient - response.diagonal(dim1=1, dim2=2).sum(1), asymmetry(response).cpu()
             # Eigenvalues of order 1 that are held against 1/2 need no more than the precision of the scores.

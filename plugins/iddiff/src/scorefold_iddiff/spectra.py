@@ -27,10 +27,10 @@ Expectation = Callable[[Tensor, Tensor], Tensor]
 class Moments:
     """Sums over ``count`` noises z and expected noises e at P points, in float64.
 
-    ``noise_sum``, ``response_sum`` (P, D); ``loss_sum`` (P,) of ||z - e||^2; ``share_sum`` (P,) of z^T e and
-    ``square_sum`` (P,) or (1,) of ||z||^2; ``noise_gram`` sum z z^T, None for a
-    design that has count I there; ``cross_gram`` sum z e^T for the projector and ``response_gram`` sum e e^T for
-    singular values: (P, D, D), or None where they were not asked for.
+    ``noise_sum``, ``response_sum`` (P, D), where a Gram matrix is centred by them; ``loss_sum`` (P,) of ||z - e||^2;
+    ``noise_gram`` sum z z^T, None for a design that has count I there; ``cross_gram`` sum z e^T for the projector and
+    ``response_gram`` sum e e^T for singular values: (P, D, D), or None where they were not asked for. Without
+    ``cross_gram``, which has them, ``share_sum`` (P,) of z^T e and ``square_sum`` (P,) or (1,) of ||z||^2; else 0.
 
     Of plus-minus pairs, a row is a pair: e is half the difference of its two responses, which is free of all even
     terms, the mean and curvature among them; ``even_gram`` holds those of half the sum. ``kept`` has the rows
@@ -79,16 +79,18 @@ class Moments:
         """Add R noises (P, R, D) or (1, R, D) and responses (P, R, D), of pairs half the difference and half the
         sum."""
         self.count += noise.shape[1]
-        self.response_sum += (response if even is None else even).sum(1, dtype=torch.float64)
-        self.loss_sum += (noise - response).double().square().sum((1, 2))
-        self.share_sum += (noise * response).sum((1, 2), dtype=torch.float64)
-        self.square_sum += noise.square().sum((1, 2), dtype=torch.float64)
+        if self.noise_gram is not None or self.response_gram is not None:
+            self.response_sum += (response if even is None else even).sum(1, dtype=torch.float64)
+        self.loss_sum += _squares(noise - response)
         if even is not None:
-            self.loss_sum += even.double().square().sum((1, 2))
+            self.loss_sum += _squares(even)
         if self.noise_gram is not None:
             self.noise_sum += noise.sum(1, dtype=torch.float64)
             self.noise_gram += _lower_gram(noise)
-        if self.cross_gram is not None:
+        if self.cross_gram is None:
+            self.share_sum += (noise * response).sum((1, 2), dtype=torch.float64)
+            self.square_sum += _squares(noise)
+        else:
             # The eigenvalues of the projector are of order 1 and are held against 1/2, so products in the precision of
             # the scores do; squared singular values need more.
             self.cross_gram += noise.mT @ response
@@ -98,6 +100,12 @@ class Moments:
             self.even_gram += _lower_gram(even.double())
         if self.kept is not None:
             self.kept.append((noise, response) if even is None else (noise, response, even))
+
+
+def _squares(x: Tensor) -> Tensor:
+    """The sum of squares of each (R, D) of x (P, R, D), (P,) in float64, without copies of that size."""
+    norms: Tensor = torch.linalg.vector_norm(x, dim=(1, 2), dtype=torch.float64)
+    return norms.square()
 
 
 def _lower_gram(x: Tensor) -> Tensor:
@@ -192,8 +200,9 @@ def slope(moments: Moments) -> Tensor:
 
 def projector(slope: Tensor) -> Tensor:
     """The fitted tangent projector I - (A + A^T) / 2 from the slope A (P, D, D)."""
-    eye = torch.eye(slope.shape[-1], dtype=slope.dtype, device=slope.device)
-    return eye - (slope + slope.mT) / 2
+    fitted = (slope + slope.mT).mul_(-0.5)
+    fitted.diagonal(dim1=-2, dim2=-1).add_(1)
+    return fitted
 
 
 def projector_eigenvalues(moments: Moments) -> Tensor:

@@ -136,3 +136,9 @@ class LIDLConfig(Config):
     aggregate: Aggregate = "mean"
     level: Level = 0.95
     batch: int | None = Field(None, ge=1, description="Points a call of a flow; null for 2^18 coordinates' worth")
+
+    @model_validator(mode="after")
+    def _different_levels(self) -> LIDLConfig:
+        if self.levels is not None and len(set(self.levels)) < 2:
+            raise ValueError("a slope needs 2 different levels; 1 is given")
+        return self

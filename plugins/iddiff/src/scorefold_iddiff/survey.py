@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Dataset
+from scorefold_iddiff.probe import refuse_not_finite
 
 _COORDINATES = 2**22
 """Coordinates of the data looked at, a random part of larger data."""
@@ -33,12 +34,16 @@ class Survey:
 
 
 def survey(dataset: Dataset, x: Tensor, index: Tensor, generator: torch.Generator) -> Survey:
-    """A survey of the data set, and of points x (M, *E) which have the places ``index`` (M,) in it."""
+    """A survey of the data set, and of points x (M, *E) which have the places ``index`` (M,) in it.
+
+    Raises ``DataError`` for rows that aren't finite.
+    """
     limit = max(2, _COORDINATES // x[0].numel())
     chosen = torch.arange(len(dataset))
     if len(dataset) > limit:
         chosen = torch.randperm(len(dataset), generator=generator, device=generator.device).cpu()[:limit]
     rows = dataset.take(chosen).x.flatten(1).double().cpu()
+    refuse_not_finite(rows, chosen)
     constant = rows.amax(0) == rows.amin(0)
     return Survey(
         rows=len(rows),
