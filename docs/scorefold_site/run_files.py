@@ -52,9 +52,14 @@ def _stages(item: Registered, verb: Verb, example: Mapping[str, Any]) -> dict[st
 
 
 def _inside(inventory: Inventory, item: Registered, example: Mapping[str, Any]) -> dict[str, Any]:
-    """A stage of the first component whose config takes one of this kind, which has no verbs of its own."""
+    """A stage of the first component whose port or config takes one of this kind, which has no verbs of its own."""
     use = {"use": item.id, "config": _portable(example.get("config", {}))}
     for other in inventory.components:
+        for port in other.component.requires:
+            if item.component.kind in port.kinds:
+                first = (*other.component.examples, {})[0]
+                inputs = {**first.get("inputs", {}), port.name: {key: value for key, value in use.items() if value}}
+                return _stages(other, inventory.verbs(other)[0], {**first, "inputs": inputs})
         for name, field in config_model(other).model_fields.items():
             if any(isinstance(mark, InlineKind) and mark.kind == item.component.kind for mark in field.metadata):
                 config = {name: {key: value for key, value in use.items() if value}}

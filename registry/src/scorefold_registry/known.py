@@ -55,6 +55,17 @@ KNOWN = (
         ),
     ),
     KnownPlugin(
+        "pullback",
+        "scorefold-pullback",
+        "closed-form geodesics through data, from a normalising flow",
+        _offers(
+            geometry="pullback",
+            flow="banana squeezed-banana river linear identity",
+            potential="quadratic cosh log-cosh log-sum-exp",
+            data="banana squeezed-banana river sinusoid hemisphere",
+        ),
+    ),
+    KnownPlugin(
         "standard",
         "scorefold-standard",
         "data sources, networks, score models, coupling flows and the baselines of each kind",

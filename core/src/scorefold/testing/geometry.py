@@ -70,7 +70,7 @@ def geometry_refuses(subject: Subject) -> str:
 def metric_spd(subject: Subject) -> str:
     """The metric is symmetric with positive eigenvalues."""
     geometry, x, _, _ = _geometry(subject)
-    metric = geometry.metric(x)
+    metric = geometry.metric(x).detach()
     text = require_close("metric against its transpose", metric, metric.mT, CLOSED)
     least = float(torch.linalg.eigvalsh((metric + metric.mT) / 2).min())
     require(least > 0, f"the metric's smallest eigenvalue is {least:.3g}", "more than 0")
@@ -108,7 +108,7 @@ def exp_log(subject: Subject) -> str:
 def distance(subject: Subject) -> str:
     """The distance is symmetric, 0 from a point to itself, and the length of log."""
     geometry, x, y, tolerance = _geometry(subject)
-    there = geometry.distance(x, y)
+    there = geometry.distance(x, y).detach()
     texts = [
         require_close("symmetry", there, geometry.distance(y, x), tolerance),
         require_close("to itself", geometry.distance(x, x), torch.zeros_like(there), tolerance),
@@ -132,8 +132,8 @@ def triangle(subject: Subject) -> str:
     """No way round by a third point is shorter than the distance."""
     geometry, x, y, tolerance = _geometry(subject)
     third = x.roll(1, 0)
-    direct = geometry.distance(x, y)
-    excess = direct - geometry.distance(x, third) - geometry.distance(third, y)
+    direct = geometry.distance(x, y).detach()
+    excess = (direct - geometry.distance(x, third) - geometry.distance(third, y)).detach()
     return require_within("longer than by a third point", float((excess / (1 + direct)).max().clamp_min(0)), tolerance)
 
 

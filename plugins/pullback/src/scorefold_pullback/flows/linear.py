@@ -1,0 +1,99 @@
+"""Linear maps and the identity as flows: Gaussians, in whose geometry everything is known."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Condition
+from scorefold.errors import ConfigError
+from scorefold.interfaces import Flow
+from scorefold.manifolds import isometry
+from scorefold.nn import DiagonalNormal
+from scorefold_pullback.flow_config import IdentityConfig, LinearConfig
+
+
+class Linear(Flow):
+    """z = W (x - mean) with z ~ N(0, diag(variances)): the Gaussian N(mean, W^-1 diag(variances) W^-T).
+
+    Nothing is trained. Raises ``ConfigError`` for a W that is singular and a covariance that is not symmetric and
+    positive definite.
+    """
+
+    matrix: Tensor
+    inverse_matrix: Tensor
+    shift: Tensor
+    log_det: Tensor
+
+    def __init__(self, config: LinearConfig, *, dtype: torch.dtype | None = None) -> None:
+        matrix, variances = _map_of(config)
+        super().__init__((len(matrix),), DiagonalNormal((len(matrix),), variances))
+        _, log_det = torch.linalg.slogdet(matrix)
+        mean = torch.zeros(len(matrix)) if config.mean is None else torch.tensor(config.mean, dtype=torch.float64)
+        self.register_buffer("matrix", matrix)
+        self.register_buffer("inverse_matrix", torch.linalg.inv(matrix))
+        self.register_buffer("shift", mean.double())
+        self.register_buffer("log_det", log_det)
+        self.requires_grad_(False)
+        self.to(dtype or torch.get_default_dtype())
+
+    def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        self.check_events(x)
+        return (x - self.shift) @ self.matrix.mT, self.log_det.expand(len(x))
+
+    def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        self.check_events(z)
+        return z @ self.inverse_matrix.mT + self.shift, -self.log_det.expand(len(z))
+
+
+def _map_of(config: LinearConfig) -> tuple[Tensor, Tensor]:
+    """W (D, D) and the variances of z (D,), in float64."""
+    if config.covariance is not None:
+        covariance = torch.tensor(config.covariance, dtype=torch.float64)
+        values, vectors = torch.linalg.eigh(covariance)
+        if not torch.allclose(covariance, covariance.mT, rtol=1e-10) or not bool(values.min() > 0):
+            raise ConfigError(
+                f"the covariance is singular, indefinite or not symmetric; its smallest eigenvalue is "
+                f"{float(values.min()):.3g}",
+                hint="a covariance is symmetric and positive definite",
+            )
+        return vectors.flip(1).mT.contiguous(), values.flip(0)
+    if config.rotation is not None:
+        assert config.dimension is not None
+        matrix = isometry(config.dimension, config.dimension, config.rotation)
+    else:
+        matrix = torch.tensor(config.matrix, dtype=torch.float64)
+        singular = torch.linalg.svdvals(matrix)
+        if not bool(singular.min() > 1e-12 * singular.max()):
+            raise ConfigError(
+                f"the matrix is singular: its singular values go from {float(singular.min()):.3g} to "
+                f"{float(singular.max()):.3g}",
+                hint="a flow needs an invertible matrix",
+            )
+    return matrix, torch.tensor(config.variances or (1.0,) * len(matrix), dtype=torch.float64)
+
+
+class Identity(Flow):
+    """z = x on events of any shape, with x ~ N(0, diag(variances)). Nothing is trained.
+
+    Raises ``ConfigError`` for another number of variances than of coordinates.
+    """
+
+    def __init__(self, config: IdentityConfig, *, dtype: torch.dtype | None = None) -> None:
+        shape, size = config.event_shape, math.prod(config.event_shape)
+        variances = torch.as_tensor(config.variances, dtype=torch.float64)
+        if variances.dim() and len(variances) != size:
+            raise ConfigError(f"variances has {len(variances)} numbers; expected 1 or {size}, one a coordinate")
+        super().__init__(shape, DiagonalNormal(shape, variances.expand(size).reshape(shape).clone()))
+        self.requires_grad_(False)
+        self.to(dtype or torch.get_default_dtype())
+
+    def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        self.check_events(x)
+        return x.clone(), x.new_zeros(len(x))
+
+    def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        self.check_events(z)
+        return z.clone(), z.new_zeros(len(z))

@@ -1,0 +1,182 @@
+"""Score-based pullback geometry: Euclidean space pulled back through F = grad psi o phi.
+
+Diepeveen, Batzolis, Shumaylov, Schoenlieb, "Score-based pullback Riemannian geometry" (ICML 2025). With phi a flow
+and p ~ exp(-psi o phi), the metric <D_xF v, D_xF w> makes (R^D, g) isometric to Euclidean space by F, so everything
+about it is a few passes through the flow.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.errors import ConfigError, DataError, ShapeError
+from scorefold.interfaces import ClosedFormGeodesics, Flow, Geometry, Potential, Transports
+from scorefold.interfaces.geometry import barycentre_weights
+from scorefold.nn import Quadratic
+from scorefold.numerics import jacobian, pushforward
+from scorefold_pullback.config import PullbackConfig
+
+
+class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
+    """The geometry of a flow phi and a potential psi, which is the flow's base where none is plugged in.
+
+    ``chart`` is F: grad psi o phi for the metric ``score``, A^-1/2 (phi - m) for ``whitened``, phi for ``latent``.
+    Points and tangent vectors are (B, *E), a batch of 1 broadcasts, and every answer can be differentiated, also by the
+    parameters of the flow.
+
+    Raises ``ConfigError`` where there is no psi, for ``whitened`` with a psi that is not quadratic, for a psi of
+    another event shape, and for a flow with conditions.
+    """
+
+    def __init__(self, config: PullbackConfig, *, flow: Flow, psi: Potential | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.event_shape = flow.event_shape
+        self.flow = flow
+        # A base is not held a second time: it is part of the flow, and so of the flow's state.
+        self._plugged = psi
+        _check(config, flow, psi)
+
+    @property
+    def psi(self) -> Potential | None:
+        """The potential: the one plugged in, else the flow's base, else None (metric ``latent`` does without)."""
+        if self._plugged is not None:
+            return self._plugged
+        return self.flow.base if isinstance(self.flow.base, Potential) else None
+
+    def chart(self, x: Tensor) -> Tensor:
+        """F(x), (B, *E): an isometry onto Euclidean space."""
+        z = self.flow(x)[0]
+        psi = self.psi
+        if self.config.metric == "score" and psi is not None:
+            return psi.grad(z)
+        return psi.whiten(z) if self.config.metric == "whitened" and isinstance(psi, Quadratic) else z
+
+    def chart_inverse(self, w: Tensor) -> Tensor:
+        """F^-1(w), (B, *E)."""
+        psi = self.psi
+        if self.config.metric == "score" and psi is not None:
+            w = psi.grad_inverse(w)
+        elif self.config.metric == "whitened" and isinstance(psi, Quadratic):
+            w = psi.unwhiten(w)
+        return self.flow.inverse(w)[0]
+
+    def metric(self, x: Tensor) -> Tensor:
+        """G(x) = D_xF^T D_xF (B, D, D); for a quadratic psi and the metric ``score`` J^T A^-2 J."""
+        jacobians = jacobian(self.chart, self._checked("x", x))
+        metric: Tensor = jacobians.mT @ jacobians
+        return metric
+
+    def inner(self, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
+        """<D_xF v, D_xF w>, (B,)."""
+        x, v, w = self._rows(x=x, v=v, w=w)
+        rows = len(x)
+        pushed = pushforward(self.chart, torch.cat([x, x]), torch.cat([v, w]))[1].flatten(1)
+        return (pushed[:rows] * pushed[rows:]).sum(1)
+
+    def norm(self, x: Tensor, v: Tensor) -> Tensor:
+        """|D_xF v|, (B,)."""
+        x, v = self._rows(x=x, v=v)
+        return _length(pushforward(self.chart, x, v)[1])
+
+    def distance(self, x: Tensor, y: Tensor) -> Tensor:
+        """|F(x) - F(y)|, (B,)."""
+        return _length(self.chart(self._checked("x", x)) - self.chart(self._checked("y", y)))
+
+    def distance_matrix(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """|F(x_i) - F(y_j)|, (B1, B2)."""
+        a = self.chart(self._checked("x", x)).flatten(1)
+        b = a if y is None else self.chart(self._checked("y", y)).flatten(1)
+        # The fast form by inner products loses the digits of small distances.
+        distances: Tensor = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+        return distances
+
+    def geodesic(self, x: Tensor, y: Tensor, s: Tensor) -> Tensor:
+        """F^-1((1 - s) F(x) + s F(y)), (B, T, *E). Times outside [0, 1] go on along the geodesic."""
+        if s.dim() != 1:
+            raise ShapeError(f"s has shape {tuple(s.shape)}; expected (T,)")
+        a, b = self._pair(self.chart(self._checked("x", x)), self.chart(self._checked("y", y)))
+        line = torch.lerp(a[:, None], b[:, None], s.to(a.dtype).reshape(-1, *[1] * len(self.event_shape)))
+        return self.chart_inverse(line.flatten(0, 1)).reshape(line.shape)
+
+    def exp(self, x: Tensor, v: Tensor) -> Tensor:
+        """F^-1(F(x) + D_xF v), (B, *E)."""
+        w, step = pushforward(self.chart, *self._rows(x=x, v=v))
+        return self.chart_inverse(w + step)
+
+    def log(self, x: Tensor, y: Tensor) -> Tensor:
+        """D_F(x)F^-1 [F(y) - F(x)], (B, *E)."""
+        w, target = self._pair(self.chart(self._checked("x", x)), self.chart(self._checked("y", y)))
+        return pushforward(self.chart_inverse, w, target - w)[1]
+
+    def transport(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """D_F(y)F^-1 D_xF v, (B, *E): the same along any path, for the space is flat."""
+        x, y, v = self._rows(x=x, y=y, v=v)
+        return pushforward(self.chart_inverse, self.chart(y), pushforward(self.chart, x, v)[1])[1]
+
+    def mean(self, points: Tensor, weights: Tensor | None = None) -> Tensor:
+        """F^-1(sum_i w_i F(x_i)), (*E): the one minimiser of the weighted sum of squared distances."""
+        shares = barycentre_weights(self._checked("points", points), weights)
+        centre = torch.tensordot(shares, self.chart(points), dims=1)
+        return self.chart_inverse(centre[None])[0]
+
+    def _rows(self, **given: Tensor) -> list[Tensor]:
+        """Tensors as batches of one length."""
+        checked = [self._checked(name, value) for name, value in given.items()]
+        lengths = {len(value) for value in checked}
+        if len(lengths - {1}) > 1:
+            sizes = ", ".join(f"{name} {len(value)}" for name, value in given.items())
+            raise ShapeError(f"batches of different lengths were given ({sizes}); expected one length, or 1")
+        rows = max(lengths) if 0 not in lengths else 0
+        dtypes = {value.dtype for value in checked}
+        if len(dtypes) > 1:
+            raise ShapeError(f"tensors of {' and '.join(sorted(map(str, dtypes)))} were given; expected one dtype")
+        # Forward mode writes to the tangents, so that rows must not share memory.
+        return [value.expand(rows, *self.event_shape).contiguous() for value in checked]
+
+    def _pair(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = self._rows(x=a, y=b)
+        return first, second
+
+    def _checked(self, name: str, value: Tensor) -> Tensor:
+        if value.dim() == 0 or tuple(value.shape[1:]) != self.event_shape:
+            shape = ", ".join(map(str, self.event_shape))
+            raise ShapeError(f"{name} has shape {tuple(value.shape)}; this geometry takes (B, {shape})")
+        if not value.is_meta and not bool(value.isfinite().all()):
+            wrong = int((~value.isfinite()).flatten(1).any(1).sum())
+            raise DataError(f"{name} holds NaN or infinite numbers in {wrong} of {len(value)} rows")
+        return value
+
+
+def _length(v: Tensor) -> Tensor:
+    """The Euclidean length of each row, whose gradient at 0 is 0."""
+    length: Tensor = torch.linalg.vector_norm(v.flatten(1), dim=1)
+    return length
+
+
+def _check(config: PullbackConfig, flow: Flow, psi: Potential | None) -> None:
+    """Raises ``ConfigError`` where a flow, a potential and a metric don't go together."""
+    if flow.condition_spec is not None:
+        raise ConfigError(
+            "this flow takes conditions, and a geometry has none to give",
+            hint="train the flow on data without conditions",
+        )
+    chosen = psi if psi is not None else flow.base
+    if config.metric != "latent" and not isinstance(chosen, Potential):
+        raise ConfigError(
+            f"the flow's base, a {type(chosen).__name__}, is no potential, and none is plugged in",
+            hint="add psi to the inputs, such as psi: {use: potential:cosh}, or set metric: latent",
+        )
+    if config.metric == "whitened" and not isinstance(chosen, Quadratic):
+        raise ConfigError(
+            f"metric whitened needs a quadratic psi; this is a {type(chosen).__name__}",
+            hint="set metric: score or latent, or plug in potential:quadratic",
+        )
+    shape = chosen.event_shape if isinstance(chosen, Potential) else None
+    if shape is not None and tuple(shape) != flow.event_shape:
+        raise ConfigError(
+            f"psi is for events {tuple(shape)} ({math.prod(shape)} coordinates); the flow has events {flow.event_shape}"
+        )

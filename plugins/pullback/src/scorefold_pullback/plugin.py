@@ -1,0 +1,164 @@
+"""What this plugin offers: geometries, closed-form flows, potentials, and the paper's data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from scorefold.plugin import Component, Kind, Port, hookimpl
+
+__plugin_api__ = "1.0"
+
+_PAPER = "citation.bib"
+_BANANA = {"use": "flow:banana"}
+_COUPLING = {
+    "use": "flow:affine-coupling",
+    "config": {"layers": 4, "hidden": [16], "base": "diagonal-normal"},
+    "inputs": {"data": {"use": "data:hemisphere", "config": {"points": 100}}},
+}
+
+
+@hookimpl
+def scorefold_kinds() -> Iterable[Kind]:
+    yield Kind(
+        "potential",
+        interface="scorefold.interfaces:Potential",
+        summary="A strongly convex function psi, whose gradient is the last step of a pullback geometry's chart",
+    )
+
+
+@hookimpl
+def scorefold_components() -> Iterable[Component]:
+    yield from _geometries()
+    yield from _flows()
+    yield from _potentials()
+    yield from _sources()
+
+
+def _geometries() -> Iterable[Component]:
+    yield Component(
+        kind="geometry",
+        name="pullback",
+        target="scorefold_pullback.geometry:Pullback",
+        config="scorefold_pullback.config:PullbackConfig",
+        requires=(Port("flow", kind="flow"), Port("psi", kind="potential", optional=True)),
+        provides=("Transports", "ClosedFormGeodesics"),
+        summary="Closed-form geodesics through the bulk of a density: Euclidean space pulled back through a flow",
+        examples=(
+            {"inputs": {"flow": _BANANA}},
+            {"config": {"metric": "whitened"}, "inputs": {"flow": _COUPLING}},
+            {"inputs": {"flow": {"use": "flow:river"}, "psi": {"use": "potential:cosh"}}},
+        ),
+        cite=_PAPER,
+    )
+
+
+def _flows() -> Iterable[Component]:
+    yield _flow("banana", "shear:Shear", "BananaConfig", "A Gaussian bent along a parabola", {})
+    yield _flow(
+        "squeezed-banana", "shear:Shear", "SqueezedBananaConfig", "A banana with a small variance across its curve", {}
+    )
+    yield _flow("river", "shear:Shear", "RiverConfig", "A Gaussian bent along a sine", {})
+    yield _flow(
+        "linear",
+        "linear:Linear",
+        "LinearConfig",
+        "A Gaussian by a matrix, a random rotation, or its covariance",
+        {"covariance": [[2.0, 1.0], [1.0, 2.0]], "mean": [1.0, -1.0]},
+        {"matrix": [[1.0, 2.0], [0.0, -0.5]], "variances": [0.5, 2.0]},
+        {"rotation": 1, "dimension": 3},
+    )
+    yield _flow(
+        "identity",
+        "linear:Identity",
+        "IdentityConfig",
+        "A Gaussian with independent coordinates, of any shape",
+        {"event_shape": [1, 2, 2], "variances": [1.0, 2.0, 3.0, 4.0]},
+    )
+
+
+def _flow(name: str, target: str, config: str, summary: str, *examples: Mapping[str, Any]) -> Component:
+    return Component(
+        kind="flow",
+        name=name,
+        target=f"scorefold_pullback.flows.{target}",
+        config=f"scorefold_pullback.flow_config:{config}",
+        summary=f"{summary}: closed form, nothing to train",
+        examples=tuple({"config": example} for example in examples),
+        cite=_PAPER,
+    )
+
+
+def _potentials() -> Iterable[Component]:
+    yield _potential(
+        "quadratic",
+        "QuadraticPotential",
+        "QuadraticConfig",
+        "psi of a Gaussian with any covariance and mean",
+        {"covariance": [[2.0, 1.0], [1.0, 2.0]], "location": [1.0, -1.0]},
+        {"variances": [0.5, 1.0, 2.0]},
+    )
+    yield _potential("cosh", "Cosh", "CoshConfig", "A sum of hyperbolic cosines, steeper than any quadratic", {})
+    yield _potential(
+        "log-cosh",
+        "LogCosh",
+        "LogCoshConfig",
+        "A quadratic that is curved more at the origin, coordinate by coordinate",
+        {"weight": 2.0},
+    )
+    yield _potential(
+        "log-sum-exp",
+        "LogSumExp",
+        "LogSumExpConfig",
+        "A smooth maximum of linear functions and a quadratic, inverted by Newton's method",
+        {"directions": [[1.0, 0.0, 0.5], [-1.0, 2.0, 0.0], [0.0, -1.0, 1.0]], "curvature": 0.5},
+    )
+
+
+def _potential(name: str, target: str, config: str, summary: str, *examples: Mapping[str, Any]) -> Component:
+    return Component(
+        kind="potential",
+        name=name,
+        target=f"scorefold_pullback.potentials:{target}",
+        config=f"scorefold_pullback.potential_config:{config}",
+        provides=("Potential",),
+        summary=summary,
+        examples=tuple({"config": example} for example in examples),
+        cite=_PAPER,
+    )
+
+
+def _sources() -> Iterable[Component]:
+    few = {"points": 200}
+    chains = {"points": 200, "sampler": "paper", "chain_steps": 20}
+    yield _data("banana", "shears:ShearSource", "BananaDataConfig", "Points along a parabola", few, chains)
+    yield _data(
+        "squeezed-banana", "shears:ShearSource", "SqueezedBananaDataConfig", "Points close to a parabola", few, chains
+    )
+    yield _data("river", "shears:ShearSource", "RiverDataConfig", "Points along a sine", few, chains)
+    yield _data(
+        "sinusoid",
+        "manifolds:ManifoldSource",
+        "SinusoidConfig",
+        "A Gaussian bent by sines into more coordinates, of known dimension",
+        {"dimension": 2, "ambient": 5, "points": 200, "tangents": True},
+    )
+    yield _data(
+        "hemisphere",
+        "manifolds:ManifoldSource",
+        "HemisphereConfig",
+        "A part of a sphere in more coordinates, of known dimension",
+        {"dimension": 2, "ambient": 5, "points": 200, "tangents": True},
+    )
+
+
+def _data(name: str, target: str, config: str, summary: str, *examples: Mapping[str, Any]) -> Component:
+    return Component(
+        kind="data",
+        name=name,
+        target=f"scorefold_pullback.data.{target}",
+        config=f"scorefold_pullback.data_config:{config}",
+        summary=summary,
+        examples=tuple({"config": example} for example in examples),
+        cite=_PAPER,
+    )

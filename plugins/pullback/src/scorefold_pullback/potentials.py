@@ -1,0 +1,173 @@
+"""Potentials psi beside a flow's base: quadratic with any A, separable, and any convex function.
+
+grad psi o phi is the map that Euclidean space is pulled back through (Diepeveen, Batzolis et al. 2025).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.errors import ConfigError, ShapeError
+from scorefold.interfaces import Potential
+from scorefold.nn import Quadratic
+from scorefold_pullback.newton import invert_gradient, invert_slope
+from scorefold_pullback.potential_config import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
+
+
+def conjugate(psi: Potential, y: Tensor) -> Tensor:
+    """psi*(y) = sup_z <z, y> - psi(z), the Fenchel conjugate at y (B, *E): (B,)."""
+    z = psi.grad_inverse(y)
+    return (z * y).flatten(1).sum(1) - psi.value(z)
+
+
+class QuadraticPotential(nn.Module, Quadratic):
+    """psi(z) = (z - m)^T A^-1 (z - m) / 2, A = L L^T by Cholesky. grad psi*(y) = A y + m.
+
+    Raises ``ConfigError`` for an A that is not symmetric or not positive definite.
+    """
+
+    factor: Tensor
+    location: Tensor
+
+    def __init__(self, config: QuadraticConfig, *, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        if config.covariance is None:
+            covariance = torch.tensor(config.variances, dtype=torch.float64).diag()
+        else:
+            covariance = torch.tensor(config.covariance, dtype=torch.float64)
+        factor, failed = torch.linalg.cholesky_ex(covariance)
+        if bool(failed) or not torch.allclose(covariance, covariance.mT, rtol=1e-10):
+            raise ConfigError(
+                "the covariance of psi is singular, indefinite or not symmetric; its smallest eigenvalue is "
+                f"{float(torch.linalg.eigvalsh(covariance).min()):.3g}",
+                hint="A must be symmetric and positive definite, or psi has no minimum",
+            )
+        self.event_shape = (len(factor),)
+        location = torch.tensor(config.location or (0.0,) * len(factor), dtype=torch.float64)
+        self.register_buffer("factor", factor)
+        self.register_buffer("location", location)
+        self.to(dtype or torch.get_default_dtype())
+
+    def whiten(self, z: Tensor) -> Tensor:
+        return _lower_solve(self.factor, self._checked(z) - self.location)
+
+    def unwhiten(self, w: Tensor) -> Tensor:
+        return self._checked(w) @ self.factor.mT + self.location
+
+    def grad(self, x: Tensor) -> Tensor:
+        return self.hessian_product(x, self._checked(x) - self.location)
+
+    def grad_inverse(self, y: Tensor) -> Tensor:
+        return self._checked(y) @ self.factor @ self.factor.mT + self.location
+
+    def hessian_product(self, x: Tensor, v: Tensor) -> Tensor:
+        half = _lower_solve(self.factor, self._checked(v))
+        product: Tensor = torch.linalg.solve_triangular(self.factor.mT, half.mT, upper=True).mT
+        return product
+
+    def _checked(self, z: Tensor) -> Tensor:
+        if tuple(z.shape[1:]) != self.event_shape:
+            raise ShapeError(f"psi was given a tensor of shape {tuple(z.shape)}; expected (B, {len(self.factor)})")
+        return z
+
+
+def _lower_solve(factor: Tensor, x: Tensor) -> Tensor:
+    """L^-1 x for rows x (B, D)."""
+    solved: Tensor = torch.linalg.solve_triangular(factor, x.mT, upper=False).mT
+    return solved
+
+
+class Cosh(Potential):
+    """psi(z) = sum_i cosh z_i, with grad psi* = asinh: 1-strongly convex, and not quadratic."""
+
+    def __init__(self, config: CoshConfig) -> None:
+        self.event_shape = config.event_shape
+
+    def value(self, x: Tensor) -> Tensor:
+        return x.flatten(1).cosh().sum(1)
+
+    def grad(self, x: Tensor) -> Tensor:
+        return x.sinh()
+
+    def grad_inverse(self, y: Tensor) -> Tensor:
+        return y.asinh()
+
+    def hessian_product(self, x: Tensor, v: Tensor) -> Tensor:
+        return x.cosh() * v
+
+
+class LogCosh(Potential):
+    """psi(z) = sum_i c z_i^2 / 2 + w log cosh z_i: curvature c + w at the origin, c far from it.
+
+    Its gradient c z + w tanh z has no inverse in elementary functions; each coordinate's is found by Newton's method to
+    rounding.
+    """
+
+    def __init__(self, config: LogCoshConfig) -> None:
+        self.event_shape = config.event_shape
+        self.curvature, self.weight = config.curvature, config.weight
+
+    def value(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1)
+        log_cosh = torch.logaddexp(flat, -flat) - math.log(2)
+        return (0.5 * self.curvature * flat.square() + self.weight * log_cosh).sum(1)
+
+    def grad(self, x: Tensor) -> Tensor:
+        return self.curvature * x + self.weight * x.tanh()
+
+    def grad_inverse(self, y: Tensor) -> Tensor:
+        return invert_slope(self.grad, self._curvature, y)
+
+    def hessian_product(self, x: Tensor, v: Tensor) -> Tensor:
+        return self._curvature(x) * v
+
+    def _curvature(self, x: Tensor) -> Tensor:
+        return self.curvature + self.weight * (1 - x.tanh().square())
+
+
+class ConvexPotential(nn.Module, Potential):
+    """Any smooth and strongly convex psi, of which a subclass knows the value alone.
+
+    The gradient and the Hessian are autograd's, and the gradient is inverted by Newton's method with the D x D Hessian,
+    so for up to some hundred coordinates. Must: ``value``.
+    """
+
+    @abstractmethod
+    def value(self, x: Tensor) -> Tensor:
+        """psi(x), (B,), by operations that have forward and backward derivatives."""
+
+    def grad(self, x: Tensor) -> Tensor:
+        gradient: Tensor = torch.func.grad(lambda z: self.value(z).sum())(x)
+        return gradient
+
+    def grad_inverse(self, y: Tensor) -> Tensor:
+        """The x whose gradient is y, (B, *E). Raises as ``newton.invert_gradient`` does."""
+        return invert_gradient(self, y)
+
+    def hessian_product(self, x: Tensor, v: Tensor) -> Tensor:
+        product: Tensor = torch.func.jvp(self.grad, (x,), (v.expand_as(x).contiguous(),))[1]
+        return product
+
+
+class LogSumExp(ConvexPotential):
+    """psi(z) = c |z|^2 / 2 + log sum_k exp(w_k . z): a smooth maximum of linear functions, inverted by Newton."""
+
+    directions: Tensor
+
+    def __init__(self, config: LogSumExpConfig, *, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        directions = torch.tensor(config.directions, dtype=torch.float64)
+        self.event_shape = (directions.shape[1],)
+        self.curvature = config.curvature
+        self.register_buffer("directions", directions.to(dtype or torch.get_default_dtype()))
+
+    def value(self, x: Tensor) -> Tensor:
+        if tuple(x.shape[1:]) != self.event_shape:
+            raise ShapeError(
+                f"psi was given a tensor of shape {tuple(x.shape)}; expected (B, {self.directions.shape[1]})"
+            )
+        return 0.5 * self.curvature * x.square().sum(1) + torch.logsumexp(x @ self.directions.mT, dim=1)

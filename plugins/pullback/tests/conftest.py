@@ -1,0 +1,57 @@
+"""Geometries in float64, for all tests of this plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from scorefold_pullback.config import PullbackConfig
+from scorefold_pullback.flow_config import BananaConfig, LinearConfig, RiverConfig, SqueezedBananaConfig
+from scorefold_pullback.flows.linear import Linear
+from scorefold_pullback.flows.shear import Shear
+from scorefold_pullback.geometry import Pullback
+
+from scorefold.data import DataSpec
+from scorefold.interfaces import Flow, Potential
+from scorefold.testing.contract import stir
+from scorefold_standard.flow_config import AffineCouplingConfig
+from scorefold_standard.flows.coupling import CouplingFlow
+
+MakeGeometry = Callable[..., Pullback]
+
+
+def flow_called(name: str, **settings: Any) -> Flow:
+    """A closed-form flow in float64, or ``coupling``: an untrained coupling flow, its parameters moved at random."""
+    if name == "coupling":
+        torch.manual_seed(0)
+        config = AffineCouplingConfig(layers=4, hidden=(16,), base="diagonal-normal", **settings)
+        flow = CouplingFlow(config, data=DataSpec((4,))).double().eval()
+        stir(flow, torch.Generator().manual_seed(1))
+        return flow
+    if name == "linear":
+        return Linear(LinearConfig(**settings), dtype=torch.float64)
+    configs = {"banana": BananaConfig, "squeezed": SqueezedBananaConfig, "river": RiverConfig}
+    return Shear(configs[name](**settings), dtype=torch.float64)
+
+
+def geometry_of(flow: Flow | str, metric: str = "score", psi: Potential | None = None, **settings: Any) -> Pullback:
+    """The pullback geometry of a flow, or of the flow of that name."""
+    chosen = flow_called(flow, **settings) if isinstance(flow, str) else flow
+    return Pullback(PullbackConfig.model_validate({"metric": metric}), flow=chosen, psi=psi)
+
+
+@pytest.fixture
+def make_geometry() -> MakeGeometry:
+    return geometry_of
+
+
+@pytest.fixture
+def make_flow() -> Callable[..., Flow]:
+    return flow_called
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)

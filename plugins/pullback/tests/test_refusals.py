@@ -1,0 +1,124 @@
+"""Input that fits nothing is refused by an error that names it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from scorefold_pullback.config import PullbackConfig
+from scorefold_pullback.geometry import Pullback
+from scorefold_pullback.potential_config import CoshConfig, QuadraticConfig
+from scorefold_pullback.potentials import Cosh, QuadraticPotential
+from torch import Tensor
+
+from scorefold.data import Condition, DataSpec, TensorSpec
+from scorefold.errors import ConfigError, DataError, ShapeError
+from scorefold.interfaces import Flow
+from scorefold_standard.flow_config import AffineCouplingConfig
+from scorefold_standard.flows.coupling import CouplingFlow
+
+Make = Callable[..., Pullback]
+X = torch.zeros(2, 2, dtype=torch.float64)
+
+
+@pytest.fixture
+def banana(make_geometry: Make) -> Pullback:
+    return make_geometry("banana")
+
+
+CALLS: dict[str, Callable[[Pullback, Tensor], Tensor]] = {
+    "x of metric": lambda space, wrong: space.metric(wrong),
+    "x of exp": lambda space, wrong: space.exp(wrong, X),
+    "v of exp": lambda space, wrong: space.exp(X, wrong),
+    "y of log": lambda space, wrong: space.log(X, wrong),
+    "y of distance": lambda space, wrong: space.distance(X, wrong),
+    "y of distance_matrix": lambda space, wrong: space.distance_matrix(X, wrong),
+    "w of inner": lambda space, wrong: space.inner(X, X, wrong),
+    "v of norm": lambda space, wrong: space.norm(X, wrong),
+    "y of geodesic": lambda space, wrong: space.geodesic(X, wrong, X[0]),
+    "v of transport": lambda space, wrong: space.transport(X, X, wrong),
+    "points of mean": lambda space, wrong: space.mean(wrong),
+}
+
+
+@pytest.mark.parametrize("what", CALLS)
+def test_shapes_and_nan(banana: Pullback, what: str) -> None:
+    name = what.partition(" ")[0]
+    with pytest.raises(ShapeError, match=rf"{name} has shape \(2, 3\); this geometry takes \(B, 2\)"):
+        CALLS[what](banana, torch.zeros(2, 3, dtype=torch.float64))
+    for number in (float("nan"), float("inf")):
+        wrong = X.clone()
+        wrong[1, 0] = number
+        with pytest.raises(DataError, match=f"{name} holds NaN or infinite numbers in 1 of 2 rows"):
+            CALLS[what](banana, wrong)
+
+
+def test_batches_dtypes_and_times(banana: Pullback) -> None:
+    with pytest.raises(ShapeError, match=r"different lengths were given \(x 2, v 3\)"):
+        banana.exp(X, torch.zeros(3, 2, dtype=torch.float64))
+    with pytest.raises(ShapeError, match="expected one dtype"):
+        banana.exp(X, X.float())
+    with pytest.raises(ShapeError, match=r"x is torch\.float32"):
+        banana.distance(X.float(), X.float())
+    with pytest.raises(ShapeError, match=r"expected \(T,\)"):
+        banana.geodesic(X, X, torch.tensor(0.5))
+    with pytest.raises(ShapeError, match="mean of no points"):
+        banana.mean(X[:0])
+    with pytest.raises(ShapeError, match="not all 0"):
+        banana.mean(X, torch.zeros(2, dtype=torch.float64))
+
+
+def test_empty_batches_are_answered(banana: Pullback) -> None:
+    none = X[:0]
+    assert banana.exp(none, none).shape == (0, 2)
+    assert banana.log(X[:1], none).shape == (0, 2)
+    assert banana.metric(none).shape == (0, 2, 2)
+    assert banana.geodesic(X, X, X[0, :0]).shape == (2, 0, 2)
+
+
+def test_an_unknown_metric_is_refused() -> None:
+    with pytest.raises(ValueError, match="'score', 'whitened' or 'latent'"):
+        PullbackConfig.model_validate({"metric": "fisher"})
+
+
+class Uniform:
+    """A base law that is no potential."""
+
+    centre = 0.5
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return torch.zeros(len(z))
+
+    def sample(self, shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
+        return torch.rand(shape, generator=generator)
+
+
+class Doubled(Flow):
+    def __init__(self) -> None:
+        super().__init__((2,), Uniform())
+
+    def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        return 2 * x, x.new_full((len(x),), 2 * math.log(2))
+
+    def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        return z / 2, z.new_full((len(z),), -2 * math.log(2))
+
+
+def test_a_flow_and_a_psi_that_do_not_go_together(make_flow: Callable[..., Flow]) -> None:
+    banana = make_flow("banana")
+    config = PullbackConfig()
+    with pytest.raises(ConfigError, match=r"psi is for events \(3,\)"):
+        Pullback(config, flow=banana, psi=QuadraticPotential(QuadraticConfig(variances=(1.0, 1.0, 1.0))))
+    with pytest.raises(ConfigError, match="whitened needs a quadratic psi; this is a Cosh"):
+        Pullback(PullbackConfig(metric="whitened"), flow=banana, psi=Cosh(CoshConfig()))
+    with pytest.raises(ConfigError, match="the flow's base, a Uniform, is no potential"):
+        Pullback(config, flow=Doubled())
+    latent = Pullback(PullbackConfig(metric="latent"), flow=Doubled())
+    assert latent.psi is None
+    torch.testing.assert_close(latent.exp(X, latent.log(X, X + 1)), X + 1)
+    torch.testing.assert_close(latent.distance(X, X + 1), torch.full((2,), 2 * math.sqrt(2)).double())
+    classes = DataSpec((2,), condition_spec=TensorSpec((), classes=3))
+    with pytest.raises(ConfigError, match="this flow takes conditions"):
+        Pullback(config, flow=CouplingFlow(AffineCouplingConfig(), data=classes))
