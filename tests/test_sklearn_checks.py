@@ -61,6 +61,7 @@ ON_SCORES: dict[str, dict[str, Any]] = {
     "iddiff": {"resamples": 2, "levels": 3},
     "flipd": {"sweep": []},
     "denoising-loss": {"sweep": [], "draws": 2},
+    "cascade": {"levels": 3, "draws": 2},
     "spectral-lanczos": {},
 }
 ESTIMATORS = (*ON_POINTS, *ON_SCORES, "lidl")

@@ -51,7 +51,7 @@ KNOWN = (
         _offers(
             data="non-uniform-sphere spaghetti squares blobs point-cloud squiggly lollipop union product",
             network="manifold-mlp",
-            estimator="iddiff flipd denoising-loss spectral-lanczos lidl",
+            estimator="iddiff flipd denoising-loss cascade spectral-lanczos lidl",
         ),
     ),
     KnownPlugin(

@@ -10,7 +10,9 @@ from scorefold_iddiff.sources import sources
 __plugin_api__ = "1.0"
 
 _SPHERE = {"use": "data:sphere", "config": {"dimension": 2, "ambient": 10, "points": 200}}
+_HIGH = {"use": "data:sphere", "config": {"dimension": 2, "ambient": 64, "points": 200}}
 _EXACT = {"use": "score:analytic", "inputs": {"data": _SPHERE}}
+_EXACT_HIGH = {"use": "score:analytic", "inputs": {"data": _HIGH}}
 _FLOW = {
     "use": "flow:affine-coupling",
     "config": {"layers": 2, "hidden": [16], "training": {"steps": 20, "warmup": 1}},
@@ -74,6 +76,21 @@ def _successors() -> Iterable[Component]:
         ranges={"dimension": (1, 20)},
         figures="scorefold_iddiff.successors_figures:denoising_loss",
         cite="cite/denoising_loss.bib",
+    )
+    yield Component(
+        kind="estimator",
+        name="cascade",
+        target="scorefold_iddiff.cascade:Cascade",
+        config="scorefold_iddiff.cascade_config:CascadeConfig",
+        requires=(Port("score", kind="score"),),
+        summary="Intrinsic dimension in stages: denoising loss, range finder, and whole spectra where margins are thin",
+        examples=(
+            {"config": {"points": 8}, "inputs": {"score": _EXACT}},
+            {"config": {"points": 8, "bases": "both"}, "inputs": {"score": _EXACT_HIGH}},
+        ),
+        ranges={"dimension": (1, 20)},
+        figures="scorefold_iddiff.successors_figures:cascade",
+        cite="cite/cascade.bib",
     )
     yield Component(
         kind="estimator",

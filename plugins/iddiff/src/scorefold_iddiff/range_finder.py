@@ -38,11 +38,18 @@ class Range:
 
 
 def find_ranges(
-    expected_noise: Expectation, points: Tensor, *, ambient: int, floor: float, seed: int, like: Tensor
+    expected_noise: Expectation,
+    points: Tensor,
+    *,
+    ambient: int,
+    floor: float,
+    seed: int,
+    like: Tensor,
+    block: int = BLOCK,
 ) -> Iterator[Range]:
     """The range of the projector at points (P,), one after another.
 
-    Each round takes ``BLOCK`` random directions orthogonal to what was found, from ``seed`` alone and the same for all
+    Each round takes ``block`` random directions orthogonal to what was found, from ``seed`` alone and the same for all
     points, and applies P twice. Where a Ritz value (the projector's eigenvalue on the block's span) is below
     ``floor``, the range is used up: P is applied further, until the number of values above 1/2 stays, and the point
     is done. A floor above the values that a learned score leaves on normal directions ends the search in time.
@@ -52,18 +59,18 @@ def find_ranges(
     active, basis = points, like.new_zeros(len(points), ambient, 0, dtype=_real(like))
     images, calls, number = basis, 0, 0
     while len(active):
-        width = min(BLOCK, ambient - basis.shape[2])
-        block, image = sketch.block(active, basis, number, width)
+        width = min(block, ambient - basis.shape[2])
+        directions, image = sketch.block(active, basis, number, width)
         calls += 4 * width
-        values = _ritz(block, image)
+        values = _ritz(directions, image)
         ended = (values[:, -1] < floor) | (basis.shape[2] + width == ambient)
         own_calls = torch.full((len(active),), calls)
         if bool(ended.any()):
             rows = ended.nonzero()[:, 0]
-            refined = sketch.refine(active[rows.cpu()], basis[rows], block[rows], image[rows])
-            block[rows], image[rows] = refined[:2]
+            refined = sketch.refine(active[rows.cpu()], basis[rows], directions[rows], image[rows])
+            directions[rows], image[rows] = refined[:2]
             own_calls[rows.cpu()] += refined[2]
-        basis, images = torch.cat([basis, block], 2), torch.cat([images, image], 2)
+        basis, images = torch.cat([basis, directions], 2), torch.cat([images, image], 2)
         for row in ended.nonzero()[:, 0].tolist():
             done[int(active[row])] = _combine(basis[row], images[row], int(own_calls[row]))
         left = (~ended).nonzero()[:, 0]

@@ -13,7 +13,7 @@ from scorefold.seeds import derive_generator
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.designs import Design, design
 from scorefold_iddiff.probe import Points, Probe, rows_at_once
-from scorefold_iddiff.range_finder import Range, find_ranges
+from scorefold_iddiff.range_finder import BLOCK, Range, find_ranges
 from scorefold_iddiff.resampling import Rule, resample_weights, resampled_dimensions
 from scorefold_iddiff.rules import paper_rule, projector_rule, ratio_rule, reference_rule, threshold_rule
 from scorefold_iddiff.spectra import Expectation, Moments, asymmetry, gather, projector, response_gram, slope
@@ -70,14 +70,17 @@ class Reader:
         if self.design_name != "range-finder":
             self.design = design(self.design_name, ambient, config.noises)
 
-    def read(self, points: Points, sigma: float, *, detail: bool = False, flipd: bool = False) -> Reading:
+    def read(
+        self, points: Points, sigma: float, *, detail: bool = False, flipd: bool = False, block: int = BLOCK
+    ) -> Reading:
         """The dimensions at points; with ``detail`` the spectra, intervals and bases, too.
 
-        ``flipd`` adds FLIPD, tr P + ||eps-hat(x)||^2 at the point itself, at one more call a point.
+        ``flipd`` adds FLIPD, tr P + ||eps-hat(x)||^2 at the point itself, at one more call a point; ``block`` is the
+        number of directions in a round of the range finder.
         """
         expected_noise = self.probe.expected_noise(points, sigma, self.rows)
         if self.design is None:
-            parts = list(self._by_ranges(expected_noise, points, detail))
+            parts = list(self._by_ranges(expected_noise, points, detail, block))
         else:
             parts = list(self._by_noises(self.design, expected_noise, points, detail))
         reading = join(parts)
@@ -153,11 +156,17 @@ class Reader:
         ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
         return drawn.quantile(ends, dim=0, interpolation="nearest").mT
 
-    def _by_ranges(self, expected_noise: Expectation, points: Points, detail: bool) -> Iterator[Reading]:
+    def _by_ranges(self, expected_noise: Expectation, points: Points, detail: bool, block: int) -> Iterator[Reading]:
         """By the range finder: the tangent directions alone. Directions that were not looked at count as 0."""
         for own in torch.arange(len(points)).split(max(1, self.rows // 32)):
             found = find_ranges(
-                expected_noise, own, ambient=self.ambient, floor=self.config.floor, seed=self.seed, like=points.x
+                expected_noise,
+                own,
+                ambient=self.ambient,
+                floor=self.config.floor,
+                seed=self.seed,
+                like=points.x,
+                block=block,
             )
             for each in found:
                 yield self._decide_range(each, detail)

@@ -39,7 +39,7 @@ Derivatives = Annotated[
     ),
 ]
 
-_SWEEP = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+SWEEP = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 class FLIPDConfig(Config):
@@ -69,7 +69,7 @@ class FLIPDConfig(Config):
         "rademacher", description="Law of these; Rademacher vectors never have the larger variance"
     )
     derivatives: Derivatives = "forward"
-    sweep: Sweep = _SWEEP
+    sweep: Sweep = SWEEP
     points: int = Field(64, ge=2, description="Points at which the dimension is read, drawn at random")
     shown: Shown = 16
     aggregate: Aggregate = "mean"
@@ -89,7 +89,7 @@ class DenoisingLossConfig(Config):
 
     sigma: Sigma = None
     draws: int = Field(8, ge=2, description="Noises a point")
-    sweep: Sweep = _SWEEP
+    sweep: Sweep = SWEEP
     points: int = Field(256, ge=2, description="Points at which the dimension is read, drawn at random")
     shown: int = Field(64, ge=1, description="Points, of those, at which the curve is measured")
     aggregate: Aggregate = "mean"

@@ -32,6 +32,11 @@ def lanczos(estimate: Estimate) -> Mapping[str, Figure]:
     return _figures(estimate, "near-zero eigenvalues", _LABELS["level"])
 
 
+def cascade(estimate: Estimate) -> Mapping[str, Figure]:
+    """The histogram, the denoising loss against sigma, and what each stage said of the points."""
+    return {**denoising_loss(estimate), "stages": stages(estimate)}
+
+
 def lidl(estimate: Estimate) -> Mapping[str, Figure]:
     """The histogram, and the log-densities whose slope was taken."""
     return {"estimate": plot_estimate(estimate), "densities": densities_against_noise(estimate)}
@@ -58,10 +63,35 @@ def curve_against_noise(estimate: Estimate, name: str, label: str) -> Figure:
     if "sigma" in said:
         axes.axvline(said["sigma"], color=WARM, linewidth=1.2, label=label.format(said["sigma"]))
     axes.set_xscale("log")
-    axes.set_ylim(bottom=min(0.0, *least))
+    axes.set_ylim(bottom=min(0.0, *least), top=1.08 * max(*greatest, estimate.value, 1.0))
     axes.set(
         xlabel="noise-to-signal ratio sigma, in units of the data", ylabel=name, title="The dimension at each scale"
     )
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def stages(estimate: Estimate) -> Figure:
+    """The coarse dimension of each point with its interval, behind the one that was settled on, coloured by stage."""
+    figure, axes = new_figure()
+    said = estimate.diagnostics
+    coarse, half_width, stage = said["coarse"], said["coarse_half_width"], said["stage"]
+    assert estimate.pointwise is not None
+    order = (estimate.pointwise + coarse / (1 + coarse.abs().max())).argsort()
+    places = range(len(order))
+    label = "denoising loss, with its interval"
+    axes.errorbar(
+        places, coarse[order], yerr=half_width[order], color=SOFT, fmt=".", markersize=3, linewidth=1, label=label
+    )
+    for number, (name, count) in enumerate(said["settled"].items()):
+        own = [place for place in places if int(stage[order[place]]) == number]
+        if own:
+            values = estimate.pointwise[order[own]]
+            label = f"settled by the {name} ({count})"
+            axes.scatter(own, values, color=(ACCENT, WARM)[number], s=16, zorder=3, label=label)
+    calls = said["network_calls"] / len(order)
+    axes.set_ylim(bottom=0)
+    axes.set(xlabel="points, by dimension", ylabel="dimension", title=f"Stages: {calls:.0f} calls of the score a point")
     axes.legend(frameon=False, fontsize=9)
     return figure
 
