@@ -25,10 +25,10 @@ _FEW_POINTS = 10
 
 
 def curvature(reading: Reading) -> float:
-    """|FLIPD - tr P| over tr P (or over 1 below that), median over points: both are k where the manifold is flat at
-    this noise level, and differ by ||eps-hat(x)||^2."""
+    """|FLIPD - tr P| over tr P, or over 5 below that, where a quarter of a direction is nothing: the median over
+    points. Both are k where the manifold is flat at this noise level, and differ by ||eps-hat(x)||^2."""
     assert reading.flipd is not None
-    return float(((reading.flipd - reading.trace).abs() / reading.trace.clamp_min(1)).median())
+    return float(((reading.flipd - reading.trace).abs() / reading.trace.clamp_min(5)).median())
 
 
 def excess_loss(reading: Reading) -> float | None:
@@ -115,6 +115,14 @@ def of_level(
             f"{longest['greatest_sigma']:.2g}"
         ]
     return []
+
+
+def of_mixture(mixture: Sequence[dict[str, float]]) -> list[str]:
+    """Doubts about one number for data of several dimensions, each with its share of the points."""
+    if len(mixture) < 2:
+        return []
+    parts = ", ".join(f"{row['dimension']:g} ({row['share']:.0%})" for row in mixture)
+    return [f"the data have parts of different dimensions, {parts}: no one number is theirs, so read each point's own"]
 
 
 def of_data(look: Survey, sigma: float, points: int, ambient: int) -> list[str]:
