@@ -228,12 +228,17 @@ def plot_estimate(answer: Estimate) -> Figure:
     if len(values):
         whole = bool((values == values.round()).all()) and float(values.max() - values.min()) < 200
         low, high = float(values.min()), float(values.max())
-        bins: int | list[float] = [low - 0.5 + step for step in range(int(high - low) + 2)] if whole else 40
+        bins: int | list[float] = (
+            [low - 0.5 + step for step in range(int(high - low) + 2)] if whole else max(8, min(40, len(values) // 4))
+        )
         if high - low < 1e-6 * max(1.0, abs(high)):  # the same at all points up to rounding, too narrow for bins
             bins = [low - 0.5, high + 0.5]
         axes.hist(values.numpy(), bins=bins, color=SOFT, label=f"{len(values)} points")
         axes.set_ylabel("points")
-        axes.set_ylim(top=1.3 * axes.get_ylim()[1])  # room for the legend above the bars
+        axes.locator_params(axis="y", integer=True)
+        if high - low < 3:  # few bars are no wider than the others
+            axes.set_xlim(low - 2.5, high + 2.5)
+        axes.locator_params(axis="x", integer=whole or high - low >= 3)
     else:
         axes.set_yticks([])
         axes.margins(x=0.5)
@@ -244,7 +249,7 @@ def plot_estimate(answer: Estimate) -> Figure:
         label += f"  ({100 * answer.level:g}%: {low:.4g} to {high:.4g})"
     axes.axvline(answer.value, color=ACCENT, linewidth=2, label=label)
     axes.set_xlabel(answer.quantity)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return figure
 
 

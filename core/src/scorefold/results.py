@@ -19,8 +19,9 @@ class Estimate:
     ``value`` is the estimate over all points and ``interval`` its confidence interval (low, high) at ``level`` in
     (0, 1); ``pointwise`` (N,) holds the estimate at each point, ``spectrum`` (M, D) the spectra at M chosen points.
     Diagnostics are numbers, strings, lists, mappings of these, and tensors; ``note``, where there is one, says in a
-    line what the value means, and stands beside it wherever it is shown; ``index`` (n,) holds the positions of the
-    points that ``pointwise`` covers, where these are not all.
+    line what the value means, and stands beside it wherever it is shown; ``warnings`` lists, in words, what should make
+    one doubt it, and stands in the report; ``index`` (n,) holds the positions of the points that ``pointwise`` covers,
+    where these are not all.
     """
 
     quantity: str

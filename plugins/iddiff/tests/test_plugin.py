@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from scorefold.interfaces import ScoreModel
+from scorefold.laws import Mixture, SphereLaw
 from scorefold_iddiff import claims, plugin
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.estimator import NormalBundle
@@ -71,6 +72,39 @@ def test_figures_are_drawn_and_the_answer_is_json(
     config = NormalBundleConfig.model_validate({"rule": rule, "sigma": None, "sweep": []})
     alone = NormalBundle(config, score=make_score(law, (10,))).estimate(x)
     assert set(draw(alone)) == {"estimate", "spectrum"}, "one level makes no curve"
+
+
+def test_figures_mark_gaps_guards_and_what_parts(
+    make_score: Callable[..., ScoreModel], make_sphere: Callable[..., tuple[SphereLaw, torch.Tensor]]
+) -> None:
+    """On a union: a gap for each dimension, its plateaus, the noise from which curvature parts FLIPD and the trace, and
+    half the distance of neighbours."""
+    (large, first), (small, second) = make_sphere(3, points=8), make_sphere(9, radius=0.25, points=8, seed=5)
+    score = make_score(Mixture(torch.tensor([0.5, 0.5]).double(), (large, small)), (100,))
+    found = NormalBundle(NormalBundleConfig(), score=score).estimate(torch.cat([first, second]))
+    figures = draw(found)
+
+    def legend(name: str) -> list[str]:
+        shown = figures[name].axes[0].get_legend()
+        assert shown is not None
+        return [text.get_text() for text in shown.get_texts()]
+
+    assert legend("spectrum") == ["dimension 3 at 8 points", "dimension 9 at 8 points"]
+    assert {"half the distance of neighbours", "median over 16 points"} < set(legend("sigma"))
+    notes = [text.get_text() for text in figures["sigma"].axes[0].texts]
+    assert sorted(notes) == ["3 at 50% of the points", "9 at 50% of the points"]
+    assert "FLIPD and trace differ by over 5%" in legend("traces")
+    (shade,) = figures["traces"].axes[0].patches
+    rows = found.diagnostics["curve"]
+    bent = [row["sigma"] for row in rows if row["curvature"] > 0.05]
+    assert bent
+    left, right = shade.get_x(), shade.get_x() + shade.get_width()  # type: ignore[attr-defined]
+    assert [row["sigma"] for row in rows if left <= row["sigma"] <= right] == bent
+    many = NormalBundle(NormalBundleConfig(), score=score).estimate(torch.cat([first, second]))
+    many.pointwise[:16] = torch.arange(16.0)  # type: ignore[index]
+    shown = draw(many)["spectrum"].axes[0].get_legend()
+    assert shown is not None
+    assert shown.get_texts()[0].get_text() == "dimensions 0 to 15 at these points"
 
 
 @pytest.mark.parametrize("name", ["exact-spheres", "several-scales"])

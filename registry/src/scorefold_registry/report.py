@@ -48,6 +48,7 @@ class Answer:
     interval: str
     truth: str
     note: str = ""
+    warnings: tuple[str, ...] = ()
 
     def sentence(self) -> str:
         """The answer as a sentence, its note on a line of its own."""
@@ -79,7 +80,9 @@ def _answer(folder: Path, stage: Mapping[str, Any]) -> Answer | None:
         truth = stage["metrics"].get("truth")
         told = f", where the truth is {number_text(truth)}" if truth is not None else ""
         note = str(value.diagnostics.get("note", ""))
-        return Answer(stage["name"], component, value.quantity, said, interval, told, note)
+        warnings = value.diagnostics.get("warnings", ())
+        listed = tuple(map(str, warnings)) if isinstance(warnings, list | tuple) else ()
+        return Answer(stage["name"], component, value.quantity, said, interval, told, note, listed)
     if isinstance(value, AllocationFacts):
         text = str(read_result(folder).get("text") or value.status)
         return Answer(stage["name"], component, "plan", text, "", "")

@@ -89,6 +89,12 @@ def test_a_note_stands_under_its_value(page: Page) -> None:
     assert "where the truth is 1\n            Tiny.\n" in re.sub(r"\n +", "\n            ", before)
 
 
+def test_warnings_are_listed_under_the_note(page: Page, finished: RunResult) -> None:
+    before = page.text[: page.text.index("1. data")]
+    assert re.search(r"Tiny\.\s+Of <few> points\.\s", before)
+    assert answers(finished.folder, finished.as_json()["stages"])[0].warnings == ("of <few> points",)
+
+
 def test_captions_say_more_than_the_figure(page: Page, finished: RunResult) -> None:
     captions = {file.parent.parent.name: read_json(file) for file in finished.folder.glob("*/figures/figures.json")}
     assert captions["mean"]["mean"]["caption"] == "The mean of <all> coordinates"

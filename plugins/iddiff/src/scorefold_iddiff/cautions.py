@@ -25,10 +25,15 @@ _FEW_POINTS = 10
 
 
 def curvature(reading: Reading) -> float:
+    """``parted`` of FLIPD and the trace of P in a reading."""
+    assert reading.flipd is not None
+    return parted(reading.flipd, reading.trace)
+
+
+def parted(flipd: Tensor, trace: Tensor) -> float:
     """|FLIPD - tr P| over tr P, or over 5 below that, where a quarter of a direction is nothing: the median over
     points. Both are k where the manifold is flat at this noise level, and differ by ||eps-hat(x)||^2."""
-    assert reading.flipd is not None
-    return float(((reading.flipd - reading.trace).abs() / reading.trace.clamp_min(5)).median())
+    return float(((flipd - trace).abs() / trace.clamp_min(5)).median())
 
 
 def excess_loss(reading: Reading) -> float | None:
@@ -75,9 +80,9 @@ def bent_by(difference: float) -> list[str]:
     """Doubts where FLIPD and the projector's trace differ by this part of the dimension."""
     if difference <= CURVATURE:
         return []
-    said = f"{difference:.0%}" if difference < 10 else f"{difference:.2g} times"
+    said = f"{difference:.0%} of" if difference < 10 else f"{difference:.2g} times"
     return [
-        f"FLIPD and the projector's trace differ by {said} of the dimension: the data are curved at this noise level, "
+        f"FLIPD and the projector's trace differ by {said} the dimension: the data are curved at this noise level, "
         "or the score is coarse"
     ]
 
@@ -160,4 +165,5 @@ def medians(reading: Reading) -> dict[str, float | None]:
         "trace": median(reading.trace),
         "flipd": median(reading.flipd),
         "denoising_loss": median(reading.loss),
+        "curvature": curvature(reading),
     }

@@ -167,6 +167,7 @@ class NormalBundle(Estimator):
         mixture = mixture_of(curve.plateaus, dimensions)
         doubts = [
             *cautions.of_score(head, reader.ambient),
+            *cautions.of_mixture(mixture),
             *curve.reasons,
             *cautions.of_level(head.dimensions, curve.plateaus, found, len(curve.levels)),
             *cautions.of_data(look, sigma, len(dimensions), reader.ambient),

@@ -115,12 +115,11 @@ class FLIPD(Estimator):
         curve = [swept[level] for level in levels]
         rows = curve_rows(levels, curve, self.config.aggregate)
         trace = float(reducer(self.config.aggregate)(here.projector_trace[0]))
-        value = float(reducer(self.config.aggregate)(here.flipd[0]))
         return {
             "values": here.flipd[0],
             "readings": len(points) + len(others) * len(shown),
             "note": scale_note(sigma, rows, moved),
-            "doubts": cautions.bent_by(abs(value - trace) / max(abs(trace), 1.0)),
+            "doubts": cautions.bent_by(cautions.parted(here.flipd[0], here.projector_trace[0])),
             "sigma": sigma,
             "projector_trace": trace,
             "curve": rows,

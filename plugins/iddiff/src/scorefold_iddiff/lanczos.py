@@ -82,7 +82,7 @@ class SpectralLanczos(Estimator):
             generator,
             note=scale_note(sigma, rows, moved),
             doubts=[
-                *cautions.bent_by(float((squares / values[0].clamp_min(1)).median())),
+                *cautions.bent_by(cautions.parted(values[0] + squares, values[0])),
                 *memorised(levels, values[1:], look),
                 *cautions.of_data(look, sigma, len(points), points.ambient),
             ],

@@ -100,7 +100,7 @@ class Mean(Estimator):
             value,
             (value - 1, value + 1),
             pointwise=x.flatten(1).mean(1),
-            diagnostics={"note": "tiny"},
+            diagnostics={"note": "tiny", "warnings": ["of <few> points"]},
         )
 
 
