@@ -111,6 +111,21 @@ def test_a_worker_that_dies_is_replaced_and_one_that_dies_again_is_named(tmp_pat
         time.sleep(0.05)
 
 
+def test_a_cluster_of_our_own_that_lost_its_workers_is_started_anew() -> None:
+    """A worker that dies while it starts is one that Dask does not start again."""
+    executor = DaskExecutor(DaskConfig(workers=1, timeout=1), threads=1)
+    try:
+        assert executor.map("dask_jobs:fail", ["a"], key="one") == ["a"]
+        first = executor.address
+        assert executor._cluster is not None
+        executor._cluster.scale(0)
+        executor._cluster.sync(executor._cluster._correct_state)
+        assert executor.map("dask_jobs:fail", ["b"], key="two") == ["b"]
+        assert executor.address != first
+    finally:
+        executor.close()
+
+
 def _listening(pid: int) -> list[Any]:
     places = psutil.Process(pid).net_connections("inet")
     return [place for place in places if place.status == psutil.CONN_LISTEN]
@@ -144,12 +159,18 @@ def test_a_cluster_that_runs_is_joined_and_left_running(tmp_path: Path) -> None:
             executor.map("dask_jobs:fail", ["fine"], key="fail")
         executor.close()
         running.scale(1)
+        running.wait_for_workers(1, timeout=60)
         executor = DaskExecutor(DaskConfig(**{**settings, "timeout": 60}), threads=1)
         found = executor.map("dask_jobs:around", range(4), key="around")
         assert len({item["process"] for item in found}) == 1
         executor.close()
-        other = DaskExecutor(DaskConfig(**{**settings, "timeout": 60}), threads=1)
+        # This is how long a client waits for a scheduler that is gone to come back.
+        other = DaskExecutor(DaskConfig(**{**settings, "timeout": 2}), threads=1)
         assert other.map("dask_jobs:fail", ["fine"], key="fail") == ["fine"], "who left it has not ended it"
+        running.scale(0)
+        running.sync(running._correct_state)
+        with pytest.raises(JobError, match=r"has had no worker for 2 s"):
+            other.map("dask_jobs:fail", ["fine"], key="fail")
         running.close()
         with pytest.raises(JobError, match="the Dask scheduler was lost"):
             other.map("dask_jobs:fail", ["fine"], key="fail")

@@ -24,7 +24,11 @@ class DaskConfig(Config):
         description="CPU threads of torch in each job; null takes those that the run has in its own process, with "
         "which results are the same bit by bit",
     )
-    timeout: float = Field(30.0, gt=0, description="Seconds to wait for the scheduler, and for its first worker")
+    timeout: float = Field(
+        30.0,
+        gt=0,
+        description="Seconds to wait for the scheduler, for its first worker, and for another when all are lost",
+    )
 
     @model_validator(mode="after")
     def _whose_workers(self) -> DaskConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import dask
-from distributed import Client, KilledWorker, LocalCluster, as_completed
+from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 from distributed.comm import connect
 
 from scorefold.errors import ConfigError, JobError, WorkerError
@@ -22,6 +23,11 @@ from scorefold_dask.config import DaskConfig
 from scorefold_dask.worker import run_job, surroundings
 
 _WORKERS = 2
+_SECONDS_BETWEEN_LOOKS = 0.005
+
+
+class _NoWorkerError(JobError):
+    """There are jobs to do, and nobody to do them."""
 
 
 class DaskExecutor(Executor):
@@ -45,7 +51,8 @@ class DaskExecutor(Executor):
         """See ``Executor.map``.
 
         Raises ``ConfigError`` where the scheduler does not answer or has no worker within the timeout, and
-        ``JobError`` where it is lost.
+        ``JobError`` where it is lost, or all its workers for as long as the timeout. A cluster that was started here
+        and lost its workers is started anew.
         """
         job_function(target)
         packed = [pack(item, f"item {number} of {key!r}") for number, item in enumerate(items)]
@@ -76,11 +83,18 @@ class DaskExecutor(Executor):
         blamed = []
         try:
             # Answers are fetched as they come: until then they are lost with the worker that has them.
-            for task in as_completed(tasks, loop=client.loop):
+            for task in self._as_they_come(client, tasks):
                 try:
                     answers[tasks[task]] = unpack(task.result())
                 except KilledWorker:
                     blamed.append(tasks[task])
+        except _NoWorkerError:
+            if self._settings.address is not None:
+                client.cancel(list(tasks), force=True)
+                raise
+            # One that dies while it starts is not started again.
+            self.close()
+            blamed = [number for number in tasks.values() if number not in answers]
         except BaseException as error:
             if client.status == "running":
                 client.cancel(list(tasks), force=True)
@@ -88,6 +102,24 @@ class DaskExecutor(Executor):
                 raise JobError(f"the Dask scheduler was lost in the middle of {key!r}: {error}") from error
             raise
         return sorted(blamed)
+
+    def _as_they_come(self, client: Client, tasks: Iterable[Future]) -> Iterator[Future]:
+        """Tasks as they end. Raises ``_NoWorkerError`` where there has been no worker for as long as the timeout."""
+        waiting, seen = as_completed(tasks, loop=client.loop), time.monotonic()
+        while not waiting.is_empty():
+            if waiting.has_ready():
+                yield next(waiting)
+                continue
+            # When the scheduler itself is lost, the tasks end, and say so.
+            if client.status != "running" or client.scheduler_info()["workers"]:
+                seen = time.monotonic()
+            elif time.monotonic() - seen > self._settings.timeout:
+                where = self._settings.address
+                raise _NoWorkerError(
+                    f"the Dask scheduler at {where} has had no worker for {self._settings.timeout:g} s",
+                    hint=f"start one with 'dask worker {where} --nthreads 1'",
+                )
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
 
     def _connected(self) -> Client:
         if self._client is None:
