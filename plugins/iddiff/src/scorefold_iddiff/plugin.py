@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from scorefold.plugin import Claim, Component, Port, hookimpl
+from scorefold_iddiff.image_claims import image_claims
 from scorefold_iddiff.sources import sources
 
 __plugin_api__ = "1.0"
@@ -154,3 +155,4 @@ def scorefold_claims() -> Iterable[Claim]:
         tolerance=("min", 0.95),
         unit="share of points at 11",
     )
+    yield from image_claims()

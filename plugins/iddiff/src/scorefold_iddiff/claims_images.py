@@ -1,0 +1,296 @@
+"""The paper's images at sizes that one core manages: squares, blobs, digits, and the classical estimators on them.
+
+Each function of a claim takes a host, a profile and a seed, as in ``scorefold_iddiff.claims``. Their settings were
+chosen on seed 0 (digits: seeds 0 to 2), before the other seeds were measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset
+from scorefold.interfaces import DataSource, ScoreModel
+from scorefold.manifolds import uniform
+from scorefold.seeds import derive_generator
+from scorefold.training import fit
+from scorefold_iddiff.data.images import blob_image
+from scorefold_iddiff.data_config import BlobsConfig
+
+Measure = Callable[[Any, str, int], float | None]
+
+SQUARES: Mapping[str, dict[str, Any]] = {
+    "squares-10": {"squares": 10, "distinct": True},
+    "squares-20": {"squares": 20, "distinct": True},
+    "squares-100": {"squares": 100, "distinct": True},
+    "squares-published": {"squares": 100},
+}
+BLOBS = {"blobs": 5, "size": 16}
+BLOB_IMAGES = 50_000
+DIGITS = {"flatten": True, "fractions": (0.6, 0.1, 0.3)}
+
+PUBLISHED_DIGITS = (113, 66, 131, 120, 107, 129, 126, 100, 148, 152)
+"""The published dimensions of MNIST's digits 0 to 9 at 32 pixels."""
+
+BLOB_SIGMA = 0.05
+"""Half of what a deviation of the widths moves an image of blobs at the least."""
+
+DIGIT_SIGMA = 0.1
+"""Above the half of a grey level, 1/32, below which images are points of a grid."""
+
+_BLOB_PROCESS = {"name": "ve", "sigma_min": 0.03, "sigma_max": 0.6}
+BLOB_SCORES: Mapping[str, dict[str, Any]] = {
+    "unet": {
+        "process": _BLOB_PROCESS,
+        "network": {"use": "network:unet", "config": {"channels": [16, 32, 64]}},
+    },
+    "manifold-mlp": {
+        "process": _BLOB_PROCESS,
+        "prediction": "eps",
+        "network": {"use": "network:manifold-mlp"},
+    },
+}
+BLOB_TRAINING: Mapping[str, Mapping[str, dict[str, Any]]] = {
+    "unet": {
+        "quick": {"steps": 5500, "batch_size": 32, "learning_rate": 2e-3},
+        "full": {"steps": 100_000, "batch_size": 64, "learning_rate": 1e-3},
+    },
+    "manifold-mlp": {
+        "quick": {"steps": 5000, "batch_size": 256, "learning_rate": 1e-3},
+        "full": {"steps": 50_000, "batch_size": 256, "learning_rate": 1e-3},
+    },
+}
+DIGIT_SCORE = {
+    "process": {"name": "ve", "sigma_min": 0.03, "sigma_max": 3.0},
+    "network": {"use": "network:mlp", "config": {"width": 256}},
+    "training": {"steps": 4000, "batch_size": 128, "learning_rate": 2e-3},
+}
+
+
+def squares(name: str) -> Measure:
+    """The estimate farthest from the true dimension with the score of 5,000 images' covariance: at points, with the
+    range finder at the noise level that it chooses and by the reference rule at sigma 0.01."""
+
+    def measure(host: Any, profile: str, seed: int) -> float:
+        points = {"smoke": 4, "quick": 20, "full": 100}[profile]
+        data = source(host, name, 6000, seed)
+        score = host.create("score:analytic", {"gaussian": True}, data=data)
+        reference = {"rule": "reference", "design": "simplex", "sigma": 0.01, "sweep": [], "points": points}
+        found = torch.cat(
+            [
+                dimensions(host, score, data.load("test"), settings, seed)
+                for settings in ({"design": "range-finder", "points": points}, reference)
+            ]
+        )
+        truth = data.load("test").truth["dimension"]
+        return float(found[(found - truth).abs().argmax()])
+
+    return measure
+
+
+def blobs_rank(host: Any, profile: str, seed: int) -> float:
+    """The least number of directions, over 1,000 images, in which a deviation of the widths moves the image by more
+    than BLOB_SIGMA: singular values of the derivative of the image by its widths."""
+    config = BlobsConfig.model_validate(BLOBS)
+    low, high = config.widths
+    width = low + (high - low) * uniform((1000, config.blobs), seed, "widths")
+    derivative = torch.func.vmap(torch.func.jacfwd(blob_image(config)))(width)
+    moved = torch.linalg.svdvals(derivative) * (high - low) / math.sqrt(12)
+    return float((moved > BLOB_SIGMA).sum(1).min())
+
+
+@lru_cache(maxsize=16)
+def blob_dimensions(host: Any, network: str, profile: str, seed: int) -> Mapping[str, Tensor]:
+    """By rule, the dimensions at new images of blobs at BLOB_SIGMA."""
+    data = source(host, "blobs", BLOB_IMAGES, seed)
+    config = {**BLOB_SCORES[network], "training": BLOB_TRAINING[network][profile]}
+    score = trained(host, data, config, seed)
+    points = {"unet": 24, "manifold-mlp": 100}[network] if profile == "quick" else 1000
+    common = {"sigma": BLOB_SIGMA, "sweep": [], "design": "simplex", "points": points, "shown": 1}
+    return {
+        rule: dimensions(host, score, data.load("test"), {"rule": rule, **common}, seed)
+        for rule in ("projector", "reference")
+    }
+
+
+def blobs_mode(network: str, rule: str) -> Measure:
+    """The dimension that most images of blobs have."""
+
+    def measure(host: Any, profile: str, seed: int) -> float:
+        found = blob_dimensions(host, network, profile, seed)[rule]
+        print(f"blobs by {network} and rule {rule}: {found.int().tolist()}", flush=True)
+        return float(found.mode().values)
+
+    return measure
+
+
+def blobs_share(network: str, rule: str) -> Measure:
+    """The share of images of blobs at which the dimension is the true one."""
+
+    def measure(host: Any, profile: str, seed: int) -> float:
+        return float((blob_dimensions(host, network, profile, seed)[rule] == BLOBS["blobs"]).double().mean())
+
+    return measure
+
+
+@lru_cache(maxsize=16)
+def digit_dimensions(host: Any, profile: str, seed: int) -> tuple[float, ...]:
+    """The mean dimension of the digits 0 to 9 over images that one score of all of them has not seen."""
+    data: DataSource = host.create("data:digits", DIGITS, generator=derive_generator(seed, "digits"))
+    score = trained(host, data, DIGIT_SCORE, seed)
+    test = data.load("test")
+    settings = {"sigma": DIGIT_SIGMA, "sweep": [], "points": len(test), "shown": 1, "resamples": 0}
+    found = host.create("estimator:iddiff", settings, score=score).estimate(
+        test, generator=derive_generator(seed, "noise")
+    )
+    assert test.label is not None
+    assert found.pointwise is not None
+    label = test.label[found.diagnostics["index"]]
+    means = tuple(float(found.pointwise[label == digit].mean()) for digit in range(10))
+    print("digits 0 to 9: " + ", ".join(f"{mean:.1f}" for mean in means), flush=True)
+    return means
+
+
+def digits_one_below(host: Any, profile: str, seed: int) -> float:
+    """By how much digit 1 is below both 8 and 9."""
+    means = digit_dimensions(host, profile, seed)
+    return min(means[8], means[9]) - means[1]
+
+
+def digits_rank_of_one(host: Any, profile: str, seed: int) -> float:
+    """The place of digit 1 among the ten, from 1 for the lowest."""
+    means = digit_dimensions(host, profile, seed)
+    return float(sum(mean <= means[1] for mean in means))
+
+
+def digits_order(host: Any, profile: str, seed: int) -> float:
+    """Spearman's correlation of the digits' dimensions with the published ones."""
+    return rank_correlation(digit_dimensions(host, profile, seed), PUBLISHED_DIGITS)
+
+
+CLASSICAL: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "mle-5": ("mle", {"n_neighbors": 5, "resamples": 0}),
+    "mle-20": ("mle", {"n_neighbors": 20, "resamples": 0}),
+    "lpca": ("lpca", {"resamples": 0}),
+    "ppca": ("ppca", {"resamples": 0}),
+    "twonn": ("twonn", {"resamples": 0}),
+    "danco": ("danco", {"resamples": 0}),
+    "fishers": ("fishers", {"resamples": 0}),
+}
+
+
+def classical(method: str, name: str) -> Measure:
+    """What a classical estimator says of images; of the digits, Spearman's correlation with the published order."""
+    component, settings = CLASSICAL[method]
+
+    def estimate(host: Any, images: Tensor, seed: int) -> float:
+        estimator = host.create(f"estimator:{component}", settings)
+        return float(estimator.estimate(images, generator=derive_generator(seed, method)).value)
+
+    def measure(host: Any, profile: str, seed: int) -> float:
+        if name == "digits":
+            data: DataSource = host.create("data:digits", {"flatten": True, "fractions": (0.98, 0.01, 0.01)})
+            train = data.load("train")
+            found = [estimate(host, train.x[train.label == digit], seed) for digit in range(10)]
+            print(f"digits 0 to 9 by {method}: " + ", ".join(f"{value:.1f}" for value in found), flush=True)
+            return rank_correlation(found, PUBLISHED_DIGITS)
+        images = source(host, name, {"quick": 2400, "full": 24_000}[profile], seed).load("train")
+        return estimate(host, images.x, seed)
+
+    return measure
+
+
+def source(host: Any, name: str, points: int, seed: int) -> DataSource:
+    """Squares or blobs, five sixths of them for training."""
+    component, config = ("data:blobs", BLOBS) if name == "blobs" else ("data:squares", SQUARES[name])
+    drawn = derive_generator(seed, name)
+    settings = {**config, "points": points, "fractions": (5 / 6, 1 / 12, 1 / 12)}
+    made: DataSource = host.create(component, settings, generator=drawn)
+    return made
+
+
+def trained(host: Any, data: DataSource, config: Mapping[str, Any], seed: int) -> ScoreModel:
+    """A score of the training points."""
+    score = host.create("score:denoising", config, generator=derive_generator(seed, "weights"), data=data)
+    fit(score, data.load("train"), score.training_config, seed=seed)
+    assert isinstance(score, ScoreModel)
+    return score
+
+
+def dimensions(host: Any, score: ScoreModel, data: Dataset, settings: Mapping[str, Any], seed: int) -> Tensor:
+    """k (n,) at points drawn from the data."""
+    estimator = host.create("estimator:iddiff", {**settings, "resamples": 0}, score=score)
+    found: Tensor = estimator.estimate(data, generator=derive_generator(seed, "noise")).pointwise
+    return found
+
+
+def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
+    """Spearman's: the correlation of ranks, where equal numbers share their mean rank."""
+    values = torch.tensor([one, other], dtype=torch.float64)
+    below = (values[:, None] < values[:, :, None]).double().sum(2)
+    equal = (values[:, None] == values[:, :, None]).double().sum(2)
+    return float(torch.corrcoef(below + (equal + 1) / 2)[0, 1])
+
+
+squares_10 = squares("squares-10")
+squares_20 = squares("squares-20")
+squares_100 = squares("squares-100")
+squares_published = squares("squares-published")
+
+blobs_unet = blobs_mode("unet", "projector")
+blobs_unet_reference = blobs_mode("unet", "reference")
+blobs_unet_share = blobs_share("unet", "projector")
+blobs_manifold_mlp = blobs_mode("manifold-mlp", "projector")
+blobs_manifold_mlp_reference = blobs_mode("manifold-mlp", "reference")
+blobs_manifold_mlp_share = blobs_share("manifold-mlp", "projector")
+
+mle_5_squares_10 = classical("mle-5", "squares-10")
+mle_20_squares_10 = classical("mle-20", "squares-10")
+lpca_squares_10 = classical("lpca", "squares-10")
+ppca_squares_10 = classical("ppca", "squares-10")
+twonn_squares_10 = classical("twonn", "squares-10")
+danco_squares_10 = classical("danco", "squares-10")
+fishers_squares_10 = classical("fishers", "squares-10")
+
+mle_5_squares_20 = classical("mle-5", "squares-20")
+mle_20_squares_20 = classical("mle-20", "squares-20")
+lpca_squares_20 = classical("lpca", "squares-20")
+ppca_squares_20 = classical("ppca", "squares-20")
+twonn_squares_20 = classical("twonn", "squares-20")
+danco_squares_20 = classical("danco", "squares-20")
+fishers_squares_20 = classical("fishers", "squares-20")
+
+mle_5_squares_100 = classical("mle-5", "squares-100")
+mle_20_squares_100 = classical("mle-20", "squares-100")
+lpca_squares_100 = classical("lpca", "squares-100")
+ppca_squares_100 = classical("ppca", "squares-100")
+twonn_squares_100 = classical("twonn", "squares-100")
+danco_squares_100 = classical("danco", "squares-100")
+
+mle_5_squares_published = classical("mle-5", "squares-published")
+mle_20_squares_published = classical("mle-20", "squares-published")
+lpca_squares_published = classical("lpca", "squares-published")
+ppca_squares_published = classical("ppca", "squares-published")
+twonn_squares_published = classical("twonn", "squares-published")
+danco_squares_published = classical("danco", "squares-published")
+
+mle_5_blobs = classical("mle-5", "blobs")
+mle_20_blobs = classical("mle-20", "blobs")
+lpca_blobs = classical("lpca", "blobs")
+ppca_blobs = classical("ppca", "blobs")
+twonn_blobs = classical("twonn", "blobs")
+danco_blobs = classical("danco", "blobs")
+fishers_blobs = classical("fishers", "blobs")
+
+mle_5_digits = classical("mle-5", "digits")
+mle_20_digits = classical("mle-20", "digits")
+lpca_digits = classical("lpca", "digits")
+ppca_digits = classical("ppca", "digits")
+twonn_digits = classical("twonn", "digits")
+danco_digits = classical("danco", "digits")
+fishers_digits = classical("fishers", "digits")
