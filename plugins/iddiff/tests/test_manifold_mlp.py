@@ -91,7 +91,7 @@ def test_untrained_it_has_the_exact_score_of_the_gaussian_with_the_datas_covaria
         torch.testing.assert_close(noise_at(score_of(x, process), y, sigma), guess, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("network", [{}, {"quadric": False}, {"gates": False}, {"directions": 4}], ids=str)
+@pytest.mark.parametrize("network", [{}, {"quadrics": 0}, {"gates": False}, {"directions": 4}], ids=str)
 def test_directions_without_variance_are_exact_whatever_is_learned(
     network: dict[str, Any], generator: torch.Generator
 ) -> None:
@@ -142,15 +142,15 @@ def test_fewer_directions_take_the_mean_variance_of_the_others(generator: torch.
 
 def test_without_its_parts_it_starts_from_one_variance_and_has_plain_blocks(generator: torch.Generator) -> None:
     x = flat(generator)
-    plain = score_of(x, network={"skip": False, "gates": False, "quadric": False})
+    plain = score_of(x, network={"skip": False, "gates": False, "quadrics": 0})
     y = x[:8] + drawn(generator, 8, 6)
     variance = float((x - x.mean(0)).square().mean())
     guess = 0.2 * (y - x.mean(0)) / (variance + 0.04)
     torch.testing.assert_close(noise_at(plain, y, 0.2), guess, rtol=1e-6, atol=1e-8)
     names = {type(module).__name__ for module in plain.modules()}
     assert "ResidualBlock" in names
-    assert not names & {"GatedBlock", "Quadric"}
-    assert {"GatedBlock", "Quadric"} <= {type(module).__name__ for module in score_of(x).modules()}
+    assert not names & {"GatedBlock", "Quadrics"}
+    assert {"GatedBlock", "Quadrics"} <= {type(module).__name__ for module in score_of(x).modules()}
 
 
 def test_principal_directions_of_large_events_are_those_of_the_covariance(generator: torch.Generator) -> None:

@@ -9,9 +9,10 @@ says 11 on the 10-sphere. Each part below favours certain manifolds, and costs l
   start, and all data whose variances differ by direction;
 - gates (``gates``), products of two linear maps, favour manifolds that bend as polynomials of low degree and unions of
   manifolds, whose parts they switch between;
-- the distance from a quadric fitted to the data (``quadric``, see ``scorefold_iddiff.quadric``) favours manifolds that
-  lie on one: spheres, ellipsoids, cylinders, and unions of these in independent subspaces. It adds one normal direction
-  that is right from early on. Data that lie on no quadric get a feature like any other.
+- the distances from quadrics fitted to the data (``quadrics``, see ``scorefold_iddiff.quadrics``) favour manifolds that
+  are cut out by equations of degree 2: spheres, ellipsoids, cylinders, products of these such as flat tori, and unions
+  in independent subspaces. They add normal directions that are right from early on. Data that lie on no quadric get
+  features like any other.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from scorefold.data import Condition, ConditionSpec
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Network, Prepares
 from scorefold.nn import ConditionVector, FourierEmbedding, ResidualBlock
 from scorefold_iddiff.network_config import ManifoldMLPConfig
-from scorefold_iddiff.quadric import Quadric
+from scorefold_iddiff.quadrics import Quadrics
 
 _EMBEDDING = 64
 
@@ -54,12 +56,13 @@ class ManifoldNetwork(nn.Module, Prepares):
     Let y be the noised event, of unit deviation where it is clean, sigma its noise, u its coordinates along the
     principal directions of the data and lambda their variances. The expected noise is, along these,
 
-        sigma u / (lambda + sigma^2) + sqrt(lambda / (lambda + sigma^2)) F + g n,
+        sigma u / (lambda + sigma^2) + sqrt(lambda / (lambda + sigma^2)) F + sum_j g_j n_j,
 
-    with F and the number g from the network, which starts at 0, so that a Gaussian law has its exact score then; and
+    with F and the numbers g_j from the network, which starts at 0, so that a Gaussian law has its exact score then; and
     directions without variance have theirs whatever is learned. The network sees v = sqrt(lambda) u / (lambda +
-    sigma^2), sigma, and d / sqrt(sigma^2 + rho^2), where d is the distance of u from a quadric, rho that of the data,
-    and n its normal. Until it is prepared all variances are 1, as for ``prediction: edm``, and the quadric is a sphere.
+    sigma^2), sigma, and d_j / sqrt(sigma^2 + rho_j^2), where d_j is the distance of u from where its best linear guess
+    lambda u / (lambda + sigma^2) is on a quadric, n_j the normal there, and rho_j the distance of the data. Until it
+    is prepared all variances are 1, as for ``prediction: edm``, and there is no quadric.
 
     Built without a time, or for another shape, it has no noise to guess: the answer is F itself, of v at sigma = 0.
     """
@@ -94,10 +97,9 @@ class ManifoldNetwork(nn.Module, Prepares):
             ("log_unit", torch.zeros(())),
         ):
             self.register_buffer(name, value)
-        self.quadric = Quadric(rank) if config.quadric else None
-        self.points_along = self.guesses and config.quadric
-        out = rank + self.points_along if self.guesses else math.prod(out_shape)
-        self.body = Body(config, rank + config.quadric, out, time=time, condition=condition)
+        self.quadrics = Quadrics(rank, config.quadrics) if config.quadrics else None
+        seen = rank + config.quadrics
+        self.body = Body(config, seen, seen if self.guesses else math.prod(out_shape), time=time, condition=condition)
 
     def prepare(self, x: Tensor, unit: float, generator: torch.Generator) -> None:
         """Takes mean, principal directions and variances of x (N, *in_shape), divided by their standard deviation
@@ -110,15 +112,14 @@ class ManifoldNetwork(nn.Module, Prepares):
                 "the data don't vary: all points are the same",
                 hint="give data with more than one point, or another network",
             )
+        if self.quadrics is not None:
+            self.quadrics.fit((x - mean) @ basis, variances)
         if not self.config.skip:
-            basis = torch.eye(*basis.shape, dtype=basis.dtype, device=basis.device)
             rest = torch.as_tensor(spread / len(mean), dtype=basis.dtype)
             variances = rest.expand(len(variances))
         values = {"mean": mean, "basis": basis, "variances": variances, "rest": rest}
         for name, value in (*values.items(), ("log_unit", torch.tensor(math.log(unit), dtype=x.dtype))):
             getattr(self, name).copy_(value)
-        if self.quadric is not None:
-            self.quadric.fit((x - mean) @ basis, variances)
 
     def forward(self, x: Tensor, t: Tensor | None = None, condition: Condition | None = None) -> Tensor:
         x = x.flatten(1)
@@ -134,16 +135,18 @@ class ManifoldNetwork(nn.Module, Prepares):
         v = share * u / total.sqrt()
         unnoticed = len(self.mean) - len(self.variances)
         spread = (self.variances.sum() + self.rest * unnoticed).sqrt()
-        features, normal = v, None
-        if self.quadric is not None:
-            distance, normal = self.quadric(u)
-            features = torch.cat([v, distance / (sigma**2 + self.quadric.distance**2).sqrt()], 1)
+        features, normals = v, None
+        if self.quadrics is not None:
+            distances, normals = self.quadrics(u, share.square())
+            features = torch.cat([v, distances / (sigma**2 + self.quadrics.distances**2).sqrt()], 1)
         answer: Tensor = self.body(features, sigma / spread, condition)
         if not self.guesses:
             return answer.reshape(-1, *self.out_shape)
-        noise = sigma * u / total + share * answer[:, : len(self.variances)]
-        if normal is not None:
-            noise = noise + answer[:, -1:] * normal
+        rank = len(self.variances)
+        noise = sigma * u / total + share * answer[:, :rank]
+        if normals is not None:
+            along = (answer[:, rank:, None] * normals).sum(1)
+            noise = noise + functional.pad(along, (0, rank - along.shape[1]))
         noise = noise @ self.basis.mT
         if unnoticed:
             noise = noise + sigma / (self.rest + sigma**2) * (centred - u @ self.basis.mT)

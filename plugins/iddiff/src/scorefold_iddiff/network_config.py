@@ -12,10 +12,11 @@ class ManifoldMLPConfig(Config):
 
     width: int = Field(256, ge=1, description="Units a hidden layer")
     blocks: int = Field(2, ge=0, le=1000, description="Residual blocks")
-    quadric: bool = Field(
-        True,
-        description="Among the features is the distance from one quadric that is fitted to the data, and the noise may "
-        "point along its normal",
+    quadrics: int = Field(
+        16,
+        ge=0,
+        description="Quadrics fitted to the data: the distances from them are among the features, and the noise may "
+        "point along their normals; 0 for none",
     )
     gates: bool = Field(
         True, description="Blocks multiply two linear maps of their input; false takes plain SiLU blocks of two layers"
