@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+
+from scorefold.data import DataSpec
+from scorefold.interfaces import Flow, Potential
+from scorefold.testing.contract import stir
 from scorefold_pullback.config import PullbackConfig
 from scorefold_pullback.flow_config import BananaConfig, LinearConfig, RiverConfig, SqueezedBananaConfig
 from scorefold_pullback.flows.linear import Linear
 from scorefold_pullback.flows.shear import Shear
 from scorefold_pullback.geometry import Pullback
-
-from scorefold.data import DataSpec
-from scorefold.interfaces import Flow, Potential
-from scorefold.testing.contract import stir
 from scorefold_standard.flow_config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 

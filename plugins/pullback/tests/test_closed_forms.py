@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
+
+from scorefold.interfaces import Flow, Potential
 from scorefold_pullback.config import PullbackConfig
 from scorefold_pullback.density import energy, score
 from scorefold_pullback.flow_config import IdentityConfig
@@ -14,9 +17,6 @@ from scorefold_pullback.flows.linear import Identity
 from scorefold_pullback.geometry import Pullback
 from scorefold_pullback.potential_config import CoshConfig
 from scorefold_pullback.potentials import Cosh, conjugate
-from torch import Tensor
-
-from scorefold.interfaces import Flow, Potential
 
 Make = Callable[..., Pullback]
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from scorefold_pullback.plugin import scorefold_components
-
 from scorefold.testing import Report, conformance
+from scorefold_pullback.plugin import scorefold_components
 from scorefold_registry import Host
 
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from scorefold_pullback.potential_config import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
-from scorefold_pullback.potentials import ConvexPotential, Cosh, LogCosh, LogSumExp, QuadraticPotential, conjugate
 from torch import Tensor
 from torch.func import jvp
 
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import Potential
+from scorefold_pullback.potential_config import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
+from scorefold_pullback.potentials import ConvexPotential, Cosh, LogCosh, LogSumExp, QuadraticPotential, conjugate
 
 COVARIANCE = ((2.0, 0.5, 0.0), (0.5, 1.0, 0.2), (0.0, 0.2, 0.7))
 POTENTIALS: dict[str, Callable[[], Potential]] = {

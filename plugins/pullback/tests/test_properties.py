@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from scorefold_pullback.density import score
-from scorefold_pullback.geometry import Pullback
-from scorefold_pullback.potential_config import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
-from scorefold_pullback.potentials import Cosh, LogCosh, LogSumExp, QuadraticPotential
 from torch import Tensor
 from torch.func import jacrev
 
 from scorefold.interfaces import Flow, Potential
 from scorefold.nn import DiagonalNormal
 from scorefold.numerics import jacobian, pushforward
+from scorefold_pullback.density import score
+from scorefold_pullback.geometry import Pullback
+from scorefold_pullback.potential_config import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
+from scorefold_pullback.potentials import Cosh, LogCosh, LogSumExp, QuadraticPotential
 
 Make = Callable[..., Pullback]
 COVARIANCE = ((2.0, 0.5, 0.0, 0.1), (0.5, 1.0, 0.2, 0.0), (0.0, 0.2, 0.7, 0.0), (0.1, 0.0, 0.0, 0.3))

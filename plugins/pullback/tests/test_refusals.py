@@ -7,15 +7,15 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from scorefold_pullback.config import PullbackConfig
-from scorefold_pullback.geometry import Pullback
-from scorefold_pullback.potential_config import CoshConfig, QuadraticConfig
-from scorefold_pullback.potentials import Cosh, QuadraticPotential
 from torch import Tensor
 
 from scorefold.data import Condition, DataSpec, TensorSpec
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import Flow
+from scorefold_pullback.config import PullbackConfig
+from scorefold_pullback.geometry import Pullback
+from scorefold_pullback.potential_config import CoshConfig, QuadraticConfig
+from scorefold_pullback.potentials import Cosh, QuadraticPotential
 from scorefold_standard.flow_config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 

@@ -60,6 +60,7 @@ KNOWN = (
         "closed-form geodesics through data, from a normalising flow",
         _offers(
             geometry="pullback",
+            estimator="tangent-pca",
             flow="banana squeezed-banana river linear identity",
             potential="quadratic cosh log-cosh log-sum-exp",
             data="banana squeezed-banana river sinusoid hemisphere",

@@ -30,6 +30,7 @@ def scorefold_kinds() -> Iterable[Kind]:
 @hookimpl
 def scorefold_components() -> Iterable[Component]:
     yield from _geometries()
+    yield from _estimators()
     yield from _flows()
     yield from _potentials()
     yield from _sources()
@@ -50,6 +51,34 @@ def _geometries() -> Iterable[Component]:
             {"inputs": {"flow": {"use": "flow:river"}, "psi": {"use": "potential:cosh"}}},
         ),
         cite=_PAPER,
+    )
+
+
+def _estimators() -> Iterable[Component]:
+    yield Component(
+        kind="estimator",
+        name="tangent-pca",
+        target="scorefold_pullback.estimator:TangentPCAEstimator",
+        config="scorefold_pullback.estimator_config:TangentPCAConfig",
+        requires=(Port("geometry", kind="geometry"),),
+        summary="Intrinsic dimension by principal geodesics in any geometry, with the Fréchet mean and variance",
+        examples=(
+            {
+                "config": {"resamples": 20},
+                "inputs": {
+                    "geometry": {
+                        "use": "geometry:pullback",
+                        "config": {"metric": "latent"},
+                        "inputs": {"flow": {"use": "flow:identity", "config": {"event_shape": [6]}}},
+                    }
+                },
+            },
+        ),
+        cite="cite/tangent_pca.bib",
+        known_failures={
+            "floor": "the kit has no geometry of its manifolds to plug in, so laws about answers on them are left to "
+            "the plugin's own tests"
+        },
     )
 
 

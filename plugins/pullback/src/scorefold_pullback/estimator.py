@@ -1,0 +1,75 @@
+"""Intrinsic dimension by principal geodesics, with the Fréchet mean and variance."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset, as_dataset
+from scorefold.errors import DataError
+from scorefold.interfaces import Estimator, Geometry
+from scorefold.results import Estimate
+from scorefold_pullback.estimator_config import TangentPCAConfig
+from scorefold_pullback.geometry import Pullback
+from scorefold_pullback.spectrum import kept
+from scorefold_pullback.statistics import tangent_coordinates, tangent_pca
+
+_BY_SCORE = (
+    "variances in the metric score, where steps off the data are the longest, so that the directions that count "
+    "most are those the data vary least in; metric latent weighs them as a PCA does"
+)
+
+
+class TangentPCAEstimator(Estimator):
+    """The principal geodesics through the mean that are needed for all but a share of the Fréchet variance.
+
+    ``spectrum`` (1, D) holds the variances, largest first; the diagnostics the ``mean``, the ``directions`` that are
+    kept, as tangent vectors at it, the ``squared_distances`` to it and their mean, the ``frechet_variance``. The
+    interval is the bootstrap's over points, widened to hold the value.
+    """
+
+    def __init__(self, config: TangentPCAConfig, *, geometry: Geometry) -> None:
+        self.config, self.geometry = config, geometry
+
+    @torch.no_grad()
+    def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        """Raises ``DataError`` for fewer than 3 points."""
+        x = as_dataset(data).tensor()
+        if len(x) < 3:
+            raise DataError(f"principal geodesics need at least 3 points; {len(x)} were given", hint="give more points")
+        pca = tangent_pca(self.geometry, x)
+        rank = kept(pca.variances, self.config.unexplained)
+        squared = self.geometry.distance(pca.mean[None], x).square()
+        diagnostics = {
+            "points": len(x),
+            "frechet_variance": float(squared.mean()),
+            "mean": pca.mean,
+            "directions": pca.directions()[:rank],
+            "squared_distances": squared,
+        }
+        if isinstance(self.geometry, Pullback) and self.geometry.config.metric == "score":
+            diagnostics["note"] = _BY_SCORE
+        return Estimate(
+            quantity="intrinsic dimension",
+            value=float(rank),
+            interval=self._interval(tangent_coordinates(self.geometry, pca.mean, x), rank, generator),
+            level=self.config.level,
+            spectrum=pca.variances[None],
+            diagnostics=diagnostics,
+        )
+
+    def _interval(self, rows: Tensor, rank: int, generator: torch.Generator | None) -> tuple[float, float] | None:
+        """The bootstrap interval of the rank, of coordinates (N, D) in the tangent space of the mean of all."""
+        if self.config.resamples == 0:
+            return None
+        draws = torch.Generator().manual_seed(0) if generator is None else generator
+        ranks = []
+        for _ in range(self.config.resamples):
+            chosen = rows[torch.randint(len(rows), (len(rows),), generator=draws, device=draws.device).to(rows.device)]
+            values = torch.linalg.svdvals(chosen - chosen.mean(0))
+            variances = rows.new_zeros(rows.shape[1])
+            variances[: len(values)] = values.square()
+            ranks.append(float(kept(variances, self.config.unexplained)))
+        tails = torch.tensor([(1 - self.config.level) / 2, (1 + self.config.level) / 2], dtype=torch.float64)
+        low, high = torch.tensor(ranks, dtype=torch.float64).quantile(tails).tolist()
+        return min(low, rank), max(high, rank)
