@@ -187,6 +187,15 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, unbuffered: str) ->
     assert process.returncode == cli.PIPE_CLOSED
 
 
+def test_a_reader_of_errors_that_goes_away_is_no_fault_of_what_was_asked(tmp_path: Path) -> None:
+    """The status is not 1, which would say that something was tried and does not hold."""
+    command = [sys.executable, "-m", "scorefold_registry.cli", "plugins", "show", "nobody"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        process.stderr.close()
+    assert process.returncode == cli.PIPE_CLOSED
+
+
 class TestPluginsOption:
     @pytest.mark.parametrize(
         "arguments",

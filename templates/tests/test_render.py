@@ -14,6 +14,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from scorefold_templates import LONGEST, kinds, render
 
@@ -87,6 +88,18 @@ def test_a_name_that_cannot_be_one_is_refused(name: str, tmp_path: Path) -> None
     with pytest.raises(ValueError, match="lower-case words"):
         render("estimator", name, tmp_path / "plugin")
     assert not (tmp_path / "plugin").exists()
+
+
+def test_a_plugin_is_not_called_as_the_test_that_it_has(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'conformance', and so is the test"):
+        render("estimator", "conformance", tmp_path / "plugin")
+    assert not (tmp_path / "plugin").exists()
+
+
+@pytest.mark.parametrize("name", ["true", "false", "null", "on", "my-own"])
+def test_a_run_is_called_by_a_text_whatever_the_name_means_in_yaml(name: str, tmp_path: Path) -> None:
+    text = (render("estimator", name, tmp_path / "plugin") / "run.yaml").read_text()
+    assert YAML(typ="safe", pure=True).load(text)["name"] == name
 
 
 def test_an_unknown_kind_names_those_that_have_a_template(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        hint = "check that the folder may be written, or name another with --runs and --cache"
+        hint = "check that it may be written, or name another: --runs, --out or --cache, whichever it is"
         raise ArtefactError(f"the folder {path} can't be made: {error.strerror or error}", hint=hint) from error
 
 

@@ -48,6 +48,19 @@ HOLDS, FAILS, ERROR, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0 what was asked holds, 1 it does not, 2 an error."""
+    try:
+        return _status(argv)
+    except BrokenPipeError:
+        # The reader (head, less) went away. Python would complain again when it flushes at exit.
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return PIPE_CLOSED
+
+
+def _status(argv: list[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     as_json, debug = "--json" in arguments, "--debug" in arguments
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -71,9 +84,7 @@ def main(argv: list[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader (head, less) went away. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
+        raise
     except SystemExit as exit_:
         if exit_.code is None or isinstance(exit_.code, int):
             return exit_.code or HOLDS

@@ -128,7 +128,8 @@ def _of_component(catalogue: Catalogue, text: str, ours: Sequence[str]) -> Case:
     examples = found.component.examples
     number = int(match["number"] or 0) if match else 0
     if number >= len(examples):
-        raise ConfigError(f"{found.id} declares {len(examples)} examples; {text!r} counts from 0")
+        count = f"{len(examples)} example{'' if len(examples) == 1 else 's'}"
+        raise ConfigError(f"{found.id} declares {count}; {text!r} counts from 0")
     example = examples[number]
     data = {"use": name if ":" in name else found.id, "config": example.get("config") or {}}
     return Case(text.removeprefix("data:"), {**data, "inputs": example.get("inputs") or {}})

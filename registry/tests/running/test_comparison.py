@@ -186,7 +186,7 @@ def test_faults_of_a_file_of_cases_say_where(say: Say, write: Callable[..., Path
         (("Encodes",), "nothing that is installed is or provides Encodes"),
         (("estimator",), "there is no case to compare estimator on"),
         (("estimator", "--on", "tinny"), "did you mean 'tiny'?"),
-        (("estimator", "--on", "tiny[4]"), "data:tiny declares 1 examples"),
+        (("estimator", "--on", "tiny[4]"), "data:tiny declares 1 example;"),
         (("estimator", "--on", "tiny,data:tiny"), "two cases are called 'tiny'"),
         (("estimator", "--on", "score:tiny"), "the case 'score:tiny' is a score; expected data"),
         (("estimator", "--on", "limit=3"), "the case 'limit=3' has no data, which estimate needs"),

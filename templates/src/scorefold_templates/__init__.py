@@ -20,7 +20,8 @@ def render(kind: str, name: str, destination: Path) -> Path:
     """Write a plugin called ``scorefold-<name>`` with one component ``<kind>:<name>`` into a new folder.
 
     Returns the folder. Raises ``ValueError`` for a kind without a template or a name that is not lower-case words
-    joined by '-', 30 characters in all, and ``FileExistsError`` where the folder is not empty.
+    joined by '-', 30 characters in all, or that of the test that every plugin has, and ``FileExistsError`` where the
+    folder is not empty.
     """
     from copier import run_copy
 
@@ -30,6 +31,10 @@ def render(kind: str, name: str, destination: Path) -> Path:
         raise ValueError(
             f"a plugin is called {name!r}; expected lower-case words joined by '-', such as 'my-method', "
             f"at most {LONGEST} characters in all"
+        )
+    if name == "conformance":
+        raise ValueError(
+            "a plugin is called 'conformance', and so is the test that every plugin has; choose another name"
         )
     if destination.exists() and any(destination.iterdir()):
         raise FileExistsError(f"{destination} is not empty")
