@@ -50,6 +50,21 @@ def test_a_learned_residue_on_normal_directions_does_not_hide_the_range(make_fra
     assert calls[1] < calls[0] / 2, "a floor above the residue ends the search in time"
 
 
+@pytest.mark.parametrize("rank", [BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 40])
+def test_a_block_that_is_full_to_the_brim_misses_none(rank: int, make_frame: Callable[..., Tensor]) -> None:
+    """The last tangent direction of a full block would hide behind residues of up to 0.2 on the normal ones."""
+    turn = make_frame(150, 150)
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        values = torch.rand(150, generator=generator, dtype=torch.float64)
+        values = torch.cat([0.8 + 0.2 * values[:rank], 0.2 * values[rank:]])
+        matrix = turn * (1 - values) @ turn.mT
+        like = torch.empty((), dtype=torch.float64)
+        point = torch.arange(1)
+        (found,) = find_ranges(lambda _, z, m=matrix: z @ m, point, ambient=150, floor=0.25, seed=seed, like=like)  # type: ignore[misc]
+        assert int((found.values > 0.5).sum()) == rank
+
+
 def test_25_times_fewer_calls_at_1024(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     law, x = make_sphere(10, ambient=1024, points=6)
     config = NormalBundleConfig(design="range-finder", sigma=0.01, sweep=(), bases="tangent")

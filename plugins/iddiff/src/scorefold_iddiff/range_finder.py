@@ -17,11 +17,15 @@ from scorefold.seeds import derive_generator
 from scorefold_iddiff.spectra import Expectation, responses
 
 BLOCK = 16
-"""Directions a round. A round that is not used up ends the search, so a block should exceed the usual dimension."""
+"""Directions a round. One round does where they exceed the dimension by ``SPARE``."""
 
 STEP = 3.0
 """The size of the difference in units of the noise: tangent steps of sqrt(D), the size of the noise itself, would leave
 a curved manifold."""
+
+SPARE = 3
+"""Directions beyond the tangent ones that a last round must have: a block that these fill to the brim mixes them with
+what a learned score leaves on normal directions, and misses the last."""
 
 _REFINEMENTS = 4
 """Further applications of P to a block, at most, until the count above 1/2 stays."""
@@ -50,9 +54,10 @@ def find_ranges(
     """The range of the projector at points (P,), one after another.
 
     Each round takes ``block`` random directions orthogonal to what was found, from ``seed`` alone and the same for all
-    points, and applies P twice. Where a Ritz value (the projector's eigenvalue on the block's span) is below
-    ``floor``, the range is used up: P is applied further, until the number of values above 1/2 stays, and the point
-    is done. A floor above the values that a learned score leaves on normal directions ends the search in time.
+    points, and applies P twice. Where ``SPARE`` Ritz values (the projector's eigenvalues on the block's span) are
+    below ``floor``, the range is used up and the point is done; if others are between ``floor`` and 1 - ``floor``, P is
+    first applied further, until the number of values above 1/2 stays. A floor above the values that a learned score
+    leaves on normal directions ends the search in time.
     """
     sketch = _Sketch(expected_noise, ambient, seed, like)
     done: dict[int, Range] = {}
@@ -63,13 +68,16 @@ def find_ranges(
         directions, image = sketch.block(active, basis, number, width)
         calls += 4 * width
         values = _ritz(directions, image)
-        ended = (values[:, -1] < floor) | (basis.shape[2] + width == ambient)
+        all_seen = basis.shape[2] + width == ambient
+        ended = (values < floor).sum(1) >= (0 if all_seen else min(SPARE, width))
         own_calls = torch.full((len(active),), calls)
-        if bool(ended.any()):
-            rows = ended.nonzero()[:, 0]
+        unclear = ended & ((values > floor) & (values < 1 - floor)).any(1)
+        if bool(unclear.any()):
+            rows = unclear.nonzero()[:, 0]
             refined = sketch.refine(active[rows.cpu()], basis[rows], directions[rows], image[rows])
             directions[rows], image[rows] = refined[:2]
             own_calls[rows.cpu()] += refined[2]
+            ended[rows] = (_ritz(*refined[:2]) < floor).sum(1) >= (0 if all_seen else min(SPARE, width))
         basis, images = torch.cat([basis, directions], 2), torch.cat([images, image], 2)
         for row in ended.nonzero()[:, 0].tolist():
             done[int(active[row])] = _combine(basis[row], images[row], int(own_calls[row]))
