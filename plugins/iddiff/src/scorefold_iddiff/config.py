@@ -43,8 +43,8 @@ class NormalBundleConfig(Config):
         None,
         description="Noises around a point: iid, independent (4 D calls of the score); pairs, plus and minus an "
         "orthonormal frame (2 D); simplex, the corners of a regular one (D + 1); range-finder, an adaptive sketch of "
-        "the tangent space (64 calls up to 13 dimensions and about 5 for each, for high D and rule projector). Null takes iid for reference "
-        "and paper, and pairs for the others",
+        "the tangent space (64 calls up to 13 dimensions and about 5 for each, for high D and rule projector). Null "
+        "takes iid for reference and paper, and pairs for the others",
     )
     noises: int | None = Field(
         None,
