@@ -59,7 +59,7 @@ KNOWN = (
         "scorefold-pullback",
         "closed-form geodesics through data, from a normalising flow",
         _offers(
-            geometry="pullback",
+            geometry="pullback iso-pullback",
             estimator="tangent-pca",
             flow="banana squeezed-banana river linear identity",
             potential="quadratic cosh log-cosh log-sum-exp",

@@ -64,6 +64,23 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
             w = psi.unwhiten(w)
         return self.flow.inverse(w)[0]
 
+    def rows(self, **given: Tensor) -> list[Tensor]:
+        """Tensors as batches (B, *E) of one length, a batch of 1 repeated.
+
+        Raises ``ShapeError`` for other shapes, lengths and dtypes, and ``DataError`` for numbers that are not finite.
+        """
+        checked = [self._checked(name, value) for name, value in given.items()]
+        lengths = {len(value) for value in checked}
+        if len(lengths - {1}) > 1:
+            sizes = ", ".join(f"{name} {len(value)}" for name, value in given.items())
+            raise ShapeError(f"batches of different lengths were given ({sizes}); expected one length, or 1")
+        rows = max(lengths) if 0 not in lengths else 0
+        dtypes = {value.dtype for value in checked}
+        if len(dtypes) > 1:
+            raise ShapeError(f"tensors of {' and '.join(sorted(map(str, dtypes)))} were given; expected one dtype")
+        # Forward mode writes to the tangents, so that rows must not share memory.
+        return [value.expand(rows, *self.event_shape).contiguous() for value in checked]
+
     def metric(self, x: Tensor) -> Tensor:
         """G(x) = D_xF^T D_xF (B, D, D); for a quadratic psi and the metric ``score`` J^T A^-2 J."""
         jacobians = jacobian(self.chart, self._checked("x", x))
@@ -72,14 +89,14 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
 
     def inner(self, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
         """<D_xF v, D_xF w>, (B,)."""
-        x, v, w = self._rows(x=x, v=v, w=w)
+        x, v, w = self.rows(x=x, v=v, w=w)
         rows = len(x)
         pushed = pushforward(self.chart, torch.cat([x, x]), torch.cat([v, w]))[1].flatten(1)
         return (pushed[:rows] * pushed[rows:]).sum(1)
 
     def norm(self, x: Tensor, v: Tensor) -> Tensor:
         """|D_xF v|, (B,)."""
-        x, v = self._rows(x=x, v=v)
+        x, v = self.rows(x=x, v=v)
         return _length(pushforward(self.chart, x, v)[1])
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
@@ -104,7 +121,7 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
 
     def exp(self, x: Tensor, v: Tensor) -> Tensor:
         """F^-1(F(x) + D_xF v), (B, *E)."""
-        w, step = pushforward(self.chart, *self._rows(x=x, v=v))
+        w, step = pushforward(self.chart, *self.rows(x=x, v=v))
         return self.chart_inverse(w + step)
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
@@ -114,7 +131,7 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
 
     def transport(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """D_F(y)F^-1 D_xF v, (B, *E): the same along any path, for the space is flat."""
-        x, y, v = self._rows(x=x, y=y, v=v)
+        x, y, v = self.rows(x=x, y=y, v=v)
         return pushforward(self.chart_inverse, self.chart(y), pushforward(self.chart, x, v)[1])[1]
 
     def mean(self, points: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -123,22 +140,8 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
         centre = torch.tensordot(shares, self.chart(points), dims=1)
         return self.chart_inverse(centre[None])[0]
 
-    def _rows(self, **given: Tensor) -> list[Tensor]:
-        """Tensors as batches of one length."""
-        checked = [self._checked(name, value) for name, value in given.items()]
-        lengths = {len(value) for value in checked}
-        if len(lengths - {1}) > 1:
-            sizes = ", ".join(f"{name} {len(value)}" for name, value in given.items())
-            raise ShapeError(f"batches of different lengths were given ({sizes}); expected one length, or 1")
-        rows = max(lengths) if 0 not in lengths else 0
-        dtypes = {value.dtype for value in checked}
-        if len(dtypes) > 1:
-            raise ShapeError(f"tensors of {' and '.join(sorted(map(str, dtypes)))} were given; expected one dtype")
-        # Forward mode writes to the tangents, so that rows must not share memory.
-        return [value.expand(rows, *self.event_shape).contiguous() for value in checked]
-
     def _pair(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        first, second = self._rows(x=a, y=b)
+        first, second = self.rows(x=a, y=b)
         return first, second
 
     def _checked(self, name: str, value: Tensor) -> Tensor:

@@ -52,6 +52,16 @@ def _geometries() -> Iterable[Component]:
         ),
         cite=_PAPER,
     )
+    yield Component(
+        kind="geometry",
+        name="iso-pullback",
+        target="scorefold_pullback.iso:IsoPullback",
+        config="scorefold_pullback.config:IsoPullbackConfig",
+        requires=(Port("flow", kind="flow"), Port("psi", kind="potential", optional=True)),
+        summary="The geodesics of a pullback geometry at constant Euclidean speed: iso-Riemannian geometry",
+        examples=({"inputs": {"flow": _BANANA}}, {"inputs": {"flow": _COUPLING}}),
+        cite="cite/iso.bib",
+    )
 
 
 def _estimators() -> Iterable[Component]:

@@ -1,0 +1,111 @@
+"""Euclidean lengths along the geodesics of a pullback geometry, and where a length is reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from scorefold.numerics import pushforward
+
+SEARCH = 60
+POLISH = 2
+
+
+@lru_cache
+def gauss_legendre(nodes: int) -> tuple[Tensor, Tensor]:
+    """The nodes in (0, 1) and weights of Gauss-Legendre quadrature, each (nodes,) in float64 (Golub and Welsch)."""
+    k = torch.arange(1, nodes, dtype=torch.float64)
+    off = k / (4 * k.square() - 1).sqrt()
+    values, vectors = torch.linalg.eigh(off.diag(1) + off.diag(-1))
+    return (values + 1) / 2, vectors[0].square()
+
+
+@dataclass(frozen=True, eq=False)
+class Arc:
+    """The curves t -> F^-1(start + t direction), t in [0, 1], of ``start`` and ``direction`` (B, *E).
+
+    Lengths are integrals of the speed over ``panels`` equal pieces of [0, 1], by ``nodes`` Gauss-Legendre nodes each.
+    """
+
+    chart_inverse: Callable[[Tensor], Tensor]
+    start: Tensor
+    direction: Tensor
+    panels: int
+    nodes: int
+
+    def points(self, t: Tensor) -> Tensor:
+        """The points at times t (B, T): (B, T, *E)."""
+        w = self.start[:, None] + self._shaped(t) * self.direction[:, None]
+        return self.chart_inverse(w.flatten(0, 1)).reshape(w.shape)
+
+    def speeds(self, t: Tensor) -> Tensor:
+        """|c'(t)| at times t (B, T): (B, T)."""
+        w = self.start[:, None] + self._shaped(t) * self.direction[:, None]
+        along = self.direction[:, None].expand_as(w).flatten(0, 1)
+        velocity = pushforward(self.chart_inverse, w.flatten(0, 1), along)[1]
+        speed: Tensor = torch.linalg.vector_norm(velocity.flatten(1), dim=1)
+        return speed.reshape(t.shape)
+
+    def lengths(self) -> Tensor:
+        """The lengths up to each edge of the panels, (B, panels + 1), the first 0."""
+        edges = self._edges()[:-1]
+        pieces = self._between(edges.expand(len(self.start), -1), edges.new_tensor(1 / self.panels))
+        return torch.cat([pieces.new_zeros(len(pieces), 1), pieces.cumsum(1)], dim=1)
+
+    def length(self) -> Tensor:
+        """The whole lengths, (B,)."""
+        return self.lengths()[:, -1]
+
+    def times(self, targets: Tensor) -> Tensor:
+        """The times (B, T) at which lengths (B, T), between 0 and the whole, are reached.
+
+        They are sought by Newton steps kept inside a bracket. The last steps are taken with gradients, each of which
+        doubles the orders of derivative that are right.
+        """
+        lengths = self.lengths()
+        with torch.no_grad():
+            inside = torch.searchsorted(lengths.contiguous(), targets.contiguous(), right=True) - 1
+            panel = inside.clamp(0, self.panels - 1)
+            low = self._edges()[panel]
+            high = low + 1 / self.panels
+            t = (low + high) / 2
+            for _ in range(SEARCH):
+                error = self._up_to(t, panel, lengths) - targets
+                low, high = torch.where(error < 0, t, low), torch.where(error < 0, high, t)
+                moved = t - _over(error, self.speeds(t))
+                moved = torch.where((moved < low) | (moved > high), (low + high) / 2, moved)
+                settled = bool((moved - t).abs().max() <= 4 * torch.finfo(t.dtype).eps) if t.numel() else True
+                t = moved
+                if settled:
+                    break
+        for _ in range(POLISH):
+            t = t - _over(self._up_to(t, panel, lengths) - targets, self.speeds(t))
+        return t.clamp(0, 1)
+
+    def _up_to(self, t: Tensor, panel: Tensor, lengths: Tensor) -> Tensor:
+        """The lengths up to times t (B, T) in known panels."""
+        edge = self._edges()[panel]
+        return lengths.gather(1, panel) + self._between(edge, t - edge)
+
+    def _between(self, start: Tensor, width: Tensor) -> Tensor:
+        """The lengths from times ``start`` (B, T) over ``width``, (B, T)."""
+        nodes, weights = (value.to(self.start) for value in gauss_legendre(self.nodes))
+        width = width.expand_as(start)
+        t = start[..., None] + width[..., None] * nodes
+        return width * (self.speeds(t.flatten(1)).reshape(t.shape) * weights).sum(-1)
+
+    def _edges(self) -> Tensor:
+        return torch.linspace(0, 1, self.panels + 1, dtype=self.start.dtype, device=self.start.device)
+
+    def _shaped(self, t: Tensor) -> Tensor:
+        return t.reshape(*t.shape, *[1] * (self.start.dim() - 1))
+
+
+def _over(error: Tensor, speed: Tensor) -> Tensor:
+    """error / speed, and 0 where nothing moves."""
+    still = speed == 0
+    return torch.where(still, 0.0, error / torch.where(still, 1.0, speed))

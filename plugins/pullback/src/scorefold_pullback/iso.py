@@ -1,0 +1,144 @@
+"""Iso-Riemannian geometry: the geodesics of a pullback geometry, followed at constant Euclidean speed.
+
+Diepeveen and Needell, "Manifold learning with normalizing flows" (arXiv 2505.08087). A pullback geometry measures a
+step by what the flow makes of it, so that its geodesics run fast where the flow contracts. Here the same curves are run
+by arc length: the distance is a curve's length, logarithms are as long as their curve, and tangent vectors are measured
+as in Euclidean space.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.errors import DataError, ShapeError
+from scorefold.interfaces import Flow, Geometry, Potential
+from scorefold.interfaces.geometry import barycentre_weights, flatten
+from scorefold.numerics import pushforward
+from scorefold_pullback.arc import Arc
+from scorefold_pullback.config import IsoPullbackConfig
+from scorefold_pullback.geometry import Pullback
+
+DOUBLINGS = 60
+
+
+class IsoPullback(nn.Module, Geometry):
+    """Geodesics of ``Pullback`` by arc length. The curves depend on the flow alone where psi is quadratic.
+
+    Distances are lengths of these curves, symmetric and additive along each, but a way round by a third point may be
+    shorter. Parallel transport is not given: the source has none.
+    """
+
+    def __init__(self, config: IsoPullbackConfig, *, flow: Flow, psi: Potential | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.pullback = Pullback(config, flow=flow, psi=psi)
+        self.event_shape = self.pullback.event_shape
+
+    def metric(self, x: Tensor) -> Tensor:
+        """The identity, (B, D, D)."""
+        (x,) = self.pullback.rows(x=x)
+        size = math.prod(self.event_shape)
+        return torch.eye(size, dtype=x.dtype, device=x.device).expand(len(x), size, size)
+
+    def inner(self, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
+        """The Euclidean inner product, (B,)."""
+        _, v, w = self.pullback.rows(x=x, v=v, w=w)
+        return (flatten(v) * flatten(w)).sum(1)
+
+    def distance(self, x: Tensor, y: Tensor) -> Tensor:
+        """The Euclidean length of the geodesic from x to y, (B,)."""
+        return self._between(x, y).length()
+
+    def geodesic(self, x: Tensor, y: Tensor, s: Tensor) -> Tensor:
+        """The points of the geodesic at shares s (T,) of its length, (B, T, *E).
+
+        Raises ``DataError`` for shares outside [0, 1].
+        """
+        if s.dim() != 1:
+            raise ShapeError(f"s has shape {tuple(s.shape)}; expected (T,)")
+        if s.numel() and not bool(((s >= 0) & (s <= 1)).all()):
+            raise DataError(
+                f"s goes from {float(s.min()):g} to {float(s.max()):g}; expected shares of the length, 0 to 1"
+            )
+        arc = self._between(x, y)
+        return arc.points(arc.times(s.to(arc.start.dtype) * arc.length()[:, None]))
+
+    def log(self, x: Tensor, y: Tensor) -> Tensor:
+        """The direction of the geodesic at x, as long as the geodesic: (B, *E)."""
+        x, y = self.pullback.rows(x=x, y=y)
+        v = self.pullback.log(x, y)
+        size = torch.linalg.vector_norm(flatten(v), dim=1)
+        still = size == 0
+        factor = torch.where(still, 1.0, self.distance(x, y) / torch.where(still, 1.0, size))
+        return v * factor.reshape(-1, *[1] * len(self.event_shape))
+
+    def exp(self, x: Tensor, v: Tensor) -> Tensor:
+        """The point at Euclidean length |v| along the geodesic that sets out along v: (B, *E).
+
+        Raises ``DataError`` where the whole geodesic is not as long.
+        """
+        x, v = self.pullback.rows(x=x, v=v)
+        start, direction = pushforward(self.pullback.chart, x, v)
+        length = torch.linalg.vector_norm(flatten(v), dim=1)
+        arc = self._far_enough(start, direction, length)
+        return arc.points(arc.times(length[:, None]))[:, 0]
+
+    def mean(self, points: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The point (*E) at which the weighted logarithms of points (N, *E) add up to 0.
+
+        From the mean of the pullback geometry on it is moved by that sum, less far where the sum would grow. Raises
+        ``DataError`` where after ``iterations`` moves the sum is not below 1e-3 of the points' spread.
+        """
+        (points,) = self.pullback.rows(points=points)
+        shares = barycentre_weights(points, weights)
+        mean = self.pullback.mean(points, weights)
+        pull, step = self._pull(mean, points, shares), 1.0
+        scale = 1 + float(points.detach().abs().max())
+        for _ in range(self.config.iterations):
+            if float(pull.detach().norm()) <= 100 * torch.finfo(points.dtype).eps * scale:
+                return mean
+            moved = mean + step * pull
+            next_pull = self._pull(moved, points, shares)
+            if float(next_pull.detach().norm()) < float(pull.detach().norm()):
+                mean, pull = moved, next_pull
+            else:
+                step /= 2
+        spread = float((points - mean).detach().flatten(1).norm(dim=1).mean())
+        if not float(pull.detach().norm()) <= 1e-3 * spread:
+            raise DataError(
+                f"no barycentre was found: after {self.config.iterations} moves the logarithms add up to "
+                f"{float(pull.detach().norm()):.3g}, the points spread over {spread:.3g}",
+                hint="raise 'iterations', or take fewer points that are so far apart",
+            )
+        return mean
+
+    def _pull(self, mean: Tensor, points: Tensor, shares: Tensor) -> Tensor:
+        total: Tensor = torch.tensordot(shares, self.log(mean[None], points), dims=1)
+        return total
+
+    def _between(self, x: Tensor, y: Tensor) -> Arc:
+        x, y = self.pullback.rows(x=x, y=y)
+        start = self.pullback.chart(x)
+        return self._arc(start, self.pullback.chart(y) - start)
+
+    def _arc(self, start: Tensor, direction: Tensor) -> Arc:
+        return Arc(self.pullback.chart_inverse, start, direction, self.config.panels, self.config.nodes)
+
+    def _far_enough(self, start: Tensor, direction: Tensor, length: Tensor) -> Arc:
+        """The curves, their time doubled until they are as long as asked for."""
+        reach = torch.ones_like(length)
+        for _ in range(DOUBLINGS):
+            arc = self._arc(start, direction * reach.reshape(-1, *[1] * len(self.event_shape)))
+            with torch.no_grad():
+                short = arc.length() < length
+            if not bool(short.any()):
+                return arc
+            reach = torch.where(short, 2 * reach, reach)
+        raise DataError(
+            f"a geodesic of length {float(length.detach().max()):.3g} was asked for, and the flow makes none so long "
+            "in that direction",
+            hint="shorten the tangent vector",
+        )
