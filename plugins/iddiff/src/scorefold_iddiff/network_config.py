@@ -11,7 +11,7 @@ class ManifoldMLPConfig(Config):
     """A multi-layer perceptron for the noise of data on manifolds; the switches are for ablation."""
 
     width: int = Field(256, ge=1, description="Units a hidden layer")
-    blocks: int = Field(2, ge=0, le=1000, description="Residual blocks")
+    blocks: int = Field(3, ge=0, le=1000, description="Residual blocks")
     quadrics: int = Field(
         16,
         ge=0,
