@@ -1,0 +1,66 @@
+"""The page on reading a dimension explains each warning that there is, and no other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from scorefold_iddiff import cautions
+from scorefold_iddiff.plateaus import Plateau, usable_levels
+from scorefold_iddiff.readings import Reading
+from scorefold_iddiff.survey import Survey
+
+PAGE = (Path(__file__).parent.parent / "docs" / "reading-dimensions.md").read_text()
+ROWS = re.findall(r"^\| `(.*?)` \|.*\|.*\|$", PAGE.partition("| warning |")[2], re.MULTILINE)
+
+
+def reading(dimension: float, loss: float, asymmetry: float) -> Reading:
+    values = torch.full((4,), dimension, dtype=torch.float64)
+    read = Reading(values, 0 * values, values, 0, loss=values + loss, asymmetry=0 * values + asymmetry)
+    read.flipd = values + 3
+    return read
+
+
+def every_warning() -> list[str]:
+    look = Survey(rows=100, nearest=1.0, copies=0.5, constant=2, spacing=0.5)
+    plateau = Plateau(2, 0, 3)
+    row = {"dimension": 2.0, "least_sigma": 0.1, "greatest_sigma": 1.0, "share": 0.5}
+    dimensions = torch.tensor([[0.0], [5.0], [5.0]])
+    return [
+        *cautions.of_score(reading(3, 9, 1), 6),
+        *cautions.of_score(reading(6, 0, 0), 6),
+        *cautions.of_score(reading(1, 0, 0), 1),
+        *cautions.of_values(99.0, None, 6),
+        *cautions.of_values(99.0, None, 1),
+        *cautions.of_values(6.0, (5.9, 6.1), 6),
+        *cautions.slanted(9.0, 3.0),
+        *cautions.bent_by(20.0),
+        *cautions.of_mixture([row, {**row, "dimension": 5.0}]),
+        *cautions.of_level(torch.full((2,), 7.0), [[], []], [], 5),
+        *cautions.of_level(torch.full((2,), 7.0), [[plateau], [plateau]], [row], 5),
+        *cautions.of_data(look, 0.01, 5, 6),
+        *cautions.of_data(Survey(100, 0.0, 0.9, 6, 0.0), 0.01, 50, 6),
+        *usable_levels([0.1, 1.0, 2.0], dimensions, torch.zeros(3), 1.0)[1],
+    ]
+
+
+def explains(row: str, warning: str) -> bool:
+    return re.match(".*".join(map(re.escape, row.split("…"))), warning) is not None
+
+
+@pytest.mark.parametrize("warning", every_warning())
+def test_each_warning_is_on_the_page_once(warning: str) -> None:
+    plural = warning.replace("the one direction counts", "all 1 directions count")
+    assert len([row for row in ROWS if explains(row, plural)]) == 1
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_each_row_of_the_page_is_a_warning_that_there_is(row: str) -> None:
+    assert any(explains(row, warning) for warning in every_warning())
+
+
+def test_the_page_has_as_many_rows_as_there_are_kinds() -> None:
+    assert len(ROWS) == 15
