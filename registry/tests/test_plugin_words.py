@@ -100,3 +100,74 @@ def test_words_of_a_plugin_only_print(command: list[str], install: Install, caps
         assert not steering
         if more:
             json.loads(said.out)
+
+
+QUITS = """
+@hookimpl
+def scorefold_components():
+    yield Component(
+        "estimator", "quits", "fake_quits.impl:Quits", "scorefold.config:Config", "quits", examples=({"config": {}},)
+    )
+
+@hookimpl
+def scorefold_claims():
+    yield Claim("quits", "x", "x", "fake_quits.impl:claim", tolerance=("min", 0.0))
+
+@hookimpl
+def scorefold_after_run(run, result):
+    raise SystemExit(0)
+"""
+QUITS_IMPL = """
+from scorefold.interfaces import Estimator
+
+def claim(host, profile, seed):
+    raise SystemExit(0)
+
+class Quits(Estimator):
+    def __init__(self, config):
+        if config_only():
+            raise SystemExit(0)
+
+    def estimate(self, data, *, generator=None):
+        raise SystemExit(0)
+
+def config_only():
+    import os
+    return "QUITS_EARLY" in os.environ
+"""
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_plugin_that_ends_the_process_says_nothing_about_what_was_asked(
+    early: bool, install: Install, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The status 0 of ``sys.exit()`` would say that laws and claims hold."""
+    install("fake-quits", QUITS, files={"impl.py": QUITS_IMPL})
+    if early:
+        monkeypatch.setenv("QUITS_EARLY", "1")
+    checked = ["plugins", "check", "quits", "--only", "refuses-too-few-points", "--only", "builds-in-time"]
+    assert main([*checked, "--json"]) == 1
+    checks = {check["check"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+    assert "SystemExit" in checks["refuses-too-few-points"]["detail"]
+    assert checks["builds-in-time"]["result"] == ("failed" if early else "passed")
+    assert main(["reproduce", "quits", "--json"]) == 1
+    (claim,) = json.loads(capsys.readouterr().out)["claims"]
+    assert not claim["holds"]
+
+
+def test_an_observer_that_ends_the_process_costs_no_run(install: Install, capsys: Captured) -> None:
+    install("fake-quits", QUITS, files={"impl.py": QUITS_IMPL})
+    Path("run.yaml").write_text("version: 1\nname: it\nstages: {data: {use: data:sphere, config: {points: 50}}}\n")
+    assert main(["run", "run.yaml", "--quiet"]) == 0
+    said = capsys.readouterr()
+    assert "report: " in said.out
+    assert "scorefold_after_run failed: SystemExit" in said.err
+
+
+def test_a_command_of_ours_is_not_ended_by_a_plugin(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    def quits(arguments: list[str]) -> int:
+        raise SystemExit(0)
+
+    monkeypatch.setattr("scorefold_registry.commands.graph.run", quits)
+    assert main(["graph", "run.yaml"]) == 2
+    assert "ended by SystemExit: 0" in capsys.readouterr().err

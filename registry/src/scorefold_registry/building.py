@@ -222,7 +222,7 @@ class Builder:
                 return target(config, **ports, **extra)
         except ScorefoldError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             frame = own_frame(error, {registered.record.package})
             raise PluginError(
                 f"building {registered.id} failed: {describe(error)} ({registered.record.label})",

@@ -151,8 +151,19 @@ def _dispatch(arguments: list[str]) -> int:
     if name in COMMANDS:
         command: Callable[[list[str]], int] = import_module(f"scorefold_registry.commands.{name}").run
         with only_answers() if "--json" in rest else nullcontext():
-            return command(rest)
+            return _returned(command, rest)
     return _plugin_command(name)(rest)
+
+
+def _returned(command: Callable[[list[str]], int], arguments: list[str]) -> int:
+    """The status that a command returns. A plugin's code that ends the process must not choose it."""
+    try:
+        return command(arguments)
+    except SystemExit as exit_:
+        if exit_.code in (None, HOLDS) and {"-h", "--help"} & set(arguments):
+            raise
+        hint = "this is a mistake of a plugin; the same command with --debug shows where"
+        raise ScorefoldError(f"what was asked for ended by SystemExit: {exit_.code}", hint=hint) from exit_
 
 
 def _plugin_command(name: str) -> Callable[[list[str]], int]:

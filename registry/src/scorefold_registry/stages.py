@@ -316,7 +316,7 @@ def _draw(host: Host, planned: PlannedStage, outcome: Outcome, folder: Path) -> 
         return None
     try:
         draw(target, shown, folder)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frame = own_frame(error, {target.partition(".")[0]})
         return f"the figures of stage {planned.name!r} ({target}) failed: {describe(error)} at {frame}"
     return None

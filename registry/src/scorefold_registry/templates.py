@@ -44,7 +44,7 @@ def find_templates() -> tuple[list[Templates], list[str]]:
         try:
             module = entry.load()
             found.append(Templates(name, version, module, tuple(module.kinds())))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             notes.append(f"the templates of {name} can't be used: {describe(error)}")
     return sorted(found, key=lambda item: normalise(item.distribution)), notes
 
@@ -112,7 +112,7 @@ def render(templates: Templates, kind: str, name: str, out: Path) -> Path:
         return Path(templates.module.render(kind, name, out))
     except OSError as error:
         raise ConfigError(f"{out} can't be written: {error.strerror or error}", hint="--out names another") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if not existed:
             shutil.rmtree(out, ignore_errors=True)
         if isinstance(error, ValueError):

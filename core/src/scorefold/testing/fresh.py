@@ -93,7 +93,7 @@ def serve(origin: str, threads: int) -> None:
         try:
             _answer(host, json.loads(line))
             reply = {}
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reply = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(reply), file=replies, flush=True)
 

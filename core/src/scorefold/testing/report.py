@@ -221,11 +221,11 @@ def try_law(rule: Law, subject: Subject) -> tuple[str, str]:
         return SKIPPED, str(reason)
     except ViolationError as violation:
         return FAILED, str(violation)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return FAILED, f"it ended in {type(error).__name__}: {error}{_place(error)}; expected an answer"
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """The innermost line outside this kit and torch: where a plugin's author will want to look."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(".py")]
     theirs = [frame for frame in frames if not frame.filename.startswith(_OURS)]

@@ -61,6 +61,6 @@ def require_refusal(what: str, errors: type[Exception] | tuple[type[Exception], 
         call()
     except errors as error:
         return str(error).partition("\n")[0]
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ViolationError(f"{what} ended in {type(error).__name__}: {error}; expected {names}") from error
     raise ViolationError(f"{what} was accepted; expected {names}")
