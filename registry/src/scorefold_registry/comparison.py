@@ -84,6 +84,8 @@ def compare(
     from scorefold_registry.environment import describe_environment
 
     watch, began = watch or Watch(), time.time()
+    # Without it every row would fail alike.
+    make_folder(area("cache", cache, ".scorefold/cache"))
     with _new_folder(question, out) as (folder, final):
         status = {"name": final.parent.name, "command": " ".join(command), "started": began}
         write_json(folder / "status.json", {"state": "running", **status})

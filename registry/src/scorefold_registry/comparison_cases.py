@@ -56,6 +56,8 @@ def find_cases(catalogue: Catalogue, what: str, comparison: Comparison, on: Sequ
     for what is none of these, and where there is nothing to compare on.
     """
     texts = [text.strip() for given in on for text in given.split(",") if text.strip()]
+    if on and not texts:
+        raise ConfigError("--on is given no case", hint="leave it out to compare on our own")
     if not texts:
         cases = _default_cases(catalogue, what, comparison)
     else:

@@ -13,7 +13,7 @@ from scorefold.kinds import CAPABILITY_COMPARISONS, CAPABILITY_NAMES
 from scorefold.plugin import Comparison
 from scorefold_registry.catalogue import Catalogue
 from scorefold_registry.comparison_cases import Case, check_cases, find_cases
-from scorefold_registry.comparison_plan import Choices, as_inline, own_config, put
+from scorefold_registry.comparison_plan import INLINE, Choices, as_inline, own_config, put
 from scorefold_registry.configs import check_config
 from scorefold_registry.names import did_you_mean, sentences
 from scorefold_registry.problems import config_error
@@ -107,7 +107,10 @@ def _chosen(components: Sequence[Registered], only: Sequence[str], skip: Sequenc
 
     def named(texts: Sequence[str]) -> list[Registered]:
         found: list[Registered] = []
-        for text in (part.strip() for given in texts for part in given.split(",") if part.strip()):
+        parts = [part.strip() for given in texts for part in given.split(",") if part.strip()]
+        if texts and not parts:
+            raise ConfigError("--only or --skip is given no name", hint="for example --only pca,mle")
+        for text in parts:
             these = [item for item in components if text in (item.component.name, item.id, item.qualified)]
             if not these:
                 names = [item.component.name for item in components]
@@ -147,10 +150,31 @@ def _plugged(catalogue: Catalogue, components: Sequence[Registered], given: Mapp
         if found.component.kind not in ports[name].kinds:
             wanted = " or ".join(ports[name].kinds)
             raise ConfigError(f"port {name!r} takes a {wanted}; {found.id} is a {found.component.kind}")
+        _check_inline(name, value, found)
         config, problems = check_config(catalogue, found, inline["config"])
         if config is None or problems:
             raise config_error(f"the config of {found.id}", problems)
     return dict(given)
+
+
+def _check_inline(port: str, value: Any, found: Registered) -> None:
+    """Raises ``ConfigError`` for what a component named inline does not have, and for data, which are the case's."""
+    if isinstance(value, Mapping):
+        for key in value:
+            if key not in INLINE:
+                hint = sentences(did_you_mean(str(key), INLINE), f"its keys are {', '.join(INLINE)}")
+                raise ConfigError(f"port {port!r} is given a component with the key {key!r}", hint=hint)
+        for key in INLINE[1:]:
+            if not isinstance(value.get(key) or {}, Mapping):
+                raise ConfigError(f"port {port!r} is given {key} {value[key]!r}; expected a mapping")
+        inner = {item.name: item for item in found.component.requires}
+        for key in value.get("inputs") or {}:
+            if key not in inner:
+                hint = sentences(did_you_mean(str(key), inner), f"its ports are {', '.join(inner) or 'none'}")
+                raise ConfigError(f"{found.id} has no port {key!r}", hint=hint)
+            if "data" in inner[key].kinds:
+                hint = "leave it out; --on says which data they are"
+                raise ConfigError(f"the port {key!r} of {found.id} gets the data of each case", hint=hint)
 
 
 def _fields(catalogue: Catalogue, given: Mapping[str, Any]) -> dict[str, list[tuple[tuple[str, ...], Any]]]:

@@ -62,8 +62,11 @@ def run_sweep(
     told = progress or SilentSweep()
     refuse_others(plan.folder, POINTS)
     make_folder(plan.folder)
+    kept = area("cache", cache, ".scorefold/cache").absolute()
+    # Without it every point would fail alike.
+    make_folder(kept)
     with _alone(plan.folder):
-        rows = run_points(host, plan, workers, area("cache", cache, ".scorefold/cache").absolute(), told)
+        rows = run_points(host, plan, workers, kept, told)
         ordered = [rows[point.number] for point in plan.points]
         labels = named(plan.measures, ordered)
         made = tuple(make_row(point, row, labels) for point, row in zip(plan.points, ordered, strict=True))

@@ -195,6 +195,22 @@ def test_faults_of_a_file_of_cases_say_where(say: Say, write: Callable[..., Path
         (("estimator", "--on", "tiny", "--with", "scores=score:tiny"), "did you mean 'score'?"),
         (("estimator", "--on", "tiny", "--with", "score=data:tiny"), "port 'score' takes a score"),
         (("estimator", "--on", "tiny", "--with", "score=3"), "port 'score' is given 3"),
+        (
+            ("estimator", "--on", "tiny", "--with", "score={use: score:tiny, confg: {}}"),
+            "key 'confg'\n  did you mean",
+        ),
+        (
+            ("estimator", "--on", "tiny", "--with", "score={use: score:tiny, config: 3}"),
+            "given config 3; expected a",
+        ),
+        (("estimator", "--on", "tiny", "--with", "score={use: score:tiny, inputs: {dta: 3}}"), "has no port 'dta'"),
+        (
+            ("estimator", "--on", "tiny", "--with", "score={use: score:tiny, inputs: {data: 3}}"),
+            "data of each case",
+        ),
+        (("estimator", "--on", "tiny", "--config", "tiny.points=["), "--config tiny.points=[: broken YAML"),
+        (("estimator", "--on", "tiny", "--only", ","), "--only or --skip is given no name"),
+        (("estimator", "--on", ""), "--on is given no case"),
         (("estimator", "--on", "tiny", "--with", "score"), "--with score: expected a name, '=' and a value"),
         (("estimator", "--on", "tiny", "--with", "score={use: score:tiny, config: {a: 1}}"), "unknown field 'a'"),
         (("estimator", "--on", "tiny", "--config", "tiny-mean.scal=2"), "did you mean 'scale'?"),
@@ -346,6 +362,13 @@ def test_what_is_no_answer_is_said(say: Say, monkeypatch: pytest.MonkeyPatch, an
     assert said.status == 1
     assert "the verb 'estimate' answered" in said.json["rows"][0]["error"]
     assert "expected a mapping with a quantity in words, a value" in said.json["rows"][0]["error"]
+
+
+def test_a_folder_for_stages_that_cannot_be_is_no_row(say: Say) -> None:
+    Path("taken").touch()
+    said = say("compare", "estimator", "--on", "tiny", "--only", "tiny-mean", "--cache", "taken")
+    assert (said.status, said.out) == (2, "")
+    assert "the folder taken can't be made" in said.err
 
 
 def test_a_folder_of_other_things_is_refused(say: Say) -> None:

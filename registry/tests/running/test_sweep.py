@@ -289,6 +289,13 @@ def test_two_sweeps_do_not_share_a_folder(say: Say, file: Path) -> None:
     assert "another sweep is at work in out" in said.err
 
 
+def test_a_folder_for_stages_that_cannot_be_is_no_point(say: Say, file: Path) -> None:
+    Path("taken").touch()
+    said = say("sweep", str(file), "--over", "seed=0", "--cache", "taken")
+    assert (said.status, said.out) == (2, "")
+    assert "taken can't be made" in said.err
+
+
 def test_a_folder_of_other_things_is_refused_and_what_lies_in_that_of_a_sweep_stays(say: Say, file: Path) -> None:
     Path("mine").mkdir()
     Path("mine/tiny.yaml").write_text("my own")

@@ -106,7 +106,10 @@ def _pairs(given: list[str], option: str, example: str) -> dict[str, Any]:
             raise ConfigError(
                 f"{option} {text}: expected a name, '=' and a value", hint=f"for example {option} {example}"
             )
-        pairs[name.strip()] = parse_value(value)
+        try:
+            pairs[name.strip()] = parse_value(value)
+        except ConfigError as error:
+            raise ConfigError(f"{option} {text}: {error.message}", hint=error.hint) from None
     return pairs
 
 
