@@ -20,8 +20,8 @@ ShearDataConfig = BananaDataConfig | SqueezedBananaDataConfig | RiverDataConfig
 class ShearSource(DataSource):
     """x = phi^-1(z) with z ~ N(0, diag(variances)): exact, or as the published code samples it.
 
-    Events are (2,). ``truth`` holds the ``dimension``, 2 (the law fills the plane, thinly), and each point's
-    ``log_density`` under the exact law in nats, whichever sampler drew it.
+    Events are (2,). ``truth`` holds each point's ``log_density`` under the exact law in nats, whichever sampler drew
+    it. The law fills the plane, thinly across its curve, so that no dimension is called true.
     """
 
     def __init__(self, config: ShearDataConfig, *, generator: torch.Generator | None = None) -> None:
@@ -42,4 +42,4 @@ class ShearSource(DataSource):
 
 
 def _with_density(dataset: Dataset, flow: Shear) -> Dataset:
-    return replace(dataset, truth={**dataset.truth, "log_density": flow.log_prob(dataset.x.double())})
+    return replace(dataset, truth={"log_density": flow.log_prob(dataset.x.double())})

@@ -1,0 +1,63 @@
+"""Results that ``scorefold reproduce pullback`` measures again. Each is ``function(host, profile, seed)``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold_pullback.data.langevin import published_chains
+from scorefold_pullback.data_config import SqueezedBananaDataConfig
+from scorefold_pullback.flows.shear import Shear
+
+
+def closed_forms(host: Any, profile: str, seed: int) -> float:
+    """The largest error, over 1 + the value, of twelve answers on banana and river that are known in closed form."""
+    banana, river = (
+        host.create("geometry:pullback", flow=host.create(f"flow:{name}", dtype=torch.float64), dtype=torch.float64)
+        for name in ("banana", "river")
+    )
+    x, y, half = _row(2, 4), _row(2, -4), torch.tensor([0.5], dtype=torch.float64)
+    a, b = _row(0.5, 0.3), _row(-0.2, -1.1)
+    answers = (
+        (banana.distance(x, y), [2.0]),
+        (banana.geodesic(x, y, half), [2 / 9, 0.0]),
+        (banana.log(x, y), [-64 / 9, -8.0]),
+        (banana.exp(x, banana.log(x, y)), [2.0, -4.0]),
+        (banana.transport(x, y, banana.log(x, y)), [64 / 9, -8.0]),
+        (banana.metric(x), [16.0, -128 / 9, -128 / 9, 12.704475308641975]),
+        (banana.mean(torch.cat([x, y])), [2 / 9, 0.0]),
+        (river.distance(a, b), [16.834941202418317]),
+        (river.geodesic(a, b, half), [-0.4454291256872454, -0.4]),
+        (river.log(a, b), [-1.637800844532474, -1.4]),
+        (river.exp(a, river.log(a, b)), [-0.2, -1.1]),
+        (river.transport(a, b, river.log(a, b)), [2.320942005529594, -1.4]),
+    )
+    return max(_error(found, expected) for found, expected in answers)
+
+
+def arc_length(host: Any, profile: str, seed: int) -> float:
+    """The relative error of the banana's arc length, and of the point at a quarter of it."""
+    iso = host.create(
+        "geometry:iso-pullback", flow=host.create("flow:banana", dtype=torch.float64), dtype=torch.float64
+    )
+    x, y = _row(2, 4), _row(2, -4)
+    quarter = iso.geodesic(x, y, torch.tensor([0.25], dtype=torch.float64))
+    return max(_error(iso.distance(x, y), [8.954453507613854]), _error(quarter, [0.739896919851144, 2.158488424490689]))
+
+
+def published_sampler(host: Any, profile: str, seed: int) -> float:
+    """The variance across the squeezed banana's curve of the published chains' points."""
+    config = SqueezedBananaDataConfig(points=1000 if profile == "smoke" else 5000)
+    flow = Shear(config, dtype=torch.float64)
+    return float(flow(published_chains(flow, flow.base, config.points, config.chain_steps, seed))[0][:, 0].var())
+
+
+def _row(*values: float) -> Tensor:
+    return torch.tensor([values], dtype=torch.float64)
+
+
+def _error(found: Tensor, expected: list[float]) -> float:
+    truth = torch.tensor(expected, dtype=torch.float64)
+    return float(((found.detach().reshape(-1) - truth).abs() / (1 + truth.abs())).max())

@@ -1,0 +1,103 @@
+"""The plugin from outside: what it declares, a run file and its figures, states saved and loaded, its claims."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from scorefold_pullback import claims, plugin
+from scorefold_pullback.figures import draw
+from scorefold_pullback.geometry import Pullback
+from scorefold_pullback.iso import IsoPullback
+from scorefold_registry import Host
+
+PACKAGE = Path(plugin.__file__).parent
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def host() -> Host:
+    return Host.discover()
+
+
+def test_everything_declared_exists() -> None:
+    components = list(plugin.scorefold_components())
+    targets = [target for c in components for target in (c.target, c.config, c.figures) if target is not None]
+    for target in [*targets, *(claim.target for claim in plugin.scorefold_claims())]:
+        module, name = target.split(":")
+        assert callable(getattr(importlib.import_module(module), name))
+    for component in components:
+        assert component.cite is not None
+        assert "@" in (PACKAGE / component.cite).read_text()
+
+
+def test_a_geometry_of_any_flow_and_psi_through_the_host(host: Host, tmp_path: Path) -> None:
+    flow = host.create("flow:squeezed-banana", dtype=torch.float64)
+    psi = {"use": "potential:quadratic", "config": {"variances": [0.01, 4.0], "location": [0.1, 0.0]}}
+    geometry = host.create("geometry:pullback", {"metric": "whitened"}, flow=flow, psi=psi, dtype=torch.float64)
+    host.save(geometry, tmp_path / "geometry", bundle=True)
+    again = host.load(tmp_path / "geometry")
+    x = torch.tensor([[2.0, 4.0], [2.0, -4.0]], dtype=torch.float64)
+    assert torch.equal(again.distance(x[:1], x[1:]), geometry.distance(x[:1], x[1:]))
+    torch.testing.assert_close(geometry.distance(x[:1], x[1:]), torch.tensor([4.0], dtype=torch.float64))
+
+
+def test_the_example_runs_and_its_numbers_are_told(host: Host, tmp_path: Path) -> None:
+    file = ROOT / "examples/banana-geodesics.yaml"
+    result = host.run(file, runs=tmp_path / "runs", cache=tmp_path / "cache")
+    metrics = {stage["name"]: stage["metrics"] for stage in result.as_json()["stages"]}
+    assert metrics["paths"]["middles from the data"] < metrics["straight"]["middles from the data"]
+    assert metrics["dimension"]["intrinsic dimension"] == 1
+    for stage, name in (("geometry", "geodesics"), ("paths", "samples")):
+        assert (result.folder / stage / "figures" / f"{name}.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", ["geometry:pullback", "geometry:iso-pullback"])
+def test_geodesics_are_drawn_over_the_density(host: Host, name: str) -> None:
+    geometry = host.create(name, flow={"use": "flow:river"})
+    assert isinstance(geometry, Pullback | IsoPullback)
+    (figure,) = draw(geometry).values()
+    axes = figure.axes[0]
+    lines = [line for line in axes.lines if len(line.get_xdata()) > 2]  # type: ignore[arg-type]
+    straight = [line for line in axes.lines if len(line.get_xdata()) == 2]  # type: ignore[arg-type]
+    assert len(lines) == len(straight) == 6
+    for line, chord in zip(lines, straight, strict=True):
+        curve, ends = (torch.as_tensor(each.get_xydata()) for each in (line, chord))
+        torch.testing.assert_close(curve[[0, -1]], ends)
+        assert float(geometry_density(geometry, curve)) > 0.9 * float(geometry_density(geometry, _chord(ends)))
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["geodesics", "straight lines"]
+
+
+def geometry_density(geometry: Pullback | IsoPullback, points: torch.Tensor) -> torch.Tensor:
+    """The mean log-density along a curve."""
+    flow = geometry.flow if isinstance(geometry, Pullback) else geometry.pullback.flow
+    assert isinstance(flow, torch.nn.Module)
+    found: torch.Tensor = flow.log_prob(points.float()).mean()  # type: ignore[operator]
+    return found.exp()
+
+
+def _chord(ends: torch.Tensor) -> torch.Tensor:
+    return torch.lerp(ends[0], ends[1], torch.linspace(0, 1, 65, dtype=ends.dtype)[:, None])
+
+
+def test_events_of_other_shapes_are_drawn(host: Host) -> None:
+    for shape in ([3], [1, 4, 4]):
+        geometry = host.create("geometry:pullback", flow={"use": "flow:identity", "config": {"event_shape": shape}})
+        assert set(draw(geometry)) == {"geodesics"}
+
+
+@pytest.mark.parametrize("claim", list(plugin.scorefold_claims()), ids=lambda claim: claim.name)
+def test_claims_hold(host: Host, claim: plugin.Claim) -> None:
+    measured = getattr(claims, claim.target.partition(":")[2])(host, "smoke", 0)
+    kind, bound = claim.tolerance
+    assert kind in {"max", "rel"}
+    if kind == "max":
+        assert measured <= bound
+    else:
+        assert claim.published is not None
+        assert abs(measured / claim.published - 1) <= bound
