@@ -115,6 +115,12 @@ def test_only_leading_and_visible_directions_are_looked_at(generator: torch.Gene
     assert float(quadrics.distances) < 0.01
 
 
+def test_where_no_direction_stands_out_there_is_none(generator: torch.Generator) -> None:
+    quadrics = Quadrics(20_000, 2).double()
+    quadrics.fit(drawn(generator, 5, 20_000), torch.ones(20_000, dtype=torch.float64))
+    assert not quadrics(drawn(generator, 3, 20_000))[0].any()
+
+
 def test_squared_gradients_of_monomials_are_those_of_autograd(generator: torch.Generator) -> None:
     variances = torch.tensor([2.0, 0.5], dtype=torch.float64)
     white = drawn(generator, 500, 2)

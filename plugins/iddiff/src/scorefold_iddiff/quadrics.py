@@ -57,13 +57,15 @@ class Quadrics(nn.Module):
         spread = variances.sum().sqrt()
         variances = variances[:leading]
         variances = variances[variances > (_VISIBLE * spread) ** 2]
+        for buffer in (self.forms, self.linear, self.constant):
+            buffer.zero_()
+        if len(variances) == 0:  # none stands out of very many
+            return
         w = u[:, : len(variances)] / variances.sqrt()
         half = (len(w) + 1) // 2
         coefficients, constants = fitted(w[:half], variances, count)
         found, rank = len(constants), len(variances)
         forms, linear = symmetric(coefficients, variances)
-        for buffer in (self.forms, self.linear, self.constant):
-            buffer.zero_()
         self.forms[:found, :rank, :rank] = forms.to(self.forms)
         self.linear[:found, :rank] = linear.to(self.linear)
         self.constant[:found] = constants.to(self.constant)

@@ -18,7 +18,7 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Network, Prepares, Progress, ScoreModel, Trainable
 from scorefold_standard.score_config import DenoisingConfig
 
-_COORDINATES_SHOWN = 2**26
+_COORDINATES_SHOWN = 2**25
 
 
 class Denoising(ScoreModel, Trainable):
@@ -60,7 +60,7 @@ class Denoising(ScoreModel, Trainable):
 
     def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
         """Gives the network the data as it sees them, where it asks for them: those of the first points that hold
-        2^26 coordinates."""
+        2^25 coordinates."""
         if isinstance(self.network, Prepares):
             x = dataset.tensor(max(1, _COORDINATES_SHOWN // math.prod(self.event_shape)))
             self.network.prepare((x - self.event_scale.mean) / self.event_scale.std, self.event_scale.std, generator)
