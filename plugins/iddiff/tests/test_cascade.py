@@ -79,6 +79,9 @@ def test_a_union_sends_each_part_its_own_way(make_score: MakeScore, make_sphere:
     assert ours.pointwise.tolist() == [10 if place < 10 else 30 for place in at.tolist()]
     assert torch.equal(ours.diagnostics["stage"], (at >= 10).long())
     assert ours.diagnostics["histogram"] == {"10": 10, "30": 10}
+    parts = [{"dimension": 10.0, "share": 0.5}, {"dimension": 30.0, "share": 0.5}]
+    assert ours.diagnostics["mixture"] == parts
+    assert "parts of different dimensions, 10 (50%), 30 (50%)" in ours.diagnostics["note"]
 
 
 def test_calls_in_1024_coordinates(make_score: MakeScore, make_sphere: MakeSphere) -> None:

@@ -24,7 +24,7 @@ from scorefold_iddiff import cautions
 from scorefold_iddiff.cascade_config import CascadeConfig
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.denoising_loss import denoising_losses
-from scorefold_iddiff.plateaus import plateaus_of, usable_levels
+from scorefold_iddiff.plateaus import Plateau, mixture_of, plateaus_of, usable_levels
 from scorefold_iddiff.pointwise import curve_rows, look_at, scale_note, sweep_levels
 from scorefold_iddiff.probe import Points, Probe
 from scorefold_iddiff.readings import Reader, Reading, join, padded
@@ -68,8 +68,9 @@ class Cascade(Estimator):
         ``estimator:iddiff``; eigenvalues of directions that no stage looked at are 0. ``coarse`` (n,) is the denoising
         loss and ``coarse_half_width`` (n,) half the width of its interval; ``stage`` (n,) the position in ``STAGES`` of
         the stage that settled a point, and ``settled`` how many each did; ``network_calls`` counts all calls and
-        ``calls_by_stage`` those of each. The interval is a bootstrap over points. Without a generator the draws are
-        those of seed 0.
+        ``calls_by_stage`` those of each; ``mixture`` has the dimensions of points with clear margins and their shares,
+        where these differ, and ``warnings`` what should make one doubt the value. The interval is a bootstrap over
+        points. Without a generator the draws are those of seed 0.
 
         Raises ``DataError`` for fewer than 2 points, for values or a score that aren't finite, and for coordinates in
         whose rounding the noise is lost; ``ShapeError`` for events of another shape; ``ConfigError`` for a sigma
@@ -147,7 +148,10 @@ class Cascade(Estimator):
         dimensions, reduce = reading.dimensions, AGGREGATES[self.config.aggregate]
         counts = Counter(int(dimension) for dimension in dimensions)
         rows = curve_rows(curve.levels, list(curve.losses), self.config.aggregate)
+        clear = dimensions[reading.margins >= self.config.thin]
+        mixture = mixture_of([[Plateau(int(dimension), 0, 0)] for dimension in clear], dimensions)
         doubts = [
+            *cautions.of_mixture(mixture),
             *cautions.of_score(reading, points.ambient),
             *curve.reasons,
             *cautions.of_data(look, sigma, len(points), points.ambient),
@@ -169,6 +173,7 @@ class Cascade(Estimator):
                 "settled": {name: int((screened["stage"] == i).sum()) for i, name in enumerate(STAGES)},
                 "histogram": {str(dimension): counts[dimension] for dimension in sorted(counts)},
                 "fraction_at_mode": max(counts.values()) / len(dimensions),
+                "mixture": mixture,
                 "least_margin": float(reading.margins.min()),
                 "excess_loss": cautions.excess_loss(reading),
                 "curvature": cautions.curvature(reading),
