@@ -4,6 +4,9 @@
 range finder with little more than k directions finds the tangent space (``range_finder``); where it would cost as much
 as the whole spectrum, it is left out. 3) The whole spectrum of the tangent projector (``readings``), where an
 eigenvalue is close to 1/2. What is found is what ``estimator:iddiff`` finds by rule ``projector``.
+
+In calls that is about what the range finder alone takes where all margins are wide; the first stage pays where
+dimensions differ much over the data, and the last where the range finder alone could be off by one.
 """
 
 from __future__ import annotations
@@ -34,8 +37,8 @@ from scorefold_iddiff.survey import Survey
 STAGES = ("range finder", "whole spectrum")
 """Where points are settled, after the denoising loss."""
 
-_REFINED = 6
-"""Calls for each direction of a range finder's block: two applications of the projector and one refinement of it."""
+_CALLS = 4
+"""Calls for each direction of a range finder's block: two applications of the projector."""
 
 _WIDTHS = 4
 """Blocks have multiples of this many directions, so that points with about the same go together."""
@@ -132,7 +135,7 @@ class Cascade(Estimator):
         spare = self.config.spare
         wanted = torch.maximum(coarse + spare, coarse + half_width + spare / 2)
         widths = (_WIDTHS * (wanted / _WIDTHS).ceil()).long()
-        return widths.masked_fill(_REFINED * widths >= 2 * ambient, 0)
+        return widths.masked_fill(_CALLS * widths >= 2 * ambient, 0)
 
     def _answer(
         self,

@@ -29,7 +29,7 @@ class CascadeConfig(Config):
     sweep: Sweep = SWEEP
     draws: int = Field(16, ge=2, description="Noises a point whose denoising loss is the coarse dimension")
     spare: int = Field(
-        10,
+        6,
         ge=1,
         description="Directions that the range finder looks at beyond the coarse dimension; half as many beyond the "
         "end of its interval, where that is more",
