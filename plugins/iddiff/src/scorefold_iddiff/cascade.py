@@ -5,8 +5,9 @@ range finder with little more than k directions finds the tangent space (``range
 as the whole spectrum, it is left out. 3) The whole spectrum of the tangent projector (``readings``), where an
 eigenvalue is close to 1/2. What is found is what ``estimator:iddiff`` finds by rule ``projector``.
 
-In calls that is about what the range finder alone takes where all margins are wide; the first stage pays where
-dimensions differ much over the data, and the last where the range finder alone could be off by one.
+In calls that is about what the range finder alone takes where dimensions are small beside D and all margins wide. The
+first stage keeps sketches from points whose whole spectrum costs no more, and makes do with one round; the last mends
+what the range finder alone could have off by one.
 """
 
 from __future__ import annotations
