@@ -237,7 +237,7 @@ def plot_estimate(answer: Estimate) -> Figure:
         axes.set_ylabel("points")
         axes.locator_params(axis="y", integer=True)
         if high - low < 3:  # few bars are no wider than the others
-            axes.set_xlim(low - 2.5, high + 2.5)
+            axes.set_xlim(low - 2.5 if low < 0 else max(low - 2.5, -0.75), high + 2.5)
         axes.locator_params(axis="x", integer=whole or high - low >= 3)
     else:
         axes.set_yticks([])

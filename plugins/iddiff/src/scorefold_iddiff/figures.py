@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LEGEND: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "framealpha": 0.8}
-_PLATEAUS_SHOWN, _CUTS_SHOWN, _TICKS = 3, 3, 8
+_PLATEAUS_SHOWN, _CUTS_SHOWN, _TICKS, _MARKED = 3, 3, 8, 40
 
 
 def draw(estimate: Estimate) -> Mapping[str, Figure]:
@@ -41,8 +41,9 @@ def spectra(estimate: Estimate) -> Figure:
     assert estimate.spectrum is not None
     figure, axes = new_figure()
     ranks = range(1, estimate.spectrum.shape[1] + 1)
+    marker = "." if len(ranks) <= _MARKED else ""
     for row in estimate.spectrum:
-        axes.plot(ranks, row.numpy(), color=ACCENT, alpha=0.35, linewidth=1)
+        axes.plot(ranks, row.numpy(), color=ACCENT, alpha=0.35, linewidth=1, marker=marker)
     count, rule = len(estimate.spectrum), estimate.diagnostics["rule"]
     label, title = _TITLES.get(rule, ("singular value (1: pure noise)", "Singular values of centred scores"))
     side, ambient = ("left" if rule == "projector" else "right"), estimate.spectrum.shape[1]
