@@ -8,7 +8,8 @@ import time
 import types
 import unicodedata
 from collections.abc import Callable, Iterator
-from functools import partial
+from copy import deepcopy
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -363,12 +364,18 @@ def wire(random: Random, data: dict[str, Any]) -> None:
                 stage["inputs"] = {random.choice(["data", "score", "flow", "x"]): random.choice(names)}
 
 
+@cache
+def parsed(text: str) -> Any:
+    """What a right file says; there are few of them, and each is broken many times."""
+    return YAML(typ="safe", pure=True).load(text)
+
+
 def broken(random: Random, text: str, sentinel: Path) -> tuple[bytes, list[str]]:
     """A file made of a right one by a few changes, and ``--set`` options for it."""
     sets: list[str] = []
     kind = random.random()
     if kind < 0.45:
-        data = YAML(typ="safe", pure=True).load(text)
+        data = deepcopy(parsed(text))
         for _ in range(random.choice([1, 1, 1, 2, 4])):
             change_data(random, data)
         text = yaml_text(data) if random.random() < 0.5 and "\\u0000" not in json.dumps(data) else json.dumps(data)
@@ -381,7 +388,7 @@ def broken(random: Random, text: str, sentinel: Path) -> tuple[bytes, list[str]]
     elif kind < 0.93:
         return change_bytes(random, text), sets
     else:
-        data = YAML(typ="safe", pure=True).load(text)
+        data = deepcopy(parsed(text))
         for _ in range(random.choice([1, 3])):
             path = [str(part) for part in random.choice(list(places_in(data)))]
             if random.random() < 0.4:

@@ -230,7 +230,9 @@ def test_a_config_instance_of_the_right_model(host: Host) -> None:
         ({"odd": 15}, (), "config", "not fifteen"),
         ({"network": 3}, ("network",), "type", "network is 3 (a number); expected a component of kind network"),
         ({"network": None}, ("network",), "type", "network is null; expected a component of kind network"),
-        ({"network": [1]}, ("network", 0), "type", "network[0] is 1 (a number); expected a component of kind network"),
+        ({"network": [1]}, ("network",), "type", "network is [1] (a list); expected a component"),
+        ({"network": [{"use": "network:plain"}]}, ("network",), "type", "}] (a list); expected a component of"),
+        ({"trained": [{"use": "network:plain"}]}, ("trained",), "type", "}] (a list); expected a component of"),
         ([1], (), "type", "the config of score:full is [1] (a list); expected a mapping"),
     ],
 )

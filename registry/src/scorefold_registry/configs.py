@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, NamedTuple, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from scorefold.config import Config, InlineKind, Use
@@ -291,11 +293,21 @@ def inline_uses(config: BaseModel) -> Iterator[InlineUse]:
         value = getattr(config, name)
         if value is None and optional:
             continue
-        for path, part in _parts(value, (name,)):
+        one = [((name,), value)] if _is_one(field) else _parts(value, (name,))
+        for path, part in one:
             if isinstance(part, BaseModel) and not isinstance(part, Use):
                 yield from (item._replace(path=(*path, *item.path)) for item in inline_uses(part))
             elif marks:
                 yield InlineUse(path, part, marks[0].kind, marks[0].needs)
+
+
+def _is_one(field: FieldInfo) -> bool:
+    """Whether a field is one inline component, or none: a list is then no list of them."""
+    if any(isinstance(mark, InlineKind) for mark in field.metadata):
+        return True
+    among = get_args(field.annotation) if get_origin(field.annotation) in (Union, UnionType) else ()
+    inline = [part for part in among if get_origin(part) is Annotated and any(_marks(part))]
+    return bool(inline) and len(inline) == sum(part is not type(None) for part in among)
 
 
 def _parts(value: Any, path: RawPath) -> Iterator[tuple[RawPath, Any]]:
