@@ -104,10 +104,13 @@ def test_all_named_cases_are_data_as_their_components_take_them() -> None:
 
 
 def test_geometries_and_allocators_by_default(capsys: pytest.CaptureFixture[str]) -> None:
-    straight = rows_of(capsys, "geometry")
+    straight = rows_of(capsys, "geometry", "--only", "euclidean")
     assert set(straight) == {("euclidean", "2-sphere"), ("euclidean", "curve"), ("euclidean", "sheet")}
     # Chords leave curved data, which is what other geometries are for.
     assert all(row["value"] > 3 for row in straight.values())
+    bent = rows_of(capsys, "geometry", "--only", "pullback", "--on", "curve")["pullback", "curve"]
+    assert bent["training_cpu_seconds"] > 0
+    assert bent["value"] < straight["euclidean", "curve"]["value"]
     plans = rows_of(capsys, "allocator", "--on", "budget=90,budget-1000", "--only", "uniform")
     assert {case for _, case in plans} == {"budget=90", "budget-1000"}
     assert all(row["quantity"] == "predicted loss" for row in plans.values())

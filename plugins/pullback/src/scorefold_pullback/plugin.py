@@ -13,7 +13,7 @@ _PAPER = "citation.bib"
 _BANANA = {"use": "flow:banana"}
 _COUPLING = {
     "use": "flow:affine-coupling",
-    "config": {"layers": 4, "hidden": [16], "base": "diagonal-normal"},
+    "config": {"layers": 4, "hidden": [16], "base": "diagonal-normal", "training": {"steps": 400}},
     "inputs": {"data": {"use": "data:hemisphere", "config": {"points": 100}}},
 }
 
@@ -46,8 +46,8 @@ def _geometries() -> Iterable[Component]:
         provides=("Transports", "ClosedFormGeodesics"),
         summary="Closed-form geodesics through the bulk of a density: Euclidean space pulled back through a flow",
         examples=(
-            {"inputs": {"flow": _BANANA}},
             {"config": {"metric": "whitened"}, "inputs": {"flow": _COUPLING}},
+            {"inputs": {"flow": _BANANA}},
             {"inputs": {"flow": {"use": "flow:river"}, "psi": {"use": "potential:cosh"}}},
         ),
         figures="scorefold_pullback.figures:draw",
@@ -60,7 +60,7 @@ def _geometries() -> Iterable[Component]:
         config="scorefold_pullback.config:IsoPullbackConfig",
         requires=(Port("flow", kind="flow"), Port("psi", kind="potential", optional=True)),
         summary="The geodesics of a pullback geometry at constant Euclidean speed: iso-Riemannian geometry",
-        examples=({"inputs": {"flow": _BANANA}}, {"inputs": {"flow": _COUPLING}}),
+        examples=({"inputs": {"flow": _COUPLING}}, {"inputs": {"flow": _BANANA}}),
         figures="scorefold_pullback.figures:draw",
         cite="cite/iso.bib",
     )
