@@ -24,7 +24,7 @@ _SETS = {
     "squares-10": "10 squares",
     "squares-20": "20 squares",
     "squares-100": "100 distinct squares",
-    "squares-published": "the 100 published squares, whose dimension is 99",
+    "squares-published": "the 100 published squares, of which two coincide,",
     "blobs": "5 blobs at 16 pixels",
 }
 _PUBLISHED = {
@@ -154,7 +154,7 @@ def _classical() -> Iterable[Claim]:
             yield Claim(
                 name=f"{method}-{name}",
                 statement=f"{title} on 2,000 images of {words} (full: 20,000) gives {truth} within a tenth",
-                source=f"{_TABLE}, {words}; 500,000 images there",
+                source=f"{_TABLE}, {words.rstrip(',')}",
                 target=f"{_HERE}:{method.replace('-', '_')}_{name.replace('-', '_')}",
                 role="report",
                 published=_PUBLISHED.get((method, name)),
