@@ -84,3 +84,22 @@ class IdentityConfig(Config):
     variances: Variance | tuple[Variance, ...] = Field(
         1.0, description="Variances of the coordinates, flattened; one number for all of them"
     )
+
+
+class MixtureConfig(Config):
+    """The base sum_k weights_k N(offsets_k, diag(variances)) for the map of another flow."""
+
+    offsets: Matrix = Field(description="Means of the parts by rows, in latent coordinates, flattened")
+    variances: tuple[Variance, ...] = Field(min_length=1, description="Variances that all parts share, flattened")
+    weights: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        None, description="Shares of the parts, up to a common factor; null for equal ones"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> MixtureConfig:
+        lengths = [len(row) for row in self.offsets]
+        if set(lengths) != {len(self.variances)}:
+            raise ValueError(f"offsets have lengths {lengths}; expected {len(self.variances)}, one for each variance")
+        if self.weights is not None and len(self.weights) != len(self.offsets):
+            raise ValueError(f"weights has {len(self.weights)} numbers; expected {len(self.offsets)}, one a part")
+        return self

@@ -116,6 +116,22 @@ def _flows() -> Iterable[Component]:
         "A Gaussian with independent coordinates, of any shape",
         {"event_shape": [1, 2, 2], "variances": [1.0, 2.0, 3.0, 4.0]},
     )
+    bent = {"use": "flow:river", "config": {"frequency": 0.5}}
+    yield Component(
+        kind="flow",
+        name="mixture",
+        target="scorefold_pullback.flows.mixture:Mixture",
+        config="scorefold_pullback.flow_config:MixtureConfig",
+        requires=(Port("flow", kind="flow"),),
+        summary="Another flow's map with several modes of the same variances as its base: exact geometry of a mixture",
+        examples=(
+            {
+                "config": {"offsets": [[0, -6], [0, 0], [0, 6]], "variances": [0.25, 4.0], "weights": [1, 1, 2]},
+                "inputs": {"flow": bent},
+            },
+        ),
+        cite=_PAPER,
+    )
 
 
 def _flow(name: str, target: str, config: str, summary: str, *examples: Mapping[str, Any]) -> Component:
