@@ -48,8 +48,9 @@ def sources(root: Path) -> dict[str, ast.Module]:
 
 
 def error_classes(modules: Mapping[str, ast.Module]) -> dict[str, ErrorClass]:
-    """The classes of errors that Scorefold raises on purpose, the bases first."""
-    defined = [(name, node) for name, tree in modules.items() for node in tree.body if isinstance(node, ast.ClassDef)]
+    """The public classes of errors that Scorefold raises on purpose, the bases first."""
+    classes = [(name, node) for name, tree in modules.items() for node in tree.body if isinstance(node, ast.ClassDef)]
+    defined = [(name, node) for name, node in classes if not node.name.startswith("_")]
     found: dict[str, ErrorClass] = {}
     grown = True
     while grown:
