@@ -117,6 +117,14 @@ def test_discrete_data_are_noticed_where_the_noise_is_finer(make_score: MakeScor
     assert not warned(estimate(score, x), "discrete")
 
 
+def test_auto_looks_for_no_plateau_where_values_are_islands(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    law, x = make_sphere(4, ambient=20, points=400)
+    grid = (x * 16).round() / 16
+    found = estimate(make_score(law, (20,)), grid, sigma="auto")
+    assert found.diagnostics["curve"][0]["sigma"] == pytest.approx(1 / 32)
+    assert not warned(found, "discrete")
+
+
 def test_copies_and_constant_features_are_noticed(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     law, x = make_sphere(4, ambient=20, points=100)
     score = make_score(law, (20,))
@@ -164,6 +172,8 @@ def test_a_survey_of_large_data_looks_at_a_part(monkeypatch: pytest.MonkeyPatch)
     [
         (torch.randint(0, 17, (500, 4)) / 16, 1 / 16),
         (torch.randint(0, 256, (2000, 3)) * 2 / 255 - 1, 2 / 255),
+        (torch.randint(0, 256, (300, 3)) / 255, 1 / 255),
+        (torch.randint(0, 10, (12, 3)).float(), 0.0),
         (torch.randn(500, 4), 0.0),
         (torch.randint(0, 5, (500, 4)).float().cumsum(1).exp(), 0.0),
         (torch.ones(50, 4), 0.0),

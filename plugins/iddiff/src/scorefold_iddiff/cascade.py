@@ -114,14 +114,14 @@ class Cascade(Estimator):
         if self.config.sigma != "auto":
             sigma, moved = self.probe.sigma(points.x, self.config.sigma)
             return sigma, moved, self._curve(shown, sweep_levels(self.probe, sigma, self.config.sweep), look, seed)[0]
-        levels = self.probe.search_levels(points.x, self.config.levels)
+        levels = self.probe.search_levels(points.x, self.config.levels, least=look.spacing / 2)
         curve, usable = self._curve(shown, levels, look, seed)
         # In twentieths, so that a plateau is as level as one of whole dimensions.
         plateaus = plateaus_of([round(20 * float(value)) for value in curve.losses.mean(1)], usable)
         if plateaus:
             middle = levels[(plateaus[0].start + plateaus[0].end) // 2]
             return middle, "the middle of the longest plateau of the denoising loss", curve
-        sigma, _ = self.probe.sigma(points.x, None)
+        sigma = max(self.probe.sigma(points.x, None)[0], levels[0])
         curve, _ = self._curve(shown, sorted({*levels, sigma}), look, seed)
         return sigma, "no plateau was found, so this is the level without auto", curve
 

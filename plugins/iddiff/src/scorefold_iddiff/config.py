@@ -26,7 +26,7 @@ class NormalBundleConfig(Config):
         "they vary by less count as none. auto takes the middle of the longest plateau of the dimension against log "
         "sigma, and where there is none, as null. Null takes 0.01 times the root-mean-square distance of the points "
         "from their mean, moved into the range of the score's process where it is outside (the estimate's note then "
-        "says so)",
+        "says so). auto stays above half a step of discrete data, below which each of their values is an island",
     )
     levels: int = Field(
         13,

@@ -118,14 +118,14 @@ class NormalBundle(Estimator):
         """The noise level, why it is not the expected one, and the readings that a search for it took."""
         if self.config.sigma != "auto":
             return *self.probe.sigma(x, self.config.sigma), {}
-        levels = self.probe.search_levels(x, self.config.levels)
+        levels = self.probe.search_levels(x, self.config.levels, least=look.spacing / 2)
         seen = {level: reader.read(shown, level, flipd=True) for level in levels}
         curve = self._plateaus(seen, look)
         chosen = choose_level(curve.plateaus, curve.dimensions)
         if chosen is not None:
             return levels[chosen], "the middle of the longest plateau", seen
         sigma, _ = self.probe.sigma(x, None)
-        return sigma, "no plateau was found, so this is the level without auto", seen
+        return max(sigma, levels[0]), "no plateau was found, so this is the level without auto", seen
 
     def _curve(self, reader: Reader, shown: Points, sigma: float, seen: dict[float, Reading], look: Survey) -> Curve:
         """k against sigma at the shown points: at the multiples of sigma in the process's range, or where auto

@@ -116,12 +116,12 @@ class Probe:
         check_resolution(x, sigma)
         return sigma, moved
 
-    def search_levels(self, x: Tensor, count: int) -> list[float]:
-        """``count`` noise levels from 0.001 to 1 times the spread of x (N, *E), where the process reaches and x is
-        not too coarse for them."""
+    def search_levels(self, x: Tensor, count: int, *, least: float = 0.0) -> list[float]:
+        """``count`` noise levels of at least ``least`` from 0.001 to 1 times the spread of x (N, *E), where the process
+        reaches and x is not too coarse for them."""
         low, high = self.range()
         spread = spread_of(x)
-        low = min(max(low, 1e-3 * spread, finest(x)), high)
+        low = min(max(low, 1e-3 * spread, finest(x), least), high)
         return search_levels(low, max(low, min(high, spread)), count)
 
     def coefficients(self, x: Tensor, sigma: float) -> tuple[Tensor, Tensor, Tensor]:

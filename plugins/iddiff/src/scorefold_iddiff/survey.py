@@ -14,6 +14,8 @@ _COORDINATES = 2**22
 """Coordinates of the data looked at, a random part of larger data."""
 
 _GRID_ROWS, _GRID_COLUMNS, _GRID_VALUES = 2000, 64, 1024
+_TELLING = 20
+"""Distinct values that don't lie whole multiples of a step apart by chance."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,10 @@ def _spacing(rows: Tensor) -> float:
 
 
 def _step(values: Tensor) -> float:
-    """The step of the grid on which values lie: few of them repeat often, whole multiples apart; else 0."""
+    """The step of the grid on which values lie: whole multiples apart, and if there are few of them often repeated;
+    else 0."""
     distinct = values.unique()
-    if not 2 <= len(distinct) <= min(_GRID_VALUES, len(values) // 4):
+    if not 2 <= len(distinct) <= _GRID_VALUES or len(values) // 4 < len(distinct) < _TELLING:
         return 0.0
     gaps = distinct.diff()
     step = float(gaps.min())
