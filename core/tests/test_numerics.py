@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 import torch
@@ -43,17 +44,35 @@ def _true_jacobian(matrix: Tensor, x: Tensor) -> Tensor:
     return torch.cos(x.flatten(1) @ matrix.T)[:, :, None] * matrix
 
 
-def test_pushforward_pullback_and_jacobian(matrix: Tensor, x: Tensor) -> None:
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_pushforward_pullback_and_jacobian(matrix: Tensor, x: Tensor, mode: Literal["forward", "reverse"]) -> None:
     truth = _true_jacobian(matrix, x)
     v = torch.randn(1, 2, 3, dtype=torch.float64)
-    value, tangent = pushforward(lambda p: _field(matrix, p), x, v)
+    value, tangent = pushforward(lambda p: _field(matrix, p), x, v, mode=mode)
     torch.testing.assert_close(value, _field(matrix, x))
     torch.testing.assert_close(tangent.flatten(1), truth @ v.flatten())
     value, cotangent = pullback(lambda p: _field(matrix, p), x, v)
     torch.testing.assert_close(value, _field(matrix, x))
     torch.testing.assert_close(cotangent.flatten(1), v.flatten() @ truth)
     for chunk in (None, 2):
-        torch.testing.assert_close(jacobian(lambda p: _field(matrix, p), x, chunk=chunk), truth)
+        torch.testing.assert_close(jacobian(lambda p: _field(matrix, p), x, chunk=chunk, mode=mode), truth)
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_tangents_of_a_map_to_other_shapes_can_be_differentiated(mode: Literal["forward", "reverse"]) -> None:
+    x, v = torch.randn(2, 3, 2, dtype=torch.float64, requires_grad=True)
+
+    def cubes(p: Tensor) -> Tensor:
+        return torch.stack([p[:, 0] ** 3, p[:, 1] ** 3, p.prod(1)], dim=1)
+
+    tangent = pushforward(cubes, x, v, mode=mode)[1]
+    truth = torch.stack([3 * x[:, 0] ** 2 * v[:, 0], 3 * x[:, 1] ** 2 * v[:, 1], (x.flip(1) * v).sum(1)], dim=1)
+    torch.testing.assert_close(tangent, truth)
+    (slope,) = torch.autograd.grad(tangent[:, 0].sum(), x)
+    torch.testing.assert_close(slope[:, 0], (6 * x * v)[:, 0])
+    assert jacobian(cubes, x, mode=mode).shape == (3, 3, 2)
+    assert jacobian(cubes, x[:0], mode=mode).shape == (0, 3, 2)
+    assert pushforward(cubes, x[:0], v[:0], mode=mode)[1].shape == (0, 3)
 
 
 @pytest.mark.parametrize("mode", ["forward", "reverse"])

@@ -46,7 +46,7 @@ class Arc:
         """|c'(t)| at times t (B, T): (B, T)."""
         w = self.start[:, None] + self._shaped(t) * self.direction[:, None]
         along = self.direction[:, None].expand_as(w).flatten(0, 1)
-        velocity = pushforward(self.chart_inverse, w.flatten(0, 1), along)[1]
+        velocity = pushforward(self.chart_inverse, w.flatten(0, 1), along, mode="reverse")[1]
         speed: Tensor = torch.linalg.vector_norm(velocity.flatten(1), dim=1)
         return speed.reshape(t.shape)
 

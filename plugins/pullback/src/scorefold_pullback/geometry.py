@@ -64,6 +64,14 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
             w = psi.unwhiten(w)
         return self.flow.inverse(w)[0]
 
+    def push(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """F(x) and D_xF v, each (B, *E)."""
+        return pushforward(self.chart, x, v, mode="reverse")
+
+    def push_inverse(self, w: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """F^-1(w) and D_wF^-1 u, each (B, *E)."""
+        return pushforward(self.chart_inverse, w, u, mode="reverse")
+
     def rows(self, **given: Tensor) -> list[Tensor]:
         """Tensors as batches (B, *E) of one length, a batch of 1 repeated.
 
@@ -83,7 +91,7 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
 
     def metric(self, x: Tensor) -> Tensor:
         """G(x) = D_xF^T D_xF (B, D, D); for a quadratic psi and the metric ``score`` J^T A^-2 J."""
-        jacobians = jacobian(self.chart, self._checked("x", x))
+        jacobians = jacobian(self.chart, self._checked("x", x), mode="reverse")
         metric: Tensor = jacobians.mT @ jacobians
         return metric
 
@@ -91,13 +99,13 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
         """<D_xF v, D_xF w>, (B,)."""
         x, v, w = self.rows(x=x, v=v, w=w)
         rows = len(x)
-        pushed = pushforward(self.chart, torch.cat([x, x]), torch.cat([v, w]))[1].flatten(1)
+        pushed = self.push(torch.cat([x, x]), torch.cat([v, w]))[1].flatten(1)
         return (pushed[:rows] * pushed[rows:]).sum(1)
 
     def norm(self, x: Tensor, v: Tensor) -> Tensor:
         """|D_xF v|, (B,)."""
         x, v = self.rows(x=x, v=v)
-        return _length(pushforward(self.chart, x, v)[1])
+        return _length(self.push(x, v)[1])
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """|F(x) - F(y)|, (B,)."""
@@ -121,18 +129,18 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
 
     def exp(self, x: Tensor, v: Tensor) -> Tensor:
         """F^-1(F(x) + D_xF v), (B, *E)."""
-        w, step = pushforward(self.chart, *self.rows(x=x, v=v))
+        w, step = self.push(*self.rows(x=x, v=v))
         return self.chart_inverse(w + step)
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         """D_F(x)F^-1 [F(y) - F(x)], (B, *E)."""
         w, target = self._pair(self.chart(self._checked("x", x)), self.chart(self._checked("y", y)))
-        return pushforward(self.chart_inverse, w, target - w)[1]
+        return self.push_inverse(w, target - w)[1]
 
     def transport(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """D_F(y)F^-1 D_xF v, (B, *E): the same along any path, for the space is flat."""
         x, y, v = self.rows(x=x, y=y, v=v)
-        return pushforward(self.chart_inverse, self.chart(y), pushforward(self.chart, x, v)[1])[1]
+        return self.push_inverse(self.chart(y), self.push(x, v)[1])[1]
 
     def mean(self, points: Tensor, weights: Tensor | None = None) -> Tensor:
         """F^-1(sum_i w_i F(x_i)), (*E): the one minimiser of the weighted sum of squared distances."""

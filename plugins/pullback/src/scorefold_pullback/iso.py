@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from scorefold.errors import DataError, ShapeError
 from scorefold.interfaces import Flow, Geometry, Potential
 from scorefold.interfaces.geometry import barycentre_weights, flatten
-from scorefold.numerics import pushforward
 from scorefold_pullback.arc import Arc
 from scorefold_pullback.config import IsoPullbackConfig
 from scorefold_pullback.geometry import Pullback
@@ -81,7 +80,7 @@ class IsoPullback(nn.Module, Geometry):
         Raises ``DataError`` where the whole geodesic is not as long.
         """
         x, v = self.pullback.rows(x=x, v=v)
-        start, direction = pushforward(self.pullback.chart, x, v)
+        start, direction = self.pullback.push(x, v)
         length = torch.linalg.vector_norm(flatten(v), dim=1)
         arc = self._far_enough(start, direction, length)
         return arc.points(arc.times(length[:, None]))[:, 0]

@@ -88,7 +88,7 @@ def _damped(psi: Potential, z: Tensor, y: Tensor, error: Tensor) -> Tensor:
 
 def _solve(psi: Potential, z: Tensor, w: Tensor) -> Tensor:
     """Hess psi(z)^-1 w."""
-    hessian = jacobian(psi.grad, z)
+    hessian = jacobian(psi.grad, z, mode="reverse")
     factor, failed = torch.linalg.cholesky_ex((hessian + hessian.mT) / 2)
     if bool(failed.any()):
         raise ConfigError(

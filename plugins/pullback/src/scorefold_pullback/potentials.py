@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import Potential
 from scorefold.nn import Quadratic
+from scorefold.numerics import pullback
 from scorefold_pullback.newton import invert_gradient, invert_slope
 from scorefold_pullback.potential_config import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
 
@@ -149,8 +150,8 @@ class ConvexPotential(nn.Module, Potential):
         return invert_gradient(self, y)
 
     def hessian_product(self, x: Tensor, v: Tensor) -> Tensor:
-        product: Tensor = torch.func.jvp(self.grad, (x,), (v.expand_as(x).contiguous(),))[1]
-        return product
+        # The Hessian is symmetric, so that one reverse pass through the gradient will do.
+        return pullback(self.grad, x, v)[1]
 
 
 class LogSumExp(ConvexPotential):

@@ -15,7 +15,6 @@ from torch import Tensor
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import Geometry
 from scorefold.interfaces.geometry import barycentre_weights
-from scorefold.numerics import pushforward
 from scorefold_pullback.geometry import Pullback
 
 
@@ -76,7 +75,7 @@ class TangentPCA:
         shaped = self.axes.reshape(-1, *self.mean.shape)
         mean = self.mean[None].expand_as(shaped).contiguous()
         if isinstance(self.geometry, Pullback):
-            return pushforward(self.geometry.chart_inverse, self.geometry.chart(mean), shaped)[1]
+            return self.geometry.push_inverse(self.geometry.chart(mean), shaped)[1]
         frame = _frame(self.geometry, self.mean)
         vectors: Tensor = torch.linalg.solve_triangular(frame, self.axes, upper=False, left=False)
         return vectors.reshape(shaped.shape)
@@ -137,7 +136,7 @@ def geodesic_regression(geometry: Pullback, times: Tensor, x: Tensor) -> Geodesi
         raise DataError(f"{len(times)} points at one time alone lie on any geodesic; expected two times at least")
     slope = torch.tensordot(centred, w, dims=1) / spread
     intercept = w.mean(0) - times.mean() * slope
-    start, velocity = pushforward(geometry.chart_inverse, intercept[None], slope[None])
+    start, velocity = geometry.push_inverse(intercept[None], slope[None])
     residual = w - intercept - times.reshape(-1, *[1] * slope.dim()) * slope
     total = float((w - w.mean(0)).detach().square().sum())
     unexplained = float(residual.detach().square().sum())
