@@ -29,8 +29,8 @@ READ = {"smoke": 200, "quick": 200, "full": 1000}
 PLAIN_STEPS = {"smoke": 400, "quick": 2000, "full": 20_000}
 """At 45 to 55 ms a step on one core, smoke takes 22 CPU seconds and quick 92."""
 
-OUR_STEPS = {"quick": 3000, "full": 20_000}
-"""At 19 ms a step on one core, quick takes 56 CPU seconds."""
+OUR_STEPS = {"quick": 2000, "full": 20_000}
+"""At 19 ms a step on one core, quick takes 38 CPU seconds."""
 
 OURS = {
     "process": {"name": "ve", "sigma_min": 0.01, "sigma_max": 1.0, "relative": True},
