@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from torch.func import jacrev
+from torch.func import jacrev, jvp
 
 from scorefold.interfaces import Flow, Potential
 from scorefold.nn import DiagonalNormal
@@ -218,6 +218,24 @@ def test_gradients_flow_through_every_map(space: Pullback, xy: tuple[Tensor, ...
         function(*given).sum().backward()
         slopes = [p.grad for p in space.flow.parameters() if p.grad is not None]
         assert sum(float(slope.abs().sum()) for slope in slopes) > 0, name
+
+
+def test_every_map_goes_through_torch_func(space: Pullback, xy: tuple[Tensor, ...]) -> None:
+    """Forward mode through each, against reverse mode; and a Jacobian by either."""
+    x, y, v, w = (value[:2] for value in xy)
+    for function in (
+        lambda at: space.exp(at, v),
+        lambda at: space.log(at, y),
+        lambda at: space.transport(at, y, v),
+        lambda at: space.distance(at, y),
+        lambda at: space.inner(at, v, w),
+        space.metric,
+    ):
+        tangent = jvp(function, (x,), (w,))[1].detach()
+        at = x.clone().requires_grad_()
+        weights = torch.randn(tangent.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+        (slope,) = torch.autograd.grad((function(at) * weights).sum(), at)
+        close((slope * w).sum(), (tangent * weights).sum())
 
 
 def test_single_precision(make_geometry: Make, make_flow: Callable[..., Flow], xy: tuple[Tensor, ...]) -> None:

@@ -62,8 +62,14 @@ def test_batches_dtypes_and_times(banana: Pullback) -> None:
         banana.exp(X, X.float())
     with pytest.raises(ShapeError, match=r"x is torch\.float32"):
         banana.distance(X.float(), X.float())
+    with pytest.raises(ShapeError, match=r"different lengths were given \(F\(x\) 2, F\(y\) 3\)"):
+        banana.distance(X, torch.zeros(3, 2, dtype=torch.float64))
     with pytest.raises(ShapeError, match=r"expected \(T,\)"):
         banana.geodesic(X, X, torch.tensor(0.5))
+    with pytest.raises(DataError, match="s holds NaN"):
+        banana.geodesic(X, X, torch.tensor([float("nan")]))
+    with pytest.raises(DataError, match=r"F\(y\) holds NaN or infinite numbers in 2 of 2 rows"):
+        Pullback(PullbackConfig(), flow=banana.flow, psi=Cosh(CoshConfig())).distance(X, X + 1000)
     with pytest.raises(ShapeError, match="mean of no points"):
         banana.mean(X[:0])
     with pytest.raises(ShapeError, match="not all 0"):

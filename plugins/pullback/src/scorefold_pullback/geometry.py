@@ -86,8 +86,7 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
         dtypes = {value.dtype for value in checked}
         if len(dtypes) > 1:
             raise ShapeError(f"tensors of {' and '.join(sorted(map(str, dtypes)))} were given; expected one dtype")
-        # Forward mode writes to the tangents, so that rows must not share memory.
-        return [value.expand(rows, *self.event_shape).contiguous() for value in checked]
+        return [value.expand(rows, *self.event_shape) for value in checked]
 
     def metric(self, x: Tensor) -> Tensor:
         """G(x) = D_xF^T D_xF (B, D, D); for a quadratic psi and the metric ``score`` J^T A^-2 J."""
@@ -109,7 +108,8 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """|F(x) - F(y)|, (B,)."""
-        return _length(self.chart(self._checked("x", x)) - self.chart(self._checked("y", y)))
+        a, b = self._charts(x, y)
+        return _length(a - b)
 
     def distance_matrix(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """|F(x_i) - F(y_j)|, (B1, B2)."""
@@ -121,9 +121,8 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
 
     def geodesic(self, x: Tensor, y: Tensor, s: Tensor) -> Tensor:
         """F^-1((1 - s) F(x) + s F(y)), (B, T, *E). Times outside [0, 1] go on along the geodesic."""
-        if s.dim() != 1:
-            raise ShapeError(f"s has shape {tuple(s.shape)}; expected (T,)")
-        a, b = self._pair(self.chart(self._checked("x", x)), self.chart(self._checked("y", y)))
+        check_times(s)
+        a, b = self._charts(x, y)
         line = torch.lerp(a[:, None], b[:, None], s.to(a.dtype).reshape(-1, *[1] * len(self.event_shape)))
         return self.chart_inverse(line.flatten(0, 1)).reshape(line.shape)
 
@@ -134,7 +133,7 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         """D_F(x)F^-1 [F(y) - F(x)], (B, *E)."""
-        w, target = self._pair(self.chart(self._checked("x", x)), self.chart(self._checked("y", y)))
+        w, target = self._charts(x, y)
         return self.push_inverse(w, target - w)[1]
 
     def transport(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
@@ -148,9 +147,9 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
         centre = torch.tensordot(shares, self.chart(points), dims=1)
         return self.chart_inverse(centre[None])[0]
 
-    def _pair(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        first, second = self.rows(x=a, y=b)
-        return first, second
+    def _charts(self, x: Tensor, y: Tensor) -> list[Tensor]:
+        """F(x) and F(y) as batches of one length."""
+        return self.rows(**{"F(x)": self.chart(self._checked("x", x)), "F(y)": self.chart(self._checked("y", y))})
 
     def _checked(self, name: str, value: Tensor) -> Tensor:
         if value.dim() == 0 or tuple(value.shape[1:]) != self.event_shape:
@@ -160,6 +159,14 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
             wrong = int((~value.isfinite()).flatten(1).any(1).sum())
             raise DataError(f"{name} holds NaN or infinite numbers in {wrong} of {len(value)} rows")
         return value
+
+
+def check_times(s: Tensor) -> None:
+    """Raises ``ShapeError`` unless times are a list (T,), and ``DataError`` for numbers that are not finite."""
+    if s.dim() != 1:
+        raise ShapeError(f"s has shape {tuple(s.shape)}; expected (T,)")
+    if not s.is_meta and not bool(s.isfinite().all()):
+        raise DataError("s holds NaN or infinite times")
 
 
 def _length(v: Tensor) -> Tensor:

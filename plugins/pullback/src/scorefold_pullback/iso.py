@@ -13,12 +13,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from scorefold.errors import DataError, ShapeError
+from scorefold.errors import DataError
 from scorefold.interfaces import Flow, Geometry, Potential
 from scorefold.interfaces.geometry import barycentre_weights, flatten
 from scorefold_pullback.arc import Arc
 from scorefold_pullback.config import IsoPullbackConfig
-from scorefold_pullback.geometry import Pullback
+from scorefold_pullback.geometry import Pullback, check_times
 
 DOUBLINGS = 60
 
@@ -56,8 +56,7 @@ class IsoPullback(nn.Module, Geometry):
 
         Raises ``DataError`` for shares outside [0, 1].
         """
-        if s.dim() != 1:
-            raise ShapeError(f"s has shape {tuple(s.shape)}; expected (T,)")
+        check_times(s)
         if s.numel() and not bool(((s >= 0) & (s <= 1)).all()):
             raise DataError(
                 f"s goes from {float(s.min()):g} to {float(s.max()):g}; expected shares of the length, 0 to 1"
