@@ -152,3 +152,23 @@ def test_refusals(space: Pullback, x: Tensor) -> None:
         geodesic_regression(space, torch.ones(40, dtype=torch.float64), x)
     with pytest.raises(DataError, match="50 clusters of 40 points"):
         geodesic_kmeans(space, x, 50)
+    x[3] = float("nan")
+    times = torch.linspace(0, 1, 40, dtype=torch.float64)
+    for call in (
+        lambda: tangent_pca(space, x),
+        lambda: frechet_variance(space, x),
+        lambda: geodesic_regression(space, times, x),
+        lambda: geodesic_kmeans(space, x, 2),
+    ):
+        with pytest.raises(DataError, match="points holds NaN or infinite numbers in 1 of 40 rows"):
+            call()
+
+
+def test_fewer_points_than_coordinates_have_all_axes(make_geometry: Make, generator: torch.Generator) -> None:
+    space = make_geometry("linear", rotation=1, dimension=6, metric="latent")
+    x = torch.randn(3, 6, generator=generator, dtype=torch.float64)
+    pca = tangent_pca(space, x)
+    close(pca.axes @ pca.axes.mT, torch.eye(6, dtype=torch.float64))
+    assert int((pca.variances > 1e-12).sum()) == 2
+    many = tangent_pca(space, x.repeat(5000, 1))
+    close(many.variances, pca.variances)

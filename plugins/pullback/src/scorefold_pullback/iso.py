@@ -21,6 +21,7 @@ from scorefold_pullback.config import IsoPullbackConfig
 from scorefold_pullback.geometry import Pullback, check_times
 
 DOUBLINGS = 60
+_SMALLEST_STEP = 1e-4  # below it only rounding is left to gain
 
 
 class IsoPullback(nn.Module, Geometry):
@@ -102,8 +103,10 @@ class IsoPullback(nn.Module, Geometry):
             next_pull = self._pull(moved, points, shares)
             if float(next_pull.detach().norm()) < float(pull.detach().norm()):
                 mean, pull = moved, next_pull
-            else:
+            elif step > _SMALLEST_STEP:
                 step /= 2
+            else:
+                break
         spread = float((points - mean).detach().flatten(1).norm(dim=1).mean())
         if not float(pull.detach().norm()) <= 1e-3 * spread:
             raise DataError(

@@ -91,7 +91,8 @@ def tangent_pca(geometry: Geometry, x: Tensor, rank: int | None = None, weights:
     if rank is not None and not 1 <= rank <= mean.numel():
         raise ConfigError(f"a PCA of rank {rank} was asked for; points have {mean.numel()} coordinates")
     rows = shares.sqrt()[:, None] * tangent_coordinates(geometry, mean, x)
-    _, values, axes = torch.linalg.svd(rows, full_matrices=True)
+    # All D axes are wanted, and of many points no N x N matrix beside them.
+    _, values, axes = torch.linalg.svd(rows, full_matrices=len(rows) < mean.numel())
     variances = torch.zeros(mean.numel(), dtype=x.dtype, device=x.device)
     variances[: len(values)] = values.detach().square()
     return TangentPCA(geometry, mean, axes[:rank], variances)
@@ -129,7 +130,7 @@ def geodesic_regression(geometry: Pullback, times: Tensor, x: Tensor) -> Geodesi
     """
     if times.dim() != 1 or len(times) != len(x):
         raise ShapeError(f"times have shape {tuple(times.shape)}; expected ({len(x)},), one for each point")
-    w = geometry.chart(x)
+    w = geometry.chart(*geometry.rows(points=x))
     centred = times - times.mean()
     spread = centred.square().sum()
     if len(times) < 2 or not bool(spread > 0):
@@ -162,7 +163,7 @@ def geodesic_kmeans(geometry: Pullback, x: Tensor, clusters: int, *, seed: int =
 
     if not 1 <= clusters <= len(x):
         raise DataError(f"{clusters} clusters of {len(x)} points were asked for; expected 1 to {len(x)}")
-    w = geometry.chart(x).flatten(1)
+    w = geometry.chart(*geometry.rows(points=x)).flatten(1)
     found = KMeans(clusters, n_init=starts, random_state=seed).fit(w.cpu().numpy())
     centres = torch.as_tensor(found.cluster_centers_, dtype=x.dtype, device=x.device)
     labels = torch.as_tensor(found.labels_, device=x.device).long()
