@@ -15,7 +15,7 @@ from torch import Tensor
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold.training import fit
+from scorefold_iddiff.claims_training import trained
 
 Measure = Callable[[Any, str, int], float]
 
@@ -68,14 +68,8 @@ def _sphere(host: Any, dimension: int, radius: float, seed: int) -> DataSource:
     return made
 
 
-def trained(host: Any, data: DataSource, config: dict[str, Any], steps: int, seed: int) -> ScoreModel:
-    """A score of the training points."""
-    training = {"steps": steps, "batch_size": 256, **config.get("training", {})}
-    generator = derive_generator(seed, "weights")
-    score = host.create("score:denoising", {**config, "training": training}, generator=generator, data=data)
-    fit(score, data.load("train"), score.training_config, seed=seed)
-    assert isinstance(score, ScoreModel)
-    return score
+def with_steps(config: dict[str, Any], steps: int) -> dict[str, Any]:
+    return {**config, "training": {"steps": steps, "batch_size": 256, **config.get("training", {})}}
 
 
 def read(
@@ -94,7 +88,7 @@ def read(
 def plain_dimensions(host: Any, name: str, profile: str, seed: int) -> tuple[Tensor, Tensor]:
     """Dimensions by the reference rule at sigma 0.01 with a plain network, and the true ones."""
     data = source(host, name, seed)
-    score = trained(host, data, PLAIN, PLAIN_STEPS[profile], seed)
+    score = trained(host, data, with_steps(PLAIN, PLAIN_STEPS[profile]), seed)
     settings = {"rule": "reference", "sigma": 0.01, "sweep": [], "aggregate": "mode", "points": READ[profile]}
     found, truth = read(host, score, data, settings, seed)
     assert found.pointwise is not None
@@ -117,7 +111,7 @@ def our_shares(host: Any, name: str, profile: str, seed: int) -> list[float]:
     for number in range(SEEDS):
         own = derive_seed(seed, name, number)
         data = source(host, name, own)
-        score = trained(host, data, OURS, OUR_STEPS[profile], own)
+        score = trained(host, data, with_steps(OURS, OUR_STEPS[profile]), own)
         found, truth = read(host, score, data, {"points": READ[profile]}, own)
         assert found.pointwise is not None
         shares.append(float(found.pointwise.eq(truth).double().mean()))

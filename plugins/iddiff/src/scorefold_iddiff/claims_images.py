@@ -18,7 +18,7 @@ from scorefold.data import Dataset
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.manifolds import uniform
 from scorefold.seeds import derive_generator
-from scorefold.training import fit
+from scorefold_iddiff.claims_training import trained
 from scorefold_iddiff.data.images import blob_image
 from scorefold_iddiff.data_config import BlobsConfig
 
@@ -212,14 +212,6 @@ def source(host: Any, name: str, points: int, seed: int) -> DataSource:
     settings = {**config, "points": points, "fractions": (5 / 6, 1 / 12, 1 / 12)}
     made: DataSource = host.create(component, settings, generator=drawn)
     return made
-
-
-def trained(host: Any, data: DataSource, config: Mapping[str, Any], seed: int) -> ScoreModel:
-    """A score of the training points."""
-    score = host.create("score:denoising", config, generator=derive_generator(seed, "weights"), data=data)
-    fit(score, data.load("train"), score.training_config, seed=seed)
-    assert isinstance(score, ScoreModel)
-    return score
 
 
 def dimensions(host: Any, score: ScoreModel, data: Dataset, settings: Mapping[str, Any], seed: int) -> Tensor:

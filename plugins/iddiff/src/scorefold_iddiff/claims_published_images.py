@@ -17,7 +17,8 @@ from torch import Tensor
 
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator
-from scorefold_iddiff.claims_images import PUBLISHED_DIGITS, Measure, rank_correlation, trained
+from scorefold_iddiff.claims_images import PUBLISHED_DIGITS, Measure, rank_correlation
+from scorefold_iddiff.claims_training import trained
 
 
 @dataclass(frozen=True)
