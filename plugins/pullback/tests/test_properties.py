@@ -9,13 +9,18 @@ import torch
 from torch import Tensor
 from torch.func import jacrev, jvp
 
+from scorefold.data import DataSpec
 from scorefold.interfaces import Flow, Potential
 from scorefold.nn import DiagonalNormal
 from scorefold.numerics import jacobian, pushforward
+from scorefold.testing.contract import stir
+from scorefold_pullback.config import PullbackConfig
 from scorefold_pullback.density import score
 from scorefold_pullback.geometry import Pullback
 from scorefold_pullback.potential_config import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
 from scorefold_pullback.potentials import Cosh, LogCosh, LogSumExp, QuadraticPotential
+from scorefold_standard.flow_config import AffineCouplingConfig
+from scorefold_standard.flows.coupling import CouplingFlow
 
 Make = Callable[..., Pullback]
 COVARIANCE = ((2.0, 0.5, 0.0, 0.1), (0.5, 1.0, 0.2, 0.0), (0.0, 0.2, 0.7, 0.0), (0.1, 0.0, 0.0, 0.3))
@@ -249,3 +254,19 @@ def test_single_precision(make_geometry: Make, make_flow: Callable[..., Flow], x
     ):
         assert got.dtype == torch.float32
         close(got.double(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_images(generator: torch.Generator) -> None:
+    """A flow of several scales on images, whose base has a variance for each pixel."""
+    config = AffineCouplingConfig(layers=2, levels=2, channels=8, base="diagonal-normal")
+    torch.manual_seed(0)
+    flow = CouplingFlow(config, data=DataSpec((1, 8, 8))).double().eval()
+    stir(flow, generator)
+    space = Pullback(PullbackConfig(), flow=flow)
+    x, y, v = torch.randn(3, 2, 1, 8, 8, generator=generator, dtype=torch.float64)
+    close(space.exp(x, space.log(x, y)), y)
+    close(space.norm(x, space.log(x, y)), space.distance(x, y))
+    close(space.transport(y, x, space.transport(x, y, v)), v)
+    close(space.metric(x[:1])[0] @ v[0].flatten() @ v[0].flatten(), space.norm(x[:1], v[:1])[0].square())
+    assert space.geodesic(x[:1], y, torch.tensor([0.0, 0.5, 1.0])).shape == (2, 3, 1, 8, 8)
+    assert space.mean(x).shape == (1, 8, 8)
