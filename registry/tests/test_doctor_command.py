@@ -253,9 +253,9 @@ def test_plugins_of_ours_that_are_not_installed_are_named(capsys: Captured, monk
     text = capsys.readouterr().out
     assert (
         "none  iddiff  scorefold-iddiff  not installed\n"
-        "  intrinsic dimension from a score model; it offers estimator:iddiff\n"
-        "    pip install scorefold-iddiff, or in a checkout of Scorefold: pip install ./plugins/iddiff\n"
+        "  intrinsic dimension from a score model; it offers data:non-uniform-sphere, "
     ) in text
+    assert "\n    pip install scorefold-iddiff, or in a checkout of Scorefold: pip install ./plugins/iddiff\n" in text
 
 
 def test_preferences_that_nothing_answers_to_are_to_be_mended(

@@ -371,7 +371,7 @@ class _Planner:
             return None
         parts: dict[str, Mapping[str, Any]] = {}
         for key in ("config", "inputs"):
-            value = raw.get(key) or {}
+            value = {} if raw.get(key) is None else raw[key]
             if not isinstance(value, dict):
                 self.error(f"{key!r} is {kind_of(value)}; expected a mapping", (*path, key))
                 value = {}

@@ -91,6 +91,10 @@ FAULTS = {
     "a stage without use": ("  §d: {config: {}}\n", "no 'use'"),
     "use of a wrong type": ("  d: {use: §[data:tiny]}\n", 'expected a name'),
     "inputs of a wrong type": ("  d: {use: data:tiny, inputs: §data}\n", 'expected a mapping'),
+    "an inline config of a wrong type": (
+        "  s: {use: score:tiny, inputs: {data: {use: data:tiny, config: §0}}}\n",
+        'expected a mapping',
+    ),
     "a bad stage name": ("  §'a/b': {use: data:tiny}\n", "can't name a stage"),
     "an inline input without use": (D + "  m: {use: estimator:tiny-mean, inputs: {data: §{config: {}}}}\n", "no 'use'"),
     "an inline input with a stray field": ("  m: {use: estimator:tiny-mean, inputs: {data: {use: data:tiny, §confg: {}}}}\n", "did you mean 'config'"),
