@@ -47,6 +47,8 @@ def counted(host, profile, seed):
         file.write(f"{profile} {seed}\\n")
     return seed / 8
 
+def scaled(host, profile, seed, *, by):
+    return by * right(host, profile, seed)
 def spends(host, profile, seed):
     import time
     end = time.process_time() + 0.15  # clock ticks of 10 ms may hide a part
@@ -129,6 +131,11 @@ def test_a_claim_that_holds(make: Callable[..., Any]) -> None:
         "seeds": [0],
         "error": None,
     }
+
+
+def test_one_function_measures_several_claims_by_their_options(make: Callable[..., Any]) -> None:
+    rows = [f"x{by} scaled gate range ({10 * by},{10 * by}) ; options={{'by':{by}}}" for by in (2, 3)]
+    assert [claim["measured"] for claim in make(*rows)(0)["claims"]] == [20.0, 30.0]
 
 
 def test_only_gates_decide(make: Callable[..., Any]) -> None:

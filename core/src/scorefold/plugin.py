@@ -214,8 +214,9 @@ class Component:
 class Claim:
     """A result that the plugin says anyone can measure again.
 
-    ``target`` is ``module:function``, called as ``function(host, profile, seed)`` and returning the measured value (a
-    number, or None where data or weights are not at hand). ``tolerance`` is ``(kind, value)`` with kind one of ``abs``,
+    ``target`` is ``module:function``, called as ``function(host, profile, seed, **options)`` and returning the measured
+    value (a number, or None where data or weights are not at hand). ``options`` hold text and numbers, so that one
+    function measures the rows of a table. ``tolerance`` is ``(kind, value)`` with kind one of ``abs``,
     ``rel``, ``min``, ``max`` and ``range``; ``role`` is ``gate`` or ``report``, fixed before it is measured.
     """
 
@@ -228,13 +229,23 @@ class Claim:
     tolerance: tuple[str, Any] = ("abs", 0.0)
     unit: str = ""
     profiles: tuple[str, ...] = ("smoke", "quick", "full")
+    options: Mapping[str, str | float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         _check_name("a claim", self.name)
         check_target(f"the target of claim {self.name!r}", self.target)
+        if not (isinstance(self.options, Mapping) and all(map(_is_option, self.options.items()))):
+            raise PluginError(
+                f"claim {self.name!r} has options {self.options!r}; expected a mapping of names to text and numbers"
+            )
         if self.role not in ("gate", "report"):
             raise PluginError(f"claim {self.name!r} has role {self.role!r}; expected 'gate' or 'report'")
         if self.tolerance[0] not in ("abs", "rel", "min", "max", "range"):
             raise PluginError(
                 f"claim {self.name!r} has tolerance {self.tolerance!r}; expected abs, rel, min, max or range"
             )
+
+
+def _is_option(item: tuple[Any, Any]) -> bool:
+    name, value = item
+    return isinstance(name, str) and name.isidentifier() and isinstance(value, str | float | int)

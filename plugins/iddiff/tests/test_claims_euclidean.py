@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+from importlib import import_module
+
 import pytest
 import torch
 
-from scorefold_iddiff import claims_classical, claims_euclidean, plugin
+from scorefold_iddiff import claims_euclidean, plugin
 from scorefold_registry import Host
 
 
@@ -52,7 +55,7 @@ def test_points_of_another_seed_are_others(host: Host) -> None:
 
 
 def test_a_share_is_the_least_over_trainings_and_says_each(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
-    share = claims_euclidean.our_sphere_10(host, "quick", 0)
+    share = claims_euclidean.our_share(host, "quick", 0, data="sphere-10")
     said = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in said] == ["sphere-10, training 0", "sphere-10, training 1"]
     assert f"{share:.2f}" == min(line.split()[3] for line in said)
@@ -60,17 +63,23 @@ def test_a_share_is_the_least_over_trainings_and_says_each(host: Host, capsys: p
 
 def test_the_parts_of_a_union_share_one_plain_training(host: Host) -> None:
     """Two steps teach it nothing, so that all directions count as one."""
-    for measure in (claims_euclidean.plain_union_10, claims_euclidean.plain_union_30):
-        assert 1 <= measure(host, "quick", 0) <= 98
+    for dimension in (10, 30):
+        assert 1 <= claims_euclidean.plain_mode(host, "quick", 0, data="union", dimension=dimension) <= 98
     assert claims_euclidean.plain_dimensions.cache_info().misses == 1
 
 
 @pytest.mark.parametrize(
-    ("measure", "low", "high"),
-    [("ppca_sphere_10", 11, 11), ("twonn_sphere_10", 8, 11), ("mle_sphere_10", 7, 10)],
+    ("estimator", "low", "high"),
+    [("ppca", 11, 11), ("twonn", 8, 11), ("mle", 7, 10)],
 )
-def test_classical_estimators_say_what_they_are_known_for(host: Host, measure: str, low: float, high: float) -> None:
-    assert low <= getattr(claims_classical, measure)(host, "quick", 0) <= high
+def test_classical_estimators_say_what_they_are_known_for(host: Host, estimator: str, low: float, high: float) -> None:
+    assert low <= claims_euclidean.classical(host, "quick", 0, estimator=estimator, data="sphere-10") <= high
+
+
+def test_every_claim_is_a_function_that_takes_its_options() -> None:
+    for claim in plugin.scorefold_claims():
+        module, _, name = claim.target.partition(":")
+        inspect.signature(getattr(import_module(module), name)).bind(None, "quick", 0, **claim.options)
 
 
 def test_each_set_has_its_rows() -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from scipy.stats import spearmanr
 
 from scorefold.config import Config
 from scorefold.errors import DataError
@@ -17,6 +16,7 @@ from scorefold_iddiff.claims_published_images import SETTINGS, Setting
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.data.images import places
 from scorefold_iddiff.data_config import BlobsConfig, SquaresConfig
+from scorefold_iddiff.image_claims import image_claims
 from scorefold_registry import Host
 from scorefold_standard.data_config import MNISTConfig
 from scorefold_standard.network_config import UNetConfig
@@ -33,7 +33,7 @@ def host() -> Host:
     ("name", "truth"), [("squares-10", 10), ("squares-20", 20), ("squares-100", 100), ("squares-published", 99)]
 )
 def test_squares_get_their_rank_without_a_network(host: Host, name: str, truth: int) -> None:
-    assert claims_images.squares(name)(host, "smoke", 1) == truth
+    assert claims_images.squares(host, "smoke", 1, name=name) == truth
 
 
 def test_distinct_squares_are_the_published_ones_as_long_as_none_coincide() -> None:
@@ -48,28 +48,23 @@ def test_blobs_move_in_as_many_directions_as_they_have_widths(host: Host, monkey
     assert claims_images.blobs_rank(host, "smoke", 0) < 5, "coarser noise hides the thin directions"
 
 
-def test_rank_correlation_is_spearmans() -> None:
-    one, other = [1.0, 2.0, 2.0, 5.0, 3.0], [3.0, 1.0, 4.0, 4.0, 4.0]
-    assert claims_images.rank_correlation(one, other) == pytest.approx(float(spearmanr(one, other).statistic))
-
-
 @pytest.mark.parametrize(("method", "published"), [("mle-20", 8.17), ("ppca", 10)])
 def test_classical_estimators_say_of_squares_what_is_published(host: Host, method: str, published: float) -> None:
     """Within 4 %: published for 500,000 images, measured on 2,000."""
-    found = claims_images.classical(method, "squares-10")(host, "quick", 0)
+    found = claims_images.classical(host, "quick", 0, method=method, name="squares-10")
     assert found == pytest.approx(published, rel=0.04)
 
 
 def test_classical_estimators_order_digits(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
-    assert claims_images.classical("twonn", "digits")(host, "quick", 0) == pytest.approx(0.47, abs=0.1)
+    assert claims_images.classical_order(host, "quick", 0, method="twonn") == pytest.approx(0.47, abs=0.1)
     assert "digits 0 to 9 by twonn: " in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_fishers_is_left_out_where_it_gives_no_number(host: Host) -> None:
-    assert not hasattr(claims_images, "fishers_squares_100")
+    assert "fishers-squares-100" not in {claim.name for claim in image_claims()}
     with pytest.raises(DataError, match="FisherS gives nan"):
-        claims_images.classical("fishers", "squares-100")(host, "quick", 0)
+        claims_images.classical(host, "quick", 0, method="fishers", name="squares-100")
 
 
 def test_blobs_are_trained_once_for_all_claims(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,9 +75,9 @@ def test_blobs_are_trained_once_for_all_claims(host: Host, monkeypatch: pytest.M
     claims_images.blob_dimensions.cache_clear()
     found = claims_images.blob_dimensions(host, "manifold-mlp", "quick", 0)
     assert {rule: len(k) for rule, k in found.items()} == {"projector": 100, "reference": 100}
-    k = found["projector"]
-    assert claims_images.blobs_mode("manifold-mlp", "projector")(host, "quick", 0) == float(k.mode().values)
-    share = claims_images.blobs_share("manifold-mlp", "projector")(host, "quick", 0)
+    k, rule = found["projector"], {"network": "manifold-mlp", "rule": "projector"}
+    assert claims_images.blobs_mode(host, "quick", 0, **rule) == float(k.mode().values)
+    share = claims_images.blobs_share(host, "quick", 0, **rule)
     assert share == pytest.approx(float((k == 5).double().mean()))
     assert claims_images.blob_dimensions.cache_info().misses == 1
     claims_images.blob_dimensions.cache_clear()
@@ -142,7 +137,7 @@ def test_the_papers_own_setting_runs(host: Host, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Setting, "score", brief)
     monkeypatch.setattr(claims_published_images, "SETTINGS", {"squares-10": dataclasses.replace(small)})
     claims_published_images.dimensions.cache_clear()
-    found = claims_published_images.squares_10(host, "full", 0)
+    found = claims_published_images.largest(host, "full", 0, name="squares-10")
     assert found is not None
     assert 1 <= found <= 62
     claims_published_images.dimensions.cache_clear()
@@ -151,9 +146,9 @@ def test_the_papers_own_setting_runs(host: Host, monkeypatch: pytest.MonkeyPatch
 def test_mnist_is_skipped_where_it_is_not_at_hand(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     claims_published_images.dimensions.cache_clear()
-    assert claims_published_images.mnist(host, "full", 0) is None
+    assert claims_published_images.largest(host, "full", 0, name="mnist") is None
     assert claims_published_images.mnist_order(host, "full", 0) is None
     claims_published_images.dimensions.cache_clear()
     (tmp_path / "data").mkdir()
     with pytest.raises(DataError, match="MNIST"):
-        claims_published_images.mnist(host, "full", 0)
+        claims_published_images.largest(host, "full", 0, name="mnist")

@@ -216,7 +216,7 @@ def _value(host: Host, record: PluginRecord, claim: Claim, profile: str, seed: i
     """One measurement. What a claim prints goes to standard error, away from the results."""
     function = load_claim(record, claim)
     with redirect_stdout(sys.stderr):
-        found = function(host, profile, seed)
+        found = function(host, profile, seed, **claim.options)
     if found is None:
         return None
     try:

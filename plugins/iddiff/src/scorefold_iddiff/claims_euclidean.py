@@ -1,11 +1,10 @@
-"""The paper's Euclidean rows: a plain network with the published rule, and ours at one setting for all of them.
+"""The paper's Euclidean rows: a plain network with the published rule, ours at one setting, the field's estimators.
 
 Each function of a claim takes a host, a profile and a seed, as in ``scorefold_iddiff.claims``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -16,8 +15,6 @@ from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold_iddiff.claims_training import trained
-
-Measure = Callable[[Any, str, int], float]
 
 POINTS = 50_000
 """Points of a sphere over all splits, as published; of the curve there are a fifth as many."""
@@ -39,6 +36,16 @@ OURS = {
     "training": {"learning_rate": 2e-3},
 }
 """All else is as the components have it by default, the automatic noise level too."""
+
+CLASSICAL: dict[str, dict[str, Any]] = {
+    "mle": {"resamples": 0},
+    "lpca": {"resamples": 0, "limit": 2000},
+    "ppca": {},
+    "twonn": {"resamples": 0},
+    "danco": {"resamples": 0, "limit": 2000},
+    "fishers": {"resamples": 0, "limit": 2000},
+}
+"""The field's estimators beside what a score says, and their settings."""
 
 PLAIN = {
     "process": {"name": "ve", "sigma_min": 0.01, "sigma_max": 4.0},
@@ -95,14 +102,10 @@ def plain_dimensions(host: Any, name: str, profile: str, seed: int) -> tuple[Ten
     return found.pointwise, truth
 
 
-def plain_mode(name: str, dimension: int) -> Measure:
+def plain_mode(host: Any, profile: str, seed: int, *, data: str, dimension: int) -> float:
     """The mode over the points whose true dimension is ``dimension``, with a plain network."""
-
-    def measure(host: Any, profile: str, seed: int) -> float:
-        found, truth = plain_dimensions(host, name, profile, seed)
-        return float(found[truth == dimension].mode().values)
-
-    return measure
+    found, truth = plain_dimensions(host, data, profile, seed)
+    return float(found[truth == dimension].mode().values)
 
 
 def our_shares(host: Any, name: str, profile: str, seed: int) -> list[float]:
@@ -121,19 +124,13 @@ def our_shares(host: Any, name: str, profile: str, seed: int) -> list[float]:
     return shares
 
 
-def our_share(name: str) -> Measure:
-    def measure(host: Any, profile: str, seed: int) -> float:
-        return min(our_shares(host, name, profile, seed))
-
-    return measure
+def our_share(host: Any, profile: str, seed: int, *, data: str) -> float:
+    """The least share of points with the true dimension over the five trainings."""
+    return min(our_shares(host, data, profile, seed))
 
 
-plain_sphere_50 = plain_mode("sphere-50", 50)
-plain_spaghetti = plain_mode("spaghetti", 1)
-plain_union_10 = plain_mode("union", 10)
-plain_union_30 = plain_mode("union", 30)
-
-our_sphere_10 = our_share("sphere-10")
-our_sphere_50 = our_share("sphere-50")
-our_spaghetti = our_share("spaghetti")
-our_union = our_share("union")
+def classical(host: Any, profile: str, seed: int, *, estimator: str, data: str) -> float:
+    """One dimension for the training points of a set, of which the slow estimators take 2,000."""
+    points = source(host, data, seed).load("train")
+    made = host.create(f"estimator:{estimator}", CLASSICAL[estimator])
+    return float(made.estimate(points, generator=derive_generator(seed, estimator)).value)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator
-from scorefold_iddiff.claims_images import PUBLISHED_DIGITS, Measure, rank_correlation
+from scorefold_iddiff.claims_images import PUBLISHED_DIGITS, rank_correlation
 from scorefold_iddiff.claims_training import trained
 
 
@@ -116,14 +116,10 @@ def dimensions(host: Any, name: str, seed: int) -> tuple[Tensor, Tensor] | None:
     return found.pointwise, torch.zeros(len(index)) if train.label is None else train.label[index]
 
 
-def largest(name: str) -> Measure:
+def largest(host: Any, profile: str, seed: int, *, name: str) -> float | None:
     """The largest dimension over points, which is what the published table holds."""
-
-    def measure(host: Any, profile: str, seed: int) -> float | None:
-        found = dimensions(host, name, seed)
-        return None if found is None else float(found[0].max())
-
-    return measure
+    found = dimensions(host, name, seed)
+    return None if found is None else float(found[0].max())
 
 
 def mnist_order(host: Any, profile: str, seed: int) -> float | None:
@@ -133,12 +129,3 @@ def mnist_order(host: Any, profile: str, seed: int) -> float | None:
         return None
     k, label = found
     return rank_correlation([float(k[label == digit].max()) for digit in range(10)], PUBLISHED_DIGITS)
-
-
-squares_10 = largest("squares-10")
-squares_20 = largest("squares-20")
-squares_100 = largest("squares-100")
-blobs_10 = largest("blobs-10")
-blobs_20 = largest("blobs-20")
-blobs_100 = largest("blobs-100")
-mnist = largest("mnist")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from scorefold.plugin import Claim, Component, Port, hookimpl
+from scorefold_iddiff.euclidean_claims import euclidean_claims
 from scorefold_iddiff.image_claims import image_claims
-from scorefold_iddiff.results import euclidean_rows
 from scorefold_iddiff.sources import sources
 
 __plugin_api__ = "1.0"
@@ -156,5 +156,5 @@ def scorefold_claims() -> Iterable[Claim]:
         tolerance=("min", 0.95),
         unit="share of points at 11",
     )
-    yield from euclidean_rows()
+    yield from euclidean_claims()
     yield from image_claims()
