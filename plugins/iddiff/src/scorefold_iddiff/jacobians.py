@@ -77,12 +77,15 @@ def noise_and_trace(
 
 
 def squared_noise(probe: Probe, points: Points, sigma: float, rows: int) -> Tensor:
-    """|e|^2 at each point, (N,) in float64 on the CPU: 0 where the data are flat and the score is exact."""
+    """|e|^2 at each point, (N,) in float64 on the CPU, ``rows`` points a call: 0 where the data are flat and the score
+    is exact. Raises ``DataError`` where the score isn't finite."""
     found = []
     for which in torch.arange(len(points)).split(rows):
         field, clean, _ = noise_field(probe, points, sigma, which)
         found.append(field(clean).double().flatten(1).square().sum(1).cpu())
-    return torch.cat(found)
+    squares = torch.cat(found)
+    check_finite(sigma, squares)
+    return squares
 
 
 def projected(

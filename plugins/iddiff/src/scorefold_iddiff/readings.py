@@ -12,6 +12,7 @@ from torch import Tensor
 from scorefold.seeds import derive_generator
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.designs import Design, design
+from scorefold_iddiff.jacobians import squared_noise
 from scorefold_iddiff.probe import Points, Probe, rows_at_once
 from scorefold_iddiff.range_finder import BLOCK, Range, find_ranges
 from scorefold_iddiff.resampling import Rule, resample_weights, resampled_dimensions
@@ -85,17 +86,9 @@ class Reader:
             parts = list(self._by_noises(self.design, expected_noise, points, detail))
         reading = join(parts)
         if flipd:
-            reading.flipd = reading.trace + self._norms(expected_noise, points)
+            reading.flipd = reading.trace + squared_noise(self.probe, points, sigma, self.rows)
             reading.calls += len(points)
         return reading
-
-    def _norms(self, expected_noise: Expectation, points: Points) -> Tensor:
-        """||eps-hat||^2 at the points themselves, (N,): 0 on a flat manifold."""
-        norms = []
-        for part in torch.arange(len(points)).split(self.rows):
-            at_points = points.x.new_zeros(len(part), 1, points.ambient)
-            norms.append(expected_noise(part, at_points).double().square().sum((1, 2)).cpu())
-        return torch.cat(norms)
 
     def _by_noises(
         self, chosen: Design, expected_noise: Expectation, points: Points, detail: bool
