@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -93,6 +94,22 @@ def test_levels_are_even_in_their_logarithm() -> None:
 
 def automatic(score: ScoreModel, x: Tensor, **config: object) -> Estimate:
     return NormalBundle(NormalBundleConfig.model_validate(config), score=score).estimate(x)
+
+
+@pytest.mark.parametrize("config", [{}, {"sigma": None}, {"design": "range-finder"}], ids=str)
+def test_every_call_of_a_search_is_counted(
+    config: dict[str, object], make_score: MakeScore, make_sphere: MakeSphere
+) -> None:
+    law, x = make_sphere(3, ambient=12)
+    score, asked = make_score(law, (12,)), []
+    plain = score.noise
+
+    def noise(y: Tensor, *rest: Any) -> Tensor:
+        asked.append(len(y))
+        return plain(y, *rest)
+
+    score.noise = noise  # type: ignore[method-assign, assignment]
+    assert automatic(score, x, levels=5, shown=4, **config).diagnostics["network_calls"] == sum(asked)
 
 
 @pytest.mark.parametrize("k", [1, 10, 50])

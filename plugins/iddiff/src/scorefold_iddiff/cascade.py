@@ -13,7 +13,7 @@ what the range finder alone could have off by one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,9 +28,10 @@ from scorefold_iddiff import cautions
 from scorefold_iddiff.cascade_config import CascadeConfig
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.denoising_loss import denoising_losses
+from scorefold_iddiff.jacobians import squared_noise
 from scorefold_iddiff.plateaus import Plateau, mixture_of, plateaus_of, usable_levels
 from scorefold_iddiff.pointwise import curve_rows, look_at, scale_note, sweep_levels
-from scorefold_iddiff.probe import Points, Probe
+from scorefold_iddiff.probe import Points, Probe, rows_at_once
 from scorefold_iddiff.readings import Reader, Reading, join, padded
 from scorefold_iddiff.rules import AGGREGATES
 from scorefold_iddiff.survey import Survey
@@ -91,10 +92,12 @@ class Cascade(Estimator):
             half_width = 2 * (2 * coarse.clamp_min(1) / self.config.draws).sqrt()
             settling = _Settling(self.config, self.probe, points, sigma, seed)
             stage = settling.settle(self._widths(coarse, half_width, points.ambient))
+            rows = rows_at_once(self.config.batch, points.ambient)
+            squares = squared_noise(self.probe, points, sigma, rows)
         looks = len(points) + (len(curve.levels) - 1) * curve.losses.shape[1]
-        calls = {"denoising loss": self.config.draws * looks, **settling.calls}
+        calls = {"denoising loss": self.config.draws * looks, **settling.calls, "the points themselves": len(points)}
         reading = settling.reading()
-        reading.loss = coarse
+        reading.loss, reading.flipd = coarse, reading.trace + squares
         screened = {"coarse": coarse, "coarse_half_width": half_width, "stage": stage, "calls_by_stage": calls}
         return self._answer(points, reading, curve, look, (sigma, moved), screened, generator)
 
@@ -122,12 +125,15 @@ class Cascade(Estimator):
             middle = levels[(plateaus[0].start + plateaus[0].end) // 2]
             return middle, "the middle of the longest plateau of the denoising loss", curve
         sigma = max(self.probe.sigma(points.x, None)[0], levels[0])
-        curve, _ = self._curve(shown, sorted({*levels, sigma}), look, seed)
+        known = dict(zip(levels, curve.losses, strict=True))
+        curve, _ = self._curve(shown, sorted({*levels, sigma}), look, seed, known)
         return sigma, "no plateau was found, so this is the level without auto", curve
 
-    def _curve(self, shown: Points, levels: list[float], look: Survey, seed: int) -> tuple[Curve, list[bool]]:
-        """The curve at these levels, and which of them a plateau may hold."""
-        losses = torch.stack([self._losses(shown, level, seed) for level in levels])
+    def _curve(
+        self, shown: Points, levels: list[float], look: Survey, seed: int, known: Mapping[float, Tensor] = {}
+    ) -> tuple[Curve, list[bool]]:
+        """The curve at these levels, some of which may be ``known``, and which of them a plateau may hold."""
+        losses = torch.stack([known[at] if at in known else self._losses(shown, at, seed) for at in levels])
         usable, reasons = usable_levels(levels, losses, torch.zeros(len(levels)), look.nearest)
         return Curve(levels, losses, reasons), usable
 
@@ -229,7 +235,7 @@ class _Settling:
     def _read(self, reader: Reader, rows: Tensor, stage: str, **how: int) -> None:
         for part, detail in ((rows[rows < self.config.shown], True), (rows[rows >= self.config.shown], False)):
             if len(part):
-                found = reader.read(_rows_of(self.points, part), self.sigma, detail=detail, flipd=True, **how)
+                found = reader.read(_rows_of(self.points, part), self.sigma, detail=detail, **how)
                 self.calls[stage] += found.calls
                 self._readings.update(zip(part.tolist(), _single(found), strict=True))
 
@@ -241,7 +247,6 @@ def _rows_of(points: Points, rows: Tensor) -> Points:
 
 def _single(reading: Reading) -> Iterator[Reading]:
     """The readings of single points, of what both stages give."""
-    assert reading.flipd is not None
     for row in range(len(reading.dimensions)):
         one = slice(row, row + 1)
         yield Reading(
@@ -249,7 +254,6 @@ def _single(reading: Reading) -> Iterator[Reading]:
             margins=reading.margins[one],
             trace=reading.trace[one],
             calls=0,
-            flipd=reading.flipd[one],
             spectra={"projector": reading.spectra["projector"][one]} if reading.spectra else {},
             tangent=reading.tangent[one],
             normal=reading.normal[one],

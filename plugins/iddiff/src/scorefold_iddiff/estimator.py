@@ -106,7 +106,9 @@ class NormalBundle(Estimator):
             readings = [head]
             for rest in (first.part(len(shown), len(first)), *map(self._taking(dataset), batches[1:])):
                 readings += [_alone(reader.read(rest, sigma))] if len(rest) else []
-        calls = sum(reading.calls for reading in readings) + sum(r.calls for r in curve.readings if r is not head)
+        # Of the level that a search settles on there are two readings: one in the search and one in detail.
+        looked = {id(reading): reading.calls for reading in (*readings, *curve.readings, *seen.values())}
+        calls = sum(looked.values())
         return self._answer(order, readings, curve, look, reader, (sigma, moved, calls), generator)
 
     def _taking(self, dataset: Dataset) -> Callable[[Tensor], Points]:
