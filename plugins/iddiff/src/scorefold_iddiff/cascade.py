@@ -32,6 +32,7 @@ from scorefold_iddiff.jacobians import squared_noise
 from scorefold_iddiff.plateaus import Plateau, mixture_of, plateaus_of, usable_levels
 from scorefold_iddiff.pointwise import curve_rows, look_at, scale_note, sweep_levels
 from scorefold_iddiff.probe import Points, Probe, rows_at_once
+from scorefold_iddiff.range_finder import BLOCK
 from scorefold_iddiff.readings import Reader, Reading, join, padded
 from scorefold_iddiff.rules import AGGREGATES
 from scorefold_iddiff.survey import Survey
@@ -232,10 +233,10 @@ class _Settling:
         whole.spectra, whole.tangent, whole.normal = shown.spectra, shown.tangent, shown.normal
         return whole
 
-    def _read(self, reader: Reader, rows: Tensor, stage: str, **how: int) -> None:
+    def _read(self, reader: Reader, rows: Tensor, stage: str, block: int = BLOCK) -> None:
         for part, detail in ((rows[rows < self.config.shown], True), (rows[rows >= self.config.shown], False)):
             if len(part):
-                found = reader.read(_rows_of(self.points, part), self.sigma, detail=detail, **how)
+                found = reader.read(_rows_of(self.points, part), self.sigma, detail=detail, block=block)
                 self.calls[stage] += found.calls
                 self._readings.update(zip(part.tolist(), _single(found), strict=True))
 
