@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent / "toys"))
+
 HEADER = """
 from scorefold.plugin import Claim, Component, Kind, Port, Verb, hookimpl
 
@@ -107,3 +109,10 @@ def scorefold_components():
 """
 
     return source
+
+
+@pytest.fixture
+def healthy(install: Install, component: Callable[..., str]) -> str:
+    """A plugin that stands beside every broken one and must come to no harm."""
+    install("fake-healthy", component("score", "healthy"))
+    return "fake-healthy"

@@ -3,41 +3,21 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from discovered import assert_unharmed, record
 
-from scorefold.errors import ConfigError
 from scorefold.plugin import Component, hookimpl
-from scorefold_registry.discovery import Discovery, discover
+from scorefold_registry.discovery import discover
 from scorefold_registry.observers import Events, Observers
-from scorefold_registry.records import PluginRecord
 
 Install = Callable[..., Path]
+
 Source = Callable[..., str]
-
-
-def record(found: Discovery, distribution: str) -> PluginRecord:
-    return next(item for item in found.plugins if item.distribution == distribution)
-
-
-@pytest.fixture
-def healthy(install: Install, component: Source) -> str:
-    """A plugin that stands beside every broken one and must come to no harm."""
-    install("fake-healthy", component("score", "healthy"))
-    return "fake-healthy"
-
-
-def assert_unharmed(found: Discovery) -> None:
-    unharmed = record(found, "fake-healthy")
-    assert unharmed.state == "registered"
-    assert [item.id for item in unharmed.components] == ["score:healthy"]
-    assert found.manager.has_plugin("fake-healthy/healthy")
 
 
 def test_plugins_come_in_the_order_of_distribution_and_name(install: Install, component: Source) -> None:
@@ -163,6 +143,11 @@ BROKEN = {
     "command whose summary is no text": (
         "@hookimpl\ndef scorefold_commands(register):\n    register('hello', 'a.b:c', 5)",
         "the summary of command 'hello' is 5; expected text",
+        7,
+    ),
+    "claim whose options are no text and numbers": (
+        "@hookimpl\ndef scorefold_claims():\n    yield Claim('c', 's', 't', 'a.b:c', options={'of': ['faces']})",
+        "claim 'c' has options {'of': ['faces']}; expected a mapping of names to text and numbers",
         7,
     ),
     "command without a target": (
@@ -293,171 +278,6 @@ def test_of_a_distribution_that_is_on_the_path_twice_the_first_counts(
     assert not [item for item in discover().plugins if "once" in item.distribution.lower()]
 
 
-class TestLists:
-    """Which plugins may be used, and who says so."""
-
-    @pytest.fixture(autouse=True)
-    def _three(self, install: Install, component: Source) -> None:
-        for name in "abc":
-            install(f"fake-{name}", f"import builtins\nbuiltins.imported.append({name!r})\n" + component("score", name))
-
-    @pytest.fixture
-    def imported(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        """The plugins whose code has run."""
-        import builtins
-
-        names: list[str] = []
-        monkeypatch.setattr(builtins, "imported", names, raising=False)
-        return names
-
-    @pytest.mark.parametrize("entry", ["b", "fake-b", "Fake_B", "fake-b/b", "Fake.B/b"])
-    def test_a_plugin_is_named_in_any_of_these_ways(self, imported: list[str], entry: str) -> None:
-        discover(allow=[entry])
-        assert imported == ["b"]
-
-    def test_denied_plugins_are_not_imported(self, imported: list[str]) -> None:
-        found = discover(deny=["b"])
-        assert imported == ["a", "c"]
-        assert (record(found, "fake-b").state, record(found, "fake-b").components) == ("disabled", [])
-        assert record(found, "fake-b").cause == "switched off by the caller of discover"
-
-    def test_deny_goes_before_allow(self, imported: list[str]) -> None:
-        discover(allow=["a", "b"], deny=["b"])
-        assert imported == ["a"]
-
-    def test_the_environment_allows_and_denies(self, imported: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("SCOREFOLD_PLUGINS", "a, c")
-        found = discover()
-        assert imported == ["a", "c"]
-        assert record(found, "fake-b").cause == "switched off by SCOREFOLD_PLUGINS"
-
-    def test_a_minus_sign_denies(self, imported: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("SCOREFOLD_PLUGINS", "-a,-fake-c")
-        discover()
-        assert imported == ["b"]
-
-    def test_the_option_is_named_where_it_was_what_said_so(
-        self, imported: list[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("SCOREFOLD_PLUGINS", "-b")
-        monkeypatch.setenv("SCOREFOLD_PLUGINS_OPTION", "-b")
-        off = record(discover(), "fake-b")
-        assert (off.cause, off.mend) == (
-            "switched off by --plugins",
-            "to use it again, take -b out of --plugins",
-        )
-        # Somebody who starts another process may set the variable again.
-        monkeypatch.setenv("SCOREFOLD_PLUGINS", "a")
-        off = record(discover(), "fake-b")
-        assert (off.cause, off.mend) == (
-            "switched off by SCOREFOLD_PLUGINS",
-            "to use it again, add b to SCOREFOLD_PLUGINS",
-        )
-
-    def test_precedence_caller_environment_file(self, imported: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        Path("scorefold.toml").write_text('plugins = ["a"]')
-        assert record(discover(), "fake-a").state == "registered"
-        assert imported == ["a"]
-        monkeypatch.setenv("SCOREFOLD_PLUGINS", "b")
-        discover()
-        assert imported == ["a", "b"]
-        discover(allow=["c"])
-        assert imported == ["a", "b", "c"]
-
-    def test_the_nearest_file_upward_counts(self, imported: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        Path("scorefold.toml").write_text('plugins = ["a"]')
-        inner = Path("inner/deeper")
-        inner.mkdir(parents=True)
-        monkeypatch.chdir(inner)
-        found = discover()
-        assert imported == ["a"]
-        assert (record(found, "fake-b").cause or "").endswith("work/scorefold.toml")
-        Path("../scorefold.toml").write_text('plugins = ["b"]')
-        discover()
-        assert imported == ["a", "b"]
-
-    def test_no_import_runs_no_plugin_code(self, imported: list[str]) -> None:
-        found = discover(import_plugins=False)
-        assert imported == []
-        assert record(found, "fake-a").state == "found"
-
-    def test_an_entry_that_names_nothing_is_noted(self, monkeypatch: pytest.MonkeyPatch, imported: list[str]) -> None:
-        monkeypatch.setenv("SCOREFOLD_PLUGINS", "fake-aa,a")
-        (note,) = discover().notes
-        assert note.startswith("SCOREFOLD_PLUGINS names 'fake-aa', which no installed plugin is called; did you mean ")
-        assert "'fake-a'" in note
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("plugins = 'a'", "expected a list of names"),
-        ("plugins = [1]", "expected a list of names"),
-        ("prefer = ['a']", "expected a table"),
-        ("plugins = [", "this is not TOML"),
-    ],
-)
-def test_a_wrong_settings_file_is_named(install: Install, text: str, message: str) -> None:
-    Path("scorefold.toml").write_text(text)
-    with pytest.raises(ConfigError, match=message) as caught:
-        discover()
-    assert (caught.value.file or "").endswith("scorefold.toml")
-
-
-def test_a_settings_file_that_is_named_must_be_there(install: Install) -> None:
-    with pytest.raises(ConfigError, match="there is no settings file"):
-        discover(toml=Path("elsewhere.toml"))
-
-
-class TestImportGuard:
-    """A heavy import while registering is reported with plugin, module, file and line; it is no failure."""
-
-    @pytest.mark.parametrize(
-        ("line", "module"),
-        [
-            ("import numpy", "numpy"),
-            ("import torch.nn as nn", "torch"),
-            ("from pydantic import BaseModel", "pydantic"),
-            ("from scorefold import config", "scorefold.config"),
-            ("from scorefold.interfaces import Estimator", "scorefold.interfaces"),
-        ],
-    )
-    def test_it_is_reported_even_where_the_module_is_imported_already(
-        self, install: Install, healthy: str, line: str, module: str
-    ) -> None:
-        folder = install("fake-heavy", f"\n{line}\n")
-        found = discover()
-        heavy = record(found, "fake-heavy")
-        assert heavy.state == "registered"
-        (remark,) = heavy.remarks
-        place = f"{folder / 'plugin.py'}:6"
-        assert remark.startswith(f"it imports {module} while registering, which slows every command, at {place}; ")
-        assert record(found, "fake-healthy").remarks == []
-
-    def test_an_import_inside_a_hook_and_inside_a_helper(self, install: Install) -> None:
-        folder = install(
-            "fake-heavy",
-            "from fake_heavy import helper\n@hookimpl\ndef scorefold_kinds():\n    import scipy.linalg\n    return []",
-            files={"helper.py": "import pandas"},
-        )
-        first, second = record(discover(), "fake-heavy").heavy
-        assert (first.module, first.at) == ("pandas", f"{folder / 'helper.py'}:1")
-        assert (second.module, second.at) == ("scipy", f"{folder / 'plugin.py'}:8")
-
-    def test_imports_are_as_before_afterwards(self, install: Install, healthy: str) -> None:
-        import builtins
-
-        before = builtins.__import__
-        install("fake-heavy", "import numpy\nraise ValueError")
-        assert record(discover(), "fake-heavy").state == "broken"
-        assert builtins.__import__ is before
-
-    def test_our_plugins_import_nothing_heavy(self) -> None:
-        ours = [item for item in discover().plugins if item.distribution.startswith("scorefold-")]
-        assert {item.name for item in ours} >= {"standard", "iddiff"}
-        assert [item.remarks for item in ours] == [[] for _ in ours]
-
-
 def test_modules_can_be_plugins_without_an_installation() -> None:
     module = ModuleType("my_plugin")
     module.__plugin_api__ = "1.0"  # type: ignore[attr-defined]
@@ -470,49 +290,3 @@ def test_modules_can_be_plugins_without_an_installation() -> None:
     mine = discover(extra_plugins=[module]).plugins[-1]
     assert (mine.name, mine.distribution, mine.state) == ("my-plugin", "local", "registered")
     assert [item.id for item in mine.components] == ["score:mine"]
-
-
-def test_ctrl_c_while_a_plugin_is_imported_ends_discovery(install: Install) -> None:
-    install("fake-slow", "import signal\nsignal.raise_signal(signal.SIGINT)")
-    handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        discover()
-    assert signal.getsignal(signal.SIGINT) is handler
-
-
-def test_the_working_folder_is_changed_back(install: Install, healthy: str) -> None:
-    install("fake-moves", "import os\nos.chdir('/')")
-    here = Path.cwd()
-    found = discover()
-    assert Path.cwd() == here
-    assert record(found, "fake-moves").warnings == [
-        "it changes the working folder while it is imported, which was changed back"
-    ]
-    assert_unharmed(found)
-
-
-def test_discovery_of_200_distributions_imports_nothing_heavy(tmp_path: Path) -> None:
-    for number in range(200):
-        info = tmp_path / f"bulk_{number}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: bulk-{number}\nVersion: 1.0\n")
-        if number % 2:
-            (info / "entry_points.txt").write_text(f"[console_scripts]\nbulk-{number} = bulk:main\n")
-    script = """
-import sys
-from scorefold_registry.cli import main
-status = main(["plugins", "list"])
-heavy = {"torch", "pydantic", "numpy", "rich", "ruamel", "ruamel.yaml", "jinja2", "matplotlib", "filelock", "difflib",
-         "tomllib", "json", "asyncio", "unittest", "http"}
-print("HEAVY", sorted(heavy & set(sys.modules)), len(sys.modules), file=sys.stderr)
-sys.exit(status)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script], env={"PYTHONPATH": str(tmp_path)}, cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "standard  scorefold-standard" in done.stdout
-    _, heavy, count = done.stderr.strip().rpartition("HEAVY")[2].partition("[]")
-    assert heavy == "[]", done.stderr
-    # Python, pluggy, importlib-metadata and our plugins make about 210; pydantic alone would bring 90 more.
-    assert int(count) < 260

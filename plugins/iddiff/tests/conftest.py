@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,8 @@ from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.laws import HasLaw, Law, SphereLaw
 from scorefold_standard.score_config import AnalyticConfig
 from scorefold_standard.scores.analytic import AnalyticScore
+
+sys.path.insert(0, str(Path(__file__).parent / "toys"))
 
 WIDE = VEConfig(sigma_min=1e-5, sigma_max=100.0)
 

@@ -1,0 +1,113 @@
+"""What a plugin may do while it is imported, and what is told of it or undone."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from discovered import assert_unharmed, record
+
+from scorefold_registry.discovery import discover
+
+Install = Callable[..., Path]
+
+Source = Callable[..., str]
+
+
+class TestImportGuard:
+    """A heavy import while registering is reported with plugin, module, file and line; it is no failure."""
+
+    @pytest.mark.parametrize(
+        ("line", "module"),
+        [
+            ("import numpy", "numpy"),
+            ("import torch.nn as nn", "torch"),
+            ("from pydantic import BaseModel", "pydantic"),
+            ("from scorefold import config", "scorefold.config"),
+            ("from scorefold.interfaces import Estimator", "scorefold.interfaces"),
+        ],
+    )
+    def test_it_is_reported_even_where_the_module_is_imported_already(
+        self, install: Install, healthy: str, line: str, module: str
+    ) -> None:
+        folder = install("fake-heavy", f"\n{line}\n")
+        found = discover()
+        heavy = record(found, "fake-heavy")
+        assert heavy.state == "registered"
+        (remark,) = heavy.remarks
+        place = f"{folder / 'plugin.py'}:6"
+        assert remark.startswith(f"it imports {module} while registering, which slows every command, at {place}; ")
+        assert record(found, "fake-healthy").remarks == []
+
+    def test_an_import_inside_a_hook_and_inside_a_helper(self, install: Install) -> None:
+        folder = install(
+            "fake-heavy",
+            "from fake_heavy import helper\n@hookimpl\ndef scorefold_kinds():\n    import scipy.linalg\n    return []",
+            files={"helper.py": "import pandas"},
+        )
+        first, second = record(discover(), "fake-heavy").heavy
+        assert (first.module, first.at) == ("pandas", f"{folder / 'helper.py'}:1")
+        assert (second.module, second.at) == ("scipy", f"{folder / 'plugin.py'}:8")
+
+    def test_imports_are_as_before_afterwards(self, install: Install, healthy: str) -> None:
+        import builtins
+
+        before = builtins.__import__
+        install("fake-heavy", "import numpy\nraise ValueError")
+        assert record(discover(), "fake-heavy").state == "broken"
+        assert builtins.__import__ is before
+
+    def test_our_plugins_import_nothing_heavy(self) -> None:
+        ours = [item for item in discover().plugins if item.distribution.startswith("scorefold-")]
+        assert {item.name for item in ours} >= {"standard", "iddiff"}
+        assert [item.remarks for item in ours] == [[] for _ in ours]
+
+
+def test_ctrl_c_while_a_plugin_is_imported_ends_discovery(install: Install) -> None:
+    install("fake-slow", "import signal\nsignal.raise_signal(signal.SIGINT)")
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        discover()
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_the_working_folder_is_changed_back(install: Install, healthy: str) -> None:
+    install("fake-moves", "import os\nos.chdir('/')")
+    here = Path.cwd()
+    found = discover()
+    assert Path.cwd() == here
+    assert record(found, "fake-moves").warnings == [
+        "it changes the working folder while it is imported, which was changed back"
+    ]
+    assert_unharmed(found)
+
+
+def test_discovery_of_200_distributions_imports_nothing_heavy(tmp_path: Path) -> None:
+    for number in range(200):
+        info = tmp_path / f"bulk_{number}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: bulk-{number}\nVersion: 1.0\n")
+        if number % 2:
+            (info / "entry_points.txt").write_text(f"[console_scripts]\nbulk-{number} = bulk:main\n")
+    script = """
+import sys
+from scorefold_registry.cli import main
+status = main(["plugins", "list"])
+heavy = {"torch", "pydantic", "numpy", "rich", "ruamel", "ruamel.yaml", "jinja2", "matplotlib", "filelock", "difflib",
+         "tomllib", "json", "asyncio", "unittest", "http"}
+print("HEAVY", sorted(heavy & set(sys.modules)), len(sys.modules), file=sys.stderr)
+sys.exit(status)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={"PYTHONPATH": str(tmp_path)}, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "standard  scorefold-standard" in done.stdout
+    _, heavy, count = done.stderr.strip().rpartition("HEAVY")[2].partition("[]")
+    assert heavy == "[]", done.stderr
+    # Python, pluggy, importlib-metadata and our plugins make about 210; pydantic alone would bring 90 more.
+    assert int(count) < 260
