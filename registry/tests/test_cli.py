@@ -196,6 +196,17 @@ def test_a_reader_of_errors_that_goes_away_is_no_fault_of_what_was_asked(tmp_pat
     assert process.returncode == cli.PIPE_CLOSED
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("more", ["", " --json"])
+def test_a_stream_that_was_closed_before_is_no_error(tmp_path: Path, closed: str, more: str) -> None:
+    """As daemons and some schedulers start processes."""
+    command = f"{sys.executable} -m scorefold_registry.cli runs list{more} {closed}; echo status $? >status"
+    said = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (tmp_path / "status").read_text() == "status 0\n"
+    assert said.stderr == ""
+    assert bool(said.stdout) is (closed == "2>&-")
+
+
 class TestPluginsOption:
     @pytest.mark.parametrize(
         "arguments",
@@ -238,6 +249,23 @@ class TestAnswers:
         # People see it where it is printed.
         plain = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         assert "child" in plain.stdout
+        # An error is printed when standard output is the process's own again.
+        wrong = [sys.executable, "-m", "scorefold_registry.cli", "plugins", "show", "nothing", "--json"]
+        failed = subprocess.run(wrong, env=environment, capture_output=True, text=True)
+        assert (failed.returncode, json.loads(failed.stdout)["error"]["code"]) == (2, "plugin")
+
+    def test_an_answer_is_printed_whatever_it_is_made_of(self) -> None:
+        """A lone surrogate is what a file name has that is no text."""
+        script = """
+import sys
+from scorefold_registry.answers import only_answers, print_answer
+with only_answers():
+    print("noise")
+    print_answer("a\\udcffb")
+print("after")
+"""
+        said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert (said.stdout, said.stderr) == ("a\\udcffb\nafter\n", "noise\n")
 
     def test_errors_are_answers_too_and_the_next_command_prints_as_before(
         self, install: Install, capsys: Captured

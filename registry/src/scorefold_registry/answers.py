@@ -7,30 +7,30 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextvars import ContextVar
 from typing import TextIO
 
 from scorefold.errors import printable
 
 _STANDARD_OUTPUT, _STANDARD_ERROR = 1, 2
 
-_waiting: TextIO | None = None
+_kept: ContextVar[TextIO | None] = ContextVar("kept", default=None)
 """Where answers go while standard output is kept for them; None where they go to standard output as it is."""
 
 
 @contextmanager
 def only_answers() -> Iterator[None]:
     """Keeps standard output for ``print_answer``: all else that is printed, by C libraries too, goes to the error."""
-    global _waiting
     with ExitStack() as stack:
         sys.stdout.flush()
-        _waiting = sys.stdout
-        stack.callback(_forget)
-        if _is_the_process_output(sys.stdout):
-            kept = os.dup(_STANDARD_OUTPUT)
-            stack.callback(os.close, kept)
+        kept = sys.stdout
+        if _is_the_process_output(kept):
+            descriptor = os.dup(_STANDARD_OUTPUT)
+            stack.callback(os.close, descriptor)
             os.dup2(_STANDARD_ERROR, _STANDARD_OUTPUT)
-            stack.callback(os.dup2, kept, _STANDARD_OUTPUT)
-            _waiting = stack.enter_context(open(os.dup(kept), "w", encoding="utf-8", errors="backslashreplace"))
+            stack.callback(os.dup2, descriptor, _STANDARD_OUTPUT)
+            kept = stack.enter_context(open(os.dup(descriptor), "w", encoding="utf-8"))
+        stack.callback(_kept.reset, _kept.set(kept))
         stack.enter_context(redirect_stdout(sys.stderr))
         yield
 
@@ -40,16 +40,11 @@ def print_answer(text: str) -> None:
 
     Raises ``BrokenPipeError`` where nobody reads it.
     """
-    print(printable(text), file=_waiting or sys.stdout, flush=True)
-
-
-def _forget() -> None:
-    global _waiting
-    _waiting = None
+    print(printable(text), file=_kept.get() or sys.stdout, flush=True)
 
 
 def _is_the_process_output(stream: TextIO) -> bool:
     try:
-        return stream.fileno() == _STANDARD_OUTPUT and os.fstat(_STANDARD_ERROR) is not None
+        return stream.fileno() == _STANDARD_OUTPUT
     except (OSError, io.UnsupportedOperation):
         return False

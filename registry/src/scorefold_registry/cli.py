@@ -48,6 +48,7 @@ HOLDS, FAILS, ERROR, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0 what was asked holds, 1 it does not, 2 an error."""
+    _open_all()
     try:
         return _status(argv)
     except BrokenPipeError:
@@ -58,6 +59,13 @@ def main(argv: list[str] | None = None) -> int:
             except BrokenPipeError:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return PIPE_CLOSED
+
+
+def _open_all() -> None:
+    """Streams that were closed before the process began lead nowhere, and no file that is opened takes their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - open for as long as the process
 
 
 def _status(argv: list[str] | None) -> int:
