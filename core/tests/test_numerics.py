@@ -12,6 +12,7 @@ from torch import Tensor
 
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.numerics import (
+    AGGREGATES,
     bootstrap_interval,
     divergence,
     draw_normal,
@@ -211,3 +212,9 @@ def test_bootstrap_names_bad_input() -> None:
         bootstrap_interval(torch.ones(3), level=95)
     with pytest.raises(ConfigError):
         bootstrap_interval(torch.ones(3), resamples=0)
+
+
+def test_aggregates_reduce_the_last_dimension_and_the_mode_rounds() -> None:
+    values = torch.tensor([[1.25, 0.75, 2.0, 8.0], [3.0, 3.0, 3.0, 3.0]])
+    expected = {"mean": [3, 3], "median": [1.625, 3], "mode": [1, 3], "max": [8, 3]}
+    assert {name: reduce(values).tolist() for name, reduce in AGGREGATES.items()} == expected

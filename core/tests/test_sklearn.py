@@ -19,8 +19,9 @@ from scorefold.data import Condition, Dataset, as_dataset
 from scorefold.diffusion import VE
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Estimator, Loss, Progress, ScoreModel, Trainable
+from scorefold.numerics import AGGREGATES
 from scorefold.results import Estimate
-from scorefold.sklearn import COMBINATIONS, DimensionEstimator, InputError, as_estimator
+from scorefold.sklearn import DimensionEstimator, InputError, as_estimator
 
 
 class Fixed(Estimator):
@@ -104,7 +105,7 @@ def test_attributes_and_methods() -> None:
 
 @pytest.mark.parametrize(("comb", "value"), [("mean", 3.64), ("median", 2.2), ("mode", 2.0), ("max", 9.0)])
 def test_points_are_combined(comb: str, value: float) -> None:
-    assert set(COMBINATIONS) == {"mean", "median", "mode", "max"}
+    assert set(AGGREGATES) == {"mean", "median", "mode", "max"}
     made = as_estimator(Fixed(VALUES), comb=comb).fit(X)
     assert made.dimension_ == pytest.approx(value)
     assert made.interval_ is not None

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from scorefold.data import Dataset
 from scorefold.errors import DataError, ScorefoldError
 from scorefold.interfaces import DataSource, Estimator, ScoreModel, TensorSource, Trainable
-from scorefold.numerics import bootstrap_interval
+from scorefold.numerics import AGGREGATES, bootstrap_interval
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator, derive_seed
 
@@ -32,14 +32,6 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
-
-COMBINATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "mean": lambda values: values.mean(-1),
-    "median": lambda values: values.quantile(0.5, dim=-1),
-    "mode": lambda values: values.round().mode(-1).values,
-    "max": lambda values: values.amax(-1),
-}
-"""How dimensions at points give one, (..., N) -> (...), by the names that ``comb`` takes; mode rounds them."""
 
 EXPECTED_FAILED_CHECKS = dict.fromkeys(
     (
@@ -218,8 +210,8 @@ class DimensionEstimator(BaseEstimator):  # type: ignore[misc]
         """The dimensions at points as one, with its bootstrap over them, where ``comb`` asks for that."""
         if comb is None:
             return
-        if comb not in COMBINATIONS:
-            raise InputError(f"comb is {comb!r}; expected {', '.join(COMBINATIONS)}, or None")
+        if comb not in AGGREGATES:
+            raise InputError(f"comb is {comb!r}; expected {', '.join(AGGREGATES)}, or None")
         if not hasattr(self, "dimension_pw_"):
             raise InputError(
                 f"comb is {comb!r}, and this estimator gives no dimension at single points",
@@ -227,9 +219,9 @@ class DimensionEstimator(BaseEstimator):  # type: ignore[misc]
             )
         values = torch.from_numpy(self.dimension_pw_)
         values = values[values.isfinite()]
-        self.dimension_ = float(COMBINATIONS[comb](values))
+        self.dimension_ = float(AGGREGATES[comb](values))
         generator = derive_generator(self._seed(), "comb")
-        self.interval_ = bootstrap_interval(values, COMBINATIONS[comb], self.estimate_.level, generator)
+        self.interval_ = bootstrap_interval(values, AGGREGATES[comb], self.estimate_.level, generator)
 
     def _smooth(self, points: Array, n_neighbors: int) -> None:
         if not hasattr(self, "dimension_pw_"):

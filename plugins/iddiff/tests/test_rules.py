@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scorefold.errors import DataError
 from scorefold_iddiff.designs import NOISE_BLOCK, design
-from scorefold_iddiff.rules import AGGREGATES, paper_rule, projector_rule, reference_rule
+from scorefold_iddiff.rules import paper_rule, projector_rule, reference_rule
 from scorefold_iddiff.spectra import Moments, gather, projector_eigenvalues, singular_values
 
 
@@ -61,12 +61,6 @@ def test_the_projector_rule_reaches_zero_and_all() -> None:
     dimension, margin = projector_rule(torch.stack([spectrum(0.1, 0, 0), spectrum(1, 0.9, 0.8), spectrum(0.7, 0.4, 0)]))
     assert dimension.tolist() == [0, 3, 1]
     torch.testing.assert_close(margin, spectrum(0.4, 0.3, 0.1))
-
-
-def test_aggregates_reduce_the_last_dimension() -> None:
-    values = torch.tensor([[1.0, 1.0, 2.0, 8.0], [3.0, 3.0, 3.0, 3.0]])
-    expected = {"mode": [1, 3], "median": [1.5, 3], "mean": [3, 3], "max": [8, 3]}
-    assert {name: reduce(values).tolist() for name, reduce in AGGREGATES.items()} == expected
 
 
 def moments_of(noise: Tensor, response: Tensor, cuts: int = 1) -> Moments:

@@ -1,4 +1,4 @@
-"""Intervals by resampling."""
+"""One number from many, and its interval by resampling."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ from torch import Tensor
 from scorefold.errors import ConfigError, DataError
 
 Statistic = Callable[[Tensor], Tensor]
+
+AGGREGATES: dict[str, Statistic] = {
+    "mean": lambda values: values.mean(-1),
+    "median": lambda values: values.quantile(0.5, dim=-1),
+    "mode": lambda values: values.round().mode(-1).values,
+    "max": lambda values: values.amax(-1),
+}
+"""How numbers at points give one, (..., N) -> (...), by name; the mode is that of the nearest whole numbers."""
 
 _RESAMPLED_VALUES_AT_ONCE = 4_000_000
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from scorefold.data import Dataset, as_dataset, index_condition
 from scorefold.interfaces import Estimator, ScoreModel
-from scorefold.numerics import bootstrap_interval
+from scorefold.numerics import AGGREGATES, bootstrap_interval
 from scorefold.results import Estimate
 from scorefold_iddiff import cautions
 from scorefold_iddiff.cascade_config import CascadeConfig
@@ -34,7 +34,6 @@ from scorefold_iddiff.pointwise import curve_rows, look_at, scale_note, sweep_le
 from scorefold_iddiff.probe import Points, Probe, rows_at_once
 from scorefold_iddiff.range_finder import BLOCK
 from scorefold_iddiff.readings import Reader, Reading, join, padded
-from scorefold_iddiff.rules import AGGREGATES
 from scorefold_iddiff.survey import Survey
 
 STAGES = ("range finder", "whole spectrum")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from scorefold.data import Dataset, as_dataset
 from scorefold.interfaces import Estimator, ScoreModel
-from scorefold.numerics import bootstrap_interval
+from scorefold.numerics import AGGREGATES, bootstrap_interval
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator
 from scorefold_iddiff import cautions
@@ -33,7 +33,7 @@ from scorefold_iddiff.plateaus import (
 )
 from scorefold_iddiff.probe import Points, Probe
 from scorefold_iddiff.readings import Reader, Reading, padded
-from scorefold_iddiff.rules import AGGREGATES, paper_rule, projector_rule, reference_rule
+from scorefold_iddiff.rules import paper_rule, projector_rule, reference_rule
 from scorefold_iddiff.survey import Survey, survey
 
 _COORDINATES_HELD = 2**22

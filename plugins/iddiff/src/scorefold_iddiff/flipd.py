@@ -17,6 +17,7 @@ from torch import Tensor
 from scorefold.data import Dataset, as_dataset
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Estimator, ScoreModel
+from scorefold.numerics import AGGREGATES
 from scorefold.results import Estimate
 from scorefold_iddiff import cautions
 from scorefold_iddiff.jacobians import noise_and_trace
@@ -26,7 +27,6 @@ from scorefold_iddiff.pointwise import (
     draws_at,
     look_at,
     memorised,
-    reducer,
     scale_note,
     spaced_levels,
     sweep_levels,
@@ -114,7 +114,7 @@ class FLIPD(Estimator):
         swept[sigma] = here.flipd[0, : len(shown)]
         curve = [swept[level] for level in levels]
         rows = curve_rows(levels, curve, self.config.aggregate)
-        trace = float(reducer(self.config.aggregate)(here.projector_trace[0]))
+        trace = float(AGGREGATES[self.config.aggregate](here.projector_trace[0]))
         return {
             "values": here.flipd[0],
             "readings": len(points) + len(others) * len(shown),

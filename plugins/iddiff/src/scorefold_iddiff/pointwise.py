@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from scorefold.data import Dataset
-from scorefold.numerics import bootstrap_interval, draw_normal, draw_signs
+from scorefold.numerics import AGGREGATES, bootstrap_interval, draw_normal, draw_signs
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator
 from scorefold_iddiff import cautions
 from scorefold_iddiff.plateaus import usable_levels
 from scorefold_iddiff.probe import Points, Probe
-from scorefold_iddiff.rules import AGGREGATES
 from scorefold_iddiff.survey import Survey, survey
 
 _SURVEYED = 16
@@ -29,12 +28,6 @@ class PointwiseConfig(Protocol):
     def aggregate(self) -> str: ...
     @property
     def level(self) -> float: ...
-
-
-def reducer(aggregate: str) -> Callable[[Tensor], Tensor]:
-    """The reduction (..., N) -> (...) of real-valued dimensions; the mode is that of the nearest whole numbers."""
-    reduce = AGGREGATES[aggregate]
-    return (lambda values: reduce(values.round())) if aggregate == "mode" else reduce
 
 
 def answer(
@@ -53,7 +46,7 @@ def answer(
     ``doubts`` come behind those about the value itself, as ``warnings``; the first of all ends the note.
     """
     values = values.double().cpu()
-    reduce = reducer(config.aggregate)
+    reduce = AGGREGATES[config.aggregate]
     value = float(reduce(values))
     interval = interval or bootstrap_interval(values, reduce, config.level, generator)
     found = [*cautions.of_values(value, interval, points.ambient), *doubts]
@@ -97,7 +90,7 @@ def spaced_levels(low: float, high: float, count: int) -> list[float]:
 
 def curve_rows(levels: Sequence[float], values: Sequence[Tensor], aggregate: str) -> list[dict[str, float]]:
     """The dimension against sigma over some points: the aggregate with the least and the greatest."""
-    reduce = reducer(aggregate)
+    reduce = AGGREGATES[aggregate]
     return [
         {"sigma": level, "value": float(reduce(found)), "least": float(found.min()), "greatest": float(found.max())}
         for level, found in zip(levels, values, strict=True)

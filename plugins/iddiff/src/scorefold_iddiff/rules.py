@@ -6,8 +6,6 @@ was decided. Singular values are on the scale where a normal direction has 1 (se
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -84,12 +82,3 @@ def _widest_gap(values: Tensor, first: int) -> tuple[Tensor, Tensor]:
     widest = gaps.topk(min(2, gaps.shape[-1]), dim=-1).values
     runner_up = widest[..., 1] if widest.shape[-1] > 1 else torch.zeros_like(widest[..., 0])
     return dimension, (widest[..., 0] - runner_up) / values[..., 0].clamp_min(torch.finfo(values.dtype).tiny)
-
-
-AGGREGATES: dict[str, Callable[[Tensor], Tensor]] = {
-    "mode": lambda values: values.mode(-1).values,
-    "median": lambda values: values.quantile(0.5, dim=-1),
-    "mean": lambda values: values.mean(-1),
-    "max": lambda values: values.amax(-1),
-}
-"""Reductions of dimensions over points, (..., N) -> (...), by name."""
