@@ -17,7 +17,8 @@ def isolated() -> Iterator[list[str]]:
     """Runs a plugin's code; yields a list that fills with what it changed, which is changed back.
 
     A ``KeyboardInterrupt`` that the code raises itself comes out as a ``RuntimeError``, so that it stays that plugin's
-    fault; only Ctrl-C ends the command.
+    fault; only Ctrl-C ends the command. Who handles Ctrl-C is put back too. What libraries set on purpose stays as they
+    set it: ``sys.path``, environment variables, torch's threads and default dtype, other signals.
     """
     changed: list[str] = []
     folder = _working_folder()

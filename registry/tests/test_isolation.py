@@ -1,0 +1,70 @@
+"""What a plugin's code may not do to the process, wherever it runs: in a thread, in a folder that is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from scorefold_registry.isolation import isolated
+
+
+@pytest.fixture(autouse=True)
+def _handler() -> Iterator[None]:
+    """Python's own handler of Ctrl-C, which a test that runs in the background does not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def raises_by_itself() -> None:
+    with pytest.raises(RuntimeError, match="it raised KeyboardInterrupt"), isolated():
+        raise KeyboardInterrupt
+
+
+def test_in_a_thread_nobody_presses_ctrl_c() -> None:
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(raises_by_itself).result()
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL, signal.default_int_handler])
+def test_who_handles_ctrl_c_does_so_afterwards(handler: signal.Handlers) -> None:
+    signal.signal(signal.SIGINT, handler)
+    raises_by_itself()
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_where_ctrl_c_is_ignored_it_stays_so() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with isolated():
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_handler_that_the_code_sets_is_put_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with isolated():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_is_no_fault_of_the_code() -> None:
+    with pytest.raises(KeyboardInterrupt), isolated():
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_the_working_folder_is_changed_back_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with isolated() as changed:
+        os.chdir("/")
+    assert Path.cwd() == tmp_path
+    assert len(changed) == 1
+    Path("gone").mkdir()
+    os.chdir("gone")
+    Path("../gone").rmdir()
+    with isolated() as changed:
+        pass
+    assert changed == []
