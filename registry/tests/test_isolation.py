@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from scorefold.errors import PluginError
+from scorefold_registry.host import Host
 from scorefold_registry.isolation import isolated
+
+Install = Callable[..., Path]
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +26,7 @@ def _handler() -> Iterator[None]:
 
 
 def raises_by_itself() -> None:
-    with pytest.raises(RuntimeError, match="it raised KeyboardInterrupt"), isolated():
+    with pytest.raises(RuntimeError, match="it raised KeyboardInterrupt"), isolated(pytest.fail):
         raise KeyboardInterrupt
 
 
@@ -40,31 +44,47 @@ def test_who_handles_ctrl_c_does_so_afterwards(handler: signal.Handlers) -> None
 
 def test_where_ctrl_c_is_ignored_it_stays_so() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with isolated():
+    with isolated(pytest.fail):
         signal.raise_signal(signal.SIGINT)
 
 
 def test_a_handler_that_the_code_sets_is_put_back() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with isolated():
+    with isolated(pytest.fail):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_ctrl_c_is_no_fault_of_the_code() -> None:
-    with pytest.raises(KeyboardInterrupt), isolated():
+    with pytest.raises(KeyboardInterrupt), isolated(pytest.fail):
         signal.raise_signal(signal.SIGINT)
 
 
 def test_the_working_folder_is_changed_back_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with isolated() as changed:
+    warnings: list[str] = []
+    with isolated(warnings.append):
         os.chdir("/")
     assert Path.cwd() == tmp_path
-    assert len(changed) == 1
+    assert len(warnings) == 1
     Path("gone").mkdir()
     os.chdir("gone")
     Path("../gone").rmdir()
-    with isolated() as changed:
+    with isolated(pytest.fail):
         pass
-    assert changed == []
+
+
+@pytest.mark.parametrize("ending", ["", "\nraise KeyboardInterrupt"])
+def test_what_a_plugin_imports_later_is_held_to_the_same(install: Install, ending: str) -> None:
+    source = """
+    @hookimpl
+    def scorefold_components():
+        yield Component("estimator", "moves", "fake_moves.impl:Moves", "scorefold.config:Config", "moves")
+    """
+    install("fake-moves", source, files={"impl.py": f"import os\nos.chdir('/'){ending}"})
+    here, host = Path.cwd(), Host.discover()
+    with pytest.raises(PluginError, match="no 'Moves'" if not ending else "it raised KeyboardInterrupt"):
+        host.create("estimator:moves")
+    assert Path.cwd() == here
+    (moves,) = (record for record in host.plugins if record.distribution == "fake-moves")
+    assert moves.warnings[0] == "it changes the working folder while it is imported, which was changed back"

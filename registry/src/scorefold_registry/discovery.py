@@ -134,7 +134,7 @@ def _recording_failure(record: PluginRecord) -> Iterator[None]:
     """Runs a plugin's code. Whatever goes wrong ends in its record, and so do its heavy imports."""
     with watch_imports(record.package) as heavy:
         try:
-            with isolated() as changed:
+            with isolated(record.warn):
                 yield
         except KeyboardInterrupt:
             raise
@@ -149,8 +149,6 @@ def _recording_failure(record: PluginRecord) -> Iterator[None]:
             frame = own_frame(error, {record.package})
             record.fail("broken", describe(error), frame, mend(error, record))
     record.heavy += heavy
-    for change in changed:
-        record.warn(change)
 
 
 def _import(record: PluginRecord) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -13,22 +13,21 @@ _MOVED = "it changes the working folder while it is imported, which was changed 
 
 
 @contextmanager
-def isolated() -> Iterator[list[str]]:
-    """Runs a plugin's code; yields a list that fills with what it changed, which is changed back.
+def isolated(warn: Callable[[str], None]) -> Iterator[None]:
+    """Runs a plugin's code, and warns of what it changed, which is changed back.
 
     A ``KeyboardInterrupt`` that the code raises itself comes out as a ``RuntimeError``, so that it stays that plugin's
     fault; only Ctrl-C ends the command. Who handles Ctrl-C is put back too. What libraries set on purpose stays as they
     set it: ``sys.path``, environment variables, torch's threads and default dtype, other signals.
     """
-    changed: list[str] = []
     folder = _working_folder()
     try:
         with _only_true_interrupts():
-            yield changed
+            yield
     finally:
         if folder is not None and _working_folder() != folder:
             os.chdir(folder)
-            changed.append(_MOVED)
+            warn(_MOVED)
 
 
 def _working_folder() -> str | None:

@@ -50,7 +50,7 @@ def load_named(record: PluginRecord, what: str, target: str) -> Any:
     """What ``module:Name`` names. Raises ``PluginError`` as ``load_target`` does; ``what`` is it that needs it."""
     module_name, _, attribute = target.partition(":")
     try:
-        with isolated():
+        with isolated(record.warn):
             module = import_module(module_name)
     except KeyboardInterrupt:
         raise
