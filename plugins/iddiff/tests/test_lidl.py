@@ -139,6 +139,15 @@ def test_it_trains_on_the_training_split_of_data_that_are_plugged_in(make_frame:
     assert elsewhere.value > 10
 
 
+def test_training_points_that_are_not_finite_are_refused(make_frame: MakeFrame) -> None:
+    x = plane(2, 4, 50, make_frame)
+    spoiled = x.clone()
+    spoiled[7, 2] = torch.nan
+    source = TensorSource({"train": Dataset(spoiled), "test": Dataset(x)}, event_scale=EventScale())
+    with pytest.raises(DataError, match="1 coordinate of the data is not finite, the first in row 7"):
+        estimate(GaussianFlow(4), x, data=source)
+
+
 def test_flows_that_are_trained_find_a_line_and_a_plane() -> None:
     """Affine couplings, 300 steps at each of three levels (8 CPU seconds for both): within 0.3."""
     host = Host.discover()

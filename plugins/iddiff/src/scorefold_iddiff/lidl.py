@@ -21,7 +21,7 @@ from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Estimator, Flow, Loss, Phase, Progress, Trainable
 from scorefold.numerics import draw_normal
 from scorefold.results import Estimate
-from scorefold.seeds import derive_seed
+from scorefold.seeds import derive_generator, derive_seed
 from scorefold.stage import Executor
 from scorefold.training import fit
 from scorefold_iddiff import cautions
@@ -29,6 +29,7 @@ from scorefold_iddiff.pointwise import answer, look_at, spaced_levels
 from scorefold_iddiff.probe import Points, check_resolution, order, rows_at_once, spread_of, take
 from scorefold_iddiff.regression import slope_in_log_noise
 from scorefold_iddiff.successors_config import LIDLConfig
+from scorefold_iddiff.survey import looked_at
 
 _START_POINTS = 10_000
 
@@ -94,7 +95,7 @@ class LIDL(Estimator):
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         look = look_at(dataset, points, seed)
         if self.data is not None:
-            look_at(train, points, seed)  # training on values that are not finite would fail in other words
+            looked_at(train, derive_generator(seed, "train"))  # else training fails, in other words
         levels = self._levels(train)
         check_resolution(points.x, levels[0])
         rows = rows_at_once(self.config.batch, points.ambient)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -40,12 +41,7 @@ def survey(dataset: Dataset, x: Tensor, index: Tensor, generator: torch.Generato
 
     Raises ``DataError`` for rows that aren't finite.
     """
-    limit = max(2, _COORDINATES // x[0].numel())
-    chosen = torch.arange(len(dataset))
-    if len(dataset) > limit:
-        chosen = torch.randperm(len(dataset), generator=generator, device=generator.device).cpu()[:limit]
-    rows = dataset.take(chosen).x.flatten(1).double().cpu()
-    refuse_not_finite(rows, chosen)
+    rows, chosen = looked_at(dataset, generator)
     constant = rows.amax(0) == rows.amin(0)
     return Survey(
         rows=len(rows),
@@ -54,6 +50,18 @@ def survey(dataset: Dataset, x: Tensor, index: Tensor, generator: torch.Generato
         constant=int(constant.sum()),
         spacing=_spacing(rows[:, ~constant]),
     )
+
+
+def looked_at(dataset: Dataset, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The rows (R, D) of a data set that a survey looks at, in float64 on the CPU, and their places (R,): all, or a
+    random part of many. Raises ``DataError`` for rows that aren't finite."""
+    limit = max(2, _COORDINATES // math.prod(dataset.event_shape))
+    chosen = torch.arange(len(dataset))
+    if len(dataset) > limit:
+        chosen = torch.randperm(len(dataset), generator=generator, device=generator.device).cpu()[:limit]
+    rows = dataset.take(chosen).x.flatten(1).double().cpu()
+    refuse_not_finite(rows, chosen)
+    return rows, chosen
 
 
 def _nearest(x: Tensor, index: Tensor, rows: Tensor, places: Tensor) -> float:
