@@ -31,12 +31,10 @@ def new_run(parent: Path, name: str) -> Iterator[Path]:
     for count in itertools.count(1):
         chosen = name if count == 1 else f"{name}-{count}"
         folder = parent / f"{chosen}{PARTIAL}"
-        if folder.exists() or (parent / chosen).exists():
-            continue
         with suppress(Timeout), FileLock(_lock_file(folder)).acquire(timeout=0):
             try:
                 if folder.exists() or (parent / chosen).exists():
-                    continue  # another run was faster
+                    continue
                 folder.mkdir()
                 yield folder
             finally:
