@@ -46,6 +46,17 @@ def test_seeds_turn_the_designs() -> None:
     assert float((blocks[:9] - blocks[9:]).abs().max()) > 0.1, "blocks are turned differently"
 
 
+def test_independent_noises_differ_from_point_to_point_and_hang_on_its_place_alone() -> None:
+    chosen = design("iid", 5, 300)
+    several, alone = (
+        torch.cat(list(noises(chosen, at, 0, LIKE, 256)), 1) for at in (torch.tensor([7, 2]), torch.tensor([2]))
+    )
+    assert several.shape == (2, 300, 5)
+    torch.testing.assert_close(several[1:], alone, atol=0, rtol=0)
+    assert float((several[0] - several[1]).abs().median()) > 0.5
+    assert float((several[:, :40] - several[:, 256:296]).abs().median()) > 0.5, "blocks are drawn anew"
+
+
 def test_half_precision_gets_designs_too() -> None:
     rows = laid("pairs", 12, like=torch.empty((), dtype=torch.bfloat16))
     assert rows.dtype == torch.bfloat16

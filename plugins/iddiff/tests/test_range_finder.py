@@ -112,6 +112,15 @@ def test_it_agrees_with_a_whole_spectrum_over_the_noise_levels(
     assert {round(row["sigma"], 6): row["value"] for row in found.diagnostics["curve"]} == levels
 
 
+def test_its_steps_stay_near_a_curved_manifold(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    """Steps of the noise's own size, 0.5 here, would see the bend: (atan 0.5) / 0.5 = 0.93 of a direction."""
+    law, x = make_sphere(5, points=3)
+    config = NormalBundleConfig(design="range-finder", sigma=0.05, sweep=())
+    found = NormalBundle(config, score=make_score(law, (100,))).estimate(x)
+    assert found.spectrum is not None
+    assert float(found.spectrum[:, :5].min()) > 0.98
+
+
 def test_it_reads_no_other_rule() -> None:
     with pytest.raises(ValueError, match="tangent directions alone"):
         NormalBundleConfig(design="range-finder", rule="reference")
