@@ -40,6 +40,8 @@ MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]
         ([5, 0, 0, 0, 0], []),
         ([0, 0, 0, 0], [(0, 0, 3)]),
         ([152, 150, 149, 148, 80], [(152, 0, 3)]),
+        ([30, 32, 30, 32], []),
+        ([19, 20, 19, 20], []),
     ],
 )
 def test_plateaus_are_level_stretches(curve: list[int], plateaus: list[tuple[int, int, int]]) -> None:
@@ -58,9 +60,11 @@ def test_memorised_and_curved_levels_are_left_out() -> None:
     assert usable == [False, False, True, True, False]
     assert len(reasons) == 1
     assert "at sigma 0.1 and below" in reasons[0]
-    assert usable_levels(levels, dimensions, curvature, nearest=0.1)[0] == [False, True, True, True, False], (
-        "below the distance of neighbours only"
+    assert usable_levels(levels, dimensions, curvature, nearest=0.15)[0] == [False, True, True, True, False], (
+        "below half the distance of neighbours only"
     )
+    little = torch.tensor([[48.0], [50.0]])
+    assert usable_levels([0.1, 1.0], little, torch.zeros(2), 1.0) == ([True, True], []), "less than a tenth of it"
     everywhere = torch.full((5,), 0.5)
     falling = dimensions.sort(dim=0, descending=True).values
     assert usable_levels(levels, falling, everywhere, 1.0) == ([True] * 5, []), "a coarse score is not curvature"

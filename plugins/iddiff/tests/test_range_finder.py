@@ -65,6 +65,16 @@ def test_a_block_that_is_full_to_the_brim_misses_none(rank: int, make_frame: Cal
         assert int((found.values > 0.5).sum()) == rank
 
 
+def test_a_block_that_refining_fills_is_not_the_last(make_frame: Callable[..., Tensor]) -> None:
+    """Tangent values of 0.55 to 0.7 beside residues of 0.24: some of a block are low until P is applied further."""
+    turn = make_frame(150, 150)
+    for seed in range(4):
+        drawn = torch.rand(150, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        values = torch.cat([0.55 + 0.15 * drawn[:24], 0.24 * drawn[24:]])
+        (found,) = ranges(lambda z, m=turn * (1 - values) @ turn.mT: z @ m, 1, 150)  # type: ignore[misc]
+        assert int((found.values > 0.5).sum()) == 24
+
+
 def test_25_times_fewer_calls_at_1024(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     law, x = make_sphere(10, ambient=1024, points=6)
     config = NormalBundleConfig(design="range-finder", sigma=0.01, sweep=(), bases="tangent")
@@ -113,7 +123,7 @@ def test_it_agrees_with_a_whole_spectrum_over_the_noise_levels(
 
 
 def test_its_steps_stay_near_a_curved_manifold(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    """Steps of the noise's own size, 0.5 here, would see the bend: (atan 0.5) / 0.5 = 0.93 of a direction."""
+    """Steps of the noise's own size, 0.5 here, would see the bend: 1 / sqrt(1 + 0.5^2) = 0.89 of a direction."""
     law, x = make_sphere(5, points=3)
     config = NormalBundleConfig(design="range-finder", sigma=0.05, sweep=())
     found = NormalBundle(config, score=make_score(law, (100,))).estimate(x)
