@@ -119,6 +119,19 @@ def test_the_coarse_dimension_has_the_interval_of_its_draws(make_score: MakeScor
         assert 0.92 < float(((coarse - 10).abs() < half_width).double().mean()) < 0.99
 
 
+def test_the_range_finder_looks_as_far_as_the_interval_of_the_coarse_dimension(
+    make_score: MakeScore, make_sphere: MakeSphere
+) -> None:
+    """spare 6: 10 + 6 and 20 + 10 + 3 in fours; none where 4 calls a direction are as many as the 2 D of a spectrum."""
+    cascade = Cascade(CascadeConfig(), score=make_score(make_sphere(2)[0], (100,)))
+    coarse, half_width = torch.tensor([10.0, 20.0]).double(), torch.tensor([2.0, 10.0]).double()
+    assert [cascade._widths(coarse, half_width, ambient).tolist() for ambient in (100, 72, 32)] == [
+        [16, 36],
+        [16, 0],
+        [0, 0],
+    ]
+
+
 def test_only_points_with_thin_margins_go_on(make_score: MakeScore, make_frame: Callable[..., Tensor]) -> None:
     """A plane with one direction as thin as the noise, at 1/2 + 0.1, beside a plane without such a one."""
     broad = torch.ones(3, dtype=torch.float64)

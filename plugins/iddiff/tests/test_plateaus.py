@@ -89,6 +89,14 @@ def test_dimensions_that_may_be_the_same_are_one_part_of_a_mixture() -> None:
         {"dimension": 30.0, "share": 0.3},
         {"dimension": 44.0, "share": 0.7},
     ]
+    near = [[Plateau(dimension, 0, 3)] for dimension in (41, 44, 44, 44, 44)]
+    assert mixture_of(near, torch.tensor([41.0, 44, 44, 44, 44])) == [{"dimension": 44.0, "share": 0.8}]
+
+
+def test_a_part_of_a_mixture_has_a_twentieth_of_the_points() -> None:
+    read = torch.tensor([5.0] * 24 + [9.0])
+    points = [[Plateau(int(dimension), 0, 3)] for dimension in read]
+    assert mixture_of(points, read) == [{"dimension": 5.0, "share": 0.96}]
 
 
 def test_levels_are_even_in_their_logarithm() -> None:
