@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
 
 from scorefold.numerics import pushforward
+from scorefold_pullback.geometry import row_lengths
 
 SEARCH = 60
 POLISH = 2
@@ -39,17 +40,17 @@ class Arc:
 
     def points(self, t: Tensor) -> Tensor:
         """The points at times t (B, T): (B, T, *E)."""
-        w = self.start[:, None] + self._shaped(t) * self.direction[:, None]
+        w = self._line(t)
         return self.chart_inverse(w.flatten(0, 1)).reshape(w.shape)
 
     def speeds(self, t: Tensor) -> Tensor:
         """|c'(t)| at times t (B, T): (B, T)."""
-        w = self.start[:, None] + self._shaped(t) * self.direction[:, None]
+        w = self._line(t)
         along = self.direction[:, None].expand_as(w).flatten(0, 1)
         velocity = pushforward(self.chart_inverse, w.flatten(0, 1), along, mode="reverse")[1]
-        speed: Tensor = torch.linalg.vector_norm(velocity.flatten(1), dim=1)
-        return speed.reshape(t.shape)
+        return row_lengths(velocity).reshape(t.shape)
 
+    @cached_property
     def lengths(self) -> Tensor:
         """The lengths up to each edge of the panels, (B, panels + 1), the first 0."""
         edges = self._edges()[:-1]
@@ -58,27 +59,27 @@ class Arc:
 
     def length(self) -> Tensor:
         """The whole lengths, (B,)."""
-        return self.lengths()[:, -1]
+        return self.lengths[:, -1]
 
     def times(self, targets: Tensor) -> Tensor:
         """The times (B, T) at which lengths (B, T), between 0 and the whole, are reached.
 
-        They are sought by Newton steps kept inside a bracket. The last steps are taken with gradients, each of which
-        doubles the orders of derivative that are right.
+        They are sought by Newton steps kept inside a bracket, until one leaves half of the digits alone. The last steps
+        are taken with gradients, each of which doubles the digits and the orders of derivative that are right.
         """
-        lengths = self.lengths()
+        lengths = self.lengths  # here, as the graph is lost of what is first asked for below
         with torch.no_grad():
             inside = torch.searchsorted(lengths.contiguous(), targets.contiguous(), right=True) - 1
             panel = inside.clamp(0, self.panels - 1)
             low = self._edges()[panel]
             high = low + 1 / self.panels
-            t = (low + high) / 2
+            t, near = (low + high) / 2, torch.finfo(lengths.dtype).eps ** 0.5
             for _ in range(SEARCH):
                 error = self._up_to(t, panel, lengths) - targets
                 low, high = torch.where(error < 0, t, low), torch.where(error < 0, high, t)
                 moved = t - _over(error, self.speeds(t))
-                moved = torch.where((moved < low) | (moved > high), (low + high) / 2, moved)
-                settled = bool((moved - t).abs().max() <= 4 * torch.finfo(t.dtype).eps) if t.numel() else True
+                moved = torch.where((moved < low - near) | (moved > high + near), (low + high) / 2, moved)
+                settled = bool(((moved - t).abs() <= near).all())
                 t = moved
                 if settled:
                     break
@@ -101,8 +102,10 @@ class Arc:
     def _edges(self) -> Tensor:
         return torch.linspace(0, 1, self.panels + 1, dtype=self.start.dtype, device=self.start.device)
 
-    def _shaped(self, t: Tensor) -> Tensor:
-        return t.reshape(*t.shape, *[1] * (self.start.dim() - 1))
+    def _line(self, t: Tensor) -> Tensor:
+        """start + t direction, (B, T, *E)."""
+        shaped = t.reshape(*t.shape, *[1] * (self.start.dim() - 1))
+        return self.start[:, None] + shaped * self.direction[:, None]
 
 
 def _over(error: Tensor, speed: Tensor) -> Tensor:

@@ -97,19 +97,18 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
     def inner(self, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
         """<D_xF v, D_xF w>, (B,)."""
         x, v, w = self.rows(x=x, v=v, w=w)
-        rows = len(x)
-        pushed = self.push(torch.cat([x, x]), torch.cat([v, w]))[1].flatten(1)
-        return (pushed[:rows] * pushed[rows:]).sum(1)
+        pushed = torch.func.vmap(lambda u: self.push(x, u)[1])(torch.stack([v, w])).flatten(2)
+        return (pushed[0] * pushed[1]).sum(1)
 
     def norm(self, x: Tensor, v: Tensor) -> Tensor:
         """|D_xF v|, (B,)."""
         x, v = self.rows(x=x, v=v)
-        return _length(self.push(x, v)[1])
+        return row_lengths(self.push(x, v)[1])
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """|F(x) - F(y)|, (B,)."""
-        a, b = self._charts(x, y)
-        return _length(a - b)
+        a, b = self.charts(x, y)
+        return row_lengths(a - b)
 
     def distance_matrix(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """|F(x_i) - F(y_j)|, (B1, B2)."""
@@ -122,7 +121,7 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
     def geodesic(self, x: Tensor, y: Tensor, s: Tensor) -> Tensor:
         """F^-1((1 - s) F(x) + s F(y)), (B, T, *E). Times outside [0, 1] go on along the geodesic."""
         check_times(s)
-        a, b = self._charts(x, y)
+        a, b = self.charts(x, y)
         line = torch.lerp(a[:, None], b[:, None], s.to(a.dtype).reshape(-1, *[1] * len(self.event_shape)))
         return self.chart_inverse(line.flatten(0, 1)).reshape(line.shape)
 
@@ -133,7 +132,7 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         """D_F(x)F^-1 [F(y) - F(x)], (B, *E)."""
-        w, target = self._charts(x, y)
+        w, target = self.charts(x, y)
         return self.push_inverse(w, target - w)[1]
 
     def transport(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
@@ -147,7 +146,7 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
         centre = torch.tensordot(shares, self.chart(points), dims=1)
         return self.chart_inverse(centre[None])[0]
 
-    def _charts(self, x: Tensor, y: Tensor) -> list[Tensor]:
+    def charts(self, x: Tensor, y: Tensor) -> list[Tensor]:
         """F(x) and F(y) as batches of one length."""
         return self.rows(**{"F(x)": self.chart(self._checked("x", x)), "F(y)": self.chart(self._checked("y", y))})
 
@@ -169,10 +168,10 @@ def check_times(s: Tensor) -> None:
         raise DataError("s holds NaN or infinite times")
 
 
-def _length(v: Tensor) -> Tensor:
-    """The Euclidean length of each row, whose gradient at 0 is 0."""
-    length: Tensor = torch.linalg.vector_norm(v.flatten(1), dim=1)
-    return length
+def row_lengths(v: Tensor) -> Tensor:
+    """The Euclidean length of each row of v (B, *E), (B,), whose gradient at 0 is 0."""
+    found: Tensor = torch.linalg.vector_norm(v.flatten(1), dim=1)
+    return found
 
 
 def _check(config: PullbackConfig, flow: Flow, psi: Potential | None) -> None:

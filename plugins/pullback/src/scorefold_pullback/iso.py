@@ -18,7 +18,7 @@ from scorefold.interfaces import Flow, Geometry, Potential
 from scorefold.interfaces.geometry import barycentre_weights, flatten
 from scorefold_pullback.arc import Arc
 from scorefold_pullback.config import IsoPullbackConfig
-from scorefold_pullback.geometry import Pullback, check_times
+from scorefold_pullback.geometry import Pullback, check_times, row_lengths
 
 DOUBLINGS = 60
 _SMALLEST_STEP = 1e-4  # below it only rounding is left to gain
@@ -50,7 +50,7 @@ class IsoPullback(nn.Module, Geometry):
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """The Euclidean length of the geodesic from x to y, (B,)."""
-        return self._between(x, y).length()
+        return self._arc(*self._line(x, y)).length()
 
     def geodesic(self, x: Tensor, y: Tensor, s: Tensor) -> Tensor:
         """The points of the geodesic at shares s (T,) of its length, (B, T, *E).
@@ -62,17 +62,12 @@ class IsoPullback(nn.Module, Geometry):
             raise DataError(
                 f"s goes from {float(s.min()):g} to {float(s.max()):g}; expected shares of the length, 0 to 1"
             )
-        arc = self._between(x, y)
+        arc = self._arc(*self._line(x, y))
         return arc.points(arc.times(s.to(arc.start.dtype) * arc.length()[:, None]))
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         """The direction of the geodesic at x, as long as the geodesic: (B, *E)."""
-        x, y = self.pullback.rows(x=x, y=y)
-        v = self.pullback.log(x, y)
-        size = torch.linalg.vector_norm(flatten(v), dim=1)
-        still = size == 0
-        factor = torch.where(still, 1.0, self.distance(x, y) / torch.where(still, 1.0, size))
-        return v * factor.reshape(-1, *[1] * len(self.event_shape))
+        return self._log(*self._line(x, y))
 
     def exp(self, x: Tensor, v: Tensor) -> Tensor:
         """The point at Euclidean length |v| along the geodesic that sets out along v: (B, *E).
@@ -81,7 +76,7 @@ class IsoPullback(nn.Module, Geometry):
         """
         x, v = self.pullback.rows(x=x, v=v)
         start, direction = self.pullback.push(x, v)
-        length = torch.linalg.vector_norm(flatten(v), dim=1)
+        length = row_lengths(v)
         arc = self._far_enough(start, direction, length)
         return arc.points(arc.times(length[:, None]))[:, 0]
 
@@ -94,20 +89,21 @@ class IsoPullback(nn.Module, Geometry):
         (points,) = self.pullback.rows(points=points)
         shares = barycentre_weights(points, weights)
         mean = self.pullback.mean(points, weights)
-        pull, step = self._pull(mean, points, shares), 1.0
+        w = self.pullback.chart(points)
+        pull, step = self._pull(mean, w, shares), 1.0
         scale = 1 + float(points.detach().abs().max())
         for _ in range(self.config.iterations):
             if float(pull.detach().norm()) <= 100 * torch.finfo(points.dtype).eps * scale:
                 return mean
             moved = mean + step * pull
-            next_pull = self._pull(moved, points, shares)
+            next_pull = self._pull(moved, w, shares)
             if float(next_pull.detach().norm()) < float(pull.detach().norm()):
                 mean, pull = moved, next_pull
             elif step > _SMALLEST_STEP:
                 step /= 2
             else:
                 break
-        spread = float((points - mean).detach().flatten(1).norm(dim=1).mean())
+        spread = float(row_lengths((points - mean).detach()).mean())
         if not float(pull.detach().norm()) <= 1e-3 * spread:
             raise DataError(
                 f"no barycentre was found: after {self.config.iterations} moves the logarithms add up to "
@@ -116,14 +112,23 @@ class IsoPullback(nn.Module, Geometry):
             )
         return mean
 
-    def _pull(self, mean: Tensor, points: Tensor, shares: Tensor) -> Tensor:
-        total: Tensor = torch.tensordot(shares, self.log(mean[None], points), dims=1)
+    def _pull(self, mean: Tensor, w: Tensor, shares: Tensor) -> Tensor:
+        """The weighted sum, (*E), of the logarithms at a point (*E) of points whose charts are w (N, *E)."""
+        start = self.pullback.chart(mean[None]).expand_as(w)
+        total: Tensor = torch.tensordot(shares, self._log(start, w - start), dims=1)
         return total
 
-    def _between(self, x: Tensor, y: Tensor) -> Arc:
-        x, y = self.pullback.rows(x=x, y=y)
-        start = self.pullback.chart(x)
-        return self._arc(start, self.pullback.chart(y) - start)
+    def _line(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """F(x) and F(y) - F(x)."""
+        start, end = self.pullback.charts(x, y)
+        return start, end - start
+
+    def _log(self, start: Tensor, direction: Tensor) -> Tensor:
+        v = self.pullback.push_inverse(start, direction)[1]
+        size = row_lengths(v)
+        still = size == 0
+        factor = torch.where(still, 1.0, self._arc(start, direction).length() / torch.where(still, 1.0, size))
+        return v * factor.reshape(-1, *[1] * len(self.event_shape))
 
     def _arc(self, start: Tensor, direction: Tensor) -> Arc:
         return Arc(self.pullback.chart_inverse, start, direction, self.config.panels, self.config.nodes)
@@ -133,8 +138,7 @@ class IsoPullback(nn.Module, Geometry):
         reach = torch.ones_like(length)
         for _ in range(DOUBLINGS):
             arc = self._arc(start, direction * reach.reshape(-1, *[1] * len(self.event_shape)))
-            with torch.no_grad():
-                short = arc.length() < length
+            short = arc.length() < length
             if not bool(short.any()):
                 return arc
             reach = torch.where(short, 2 * reach, reach)
