@@ -154,6 +154,7 @@ def test_only_points_with_thin_margins_go_on(make_score: MakeScore, make_frame: 
     assert_same(found, normal_bundle(score, x, bases="both", resamples=0))
     torch.testing.assert_close(found.diagnostics["margin"][on_thin], torch.full((8,), 0.1).double(), atol=1e-6, rtol=0)
     asked = counted(score)
+    assert found.diagnostics["mixture"] == [{"dimension": 3.0, "share": 0.5}], "of clear points alone"
     sure = estimate(score, x, thin=0.0)
     assert sure.diagnostics["network_calls"] == sum(asked)
     assert sure.diagnostics["settled"] == {STAGES[0]: 16, STAGES[1]: 0}
@@ -191,6 +192,25 @@ def test_without_a_plateau_the_level_is_that_without_auto(
     assert ours.diagnostics["sigma"] == without.diagnostics["sigma"]
     assert torch.equal(ours.pointwise, without.pointwise)  # type: ignore[arg-type]
     assert len(ours.diagnostics["curve"]) == 14
+
+
+def test_a_loss_that_slopes_is_no_plateau_though_whole_numbers_stay(
+    make_score: MakeScore, make_frame: Callable[..., Tensor]
+) -> None:
+    """Deviations a decade apart: 0.8, 1.0, 1.2 over three levels."""
+    variances = torch.logspace(0, -6, 4, dtype=torch.float64)
+    law = SubspaceGaussian(torch.zeros(20, dtype=torch.float64), make_frame(20, 4), variances)
+    draws = torch.randn(40, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = estimate(make_score(law, (20,)), draws * variances.sqrt() @ law.basis.T, sigma="auto", draws=64, shown=40)
+    losses = torch.tensor([row["value"] for row in found.diagnostics["curve"]])
+    assert any(len(three.round().unique()) == 1 for three in losses.unfold(0, 3, 1))
+    assert "no plateau was found" in found.diagnostics["note"]
+
+
+def test_auto_stays_above_half_a_step_of_discrete_data(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    law, x = make_sphere(4, ambient=20, points=400)
+    found = estimate(make_score(law, (20,)), (x * 16).round() / 16, sigma="auto")
+    assert found.diagnostics["curve"][0]["sigma"] == pytest.approx(1 / 32)
 
 
 def test_images_in_single_precision_under_another_process(make_score: MakeScore, make_sphere: MakeSphere) -> None:
