@@ -27,6 +27,7 @@ from scorefold_registry.progress import Silent
 from scorefold_registry.records import Registered
 from scorefold_registry.runfile import read
 from scorefold_registry.stage_files import read_result, read_stage
+from scorefold_registry.sweep_result import as_number
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
@@ -219,9 +220,9 @@ def _read(row: Row, folder: Path, stages: Sequence[str]) -> Row:
         replace(
             row,
             quantity=answer["quantity"],
-            value=_number(answer["value"]),
+            value=_number_if_any(answer["value"]),
             interval=None if interval is None else (_number(interval[0]), _number(interval[1])),
-            truth=row.truth if row.truth is not None else _number(answer.get("truth")),
+            truth=row.truth if row.truth is not None else _number_if_any(answer.get("truth")),
             cpu_seconds=last["cpu_seconds"],
             network_calls=last["network_calls"],
             training_cpu_seconds=sum(trained) if trained else None,
@@ -247,10 +248,13 @@ def _answer(verb: str, answer: Any) -> Mapping[str, Any] | None:
     return answer
 
 
-def _number(value: Any) -> Any:
-    """A number as JSON has it, where NaN and the infinities are words. Raises ``DataError`` for what is none."""
-    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
-        return value
-    if value in ("NaN", "Infinity", "-Infinity"):
-        return float(value)
-    raise DataError(f"the answer is {value!r}; expected a number")
+def _number(value: Any) -> float:
+    """A number that an answer gives. Raises ``DataError`` for what is none."""
+    number = as_number(value)
+    if number is None:
+        raise DataError(f"the answer is {value!r}; expected a number")
+    return number
+
+
+def _number_if_any(value: Any) -> float | None:
+    return None if value is None else _number(value)

@@ -261,7 +261,8 @@ def test_values_that_are_no_finite_numbers_are_shown_as_what_they_are(
 ) -> None:
     """One wild estimator must cost no other its row, nor the comparison its end."""
     parts = import_module("scorefold_tiny.parts")
-    answers: dict[str, Any] = {"nan": float("nan"), "inf": float("inf"), "text": "two", "escape": ValueError("\x1b[2J")}
+    numbers = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+    answers: dict[str, Any] = {**numbers, "text": "two", "true": True, "escape": ValueError("\x1b[2J")}
     for name, value in answers.items():
 
         def estimate(self: Any, data: Any, *, generator: Any = None, value: Any = value) -> Estimate:
@@ -270,16 +271,16 @@ def test_values_that_are_no_finite_numbers_are_shown_as_what_they_are(
             return Estimate("intrinsic dimension", value, interval=(1.0, value))
 
         monkeypatch.setattr(parts.Mean, "estimate", estimate)
-        said = say("compare", "estimator", "--on", "tiny", "--only", "tiny-mean", "--json", "--out", name, "--fresh")
+        out = f"of {name}"
+        said = say("compare", "estimator", "--on", "tiny", "--only", "tiny-mean", "--json", "--out", out, "--fresh")
         jsonschema.validate(said.json, SCHEMA)
         (row,) = said.json["rows"]
-        if name in ("nan", "inf"):
-            written = {"nan": "NaN", "inf": "Infinity"}[name]
-            assert (said.status, row["value"], row["interval"]) == (0, written, [1.0, written])
+        if name in numbers:
+            assert (said.status, row["value"], row["interval"]) == (0, name, [1.0, name])
         else:
             assert (said.status, row["value"]) == (1, None)
         assert "\x1b" not in said.out + said.err
-        assert Path(name, "report.html").exists()
+        assert Path(out, "report.html").exists()
 
 
 def test_what_is_printed(say: Say) -> None:
