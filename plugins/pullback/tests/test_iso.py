@@ -107,6 +107,20 @@ def test_gradients_flow_through(space: IsoPullback, xy: tuple[Tensor, ...]) -> N
     assert torch.autograd.gradcheck(space.log, (x, y), fast_mode=True)
 
 
+def test_derivatives_where_a_curve_begins(space: IsoPullback) -> None:
+    """To first order all maps are those of Euclidean space: at no velocity, and where the ends of a curve meet."""
+    x, one = row(0.3, -0.5, 1.0, 0.2), torch.eye(4, dtype=torch.float64)
+
+    def slope(function: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
+        found: Tensor = torch.autograd.functional.jacobian(lambda v: function(v[None])[0], at[0])
+        return found
+
+    close(slope(lambda v: space.exp(x, v), 0 * x), one)
+    close(slope(lambda y: space.log(x, y), x), one)
+    close(slope(lambda y: space.geodesic(x, y, row(0.25)[0])[:, 0], x), 0.25 * one)
+    assert torch.equal(slope(lambda v: space.norm(x, v), 0 * x), torch.zeros(4, dtype=torch.float64))
+
+
 def test_the_barycentre_balances(space: IsoPullback, xy: tuple[Tensor, ...]) -> None:
     points = torch.cat(xy)
     weights = torch.linspace(0, 2, len(points), dtype=torch.float64)
@@ -141,7 +155,7 @@ def test_lengths_where_the_speed_is_0() -> None:
     """t^3 from -1 to 1 stands still in the middle, where Newton alone would divide by 0."""
     arc = Arc(lambda w: w**3, row(-1), row(2), panels=4, nodes=4)
     close(arc.length(), row(2)[0])
-    t = arc.times(row(0.0, 0.5, 1.0, 1.5, 2.0))
+    t = arc.times(row(0.0, 0.25, 0.5, 0.75, 1.0))
     close(arc.points(t)[0, :, 0], row(-1.0, -0.5, 0.0, 0.5, 1.0)[0], rtol=1e-9, atol=1e-9)
 
 

@@ -61,13 +61,14 @@ class Arc:
         """The whole lengths, (B,)."""
         return self.lengths[:, -1]
 
-    def times(self, targets: Tensor) -> Tensor:
-        """The times (B, T) at which lengths (B, T), between 0 and the whole, are reached.
+    def times(self, shares: Tensor) -> Tensor:
+        """The times (B, T) at which shares (B, T) in [0, 1] of the length are reached; on a curve that stands, shares.
 
         They are sought by Newton steps kept inside a bracket, until one leaves half of the digits alone. The last steps
         are taken with gradients, each of which doubles the digits and the orders of derivative that are right.
         """
         lengths = self.lengths  # here, as the graph is lost of what is first asked for below
+        targets = shares * lengths[:, -1:]
         with torch.no_grad():
             inside = torch.searchsorted(lengths.contiguous(), targets.contiguous(), right=True) - 1
             panel = inside.clamp(0, self.panels - 1)
@@ -85,7 +86,7 @@ class Arc:
                     break
         for _ in range(POLISH):
             t = t - _over(self._up_to(t, panel, lengths) - targets, self.speeds(t))
-        return t.clamp(0, 1)
+        return torch.where(lengths[:, -1:] == 0, shares, t.clamp(0, 1))
 
     def _up_to(self, t: Tensor, panel: Tensor, lengths: Tensor) -> Tensor:
         """The lengths up to times t (B, T) in known panels."""

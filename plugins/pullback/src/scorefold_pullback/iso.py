@@ -48,6 +48,10 @@ class IsoPullback(nn.Module, Geometry):
         _, v, w = self.pullback.rows(x=x, v=v, w=w)
         return (flatten(v) * flatten(w)).sum(1)
 
+    def norm(self, x: Tensor, v: Tensor) -> Tensor:
+        """The Euclidean length, (B,)."""
+        return row_lengths(self.pullback.rows(x=x, v=v)[1])
+
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """The Euclidean length of the geodesic from x to y, (B,)."""
         return self._arc(*self._line(x, y)).length()
@@ -63,7 +67,7 @@ class IsoPullback(nn.Module, Geometry):
                 f"s goes from {float(s.min()):g} to {float(s.max()):g}; expected shares of the length, 0 to 1"
             )
         arc = self._arc(*self._line(x, y))
-        return arc.points(arc.times(s.to(arc.start.dtype) * arc.length()[:, None]))
+        return arc.points(arc.times(s.to(arc.start.dtype).expand(len(arc.start), -1)))
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         """The direction of the geodesic at x, as long as the geodesic: (B, *E)."""
@@ -78,7 +82,7 @@ class IsoPullback(nn.Module, Geometry):
         start, direction = self.pullback.push(x, v)
         length = row_lengths(v)
         arc = self._far_enough(start, direction, length)
-        return arc.points(arc.times(length[:, None]))[:, 0]
+        return arc.points(arc.times(_ratio(length, arc.length())[:, None]))[:, 0]
 
     def mean(self, points: Tensor, weights: Tensor | None = None) -> Tensor:
         """The point (*E) at which the weighted logarithms of points (N, *E) add up to 0.
@@ -125,9 +129,7 @@ class IsoPullback(nn.Module, Geometry):
 
     def _log(self, start: Tensor, direction: Tensor) -> Tensor:
         v = self.pullback.push_inverse(start, direction)[1]
-        size = row_lengths(v)
-        still = size == 0
-        factor = torch.where(still, 1.0, self._arc(start, direction).length() / torch.where(still, 1.0, size))
+        factor = _ratio(self._arc(start, direction).length(), row_lengths(v))
         return v * factor.reshape(-1, *[1] * len(self.event_shape))
 
     def _arc(self, start: Tensor, direction: Tensor) -> Arc:
@@ -147,3 +149,9 @@ class IsoPullback(nn.Module, Geometry):
             "in that direction",
             hint="shorten the tangent vector",
         )
+
+
+def _ratio(a: Tensor, b: Tensor) -> Tensor:
+    """a / b, and its limit 1 where no curve sets out."""
+    still = b == 0
+    return torch.where(still, 1.0, a / torch.where(still, 1.0, b))
