@@ -80,6 +80,18 @@ def test_any_convex_function_by_its_value_alone(generator: torch.Generator) -> N
     close(single.double(), z, rtol=1e-6, atol=1e-6)
 
 
+def test_steps_are_damped_where_newton_alone_would_swing() -> None:
+    """Steep at 5 alone: from 0 a whole Newton step goes to 56, the next one to -97, and so on for ever."""
+
+    class Bend(ConvexPotential):
+        def value(self, x: Tensor) -> Tensor:
+            return ((1 + (x - 5).square()).sqrt() + x.square() / 200).sum(1)
+
+    y = torch.tensor([[0.0], [0.5], [-1.0], [3.0]], dtype=torch.float64)
+    psi = Bend()
+    close(psi.grad(psi.grad_inverse(y)), y, rtol=1e-12, atol=1e-12)
+
+
 def test_gradients_reach_the_parameters_of_psi() -> None:
     psi = POTENTIALS["log-sum-exp"]()
     assert isinstance(psi, LogSumExp)
