@@ -243,9 +243,22 @@ class CentresBuilder(Network):
 def test_a_network_that_asks_for_the_data_gets_them_as_it_sees_them(generator: torch.Generator) -> None:
     model = build(network=CentresBuilder(), prediction="eps")
     x = UNITS.mean + UNITS.std * torch.randn(50, 6, generator=generator)
-    model.prepare(Dataset(x), generator)
-    torch.testing.assert_close(model.network.shown, (x - UNITS.mean) / UNITS.std)
+    model.prepare(Dataset(x), torch.Generator().manual_seed(7))
+    shown = (x - UNITS.mean) / UNITS.std
+    torch.testing.assert_close(model.network.shown, shown)
+    drawn = torch.randn(6, generator=torch.Generator().manual_seed(7))
+    torch.testing.assert_close(model.network.mean, shown.mean(0) + 0.1 * drawn)
     assert model.network.unit == UNITS.std
+
+
+def test_a_network_is_shown_no_more_coordinates_than_fit_in_memory(
+    generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = build(network=CentresBuilder(), prediction="eps"), torch.randn(50, 6, generator=generator)
+    for most, events in ((60, 10), (5, 1)):
+        monkeypatch.setattr("scorefold_standard.scores.denoising._COORDINATES_SHOWN", most)
+        model.prepare(Dataset(x), generator)
+        torch.testing.assert_close(model.network.shown, (x[:events] - UNITS.mean) / UNITS.std)
 
 
 def test_what_a_network_gives_must_be_what_the_score_takes_it_for() -> None:
