@@ -15,9 +15,6 @@ from scorefold_registry.configs import check_config
 from scorefold_registry.loading import load_target
 from scorefold_registry.records import Registered
 
-INLINE = ("use", "config", "inputs")
-"""The keys of a component that is named inline."""
-
 
 class NotOnThisCaseError(ConfigError):
     """A component that can't be put on a case, which is no fault of either."""

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from scorefold.config import Config
+from scorefold.config import Config, Use
 from scorefold.errors import ConfigError
 from scorefold.kinds import CAPABILITY_COMPARISONS, CAPABILITY_NAMES
 from scorefold.plugin import Comparison
 from scorefold_registry.catalogue import Catalogue
 from scorefold_registry.comparison_cases import Case, check_cases, find_cases
-from scorefold_registry.comparison_plan import INLINE, Choices, as_inline, own_config, put
+from scorefold_registry.comparison_plan import Choices, as_inline, own_config, put
 from scorefold_registry.configs import check_config
 from scorefold_registry.names import did_you_mean, sentences
 from scorefold_registry.problems import config_error
 from scorefold_registry.records import Registered
+from scorefold_registry.runfile import near
 
 
 @dataclass(frozen=True)
@@ -150,31 +151,30 @@ def _plugged(catalogue: Catalogue, components: Sequence[Registered], given: Mapp
         if found.component.kind not in ports[name].kinds:
             wanted = " or ".join(ports[name].kinds)
             raise ConfigError(f"port {name!r} takes a {wanted}; {found.id} is a {found.component.kind}")
-        _check_inline(name, value, found)
+        if isinstance(value, Mapping):
+            _check_inline(name, value, found)
         config, problems = check_config(catalogue, found, inline["config"])
         if config is None or problems:
             raise config_error(f"the config of {found.id}", problems)
     return dict(given)
 
 
-def _check_inline(port: str, value: Any, found: Registered) -> None:
+def _check_inline(port: str, value: Mapping[str, Any], found: Registered) -> None:
     """Raises ``ConfigError`` for what a component named inline does not have, and for data, which are the case's."""
-    if isinstance(value, Mapping):
-        for key in value:
-            if key not in INLINE:
-                hint = sentences(did_you_mean(str(key), INLINE), f"its keys are {', '.join(INLINE)}")
-                raise ConfigError(f"port {port!r} is given a component with the key {key!r}", hint=hint)
-        for key in INLINE[1:]:
-            if not isinstance(value.get(key) or {}, Mapping):
-                raise ConfigError(f"port {port!r} is given {key} {value[key]!r}; expected a mapping")
-        inner = {item.name: item for item in found.component.requires}
-        for key in value.get("inputs") or {}:
-            if key not in inner:
-                hint = sentences(did_you_mean(str(key), inner), f"its ports are {', '.join(inner) or 'none'}")
-                raise ConfigError(f"{found.id} has no port {key!r}", hint=hint)
-            if "data" in inner[key].kinds:
-                hint = "leave it out; --on says which data they are"
-                raise ConfigError(f"the port {key!r} of {found.id} gets the data of each case", hint=hint)
+    for key, part in value.items():
+        if key not in Use.model_fields:
+            hint = near(str(key), tuple(Use.model_fields))
+            raise ConfigError(f"port {port!r} is given a component with the key {key!r}", hint=hint)
+        if key != "use" and not (part is None or isinstance(part, Mapping)):
+            raise ConfigError(f"port {port!r} is given {key} {part!r}; expected a mapping")
+    inner = {item.name: item for item in found.component.requires}
+    for key in value.get("inputs") or {}:
+        if key not in inner:
+            hint = sentences(did_you_mean(str(key), inner), f"its ports are {', '.join(inner) or 'none'}")
+            raise ConfigError(f"{found.id} has no port {key!r}", hint=hint)
+        if "data" in inner[key].kinds:
+            hint = "leave it out; --on says which data they are"
+            raise ConfigError(f"the port {key!r} of {found.id} gets the data of each case", hint=hint)
 
 
 def _fields(catalogue: Catalogue, given: Mapping[str, Any]) -> dict[str, list[tuple[tuple[str, ...], Any]]]:

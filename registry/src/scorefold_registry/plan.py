@@ -360,12 +360,10 @@ class _Planner:
         return None
 
     def _inline(self, raw: Mapping[str, Any], path: DataPath) -> Plugged | None:
-        allowed = ("use", "config", "inputs")
         for key in raw:
-            if key not in allowed:
-                self.error(
-                    f"{key!r} is not a field of an inline component", (*path, key), key=True, hint=near(key, allowed)
-                )
+            if key not in Use.model_fields:
+                what, hint = f"{key!r} is not a field of an inline component", near(key, tuple(Use.model_fields))
+                self.error(what, (*path, key), key=True, hint=hint)
         if "use" not in raw:
             self.error("an inline component has no 'use'", path, hint="for example {use: data:digits}")
             return None

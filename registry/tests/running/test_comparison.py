@@ -203,6 +203,10 @@ def test_faults_of_a_file_of_cases_say_where(say: Say, write: Callable[..., Path
             ("estimator", "--on", "tiny", "--with", "score={use: score:tiny, config: 3}"),
             "given config 3; expected a",
         ),
+        (
+            ("estimator", "--on", "tiny", "--with", "score={use: score:tiny, inputs: 0}"),
+            "given inputs 0; expected a mapping",
+        ),
         (("estimator", "--on", "tiny", "--with", "score={use: score:tiny, inputs: {dta: 3}}"), "has no port 'dta'"),
         (
             ("estimator", "--on", "tiny", "--with", "score={use: score:tiny, inputs: {data: 3}}"),
