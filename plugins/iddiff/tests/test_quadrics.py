@@ -65,6 +65,13 @@ def test_on_a_product_of_circles_the_normals_span_those_of_all_circles(generator
     assert rank.tolist() == [3] * 20
 
 
+def test_on_a_product_of_unlike_spheres_both_are_found(generator: torch.Generator) -> None:
+    """Where the second quadric has a constant of its own."""
+    quadrics, u = fitted(torch.cat([2 * sphere(generator, 3000, 3), 0.5 * sphere(generator, 3000, 2)], 1), 3)
+    assert float(quadrics.constant[1].abs()) > 0.1
+    assert float(quadrics(u)[0][:, :2].abs().max()) < 1e-3 < 0.1 < float(quadrics.distances[2])
+
+
 def test_a_union_in_independent_subspaces_lies_on_one_quadric(generator: torch.Generator) -> None:
     """Though their spans are not orthogonal, and no level of the covariance's quadric holds both."""
     spans = torch.linalg.qr(drawn(generator, 12, 3)).Q, torch.linalg.qr(drawn(generator, 12, 5)).Q
@@ -96,6 +103,16 @@ def test_distances_and_normals_are_bounded(generator: torch.Generator) -> None:
     d, n = quadrics(torch.stack([torch.zeros_like(u[0]), 1e6 * u[0]]))
     assert float(d.abs().max()) <= 0.51
     assert float(n.norm(dim=2).max()) <= 1
+
+
+def test_shrunk_points_have_the_surface_that_they_shrink_onto(generator: torch.Generator) -> None:
+    """q(s u) has the gradient s q'(s u) in u, which also is what d is in units of."""
+    quadrics, u = fitted(sphere(generator, 1000, 3) * torch.tensor([3.0, 1.0, 0.5]), 2)
+    u, shrink = 1.3 * u[:20], torch.tensor([0.9, 0.5, 0.2], dtype=torch.float64).expand(20, 3)
+    d, n = quadrics(u, shrink)
+    plain, normal = quadrics(shrink * u)
+    torch.testing.assert_close(n * plain[..., None], shrink[:, None] * normal * d[..., None])
+    torch.testing.assert_close(n.square().sum(2) + (d / quadrics.reach).square(), torch.ones(20, 2).double())
 
 
 def test_before_the_fit_there_is_none_and_small_spaces_have_few(generator: torch.Generator) -> None:
