@@ -81,7 +81,7 @@ def test_any_convex_function_by_its_value_alone(generator: torch.Generator) -> N
 
 
 def test_steps_are_damped_where_newton_alone_would_swing() -> None:
-    """Steep at 5 alone: from 0 a whole Newton step goes to 56, the next one to -97, and so on for ever."""
+    """Steep at 5 alone: from 0 a whole Newton step goes to 56, the next one to -100, and so on for ever."""
 
     class Bend(ConvexPotential):
         def value(self, x: Tensor) -> Tensor:

@@ -208,6 +208,7 @@ def test_gradients_flow_through_every_map(space: Pullback, xy: tuple[Tensor, ...
     maps: dict[str, tuple[Callable[..., Tensor], int]] = {
         "metric": (space.metric, 1),
         "inner": (space.inner, 3),
+        "norm": (space.norm, 2),
         "distance": (space.distance, 2),
         "distance_matrix": (space.distance_matrix, 2),
         "geodesic": (lambda x, y: space.geodesic(x, y, s), 2),
@@ -254,6 +255,18 @@ def test_single_precision(make_geometry: Make, make_flow: Callable[..., Flow], x
     ):
         assert got.dtype == torch.float32
         close(got.double(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_small_distances_keep_their_digits_and_have_gradients(make_geometry: Make) -> None:
+    river = make_geometry("river", metric="latent")
+    x = torch.tensor([[100.0, 1.0]], dtype=torch.float64)
+    y = x + torch.tensor([[1e-7, 0.0]], dtype=torch.float64)
+    apart = torch.full((40, 40), 1e-7, dtype=torch.float64)
+    close(river.distance_matrix(x.repeat(40, 1), y.repeat(40, 1)), apart, rtol=1e-6, atol=0)
+    x.requires_grad_()
+    for nothing in (river.distance(x, x.detach()), river.norm(x.detach(), x - x.detach())):
+        (slope,) = torch.autograd.grad(nothing.sum(), x)
+        assert torch.equal(slope, torch.zeros_like(x))
 
 
 def test_images(generator: torch.Generator) -> None:
