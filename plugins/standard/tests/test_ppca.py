@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scipy.stats import t
 from sklearn.decomposition import PCA
 from torch import Tensor
 
@@ -51,6 +52,20 @@ def test_it_is_scikit_learns_answer_where_the_directions_fade() -> None:
     assert ours.spectrum is not None
     kept = torch.from_numpy(theirs.explained_variance_)
     torch.testing.assert_close(ours.spectrum[0, : len(kept)], kept)
+
+
+def test_the_interval_is_that_of_its_level_and_the_limit_bounds_the_points() -> None:
+    x = drawn(400, 8, 8) * torch.logspace(0, -3, 8, dtype=torch.float64)
+    x = x + 0.03 * torch.randn(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    margins = []
+    for level in (0.5, 0.95):
+        config = PPCAConfig(resamples=20, level=level, limit=200)
+        found = PPCAEstimator(config).estimate(x, generator=torch.Generator().manual_seed(1))
+        assert (found.level, found.diagnostics["points"]) == (level, 200)
+        assert found.interval is not None
+        margins.append(found.interval[1] - found.value)
+    # Student's t of 10 pairs of halves.
+    assert margins[1] / margins[0] == pytest.approx(t.ppf(0.975, 10) / t.ppf(0.75, 10))
 
 
 def test_the_interval_is_none_where_a_half_is_too_small() -> None:
