@@ -8,11 +8,12 @@ from torch import Tensor
 from scorefold.data import Dataset, as_dataset
 from scorefold.errors import DataError
 from scorefold.interfaces import Estimator, Geometry
+from scorefold.numerics import bootstrap_interval, gram_spectrum
 from scorefold.results import Estimate
 from scorefold_pullback.estimator_config import TangentPCAConfig
 from scorefold_pullback.geometry import Pullback
 from scorefold_pullback.spectrum import kept
-from scorefold_pullback.statistics import tangent_coordinates, tangent_pca
+from scorefold_pullback.statistics import tangent_pca
 
 _BY_SCORE = (
     "variances in the metric score, where steps off the data are the longest, so that the directions that count "
@@ -39,7 +40,8 @@ class TangentPCAEstimator(Estimator):
             raise DataError(f"principal geodesics need at least 3 points; {len(x)} were given", hint="give more points")
         pca = tangent_pca(self.geometry, x)
         rank = kept(pca.variances, self.config.unexplained)
-        squared = self.geometry.distance(pca.mean[None], x).square()
+        z = pca.encode(x)
+        squared = z.square().sum(1)
         diagnostics = {
             "points": len(x),
             "frechet_variance": float(squared.mean()),
@@ -52,7 +54,7 @@ class TangentPCAEstimator(Estimator):
         return Estimate(
             quantity="intrinsic dimension",
             value=float(rank),
-            interval=self._interval(tangent_coordinates(self.geometry, pca.mean, x), rank, generator),
+            interval=self._interval(z, rank, generator),
             level=self.config.level,
             spectrum=pca.variances[None],
             diagnostics=diagnostics,
@@ -62,14 +64,18 @@ class TangentPCAEstimator(Estimator):
         """The bootstrap interval of the rank, of coordinates (N, D) in the tangent space of the mean of all."""
         if self.config.resamples == 0:
             return None
-        draws = torch.Generator().manual_seed(0) if generator is None else generator
-        ranks = []
-        for _ in range(self.config.resamples):
-            chosen = rows[torch.randint(len(rows), (len(rows),), generator=draws, device=draws.device).to(rows.device)]
-            values = torch.linalg.svdvals(chosen - chosen.mean(0))
-            variances = rows.new_zeros(rows.shape[1])
-            variances[: len(values)] = values.square()
-            ranks.append(float(kept(variances, self.config.unexplained)))
-        tails = torch.tensor([(1 - self.config.level) / 2, (1 + self.config.level) / 2], dtype=torch.float64)
-        low, high = torch.tensor(ranks, dtype=torch.float64).quantile(tails).tolist()
+
+        def ranks(draws: Tensor) -> Tensor:
+            return torch.tensor([rank_of(rows[chosen]) for chosen in draws.long()])
+
+        def rank_of(chosen: Tensor) -> int:
+            return kept(gram_spectrum(chosen - chosen.mean(0)).square(), self.config.unexplained)
+
+        low, high = bootstrap_interval(
+            torch.arange(len(rows), device=rows.device),
+            ranks,
+            self.config.level,
+            torch.Generator().manual_seed(0) if generator is None else generator,
+            resamples=self.config.resamples,
+        )
         return min(low, rank), max(high, rank)

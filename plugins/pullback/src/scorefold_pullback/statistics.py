@@ -73,9 +73,8 @@ class TangentPCA:
     def directions(self) -> Tensor:
         """The axes as tangent vectors at the mean, (k, *E), orthonormal in the metric."""
         shaped = self.axes.reshape(-1, *self.mean.shape)
-        mean = self.mean[None].expand_as(shaped).contiguous()
         if isinstance(self.geometry, Pullback):
-            return self.geometry.push_inverse(self.geometry.chart(mean), shaped)[1]
+            return self.geometry.push_inverse(self.geometry.chart(self.mean[None]).expand_as(shaped), shaped)[1]
         frame = _frame(self.geometry, self.mean)
         vectors: Tensor = torch.linalg.solve_triangular(frame, self.axes, upper=False, left=False)
         return vectors.reshape(shaped.shape)
