@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from importlib.resources import files
@@ -12,6 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from scorefold_registry import settings
 from scorefold_registry.cli import main
 from scorefold_registry.records import STATES
 
@@ -276,6 +278,44 @@ def test_preferences_that_nothing_answers_to_are_to_be_mended(
     Path("scorefold.toml").write_text('[prefer]\n"score:same" = "fake-b"\n')
     monkeypatch.setenv("SCOREFOLD_PLUGINS", "-fake-a,-fake-b")
     assert main(["plugins", "doctor"]) == 0
+
+
+def test_every_word_that_is_read_in_the_settings_is_known_by_a_misspelling(capsys: Captured) -> None:
+    sources = "".join(file.read_text() for file in Path(settings.__file__).parent.rglob("*.py"))
+    words = sorted({"plugins", "prefer", "develop", *re.findall(r'\barea\("(\w+)"', sources)})
+    assert len(words) == 7
+    Path("scorefold.toml").write_text("".join(f"{word[:-1]} = 0\n" for word in words))
+    main(["plugins", "list"])
+    said = capsys.readouterr().err
+    for word in words:
+        assert f"says {word[:-1]!r}, which means nothing; did you mean {word!r}?" in said
+
+
+def test_a_preference_for_a_kind_is_one(install: Install, capsys: Captured) -> None:
+    kind = """
+        @hookimpl
+        def scorefold_kinds():
+            yield Kind("toaster", "scorefold.interfaces:Estimator", (), "toasts")
+    """
+    install("fake-a", kind)
+    install("fake-b", kind)
+    Path("scorefold.toml").write_text('[prefer]\n"kind:toaster" = "fake-a"\n')
+    assert main(["plugins", "doctor"]) == 0
+    assert "[prefer]" not in capsys.readouterr().out
+
+
+def test_two_files_of_one_name_are_told_once_what_is_wrong(
+    install: Install, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are of one distribution, so no list can tell them apart."""
+    for folder in ("one", "two"):
+        Path(folder).mkdir()
+        Path(folder, "same_plugin.py").write_text('__plugin_api__ = "1.0"\n')
+    monkeypatch.setenv("SCOREFOLD_DEV_PLUGINS", "one/same_plugin.py,two/same_plugin.py")
+    assert main(["plugins", "doctor"]) == 1
+    said = capsys.readouterr().out
+    assert "same_plugin.py already" in said
+    assert "has a plugin" not in said
 
 
 def test_commands_that_cannot_be_given_are_to_be_mended(install: Install, capsys: Captured) -> None:
