@@ -20,34 +20,29 @@ Sampler = Annotated[
 Steps = Annotated[int, Field(ge=1, description="Langevin steps of the sampler 'paper', each from the origin on")]
 
 
-class BananaDataConfig(BananaConfig):
+class _Drawn(Config):
+    """How many points of a flow's law there are, and how they are drawn."""
+
+    points: Points = 5000
+    sampler: Sampler = "exact"
+    chain_steps: Steps = 2000
+    fractions: Fractions = FRACTIONS
+    seed: Seed = None
+
+
+class BananaDataConfig(_Drawn, BananaConfig):
     """Points of the single banana; 2,500 in the paper."""
 
     points: Points = 2500
-    sampler: Sampler = "exact"
     chain_steps: Steps = 1000
-    fractions: Fractions = FRACTIONS
-    seed: Seed = None
 
 
-class SqueezedBananaDataConfig(SqueezedBananaConfig):
+class SqueezedBananaDataConfig(_Drawn, SqueezedBananaConfig):
     """Points of the squeezed banana; 5,000 in the paper."""
 
-    points: Points = 5000
-    sampler: Sampler = "exact"
-    chain_steps: Steps = 2000
-    fractions: Fractions = FRACTIONS
-    seed: Seed = None
 
-
-class RiverDataConfig(RiverConfig):
+class RiverDataConfig(_Drawn, RiverConfig):
     """Points of the river; 5,000 in the paper."""
-
-    points: Points = 5000
-    sampler: Sampler = "exact"
-    chain_steps: Steps = 2000
-    fractions: Fractions = FRACTIONS
-    seed: Seed = None
 
 
 class SinusoidConfig(Config):

@@ -10,6 +10,7 @@ from scorefold.plugin import Claim, Component, Kind, Port, hookimpl
 __plugin_api__ = "1.0"
 
 _PAPER = "citation.bib"
+_CLOSED_FORM = ": closed form, nothing to train"
 _BANANA = {"use": "flow:banana"}
 _COUPLING = {
     "use": "flow:affine-coupling",
@@ -95,25 +96,34 @@ def _estimators() -> Iterable[Component]:
 
 
 def _flows() -> Iterable[Component]:
-    yield _flow("banana", "shear:Shear", "BananaConfig", "A Gaussian bent along a parabola", {})
-    yield _flow(
-        "squeezed-banana", "shear:Shear", "SqueezedBananaConfig", "A banana with a small variance across its curve", {}
+    yield _alone(
+        "flow", "banana", "flows.shear:Shear", "BananaConfig", "A Gaussian bent along a parabola" + _CLOSED_FORM, {}
     )
-    yield _flow("river", "shear:Shear", "RiverConfig", "A Gaussian bent along a sine", {})
-    yield _flow(
+    yield _alone(
+        "flow",
+        "squeezed-banana",
+        "flows.shear:Shear",
+        "SqueezedBananaConfig",
+        "A banana with a small variance across its curve" + _CLOSED_FORM,
+        {},
+    )
+    yield _alone("flow", "river", "flows.shear:Shear", "RiverConfig", "A Gaussian bent along a sine" + _CLOSED_FORM, {})
+    yield _alone(
+        "flow",
         "linear",
-        "linear:Linear",
+        "flows.linear:Linear",
         "LinearConfig",
-        "A Gaussian by a matrix, a random rotation, or its covariance",
+        "A Gaussian by a matrix, a random rotation, or its covariance" + _CLOSED_FORM,
         {"covariance": [[2.0, 1.0], [1.0, 2.0]], "mean": [1.0, -1.0]},
         {"matrix": [[1.0, 2.0], [0.0, -0.5]], "variances": [0.5, 2.0]},
         {"rotation": 1, "dimension": 3},
     )
-    yield _flow(
+    yield _alone(
+        "flow",
         "identity",
-        "linear:Identity",
+        "flows.linear:Identity",
         "IdentityConfig",
-        "A Gaussian with independent coordinates, of any shape",
+        "A Gaussian with independent coordinates, of any shape" + _CLOSED_FORM,
         {"event_shape": [1, 2, 2], "variances": [1.0, 2.0, 3.0, 4.0]},
     )
     bent = {"use": "flow:river", "config": {"frequency": 0.5}}
@@ -134,87 +144,84 @@ def _flows() -> Iterable[Component]:
     )
 
 
-def _flow(name: str, target: str, config: str, summary: str, *examples: Mapping[str, Any]) -> Component:
-    return Component(
-        kind="flow",
-        name=name,
-        target=f"scorefold_pullback.flows.{target}",
-        config=f"scorefold_pullback.flow_config:{config}",
-        summary=f"{summary}: closed form, nothing to train",
-        examples=tuple({"config": example} for example in examples),
-        cite=_PAPER,
-    )
-
-
 def _potentials() -> Iterable[Component]:
-    yield _potential(
+    yield _alone(
+        "potential",
         "quadratic",
-        "QuadraticPotential",
+        "potentials:QuadraticPotential",
         "QuadraticConfig",
         "psi of a Gaussian with any covariance and mean",
         {"covariance": [[2.0, 1.0], [1.0, 2.0]], "location": [1.0, -1.0]},
         {"variances": [0.5, 1.0, 2.0]},
     )
-    yield _potential("cosh", "Cosh", "CoshConfig", "A sum of hyperbolic cosines, steeper than any quadratic", {})
-    yield _potential(
+    yield _alone(
+        "potential",
+        "cosh",
+        "potentials:Cosh",
+        "CoshConfig",
+        "A sum of hyperbolic cosines, steeper than any quadratic",
+        {},
+    )
+    yield _alone(
+        "potential",
         "log-cosh",
-        "LogCosh",
+        "potentials:LogCosh",
         "LogCoshConfig",
         "A quadratic that is curved more at the origin, coordinate by coordinate",
         {"weight": 2.0},
     )
-    yield _potential(
+    yield _alone(
+        "potential",
         "log-sum-exp",
-        "LogSumExp",
+        "potentials:LogSumExp",
         "LogSumExpConfig",
         "A smooth maximum of linear functions and a quadratic, inverted by Newton's method",
         {"directions": [[1.0, 0.0, 0.5], [-1.0, 2.0, 0.0], [0.0, -1.0, 1.0]], "curvature": 0.5},
     )
 
 
-def _potential(name: str, target: str, config: str, summary: str, *examples: Mapping[str, Any]) -> Component:
-    return Component(
-        kind="potential",
-        name=name,
-        target=f"scorefold_pullback.potentials:{target}",
-        config=f"scorefold_pullback.potential_config:{config}",
-        provides=("Potential",),
-        summary=summary,
-        examples=tuple({"config": example} for example in examples),
-        cite=_PAPER,
-    )
-
-
 def _sources() -> Iterable[Component]:
     few = {"points": 200}
     chains = {"points": 200, "sampler": "paper", "chain_steps": 20}
-    yield _data("banana", "shears:ShearSource", "BananaDataConfig", "Points along a parabola", few, chains)
-    yield _data(
-        "squeezed-banana", "shears:ShearSource", "SqueezedBananaDataConfig", "Points close to a parabola", few, chains
+    yield _alone(
+        "data", "banana", "data.shears:ShearSource", "BananaDataConfig", "Points along a parabola", few, chains
     )
-    yield _data("river", "shears:ShearSource", "RiverDataConfig", "Points along a sine", few, chains)
-    yield _data(
+    yield _alone(
+        "data",
+        "squeezed-banana",
+        "data.shears:ShearSource",
+        "SqueezedBananaDataConfig",
+        "Points close to a parabola",
+        few,
+        chains,
+    )
+    yield _alone("data", "river", "data.shears:ShearSource", "RiverDataConfig", "Points along a sine", few, chains)
+    yield _alone(
+        "data",
         "sinusoid",
-        "manifolds:ManifoldSource",
+        "data.manifolds:ManifoldSource",
         "SinusoidConfig",
         "A Gaussian bent by sines into more coordinates, of known dimension",
         {"dimension": 2, "ambient": 5, "points": 200, "tangents": True},
     )
-    yield _data(
+    yield _alone(
+        "data",
         "hemisphere",
-        "manifolds:ManifoldSource",
+        "data.manifolds:ManifoldSource",
         "HemisphereConfig",
         "A part of a sphere in more coordinates, of known dimension",
         {"dimension": 2, "ambient": 5, "points": 200, "tangents": True},
     )
 
 
-def _data(name: str, target: str, config: str, summary: str, *examples: Mapping[str, Any]) -> Component:
+def _alone(kind: str, name: str, target: str, config: str, summary: str, *examples: Mapping[str, Any]) -> Component:
+    """A component that is plugged into others and takes none itself."""
     return Component(
-        kind="data",
+        kind=kind,
         name=name,
-        target=f"scorefold_pullback.data.{target}",
-        config=f"scorefold_pullback.data_config:{config}",
+        target=f"scorefold_pullback.{target}",
+        config=f"scorefold_pullback.{kind}_config:{config}",
+        provides=("Potential",) if kind == "potential" else (),
         summary=summary,
         examples=tuple({"config": example} for example in examples),
         cite=_PAPER,
