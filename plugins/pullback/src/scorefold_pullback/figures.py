@@ -47,13 +47,12 @@ def _far_apart(points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _over_density(flow: Flow, paths: Tensor) -> Figure:
-    cloud = flow.sample(2000, generator=torch.Generator().manual_seed(1)).cpu()
+    cloud = flow.sample(2000, generator=torch.Generator().manual_seed(1))
     low, high = (torch.quantile(cloud, share, dim=0) for share in (0.005, 0.995))
     edge = 0.15 * (high - low)
     across, up = (torch.linspace(float(a), float(b), _GRID) for a, b in zip(low - edge, high + edge, strict=True))
     grid = torch.cartesian_prod(across, up)
-    reference = flow.sample(1, generator=torch.Generator().manual_seed(0))
-    density = flow.log_prob(grid.to(reference)).exp().reshape(_GRID, _GRID).T.cpu()
+    density = flow.log_prob(grid.to(cloud)).exp().reshape(_GRID, _GRID).T.cpu()
     figure, axes = new_figure(5.6, 5.0)
     axes.contourf(across, up, density, levels=12, cmap="Blues", alpha=0.8)
     for number, path in enumerate(paths):
