@@ -159,6 +159,14 @@ def test_lengths_where_the_speed_is_0() -> None:
     close(arc.points(t)[0, :, 0], row(-1.0, -0.5, 0.0, 0.5, 1.0)[0], rtol=1e-9, atol=1e-9)
 
 
+def test_times_are_found_where_newton_alone_would_fly_off() -> None:
+    """arctan 5 (w - 0.6) is slow in the middle, from which a whole Newton step leaves the curve."""
+    arc = Arc(lambda w: (5 * (w - 0.6)).atan(), row(-1), row(2), panels=1, nodes=64)
+    close(arc.length(), row(math.atan(2) + math.atan(8))[0])
+    t = arc.times(row(math.atan(8) / (math.atan(2) + math.atan(8))))
+    close(t, row(0.8), rtol=1e-10, atol=1e-10)
+
+
 def test_refusals(banana: IsoPullback, make_flow: MakeFlow) -> None:
     x = row(2, 4)
     with pytest.raises(DataError, match="expected shares of the length, 0 to 1"):

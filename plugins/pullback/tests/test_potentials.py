@@ -68,6 +68,12 @@ def test_fenchel(psi: Potential, generator: torch.Generator) -> None:
     close(slope, psi.grad_inverse(y))
 
 
+def test_a_log_cosh_is_0_at_the_origin() -> None:
+    psi = LogCosh(LogCoshConfig(curvature=0.5, weight=3.0))
+    expected = torch.tensor([0.0, 1.0 + 3.0 * torch.tensor(2.0).double().cosh().log()], dtype=torch.float64)
+    close(psi.value(torch.tensor([[0.0], [2.0]], dtype=torch.float64)), expected)
+
+
 def test_any_convex_function_by_its_value_alone(generator: torch.Generator) -> None:
     psi = Quartic()
     y = 10 * torch.randn(6, 2, 2, generator=generator, dtype=torch.float64)
