@@ -14,7 +14,7 @@ from scorefold.config import ProcessConfig, SubVPConfig, VEConfig, VPConfig
 from scorefold.data import Dataset, DataSpec, EventScale, TensorSpec
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Prepares
-from scorefold_iddiff.manifold_mlp import ManifoldMLP, ManifoldNetwork, principal
+from scorefold_iddiff.manifold_mlp import GatedBlock, ManifoldMLP, ManifoldNetwork, principal
 from scorefold_iddiff.network_config import ManifoldMLPConfig
 from scorefold_registry import Host
 from scorefold_standard.score_config import DenoisingConfig
@@ -101,6 +101,40 @@ def test_directions_without_variance_are_exact_whatever_is_learned(
     noise = noise_at(score_of(x, stirred=True, network=network), y, 0.1)
     torch.testing.assert_close(noise @ frame, (y - x.mean(0)) @ frame / 0.1, rtol=1e-6, atol=1e-8)
     assert float((noise - linear_guess(x, y, 0.1)).abs().max()) > 0.1
+
+
+def test_it_sees_and_gives_what_it_says(generator: torch.Generator) -> None:
+    """The guess, sqrt(lambda / (lambda + sigma^2)) F and the normals where the linear guess of the point is."""
+    x, sigma = flat(generator), 0.2
+    network = ManifoldNetwork(ManifoldMLPConfig(**SMALL), (6,), (6,), time=True).double()
+    network.prepare(x, 1.0, generator)
+    stir(network)
+    seen: list[tuple[Tensor, Tensor]] = []
+    network.body.register_forward_hook(lambda _, given, answer: seen.append((given[0], answer)))
+    y = x[:8] + sigma * drawn(generator, 8, 6)
+    noise = network(y / (1 + sigma**2) ** 0.5, torch.full((8,), sigma, dtype=torch.float64).log())
+    ((features, answer),) = seen
+    u, variances = (y - network.mean) @ network.basis, network.variances
+    total = variances + sigma**2
+    assert network.quadrics is not None
+    distances, normals = network.quadrics(u, (variances / total).expand_as(u))
+    visible = (sigma**2 + network.quadrics.distances**2).sqrt()
+    torch.testing.assert_close(features, torch.cat([variances.sqrt() * u / total, distances / visible], 1))
+    along = sigma * u / total + (variances / total).sqrt() * answer[:, :6]
+    along = along + (answer[:, 6:, None] * normals).sum(1)
+    assert float((answer[:, 6:, None] * normals).sum(1).abs().max()) > 0.1
+    torch.testing.assert_close(noise, along @ network.basis.mT)
+
+
+def test_gates_multiply_two_maps_of_the_layer_and_its_context(generator: torch.Generator) -> None:
+    block = GatedBlock(4, 3).double()
+    h, context = drawn(generator, 5, 4), drawn(generator, 5, 3)
+    torch.testing.assert_close(block(h, context), h, atol=0, rtol=0)
+    stir(block)
+    assert block.from_context is not None
+    level = (h - h.mean(1, keepdim=True)) / (h.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
+    maps = level @ block.factors.weight.mT + block.factors.bias + context @ block.from_context.weight.mT
+    torch.testing.assert_close(block(h, context), h + block.second(maps[:, :4] * maps[:, 4:]))
 
 
 def test_it_starts_the_same_in_any_rotation(generator: torch.Generator) -> None:
