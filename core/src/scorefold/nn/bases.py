@@ -38,8 +38,7 @@ class StandardNormal(nn.Module, Quadratic):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """The log-density at z (B, *E): (B,)."""
-        flat = z.flatten(1)
-        return -0.5 * flat.square().sum(1) - 0.5 * math.log(2 * math.pi) * flat.shape[1]
+        return -self.value(z) - 0.5 * math.log(2 * math.pi) * math.prod(z.shape[1:])
 
     def sample(self, shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
         """Draws of a shape (B, *E), on the device and in the dtype of ``like``."""
@@ -89,13 +88,12 @@ class DiagonalNormal(nn.Module, Quadratic):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """The log-density at z (B, *E): (B,)."""
-        flat = ((z - self.mean) * (-self.log_std).exp()).flatten(1)
-        constant = self.log_std.sum() + 0.5 * math.log(2 * math.pi) * flat.shape[1]
-        return -0.5 * flat.square().sum(1) - constant
+        constant = self.log_std.sum() + 0.5 * math.log(2 * math.pi) * self.log_std.numel()
+        return -self.value(z) - constant
 
     def sample(self, shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
         """Draws of a shape (B, *E), on the device and in the dtype of ``like``."""
-        return self.mean + self.log_std.exp() * draw_normal(shape, generator=generator, like=like)
+        return self.unwhiten(draw_normal(shape, generator=generator, like=like))
 
     def whiten(self, z: Tensor) -> Tensor:
         return (z - self.mean) * (-self.log_std).exp()
