@@ -11,6 +11,8 @@ from torch.func import jvp
 
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import Potential
+from scorefold.nn import DiagonalNormal
+from scorefold_pullback.flows.mixture import SharedMixture
 from scorefold_pullback.potential_config import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
 from scorefold_pullback.potentials import ConvexPotential, Cosh, LogCosh, LogSumExp, QuadraticPotential, conjugate
 
@@ -25,8 +27,18 @@ POTENTIALS: dict[str, Callable[[], Potential]] = {
     "log-sum-exp": lambda: LogSumExp(
         LogSumExpConfig(directions=((1.0, 0.0, 5.0), (-1.0, 2.0, 0.0)), curvature=0.1), dtype=torch.float64
     ),
+    "normal": lambda: moved(DiagonalNormal((3,), torch.tensor([0.2, 1.0, 4.0], dtype=torch.float64))),
+    "mixture": lambda: SharedMixture(
+        (3,), *(torch.tensor(given, dtype=torch.float64) for given in ([[1, 0, 0], [0, -2, 3]], [1, 3], [0.2, 1, 4]))
+    ),
 }
 close = torch.testing.assert_close
+
+
+def moved(law: DiagonalNormal) -> DiagonalNormal:
+    """The law with another mean, not to be trained."""
+    law.requires_grad_(False).mean.copy_(torch.tensor([1.0, -2.0, 0.5]))
+    return law
 
 
 class Quartic(ConvexPotential):
