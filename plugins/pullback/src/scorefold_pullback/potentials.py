@@ -11,10 +11,11 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from scorefold.errors import ConfigError, ShapeError
+from scorefold.errors import ShapeError
 from scorefold.interfaces import Potential
 from scorefold.nn import Quadratic
 from scorefold.numerics import pullback
+from scorefold_pullback.covariance import covariance_of
 from scorefold_pullback.newton import invert_gradient, invert_slope
 from scorefold_pullback.potential_config import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
 
@@ -39,14 +40,8 @@ class QuadraticPotential(nn.Module, Quadratic):
         if config.covariance is None:
             covariance = torch.tensor(config.variances, dtype=torch.float64).diag()
         else:
-            covariance = torch.tensor(config.covariance, dtype=torch.float64)
-        factor, failed = torch.linalg.cholesky_ex(covariance)
-        if bool(failed) or not torch.allclose(covariance, covariance.mT, rtol=1e-10):
-            raise ConfigError(
-                "the covariance of psi is singular, indefinite or not symmetric; its smallest eigenvalue is "
-                f"{float(torch.linalg.eigvalsh(covariance).min()):.3g}",
-                hint="A must be symmetric and positive definite, or psi has no minimum",
-            )
+            covariance = covariance_of(config.covariance, "psi")
+        factor = torch.linalg.cholesky(covariance)
         self.event_shape = (len(factor),)
         location = torch.tensor(config.location or (0.0,) * len(factor), dtype=torch.float64)
         self.register_buffer("factor", factor)

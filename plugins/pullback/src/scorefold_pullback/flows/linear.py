@@ -12,6 +12,7 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow
 from scorefold.manifolds import isometry
 from scorefold.nn import DiagonalNormal
+from scorefold_pullback.covariance import covariance_of
 from scorefold_pullback.flow_config import IdentityConfig, LinearConfig
 
 
@@ -51,14 +52,7 @@ class Linear(Flow):
 def _map_of(config: LinearConfig) -> tuple[Tensor, Tensor]:
     """W (D, D) and the variances of z (D,), in float64."""
     if config.covariance is not None:
-        covariance = torch.tensor(config.covariance, dtype=torch.float64)
-        values, vectors = torch.linalg.eigh(covariance)
-        if not torch.allclose(covariance, covariance.mT, rtol=1e-10) or not bool(values.min() > 0):
-            raise ConfigError(
-                f"the covariance is singular, indefinite or not symmetric; its smallest eigenvalue is "
-                f"{float(values.min()):.3g}",
-                hint="a covariance is symmetric and positive definite",
-            )
+        values, vectors = torch.linalg.eigh(covariance_of(config.covariance, "a linear flow"))
         return vectors.flip(1).mT.contiguous(), values.flip(0)
     if config.rotation is not None:
         assert config.dimension is not None
