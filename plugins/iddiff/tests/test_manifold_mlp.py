@@ -120,9 +120,9 @@ def test_it_sees_and_gives_what_it_says(generator: torch.Generator) -> None:
     distances, normals = network.quadrics(u, (variances / total).expand_as(u))
     visible = (sigma**2 + network.quadrics.distances**2).sqrt()
     torch.testing.assert_close(features, torch.cat([variances.sqrt() * u / total, distances / visible], 1))
-    along = sigma * u / total + (variances / total).sqrt() * answer[:, :6]
-    along = along + (answer[:, 6:, None] * normals).sum(1)
-    assert float((answer[:, 6:, None] * normals).sum(1).abs().max()) > 0.1
+    normal = (answer[:, 6:, None] * normals).sum(1)
+    assert float(normal.detach().abs().max()) > 0.1
+    along = sigma * u / total + (variances / total).sqrt() * answer[:, :6] + normal
     torch.testing.assert_close(noise, along @ network.basis.mT)
 
 
