@@ -1,4 +1,4 @@
-"""What each part of ``network:manifold-mlp`` does for which manifolds: every part left out in turn.
+"""What each part of ``network:manifold-mlp`` does for which manifolds: every part left out in turn, and left alone.
 
     python benchmarks/ablation.py [--steps 400] [--seed 0] [--sets sphere-10,M8] [--variants nothing,quadrics]
 
@@ -30,6 +30,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """What is left out, and the config of the network that leaves it out."""
 
+ALONE: dict[str, dict[str, Any]] = {
+    "all-but-skip": {"gates": False, "quadrics": 0},
+    "all-but-gates": {"skip": False, "quadrics": 0},
+    "all-but-quadrics": {"skip": False, "gates": False},
+}
+"""The same where one part is left."""
+
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "flat-torus-5": ("data:torus", {"dimension": 5, "ambient": 100, "points": 50_000}),
     "M8": ("data:benchmark-manifold", {"name": "M8_Nonlinear", "points": 50_000}),
@@ -53,16 +60,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sets", default=",".join(SETS), help=f"these and {', '.join(OTHERS)}")
-    parser.add_argument("--variants", default=",".join(VARIANTS))
+    parser.add_argument("--variants", default=",".join(VARIANTS), help=f"these and {', '.join(ALONE)}")
     given = parser.parse_args()
     torch.set_num_threads(1)
     host = Host.discover()
-    print(f"{'set':14} {'without':10} {'right':>6} {'median':>7} {'sigma':>8} {'CPU s':>6}")
+    print(f"{'set':14} {'without':16} {'right':>6} {'median':>7} {'sigma':>8} {'CPU s':>6}")
     for name in given.sets.split(","):
         seed = derive_seed(given.seed, name)
         data = data_of(host, name, seed)
         for variant in given.variants.split(","):
-            network = {"use": "network:manifold-mlp", "config": VARIANTS[variant]}
+            network = {"use": "network:manifold-mlp", "config": {**VARIANTS, **ALONE}[variant]}
             started = time.process_time()
             score = trained(host, data, with_steps({**OURS, "network": network}, given.steps), seed)
             spent = time.process_time() - started
@@ -70,7 +77,7 @@ def main() -> None:
             assert found.pointwise is not None
             right = float(found.pointwise.eq(truth).double().mean())
             sigma = found.diagnostics["sigma"]
-            print(f"{name:14} {variant:10} {right:6.2f} {found.value:7.1f} {sigma:8.3g} {spent:6.0f}", flush=True)
+            print(f"{name:14} {variant:16} {right:6.2f} {found.value:7.1f} {sigma:8.3g} {spent:6.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@
 Near a manifold {f = 0} and at noise sigma the expected noise is, to first order, J^T (J J^T)^-1 f(y) / sigma with J the
 derivative of f: a smooth function over sigma. A plain network has to learn it as a function of size 1 that changes over
 a distance sigma, does so last along the directions in which the manifold curves, and takes them for tangent ones: it
-says 11 on the 10-sphere. Each part below favours certain manifolds, and costs little on others:
+says 11 on the 10-sphere. Each part below is meant for certain manifolds; what of that was measured is in
+docs/manifold-mlp.md:
 
-- the linear guess (``skip``) favours manifolds in a subspace, whose normal directions outside it are exact from the
-  start, and all data whose variances differ by direction;
-- gates (``gates``), products of two linear maps, favour manifolds that bend as polynomials of low degree and unions of
+- the linear guess (``skip``) for manifolds in a subspace, whose normal directions outside it are exact from the start,
+  and all data whose variances differ by direction;
+- gates (``gates``), products of two linear maps, for manifolds that bend as polynomials of low degree and unions of
   manifolds, whose parts they switch between;
-- the distances from quadrics fitted to the data (``quadrics``, see ``scorefold_iddiff.quadrics``) favour manifolds that
+- the distances from quadrics fitted to the data (``quadrics``, see ``scorefold_iddiff.quadrics``) for manifolds that
   are cut out by equations of degree 2: spheres, ellipsoids, cylinders, products of these such as flat tori, and unions
   in independent subspaces. They add normal directions that are right from early on. Data that lie on no quadric get
   features like any other.
