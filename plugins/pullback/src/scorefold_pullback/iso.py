@@ -96,7 +96,7 @@ class IsoPullback(nn.Module, Geometry):
         w = self.pullback.chart(points)
         pull, step = self._pull(mean, w, shares), 1.0
         scale = 1 + float(points.detach().abs().max())
-        for _ in range(self.config.iterations):
+        for moves in range(1, self.config.iterations + 1):
             if float(pull.detach().norm()) <= 100 * torch.finfo(points.dtype).eps * scale:
                 return mean
             moved = mean + step * pull
@@ -110,7 +110,7 @@ class IsoPullback(nn.Module, Geometry):
         spread = float(row_lengths((points - mean).detach()).mean())
         if not float(pull.detach().norm()) <= 1e-3 * spread:
             raise DataError(
-                f"no barycentre was found: after {self.config.iterations} moves the logarithms add up to "
+                f"no barycentre was found: after {moves} moves the logarithms add up to "
                 f"{float(pull.detach().norm()):.3g}, the points spread over {spread:.3g}",
                 hint="raise 'iterations', or take fewer points that are so far apart",
             )
