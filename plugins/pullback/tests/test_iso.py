@@ -131,6 +131,30 @@ def test_the_barycentre_balances(space: IsoPullback, xy: tuple[Tensor, ...]) -> 
         IsoPullback(IsoPullbackConfig(iterations=1), flow=space.pullback.flow).mean(points, weights)
 
 
+def test_steps_towards_a_barycentre_are_halved(make_flow: MakeFlow, generator: torch.Generator) -> None:
+    """On a sharply bent banana the first whole step makes the sum of the logarithms larger."""
+    flow = make_flow("banana", curvature=1.0).requires_grad_(False)
+    space = IsoPullback(IsoPullbackConfig(), flow=flow)
+    z = torch.randn(6, 2, generator=generator, dtype=torch.float64) * torch.tensor([0.8, 4.0]).double()
+    points = flow.inverse(z)[0]
+    start = space.pullback.mean(points)
+    moved = start + space.log(start[None], points).mean(0)
+    pull, larger = (space.log(at[None], points).mean(0).norm() for at in (start, moved))
+    assert float(larger) > float(pull)
+    assert float(space.log(space.mean(points)[None], points).mean(0).norm()) < 1e-9
+
+
+def test_second_derivatives(banana: IsoPullback) -> None:
+    banana.requires_grad_(False)
+    x, y, v = (row(*given).requires_grad_() for given in ((2, 4), (1, -3), (-1, 2)))
+    for function, given in (
+        (banana.exp, (x, v)),
+        (banana.log, (x, y)),
+        (lambda a, b: banana.geodesic(a, b, row(0.3)[0]), (x, y)),
+    ):
+        assert torch.autograd.gradgradcheck(function, given, atol=1e-4, rtol=1e-4)
+
+
 def test_low_rank_is_better_by_length(banana: IsoPullback, generator: torch.Generator) -> None:
     """Points along the arc, unevenly fast in the flow: one direction holds them either way, and two hold all."""
     banana.requires_grad_(False)

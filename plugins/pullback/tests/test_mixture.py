@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scorefold.data import DataSpec, TensorSpec
+from scorefold.data import DataSpec, EventScale, TensorSpec
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow
 from scorefold_pullback.flow_config import MixtureConfig
@@ -70,6 +70,16 @@ def test_density_draws_and_mean(make_flow: Callable[..., Flow], generator: torch
     posterior = torch.softmax(shares.log() + parts.log_prob(flow(x)[0][:, None]), dim=1)
     slope = (posterior[..., None] / torch.tensor([0.25, 4.0]).double()).sum(1)
     close(slope, base.hessian_product(x, torch.ones_like(x)))
+
+
+def test_what_the_flow_knows_of_its_events_is_kept() -> None:
+    scale = EventScale(low=0.0, high=1.0, levels=256)
+    config = AffineCouplingConfig(layers=1, levels=2, channels=8)
+    flow = CouplingFlow(config, data=DataSpec((1, 4, 4), event_scale=scale))
+    mixture = Mixture(MixtureConfig(offsets=((0.0,) * 16,), variances=(1.0,) * 16), flow=flow)
+    assert mixture.event_scale == scale
+    assert mixture.latent_shapes == flow.latent_shapes
+    assert len(mixture.latent_shapes) == 2
 
 
 def test_refusals(make_flow: Callable[..., Flow]) -> None:
