@@ -14,7 +14,7 @@ from scorefold.config import Use
 from scorefold_registry import Host
 from scorefold_registry.cli import main
 from scorefold_registry.comparison_cases import find_cases
-from scorefold_registry.comparison_plan import Choices, stages_of
+from scorefold_registry.comparison_plan import Choices, NotOnThisCaseError, stages_of
 from scorefold_registry.configs import check_use
 from scorefold_registry.positions import parse
 
@@ -74,6 +74,19 @@ def test_a_score_that_knows_the_law_is_not_put_on_data_without_one(capsys: pytes
     assert "--with score=USE" in row["error"]
     chosen = ("estimator", "--on", "curve", "--only", "iddiff", "--with", "score=score:analytic")
     assert rows_of(capsys, *chosen)["iddiff", "curve"]["error"] is None
+
+
+def test_a_score_whose_configuration_was_chosen_is_put_on_data_without_a_law() -> None:
+    host = Host.discover()
+    comparison = host.catalogue.kind("score").comparison
+    assert comparison is not None
+    (case,) = find_cases(host.catalogue, "score", comparison, ["curve"])
+    analytic = host.catalogue.resolve("score:analytic")
+    with pytest.raises(NotOnThisCaseError, match="data:helix knows none"):
+        stages_of(host.catalogue, analytic, comparison, case, Choices())
+    chosen = Choices(fields={"score:analytic": [(("points",), True)]})
+    made = stages_of(host.catalogue, analytic, comparison, case, chosen)
+    assert made["score-analytic"]["config"] == {"points": True}
 
 
 def test_reading_the_data_themselves_is_no_reason_to_be_refused() -> None:

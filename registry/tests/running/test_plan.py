@@ -191,6 +191,11 @@ def test_a_fault_hides_no_fault_that_only_follows_from_it(plan: MakePlan) -> Non
     assert problem_of(plan, text)[1] == 4
 
 
+def test_an_inline_component_may_say_nothing_after_its_keys(plan: MakePlan) -> None:
+    score = "{use: score:tiny, config: , inputs: {data: {use: data:tiny, config: null, inputs: null}}}"
+    assert [stage.name for stage in plan(stages(f"  s: {score}\n")).stages] == ["s"]
+
+
 def test_swapping_estimators_is_one_word(plan: MakePlan) -> None:
     text = stages(D + S + "  m: {use: estimator:tiny-scored, inputs: {score: score, data: data}}\n")
     for text_now in (text, text.replace("tiny-scored", "tiny-mean")):
