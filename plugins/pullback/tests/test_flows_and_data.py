@@ -96,6 +96,21 @@ def test_hemispheres_are_quarters_for_two_angles() -> None:
         sinusoid(configs.SinusoidConfig(dimension=3), 0)
 
 
+def test_noise_is_where_the_config_says() -> None:
+    whole = (1.0, 0.0, 0.0)
+    noisy, still = (
+        ManifoldSource(configs.HemisphereConfig(noise_std=noise, fractions=whole, seed=1)).load("train").x
+        for noise in (0.1, 0.0)
+    )
+    assert float((noisy - still).std()) == pytest.approx(0.1, rel=0.03)
+    one, other = (
+        ManifoldSource(configs.SinusoidConfig(noise_std=noise, fractions=whole, seed=1)).load("train").x
+        for noise in (0.1, 0.0)
+    )
+    assert torch.equal(one[:, 2:], other[:, 2:])
+    assert float((one - other)[:, :2].std()) == pytest.approx(0.1, rel=0.03)
+
+
 def test_linear_flows(generator: torch.Generator) -> None:
     turned = Linear(LinearConfig(rotation=2, dimension=4, mean=(1.0, 0.0, 0.0, 2.0)), dtype=torch.float64)
     close(turned.matrix @ turned.matrix.mT, torch.eye(4, dtype=torch.float64))
