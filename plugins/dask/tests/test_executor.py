@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from distributed import LocalCluster
 from scorefold.errors import ConfigError, DataError, JobError, PluginError, WorkerError
 from scorefold.jobs import pack, unpack
 from scorefold_dask.config import DaskConfig
-from scorefold_dask.executor import DaskExecutor
+from scorefold_dask.executor import DaskExecutor, _NoWorkerError
 from scorefold_dask.worker import Surroundings, run_job, surroundings
 from scorefold_registry.executor import LocalExecutor
 
@@ -124,6 +125,30 @@ def test_a_cluster_of_our_own_that_lost_its_workers_is_started_anew() -> None:
         assert executor.address != first
     finally:
         executor.close()
+
+
+def test_answers_that_came_before_the_workers_were_lost_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, do = DaskExecutor._as_they_come, DaskExecutor._do
+    asked: list[list[int]] = []
+
+    def lost_after_one(self: DaskExecutor, *given: Any) -> Iterator[Any]:
+        for task in ended(self, *given):
+            yield task
+            if len(asked) == 1:
+                raise _NoWorkerError("all are gone")
+
+    def noted(self: DaskExecutor, target: str, packed: Any, numbers: Any, *given: Any) -> list[int]:
+        asked.append(list(numbers))
+        return do(self, target, packed, numbers, *given)
+
+    monkeypatch.setattr(DaskExecutor, "_as_they_come", lost_after_one)
+    monkeypatch.setattr(DaskExecutor, "_do", noted)
+    executor = DaskExecutor(DaskConfig(workers=1), threads=1)
+    try:
+        assert executor.map("dask_jobs:fail", ["a", "b"], key="two") == ["a", "b"]
+    finally:
+        executor.close()
+    assert asked in ([[0, 1], [1]], [[0, 1], [0]])
 
 
 def _listening(pid: int) -> list[Any]:
