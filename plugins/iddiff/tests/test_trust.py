@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,9 +15,11 @@ from scorefold.errors import DataError, ShapeError
 from scorefold.interfaces import ScoreModel
 from scorefold.laws import SphereLaw, SubspaceGaussian
 from scorefold.results import Estimate
+from scorefold_iddiff import cautions
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.estimator import NormalBundle
-from scorefold_iddiff.survey import survey
+from scorefold_iddiff.readings import Reading
+from scorefold_iddiff.survey import Survey, survey
 
 MakeScore = Callable[..., ScoreModel]
 MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]
@@ -98,6 +101,33 @@ def test_a_score_that_is_no_gradient_is_said(make_score: MakeScore, make_sphere:
     assert found.diagnostics["asymmetry"] > 0.5
 
 
+def test_doubts_begin_at_their_bounds() -> None:
+    """At dimension 4: slants of 1.5, a defect of 0.3, and curvature of a twentieth of 5 directions where there are
+    fewer."""
+    assert [len(cautions.slanted(slant, 4.0)) for slant in (1.45, 1.55, -1.45, -1.55)] == [0, 1, 0, 1]
+    four = torch.full((3,), 4.0, dtype=torch.float64)
+    for asymmetry, said in ((0.29, 0), (0.31, 1)):
+        reading = Reading(four, four, four, 0, asymmetry=torch.full((3,), asymmetry), flipd=four)
+        assert len(cautions.of_score(reading, 20)) == said
+    one = torch.ones(3, dtype=torch.float64)
+    assert cautions.parted(one + 0.2, one) == pytest.approx(0.04)
+    assert cautions.parted(10 * one + 0.2, 10 * one) == pytest.approx(0.02)
+    clean = Survey(rows=1000, nearest=1.0, copies=0.0, constant=0, spacing=0.0)
+    for copies, said in ((0.009, 0), (0.011, 1)):
+        assert len(cautions.of_data(replace(clean, copies=copies), 0.1, 100, 20)) == said
+    for value, interval, word in (
+        (21.6, None, "read as 21.6"),
+        (21.4, None, None),
+        (-1.6, None, "read as -1.6"),
+        (-1.4, None, None),
+        (19.9, (19.5, 20.3), "all 20 directions"),
+        (19.9, (19.5, 19.95), None),
+        (19.96, None, "all 20 directions"),
+    ):
+        found = cautions.of_values(value, interval, 20)
+        assert found == [] if word is None else word in found[0]
+
+
 def test_a_value_off_the_longest_plateau_is_said(make_score: MakeScore, make_frame: Callable[..., Tensor]) -> None:
     variances = torch.tensor([1.0] * 2 + [1e-6] * 3, dtype=torch.float64)
     law = SubspaceGaussian(torch.zeros(9, dtype=torch.float64), make_frame(9, 5), variances)
@@ -158,6 +188,19 @@ def test_a_survey_counts_what_is_there() -> None:
     look = survey(Dataset(x), x[:3], torch.arange(3), torch.Generator().manual_seed(0))
     assert (look.rows, look.copies, look.constant) == (4, 0.25, 1)
     assert look.nearest == 1.0, "a copy is no neighbour: 1, 1 and sqrt(18)"
+
+
+def test_a_point_in_another_precision_is_no_neighbour_of_itself() -> None:
+    x = torch.randn(50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    look = survey(Dataset(x), x[:5].float().double(), torch.arange(5), torch.Generator().manual_seed(0))
+    assert look.nearest > 0.1
+
+
+def test_one_coordinate_of_four_on_a_grid_makes_no_grid() -> None:
+    generator = torch.Generator().manual_seed(0)
+    grid = torch.randint(0, 17, (500, 1), generator=generator) / 16
+    x = torch.cat([grid, torch.randn(500, 3, generator=generator)], 1)
+    assert survey(Dataset(x), x[:2], torch.arange(2), generator).spacing == 0
 
 
 def test_a_survey_of_large_data_looks_at_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
