@@ -122,6 +122,10 @@ def test_linear_flows(generator: torch.Generator) -> None:
     z, log_det = scaled(x[:, :2])
     close(z, x[:, :2] @ torch.tensor([[2.0, 0.0], [1.0, 0.5]], dtype=torch.float64))
     close(log_det, torch.zeros(3, dtype=torch.float64))
+    wide = Linear(LinearConfig(matrix=((3.0, 1.0), (0.0, -0.5))), dtype=torch.float64)
+    z, log_det = wide(x[:, :2])
+    close(log_det, torch.full((3,), math.log(1.5), dtype=torch.float64))
+    close(wide.inverse(z)[1], -log_det)
     with pytest.raises(ConfigError, match="the matrix is singular"):
         Linear(LinearConfig(matrix=((1.0, 2.0), (2.0, 4.0))))
     with pytest.raises(ConfigError, match="smallest eigenvalue is -1"):
