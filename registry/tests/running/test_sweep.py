@@ -306,12 +306,13 @@ def test_a_folder_of_other_things_is_refused_and_what_lies_in_that_of_a_sweep_st
     for name in ("points", "figures"):
         Path("out", name).mkdir(parents=True)
         Path("out", name, "notes.txt").write_text("my own")
+    Path("out/points/notes.json").write_text("{}")
     for measure in ("dimension", "score.loss"):
         assert say("sweep", str(file), "--over", "seed=0", "--out", "out", "--measure", measure).status == 0
     assert {path.name for path in Path("out/figures").iterdir()} == {
         *("score.loss.png", "score.loss.svg", "figures.json", "notes.txt")
     }
-    assert {path.name for path in Path("out/points").iterdir()} == {"1.json", "notes.txt"}
+    assert {path.name for path in Path("out/points").iterdir()} == {"1.json", "notes.json", "notes.txt"}
 
 
 SLOW = """version: 1
