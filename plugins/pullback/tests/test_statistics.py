@@ -47,6 +47,10 @@ def test_the_variance_is_least_at_the_mean(space: Pullback, x: Tensor) -> None:
     weights = torch.arange(40, dtype=torch.float64)
     repeated = x.repeat_interleave(torch.arange(40), dim=0)
     close(frechet_variance(space, x, weights), frechet_variance(space, repeated))
+    weighted, counted = tangent_pca(space, x, weights=weights), tangent_pca(space, repeated)
+    close(weighted.mean, counted.mean)
+    close(weighted.variances, counted.variances)
+    close(weighted.axes.abs(), counted.axes.abs())
 
 
 def test_principal_geodesics(space: Pullback, x: Tensor) -> None:
