@@ -180,6 +180,8 @@ def test_what_a_geometry_is_given() -> None:
     assert space.geodesic(x, y, torch.zeros(0, dtype=torch.float64)).shape == (2, 0, 1, 2)
     with pytest.raises(ShapeError, match=r"expected \(T,\)"):
         space.geodesic(x, y, torch.tensor(0.5))
+    with pytest.raises(DataError, match="infinite times"):
+        space.geodesic(x, y, torch.tensor([0.5, torch.inf], dtype=torch.float64))
 
 
 def test_the_mean_of_a_geometry_is_the_weighted_barycentre() -> None:

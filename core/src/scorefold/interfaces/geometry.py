@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from scorefold.errors import ShapeError
+from scorefold.errors import DataError, ShapeError
 
 
 def flatten(v: Tensor) -> Tensor:
@@ -28,6 +28,14 @@ def barycentre_weights(points: Tensor, weights: Tensor | None) -> Tensor:
             f"weights of shape {tuple(weights.shape)} were given; expected {len(points)} numbers >= 0, not all 0"
         )
     return weights / weights.sum()
+
+
+def check_times(s: Tensor) -> None:
+    """Raises ``ShapeError`` unless times are a list (T,), and ``DataError`` for numbers that are not finite."""
+    if s.dim() != 1:
+        raise ShapeError(f"s has shape {tuple(s.shape)}; expected (T,)")
+    if not s.is_meta and not bool(s.isfinite().all()):
+        raise DataError("s holds NaN or infinite times")
 
 
 class Geometry(ABC):
@@ -73,10 +81,9 @@ class Geometry(ABC):
     def geodesic(self, x: Tensor, y: Tensor, s: Tensor) -> Tensor:
         """The geodesics from x (B, *E) to y (B, *E) at times s (T,) in [0, 1]: (B, T, *E).
 
-        Raises ``ShapeError`` for times of another shape.
+        Raises as ``check_times``.
         """
-        if s.dim() != 1:
-            raise ShapeError(f"s has shape {tuple(s.shape)}; expected (T,)")
+        check_times(s)
         x, y = torch.broadcast_tensors(x, y)
         v = self.log(x, y)
         if len(s) == 0:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import ClosedFormGeodesics, Flow, Geometry, Potential, Transports
-from scorefold.interfaces.geometry import barycentre_weights
+from scorefold.interfaces.geometry import barycentre_weights, check_times
 from scorefold.nn import Quadratic
 from scorefold.numerics import jacobian, pushforward
 from scorefold_pullback.config import PullbackConfig
@@ -158,14 +158,6 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
             wrong = int((~value.isfinite()).flatten(1).any(1).sum())
             raise DataError(f"{name} holds NaN or infinite numbers in {wrong} of {len(value)} rows")
         return value
-
-
-def check_times(s: Tensor) -> None:
-    """Raises ``ShapeError`` unless times are a list (T,), and ``DataError`` for numbers that are not finite."""
-    if s.dim() != 1:
-        raise ShapeError(f"s has shape {tuple(s.shape)}; expected (T,)")
-    if not s.is_meta and not bool(s.isfinite().all()):
-        raise DataError("s holds NaN or infinite times")
 
 
 def row_lengths(v: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from scorefold.data import DataSpec
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import ClosedFormGeodesics, DataSource, Geometry, Transports
-from scorefold.interfaces.geometry import barycentre_weights, flatten
+from scorefold.interfaces.geometry import barycentre_weights, check_times, flatten
 from scorefold_standard.config import EuclideanConfig
 
 
@@ -53,8 +53,7 @@ class Euclidean(Geometry, Transports, ClosedFormGeodesics):
         return torch.cdist(flatten(x), flatten(y), compute_mode="donot_use_mm_for_euclid_dist")
 
     def geodesic(self, x: Tensor, y: Tensor, s: Tensor) -> Tensor:
-        if s.dim() != 1:
-            raise ShapeError(f"s has shape {tuple(s.shape)}; expected (T,)")
+        check_times(s)
         x, y = torch.broadcast_tensors(self._checked(x), self._checked(y))
         return torch.lerp(x[:, None], y[:, None], s.reshape(-1, *[1] * len(self.event_shape)))
 
