@@ -12,8 +12,9 @@ are designs of our default rule. ``calls`` are those of the score at a point, ``
 
 Sides take turns in every round, each a number of times in a row where that is short, so that a busy machine slows all
 alike; a ratio is to the published way, within a round, and medians are printed. CPU time is the process's, at one
-thread. Exit status 1 where a limit does not hold: both designs at least 6.5, 8.5 and 11 times faster at D = 100, 784 and
-3,072 the simplex with 3.9 times fewer calls, the range finder with 25 times fewer at D = 1,024, and all at the true dimension.
+thread. Exit status 1 where a limit does not hold: both designs at least 6.5, 8.5 and 11 times faster at D = 100, 784
+and 3,072, the simplex with 3.9 times fewer calls, the range finder with 25 times fewer at D = 1,024, and all at the
+true dimension.
 
 Run: python benchmarks/spectra.py [--rounds 5] [--ambient 100 784 3072] [--json]
 """
