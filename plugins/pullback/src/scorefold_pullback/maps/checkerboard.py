@@ -1,0 +1,159 @@
+"""Couplings on alternate features: the flow of the published code for vectors, and the same with splines."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.nn import Bijection, Chain, Householder, ResidualBlock, rational_quadratic_spline, spline_parameters
+from scorefold.nn.networks import Activation
+from scorefold_pullback.map_config import CheckerboardConfig, CouplingMapConfig, SplineMapConfig
+
+
+class Move(nn.Module, ABC):
+    """What one coupling layer does to the features that it moves."""
+
+    @abstractmethod
+    def forward(self, moved: Tensor, kept: Tensor, *, inverse: bool = False) -> tuple[Tensor, Tensor]:
+        """``moved`` (B, M), mapped coordinate by coordinate as ``kept`` (B, K) says, and the log-derivatives (B, M)."""
+
+
+class AffineMove(Move):
+    """z = scale x + shift.
+
+    ``conditioner`` gives (B, 2 M): shifts, then s. The scale is exp(bound tanh(s)), or that of the published code,
+    sigmoid(s + 2) + 0.001.
+    """
+
+    def __init__(self, conditioner: nn.Module, scale: Literal["symmetric", "published"], bound: float) -> None:
+        super().__init__()
+        self.conditioner = conditioner
+        self.published = scale == "published"
+        self.bound = bound
+
+    def forward(self, moved: Tensor, kept: Tensor, *, inverse: bool = False) -> tuple[Tensor, Tensor]:
+        shift, s = self.conditioner(kept).chunk(2, 1)
+        log_scale = ((s + 2).sigmoid() + 1e-3).log() if self.published else s.tanh() * self.bound
+        if inverse:
+            return (moved - shift) * (-log_scale).exp(), -log_scale
+        return torch.addcmul(shift, moved, log_scale.exp()), log_scale
+
+
+class SplineMove(Move):
+    """A rational-quadratic spline on [-bound, bound], the identity outside.
+
+    ``conditioner`` gives (B, (3 bins - 1) M), bins before coordinates.
+    """
+
+    def __init__(self, conditioner: nn.Module, bound: float) -> None:
+        super().__init__()
+        self.conditioner = conditioner
+        self.bound = bound
+
+    def forward(self, moved: Tensor, kept: Tensor, *, inverse: bool = False) -> tuple[Tensor, Tensor]:
+        # The batch last: the spline then works on long contiguous rows.
+        raw = self.conditioner(kept).T.contiguous().unflatten(0, (-1, moved.shape[1]))
+        value, log_slope = rational_quadratic_spline(
+            moved.T.contiguous(), raw, bound=self.bound, dim=0, inverse=inverse
+        )
+        return value.T, log_slope.T
+
+
+class Checkerboard(Bijection):
+    """Moves on alternate features of vectors (B, D): even ones map features 0, 2, 4, ... given 1, 3, 5, ..., odd ones
+    the other way. With D = 1 all of them map the one feature.
+
+    The two halves are taken apart once and joined once, however many moves there are.
+    """
+
+    def __init__(self, moves: Sequence[Move]) -> None:
+        super().__init__()
+        self.moves = nn.ModuleList(moves)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._run(x, inverse=False)
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._run(z, inverse=True)
+
+    def _run(self, x: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
+        halves = [x[:, 0::2], x[:, 1::2]]
+        slopes: list[Tensor | float] = [0.0, 0.0]
+        order = list(enumerate(self.moves))
+        for index, move in reversed(order) if inverse else order:
+            half = index % min(x.shape[1], 2)
+            halves[half], slope = move(halves[half], halves[1 - half], inverse=inverse)
+            slopes[half] = slopes[half] + slope
+        log_det = sum((slope.sum(1) for slope in slopes if isinstance(slope, Tensor)), x.new_zeros(()))
+        return _interleave(*halves), log_det
+
+
+def _interleave(even: Tensor, odd: Tensor) -> Tensor:
+    """(B, D) from its even and its odd features."""
+    paired = odd.shape[1]
+    joined = torch.stack((even[:, :paired], odd), 2).flatten(1)
+    return joined if even.shape[1] == paired else torch.cat((joined, even[:, paired:]), 1)
+
+
+class ResidualNetwork(nn.Module):
+    """(B, features) to (B, out): a linear layer, pre-activation residual blocks, a linear layer that starts at 0."""
+
+    def __init__(self, features: int, out: int, width: int, blocks: int, activation: Activation) -> None:
+        super().__init__()
+        self.first = nn.Linear(features, width)
+        self.blocks = nn.ModuleList(ResidualBlock(width, activation=activation) for _ in range(blocks))
+        self.last = nn.Linear(width, out)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        for block in self.blocks:
+            h = block(h)
+        result: Tensor = self.last(h)
+        return result
+
+
+class Constant(nn.Module):
+    """(B, anything) to the same learned numbers (B, out), which start at 0: what a lone feature is moved by."""
+
+    def __init__(self, out: int) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.value.expand(x.shape[0], -1)
+
+
+def coupling_map(config: CouplingMapConfig, features: int) -> Bijection:
+    """The affine couplings of a configuration on vectors (B, features)."""
+    return _checkered(config, features, 2, lambda network: AffineMove(network, config.scale, config.scale_bound))
+
+
+def spline_map(config: SplineMapConfig, features: int) -> Bijection:
+    """The spline couplings of a configuration on vectors (B, features)."""
+    return _checkered(
+        config, features, spline_parameters(config.bins), lambda network: SplineMove(network, config.bound)
+    )
+
+
+def _checkered(
+    config: CheckerboardConfig, features: int, parameters: int, make: Callable[[nn.Module], Move]
+) -> Bijection:
+    """``parameters`` is how many numbers move a feature, and ``make`` a move from a network that gives them."""
+    moves: list[Move] = []
+    for layer in range(config.layers):
+        odd = features // 2
+        moved, kept = (odd, features - odd) if layer % 2 and odd else (features - odd, odd)
+        out = parameters * moved
+        moves.append(
+            make(ResidualNetwork(kept, out, config.width, config.blocks, config.activation) if kept else Constant(out))
+        )
+    if not config.rotations:
+        return Checkerboard(moves)
+    pairs = (moves[start : start + 2] for start in range(0, len(moves), 2))
+    return Chain(layer for pair in pairs for layer in (Householder(features), Checkerboard(pair)))
