@@ -232,3 +232,24 @@ def test_an_allocation_is_reported() -> None:
     assert outcome.result["allocation"] == outcome.value.summary()
     assert outcome.result["text"] == outcome.value.text()
     assert "predicted loss" not in verbs.allocate(Spender(), {}, options, context()).result["metrics"]
+
+
+class Doubtful(Flat):
+    """Flat, and unsure of itself."""
+
+    def diagnose(self, points: Tensor) -> tuple[dict[str, float], list[str]]:
+        return {"points": float(len(points))}, ["it was drawn up for a test"]
+
+
+def test_what_a_geometry_says_against_itself_is_in_the_result() -> None:
+    source = {"data": Source(UNIT, test=rows(600))}
+    for outcome in (
+        verbs.build(Doubtful(), source, None, context()),
+        verbs.interpolate(Doubtful(), source, InterpolateOptions(pairs=2), context()),
+    ):
+        checked(outcome)
+        assert outcome.result["diagnostics"] == {"points": 512}
+        assert outcome.result["warnings"] == ["it was drawn up for a test"]
+    sure = verbs.build(Flat(), source, None, context()).result
+    assert "diagnostics" not in sure
+    assert "warnings" not in sure

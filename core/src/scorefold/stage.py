@@ -114,7 +114,8 @@ class Outcome:
 
     The result's ``answer`` entry, which ``scorefold compare`` reads, is the one number that the stage is about: a
     mapping of ``quantity`` (what it is, with its unit), ``value`` (None where there is none) and, where they are known,
-    ``interval`` (low, high) and ``truth``.
+    ``interval`` (low, high) and ``truth``. Its ``warnings`` entry lists, in words, what should make one doubt what the
+    stage did; they stand in the report and on the terminal.
     """
 
     value: Any

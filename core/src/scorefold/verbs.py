@@ -36,6 +36,9 @@ from scorefold.verb_options import (
 
 Inputs = Mapping[str, Any]
 
+_DIAGNOSED = 512
+"""How many held-out points a geometry is diagnosed on."""
+
 
 def load(component: DataSource, inputs: Inputs, options: None, context: StageContext) -> Outcome:
     """Load every split once, so that bad data ends the run here; report sizes, shape, scale and known truths.
@@ -251,7 +254,8 @@ def reconstruct(component: Any, inputs: Inputs, options: EncodeOptions, context:
 
 
 def build(component: Geometry, inputs: Inputs, options: None, context: StageContext) -> Outcome:
-    """Hand a geometry on; with data, the distances between some of its points are drawn and reported.
+    """Hand a geometry on; with data, the distances between some of its points are drawn and reported, and what the
+    points say of how far it can be trusted.
 
     Raises ``DataError`` for an empty split.
     """
@@ -265,7 +269,15 @@ def build(component: Geometry, inputs: Inputs, options: None, context: StageCont
     metrics: dict[str, Any] = {"points": len(points)}
     if len(pairs):
         metrics["mean distance"] = float(pairs.mean())
-    return Outcome(component, {"metrics": metrics}, {"distances": distances}, shown=distances)
+    trust = _trust(component, _points(source, _DIAGNOSED, context).tensor())
+    return Outcome(component, {"metrics": metrics, **trust}, {"distances": distances}, shown=distances)
+
+
+def _trust(component: Geometry, points: Tensor) -> dict[str, Any]:
+    """What a geometry says of itself by held-out points, as entries of a result; none where it says nothing."""
+    numbers, doubts = component.diagnose(points)
+    entries = {"diagnostics": dict(numbers), "warnings": list(doubts)}
+    return {name: entry for name, entry in entries.items() if entry}
 
 
 @torch.no_grad()
@@ -288,7 +300,7 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
     paths = component.geodesic(start, end, times).cpu()
     lengths = component.distance(start, end).cpu()
     metrics = {"pairs": options.pairs, "mean length": float(lengths.mean())}
-    result: dict[str, Any] = {"metrics": metrics}
+    result: dict[str, Any] = {"metrics": metrics, **_trust(component, points[:_DIAGNOSED])}
     near = _nearness(paths[:, options.times // 2], torch.cat([start, end]).cpu(), source)
     if near is not None:
         metrics["middles from the data"] = float(near.mean())

@@ -89,6 +89,16 @@ def _answer(folder: Path, stage: Mapping[str, Any]) -> Answer | None:
     return None
 
 
+def stage_warnings(folder: Path, stages: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """(stage, warning) for what stages say against what they did, in the order of the run."""
+    return [(stage["name"], text) for stage in stages for text in _warnings(read_result(folder / stage["name"]))]
+
+
+def _warnings(result: Mapping[str, Any]) -> list[str]:
+    listed = result.get("warnings", ())
+    return [str(text) for text in listed] if isinstance(listed, list | tuple) else []
+
+
 def alike(value: float, low: float, high: float) -> tuple[str, str, str]:
     """A value and the ends of its interval, all to the decimals that give the interval's width two digits."""
     width = high - low
@@ -170,6 +180,7 @@ def _stage_view(folder: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
         "more": yaml_text(
             {key: value for key, value in result.items() if key != "metrics" and value not in ({}, None)}
         ),
+        "warnings": _warnings(result),
         "figures": figures_of(folder),
     }
 

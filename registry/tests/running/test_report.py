@@ -11,7 +11,7 @@ import pytest
 
 from scorefold.artefacts import read_json
 from scorefold_registry.progress import duration, number_text
-from scorefold_registry.report import Answer, alike, answers
+from scorefold_registry.report import Answer, alike, answers, stage_warnings
 from scorefold_registry.run_result import RunResult
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -93,6 +93,21 @@ def test_warnings_are_listed_under_the_note(page: Page, finished: RunResult) -> 
     before = page.text[: page.text.index("1. data")]
     assert re.search(r"Tiny\.\s+Of <few> points\.\s", before)
     assert answers(finished.folder, finished.as_json()["stages"])[0].warnings == ("of <few> points",)
+
+
+GEOMETRY = (
+    "version: 1\nname: doubtful\nstages:\n  data: {use: data:tiny}\n"
+    "  space: {use: geometry:tiny-many, inputs: {parts: [data]}}\n"
+    "  paths: {use: space, do: interpolate, inputs: {data: data}, options: {pairs: 2}}\n"
+)
+
+
+def test_what_a_stage_says_against_itself_stands_with_it(run: Callable[..., RunResult]) -> None:
+    result = run(GEOMETRY)
+    stages = result.as_json()["stages"]
+    assert stage_warnings(result.folder, stages) == [("paths", "it has <several> parts")]
+    page = Page(result.report.read_text())
+    assert "It has <several> parts." in page.text[page.text.index("3. paths") :]
 
 
 def test_captions_say_more_than_the_figure(page: Page, finished: RunResult) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -42,7 +43,8 @@ class Geometry(ABC):
     """A Riemannian metric on events of shape E, D = prod(E).
 
     Must: ``event_shape``, ``metric``, ``exp``, ``log``. Given, override for speed: ``inner``, ``norm``, ``distance``,
-    ``distance_matrix``, ``geodesic``, ``mean``. Points and tangent vectors are (B, *E); a batch of 1 broadcasts.
+    ``distance_matrix``, ``geodesic``, ``mean``, ``diagnose``. Points and tangent vectors are (B, *E); a batch
+    of 1 broadcasts.
     """
 
     event_shape: tuple[int, ...]
@@ -104,3 +106,8 @@ class Geometry(ABC):
             if float(self.norm(mean, step)) <= 10 * torch.finfo(points.dtype).eps * (1 + float(points.abs().max())):
                 break
         return mean[0]
+
+    def diagnose(self, points: Tensor) -> tuple[Mapping[str, float], Sequence[str]]:
+        """What held-out points (N, *E) say of a geometry that was learned: numbers by name, and in words what should
+        make one doubt its answers. Nothing by default: a known geometry leaves nothing to doubt."""
+        return {}, ()

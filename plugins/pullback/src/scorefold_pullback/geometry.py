@@ -8,6 +8,7 @@ about it is a few passes through the flow.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from scorefold.interfaces.geometry import barycentre_weights, check_times
 from scorefold.nn import Quadratic
 from scorefold.numerics import jacobian, pushforward
 from scorefold_pullback.config import PullbackConfig
+from scorefold_pullback.diagnostics import diagnose
 
 
 class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
@@ -87,6 +89,11 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
         if len(dtypes) > 1:
             raise ShapeError(f"tensors of {' and '.join(sorted(map(str, dtypes)))} were given; expected one dtype")
         return [value.expand(rows, *self.event_shape) for value in checked]
+
+    def diagnose(self, points: Tensor) -> tuple[Mapping[str, float], Sequence[str]]:
+        """How near the flow is to an isometry of constant volume on held-out points, and whether it inverts."""
+        found = diagnose(self.flow, self._checked("points", points))
+        return found.numbers(), found.doubts()
 
     def metric(self, x: Tensor) -> Tensor:
         """G(x) = D_xF^T D_xF (B, D, D); for a quadratic psi and the metric ``score`` J^T A^-2 J."""

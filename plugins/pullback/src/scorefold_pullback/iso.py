@@ -9,6 +9,7 @@ as in Euclidean space.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,10 @@ class IsoPullback(nn.Module, Geometry):
         self.config = config
         self.pullback = Pullback(config, flow=flow, psi=psi)
         self.event_shape = self.pullback.event_shape
+
+    def diagnose(self, points: Tensor) -> tuple[Mapping[str, float], Sequence[str]]:
+        """What points say of the flow: see ``Pullback.diagnose``."""
+        return self.pullback.diagnose(points)
 
     def metric(self, x: Tensor) -> Tensor:
         """The identity, (B, D, D)."""

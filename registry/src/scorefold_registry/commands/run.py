@@ -79,7 +79,7 @@ def run_and_tell(
 def tell(result: RunResult, *, as_json: bool) -> None:
     """Print what a run answered and where its report is; failing observers go to standard error."""
     from scorefold.artefacts import json_text
-    from scorefold_registry.report import answers
+    from scorefold_registry.report import answers, stage_warnings
 
     if as_json:
         print_answer(json_text(result.as_json(), indent=2))
@@ -87,6 +87,8 @@ def tell(result: RunResult, *, as_json: bool) -> None:
         print()
         for answer in answers(result.folder, result.as_json()["stages"]):
             print(answer.sentence())
+        for stage, warning in stage_warnings(result.folder, result.as_json()["stages"]):
+            print(printable(f"{stage}: {warning}"))
         print(f"report: {result.report}")
     for failure in result.failures:
         print(printable(failure.text()), file=sys.stderr)

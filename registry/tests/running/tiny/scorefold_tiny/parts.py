@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,9 @@ class Many(Geometry):
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         return y - x
+
+    def diagnose(self, points: Tensor) -> tuple[Mapping[str, float], Sequence[str]]:
+        return {"parts": float(self.count)}, ["it has <several> parts"]
 
 
 def figures(answer: Estimate) -> Mapping[str, Any]:

@@ -1,0 +1,105 @@
+"""How far a flow can be trusted as the chart of a geometry, measured on points that it was not trained on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from scorefold.errors import DataError
+from scorefold.interfaces import Flow
+from scorefold_pullback.objective import Isometry, unit_vectors, with_cotangents
+
+_FULL_UP_TO = 64
+_SLICE = 16
+_MOST_UNEVEN = 10
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What held-out points say of a flow phi with Jacobian J.
+
+    ``isometry`` is the mean of |J J^T - I|_F^2 / D, 0 for an isometry; ``smallest_stretch`` and ``largest_stretch`` are
+    the factors by which lengths change in the most and least stretched 1 % of (point, direction), singular values of J,
+    or for more than 64 coordinates of random slices of it; ``volume`` is the mean and ``volume_spread`` the standard
+    deviation of log |det J| / D; ``inversion`` is the largest |phi^-1(phi(x)) - x| over the spread of the points, and
+    ``nll`` the mean negative log-density in nats.
+    """
+
+    points: int
+    isometry: float
+    smallest_stretch: float
+    largest_stretch: float
+    volume: float
+    volume_spread: float
+    inversion: float
+    nll: float
+
+    def numbers(self) -> dict[str, float]:
+        """The figures by name."""
+        return asdict(self)
+
+    def doubts(self) -> list[str]:
+        """Why geodesics, distances and dimensions in this geometry should not be trusted, in words; none is best."""
+        found = []
+        if not self.inversion < 1e-3:
+            found.append(
+                f"the flow does not invert: a point comes back off by {self.inversion:.2g} of the data's spread; use "
+                "float64, or a map that bends less (a smaller scale bound, a higher isometry_weight)"
+            )
+        if not self.largest_stretch < _MOST_UNEVEN * self.smallest_stretch:
+            found.append(
+                "the flow is far from an isometry on these points: it changes lengths by factors from "
+                f"{self.smallest_stretch:.2g} to {self.largest_stretch:.2g}, so that variances of its base are not "
+                "those of the data and small changes of a point can move a geodesic much; train longer or with a "
+                "higher isometry_weight"
+            )
+        if not self.volume_spread < 0.5:
+            found.append(
+                f"log |det J| differs by {self.volume_spread:.2g} a coordinate from point to point, so that geodesics "
+                "do not follow the flow's own density; train with a higher volume_weight"
+            )
+        return found
+
+
+def diagnose(flow: Flow, x: Tensor, *, batch_size: int = 256) -> Diagnosis:
+    """The figures for points x (N, *E); random slices of the Jacobian are the same at every call.
+
+    Raises ``DataError`` for no points.
+    """
+    if len(x) == 0:
+        raise DataError("a flow is diagnosed on held-out points, and there are none")
+    generator = torch.Generator(x.device).manual_seed(0)
+    kind: Isometry = "full" if flow.dimension <= _FULL_UP_TO else "sliced"
+    grams, volumes, densities, worst = [], [], [], 0.0
+    for part in x.split(batch_size):
+        directions = unit_vectors(kind, part, _SLICE, generator)
+        z, log_det, products = with_cotangents(flow, part, directions)
+        rows = products.detach().flatten(2).transpose(0, 1).double()
+        grams.append(rows @ rows.mT)
+        with torch.no_grad():
+            volumes.append(log_det.detach().double() / flow.dimension)
+            densities.append((flow.base.log_prob(z.detach()) + log_det).double())
+            worst = max(worst, _largest_distance(flow.inverse(z.detach())[0], part))
+    gram = torch.cat(grams)
+    stretch = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
+    ends = torch.quantile(stretch[:, 0], 0.01), torch.quantile(stretch[:, -1], 0.99)
+    volume = torch.cat(volumes)
+    spread = float((x - x.mean(0)).double().flatten(1).square().sum(1).mean().sqrt())
+    unit = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+    return Diagnosis(
+        points=len(x),
+        isometry=float((gram - unit).square().sum((1, 2)).mean()) / gram.shape[1],
+        smallest_stretch=float(ends[0]),
+        largest_stretch=float(ends[1]),
+        volume=float(volume.mean()),
+        volume_spread=float(volume.std(correction=0)),
+        inversion=worst / spread if spread > 0 else math.inf if worst > 0 else 0.0,
+        nll=-float(torch.cat(densities).mean()),
+    )
+
+
+def _largest_distance(a: Tensor, b: Tensor) -> float:
+    return float((a - b).double().flatten(1).square().sum(1).max().sqrt())

@@ -1,0 +1,99 @@
+"""What a flow is trained by: the likelihood, and penalties that hold the map near an isometry where the data are.
+
+Diepeveen, Batzolis, Shumaylov, Schoenlieb, "Score-based pullback Riemannian geometry" (ICML 2025), the training
+objective. With z = phi(x) and J = D_x phi, the density that a geometry is pulled back from, exp(-psi(phi(x))), is the
+flow's own up to a constant where log |det J| is constant (the volume penalty), and its metric is that of the score
+where J is orthogonal (the isometry penalty).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from scorefold.interfaces import Flow, Potential
+from scorefold.numerics import draw_normal, draw_signs
+
+Isometry = Literal["full", "sliced", "length", "angle", "length-angle"]
+Volume = Literal["absolute", "squared"]
+
+
+def unit_vectors(kind: Isometry, x: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+    """The directions at each point x (B, *E) that an isometry penalty looks along, (K, B, *E).
+
+    ``full``: all D coordinates; ``sliced``: min(count, D) orthonormal ones, uniformly distributed; otherwise ``count``
+    independent ones.
+    """
+    rows, size = len(x), math.prod(x.shape[1:])
+    if kind == "full":
+        basis = torch.eye(size, dtype=x.dtype, device=x.device).reshape(size, 1, *x.shape[1:])
+        return basis.expand(size, *x.shape)
+    if kind == "sliced":
+        gaussian = draw_normal((rows, size, min(count, size)), generator=generator, like=x)
+        frames: Tensor = torch.linalg.qr(gaussian)[0]
+        return frames.permute(2, 0, 1).reshape(-1, *x.shape)
+    gaussian = draw_normal((count, rows, size), generator=generator, like=x)
+    return functional.normalize(gaussian, dim=2).reshape(count, *x.shape)
+
+
+def with_cotangents(flow: Flow, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """phi(x) (B, *E), log |det J| (B,) and J^T q (K, B, *E) for directions q (K, B, *E); all can be differentiated.
+
+    J and J^T have the same singular values, so that over directions without a preference every penalty here has the
+    same law for J^T q as for J q, and J^T q takes one reverse pass. All K are rows of one batch, which for the small
+    networks of flows is faster than one pass a direction.
+    """
+    count, rows = directions.shape[:2]
+    with torch.enable_grad():
+        repeated = x.detach().repeat(count, *[1] * (x.dim() - 1)).requires_grad_()
+        z, log_det = flow(repeated)
+        (products,) = torch.autograd.grad(z, repeated, directions.flatten(0, 1), create_graph=True)
+    return z[:rows], log_det[:rows], products.unflatten(0, (count, rows))
+
+
+def isometry_penalty(kind: Isometry, directions: Tensor, products: Tensor) -> Tensor:
+    """How far a map is from keeping lengths and angles, averaged over points; 0 for an orthogonal Jacobian.
+
+    ``directions`` and ``products`` are (K, B, *E), as ``with_cotangents`` takes and gives them. ``full`` and
+    ``sliced``: the squared Frobenius norm of Q^T J J^T Q - I. ``length``: the squared difference of |J^T q| from 1.
+    ``angle``: the squared difference of the cosines between neighbouring directions, before and after. There is no
+    rescaling by D / K.
+    """
+    q, v = directions.flatten(2).transpose(0, 1), products.flatten(2).transpose(0, 1)
+    if kind in ("full", "sliced"):
+        gram = v @ v.mT
+        unit = torch.eye(gram.shape[1], dtype=v.dtype, device=v.device)
+        return (gram - unit).square().sum((1, 2)).mean()
+    lengths: Tensor = (torch.linalg.vector_norm(v, dim=2) - 1).square().mean()
+    if kind == "length":
+        return lengths
+    before = functional.cosine_similarity(q[:, :-1], q[:, 1:], dim=2)
+    angles = (functional.cosine_similarity(v[:, :-1], v[:, 1:], dim=2) - before).square().mean()
+    return angles if kind == "angle" else lengths + angles
+
+
+def volume_penalty(kind: Volume, log_det: Tensor) -> Tensor:
+    """The mean of |log |det J||, or of its square, over points: ``log_det`` (B,)."""
+    return log_det.abs().mean() if kind == "absolute" else log_det.square().mean()
+
+
+def hessian_penalty(flow: Flow, psi: Potential, x: Tensor, generator: torch.Generator | None) -> Tensor:
+    """One draw of the mean of |sum_k (grad psi(phi(x)))_k Hess phi_k(x)|_F^2 over points x (B, *E).
+
+    The score is -J^T grad psi(phi(x)), and this is the part of its Jacobian that the geometry does not see: it
+    vanishes where phi is affine. The norm is that of the matrix times random signs, whose mean square is the Frobenius
+    norm's; grad psi is held fixed, so that it is phi that bends less.
+    """
+    with torch.enable_grad():
+        point = x.detach().requires_grad_()
+        z = flow(point)[0]
+        (slope,) = torch.autograd.grad(z, point, psi.grad(z).detach(), create_graph=True)
+        signs = draw_signs(tuple(x.shape), generator=generator, like=x)
+        if not slope.requires_grad:
+            return slope.new_zeros(())
+        (bent,) = torch.autograd.grad(slope, point, signs, create_graph=True, allow_unused=True)
+    return slope.new_zeros(()) if bent is None else bent.flatten(1).square().sum(1).mean()
