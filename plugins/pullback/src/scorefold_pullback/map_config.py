@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from scorefold.config import Config
 
@@ -52,10 +52,77 @@ class SplineMapConfig(CheckerboardConfig):
     )
 
 
+class GlowMapConfig(Config):
+    """Couplings of the channels of images, as in Glow, with nothing split off between levels."""
+
+    name: Literal["glow"] = "glow"
+    levels: int = Field(2, ge=1, le=30, description="Levels, each on images half as high and wide; published: 3")
+    steps: Layers = Field(4, description="Couplings in a level; published: 7")
+    channels: Width = Field(32, description="Channels of the networks' convolutions; published: 96")
+    blocks: int = Field(1, ge=0, le=1000, description="Residual blocks of a network; published: 3")
+    activation: Smooth = "silu"
+    linear: Literal["lu", "orthogonal"] = Field(
+        "lu",
+        description="Maps that mix the channels: any matrix, started at a rotation, or reflections, which keep lengths",
+    )
+    scale_bound: float = Field(2.0, gt=0, le=20, description="Largest log-scale of a layer, either way")
+
+
+class RegularMapConfig(Config):
+    """Reflections and bounded shifts by neighbours: only the activation normalisations change volume."""
+
+    name: Literal["regular"] = "regular"
+    blocks: Layers = Field(3, description="Blocks of a normalisation, reflections and a parity layer; two for images")
+    reflections: int = Field(
+        3,
+        ge=1,
+        le=1000,
+        description="Householder reflections in a block, of the features or of the channels of an image",
+    )
+    order: int = Field(2, ge=1, le=32, description="Degree of the polynomials in tanh; published: 2, for images 6")
+    channels: Width = Field(32, description="Hidden channels of a parity layer, for images; published: 128")
+    kernel: int = Field(3, ge=3, le=31, description="Size of its convolutions, odd, for images; published: 5")
+
+    @field_validator("kernel")
+    @classmethod
+    def _odd(cls, kernel: int) -> int:
+        if kernel % 2 == 0:
+            raise ValueError(f"kernel is {kernel}; expected an odd number, which has a middle")
+        return kernel
+
+
+class ZukoMapConfig(Config):
+    """The transformation of a flow of the library zuko (``pip install scorefold-pullback[zuko]``)."""
+
+    name: Literal["zuko"] = "zuko"
+    flow: str = Field(
+        "NSF", description="Class in zuko.flows: MAF, NICE, NSF or RealNVP, or another that has both directions exactly"
+    )
+    activation: Smooth = "silu"
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of the class, such as {transforms: 3, hidden_features: [64, 64]}"
+    )
+
+    @field_validator("options")
+    @classmethod
+    def _free(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for name, why in (
+            ("features", "the event says how many there are"),
+            ("context", "a map has none"),
+            ("activation", "it stands beside options"),
+        ):
+            if name in options:
+                raise ValueError(f"leave {name} out of options: {why}")
+        return options
+
+
 def _as_map(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-_Map = Annotated[CouplingMapConfig | SplineMapConfig, Field(discriminator="name")]
-MapConfig = Annotated[_Map, BeforeValidator(_as_map, json_schema_input_type=_Map | Literal["coupling", "spline"])]
+_Map = Annotated[
+    CouplingMapConfig | SplineMapConfig | GlowMapConfig | RegularMapConfig | ZukoMapConfig, Field(discriminator="name")
+]
+_Name = Literal["coupling", "spline", "glow", "regular", "zuko"]
+MapConfig = Annotated[_Map, BeforeValidator(_as_map, json_schema_input_type=_Map | _Name)]
 """A map in a run file: ``map: {name: coupling, layers: 8}``, or just ``map: spline``."""

@@ -27,11 +27,26 @@ CASES: list[Case] = [
     *(({"name": "spline", "bins": 4, **SMALL}, (features,)) for features in range(1, 6)),
     ({"name": "spline", "rotations": True, "bound": 2.0, **SMALL}, (3,)),
     ({"name": "spline", **SMALL}, (1, 2, 2)),
+    *(({"name": "regular", "blocks": 2, "reflections": 2}, (features,)) for features in range(1, 6)),
+    ({"name": "regular", "blocks": 2, "order": 1}, (2, 3)),
+    ({"name": "regular", "blocks": 1, "channels": 4, "order": 4}, (1, 4, 3)),
+    ({"name": "regular", "blocks": 1, "channels": 4, "kernel": 5}, (2, 3, 3)),
+    ({"name": "glow", "levels": 1, "steps": 2, "channels": 6}, (3, 2, 2)),
+    ({"name": "glow", "levels": 2, "steps": 1, "channels": 4, "linear": "orthogonal"}, (1, 4, 4)),
+    *(
+        ({"name": "zuko", "flow": "NSF", "options": {"bins": 4, "transforms": 2}}, (features,))
+        for features in (1, 2, 5)
+    ),
+    ({"name": "zuko", "flow": "MAF", "options": {"randperm": True, "hidden_features": [16]}}, (4,)),
+    ({"name": "zuko", "flow": "RealNVP", "activation": "tanh"}, (3,)),
+    ({"name": "zuko", "flow": "NICE", "options": {"randmask": True}}, (1, 2, 2)),
 ]
 
 
 def made(case: Case, *, dtype: torch.dtype = torch.float64, stirred: bool = True) -> Bijection:
     config, shape = case
+    if config["name"] == "zuko":
+        pytest.importorskip("zuko")
     torch.manual_seed(0)
     built = build_map(TypeAdapter(MapConfig).validate_python(config), shape).to(dtype)
     built.initialise(points(case, 64).to(dtype))
@@ -135,6 +150,7 @@ def test_a_state_makes_the_same_map_of_another_start(case: Case) -> None:
     phi, x = made(case), points(case)
     torch.manual_seed(77)
     other = build_map(TypeAdapter(MapConfig).validate_python(case[0]), case[1]).double()
+    assert not torch.equal(other(x)[0], phi(x)[0])
     other.load_state_dict(phi.state_dict())
     assert torch.equal(other(x)[0], phi(x)[0])
     assert torch.equal(other.inverse(x)[0], phi.inverse(x)[0])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from scorefold.nn import Bijection
+from scorefold.nn import Bijection, squeeze, unsqueeze
 
 
 class Flattened(Bijection):
@@ -33,3 +33,13 @@ def on_vectors(shape: tuple[int, ...], make: Callable[[int], Bijection]) -> Bije
     """``make(D)``, a bijection of vectors, on events of a shape with D coordinates."""
     inner = make(math.prod(shape))
     return inner if len(shape) == 1 else Flattened(inner)
+
+
+class Unsqueeze(Bijection):
+    """(B, 4C, H, W) to (B, C, 2H, 2W): the inverse of ``Squeeze``."""
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return unsqueeze(x), x.new_zeros(())
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return squeeze(z), z.new_zeros(())
