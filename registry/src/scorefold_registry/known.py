@@ -61,7 +61,7 @@ KNOWN = (
         _offers(
             geometry="pullback iso-pullback",
             estimator="tangent-pca",
-            flow="banana squeezed-banana river linear identity mixture",
+            flow="anisotropic isometric standard-normal banana squeezed-banana river linear identity mixture",
             potential="quadratic cosh log-cosh log-sum-exp",
             data="banana squeezed-banana river sinusoid hemisphere",
         ),

@@ -18,6 +18,13 @@ _COUPLING = {
     "inputs": {"data": {"use": "data:hemisphere", "config": {"points": 100}}},
 }
 
+_LAYERS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    "anisotropic": ({"name": "coupling", "layers": 2, "width": 16}, {"name": "regular"}),
+    "isometric": ({"name": "spline", "layers": 2, "width": 16},),
+    "standard-normal": ({"name": "coupling", "layers": 2, "width": 16, "scale": "published"},),
+}
+"""Maps that the examples of trained flows have."""
+
 
 @hookimpl
 def scorefold_kinds() -> Iterable[Kind]:
@@ -33,6 +40,7 @@ def scorefold_components() -> Iterable[Component]:
     yield from _geometries()
     yield from _estimators()
     yield from _flows()
+    yield from _trained_flows()
     yield from _potentials()
     yield from _sources()
 
@@ -142,6 +150,31 @@ def _flows() -> Iterable[Component]:
         ),
         cite=_PAPER,
     )
+
+
+def _trained_flows() -> Iterable[Component]:
+    for name, target, summary in (
+        ("anisotropic", "AnisotropicConfig", "A flow near an isometry whose base has a variance for each coordinate"),
+        ("isometric", "IsometricConfig", "The same flow with a standard normal base, a baseline of the paper"),
+        ("standard-normal", "StandardNormalConfig", "The same flow by its likelihood alone, a baseline of the paper"),
+    ):
+        yield Component(
+            kind="flow",
+            name=name,
+            target="scorefold_pullback.flows.anisotropic:AnisotropicFlow",
+            config=f"scorefold_pullback.training_config:{target}",
+            requires=(Port("data", kind="data"),),
+            provides=("Trainable",),
+            summary=summary,
+            examples=tuple(
+                {
+                    "config": {"map": layers, "training": {"steps": 300, "learning_rate": 0.003}},
+                    "inputs": {"data": {"use": "data:banana", "config": {"points": 200}}},
+                }
+                for layers in _LAYERS[name]
+            ),
+            cite=_PAPER,
+        )
 
 
 def _potentials() -> Iterable[Component]:

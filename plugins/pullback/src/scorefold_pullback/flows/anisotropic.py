@@ -1,0 +1,156 @@
+"""Flows that are trained for the geometry they give: near an isometry, with a variance for each latent coordinate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Condition, Dataset, DataSpec
+from scorefold.errors import ConfigError
+from scorefold.interfaces import DataSource, Flow, Loss, Phase, Progress, Trainable
+from scorefold.numerics import draw_normal
+from scorefold_pullback.base import AnisotropicNormal
+from scorefold_pullback.maps import build_map
+from scorefold_pullback.objective import (
+    Isometry,
+    hessian_penalty,
+    isometry_penalty,
+    unit_vectors,
+    volume_penalty,
+    with_cotangents,
+)
+from scorefold_pullback.training_config import AnisotropicConfig
+
+_FULL_UP_TO = 32
+
+
+class AnisotropicFlow(Flow, Trainable):
+    """phi(x) = s map(R (x - m) / s), z ~ N(0, diag(a)), with a rotation R, a centre m and one scale s that are fixed.
+
+    They leave lengths and angles to the map: J is its Jacobian times a rotation, and latents, variances and the
+    geometry have the units of the data. s is the standard deviation of ``event_scale`` and m its mean, until
+    ``prepare`` sets R and m to principal axes. ``loss`` is E[-log p(x)] in nats an event, as of the flow's own density,
+    plus the weighted penalties of ``objective``. Diepeveen, Batzolis et al., ICML 2025.
+
+    Raises ``ConfigError`` for data with conditions and for a start from principal axes of a map of images.
+    """
+
+    base: AnisotropicNormal
+    rotation: Tensor
+    middle: Tensor
+
+    def __init__(self, config: AnisotropicConfig, *, data: DataSource | DataSpec) -> None:
+        if data.condition_spec is not None:
+            raise ConfigError(
+                "a geometry has no conditions, and these data do",
+                hint="train this flow on data without, or use flow:affine-coupling for a conditional flow",
+            )
+        shape, scale = tuple(data.event_shape), data.event_scale
+        self._principal = config.start == "pca" or (config.start == "auto" and config.map.name != "glow")
+        if config.start == "pca" and config.map.name == "glow":
+            raise ConfigError("map glow needs pixels in their places, and start pca mixes them", hint="start: none")
+        spread = scale.std if config.standardise else 1.0
+        base = AnisotropicNormal(
+            shape,
+            start=spread**2 * (1 if config.variances == "fixed" else 1 - config.variance_floor),
+            floor=0.0 if config.variances == "fixed" else config.variance_floor * scale.std**2,
+            learned=config.variances == "learned",
+        )
+        super().__init__(shape, base, event_scale=scale)
+        self.config = config
+        self.training_config = config.training
+        self.map = build_map(config.map, shape)
+        self.spread = spread
+        size = self.dimension
+        self.register_buffer("middle", torch.full((size,), scale.mean if config.standardise else 0.0))
+        self.register_buffer("rotation", torch.eye(size) if self._principal else torch.empty(0))
+
+    def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        self.check_events(x)
+        centred = (x.flatten(1) - self.middle) / self.spread
+        rotated = centred @ self.rotation.mT if self._principal else centred
+        z, log_det = self.map(rotated.reshape(x.shape))
+        return z * self.spread, log_det.expand(len(x))
+
+    def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        self.check_events(z)
+        rotated, log_det = self.map.inverse(z / self.spread)
+        centred = rotated.flatten(1) @ self.rotation if self._principal else rotated.flatten(1)
+        return (centred * self.spread + self.middle).reshape(z.shape), log_det.expand(len(z))
+
+    @torch.no_grad()
+    def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
+        """The start from up to ``start_points`` points: principal axes, their variances, and what the map starts from.
+
+        Layers that would start by normalising what they see stay as they are under an isometry penalty, which they
+        would start far from.
+        """
+        order = torch.randperm(len(dataset), generator=generator, device=generator.device).cpu()
+        batch = dataset.take(order[: self.config.start_points]).to(self.middle.device, self.middle.dtype)
+        x = self.dequantise(batch.x, generator)
+        if self._principal:
+            self._start_from_axes(x.flatten(1).double())
+        if self.config.isometry_weight == 0:
+            centred = (x.flatten(1) - self.middle) / self.spread
+            self.map.initialise((centred @ self.rotation.mT if self._principal else centred).reshape(x.shape))
+        if self.config.variances != "fixed":
+            self.base.set_variances(self(x)[0].square().mean(0) + self.config.noise**2)
+
+    def parameter_groups(self, phase: Phase) -> Iterable[dict[str, Any]]:
+        """The map's parameters, and the log-variances at a rate of their own and without decay."""
+        yield {"params": list(self.map.parameters())}
+        rate = self.config.variance_speed * self.config.training.learning_rate
+        yield {"params": list(self.base.parameters()), "lr": rate, "weight_decay": 0.0}
+
+    def refuses(self, strategy: str) -> str | None:
+        if strategy == "compile" and (self.config.isometry_weight or self.config.hessian_weight):
+            return "its penalties differentiate the map twice, which torch.compile cannot"
+        return None
+
+    def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+        """The mean negative log-likelihood in nats an event and the weighted penalties, each a part of its own."""
+        config = self.config
+        x = self.dequantise(batch.x, generator)
+        if config.noise:
+            x = x + config.noise * draw_normal(tuple(x.shape), generator=generator, like=x)
+        parts: dict[str, Tensor] = {}
+        total = x.new_zeros(())
+        if config.isometry_weight:
+            kind = self.isometry
+            directions = unit_vectors(kind, x, config.directions, generator)
+            z, log_det, products = with_cotangents(self, x, directions)
+            parts["isometry"] = isometry_penalty(kind, directions, products)
+            total = total + config.isometry_weight * parts["isometry"]
+        else:
+            z, log_det = self(x)
+        if self.training and config.variances == "closed-form":
+            self.base.follow(z)
+        parts["nll"] = -(self.base.log_prob(z) + log_det).mean()
+        total = total + parts["nll"]
+        if config.volume_weight:
+            parts["volume"] = volume_penalty(config.volume, log_det)
+            total = total + config.volume_weight * parts["volume"]
+        if config.hessian_weight:
+            parts["hessian"] = hessian_penalty(self, self.base, x, generator)
+            total = total + config.hessian_weight * parts["hessian"]
+        return Loss(total, {name: value.detach() for name, value in parts.items()})
+
+    @property
+    def isometry(self) -> Isometry:
+        """The penalty on lengths and angles that ``config.isometry`` comes to."""
+        if self.config.isometry == "auto":
+            return "full" if self.dimension <= _FULL_UP_TO else "sliced"
+        return self.config.isometry
+
+    def _start_from_axes(self, x: Tensor) -> None:
+        """R and m from points (N, D) in float64: rows of R are principal axes, widest first."""
+        middle = x.mean(0)
+        covariance = (x - middle).mT @ (x - middle) / len(x)
+        axes = torch.linalg.eigh(covariance)[1].flip(1).mT
+        # An eigenvector's sign is arbitrary, and libraries differ: its largest entry is made positive.
+        largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
+        self.middle.copy_(middle)
+        self.rotation.copy_(axes * largest.sign())
