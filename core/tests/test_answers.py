@@ -255,6 +255,8 @@ def test_the_verbs_that_are_compared_exist() -> None:
             assert all(kind.verb(name) is not None for name in kind.comparison.verbs)
     for name in ("score", "flow"):
         assert all(kinds[name].verb(verb) is not None for verb in CAPABILITY_COMPARISONS["Encodes"].verbs)
+    for verb in ("encode", "reconstruct"):
+        assert kinds["estimator"].verb(verb) == kinds["flow"].verb(verb)
 
 
 @pytest.mark.parametrize("wrong", [{"verbs": ()}, {"verbs": ("fit",), "best": "least"}])

@@ -84,8 +84,18 @@ def test_what_cannot_be_filled_is_said(stages: Stages) -> None:
     assert caught.value.hint == "--with score=..., with a component of kind score"
     with pytest.raises(NotOnThisCaseError, match="the case 'bare' has no data"):
         stages("estimator:placed", case=Case("bare"))
-    with pytest.raises(NotOnThisCaseError, match="components of kind estimator have no verb 'fit'"):
-        stages("estimator:boaster", Comparison(verbs=("fit", "reconstruct")))
+    with pytest.raises(NotOnThisCaseError, match="components of kind estimator have no verb 'evaluate'"):
+        stages("estimator:boaster", Comparison(verbs=("fit", "evaluate")))
+
+
+def test_what_a_kind_lacks_of_the_verbs_before_the_last_is_left_out(stages: Stages) -> None:
+    made = stages("estimator:boaster", Comparison(verbs=("fit", "reconstruct")))
+    assert list(made) == ["data", "estimator-boaster"]
+    assert made["estimator-boaster"] == {
+        "use": "estimator:boaster",
+        "do": "reconstruct",
+        "inputs": {"data": "data"},
+    }
 
 
 OWN = """

@@ -120,6 +120,8 @@ CORE_KINDS: tuple[Kind, ...] = (
                 options="scorefold.verb_options:EstimateOptions",
                 figures="scorefold.figures:estimate",
             ),
+            _ENCODE,
+            _RECONSTRUCT,
         ),
         summary="A number about data, with its uncertainty",
         comparison=Comparison(verbs=("estimate",)),

@@ -92,13 +92,14 @@ class _Stages:
 
     def compared(self, registered: Registered, comparison: Comparison) -> dict[str, dict[str, Any]]:
         kind = self.catalogue.kind(registered.component.kind)
-        verbs = [kind.verb(name) for name in comparison.verbs]
-        for name, verb in zip(comparison.verbs, verbs, strict=True):
-            if verb is None:
-                raise NotOnThisCaseError(f"components of kind {kind.name} have no verb {name!r}, which is compared")
+        *before, last = comparison.verbs
+        answering = kind.verb(last)
+        if answering is None:
+            raise NotOnThisCaseError(f"components of kind {kind.name} have no verb {last!r}, which is compared")
+        # What a kind lacks of the verbs before it (an estimator's components are not fitted), it does without.
+        verbs = [*filter(None, map(kind.verb, before)), answering]
         name = use = ""
         for verb in verbs:
-            assert verb is not None
             stage: dict[str, Any]
             if use:
                 name, stage = self._free(verb.name), {"use": use, "do": verb.name, "inputs": self._verb(verb)}
