@@ -60,7 +60,7 @@ KNOWN = (
         "closed-form geodesics through data, from a normalising flow",
         _offers(
             geometry="pullback iso-pullback",
-            estimator="tangent-pca",
+            estimator="tangent-pca riemannian-autoencoder",
             flow="anisotropic isometric standard-normal banana squeezed-banana river linear identity mixture",
             potential="quadratic cosh log-cosh log-sum-exp",
             data="banana squeezed-banana river sinusoid hemisphere",

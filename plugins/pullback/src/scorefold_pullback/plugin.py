@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scorefold.plugin import Claim, Component, Kind, Port, hookimpl
+from scorefold_pullback.manifold_claims import manifold_claims
+from scorefold_pullback.plane_claims import plane_claims
 
 __plugin_api__ = "1.0"
 
@@ -39,6 +41,7 @@ def scorefold_kinds() -> Iterable[Kind]:
 def scorefold_components() -> Iterable[Component]:
     yield from _geometries()
     yield from _estimators()
+    yield from _autoencoders()
     yield from _flows()
     yield from _trained_flows()
     yield from _potentials()
@@ -100,6 +103,32 @@ def _estimators() -> Iterable[Component]:
             "floor": "the kit has no geometry of its manifolds to plug in, so laws about answers on them are left to "
             "the plugin's own tests"
         },
+    )
+
+
+def _autoencoders() -> Iterable[Component]:
+    variances = [4.0, 0.02, 3.0, 0.01, 0.03, 0.02]
+    one = {"use": "flow:identity", "config": {"event_shape": [6], "variances": variances}}
+    several = {
+        "use": "flow:mixture",
+        "config": {"offsets": [[0, -6, 0, 0, 0, 0], [1, 6, 0, 0, 0, 0]], "variances": variances},
+        "inputs": {"flow": one},
+    }
+    yield Component(
+        kind="estimator",
+        name="riemannian-autoencoder",
+        target="scorefold_pullback.autoencoder:RiemannianAutoencoder",
+        config="scorefold_pullback.estimator_config:RiemannianAutoencoderConfig",
+        requires=(Port("flow", kind="flow"),),
+        provides=("Encodes",),
+        summary="The few latent coordinates of a flow that hold nearly all of its variance: a code, and its dimension",
+        examples=(
+            {"config": {"dimension": 2}, "inputs": {"flow": _COUPLING}},
+            {"inputs": {"flow": one}},
+            {"config": {"unexplained": 0.05}, "inputs": {"flow": several}},
+        ),
+        figures="scorefold_pullback.autoencoder_figures:draw",
+        cite=_PAPER,
     )
 
 
@@ -291,3 +320,5 @@ def scorefold_claims() -> Iterable[Claim]:
         tolerance=("rel", 0.15),
         unit="variance",
     )
+    yield from plane_claims()
+    yield from manifold_claims()

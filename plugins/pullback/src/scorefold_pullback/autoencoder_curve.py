@@ -1,0 +1,68 @@
+"""How the error of a Riemannian auto-encoder falls with the coordinates that it keeps, and that of a PCA beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from scorefold.data import shuffled
+from scorefold.interfaces import Flow
+from scorefold.numerics import gram_spectrum
+from scorefold_pullback.autoencoder_axes import PrincipalAxes
+
+_ALL_UP_TO = 24
+
+
+def kept_counts(size: int, rank: int) -> list[int]:
+    """The numbers of coordinates that the curve is measured at: 0..D, or for more than 24 about as many, closer
+    together where they are small, ``rank`` among them.
+    """
+    if size <= _ALL_UP_TO:
+        return list(range(size + 1))
+    few = range(_ALL_UP_TO // 3)
+    spread = torch.logspace(0, 1, 2 * _ALL_UP_TO // 3, base=size / len(few), dtype=torch.float64)
+    return sorted({*few, *(len(few) * spread).round().int().tolist(), rank, size})
+
+
+@torch.no_grad()
+def reconstruction_curve(
+    flow: Flow,
+    axes: PrincipalAxes,
+    x: Tensor,
+    counts: list[int],
+    *,
+    batch_size: int = 256,
+    generator: torch.Generator | None = None,
+) -> Mapping[str, list[float]]:
+    """Mean squared error a coordinate of points x (N, *E) from m coordinates, for each m of ``counts``.
+
+    By order: the widest m (``decreasing``), the narrowest (``increasing``), or ``random`` ones, a generator's or else
+    always the same.
+    """
+    size = flow.dimension
+    by_width = torch.arange(size)
+    chosen = torch.Generator().manual_seed(0) if generator is None else generator
+    orders = {"decreasing": by_width, "increasing": by_width.flip(0), "random": shuffled(size, chosen)}
+    return {
+        name: [_error(flow, axes, x, order[:count], batch_size) for count in counts] for name, order in orders.items()
+    }
+
+
+def _error(flow: Flow, axes: PrincipalAxes, x: Tensor, chosen: Tensor, batch_size: int) -> float:
+    chosen, total = chosen.to(x.device), 0.0
+    for part in x.split(batch_size):
+        p = axes.coordinates(flow(part)[0])
+        only = torch.zeros_like(p).index_copy(1, chosen, p[:, chosen])
+        back = flow.inverse(axes.latents(only, flow.event_shape))[0]
+        total += float((back - part).double().square().sum())
+    return total / x.numel()
+
+
+def pca_curve(x: Tensor, counts: list[int]) -> list[float]:
+    """What a PCA of points x (N, *E) leaves of them a coordinate, from m components, for each m of ``counts``."""
+    flat = x.flatten(1).double()
+    narrowest = gram_spectrum(flat - flat.mean(0)).square().flip(0)
+    tails = torch.cat([narrowest.new_zeros(1), narrowest.cumsum(0)]) / x.numel()
+    return [float(tails[flat.shape[1] - count]) for count in counts]
