@@ -1,0 +1,48 @@
+"""Flows that are trained for claims, each once a process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from typing import Any
+
+from torch import Tensor
+
+from scorefold.interfaces import DataSource, Flow
+from scorefold.seeds import derive_generator
+from scorefold.training import fit
+from scorefold_pullback.flows.anisotropic import AnisotropicFlow
+
+
+def source(host: Any, name: str, config: Mapping[str, Any], seed: int) -> DataSource:
+    """A data source drawn from a seed, each once a process."""
+    return _source(host, name, json.dumps(config), seed)
+
+
+def trained(
+    host: Any, data: str, data_config: Mapping[str, Any], flow: str, config: Mapping[str, Any], seed: int
+) -> Flow:
+    """A flow trained on the training points of a data source, its weights and batches from ``seed``."""
+    return _trained(host, data, json.dumps(data_config), flow, json.dumps(config), seed)
+
+
+@lru_cache
+def _source(host: Any, name: str, config: str, seed: int) -> DataSource:
+    made: DataSource = host.create(f"data:{name}", json.loads(config), generator=derive_generator(seed, name))
+    return made
+
+
+@cache
+def _trained(host: Any, data: str, data_config: str, flow: str, config: str, seed: int) -> Flow:
+    points = _source(host, data, data_config, seed)
+    made = host.create(f"flow:{flow}", json.loads(config), generator=derive_generator(seed, "weights"), data=points)
+    fit(made, points.load("train"), made.training_config, seed=seed)
+    assert isinstance(made, Flow)
+    return made
+
+
+def variances_of(flow: Flow) -> Tensor:
+    """The variances of the base of one of this plugin's trained flows, (D,)."""
+    assert isinstance(flow, AnisotropicFlow)
+    return flow.base.variances.detach().flatten()

@@ -1,0 +1,58 @@
+"""Dimensions of the paper's manifolds as claims: declarations, strings only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from scorefold.plugin import Claim
+
+_HERE = "scorefold_pullback.claims_manifolds"
+_PAPER = "Diepeveen, Batzolis et al., ICML 2025, the Riemannian auto-encoder"
+_TRAINED = ("quick", "full")
+_TITLES = {
+    "sinusoid-1-3": "the sinusoid of dimension 1 in R^3",
+    "hemisphere-2-3": "the hemisphere of dimension 2 in R^3",
+    "sinusoid-2-3": "the sinusoid of dimension 2 in R^3",
+}
+
+
+def manifold_claims() -> Iterable[Claim]:
+    for setting, truth, most in (("sinusoid-1-3", 1, 0.1), ("hemisphere-2-3", 2, 0.25)):
+        for take in ("largest", "smallest"):
+            yield _dimension(setting, truth, 0.0, take, "gate")
+        yield _loss(setting, ("max", most), "gate")
+    for take in ("largest", "smallest"):
+        yield _dimension("sinusoid-2-3", 2, 0.1, take, "gate")
+    for share in (0.05, 0.01):
+        yield _dimension("sinusoid-2-3", 2, share, "largest", "report")
+    yield _loss("sinusoid-2-3", ("max", 1.0), "report")
+
+
+def _dimension(setting: str, truth: int, share: float, take: str, role: str) -> Claim:
+    at = f"{share:g} of the variance" if share else "0.1, 0.05 and 0.01 of the variance"
+    suffix = f"-{share:g}".replace(".", "") if share else ""
+    return Claim(
+        name=f"{setting}-dimension{suffix}-{take}",
+        statement=f"Coordinates that flow:anisotropic keeps on {_TITLES[setting]} at {at}, {take} over trainings",
+        source=_PAPER,
+        target=f"{_HERE}:dimension",
+        options={"setting": setting, "share": share, "take": take},
+        role=role,
+        published=truth,
+        unit="dimensions",
+        profiles=_TRAINED,
+    )
+
+
+def _loss(setting: str, tolerance: tuple[str, float], role: str) -> Claim:
+    return Claim(
+        name=f"{setting}-loss-over-pca",
+        statement=f"What a code of the true dimension loses on {_TITLES[setting]}, over what a PCA's loses (largest)",
+        source=_PAPER,
+        target=f"{_HERE}:loss_over_pca",
+        options={"setting": setting},
+        role=role,
+        tolerance=tolerance,
+        unit="times",
+        profiles=_TRAINED,
+    )
