@@ -7,7 +7,7 @@ of scikit-dimension's estimators (Bac et al. 2021), so that one can stand where 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import nn
 
 from scorefold.data import Dataset
 from scorefold.errors import DataError, ScorefoldError
-from scorefold.interfaces import DataSource, Estimator, ScoreModel, TensorSource, Trainable
+from scorefold.interfaces import DataSource, Estimator, Flow, ScoreModel, TensorSource, Trainable
 from scorefold.numerics import AGGREGATES, bootstrap_interval
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator, derive_seed
@@ -29,6 +29,8 @@ except ImportError as error:
     raise ScorefoldError(
         "scorefold.sklearn needs scikit-learn 1.6 or later", hint="pip install 'scorefold-core[sklearn]'"
     ) from error
+
+_Model = TypeVar("_Model", ScoreModel, Flow)
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
@@ -237,14 +239,14 @@ class DimensionEstimator(BaseEstimator):  # type: ignore[misc]
         self.dimension_pw_smooth_ = np.where(known.any(1), mean, np.nan)
 
 
-def trained(score: ScoreModel, data: Dataset, seed: int = 0) -> ScoreModel:
-    """A score model trained on data in its own dtype by its own settings; one that can't be trained as it is."""
-    if isinstance(score, Trainable) and isinstance(score, nn.Module):
+def trained(model: _Model, data: Dataset, seed: int = 0) -> _Model:
+    """A model trained on data in its own dtype by its own settings; one that can't be trained as it is."""
+    if isinstance(model, Trainable) and isinstance(model, nn.Module):
         from scorefold.training import fit
 
-        dtypes = [parameter.dtype for parameter in score.parameters() if parameter.is_floating_point()]
-        fit(score, data.to(dtype=dtypes[0] if dtypes else None), score.training_config, seed=seed)
-    return score
+        dtypes = [parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()]
+        fit(model, data.to(dtype=dtypes[0] if dtypes else None), model.training_config, seed=seed)
+    return model
 
 
 def _everywhere(answer: Estimate, count: int) -> Array:

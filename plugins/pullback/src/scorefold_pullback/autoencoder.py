@@ -158,7 +158,7 @@ class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
         dataset = as_dataset(data)
         self._check_data(dataset)
         axes = self.axes
-        self._check_fitted(axes)
+        self.check_fitted()
         rank, size = self._rank(axes), self.flow.dimension
         residuals, measured = self._measured(dataset, axes, rank)
         squared = residuals.square()
@@ -216,14 +216,14 @@ class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
         if dataset.event_shape != self.event_shape:
             raise ShapeError(f"data has events {dataset.event_shape}; this auto-encoder takes {self.event_shape}")
 
-    def _check_fitted(self, axes: PrincipalAxes) -> None:
+    def check_fitted(self) -> None:
         """Raises ``ConfigError`` where d is to be read from variances that a training would have set apart."""
-        base = self.flow.base
+        base, variances = self.flow.base, self.axes.variances
         learned = isinstance(base, nn.Module) and any(p.requires_grad for p in base.parameters())
-        if self.config.dimension is None and isinstance(self.flow, Trainable) and learned and all_equal(axes.variances):
+        if self.config.dimension is None and isinstance(self.flow, Trainable) and learned and all_equal(variances):
             raise ConfigError(
-                f"the auto-encoder's flow is not fitted: its {len(axes.variances)} learned variances are all "
-                f"{float(axes.variances[0]):g}",
+                f"the auto-encoder's flow is not fitted: its {len(variances)} learned variances are all "
+                f"{float(variances[0]):g}",
                 hint="train the flow first, or set dimension in place of unexplained",
             )
 

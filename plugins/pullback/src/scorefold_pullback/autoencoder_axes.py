@@ -61,7 +61,7 @@ def principal_axes(flow: Flow) -> PrincipalAxes:
     """
     base = quadratic_base(flow)
     with torch.no_grad():
-        zero = torch.zeros(1, *flow.event_shape, dtype=torch.float64).to(_place_of(flow))
+        zero = torch.zeros(1, *flow.event_shape, dtype=torch.float64).to(place_of(flow))
         centre = base.centre if isinstance(base, SharedMixture) else base.unwhiten(zero)[0]
         variances = None if isinstance(base, SharedMixture) else _independent(base, zero)
         if variances is not None:
@@ -74,7 +74,7 @@ def principal_axes(flow: Flow) -> PrincipalAxes:
         return PrincipalAxes(centre.flatten(), values.flip(0).clamp_min(0), vectors.flip(1).to(covariance))
 
 
-def _place_of(flow: Flow) -> Tensor:
+def place_of(flow: Flow) -> Tensor:
     """A tensor with the device and dtype that a flow computes in."""
     tensors = itertools.chain(flow.parameters(), flow.buffers())
     return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(()))
