@@ -115,11 +115,23 @@ class LULinear(Bijection):
         return lower, torch.where(self.above, self.factors, diagonal)
 
 
-class Householder(Bijection):
-    """z = Q x with Q the product of ``reflections`` reflections I - 2 v v^T / |v|^2; |det Q| = 1.
+def reflections_product(vectors: Tensor) -> Tensor:
+    """The product (D, D) of the reflections I - 2 v v^T / |v|^2 of columns v of vectors (D, K), in their order.
 
-    The product is formed at once as I - V T^-1 V^T, T the upper triangle of V^T V with half its diagonal (Joffrain
-    et al. 2006). ``reflections`` = D reaches every orthogonal matrix of determinant (-1)^D.
+    It is formed at once as I - V T^-1 V^T, T the upper triangle of V^T V with half its diagonal (Joffrain et al. 2006).
+    """
+    v: Tensor = vectors / torch.linalg.vector_norm(vectors, dim=0)
+    products = v.T @ v
+    triangle = products.triu(1) + products.diagonal().diag() / 2
+    unit = torch.eye(len(v), dtype=v.dtype, device=v.device)
+    solved: Tensor = torch.linalg.solve_triangular(triangle, v.T, upper=True)
+    return unit - torch.matmul(v, solved)
+
+
+class Householder(Bijection):
+    """z = Q x with Q the product of ``reflections`` reflections; |det Q| = 1.
+
+    ``reflections`` = D reaches every orthogonal matrix of determinant (-1)^D. It starts at random.
     """
 
     def __init__(self, features: int, reflections: int | None = None) -> None:
@@ -128,12 +140,7 @@ class Householder(Bijection):
 
     def matrix(self) -> Tensor:
         """Q, (D, D)."""
-        v: Tensor = self.vectors / torch.linalg.vector_norm(self.vectors, dim=0)
-        products = v.T @ v
-        triangle = products.triu(1) + products.diagonal().diag() / 2
-        unit = torch.eye(len(v), dtype=v.dtype, device=v.device)
-        solved: Tensor = torch.linalg.solve_triangular(triangle, v.T, upper=True)
-        return unit - torch.matmul(v, solved)
+        return reflections_product(self.vectors)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return apply_matrix(self.matrix(), x), x.new_zeros(())

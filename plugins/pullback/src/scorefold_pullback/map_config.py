@@ -25,9 +25,7 @@ class CheckerboardConfig(Config):
     width: Width = Field(64, description="Units of a hidden layer of the networks")
     blocks: int = Field(2, ge=0, le=1000, description="Residual blocks of a network, of two hidden layers each")
     activation: Smooth = "silu"
-    rotations: bool = Field(
-        False, description="A learned rotation before every two layers; false, as published, starts at the identity"
-    )
+    rotations: bool = Field(False, description="A learned rotation before every two layers; published: none")
 
 
 class CouplingMapConfig(CheckerboardConfig):

@@ -6,11 +6,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from scorefold.nn import ActNorm, Bijection, Householder
+from scorefold.nn import ActNorm, Bijection
 from scorefold.testing.contract import stir
 from scorefold_pullback.map_config import RegularMapConfig
 from scorefold_pullback.maps import build_map
 from scorefold_pullback.maps.regular import Parity, ParityConvolution
+from scorefold_pullback.maps.rotation import Rotation
 
 
 def moved(layer: Bijection) -> Bijection:
@@ -88,12 +89,24 @@ def test_volume_changes_by_the_normalisations_alone(shape: tuple[int, ...]) -> N
 
 
 @pytest.mark.parametrize("shape", [(1,), (2,), (5,), (3, 4, 4)])
-def test_it_starts_as_a_rigid_motion(shape: tuple[int, ...]) -> None:
+def test_it_starts_as_the_identity(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    phi = build_map(RegularMapConfig(channels=4), shape).double()
     x = draws(8, *shape)
-    z = phi(x)[0].flatten(1)
-    torch.testing.assert_close(torch.cdist(z, z), torch.cdist(x.flatten(1), x.flatten(1)), rtol=1e-6, atol=1e-6)
+    z, log_det = build_map(RegularMapConfig(channels=4), shape).double()(x)
+    torch.testing.assert_close(z, x, rtol=0, atol=1e-12)
+    assert float(log_det.detach()) == 0
+
+
+@pytest.mark.parametrize("reflections", [1, 2, 20])
+def test_rotations_keep_lengths_in_either_precision(reflections: int) -> None:
+    torch.manual_seed(0)
+    turn = Rotation(20, reflections)
+    stir(turn, torch.Generator().manual_seed(0))
+    for dtype, within in ((torch.float32, 1e-4), (torch.float64, 1e-12)):
+        q = turn.to(dtype).matrix().detach()
+        assert (q @ q.T - torch.eye(20, dtype=dtype)).abs().max() < within
+        assert float(torch.linalg.det(q)) == pytest.approx(1, abs=within)
+    assert (q - torch.eye(20, dtype=q.dtype)).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("shape", [(4,), (1, 4, 4), (2, 4, 4)])
@@ -113,7 +126,7 @@ def test_blocks_alternate_their_parity_and_take_the_reflections_asked_for() -> N
     phi = build_map(RegularMapConfig(blocks=4, reflections=2), (6,))
     layers = list(phi.modules())
     assert [layer.parity for layer in layers if isinstance(layer, Parity)] == [1, 0, 1, 0]
-    assert [tuple(layer.vectors.shape) for layer in layers if isinstance(layer, Householder)] == [(6, 2)] * 4
+    assert [tuple(layer.vectors.shape) for layer in layers if isinstance(layer, Rotation)] == [(6, 2)] * 4
 
 
 def test_slopes_are_bounded_however_far_a_point_is() -> None:

@@ -9,9 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from scorefold.nn import Bijection, Chain, Householder, ResidualBlock, rational_quadratic_spline, spline_parameters
+from scorefold.nn import Bijection, Chain, ResidualBlock, rational_quadratic_spline, spline_parameters
 from scorefold.nn.networks import Activation
 from scorefold_pullback.map_config import CheckerboardConfig, CouplingMapConfig, SplineMapConfig
+from scorefold_pullback.maps.rotation import Rotation
 
 
 class Move(nn.Module, ABC):
@@ -156,4 +157,4 @@ def _checkered(
     if not config.rotations:
         return Checkerboard(moves)
     pairs = (moves[start : start + 2] for start in range(0, len(moves), 2))
-    return Chain(layer for pair in pairs for layer in (Householder(features), Checkerboard(pair)))
+    return Chain(layer for pair in pairs for layer in (Rotation(features), Checkerboard(pair)))

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scorefold.nn import ActNorm, Bijection, Chain, Householder
+from scorefold.nn import ActNorm, Bijection, Chain
 from scorefold_pullback.map_config import RegularMapConfig
+from scorefold_pullback.maps.rotation import Rotation
 
 
 class TanhPolynomial(nn.Module):
@@ -133,4 +134,4 @@ def regular_image_map(config: RegularMapConfig, shape: tuple[int, int, int]) -> 
 
 
 def _normalised_and_reflected(config: RegularMapConfig, features: int) -> list[Bijection]:
-    return [ActNorm(features), *([Householder(features, config.reflections)] if features > 1 else [])]
+    return [ActNorm(features), *([Rotation(features, config.reflections)] if features > 1 else [])]
