@@ -31,7 +31,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 
 LAYERS = {"banana": 2, "squeezed-banana": 2, "river": 4}
 STEPS = {"banana": 8000, "squeezed-banana": 8000, "river": 6000}
-FEW_STEPS = 1500
+FEW_STEPS = 600
 SEEDS = {"smoke": 1, "quick": 3, "full": 3}
 PAIRS, TIMES, MOVED = 2000, 100, 0.1
 """Pairs of test points, times along a geodesic, and how far an end is moved for the variation."""

@@ -1,0 +1,118 @@
+"""Claims measured: the short ones as they are, those that train with few steps, where every answer is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from scorefold.plugin import Claim
+from scorefold_pullback import claims, claims_manifolds, claims_planes, plugin
+from scorefold_pullback.claims_training import source, trained, variances_of
+from scorefold_registry import Host
+from scorefold_registry.reproduction import within
+
+CLAIMS = list(plugin.scorefold_claims())
+MODULES = {module.__name__: module for module in (claims, claims_planes, claims_manifolds)}
+
+
+@pytest.fixture(scope="module")
+def host() -> Host:
+    return Host.discover()
+
+
+def measured(host: Host, claim: Claim, profile: str) -> float:
+    module, function = claim.target.split(":")
+    found: float = getattr(MODULES[module], function)(host, profile, 0, **claim.options)
+    return found
+
+
+@pytest.mark.parametrize("claim", [c for c in CLAIMS if "smoke" in c.profiles], ids=lambda claim: claim.name)
+def test_short_claims_hold(host: Host, claim: Claim) -> None:
+    assert within(claim, measured(host, claim, "smoke"))
+
+
+def test_names_are_claimed_once() -> None:
+    names = [claim.name for claim in CLAIMS]
+    assert len(set(names)) == len(names)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few steps on the sets of one seed."""
+    monkeypatch.setattr(claims_planes, "STEPS", dict.fromkeys(claims_planes.STEPS, 3))
+    monkeypatch.setattr(claims_planes, "PAIRS", 20)
+    monkeypatch.setattr(claims_planes, "SEEDS", {"quick": 2})
+    monkeypatch.setattr(claims_manifolds, "SEEDS", 2)
+    few = {
+        name: replace(
+            setting,
+            config={**setting.config, "points": 300},
+            flow={**setting.flow, "training": {**setting.flow["training"], "steps": 3}},
+        )
+        for name, setting in claims_manifolds.SETTINGS.items()
+    }
+    monkeypatch.setattr(claims_manifolds, "SETTINGS", few)
+    caches: list[Any] = [claims_planes._row, claims_manifolds._loss_over_pca]
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+def test_what_is_trained_can_be_measured(host: Host, hasty: None) -> None:
+    for claim in CLAIMS:
+        if "smoke" not in claim.profiles and claim.options.get("sampler") != "paper":
+            assert 0 <= measured(host, claim, "quick") < 100, claim.name
+
+
+def test_a_row_is_the_mean_the_largest_or_the_smallest_of_its_trainings(host: Host, hasty: None) -> None:
+    row = {"data": "river", "sampler": "exact", "method": "normal", "measure": "geodesic"}
+    mean, most, least = (claims_planes.plane(host, "quick", 0, **row, take=t) for t in ("mean", "largest", "smallest"))
+    assert least < mean < most
+    assert mean == pytest.approx((least + most) / 2)
+    other = {**row, "method": "isometric"}
+    expected = mean / claims_planes.plane(host, "quick", 0, **other)
+    found = claims_planes.ratio(host, "quick", 0, data="river", sampler="exact", above="normal", below="isometric")
+    assert found == pytest.approx(expected)
+
+
+def test_first_places_are_counted(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = {"ours": 1.0, "normal": 2.0, "anisotropic": 3.0, "isometric": 4.0}
+    monkeypatch.setattr(
+        claims_planes,
+        "plane",
+        lambda *_, data, method, **__: -1.0 if (data, method) == ("river", "normal") else errors[method],
+    )
+    assert claims_planes.first_places(host, "quick", 0, sampler="exact", measure="geodesic") == 2
+
+
+def test_test_points_of_the_published_sampler_are_its_own(host: Host) -> None:
+    data = source(host, "banana", {"sampler": "paper", "points": 200, "chain_steps": 5}, 0)
+    x, y = claims_planes._pairs(host.create("flow:banana"), data, "paper", 0)
+    points = {tuple(point) for point in data.load("test").x.tolist()}
+    assert {tuple(point) for point in torch.cat([x, y]).tolist()} <= points
+
+
+def test_a_flow_is_trained_once(host: Host) -> None:
+    settings = {"training": {"steps": 2}}
+    one = trained(host, "banana", {"points": 100}, "anisotropic", settings, 5)
+    assert trained(host, "banana", {"points": 100}, "anisotropic", settings, 5) is one
+    other = trained(host, "banana", {"points": 100}, "anisotropic", settings, 6)
+    assert not torch.equal(variances_of(one), variances_of(other))
+
+
+def test_a_code_loses_what_a_pca_does_on_a_subspace(host: Host) -> None:
+    """Started on principal axes and not trained, the flow is a PCA."""
+    flow = trained(host, "hemisphere", {"dimension": 1, "ambient": 3, "points": 500}, "anisotropic", STILL, 0)
+    points = source(host, "hemisphere", {"dimension": 1, "ambient": 3, "points": 500}, 0)
+    train, test = points.load("train").x, points.load("test").x
+    by_pca = claims_manifolds._lost_by_pca(train, test, 1)
+    assert claims_manifolds._lost(flow, test, 1) == pytest.approx(by_pca, rel=1e-4)
+    assert by_pca > 1e-4
+
+
+STILL = {"training": {"steps": 0}}
