@@ -59,8 +59,7 @@ def test_the_example_runs_and_its_numbers_are_told(host: Host, tmp_path: Path) -
 def test_geodesics_are_drawn_over_the_density(host: Host, name: str) -> None:
     geometry = host.create(name, flow={"use": "flow:river"})
     assert isinstance(geometry, Pullback | IsoPullback)
-    (figure,) = draw(geometry).values()
-    axes = figure.axes[0]
+    axes = draw(geometry)["geodesics"].axes[0]
     lines = [line for line in axes.lines if len(line.get_xdata()) > 2]  # type: ignore[arg-type]
     straight = [line for line in axes.lines if len(line.get_xdata()) == 2]  # type: ignore[arg-type]
     assert len(lines) == len(straight) == 6
@@ -89,3 +88,30 @@ def test_events_of_other_shapes_are_drawn(host: Host) -> None:
     for shape in ([3], [1, 4, 4]):
         geometry = host.create("geometry:pullback", flow={"use": "flow:identity", "config": {"event_shape": shape}})
         assert set(draw(geometry)) == {"geodesics"}
+
+
+def test_the_chart_is_the_flow_s_latent_lines(host: Host) -> None:
+    flow = host.create("flow:squeezed-banana")
+    axes = draw(host.create("geometry:pullback", flow=flow))["chart"].axes[0]
+    curves = [torch.as_tensor(line.get_xydata()).float() for line in axes.lines]
+    assert len(curves) == 22
+    across, along = flow.base.log_std.exp()
+    for curve in curves[:11]:
+        z = flow(curve)[0]
+        torch.testing.assert_close(z[:, 1], z[:1, 1].expand(len(z)), atol=1e-4, rtol=0)
+        torch.testing.assert_close(z[[0, -1], 0], across * torch.tensor([-2.5, 2.5]), atol=1e-4, rtol=1e-4)
+    for curve in curves[11:]:
+        z = flow(curve)[0]
+        torch.testing.assert_close(z[:, 0], z[:1, 0].expand(len(z)), atol=1e-4, rtol=0)
+        torch.testing.assert_close(z[[0, -1], 1], along * torch.tensor([-2.5, 2.5]), atol=1e-4, rtol=1e-4)
+
+
+def test_images_are_drawn_above_their_straight_lines(host: Host) -> None:
+    settings = {"event_shape": [1, 4, 4]}
+    geometry = host.create("geometry:pullback", flow={"use": "flow:identity", "config": settings})
+    figure = draw(geometry)["geodesics"]
+    rows = torch.as_tensor(figure.axes[0].images[0].get_array()).float()
+    assert rows.shape[0] == 4 * 8 + 7, "eight rows of images, a pixel between them"
+    # A geodesic of the identity is its straight line: the rows come in equal pairs.
+    torch.testing.assert_close(rows[0:4], rows[5:9], atol=1e-5, rtol=0)
+    assert not torch.allclose(rows[5:9], rows[10:14], atol=1e-2)

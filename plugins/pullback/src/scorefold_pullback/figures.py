@@ -1,4 +1,4 @@
-"""Pictures of a geometry: geodesics over the density of its flow, with straight lines beside them."""
+"""Pictures of a geometry: geodesics over the density of its flow, straight lines beside them, and the flow's chart."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from scorefold.figures import ACCENT, INK, WARM, new_figure, samples
+from scorefold.figures import ACCENT, INK, SOFT, WARM, new_figure, samples
 from scorefold.interfaces import Flow
+from scorefold.nn import Quadratic
 from scorefold.stage import EventGroups
 from scorefold_pullback.geometry import Pullback
 from scorefold_pullback.iso import IsoPullback
@@ -18,22 +19,60 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PAIRS, _TIMES, _DOTS, _GRID = 6, 65, 9, 160
+_SHOWN = 4  # geodesics of images, whose rows are twice as many
 
 
 @torch.no_grad()
 def draw(geometry: Pullback | IsoPullback) -> Mapping[str, Figure]:
     """Geodesics between points that the flow draws, always the same ones.
 
-    In the plane they lie over its density, with dots at equal times and the straight lines beside them; other events
-    are drawn as images in rows, or as lines in their widest plane.
+    In the plane they lie over its density, with dots at equal times and the straight lines beside them, and ``chart``
+    is what the flow makes of the lines of its latent coordinates. Of images each geodesic is a row above the straight
+    line's; other events are lines in their widest plane.
     """
     flow = geometry.flow if isinstance(geometry, Pullback) else geometry.pullback.flow
     start, end = _far_apart(flow.sample(10 * _PAIRS, generator=torch.Generator().manual_seed(0)))
     times = torch.linspace(0, 1, _TIMES, dtype=start.dtype, device=start.device)
     paths = geometry.geodesic(start, end, times).cpu()
-    if geometry.event_shape != (2,):
-        return {"geodesics": samples(EventGroups(paths, "one geodesic", path=True))["samples"]}
-    return {"geodesics": _over_density(flow, paths)}
+    if geometry.event_shape == (2,):
+        return {"geodesics": _over_density(flow, paths), **_chart(flow)}
+    if len(geometry.event_shape) == 3:
+        return {"geodesics": _rows(paths)}
+    return {"geodesics": samples(EventGroups(paths, "one geodesic", path=True))["samples"]}
+
+
+def _rows(paths: Tensor) -> Figure:
+    """Images along geodesics (G, T, *E), each above the straight line between its ends."""
+    few = paths[:_SHOWN, :: (_TIMES - 1) // (_DOTS - 1)]
+    share = torch.linspace(0, 1, few.shape[1], dtype=few.dtype).reshape(1, -1, 1, 1, 1)
+    straight = torch.lerp(few[:, :1], few[:, -1:], share)
+    rows = torch.stack([few, straight], dim=1).flatten(0, 1)
+    return samples(EventGroups(rows, "a geodesic, and below it the straight line", path=True))["samples"]
+
+
+def _chart(flow: Flow) -> Mapping[str, Figure]:
+    """Lines of the latent coordinates to 2.5 deviations either way, in the plane; nothing for a base without them."""
+    base = flow.base
+    if not isinstance(base, Quadratic):
+        return {}
+    whole, lines = torch.linspace(-2.5, 2.5, _GRID), torch.linspace(-2.5, 2.5, 11)
+    cloud = flow.sample(2000, generator=torch.Generator().manual_seed(1))
+    figure, axes = new_figure(5.6, 5.0)
+    axes.scatter(*cloud.cpu().T, s=3, color=SOFT, alpha=0.4, linewidths=0)
+    widths = base.unwhiten(torch.eye(2).to(cloud)) - base.unwhiten(torch.zeros(2, 2).to(cloud))
+    widest = int(widths.square().sum(1).argmax())
+    for along, colour in ((1 - widest, WARM), (widest, ACCENT)):
+        for number, at in enumerate(lines):
+            w = torch.full((_GRID, 2), float(at))
+            w[:, along] = whole
+            curve = flow.inverse(base.unwhiten(w.to(cloud)))[0].cpu()
+            named = "the widest" if along == widest else "the other"
+            label = f"along {named} latent coordinate" if number == 0 else "_"
+            width, order = (0.7, 2) if along == widest else (1.4, 3)
+            axes.plot(curve[:, 0], curve[:, 1], color=colour, linewidth=width, zorder=order, label=label)
+    axes.set(xlabel="x", ylabel="y", title="The flow's chart: latent coordinates to 2.5 deviations")
+    axes.legend(facecolor="white", edgecolor="none", framealpha=0.8, fontsize=9)
+    return {"chart": figure}
 
 
 def _far_apart(points: Tensor) -> tuple[Tensor, Tensor]:
