@@ -58,7 +58,7 @@ def _chart(flow: Flow) -> Mapping[str, Figure]:
     whole, lines = torch.linspace(-2.5, 2.5, _GRID), torch.linspace(-2.5, 2.5, 11)
     cloud = flow.sample(2000, generator=torch.Generator().manual_seed(1))
     figure, axes = new_figure(5.6, 5.0)
-    axes.scatter(*cloud.cpu().T, s=3, color=SOFT, alpha=0.4, linewidths=0)
+    axes.scatter(cloud[:, 0].cpu(), cloud[:, 1].cpu(), s=3, color=SOFT, alpha=0.4, linewidths=0)
     widths = base.unwhiten(torch.eye(2).to(cloud)) - base.unwhiten(torch.zeros(2, 2).to(cloud))
     widest = int(widths.square().sum(1).argmax())
     for along, colour in ((1 - widest, WARM), (widest, ACCENT)):
