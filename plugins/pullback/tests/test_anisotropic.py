@@ -265,6 +265,8 @@ def test_what_it_refuses() -> None:
 
 
 def test_images_keep_their_pixels_in_place() -> None:
+    assert flow_of((1, 4, 4), map="regular").rotation.numel() == 0
+    assert flow_of((5,), map="regular").rotation.numel() == 25
     flow = flow_of((1, 4, 4), map={"name": "glow", "levels": 1, "steps": 1, "channels": 4})
     assert flow.rotation.numel() == 0
     x = 0.7 + 2 * torch.randn(6, 1, 4, 4, dtype=torch.float64)

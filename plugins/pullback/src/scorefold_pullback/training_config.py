@@ -17,7 +17,7 @@ class AnisotropicConfig(Config):
     start: Literal["auto", "pca", "none"] = Field(
         "auto",
         description="Start with a fixed centring and rotation onto the principal axes of the training points, with "
-        "their variances as the first ones; auto does so for every map but glow, which needs its pixels in place",
+        "their variances as the first ones; auto does so but for maps of images, glow and regular, whose pixels must keep their places",
     )
     standardise: bool = Field(
         True,

@@ -49,9 +49,12 @@ class AnisotropicFlow(Flow, Trainable):
                 hint="train this flow on data without, or use flow:affine-coupling for a conditional flow",
             )
         shape, scale = tuple(data.event_shape), data.event_scale
-        self._principal = config.start == "pca" or (config.start == "auto" and config.map.name != "glow")
-        if config.start == "pca" and config.map.name == "glow":
-            raise ConfigError("map glow needs pixels in their places, and start pca mixes them", hint="start: none")
+        placed = len(shape) == 3 and config.map.name in ("glow", "regular")
+        if config.start == "pca" and placed:
+            raise ConfigError(
+                f"map {config.map.name} needs pixels in their places, and start pca mixes them", hint="start: none"
+            )
+        self._principal = config.start != "none" and not placed
         spread = scale.std if config.standardise else 1.0
         base = AnisotropicNormal(
             shape,
