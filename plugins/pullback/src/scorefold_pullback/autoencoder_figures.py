@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -130,14 +131,21 @@ def _in_space(points: Tensor, grid: Tensor) -> Figure:
 
     figure = Figure(figsize=(5.6, 5.0), layout="constrained")
     axes = figure.add_subplot(projection="3d")
-    axes.scatter(points[:, 0], points[:, 1], points[:, 2], s=5, **_DOTS)
+    axes.scatter(points[:, 0], points[:, 1], points[:, 2], s=9, **_DOTS)
     for number, line in enumerate(_lines(grid)):
         label = "decoded, within 3 deviations" if number == 0 else "_"
-        width = 1.8 if grid.dim() == 2 else 0.8
-        axes.plot(line[:, 0], line[:, 1], line[:, 2], color=ACCENT, linewidth=width, label=label)
+        style = {"linewidth": 1.8} if grid.dim() == 2 else {"linewidth": 0.8, "alpha": 0.6}
+        axes.plot(line[:, 0], line[:, 1], line[:, 2], color=ACCENT, label=label, **style)
     axes.set(xlabel="x", ylabel="y", zlabel="z")
+    axes.locator_params(nbins=5)
+    limits = (axes.get_xlim(), axes.get_ylim(), axes.get_zlim())
+    axes.set_box_aspect([high - low for low, high in limits], zoom=0.85)
+    # From where most is seen of the points: along their narrowest direction, a little aslant, and from above.
+    narrow, middle, wide = (axis * (1 if axis[2] >= 0 else -1) for axis in torch.linalg.eigh(points.mT.cov())[1].mT)
+    x, y, z = (narrow + 0.3 * middle + 0.3 * wide).tolist()
+    axes.view_init(elev=math.degrees(math.atan2(z, math.hypot(x, y))), azim=math.degrees(math.atan2(y, x)))
     axes.set_title("The learned manifold", color=INK)
-    axes.legend(**_LEGEND)
+    axes.legend(**_LEGEND, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2)
     return figure
 
 

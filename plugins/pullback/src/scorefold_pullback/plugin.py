@@ -109,6 +109,11 @@ def _estimators() -> Iterable[Component]:
 def _autoencoders() -> Iterable[Component]:
     variances = [4.0, 0.02, 3.0, 0.01, 0.03, 0.02]
     one = {"use": "flow:identity", "config": {"event_shape": [6], "variances": variances}}
+    trained = {
+        "use": "flow:anisotropic",
+        "config": {"training": {"steps": 1000}},
+        "inputs": {"data": {"use": "data:hemisphere", "config": {"points": 100}}},
+    }
     several = {
         "use": "flow:mixture",
         "config": {"offsets": [[0, -6, 0, 0, 0, 0], [1, 6, 0, 0, 0, 0]], "variances": variances},
@@ -123,7 +128,7 @@ def _autoencoders() -> Iterable[Component]:
         provides=("Encodes",),
         summary="The few latent coordinates of a flow that hold nearly all of its variance: a code, and its dimension",
         examples=(
-            {"config": {"dimension": 2}, "inputs": {"flow": _COUPLING}},
+            {"config": {"dimension": 2}, "inputs": {"flow": trained}},
             {"inputs": {"flow": one}},
             {"config": {"unexplained": 0.05}, "inputs": {"flow": several}},
         ),
