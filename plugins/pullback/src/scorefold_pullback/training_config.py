@@ -17,7 +17,8 @@ class AnisotropicConfig(Config):
     start: Literal["auto", "pca", "none"] = Field(
         "auto",
         description="Start with a fixed centring and rotation onto the principal axes of the training points, with "
-        "their variances as the first ones; auto does so but for maps of images, glow and regular, whose pixels must keep their places",
+        "their variances as the first ones; auto does so but "
+        "for maps of images, glow and regular, whose pixels must keep their places",
     )
     standardise: bool = Field(
         True,
