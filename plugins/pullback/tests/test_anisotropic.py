@@ -118,6 +118,24 @@ def test_the_loss_is_the_likelihood_and_the_weighted_penalties() -> None:
     assert float(absolute) == pytest.approx(float(log_det.abs().mean().detach()), rel=1e-12)
 
 
+@pytest.mark.parametrize("layers", [SMALL, {**SMALL, "rotations": True}, "spline"], ids=str)
+@pytest.mark.parametrize("shape", [(3,), (1, 2, 2)], ids=str)
+def test_products_with_directions_are_those_of_the_jacobian(shape: tuple[int, ...], layers: Any) -> None:
+    flow = flow_of(shape, map=layers)
+    x = 0.7 + 2 * torch.randn(5, *shape, dtype=torch.float64)
+    flow.prepare(Dataset(x), torch.Generator().manual_seed(0))
+    stir(flow, torch.Generator().manual_seed(1))
+    directions = unit_vectors("sliced", x, 2, torch.Generator().manual_seed(0))
+    z, log_det, products = flow.with_products(x, directions)
+    matrices = jacobian(lambda y: flow(y)[0], x)
+    if layers == "spline":
+        matrices = matrices.mT
+    expected = torch.einsum("bij,kbj->kbi", matrices, directions.flatten(2))
+    assert torch.allclose(products.flatten(2), expected, atol=1e-9)
+    assert torch.allclose(z, flow(x)[0], atol=1e-9)
+    assert torch.allclose(log_det, flow(x)[1], atol=1e-9)
+
+
 @pytest.mark.parametrize("isometry", ["sliced", "length", "angle", "length-angle"])
 def test_every_penalty_reaches_the_map(isometry: str) -> None:
     flow = flow_of(stirred=True, isometry=isometry, directions=2, volume_weight=0)

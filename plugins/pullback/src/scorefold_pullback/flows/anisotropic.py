@@ -14,6 +14,7 @@ from scorefold.interfaces import DataSource, Flow, Loss, Phase, Progress, Traina
 from scorefold.numerics import draw_normal
 from scorefold_pullback.base import AnisotropicNormal
 from scorefold_pullback.maps import build_map
+from scorefold_pullback.maps.tangents import can_push, push
 from scorefold_pullback.objective import (
     Isometry,
     hessian_penalty,
@@ -73,9 +74,7 @@ class AnisotropicFlow(Flow, Trainable):
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
         self.check_events(x)
-        centred = (x.flatten(1) - self.middle) / self.spread
-        rotated = centred @ self.rotation.mT if self._principal else centred
-        z, log_det = self.map(rotated.reshape(x.shape))
+        z, log_det = self.map(self._standard(x))
         return z * self.spread, log_det.expand(len(x))
 
     def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
@@ -97,8 +96,7 @@ class AnisotropicFlow(Flow, Trainable):
         if self._principal:
             self._start_from_axes(x.flatten(1).double())
         if self.config.isometry_weight == 0:
-            centred = (x.flatten(1) - self.middle) / self.spread
-            self.map.initialise((centred @ self.rotation.mT if self._principal else centred).reshape(x.shape))
+            self.map.initialise(self._standard(x))
         if self.config.variances != "fixed":
             self.base.set_variances(self(x)[0].square().mean(0) + self.config.noise**2)
 
@@ -124,7 +122,7 @@ class AnisotropicFlow(Flow, Trainable):
         if config.isometry_weight:
             kind = self.isometry
             directions = unit_vectors(kind, x, config.directions, generator)
-            z, log_det, products = with_cotangents(self, x, directions)
+            z, log_det, products = self.with_products(x, directions)
             parts["isometry"] = isometry_penalty(kind, directions, products)
             total = total + config.isometry_weight * parts["isometry"]
         else:
@@ -141,12 +139,28 @@ class AnisotropicFlow(Flow, Trainable):
             total = total + config.hessian_weight * parts["hessian"]
         return Loss(total, {name: value.detach() for name, value in parts.items()})
 
+    def with_products(self, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """phi(x) (B, *E), log |det J| (B,), and J q or J^T q (K, B, *E) for directions q, whichever is the faster.
+
+        An isometry penalty may take either: see ``with_cotangents``.
+        """
+        if not can_push(self.map):
+            return with_cotangents(self, x, directions)
+        turned = directions.flatten(2) @ self.rotation.mT if self._principal else directions
+        z, log_det, products = push(self.map, self._standard(x), turned.reshape(directions.shape))
+        return z * self.spread, log_det, products
+
     @property
     def isometry(self) -> Isometry:
         """The penalty on lengths and angles that ``config.isometry`` comes to."""
         if self.config.isometry == "auto":
             return "full" if self.dimension <= _FULL_UP_TO else "sliced"
         return self.config.isometry
+
+    def _standard(self, x: Tensor) -> Tensor:
+        """R (x - m) / s, (B, *E): what the map is given."""
+        centred = (x.flatten(1) - self.middle) / self.spread
+        return (centred @ self.rotation.mT if self._principal else centred).reshape(x.shape)
 
     def _start_from_axes(self, x: Tensor) -> None:
         """R and m from points (N, D) in float64: rows of R are principal axes, widest first."""
