@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LEGEND: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "framealpha": 0.8, "fontsize": 9}
+_FRAME: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "framealpha": 0.8, "fontsize": 9}
+_INSIDE: dict[str, Any] = {**_FRAME, "loc": "upper right"}
+_BELOW: dict[str, Any] = {**_FRAME, "loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "ncols": 2}
 _DOTS: dict[str, Any] = {"color": INK, "alpha": 0.35, "linewidths": 0, "label": "points"}
 _LINES = 12
 _MARKED = 40
@@ -48,7 +50,7 @@ def spectrum(answer: Estimate) -> Figure:
     _mark(axes, answer, shift=0.5)
     axes.set(xlabel="latent coordinate, by variance", ylabel="variance", title="Variances of the latent coordinates")
     axes.locator_params(axis="x", integer=True)
-    axes.legend(**_LEGEND)
+    axes.legend(**_INSIDE)
     return figure
 
 
@@ -77,7 +79,7 @@ def reconstruction(answer: Estimate) -> Figure:
         ylabel="mean squared error a coordinate",
         title=f"Reconstruction of {curve['points']} points",
     )
-    axes.legend(**_LEGEND)
+    axes.legend(**_INSIDE)
     return figure
 
 
@@ -89,7 +91,7 @@ def residuals(answer: Estimate) -> Figure:
     mean = float(values.square().mean().sqrt())
     axes.axvline(mean, color=ACCENT, linewidth=2, label=f"root of the mean square {mean:.3g}")
     axes.set(xlabel="distance of a point from its reconstruction", ylabel="points", title="Residuals of the points")
-    axes.legend(**_LEGEND)
+    axes.legend(**_INSIDE)
     return figure
 
 
@@ -121,7 +123,7 @@ def _in_plane(points: Tensor, grid: Tensor) -> Figure:
         axes.plot(line[:, 0], line[:, 1], color=ACCENT, linewidth=1.8 if grid.dim() == 2 else 0.8, label=label)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set(xlabel=names[0], ylabel=names[1], title="The learned manifold")
-    axes.legend(**_LEGEND)
+    axes.legend(**_BELOW)
     return figure
 
 
@@ -145,7 +147,7 @@ def _in_space(points: Tensor, grid: Tensor) -> Figure:
     x, y, z = (narrow + 0.3 * middle + 0.3 * wide).tolist()
     axes.view_init(elev=math.degrees(math.atan2(z, math.hypot(x, y))), azim=math.degrees(math.atan2(y, x)))
     axes.set_title("The learned manifold", color=INK)
-    axes.legend(**_LEGEND, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2)
+    axes.legend(**_BELOW)
     return figure
 
 

@@ -111,7 +111,7 @@ def _autoencoders() -> Iterable[Component]:
     one = {"use": "flow:identity", "config": {"event_shape": [6], "variances": variances}}
     trained = {
         "use": "flow:anisotropic",
-        "config": {"training": {"steps": 1000}},
+        "config": {"isometry": "sliced", "training": {"steps": 400, "learning_rate": 0.003}},
         "inputs": {"data": {"use": "data:hemisphere", "config": {"points": 100}}},
     }
     several = {
