@@ -98,6 +98,20 @@ def test_flow_likelihood(host: Host, tmp_path: Path) -> None:
     assert metrics["samples"]["samples"] == 1000
 
 
+def test_learned_geodesics(host: Host, tmp_path: Path) -> None:
+    metrics, folder = run(host, tmp_path, "learned-geodesics.yaml", "stages.flow.config.training.steps=300")
+    assert metrics["paths"]["middles from the data"] < 0.7 * metrics["straight"]["middles from the data"]
+    assert metrics["code"]["intrinsic dimension"] == 1
+    assert {path.stem for path in (folder / "geometry").glob("figures/*.png")} == {"geodesics", "chart"}
+    assert json.loads((folder / "geometry" / "result.json").read_text())["diagnostics"]["points"] == 500
+
+
+def test_interpolation_of_digits(host: Host, tmp_path: Path) -> None:
+    metrics, _ = run(host, tmp_path, "digits-interpolation.yaml", "stages.flow.config.training.steps=10")
+    assert metrics["paths"]["pairs"] == metrics["straight"]["pairs"] == 90
+    assert metrics["paths"]["middles from the data"] > 1
+
+
 def test_spending_labels(host: Host, tmp_path: Path) -> None:
     metrics, _ = run(host, tmp_path, "spend-labels.yaml")
     assert metrics["plan"]["tasks"] == 500
