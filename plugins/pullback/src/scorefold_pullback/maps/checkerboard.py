@@ -90,10 +90,10 @@ class Checkerboard(Bijection):
             halves[half], slope = move(halves[half], halves[1 - half], inverse=inverse)
             slopes[half] = slopes[half] + slope
         log_det = sum((slope.sum(1) for slope in slopes if isinstance(slope, Tensor)), x.new_zeros(()))
-        return _interleave(*halves), log_det
+        return interleave(*halves), log_det
 
 
-def _interleave(even: Tensor, odd: Tensor) -> Tensor:
+def interleave(even: Tensor, odd: Tensor) -> Tensor:
     """(B, D) from its even and its odd features."""
     paired = odd.shape[1]
     joined = torch.stack((even[:, :paired], odd), 2).flatten(1)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scorefold.nn import Bijection, Chain, ResidualBlock
-from scorefold_pullback.maps.checkerboard import AffineMove, Checkerboard, ResidualNetwork, _interleave
+from scorefold_pullback.maps.checkerboard import AffineMove, Checkerboard, ResidualNetwork, interleave
 from scorefold_pullback.maps.reshape import Flattened
 from scorefold_pullback.maps.rotation import Rotation
 
@@ -60,7 +60,7 @@ def _push_couplings(phi: Checkerboard, x: Tensor, tangents: Tensor) -> tuple[Ten
         halves[half] = scaled + shift
         turned[half] = torch.addcmul(torch.addcmul(d_shift, turned[half], scale), d_s, scaled * slope)
         total = total + log_scale.sum(1)
-    return _interleave(*halves), total, _interleave(*(t.flatten(0, 1) for t in turned)).unflatten(0, tangents.shape[:2])
+    return interleave(*halves), total, interleave(*(t.flatten(0, 1) for t in turned)).unflatten(0, tangents.shape[:2])
 
 
 def _log_scale(move: AffineMove, s: Tensor) -> tuple[Tensor, Tensor]:
