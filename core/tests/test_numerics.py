@@ -77,6 +77,45 @@ def test_tangents_of_a_map_to_other_shapes_can_be_differentiated(mode: Literal["
 
 
 @pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_tangents_are_the_same_wherever_they_are_taken(
+    matrix: Tensor, x: Tensor, mode: Literal["forward", "reverse"]
+) -> None:
+    """With gradients, without them, in inference mode and inside transforms."""
+    v = torch.randn_like(x)
+    truth = (_true_jacobian(matrix, x) @ v.flatten(1)[..., None]).reshape(x.shape)
+
+    def tangent(at: Tensor, along: Tensor = v) -> Tensor:
+        return pushforward(lambda p: _field(matrix, p), at, along, mode=mode)[1]
+
+    with torch.no_grad():
+        torch.testing.assert_close(tangent(x), truth)
+        assert not tangent(x.clone().requires_grad_()).requires_grad
+    with torch.inference_mode():
+        torch.testing.assert_close(tangent(x), truth)
+    assert not tangent(x).requires_grad  # nothing that was given asks for gradients
+    asking = x.clone().requires_grad_()
+    torch.testing.assert_close(tangent(asking), truth)
+    (slope,) = torch.autograd.grad(tangent(asking).sum(), asking)
+    torch.testing.assert_close(torch.func.grad(lambda at: tangent(at).sum())(x), slope)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.func.vmap(lambda w: tangent(x, w))(torch.stack([v, 2 * v]))[1], 2 * truth)
+        torch.testing.assert_close(torch.func.jvp(lambda w: tangent(x, w), (v,), (v,))[1], truth)
+    weight = matrix.clone().requires_grad_()
+    with_weight = pushforward(lambda p: _field(weight, p), asking, v, mode=mode)[1]
+    assert float(torch.autograd.grad(with_weight.sum(), weight)[0].abs().sum()) > 0
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_tangents_of_maps_that_forget_their_input(x: Tensor, asks: bool) -> None:
+    x, v = x.requires_grad_(asks), torch.ones_like(x)
+    constants = (torch.ones_like(x), torch.ones_like(x, requires_grad=True))
+    with torch.set_grad_enabled(asks):
+        for constant in constants:
+            assert not bool(pushforward(lambda p, c=constant: c * 2, x, v, mode="reverse")[1].any())  # type: ignore[misc]
+        assert torch.equal(pushforward(lambda p: p, x, v, mode="reverse")[1], v)
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
 @pytest.mark.parametrize("chunk", [None, 4])
 def test_exact_divergence_and_its_gradient(matrix: Tensor, x: Tensor, mode: str, chunk: int | None) -> None:
     x = x.requires_grad_()

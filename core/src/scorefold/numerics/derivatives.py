@@ -40,9 +40,43 @@ def pushforward(
     if mode == "forward":
         value, tangent = torch.func.jvp(function, (x,), (v,))[:2]
         return value, tangent
+    # Plain autograd has the smaller overhead, but may not run inside a transform, and what it answers asks for
+    # gradients, which must not be where x does not.
+    if (x.requires_grad or not torch.is_grad_enabled()) and _outside_transforms(x):
+        return _transposed_twice(function, x, v)
     value, transpose = torch.func.vjp(function, x)[:2]
     (tangent,) = torch.func.vjp(lambda w: transpose(w)[0], torch.zeros_like(value))[1](v)
     return value, tangent
+
+
+def _transposed_twice(function: Map, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    keep = torch.is_grad_enabled()
+    with torch.enable_grad():
+        point = x if x.requires_grad else x.detach().requires_grad_()
+        value = function(point)
+        w = torch.zeros_like(value).requires_grad_()
+        cotangent = _gradient(value, point, w, keep=True)
+        tangent = _gradient(cotangent, w, v, keep=keep)
+    return (value, tangent) if keep else (value.detach(), tangent.detach())
+
+
+def _gradient(value: Tensor, point: Tensor, w: Tensor, *, keep: bool) -> Tensor:
+    """J^T w of a value that may not depend on the point."""
+    if not value.requires_grad:
+        return torch.zeros_like(point)
+    (found,) = torch.autograd.grad(value, point, w, create_graph=keep, materialize_grads=True)
+    return found
+
+
+def _outside_transforms(x: Tensor) -> bool:
+    """Whether plain autograd may be used here: torch refuses to mark leaves inside a transform of ``torch.func``."""
+    if torch.is_inference_mode_enabled() or x.is_inference():
+        return False
+    try:
+        x.new_empty(()).requires_grad_()
+    except RuntimeError:
+        return False
+    return True
 
 
 def pullback(function: Map, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
