@@ -135,3 +135,7 @@ class WorkerError(JobError):
     def __init__(self, message: str, *, item: int, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.item = item
+
+
+class UntrainedWarning(UserWarning):
+    """What can be trained is used as it was built, without training: its answers say nothing of any data."""

@@ -9,11 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from scorefold.config import TrainingConfig
 from scorefold.data import Condition, DataSpec, TensorSpec
-from scorefold.errors import ConfigError, DataError, ShapeError
+from scorefold.errors import ConfigError, DataError, ShapeError, UntrainedWarning
 from scorefold.interfaces import Flow
-from scorefold_pullback.config import PullbackConfig
+from scorefold.training import fit
+from scorefold_pullback.config import IsoPullbackConfig, PullbackConfig
 from scorefold_pullback.geometry import Pullback
+from scorefold_pullback.iso import IsoPullback
 from scorefold_pullback.potential_config import CoshConfig, QuadraticConfig
 from scorefold_pullback.potentials import Cosh, QuadraticPotential
 from scorefold_standard.flow_config import AffineCouplingConfig
@@ -62,7 +65,7 @@ def test_batches_dtypes_and_times(banana: Pullback) -> None:
         banana.exp(X, X.float())
     with pytest.raises(ShapeError, match=r"x is torch\.float32"):
         banana.distance(X.float(), X.float())
-    with pytest.raises(ShapeError, match=r"different lengths were given \(F\(x\) 2, F\(y\) 3\)"):
+    with pytest.raises(ShapeError, match=r"different lengths were given \(x 2, y 3\)"):
         banana.distance(X, torch.zeros(3, 2, dtype=torch.float64))
     with pytest.raises(ShapeError, match=r"expected \(T,\)"):
         banana.geodesic(X, X, torch.tensor(0.5))
@@ -74,6 +77,30 @@ def test_batches_dtypes_and_times(banana: Pullback) -> None:
         banana.mean(X[:0])
     with pytest.raises(ShapeError, match="not all 0"):
         banana.mean(X, torch.zeros(2, dtype=torch.float64))
+
+
+def test_a_flow_that_was_not_trained_is_told(make_geometry: Make) -> None:
+    untrained = make_geometry("coupling")
+    untrained.flow.train()
+    x = torch.zeros(2, 4, dtype=torch.float64)
+    told = r"flow, a CouplingFlow, is in training mode.* call flow\.eval\(\)"
+    calls: list[Callable[[], object]] = [
+        lambda: untrained.exp(x, x),
+        lambda: untrained.distance(x, x),
+        lambda: untrained.metric(x),
+        lambda: IsoPullback(IsoPullbackConfig(), flow=untrained.flow).log(x, x + 1),
+    ]
+    for call in calls:
+        with pytest.warns(UntrainedWarning, match=told):
+            call()
+    with pytest.warns(UntrainedWarning, match=told):
+        doubts = untrained.diagnose(x + torch.arange(2)[:, None])[1]
+    assert "is in training mode" in doubts[0]
+    fit(untrained.flow, x + torch.arange(2.0)[:, None], TrainingConfig(steps=1, batch_size=2))
+    assert not any("training mode" in doubt for doubt in untrained.diagnose(x + torch.arange(2)[:, None])[1])
+    closed_form = make_geometry("banana")  # there is nothing to train in it
+    closed_form.flow.train()
+    closed_form.exp(X, X)
 
 
 def test_empty_batches_are_answered(banana: Pullback) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
 
-from scorefold.numerics import pushforward
+from scorefold_pullback.chart import Chart
 from scorefold_pullback.geometry import row_lengths
 
 SEARCH = 60
@@ -27,12 +26,12 @@ def gauss_legendre(nodes: int) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class Arc:
-    """The curves t -> F^-1(start + t direction), t in [0, 1], of ``start`` and ``direction`` (B, *E).
+    """The curves of t in [0, 1] that are start + t direction in a chart, ``start`` and ``direction`` (B, *E).
 
     Lengths are integrals of the speed over ``panels`` equal pieces of [0, 1], by ``nodes`` Gauss-Legendre nodes each.
     """
 
-    chart_inverse: Callable[[Tensor], Tensor]
+    chart: Chart
     start: Tensor
     direction: Tensor
     panels: int
@@ -41,13 +40,13 @@ class Arc:
     def points(self, t: Tensor) -> Tensor:
         """The points at times t (B, T): (B, T, *E)."""
         w = self._line(t)
-        return self.chart_inverse(w.flatten(0, 1)).reshape(w.shape)
+        return self.chart.inverse(w.flatten(0, 1)).reshape(w.shape)
 
     def speeds(self, t: Tensor) -> Tensor:
         """|c'(t)| at times t (B, T): (B, T)."""
         w = self._line(t)
         along = self.direction[:, None].expand_as(w).flatten(0, 1)
-        velocity = pushforward(self.chart_inverse, w.flatten(0, 1), along, mode="reverse")[1]
+        velocity = self.chart.push_inverse(w.flatten(0, 1), along)[1]
         return row_lengths(velocity).reshape(t.shape)
 
     @cached_property

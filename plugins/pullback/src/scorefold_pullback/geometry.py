@@ -8,16 +8,18 @@ about it is a few passes through the flow.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from scorefold.errors import ConfigError, DataError, ShapeError
-from scorefold.interfaces import ClosedFormGeodesics, Flow, Geometry, Potential, Transports
+from scorefold.errors import ConfigError, DataError, ShapeError, UntrainedWarning
+from scorefold.interfaces import ClosedFormGeodesics, Flow, Geometry, Potential, Trainable, Transports
 from scorefold.interfaces.geometry import barycentre_weights, check_times
 from scorefold.nn import Quadratic
-from scorefold.numerics import jacobian, pushforward
+from scorefold.numerics import jacobian
+from scorefold_pullback.chart import Chart
 from scorefold_pullback.config import PullbackConfig
 from scorefold_pullback.diagnostics import diagnose
 
@@ -26,8 +28,12 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
     """The geometry of a flow phi and a potential psi, which is the flow's base where none is plugged in.
 
     ``chart`` is F: grad psi o phi for the metric ``score``, A^-1/2 (phi - m) for ``whitened``, phi for ``latent``.
+    Geodesics are straight lines of F. Where F is affine in phi, as it is for a quadratic psi, they are straight lines
+    of phi, and A enters the metric, norms and distances alone.
+
     Points and tangent vectors are (B, *E), a batch of 1 broadcasts, and every answer can be differentiated, also by the
-    parameters of the flow.
+    parameters of the flow. Large batches go through the flow in blocks of rows, so that memory stays bounded. A flow
+    that training has not left in evaluation mode is warned of where it is used, and is a doubt of ``diagnose``.
 
     Raises ``ConfigError`` where there is no psi, for ``whitened`` with a psi that is not quadratic, for a psi of
     another event shape, and for a flow with conditions.
@@ -49,30 +55,52 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
             return self._plugged
         return self.flow.base if isinstance(self.flow.base, Potential) else None
 
+    @property
+    def isometry(self) -> Chart:
+        """F, which is an isometry onto Euclidean space."""
+        return Chart(lambda x: self._measured(self.flow(x)[0]), lambda w: self.flow.inverse(self._unmeasured(w))[0])
+
+    @property
+    def straight(self) -> Chart:
+        """Coordinates in which geodesics are straight lines run at constant speed: phi where F is affine in it, else F.
+
+        Derivatives along vectors are taken in it by exp, log and transport, which need no metric.
+        """
+        if self.config.metric == "score" and not isinstance(self.psi, Quadratic):
+            return self.isometry
+        return Chart(lambda x: self.flow(x)[0], lambda z: self.flow.inverse(z)[0])
+
     def chart(self, x: Tensor) -> Tensor:
-        """F(x), (B, *E): an isometry onto Euclidean space."""
-        z = self.flow(x)[0]
+        """F(x), (B, *E)."""
+        return self.isometry(x)
+
+    def chart_inverse(self, w: Tensor) -> Tensor:
+        """F^-1(w), (B, *E)."""
+        return self.isometry.inverse(w)
+
+    def push(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """F(x) and D_xF v, each (B, *E)."""
+        w, pushed = self.isometry.push(x, v)
+        return w, pushed
+
+    def push_inverse(self, w: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """F^-1(w) and D_wF^-1 u, each (B, *E)."""
+        x, pushed = self.isometry.push_inverse(w, u)
+        return x, pushed
+
+    def _measured(self, z: Tensor) -> Tensor:
+        """F of phi = z."""
         psi = self.psi
         if self.config.metric == "score" and psi is not None:
             return psi.grad(z)
         return psi.whiten(z) if self.config.metric == "whitened" and isinstance(psi, Quadratic) else z
 
-    def chart_inverse(self, w: Tensor) -> Tensor:
-        """F^-1(w), (B, *E)."""
+    def _unmeasured(self, w: Tensor) -> Tensor:
+        """phi of F = w."""
         psi = self.psi
         if self.config.metric == "score" and psi is not None:
-            w = psi.grad_inverse(w)
-        elif self.config.metric == "whitened" and isinstance(psi, Quadratic):
-            w = psi.unwhiten(w)
-        return self.flow.inverse(w)[0]
-
-    def push(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """F(x) and D_xF v, each (B, *E)."""
-        return pushforward(self.chart, x, v, mode="reverse")
-
-    def push_inverse(self, w: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """F^-1(w) and D_wF^-1 u, each (B, *E)."""
-        return pushforward(self.chart_inverse, w, u, mode="reverse")
+            return psi.grad_inverse(w)
+        return psi.unwhiten(w) if self.config.metric == "whitened" and isinstance(psi, Quadratic) else w
 
     def rows(self, **given: Tensor) -> list[Tensor]:
         """Tensors as batches (B, *E) of one length, a batch of 1 repeated.
@@ -93,7 +121,8 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
     def diagnose(self, points: Tensor) -> tuple[Mapping[str, float], Sequence[str]]:
         """How near the flow is to an isometry of constant volume on held-out points, and whether it inverts."""
         found = diagnose(self.flow, self._checked("points", points))
-        return found.numbers(), found.doubts()
+        untrained = self._untrained()
+        return found.numbers(), [*([untrained] if untrained else []), *found.doubts()]
 
     def metric(self, x: Tensor) -> Tensor:
         """G(x) = D_xF^T D_xF (B, D, D); for a quadratic psi and the metric ``score`` J^T A^-2 J."""
@@ -114,7 +143,7 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """|F(x) - F(y)|, (B,)."""
-        a, b = self.charts(x, y)
+        a, b = self.pair(self.isometry, x, y)
         return row_lengths(a - b)
 
     def distance_matrix(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -128,43 +157,61 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
     def geodesic(self, x: Tensor, y: Tensor, s: Tensor) -> Tensor:
         """F^-1((1 - s) F(x) + s F(y)), (B, T, *E). Times outside [0, 1] go on along the geodesic."""
         check_times(s)
-        a, b = self.charts(x, y)
+        a, b = self.pair(self.straight, x, y)
         line = torch.lerp(a[:, None], b[:, None], s.to(a.dtype).reshape(-1, *[1] * len(self.event_shape)))
-        return self.chart_inverse(line.flatten(0, 1)).reshape(line.shape)
+        return self.straight.inverse(line.flatten(0, 1)).reshape(line.shape)
 
     def exp(self, x: Tensor, v: Tensor) -> Tensor:
         """F^-1(F(x) + D_xF v), (B, *E)."""
-        w, step = self.push(*self.rows(x=x, v=v))
-        return self.chart_inverse(w + step)
+        w, step = self.straight.push(*self.rows(x=x, v=v))
+        return self.straight.inverse(w + step)
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         """D_F(x)F^-1 [F(y) - F(x)], (B, *E)."""
-        w, target = self.charts(x, y)
-        return self.push_inverse(w, target - w)[1]
+        w, target = self.pair(self.straight, x, y)
+        return self.straight.push_inverse(w, target - w)[1]
 
     def transport(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """D_F(y)F^-1 D_xF v, (B, *E): the same along any path, for the space is flat."""
         x, y, v = self.rows(x=x, y=y, v=v)
-        return self.push_inverse(self.chart(y), self.push(x, v)[1])[1]
+        return self.straight.push_inverse(self.straight(y), self.straight.push(x, v)[1])[1]
 
     def mean(self, points: Tensor, weights: Tensor | None = None) -> Tensor:
         """F^-1(sum_i w_i F(x_i)), (*E): the one minimiser of the weighted sum of squared distances."""
         shares = barycentre_weights(self._checked("points", points), weights)
-        centre = torch.tensordot(shares, self.chart(points), dims=1)
-        return self.chart_inverse(centre[None])[0]
+        centre = torch.tensordot(shares, self.straight(points), dims=1)
+        return self.straight.inverse(centre[None])[0]
 
-    def charts(self, x: Tensor, y: Tensor) -> list[Tensor]:
-        """F(x) and F(y) as batches of one length."""
-        return self.rows(**{"F(x)": self.chart(self._checked("x", x)), "F(y)": self.chart(self._checked("y", y))})
+    def pair(self, chart: Chart, x: Tensor, y: Tensor) -> list[Tensor]:
+        """The coordinates of x and of y, as batches of one length.
+
+        They are found one after the other, not as one batch: rows of matrix products round by where they stand, and a
+        point is to be at distance 0 from itself.
+        """
+        self.rows(x=x, y=y)
+        return self.rows(**{"F(x)": chart(x), "F(y)": chart(y)})
 
     def _checked(self, name: str, value: Tensor) -> Tensor:
         if value.dim() == 0 or tuple(value.shape[1:]) != self.event_shape:
             shape = ", ".join(map(str, self.event_shape))
             raise ShapeError(f"{name} has shape {tuple(value.shape)}; this geometry takes (B, {shape})")
-        if not value.is_meta and not bool(value.isfinite().all()):
+        # A sum is the cheaper look: it is finite where all are, but for sums that overflow.
+        if not value.is_meta and not bool(value.detach().sum().isfinite()):
             wrong = int((~value.isfinite()).flatten(1).any(1).sum())
-            raise DataError(f"{name} holds NaN or infinite numbers in {wrong} of {len(value)} rows")
+            if wrong:
+                raise DataError(f"{name} holds NaN or infinite numbers in {wrong} of {len(value)} rows")
+        if untrained := self._untrained():
+            warnings.warn(untrained, UntrainedWarning, stacklevel=4)
         return value
+
+    def _untrained(self) -> str | None:
+        """What to say of a flow that can be trained and was not, or None."""
+        if not self.flow.training or not isinstance(self.flow, Trainable):
+            return None
+        return (
+            f"flow, a {type(self.flow).__name__}, is in training mode, as it is before scorefold.training.fit has "
+            "trained it: train it first, or call flow.eval() to use it as it is"
+        )
 
 
 def row_lengths(v: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ class IsoPullback(nn.Module, Geometry):
         Raises ``DataError`` where the whole geodesic is not as long.
         """
         x, v = self.pullback.rows(x=x, v=v)
-        start, direction = self.pullback.push(x, v)
+        start, direction = self.pullback.straight.push(x, v)
         length = row_lengths(v)
         arc = self._far_enough(start, direction, length)
         return arc.points(arc.times(_ratio(length, arc.length())[:, None]))[:, 0]
@@ -98,7 +98,7 @@ class IsoPullback(nn.Module, Geometry):
         (points,) = self.pullback.rows(points=points)
         shares = barycentre_weights(points, weights)
         mean = self.pullback.mean(points, weights)
-        w = self.pullback.chart(points)
+        w = self.pullback.straight(points)
         pull, step = self._pull(mean, w, shares), 1.0
         scale = 1 + float(points.detach().abs().max())
         for moves in range(1, self.config.iterations + 1):  # noqa: B007 - told where none is found
@@ -122,23 +122,23 @@ class IsoPullback(nn.Module, Geometry):
         return mean
 
     def _pull(self, mean: Tensor, w: Tensor, shares: Tensor) -> Tensor:
-        """The weighted sum, (*E), of the logarithms at a point (*E) of points whose charts are w (N, *E)."""
-        start = self.pullback.chart(mean[None]).expand_as(w)
+        """The weighted sum, (*E), of the logarithms at a point (*E) of points whose coordinates are w (N, *E)."""
+        start = self.pullback.straight(mean[None]).expand_as(w)
         total: Tensor = torch.tensordot(shares, self._log(start, w - start), dims=1)
         return total
 
     def _line(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """F(x) and F(y) - F(x)."""
-        start, end = self.pullback.charts(x, y)
+        """The start and the direction of geodesics in coordinates where they are straight lines."""
+        start, end = self.pullback.pair(self.pullback.straight, x, y)
         return start, end - start
 
     def _log(self, start: Tensor, direction: Tensor) -> Tensor:
-        v = self.pullback.push_inverse(start, direction)[1]
+        v = self.pullback.straight.push_inverse(start, direction)[1]
         factor = _ratio(self._arc(start, direction).length(), row_lengths(v))
         return v * factor.reshape(-1, *[1] * len(self.event_shape))
 
     def _arc(self, start: Tensor, direction: Tensor) -> Arc:
-        return Arc(self.pullback.chart_inverse, start, direction, self.config.panels, self.config.nodes)
+        return Arc(self.pullback.straight, start, direction, self.config.panels, self.config.nodes)
 
     def _far_enough(self, start: Tensor, direction: Tensor, length: Tensor) -> Arc:
         """The curves, their time doubled until they are as long as asked for."""
