@@ -19,6 +19,7 @@ from scorefold.nn import (
     Chain,
     Conditioner,
     ConvConditioner,
+    Couplings,
     DiagonalNormal,
     FourierEmbedding,
     HaarSqueeze,
@@ -39,7 +40,9 @@ from scorefold.numerics import jacobian
 VECTOR, IMAGE = (5,), (3, 4, 6)
 
 
-def _coupling(features: int, *, image: bool, spline: bool, swap: bool, condition: int = 2) -> Bijection:
+def _coupling(
+    features: int, *, image: bool, spline: bool, swap: bool, condition: int = 2
+) -> AffineCoupling | SplineCoupling:
     kept, moved = coupling_halves(features, swap)
     out = moved * (11 if spline else 2)
     conditioner: nn.Module
@@ -50,6 +53,17 @@ def _coupling(features: int, *, image: bool, spline: bool, swap: bool, condition
     if spline:
         return SplineCoupling(features, conditioner, bins=4, bound=3.0, swap=swap)
     return AffineCoupling(features, conditioner, swap=swap)
+
+
+def _couplings(features: int, *, image: bool) -> list[AffineCoupling | SplineCoupling]:
+    """Halves that take turns, and one that moves twice."""
+    kinds = [(False, False), (True, True), (False, True), (True, False)]
+    return [_coupling(features, image=image, spline=spline, swap=swap) for spline, swap in kinds]
+
+
+def _overwriting(features: int) -> AffineCoupling:
+    kept, moved = coupling_halves(features, False)
+    return AffineCoupling(features, Conditioner(kept, 2 * moved, (8, 8), condition=2, activation="tanh"))
 
 
 LAYERS: dict[str, tuple[tuple[int, ...], Callable[[], Bijection]]] = {
@@ -70,6 +84,9 @@ LAYERS: dict[str, tuple[tuple[int, ...], Callable[[], Bijection]]] = {
     "spline-vector-swap": (VECTOR, lambda: _coupling(5, image=False, spline=True, swap=True)),
     "spline-one": ((1,), lambda: _coupling(1, image=False, spline=True, swap=False)),
     "spline-image": (IMAGE, lambda: _coupling(3, image=True, spline=True, swap=False)),
+    "affine-overwriting": (VECTOR, lambda: _overwriting(5)),
+    "couplings-vector": (VECTOR, lambda: Couplings(_couplings(5, image=False))),
+    "couplings-one": ((1,), lambda: Couplings(_couplings(1, image=False))),
     "chain": (VECTOR, lambda: Chain([ActNorm(5), LULinear(5), _coupling(5, image=False, spline=True, swap=True)])),
     "multi-scale": (
         (1, 4, 8),
@@ -184,6 +201,44 @@ def test_coupling_leaves_the_kept_half_alone() -> None:
         same = z[:, -kept:] == x[:, -kept:] if swap else z[:, :kept] == x[:, :kept]
         assert bool(same.all())
         assert not torch.equal(z, x)
+
+
+@pytest.mark.parametrize("image", [False, True])
+def test_couplings_are_a_chain_of_them(image: bool) -> None:
+    layers = _couplings(3, image=image)
+    together, chain = perturb(Couplings(layers).double()), Chain(layers)
+    assert together.state_dict().keys() == chain.state_dict().keys()
+    shape = (3, 2, 4) if image else (3,)
+    x = torch.randn(7, *shape, dtype=torch.float64)
+    condition = torch.randn(7, 2, *shape[1:], dtype=torch.float64)
+    for ours, theirs in ((together, chain), (together.inverse, chain.inverse)):
+        for result, truth in zip(ours(x, condition), theirs(x, condition), strict=True):
+            torch.testing.assert_close(result, truth, rtol=1e-13, atol=1e-13)
+
+
+class Rows(nn.Module):
+    """A conditioner of vectors that isn't ours: it knows nothing but rows."""
+
+    def __init__(self, columns: Conditioner) -> None:
+        super().__init__()
+        first, second, last = columns.layers
+        self.network = nn.Sequential(first, nn.SiLU(), second, nn.SiLU(), last)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        out: Tensor = self.network(x)
+        return out
+
+
+def test_couplings_take_any_conditioner_of_rows() -> None:
+    ours = _coupling(5, image=False, spline=True, swap=True, condition=0)
+    perturb(ours)
+    assert isinstance(ours.conditioner, Conditioner)
+    theirs = SplineCoupling(5, Rows(ours.conditioner), bins=4, bound=3.0, swap=True)
+    x = torch.randn(7, 5)
+    torch.testing.assert_close(theirs(x)[0], ours(x)[0])
+    torch.testing.assert_close(theirs(x)[1], ours(x)[1])
+    rows = torch.randn(7, ours.kept)
+    torch.testing.assert_close(theirs.conditioner(rows), ours.conditioner(rows))
 
 
 def test_actnorm_starts_from_data_once() -> None:

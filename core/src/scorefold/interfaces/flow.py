@@ -139,8 +139,9 @@ class Flow(nn.Module, ABC):
             tensors = [condition] if isinstance(condition, Tensor) else list(condition.values())
             lead = (n, tensors[0].shape[0])
         z = self.base.sample((math.prod(lead), *self.event_shape), generator=generator, like=self._reference())
-        scale = self._temperatures(temperature, z)
-        z = self.base.centre + scale * (z - self.base.centre)
+        if temperature != 1.0:
+            scale = self._temperatures(temperature, z)
+            z = self.base.centre + scale * (z - self.base.centre)
         return self.invert_draws(z.unflatten(0, lead), condition)
 
     def invert_draws(self, z: Tensor, condition: Condition | None) -> Tensor:

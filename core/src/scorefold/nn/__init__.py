@@ -3,7 +3,7 @@
 from scorefold.nn.bases import DiagonalNormal, Quadratic, StandardNormal
 from scorefold.nn.bijection import Bijection, Chain
 from scorefold.nn.conditions import ConditionMap, ConditionVector, named_parts, named_specs
-from scorefold.nn.coupling import AffineCoupling, SplineCoupling, coupling_halves
+from scorefold.nn.coupling import AffineCoupling, Couplings, SplineCoupling, coupling_halves
 from scorefold.nn.linear import ActNorm, Householder, LULinear
 from scorefold.nn.multiscale import MultiScale
 from scorefold.nn.networks import ACTIVATIONS, Conditioner, ConvConditioner, FourierEmbedding, ResidualBlock
@@ -29,6 +29,7 @@ __all__ = [
     "ConditionVector",
     "Conditioner",
     "ConvConditioner",
+    "Couplings",
     "DiagonalNormal",
     "FourierEmbedding",
     "HaarSqueeze",

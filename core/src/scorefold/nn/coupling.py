@@ -1,11 +1,19 @@
-"""Coupling layers: one half of the coordinates moves the other, so both directions cost the same."""
+"""Coupling layers: one half of the coordinates moves the other, so both directions cost the same.
+
+Vectors run through couplings with features first and the batch last, (D, B): halves and parameters are then contiguous
+blocks, where halves of rows are strided and cost elementwise operations several times as much.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from scorefold.nn.bijection import Bijection
+from scorefold.nn.networks import Conditioner
 from scorefold.nn.splines import rational_quadratic_spline
 
 
@@ -24,28 +32,30 @@ class AffineCoupling(Bijection):
     within float32. ``swap`` moves the first half. One coordinate alone is moved by the condition.
     """
 
+    bound: Tensor
+
     def __init__(self, features: int, conditioner: nn.Module, *, swap: bool = False, bound: float = 2.0) -> None:
         super().__init__()
         self.kept, self.moved = coupling_halves(features, swap)
         self.swap = swap and features > 1
-        self.bound = bound
+        # A tensor, since an operation on a Python number takes twice as long.
+        self.register_buffer("bound", torch.tensor(bound), persistent=False)
         self.conditioner = conditioner
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        kept, moved = _split(x, self.kept, self.moved, self.swap)
-        log_scale, shift = self._scale_and_shift(kept, condition)
-        moved = torch.addcmul(shift, moved, log_scale.exp())
-        return _join(kept, moved, self.swap), log_scale.flatten(1).sum(1)
+        return couple([self], x, condition, inverse=False)
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        kept, moved = _split(z, self.kept, self.moved, self.swap)
-        log_scale, shift = self._scale_and_shift(kept, condition)
-        moved = (moved - shift) * (-log_scale).exp()
-        return _join(kept, moved, self.swap), -log_scale.flatten(1).sum(1)
+        return couple([self], z, condition, inverse=True)
 
-    def _scale_and_shift(self, kept: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
-        raw, shift = self.conditioner(kept, condition).chunk(2, 1)
-        return raw.tanh() * self.bound, shift
+    def move(self, kept: Tensor, moved: Tensor, condition: Tensor | None, *, inverse: bool) -> tuple[Tensor, Tensor]:
+        """The moved half and the logarithms of its slopes, of its shape: (moved, B), of images (B, moved, H, W)."""
+        parameters = _parameters(self.conditioner, kept, condition)
+        raw, shift = parameters.split_with_sizes((self.moved, self.moved), _entries(kept))
+        log_slope = raw.tanh() * (-self.bound if inverse else self.bound)
+        if inverse:
+            return (moved - shift) * log_slope.exp(), log_slope
+        return moved * log_slope.exp() + shift, log_slope
 
 
 class SplineCoupling(Bijection):
@@ -65,33 +75,66 @@ class SplineCoupling(Bijection):
         self.conditioner = conditioner
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._move(x, condition, inverse=False)
+        return couple([self], x, condition, inverse=False)
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._move(z, condition, inverse=True)
+        return couple([self], z, condition, inverse=True)
 
-    def _move(self, x: Tensor, condition: Tensor | None, *, inverse: bool) -> tuple[Tensor, Tensor]:
-        kept, moved = _split(x, self.kept, self.moved, self.swap)
-        raw = self.conditioner(kept, condition)
-        if x.dim() == 2:
-            # Bins first and the batch last: the spline then works on long contiguous rows.
-            raw = raw.T.contiguous().unflatten(0, (-1, self.moved))
-            moved, log_slope = rational_quadratic_spline(
-                moved.T.contiguous(), raw, bound=self.bound, dim=0, inverse=inverse
-            )
-            return _join(kept, moved.T, self.swap), log_slope.sum(0)
-        raw = raw.unflatten(1, (-1, self.moved))
-        moved, log_slope = rational_quadratic_spline(moved, raw, bound=self.bound, dim=1, inverse=inverse)
-        return _join(kept, moved, self.swap), log_slope.flatten(1).sum(1)
+    def move(self, kept: Tensor, moved: Tensor, condition: Tensor | None, *, inverse: bool) -> tuple[Tensor, Tensor]:
+        """The moved half and the logarithms of its slopes, of its shape: (moved, B), of images (B, moved, H, W)."""
+        entries = _entries(kept)
+        raw = _parameters(self.conditioner, kept, condition).unflatten(entries, (-1, self.moved))
+        return rational_quadratic_spline(moved, raw, bound=self.bound, dim=entries, inverse=inverse)
 
 
-def _split(x: Tensor, kept: int, moved: int, swap: bool) -> tuple[Tensor, Tensor]:
-    if swap:
-        second, first = x.split_with_sizes((moved, kept), 1)
-        return first, second
-    first, second = x.split_with_sizes((kept, moved), 1)
-    return first, second
+Coupling = AffineCoupling | SplineCoupling
 
 
-def _join(kept: Tensor, moved: Tensor, swap: bool) -> Tensor:
-    return torch.cat((moved, kept) if swap else (kept, moved), 1)
+class Couplings(Bijection):
+    """Couplings of the same features one after the other: a ``Chain`` of them that joins the halves only at its end."""
+
+    def __init__(self, layers: Iterable[Coupling]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return couple(self._couplings(), x, condition, inverse=False)
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return couple(self._couplings(), z, condition, inverse=True)
+
+    def _couplings(self) -> list[Coupling]:
+        return cast("list[Coupling]", list(self.layers))
+
+
+def couple(layers: Sequence[Coupling], x: Tensor, condition: Tensor | None, *, inverse: bool) -> tuple[Tensor, Tensor]:
+    """x (B, D) or (B, C, H, W) through one or more couplings, the last first for the inverse, and log |det| (B,)."""
+    entries = 0 if x.dim() == 2 else 1
+    features = layers[0].kept + layers[0].moved
+    x = x.T.contiguous() if x.dim() == 2 else x
+    first, second = x.split_with_sizes(coupling_halves(features, False), entries)
+    log_slopes = []
+    for layer in reversed(layers) if inverse else layers:
+        if layer.swap:
+            first, log_slope = layer.move(second, first, condition, inverse=inverse)
+        else:
+            second, log_slope = layer.move(first, second, condition, inverse=inverse)
+        log_slopes.append(log_slope)
+    joined = torch.cat((first, second), entries)
+    log_slope = torch.cat(log_slopes, entries) if len(log_slopes) > 1 else log_slopes[0]
+    if x.dim() == 2:
+        return joined.T, log_slope.sum(0)
+    return joined, log_slope.flatten(1).sum(1)
+
+
+def _entries(half: Tensor) -> int:
+    """The dimension that a half's coordinates or channels are on."""
+    return 0 if half.dim() == 2 else 1
+
+
+def _parameters(conditioner: nn.Module, kept: Tensor, condition: Tensor | None) -> Tensor:
+    """What a conditioner makes of a half, coordinates or channels on the same dimension as they are there."""
+    if isinstance(conditioner, Conditioner):
+        return conditioner.columns(kept, condition)
+    parameters: Tensor = conditioner(kept.T if kept.dim() == 2 else kept, condition)
+    return parameters.T if kept.dim() == 2 else parameters

@@ -6,7 +6,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from scorefold.errors import DataError
 from scorefold.nn.bijection import Bijection
@@ -15,7 +14,8 @@ from scorefold.nn.bijection import Bijection
 def apply_matrix(matrix: Tensor, x: Tensor) -> Tensor:
     """matrix (D, D) times dimension 1 of x (B, D, ...)."""
     if x.dim() == 2:
-        return functional.linear(x, matrix)
+        # Features first in memory, as couplings take them.
+        return torch.mm(matrix, x.T).T
     # Faster on small channel counts than a 1x1 convolution, never slower.
     return torch.einsum("ij,bjhw->bihw", matrix, x)
 

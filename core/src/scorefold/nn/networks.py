@@ -21,11 +21,13 @@ Activation = Literal["silu", "relu", "tanh", "gelu", "elu"]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
-    "relu": functional.relu,
+    "relu": torch.relu,
     "tanh": torch.tanh,
     "gelu": functional.gelu,
     "elu": functional.elu,
 }
+_OVERWRITING: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu_, "tanh": torch.tanh_}
+"""Those whose derivative is known from their result: they may overwrite their argument, which saves memory and time."""
 
 
 class Conditioner(nn.Module):
@@ -46,7 +48,7 @@ class Conditioner(nn.Module):
     ) -> None:
         super().__init__()
         self.features = features
-        self.activation = ACTIVATIONS[activation]
+        self.activation = _OVERWRITING.get(activation, ACTIVATIONS[activation])
         sizes = [max(features, 1), *hidden, out]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.from_condition = nn.Linear(condition, sizes[1], bias=False) if condition else None
@@ -56,13 +58,23 @@ class Conditioner(nn.Module):
         nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        h = x if self.features else x.new_zeros(x.shape[0], 1)
-        for depth, layer in enumerate(self.layers):
-            h = self.activation(h) if depth else h
-            h = layer(h)
-            if depth == 0 and self.from_condition is not None and condition is not None:
-                h = h + self.from_condition(condition)
+        return self.columns(x.T, condition).T
+
+    def columns(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The same, with the batch last: (features, B) to (out, B). The condition is (B, condition), or none."""
+        first, *others = self.layers
+        h = _affine(first, x if self.features else x.new_zeros(1, x.shape[1]))
+        if condition is not None and self.from_condition is not None:
+            h = h + self.from_condition(condition).T
+        for layer in others:
+            h = _affine(layer, self.activation(h))
         return h
+
+
+def _affine(layer: nn.Module, columns: Tensor) -> Tensor:
+    """W columns + b: a linear layer on (features, B)."""
+    assert isinstance(layer, nn.Linear)
+    return torch.addmm(layer.bias.unsqueeze(1), layer.weight, columns)
 
 
 class ConvConditioner(nn.Module):

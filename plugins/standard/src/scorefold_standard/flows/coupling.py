@@ -19,6 +19,7 @@ from scorefold.nn import (
     ConditionMap,
     ConditionVector,
     ConvConditioner,
+    Couplings,
     DiagonalNormal,
     Householder,
     LULinear,
@@ -67,27 +68,25 @@ class CouplingFlow(Flow, Trainable):
         # The device and dtype of the flow, known without a walk through its modules at every call.
         self.register_buffer("_anchor", torch.empty(0), persistent=False)
         self.context: ConditionMap | ConditionVector
-        self.layers: MultiScale | Chain
+        self.layers: MultiScale | Couplings | Chain
         if image:
             check_divisible(latent, 2**config.levels, f"a flow of {config.levels} levels")
             self.context = ConditionMap(data.condition_spec, (latent[1], latent[2]))
             self.layers = self._image_layers(config, latent)
         else:
             self.context = ConditionVector(data.condition_spec)
-            self.layers = Chain(self._steps(config, latent[0], self.context.width, image=False))
+            self.layers = self._vector_layers(config, latent[0], self.context.width)
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
         self.check_events(x)
         x, context = self._with_context(x, self.context(condition, x))
-        scale = self.event_scale
-        standard = (x - scale.mean) * (1 / scale.std)
-        z, log_det = self.layers(standard.reshape(x.shape[0], *self._latent), context)
-        total = (log_det - self.dimension * math.log(scale.std)).expand(x.shape[0])
-        return z.reshape(x.shape), total
+        z, log_det = self.layers(self._standardised(x), context)
+        return z.reshape(x.shape), (log_det - self._log_volume).expand(x.shape[0])
 
     def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
         self.check_events(z)
-        return self._inverse(z, self.context(condition, z))
+        x, log_det = self._inverse(z, self.context(condition, z))
+        return x, (log_det + self._log_volume).expand(x.shape[0])
 
     def invert_draws(self, z: Tensor, condition: Condition | None) -> Tensor:
         context = self.context(condition, z)
@@ -108,8 +107,7 @@ class CouplingFlow(Flow, Trainable):
         reference = self._reference()
         batch = dataset.take(order[: self.config.start_points]).to(reference.device, reference.dtype)
         x, context = self._with_context(self.dequantise(batch.x, generator), self.context(batch.condition, batch.x))
-        standard = (x - self.event_scale.mean) * (1 / self.event_scale.std)
-        self.layers.initialise(standard.reshape(x.shape[0], *self._latent), context)
+        self.layers.initialise(self._standardised(x), context)
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
         """The mean negative log-likelihood in nats per coordinate, dequantised where the data are discrete."""
@@ -122,12 +120,24 @@ class CouplingFlow(Flow, Trainable):
     def _reference(self, default: Tensor | None = None) -> Tensor:
         return self._anchor
 
+    @property
+    def _log_volume(self) -> float:
+        """log |det| of the map from standardised events to events."""
+        return self.dimension * math.log(self.event_scale.std)
+
+    def _standardised(self, x: Tensor) -> Tensor:
+        """Events at mean 0 and standard deviation 1, in the shape that the layers take."""
+        scale = self.event_scale
+        if (scale.mean, scale.std) != (0, 1):
+            x = (x - scale.mean) * (1 / scale.std)
+        return x.reshape(x.shape[0], *self._latent)
+
     def _inverse(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The events of latents, and log |det| of the layers alone."""
         z, context = self._with_context(z, context)
         standard, log_det = self.layers.inverse(z.reshape(z.shape[0], *self._latent), context)
-        scale = self.event_scale
-        total = (log_det + self.dimension * math.log(scale.std)).expand(z.shape[0])
-        return standard.reshape(z.shape) * scale.std + scale.mean, total
+        x, scale = standard.reshape(z.shape).contiguous(), self.event_scale
+        return (x if (scale.mean, scale.std) == (0, 1) else x * scale.std + scale.mean), log_det
 
     def _with_context(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Events and their encoded condition, where one of either serves for all of the other."""
@@ -138,6 +148,12 @@ class CouplingFlow(Flow, Trainable):
                 f"{x.shape[0]} events were given with {context.shape[0]} conditions; expected as many, or 1"
             )
         return x.expand(context.shape[0], *self.event_shape), context
+
+    def _vector_layers(self, config: CouplingFlowConfig, features: int, condition: int) -> Couplings | Chain:
+        if config.actnorm or config.linear != "none":
+            return Chain(self._steps(config, features, condition, image=False))
+        swaps = (index % 2 == 1 for index in range(config.layers))
+        return Couplings(self._coupling(config, features, condition, swap=swap, image=False) for swap in swaps)
 
     def _image_layers(self, config: CouplingFlowConfig, shape: tuple[int, ...]) -> MultiScale:
         assert isinstance(self.context, ConditionMap)
@@ -163,7 +179,7 @@ class CouplingFlow(Flow, Trainable):
 
     def _coupling(
         self, config: CouplingFlowConfig, features: int, condition: int, *, swap: bool, image: bool
-    ) -> Bijection:
+    ) -> AffineCoupling | SplineCoupling:
         kept, moved = coupling_halves(features, swap)
         out = moved * (2 if isinstance(config, AffineCouplingConfig) else spline_parameters(config.bins))
         conditioner: nn.Module
