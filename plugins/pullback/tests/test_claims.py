@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from scorefold.plugin import Claim
-from scorefold_pullback import claims, claims_manifolds, claims_planes, plugin
+from scorefold_pullback import claims, claims_digits, claims_manifolds, claims_planes, plugin
+from scorefold_pullback.autoencoder_curve import pca_curve
 from scorefold_pullback.claims_training import source, trained, variances_of
 from scorefold_registry import Host
 from scorefold_registry.reproduction import within
 
 CLAIMS = list(plugin.scorefold_claims())
-MODULES = {module.__name__: module for module in (claims, claims_planes, claims_manifolds)}
+MODULES = {module.__name__: module for module in (claims, claims_digits, claims_planes, claims_manifolds)}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,10 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, setting in claims_manifolds.SETTINGS.items()
     }
     monkeypatch.setattr(claims_manifolds, "SETTINGS", few)
-    caches: list[Any] = [claims_planes._row, claims_manifolds._loss_over_pca]
+    monkeypatch.setattr(claims_digits, "SEEDS", 1)
+    monkeypatch.setattr(claims_digits, "PAIRS", 50)
+    monkeypatch.setattr(claims_digits, "FLOW", {"training": {"steps": 2}})
+    caches: list[Any] = [claims_planes._row, claims_manifolds._loss_over_pca, claims_digits._middles]
     for cache in caches:
         cache.cache_clear()
     yield
@@ -105,14 +109,24 @@ def test_a_flow_is_trained_once(host: Host) -> None:
     assert not torch.equal(variances_of(one), variances_of(other))
 
 
+STILL = {"training": {"steps": 0}}
+
+
 def test_a_code_loses_what_a_pca_does_on_a_subspace(host: Host) -> None:
-    """Started on principal axes and not trained, the flow is a PCA."""
-    flow = trained(host, "hemisphere", {"dimension": 1, "ambient": 3, "points": 500}, "anisotropic", STILL, 0)
-    points = source(host, "hemisphere", {"dimension": 1, "ambient": 3, "points": 500}, 0)
-    train, test = points.load("train").x, points.load("test").x
-    by_pca = claims_manifolds._lost_by_pca(train, test, 1)
-    assert claims_manifolds._lost(flow, test, 1) == pytest.approx(by_pca, rel=1e-4)
+    """Started on principal axes and not trained, the flow is a PCA of its training points."""
+    config = {"dimension": 1, "ambient": 3, "points": 500}
+    flow = trained(host, "hemisphere", config, "anisotropic", STILL, 0)
+    points = source(host, "hemisphere", config, 0).load("train").x
+    by_pca = pca_curve(points, [1])[0]
+    assert claims_manifolds._lost(flow, points, 1) == pytest.approx(by_pca, rel=1e-3)
     assert by_pca > 1e-4
 
 
-STILL = {"training": {"steps": 0}}
+def test_middles_of_digits_that_are_not_moved_are_straight(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims_digits, "FLOW", STILL)
+    monkeypatch.setattr(claims_digits, "SEEDS", 1)
+    monkeypatch.setattr(claims_digits, "PAIRS", 50)
+    claims_digits._middles.cache_clear()
+    assert claims_digits.middles(host, "quick", 9, way="ratio") == pytest.approx(1, abs=1e-4)
+    assert 1 < claims_digits.middles(host, "quick", 9, way="straight") < 2
+    claims_digits._middles.cache_clear()

@@ -9,10 +9,12 @@ from scorefold.plugin import Claim
 _HERE = "scorefold_pullback.claims_manifolds"
 _PAPER = "Diepeveen, Batzolis et al., ICML 2025, the Riemannian auto-encoder"
 _TRAINED = ("quick", "full")
+_DIGITS = "ours, on scikit-learn's digits; the paper shows interpolations and no figure for them"
 _TITLES = {
     "sinusoid-1-3": "the sinusoid of dimension 1 in R^3",
     "hemisphere-2-3": "the hemisphere of dimension 2 in R^3",
     "sinusoid-2-3": "the sinusoid of dimension 2 in R^3",
+    "sinusoid-1-3-published": "the sinusoid of dimension 1 in R^3, with the published layers and start,",
 }
 
 
@@ -26,6 +28,8 @@ def manifold_claims() -> Iterable[Claim]:
     for share in (0.05, 0.01):
         yield _dimension("sinusoid-2-3", 2, share, "largest", "report")
     yield _loss("sinusoid-2-3", ("max", 1.0), "report")
+    yield _dimension("sinusoid-1-3-published", 1, 0.0, "largest", "report")
+    yield from _digits()
 
 
 def _dimension(setting: str, truth: int, share: float, take: str, role: str) -> Claim:
@@ -56,3 +60,29 @@ def _loss(setting: str, tolerance: tuple[str, float], role: str) -> Claim:
         unit="times",
         profiles=_TRAINED,
     )
+
+
+def _digits() -> Iterable[Claim]:
+    yield Claim(
+        name="digits-middles",
+        statement="Middles of geodesics between digits are nearer to the training digits than those of straight lines "
+        "(mean distance over that of straight lines, largest over trainings)",
+        source=_DIGITS,
+        target="scorefold_pullback.claims_digits:middles",
+        options={"way": "ratio"},
+        tolerance=("max", 1.0),
+        unit="times",
+        profiles=_TRAINED,
+    )
+    for way, title in (("geodesic", "geodesics"), ("straight", "straight lines")):
+        yield Claim(
+            name=f"digits-{way}",
+            statement=f"How far middles of {title} are from the training digits, over what held-out digits are",
+            source=_DIGITS,
+            target="scorefold_pullback.claims_digits:middles",
+            options={"way": way},
+            role="report",
+            tolerance=("max", 1.4),
+            unit="times",
+            profiles=_TRAINED,
+        )
