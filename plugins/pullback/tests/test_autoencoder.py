@@ -17,6 +17,7 @@ from scorefold_pullback.autoencoder import RiemannianAutoencoder
 from scorefold_pullback.autoencoder_axes import principal_axes
 from scorefold_pullback.autoencoder_bound import error_bound, largest_stretches
 from scorefold_pullback.autoencoder_curve import kept_counts, pca_curve, reconstruction_curve
+from scorefold_pullback.base import AnisotropicNormal
 from scorefold_pullback.estimator_config import RiemannianAutoencoderConfig
 from scorefold_pullback.flow_config import IdentityConfig, LinearConfig, MixtureConfig
 from scorefold_pullback.flows.linear import Identity, Linear
@@ -115,6 +116,10 @@ def test_the_bound_of_the_river(make_flow: MakeFlow) -> None:
     assert bound.lipschitz**2 == pytest.approx(3 + 2 * math.sqrt(2), abs=1e-12)
     assert bound.corollary == pytest.approx(0.04 * (3 + 2 * math.sqrt(2)), abs=1e-12)
     assert bound.theorem == pytest.approx(bound.corollary, rel=1e-9)
+    # The corollary holds whatever is drawn, up to the mean of what was dropped of these very points.
+    x = flow.sample(3000, generator=torch.Generator().manual_seed(0)).detach()
+    dropped = flow(x)[0][:, 0].square()
+    assert bool((coder(flow).residuals(x).square() <= (3 + 2 * math.sqrt(2)) * dropped * (1 + 1e-9)).all())
     found = coder(flow, unexplained=0.02).estimate(around(flow, 0.2))
     assert found.diagnostics["mean_squared_error"] == pytest.approx(0.04, abs=1e-12)
     assert found.diagnostics["warnings"] == []
@@ -266,6 +271,22 @@ def test_a_base_with_a_full_covariance_is_turned() -> None:
     check_laws(coder(flow, dimension=1), torch.randn(5, 2, generator=generator_of(2), dtype=torch.float64))
 
 
+def test_the_base_of_a_flow_that_is_trained_for_geometry(generator: torch.Generator) -> None:
+    flow = Identity(IdentityConfig(event_shape=(3,)), dtype=torch.float64)
+    base = AnisotropicNormal((3,), start=1.0, floor=1e-6, learned=True).double()
+    flow.base = base  # type: ignore[assignment]
+    base.set_variances(torch.tensor([0.01, 4.0, 2.0], dtype=torch.float64))
+    axes = principal_axes(flow)
+    close(axes.variances, torch.tensor([4.0, 2.0, 0.01], dtype=torch.float64))
+    assert axes.axes.tolist() == [1, 2, 0]
+    made = coder(flow, unexplained=0.01)
+    x = flow.sample(500, generator=generator)
+    close(made.encode(x), x[:, [1, 2]])
+    found = made.estimate(x)
+    assert (found.value, found.diagnostics["warnings"]) == (2, [])
+    assert found.diagnostics["mean_squared_error"] == pytest.approx(float(x[:, 0].square().mean()))
+
+
 def test_images_and_single_precision() -> None:
     variances = tuple(1.0 / (1 + i) ** 4 for i in range(16))
     flow = Identity(IdentityConfig(event_shape=(1, 4, 4), variances=variances))
@@ -323,7 +344,7 @@ def test_the_curve_of_many_coordinates_is_measured_at_a_few() -> None:
     counts = kept_counts(784, 137)
     assert counts == sorted(set(counts))
     assert {0, 1, 137, 784} <= set(counts)
-    assert 20 <= len(counts) <= 27
+    assert 12 <= len(counts) <= 19
 
 
 def test_a_data_set_is_read_piece_by_piece(make_flow: MakeFlow, generator: torch.Generator) -> None:

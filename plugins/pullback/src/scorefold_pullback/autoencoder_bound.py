@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from scorefold.interfaces import Flow
-from scorefold.numerics import jacobian, pullback, pushforward
+from scorefold.numerics import jacobian
 from scorefold_pullback.autoencoder_axes import quadratic_base
 from scorefold_pullback.flows.mixture import SharedMixture
 
@@ -93,13 +93,13 @@ def _stretches(flow: Flow, z: Tensor) -> Tensor:
     if flow.dimension <= _WHOLE_UP_TO:
         norms: Tensor = torch.linalg.matrix_norm(jacobian(inverse, z, mode="reverse").double(), 2)
         return norms
-    generator = torch.Generator().manual_seed(0)
-    v = torch.randn(z.shape, generator=generator, dtype=torch.float64).to(z)
+    # w -> J^T w and v -> J v, each one backward pass through a graph that is built once.
+    value, transpose = torch.func.vjp(inverse, z)[:2]
+    _, push = torch.func.vjp(lambda w: transpose(w)[0], torch.zeros_like(value))[:2]
+    v = torch.randn(z.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(z)
     for _ in range(_POWER_STEPS):
-        v = v / _lengths(v)
-        v = pullback(inverse, z, pushforward(inverse, z, v, mode="reverse")[1])[1]
-    pushed = pushforward(inverse, z, v / _lengths(v), mode="reverse")[1]
-    return _lengths(pushed).flatten().double()
+        v = transpose(push(v / _lengths(v))[0])[0]
+    return _lengths(push(v / _lengths(v))[0]).flatten().double()
 
 
 def _lengths(v: Tensor) -> Tensor:

@@ -12,17 +12,17 @@ from scorefold.interfaces import Flow
 from scorefold.numerics import gram_spectrum
 from scorefold_pullback.autoencoder_axes import PrincipalAxes
 
-_ALL_UP_TO = 24
+_ALL_UP_TO = 16
 
 
 def kept_counts(size: int, rank: int) -> list[int]:
-    """The numbers of coordinates that the curve is measured at: 0..D, or for more than 24 about as many, closer
+    """The numbers of coordinates that the curve is measured at: 0..D, or for more than 16 about as many, closer
     together where they are small, ``rank`` among them.
     """
     if size <= _ALL_UP_TO:
         return list(range(size + 1))
-    few = range(_ALL_UP_TO // 3)
-    spread = torch.logspace(0, 1, 2 * _ALL_UP_TO // 3, base=size / len(few), dtype=torch.float64)
+    few = range(_ALL_UP_TO // 2)
+    spread = torch.logspace(0, 1, _ALL_UP_TO // 2, base=size / len(few), dtype=torch.float64)
     return sorted({*few, *(len(few) * spread).round().int().tolist(), rank, size})
 
 
@@ -45,19 +45,17 @@ def reconstruction_curve(
     by_width = torch.arange(size)
     chosen = torch.Generator().manual_seed(0) if generator is None else generator
     orders = {"decreasing": by_width, "increasing": by_width.flip(0), "random": shuffled(size, chosen)}
-    return {
-        name: [_error(flow, axes, x, order[:count], batch_size) for count in counts] for name, order in orders.items()
-    }
+    codes = torch.cat([axes.coordinates(flow(part)[0]) for part in x.split(batch_size)])
 
+    def error(chosen: Tensor) -> float:
+        total = 0.0
+        for p, part in zip(codes.split(batch_size), x.split(batch_size), strict=True):
+            only = torch.zeros_like(p).index_copy(1, chosen, p[:, chosen])
+            back = flow.inverse(axes.latents(only, flow.event_shape))[0]
+            total += float((back - part).double().square().sum())
+        return total / x.numel()
 
-def _error(flow: Flow, axes: PrincipalAxes, x: Tensor, chosen: Tensor, batch_size: int) -> float:
-    chosen, total = chosen.to(x.device), 0.0
-    for part in x.split(batch_size):
-        p = axes.coordinates(flow(part)[0])
-        only = torch.zeros_like(p).index_copy(1, chosen, p[:, chosen])
-        back = flow.inverse(axes.latents(only, flow.event_shape))[0]
-        total += float((back - part).double().square().sum())
-    return total / x.numel()
+    return {name: [error(order[:count].to(x.device)) for count in counts] for name, order in orders.items()}
 
 
 def pca_curve(x: Tensor, counts: list[int]) -> list[float]:
