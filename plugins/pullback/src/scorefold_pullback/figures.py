@@ -26,16 +26,18 @@ _SHOWN = 4  # geodesics of images, whose rows are twice as many
 def draw(geometry: Pullback | IsoPullback) -> Mapping[str, Figure]:
     """Geodesics between points that the flow draws, always the same ones.
 
-    In the plane they lie over its density, with dots at equal times and the straight lines beside them, and ``chart``
-    is what the flow makes of the lines of its latent coordinates. Of images each geodesic is a row above the straight
-    line's; other events are lines in their widest plane.
+    In the plane they lie over its density, with dots at equal times and the straight lines and a reference's geodesics
+    beside them, and ``chart`` is what the flow makes of the lines of its latent coordinates. Of images each geodesic is
+    a row above the straight line's; other events are lines in their widest plane.
     """
     flow = geometry.flow if isinstance(geometry, Pullback) else geometry.pullback.flow
     start, end = _far_apart(flow.sample(10 * _PAIRS, generator=torch.Generator().manual_seed(0)))
     times = torch.linspace(0, 1, _TIMES, dtype=start.dtype, device=start.device)
     paths = geometry.geodesic(start, end, times).cpu()
     if geometry.event_shape == (2,):
-        return {"geodesics": _over_density(flow, paths), **_chart(flow)}
+        reference = geometry.compared.to
+        true = None if reference is None else reference.geodesic(start, end, times).cpu()
+        return {"geodesics": _over_density(flow, paths, true), **_chart(flow)}
     if len(geometry.event_shape) == 3:
         return {"geodesics": _rows(paths)}
     return {"geodesics": samples(EventGroups(paths, "one geodesic", path=True))["samples"]}
@@ -85,7 +87,7 @@ def _far_apart(points: Tensor) -> tuple[Tensor, Tensor]:
     return points[order[:third:step][:_PAIRS]], points[order[-third::step][:_PAIRS]]
 
 
-def _over_density(flow: Flow, paths: Tensor) -> Figure:
+def _over_density(flow: Flow, paths: Tensor, true: Tensor | None) -> Figure:
     cloud = flow.sample(2000, generator=torch.Generator().manual_seed(1))
     low, high = (torch.quantile(cloud, share, dim=0) for share in (0.005, 0.995))
     edge = 0.15 * (high - low)
@@ -95,7 +97,9 @@ def _over_density(flow: Flow, paths: Tensor) -> Figure:
     figure, axes = new_figure(5.6, 5.0)
     axes.contourf(across, up, density, levels=12, cmap="Blues", alpha=0.8)
     for number, path in enumerate(paths):
-        names = ("geodesics", "straight lines") if number == 0 else ("_", "_")
+        names = ("geodesics", "straight lines", "the reference's") if number == 0 else ("_", "_", "_")
+        if true is not None:
+            axes.plot(true[number, :, 0], true[number, :, 1], color=INK, linewidth=1.2, linestyle=":", label=names[2])
         axes.plot(path[:, 0], path[:, 1], color=ACCENT, linewidth=1.6, label=names[0])
         axes.plot(path[[0, -1], 0], path[[0, -1], 1], color=WARM, linewidth=1.0, linestyle="--", label=names[1])
         dots = path[:: (_TIMES - 1) // (_DOTS - 1)]

@@ -22,6 +22,7 @@ from scorefold.numerics import jacobian
 from scorefold_pullback.chart import Chart
 from scorefold_pullback.config import PullbackConfig
 from scorefold_pullback.diagnostics import diagnose
+from scorefold_pullback.reference import Compared, check_reference
 
 
 class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
@@ -33,17 +34,23 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
 
     Points and tangent vectors are (B, *E), a batch of 1 broadcasts, and every answer can be differentiated, also by the
     parameters of the flow. Large batches go through the flow in blocks of rows, so that memory stays bounded. A flow
-    that training has not left in evaluation mode is warned of where it is used, and is a doubt of ``diagnose``.
+    that training has not left in evaluation mode is warned of where it is used, and is a doubt of ``diagnose``. A
+    ``reference``, such as the true geometry of made-up data, changes no answer: figures draw its geodesics beside ours,
+    and ``diagnose`` says how far apart they are.
 
     Raises ``ConfigError`` where there is no psi, for ``whitened`` with a psi that is not quadratic, for a psi of
-    another event shape, and for a flow with conditions.
+    another event shape, for a flow with conditions, and for a reference with events of another shape.
     """
 
-    def __init__(self, config: PullbackConfig, *, flow: Flow, psi: Potential | None = None) -> None:
+    def __init__(
+        self, config: PullbackConfig, *, flow: Flow, psi: Potential | None = None, reference: Geometry | None = None
+    ) -> None:
         super().__init__()
         self.config = config
         self.event_shape = flow.event_shape
         self.flow = flow
+        self.compared = Compared(reference)
+        check_reference(self, reference)
         # A base is not held a second time: it is part of the flow, and so of the flow's state.
         self._plugged = psi
         _check(config, flow, psi)
@@ -122,7 +129,8 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
         """How near the flow is to an isometry of constant volume on held-out points, and whether it inverts."""
         found = diagnose(self.flow, self._checked("points", points))
         untrained = self._untrained()
-        return found.numbers(), [*([untrained] if untrained else []), *found.doubts()]
+        numbers = {**found.numbers(), **self.compared.errors(self, points)}
+        return numbers, [*([untrained] if untrained else []), *found.doubts()]
 
     def metric(self, x: Tensor) -> Tensor:
         """G(x) = D_xF^T D_xF (B, D, D); for a quadratic psi and the metric ``score`` J^T A^-2 J."""

@@ -20,6 +20,7 @@ from scorefold.interfaces.geometry import barycentre_weights, check_times, flatt
 from scorefold_pullback.arc import Arc
 from scorefold_pullback.config import IsoPullbackConfig
 from scorefold_pullback.geometry import Pullback, row_lengths
+from scorefold_pullback.reference import Compared, check_reference
 
 DOUBLINGS = 60
 _SMALLEST_STEP = 1e-4  # below it only rounding is left to gain
@@ -32,15 +33,20 @@ class IsoPullback(nn.Module, Geometry):
     shorter. Parallel transport is not given: the source has none.
     """
 
-    def __init__(self, config: IsoPullbackConfig, *, flow: Flow, psi: Potential | None = None) -> None:
+    def __init__(
+        self, config: IsoPullbackConfig, *, flow: Flow, psi: Potential | None = None, reference: Geometry | None = None
+    ) -> None:
         super().__init__()
         self.config = config
         self.pullback = Pullback(config, flow=flow, psi=psi)
         self.event_shape = self.pullback.event_shape
+        self.compared = Compared(reference)
+        check_reference(self, reference)
 
     def diagnose(self, points: Tensor) -> tuple[Mapping[str, float], Sequence[str]]:
         """What points say of the flow: see ``Pullback.diagnose``."""
-        return self.pullback.diagnose(points)
+        numbers, doubts = self.pullback.diagnose(points)
+        return {**numbers, **self.compared.errors(self, points)}, doubts
 
     def metric(self, x: Tensor) -> Tensor:
         """The identity, (B, D, D)."""

@@ -20,6 +20,11 @@ _COUPLING = {
     "inputs": {"data": {"use": "data:hemisphere", "config": {"points": 100}}},
 }
 
+_CHART = (
+    Port("flow", kind="flow"),
+    Port("psi", kind="potential", optional=True),
+    Port("reference", kind="geometry", optional=True),
+)
 _LAYERS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "anisotropic": ({"name": "coupling", "layers": 2, "width": 16}, {"name": "regular"}),
     "isometric": ({"name": "spline", "layers": 2, "width": 16},),
@@ -54,7 +59,7 @@ def _geometries() -> Iterable[Component]:
         name="pullback",
         target="scorefold_pullback.geometry:Pullback",
         config="scorefold_pullback.config:PullbackConfig",
-        requires=(Port("flow", kind="flow"), Port("psi", kind="potential", optional=True)),
+        requires=_CHART,
         provides=("Transports", "ClosedFormGeodesics"),
         summary="Closed-form geodesics through the bulk of a density: Euclidean space pulled back through a flow",
         examples=(
@@ -70,7 +75,7 @@ def _geometries() -> Iterable[Component]:
         name="iso-pullback",
         target="scorefold_pullback.iso:IsoPullback",
         config="scorefold_pullback.config:IsoPullbackConfig",
-        requires=(Port("flow", kind="flow"), Port("psi", kind="potential", optional=True)),
+        requires=_CHART,
         summary="The geodesics of a pullback geometry at constant Euclidean speed: iso-Riemannian geometry",
         examples=({"inputs": {"flow": _COUPLING}}, {"inputs": {"flow": _BANANA}}),
         figures="scorefold_pullback.figures:draw",

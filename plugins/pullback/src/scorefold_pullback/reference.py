@@ -1,0 +1,53 @@
+"""A geometry beside another that it is held to: the true one of made-up data, or a baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scorefold.errors import ConfigError
+from scorefold.interfaces import Geometry
+
+_TIMES = 33
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a geometry is held to, if anything. It is not a module, and so no part of the state of who holds it."""
+
+    to: Geometry | None
+
+    @torch.no_grad()
+    def errors(self, geometry: Geometry, points: Tensor) -> dict[str, float]:
+        """How far geodesics between the first and the second half of points (N, *E) are from the reference's.
+
+        ``geodesic_error`` is the mean over pairs and times, in units of the data, and ``straight_line_error`` that of
+        straight lines (Diepeveen, Batzolis et al., ICML 2025, their metric). Empty without a reference or a pair.
+        """
+        half = len(points) // 2
+        if self.to is None or half == 0:
+            return {}
+        x, y = points[:half], points[half : 2 * half]
+        times = torch.linspace(0, 1, _TIMES, dtype=x.dtype, device=x.device)
+        true = self.to.geodesic(x, y, times)
+        straight = torch.lerp(x[:, None], y[:, None], times.reshape(1, -1, *[1] * (x.dim() - 1)))
+        return {
+            "geodesic_error": _apart(geometry.geodesic(x, y, times), true),
+            "straight_line_error": _apart(straight, true),
+        }
+
+
+def check_reference(geometry: Geometry, reference: Geometry | None) -> None:
+    """Raises ``ConfigError`` for a reference with events of another shape."""
+    if reference is not None and tuple(reference.event_shape) != tuple(geometry.event_shape):
+        raise ConfigError(
+            f"the reference has events of shape {tuple(reference.event_shape)}, and this geometry "
+            f"{tuple(geometry.event_shape)}",
+            hint="plug in a geometry of the same data, or none",
+        )
+
+
+def _apart(a: Tensor, b: Tensor) -> float:
+    return float((a - b).flatten(2).square().sum(2).sqrt().mean())
