@@ -116,7 +116,7 @@ def test_the_bound_of_the_river(make_flow: MakeFlow) -> None:
     assert bound.lipschitz**2 == pytest.approx(3 + 2 * math.sqrt(2), abs=1e-12)
     assert bound.corollary == pytest.approx(0.04 * (3 + 2 * math.sqrt(2)), abs=1e-12)
     assert bound.theorem == pytest.approx(bound.corollary, rel=1e-9)
-    # The corollary holds whatever is drawn, up to the mean of what was dropped of these very points.
+    # Point by point too: no more than the Lipschitz constant times what was dropped of it.
     x = flow.sample(3000, generator=torch.Generator().manual_seed(0)).detach()
     dropped = flow(x)[0][:, 0].square()
     assert bool((coder(flow).residuals(x).square() <= (3 + 2 * math.sqrt(2)) * dropped * (1 + 1e-9)).all())
