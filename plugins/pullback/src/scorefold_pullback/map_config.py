@@ -25,6 +25,11 @@ class CheckerboardConfig(Config):
     width: Width = Field(64, description="Units of a hidden layer of the networks")
     blocks: int = Field(2, ge=0, le=1000, description="Residual blocks of a network, of two hidden layers each")
     activation: Smooth = "silu"
+    masks: Literal["alternate", "mixed"] = Field(
+        "alternate",
+        description="mixed splits features into a first and a second half in every second pair of layers: after a "
+        "start on principal axes the narrow ones are then moved by all of the wide ones",
+    )
     rotations: bool = Field(False, description="A learned rotation before every two layers; published: none")
 
 

@@ -168,3 +168,18 @@ def test_wrong_settings_are_refused_in_words(given: Any, said: str) -> None:
 def test_an_event_without_coordinates_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match="expected at least one coordinate"):
         build_map(CouplingMapConfig(), shape)
+
+
+def test_mixed_masks_move_the_second_half_by_all_of_the_first() -> None:
+    """Of five features in every second pair of layers 3 and 4 depend on 0, 1 and 2 and not on one another."""
+    phi = build_map(CouplingMapConfig(layers=4, masks="mixed"), (5,)).double()
+    with torch.no_grad():
+        moves = [move for module in phi.modules() if isinstance(module, Checkerboard) for move in module.moves]
+        torch.nn.init.normal_(moves[3].conditioner.last.weight)
+    x = torch.randn(1, 5, dtype=torch.float64)
+    found = torch.func.jacrev(lambda y: phi(y[None])[0][0])(x[0])
+    changed = (found - torch.diag(found.diagonal())).abs() > 1e-12
+    expected = torch.zeros(5, 5, dtype=torch.bool)
+    expected[3:, :3] = True
+    assert torch.equal(changed, expected)
+    assert len(moves) == 4

@@ -15,7 +15,9 @@ from scorefold_pullback.maps.tangents import can_push, push
 
 
 @pytest.mark.parametrize("activation", ["silu", "tanh", "relu", "gelu", "elu"])
-@pytest.mark.parametrize("settings", [{}, {"rotations": True, "layers": 3}, {"scale": "published"}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"rotations": True, "layers": 3}, {"scale": "published"}, {"masks": "mixed"}], ids=str
+)
 @pytest.mark.parametrize("features", [2, 3, 4, 5])
 def test_tangents_are_jacobian_vector_products(features: int, settings: dict[str, Any], activation: str) -> None:
     torch.manual_seed(0)

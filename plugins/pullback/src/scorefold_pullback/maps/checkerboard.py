@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from scorefold.nn import Bijection, Chain, ResidualBlock, rational_quadratic_spline, spline_parameters
+from scorefold.nn import Bijection, Chain, Permutation, ResidualBlock, rational_quadratic_spline, spline_parameters
 from scorefold.nn.networks import Activation
 from scorefold_pullback.map_config import CheckerboardConfig, CouplingMapConfig, SplineMapConfig
 from scorefold_pullback.maps.rotation import Rotation
@@ -154,7 +154,18 @@ def _checkered(
         moves.append(
             make(ResidualNetwork(kept, out, config.width, config.blocks, config.activation) if kept else Constant(out))
         )
-    if not config.rotations:
+    if not config.rotations and config.masks == "alternate":
         return Checkerboard(moves)
-    pairs = (moves[start : start + 2] for start in range(0, len(moves), 2))
-    return Chain(layer for pair in pairs for layer in (Rotation(features), Checkerboard(pair)))
+    layers: list[Bijection] = []
+    for start in range(0, len(moves), 2):
+        board = Checkerboard(moves[start : start + 2])
+        layers += [Rotation(features)] if config.rotations else []
+        layers += _halved(board, features) if config.masks == "mixed" and start % 4 else [board]
+    return Chain(layers)
+
+
+def _halved(board: Checkerboard, features: int) -> list[Bijection]:
+    """A checkerboard whose even features are the first half of all, and its odd ones the second."""
+    order, first = torch.empty(features, dtype=torch.long), (features + 1) // 2
+    order[0::2], order[1::2] = torch.arange(first), torch.arange(first, features)
+    return [Permutation(order), board, Permutation(order.argsort())]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scorefold.nn import Bijection, Chain, ResidualBlock
+from scorefold.nn import Bijection, Chain, Permutation, ResidualBlock
 from scorefold_pullback.maps.checkerboard import AffineMove, Checkerboard, ResidualNetwork, interleave
 from scorefold_pullback.maps.reshape import Flattened
 from scorefold_pullback.maps.rotation import Rotation
@@ -25,7 +25,7 @@ def can_push(phi: Bijection) -> bool:
         return all(can_push(layer) for layer in phi)
     if isinstance(phi, Checkerboard):
         return all(isinstance(m, AffineMove) and isinstance(m.conditioner, ResidualNetwork) for m in phi.moves)
-    return isinstance(phi, Rotation)
+    return isinstance(phi, Rotation | Permutation)
 
 
 def push(phi: Bijection, x: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -39,6 +39,8 @@ def push(phi: Bijection, x: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor, T
             x, log_det, tangents = push(layer, x, tangents)
             total = total + log_det
         return x, total, tangents
+    if isinstance(phi, Permutation):
+        return x.index_select(1, phi.order), x.new_zeros(()), tangents.index_select(2, phi.order)
     if isinstance(phi, Rotation):
         q = phi.matrix()
         return x @ q.T, x.new_zeros(()), tangents @ q.T
