@@ -107,6 +107,14 @@ def test_learned_geodesics(host: Host, tmp_path: Path) -> None:
     assert diagnostics["geodesic_error"] < diagnostics["straight_line_error"]
 
 
+def test_a_code_of_a_bent_surface(host: Host, tmp_path: Path) -> None:
+    sets = ("stages.flow.config.training.steps=100", "stages.data.config.points=2000")
+    metrics, folder = run(host, tmp_path, "hemisphere-code.yaml", *sets)
+    assert metrics["codes"]["latent dimension"] == metrics["autoencoder"]["intrinsic dimension"]
+    assert metrics["back"]["relative reconstruction error"] < 0.2
+    assert {path.stem for path in (folder / "autoencoder").glob("figures/*.png")} >= {"spectrum", "reconstruction"}
+
+
 def test_interpolation_of_digits(host: Host, tmp_path: Path) -> None:
     metrics, _ = run(host, tmp_path, "digits-interpolation.yaml", "stages.flow.config.training.steps=10")
     assert metrics["paths"]["pairs"] == metrics["straight"]["pairs"] == 90

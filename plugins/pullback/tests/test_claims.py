@@ -12,6 +12,7 @@ from scorefold.plugin import Claim
 from scorefold_pullback import claims, claims_digits, claims_manifolds, claims_planes, plugin
 from scorefold_pullback.autoencoder_curve import pca_curve
 from scorefold_pullback.claims_training import source, trained, variances_of
+from scorefold_pullback.training_config import AnisotropicConfig
 from scorefold_registry import Host
 from scorefold_registry.reproduction import within
 
@@ -53,9 +54,9 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
             config={**setting.config, "points": 300},
             flow={**setting.flow, "training": {**setting.flow["training"], "steps": 3}},
         )
-        for name, setting in claims_manifolds.SETTINGS.items()
+        for name, setting in claims_manifolds.QUICK.items()
     }
-    monkeypatch.setattr(claims_manifolds, "SETTINGS", few)
+    monkeypatch.setattr(claims_manifolds, "QUICK", few)
     monkeypatch.setattr(claims_digits, "SEEDS", 1)
     monkeypatch.setattr(claims_digits, "PAIRS", 50)
     monkeypatch.setattr(claims_digits, "FLOW", {"training": {"steps": 2}})
@@ -69,7 +70,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_trained_can_be_measured(host: Host, hasty: None) -> None:
     for claim in CLAIMS:
-        if "smoke" not in claim.profiles and claim.options.get("sampler") != "paper":
+        if "quick" in claim.profiles and "smoke" not in claim.profiles and claim.options.get("sampler") != "paper":
             assert 0 <= measured(host, claim, "quick") < 100, claim.name
 
 
@@ -130,3 +131,15 @@ def test_middles_of_digits_that_are_not_moved_are_straight(host: Host, monkeypat
     assert claims_digits.middles(host, "quick", 9, way="ratio") == pytest.approx(1, abs=1e-4)
     assert 1 < claims_digits.middles(host, "quick", 9, way="straight") < 2
     claims_digits._middles.cache_clear()
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.name)
+def test_the_published_settings_can_be_built(host: Host, claim: Claim) -> None:
+    """Trained for no step, since the profile full takes hours."""
+    if "setting" in claim.options:
+        chosen = claims_manifolds.FULL[str(claim.options["setting"])]
+        AnisotropicConfig.model_validate(chosen.flow)
+    elif claim.options.get("method") in claims_planes.METHODS:
+        flow, config = claims_planes.METHODS[str(claim.options["method"])]
+        settings = {**claims_planes.settings(str(claim.options["data"]), "full"), **config}
+        host.create(f"flow:{flow}", settings, data=host.create("data:banana"))

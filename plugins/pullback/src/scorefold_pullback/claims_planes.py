@@ -32,25 +32,30 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 LAYERS = {"banana": 2, "squeezed-banana": 2, "river": 4}
 STEPS = {"banana": 8000, "squeezed-banana": 8000, "river": 6000}
 FEW_STEPS = 600
+EPOCHS, PATIENCE = 2000, 200
+POINTS = {"banana": 2500, "squeezed-banana": 5000, "river": 5000}
 SEEDS = {"smoke": 1, "quick": 3, "full": 3}
 PAIRS, TIMES, MOVED = 2000, 100, 0.1
 """Pairs of test points, times along a geodesic, and how far an end is moved for the variation."""
 
 
 def settings(data: str, profile: str) -> dict[str, Any]:
-    """The published flow and optimiser, but for a learning rate four times as high, for minutes instead of hours."""
+    """The published flow and optimiser; but in ``full`` with a rate four times as high, for seconds and not hours."""
+    training: dict[str, Any]
+    if profile == "full":
+        epoch = -(-8 * POINTS[data] // (10 * 64))
+        rate = 3e-4 if data == "river" else 5e-4
+        steps = {"steps": EPOCHS * epoch, "validate_every": epoch, "patience": PATIENCE}
+        training = {**steps, "learning_rate": rate, "warmup": 1000}
+    else:
+        steps = {"steps": FEW_STEPS if profile == "smoke" else STEPS[data]}
+        training = {**steps, "learning_rate": 2e-3, "warmup": 250}
     return {
         "map": {"name": "coupling", "layers": LAYERS[data], "scale": "published", "activation": "relu"},
         "start": "none",
         "standardise": False,
         "variance_speed": 1.0,
-        "training": {
-            "steps": FEW_STEPS if profile == "smoke" else STEPS[data],
-            "batch_size": 64,
-            "learning_rate": 2e-3,
-            "warmup": 250,
-            "weight_decay": 1e-5,
-        },
+        "training": {"batch_size": 64, "weight_decay": 1e-5, **training},
     }
 
 
