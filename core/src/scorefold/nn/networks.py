@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,18 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 _OVERWRITING: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu_, "tanh": torch.tanh_}
 """Those whose derivative is known from their result: they may overwrite their argument, which saves memory and time."""
+
+
+class ColumnLinear(nn.Linear):
+    """A linear layer that also takes columns, (features, B)."""
+
+    def columns(self, x: Tensor) -> Tensor:
+        """W x + b, (out, B)."""
+        # Straight from the dictionary, since looking up a module's attribute takes as long as a small operation.
+        weight, bias = self._parameters["weight"], self._parameters["bias"]
+        assert weight is not None
+        assert bias is not None
+        return torch.addmm(bias.unsqueeze(1), weight, x)
 
 
 class Conditioner(nn.Module):
@@ -50,7 +62,7 @@ class Conditioner(nn.Module):
         self.features = features
         self.activation = _OVERWRITING.get(activation, ACTIVATIONS[activation])
         sizes = [max(features, 1), *hidden, out]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
+        self.layers = nn.ModuleList(ColumnLinear(a, b) for a, b in itertools.pairwise(sizes))
         self.from_condition = nn.Linear(condition, sizes[1], bias=False) if condition else None
         last = self.layers[-1]
         assert isinstance(last, nn.Linear)
@@ -62,19 +74,13 @@ class Conditioner(nn.Module):
 
     def columns(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """The same, with the batch last: (features, B) to (out, B). The condition is (B, condition), or none."""
-        first, *others = self.layers
-        h = _affine(first, x if self.features else x.new_zeros(1, x.shape[1]))
+        first, *others = cast("list[ColumnLinear]", self.layers)
+        h = first.columns(x if self.features else x.new_zeros(1, x.shape[1]))
         if condition is not None and self.from_condition is not None:
             h = h + self.from_condition(condition).T
         for layer in others:
-            h = _affine(layer, self.activation(h))
+            h = layer.columns(self.activation(h))
         return h
-
-
-def _affine(layer: nn.Module, columns: Tensor) -> Tensor:
-    """W columns + b: a linear layer on (features, B)."""
-    assert isinstance(layer, nn.Linear)
-    return torch.addmm(layer.bias.unsqueeze(1), layer.weight, columns)
 
 
 class ConvConditioner(nn.Module):

@@ -81,12 +81,13 @@ class CouplingFlow(Flow, Trainable):
         self.check_events(x)
         x, context = self._with_context(x, self.context(condition, x))
         z, log_det = self.layers(self._standardised(x), context)
-        return z.reshape(x.shape), (log_det - self._log_volume).expand(x.shape[0])
+        z = z if z.shape == x.shape else z.reshape(x.shape)
+        return z, log_det - self._log_volume if self._log_volume else log_det
 
     def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
         self.check_events(z)
         x, log_det = self._inverse(z, self.context(condition, z))
-        return x, (log_det + self._log_volume).expand(x.shape[0])
+        return x, log_det + self._log_volume
 
     def invert_draws(self, z: Tensor, condition: Condition | None) -> Tensor:
         context = self.context(condition, z)
