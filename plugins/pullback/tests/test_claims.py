@@ -110,6 +110,13 @@ def test_a_flow_is_trained_once(host: Host) -> None:
     assert not torch.equal(variances_of(one), variances_of(other))
 
 
+def test_a_flow_with_patience_is_held_to_the_validation_points(host: Host) -> None:
+    """As every flow of the profile full is."""
+    training = {"steps": 40, "validate_every": 1, "patience": 1, "learning_rate": 1.0}
+    flow = trained(host, "banana", {"points": 100}, "anisotropic", {"training": training}, 5)
+    assert bool(variances_of(flow).isfinite().all())
+
+
 STILL = {"training": {"steps": 0}}
 
 

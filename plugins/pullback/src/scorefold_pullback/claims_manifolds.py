@@ -58,8 +58,10 @@ def _layers(count: int) -> dict[str, Any]:
     }
 
 
-def _published(layers: int, rate: float, epochs: int, epoch: int, batch: int = 64, **config: Any) -> dict[str, Any]:
-    """The published configurations, for ``epochs`` of ``epoch`` steps, a tenth of them without a better loss."""
+def _published(
+    layers: int, rate: float, epochs: int, epoch: int, *, patience: int = 200, batch: int = 64, **config: Any
+) -> dict[str, Any]:
+    """The published configurations, for ``epochs`` of ``epoch`` steps, ``patience`` of them without a better loss."""
     training = {
         "steps": epochs * epoch,
         "batch_size": batch,
@@ -67,7 +69,7 @@ def _published(layers: int, rate: float, epochs: int, epoch: int, batch: int = 6
         "warmup": 1000,
         "weight_decay": 1e-5,
         "validate_every": epoch,
-        "patience": epochs // 10,
+        "patience": patience,
     }
     return {**_layers(layers), "variance_speed": 1.0, "training": training, **config}
 
@@ -82,9 +84,9 @@ QUICK = {
 }
 
 FULL = {
-    "sinusoid-1-3": Setting(*_SINUSOID_1, _published(8, 3e-4, 1000, 63, **_LENGTHS)),
+    "sinusoid-1-3": Setting(*_SINUSOID_1, _published(8, 3e-4, 1000, 63, patience=50, **_LENGTHS)),
     "hemisphere-2-3": Setting(*_HEMISPHERE_2, _published(8, 4e-4, 2000, 125)),
-    "sinusoid-2-3": Setting(*_SINUSOID_2, _published(8, 3e-4, 1000, 125, **_LENGTHS)),
+    "sinusoid-2-3": Setting(*_SINUSOID_2, _published(8, 3e-4, 1000, 125, patience=50, **_LENGTHS)),
     "sinusoid-1-3-published": QUICK["sinusoid-1-3-published"],
     "hemisphere-5-20": Setting(
         *_HEMISPHERE_5, _published(12, 4e-4, 2000, 625, isometry_weight=0.75, volume_weight=1.2)

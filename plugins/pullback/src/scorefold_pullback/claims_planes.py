@@ -40,7 +40,7 @@ PAIRS, TIMES, MOVED = 2000, 100, 0.1
 
 
 def settings(data: str, profile: str) -> dict[str, Any]:
-    """The published flow and optimiser; but in ``full`` with a rate four times as high, for seconds and not hours."""
+    """The published flow and optimiser; outside ``full`` with a higher rate and fewer steps: minutes and not hours."""
     training: dict[str, Any]
     if profile == "full":
         epoch = -(-8 * POINTS[data] // (10 * 64))

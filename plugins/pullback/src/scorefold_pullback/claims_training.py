@@ -23,7 +23,10 @@ def source(host: Any, name: str, config: Mapping[str, Any], seed: int) -> DataSo
 def trained(
     host: Any, data: str, data_config: Mapping[str, Any], flow: str, config: Mapping[str, Any], seed: int
 ) -> Flow:
-    """A flow trained on the training points of a data source, its weights and batches from ``seed``."""
+    """A flow trained on the training points of a data source, its weights and batches from ``seed``.
+
+    Settings that have a patience are held to the source's validation points.
+    """
     return _trained(host, data, json.dumps(data_config), flow, json.dumps(config), seed)
 
 
@@ -37,7 +40,8 @@ def _source(host: Any, name: str, config: str, seed: int) -> DataSource:
 def _trained(host: Any, data: str, data_config: str, flow: str, config: str, seed: int) -> Flow:
     points = _source(host, data, data_config, seed)
     made = host.create(f"flow:{flow}", json.loads(config), generator=derive_generator(seed, "weights"), data=points)
-    fit(made, points.load("train"), made.training_config, seed=seed)
+    validation = None if made.training_config.patience is None else points.load("validation")
+    fit(made, points.load("train"), made.training_config, validation=validation, seed=seed)
     assert isinstance(made, Flow)
     return made
 
