@@ -78,8 +78,10 @@ class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
     def encode(self, x: Tensor) -> Tensor:
         """E(x), (B, d), of points (B, *E).
 
-        Raises ``ShapeError`` for another shape and ``DataError`` for numbers that are not finite, as ``decode`` does.
+        Raises ``ShapeError`` for another shape, ``DataError`` for numbers that are not finite, and ``ConfigError`` for
+        a flow that is not fitted (see ``check_fitted``), as ``decode`` does.
         """
+        self.check_fitted()
         axes = self.axes
         coordinates = axes.coordinates(self.flow(_checked("x", x, self.event_shape))[0])
         return coordinates[:, : self._rank(axes)]
@@ -93,6 +95,7 @@ class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
         """D(z), (B, *E), of codes (B, d). Nothing is drawn; raises ``ConfigError`` for any option."""
         if options:
             raise ConfigError(f"decode takes no options; {', '.join(options)} was given")
+        self.check_fitted()
         axes = self.axes
         codes = _checked("z", z, (self._rank(axes),))
         return self.flow.inverse(axes.latents(codes, self.event_shape))[0]
@@ -132,7 +135,15 @@ class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
         return torch.cat(parts).reshape(*[per_axis] * shown, *self.event_shape)
 
     def decode_axes(self, rows: int = _ROWS, columns: int = _COLUMNS, width: float = 3.0) -> Tensor:
-        """D along each of the first coordinates, the others 0: (min(rows, d), columns, *E)."""
+        """D along each of the first coordinates, the others 0: (min(rows, d), columns, *E).
+
+        Raises ``ConfigError`` for no rows, fewer than 2 columns and a width not above 0.
+        """
+        if rows < 1 or columns < 2 or not 0 < width < math.inf:
+            raise ConfigError(
+                f"{rows} rows of {columns} columns over {width:g} deviations were asked for; expected 1 or more, 2 or "
+                "more and a width above 0"
+            )
         axes = self.axes
         rows = min(rows, self._rank(axes))
         steps = torch.linspace(-width, width, columns, dtype=torch.float64)
@@ -218,11 +229,13 @@ class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
 
     def check_fitted(self) -> None:
         """Raises ``ConfigError`` where d is to be read from variances that a training would have set apart."""
+        if self.config.dimension is not None or not isinstance(self.flow, Trainable):
+            return
         base, variances = self.flow.base, self.axes.variances
         learned = isinstance(base, nn.Module) and any(p.requires_grad for p in base.parameters())
-        if self.config.dimension is None and isinstance(self.flow, Trainable) and learned and all_equal(variances):
+        if (learned or self.flow.training) and all_equal(variances):
             raise ConfigError(
-                f"the auto-encoder's flow is not fitted: its {len(variances)} learned variances are all "
+                f"the auto-encoder's flow is not fitted: its {len(variances)} variances are all "
                 f"{float(variances[0]):g}",
                 hint="train the flow first, or set dimension in place of unexplained",
             )

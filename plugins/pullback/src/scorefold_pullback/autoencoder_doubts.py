@@ -44,10 +44,13 @@ def doubts_of_variances(variances: Tensor, measured: Tensor, rank: int, share: f
 
 
 def doubts_of_bound(error: float, standard_error: float, bound: ErrorBound) -> list[str]:
-    """``error`` is the mean squared distance of points from their reconstructions."""
+    """``error`` is the mean squared distance of points from their reconstructions.
+
+    Where no variance is dropped the bound is 0 and the error what the flow does not invert, which a ``Diagnosis`` says.
+    """
     found = []
     limit = bound.corollary if bound.theorem is None else bound.theorem
-    if error - 3 * standard_error > (1 + 1e-6) * limit:
+    if limit > 0 and error - 3 * standard_error > (1 + 1e-6) * limit:
         found.append(
             f"the mean squared error, {error:.3g}, is above the bound, {limit:.3g}, which is for points of the flow's "
             f"law, takes its suprema over {bound.points} points, and is of first order in the dropped variance"

@@ -43,19 +43,15 @@ _SINUSOID_5, _HEMISPHERE_5 = _set("sinusoid", 5, 20, 50_000), _set("hemisphere",
 
 
 def _ours(steps: int, **config: Any) -> dict[str, Any]:
-    """What flow:anisotropic has by default, weights of 1 and 1 among it, and as many layers as published."""
+    """What flow:anisotropic has by default, eight layers among it, as many as published."""
     training = {"steps": steps, "batch_size": 64, "learning_rate": 2e-3, "warmup": 200}
-    return {"map": {"name": "coupling", "layers": 8}, "training": training, **config}
+    return {"training": training, **config}
 
 
 def _layers(count: int) -> dict[str, Any]:
-    """The published layers and start."""
-    return {
-        "map": {"name": "coupling", "layers": count, "scale": "published", "activation": "relu"},
-        "start": "none",
-        "standardise": False,
-        "volume": "absolute",
-    }
+    """The published layers, start and penalties."""
+    layers = {"name": "coupling", "layers": count, "scale": "published", "activation": "relu", "masks": "alternate"}
+    return {"map": layers, "start": "none", "standardise": False, "volume": "absolute", "isometry_weight": 1}
 
 
 def _published(

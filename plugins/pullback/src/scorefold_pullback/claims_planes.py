@@ -51,7 +51,13 @@ def settings(data: str, profile: str) -> dict[str, Any]:
         steps = {"steps": FEW_STEPS if profile == "smoke" else STEPS[data]}
         training = {**steps, "learning_rate": 2e-3, "warmup": 250}
     return {
-        "map": {"name": "coupling", "layers": LAYERS[data], "scale": "published", "activation": "relu"},
+        "map": {
+            "name": "coupling",
+            "layers": LAYERS[data],
+            "scale": "published",
+            "activation": "relu",
+            "masks": "alternate",
+        },
         "start": "none",
         "standardise": False,
         "variance_speed": 1.0,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 
 import torch
@@ -24,8 +23,8 @@ class Diagnosis:
     ``isometry`` is the mean of |J J^T - I|_F^2 / D, 0 for an isometry; ``smallest_stretch`` and ``largest_stretch`` are
     the factors by which lengths change in the most and least stretched 1 % of (point, direction), singular values of J,
     or for more than 64 coordinates of random slices of it; ``volume`` is the mean and ``volume_spread`` the standard
-    deviation of log |det J| / D; ``inversion`` is the largest |phi^-1(phi(x)) - x| over the spread of the points, and
-    ``nll`` the mean negative log-density in nats.
+    deviation of log |det J| / D; ``inversion`` is the largest |phi^-1(phi(x)) - x| over the spread of the points, or of
+    the flow's data where there is one point, and ``nll`` the mean negative log-density in nats.
     """
 
     points: int
@@ -88,6 +87,7 @@ def diagnose(flow: Flow, x: Tensor, *, batch_size: int = 256) -> Diagnosis:
     ends = torch.quantile(stretch[:, 0], 0.01), torch.quantile(stretch[:, -1], 0.99)
     volume = torch.cat(volumes)
     spread = float((x - x.mean(0)).double().flatten(1).square().sum(1).mean().sqrt())
+    spread = spread or flow.event_scale.spread(flow.event_shape)
     unit = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
     return Diagnosis(
         points=len(x),
@@ -96,7 +96,7 @@ def diagnose(flow: Flow, x: Tensor, *, batch_size: int = 256) -> Diagnosis:
         largest_stretch=float(ends[1]),
         volume=float(volume.mean()),
         volume_spread=float(volume.std(correction=0)),
-        inversion=worst / spread if spread > 0 else math.inf if worst > 0 else 0.0,
+        inversion=worst / spread,
         nll=-float(torch.cat(densities).mean()),
     )
 

@@ -21,14 +21,15 @@ Smooth = Annotated[
 class CheckerboardConfig(Config):
     """What both maps on alternate features share."""
 
-    layers: Layers = Field(4, description="Layers; even ones move features 0, 2, 4, ..., odd ones 1, 3, 5, ...")
+    layers: Layers = Field(8, description="Layers; which features each moves, masks says")
     width: Width = Field(64, description="Units of a hidden layer of the networks")
     blocks: int = Field(2, ge=0, le=1000, description="Residual blocks of a network, of two hidden layers each")
     activation: Smooth = "silu"
-    masks: Literal["alternate", "mixed"] = Field(
-        "alternate",
-        description="mixed splits features into a first and a second half in every second pair of layers: after a "
-        "start on principal axes the narrow ones are then moved by all of the wide ones",
+    masks: Literal["mixed", "alternate"] = Field(
+        "mixed",
+        description="Which features a layer moves, given the others: even and odd ones in turn (alternate, as "
+        "published), or, in every second pair of layers, the first half and the second: after a start on principal "
+        "axes narrow features are then moved by all of the wide ones",
     )
     rotations: bool = Field(False, description="A learned rotation before every two layers; published: none")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
@@ -61,8 +62,10 @@ class RiemannianPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """
         x = self._events(validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2, copy=True))
         try:
-            config = RiemannianAutoencoderConfig(unexplained=self.unexplained, dimension=self.n_components)
+            config = self._config()
             flow = self._fitted(x)
+            if self.n_components is not None and self.n_components > flow.dimension:
+                raise InputError(f"n_components is {self.n_components}; the flow has {flow.dimension} coordinates")
             autoencoder = RiemannianAutoencoder(config, flow=flow)
             autoencoder.check_fitted()
         except ScorefoldError as error:
@@ -116,12 +119,26 @@ class RiemannianPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             raise InputError(f"X has {points.shape[1]} features; events of shape {shape} have {np.prod(shape)}")
         return torch.from_numpy(points).reshape(len(points), *shape)
 
+    def _config(self) -> RiemannianAutoencoderConfig:
+        if self.unexplained is not None and self.n_components is not None:
+            raise InputError(
+                f"unexplained is {self.unexplained} and n_components is {self.n_components}; expected one of them"
+            )
+        try:
+            return RiemannianAutoencoderConfig(unexplained=self.unexplained, dimension=self.n_components)
+        except ValidationError:
+            if self.n_components is None:
+                raise InputError(f"unexplained is {self.unexplained!r}; expected a share from 0 to 1") from None
+            raise InputError(f"n_components is {self.n_components!r}; expected a whole number, at least 1") from None
+
     def _fitted(self, x: Tensor) -> Flow:
         """The flow that was given, or one that is built for events (n, *E) and trained on them."""
         flow = self.flow
         if flow is None:
             raise InputError("no flow was given", hint="RiemannianPCA(flow), with a fitted flow or a function of data")
         if not isinstance(flow, Flow):
+            if not callable(flow):
+                raise InputError(f"flow is {flow!r}; expected a fitted flow, or a function that builds one for data")
             dataset = Dataset(x, index=torch.arange(len(x)))
             built = flow(TensorSource({"train": dataset, "test": dataset}))
             flow = trained(built, dataset, self._seed())

@@ -41,7 +41,7 @@ class AnisotropicConfig(Config):
         description="Penalty on what the map does to lengths and angles: the whole Jacobian, or random directions; "
         "auto is full up to 32 coordinates and sliced above",
     )
-    isometry_weight: float = Field(1.0, ge=0, description="Weight of the isometry penalty; 0 for none")
+    isometry_weight: float = Field(0.2, ge=0, description="Weight of the isometry penalty; 0 for none")
     directions: int = Field(4, ge=1, description="Random directions a point, for all but full; angle needs 2")
     volume: Literal["absolute", "squared"] = Field(
         "squared", description="Penalty on log |det J|: its square, or, as in the published code, its size"

@@ -59,7 +59,7 @@ def test_even_features_move_first_and_odd_ones_next(config: dict[str, Any], feat
 
 
 def test_rotations_stand_before_every_two_layers() -> None:
-    phi = build_map(CouplingMapConfig(layers=5, rotations=True), (4,))
+    phi = build_map(CouplingMapConfig(layers=5, rotations=True, masks="alternate"), (4,))
     assert isinstance(phi, Chain)
     kinds = [type(layer) for layer in phi]
     assert kinds == [Rotation, Checkerboard] * 3
@@ -172,7 +172,7 @@ def test_an_event_without_coordinates_is_refused(shape: tuple[int, ...]) -> None
 
 def test_mixed_masks_move_the_second_half_by_all_of_the_first() -> None:
     """Of five features in every second pair of layers 3 and 4 depend on 0, 1 and 2 and not on one another."""
-    phi = build_map(CouplingMapConfig(layers=4, masks="mixed"), (5,)).double()
+    phi = build_map(CouplingMapConfig(layers=4), (5,)).double()
     with torch.no_grad():
         moves = [move for module in phi.modules() if isinstance(module, Checkerboard) for move in module.moves]
         torch.nn.init.normal_(moves[3].conditioner.last.weight)

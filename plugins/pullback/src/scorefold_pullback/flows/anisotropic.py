@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition, Dataset, DataSpec
-from scorefold.errors import ConfigError
+from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Flow, Loss, Phase, Progress, Trainable
 from scorefold.numerics import draw_normal
 from scorefold_pullback.base import AnisotropicNormal
@@ -88,11 +88,12 @@ class AnisotropicFlow(Flow, Trainable):
         """The start from up to ``start_points`` points: principal axes, their variances, and what the map starts from.
 
         Layers that would start by normalising what they see stay as they are under an isometry penalty, which they
-        would start far from.
+        would start far from. Raises ``DataError`` for numbers that are not finite, and points that are all the same.
         """
         order = torch.randperm(len(dataset), generator=generator, device=generator.device).cpu()
         batch = dataset.take(order[: self.config.start_points]).to(self.middle.device, self.middle.dtype)
         x = self.dequantise(batch.x, generator)
+        _check_points(x)
         if self._principal:
             self._start_from_axes(x.flatten(1).double())
         if self.config.isometry_weight == 0:
@@ -171,3 +172,12 @@ class AnisotropicFlow(Flow, Trainable):
         largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
         self.middle.copy_(middle)
         self.rotation.copy_(axes * largest.sign())
+
+
+def _check_points(x: Tensor) -> None:
+    """Raises ``DataError`` for points (N, *E) that say nothing of where others lie."""
+    wrong = int((~x.isfinite()).flatten(1).any(1).sum())
+    if wrong:
+        raise DataError(f"{wrong} of {len(x)} training points hold NaN or infinite numbers", hint="leave them out")
+    if bool((x == x[:1]).all()):
+        raise DataError(f"all training points are the same (there are {len(x)})", hint="give points that differ")

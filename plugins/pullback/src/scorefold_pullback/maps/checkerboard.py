@@ -154,13 +154,14 @@ def _checkered(
         moves.append(
             make(ResidualNetwork(kept, out, config.width, config.blocks, config.activation) if kept else Constant(out))
         )
-    if not config.rotations and config.masks == "alternate":
+    halved = config.masks == "mixed" and features > 2 and len(moves) > 2
+    if not config.rotations and not halved:
         return Checkerboard(moves)
     layers: list[Bijection] = []
     for start in range(0, len(moves), 2):
         board = Checkerboard(moves[start : start + 2])
         layers += [Rotation(features)] if config.rotations else []
-        layers += _halved(board, features) if config.masks == "mixed" and start % 4 else [board]
+        layers += _halved(board, features) if halved and start % 4 else [board]
     return Chain(layers)
 
 
