@@ -42,9 +42,9 @@ _HEMISPHERE_2 = _set("hemisphere", 2, 3, 10_000)
 _SINUSOID_5, _HEMISPHERE_5 = _set("sinusoid", 5, 20, 50_000), _set("hemisphere", 5, 20, 50_000)
 
 
-def _ours(steps: int, **config: Any) -> dict[str, Any]:
+def _ours(steps: int, batch: int = 64, **config: Any) -> dict[str, Any]:
     """What flow:anisotropic has by default, eight layers among it, as many as published."""
-    training = {"steps": steps, "batch_size": 64, "learning_rate": 2e-3, "warmup": 200}
+    training = {"steps": steps, "batch_size": batch, "learning_rate": 2e-3, "warmup": 200}
     return {"training": training, **config}
 
 
@@ -72,11 +72,22 @@ def _published(
 
 _LENGTHS: dict[str, Any] = {"isometry": "length", "isometry_weight": 5, "volume_weight": 1}
 
+_STEEP: dict[str, Any] = {
+    "map": {"name": "coupling", "layers": 8, "width": 128},
+    "isometry": "sliced",
+    "directions": 2,
+    "isometry_weight": 0.02,
+    "volume_weight": 0.1,
+}
+"""For sines of many turns, at which the true map is far from an isometry."""
+
 QUICK = {
     "sinusoid-1-3": Setting(*_SINUSOID_1, _ours(3000)),
     "hemisphere-2-3": Setting(*_HEMISPHERE_2, _ours(3000)),
     "sinusoid-2-3": Setting(*_SINUSOID_2, _ours(5000)),
     "sinusoid-1-3-published": Setting(*_SINUSOID_1, {**_ours(3000), **_layers(8)}),
+    "hemisphere-5-20": Setting(*_HEMISPHERE_5, _ours(1500, batch=128, isometry_weight=0.75, volume_weight=1.2)),
+    "sinusoid-5-20": Setting(*_SINUSOID_5, _ours(5000, batch=128, **_STEEP)),
 }
 
 FULL = {

@@ -14,6 +14,8 @@ _TITLES = {
     "sinusoid-1-3": "the sinusoid of dimension 1 in R^3",
     "hemisphere-2-3": "the hemisphere of dimension 2 in R^3",
     "sinusoid-2-3": "the sinusoid of dimension 2 in R^3",
+    "hemisphere-5-20": "the hemisphere of dimension 5 in R^20",
+    "sinusoid-5-20": "the sinusoid of dimension 5 in R^20",
     "sinusoid-1-3-published": "the sinusoid of dimension 1 in R^3, with the published layers and start,",
 }
 
@@ -29,6 +31,13 @@ def manifold_claims() -> Iterable[Claim]:
         yield _dimension("sinusoid-2-3", 2, share, "largest", "report")
     yield _loss("sinusoid-2-3", ("max", 1.0), "report")
     yield _dimension("sinusoid-1-3-published", 1, 0.0, "largest", "report")
+    yield _dimension("hemisphere-5-20", 5, 0.01, "largest", "gate")
+    yield _loss("hemisphere-5-20", ("max", 0.25), "gate")
+    for share in (0.1, 0.05):
+        yield _dimension("hemisphere-5-20", 5, share, "largest", "report")
+    for share in (0.1, 0.05, 0.01):
+        yield _dimension("sinusoid-5-20", 5, share, "largest", "report")
+    yield _loss("sinusoid-5-20", ("max", 1.0), "report")
     yield from _digits()
 
 
