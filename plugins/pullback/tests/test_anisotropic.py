@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from scorefold.data import Dataset, DataSpec, EventScale, TensorSpec
-from scorefold.errors import ConfigError
+from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import Loss, Phase, Progress
 from scorefold.numerics import jacobian
 from scorefold.testing.contract import stir
@@ -280,6 +280,18 @@ def test_what_it_refuses() -> None:
     assert "differentiate the map twice" in (flow_of().refuses("compile") or "")
     assert flow_of(isometry_weight=0).refuses("compile") is None
     assert flow_of().refuses("distributed") is None
+
+
+@pytest.mark.parametrize("start", ["pca", "none"])
+def test_points_that_nothing_can_be_learned_from(start: str) -> None:
+    flow = AnisotropicFlow(AnisotropicConfig(start=start), data=DataSpec((3,)))
+    points = torch.ones(5, 3)
+    for few in (points, points[:1]):
+        with pytest.raises(DataError, match=rf"all training points are the same \(there are {len(few)}\)"):
+            fit(flow, few, flow.training_config)
+    points[1, 2], points[4, 0] = math.nan, math.inf
+    with pytest.raises(DataError, match="2 of 5 training points hold NaN or infinite numbers"):
+        fit(flow, points, flow.training_config)
 
 
 def test_images_keep_their_pixels_in_place() -> None:

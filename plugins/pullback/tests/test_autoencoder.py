@@ -389,6 +389,13 @@ def test_the_bound_that_points_exceed_is_told(make_flow: MakeFlow) -> None:
     assert any("is above the bound" in text for text in found.diagnostics["warnings"])
 
 
+def test_what_rounding_leaves_is_no_doubt_where_nothing_is_dropped(make_flow: MakeFlow) -> None:
+    x = make_flow("banana").sample(50, generator=torch.Generator().manual_seed(0)) + 0.1
+    found = RiemannianAutoencoder(RiemannianAutoencoderConfig(dimension=2), flow=make_flow("banana")).estimate(x)
+    assert found.diagnostics["bound"]["theorem"] == 0
+    assert found.diagnostics["warnings"] == []
+
+
 def test_a_given_number_is_no_estimate(make_flow: MakeFlow) -> None:
     flow = make_flow("banana")
     found = coder(flow, dimension=1).estimate(around(flow, 0.5))

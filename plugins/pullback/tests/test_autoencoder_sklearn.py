@@ -119,8 +119,10 @@ def test_refusals(make_flow: MakeFlow) -> None:
     for made, message in (
         (RiemannianPCA(), "no flow was given"),
         (RiemannianPCA(banana), r"X has events \(3,\); the flow takes events \(2,\)"),
-        (RiemannianPCA(gaussian, n_components=4), r"dimension is 4; the flow's events \(3,\) have only 3"),
-        (RiemannianPCA(gaussian, unexplained=1.5), "less than or equal to 1"),
+        (RiemannianPCA(gaussian, n_components=4), "n_components is 4; the flow has 3 coordinates"),
+        (RiemannianPCA(gaussian, n_components=0), "n_components is 0; expected a whole number, at least 1"),
+        (RiemannianPCA(gaussian, unexplained=1.5), "unexplained is 1.5; expected a share from 0 to 1"),
+        (RiemannianPCA("gaussian"), "flow is 'gaussian'; expected a fitted flow"),
         (RiemannianPCA(gaussian, unexplained=0.1, n_components=1), "expected one of them"),
         (RiemannianPCA(gaussian, event_shape=(2, 2)), r"X has 3 features; events of shape \(2, 2\) have 4"),
     ):

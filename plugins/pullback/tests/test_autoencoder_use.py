@@ -20,7 +20,9 @@ from scorefold_pullback.autoencoder import RiemannianAutoencoder
 from scorefold_pullback.autoencoder_figures import draw
 from scorefold_pullback.estimator_config import RiemannianAutoencoderConfig
 from scorefold_pullback.flow_config import IdentityConfig
+from scorefold_pullback.flows.anisotropic import AnisotropicFlow
 from scorefold_pullback.flows.linear import Identity
+from scorefold_pullback.training_config import AnisotropicConfig
 from scorefold_registry import Host
 from scorefold_standard.flow_config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
@@ -82,11 +84,17 @@ def test_a_flow_that_was_never_trained() -> None:
     config = AffineCouplingConfig(layers=1, base="diagonal-normal")
     flow = CouplingFlow(config, data=DataSpec((4,))).double()
     x = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(ConfigError, match="flow is not fitted: its 4 learned variances are all 1") as refused:
+    with pytest.raises(ConfigError, match="flow is not fitted: its 4 variances are all 1") as refused:
         RiemannianAutoencoder(CONFIG, flow=flow).estimate(x)
     assert refused.value.hint == "train the flow first, or set dimension in place of unexplained"
     told = RiemannianAutoencoder(RiemannianAutoencoderConfig(dimension=2), flow=flow).estimate(x)
     assert any("not fitted" in text for text in told.diagnostics["warnings"])
+    for answer in (RiemannianAutoencoder.encode, RiemannianAutoencoder.decode, RiemannianAutoencoder.residuals):
+        with pytest.raises(ConfigError, match="flow is not fitted"):
+            answer(RiemannianAutoencoder(CONFIG, flow=flow), x)
+    followed = AnisotropicFlow(AnisotropicConfig(variances="closed-form"), data=DataSpec((4,))).double()
+    with pytest.raises(ConfigError, match="flow is not fitted"):
+        RiemannianAutoencoder(CONFIG, flow=followed).encode(x)
 
 
 def test_points_and_codes_that_do_not_fit(make_flow: MakeFlow) -> None:
@@ -112,6 +120,9 @@ def test_points_and_codes_that_do_not_fit(make_flow: MakeFlow) -> None:
     for per_axis, width in ((1, 3.0), (5, 0.0), (5, math.nan)):
         with pytest.raises(ConfigError, match=f"a grid of {per_axis} steps over {width:g} deviations"):
             made.decode_grid(per_axis, width)
+    for rows, columns, width in ((0, 9, 3.0), (4, 1, 3.0), (4, 9, float("nan"))):
+        with pytest.raises(ConfigError, match=f"{rows} rows of {columns} columns over {width:g} deviations"):
+            made.decode_axes(rows, columns, width)
 
 
 def test_empty_batches_are_answered(make_flow: MakeFlow) -> None:

@@ -207,6 +207,16 @@ def test_what_can_not_be_diagnosed(rotation: Flow) -> None:
         diagnose(rotation, normal(0, 5))
 
 
+def test_a_single_point_is_diagnosed_by_the_spread_of_the_data(make_flow: MakeFlow) -> None:
+    flow = make_flow("linear", matrix=[[1.0, 0.5], [0.3, 2.0]])
+    assert diagnose(flow, normal(1, 2)).doubts() == []
+
+
+def test_derivatives_that_overflow(make_flow: MakeFlow) -> None:
+    with pytest.raises(DataError, match="derivatives of the flow are not finite at 1 of 2 points"):
+        diagnose(make_flow("banana"), torch.tensor([[1.0, 1.0], [0.0, 1e200]], dtype=torch.float64))
+
+
 def test_many_coordinates_are_diagnosed_by_slices(make_flow: MakeFlow) -> None:
     flow = make_flow("linear", rotation=3, dimension=100)
     found = diagnose(flow, normal(20, 100))

@@ -66,7 +66,7 @@ class Diagnosis:
 def diagnose(flow: Flow, x: Tensor, *, batch_size: int = 256) -> Diagnosis:
     """The figures for points x (N, *E); random slices of the Jacobian are the same at every call.
 
-    Raises ``DataError`` for no points.
+    Raises ``DataError`` for no points, and where the flow's derivatives are not finite.
     """
     if len(x) == 0:
         raise DataError("a flow is diagnosed on held-out points, and there are none")
@@ -83,6 +83,9 @@ def diagnose(flow: Flow, x: Tensor, *, batch_size: int = 256) -> Diagnosis:
             densities.append((flow.base.log_prob(z.detach()) + log_det).double())
             worst = max(worst, _largest_distance(flow.inverse(z.detach())[0], part))
     gram = torch.cat(grams)
+    wrong = int((~gram.isfinite()).flatten(1).any(1).sum())
+    if wrong:
+        raise DataError(f"derivatives of the flow are not finite at {wrong} of {len(x)} points, or too large to square")
     stretch = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
     ends = torch.quantile(stretch[:, 0], 0.01), torch.quantile(stretch[:, -1], 0.99)
     volume = torch.cat(volumes)
