@@ -139,7 +139,7 @@ class Flow(nn.Module, ABC):
             tensors = [condition] if isinstance(condition, Tensor) else list(condition.values())
             lead = (n, tensors[0].shape[0])
         z = self.base.sample((math.prod(lead), *self.event_shape), generator=generator, like=self._reference())
-        if temperature != 1.0:
+        if not isinstance(temperature, int | float) or temperature != 1:
             scale = self._temperatures(temperature, z)
             z = self.base.centre + scale * (z - self.base.centre)
         return self.invert_draws(z.unflatten(0, lead), condition)
