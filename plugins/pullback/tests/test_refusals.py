@@ -80,24 +80,27 @@ def test_batches_dtypes_and_times(banana: Pullback) -> None:
 
 
 def test_a_flow_that_was_not_trained_is_told(make_geometry: Make) -> None:
-    untrained = make_geometry("coupling")
-    untrained.flow.train()
+    flow = make_geometry("coupling").flow.train()
     x = torch.zeros(2, 4, dtype=torch.float64)
+    spread = x + torch.arange(2.0)[:, None]
     told = r"flow, a CouplingFlow, is in training mode.* call flow\.eval\(\)"
-    calls: list[Callable[[], object]] = [
-        lambda: untrained.exp(x, x),
-        lambda: untrained.distance(x, x),
-        lambda: untrained.metric(x),
-        lambda: IsoPullback(IsoPullbackConfig(), flow=untrained.flow).log(x, x + 1),
+    calls: list[Callable[[Pullback], object]] = [
+        lambda space: space.exp(x, x),
+        lambda space: space.distance(x, x),
+        lambda space: space.metric(x),
+        lambda space: IsoPullback(IsoPullbackConfig(), flow=space.flow).log(x, x + 1),
     ]
     for call in calls:
-        with pytest.warns(UntrainedWarning, match=told):
-            call()
+        with pytest.warns(UntrainedWarning, match=told) as caught:
+            call(make_geometry(flow))
+        assert len(caught) == 1
+    untrained = make_geometry(flow)
     with pytest.warns(UntrainedWarning, match=told):
-        doubts = untrained.diagnose(x + torch.arange(2)[:, None])[1]
-    assert "is in training mode" in doubts[0]
-    fit(untrained.flow, x + torch.arange(2.0)[:, None], TrainingConfig(steps=1, batch_size=2))
-    assert not any("training mode" in doubt for doubt in untrained.diagnose(x + torch.arange(2)[:, None])[1])
+        untrained.exp(x, x)
+    untrained.log(x, spread)  # it is told once
+    assert "is in training mode" in untrained.diagnose(spread)[1][0]
+    fit(untrained.flow, spread, TrainingConfig(steps=1, batch_size=2))
+    assert not any("training mode" in doubt for doubt in untrained.diagnose(spread)[1])
     closed_form = make_geometry("banana")  # there is nothing to train in it
     closed_form.flow.train()
     closed_form.exp(X, X)

@@ -53,6 +53,7 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
         check_reference(self, reference)
         # A base is not held a second time: it is part of the flow, and so of the flow's state.
         self._plugged = psi
+        self._told = False
         _check(config, flow, psi)
 
     @property
@@ -208,7 +209,8 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
             wrong = int((~value.isfinite()).flatten(1).any(1).sum())
             if wrong:
                 raise DataError(f"{name} holds NaN or infinite numbers in {wrong} of {len(value)} rows")
-        if untrained := self._untrained():
+        if not self._told and (untrained := self._untrained()):
+            self._told = True
             warnings.warn(untrained, UntrainedWarning, stacklevel=4)
         return value
 
