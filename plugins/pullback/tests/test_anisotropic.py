@@ -77,6 +77,19 @@ def test_it_starts_on_the_principal_axes_of_the_data() -> None:
     assert float(loss_of(flow, x).value.detach()) == pytest.approx(float(-law.log_prob(x).mean()), abs=1e-6)
 
 
+def test_axes_point_where_their_largest_entry_is_positive() -> None:
+    for sign in (1, -1):
+        rotation = prepared(sign * gaussian(500)).rotation
+        assert bool((rotation.gather(1, rotation.abs().argmax(1, keepdim=True)) > 0).all())
+
+
+def test_the_start_is_taken_from_as_many_points_as_are_asked_for() -> None:
+    """Two points span one axis: the others start at the floor."""
+    variances = prepared(gaussian(500), start_points=2).base.variances.detach()
+    assert float(variances[0]) > 1e-3
+    assert bool((variances[1:] < 1.01e-6 * SCALE.std**2).all())
+
+
 def test_without_axes_it_starts_as_the_events_are() -> None:
     x = gaussian(400)
     flow = prepared(x, start="none")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,8 +16,9 @@ from scorefold.interfaces import Flow
 from scorefold.nn import DiagonalNormal, StandardNormal
 from scorefold_pullback.autoencoder import RiemannianAutoencoder
 from scorefold_pullback.autoencoder_axes import principal_axes
-from scorefold_pullback.autoencoder_bound import error_bound, largest_stretches
+from scorefold_pullback.autoencoder_bound import ErrorBound, error_bound, largest_stretches
 from scorefold_pullback.autoencoder_curve import kept_counts, pca_curve, reconstruction_curve
+from scorefold_pullback.autoencoder_doubts import doubts_of_bound, doubts_of_variances
 from scorefold_pullback.base import AnisotropicNormal
 from scorefold_pullback.estimator_config import RiemannianAutoencoderConfig
 from scorefold_pullback.flow_config import IdentityConfig, LinearConfig, MixtureConfig
@@ -24,6 +26,7 @@ from scorefold_pullback.flows.linear import Identity, Linear
 from scorefold_pullback.flows.mixture import Mixture
 from scorefold_pullback.potential_config import QuadraticConfig
 from scorefold_pullback.potentials import QuadraticPotential
+from scorefold_pullback.spectrum import kept
 
 close = torch.testing.assert_close
 MakeFlow = Callable[..., Flow]
@@ -271,6 +274,23 @@ def test_a_base_with_a_full_covariance_is_turned() -> None:
     check_laws(coder(flow, dimension=1), torch.randn(5, 2, generator=generator_of(2), dtype=torch.float64))
 
 
+def test_axes_of_three_coordinates_are_columns() -> None:
+    flow = Identity(IdentityConfig(event_shape=(3,)), dtype=torch.float64)
+    rows = ((2.0, 0.9, 0.1), (0.9, 1.0, 0.3), (0.1, 0.3, 0.5))
+    flow.base = QuadraticPotential(QuadraticConfig(covariance=rows)).double()  # type: ignore[assignment]
+    values, vectors = torch.linalg.eigh(torch.tensor(rows, dtype=torch.float64))
+    close(principal_axes(flow).variances, values.flip(0))
+    x = torch.randn(5, 3, generator=generator_of(2), dtype=torch.float64)
+    for rank in (1, 2):
+        kept_axes = vectors[:, -rank:]
+        close(coder(flow, dimension=rank).project(x), x @ kept_axes @ kept_axes.mT)
+
+
+def test_a_tail_of_just_the_share_is_dropped() -> None:
+    variances = torch.tensor([1.0, 2.0, 1.0, 0.0])
+    assert [kept(variances, share) for share in (0.0, 0.24, 0.25, 0.5, 1.0)] == [3, 3, 2, 1, 1]
+
+
 def test_the_base_of_a_flow_that_is_trained_for_geometry(generator: torch.Generator) -> None:
     flow = Identity(IdentityConfig(event_shape=(3,)), dtype=torch.float64)
     base = AnisotropicNormal((3,), start=1.0, floor=1e-6, learned=True).double()
@@ -381,6 +401,25 @@ def test_what_makes_one_doubt_is_said(make_flow: MakeFlow, generator: torch.Gene
         make_flow("coupling").sample(200, generator=generator)
     )
     assert any("far from an isometry" in text for text in few.diagnostics["warnings"])
+
+
+def test_numbers_of_coordinates_that_points_do_not_bear_out() -> None:
+    def told(*measured: float, rank: int) -> list[str]:
+        variances = torch.tensor([1.0, 0.8, 0.02]).double()
+        return doubts_of_variances(variances, torch.tensor(measured).double(), rank, 0.1)
+
+    assert told(1.5, 0.2, 0.02, rank=2) == []
+    assert told(1.5, 0.15, 0.02, rank=2) == []
+    assert "1 would be kept, and not 2" in told(1.5, 0.05, 0.02, rank=2)[0]
+    assert "2 would be kept, and not 1" in told(1.5, 0.4, 0.02, rank=1)[0]
+
+
+def test_a_volume_that_differs_is_doubted_for_the_theorem_alone() -> None:
+    bound = ErrorBound(9, beta=0.1, log_constant=0.0, theorem=1.0, lipschitz=1.0, corollary=1.0, volume_spread=0.51)
+    (doubt,) = doubts_of_bound(0.5, 0.1, bound)
+    assert doubt.startswith("log |det J| differs by 0.51 from point to point")
+    assert doubts_of_bound(0.5, 0.1, replace(bound, volume_spread=0.49)) == []
+    assert doubts_of_bound(0.5, 0.1, replace(bound, beta=None, log_constant=None, theorem=None)) == []
 
 
 def test_the_bound_that_points_exceed_is_told(make_flow: MakeFlow) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ from torch import Tensor
 
 from scorefold.errors import DataError
 from scorefold.interfaces import Flow
+from scorefold.nn import StandardNormal
 from scorefold.numerics import jacobian
 from scorefold_pullback.config import IsoPullbackConfig
-from scorefold_pullback.diagnostics import diagnose
+from scorefold_pullback.diagnostics import Diagnosis, diagnose
 from scorefold_pullback.geometry import Pullback
 from scorefold_pullback.iso import IsoPullback
 from scorefold_pullback.objective import (
@@ -200,6 +202,44 @@ def test_a_map_that_stretches_unevenly_is_doubted(make_flow: MakeFlow) -> None:
     found = diagnose(even, normal(50, 2))
     assert found.doubts() == []
     assert found.volume == pytest.approx(math.log(20))
+
+
+class Slipping(Flow):
+    """z = sinh(x), coordinate by coordinate, with an inverse that is off by 0.01."""
+
+    def __init__(self) -> None:
+        super().__init__((2,), StandardNormal())
+
+    def forward(self, x: Tensor, condition: Any = None) -> tuple[Tensor, Tensor]:
+        return x.sinh(), x.cosh().log().sum(1)
+
+    def inverse(self, z: Tensor, condition: Any = None) -> tuple[Tensor, Tensor]:
+        return z.asinh() + 0.01, -0.5 * (1 + z.square()).log().sum(1)
+
+
+def test_a_diagnosis_of_a_map_that_changes_volume_and_slips() -> None:
+    x = normal(100, 2) + 3
+    found, log_det = diagnose(Slipping(), x), x.cosh().log().mean(1)
+    assert found.volume == pytest.approx(float(log_det.mean()), rel=1e-12)
+    assert found.volume_spread == pytest.approx(float(log_det.std(correction=0)), rel=1e-12)
+    spread = float((x - x.mean(0)).square().sum(1).mean().sqrt())
+    assert found.inversion == pytest.approx(0.01 * math.sqrt(2) / spread, rel=1e-6)
+    assert found.nll == pytest.approx(float(-Slipping().log_prob(x).mean()), rel=1e-12)
+
+
+def test_what_is_doubted() -> None:
+    best = Diagnosis(
+        9, 0.1, smallest_stretch=0.5, largest_stretch=4.9, volume=3.0, volume_spread=0.49, inversion=9e-4, nll=1
+    )
+    assert best.doubts() == []
+    for name, value, text in (
+        ("largest_stretch", 5.0, "far from an isometry"),
+        ("volume_spread", 0.5, "differs by 0.5 a coordinate"),
+        ("inversion", 1e-3, "does not invert"),
+    ):
+        for much in (value, math.nan):
+            (doubt,) = replace(best, **{name: much}).doubts()
+            assert text.replace("0.5", f"{much:.2g}") in doubt
 
 
 def test_what_can_not_be_diagnosed(rotation: Flow) -> None:
