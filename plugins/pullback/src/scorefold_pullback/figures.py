@@ -39,7 +39,8 @@ def draw(geometry: Pullback | IsoPullback) -> Mapping[str, Figure]:
         true = None if reference is None else reference.geodesic(start, end, times).cpu()
         return {"geodesics": _over_density(flow, paths, true), **_chart(flow)}
     if len(geometry.event_shape) == 3:
-        return {"geodesics": _rows(paths)}
+        scale = flow.event_scale
+        return {"geodesics": _rows(paths if scale.low is None else paths.clamp(scale.low, scale.high))}
     return {"geodesics": samples(EventGroups(paths, "one geodesic", path=True))["samples"]}
 
 
