@@ -40,6 +40,10 @@ def normal(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
+def drawn(flow: Flow) -> Tensor:
+    return flow.sample(50, generator=torch.Generator().manual_seed(0))
+
+
 @pytest.fixture
 def rotation(make_flow: MakeFlow) -> Flow:
     return make_flow("linear", rotation=3, dimension=5)
@@ -195,11 +199,11 @@ def test_a_diagnosis_of_the_banana(make_flow: MakeFlow) -> None:
 
 def test_a_map_that_stretches_unevenly_is_doubted(make_flow: MakeFlow) -> None:
     flow = make_flow("linear", matrix=[[20.0, 0.0], [0.0, 1.0]])
-    (doubt,) = diagnose(flow, normal(50, 2)).doubts()
+    (doubt,) = diagnose(flow, drawn(flow)).doubts()
     assert "from 1 to 20" in doubt
     # One factor for all lengths changes no geodesic.
     even = make_flow("linear", matrix=[[20.0, 0.0], [0.0, 20.0]])
-    found = diagnose(even, normal(50, 2))
+    found = diagnose(even, drawn(even))
     assert found.doubts() == []
     assert found.volume == pytest.approx(math.log(20))
 
@@ -225,21 +229,38 @@ def test_a_diagnosis_of_a_map_that_changes_volume_and_slips() -> None:
     spread = float((x - x.mean(0)).square().sum(1).mean().sqrt())
     assert found.inversion == pytest.approx(0.01 * math.sqrt(2) / spread, rel=1e-6)
     assert found.nll == pytest.approx(float(-Slipping().log_prob(x).mean()), rel=1e-12)
+    assert found.excess == pytest.approx(float(x.sinh().square().mean() - 1) / 2, rel=0.01)
 
 
 def test_what_is_doubted() -> None:
     best = Diagnosis(
-        9, 0.1, smallest_stretch=0.5, largest_stretch=4.9, volume=3.0, volume_spread=0.49, inversion=9e-4, nll=1
+        points=9,
+        isometry=0.1,
+        smallest_stretch=0.5,
+        largest_stretch=4.9,
+        volume=3.0,
+        volume_spread=0.49,
+        inversion=9e-4,
+        nll=1.0,
+        excess=0.49,
     )
     assert best.doubts() == []
     for name, value, text in (
         ("largest_stretch", 5.0, "far from an isometry"),
         ("volume_spread", 0.5, "differs by 0.5 a coordinate"),
         ("inversion", 1e-3, "does not invert"),
+        ("excess", 0.5, "latents are 0.5 nats a coordinate less likely"),
     ):
         for much in (value, math.nan):
             (doubt,) = replace(best, **{name: much}).doubts()
             assert text.replace("0.5", f"{much:.2g}") in doubt
+
+
+def test_points_of_another_law_are_doubted(make_flow: MakeFlow) -> None:
+    flow = make_flow("linear", rotation=3, dimension=100)
+    assert diagnose(flow, drawn(flow)).doubts() == []
+    (doubt,) = diagnose(flow, 1.5 * drawn(flow)).doubts()
+    assert "far from the flow's law" in doubt
 
 
 def test_what_can_not_be_diagnosed(rotation: Flow) -> None:
@@ -267,6 +288,6 @@ def test_many_coordinates_are_diagnosed_by_slices(make_flow: MakeFlow) -> None:
 def test_a_geometry_tells_what_its_points_say(make_flow: MakeFlow, make_geometry: Callable[..., Pullback]) -> None:
     uneven = make_flow("linear", matrix=[[20.0, 0.0], [0.0, 1.0]])
     for geometry in (make_geometry(uneven), IsoPullback(IsoPullbackConfig(), flow=uneven)):
-        numbers, doubts = geometry.diagnose(normal(50, 2))
+        numbers, doubts = geometry.diagnose(drawn(uneven))
         assert numbers["largest_stretch"] == pytest.approx(20)
         assert len(doubts) == 1

@@ -24,7 +24,9 @@ class Diagnosis:
     the factors by which lengths change in the most and least stretched 1 % of (point, direction), singular values of J,
     or for more than 64 coordinates of random slices of it; ``volume`` is the mean and ``volume_spread`` the standard
     deviation of log |det J| / D; ``inversion`` is the largest |phi^-1(phi(x)) - x| over the spread of the points, or of
-    the flow's data where there is one point, and ``nll`` the mean negative log-density in nats.
+    the flow's data where there is one point; ``nll`` is the mean negative log-density in nats. ``excess`` is how much
+    less likely the points' latents are under the base than its own draws, in nats a coordinate: for a normal base
+    (m - 1) / 2 with m the mean square of whitened latents, below 0 where the base is wider than they are.
     """
 
     points: int
@@ -35,6 +37,7 @@ class Diagnosis:
     volume_spread: float
     inversion: float
     nll: float
+    excess: float
 
     def numbers(self) -> dict[str, float]:
         """The figures by name."""
@@ -60,6 +63,11 @@ class Diagnosis:
                 f"log |det J| differs by {self.volume_spread:.2g} a coordinate from point to point, so that geodesics "
                 "do not follow the flow's own density; train with a higher volume_weight"
             )
+        if not self.excess < 0.5:
+            found.append(
+                f"these points are far from the flow's law: their latents are {self.excess:.2g} nats a coordinate less "
+                "likely than its own draws; train on data like these, on more of them, or with a higher variance_floor"
+            )
         return found
 
 
@@ -72,7 +80,7 @@ def diagnose(flow: Flow, x: Tensor, *, batch_size: int = 256) -> Diagnosis:
         raise DataError("a flow is diagnosed on held-out points, and there are none")
     generator = torch.Generator(x.device).manual_seed(0)
     kind: Isometry = "full" if flow.dimension <= _FULL_UP_TO else "sliced"
-    grams, volumes, densities, worst = [], [], [], 0.0
+    grams, volumes, densities, latent, worst = [], [], [], [], 0.0
     for part in x.split(batch_size):
         directions = unit_vectors(kind, part, _SLICE, generator)
         z, log_det, products = with_cotangents(flow, part, directions)
@@ -80,7 +88,8 @@ def diagnose(flow: Flow, x: Tensor, *, batch_size: int = 256) -> Diagnosis:
         grams.append(rows @ rows.mT)
         with torch.no_grad():
             volumes.append(log_det.detach().double() / flow.dimension)
-            densities.append((flow.base.log_prob(z.detach()) + log_det).double())
+            latent.append(flow.base.log_prob(z.detach()).double())
+            densities.append(latent[-1] + log_det.detach().double())
             worst = max(worst, _largest_distance(flow.inverse(z.detach())[0], part))
     gram = torch.cat(grams)
     wrong = int((~gram.isfinite()).flatten(1).any(1).sum())
@@ -91,6 +100,8 @@ def diagnose(flow: Flow, x: Tensor, *, batch_size: int = 256) -> Diagnosis:
     volume = torch.cat(volumes)
     spread = float((x - x.mean(0)).double().flatten(1).square().sum(1).mean().sqrt())
     spread = spread or flow.event_scale.spread(flow.event_shape)
+    with torch.no_grad():
+        own = flow.base.log_prob(flow.base.sample(tuple(x.shape), generator=generator, like=x)).double()
     unit = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
     return Diagnosis(
         points=len(x),
@@ -101,6 +112,7 @@ def diagnose(flow: Flow, x: Tensor, *, batch_size: int = 256) -> Diagnosis:
         volume_spread=float(volume.std(correction=0)),
         inversion=worst / spread,
         nll=-float(torch.cat(densities).mean()),
+        excess=float(own.mean() - torch.cat(latent).mean()) / flow.dimension,
     )
 
 
