@@ -30,6 +30,8 @@ def test_the_published_design_has_its_parts() -> None:
     assert count(phi, LULinear) == 24
     widths = [layer.log_scale.numel() for layer in phi.modules() if isinstance(layer, ActNorm)]
     assert widths == [4] * 7 + [16] * 7 + [64] * 7  # nothing is split off
+    halves = [layer.swap for layer in phi.modules() if isinstance(layer, AffineCoupling)]
+    assert halves == 3 * [False, True, False, True, False, True, False]
 
 
 @pytest.mark.parametrize("linear", ["lu", "orthogonal"])

@@ -129,6 +129,12 @@ def test_blocks_alternate_their_parity_and_take_the_reflections_asked_for() -> N
     assert [tuple(layer.vectors.shape) for layer in layers if isinstance(layer, Rotation)] == [(6, 2)] * 4
 
 
+def test_a_block_moves_the_pixels_of_both_colours() -> None:
+    phi = build_map(RegularMapConfig(channels=4, blocks=1), (1, 4, 4))
+    first, second = (layer.moved for layer in phi.modules() if isinstance(layer, ParityConvolution))
+    torch.testing.assert_close(first + second, torch.ones(4, 4))
+
+
 def test_slopes_are_bounded_however_far_a_point_is() -> None:
     phi = moved(build_map(RegularMapConfig(), (4,)))
     far = 1e6 * draws(4, 4)
