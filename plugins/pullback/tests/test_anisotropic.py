@@ -101,15 +101,16 @@ def test_without_axes_it_starts_as_the_events_are() -> None:
 
 def test_latents_and_variances_have_the_units_of_the_data() -> None:
     x = gaussian(400)
-    here = prepared(x)
-    there = prepared(1000 * x, scale=EventScale(mean=700.0, std=2000.0))
+    here = prepared(x, hessian_weight=1)
+    there = prepared(1000 * x, scale=EventScale(mean=700.0, std=2000.0), hessian_weight=1)
     for flow in (here, there):
         stir(flow.map, torch.Generator().manual_seed(1))
     assert torch.allclose(1000 * here(x)[0], there(1000 * x)[0], rtol=1e-9)
     assert torch.allclose(1e6 * here.base.variances, there.base.variances, rtol=1e-9)
     one, other = loss_of(here, x).parts, loss_of(there, 1000 * x).parts
-    assert float(one["isometry"]) == pytest.approx(float(other["isometry"]), rel=1e-9)
-    assert float(one["isometry"]) > 1e-3
+    for name in ("isometry", "hessian"):
+        assert float(one[name]) == pytest.approx(float(other[name]), rel=1e-9)
+        assert float(one[name]) > 1e-3
     assert float(one["nll"]) + 3 * math.log(1000) == pytest.approx(float(other["nll"]), rel=1e-9)
 
 

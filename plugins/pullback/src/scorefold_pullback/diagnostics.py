@@ -20,9 +20,10 @@ _MOST_UNEVEN = 10
 class Diagnosis:
     """What held-out points say of a flow phi with Jacobian J.
 
-    ``isometry`` is the mean of |J J^T - I|_F^2 / D, 0 for an isometry; ``smallest_stretch`` and ``largest_stretch`` are
+    ``isometry`` is the mean of |J J^T - I|_F^2 / D, 0 for an isometry, or of slices of K = 16 directions that of
+    |Q^T J J^T Q - I|_F^2 / K for more than 64 coordinates; ``smallest_stretch`` and ``largest_stretch`` are
     the factors by which lengths change in the most and least stretched 1 % of (point, direction), singular values of J,
-    or for more than 64 coordinates of random slices of it; ``volume`` is the mean and ``volume_spread`` the standard
+    or of these slices, which see less of the ends; ``volume`` is the mean and ``volume_spread`` the standard
     deviation of log |det J| / D; ``inversion`` is the largest |phi^-1(phi(x)) - x| over the spread of the points, or of
     the flow's data where there is one point; ``nll`` is the mean negative log-density in nats. ``excess`` is how much
     less likely the points' latents are under the base than its own draws, in nats a coordinate: for a normal base

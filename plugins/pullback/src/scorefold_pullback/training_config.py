@@ -48,7 +48,10 @@ class AnisotropicConfig(Config):
     )
     volume_weight: float = Field(1.0, ge=0, description="Weight of the volume penalty; 0 for none")
     hessian_weight: float = Field(
-        0.0, ge=0, description="Weight of the part of the score's Jacobian that second derivatives of the map make"
+        0.0,
+        ge=0,
+        description="Weight of the part of the score's Jacobian that second derivatives of the map make, "
+        "for data of standard deviation 1 (as they are where standardise is false)",
     )
     noise: float = Field(
         0.0, ge=0, description="Standard deviation of normal noise added to points in training, in units of the data"

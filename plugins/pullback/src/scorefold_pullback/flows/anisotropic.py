@@ -113,7 +113,10 @@ class AnisotropicFlow(Flow, Trainable):
         return None
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
-        """The mean negative log-likelihood in nats an event and the weighted penalties, each a part of its own."""
+        """The mean negative log-likelihood in nats an event and the weighted penalties, each a part of its own.
+
+        Penalties are the same in all units of the data: the Hessian's is for lengths in multiples of s.
+        """
         config = self.config
         x = self.dequantise(batch.x, generator)
         if config.noise:
@@ -136,7 +139,7 @@ class AnisotropicFlow(Flow, Trainable):
             parts["volume"] = volume_penalty(config.volume, log_det)
             total = total + config.volume_weight * parts["volume"]
         if config.hessian_weight:
-            parts["hessian"] = hessian_penalty(self, self.base, x, generator)
+            parts["hessian"] = self.spread**4 * hessian_penalty(self, self.base, x, generator)
             total = total + config.hessian_weight * parts["hessian"]
         return Loss(total, {name: value.detach() for name, value in parts.items()})
 
