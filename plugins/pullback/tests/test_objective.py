@@ -261,6 +261,7 @@ def test_points_of_another_law_are_doubted(make_flow: MakeFlow) -> None:
     assert diagnose(flow, drawn(flow)).doubts() == []
     (doubt,) = diagnose(flow, 1.5 * drawn(flow)).doubts()
     assert "far from the flow's law" in doubt
+    assert diagnose(flow, 1.5 * drawn(flow)).doubts(of_the_law=False) == []
 
 
 def test_what_can_not_be_diagnosed(rotation: Flow) -> None:

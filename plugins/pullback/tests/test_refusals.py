@@ -46,6 +46,13 @@ CALLS: dict[str, Callable[[Pullback, Tensor], Tensor]] = {
 }
 
 
+def test_coordinates_that_overflow(banana: Pullback) -> None:
+    far = torch.tensor([[0.0, 1e200], [0.0, 1.0]], dtype=torch.float64)
+    for answer in (banana.distance, banana.distance_matrix):
+        with pytest.raises(DataError, match=r"F\(x\) holds NaN or infinite numbers in 1 of 2 rows"):
+            answer(far, X)
+
+
 @pytest.mark.parametrize("what", CALLS)
 def test_shapes_and_nan(banana: Pullback, what: str) -> None:
     name = what.partition(" ")[0]

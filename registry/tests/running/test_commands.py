@@ -55,10 +55,13 @@ def test_run_says_what_it_does_what_it_found_and_where(say: Say) -> None:
     assert [line.partition(":")[0] for line in again.out.splitlines()[1:]] == [
         "estimator",
         "  tiny",
+        "dimension",
         "estimator",
         "  tiny",
+        "mean",
         "report",
     ]
+    assert "mean: of <few> points" in again.out.splitlines()
 
 
 def test_run_json_is_alone_on_standard_output(say: Say) -> None:

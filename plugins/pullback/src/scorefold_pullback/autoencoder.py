@@ -205,7 +205,7 @@ class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
             "decoded_axes": self.decode_axes(),
             "warnings": [
                 *doubts_of_variances(axes.variances, measured, rank, share),
-                *trust.doubts(),
+                *trust.doubts(of_the_law=False),
                 *doubts_of_bound(error, standard_error, bound),
             ],
         }

@@ -157,8 +157,8 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
 
     def distance_matrix(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """|F(x_i) - F(y_j)|, (B1, B2)."""
-        a = self.chart(self._checked("x", x)).flatten(1)
-        b = a if y is None else self.chart(self._checked("y", y)).flatten(1)
+        a = self._checked("F(x)", self.chart(self._checked("x", x))).flatten(1)
+        b = a if y is None else self._checked("F(y)", self.chart(self._checked("y", y))).flatten(1)
         # The fast form by inner products loses the digits of small distances.
         distances: Tensor = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
         return distances

@@ -87,6 +87,9 @@ def tell(result: RunResult, *, as_json: bool) -> None:
         print()
         for answer in answers(result.folder, result.as_json()["stages"]):
             print(answer.sentence())
+            # A note may end with them.
+            for warning in (text for text in answer.warnings if text not in answer.note):
+                print(printable(f"{answer.stage}: {warning}"))
         for stage, warning in stage_warnings(result.folder, result.as_json()["stages"]):
             print(printable(f"{stage}: {warning}"))
         print(f"report: {result.report}")
