@@ -147,6 +147,7 @@ def test_the_published_settings_can_be_built(host: Host, claim: Claim) -> None:
         chosen = claims_manifolds.FULL[str(claim.options["setting"])]
         AnisotropicConfig.model_validate(chosen.flow)
     elif claim.options.get("method") in claims_planes.METHODS:
-        flow, config = claims_planes.METHODS[str(claim.options["method"])]
-        settings = {**claims_planes.settings(str(claim.options["data"]), "full"), **config}
+        method = str(claim.options["method"])
+        flow, config = claims_planes.METHODS[method]
+        settings = {**claims_planes.settings(str(claim.options["data"]), method, "full"), **config}
         host.create(f"flow:{flow}", settings, data=host.create("data:banana"))

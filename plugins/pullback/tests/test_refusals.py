@@ -165,3 +165,12 @@ def test_a_flow_and_a_psi_that_do_not_go_together(make_flow: Callable[..., Flow]
     classes = DataSpec((2,), condition_spec=TensorSpec((), classes=3))
     with pytest.raises(ConfigError, match="this flow takes conditions"):
         Pullback(config, flow=CouplingFlow(AffineCouplingConfig(), data=classes))
+
+
+@pytest.mark.parametrize("wrong", [None, [[2.0, 4.0]], 0.5], ids=str)
+def test_what_is_no_tensor_is_named(make_geometry: Callable[..., Pullback], wrong: object) -> None:
+    space, x = make_geometry("banana"), torch.zeros(1, 2, dtype=torch.float64)
+    with pytest.raises(ShapeError, match=rf"y is a {type(wrong).__name__}; expected a tensor"):
+        space.log(x, wrong)  # type: ignore[arg-type]
+    with pytest.raises(ShapeError, match=rf"s is a {type(wrong).__name__}; expected a tensor of times"):
+        space.geodesic(x, x, wrong)  # type: ignore[arg-type]

@@ -32,7 +32,9 @@ def barycentre_weights(points: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def check_times(s: Tensor) -> None:
-    """Raises ``ShapeError`` unless times are a list (T,), and ``DataError`` for numbers that are not finite."""
+    """Raises ``ShapeError`` unless times are a tensor (T,), and ``DataError`` for numbers that are not finite."""
+    if not isinstance(s, Tensor):
+        raise ShapeError(f"s is a {type(s).__name__}; expected a tensor of times (T,)", hint="torch.linspace(0, 1, 9)")
     if s.dim() != 1:
         raise ShapeError(f"s has shape {tuple(s.shape)}; expected (T,)")
     if not s.is_meta and not bool(s.isfinite().all()):

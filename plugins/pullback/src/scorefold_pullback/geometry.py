@@ -201,6 +201,8 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
         return self.rows(**{"F(x)": chart(x), "F(y)": chart(y)})
 
     def _checked(self, name: str, value: Tensor) -> Tensor:
+        if not isinstance(value, Tensor):
+            raise ShapeError(f"{name} is a {type(value).__name__}; expected a tensor", hint="torch.as_tensor(...)")
         if value.dim() == 0 or tuple(value.shape[1:]) != self.event_shape:
             shape = ", ".join(map(str, self.event_shape))
             raise ShapeError(f"{name} has shape {tuple(value.shape)}; this geometry takes (B, {shape})")
