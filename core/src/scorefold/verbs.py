@@ -257,8 +257,9 @@ def build(component: Geometry, inputs: Inputs, options: None, context: StageCont
     """Hand a geometry on; with data, the distances between some of its points are drawn and reported, and what the
     points say of how far it can be trusted.
 
-    Raises ``DataError`` for an empty split.
+    Raises ``ConfigError`` for a part that should have been trained, and ``DataError`` for an empty split.
     """
+    _check_trained(component)
     source: DataSource | None = inputs.get("data")
     if source is None:
         return Outcome(component, shown={})
@@ -273,6 +274,17 @@ def build(component: Geometry, inputs: Inputs, options: None, context: StageCont
     return Outcome(component, {"metrics": metrics, **trust}, {"distances": distances}, shown=distances)
 
 
+def _check_trained(component: Geometry) -> None:
+    """Raises ``ConfigError`` for a part of a geometry that is as it was built, where training would have changed it."""
+    parts = component.named_modules() if isinstance(component, nn.Module) else ()
+    for name, part in parts:
+        if part is not component and isinstance(part, Trainable) and part.training:
+            raise ConfigError(
+                f"{name}, a {type(part).__name__}, was never trained, and this geometry would be that of its start",
+                hint=f"make it a stage of its own, which trains it, and name that stage under inputs.{name}",
+            )
+
+
 def _trust(component: Geometry, points: Tensor) -> dict[str, Any]:
     """What a geometry says of itself by held-out points, as entries of a result; none where it says nothing."""
     numbers, doubts = component.diagnose(points)
@@ -285,8 +297,9 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
     """Geodesics between pairs of data points, handed on as (pairs x times) events, pair by pair.
 
     Their middles are held to the training points: see ``_nearness``. Raises ``DataError`` for fewer points than the
-    pairs need.
+    pairs need, and ``ConfigError`` for a part that should have been trained.
     """
+    _check_trained(component)
     source: DataSource = inputs["data"]
     points = _on(context, source.load(context.split or "test")).tensor(limit=10_000)
     if len(points) < 2 * options.pairs:

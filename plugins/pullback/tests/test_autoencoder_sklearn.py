@@ -48,7 +48,9 @@ def coupling(data: DataSource) -> Flow:
         return CouplingFlow(config, data=data)
 
 
-@pytest.mark.parametrize("made", [RiemannianPCA(gaussian), RiemannianPCA(coupling, n_components=1)], ids=str)
+@pytest.mark.parametrize(
+    "made", [RiemannianPCA(gaussian), RiemannianPCA(coupling, n_components=1)], ids=["gaussian", "coupling"]
+)
 def test_check_estimator(made: RiemannianPCA) -> None:
     results: list[dict[str, Any]] = check_estimator(made, on_fail=None, on_skip=None)
     assert not [(result["check_name"], result["exception"]) for result in results if result["status"] == "failed"]

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from scorefold import verbs
+from scorefold.errors import ScorefoldError
+from scorefold.stage import StageContext
+from scorefold.verb_options import InterpolateOptions
 from scorefold_pullback import plugin
 from scorefold_pullback.figures import draw
 from scorefold_pullback.geometry import Pullback
@@ -115,3 +119,32 @@ def test_images_are_drawn_above_their_straight_lines(host: Host) -> None:
     # A geodesic of the identity is its straight line: the rows come in equal pairs.
     torch.testing.assert_close(rows[0:4], rows[5:9], atol=1e-5, rtol=0)
     assert not torch.allclose(rows[5:9], rows[10:14], atol=1e-2)
+
+
+RUN = """version: 1
+name: unfitted
+stages:
+  data: {use: data:banana, config: {points: 100}}
+  geometry:
+    use: geometry:pullback
+    inputs: {flow: {use: flow:anisotropic, inputs: {data: data}}}
+"""
+
+
+def test_a_run_file_whose_flow_is_never_trained_is_refused(host: Host, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(RUN)
+    with pytest.raises(ScorefoldError, match="flow, a AnisotropicFlow, was never trained"):
+        host.run(file, runs=tmp_path / "runs", cache=tmp_path / "cache")
+
+
+def test_a_trained_flow_is_taken_and_so_is_its_saved_geometry(host: Host, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    trained = "  flow: {use: flow:anisotropic, inputs: {data: data}, config: {training: {steps: 2}}}\n"
+    text = RUN.replace("  geometry:\n", trained + "  geometry:\n")
+    text = text.replace("{flow: {use: flow:anisotropic, inputs: {data: data}}}", "{flow: flow, data: data}")
+    file.write_text(text)
+    result = host.run(file, runs=tmp_path / "runs", cache=tmp_path / "cache")
+    saved = host.load(result.folder / "geometry")
+    outcome = verbs.interpolate(saved, {"data": host.create("data:banana")}, InterpolateOptions(), StageContext("x"))
+    assert outcome.result["metrics"]["pairs"] == 8
