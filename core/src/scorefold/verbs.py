@@ -278,7 +278,7 @@ def _check_trained(component: Geometry) -> None:
     """Raises ``ConfigError`` for a part of a geometry that is as it was built, where training would have changed it."""
     parts = component.named_modules() if isinstance(component, nn.Module) else ()
     for name, part in parts:
-        if part is not component and isinstance(part, Trainable) and part.training:
+        if part is not component and part.training and isinstance(part, Trainable):
             raise ConfigError(
                 f"{name}, a {type(part).__name__}, was never trained, and this geometry would be that of its start",
                 hint=f"make it a stage of its own, which trains it, and name that stage under inputs.{name}",
