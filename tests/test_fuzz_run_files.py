@@ -32,7 +32,7 @@ ROOT = Path(__file__).parent.parent
 FILES = [*sorted((ROOT / "examples").glob("*.yaml")), ROOT / "registry/src/scorefold_registry/demo.yaml"]
 COUNT = 2000
 SLOWEST = 5.0
-"""CPU seconds that a file may take, ten times what the largest does on a quiet machine: more than a crowded one adds."""
+"""CPU seconds that a file may take: ten times what the largest does on a quiet machine."""
 
 
 class Settings(Config):
