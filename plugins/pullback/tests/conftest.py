@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from scorefold.data import DataSpec
+from scorefold.data import Condition, DataSpec
 from scorefold.interfaces import Flow, Potential
 from scorefold.testing.contract import stir
 from scorefold_pullback.config import PullbackConfig
@@ -22,14 +24,40 @@ from scorefold_standard.flows.coupling import CouplingFlow
 MakeGeometry = Callable[..., Pullback]
 
 
+class Uniform:
+    """A base law that is no potential."""
+
+    centre = 0.5
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return torch.zeros(len(z))
+
+    def sample(self, shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
+        return torch.rand(shape, generator=generator)
+
+
+class Doubled(Flow):
+    def __init__(self) -> None:
+        super().__init__((2,), Uniform())
+
+    def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        return 2 * x, x.new_full((len(x),), 2 * math.log(2))
+
+    def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        return z / 2, z.new_full((len(z),), -2 * math.log(2))
+
+
 def flow_called(name: str, **settings: Any) -> Flow:
-    """A closed-form flow in float64, or ``coupling``: an untrained coupling flow, its parameters moved at random."""
+    """A closed-form flow in float64, or ``coupling``: an untrained coupling flow, its parameters moved at random;
+    ``without a potential`` has a base that is none."""
     if name == "coupling":
         torch.manual_seed(0)
         config = AffineCouplingConfig(layers=4, hidden=(16,), base="diagonal-normal", **settings)
         flow = CouplingFlow(config, data=DataSpec((4,))).double().eval()
         stir(flow, torch.Generator().manual_seed(1))
         return flow
+    if name == "without a potential":
+        return Doubled()
     if name == "linear":
         return Linear(LinearConfig(**settings), dtype=torch.float64)
     configs = {"banana": BananaConfig, "squeezed": SqueezedBananaConfig, "river": RiverConfig}

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from scorefold.data import Condition, DataSpec, TensorSpec
+from scorefold.data import DataSpec, TensorSpec
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import Flow
 from scorefold.results import Estimate
@@ -47,32 +46,9 @@ def test_settings_that_make_no_sense(wrong: dict[str, Any], message: str) -> Non
         RiemannianAutoencoderConfig.model_validate(wrong)
 
 
-class Uniform:
-    """A base law that is no potential."""
-
-    centre = 0.5
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        return torch.zeros(len(z))
-
-    def sample(self, shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
-        return torch.rand(shape, generator=generator)
-
-
-class Unbased(Flow):
-    def __init__(self) -> None:
-        super().__init__((2,), Uniform())
-
-    def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
-        return x, x.new_zeros(len(x))
-
-    def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
-        return z, z.new_zeros(len(z))
-
-
 def test_flows_that_it_cannot_take(make_flow: MakeFlow) -> None:
     with pytest.raises(ConfigError, match="the auto-encoder's flow has a Uniform as its base, which has no variances"):
-        RiemannianAutoencoder(CONFIG, flow=Unbased())
+        RiemannianAutoencoder(CONFIG, flow=make_flow("without a potential"))
     classes = DataSpec((2,), condition_spec=TensorSpec((), classes=3))
     with pytest.raises(ConfigError, match="the auto-encoder's flow takes conditions"):
         RiemannianAutoencoder(CONFIG, flow=CouplingFlow(AffineCouplingConfig(), data=classes))

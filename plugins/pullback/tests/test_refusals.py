@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scorefold.config import TrainingConfig
-from scorefold.data import Condition, DataSpec, TensorSpec
+from scorefold.data import DataSpec, TensorSpec
 from scorefold.errors import ConfigError, DataError, ShapeError, UntrainedWarning
 from scorefold.interfaces import Flow
 from scorefold.training import fit
@@ -126,29 +126,6 @@ def test_an_unknown_metric_is_refused() -> None:
         PullbackConfig.model_validate({"metric": "fisher"})
 
 
-class Uniform:
-    """A base law that is no potential."""
-
-    centre = 0.5
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        return torch.zeros(len(z))
-
-    def sample(self, shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
-        return torch.rand(shape, generator=generator)
-
-
-class Doubled(Flow):
-    def __init__(self) -> None:
-        super().__init__((2,), Uniform())
-
-    def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
-        return 2 * x, x.new_full((len(x),), 2 * math.log(2))
-
-    def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
-        return z / 2, z.new_full((len(z),), -2 * math.log(2))
-
-
 def test_a_flow_and_a_psi_that_do_not_go_together(make_flow: Callable[..., Flow]) -> None:
     banana = make_flow("banana")
     config = PullbackConfig()
@@ -157,8 +134,8 @@ def test_a_flow_and_a_psi_that_do_not_go_together(make_flow: Callable[..., Flow]
     with pytest.raises(ConfigError, match="whitened needs a quadratic psi; this is a Cosh"):
         Pullback(PullbackConfig(metric="whitened"), flow=banana, psi=Cosh(CoshConfig()))
     with pytest.raises(ConfigError, match="the flow's base, a Uniform, is no potential"):
-        Pullback(config, flow=Doubled())
-    latent = Pullback(PullbackConfig(metric="latent"), flow=Doubled())
+        Pullback(config, flow=make_flow("without a potential"))
+    latent = Pullback(PullbackConfig(metric="latent"), flow=make_flow("without a potential"))
     assert latent.psi is None
     torch.testing.assert_close(latent.exp(X, latent.log(X, X + 1)), X + 1)
     torch.testing.assert_close(latent.distance(X, X + 1), torch.full((2,), 2 * math.sqrt(2)).double())

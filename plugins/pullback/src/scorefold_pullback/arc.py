@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefold_pullback.chart import Chart
-from scorefold_pullback.geometry import row_lengths
+from scorefold_pullback.rows import row_lengths
 
 SEARCH = 60
 POLISH = 2

@@ -18,6 +18,7 @@ from scorefold_pullback.autoencoder_curve import kept_counts, pca_curve, reconst
 from scorefold_pullback.autoencoder_doubts import all_equal, doubts_of_bound, doubts_of_variances
 from scorefold_pullback.diagnostics import diagnose
 from scorefold_pullback.estimator_config import RiemannianAutoencoderConfig
+from scorefold_pullback.rows import check_rows, row_lengths
 from scorefold_pullback.spectrum import kept
 
 _GRID_UP_TO = 128
@@ -106,8 +107,7 @@ class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
 
     def residuals(self, x: Tensor) -> Tensor:
         """|D(E(x)) - x|, (B,): how far points are from the learned manifold along the flow, large for outliers."""
-        found: Tensor = torch.linalg.vector_norm((self.project(x) - x).flatten(1), dim=1)
-        return found
+        return row_lengths(self.project(x) - x)
 
     def base_point(self) -> Tensor:
         """phi^-1(m), (*E): where all coordinates are 0, for one normal law the mode of exp(-psi o phi)."""
@@ -246,7 +246,7 @@ class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
         for batch in dataset.batches(self.config.batch_size):
             p = axes.coordinates(self.flow(_checked("data", batch.x, self.event_shape))[0])
             back = self.flow.inverse(axes.latents(p[:, :rank], self.event_shape))[0]
-            residuals.append(torch.linalg.vector_norm((back - batch.x).flatten(1).double(), dim=1))
+            residuals.append(row_lengths((back - batch.x).double()))
             total += p.double().square().sum(0)
         return torch.cat(residuals), total / len(dataset)
 
@@ -258,10 +258,5 @@ class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
 
 
 def _checked(name: str, value: Tensor, shape: tuple[int, ...]) -> Tensor:
-    if value.dim() == 0 or tuple(value.shape[1:]) != shape:
-        expected = ", ".join(map(str, shape))
-        raise ShapeError(f"{name} has shape {tuple(value.shape)}; this auto-encoder takes (B, {expected})")
-    if not bool(value.isfinite().all()):
-        wrong = int((~value.isfinite()).flatten(1).any(1).sum())
-        raise DataError(f"{name} holds NaN or infinite numbers in {wrong} of {len(value)} rows")
+    check_rows(name, value, shape, "this auto-encoder")
     return value

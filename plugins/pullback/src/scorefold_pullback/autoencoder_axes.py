@@ -11,6 +11,7 @@ from torch import Tensor
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow
 from scorefold.nn import Quadratic
+from scorefold_pullback.covariance import principal_directions
 from scorefold_pullback.flows.mixture import SharedMixture
 
 
@@ -68,10 +69,8 @@ def principal_axes(flow: Flow) -> PrincipalAxes:
             order = variances.argsort(descending=True, stable=True)
             return PrincipalAxes(centre.flatten(), variances[order], order)
         covariance = base.covariance() if isinstance(base, SharedMixture) else _covariance(base, zero)
-        values, vectors = torch.linalg.eigh(covariance.double())
-        # An eigenvector's sign is arbitrary, and libraries differ: its largest entry is made positive.
-        vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
-        return PrincipalAxes(centre.flatten(), values.flip(0).clamp_min(0), vectors.flip(1).to(covariance))
+        values, vectors = principal_directions(covariance.double())
+        return PrincipalAxes(centre.flatten(), values.clamp_min(0), vectors.to(covariance))
 
 
 def place_of(flow: Flow) -> Tensor:

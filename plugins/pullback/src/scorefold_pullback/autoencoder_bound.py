@@ -23,6 +23,7 @@ from scorefold.interfaces import Flow
 from scorefold.numerics import jacobian
 from scorefold_pullback.autoencoder_axes import quadratic_base
 from scorefold_pullback.flows.mixture import SharedMixture
+from scorefold_pullback.rows import row_lengths
 
 _WHOLE_UP_TO = 32
 _POWER_STEPS = 20
@@ -103,8 +104,7 @@ def _stretches(flow: Flow, z: Tensor) -> Tensor:
 
 
 def _lengths(v: Tensor) -> Tensor:
-    found: Tensor = torch.linalg.vector_norm(v.flatten(1), dim=1)
-    return found.reshape(-1, *[1] * (v.dim() - 1))
+    return row_lengths(v).reshape(-1, *[1] * (v.dim() - 1))
 
 
 def _least(q: Tensor, logs: list[Tensor], dimension: int) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from scorefold_pullback.config import PullbackConfig
 from scorefold_pullback.flow_config import IdentityConfig
 from scorefold_pullback.flows.linear import Identity
 from scorefold_pullback.geometry import Pullback
+from scorefold_pullback.reference import curves_apart
 from scorefold_pullback.spectrum import kept
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -149,13 +150,9 @@ def _errors(flow: Flow, truth: Flow, x: Tensor, y: Tensor, seed: int) -> tuple[T
     """How far geodesics from x to y are from the true ones, and from their own when y moves: (PAIRS,)."""
     noise = torch.randn(y.shape, generator=derive_generator(seed, "moved"), dtype=y.dtype)
     learned, true = _geodesics(flow, x, y), _geodesics(truth, x, y)
-    return _apart(learned, true), _apart(learned, _geodesics(flow, x, y + MOVED * noise))
+    return curves_apart(learned, true), curves_apart(learned, _geodesics(flow, x, y + MOVED * noise))
 
 
 def _geodesics(flow: Flow, x: Tensor, y: Tensor) -> Tensor:
     space = Pullback(PullbackConfig(metric="latent"), flow=flow)
     return space.geodesic(x, y, torch.linspace(0, 1, TIMES, dtype=x.dtype))
-
-
-def _apart(a: Tensor, b: Tensor) -> Tensor:
-    return (a - b).square().sum(2).sqrt().mean(1)

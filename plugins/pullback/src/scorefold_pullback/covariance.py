@@ -1,4 +1,4 @@
-"""Covariances that are given by rows."""
+"""Covariances: their principal directions, and those that are given by rows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from torch import Tensor
 
 from scorefold.errors import ConfigError
 from scorefold_pullback.flow_config import Matrix
+
+
+def principal_directions(covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """The eigenvalues (D,), largest first, of a covariance (D, D), and their eigenvectors as columns (D, D).
+
+    A vector's sign is arbitrary, and libraries differ: its largest entry is positive.
+    """
+    values, vectors = torch.linalg.eigh(covariance)
+    vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
+    return values.flip(0), vectors.flip(1)
 
 
 def covariance_of(rows: Matrix, whose: str) -> Tensor:

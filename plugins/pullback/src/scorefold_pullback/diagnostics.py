@@ -10,6 +10,7 @@ from torch import Tensor
 from scorefold.errors import DataError
 from scorefold.interfaces import Flow
 from scorefold_pullback.objective import Isometry, unit_vectors, with_cotangents
+from scorefold_pullback.rows import row_lengths
 
 _FULL_UP_TO = 64
 _SLICE = 16
@@ -94,7 +95,7 @@ def diagnose(flow: Flow, x: Tensor, *, batch_size: int = 256) -> Diagnosis:
             volumes.append(log_det.detach().double() / flow.dimension)
             latent.append(flow.base.log_prob(z.detach()).double())
             densities.append(latent[-1] + log_det.detach().double())
-            worst = max(worst, _largest_distance(flow.inverse(z.detach())[0], part))
+            worst = max(worst, float(row_lengths((flow.inverse(z.detach())[0] - part).double()).max()))
     gram = torch.cat(grams)
     wrong = int((~gram.isfinite()).flatten(1).any(1).sum())
     if wrong:
@@ -118,7 +119,3 @@ def diagnose(flow: Flow, x: Tensor, *, batch_size: int = 256) -> Diagnosis:
         nll=-float(torch.cat(densities).mean()),
         excess=float(own.mean() - torch.cat(latent).mean()) / flow.dimension,
     )
-
-
-def _largest_distance(a: Tensor, b: Tensor) -> float:
-    return float((a - b).double().flatten(1).square().sum(1).max().sqrt())

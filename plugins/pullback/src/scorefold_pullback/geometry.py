@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from scorefold.errors import ConfigError, DataError, ShapeError, UntrainedWarning
+from scorefold.errors import ConfigError, ShapeError, UntrainedWarning
 from scorefold.interfaces import ClosedFormGeodesics, Flow, Geometry, Potential, Trainable, Transports
 from scorefold.interfaces.geometry import barycentre_weights, check_times
 from scorefold.nn import Quadratic
@@ -23,6 +23,7 @@ from scorefold_pullback.chart import Chart
 from scorefold_pullback.config import PullbackConfig
 from scorefold_pullback.diagnostics import diagnose
 from scorefold_pullback.reference import Compared, check_reference
+from scorefold_pullback.rows import check_rows, row_lengths
 
 
 class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
@@ -201,16 +202,7 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
         return self.rows(**{"F(x)": chart(x), "F(y)": chart(y)})
 
     def _checked(self, name: str, value: Tensor) -> Tensor:
-        if not isinstance(value, Tensor):
-            raise ShapeError(f"{name} is a {type(value).__name__}; expected a tensor", hint="torch.as_tensor(...)")
-        if value.dim() == 0 or tuple(value.shape[1:]) != self.event_shape:
-            shape = ", ".join(map(str, self.event_shape))
-            raise ShapeError(f"{name} has shape {tuple(value.shape)}; this geometry takes (B, {shape})")
-        # A sum is the cheaper look: it is finite where all are, but for sums that overflow.
-        if not value.is_meta and not bool(value.detach().sum().isfinite()):
-            wrong = int((~value.isfinite()).flatten(1).any(1).sum())
-            if wrong:
-                raise DataError(f"{name} holds NaN or infinite numbers in {wrong} of {len(value)} rows")
+        check_rows(name, value, self.event_shape, "this geometry")
         if not self._told and (untrained := self._untrained()):
             self._told = True
             warnings.warn(untrained, UntrainedWarning, stacklevel=4)
@@ -224,12 +216,6 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
             f"flow, a {type(self.flow).__name__}, is in training mode, as it is before scorefold.training.fit has "
             "trained it: train it first, or call flow.eval() to use it as it is"
         )
-
-
-def row_lengths(v: Tensor) -> Tensor:
-    """The Euclidean length of each row of v (B, *E), (B,), whose gradient at 0 is 0."""
-    found: Tensor = torch.linalg.vector_norm(v.flatten(1), dim=1)
-    return found
 
 
 def _check(config: PullbackConfig, flow: Flow, psi: Potential | None) -> None:

@@ -19,8 +19,9 @@ from scorefold.interfaces import Flow, Geometry, Potential
 from scorefold.interfaces.geometry import barycentre_weights, check_times, flatten
 from scorefold_pullback.arc import Arc
 from scorefold_pullback.config import IsoPullbackConfig
-from scorefold_pullback.geometry import Pullback, row_lengths
+from scorefold_pullback.geometry import Pullback
 from scorefold_pullback.reference import Compared, check_reference
+from scorefold_pullback.rows import row_lengths
 
 DOUBLINGS = 60
 _SMALLEST_STEP = 1e-4  # below it only rounding is left to gain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from scorefold.plugin import Claim
 
@@ -10,6 +11,7 @@ _HERE = "scorefold_pullback.claims_planes"
 _TABLE = "Diepeveen, Batzolis et al., ICML 2025, table of the plane sets (project page)"
 _OURS = "our own run of the method, on exact samples; not in the paper"
 _TRAINED = ("quick", "full")
+_ALL = ("smoke", *_TRAINED)
 _TITLES = {
     "ours": "flow:anisotropic",
     "normal": "A standard normal base (NF)",
@@ -58,16 +60,12 @@ def _gates() -> Iterable[Claim]:
         ("river", "exact", "ours", ("max", 0.06)),
         ("river", "paper", "ours", ("max", 0.1)),
     ):
-        yield Claim(
-            name=f"{data}-{sampler}-{method}",
-            statement=f"{_TITLES[method]} on {_SETS[data]}, {_DRAWN[sampler]}: {_MEASURES['geodesic']}",
+        yield _plane(
+            f"{data}-{sampler}-{method}",
+            (data, sampler, method, "geodesic"),
             source=_TABLE if sampler == "paper" else _OURS,
-            target=f"{_HERE}:plane",
-            options={"data": data, "sampler": sampler, "method": method, "measure": "geodesic"},
             published=_FIGURES[data, "geodesic"][method] if sampler == "paper" else None,
             tolerance=tolerance,
-            unit="distance",
-            profiles=_TRAINED,
         )
     yield Claim(
         name="squeezed-banana-paper-margin",
@@ -80,50 +78,32 @@ def _gates() -> Iterable[Claim]:
         unit="times",
         profiles=_TRAINED,
     )
-    yield Claim(
-        name="squeezed-banana-across",
+    yield _plane(
+        "squeezed-banana-across",
+        ("squeezed-banana", "exact", "ours", "across"),
         statement="The variance across the squeezed banana, 1/81, is found (mean over trainings)",
         source="the law of the data",
-        target=f"{_HERE}:plane",
-        options={"data": "squeezed-banana", "sampler": "exact", "method": "ours", "measure": "across"},
         published=1 / 81,
         tolerance=("rel", 0.25),
         unit="variance",
-        profiles=_TRAINED,
     )
-    for method, dimension, take in (("ours", 1, "largest"), ("anisotropic", 2, "smallest")):
-        what = "finds the curve" if method == "ours" else "misses the curve: both coordinates are kept"
-        yield Claim(
-            name=f"squeezed-banana-dimension-{method}",
-            statement=f"{_TITLES[method]} on the squeezed banana {what} ({take} dimension over trainings)",
+    finds, misses = "finds the curve", "misses the curve: both coordinates are kept"
+    for data, method, dimension, take, what, profiles in (
+        ("squeezed-banana", "ours", 1, "largest", finds, _ALL),
+        ("squeezed-banana", "anisotropic", 2, "smallest", misses, _ALL),
+        ("banana", "ours", 1, "largest", finds, _TRAINED),
+    ):
+        yield _plane(
+            f"{data}-dimension-{method}",
+            (data, "exact", method, "dimension"),
+            statement=f"{_TITLES[method]} on {_SETS[data]} {what} ({take} dimension over trainings)",
             source=_OURS,
-            target=f"{_HERE}:plane",
-            options={
-                "data": "squeezed-banana",
-                "sampler": "exact",
-                "method": method,
-                "measure": "dimension",
-                "take": take,
-            },
             published=dimension,
+            tolerance=("abs", 0.0),
             unit="dimensions",
+            profiles=profiles,
+            take=take,
         )
-    yield Claim(
-        name="banana-dimension-ours",
-        statement=f"{_TITLES['ours']} on the banana finds the curve (largest dimension over trainings)",
-        source=_OURS,
-        target=f"{_HERE}:plane",
-        options={
-            "data": "banana",
-            "sampler": "exact",
-            "method": "ours",
-            "measure": "dimension",
-            "take": "largest",
-        },
-        published=1,
-        unit="dimensions",
-        profiles=_TRAINED,
-    )
 
 
 def _known() -> Iterable[Claim]:
@@ -134,15 +114,13 @@ def _known() -> Iterable[Claim]:
         ("true", "variation", {"banana": 0.0635, "squeezed-banana": 0.0634, "river": 0.0814}),
     ):
         for data, value in values.items():
-            yield Claim(
-                name=f"{data}-{method}-{measure}",
-                statement=f"{_TITLES[method]} on {_SETS[data]}: {_MEASURES[measure]}",
+            yield _plane(
+                f"{data}-{method}-{measure}",
+                (data, "exact", method, measure),
                 source="the law of the data, by simulation",
-                target=f"{_HERE}:plane",
-                options={"data": data, "sampler": "exact", "method": method, "measure": measure},
                 published=value,
                 tolerance=("rel", 0.1),
-                unit="distance",
+                profiles=_ALL,
             )
 
 
@@ -165,17 +143,43 @@ def _orderings() -> Iterable[Claim]:
 def _table() -> Iterable[Claim]:
     """Every cell of the published table, by the published sampler and on exact samples."""
     for (data, measure), row in _FIGURES.items():
-        for sampler, drawn in _DRAWN.items():
+        for sampler in _DRAWN:
             for method, published in row.items():
-                yield Claim(
-                    name=f"table-{data}-{sampler}-{method}-{measure}",
-                    statement=f"{_TITLES[method]} on {_SETS[data]}, {drawn}: {_MEASURES[measure]}",
+                yield _plane(
+                    f"table-{data}-{sampler}-{method}-{measure}",
+                    (data, sampler, method, measure),
                     source=_TABLE,
-                    target=f"{_HERE}:plane",
-                    options={"data": data, "sampler": sampler, "method": method, "measure": measure},
                     role="report",
                     published=published,
                     tolerance=("rel", 0.25),
-                    unit="distance",
-                    profiles=_TRAINED,
                 )
+
+
+def _plane(
+    name: str,
+    cell: tuple[str, str, str, str],
+    *,
+    source: str,
+    tolerance: tuple[str, Any],
+    published: float | None,
+    statement: str | None = None,
+    role: str = "gate",
+    unit: str = "distance",
+    profiles: tuple[str, ...] = _TRAINED,
+    **options: str,
+) -> Claim:
+    """A claim of one cell of the table: data, sampler, method and measure."""
+    data, sampler, method, measure = cell
+    drawn = "" if method in ("straight", "true") else f", {_DRAWN[sampler]}"
+    return Claim(
+        name=name,
+        statement=statement or f"{_TITLES[method]} on {_SETS[data]}{drawn}: {_MEASURES[measure]}",
+        source=source,
+        target=f"{_HERE}:plane",
+        options={"data": data, "sampler": sampler, "method": method, "measure": measure, **options},
+        role=role,
+        published=published,
+        tolerance=tolerance,
+        unit=unit,
+        profiles=profiles,
+    )

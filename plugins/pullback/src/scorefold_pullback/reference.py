@@ -34,8 +34,8 @@ class Compared:
         true = self.to.geodesic(x, y, times)
         straight = torch.lerp(x[:, None], y[:, None], times.reshape(1, -1, *[1] * (x.dim() - 1)))
         return {
-            "geodesic_error": _apart(geometry.geodesic(x, y, times), true),
-            "straight_line_error": _apart(straight, true),
+            "geodesic_error": float(curves_apart(geometry.geodesic(x, y, times), true).mean()),
+            "straight_line_error": float(curves_apart(straight, true).mean()),
         }
 
 
@@ -49,5 +49,6 @@ def check_reference(geometry: Geometry, reference: Geometry | None) -> None:
         )
 
 
-def _apart(a: Tensor, b: Tensor) -> float:
-    return float((a - b).flatten(2).square().sum(2).sqrt().mean())
+def curves_apart(a: Tensor, b: Tensor) -> Tensor:
+    """The mean distance of curves a and b, each (B, T, *E), at equal times: (B,)."""
+    return (a - b).flatten(2).square().sum(2).sqrt().mean(1)
