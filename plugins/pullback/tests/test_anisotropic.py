@@ -291,7 +291,9 @@ def test_what_it_refuses() -> None:
         AnisotropicConfig(isometry="angle", directions=1)
     with pytest.raises(ValidationError, match="variance_floor"):
         AnisotropicConfig(variance_floor=0)
-    assert "differentiate the map twice" in (flow_of().refuses("compile") or "")
+    for twice in ({"map": "spline"}, {"hessian_weight": 0.1}):
+        assert "differentiate the map twice" in (flow_of(**twice).refuses("compile") or "")
+    assert flow_of().refuses("compile") is None
     assert flow_of(isometry_weight=0).refuses("compile") is None
     assert flow_of().refuses("distributed") is None
 

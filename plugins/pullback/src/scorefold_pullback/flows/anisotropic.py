@@ -13,6 +13,7 @@ from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Flow, Loss, Phase, Progress, Trainable
 from scorefold.numerics import draw_normal
 from scorefold_pullback.base import AnisotropicNormal
+from scorefold_pullback.covariance import principal_directions
 from scorefold_pullback.maps import build_map
 from scorefold_pullback.maps.tangents import can_push, push
 from scorefold_pullback.objective import (
@@ -108,7 +109,8 @@ class AnisotropicFlow(Flow, Trainable):
         yield {"params": list(self.base.parameters()), "lr": rate, "weight_decay": 0.0}
 
     def refuses(self, strategy: str) -> str | None:
-        if strategy == "compile" and (self.config.isometry_weight or self.config.hessian_weight):
+        twice = self.config.hessian_weight or (self.config.isometry_weight and not can_push(self.map))
+        if strategy == "compile" and twice:
             return "its penalties differentiate the map twice, which torch.compile cannot"
         return None
 
@@ -170,11 +172,8 @@ class AnisotropicFlow(Flow, Trainable):
         """R and m from points (N, D) in float64: rows of R are principal axes, widest first."""
         middle = x.mean(0)
         covariance = (x - middle).mT @ (x - middle) / len(x)
-        axes = torch.linalg.eigh(covariance)[1].flip(1).mT
-        # An eigenvector's sign is arbitrary, and libraries differ: its largest entry is made positive.
-        largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
         self.middle.copy_(middle)
-        self.rotation.copy_(axes * largest.sign())
+        self.rotation.copy_(principal_directions(covariance)[1].mT)
 
 
 def _check_points(x: Tensor) -> None:
