@@ -40,6 +40,11 @@ def _offers(**names: str) -> tuple[str, ...]:
 
 KNOWN = (
     KnownPlugin(
+        "conditional",
+        "scorefold-conditional",
+        "conditional score models at any speed of the condition, and inverse problems",
+    ),
+    KnownPlugin(
         "dask",
         "scorefold-dask",
         "the jobs of runs and sweeps on a Dask cluster",
@@ -53,6 +58,11 @@ KNOWN = (
             network="manifold-mlp",
             estimator="iddiff flipd denoising-loss cascade spectral-lanczos lidl",
         ),
+    ),
+    KnownPlugin(
+        "nonuniform",
+        "scorefold-nonuniform",
+        "diffusion at several speeds, and multi-scale score models",
     ),
     KnownPlugin(
         "pullback",
