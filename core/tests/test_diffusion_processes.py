@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
-from scorefold.config import SubVPConfig, VEConfig, VPConfig
+from scorefold.config import CosineConfig, EDMConfig, LogSNRConfig, SubVPConfig, VEConfig, VPConfig
 from scorefold.diffusion import (
+    EDM,
     VE,
     VP,
+    Cosine,
     DiffusionProcess,
     GeometricVE,
     IsotropicProcess,
@@ -20,13 +23,23 @@ from scorefold.diffusion import (
     LinearVP,
     MatrixProcess,
     PerComponent,
+    Stretched,
     SubVP,
     build_process,
 )
 from scorefold.errors import ConfigError, ShapeError
 
 F64 = torch.float64
-ISOTROPIC = [VE(), VP(), SubVP(), IsotropicProcess(LinearLogSNR())]
+ISOTROPIC = [
+    VE(),
+    VP(),
+    SubVP(),
+    IsotropicProcess(LinearLogSNR()),
+    IsotropicProcess(Cosine()),
+    IsotropicProcess(EDM()),
+    IsotropicProcess(EDM(rho=1.0)),
+    IsotropicProcess(Stretched(LinearVP(), 1.0)),
+]
 F = torch.tensor([[0.0, 1.0, 0.0], [-1.0, -2.0, 0.3], [0.0, 0.4, -0.7]], dtype=F64)
 G = torch.tensor([[0.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.1, 0.0, 0.5]], dtype=F64)
 
@@ -46,11 +59,22 @@ def mixed_families() -> PerComponent:
     return PerComponent((2, 2), blocks)
 
 
+def stretched() -> PerComponent:
+    """Every family, each stretched to end at a time of its own."""
+    schedules = [GeometricVE(0.02, 8.0), LinearVP(), LinearSubVP(), Cosine(), EDM(0.01, 5.0), LinearLogSNR()]
+    return PerComponent((6,), [(k, Stretched(each, (k + 1) / 6)) for k, each in enumerate(schedules)])
+
+
+def three_blocks() -> PerComponent:
+    ends = torch.tensor([1 / 3, 2 / 3, 1.0], dtype=F64)
+    return PerComponent((2, 2), LinearLogSNR(t_end=ends), blocks=torch.tensor([[2, 1], [1, 0]]))
+
+
 def finite_difference(function, t: Tensor, step: float = 1e-5) -> Tensor:
     return (function(t + step) - function(t - step)) / (2 * step)
 
 
-@pytest.mark.parametrize("process", [*ISOTROPIC, two_speeds(), mixed_families()])
+@pytest.mark.parametrize("process", [*ISOTROPIC, two_speeds(), mixed_families(), stretched(), three_blocks()])
 def test_kernels_solve_the_moment_equations(process: DiffusionProcess) -> None:
     """d signal = a signal dt and d scale^2 = (2 a scale^2 + g^2) dt, before and after the ends of components."""
     shape = getattr(process, "event_shape", (3,))
@@ -64,7 +88,7 @@ def test_kernels_solve_the_moment_equations(process: DiffusionProcess) -> None:
     torch.testing.assert_close(d_variance, 2 * rate * scale**2 + dispersion**2, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("process", [*ISOTROPIC, two_speeds(), mixed_families()])
+@pytest.mark.parametrize("process", [*ISOTROPIC, two_speeds(), mixed_families(), stretched(), three_blocks()])
 def test_log_snr_is_that_of_the_coefficients(process: DiffusionProcess) -> None:
     shape = getattr(process, "event_shape", (3,))
     x, t = torch.ones(5, *shape, dtype=F64), torch.linspace(0.01, 1.0, 5, dtype=F64)
@@ -248,7 +272,14 @@ def test_matrix_prior_is_the_last_marginal() -> None:
 
 def test_build_process() -> None:
     t = torch.tensor([0.3], dtype=F64)
-    for config, process in ((VEConfig(sigma_max=9), VE(0.01, 9)), (VPConfig(), VP()), (SubVPConfig(), SubVP())):
+    for config, process in (
+        (VEConfig(sigma_max=9), VE(0.01, 9)),
+        (VPConfig(), VP()),
+        (SubVPConfig(), SubVP()),
+        (LogSNRConfig(lam_min=-8), IsotropicProcess(LinearLogSNR(10.0, -8.0))),
+        (CosineConfig(lam_max=9), IsotropicProcess(Cosine(9.0, -10.0))),
+        (EDMConfig(rho=3), IsotropicProcess(EDM(0.002, 80.0, 3.0))),
+    ):
         built = build_process(config)
         assert (built.t_min, built.t_max) == (process.t_min, process.t_max)
         torch.testing.assert_close(built.log_snr(t), process.log_snr(t))
@@ -293,3 +324,65 @@ def test_relative_noise_needs_a_spread(spread: float | None, what: str) -> None:
 def test_what_does_not_fit_is_refused(make, error, match) -> None:
     with pytest.raises(error, match=match):
         make()
+
+
+def test_cosine_and_edm_are_the_published_schedules() -> None:
+    """Cosine: signal cos(a), log-SNR 10 and -10 at the ends. EDM: steps of Karras et al. 2022, equation 5."""
+    t = torch.linspace(0, 1, 19, dtype=F64)
+    cosine = Cosine()
+    torch.testing.assert_close(cosine.log_snr(t)[[0, -1]], torch.tensor([10.0, -10.0], dtype=F64))
+    torch.testing.assert_close(cosine.angle(t).diff(), cosine.angle(t).diff()[:1].expand(18))
+    low, high = 0.002 ** (1 / 7), 80.0 ** (1 / 7)
+    steps = torch.tensor([(high + i / 18 * (low - high)) ** 7 for i in range(19)], dtype=F64)
+    torch.testing.assert_close(EDM().signal_scale(t)[1].flip(0), steps)
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: Cosine(1.0, 2.0), "lam_min < lam_max"),
+        (lambda: EDM(3.0, 1.0), "0 < sigma_min < sigma_max"),
+        (lambda: EDM(rho=0.0), "rho > 0"),
+        (lambda: Stretched(LinearVP(), 0.0), "above 0"),
+        (lambda: Stretched(LinearLogSNR(t_end=torch.tensor([0.5, 1.0])), 0.5), "two numbers"),
+    ],
+)
+def test_schedules_that_cannot_be_are_refused(build: Callable[[], object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        build()
+
+
+def test_blocks_give_levels_and_a_prior_of_their_own() -> None:
+    process = three_blocks()
+    t = torch.tensor([0.2, 0.9], dtype=F64)
+    torch.testing.assert_close(process.levels(t)[:, process.index], process.log_snr(t))
+    mean, deviation = torch.randn(2, 2, dtype=F64), torch.rand(2, 2, dtype=F64) + 0.5
+    process.set_prior(mean, deviation)
+    x = torch.randn(3, 2, 2, dtype=F64)
+    expected = torch.distributions.Normal(mean, deviation).log_prob(x).sum((1, 2))
+    torch.testing.assert_close(process.prior_log_prob(x), expected)
+    draws = process.sample_prior((20000, 2, 2), generator=torch.Generator().manual_seed(0), like=x)
+    torch.testing.assert_close(draws.mean(0), mean, rtol=0, atol=0.04)
+    torch.testing.assert_close(draws.std(0), deviation, rtol=0.03, atol=0)
+    assert set(process.state_dict()) >= {"prior_mean", "prior_deviation", "index"}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "blocks", "words"),
+    [
+        (LinearLogSNR(t_end=torch.tensor([0.5, 1.0])), torch.tensor([0, 1]), "int64 of shape"),
+        (LinearLogSNR(t_end=torch.tensor([0.5, 1.0])), torch.tensor([0.0, 1.0, 1.0]), "float32"),
+        (LinearLogSNR(t_end=torch.tensor([0.5, 1.0])), torch.tensor([0, 1, 2]), "numbered 0 to 2"),
+        (LinearLogSNR(), torch.tensor([0, 0, 0]), r"shape \(\)"),
+    ],
+)
+def test_blocks_that_do_not_fit_are_refused(schedule: LinearLogSNR, blocks: Tensor, words: str) -> None:
+    with pytest.raises(ShapeError, match=words):
+        PerComponent((3,), schedule, blocks=blocks)
+
+
+def test_a_prior_or_levels_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ShapeError, match="a prior of shape"):
+        three_blocks().set_prior(torch.zeros(2), torch.ones(2))
+    with pytest.raises(ShapeError, match="built with blocks"):
+        two_speeds().levels(torch.tensor([0.5]))

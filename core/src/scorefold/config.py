@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -106,14 +106,56 @@ class SubVPConfig(Config):
         return self
 
 
+class _LogSNRRange(Config):
+    """The log signal-to-noise ratio at both ends, for variance-preserving processes."""
+
+    lam_max: float = Field(10.0, description="log(signal^2 / noise^2) at the smallest time")
+    lam_min: float = Field(-10.0, description="log(signal^2 / noise^2) at the last time")
+
+    @model_validator(mode="after")
+    def _falls(self) -> Self:
+        if self.lam_min >= self.lam_max:
+            raise ValueError(f"lam_min is {self.lam_min:g}; expected less than lam_max, {self.lam_max:g}")
+        return self
+
+
+class LogSNRConfig(_LogSNRRange):
+    """Variance preserving with a log-SNR that is linear in t (Batzolis et al. 2022)."""
+
+    name: Literal["log-snr"] = "log-snr"
+    t_min: float = Field(1e-3, ge=0, lt=1, description="The smallest time that is trained and sampled")
+
+
+class CosineConfig(_LogSNRRange):
+    """Variance preserving with the cosine schedule (Nichol and Dhariwal 2021), cut at a log-SNR at either end."""
+
+    name: Literal["cosine"] = "cosine"
+
+
+class EDMConfig(Config):
+    """Variance exploding with sigma^(1/rho) linear in t (Karras et al. 2022): uniform steps in t are theirs."""
+
+    name: Literal["edm"] = "edm"
+    sigma_min: float = Field(0.002, gt=0, description="Noise at t = 0, in units of the data")
+    sigma_max: float = Field(80.0, gt=0, description="Noise at t = 1, in units of the data")
+    rho: float = Field(7.0, gt=0, description="How strongly steps gather at small noise; 1 is sigma linear in t")
+
+    @model_validator(mode="after")
+    def _grows(self) -> EDMConfig:
+        if self.sigma_max <= self.sigma_min:
+            raise ValueError(f"sigma_max is {self.sigma_max:g}; expected more than sigma_min, {self.sigma_min:g}")
+        return self
+
+
 def _as_process(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-_Process = Annotated[VEConfig | VPConfig | SubVPConfig, Field(discriminator="name")]
-ProcessConfig = Annotated[
-    _Process, BeforeValidator(_as_process, json_schema_input_type=_Process | Literal["ve", "vp", "subvp"])
+_Process = Annotated[
+    VEConfig | VPConfig | SubVPConfig | LogSNRConfig | CosineConfig | EDMConfig, Field(discriminator="name")
 ]
+_ProcessName = Literal["ve", "vp", "subvp", "log-snr", "cosine", "edm"]
+ProcessConfig = Annotated[_Process, BeforeValidator(_as_process, json_schema_input_type=_Process | _ProcessName)]
 """A process in a run file: ``process: {name: ve, sigma_min: 0.01, sigma_max: 50}``, or just ``process: ve``."""
 
 

@@ -5,7 +5,8 @@ from scorefold.diffusion.likelihood import probability_flow_log_prob
 from scorefold.diffusion.losses import WEIGHTINGS, Weighting, denoising_score_matching, draw_times
 from scorefold.diffusion.matrix import DenseMap, MatrixProcess
 from scorefold.diffusion.process import DiffusionProcess, Isotropic, LinearMap, expand
-from scorefold.diffusion.processes import VE, VP, IsotropicProcess, PerComponent, SubVP, build_process
+from scorefold.diffusion.processes import VE, VP, IsotropicProcess, PerComponent, SubVP, build_process, build_schedule
+from scorefold.diffusion.rotated import Orthonormal, Rotated, RotatedMap, in_coefficients
 from scorefold.diffusion.samplers import (
     SAMPLERS,
     Sampler,
@@ -16,13 +17,24 @@ from scorefold.diffusion.samplers import (
     predictor_corrector,
     resolve_sampler,
 )
-from scorefold.diffusion.schedules import GeometricVE, LinearLogSNR, LinearSubVP, LinearVP, Schedule
+from scorefold.diffusion.schedules import (
+    EDM,
+    Cosine,
+    GeometricVE,
+    LinearLogSNR,
+    LinearSubVP,
+    LinearVP,
+    Schedule,
+    Stretched,
+)
 
 __all__ = [
+    "EDM",
     "SAMPLERS",
     "VE",
     "VP",
     "WEIGHTINGS",
+    "Cosine",
     "DenseMap",
     "DiffusionProcess",
     "GeometricVE",
@@ -33,12 +45,17 @@ __all__ = [
     "LinearSubVP",
     "LinearVP",
     "MatrixProcess",
+    "Orthonormal",
     "PerComponent",
+    "Rotated",
+    "RotatedMap",
     "Sampler",
     "Schedule",
+    "Stretched",
     "SubVP",
     "Weighting",
     "build_process",
+    "build_schedule",
     "ddim",
     "denoising_score_matching",
     "dpm_solver_pp_2m",
@@ -46,6 +63,7 @@ __all__ = [
     "euler_maruyama",
     "expand",
     "heun",
+    "in_coefficients",
     "predictor_corrector",
     "probability_flow_log_prob",
     "resolve_sampler",

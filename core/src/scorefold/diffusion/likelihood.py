@@ -12,6 +12,7 @@ from torch import Tensor
 from torchdiffeq import odeint
 
 from scorefold.diffusion.process import DiffusionProcess
+from scorefold.diffusion.rotated import Rotated, in_coefficients
 from scorefold.errors import ConfigError, DataError
 from scorefold.numerics import divergence, draw_signs
 
@@ -48,6 +49,8 @@ def probability_flow_log_prob(
         )
     if len(x) == 0:
         return x.new_zeros(0)
+    if isinstance(process, Rotated):  # |det W| = 1
+        score, x, process = in_coefficients(score, process), process.transform(x), process.inner
     if trace == "hutchinson":
         noise = draw_signs((probes, *x.shape), generator=generator, like=x)
         take = partial(divergence, trace="hutchinson", noise=noise, mode=mode)

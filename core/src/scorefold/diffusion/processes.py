@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scorefold.config import SubVPConfig, VEConfig, VPConfig
+from scorefold.config import CosineConfig, EDMConfig, LogSNRConfig, SubVPConfig, VEConfig, VPConfig
 from scorefold.diffusion.process import DiffusionProcess, Isotropic, expand
-from scorefold.diffusion.schedules import GeometricVE, LinearSubVP, LinearVP, Schedule
+from scorefold.diffusion.schedules import EDM, Cosine, GeometricVE, LinearLogSNR, LinearSubVP, LinearVP, Schedule
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.numerics import draw_normal
 
@@ -89,8 +89,16 @@ def SubVP(beta_min: float = 0.1, beta_max: float = 20.0, *, t_min: float = 1e-3)
     return IsotropicProcess(LinearSubVP(beta_min, beta_max, t_min=t_min))
 
 
-def build_process(config: VEConfig | VPConfig | SubVPConfig, *, spread: float | None = None) -> IsotropicProcess:
-    """The process that a run file's ``process:`` describes; ``spread`` is that of the data (``EventScale.spread``).
+AnyProcessConfig = VEConfig | VPConfig | SubVPConfig | LogSNRConfig | CosineConfig | EDMConfig
+
+
+def build_process(config: AnyProcessConfig, *, spread: float | None = None) -> IsotropicProcess:
+    """The process that a run file's ``process:`` describes; see ``build_schedule``."""
+    return IsotropicProcess(build_schedule(config, spread=spread))
+
+
+def build_schedule(config: AnyProcessConfig, *, spread: float | None = None) -> Schedule:
+    """The schedule that a run file's ``process:`` describes; ``spread`` is that of the data (``EventScale.spread``).
 
     Raises ``ConfigError`` for values that do not fit, and for relative noise where the spread is not known or is 0.
     """
@@ -102,37 +110,53 @@ def build_process(config: VEConfig | VPConfig | SubVPConfig, *, spread: float | 
                     f"the noise of this process is relative to the spread of the data, which {what}",
                     hint="set process.relative to false and give sigma_min and sigma_max in units of the data",
                 )
-            return VE(config.sigma_min * spread, config.sigma_max * spread)
+            return GeometricVE(config.sigma_min * spread, config.sigma_max * spread)
         case VEConfig():
-            return VE(config.sigma_min, config.sigma_max)
+            return GeometricVE(config.sigma_min, config.sigma_max)
         case VPConfig():
-            return VP(config.beta_min, config.beta_max, t_min=config.t_min)
+            return LinearVP(config.beta_min, config.beta_max, t_min=config.t_min)
         case SubVPConfig():
-            return SubVP(config.beta_min, config.beta_max, t_min=config.t_min)
+            return LinearSubVP(config.beta_min, config.beta_max, t_min=config.t_min)
+        case LogSNRConfig():
+            return LinearLogSNR(config.lam_max, config.lam_min, t_min=config.t_min)
+        case CosineConfig():
+            return Cosine(config.lam_max, config.lam_min)
+        case EDMConfig():
+            return EDM(config.sigma_min, config.sigma_max, config.rho)
 
 
 class PerComponent(DiffusionProcess):
     """Each component of an event, or each block of them, diffuses by its own schedule (Batzolis et al. 2022, sec. 2).
 
-    ``schedules`` is one schedule whose parameters broadcast to the event shape, or a list of (block, schedule) whose
-    blocks cover each component once and whose schedules have numbers as parameters. t_min is the largest of the
-    schedules' unless given; t_max is their last end. Drift and dispersion of a component are 0 after its end.
+    ``schedules`` is one schedule whose parameters broadcast to the event shape; or one whose parameters are (n,) with
+    ``blocks`` (*E), integers below n, the block of each component; or a list of (block, schedule) whose blocks cover
+    each component once and whose schedules have numbers as parameters. t_min is the largest of the schedules' unless
+    given; t_max is their last end. Drift and dispersion of a component are 0 after its end.
 
     Raises ``ShapeError`` for blocks that overlap or leave a component out, and for parameters that do not broadcast.
     """
 
     index: Tensor | None
+    prior_mean: Tensor | None
+    prior_deviation: Tensor | None
 
     def __init__(
         self,
         event_shape: Sequence[int],
         schedules: Schedule | Sequence[tuple[Block, Schedule]],
         *,
+        blocks: Tensor | None = None,
         t_min: float | None = None,
     ) -> None:
         super().__init__()
         self.event_shape = tuple(event_shape)
-        if isinstance(schedules, Schedule):
+        self.register_buffer("prior_mean", None)
+        self.register_buffer("prior_deviation", None)
+        if isinstance(schedules, Schedule) and blocks is not None:
+            _check_blocks(schedules, blocks, self.event_shape)
+            self.schedules = nn.ModuleList([schedules])
+            self.register_buffer("index", blocks)
+        elif isinstance(schedules, Schedule):
             _check_parameters(schedules, self.event_shape)
             self.schedules = nn.ModuleList([schedules])
             self.index = None
@@ -164,11 +188,36 @@ class PerComponent(DiffusionProcess):
     def log_snr(self, t: Tensor) -> Tensor:
         return self._spread(lambda schedule, u: (schedule.log_snr(u),), t)[0]
 
+    def levels(self, t: Tensor) -> Tensor:
+        """log(signal^2 / scale^2) of each block at times t (B,): (B, blocks).
+
+        Raises ``ShapeError`` for a process without blocks.
+        """
+        if self.index is None:
+            raise ShapeError("this process has a level for each component; one built with blocks has levels")
+        return self._per_block(lambda schedule, u: (schedule.log_snr(u),), t)[0]
+
+    def set_prior(self, mean: Tensor, deviation: Tensor) -> None:
+        """Makes the prior normal with this mean and standard deviation, each (*E), instead of that of the schedules.
+
+        That is the law of a component at the end of its time where data of that mean and deviation diffuse (Jing et al.
+        2022): a component may then end before its signal is gone.
+        """
+        for value in (mean, deviation):
+            if tuple(value.shape) != self.event_shape:
+                raise ShapeError(f"a prior of shape {tuple(value.shape)} was given; events have {self.event_shape}")
+        self.prior_mean, self.prior_deviation = mean, deviation
+
     def sample_prior(self, shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
-        return self._prior_scale(like) * draw_normal(shape, generator=generator, like=like)
+        noise = draw_normal(shape, generator=generator, like=like)
+        if self.prior_mean is None or self.prior_deviation is None:
+            return self._prior_scale(like) * noise
+        return self.prior_mean.to(like) + self.prior_deviation.to(like) * noise
 
     def prior_log_prob(self, x: Tensor) -> Tensor:
-        return _normal_log_prob(x, self._prior_scale(x))
+        if self.prior_mean is None or self.prior_deviation is None:
+            return _normal_log_prob(x, self._prior_scale(x))
+        return _normal_log_prob(x - self.prior_mean.to(x), self.prior_deviation.to(x))
 
     def _schedules(self) -> list[Schedule]:
         return [schedule for schedule in self.schedules if isinstance(schedule, Schedule)]
@@ -179,13 +228,22 @@ class PerComponent(DiffusionProcess):
         if self.index is None:
             values = evaluate(schedules[0], t.reshape(-1, *[1] * len(self.event_shape)))
             return tuple(value.expand(len(t), *self.event_shape) for value in values)
+        return tuple(value[:, self.index] for value in self._per_block(evaluate, t))
+
+    def _per_block(self, evaluate: Callable[[Schedule, Tensor], tuple[Tensor, ...]], t: Tensor) -> tuple[Tensor, ...]:
+        """What ``evaluate`` gives for each block at t (B,), each (B, blocks)."""
+        schedules = self._schedules()
+        if len(schedules) == 1:
+            return evaluate(schedules[0], t[:, None])
         columns = zip(*(evaluate(schedule, t) for schedule in schedules), strict=True)
-        return tuple(torch.stack(column, dim=-1)[:, self.index] for column in columns)
+        return tuple(torch.stack(column, dim=-1) for column in columns)
 
     def _prior_scale(self, like: Tensor) -> Tensor:
-        scales = [torch.as_tensor(schedule.prior_scale).to(like) for schedule in self._schedules()]
-        scale = scales[0] if self.index is None else torch.stack(scales)[self.index]
-        return scale.expand(self.event_shape)
+        schedules = self._schedules()
+        if self.index is None:
+            return torch.as_tensor(schedules[0].prior_scale).to(like).expand(self.event_shape)
+        scales = torch.cat([torch.as_tensor(schedule.prior_scale).to(like).reshape(-1) for schedule in schedules])
+        return scales.expand(int(self.index.max()) + 1)[self.index]
 
 
 def _running_rates(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -209,6 +267,19 @@ def _check_parameters(schedule: Schedule, event_shape: tuple[int, ...]) -> None:
         raise ShapeError(
             f"the schedule's parameters have shape {shape}; events have shape {event_shape}",
             hint="give numbers, or tensors with as many dimensions as an event, each its size or 1",
+        )
+
+
+def _check_blocks(schedule: Schedule, blocks: Tensor, event_shape: tuple[int, ...]) -> None:
+    shape = _shape_of(schedule)
+    if tuple(blocks.shape) != event_shape or blocks.dtype != torch.long:
+        raise ShapeError(
+            f"blocks are {blocks.dtype} of shape {tuple(blocks.shape)}; expected torch.int64 of shape {event_shape}"
+        )
+    if len(shape) != 1 or int(blocks.min()) < 0 or int(blocks.max()) >= shape[0]:
+        raise ShapeError(
+            f"blocks are numbered {int(blocks.min())} to {int(blocks.max())} and the schedule's parameters have shape "
+            f"{shape}; expected (n,) and blocks from 0 to n - 1"
         )
 
 

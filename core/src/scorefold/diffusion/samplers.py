@@ -3,6 +3,7 @@
 Each takes ``(score, process, x (B, *E), times (S + 1,), *, generator=None, state=None)`` and returns (x at the last
 time, state). ``score`` maps (x, t (B,)) to the score; times decrease. All work component by component in processes of
 several speeds: a component whose time has run out stands still, one that becomes active starts with a first-order step.
+Where the components are coefficients in another basis (``Rotated``), steps are taken, and states kept, in that basis.
 The state carries a multistep history across calls, so a grid may be walked in pieces with another score for each.
 Raises ``ConfigError`` and ``ShapeError`` for times that do not fit the process (see ``grids.Grid.of``).
 """
@@ -13,6 +14,7 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -21,6 +23,7 @@ from torch import Tensor
 
 from scorefold.diffusion.grids import Grid
 from scorefold.diffusion.process import DiffusionProcess, LinearMap, expand
+from scorefold.diffusion.rotated import Rotated, in_coefficients
 from scorefold.errors import ConfigError
 from scorefold.numerics import draw_normal
 
@@ -28,6 +31,7 @@ __all__ = [
     "SAMPLERS",
     "History",
     "Sampler",
+    "by_components",
     "ddim",
     "dpm_solver_pp_2m",
     "euler_maruyama",
@@ -54,6 +58,22 @@ class Sampler(Protocol):
     ) -> tuple[Tensor, Any]: ...
 
 
+def by_components(sampler: Sampler) -> Sampler:
+    """A sampler that turns events into coefficients first where the process is ``Rotated``, and back at the end."""
+
+    @wraps(sampler)
+    def in_its_basis(
+        score: ScoreFunction, process: DiffusionProcess, x: Tensor, times: Tensor, **options: Any
+    ) -> tuple[Tensor, Any]:
+        if not isinstance(process, Rotated):
+            return sampler(score, process, x, times, **options)
+        z, state = sampler(in_coefficients(score, process), process.inner, process.transform(x), times, **options)
+        return process.transform.inverse(z), state
+
+    return in_its_basis
+
+
+@by_components
 def euler_maruyama(
     score: ScoreFunction,
     process: DiffusionProcess,
@@ -76,6 +96,7 @@ def euler_maruyama(
     return x, None
 
 
+@by_components
 def predictor_corrector(
     score: ScoreFunction,
     process: DiffusionProcess,
@@ -106,6 +127,7 @@ def predictor_corrector(
     return x, None
 
 
+@by_components
 def heun(
     score: ScoreFunction,
     process: DiffusionProcess,
@@ -129,6 +151,7 @@ def heun(
     return x, None
 
 
+@by_components
 def ddim(
     score: ScoreFunction,
     process: DiffusionProcess,
@@ -158,6 +181,7 @@ class History:
     length: float | Tensor
 
 
+@by_components
 def dpm_solver_pp_2m(
     score: ScoreFunction,
     process: DiffusionProcess,

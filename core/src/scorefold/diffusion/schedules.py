@@ -201,6 +201,123 @@ class LinearLogSNR(Schedule):
         return (self.lam_max - self.lam_min) / (self.t_end - self.t_min)
 
 
+class Cosine(Schedule):
+    """Variance preserving with signal cos(a) and scale sin(a), the angle a linear in t on [0, 1].
+
+    The schedule of Nichol and Dhariwal (2021), cut so that the log-SNR -2 ln tan(a) runs from lam_max to lam_min; the
+    uncut one has no noise at one end and no signal at the other. Raises ``ConfigError`` unless lam_min < lam_max.
+    """
+
+    first: Value
+    turn: Value
+
+    def __init__(self, lam_max: Value = 10.0, lam_min: Value = -10.0) -> None:
+        super().__init__()
+        if not _holds(lam_min < lam_max):
+            raise ConfigError(f"lam_max = {lam_max}, lam_min = {lam_min}; expected lam_min < lam_max")
+        first, last = _angle_of(lam_max), _angle_of(lam_min)
+        self.keep(first=first, turn=last - first)
+        self.t_min, self.t_end, self.prior_scale = 0.0, 1.0, 1.0
+
+    def signal_scale(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        angle = self.angle(t)
+        return angle.cos(), angle.sin()
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        pull = self.angle(t).tan() * self.turn
+        return -pull, (2 * pull).sqrt()
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        return -2 * self.angle(t).tan().log()
+
+    def time_at(self, noise_to_signal: Tensor) -> Tensor:
+        return (noise_to_signal.atan() - self.first) / self.turn
+
+    def angle(self, t: Tensor) -> Tensor:
+        """a(t), in radians."""
+        return self.first + self.turn * t
+
+
+class EDM(Schedule):
+    """Variance exploding: signal 1, scale^(1 / rho) linear in t from sigma_min to sigma_max on [0, 1].
+
+    Uniform steps in t are those of Karras et al. (2022, eq. 5), whose process this is but for the clock; rho = 1 has a
+    scale linear in t. Raises ``ConfigError`` unless 0 < sigma_min < sigma_max and rho > 0.
+    """
+
+    first: Value
+    rise: Value
+    rho: Value
+
+    def __init__(self, sigma_min: Value = 0.002, sigma_max: Value = 80.0, rho: float = 7.0) -> None:
+        super().__init__()
+        if not (_holds(sigma_min > 0) and _holds(sigma_max > sigma_min) and rho > 0):
+            raise ConfigError(
+                f"sigma_min = {sigma_min}, sigma_max = {sigma_max}, rho = {rho}; expected 0 < sigma_min < sigma_max "
+                "and rho > 0"
+            )
+        first, last = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+        self.keep(first=first, rise=last - first, rho=rho)
+        self.t_min, self.t_end, self.prior_scale = 0.0, 1.0, sigma_max
+
+    def signal_scale(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        scale = (self.first + self.rise * t) ** self.rho
+        return torch.ones_like(scale), scale
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        root = self.first + self.rise * t
+        return torch.zeros_like(root), (2 * self.rho * self.rise * root ** (2 * self.rho - 1)).sqrt()
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        return -2 * self.rho * (self.first + self.rise * t).log()
+
+    def time_at(self, noise_to_signal: Tensor) -> Tensor:
+        return (noise_to_signal ** (1 / self.rho) - self.first) / self.rise
+
+
+class Stretched(Schedule):
+    """Another schedule run from start to finish until ``t_end``: the same noise, at another speed.
+
+    t_min is stretched with it. Raises ``ConfigError`` for a ``t_end`` not above 0, or for a schedule of several ends.
+    """
+
+    t_end: float
+
+    def __init__(self, schedule: Schedule, t_end: float) -> None:
+        super().__init__()
+        if t_end <= 0 or isinstance(schedule.t_end, Tensor):
+            raise ConfigError(
+                f"a schedule was to be stretched to end at {t_end}, and ends at {schedule.t_end} itself; expected two "
+                "numbers above 0"
+            )
+        self.schedule = schedule
+        self.speed = schedule.t_end / t_end
+        self.t_min, self.t_end, self.prior_scale = schedule.t_min / self.speed, t_end, schedule.prior_scale
+
+    def signal_scale(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return self.schedule.signal_scale(self._own(t))
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        rate, dispersion = self.schedule.rates(self._own(t))
+        return self.speed * rate, self.speed**0.5 * dispersion
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        return self.schedule.log_snr(self._own(t))
+
+    def time_at(self, noise_to_signal: Tensor) -> Tensor:
+        return self.schedule.time_at(noise_to_signal) / self.speed
+
+    def _own(self, t: Tensor) -> Tensor:
+        return self.speed * t.clamp_max(self.t_end)
+
+
+def _angle_of(lam: Value) -> Value:
+    """The angle whose cosine and sine are signal and scale at a log-SNR."""
+    if isinstance(lam, Tensor):
+        return torch.exp(-lam / 2).atan()
+    return math.atan(math.exp(-lam / 2))
+
+
 def _check_betas(beta_min: Value, beta_max: Value) -> None:
     if not (_holds(beta_min > 0) and _holds(beta_max > 0)):
         raise ConfigError(f"beta_min = {beta_min} and beta_max = {beta_max}; expected both above 0")

@@ -1,0 +1,142 @@
+"""Processes whose components are the coefficients of an event in an orthonormal basis: bands, rings, principal axes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.diffusion.process import DiffusionProcess, LinearMap
+from scorefold.errors import ConfigError, ShapeError
+
+
+class Orthonormal(nn.Module, ABC):
+    """An orthonormal change of basis of events: coefficients z = W x with W^T W = 1, both (B, *event_shape).
+
+    Must: ``forward`` and ``inverse``. Lengths, densities and white noise are the same on both sides.
+    """
+
+    def __init__(self, event_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.event_shape = tuple(event_shape)
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """The coefficients W x of events x (B, *E): (B, *E)."""
+
+    @abstractmethod
+    def inverse(self, z: Tensor) -> Tensor:
+        """The events W^T z of coefficients z (B, *E): (B, *E)."""
+
+
+@dataclass(frozen=True)
+class RotatedMap:
+    """The symmetric linear map W^T diag(d) W on events, with d broadcastable to coefficients (B, *E)."""
+
+    transform: Orthonormal
+    diagonal: Tensor
+
+    def apply(self, v: Tensor) -> Tensor:
+        return self.transform.inverse(self.diagonal * self.transform(v))
+
+    def apply_transpose(self, v: Tensor) -> Tensor:
+        return self.apply(v)
+
+    def solve(self, v: Tensor) -> Tensor:
+        return self.transform.inverse(self.transform(v) / self.diagonal)
+
+    def log_det(self) -> Tensor:
+        diagonal = self.diagonal.expand(len(self.diagonal), *self.transform.event_shape)
+        return diagonal.abs().log().flatten(1).sum(1)
+
+
+class Rotated(DiffusionProcess):
+    """Events x whose coefficients z = W x diffuse by ``inner``, component by component.
+
+    Signal, scale, dispersion and transitions are ``RotatedMap``s; ``log_snr`` is that of the coefficients. Samplers and
+    ``probability_flow_log_prob`` work in the coefficients (see ``in_coefficients``). Raises ``ConfigError`` for an
+    inner process that couples its components, ``ShapeError`` where its event shape is not the transform's.
+    """
+
+    def __init__(self, inner: DiffusionProcess, transform: Orthonormal) -> None:
+        super().__init__()
+        shape = getattr(inner, "event_shape", transform.event_shape)
+        if tuple(shape) != transform.event_shape:
+            raise ShapeError(f"coefficients have shape {tuple(shape)}; the transform is for {transform.event_shape}")
+        probe = torch.zeros(1, *transform.event_shape)
+        if not isinstance(inner.dispersion(probe, torch.full((1,), inner.t_max)), Tensor):
+            raise ConfigError(
+                f"{type(inner).__name__} couples the components; a rotated process takes one that does not"
+            )
+        self.inner, self.transform = inner, transform
+        self.t_min, self.t_max = inner.t_min, inner.t_max
+
+    @property
+    def breakpoints(self) -> tuple[float, ...]:
+        return self.inner.breakpoints
+
+    def coefficients(self, x: Tensor, t: Tensor) -> tuple[LinearMap, LinearMap]:  # type: ignore[override]
+        signal, scale = self.inner.coefficients(x, t)
+        return self._map(signal), self._map(scale)
+
+    def drift(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.transform.inverse(self.inner.drift(self.transform(x), t))
+
+    def dispersion(self, x: Tensor, t: Tensor) -> LinearMap:
+        dispersion = self.inner.dispersion(x, t)
+        assert isinstance(dispersion, Tensor)
+        return self._map(dispersion)
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        return self.inner.log_snr(t)
+
+    def sample_prior(self, shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
+        return self.transform.inverse(self.inner.sample_prior(shape, generator=generator, like=like))
+
+    def prior_log_prob(self, x: Tensor) -> Tensor:
+        return self.inner.prior_log_prob(self.transform(x))
+
+    def marginal(self, x0: Tensor, t: Tensor) -> tuple[Tensor, LinearMap]:
+        signal, scale = self.coefficients(x0, t)
+        return signal.apply(x0), scale
+
+    def perturb(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """x_t for standard normal ``noise`` (B, *E), whose coefficients are what is scaled."""
+        signal, scale = self.inner.coefficients(x0, t)
+        return self.transform.inverse(signal * self.transform(x0) + scale * self.transform(noise))
+
+    def noise_from_score(self, score: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        return -self.coefficients(x, t)[1].apply(score)
+
+    def score_from_noise(self, noise: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        return -self.coefficients(x, t)[1].solve(noise)
+
+    def denoised_from_score(self, score: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        score, z = self.transform(score), self.transform(x)
+        return self.transform.inverse(self.inner.denoised_from_score(score, z, t))
+
+    def transition(self, x: Tensor, s: Tensor, t: Tensor) -> tuple[LinearMap, LinearMap]:
+        a, q = self.inner.transition(x, s, t)
+        assert isinstance(a, Tensor)
+        assert isinstance(q, Tensor)
+        return self._map(a), self._map(q)
+
+    def _map(self, diagonal: Tensor) -> RotatedMap:
+        return RotatedMap(self.transform, diagonal)
+
+
+ScoreFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+def in_coefficients(score: ScoreFunction, process: Rotated) -> ScoreFunction:
+    """The score of the coefficients, (z (B, *E), t (B,)) -> W score(W^T z, t)."""
+    transform = process.transform
+
+    def of_coefficients(z: Tensor, t: Tensor) -> Tensor:
+        result: Tensor = transform(score(transform.inverse(z), t))
+        return result
+
+    return of_coefficients
