@@ -125,3 +125,24 @@ class ConditionMap(nn.Module):
 
 def _is_image(spec: TensorSpec) -> bool:
     return len(spec.shape) == 3 and spec.classes is None
+
+
+def with_null_class(spec: ConditionSpec) -> ConditionSpec:
+    """The spec with one more class in each condition of classes, which stands for no condition."""
+    if isinstance(spec, TensorSpec):
+        return spec if spec.classes is None else TensorSpec(spec.shape, spec.classes + 1)
+    return {
+        name: part if part.classes is None else TensorSpec(part.shape, part.classes + 1) for name, part in spec.items()
+    }
+
+
+def null_condition(spec: ConditionSpec, x: Tensor) -> Condition:
+    """No condition for each row of x: the class after the last, or zeros."""
+
+    def absent(part: TensorSpec) -> Tensor:
+        shape = (len(x), *part.shape)
+        if part.classes is None:
+            return x.new_zeros(shape)
+        return torch.full(shape, part.classes, dtype=torch.long, device=x.device)
+
+    return absent(spec) if isinstance(spec, TensorSpec) else {name: absent(part) for name, part in spec.items()}

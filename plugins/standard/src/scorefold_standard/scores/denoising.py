@@ -12,10 +12,12 @@ import math
 import torch
 from torch import Tensor
 
-from scorefold.data import Condition, ConditionSpec, Dataset, EventScale, TensorSpec
+from scorefold.data import Condition, Dataset
 from scorefold.diffusion import build_process, denoising_score_matching
+from scorefold.diffusion.prediction import expected_noise
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Network, Prepares, Progress, ScoreModel, Trainable
+from scorefold.nn.conditions import null_condition, with_null_class
 from scorefold_standard.score_config import DenoisingConfig
 
 _COORDINATES_SHOWN = 2**25
@@ -79,7 +81,7 @@ class Denoising(ScoreModel, Trainable):
         # A process with a speed a component has a level a component; networks take one.
         level = -0.5 * (log_snr if log_snr.dim() == 1 else log_snr.flatten(1).mean(1))
         answer: Tensor = self.network(centred / size, level, condition)
-        return expected_noise(answer, centred, signal, scale, self.event_scale, self.config.prediction)
+        return expected_noise(answer, centred, signal, scale, self.event_scale.std, self.config.prediction)
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
         condition = batch.condition if self.condition_spec is not None else None
@@ -122,38 +124,3 @@ class Denoising(ScoreModel, Trainable):
             return choose(null, condition)
         assert not isinstance(null, Tensor)
         return {name: choose(null[name], value) for name, value in condition.items()}
-
-
-def expected_noise(
-    answer: Tensor, centred: Tensor, signal: Tensor, scale: Tensor, units: EventScale, prediction: str
-) -> Tensor:
-    """eps-hat (B, *E) from the network's answer; ``centred`` is x - signal mean, signal and scale broadcast to
-    it."""
-    if prediction == "eps":
-        return answer
-    if prediction == "x0":
-        return (centred - signal * units.std * answer) / scale
-    spread = units.std if prediction == "edm" else 1.0
-    square = (signal * spread) ** 2 + scale**2
-    return scale / square * centred + signal * spread / square.sqrt() * answer
-
-
-def with_null_class(spec: ConditionSpec) -> ConditionSpec:
-    """The spec with one more class in each condition of classes, which stands for no condition."""
-    if isinstance(spec, TensorSpec):
-        return spec if spec.classes is None else TensorSpec(spec.shape, spec.classes + 1)
-    return {
-        name: part if part.classes is None else TensorSpec(part.shape, part.classes + 1) for name, part in spec.items()
-    }
-
-
-def null_condition(spec: ConditionSpec, x: Tensor) -> Condition:
-    """No condition for each row of x: the class after the last, or zeros."""
-
-    def absent(part: TensorSpec) -> Tensor:
-        shape = (len(x), *part.shape)
-        if part.classes is None:
-            return x.new_zeros(shape)
-        return torch.full(shape, part.classes, dtype=torch.long, device=x.device)
-
-    return absent(spec) if isinstance(spec, TensorSpec) else {name: absent(part) for name, part in spec.items()}
