@@ -1,0 +1,96 @@
+"""Settings of the transforms and of the bands whose speeds differ. No torch here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from scorefold.config import Config
+
+Levels = Annotated[int, Field(ge=1, description="Levels: each halves the height and width of the coarse part")]
+Size = Annotated[int, Field(ge=1)]
+Groups = Annotated[
+    Annotated[int, Field(ge=1)] | tuple[Size, ...],
+    Field(description="Number of bands of equal size, or the size of each from the finest to the coarsest"),
+]
+
+
+class HaarConfig(Config):
+    """The orthonormal Haar transform of images: bands d1 (finest), ..., dL, aL."""
+
+    name: Literal["haar"] = "haar"
+    levels: Levels = 2
+
+
+class WaveletConfig(Config):
+    """Another orthogonal wavelet of PyWavelets, periodic at the borders: bands d1, ..., dL, aL."""
+
+    name: Literal["wavelet"] = "wavelet"
+    wavelet: str = Field("db2", description="Its name in PyWavelets: db1 to db38, sym2 to sym20, coif1 to coif17")
+    levels: Levels = 2
+
+
+class DCTConfig(Config):
+    """The orthonormal cosine transform of whole images, frequencies parted in octaves: bands d1, ..., dL, aL."""
+
+    name: Literal["dct"] = "dct"
+    levels: Levels = 2
+
+
+class FourierConfig(Config):
+    """The real orthonormal Fourier basis of periodic images; the bands are rings of |k|, in cycles an image."""
+
+    name: Literal["fourier"] = "fourier"
+    rings: Annotated[int, Field(ge=1)] | tuple[float, ...] = Field(
+        3,
+        description="Number of rings, parted at halves, quarters, ... of the highest frequency; or the |k| at which "
+        "each ring but the innermost begins, from the finest on, such as [8, 4]",
+    )
+
+    @field_validator("rings")
+    @classmethod
+    def _inwards(cls, rings: int | tuple[float, ...]) -> int | tuple[float, ...]:
+        if not isinstance(rings, int) and list(rings) != sorted({edge for edge in rings if edge > 0}, reverse=True):
+            raise ValueError(f"the rings begin at {list(rings)}; expected decreasing numbers above 0")
+        return rings
+
+
+class PCAConfig(Config):
+    """The principal axes of the training points; bands of axes from the least variance to the most."""
+
+    name: Literal["pca"] = "pca"
+    groups: Groups = 3
+
+
+class LearnedConfig(Config):
+    """A learned orthogonal matrix, a product of reflections; bands of its coefficients."""
+
+    name: Literal["learned"] = "learned"
+    groups: Groups = 3
+    reflections: int = Field(
+        16, ge=2, multiple_of=2, description="Reflections in the product: even, so that it can start at the identity"
+    )
+    start: Literal["pixels", "pca"] = Field(
+        "pca", description="What it starts from: the event as it is, or the principal axes of the training points"
+    )
+
+
+class PixelsConfig(Config):
+    """The event as it is, its coordinates in runs; the first is band 1, the fastest."""
+
+    name: Literal["pixels"] = "pixels"
+    groups: Groups = 1
+
+
+def _as_transform(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+_Transform = Annotated[
+    HaarConfig | WaveletConfig | DCTConfig | FourierConfig | PCAConfig | LearnedConfig | PixelsConfig,
+    Field(discriminator="name"),
+]
+_Name = Literal["haar", "wavelet", "dct", "fourier", "pca", "learned", "pixels"]
+TransformConfig = Annotated[_Transform, BeforeValidator(_as_transform, json_schema_input_type=_Transform | _Name)]
+"""A transform and its bands in a run file: ``transform: {name: haar, levels: 3}``, or just ``transform: dct``."""

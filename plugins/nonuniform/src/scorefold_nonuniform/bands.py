@@ -1,0 +1,221 @@
+"""Bands: which coefficients of a transform diffuse together, and what a network sees of those still active.
+
+Bands are numbered from 0, the finest, to n - 1, the coarsest. On scale i the bands i, ..., n - 1 are active and the
+finer ones are dropped (Batzolis et al. 2022): a network sees the active coefficients as a smaller image where the
+transform has one, else as a vector.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.diffusion.rotated import Orthonormal
+from scorefold.errors import ConfigError, ShapeError
+from scorefold_nonuniform.band_config import (
+    DCTConfig,
+    FourierConfig,
+    HaarConfig,
+    LearnedConfig,
+    PCAConfig,
+    PixelsConfig,
+    TransformConfig,
+    WaveletConfig,
+)
+from scorefold_nonuniform.transforms import (
+    PCA,
+    FromData,
+    Identity,
+    Learned,
+    Separable,
+    Wavelet,
+    check_image,
+    dct_matrix,
+    fourier_frequencies,
+    fourier_matrix,
+)
+
+
+class Bands(nn.Module):
+    """The coefficients z = W x of ``transform`` in bands: ``index`` (*E) holds the band of each, ``names`` theirs.
+
+    ``views`` has a transform for each scale, of events of the shape that its active coefficients take: scale i's turns
+    an image into them. They are laid out in the order that they have in the flattened event. Raises ``ShapeError``
+    where index and views do not fit the transform, and for an empty band.
+    """
+
+    index: Tensor
+
+    def __init__(
+        self, transform: Orthonormal, index: Tensor, names: Sequence[str], views: Sequence[Orthonormal]
+    ) -> None:
+        super().__init__()
+        sizes = torch.bincount(index.flatten(), minlength=len(names)).tolist()
+        active = [sum(sizes[scale:]) for scale in range(len(names))]
+        if tuple(index.shape) != transform.event_shape or len(sizes) != len(names) or 0 in sizes:
+            raise ShapeError(
+                f"bands of sizes {sizes} over a shape {tuple(index.shape)}; expected {len(names)} bands, none empty, "
+                f"over {transform.event_shape}"
+            )
+        if [math.prod(view.event_shape) for view in views] != active:
+            raise ShapeError(f"views of shapes {[view.event_shape for view in views]} for {active} active coefficients")
+        self.transform, self.names, self.sizes = transform, tuple(names), tuple(sizes)
+        self.views = nn.ModuleList(views)
+        self.register_buffer("index", index, persistent=False)
+        for scale in range(len(names)):
+            where = torch.nonzero(index.flatten() >= scale).flatten()
+            self.register_buffer(f"active{scale}", where, persistent=False)
+
+    def __len__(self) -> int:
+        """n, the number of bands and of scales."""
+        return len(self.names)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """E, the shape of events and of their coefficients."""
+        return self.transform.event_shape
+
+    def prepare(self, x: Tensor) -> None:
+        """Let a transform that is made from training points x (N, *E) see them; the others need none."""
+        if isinstance(self.transform, FromData):
+            self.transform.prepare(x)
+
+    def shape(self, scale: int) -> tuple[int, ...]:
+        """The shape of what scale 0 <= scale < n has active."""
+        return self._view(scale).event_shape
+
+    def take(self, z: Tensor, scale: int) -> Tensor:
+        """The active coefficients of z (B, *E): (B, *shape(scale))."""
+        return z.flatten(1).index_select(1, self._active(scale)).reshape(len(z), *self.shape(scale))
+
+    def put(self, v: Tensor, scale: int, z: Tensor) -> Tensor:
+        """z (B, *E) with its active coefficients replaced by v (B, *shape(scale)); z itself stays as it is."""
+        return z.flatten(1).index_copy(1, self._active(scale), v.flatten(1)).reshape(z.shape)
+
+    def synthesise(self, v: Tensor, scale: int) -> Tensor:
+        """The image that a network sees of active coefficients v (B, *shape(scale)), of the same shape.
+
+        An isometry. A level of wavelets or cosines doubles the mean: a constant image c becomes 2^scale c. For other
+        transforms it is v.
+        """
+        return self._view(scale).inverse(v)
+
+    def analyse(self, image: Tensor, scale: int) -> Tensor:
+        """The coefficients of such an image: the inverse of ``synthesise``, and its transpose."""
+        result: Tensor = self._view(scale)(image)
+        return result
+
+    def active_index(self, scale: int) -> Tensor:
+        """The band of each active coefficient, in 0 ... n - 1: (*shape(scale))."""
+        return self.take(self.index[None], scale)[0]
+
+    def _view(self, scale: int) -> Orthonormal:
+        view = self.views[scale]
+        assert isinstance(view, Orthonormal)
+        return view
+
+    def _active(self, scale: int) -> Tensor:
+        return self.get_buffer(f"active{scale}")
+
+
+def build_transform(config: TransformConfig, event_shape: Sequence[int]) -> Orthonormal:
+    """The transform of a ``transform:`` in a run file. Raises ``ConfigError`` for events that it is not for."""
+    match config:
+        case HaarConfig(levels=levels):
+            return Wavelet(event_shape, levels)
+        case WaveletConfig(levels=levels, wavelet=wavelet):
+            return Wavelet(event_shape, levels, wavelet)
+        case DCTConfig(levels=levels):
+            check_image(tuple(event_shape), "a cosine transform", levels)
+            return Separable(event_shape, dct_matrix)
+        case FourierConfig():
+            check_image(tuple(event_shape), "a Fourier transform")
+            return Separable(event_shape, fourier_matrix)
+        case PCAConfig():
+            return PCA(event_shape)
+        case LearnedConfig(reflections=reflections, start=start):
+            return Learned(PCA(event_shape) if start == "pca" else Identity(event_shape), reflections)
+        case PixelsConfig():
+            return Identity(event_shape)
+
+
+def build_bands(config: TransformConfig, event_shape: Sequence[int]) -> Bands:
+    """The bands of a ``transform:`` in a run file, for events of this shape.
+
+    Raises ``ConfigError`` for events that the transform is not for, with the nearest sizes where that is what is wrong,
+    for groups that do not add up to an event, and for a ring that holds no frequency.
+    """
+    shape, transform = tuple(event_shape), build_transform(config, event_shape)
+    match config:
+        case HaarConfig(levels=levels) | WaveletConfig(levels=levels) | DCTConfig(levels=levels):
+            index = dyadic_index(shape, levels)
+            names = [f"d{level}" for level in range(1, levels + 1)] + [f"a{levels}"]
+            return Bands(transform, index, names, [_coarser(config, shape, scale) for scale in range(levels + 1)])
+        case FourierConfig(rings=rings):
+            index, letter = ring_index(shape, rings), "r"
+        case PixelsConfig(groups=groups):
+            index, letter = _runs(shape, groups), "g"
+        case PCAConfig(groups=groups) | LearnedConfig(groups=groups):
+            index, letter = _runs(shape, groups).flatten().flip(0).reshape(shape), "g"
+    count = int(index.max()) + 1
+    views = [Identity((int((index >= scale).sum()),)) for scale in range(count)]
+    return Bands(transform, index, [f"{letter}{band}" for band in range(1, count + 1)], views)
+
+
+def dyadic_index(event_shape: tuple[int, ...], levels: int) -> Tensor:
+    """The band of each coefficient of an image (..., H, W): L in the corner of sizes H / 2^L, W / 2^L, 0 outside that
+    of sizes H / 2, W / 2."""
+    index = torch.zeros(event_shape, dtype=torch.long)
+    height, width = event_shape[-2:]
+    for level in range(1, levels + 1):
+        index[..., : height >> level, : width >> level] = level
+    return index
+
+
+def ring_index(event_shape: tuple[int, ...], rings: int | tuple[float, ...]) -> Tensor:
+    """The ring of each coefficient of ``fourier_matrix`` by |k| = sqrt(k_1^2 + k_2^2), the outermost 0.
+
+    ``rings`` is their number, each from half of where the one outside it begins (the first at half of the highest
+    frequency along an axis), or where each but the innermost begins. Raises ``ConfigError`` for an empty ring.
+    """
+    height, width = event_shape[-2:]
+    modulus = torch.hypot(fourier_frequencies(height)[:, None], fourier_frequencies(width))
+    edges = [max(height, width) / 2 / 2**ring for ring in range(1, rings)] if isinstance(rings, int) else list(rings)
+    index = torch.zeros(height, width, dtype=torch.long)
+    for edge in edges:
+        index += modulus < edge
+    sizes = torch.bincount(index.flatten(), minlength=len(edges) + 1).tolist()
+    if 0 in sizes:
+        raise ConfigError(
+            f"rings that begin at |k| = {', '.join(f'{edge:g}' for edge in edges)} hold {sizes} frequencies of images "
+            f"of {height} x {width}, whose |k| reach {float(modulus.max()):.3g}",
+            hint="ask for fewer rings, or set where each begins so that none is empty",
+        )
+    return index.expand(event_shape).contiguous()
+
+
+def _runs(event_shape: tuple[int, ...], groups: int | tuple[int, ...]) -> Tensor:
+    """The flattened coordinates in runs: of equal size (the first ones a coordinate longer), or of given sizes."""
+    size = math.prod(event_shape)
+    if isinstance(groups, int):
+        groups = tuple(size // groups + (band < size % groups) for band in range(groups))
+    if sum(groups) != size or 0 in groups:
+        raise ConfigError(
+            f"the groups have sizes {list(groups)}, in all {sum(groups)}; an event of shape {event_shape} has {size} "
+            "coordinates, and each group needs one",
+            hint=f"set groups to a number from 1 to {size}, or to sizes that add up to {size}",
+        )
+    return torch.repeat_interleave(torch.arange(len(groups)), torch.tensor(groups)).reshape(event_shape)
+
+
+def _coarser(config: HaarConfig | WaveletConfig | DCTConfig, event_shape: tuple[int, ...], scale: int) -> Orthonormal:
+    """The transform of images of sizes H / 2^scale, W / 2^scale with the levels that are left."""
+    height, width = event_shape[-2:]
+    shape = (*event_shape[:-2], height >> scale, width >> scale)
+    if isinstance(config, DCTConfig):
+        return Separable(shape, dct_matrix)
+    wavelet = config.wavelet if isinstance(config, WaveletConfig) else "haar"
+    return Wavelet(shape, config.levels - scale, wavelet)
