@@ -76,10 +76,12 @@ def test_what_is_imported_is_declared(folder: Path) -> None:
     }
     imports_by_distribution = {
         "scikit_learn": {"sklearn"},
+        "scikit_image": {"skimage"},
         "scikit_dimension": {"skdim"},
         "ruamel.yaml": {"ruamel"},
         "scorefold_core": {"scorefold"},
         "pillow": {"PIL"},
+        "pywavelets": {"pywt"},
     }
     available = set().union(*(imports_by_distribution.get(name, {name}) for name in declared))
     available |= set(sys.stdlib_module_names) | {PACKAGES[folder]}
