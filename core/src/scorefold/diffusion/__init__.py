@@ -6,7 +6,7 @@ from scorefold.diffusion.losses import WEIGHTINGS, Weighting, denoising_score_ma
 from scorefold.diffusion.matrix import DenseMap, MatrixProcess
 from scorefold.diffusion.process import DiffusionProcess, Isotropic, LinearMap, expand
 from scorefold.diffusion.processes import VE, VP, IsotropicProcess, PerComponent, SubVP, build_process, build_schedule
-from scorefold.diffusion.rotated import Orthonormal, Rotated, RotatedMap, in_coefficients
+from scorefold.diffusion.rotated import CoefficientScore, Orthonormal, Rotated, RotatedMap, in_coefficients
 from scorefold.diffusion.samplers import (
     SAMPLERS,
     Sampler,
@@ -34,6 +34,7 @@ __all__ = [
     "VE",
     "VP",
     "WEIGHTINGS",
+    "CoefficientScore",
     "Cosine",
     "DenseMap",
     "DiffusionProcess",

@@ -36,7 +36,8 @@ def probability_flow_log_prob(
 
     Integrates dx/dt = v = f - 1/2 G G^T score and d log p / dt = -div v from t_min to t_max by dopri5 and adds the
     prior's log-density (Song et al. 2021, sec. 4.3 and app. D.2). ``trace`` is ``exact`` (D tangents a step, many at
-    once) or ``hutchinson``, unbiased, with ``probes`` Rademacher vectors held fixed along the path. ``mode`` is the
+    once; as many as there are components that still move) or ``hutchinson``, unbiased, with ``probes`` Rademacher
+    vectors held fixed along the path. ``mode`` is the
     differentiation of ``scorefold.numerics.divergence``. The tolerances hold for each point. No gradient flows
     through the result.
 
@@ -51,18 +52,37 @@ def probability_flow_log_prob(
         return x.new_zeros(0)
     if isinstance(process, Rotated):  # |det W| = 1
         score, x, process = in_coefficients(score, process), process.transform(x), process.inner
-    if trace == "hutchinson":
-        noise = draw_signs((probes, *x.shape), generator=generator, like=x)
-        take = partial(divergence, trace="hutchinson", noise=noise, mode=mode)
-    else:
-        tangents = _CHUNK // x.numel()
-        take = partial(divergence, mode=mode, chunk=None if tangents >= x[0].numel() else max(1, tangents))
+    signs = draw_signs((probes, *x.shape), generator=generator, like=x) if trace == "hutchinson" else None
     log_prob = x.new_zeros(len(x))
-    # The flow is smooth between the ends of components.
+    # The flow is smooth between the ends of components, and those at rest have neither velocity nor divergence.
     for start, end in pairwise((process.t_min, *process.breakpoints, process.t_max)):
-        x, gained = _solve(partial(_velocity, score, process), take, x, start, end, rtol, atol)
+        moving = _moving(process, x, start, end)
+        part = x if moving is None else x.flatten(1)[:, moving]
+        velocity = partial(_velocity_of_part, score, process, x, moving)
+        part, gained = _solve(velocity, _trace(part, signs, moving, mode), part, start, end, rtol, atol)
+        x = part if moving is None else x.flatten(1).index_copy(1, moving, part).reshape(x.shape)
         log_prob = log_prob + gained
     return log_prob + process.prior_log_prob(x)
+
+
+def _moving(process: DiffusionProcess, x: Tensor, start: float, end: float) -> Tensor | None:
+    """The positions of the components of a flattened event that move between two times, or None where all do."""
+    levels = process.log_snr(x.new_tensor([start, end]))
+    if levels.dim() == 1:
+        return None
+    moves = (levels[0] != levels[1]).expand(x.shape[1:]).flatten()
+    return None if bool(moves.all()) else moves.nonzero().flatten()
+
+
+def _trace(
+    part: Tensor, signs: Tensor | None, moving: Tensor | None, mode: Literal["forward", "reverse"]
+) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The divergence of a velocity on the moving part of events."""
+    if signs is not None:
+        noise = signs if moving is None else signs.flatten(2)[..., moving]
+        return partial(divergence, trace="hutchinson", noise=noise, mode=mode)
+    tangents = _CHUNK // part.numel()
+    return partial(divergence, mode=mode, chunk=None if tangents >= part[0].numel() else max(1, tangents))
 
 
 def _solve(
@@ -96,6 +116,21 @@ def _solve(
             hint="check that the score is finite on these points, or loosen rtol and atol",
         ) from error
     return path[-1], gained[-1]
+
+
+def _velocity_of_part(
+    score: Callable[[Tensor, Tensor], Tensor],
+    process: DiffusionProcess,
+    x: Tensor,
+    moving: Tensor | None,
+    part: Tensor,
+    t: Tensor,
+) -> Tensor:
+    """The velocity of the moving components (B, K) of events x, or of all of them."""
+    if moving is None:
+        return _velocity(score, process, part, t)
+    whole = x.flatten(1).index_copy(1, moving, part).reshape(x.shape)
+    return _velocity(score, process, whole, t).flatten(1)[:, moving]
 
 
 def _velocity(score: Callable[[Tensor, Tensor], Tensor], process: DiffusionProcess, x: Tensor, t: Tensor) -> Tensor:

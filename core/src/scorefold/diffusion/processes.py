@@ -193,9 +193,20 @@ class PerComponent(DiffusionProcess):
 
         Raises ``ShapeError`` for a process without blocks.
         """
-        if self.index is None:
-            raise ShapeError("this process has a level for each component; one built with blocks has levels")
-        return self._per_block(lambda schedule, u: (schedule.log_snr(u),), t)[0]
+        return self._of_blocks(lambda schedule, u: (schedule.log_snr(u),), t)[0]
+
+    def block_coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(signal, scale) of each block at times t (B,): (B, blocks) each. Raises as ``levels``."""
+        signal, scale = self._of_blocks(lambda schedule, u: schedule.signal_scale(u), t)
+        return signal, scale
+
+    def block_rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(a, g) of each block's dx = a x dt + g dw at times t (B,), 0 after its end: (B, blocks) each.
+
+        Raises as ``levels``.
+        """
+        rate, dispersion = self._of_blocks(_running_rates, t)
+        return rate, dispersion
 
     def set_prior(self, mean: Tensor, deviation: Tensor) -> None:
         """Makes the prior normal with this mean and standard deviation, each (*E), instead of that of the schedules.
@@ -208,16 +219,20 @@ class PerComponent(DiffusionProcess):
                 raise ShapeError(f"a prior of shape {tuple(value.shape)} was given; events have {self.event_shape}")
         self.prior_mean, self.prior_deviation = mean, deviation
 
-    def sample_prior(self, shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
-        noise = draw_normal(shape, generator=generator, like=like)
+    def prior(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean and the standard deviation of the prior, each (*E), on the device and in the dtype of ``like``."""
         if self.prior_mean is None or self.prior_deviation is None:
-            return self._prior_scale(like) * noise
-        return self.prior_mean.to(like) + self.prior_deviation.to(like) * noise
+            scale = self._prior_scale(like)
+            return torch.zeros_like(scale), scale
+        return self.prior_mean.to(like), self.prior_deviation.to(like)
+
+    def sample_prior(self, shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
+        mean, deviation = self.prior(like)
+        return mean + deviation * draw_normal(shape, generator=generator, like=like)
 
     def prior_log_prob(self, x: Tensor) -> Tensor:
-        if self.prior_mean is None or self.prior_deviation is None:
-            return _normal_log_prob(x, self._prior_scale(x))
-        return _normal_log_prob(x - self.prior_mean.to(x), self.prior_deviation.to(x))
+        mean, deviation = self.prior(x)
+        return _normal_log_prob(x - mean, deviation)
 
     def _schedules(self) -> list[Schedule]:
         return [schedule for schedule in self.schedules if isinstance(schedule, Schedule)]
@@ -228,10 +243,12 @@ class PerComponent(DiffusionProcess):
         if self.index is None:
             values = evaluate(schedules[0], t.reshape(-1, *[1] * len(self.event_shape)))
             return tuple(value.expand(len(t), *self.event_shape) for value in values)
-        return tuple(value[:, self.index] for value in self._per_block(evaluate, t))
+        return tuple(value[:, self.index] for value in self._of_blocks(evaluate, t))
 
-    def _per_block(self, evaluate: Callable[[Schedule, Tensor], tuple[Tensor, ...]], t: Tensor) -> tuple[Tensor, ...]:
+    def _of_blocks(self, evaluate: Callable[[Schedule, Tensor], tuple[Tensor, ...]], t: Tensor) -> tuple[Tensor, ...]:
         """What ``evaluate`` gives for each block at t (B,), each (B, blocks)."""
+        if self.index is None:
+            raise ShapeError("this process has a speed for each component; one built with blocks has levels")
         schedules = self._schedules()
         if len(schedules) == 1:
             return evaluate(schedules[0], t[:, None])

@@ -131,9 +131,23 @@ class Rotated(DiffusionProcess):
 ScoreFunction = Callable[[Tensor, Tensor], Tensor]
 
 
+@dataclass(frozen=True)
+class CoefficientScore:
+    """A score of events, (x (B, *E), t (B,)) -> (B, *E), that is computed in the coefficients: there it costs no
+    transform."""
+
+    of_coefficients: ScoreFunction
+    transform: Orthonormal
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.transform.inverse(self.of_coefficients(self.transform(x), t))
+
+
 def in_coefficients(score: ScoreFunction, process: Rotated) -> ScoreFunction:
     """The score of the coefficients, (z (B, *E), t (B,)) -> W score(W^T z, t)."""
     transform = process.transform
+    if isinstance(score, CoefficientScore) and score.transform is transform:
+        return score.of_coefficients
 
     def of_coefficients(z: Tensor, t: Tensor) -> Tensor:
         result: Tensor = transform(score(transform.inverse(z), t))
