@@ -1,10 +1,10 @@
-"""Configs of linear operators on images and vectors. No torch here; ``scorefold.operators`` builds them."""
+"""Configs of operators on images and vectors. No torch here; ``scorefold.operators`` builds them."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from scorefold.config import Config
 
@@ -19,6 +19,17 @@ class MaskConfig(Config):
     )
     fraction: float = Field(0.25, gt=0, lt=1, description="Share of the pixels that is hidden")
     seed: int = Field(0, ge=0, description="Where the square or the pixels lie")
+    each: bool = Field(
+        False, description="Another square or other pixels for every point, by the seed and the point's index"
+    )
+
+    @model_validator(mode="after")
+    def _random(self) -> MaskConfig:
+        if self.each and self.region not in ("square", "pixels"):
+            raise ValueError(
+                f"each is true, and a mask of region {self.region} is the same for every point; take square"
+            )
+        return self
 
 
 class BoxDownsampleConfig(Config):
@@ -57,6 +68,39 @@ class HaarConfig(Config):
     levels: int = Field(1, ge=1, description="How often the coarse band is transformed again")
 
 
+class RadonConfig(Config):
+    """Line integrals along parallel rays, as a tomograph measures them."""
+
+    name: Literal["radon"] = "radon"
+    angles: Annotated[int, Field(ge=1)] | Annotated[tuple[float, ...], Field(min_length=1)] = Field(
+        60, description="How many angles, evenly over half a turn; or the angles themselves, in degrees"
+    )
+    bins: int | None = Field(
+        None,
+        ge=1,
+        description="Bins of the detector, a pixel wide each; null for as many as the image's diagonal needs",
+    )
+
+
+class EdgesConfig(Config):
+    """Canny's edge map of the blurred grey image; not linear, so nothing that needs an adjoint takes it."""
+
+    name: Literal["edges"] = "edges"
+    sigma: float = Field(0.5, gt=0, description="Standard deviation of the blur, in pixels")
+    low_threshold: float = Field(
+        10.0, ge=0, description="Least gradient of an edge that a stronger one leads to, of 255"
+    )
+    high_threshold: float = Field(100.0, ge=0, description="Least gradient that starts an edge, of 255")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> EdgesConfig:
+        if self.high_threshold < self.low_threshold:
+            raise ValueError(
+                f"high_threshold is {self.high_threshold:g}; expected at least low_threshold, {self.low_threshold:g}"
+            )
+        return self
+
+
 class ComposeConfig(Config):
     """Operators one after the other."""
 
@@ -80,11 +124,15 @@ _Operator = Annotated[
     | GaussianBlurConfig
     | GreyConfig
     | HaarConfig
+    | RadonConfig
+    | EdgesConfig
     | ComposeConfig,
     Field(discriminator="name"),
 ]
 # compose is not among the bare names: it needs its operators.
-_OperatorName = Literal["mask", "box-downsample", "bicubic-downsample", "gaussian-blur", "grey", "haar"]
+_OperatorName = Literal[
+    "mask", "box-downsample", "bicubic-downsample", "gaussian-blur", "grey", "haar", "radon", "edges"
+]
 OperatorConfig = Annotated[
     _Operator,
     BeforeValidator(
@@ -92,7 +140,7 @@ OperatorConfig = Annotated[
         json_schema_input_type=_Operator | _OperatorName | list[_Operator | _OperatorName | list[Any]],
     ),
 ]
-"""A linear operator in a run file: ``{name: box-downsample, factor: 4}``, a bare name, or a list applied in
+"""An operator in a run file: ``{name: box-downsample, factor: 4}``, a bare name, or a list applied in
 order."""
 
 ComposeConfig.model_rebuild()

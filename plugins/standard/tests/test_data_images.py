@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from scorefold.data import Dataset, StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
+from scorefold.operators import HasOperator
 from scorefold_standard.data.digits import Digits
 from scorefold_standard.data.images import ImageFolder
 from scorefold_standard.data.paired import Paired
@@ -207,6 +209,60 @@ def test_noise_of_a_pair_belongs_to_the_point(folder: Path) -> None:
     assert float(noise.std()) == pytest.approx(0.5, rel=0.15)
     other = Paired(config.model_copy(update={"seed": 4}), data=ImageFolder(ImagesConfig(root=str(folder), size=4)))
     assert not torch.equal(other.load("train").condition, train.condition)  # type: ignore[arg-type]
+
+
+def test_every_image_may_have_a_hole_of_its_own_and_give_its_mask(folder: Path) -> None:
+    operator = {"name": "mask", "region": "square", "each": True, "seed": 5}
+    config = PairedConfig.model_validate({"operator": operator, "mask": True})
+    held = Paired(config, data=ImageFolder(ImagesConfig(root=str(folder), size=8)))
+    streamed = Paired(config, data=ImageFolder(ImagesConfig(root=str(folder), size=8, memory=0.0)))
+    train = held.load("train")
+    assert isinstance(train.condition, Mapping)
+    image, mask = train.condition["image"], train.condition["mask"]
+    assert mask.shape == (len(train), 1, 8, 8)
+    assert held.condition_spec == {"image": TensorSpec((3, 8, 8)), "mask": TensorSpec((1, 8, 8))}
+    assert torch.equal(image, train.x * mask)
+    assert (1 - mask).sum((1, 2, 3)).tolist() == [16] * len(train)
+    assert len(mask.flatten(1).unique(dim=0)) > 5
+    batches = [b.condition["mask"] for b in streamed.load("train").batches(3)]  # type: ignore[index, call-overload]
+    assert torch.equal(torch.cat(batches), mask)
+    assert isinstance(held, HasOperator)
+    assert torch.equal(held.operator.at(train.index)(train.x), image)
+    one = Paired(PairedConfig.model_validate({"operator": "mask", "mask": True}), data=Digits(DigitsConfig(limit=50)))
+    both = one.load("train").condition
+    assert isinstance(both, Mapping)
+    assert both["mask"].shape == (40, 1, 8, 8)
+    with pytest.raises(ConfigError, match="the operator is none"):
+        Paired(PairedConfig(mask=True), data=Digits(DigitsConfig(limit=50)))
+
+
+def test_photons_are_counted_by_poissons_law_and_belong_to_the_point() -> None:
+    digits = Digits(DigitsConfig())
+    config = PairedConfig.model_validate({"operator": "box-downsample", "poisson_peak": 20.0, "seed": 1})
+    source = Paired(config, data=digits)
+    train = source.load("train")
+    assert isinstance(train.condition, torch.Tensor)
+    clean = block_means(train.x)
+    counts = 20 * train.condition
+    torch.testing.assert_close(counts, counts.round(), atol=1e-4, rtol=0)
+    assert not train.condition[clean == 0].any()
+    lit = clean > 0.1
+    scatter = ((train.condition - clean).square() * 20 / clean)[lit]
+    assert float(scatter.mean()) == pytest.approx(1, abs=0.05)
+    assert torch.equal(source.load("train").condition, train.condition)  # type: ignore[arg-type]
+    both = Paired(config.model_copy(update={"noise_std": 0.1}), data=digits).load("train").condition
+    assert isinstance(both, torch.Tensor)
+    assert float((both - train.condition).std()) == pytest.approx(0.1, rel=0.05)
+    with pytest.raises(ConfigError, match="from 0 up to a bound"):
+        Paired(config, data=Digits(DigitsConfig(range=(-1.0, 1.0))))
+
+
+def test_edges_of_digits_are_a_condition() -> None:
+    source = Paired(PairedConfig.model_validate({"operator": "edges"}), data=Digits(DigitsConfig(range=(-1.0, 1.0))))
+    condition = source.load("test").condition
+    assert isinstance(condition, torch.Tensor)
+    assert condition.shape == (180, 1, 8, 8)
+    assert set(condition.unique().tolist()) == {0.0, 1.0}
 
 
 def test_pairs_refuse_what_the_operator_cannot_serve() -> None:

@@ -187,9 +187,19 @@ class PhotographsConfig(Config):
 class PairedConfig(Config):
     """Images with their degraded version as the condition."""
 
-    operator: OperatorConfig = Field(BoxDownsampleConfig(), description="The linear operator that degrades an image")
+    operator: OperatorConfig = Field(BoxDownsampleConfig(), description="The operator that degrades an image")
     noise_std: float = Field(
         0.0, ge=0, description="Standard deviation of Gaussian noise on the degraded image, in units of its pixels"
+    )
+    poisson_peak: float | None = Field(
+        None,
+        gt=0,
+        description="Mean count of photons at the images' upper bound: the degraded image is counted, by Poisson's "
+        "law, before the Gaussian noise comes; null for none",
+    )
+    mask: bool = Field(
+        False,
+        description="Also give the mask (1 where a pixel is kept): the condition is then named, 'image' and 'mask'",
     )
     seed: Seed = None
 

@@ -1,0 +1,171 @@
+"""What an operator on events is: any map, and linear ones with their adjoints."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from scorefold.errors import ConfigError, ShapeError
+
+Shape = tuple[int, ...]
+
+
+class Operator(ABC):
+    """A map A from events of ``in_shape`` to events of ``out_shape``, applied to batches (B, *in_shape).
+
+    Must: ``_apply``. May: ``at``, ``out_range``. Given: ``__call__``, which checks shapes and raises ``ShapeError``.
+    """
+
+    def __init__(self, in_shape: Sequence[int], out_shape: Sequence[int]) -> None:
+        self.in_shape: Shape = tuple(in_shape)
+        self.out_shape: Shape = tuple(out_shape)
+
+    @abstractmethod
+    def _apply(self, x: Tensor) -> Tensor:
+        """A x, (B, *in_shape) to (B, *out_shape)."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """A x for x (B, *in_shape): (B, *out_shape)."""
+        return self._apply(self._checked(x, self.in_shape))
+
+    def at(self, index: Tensor | None) -> Operator:
+        """The operator that the points with these ``index`` (B,) go through: this one, where it is the same for all."""
+        return self
+
+    def out_range(self, data_range: float) -> float:
+        """high - low of what comes out where events have ``data_range``, the peak of a PSNR: the same by default."""
+        return data_range
+
+    def _checked(self, value: Tensor, shape: Shape) -> Tensor:
+        if tuple(value.shape[1:]) != shape:
+            raise ShapeError(
+                f"{type(self).__name__} was given a tensor of shape {tuple(value.shape)}; expected (B, "
+                f"{', '.join(map(str, shape))})"
+            )
+        return value
+
+
+class LinearOperator(Operator):
+    """A linear map with its adjoint A^T and its pseudo-inverse A^+.
+
+    Must: ``_apply``, ``_adjoint``, ``_pseudo_inverse``. Given: ``adjoint`` and ``pseudo_inverse``, which check shapes
+    and raise ``ShapeError``.
+    """
+
+    @abstractmethod
+    def _adjoint(self, y: Tensor) -> Tensor:
+        """A^T y, (B, *out_shape) to (B, *in_shape)."""
+
+    @abstractmethod
+    def _pseudo_inverse(self, y: Tensor) -> Tensor:
+        """The shortest x among those that bring A x closest to y: (B, *out_shape) to (B, *in_shape)."""
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """A^T y for y (B, *out_shape), so that <A x, y> = <x, A^T y>: (B, *in_shape)."""
+        return self._adjoint(self._checked(y, self.out_shape))
+
+    def pseudo_inverse(self, y: Tensor) -> Tensor:
+        """A^+ y for y (B, *out_shape): (B, *in_shape). Box means are replicated, grey becomes equal channels."""
+        return self._pseudo_inverse(self._checked(y, self.out_shape))
+
+    def at(self, index: Tensor | None) -> LinearOperator:
+        """See ``Operator.at``; linear again."""
+        return self
+
+
+@runtime_checkable
+class HasOperator(Protocol):
+    """A data source whose condition is an event that went through ``operator``, with or without noise."""
+
+    operator: Operator
+
+
+def as_linear(operator: Operator, who: str) -> LinearOperator:
+    """An operator that has an adjoint, for ``who`` needs it. Raises ``ConfigError`` for one that has none."""
+    if isinstance(operator, LinearOperator):
+        return operator
+    raise ConfigError(
+        f"{who} needs the adjoint of a linear operator, and {type(operator).__name__} is not linear",
+        hint="choose a linear operator, such as mask, box-downsample or radon",
+    )
+
+
+def _check_chain(operators: Sequence[Operator]) -> None:
+    for first, second in itertools.pairwise(operators):
+        if first.out_shape != second.in_shape:
+            raise ShapeError(
+                f"{type(first).__name__} gives events of shape {first.out_shape} but "
+                f"{type(second).__name__} takes {second.in_shape}"
+            )
+
+
+class Chain(Operator):
+    """Operators one after the other, the first applied first; some of them are not linear (see ``Composition``).
+
+    Raises ``ShapeError`` where neighbours do not fit.
+    """
+
+    def __init__(self, operators: Sequence[Operator]) -> None:
+        _check_chain(operators)
+        super().__init__(operators[0].in_shape, operators[-1].out_shape)
+        self.operators = tuple(operators)
+
+    def _apply(self, x: Tensor) -> Tensor:
+        for operator in self.operators:
+            x = operator(x)
+        return x
+
+    def at(self, index: Tensor | None) -> Chain:
+        return Chain([operator.at(index) for operator in self.operators])
+
+    def out_range(self, data_range: float) -> float:
+        for operator in self.operators:
+            data_range = operator.out_range(data_range)
+        return data_range
+
+
+class Composition(LinearOperator):
+    """Operators one after the other, the first applied first.
+
+    Its ``pseudo_inverse`` undoes them one by one, last first. That is a generalised inverse; it is the shortest
+    solution only where each step's pseudo-inverse keeps to the range of the next one's adjoint, as for orthonormal
+    or commuting steps. Raises ``ShapeError`` where neighbours do not fit.
+    """
+
+    def __init__(self, operators: Sequence[LinearOperator]) -> None:
+        _check_chain(operators)
+        super().__init__(operators[0].in_shape, operators[-1].out_shape)
+        self.operators = tuple(operators)
+
+    def _apply(self, x: Tensor) -> Tensor:
+        for operator in self.operators:
+            x = operator(x)
+        return x
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        for operator in reversed(self.operators):
+            y = operator.adjoint(y)
+        return y
+
+    def _pseudo_inverse(self, y: Tensor) -> Tensor:
+        for operator in reversed(self.operators):
+            y = operator.pseudo_inverse(y)
+        return y
+
+    def at(self, index: Tensor | None) -> Composition:
+        return Composition([operator.at(index) for operator in self.operators])
+
+    def out_range(self, data_range: float) -> float:
+        for operator in self.operators:
+            data_range = operator.out_range(data_range)
+        return data_range
+
+
+def compose(operators: Sequence[Operator]) -> Operator:
+    """Operators one after the other: a ``Composition`` where all are linear, else a ``Chain``."""
+    linear = [operator for operator in operators if isinstance(operator, LinearOperator)]
+    return Composition(linear) if len(linear) == len(operators) else Chain(operators)
