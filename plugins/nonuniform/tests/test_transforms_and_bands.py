@@ -13,7 +13,7 @@ from torch import Tensor
 from scorefold.diffusion.rotated import Orthonormal
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.operators import Haar
-from scorefold_nonuniform.band_config import TransformConfig
+from scorefold_nonuniform.band_config import BandsConfig
 from scorefold_nonuniform.bands import Bands, build_bands, build_transform
 from scorefold_nonuniform.transforms import (
     PCA,
@@ -28,7 +28,7 @@ from scorefold_nonuniform.transforms import (
 
 F64 = torch.float64
 IMAGE = (2, 8, 16)
-ADAPTER: TypeAdapter[TransformConfig] = TypeAdapter(TransformConfig)
+ADAPTER: TypeAdapter[BandsConfig] = TypeAdapter(BandsConfig)
 DYADIC = [
     {"name": "haar", "levels": 3},
     {"name": "wavelet", "wavelet": "db3", "levels": 3},

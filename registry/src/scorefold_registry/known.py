@@ -63,6 +63,7 @@ KNOWN = (
         "nonuniform",
         "scorefold-nonuniform",
         "diffusion at several speeds, and multi-scale score models",
+        _offers(data="gaussian-field"),
     ),
     KnownPlugin(
         "pullback",

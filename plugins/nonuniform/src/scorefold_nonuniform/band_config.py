@@ -16,14 +16,14 @@ Groups = Annotated[
 ]
 
 
-class HaarConfig(Config):
+class HaarBandsConfig(Config):
     """The orthonormal Haar transform of images: bands d1 (finest), ..., dL, aL."""
 
     name: Literal["haar"] = "haar"
     levels: Levels = 2
 
 
-class WaveletConfig(Config):
+class WaveletBandsConfig(Config):
     """Another orthogonal wavelet of PyWavelets, periodic at the borders: bands d1, ..., dL, aL."""
 
     name: Literal["wavelet"] = "wavelet"
@@ -31,14 +31,14 @@ class WaveletConfig(Config):
     levels: Levels = 2
 
 
-class DCTConfig(Config):
+class DCTBandsConfig(Config):
     """The orthonormal cosine transform of whole images, frequencies parted in octaves: bands d1, ..., dL, aL."""
 
     name: Literal["dct"] = "dct"
     levels: Levels = 2
 
 
-class FourierConfig(Config):
+class FourierBandsConfig(Config):
     """The real orthonormal Fourier basis of periodic images; the bands are rings of |k|, in cycles an image."""
 
     name: Literal["fourier"] = "fourier"
@@ -56,14 +56,14 @@ class FourierConfig(Config):
         return rings
 
 
-class PCAConfig(Config):
+class PCABandsConfig(Config):
     """The principal axes of the training points; bands of axes from the least variance to the most."""
 
     name: Literal["pca"] = "pca"
     groups: Groups = 3
 
 
-class LearnedConfig(Config):
+class LearnedBandsConfig(Config):
     """A learned orthogonal matrix, a product of reflections; bands of its coefficients."""
 
     name: Literal["learned"] = "learned"
@@ -76,21 +76,27 @@ class LearnedConfig(Config):
     )
 
 
-class PixelsConfig(Config):
+class PixelsBandsConfig(Config):
     """The event as it is, its coordinates in runs; the first is band 1, the fastest."""
 
     name: Literal["pixels"] = "pixels"
     groups: Groups = 1
 
 
-def _as_transform(value: Any) -> Any:
+def _as_bands(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-_Transform = Annotated[
-    HaarConfig | WaveletConfig | DCTConfig | FourierConfig | PCAConfig | LearnedConfig | PixelsConfig,
+_Bands = Annotated[
+    HaarBandsConfig
+    | WaveletBandsConfig
+    | DCTBandsConfig
+    | FourierBandsConfig
+    | PCABandsConfig
+    | LearnedBandsConfig
+    | PixelsBandsConfig,
     Field(discriminator="name"),
 ]
 _Name = Literal["haar", "wavelet", "dct", "fourier", "pca", "learned", "pixels"]
-TransformConfig = Annotated[_Transform, BeforeValidator(_as_transform, json_schema_input_type=_Transform | _Name)]
-"""A transform and its bands in a run file: ``transform: {name: haar, levels: 3}``, or just ``transform: dct``."""
+BandsConfig = Annotated[_Bands, BeforeValidator(_as_bands, json_schema_input_type=_Bands | _Name)]
+"""Bands in a run file: ``bands: {name: haar, levels: 3}``, or just ``bands: dct``."""

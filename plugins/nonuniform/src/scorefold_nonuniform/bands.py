@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from scorefold.diffusion.rotated import Orthonormal
 from scorefold.errors import ConfigError, ShapeError
 from scorefold_nonuniform.band_config import (
-    DCTConfig,
-    FourierConfig,
-    HaarConfig,
-    LearnedConfig,
-    PCAConfig,
-    PixelsConfig,
-    TransformConfig,
-    WaveletConfig,
+    BandsConfig,
+    DCTBandsConfig,
+    FourierBandsConfig,
+    HaarBandsConfig,
+    LearnedBandsConfig,
+    PCABandsConfig,
+    PixelsBandsConfig,
+    WaveletBandsConfig,
 )
 from scorefold_nonuniform.transforms import (
     PCA,
@@ -121,44 +121,44 @@ class Bands(nn.Module):
         return self.get_buffer(f"active{scale}")
 
 
-def build_transform(config: TransformConfig, event_shape: Sequence[int]) -> Orthonormal:
-    """The transform of a ``transform:`` in a run file. Raises ``ConfigError`` for events that it is not for."""
+def build_transform(config: BandsConfig, event_shape: Sequence[int]) -> Orthonormal:
+    """The transform of a ``bands:`` in a run file. Raises ``ConfigError`` for events that it is not for."""
     match config:
-        case HaarConfig(levels=levels):
+        case HaarBandsConfig(levels=levels):
             return Wavelet(event_shape, levels)
-        case WaveletConfig(levels=levels, wavelet=wavelet):
+        case WaveletBandsConfig(levels=levels, wavelet=wavelet):
             return Wavelet(event_shape, levels, wavelet)
-        case DCTConfig(levels=levels):
+        case DCTBandsConfig(levels=levels):
             check_image(tuple(event_shape), "a cosine transform", levels)
             return Separable(event_shape, dct_matrix)
-        case FourierConfig():
+        case FourierBandsConfig():
             check_image(tuple(event_shape), "a Fourier transform")
             return Separable(event_shape, fourier_matrix)
-        case PCAConfig():
+        case PCABandsConfig():
             return PCA(event_shape)
-        case LearnedConfig(reflections=reflections, start=start):
+        case LearnedBandsConfig(reflections=reflections, start=start):
             return Learned(PCA(event_shape) if start == "pca" else Identity(event_shape), reflections)
-        case PixelsConfig():
+        case PixelsBandsConfig():
             return Identity(event_shape)
 
 
-def build_bands(config: TransformConfig, event_shape: Sequence[int]) -> Bands:
-    """The bands of a ``transform:`` in a run file, for events of this shape.
+def build_bands(config: BandsConfig, event_shape: Sequence[int]) -> Bands:
+    """The bands of a ``bands:`` in a run file, for events of this shape.
 
     Raises ``ConfigError`` for events that the transform is not for, with the nearest sizes where that is what is wrong,
     for groups that do not add up to an event, and for a ring that holds no frequency.
     """
     shape, transform = tuple(event_shape), build_transform(config, event_shape)
     match config:
-        case HaarConfig(levels=levels) | WaveletConfig(levels=levels) | DCTConfig(levels=levels):
+        case HaarBandsConfig(levels=levels) | WaveletBandsConfig(levels=levels) | DCTBandsConfig(levels=levels):
             index = dyadic_index(shape, levels)
             names = [f"d{level}" for level in range(1, levels + 1)] + [f"a{levels}"]
             return Bands(transform, index, names, [_coarser(config, shape, scale) for scale in range(levels + 1)])
-        case FourierConfig(rings=rings):
+        case FourierBandsConfig(rings=rings):
             index, letter = ring_index(shape, rings), "r"
-        case PixelsConfig(groups=groups):
+        case PixelsBandsConfig(groups=groups):
             index, letter = _runs(shape, groups), "g"
-        case PCAConfig(groups=groups) | LearnedConfig(groups=groups):
+        case PCABandsConfig(groups=groups) | LearnedBandsConfig(groups=groups):
             index, letter = _runs(shape, groups).flatten().flip(0).reshape(shape), "g"
     count = int(index.max()) + 1
     views = [Identity((int((index >= scale).sum()),)) for scale in range(count)]
@@ -211,11 +211,13 @@ def _runs(event_shape: tuple[int, ...], groups: int | tuple[int, ...]) -> Tensor
     return torch.repeat_interleave(torch.arange(len(groups)), torch.tensor(groups)).reshape(event_shape)
 
 
-def _coarser(config: HaarConfig | WaveletConfig | DCTConfig, event_shape: tuple[int, ...], scale: int) -> Orthonormal:
+def _coarser(
+    config: HaarBandsConfig | WaveletBandsConfig | DCTBandsConfig, event_shape: tuple[int, ...], scale: int
+) -> Orthonormal:
     """The transform of images of sizes H / 2^scale, W / 2^scale with the levels that are left."""
     height, width = event_shape[-2:]
     shape = (*event_shape[:-2], height >> scale, width >> scale)
-    if isinstance(config, DCTConfig):
+    if isinstance(config, DCTBandsConfig):
         return Separable(shape, dct_matrix)
-    wavelet = config.wavelet if isinstance(config, WaveletConfig) else "haar"
+    wavelet = config.wavelet if isinstance(config, WaveletBandsConfig) else "haar"
     return Wavelet(shape, config.levels - scale, wavelet)

@@ -11,4 +11,16 @@ __plugin_api__ = "1.0"
 
 @hookimpl
 def scorefold_components() -> Iterable[Component]:
-    return ()
+    yield from _sources()
+
+
+def _sources() -> Iterable[Component]:
+    yield Component(
+        kind="data",
+        name="gaussian-field",
+        target="scorefold_nonuniform.fields:GaussianField",
+        config="scorefold_nonuniform.data_config:GaussianFieldConfig",
+        summary="Periodic Gaussian images whose law is known, and with it every band's score at any speed",
+        examples=({"config": {"size": 8, "points": 200}},),
+        cite="citation.bib",
+    )

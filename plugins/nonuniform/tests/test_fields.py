@@ -1,0 +1,100 @@
+"""The Gaussian field: its points, its law, and its exact score in bands, in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from scorefold.diffusion import LinearLogSNR, PerComponent
+from scorefold.errors import ConfigError
+from scorefold.laws import Points, SubspaceGaussian, log_density
+from scorefold_nonuniform.band_config import DCTBandsConfig, FourierBandsConfig, HaarBandsConfig, PCABandsConfig
+from scorefold_nonuniform.bands import Bands, build_bands
+from scorefold_nonuniform.data_config import GaussianFieldConfig
+from scorefold_nonuniform.fields import GaussianField, coefficient_moments, field_power, gaussian_score
+
+F64 = torch.float64
+
+
+def speeds(bands: Bands) -> PerComponent:
+    ends = torch.arange(1, len(bands) + 1, dtype=F64) / len(bands)
+    return PerComponent(bands.event_shape, LinearLogSNR(t_end=ends), blocks=bands.index)
+
+
+def test_its_covariance_is_that_of_its_power() -> None:
+    """Cov(x_a, x_b) is the inverse Fourier transform of the power at the difference, with 1 at 0: stationary."""
+    size = 6
+    law = GaussianField(GaussianFieldConfig(size=size, points=10)).law()
+    covariance = law.basis @ law.variances.diag() @ law.basis.mT
+    frequency = torch.fft.fftfreq(size, dtype=F64) * size
+    kernel = torch.fft.ifft2((1 + frequency[:, None] ** 2 + frequency**2) ** -1.5).real
+    kernel = kernel / kernel[0, 0]
+    expected = torch.stack([kernel.roll((row, column), (0, 1)).flatten() for row in range(6) for column in range(6)])
+    torch.testing.assert_close(covariance, expected)
+    white = field_power(4, 0.0)
+    torch.testing.assert_close(white, torch.ones_like(white))
+
+
+def test_its_points_follow_its_law() -> None:
+    """Variances of the Fourier coefficients and the log-density of 20,000 points, to four standard errors."""
+    field = GaussianField(GaussianFieldConfig(size=4, mean=0.5, points=20_000, fractions=(1, 0, 0), seed=3))
+    x, law = field.load("train").x.double().flatten(1), field.law()
+    coefficients = (x - 0.5) @ law.basis
+    error = 4 * law.variances * (2 / len(x)) ** 0.5
+    assert bool((coefficients.var(0) - law.variances).abs().lt(error).all())
+    values = log_density(law, x)
+    assert values is not None
+    entropy = 0.5 * (law.variances.log() + 1 + torch.log(torch.tensor(2 * torch.pi))).sum()
+    assert float((values.mean() + entropy).abs()) < 4 * float(values.std()) / len(x) ** 0.5
+    assert field.event_shape == (1, 4, 4)
+    assert field.event_scale.mean == pytest.approx(0.5, abs=0.05)
+
+
+def test_one_seed_gives_one_field() -> None:
+    first, again = (GaussianField(GaussianFieldConfig(size=4, points=20, seed=5)).load("test").x for _ in range(2))
+    assert torch.equal(first, again)
+
+
+def log_normal(z: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
+    return torch.distributions.MultivariateNormal(mean, covariance).log_prob(z)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [HaarBandsConfig(levels=2), DCTBandsConfig(levels=1), FourierBandsConfig(rings=2), PCABandsConfig(groups=3)],
+    ids=str,
+)
+def test_scores_are_gradients_of_marginals(config, generator) -> None:
+    """On every scale, at one time for all points and at a time each; dropped coefficients have none."""
+    field = GaussianField(GaussianFieldConfig(size=4, mean=0.7, points=300, seed=0))
+    bands = build_bands(config, field.event_shape).double()
+    bands.prepare(field.load("train").x.double())
+    process, law = speeds(bands), field.law()
+    mean, covariance = coefficient_moments(law, bands)
+    z = torch.randn(5, 1, 4, 4, generator=generator, dtype=F64)
+    for scale in range(len(bands)):
+        score, active = gaussian_score(law, bands, process, scale), bands.index.flatten() >= scale
+        for t in (torch.tensor([0.2], dtype=F64).expand(5), torch.linspace(0.05, 0.3, 5, dtype=F64)):
+            point = z.clone().requires_grad_()
+            total = point.new_zeros(())
+            for k in range(5):
+                signal, noise = (part[0].flatten()[active] for part in process.coefficients(z[:1], t[k : k + 1]))
+                marginal = signal[:, None] * covariance[active][:, active] * signal + torch.diag(noise**2)
+                total = total + log_normal(point[k].flatten()[active], signal * mean[active], marginal)
+            torch.testing.assert_close(score(z, t), torch.autograd.grad(total, point)[0], rtol=1e-9, atol=1e-9)
+
+
+def test_the_law_must_be_gaussian() -> None:
+    bands = build_bands(HaarBandsConfig(levels=1), (1, 4, 4))
+    for law in (None, Points(torch.zeros(1, 16, dtype=F64))):
+        with pytest.raises(ConfigError, match="Gaussian"):
+            gaussian_score(law, bands, speeds(bands))
+
+
+def test_moments_of_a_subspace_need_no_full_rank() -> None:
+    basis = torch.linalg.qr(torch.randn(16, 2, dtype=F64)).Q
+    law = SubspaceGaussian(torch.zeros(16, dtype=F64), basis, torch.tensor([2.0, 0.5], dtype=F64))
+    covariance = coefficient_moments(law, build_bands(HaarBandsConfig(levels=1), (1, 4, 4)))[1]
+    assert float(covariance.trace()) == pytest.approx(2.5)
+    assert int(torch.linalg.matrix_rank(covariance)) == 2
