@@ -1,6 +1,33 @@
 """Measures of how close images, features and samples are."""
 
-from scorefold.metrics.distances import energy_distance, frechet_distance, frechet_from_moments
-from scorefold.metrics.images import psnr, ssim
+from scorefold.metrics.calibration import coverage, joint_uniformity, pit, uniformity
+from scorefold.metrics.distances import (
+    Moments,
+    energy_distance,
+    energy_score,
+    frechet_distance,
+    frechet_from_moments,
+)
+from scorefold.metrics.features import feature_network
+from scorefold.metrics.images import consistency, diversity, psnr, psnr_within, round_to_levels, ssim
+from scorefold.metrics.lpips import LPIPS
 
-__all__ = ["energy_distance", "frechet_distance", "frechet_from_moments", "psnr", "ssim"]
+__all__ = [
+    "LPIPS",
+    "Moments",
+    "consistency",
+    "coverage",
+    "diversity",
+    "energy_distance",
+    "energy_score",
+    "feature_network",
+    "frechet_distance",
+    "frechet_from_moments",
+    "joint_uniformity",
+    "pit",
+    "psnr",
+    "psnr_within",
+    "round_to_levels",
+    "ssim",
+    "uniformity",
+]

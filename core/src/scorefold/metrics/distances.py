@@ -49,6 +49,67 @@ def frechet_from_moments(mean_x: Tensor, covariance_x: Tensor, mean_y: Tensor, c
     return max(float(distance), 0.0)
 
 
+class Moments:
+    """The mean and the unbiased covariance of features that come in batches, in float64 on the CPU.
+
+    ``count`` (N), ``mean`` (D,) and ``covariance`` (D, D); updates are those of Chan, Golub and LeVeque 1979.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._mean = torch.zeros(0, dtype=torch.float64)
+        self._scatter = torch.zeros(0, 0, dtype=torch.float64)
+
+    def add(self, features: Tensor) -> None:
+        """Features (B, D) more."""
+        batch = features.detach().flatten(1).cpu().double()
+        if len(batch) == 0:
+            return
+        mean = batch.mean(0)
+        centred = batch - mean
+        if self.count == 0:
+            self._mean, self._scatter = torch.zeros_like(mean), mean.new_zeros(len(mean), len(mean))
+        total = self.count + len(batch)
+        step = mean - self._mean
+        self._scatter += centred.T @ centred + torch.outer(step, step) * (self.count * len(batch) / total)
+        self._mean += step * (len(batch) / total)
+        self.count = total
+
+    @property
+    def mean(self) -> Tensor:
+        """(D,)."""
+        return self._mean
+
+    @property
+    def covariance(self) -> Tensor:
+        """(D, D). Raises ``DataError`` for fewer than two points."""
+        if self.count < 2:
+            raise DataError(f"a covariance needs at least 2 points; {self.count} were given")
+        return self._scatter / (self.count - 1)
+
+    def frechet(self, other: Moments) -> float:
+        """The squared Frechet distance to other features. Raises ``DataError`` for fewer than two points."""
+        return frechet_from_moments(self.mean, self.covariance, other.mean, other.covariance)
+
+
+def energy_score(draws: Tensor, truth: Tensor) -> Tensor:
+    """E|X - y| - E|X - X'| / 2 for each condition, of draws (n, C, *E) and truths (C, *E): (C,) in float64.
+
+    A strictly proper score (Gneiting and Raftery 2007): in the mean over truths it is least for draws from the law that
+    the truths come from. Raises ``DataError`` for fewer than 2 draws, ``ShapeError`` for shapes that do not fit.
+    """
+    if draws.dim() < 3 or draws.shape[1:] != truth.shape:
+        raise ShapeError(f"draws {tuple(draws.shape)} were held to truths {tuple(truth.shape)}; expected (n, C, *E)")
+    n = len(draws)
+    if n < 2:
+        raise DataError(f"an energy score needs at least 2 draws for each condition; {n} were given")
+    x = draws.detach().flatten(2).double().transpose(0, 1)
+    y = truth.detach().flatten(1).double()[:, None]
+    mode = "donot_use_mm_for_euclid_dist"
+    spread = torch.cdist(x, x, compute_mode=mode).sum((1, 2)) / (n * (n - 1))
+    return torch.cdist(x, y, compute_mode=mode).mean((1, 2)) - spread / 2
+
+
 def energy_distance(x: Tensor, y: Tensor, *, unbiased: bool = True, chunk: int = 1024) -> float:
     """The energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'| of samples (N, *E) and (M, *E), in float64.
 

@@ -1,4 +1,4 @@
-"""Fidelity of images, one number an image."""
+"""Fidelity of images, one number an image, and how much draws for one condition differ."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scorefold.errors import ConfigError, ShapeError
+from scorefold.errors import ConfigError, DataError, ShapeError
+from scorefold.operators import Operator
 
 
 def _check_pair(x: Tensor, y: Tensor, data_range: float) -> None:
@@ -27,6 +28,43 @@ def psnr(x: Tensor, y: Tensor, data_range: float = 1.0) -> Tensor:
     _check_pair(x, y, data_range)
     error = (x - y).flatten(1).square().mean(1)
     return 10 * (data_range**2 / error).log10()
+
+
+def psnr_within(x: Tensor, y: Tensor, where: Tensor, data_range: float = 1.0) -> Tensor:
+    """The PSNR in decibels over a part of each event alone, (B,): ``where`` (B, *E) is 1 there and 0 elsewhere.
+
+    nan where an event has no such part. Raises as ``psnr``.
+    """
+    _check_pair(x, y, data_range)
+    part = where.to(x).expand(x.shape)
+    error = ((x - y).square() * part).flatten(1).sum(1) / part.flatten(1).sum(1)
+    return 10 * (data_range**2 / error).log10()
+
+
+def consistency(operator: Operator, x: Tensor, truth: Tensor, data_range: float = 1.0) -> Tensor:
+    """The PSNR in decibels between A x and A truth, for x and truth (B, *E): (B,). Higher is better.
+
+    ``operator`` is what these very events went through: for masks that differ, ``operator.at(index)``. The peak is the
+    operator's own for events of this range. Batzolis et al. 2021 report it for each of their tasks.
+    """
+    return psnr(operator(x), operator(truth), operator.out_range(data_range))
+
+
+def diversity(draws: Tensor, data_range: float = 1.0) -> Tensor:
+    """How much draws for one condition differ, of (n, C, *E): (C,), with 255 for the whole data range.
+
+    The unbiased standard deviation over the draws, averaged over the event (Batzolis et al. 2021). It measures spread,
+    not truth: a posterior too wide has more of it. Raises ``DataError`` for fewer than 2 draws.
+    """
+    if draws.dim() < 3 or len(draws) < 2:
+        raise DataError(f"draws of shape {tuple(draws.shape)} were given; expected (n, C, *E) with n at least 2")
+    return 255 / data_range * draws.std(0).flatten(1).mean(1)
+
+
+def round_to_levels(x: Tensor, low: float, high: float, levels: int = 256) -> Tensor:
+    """x clipped to [low, high] and rounded to ``levels`` equally spaced values: what an image file of 8 bits keeps."""
+    step = (high - low) / (levels - 1)
+    return low + step * ((x.clamp(low, high) - low) / step).round()
 
 
 def ssim(x: Tensor, y: Tensor, data_range: float = 1.0, *, window: int = 11, sigma: float = 1.5) -> Tensor:

@@ -1,0 +1,74 @@
+"""Whether draws from a posterior are spread as the truth is: ranks, coverage and uniformity."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from scorefold.errors import ConfigError, DataError, ShapeError
+
+
+def pit(draws: Tensor, truth: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """The place of the truth among draws, coordinate by coordinate: draws (n, C, *E), truth (C, *E), gives (C, *E).
+
+    (rank + v) / (n + 1) in float64, with the rank of the truth among the n draws (ties broken at random) and v uniform
+    from ``generator``: uniform on [0, 1] for every n where truth and draws have one law (the probability integral
+    transform, randomised; simulation-based calibration, Talts et al. 2018). Low for a truth below the draws. Raises
+    ``ShapeError`` for shapes that do not fit.
+    """
+    if draws.dim() < 2 or draws.shape[1:] != truth.shape or len(draws) == 0:
+        raise ShapeError(f"draws {tuple(draws.shape)} were held to truths {tuple(truth.shape)}; expected (n, C, *E)")
+    draws, truth = draws.detach().cpu(), truth.detach().cpu()
+    below, equal = (draws < truth).sum(0).double(), (draws == truth).sum(0).double()
+    # One of the equal + 1 places between the draws at the truth, and a place within it, are one uniform together.
+    within = torch.rand(truth.shape, generator=generator, dtype=torch.float64)
+    return (below + within * (equal + 1)) / (len(draws) + 1)
+
+
+def coverage(places: Tensor, level: float) -> Tensor:
+    """The share of each truth's coordinates inside the central interval of mass ``level``, of places (C, *E): (C,).
+
+    ``places`` are those of ``pit``, nan where a coordinate does not count; a truth without any that does gives nan.
+    The mean over truths is ``level`` for calibrated draws, less for draws too narrow, more for draws too wide. Raises
+    ``ConfigError`` for a level outside (0, 1).
+    """
+    if not 0 < level < 1:
+        raise ConfigError(f"a level of {level} was given; it must lie between 0 and 1", hint="such as 0.9")
+    flat = places.flatten(1)
+    inside = ((flat - 0.5).abs() <= level / 2).double()
+    return torch.where(flat.isnan(), math.nan, inside).nanmean(1)
+
+
+def uniformity(places: Tensor) -> tuple[float, float]:
+    """Kuiper's statistic of numbers in [0, 1] (N,) against the uniform law, and its p-value.
+
+    V = max(F_N(u) - u) + max(u - F_N(u)), as sensitive to spread as to place (Kuiper 1960); the p-value is Stephens'
+    approximation (1970), good from N = 8 on. Raises ``DataError`` for fewer.
+    """
+    u = places.detach().flatten().double().sort().values
+    count = len(u)
+    if count < 8:
+        raise DataError(f"a test of uniformity needs at least 8 numbers; {count} were given")
+    grid = torch.arange(count + 1, dtype=torch.float64) / count
+    statistic = float((grid[1:] - u).max() + (u - grid[:-1]).max())
+    root = math.sqrt(count)
+    scaled = (root + 0.155 + 0.24 / root) * statistic
+    if scaled < 0.4:  # the series needs many terms there, and its sum is 1 up to 1e-7
+        return statistic, 1.0
+    terms = [2 * (4 * (j * scaled) ** 2 - 1) * math.exp(-2 * (j * scaled) ** 2) for j in range(1, 101)]
+    return statistic, min(1.0, max(0.0, math.fsum(terms)))
+
+
+def joint_uniformity(places: Tensor) -> float:
+    """The p-value of ``uniformity`` in every coordinate at once, places (C, D): the least one times D (Bonferroni).
+
+    Truths are independent and coordinates need not be, so each coordinate is tested over truths alone. Coordinates with
+    fewer than 8 numbers (nan does not count) are left out. Raises ``DataError`` where all are.
+    """
+    columns = [column[~column.isnan()] for column in places.flatten(1).T]
+    tested = [uniformity(column)[1] for column in columns if len(column) >= 8]
+    if not tested:
+        raise DataError(f"a test of uniformity needs at least 8 truths; places of {tuple(places.shape)} were given")
+    return min(1.0, len(tested) * min(tested))
