@@ -1,0 +1,52 @@
+"""Settings of the baselines on an unconditional prior. No torch here."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from scorefold.config import Config
+from scorefold.operator_config import MaskConfig, OperatorConfig
+
+
+class DPSConfig(Config):
+    """Diffusion posterior sampling: a score prior guided by the gradient of the misfit of its denoised estimate."""
+
+    operator: OperatorConfig = Field(description="The linear operator A of the observation y = A x + noise")
+    noise_std: float = Field(0.0, ge=0, description="Standard deviation of the observation's noise (pigdm)")
+    variant: Literal["dps", "pigdm"] = Field(
+        "pigdm",
+        description="The guidance: a step of fixed length against the misfit (dps, Chung et al. 2023), or the misfit "
+        "weighted by the inverse of its covariance (pigdm, Song et al. 2023)",
+    )
+    step: float = Field(
+        0.5,
+        gt=0,
+        description="dps: how far the guidance moves the denoised estimate, 1 being as far as the observations of data "
+        "of the prior's deviation are from their mean",
+    )
+    covariance: Literal["isotropic", "tweedie"] = Field(
+        "isotropic",
+        description="pigdm: what x_t leaves open of x_0: one variance from the prior's deviation and the noise level "
+        "(isotropic, the paper's), or the Jacobian of the denoiser (tweedie), which is exact for Gaussian data",
+    )
+    solver_steps: int = Field(
+        8,
+        ge=1,
+        description="pigdm with tweedie: conjugate-gradient steps, each of which differentiates through the prior once",
+    )
+
+
+class RePaintConfig(Config):
+    """RePaint: what is known is replaced by its noised value at each step, and the rest is drawn again and again."""
+
+    operator: OperatorConfig = Field(
+        MaskConfig(), description="What is known of an event: a mask, or an operator whose components have one speed"
+    )
+    jump_length: int = Field(10, ge=1, description="Steps that are taken back before they are drawn again")
+    resamples: int = Field(10, ge=1, description="How often each step is drawn; 1 for plain replacement")
+    move: Literal["ancestral", "sampler"] = Field(
+        "ancestral",
+        description="What moves x between replacements: the paper's ancestral step, or one of the sampler asked for",
+    )

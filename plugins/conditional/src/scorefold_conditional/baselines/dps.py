@@ -1,0 +1,132 @@
+"""Guidance by the misfit of the denoised estimate: DPS (Chung et al. 2023) and PiGDM (Song et al. 2023).
+
+With x0-hat(x_t) = E[x_0 | x_t] of the prior, its Jacobian J and r = y - A x0-hat, the score given y is the prior's plus
+
+- ``dps``: (scale scale^T)^-1 signal times a shift of x0-hat against grad |r|. The paper moves x by zeta grad |r| after
+  each of 1,000 ancestral steps. Here the move is part of the score, so that every sampler can take it and its length
+  depends neither on the number of steps nor on the process: the shift of x0-hat is
+  step (sqrt(m) std / |A|^2) signal^T J^T A^T r / |r|, m numbers in y, std the deviation of the prior's data.
+- ``pigdm``: J^T A^T (A C A^T + noise_std^2)^-1 r, the score of N(y; A x0-hat, A C A^T + noise_std^2) with C held fixed,
+  C the covariance of x_0 given x_t. ``isotropic`` takes that of data N(., std^2), diagonal with
+  std^2 b^2 / (a^2 std^2 + b^2) (their r_t^2, in units of the data); ``tweedie`` takes signal^-1 scale scale^T J^T,
+  which holds for every prior (Boys et al. 2024), applied by vector-Jacobian products (Rozet et al. 2024).
+  Both leave out the paper's extra weights on the guidance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Condition
+from scorefold.diffusion.rotated import Rotated, RotatedMap
+from scorefold.errors import ConfigError
+from scorefold.interfaces import ScoreModel
+from scorefold.operators import LinearOperator
+from scorefold_conditional.baseline_config import DPSConfig
+from scorefold_conditional.baselines.prior import Observations, check_prior
+from scorefold_conditional.consistency import conjugate_gradients, shift_denoised
+
+_STEPS = 50
+
+
+class DPS(ScoreModel):
+    """The score of an unconditional prior, guided by an observation y (B, *out_shape) of the operator; without an
+    observation it is the prior's. Nothing is trained.
+
+    Raises ``ConfigError`` for a conditional or an untrained prior, for events that the operator can't serve, and for
+    ``covariance: isotropic`` under a process that couples components.
+    """
+
+    def __init__(self, config: DPSConfig, *, prior: ScoreModel) -> None:
+        check_prior(prior, "score:dps")
+        observations = Observations(config.operator, prior, "score:dps")
+        super().__init__(prior.process, prior.event_shape, observations.spec, prior.event_scale)
+        self.prior, self.observations, self.config = prior, observations, config
+        if config.variant == "pigdm" and config.covariance == "isotropic" and self._couples():
+            raise ConfigError(
+                f"covariance: isotropic is a variance a component, and {type(prior.process).__name__} couples them",
+                hint="set covariance: tweedie",
+            )
+        operator = observations.example()
+        size = math.sqrt(math.prod(operator.out_shape)) * prior.event_scale.std
+        self.length = config.step * size / largest_singular(operator) ** 2
+
+    def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        x, t, condition = self.match_inputs(x, t, condition)
+        if condition is None:
+            return self.prior.score(x, t)
+        operator, y = self.observations.read(condition)
+
+        def estimate(point: Tensor) -> tuple[Tensor, Tensor]:
+            score = self.prior.score(point, t)
+            return self.process.denoised_from_score(score, point, t), score
+
+        vjp: Any = torch.func.vjp  # typed without has_aux
+        denoised, pull, score = vjp(estimate, x, has_aux=True)
+
+        def gradient(v: Tensor) -> Tensor:
+            """J^T v."""
+            result: Tensor = pull(v)[0]
+            return result
+
+        misfit = y - operator(denoised)
+        if self.config.variant == "dps":
+            towards = gradient(operator.adjoint(_unit(misfit)))
+            signal, _ = self.process.coefficients(x, t)
+            shift = signal * towards if isinstance(signal, Tensor) else signal.apply_transpose(towards)
+            return shift_denoised(self.process, score, x, t, self.length * shift)
+        isotropic = self.config.covariance == "isotropic"
+        covariance = self._isotropic(x, t) if isotropic else self._tweedie(gradient, x, t)
+        variance = self.config.noise_std**2
+
+        def spread(v: Tensor) -> Tensor:
+            return operator(covariance(operator.adjoint(v))) + variance * v
+
+        weighed = conjugate_gradients(spread, misfit, _STEPS if isotropic else self.config.solver_steps)
+        guided: Tensor = score + gradient(operator.adjoint(weighed))
+        return guided
+
+    def _isotropic(self, x: Tensor, t: Tensor) -> Callable[[Tensor], Tensor]:
+        process = self.process
+        signal, scale = (process.inner if isinstance(process, Rotated) else process).coefficients(x, t)
+        data = self.event_scale.std**2
+        variance = data * scale**2 / (signal**2 * data + scale**2)
+        # Data of one variance have it in every orthonormal basis.
+        if isinstance(process, Rotated):
+            return RotatedMap(process.transform, variance).apply
+        return lambda v: variance * v
+
+    def _tweedie(self, gradient: Callable[[Tensor], Tensor], x: Tensor, t: Tensor) -> Callable[[Tensor], Tensor]:
+        signal, scale = self.process.coefficients(x, t)
+        if isinstance(scale, Tensor):
+            return lambda v: scale**2 / signal * gradient(v)
+        return lambda v: signal.solve(scale.apply(scale.apply_transpose(gradient(v))))
+
+    def _couples(self) -> bool:
+        if isinstance(self.process, Rotated):
+            return False
+        like = self._reference().new_zeros((1, *self.event_shape))
+        return not isinstance(self.process.coefficients(like, like.new_full((1,), self.process.t_max))[1], Tensor)
+
+
+def _unit(v: Tensor) -> Tensor:
+    """Each row over its length; 0 stays 0."""
+    size = torch.linalg.vector_norm(v.flatten(1), dim=1).reshape(-1, *[1] * (v.dim() - 1))
+    unit: Tensor = v / size.clamp_min(torch.finfo(v.dtype).tiny)
+    return unit
+
+
+def largest_singular(operator: LinearOperator, iterations: int = 30) -> float:
+    """The largest singular value of an operator, by power iteration from a fixed start in float64."""
+    generator = torch.Generator().manual_seed(0)
+    v = torch.randn((1, *operator.in_shape), generator=generator, dtype=torch.float64)
+    size = torch.linalg.vector_norm(v)
+    for _ in range(iterations):
+        v = operator.adjoint(operator(v / size))
+        size = torch.linalg.vector_norm(v)
+    return math.sqrt(float(size))

@@ -1,0 +1,74 @@
+"""What every baseline asks of its prior and its operator."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Condition, ConditionSpec, TensorSpec
+from scorefold.errors import ConfigError, ShapeError
+from scorefold.interfaces import ScoreModel, Trainable
+from scorefold.operator_config import OperatorConfig
+from scorefold.operators import LinearOperator, Mask, RandomMask, as_linear, build_operator
+from scorefold_conditional.consistency import check_observation
+
+
+def check_prior(prior: ScoreModel, name: str) -> None:
+    """Raises ``ConfigError`` for a prior that takes conditions, and for one that should have been trained and wasn't.
+
+    A module is in training mode as it is built; training ends, and a loaded state starts, in evaluation mode.
+    """
+    if prior.condition_spec is not None:
+        raise ConfigError(
+            f"the prior of {name}, a {type(prior).__name__}, takes a condition; expected an unconditional score",
+            hint="train it on data without a condition: the observation comes in by the guidance alone",
+        )
+    if prior.training and isinstance(prior, Trainable):
+        raise ConfigError(
+            f"prior, a {type(prior).__name__}, was never trained, and {name} would draw from its start",
+            hint="make it a stage of its own, which trains it, and name that stage under inputs.prior; "
+            "a model that you trained by hand is ready after prior.eval()",
+        )
+
+
+class Observations:
+    """What is known of events of a prior: an operator, and how its observations arrive as a condition.
+
+    One operator for all events takes y (B, *out_shape). A mask of each event (``each: true``) takes y as ``image`` with
+    the masks as ``mask``, as ``data:paired`` gives them with ``mask: true``. Raises ``ConfigError`` for an operator
+    that is not linear and for events that it can't serve.
+    """
+
+    def __init__(self, config: OperatorConfig, prior: ScoreModel, name: str) -> None:
+        built = build_operator(config, prior.event_shape, scale=prior.event_scale)
+        self.operator = as_linear(built, name)
+        self.varies = isinstance(self.operator, RandomMask)
+        if any(isinstance(part, RandomMask) for part in getattr(self.operator, "operators", ())):
+            raise ConfigError(
+                f"the operator of {name} has a mask of each event as one step of several; expected it alone",
+                hint="set the mask's each to false, or take the mask alone",
+            )
+        shape = prior.event_shape
+        self.mask_shape = (1, *shape[1:]) if len(shape) == 3 else shape
+        image = TensorSpec(self.operator.out_shape)
+        self.spec: ConditionSpec = {"image": image, "mask": TensorSpec(self.mask_shape)} if self.varies else image
+
+    def example(self) -> LinearOperator:
+        """The operator, or that of one event."""
+        return self.operator.at(torch.zeros(1, dtype=torch.long)) if self.varies else self.operator
+
+    def read(self, condition: Condition) -> tuple[LinearOperator, Tensor]:
+        """The operator of these events and their observations y. Raises ``ShapeError`` for others than the spec's."""
+        if not self.varies:
+            return self.operator, check_observation(self.operator, condition)
+        if isinstance(condition, Tensor) or set(condition) != {"image", "mask"}:
+            found = "a tensor" if isinstance(condition, Tensor) else ", ".join(sorted(condition)) or "nothing"
+            raise ShapeError(
+                f"{found} was observed; a mask of each event needs image and mask",
+                hint="data:paired with mask: true gives both",
+            )
+        y, mask = condition["image"], condition["mask"]
+        if mask.shape[1:] != self.mask_shape:
+            expected = ", ".join(["C", *map(str, self.mask_shape)])
+            raise ShapeError(f"the masks have shape {tuple(mask.shape)}; expected ({expected})")
+        return Mask(mask, self.operator.in_shape), check_observation(self.operator, y)

@@ -1,0 +1,187 @@
+"""RePaint (Lugmayr et al. 2022): what is known of an event is replaced by its noised value at every step.
+
+What y = A x tells of x is its part P x = A^+ y with P = A^+ A, the projection on the range of A^T: the pixels of a
+mask, the coarse band of an image where A takes block means. Where signal and scale of the process commute with P, the
+known part of x_t given y is signal A^+ y + scale P z, whatever the rest is, so that it can be drawn: all components of
+the known part diffuse at one speed, or A picks single components. Under a process with one speed a band in a wavelet
+basis, block means clamp the coarse band at its own noise level, which is super-resolution by a multi-scale prior.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Condition, map_condition
+from scorefold.diffusion import SAMPLERS, DiffusionProcess, resolve_sampler, time_grid
+from scorefold.diffusion.process import LinearMap
+from scorefold.diffusion.samplers import Sampler
+from scorefold.errors import ConfigError
+from scorefold.interfaces import ScoreModel
+from scorefold.interfaces.score import BoundScore, condition_rows
+from scorefold.numerics import draw_normal
+from scorefold.operators import LinearOperator
+from scorefold_conditional.baseline_config import RePaintConfig
+from scorefold_conditional.baselines.prior import Observations, check_prior
+
+_ancestral: Sampler = partial(SAMPLERS["predictor-corrector"], corrector_steps=0)  # type: ignore[call-arg]
+
+
+class RePaint(ScoreModel):
+    """An unconditional prior whose draws are made to agree with what is known, y = A x (B, *out_shape) without noise.
+
+    ``sample`` is the paper's algorithm 1: a step of the prior, the known part drawn afresh at the new noise level, and
+    after every ``jump_length`` steps the same number back by the forward process, until each was drawn ``resamples``
+    times. ``score`` is what remains of it for infinitely small steps, and what other samplers walk: the prior's score
+    in the unknown part, the score of the noised known value in the known one.
+
+    Neither is the posterior's, since the prior sees the known part with noise of its own where the posterior knows it
+    exactly; resampling makes up for a part of that. Raises ``ConfigError`` for a conditional or an untrained prior,
+    and for an operator whose known part does not diffuse by itself under the prior's process.
+    """
+
+    def __init__(self, config: RePaintConfig, *, prior: ScoreModel) -> None:
+        check_prior(prior, "score:repaint")
+        observations = Observations(config.operator, prior, "score:repaint")
+        super().__init__(prior.process, prior.event_shape, observations.spec, prior.event_scale)
+        self.prior, self.observations, self.config = prior, observations, config
+        check_known_part(observations.example(), prior.process, self._reference(), config.operator.name)
+
+    def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        x, t, condition = self.match_inputs(x, t, condition)
+        score = self.prior.score(x, t)
+        if condition is None:
+            return score
+        operator, y = self.observations.read(condition)
+        there, scale = self.process.marginal(operator.pseudo_inverse(y), t)
+        noise = (x - there) / scale if isinstance(scale, Tensor) else scale.solve(x - there)
+        return score + known_part(operator, self.process.score_from_noise(noise, x, t) - score)
+
+    def bind(
+        self,
+        condition: Condition | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        guidance: float = 1.0,
+        **options: Any,
+    ) -> BoundScore:
+        """As ``ScoreModel.bind``; raises ``ConfigError`` for a guidance other than 1: what is known is known."""
+        if guidance != 1.0:
+            raise ConfigError(
+                f"guidance = {guidance} was asked of score:repaint, which replaces what is known; expected 1",
+                hint="score:dps weighs the observation by guidance",
+            )
+        return super().bind(condition, generator=generator, **options)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        condition: Condition | None = None,
+        *,
+        steps: Any = 100,
+        sampler: str | Sampler = "dpmpp-2m",
+        spacing: str = "uniform",
+        guidance: float = 1.0,
+        generator: torch.Generator | None = None,
+        **options: Any,
+    ) -> Tensor:
+        """n draws for each of C observations, (n, C, *E), by ``calls(steps)`` moves; without one, n of the prior.
+
+        ``sampler`` moves x where the config says ``move: sampler``, one step at a time and so without a multistep
+        history. The last replacement is without noise: A x is signal(t_min) y.
+        """
+        if n < 0:
+            raise ConfigError(f"{n} draws were asked for; expected 0 or more")
+        self.bind(condition, generator=generator, guidance=guidance, **options)  # refuses what it doesn't know
+        draw = resolve_sampler(sampler)
+        if condition is None:
+            return super().sample(n, steps=steps, sampler=draw, spacing=spacing, generator=generator)
+        count = condition_rows(condition)
+        repeated = map_condition(condition, lambda c: c.repeat(n, *[1] * (c.dim() - 1)))
+        assert repeated is not None
+        operator, y = self.observations.read(repeated)
+        known = operator.pseudo_inverse(y)
+        x = self.process.sample_prior(tuple(known.shape), generator=generator, like=known)
+        move = _ancestral if self.config.move == "ancestral" else draw
+        score = self.prior.bind(generator=generator)
+        times = time_grid(self.process, steps, spacing)
+        for start, end in resampled(len(times) - 1, self.config.jump_length, self.config.resamples):
+            t = times[end].to(x).expand(len(x))
+            if end < start:
+                a, q = self.process.transition(x, times[start].to(x).expand(len(x)), t)
+                x = _apply(a, x) + _apply(q, draw_normal(tuple(x.shape), generator=generator, like=x))
+                continue
+            x, _ = move(score, self.process, x, times[start : end + 1], generator=generator)
+            noise = (
+                torch.zeros_like(x)
+                if end == len(times) - 1
+                else draw_normal(tuple(x.shape), generator=generator, like=x)
+            )
+            x = x + known_part(operator, self.process.perturb(known, t, noise) - x)
+        return x.reshape(n, count, *self.event_shape)
+
+    def calls(self, steps: int) -> int:
+        """How many moves a draw of so many steps takes, each with the network calls of one step of its sampler."""
+        jumps = resampled(steps, self.config.jump_length, self.config.resamples)
+        return sum(end > start for start, end in jumps)
+
+
+def known_part(operator: LinearOperator, v: Tensor) -> Tensor:
+    """P v = A^+ A v, (B, *E)."""
+    return operator.pseudo_inverse(operator(v))
+
+
+def resampled(steps: int, jump_length: int, resamples: int) -> Iterator[tuple[int, int]]:
+    """The walk over a time grid 0 (noise) to ``steps`` (data), as pairs of positions: steps on, and jumps back.
+
+    Counted from the data, every ``jump_length`` steps are walked ``resamples`` times before the walk goes on (Lugmayr
+    et al. 2022, fig. 8); the steps from pure noise to the first such place are walked once, for a jump back to pure
+    noise would forget everything.
+    """
+    position = 0
+    while position < steps:
+        yield position, position + 1
+        position += 1
+        if (steps - position) % jump_length == 0 and position > jump_length:
+            back = position - jump_length
+            for _ in range(resamples - 1):
+                yield position, back
+                yield from ((k, k + 1) for k in range(back, position))
+
+
+def check_known_part(operator: LinearOperator, process: DiffusionProcess, like: Tensor, name: str) -> None:
+    """Raises ``ConfigError`` unless A^+ A is an orthogonal projection that commutes with the process at all times.
+
+    Tried on fixed normal draws at several times, to the accuracy of the dtype of ``like``.
+    """
+    generator = torch.Generator(device=like.device).manual_seed(0)
+    v, w = (draw_normal((1, *operator.in_shape), generator=generator, like=like) for _ in range(2))
+
+    known = partial(known_part, operator)
+    tolerance = 1e3 * torch.finfo(like.dtype).eps
+    skew = float((known(v) * w - v * known(w)).sum().abs())
+    if skew > tolerance * float(v.norm() * w.norm()):
+        raise ConfigError(
+            f"what the operator {name!r} tells of an event is no orthogonal part of it, so it can't be replaced",
+            hint="RePaint takes masks, and operators one step of which is enough; score:dps takes any",
+        )
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        t = like.new_full((1,), process.t_min + share * (process.t_max - process.t_min))
+        for factor in process.coefficients(v, t):
+            moved = _apply(factor, v)
+            gap = float((known(moved) - _apply(factor, known(v))).norm())
+            if gap > tolerance * float(moved.norm()):
+                raise ConfigError(
+                    f"what the operator {name!r} tells of an event does not diffuse by itself under this process "
+                    f"({type(process).__name__}): its components have several speeds or drive others",
+                    hint="take a mask, an operator that picks components of one speed, or a prior of one speed",
+                )
+
+
+def _apply(factor: Tensor | LinearMap, v: Tensor) -> Tensor:
+    return factor * v if isinstance(factor, Tensor) else factor.apply(v)
