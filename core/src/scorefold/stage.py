@@ -21,8 +21,11 @@ class Executor(ABC):
     """Runs the jobs inside a stage, or the runs of a sweep: in this process, in several, or on a cluster.
 
     Answers are the same bit by bit wherever a job is done: each is computed with as many threads as there would be in
-    this process (``scorefold.jobs`` has what that takes).
+    this process (``scorefold.jobs`` has what that takes). ``parallel`` says that jobs run beside one another: where
+    they don't, a caller may as well do the work itself, and show how it goes.
     """
+
+    parallel: bool = True
 
     @abstractmethod
     def map(self, target: str, items: Iterable[Any], key: str) -> list[Any]:

@@ -79,6 +79,7 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
     """
     if not isinstance(component, Trainable):
         return Outcome(component, {"trained": False}, shown={})
+    from scorefold.training import can_train_apart, fit_apart
     from scorefold.training import fit as train
 
     source: DataSource = inputs["data"]
@@ -89,17 +90,18 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
         validation = _on(context, source.load("validation"))
     except SplitError:
         validation = None
-    report = train(
-        component,
-        training,
-        component.training_config,
-        validation=validation if validation is not None and len(validation) else None,
-        seed=context.seed("fit"),
-        checkpoint_dir=context.checkpoint_dir,
-        precision=context.precision,
-        metrics=context.metrics,
-        progress=context.progress,
-    )
+    settings: dict[str, Any] = {
+        "validation": validation if validation is not None and len(validation) else None,
+        "seed": context.seed("fit"),
+        "checkpoint_dir": context.checkpoint_dir,
+        "precision": context.precision,
+        "progress": context.progress,
+    }
+    config, executor = component.training_config, context.executor
+    if executor is not None and executor.parallel and can_train_apart(component):
+        report = fit_apart(component, training, config, executor, **settings)
+    else:
+        report = train(component, training, config, metrics=context.metrics, **settings)
     summary = report.summary()
     return Outcome(component, {"trained": True, **summary}, shown=report)
 

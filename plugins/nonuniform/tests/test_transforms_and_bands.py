@@ -168,8 +168,7 @@ def test_principal_axes(generator) -> None:
     """The coefficients are uncorrelated, with decreasing variances; axes do not depend on the order of the points."""
     x = events(500, (2, 3))
     pca = PCA((2, 3)).double()
-    with pytest.raises(DataError, match="none were given"):
-        pca(x)
+    torch.testing.assert_close(pca(x), x)  # until it has seen points
     pca.prepare(x)
     z = pca(x).flatten(1)
     covariance = torch.cov(z.T, correction=0)

@@ -50,6 +50,7 @@ class LocalExecutor(Executor):
 
     def __init__(self, workers: int = 1, threads: int | None = None) -> None:
         self._workers = workers
+        self.parallel = workers > 1
         self._threads = threads
         self._pool: ProcessPoolExecutor | None = None
         self._leash: tuple[Connection, Connection] | None = None

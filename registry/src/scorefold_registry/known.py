@@ -63,7 +63,7 @@ KNOWN = (
         "nonuniform",
         "scorefold-nonuniform",
         "diffusion at several speeds, and multi-scale score models",
-        _offers(data="gaussian-field"),
+        _offers(score="multiscale nonuniform", data="gaussian-field"),
     ),
     KnownPlugin(
         "pullback",

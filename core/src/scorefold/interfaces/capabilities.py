@@ -21,7 +21,8 @@ class Phase:
     ``resume_key`` names the folder of its checkpoints (its ``name`` does by default): a component whose phase depends
     on settings of its own puts them into the key, so that other settings start afresh and the same ones go on.
     ``steps`` is its own number of optimiser steps; phases that state none share out what is left of
-    ``TrainingConfig.steps``.
+    ``TrainingConfig.steps``. An ``independent`` phase draws by its own name, and trains nothing that another one sees
+    change: it comes out the same alone, in any order, and in another process.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Phase:
     after: str | None = None
     resume_key: str | None = None
     steps: int | None = None
+    independent: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from scorefold.errors import ConfigError, DataError, ShapeError
 
+_FEWEST = 8
+
 
 def pit(draws: Tensor, truth: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """The place of the truth among draws, coordinate by coordinate: draws (n, C, *E), truth (C, *E), gives (C, *E).
@@ -47,28 +49,39 @@ def uniformity(places: Tensor) -> tuple[float, float]:
     V = max(F_N(u) - u) + max(u - F_N(u)), as sensitive to spread as to place (Kuiper 1960); the p-value is Stephens'
     approximation (1970), good from N = 8 on. Raises ``DataError`` for fewer.
     """
-    u = places.detach().flatten().double().sort().values
-    count = len(u)
-    if count < 8:
-        raise DataError(f"a test of uniformity needs at least 8 numbers; {count} were given")
-    grid = torch.arange(count + 1, dtype=torch.float64) / count
-    statistic = float((grid[1:] - u).max() + (u - grid[:-1]).max())
-    root = math.sqrt(count)
-    scaled = (root + 0.155 + 0.24 / root) * statistic
-    if scaled < 0.4:  # the series needs many terms there, and its sum is 1 up to 1e-7
-        return statistic, 1.0
-    terms = [2 * (4 * (j * scaled) ** 2 - 1) * math.exp(-2 * (j * scaled) ** 2) for j in range(1, 101)]
-    return statistic, min(1.0, max(0.0, math.fsum(terms)))
+    count = places.numel()
+    if count < _FEWEST:
+        raise DataError(f"a test of uniformity needs at least {_FEWEST} numbers; {count} were given")
+    statistic, value = _kuiper(places.reshape(-1, 1))
+    return float(statistic), float(value)
 
 
 def joint_uniformity(places: Tensor) -> float:
-    """The p-value of ``uniformity`` in every coordinate at once, places (C, D): the least one times D (Bonferroni).
+    """The p-value of ``uniformity`` in every coordinate at once, places (C, *E): the least one times D (Bonferroni).
 
     Truths are independent and coordinates need not be, so each coordinate is tested over truths alone. Coordinates with
     fewer than 8 numbers (nan does not count) are left out. Raises ``DataError`` where all are.
     """
-    columns = [column[~column.isnan()] for column in places.flatten(1).T]
-    tested = [uniformity(column)[1] for column in columns if len(column) >= 8]
-    if not tested:
-        raise DataError(f"a test of uniformity needs at least 8 truths; places of {tuple(places.shape)} were given")
-    return min(1.0, len(tested) * min(tested))
+    values = _kuiper(places.flatten(1))[1]
+    if len(values) == 0:
+        raise DataError(
+            f"a test of uniformity needs at least {_FEWEST} truths; places of shape {tuple(places.shape)} were given"
+        )
+    return min(1.0, len(values) * float(values.min()))
+
+
+def _kuiper(places: Tensor) -> tuple[Tensor, Tensor]:
+    """The statistic and its p-value in each column of (N, D) that has enough numbers, nan not counted."""
+    counts = (~places.isnan()).sum(0)
+    u = places[:, counts >= _FEWEST].double().sort(0).values  # nan comes last
+    count = counts[counts >= _FEWEST].double()
+    rank = torch.arange(len(u), dtype=torch.float64)[:, None]
+    held = ~u.isnan()
+    above = torch.where(held, (rank + 1) / count - u, -math.inf).amax(0)
+    below = torch.where(held, u - rank / count, -math.inf).amax(0)
+    statistic = above + below
+    scaled = (count.sqrt() + 0.155 + 0.24 / count.sqrt()) * statistic
+    j = torch.arange(1, 101, dtype=torch.float64)[:, None]
+    terms = (8 * (j * scaled) ** 2 - 2) * (-2 * (j * scaled) ** 2).exp()
+    # Below 0.4 the series needs many terms, and its sum is 1 up to 1e-7.
+    return statistic, torch.where(scaled < 0.4, 1.0, terms.sum(0).clamp(0, 1))

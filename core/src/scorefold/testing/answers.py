@@ -45,7 +45,8 @@ def noised(model: Any, subject: Subject, rows: int = ROWS, dtype: torch.dtype = 
     share = 0.2 + 0.6 * torch.rand(rows, generator=subject.generator("times"), dtype=torch.float64)
     t = (process.t_min + share * (process.t_max - process.t_min)).to(dtype)
     x0 = subject.points(rows, model.event_shape, model.event_scale).to(dtype)
-    return process.perturb(x0, t, subject.normal(*x0.shape, purpose="noise", dtype=dtype)), t
+    # A process with tensors in it computes in their dtype.
+    return process.perturb(x0, t, subject.normal(*x0.shape, purpose="noise", dtype=dtype)).to(dtype), t
 
 
 def inputs_of(obj: Any, subject: Subject, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """Training: one call that fits any trainable component, and goes on where it was interrupted."""
 
+from scorefold.training.apart import can_train_apart, fit_apart
 from scorefold.training.fit import fit
 from scorefold.training.record import FitReport
 
-__all__ = ["FitReport", "fit"]
+__all__ = ["FitReport", "can_train_apart", "fit", "fit_apart"]

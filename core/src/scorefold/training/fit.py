@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scorefold.config import TrainingConfig
 from scorefold.data import Dataset, as_dataset
 from scorefold.errors import ShapeError, TrainingError
-from scorefold.interfaces.capabilities import Trainable
+from scorefold.interfaces.capabilities import Phase, Trainable
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold.training.distributed import Processes, processes_for
 from scorefold.training.interrupt import Interrupt, deferred_interrupt
@@ -33,6 +33,7 @@ def fit(
     precision: str = "no",
     metrics: Callable[[int, Mapping[str, float]], None] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
+    only: str | None = None,
 ) -> FitReport:
     """Trains a ``Trainable`` module in place; afterwards it holds the averaged weights, in evaluation mode.
 
@@ -50,6 +51,8 @@ def fit(
     with the same arguments, gets its part of each batch, and ends with the same weights. A batch has
     ``config.batch_size`` points or, where there are fewer, all of them.
 
+    ``only`` names the one phase to train, of several that are independent.
+
     Raises ``TrainingError`` for a model that can't be trained as asked, a loss that is not finite (naming step and
     parts), and a checkpoint of another training; ``ShapeError`` for data whose dtype is not the model's.
     """
@@ -60,6 +63,9 @@ def fit(
         )
     phases = ordered_phases(model.phases())
     shares = share_steps(phases, config.steps)
+    if only is not None and only not in [phase.name for phase in phases if phase.independent]:
+        named = ", ".join(phase.name for phase in phases if phase.independent) or "none"
+        raise TrainingError(f"phase {only!r} was to be trained alone; independent phases are {named}")
     processes = processes_for(model, precision, compiled=config.compile)
     data = _checked(model, as_dataset(train), "training", processes)
     held_out = None if validation is None else _checked(model, as_dataset(validation), "validation", processes)
@@ -93,12 +99,32 @@ def fit(
                 clock=clock,
             )
             for phase, steps in zip(phases, shares, strict=True):
-                train_phase(task, phase, steps)
+                if only is not None and phase.name != only:
+                    continue
+                if phase.independent:
+                    _train_apart(task, phase, steps)
+                else:
+                    train_phase(task, phase, steps)
                 if interrupt.pressed:
                     raise KeyboardInterrupt
     model.eval()
     clock.add_to(report)
     return report
+
+
+def _train_apart(task: Task, phase: Phase, steps: int) -> None:
+    """Trains an independent phase: what it draws is seeded by its name, and what it reports and keeps is its own,
+    whatever came before it."""
+    rank, device = task.processes.rank, task.processes.device
+    _seed_global(derive_seed(task.seed, "global", phase.name, rank), device)
+    task.generator = derive_generator(task.seed, "noise", phase.name, rank, device=device)
+    whole = task.report
+    task.before, task.report = whole.steps, FitReport()
+    try:
+        train_phase(task, phase, steps)
+    finally:
+        whole.include(task.report)
+        task.before, task.report = 0, whole
 
 
 def _seed_global(seed: int, device: torch.device) -> None:

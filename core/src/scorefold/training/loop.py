@@ -40,7 +40,7 @@ def train_phase(task: Task, phase: Phase, steps: int) -> None:
     checkpoints = task.checkpoints(phase, steps)
     saved = None if checkpoints is None else checkpoints.latest()
     if saved is not None and saved[1]["complete"]:
-        task.restore(saved)
+        task.restore(saved, phase)
     elif steps > 0:
         groups = trained_groups(task.model, phase)
         trained = [parameter for group in groups for parameter in group["params"]]
@@ -143,7 +143,7 @@ class _PhaseLoop:
         losses = {name: column.tolist() for name, column in tensors.items()}
         if losses:
             advice = self._advice()
-            refuse_non_finite(losses, step=self.task.report.steps, phase=self.phase.name, advice=advice)
+            refuse_non_finite(losses, step=self.task.step, phase=self.phase.name, advice=advice)
         return losses
 
     def _advice(self) -> str:
@@ -170,7 +170,7 @@ class _PhaseLoop:
         if task.progress is not None and task.processes.rank == 0:
             # The name of the only phase would say nothing.
             phase = "" if self.steps == task.total else f"{self.phase.name}: "
-            task.progress(task.report.steps, task.total, phase + text)
+            task.progress(task.step, task.total, phase + text)
 
     def _validate(self, data: Dataset) -> None:
         task = self.task
@@ -210,7 +210,7 @@ class _PhaseLoop:
         norms = torch.stack(torch._foreach_norm([parameter.detach() for parameter in self.trained]))
         if not bool(torch.isfinite(norms).all()):
             raise TrainingError(
-                f"the weights are not finite after step {task.report.steps} of phase {self.phase.name!r}",
+                f"the weights are not finite after step {task.step} of phase {self.phase.name!r}",
                 hint=self._advice(),
             )
         task.clock.add_to(task.report)
@@ -231,7 +231,7 @@ class _PhaseLoop:
 
     def _restore(self, saved: State) -> None:
         tensors, facts = saved
-        self.task.restore(saved)
+        self.task.restore(saved, self.phase)
         self.step = facts["step"]
         load_optimiser(self.optimiser, named("optimiser", tensors))
         if self.average is not None:

@@ -67,6 +67,15 @@ class FitReport:
             for row in self.history
         ]
 
+    def include(self, part: FitReport) -> None:
+        """Takes in the report of a phase that was kept by itself, as if it came after what is here."""
+        self.history += [{**row, "step": row["step"] + self.steps} for row in part.history]
+        self.steps += part.steps
+        self.seconds += part.seconds
+        self.cpu_seconds += part.cpu_seconds
+        self.stopped_early = self.stopped_early or part.stopped_early
+        self.best_validation, self.final_learning_rate = part.best_validation, part.final_learning_rate
+
 
 class Clock:
     """Adds the time that passes to a report, and gives the rate of steps between two of its questions."""

@@ -25,7 +25,8 @@ State = tuple[dict[str, Tensor], dict[str, Any]]
 
 @dataclass
 class Task:
-    """One call of ``fit``. ``total`` counts the steps of all phases."""
+    """One call of ``fit``. ``total`` counts the steps of all phases, ``before`` those of phases with reports of their
+    own, which ``report`` does not count."""
 
     model: Trainable
     train: Dataset
@@ -42,6 +43,12 @@ class Task:
     progress: Callable[[int, int, str], None] | None
     report: FitReport
     clock: Clock
+    before: int = 0
+
+    @property
+    def step(self) -> int:
+        """The steps that are done, over all phases."""
+        return self.before + self.report.steps
 
     @property
     def module(self) -> nn.Module:
@@ -67,10 +74,14 @@ class Task:
             tensors["random.cuda"] = self.processes.gather(torch.cuda.get_rng_state(self.processes.device))
         return tensors, {"report": self.report.facts()}
 
-    def restore(self, state: State) -> None:
-        """Goes on from what ``state`` gave."""
+    def restore(self, state: State, phase: Phase) -> None:
+        """Goes on from what ``state`` gave; of an independent phase that is its own modules alone."""
         tensors, facts = state
-        self.module.load_state_dict(named("model", tensors))
+        model = named("model", tensors)
+        if phase.independent:
+            own = tuple(f"{name}." for name, module in self.module.named_modules() if module in phase.modules)
+            model = {name: value for name, value in model.items() if name.startswith(own)}
+        self.module.load_state_dict(model, strict=not phase.independent)
         # Copies, because a generator reads its state from the start of a tensor's storage whatever its offset.
         states = {name: rows[self.processes.rank].clone() for name, rows in named("random", tensors).items()}
         self.generator.set_state(states["loss"])
@@ -82,7 +93,7 @@ class Task:
     def tell(self, values: Mapping[str, float]) -> None:
         """Reports numbers at the present step."""
         if self.metrics is not None:
-            self.metrics(self.report.steps, values)
+            self.metrics(self.step, values)
 
 
 class LossModule(nn.Module):

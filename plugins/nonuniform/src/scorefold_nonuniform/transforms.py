@@ -114,20 +114,19 @@ class Separable(Orthonormal):
 class PCA(Orthonormal, FromData):
     """Coefficients along the principal axes of the training points, the largest variance first.
 
-    ``variances`` (D,) holds those of the training points. The mean is not taken off: the transform is linear. Raises
-    ``ConfigError`` for events of more than ``LARGEST`` coordinates, ``DataError`` where it is used before ``prepare``.
+    ``variances`` (D,) holds those of the training points. The mean is not taken off: the transform is linear. Until
+    ``prepare`` has seen points the axes are those of the event. Raises ``ConfigError`` for events of more than
+    ``LARGEST`` coordinates.
     """
 
     axes: Tensor
     variances: Tensor
-    prepared: Tensor
 
     def __init__(self, event_shape: Sequence[int]) -> None:
         super().__init__(event_shape)
         size = _matrix_size(self.event_shape, "principal axes")
         self.register_buffer("axes", torch.eye(size))
         self.register_buffer("variances", torch.ones(size))
-        self.register_buffer("prepared", torch.tensor(False))
 
     def prepare(self, x: Tensor) -> None:
         """The axes of points x (N, *E), by the eigenvectors of their covariance; each with its largest entry positive.
@@ -145,18 +144,12 @@ class PCA(Orthonormal, FromData):
         largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
         self.axes.copy_(axes * largest.sign())
         self.variances.copy_(variances.flip(0).clamp_min(0))
-        self.prepared.fill_(True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _on_vectors(self._matrix(), x)
+        return _on_vectors(self.axes, x)
 
     def inverse(self, z: Tensor) -> Tensor:
-        return _on_vectors(self._matrix().mT, z)
-
-    def _matrix(self) -> Tensor:
-        if not bool(self.prepared):
-            raise DataError("the principal axes are taken from data, and none were given", hint="call prepare(x) first")
-        return self.axes
+        return _on_vectors(self.axes.mT, z)
 
 
 class Learned(Orthonormal, FromData):

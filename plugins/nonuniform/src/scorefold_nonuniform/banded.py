@@ -1,0 +1,145 @@
+"""What networks see of noised bands, and what their answer means.
+
+A band of mean m and deviation s, with signal a and scale b at a time, is shown as (x - a m) / r with
+r = sqrt(a^2 s^2 + b^2), of unit size at every speed; the answer F corrects the best linear guess of the noise,
+eps-hat = (b / r^2) (x - a m) + (a s / r) F (Karras et al. 2022, table 1, band by band).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from scorefold.data import Condition, ConditionSpec, TensorSpec
+from scorefold.diffusion import CoefficientScore, Orthonormal, PerComponent
+from scorefold.errors import ConfigError
+from scorefold.interfaces.score import repeat_condition
+from scorefold.nn import named_specs
+
+LEVELS = "levels"
+"""The name under which networks get the log-SNR of each active band, as a part of their condition."""
+
+_UNIT = 4.0  # log-SNRs of -10 to 10 as numbers of order one
+
+
+@dataclass(frozen=True)
+class Noised:
+    """Active coefficients at times t (B,): signal, scale and levels of their bands, spread over the view (B, *V)."""
+
+    signal: Tensor
+    scale: Tensor
+    levels: Tensor
+
+    @classmethod
+    def at(cls, process: PerComponent, t: Tensor, index: Tensor, first: int) -> Noised:
+        """``index`` (*V) holds the band of each coefficient of a view, whose finest band is ``first``."""
+        signal, scale = process.block_coefficients(t)
+        return cls(signal[:, index], scale[:, index], process.levels(t)[:, first:])
+
+    @property
+    def time(self) -> Tensor:
+        """The mean over active bands of log(scale / signal), (B,): the one noise level that networks take."""
+        return -self.levels.mean(1) / 2
+
+
+def shown(v: Tensor, noised: Noised, mean: Tensor, deviation: Tensor) -> Tensor:
+    """Noised coefficients v (B, *V) as a network is shown them; ``mean`` and ``deviation`` are those of the data."""
+    return (v - noised.signal * mean) / _size(noised, deviation)
+
+
+def noise_from_answer(answer: Tensor, v: Tensor, noised: Noised, mean: Tensor, deviation: Tensor) -> Tensor:
+    """eps-hat (B, *V) from the network's answer in coefficients (B, *V)."""
+    size = _size(noised, deviation)
+    guess = noised.scale / size**2 * (v - noised.signal * mean)
+    return guess + noised.signal * deviation / size * answer
+
+
+def weighted(residual: Tensor, noised: Noised, dispersion: Tensor, weighting: str) -> Tensor:
+    """The loss of each event, (B,), from eps-hat - eps (B, *V) and g (B, *V); see ``scorefold.diffusion.losses``."""
+    squares = residual**2
+    if weighting == "likelihood":
+        squares = squares * (dispersion / noised.scale) ** 2 / 2
+    flat = squares.flatten(1)
+    return flat.mean(1) if weighting == "simple" else flat.sum(1)
+
+
+def _size(noised: Noised, deviation: Tensor) -> Tensor:
+    return ((noised.signal * deviation) ** 2 + noised.scale**2).sqrt()
+
+
+def bound_in_coefficients(
+    score: Callable[[Tensor, Tensor, Condition | None], Tensor], transform: Orthonormal, condition: Condition | None
+) -> CoefficientScore:
+    """A score (z (B, *E), t (B,), condition) of coefficients with its condition fixed, for samplers: repeated for k
+    events a row as ``ScoreModel.bind`` says."""
+    rows = lru_cache(maxsize=1)(lambda count: repeat_condition(condition, count))
+    return CoefficientScore(lambda z, t: score(z, t, rows(len(z))), transform)
+
+
+def spec_with_levels(spec: ConditionSpec | None, count: int) -> Mapping[str, TensorSpec]:
+    """The condition of a network: the data's own, by name, and the log-SNRs of ``count`` bands.
+
+    Raises ``ConfigError`` where the data have a condition of that name.
+    """
+    named = {name or "condition": part for name, part in named_specs(spec).items()}
+    if LEVELS in named:
+        raise ConfigError(
+            f"the data have a condition called {LEVELS!r}, which names the log-SNRs of bands here",
+            hint="give the data's condition another name",
+        )
+    return {**named, LEVELS: TensorSpec((count,))}
+
+
+def condition_with_levels(condition: Condition | None, noised: Noised) -> dict[str, Tensor]:
+    """The condition of a network, as ``spec_with_levels`` describes it."""
+    named = {} if condition is None else dict(condition) if isinstance(condition, Mapping) else {"condition": condition}
+    return {**named, LEVELS: noised.levels / _UNIT}
+
+
+def spec_at(spec: ConditionSpec | None, full: tuple[int, ...], shape: tuple[int, ...]) -> ConditionSpec | None:
+    """The condition as a network on events of ``shape`` gets it: images of the size of whole events shrink with
+    them."""
+    named = {name: _shrunk_spec(part, full, shape) for name, part in named_specs(spec).items()}
+    return None if spec is None else named[""] if isinstance(spec, TensorSpec) else named
+
+
+def condition_at(
+    condition: Condition | None, spec: ConditionSpec | None, full: tuple[int, ...], shape: tuple[int, ...]
+) -> Condition | None:
+    """The condition as ``spec_at`` describes it: images are box means of the given ones."""
+    if condition is None or spec is None:
+        return condition
+    specs = named_specs(spec)
+    if isinstance(condition, Tensor):
+        return _shrunk(condition, specs[""], full, shape)
+    return {name: _shrunk(value, specs[name], full, shape) for name, value in condition.items()}
+
+
+def _shrinks(spec: TensorSpec, full: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    images = spec.classes is None and len(spec.shape) in (2, 3) and len(shape) in (2, 3)
+    return images and spec.shape[-2:] == full[-2:] != shape[-2:]
+
+
+def _shrunk_spec(spec: TensorSpec, full: tuple[int, ...], shape: tuple[int, ...]) -> TensorSpec:
+    return TensorSpec((*spec.shape[:-2], *shape[-2:])) if _shrinks(spec, full, shape) else spec
+
+
+def _shrunk(value: Tensor, spec: TensorSpec, full: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+    if not _shrinks(spec, full, shape):
+        return value
+    images = value[:, None] if len(spec.shape) == 2 else value
+    small: Tensor = functional.adaptive_avg_pool2d(images, (shape[-2], shape[-1]))
+    return small[:, 0] if len(spec.shape) == 2 else small
+
+
+def band_moments(z: Tensor, index: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The mean (*E) and variance (*E) of coefficients z (N, *E), and each band's deviation about that mean (count,)."""
+    mean, variance = z.mean(0), z.var(0, correction=0)
+    total = torch.zeros(count, dtype=z.dtype, device=z.device).index_add_(0, index.flatten(), variance.flatten())
+    sizes = torch.bincount(index.flatten(), minlength=count).to(z)
+    return mean, variance, (total / sizes).sqrt()

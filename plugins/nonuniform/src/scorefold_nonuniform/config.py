@@ -1,0 +1,97 @@
+"""Settings of the score models at several speeds. No torch here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from scorefold.config import Config, Inline, LogSNRConfig, ProcessConfig, TrainingConfig, Use
+from scorefold_nonuniform.band_config import BandsConfig, HaarBandsConfig
+
+
+class BandedConfig(Config):
+    """What both models share: bands of an orthonormal transform, each with a speed of its own."""
+
+    bands: BandsConfig = Field(
+        HaarBandsConfig(), description="The transform, and which of its coefficients diffuse together"
+    )
+    process: ProcessConfig = Field(
+        LogSNRConfig(),
+        description="The schedule that every band runs through, each at its own speed; the log-SNRs of log-snr are for "
+        "data of unit deviation",
+    )
+    ends: tuple[float, ...] | None = Field(
+        None,
+        description="The time at which each band has become noise, the finest first and the last at 1; null spaces "
+        "them equally",
+    )
+    weighting: Literal["likelihood", "simple", "sigma2"] = Field(
+        "simple",
+        description="The loss at a time, over the active coefficients: the mean of the squared errors of the noise "
+        "(simple), their sum (sigma2), or each with its band's g^2 / 2 over its noise level squared (likelihood)",
+    )
+    training: TrainingConfig = Field(TrainingConfig(), description="How it is trained")
+
+    @model_validator(mode="after")
+    def _ends_increase(self) -> Self:
+        ends = self.ends
+        if ends is not None and (not ends or list(ends) != sorted(ends) or ends[0] <= 0 or ends[-1] != 1):
+            raise ValueError(f"ends are {list(ends)}; expected times above 0 that do not decrease, the last of them 1")
+        return self
+
+
+class NonUniformConfig(BandedConfig):
+    """One network for all bands, each at its own speed."""
+
+    network: Inline("network") = Field(  # type: ignore[valid-type]
+        Use(use="network:unet"), description="The network, from noised event and the log-SNR of each band to event"
+    )
+
+
+class MultiScaleConfig(BandedConfig):
+    """A network a scale: fine bands are noise early, and from then on smaller networks see only what is left."""
+
+    network: Inline("network") = Field(  # type: ignore[valid-type]
+        Use(use="network:unet"), description="The network of every scale, where 'networks' gives none"
+    )
+    networks: tuple[Inline("network"), ...] = Field(  # type: ignore[valid-type]
+        (), description="A network for each scale, the finest first; empty for 'network' at all scales"
+    )
+    construction: Literal["ours", "published"] = Field(
+        "ours",
+        description="ours: networks see centred bands of unit size and the log-SNR of each, and correct the best "
+        "linear guess; published: the noised bands as they are and the time, and they give the noise",
+    )
+    boundary: Literal["matched", "normal"] = Field(
+        "matched",
+        description="What a band is drawn from when it enters: a normal law with the mean and variance that the data "
+        "have there by then (matched), or a standard normal one (normal)",
+    )
+    boundary_kl: float | None = Field(
+        None,
+        gt=0,
+        description="Nats that the boundaries may cost together, by a bound that holds for any data: sets how noisy "
+        "each band ends; null for the process' own end",
+    )
+    budget_sets: Literal["noise", "ends"] = Field(
+        "noise",
+        description="What boundary_kl sets: the log-SNR at which each band ends (noise), or how soon it ends at the "
+        "speed that it has (ends)",
+    )
+    scale_steps: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        None, description="Training steps of each scale, the finest first; null shares training.steps equally"
+    )
+    train: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        None, description="The scales to train here, 1 the finest; null for all that no plugged part has trained"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.construction == "published" and (self.boundary != "normal" or self.boundary_kl is not None):
+            raise ValueError("the published construction has boundary: normal and no boundary_kl; set them so")
+        if self.boundary_kl is not None and not isinstance(self.process, LogSNRConfig):
+            raise ValueError(f"boundary_kl needs process: log-snr, and this one is {self.process.name}")
+        if self.train is not None and (not self.train or len(set(self.train)) < len(self.train)):
+            raise ValueError(f"train is {list(self.train)}; expected one scale at least, and each once")
+        return self

@@ -1,0 +1,326 @@
+"""Multi-scale diffusion (Batzolis et al. 2022): a network for each scale, on what is not yet noise there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.data import Condition, Dataset
+from scorefold.diffusion import LinearLogSNR, PerComponent, draw_times
+from scorefold.errors import ConfigError, DataError
+from scorefold.interfaces import DataSource, Loss, Network, Phase, Prepares, Progress, ScoreModel, Trainable
+from scorefold.interfaces.score import BoundScore
+from scorefold.numerics import draw_normal
+from scorefold_nonuniform.banded import (
+    Noised,
+    band_moments,
+    bound_in_coefficients,
+    condition_at,
+    condition_with_levels,
+    noise_from_answer,
+    shown,
+    spec_at,
+    spec_with_levels,
+    weighted,
+)
+from scorefold_nonuniform.bands import build_bands
+from scorefold_nonuniform.config import MultiScaleConfig
+from scorefold_nonuniform.speeds import banded_process, noisiest, spend_budget
+
+_SEEN = 2**25
+"""The most coordinates that the moments of bands are taken from."""
+
+
+class ScaleNetwork(nn.Module):
+    """The network of a scale, and whether it was trained."""
+
+    trained: Tensor
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("trained", torch.zeros((), dtype=torch.bool))
+
+    def forward(self, image: Tensor, level: Tensor, condition: Condition | None) -> Tensor:
+        answer: Tensor = self.network(image, level, condition)
+        return answer
+
+
+class MultiScale(ScoreModel, Trainable):
+    """The score of events whose bands are noised one after the other, by a network a scale.
+
+    Scale i = 0, 1, ... (0 the finest) serves the times in (T_i, T_{i+1}] with T_0 = t_min: the bands 0, ..., i - 1 have
+    ended and are dropped, and network i sees the others as a smaller event. The score of an ended band is that of its
+    boundary law. Networks share nothing and are trained one by one, each a phase that depends on no other; ``parts``
+    are models like this one that were trained on some scales elsewhere, whose networks are taken over.
+    """
+
+    moment_mean: Tensor
+    moment_variance: Tensor
+    deviations: Tensor
+    ends: Tensor
+
+    def __init__(self, config: MultiScaleConfig, *, data: DataSource, parts: Sequence[ScoreModel] = ()) -> None:
+        bands = build_bands(config.bands, data.event_shape)
+        count = len(bands)
+        ours = config.construction == "ours"
+        process = banded_process(config, bands, deviation=data.event_scale.std if ours else 1.0)
+        super().__init__(process, data.event_shape, data.condition_spec, data.event_scale)
+        if len(process.breakpoints) != count - 1:
+            raise ConfigError(
+                f"bands end at {list(config.ends or ())}: a scale between two equal ends has no time",
+                hint="give increasing ends, or use score:nonuniform, whose network serves any",
+            )
+        self.config, self.bands = config, bands
+        self.training_config = config.training
+        networks = [self._build(network, scale) for scale, network in enumerate(_networks(config, count))]
+        self.networks = nn.ModuleList(networks)
+        like = torch.zeros(self.event_shape)
+        mean = bands.transform(like[None] + data.event_scale.mean)[0] if ours else like
+        self.register_buffer("moment_mean", mean.detach().clone())
+        self.register_buffer("moment_variance", torch.full_like(like, data.event_scale.std**2))
+        self.register_buffer("deviations", torch.full((count,), data.event_scale.std))
+        self.register_buffer("ends", torch.tensor((*process.breakpoints, process.t_max)))
+        self._set_prior()
+        self.train_here = tuple(scale - 1 for scale in config.train or range(1, count + 1))
+        _check_scales(config, count)
+        for part in parts:
+            self._take_over(part)
+        self.trained_elsewhere = self.trained
+
+    @property
+    def coefficients(self) -> PerComponent:
+        """The process of the coefficients."""
+        inner = self.process.inner
+        assert isinstance(inner, PerComponent)
+        return inner
+
+    @property
+    def trained(self) -> tuple[int, ...]:
+        """The scales whose networks were trained."""
+        return tuple(scale for scale in range(len(self.bands)) if bool(self._network(scale).trained))
+
+    @property
+    def interval_ends(self) -> tuple[float, ...]:
+        """t_min and the times T_1, ..., T_n at which bands end."""
+        return (self.process.t_min, *self.process.breakpoints, self.process.t_max)
+
+    def scale_at(self, t: Tensor) -> Tensor:
+        """The scale whose network serves times t (B,), integers (B,); the end of an interval belongs to it.
+
+        The margin lets an end that was rounded to another dtype count as the end.
+        """
+        return (t[:, None] > self.ends[:-1] * (1 + 1e-6)).sum(1)
+
+    def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        x, t, condition = self.match_inputs(x, t, condition)
+        z = self.bands.transform(x)
+        return self.bands.transform.inverse(self.coefficient_score(z, t, condition))
+
+    def bind(
+        self,
+        condition: Condition | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        guidance: float = 1.0,
+        **options: Any,
+    ) -> BoundScore:
+        """As ``ScoreModel.bind``; samplers take the score in the coefficients, where it costs no transform."""
+        if options or guidance != 1.0:
+            return super().bind(condition, generator=generator, guidance=guidance, **options)
+        return bound_in_coefficients(self.coefficient_score, self.bands.transform, condition)
+
+    def coefficient_score(self, z: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        """The score W grad log p_t of coefficients z (B, *E) at times t (B,): (B, *E)."""
+        mean, deviation = self.coefficients.prior(z)
+        score = (mean - z) / deviation**2
+        if len(z) == 0:
+            return score
+        if t.stride(0) == 0 or len(t) == 1:
+            return self._put_score(score, z, t, condition, int(self.scale_at(t[:1])[0].item()))
+        scales = self.scale_at(t)
+        for scale in range(len(self.bands)):
+            rows = (scales == scale).nonzero().flatten()
+            if rows.numel():
+                given = Dataset(x=z, condition=condition).take(rows)
+                part = self._put_score(score[rows], given.x, t[rows], given.condition, scale)
+                score = score.index_copy(0, rows, part)
+        return score
+
+    def _put_score(self, score: Tensor, z: Tensor, t: Tensor, condition: Condition | None, scale: int) -> Tensor:
+        v = self.bands.take(z, scale)
+        noised = self._noised(t, scale)
+        return self.bands.put(-self.active_noise(v, t, noised, condition, scale) / noised.scale, scale, score)
+
+    def active_noise(self, v: Tensor, t: Tensor, noised: Noised, condition: Condition | None, scale: int) -> Tensor:
+        """The expected noise of the active coefficients v (B, *V) of a scale, at one of its times."""
+        network = self._network(scale)
+        if self.config.train is not None and not bool(network.trained):
+            self._refuse_untrained(scale)
+        condition = condition_at(condition, self.condition_spec, self.event_shape, self.bands.shape(scale))
+        if self.config.construction == "published":
+            image = self.bands.synthesise(v, scale)
+            answer: Tensor = self.bands.analyse(network(image, 20 * t - 10, condition), scale)
+            return answer
+        mean = self.bands.take(self.moment_mean[None], scale)
+        deviation = self.deviations[self.bands.active_index(scale)]
+        image = self.bands.synthesise(shown(v, noised, mean, deviation), scale)
+        answer = self.bands.analyse(network(image, noised.time, condition_with_levels(condition, noised)), scale)
+        return noise_from_answer(answer, v, noised, mean, deviation)
+
+    def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
+        """Takes the bands' moments from the first training points (those of 2^25 coordinates), and with them the ends
+        that a budget sets and the laws of boundaries."""
+        x = dataset.tensor(max(1, _SEEN // self.moment_mean.numel()))
+        self.bands.prepare(x)
+        z = self.bands.transform(x).detach()
+        mean, variance, deviations = band_moments(z, self.bands.index, len(self.bands))
+        if not bool((deviations > 0).all()):
+            still = [name for name, one in zip(self.bands.names, deviations.tolist(), strict=True) if one == 0]
+            raise DataError(
+                f"the band {still[0]} is the same in all {len(x)} training points: there is nothing to diffuse",
+                hint="use fewer levels or bands",
+            )
+        self.moment_mean.copy_(mean)
+        self.moment_variance.copy_(variance)
+        self.deviations.copy_(deviations)
+        if self.config.boundary_kl is not None:
+            self._spend(self.config.boundary_kl)
+        self._set_prior()
+
+    def _spend(self, nats: float) -> None:
+        matched = self.config.boundary == "matched"
+        energy = self.moment_variance if matched else self.moment_variance + self.moment_mean**2
+        schedule = self.coefficients.schedules[0]
+        assert isinstance(schedule, LinearLogSNR)
+        shares = [energy[self.bands.index == band].double() for band in range(len(self.bands))]
+        levels = [noisiest(share, nats / len(shares), matched=matched) for share in shares]
+        spend_budget(schedule, levels, sets=self.config.budget_sets)
+        self.ends.copy_(torch.as_tensor(schedule.t_end))
+
+    def _set_prior(self) -> None:
+        """The law of a band when it enters: of the data's mean and variance there, or a standard one."""
+        inner = self.coefficients
+        if self.config.boundary == "matched":
+            end = self.moment_mean.new_full((1,), inner.t_max)
+            signal, scale = (value[0] for value in inner.coefficients(self.moment_mean[None], end))
+            deviation = (signal**2 * self.moment_variance + scale**2).sqrt()
+            inner.set_prior(signal * self.moment_mean, deviation)
+
+    def phases(self) -> Sequence[Phase]:
+        """One for each scale that is trained here, in any order and anywhere: none needs another."""
+        left = [scale for scale in self.train_here if scale not in self.trained_elsewhere]
+        steps = self.config.scale_steps
+        return [
+            Phase(
+                f"scale-{scale + 1}",
+                (self._network(scale),),
+                steps=None if steps is None else steps[scale],
+                independent=True,
+            )
+            for scale in left
+        ]
+
+    def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+        scale = int(progress.phase.removeprefix("scale-")) - 1
+        if self._network(scale).training:
+            self._network(scale).trained.fill_(True)
+        z0 = self.bands.transform(batch.x)
+        start, end = list(pairwise(self.interval_ends))[scale]
+        t = draw_times(self.process, len(z0), like=z0, generator=generator, stratified=True, interval=(start, end))
+        noised = self._noised(t, scale)
+        v0 = self.bands.take(z0, scale)
+        noise = draw_normal(tuple(v0.shape), generator=generator, like=v0)
+        condition = batch.condition if self.condition_spec is not None else None
+        v = noised.signal * v0 + noised.scale * noise
+        residual = self.active_noise(v, t, noised, condition, scale) - noise
+        dispersion = self.coefficients.block_rates(t)[1][:, self.bands.active_index(scale)]
+        return Loss(weighted(residual, noised, dispersion, self.config.weighting).mean())
+
+    def refuses(self, strategy: str) -> str | None:
+        if strategy == "compile":
+            return "its loss takes another network at each phase; compile the networks themselves"
+        return None
+
+    def _noised(self, t: Tensor, scale: int) -> Noised:
+        return Noised.at(self.coefficients, t, self.bands.active_index(scale), scale)
+
+    def _network(self, scale: int) -> ScaleNetwork:
+        network = self.networks[scale]
+        assert isinstance(network, ScaleNetwork)
+        return network
+
+    def _build(self, network: Any, scale: int) -> ScaleNetwork:
+        if not isinstance(network, Network):
+            raise ConfigError(
+                f"the network of scale {scale + 1} is {network!r}, which is not built",
+                hint="create the component through Host.create, or put Networks into the config",
+            )
+        shape = self.bands.shape(scale)
+        spec = spec_at(self.condition_spec, self.event_shape, shape)
+        if self.config.construction == "ours":
+            spec = spec_with_levels(spec, len(self.bands) - scale)
+        built = network.build(shape, shape, time=True, condition=spec)
+        if isinstance(built, Prepares):
+            raise ConfigError(
+                f"the network of scale {scale + 1} ({type(built).__name__}) takes statistics of events without noise, "
+                "and bands have others at each scale",
+                hint="use network:unet or network:mlp",
+            )
+        return ScaleNetwork(built)
+
+    def _take_over(self, part: ScoreModel) -> None:
+        """The networks that another model has trained, and the moments that it saw. Raises ``ConfigError`` where it is
+        not the same model, or a scale comes twice."""
+        if not isinstance(part, MultiScale) or _kin(part.config) != _kin(self.config):
+            raise ConfigError(
+                "a part was plugged in that is no score:multiscale of this configuration",
+                hint="parts may differ in 'train', 'scale_steps' and 'training' alone",
+            )
+        if not part.trained:
+            raise ConfigError("a part was plugged in that is not trained", hint="fit it first")
+        twice = set(self.trained) & set(part.trained)
+        if twice:
+            raise ConfigError(f"scale {min(twice) + 1} was trained by two parts", hint="plug in one of them")
+        if self.trained and not torch.equal(self.moment_variance, part.moment_variance):
+            raise ConfigError(
+                "the parts were trained on different data: their bands have different moments",
+                hint="train all parts on one data stage, with one seed",
+            )
+        own = tuple(f"networks.{scale}." for scale in part.trained)
+        state = part.state_dict()
+        taken = {name: v for name, v in state.items() if name.startswith(own) or not name.startswith("networks.")}
+        self.load_state_dict(taken, strict=False)
+
+    def _refuse_untrained(self, scale: int) -> None:
+        done = [str(one + 1) for one in self.trained]
+        raise ConfigError(
+            f"scale {scale + 1} of this model was not trained; trained are {', '.join(done) or 'none'}",
+            hint="train the others too and plug all into one score:multiscale: inputs: {parts: [...]}",
+        )
+
+
+def _networks(config: MultiScaleConfig, count: int) -> list[Any]:
+    networks = list(config.networks) or [config.network] * count
+    if len(networks) != count:
+        raise ConfigError(
+            f"there are {len(networks)} networks and {count} scales", hint="give one a scale, the finest first"
+        )
+    return networks
+
+
+def _check_scales(config: MultiScaleConfig, count: int) -> None:
+    wrong = [scale for scale in config.train or () if scale > count]
+    if wrong:
+        raise ConfigError(f"train names scale {wrong[0]}; there are {count}, 1 the finest")
+    if config.scale_steps is not None and len(config.scale_steps) != count:
+        raise ConfigError(f"scale_steps has {len(config.scale_steps)} numbers; there are {count} scales")
+
+
+def _kin(config: MultiScaleConfig) -> Any:
+    """What parts of one model share."""
+    return config.model_dump(exclude={"train", "scale_steps", "training", "network", "networks"})

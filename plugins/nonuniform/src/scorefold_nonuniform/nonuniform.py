@@ -1,0 +1,121 @@
+"""Non-uniform diffusion (Batzolis et al. 2022): one network for bands that diffuse at their own speeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Condition, Dataset
+from scorefold.diffusion import PerComponent, draw_times
+from scorefold.errors import ConfigError
+from scorefold.interfaces import DataSource, Loss, Network, Prepares, Progress, ScoreModel, Trainable
+from scorefold.interfaces.score import BoundScore
+from scorefold.numerics import draw_normal
+from scorefold_nonuniform.banded import (
+    Noised,
+    band_moments,
+    bound_in_coefficients,
+    condition_with_levels,
+    noise_from_answer,
+    shown,
+    spec_with_levels,
+    weighted,
+)
+from scorefold_nonuniform.bands import build_bands
+from scorefold_nonuniform.config import NonUniformConfig
+from scorefold_nonuniform.speeds import banded_process
+
+_SEEN = 2**25
+
+
+class NonUniform(ScoreModel, Trainable):
+    """The score of events whose bands diffuse at several speeds, by one network that is told the noise of each.
+
+    The network sees the whole event at all times, its bands centred and of unit size, and the log-SNR of each band: so
+    bands may end at one time, or one after the other. With equal ends it is the usual, uniform diffusion.
+    """
+
+    moment_mean: Tensor
+    deviations: Tensor
+
+    def __init__(self, config: NonUniformConfig, *, data: DataSource) -> None:
+        bands = build_bands(config.bands, data.event_shape)
+        process = banded_process(config, bands, deviation=data.event_scale.std)
+        super().__init__(process, data.event_shape, data.condition_spec, data.event_scale)
+        self.config, self.bands = config, bands
+        self.training_config = config.training
+        if not isinstance(config.network, Network):
+            raise ConfigError(
+                f"the network of score:nonuniform is {config.network!r}, which is not built",
+                hint="create the component through Host.create, or put a Network into the config",
+            )
+        spec = spec_with_levels(data.condition_spec, len(bands))
+        self.network = config.network.build(self.event_shape, self.event_shape, time=True, condition=spec)
+        if isinstance(self.network, Prepares):
+            raise ConfigError(
+                f"this network ({type(self.network).__name__}) takes statistics of events, and is shown bands",
+                hint="use network:unet or network:mlp",
+            )
+        mean = bands.transform(torch.full((1, *self.event_shape), data.event_scale.mean))[0]
+        self.register_buffer("moment_mean", mean.detach().clone())
+        self.register_buffer("deviations", torch.full((len(bands),), data.event_scale.std))
+
+    @property
+    def coefficients(self) -> PerComponent:
+        """The process of the coefficients."""
+        inner = self.process.inner
+        assert isinstance(inner, PerComponent)
+        return inner
+
+    def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        x, t, condition = self.match_inputs(x, t, condition)
+        z = self.bands.transform(x)
+        return self.bands.transform.inverse(self.coefficient_score(z, t, condition))
+
+    def bind(
+        self,
+        condition: Condition | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        guidance: float = 1.0,
+        **options: Any,
+    ) -> BoundScore:
+        """As ``ScoreModel.bind``; samplers take the score in the coefficients, where it costs no transform."""
+        if options or guidance != 1.0:
+            return super().bind(condition, generator=generator, guidance=guidance, **options)
+        return bound_in_coefficients(self.coefficient_score, self.bands.transform, condition)
+
+    def coefficient_score(self, z: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        """The score of coefficients z (B, *E) at times t (B,): (B, *E)."""
+        noised = self._noised(t)
+        return -self._noise(z, noised, condition) / noised.scale
+
+    def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
+        """Takes the bands' moments from the first training points, those of 2^25 coordinates."""
+        x = dataset.tensor(max(1, _SEEN // self.moment_mean.numel()))
+        self.bands.prepare(x)
+        mean, _, deviations = band_moments(self.bands.transform(x).detach(), self.bands.index, len(self.bands))
+        self.moment_mean.copy_(mean)
+        # A band that never changes is shown as noise alone.
+        self.deviations.copy_(deviations.clamp_min(1e-6 * float(deviations.max())))
+
+    def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+        z0 = self.bands.transform(batch.x)
+        t = draw_times(self.process, len(z0), like=z0, generator=generator, stratified=True)
+        noised = self._noised(t)
+        noise = draw_normal(tuple(z0.shape), generator=generator, like=z0)
+        condition = batch.condition if self.condition_spec is not None else None
+        residual = self._noise(noised.signal * z0 + noised.scale * noise, noised, condition) - noise
+        dispersion = self.coefficients.block_rates(t)[1][:, self.bands.index]
+        return Loss(weighted(residual, noised, dispersion, self.config.weighting).mean())
+
+    def _noise(self, z: Tensor, noised: Noised, condition: Condition | None) -> Tensor:
+        deviation, transform = self.deviations[self.bands.index], self.bands.transform
+        image = transform.inverse(shown(z, noised, self.moment_mean, deviation))
+        answer = transform(self.network(image, noised.time, condition_with_levels(condition, noised)))
+        return noise_from_answer(answer, z, noised, self.moment_mean, deviation)
+
+    def _noised(self, t: Tensor) -> Noised:
+        return Noised.at(self.coefficients, t, self.bands.index, 0)
