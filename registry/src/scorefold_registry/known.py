@@ -43,6 +43,7 @@ KNOWN = (
         "conditional",
         "scorefold-conditional",
         "conditional score models at any speed of the condition, and inverse problems",
+        _offers(score="conditional", data="posterior"),
     ),
     KnownPlugin(
         "dask",

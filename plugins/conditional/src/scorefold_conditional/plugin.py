@@ -1,14 +1,64 @@
-"""What this plugin offers."""
+"""What this plugin offers: conditional scores, baselines for inverse problems, and a problem with a known posterior."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from scorefold.plugin import Component, hookimpl
+from scorefold.plugin import Component, Port, hookimpl
 
 __plugin_api__ = "1.0"
+
+_PAPER = "citation.bib"
 
 
 @hookimpl
 def scorefold_components() -> Iterable[Component]:
-    return ()
+    yield from _scores()
+    yield from _sources()
+
+
+def _scores() -> Iterable[Component]:
+    ring = {"use": "data:posterior", "config": {"points": 400}}
+    holes = {
+        "use": "data:paired",
+        "config": {"operator": {"name": "mask"}},
+        "inputs": {"data": {"use": "data:digits", "config": {"limit": 60}}},
+    }
+    small = {"use": "data:paired", "inputs": holes["inputs"]}
+    network = {"use": "network:mlp", "config": {"width": 32, "blocks": 1}}
+    brief = {"network": network, "training": {"steps": 200}}
+    fast = (
+        "its condition diffuses: bind takes the condition itself and noises it, score the condition as it stands at t"
+    )
+    yield Component(
+        kind="score",
+        name="conditional",
+        target="scorefold_conditional.model:Conditional",
+        config="scorefold_conditional.config:ConditionalConfig",
+        requires=(Port("data", kind="data"),),
+        provides=("Trainable",),
+        summary="A score given a condition that stays clean or diffuses too, at any speed: CDE, CDiffE, CMDE, VS-CMDE",
+        examples=(
+            {"config": {**brief, "estimator": "cde", "condition_dropout": 0.1}, "inputs": {"data": ring}},
+            {"config": brief, "inputs": {"data": ring}},
+            {"config": {**brief, "estimator": "cdiffe", "process": "vp"}, "inputs": {"data": small}},
+            {
+                "config": {**brief, "estimator": "vs-cmde", "operator": "mask", "mask": True},
+                "inputs": {"data": holes},
+            },
+        ),
+        cite=_PAPER,
+        known_failures={f"bind-is-score[{example}]": fast for example in (1, 2, 3)},
+    )
+
+
+def _sources() -> Iterable[Component]:
+    yield Component(
+        kind="data",
+        name="posterior",
+        target="scorefold_conditional.posterior:PosteriorSource",
+        config="scorefold_conditional.data_config:PosteriorConfig",
+        summary="Points on a ring of Gaussians with a noisy coordinate as the condition, and their exact posterior",
+        examples=({"config": {"points": 200}},),
+        cite=_PAPER,
+    )

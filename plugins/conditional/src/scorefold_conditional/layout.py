@@ -1,0 +1,128 @@
+"""How an event and its condition stand side by side in the input and the output of one network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from scorefold.data import ConditionSpec, TensorSpec
+from scorefold.errors import ConfigError
+from scorefold.nn import named_specs
+
+LEVEL = "condition level"
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Parts of a condition by name, each as the network takes it.
+
+    ``beside`` stand beside the event: as channels of an image (C, H, W), brought to its size by the nearest pixel, or,
+    where events are no images, as further coordinates of one vector. ``embedded`` are handed over as the network's own
+    condition: classes, and what is no image beside an image. ``diffusing`` names the parts that are noised, of either
+    sort. ``extra`` channels or coordinates follow, for a mask.
+    """
+
+    event_shape: Shape
+    beside: Mapping[str, TensorSpec]
+    embedded: Mapping[str, TensorSpec]
+    diffusing: tuple[str, ...]
+    extra: int
+
+    @classmethod
+    def of(
+        cls, event_shape: Shape, spec: ConditionSpec, *, diffuses: bool, clean: Sequence[str], extra: int = 0
+    ) -> Layout:
+        """The layout of a condition; raises ``ConfigError`` for one that can't stand beside the event."""
+        specs = named_specs(spec)
+        unknown = [name for name in clean if name not in specs]
+        if unknown:
+            raise ConfigError(
+                f"clean names {', '.join(unknown)}; the condition has {', '.join(specs) or 'no parts'}"
+                if "" not in specs
+                else f"clean names {', '.join(unknown)}; the condition is one tensor without a name",
+                hint="leave clean out, or name parts of the condition",
+            )
+        beside: dict[str, TensorSpec] = {}
+        embedded: dict[str, TensorSpec] = {}
+        for name, part in specs.items():
+            stands = part.classes is None and (len(event_shape) != 3 or len(part.shape) in (2, 3))
+            (beside if stands else embedded)[name] = part
+            if stands and len(event_shape) == 3 and _larger(part.shape[-2:], event_shape[-2:]):
+                raise ConfigError(
+                    f"the condition {name or 'image'} is {part.shape[-2]} x {part.shape[-1]} and the event "
+                    f"{event_shape[-2]} x {event_shape[-1]}: it would lose pixels",
+                    hint="give a condition of at most the event's size",
+                )
+        noised = [name for name, part in specs.items() if part.classes is None and name not in clean and diffuses]
+        return cls(event_shape, beside, embedded, tuple(noised), extra)
+
+    @property
+    def in_shape(self) -> Shape:
+        """What the network takes."""
+        return self._stacked(sum(map(self._width, self.beside.values())) + self.extra)
+
+    def out_shape(self, names: Sequence[str] = ()) -> Shape:
+        """What the network gives: the event, and these parts of the condition beside it."""
+        return self._stacked(sum(self._width(self.beside[name]) for name in names))
+
+    def stack(self, x: Tensor, parts: Mapping[str, Tensor], extra: Tensor | None) -> Tensor:
+        """x (B, *E) and the parts beside it, with what else there is (1, ...): (B, *in_shape)."""
+        tensors = [x, *(self._shown(parts[name]) for name in self.beside)]
+        if extra is not None:
+            tensors.append(extra.to(x).expand(len(x), *extra.shape[1:]))
+        if len(tensors) == 1:
+            return x
+        return torch.cat(tensors if self.images else [tensor.flatten(1) for tensor in tensors], dim=1)
+
+    def split(self, out: Tensor, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """(B, *out_shape(names)) as the event's part (B, *E) and those of the condition, each in its own shape."""
+        if not names:
+            return out, {}
+        widths = [self.event_shape[0] if self.images else math.prod(self.event_shape)]
+        widths += [self._width(self.beside[name]) for name in names]
+        x, *parts = out.split(widths, dim=1)
+        shapes = {name: self.beside[name].shape for name in names}
+        found = {name: self._own(part, shapes[name]) for name, part in zip(names, parts, strict=True)}
+        return x.reshape(-1, *self.event_shape), found
+
+    @property
+    def images(self) -> bool:
+        """Whether the parts are channels of an image."""
+        return len(self.event_shape) == 3
+
+    def _stacked(self, more: int) -> Shape:
+        if not more:
+            return self.event_shape
+        if self.images:
+            return (self.event_shape[0] + more, *self.event_shape[1:])
+        return (math.prod(self.event_shape) + more,)
+
+    def _width(self, part: TensorSpec) -> int:
+        """Channels or coordinates that a part takes."""
+        if self.images:
+            return part.shape[0] if len(part.shape) == 3 else 1
+        return math.prod(part.shape)
+
+    def _shown(self, part: Tensor) -> Tensor:
+        """A part (B, *shape) as it stands beside the event."""
+        if not self.images:
+            return part
+        image = part if part.dim() == 4 else part[:, None]
+        size = self.event_shape[-2:]
+        return image if image.shape[-2:] == size else functional.interpolate(image, size, mode="nearest")
+
+    def _own(self, part: Tensor, shape: Shape) -> Tensor:
+        """A part of the answer in the part's own shape: pixels of an image that was enlarged are averaged."""
+        if self.images and part.shape[-2:] != shape[-2:]:
+            part = functional.adaptive_avg_pool2d(part, (shape[-2], shape[-1]))
+        return part.reshape(-1, *shape)
+
+
+def _larger(size: Shape, other: Shape) -> bool:
+    return any(a > b for a, b in zip(size, other, strict=True))

@@ -1,0 +1,96 @@
+"""An inverse problem whose posterior is known: a noisy first coordinate of points on a ring of Gaussians."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset, TensorSpec
+from scorefold.interfaces import DataSource
+from scorefold.laws import HasLaw, Law, Mixture, SubspaceGaussian
+from scorefold.manifolds import normal
+from scorefold.numerics import draw_normal
+from scorefold.seeds import derive_generator
+from scorefold.splits import pick, plain_scale, source_seed, split_positions
+from scorefold_conditional.data_config import PosteriorConfig
+
+
+@dataclass(frozen=True)
+class RingPosterior:
+    """x ~ 1/K sum_k N(m_k, s^2 I) with m_k on a circle, y = x_1 + tau z, and the law of x given y.
+
+    Given y, component k has weight proportional to N(y; m_k1, s^2 + tau^2), first coordinate of mean
+    m_k1 + s^2 / (s^2 + tau^2) (y - m_k1) and variance s^2 tau^2 / (s^2 + tau^2), and the second coordinate as before.
+    """
+
+    config: PosteriorConfig
+
+    @property
+    def means(self) -> Tensor:
+        """m, (K, 2)."""
+        angles = 2 * math.pi * torch.arange(self.config.modes, dtype=torch.float64) / self.config.modes
+        return self.config.radius * torch.stack([angles.cos(), angles.sin()], dim=1)
+
+    def given(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(weights (C, K), means (C, K, 2), standard deviations (2,)) of the posterior mixtures at y (C, 1)."""
+        y, m = y.double(), self.means
+        s, tau = self.config.std**2, self.config.noise_std**2
+        weights = torch.softmax(-((y - m[:, 0]) ** 2) / (2 * (s + tau)), dim=1)
+        first = m[:, 0] + s / (s + tau) * (y - m[:, 0])
+        means = torch.stack([first, m[:, 1].expand_as(first)], dim=2)
+        return weights, means, torch.tensor([s * tau / (s + tau), s], dtype=torch.float64).sqrt()
+
+    def sample(self, n: int, y: Tensor, generator: torch.Generator) -> Tensor:
+        """n draws of x for each condition y (C, 1): (n, C, 2), in float64."""
+        weights, means, stds = self.given(y)
+        chosen = torch.multinomial(weights, n, replacement=True, generator=generator).T
+        centres = means[torch.arange(len(y)), chosen]
+        return centres + stds * draw_normal(tuple(centres.shape), generator=generator, like=centres)
+
+    def log_prob(self, x: Tensor, y: Tensor) -> Tensor:
+        """log p(x | y) in nats at x (C, 2), y (C, 1): (C,)."""
+        weights, means, stds = self.given(y)
+        standard = (x.double()[:, None] - means) / stds
+        parts = -(standard**2 / 2 + stds.log() + math.log(2 * math.pi) / 2).sum(2)
+        return torch.logsumexp(weights.log() + parts, dim=1)
+
+    def mean(self, y: Tensor) -> Tensor:
+        """E[x | y], (C, 2)."""
+        weights, means, _ = self.given(y)
+        return (weights[:, :, None] * means).sum(1)
+
+
+class PosteriorSource(DataSource, HasLaw):
+    """Pairs of x (2,) and its condition y (1,). ``posterior`` is the exact law of x given y; ``truth`` holds each
+    point's ``log_density`` under it, in nats."""
+
+    def __init__(self, config: PosteriorConfig, *, generator: torch.Generator | None = None) -> None:
+        seed = source_seed(config.seed, generator)
+        self.posterior = RingPosterior(config)
+        mode = torch.randint(config.modes, (config.points,), generator=derive_generator(seed, "modes"))
+        x = self.posterior.means[mode] + config.std * normal((config.points, 2), seed, "points")
+        y = x[:, :1] + config.noise_std * normal((config.points, 1), seed, "noise")
+        whole = Dataset(
+            x=x.float(),
+            condition=y.float(),
+            label=mode,
+            index=torch.arange(config.points),
+            truth={"log_density": self.posterior.log_prob(x, y)},
+        )
+        positions = split_positions(config.points, config.fractions, seed)
+        self._splits = {name: whole.take(position) for name, position in positions.items()}
+        self.event_shape = (2,)
+        self.condition_spec = TensorSpec((1,))
+        self.event_scale = plain_scale(self._splits["train"].x)
+
+    def load(self, split: str) -> Dataset:
+        return pick(self._splits, split)
+
+    def law(self) -> Law:
+        """The law of x alone."""
+        variances = torch.full((2,), self.posterior.config.std**2, dtype=torch.float64)
+        parts = [SubspaceGaussian(m, torch.eye(2, dtype=torch.float64), variances) for m in self.posterior.means]
+        return Mixture(torch.full((len(parts),), 1 / len(parts), dtype=torch.float64), tuple(parts))

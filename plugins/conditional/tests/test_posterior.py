@@ -1,0 +1,49 @@
+"""The problem with a known posterior: its samples, its density and its mean agree with one another and with Bayes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from scorefold.laws import log_density
+from scorefold_conditional.data_config import PosteriorConfig
+from scorefold_conditional.posterior import PosteriorSource, RingPosterior
+
+RING = RingPosterior(PosteriorConfig())
+
+
+def test_the_posterior_is_bayes_rule() -> None:
+    """p(x | y) = p(x) N(y; x_1, tau^2) / p(y), with p(y) by quadrature over x_1."""
+    source = PosteriorSource(PosteriorConfig(points=50))
+    batch = source.load("train")
+    x, y = batch.x.double(), batch.condition.double()  # type: ignore[union-attr]
+    likelihood = torch.distributions.Normal(x[:, 0], 0.3).log_prob(y[:, 0])
+    wide = math.sqrt(0.2**2 + 0.3**2)
+    evidence = torch.distributions.Normal(RING.means[:, 0], wide).log_prob(y).logsumexp(1) - math.log(8)
+    expected = log_density(source.law(), x) + likelihood - evidence
+    torch.testing.assert_close(RING.log_prob(x, y), expected, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(batch.truth["log_density"], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("y", [-2.0, 0.4, 1.41])
+def test_density_mean_and_draws_agree(y: float) -> None:
+    grid = torch.linspace(-4, 4, 401, dtype=torch.float64)
+    points = torch.cartesian_prod(grid, grid)
+    given = torch.tensor([[y]], dtype=torch.float64)
+    mass = RING.log_prob(points, given.expand(len(points), 1)).exp() * 0.02**2
+    assert float(mass.sum()) == pytest.approx(1, abs=1e-6)
+    mean = (mass[:, None] * points).sum(0)
+    torch.testing.assert_close(RING.mean(given)[0], mean, atol=1e-6, rtol=0)
+    draws = RING.sample(20_000, given, torch.Generator().manual_seed(0))[:, 0]
+    deviation = (mass[:, None] * (points - mean) ** 2).sum(0).sqrt()
+    assert bool(((draws.mean(0) - mean).abs() < 4 * deviation / math.sqrt(20_000)).all())
+    torch.testing.assert_close(draws.std(0), deviation, rtol=0.03, atol=0)
+
+
+def test_draws_for_several_conditions_keep_to_their_own() -> None:
+    y = torch.tensor([[-2.0], [2.0]])
+    draws = RING.sample(100, y, torch.Generator().manual_seed(0))
+    assert draws.shape == (100, 2, 2)
+    assert float(draws[:, 0, 0].max()) < 0 < float(draws[:, 1, 0].min())
