@@ -53,8 +53,8 @@ class MatrixProcess(DiffusionProcess):
     D = prod(event_shape). ``sampled`` makes such tables of functions of t. The kernel is exact (Sarkka and Solin 2019,
     sec. 6.2): x_t = Psi x_0 + L z with dPsi = F Psi dtau, Psi(0) = 1, and L L^T = P, dP = (F P + P F^T + G G^T) dtau,
     P(0) = ``start`` (0 unless given; a small sigma^2 I gives the convention of VE). ``speed`` is its value at 0 and at
-    t_max. The prior is N(0, ``prior_covariance``), P(t_max) unless given. A sampler's step may cross knots, at a loss of
-    accuracy: a time grid that holds them has none.
+    t_max. The prior is N(0, ``prior_covariance``), P(t_max) unless given. A sampler's step may cross knots, at a loss
+    of accuracy: a time grid that holds them has none.
 
     Raises ``ShapeError`` for matrices that do not fit, ``ConfigError`` for knots that do not run from 0 to t_max, and
     where P(t_min) is not positive definite, that is where the noise does not reach every component.
