@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 from training_toys import Quadratic, points
 from verb_toys import UNIT, Flat, Normal, Shifted, Source, checked, context, rows
@@ -167,6 +168,34 @@ def test_sampling_says_what_is_missing() -> None:
         verbs.sample(model, {"data": Source(test=rows(3))}, options, context())
     with pytest.raises(DataError, match="test split has no points"):
         verbs.sample(model, {"data": Source(test=rows(0, condition=torch.zeros(0)))}, options, context())
+
+
+class Told(Normal):
+    """Notes what it is told of its sampling."""
+
+    def bind(self, condition: Any = None, *, generator: Any = None, guidance: float = 1.0, **options: Any) -> Any:
+        self.told = options
+        return super().bind(condition, generator=generator, guidance=guidance)
+
+
+def test_further_options_of_sampling_reach_the_model() -> None:
+    model = Told()
+    options = SampleOptions(n=2, steps=(3,), sampling={"condition_noise": "path", "spacing": "log-snr"})
+    verbs.sample(model, {}, options, context())
+    assert model.told == {"condition_noise": "path"}
+    with pytest.raises(ConfigError, match="knows no sampling option condition_noise"):
+        verbs.sample(Normal(), {}, SampleOptions(n=2, sampling={"condition_noise": "path"}), context())
+    with pytest.raises(ConfigError, match="flows know no sampling option spacing"):
+        verbs.sample(Shifted(), {}, SampleOptions(n=2, sampling={"spacing": "log-snr"}), context())
+    with pytest.raises(ConfigError, match="has 1 intervals"):
+        verbs.sample(Normal(), {}, SampleOptions(n=2, steps=(3, 4)), context())
+    with pytest.raises(ValidationError, match="stands beside sampling"):
+        SampleOptions(sampling={"guidance": 2.0})
+    for steps in (0, (), (3, 0)):
+        with pytest.raises(ValidationError):
+            SampleOptions.model_validate({"steps": steps})
+    cold = verbs.sample(Shifted(), {}, SampleOptions(n=3, temperature=(0.0,)), context())
+    assert torch.equal(cold.arrays["samples"], torch.ones(3, 2))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -2,24 +2,94 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from scorefold.config import Config
 
+_File = Annotated[str, Field(min_length=1)]
+_RESERVED = ("n", "condition", "steps", "sampler", "guidance", "generator")
 
-class SampleOptions(Config):
-    """How many samples to draw, and how."""
 
-    n: int = Field(64, ge=1, description="Draws; for each condition where conditions are given")
-    steps: int = Field(100, ge=1, description="Steps of the sampler (score models)")
+class DrawingOptions(Config):
+    """How a model draws."""
+
+    steps: Annotated[int, Field(ge=1)] | Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (
+        Field(
+            100,
+            description="Steps of the sampler (score models): a number, shared out over the intervals of the process, or "
+            "a list with a number for each interval, from noise to data",
+        )
+    )
     sampler: Literal["euler-maruyama", "predictor-corrector", "heun", "ddim", "dpmpp-2m"] = Field(
         "dpmpp-2m", description="Sampler (score models)"
     )
     guidance: float = Field(1.0, ge=0, description="Weight of the conditional score against the unconditional one")
-    temperature: float = Field(1.0, ge=0, description="Scale of the base's deviations (flows)")
+    temperature: Annotated[float, Field(ge=0)] | tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        1.0, description="Scale of the base's deviations (flows): one number, or one for each of the flow's latents"
+    )
+    sampling: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Further sampling options of the model, by the names that its 'bind' or 'sample' knows, such as "
+        "condition_noise or spacing (score models)",
+    )
+
+    @field_validator("sampling")
+    @classmethod
+    def _further(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if name in _RESERVED:
+                raise ValueError(f"sampling holds {name!r}; it stands beside sampling, not in it")
+        return value
+
+
+class SampleOptions(DrawingOptions):
+    """How many samples to draw, and how."""
+
+    n: int = Field(64, ge=1, description="Draws; for each condition where conditions are given")
     conditions: int = Field(8, ge=1, description="How many conditions of the condition data to draw for")
+
+
+class LpipsOptions(Config):
+    """The two weight files of LPIPS."""
+
+    alexnet: _File = Field(description="torchvision's state dict of AlexNet, alexnet-owt-7be5be79.pth")
+    heads: _File = Field(description="The linear heads of the lpips package, weights/v0.1/alex.pth")
+
+
+class AssessOptions(DrawingOptions):
+    """How many draws to hold to the truth, and by which measures."""
+
+    n: int = Field(5, ge=1, description="Draws for each held-out point")
+    conditions: int = Field(
+        256, ge=2, description="Largest number of held-out points, with their conditions, the first of the split"
+    )
+    batch_size: int = Field(256, ge=1, description="Events drawn at once")
+    rounding: Literal["levels", "8-bit", "none"] = Field(
+        "levels",
+        description="What is rounded before it is measured, as an image file would: draws to the levels of the data, "
+        "where they have some; draws and truths to 256 values; or nothing. Draws are clipped to the data's bounds",
+    )
+    features: Literal["pixels", "random-conv", "inception"] | None = Field(
+        None,
+        description="What Frechet distances are between: the coordinates themselves (pixels), the features of a fixed "
+        "random network for small images (random-conv), or Inception-v3's; null is random-conv for images, else pixels",
+    )
+    inception: _File | None = Field(
+        None, description="The file of torchvision's Inception-v3, inception_v3_google-0cc3c7bd.pth; nothing is fetched"
+    )
+    lpips: LpipsOptions | None = Field(None, description="The two files of LPIPS; null leaves LPIPS out")
+    levels: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.5, 0.9), description="Masses of the central intervals whose coverage is counted (conditional models)"
+    )
+    shown: int = Field(8, ge=1, description="Held-out points in the figure")
+
+    @model_validator(mode="after")
+    def _weights(self) -> AssessOptions:
+        if (self.features == "inception") != (self.inception is not None):
+            raise ValueError("inception names the file of the features 'inception': set both, or neither")
+        return self
 
 
 class LikelihoodOptions(Config):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from scorefold.data import Condition, Dataset
+from scorefold.data import Dataset
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import (
     Allocator,
@@ -25,6 +24,14 @@ from scorefold.interfaces import (
 from scorefold.interfaces.data import SPLITS
 from scorefold.laws import HasLaw, log_density
 from scorefold.stage import EventGroups, Outcome, StageContext
+from scorefold.verb_inputs import (
+    Inputs,
+    conditions_of,
+    device_of,
+    draw_events,
+    on_device,
+    points_of,
+)
 from scorefold.verb_options import (
     AllocateOptions,
     EncodeOptions,
@@ -33,8 +40,6 @@ from scorefold.verb_options import (
     LikelihoodOptions,
     SampleOptions,
 )
-
-Inputs = Mapping[str, Any]
 
 _DIAGNOSED = 512
 """How many held-out points a geometry is diagnosed on."""
@@ -83,11 +88,11 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
     from scorefold.training import fit as train
 
     source: DataSource = inputs["data"]
-    training = _on(context, source.load("train"))
+    training = on_device(context, source.load("train"))
     if len(training) == 0:
         raise DataError("the training split is empty", hint="give the source more points or a larger train fraction")
     try:
-        validation = _on(context, source.load("validation"))
+        validation = on_device(context, source.load("validation"))
     except SplitError:
         validation = None
     settings: dict[str, Any] = {
@@ -113,23 +118,11 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     They are handed on as (N, *E), all draws for one condition after those for another. Raises ``ConfigError`` where
     a condition is needed and there is none, ``DataError`` for samples that are not finite.
     """
-    generator = context.generator("sample", device=_device_of(component))
-    condition = _conditions(component, inputs.get("data"), options.conditions, context)
-    if isinstance(component, Flow):
-        x = component.sample(options.n, condition, temperature=options.temperature, generator=generator)
-    else:
-        x = component.sample(
-            options.n,
-            condition,
-            steps=options.steps,
-            sampler=options.sampler,
-            guidance=options.guidance,
-            generator=generator,
-        )
+    generator = context.generator("sample", device=device_of(component))
+    condition = conditions_of(component, inputs.get("data"), options.conditions, context)
+    x = draw_events(component, options.n, condition, options, generator)
     draws = x if condition is None else x.transpose(0, 1)
     flat = draws.reshape(-1, *component.event_shape).cpu()
-    if not bool(torch.isfinite(flat).all()):
-        raise DataError("the samples are not finite", hint="use more steps, another sampler, or train for longer")
     metrics = {"samples": len(flat), "mean": float(flat.mean()), "std": float(flat.std(correction=0))}
     scale = component.event_scale
     bounded = scale.low is not None or scale.high is not None
@@ -147,8 +140,8 @@ def evaluate_likelihood(
     ``DataError`` for an empty split and for values that are not finite.
     """
     source: DataSource = inputs["data"]
-    dataset = _points(source, options.limit, context)
-    generator = context.generator("evaluate", device=_device_of(component))
+    dataset = points_of(source, options.limit, context)
+    generator = context.generator("evaluate", device=device_of(component))
     values: list[Tensor] = []
     for batch in dataset.batches(options.batch_size):
         condition = batch.condition if component.condition_spec is not None else None
@@ -222,7 +215,7 @@ def encode(component: Any, inputs: Inputs, options: EncodeOptions, context: Stag
     """
     if not isinstance(component, Encodes):
         raise ConfigError(f"{type(component).__name__} has no latent space: it can't encode")
-    dataset = _points(inputs["data"], options.limit, context)
+    dataset = points_of(inputs["data"], options.limit, context)
     codes = torch.cat([component.encode(batch.x).cpu() for batch in dataset.batches(options.batch_size)])
     metrics = {"points": len(codes), "latent dimension": codes[0].numel()}
     return Outcome(TensorSource(codes), {"metrics": metrics}, {"codes": codes}, shown=codes)
@@ -238,8 +231,8 @@ def reconstruct(component: Any, inputs: Inputs, options: EncodeOptions, context:
     """
     if not isinstance(component, Encodes):
         raise ConfigError(f"{type(component).__name__} has no latent space: it can't reconstruct")
-    dataset = _points(inputs["data"], options.limit, context)
-    generator = context.generator("reconstruct", device=_device_of(component))
+    dataset = points_of(inputs["data"], options.limit, context)
+    generator = context.generator("reconstruct", device=device_of(component))
     squared, total, spread = 0.0, torch.zeros((), dtype=torch.float64), 0.0
     for batch in dataset.batches(options.batch_size):
         back = component.decode(component.encode(batch.x), generator=generator)
@@ -265,14 +258,14 @@ def build(component: Geometry, inputs: Inputs, options: None, context: StageCont
     source: DataSource | None = inputs.get("data")
     if source is None:
         return Outcome(component, shown={})
-    points = _points(source, 64, context).tensor()
+    points = points_of(source, 64, context).tensor()
     with torch.no_grad():
         distances = component.distance_matrix(points).cpu()
     pairs = distances[~torch.eye(len(points), dtype=torch.bool)]
     metrics: dict[str, Any] = {"points": len(points)}
     if len(pairs):
         metrics["mean distance"] = float(pairs.mean())
-    trust = _trust(component, _points(source, _DIAGNOSED, context).tensor())
+    trust = _trust(component, points_of(source, _DIAGNOSED, context).tensor())
     return Outcome(component, {"metrics": metrics, **trust}, {"distances": distances}, shown=distances)
 
 
@@ -303,7 +296,7 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
     """
     _check_trained(component)
     source: DataSource = inputs["data"]
-    points = _on(context, source.load(context.split or "test")).tensor(limit=10_000)
+    points = on_device(context, source.load(context.split or "test")).tensor(limit=10_000)
     if len(points) < 2 * options.pairs:
         raise DataError(
             f"{options.pairs} pairs need {2 * options.pairs} points; the split has {len(points)}",
@@ -350,7 +343,7 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
 
     Raises as the estimator does, and ``DataError`` for an empty split.
     """
-    dataset = _points(inputs["data"], options.limit, context)
+    dataset = points_of(inputs["data"], options.limit, context)
     answer = component.estimate(dataset, generator=context.generator("estimate"))
     metrics: dict[str, Any] = {answer.quantity: answer.value}
     if answer.interval is not None:
@@ -377,46 +370,3 @@ def allocate(component: Allocator, inputs: Inputs, options: AllocateOptions, con
         metrics["predicted loss"] = plan.predicted_loss
     answer = {"quantity": "predicted loss", "value": plan.predicted_loss, "interval": plan.interval}
     return Outcome(plan, {"metrics": metrics, "allocation": plan.summary(), "text": plan.text(), "answer": answer})
-
-
-def _on(context: StageContext, dataset: Dataset) -> Dataset:
-    return dataset.to(device=context.device, dtype=context.dtype)
-
-
-def _points(source: DataSource, limit: int | None, context: StageContext) -> Dataset:
-    """The first points of the stage's split, all without a limit. Raises ``DataError`` where there are none."""
-    split = context.split or "test"
-    dataset = _on(context, source.load(split))
-    if len(dataset) == 0:
-        raise SplitError(
-            f"the {split} split has no points", hint="choose another split, or give it a share of the points"
-        )
-    # Taking decodes streamed points: all of them stay a stream.
-    return dataset if limit is None or limit >= len(dataset) else dataset.take(torch.arange(limit))
-
-
-def _device_of(component: Any) -> torch.device:
-    if isinstance(component, nn.Module):
-        for tensor in (*component.parameters(), *component.buffers()):
-            return tensor.device
-    return torch.device("cpu")
-
-
-def _conditions(
-    component: ScoreModel | Flow, source: DataSource | None, count: int, context: StageContext
-) -> Condition | None:
-    if component.condition_spec is None:
-        return None
-    if source is None:
-        raise ConfigError(
-            "this model was trained with conditions, and no data were given to take conditions from",
-            hint="add 'data: <a data stage>' to the stage's inputs",
-        )
-    points = _points(source, count, context)
-    condition = points.take(torch.arange(len(points))).condition
-    if condition is None:
-        raise ConfigError(
-            "this model was trained with conditions, and the data given have none",
-            hint="take conditions from data of the kind that the model was trained on",
-        )
-    return condition
