@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -121,7 +122,7 @@ def conjugate_gradients(matrix: Callable[[Tensor], Tensor], b: Tensor, steps: in
     v, residual = torch.zeros_like(b), b
     direction, square = residual, _dot(residual, residual)
     smallest = square * torch.finfo(b.dtype).eps ** 2
-    for _ in range(steps):
+    for _ in range(min(steps, math.prod(b.shape[1:]))):
         image = matrix(direction)
         curvature = _dot(direction, image)
         live = (square > smallest) & (curvature > 0)
