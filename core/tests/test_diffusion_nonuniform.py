@@ -156,10 +156,14 @@ def divergence(p: Tensor, q: Tensor) -> float:
     return float(solved.trace() - len(p) - torch.logdet(solved)) / 2
 
 
-def score_gap(process: PerComponent, p: Tensor, q: Tensor) -> float:
-    """1/2 int E_p ||G^T (grad log p_t - grad log q_t)||^2 dt for centred Gaussians, by quadrature."""
+def score_gap(process: PerComponent, p: Tensor, q: Tensor, weight: Callable[[Tensor], Tensor] | None = None) -> float:
+    """1/2 int E_p v^T Lambda v dt, v = grad log p_t - grad log q_t, for centred Gaussians, by quadrature.
+
+    Lambda is diagonal: ``weight`` of g^2 (B, 2), or g^2 itself.
+    """
     t = torch.linspace(0, 1, 20001, dtype=F64)
-    squared = torch.diag_embed(process.dispersion(t[:, None].expand(-1, 2), t) ** 2)
+    g_squared = process.dispersion(t[:, None].expand(-1, 2), t) ** 2
+    squared = torch.diag_embed(g_squared if weight is None else weight(g_squared))
     noised_p, noised_q = noised(p, process, t), noised(q, process, t)
     gap = torch.linalg.inv(noised_q) - torch.linalg.inv(noised_p)
     rate = (squared @ gap @ noised_p @ gap).diagonal(dim1=1, dim2=2).sum(1) / 2
@@ -196,6 +200,25 @@ def test_likelihood_weighting_is_the_divergence(sigma_max_y) -> None:
 
     excess = losses(q) - losses(p)
     assert float(excess.mean()) == pytest.approx(integral, abs=3 * float(excess.std()) / math.sqrt(count))
+
+
+@pytest.mark.parametrize(
+    ("weight", "measured"),
+    [
+        (lambda g: g.flip(1), 0.1472),
+        (lambda g: g.mean(1, keepdim=True).expand_as(g), 0.1222),
+        (lambda g: g[:, :1].expand_as(g), 0.2388),
+    ],
+    ids=["swapped", "mean", "of x"],
+)
+def test_another_weighting_is_no_divergence(weight, measured) -> None:
+    """With Lambda other than G G^T, one speed's weight for both or the two of them swapped, the identity breaks."""
+    process, p, q = two_speeds(1.0), pair(0.9), pair(0.8)
+    (first_p, last_p), (first_q, last_q) = noised(p, process, ENDS), noised(q, process, ENDS)
+    exact = divergence(first_p, first_q) - divergence(last_p, last_q)
+    integral = score_gap(process, p, q, weight)
+    assert exact == pytest.approx(0.09719, abs=1e-5)
+    assert integral == pytest.approx(measured, abs=1e-4)
 
 
 def test_the_likelihood_bound() -> None:
