@@ -26,6 +26,11 @@ class BandedConfig(Config):
         description="The time at which each band has become noise, the finest first and the last at 1; null spaces "
         "them equally",
     )
+    boundary: Literal["matched", "normal"] = Field(
+        "matched",
+        description="What a band is drawn from when it enters: a normal law with the mean and variance that the data "
+        "have there by then (matched), or the one that the schedule ends with (normal)",
+    )
     weighting: Literal["likelihood", "simple", "sigma2"] = Field(
         "simple",
         description="The loss at a time, over the active coefficients: the mean of the squared errors of the noise "
@@ -62,11 +67,6 @@ class MultiScaleConfig(BandedConfig):
         "ours",
         description="ours: networks see centred bands of unit size and the log-SNR of each, and correct the best "
         "linear guess; published: the noised bands as they are and the time, and they give the noise",
-    )
-    boundary: Literal["matched", "normal"] = Field(
-        "matched",
-        description="What a band is drawn from when it enters: a normal law with the mean and variance that the data "
-        "have there by then (matched), or a standard normal one (normal)",
     )
     boundary_kl: float | None = Field(
         None,

@@ -29,7 +29,7 @@ from scorefold_nonuniform.banded import (
 )
 from scorefold_nonuniform.bands import build_bands
 from scorefold_nonuniform.config import MultiScaleConfig
-from scorefold_nonuniform.speeds import banded_process, noisiest, spend_budget
+from scorefold_nonuniform.speeds import banded_process, match_boundaries, noisiest, spend_budget
 
 _SEEN = 2**25
 """The most coordinates that the moments of bands are taken from."""
@@ -85,7 +85,7 @@ class MultiScale(ScoreModel, Trainable):
         self.register_buffer("moment_variance", torch.full_like(like, data.event_scale.std**2))
         self.register_buffer("deviations", torch.full((count,), data.event_scale.std))
         self.register_buffer("ends", torch.tensor((*process.breakpoints, process.t_max)))
-        self._set_prior()
+        self._match()
         self.train_here = tuple(scale - 1 for scale in config.train or range(1, count + 1))
         _check_scales(config, count)
         for part in parts:
@@ -190,7 +190,11 @@ class MultiScale(ScoreModel, Trainable):
         self.deviations.copy_(deviations)
         if self.config.boundary_kl is not None:
             self._spend(self.config.boundary_kl)
-        self._set_prior()
+        self._match()
+
+    def _match(self) -> None:
+        if self.config.boundary == "matched":
+            match_boundaries(self.coefficients, self.moment_mean, self.moment_variance)
 
     def _spend(self, nats: float) -> None:
         matched = self.config.boundary == "matched"
@@ -201,15 +205,6 @@ class MultiScale(ScoreModel, Trainable):
         levels = [noisiest(share, nats / len(shares), matched=matched) for share in shares]
         spend_budget(schedule, levels, sets=self.config.budget_sets)
         self.ends.copy_(torch.as_tensor(schedule.t_end))
-
-    def _set_prior(self) -> None:
-        """The law of a band when it enters: of the data's mean and variance there, or a standard one."""
-        inner = self.coefficients
-        if self.config.boundary == "matched":
-            end = self.moment_mean.new_full((1,), inner.t_max)
-            signal, scale = (value[0] for value in inner.coefficients(self.moment_mean[None], end))
-            deviation = (signal**2 * self.moment_variance + scale**2).sqrt()
-            inner.set_prior(signal * self.moment_mean, deviation)
 
     def phases(self) -> Sequence[Phase]:
         """One for each scale that is trained here, in any order and anywhere: none needs another."""

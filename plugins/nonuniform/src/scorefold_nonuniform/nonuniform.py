@@ -25,7 +25,7 @@ from scorefold_nonuniform.banded import (
 )
 from scorefold_nonuniform.bands import build_bands
 from scorefold_nonuniform.config import NonUniformConfig
-from scorefold_nonuniform.speeds import banded_process
+from scorefold_nonuniform.speeds import banded_process, match_boundaries
 
 _SEEN = 2**25
 
@@ -38,6 +38,7 @@ class NonUniform(ScoreModel, Trainable):
     """
 
     moment_mean: Tensor
+    moment_variance: Tensor
     deviations: Tensor
 
     def __init__(self, config: NonUniformConfig, *, data: DataSource) -> None:
@@ -60,7 +61,9 @@ class NonUniform(ScoreModel, Trainable):
             )
         mean = bands.transform(torch.full((1, *self.event_shape), data.event_scale.mean))[0]
         self.register_buffer("moment_mean", mean.detach().clone())
+        self.register_buffer("moment_variance", torch.full_like(mean, data.event_scale.std**2))
         self.register_buffer("deviations", torch.full((len(bands),), data.event_scale.std))
+        self._match()
 
     @property
     def coefficients(self) -> PerComponent:
@@ -96,10 +99,17 @@ class NonUniform(ScoreModel, Trainable):
         """Takes the bands' moments from the first training points, those of 2^25 coordinates."""
         x = dataset.tensor(max(1, _SEEN // self.moment_mean.numel()))
         self.bands.prepare(x)
-        mean, _, deviations = band_moments(self.bands.transform(x).detach(), self.bands.index, len(self.bands))
+        mean, variance, deviations = band_moments(self.bands.transform(x).detach(), self.bands.index, len(self.bands))
         self.moment_mean.copy_(mean)
+        self.moment_variance.copy_(variance)
         # A band that never changes is shown as noise alone.
         self.deviations.copy_(deviations.clamp_min(1e-6 * float(deviations.max())))
+
+        self._match()
+
+    def _match(self) -> None:
+        if self.config.boundary == "matched":
+            match_boundaries(self.coefficients, self.moment_mean, self.moment_variance)
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
         z0 = self.bands.transform(batch.x)
