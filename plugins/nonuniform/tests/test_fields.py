@@ -12,7 +12,13 @@ from scorefold.laws import Points, SubspaceGaussian, log_density
 from scorefold_nonuniform.band_config import DCTBandsConfig, FourierBandsConfig, HaarBandsConfig, PCABandsConfig
 from scorefold_nonuniform.bands import Bands, build_bands
 from scorefold_nonuniform.data_config import GaussianFieldConfig
-from scorefold_nonuniform.fields import GaussianField, coefficient_moments, field_power, gaussian_score
+from scorefold_nonuniform.fields import (
+    GaussianField,
+    coefficient_moments,
+    field_power,
+    gaussian_score,
+    least_noise_loss,
+)
 
 F64 = torch.float64
 
@@ -83,6 +89,22 @@ def test_scores_are_gradients_of_marginals(config, generator) -> None:
                 marginal = signal[:, None] * covariance[active][:, active] * signal + torch.diag(noise**2)
                 total = total + log_normal(point[k].flatten()[active], signal * mean[active], marginal)
             torch.testing.assert_close(score(z, t), torch.autograd.grad(total, point)[0], rtol=1e-9, atol=1e-9)
+
+
+def test_the_least_loss_is_that_of_the_exact_score(generator) -> None:
+    """E ||eps-hat - eps||^2 on each scale by 40,000 draws, to four standard errors."""
+    field = GaussianField(GaussianFieldConfig(size=4, points=40_000, fractions=(1, 0, 0), seed=0))
+    bands = build_bands(HaarBandsConfig(levels=1), field.event_shape).double()
+    process, law = speeds(bands), field.law()
+    z0 = bands.transform(field.load("train").x.double())
+    for scale in range(2):
+        t = torch.tensor([0.3], dtype=F64)
+        noise = torch.randn(z0.shape, generator=generator, dtype=F64)
+        z, times = process.perturb(z0, t.expand(len(z0)), noise), t.expand(len(z0))
+        guess = -process.coefficients(z0[:1], t)[1] * gaussian_score(law, bands, process, scale)(z, times)
+        losses = ((guess - noise) ** 2 * (bands.index >= scale)).flatten(1).sum(1)
+        least = float(least_noise_loss(law, bands, process, t, scale)[0])
+        assert float(losses.mean()) == pytest.approx(least, abs=4 * float(losses.std()) / len(z0) ** 0.5)
 
 
 def test_the_law_must_be_gaussian() -> None:

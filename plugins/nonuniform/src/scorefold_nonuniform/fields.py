@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -73,6 +74,32 @@ def coefficient_moments(law: Law | None, bands: Bands) -> tuple[Tensor, Tensor]:
     return rotated(law.mean[None])[0], factor.mT @ factor
 
 
+@dataclass(frozen=True, eq=False)
+class ActiveGaussian:
+    """What is active of a Gaussian law's coefficients: positions (K,), ``mean`` (K,) and ``covariance`` (K, K)."""
+
+    positions: Tensor
+    mean: Tensor
+    covariance: Tensor
+    process: DiffusionProcess
+
+    @classmethod
+    def of(cls, law: Law | None, bands: Bands, process: DiffusionProcess, scale: int) -> ActiveGaussian:
+        """Raises ``ConfigError`` for a law that is not Gaussian."""
+        mean, covariance = coefficient_moments(law, bands)
+        positions = torch.nonzero(bands.index.flatten() >= scale).flatten()
+        return cls(positions, mean[positions], covariance[positions][:, positions], process)
+
+    def at(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Signal (B, K), scale (B, K) and the inverse (B, K, K) of D_a S D_a + D_s at times t (B,); ``like`` (B, *E)
+        lends its shape."""
+        parts = (part.expand(like.shape).flatten(1) for part in self.process.coefficients(like, t))
+        signal, scale = (part[:, self.positions] for part in parts)
+        marginal = signal[:, :, None] * self.covariance.to(like) * signal[:, None, :] + torch.diag_embed(scale**2)
+        factor: Tensor = torch.linalg.cholesky(marginal)
+        return signal, scale, torch.cholesky_inverse(factor)
+
+
 def gaussian_score(
     law: Law | None, bands: Bands, process: DiffusionProcess, scale: int = 0
 ) -> Callable[[Tensor, Tensor], Tensor]:
@@ -83,23 +110,25 @@ def gaussian_score(
     has all of them active: the score of a process that drops none. Raises ``ConfigError`` for a law that is not
     Gaussian.
     """
-    mean, covariance = coefficient_moments(law, bands)
-    active = torch.nonzero(bands.index.flatten() >= scale).flatten()
-    mean, covariance = mean[active], covariance[active][:, active]
+    active = ActiveGaussian.of(law, bands, process, scale)
 
     def score(z: Tensor, t: Tensor) -> Tensor:
         once = t[:1] if t.numel() > 1 and t.stride(0) == 0 else t  # samplers give one time broadcast
-        like = z[: len(once)]
-        signal, noise = (part.expand(like.shape).flatten(1)[:, active] for part in process.coefficients(like, once))
-        marginal = signal[:, :, None] * covariance.to(z) * signal[:, None, :] + torch.diag_embed(noise**2)
-        centred = z.flatten(1)[:, active] - signal * mean.to(z)
-        precision = torch.cholesky_inverse(_factor(marginal))
+        signal, _, precision = active.at(once, z[: len(once)])
+        centred = z.flatten(1)[:, active.positions] - signal * active.mean.to(z)
         rows = centred @ precision[0] if len(once) == 1 else torch.einsum("bi,bij->bj", centred, precision)
-        return torch.zeros_like(z).flatten(1).index_copy(1, active, -rows).reshape(z.shape)
+        return torch.zeros_like(z).flatten(1).index_copy(1, active.positions, -rows).reshape(z.shape)
 
     return score
 
 
-def _factor(matrix: Tensor) -> Tensor:
-    factor: Tensor = torch.linalg.cholesky(matrix)
-    return factor
+def least_noise_loss(law: Law | None, bands: Bands, process: DiffusionProcess, t: Tensor, scale: int = 0) -> Tensor:
+    """The smallest E ||eps-hat - eps||^2 over the active coefficients at times t (B,), in float64: (B,).
+
+    It is that of eps-hat = E[eps | z_A], K - tr(D_s (D_a S_A D_a + D_s)^-1) for K of them. Raises ``ConfigError`` for a
+    law that is not Gaussian.
+    """
+    active = ActiveGaussian.of(law, bands, process, scale)
+    like = torch.zeros(len(t), *bands.event_shape, dtype=torch.float64, device=t.device)
+    _, noise, precision = active.at(t.double(), like)
+    return (1 - noise**2 * precision.diagonal(dim1=1, dim2=2)).sum(1)
