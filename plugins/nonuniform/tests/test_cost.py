@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from scorefold.data import TensorSpec
 from scorefold.diffusion import VP
 from scorefold.errors import ConfigError
-from scorefold.interfaces import ScoreModel
+from scorefold.interfaces import ScoreModel, TensorSource
 from scorefold.plugin import Claim
 from scorefold_nonuniform import claims_cost, cost, figures_cost
 from scorefold_nonuniform.cost import (
@@ -27,6 +29,8 @@ from scorefold_nonuniform.cost import (
     pixel_proportional_speedup,
     resolution_scales,
     run_cost,
+    sampling_seconds,
+    scales_of,
     speedup,
 )
 from scorefold_nonuniform.cost_claims import cost_claims
@@ -34,6 +38,11 @@ from scorefold_registry import Host
 from scorefold_registry.reproduction import within
 
 CLAIMS = list(cost_claims())
+
+
+@pytest.fixture(scope="module")
+def host() -> Host:
+    return Host.discover()
 
 
 class Dense(nn.Module):
@@ -78,9 +87,43 @@ def test_counts_are_those_of_the_matrices(score: bool) -> None:
     assert scale.call(5)().shape == (5, 3, 4)
 
 
-def test_a_level_for_each_band_is_handed_in() -> None:
-    scale = Scale(Dense((4,), level=3), (4,), level_shape=(3,))
-    assert scale.multiply_accumulates == 7 * 8 + 8 * 4
+class Conditioned(nn.Module):
+    """A linear layer on an event, one on a vector, and an embedding of classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.event, self.vector, self.label = nn.Linear(4, 4), nn.Linear(3, 4), nn.Embedding(5, 4)
+
+    def forward(self, x: Tensor, t: Tensor, condition: Any) -> Tensor:
+        answer: Tensor = self.event(x) + self.vector(condition["levels"]) + self.label(condition["kind"])
+        return answer
+
+
+def test_a_condition_is_handed_in() -> None:
+    spec = {"levels": TensorSpec((3,)), "kind": TensorSpec((), 5)}
+    scale = Scale(Conditioned(), (4,), condition=spec)
+    assert scale.multiply_accumulates == 4 * 4 + 3 * 4
+    assert scale.call(2)().shape == (2, 4)
+
+
+@pytest.mark.parametrize("construction", ["ours", "published"])
+def test_the_networks_of_a_multiscale_model(host: Host, construction: str) -> None:
+    """Each on its own size, with what it is handed in a run: a run's counts are those of its scales."""
+    config = {"construction": construction, "boundary": "matched" if construction == "ours" else "normal"}
+    small = {"use": "network:mlp", "config": {"width": 8, "blocks": 1}}
+    data = TensorSource(torch.rand(4, 3, 8, 8))
+    model = host.create(
+        "score:multiscale", {**config, "bands": {"name": "haar", "levels": 2}, "network": small}, data=data
+    )
+    scales = scales_of(model, [3, 1, 2])
+    assert [scale.event_shape for scale in scales] == [(3, 8, 8), (3, 4, 4), (3, 2, 2)]
+    assert [scale.steps for scale in scales] == [3, 1, 2]
+    with FlopCounterMode(display=False) as counter:
+        model.sample(1, steps=[2, 1, 3], sampler="ddim", generator=torch.Generator().manual_seed(0))
+    assert counter.get_total_flops() / 2 == run_cost([s.multiply_accumulates for s in scales], [3, 1, 2])
+    assert [scale.steps for scale in scales_of(model, 4)] == [4, 4, 4]
+    uniform = host.create("score:denoising", {"network": small}, data=data)
+    assert len(sampling_seconds([uniform, model], 3, repeats=1)) == 2
 
 
 def test_counts_of_networks_without_memory() -> None:
@@ -195,11 +238,6 @@ def test_pictures_show_every_network_and_resolution() -> None:
     assert lines["the same, and o a step"][2] < lines["measured"][2]
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 def measured(host: Host, claim: Claim, profile: str = "smoke") -> float:
     function = getattr(claims_cost, claim.target.partition(":")[2])
     found: float = function(host, profile, 0, **claim.options)
@@ -224,7 +262,7 @@ def test_claims_that_measure_can_be_measured(host: Host, monkeypatch: pytest.Mon
     monkeypatch.setattr(claims_cost, "published_networks", lambda model: claims_cost._networks(host, 32))
     monkeypatch.setattr(claims_cost, "REPEATS", {"quick": 1})
     monkeypatch.setattr(claims_cost, "BATCH", {"quick": 1})
-    caches: list[Any] = [claims_cost.comparison, claims_cost.overhead]
+    caches: list[Any] = [claims_cost.comparison, claims_cost.overhead, claims_cost.whole_run]
     for each in caches:
         each.cache_clear()
     try:

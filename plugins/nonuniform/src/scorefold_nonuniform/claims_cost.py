@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from scorefold.interfaces import TensorSource
 from scorefold_nonuniform.cost import (
     Comparison,
     Scale,
@@ -22,10 +23,11 @@ from scorefold_nonuniform.cost import (
     measure_overhead,
     pixel_proportional_speedup,
     resolution_scales,
+    sampling_seconds,
 )
 
 REPEATS = {"smoke": 1, "quick": 3, "full": 7}
-BATCH = {"smoke": 1, "quick": 4, "full": 4}
+BATCH = {"smoke": 1, "quick": 2, "full": 4}
 """Events a step: with one alone, reading the weights of the coarsest networks takes longer than their arithmetic."""
 RESOLUTIONS = {"smoke": (32, 64), "quick": (32, 64, 128), "full": (32, 64, 128)}
 
@@ -88,6 +90,22 @@ def sampling(host: Any, profile: str, seed: int, *, size: int, figure: str) -> f
     return found.measured if figure == "measured" else found.measured / found.counted
 
 
+@cache
+def whole_run(host: Any, profile: str, seed: int, *, size: int) -> float:
+    """S in CPU time of whole runs, one step on each scale: ``sample`` of score:multiscale and of a uniform score."""
+    scales = resolution_scales(size)
+    data = TensorSource(torch.rand(4, 3, size, size, generator=torch.Generator().manual_seed(0)))
+    networks = [{"use": "network:unet", "config": _settings(SCALES[pixels])} for pixels in scales]
+    bands = {"name": "haar", "levels": len(scales) - 1}
+    several = host.create("score:multiscale", {"bands": bands, "networks": networks}, data=data)
+    network = {"use": "network:unet", "config": _settings(UNIFORM[size])}
+    uniform = host.create("score:denoising", {"process": "log-snr", "network": network}, data=data)
+    seconds = sampling_seconds(
+        [uniform.eval(), several.eval()], len(scales), batch=BATCH[profile], repeats=REPEATS[profile]
+    )
+    return seconds[0] / seconds[1]
+
+
 def rises(host: Any, profile: str, seed: int) -> float:
     """The least ratio of measured S at a resolution to that at half of it."""
     found = [comparison(host, profile, size).measured for size in RESOLUTIONS[profile]]
@@ -112,8 +130,8 @@ def published_time(host: Any, profile: str, seed: int, *, model: str) -> float |
 
 @cache
 def overhead(host: Any, profile: str, seed: int) -> float:
-    """o in GMAC a step on one CPU thread: from a network's step at 32 and at 64 pixels."""
-    both = [_scale(host, UNIFORM[64], pixels) for pixels in (64, 32)]
+    """o in GMAC a step on one CPU thread: from the 32-pixel scale's network, on images of 32 and of 64 pixels."""
+    both = [_scale(host, SCALES[32], pixels) for pixels in (64, 32)]
     return measure_overhead(both, batch=BATCH[profile], repeats=REPEATS[profile]) / 1e9
 
 
@@ -189,8 +207,12 @@ def _networks(host: Any, size: int, *, meta: bool = False) -> tuple[Scale, list[
 
 def _scale(host: Any, net: Net, pixels: int, *, meta: bool = False) -> Scale:
     """One step of a network:unet on images of some pixels a side."""
-    config = {"channels": net.channels, "blocks": net.blocks, "attention": net.attention, "groups": 16}
     shape = (3, pixels, pixels)
     with torch.device("meta" if meta else "cpu"), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Scale(host.create("network:unet", config).build(shape, shape, time=True), shape)
+        return Scale(host.create("network:unet", _settings(net)).build(shape, shape, time=True), shape)
+
+
+def _settings(net: Net) -> dict[str, Any]:
+    """The configuration of a network:unet."""
+    return {"channels": net.channels, "blocks": net.blocks, "attention": net.attention, "groups": 16}

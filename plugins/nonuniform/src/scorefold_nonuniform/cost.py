@@ -21,22 +21,26 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from scorefold.data import Condition, ConditionSpec, TensorSpec, map_condition
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
+from scorefold_nonuniform.banded import spec_at, spec_with_levels
+from scorefold_nonuniform.multiscale import MultiScale
 
 
 @dataclass(frozen=True)
 class Scale:
     """A network that takes ``steps`` steps of a run on events of a shape.
 
-    ``network`` is called as ``network(x (B, *event_shape), t (B, *level_shape))``; of a ``ScoreModel`` its ``score`` is
-    called. Raises ``ConfigError`` for fewer than one step.
+    ``network`` is called as ``network(x (B, *event_shape), t (B,))``, with a third argument where it takes a
+    ``condition``, which is zeros; of a ``ScoreModel`` its ``score`` is called. Raises ``ConfigError`` for fewer than
+    one step.
     """
 
     network: nn.Module
     event_shape: tuple[int, ...]
     steps: int = 1
-    level_shape: tuple[int, ...] = ()
+    condition: ConditionSpec | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -55,24 +59,25 @@ class Scale:
             return _counted(self.call(1))
         tensors = dict(self.network.named_parameters()) | dict(self.network.named_buffers())
         shapes = {name: tensor.to("meta") for name, tensor in tensors.items()}
-        x, t = (tensor.to("meta") for tensor in self._inputs(1))
-        return _counted(lambda: functional_call(self.network, shapes, (x, t)))
+        shown = tuple(
+            each.to("meta") if isinstance(each, Tensor) else map_condition(each, _shape) for each in self._inputs(1)
+        )
+        return _counted(lambda: functional_call(self.network, shapes, shown))
 
     def call(self, batch: int) -> Callable[[], Any]:
         """A step on a batch, always of the same inputs."""
-        x, t = self._inputs(batch)
-        if isinstance(self.network, ScoreModel):
-            model = self.network
-            return lambda: model.score(x, t)
-        return lambda: self.network(x, t)
+        inputs = self._inputs(batch)
+        step = self.network.score if isinstance(self.network, ScoreModel) else self.network
+        return lambda: step(*inputs)
 
-    def _inputs(self, batch: int) -> tuple[Tensor, Tensor]:
-        reference = next((p for p in self.network.parameters() if p.is_floating_point()), torch.empty(()))
-        x = torch.randn(batch, *self.event_shape, generator=torch.Generator().manual_seed(0)).to(reference)
-        level = 0.0
+    def _inputs(self, batch: int) -> tuple[Any, ...]:
+        tensors = (*self.network.parameters(), *self.network.buffers())
+        like = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(()))
+        x = torch.randn(batch, *self.event_shape, generator=torch.Generator().manual_seed(0)).to(like)
+        time = 0.0
         if isinstance(self.network, ScoreModel):
-            level = (self.network.process.t_min + self.network.process.t_max) / 2
-        return x, torch.full((batch, *self.level_shape), level).to(reference)
+            time = (self.network.process.t_min + self.network.process.t_max) / 2
+        return x, like.new_full((batch,), time), *_zeros(self.condition, batch, like)
 
 
 @dataclass(frozen=True)
@@ -237,10 +242,59 @@ def count_ratio(uniform: Scale, scales: Sequence[Scale]) -> float:
     return uniform.steps * uniform.multiply_accumulates / cost
 
 
+def scales_of(model: MultiScale, steps: int | Sequence[int] = 1) -> list[Scale]:
+    """The networks of a ``score:multiscale``, the finest first; ``steps`` of all of them or of each."""
+    count = len(model.bands)
+    each = [steps] * count if isinstance(steps, int) else list(steps)
+    found = []
+    for number, network in enumerate(model.networks):
+        shape = model.bands.shape(number)
+        spec = spec_at(model.condition_spec, model.event_shape, shape)
+        if model.config.construction == "ours":
+            spec = spec_with_levels(spec, count - number)
+        inner = network.network
+        assert isinstance(inner, nn.Module)
+        found.append(Scale(inner, shape, each[number], spec))
+    return found
+
+
+def sampling_seconds(
+    models: Sequence[ScoreModel],
+    steps: int,
+    *,
+    batch: int = 1,
+    sampler: str = "ddim",
+    repeats: int = 3,
+) -> list[float]:
+    """Seconds an event of whole runs of ``sample``, in turns: networks, sampler, transforms and all."""
+
+    def run(model: ScoreModel) -> Callable[[], Any]:
+        return lambda: model.sample(batch, steps=steps, sampler=sampler, generator=torch.Generator().manual_seed(0))
+
+    seconds = measure_seconds([run(model) for model in models], repeats=repeats, device=_device_of(models[0]))
+    return [spent / batch for spent in seconds]
+
+
 def _counted(call: Callable[[], Any]) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         call()
     return int(counter.get_total_flops()) // 2
+
+
+def _zeros(spec: ConditionSpec | None, batch: int, like: Tensor) -> tuple[Condition, ...]:
+    """A condition of zeros, or nothing."""
+
+    def part(one: TensorSpec) -> Tensor:
+        kind = like.dtype if one.classes is None else torch.long
+        return torch.zeros(batch, *one.shape, dtype=kind, device=like.device)
+
+    if spec is None:
+        return ()
+    return (part(spec) if isinstance(spec, TensorSpec) else {name: part(one) for name, one in spec.items()},)
+
+
+def _shape(tensor: Tensor) -> Tensor:
+    return tensor.to("meta")
 
 
 def _device_of(network: nn.Module) -> str:
