@@ -39,7 +39,7 @@ def cost_claims() -> Iterable[Claim]:
     yield from _published()
     yield Claim(
         name="overhead",
-        statement="What a step of the 32-pixel scale's network costs besides its multiply-accumulates on one CPU thread, "
+        statement="What a step of the 32-pixel scale's network costs besides its multiply-accumulates on a CPU thread, "
         "from steps at 32 and 64 pixels; 8.25 would make the published networks of the same size 4.4 times cheaper",
         source=_COUNTS,
         target=f"{_HERE}:overhead",
