@@ -37,7 +37,7 @@ from scorefold.diffusion import (
 )
 from scorefold.errors import ConfigError
 from scorefold_nonuniform.band_config import BandsConfig
-from scorefold_nonuniform.bands import build_bands
+from scorefold_nonuniform.bands import Bands, build_bands
 from scorefold_nonuniform.config import BandedConfig
 from scorefold_nonuniform.speeds import banded_process
 
@@ -122,10 +122,11 @@ class NonUniformScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             clip_sample=clip_sample,
             clip_sample_range=clip_sample_range,
         )
+        self.bands: Bands | None = None
         if isinstance(process, DiffusionProcess):
             self.process = process
         else:
-            self.process = described_process(process, bands, event_shape, ends, deviation)
+            self.process, self.bands = described_process(process, bands, event_shape, ends, deviation)
         self._described = described
         self.components, self._transform = _components(self.process)
         self._unit = (num_train_timesteps - 1) / self.process.t_max
@@ -227,6 +228,14 @@ class NonUniformScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             return following, original
         return NonUniformSchedulerOutput(prev_sample=following, pred_original_sample=original)
 
+    def scale_at(self, timestep: Tensor | float) -> int:
+        """How many of the process' breakpoints a timestep lies after: the scale that is at work, 0 the finest.
+
+        The end of a stretch of time belongs to it, since the step from there goes down.
+        """
+        time = float(timestep) / self._unit
+        return sum(time > end * (1 + 1e-6) for end in self.process.breakpoints)
+
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """x_t for data (B, *E), white noise (B, *E) and timesteps (B,)."""
         x0 = self._ready(original_samples)
@@ -266,7 +275,9 @@ class NonUniformScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         """x in single precision at least, with the process where it is; one that we made has its precision too."""
         if x.dtype in (torch.float16, torch.bfloat16):
             x = x.float()
-        self.process.to(device=x.device, dtype=x.dtype if self._described else None)
+        precision = x.dtype if self._described else None
+        for module in (self.process, *([] if self.bands is None else [self.bands])):
+            module.to(device=x.device, dtype=precision)
         return x
 
     def _coefficients(self, x: Tensor, t: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
@@ -309,8 +320,8 @@ def described_process(
     event_shape: Sequence[int] | None,
     ends: Sequence[float] | None,
     deviation: float,
-) -> DiffusionProcess:
-    """The process of a scheduler's config: the described one, or with bands one whose bands run through it.
+) -> tuple[DiffusionProcess, Bands | None]:
+    """The process of a scheduler's config and its bands: the described one, or one whose bands run through it.
 
     Raises ``ConfigError`` for a description that says too little or does not fit.
     """
@@ -323,7 +334,7 @@ def described_process(
         if bands is None:
             if ends is not None:
                 raise ConfigError("ends were given without bands to end", hint="give bands and event_shape too")
-            return build_process(TypeAdapter(ProcessConfig).validate_python(process))
+            return build_process(TypeAdapter(ProcessConfig).validate_python(process)), None
         chosen: Any = TypeAdapter(BandsConfig).validate_python(bands)
         config = BandedConfig.model_validate({"bands": bands, "process": process, "ends": ends})
     except ValidationError as error:
@@ -339,7 +350,8 @@ def described_process(
             f"the bands {chosen.name!r} are made from data, which a config does not hold",
             hint="give the process of the score that learned them: process=score.process",
         )
-    return banded_process(config, build_bands(chosen, event_shape), deviation=deviation)
+    built = build_bands(chosen, event_shape)
+    return banded_process(config, built, deviation=deviation), built
 
 
 def _components(process: DiffusionProcess) -> tuple[PerComponent | IsotropicProcess, Orthonormal | None]:
