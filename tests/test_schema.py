@@ -125,6 +125,15 @@ RIGHT = {
         "pairs: {use: data:paired, inputs: {data: data:digits}, "
         "config: {operator: [grey, {name: box-downsample, factor: 2}]}}"
     ),
+    "operators with angles and edges": stages(
+        "pairs: {use: data:paired, inputs: {data: data:digits}, "
+        "config: {operator: [{name: radon, angles: [0, 90.5]}, edges], poisson_peak: 20}}"
+    ),
+    "sampling and steps of each interval": stages(
+        f"{SPHERE}, score: {{use: score:analytic, inputs: {{data: data}}}}, "
+        "drawn: {use: score, do: sample, options: {steps: [4, 3], sampling: {spacing: log-snr}}}, "
+        "held: {use: score, do: assess, inputs: {data: data}, options: {n: 2, levels: [0.5], features: null}}"
+    ),
     "operator by name": stages("pairs: {use: data:paired, inputs: {data: data:digits}, config: {operator: haar}}"),
     "runtime": "version: 1\nruntime: {dtype: float64, threads: null}\n" + stages(SPHERE).partition("\n")[2],
 }
@@ -177,6 +186,17 @@ WRONG = {
     "option of an earlier stage's verb": stages(
         f"{SPHERE}, flow: {{use: flow:spline-coupling, inputs: {{data: data}}}}, "
         "drawn: {use: flow, do: sample, options: {count: 2}}"
+    ),
+    "no step": stages(
+        f"{SPHERE}, score: {{use: score:analytic, inputs: {{data: data}}}}, "
+        "drawn: {use: score, do: sample, options: {steps: []}}"
+    ),
+    "assessed without data": stages(
+        f"{SPHERE}, score: {{use: score:analytic, inputs: {{data: data}}}}, held: {{use: score, do: assess}}"
+    ),
+    "features of no name": stages(
+        f"{SPHERE}, score: {{use: score:analytic, inputs: {{data: data}}}}, "
+        "held: {use: score, do: assess, inputs: {data: data}, options: {features: vgg}}"
     ),
     "operator without a name": stages(
         "pairs: {use: data:paired, inputs: {data: data:digits}, config: {operator: [{factor: 2}]}}"

@@ -27,13 +27,18 @@ INK, ACCENT, SOFT, WARM = "#1f2933", "#2563eb", "#b8c4d6", "#d9480f"
 """The palette of every figure: text and lines, the answer, context, and truth or warning."""
 
 
-def new_figure(width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
-    """An empty figure of ours with one pair of axes. Raises ``ScorefoldError`` where matplotlib is missing."""
+def empty_figure(width: float, height: float) -> Figure:
+    """An empty figure of ours, its size in inches. Raises ``ScorefoldError`` where matplotlib is missing."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ScorefoldError("figures need matplotlib", hint="pip install matplotlib") from error
-    figure = Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def new_figure(width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
+    """An empty figure of ours with one pair of axes. Raises ``ScorefoldError`` where matplotlib is missing."""
+    figure = empty_figure(width, height)
     axes = figure.subplots()
     tidy(axes)
     return figure, axes
@@ -71,7 +76,7 @@ def image_grid(
     return figure
 
 
-def _as_images(x: Tensor) -> Tensor | None:
+def as_images(x: Tensor) -> Tensor | None:
     """Events (N, *E) as images (N, C, H, W), where they are some: all of three channels, or the first one."""
     if x.dim() == 3:
         x = x[:, None]
@@ -80,7 +85,7 @@ def _as_images(x: Tensor) -> Tensor | None:
     return x.float() if x.shape[1] == 3 else x[:, :1].float()
 
 
-def _plane(x: Tensor) -> tuple[Tensor, tuple[str, str]]:
+def plane(x: Tensor) -> tuple[Tensor, tuple[str, str]]:
     """Points (N, *E) in a plane, (N, 2), and what its axes are: the two widest directions where D is above 2."""
     flat = x.reshape(len(x), -1).double()
     if flat.shape[1] > 2:
@@ -101,7 +106,7 @@ def _scatter(x: Tensor, title: str) -> Figure:
         axes.hist(x.reshape(-1).double().numpy(), bins=40, color=SOFT)
         axes.set(title=title, xlabel="x", ylabel="points")
         return figure
-    points, (across, up) = _plane(x)
+    points, (across, up) = plane(x)
     axes.scatter(points[:, 0], points[:, 1], s=6, color=ACCENT, alpha=0.5, linewidths=0)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set(title=title, xlabel=across, ylabel=up)
@@ -113,7 +118,7 @@ def _scatter_groups(groups: EventGroups) -> Figure:
     import matplotlib
 
     x = groups.x[:_GROUPS] if groups.path else groups.x[:_GROUPS, :500]
-    points, (across, up) = _plane(x.flatten(0, 1))
+    points, (across, up) = plane(x.flatten(0, 1))
     figure, axes = new_figure(5.0, 4.4)
     colours = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
     for number, group in enumerate(points.unflatten(0, x.shape[:2])):
@@ -137,14 +142,14 @@ def _grid_of_groups(groups: EventGroups) -> Figure | None:
         torch.linspace(0, each - 1, _EACH).round().long().unique() if groups.path else torch.arange(min(each, _EACH))
     )
     x = groups.x[:_GROUPS].index_select(1, places)
-    images = _as_images(x.flatten(0, 1))
+    images = as_images(x.flatten(0, 1))
     return None if images is None else image_grid(images, len(places), f"Each row: {groups.group}")
 
 
 def data(source: DataSource) -> Mapping[str, Figure]:
     """The first points of the test split: a grid of images, or a scatter in the widest plane."""
     test = source.load("test")
-    images = _as_images(test.tensor(limit=32))
+    images = as_images(test.tensor(limit=32))
     if images is None:
         points = test.tensor(limit=2000)
         return {"data": _scatter(points, "The test split")} if len(points) > 1 else {}
@@ -156,19 +161,20 @@ def samples(drawn: Tensor | EventGroups) -> Mapping[str, Figure]:
     """Events (N, *E), or groups of them: images in a grid, a row a group, or points, a colour or a line a group."""
     if isinstance(drawn, EventGroups):
         return {"samples": _grid_of_groups(drawn) or _scatter_groups(drawn)}
-    images = _as_images(drawn[:64])
+    images = as_images(drawn[:64])
     if images is not None:
         return {"samples": image_grid(images, title="Samples")}
     points = drawn[:2000]
     return {"samples": _scatter(points, "Samples")} if len(points) > 1 else {}
 
 
-def training(report: Any) -> Mapping[str, Figure]:
-    """The loss against the step, with the held-out loss where there was one; nothing for an untrained component.
+def training(fitted: Any) -> Mapping[str, Figure]:
+    """The loss of a ``Fitted`` component, or of a ``FitReport``, against the step, with the held-out loss where there
+    was one; nothing for an untrained component.
 
     Steps count over all phases. Each phase, which may have another loss, is a line of its own behind a dotted mark.
     """
-    history: Sequence[Mapping[str, Any]] = getattr(report, "history", ())
+    history: Sequence[Mapping[str, Any]] = getattr(getattr(fitted, "report", fitted), "history", ())
     if not any("loss" in row for row in history):
         return {}
     figure, axes = new_figure()

@@ -35,6 +35,14 @@ _LOG_LIKELIHOOD = Verb(
     options="scorefold.verb_options:LikelihoodOptions",
     figures="scorefold.figures:likelihood",
 )
+_ASSESS = Verb(
+    "assess",
+    takes=(_DATA,),
+    gives="metrics",
+    target="scorefold.assessment:assess",
+    options="scorefold.verb_options:AssessOptions",
+    figures="scorefold.figures_assess:assessment",
+)
 _ENCODE = Verb(
     "encode",
     takes=(_DATA,),
@@ -74,14 +82,14 @@ CORE_KINDS: tuple[Kind, ...] = (
     Kind(
         "score",
         interface="scorefold.interfaces:ScoreModel",
-        verbs=(_FIT_SCORE, _SAMPLE, _LOG_LIKELIHOOD, _ENCODE, _RECONSTRUCT),
+        verbs=(_FIT_SCORE, _SAMPLE, _LOG_LIKELIHOOD, _ASSESS, _ENCODE, _RECONSTRUCT),
         summary="A model of the score of noised data",
         comparison=_HELD_OUT,
     ),
     Kind(
         "flow",
         interface="scorefold.interfaces:Flow",
-        verbs=(_FIT_FLOW, _SAMPLE, _LOG_LIKELIHOOD, _ENCODE, _RECONSTRUCT),
+        verbs=(_FIT_FLOW, _SAMPLE, _LOG_LIKELIHOOD, _ASSESS, _ENCODE, _RECONSTRUCT),
         summary="An invertible map between data and a base law",
         comparison=_HELD_OUT,
     ),

@@ -18,7 +18,7 @@ class DrawingOptions(Config):
     steps: Annotated[int, Field(ge=1)] | Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (
         Field(
             100,
-            description="Steps of the sampler (score models): a number, shared out over the intervals of the process, or "
+            description="Steps of the sampler (score models): a number, shared out over the process' intervals, or "
             "a list with a number for each interval, from noise to data",
         )
     )

@@ -92,3 +92,26 @@ class Flat(Geometry):
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         return y - x
+
+
+class Posterior(ScoreModel):
+    """N(condition + shift, width^2) in each component, exact at every t; without a condition N(shift, width^2)."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...] = (2,),
+        *,
+        width: float = 1.0,
+        shift: float = 0.0,
+        scale: EventScale | None = None,
+        spec: ConditionSpec | None = None,
+    ) -> None:
+        super().__init__(VP(), shape, condition_spec=spec, event_scale=scale)
+        self.width, self.shift = width, shift
+
+    def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        if isinstance(condition, dict):
+            condition = condition["image"]
+        centre = self.shift + (0 if condition is None else condition)
+        signal, noise = self.process.coefficients(x, t)
+        return -(x - signal * centre) / (signal**2 * self.width**2 + noise**2)

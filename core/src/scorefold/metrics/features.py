@@ -15,7 +15,9 @@ from scorefold.metrics.weights import read_weights
 
 FeatureName = Literal["pixels", "random-conv", "inception"]
 
-_LARGEST = 4096
+LARGEST = 4096
+"""The largest number of features that ``pixels`` gives."""
+
 _SEED = 20210713
 
 
@@ -23,12 +25,12 @@ class Pixels(nn.Module):
     """The numbers of an event themselves, (B, *E) to (B, D). Raises ``ConfigError`` for more than 4096 of them."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x[0:1].numel() > _LARGEST:
+        if x[0:1].numel() > LARGEST:
             raise ConfigError(
-                f"{x[0:1].numel()} pixels were asked to be features; their covariance is too large from {_LARGEST} on",
+                f"{x[0:1].numel()} pixels were asked to be features; their covariance is too large from {LARGEST} on",
                 hint="features: random-conv",
             )
-        return x.flatten(1)
+        return x.reshape(len(x), -1)
 
 
 class RandomConv(nn.Module):

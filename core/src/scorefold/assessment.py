@@ -1,0 +1,214 @@
+"""The verb ``assess``: draws of a score model or a flow, held to held-out points."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Condition, Dataset
+from scorefold.errors import ConfigError, DataError
+from scorefold.interfaces import DataSource, Flow, ScoreModel
+from scorefold.measures import (
+    Calibration,
+    Consistency,
+    Diversity,
+    Energy,
+    Fidelity,
+    Frechet,
+    Held,
+    Measure,
+    Units,
+    condition_networks,
+    features_of,
+)
+from scorefold.metrics import LPIPS
+from scorefold.metrics.features import LARGEST
+from scorefold.operators import HasOperator, Operator
+from scorefold.stage import Outcome, StageContext
+from scorefold.verb_inputs import Inputs, condition_of, device_of, draw_events, points_of
+from scorefold.verb_options import AssessOptions
+
+_CLOUD = 500
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """What the figures show: some held-out points (G, *E), their conditions, draws for each (G, n, *E), and the bounds
+    of events; for conditional models the truths' places among the draws (C, D) and how they are counted."""
+
+    truth: Tensor
+    condition: Tensor | None
+    draws: Tensor
+    units: Units
+    calibration: Calibration | None = None
+
+
+@torch.no_grad()
+def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions, context: StageContext) -> Outcome:
+    """Draw n samples for each of some held-out points, given its condition where the model takes any, and hold them to
+    the points.
+
+    Images are held to the truth by PSNR, SSIM (11 pixels and more) and LPIPS (where its files are named), to their
+    condition by the operator that it came from, to each other by their spread; images and vectors by Frechet distances
+    and, for conditional models, by the coverage and the uniformity of the truths' places; vectors by energy distances
+    and scores. Draws are made and measured ``batch_size`` at a time. Raises ``DataError`` for fewer than two held-out
+    points and for draws that are not finite, ``ConfigError`` for what does not fit the data.
+    """
+    source: DataSource = inputs["data"]
+    points = points_of(source, options.conditions, context)
+    points = points.take(torch.arange(min(len(points), options.conditions)))
+    if len(points) < 2:
+        raise DataError("one held-out point was given; at least 2 are needed", hint="take a larger split")
+    if options.rounding == "8-bit" and None in (source.event_scale.low, source.event_scale.high):
+        raise ConfigError("8-bit rounding needs data with bounds, and these have none", hint="rounding: none")
+    condition = condition_of(component, points)
+    units = Units.of(source.event_scale, points.x, options.rounding)
+    operator = _operator(source) if condition is not None else None
+    measures = _measures(component, options, context, units, operator)
+    generator = context.generator("assess", device=device_of(component))
+    # A cloud of points takes more of them than a row of images or a colour for each condition.
+    most = options.shown if condition is not None or len(component.event_shape) == 3 else max(options.shown, _CLOUD)
+    shown: list[Held] = []
+    each = max(1, options.batch_size // options.n)
+    for start in range(0, len(points), each):
+        batch = points.take(torch.arange(start, min(start + each, len(points))))
+        given = condition_of(component, batch)
+        draws = units.round(_draw(component, batch, given, options, generator))
+        truth = _compared(units, batch.x, options)
+        held = Held(truth, draws, given, None if operator is None else operator.at(batch.index))
+        for measure in measures:
+            measure.add(held)
+        if start < most:
+            shown.append(held)
+        context.progress(start + len(batch), len(points), "held-out points")
+    return _outcome(component, options, units, len(points), measures, _shown(shown, most, units, measures))
+
+
+def _compared(units: Units, x: Tensor, options: AssessOptions) -> Tensor:
+    """Held-out points as they are compared: rounded where draws are rounded to other levels than the data's own."""
+    return units.round(x) if options.rounding == "8-bit" else x
+
+
+def _operator(source: DataSource) -> Operator | None:
+    found = source.operator if isinstance(source, HasOperator) else None
+    return found if isinstance(found, Operator) else None
+
+
+def _measures(
+    component: ScoreModel | Flow,
+    options: AssessOptions,
+    context: StageContext,
+    units: Units,
+    operator: Operator | None,
+) -> list[Measure]:
+    shape, spec = component.event_shape, component.condition_spec
+    image = len(shape) == 3
+    device = device_of(component)
+    measures: list[Measure] = []
+    if options.lpips is not None and not image:
+        raise ConfigError(f"LPIPS compares images (C, H, W); events have shape {tuple(shape)}", hint="leave lpips out")
+    if spec is not None:
+        if image:
+            lpips = None if options.lpips is None else LPIPS(options.lpips.alexnet, options.lpips.heads).to(device)
+            measures.append(Fidelity(units, lpips))
+        if operator is not None:
+            measures.append(Consistency(units))
+        if options.n > 1:
+            measures.append(Diversity(units))
+        measures.append(Calibration(options.levels, context.generator("places")))
+    name = options.features or ("random-conv" if image else "pixels")
+    if not image:
+        if name != "pixels":
+            raise ConfigError(
+                f"the features {name} are of images (C, H, W); events have shape {tuple(shape)}",
+                hint="leave features out",
+            )
+        measures.append(Energy(spec))
+    if image or math.prod(shape) <= LARGEST:
+        network = features_of(name, shape, options.inception, units).to(device)
+        beside = condition_networks(name, spec, options.inception, units)
+        networks = {part: one.to(device) for part, one in beside.items()}
+        measures.append(Frechet(name if image else "coordinates", network, networks))
+    return measures
+
+
+def _draw(
+    component: ScoreModel | Flow,
+    batch: Dataset,
+    condition: Condition | None,
+    options: AssessOptions,
+    generator: torch.Generator,
+) -> Tensor:
+    """n draws for each point of a batch, (n, C, *E), ``batch_size`` at a time where there are more for one point."""
+    if condition is None:
+        count = options.n * len(batch)
+        x = [
+            draw_events(component, min(options.batch_size, count - start), None, options, generator)
+            for start in range(0, count, options.batch_size)
+        ]
+        return torch.cat(x).reshape(options.n, len(batch), *component.event_shape)
+    each = max(1, options.batch_size // len(batch))
+    parts = [
+        draw_events(component, min(each, options.n - start), condition, options, generator)
+        for start in range(0, options.n, each)
+    ]
+    return torch.cat(parts)
+
+
+def _shown(batches: list[Held], most: int, units: Units, measures: list[Measure]) -> Assessed:
+    truth = torch.cat([batch.truth for batch in batches])[:most].cpu()
+    draws = torch.cat([batch.draws for batch in batches], 1)[:, :most].transpose(0, 1).cpu()
+    conditions = [_picture(batch.condition) for batch in batches]
+    condition = None if conditions[0] is None else torch.cat([c for c in conditions if c is not None])[:most]
+    calibration = next((measure for measure in measures if isinstance(measure, Calibration)), None)
+    return Assessed(truth, condition, draws, units, calibration)
+
+
+def _picture(condition: Condition | None) -> Tensor | None:
+    """The part of a condition that can be seen: the first image among its parts."""
+    if condition is None:
+        return None
+    parts = [condition] if isinstance(condition, Tensor) else list(condition.values())
+    images = [part.cpu() for part in parts if part.dim() == 4 and part.is_floating_point()]
+    return images[0] if images else None
+
+
+def _outcome(
+    component: ScoreModel | Flow,
+    options: AssessOptions,
+    units: Units,
+    count: int,
+    measures: list[Measure],
+    shown: Assessed,
+) -> Outcome:
+    metrics: dict[str, Any] = {"held-out points": count, "draws for each": options.n}
+    arrays: dict[str, Tensor] = {"draws": shown.draws.contiguous()}
+    warnings: list[str] = []
+    for measure in measures:
+        metrics |= measure.metrics()
+        arrays |= measure.arrays()
+        warnings += measure.warnings()
+    result: dict[str, Any] = {"metrics": metrics, "data_range": [units.low, units.high], "warnings": warnings}
+    result["answer"] = _answer(metrics, arrays)
+    return Outcome(metrics, result, arrays, shown=shown)
+
+
+def _answer(metrics: dict[str, Any], arrays: dict[str, Tensor]) -> dict[str, Any]:
+    """The number that says most: draw by draw against the truth where conditions name one, else of the whole sample."""
+    preferred = (
+        "PSNR (dB)",
+        "energy score",
+        "energy distance",
+        *(name for name in metrics if "Frechet distance" in name),
+    )
+    quantity = next(name for name in preferred if name in metrics)
+    answer: dict[str, Any] = {"quantity": quantity, "value": metrics[quantity]}
+    if quantity in arrays:
+        values = arrays[quantity]
+        error = 1.96 * float(values.std()) / math.sqrt(len(values))
+        answer["interval"] = [answer["value"] - error, answer["value"] + error]
+    return answer

@@ -1,0 +1,391 @@
+"""What the verb ``assess`` measures, batch by batch: draws for held-out points, and the points themselves."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scorefold.data import Condition, ConditionSpec, EventScale
+from scorefold.metrics import (
+    LPIPS,
+    Moments,
+    consistency,
+    coverage,
+    diversity,
+    energy_distance,
+    energy_score,
+    feature_network,
+    joint_uniformity,
+    pit,
+    psnr,
+    psnr_within,
+    round_to_levels,
+    ssim,
+)
+from scorefold.metrics.features import FeatureName
+from scorefold.nn import named_specs
+from scorefold.operators import Mask, Operator
+
+HIGHEST_PSNR = 100.0
+"""What an exact match counts as, in decibels, in a mean."""
+
+_SSIM_WINDOW = 11
+_FRECHET_DRAWS = 5
+_ENERGY_POINTS = 4000
+_DOUBT = 1e-3
+
+
+@dataclass(frozen=True)
+class Units:
+    """The bounds of events, for peaks and the scale of bytes: the data's own, or those of the held-out points.
+
+    ``rounded`` is the number of levels that draws are rounded to, or None; ``clipped`` says whether they are clipped.
+    """
+
+    low: float
+    high: float
+    clipped: bool = False
+    levels: int | None = None
+
+    @classmethod
+    def of(cls, scale: EventScale, truth: Tensor, rounding: str) -> Units:
+        """The bounds of a source whose held-out points are ``truth`` (N, *E)."""
+        if scale.low is None or scale.high is None:
+            low, high = (float(end) for end in truth.aminmax())
+            return cls(low, high if high > low else low + 1)
+        levels = {"levels": scale.levels, "8-bit": 256}.get(rounding)
+        return cls(scale.low, scale.high, True, levels)
+
+    @property
+    def range(self) -> float:
+        """high - low."""
+        return self.high - self.low
+
+    def round(self, x: Tensor) -> Tensor:
+        """x clipped to the bounds of the data and rounded, as far as asked for."""
+        if self.levels is not None:
+            return round_to_levels(x, self.low, self.high, self.levels)
+        return x.clamp(self.low, self.high) if self.clipped else x
+
+    def unit(self, x: Tensor) -> Tensor:
+        """x with 0 for low and 1 for high."""
+        return (x - self.low) / self.range
+
+
+@dataclass(frozen=True)
+class Held:
+    """A batch: ``truth`` (C, *E) with its conditions, ``draws`` (n, C, *E) for each, and what the conditions went
+    through where they are degraded events."""
+
+    truth: Tensor
+    draws: Tensor
+    condition: Condition | None = None
+    operator: Operator | None = None
+
+    @property
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """Draws and their truths side by side, each (n C, *E), the conditions in turn."""
+        return self.draws.flatten(0, 1), self.truth.repeat(len(self.draws), *[1] * (self.truth.dim() - 1))
+
+
+class Measure(ABC):
+    """Must: ``add`` a batch, and give ``metrics`` by name. May: ``arrays`` and ``warnings``, in words."""
+
+    @abstractmethod
+    def add(self, batch: Held) -> None:
+        """A batch more."""
+
+    @abstractmethod
+    def metrics(self) -> dict[str, float]:
+        """Numbers by name, each with its unit."""
+
+    def arrays(self) -> dict[str, Tensor]:
+        """Numbers of each held-out point."""
+        return {}
+
+    def warnings(self) -> list[str]:
+        """What should make one doubt, in words."""
+        return []
+
+
+class Table(Measure):
+    """Numbers of every held-out point in columns, whose means over points are the metrics; nan does not count."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, list[Tensor]] = {}
+
+    def note(self, name: str, values: Tensor) -> None:
+        """The numbers (C,) of a batch's points in a column."""
+        self._columns.setdefault(name, []).append(values.detach().double().cpu())
+
+    def arrays(self) -> dict[str, Tensor]:
+        return {name: torch.cat(parts) for name, parts in self._columns.items()}
+
+    def metrics(self) -> dict[str, float]:
+        means = {name: float(values.nanmean()) for name, values in self.arrays().items()}
+        return {name: mean for name, mean in means.items() if math.isfinite(mean)}
+
+
+class Fidelity(Table):
+    """How close draws come to the truth, image by image and on the whole; in the parts that a mask kept and hid."""
+
+    def __init__(self, units: Units, lpips: LPIPS | None = None) -> None:
+        super().__init__()
+        self.units, self.lpips = units, lpips
+
+    def add(self, batch: Held) -> None:
+        (n, count), (x, truth) = batch.draws.shape[:2], batch.pairs
+        each = _decibels(psnr(x, truth, self.units.range)).reshape(n, count)
+        self.note("PSNR (dB)", each.mean(0))
+        self.note(f"best-of-{n} PSNR, chosen by the truth (dB)", each.amax(0))
+        self.note("PSNR of the draws' mean (dB)", _decibels(psnr(batch.draws.mean(0), batch.truth, self.units.range)))
+        if min(x.shape[-2:]) >= _SSIM_WINDOW:
+            self.note("SSIM", ssim(x, truth, self.units.range).reshape(n, count).mean(0))
+        if self.lpips is not None:
+            distance = self.lpips(self.units.unit(x), self.units.unit(truth))
+            self.note("LPIPS (AlexNet)", distance.reshape(n, count).mean(0))
+        if isinstance(batch.operator, Mask):
+            kept = batch.operator.mask.to(x).expand_as(batch.truth).repeat(n, *[1] * (x.dim() - 1))
+            for name, part in (("hidden", 1 - kept), ("known", kept)):
+                inside = _decibels(psnr_within(x, truth, part, self.units.range)).reshape(n, count)
+                self.note(f"PSNR, {name} part (dB)", inside.mean(0))
+
+
+class Consistency(Table):
+    """The PSNR between A(draw) and A(truth), with the operator that each point's condition came from."""
+
+    def __init__(self, units: Units) -> None:
+        super().__init__()
+        self.units = units
+
+    def add(self, batch: Held) -> None:
+        assert batch.operator is not None
+        x, truth = batch.pairs
+        each = _decibels(consistency(batch.operator, x, truth, self.units.range))
+        self.note("consistency (dB)", each.reshape(len(batch.draws), -1).mean(0))
+
+
+class Diversity(Table):
+    """The spread of draws for one condition, with 255 for the range of the data."""
+
+    def __init__(self, units: Units) -> None:
+        super().__init__()
+        self.units = units
+
+    def add(self, batch: Held) -> None:
+        self.note("diversity (0 to 255)", diversity(batch.draws, self.units.range))
+
+
+class Frechet(Measure):
+    """The Frechet distance between the features of draws and of truths; with conditions, also that of pairs.
+
+    The first draw for every point makes one sample, the second another, and so on: each is as large as the truths', and
+    the mean of their distances is reported, of five at the most. Joint features are those of the condition beside those
+    of the event.
+    """
+
+    def __init__(self, name: str, network: nn.Module, condition_networks: Mapping[str, nn.Module]) -> None:
+        self.name, self.network, self.condition_networks = name, network, condition_networks
+        self._truth = (Moments(), Moments())
+        self._draws: list[tuple[Moments, Moments]] = []
+
+    def add(self, batch: Held) -> None:
+        beside = self._of_condition(batch.condition)
+        used = batch.draws[:_FRECHET_DRAWS]
+        self._draws = self._draws or [(Moments(), Moments()) for _ in used]
+        for x, (alone, joint) in zip((batch.truth, *used), (self._truth, *self._draws), strict=True):
+            features = self.network(x).flatten(1).double().cpu()
+            alone.add(features)
+            if beside is not None:
+                joint.add(torch.cat([beside, features], 1))
+
+    def _of_condition(self, condition: Condition | None) -> Tensor | None:
+        if condition is None or not self.condition_networks:
+            return None
+        parts = {"": condition} if isinstance(condition, Tensor) else condition
+        found = [network(parts[name]).flatten(1).double().cpu() for name, network in self.condition_networks.items()]
+        return torch.cat(found, 1)
+
+    def metrics(self) -> dict[str, float]:
+        found = {f"Frechet distance ({self.name})": self._distance(0)}
+        if self._truth[1].count:
+            found[f"joint Frechet distance ({self.name})"] = self._distance(1)
+        return {**found, "Frechet features": len(self._truth[0].mean), "Frechet points": self._truth[0].count}
+
+    def _distance(self, which: int) -> float:
+        distances = [draws[which].frechet(self._truth[which]) for draws in self._draws]
+        return math.fsum(distances) / len(distances)
+
+    def warnings(self) -> list[str]:
+        found = []
+        for moments, what in zip(self._truth, ("Frechet distance", "joint Frechet distance"), strict=True):
+            if 0 < moments.count <= len(moments.mean):
+                found.append(
+                    f"the {what} is over {moments.count} points of {len(moments.mean)} features: too few for their "
+                    "covariance, so it is biased upwards and compares only with distances over as many points"
+                )
+        return found
+
+
+class Calibration(Measure):
+    """Whether the truths lie among the draws as one of them would: coverage of central intervals, and uniform places.
+
+    Coordinates that a mask left are not counted: they are known. Each condition counts once in a standard error,
+    whatever its number of coordinates.
+    """
+
+    def __init__(self, levels: Sequence[float], generator: torch.Generator) -> None:
+        self.levels, self.generator = tuple(levels), generator
+        self._places: list[Tensor] = []
+        self._draws = 0
+
+    def add(self, batch: Held) -> None:
+        self._draws = len(batch.draws)
+        places = pit(batch.draws, batch.truth, self.generator)
+        if isinstance(batch.operator, Mask):
+            places = torch.where(batch.operator.mask.cpu() > 0, math.nan, places)
+        self._places.append(places.flatten(1).float())
+
+    @property
+    def places(self) -> Tensor:
+        """The place of each truth's coordinates among the draws, (C, D), nan where it does not count."""
+        return torch.cat(self._places)
+
+    def shares(self, level: float) -> tuple[float, float]:
+        """The coverage of a level's central intervals, and its standard error over conditions."""
+        inside = coverage(self.places, level)
+        inside = inside[~inside.isnan()]
+        error = float(inside.std()) / math.sqrt(len(inside)) if len(inside) > 1 else math.nan
+        return float(inside.mean()), error
+
+    def metrics(self) -> dict[str, float]:
+        found = {}
+        for level in self.levels:
+            share, error = self.shares(level)
+            if math.isfinite(share):
+                found[f"coverage of {100 * level:g}% intervals"] = share
+            if math.isfinite(error):
+                found[f"coverage of {100 * level:g}% intervals, standard error"] = error
+        value = self._uniform()
+        return found if value is None else {**found, "uniform places, p-value": value}
+
+    def _uniform(self) -> float | None:
+        enough = int((~self.places.isnan()).sum(0).amax()) >= 8
+        return joint_uniformity(self.places) if enough else None
+
+    def warnings(self) -> list[str]:
+        found = []
+        for level in self.levels:
+            share, error = self.shares(level)
+            if math.isfinite(error) and abs(share - level) > 3 * max(error, 1e-9):
+                found.append(
+                    f"the draws are too {'narrow' if share < level else 'wide'}: {100 * level:g}% intervals hold "
+                    f"{100 * share:.1f}% of the truths, with a standard error of {100 * error:.1f}%"
+                )
+        value = self._uniform()
+        if value is not None and value < _DOUBT:
+            found.append(
+                f"the truths' places among the draws are not uniform (p = {value:.1g}): this is not the posterior of "
+                "the truths"
+            )
+        return found
+
+    def arrays(self) -> dict[str, Tensor]:
+        return {"places": self.places}
+
+
+class Energy(Measure):
+    """Energy distances of all draws from all truths, alone and beside their conditions; the energy score of each."""
+
+    def __init__(self, spec: ConditionSpec | None) -> None:
+        parts = named_specs(spec)
+        self.spec = parts.get("") if len(parts) == 1 else None
+        self._alone: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self._joint: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self._scores: list[Tensor] = []
+        self._conditional = spec is not None
+
+    def add(self, batch: Held) -> None:
+        x = batch.draws.transpose(0, 1).flatten(2).cpu()
+        truth = batch.truth.flatten(1).cpu()
+        self._alone[0].append(x)
+        self._alone[1].append(truth)
+        if self._conditional and len(batch.draws) > 1:
+            self._scores.append(energy_score(x.transpose(0, 1), truth))
+        if isinstance(batch.condition, Tensor) and self.spec is not None and self.spec.classes is None:
+            beside = batch.condition.reshape(len(truth), -1).cpu().to(truth)
+            self._joint[0].append(torch.cat([beside[:, None].expand(-1, x.shape[1], -1), x], 2))
+            self._joint[1].append(torch.cat([beside, truth], 1))
+
+    def metrics(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for name, (draws, truths) in (("energy distance", self._alone), ("joint energy distance", self._joint)):
+            if draws:
+                # The first draw for every point before the second one: whatever is left out, every point is there.
+                x, y = (
+                    torch.cat(draws).transpose(0, 1).flatten(0, 1)[:_ENERGY_POINTS],
+                    torch.cat(truths)[:_ENERGY_POINTS],
+                )
+                found[name] = energy_distance(x, y)
+                found["energy distance, draws"], found["energy distance, truths"] = len(x), len(y)
+        if self._scores:
+            scores = torch.cat(self._scores)
+            found["energy score"] = float(scores.mean())
+        return found
+
+    def arrays(self) -> dict[str, Tensor]:
+        return {"energy score": torch.cat(self._scores)} if self._scores else {}
+
+
+def _decibels(values: Tensor) -> Tensor:
+    return values.clamp_max(HIGHEST_PSNR)
+
+
+class _Codes(nn.Module):
+    """Classes as one-hot codes, (B, *shape) to (B, D)."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.one_hot(x.long(), self.classes).flatten(1)
+
+
+class _InUnits(nn.Module):
+    """Features of images in the units of the data."""
+
+    def __init__(self, network: nn.Module, units: Units) -> None:
+        super().__init__()
+        self.network, self.units = network, units
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.network(self.units.unit(x))
+        return found
+
+
+def features_of(name: FeatureName, shape: Sequence[int], weights: str | None, units: Units) -> nn.Module:
+    """What gives the features (B, F) of events of a shape: of images by name, of anything else the numbers themselves.
+
+    Images of other than 1 or 3 channels have the random ones where Inception is asked for, which takes no others.
+    """
+    if len(shape) != 3:
+        return feature_network("pixels", 1)
+    known = "random-conv" if name == "inception" and shape[0] not in (1, 3) else name
+    return _InUnits(feature_network(known, shape[0], weights=weights), units)
+
+
+def condition_networks(
+    name: FeatureName, spec: ConditionSpec | None, weights: str | None, units: Units
+) -> dict[str, nn.Module]:
+    """What gives the features of each part of a condition: classes as codes, the rest as events."""
+    return {
+        part: _Codes(one.classes) if one.classes is not None else features_of(name, one.shape, weights, units)
+        for part, one in named_specs(spec).items()
+    }
