@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from lpips_weights import write_lpips
 from pydantic import ValidationError
 from torch import Tensor
 from verb_toys import Normal, Posterior, Shifted, Source, checked, context
@@ -16,7 +17,7 @@ from scorefold.assessment import assess
 from scorefold.data import Dataset, EventScale, StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.figures_assess import assessment
-from scorefold.metrics import diversity, psnr, ssim
+from scorefold.metrics import LPIPS, diversity, psnr, ssim
 from scorefold.operators import Mask, Operator, RandomMask, Separable, box_matrix
 from scorefold.stage import Outcome
 from scorefold.verb_options import AssessOptions
@@ -253,6 +254,13 @@ def test_lpips_and_features_join_where_they_are_asked_for(tmp_path: Path) -> Non
     assert not [name for name in plain if "LPIPS" in name]
     pixels = run(image_model(), source, n=2, features="pixels").result["metrics"]
     assert pixels["Frechet features"] == 144
+    large = Dataset(torch.rand(3, 1, 32, 33).double(), condition={"image": torch.rand(3, 1, 32, 33).double()})
+    model = Posterior((1, 32, 33), scale=UNIT, spec={"image": TensorSpec((1, 32, 33))})
+    alexnet, heads = write_lpips(tmp_path)
+    outcome = run(model, Source(UNIT, test=large), n=2, lpips={"alexnet": str(alexnet), "heads": str(heads)}, shown=3)
+    pairs_of = zip(outcome.arrays["draws"].transpose(0, 1), strict=True)
+    expected = torch.stack([LPIPS(alexnet, heads)(draws, large.x) for (draws,) in pairs_of])
+    assert outcome.result["metrics"]["LPIPS (AlexNet)"] == pytest.approx(float(expected.mean()), rel=1e-4)
     files = {"alexnet": str(tmp_path / "a.pth"), "heads": str(tmp_path / "b.pth")}
     with pytest.raises(DataError, match="there is no file"):
         run(image_model(), source, n=2, lpips=files)

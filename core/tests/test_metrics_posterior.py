@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import scipy.stats
 import torch
+from lpips_weights import write_lpips
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,6 +24,7 @@ from scorefold.metrics import (
     energy_score,
     feature_network,
     frechet_distance,
+    frechet_from_moments,
     joint_uniformity,
     pit,
     psnr,
@@ -155,10 +157,25 @@ def test_moments_in_batches_are_those_of_all_points() -> None:
     torch.testing.assert_close(parts[0].mean, x.mean(0))
     torch.testing.assert_close(parts[0].covariance, torch.cov(x.T))
     assert parts[0].frechet(parts[1]) == pytest.approx(frechet_distance(x, y), rel=1e-10)
-    few = Moments()
+    few, wide = Moments(), [Moments(), Moments()]
     few.add(x[:1])
     with pytest.raises(DataError, match="at least 2"):
         few.frechet(parts[1])
+    with pytest.raises(DataError, match="at least 2"):
+        parts[1].frechet(few)
+    # No more points than features: as the moments say, with less work; also beside a sample of many points.
+    x, y = random(9, 20, seed=4), 2 * random(12, 20, seed=5) + 1
+    for moments, points in zip(wide, (x, y), strict=True):
+        for batch in points.split(5):
+            moments.add(batch)
+    many = Moments()
+    many.add(random(40, 20, seed=6))
+    for one, other in ((wide[0], wide[1]), (wide[1], wide[0]), (wide[0], many), (many, wide[0])):
+        expected = frechet_from_moments(one.mean, one.covariance, other.mean, other.covariance)
+        assert one.frechet(other) == pytest.approx(expected, rel=1e-6)
+    torch.testing.assert_close(wide[0].covariance, torch.cov(x.T))
+    torch.testing.assert_close(wide[0].mean, x.mean(0))
+    assert wide[0].frechet(wide[0]) == pytest.approx(0, abs=1e-9)
 
 
 def test_the_energy_score_is_least_for_the_law_of_the_truth_and_averages_to_its_closed_form() -> None:
@@ -181,25 +198,9 @@ def test_the_energy_score_is_least_for_the_law_of_the_truth_and_averages_to_its_
         energy_score(draws, one[:1])
 
 
-WIDTHS = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
-
-
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Random numbers in the formats of torchvision's alexnet and of the lpips package."""
-    folder = tmp_path_factory.mktemp("weights")
-    backbone = {"classifier.6.bias": torch.zeros(3)}
-    for number, (place, (out, inside, kernel)) in enumerate(WIDTHS.items()):
-        scale = (2 / (inside * kernel**2)) ** 0.5
-        backbone[f"features.{place}.weight"] = scale * random(out, inside, kernel, kernel, seed=number).float()
-        backbone[f"features.{place}.bias"] = 0.1 * random(out, seed=10 + number).float()
-    heads = {
-        f"lin{i}.model.1.weight": random(1, out, 1, 1, seed=i).abs().float()
-        for i, (out, *_) in enumerate(WIDTHS.values())
-    }
-    torch.save(backbone, folder / "alexnet.pth")
-    torch.save(heads, folder / "alex.pth")
-    return folder / "alexnet.pth", folder / "alex.pth"
+    return write_lpips(tmp_path_factory.mktemp("weights"))
 
 
 def test_lpips_agrees_with_torchvisions_alexnet_and_the_published_recipe(weights: tuple[Path, Path]) -> None:

@@ -39,6 +39,7 @@ _SSIM_WINDOW = 11
 _FRECHET_DRAWS = 5
 _ENERGY_POINTS = 4000
 _DOUBT = 1e-3
+_KEPT = 2**22  # numbers in an array that is written beside the result
 
 
 @dataclass(frozen=True)
@@ -297,7 +298,8 @@ class Calibration(Measure):
         return found
 
     def arrays(self) -> dict[str, Tensor]:
-        return {"places": self.places}
+        places = self.places
+        return {"places": places} if places.numel() <= _KEPT else {}
 
 
 class Energy(Measure):

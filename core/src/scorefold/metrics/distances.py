@@ -26,13 +26,10 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     ``DataError`` for fewer than two points.
     """
     _check_samples(x, y)
-    moments = []
-    for sample in (x, y):
-        if len(sample) < 2:
-            raise DataError(f"a Frechet distance needs at least 2 points in each sample; {len(sample)} were given")
-        features = sample.detach().flatten(1).double()
-        moments.append((features.mean(0), torch.cov(features.T).reshape(features.shape[1], features.shape[1])))
-    return frechet_from_moments(*moments[0], *moments[1])
+    moments = (Moments(), Moments())
+    for sample, one in zip((x, y), moments, strict=True):
+        one.add(sample)
+    return moments[0].frechet(moments[1])
 
 
 def frechet_from_moments(mean_x: Tensor, covariance_x: Tensor, mean_y: Tensor, covariance_y: Tensor) -> float:
@@ -52,11 +49,14 @@ def frechet_from_moments(mean_x: Tensor, covariance_x: Tensor, mean_y: Tensor, c
 class Moments:
     """The mean and the unbiased covariance of features that come in batches, in float64 on the CPU.
 
-    ``count`` (N), ``mean`` (D,) and ``covariance`` (D, D); updates are those of Chan, Golub and LeVeque 1979.
+    ``count`` (N), ``mean`` (D,) and ``covariance`` (D, D). As long as there are no more points than features the points
+    themselves are kept, which takes less room and less work; then they are folded in as Chan, Golub and LeVeque 1979
+    do.
     """
 
     def __init__(self) -> None:
         self.count = 0
+        self._points: list[Tensor] | None = []
         self._mean = torch.zeros(0, dtype=torch.float64)
         self._scatter = torch.zeros(0, 0, dtype=torch.float64)
 
@@ -65,10 +65,15 @@ class Moments:
         batch = features.detach().flatten(1).cpu().double()
         if len(batch) == 0:
             return
+        if self._points is not None:
+            self.count += len(batch)
+            self._points.append(batch)
+            if self.count <= batch.shape[1]:
+                return
+            batch, self._points, self.count = torch.cat(self._points), None, 0
+            self._mean, self._scatter = batch.new_zeros(batch.shape[1]), batch.new_zeros(batch.shape[1], batch.shape[1])
         mean = batch.mean(0)
         centred = batch - mean
-        if self.count == 0:
-            self._mean, self._scatter = torch.zeros_like(mean), mean.new_zeros(len(mean), len(mean))
         total = self.count + len(batch)
         step = mean - self._mean
         self._scatter += centred.T @ centred + torch.outer(step, step) * (self.count * len(batch) / total)
@@ -78,18 +83,36 @@ class Moments:
     @property
     def mean(self) -> Tensor:
         """(D,)."""
-        return self._mean
+        return self._mean if self._points is None else torch.cat(self._points).mean(0)
 
     @property
     def covariance(self) -> Tensor:
         """(D, D). Raises ``DataError`` for fewer than two points."""
-        if self.count < 2:
-            raise DataError(f"a covariance needs at least 2 points; {self.count} were given")
-        return self._scatter / (self.count - 1)
+        if self._points is None:
+            return self._scatter / (self.count - 1)
+        centred = self._centred()
+        return centred.T @ centred / (self.count - 1)
 
     def frechet(self, other: Moments) -> float:
-        """The squared Frechet distance to other features. Raises ``DataError`` for fewer than two points."""
-        return frechet_from_moments(self.mean, self.covariance, other.mean, other.covariance)
+        """The squared Frechet distance to other features. Raises ``DataError`` for fewer than two points.
+
+        Of samples X and Y with fewer points than features, centred, the trace of (S_x S_y)^(1/2) is the sum of the
+        singular values of X Y^T, over the root of (N - 1)(M - 1).
+        """
+        if self._points is None or other._points is None:
+            return frechet_from_moments(self.mean, self.covariance, other.mean, other.covariance)
+        x, y = self._centred(), other._centred()
+        n, m = self.count - 1, other.count - 1
+        cross = torch.linalg.svdvals(x @ y.T).sum() / math.sqrt(n * m)
+        apart = (self.mean - other.mean).square().sum()
+        return max(float(apart + x.square().sum() / n + y.square().sum() / m - 2 * cross), 0.0)
+
+    def _centred(self) -> Tensor:
+        """The points that are kept less their mean, (N, D)."""
+        if self.count < 2 or self._points is None:
+            raise DataError(f"a Frechet distance needs at least 2 points in each sample; {self.count} were given")
+        points = torch.cat(self._points)
+        return points - points.mean(0)
 
 
 def energy_score(draws: Tensor, truth: Tensor) -> Tensor:
