@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -121,6 +123,38 @@ def test_interpolation_of_digits(host: Host, tmp_path: Path) -> None:
     assert metrics["paths"]["middles from the data"] > 1
 
 
+@pytest.fixture(scope="module")
+def checkpoint() -> ModuleType:
+    """The script of that name."""
+    spec = importlib.util.spec_from_file_location("diffusers_checkpoint", ROOT / "examples" / "diffusers_checkpoint.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_diffusers_pipeline_draws_with_our_samplers(host: Host, checkpoint: ModuleType, tmp_path: Path) -> None:
+    checkpoint.main(["--write", str(tmp_path / "pipeline")])
+    sets = (f"stages.score.config.path={tmp_path / 'pipeline'}", "stages.samples.options.n=3")
+    metrics, folder = run(host, tmp_path, "diffusers-samples.yaml", *sets)
+    assert metrics["samples"]["samples"] == 3
+    assert list((folder / "samples").glob("figures/*.png"))
+
+
+def test_a_checkpoint_is_the_case_of_equal_speeds(
+    host: Host, checkpoint: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = checkpoint.write_tiny_pipeline(tmp_path / "pipeline")
+    score = host.create("score:diffusers", {"path": folder}).eval()
+    assert checkpoint.equal_speeds(score) < 1e-3
+    images = checkpoint.our_scheduler_in_their_pipeline(folder, score)
+    assert images.shape == (checkpoint.IMAGES, 3, 16, 16)
+    assert images.std() > 0.1
+    checkpoint.main([str(folder)])
+    assert "our scheduler in diffusers: the same images" in capsys.readouterr().out
+
+
 def test_spending_labels(host: Host, tmp_path: Path) -> None:
     metrics, _ = run(host, tmp_path, "spend-labels.yaml")
     assert metrics["plan"]["tasks"] == 500
@@ -131,7 +165,7 @@ def test_spending_labels(host: Host, tmp_path: Path) -> None:
 def test_what_an_example_uses_can_be_cited(host: Host, path: Path) -> None:
     found = citations(host.catalogue, make_plan(host.catalogue, read(path)))
     assert not found.notes
-    assert found.entries or path.stem == "spend-labels"
+    assert found.entries or path.stem in ("spend-labels", "diffusers-samples")
 
 
 def test_every_citation_of_ours_is_read(host: Host) -> None:

@@ -9,6 +9,8 @@ from scorefold_site.markdown import fence, page
 
 _COPIES = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
 
+_LANGUAGES = {".yaml": "yaml", ".py": "python"}
+
 
 def copied_pages(root: Path) -> dict[str, str]:
     """The pages by their path under ``docs/``, with links that hold there."""
@@ -22,6 +24,10 @@ def _read(root: Path, source: str) -> str:
 
 def _examples(root: Path) -> str:
     """The table of examples, then every one of them whole."""
-    files = sorted((root / "examples").glob("*.yaml"))
-    shown = [part for file in files for part in (f"## {file.name}", fence(file.read_text(encoding="utf-8"), "yaml"))]
+    files = [file for suffix in _LANGUAGES for file in sorted((root / "examples").glob(f"*{suffix}"))]
+    shown = [
+        part
+        for file in files
+        for part in (f"## {file.name}", fence(file.read_text(encoding="utf-8"), _LANGUAGES[file.suffix]))
+    ]
     return page(_read(root, "examples/README.md"), *shown)
