@@ -58,11 +58,13 @@ def test_fit_trains_and_hands_the_model_on(tmp_path: Path) -> None:
     )
     outcome = verbs.fit(model, {"data": Source(train=points(), validation=points(20))}, None, here)
     assert outcome.value is model
-    assert outcome.drawn.history == outcome.result["history"]
+    assert outcome.drawn.model is model
+    assert outcome.drawn.events.shape == (64, *points().event_shape)
+    assert outcome.drawn.report.history == outcome.result["history"]
     assert outcome.result["trained"]
     metrics = checked(outcome)
     assert metrics["steps"] == 40
-    assert metrics["best validation"] == outcome.drawn.best_validation
+    assert metrics["best validation"] == outcome.drawn.report.best_validation
     assert any("validation" in values for values in seen)
     assert bars[-1][:2] == (40, 40)
     assert list(tmp_path.iterdir())

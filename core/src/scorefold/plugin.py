@@ -156,7 +156,8 @@ class Component:
     ``target`` is the class and ``config`` its pydantic model, both as ``module:Name``. ``requires`` are the ports of
     the constructor, ``provides`` the capabilities of the object. ``examples`` are mappings with optional keys
     ``config`` and ``inputs`` (inline components) that build within five CPU seconds. ``figures`` is
-    ``module:function``, called with the stage's value and returning ``{name: matplotlib Figure}``.
+    ``module:function``, called with the value of the kind's first verb (of a training, a ``scorefold.stage.Fitted``),
+    and returns ``{name: matplotlib Figure}``.
 
     A saved state of an older ``revision`` is handed to the target's class method ``migrate(state, from_revision)``,
     with ``state`` a mapping of ``config`` (a mapping) and ``tensors`` (by name), and comes back as this revision has

@@ -107,6 +107,16 @@ class EventGroups:
     path: bool = False
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A trained component, for figures: its ``report`` (a ``scorefold.training.FitReport``), the ``model`` itself, and
+    some of the ``events`` (n, *E) that it was trained on. What figures draw of a training that was none is ``{}``."""
+
+    report: Any
+    model: Any
+    events: Tensor
+
+
 @dataclass
 class Outcome:
     """What a verb did.

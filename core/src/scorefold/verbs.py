@@ -23,7 +23,7 @@ from scorefold.interfaces import (
 )
 from scorefold.interfaces.data import SPLITS
 from scorefold.laws import HasLaw, log_density
-from scorefold.stage import EventGroups, Outcome, StageContext
+from scorefold.stage import EventGroups, Fitted, Outcome, StageContext
 from scorefold.verb_inputs import (
     Inputs,
     conditions_of,
@@ -40,6 +40,9 @@ from scorefold.verb_options import (
     LikelihoodOptions,
     SampleOptions,
 )
+
+_SHOWN = 64
+"""How many training events figures get."""
 
 _DIAGNOSED = 512
 """How many held-out points a geometry is diagnosed on."""
@@ -108,7 +111,8 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
     else:
         report = train(component, training, config, metrics=context.metrics, **settings)
     summary = report.summary()
-    return Outcome(component, {"trained": True, **summary}, shown=report)
+    shown = Fitted(report, component, training.tensor(_SHOWN))
+    return Outcome(component, {"trained": True, **summary}, shown=shown)
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from scorefold.config import Config, Use
 from scorefold.errors import ArtefactError, ConfigError
 from scorefold.plugin import Port
 from scorefold.seeds import derive_generator
-from scorefold.stage import Outcome, StageContext
+from scorefold.stage import Fitted, Outcome, StageContext
 from scorefold_registry.catalogue import CORE
 from scorefold_registry.configs import check_config, inline_uses, resolve_config
 from scorefold_registry.drawing import draw
@@ -311,7 +311,7 @@ def _draw(host: Host, planned: PlannedStage, outcome: Outcome, folder: Path) -> 
     component, verb = planned.registered.component, planned.verb
     target, shown = verb.figures, outcome.drawn
     if component.figures is not None and verb == host.catalogue.kind(component.kind).verb():
-        target, shown = component.figures, outcome.value
+        target, shown = component.figures, shown if isinstance(shown, Fitted) else outcome.value
     if target is None:
         return None
     try:

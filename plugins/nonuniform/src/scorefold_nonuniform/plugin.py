@@ -30,6 +30,7 @@ def _scores() -> Iterable[Component]:
             requires=(Port("data", kind="data"), *_PARTS[name]),
             provides=("Trainable",),
             summary=summary,
+            figures="scorefold_nonuniform.figures:draw",
             examples=tuple({"config": {**config, **_BRIEF}, "inputs": {"data": _FIELD}} for config in _EXAMPLES[name]),
             cite="citation.bib",
         )
