@@ -15,7 +15,7 @@ from verb_toys import Normal, Posterior, Shifted, Source, checked, context
 
 from scorefold.assessment import assess
 from scorefold.data import Dataset, EventScale, StreamedDataset, TensorSpec
-from scorefold.errors import ConfigError, DataError
+from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.figures_assess import assessment
 from scorefold.metrics import LPIPS, diversity, psnr, ssim
 from scorefold.operators import Mask, Operator, RandomMask, Separable, box_matrix
@@ -266,10 +266,45 @@ def test_lpips_and_features_join_where_they_are_asked_for(tmp_path: Path) -> Non
         run(image_model(), source, n=2, lpips=files)
     with pytest.raises(ConfigError, match="LPIPS compares images"):
         run(Posterior(spec=SPEC), pairs(), lpips=files)
+    with pytest.raises(ConfigError, match="this model takes none"):
+        run(Posterior((1, 32, 33), scale=UNIT), Source(UNIT, test=large), lpips=files)
     with pytest.raises(ConfigError, match="features random-conv are of images"):
         run(Posterior(spec=SPEC), pairs(), features="random-conv")
     with pytest.raises(ValidationError, match="set both, or neither"):
         AssessOptions(features="inception")
+
+
+def test_images_without_bounds_are_measured_over_the_range_of_the_truths() -> None:
+    source = Images(HALF, scale=EventScale())
+    outcome = run(Posterior((1, 12, 12), width=0.1, spec=IMAGE), source, n=2)
+    truth = source.load("test").x
+    low, high = float(truth.min()), float(truth.max())
+    assert outcome.result["data_range"] == [low, high]
+    draws = outcome.arrays["draws"]
+    each = torch.stack([psnr(draws[:, i], truth[:8], high - low) for i in range(2)], 1).mean(1)
+    torch.testing.assert_close(outcome.arrays["PSNR (dB)"][:8], each)
+    assert float(draws.min()) < low
+
+
+def test_bytes_that_are_right_are_ties_in_every_precision() -> None:
+    """A model whose draws lie within half a level of the truth draws the truth, and that is calibrated."""
+
+    class Near(Posterior):
+        def sample(self, n: int, condition: Any = None, **options: Any) -> Tensor:
+            x = condition["image"]
+            noise = torch.rand(n, *x.shape, generator=options["generator"], dtype=x.dtype)
+            return x + 0.9 * (noise - 0.5) / 255
+
+    levels = torch.randint(0, 256, (40, 1, 12, 12), generator=torch.Generator().manual_seed(0))
+    x = (levels / 255).float()
+    scale = EventScale(low=0.0, high=1.0, levels=256)
+    source = Source(scale, test=Dataset(x, condition={"image": x}))
+    model = Near((1, 12, 12), scale=scale, spec=IMAGE)
+    outcome = assess(model, {"data": source}, AssessOptions(n=9), context())
+    metrics = outcome.result["metrics"]
+    assert metrics["PSNR (dB)"] == 100
+    assert metrics["uniform places, p-value"] > 0.01
+    assert metrics["coverage of 90% intervals"] == pytest.approx(0.9, abs=0.03)
 
 
 def test_classes_are_conditions_too() -> None:
@@ -294,6 +329,8 @@ def test_few_points_and_draws_leave_out_what_they_cannot_say() -> None:
         run(Posterior(spec=SPEC), pairs(1))
     with pytest.raises(ConfigError, match="the data given have none"):
         run(Posterior(spec=SPEC), Source(test=Dataset(normal(9, 2, seed=0))))
+    with pytest.raises(ShapeError, match=r"of shape \(2,\); this model draws \(3,\)"):
+        run(Posterior((3,), spec=SPEC), pairs(9))
     with pytest.raises(DataError, match="not finite"):
         run(Posterior(spec=SPEC, shift=math.nan), pairs(9))
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition, Dataset
-from scorefold.errors import ConfigError, DataError
+from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.measures import (
     Calibration,
@@ -63,6 +63,11 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
     points = points.take(torch.arange(min(len(points), options.conditions)))
     if len(points) < 2:
         raise DataError("one held-out point was given; at least 2 are needed", hint="take a larger split")
+    if points.event_shape != component.event_shape:
+        raise ShapeError(
+            f"the data have events of shape {points.event_shape}; this model draws {component.event_shape}",
+            hint="assess a model on data of the kind that it was trained on",
+        )
     if options.rounding == "8-bit" and None in (source.event_scale.low, source.event_scale.high):
         raise ConfigError("8-bit rounding needs data with bounds, and these have none", hint="rounding: none")
     condition = condition_of(component, points)
@@ -78,19 +83,14 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
         batch = points.take(torch.arange(start, min(start + each, len(points))))
         given = condition_of(component, batch)
         draws = units.round(_draw(component, batch, given, options, generator))
-        truth = _compared(units, batch.x, options)
-        held = Held(truth, draws, given, None if operator is None else operator.at(batch.index))
+        # Levels are rounded too, so that a draw at the level of its truth equals it bit by bit.
+        held = Held(units.round(batch.x), draws, given, None if operator is None else operator.at(batch.index))
         for measure in measures:
             measure.add(held)
         if start < most:
             shown.append(held)
         context.progress(start + len(batch), len(points), "held-out points")
     return _outcome(component, options, units, len(points), measures, _shown(shown, most, units, measures))
-
-
-def _compared(units: Units, x: Tensor, options: AssessOptions) -> Tensor:
-    """Held-out points as they are compared: rounded where draws are rounded to other levels than the data's own."""
-    return units.round(x) if options.rounding == "8-bit" else x
 
 
 def _operator(source: DataSource) -> Operator | None:
@@ -111,6 +111,10 @@ def _measures(
     measures: list[Measure] = []
     if options.lpips is not None and not image:
         raise ConfigError(f"LPIPS compares images (C, H, W); events have shape {tuple(shape)}", hint="leave lpips out")
+    if options.lpips is not None and spec is None:
+        raise ConfigError(
+            "LPIPS compares a draw with the truth of its condition, and this model takes none", hint="leave lpips out"
+        )
     if spec is not None:
         if image:
             lpips = None if options.lpips is None else LPIPS(options.lpips.alexnet, options.lpips.heads).to(device)
