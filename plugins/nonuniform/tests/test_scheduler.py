@@ -25,6 +25,7 @@ from scorefold.diffusion import (
     Rotated,
     time_grid,
 )
+from scorefold.diffusion.process import expand
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import ScoreModel
 from scorefold_nonuniform.band_config import HaarBandsConfig
@@ -153,8 +154,9 @@ def test_predictions_mean_the_same(name: str) -> None:
     torch.testing.assert_close(ends["v_prediction"], ends["epsilon"], rtol=1e-6, atol=1e-6)
 
 
-def test_on_one_of_their_processes_we_take_their_steps() -> None:
-    """diffusers' DDIM over every timestep, with the same network."""
+@pytest.mark.parametrize("eta", [0.0, 0.7])
+def test_on_one_of_their_processes_we_take_their_steps(eta: float) -> None:
+    """diffusers' DDIM over every timestep, with the same network and the same noise."""
     theirs = DDIMScheduler(num_train_timesteps=20, clip_sample=False, set_alpha_to_one=False)
     ours = NonUniformScheduler(
         IsotropicProcess(DiscreteVP(theirs.alphas_cumprod)), sampler="ddim", num_train_timesteps=20
@@ -162,11 +164,40 @@ def test_on_one_of_their_processes_we_take_their_steps() -> None:
     unet = network(sample_size=8)
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        mine = driven(ours, lambda x, t: unet(x, t).sample, x, 19)
+        draws = torch.Generator().manual_seed(2)
+        mine = driven(ours, lambda x, t: unet(x, t).sample, x, 19, eta=eta, generator=draws)
         theirs.set_timesteps(20)
-        for t in theirs.timesteps:
-            x = theirs.step(unet(x, t).sample, t, x).prev_sample
+        draws = torch.Generator().manual_seed(2)
+        # Their last step, from timestep 0, goes nowhere.
+        for t in theirs.timesteps[:-1]:
+            x = theirs.step(unet(x, t).sample, t, x, eta=eta, generator=draws).prev_sample
     torch.testing.assert_close(mine, x, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ve", "speeds", "bands"])
+def test_noisy_ddim_keeps_the_law(name: str) -> None:
+    """Where all data are one point, a step from the law of x_t leads to that of x_t'; components at rest stay."""
+    process = PROCESSES[name]()
+    inner, turn, _ = components(process)
+    scheduler = NonUniformScheduler(process, sampler="ddim", prediction_type="sample")
+    scheduler.set_timesteps(8)
+    datum = torch.full((1, *SHAPE), 0.3, dtype=torch.float64)
+    draws = torch.Generator().manual_seed(0)
+    for index in (0, 3, 6):
+        t, t_next = scheduler._times[index : index + 1], scheduler._times[index + 1 : index + 2]
+        noise = torch.randn(4000, *SHAPE, generator=draws, dtype=torch.float64)
+        x = process.perturb(datum.expand(4000, *SHAPE), t.expand(4000), noise)
+        label = scheduler.timesteps[index]
+        z = turn(scheduler.step(datum.expand_as(x), label, x, eta=1.0, generator=draws).prev_sample)
+        signal, scale = inner.coefficients(datum, t_next)
+        off = (z - signal * turn(datum)) / scale
+        assert float(off.mean(0).abs().max()) < 0.08
+        assert float(off.std(0).sub(1).abs().max()) < 0.06
+        rests = (expand(inner.log_snr(t), x) == expand(inner.log_snr(t_next), x)).expand(1, *SHAPE)[0]
+        signal, scale = inner.coefficients(datum, t)
+        before = (turn(x) - signal * turn(datum)) / scale
+        assert float((before * off).mean(0)[~rests].max()) < 0.99
+        torch.testing.assert_close(off[:, rests], before[:, rests], rtol=1e-6, atol=1e-6)
 
 
 def test_noise_and_velocity_are_theirs() -> None:
@@ -247,7 +278,10 @@ def test_their_ddim_pipeline_takes_our_scheduler_once_it_is_built() -> None:
     other = quiet(DDPMPipeline(unet=network(), scheduler=NonUniformScheduler(**SCHEDULERS["haar"], sampler="ddim")))
     expected = other(2, torch.Generator().manual_seed(0), num_inference_steps=6, output_type="pt").images
     assert torch.equal(images, expected)
-    with pytest.raises(ConfigError, match=r"eta is 0\.5"):
+    noisy = pipeline(2, torch.Generator().manual_seed(0), eta=0.5, num_inference_steps=6, output_type="pt").images
+    assert not torch.equal(noisy, images)
+    pipeline.scheduler = NonUniformScheduler("vp")
+    with pytest.raises(ConfigError, match=r"eta is 0\.5, and the sampler 'dpmpp-2m' has none"):
         pipeline(1, eta=0.5, num_inference_steps=6)
 
 

@@ -36,6 +36,7 @@ from scorefold.diffusion import (
     time_grid,
 )
 from scorefold.errors import ConfigError
+from scorefold.numerics import draw_normal
 from scorefold_nonuniform.band_config import BandsConfig
 from scorefold_nonuniform.bands import Bands, build_bands
 from scorefold_nonuniform.config import BandedConfig
@@ -205,23 +206,32 @@ class NonUniformScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     ) -> NonUniformSchedulerOutput | tuple[Tensor, Tensor]:
         """One step of the sampler from a sample (B, *E) at one of ``timesteps``, with the network's answer there.
 
-        An answer with twice the channels holds variances too, which are left. Noise follows from clipped data always,
+        ``eta`` is the noise of DDIM (Song, Meng and Ermon 2021, eq. 16), 0 for none and 1 for that of the posterior. An
+        answer with twice the channels holds variances too, which are left. Noise follows from clipped data always,
         whatever ``use_clipped_model_output`` says. Raises ``ConfigError`` for a time that is not on the grid, and for
-        an ``eta`` other than 0.
+        an ``eta`` with another sampler.
         """
-        if eta != 0:
-            raise ConfigError(f"eta is {eta:g}; this scheduler's ddim is without noise", hint="sampler='ancestral'")
+        if eta != 0 and self.config.sampler != "ddim":
+            raise ConfigError(
+                f"eta is {eta:g}, and the sampler {self.config.sampler!r} has none", hint="sampler='ddim'"
+            )
         index = self._index_of(timestep)
         if self._next != index:
             self._history = None
         x = self._ready(sample)
         denoised, score = self._read(model_output.to(x.dtype), x, self._times[index].to(x).expand(1))
         times, draws = self._times[index : index + 2], _one(generator)
-        known = (
-            (lambda z, t: score) if self._transform is None else CoefficientScore(lambda z, t: score, self._transform)
-        )
-        take = STEPS[self.config.sampler]
-        x, self._history = take(known, self.process, x, times, generator=draws, state=self._history)
+        if eta == 0:
+            known = (
+                (lambda z, t: score)
+                if self._transform is None
+                else CoefficientScore(lambda z, t: score, self._transform)
+            )
+            take = STEPS[self.config.sampler]
+            x, self._history = take(known, self.process, x, times, generator=draws, state=self._history)
+        else:
+            xi = self._to_coefficients(draw_normal(tuple(x.shape), generator=draws, like=x))
+            x = self._to_events(self._noisy_ddim(denoised, score, times, eta, xi))
         self._next = index + 1
         following, original = x.to(sample.dtype), self._to_events(denoised).to(sample.dtype)
         if not return_dict:
@@ -270,6 +280,22 @@ class NonUniformScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         if self.config.clip_sample or self.config.prediction_type != "epsilon":
             noise = (z - signal * denoised) / scale
         return denoised, -noise / scale
+
+    def _noisy_ddim(self, denoised: Tensor, score: Tensor, times: Tensor, eta: float, xi: Tensor) -> Tensor:
+        """x' = a' x0-hat + sqrt(b'^2 - s^2) eps-hat + s xi with s = eta (b' / b) q, of coefficients (B, *E).
+
+        q^2 is the variance of the way from the second of the ``times`` to the first: a component at rest has s = 0.
+        """
+        precision = torch.float32 if xi.device.type == "mps" else torch.float64
+        t, t_next = times.to(xi.device, precision).split(1)
+        scale = self.components.coefficients(xi, t)[1]
+        signal_next, scale_next = self.components.coefficients(xi, t_next)
+        q = self.components.transition(xi, t_next, t)[1]
+        assert isinstance(q, Tensor)
+        spread = eta * scale_next / scale * q
+        noise = -scale * score
+        following = signal_next * denoised + (scale_next**2 - spread**2).sqrt() * noise + spread * xi
+        return following.to(xi.dtype)
 
     def _ready(self, x: Tensor) -> Tensor:
         """x in single precision at least, with the process where it is; one that we made has its precision too."""
