@@ -286,8 +286,8 @@ class Calibration(Measure):
             share, error = self.shares(level)
             if math.isfinite(error) and abs(share - level) > 3 * max(error, 1e-9):
                 found.append(
-                    f"the draws are too {'narrow' if share < level else 'wide'}: {100 * level:g}% intervals hold "
-                    f"{100 * share:.1f}% of the truths, with a standard error of {100 * error:.1f}%"
+                    f"the draws are too {'narrow, or off the truth' if share < level else 'wide'}: {100 * level:g}% "
+                    f"intervals hold {100 * share:.1f}% of the truths, with a standard error of {100 * error:.1f}%"
                 )
         value = self._uniform()
         if value is not None and value < _DOUBT:
