@@ -21,7 +21,6 @@ from torch import Tensor
 
 from scorefold.config import ProcessConfig
 from scorefold.diffusion import (
-    CoefficientScore,
     DiffusionProcess,
     IsotropicProcess,
     Orthonormal,
@@ -182,6 +181,7 @@ class NonUniformScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         self.num_inference_steps = len(self._times) - 1
         precision = torch.float32 if torch.device(device or "cpu").type == "mps" else torch.float64
         self.timesteps = (self._times[:-1] * self._unit).to(device, precision)
+        self._labels: list[float] = self.timesteps.tolist()
         self._history, self._next = None, None
 
     def scale_model_input(self, sample: Tensor, timestep: Tensor | float | None = None) -> Tensor:
@@ -219,21 +219,16 @@ class NonUniformScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         if self._next != index:
             self._history = None
         x = self._ready(sample)
-        denoised, score = self._read(model_output.to(x.dtype), x, self._times[index].to(x).expand(1))
+        z, denoised, score = self._read(model_output.to(x.dtype), x, self._times[index].to(x).expand(1))
         times, draws = self._times[index : index + 2], _one(generator)
         if eta == 0:
-            known = (
-                (lambda z, t: score)
-                if self._transform is None
-                else CoefficientScore(lambda z, t: score, self._transform)
-            )
             take = STEPS[self.config.sampler]
-            x, self._history = take(known, self.process, x, times, generator=draws, state=self._history)
+            z, self._history = take(lambda z, t: score, self.components, z, times, generator=draws, state=self._history)
         else:
             xi = self._to_coefficients(draw_normal(tuple(x.shape), generator=draws, like=x))
-            x = self._to_events(self._noisy_ddim(denoised, score, times, eta, xi))
+            z = self._noisy_ddim(denoised, score, times, eta, xi)
         self._next = index + 1
-        following, original = x.to(sample.dtype), self._to_events(denoised).to(sample.dtype)
+        following, original = (self._to_events(each).to(sample.dtype) for each in (z, denoised))
         if not return_dict:
             return following, original
         return NonUniformSchedulerOutput(prev_sample=following, pred_original_sample=original)
@@ -259,8 +254,8 @@ class NonUniformScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         velocity = (signal * self._to_coefficients(noise.to(x.dtype)) - scale * x0) / (signal**2 + scale**2).sqrt()
         return self._to_events(velocity).to(sample.dtype)
 
-    def _read(self, output: Tensor, sample: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """x0-hat and the score from the network's answer, both of coefficients (B, *E)."""
+    def _read(self, output: Tensor, sample: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The coefficients of a sample, and x0-hat and the score from the network's answer, of coefficients too."""
         if output.dim() > 1 and output.shape[1] == 2 * sample.shape[1]:
             output = output[:, : sample.shape[1]]
         z, (signal, scale) = self._coefficients(sample, t)
@@ -279,7 +274,7 @@ class NonUniformScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             denoised = self._to_coefficients(self._to_events(denoised).clamp(-bound, bound))
         if self.config.clip_sample or self.config.prediction_type != "epsilon":
             noise = (z - signal * denoised) / scale
-        return denoised, -noise / scale
+        return z, denoised, -noise / scale
 
     def _noisy_ddim(self, denoised: Tensor, score: Tensor, times: Tensor, eta: float, xi: Tensor) -> Tensor:
         """x' = a' x0-hat + sqrt(b'^2 - s^2) eps-hat + s xi with s = eta (b' / b) q, of coefficients (B, *E).
@@ -301,9 +296,10 @@ class NonUniformScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         """x in single precision at least, with the process where it is; one that we made has its precision too."""
         if x.dtype in (torch.float16, torch.bfloat16):
             x = x.float()
-        precision = x.dtype if self._described else None
         for module in (self.process, *([] if self.bands is None else [self.bands])):
-            module.to(device=x.device, dtype=precision)
+            own = next((buffer for buffer in module.buffers() if buffer.is_floating_point()), x)
+            if own.device != x.device or (self._described and own.dtype != x.dtype):
+                module.to(device=x.device, dtype=x.dtype if self._described else None)
         return x
 
     def _coefficients(self, x: Tensor, t: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
@@ -328,13 +324,15 @@ class NonUniformScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     def _index_of(self, timestep: Tensor | float) -> int:
         if self.num_inference_steps is None:
             raise ConfigError("a step was asked for before the timesteps were set", hint="scheduler.set_timesteps(50)")
-        distance = (self._times[:-1] * self._unit - float(timestep)).abs()
+        wanted = float(timestep)
+        if self._next is not None and self._next < len(self._labels) and self._labels[self._next] == wanted:
+            return self._next
+        distance = (torch.tensor(self._labels, dtype=torch.float64) - wanted).abs()
         index = int(distance.argmin())
         # Pipelines may hand timesteps on in half precision.
         if float(distance[index]) > 1e-3 * len(self):
             raise ConfigError(
-                f"there is no timestep {float(timestep):g} on this grid, from {float(self.timesteps[0]):g} to "
-                f"{float(self.timesteps[-1]):g}",
+                f"there is no timestep {wanted:g} on this grid, from {self._labels[0]:g} to {self._labels[-1]:g}",
                 hint="take them from scheduler.timesteps, in their order",
             )
         return index
