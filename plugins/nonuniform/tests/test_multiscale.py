@@ -339,6 +339,7 @@ def test_networks_of_coarse_scales_are_the_only_ones_called_there() -> None:
         (lambda: model(network={"use": "network:mlp"}), "which is not built"),
         (lambda: model(DataSpec((1, 6, 6))), "multiples of 4"),
         (lambda: model(DataSpec((5,))), "images"),
+        (lambda: model(bands="learned"), "use score:nonuniform|learned axes change"),
         (lambda: model(parts=[model()]), "a part was plugged in that is not trained"),
         (lambda: model(parts=[trained(train=[1]), trained(train=[1, 2])]), "scale 1 was trained by two parts"),
         (lambda: model(boundary="normal", parts=[trained(train=[1])]), "no score:multiscale of this configuration"),

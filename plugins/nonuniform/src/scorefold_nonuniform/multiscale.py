@@ -27,6 +27,7 @@ from scorefold_nonuniform.banded import (
     spec_with_levels,
     weighted,
 )
+from scorefold_nonuniform.band_config import LearnedBandsConfig
 from scorefold_nonuniform.bands import build_bands
 from scorefold_nonuniform.config import MultiScaleConfig
 from scorefold_nonuniform.speeds import banded_process, match_boundaries, noisiest, spend_budget
@@ -65,6 +66,11 @@ class MultiScale(ScoreModel, Trainable):
     ends: Tensor
 
     def __init__(self, config: MultiScaleConfig, *, data: DataSource, parts: Sequence[ScoreModel] = ()) -> None:
+        if isinstance(config.bands, LearnedBandsConfig):
+            raise ConfigError(
+                "learned axes change with training, and the networks of scales are trained apart",
+                hint="use score:nonuniform, whose one network is trained with them, or bands: pca",
+            )
         bands = build_bands(config.bands, data.event_shape)
         count = len(bands)
         ours = config.construction == "ours"

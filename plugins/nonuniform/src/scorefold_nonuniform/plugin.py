@@ -7,6 +7,7 @@ from typing import Any
 
 from scorefold.plugin import Claim, Component, Port, hookimpl
 from scorefold_nonuniform.cost_claims import cost_claims
+from scorefold_nonuniform.learned_claims import learned_claims
 
 __plugin_api__ = "1.0"
 
@@ -67,3 +68,4 @@ def _sources() -> Iterable[Component]:
 @hookimpl
 def scorefold_claims() -> Iterable[Claim]:
     yield from cost_claims()
+    yield from learned_claims()
