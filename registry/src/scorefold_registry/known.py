@@ -43,7 +43,7 @@ KNOWN = (
         "conditional",
         "scorefold-conditional",
         "conditional score models at any speed of the condition, and inverse problems",
-        _offers(score="conditional", data="posterior"),
+        _offers(score="conditional dps repaint", data="posterior"),
     ),
     KnownPlugin(
         "dask",

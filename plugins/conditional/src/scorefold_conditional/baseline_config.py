@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from scorefold.config import Config
 from scorefold.operator_config import MaskConfig, OperatorConfig
@@ -16,7 +16,7 @@ class DPSConfig(Config):
     operator: OperatorConfig = Field(description="The linear operator A of the observation y = A x + noise")
     noise_std: float = Field(0.0, ge=0, description="Standard deviation of the observation's noise (pigdm)")
     variant: Literal["dps", "pigdm"] = Field(
-        "pigdm",
+        "dps",
         description="The guidance: a step of fixed length against the misfit (dps, Chung et al. 2023), or the misfit "
         "weighted by the inverse of its covariance (pigdm, Song et al. 2023)",
     )
@@ -36,6 +36,16 @@ class DPSConfig(Config):
         ge=1,
         description="pigdm with tweedie: conjugate-gradient steps, each of which differentiates through the prior once",
     )
+
+    @model_validator(mode="after")
+    def _read_by_pigdm(self) -> DPSConfig:
+        if self.variant == "dps" and (self.noise_std > 0 or self.covariance != "isotropic"):
+            name = "noise_std" if self.noise_std > 0 else "covariance"
+            raise ValueError(
+                f"{name} weighs the misfit, and the guidance of dps is a step of fixed length; "
+                "set variant: pigdm, or leave it out"
+            )
+        return self
 
 
 class RePaintConfig(Config):

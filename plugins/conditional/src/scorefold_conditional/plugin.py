@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from scorefold.plugin import Component, Port, hookimpl
+from scorefold.plugin import Claim, Component, Port, hookimpl
+from scorefold_conditional.claim_list import conditional_claims
 
 __plugin_api__ = "1.0"
 
@@ -14,6 +15,7 @@ _PAPER = "citation.bib"
 @hookimpl
 def scorefold_components() -> Iterable[Component]:
     yield from _scores()
+    yield from _baselines()
     yield from _sources()
 
 
@@ -52,6 +54,47 @@ def _scores() -> Iterable[Component]:
     )
 
 
+def _baselines() -> Iterable[Component]:
+    prior = Port("prior", kind="score")
+    digits = {
+        "use": "score:analytic",
+        "config": {"gaussian": True, "process": "vp"},
+        "inputs": {"data": {"use": "data:digits", "config": {"limit": 100}}},
+    }
+    pixels = {"name": "mask", "region": "pixels", "fraction": 0.5}
+    box = {"name": "box-downsample", "factor": 2}
+    yield Component(
+        kind="score",
+        name="dps",
+        target="scorefold_conditional.baselines.dps:DPS",
+        config="scorefold_conditional.baseline_config:DPSConfig",
+        requires=(prior,),
+        summary="An unconditional score guided by the misfit of its denoised estimate: DPS and PiGDM, nothing trained",
+        examples=(
+            {"config": {"operator": box}, "inputs": {"prior": digits}},
+            {"config": {"operator": pixels, "variant": "pigdm", "noise_std": 0.1}, "inputs": {"prior": digits}},
+            {
+                "config": {"operator": box, "variant": "pigdm", "covariance": "tweedie", "noise_std": 0.1},
+                "inputs": {"prior": digits},
+            },
+        ),
+        cite="cite/dps.bib",
+    )
+    yield Component(
+        kind="score",
+        name="repaint",
+        target="scorefold_conditional.baselines.repaint:RePaint",
+        config="scorefold_conditional.baseline_config:RePaintConfig",
+        requires=(prior,),
+        summary="An unconditional score whose draws are given what is known at every step: RePaint, nothing trained",
+        examples=(
+            {"config": {"jump_length": 2, "resamples": 2}, "inputs": {"prior": digits}},
+            {"config": {"operator": box, "move": "sampler"}, "inputs": {"prior": digits}},
+        ),
+        cite="cite/repaint.bib",
+    )
+
+
 def _sources() -> Iterable[Component]:
     yield Component(
         kind="data",
@@ -62,3 +105,8 @@ def _sources() -> Iterable[Component]:
         examples=({"config": {"points": 200}},),
         cite=_PAPER,
     )
+
+
+@hookimpl
+def scorefold_claims() -> Iterable[Claim]:
+    yield from conditional_claims()

@@ -57,10 +57,8 @@ def process_called(name: str) -> Any:
 
 
 def dps(prior: ScoreModel, operator: Any = "mask", **config: Any) -> DPS:
-    return DPS(
-        DPSConfig(operator=OPERATORS.get(operator, operator) if isinstance(operator, str) else operator, **config),
-        prior=prior,
-    )
+    named = OPERATORS.get(operator, operator) if isinstance(operator, str) else operator
+    return DPS(DPSConfig.model_validate({"variant": "pigdm", "operator": named, **config}), prior=prior)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -264,6 +262,9 @@ def test_what_does_not_fit_is_refused(gaussian: Any, prior_of: Any) -> None:
     with pytest.raises(ConfigError, match="prior of score:dps, a GaussianPrior, takes a condition"):
         dps(prior_of(gaussian(12), VP(), SHAPE, 3))
     prior = prior_of(gaussian(12), VP(), SHAPE)
+    for option in ({"noise_std": 0.1}, {"covariance": "tweedie"}):
+        with pytest.raises(ValueError, match=f"{next(iter(option))} weighs the misfit, and the guidance of dps is a"):
+            dps(prior, variant="dps", **option)
     with pytest.raises(ConfigError, match="multiples of 3"):
         dps(prior, {"name": "box-downsample", "factor": 3})
     prior.event_scale = EventScale(low=0.0, high=1.0)
