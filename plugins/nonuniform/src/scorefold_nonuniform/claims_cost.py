@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from scorefold.interfaces import TensorSource
+from scorefold.interfaces import DataSource, ScoreModel, TensorSource
 from scorefold_nonuniform.cost import (
     Comparison,
     Scale,
@@ -25,6 +25,7 @@ from scorefold_nonuniform.cost import (
     resolution_scales,
     sampling_seconds,
 )
+from scorefold_nonuniform.multiscale import MultiScale
 
 REPEATS = {"smoke": 1, "quick": 3, "full": 7}
 BATCH = {"smoke": 1, "quick": 2, "full": 4}
@@ -93,16 +94,10 @@ def sampling(host: Any, profile: str, seed: int, *, size: int, figure: str) -> f
 @cache
 def whole_run(host: Any, profile: str, seed: int, *, size: int) -> float:
     """S in CPU time of whole runs, one step on each scale: ``sample`` of score:multiscale and of a uniform score."""
-    scales = resolution_scales(size)
     data = TensorSource(torch.rand(4, 3, size, size, generator=torch.Generator().manual_seed(0)))
-    networks = [{"use": "network:unet", "config": _settings(SCALES[pixels])} for pixels in scales]
-    bands = {"name": "haar", "levels": len(scales) - 1}
-    several = host.create("score:multiscale", {"bands": bands, "networks": networks}, data=data)
-    network = {"use": "network:unet", "config": _settings(UNIFORM[size])}
-    uniform = host.create("score:denoising", {"process": "log-snr", "network": network}, data=data)
-    seconds = sampling_seconds(
-        [uniform.eval(), several.eval()], len(scales), batch=BATCH[profile], repeats=REPEATS[profile]
-    )
+    models = uniform_and_multiscale(host, data)
+    steps = len(resolution_scales(size))
+    seconds = sampling_seconds(models, steps, batch=BATCH[profile], repeats=REPEATS[profile])
     return seconds[0] / seconds[1]
 
 
@@ -142,6 +137,20 @@ def comparison(host: Any, profile: str, size: int) -> Comparison:
     found = compare_cost(*_networks(host, size), batch=BATCH[profile], repeats=REPEATS[profile], overhead=extra)
     print(found.table())
     return found
+
+
+def uniform_and_multiscale(host: Any, data: DataSource) -> tuple[ScoreModel, MultiScale]:
+    """score:denoising and score:multiscale on images of a size in ``UNIFORM``, as large as one another, untrained."""
+    size = data.event_shape[-1]
+    scales = resolution_scales(size)
+    networks = [{"use": "network:unet", "config": _settings(SCALES[pixels])} for pixels in scales]
+    config = {"bands": {"name": "haar", "levels": len(scales) - 1}, "networks": networks}
+    network = {"use": "network:unet", "config": _settings(UNIFORM[size])}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        uniform: ScoreModel = host.create("score:denoising", {"process": "log-snr", "network": network}, data=data)
+        several: MultiScale = host.create("score:multiscale", config, data=data)
+    return uniform.eval(), several.eval()
 
 
 def published_networks(model: str, *, meta: bool = False) -> tuple[Scale, list[Scale]]:
