@@ -126,6 +126,8 @@ def test_answers_depend_on_the_seed_and_not_on_how_many_are_drawn_at_once() -> N
         return found
 
     assert metrics() == metrics()
+    assert run(Posterior(spec=SPEC), pairs(4), n=5, batch_size=2, steps=5).arrays["draws"].shape == (4, 5, 2)
+    assert run(Posterior(), pairs(4), n=5, batch_size=2, steps=5).arrays["draws"].shape == (4, 5, 2)
     for size in (1, 3, 7, 50):  # smaller than the draws of one point, too
         other = metrics(batch_size=size)
         assert other.keys() == metrics().keys()

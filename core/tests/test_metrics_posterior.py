@@ -318,7 +318,11 @@ def test_inception_gives_what_torchvision_pools(tmp_path: Path, monkeypatch: pyt
     with torch.no_grad():
         network(2 * large - 1)
     (expected,) = pooled
-    torch.testing.assert_close(features(x), expected, rtol=1e-4, atol=1e-5)
+    found = features(x)
+    # Untrained, its features are alike for all images: what tells two apart is compared, at its own scale.
+    difference = expected[0] - expected[1]
+    torch.testing.assert_close(found[0] - found[1], difference, rtol=0, atol=float(difference.abs().max()) / 50)
+    torch.testing.assert_close(found, expected, rtol=0, atol=float(expected.abs().max()) / 1000)
     assert features(x[:1, :1]).shape == (1, 2048)
     with pytest.raises(ConfigError, match="none was named"):
         feature_network("inception", 3)

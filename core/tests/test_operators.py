@@ -275,6 +275,7 @@ def test_edges_are_those_of_scikit_image_whatever_the_range() -> None:
     assert 0.05 < float(expected.double().mean()) < 0.6
     wide = operator_of("edges", (3, 64, 64), low=-1.0, high=1.0)
     assert torch.equal(wide(2 * x - 1), edges(x))
+    assert torch.equal(operator_of(["edges"], (3, 64, 64), low=-1.0, high=1.0)(2 * x - 1), edges(x))
     assert edges(x.float()).dtype == torch.float32
     assert edges(x[:0]).shape == (0, 1, 64, 64)
     strict = operator_of({"name": "edges", "low_threshold": 100, "high_threshold": 200}, (3, 64, 64))
