@@ -3,12 +3,20 @@ and what is saved."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import (
+    DDIMPipeline,
+    DDIMScheduler,
+    DDPMPipeline,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    UNet2DModel,
+)
 from torch import Tensor
 
 from scorefold.data import TensorSpec
@@ -172,6 +180,27 @@ def test_on_one_of_their_processes_we_take_their_steps(eta: float) -> None:
         for t in theirs.timesteps[:-1]:
             x = theirs.step(unet(x, t).sample, t, x, eta=eta, generator=draws).prev_sample
     torch.testing.assert_close(mine, x, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_our_second_order_steps_are_theirs() -> None:
+    """DPM-Solver++(2M) on a grid that both have, up to the last step, where ours is of first order: it is more than
+    twice as long as the one before."""
+    theirs = DPMSolverMultistepScheduler(
+        num_train_timesteps=101, lower_order_final=False, final_sigmas_type="sigma_min", timestep_spacing="linspace"
+    )
+    process = IsotropicProcess(DiscreteVP(theirs.alphas_cumprod))
+    ours = NonUniformScheduler(process, num_train_timesteps=101)
+    unet = network(sample_size=8)
+    x = mine = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for each in (ours, theirs):
+        each.set_timesteps(10)
+    torch.testing.assert_close(ours.timesteps.round().long(), theirs.timesteps)
+    with torch.no_grad():
+        for t in theirs.timesteps[:-1]:
+            x = theirs.step(unet(x, t).sample, t, x).prev_sample
+            mine = ours.step(unet(mine, t).sample, t, mine).prev_sample
+            torch.testing.assert_close(mine, x, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["ve", "speeds", "bands"])
@@ -450,6 +479,24 @@ def test_a_denoiser_is_the_expected_datum(name: str) -> None:
     expected = back((0.36 * turn(x) + square * mean) / (0.36 + square))
     torch.testing.assert_close(denoiser(x, sigma), expected, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(denoiser.time_of(sigma), times, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_eulers_method_of_k_diffusion_is_our_ddim(name: str) -> None:
+    """x' = x + (sigma' - sigma) (x - D(x, sigma)) / sigma, with a sigma for each component."""
+    process = PROCESSES[name]()
+    inner, turn, back = components(process)
+    model = GaussianScore(process).double()
+    denoiser, times = Denoiser(model), time_grid(process, 14)
+    start_signal = inner.coefficients(torch.zeros(1, *SHAPE), times[:1])[0]
+    end_signal = inner.coefficients(torch.zeros(1, *SHAPE), times[-1:])[0]
+    noise = start(process)
+    z = turn(noise) / start_signal
+    for sigma, following in pairwise(denoiser.sigmas(times)):
+        expected = turn(denoiser(back(z), sigma.expand(len(z), *sigma.shape)))
+        z = z + (following - sigma) * (z - expected) / sigma
+    ours, _ = SAMPLERS["ddim"](model.score, process, noise, times)
+    torch.testing.assert_close(back(end_signal * z), ours, rtol=1e-6, atol=1e-6)
 
 
 def test_a_denoiser_refuses_noise_that_its_process_has_not() -> None:
