@@ -47,3 +47,16 @@ def test_draws_for_several_conditions_keep_to_their_own() -> None:
     draws = RING.sample(100, y, torch.Generator().manual_seed(0))
     assert draws.shape == (100, 2, 2)
     assert float(draws[:, 0, 0].max()) < 0 < float(draws[:, 1, 0].min())
+
+
+@pytest.mark.parametrize(("sigma_x", "sigma_y"), [(0.0, 0.0), (0.5, 0.0), (0.5, 0.3)])
+def test_the_score_is_the_gradient_of_the_posterior_of_noised_data(sigma_x: float, sigma_y: float) -> None:
+    """Noise on y alone is more noise_std; noise on x widens each Gaussian of the posterior."""
+    y = torch.tensor([[0.3], [-1.2]], dtype=torch.float64)
+    x = torch.randn(2, 2, dtype=torch.float64, requires_grad=True)
+    noisy = RingPosterior(PosteriorConfig(noise_std=math.hypot(0.3, sigma_y)))
+    weights, means, stds = noisy.given(y)
+    wide = (stds**2 + sigma_x**2).sqrt()
+    parts = torch.distributions.Normal(means, wide).log_prob(x[:, None]).sum(2)
+    (gradient,) = torch.autograd.grad(torch.logsumexp(weights.log() + parts, 1).sum(), x)
+    torch.testing.assert_close(RING.score(x.detach(), y, sigma_x, sigma_y), gradient)

@@ -24,13 +24,14 @@ class Layout:
 
     ``beside`` stand beside the event: as channels of an image (C, H, W), brought to its size by the nearest pixel, or,
     where events are no images, as further coordinates of one vector. ``embedded`` are handed over as the network's own
-    condition: classes, and what is no image beside an image. ``diffusing`` names the parts that are noised, of either
-    sort. ``extra`` channels or coordinates follow, for a mask.
+    condition: classes, and what is no image beside an image. ``numbers`` names the parts, of either sort, that can be
+    noised, and ``diffusing`` those that are: all of them or none. ``extra`` channels or coordinates follow, for a mask.
     """
 
     event_shape: Shape
     beside: Mapping[str, TensorSpec]
     embedded: Mapping[str, TensorSpec]
+    numbers: tuple[str, ...]
     diffusing: tuple[str, ...]
     extra: int
 
@@ -59,8 +60,8 @@ class Layout:
                     f"{event_shape[-2]} x {event_shape[-1]}: it would lose pixels",
                     hint="give a condition of at most the event's size",
                 )
-        noised = [name for name, part in specs.items() if part.classes is None and name not in clean and diffuses]
-        return cls(event_shape, beside, embedded, tuple(noised), extra)
+        numbers = tuple(name for name, part in specs.items() if part.classes is None and name not in clean)
+        return cls(event_shape, beside, embedded, numbers, numbers if diffuses else (), extra)
 
     @property
     def in_shape(self) -> Shape:

@@ -238,14 +238,15 @@ class Conditional(ScoreModel, Trainable):
         x = self.process.perturb(x0, t, z)
         speed = self._training_speed(progress, x0, generator)
         schedule = condition_schedule(self.event_schedule, speed) if self.layout.diffusing else None
-        noises: dict[str, Tensor] = {}
+        # Drawn for a clean condition too, so that trainings which differ in the speed alone see the same events.
+        noises = {
+            name: draw_normal(tuple(parts[name].shape), generator=generator, like=x0) for name in self.layout.numbers
+        }
         noised = dict(parts)
         if schedule is not None:
             signal, scale = schedule.signal_scale(t)
             for name in self.layout.diffusing:
-                y = parts[name]
-                noises[name] = draw_normal(tuple(y.shape), generator=generator, like=x0)
-                noised[name] = expand(signal, y) * y + expand(scale, y) * noises[name]
+                noised[name] = expand(signal, parts[name]) * parts[name] + expand(scale, noises[name]) * noises[name]
         shown = self._standard(noised, t, schedule)
         kept = self._kept(x0, generator)
         if kept is not None:

@@ -34,14 +34,25 @@ class RingPosterior:
         angles = 2 * math.pi * torch.arange(self.config.modes, dtype=torch.float64) / self.config.modes
         return self.config.radius * torch.stack([angles.cos(), angles.sin()], dim=1)
 
-    def given(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(weights (C, K), means (C, K, 2), standard deviations (2,)) of the posterior mixtures at y (C, 1)."""
+    def given(self, y: Tensor, more: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+        """(weights (C, K), means (C, K, 2), standard deviations (2,)) of the posterior mixtures at y (C, 1).
+
+        ``more`` is the standard deviation of further noise on y.
+        """
         y, m = y.double(), self.means
-        s, tau = self.config.std**2, self.config.noise_std**2
+        s, tau = self.config.std**2, self.config.noise_std**2 + more**2
         weights = torch.softmax(-((y - m[:, 0]) ** 2) / (2 * (s + tau)), dim=1)
         first = m[:, 0] + s / (s + tau) * (y - m[:, 0])
         means = torch.stack([first, m[:, 1].expand_as(first)], dim=2)
         return weights, means, torch.tensor([s * tau / (s + tau), s], dtype=torch.float64).sqrt()
+
+    def score(self, x: Tensor, y: Tensor, sigma_x: float, sigma_y: float = 0.0) -> Tensor:
+        """grad_x log p(x + sigma_x z given y + sigma_y z') at x (C, 2), y (C, 1) as noised: (C, 2), in float64."""
+        weights, means, stds = self.given(y, sigma_y)
+        variances = stds**2 + sigma_x**2
+        off = x.double()[:, None] - means
+        part = torch.softmax(weights.log() - (off**2 / variances).sum(2) / 2, dim=1)
+        return -(part[:, :, None] * off / variances).sum(1)
 
     def sample(self, n: int, y: Tensor, generator: torch.Generator) -> Tensor:
         """n draws of x for each condition y (C, 1): (n, C, 2), in float64."""

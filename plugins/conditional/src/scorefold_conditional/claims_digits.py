@@ -1,0 +1,108 @@
+"""The estimators on inverse problems of handwritten digits. Each function takes a host, a profile and a seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset
+from scorefold.interfaces import DataSource
+from scorefold.metrics import psnr
+from scorefold.operators import HasOperator, Mask, Operator
+from scorefold.seeds import derive_generator, derive_seed
+from scorefold_conditional.claims_training import ancestral, trained
+
+SIGMA_MAX = 8.0
+STEPS, SAMPLER_STEPS = 1000, 100
+IMAGES, DRAWS = 100, 5
+SEEDS = {"quick": 3, "full": 5}
+TASKS: Mapping[str, Mapping[str, Any]] = {
+    "inpainting": {"name": "mask", "region": "square", "fraction": 0.25, "each": True},
+    "super-resolution": {"name": "box-downsample", "factor": 2},
+}
+"""A random 4 x 4 hole for every image, without a mask channel; images of 4 x 4 pixels."""
+
+
+def settings(estimator: str, sigma_max: float) -> dict[str, Any]:
+    """The configuration of a row: ``sigma_max`` is that of the condition in the end, 0 for a clean one."""
+    return {
+        "estimator": estimator,
+        "condition_speed": sigma_max / SIGMA_MAX,
+        "process": {"name": "ve", "sigma_min": 0.005, "sigma_max": SIGMA_MAX},
+        "network": {"use": "network:unet", "config": {"channels": [16, 32]}},
+        "training": {"steps": STEPS, "batch_size": 64, "learning_rate": 3e-3, "ema": 0.99},
+    }
+
+
+def row(host: Any, profile: str, seed: int, *, task: str, estimator: str, sigma_max: float, measure: str) -> float:
+    """A measure of an estimator on a task, the mean over trainings.
+
+    ``psnr`` of draws against the truth, ``hidden`` of their hidden pixels alone, ``consistency`` the PSNR of what the
+    operator makes of draws and of the truth, all in decibels and means over images and draws; ``diversity`` the
+    standard deviation of a pixel over the draws of one image, on the scale 0 to 255. Draws are clipped to [0, 1].
+    """
+    values = [
+        _measured(host, task, derive_seed(seed, task, n), json.dumps(settings(estimator, sigma_max)))[measure]
+        for n in range(SEEDS[profile])
+    ]
+    return sum(values) / len(values)
+
+
+def below_clean(
+    host: Any, profile: str, seed: int, *, task: str, estimator: str, sigma_max: float, measure: str
+) -> float:
+    """How far a measure of an estimator is below that of the clean condition."""
+    clean = row(host, profile, seed, task=task, estimator="cde", sigma_max=0.0, measure=measure)
+    return clean - row(host, profile, seed, task=task, estimator=estimator, sigma_max=sigma_max, measure=measure)
+
+
+def source_of(host: Any, task: str, seed: int) -> DataSource:
+    """Pairs of an image and what the task's operator makes of it."""
+    digits = host.create("data:digits", generator=derive_generator(seed, "data"))
+    made: DataSource = host.create("data:paired", {"operator": TASKS[task], "seed": 0}, data=digits)
+    return made
+
+
+@cache
+def _measured(host: Any, task: str, seed: int, config: str) -> Mapping[str, float]:
+    source = source_of(host, task, seed)
+    model = trained(host, source, json.loads(config), seed)
+    test = source.load("test").take(torch.arange(IMAGES))
+    draws = model.sample(
+        DRAWS,
+        test.condition,
+        steps=SAMPLER_STEPS,
+        sampler=ancestral,
+        generator=derive_generator(seed, "draws"),
+    ).clamp(0, 1)
+    assert isinstance(source, HasOperator)
+    return measures(draws, test, source.operator.at(test.index))
+
+
+def measures(draws: Tensor, test: Dataset, operator: Operator) -> dict[str, float]:
+    """The measures of ``row`` of draws (n, N, *E) for test images (N, *E) and the operator that they went through."""
+    n, truth = len(draws), test.x
+    flat = draws.flatten(0, 1)
+    found = {
+        "psnr": float(psnr(flat, truth.repeat(n, *[1] * (truth.dim() - 1))).mean()),
+        "diversity": float(255 * draws.std(0).mean()),
+    }
+    if isinstance(operator, Mask):
+        kept = operator.mask.to(truth)
+        found["consistency"] = _psnr_where(draws, truth, kept)
+        found["hidden"] = _psnr_where(draws, truth, 1 - kept)
+    else:
+        seen = operator(truth)
+        found["consistency"] = float(psnr(operator(flat), seen.repeat(n, *[1] * (seen.dim() - 1))).mean())
+    return found
+
+
+def _psnr_where(draws: Tensor, truth: Tensor, weight: Tensor) -> float:
+    """The mean PSNR over pixels of weight 1 of draws (n, N, *E), images (N, *E) and weights (N, *E)."""
+    square = (weight * (draws - truth) ** 2).flatten(2).sum(2) / weight.flatten(1).sum(1)
+    return float(-10 * square.log10().mean())

@@ -1,0 +1,88 @@
+"""What sampling costs at each speed of the condition where the score is exact, so that no training is in the way.
+
+Each function of a claim takes a host, a profile and a seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.diffusion import VE, Schedule, time_grid
+from scorefold.metrics import energy_distance
+from scorefold.seeds import derive_generator
+from scorefold_conditional.claims_training import ancestral
+from scorefold_conditional.data_config import PosteriorConfig
+from scorefold_conditional.noise import ConditionNoise
+from scorefold_conditional.posterior import RingPosterior
+from scorefold_conditional.speeds import condition_schedule
+
+CORRELATION = 0.9
+PAIRS, PAIR_STEPS = 60_000, 500
+CONDITIONS, DRAWS, RING_STEPS = 40, 250, 200
+
+Exact = Callable[[Tensor, Tensor, float, float], Tensor]
+"""(x_t, y_t, sigma_x, sigma_y) -> the score of x_t given y_t."""
+
+
+def pair(host: Any, profile: str, seed: int, *, sigma_max: float, measure: str) -> float:
+    """What a sampler with the exact score makes of a Gaussian pair of unit variances and correlation 0.9.
+
+    The condition's noise rises to ``sigma_max`` beside the event's 50 (0: it stays clean). ``gain`` is the mean of x
+    over the condition, which should be 0.9, ``variance`` that of x given it, which should be 0.19.
+    """
+    return _pair(seed, sigma_max)[measure]
+
+
+def ring(host: Any, profile: str, seed: int, *, sigma_max: float) -> float:
+    """The energy distance, without the bias of finite samples, between the exact posterior of ``data:posterior`` and
+    what a sampler with the exact score draws, the condition's noise rising to ``sigma_max`` beside the event's 20."""
+    return _ring(seed, sigma_max)
+
+
+@cache
+def _pair(seed: int, sigma_max: float) -> Mapping[str, float]:
+    def score(x: Tensor, y: Tensor, sigma_x: float, sigma_y: float) -> Tensor:
+        gain = CORRELATION / (1 + sigma_y**2)
+        return -(x - gain * y) / (1 - gain * CORRELATION + sigma_x**2)
+
+    y = torch.ones(PAIRS, 1, dtype=torch.float64)
+    x = _sampled(score, y, 1, sigma_max, 50.0, PAIR_STEPS, derive_generator(seed, "pair"))
+    # The law at the end carries the last noise, of standard deviation 0.01, which its step leaves out.
+    return {"gain": float(x.mean()), "variance": float(x.var())}
+
+
+@cache
+def _ring(seed: int, sigma_max: float) -> float:
+    posterior = RingPosterior(PosteriorConfig())
+    generator = derive_generator(seed, "ring")
+    config, means = posterior.config, posterior.means
+    chosen = torch.randint(config.modes, (CONDITIONS,), generator=generator)
+    wide = (config.std**2 + config.noise_std**2) ** 0.5
+    y = means[chosen, :1] + wide * torch.randn(CONDITIONS, 1, generator=generator, dtype=torch.float64)
+    exact = posterior.sample(DRAWS, y, generator)
+    x = _sampled(posterior.score, y.repeat(DRAWS, 1), 2, sigma_max, 20.0, RING_STEPS, generator)
+    draws = x.reshape(DRAWS, CONDITIONS, 2)
+    return sum(energy_distance(draws[:, i], exact[:, i]) for i in range(CONDITIONS)) / CONDITIONS
+
+
+def _sampled(
+    score: Exact, y: Tensor, width: int, sigma_max: float, event_max: float, steps: int, generator: torch.Generator
+) -> Tensor:
+    """One draw for each condition y (B, 1) by ancestral steps with fresh noise on the condition: (B, width)."""
+    process = VE(0.01, event_max)
+    slow: Schedule | None = condition_schedule(process.schedule, sigma_max / event_max) if sigma_max else None
+    noise = ConditionNoise("fresh", generator)
+
+    def bound(x: Tensor, t: Tensor) -> Tensor:
+        sigma_x = float(process.schedule.signal_scale(t[:1])[1])
+        if slow is None:
+            return score(x, y, sigma_x, 0.0)
+        return score(x, noise.at(y, t, slow), sigma_x, float(slow.signal_scale(t[:1])[1]))
+
+    x = process.sample_prior((len(y), width), generator=generator, like=y)
+    return ancestral(bound, process, x, time_grid(process, steps), generator=generator)[0]

@@ -1,0 +1,82 @@
+"""The estimators on a problem whose posterior is known. Each function takes a host, a profile and a seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import torch
+
+from scorefold.metrics import energy_distance
+from scorefold.seeds import derive_generator, derive_seed
+from scorefold_conditional.claims_training import ancestral, trained
+from scorefold_conditional.posterior import PosteriorSource
+
+SIGMA_MAX = 20.0
+SLOW = (0.1, 0.5, 1.0)
+STEPS, SAMPLER_STEPS = 3000, 200
+CONDITIONS, DRAWS = 60, 200
+SEEDS = {"smoke": 1, "quick": 3, "full": 10}
+
+
+def settings(estimator: str, sigma_max: float) -> dict[str, Any]:
+    """The configuration of a row: ``sigma_max`` is that of the condition, 0 for a clean one."""
+    return {
+        "estimator": estimator,
+        "condition_speed": sigma_max / SIGMA_MAX,
+        "process": {"name": "ve", "sigma_min": 0.01, "sigma_max": SIGMA_MAX},
+        "network": {"use": "network:mlp", "config": {"width": 96, "blocks": 2}},
+        "training": {"steps": STEPS, "batch_size": 256, "learning_rate": 2e-3, "ema": 0.999, "clip": None},
+    }
+
+
+def row(host: Any, profile: str, seed: int, *, estimator: str, sigma_max: float, measure: str) -> float:
+    """A measure of an estimator, the mean over trainings.
+
+    ``energy`` is the energy distance of draws to the exact posterior, ``mean`` the distance of their mean from the
+    posterior mean, ``rms`` that of x_1 from y, both as root mean squares; over all conditions.
+    """
+    values = [
+        _measured(host, derive_seed(seed, "posterior", n), json.dumps(settings(estimator, sigma_max)))[measure]
+        for n in range(SEEDS[profile])
+    ]
+    return sum(values) / len(values)
+
+
+def ratio(
+    host: Any, profile: str, seed: int, *, estimator: str, sigma_max: float, measure: str, over: str = "cde"
+) -> float:
+    """A measure of an estimator over that of the clean condition's."""
+    above = row(host, profile, seed, estimator=estimator, sigma_max=sigma_max, measure=measure)
+    return above / row(host, profile, seed, estimator=over, sigma_max=0.0, measure=measure)
+
+
+def slow_over_clean(host: Any, profile: str, seed: int) -> float:
+    """The energy distance of cmde, the mean over its speeds, over that of the clean condition."""
+    ratios = [ratio(host, profile, seed, estimator="cmde", sigma_max=sigma_max, measure="energy") for sigma_max in SLOW]
+    return sum(ratios) / len(ratios)
+
+
+@cache
+def _measured(host: Any, seed: int, config: str) -> Mapping[str, float]:
+    source: PosteriorSource = host.create("data:posterior", generator=derive_generator(seed, "data"))
+    model = trained(host, source, json.loads(config), seed)
+    y = source.load("test").condition
+    assert isinstance(y, torch.Tensor)
+    y = y[:CONDITIONS]
+    draws = model.sample(
+        DRAWS,
+        y,
+        steps=SAMPLER_STEPS,
+        sampler=ancestral,
+        generator=derive_generator(seed, "draws"),
+    ).double()
+    exact = source.posterior.sample(DRAWS, y, derive_generator(seed, "exact"))
+    gap = draws.mean(0) - source.posterior.mean(y)
+    return {
+        "energy": sum(energy_distance(draws[:, i], exact[:, i], unbiased=False) for i in range(len(y))) / len(y),
+        "mean": float(gap.square().sum(1).mean().sqrt()),
+        "rms": float((draws[..., 0] - y[:, 0]).square().mean().sqrt()),
+    }

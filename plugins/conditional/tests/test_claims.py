@@ -1,0 +1,96 @@
+"""Claims measured: those of exact scores as they are, those that train with few steps, where every answer is known."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+import torch
+
+from scorefold.data import Dataset
+from scorefold.operator_config import BoxDownsampleConfig
+from scorefold.operators import Mask, build_operator
+from scorefold.plugin import Claim
+from scorefold_conditional import claims_digits, claims_posterior
+from scorefold_conditional.claim_list import conditional_claims
+from scorefold_registry import Host
+from scorefold_registry.reproduction import within
+
+CLAIMS = list(conditional_claims())
+QUICK = [claim for claim in CLAIMS if "smoke" in claim.profiles and "exact" in claim.target]
+
+
+@pytest.fixture(scope="module")
+def host() -> Host:
+    return Host.discover()
+
+
+def measured(host: Host, claim: Claim, profile: str) -> float:
+    module, function = claim.target.split(":")
+    found: float = getattr(import_module(module), function)(host, profile, 0, **claim.options)
+    return found
+
+
+@pytest.mark.parametrize("claim", QUICK, ids=lambda claim: claim.name)
+def test_claims_about_exact_scores_hold(host: Host, claim: Claim) -> None:
+    assert within(claim, measured(host, claim, "smoke"))
+
+
+def test_names_are_claimed_once() -> None:
+    names = [claim.name for claim in CLAIMS]
+    assert len(set(names)) == len(names)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few steps of one training each."""
+    for module in (claims_posterior, claims_digits):
+        for name, value in {"STEPS": 2, "SAMPLER_STEPS": 3, "DRAWS": 3}.items():
+            monkeypatch.setattr(module, name, value)
+        monkeypatch.setattr(module, "SEEDS", {"quick": 1})
+    monkeypatch.setattr(claims_posterior, "CONDITIONS", 4)
+    monkeypatch.setattr(claims_digits, "IMAGES", 4)
+    for cache in (claims_posterior._measured, claims_digits._measured):
+        cache.cache_clear()
+    yield
+    for cache in (claims_posterior._measured, claims_digits._measured):
+        cache.cache_clear()
+
+
+def test_what_is_trained_can_be_measured(host: Host, hasty: None) -> None:
+    trained = [claim for claim in CLAIMS if "exact" not in claim.target]
+    assert len(trained) > 30
+    for claim in trained:
+        value = measured(host, claim, "quick")
+        assert value == value, claim.name
+        assert within(claim, value) or claim.role == "gate" or "below" in claim.name, claim.name
+
+
+def test_a_row_is_the_mean_of_its_trainings(host: Host, hasty: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"estimator": "cde", "sigma_max": 0.0, "measure": "rms"}
+    values = []
+    for seeds in (1, 2):
+        monkeypatch.setattr(claims_posterior, "SEEDS", {"quick": seeds})
+        values.append(claims_posterior.row(host, "quick", 0, **settings))
+    second = 2 * values[1] - values[0]
+    assert second != values[0]
+    ratio = claims_posterior.ratio(host, "quick", 0, estimator="cdiffe", sigma_max=20.0, measure="rms")
+    above = claims_posterior.row(host, "quick", 0, estimator="cdiffe", sigma_max=20.0, measure="rms")
+    assert ratio == pytest.approx(above / values[1])
+
+
+def test_the_measures_of_draws() -> None:
+    """Draws that are off by 0.1 in the hole alone, in one of two ways."""
+    truth = torch.rand(2, 1, 4, 4)
+    kept = torch.ones(2, 1, 4, 4)
+    kept[..., :2] = 0
+    draws = torch.stack([truth + 0.1 * (1 - kept), truth - 0.1 * (1 - kept)]) + 0.01 * kept
+    found = claims_digits.measures(draws, Dataset(truth), Mask(kept, (1, 4, 4)))
+    assert found["hidden"] == pytest.approx(20, abs=1e-3)
+    assert found["consistency"] == pytest.approx(40, abs=1e-2)
+    assert found["psnr"] == pytest.approx(-10 * torch.tensor((0.01 + 0.0001) / 2).log10().item(), abs=1e-3)
+    assert found["diversity"] == pytest.approx(255 * 0.1 * 2**0.5 / 2, abs=1e-3)
+    smaller = build_operator(BoxDownsampleConfig(), (1, 4, 4))
+    checkered = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(2, 2)
+    found = claims_digits.measures(torch.stack([truth + 0.1 * checkered + 0.01] * 2), Dataset(truth), smaller)
+    assert found["consistency"] == pytest.approx(40, abs=1e-2)
