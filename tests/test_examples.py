@@ -94,6 +94,15 @@ def test_samples_and_likelihood_of_digits(host: Host, tmp_path: Path) -> None:
     assert list((folder / "samples").glob("figures/*.png"))
 
 
+def test_scales_of_photographs(host: Host, tmp_path: Path) -> None:
+    sets = ("stages.data.config.points=200", "stages.score.config.training.steps=9", "stages.samples.options.n=4")
+    metrics, folder = run(host, tmp_path, "multiscale-patches.yaml", *sets)
+    assert metrics["score"]["steps"] == 9
+    assert metrics["samples"]["samples"] == 4
+    drawn = {path.stem for path in (folder / "score").glob("figures/*.png")}
+    assert drawn == {"training", "speeds", "bands-over-time", "samples-at-every-scale", "cost"}
+
+
 def test_flow_likelihood(host: Host, tmp_path: Path) -> None:
     metrics, _ = run(host, tmp_path, "flow-likelihood.yaml", "stages.flow.config.training.steps=40")
     assert np.isfinite(metrics["likelihood"]["log-likelihood (nats)"])
@@ -153,6 +162,14 @@ def test_a_checkpoint_is_the_case_of_equal_speeds(
     assert images.std() > 0.1
     checkpoint.main([str(folder)])
     assert "our scheduler in diffusers: the same images" in capsys.readouterr().out
+
+
+def test_what_lies_under_a_hole(host: Host, tmp_path: Path) -> None:
+    sets = ("stages.score.config.training.steps=5", "stages.draws.options.conditions=6", "stages.draws.options.steps=4")
+    metrics, folder = run(host, tmp_path, "digits-inpainting.yaml", *sets)
+    assert any("consistency" in name for name in metrics["draws"])
+    assert any("hid" in name for name in metrics["draws"])
+    assert list((folder / "draws").glob("figures/*.png"))
 
 
 def test_spending_labels(host: Host, tmp_path: Path) -> None:
