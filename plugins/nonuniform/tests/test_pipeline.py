@@ -10,6 +10,7 @@ import torch
 from diffusers import DDPMPipeline, DiffusionPipeline, UNet2DModel
 from torch import Tensor
 
+from scorefold.data import EventScale
 from scorefold.diffusion import ddim, time_grid
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import TensorSource
@@ -122,6 +123,41 @@ def test_a_model_of_ours_runs_in_a_stock_pipeline() -> None:
     stock = DDPMPipeline(unet=unet, scheduler=ours)
     stock.set_progress_bar_config(disable=True)
     assert drawn(stock).shape == (2, *SHAPE)
+
+
+def published(**settings: Any) -> Any:
+    """score:multiscale of the published construction, untrained, with answers that are not 0."""
+    network = {"use": "network:unet", "config": {"channels": [8, 16], "groups": 4}}
+    config = {"construction": "published", "boundary": "normal", "network": network, "ends": [0.3, 0.6, 1.0]}
+    data = TensorSource(torch.rand(6, *SHAPE), EventScale(low=0.0, high=1.0))
+    torch.manual_seed(0)
+    model = Host.discover().create("score:multiscale", {**config, **settings}, data=data).eval()
+    for each in model.networks:
+        for parameter in each.network.parameters():
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model
+
+
+def test_a_trained_model_of_ours_becomes_a_pipeline_of_theirs(tmp_path: Path) -> None:
+    """Saved, loaded without us naming a network, and the images are those of its own ``sample``."""
+    model = published()
+    pipe = MultiScalePipeline.of_score(model, sampler="ddim")
+    pipe.save_pretrained(tmp_path)
+    loaded = MultiScalePipeline.from_pretrained(tmp_path)
+    loaded.set_progress_bar_config(disable=True)
+    assert (loaded.config.low, loaded.config.high) == (0, 1)
+    samples = model.sample(2, steps=9, sampler="ddim", generator=torch.Generator().manual_seed(3))
+    assert float(samples.clamp(0, 1).std()) > 0.02
+    torch.testing.assert_close(drawn(loaded), samples.clamp(0, 1), rtol=0, atol=2e-3)
+
+
+def test_only_models_that_diffusers_can_hold_become_pipelines() -> None:
+    for settings in ({"construction": "ours"}, {"network": {"use": "network:mlp", "config": {"width": 8}}}):
+        with pytest.raises(ConfigError, match=r"told one number|no UNet2DModel"):
+            MultiScalePipeline.of_score(published(**settings))
+    uneven = {"use": "network:unet", "config": {"channels": [4, 4, 4, 4], "groups": 4}}
+    with pytest.raises(ConfigError, match=r"shape \(3, 4, 4\)"):
+        MultiScalePipeline.of_score(published(network=uneven))
 
 
 def test_what_does_not_fit_is_refused() -> None:

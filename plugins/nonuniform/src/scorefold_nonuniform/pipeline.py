@@ -14,7 +14,11 @@ from diffusers import ConfigMixin, DiffusionPipeline, ImagePipelineOutput, Model
 from torch import Tensor, nn
 
 from scorefold.errors import ConfigError, ShapeError
+from scorefold_nonuniform.multiscale import MultiScale
 from scorefold_nonuniform.scheduler import NonUniformScheduler
+
+_TIMESTEPS = 1001
+"""With as many, a timestep is 1000 t for t from 0 to 1, as networks of the published construction are told."""
 
 
 class ScaleUNets(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -27,8 +31,10 @@ class ScaleUNets(ModelMixin, ConfigMixin):  # type: ignore[misc]
         super().__init__()
         if not settings:
             raise ConfigError("no networks were given; expected the settings of one a scale, the finest first")
-        self.register_to_config(settings=[dict(each) for each in settings])
-        self.unets = nn.ModuleList(UNet2DModel.from_config(dict(each)) for each in settings)
+        # Private entries name the values that are diffusers' defaults, and would undo those that were set later.
+        plain = [{key: value for key, value in each.items() if not key.startswith("_")} for each in settings]
+        self.register_to_config(settings=plain)
+        self.unets = nn.ModuleList(UNet2DModel.from_config(dict(each)) for each in plain)
 
     @classmethod
     def of(cls, unets: Sequence[UNet2DModel]) -> ScaleUNets:
@@ -52,12 +58,15 @@ class MultiScalePipeline(DiffusionPipeline):  # type: ignore[misc]
     """Draws images from the coarsest band to the finest, each scale's network in its own stretch of time.
 
     The scheduler is a ``NonUniformScheduler`` with bands that have an image at every scale (haar, wavelet, dct), as
-    many as there are networks. Raises ``ConfigError`` and ``ShapeError`` where they do not fit.
+    many as there are networks. Samples from ``low`` to ``high`` become images. Raises ``ConfigError`` and
+    ``ShapeError`` where they do not fit.
     """
 
     model_cpu_offload_seq = "networks"
 
-    def __init__(self, networks: ScaleUNets, scheduler: NonUniformScheduler) -> None:
+    def __init__(
+        self, networks: ScaleUNets, scheduler: NonUniformScheduler, low: float = -1.0, high: float = 1.0
+    ) -> None:
         super().__init__()
         bands, shapes = scheduler.bands, networks.shapes
         if bands is None:
@@ -72,6 +81,33 @@ class MultiScalePipeline(DiffusionPipeline):  # type: ignore[misc]
         if shapes != expected:
             raise ShapeError(f"the networks take images of shapes {shapes}; the scheduler's scales have {expected}")
         self.register_modules(networks=networks, scheduler=scheduler)
+        self.register_to_config(low=low, high=high)
+
+    @classmethod
+    def of_score(cls, score: MultiScale, **settings: Any) -> MultiScalePipeline:
+        """A ``score:multiscale`` as a pipeline that diffusers saves and loads without us training anything again.
+
+        Its construction is ``published`` and its networks are ``network:unet``, whose UNet2DModels are shared;
+        ``settings`` are the scheduler's (``sampler``, ``spacing``, ``clip_sample``). Raises ``ConfigError`` for other
+        models: ``denoiser.ScoreUNet`` takes any.
+        """
+        if score.config.construction != "published" or score.condition_spec is not None:
+            raise ConfigError(
+                "diffusers' networks are told one number, the timestep; those of this model are told more",
+                hint="set construction: published, without a condition, or use denoiser.ScoreUNet(score)",
+            )
+        scheduler = NonUniformScheduler(
+            score.config.process.model_dump(),
+            bands=score.config.bands.model_dump(),
+            event_shape=score.event_shape,
+            ends=score.config.ends,
+            num_train_timesteps=_TIMESTEPS,
+            **settings,
+        )
+        unets = [_unet_of(each.network, score.bands.shape(scale)) for scale, each in enumerate(score.networks)]
+        scale = score.event_scale
+        low, high = (-1.0, 1.0) if scale.low is None or scale.high is None else (scale.low, scale.high)
+        return cls(ScaleUNets.of(unets).eval(), scheduler, low, high)
 
     @torch.no_grad()
     def __call__(
@@ -82,7 +118,7 @@ class MultiScalePipeline(DiffusionPipeline):  # type: ignore[misc]
         output_type: str = "pil",
         return_dict: bool = True,
     ) -> Any:
-        """Images as diffusers' pipelines return them: ``pil``, ``np`` or ``pt``, from [-1, 1] to [0, 1].
+        """Images in [0, 1] as diffusers' pipelines return them: ``pil``, ``np`` or ``pt``.
 
         ``num_inference_steps`` is their number, or one for each scale, the coarsest first.
         """
@@ -94,7 +130,8 @@ class MultiScalePipeline(DiffusionPipeline):  # type: ignore[misc]
         for t in self.progress_bar(self.scheduler.timesteps):
             answer = self._answer(image, t)
             image = self.scheduler.step(answer, t, image, generator=generator).prev_sample
-        image = (image / 2 + 0.5).clamp(0, 1)
+        low, high = self.config.low, self.config.high
+        image = ((image - low) / (high - low)).clamp(0, 1)
         if output_type != "pt":
             image = image.cpu().permute(0, 2, 3, 1).float().numpy()
             if output_type == "pil":
@@ -110,6 +147,26 @@ class MultiScalePipeline(DiffusionPipeline):  # type: ignore[misc]
         answer = bands.analyse(self.networks(view, timestep, scale), scale)
         whole: Tensor = bands.transform.inverse(bands.put(answer, scale, torch.zeros_like(z)))
         return whole
+
+
+@torch.no_grad()
+def _unet_of(network: Any, shape: tuple[int, ...]) -> UNet2DModel:
+    """The UNet2DModel inside a network, which must answer as the network does when it is told 1000 t as the timestep.
+
+    Raises ``ConfigError`` for a network that is no such thing.
+    """
+    unet = getattr(network, "unet", None)
+    halved = 2 ** (len(unet.config.block_out_channels) - 1) if isinstance(unet, UNet2DModel) else 1
+    if isinstance(unet, UNet2DModel) and all(size % halved == 0 for size in shape[1:]):
+        image, t = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).to(unet.conv_in.weight), 0.3
+        own = network(image, image.new_full((2,), 20 * t - 10), None)
+        if torch.allclose(unet(image, (_TIMESTEPS - 1) * t, return_dict=False)[0], own, rtol=1e-3, atol=1e-4):
+            unet.register_to_config(sample_size=list(shape[1:]))
+            return unet
+    raise ConfigError(
+        f"the network of images of shape {shape} ({type(network).__name__}) is no UNet2DModel of theirs",
+        hint="use network:unet, and sizes that its levels halve evenly, or denoiser.ScoreUNet(score)",
+    )
 
 
 def _shape(unet: nn.Module) -> tuple[int, ...]:
