@@ -332,3 +332,14 @@ def test_units_of_the_condition_are_its_own(build: Build, generator: torch.Gener
     again = build((3,), spec)
     again.load_state_dict(model.state_dict())
     assert torch.equal(again.condition_mean, model.condition_mean)
+
+
+def test_a_condition_may_be_of_another_precision_or_whole_numbers(build: Build) -> None:
+    model = stirred(build((3,), TensorSpec((2,)), condition_noise="path"))
+    y = torch.tensor([[1.0, -2.0], [0.0, 3.0]])
+    draws = [
+        model.sample(2, given, steps=3, generator=torch.Generator().manual_seed(0))
+        for given in (y, y.double(), y.long())
+    ]
+    assert torch.equal(draws[0], draws[1])
+    assert torch.equal(draws[0], draws[2])

@@ -148,8 +148,7 @@ class Conditional(ScoreModel, Trainable):
         schedule = self.schedule_of() if self.layout.diffusing else None
         if condition is None:
             return self._noises(x, t, self._absent(x), schedule)[0]
-        parts = named_parts(self.condition_spec, condition)
-        return self._noises(x, t, self._standard(parts, t, schedule), schedule)[0]
+        return self._noises(x, t, self._standard(self._parts(condition, x), t, schedule), schedule)[0]
 
     def bind(
         self,
@@ -180,13 +179,14 @@ class Conditional(ScoreModel, Trainable):
         schedule = self.schedule_of(self._speed_for(condition_speed)) if self.layout.diffusing else None
         if condition is None:
             return lambda x, t: self.score(x, t, None)
-        whole = named_parts(self.condition_spec, condition)
+        whole = self._parts(condition, self.condition_mean)
         noise = {part: ConditionNoise(name, generator) for part in self.layout.diffusing}  # type: ignore[arg-type]
 
         @lru_cache(maxsize=1)
         def encoded(count: int) -> tuple[Parts, Parts]:
             """The condition for so many events, as it is and, for what does not diffuse, as the network takes it."""
-            repeated = named_parts(self.condition_spec, repeat_condition(condition, count))
+            repeated = repeat_condition(whole, count)
+            assert isinstance(repeated, Mapping)
             still = {part: y for part, y in repeated.items() if part not in noise}
             return repeated, self._standard(still, None, None)
 
@@ -232,7 +232,7 @@ class Conditional(ScoreModel, Trainable):
         )
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
-        x0, parts = batch.x, named_parts(self.condition_spec, batch.condition)
+        x0, parts = batch.x, self._parts(batch.condition, batch.x)
         t = draw_times(self.process, len(x0), like=x0, generator=generator, stratified=True)
         z = draw_normal(tuple(x0.shape), generator=generator, like=x0)
         x = self.process.perturb(x0, t, z)
@@ -304,8 +304,13 @@ class Conditional(ScoreModel, Trainable):
                 signal, scale = (expand(value, y) for value in schedule.signal_scale(t))
                 shown[name] = (y - signal * mean) / ((signal * std) ** 2 + scale**2).sqrt()
             else:
-                shown[name] = (y.to(mean) - mean) / std
+                shown[name] = (y - mean) / std
         return shown
+
+    def _parts(self, condition: Condition | None, like: Tensor) -> dict[str, Tensor]:
+        """The parts of a condition by name, numbers in the dtype of ``like``."""
+        parts = named_parts(self.condition_spec, condition)
+        return {name: y.to(like.dtype) if name in self.places else y for name, y in parts.items()}
 
     def _absent(self, x: Tensor) -> dict[str, Tensor]:
         """What stands for no condition, for each row of x: the class after the last, or the mean."""
