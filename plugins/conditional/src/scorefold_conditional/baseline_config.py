@@ -21,7 +21,7 @@ class DPSConfig(Config):
         "weighted by the inverse of its covariance (pigdm, Song et al. 2023)",
     )
     step: float = Field(
-        0.5,
+        1.0,
         gt=0,
         description="dps: how far the guidance moves the denoised estimate, 1 being as far as the observations of data "
         "of the prior's deviation are from their mean",
@@ -32,9 +32,11 @@ class DPSConfig(Config):
         "(isotropic, the paper's), or the Jacobian of the denoiser (tweedie), which is exact for Gaussian data",
     )
     solver_steps: int = Field(
-        8,
+        2,
         ge=1,
-        description="pigdm with tweedie: conjugate-gradient steps, each of which differentiates through the prior once",
+        description="pigdm with tweedie: conjugate-gradient steps, each of which differentiates through the prior "
+        "once. An exact score takes as many as there are observations; with more than 2, draws from small trained "
+        "networks diverge, whose Jacobian is no covariance at high noise",
     )
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from scorefold.plugin import Claim, Component, Port, hookimpl
+from scorefold_conditional.baseline_claim_list import baseline_claims
 from scorefold_conditional.claim_list import conditional_claims
 
 __plugin_api__ = "1.0"
@@ -110,3 +111,4 @@ def _sources() -> Iterable[Component]:
 @hookimpl
 def scorefold_claims() -> Iterable[Claim]:
     yield from conditional_claims()
+    yield from baseline_claims()

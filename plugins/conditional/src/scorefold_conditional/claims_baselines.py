@@ -1,0 +1,56 @@
+"""DPS, PiGDM and RePaint on the digits of ``claims_digits``, by one unconditional prior that never saw a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import torch
+
+from scorefold.interfaces import ScoreModel
+from scorefold.operators import HasOperator
+from scorefold.seeds import derive_generator, derive_seed
+from scorefold.training import fit
+from scorefold_conditional.claims_digits import DRAWS, IMAGES, SEEDS, TASKS, measures, settings
+from scorefold_conditional.claims_training import ancestral
+
+METHODS: Mapping[str, tuple[str, Mapping[str, Any], int]] = {
+    "dps": ("score:dps", {}, 150),
+    "pigdm": ("score:dps", {"variant": "pigdm"}, 150),
+    "repaint": ("score:repaint", {}, 50),
+}
+"""Component, config and steps: RePaint's 50 steps are 410 moves, 10 draws of each after the first ten."""
+
+
+def row(host: Any, profile: str, seed: int, *, task: str, method: str, measure: str) -> float:
+    """A measure of ``claims_digits.row`` of a baseline on a task, the mean over trainings of the prior."""
+    values = [_measured(host, derive_seed(seed, "prior", n), task, method)[measure] for n in range(SEEDS[profile])]
+    return sum(values) / len(values)
+
+
+@cache
+def _prior(host: Any, seed: int) -> ScoreModel:
+    """A score of digits with the process, network and training of the conditional ones."""
+    config = {name: value for name, value in settings("cde", 0.0).items() if name in ("process", "network", "training")}
+    digits = host.create("data:digits", generator=derive_generator(seed, "data"))
+    prior: Any = host.create("score:denoising", config, generator=derive_generator(seed, "weights"), data=digits)
+    fit(prior, digits.load("train"), prior.training_config, seed=seed)
+    prior.eval()
+    model: ScoreModel = prior
+    return model
+
+
+@cache
+def _measured(host: Any, seed: int, task: str, method: str) -> Mapping[str, float]:
+    name, config, steps = METHODS[method]
+    digits = host.create("data:digits", generator=derive_generator(seed, "data"))
+    paired = {"operator": TASKS[task], "seed": 0, "mask": task == "inpainting"}
+    source = host.create("data:paired", paired, data=digits)
+    test = source.load("test").take(torch.arange(IMAGES))
+    model = host.create(name, {"operator": TASKS[task], **config}, prior=_prior(host, seed))
+    draws = model.sample(
+        DRAWS, test.condition, steps=steps, sampler=ancestral, generator=derive_generator(seed, "draws")
+    ).clamp(0, 1)
+    assert isinstance(source, HasOperator)
+    return measures(draws, test, source.operator.at(test.index))
