@@ -223,7 +223,8 @@ def test_every_sampler_draws_towards_the_observation(sampler: str, variant: str,
 def test_a_mask_of_each_event_comes_with_the_condition(gaussian: Any, prior_of: Any) -> None:
     law, process = gaussian(12), VE(0.01, 20.0)
     prior = prior_of(law, process, SHAPE)
-    each = dps(prior, {"name": "mask", "region": "pixels", "fraction": 0.5, "each": True}, covariance="tweedie")
+    pixels = {"name": "mask", "region": "pixels", "fraction": 0.5, "each": True}
+    each = dps(prior, pixels, covariance="tweedie", solver_steps=9)
     mask = torch.tensor([[[[1.0, 0], [1, 0]]], [[[0, 1], [1, 1]]]], dtype=torch.float64)
     image = normal(2, *SHAPE) * mask
     x, t = normal(4, *SHAPE, seed=1), torch.full((4,), 0.5, dtype=torch.float64)
