@@ -22,7 +22,7 @@ from scorefold.training import fit
 from scorefold_nonuniform.fields import GaussianField, coefficient_moments, gaussian_score, least_noise_loss
 
 FIELD_POINTS, FIELD_TEST, FIELD_SAMPLES = 20_000, 512, 4000
-FIELD_STEPS = {"smoke": 30, "quick": 1000, "full": 12_000}
+FIELD_STEPS = {"smoke": 30, "quick": 3000, "full": 12_000}
 """Steps of each scale's network."""
 FIELD_SIZES = {"smoke": 8, "quick": 16, "full": 16}
 FIELD_CHANNELS = (16, 32)
@@ -58,13 +58,13 @@ def field_variance(host: Any, profile: str, seed: int, band: int, model: str = "
     return float(samples[:, inside].var(0).mean() / covariance.diagonal()[inside].mean())
 
 
-def field_correlation(host: Any, profile: str, seed: int) -> float | None:
+def field_correlation(host: Any, profile: str, seed: int, model: str = "multiscale") -> float | None:
     """How much of the finest band follows the others in samples, over how much does in the field.
 
     With p = S_fc S_cc^-1 z_c, the part of the finest band that the field's coarser coefficients predict, the slope of
     z_f on p, E z_f p / E p^2: 1 for the field.
     """
-    found = field_model(host, profile, seed)
+    found = (field_model if model == "multiscale" else field_control)(host, profile, seed)
     if found is None:
         return None
     samples, covariance = _field_samples(found, seed)

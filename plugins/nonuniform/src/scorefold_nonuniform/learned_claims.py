@@ -47,7 +47,7 @@ def learned_claims() -> Iterable[Claim]:
         "the field does",
         source=_EXACT,
         target=f"{_HERE}:field_correlation",
-        tolerance=("range", (0.9, 1.1)),
+        tolerance=("range", (0.75, 1.25)),
         unit="ratio",
         profiles=_TRAINED,
     )
@@ -79,6 +79,18 @@ def _control() -> Iterable[Claim]:
             unit="ratio",
             profiles=_TRAINED,
         )
+    yield Claim(
+        name="field-control-correlation",
+        statement="How much of the finest band of the uniform model's samples follows the coarser ones, over how much of "
+        "the field does",
+        source=_EXACT,
+        target=f"{_HERE}:field_correlation",
+        options={"model": "uniform"},
+        role="report",
+        tolerance=("range", (0.75, 1.25)),
+        unit="ratio",
+        profiles=_TRAINED,
+    )
     for model in ("multiscale", "uniform"):
         yield Claim(
             name=f"field-cpu-{model}",
