@@ -81,7 +81,7 @@ def _control() -> Iterable[Claim]:
         )
     yield Claim(
         name="field-control-correlation",
-        statement="How much of the finest band of the uniform model's samples follows the coarser ones, over how much of "
+        statement="How much of the finest band of the uniform model's samples follows the coarser, over how much of "
         "the field does",
         source=_EXACT,
         target=f"{_HERE}:field_correlation",

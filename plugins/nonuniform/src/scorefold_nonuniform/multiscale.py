@@ -15,6 +15,7 @@ from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Loss, Network, Phase, Prepares, Progress, ScoreModel, Trainable
 from scorefold.interfaces.score import BoundScore
 from scorefold.numerics import draw_normal
+from scorefold_nonuniform.band_config import LearnedBandsConfig
 from scorefold_nonuniform.banded import (
     Noised,
     band_moments,
@@ -27,7 +28,6 @@ from scorefold_nonuniform.banded import (
     spec_with_levels,
     weighted,
 )
-from scorefold_nonuniform.band_config import LearnedBandsConfig
 from scorefold_nonuniform.bands import build_bands
 from scorefold_nonuniform.config import MultiScaleConfig
 from scorefold_nonuniform.speeds import banded_process, match_boundaries, noisiest, spend_budget
