@@ -14,7 +14,7 @@ class AnalyticConfig(Config):
     """The exact score of a known law or of finitely many points."""
 
     process: ProcessConfig = Field(
-        VEConfig(sigma_min=1e-3, sigma_max=50.0), description="The diffusion: ve, vp or subvp with its settings"
+        VEConfig(sigma_min=1e-3, sigma_max=50.0), description="The diffusion, by name or with its settings"
     )
     points: bool = Field(
         False, description="Take the finite set of training points even where the source knows the law they come from"
@@ -38,7 +38,7 @@ class AnalyticConfig(Config):
 class DenoisingConfig(Config):
     """A score model trained by denoising score matching (Vincent 2011; Song et al. 2021)."""
 
-    process: ProcessConfig = Field(VEConfig(), description="The diffusion: ve, vp or subvp with its settings")
+    process: ProcessConfig = Field(VEConfig(), description="The diffusion, by name or with its settings")
     network: Inline("network") = Field(Use(use="network:mlp"), description="The network, from noised event to event")  # type: ignore[valid-type]
     prediction: Literal["eps", "edm", "x0", "v"] = Field(
         "edm",
