@@ -143,6 +143,18 @@ def _quality() -> Iterable[Claim]:
             profiles=_TRAINED,
         )
     yield Claim(
+        name="patches-frechet-banded",
+        statement="The same of one network at one speed with what else the multi-scale model has: bands centred and of "
+        "unit size, boundaries of the data's moments; one seed",
+        source=_PATCHES,
+        target=f"{_HERE}:quality",
+        options={"model": "banded"},
+        role="report",
+        tolerance=("min", 0.0),
+        unit="squared distance",
+        profiles=_TRAINED,
+    )
+    yield Claim(
         name="patches-frechet-floor",
         statement="The same distance of as many of the training patches to the others",
         source=_PATCHES,
