@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from scorefold.data import DataSpec
+from scorefold.data import DataSpec, TensorSpec
 from scorefold.stage import Fitted
 from scorefold.training import FitReport
 from scorefold_nonuniform.config import MultiScaleConfig, NonUniformConfig
@@ -18,8 +18,10 @@ from scorefold_standard.network_config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 
 
-def drawn(kind: str, shape: tuple[int, ...], trained: bool = True, **settings: Any) -> set[str]:
-    network, data = MLP(MLPConfig(width=8, blocks=0)), DataSpec(shape)
+def drawn(
+    kind: str, shape: tuple[int, ...], trained: bool = True, condition: TensorSpec | None = None, **settings: Any
+) -> set[str]:
+    network, data = MLP(MLPConfig(width=8, blocks=0)), DataSpec(shape, condition_spec=condition)
     model: Any
     if kind == "multiscale":
         model = MultiScale(MultiScaleConfig.model_validate({"network": network, **settings}), data=data)
@@ -44,6 +46,12 @@ def test_vectors_and_parts_have_fewer() -> None:
     assert drawn("multiscale", (7,), bands="pca") == {"training", "speeds", "cost"}
     assert drawn("multiscale", (1, 8, 8), trained=False) == {"training", "speeds", "bands over time"}
     assert drawn("nonuniform", (7,), bands="pixels", process="vp", ends=[1.0]) == {"training", "speeds"}
+
+
+@pytest.mark.parametrize("condition", [TensorSpec((), 10), TensorSpec((1, 8, 8))])
+def test_conditional_models_have_no_samples_without_a_condition(condition: TensorSpec) -> None:
+    assert drawn("multiscale", (1, 8, 8), condition=condition) == {"training", "speeds", "bands over time", "cost"}
+    assert drawn("nonuniform", (1, 8, 8), condition=condition) == {"training", "speeds", "bands over time"}
 
 
 def test_no_training_has_no_figures() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from scorefold.data import Dataset, DataSpec, EventScale, TensorSpec
 from scorefold.diffusion import SAMPLERS, time_grid
-from scorefold.errors import ConfigError, DataError, TrainingError
+from scorefold.errors import ConfigError, DataError, ShapeError, TrainingError
 from scorefold.interfaces import Network, TensorSource
 from scorefold.training import fit
 from scorefold_nonuniform.bands import build_bands
@@ -292,6 +292,45 @@ def test_parts_trained_apart_make_the_whole() -> None:
     assert [phase.name for phase in rest.phases()] == ["scale-2", "scale-3"]
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"network": MLP(MLPConfig(width=16, blocks=2))},
+        {"network": MLP(MLPConfig(width=8, blocks=1))},
+        {"network": MLP(MLPConfig(width=16, blocks=1, activation="relu"))},
+        {"source": field(16)},
+    ],
+)
+def test_a_part_with_other_networks_or_events_is_refused(other: dict[str, Any]) -> None:
+    part = trained(train=[2], training={**TRAINING, "steps": 2})
+    with pytest.raises(ConfigError, match="the part that trained scale 2 has another network there, or other events"):
+        model(parts=[part], **other)
+
+
+def test_parts_keep_the_moments_that_they_were_trained_with() -> None:
+    """A budget sets ends by them, so that the same data change nothing, and other data are refused."""
+    settings: dict[str, Any] = {"boundary_kl": 0.3, "budget_sets": "ends", "training": {**TRAINING, "steps": 2}}
+    joined = model(parts=[trained(train=[1, 3], **settings)], **settings)
+    before = {name: value.clone() for name, value in joined.state_dict().items()}
+    fit(joined, field().load("train"), joined.training_config)
+    for name, value in joined.state_dict().items():
+        assert name.startswith("networks.1.") or torch.equal(value, before[name]), name
+    other = GaussianField(GaussianFieldConfig(size=8, points=300, seed=1))
+    with pytest.raises(DataError, match="the parts were trained on other data"):
+        fit(joined, other.load("train"), joined.training_config)
+
+
+def test_parts_of_other_data_do_not_make_a_model() -> None:
+    part, ten = trained(train=[1]), {**TRAINING, "steps": 10}
+    other = model(source := GaussianField(GaussianFieldConfig(size=8, points=300, seed=1)), train=[2], training=ten)
+    fit(other, source.load("train"), other.training_config)
+    with pytest.raises(ConfigError, match="the parts were trained on different data"):
+        model(parts=[part, other])
+    near = trained(train=[2], training=ten)
+    near.moment_variance.mul_(1 + 1e-6)  # what another machine's rounding leaves
+    assert model(parts=[part, near]).trained == (0, 1)
+
+
 def test_a_part_answers_for_its_own_scales_alone() -> None:
     part = trained(train=[2]).eval()
     x = torch.randn(2, 1, 8, 8)
@@ -308,6 +347,45 @@ def test_an_image_as_the_condition_shrinks_with_the_scale() -> None:
     x, condition = torch.randn(3, 1, 8, 8), torch.randn(3, 1, 8, 8)
     assert built.score(x, torch.tensor([0.1, 0.5, 0.9]), condition).shape == x.shape
     assert built.sample(2, condition, steps=6).shape == (2, 3, 1, 8, 8)
+
+
+def conditional(kind: str, spec: Any) -> Any:
+    if kind == "multiscale":
+        return model(DataSpec((8, 8), EventScale(), spec)).eval()
+    config = NonUniformConfig.model_validate({"network": network()})
+    return NonUniform(config, data=DataSpec((8, 8), EventScale(), spec)).eval()
+
+
+@pytest.mark.parametrize("kind", ["multiscale", "nonuniform"])
+def test_a_condition_may_be_of_another_precision_or_whole_numbers(kind: str) -> None:
+    built = conditional(kind, {"mask": TensorSpec((8, 8)), "class": TensorSpec((), 10)})
+    mask, label, draws = torch.rand(3, 8, 8) > 0.5, torch.tensor([1, 2, 9]), []
+    for given in (mask.float(), mask.double(), mask.long(), mask):
+        generator = torch.Generator().manual_seed(0)
+        draws.append(built.sample(2, {"mask": given, "class": label}, steps=6, generator=generator))
+    assert all(torch.equal(x, draws[0]) for x in draws)
+    assert draws[0].shape == (2, 3, 8, 8)
+
+
+@pytest.mark.parametrize("kind", ["multiscale", "nonuniform"])
+def test_a_condition_that_does_not_fit_is_refused_in_its_own_words(kind: str) -> None:
+    built, label = conditional(kind, TensorSpec((), 10)), torch.tensor([1, 2])
+    with pytest.raises(ShapeError, match=r"a condition is missing: this model takes \(B\) of 10 classes"):
+        built.sample(1, steps=6)
+    with pytest.raises(ShapeError, match=r"the condition has shape \(2, 1\); expected \(B\)"):
+        built.sample(1, label[:, None], steps=6)
+    with pytest.raises(ConfigError, match="no score without their condition"):
+        built.sample(1, label, guidance=2.0, steps=6)
+    with pytest.raises(ShapeError, match="a condition was given to a model that takes none"):
+        conditional(kind, None).sample(1, label, steps=6)
+
+
+def test_noise_relative_to_the_data_is_so_in_either_construction() -> None:
+    source = DataSpec((1, 8, 8), EventScale(std=0.1))
+    relative = {"name": "ve", "relative": True, "sigma_min": 0.01, "sigma_max": 2.0}
+    for settings in ({}, {"construction": "published", "boundary": "normal"}):
+        _, scale = model(source, process=relative, **settings).coefficients.block_coefficients(torch.ones(1))
+        torch.testing.assert_close(scale, torch.full((1, 3), 2.0 * 0.1 * 8))
 
 
 def test_sampling_in_coefficients_is_sampling_of_events() -> None:
@@ -339,6 +417,8 @@ def test_networks_of_coarse_scales_are_the_only_ones_called_there() -> None:
         (lambda: model(network={"use": "network:mlp"}), "which is not built"),
         (lambda: model(DataSpec((1, 6, 6))), "multiples of 4"),
         (lambda: model(DataSpec((5,))), "images"),
+        (lambda: model(ends=[0.001, 0.5, 1.0]), "first band ends at 0.001, and the process begins at t_min = 0.001"),
+        (lambda: model(DataSpec((1, 8, 8), EventScale(std=0.0))), "their deviation is 0"),
         (lambda: model(bands="learned"), "use score:nonuniform|learned axes change"),
         (lambda: model(parts=[model()]), "a part was plugged in that is not trained"),
         (lambda: model(parts=[trained(train=[1]), trained(train=[1, 2])]), "scale 1 was trained by two parts"),

@@ -19,7 +19,7 @@ from scorefold.data import Condition, ConditionSpec, TensorSpec
 from scorefold.diffusion import CoefficientScore, Orthonormal, PerComponent
 from scorefold.errors import ConfigError
 from scorefold.interfaces.score import repeat_condition
-from scorefold.nn import named_specs
+from scorefold.nn import named_parts, named_specs
 
 LEVELS = "levels"
 """The name under which networks get the log-SNR of each active band, as a part of their condition."""
@@ -73,10 +73,19 @@ def _size(noised: Noised, deviation: Tensor) -> Tensor:
 
 
 def bound_in_coefficients(
-    score: Callable[[Tensor, Tensor, Condition | None], Tensor], transform: Orthonormal, condition: Condition | None
+    score: Callable[[Tensor, Tensor, Condition | None], Tensor],
+    transform: Orthonormal,
+    condition: Condition | None,
+    guidance: float = 1.0,
 ) -> CoefficientScore:
     """A score (z (B, *E), t (B,), condition) of coefficients with its condition fixed, for samplers: repeated for k
-    events a row as ``ScoreModel.bind`` says."""
+    events a row as ``ScoreModel.bind`` says. Raises ``ConfigError`` for guidance, which takes a score without the
+    condition."""
+    if condition is not None and guidance != 1.0:
+        raise ConfigError(
+            f"guidance = {guidance:g} was asked for; models at several speeds have no score without their condition",
+            hint="leave guidance at 1",
+        )
     rows = lru_cache(maxsize=1)(lambda count: repeat_condition(condition, count))
     return CoefficientScore(lambda z, t: score(z, t, rows(len(z))), transform)
 
@@ -109,15 +118,16 @@ def spec_at(spec: ConditionSpec | None, full: tuple[int, ...], shape: tuple[int,
 
 
 def condition_at(
-    condition: Condition | None, spec: ConditionSpec | None, full: tuple[int, ...], shape: tuple[int, ...]
+    condition: Condition | None, spec: ConditionSpec | None, full: tuple[int, ...], like: Tensor
 ) -> Condition | None:
-    """The condition as ``spec_at`` describes it: images are box means of the given ones."""
-    if condition is None or spec is None:
-        return condition
-    specs = named_specs(spec)
-    if isinstance(condition, Tensor):
-        return _shrunk(condition, specs[""], full, shape)
-    return {name: _shrunk(value, specs[name], full, shape) for name, value in condition.items()}
+    """The condition as ``spec_at`` describes it for a network that is shown ``like`` (B, *shape): numbers in its dtype,
+    images as box means of the given ones. Raises ``ShapeError`` for a condition that is not as ``spec`` says."""
+    specs, shape = named_specs(spec), tuple(like.shape[1:])
+    parts = {
+        name: value if specs[name].classes is not None else _shrunk(value.to(like.dtype), specs[name], full, shape)
+        for name, value in named_parts(spec, condition).items()
+    }
+    return None if spec is None else parts[""] if isinstance(spec, TensorSpec) else parts
 
 
 def _shrinks(spec: TensorSpec, full: tuple[int, ...], shape: tuple[int, ...]) -> bool:

@@ -34,7 +34,7 @@ def draw(fitted: Any) -> Mapping[str, Figure]:
         return {}
     drawn = {**figures.training(fitted), "speeds": speeds(model), **diffusion(model, fitted.events)}
     if isinstance(model, MultiScale) and len(model.trained) == len(model.bands):
-        drawn |= {**samples_by_scale(model), "cost": cost(model)}
+        drawn |= {**({} if model.condition_spec else samples_by_scale(model)), "cost": cost(model)}
     return drawn
 
 

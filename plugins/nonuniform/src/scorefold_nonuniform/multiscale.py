@@ -57,7 +57,8 @@ class MultiScale(ScoreModel, Trainable):
     Scale i = 0, 1, ... (0 the finest) serves the times in (T_i, T_{i+1}] with T_0 = t_min: the bands 0, ..., i - 1 have
     ended and are dropped, and network i sees the others as a smaller event. The score of an ended band is that of its
     boundary law. Networks share nothing and are trained one by one, each a phase that depends on no other; ``parts``
-    are models like this one that were trained on some scales elsewhere, whose networks are taken over.
+    are models like this one that were trained on some scales elsewhere, whose networks are taken over, with the moments
+    of the data that they saw: what is trained besides must see the same data.
     """
 
     moment_mean: Tensor
@@ -74,7 +75,7 @@ class MultiScale(ScoreModel, Trainable):
         bands = build_bands(config.bands, data.event_shape)
         count = len(bands)
         ours = config.construction == "ours"
-        process = banded_process(config, bands, deviation=data.event_scale.std if ours else 1.0)
+        process = banded_process(config, bands, deviation=data.event_scale.std, unit=None if ours else 1.0)
         super().__init__(process, data.event_shape, data.condition_spec, data.event_scale)
         if len(process.breakpoints) != count - 1:
             raise ConfigError(
@@ -136,9 +137,9 @@ class MultiScale(ScoreModel, Trainable):
         **options: Any,
     ) -> BoundScore:
         """As ``ScoreModel.bind``; samplers take the score in the coefficients, where it costs no transform."""
-        if options or guidance != 1.0:
+        if options:
             return super().bind(condition, generator=generator, guidance=guidance, **options)
-        return bound_in_coefficients(self.coefficient_score, self.bands.transform, condition)
+        return bound_in_coefficients(self.coefficient_score, self.bands.transform, condition, guidance)
 
     def coefficient_score(self, z: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         """The score W grad log p_t of coefficients z (B, *E) at times t (B,): (B, *E)."""
@@ -167,7 +168,7 @@ class MultiScale(ScoreModel, Trainable):
         network = self._network(scale)
         if self.config.train is not None and not bool(network.trained):
             self._refuse_untrained(scale)
-        condition = condition_at(condition, self.condition_spec, self.event_shape, self.bands.shape(scale))
+        condition = condition_at(condition, self.condition_spec, self.event_shape, v)
         if self.config.construction == "published":
             image = self.bands.synthesise(v, scale)
             answer: Tensor = self.bands.analyse(network(image, 20 * t - 10, condition), scale)
@@ -180,9 +181,13 @@ class MultiScale(ScoreModel, Trainable):
 
     def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
         """Takes the bands' moments from the first training points (those of 2^25 coordinates), and with them the ends
-        that a budget sets and the laws of boundaries."""
+        that a budget sets and the laws of boundaries. With parts all these are theirs.
+
+        Raises ``DataError`` for a band without variance, and for data that are not those of the parts.
+        """
         x = dataset.tensor(max(1, _SEEN // self.moment_mean.numel()))
-        self.bands.prepare(x)
+        if not self.trained_elsewhere:
+            self.bands.prepare(x)
         z = self.bands.transform(x).detach()
         mean, variance, deviations = band_moments(z, self.bands.index, len(self.bands))
         if not bool((deviations > 0).all()):
@@ -191,12 +196,25 @@ class MultiScale(ScoreModel, Trainable):
                 f"the band {still[0]} is the same in all {len(x)} training points: there is nothing to diffuse",
                 hint="use fewer levels or bands",
             )
+        if self.trained_elsewhere:
+            if not self._saw(mean, variance):
+                raise DataError(
+                    "the parts were trained on other data: these have other moments in their bands",
+                    hint="plug in the data stage that the parts were trained on",
+                )
+            return
         self.moment_mean.copy_(mean)
         self.moment_variance.copy_(variance)
         self.deviations.copy_(deviations)
         if self.config.boundary_kl is not None:
             self._spend(self.config.boundary_kl)
         self._match()
+
+    def _saw(self, mean: Tensor, variance: Tensor) -> bool:
+        """Whether these are the moments (*E) of the model's data, but for the rounding of another machine."""
+        slack = 1e-3 * (self.moment_variance + 1e-6 * self.moment_variance.max())
+        close = ((variance - self.moment_variance).abs() <= slack) & ((mean - self.moment_mean) ** 2 <= 1e-3 * slack)
+        return bool(close.all())
 
     def _match(self) -> None:
         if self.config.boundary == "matched":
@@ -276,7 +294,7 @@ class MultiScale(ScoreModel, Trainable):
 
     def _take_over(self, part: ScoreModel) -> None:
         """The networks that another model has trained, and the moments that it saw. Raises ``ConfigError`` where it is
-        not the same model, or a scale comes twice."""
+        not the same model, its networks are others, or a scale comes twice."""
         if not isinstance(part, MultiScale) or _kin(part.config) != _kin(self.config):
             raise ConfigError(
                 "a part was plugged in that is no score:multiscale of this configuration",
@@ -287,7 +305,9 @@ class MultiScale(ScoreModel, Trainable):
         twice = set(self.trained) & set(part.trained)
         if twice:
             raise ConfigError(f"scale {min(twice) + 1} was trained by two parts", hint="plug in one of them")
-        if self.trained and not torch.equal(self.moment_variance, part.moment_variance):
+        for scale in part.trained:
+            self._refuse_another_network(part, scale)
+        if self.trained and not self._saw(part.moment_mean.to(self.ends), part.moment_variance.to(self.ends)):
             raise ConfigError(
                 "the parts were trained on different data: their bands have different moments",
                 hint="train all parts on one data stage, with one seed",
@@ -296,6 +316,21 @@ class MultiScale(ScoreModel, Trainable):
         state = part.state_dict()
         taken = {name: v for name, v in state.items() if name.startswith(own) or not name.startswith("networks.")}
         self.load_state_dict(taken, strict=False)
+
+    def _refuse_another_network(self, part: MultiScale, scale: int) -> None:
+        """Raises ``ConfigError`` unless a part's network is built as the one here, for the same events."""
+        settings, shapes = [], []
+        for model in (self, part):
+            network = _networks(model.config, len(model.bands))[scale]
+            settings.append((type(network), getattr(network, "config", None)))
+            state = model._network(scale).state_dict()
+            shapes.append({name: tuple(value.shape) for name, value in state.items()})
+        if self.event_shape != part.event_shape or settings[0] != settings[1] or shapes[0] != shapes[1]:
+            raise ConfigError(
+                f"the part that trained scale {scale + 1} has another network there, or other events, of shape "
+                f"{part.event_shape}; here they have {self.event_shape}",
+                hint="give all parts, and the model that they make, the same data and networks",
+            )
 
     def _refuse_untrained(self, scale: int) -> None:
         done = [str(one + 1) for one in self.trained]

@@ -17,6 +17,7 @@ from scorefold_nonuniform.banded import (
     Noised,
     band_moments,
     bound_in_coefficients,
+    condition_at,
     condition_with_levels,
     noise_from_answer,
     shown,
@@ -86,9 +87,9 @@ class NonUniform(ScoreModel, Trainable):
         **options: Any,
     ) -> BoundScore:
         """As ``ScoreModel.bind``; samplers take the score in the coefficients, where it costs no transform."""
-        if options or guidance != 1.0:
+        if options:
             return super().bind(condition, generator=generator, guidance=guidance, **options)
-        return bound_in_coefficients(self.coefficient_score, self.bands.transform, condition)
+        return bound_in_coefficients(self.coefficient_score, self.bands.transform, condition, guidance)
 
     def coefficient_score(self, z: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         """The score of coefficients z (B, *E) at times t (B,): (B, *E)."""
@@ -122,6 +123,7 @@ class NonUniform(ScoreModel, Trainable):
         return Loss(weighted(residual, noised, dispersion, self.config.weighting).mean())
 
     def _noise(self, z: Tensor, noised: Noised, condition: Condition | None) -> Tensor:
+        condition = condition_at(condition, self.condition_spec, self.event_shape, z)
         deviation, transform = self.deviations[self.bands.index], self.bands.transform
         image = transform.inverse(shown(z, noised, self.moment_mean, deviation))
         answer = transform(self.network(image, noised.time, condition_with_levels(condition, noised)))

@@ -21,18 +21,27 @@ from scorefold_nonuniform.config import BandedConfig
 _SHORTEST = 0.01
 
 
-def banded_process(config: BandedConfig, bands: Bands, *, deviation: float) -> Rotated:
-    """The process of a config on events whose coefficients have these bands; ``deviation`` is that of the data, which
-    log-SNRs are relative to.
+def banded_process(config: BandedConfig, bands: Bands, *, deviation: float, unit: float | None = None) -> Rotated:
+    """The process of a config on events whose coefficients have these bands; ``deviation`` is that of the data, and
+    ``unit`` (the same unless given) the one that log-SNRs are relative to.
 
-    Raises ``ConfigError`` for a number of ends that is not the number of bands.
+    Raises ``ConfigError`` for a number of ends that is not the number of bands, for one not above t_min, and for data
+    of no deviation.
     """
+    if deviation <= 0:
+        raise ConfigError(
+            "the data are one point: their deviation is 0, and bands have nothing to diffuse",
+            hint="give data that vary",
+        )
     ends = band_ends(config.ends, len(bands))
+    t_min = getattr(config.process, "t_min", 0.0)
+    if ends[0] <= t_min:
+        raise ConfigError(f"the first band ends at {ends[0]:g}, and the process begins at t_min = {t_min:g}")
     if isinstance(config.process, LogSNRConfig):
-        unit = 2 * math.log(deviation)
+        offset = 2 * math.log(deviation if unit is None else unit)
         parameters = {
-            "lam_max": torch.full((len(bands),), config.process.lam_max - unit),
-            "lam_min": torch.full((len(bands),), config.process.lam_min - unit),
+            "lam_max": torch.full((len(bands),), config.process.lam_max - offset),
+            "lam_min": torch.full((len(bands),), config.process.lam_min - offset),
             "t_end": torch.tensor(ends),
         }
         schedule = LinearLogSNR(**parameters, t_min=config.process.t_min)
