@@ -27,6 +27,7 @@ from scorefold.diffusion import (
     SubVP,
     build_process,
 )
+from scorefold.diffusion.schedules import Schedule
 from scorefold.errors import ConfigError, ShapeError
 
 F64 = torch.float64
@@ -350,6 +351,27 @@ def test_cosine_and_edm_are_the_published_schedules() -> None:
 def test_schedules_that_cannot_be_are_refused(build: Callable[[], object], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         build()
+
+
+@pytest.mark.parametrize(
+    "schedule", [GeometricVE(), LinearVP(), LinearSubVP(), LinearLogSNR(), Cosine(), EDM(), Stretched(LinearVP(), 0.7)]
+)
+def test_a_schedule_stands_still_beyond_its_end(schedule: Schedule) -> None:
+    """Beside one that goes on: neither noise nor rates grow on, and no sampler or flow moves it."""
+    process = PerComponent((2,), [(slice(0, 1), Stretched(LinearVP(), 2.0)), (slice(1, 2), schedule)]).double()
+    t = torch.tensor([float(schedule.t_end), 1.3, 2.0], dtype=F64)
+    x = torch.zeros(3, 2, dtype=F64)
+    for values in (*process.coefficients(x, t), process.log_snr(t)):
+        torch.testing.assert_close(values[:, 1], values[:1, 1].expand(3))
+    assert process.dispersion(x, t)[1:, 1].tolist() == [0, 0]
+    a, q = process.transition(x[:1], t[:1], t[2:])
+    assert (float(a[0, 1]), float(q[0, 1])) == (1, 0)
+
+
+def test_a_schedule_may_have_blocks_that_none_uses() -> None:
+    schedule = GeometricVE(torch.full((5,), 0.01), torch.arange(1.0, 6.0))
+    process = PerComponent((4,), schedule, blocks=torch.tensor([0, 1, 2, 2]))
+    assert process.prior(torch.zeros(1))[1].tolist() == [1, 2, 3, 3]
 
 
 def test_blocks_give_levels_and_a_prior_of_their_own() -> None:

@@ -103,6 +103,20 @@ def test_jobs_give_the_same_weights_and_one_report() -> None:
     assert not model.training
 
 
+class Tied(Pair):
+    """Its first part has a second name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = self.parts[0]
+
+
+def test_jobs_leave_tied_modules_as_trained() -> None:
+    model = Tied()
+    fit_apart(model, points(), CONFIG, Parcels(), seed=3)
+    same(whole(), model)
+
+
 def test_the_verb_trains_apart_where_jobs_run_beside_one_another() -> None:
     source = TensorSource({"train": points(), "test": points(1)})
     for parallel in (True, False):

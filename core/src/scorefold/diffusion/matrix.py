@@ -122,10 +122,12 @@ class MatrixProcess(DiffusionProcess):
 
         Kernels take these for constant (the exponential midpoint rule), drift and dispersion interpolate between them,
         so that a solver meets no steps: all are within O(intervals^-2) of those of F and G, and of one another.
-        ``options`` are those of the class. Raises as the class does.
+        ``options`` are those of the class but ``knots``. Raises as the class does.
         """
-        if intervals < 1:
-            raise ConfigError(f"{intervals} intervals were asked for; expected at least 1")
+        if intervals < 1 or "knots" in options:
+            raise ConfigError(
+                f"{intervals} intervals were asked for; expected at least 1, of equal length, without knots"
+            )
         middles = [(k + 0.5) * t_max / intervals for k in range(intervals)]
         tables = [torch.stack([matrix(t) for t in middles]) for matrix in (drift, dispersion)]
         process = cls(tables[0], tables[1], event_shape, t_max=t_max, **options)

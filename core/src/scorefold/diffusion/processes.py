@@ -260,7 +260,7 @@ class PerComponent(DiffusionProcess):
         if self.index is None:
             return torch.as_tensor(schedules[0].prior_scale).to(like).expand(self.event_shape)
         scales = torch.cat([torch.as_tensor(schedule.prior_scale).to(like).reshape(-1) for schedule in schedules])
-        return scales.expand(int(self.index.max()) + 1)[self.index]
+        return scales[self.index] if len(scales) > 1 else scales.expand(self.event_shape)
 
 
 def _running_rates(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:

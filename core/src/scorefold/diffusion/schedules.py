@@ -52,6 +52,11 @@ class Schedule(nn.Module, ABC):
     def time_at(self, noise_to_signal: Tensor) -> Tensor:
         """The time at which scale / signal takes this value."""
 
+    def held(self, t: Tensor) -> Tensor:
+        """t, and t_end where that is over."""
+        end = self.t_end
+        return torch.minimum(t, end) if isinstance(end, Tensor) else t.clamp_max(end)
+
     def keep(self, **values: Value) -> None:
         """Set parameters: tensors become buffers, numbers stay plain floats (exact in any dtype, on any device)."""
         for name, value in values.items():
@@ -81,7 +86,7 @@ class GeometricVE(Schedule):
         self.t_min, self.t_end, self.prior_scale = t_min, 1.0, self.sigma_max
 
     def signal_scale(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        scale = self.sigma_min * torch.exp(self.log_ratio * t)
+        scale = self.sigma_min * torch.exp(self.log_ratio * self.held(t))
         return torch.ones_like(scale), scale
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,7 +94,7 @@ class GeometricVE(Schedule):
         return torch.zeros_like(scale), scale * (2 * self.log_ratio) ** 0.5
 
     def log_snr(self, t: Tensor) -> Tensor:
-        return -2 * (self.log_ratio * t + _log(self.sigma_min))
+        return -2 * (self.log_ratio * self.held(t) + _log(self.sigma_min))
 
     def time_at(self, noise_to_signal: Tensor) -> Tensor:
         return (noise_to_signal.log() - _log(self.sigma_min)) / self.log_ratio
@@ -188,9 +193,7 @@ class LinearLogSNR(Schedule):
         return -noise_rate / 2, noise_rate.sqrt()
 
     def log_snr(self, t: Tensor) -> Tensor:
-        end = self.t_end
-        t = torch.minimum(t, end) if isinstance(end, Tensor) else t.clamp_max(end)
-        return self.lam_max - self.slope * (t - self.t_min)
+        return self.lam_max - self.slope * (self.held(t) - self.t_min)
 
     def time_at(self, noise_to_signal: Tensor) -> Tensor:
         return self.t_min + (self.lam_max + 2 * noise_to_signal.log()) / self.slope
@@ -235,7 +238,7 @@ class Cosine(Schedule):
 
     def angle(self, t: Tensor) -> Tensor:
         """a(t), in radians."""
-        return self.first + self.turn * t
+        return self.first + self.turn * self.held(t)
 
 
 class EDM(Schedule):
@@ -261,18 +264,22 @@ class EDM(Schedule):
         self.t_min, self.t_end, self.prior_scale = 0.0, 1.0, sigma_max
 
     def signal_scale(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        scale = (self.first + self.rise * t) ** self.rho
+        scale = self._root(t) ** self.rho
         return torch.ones_like(scale), scale
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        root = self.first + self.rise * t
+        root = self._root(t)
         return torch.zeros_like(root), (2 * self.rho * self.rise * root ** (2 * self.rho - 1)).sqrt()
 
     def log_snr(self, t: Tensor) -> Tensor:
-        return -2 * self.rho * (self.first + self.rise * t).log()
+        return -2 * self.rho * self._root(t).log()
 
     def time_at(self, noise_to_signal: Tensor) -> Tensor:
         return (noise_to_signal ** (1 / self.rho) - self.first) / self.rise
+
+    def _root(self, t: Tensor) -> Tensor:
+        """scale^(1 / rho)."""
+        return self.first + self.rise * self.held(t)
 
 
 class Stretched(Schedule):
@@ -308,7 +315,7 @@ class Stretched(Schedule):
         return self.schedule.time_at(noise_to_signal) / self.speed
 
     def _own(self, t: Tensor) -> Tensor:
-        return self.speed * t.clamp_max(self.t_end)
+        return self.speed * self.held(t)
 
 
 def _angle_of(lam: Value) -> Value:
@@ -324,10 +331,11 @@ def _check_betas(beta_min: Value, beta_max: Value) -> None:
 
 
 def _beta(schedule: LinearVP | LinearSubVP, t: Tensor) -> Tensor:
-    return schedule.beta_min + t * (schedule.beta_max - schedule.beta_min)
+    return schedule.beta_min + schedule.held(t) * (schedule.beta_max - schedule.beta_min)
 
 
 def _integrated_beta(schedule: LinearVP | LinearSubVP, t: Tensor) -> Tensor:
+    t = schedule.held(t)
     return t * schedule.beta_min + t**2 * (schedule.beta_max - schedule.beta_min) / 2
 
 

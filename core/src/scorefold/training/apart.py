@@ -73,7 +73,8 @@ def fit_apart(
     jobs = [PhaseJob(model, phase.name, train, validation, config, seed, checkpoint_dir, precision) for phase in phases]
     answers = executor.map("scorefold.training.apart:train_alone", jobs, key="phases of training")
     whole = FitReport()
-    modules = {name: module for name, module in model.named_modules() if name}
+    # A module may have several names, and each is in the state.
+    modules = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
     state: dict[str, Tensor] = {}
     for number, (phase, (tensors, facts)) in enumerate(zip(phases, answers, strict=True)):
         own = tuple(f"{name}." for name, module in modules.items() if module in phase.modules)
