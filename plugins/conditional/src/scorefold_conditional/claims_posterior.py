@@ -15,7 +15,6 @@ from scorefold_conditional.claims_training import ancestral, trained
 from scorefold_conditional.posterior import PosteriorSource
 
 SIGMA_MAX = 20.0
-SLOW = (0.1, 0.5, 1.0)
 STEPS, SAMPLER_STEPS = 3000, 200
 CONDITIONS, DRAWS = 60, 200
 SEEDS = {"smoke": 1, "quick": 3, "full": 10}
@@ -39,7 +38,7 @@ def row(host: Any, profile: str, seed: int, *, estimator: str, sigma_max: float,
     posterior mean, ``rms`` that of x_1 from y, both as root mean squares; over all conditions.
     """
     values = [
-        _measured(host, derive_seed(seed, "posterior", n), json.dumps(settings(estimator, sigma_max)))[measure]
+        _measured(host, derive_seed(seed, "ring", n), json.dumps(settings(estimator, sigma_max)))[measure]
         for n in range(SEEDS[profile])
     ]
     return sum(values) / len(values)
@@ -51,12 +50,6 @@ def ratio(
     """A measure of an estimator over that of the clean condition's."""
     above = row(host, profile, seed, estimator=estimator, sigma_max=sigma_max, measure=measure)
     return above / row(host, profile, seed, estimator=over, sigma_max=0.0, measure=measure)
-
-
-def slow_over_clean(host: Any, profile: str, seed: int) -> float:
-    """The energy distance of cmde, the mean over its speeds, over that of the clean condition."""
-    ratios = [ratio(host, profile, seed, estimator="cmde", sigma_max=sigma_max, measure="energy") for sigma_max in SLOW]
-    return sum(ratios) / len(ratios)
 
 
 @cache
