@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from scorefold import verbs
 from scorefold.config import TrainingConfig
-from scorefold.data import Dataset
+from scorefold.data import Dataset, StreamedDataset
 from scorefold.errors import TrainingError
 from scorefold.interfaces import Loss, Phase, Progress, TensorSource, Trainable
 from scorefold.jobs import job_function, pack, unpack
@@ -36,7 +36,7 @@ class Pair(nn.Module, Trainable):
         self.register_buffer("mean", torch.zeros(3))
 
     def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
-        self.mean.copy_(dataset.x.mean(0))
+        self.mean.copy_(dataset.tensor().mean(0))
 
     def phases(self) -> Sequence[Phase]:
         return [Phase(f"part-{i}", (part,), independent=True) for i, part in enumerate(self.parts)]
@@ -129,6 +129,19 @@ def test_the_verb_trains_apart_where_jobs_run_beside_one_another() -> None:
         reference = Pair()
         fit(reference, points(), CONFIG, seed=context.seed("fit"))
         same(model, reference)
+
+
+def test_the_verb_trains_streamed_data_here() -> None:
+    """They are read by this process, and can't be sent."""
+    train = points()
+    streamed = StreamedDataset(x=train.x[:0], fetch=lambda rows: train.take(rows), size=len(train))
+    model, executor = Pair(), Parcels()
+    context = StageContext("score", executor=executor)
+    verbs.fit(model, {"data": TensorSource({"test": points(1), "train": streamed})}, None, context)
+    reference = Pair()
+    fit(reference, train, CONFIG, seed=context.seed("fit"))
+    same(model, reference)
+    assert executor.keys == []
 
 
 def test_what_jobs_left_is_gone_on_from(tmp_path: Path) -> None:

@@ -280,16 +280,19 @@ def test_scales_train_to_the_same_weights_alone_and_together(tmp_path: Path) -> 
 
 
 def test_parts_trained_apart_make_the_whole() -> None:
-    """Each scale's steps as in the whole: 30 steps over three scales are ten each."""
-    whole, ten = trained(), {**TRAINING, "steps": 10}
-    parts = [trained(train=[scale], training=ten) for scale in (1, 2, 3)]
+    """Each scale's steps are as in the whole: 30 over three scales are ten each, whichever are trained here."""
+    whole = trained()
+    parts = [trained(train=[scale]) for scale in (1, 2, 3)]
     joined = model(parts=parts)
     assert joined.trained == (0, 1, 2)
     assert joined.phases() == []
     for name, value in whole.state_dict().items():
         assert torch.equal(value, joined.state_dict()[name]), name
     rest = model(parts=parts[:1])
-    assert [phase.name for phase in rest.phases()] == ["scale-2", "scale-3"]
+    assert [(phase.name, phase.steps) for phase in rest.phases()] == [("scale-2", 10), ("scale-3", 10)]
+    fit(rest, field().load("train"), rest.training_config, seed=7)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, rest.state_dict()[name]), name
 
 
 @pytest.mark.parametrize(
@@ -302,14 +305,14 @@ def test_parts_trained_apart_make_the_whole() -> None:
     ],
 )
 def test_a_part_with_other_networks_or_events_is_refused(other: dict[str, Any]) -> None:
-    part = trained(train=[2], training={**TRAINING, "steps": 2})
+    part = trained(train=[2], training={**TRAINING, "steps": 6})
     with pytest.raises(ConfigError, match="the part that trained scale 2 has another network there, or other events"):
         model(parts=[part], **other)
 
 
 def test_parts_keep_the_moments_that_they_were_trained_with() -> None:
     """A budget sets ends by them, so that the same data change nothing, and other data are refused."""
-    settings: dict[str, Any] = {"boundary_kl": 0.3, "budget_sets": "ends", "training": {**TRAINING, "steps": 2}}
+    settings: dict[str, Any] = {"boundary_kl": 0.3, "budget_sets": "ends", "training": {**TRAINING, "steps": 6}}
     joined = model(parts=[trained(train=[1, 3], **settings)], **settings)
     before = {name: value.clone() for name, value in joined.state_dict().items()}
     fit(joined, field().load("train"), joined.training_config)
@@ -321,12 +324,12 @@ def test_parts_keep_the_moments_that_they_were_trained_with() -> None:
 
 
 def test_parts_of_other_data_do_not_make_a_model() -> None:
-    part, ten = trained(train=[1]), {**TRAINING, "steps": 10}
-    other = model(source := GaussianField(GaussianFieldConfig(size=8, points=300, seed=1)), train=[2], training=ten)
+    part = trained(train=[1])
+    other = model(source := GaussianField(GaussianFieldConfig(size=8, points=300, seed=1)), train=[2])
     fit(other, source.load("train"), other.training_config)
     with pytest.raises(ConfigError, match="the parts were trained on different data"):
         model(parts=[part, other])
-    near = trained(train=[2], training=ten)
+    near = trained(train=[2])
     near.moment_variance.mul_(1 + 1e-6)  # what another machine's rounding leaves
     assert model(parts=[part, near]).trained == (0, 1)
 
@@ -422,6 +425,7 @@ def test_networks_of_coarse_scales_are_the_only_ones_called_there() -> None:
         (lambda: model(bands="learned"), "use score:nonuniform|learned axes change"),
         (lambda: model(parts=[model()]), "a part was plugged in that is not trained"),
         (lambda: model(parts=[trained(train=[1]), trained(train=[1, 2])]), "scale 1 was trained by two parts"),
+        (lambda: model(train=[1, 2], parts=[trained(train=[1])]), "train names scale 1, which a part has trained"),
         (lambda: model(boundary="normal", parts=[trained(train=[1])]), "no score:multiscale of this configuration"),
         (lambda: model(DataSpec((1, 8, 8), EventScale(), {"levels": TensorSpec((3,))})), "called 'levels'"),
     ],

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from scorefold.config import TrainingConfig
-from scorefold.data import Dataset
+from scorefold.data import Dataset, StreamedDataset
 from scorefold.interfaces.capabilities import Trainable
 from scorefold.stage import Executor
 from scorefold.training.fit import fit
@@ -46,10 +46,11 @@ def train_alone(job: PhaseJob) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {name: value.cpu() for name, value in job.model.state_dict().items()}, report.facts()
 
 
-def can_train_apart(model: nn.Module) -> bool:
-    """Whether a model has several phases and none needs another."""
+def can_train_apart(model: nn.Module, *data: Dataset | None) -> bool:
+    """Whether a model has several phases and none needs another, on data in memory: streamed ones can't be sent."""
     phases = model.phases() if isinstance(model, Trainable) else ()
-    return len(phases) > 1 and all(phase.independent for phase in phases)
+    streamed = any(isinstance(each, StreamedDataset) for each in data)
+    return len(phases) > 1 and all(phase.independent for phase in phases) and not streamed
 
 
 def fit_apart(

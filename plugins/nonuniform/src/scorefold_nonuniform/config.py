@@ -80,7 +80,9 @@ class MultiScaleConfig(BandedConfig):
         "speed that it has (ends)",
     )
     scale_steps: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
-        None, description="Training steps of each scale, the finest first; null shares training.steps equally"
+        None,
+        description="Training steps of each scale, the finest first; null gives each an equal part of "
+        "training.steps, whichever are trained here",
     )
     train: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         None, description="The scales to train here, 1 the finest; null for all that no plugged part has trained"

@@ -98,6 +98,11 @@ class MultiScale(ScoreModel, Trainable):
         for part in parts:
             self._take_over(part)
         self.trained_elsewhere = self.trained
+        again = set(config.train or ()) & {scale + 1 for scale in self.trained}
+        if again:
+            raise ConfigError(
+                f"train names scale {min(again)}, which a part has trained", hint="leave it out of train, or the part"
+            )
 
     @property
     def coefficients(self) -> PerComponent:
@@ -233,15 +238,13 @@ class MultiScale(ScoreModel, Trainable):
     def phases(self) -> Sequence[Phase]:
         """One for each scale that is trained here, in any order and anywhere: none needs another."""
         left = [scale for scale in self.train_here if scale not in self.trained_elsewhere]
-        steps = self.config.scale_steps
+        steps: Sequence[int | None] = [None] * len(self.bands)
+        if self.config.scale_steps is not None:
+            steps = self.config.scale_steps
+        elif len(left) < len(self.bands):  # those of the whole, which others train the rest of
+            steps = _shares(self.config.training.steps, len(self.bands))
         return [
-            Phase(
-                f"scale-{scale + 1}",
-                (self._network(scale),),
-                steps=None if steps is None else steps[scale],
-                independent=True,
-            )
-            for scale in left
+            Phase(f"scale-{scale + 1}", (self._network(scale),), steps=steps[scale], independent=True) for scale in left
         ]
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
@@ -347,6 +350,11 @@ def _networks(config: MultiScaleConfig, count: int) -> list[Any]:
             f"there are {len(networks)} networks and {count} scales", hint="give one a scale, the finest first"
         )
     return networks
+
+
+def _shares(steps: int, count: int) -> list[int]:
+    """The steps of each scale, equally many but for the remainder: the same whichever of them are trained here."""
+    return [steps // count + (scale < steps % count) for scale in range(count)]
 
 
 def _check_scales(config: MultiScaleConfig, count: int) -> None:
