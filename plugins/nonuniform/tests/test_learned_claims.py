@@ -1,0 +1,72 @@
+"""What the claims of trained models measure: 1 for the exact score and the field itself, and not for what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from scorefold_nonuniform import claims_learned
+from scorefold_nonuniform.bands import build_bands
+from scorefold_nonuniform.config import MultiScaleConfig
+from scorefold_nonuniform.data_config import GaussianFieldConfig
+from scorefold_nonuniform.fields import GaussianField, gaussian_score
+from scorefold_nonuniform.speeds import banded_process
+
+F64 = torch.float64
+FIELD = GaussianField(GaussianFieldConfig(size=8, points=300, seed=0))
+BANDS = build_bands(MultiScaleConfig().bands, FIELD.event_shape).double()
+PROCESS = banded_process(MultiScaleConfig(), BANDS, deviation=1.0).double()
+
+
+class Exact:
+    """A trained multi-scale model of the field, but for what ``spoil`` does to its score and ``mix`` to its samples."""
+
+    def __init__(self, spoil: float = 1.0, mix: Callable[[Tensor], Tensor] = lambda z: z) -> None:
+        self.bands, self.coefficients = BANDS, PROCESS.inner
+        self.spoil, self.mix = spoil, mix
+
+    def float(self) -> None:
+        """Stays as it is."""
+
+    def coefficient_score(self, z: Tensor, t: Tensor) -> Tensor:
+        z, t = z.double(), t.double()
+        scale = sum(bool(t[-2] > end) for end in self.coefficients.breakpoints)
+        return self.spoil * gaussian_score(FIELD.law(), BANDS, self.coefficients, scale)(z, t)
+
+    def sample(self, n: int, *, steps: int, generator: torch.Generator) -> Tensor:
+        law = FIELD.law()
+        x = law.mean + torch.randn(n, 64, generator=generator, dtype=F64) @ (law.basis * law.variances.sqrt()).mT
+        return self.bands.transform.inverse(self.mix(self.bands.transform(x.reshape(n, 1, 8, 8))))
+
+
+def measured(monkeypatch: pytest.MonkeyPatch, model: Exact) -> dict[str, list[float]]:
+    found = claims_learned.Trained(model, FIELD, 0.0)
+    monkeypatch.setattr(claims_learned, "field_model", lambda *_: found)
+    claims: Any = claims_learned
+    return {
+        "loss": [claims.field_loss(None, "quick", 0, scale) for scale in (1, 2, 3)],
+        "variance": [claims.field_variance(None, "quick", 0, band) for band in (1, 2, 3)],
+        "correlation": [claims.field_correlation(None, "quick", 0)],
+    }
+
+
+def test_the_exact_model_is_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = measured(monkeypatch, Exact())
+    assert found["loss"] == pytest.approx([1, 1, 1], abs=1e-3)
+    assert found["variance"] == pytest.approx([1, 1, 1], abs=0.05)
+    assert found["correlation"] == pytest.approx([1], abs=0.05)
+
+
+def test_what_is_wrong_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shuffled(z: Tensor) -> Tensor:
+        """The finest band of another event, at twice its size."""
+        return torch.where(BANDS.index == 0, 2 * z.roll(1, 0), z)
+
+    found = measured(monkeypatch, Exact(spoil=0.5, mix=shuffled))
+    assert min(found["loss"]) > 1.05
+    assert found["variance"] == pytest.approx([4, 1, 1], rel=0.05)
+    assert found["correlation"] == pytest.approx([0], abs=0.05)
