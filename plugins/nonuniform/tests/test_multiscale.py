@@ -458,6 +458,13 @@ def test_a_band_that_never_changes_is_refused() -> None:
         built.prepare(Dataset(torch.randn(20, 1, 1, 1).expand(20, 1, 8, 8).contiguous()), torch.Generator())
 
 
+def test_a_band_of_nothing_but_rounding_is_refused() -> None:
+    """20 points have 19 principal axes; the others are 0 to rounding."""
+    built = model(bands={"name": "pca", "groups": 3})
+    with pytest.raises(DataError, match="the band g1 is the same in all 20 training points"):
+        built.prepare(Dataset(torch.randn(20, 1, 8, 8)), torch.Generator())
+
+
 def test_a_budget_that_leaves_nothing_to_learn_is_refused() -> None:
     source = field()
     built = model(source, boundary_kl=1e6)

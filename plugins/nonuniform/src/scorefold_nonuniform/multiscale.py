@@ -195,8 +195,10 @@ class MultiScale(ScoreModel, Trainable):
             self.bands.prepare(x)
         z = self.bands.transform(x).detach()
         mean, variance, deviations = band_moments(z, self.bands.index, len(self.bands))
-        if not bool((deviations > 0).all()):
-            still = [name for name, one in zip(self.bands.names, deviations.tolist(), strict=True) if one == 0]
+        # What rounding leaves of a band is not to be learned either.
+        floor = 1e-6 * float(deviations.max())
+        still = [name for name, one in zip(self.bands.names, deviations.tolist(), strict=True) if one <= floor]
+        if still:
             raise DataError(
                 f"the band {still[0]} is the same in all {len(x)} training points: there is nothing to diffuse",
                 hint="use fewer levels or bands",

@@ -105,7 +105,6 @@ class NonUniform(ScoreModel, Trainable):
         self.moment_variance.copy_(variance)
         # A band that never changes is shown as noise alone.
         self.deviations.copy_(deviations.clamp_min(1e-6 * float(deviations.max())))
-
         self._match()
 
     def _match(self) -> None:

@@ -104,7 +104,7 @@ def spend_budget(schedule: LinearLogSNR, levels: Sequence[float], *, sets: str) 
     """Lets each band end at its log-SNR in ``levels``, in place, the finest first.
 
     ``sets`` is ``noise``: it ends when it did, or ``ends``: it falls as fast as it did and ends that much sooner (or
-    later), the whole being stretched so that the last ends at 1. Ends keep a hundredth between them.
+    later), ends being kept a hundredth apart and then the whole stretched so that the last is 1.
     Raises ``ConfigError`` for a level above the one that the band starts from.
     """
     wanted = torch.tensor(levels, dtype=torch.float64)
