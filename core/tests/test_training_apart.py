@@ -155,6 +155,20 @@ def test_what_jobs_left_is_gone_on_from(tmp_path: Path) -> None:
     assert [row["step"] for row in report.history if "loss" in row] == [4, 8, 12, 16, 20, 24]
 
 
+class Whole(Pair):
+    """The whole model is its one phase, which calls itself independent."""
+
+    def phases(self) -> Sequence[Phase]:
+        return [Phase("part-0", (self,), independent=True)]
+
+
+def test_a_phase_of_the_whole_model_is_gone_on_from(tmp_path: Path) -> None:
+    first, again = Whole(), Whole()
+    fit(first, points(), CONFIG, seed=3, checkpoint_dir=tmp_path)
+    fit(again, points(), CONFIG, seed=3, checkpoint_dir=tmp_path)
+    same(again, first)
+
+
 def test_an_interrupted_phase_goes_on(tmp_path: Path) -> None:
     def stop(step: int, values: Any) -> None:
         if step >= 16:

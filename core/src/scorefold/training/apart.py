@@ -14,6 +14,7 @@ from scorefold.data import Dataset, StreamedDataset
 from scorefold.interfaces.capabilities import Trainable
 from scorefold.stage import Executor
 from scorefold.training.fit import fit
+from scorefold.training.phases import state_names
 from scorefold.training.record import FitReport
 
 
@@ -74,19 +75,12 @@ def fit_apart(
     jobs = [PhaseJob(model, phase.name, train, validation, config, seed, checkpoint_dir, precision) for phase in phases]
     answers = executor.map("scorefold.training.apart:train_alone", jobs, key="phases of training")
     whole = FitReport()
-    # A module may have several names, and each is in the state.
-    modules = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
+    owned = [state_names(model, phase) for phase in phases]
     state: dict[str, Tensor] = {}
     for number, (phase, (tensors, facts)) in enumerate(zip(phases, answers, strict=True)):
-        own = tuple(f"{name}." for name, module in modules.items() if module in phase.modules)
-        others = tuple(
-            f"{name}."
-            for name, module in modules.items()
-            for other in phases
-            if other is not phase and module in other.modules
-        )
         # What prepare left is the same in every answer; what a phase trains comes from its own.
-        state |= {name: value for name, value in tensors.items() if name.startswith(own) or not name.startswith(others)}
+        others = set[str]().union(*owned) - owned[number]
+        state |= {name: value for name, value in tensors.items() if name not in others}
         part = FitReport()
         part.take_over(facts)
         whole.include(part)

@@ -70,6 +70,13 @@ def share_steps(phases: Sequence[Phase], steps: int) -> list[int]:
     return [parts.pop(0) if phase.steps is None else phase.steps for phase in phases]
 
 
+def state_names(model: nn.Module, phase: Phase) -> set[str]:
+    """The entries of a model's state that belong to the phase's modules, under every name that these have."""
+    modules = model.named_modules(remove_duplicate=False)
+    own = tuple(f"{name}." if name else "" for name, module in modules if module in phase.modules)
+    return {name for name in model.state_dict() if name.startswith(own)}
+
+
 @contextmanager
 def only(model: nn.Module, phase: Phase, trained: Sequence[nn.Parameter]) -> Iterator[None]:
     """The phase's modules in training mode and nothing but the trained parameters with gradients.

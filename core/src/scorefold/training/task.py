@@ -16,7 +16,7 @@ from scorefold.interfaces.capabilities import Phase, Progress, Trainable
 from scorefold.training.checkpoint import Checkpoints, training_identity
 from scorefold.training.distributed import Processes
 from scorefold.training.interrupt import Interrupt
-from scorefold.training.phases import checkpoint_key
+from scorefold.training.phases import checkpoint_key, state_names
 from scorefold.training.record import Clock, FitReport
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
@@ -79,8 +79,8 @@ class Task:
         tensors, facts = state
         model = named("model", tensors)
         if phase.independent:
-            own = tuple(f"{name}." for name, module in self.module.named_modules() if module in phase.modules)
-            model = {name: value for name, value in model.items() if name.startswith(own)}
+            own = state_names(self.module, phase)
+            model = {name: value for name, value in model.items() if name in own}
         self.module.load_state_dict(model, strict=not phase.independent)
         # Copies, because a generator reads its state from the start of a tensor's storage whatever its offset.
         states = {name: rows[self.processes.rank].clone() for name, rows in named("random", tensors).items()}
