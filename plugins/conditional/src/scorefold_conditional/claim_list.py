@@ -92,6 +92,7 @@ def _posterior() -> Iterable[Claim]:
         source=_PAPER,
         target="scorefold_conditional.claims_posterior:ratio",
         tolerance=("min", 2.5),
+        profiles=_TRAINED,
         unit="ratio",
         options={"estimator": "cdiffe", "sigma_max": 20.0, "measure": "energy"},
     )

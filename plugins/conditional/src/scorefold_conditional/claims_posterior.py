@@ -16,8 +16,8 @@ from scorefold_conditional.posterior import PosteriorSource
 
 SIGMA_MAX = 20.0
 STEPS, SAMPLER_STEPS = 3000, 200
-CONDITIONS, DRAWS = 60, 200
-SEEDS = {"smoke": 1, "quick": 3, "full": 10}
+CONDITIONS, DRAWS = 120, 200
+SEEDS = {"quick": 3, "full": 10}
 
 
 def settings(estimator: str, sigma_max: float) -> dict[str, Any]:
