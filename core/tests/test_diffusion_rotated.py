@@ -171,6 +171,12 @@ def test_the_loss_is_that_of_the_coefficients(weighting: str) -> None:
     torch.testing.assert_close(here, total / 6 if weighting == "simple" else total)
 
 
+def test_a_process_on_another_device_is_turned_there() -> None:
+    process = Rotated(inner().to("meta"), Turned().to("meta"))
+    x, t = torch.zeros(2, 2, 3, dtype=F64, device="meta"), torch.zeros(2, dtype=F64, device="meta")
+    assert process.drift(x, t).device.type == "meta"
+
+
 def test_processes_that_cannot_be_turned_are_refused() -> None:
     with pytest.raises(ShapeError, match="coefficients have shape"):
         Rotated(PerComponent((6,), LinearLogSNR()), Turned())

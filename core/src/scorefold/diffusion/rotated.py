@@ -66,8 +66,9 @@ class Rotated(DiffusionProcess):
         shape = getattr(inner, "event_shape", transform.event_shape)
         if tuple(shape) != transform.event_shape:
             raise ShapeError(f"coefficients have shape {tuple(shape)}; the transform is for {transform.event_shape}")
-        probe = torch.zeros(1, *transform.event_shape)
-        if not isinstance(inner.dispersion(probe, torch.full((1,), inner.t_max)), Tensor):
+        device = next((buffer.device for buffer in inner.buffers()), None)
+        probe = torch.zeros(1, *transform.event_shape, device=device)
+        if not isinstance(inner.dispersion(probe, torch.full((1,), inner.t_max, device=device)), Tensor):
             raise ConfigError(
                 f"{type(inner).__name__} couples the components; a rotated process takes one that does not"
             )
