@@ -14,6 +14,9 @@ from torch import Tensor
 
 from scorefold.errors import DataError, ShapeError
 
+MEASURED = 2**25
+"""How many numbers of its data a model measures before it is trained."""
+
 Condition = Tensor | Mapping[str, Tensor]
 """A condition: one tensor or named tensors, each (B, *shape); integer tensors are classes."""
 
@@ -190,6 +193,11 @@ class Dataset:
 
     def _is_column(self, value: Any) -> bool:
         return isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == len(self)
+
+
+def measured_rows(count: int, shape: tuple[int, ...]) -> int:
+    """How many of ``count`` points a model measures before it is trained: those of 2^25 numbers, one at least."""
+    return min(count, max(1, MEASURED // max(1, math.prod(shape))))
 
 
 def shuffled(count: int, generator: torch.Generator) -> Tensor:

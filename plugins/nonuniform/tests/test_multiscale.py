@@ -15,6 +15,7 @@ from scorefold.data import Dataset, DataSpec, EventScale, TensorSpec
 from scorefold.diffusion import SAMPLERS, time_grid
 from scorefold.errors import ConfigError, DataError, ShapeError, TrainingError
 from scorefold.interfaces import Network, TensorSource
+from scorefold.testing.contract import stir
 from scorefold.training import fit
 from scorefold_nonuniform.bands import build_bands
 from scorefold_nonuniform.config import MultiScaleConfig, NonUniformConfig
@@ -160,11 +161,11 @@ def test_an_untrained_model_is_the_best_linear_guess_band_by_band(kind: str) -> 
     built.prepare(source.load("train"), torch.Generator())
     x = source.load("test").x
     z = built.bands.transform(x)
-    deviation = built.deviations[built.bands.index]
+    deviation = built.moments.deviations[built.bands.index]
     start = torch.full((1,), built.process.t_min, dtype=F64)
     signal, scale = built.coefficients.coefficients(z[:1], start)
     spread = ((signal * deviation) ** 2 + scale**2).sqrt()
-    exact = torch.distributions.Normal(signal * built.moment_mean, spread).log_prob(z).flatten(1).sum(1)
+    exact = torch.distributions.Normal(signal * built.moments.mean, spread).log_prob(z).flatten(1).sum(1)
     found = built.log_prob(x, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(found, exact, rtol=0, atol=0.02)
 
@@ -237,7 +238,7 @@ def test_a_budget_sets_noise_or_ends(sets: str, boundary: str) -> None:
     total = 0.0
     for band, end in enumerate(ends):
         lam = built.coefficients.levels(torch.tensor([end]))[0, band].double()
-        energy = built.moment_variance + (0 if boundary == "matched" else built.moment_mean**2)
+        energy = built.moments.variance + (0 if boundary == "matched" else built.moments.mean**2)
         total += float(boundary_cost(lam, energy[built.bands.index == band].double(), matched=boundary == "matched"))
     assert total <= 0.3 * (1 + 1e-4)
     if sets == "noise":
@@ -330,7 +331,7 @@ def test_parts_of_other_data_do_not_make_a_model() -> None:
     with pytest.raises(ConfigError, match="the parts were trained on different data"):
         model(parts=[part, other])
     near = trained(train=[2])
-    near.moment_variance.mul_(1 + 1e-6)  # what another machine's rounding leaves
+    near.moments.variance.mul_(1 + 1e-6)  # what another machine's rounding leaves
     assert model(parts=[part, near]).trained == (0, 1)
 
 
@@ -352,10 +353,10 @@ def test_an_image_as_the_condition_shrinks_with_the_scale() -> None:
     assert built.sample(2, condition, steps=6).shape == (2, 3, 1, 8, 8)
 
 
-def conditional(kind: str, spec: Any) -> Any:
+def conditional(kind: str, spec: Any, **settings: Any) -> Any:
     if kind == "multiscale":
-        return model(DataSpec((8, 8), EventScale(), spec)).eval()
-    config = NonUniformConfig.model_validate({"network": network()})
+        return model(DataSpec((8, 8), EventScale(), spec), **settings).eval()
+    config = NonUniformConfig.model_validate({"network": network(), **settings})
     return NonUniform(config, data=DataSpec((8, 8), EventScale(), spec)).eval()
 
 
@@ -373,14 +374,36 @@ def test_a_condition_may_be_of_another_precision_or_whole_numbers(kind: str) -> 
 @pytest.mark.parametrize("kind", ["multiscale", "nonuniform"])
 def test_a_condition_that_does_not_fit_is_refused_in_its_own_words(kind: str) -> None:
     built, label = conditional(kind, TensorSpec((), 10)), torch.tensor([1, 2])
-    with pytest.raises(ShapeError, match=r"a condition is missing: this model takes \(B\) of 10 classes"):
+    with pytest.raises(ConfigError, match="trained with a condition and got none"):
         built.sample(1, steps=6)
     with pytest.raises(ShapeError, match=r"the condition has shape \(2, 1\); expected \(B\)"):
         built.sample(1, label[:, None], steps=6)
-    with pytest.raises(ConfigError, match="no score without their condition"):
+    with pytest.raises(ConfigError, match="guidance needs that too"):
         built.sample(1, label, guidance=2.0, steps=6)
     with pytest.raises(ShapeError, match="a condition was given to a model that takes none"):
         conditional(kind, None).sample(1, label, steps=6)
+
+
+@pytest.mark.parametrize("kind", ["multiscale", "nonuniform"])
+def test_guidance_mixes_in_the_score_without_the_condition(kind: str) -> None:
+    """Trained with conditions left out, it has the null condition's score, and guidance is the mixture of the two."""
+    spec = {"mask": TensorSpec((8, 8)), "class": TensorSpec((), 3)}
+    built = conditional(kind, spec, condition_dropout=0.5)
+    stir(built, torch.Generator().manual_seed(1))
+    x, t = torch.randn(4, 8, 8), torch.full((4,), 0.2)
+    given = {"mask": torch.rand(4, 8, 8), "class": torch.tensor([0, 1, 2, 0])}
+    null = {"mask": torch.zeros(4, 8, 8), "class": torch.full((4,), 3)}
+    with_it, without = built.score(x, t, given), built.score(x, t, None)
+    torch.testing.assert_close(without, built.score(x, t, null))
+    assert not torch.allclose(with_it, without)
+    torch.testing.assert_close(built.bind(given, guidance=3.0)(x, t), 3 * with_it - 2 * without, rtol=1e-4, atol=1e-4)
+    seen = []
+    network = built.networks[0].network if kind == "multiscale" else built.network
+    network.register_forward_hook(lambda module, inputs, output: seen.append(inputs[2]["class"]))
+    progress: Any = type("At", (), {"phase": "scale-1"})
+    batch = Dataset(x, given).take(torch.arange(4).repeat(50))
+    built.loss(batch, progress=progress, generator=torch.Generator().manual_seed(0))
+    assert 70 < int((seen[0] == 3).sum()) < 130
 
 
 def test_noise_relative_to_the_data_is_so_in_either_construction() -> None:

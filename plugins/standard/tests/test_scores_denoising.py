@@ -256,7 +256,7 @@ def test_a_network_is_shown_no_more_coordinates_than_fit_in_memory(
 ) -> None:
     model, x = build(network=CentresBuilder(), prediction="eps"), torch.randn(50, 6, generator=generator)
     for most, events in ((60, 10), (5, 1)):
-        monkeypatch.setattr("scorefold_standard.scores.denoising._COORDINATES_SHOWN", most)
+        monkeypatch.setattr("scorefold.data.MEASURED", most)
         model.prepare(Dataset(x), generator)
         torch.testing.assert_close(model.network.shown, (x[:events] - UNITS.mean) / UNITS.std)
 

@@ -146,3 +146,17 @@ def null_condition(spec: ConditionSpec, x: Tensor) -> Condition:
         return torch.full(shape, part.classes, dtype=torch.long, device=x.device)
 
     return absent(spec) if isinstance(spec, TensorSpec) else {name: absent(part) for name, part in spec.items()}
+
+
+def drop_condition(condition: Condition, spec: ConditionSpec, share: float, generator: torch.Generator) -> Condition:
+    """A condition with each row replaced by the null condition with probability ``share``, as guidance needs."""
+    parts = named_parts(spec, condition)
+    first = next(iter(parts.values()))
+    drop = (torch.rand(len(first), generator=generator, device=generator.device) < share).to(first.device)
+    null = null_condition(spec, torch.zeros(len(first), device=first.device))
+    absent = {"": null} if isinstance(null, Tensor) else null
+    mixed = {
+        name: torch.where(drop.reshape(-1, *[1] * (given.dim() - 1)), absent[name].to(given), given)
+        for name, given in parts.items()
+    }
+    return mixed[""] if isinstance(condition, Tensor) else mixed

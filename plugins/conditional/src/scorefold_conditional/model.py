@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefold.data import Condition, Dataset, TensorSpec
+from scorefold.data import Condition, Dataset, TensorSpec, measured_rows
 from scorefold.diffusion import Schedule, build_process, draw_times, expand, probability_flow_log_prob
 from scorefold.diffusion.prediction import expected_noise
 from scorefold.errors import ConfigError
@@ -30,7 +30,6 @@ from scorefold_conditional.objective import Block, joint_loss
 from scorefold_conditional.speeds import annealed_speed, condition_schedule
 
 Parts = Mapping[str, Tensor]
-_NUMBERS_MEASURED = 2**25
 
 
 class Conditional(ScoreModel, Trainable):
@@ -122,11 +121,11 @@ class Conditional(ScoreModel, Trainable):
 
     def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
         """Takes the mean and standard deviation of each part of the condition, over all its coordinates: of the first
-        points that hold 2^25 numbers."""
+        points (``measured_rows``)."""
         if not self.places:
             return
-        widest = max(math.prod(self.specs[name].shape) for name in self.places)
-        rows = min(len(dataset), max(1, _NUMBERS_MEASURED // widest))
+        widest = max((self.specs[name].shape for name in self.places), key=math.prod)
+        rows = measured_rows(len(dataset), widest)
         parts = named_parts(self.condition_spec, dataset.take(torch.arange(rows)).condition)
         for name, place in self.places.items():
             std, mean = torch.std_mean(parts[name].double(), correction=0)

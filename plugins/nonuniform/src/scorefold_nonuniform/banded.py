@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scorefold.data import Condition, ConditionSpec, TensorSpec
+from scorefold.data import Condition, ConditionSpec, Dataset, TensorSpec
 from scorefold.diffusion import CoefficientScore, Orthonormal, PerComponent
 from scorefold.errors import ConfigError
 from scorefold.interfaces.score import repeat_condition
 from scorefold.nn import named_parts, named_specs
+from scorefold.nn.conditions import drop_condition, null_condition, with_null_class
 
 LEVELS = "levels"
 """The name under which networks get the log-SNR of each active band, as a part of their condition."""
@@ -78,16 +79,48 @@ def bound_in_coefficients(
     condition: Condition | None,
     guidance: float = 1.0,
 ) -> CoefficientScore:
-    """A score (z (B, *E), t (B,), condition) of coefficients with its condition fixed, for samplers: repeated for k
-    events a row as ``ScoreModel.bind`` says. Raises ``ConfigError`` for guidance, which takes a score without the
-    condition."""
-    if condition is not None and guidance != 1.0:
-        raise ConfigError(
-            f"guidance = {guidance:g} was asked for; models at several speeds have no score without their condition",
-            hint="leave guidance at 1",
-        )
+    """A score (z (B, *E), t (B,), condition) of coefficients with its condition and guidance fixed, for samplers:
+    repeated for k events a row as ``ScoreModel.bind`` says."""
     rows = lru_cache(maxsize=1)(lambda count: repeat_condition(condition, count))
-    return CoefficientScore(lambda z, t: score(z, t, rows(len(z))), transform)
+
+    def bound(z: Tensor, t: Tensor) -> Tensor:
+        given = score(z, t, rows(len(z)))
+        if condition is None or guidance == 1.0:
+            return given
+        return guidance * given + (1 - guidance) * score(z, t, None)
+
+    return CoefficientScore(bound, transform)
+
+
+def network_spec(spec: ConditionSpec | None, dropout: float) -> ConditionSpec | None:
+    """The data's condition as networks get it: with a class more for none, where some are left out in training."""
+    return with_null_class(spec) if spec is not None and dropout > 0 else spec
+
+
+def kept_condition(
+    batch: Dataset, spec: ConditionSpec | None, dropout: float, generator: torch.Generator
+) -> Condition | None:
+    """The condition of a batch to train with, some of its rows left out; None for a model without one."""
+    if spec is None or batch.condition is None or dropout == 0:
+        return batch.condition if spec is not None else None
+    return drop_condition(batch.condition, spec, dropout, generator)
+
+
+def given_or_null(
+    condition: Condition | None, spec: ConditionSpec | None, dropout: float, like: Tensor
+) -> Condition | None:
+    """The condition, or the null condition where none is given for events ``like`` (B, ...).
+
+    Raises ``ConfigError`` where no condition was left out in training.
+    """
+    if condition is not None or spec is None:
+        return condition
+    if dropout == 0:
+        raise ConfigError(
+            "this score was trained with a condition and got none",
+            hint="pass the condition, or train with condition_dropout above 0: guidance needs that too",
+        )
+    return null_condition(spec, like)
 
 
 def spec_with_levels(spec: ConditionSpec | None, count: int) -> Mapping[str, TensorSpec]:
@@ -145,11 +178,3 @@ def _shrunk(value: Tensor, spec: TensorSpec, full: tuple[int, ...], shape: tuple
     images = value[:, None] if len(spec.shape) == 2 else value
     small: Tensor = functional.adaptive_avg_pool2d(images, (shape[-2], shape[-1]))
     return small[:, 0] if len(spec.shape) == 2 else small
-
-
-def band_moments(z: Tensor, index: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The mean (*E) and variance (*E) of coefficients z (N, *E), and each band's deviation about that mean (count,)."""
-    mean, variance = z.mean(0), z.var(0, correction=0)
-    total = torch.zeros(count, dtype=z.dtype, device=z.device).index_add_(0, index.flatten(), variance.flatten())
-    sizes = torch.bincount(index.flatten(), minlength=count).to(z)
-    return mean, variance, (total / sizes).sqrt()

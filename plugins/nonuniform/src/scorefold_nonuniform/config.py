@@ -36,6 +36,9 @@ class BandedConfig(Config):
         description="The loss at a time, over the active coefficients: the mean of the squared errors of the noise "
         "(simple), their sum (sigma2), or each with its band's g^2 / 2 over its noise level squared (likelihood)",
     )
+    condition_dropout: float = Field(
+        0.0, ge=0, lt=1, description="Share of training points whose condition is left out; above 0 allows guidance"
+    )
     training: TrainingConfig = Field(TrainingConfig(), description="How it is trained")
 
     @model_validator(mode="after")

@@ -107,7 +107,7 @@ def samples_by_scale(model: MultiScale) -> Mapping[str, Figure]:
 
 def _stages(model: MultiScale) -> Iterator[Tensor]:
     """The denoised active events of a few samples at the end of each scale, coarsest first: (n, *shape(scale))."""
-    like = model.moment_mean
+    like = model.moments.mean
     generator = derive_generator(0, "figure", device=like.device)
     z = model.coefficients.sample_prior((_EVENTS, *model.event_shape), generator=generator, like=like)
     marks = [model.process.t_max, *reversed(model.process.breakpoints), model.process.t_min]
@@ -125,7 +125,7 @@ def _stages(model: MultiScale) -> Iterator[Tensor]:
 def cost(model: MultiScale) -> Figure:
     """Multiply-accumulates of a step of each scale's network on one event, and its milliseconds on this machine."""
     scales = scales_of(model)
-    seconds = measure_seconds([scale.call(8) for scale in scales], repeats=2, device=model.moment_mean.device.type)
+    seconds = measure_seconds([scale.call(8) for scale in scales], repeats=2, device=model.moments.mean.device.type)
     figure, axes = new_figure(6.2, 0.5 * len(scales) + 1.4)
     costs = [scale.multiply_accumulates / 1e6 for scale in scales]
     bars = axes.barh(range(len(scales)), costs, color=ACCENT)

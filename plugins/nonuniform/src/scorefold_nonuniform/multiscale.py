@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scorefold.data import Condition, Dataset
+from scorefold.data import Condition, Dataset, measured_rows
 from scorefold.diffusion import LinearLogSNR, PerComponent, draw_times
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Loss, Network, Phase, Prepares, Progress, ScoreModel, Trainable
@@ -18,10 +18,12 @@ from scorefold.numerics import draw_normal
 from scorefold_nonuniform.band_config import LearnedBandsConfig
 from scorefold_nonuniform.banded import (
     Noised,
-    band_moments,
     bound_in_coefficients,
     condition_at,
     condition_with_levels,
+    given_or_null,
+    kept_condition,
+    network_spec,
     noise_from_answer,
     shown,
     spec_at,
@@ -30,9 +32,9 @@ from scorefold_nonuniform.banded import (
 )
 from scorefold_nonuniform.bands import build_bands
 from scorefold_nonuniform.config import MultiScaleConfig
-from scorefold_nonuniform.speeds import banded_process, match_boundaries, noisiest, spend_budget
+from scorefold_nonuniform.moments import Moments
+from scorefold_nonuniform.speeds import banded_process, noisiest, spend_budget
 
-_SEEN = 2**25
 """The most coordinates that the moments of bands are taken from."""
 
 
@@ -61,9 +63,6 @@ class MultiScale(ScoreModel, Trainable):
     of the data that they saw: what is trained besides must see the same data.
     """
 
-    moment_mean: Tensor
-    moment_variance: Tensor
-    deviations: Tensor
     ends: Tensor
 
     def __init__(self, config: MultiScaleConfig, *, data: DataSource, parts: Sequence[ScoreModel] = ()) -> None:
@@ -86,11 +85,7 @@ class MultiScale(ScoreModel, Trainable):
         self.training_config = config.training
         networks = [self._build(network, scale) for scale, network in enumerate(_networks(config, count))]
         self.networks = nn.ModuleList(networks)
-        like = torch.zeros(self.event_shape)
-        mean = bands.transform(like[None] + data.event_scale.mean)[0] if ours else like
-        self.register_buffer("moment_mean", mean.detach().clone())
-        self.register_buffer("moment_variance", torch.full_like(like, data.event_scale.std**2))
-        self.register_buffer("deviations", torch.full((count,), data.event_scale.std))
+        self.moments = Moments(bands, data.event_scale, centred=ours)
         self.register_buffer("ends", torch.tensor((*process.breakpoints, process.t_max)))
         self._match()
         self.train_here = tuple(scale - 1 for scale in config.train or range(1, count + 1))
@@ -173,13 +168,14 @@ class MultiScale(ScoreModel, Trainable):
         network = self._network(scale)
         if self.config.train is not None and not bool(network.trained):
             self._refuse_untrained(scale)
+        condition = given_or_null(condition, self.condition_spec, self.config.condition_dropout, v)
         condition = condition_at(condition, self.condition_spec, self.event_shape, v)
         if self.config.construction == "published":
             image = self.bands.synthesise(v, scale)
             answer: Tensor = self.bands.analyse(network(image, 20 * t - 10, condition), scale)
             return answer
-        mean = self.bands.take(self.moment_mean[None], scale)
-        deviation = self.deviations[self.bands.active_index(scale)]
+        mean = self.bands.take(self.moments.mean[None], scale)
+        deviation = self.moments.deviations[self.bands.active_index(scale)]
         image = self.bands.synthesise(shown(v, noised, mean, deviation), scale)
         answer = self.bands.analyse(network(image, noised.time, condition_with_levels(condition, noised)), scale)
         return noise_from_answer(answer, v, noised, mean, deviation)
@@ -190,46 +186,34 @@ class MultiScale(ScoreModel, Trainable):
 
         Raises ``DataError`` for a band without variance, and for data that are not those of the parts.
         """
-        x = dataset.tensor(max(1, _SEEN // self.moment_mean.numel()))
         if not self.trained_elsewhere:
-            self.bands.prepare(x)
-        z = self.bands.transform(x).detach()
-        mean, variance, deviations = band_moments(z, self.bands.index, len(self.bands))
-        # What rounding leaves of a band is not to be learned either.
-        floor = 1e-6 * float(deviations.max())
-        still = [name for name, one in zip(self.bands.names, deviations.tolist(), strict=True) if one <= floor]
-        if still:
+            self.bands.prepare(dataset.tensor(measured_rows(len(dataset), self.event_shape)))
+        found = Moments.of(self.bands, dataset)
+        if still := found.still():
             raise DataError(
-                f"the band {still[0]} is the same in all {len(x)} training points: there is nothing to diffuse",
+                f"the band {self.bands.names[still[0]]} is the same in all {len(dataset)} training points: there is "
+                "nothing to diffuse",
                 hint="use fewer levels or bands",
             )
         if self.trained_elsewhere:
-            if not self._saw(mean, variance):
+            if not self.moments.agree(found):
                 raise DataError(
                     "the parts were trained on other data: these have other moments in their bands",
                     hint="plug in the data stage that the parts were trained on",
                 )
             return
-        self.moment_mean.copy_(mean)
-        self.moment_variance.copy_(variance)
-        self.deviations.copy_(deviations)
+        self.moments.take(found)
         if self.config.boundary_kl is not None:
             self._spend(self.config.boundary_kl)
         self._match()
 
-    def _saw(self, mean: Tensor, variance: Tensor) -> bool:
-        """Whether these are the moments (*E) of the model's data, but for the rounding of another machine."""
-        slack = 1e-3 * (self.moment_variance + 1e-6 * self.moment_variance.max())
-        close = ((variance - self.moment_variance).abs() <= slack) & ((mean - self.moment_mean) ** 2 <= 1e-3 * slack)
-        return bool(close.all())
-
     def _match(self) -> None:
         if self.config.boundary == "matched":
-            match_boundaries(self.coefficients, self.moment_mean, self.moment_variance)
+            self.moments.match_boundaries(self.coefficients)
 
     def _spend(self, nats: float) -> None:
         matched = self.config.boundary == "matched"
-        energy = self.moment_variance if matched else self.moment_variance + self.moment_mean**2
+        energy = self.moments.variance if matched else self.moments.variance + self.moments.mean**2
         schedule = self.coefficients.schedules[0]
         assert isinstance(schedule, LinearLogSNR)
         shares = [energy[self.bands.index == band].double() for band in range(len(self.bands))]
@@ -259,7 +243,7 @@ class MultiScale(ScoreModel, Trainable):
         noised = self._noised(t, scale)
         v0 = self.bands.take(z0, scale)
         noise = draw_normal(tuple(v0.shape), generator=generator, like=v0)
-        condition = batch.condition if self.condition_spec is not None else None
+        condition = kept_condition(batch, self.condition_spec, self.config.condition_dropout, generator)
         v = noised.signal * v0 + noised.scale * noise
         residual = self.active_noise(v, t, noised, condition, scale) - noise
         dispersion = self.coefficients.block_rates(t)[1][:, self.bands.active_index(scale)]
@@ -285,7 +269,7 @@ class MultiScale(ScoreModel, Trainable):
                 hint="create the component through Host.create, or put Networks into the config",
             )
         shape = self.bands.shape(scale)
-        spec = spec_at(self.condition_spec, self.event_shape, shape)
+        spec = spec_at(network_spec(self.condition_spec, self.config.condition_dropout), self.event_shape, shape)
         if self.config.construction == "ours":
             spec = spec_with_levels(spec, len(self.bands) - scale)
         built = network.build(shape, shape, time=True, condition=spec)
@@ -312,7 +296,7 @@ class MultiScale(ScoreModel, Trainable):
             raise ConfigError(f"scale {min(twice) + 1} was trained by two parts", hint="plug in one of them")
         for scale in part.trained:
             self._refuse_another_network(part, scale)
-        if self.trained and not self._saw(part.moment_mean.to(self.ends), part.moment_variance.to(self.ends)):
+        if self.trained and not self.moments.agree(part.moments):
             raise ConfigError(
                 "the parts were trained on different data: their bands have different moments",
                 hint="train all parts on one data stage, with one seed",

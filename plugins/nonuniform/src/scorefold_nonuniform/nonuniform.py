@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefold.data import Condition, Dataset
+from scorefold.data import Condition, Dataset, measured_rows
 from scorefold.diffusion import PerComponent, draw_times
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Network, Prepares, Progress, ScoreModel, Trainable
@@ -15,10 +15,12 @@ from scorefold.interfaces.score import BoundScore
 from scorefold.numerics import draw_normal
 from scorefold_nonuniform.banded import (
     Noised,
-    band_moments,
     bound_in_coefficients,
     condition_at,
     condition_with_levels,
+    given_or_null,
+    kept_condition,
+    network_spec,
     noise_from_answer,
     shown,
     spec_with_levels,
@@ -26,9 +28,8 @@ from scorefold_nonuniform.banded import (
 )
 from scorefold_nonuniform.bands import build_bands
 from scorefold_nonuniform.config import NonUniformConfig
-from scorefold_nonuniform.speeds import banded_process, match_boundaries
-
-_SEEN = 2**25
+from scorefold_nonuniform.moments import Moments
+from scorefold_nonuniform.speeds import banded_process
 
 
 class NonUniform(ScoreModel, Trainable):
@@ -37,10 +38,6 @@ class NonUniform(ScoreModel, Trainable):
     The network sees the whole event at all times, its bands centred and of unit size, and the log-SNR of each band: so
     bands may end at one time, or one after the other. With equal ends it is the usual, uniform diffusion.
     """
-
-    moment_mean: Tensor
-    moment_variance: Tensor
-    deviations: Tensor
 
     def __init__(self, config: NonUniformConfig, *, data: DataSource) -> None:
         bands = build_bands(config.bands, data.event_shape)
@@ -53,17 +50,14 @@ class NonUniform(ScoreModel, Trainable):
                 f"the network of score:nonuniform is {config.network!r}, which is not built",
                 hint="create the component through Host.create, or put a Network into the config",
             )
-        spec = spec_with_levels(data.condition_spec, len(bands))
+        spec = spec_with_levels(network_spec(data.condition_spec, config.condition_dropout), len(bands))
         self.network = config.network.build(self.event_shape, self.event_shape, time=True, condition=spec)
         if isinstance(self.network, Prepares):
             raise ConfigError(
                 f"this network ({type(self.network).__name__}) takes statistics of events, and is shown bands",
                 hint="use network:unet or network:mlp",
             )
-        mean = bands.transform(torch.full((1, *self.event_shape), data.event_scale.mean))[0]
-        self.register_buffer("moment_mean", mean.detach().clone())
-        self.register_buffer("moment_variance", torch.full_like(mean, data.event_scale.std**2))
-        self.register_buffer("deviations", torch.full((len(bands),), data.event_scale.std))
+        self.moments = Moments(bands, data.event_scale)
         self._match()
 
     @property
@@ -97,36 +91,35 @@ class NonUniform(ScoreModel, Trainable):
         return -self._noise(z, noised, condition) / noised.scale
 
     def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
-        """Takes the bands' moments from the first training points, those of 2^25 coordinates."""
-        x = dataset.tensor(max(1, _SEEN // self.moment_mean.numel()))
-        self.bands.prepare(x)
-        mean, variance, deviations = band_moments(self.bands.transform(x).detach(), self.bands.index, len(self.bands))
-        self.moment_mean.copy_(mean)
-        self.moment_variance.copy_(variance)
+        """Takes the bands' moments from the first training points, (``measured_rows``)."""
+        self.bands.prepare(dataset.tensor(measured_rows(len(dataset), self.event_shape)))
+        found = Moments.of(self.bands, dataset)
         # A band that never changes is shown as noise alone.
-        self.deviations.copy_(deviations.clamp_min(1e-6 * float(deviations.max())))
+        found.deviations.clamp_min_(1e-6 * float(found.deviations.max()))
+        self.moments.take(found)
         self._match()
 
     def _match(self) -> None:
         if self.config.boundary == "matched":
-            match_boundaries(self.coefficients, self.moment_mean, self.moment_variance)
+            self.moments.match_boundaries(self.coefficients)
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
         z0 = self.bands.transform(batch.x)
         t = draw_times(self.process, len(z0), like=z0, generator=generator, stratified=True)
         noised = self._noised(t)
         noise = draw_normal(tuple(z0.shape), generator=generator, like=z0)
-        condition = batch.condition if self.condition_spec is not None else None
+        condition = kept_condition(batch, self.condition_spec, self.config.condition_dropout, generator)
         residual = self._noise(noised.signal * z0 + noised.scale * noise, noised, condition) - noise
         dispersion = self.coefficients.block_rates(t)[1][:, self.bands.index]
         return Loss(weighted(residual, noised, dispersion, self.config.weighting).mean())
 
     def _noise(self, z: Tensor, noised: Noised, condition: Condition | None) -> Tensor:
+        condition = given_or_null(condition, self.condition_spec, self.config.condition_dropout, z)
         condition = condition_at(condition, self.condition_spec, self.event_shape, z)
-        deviation, transform = self.deviations[self.bands.index], self.bands.transform
-        image = transform.inverse(shown(z, noised, self.moment_mean, deviation))
+        deviation, transform = self.moments.deviations[self.bands.index], self.bands.transform
+        image = transform.inverse(shown(z, noised, self.moments.mean, deviation))
         answer = transform(self.network(image, noised.time, condition_with_levels(condition, noised)))
-        return noise_from_answer(answer, z, noised, self.moment_mean, deviation)
+        return noise_from_answer(answer, z, noised, self.moments.mean, deviation)
 
     def _noised(self, t: Tensor) -> Noised:
         return Noised.at(self.coefficients, t, self.bands.index, 0)

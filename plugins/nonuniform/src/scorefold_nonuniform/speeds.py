@@ -66,13 +66,6 @@ def band_ends(ends: Sequence[float] | None, count: int) -> list[float]:
     return list(ends)
 
 
-def match_boundaries(process: PerComponent, mean: Tensor, variance: Tensor) -> None:
-    """Gives every component a normal prior with the mean and variance that data of these moments (*E) have at its
-    end."""
-    signal, scale = (value[0] for value in process.coefficients(mean[None], mean.new_full((1,), process.t_max)))
-    process.set_prior(signal * mean, (signal**2 * variance + scale**2).sqrt())
-
-
 def boundary_cost(lam: Tensor, energy: Tensor, *, matched: bool) -> Tensor:
     """A bound on the nats lost where a band of log-SNR lam (...) is replaced by independent noise: (...).
 

@@ -7,20 +7,16 @@ for ``edm`` and ``x0`` its output too.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from scorefold.data import Condition, Dataset
+from scorefold.data import Condition, Dataset, measured_rows
 from scorefold.diffusion import build_process, denoising_score_matching
 from scorefold.diffusion.prediction import expected_noise
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Network, Prepares, Progress, ScoreModel, Trainable
-from scorefold.nn.conditions import null_condition, with_null_class
+from scorefold.nn.conditions import drop_condition, null_condition, with_null_class
 from scorefold_standard.score_config import DenoisingConfig
-
-_COORDINATES_SHOWN = 2**25
 
 
 class Denoising(ScoreModel, Trainable):
@@ -61,10 +57,9 @@ class Denoising(ScoreModel, Trainable):
             )
 
     def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
-        """Gives the network the data as it sees them, where it asks for them: those of the first points that hold
-        2^25 coordinates."""
+        """Gives the network the data as it sees them, where it asks for them: the first points (``measured_rows``)."""
         if isinstance(self.network, Prepares):
-            x = dataset.tensor(max(1, _COORDINATES_SHOWN // math.prod(self.event_shape)))
+            x = dataset.tensor(measured_rows(len(dataset), self.event_shape))
             self.network.prepare((x - self.event_scale.mean) / self.event_scale.std, self.event_scale.std, generator)
 
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
@@ -85,8 +80,8 @@ class Denoising(ScoreModel, Trainable):
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
         condition = batch.condition if self.condition_spec is not None else None
-        if self.drops and condition is not None:
-            condition = self._dropped(condition, batch.x, generator)
+        if self.drops and condition is not None and self.condition_spec is not None:
+            condition = drop_condition(condition, self.condition_spec, self.config.condition_dropout, generator)
         values = denoising_score_matching(
             self.noise,
             self.process,
@@ -108,19 +103,3 @@ class Denoising(ScoreModel, Trainable):
                 hint="pass the condition, or train with condition_dropout above 0 for a score without one",
             )
         return null_condition(self.condition_spec, x)
-
-    def _dropped(self, condition: Condition, x: Tensor, generator: torch.Generator) -> Condition:
-        """The condition with each row replaced by the null condition with probability ``condition_dropout``."""
-        assert self.condition_spec is not None
-        chance = torch.rand(len(x), generator=generator, device=generator.device).to(x.device)
-        drop = chance < self.config.condition_dropout
-        null = null_condition(self.condition_spec, x)
-
-        def choose(absent: Tensor, given: Tensor) -> Tensor:
-            return torch.where(drop.reshape(-1, *[1] * (given.dim() - 1)), absent.to(given.dtype), given)
-
-        if isinstance(condition, Tensor):
-            assert isinstance(null, Tensor)
-            return choose(null, condition)
-        assert not isinstance(null, Tensor)
-        return {name: choose(null[name], value) for name, value in condition.items()}
