@@ -82,7 +82,7 @@ class MultiScaleConfig(BandedConfig):
         description="What boundary_kl sets: the log-SNR at which each band ends (noise), or how soon it ends at the "
         "speed that it has (ends)",
     )
-    scale_steps: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+    scale_steps: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         None,
         description="Training steps of each scale, the finest first; null gives each an equal part of "
         "training.steps, whichever are trained here",
