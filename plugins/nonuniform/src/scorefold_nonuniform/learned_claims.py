@@ -12,8 +12,8 @@ _TRAINED = ("quick", "full")
 _ALL = ("smoke", *_TRAINED)
 _PAPER = "Batzolis et al. 2022, arXiv 2207.09786, abstract: better FID than uniform diffusion in equal or less time"
 _PATCHES = (
-    "32-pixel patches of two photographs, colour, samples held to the training patches on fixed random convolutions (quick: "
-    "1,000 to 5,400, mean of three seeds)"
+    "32-pixel patches of two photographs, colour, samples held to the training patches on fixed random convolutions "
+    "(quick: 1,000 to 5,400, mean of three seeds)"
 )
 
 
