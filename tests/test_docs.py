@@ -128,12 +128,27 @@ def test_every_config_field_has_a_description(host: Host) -> None:
 
 def test_the_run_files_of_the_documentation_are_valid(host: Host, tmp_path: Path) -> None:
     files = [(name, text) for name, text in blocks("yaml") if "version: 1" in text and "name: faults" not in text]
+    files = [(name, text) for name, text in files if "{load: " not in text]  # which need a run: the next test
     assert len(files) >= 6
     for name, text in files:
         path = tmp_path / f"{Path(name).stem}.yaml"
         # The page for authors uses the plugin that it makes.
         path.write_text(text.replace("estimator:my-ratio", "estimator:pca"))
         make_plan(host.catalogue, read(path))
+
+
+def test_the_page_of_run_files_loads_from_the_run_it_shows(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = [block for block in sessions.blocks(DOCS["run-files.md"]) if block.language == "yaml"]
+    Path("first.yaml").write_text(found[0].text)
+    first = host.run("first.yaml")
+    (again,) = [block for block in found if block.title == "again.yaml"]
+    Path(again.title).write_text(again.text.replace("/RUN/", f"/{first.folder.name}/"))
+    second = host.run(again.title)
+    assert second.value("dimension").value == first.value("dimension").value
+    assert second.value("draws").load("test").x.shape == (8, 100)
 
 
 def test_links_of_the_readme_point_somewhere() -> None:

@@ -148,6 +148,10 @@ WRONG = {
     "unknown precision": f"version: 1\nruntime: {{precision: fp8}}\nstages: {{{SPHERE}}}\n",
     "name of a stage": stages("1st: {use: data:sphere}"),
     "no use": stages("data: {config: {}}"),
+    "a saved state and a component": stages("prior: {use: data:sphere, load: runs/digits/1/data}"),
+    "a saved state and its settings": stages("prior: {load: runs/digits/1/data, config: {}}"),
+    "a saved state of no name": stages('prior: {load: ""}'),
+    "a saved state by a number": stages("prior: {load: 3}"),
     "unknown component": stages("data: {use: data:spere}"),
     "revision that is not installed": stages("data: {use: data:sphere@7}"),
     "a network as a stage": stages("net: {use: network:mlp}"),
@@ -209,6 +213,14 @@ def test_both_take_what_is_right(host: Host, validator: Draft202012Validator, te
     (tmp_path / "run.yaml").write_text(text)
     make_plan(host.catalogue, read(tmp_path / "run.yaml"))
     assert not [f"{error.json_path}: {error.message}" for error in validator.iter_errors(load(text))]
+
+
+def test_both_take_a_saved_state(host: Host, validator: Draft202012Validator, tmp_path: Path) -> None:
+    host.save(host.create("score:analytic", data=host.create("data:sphere")), tmp_path / "score", bundle=True)
+    text = stages(f"{SPHERE}, prior: {{load: score}}, drawn: {{use: prior, do: sample, options: {{n: 4}}}}")
+    (tmp_path / "run.yaml").write_text(text)
+    make_plan(host.catalogue, read(tmp_path / "run.yaml"))
+    assert validator.is_valid(load(text))
 
 
 @pytest.mark.parametrize("text", WRONG.values(), ids=WRONG)

@@ -75,7 +75,9 @@ def methods(catalogue: Catalogue, plan: Plan) -> list[Registered]:
     found: list[Registered] = []
     for stage in plan.stages:
         inputs, takes = stage.spec.inputs, stage.verb.takes
-        if stage.source is None:
+        if stage.artefact is not None:
+            found += stage.artefact.components
+        elif stage.source is None:
             found += _component(catalogue, stage.registered, stage.spec.config, inputs)
             found += _plugged(catalogue, {}, [port for port in takes if port.name not in inputs])
         else:

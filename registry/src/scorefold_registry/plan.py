@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from scorefold.config import Config, Use
-from scorefold.errors import PluginError
+from scorefold.errors import ArtefactError, PluginError
 from scorefold.plugin import Verb
 from scorefold_registry.catalogue import Catalogue
 from scorefold_registry.configs import Plugged, check_config, check_inputs, check_use
+from scorefold_registry.loaded_stages import Artefact, find_artefact
 from scorefold_registry.plugin_settings import plan_settings
 from scorefold_registry.positions import DataPath
 from scorefold_registry.problems import Problem, config_problems
@@ -23,7 +26,10 @@ from scorefold_registry.runfile import KEY_CODES, RunFile, RunFileError, StageSp
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """A stage that is ready to run. ``source`` is the earlier stage it uses, or None where it creates a component."""
+    """A stage that is ready to run.
+
+    ``source`` is the earlier stage it uses and ``artefact`` the state it loads; without either it creates a component.
+    """
 
     spec: StageSpec
     registered: Registered
@@ -35,6 +41,7 @@ class PlannedStage:
     offer: Plugged
     line: int | None
     column: int | None
+    artefact: Artefact | None = None
 
     @property
     def name(self) -> str:
@@ -172,6 +179,8 @@ class _Planner:
                 left.remove(trail[-1])
 
     def _stage(self, spec: StageSpec) -> PlannedStage | None:
+        if spec.load is not None:
+            return self._loaded(spec, spec.load)
         source = spec.use if spec.uses_stage else None
         registered = self._source_component(spec) if source else self._resolve(spec.use, (*spec.path, "use"))
         if registered is None:
@@ -210,6 +219,27 @@ class _Planner:
             offer=self._offer(spec, registered, verb),
             line=place.line,
             column=place.column,
+        )
+
+    def _loaded(self, spec: StageSpec, folder: str) -> PlannedStage | None:
+        """A stage that hands on a saved state, of which only manifests are read here."""
+        path = (*spec.path, "load")
+        try:
+            artefact = find_artefact(self.catalogue, Path(os.path.abspath(self.run.folder / folder)))
+        except ArtefactError as error:
+            self.error(error.message, path, hint=error.hint, code=error.code)
+            return None
+        dtype = self.run.runtime.dtype
+        if artefact.dtype not in (None, dtype):
+            hint = f"write 'runtime: {{dtype: {artefact.dtype}}}'"
+            self.error(f"this state is in {artefact.dtype}, and the run computes in {dtype}", path, hint=hint)
+            return None
+        registered = artefact.components[0]
+        verb = Verb("load", (), registered.component.kind, "scorefold_registry.stages:hand_on")
+        place = self.run.source.place(path)
+        offer = self._offer(spec, registered, verb)
+        return PlannedStage(
+            spec, registered, verb, None, None, None, (), offer, place.line, place.column, artefact=artefact
         )
 
     def _source_component(self, spec: StageSpec) -> Registered | None:

@@ -172,10 +172,11 @@ def _stage_view(folder: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
         "source": facts["source"],
         "seed": facts["seed"],
         "key": facts["key"],
+        "loaded": resolved.get("load"),
         "took": duration(stage["seconds"]),
         "computed": datetime.fromtimestamp(facts["computed"]).strftime("%d %B %Y, %H:%M"),
         "computed_in": duration(facts["seconds"]),
-        "inputs": sorted(_stage_names(resolved["inputs"]) | ({facts["source"]} if facts["source"] else set())),
+        "inputs": sorted(_stage_names(resolved.get("inputs", {})) | ({facts["source"]} if facts["source"] else set())),
         "configuration": yaml_text({key: value for key, value in resolved.items() if value not in ({}, None)}),
         "more": yaml_text(
             {key: value for key, value in result.items() if key != "metrics" and value not in ({}, None)}

@@ -119,6 +119,7 @@ class _Writer:
                     {"pattern": _STAGE, "type": "string", "description": "An earlier stage"},
                 ],
             },
+            "load": {"type": "string", "minLength": 1, "description": "The folder of a saved state to hand on"},
             "do": {"enum": list(verbs), "description": "The verb, where it isn't the first of the kind"},
             "inputs": {"type": "object", "description": "What the ports are plugged to"},
             "config": {"type": "object", "description": "The component's settings"},
@@ -127,10 +128,14 @@ class _Writer:
         }
         return {
             "type": "object",
-            "required": ["use"],
+            "anyOf": [{"required": ["use"]}, {"required": ["load"]}],
             "additionalProperties": False,
             "properties": properties,
-            "allOf": [*(self._of_component(item) for item in usable), self._of_earlier_stage()],
+            "allOf": [
+                *(self._of_component(item) for item in usable),
+                self._of_earlier_stage(),
+                _when({"required": ["load"]}, {"maxProperties": 1}),
+            ],
         }
 
     def _of_component(self, item: Registered) -> Schema:

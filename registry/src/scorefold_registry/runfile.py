@@ -19,7 +19,7 @@ from scorefold_registry.problems import config_problems, dotted, quoted
 
 VERSION = 1
 TOP_KEYS = ("version", "name", "seed", "runtime", "plugins", "stages")
-STAGE_KEYS = ("use", "do", "inputs", "config", "options", "split")
+STAGE_KEYS = ("use", "load", "do", "inputs", "config", "options", "split")
 KEY_CODES = ("unknown-field", "missing-field", "unknown-port")
 """Codes of problems that are the fault of a key and not of its value."""
 MOST_STAGES = 500
@@ -68,10 +68,11 @@ class RunFileError(ConfigError):
 
 @dataclass(frozen=True)
 class StageSpec:
-    """A stage as it is written: ``use`` names a component or an earlier stage."""
+    """A stage as it is written: ``use`` names a component or an earlier stage, or ``load`` the folder of a state."""
 
     name: str
-    use: str
+    use: str = ""
+    load: str | None = None
     do: str | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -84,14 +85,15 @@ class StageSpec:
 
     @property
     def uses_stage(self) -> bool:
-        return ":" not in self.use
+        return self.load is None and ":" not in self.use
 
 
 @dataclass
 class RunFile:
     """A run file: its text as given, its data with places, and its stages in the order they are written.
 
-    ``plugins`` are the settings of plugins by their names, as they are written.
+    ``plugins`` are the settings of plugins by their names, as they are written; paths of saved states start at
+    ``folder``.
     """
 
     path: Path
@@ -104,11 +106,20 @@ class RunFile:
     plugins: Mapping[str, Any] = field(default_factory=dict)
     sets: tuple[str, ...] = ()
     problems: list[ScorefoldError] = field(default_factory=list)
+    folder: Path = Path()
 
 
-def read(path: str | Path, sets: Sequence[str] = (), seed: int | None = None, *, swept: Sequence[str] = ()) -> RunFile:
+def read(
+    path: str | Path,
+    sets: Sequence[str] = (),
+    seed: int | None = None,
+    *,
+    swept: Sequence[str] = (),
+    folder: str | Path | None = None,
+) -> RunFile:
     """The run file with ``--set`` values put in, then those of a sweep, and its root seed replaced by ``seed``.
 
+    ``folder`` is where what it loads is looked for, if not where it stands (it is a copy).
     Its ``problems`` hold what is wrong with its form; ``make_plan`` adds what is wrong with its meaning, and raises.
 
     Raises ``ConfigError`` for a file that can't be read as text, and ``RunFileError`` where nothing is left to check
@@ -131,6 +142,7 @@ def read(path: str | Path, sets: Sequence[str] = (), seed: int | None = None, *,
         for text_of_set in texts:
             _apply_set(source, option, text_of_set, problems)
     run = RunFile(path, text, source, name=file_name(path.stem, default="run"), sets=(*sets, *swept), problems=problems)
+    run.folder = path.parent if folder is None else Path(folder)
     _check_head(run)
     if seed is not None:
         if not 0 <= seed < 2**63:
@@ -308,6 +320,9 @@ def _read_stage(run: RunFile, name: str, raw: Mapping[str, Any]) -> None:
             run.problems.append(
                 source.error(f"{key!r} is not a field of a stage", (*path, key), key=True, hint=near(key, STAGE_KEYS))
             )
+    if "load" in raw:
+        _read_load(run, name, raw)
+        return
     fields: dict[str, Any] = {}
     for key in ("inputs", "config", "options"):
         value = raw.get(key)
@@ -327,7 +342,23 @@ def _read_stage(run: RunFile, name: str, raw: Mapping[str, Any]) -> None:
         run.problems.append(source.error(f"{quoted(split)} is not a split", (*path, "split"), hint=hint))
         split = None
     if not fields["use"]:
-        hint = "name a component, such as data:digits, or an earlier stage"
+        hint = "name a component, such as data:digits, or an earlier stage; or 'load' the folder of a saved one"
         run.problems.append(source.error(f"stage {name!r} has no 'use'", path, key=True, hint=hint))
         return
     run.stages[name] = StageSpec(name=name, split=split, **fields)
+
+
+def _read_load(run: RunFile, name: str, raw: Mapping[str, Any]) -> None:
+    """A stage that hands on a saved state as it is, so that nothing else can be said of it."""
+    source, path, folder = run.source, ("stages", name), raw["load"]
+    for key in raw:
+        if key in STAGE_KEYS and key != "load":
+            hint = f"leave {key!r} out; a later stage acts on what is loaded: {{use: {name}, do: sample}}"
+            message = f"stage {name!r} loads a saved state and takes no {key!r}"
+            run.problems.append(source.error(message, (*path, key), key=True, hint=hint))
+    if not isinstance(folder, str) or not folder:
+        given = "empty" if folder == "" else kind_of(folder)
+        hint = f"for example '{name}: {{load: runs/NAME/TIME-HASH/STAGE}}'"
+        run.problems.append(source.error(f"'load' is {given}; expected a folder", (*path, "load"), hint=hint))
+        return
+    run.stages[name] = StageSpec(name=name, load=folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from scorefold.artefacts import (
@@ -22,19 +23,31 @@ from scorefold.artefacts import (
     new_folder,
     save_state,
 )
-from scorefold.data import DataSpec
-from scorefold.errors import ArtefactError, ConfigError, PluginError
+from scorefold.data import DataSpec, TensorSpec
+from scorefold.errors import ArtefactError, ConfigError, PluginError, ScorefoldError
 from scorefold.interfaces import DataSource
 from scorefold.plugin import Port
 from scorefold_registry.building import Builder, Made, Placement
 from scorefold_registry.configs import resolve_config
 from scorefold_registry.loading import describe, load_target
-from scorefold_registry.names import parse_reference
-from scorefold_registry.records import Registered, how_to_get
-from scorefold_registry.saved_manifest import FORMAT, Manifest, Reference, check_manifest, data_spec, place_inside
+from scorefold_registry.records import Registered
+from scorefold_registry.saved_manifest import (
+    FORMAT,
+    Manifest,
+    Reference,
+    check_manifest,
+    follow,
+    has_state,
+    installed,
+    other_revision,
+    place_inside,
+    state_folder,
+)
 from scorefold_registry.values import load_value, save_value
 
 PORTS = "ports"
+LARGEST_EVENT = 2**26
+"""Numbers in one event: with more, no model could be built that its state belongs to."""
 FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 _SPEC = TypeAdapter(DataSpec)
@@ -98,14 +111,15 @@ class _Writer:
             held = folder / PORTS / name
             held.mkdir(parents=True, exist_ok=True)
             save_value(value, None, held)
-            return {"value": _relative(held, folder), "digest": digest_folder(held)}
+            return {"value": relative(held, folder), "digest": digest_folder(held)}
         other = self.made(value, f"what {what} is plugged to")
         saved = other.saved
         inside = self.copies.get(id(value))
-        if inside is None and saved is not None and not self.bundle and (saved / MANIFEST_FILE).exists():
-            _check_unchanged(self.builder, value, saved, what)
+        if inside is None and saved is not None and not self.bundle and has_state(saved):
+            state = state_folder(saved)
+            _check_unchanged(self.builder, value, state, what)
             final = self.path / folder.relative_to(root)
-            return {"state": _relative(saved, final), "digest": digest_file(saved / MANIFEST_FILE), "copy": False}
+            return {"state": relative(saved, final), "digest": digest_file(state / MANIFEST_FILE), "copy": False}
         if inside is None:
             if not (self.bundle or port.name in made.inline or isinstance(value, DataSource)):
                 raise ArtefactError(
@@ -115,7 +129,7 @@ class _Writer:
             inside = folder / PORTS / name
             self.copies[id(value)] = inside
             self.write_into(root, inside, value, other)
-        return {"state": _relative(inside, folder), "digest": digest_file(inside / MANIFEST_FILE), "copy": True}
+        return {"state": relative(inside, folder), "digest": digest_file(inside / MANIFEST_FILE), "copy": True}
 
     def built_config(self, value: Any) -> Any:
         """What stands in the manifest for a component that was handed to a config built already."""
@@ -144,6 +158,8 @@ def load(builder: Builder, path: Path, device: torch.device | str | None) -> Any
 
 
 def _load(builder: Builder, path: Path, device: torch.device | str | None, loaded: dict[Path, Any]) -> Any:
+    # What refers to this state refers to the place it was asked at, which may itself refer elsewhere.
+    asked, path = path, state_folder(path)
     if path in loaded:
         return loaded[path]
     tensors, raw = load_state(path)
@@ -165,7 +181,7 @@ def _load(builder: Builder, path: Path, device: torch.device | str | None, loade
         _fill(builder, obj, tensors, path)
     made = builder.memory.of(obj)
     assert made is not None
-    made.saved = path
+    made.saved = asked
     loaded[path] = obj
     return obj
 
@@ -174,28 +190,18 @@ def _current(
     builder: Builder, path: Path, manifest: Manifest, tensors: dict[str, Tensor]
 ) -> tuple[Registered, Any, dict[str, Tensor]]:
     """The installed component, with config and tensors as its revision has them."""
-    get_it = how_to_get(manifest.distribution, manifest.version)
-    try:
-        reference = parse_reference(manifest.component)
-        found = builder.catalogue.resolve(f"{manifest.distribution}/{reference.id}")
-    except PluginError as error:
-        raise ArtefactError(f"{path} holds the state of {manifest.saved}: {error.message}", hint=get_it) from error
-    component, revision = found.component, reference.revision or 1
-    if revision == component.revision:
+    found, revision = installed(builder.catalogue, manifest, path)
+    if revision == found.component.revision:
         return found, manifest.config, tensors
-    migrate = getattr(load_target(found, component.target), "migrate", None)
-    if revision > component.revision or migrate is None:
-        raise ArtefactError(
-            f"{path} holds the state of {manifest.saved}; installed is revision {component.revision}, which "
-            + ("is older" if revision > component.revision else "can't take over an older state"),
-            hint=get_it,
-        )
+    migrate = getattr(load_target(found, found.component.target), "migrate", None)
+    if migrate is None:
+        raise other_revision(manifest, path, found, "can't take over an older state")
     try:
         state = migrate({"config": manifest.config, "tensors": tensors}, revision)
         return found, state["config"], state["tensors"]
     except Exception as error:
         raise ArtefactError(
-            f"{path}: taking {manifest.saved} over to revision {component.revision} failed: {describe(error)}"
+            f"{path}: taking {manifest.saved} over to revision {found.component.revision} failed: {describe(error)}"
         ) from error
 
 
@@ -207,27 +213,31 @@ def _load_port(
     device: torch.device | str | None,
     loaded: dict[Path, Any],
 ) -> Any:
+    what = f"port {name!r} of {path}"
     if entry.spec is not None:
         return data_spec(entry, name, path)
     if entry.value is not None:
-        held = place_inside(path, entry.value, name)
+        held = place_inside(path, entry.value, what)
         if not held.is_dir() or digest_folder(held) != entry.digest:
-            raise ArtefactError(f"the points that port {name!r} of {path} reads, in {held}, are gone or changed")
+            raise ArtefactError(f"the points that {what} reads, in {held}, are gone or changed")
         return load_value(held, None)
     if entry.state is None:
         raise ArtefactError(f"{path / MANIFEST_FILE} does not say what port {name!r} is plugged to")
-    folder = place_inside(path, entry.state, name) if entry.copied else Path(os.path.normpath(path / entry.state))
-    if not (folder / MANIFEST_FILE).is_file():
-        raise ArtefactError(
-            f"port {name!r} of {path} refers to the state in {folder}, which is not there",
-            hint="put it back where it was, or save with bundle=True to keep copies inside",
-        )
-    if digest_file(folder / MANIFEST_FILE) != entry.digest:
-        raise ArtefactError(
-            f"port {name!r} of {path} refers to the state in {folder}, which is another one now",
-            hint="restore it, or make this state again from the new one",
-        )
-    return _load(builder, folder, device, loaded)
+    return _load(builder, follow(path, entry, what), device, loaded)
+
+
+def data_spec(reference: Reference, port: str, folder: Path) -> DataSpec:
+    """The shape and scale of the data that a port was plugged to. Raises ``ArtefactError`` where they can be none."""
+    try:
+        spec = _SPEC.validate_python(reference.spec)
+    except (ValidationError, ScorefoldError) as error:
+        raise ArtefactError(f"{folder / MANIFEST_FILE} does not describe the data of port {port!r}") from error
+    conditions = spec.condition_spec
+    named = {"": conditions} if isinstance(conditions, TensorSpec) else conditions or {}
+    for shape in (spec.event_shape, *(item.shape for item in named.values())):
+        if any(size < 0 for size in shape) or math.prod(shape) > LARGEST_EVENT:
+            raise ArtefactError(f"{folder / MANIFEST_FILE} gives port {port!r} data of the shape {shape!s:.60}")
+    return spec
 
 
 def _fill(builder: Builder, module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -291,10 +301,11 @@ def _check_unchanged(builder: Builder, obj: Any, saved: Path, what: str) -> None
 def moved(builder: Builder, obj: Any, path: Path) -> None:
     """Notes the new place of an object's saved state; see ``Host.moved``."""
     made = builder.memory.of(obj)
-    if made is None or not (path / MANIFEST_FILE).is_file():
+    if made is None or not has_state(path) or not (state_folder(path) / MANIFEST_FILE).is_file():
         raise ArtefactError(f"{path} holds no state of this {type(obj).__name__}")
     made.saved = Path(os.path.abspath(path))
 
 
-def _relative(target: Path, start: Path) -> str:
+def relative(target: Path, start: Path) -> str:
+    """The path from one folder to another, as a manifest writes it."""
     return Path(os.path.relpath(target, start)).as_posix()

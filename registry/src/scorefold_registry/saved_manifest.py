@@ -1,4 +1,4 @@
-"""The manifest of a saved state: what it may say, and where its references may lead.
+"""The manifest of a saved state: what it may say, and where its references may lead. No torch here.
 
 Copies and points stand inside the state's folder. A reference may lead to a state anywhere, as a link may, but is
 followed only where the digest beside it is that of what is found.
@@ -6,24 +6,23 @@ followed only where the digest beside it is that of what is found.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, Field
 
-from scorefold.artefacts import MANIFEST_FILE
-from scorefold.data import DataSpec, TensorSpec
-from scorefold.errors import ArtefactError, ScorefoldError
-from scorefold_registry.checked_json import checked
+from scorefold.artefacts import MANIFEST_FILE, digest_file, read_json
+from scorefold.errors import ArtefactError, PluginError
+from scorefold_registry.catalogue import Catalogue
+from scorefold_registry.checked_json import checked, read_checked
+from scorefold_registry.names import parse_reference
+from scorefold_registry.records import Registered, how_to_get
 
 FORMAT = 1
-LARGEST_EVENT = 2**26
-"""Numbers in one event: with more, no model could be built that its state belongs to."""
-
-_SPEC = TypeAdapter(DataSpec)
+REFERENCE_FILE = "reference.json"
+"""In a folder that holds another's state: where that stands, and the digest of its manifest."""
 
 # They stand in the line that a person is told to type.
 _Distribution = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=200)]
@@ -81,23 +80,78 @@ def check_manifest(raw: Mapping[str, Any], folder: Path) -> Manifest:
     return checked(raw, Manifest, folder / MANIFEST_FILE)
 
 
-def data_spec(reference: Reference, port: str, folder: Path) -> DataSpec:
-    """The shape and scale of the data that a port was plugged to. Raises ``ArtefactError`` where they can be none."""
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest in a folder, its state unread; see ``check_manifest`` for the errors."""
+    raw = read_json(folder / MANIFEST_FILE)
+    if not isinstance(raw, dict):
+        raise ArtefactError(f"{folder / MANIFEST_FILE} is not the manifest of a saved state")
+    return check_manifest(raw, folder)
+
+
+def installed(catalogue: Catalogue, manifest: Manifest, folder: Path) -> tuple[Registered, int]:
+    """The component that a state is of, and the revision it was saved at.
+
+    Raises ``ArtefactError`` where it is not installed, or only in an older revision.
+    """
     try:
-        spec = _SPEC.validate_python(reference.spec)
-    except (ValidationError, ScorefoldError) as error:
-        raise ArtefactError(f"{folder / MANIFEST_FILE} does not describe the data of port {port!r}") from error
-    conditions = spec.condition_spec
-    named = {"": conditions} if isinstance(conditions, TensorSpec) else conditions or {}
-    for shape in (spec.event_shape, *(item.shape for item in named.values())):
-        if any(size < 0 for size in shape) or math.prod(shape) > LARGEST_EVENT:
-            raise ArtefactError(f"{folder / MANIFEST_FILE} gives port {port!r} data of the shape {shape!s:.60}")
-    return spec
+        reference = parse_reference(manifest.component)
+        found = catalogue.resolve(f"{manifest.distribution}/{reference.id}")
+    except PluginError as error:
+        hint = how_to_get(manifest.distribution, manifest.version)
+        raise ArtefactError(f"{folder} holds the state of {manifest.saved}: {error.message}", hint=hint) from error
+    revision = reference.revision or 1
+    if revision > found.component.revision:
+        raise other_revision(manifest, folder, found, "is older")
+    return found, revision
 
 
-def place_inside(folder: Path, text: str, port: str) -> Path:
+def other_revision(manifest: Manifest, folder: Path, found: Registered, why: str) -> ArtefactError:
+    """The error for a state that the installed revision can't take over."""
+    return ArtefactError(
+        f"{folder} holds the state of {manifest.saved}; installed is revision {found.component.revision}, which {why}",
+        hint=how_to_get(manifest.distribution, manifest.version),
+    )
+
+
+def state_folder(folder: Path) -> Path:
+    """Where the state of a folder stands: there, or where its ``reference.json`` leads.
+
+    Raises ``ArtefactError`` for a reference to a state that is gone or changed, as ``follow`` does.
+    """
+    file = folder / REFERENCE_FILE
+    if not file.is_file():
+        return folder
+    return state_folder(follow(folder, read_checked(file, Reference), str(folder)))
+
+
+def has_state(folder: Path) -> bool:
+    """Whether a folder holds a state, or refers to one."""
+    return (folder / MANIFEST_FILE).is_file() or (folder / REFERENCE_FILE).is_file()
+
+
+def follow(folder: Path, reference: Reference, what: str) -> Path:
+    """The folder that a reference leads to; ``what`` holds it. Raises ``ArtefactError`` where that is another now."""
+    if reference.state is None:
+        raise ArtefactError(f"{what} does not say where its state stands")
+    inside = reference.copied
+    place = place_inside(folder, reference.state, what) if inside else Path(os.path.normpath(folder / reference.state))
+    manifest = state_folder(place) / MANIFEST_FILE
+    if not manifest.is_file():
+        raise ArtefactError(
+            f"{what} refers to the state in {place}, which is not there",
+            hint="put it back where it was, or save with bundle=True to keep copies inside",
+        )
+    if digest_file(manifest) != reference.digest:
+        raise ArtefactError(
+            f"{what} refers to the state in {place}, which is another one now",
+            hint="restore it, or make this state again from the new one",
+        )
+    return place
+
+
+def place_inside(folder: Path, text: str, what: str) -> Path:
     """A folder inside ``folder``. Raises ``ArtefactError`` for a path, or a link on it, that leads out."""
     place = Path(os.path.normpath(folder / text))
     if not place.is_relative_to(folder) or not place.resolve().is_relative_to(folder.resolve()):
-        raise ArtefactError(f"port {port!r} of {folder} refers to {text!r}, which leads out of it")
+        raise ArtefactError(f"{what} refers to {text!r}, which leads out of it")
     return place

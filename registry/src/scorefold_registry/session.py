@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scorefold.artefacts import MANIFEST_FILE, new_folder, read_json, write_json, write_text
+from scorefold.artefacts import new_folder, read_json, write_json, write_text
 from scorefold.errors import PluginError, ScorefoldError
 from scorefold.plugin import hookimpl
 from scorefold.seeds import derive_seed
@@ -30,6 +30,7 @@ from scorefold_registry.plan import Plan, PlannedStage
 from scorefold_registry.progress import Silent
 from scorefold_registry.report import write_report, yaml_text
 from scorefold_registry.run_result import RunInterrupted, RunResult, StageResult
+from scorefold_registry.saved_manifest import has_state
 from scorefold_registry.stage_files import read_result, read_stage
 from scorefold_registry.stages import Workshop, key_of, load_stage, perform, resolved_run, write_stage
 
@@ -190,7 +191,7 @@ class Session:
             self.keys[planned.name] = key
             with self.cache.lock(key, lambda: self.progress.waiting(planned.name)):
                 target = self.info.folder / planned.name
-                reused = not self.fresh and self.cache.fetch(key, target)
+                reused = not self.fresh and planned.artefact is None and self.cache.fetch(key, target)
                 if reused:
                     self._saved_at(planned.name, target)
                 else:
@@ -204,7 +205,8 @@ class Session:
         import torch
 
         fingerprints: list[str | None] = []
-        if planned.source is None and planned.registered.component.kind == "data":
+        creates = planned.source is None and planned.artefact is None
+        if creates and planned.registered.component.kind == "data":
             source = self.workshop.source(planned, self._value)
             fingerprints.append(source.fingerprint())
             self.values[planned.name] = self.built[planned.name] = source
@@ -263,7 +265,11 @@ class Session:
         with new_folder(target) as partial:
             write_stage(self.host, planned, component, outcome, partial, facts)
         self._saved_at(planned.name, target)
-        self.cache.store(info.key, target)
+        if planned.artefact is None:
+            self.cache.store(info.key, target)
+        else:
+            # Not kept: its reference holds only where it stands.
+            shutil.rmtree(checkpoints, ignore_errors=True)
         self.values[planned.name] = outcome.value
         seconds = time.monotonic() - began
         self.observers.notify(
@@ -277,7 +283,7 @@ class Session:
 
     def _saved_at(self, name: str, folder: Path) -> None:
         """Tell the host where the state of a stage's component stands, so that others can refer to it."""
-        if name in self.built and (folder / MANIFEST_FILE).exists():
+        if name in self.built and has_state(folder):
             self.host.moved(self.built[name], folder)
 
     def run_locally(self, stage: StageInfo) -> Outcome:

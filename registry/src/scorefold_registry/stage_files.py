@@ -132,3 +132,14 @@ def read_value(folder: Path) -> ValueFacts:
     """A stage's value without its arrays."""
     path = folder / VALUE_FILE
     return checked({"value": read_json(path)}, _Value, path).value
+
+
+def stages_near(folder: Path) -> str:
+    """A hint for a folder that was to be a stage: the stages beside or inside it."""
+    around = folder if folder.is_dir() else folder.parent
+    stages = sorted(item.parent.name for item in around.glob(f"*/{STAGE_FILE}")) if around.is_dir() else []
+    return (
+        f"the stages of {around} are {', '.join(stages)}"
+        if stages
+        else "name a folder such as runs/NAME/TIME-HASH/STAGE"
+    )

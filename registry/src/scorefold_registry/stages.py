@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from scorefold.artefacts import MANIFEST_FILE, save_arrays, write_json
+from scorefold.artefacts import save_arrays, write_json
 from scorefold.config import Config, Use
 from scorefold.errors import ArtefactError, ConfigError
 from scorefold.plugin import Port
@@ -19,11 +19,14 @@ from scorefold.stage import Fitted, Outcome, StageContext
 from scorefold_registry.catalogue import CORE
 from scorefold_registry.configs import check_config, inline_uses, resolve_config
 from scorefold_registry.drawing import draw
-from scorefold_registry.keys import files_digest, libraries, stage_key
+from scorefold_registry.keys import files_digest, libraries, stage_key, uses_in
 from scorefold_registry.loading import describe, own_frame
 from scorefold_registry.plan import Plan, PlannedStage, inline_use
+from scorefold_registry.records import Registered
 from scorefold_registry.runfile import VERSION
-from scorefold_registry.stage_files import RESULT_FILE, STAGE_FILE, read_result, read_stage
+from scorefold_registry.saved import relative
+from scorefold_registry.saved_manifest import REFERENCE_FILE, has_state
+from scorefold_registry.stage_files import RESULT_FILE, STAGE_FILE, read_result, read_stage, stages_near
 from scorefold_registry.values import load_value, save_value
 
 if TYPE_CHECKING:
@@ -54,21 +57,11 @@ def load_stage(host: Host, folder: Path | str, device: str | None = None) -> Loa
     """
     folder = Path(folder)
     if not (folder / STAGE_FILE).is_file():
-        raise ArtefactError(f"{folder} is not a finished stage", hint=_stages_near(folder))
+        raise ArtefactError(f"{folder} is not a finished stage", hint=stages_near(folder))
     facts = read_stage(folder)
-    component = host.load(folder, device=device) if (folder / MANIFEST_FILE).is_file() else None
+    component = host.load(folder, device=device) if has_state(folder) else None
     value = load_value(folder, component)
     return LoadedStage(facts["name"], component, value, facts, read_result(folder))
-
-
-def _stages_near(folder: Path) -> str:
-    around = folder if folder.is_dir() else folder.parent
-    stages = sorted(item.parent.name for item in around.glob(f"*/{STAGE_FILE}")) if around.is_dir() else []
-    return (
-        f"the stages of {around} are {', '.join(stages)}"
-        if stages
-        else "name a folder such as runs/NAME/TIME-HASH/STAGE"
-    )
 
 
 def resolve_inputs(catalogue: Catalogue, inputs: Mapping[str, Any], reference: Callable[[str], Any]) -> dict[str, Any]:
@@ -100,6 +93,8 @@ def resolved_stage(
 ) -> dict[str, Any]:
     """A stage with every default written out and every revision pinned, as ``resolved.yaml`` holds it."""
     spec = planned.spec
+    if planned.artefact is not None:
+        return {"load": str(planned.artefact.folder)}
     facts: dict[str, Any] = {
         "use": planned.source or catalogue.pinned(planned.registered),
         "do": planned.verb.name,
@@ -127,37 +122,36 @@ def resolved_run(catalogue: Catalogue, plan: Plan) -> dict[str, Any]:
     }
 
 
-def uses_in(resolved: Any) -> Iterator[str]:
-    """The components named in a resolved configuration, at any depth."""
-    if isinstance(resolved, Mapping):
-        if isinstance(resolved.get("use"), str) and ":" in resolved["use"]:
-            yield resolved["use"]
-        for value in resolved.values():
-            yield from uses_in(value)
-    elif isinstance(resolved, list):
-        for item in resolved:
-            yield from uses_in(item)
-
-
 def key_of(
     host: Host, planned: PlannedStage, keys: Lookup, fingerprints: list[str | None], surroundings: Mapping[str, Any]
 ) -> str:
     """The key of a stage; ``keys`` gives those of earlier stages, ``surroundings`` what else determines the result."""
+    if planned.artefact is not None:
+        parts: Sequence[Registered] = planned.artefact.components
+        facts = {"stage": planned.name, "artefact": planned.artefact.digest, **_code_of(parts)}
+        return stage_key(facts, [part.component.target for part in parts])
     resolved = resolved_stage(host.catalogue, planned, lambda name: {"key": keys(name)})
     if planned.source is not None:
         resolved["use"] = {"key": keys(planned.source)}
     parts = [planned.registered, *(host.catalogue.resolve(use) for use in uses_in(resolved))]
     targets = [planned.verb.target, *(part.component.target for part in parts)]
-    distributions = {part.distribution: part.version for part in parts}
     facts = {
         "component": planned.registered.component.versioned_id,
-        "distributions": distributions,
-        "libraries": [libraries(name) for name in sorted({CORE, *distributions})],
+        **_code_of(parts),
         "stage": resolved,
         "data": fingerprints,
         **surroundings,
     }
     return stage_key(facts, targets)
+
+
+def _code_of(parts: Sequence[Registered]) -> dict[str, Any]:
+    """The distributions of components, and the libraries that they build on."""
+    distributions = {part.distribution: part.version for part in parts}
+    return {
+        "distributions": distributions,
+        "libraries": [libraries(name) for name in sorted({CORE, *distributions})],
+    }
 
 
 @dataclass
@@ -192,7 +186,9 @@ class Workshop:
         return found
 
     def component(self, planned: PlannedStage, values: Lookup, earlier: Lookup) -> Any:
-        """The component that the stage's verb acts on: created, or loaded afresh from the stage it uses."""
+        """The component that the stage's verb acts on: created, or loaded, afresh from the stage it uses."""
+        if planned.artefact is not None:
+            return self.host.load(planned.artefact.folder, device=self.device)
         if planned.source is None:
             return self._create(planned, self._ports(planned, values))
         # A fresh copy, so that no verb can change what another stage receives.
@@ -293,13 +289,23 @@ def perform(planned: PlannedStage, component: Any, inputs: Mapping[str, Any], co
     return outcome
 
 
+def hand_on(component: Any, inputs: Mapping[str, Any], options: Any, context: StageContext) -> Outcome:
+    """What is done with a component that was loaded: nothing."""
+    return Outcome(component)
+
+
 def write_stage(host: Host, planned: PlannedStage, component: Any, outcome: Outcome, folder: Path, facts: Any) -> None:
     """The folder of a finished stage: manifest and state, value, result, arrays, figures, and what made it."""
     created = component is not None and planned.source is None
-    if created or outcome.value is component:
+    origin = {}
+    if planned.artefact is not None:
+        origin = {"loaded": str(planned.artefact.folder), "digest": planned.artefact.digest}
+        reference = {"state": relative(planned.artefact.folder, folder), "digest": planned.artefact.digest}
+        write_json(folder / REFERENCE_FILE, reference)
+    elif created or outcome.value is component:
         host.save(component, folder)
     save_value(outcome.value, component, folder)
-    write_json(folder / RESULT_FILE, {"metrics": {}, **outcome.result})
+    write_json(folder / RESULT_FILE, {"metrics": {}, **origin, **outcome.result})
     if outcome.arrays:
         save_arrays(folder / ARRAYS_FILE, outcome.arrays)
     failure = _draw(host, planned, outcome, folder)

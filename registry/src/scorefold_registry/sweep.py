@@ -143,6 +143,7 @@ def _jobs(host: Host, plan: SweepPlan, records: Path, cache: Path) -> list[Point
         PointJob(
             number=point.number,
             file=str(file.absolute()),
+            folder=str(plan.file.parent.absolute()),
             sets=plan.sets,
             swept=point.sets,
             seed=plan.seed,

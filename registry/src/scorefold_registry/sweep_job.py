@@ -27,12 +27,14 @@ TARGET = "scorefold_registry.sweep_job:run_point"
 class PointJob:
     """What a worker needs to run a point: everything is said, nothing is looked up where it happens to run.
 
-    ``here`` is the folder that relative paths start from, ``record`` the file that the row goes to, ``plugins`` those
-    that are in use (``distribution/name``) and ``settings`` the ``scorefold.toml`` that names preferences.
+    ``file`` is a copy of the run file, which stands in ``folder``; ``here`` is the folder that other relative paths
+    start from, ``record`` the file that the row goes to, ``plugins`` those that are in use (``distribution/name``) and
+    ``settings`` the ``scorefold.toml`` that names preferences.
     """
 
     number: int
     file: str
+    folder: str
     sets: tuple[str, ...]
     swept: tuple[str, ...]
     seed: int | None
@@ -82,7 +84,7 @@ def _run(host: Host, job: PointJob, jobs: Executor | None) -> dict[str, Any]:
     from scorefold_registry.pipeline import run_plan
     from scorefold_registry.plan import make_plan
 
-    plan = make_plan(host.catalogue, read(job.file, job.sets, job.seed, swept=job.swept))
+    plan = make_plan(host.catalogue, read(job.file, job.sets, job.seed, swept=job.swept, folder=job.folder))
     before = _folders(job, plan.run)
     result = run_plan(host, plan, runs=job.runs, cache=job.cache, jobs=jobs)
     # The same point, run before: all that it had is in the cache and in the new folder.
