@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from scorefold.assessment import Assessed
 from scorefold.data import EventScale, TensorSpec
-from scorefold.measures import Calibration, Energy, Frechet, Held, Units, condition_networks, features_of
+from scorefold.figures_assess import assessment
+from scorefold.measures import Calibration, Energy, Fidelity, Frechet, Held, Units, condition_networks, features_of
 from scorefold.metrics import energy_distance, feature_network, frechet_distance
 
 
@@ -95,3 +97,26 @@ def test_places_of_many_coordinates_are_not_written() -> None:
     assert set(measure.arrays()) == {"places"}
     measure.add(Held(torch.zeros(1, 4).expand(2**20, 4), torch.zeros(1, 1, 4).expand(1, 2**20, 4)))
     assert measure.arrays() == {}
+
+
+def test_fidelity_does_not_depend_on_the_bounds_of_the_data() -> None:
+    """Images in [-1, 1] are as alike as the same images in [0, 1]."""
+    truth = torch.rand(3, 1, 12, 12, dtype=torch.float64)
+    draws = (truth + 0.1 * normal(2, 3, 1, 12, 12, seed=0)).clamp(0, 1)
+    found = []
+    for low, high in ((0.0, 1.0), (-1.0, 1.0)):
+        measure = Fidelity(Units(low, high))
+        measure.add(Held(low + (high - low) * truth, low + (high - low) * draws))
+        found.append(measure.metrics())
+    assert "SSIM" in found[0]
+    assert found[1] == pytest.approx(found[0])
+
+
+def test_events_in_a_plane_without_channels_are_shown_with_their_spread() -> None:
+    draws, truth = normal(4, 9, 5, 6, seed=0), normal(9, 5, 6, seed=1)
+    calibration = Calibration((0.5,), torch.Generator().manual_seed(0))
+    calibration.add(Held(truth, draws))
+    figures = assessment(Assessed(truth, None, draws.transpose(0, 1), Units(-3, 3), calibration))
+    spread = figures["draws"].axes[6].images[0].get_array()  # after the truth, four draws and their mean
+    assert spread is not None
+    torch.testing.assert_close(torch.tensor(spread[:5].data), draws[:, 0].float().std(0))

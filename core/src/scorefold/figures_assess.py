@@ -55,7 +55,7 @@ def _images(shown: Assessed) -> Figure | None:
         mean = as_images(shown.draws.mean(1))
         assert mean is not None
         columns.append(("mean", mean, bounds))
-    return _strips(columns, shown.draws.float().std(1) if spread else None)
+    return _strips(columns, shown.draws.float().std(1).reshape(len(truth), -1, *truth.shape[2:]) if spread else None)
 
 
 def _strips(columns: list[tuple[str, Tensor, tuple[float, float]]], spread: Tensor | None) -> Figure:

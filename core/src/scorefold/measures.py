@@ -46,7 +46,8 @@ _KEPT = 2**22  # numbers in an array that is written beside the result
 class Units:
     """The bounds of events, for peaks and the scale of bytes: the data's own, or those of the held-out points.
 
-    ``rounded`` is the number of levels that draws are rounded to, or None; ``clipped`` says whether they are clipped.
+    ``levels`` is the number of values that draws and truths are rounded to, or None; ``clipped`` says whether they are
+    clipped.
     """
 
     low: float
@@ -147,7 +148,8 @@ class Fidelity(Table):
         self.note(f"best-of-{n} PSNR, chosen by the truth (dB)", each.amax(0))
         self.note("PSNR of the draws' mean (dB)", _decibels(psnr(batch.draws.mean(0), batch.truth, self.units.range)))
         if min(x.shape[-2:]) >= _SSIM_WINDOW:
-            self.note("SSIM", ssim(x, truth, self.units.range).reshape(n, count).mean(0))
+            # Its term of luminance needs black at 0, wherever the data have it.
+            self.note("SSIM", ssim(self.units.unit(x), self.units.unit(truth)).reshape(n, count).mean(0))
         if self.lpips is not None:
             distance = self.lpips(self.units.unit(x), self.units.unit(truth))
             self.note("LPIPS (AlexNet)", distance.reshape(n, count).mean(0))

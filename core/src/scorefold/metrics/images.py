@@ -72,7 +72,8 @@ def ssim(x: Tensor, y: Tensor, data_range: float = 1.0, *, window: int = 11, sig
 
     Wang, Bovik, Sheikh and Simoncelli 2004, equation 13, with their constants (0.01 L)^2 and (0.03 L)^2, L the data
     range: Gaussian window of ``window`` pixels and standard deviation ``sigma``, averaged over the region where the
-    window fits and over channels. Raises ``ShapeError`` for images smaller than the window.
+    window fits and over channels. Black is 0: of images from another bound on, take that bound off first. Raises
+    ``ShapeError`` for images smaller than the window.
     """
     _check_pair(x, y, data_range)
     if x.dim() != 4 or min(x.shape[-2:]) < window:
