@@ -139,6 +139,15 @@ def test_masks_hide_the_share_asked_for(region: str, hidden: int) -> None:
     assert int((kept == 0).sum()) == hidden
 
 
+@pytest.mark.parametrize(
+    ("region", "fraction", "hidden"),
+    [("pixels", 0.001, 0), ("pixels", 0.999, 64), ("right", 0.05, 0), ("square", 0.9, 64), ("centre", 0.95, 64)],
+)
+def test_a_mask_that_hides_nothing_or_all_is_refused(region: str, fraction: float, hidden: int) -> None:
+    with pytest.raises(ConfigError, match=f"hides {hidden} of 64 coordinates"):
+        build({"name": "mask", "region": region, "fraction": fraction}, (1, 8, 8))
+
+
 def test_a_mask_of_vectors() -> None:
     kept = build({"name": "mask", "region": "pixels", "fraction": 0.5}, (10,))(torch.ones(2, 10))
     assert kept.sum(1).tolist() == [5.0, 5.0]

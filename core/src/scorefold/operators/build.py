@@ -85,7 +85,20 @@ def _mask(config: MaskConfig, shape: Shape) -> LinearOperator:
 
 
 def _kept(config: MaskConfig, shape: Shape, generator: torch.Generator) -> Tensor:
-    """1 where a pixel or a coordinate is kept and 0 where it is hidden, in float64."""
+    """1 where a pixel or a coordinate is kept and 0 where it is hidden, in float64. Raises ``ConfigError`` for a share
+    that rounds to none of them or to all."""
+    keep = _drawn(config, shape, generator)
+    hidden = int((keep == 0).sum())
+    if hidden in (0, keep.numel()):
+        raise ConfigError(
+            f"a mask of region {config.region} and fraction {config.fraction:g} hides {hidden} of {keep.numel()} "
+            "coordinates, which leaves nothing to find or nothing to go by",
+            hint=f"choose a fraction {'further from 0' if hidden == 0 else 'further from 1'}, such as 0.25",
+        )
+    return keep
+
+
+def _drawn(config: MaskConfig, shape: Shape, generator: torch.Generator) -> Tensor:
     if config.region == "pixels":
         places = shape[-2:] if len(shape) == 3 else shape
         count = math.prod(places)
