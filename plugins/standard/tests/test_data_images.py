@@ -255,6 +255,9 @@ def test_photons_are_counted_by_poissons_law_and_belong_to_the_point() -> None:
     assert float((both - train.condition).std()) == pytest.approx(0.1, rel=0.05)
     with pytest.raises(ConfigError, match="from 0 up to a bound"):
         Paired(config, data=Digits(DigitsConfig(range=(-1.0, 1.0))))
+    for operator in ("haar", ["gaussian-blur", ["haar"]]):
+        with pytest.raises(ConfigError, match="differences of either sign"):
+            Paired(PairedConfig.model_validate({"operator": operator, "poisson_peak": 20.0}), data=digits)
 
 
 def test_edges_of_digits_are_a_condition() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from scorefold.data import Condition, Dataset, StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
-from scorefold.operators import Mask, RandomMask, build_operator
+from scorefold.operators import Haar, Mask, Operator, RandomMask, build_operator
 from scorefold.seeds import derive_generator
 from scorefold.splits import source_seed
 from scorefold_standard.data_config import PairedConfig
@@ -62,6 +62,11 @@ class Paired(DataSource):
                 f"photons are counted in images from 0 up to a bound; these lie between {scale.low} and {scale.high}",
                 hint="give the images the range [0, 1]",
             )
+        if _signed(self.operator):
+            raise ConfigError(
+                "photons are counted, and haar gives differences of either sign",
+                hint="leave poisson_peak out, or take another operator",
+            )
         return peak / scale.high
 
     def _degraded(self, dataset: Dataset) -> Dataset:
@@ -88,3 +93,8 @@ class Paired(DataSource):
         if self._noise_std == 0:
             return clean
         return clean + self._noise_std * torch.randn(clean.shape, generator=derive_generator(self._seed, index))
+
+
+def _signed(operator: Operator) -> bool:
+    """Whether what an operator makes of images from 0 up falls far below 0."""
+    return isinstance(operator, Haar) or any(map(_signed, getattr(operator, "operators", ())))
