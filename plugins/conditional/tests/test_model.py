@@ -223,6 +223,20 @@ def test_one_network_serves_many_speeds(build: Build) -> None:
     assert model.log_prob(torch.randn(2, 3), torch.randn(2, 2), rtol=1e-2, atol=1e-2).shape == (2,)
 
 
+def test_guidance_mixes_scores_of_one_speed(build: Build) -> None:
+    """Without a condition the network is shown the level of the speed that was asked for, as with one."""
+    model = stirred(build((3,), TensorSpec((2,)), amortise=True, condition_speed=0.01, condition_dropout=0.2))
+    x, y, t = torch.randn(4, 3), torch.randn(4, 2), torch.full((4,), 0.6)
+    shown = []
+    model.network.register_forward_pre_hook(lambda module, inputs: shown.append(inputs[2]["condition level"]))
+    model.bind(y, generator=torch.Generator().manual_seed(0), guidance=2.0, condition_speed=0.5)(x, t)
+    model.bind(condition_speed=0.5)(x, t)
+    expected = -model.schedule_of(0.5).log_snr(t)[:, None] / 8
+    assert len(shown) == 3
+    for level in shown:
+        torch.testing.assert_close(level, expected)
+
+
 IMAGES = {
     "mlp": MLP(MLPConfig(width=16, blocks=1)),
     "unet": UNet(UNetConfig(channels=(8, 16), groups=4)),
@@ -309,6 +323,20 @@ def test_consistency_with_a_mask_of_each_points_own(build: Build) -> None:
     y = torch.rand(3, 1, 8, 8) * mask
     draws = model.sample(2, {"image": y, "mask": mask}, steps=30, sampler="ddim", generator=torch.Generator())
     assert float((mask * draws - y).square().mean()) < 1e-3
+
+
+def test_consistency_changes_draws_and_leaves_the_likelihood(build: Build) -> None:
+    operator = {"name": "mask", "region": "pixels", "fraction": 0.5}
+    models = [
+        stirred(build((4,), TensorSpec((4,)), operator=operator, estimator="cde", consistency=strength))
+        for strength in (0.0, 1.0)
+    ]
+    models[1].load_state_dict(models[0].state_dict())
+    x, y = torch.randn(3, 4), torch.randn(3, 4)
+    first, second = (model.log_prob(x, y, rtol=1e-3, atol=1e-3) for model in models)
+    assert torch.equal(first, second)
+    draws = [model.sample(1, y, steps=5, generator=torch.Generator().manual_seed(0)) for model in models]
+    assert not torch.allclose(draws[0], draws[1])
 
 
 def test_a_clean_condition_is_encoded_once(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:

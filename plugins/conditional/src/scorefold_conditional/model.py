@@ -176,8 +176,13 @@ class Conditional(ScoreModel, Trainable):
         if name not in ("fresh", "path", "frozen"):
             raise ConfigError(f"condition_noise is {name!r}; expected fresh, path or frozen")
         schedule = self.schedule_of(self._speed_for(condition_speed)) if self.layout.diffusing else None
+
+        def absent(x: Tensor, t: Tensor) -> Tensor:
+            x, t, _ = self.match_inputs(x, t)
+            return self.process.score_from_noise(self._noises(x, t, self._absent(x), schedule)[0], x, t)
+
         if condition is None:
-            return lambda x, t: self.score(x, t, None)
+            return absent
         whole = self._parts(condition, self.condition_mean)
         noise = {part: ConditionNoise(name, generator) for part in self.layout.diffusing}  # type: ignore[arg-type]
 
@@ -198,7 +203,7 @@ class Conditional(ScoreModel, Trainable):
             given = self.process.score_from_noise(self._noises(x, t, shown, schedule)[0], x, t)
             if guidance == 1.0:
                 return given
-            return guidance * given + (1 - guidance) * self.score(x, t, None)
+            return guidance * given + (1 - guidance) * absent(x, t)
 
         strength = self.config.consistency if consistency is None else consistency
         return bound if strength == 0 else self._consistent(bound, whole, strength)
@@ -216,13 +221,14 @@ class Conditional(ScoreModel, Trainable):
     ) -> Tensor:
         """log p(x | condition) in nats, (B,), by the probability-flow ODE with the condition's noise frozen.
 
+        ``consistency`` is left out: draws that are moved onto a plane have no density.
         With a clean condition (cde) that is the model's conditional likelihood. With a diffusing one, it is the
         log-density of what the flow of that one draw of the condition's noise generates, which another draw changes: a
         deterministic flow needs its noise held, and a mean over draws of its logarithm bounds the log-density of their
         mixture from below. Raises as ``scorefold.diffusion.probability_flow_log_prob``.
         """
         self.check_events(x)
-        bound = self.bind(condition, generator=generator, condition_noise="frozen")
+        bound = self.bind(condition, generator=generator, condition_noise="frozen", consistency=0.0)
         if self.layout.diffusing and len(x):
             with torch.no_grad():  # the noise is drawn here, since nothing may be drawn inside the trace
                 bound(x, x.new_full((len(x),), self.process.t_min))
