@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
-from scorefold.metrics import psnr
+from scorefold.metrics import consistency, diversity, psnr, psnr_within
 from scorefold.operators import HasOperator, Mask, Operator
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold_conditional.claims_training import ancestral, trained
@@ -86,23 +86,12 @@ def _measured(host: Any, task: str, seed: int, config: str) -> Mapping[str, floa
 
 def measures(draws: Tensor, test: Dataset, operator: Operator) -> dict[str, float]:
     """The measures of ``row`` of draws (n, N, *E) for test images (N, *E) and the operator that they went through."""
-    n, truth = len(draws), test.x
-    flat = draws.flatten(0, 1)
-    found = {
-        "psnr": float(psnr(flat, truth.repeat(n, *[1] * (truth.dim() - 1))).mean()),
-        "diversity": float(255 * draws.std(0).mean()),
-    }
+    flat, truth = draws.flatten(0, 1), test.x.repeat(len(draws), *[1] * (test.x.dim() - 1))
+    found = {"psnr": float(psnr(flat, truth).mean()), "diversity": float(diversity(draws).mean())}
     if isinstance(operator, Mask):
-        kept = operator.mask.to(truth)
-        found["consistency"] = _psnr_where(draws, truth, kept)
-        found["hidden"] = _psnr_where(draws, truth, 1 - kept)
+        kept = operator(torch.ones_like(truth))
+        found["consistency"] = float(psnr_within(flat, truth, kept).mean())
+        found["hidden"] = float(psnr_within(flat, truth, 1 - kept).mean())
     else:
-        seen = operator(truth)
-        found["consistency"] = float(psnr(operator(flat), seen.repeat(n, *[1] * (seen.dim() - 1))).mean())
+        found["consistency"] = float(consistency(operator, flat, truth).mean())
     return found
-
-
-def _psnr_where(draws: Tensor, truth: Tensor, weight: Tensor) -> float:
-    """The mean PSNR over pixels of weight 1 of draws (n, N, *E), images (N, *E) and weights (N, *E)."""
-    square = (weight * (draws - truth) ** 2).flatten(2).sum(2) / weight.flatten(1).sum(1)
-    return float(-10 * square.log10().mean())
