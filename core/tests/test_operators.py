@@ -40,6 +40,7 @@ CASES = [
     {"name": "grey", "weights": "luma"},
     {"name": "haar", "levels": 2},
     ["gaussian-blur", "box-downsample", "grey"],
+    [{"name": "mask", "region": "pixels", "fraction": 0.4}, "box-downsample"],
     {"name": "radon", "angles": 7},
     {"name": "radon", "angles": [0, 33, 90, 135.5], "bins": 9},
 ]
@@ -92,6 +93,20 @@ def test_dtype_follows_the_input_and_an_empty_batch_passes(raw: object) -> None:
     empty = operator(torch.rand(0, *SHAPE))
     assert empty.shape == (0, *operator.out_shape)
     assert operator.adjoint(empty).shape == (0, *SHAPE)
+
+
+def test_hidden_pixels_stay_hidden_in_the_pseudo_inverse_of_block_means() -> None:
+    """Undone one by one, a block mean would be shared out among hidden pixels too, and half of it lost."""
+    pixels = {"name": "mask", "region": "pixels", "fraction": 0.5}
+    for raw in ([pixels, "box-downsample"], [pixels, "box-downsample", "grey"]):
+        operator = build(raw)
+        y = operator(torch.randn(4, *SHAPE, dtype=torch.float64))
+        torch.testing.assert_close(
+            operator.pseudo_inverse(y).flatten(1), y.flatten(1) @ torch.linalg.pinv(dense(operator)).T
+        )
+    each = build([{**pixels, "each": True}, "box-downsample"]).at(torch.arange(2))
+    y = each(torch.randn(6, *SHAPE, dtype=torch.float64))
+    torch.testing.assert_close(each(each.pseudo_inverse(y)), y)
 
 
 def test_box_is_the_mean_of_blocks_and_its_pseudo_inverse_replicates() -> None:

@@ -7,11 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError, ShapeError
 
 Shape = tuple[int, ...]
+_TOLERANCE, _ITERATIONS = 1e-10, 1000
 
 
 class Operator(ABC):
@@ -131,15 +133,17 @@ class Chain(Operator):
 class Composition(LinearOperator):
     """Operators one after the other, the first applied first.
 
-    Its ``pseudo_inverse`` undoes them one by one, last first. That is a generalised inverse; it is the shortest
-    solution only where each step's pseudo-inverse keeps to the range of the next one's adjoint, as for orthonormal
-    or commuting steps. Raises ``ShapeError`` where neighbours do not fit.
+    Its ``pseudo_inverse`` undoes them one by one, last first, where that gives an x with A x = y for every y = A x. It
+    is the shortest such x only where each step's pseudo-inverse keeps to the range of the next one's adjoint, as for
+    orthonormal or commuting steps. Where it gives none, as for a mask before block means, the pseudo-inverse is by
+    ``least_squares``. Raises ``ShapeError`` where neighbours do not fit.
     """
 
     def __init__(self, operators: Sequence[LinearOperator]) -> None:
         _check_chain(operators)
         super().__init__(operators[0].in_shape, operators[-1].out_shape)
         self.operators = tuple(operators)
+        self._solves: dict[int, bool] = {}
 
     def _apply(self, x: Tensor) -> Tensor:
         for operator in self.operators:
@@ -152,9 +156,20 @@ class Composition(LinearOperator):
         return y
 
     def _pseudo_inverse(self, y: Tensor) -> Tensor:
+        return self._one_by_one(y) if self._undone_one_by_one(len(y)) else least_squares(self, y)
+
+    def _one_by_one(self, y: Tensor) -> Tensor:
         for operator in reversed(self.operators):
             y = operator.pseudo_inverse(y)
         return y
+
+    def _undone_one_by_one(self, rows: int) -> bool:
+        """Whether undoing the steps one by one solves A x = y wherever that can be solved, tried on normal draws."""
+        if rows not in self._solves:
+            generator = torch.Generator().manual_seed(0)
+            y = self(torch.randn((rows, *self.in_shape), generator=generator, dtype=torch.float64, device="cpu"))
+            self._solves[rows] = bool((self(self._one_by_one(y)) - y).norm() <= 1e-4 * y.norm())
+        return self._solves[rows]
 
     def at(self, index: Tensor | None) -> Composition:
         return Composition([operator.at(index) for operator in self.operators])
@@ -169,3 +184,36 @@ def compose(operators: Sequence[Operator]) -> Operator:
     """Operators one after the other: a ``Composition`` where all are linear, else a ``Chain``."""
     linear = [operator for operator in operators if isinstance(operator, LinearOperator)]
     return Composition(linear) if len(linear) == len(operators) else Chain(operators)
+
+
+def least_squares(operator: LinearOperator, y: Tensor) -> Tensor:
+    """The shortest x (B, *in_shape) among those that bring A x closest to y (B, *out_shape), row by row.
+
+    By conjugate gradients on the normal equations from 0 (CGLS, Hestenes and Stiefel 1952) in float64, until their
+    residual has fallen by 1e-10, or 1000 iterations.
+    """
+    residual = y.double()
+    gradient = operator.adjoint(residual)
+    x, step, norm = torch.zeros_like(gradient), gradient, _squared(gradient)
+    end = _TOLERANCE**2 * norm
+    for _ in range(_ITERATIONS):
+        going = norm > end
+        if not bool(going.any()):
+            break
+        ahead = operator(step)
+        size = torch.where(going, norm / _squared(ahead).clamp_min(1e-300), 0.0)
+        x, residual = x + _rows(size, x) * step, residual - _rows(size, residual) * ahead
+        gradient = operator.adjoint(residual)
+        before, norm = norm, torch.where(going, _squared(gradient), norm)
+        step = gradient + _rows(torch.where(going, norm / before.clamp_min(1e-300), 0.0), gradient) * step
+    return x.to(y)
+
+
+def _squared(v: Tensor) -> Tensor:
+    """The squared length of each row, (B,)."""
+    return v.flatten(1).square().sum(1)
+
+
+def _rows(numbers: Tensor, like: Tensor) -> Tensor:
+    """A number for each row (B,), to multiply rows by."""
+    return numbers.reshape(-1, *[1] * (like.dim() - 1))

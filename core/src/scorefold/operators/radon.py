@@ -9,9 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from scorefold.operators.base import LinearOperator
-
-_TOLERANCE, _ITERATIONS = 1e-10, 1000
+from scorefold.operators.base import LinearOperator, least_squares
 
 
 class Radon(LinearOperator):
@@ -23,9 +21,8 @@ class Radon(LinearOperator):
     share of a strip is exact, so the sum over bins is the sum over pixels at every angle where ``bins`` reach over the
     image (the default).
 
-    The pseudo-inverse is by conjugate gradients on the normal equations from 0 (CGLS, Hestenes and Stiefel 1952) in
-    float64, until their residual has fallen by 1e-10, or 1000 iterations: the shortest least-squares solution, which
-    noise in directions of small singular values swamps as it does in any pseudo-inverse.
+    The pseudo-inverse is by ``least_squares``; noise in directions of small singular values swamps it, as it does any
+    pseudo-inverse.
     """
 
     def __init__(self, angles: Tensor, in_shape: Sequence[int], bins: int | None = None) -> None:
@@ -53,22 +50,7 @@ class Radon(LinearOperator):
         return _product(self._matrices(y)[1], y).reshape(len(y), *self.in_shape)
 
     def _pseudo_inverse(self, y: Tensor) -> Tensor:
-        forward, backward = self._matrices(y.double())
-        residual = y.double().flatten(2).flatten(0, 1).T
-        gradient = torch.sparse.mm(backward, residual)
-        x, step, norm = torch.zeros_like(gradient), gradient, gradient.square().sum(0)
-        end = _TOLERANCE**2 * norm
-        for _ in range(_ITERATIONS):
-            going = norm > end
-            if not bool(going.any()):
-                break
-            ahead = torch.sparse.mm(forward, step)
-            size = torch.where(going, norm / ahead.square().sum(0).clamp_min(1e-300), 0.0)
-            x, residual = x + size * step, residual - size * ahead
-            gradient = torch.sparse.mm(backward, residual)
-            before, norm = norm, torch.where(going, gradient.square().sum(0), norm)
-            step = gradient + torch.where(going, norm / before.clamp_min(1e-300), 0.0) * step
-        return x.T.reshape(len(y), *self.in_shape).to(y)
+        return least_squares(self, y)
 
     def out_range(self, data_range: float) -> float:
         return data_range * math.hypot(*self.in_shape[1:])  # the longest ray

@@ -142,7 +142,9 @@ def test_calls_are_counted(move: str, pair: Any) -> None:
     assert bool((x[..., 0] == 1).all())
 
 
-@pytest.mark.parametrize("operator", [BOX, {"name": "grey"}, {"name": "bicubic-downsample", "factor": 2}, "mask"])
+@pytest.mark.parametrize(
+    "operator", [BOX, {"name": "grey"}, {"name": "bicubic-downsample", "factor": 2}, "mask", ["mask", BOX]]
+)
 def test_any_orthogonal_part_is_known_where_one_speed_serves_all(operator: Any, gaussian: Any, prior_of: Any) -> None:
     shape = (3, 4, 4)
     model = repaint(prior_of(gaussian(48), VP(), shape), operator, resamples=2, jump_length=2)
