@@ -91,6 +91,23 @@ def test_every_point_is_there_in_an_energy_distance_of_many_draws() -> None:
     assert (metrics["energy distance, draws"], metrics["energy distance, truths"]) == (4000, 1000)
 
 
+def test_draws_from_the_posterior_are_at_no_energy_distance() -> None:
+    """x = c + z given c, of 12 conditions at a time: counted, the closer pairs of one condition bring it below 0."""
+    found = []
+    for seed in range(200):
+        c = 2 * normal(12, 2, seed=seed)
+        truth, draws = c + normal(12, 2, seed=1000 + seed), c + normal(3, 12, 2, seed=2000 + seed)
+        measure = Energy(TensorSpec((2,)))
+        measure.add(Held(truth[:5], draws[:, :5], c[:5]))
+        measure.add(Held(truth[5:], draws[:, 5:], c[5:]))
+        metrics = measure.metrics()
+        found.append([metrics["energy distance"], metrics["joint energy distance"]])
+    values = torch.tensor(found)
+    assert bool((values.mean(0).abs() < 4 * values.std(0) / 200**0.5).all())
+    alone = energy_distance(draws.flatten(0, 1), truth)
+    assert alone < metrics["energy distance"]
+
+
 def test_places_of_many_coordinates_are_not_written() -> None:
     measure = Calibration((0.5,), torch.Generator().manual_seed(0))
     measure.add(Held(torch.zeros(3, 4), torch.zeros(2, 3, 4)))

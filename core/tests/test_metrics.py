@@ -82,6 +82,11 @@ def test_energy_distance_of_four_points_by_hand() -> None:
     x, y = torch.tensor([[0.0, 0.0], [3.0, 4.0]]), torch.tensor([[0.0, 0.0], [0.0, 0.0]])
     assert energy_distance(x, y, unbiased=False) == pytest.approx(2 * 2.5 - 2.5 - 0)
     assert energy_distance(x, y) == pytest.approx(2 * 2.5 - 5 - 0)
+    apart, same = torch.tensor([0, 1]), torch.tensor([0, 0])
+    assert energy_distance(x, y, groups=(apart, apart)) == pytest.approx(energy_distance(y, x, groups=(apart, apart)))
+    assert energy_distance(x, y, groups=(apart, apart + 2)) == pytest.approx(energy_distance(x, y))
+    with pytest.raises(DataError, match="at least 2 groups"):
+        energy_distance(x, y, groups=(same, apart))
 
 
 def test_unbiased_energy_distance_of_equal_laws_is_zero_in_the_mean(generator: torch.Generator) -> None:

@@ -305,7 +305,11 @@ class Calibration(Measure):
 
 
 class Energy(Measure):
-    """Energy distances of all draws from all truths, alone and beside their conditions; the energy score of each."""
+    """Energy distances of all draws from all truths, alone and beside their conditions; the energy score of each.
+
+    Draws for one condition and its truth depend on each other, so the distances are over pairs of two conditions: 0 in
+    the mean for draws from the posterior.
+    """
 
     def __init__(self, spec: ConditionSpec | None) -> None:
         parts = named_specs(spec)
@@ -336,7 +340,9 @@ class Energy(Measure):
                     torch.cat(draws).transpose(0, 1).flatten(0, 1)[:_ENERGY_POINTS],
                     torch.cat(truths)[:_ENERGY_POINTS],
                 )
-                found[name] = energy_distance(x, y)
+                of = torch.arange(sum(map(len, truths))).repeat(draws[0].shape[1])
+                groups = (of[: len(x)], of[: len(y)]) if self._conditional else None
+                found[name] = energy_distance(x, y, groups=groups)
                 found["energy distance, draws"], found["energy distance, truths"] = len(x), len(y)
         if self._scores:
             scores = torch.cat(self._scores)

@@ -133,24 +133,37 @@ def energy_score(draws: Tensor, truth: Tensor) -> Tensor:
     return torch.cdist(x, y, compute_mode=mode).mean((1, 2)) - spread / 2
 
 
-def energy_distance(x: Tensor, y: Tensor, *, unbiased: bool = True, chunk: int = 1024) -> float:
+def energy_distance(
+    x: Tensor, y: Tensor, *, unbiased: bool = True, groups: tuple[Tensor, Tensor] | None = None, chunk: int = 1024
+) -> float:
     """The energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'| of samples (N, *E) and (M, *E), in float64.
 
     Szekely and Rizzo 2013 (some texts take its square root). ``unbiased`` leaves a point's distance to itself out
     of the means, so the expectation is 0 for equal laws and values may fall below 0; otherwise it is a V-statistic,
-    never negative. ``chunk`` rows are compared at once. Raises ``DataError`` for fewer than two points.
+    never negative. ``groups`` (N,) and (M,), integers, leave out all pairs of one group, as draws for one condition and
+    its truth are, which are not independent of each other. ``chunk`` rows are compared at once. Raises ``DataError``
+    for fewer than two points, or groups.
     """
     _check_samples(x, y)
     if min(len(x), len(y)) < 2:
         raise DataError(f"an energy distance needs at least 2 points in each sample; {len(x)} and {len(y)} were given")
     x, y = x.detach().flatten(1).double(), y.detach().flatten(1).double()
+    of_x, of_y = groups or (None, None)
 
-    def total(a: Tensor, b: Tensor) -> float:
+    def mean(a: Tensor, b: Tensor, of_a: Tensor | None, of_b: Tensor | None) -> float:
         # Distances by differences: the matrix-product form loses half the digits of close pairs.
         mode = "donot_use_mm_for_euclid_dist"
-        starts = range(0, len(a), chunk)
-        return math.fsum(float(torch.cdist(a[i : i + chunk], b, compute_mode=mode).sum()) for i in starts)
+        sums, count = [], 0
+        for start in range(0, len(a), chunk):
+            distances = torch.cdist(a[start : start + chunk], b, compute_mode=mode)
+            if of_a is not None and of_b is not None:
+                apart = of_a[start : start + chunk, None] != of_b
+                distances, count = distances * apart, count + int(apart.sum())
+            sums.append(float(distances.sum()))
+        if of_a is None:
+            count = len(a) * (len(b) - (a is b and unbiased))
+        if count == 0:
+            raise DataError("an energy distance needs points of at least 2 groups in each sample; all are of one")
+        return math.fsum(sums) / count
 
-    n, m = len(x), len(y)
-    within_x, within_y = (n * (n - 1), m * (m - 1)) if unbiased else (n * n, m * m)
-    return 2 * total(x, y) / (n * m) - total(x, x) / within_x - total(y, y) / within_y
+    return 2 * mean(x, y, of_x, of_y) - mean(x, x, of_x, of_x) - mean(y, y, of_y, of_y)
