@@ -261,6 +261,21 @@ def test_images_with_conditions_of_any_smaller_size(
     assert model.sample(2, condition, steps=3, generator=generator).shape == (2, 5, 1, 8, 8)
 
 
+@pytest.mark.parametrize("shape", [(3,), (1, 8, 8)], ids=str)
+def test_a_condition_may_be_a_single_number(build: Build, shape: tuple[int, ...]) -> None:
+    """Beside a vector, where its noise is predicted too, and embedded beside an image."""
+    models = [build(shape, TensorSpec(size), joint=len(shape) == 1) for size in ((), (1,))]
+    models[1].load_state_dict(models[0].state_dict())
+    x, y = torch.randn(4, *shape), torch.randn(4)
+    losses, draws = [], []
+    for model, condition in zip(models, (y, y[:, None]), strict=True):
+        seed = torch.Generator().manual_seed(0)
+        losses.append(model.loss(Dataset(x, condition=condition), progress=PROGRESS, generator=seed).value)
+        draws.append(model.sample(2, condition, steps=3, generator=torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(losses[0], losses[1])
+    torch.testing.assert_close(draws[0], draws[1])
+
+
 def test_what_stands_beside_an_event_comes_back() -> None:
     spec = {"low": TensorSpec((2, 4, 4)), "edge": TensorSpec((8, 8)), "class": TensorSpec((), classes=3)}
     layout = Layout.of((1, 8, 8), spec, diffuses=True, clean=["edge"], extra=1)

@@ -111,6 +111,13 @@ def test_a_lone_condition_needs_no_name() -> None:
     assert not torch.equal(network(x, None, torch.tensor([0, 1])), network(x, None, torch.tensor([2, 2])))
 
 
+def test_a_condition_may_be_a_single_number() -> None:
+    networks = [awake(builder("mlp").build((3,), (3,), condition=TensorSpec(shape))) for shape in ((), (1,))]
+    networks[1].load_state_dict(networks[0].state_dict())
+    x, number = torch.randn(4, 3), torch.randn(4)
+    torch.testing.assert_close(networks[0](x, None, number), networks[1](x, None, number[:, None]))
+
+
 def test_dropout_acts_in_training_alone() -> None:
     network = awake(MLP(MLPConfig(width=32, dropout=0.5)).build((4,), (4,)))
     x = torch.randn(2, 4)

@@ -113,7 +113,7 @@ class Layout:
     def _shown(self, part: Tensor) -> Tensor:
         """A part (B, *shape) as it stands beside the event."""
         if not self.images:
-            return part
+            return part[..., None].flatten(1)  # a single number too
         image = part if part.dim() == 4 else part[:, None]
         size = self.event_shape[-2:]
         return image if image.shape[-2:] == size else functional.interpolate(image, size, mode="nearest")

@@ -40,7 +40,7 @@ def joint_loss(blocks: Mapping[str, Block], t: Tensor, weighting: Weighting) -> 
         if weighting == "likelihood":
             factor = block.schedule.rates(t)[1] / block.schedule.signal_scale(t)[1]
         weighted = block.residual if factor is None else expand(factor, block.residual) * block.residual
-        square = (weighted**2).flatten(1).sum(1)
+        square = (weighted**2)[..., None].flatten(1).sum(1)
         if weighting == "likelihood":
             square = square / 2
         elif weighting == "simple":

@@ -21,7 +21,7 @@ class ConditionEmbedding(nn.Module):
         for spec in specs.values():
             size = math.prod(spec.shape)
             if spec.classes is None:
-                self.parts.append(nn.Sequential(nn.Flatten(), nn.Linear(size, width)))
+                self.parts.append(nn.Sequential(_Numbers(), nn.Linear(size, width)))
             else:
                 self.parts.append(nn.Sequential(nn.Embedding(spec.classes, width), _Total()))
 
@@ -29,6 +29,13 @@ class ConditionEmbedding(nn.Module):
         embedded = [part(tensors[name]) for name, part in zip(self.names, self.parts, strict=True)]
         total: Tensor = torch.stack(embedded).sum(0)
         return total
+
+
+class _Numbers(nn.Module):
+    """The numbers of one condition (B, *shape), a single one too, in a row: (B, D)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[..., None].flatten(1)
 
 
 class _Total(nn.Module):
