@@ -100,6 +100,16 @@ UNFIT: list[tuple[dict[str, Any], str, str]] = [
         "another one for every point",
         "clean: [mask]",
     ),
+    (
+        {
+            "event_shape": IMAGE,
+            "spec": {"image": TensorSpec((1, 4, 4)), "mask": TensorSpec(IMAGE)},
+            "clean": ["mask"],
+            "operator": [{"name": "mask", "region": "square", "each": True}, "box-downsample"],
+        },
+        "a mask of each event as one step of several",
+        "take the mask alone",
+    ),
     ({"network": "mlp"}, "which is not built", "Host.create"),
 ]
 

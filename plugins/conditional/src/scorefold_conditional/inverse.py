@@ -57,6 +57,7 @@ def measured_by(config: ConditionalConfig, event_shape: Shape, specs: Mapping[st
             "of that shape, expected one",
             hint="set operator to the one that made the condition, and name other parts of that shape under clean",
         )
+    check_masks(operator, "score:conditional")
     if not isinstance(operator, RandomMask):
         return lambda parts: (operator, parts[made[0]])
     masks = [name for name in config.clean if name in specs]
@@ -66,6 +67,15 @@ def measured_by(config: ConditionalConfig, event_shape: Shape, specs: Mapping[st
             hint="set mask: true in data:paired, and clean: [mask] here",
         )
     return lambda parts: (Mask(_widened(parts[masks[0]], event_shape), event_shape), parts[made[0]])
+
+
+def check_masks(operator: LinearOperator, who: str) -> None:
+    """Raises ``ConfigError`` for a mask of each event among several steps, which conditions can't tell."""
+    if any(isinstance(part, RandomMask) for part in getattr(operator, "operators", ())):
+        raise ConfigError(
+            f"the operator of {who} has a mask of each event as one step of several; expected it alone",
+            hint="set the mask's each to false, or take the mask alone",
+        )
 
 
 def _widened(mask: Tensor, event_shape: Shape) -> Tensor:

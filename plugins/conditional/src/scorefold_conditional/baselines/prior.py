@@ -11,6 +11,7 @@ from scorefold.interfaces import ScoreModel, Trainable
 from scorefold.operator_config import OperatorConfig
 from scorefold.operators import LinearOperator, Mask, RandomMask, as_linear, build_operator
 from scorefold_conditional.consistency import check_observation
+from scorefold_conditional.inverse import check_masks
 
 
 def check_prior(prior: ScoreModel, name: str) -> None:
@@ -43,11 +44,7 @@ class Observations:
         built = build_operator(config, prior.event_shape, scale=prior.event_scale)
         self.operator = as_linear(built, name)
         self.varies = isinstance(self.operator, RandomMask)
-        if any(isinstance(part, RandomMask) for part in getattr(self.operator, "operators", ())):
-            raise ConfigError(
-                f"the operator of {name} has a mask of each event as one step of several; expected it alone",
-                hint="set the mask's each to false, or take the mask alone",
-            )
+        check_masks(self.operator, name)
         shape = prior.event_shape
         self.mask_shape = (1, *shape[1:]) if len(shape) == 3 else shape
         image = TensorSpec(self.operator.out_shape)
