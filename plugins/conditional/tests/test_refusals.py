@@ -135,6 +135,8 @@ ASKED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"amortise": True}, {"condition_speed": 0.001}, "trained at 0.01 to 1"),
     ({"amortise": True}, {"condition_speed": 2.0}, "trained at 0.01 to 1"),
     ({}, {"consistency": 0.5}, "knows no operator"),
+    ({}, {"consistency": "all"}, "consistency is 'all'; expected a number"),
+    ({"amortise": True}, {"condition_speed": "slow"}, "condition_speed is 'slow'; expected a number"),
     ({}, {"steps_of_noise": 3}, "knows no sampling option steps_of_noise"),
     ({"event_shape": IMAGE, "spec": TensorSpec(IMAGE), "operator": "mask"}, {"consistency": 1.5}, "from 0 to 1"),
 ]

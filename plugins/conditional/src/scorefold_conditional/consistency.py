@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 import torch
@@ -76,7 +76,9 @@ def check_observation(operator: LinearOperator, y: object) -> Tensor:
         expected = ", ".join(["C", *map(str, operator.out_shape)])
         raise ShapeError(
             f"the observation has {what}; this operator ({type(operator).__name__}) gives ({expected})",
-            hint="pass operator(x), or the condition of a paired data source with the same operator",
+            hint="pass the observation alone, which data:paired gives with mask: false"
+            if isinstance(y, Mapping)
+            else "pass operator(x), or the condition of a paired data source with the same operator",
         )
     return y
 

@@ -175,6 +175,9 @@ class Conditional(ScoreModel, Trainable):
         name = self.config.condition_noise if condition_noise is None else condition_noise
         if name not in ("fresh", "path", "frozen"):
             raise ConfigError(f"condition_noise is {name!r}; expected fresh, path or frozen")
+        for option, value in (("condition_speed", condition_speed), ("consistency", consistency)):
+            if value is not None and not isinstance(value, int | float):
+                raise ConfigError(f"{option} is {value!r}; expected a number")
         schedule = self.schedule_of(self._speed_for(condition_speed)) if self.layout.diffusing else None
 
         def absent(x: Tensor, t: Tensor) -> Tensor:
@@ -221,11 +224,11 @@ class Conditional(ScoreModel, Trainable):
     ) -> Tensor:
         """log p(x | condition) in nats, (B,), by the probability-flow ODE with the condition's noise frozen.
 
-        ``consistency`` is left out: draws that are moved onto a plane have no density.
-        With a clean condition (cde) that is the model's conditional likelihood. With a diffusing one, it is the
-        log-density of what the flow of that one draw of the condition's noise generates, which another draw changes: a
-        deterministic flow needs its noise held, and a mean over draws of its logarithm bounds the log-density of their
-        mixture from below. Raises as ``scorefold.diffusion.probability_flow_log_prob``.
+        ``consistency`` is left out: draws that are moved onto a plane have no density. With a clean condition (cde)
+        that is the model's conditional likelihood. With a diffusing one, it is the log-density of what the flow of that
+        one draw of the condition's noise generates, which another draw changes: a deterministic flow needs its noise
+        held, and a mean over draws of its logarithm bounds the log-density of their mixture from below. Raises as
+        ``scorefold.diffusion.probability_flow_log_prob``.
         """
         self.check_events(x)
         bound = self.bind(condition, generator=generator, condition_noise="frozen", consistency=0.0)

@@ -162,6 +162,8 @@ def test_what_does_not_fit_is_refused() -> None:
         project(lambda x, t: x, process, operator, y, noise_std=-0.1)
     with pytest.raises(ShapeError, match=r"shape \(2, 3, 4, 4\); this operator \(Separable\) gives \(C, 3, 2, 2\)"):
         project(lambda x, t: x, process, operator, normal(2, *SHAPE))
+    with pytest.raises(ShapeError, match=r"type dict; .*\s.*which data:paired gives with mask: false"):
+        project(lambda x, t: x, process, operator, {"image": y, "mask": y})  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match="3 events were given with 2 conditions"):
         project(lambda x, t: x, process, operator, y)(normal(3, *SHAPE), torch.ones(3, dtype=torch.float64))
 
