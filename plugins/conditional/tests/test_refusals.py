@@ -132,6 +132,7 @@ def test_data_without_a_condition() -> None:
 ASKED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {"condition_noise": "old"}, "expected fresh, path or frozen"),
     ({}, {"condition_speed": 0.5}, "trained at 0.01 alone"),
+    ({"estimator": "cde"}, {"condition_speed": 0.5}, "trained at 0 alone"),
     ({"amortise": True}, {"condition_speed": 0.001}, "trained at 0.01 to 1"),
     ({"amortise": True}, {"condition_speed": 2.0}, "trained at 0.01 to 1"),
     ({}, {"consistency": 0.5}, "knows no operator"),

@@ -178,7 +178,8 @@ class Conditional(ScoreModel, Trainable):
         for option, value in (("condition_speed", condition_speed), ("consistency", consistency)):
             if value is not None and not isinstance(value, int | float):
                 raise ConfigError(f"{option} is {value!r}; expected a number")
-        schedule = self.schedule_of(self._speed_for(condition_speed)) if self.layout.diffusing else None
+        speed = self._speed_for(condition_speed)
+        schedule = self.schedule_of(speed) if self.layout.diffusing else None
 
         def absent(x: Tensor, t: Tensor) -> Tensor:
             x, t, _ = self.match_inputs(x, t)
