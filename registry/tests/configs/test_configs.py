@@ -121,7 +121,12 @@ def test_a_config_instance_of_the_right_model(host: Host) -> None:
             "value",
             "process.name is 'vee'; expected 've', 'vp', 'subvp', 'log-snr', 'cosine' or 'edm'",
         ),
-        ({"process": "vee"}, ("process",), "value", "process is 'vee'; expected 've', 'vp', 'subvp', 'log-snr', 'cosine' or 'edm'"),
+        (
+            {"process": "vee"},
+            ("process",),
+            "value",
+            "process is 'vee'; expected 've', 'vp', 'subvp', 'log-snr', 'cosine' or 'edm'",
+        ),
         ({"odd": 2}, ("odd",), "value", "odd: even numbers have no middle"),
         ({"odd": 9, "auto": 9}, (), "value", "odd and auto can't both be 9"),
         ({"odd": 13}, (), "plugin", "checking the config of score:full failed: RuntimeError: a validator that fails"),
