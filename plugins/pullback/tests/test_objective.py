@@ -67,7 +67,7 @@ SLOPES = (("banana", lambda y: 2 * y / 9), ("river", lambda y: 2 * (2 * y).cos()
 def test_the_isometry_penalty_of_a_shear_is_that_of_its_slope(
     make_flow: MakeFlow, name: str, slope: Callable[[Tensor], Tensor]
 ) -> None:
-    """|J^T J - I|^2 = 2 c^2 + c^4 for a shear of slope c (sheet, section 5.15)."""
+    """|J^T J - I|^2 = 2 c^2 + c^4 for a shear of slope c."""
     x = normal(200, 2)
     c = slope(x[:, 1])
     flow = make_flow(name)

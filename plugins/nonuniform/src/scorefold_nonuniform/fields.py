@@ -24,7 +24,7 @@ class GaussianField(DataSource, HasLaw):
     """Images (1, n, n) of a stationary, isotropic Gaussian field on a torus; ``truth`` holds ``dimension``, n^2.
 
     Its real Fourier coefficients are independent, with variances that are proportional to (1 + |k|^2)^-decay, k in
-    cycles an image, and have mean 1 (section 6.2 of the notes on Batzolis et al. 2022 takes decay 1.5).
+    cycles an image, and have mean 1.
     """
 
     def __init__(self, config: GaussianFieldConfig, *, generator: torch.Generator | None = None) -> None:
