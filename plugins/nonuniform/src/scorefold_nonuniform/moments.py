@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from scorefold.data import Dataset, EventScale, measured_rows
+from scorefold.data import EventScale
 from scorefold.diffusion import PerComponent
 from scorefold_nonuniform.bands import Bands
 
@@ -29,9 +29,8 @@ class Moments(nn.Module):
         self.register_buffer("deviations", torch.full((len(bands),), scale.std))
 
     @classmethod
-    def of(cls, bands: Bands, dataset: Dataset) -> Moments:
-        """Those of the first points of a data set (see ``measured_rows``)."""
-        x = dataset.tensor(measured_rows(len(dataset), bands.event_shape))
+    def of(cls, bands: Bands, x: Tensor) -> Moments:
+        """Those of points x (N, *E)."""
         z = bands.transform(x).detach()
         found = cls(bands, EventScale()).to(z)
         found.mean, found.variance = z.mean(0), z.var(0, correction=0)

@@ -35,8 +35,6 @@ from scorefold_nonuniform.config import MultiScaleConfig
 from scorefold_nonuniform.moments import Moments
 from scorefold_nonuniform.speeds import banded_process, noisiest, spend_budget
 
-"""The most coordinates that the moments of bands are taken from."""
-
 
 class ScaleNetwork(nn.Module):
     """The network of a scale, and whether it was trained."""
@@ -181,14 +179,15 @@ class MultiScale(ScoreModel, Trainable):
         return noise_from_answer(answer, v, noised, mean, deviation)
 
     def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
-        """Takes the bands' moments from the first training points (those of 2^25 coordinates), and with them the ends
+        """Takes the bands' moments from the first training points (``measured_rows``), and with them the ends
         that a budget sets and the laws of boundaries. With parts all these are theirs.
 
         Raises ``DataError`` for a band without variance, and for data that are not those of the parts.
         """
+        x = dataset.tensor(measured_rows(len(dataset), self.event_shape))
         if not self.trained_elsewhere:
-            self.bands.prepare(dataset.tensor(measured_rows(len(dataset), self.event_shape)))
-        found = Moments.of(self.bands, dataset)
+            self.bands.prepare(x)
+        found = Moments.of(self.bands, x)
         if still := found.still():
             raise DataError(
                 f"the band {self.bands.names[still[0]]} is the same in all {len(dataset)} training points: there is "

@@ -91,9 +91,10 @@ class NonUniform(ScoreModel, Trainable):
         return -self._noise(z, noised, condition) / noised.scale
 
     def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
-        """Takes the bands' moments from the first training points, (``measured_rows``)."""
-        self.bands.prepare(dataset.tensor(measured_rows(len(dataset), self.event_shape)))
-        found = Moments.of(self.bands, dataset)
+        """Takes the bands' moments from the first training points (``measured_rows``)."""
+        x = dataset.tensor(measured_rows(len(dataset), self.event_shape))
+        self.bands.prepare(x)
+        found = Moments.of(self.bands, x)
         # A band that never changes is shown as noise alone.
         found.deviations.clamp_min_(1e-6 * float(found.deviations.max()))
         self.moments.take(found)
