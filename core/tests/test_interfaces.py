@@ -80,6 +80,7 @@ def test_capabilities_are_named_after_their_types() -> None:
     assert set(CAPABILITIES) == {
         "Trainable",
         "Encodes",
+        "EncodesNoise",
         "Transports",
         "ClosedFormGeodesics",
         "Potential",

@@ -12,7 +12,7 @@ import scipy.stats
 import torch
 
 from scorefold.errors import ConfigError, DataError, ShapeError
-from scorefold.metrics import energy_distance, frechet_distance, frechet_from_moments, psnr, ssim
+from scorefold.metrics import energy_distance, frechet_distance, frechet_from_moments, psnr, sharpness, ssim
 
 
 def test_psnr_of_a_constant_error() -> None:
@@ -112,3 +112,12 @@ def test_misuse_is_named() -> None:
         energy_distance(torch.rand(1, 3), torch.rand(5, 3))
     with pytest.raises(ShapeError):
         energy_distance(torch.rand(4, 3), torch.rand(5, 2))
+
+
+def test_sharpness_is_the_mean_square_of_the_laplacian() -> None:
+    board = torch.ones(1, 1, 6, 6, dtype=torch.float64)
+    board[..., ::2, 1::2] = board[..., 1::2, ::2] = -1
+    assert sharpness(torch.cat([board, 0 * board, board / 2])).tolist() == [64, 0, 16]
+    assert sharpness(board[:, 0]).tolist() == [64]
+    with pytest.raises(ShapeError, match="at least 3"):
+        sharpness(board[..., :2])

@@ -7,7 +7,15 @@ from dataclasses import replace
 
 from scorefold.plugin import Comparison, Kind, Port, Verb
 
-CAPABILITY_NAMES = ("Trainable", "Encodes", "Transports", "ClosedFormGeodesics", "Potential", "TaskSource")
+CAPABILITY_NAMES = (
+    "Trainable",
+    "Encodes",
+    "EncodesNoise",
+    "Transports",
+    "ClosedFormGeodesics",
+    "Potential",
+    "TaskSource",
+)
 """The capabilities by name, in the order of ``scorefold.interfaces.capabilities.CAPABILITIES``, which needs torch."""
 
 _DATA = Port("data", kind="data")

@@ -20,6 +20,7 @@ from scorefold.interfaces import (
     ScoreModel,
     TensorSource,
     Trainable,
+    check_trained,
 )
 from scorefold.interfaces.data import SPLITS
 from scorefold.laws import HasLaw, log_density
@@ -45,7 +46,7 @@ _SHOWN = 64
 """How many training events figures get."""
 
 _DIAGNOSED = 512
-"""How many held-out points a geometry is diagnosed on."""
+"""How many points a geometry, or what was trained, is diagnosed on."""
 
 
 def load(component: DataSource, inputs: Inputs, options: None, context: StageContext) -> Outcome:
@@ -110,9 +111,12 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
         report = fit_apart(component, training, config, executor, **settings)
     else:
         report = train(component, training, config, metrics=context.metrics, **settings)
-    summary = report.summary()
-    shown = Fitted(report, component, training.tensor(_SHOWN))
-    return Outcome(component, {"trained": True, **summary}, shown=shown)
+    result: dict[str, Any] = {"trained": True, **report.summary()}
+    seen = training if validation is None or not len(validation) else validation
+    doubts = component.doubts(seen.tensor(_DIAGNOSED))
+    if doubts:
+        result["warnings"] = list(doubts)
+    return Outcome(component, result, shown=Fitted(report, component, training.tensor(_SHOWN)))
 
 
 @torch.no_grad()
@@ -277,11 +281,8 @@ def _check_trained(component: Geometry) -> None:
     """Raises ``ConfigError`` for a part of a geometry that is as it was built, where training would have changed it."""
     parts = component.named_modules() if isinstance(component, nn.Module) else ()
     for name, part in parts:
-        if part is not component and part.training and isinstance(part, Trainable):
-            raise ConfigError(
-                f"{name}, a {type(part).__name__}, was never trained, and this geometry would be that of its start",
-                hint=f"make it a stage of its own, which trains it, and name that stage under inputs.{name}",
-            )
+        if part is not component:
+            check_trained(part, name, "this geometry")
 
 
 def _trust(component: Geometry, points: Tensor) -> dict[str, Any]:

@@ -79,6 +79,11 @@ KNOWN = (
         ),
     ),
     KnownPlugin(
+        "scorevae",
+        "scorefold-scorevae",
+        "an auto-encoder from any pretrained score model",
+    ),
+    KnownPlugin(
         "standard",
         "scorefold-standard",
         "data sources, networks, score models, coupling flows and the baselines of each kind",

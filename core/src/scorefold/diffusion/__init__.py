@@ -1,6 +1,6 @@
 """Diffusion processes, samplers, losses and likelihoods, as modules and plain functions."""
 
-from scorefold.diffusion.grids import time_grid
+from scorefold.diffusion.grids import SPACINGS, time_grid
 from scorefold.diffusion.likelihood import probability_flow_log_prob
 from scorefold.diffusion.losses import WEIGHTINGS, Weighting, denoising_score_matching, draw_times
 from scorefold.diffusion.matrix import DenseMap, MatrixProcess
@@ -14,6 +14,7 @@ from scorefold.diffusion.samplers import (
     dpm_solver_pp_2m,
     euler_maruyama,
     heun,
+    invert_heun,
     predictor_corrector,
     resolve_sampler,
 )
@@ -31,6 +32,7 @@ from scorefold.diffusion.schedules import (
 __all__ = [
     "EDM",
     "SAMPLERS",
+    "SPACINGS",
     "VE",
     "VP",
     "WEIGHTINGS",
@@ -65,6 +67,7 @@ __all__ = [
     "expand",
     "heun",
     "in_coefficients",
+    "invert_heun",
     "predictor_corrector",
     "probability_flow_log_prob",
     "resolve_sampler",

@@ -19,27 +19,35 @@ Terms = Callable[[DiffusionProcess, Tensor, Tensor, Tensor], tuple[Any, ...]]
 _CHUNK = 2**22  # numbers in one table: per-component schedules of large events are tabulated some steps at a time
 
 
+SPACINGS = ("uniform", "log-snr", "karras")
+
+_RHO = 7  # of Karras et al. (2022, eq. 5)
+
+
 def time_grid(process: DiffusionProcess, steps: int | Sequence[int], spacing: str = "uniform") -> Tensor:
     """Decreasing times from t_max to t_min, (steps + 1,), float64 on the CPU.
 
-    ``spacing`` is ``uniform`` in t or ``log-snr``, uniform in the (mean) log signal-to-noise ratio. The process'
+    ``spacing`` is ``uniform`` in t, ``log-snr``, uniform in the (mean) log signal-to-noise ratio, or ``karras``,
+    uniform in (scale / signal)^(1/7), between the two (Karras et al. 2022, eq. 5, for any process). The process'
     ``breakpoints`` lie on the grid: ``steps`` is a total, shared out in proportion to the length of each interval
     between them, or one number for each interval from t_max down. Raises ``ConfigError`` for an unknown spacing, and
     for fewer steps than intervals.
     """
-    if spacing not in ("uniform", "log-snr"):
-        close = difflib.get_close_matches(str(spacing), ["uniform", "log-snr"], n=1)
+    if spacing not in SPACINGS:
+        close = difflib.get_close_matches(str(spacing), SPACINGS, n=1)
         raise ConfigError(
-            f"a time grid with spacing {spacing!r} was asked for; expected uniform or log-snr",
+            f"a time grid with spacing {spacing!r} was asked for; expected {', '.join(SPACINGS)}",
             hint=f"did you mean {close[0]}?" if close else None,
         )
     ends = torch.tensor([process.t_max, *reversed(process.breakpoints), process.t_min], dtype=torch.float64)
-    heights = ends if spacing == "uniform" else _mean_log_snr(process, ends)
+    heights = ends if spacing == "uniform" else _height(_mean_log_snr(process, ends), spacing)
     counts = _share(steps, (heights[1:] - heights[:-1]).abs())
     parts = [ends[:1]]
     for start, end, low, high, count in zip(ends[:-1], ends[1:], heights[:-1], heights[1:], counts, strict=True):
         inner = low + (high - low) * torch.arange(1, count, dtype=torch.float64) / count
-        if spacing == "log-snr":
+        if spacing == "karras":
+            inner = -2 * _RHO * inner.log()
+        if spacing != "uniform":
             inner = _invert_log_snr(process, inner, float(start), float(end))
         parts += [inner, end[None]]
     return torch.cat(parts)
@@ -50,6 +58,11 @@ def _mean_log_snr(process: DiffusionProcess, t: Tensor) -> Tensor:
     device = tensors[0].device if tensors else t.device
     value = process.log_snr(t.to(device)).to(t)
     return value.flatten(1).mean(1) if value.dim() > 1 else value
+
+
+def _height(log_snr: Tensor, spacing: str) -> Tensor:
+    """What the grid is uniform in, at these log-SNRs."""
+    return (-log_snr / (2 * _RHO)).exp() if spacing == "karras" else log_snr
 
 
 def _invert_log_snr(process: DiffusionProcess, values: Tensor, late: float, early: float) -> Tensor:

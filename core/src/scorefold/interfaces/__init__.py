@@ -4,6 +4,7 @@ from scorefold.interfaces.allocator import Allocator, Pilot
 from scorefold.interfaces.capabilities import (
     ClosedFormGeodesics,
     Encodes,
+    EncodesNoise,
     Loss,
     Phase,
     Potential,
@@ -11,6 +12,7 @@ from scorefold.interfaces.capabilities import (
     TaskSource,
     Trainable,
     Transports,
+    check_trained,
 )
 from scorefold.interfaces.data import DataSource, TensorSource
 from scorefold.interfaces.estimator import Estimator
@@ -24,6 +26,7 @@ __all__ = [
     "ClosedFormGeodesics",
     "DataSource",
     "Encodes",
+    "EncodesNoise",
     "Estimator",
     "Flow",
     "Geometry",
@@ -39,4 +42,5 @@ __all__ = [
     "TensorSource",
     "Trainable",
     "Transports",
+    "check_trained",
 ]

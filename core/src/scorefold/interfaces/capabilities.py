@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from scorefold.config import TrainingConfig
 from scorefold.data import Dataset
+from scorefold.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,25 @@ class Trainable(ABC):
         """
         return None
 
+    def doubts(self, x: Tensor) -> Sequence[str]:
+        """What should make one doubt a training that has ended, in words, by some events x (N, *E); nothing by
+        default."""
+        return ()
+
+
+def check_trained(part: object, name: str, user: str) -> None:
+    """Raises ``ConfigError`` where ``part``, which ``user`` takes as its input ``name``, should have been trained and
+    wasn't.
+
+    A module is in training mode as it is built; training ends, and a loaded state starts, in evaluation mode.
+    """
+    if isinstance(part, nn.Module) and part.training and isinstance(part, Trainable):
+        raise ConfigError(
+            f"{name}, a {type(part).__name__}, was never trained, and {user} would take it as it was built",
+            hint=f"make it a stage of its own, which trains it, and name that stage under inputs.{name}; "
+            f"a model that you trained by hand is ready after {name}.eval()",
+        )
+
 
 class Encodes(ABC):
     """A component with a latent space."""
@@ -114,6 +134,30 @@ class Encodes(ABC):
     @abstractmethod
     def encode_distribution(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The mean and standard deviation of z given x, each (B, *latent_shape); std is 0 for a deterministic code."""
+
+    def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Codes (n, *latent_shape) from the law that training held them to, on the component's device.
+
+        Raises ``ConfigError`` where there is no such law.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} holds its codes to no law that new ones could be drawn from",
+            hint="codes: gaussian fits a normal law to the codes of data",
+        )
+
+
+class EncodesNoise(Encodes):
+    """A component whose code leaves out what the noise of a draw decides, so that code and noise give an event back.
+
+    ``decode`` takes that noise as its option ``noise``, (B, *E), drawn where it is not given.
+    """
+
+    @abstractmethod
+    def encode_noise(self, x: Tensor, z: Tensor, **options: Any) -> Tensor:
+        """The noise (B, *E) with which ``decode`` brings x (B, *E) back from its code z (B, *latent_shape).
+
+        ``options`` are those of ``decode``.
+        """
 
 
 class Transports(ABC):
@@ -162,6 +206,7 @@ class TaskSource(ABC):
 
 
 CAPABILITIES: Mapping[str, type] = {
-    cls.__name__: cls for cls in (Trainable, Encodes, Transports, ClosedFormGeodesics, Potential, TaskSource)
+    cls.__name__: cls
+    for cls in (Trainable, Encodes, EncodesNoise, Transports, ClosedFormGeodesics, Potential, TaskSource)
 }
 """Capabilities by the name that ``provides`` and ``needs`` use."""

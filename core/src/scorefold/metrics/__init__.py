@@ -9,7 +9,7 @@ from scorefold.metrics.distances import (
     frechet_from_moments,
 )
 from scorefold.metrics.features import feature_network
-from scorefold.metrics.images import consistency, diversity, psnr, psnr_within, round_to_levels, ssim
+from scorefold.metrics.images import consistency, diversity, psnr, psnr_within, round_to_levels, sharpness, ssim
 from scorefold.metrics.lpips import LPIPS
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "psnr",
     "psnr_within",
     "round_to_levels",
+    "sharpness",
     "ssim",
     "uniformity",
 ]

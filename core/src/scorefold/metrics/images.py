@@ -61,6 +61,20 @@ def diversity(draws: Tensor, data_range: float = 1.0) -> Tensor:
     return 255 / data_range * draws.std(0).flatten(1).mean(1)
 
 
+def sharpness(x: Tensor) -> Tensor:
+    """The mean square of the Laplacian over the inner pixels of images (B, C, H, W), or (B, H, W): (B,).
+
+    The Laplacian is four times a pixel minus its four neighbours. What is blurred has less of it, what is noisy more:
+    the mean over images, divided by that of real ones, is 1 for images as sharp as those. Raises ``ShapeError`` for
+    images below 3 pixels a side.
+    """
+    if x.dim() not in (3, 4) or min(x.shape[-2:]) < 3:
+        raise ShapeError(f"images have shape {tuple(x.shape)}; expected (B, C, H, W), H and W at least 3")
+    inner = x[..., 1:-1, 1:-1]
+    around = x[..., :-2, 1:-1] + x[..., 2:, 1:-1] + x[..., 1:-1, :-2] + x[..., 1:-1, 2:]
+    return (4 * inner - around).flatten(1).square().mean(1)
+
+
 def round_to_levels(x: Tensor, low: float, high: float, levels: int = 256) -> Tensor:
     """x clipped to [low, high] and rounded to ``levels`` equally spaced values: what an image file of 8 bits keeps."""
     step = (high - low) / (levels - 1)

@@ -258,7 +258,7 @@ def test_it_differentiates_through_a_network_in_single_precision() -> None:
 
 
 def test_what_does_not_fit_is_refused(gaussian: Any, prior_of: Any) -> None:
-    with pytest.raises(ConfigError, match="prior, a Denoising, was never trained, and score:dps would draw from its"):
+    with pytest.raises(ConfigError, match="prior, a Denoising, was never trained, and score:dps would take it as it"):
         dps(network_prior())
     with pytest.raises(ConfigError, match="prior of score:dps, a GaussianPrior, takes a condition"):
         dps(prior_of(gaussian(12), VP(), SHAPE, 3))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from scorefold.data import Condition, ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError, ShapeError
-from scorefold.interfaces import ScoreModel, Trainable
+from scorefold.interfaces import ScoreModel, check_trained
 from scorefold.operator_config import OperatorConfig
 from scorefold.operators import LinearOperator, Mask, RandomMask, as_linear, build_operator
 from scorefold_conditional.consistency import check_observation
@@ -15,21 +15,14 @@ from scorefold_conditional.inverse import check_masks
 
 
 def check_prior(prior: ScoreModel, name: str) -> None:
-    """Raises ``ConfigError`` for a prior that takes conditions, and for one that should have been trained and wasn't.
-
-    A module is in training mode as it is built; training ends, and a loaded state starts, in evaluation mode.
-    """
+    """Raises ``ConfigError`` for a prior that takes conditions, and for one that should have been trained and
+    wasn't."""
     if prior.condition_spec is not None:
         raise ConfigError(
             f"the prior of {name}, a {type(prior).__name__}, takes a condition; expected an unconditional score",
             hint="train it on data without a condition: the observation comes in by the guidance alone",
         )
-    if prior.training and isinstance(prior, Trainable):
-        raise ConfigError(
-            f"prior, a {type(prior).__name__}, was never trained, and {name} would draw from its start",
-            hint="make it a stage of its own, which trains it, and name that stage under inputs.prior; "
-            "a model that you trained by hand is ready after prior.eval()",
-        )
+    check_trained(prior, "prior", name)
 
 
 class Observations:
