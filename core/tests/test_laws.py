@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scorefold.errors import ShapeError
-from scorefold.laws import Mixture, Points, SphereLaw, SubspaceGaussian
+from scorefold.laws import Mixture, Points, SharedGaussians, SphereLaw, SubspaceGaussian
 
 ZERO = torch.zeros(4, dtype=torch.float64)
 BASIS = torch.eye(4, dtype=torch.float64)
@@ -32,6 +32,13 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         SphereLaw(ZERO, BASIS, 0.0)
     with pytest.raises(ShapeError, match="with N at least 1"):
         Points(torch.empty(0, 3))
+    with pytest.raises(ShapeError, match="with C at least 1"):
+        SharedGaussians(ZERO, BASIS, torch.ones(4))
+    with pytest.raises(ShapeError, match="3 columns; expected 4") as caught:
+        SharedGaussians(ZERO[None], BASIS[:, :3], torch.ones(3))
+    assert "complete it" in str(caught.value)
+    with pytest.raises(ShapeError, match="expected 4 numbers >= 0"):
+        SharedGaussians(ZERO[None], BASIS, -torch.ones(4))
 
 
 def test_weights_are_a_distribution_over_the_components() -> None:

@@ -89,6 +89,33 @@ class Points:
 
 
 @dataclass(frozen=True, eq=False)
+class SharedGaussians:
+    """x = m_j + basis diag(sqrt(variances)) g, j uniform, g standard normal in R^D: Gaussians of one covariance.
+
+    ``means`` (C, D), ``basis`` (D, D) orthonormal, ``variances`` (D,) non-negative. All of them cost two products with
+    matrices (C, D), where a ``Mixture`` asks each. Raises ``ShapeError`` as ``SubspaceGaussian`` does.
+    """
+
+    means: Tensor
+    basis: Tensor
+    variances: Tensor
+
+    def __post_init__(self) -> None:
+        if self.means.dim() != 2 or len(self.means) == 0:
+            raise ShapeError(f"the means have shape {tuple(self.means.shape)}; expected (C, D) with C at least 1")
+        _check_basis(self.basis, self.means[0])
+        if self.basis.shape[1] != self.means.shape[1]:
+            raise ShapeError(
+                f"the basis has {self.basis.shape[1]} columns; expected {self.means.shape[1]}, one a coordinate",
+                hint="complete it, with variances of 0",
+            )
+        if self.variances.shape != self.means.shape[1:] or bool((self.variances < 0).any()):
+            raise ShapeError(
+                f"variances has shape {tuple(self.variances.shape)}; expected {self.means.shape[1]} numbers >= 0"
+            )
+
+
+@dataclass(frozen=True, eq=False)
 class Mixture:
     """A mixture of laws; ``weights`` (C,) are non-negative and sum to 1, else ``ShapeError`` is raised."""
 
@@ -138,7 +165,7 @@ class Embedded:
             )
 
 
-Law: TypeAlias = SubspaceGaussian | SphereLaw | Points | Mixture | Product | Embedded
+Law: TypeAlias = SubspaceGaussian | SphereLaw | Points | SharedGaussians | Mixture | Product | Embedded
 
 
 def coordinates(law: Law) -> int:
@@ -146,7 +173,7 @@ def coordinates(law: Law) -> int:
     match law:
         case SubspaceGaussian(mean=centre) | SphereLaw(centre=centre) | Embedded(centre=centre):
             return len(centre)
-        case Points(x=x):
+        case Points(x=x) | SharedGaussians(means=x):
             return x.shape[1]
         case Mixture(components=parts):
             return coordinates(parts[0])
@@ -163,6 +190,8 @@ def translated(law: Law, shift: Tensor) -> Law:
             return replace(law, centre=law.centre + shift)
         case Points():
             return Points(law.x + shift)
+        case SharedGaussians():
+            return replace(law, means=law.means + shift)
         case Mixture():
             return replace(law, components=tuple(translated(part, shift) for part in law.components))
         case Product():
@@ -178,6 +207,9 @@ def log_density(law: Law, x: Tensor) -> Tensor | None:
     if isinstance(law, SubspaceGaussian) and law.dimension == len(law.mean):
         standard = ((x.double() - law.mean) @ law.basis) ** 2 / law.variances
         return -0.5 * (standard + law.variances.log() + math.log(2 * math.pi)).sum(1)
+    if isinstance(law, SharedGaussians) and bool((law.variances > 0).all()):
+        normaliser = math.log(len(law.means)) + 0.5 * (law.variances.log() + math.log(2 * math.pi)).sum()
+        return torch.logsumexp(shared_exponents(law, x.double()), dim=1) - normaliser
     if isinstance(law, Mixture):
         parts = _stacked([log_density(part, x) for part in law.components])
         return None if parts is None else torch.logsumexp(parts + law.weights.double().log()[:, None], dim=0)
@@ -188,6 +220,15 @@ def log_density(law: Law, x: Tensor) -> Tensor | None:
     if isinstance(law, Embedded) and law.basis.shape[1] == len(law.centre):
         return log_density(law.law, (x.double() - law.centre) @ law.basis)
     return None
+
+
+def shared_exponents(law: SharedGaussians, x: Tensor) -> Tensor:
+    """-(x - m_j)^T S^-1 (x - m_j) / 2 of x (N, D), S the covariance of full rank, (N, C): ``softmax`` over the second
+    dimension says which of the Gaussians x is from."""
+    centre = law.means.mean(0)  # squares are expanded; centring keeps the numbers that cancel small
+    along, means = (x - centre) @ law.basis, (law.means - centre) @ law.basis
+    whole = (along**2 / law.variances).sum(1, keepdim=True) + (means**2 / law.variances).sum(1)
+    return (along / law.variances) @ means.mT - 0.5 * whole
 
 
 def _stacked(parts: list[Tensor | None]) -> Tensor | None:

@@ -14,7 +14,19 @@ from scorefold.data import Dataset, EventScale
 from scorefold.diffusion.process import Isotropic
 from scorefold.errors import DataError, ShapeError
 from scorefold.interfaces import DataSource, TensorSource
-from scorefold.laws import Embedded, HasLaw, Law, Mixture, Points, Product, SphereLaw, SubspaceGaussian, translated
+from scorefold.laws import (
+    Embedded,
+    HasLaw,
+    Law,
+    Mixture,
+    Points,
+    Product,
+    SharedGaussians,
+    SphereLaw,
+    SubspaceGaussian,
+    log_density,
+    translated,
+)
 from scorefold_standard.data.manifolds import LawfulManifold
 from scorefold_standard.data_config import SphereConfig
 from scorefold_standard.score_config import AnalyticConfig
@@ -67,6 +79,7 @@ def laws() -> dict[str, Law]:
         "two points": SphereLaw(centre, basis(1, 6), 0.7),
         "noisy sphere": SphereLaw(centre, basis(3, 7), 1.0, noise_std=0.2),
         "points": points,
+        "shared Gaussians": SharedGaussians(points.x[:5], basis(D, 4), torch.linspace(0, 2, D, dtype=torch.float64)),
         "mixture": Mixture(weights, (gaussian, sphere, points, point)),
         "product": Product((SphereLaw(centre[:3], torch.eye(3, 2, dtype=torch.float64), 1.1), Points(points.x[:, 3:]))),
         "embedded": Embedded(SphereLaw(centre[:3], torch.eye(3, dtype=torch.float64), 0.9), centre, basis(3, 8)),
@@ -135,6 +148,21 @@ def test_a_sphere_is_the_limit_of_many_points_on_it() -> None:
     sigma = torch.linspace(0.1, 2, 10, dtype=torch.float64)
     torch.testing.assert_close(circle.log_prob(y, sigma), ring.log_prob(y, sigma), rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(circle.score(y, sigma), ring.score(y, sigma), rtol=1e-8, atol=1e-8)
+
+
+def test_gaussians_of_one_covariance_are_a_mixture_of_them() -> None:
+    means, variances = laws()["points"].x[:5], torch.linspace(0.1, 2, D, dtype=torch.float64)  # type: ignore[union-attr]
+    shared = SharedGaussians(means, basis(D, 4), variances)
+    apart = Mixture(
+        torch.full((5,), 0.2, dtype=torch.float64),
+        tuple(SubspaceGaussian(mean, shared.basis, variances) for mean in means),
+    )
+    y, sigma = torch.randn(9, D, dtype=torch.float64), torch.logspace(-3, 1, 9, dtype=torch.float64)
+    first, second = (noised(law, torch.float64) for law in (shared, apart))
+    torch.testing.assert_close(first.log_prob(y, sigma), second.log_prob(y, sigma))
+    torch.testing.assert_close(first.score(y, sigma), second.score(y, sigma))
+    torch.testing.assert_close(log_density(shared, y), log_density(apart, y))
+    assert log_density(SharedGaussians(means, shared.basis, 0 * variances), y) is None
 
 
 def test_a_moved_law_is_the_law_of_the_moved_points() -> None:

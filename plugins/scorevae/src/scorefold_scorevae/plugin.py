@@ -12,6 +12,7 @@ __plugin_api__ = "1.0"
 @hookimpl
 def scorefold_components() -> Iterable[Component]:
     yield from _networks()
+    yield from _sources()
 
 
 def _networks() -> Iterable[Component]:
@@ -29,3 +30,15 @@ def _networks() -> Iterable[Component]:
             examples=({"config": small}, {"config": {**small, "attention": [1], "middle_attention": False}}),
             cite="cite/unet.bib",
         )
+
+
+def _sources() -> Iterable[Component]:
+    yield Component(
+        kind="data",
+        name="textured-blobs",
+        target="scorefold_scorevae.blobs:TexturedBlobs",
+        config="scorefold_scorevae.data_config:TexturedBlobsConfig",
+        summary="Images of a blob on a grid of centres under a Gaussian texture, whose law is known",
+        examples=({"config": {"points": 200}},),
+        cite="citation.bib",
+    )

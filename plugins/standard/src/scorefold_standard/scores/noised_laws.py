@@ -12,7 +12,17 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from scorefold.laws import Embedded, Law, Mixture, Points, Product, SphereLaw, SubspaceGaussian, coordinates
+from scorefold.laws import (
+    Embedded,
+    Law,
+    Mixture,
+    Points,
+    Product,
+    SharedGaussians,
+    SphereLaw,
+    SubspaceGaussian,
+    coordinates,
+)
 from scorefold_standard.scores.bessel import bessel_ratio_over_argument, log_bessel_normalised
 
 _DISTANCES_AT_ONCE = 2**22
@@ -136,6 +146,45 @@ class NoisedPoints(NoisedLaw):
         return -0.5 * squares / sigma[:, None] ** 2
 
 
+class NoisedSharedGaussians(NoisedLaw):
+    """Gaussians of one covariance: noise widens it, and the score is that of the expected mean given y.
+
+    In the basis of the covariance the score of a coordinate u is (E[m | y] - u) / (variance + sigma^2).
+    """
+
+    centre: Tensor
+    means: Tensor
+    basis: Tensor
+    variances: Tensor
+
+    def __init__(self, law: SharedGaussians, dtype: torch.dtype) -> None:
+        super().__init__()
+        # Squares are expanded, as for NoisedPoints: centring keeps the numbers that cancel small.
+        centre = law.means.mean(0)
+        self.register_buffer("centre", centre.to(dtype))
+        self.register_buffer("means", ((law.means - centre) @ law.basis).to(dtype))
+        self.register_buffer("basis", law.basis.to(dtype))
+        self.register_buffer("variances", law.variances.to(dtype))
+
+    def log_prob(self, y: Tensor, sigma: Tensor) -> Tensor:
+        along, variance = self._split(y, sigma)
+        whole = (along**2 / variance + variance.log()).sum(1) + y.shape[1] * math.log(2 * math.pi)
+        return torch.logsumexp(self._exponents(along, variance), dim=1) - math.log(len(self.means)) - 0.5 * whole
+
+    def score(self, y: Tensor, sigma: Tensor) -> Tensor:
+        along, variance = self._split(y, sigma)
+        expected = self._exponents(along, variance).softmax(dim=1) @ self.means
+        return ((expected - along) / variance) @ self.basis.mT
+
+    def _split(self, y: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """y and its variance in the basis, each (B, D)."""
+        return (y - self.centre) @ self.basis, self.variances + sigma[:, None] ** 2
+
+    def _exponents(self, along: Tensor, variance: Tensor) -> Tensor:
+        """log p(y | j) but for what no j changes, (B, C)."""
+        return (along / variance) @ self.means.mT - 0.5 * (1 / variance) @ (self.means**2).mT
+
+
 class NoisedMixture(NoisedLaw):
     """A mixture: its score is the mean of the components' scores under the posterior of the component given y."""
 
@@ -220,6 +269,8 @@ def noised(law: Law, dtype: torch.dtype) -> NoisedLaw:
         return NoisedSphere(law, dtype)
     if isinstance(law, Points):
         return NoisedPoints(law, dtype)
+    if isinstance(law, SharedGaussians):
+        return NoisedSharedGaussians(law, dtype)
     if isinstance(law, Product):
         return NoisedProduct(law, dtype)
     if isinstance(law, Embedded):
