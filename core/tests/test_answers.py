@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scorefold import verbs
+from scorefold import latent_quality, verbs
 from scorefold.data import Condition, Dataset, EventScale
 from scorefold.errors import ConfigError, DataError, PluginError, ShapeError, SplitError
 from scorefold.interfaces import Allocator, DataSource, Encodes, Estimator, Flow, Geometry
 from scorefold.kinds import CAPABILITY_COMPARISONS, CORE_KINDS
+from scorefold.latent_options import ReconstructOptions
 from scorefold.laws import Embedded, HasLaw, Law, Mixture, Points, Product, SphereLaw, SubspaceGaussian, log_density
 from scorefold.nn import StandardNormal
 from scorefold.plugin import Comparison
@@ -22,7 +23,6 @@ from scorefold.results import Allocation, Estimate
 from scorefold.stage import Outcome, StageContext
 from scorefold.verb_options import (
     AllocateOptions,
-    EncodeOptions,
     EstimateOptions,
     InterpolateOptions,
     LikelihoodOptions,
@@ -169,7 +169,7 @@ def test_the_reconstruction_error_is_one_for_the_mean_and_zero_for_the_points() 
     data = {"data": Source(x)}
 
     def error(factor: float, points: Mapping[str, Any] = data) -> float:
-        outcome = verbs.reconstruct(Shrinking(factor), points, EncodeOptions(batch_size=7), CONTEXT)
+        outcome = latent_quality.reconstruct(Shrinking(factor), points, ReconstructOptions(batch_size=7), CONTEXT)
         assert answer(outcome)["quantity"] == "relative reconstruction error"
         return float(answer(outcome)["value"])
 
@@ -182,9 +182,9 @@ def test_the_reconstruction_error_is_one_for_the_mean_and_zero_for_the_points() 
 
 def test_what_cannot_be_reconstructed() -> None:
     with pytest.raises(ConfigError, match="Unit has no latent space: it can't reconstruct"):
-        verbs.reconstruct(Unit(), {"data": Source(torch.zeros(2, 2))}, EncodeOptions(), CONTEXT)
+        latent_quality.reconstruct(Unit(), {"data": Source(torch.zeros(2, 2))}, ReconstructOptions(), CONTEXT)
     with pytest.raises(DataError, match="the points are all the same"):
-        verbs.reconstruct(Shrinking(1.0), {"data": Source(torch.ones(3, 2))}, EncodeOptions(), CONTEXT)
+        latent_quality.reconstruct(Shrinking(1.0), {"data": Source(torch.ones(3, 2))}, ReconstructOptions(), CONTEXT)
 
 
 class Arcs(Geometry):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from verb_toys import UNIT, Flat, Normal, Shifted, Source, checked, context, rows
 
-from scorefold import verbs
+from scorefold import latent_verbs, verbs
 from scorefold.data import Dataset, StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import Allocator, Encodes, Estimator
@@ -99,21 +99,23 @@ class Halves(nn.Module, Encodes):
 
 
 def test_codes_are_a_source() -> None:
-    outcome = verbs.encode(Halves(), {"data": Source(test=rows(7))}, EncodeOptions(limit=5, batch_size=2), context())
+    outcome = latent_verbs.encode(
+        Halves(), {"data": Source(test=rows(7))}, EncodeOptions(limit=5, batch_size=2), context()
+    )
     assert outcome.arrays["codes"].flatten().tolist() == [0, 0.5, 1, 1.5, 2]
     assert torch.equal(outcome.value.load("test").x, outcome.arrays["codes"])
     assert outcome.drawn is outcome.arrays["codes"]
     assert checked(outcome) == {"points": 5, "latent dimension": 1}
     with pytest.raises(DataError, match="test split has no points"):
-        verbs.encode(Halves(), {"data": Source(test=rows(0))}, EncodeOptions(), context())
+        latent_verbs.encode(Halves(), {"data": Source(test=rows(0))}, EncodeOptions(), context())
     with pytest.raises(ConfigError, match="Normal has no latent space"):
-        verbs.encode(Normal(), {"data": Source(test=rows(3))}, EncodeOptions(), context())
+        latent_verbs.encode(Normal(), {"data": Source(test=rows(3))}, EncodeOptions(), context())
 
 
 def test_points_come_in_the_dtype_of_the_stage() -> None:
     source = {"data": Source(test=rows(6))}
     wide = context(dtype=torch.float64)
-    assert verbs.encode(Halves(), source, EncodeOptions(), wide).arrays["codes"].dtype == torch.float64
+    assert latent_verbs.encode(Halves(), source, EncodeOptions(), wide).arrays["codes"].dtype == torch.float64
     assert verbs.estimate(Mean(), source, EstimateOptions(), wide).arrays["pointwise"].dtype == torch.float64
     paths = verbs.interpolate(Flat(), source, InterpolateOptions(pairs=2), wide).arrays["geodesics"]
     assert paths.dtype == torch.float64
@@ -129,7 +131,7 @@ def test_streamed_points_are_encoded_batch_by_batch() -> None:
         return held.take(index)
 
     stream = StreamedDataset(x=held.x[:0], fetch=fetch, size=7)
-    outcome = verbs.encode(Halves(), {"data": Source(test=stream)}, EncodeOptions(batch_size=3), context())
+    outcome = latent_verbs.encode(Halves(), {"data": Source(test=stream)}, EncodeOptions(batch_size=3), context())
     assert outcome.arrays["codes"].flatten().tolist() == [place / 2 for place in range(7)]
     assert sizes == [3, 3, 1]
 

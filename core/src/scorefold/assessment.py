@@ -23,6 +23,7 @@ from scorefold.measures import (
     Measure,
     Units,
     condition_networks,
+    feature_name,
     features_of,
 )
 from scorefold.metrics import LPIPS
@@ -124,13 +125,8 @@ def _measures(
         if options.n > 1:
             measures.append(Diversity(units))
         measures.append(Calibration(options.levels, context.generator("places")))
-    name = options.features or ("random-conv" if image else "pixels")
+    name = feature_name(options.features, shape)
     if not image:
-        if name != "pixels":
-            raise ConfigError(
-                f"the features {name} are of images (C, H, W); events have shape {tuple(shape)}",
-                hint="leave features out",
-            )
         measures.append(Energy(spec))
     if image or math.prod(shape) <= LARGEST:
         network = features_of(name, shape, options.inception, units).to(device)

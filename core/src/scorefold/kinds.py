@@ -51,23 +51,38 @@ _ASSESS = Verb(
     options="scorefold.verb_options:AssessOptions",
     figures="scorefold.figures_assess:assessment",
 )
-_ENCODE = Verb(
-    "encode",
-    takes=(_DATA,),
-    gives="data",
-    target="scorefold.verbs:encode",
-    options="scorefold.verb_options:EncodeOptions",
-    needs=("Encodes",),
-    figures="scorefold.figures:samples",
+
+
+def _of_codes(name: str, gives: str, target: str, options: str, figures: str, *, optional: bool = False) -> Verb:
+    """A verb of latent codes."""
+    return Verb(
+        name,
+        takes=(Port("data", kind="data", optional=optional),),
+        gives=gives,
+        target=f"scorefold.{target}:{name}",
+        options=f"scorefold.{options}",
+        needs=("Encodes",),
+        figures=f"scorefold.{figures}",
+    )
+
+
+LATENT_VERBS: tuple[Verb, ...] = (
+    _of_codes("encode", "data", "latent_verbs", "verb_options:EncodeOptions", "figures:samples"),
+    _of_codes(
+        "reconstruct",
+        "metrics",
+        "latent_quality",
+        "latent_options:ReconstructOptions",
+        "figures_latent:reconstructions",
+    ),
+    _of_codes("generate", "data", "latent_quality", "latent_options:GenerateOptions", "figures:samples", optional=True),
+    _of_codes("interpolate", "data", "latent_verbs", "latent_options:InterpolateCodesOptions", "figures_latent:rows"),
+    _of_codes("traverse", "data", "latent_verbs", "latent_options:TraverseOptions", "figures_latent:rows"),
+    _of_codes("edit", "data", "latent_verbs", "latent_options:EditOptions", "figures_latent:rows"),
+    _of_codes("latents", "metrics", "latent_diagnosis", "latent_options:LatentsOptions", "figures_latent:latents"),
 )
-_RECONSTRUCT = Verb(
-    "reconstruct",
-    takes=(_DATA,),
-    gives="metrics",
-    target="scorefold.verbs:reconstruct",
-    options="scorefold.verb_options:EncodeOptions",
-    needs=("Encodes",),
-)
+"""What a user does with latent codes: the verbs of any kind whose components may provide ``Encodes``."""
+
 _HELD_OUT = Comparison(verbs=("fit", "evaluate"), best="smallest")
 
 CAPABILITY_COMPARISONS: Mapping[str, Comparison] = {
@@ -90,14 +105,14 @@ CORE_KINDS: tuple[Kind, ...] = (
     Kind(
         "score",
         interface="scorefold.interfaces:ScoreModel",
-        verbs=(_FIT_SCORE, _SAMPLE, _LOG_LIKELIHOOD, _ASSESS, _ENCODE, _RECONSTRUCT),
+        verbs=(_FIT_SCORE, _SAMPLE, _LOG_LIKELIHOOD, _ASSESS, *LATENT_VERBS),
         summary="A model of the score of noised data",
         comparison=_HELD_OUT,
     ),
     Kind(
         "flow",
         interface="scorefold.interfaces:Flow",
-        verbs=(_FIT_FLOW, _SAMPLE, _LOG_LIKELIHOOD, _ASSESS, _ENCODE, _RECONSTRUCT),
+        verbs=(_FIT_FLOW, _SAMPLE, _LOG_LIKELIHOOD, _ASSESS, *LATENT_VERBS),
         summary="An invertible map between data and a base law",
         comparison=_HELD_OUT,
     ),
@@ -136,8 +151,7 @@ CORE_KINDS: tuple[Kind, ...] = (
                 options="scorefold.verb_options:EstimateOptions",
                 figures="scorefold.figures:estimate",
             ),
-            _ENCODE,
-            _RECONSTRUCT,
+            *LATENT_VERBS,
         ),
         summary="A number about data, with its uncertainty",
         comparison=Comparison(verbs=("estimate",)),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scorefold.data import Condition, ConditionSpec, EventScale
+from scorefold.errors import ConfigError
 from scorefold.metrics import (
     LPIPS,
     Moments,
@@ -378,6 +379,20 @@ class _InUnits(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = self.network(self.units.unit(x))
         return found
+
+
+def feature_name(wanted: FeatureName | None, shape: Sequence[int]) -> FeatureName:
+    """The features of events of a shape by name, where none are wanted by theirs: random ones for images, else pixels.
+
+    Raises ``ConfigError`` for features of images wanted of anything else.
+    """
+    image = len(shape) == 3
+    name = wanted or ("random-conv" if image else "pixels")
+    if not image and name != "pixels":
+        raise ConfigError(
+            f"the features {name} are of images (C, H, W); events have shape {tuple(shape)}", hint="leave features out"
+        )
+    return name
 
 
 def features_of(name: FeatureName, shape: Sequence[int], weights: str | None, units: Units) -> nn.Module:

@@ -100,3 +100,17 @@ def draw_events(
     if not bool(torch.isfinite(x).all()):
         raise DataError("the samples are not finite", hint="use more steps, another sampler, or train for longer")
     return x
+
+
+def nearness(middles: Tensor, held_out: Tensor, source: DataSource) -> Tensor | None:
+    """How far the middles of paths (B, *E) are from the nearest training point, over what held-out points are.
+
+    (B,): around 1 for a path that stays among the data, more for one that leaves them. None where there is no
+    training split, or the held-out points (N, *E) are training points.
+    """
+    try:
+        known = source.load("train").tensor(limit=10_000).to(middles).flatten(1)
+    except SplitError:
+        return None
+    usual = torch.cdist(held_out.flatten(1), known).amin(1).mean() if len(known) else torch.zeros(())
+    return torch.cdist(middles.flatten(1), known).amin(1) / usual if float(usual) > 0 else None

@@ -58,7 +58,26 @@ class LpipsOptions(Config):
     heads: _File = Field(description="The linear heads of the lpips package, weights/v0.1/alex.pth")
 
 
-class AssessOptions(DrawingOptions):
+class FeatureOptions(Config):
+    """What Frechet distances are between."""
+
+    features: Literal["pixels", "random-conv", "inception"] | None = Field(
+        None,
+        description="What Frechet distances are between: the coordinates themselves (pixels), the features of a fixed "
+        "random network for small images (random-conv), or Inception-v3's; null is random-conv for images, else pixels",
+    )
+    inception: _File | None = Field(
+        None, description="The file of torchvision's Inception-v3, inception_v3_google-0cc3c7bd.pth; nothing is fetched"
+    )
+
+    @model_validator(mode="after")
+    def _weights(self) -> FeatureOptions:
+        if (self.features == "inception") != (self.inception is not None):
+            raise ValueError("inception names the file of the features 'inception': set both, or neither")
+        return self
+
+
+class AssessOptions(DrawingOptions, FeatureOptions):
     """How many draws to hold to the truth, and by which measures."""
 
     n: int = Field(5, ge=1, description="Draws for each held-out point")
@@ -71,25 +90,11 @@ class AssessOptions(DrawingOptions):
         description="What is rounded before it is measured, as an image file would: draws to the levels of the data, "
         "where they have some; draws and truths to 256 values; or nothing. Draws are clipped to the data's bounds",
     )
-    features: Literal["pixels", "random-conv", "inception"] | None = Field(
-        None,
-        description="What Frechet distances are between: the coordinates themselves (pixels), the features of a fixed "
-        "random network for small images (random-conv), or Inception-v3's; null is random-conv for images, else pixels",
-    )
-    inception: _File | None = Field(
-        None, description="The file of torchvision's Inception-v3, inception_v3_google-0cc3c7bd.pth; nothing is fetched"
-    )
     lpips: LpipsOptions | None = Field(None, description="The two files of LPIPS; null leaves LPIPS out")
     levels: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (0.5, 0.9), description="Masses of the central intervals whose coverage is counted (conditional models)"
     )
     shown: int = Field(8, ge=1, description="Held-out points in the figure")
-
-    @model_validator(mode="after")
-    def _weights(self) -> AssessOptions:
-        if (self.features == "inception") != (self.inception is not None):
-            raise ValueError("inception names the file of the features 'inception': set both, or neither")
-        return self
 
 
 class LikelihoodOptions(Config):

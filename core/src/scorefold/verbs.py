@@ -1,4 +1,8 @@
-"""What a stage does: one plain function a verb, called as ``verb(component, inputs, options, context) -> Outcome``."""
+"""What a stage does: one plain function a verb, called as ``verb(component, inputs, options, context) -> Outcome``.
+
+The verbs of latent codes are in ``latent_verbs``, ``latent_quality`` and ``latent_diagnosis``, the verb ``assess`` in
+``assessment``.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.data import Dataset
-from scorefold.errors import ConfigError, DataError, SplitError
+from scorefold.errors import DataError, SplitError
 from scorefold.interfaces import (
     Allocator,
     DataSource,
-    Encodes,
     Estimator,
     Flow,
     Geometry,
@@ -30,12 +33,12 @@ from scorefold.verb_inputs import (
     conditions_of,
     device_of,
     draw_events,
+    nearness,
     on_device,
     points_of,
 )
 from scorefold.verb_options import (
     AllocateOptions,
-    EncodeOptions,
     EstimateOptions,
     InterpolateOptions,
     LikelihoodOptions,
@@ -215,47 +218,6 @@ def _exact_log_prob(component: ScoreModel | Flow, source: DataSource, dataset: D
     return log_density(law, dataset.tensor().cpu().flatten(1))
 
 
-@torch.no_grad()
-def encode(component: Any, inputs: Inputs, options: EncodeOptions, context: StageContext) -> Outcome:
-    """The latent codes of data points, (N, *latent_shape).
-
-    Raises ``ConfigError`` for a component without a latent space, ``DataError`` for an empty split.
-    """
-    if not isinstance(component, Encodes):
-        raise ConfigError(f"{type(component).__name__} has no latent space: it can't encode")
-    dataset = points_of(inputs["data"], options.limit, context)
-    codes = torch.cat([component.encode(batch.x).cpu() for batch in dataset.batches(options.batch_size)])
-    metrics = {"points": len(codes), "latent dimension": codes[0].numel()}
-    return Outcome(TensorSource(codes), {"metrics": metrics}, {"codes": codes}, shown=codes)
-
-
-@torch.no_grad()
-def reconstruct(component: Any, inputs: Inputs, options: EncodeOptions, context: StageContext) -> Outcome:
-    """How well data points come back from their codes.
-
-    The error is the root of the mean squared distance between points and their reconstructions, over that between
-    points and their mean: 0 is perfect, and 1 no better than the mean. Raises as ``encode`` does, and ``DataError`` for
-    points that are all the same.
-    """
-    if not isinstance(component, Encodes):
-        raise ConfigError(f"{type(component).__name__} has no latent space: it can't reconstruct")
-    dataset = points_of(inputs["data"], options.limit, context)
-    generator = context.generator("reconstruct", device=device_of(component))
-    squared, total, spread = 0.0, torch.zeros((), dtype=torch.float64), 0.0
-    for batch in dataset.batches(options.batch_size):
-        back = component.decode(component.encode(batch.x), generator=generator)
-        squared += float((back - batch.x).double().square().sum())
-        spread += float(batch.x.double().square().sum())
-        total = total + batch.x.double().sum(0).cpu()
-    spread -= float(total.square().sum()) / len(dataset)
-    if not spread > 0:
-        raise DataError("the points are all the same, so there is no spread to hold the error to")
-    error = math.sqrt(squared / spread)
-    metrics = {"points": len(dataset), "relative reconstruction error": error}
-    answer = {"quantity": "relative reconstruction error", "value": error}
-    return Outcome({"error": error}, {"metrics": metrics, "answer": answer})
-
-
 def build(component: Geometry, inputs: Inputs, options: None, context: StageContext) -> Outcome:
     """Hand a geometry on; with data, the distances between some of its points are drawn and reported, and what the
     points say of how far it can be trusted.
@@ -296,7 +258,7 @@ def _trust(component: Geometry, points: Tensor) -> dict[str, Any]:
 def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions, context: StageContext) -> Outcome:
     """Geodesics between pairs of data points, handed on as (pairs x times) events, pair by pair.
 
-    Their middles are held to the training points: see ``_nearness``. Raises ``DataError`` for fewer points than the
+    Their middles are held to the training points: see ``nearness``. Raises ``DataError`` for fewer points than the
     pairs need, and ``ConfigError`` for a part that should have been trained.
     """
     _check_trained(component)
@@ -314,7 +276,7 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
     lengths = component.distance(start, end).cpu()
     metrics = {"pairs": options.pairs, "mean length": float(lengths.mean())}
     result: dict[str, Any] = {"metrics": metrics, **_trust(component, points[:_DIAGNOSED])}
-    near = _nearness(paths[:, options.times // 2], torch.cat([start, end]).cpu(), source)
+    near = nearness(paths[:, options.times // 2], torch.cat([start, end]).cpu(), source)
     if near is not None:
         metrics["middles from the data"] = float(near.mean())
         error = 1.96 * float(near.std(correction=0)) / math.sqrt(len(near))
@@ -327,20 +289,6 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
     arrays = {"geodesics": paths, "lengths": lengths}
     shown = EventGroups(paths, "one geodesic", path=True)
     return Outcome(TensorSource(flat, source.event_scale), result, arrays, shown=shown)
-
-
-def _nearness(middles: Tensor, held_out: Tensor, source: DataSource) -> Tensor | None:
-    """How far the middles of geodesics (B, *E) are from the nearest training point, over what held-out points are.
-
-    (B,): around 1 for a geodesic that stays among the data, more for one that leaves them. None where there is no
-    training split, or the held-out points (N, *E) are training points.
-    """
-    try:
-        known = source.load("train").tensor(limit=10_000).to(middles).flatten(1)
-    except SplitError:
-        return None
-    usual = torch.cdist(held_out.flatten(1), known).amin(1).mean() if len(known) else torch.zeros(())
-    return torch.cdist(middles.flatten(1), known).amin(1) / usual if float(usual) > 0 else None
 
 
 def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, context: StageContext) -> Outcome:

@@ -1,0 +1,233 @@
+"""The verbs ``reconstruct`` and ``generate``: events decoded from codes, held to real ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset
+from scorefold.errors import ConfigError, DataError, SplitError
+from scorefold.interfaces import DataSource, Encodes, TensorSource
+from scorefold.latent_codes import MixtureLaw, NormalLaw, fit_mixture
+from scorefold.latent_measures import Distances, lpips_of, realism
+from scorefold.latent_options import GenerateOptions, ReconstructOptions
+from scorefold.latent_stage import beside, code_laws, decoded, encoder_of, training_points
+from scorefold.measures import Held, Measure, Units
+from scorefold.metrics import energy_distance
+from scorefold.numerics import draw_normal
+from scorefold.stage import Outcome, StageContext
+from scorefold.verb_inputs import Inputs, device_of, on_device, points_of
+
+_SEEN = 1000  # how many events give the range of data without bounds
+_KEPT = 2**22  # numbers in an array that is written beside the result
+_ENERGY_POINTS = 4000
+
+
+@dataclass(frozen=True)
+class Reconstructed:
+    """What the figure shows: ``originals`` (G, *E), one draw of each, the mean of n draws where n is above 1, and the
+    bounds (low, high) of events; ``by_draws`` (n,) is the root-mean-square distance of the mean of 1, 2, ... draws."""
+
+    originals: Tensor
+    draw: Tensor
+    mean: Tensor | None
+    bounds: tuple[float, float]
+    draws: int
+    by_draws: Tensor
+
+
+@torch.no_grad()
+def reconstruct(component: Any, inputs: Inputs, options: ReconstructOptions, context: StageContext) -> Outcome:
+    """How well data points come back from their codes.
+
+    The relative error is the root of the mean squared distance between points and their reconstructions, over that
+    between points and their mean: 0 is perfect, and 1 no better than the mean. Beside it stand distances of points
+    (``Distances``), and how real the reconstructions look (``SharpnessRatio``, ``FrechetBesideFloor``), of one draw and
+    of the mean of all.
+
+    Raises ``ConfigError`` for a component without a latent space and for measures that do not fit its events,
+    ``DataError`` for an empty split, for points that are all the same and for reconstructions that are not finite.
+    """
+    encoder = encoder_of(component, "reconstruct")
+    source: DataSource = inputs["data"]
+    dataset = points_of(source, options.limit, context)
+    shape, device = dataset.event_shape, device_of(component)
+    units = Units.of(source.event_scale, dataset.tensor(_SEEN), "none")
+    others = _other_points(source, len(dataset), options.batch_size, context)
+    distances = Distances(units, shape, lpips_of(options, shape, device))
+    measures: list[Measure] = [distances, *realism(options, shape, units, others, device)]
+    generators = context.generator("reconstruct", device=device), context.generator("codes", device=device)
+    squared = torch.zeros(options.draws, dtype=torch.float64)  # of the mean of the first 1, 2, ... draws
+    each, total, spread = 0.0, torch.zeros((), dtype=torch.float64), 0.0
+    parts: list[Held] = []
+    done = 0
+    for batch in dataset.batches(options.batch_size):
+        draws = _draws(encoder, batch.x, options, *generators)
+        held = Held(batch.x, draws)
+        for measure in measures:
+            measure.add(held)
+        each += float((draws - batch.x).double().square().sum()) / options.draws
+        numbers = torch.arange(1, options.draws + 1, device=draws.device).reshape(-1, *[1] * batch.x.dim())
+        apart = draws.double().cumsum(0) / numbers - batch.x.double()
+        squared += apart.square().flatten(1).sum(1).cpu()
+        spread += float(batch.x.double().square().sum())
+        total = total + batch.x.double().sum(0).cpu()
+        if done < options.shown or len(dataset) * batch.x[0].numel() <= _KEPT:
+            parts.append(Held(batch.x.cpu(), torch.stack([draws[0], draws.mean(0)]).cpu()))
+        done += len(batch)
+        context.progress(done, len(dataset), "reconstructed")
+    spread -= float(total.square().sum()) / len(dataset)
+    if not spread > 0:
+        raise DataError("the points are all the same, so there is no spread to hold the error to")
+    error = math.sqrt(each / spread)
+    by_draws = (squared / len(dataset)).sqrt()
+    metrics: dict[str, Any] = {"points": len(dataset), "relative reconstruction error": error}
+    metrics["root-mean-square distance"] = math.sqrt(each / len(dataset))
+    if options.draws > 1:
+        metrics[f"root-mean-square distance of the mean of {options.draws} draws"] = float(by_draws[-1])
+    originals, draw, mean = (
+        torch.cat(rows) for rows in zip(*((part.truth, *part.draws) for part in parts), strict=True)
+    )
+    arrays = {"reconstructions": draw} if len(draw) == len(dataset) else {}
+    if options.draws > 1:
+        arrays["root-mean-square distance by draws"] = by_draws
+    warnings: list[str] = []
+    for measure in measures:
+        metrics |= measure.metrics()
+        arrays |= measure.arrays()
+        warnings += measure.warnings()
+    answer = {"quantity": "relative reconstruction error", "value": error}
+    result: dict[str, Any] = {"metrics": metrics, "answer": answer}
+    if warnings:
+        result["warnings"] = warnings
+    few = options.shown
+    several = mean[:few] if options.draws > 1 else None
+    shown = Reconstructed(originals[:few], draw[:few], several, (units.low, units.high), options.draws, by_draws)
+    return Outcome({"error": error}, result, arrays, shown=shown)
+
+
+def _draws(
+    encoder: Encodes, x: Tensor, options: ReconstructOptions, generator: torch.Generator, of_codes: torch.Generator
+) -> Tensor:
+    """Reconstructions of events (B, *E): (n, B, *E)."""
+
+    def decode(z: Tensor) -> Tensor:
+        return decoded(encoder, z, generator, batch_size=options.batch_size, decoding=options.decoding)
+
+    if options.codes == "encoded":
+        z = encoder.encode(x)
+        return torch.stack([decode(z) for _ in range(options.draws)])
+    mean, std = encoder.encode_distribution(x)
+    shape = tuple(mean.shape)
+    codes = (mean + std * draw_normal(shape, generator=of_codes, like=mean) for _ in range(options.draws))
+    return torch.stack([decode(z) for z in codes])
+
+
+def _other_points(source: DataSource, count: int, batch_size: int, context: StageContext) -> Iterator[Tensor] | None:
+    """As many real events of another split, in batches, where there is one."""
+    try:
+        dataset = on_device(context, source.load("test" if context.split == "train" else "train"))
+    except SplitError:
+        return None
+    few = dataset if len(dataset) <= count else dataset.take(torch.arange(count))
+    return (batch.x for batch in few.batches(batch_size)) if len(few) >= 2 else None
+
+
+@torch.no_grad()
+def generate(component: Any, inputs: Inputs, options: GenerateOptions, context: StageContext) -> Outcome:
+    """Codes drawn from a law and decoded, handed on as (n, *E); with data, held to the points of the split.
+
+    The law is the one that training held codes to, or one fitted to the codes of the training split, drawn from their
+    own laws. Distances are over as many events as there are points, beside those of as many training points. Raises
+    ``ConfigError`` for a component without a latent space, without a law of codes where the standard one is wanted,
+    and for a law to be fitted to no data; ``DataError`` for events that are not finite; ``ScorefoldError`` for a
+    mixture without scikit-learn.
+    """
+    encoder = encoder_of(component, "generate")
+    source: DataSource | None = inputs.get("data")
+    device = device_of(component)
+    result: dict[str, Any] = {}
+    metrics: dict[str, Any] = {"events": options.n}
+    if options.codes == "standard":
+        codes = encoder.draw_codes(options.n, generator=context.generator("codes", device=device))
+    else:
+        law, like = _fitted_law(encoder, source, options, context)
+        codes = beside(like, law.draw(options.n, context.generator("codes")))
+        if isinstance(law, MixtureLaw):
+            metrics["components"] = len(law.weights)
+            if not law.converged:
+                result["warnings"] = ["the fit of the mixture did not converge: take fewer components, or more points"]
+    x = decoded(
+        encoder,
+        codes,
+        context.generator("generate", device=device),
+        batch_size=options.batch_size,
+        decoding=options.decoding,
+    )
+    scale = getattr(component, "event_scale", None) if source is None else source.event_scale
+    bounds = (None, None) if scale is None else (scale.low, scale.high)
+    metrics |= {"mean": float(x.mean()), "std": float(x.std(correction=0))}
+    if source is not None:
+        found, warnings = _beside_real(x, source, options, context)
+        metrics |= found
+        result["warnings"] = [*result.get("warnings", []), *warnings]
+        quantity = next((name for name in found if "distance" in name), None)
+        if quantity is not None:
+            result["answer"] = {"quantity": quantity, "value": found[quantity]}
+    if not result.get("warnings"):
+        result.pop("warnings", None)
+    result["metrics"] = metrics
+    flat = x.cpu()
+    shown = flat if bounds == (None, None) else flat.clamp(*bounds)
+    return Outcome(TensorSource(flat, scale), result, {"generated": flat, "codes": codes.cpu()}, shown=shown)
+
+
+def _fitted_law(
+    encoder: Encodes, source: DataSource | None, options: GenerateOptions, context: StageContext
+) -> tuple[NormalLaw | MixtureLaw, Tensor]:
+    """The law of the training points' codes, and a code to say of which shape, where and in which dtype they are."""
+    if source is None:
+        raise ConfigError(
+            f"codes: {options.codes} is fitted to the codes of data, and no data were given",
+            hint="add 'data: <a data stage>' to the stage's inputs",
+        )
+    points = training_points(source, options.fitted, context)
+    laws = code_laws(encoder, points, options.batch_size, context)
+    like = encoder.encode(points.tensor(1))
+    if options.codes == "gaussian":
+        return laws.aggregate(), like
+    drawn = laws.draw(context.generator("fitted codes"))
+    return fit_mixture(drawn, options.components, context.seed("mixture")), like
+
+
+def _beside_real(
+    x: Tensor, source: DataSource, options: GenerateOptions, context: StageContext
+) -> tuple[dict[str, float], list[str]]:
+    """Metrics and warnings of generated events (n, *E) beside the points of the stage's split."""
+    dataset: Dataset = points_of(source, len(x), context)
+    shape, count = dataset.event_shape, len(dataset)
+    real = dataset.tensor()
+    units = Units.of(source.event_scale, real, "none")
+    others = _other_points(source, count, options.batch_size, context)
+    metrics: dict[str, float] = {"points": count}
+    if len(shape) != 3 and count > 1:
+        few = real[:_ENERGY_POINTS]
+        metrics["energy distance"] = energy_distance(x[: len(few)], few)
+        training = _other_points(source, len(few), options.batch_size, context)
+        if training is not None:
+            metrics["energy distance of other real events"] = energy_distance(torch.cat(list(training)), few)
+    measures = realism(options, shape, units, others, x.device)
+    for start in range(0, count, options.batch_size):
+        rows = slice(start, min(start + options.batch_size, count))
+        for measure in measures:
+            measure.add(Held(real[rows], x[rows][None]))
+    warnings: list[str] = []
+    for measure in measures:
+        metrics |= measure.metrics()
+        warnings += measure.warnings()
+    return metrics, warnings
