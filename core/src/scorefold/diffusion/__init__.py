@@ -2,7 +2,7 @@
 
 from scorefold.diffusion.grids import SPACINGS, time_grid
 from scorefold.diffusion.likelihood import probability_flow_log_prob
-from scorefold.diffusion.losses import WEIGHTINGS, Weighting, denoising_score_matching, draw_times
+from scorefold.diffusion.losses import WEIGHTINGS, Weighting, denoising_score_matching, draw_times, weighted_square
 from scorefold.diffusion.matrix import DenseMap, MatrixProcess
 from scorefold.diffusion.process import DiffusionProcess, Isotropic, LinearMap, expand
 from scorefold.diffusion.processes import VE, VP, IsotropicProcess, PerComponent, SubVP, build_process, build_schedule
@@ -72,4 +72,5 @@ __all__ = [
     "probability_flow_log_prob",
     "resolve_sampler",
     "time_grid",
+    "weighted_square",
 ]

@@ -84,12 +84,20 @@ def denoising_score_matching(
     if answer.shape != x0.shape:
         raise ShapeError(f"the model answered with shape {tuple(answer.shape)}; expected {tuple(x0.shape)}")
     residual = (answer if predicts == "noise" else process.noise_from_score(answer, x, times)) - noise
+    return weighted_square(process, residual, x, times, weighting)
+
+
+def weighted_square(process: DiffusionProcess, residual: Tensor, x: Tensor, t: Tensor, weighting: Weighting) -> Tensor:
+    """The weighted square (B,) of errors eps-hat - z (B, *E) of the noise at x (B, *E) and times t (B,).
+
+    The weightings are those of ``denoising_score_matching``.
+    """
     if weighting == "simple":
         return (residual**2).flatten(1).mean(1)
     if weighting == "likelihood":
         # s - s* = -scale^-T (eps-hat - z): dividing noise levels keeps small scales out of the squares.
-        score_error = process.score_from_noise(residual, x, times)
-        dispersion = process.dispersion(x, times)
+        score_error = process.score_from_noise(residual, x, t)
+        dispersion = process.dispersion(x, t)
         seen = dispersion * score_error if isinstance(dispersion, Tensor) else dispersion.apply_transpose(score_error)
         return (seen**2).flatten(1).sum(1) / 2
     return (residual**2).flatten(1).sum(1)

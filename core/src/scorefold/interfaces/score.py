@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,8 @@ class ScoreModel(nn.Module, ABC):
     event_shape: tuple[int, ...]
     condition_spec: ConditionSpec | None
     event_scale: EventScale
+    divergence_mode: Literal["forward", "reverse"] = "forward"
+    """How ``log_prob`` differentiates the score; a score that is a gradient itself may know reverse mode alone."""
 
     def __init__(
         self,
@@ -156,7 +158,15 @@ class ScoreModel(nn.Module, ABC):
         self.check_events(x)
         bound = self.bind(condition, generator=generator)
         return probability_flow_log_prob(
-            bound, self.process, x, trace=trace, probes=probes, generator=generator, rtol=rtol, atol=atol
+            bound,
+            self.process,
+            x,
+            trace=trace,
+            probes=probes,
+            generator=generator,
+            rtol=rtol,
+            atol=atol,
+            mode=self.divergence_mode,
         )
 
     def check_events(self, x: Tensor) -> None:

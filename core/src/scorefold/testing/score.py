@@ -56,6 +56,8 @@ def model_of_classes(subject: Subject) -> Any:
         raise NotApplicableError(f"it takes no classes as a condition: {error.message}") from error
     if model.condition_spec is None:
         raise NotApplicableError("it takes no condition")
+    if model.condition_spec != spec.condition_spec:
+        raise NotApplicableError("its condition is its own and not the data's")
     return model
 
 

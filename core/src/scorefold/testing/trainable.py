@@ -111,7 +111,8 @@ def loss_validates(subject: Subject) -> str:
 
 @law("phases-cover", level="contract", capability="Trainable")
 def phases_cover(subject: Subject) -> str:
-    """Phases have names of their own, come after one another, and their groups train every parameter that asks."""
+    """Phases have names of their own, come after one another, and their groups train every parameter that asks, but
+    for those of components that are plugged in."""
     model, _ = _prepared(subject)
     phases = list(model.phases())
     names = [phase.name for phase in phases]
@@ -129,6 +130,8 @@ def phases_cover(subject: Subject) -> str:
         outside = len(set(grouped) - inside)
         require(outside == 0, f"the groups of phase {phase.name!r} hold {outside} parameters of other modules", "0")
         trained |= set(grouped)
+    plugged = [getattr(model, port.name, None) for port in subject.component.requires]
+    trained |= {id(p) for part in plugged if isinstance(part, nn.Module) for p in part.parameters()}
     missed = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in trained]
     require(not missed, f"parameters that no phase trains: {', '.join(missed)}", "none")
     return f"phases {', '.join(names)}"

@@ -1,0 +1,92 @@
+"""Settings of the auto-encoders by diffusion. No torch here: run files are checked before it is imported."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from scorefold.config import Config, Inline, TrainingConfig, Use
+
+
+class DecodingConfig(Config):
+    """How codes are decoded, unless the call says otherwise."""
+
+    sampler: Literal["euler-maruyama", "predictor-corrector", "heun", "ddim", "dpmpp-2m"] = Field(
+        "heun", description="Sampler from noise to event"
+    )
+    steps: int = Field(32, ge=1, description="Steps of the sampler")
+    spacing: Literal["uniform", "log-snr", "karras"] = Field("karras", description="Spacing of the time grid")
+    guidance: float = Field(
+        1.0, ge=0, description="Weight of the code's part of the score: 1 is Bayes' rule, 0 the prior without the code"
+    )
+
+
+class DiffusedLossConfig(Config):
+    """The data term: how times are drawn and how errors at them weigh."""
+
+    weighting: Literal["sigma2", "likelihood"] = Field(
+        "sigma2",
+        description="sigma2 weighs squared errors of the noise alike at all times; likelihood makes the loss the "
+        "evidence lower bound, which stores all it can in the code for any beta below 1",
+    )
+    times: Literal["stratified", "log-snr"] = Field(
+        "stratified",
+        description="Times uniform in t and spread over the batch; log-snr draws them uniform in the log-SNR and "
+        "reweighs, which is importance sampling for the likelihood weighting",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> DiffusedLossConfig:
+        if self.times == "log-snr" and self.weighting != "likelihood":
+            raise ValueError("times: log-snr is importance sampling for weighting: likelihood; set both, or neither")
+        return self
+
+
+class ScoreVAEConfig(DiffusedLossConfig):
+    """An encoder for a frozen score model."""
+
+    latent: int = Field(ge=1, description="Number of coordinates of the code")
+    encoder: Inline("network") = Field(  # type: ignore[valid-type]
+        Use(use="network:mlp"),
+        description="The encoder's network, differentiable twice: network:mlp or network:half-unet",
+    )
+    encoder_time: Literal["log-snr", "linear"] = Field(
+        "log-snr",
+        description="What the encoder is told of the time: the noise level log(scale / signal), or t itself, from -10 "
+        "at the first to 10 at the last time",
+    )
+    beta: float = Field(0.01, ge=0, description="Weight of the code's KL divergence from N(0, I)")
+    beta_warmup: float = Field(0.1, ge=0, le=1, description="Share of the training over which beta rises from 0")
+    logdet: bool = Field(
+        True,
+        description="Keep the log-determinant in the gradient of ln q(z | x_t, t); the authors' code leaves it out",
+    )
+    prior_class: int | None = Field(
+        None, ge=0, description="Class that a class-conditional prior is given; null gives it no condition"
+    )
+    prior_precision: Literal["no", "bf16"] = Field(
+        "no", description="bf16 runs the frozen prior in half precision, and the encoder in full"
+    )
+    checkpoint: bool = Field(
+        False, description="Compute the encoder's activations again in the backward pass, which saves their memory"
+    )
+    decoding: DecodingConfig = Field(DecodingConfig(), description="How codes are decoded")
+    training: TrainingConfig = Field(
+        TrainingConfig(steps=4000, batch_size=128), description="How the encoder is trained"
+    )
+
+
+class ScoreVAEPlusConfig(DiffusedLossConfig):
+    """A corrector of a trained ScoreVAE."""
+
+    network: Inline("network") = Field(Use(use="network:mlp"), description="The corrector's network")  # type: ignore[valid-type]
+    encoder_term: bool = Field(
+        True,
+        description="Keep the gradient of the encoder's log-density; without it the corrector alone brings the code "
+        "in, as in PDAE",
+    )
+    decoding: DecodingConfig = Field(DecodingConfig(), description="How codes are decoded")
+    training: TrainingConfig = Field(
+        TrainingConfig(steps=4000, batch_size=128), description="How the corrector is trained"
+    )

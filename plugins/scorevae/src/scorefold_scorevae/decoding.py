@@ -1,0 +1,84 @@
+"""From code and noise to an event by the score given the code, and from the event back to the noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.diffusion import invert_heun, resolve_sampler, time_grid
+from scorefold.errors import ConfigError, ShapeError
+from scorefold_scorevae.config import DecodingConfig
+
+_TUNED = tuple(DecodingConfig.model_fields)
+
+
+@torch.no_grad()
+def decode(
+    model: Any, z: Tensor, *, generator: torch.Generator | None = None, noise: Tensor | None = None, **options: Any
+) -> Tensor:
+    """Draws of p(x | z), one a code: z (B, k) to x (B, *E), from noise (B, *E) at t_max, drawn unless it is given.
+
+    ``options`` are ``sampler`` (a name or a function), ``steps``, ``spacing`` and ``guidance``, the model's own unless
+    given; others go to its ``bind``. A batch of one code or one noise serves for several of the other. Raises
+    ``ShapeError`` for codes and noise of other shapes, ``ConfigError`` for options that do not fit.
+    """
+    settings, sampler, further = _settings(model, options)
+    check_codes(model, z)
+    if noise is not None:
+        model.check_events(noise)
+        z, noise = _one_batch(z, noise)
+    x = noise
+    if x is None:
+        x = model.process.sample_prior((len(z), *model.event_shape), generator=generator, like=z)
+    bound = model.bind(z, generator=generator, guidance=settings.pop("guidance"), **further)
+    drawn: Tensor = sampler(bound, model.process, x, time_grid(model.process, **settings), generator=generator)[0]
+    return drawn
+
+
+@torch.no_grad()
+def encode_noise(model: Any, x: Tensor, z: Tensor, **options: Any) -> Tensor:
+    """The noise (B, *E) at t_max from which the probability flow given z (B, k) reaches x (B, *E).
+
+    ``heun`` on the same grid brings x back, with an error of second order in the steps. Options and errors as for
+    ``decode``; the only sampler is ``heun``.
+    """
+    settings, _, further = _settings(model, {**options, "sampler": _only_heun(options)})
+    check_codes(model, z)
+    model.check_events(x)
+    z, x = _one_batch(z, x)
+    bound = model.bind(z, guidance=settings.pop("guidance"), **further)
+    return invert_heun(bound, model.process, x, time_grid(model.process, **settings))[0]
+
+
+def check_codes(model: Any, z: Tensor) -> None:
+    """Raises ``ShapeError`` unless z is (B, *latent_shape)."""
+    if tuple(z.shape[1:]) != tuple(model.latent_shape) or z.dim() != len(model.latent_shape) + 1:
+        expected = ", ".join(["B", *map(str, model.latent_shape)])
+        raise ShapeError(f"codes of shape {tuple(z.shape)} were given; this model's are ({expected})")
+
+
+def _only_heun(options: dict[str, Any]) -> str:
+    if options.get("sampler", "heun") != "heun":
+        raise ConfigError(
+            f"noise is encoded by heun, and the sampler {options['sampler']!r} was asked for",
+            hint="leave sampler out, and decode with sampler: heun",
+        )
+    return "heun"
+
+
+def _settings(model: Any, options: dict[str, Any]) -> tuple[dict[str, Any], Any, dict[str, Any]]:
+    """steps, spacing and guidance; the sampler; and what is left for ``bind``."""
+    own: DecodingConfig = model.decoding
+    settings = {name: options.get(name, getattr(own, name)) for name in _TUNED}
+    further = {name: value for name, value in options.items() if name not in _TUNED}
+    sampler = resolve_sampler(settings.pop("sampler"))
+    return settings, sampler, further
+
+
+def _one_batch(z: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    if len(z) != len(x) and 1 not in (len(z), len(x)):
+        raise ShapeError(f"{len(z)} codes were given with {len(x)} events; expected as many, or one of either")
+    count = max(len(z), len(x)) if min(len(z), len(x)) else 0
+    return z.expand(count, *z.shape[1:]), x.expand(count, *x.shape[1:])

@@ -1,0 +1,108 @@
+"""The time-dependent Gaussian encoder q(z | x_t, t), and the gradient of its log-density with respect to x_t."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
+
+from scorefold.data import EventScale
+from scorefold.diffusion import DiffusionProcess
+from scorefold.errors import ConfigError
+from scorefold.interfaces import Network
+from scorefold_scorevae.encoder_start import leave_saddle
+
+Posterior = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(x (B, *E), t (B,)) -> mean and log-variance of the code, each (B, k)."""
+
+_REACH = 10.0  # networks take noise levels of order -10 to 10
+
+
+def built_encoder(network: object, event_shape: tuple[int, ...], latent: int) -> nn.Module:
+    """The encoder's module, (B, *E) and a time level (B,) to (B, 2 latent), started off the objective's saddle point.
+
+    Raises ``ConfigError`` for a network that is not built, or that normalises over the batch.
+    """
+    if not isinstance(network, Network):
+        raise ConfigError(
+            f"the encoder of score:scorevae is {network!r}, which is not built",
+            hint="create the component through Host.create, or put a Network into the config",
+        )
+    module = leave_saddle(network.build(event_shape, (2 * latent,), time=True))
+    refuse_batch_norm(module)
+    return module
+
+
+def encoded(network: nn.Module, shown: Tensor, level: Tensor, *, recompute: bool = False) -> tuple[Tensor, Tensor]:
+    """Mean and log-variance of the code, each (B, k), from what the network is shown.
+
+    Attention runs without fused kernels, which have no second derivative. With ``recompute`` the activations are
+    computed again in the backward pass.
+    """
+    with sdpa_kernel(SDPBackend.MATH):
+        if recompute and torch.is_grad_enabled():
+            answer = checkpoint(network, shown, level, use_reentrant=False)
+        else:
+            answer = network(shown, level)
+    mean, log_variance = answer.chunk(2, dim=1)
+    return mean, log_variance
+
+
+def standardised(process: DiffusionProcess, scale: EventScale, x: Tensor, t: Tensor) -> Tensor:
+    """x_t (B, *E) at t (B,), centred and brought to unit size by the data's mean and deviation, signal and scale."""
+    signal, noise = process.coefficients(x, t)
+    return (x - signal * scale.mean) / ((signal * scale.std) ** 2 + noise**2).sqrt()
+
+
+def time_level(process: DiffusionProcess, t: Tensor, time: str = "log-snr") -> Tensor:
+    """What a network is told of t (B,): log(scale / signal), or with ``linear`` -10 at t_min to 10 at t_max."""
+    if time == "linear":
+        share = (t - process.t_min) / (process.t_max - process.t_min)
+        return _REACH * (2 * share - 1)
+    log_snr = process.log_snr(t)
+    # A process with a speed a component has a level a component; networks take one.
+    return -0.5 * (log_snr if log_snr.dim() == 1 else log_snr.flatten(1).mean(1))
+
+
+def log_density_slope(mean: Tensor, log_variance: Tensor, z: Tensor, *, logdet: bool) -> tuple[Tensor, Tensor]:
+    """The derivatives of ln q(z) = -1/2 sum (z - mean)^2 e^-lv + lv with respect to mean and lv, each (B, k).
+
+    Without ``logdet`` the term -1/2 lv is left out of ln q, as in the authors' code: lv depends on x_t, so that is not
+    a density's gradient.
+    """
+    deviation = (z - mean) * (-log_variance).exp()
+    by_log_variance = (z - mean) * deviation / 2
+    return deviation, by_log_variance - 0.5 if logdet else by_log_variance
+
+
+def density_gradient(posterior: Posterior, x: Tensor, t: Tensor, z: Tensor, *, logdet: bool) -> Tensor:
+    """grad_x ln q(z | x, t), (B, *E).
+
+    Where gradients are on it can be differentiated by the weights, by z and, where x asks for it, by x.
+    """
+    wanted = torch.is_grad_enabled()
+    with torch.enable_grad():
+        point = x if x.requires_grad else x.detach().requires_grad_()
+        code = posterior(point, t)
+        mean, log_variance = code
+        pairs = zip(code, log_density_slope(mean, log_variance, z, logdet=logdet), strict=True)
+        follows = [(value, slope) for value, slope in pairs if value.requires_grad]
+        if not follows:
+            return torch.zeros_like(x)
+        values, slopes = zip(*follows, strict=True)
+        (gradient,) = torch.autograd.grad(values, point, slopes, create_graph=wanted, allow_unused=True)
+    return torch.zeros_like(x) if gradient is None else gradient
+
+
+def refuse_batch_norm(network: nn.Module) -> None:
+    """Raises ``ConfigError`` for a network that normalises over the batch: a row's gradient would depend on others."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise ConfigError(
+                f"the encoder has a {type(module).__name__} ({name}), which mixes the events of a batch: the gradient "
+                "of one event's density would depend on the others",
+                hint="use GroupNorm or LayerNorm",
+            )

@@ -1,0 +1,242 @@
+"""ScoreVAE: an encoder for a frozen score model, decoded by Bayes' rule for scores.
+
+Batzolis, Stanczuk and Schönlieb, "Variational Diffusion Auto-encoder" (2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import lru_cache
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Condition, Dataset, TensorSpec
+from scorefold.errors import ConfigError, ShapeError
+from scorefold.interfaces import DataSource, EncodesNoise, Loss, Phase, Progress, ScoreModel, Trainable
+from scorefold.interfaces.score import BoundScore, repeat_condition
+from scorefold.numerics import draw_normal
+from scorefold_scorevae import decoding
+from scorefold_scorevae.config import ScoreVAEConfig
+from scorefold_scorevae.encoder import (
+    built_encoder,
+    density_gradient,
+    encoded,
+    standardised,
+    time_level,
+)
+from scorefold_scorevae.guidance import Guidance, weights_of
+from scorefold_scorevae.objective import data_term, diffuse, normal_kl
+from scorefold_scorevae.prior import check_prior, prior_condition
+
+
+class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
+    """grad ln p_t(x | z) = s(x, t) + grad ln q(z | x, t): the prior's score, and the gradient of the encoder's density.
+
+    The encoder q(z | x_t, t) = N(mean, diag e^lv) sees events at every noise level; at t = 0 it is that of a VAE. Only
+    it is trained, by (Batzolis et al. 2023)
+
+        E 1/2 ||eps-hat(x_t, t | z) - eps||^2 + beta KL(q(z | x_0) || N(0, I)),   z ~ q(z | x_0),
+
+    with the noise eps-hat = -scale^T grad ln p_t(x | z); ``weighting: likelihood`` makes it the evidence lower bound.
+    The prior stays in evaluation mode and runs without a graph. The code is the condition of this score model: without
+    one it is the prior.
+
+    Raises ``ConfigError`` for a prior that is not trained, needs a condition, or was made for other events than the
+    data's.
+    """
+
+    divergence_mode = "reverse"
+
+    def __init__(self, config: ScoreVAEConfig, *, prior: ScoreModel, data: DataSource) -> None:
+        check_prior(prior, data, config.prior_class)
+        code = TensorSpec((config.latent,))
+        super().__init__(prior.process, prior.event_shape, code, prior.event_scale)
+        self.config = config
+        self.training_config = config.training
+        self.decoding = config.decoding
+        self.latent_shape = (config.latent,)
+        self.prior = prior
+        self.encoder = built_encoder(config.encoder, prior.event_shape, config.latent)
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.prior.eval()
+        return self
+
+    def phases(self) -> Sequence[Phase]:
+        return (Phase("encoder", (self.encoder,)),)
+
+    def posterior(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of q(z | x_t, t) for x (B, *E) at t (B,): each (B, k).
+
+        Times below t_min, such as 0 for data themselves, are asked as t_min, since the log-SNR of data is infinite.
+        """
+        x, t, _ = self.match_inputs(x, t)
+        t = t.clamp_min(self.process.t_min)
+        shown = standardised(self.process, self.event_scale, x, t)
+        level = time_level(self.process, t, self.config.encoder_time)
+        return encoded(self.encoder, shown, level, recompute=self.config.checkpoint and self.training)
+
+    def correction(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
+        """grad_x ln q(z | x_t, t), (B, *E), for x (B, *E), t (B,) and codes z (B, k)."""
+        return density_gradient(self.posterior, x, t, z, logdet=self.config.logdet)
+
+    def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        x, t, z = self.match_inputs(x, t, self._code(condition))
+        prior = self.prior.score(x, t, self._prior_condition(x))
+        return prior if z is None else prior + self.correction(x, t, _tensor(z))
+
+    def noise(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        x, t, z = self.match_inputs(x, t, self._code(condition))
+        prior = self.prior.noise(x, t, self._prior_condition(x))
+        if z is None:
+            return prior
+        return prior + self.process.noise_from_score(self.correction(x, t, _tensor(z)), x, t)
+
+    def bind(
+        self,
+        condition: Condition | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        guidance: Guidance = 1.0,
+        guidance_interval: Sequence[float] | None = None,
+        **options: Any,
+    ) -> BoundScore:
+        """The score given codes (C, k), or the prior's without any: s + w grad ln q.
+
+        The weight w is ``guidance``, a number or a function of t (B,), and 0 outside ``guidance_interval`` [low, high]
+        in t. 1 is Bayes' rule. Another weight does not sample p(x) q(z | x)^w: for Gaussian data a direction of
+        variance lam and variance kappa given z gets lam^(1 - w) kappa^w. Raises ``ConfigError`` for values and options
+        that do not fit.
+        """
+        known_options(self, options)
+        prior = self._bound_prior(generator)
+        return bound_by_code(self, prior, self.correction, condition, guidance, guidance_interval)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The mean of q(z | x), (B, k)."""
+        return self.posterior(x, x.new_zeros(len(x)))[0]
+
+    def encode_distribution(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self.posterior(x, x.new_zeros(len(x)))
+        return mean, (log_variance / 2).exp()
+
+    def decode(
+        self, z: Tensor, *, generator: torch.Generator | None = None, noise: Tensor | None = None, **options: Any
+    ) -> Tensor:
+        """Draws of p(x | z), one a code (B, k): see ``scorefold_scorevae.decoding.decode``."""
+        return decoding.decode(self, z, generator=generator, noise=noise, **options)
+
+    def encode_noise(self, x: Tensor, z: Tensor, **options: Any) -> Tensor:
+        """The noise that brings x back from z: see ``scorefold_scorevae.decoding.encode_noise``."""
+        return decoding.encode_noise(self, x, z, **options)
+
+    def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """n codes from N(0, I), (n, k)."""
+        return draw_normal((n, *self.latent_shape), generator=generator, like=self._reference())
+
+    def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+        x0 = batch.x
+        mean, log_variance = self.posterior(x0, x0.new_zeros(len(x0)))
+        z = mean + (log_variance / 2).exp() * draw_normal(tuple(mean.shape), generator=generator, like=mean)
+        point = diffuse(self.process, x0, self.config, generator)
+        expected = self._prior_noise(point.x, point.t)
+        gradient = density_gradient(self.posterior, point.x, point.t, z, logdet=self.config.logdet)
+        expected = expected + self.process.noise_from_score(gradient, point.x, point.t)
+        data = data_term(self.process, point, expected, self.config).mean()
+        kl = normal_kl(mean, log_variance).sum(1).mean()
+        return Loss(data + self._beta(progress) * kl, {"data": data.detach(), "kl": kl.detach()})
+
+    def refuses(self, strategy: str) -> str | None:
+        return refused(strategy)
+
+    def _beta(self, progress: Progress) -> float:
+        """beta at this step of the training, and the whole of it where losses are compared."""
+        rise = self.config.beta_warmup * progress.total
+        if not self.training or rise <= 0:
+            return self.config.beta
+        return self.config.beta * min(1.0, (progress.step + 1) / rise)
+
+    @torch.no_grad()
+    def _prior_noise(self, x: Tensor, t: Tensor) -> Tensor:
+        """The noise that the frozen prior expects, in the dtype of x."""
+        half = self.config.prior_precision == "bf16"
+        with torch.autocast(x.device.type, dtype=torch.bfloat16) if half else nullcontext():
+            noise = self.prior.noise(x, t, self._prior_condition(x))
+        return noise.to(x.dtype)
+
+    def _bound_prior(self, generator: torch.Generator | None) -> BoundScore:
+        if self.config.prior_class is None:
+            return self.prior.bind(generator=generator)
+        return lambda x, t: self.prior.score(x, t, self._prior_condition(x))
+
+    def _prior_condition(self, x: Tensor) -> Tensor | None:
+        return prior_condition(self.config.prior_class, x)
+
+    def _code(self, condition: Condition | None) -> Tensor | None:
+        return checked_code(self, condition)
+
+
+def bound_by_code(
+    model: Any,
+    prior: BoundScore,
+    change: Callable[[Tensor, Tensor, Tensor], Tensor],
+    condition: Condition | None,
+    guidance: Guidance,
+    interval: Sequence[float] | None,
+) -> BoundScore:
+    """prior(x, t) + w(t) change(x, t, z) as a function of (x, t): what ``bind`` gives where the condition is a code."""
+    weigh = weights_of(guidance, interval, model.process)
+    codes = checked_code(model, condition)
+    if codes is None or weigh is None:
+        return prior
+    rows = lru_cache(maxsize=1)(lambda count: repeat_condition(codes, count))
+
+    def bound(x: Tensor, t: Tensor) -> Tensor:
+        x, t, z = model.match_inputs(x, t, rows(max(len(x), len(t))))
+        weight = weigh(t)
+        found = prior(x, t)
+        if isinstance(weight, Tensor):
+            if not bool(weight.any()):
+                return found
+            weight = weight.reshape(-1, *[1] * (x.dim() - 1))
+        return found + weight * change(x, t, _tensor(z))
+
+    return bound
+
+
+def known_options(model: object, options: Mapping[str, object]) -> None:
+    """Raises ``ConfigError`` for any option that is left over."""
+    if options:
+        raise ConfigError(
+            f"{type(model).__name__} knows no sampling option {', '.join(options)}",
+            hint="it knows guidance and guidance_interval",
+        )
+
+
+def checked_code(model: Any, condition: Condition | None) -> Tensor | None:
+    """The condition of a model whose condition is a code. Raises ``ShapeError`` for anything but (B, k)."""
+    if condition is None:
+        return None
+    if not isinstance(condition, Tensor):
+        raise ShapeError(f"codes (B, {model.latent_shape[0]}) are a tensor; named tensors were given")
+    decoding.check_codes(model, condition)
+    return condition
+
+
+def refused(strategy: str) -> str | None:
+    """Why the loss can't be trained with a strategy: it differentiates a gradient."""
+    if strategy == "compile":
+        return "its loss holds a gradient, and torch.compile differentiates once only"
+    if strategy in ("bf16", "fp16"):
+        return "the gradient of the encoder's density needs full precision; prior_precision: bf16 halves the prior's"
+    return None
+
+
+def _tensor(condition: Condition | None) -> Tensor:
+    assert isinstance(condition, Tensor)
+    return condition

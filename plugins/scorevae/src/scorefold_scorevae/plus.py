@@ -1,0 +1,154 @@
+"""ScoreVAE+: a trained ScoreVAE and a small network that corrects its score given the code.
+
+The exact q(z | x_t) is a mixture where the encoder's is Gaussian; the corrector learns what lies between (Batzolis,
+Stanczuk and Schönlieb 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.data import Condition, Dataset, TensorSpec
+from scorefold.errors import ConfigError
+from scorefold.interfaces import EncodesNoise, Loss, Network, Phase, Progress, ScoreModel, Trainable, check_trained
+from scorefold.interfaces.score import BoundScore
+from scorefold.numerics import draw_normal
+from scorefold_scorevae import decoding
+from scorefold_scorevae.config import ScoreVAEPlusConfig
+from scorefold_scorevae.encoder import standardised, time_level
+from scorefold_scorevae.guidance import Guidance
+from scorefold_scorevae.model import ScoreVAE, bound_by_code, checked_code, known_options
+from scorefold_scorevae.objective import data_term, diffuse
+
+
+class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
+    """grad ln p_t(x | z) = s(x, t) + grad ln q(z | x, t) + c(x, t, z), with all but c frozen.
+
+    c = -F / scale with a network F that is 0 at the start, so that training begins at the ScoreVAE; its loss is the
+    data term of the ScoreVAE's, whose KL divergence is a constant here. Without ``encoder_term`` the middle term is
+    left out and c alone brings the code in. Codes are the ScoreVAE's.
+
+    Raises ``ConfigError`` for a code that is no trained ScoreVAE.
+    """
+
+    divergence_mode = "reverse"
+    gate: nn.Parameter | None
+
+    def __init__(self, config: ScoreVAEPlusConfig, *, code: ScoreModel) -> None:
+        if not isinstance(code, ScoreVAE):
+            raise ConfigError(
+                f"the code of score:scorevae-plus is a {type(code).__name__}; expected a trained score:scorevae",
+                hint="name the stage of a score:scorevae under inputs.code",
+            )
+        check_trained(code, "code", "score:scorevae-plus")
+        super().__init__(code.process, code.event_shape, code.condition_spec, code.event_scale)
+        self.config = config
+        self.training_config = config.training
+        self.decoding = config.decoding
+        self.latent_shape = code.latent_shape
+        self.code = code
+        self.network = _built(config.network, code)
+        self.gate = None if _starts_at_zero(self.network, code) else nn.Parameter(torch.zeros(()))
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.code.eval()
+        return self
+
+    def phases(self) -> Sequence[Phase]:
+        return (Phase("corrector", (self,)),)
+
+    def parameter_groups(self, phase: Phase) -> Sequence[dict[str, Any]]:
+        """The corrector alone: the code stays as it is."""
+        gate = [] if self.gate is None else [self.gate]
+        return [{"params": [*self.network.parameters(), *gate]}]
+
+    def corrector(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
+        """F, the noise (B, *E) that the corrector adds to what the ScoreVAE expects."""
+        t = t.clamp_min(self.process.t_min)
+        shown = standardised(self.process, self.event_scale, x, t)
+        answer: Tensor = self.network(shown, time_level(self.process, t), z)
+        return answer if self.gate is None else self.gate * answer
+
+    def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        x, t, _ = self.match_inputs(x, t, condition)
+        return self.bind(condition)(x, t)
+
+    def noise(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        x, t, z = self.match_inputs(x, t, checked_code(self, condition))
+        if z is None:
+            return self.code.noise(x, t)
+        assert isinstance(z, Tensor)
+        return self.code.noise(x, t, z if self.config.encoder_term else None) + self.corrector(x, t, z)
+
+    def bind(
+        self,
+        condition: Condition | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        guidance: Guidance = 1.0,
+        guidance_interval: Sequence[float] | None = None,
+        **options: Any,
+    ) -> BoundScore:
+        """As ``ScoreVAE.bind``: the weight is that of the encoder's gradient and the corrector together."""
+        known_options(self, options)
+        prior = self.code.bind(generator=generator)
+        return bound_by_code(self, prior, self._change, condition, guidance, guidance_interval)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The ScoreVAE's code, (B, k)."""
+        return self.code.encode(x)
+
+    def encode_distribution(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.code.encode_distribution(x)
+
+    def decode(
+        self, z: Tensor, *, generator: torch.Generator | None = None, noise: Tensor | None = None, **options: Any
+    ) -> Tensor:
+        """Draws of p(x | z), one a code (B, k): see ``scorefold_scorevae.decoding.decode``."""
+        return decoding.decode(self, z, generator=generator, noise=noise, **options)
+
+    def encode_noise(self, x: Tensor, z: Tensor, **options: Any) -> Tensor:
+        """The noise that brings x back from z: see ``scorefold_scorevae.decoding.encode_noise``."""
+        return decoding.encode_noise(self, x, z, **options)
+
+    def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """n codes from N(0, I), (n, k)."""
+        return self.code.draw_codes(n, generator=generator)
+
+    def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+        with torch.no_grad():
+            mean, std = self.code.encode_distribution(batch.x)
+            z = mean + std * draw_normal(tuple(mean.shape), generator=generator, like=mean)
+            point = diffuse(self.process, batch.x, self.config, generator)
+            expected = self.code.noise(point.x, point.t, z if self.config.encoder_term else None)
+        expected = expected + self.corrector(point.x, point.t, z)
+        return Loss(data_term(self.process, point, expected, self.config).mean())
+
+    def _change(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
+        """What the code adds to the prior's score."""
+        change = self.process.score_from_noise(self.corrector(x, t, z), x, t)
+        return change + self.code.correction(x, t, z) if self.config.encoder_term else change
+
+
+def _built(network: object, code: ScoreVAE) -> nn.Module:
+    if not isinstance(network, Network):
+        raise ConfigError(
+            f"the network of score:scorevae-plus is {network!r}, which is not built",
+            hint="create the component through Host.create, or put a Network into the config",
+        )
+    spec = TensorSpec(code.latent_shape)
+    return network.build(code.event_shape, code.event_shape, time=True, condition=spec)
+
+
+@torch.no_grad()
+def _starts_at_zero(network: nn.Module, code: ScoreVAE) -> bool:
+    """Whether a network as it was built answers 0, by one event of ones."""
+    parameter = next(network.parameters())
+    event = parameter.new_ones((1, *code.event_shape))
+    return not bool(network(event, event.new_zeros(1), event.new_ones((1, *code.latent_shape))).any())

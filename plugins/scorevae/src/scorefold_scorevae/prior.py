@@ -1,0 +1,94 @@
+"""What an encoder asks of the score model that it is trained for."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from scorefold.data import EventScale, TensorSpec
+from scorefold.errors import ConfigError, ScorefoldError
+from scorefold.interfaces import DataSource, ScoreModel, check_trained
+
+_USER = "score:scorevae"
+_UNITS = 2.0  # deviations of prior and data that differ by more are no sampling error
+
+
+def check_prior(prior: ScoreModel, data: DataSource, prior_class: int | None) -> None:
+    """Raises ``ConfigError`` for a prior that can't be called, that is not trained, or whose events are not the
+    data's."""
+    check_trained(prior, "prior", _USER)
+    _check_condition(prior, prior_class)
+    if tuple(prior.event_shape) != tuple(data.event_shape):
+        raise ConfigError(
+            f"the prior's events have shape {tuple(prior.event_shape)}, the data's {tuple(data.event_shape)}",
+            hint="train both on the same data, or change size, grey or flatten of the data to the prior's",
+        )
+    _check_units(prior.event_scale, data.event_scale)
+    like = torch.zeros((1, *prior.event_shape), dtype=torch.float64)
+    signal = _on_cpu(prior, like)
+    if not isinstance(signal, Tensor):
+        raise ConfigError(
+            f"the prior diffuses by a {type(prior.process).__name__}, which couples components; the encoder needs one "
+            "signal and one scale a component",
+            hint="a process of any family with speeds by component, block or band of pixels can be used",
+        )
+
+
+def _on_cpu(prior: ScoreModel, like: Tensor) -> object:
+    tensors = (*prior.process.parameters(), *prior.process.buffers())
+    like = like.to(tensors[0].device) if tensors else like
+    return prior.process.coefficients(like, like.new_full((1,), prior.process.t_max))[0]
+
+
+def _check_condition(prior: ScoreModel, prior_class: int | None) -> None:
+    spec = prior.condition_spec
+    named = f"the prior, a {type(prior).__name__},"
+    if spec is None:
+        if prior_class is not None:
+            raise ConfigError(f"prior_class is {prior_class}, and {named} takes no class", hint="prior_class: null")
+        return
+    classes = spec.classes if isinstance(spec, TensorSpec) and spec.shape == () else None
+    if prior_class is not None:
+        if classes is None or prior_class >= classes:
+            expected = "takes no class" if classes is None else f"knows the classes 0 to {classes - 1}"
+            raise ConfigError(f"prior_class is {prior_class}, and {named} {expected}")
+        return
+    tensors = (*prior.parameters(), *prior.buffers())
+    floating = next((value for value in tensors if value.is_floating_point()), torch.zeros(()))
+    x = floating.new_zeros((1, *prior.event_shape))
+    try:
+        with torch.no_grad():
+            prior.score(x, x.new_full((1,), prior.process.t_max))
+    except ScorefoldError as error:
+        raise ConfigError(
+            f"{named} takes a condition and can't be called without: {error.message}",
+            hint="prior_class: 0 gives it that class"
+            if classes is not None
+            else "train it on data without a condition, or with condition_dropout above 0",
+        ) from error
+
+
+def _check_units(prior: EventScale, data: EventScale) -> None:
+    """Raises ``ConfigError`` where bounds differ, or where a prior without bounds saw data of another size."""
+    known = [(name, getattr(prior, name), getattr(data, name)) for name in ("low", "high")]
+    bounded = all(value is not None for _, *pair in known for value in pair)
+    if bounded and any(abs(a - b) > 1e-6 for _, a, b in known):
+        raise ConfigError(
+            f"the prior's events lie in [{prior.low:g}, {prior.high:g}], the data in [{data.low:g}, {data.high:g}]",
+            hint=f"give the data the prior's units: range: [{prior.low:g}, {prior.high:g}] of image sources",
+        )
+    shift = abs(prior.mean - data.mean)
+    ratio = prior.std / data.std if data.std > 0 else float("inf")
+    if not bounded and (not 1 / _UNITS <= ratio <= _UNITS or shift > _UNITS * max(prior.std, data.std)):
+        raise ConfigError(
+            f"the prior was made for events of mean {prior.mean:.3g} and deviation {prior.std:.3g}; the data have mean "
+            f"{data.mean:.3g} and deviation {data.std:.3g}",
+            hint="bring the data to the units that the prior was trained in",
+        )
+
+
+def prior_condition(prior_class: int | None, x: Tensor) -> Tensor | None:
+    """The class that the prior is given for each event of x, (B,), or None."""
+    if prior_class is None:
+        return None
+    return torch.full((len(x),), prior_class, dtype=torch.long, device=x.device)
