@@ -108,9 +108,12 @@ def check_trained(part: object, name: str, user: str) -> None:
     """Raises ``ConfigError`` where ``part``, which ``user`` takes as its input ``name``, should have been trained and
     wasn't.
 
-    A module is in training mode as it is built; training ends, and a loaded state starts, in evaluation mode.
+    A module is in training mode as it is built; training ends, and a loaded state starts, in evaluation mode. One whose
+    training has no steps is meant as it was built.
     """
-    if isinstance(part, nn.Module) and part.training and isinstance(part, Trainable):
+    if not (isinstance(part, nn.Module) and isinstance(part, Trainable)):
+        return
+    if part.training and part.training_config.steps > 0:
         raise ConfigError(
             f"{name}, a {type(part).__name__}, was never trained, and {user} would take it as it was built",
             hint=f"make it a stage of its own, which trains it, and name that stage under inputs.{name}; "
@@ -144,6 +147,17 @@ class Encodes(ABC):
             f"{type(self).__name__} holds its codes to no law that new ones could be drawn from",
             hint="codes: gaussian fits a normal law to the codes of data",
         )
+
+    def diagnose_codes(
+        self, x: Tensor, generator: torch.Generator
+    ) -> tuple[Mapping[str, float], Sequence[str], Mapping[str, Tensor]]:
+        """What the component itself has to say of the codes of some events x (N, *E), for the verb ``latents``.
+
+        Numbers by name, finite, which stand in the result's ``diagnostics``; in words, what should make one doubt the
+        codes; arrays by name. All that is drawn comes from ``generator``, on the component's device. Nothing by
+        default.
+        """
+        return {}, (), {}
 
 
 class EncodesNoise(Encodes):
