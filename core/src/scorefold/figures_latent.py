@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from scorefold.figures import ACCENT, INK, SOFT, WARM, as_images, empty_figure, image_grid, new_figure, plane, tidy
+from scorefold.figures import ACCENT, INK, SOFT, WARM, as_images, empty_figure, new_figure, plane, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,34 +85,39 @@ def rows(shown: EventRows) -> Mapping[str, Figure]:
     images = as_images(every.flatten(0, 1))
     if images is None:
         return {"rows": _lines(shown, x)}
-    bounds = shown.bounds
-    if None in bounds:
-        low, high = (float(end) for end in every.aminmax())
-        bounds = (low if bounds[0] is None else bounds[0], high if bounds[1] is None else bounds[1])
     grid = images.unflatten(0, every.shape[:2])
-    return {"rows": _labelled_grid(grid, list(shown.rows[:_ROWS]), columns, shown.title, bounds)}
+    return {"rows": _labelled_grid(grid, list(shown.rows[:_ROWS]), columns, shown.title, shown.bounds)}
 
 
 def _labelled_grid(
     grid: Tensor, names: Sequence[str], columns: Sequence[str], title: str, bounds: tuple[float | None, float | None]
 ) -> Figure:
     """Images (R, T, C, H, W) in a grid, the names of rows at the left and of columns above."""
-    count, times, _, height, width = grid.shape
-    figure = image_grid(grid.flatten(0, 1), times, title, limits=bounds)
-    axes = figure.axes[0]
-    axes.set_axis_on()
-    for side in axes.spines.values():
-        side.set_visible(False)
+    count, times, channels, height, width = grid.shape
+    low, high = (float(own if end is None else end) for end, own in zip(bounds, grid.aminmax(), strict=True))
+    scaled = ((grid - low) / ((high - low) or 1.0)).clamp(0, 1)
+    canvas = torch.ones(count, height + _GAP, times, width + _GAP, channels)
+    canvas[:, :height, :, :width] = scaled.permute(0, 3, 1, 4, 2)
+    shown = canvas.reshape(count * (height + _GAP), times * (width + _GAP), channels)[:-_GAP, :-_GAP]
+    across = min(9.0, 0.8 * times)
+    down = across * shown.shape[0] / shown.shape[1]
+    left, above = 0.1 + 0.075 * max(map(len, names), default=0), 0.05 + 0.22 * bool(columns) + 0.25 * bool(title)
+    figure = empty_figure(left + across + 0.1, above + down + 0.05)
+    figure.set_layout_engine("none")
+    wide, tall = figure.get_size_inches()
+    axes = figure.add_axes((left / wide, 0.05 / tall, across / wide, down / tall))
+    axes.imshow(
+        (shown if channels == 3 else shown[..., 0]).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+    )
+    axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labelsize=8, colors=INK, pad=2)
-    down = [row * (height + _GAP) + (height - 1) / 2 for row in range(count)]
-    across = [column * (width + _GAP) + (width - 1) / 2 for column in range(times)]
-    axes.set_yticks(down if any(names) else [], names if any(names) else [])
-    axes.set_xticks(across if columns else [], columns)
+    middles = [row * (height + _GAP) + (height - 1) / 2 for row in range(count)]
+    axes.set_yticks(middles if any(names) else [], names if any(names) else [])
+    axes.set_xticks([row * (width + _GAP) + (width - 1) / 2 for row in range(times)] if columns else [], columns)
     axes.xaxis.tick_top()
     axes.tick_params(axis="x", length=0)
-    longest = max((len(name) for name in names), default=0)
-    figure.set_figwidth(figure.get_figwidth() + 0.07 * longest)
-    figure.set_figheight(figure.get_figheight() + 0.2)
+    if title:
+        figure.text(left / wide, 1 - 0.06 / tall, title, fontsize=9, color=INK, va="top")
     return figure
 
 
@@ -218,6 +223,6 @@ def _scatter_of_units(axes: Axes, shown: LatentsShown) -> None:
         for deviations in (1, 2):
             label = "N(0, I), 1 and 2 deviations" if deviations == 1 else None
             axes.plot(deviations * angle.cos(), deviations * angle.sin(), color=WARM, linewidth=0.9, label=label)
-        axes.legend(frameon=False, fontsize=8, loc="upper right")
+        axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     axes.set(xlabel=f"unit {first}", ylabel=f"unit {second}")
     axes.set_aspect("equal", adjustable="datalim")

@@ -35,7 +35,7 @@ class ReconstructOptions(EncodeOptions, DecodingOptions, FeatureOptions):
 
     batch_size: int = Field(256, ge=1, description="Points encoded and decoded at once")
     codes: Literal["encoded", "drawn"] = Field(
-        "encoded", description="Decode the mean of a point's code (encoded), or a draw from its law (drawn)"
+        "encoded", description="Decode the mean of a point's code (encoded), or one draw from its law (drawn)"
     )
     draws: int = Field(1, ge=1, description="How often each point is decoded; the mean of the draws is measured too")
     lpips: LpipsOptions | None = Field(None, description="The two files of LPIPS; null leaves LPIPS out")
@@ -116,7 +116,12 @@ class EditOptions(PathOptions):
         description="How far codes are moved, in units of the root of the number of units, towards the class where "
         "above 0",
     )
-    points: int = Field(8, ge=1, description="Held-out points that are edited, the first of the split")
+    points: int = Field(
+        8,
+        ge=1,
+        description="Held-out points that are edited, the first of the split, half of them of the "
+        "class as far as there are as many",
+    )
     penalty: float = Field(
         1.0, gt=0, description="Half of it times the squared weights is added to the probe's summed loss"
     )

@@ -114,18 +114,17 @@ def reconstruct(component: Any, inputs: Inputs, options: ReconstructOptions, con
 def _draws(
     encoder: Encodes, x: Tensor, options: ReconstructOptions, generator: torch.Generator, of_codes: torch.Generator
 ) -> Tensor:
-    """Reconstructions of events (B, *E): (n, B, *E)."""
-
-    def decode(z: Tensor) -> Tensor:
-        return decoded(encoder, z, generator, batch_size=options.batch_size, decoding=options.decoding)
-
+    """Reconstructions of events (B, *E): (n, B, *E), all n of one code."""
     if options.codes == "encoded":
         z = encoder.encode(x)
-        return torch.stack([decode(z) for _ in range(options.draws)])
-    mean, std = encoder.encode_distribution(x)
-    shape = tuple(mean.shape)
-    codes = (mean + std * draw_normal(shape, generator=of_codes, like=mean) for _ in range(options.draws))
-    return torch.stack([decode(z) for z in codes])
+    else:
+        mean, std = encoder.encode_distribution(x)
+        z = mean + std * draw_normal(tuple(mean.shape), generator=of_codes, like=mean)
+    draws = (
+        decoded(encoder, z, generator, batch_size=options.batch_size, decoding=options.decoding)
+        for _ in range(options.draws)
+    )
+    return torch.stack(list(draws))
 
 
 def _other_points(source: DataSource, count: int, batch_size: int, context: StageContext) -> Iterator[Tensor] | None:

@@ -154,7 +154,7 @@ def traverse(component: Any, inputs: Inputs, options: TraverseOptions, context: 
     events = decoded_rows(encoder, moved, held, noise, options, context)
     change = (events[:, -1] - events[:, 0]).double().flatten(1).norm(dim=1)
     metrics = {"rows": len(events), "events in each": options.times, "mean L2 from end to end": float(change.mean())}
-    columns = tuple(f"{deviation:+.2g}" for deviation in deviations.tolist())
+    columns = tuple(f"{deviation:+.3g}" if deviation else "0" for deviation in deviations.tolist())
     title = "Each row: one axis of the code, in deviations of the codes of data"
     if options.rows == "points":
         title, named = f"Each row: one point along {named[0]}, in deviations of the codes of data", ("",) * len(events)
@@ -232,7 +232,8 @@ def edit(component: Any, inputs: Inputs, options: EditOptions, context: StageCon
             f"the probe is right for {100 * right:.3g}% of held-out points, no more than always naming the "
             f"larger side: the code tells class {options.label} by no plane, and edits mean nothing"
         ]
-    x = points.tensor(options.points)
+    edited = _of_both(has, options.points)
+    x = points.take(edited).x
     codes = torch.cat([encoder.encode(part) for part in x.split(options.batch_size)])
     own = codes.flatten(1).double().cpu()
     moved = beside(codes, torch.stack([probe.moved(own, strength) for strength in options.strengths], 1))
@@ -247,14 +248,21 @@ def edit(component: Any, inputs: Inputs, options: EditOptions, context: StageCon
         if strength != 0:
             changed = (probe.logits(probe.moved(flat, strength)) > 0) != before
             metrics[f"decisions changed at {strength:+g}"] = float(changed.double().mean())
-            decided = (again[:, number] > 0) != before[: len(again)]
+            decided = (again[:, number] > 0) != before[edited]
             metrics[f"decisions changed at {strength:+g}, decoded and encoded"] = float(decided.double().mean())
     columns = tuple(f"{strength:+g}" if strength else "0" for strength in options.strengths)
-    names = tuple(f"{'' if one else 'not '}{options.label}" for one in has[: len(x)].tolist())
+    names = tuple(f"{'' if one else 'not '}{options.label}" for one in has[edited].tolist())
     title = f"Each row: one point, moved towards class {options.label} (right) or away from it"
     shown = EventRows(events, names, columns, title, _bounds(source), before=x.cpu())
     arrays = {"edits": events, "logits": again, "direction": probe.weight / probe.weight.norm()}
     return Outcome(TensorSource(events.flatten(0, 1), source.event_scale), result, arrays, shown=shown)
+
+
+def _of_both(has: Tensor, count: int) -> Tensor:
+    """The positions of the first points, half of them of the class as far as there are as many, in order."""
+    (inside,), (outside,) = torch.where(has), torch.where(~has)
+    half = max(min(len(inside), count // 2), min(count, len(has)) - len(outside))
+    return torch.cat([inside[:half], outside[: count - half]]).sort().values
 
 
 def _accuracy(probe: Probe, codes: Tensor, has: Tensor) -> float:

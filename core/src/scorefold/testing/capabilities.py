@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Dataset
+from scorefold.errors import ConfigError
 from scorefold.testing.answers import ROWS
 from scorefold.testing.contract import Law, Subject, law
 from scorefold.testing.require import NotApplicableError, require, require_close, require_same, require_shape
@@ -46,6 +47,38 @@ def decode_follows_generator(subject: Subject) -> str:
         first, again = (obj.decode(z, generator=subject.generator("decode")) for _ in range(2))
     require_same("a code decoded again from one seed", again, first)
     return "bit-equal from one seed"
+
+
+@law("draw-codes", level="determinism", capability="Encodes")
+def draw_codes(subject: Subject) -> str:
+    """draw_codes gives (n, *latent_shape), the same from one seed and other codes from another, or ``ConfigError``."""
+    obj = subject.stirred()
+    with torch.no_grad():
+        try:
+            first = obj.draw_codes(ROWS, generator=subject.generator("codes"))
+        except ConfigError as error:
+            return f"no law of codes: {error.message}"
+        again, other = (obj.draw_codes(ROWS, generator=subject.generator(name)) for name in ("codes", "other"))
+    require_shape("draw_codes", first, (ROWS, *obj.latent_shape))
+    require_same("codes drawn again from one seed", again, first)
+    gap = float((first - other).abs().max())
+    require(gap > 0, f"codes from two seeds differ by up to {gap:.2g}", "more than 0")
+    return "bit-equal from one seed, different from two"
+
+
+@law("noise-brings-back", level="numerics", capability="EncodesNoise")
+def noise_brings_back(subject: Subject) -> str:
+    """decode with the noise of encode_noise gives events back, to 5% of the largest coordinate.
+
+    The noise may come from a solver with the component's own number of steps, hence the tolerance.
+    """
+    obj, x = _encoding(subject)
+    with torch.no_grad():
+        z = obj.encode(x)
+        noise = obj.encode_noise(x, z)
+        require_shape("encode_noise", noise, tuple(x.shape))
+        back = obj.decode(z, generator=subject.generator("decode"), noise=noise)
+    return require_close("decoded with its noise", back, x, 5e-2)
 
 
 @law("code-of-distribution", level="numerics", capability="Encodes")
@@ -122,6 +155,8 @@ def _points(tasks: Any) -> Tensor:
 LAWS: tuple[Law, ...] = (
     encodes_shapes,
     decode_follows_generator,
+    draw_codes,
+    noise_brings_back,
     code_of_distribution,
     reconstructs,
     potential_derivatives,

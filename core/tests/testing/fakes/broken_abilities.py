@@ -8,6 +8,7 @@ import torch
 from broken_fakes import breaks, calls, changed
 from good_fakes import (
     GaussianScore,
+    Noisy,
     Sum,
     Sums,
     Toy,
@@ -168,6 +169,11 @@ breaks("encodes-shapes", Toy, encode_distribution=wide)
 breaks("encodes-shapes", Toy, encode_distribution=lambda self, x: (x[:, :2], x.new_zeros(len(x))))
 breaks("encodes-shapes", Toy, encode_distribution=lambda self, x: (x[:, :2], -torch.ones_like(x[:, :2])))
 breaks("decode-follows-generator", Toy, decode=changed(Toy, "decode", lambda found, *_: found + 1e-9 * next(calls)))
+breaks("draw-codes", Noisy, draw_codes=lambda self, n, generator: torch.randn(n, generator=generator))
+breaks("draw-codes", Noisy, draw_codes=lambda self, n, generator: torch.full((n, 2), float(next(calls))))
+breaks("draw-codes", Noisy, draw_codes=lambda self, n, generator: torch.zeros(n, 2))
+breaks("noise-brings-back", Noisy, encode_noise=lambda self, x, z: x)
+breaks("noise-brings-back", Noisy, encode_noise=lambda self, x, z: x[:, :2])
 breaks("code-of-distribution", Toy, encode=lambda self, x: x[:, 2:])
 breaks("reconstructs", Whole, decode=lambda self, z, **options: z)
 breaks("potential-derivatives", Toy, value=lambda self, x: x.cosh())

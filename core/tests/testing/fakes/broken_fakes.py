@@ -14,12 +14,14 @@ from good_fakes import (
     BATCHED,
     CURVED,
     FILE,
+    NOISY,
     SCORED,
     TRAINED,
     Fed,
     Filed,
     GaussianScore,
     Neighbours,
+    Noisy,
     Pixels,
     Points,
     Searching,
@@ -53,6 +55,7 @@ _DECLARED: dict[type, tuple[str, dict[str, Any]]] = {
     Searching: ("allocator", {}),
     Sums: ("network", {}),
     Toy: ("toy", {"provides": ABLE}),
+    Noisy: ("toy", {"provides": NOISY}),
     Whole: ("toy", {"provides": ABLE}),
 }
 _COUNT: Counter[str] = Counter()

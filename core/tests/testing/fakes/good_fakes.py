@@ -21,6 +21,7 @@ from scorefold.interfaces import (
     ClosedFormGeodesics,
     DataSource,
     Encodes,
+    EncodesNoise,
     Estimator,
     Flow,
     Geometry,
@@ -34,6 +35,7 @@ from scorefold.interfaces import (
     Transports,
 )
 from scorefold.nn.bases import StandardNormal
+from scorefold.numerics import draw_normal
 from scorefold.plugin import Component, Port
 from scorefold.results import Allocation, Estimate, PlanRow
 
@@ -335,6 +337,22 @@ class Toy(nn.Module, Encodes, Potential, TaskSource):
             yield Dataset(x[:support]), Dataset(x[support:])
 
 
+class Noisy(Toy, EncodesNoise):
+    """A code beside which a noise keeps the rest."""
+
+    def decode(
+        self, z: Tensor, *, generator: torch.Generator | None = None, noise: Tensor | None = None, **options: Any
+    ) -> Tensor:
+        mean = torch.cat([z, z], dim=1)
+        return mean + (draw_normal(tuple(mean.shape), generator=generator, like=z) if noise is None else noise)
+
+    def encode_noise(self, x: Tensor, z: Tensor, **options: Any) -> Tensor:
+        return x - torch.cat([z, z], dim=1)
+
+    def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        return torch.randn(n, 2, generator=generator, dtype=torch.float64)
+
+
 class Whole(Toy):
     """A code that keeps everything."""
 
@@ -377,6 +395,7 @@ SCORED: Mapping[str, Any] = {
 }
 CURVED = ("Transports", "ClosedFormGeodesics")
 ABLE = ("Encodes", "Potential", "TaskSource")
+NOISY = ("EncodesNoise", *ABLE)
 
 COMPONENTS: tuple[Component, ...] = (
     declare("data", "points", "good_fakes:Points"),
@@ -396,5 +415,6 @@ COMPONENTS: tuple[Component, ...] = (
     declare("allocator", "cited", "cited_fakes:Tens", summary="a baseline", cite="good.bib"),
     declare("network", "sums", "good_fakes:Sums"),
     declare("toy", "toy", "good_fakes:Toy", provides=ABLE),
+    declare("toy", "noisy", "good_fakes:Noisy", provides=NOISY),
     declare("toy", "whole", "good_fakes:Whole", provides=ABLE),
 )
