@@ -82,7 +82,12 @@ KNOWN = (
         "scorevae",
         "scorefold-scorevae",
         "an auto-encoder from any pretrained score model",
-        _offers(score="scorevae scorevae-plus", network="half-unet mirror-decoder", data="textured-blobs"),
+        _offers(
+            score="scorevae scorevae-plus diff-decoder",
+            autoencoder="vae",
+            network="half-unet mirror-decoder",
+            data="textured-blobs",
+        ),
     ),
     KnownPlugin(
         "standard",

@@ -4,14 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from scorefold.plugin import Component, Port, hookimpl
+from scorefold.kinds import LATENT_VERBS
+from scorefold.plugin import Comparison, Component, Kind, Port, Verb, hookimpl
 
 __plugin_api__ = "1.0"
 
 
 @hookimpl
+def scorefold_kinds() -> Iterable[Kind]:
+    yield Kind(
+        "autoencoder",
+        interface="scorefold_scorevae.autoencoder:Autoencoder",
+        verbs=(
+            Verb(
+                "fit",
+                takes=(Port("data", kind="data", optional=True, when="Trainable"),),
+                gives="autoencoder",
+                target="scorefold.verbs:fit",
+                figures="scorefold.figures:training",
+            ),
+            *LATENT_VERBS,
+        ),
+        summary="An encoder and a decoder of events, without a score or a density of their own",
+        comparison=Comparison(verbs=("fit", "reconstruct"), best="smallest"),
+    )
+
+
+@hookimpl
 def scorefold_components() -> Iterable[Component]:
     yield from _codes()
+    yield from _baselines()
     yield from _networks()
     yield from _sources()
 
@@ -63,6 +85,58 @@ def _codes() -> Iterable[Component]:
             {"config": {**brief, "encoder_term": False, "weighting": "likelihood"}, "inputs": {"code": as_built}},
         ),
         cite="citation.bib",
+    )
+
+
+def _baselines() -> Iterable[Component]:
+    sphere = {"use": "data:sphere", "config": {"dimension": 2, "ambient": 4, "points": 400}}
+    digits = {"use": "data:digits", "config": {"limit": 100}}
+    network = {"use": "network:mlp", "config": {"width": 32, "blocks": 1}}
+    levels = {"channels": [8, 16], "blocks": 1, "groups": 4}
+    training = {"steps": 100}
+    yield Component(
+        kind="autoencoder",
+        name="vae",
+        target="scorefold_scorevae.vae:VAE",
+        config="scorefold_scorevae.vae_config:VAEConfig",
+        requires=(Port("data", kind="data"),),
+        provides=("Trainable", "Encodes"),
+        summary="A variational auto-encoder with a Gaussian decoder, at a beta or at a KL divergence",
+        examples=(
+            {
+                "config": {"latent": 2, "encoder": network, "decoder": network, "beta": 0.1, "training": training},
+                "inputs": {"data": sphere},
+            },
+            {
+                "config": {
+                    "latent": 3,
+                    "encoder": {"use": "network:half-unet", "config": levels},
+                    "decoder": {"use": "network:mirror-decoder", "config": levels},
+                    "loss": "norm",
+                    "target_kl": 4.0,
+                    "output": "bounded",
+                    "residual": "isotropic",
+                    "training": training,
+                },
+                "inputs": {"data": digits},
+            },
+        ),
+        cite="cite/vae.bib",
+    )
+    decoder = {"latent": 2, "encoder": network, "network": network, "training": training}
+    yield Component(
+        kind="score",
+        name="diff-decoder",
+        target="scorefold_scorevae.diff_decoder:DiffDecoder",
+        config="scorefold_scorevae.diff_decoder_config:DiffDecoderConfig",
+        requires=(Port("data", kind="data"),),
+        provides=("Trainable", "Encodes", "EncodesNoise"),
+        summary="A score given a code, trained from scratch together with the encoder of the code",
+        examples=(
+            {"config": {**decoder, "process": "vp"}, "inputs": {"data": sphere}},
+            {"config": {**decoder, "beta": 0.0, "condition_dropout": 0.1}, "inputs": {"data": sphere}},
+        ),
+        cite="cite/diff_decoder.bib",
     )
 
 

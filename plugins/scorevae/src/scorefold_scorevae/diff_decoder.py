@@ -1,0 +1,188 @@
+"""DiffDecoder: a score given a code, trained from scratch together with the encoder of the code.
+
+The baseline of Batzolis, Stanczuk and Schönlieb (2023) for what a frozen score model is worth; without a KL divergence
+it is an auto-encoder as that of Preechakul et al. (2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Condition, Dataset, TensorSpec, measured_rows
+from scorefold.diffusion import build_process
+from scorefold.diffusion.prediction import expected_noise
+from scorefold.errors import ConfigError
+from scorefold.interfaces import DataSource, EncodesNoise, Loss, Network, Prepares, Progress, ScoreModel, Trainable
+from scorefold.numerics import draw_normal, draw_uniform
+from scorefold_scorevae import decoding
+from scorefold_scorevae.diff_decoder_config import DiffDecoderConfig
+from scorefold_scorevae.encoder import standardised, time_level
+from scorefold_scorevae.encoder_start import leave_saddle
+from scorefold_scorevae.model import checked_code
+from scorefold_scorevae.objective import data_term, diffuse, normal_kl
+
+_RATE = 0.01
+_SILENT = 0.05  # nats
+
+
+class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
+    """grad ln p_t(x | z) from a network that is shown the noised event, its noise level and the code.
+
+    Network and encoder, which sees clean events alone, are trained together by
+
+        E 1/2 ||eps-hat(x_t, t, z) - eps||^2 + beta KL(q(z | x_0) || N(0, I)),   z ~ q(z | x_0),
+
+    the loss of ``score:scorevae`` for another model, so that one beta weighs the same. With beta 0 the code is
+    z = mean(x_0); the network then sees it at mean 0 and deviation 1, by the moments of the last hundred or so steps
+    (``code_mean`` and ``code_std``). With ``condition_dropout`` the network also sees events without their code, told
+    apart from the code 0, which is then the score without a condition.
+
+    Raises ``ConfigError`` for networks that are not built or do not fit.
+    """
+
+    code_mean: Tensor
+    code_std: Tensor
+
+    def __init__(self, config: DiffDecoderConfig, *, data: DataSource) -> None:
+        process = build_process(config.process, spread=data.event_scale.spread(data.event_shape))
+        super().__init__(process, data.event_shape, TensorSpec((config.latent,)), data.event_scale)
+        self.config = config
+        self.training_config = config.training
+        self.decoding = config.decoding
+        self.latent_shape = (config.latent,)
+        self.drops = config.condition_dropout > 0
+        outputs = config.latent * (2 if config.beta > 0 else 1)
+        self.encoder = leave_saddle(_builder("encoder", config.encoder).build(self.event_shape, (outputs,)))
+        shown = TensorSpec((config.latent + self.drops,))
+        network = _builder("network", config.network)
+        self.network = network.build(self.event_shape, self.event_shape, time=True, condition=shown)
+        if isinstance(self.network, Prepares):
+            raise ConfigError(
+                f"{type(self.network).__name__} takes statistics of events alone, and is shown a code beside them",
+                hint="network: {use: network:mlp} or {use: network:unet}",
+            )
+        self.register_buffer("code_mean", torch.zeros(config.latent))
+        self.register_buffer("code_std", torch.ones(config.latent))
+
+    @torch.no_grad()
+    def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
+        """Takes the moments of a deterministic code as it starts: of the first points (``measured_rows``)."""
+        if self.config.beta == 0:
+            self._take(self.encode(dataset.tensor(measured_rows(len(dataset), self.event_shape))), rate=1.0)
+
+    def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        x, t, condition = self.match_inputs(x, t, condition)
+        return self.process.score_from_noise(self.noise(x, t, condition), x, t)
+
+    def noise(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        x, t, z = self.match_inputs(x, t, checked_code(self, condition))
+        if z is None and not self.drops:
+            raise ConfigError(
+                "this score was trained with a code and got none",
+                hint="pass the code as its condition, or train with condition_dropout above 0 for a score without one",
+            )
+        assert z is None or isinstance(z, Tensor)
+        return self._expected_noise(x, t, z, None)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The mean of q(z | x), or the deterministic code, (B, k)."""
+        return self._posterior(x)[0]
+
+    def encode_distribution(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self._posterior(x)
+        return mean, torch.zeros_like(mean) if log_variance is None else (log_variance / 2).exp()
+
+    def decode(
+        self, z: Tensor, *, generator: torch.Generator | None = None, noise: Tensor | None = None, **options: Any
+    ) -> Tensor:
+        """Draws of p(x | z), one a code (B, k): see ``scorefold_scorevae.decoding.decode``."""
+        return decoding.decode(self, z, generator=generator, noise=noise, **options)
+
+    def encode_noise(self, x: Tensor, z: Tensor, **options: Any) -> Tensor:
+        """The noise that brings x back from z: see ``scorefold_scorevae.decoding.encode_noise``."""
+        return decoding.encode_noise(self, x, z, **options)
+
+    def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """n codes from N(0, I), (n, k). Raises ``ConfigError`` for deterministic codes, which are held to no law."""
+        if self.config.beta == 0:
+            return super().draw_codes(n, generator=generator)
+        return draw_normal((n, *self.latent_shape), generator=generator, like=self.code_mean)
+
+    def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+        mean, log_variance = self._posterior(batch.x)
+        z = mean
+        if log_variance is not None:
+            z = z + (log_variance / 2).exp() * draw_normal(tuple(z.shape), generator=generator, like=z)
+        elif self.training:
+            self._take(mean.detach(), rate=_RATE)
+        known = None
+        if self.drops:
+            drawn = draw_uniform((len(z),), generator=generator, like=z)
+            known = (drawn >= self.config.condition_dropout).to(z.dtype)
+        point = diffuse(self.process, batch.x, self.config, generator)
+        data = data_term(self.process, point, self._expected_noise(point.x, point.t, z, known), self.config).mean()
+        if log_variance is None:
+            return Loss(data, {"data": data.detach()})
+        kl = normal_kl(mean, log_variance).sum(1).mean()
+        return Loss(data + self._beta(progress) * kl, {"data": data.detach(), "kl": kl.detach()})
+
+    @torch.no_grad()
+    def doubts(self, x: Tensor) -> Sequence[str]:
+        mean, log_variance = self._posterior(x)
+        kl = None if log_variance is None else float(normal_kl(mean, log_variance).sum(1).mean())
+        if kl is None or kl >= _SILENT:
+            return ()
+        return [
+            f"the code says next to nothing of events (posterior collapse): its KL divergence from N(0, I) is {kl:.2g} "
+            f"nats at beta {self.config.beta:g}; lower beta, let it rise for longer (beta_warmup), or make the code "
+            "deterministic (beta: 0)"
+        ]
+
+    def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Mean and log-variance of q(z | x), each (B, k); the latter None where the code is deterministic."""
+        self.check_events(x)
+        answer: Tensor = self.encoder((x - self.event_scale.mean) / self.event_scale.std)
+        if self.config.beta == 0:
+            return answer, None
+        mean, log_variance = answer.chunk(2, dim=1)
+        return mean, log_variance
+
+    def _expected_noise(self, x: Tensor, t: Tensor, z: Tensor | None, known: Tensor | None) -> Tensor:
+        """eps-hat (B, *E) given codes z (B, k), of which ``known`` (B,), 0 or 1, are shown to the network; all by
+        default."""
+        code = x.new_zeros(len(x), *self.latent_shape) if z is None else (z - self.code_mean) / self.code_std
+        if self.drops:
+            if known is None:
+                known = x.new_full((len(x),), 0.0 if z is None else 1.0)
+            code = torch.cat([known[:, None] * code, known[:, None]], 1)
+        shown = standardised(self.process, self.event_scale, x, t)
+        answer: Tensor = self.network(shown, time_level(self.process, t), code)
+        signal, scale = self.process.coefficients(x, t)
+        centred = x - signal * self.event_scale.mean
+        return expected_noise(answer, centred, signal, scale, self.event_scale.std, self.config.prediction)
+
+    def _beta(self, progress: Progress) -> float:
+        """beta at this step of the training, and the whole of it where losses are compared."""
+        rise = self.config.beta_warmup * progress.total
+        share = min(1.0, (progress.step + 1) / rise) if self.training and rise > 0 else 1.0
+        return self.config.beta * share
+
+    @torch.no_grad()
+    def _take(self, codes: Tensor, rate: float) -> None:
+        """Moves the moments of the code towards those of some codes (B, k)."""
+        variance, mean = torch.var_mean(codes, 0, correction=0)
+        self.code_std.copy_(((1 - rate) * self.code_std.square() + rate * variance).clamp_min(1e-12).sqrt())
+        self.code_mean.lerp_(mean, rate)
+
+
+def _builder(name: str, network: object) -> Network:
+    if not isinstance(network, Network):
+        raise ConfigError(
+            f"the {name} of score:diff-decoder is {network!r}, which is not built",
+            hint="create the component through Host.create, or put a Network into the config",
+        )
+    return network

@@ -1,0 +1,199 @@
+"""The variational auto-encoder with a Gaussian decoder: the baseline of auto-encoders by diffusion.
+
+Kingma and Welling (2014), with the weight of Higgins et al. (2017).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.data import Dataset
+from scorefold.errors import ConfigError
+from scorefold.interfaces import DataSource, Loss, Network, Progress, Trainable
+from scorefold.numerics import draw_normal
+from scorefold_scorevae.autoencoder import Autoencoder
+from scorefold_scorevae.encoder_start import leave_saddle
+from scorefold_scorevae.objective import normal_kl
+from scorefold_scorevae.vae_config import VAEConfig
+
+_RESIDUAL_RATE = 0.01
+_BETA_RATE = 0.02
+_SILENT = 0.05  # nats
+
+
+class VAE(Autoencoder, Trainable):
+    """q(z | x) = N(mean(x), diag exp(lv(x))), p(x | z) = N(D(z), sigma^2 I) and p(z) = N(0, I).
+
+    The networks see events and give reconstructions of mean 0 and deviation 1; the loss is in the data's own units:
+
+    - ``squared``: E 1/2 ||x - D(z)||^2 + beta KL(q(z | x) || p(z)), summed over coordinates;
+    - ``norm``: E ||x - D(z)|| + beta KL, the distance itself.
+
+    sigma is no part of either: ``residual_std`` keeps the root mean square of x - D(z) a coordinate over the last
+    hundred or so steps, with z drawn, which is the sigma of the largest likelihood. ``beta`` is what it was at the end
+    of training, moved where the configuration has a ``target_kl``. Raises ``ConfigError`` for networks that are not
+    built or give other shapes, and for bounds that the data do not have.
+    """
+
+    residual_std: Tensor
+    beta: Tensor
+
+    def __init__(self, config: VAEConfig, *, data: DataSource) -> None:
+        super().__init__(data.event_shape, (config.latent,), data.event_scale)
+        self.config = config
+        self.training_config = config.training
+        if config.output == "bounded" and (self.event_scale.low is None or self.event_scale.high is None):
+            raise ConfigError(
+                "output: bounded keeps reconstructions between the data's bounds, and these data have none",
+                hint="output: linear",
+            )
+        codes = (config.latent,)
+        self.encoder = leave_saddle(_built("encoder", config.encoder, self.event_shape, (2 * config.latent,)))
+        self.decoder = _built("decoder", config.decoder, codes, self.event_shape)
+        self.register_buffer("residual_std", torch.tensor(self.event_scale.std))
+        self.register_buffer("beta", torch.tensor(config.beta))
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the code of x (B, *E), each (B, k)."""
+        self.check_events(x)
+        mean, log_variance = self.encoder((x - self.event_scale.mean) / self.event_scale.std).chunk(2, dim=1)
+        return mean, log_variance
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The mean of the code of x (B, *E), (B, k)."""
+        return self.posterior(x)[0]
+
+    def encode_distribution(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self.posterior(x)
+        return mean, (log_variance / 2).exp()
+
+    def decoded_mean(self, z: Tensor) -> Tensor:
+        """D(z), (B, *E), of codes (B, k)."""
+        self.check_codes(z)
+        answer: Tensor = self.decoder(z)
+        low, high = self.event_scale.low, self.event_scale.high
+        if self.config.output == "bounded" and low is not None and high is not None:
+            return low + (high - low) * answer.sigmoid()
+        return self.event_scale.mean + self.event_scale.std * answer
+
+    def decode(
+        self,
+        z: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        noise_scale: float | None = None,
+        **options: Any,
+    ) -> Tensor:
+        """D(z) + noise_scale sigma N(0, I), (B, *E): the mean with 0, a draw of p(x | z) with 1.
+
+        ``noise_scale`` is what the configuration's ``residual`` says unless given. Raises ``ConfigError`` for other
+        options.
+        """
+        if options:
+            raise ConfigError(
+                f"{type(self).__name__} knows no option {', '.join(options)} of decoding", hint="it knows noise_scale"
+            )
+        if noise_scale is None:
+            noise_scale = 1.0 if self.config.residual == "isotropic" else 0.0
+        mean = self.decoded_mean(z)
+        if noise_scale == 0:
+            return mean
+        return mean + noise_scale * self.residual_std * draw_normal(tuple(mean.shape), generator=generator, like=mean)
+
+    def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Codes (n, k) from N(0, I)."""
+        return draw_normal((n, *self.latent_shape), generator=generator, like=self.residual_std)
+
+    @torch.no_grad()
+    def elbo(self, x: Tensor, *, generator: torch.Generator | None = None, draws: int = 1) -> Tensor:
+        """The evidence lower bound E ln p(x | z) - KL of each event x (B, *E), in nats (B,), by the mean of ``draws``.
+
+        It is of the density of the data as they are, in their units; rounding to levels is not taken out.
+        """
+        mean, log_variance = self.posterior(x)
+        total = x.new_zeros(len(x))
+        for _ in range(draws):
+            z = _drawn(mean, log_variance, generator)
+            total = total + (self.decoded_mean(z) - x).flatten(1).square().sum(1)
+        variance = self.residual_std.square()
+        constant = math.prod(self.event_shape) * (2 * math.pi * variance).log() / 2
+        return -total / draws / (2 * variance) - constant - normal_kl(mean, log_variance).sum(1)
+
+    def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+        mean, log_variance = self.posterior(batch.x)
+        error = (self.decoded_mean(_drawn(mean, log_variance, generator)) - batch.x).flatten(1)
+        if self.config.loss == "squared":
+            misfit = (error.square().sum(1) / 2).mean()
+        else:
+            misfit = torch.linalg.vector_norm(error, dim=1).mean()
+        kl = normal_kl(mean, log_variance).sum(1).mean()
+        beta = self._risen(progress) * self.beta
+        if self.training:
+            self._keep(error.detach(), kl.detach(), progress)
+        parts = {"reconstruction": misfit.detach(), "kl": kl.detach(), "beta": beta.detach()}
+        return Loss(misfit + beta * kl, parts)
+
+    @torch.no_grad()
+    def doubts(self, x: Tensor) -> Sequence[str]:
+        kl = float(normal_kl(*self.posterior(x)).sum(1).mean())
+        beta = float(self.beta)
+        if kl < _SILENT:
+            return [
+                f"the code says next to nothing of events (posterior collapse): its KL divergence from N(0, I) is "
+                f"{kl:.2g} nats at beta {beta:.3g}; lower beta, let it rise for longer (beta_warmup), or set target_kl"
+            ]
+        target = self.config.target_kl
+        if target is not None and abs(kl / target - 1) > 0.1:
+            return [
+                f"the KL divergence is {kl:.3g} nats and was to be {target:g} (target_kl); beta ended at {beta:.3g}: "
+                "train for longer, start beta nearer to it, or use a larger network or latent"
+            ]
+        return ()
+
+    def _risen(self, progress: Progress) -> float:
+        """The share of beta at a step, up to 1. Validation is at 1, so that its losses can be compared."""
+        rise = self.config.beta_warmup * progress.total
+        return min(1.0, (progress.step + 1) / rise) if self.training and rise > 0 else 1.0
+
+    @torch.no_grad()
+    def _keep(self, error: Tensor, kl: Tensor, progress: Progress) -> None:
+        """Takes a step's errors (B, D) into sigma, and moves beta by the distance of the KL divergence from its target.
+
+        beta changes by up to 2 per cent a step, and less and less towards the end, when the weights stand still too.
+        """
+        rate = max(_RESIDUAL_RATE, 1 / (progress.step + 1))
+        variance = (1 - rate) * self.residual_std.square() + rate * error.square().mean()
+        self.residual_std.copy_(variance.sqrt())
+        if self.config.target_kl is not None:
+            left = 1 - progress.step / progress.total
+            miss = (kl / self.config.target_kl - 1).clamp(-1, 1)
+            self.beta.mul_((_BETA_RATE * left * miss).exp())
+
+
+def _drawn(mean: Tensor, log_variance: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Codes (B, k), one an event."""
+    return mean + (log_variance / 2).exp() * draw_normal(tuple(mean.shape), generator=generator, like=mean)
+
+
+def _built(name: str, network: object, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> nn.Module:
+    """A network's module, tried once. Raises ``ConfigError`` where there is none, or it gives another shape."""
+    if not isinstance(network, Network):
+        raise ConfigError(
+            f"the {name} of autoencoder:vae is {network!r}, which is not built",
+            hint="create the component through Host.create, or put a Network into the config",
+        )
+    module = network.build(in_shape, out_shape).eval()
+    with torch.no_grad():
+        answer = module(torch.zeros(2, *in_shape))
+    if tuple(answer.shape[1:]) != out_shape:
+        expected, given = (", ".join(["B", *map(str, shape)]) for shape in (out_shape, answer.shape[1:]))
+        raise ConfigError(
+            f"the {name} of autoencoder:vae gives ({given}) and has to give ({expected})",
+            hint=f"{name}: {{use: network:mlp}}",
+        )
+    return module.train()
