@@ -20,6 +20,7 @@ from scorefold.interfaces.score import BoundScore, repeat_condition
 from scorefold.numerics import draw_normal
 from scorefold_scorevae import decoding
 from scorefold_scorevae.config import ScoreVAEConfig
+from scorefold_scorevae.diagnosis import diagnose, evidence_bound, silent
 from scorefold_scorevae.encoder import (
     built_encoder,
     density_gradient,
@@ -92,10 +93,14 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
 
     def noise(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         x, t, z = self.match_inputs(x, t, self._code(condition))
-        prior = self.prior.noise(x, t, self._prior_condition(x))
         if z is None:
-            return prior
-        return prior + self.process.noise_from_score(self.correction(x, t, _tensor(z)), x, t)
+            return self.prior.noise(x, t, self._prior_condition(x))
+        return torch.stack(list(self.parts(x, t, _tensor(z)).values())).sum(0)
+
+    def parts(self, x: Tensor, t: Tensor, z: Tensor) -> dict[str, Tensor]:
+        """What eps-hat given z (B, k) is the sum of at x (B, *E) and t (B,), by name: each (B, *E)."""
+        encoder = self.process.noise_from_score(self.correction(x, t, z), x, t)
+        return {"prior": self.prior.noise(x, t, self._prior_condition(x)), "encoder": encoder}
 
     def bind(
         self,
@@ -153,6 +158,20 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
 
     def refuses(self, strategy: str) -> str | None:
         return refused(strategy)
+
+    def doubts(self, x: Tensor) -> Sequence[str]:
+        return silent(self, x, self.config.beta, self.config.weighting)
+
+    def diagnose_codes(
+        self, x: Tensor, generator: torch.Generator
+    ) -> tuple[dict[str, float], list[str], dict[str, Tensor]]:
+        """How often q(z | x_t, t) holds the code, the evidence lower bound, and the parts of the score over time."""
+        return diagnose(self, x, generator)
+
+    def elbo(self, x: Tensor, *, generator: torch.Generator | None = None, draws: int = 1) -> Tensor:
+        """The evidence lower bound of ln p(x) in nats, (B,): see ``scorefold_scorevae.diagnosis.evidence_bound``."""
+        self.check_events(x)
+        return evidence_bound(self, x, generator, draws)
 
     def _beta(self, progress: Progress) -> float:
         """beta at this step of the training, and the whole of it where losses are compared."""

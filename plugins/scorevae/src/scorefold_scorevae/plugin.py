@@ -55,6 +55,7 @@ def _codes() -> Iterable[Component]:
         requires=(Port("prior", kind="score"), Port("data", kind="data")),
         provides=("Trainable", "Encodes", "EncodesNoise"),
         summary="An auto-encoder from a frozen score model: only an encoder is trained, Bayes' rule for scores decodes",
+        figures="scorefold_scorevae.figures:fitted",
         examples=(
             {"config": config, "inputs": inputs},
             {
@@ -80,6 +81,7 @@ def _codes() -> Iterable[Component]:
         requires=(Port("code", kind="score", needs=("EncodesNoise",)),),
         provides=("Trainable", "Encodes", "EncodesNoise"),
         summary="A trained ScoreVAE with a network that corrects its score given the code",
+        figures="scorefold_scorevae.figures:fitted",
         examples=(
             {"config": brief, "inputs": {"code": as_built}},
             {"config": {**brief, "encoder_term": False, "weighting": "likelihood"}, "inputs": {"code": as_built}},

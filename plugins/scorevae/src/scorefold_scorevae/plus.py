@@ -19,6 +19,7 @@ from scorefold.interfaces.score import BoundScore
 from scorefold.numerics import draw_normal
 from scorefold_scorevae import decoding
 from scorefold_scorevae.config import ScoreVAEPlusConfig
+from scorefold_scorevae.diagnosis import diagnose
 from scorefold_scorevae.encoder import standardised, time_level
 from scorefold_scorevae.guidance import Guidance
 from scorefold_scorevae.model import ScoreVAE, bound_by_code, checked_code, known_options
@@ -84,7 +85,16 @@ class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
         if z is None:
             return self.code.noise(x, t)
         assert isinstance(z, Tensor)
-        return self.code.noise(x, t, z if self.config.encoder_term else None) + self.corrector(x, t, z)
+        return torch.stack(list(self.parts(x, t, z).values())).sum(0)
+
+    def parts(self, x: Tensor, t: Tensor, z: Tensor) -> dict[str, Tensor]:
+        """What eps-hat given z (B, k) is the sum of at x (B, *E) and t (B,), by name: each (B, *E)."""
+        found = self.code.parts(x, t, z) if self.config.encoder_term else {"prior": self.code.noise(x, t)}
+        return {**found, "corrector": self.corrector(x, t, z)}
+
+    def posterior(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the ScoreVAE's q(z | x_t, t), each (B, k)."""
+        return self.code.posterior(x, t)
 
     def bind(
         self,
@@ -129,6 +139,12 @@ class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
             expected = self.code.noise(point.x, point.t, z if self.config.encoder_term else None)
         expected = expected + self.corrector(point.x, point.t, z)
         return Loss(data_term(self.process, point, expected, self.config).mean())
+
+    def diagnose_codes(
+        self, x: Tensor, generator: torch.Generator
+    ) -> tuple[dict[str, float], list[str], dict[str, Tensor]]:
+        """As of the ScoreVAE, with the corrector among the parts."""
+        return diagnose(self, x, generator)
 
     def _change(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
         """What the code adds to the prior's score."""

@@ -1,0 +1,126 @@
+"""What a score given a code is made of over time, how well the encoder knows its code there, and what it bounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.diffusion import Isotropic, time_grid
+from scorefold.numerics import draw_normal
+from scorefold_scorevae.objective import level_times, log_snr_range, normal_kl
+from scorefold_scorevae.waterfilling import collapse_weight
+
+_TIMES = 9
+_LEVEL = 0.9
+_QUANTILE = 1.6448536269514722  # of the standard normal, at (1 + _LEVEL) / 2
+_TOO_FAR = 0.1
+_SILENT = 0.05  # nats
+
+
+@dataclass(frozen=True)
+class OverTime:
+    """At ``times`` (T,): the root-mean-square ``sizes`` (T,) of each part of eps-hat by name; the data term's integrand
+    ``data`` (T,), 1/2 ||eps-hat - eps||^2; and ``coverage`` (T,), how often the code lies in the central 90 % interval
+    of q(z | x_t, t), unit by unit."""
+
+    times: Tensor
+    sizes: Mapping[str, Tensor]
+    data: Tensor
+    coverage: Tensor
+
+
+@torch.no_grad()
+def over_time(model: Any, x0: Tensor, generator: torch.Generator | None, count: int = _TIMES) -> OverTime:
+    """Events x0 (N, *E) noised at ``count`` times evenly spread in the log-SNR, each with one draw of its code."""
+    mean, std = model.encode_distribution(x0)
+    z = mean + std * draw_normal(tuple(mean.shape), generator=generator, like=mean)
+    times = time_grid(model.process, count - 1, "log-snr").flip(0).to(x0)
+    rows: list[dict[str, Tensor]] = []
+    covered, data = [], []
+    for time in times:
+        t = time.expand(len(x0))
+        noise = draw_normal(tuple(x0.shape), generator=generator, like=x0)
+        x = model.process.perturb(x0, t, noise)
+        parts = model.parts(x, t, z)
+        rows.append({name: part.square().mean().sqrt() for name, part in parts.items()})
+        data.append((sum(parts.values()) - noise).flatten(1).square().sum(1).mean() / 2)
+        there, log_variance = model.posterior(x, t)
+        covered.append(((z - there).abs() <= _QUANTILE * (log_variance / 2).exp()).to(x).mean())
+    sizes = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    return OverTime(times, sizes, torch.stack(data), torch.stack(covered))
+
+
+@torch.no_grad()
+def evidence_bound(model: Any, x: Tensor, generator: torch.Generator | None, draws: int) -> Tensor:
+    """A lower bound of ln p(x) in nats for x (B, *E): (B,), the mean over ``draws`` of code, time and noise.
+
+    E ln p(x | z) - KL(q(z | x) || N(0, I)), with ln p(x | z) bounded by the diffusion's own evidence bound (Kingma et
+    al. 2021): minus the data term with the likelihood weighting, minus the divergence of x at t_max from the prior,
+    plus the log-density of x by N(x_t / signal, (scale / signal)^2) at t_min. For processes with one noise level.
+    """
+    process, size = model.process, x[:1].numel()
+    mean, std = model.encode_distribution(x)
+    kl = normal_kl(mean, 2 * std.log()).sum(1)
+    ends = x.new_tensor([process.t_min, process.t_max])
+    (first, last_signal), (start, last_scale) = (
+        value.flatten().tolist() for value in process.coefficients(x[:1].expand(2, *x.shape[1:]), ends)
+    )
+    told = -size / 2 * (math.log(2 * math.pi) + 2 * math.log(start / first) + 1)
+    entropy = size / 2 * (math.log(2 * math.pi) + 2 * math.log(last_scale) + 1)
+    # Every event's times are spread evenly over its draws.
+    repeated = x.repeat(draws, *[1] * (x.dim() - 1))
+    mean, std = mean.repeat(draws, 1), std.repeat(draws, 1)
+    z = mean + std * draw_normal(tuple(mean.shape), generator=generator, like=mean)
+    t = level_times(process, repeated, generator)
+    noise, far = (draw_normal(tuple(repeated.shape), generator=generator, like=x) for _ in range(2))
+    error = model.noise(process.perturb(repeated, t, noise), t, z) - noise
+    data = log_snr_range(process) * error.flatten(1).square().sum(1) / 2
+    end = process.prior_log_prob(last_signal * repeated + last_scale * far)
+    return (end - data).unflatten(0, (draws, len(x))).mean(0) + entropy + told - kl
+
+
+def diagnose(
+    model: Any, x: Tensor, generator: torch.Generator
+) -> tuple[dict[str, float], list[str], dict[str, Tensor]]:
+    """Numbers, doubts in words, and arrays over time for events x (N, *E): what ``diagnose_codes`` gives."""
+    seen = over_time(model, x, generator)
+    numbers = {f"coverage at t = {t:.3g}": float(c) for t, c in zip(seen.times.tolist(), seen.coverage, strict=True)}
+    if isinstance(model.process, Isotropic) and len(x):
+        bound = float(evidence_bound(model, x, generator, 4).mean())
+        numbers["evidence lower bound (nats)"] = bound
+        numbers["evidence lower bound (bits a dimension)"] = -bound / (x[0].numel() * math.log(2))
+    worst = int((seen.coverage - _LEVEL).abs().argmax())
+    doubts = []
+    if abs(float(seen.coverage[worst]) - _LEVEL) > _TOO_FAR:
+        doubts.append(
+            f"at t = {float(seen.times[worst]):.3g} the encoder's 90 % intervals hold {seen.coverage[worst]:.0%} of "
+            "the codes: q(z | x_t, t) is not the law of the code there; train for longer, or repair the score by "
+            "score:scorevae-plus"
+        )
+    arrays = {"times": seen.times, "coverage": seen.coverage, "data term": seen.data}
+    arrays |= {f"size of the {name}": size for name, size in seen.sizes.items()}
+    return numbers, doubts, arrays
+
+
+@torch.no_grad()
+def silent(model: Any, x: Tensor, beta: float, weighting: str) -> Sequence[str]:
+    """What should make one doubt a trained encoder by events x (N, *E): a code that says nothing, and why."""
+    if not len(x):
+        return ()
+    mean, std = model.encode_distribution(x)
+    kl = float(normal_kl(mean, 2 * std.log()).sum(1).mean())
+    if kl > _SILENT:
+        return ()
+    limit = collapse_weight(model.process) if weighting == "sigma2" else 1.0
+    said = f"the code says nothing of its event: its KL divergence is {kl:.2g} nats"
+    if limit is not None and beta >= limit:
+        return (
+            f"{said}. beta is {beta:g}, and from {limit:.3g} on the best code of any Gaussian data is none: set beta "
+            "below that",
+        )
+    return (f"{said}; set a smaller beta, let it rise for longer (beta_warmup), or train with another seed",)
