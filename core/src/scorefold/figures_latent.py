@@ -166,7 +166,7 @@ def _units(shown: LatentsShown) -> Figure:
     few = order[:_BARS]
     colours = [ACCENT if active else SOFT for active in shown.active[few].tolist()]
     places = range(len(few))
-    axes.bar(places, worth[few], color=colours, width=0.8)
+    axes.bar(places, worth[few].tolist(), color=colours, width=0.8)
     if len(few) <= 24:
         axes.set_xticks(places, [str(unit) for unit in few.tolist()])
     left = f", the first {_BARS} of {len(order)}" if len(order) > _BARS else ""
