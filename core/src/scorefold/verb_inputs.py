@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from scorefold.data import Condition, Dataset
 from scorefold.errors import ConfigError, DataError, SplitError
-from scorefold.interfaces import DataSource, Flow, ScoreModel
+from scorefold.interfaces import DataSource, EncodesNoise, Flow, ScoreModel
 from scorefold.stage import StageContext
 from scorefold.verb_options import DrawingOptions
 
@@ -51,6 +51,7 @@ def conditions_of(
     """
     if component.condition_spec is None:
         return None
+    refuse_codes(component)
     if source is None:
         raise ConfigError(
             "this model was trained with conditions, and no data were given to take conditions from",
@@ -64,12 +65,22 @@ def condition_of(component: ScoreModel | Flow, points: Dataset) -> Condition | N
     """The conditions of points, or None for a model that takes none. Raises ``ConfigError`` where there should be."""
     if component.condition_spec is None:
         return None
+    refuse_codes(component)
     if points.condition is None:
         raise ConfigError(
             "this model was trained with conditions, and the data given have none",
             hint="take conditions from data of the kind that the model was trained on",
         )
     return points.condition
+
+
+def refuse_codes(component: ScoreModel | Flow) -> None:
+    """Raises ``ConfigError`` for a model whose condition is a code of its own, which data don't have."""
+    if isinstance(component, EncodesNoise):
+        raise ConfigError(
+            f"the condition of {type(component).__name__} is the code of an event, and data hold no codes",
+            hint="do: generate draws events from new codes, reconstruct from those of data; latents bounds likelihoods",
+        )
 
 
 def draw_events(

@@ -36,6 +36,7 @@ from scorefold.verb_inputs import (
     nearness,
     on_device,
     points_of,
+    refuse_codes,
 )
 from scorefold.verb_options import (
     AllocateOptions,
@@ -148,8 +149,10 @@ def evaluate_likelihood(
     """The mean log-likelihood of held-out points, in nats and, for flows of discrete data, in bits per dimension.
 
     It is held to the exact one where the data know their density. Hands on ``{"log_prob": (N,) float64}``. Raises
-    ``DataError`` for an empty split and for values that are not finite.
+    ``DataError`` for an empty split and for values that are not finite, ``ConfigError`` for a model whose condition is
+    a code.
     """
+    refuse_codes(component)
     source: DataSource = inputs["data"]
     dataset = points_of(source, options.limit, context)
     generator = context.generator("evaluate", device=device_of(component))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import pytest
@@ -9,6 +10,10 @@ import torch
 from vae_gaussians import auto_encoder, real, worked_decoder
 
 from scorefold.diffusion import VE, VP, LinearLogSNR, PerComponent
+from scorefold.errors import ConfigError
+from scorefold.interfaces import TensorSource
+from scorefold.stage import StageContext
+from scorefold.verb_options import AssessOptions, LikelihoodOptions, SampleOptions
 from scorefold_scorevae.diagnosis import over_time
 from scorefold_scorevae.waterfilling import best_residual, collapse_weight, marginal_gain
 
@@ -92,3 +97,15 @@ def test_water_filling_of_any_process_follows_its_units() -> None:
     # Noise ten times as large has the same gain at a hundred times the residual.
     kappa = real([0.01, 0.1, 1.0])
     assert torch.allclose(marginal_gain(VE(0.1, 100.0), 100 * kappa), marginal_gain(VE(0.01, 10.0), kappa), rtol=1e-6)
+
+
+@pytest.mark.parametrize("verb", ["sample", "evaluate", "assess"])
+def test_verbs_that_take_conditions_from_data_say_which_ones_take_codes(worked, verb) -> None:
+    _, model = worked
+    data = TensorSource(torch.zeros(8, 4, dtype=torch.float64))
+    name = {"sample": "verbs:sample", "evaluate": "verbs:evaluate_likelihood", "assess": "assessment:assess"}[verb]
+    module, function = name.split(":")
+    options = {"sample": SampleOptions, "evaluate": LikelihoodOptions, "assess": AssessOptions}[verb]()
+    run = getattr(importlib.import_module(f"scorefold.{module}"), function)
+    with pytest.raises(ConfigError, match="data hold no codes"):
+        run(model, {"data": data}, options, StageContext("stage"))

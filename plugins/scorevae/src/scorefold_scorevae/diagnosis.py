@@ -81,7 +81,8 @@ def evidence_bound(model: Any, x: Tensor, generator: torch.Generator | None, dra
     error = model.noise(process.perturb(repeated, t, noise), t, z) - noise
     data = log_snr_range(process) * error.flatten(1).square().sum(1) / 2
     end = process.prior_log_prob(last_signal * repeated + last_scale * far)
-    return (end - data).unflatten(0, (draws, len(x))).mean(0) + entropy + told - kl
+    bound: Tensor = (end - data).unflatten(0, (draws, len(x))).mean(0) + entropy + told - kl
+    return bound
 
 
 def diagnose(
