@@ -41,8 +41,9 @@ def decode(
 def encode_noise(model: Any, x: Tensor, z: Tensor, **options: Any) -> Tensor:
     """The noise (B, *E) at t_max from which the probability flow given z (B, k) reaches x (B, *E).
 
-    ``heun`` on the same grid brings x back, with an error of second order in the steps. Options and errors as for
-    ``decode``; the only sampler is ``heun``.
+    The noise has an error of second order in the steps; ``heun`` on the same grid brings x back with one of third
+    order, since what the two directions err cancels. Options and errors as for ``decode``; the only sampler is
+    ``heun``.
     """
     settings, _, further = _settings(model, {**options, "sampler": _only_heun(options)})
     check_codes(model, z)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -21,7 +22,7 @@ def weights_of(
 
     Raises ``ConfigError`` for a weight below 0 and an interval that is not a part of [t_min, t_max].
     """
-    if not callable(guidance) and not (isinstance(guidance, int | float) and guidance >= 0):
+    if not callable(guidance) and not (isinstance(guidance, int | float) and 0 <= guidance < math.inf):
         raise ConfigError(f"guidance is {guidance!r}; expected a number from 0 on, or a function of t")
     if interval is None:
         if callable(guidance):

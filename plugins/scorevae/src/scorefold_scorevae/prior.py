@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scorefold.data import EventScale, TensorSpec
 from scorefold.errors import ConfigError, ScorefoldError
@@ -24,20 +24,19 @@ def check_prior(prior: ScoreModel, data: DataSource, prior_class: int | None) ->
             hint="train both on the same data, or change size, grey or flatten of the data to the prior's",
         )
     _check_units(prior.event_scale, data.event_scale)
-    like = torch.zeros((1, *prior.event_shape), dtype=torch.float64)
-    signal = _on_cpu(prior, like)
-    if not isinstance(signal, Tensor):
+    like = _zero(prior.process, prior.event_shape)
+    if not isinstance(prior.process.coefficients(like, like.new_full((1,), prior.process.t_max))[0], Tensor):
         raise ConfigError(
-            f"the prior diffuses by a {type(prior.process).__name__}, which couples components; the encoder needs one "
-            "signal and one scale a component",
-            hint="a process of any family with speeds by component, block or band of pixels can be used",
+            f"the prior diffuses by a {type(prior.process).__name__}, which couples the components of an event; the "
+            "encoder needs one signal and one scale a component",
+            hint="a process of any family can be used, with speeds by component or block too",
         )
 
 
-def _on_cpu(prior: ScoreModel, like: Tensor) -> object:
-    tensors = (*prior.process.parameters(), *prior.process.buffers())
-    like = like.to(tensors[0].device) if tensors else like
-    return prior.process.coefficients(like, like.new_full((1,), prior.process.t_max))[0]
+def _zero(module: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    """One event of zeros where a module's numbers are, in their dtype."""
+    numbers = (value for value in (*module.parameters(), *module.buffers()) if value.is_floating_point())
+    return next(numbers, torch.zeros(())).new_zeros((1, *shape))
 
 
 def _check_condition(prior: ScoreModel, prior_class: int | None) -> None:
@@ -53,9 +52,7 @@ def _check_condition(prior: ScoreModel, prior_class: int | None) -> None:
             expected = "takes no class" if classes is None else f"knows the classes 0 to {classes - 1}"
             raise ConfigError(f"prior_class is {prior_class}, and {named} {expected}")
         return
-    tensors = (*prior.parameters(), *prior.buffers())
-    floating = next((value for value in tensors if value.is_floating_point()), torch.zeros(()))
-    x = floating.new_zeros((1, *prior.event_shape))
+    x = _zero(prior, prior.event_shape)
     try:
         with torch.no_grad():
             prior.score(x, x.new_full((1,), prior.process.t_max))
