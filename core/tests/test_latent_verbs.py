@@ -18,6 +18,7 @@ from scorefold.interfaces import Encodes
 from scorefold.latent_codes import slerp
 from scorefold.latent_options import EditOptions, InterpolateCodesOptions, TraverseOptions
 from scorefold.latent_verbs import edit, encode, interpolate, traverse
+from scorefold.metrics import sharpness
 from scorefold.stage import Outcome
 from scorefold.verb_options import EncodeOptions
 
@@ -113,6 +114,16 @@ def test_middles_of_interpolations_are_held_to_the_training_points() -> None:
     assert straight.result["answer"]["value"] < answer["value"]
     bare = Source(test=events(SHAPE).load("test"))
     assert "answer" not in run(interpolate, noisy(), bare, InterpolateCodesOptions()).result
+
+
+def test_noise_on_a_great_circle_keeps_the_texture_that_a_line_would_lose() -> None:
+    """White noise: halfway along a line between two draws it has half its power, on the circle all of it."""
+    source, model = events((1, 12, 12)), noisy((1, 12, 12))
+    name = "sharpness of the middles over that of the points"
+    outcome = run(interpolate, model, source, InterpolateCodesOptions(pairs=20))
+    assert outcome.result["metrics"][name] == pytest.approx(1.0, abs=0.06)
+    straight = (outcome.drawn.before + outcome.drawn.after) / 2
+    assert float(sharpness(straight).mean() / sharpness(outcome.drawn.before).mean()) == pytest.approx(0.5, abs=0.06)
 
 
 def test_interpolations_that_cannot_be() -> None:

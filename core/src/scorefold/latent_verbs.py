@@ -23,6 +23,7 @@ from scorefold.latent_stage import (
     own_noise,
     training_points,
 )
+from scorefold.metrics import sharpness
 from scorefold.stage import Outcome, StageContext
 from scorefold.verb_inputs import Inputs, nearness, on_device, points_of
 from scorefold.verb_options import EncodeOptions
@@ -103,7 +104,14 @@ def interpolate(component: Any, inputs: Inputs, options: InterpolateCodesOptions
         "L2 of the ends from their points": float(outer.mean()),
     }
     result: dict[str, Any] = {"metrics": metrics}
-    near = nearness(x[:, options.times // 2], ends.cpu(), source)
+    middles = x[:, options.times // 2]
+    if len(x.shape) == 5 and min(x.shape[3:]) >= 3:
+        real = float(sharpness(ends.double()).mean())
+        if real > 0:
+            metrics["sharpness of the middles over that of the points"] = (
+                float(sharpness(middles.double()).mean()) / real
+            )
+    near = nearness(middles, ends.cpu(), source)
     if near is not None:
         metrics["middles from the data"] = float(near.mean())
         error = 1.96 * float(near.std(correction=0)) / math.sqrt(len(near))
