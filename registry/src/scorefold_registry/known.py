@@ -40,6 +40,11 @@ def _offers(**names: str) -> tuple[str, ...]:
 
 KNOWN = (
     KnownPlugin(
+        "caflow",
+        "scorefold-caflow",
+        "conditional autoregressive flows for image-to-image translation",
+    ),
+    KnownPlugin(
         "conditional",
         "scorefold-conditional",
         "conditional score models at any speed of the condition, and inverse problems",
