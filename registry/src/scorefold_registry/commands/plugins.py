@@ -65,8 +65,9 @@ def _lines(record: PluginRecord) -> Iterable[str]:
     by_kind: dict[str, list[str]] = {}
     for component in record.components:
         by_kind.setdefault(component.kind, []).append(component.name)
+    width = max([11, *(len(kind) + 1 for kind in by_kind)])
     for kind, names in by_kind.items():
-        yield f"  {kind + ':':<11} {', '.join(names)}"
+        yield f"  {kind + ':':<{width}} {', '.join(names)}"
 
 
 def _show(arguments: list[str]) -> int:
