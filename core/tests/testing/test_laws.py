@@ -111,3 +111,11 @@ def test_every_clause_is_failed_by_a_broken_component(
     ]
     assert not unproven
     record_property(PROVEN, {"laws": len(NAMES), "clauses": len(known), "broken fakes": len(BREAKS)})  # type: ignore[operator]
+
+
+def test_what_encodes_is_put_to_use_whatever_its_kind() -> None:
+    """Laws common to all kinds hold for a plugin's own kind too, where the kit knows what to ask of it."""
+    for law in ("same-generator-same-result", "inputs-unchanged", "global-random-state"):
+        (check,) = checks_of("toy:toy", law)
+        assert check.result == PASSED, check.detail
+    assert "sample" in next(iter(checks_of("toy:toy", "same-generator-same-result"))).detail

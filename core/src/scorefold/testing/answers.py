@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from scorefold.data import Condition, ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError
+from scorefold.interfaces.capabilities import Encodes
 from scorefold.interfaces.data import SPLITS
 from scorefold.testing.contract import Subject
 from scorefold.testing.exact import subspace
@@ -71,7 +72,13 @@ def inputs_of(obj: Any, subject: Subject, dtype: torch.dtype = torch.float64) ->
         return {"x": subject.normal(ROWS, *into, dtype=dtype), "t": torch.linspace(-9, 8, ROWS, dtype=dtype)}
     if kind in ("data", "allocator"):
         return {}
+    if isinstance(obj, Encodes):
+        return {"x": _events(obj, subject).to(dtype)}
     raise NotApplicableError(f"the kit knows no use of a {kind} that it could compare")
+
+
+def _events(obj: Any, subject: Subject) -> Tensor:
+    return subject.points(ROWS, obj.event_shape, getattr(obj, "event_scale", None))
 
 
 def built_network(
@@ -109,9 +116,9 @@ def _condition(inputs: Inputs) -> Condition | None:
 def answers_of(kind: str, obj: Any, inputs: Inputs, generator: torch.Generator | None) -> dict[str, Tensor]:
     """What an object of a kind answers to inputs, by name; without a generator nothing is drawn.
 
-    A network may be given built, or as its builder.
+    A network may be given built, or as its builder. What encodes is of any kind.
     """
-    return _ANSWERS[kind](obj, inputs, generator)
+    return _ANSWERS.get(kind, _encodes)(obj, inputs, generator)
 
 
 def _score(obj: Any, inputs: Inputs, generator: torch.Generator | None) -> dict[str, Tensor]:
@@ -164,6 +171,15 @@ def _network(obj: Any, inputs: Inputs, generator: torch.Generator | None) -> dic
         network = built_network(obj, seed)[2].to(inputs["x"].device, inputs["x"].dtype).eval()
     with torch.no_grad():
         return {"answer": network(inputs["x"], inputs["t"])}
+
+
+def _encodes(obj: Any, inputs: Inputs, generator: torch.Generator | None) -> dict[str, Tensor]:
+    with torch.no_grad():
+        mean, std = obj.encode_distribution(inputs["x"])
+        answers = {"code": obj.encode(inputs["x"]), "mean": mean, "std": std}
+        if generator is not None:
+            answers["sample"] = obj.decode(mean, generator=generator)
+    return answers
 
 
 _ANSWERS: Mapping[str, Callable[[Any, Inputs, torch.Generator | None], dict[str, Tensor]]] = {
