@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from scorefold.kinds import LATENT_VERBS
-from scorefold.plugin import Comparison, Component, Kind, Port, Verb, hookimpl
+from scorefold.plugin import Claim, Comparison, Component, Kind, Port, Verb, hookimpl
+from scorefold_scorevae.claim_list import scorevae_claims
 
 __plugin_api__ = "1.0"
 
@@ -169,3 +170,8 @@ def _sources() -> Iterable[Component]:
         examples=({"config": {"points": 200}},),
         cite="citation.bib",
     )
+
+
+@hookimpl
+def scorefold_claims() -> Iterable[Claim]:
+    yield from scorevae_claims()

@@ -1,0 +1,280 @@
+"""Auto-encoders of digits and photographs with a trained prior, by one protocol. Functions of claims take a host, a
+profile and a seed.
+
+One prior is trained and serves all; the rest is trained from several seeds. Encoders have one trunk and as many codes.
+The VAE's decoder has at least as many parameters as the prior, and its beta is moved until its codes hold as many nats
+as the ScoreVAE's. Test images are the same for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.diffusion import denoising_score_matching
+from scorefold.interfaces import DataSource
+from scorefold.seeds import derive_generator, derive_seed
+from scorefold_scorevae.claims_training import (
+    DECODING,
+    REDUCTIONS,
+    draw,
+    held_out_parts,
+    mean_kl,
+    mean_of_draws,
+    similarity,
+    trained,
+    training,
+)
+
+SEEDS = {"smoke": 1, "quick": 3, "full": 3}
+DRAWS = 4
+PROCESS = {"name": "vp", "t_min": 1e-3}
+BETA = 0.01
+
+
+def unet(*channels: int) -> dict[str, Any]:
+    """A U-Net of the plugin ``standard``, by name."""
+    return {"use": "network:unet", "config": {"channels": list(channels)}}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Images, the networks that are trained on them, and for how many steps."""
+
+    source: str
+    config: Mapping[str, Any]
+    latent: int
+    prior: Mapping[str, Any]
+    encoder: Mapping[str, Any]
+    decoder: Mapping[str, Any]
+    steps: Mapping[str, int]
+    images: int
+    held_to: str
+    """Reconstructions are held to images of the test split that are not reconstructed, or to the training split."""
+    batch: int = 64
+    rate: float = 1e-3
+
+
+_PATH = {"blocks": 1, "middle_attention": False}
+SETTINGS = {
+    "digits": Setting(
+        source="data:digits",
+        config={"range": [-1, 1], "fractions": [0.8, 0, 0.2], "seed": 0},
+        latent=16,
+        prior=unet(16, 32),
+        encoder={"use": "network:half-unet", "config": {**_PATH, "channels": [16, 32]}},
+        decoder={"use": "network:mirror-decoder", "config": {**_PATH, "channels": [24, 48]}},
+        steps={"prior": 3000, "encoder": 2000, "corrector": 1500, "vae": 2000, "diff-decoder": 1500},
+        images=359,
+        held_to="train",
+    ),
+    "photographs": Setting(
+        source="data:photographs",
+        config={
+            "range": [-1, 1],
+            "size": 16,
+            "grey": True,
+            "points": 16_000,
+            "fractions": [0.7, 0.05, 0.25],
+            "seed": 0,
+        },
+        latent=16,
+        prior=unet(16, 32),
+        encoder={"use": "network:half-unet", "config": {**_PATH, "channels": [16, 32]}},
+        decoder={"use": "network:mirror-decoder", "config": {**_PATH, "channels": [24, 48]}},
+        steps={"prior": 2000, "encoder": 1500, "corrector": 1000, "vae": 2000, "diff-decoder": 1000},
+        images=250,
+        held_to="test",
+    ),
+}
+MORE = {"smoke": 0.01, "quick": 1, "full": 10}
+"""How many times the steps."""
+
+
+def row(
+    host: Any,
+    profile: str,
+    seed: int,
+    *,
+    task: str,
+    model: str,
+    measure: str,
+    over: str = "mean",
+    ratio: str | None = None,
+) -> float | None:
+    """A measure of a model, over trainings from several seeds (see ``REDUCTIONS``); None without diffusers.
+
+    Models are ``scorevae`` and ``scorevae-plus`` (a draw for a drawn z), ``scorevae-mean`` and ``scorevae-plus-mean``
+    (the mean of 4 such draws), ``vae`` (its mean for the mean of z), ``vae-noise`` (with its isotropic noise, for a
+    drawn z), ``diff-decoder`` and ``diff-decoder-plain`` (a draw; beta 0.01 and 0), ``prior`` and ``floor`` (real
+    images). Measures are ``l2`` (of pixels in [0, 1]), ``sharp``, ``frechet``, ``kl`` of the codes in nats, and
+    ``data``, the data term on test images. ``ratio`` names a model whose measure divides it.
+    """
+    if find_spec("diffusers") is None:
+        return None
+    values = []
+    for n in range(1 if model in ("prior", "floor") else SEEDS[profile]):
+        run = derive_seed(seed, task, n)
+        value = _measured(host, profile, task, seed, run, model)[measure]
+        below = 1.0 if ratio is None else _measured(host, profile, task, seed, run, ratio)[measure]
+        values.append(value / below)
+    return REDUCTIONS[over](values)
+
+
+def prior_loss(host: Any, profile: str, seed: int, *, task: str) -> float | None:
+    """The prior's loss on test images over that of the Gaussian with the training images' mean and covariance."""
+    if find_spec("diffusers") is None:
+        return None
+    data = _source(host, task)
+    gaussian = host.create("score:analytic", {"process": PROCESS, "gaussian": True}, data=data)
+    losses = [
+        _denoising_loss(model, data.load("test").x, seed) for model in (_prior(host, profile, task, seed), gaussian)
+    ]
+    print(f"{task}: denoising loss of the prior {losses[0]:.3f}, of the Gaussian {losses[1]:.3f}", flush=True)
+    return losses[0] / losses[1]
+
+
+def _steps(profile: str, task: str, part: str, **settings: Any) -> dict[str, Any]:
+    setting = SETTINGS[task]
+    steps = max(2, round(MORE[profile] * setting.steps[part]))
+    return training(steps, **{"batch_size": setting.batch, "learning_rate": setting.rate, **settings})
+
+
+@cache
+def _source(host: Any, task: str) -> DataSource:
+    setting = SETTINGS[task]
+    made: DataSource = host.create(setting.source, dict(setting.config))
+    return made
+
+
+@cache
+def _prior(host: Any, profile: str, task: str, seed: int) -> Any:
+    config = {
+        "process": PROCESS,
+        "weighting": "sigma2",
+        "network": SETTINGS[task].prior,
+        "training": _steps(profile, task, "prior", learning_rate=2e-3),
+    }
+    data = _source(host, task)
+    return trained(host, "score:denoising", config, data, derive_seed(seed, "prior"), data=data)
+
+
+@cache
+def _scorevae(host: Any, profile: str, task: str, seed: int, run: int) -> Any:
+    config = {
+        "latent": SETTINGS[task].latent,
+        "encoder": SETTINGS[task].encoder,
+        "beta": BETA,
+        "decoding": DECODING,
+        "training": _steps(profile, task, "encoder"),
+    }
+    data, prior = _source(host, task), _prior(host, profile, task, seed)
+    return trained(host, "score:scorevae", config, data, run, prior=prior, data=data)
+
+
+@cache
+def _plus(host: Any, profile: str, task: str, seed: int, run: int) -> Any:
+    config = {
+        "network": SETTINGS[task].prior,
+        "decoding": DECODING,
+        "training": _steps(profile, task, "corrector"),
+    }
+    code = _scorevae(host, profile, task, seed, run)
+    return trained(host, "score:scorevae-plus", config, _source(host, task), run, code=code)
+
+
+@cache
+def _vae(host: Any, profile: str, task: str, seed: int, run: int) -> Any:
+    data = _source(host, task)
+    config = {
+        "latent": SETTINGS[task].latent,
+        "encoder": SETTINGS[task].encoder,
+        "decoder": SETTINGS[task].decoder,
+        "beta": 0.1,
+        "target_kl": mean_kl(_scorevae(host, profile, task, seed, run), data.load("train").tensor(2000)),
+        "training": _steps(profile, task, "vae"),
+    }
+    return trained(host, "autoencoder:vae", config, data, run, data=data)
+
+
+@cache
+def _diff_decoder(host: Any, profile: str, task: str, run: int, beta: float) -> Any:
+    config = {
+        "latent": SETTINGS[task].latent,
+        "encoder": SETTINGS[task].encoder,
+        "network": SETTINGS[task].prior,
+        "process": PROCESS,
+        "beta": beta,
+        "decoding": DECODING,
+        "training": _steps(profile, task, "diff-decoder"),
+    }
+    data = _source(host, task)
+    return trained(host, "score:diff-decoder", config, data, run, data=data)
+
+
+def _model(host: Any, profile: str, task: str, seed: int, run: int, name: str) -> Any:
+    if name.startswith("diff-decoder"):
+        return _diff_decoder(host, profile, task, run, 0.0 if name.endswith("plain") else BETA)
+    if name.startswith("vae"):
+        return _vae(host, profile, task, seed, run)
+    if name.startswith("scorevae-plus"):
+        return _plus(host, profile, task, seed, run)
+    return _scorevae(host, profile, task, seed, run)
+
+
+@cache
+def _measured(host: Any, profile: str, task: str, seed: int, run: int, model: str) -> Mapping[str, float]:
+    setting, data = SETTINGS[task], _source(host, task)
+    real, train = data.load("test").x[: setting.images], data.load("train").x
+    others = train if setting.held_to == "train" else data.load("test").x[setting.images :]
+    generator = derive_generator(run, model)
+    if model == "prior":
+        drawn = _prior(host, profile, task, seed).sample(len(real), generator=generator, **DECODING).clamp(-1, 1)
+        found = similarity(drawn, real, train)
+    elif model.startswith("floor"):
+        found = similarity(real, real, others) if model == "floor" else _training_floor(train, len(real))
+    else:
+        made = _model(host, profile, task, seed, run, model)
+        x = _reconstructed(made, model, real, generator)
+        found = similarity(x.detach().clamp(-1, 1), real, others)
+        if model in ("scorevae", "vae", "diff-decoder"):
+            found["kl"] = mean_kl(made, real)
+        if model in ("scorevae", "scorevae-plus"):
+            parts = held_out_parts(made, data, run, draws=10)
+            found["data"] = parts.get("data", parts["loss"])
+    found["l2"] /= 2
+    print(f"{task}, {model}: " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()), flush=True)
+    return found
+
+
+def _reconstructed(made: Any, model: str, real: Tensor, generator: torch.Generator) -> Tensor:
+    if model == "vae":
+        decoded: Tensor = made.decode(made.encode(real))
+        return decoded
+    if model == "vae-noise":
+        return draw(made, real, generator, noise_scale=1.0)
+    return mean_of_draws(made, real, generator, DRAWS) if model.endswith("-mean") else draw(made, real, generator)
+
+
+def _training_floor(train: Tensor, count: int) -> dict[str, float]:
+    """What the prior's draws are to be read beside: as many training images held to the others."""
+    return similarity(train[:count], train[:count], train[count:])
+
+
+@torch.no_grad()
+def _denoising_loss(model: Any, x: Tensor, seed: int) -> float:
+    """1/2 E ||eps-hat - eps||^2 over images, times and noise."""
+    generator = derive_generator(seed, "denoising")
+    draws = [
+        denoising_score_matching(
+            model.noise, model.process, x, weighting="sigma2", stratified=True, generator=generator
+        ).mean()
+        for _ in range(5)
+    ]
+    return float(torch.stack(draws).mean()) / 2

@@ -1,0 +1,91 @@
+"""What the claims of trained auto-encoders share: trainings by name, and how reconstructions are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.interfaces import DataSource, Progress
+from scorefold.metrics import frechet_distance, sharpness
+from scorefold.seeds import derive_generator
+from scorefold.training import fit
+from scorefold_scorevae.objective import normal_kl
+
+DECODING: dict[str, Any] = {"sampler": "heun", "steps": 32, "spacing": "karras"}
+
+
+def trained(host: Any, name: str, config: dict[str, Any], source: DataSource, seed: int, **ports: Any) -> Any:
+    """A component that was trained on a source's training points, its weights and batches from ``seed``."""
+    model = host.create(name, config, generator=derive_generator(seed, "weights"), **ports)
+    fit(model, source.load("train"), model.training_config, seed=seed)
+    return model
+
+
+def training(steps: int, **settings: Any) -> dict[str, Any]:
+    """AdamW with a cosine schedule, averaged weights, and no validation."""
+    usual = {"batch_size": 128, "learning_rate": 1e-3, "optimiser": "adamw", "weight_decay": 0.01, "ema": 0.998}
+    return {"steps": steps, "validate_every": 10**6, **usual, **settings}
+
+
+def draw_codes(model: Any, x: Tensor, generator: torch.Generator) -> Tensor:
+    """A code of each event, (B, k), drawn from q(z | x)."""
+    mean, std = model.encode_distribution(x)
+    drawn: Tensor = mean + std * torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
+    return drawn
+
+
+@torch.no_grad()
+def draw(model: Any, x: Tensor, generator: torch.Generator, **options: Any) -> Tensor:
+    """One draw from the decoder for a code of each event that is drawn too, (B, *E)."""
+    decoded: Tensor = model.decode(draw_codes(model, x, generator), generator=generator, **options)
+    return decoded
+
+
+@torch.no_grad()
+def mean_of_draws(model: Any, x: Tensor, generator: torch.Generator, draws: int) -> Tensor:
+    """The mean of ``draws`` such draws."""
+    return sum((draw(model, x, generator) for _ in range(draws)), torch.zeros_like(x)) / draws
+
+
+@torch.no_grad()
+def mean_kl(model: Any, x: Tensor) -> float:
+    """The mean KL divergence of the codes of events from N(0, I), in nats."""
+    mean, std = model.encode_distribution(x)
+    return float(normal_kl(mean, 2 * std.log()).sum(1).mean())
+
+
+@torch.no_grad()
+def held_out_parts(model: Any, data: DataSource, seed: int, draws: int) -> dict[str, float]:
+    """The parts of the loss on the test points, and ``loss`` itself, means over draws of codes, times and noise."""
+    generator = derive_generator(seed, "held out")
+    totals: dict[str, float] = {}
+    for _ in range(draws):
+        loss = model.loss(data.load("test"), progress=Progress(0, 1, "held out"), generator=generator)
+        for name, value in {"loss": loss.value, **loss.parts}.items():
+            totals[name] = totals.get(name, 0.0) + float(value) / draws
+    return totals
+
+
+def similarity(x: Tensor, real: Tensor, reference: Tensor) -> dict[str, float]:
+    """Reconstructions x (N, C, H, W) beside their originals ``real`` and other images ``reference`` (M, C, H, W).
+
+    ``l2``, the mean distance to the originals; ``sharp``, the sharpness over that of the other images; ``frechet``, the
+    squared Frechet distance of pixels to them.
+    """
+    return {
+        "l2": float(torch.linalg.vector_norm((x - real).flatten(1), dim=1).mean()),
+        "sharp": float(sharpness(x).mean() / sharpness(reference).mean()),
+        "frechet": frechet_distance(x.flatten(1), reference.flatten(1)),
+    }
+
+
+REDUCTIONS: dict[str, Callable[[Sequence[float]], float]] = {
+    "mean": lambda values: sum(values) / len(values),
+    "largest": max,
+    "smallest": min,
+    "furthest": lambda values: max(values, key=lambda value: abs(value - 1)),
+}
+"""What stands for several trainings: their mean, or the worst; ``furthest`` is the one furthest from 1."""
