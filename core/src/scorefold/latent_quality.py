@@ -57,7 +57,8 @@ def reconstruct(component: Any, inputs: Inputs, options: ReconstructOptions, con
     source: DataSource = inputs["data"]
     dataset = points_of(source, options.limit, context)
     shape, device = dataset.event_shape, device_of(component)
-    units = Units.of(source.event_scale, dataset.tensor(_SEEN), "none")
+    scale = source.event_scale
+    units = Units.of(scale, dataset.tensor(_SEEN if None in (scale.low, scale.high) else 1), "none")
     others = _other_points(source, len(dataset), options.batch_size, context)
     distances = Distances(units, shape, lpips_of(options, shape, device))
     measures: list[Measure] = [distances, *realism(options, shape, units, others, device)]
