@@ -325,6 +325,16 @@ def test_images_through_the_half_u_net_and_its_mirror() -> None:
     assert model.decode(model.encode(x[:0])).shape == (0, 7, 6)
 
 
+def test_half_precision_trains_nearly_the_same() -> None:
+    losses = []
+    for precision in ("no", "bf16"):
+        training = TrainingConfig(steps=6, batch_size=64, log_every=6)
+        model = small(target_kl=1.0, training=training).float()
+        report = fit(model, Dataset(normal(128, 4).float()), training, seed=0, precision=precision)
+        losses.append(float(report.history[-1]["loss"]))
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"the decoder of autoencoder:vae gives \(B, 5\) and has to give \(B, 4\)"):
         small(decoder=Wrong())

@@ -25,7 +25,6 @@ from scorefold_scorevae.encoder_start import leave_saddle
 from scorefold_scorevae.model import checked_code
 from scorefold_scorevae.objective import data_term, diffuse, normal_kl
 
-_RATE = 0.01
 _SILENT = 0.05  # nats
 
 
@@ -37,8 +36,8 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
         E 1/2 ||eps-hat(x_t, t, z) - eps||^2 + beta KL(q(z | x_0) || N(0, I)),   z ~ q(z | x_0),
 
     the loss of ``score:scorevae`` for another model, so that one beta weighs the same. With beta 0 the code is
-    z = mean(x_0); the network then sees it at mean 0 and deviation 1, by the moments of the last hundred or so steps
-    (``code_mean`` and ``code_std``). With ``condition_dropout`` the network also sees events without their code, told
+    z = mean(x_0); the network sees it less ``code_mean`` and over ``code_std``, which training takes once, so that it
+    starts at unit size. With ``condition_dropout`` the network also sees events without their code, told
     apart from the code 0, which is then the score without a condition.
 
     Raises ``ConfigError`` for networks that are not built or do not fit.
@@ -72,7 +71,10 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
     def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
         """Takes the moments of a deterministic code as it starts: of the first points (``measured_rows``)."""
         if self.config.beta == 0:
-            self._take(self.encode(dataset.tensor(measured_rows(len(dataset), self.event_shape))), rate=1.0)
+            codes = self.encode(dataset.tensor(measured_rows(len(dataset), self.event_shape)))
+            std, mean = torch.std_mean(codes, 0, correction=0)
+            self.code_mean.copy_(mean)
+            self.code_std.copy_(torch.where(std > 0, std, 1))
 
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         x, t, condition = self.match_inputs(x, t, condition)
@@ -117,8 +119,6 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
         z = mean
         if log_variance is not None:
             z = z + (log_variance / 2).exp() * draw_normal(tuple(z.shape), generator=generator, like=z)
-        elif self.training:
-            self._take(mean.detach(), rate=_RATE)
         known = None
         if self.drops:
             drawn = draw_uniform((len(z),), generator=generator, like=z)
@@ -145,7 +145,7 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean and log-variance of q(z | x), each (B, k); the latter None where the code is deterministic."""
         self.check_events(x)
-        answer: Tensor = self.encoder((x - self.event_scale.mean) / self.event_scale.std)
+        answer: Tensor = self.encoder((x - self.event_scale.mean) / self.event_scale.std).to(x.dtype)
         if self.config.beta == 0:
             return answer, None
         mean, log_variance = answer.chunk(2, dim=1)
@@ -160,7 +160,7 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
                 known = x.new_full((len(x),), 0.0 if z is None else 1.0)
             code = torch.cat([known[:, None] * code, known[:, None]], 1)
         shown = standardised(self.process, self.event_scale, x, t)
-        answer: Tensor = self.network(shown, time_level(self.process, t), code)
+        answer: Tensor = self.network(shown, time_level(self.process, t), code).to(x.dtype)
         signal, scale = self.process.coefficients(x, t)
         centred = x - signal * self.event_scale.mean
         return expected_noise(answer, centred, signal, scale, self.event_scale.std, self.config.prediction)
@@ -170,13 +170,6 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
         rise = self.config.beta_warmup * progress.total
         share = min(1.0, (progress.step + 1) / rise) if self.training and rise > 0 else 1.0
         return self.config.beta * share
-
-    @torch.no_grad()
-    def _take(self, codes: Tensor, rate: float) -> None:
-        """Moves the moments of the code towards those of some codes (B, k)."""
-        variance, mean = torch.var_mean(codes, 0, correction=0)
-        self.code_std.copy_(((1 - rate) * self.code_std.square() + rate * variance).clamp_min(1e-12).sqrt())
-        self.code_mean.lerp_(mean, rate)
 
 
 def _builder(name: str, network: object) -> Network:

@@ -61,7 +61,8 @@ class VAE(Autoencoder, Trainable):
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the code of x (B, *E), each (B, k)."""
         self.check_events(x)
-        mean, log_variance = self.encoder((x - self.event_scale.mean) / self.event_scale.std).chunk(2, dim=1)
+        answer = self.encoder((x - self.event_scale.mean) / self.event_scale.std)
+        mean, log_variance = answer.to(x.dtype).chunk(2, dim=1)
         return mean, log_variance
 
     def encode(self, x: Tensor) -> Tensor:
@@ -75,7 +76,7 @@ class VAE(Autoencoder, Trainable):
     def decoded_mean(self, z: Tensor) -> Tensor:
         """D(z), (B, *E), of codes (B, k)."""
         self.check_codes(z)
-        answer: Tensor = self.decoder(z)
+        answer: Tensor = self.decoder(z).to(z.dtype)
         low, high = self.event_scale.low, self.event_scale.high
         if self.config.output == "bounded" and low is not None and high is not None:
             return low + (high - low) * answer.sigmoid()
