@@ -103,6 +103,21 @@ def test_scales_of_photographs(host: Host, tmp_path: Path) -> None:
     assert drawn == {"training", "speeds", "bands-over-time", "samples-at-every-scale", "cost"}
 
 
+def test_a_code_of_digits(host: Host, tmp_path: Path) -> None:
+    sets = (
+        "stages.prior.config.training.steps=20",
+        "stages.code.config.training.steps=10",
+        "stages.back.options.draws=2",
+    )
+    metrics, folder = run(host, tmp_path, "scorevae-digits.yaml", *sets)
+    assert metrics["back"]["points"] == 90
+    assert metrics["back"]["relative reconstruction error"] > 0
+    assert metrics["between"]["pairs"] == metrics["units"]["rows"] == 6
+    assert metrics["held"]["latent dimension"] == 16
+    for stage in ("code", "back", "between", "units", "held"):
+        assert list((folder / stage).glob("figures/*.png")), stage
+
+
 def test_flow_likelihood(host: Host, tmp_path: Path) -> None:
     metrics, _ = run(host, tmp_path, "flow-likelihood.yaml", "stages.flow.config.training.steps=40")
     assert np.isfinite(metrics["likelihood"]["log-likelihood (nats)"])
@@ -149,6 +164,25 @@ def test_a_diffusers_pipeline_draws_with_our_samplers(host: Host, checkpoint: Mo
     metrics, folder = run(host, tmp_path, "diffusers-samples.yaml", *sets)
     assert metrics["samples"]["samples"] == 3
     assert list((folder / "samples").glob("figures/*.png"))
+
+
+def test_a_diffusers_pipeline_becomes_an_auto_encoder(host: Host, checkpoint: ModuleType, tmp_path: Path) -> None:
+    checkpoint.main(["--write", str(tmp_path / "pipeline")])
+    sets = (
+        f"stages.prior.config.path={tmp_path / 'pipeline'}",
+        "stages.data.config.points=40",
+        "stages.code.config.training.steps=3",
+        "stages.code.config.decoding.steps=3",
+        "stages.back.options.limit=4",
+        "stages.back.options.decoding.steps=3",
+        "stages.between.options.pairs=2",
+        "stages.between.options.decoding.steps=3",
+    )
+    metrics, folder = run(host, tmp_path, "diffusers-code.yaml", *sets)
+    assert metrics["code"]["steps"] == 3
+    assert np.isfinite(metrics["back"]["L2"])
+    assert metrics["between"]["pairs"] == 2
+    assert list((folder / "between").glob("figures/*.png"))
 
 
 def test_a_checkpoint_is_the_case_of_equal_speeds(
