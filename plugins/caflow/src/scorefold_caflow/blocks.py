@@ -1,0 +1,108 @@
+"""Blocks of flows: a squeeze, a few steps of normalisation, channel mixing and coupling, given a condition or none."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from scorefold.nn import (
+    ActNorm,
+    AffineCoupling,
+    Bijection,
+    Chain,
+    ConvConditioner,
+    Householder,
+    LULinear,
+    Squeeze,
+    coupling_halves,
+)
+from scorefold_caflow.config import StepsConfig
+from scorefold_caflow.layers import AffineInjector, HaarBands
+from scorefold_caflow.mixture import MixtureCoupling
+from scorefold_caflow.recompute import recomputed
+
+
+class Block(Bijection):
+    """A squeeze of (B, C, H, W) to (B, 4C, H/2, W/2), and steps on that, given a condition (B, K, H/2, W/2) or none.
+
+    Every step is a normalisation, a mixing of channels, with ``injector`` an affine injector of the condition, and a
+    coupling whose network sees the half that stays and the condition. ``adapter`` is the number of channels that one
+    convolution brings the condition to for all steps.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        config: StepsConfig,
+        *,
+        condition: int = 0,
+        injector: bool = False,
+        adapter: int | None = None,
+        squeeze: str = "pixels",
+        recompute: str = "no",
+    ) -> None:
+        super().__init__()
+        self.squeeze: Bijection = HaarBands() if squeeze == "haar" else Squeeze()
+        channels = 4 * channels
+        self.recompute = recompute
+        self.adapter = nn.Conv2d(condition, adapter, 3, padding=1) if adapter and condition else None
+        seen = adapter if self.adapter is not None and adapter else condition
+        layers: list[Bijection] = []
+        for _ in range(config.transitions):
+            layers += [ActNorm(channels), _mixing(channels, config)]
+        for _ in range(config.steps):
+            layers += [ActNorm(channels), _mixing(channels, config)]
+            if injector and seen:
+                layers.append(AffineInjector(_Injecting(seen, 2 * channels, config.hidden), bound=config.bound))
+            layers.append(_coupling(channels, config, seen))
+        self.steps = Chain(layers)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x, condition = self.squeeze(x)[0], self._adapted(condition)
+        if self.training and torch.is_grad_enabled() and len(self.steps.layers):
+            if self.recompute == "checkpoint":
+                answer = checkpoint(self.steps, x, condition, use_reentrant=False)
+                return cast("tuple[Tensor, Tensor]", answer)
+            if self.recompute == "inverse":
+                return recomputed(self.steps, x, condition)
+        z, log_det = self.steps(x, condition)
+        return z, log_det
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x, log_det = self.steps.inverse(z, self._adapted(condition))
+        return self.squeeze.inverse(x)[0], log_det
+
+    def initialise(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.steps.initialise(self.squeeze(x)[0], self._adapted(condition))
+
+    def _adapted(self, condition: Tensor | None) -> Tensor | None:
+        return condition if self.adapter is None or condition is None else self.adapter(condition)
+
+
+class _Injecting(nn.Module):
+    """A condition (B, K, H, W) to (B, out, H, W), 0 at the start."""
+
+    def __init__(self, condition: int, out: int, hidden: int) -> None:
+        super().__init__()
+        self.network = ConvConditioner(condition, out, hidden)
+
+    def forward(self, condition: Tensor) -> Tensor:
+        answer: Tensor = self.network(condition)
+        return answer
+
+
+def _mixing(channels: int, config: StepsConfig) -> Bijection:
+    return LULinear(channels) if config.linear == "lu" else Householder(channels)
+
+
+def _coupling(channels: int, config: StepsConfig, condition: int) -> Bijection:
+    kept, moved = coupling_halves(channels, False)
+    if config.coupling == "mixture":
+        out = (2 + 3 * config.components) * moved
+        network = ConvConditioner(kept, out, config.hidden, condition=condition)
+        return MixtureCoupling(channels, network, components=config.components, bound=config.bound)
+    network = ConvConditioner(kept, 2 * moved, config.hidden, condition=condition)
+    return AffineCoupling(channels, network, bound=config.bound)

@@ -1,0 +1,72 @@
+"""The condition of an image flow: one image of all its image parts, and a vector of the others."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scorefold.data import Condition, ConditionSpec, TensorSpec
+from scorefold.nn import named_parts, named_specs
+from scorefold.nn.conditions import as_vector, vector_width
+
+
+class SplitCondition(nn.Module):
+    """A condition (B rows) as an image (B, C, H, W) and a vector (B, width), None where there is no such part.
+
+    Parts of three dimensions are images, joined by their channels. They keep their size where all have the same and
+    ``size`` is None; otherwise each is brought to ``size``, or to the largest of them, by the nearest pixel. Classes
+    become one-hot codes. The image is centred and brought to unit size by ``mean`` and ``std``, which ``measure`` takes
+    from data.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: ConditionSpec | None, size: tuple[int, int] | None) -> None:
+        super().__init__()
+        self.spec = spec
+        specs = named_specs(spec)
+        self.images = {name: one for name, one in specs.items() if _is_image(one)}
+        self.vectors = {name: one for name, one in specs.items() if name not in self.images}
+        sizes = {one.shape[1:] for one in self.images.values()}
+        largest = (max((s[0] for s in sizes), default=0), max((s[1] for s in sizes), default=0))
+        self.size = size if size is not None else largest
+        channels = sum(one.shape[0] for one in self.images.values())
+        self.image_shape = (channels, *self.size) if self.images else None
+        self.width = sum(vector_width(one) for one in self.vectors.values())
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("std", torch.ones(channels, 1, 1))
+
+    def forward(self, condition: Condition | None, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """The two, on the device and in the dtype of ``like``. Raises ``ShapeError`` where the condition does not
+        fit."""
+        parts = named_parts(self.spec, condition)
+        image = self._image(parts, like)
+        vectors = [as_vector(parts[name], one, like) for name, one in self.vectors.items()]
+        if image is not None:
+            image = (image - self.mean) / self.std
+        return image, torch.cat(vectors, 1) if vectors else None
+
+    @torch.no_grad()
+    def measure(self, condition: Condition | None, like: Tensor) -> None:
+        """Takes mean and deviation of each channel from some conditions; a channel that never changes keeps 1."""
+        image = self._image(named_parts(self.spec, condition), like)
+        if image is None or not len(image):
+            return
+        std, mean = torch.std_mean(image.double(), (0, 2, 3), correction=0)
+        self.mean.copy_(mean[:, None, None])
+        self.std.copy_(torch.where(std > 1e-6, std, 1.0)[:, None, None])
+
+    def _image(self, parts: dict[str, Tensor], like: Tensor) -> Tensor | None:
+        images = [self._resized(parts[name].to(like)) for name in self.images]
+        return torch.cat(images, 1) if images else None
+
+    def _resized(self, image: Tensor) -> Tensor:
+        if tuple(image.shape[-2:]) == self.size:
+            return image
+        return functional.interpolate(image, self.size, mode="nearest")
+
+
+def _is_image(spec: TensorSpec) -> bool:
+    return len(spec.shape) == 3 and spec.classes is None

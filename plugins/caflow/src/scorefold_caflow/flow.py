@@ -1,0 +1,226 @@
+"""Flows of images given images, classes and vectors: CAFLOW, Dual-Glow, and a conditional invertible network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Condition, Dataset, measured_rows
+from scorefold.errors import ConfigError, ShapeError
+from scorefold.interfaces import DataSource, Flow, Loss, Phase, Progress, Trainable
+from scorefold.nn import StandardNormal
+from scorefold.numerics import draw_uniform
+from scorefold_caflow.config import CINNConfig, LatentTranslationConfig
+from scorefold_caflow.dequantisation import Dequantiser
+from scorefold_caflow.parts import Given, TwoEncoders, build_parts
+from scorefold_caflow.preprocessing import preprocessing
+
+_START = 256  # images that normalisations start from
+
+
+class ImageFlow(Flow, Trainable):
+    """log p(w | y) of images w (C, H, W) given a condition y: images of any size, classes, vectors, or several of them.
+
+    z packs the latents of ``latent_shapes``, flattened in order, into the shape of the event. A temperature is one
+    number, one a latent, or one a scale from the coarsest on. The loss is -log p(w | y) - lambda log p(y) in bits a
+    dimension of w, where the condition has a density of its own (lambda is ``condition_weight``); y is then taken with
+    uniform noise as wide as the data's levels, and as it is everywhere else.
+
+    Raises ``ConfigError`` for events that are no images, and for sizes that the scales can't halve.
+    """
+
+    def __init__(self, config: LatentTranslationConfig | CINNConfig, *, data: DataSource) -> None:
+        if len(data.event_shape) != 3:
+            raise ConfigError(
+                f"events of shape {tuple(data.event_shape)} were given; image flows take (C, H, W)",
+                hint="flow:affine-coupling takes vectors",
+            )
+        super().__init__(
+            data.event_shape,
+            StandardNormal(),
+            condition_spec=data.condition_spec,
+            event_scale=data.event_scale,
+        )
+        self.config = config
+        self.training_config = config.training
+        self.preprocess = preprocessing(config.preprocess, self.event_scale, config.logit_margin)
+        self.split, self.parts = build_parts(config, self.event_shape, data.condition_spec)
+        variational = config.dequantisation == "variational"
+        if variational and self.bin_width is None:
+            raise ConfigError(
+                "dequantisation: variational takes discrete data, and these have no levels",
+                hint="dequantisation: uniform leaves continuous data as they are",
+            )
+        self.dequantiser = Dequantiser(self.event_shape, 32) if variational else None
+
+    @property
+    def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
+        return self.parts.latent_shapes
+
+    def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        self.check_events(x)
+        given = self._given(condition, x)
+        x, given = _one_batch(x, given)
+        w, scaled = self.preprocess(x)
+        z, log_det = self.parts(w, given)
+        return self._packed(z), (scaled + log_det).expand(len(x))
+
+    def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        self.check_events(z)
+        given = self._given(condition, z)
+        z, given = _one_batch(z, given)
+        w, log_det = self.parts.inverse(self.unpack(z), given)
+        x, scaled = self.preprocess.inverse(w)
+        return x, (log_det + scaled).expand(len(z))
+
+    def invert_draws(self, z: Tensor, condition: Condition | None) -> Tensor:
+        """The events of latents (n, C, *E) given C conditions, each encoded once; of (n, *E) without any."""
+        if condition is None:
+            return self.inverse(z)[0]
+        given = self._given(condition, z).repeat(len(z))
+        w, _ = self.parts.inverse(self.unpack(z.flatten(0, 1)), given)
+        x, _ = self.preprocess.inverse(w)
+        return x.reshape(z.shape)
+
+    def log_prob(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        if self.dequantiser is None:
+            return super().log_prob(x, condition, generator)
+        self.check_events(x)
+        noise, log_noise = self._noise(x, generator)
+        z, log_det = self(x + (noise - 0.5) * (self.bin_width or 0.0), condition)
+        density: Tensor = self.base.log_prob(z) + log_det
+        return density - log_noise + self.dimension * math.log(self.bin_width or 1.0)
+
+    def condition_log_prob(self, condition: Condition) -> Tensor:
+        """log p(y) of the condition's image, (B,), in nats and its own units: how usual it is.
+
+        Raises ``ConfigError`` for a flow that has no density of it.
+        """
+        given = self._given(condition, self._reference())
+        if given.log_prob is None:
+            raise ConfigError(
+                f"{type(self.parts).__name__} has no density of its condition",
+                hint="flow:caflow and flow:dual-glow with an image among their conditions have one",
+            )
+        assert self.split.image_shape is not None
+        pixels = math.prod(self.split.image_shape[1:])
+        own: Tensor = given.log_prob - pixels * self.split.std.log().sum()
+        return own
+
+    def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
+        """Takes the units of the condition's image from the data, and starts the normalisations from a batch."""
+        few = dataset.take(torch.arange(measured_rows(len(dataset), self.event_shape)))
+        with torch.no_grad():
+            self.split.measure(few.condition if self.condition_spec is not None else None, few.x)
+            order = torch.randperm(len(few), generator=generator, device=generator.device)[:_START]
+            batch = few.take(order)
+            image, vector = self.split(batch.condition if self.condition_spec is not None else None, batch.x)
+            self.parts.initialise(self.preprocess(self.dequantise(batch.x, generator))[0], image, vector)
+
+    def phases(self) -> Sequence[Phase]:
+        config, parts = self.config, self.parts
+        if isinstance(config, CINNConfig) or config.order == "joint" or not isinstance(parts, TwoEncoders):
+            return (Phase("joint", (self,)),)
+        found = [Phase("event encoder", (parts.event_encoder,))]
+        if parts.condition_encoder is not None:
+            found.append(Phase("condition encoder", (parts.condition_encoder,), after="event encoder"))
+        rest = (parts.translation,) if self.dequantiser is None else (parts.translation, self.dequantiser)
+        found.append(Phase("translation", rest, after=found[-1].name))
+        if config.order == "staged-joint":
+            found.append(Phase("joint", (self,), after="translation"))
+        return tuple(found)
+
+    def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+        condition = batch.condition if self.condition_spec is not None else None
+        image, vector = self.split(condition, batch.x)
+        if progress.phase == "condition encoder":
+            given = self.parts.given(self._noised(image, generator), vector)
+            assert given.log_prob is not None
+            assert image is not None
+            return Loss(-given.log_prob.mean() / (image[0].numel() * math.log(2)))
+        noise, log_noise = self._noise(batch.x, generator)
+        x = batch.x + (noise - 0.5) * (self.bin_width or 0.0)
+        w, scaled = self.preprocess(x)
+        offset = self.dimension * math.log(self.bin_width) if self.bin_width is not None else 0.0
+        if progress.phase == "event encoder":
+            assert isinstance(self.parts, TwoEncoders)
+            latents, log_det = self.parts.event_encoder(w)
+            density = log_det + torch.stack([self.parts.base.log_prob(latent) for latent in latents]).sum(0)
+            return Loss(self._bits(density + scaled + offset - log_noise))
+        given = self.parts.given(self._noised(image, generator), vector)
+        z, log_det = self.parts(w, given)
+        density = self.base.log_prob(self._packed(z)) + log_det + scaled + offset - log_noise
+        bits = self._bits(density)
+        weight = 0.0 if isinstance(self.config, CINNConfig) else self.config.condition_weight
+        if given.log_prob is None or weight == 0:
+            return Loss(bits)
+        own = -given.log_prob.mean() / (self.dimension * math.log(2))
+        return Loss(bits + weight * own, {"bits": bits.detach(), "bits of the condition": own.detach()})
+
+    def refuses(self, strategy: str) -> str | None:
+        if strategy == "compile" and self.config.recompute != "no":
+            return "what is recomputed in the backward pass can't be compiled; set recompute: no"
+        if strategy in ("bf16", "fp16"):
+            return "a flow has to be inverted in full precision"
+        return None
+
+    def _bits(self, density: Tensor) -> Tensor:
+        return -density.mean() / (self.dimension * math.log(2))
+
+    def _noise(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Noise u (B, *E) within a level, 1/2 without a generator and for continuous data, and log q(u | x) (B,)."""
+        if self.bin_width is None or (generator is None and self.dequantiser is None):
+            return torch.full_like(x, 0.5), x.new_zeros(len(x))
+        if self.dequantiser is None:
+            return draw_uniform(tuple(x.shape), generator=generator, like=x), x.new_zeros(len(x))
+        shown = (x - self.event_scale.mean) / self.event_scale.std
+        if generator is None:
+            half = torch.full_like(x, 0.5)
+            return half, self.dequantiser.log_prob(half, shown)
+        return self.dequantiser.draw(shown, generator)
+
+    def _noised(self, image: Tensor | None, generator: torch.Generator) -> Tensor | None:
+        """The condition's image with uniform noise as wide as the data's levels: without it, an image of levels has
+        a density without bound, and lambda would pay for it."""
+        if image is None or self.bin_width is None or isinstance(self.config, CINNConfig):
+            return image
+        u = draw_uniform(tuple(image.shape), generator=generator, like=image)
+        return image + (u - 0.5) * self.bin_width / self.split.std
+
+    def _given(self, condition: Condition | None, like: Tensor) -> Given:
+        image, vector = self.split(condition, like)
+        return self.parts.given(image, vector)
+
+    def _packed(self, z: Sequence[Tensor]) -> Tensor:
+        flat = torch.cat([latent.flatten(1) for latent in z], 1)
+        return flat.reshape(len(flat), *self.event_shape)
+
+    def _temperatures(self, temperature: float | Sequence[float], z: Tensor) -> Tensor | float:
+        if not isinstance(temperature, int | float):
+            each = list(temperature)
+            scales = max(self.parts.scale_of) + 1
+            if len(each) == scales != len(self.latent_shapes):
+                temperature = [each[scale] for scale in self.parts.scale_of]
+            elif len(each) not in (scales, len(self.latent_shapes)):
+                raise ShapeError(
+                    f"{len(each)} temperatures were given; this flow has {scales} scales and "
+                    f"{len(self.latent_shapes)} latents"
+                )
+        return super()._temperatures(temperature, z)
+
+
+def _one_batch(x: Tensor, given: Given) -> tuple[Tensor, Given]:
+    """Events and an encoded condition with one number of rows: a batch of 1 serves for several of the other."""
+    first = next(iter([*given.latents, *([] if given.constant is None else [given.constant])]), None)
+    if first is None or len(first) == len(x):
+        return x, given
+    if len(first) == 1:
+        return x, given.repeat(len(x))
+    if len(x) == 1:
+        return x.expand(len(first), *x.shape[1:]), given
+    raise ShapeError(f"{len(x)} events were given with {len(first)} conditions; expected as many, or one of either")

@@ -1,0 +1,67 @@
+"""From events in their units to the flow's: standardised, or the logit of data with bounds."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from scorefold.data import EventScale
+from scorefold.errors import ConfigError
+from scorefold.nn import Bijection
+
+
+class Standardise(Bijection):
+    """(x - mean) / std."""
+
+    def __init__(self, scale: EventScale) -> None:
+        super().__init__()
+        self.mean, self.std = scale.mean, scale.std
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return (x - self.mean) / self.std, x.new_tensor(-x[:1].numel() * math.log(self.std))
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return z * self.std + self.mean, z.new_tensor(z[:1].numel() * math.log(self.std))
+
+
+class Logit(Bijection):
+    """logit((1 - margin) u + margin / 2) with u = (x - low) / (high - low), over the range of dequantised data.
+
+    With levels, that range is half a level wider at either end. Beyond it the map goes on along its tangent, so that
+    it is invertible everywhere: draws may leave the range, and what lies there has a density. Raises ``ConfigError``
+    for data without bounds.
+    """
+
+    def __init__(self, scale: EventScale, margin: float) -> None:
+        super().__init__()
+        if scale.low is None or scale.high is None:
+            raise ConfigError(
+                "preprocess: logit takes data with bounds, and these have none", hint="preprocess: standardise"
+            )
+        half = 0.0 if scale.levels is None else (scale.high - scale.low) / (scale.levels - 1) / 2
+        self.low, self.range, self.margin = scale.low - half, scale.high - scale.low + 2 * half, margin
+        self.end = math.log((1 - margin / 2) / (margin / 2))
+        self.slope = (1 - margin) / (margin / 2 * (1 - margin / 2))
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        u = (x - self.low) / self.range
+        within = u.clamp(0, 1)
+        shown = (1 - self.margin) * within + self.margin / 2
+        below, above = shown.log(), torch.log1p(-shown)
+        constant = x[:1].numel() * math.log((1 - self.margin) / self.range)
+        return below - above + self.slope * (u - within), constant - (below + above).flatten(1).sum(1)
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        within = z.clamp(-self.end, self.end)
+        below, above = functional.logsigmoid(within), functional.logsigmoid(-within)
+        u = (within.sigmoid() - self.margin / 2) / (1 - self.margin) + (z - within) / self.slope
+        constant = z[:1].numel() * math.log(self.range / (1 - self.margin))
+        return self.low + self.range * u, constant + (below + above).flatten(1).sum(1)
+
+
+def preprocessing(name: str, scale: EventScale, margin: float) -> Bijection:
+    """The layer by the name that a config uses."""
+    return Logit(scale, margin) if name == "logit" else Standardise(scale)

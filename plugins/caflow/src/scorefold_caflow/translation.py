@@ -1,0 +1,205 @@
+"""The law of an image's latents L given a condition's latents D: one flow a scale, each of several levels.
+
+CAFLOW (Batzolis et al. 2021) gives L_i what is not finer: p(L | D) = prod_i p(L_i | L_{i-1}, ..., L_0, D_i, ..., D_0).
+The flow of L_i has the levels j = i, ..., 0. At level i it sees D_i, at a level j below it L_j and D_j; each level but
+the last finishes the first half of its channels as the latent z_j^i. Dual-Glow (Sun et al. 2019) keeps the first level
+alone: p(L | D) = prod_i p(L_i | D_i).
+
+Scales count from 0, the coarsest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scorefold.nn import squeeze
+from scorefold_caflow.blocks import Block
+from scorefold_caflow.config import StepsConfig
+from scorefold_caflow.encoder import Latents
+
+Shape = tuple[int, int, int]
+
+
+class LatentTranslation(nn.Module):
+    """L (the coarsest first) given D to z, a list of z_j^i for i = 0 .. n-1 and j = i .. 0, and log |det|; and back.
+
+    ``shapes`` are those of L, ``given`` the channels of D_i, or 0 where there is no D; ``constant`` is the number of
+    channels that are the same at every pixel and join every condition (classes and vectors). ``autoregressive`` is
+    CAFLOW, else Dual-Glow. ``shared`` gives all flows one block a level below their own, which then runs on the
+    latents of all scales as one batch.
+    """
+
+    nothing: Tensor
+
+    def __init__(
+        self,
+        shapes: Sequence[Shape],
+        given: Sequence[int],
+        config: StepsConfig,
+        *,
+        constant: int = 0,
+        autoregressive: bool = True,
+        shared: bool = False,
+        adapter: int | None = None,
+        recompute: str = "no",
+    ) -> None:
+        super().__init__()
+        self.shapes, self.autoregressive, self.shared = tuple(shapes), autoregressive, shared
+        self.entries, self.inner = nn.ModuleList(), nn.ModuleList()
+        self.register_buffer("nothing", torch.zeros(()), persistent=False)
+        for j, (channels, _, _) in enumerate(shapes):
+
+            def block(channels: int, condition: int) -> Block:
+                return Block(
+                    channels,
+                    config,
+                    condition=condition + constant,
+                    injector=True,
+                    adapter=adapter,
+                    recompute=recompute,
+                )
+
+            self.entries.append(block(channels, 4 * given[j]))
+            finer = len(shapes) - 1 - j if autoregressive else 0
+            # What arrives at the last level is half as wide as L_0, which is not divided.
+            running = channels // 2 if j == 0 else channels
+            count = min(finer, 1) if shared else finer
+            self.inner.append(nn.ModuleList(block(running, 4 * (channels + given[j])) for _ in range(count)))
+
+    @property
+    def latent_shapes(self) -> tuple[Shape, ...]:
+        """The shapes of the latents z_j^i, in their order."""
+        found: list[Shape] = []
+        for i, (channels, height, width) in enumerate(self.shapes):
+            running = (4 * channels, height // 2, width // 2)
+            for _ in range(i if self.autoregressive else 0):
+                half = (running[0] // 2, *running[1:])
+                found.append(half)
+                running = (4 * half[0], half[1] // 2, half[2] // 2)
+            found.append(running)
+        return tuple(found)
+
+    def forward(self, latents: Latents, given: Latents, constant: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
+        finished: dict[tuple[int, int], Tensor] = {}
+        total = latents[0].new_zeros(())
+        running: dict[int, Tensor] = {}
+        for j in reversed(range(len(latents))):
+            own, seen = self._contexts(j, latents, given, constant)
+            running, log_det = self._inner(j, running, seen, inverse=False)
+            total = total + log_det
+            running[j], log_det = self.entries[j](latents[j], own)
+            total = total + log_det
+            if not self.autoregressive:
+                finished[j, j] = running.pop(j)
+            for i in running:
+                if j == 0:
+                    finished[i, 0] = running[i]
+                else:
+                    finished[i, j], running[i] = running[i].chunk(2, 1)
+        return [finished[key] for key in self.order()], total
+
+    def inverse(self, z: Sequence[Tensor], given: Latents, constant: Tensor | None = None) -> tuple[Latents, Tensor]:
+        """The latents L of z, from the coarsest on: 2n - 1 blocks one after another, each for all scales that it
+        serves; and log |det|."""
+        finished = dict(zip(self.order(), z, strict=True))
+        latents: Latents = []
+        total = z[0].new_zeros(())
+        running: dict[int, Tensor] = {}
+        for j in range(len(self.shapes)):
+            if self.autoregressive:
+                for i in reversed(range(j, len(self.shapes))):
+                    running[i] = finished[i, j] if j == 0 else torch.cat((finished[i, j], running[i]), 1)
+            else:
+                running = {j: finished[j, j]}
+            own, _ = self._contexts(j, None, given, constant)
+            latent, log_det = self._entry(j).inverse(running.pop(j), own)
+            latents.append(latent)
+            total = total + log_det
+            _, seen = self._contexts(j, latents, given, constant)
+            running, log_det = self._inner(j, running, seen, inverse=True)
+            total = total + log_det
+        return latents, total
+
+    def initialise(self, latents: Latents, given: Latents, constant: Tensor | None = None) -> None:
+        """Sets what starts from data by the latents of a batch."""
+        running: dict[int, Tensor] = {}
+        for j in reversed(range(len(latents))):
+            own, seen = self._contexts(j, latents, given, constant)
+            if running:
+                assert seen is not None
+                blocks = self._inner_blocks(j)
+                if self.shared:
+                    joined = blocks[0].initialise(torch.cat(list(running.values())), _repeated(seen, len(running)))
+                    running = dict(zip(running, joined.chunk(len(running)), strict=True))
+                else:
+                    running = {
+                        i: block.initialise(h, seen) for (i, h), block in zip(running.items(), blocks, strict=True)
+                    }
+            running[j] = self._entry(j).initialise(latents[j], own)
+            if not self.autoregressive:
+                running.clear()
+            if j:
+                running = {i: h.chunk(2, 1)[1] for i, h in running.items()}
+
+    def _inner(
+        self, j: int, running: dict[int, Tensor], seen: Tensor | None, *, inverse: bool
+    ) -> tuple[dict[int, Tensor], Tensor]:
+        """What runs at level j for finer latents, given L_j and D_j; all at once where the block is shared."""
+        if not running:
+            return {}, self.nothing
+        blocks = self._inner_blocks(j)
+        if not self.shared:
+            total, moved = self.nothing, {}
+            for block, (i, h) in zip(blocks, running.items(), strict=True):
+                moved[i], log_det = block.inverse(h, seen) if inverse else block(h, seen)
+                total = total + log_det
+            return moved, total
+        assert seen is not None
+        joined, condition = torch.cat(list(running.values())), _repeated(seen, len(running))
+        joined, log_det = blocks[0].inverse(joined, condition) if inverse else blocks[0](joined, condition)
+        count = len(running)
+        log_det = log_det.unflatten(0, (count, -1)).sum(0) if log_det.dim() else log_det * count
+        return dict(zip(running, joined.chunk(len(running)), strict=True)), log_det
+
+    def _contexts(
+        self, j: int, latents: Latents | None, given: Latents, constant: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """What the blocks of level j see: of its own latent D_j, of finer ones L_j and D_j; squeezed, and constants."""
+        _, height, width = self.shapes[j]
+        size = (height // 2, width // 2)
+        own = [_resized(squeeze(given[j]), size)] if given else []
+        fixed = [] if constant is None else [constant[:, :, None, None].expand(-1, -1, *size)]
+        before = [*own, *fixed]
+        entry = torch.cat(before, 1) if before else None
+        if latents is None:
+            return entry, None
+        return entry, torch.cat((squeeze(latents[j]), *before), 1)
+
+    def order(self) -> list[tuple[int, int]]:
+        """(i, j) of the latents z_j^i in their order."""
+        scales = range(len(self.shapes))
+        return [(i, j) for i in scales for j in (range(i, -1, -1) if self.autoregressive else (i,))]
+
+    def _entry(self, j: int) -> Block:
+        entry = self.entries[j]
+        assert isinstance(entry, Block)
+        return entry
+
+    def _inner_blocks(self, j: int) -> list[Block]:
+        """The blocks of level j, in the order in which ``forward`` and ``inverse`` meet the finer scales."""
+        inner = self.inner[j]
+        assert isinstance(inner, nn.ModuleList)
+        return [block for block in inner if isinstance(block, Block)]
+
+
+def _repeated(x: Tensor, count: int) -> Tensor:
+    return x.repeat(count, *[1] * (x.dim() - 1))
+
+
+def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images at another size by the nearest pixel; as they are where they have it."""
+    return x if tuple(x.shape[-2:]) == size else functional.interpolate(x, size, mode="nearest")
