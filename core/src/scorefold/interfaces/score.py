@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -205,7 +206,7 @@ class ScoreModel(nn.Module, ABC):
 
     def _reference(self, default: Tensor | None = None) -> Tensor:
         """A tensor with the device and dtype of the model's parameters or buffers; of ``default`` where it has none."""
-        for tensor in (*self.parameters(), *self.buffers()):
+        for tensor in itertools.chain(self.parameters(), self.buffers()):
             if tensor.is_floating_point():
                 return tensor
         return torch.empty((), dtype=torch.get_default_dtype()) if default is None else default
