@@ -76,6 +76,11 @@ def test_an_aggregate_far_from_the_prior_is_a_warning_and_no_information() -> No
 def test_a_code_that_holds_nothing_has_collapsed() -> None:
     (warning,) = run(lawful((0.0, 0.0, 0.0)), events(SHAPE)).result["warnings"]
     assert warning.startswith("the code has collapsed: none of its 3 units is active")
+    # A law of its own that is the same for all events holds nothing either, whatever its divergence.
+    still = run(Linear(SHAPE, (0.0,), (0.5,)), events(SHAPE)).result
+    assert still["metrics"]["KL divergence (nats)"] == pytest.approx(math.log(2) - 0.375)
+    assert still["metrics"]["active units"] == 0
+    assert still["warnings"][0].startswith("the code has collapsed")
 
 
 def test_a_code_without_a_law_says_so_in_place_of_a_divergence() -> None:

@@ -228,6 +228,10 @@ def test_edits_move_codes_along_the_attribute_and_the_decoded_events_with_them()
     step = 0.5 * math.sqrt(4) * direction * mean.std(0) * model.get_buffer("weights")
     torch.testing.assert_close(x[:, 2, :4] - point[:, :4], step.expand(6, 4))
     assert outcome.drawn.rows.count("1") == 3
+    # The columns of the picture are decided on by the codes of their own events, against the points' own.
+    logits = outcome.arrays["logits"]
+    changed = (logits[:, 2] > 0) != (logits[:, 1] > 0)
+    assert metrics["decisions changed at +0.5, decoded and encoded"] == float(changed.double().mean()) > 0
 
 
 def test_decisions_that_change_are_counted_by_their_known_share() -> None:

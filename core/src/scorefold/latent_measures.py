@@ -78,8 +78,8 @@ class SharpnessRatio(Measure):
 class FrechetBesideFloor(Measure):
     """The Frechet distance of decoded events from real ones, and beside it that of other real events.
 
-    The others are as many events that ``others`` gives in batches, or, where it is None, the two halves of the real
-    ones are held to each other. Nothing but the sample makes that floor: a distance near it can't be told from 0.
+    The others are what ``others`` gives in batches, as many events as far as there are, or, where it is None, the two
+    halves of the real ones are held to each other. Nothing but the sample makes that floor: a distance near it can't be told from 0.
     """
 
     def __init__(self, name: str, network: nn.Module, units: Units, others: Iterable[Tensor] | None) -> None:
@@ -127,9 +127,7 @@ class FrechetBesideFloor(Measure):
             first, second = self._halves
         else:
             for x in self.others:
-                left = self._real.count - self._other.count
-                if left > 0:
-                    self._other.add(self._features(x[:left]))
+                self._other.add(self._features(x))
             self.others = ()
             first, second = self._other, self._real
         if min(first.count, second.count) < 2:
