@@ -57,6 +57,7 @@ def test_draws_of_the_posterior_pay_twice_its_variance_and_their_mean_less() -> 
     curve = outcome.arrays["root-mean-square distance by draws"]
     expected = [math.sqrt(residual() * (1 + 1 / n)) for n in range(1, 9)]
     assert curve.tolist() == pytest.approx(expected, rel=0.03)
+    assert "note" not in outcome.result
     assert outcome.result["answer"]["value"] == pytest.approx(math.sqrt(2 * residual() / 6), rel=0.02)
 
 
@@ -104,6 +105,8 @@ def test_a_code_is_drawn_once_for_all_its_draws() -> None:
     outcome = run(reconstruct, sure, events(SHAPE), options)
     curve = outcome.arrays["root-mean-square distance by draws"]
     torch.testing.assert_close(curve, curve[:1].expand(3))
+    assert outcome.result["note"] == "the decoder draws nothing: all draws of a code are the same"
+    assert set(reconstructions(outcome.drawn)) == {"reconstructions"}
     mean = run(reconstruct, sure, events(SHAPE), ReconstructOptions(decoding={"strength": 0.0}))
     assert float(curve[0]) > mean.result["metrics"]["root-mean-square distance"] + 0.05
 
@@ -180,7 +183,9 @@ def test_reconstructions_of_any_shape_are_drawn(shape: tuple[int, ...], draws: i
     axes = figures["reconstructions"].axes[0]
     if len(shape) > 1:
         names = [label.get_text() for label in axes.get_yticklabels()]
-        assert names == (["original", "decoded"] if draws == 1 else ["original", "one draw", "mean of 3"])
+        assert names == (
+            ["original", "decoded"] if draws == 1 else ["original", "draw 1", "draw 2", "draw 3", "mean of 3"]
+        )
     else:
         assert len(axes.collections) == 2
     for figure in figures.values():

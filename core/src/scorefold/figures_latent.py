@@ -25,18 +25,20 @@ _CLOUD = 2000
 
 
 def reconstructions(shown: Reconstructed) -> Mapping[str, Figure]:
-    """Originals beside their reconstructions, one draw and the mean of all; the distance against the draws' number."""
+    """Originals beside their reconstructions, draws and the mean of all; the distance against the draws' number."""
     figures = {"reconstructions": _image_pairs(shown) or _point_pairs(shown)}
-    if shown.draws > 1:
-        figures["draws"] = _by_draws(shown)
+    if shown.mean is not None:
+        figures["draws"] = _by_draws(shown.by_draws)
     return figures
 
 
 def _image_pairs(shown: Reconstructed) -> Figure | None:
-    """A row of originals, a row of reconstructions, and a row of the means of several draws."""
-    rows = [("original", shown.originals), ("one draw" if shown.draws > 1 else "decoded", shown.draw)]
+    """A row of originals, a row for each draw that is shown, and a row of the means of all draws."""
+    rows = [("original", shown.originals)]
+    for number, draw in enumerate(shown.draws, 1):
+        rows.append((f"draw {number}" if shown.mean is not None else "decoded", draw))
     if shown.mean is not None:
-        rows.append((f"mean of {shown.draws}", shown.mean))
+        rows.append((f"mean of {len(shown.by_draws)}", shown.mean))
     pictures = [as_images(x) for _, x in rows]
     if any(images is None for images in pictures):
         return None
@@ -47,29 +49,29 @@ def _image_pairs(shown: Reconstructed) -> Figure | None:
 def _point_pairs(shown: Reconstructed) -> Figure:
     """Points and what comes back of them in one plane, joined by lines."""
     figure, axes = new_figure(5.4, 4.6)
-    back = shown.draw if shown.mean is None else shown.mean
+    back = shown.draws[0] if shown.mean is None else shown.mean
     count = len(shown.originals)
     points, (across, up) = _in_plane(torch.cat([shown.originals, back]))
     for number in range(count):
         axes.plot(*points[[number, count + number]].T, color=SOFT, linewidth=1, zorder=1)
     axes.scatter(points[:count, 0], points[:count, 1], s=26, color=WARM, linewidths=0, label="original", zorder=2)
-    what = "decoded" if shown.mean is None else f"mean of {shown.draws} draws"
+    what = "decoded" if shown.mean is None else f"mean of {len(shown.by_draws)} draws"
     axes.scatter(points[count:, 0], points[count:, 1], s=14, color=ACCENT, linewidths=0, label=what, zorder=3)
     axes.set(xlabel=across, ylabel=up)
     axes.legend(frameon=False, fontsize=9)
     return figure
 
 
-def _by_draws(shown: Reconstructed) -> Figure:
+def _by_draws(distances: Tensor) -> Figure:
     """The root-mean-square distance of the mean of 1, 2, ... draws, beside that of draws from the posterior."""
     figure, axes = new_figure()
-    numbers = torch.arange(1, shown.draws + 1, dtype=torch.float64)
-    expected = shown.by_draws[0] * ((1 + 1 / numbers) / 2).sqrt()
+    numbers = torch.arange(1, len(distances) + 1, dtype=torch.float64)
+    expected = distances[0] * ((1 + 1 / numbers) / 2).sqrt()
     axes.plot(numbers, expected, color=WARM, linewidth=1.2, label="draws from the law of events given the code")
-    axes.plot(numbers, shown.by_draws, color=ACCENT, marker="o", markersize=4, label="these draws")
+    axes.plot(numbers, distances, color=ACCENT, marker="o", markersize=4, label="these draws")
     axes.set(xlabel="draws in the mean", ylabel="root-mean-square distance", ylim=(0, None))
     axes.locator_params(axis="x", integer=True)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, loc="lower left")
     return figure
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from scorefold.errors import ConfigError
+from scorefold.errors import ConfigError, DataError
 from scorefold.latent_options import ReconstructOptions
 from scorefold.measures import HIGHEST_PSNR, Held, Measure, Table, Units, feature_name, features_of
 from scorefold.metrics import LPIPS, Moments, psnr, sharpness, ssim
@@ -17,6 +17,55 @@ from scorefold.verb_options import FeatureOptions
 
 _SSIM_WINDOW = 11
 _FRECHET_DRAWS = 5
+
+
+RELATIVE_ERROR = "relative reconstruction error"
+
+
+class Errors(Measure):
+    """Squared errors of decoded events over all points, of one draw (the mean over draws) and of the mean of several.
+
+    The relative error is the root of the mean squared distance between points and one draw of them, over that between
+    points and their mean: 0 is perfect, and 1 no better than the mean.
+    """
+
+    def __init__(self, draws: int) -> None:
+        self.certain = draws > 1
+        """Whether all draws of each event have been the same, where there are several."""
+        self._each, self._spread, self._count = 0.0, 0.0, 0
+        self._total = torch.zeros((), dtype=torch.float64)
+        self._squared = torch.zeros(draws, dtype=torch.float64)  # of the mean of the first 1, 2, ... draws
+
+    def add(self, batch: Held) -> None:
+        draws, truth = batch.draws.double(), batch.truth.double()
+        self._each += float((draws - truth).square().sum()) / len(draws)
+        numbers = torch.arange(1, len(draws) + 1, device=draws.device).reshape(-1, *[1] * truth.dim())
+        self._squared += (draws.cumsum(0) / numbers - truth).square().flatten(1).sum(1).cpu()
+        self._spread += float(truth.square().sum())
+        self._total = self._total + truth.sum(0).cpu()
+        self._count += len(truth)
+        self.certain = self.certain and bool((draws == draws[:1]).all())
+
+    def relative(self) -> float:
+        """The relative error. Raises ``DataError`` for points that are all the same."""
+        spread = self._spread - float(self._total.square().sum()) / self._count
+        if not spread > 0:
+            raise DataError("the points are all the same, so there is no spread to hold the error to")
+        return math.sqrt(self._each / spread)
+
+    def by_draws(self) -> Tensor:
+        """The root-mean-square distance of the mean of 1, 2, ... draws, (N,)."""
+        return (self._squared / self._count).sqrt()
+
+    def metrics(self) -> dict[str, float]:
+        found = {RELATIVE_ERROR: self.relative(), "root-mean-square distance": math.sqrt(self._each / self._count)}
+        n = len(self._squared)
+        if n > 1:
+            found[f"root-mean-square distance of the mean of {n} draws"] = float(self.by_draws()[-1])
+        return found
+
+    def arrays(self) -> dict[str, Tensor]:
+        return {"root-mean-square distance by draws": self.by_draws()} if len(self._squared) > 1 else {}
 
 
 class Distances(Table):

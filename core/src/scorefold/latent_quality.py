@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +10,10 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Dataset
-from scorefold.errors import ConfigError, DataError, SplitError
+from scorefold.errors import ConfigError, SplitError
 from scorefold.interfaces import DataSource, Encodes, TensorSource
 from scorefold.latent_codes import MixtureLaw, NormalLaw, fit_mixture
-from scorefold.latent_measures import Distances, lpips_of, realism
+from scorefold.latent_measures import RELATIVE_ERROR, Distances, Errors, lpips_of, realism
 from scorefold.latent_options import GenerateOptions, ReconstructOptions
 from scorefold.latent_stage import beside, code_laws, decoded, encoder_of, training_points
 from scorefold.measures import Held, Measure, Units
@@ -23,6 +22,7 @@ from scorefold.numerics import draw_normal
 from scorefold.stage import Outcome, StageContext
 from scorefold.verb_inputs import Inputs, device_of, on_device, points_of
 
+_SHOWN_DRAWS = 3
 _SEEN = 1000  # how many events give the range of data without bounds
 _KEPT = 2**22  # numbers in an array that is written beside the result
 _ENERGY_POINTS = 4000
@@ -30,25 +30,23 @@ _ENERGY_POINTS = 4000
 
 @dataclass(frozen=True)
 class Reconstructed:
-    """What the figure shows: ``originals`` (G, *E), one draw of each, the mean of n draws where n is above 1, and the
-    bounds (low, high) of events; ``by_draws`` (n,) is the root-mean-square distance of the mean of 1, 2, ... draws."""
+    """What the figure shows: ``originals`` (G, *E), some draws (n, G, *E) of each, the mean of all draws where there
+    are several, the bounds (low, high) of events; ``by_draws`` (N,) is the root-mean-square distance of the mean of
+    1, 2, ... draws."""
 
     originals: Tensor
-    draw: Tensor
+    draws: Tensor
     mean: Tensor | None
     bounds: tuple[float, float]
-    draws: int
     by_draws: Tensor
 
 
 @torch.no_grad()
 def reconstruct(component: Any, inputs: Inputs, options: ReconstructOptions, context: StageContext) -> Outcome:
-    """How well data points come back from their codes.
+    """How well data points come back from their codes, and how real what comes back looks.
 
-    The relative error is the root of the mean squared distance between points and their reconstructions, over that
-    between points and their mean: 0 is perfect, and 1 no better than the mean. Beside it stand distances of points
-    (``Distances``), and how real the reconstructions look (``SharpnessRatio``, ``FrechetBesideFloor``), of one draw and
-    of the mean of all.
+    Of one draw, and of the mean of all where there are several: the relative error (``Errors``), distances of points
+    (``Distances``), sharpness and Frechet distances (``realism``).
 
     Raises ``ConfigError`` for a component without a latent space and for measures that do not fit its events,
     ``DataError`` for an empty split, for points that are all the same and for reconstructions that are not finite.
@@ -56,60 +54,49 @@ def reconstruct(component: Any, inputs: Inputs, options: ReconstructOptions, con
     encoder = encoder_of(component, "reconstruct")
     source: DataSource = inputs["data"]
     dataset = points_of(source, options.limit, context)
-    shape, device = dataset.event_shape, device_of(component)
-    scale = source.event_scale
+    shape, device, scale = dataset.event_shape, device_of(component), source.event_scale
     units = Units.of(scale, dataset.tensor(_SEEN if None in (scale.low, scale.high) else 1), "none")
     others = _other_points(source, len(dataset), options.batch_size, context)
+    errors = Errors(options.draws)
     distances = Distances(units, shape, lpips_of(options, shape, device))
-    measures: list[Measure] = [distances, *realism(options, shape, units, others, device)]
+    measures: list[Measure] = [errors, distances, *realism(options, shape, units, others, device)]
     generators = context.generator("reconstruct", device=device), context.generator("codes", device=device)
-    squared = torch.zeros(options.draws, dtype=torch.float64)  # of the mean of the first 1, 2, ... draws
-    each, total, spread = 0.0, torch.zeros((), dtype=torch.float64), 0.0
-    parts: list[Held] = []
+    kept: list[Tensor] = []
+    shown: list[Held] = []
     done = 0
     for batch in dataset.batches(options.batch_size):
-        draws = _draws(encoder, batch.x, options, *generators)
-        held = Held(batch.x, draws)
+        held = Held(batch.x, _draws(encoder, batch.x, options, *generators))
         for measure in measures:
             measure.add(held)
-        each += float((draws - batch.x).double().square().sum()) / options.draws
-        numbers = torch.arange(1, options.draws + 1, device=draws.device).reshape(-1, *[1] * batch.x.dim())
-        apart = draws.double().cumsum(0) / numbers - batch.x.double()
-        squared += apart.square().flatten(1).sum(1).cpu()
-        spread += float(batch.x.double().square().sum())
-        total = total + batch.x.double().sum(0).cpu()
-        if done < options.shown or len(dataset) * batch.x[0].numel() <= _KEPT:
-            parts.append(Held(batch.x.cpu(), torch.stack([draws[0], draws.mean(0)]).cpu()))
+        if done < options.shown:
+            shown.append(held)
+        if len(dataset) * batch.x[0].numel() <= _KEPT:
+            kept.append(held.draws[0].cpu())
         done += len(batch)
         context.progress(done, len(dataset), "reconstructed")
-    spread -= float(total.square().sum()) / len(dataset)
-    if not spread > 0:
-        raise DataError("the points are all the same, so there is no spread to hold the error to")
-    error = math.sqrt(each / spread)
-    by_draws = (squared / len(dataset)).sqrt()
-    metrics: dict[str, Any] = {"points": len(dataset), "relative reconstruction error": error}
-    metrics["root-mean-square distance"] = math.sqrt(each / len(dataset))
-    if options.draws > 1:
-        metrics[f"root-mean-square distance of the mean of {options.draws} draws"] = float(by_draws[-1])
-    originals, draw, mean = (
-        torch.cat(rows) for rows in zip(*((part.truth, *part.draws) for part in parts), strict=True)
-    )
-    arrays = {"reconstructions": draw} if len(draw) == len(dataset) else {}
-    if options.draws > 1:
-        arrays["root-mean-square distance by draws"] = by_draws
-    warnings: list[str] = []
+    error = errors.relative()
+    metrics: dict[str, Any] = {"points": len(dataset)}
+    arrays = {"reconstructions": torch.cat(kept)} if kept else {}
+    result: dict[str, Any] = {"metrics": metrics, "answer": {"quantity": RELATIVE_ERROR, "value": error}}
+    if errors.certain:
+        result["note"] = "the decoder draws nothing: all draws of a code are the same"
     for measure in measures:
         metrics |= measure.metrics()
         arrays |= measure.arrays()
-        warnings += measure.warnings()
-    answer = {"quantity": "relative reconstruction error", "value": error}
-    result: dict[str, Any] = {"metrics": metrics, "answer": answer}
+    warnings = [text for measure in measures for text in measure.warnings()]
     if warnings:
         result["warnings"] = warnings
-    few = options.shown
-    several = mean[:few] if options.draws > 1 else None
-    shown = Reconstructed(originals[:few], draw[:few], several, (units.low, units.high), options.draws, by_draws)
-    return Outcome({"error": error}, result, arrays, shown=shown)
+    several = options.draws > 1 and not errors.certain
+    picture = _shown(shown, options.shown, units, errors.by_draws() if several else errors.by_draws()[:1])
+    return Outcome({"error": error}, result, arrays, shown=picture)
+
+
+def _shown(batches: list[Held], most: int, units: Units, by_draws: Tensor) -> Reconstructed:
+    originals = torch.cat([batch.truth for batch in batches])[:most].cpu()
+    draws = torch.cat([batch.draws for batch in batches], 1)[:, :most].cpu()
+    few = draws[: min(_SHOWN_DRAWS, len(by_draws))]
+    mean = draws.mean(0) if len(by_draws) > 1 else None
+    return Reconstructed(originals, few, mean, (units.low, units.high), by_draws)
 
 
 def _draws(
