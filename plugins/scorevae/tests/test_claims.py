@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
@@ -84,14 +85,17 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(claims_blobs, "REFERENCE", 200)
     monkeypatch.setattr(claims_blobs, "IMAGES", 100)
     monkeypatch.setattr(claims_images, "MORE", {"quick": 0.001})
+    less = {"digits": {"limit": 200}, "photographs": {"points": 400}}
     small = {
-        name: claims_images.Setting(**{**vars(setting), "images": 20, "config": {**setting.config, **less}})
-        for (name, setting), less in zip(claims_images.SETTINGS.items(), ({"limit": 200}, {"points": 400}), strict=True)
+        name: replace(setting, images=20, config={**setting.config, **less[name]})
+        for name, setting in claims_images.SETTINGS.items()
     }
     monkeypatch.setattr(claims_images, "SETTINGS", small)
     for module in (claims_blobs, claims_images):
         monkeypatch.setattr(module, "SEEDS", {"quick": 1})
         monkeypatch.setattr(module, "DRAWS", 2)
+    monkeypatch.setattr(claims_images, "PRIOR_DRAWS", 10)
+    for module in (claims_blobs, claims_images):
         monkeypatch.setattr(module, "DECODING", {"sampler": "heun", "steps": 3, "spacing": "karras"})
     for function in CACHED:
         function.cache_clear()
@@ -125,6 +129,7 @@ def test_the_measures_of_reconstructions() -> None:
     found = claims_training.similarity(real, real, real)
     assert found["l2"] == 0
     assert found["sharp"] == pytest.approx(1)
+    assert claims_training.likeness(2 * real, real)["sharp"] == pytest.approx(4)
     assert found["frechet"] == pytest.approx(0, abs=1e-6)
     shifted = claims_training.similarity(real + 0.5, real, real)
     assert shifted["l2"] == pytest.approx(2)

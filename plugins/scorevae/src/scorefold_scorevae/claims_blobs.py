@@ -16,6 +16,7 @@ from scorefold_scorevae.claims_training import (
     REDUCTIONS,
     draw,
     held_out_parts,
+    likeness,
     mean_kl,
     mean_of_draws,
     similarity,
@@ -109,12 +110,13 @@ def _vae(host: Any, profile: str, seed: int) -> Any:
 def _measured(host: Any, profile: str, seed: int, model: str) -> Mapping[str, float]:
     data = _data(host, seed)
     x = _images(host, profile, seed, model).detach()
-    found = similarity(x, data.real, data.reference)
+    made_up = model == "prior" or model.startswith("generated")
+    found = likeness(x, data.reference) if made_up else similarity(x, data.real, data.reference)
     found["centre"] = float((data.source.find_centres(x) - data.centres).norm(dim=1).mean())
     if model in ("scorevae", "vae"):
         trained_model = (_scorevae if model == "scorevae" else _vae)(host, profile, seed)
         found["kl"] = mean_kl(trained_model, data.real)
-        found["loss"] = held_out_parts(trained_model, data.source, seed, draws=10)["loss"]
+        found["loss"] = held_out_parts(trained_model, data.source.load("test"), seed)["loss"]
     print(f"{model}: " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()), flush=True)
     return found
 

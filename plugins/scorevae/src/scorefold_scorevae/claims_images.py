@@ -25,6 +25,7 @@ from scorefold_scorevae.claims_training import (
     REDUCTIONS,
     draw,
     held_out_parts,
+    likeness,
     mean_kl,
     mean_of_draws,
     similarity,
@@ -32,47 +33,41 @@ from scorefold_scorevae.claims_training import (
     training,
 )
 
-SEEDS = {"smoke": 1, "quick": 3, "full": 3}
-DRAWS = 4
+SEEDS = {"quick": 3, "full": 3}
+DRAWS, PRIOR_DRAWS = 4, 700
 PROCESS = {"name": "vp", "t_min": 1e-3}
 BETA = 0.01
-
-
-def unet(*channels: int) -> dict[str, Any]:
-    """A U-Net of the plugin ``standard``, by name."""
-    return {"use": "network:unet", "config": {"channels": list(channels)}}
+ONCE = ("prior", "floor", "floor-train")
+"""What no training from several seeds changes."""
+UNET = {"use": "network:unet", "config": {"channels": [16, 32]}}
+"""The prior's network, and those of the corrector and of DiffDecoder."""
+MLP = {"use": "network:mlp", "config": {"width": 256, "blocks": 2}}
+"""The encoders' trunk, and the VAE's decoder."""
+LATENT = 16
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Images, the networks that are trained on them, and for how many steps."""
+    """A source of images, the steps of each training, and what test images are for.
+
+    The first ``images`` of the test split are reconstructed; their Frechet distances are to the other ones, or to the
+    training images where ``held_to_train``.
+    """
 
     source: str
     config: Mapping[str, Any]
-    latent: int
-    prior: Mapping[str, Any]
-    encoder: Mapping[str, Any]
-    decoder: Mapping[str, Any]
     steps: Mapping[str, int]
     images: int
-    held_to: str
-    """Reconstructions are held to images of the test split that are not reconstructed, or to the training split."""
-    batch: int = 64
-    rate: float = 1e-3
+    held_to_train: bool
 
 
-_PATH = {"blocks": 1, "middle_attention": False}
 SETTINGS = {
     "digits": Setting(
         source="data:digits",
         config={"range": [-1, 1], "fractions": [0.8, 0, 0.2], "seed": 0},
-        latent=16,
-        prior=unet(16, 32),
-        encoder={"use": "network:half-unet", "config": {**_PATH, "channels": [16, 32]}},
-        decoder={"use": "network:mirror-decoder", "config": {**_PATH, "channels": [24, 48]}},
-        steps={"prior": 3000, "encoder": 2000, "corrector": 1500, "vae": 2000, "diff-decoder": 1500},
+        steps={"prior": 3000, "encoder": 3000, "corrector": 1500, "vae": 3000, "diff-decoder": 1500},
         images=359,
-        held_to="train",
+        held_to_train=True,
     ),
     "photographs": Setting(
         source="data:photographs",
@@ -84,16 +79,12 @@ SETTINGS = {
             "fractions": [0.7, 0.05, 0.25],
             "seed": 0,
         },
-        latent=16,
-        prior=unet(16, 32),
-        encoder={"use": "network:half-unet", "config": {**_PATH, "channels": [16, 32]}},
-        decoder={"use": "network:mirror-decoder", "config": {**_PATH, "channels": [24, 48]}},
-        steps={"prior": 2000, "encoder": 1500, "corrector": 1000, "vae": 2000, "diff-decoder": 1000},
+        steps={"prior": 2000, "encoder": 1500, "corrector": 800, "vae": 3000, "diff-decoder": 1200},
         images=250,
-        held_to="test",
+        held_to_train=False,
     ),
 }
-MORE = {"smoke": 0.01, "quick": 1, "full": 10}
+MORE = {"quick": 1, "full": 10}
 """How many times the steps."""
 
 
@@ -112,14 +103,15 @@ def row(
 
     Models are ``scorevae`` and ``scorevae-plus`` (a draw for a drawn z), ``scorevae-mean`` and ``scorevae-plus-mean``
     (the mean of 4 such draws), ``vae`` (its mean for the mean of z), ``vae-noise`` (with its isotropic noise, for a
-    drawn z), ``diff-decoder`` and ``diff-decoder-plain`` (a draw; beta 0.01 and 0), ``prior`` and ``floor`` (real
-    images). Measures are ``l2`` (of pixels in [0, 1]), ``sharp``, ``frechet``, ``kl`` of the codes in nats, and
-    ``data``, the data term on test images. ``ratio`` names a model whose measure divides it.
+    drawn z), ``diff-decoder`` and ``diff-decoder-plain`` (a draw; beta 0.01 and 0), ``prior``, ``floor`` (the images
+    themselves) and ``floor-train`` (training images, held to others). Measures are ``l2`` (of pixels in [0, 1]),
+    ``sharp``, ``frechet``, ``kl`` of the codes in nats, and ``data``, the data term on test images. ``ratio`` names a
+    model whose measure divides it.
     """
     if find_spec("diffusers") is None:
         return None
     values = []
-    for n in range(1 if model in ("prior", "floor") else SEEDS[profile]):
+    for n in range(SEEDS[profile] if model not in ONCE else 1):
         run = derive_seed(seed, task, n)
         value = _measured(host, profile, task, seed, run, model)[measure]
         below = 1.0 if ratio is None else _measured(host, profile, task, seed, run, ratio)[measure]
@@ -141,9 +133,8 @@ def prior_loss(host: Any, profile: str, seed: int, *, task: str) -> float | None
 
 
 def _steps(profile: str, task: str, part: str, **settings: Any) -> dict[str, Any]:
-    setting = SETTINGS[task]
-    steps = max(2, round(MORE[profile] * setting.steps[part]))
-    return training(steps, **{"batch_size": setting.batch, "learning_rate": setting.rate, **settings})
+    steps = max(2, round(MORE[profile] * SETTINGS[task].steps[part]))
+    return training(steps, batch_size=64, **settings)
 
 
 @cache
@@ -158,7 +149,7 @@ def _prior(host: Any, profile: str, task: str, seed: int) -> Any:
     config = {
         "process": PROCESS,
         "weighting": "sigma2",
-        "network": SETTINGS[task].prior,
+        "network": UNET,
         "training": _steps(profile, task, "prior", learning_rate=2e-3),
     }
     data = _source(host, task)
@@ -168,8 +159,8 @@ def _prior(host: Any, profile: str, task: str, seed: int) -> Any:
 @cache
 def _scorevae(host: Any, profile: str, task: str, seed: int, run: int) -> Any:
     config = {
-        "latent": SETTINGS[task].latent,
-        "encoder": SETTINGS[task].encoder,
+        "latent": LATENT,
+        "encoder": MLP,
         "beta": BETA,
         "decoding": DECODING,
         "training": _steps(profile, task, "encoder"),
@@ -181,7 +172,7 @@ def _scorevae(host: Any, profile: str, task: str, seed: int, run: int) -> Any:
 @cache
 def _plus(host: Any, profile: str, task: str, seed: int, run: int) -> Any:
     config = {
-        "network": SETTINGS[task].prior,
+        "network": UNET,
         "decoding": DECODING,
         "training": _steps(profile, task, "corrector"),
     }
@@ -193,9 +184,9 @@ def _plus(host: Any, profile: str, task: str, seed: int, run: int) -> Any:
 def _vae(host: Any, profile: str, task: str, seed: int, run: int) -> Any:
     data = _source(host, task)
     config = {
-        "latent": SETTINGS[task].latent,
-        "encoder": SETTINGS[task].encoder,
-        "decoder": SETTINGS[task].decoder,
+        "latent": LATENT,
+        "encoder": MLP,
+        "decoder": MLP,
         "beta": 0.1,
         "target_kl": mean_kl(_scorevae(host, profile, task, seed, run), data.load("train").tensor(2000)),
         "training": _steps(profile, task, "vae"),
@@ -206,9 +197,9 @@ def _vae(host: Any, profile: str, task: str, seed: int, run: int) -> Any:
 @cache
 def _diff_decoder(host: Any, profile: str, task: str, run: int, beta: float) -> Any:
     config = {
-        "latent": SETTINGS[task].latent,
-        "encoder": SETTINGS[task].encoder,
-        "network": SETTINGS[task].prior,
+        "latent": LATENT,
+        "encoder": MLP,
+        "network": UNET,
         "process": PROCESS,
         "beta": beta,
         "decoding": DECODING,
@@ -232,13 +223,13 @@ def _model(host: Any, profile: str, task: str, seed: int, run: int, name: str) -
 def _measured(host: Any, profile: str, task: str, seed: int, run: int, model: str) -> Mapping[str, float]:
     setting, data = SETTINGS[task], _source(host, task)
     real, train = data.load("test").x[: setting.images], data.load("train").x
-    others = train if setting.held_to == "train" else data.load("test").x[setting.images :]
+    others = train if setting.held_to_train else data.load("test").x[setting.images :]
     generator = derive_generator(run, model)
     if model == "prior":
-        drawn = _prior(host, profile, task, seed).sample(len(real), generator=generator, **DECODING).clamp(-1, 1)
-        found = similarity(drawn, real, train)
+        drawn = _prior(host, profile, task, seed).sample(PRIOR_DRAWS, generator=generator, **DECODING).clamp(-1, 1)
+        found = likeness(drawn, train)
     elif model.startswith("floor"):
-        found = similarity(real, real, others) if model == "floor" else _training_floor(train, len(real))
+        found = likeness(real, others) if model == "floor" else likeness(train[:PRIOR_DRAWS], train[PRIOR_DRAWS:])
     else:
         made = _model(host, profile, task, seed, run, model)
         x = _reconstructed(made, model, real, generator)
@@ -246,9 +237,9 @@ def _measured(host: Any, profile: str, task: str, seed: int, run: int, model: st
         if model in ("scorevae", "vae", "diff-decoder"):
             found["kl"] = mean_kl(made, real)
         if model in ("scorevae", "scorevae-plus"):
-            parts = held_out_parts(made, data, run, draws=10)
+            parts = held_out_parts(made, data.load("test").take(torch.arange(setting.images)), run)
             found["data"] = parts.get("data", parts["loss"])
-    found["l2"] /= 2
+    found = {name: value / 2 if name == "l2" else value for name, value in found.items()}
     print(f"{task}, {model}: " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()), flush=True)
     return found
 
@@ -260,11 +251,6 @@ def _reconstructed(made: Any, model: str, real: Tensor, generator: torch.Generat
     if model == "vae-noise":
         return draw(made, real, generator, noise_scale=1.0)
     return mean_of_draws(made, real, generator, DRAWS) if model.endswith("-mean") else draw(made, real, generator)
-
-
-def _training_floor(train: Tensor, count: int) -> dict[str, float]:
-    """What the prior's draws are to be read beside: as many training images held to the others."""
-    return similarity(train[:count], train[:count], train[count:])
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorefold.data import Dataset
 from scorefold.interfaces import DataSource, Progress
 from scorefold.metrics import frechet_distance, sharpness
 from scorefold.seeds import derive_generator
@@ -58,26 +59,35 @@ def mean_kl(model: Any, x: Tensor) -> float:
 
 
 @torch.no_grad()
-def held_out_parts(model: Any, data: DataSource, seed: int, draws: int) -> dict[str, float]:
-    """The parts of the loss on the test points, and ``loss`` itself, means over draws of codes, times and noise."""
+def held_out_parts(model: Any, events: Dataset, seed: int, draws: int = 10) -> dict[str, float]:
+    """The parts of the loss on events, and ``loss`` itself, means over draws of codes, times and noise."""
     generator = derive_generator(seed, "held out")
     totals: dict[str, float] = {}
     for _ in range(draws):
-        loss = model.loss(data.load("test"), progress=Progress(0, 1, "held out"), generator=generator)
+        loss = model.loss(events, progress=Progress(0, 1, "held out"), generator=generator)
         for name, value in {"loss": loss.value, **loss.parts}.items():
             totals[name] = totals.get(name, 0.0) + float(value) / draws
     return totals
 
 
-def similarity(x: Tensor, real: Tensor, reference: Tensor) -> dict[str, float]:
-    """Reconstructions x (N, C, H, W) beside their originals ``real`` and other images ``reference`` (M, C, H, W).
+def likeness(x: Tensor, reference: Tensor) -> dict[str, float]:
+    """Images x (N, C, H, W) beside others (M, C, H, W): ``sharp``, the ratio of their sharpness, and ``frechet``, the
+    squared Frechet distance of their pixels."""
+    return {
+        "sharp": float(sharpness(x).mean() / sharpness(reference).mean()),
+        "frechet": frechet_distance(x.flatten(1), reference.flatten(1)),
+    }
 
-    ``l2``, the mean distance to the originals; ``sharp``, the sharpness over that of the other images; ``frechet``, the
-    squared Frechet distance of pixels to them.
+
+def similarity(x: Tensor, real: Tensor, reference: Tensor) -> dict[str, float]:
+    """Reconstructions x (N, C, H, W) of images ``real``, beside other ones (M, C, H, W).
+
+    ``l2``, their mean distance from the originals; ``sharp``, their sharpness over the originals'; ``frechet``, the
+    squared Frechet distance of their pixels to the other images'.
     """
     return {
         "l2": float(torch.linalg.vector_norm((x - real).flatten(1), dim=1).mean()),
-        "sharp": float(sharpness(x).mean() / sharpness(reference).mean()),
+        "sharp": float(sharpness(x).mean() / sharpness(real).mean()),
         "frechet": frechet_distance(x.flatten(1), reference.flatten(1)),
     }
 

@@ -79,15 +79,14 @@ def _prior(task: str) -> Iterable[Claim]:
             unit=_UNITS[measure],
             options={"model": "prior", "measure": measure},
         )
-    if task == "photographs":
-        yield _claim(
-            f"{task}-prior-floor",
-            task,
-            "training images beside other ones: pixel Frechet distance, the floor of the prior's",
-            "row",
-            unit=_UNITS["frechet"],
-            options={"model": "floor-train", "measure": "frechet"},
-        )
+    yield _claim(
+        f"{task}-prior-floor",
+        task,
+        "training images beside other ones: pixel Frechet distance, the floor of the prior's",
+        "row",
+        unit=_UNITS["frechet"],
+        options={"model": "floor-train", "measure": "frechet"},
+    )
 
 
 def _gates(task: str) -> Iterable[Claim]:
