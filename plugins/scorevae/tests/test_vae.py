@@ -165,6 +165,10 @@ def test_the_bound_of_probabilistic_pca_is_its_likelihood() -> None:
         model.residual_std.fill_(sigma)
     bound = model.elbo(x, generator=generator(), draws=4000)
     torch.testing.assert_close(bound, law.log_prob(x), atol=0.08, rtol=0)
+    numbers, _, _ = model.diagnose_codes(x, generator())
+    assert numbers["residual standard deviation"] == pytest.approx(sigma)
+    assert numbers["beta"] == 1
+    assert numbers["evidence lower bound (nats)"] == pytest.approx(float(law.log_prob(x).mean()), abs=1)
     model.encoder.get_parameter("bias").data[:2] += 0.3
     assert bool((model.elbo(x, generator=generator(), draws=4000) < law.log_prob(x) - 0.1).all())
 

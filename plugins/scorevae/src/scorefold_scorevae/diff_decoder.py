@@ -13,19 +13,18 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition, Dataset, TensorSpec, measured_rows
-from scorefold.diffusion import build_process
+from scorefold.diffusion import Isotropic, build_process
 from scorefold.diffusion.prediction import expected_noise
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, EncodesNoise, Loss, Network, Prepares, Progress, ScoreModel, Trainable
 from scorefold.numerics import draw_normal, draw_uniform
 from scorefold_scorevae import decoding
+from scorefold_scorevae.diagnosis import evidence_bound, silent
 from scorefold_scorevae.diff_decoder_config import DiffDecoderConfig
 from scorefold_scorevae.encoder import standardised, time_level
 from scorefold_scorevae.encoder_start import leave_saddle
 from scorefold_scorevae.model import checked_code
 from scorefold_scorevae.objective import data_term, diffuse, normal_kl
-
-_SILENT = 0.05  # nats
 
 
 class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
@@ -130,17 +129,29 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
         kl = normal_kl(mean, log_variance).sum(1).mean()
         return Loss(data + self._beta(progress) * kl, {"data": data.detach(), "kl": kl.detach()})
 
-    @torch.no_grad()
+    def elbo(self, x: Tensor, *, generator: torch.Generator | None = None, draws: int = 1) -> Tensor:
+        """The evidence lower bound of ln p(x) in nats, (B,): see ``scorefold_scorevae.diagnosis.evidence_bound``.
+
+        Raises ``ConfigError`` for a deterministic code, whose divergence from any density is infinite.
+        """
+        self.check_events(x)
+        if self.config.beta == 0:
+            raise ConfigError(
+                "a deterministic code bounds no likelihood: its divergence from N(0, I) is infinite",
+                hint="train with beta above 0",
+            )
+        return evidence_bound(self, x, generator, draws)
+
+    def diagnose_codes(
+        self, x: Tensor, generator: torch.Generator
+    ) -> tuple[dict[str, float], Sequence[str], dict[str, Tensor]]:
+        """The evidence lower bound, where the code has a law and the process one noise level."""
+        if self.config.beta == 0 or not isinstance(self.process, Isotropic) or not len(x):
+            return {}, (), {}
+        return {"evidence lower bound (nats)": float(self.elbo(x, generator=generator, draws=4).mean())}, (), {}
+
     def doubts(self, x: Tensor) -> Sequence[str]:
-        mean, log_variance = self._posterior(x)
-        kl = None if log_variance is None else float(normal_kl(mean, log_variance).sum(1).mean())
-        if kl is None or kl >= _SILENT:
-            return ()
-        return [
-            f"the code says next to nothing of events (posterior collapse): its KL divergence from N(0, I) is {kl:.2g} "
-            f"nats at beta {self.config.beta:g}; lower beta, let it rise for longer (beta_warmup), or make the code "
-            "deterministic (beta: 0)"
-        ]
+        return () if self.config.beta == 0 else silent(self, x, self.config.beta, self.config.weighting)
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean and log-variance of q(z | x), each (B, k); the latter None where the code is deterministic."""

@@ -139,6 +139,15 @@ class VAE(Autoencoder, Trainable):
         parts = {"reconstruction": misfit.detach(), "kl": kl.detach(), "beta": beta.detach()}
         return Loss(misfit + beta * kl, parts)
 
+    def diagnose_codes(
+        self, x: Tensor, generator: torch.Generator
+    ) -> tuple[dict[str, float], Sequence[str], dict[str, Tensor]]:
+        """beta as training left it, sigma, and the evidence lower bound."""
+        numbers = {"beta": float(self.beta), "residual standard deviation": float(self.residual_std)}
+        if len(x):
+            numbers["evidence lower bound (nats)"] = float(self.elbo(x, generator=generator, draws=4).mean())
+        return numbers, (), {}
+
     @torch.no_grad()
     def doubts(self, x: Tensor) -> Sequence[str]:
         kl = float(normal_kl(*self.posterior(x)).sum(1).mean())
