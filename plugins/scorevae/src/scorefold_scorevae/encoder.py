@@ -42,11 +42,14 @@ def encoded(network: nn.Module, shown: Tensor, level: Tensor, *, recompute: bool
     Attention runs without fused kernels, which have no second derivative. With ``recompute`` the activations are
     computed again in the backward pass.
     """
-    with sdpa_kernel(SDPBackend.MATH):
-        if recompute and torch.is_grad_enabled():
-            answer = checkpoint(network, shown, level, use_reentrant=False)
-        else:
-            answer = network(shown, level)
+
+    def answered() -> Tensor:
+        with sdpa_kernel(SDPBackend.MATH):  # inside, so that it holds where activations are computed again
+            told: Tensor = network(shown, level)
+        return told
+
+    again = recompute and torch.is_grad_enabled()
+    answer = checkpoint(answered, use_reentrant=False) if again else answered()
     mean, log_variance = answer.chunk(2, dim=1)
     return mean, log_variance
 

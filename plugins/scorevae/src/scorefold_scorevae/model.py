@@ -80,7 +80,7 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
         t = t.clamp_min(self.process.t_min)
         shown = standardised(self.process, self.event_scale, x, t)
         level = time_level(self.process, t, self.config.encoder_time)
-        return encoded(self.encoder, shown, level, recompute=self.config.checkpoint and self.training)
+        return encoded(self.encoder, shown, level, recompute=self.config.checkpoint and self.encoder.training)
 
     def correction(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
         """grad_x ln q(z | x_t, t), (B, *E), for x (B, *E), t (B,) and codes z (B, k)."""
@@ -176,7 +176,7 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
     def _beta(self, progress: Progress) -> float:
         """beta at this step of the training, and the whole of it where losses are compared."""
         rise = self.config.beta_warmup * progress.total
-        if not self.training or rise <= 0:
+        if not self.encoder.training or rise <= 0:  # the phase trains nothing else
             return self.config.beta
         return self.config.beta * min(1.0, (progress.step + 1) / rise)
 
