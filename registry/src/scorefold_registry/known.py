@@ -43,7 +43,7 @@ KNOWN = (
         "caflow",
         "scorefold-caflow",
         "conditional autoregressive flows for image-to-image translation",
-        _offers(flow="caflow dual-glow cinn"),
+        _offers(flow="caflow dual-glow cinn", data="gaussian-pairs"),
     ),
     KnownPlugin(
         "conditional",

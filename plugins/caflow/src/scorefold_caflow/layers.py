@@ -35,16 +35,15 @@ class AffineInjector(Bijection):
 
 
 class HaarBands(Bijection):
-    """Images (B, C, H, W) to (B, 4C, H/2, W/2): the four Haar bands of each channel side by side, the finest first.
+    """Images (B, C, H, W) to (B, 4C, H/2, W/2): the four Haar bands, each of C channels, the finest first.
 
-    The first half of the channels of one image is detail and the last one its coarse picture, so that what a scale
-    finishes first is the detail. Orthonormal.
+    The first half of the channels is detail and the last quarter the coarse picture, so that what a scale finishes
+    first is the detail. Orthonormal.
     """
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        coarse, along_width, along_height, both = haar_split(x)
-        return torch.stack((both, along_height, along_width, coarse), 2).flatten(1, 2), x.new_zeros(())
+        return torch.cat(haar_split(x)[::-1], 1), x.new_zeros(())
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        both, along_height, along_width, coarse = z.unflatten(1, (-1, 4)).unbind(2)
+        both, along_height, along_width, coarse = z.chunk(4, 1)
         return haar_merge(coarse, along_width, along_height, both), z.new_zeros(())

@@ -12,6 +12,19 @@ __plugin_api__ = "1.0"
 
 @hookimpl
 def scorefold_components() -> Iterable[Component]:
+    yield from _flows()
+    yield Component(
+        kind="data",
+        name="gaussian-pairs",
+        target="scorefold_caflow.pairs:GaussianPairs",
+        config="scorefold_caflow.data_config:GaussianPairsConfig",
+        summary="Images of a Gaussian field with a degraded version as the condition; the law of one given the other",
+        examples=({"config": {"points": 200}}, {"config": {"points": 200, "task": "inpainting"}}),
+        cite="citation.bib",
+    )
+
+
+def _flows() -> Iterable[Component]:
     digits = {"use": "data:digits", "config": {"limit": 60}}
     pairs = {"use": "data:paired", "config": {"operator": {"name": "mask"}}, "inputs": {"data": digits}}
     small = {"use": "data:paired", "inputs": {"data": digits}}
