@@ -62,7 +62,7 @@ def test_the_gradient_of_an_event_is_its_own(network: str, generator: torch.Gene
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_weights_gradient_through_both_derivatives(network: str, config: dict[str, object]) -> None:
     """gradcheck of the whole loss, by all weights of the encoder: z, both of its uses, and the gradient in x."""
-    model = model_of(network, beta=0.3, **config)
+    model = model_of(network, beta=0.3, **config).train()  # activations are recomputed in training alone
     x = torch.randn(3, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     loss, names = LossModule(model), [f"model.encoder.{name}" for name, _ in model.encoder.named_parameters()]
 
