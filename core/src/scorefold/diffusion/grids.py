@@ -79,6 +79,8 @@ def _share(steps: int | Sequence[int], lengths: Tensor) -> list[int]:
     """Steps for each interval, at least one each, in proportion to the lengths (largest remainders first)."""
     count = len(lengths)
     if not isinstance(steps, int):
+        if not (isinstance(steps, list | tuple) and all(isinstance(number, int) for number in steps)):
+            raise ConfigError(f"steps = {steps!r}; expected a whole number, or a list with one for each interval")
         if len(steps) != count or any(number < 1 for number in steps):
             raise ConfigError(f"steps = {list(steps)}; this process has {count} intervals, each of at least one step")
         return list(steps)

@@ -54,10 +54,16 @@ def encode_noise(model: Any, x: Tensor, z: Tensor, **options: Any) -> Tensor:
 
 
 def check_codes(model: Any, z: Tensor) -> None:
-    """Raises ``ShapeError`` unless z is (B, *latent_shape)."""
+    """Raises ``ShapeError`` unless z is (B, *latent_shape), in the dtype of the model and on its device."""
     if tuple(z.shape[1:]) != tuple(model.latent_shape) or z.dim() != len(model.latent_shape) + 1:
         expected = ", ".join(["B", *map(str, model.latent_shape)])
         raise ShapeError(f"codes of shape {tuple(z.shape)} were given; this model's are ({expected})")
+    own = model._reference(z)
+    if (z.device, z.dtype) != (own.device, own.dtype):
+        raise ShapeError(
+            f"the codes are {z.dtype} on {z.device}; this model is {own.dtype} on {own.device}",
+            hint="move one of them: z.to(device, dtype) or model.to(device, dtype)",
+        )
 
 
 def _only_heun(options: dict[str, Any]) -> str:

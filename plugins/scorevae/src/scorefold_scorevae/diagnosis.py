@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from scorefold.diffusion import Isotropic, time_grid
+from scorefold.errors import ConfigError
 from scorefold.numerics import draw_normal
 from scorefold_scorevae.objective import level_times, log_snr_range, normal_kl
 from scorefold_scorevae.waterfilling import collapse_weight
@@ -61,9 +62,19 @@ def evidence_bound(model: Any, x: Tensor, generator: torch.Generator | None, dra
 
     E ln p(x | z) - KL(q(z | x) || N(0, I)), with ln p(x | z) bounded by the diffusion's own evidence bound (Kingma et
     al. 2021): minus the data term with the likelihood weighting, minus the divergence of x at t_max from the prior,
-    plus the log-density of x by N(x_t / signal, (scale / signal)^2) at t_min. For processes with one noise level.
+    plus the log-density of x by N(x_t / signal, (scale / signal)^2) at t_min. Raises ``ConfigError`` for fewer than
+    one draw, and for processes whose components have noise levels of their own.
     """
-    process, size = model.process, x[:1].numel()
+    if draws < 1:
+        raise ConfigError(f"{draws} draws were asked for; expected at least 1")
+    if not isinstance(model.process, Isotropic):
+        raise ConfigError(
+            f"the evidence bound needs one noise level for all components; {type(model.process).__name__} has several"
+        )
+    if len(x) == 0:
+        return x.new_zeros(0)
+    process: Any = model.process
+    size = x[:1].numel()
     mean, std = model.encode_distribution(x)
     kl = normal_kl(mean, 2 * std.log()).sum(1)
     ends = x.new_tensor([process.t_min, process.t_max])

@@ -28,9 +28,11 @@ def weights_of(
         if callable(guidance):
             return guidance
         return None if guidance == 0 else lambda t: guidance
-    if len(interval) != 2 or not process.t_min <= interval[0] < interval[1] <= process.t_max:
+    given = list(interval) if isinstance(interval, list | tuple) else interval
+    numbers = isinstance(given, list) and len(given) == 2 and all(isinstance(end, int | float) for end in given)
+    if not numbers or not process.t_min <= interval[0] < interval[1] <= process.t_max:
         raise ConfigError(
-            f"guidance_interval is {list(interval)}; expected [low, high] within [{process.t_min:g}, {process.t_max:g}]"
+            f"guidance_interval is {given}; expected [low, high] within [{process.t_min:g}, {process.t_max:g}]"
         )
     low, high = interval
 

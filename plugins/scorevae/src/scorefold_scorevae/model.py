@@ -84,7 +84,8 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
 
     def correction(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
         """grad_x ln q(z | x_t, t), (B, *E), for x (B, *E), t (B,) and codes z (B, k)."""
-        return density_gradient(self.posterior, x, t, z, logdet=self.config.logdet)
+        x, t, code = self.match_inputs(x, t, self._code(z))
+        return density_gradient(self.posterior, x, t, _tensor(code), logdet=self.config.logdet)
 
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         x, t, z = self.match_inputs(x, t, self._code(condition))
@@ -99,6 +100,8 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
 
     def parts(self, x: Tensor, t: Tensor, z: Tensor) -> dict[str, Tensor]:
         """What eps-hat given z (B, k) is the sum of at x (B, *E) and t (B,), by name: each (B, *E)."""
+        x, t, code = self.match_inputs(x, t, self._code(z))
+        z = _tensor(code)
         encoder = self.process.noise_from_score(self.correction(x, t, z), x, t)
         return {"prior": self.prior.noise(x, t, self._prior_condition(x)), "encoder": encoder}
 
@@ -233,7 +236,7 @@ def known_options(model: object, options: Mapping[str, object]) -> None:
     if options:
         raise ConfigError(
             f"{type(model).__name__} knows no sampling option {', '.join(options)}",
-            hint="it knows guidance and guidance_interval",
+            hint="it knows guidance and guidance_interval; decode also knows sampler, steps and spacing",
         )
 
 

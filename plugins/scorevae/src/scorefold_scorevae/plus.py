@@ -89,6 +89,9 @@ class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
 
     def parts(self, x: Tensor, t: Tensor, z: Tensor) -> dict[str, Tensor]:
         """What eps-hat given z (B, k) is the sum of at x (B, *E) and t (B,), by name: each (B, *E)."""
+        x, t, code = self.match_inputs(x, t, checked_code(self, z))
+        assert isinstance(code, Tensor)
+        z = code
         found = self.code.parts(x, t, z) if self.config.encoder_term else {"prior": self.code.noise(x, t)}
         return {**found, "corrector": self.corrector(x, t, z)}
 
