@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from vae_gaussians import GaussianScore, LinearEncoder, auto_encoder, conditional_score, real, worked_decoder
 
+from scorefold.diffusion import VE, VP, DiffusionProcess, SubVP
+
 X, Z = real([1.0, -0.5, 0.2, 0.7])[None], real([0.4, -1.0])[None]
 
 WORKED = {
@@ -76,16 +78,17 @@ def test_bayes_rule_gives_the_noised_decoder(time: float, generator: torch.Gener
     torch.testing.assert_close(model.score(x, t, z), -(x - signal * (z @ pair.W.mT + pair.m)) / v)
 
 
-def encoder_first() -> LinearEncoder:
+def encoder_first(process: DiffusionProcess | None = None) -> LinearEncoder:
     """A correlated Gaussian, and an encoder of two units whose codes stay uncorrelated at every noise level."""
     basis = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64))[0]
-    prior = GaussianScore(real([0.5, -1.0, 0.2]), basis @ torch.diag(real([2.0, 0.5, 0.1])) @ basis.mT)
+    prior = GaussianScore(real([0.5, -1.0, 0.2]), basis @ torch.diag(real([2.0, 0.5, 0.1])) @ basis.mT, process=process)
     A = torch.diag(real([0.8, 1.5])) @ basis.mT[:2]
     return LinearEncoder(prior, A, real([0.3, -0.4]), torch.diag(real([0.2, 0.6])))
 
 
-def test_the_decoder_of_a_linear_encoder(generator: torch.Generator) -> None:
-    encoder = encoder_first()
+@pytest.mark.parametrize("process", [VP(), VE(), SubVP()], ids=["vp", "ve", "sub-vp"])
+def test_the_decoder_of_a_linear_encoder(process: DiffusionProcess, generator: torch.Generator) -> None:
+    encoder = encoder_first(process)
     model = auto_encoder(encoder.prior, 2, encoder)
     x = torch.randn(5, 3, generator=generator, dtype=torch.float64)
     z = torch.randn(5, 2, generator=generator, dtype=torch.float64)

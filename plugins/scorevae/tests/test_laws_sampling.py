@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from vae_gaussians import GaussianScore, LinearEncoder, auto_encoder, real, worked_decoder
 
-from scorefold.diffusion import euler_maruyama, heun
+from scorefold.diffusion import EDM, VE, VP, Cosine, IsotropicProcess, SubVP, euler_maruyama, heun
 from scorefold.interfaces.score import BoundScore
 from scorefold_scorevae.model import ScoreVAE
+from scorefold_standard.scores.diffusers import DiscreteVP
 
 ONE = real([[1.0]])
 SIGNAL_AT_END = 0.0065718  # of VP(0.1, 20) at t = 1
@@ -115,6 +116,30 @@ def test_what_guidance_samples(scalar: ScoreVAE, guidance: float) -> None:
     assert matched == pytest.approx(mean, abs=6e-6)
     if guidance != 1:
         assert abs(spread - 1 / (1 + 4 * guidance)) > 0.03
+
+
+PROCESSES = {
+    "vp": VP(),
+    "ve": VE(),
+    "sub-vp": SubVP(t_min=1e-5),
+    "cosine": IsotropicProcess(Cosine(lam_max=14.0)),
+    "edm": IsotropicProcess(EDM()),
+    "ddpm": IsotropicProcess(DiscreteVP((1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0))),
+}
+"""Small noise at the first time, and none of the data left at the last. ``ddpm`` counts to 999, as checkpoints do."""
+
+
+@pytest.mark.parametrize("sampler", ["heun", "ddim", "dpmpp-2m"])
+@pytest.mark.parametrize("name", PROCESSES)
+def test_every_process_decodes_to_the_law_given_the_code(name: str, sampler: str) -> None:
+    """N(0.8, 0.2), up to the noise at the first time, what is left of the signal at the last, and the steps."""
+    prior = GaussianScore(real([0.0]), ONE, process=PROCESSES[name])
+    model = auto_encoder(prior, 1, LinearEncoder(prior, ONE, real([0.0]), 0.25 * ONE))
+    starts = real([[0.0], [prior.process.prior_scale]])
+    steps = 500 if sampler == "ddim" else 100
+    at_zero, at_one = model.decode(ONE, noise=starts, steps=steps, sampler=sampler)
+    assert float(at_zero) == pytest.approx(0.8, abs=0.01)
+    assert float(at_one - at_zero) ** 2 == pytest.approx(0.2, abs=0.003)
 
 
 def test_guidance_over_time_is_the_number_that_it_is_at_each_time(scalar: ScoreVAE) -> None:

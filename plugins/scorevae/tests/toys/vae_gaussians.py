@@ -24,11 +24,14 @@ def real(*values: Any) -> Tensor:
 
 
 class GaussianScore(ScoreModel):
-    """grad log p_t of N(mean (D,), covariance (D, D)) under the variance-preserving process with beta 0.1 to 20."""
+    """grad log p_t of N(mean (D,), covariance (D, D)), under the variance-preserving process with beta 0.1 to 20 or
+    another one of one speed."""
 
-    def __init__(self, mean: Tensor, covariance: Tensor, t_min: float = 1e-5) -> None:
-        deviation = float(covariance.diagonal().mean().sqrt())
-        super().__init__(VP(t_min=t_min), (len(mean),), event_scale=EventScale(mean=float(mean.mean()), std=deviation))
+    def __init__(
+        self, mean: Tensor, covariance: Tensor, t_min: float = 1e-5, process: DiffusionProcess | None = None
+    ) -> None:
+        scale = EventScale(mean=float(mean.mean()), std=float(covariance.diagonal().mean().sqrt()))
+        super().__init__(process or VP(t_min=t_min), (len(mean),), event_scale=scale)
         self.register_buffer("mean", mean)
         self.register_buffer("covariance", covariance)
         variances, axes = torch.linalg.eigh(covariance)
