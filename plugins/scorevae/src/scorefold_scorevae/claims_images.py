@@ -65,7 +65,7 @@ SETTINGS = {
     "digits": Setting(
         source="data:digits",
         config={"range": [-1, 1], "fractions": [0.8, 0, 0.2], "seed": 0},
-        steps={"prior": 3000, "encoder": 3000, "corrector": 1500, "vae": 3000, "diff-decoder": 1500},
+        steps={"prior": 3000, "encoder": 3000, "corrector": 2000, "vae": 3000, "diff-decoder": 1500},
         images=359,
         held_to_train=True,
     ),
@@ -79,8 +79,8 @@ SETTINGS = {
             "fractions": [0.7, 0.05, 0.25],
             "seed": 0,
         },
-        steps={"prior": 2000, "encoder": 1500, "corrector": 800, "vae": 3000, "diff-decoder": 1200},
-        images=250,
+        steps={"prior": 2000, "encoder": 2000, "corrector": 1000, "vae": 3000, "diff-decoder": 800},
+        images=200,
         held_to_train=False,
     ),
 }
@@ -174,7 +174,7 @@ def _plus(host: Any, profile: str, task: str, seed: int, run: int) -> Any:
     config = {
         "network": UNET,
         "decoding": DECODING,
-        "training": _steps(profile, task, "corrector"),
+        "training": _steps(profile, task, "corrector", learning_rate=2e-3),
     }
     code = _scorevae(host, profile, task, seed, run)
     return trained(host, "score:scorevae-plus", config, _source(host, task), run, code=code)
