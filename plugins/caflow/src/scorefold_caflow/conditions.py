@@ -17,11 +17,12 @@ class SplitCondition(nn.Module):
     Parts of three dimensions are images, joined by their channels. They keep their size where all have the same and
     ``size`` is None; otherwise each is brought to ``size``, or to the largest of them, by the nearest pixel. Classes
     become one-hot codes. The image is centred and brought to unit size by ``mean`` and ``std``, which ``measure`` takes
-    from data.
+    from data, once: the buffer ``measured`` is part of the state.
     """
 
     mean: Tensor
     std: Tensor
+    measured: Tensor
 
     def __init__(self, spec: ConditionSpec | None, size: tuple[int, int] | None) -> None:
         super().__init__()
@@ -37,6 +38,7 @@ class SplitCondition(nn.Module):
         self.width = sum(vector_width(one) for one in self.vectors.values())
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("std", torch.ones(channels, 1, 1))
+        self.register_buffer("measured", torch.tensor(False))
 
     def forward(self, condition: Condition | None, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """The two, on the device and in the dtype of ``like``. Raises ``ShapeError`` where the condition does not
@@ -50,13 +52,15 @@ class SplitCondition(nn.Module):
 
     @torch.no_grad()
     def measure(self, condition: Condition | None, like: Tensor) -> None:
-        """Takes mean and deviation of each channel from some conditions; a channel that never changes keeps 1."""
+        """Takes mean and deviation of each channel from some conditions; a channel that never changes keeps 1. Done
+        once: later calls change nothing, so that a model that is trained on keeps what it computes."""
         image = self._image(named_parts(self.spec, condition), like)
-        if image is None or not len(image):
+        if image is None or not len(image) or bool(self.measured):
             return
         std, mean = torch.std_mean(image.double(), (0, 2, 3), correction=0)
         self.mean.copy_(mean[:, None, None])
         self.std.copy_(torch.where(std > 1e-6, std, 1.0)[:, None, None])
+        self.measured.fill_(True)
 
     def _image(self, parts: dict[str, Tensor], like: Tensor) -> Tensor | None:
         images = [self._resized(parts[name].to(like)) for name in self.images]
