@@ -192,6 +192,23 @@ def test_reconstructions_of_any_shape_are_drawn(shape: tuple[int, ...], draws: i
         figure.draw_without_rendering()
 
 
+def test_what_another_component_makes_of_the_points_stands_beside() -> None:
+    source, other = events(IMAGE), Linear(IMAGE, (0.2,), (0.3,))
+    outcome = reconstruct(
+        Linear(IMAGE, (1.0,), (0.3,)),
+        {"data": source, "beside": other},
+        ReconstructOptions(shown=3),
+        context(dtype=torch.float64),
+    )
+    shown = outcome.drawn
+    drawn = other.decode(other.encode(shown.originals), generator=context(dtype=torch.float64).generator("beside"))
+    assert torch.equal(shown.beside, drawn)
+    names = [label.get_text() for label in reconstructions(shown)["reconstructions"].axes[0].get_yticklabels()]
+    assert names == ["original", "decoded", "beside"]
+    plain = run(reconstruct, Linear(IMAGE, (1.0,), (0.3,)), source, ReconstructOptions(shown=3))
+    assert outcome.result["answer"] == plain.result["answer"]
+
+
 # Generation.
 
 

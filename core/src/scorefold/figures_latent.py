@@ -39,11 +39,13 @@ def _image_pairs(shown: Reconstructed) -> Figure | None:
         rows.append((f"draw {number}" if shown.mean is not None else "decoded", draw))
     if shown.mean is not None:
         rows.append((f"mean of {len(shown.by_draws)}", shown.mean))
+    if shown.beside is not None:
+        rows.append(("beside", shown.beside))
     pictures = [as_images(x) for _, x in rows]
     if any(images is None for images in pictures):
         return None
     grid = torch.stack([images for images in pictures if images is not None])
-    return _labelled_grid(grid, [name for name, _ in rows], [], "", shown.bounds)
+    return labelled_grid(grid, [name for name, _ in rows], [], "", shown.bounds)
 
 
 def _point_pairs(shown: Reconstructed) -> Figure:
@@ -88,10 +90,10 @@ def rows(shown: EventRows) -> Mapping[str, Figure]:
     if images is None:
         return {"rows": _lines(shown, x)}
     grid = images.unflatten(0, every.shape[:2])
-    return {"rows": _labelled_grid(grid, list(shown.rows[:_ROWS]), columns, shown.title, shown.bounds)}
+    return {"rows": labelled_grid(grid, list(shown.rows[:_ROWS]), columns, shown.title, shown.bounds)}
 
 
-def _labelled_grid(
+def labelled_grid(
     grid: Tensor, names: Sequence[str], columns: Sequence[str], title: str, bounds: tuple[float | None, float | None]
 ) -> Figure:
     """Images (R, T, C, H, W) in a grid, the names of rows at the left and of columns above."""

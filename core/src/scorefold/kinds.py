@@ -53,11 +53,13 @@ _ASSESS = Verb(
 )
 
 
-def _of_codes(name: str, gives: str, target: str, options: str, figures: str, *, optional: bool = False) -> Verb:
+def _of_codes(
+    name: str, gives: str, target: str, options: str, figures: str, *further: Port, optional: bool = False
+) -> Verb:
     """A verb of latent codes."""
     return Verb(
         name,
-        takes=(Port("data", kind="data", optional=optional),),
+        takes=(Port("data", kind="data", optional=optional), *further),
         gives=gives,
         target=f"scorefold.{target}:{name}",
         options=f"scorefold.{options}",
@@ -74,6 +76,7 @@ LATENT_VERBS: tuple[Verb, ...] = (
         "latent_quality",
         "latent_options:ReconstructOptions",
         "figures_latent:reconstructions",
+        Port("beside", kind=("score", "flow", "estimator", "autoencoder"), needs=("Encodes",), optional=True),
     ),
     _of_codes("generate", "data", "latent_quality", "latent_options:GenerateOptions", "figures:samples", optional=True),
     _of_codes("interpolate", "data", "latent_verbs", "latent_options:InterpolateCodesOptions", "figures_latent:rows"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -32,13 +32,14 @@ _ENERGY_POINTS = 4000
 class Reconstructed:
     """What the figure shows: ``originals`` (G, *E), some draws (n, G, *E) of each, the mean of all draws where there
     are several, the bounds (low, high) of events; ``by_draws`` (N,) is the root-mean-square distance of the mean of
-    1, 2, ... draws."""
+    1, 2, ... draws; ``beside`` (G, *E) is what another component decodes."""
 
     originals: Tensor
     draws: Tensor
     mean: Tensor | None
     bounds: tuple[float, float]
     by_draws: Tensor
+    beside: Tensor | None = None
 
 
 @torch.no_grad()
@@ -48,7 +49,8 @@ def reconstruct(component: Any, inputs: Inputs, options: ReconstructOptions, con
     Of one draw, and of the mean of all where there are several: the relative error (``Errors``), distances of points
     (``Distances``), sharpness and Frechet distances (``realism``).
 
-    Raises ``ConfigError`` for a component without a latent space and for measures that do not fit its events,
+    ``beside`` is another component, whose reconstructions stand in the figure too. Raises ``ConfigError`` for a
+    component without a latent space and for measures that do not fit its events,
     ``DataError`` for an empty split, for points that are all the same and for reconstructions that are not finite.
     """
     encoder = encoder_of(component, "reconstruct")
@@ -88,7 +90,16 @@ def reconstruct(component: Any, inputs: Inputs, options: ReconstructOptions, con
         result["warnings"] = warnings
     several = options.draws > 1 and not errors.certain
     picture = _shown(shown, options.shown, units, errors.by_draws() if several else errors.by_draws()[:1])
+    if inputs.get("beside") is not None:
+        picture = replace(picture, beside=_beside(inputs["beside"], picture.originals, device, context))
     return Outcome({"error": error}, result, arrays, shown=picture)
+
+
+def _beside(other: Any, originals: Tensor, device: torch.device, context: StageContext) -> Tensor:
+    """What another component makes of the events (G, *E) that are shown, decoded once, in its own way."""
+    encoder = encoder_of(other, "reconstruct")
+    generator = context.generator("beside", device=device)
+    return encoder.decode(encoder.encode(originals.to(device)), generator=generator).cpu()
 
 
 def _shown(batches: list[Held], most: int, units: Units, by_draws: Tensor) -> Reconstructed:

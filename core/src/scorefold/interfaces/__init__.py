@@ -18,7 +18,7 @@ from scorefold.interfaces.data import DataSource, TensorSource
 from scorefold.interfaces.estimator import Estimator
 from scorefold.interfaces.flow import Flow
 from scorefold.interfaces.geometry import Geometry
-from scorefold.interfaces.network import Network, Prepares
+from scorefold.interfaces.network import Network, Prepares, as_network
 from scorefold.interfaces.score import ScoreModel
 
 __all__ = [
@@ -42,5 +42,6 @@ __all__ = [
     "TensorSource",
     "Trainable",
     "Transports",
+    "as_network",
     "check_trained",
 ]

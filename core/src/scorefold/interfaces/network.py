@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.data import ConditionSpec
+from scorefold.errors import ConfigError
 
 
 class Network(ABC):
@@ -28,6 +29,17 @@ class Network(ABC):
         condition: ConditionSpec | None = None,
     ) -> nn.Module:
         """A new module. Raises ``ConfigError`` for shapes that this network can't serve."""
+
+
+def as_network(value: object, what: str) -> Network:
+    """A builder of networks, as a config's inline field holds it. Raises ``ConfigError`` for anything else, such as the
+    field's name of one: ``what`` is whose it is, as in "the network of score:denoising"."""
+    if not isinstance(value, Network):
+        raise ConfigError(
+            f"{what} is {value!r}, which is not built",
+            hint="create the component through Host.create, or put a Network into the config",
+        )
+    return value
 
 
 class Prepares(ABC):

@@ -17,7 +17,7 @@ from scorefold.data import Condition, Dataset, TensorSpec, measured_rows
 from scorefold.diffusion import Schedule, build_process, draw_times, expand, probability_flow_log_prob
 from scorefold.diffusion.prediction import expected_noise
 from scorefold.errors import ConfigError
-from scorefold.interfaces import DataSource, Loss, Network, Prepares, Progress, ScoreModel, Trainable
+from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.interfaces.score import BoundScore, repeat_condition
 from scorefold.nn import named_parts, named_specs
 from scorefold.nn.conditions import with_null_class
@@ -97,11 +97,7 @@ class Conditional(ScoreModel, Trainable):
         return self.layout.diffusing
 
     def _built(self, builder: Any) -> torch.nn.Module:
-        if not isinstance(builder, Network):
-            raise ConfigError(
-                f"the network of score:conditional is {builder!r}, which is not built",
-                hint="create the component through Host.create, or put a Network into the config",
-            )
+        builder = as_network(builder, "the network of score:conditional")
         embedded: dict[str, TensorSpec] = dict(self.layout.embedded)
         if self.config.condition_dropout > 0:
             shown = with_null_class(embedded)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scorefold.data import Condition, Dataset, measured_rows
 from scorefold.diffusion import LinearLogSNR, PerComponent, draw_times
 from scorefold.errors import ConfigError, DataError
-from scorefold.interfaces import DataSource, Loss, Network, Phase, Prepares, Progress, ScoreModel, Trainable
+from scorefold.interfaces import DataSource, Loss, Phase, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.interfaces.score import BoundScore
 from scorefold.numerics import draw_normal
 from scorefold_nonuniform.band_config import LearnedBandsConfig
@@ -262,16 +262,11 @@ class MultiScale(ScoreModel, Trainable):
         return network
 
     def _build(self, network: Any, scale: int) -> ScaleNetwork:
-        if not isinstance(network, Network):
-            raise ConfigError(
-                f"the network of scale {scale + 1} is {network!r}, which is not built",
-                hint="create the component through Host.create, or put Networks into the config",
-            )
         shape = self.bands.shape(scale)
         spec = spec_at(network_spec(self.condition_spec, self.config.condition_dropout), self.event_shape, shape)
         if self.config.construction == "ours":
             spec = spec_with_levels(spec, len(self.bands) - scale)
-        built = network.build(shape, shape, time=True, condition=spec)
+        built = as_network(network, f"the network of scale {scale + 1}").build(shape, shape, time=True, condition=spec)
         if isinstance(built, Prepares):
             raise ConfigError(
                 f"the network of scale {scale + 1} ({type(built).__name__}) takes statistics of events without noise, "

@@ -10,7 +10,7 @@ from torch import Tensor
 from scorefold.data import Condition, Dataset, measured_rows
 from scorefold.diffusion import PerComponent, draw_times
 from scorefold.errors import ConfigError
-from scorefold.interfaces import DataSource, Loss, Network, Prepares, Progress, ScoreModel, Trainable
+from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.interfaces.score import BoundScore
 from scorefold.numerics import draw_normal
 from scorefold_nonuniform.banded import (
@@ -45,13 +45,10 @@ class NonUniform(ScoreModel, Trainable):
         super().__init__(process, data.event_shape, data.condition_spec, data.event_scale)
         self.config, self.bands = config, bands
         self.training_config = config.training
-        if not isinstance(config.network, Network):
-            raise ConfigError(
-                f"the network of score:nonuniform is {config.network!r}, which is not built",
-                hint="create the component through Host.create, or put a Network into the config",
-            )
         spec = spec_with_levels(network_spec(data.condition_spec, config.condition_dropout), len(bands))
-        self.network = config.network.build(self.event_shape, self.event_shape, time=True, condition=spec)
+        self.network = as_network(config.network, "the network of score:nonuniform").build(
+            self.event_shape, self.event_shape, time=True, condition=spec
+        )
         if isinstance(self.network, Prepares):
             raise ConfigError(
                 f"this network ({type(self.network).__name__}) takes statistics of events, and is shown bands",

@@ -16,7 +16,16 @@ from scorefold.data import Condition, Dataset, TensorSpec, measured_rows
 from scorefold.diffusion import Isotropic, build_process
 from scorefold.diffusion.prediction import expected_noise
 from scorefold.errors import ConfigError
-from scorefold.interfaces import DataSource, EncodesNoise, Loss, Network, Prepares, Progress, ScoreModel, Trainable
+from scorefold.interfaces import (
+    DataSource,
+    EncodesNoise,
+    Loss,
+    Prepares,
+    Progress,
+    ScoreModel,
+    Trainable,
+    as_network,
+)
 from scorefold.numerics import draw_normal, draw_uniform
 from scorefold_scorevae import decoding
 from scorefold_scorevae.diagnosis import evidence_bound, silent
@@ -24,7 +33,7 @@ from scorefold_scorevae.diff_decoder_config import DiffDecoderConfig
 from scorefold_scorevae.encoder import standardised, time_level
 from scorefold_scorevae.encoder_start import leave_saddle
 from scorefold_scorevae.model import checked_code
-from scorefold_scorevae.objective import data_term, diffuse, normal_kl
+from scorefold_scorevae.objective import data_term, diffuse, normal_kl, warmed_up
 
 
 class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
@@ -54,9 +63,10 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
         self.latent_shape = (config.latent,)
         self.drops = config.condition_dropout > 0
         outputs = config.latent * (2 if config.beta > 0 else 1)
-        self.encoder = leave_saddle(_builder("encoder", config.encoder).build(self.event_shape, (outputs,)))
+        encoder = as_network(config.encoder, "the encoder of score:diff-decoder")
+        self.encoder = leave_saddle(encoder.build(self.event_shape, (outputs,)))
         shown = TensorSpec((config.latent + self.drops,))
-        network = _builder("network", config.network)
+        network = as_network(config.network, "the network of score:diff-decoder")
         self.network = network.build(self.event_shape, self.event_shape, time=True, condition=shown)
         if isinstance(self.network, Prepares):
             raise ConfigError(
@@ -127,7 +137,8 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
         if log_variance is None:
             return Loss(data, {"data": data.detach()})
         kl = normal_kl(mean, log_variance).sum(1).mean()
-        return Loss(data + self._beta(progress) * kl, {"data": data.detach(), "kl": kl.detach()})
+        beta = self.config.beta * warmed_up(self.config.beta_warmup, progress, training=self.training)
+        return Loss(data + beta * kl, {"data": data.detach(), "kl": kl.detach()})
 
     def elbo(self, x: Tensor, *, generator: torch.Generator | None = None, draws: int = 1) -> Tensor:
         """The evidence lower bound of ln p(x) in nats, (B,): see ``scorefold_scorevae.diagnosis.evidence_bound``.
@@ -175,18 +186,3 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
         signal, scale = self.process.coefficients(x, t)
         centred = x - signal * self.event_scale.mean
         return expected_noise(answer, centred, signal, scale, self.event_scale.std, self.config.prediction)
-
-    def _beta(self, progress: Progress) -> float:
-        """beta at this step of the training, and the whole of it where losses are compared."""
-        rise = self.config.beta_warmup * progress.total
-        share = min(1.0, (progress.step + 1) / rise) if self.training and rise > 0 else 1.0
-        return self.config.beta * share
-
-
-def _builder(name: str, network: object) -> Network:
-    if not isinstance(network, Network):
-        raise ConfigError(
-            f"the {name} of score:diff-decoder is {network!r}, which is not built",
-            hint="create the component through Host.create, or put a Network into the config",
-        )
-    return network

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from scorefold.data import EventScale
 from scorefold.diffusion import DiffusionProcess
 from scorefold.errors import ConfigError
-from scorefold.interfaces import Network
+from scorefold.interfaces import as_network
 from scorefold_scorevae.encoder_start import leave_saddle
 
 Posterior = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -24,16 +24,21 @@ _REACH = 10.0  # networks take noise levels of order -10 to 10
 def built_encoder(network: object, event_shape: tuple[int, ...], latent: int) -> nn.Module:
     """The encoder's module, (B, *E) and a time level (B,) to (B, 2 latent), started off the objective's saddle point.
 
-    Raises ``ConfigError`` for a network that is not built, or that normalises over the batch.
+    Raises ``ConfigError`` for a network that is not built, that normalises over the batch, or gives another shape.
     """
-    if not isinstance(network, Network):
-        raise ConfigError(
-            f"the encoder of score:scorevae is {network!r}, which is not built",
-            hint="create the component through Host.create, or put a Network into the config",
-        )
-    module = leave_saddle(network.build(event_shape, (2 * latent,), time=True))
+    builder = as_network(network, "the encoder of score:scorevae")
+    module = leave_saddle(builder.build(event_shape, (2 * latent,), time=True))
     refuse_batch_norm(module)
-    return module
+    module.eval()
+    with torch.no_grad():
+        answer = module(torch.zeros(2, *event_shape), torch.zeros(2))
+    if tuple(answer.shape) != (2, 2 * latent):
+        raise ConfigError(
+            f"the encoder answers two events with shape {tuple(answer.shape)}; expected (2, {2 * latent}), mean and "
+            "log-variance of the code",
+            hint="encoder: {use: network:mlp}",
+        )
+    return module.train()
 
 
 def encoded(network: nn.Module, shown: Tensor, level: Tensor, *, recompute: bool = False) -> tuple[Tensor, Tensor]:
@@ -87,7 +92,8 @@ def density_gradient(posterior: Posterior, x: Tensor, t: Tensor, z: Tensor, *, l
     Where gradients are on it can be differentiated by the weights, by z and, where x asks for it, by x.
     """
     wanted = torch.is_grad_enabled()
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
+        x, t, z = (value.clone() if value.is_inference() else value for value in (x, t, z))
         point = x if x.requires_grad else x.detach().requires_grad_()
         code = posterior(point, t)
         mean, log_variance = code

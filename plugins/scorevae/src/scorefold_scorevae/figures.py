@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from scorefold.figures import ACCENT, INK, SOFT, WARM, as_images, empty_figure, image_grid, tidy, training
+from scorefold.figures import ACCENT, INK, SOFT, WARM, as_images, empty_figure, tidy, training
+from scorefold.figures_latent import labelled_grid
 from scorefold_scorevae.diagnosis import OverTime, over_time
 from scorefold_scorevae.objective import normal_kl
 
@@ -61,10 +62,9 @@ def reconstructions(model: Any, events: Tensor, generator: torch.Generator) -> F
     """Rows of images: originals, a draw given the code, the mean of eight draws, and from code and noise together."""
     z = model.encode(events)
     draws = torch.stack([model.decode(z, generator=generator) for _ in range(8)])
-    back = model.decode(z, noise=model.encode_noise(events, z))
-    rows = torch.cat([events, draws[0], draws.mean(0), back])
-    title = "Training images, a draw given the code, the mean of 8 draws, and from code and noise"
-    return _grid(rows, len(events), title, model)
+    back = model.decode(z, noise=model.encode_noise(events, z, sampler="heun"), sampler="heun")
+    names = ["original", "one draw", "mean of 8", "code and noise"]
+    return _grid(torch.stack([events, draws[0], draws.mean(0), back]), names, model)
 
 
 @torch.no_grad()
@@ -77,13 +77,13 @@ def traversals(model: Any, events: Tensor, generator: torch.Generator) -> Figure
     z = mean[:1].repeat(len(units) * _SHOWN, 1)
     for row, unit in enumerate(units):
         z[row * _SHOWN : (row + 1) * _SHOWN, unit] = mean[:, unit].mean() + steps * mean[:, unit].std()
-    noise = model.encode_noise(events[:1], mean[:1])
-    rows = model.decode(z, noise=noise.expand(len(z), *noise.shape[1:]))
-    return _grid(rows, _SHOWN, "Each row: one unit of the code, all else held", model)
+    rows = model.decode(z, noise=model.encode_noise(events[:1], mean[:1], sampler="heun"), sampler="heun")
+    return _grid(rows.unflatten(0, (-1, _SHOWN)), [f"unit {unit}" for unit in units.tolist()], model)
 
 
-def _grid(rows: Tensor, columns: int, title: str, model: Any) -> Figure:
-    images = as_images(rows)
+def _grid(rows: Tensor, names: list[str], model: Any) -> Figure:
+    """Rows of images (R, n, *E) with their names."""
+    images = as_images(rows.flatten(0, 1))
     assert images is not None
-    limits = (model.event_scale.low, model.event_scale.high)
-    return image_grid(images.cpu(), columns, title, limits=limits)
+    bounds = (model.event_scale.low, model.event_scale.high)
+    return labelled_grid(images.cpu().unflatten(0, rows.shape[:2]), names, [], "", bounds)

@@ -29,7 +29,7 @@ from scorefold_scorevae.encoder import (
     time_level,
 )
 from scorefold_scorevae.guidance import Guidance, weights_of
-from scorefold_scorevae.objective import data_term, diffuse, normal_kl
+from scorefold_scorevae.objective import data_term, diffuse, normal_kl, warmed_up
 from scorefold_scorevae.prior import check_prior, prior_condition
 
 
@@ -60,7 +60,8 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
         self.decoding = config.decoding
         self.latent_shape = (config.latent,)
         self.prior = prior
-        self.encoder = built_encoder(config.encoder, prior.event_shape, config.latent)
+        encoder = built_encoder(config.encoder, prior.event_shape, config.latent)
+        self.encoder = encoder.to(prior._reference())
         self.train()
 
     def train(self, mode: bool = True) -> Self:
@@ -157,7 +158,8 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
         expected = expected + self.process.noise_from_score(gradient, point.x, point.t)
         data = data_term(self.process, point, expected, self.config).mean()
         kl = normal_kl(mean, log_variance).sum(1).mean()
-        return Loss(data + self._beta(progress) * kl, {"data": data.detach(), "kl": kl.detach()})
+        beta = self.config.beta * warmed_up(self.config.beta_warmup, progress, training=self.encoder.training)
+        return Loss(data + beta * kl, {"data": data.detach(), "kl": kl.detach()})
 
     def refuses(self, strategy: str) -> str | None:
         return refused(strategy)
@@ -175,13 +177,6 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
         """The evidence lower bound of ln p(x) in nats, (B,): see ``scorefold_scorevae.diagnosis.evidence_bound``."""
         self.check_events(x)
         return evidence_bound(self, x, generator, draws)
-
-    def _beta(self, progress: Progress) -> float:
-        """beta at this step of the training, and the whole of it where losses are compared."""
-        rise = self.config.beta_warmup * progress.total
-        if not self.encoder.training or rise <= 0:  # the phase trains nothing else
-            return self.config.beta
-        return self.config.beta * min(1.0, (progress.step + 1) / rise)
 
     @torch.no_grad()
     def _prior_noise(self, x: Tensor, t: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from scorefold.diffusion import DiffusionProcess, Isotropic, draw_times, weighted_square
 from scorefold.errors import ConfigError
+from scorefold.interfaces import Progress
 from scorefold.numerics import draw_normal, draw_uniform
 from scorefold_scorevae.config import DiffusedLossConfig
 
@@ -80,6 +81,15 @@ def log_snr_range(process: DiffusionProcess) -> float:
 def _log_snr_ends(process: DiffusionProcess) -> tuple[float, float]:
     high, low = process.log_snr(torch.tensor([process.t_min, process.t_max], dtype=torch.float64)).tolist()
     return high, low
+
+
+def warmed_up(share: float, progress: Progress, *, training: bool) -> float:
+    """How much of a weight counts at a step, when it rises from 0 over a share of the training.
+
+    All of it outside training, so that held-out losses can be compared.
+    """
+    rise = share * progress.total
+    return min(1.0, (progress.step + 1) / rise) if training and rise > 0 else 1.0
 
 
 def normal_kl(mean: Tensor, log_variance: Tensor) -> Tensor:

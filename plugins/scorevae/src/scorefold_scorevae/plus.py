@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from scorefold.data import Condition, Dataset, TensorSpec
 from scorefold.errors import ConfigError
-from scorefold.interfaces import EncodesNoise, Loss, Network, Phase, Progress, ScoreModel, Trainable, check_trained
+from scorefold.interfaces import EncodesNoise, Loss, Phase, Progress, ScoreModel, Trainable, as_network, check_trained
 from scorefold.interfaces.score import BoundScore
 from scorefold.numerics import draw_normal
 from scorefold_scorevae import decoding
@@ -52,8 +52,9 @@ class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
         self.decoding = config.decoding
         self.latent_shape = code.latent_shape
         self.code = code
-        self.network = _built(config.network, code)
-        self.gate = None if _starts_at_zero(self.network, code) else nn.Parameter(torch.zeros(()))
+        self.network = _built(config.network, code).to(code._reference())
+        gate = nn.Parameter(torch.zeros(()).to(code._reference()))
+        self.gate = None if _starts_at_zero(self.network, code) else gate
         self.train()
 
     def train(self, mode: bool = True) -> Self:
@@ -156,18 +157,21 @@ class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
 
 
 def _built(network: object, code: ScoreVAE) -> nn.Module:
-    if not isinstance(network, Network):
-        raise ConfigError(
-            f"the network of score:scorevae-plus is {network!r}, which is not built",
-            hint="create the component through Host.create, or put a Network into the config",
-        )
     spec = TensorSpec(code.latent_shape)
-    return network.build(code.event_shape, code.event_shape, time=True, condition=spec)
+    builder = as_network(network, "the network of score:scorevae-plus")
+    return builder.build(code.event_shape, code.event_shape, time=True, condition=spec)
 
 
 @torch.no_grad()
 def _starts_at_zero(network: nn.Module, code: ScoreVAE) -> bool:
-    """Whether a network as it was built answers 0, by one event of ones."""
-    parameter = next(network.parameters())
-    event = parameter.new_ones((1, *code.event_shape))
-    return not bool(network(event, event.new_zeros(1), event.new_ones((1, *code.latent_shape))).any())
+    """Whether a network as it was built answers 0, by one event of ones. Raises ``ConfigError`` for another shape."""
+    event = torch.ones((1, *code.event_shape)).to(code._reference())
+    network.eval()  # a normalisation over the batch can't train on one event
+    answer = network(event, event.new_zeros(1), event.new_ones((1, *code.latent_shape)))
+    network.train()
+    if answer.shape != event.shape:
+        raise ConfigError(
+            f"the corrector answers an event with shape {tuple(answer.shape)}; expected {tuple(event.shape)}",
+            hint="network: {use: network:mlp} or {use: network:unet}",
+        )
+    return not bool(answer.any())

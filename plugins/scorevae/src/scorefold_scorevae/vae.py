@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from scorefold.data import Dataset
 from scorefold.errors import ConfigError
-from scorefold.interfaces import DataSource, Loss, Network, Progress, Trainable
+from scorefold.interfaces import DataSource, Loss, Progress, Trainable, as_network
 from scorefold.numerics import draw_normal
 from scorefold_scorevae.autoencoder import Autoencoder
 from scorefold_scorevae.encoder_start import leave_saddle
-from scorefold_scorevae.objective import normal_kl
+from scorefold_scorevae.objective import normal_kl, warmed_up
 from scorefold_scorevae.vae_config import VAEConfig
 
 _RESIDUAL_RATE = 0.01
@@ -133,7 +133,7 @@ class VAE(Autoencoder, Trainable):
         else:
             misfit = torch.linalg.vector_norm(error, dim=1).mean()
         kl = normal_kl(mean, log_variance).sum(1).mean()
-        beta = self._risen(progress) * self.beta
+        beta = warmed_up(self.config.beta_warmup, progress, training=self.training) * self.beta
         if self.training:
             self._keep(error.detach(), kl.detach(), progress)
         parts = {"reconstruction": misfit.detach(), "kl": kl.detach(), "beta": beta.detach()}
@@ -165,11 +165,6 @@ class VAE(Autoencoder, Trainable):
             ]
         return ()
 
-    def _risen(self, progress: Progress) -> float:
-        """The share of beta at a step, up to 1. Validation is at 1, so that its losses can be compared."""
-        rise = self.config.beta_warmup * progress.total
-        return min(1.0, (progress.step + 1) / rise) if self.training and rise > 0 else 1.0
-
     @torch.no_grad()
     def _keep(self, error: Tensor, kl: Tensor, progress: Progress) -> None:
         """Takes a step's errors (B, D) into sigma, and moves beta by the distance of the KL divergence from its target.
@@ -192,12 +187,7 @@ def _drawn(mean: Tensor, log_variance: Tensor, generator: torch.Generator | None
 
 def _built(name: str, network: object, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> nn.Module:
     """A network's module, tried once. Raises ``ConfigError`` where there is none, or it gives another shape."""
-    if not isinstance(network, Network):
-        raise ConfigError(
-            f"the {name} of autoencoder:vae is {network!r}, which is not built",
-            hint="create the component through Host.create, or put a Network into the config",
-        )
-    module = network.build(in_shape, out_shape).eval()
+    module = as_network(network, f"the {name} of autoencoder:vae").build(in_shape, out_shape).eval()
     with torch.no_grad():
         answer = module(torch.zeros(2, *in_shape))
     if tuple(answer.shape[1:]) != out_shape:

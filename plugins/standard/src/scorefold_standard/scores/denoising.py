@@ -14,7 +14,7 @@ from scorefold.data import Condition, Dataset, measured_rows
 from scorefold.diffusion import build_process, denoising_score_matching
 from scorefold.diffusion.prediction import expected_noise
 from scorefold.errors import ConfigError
-from scorefold.interfaces import DataSource, Loss, Network, Prepares, Progress, ScoreModel, Trainable
+from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.nn.conditions import drop_condition, null_condition, with_null_class
 from scorefold_standard.score_config import DenoisingConfig
 
@@ -42,13 +42,9 @@ class Denoising(ScoreModel, Trainable):
         self.training_config = config.training
         spec = data.condition_spec
         self.drops = spec is not None and config.condition_dropout > 0
-        if not isinstance(config.network, Network):
-            raise ConfigError(
-                f"the network of score:denoising is {config.network!r}, which is not built",
-                hint="create the component through Host.create, or put a Network into the config",
-            )
         shown = with_null_class(spec) if self.drops and spec is not None else spec
-        self.network = config.network.build(self.event_shape, self.event_shape, time=True, condition=shown)
+        network = as_network(config.network, "the network of score:denoising")
+        self.network = network.build(self.event_shape, self.event_shape, time=True, condition=shown)
         if isinstance(self.network, Prepares) and self.network.prediction != config.prediction:
             raise ConfigError(
                 f"prediction is {config.prediction}, and this network ({type(self.network).__name__}) gives "
