@@ -105,7 +105,7 @@ class Conditional(ScoreModel, Trainable):
             embedded = dict(shown)
         if self.config.amortise:
             embedded[LEVEL] = TensorSpec((1,))
-        network = builder.build(
+        network: torch.nn.Module = builder.build(
             self.layout.in_shape, self.layout.out_shape(self.predicted), time=True, condition=embedded or None
         )
         if isinstance(network, Prepares):
