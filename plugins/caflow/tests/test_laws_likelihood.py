@@ -198,10 +198,12 @@ def test_the_loss_is_bits_of_the_event_and_lambda_times_bits_of_the_condition(ki
     flow = image_flow(kind, **weight)
     w, y = draws(4, 1, 8, 8), draws(4, 1, 8, 8, seed=4)
     loss = loss_of(flow, w, y)
-    bits = -flow.log_prob(w, y).mean() / (64 * math.log(2))
     if kind == "cinn":
-        assert torch.allclose(loss.value, bits)
+        assert torch.allclose(loss.value, -flow.log_prob(w, y).mean() / (64 * math.log(2)))
         return
+    # A continuous condition is taken with noise of 1/256 of its deviation, which is 1 here.
+    y = y + (torch.rand(y.shape, generator=torch.Generator().manual_seed(0), dtype=y.dtype) - 0.5) / 256
+    bits = -flow.log_prob(w, y).mean() / (64 * math.log(2))
     assert isinstance(flow.parts, TwoEncoders)
     latents, log_det = flow.parts.condition_encoder(y)
     own = log_det + sum(-0.5 * one.flatten(1).square().sum(1) for one in latents) - 32 * math.log(2 * math.pi)
@@ -246,25 +248,43 @@ def test_units_of_the_condition_come_from_the_data_channel_by_channel() -> None:
     assert torch.allclose(flow.split.std.flatten(), y.std((0, 2, 3), correction=0))
 
 
-def test_lambda_does_not_pay_for_a_condition_of_levels_without_bound() -> None:
+@pytest.mark.parametrize("scale", [levels(2), EventScale(mean=0.5, std=0.5)])
+def test_lambda_does_not_pay_for_a_condition_of_levels_without_bound(scale) -> None:
     """A condition of two levels, encoded ever more sharply: the density at the levels grows without bound; with noise
-    as wide as a level it costs, and never falls below what the noise itself costs."""
-    flow = image_flow(scale=levels(2), perturbed=0.0, condition_weight=1.0, encoder={"steps": 0, "transitions": 1})
+    it costs, and never falls below what the noise itself costs. Events may be continuous for all that."""
+    flow = image_flow(scale=scale, perturbed=0.0, condition_weight=1.0, encoder={"steps": 0, "transitions": 1})
     y = torch.randint(2, (200, 1, 8, 8), generator=torch.Generator().manual_seed(0)).double()
     w = y.clone()
     flow.prepare(Dataset(x=w, condition=y), torch.Generator().manual_seed(0))
-    std = float(flow.split.std)
-    entropy = math.log2(1 / std)  # of uniform noise of width 1 in units of std
+    width = 1 / float(flow.split.std) if scale.levels else 1 / 256
     costs = []
-    for sharper in (0.0, 1.0, 2.0, 4.0):
-        own = loss_of(flow, w, y).parts["bits of the condition"]
-        costs.append(float(own))
+    for _ in range(8):
+        costs.append(float(loss_of(flow, w, y).parts["bits of the condition"]))
         with torch.no_grad():
             for module in flow.parts.condition_encoder.modules():
                 if hasattr(module, "log_scale"):
-                    module.log_scale.add_(sharper)
-    assert min(costs) > entropy
+                    # Sharper about each of the two levels, if it could be.
+                    module.log_scale.add_(1.0)
+    assert min(costs) > math.log2(width)
     assert costs[-1] > 100
+
+
+@pytest.mark.parametrize("scale", [levels(2), EventScale(mean=0.5, std=0.5)])
+def test_a_condition_that_is_hidden_costs_no_less_than_its_noise(scale) -> None:
+    """An encoder that puts a hidden condition at 0 and stretches it without end."""
+    flow = image_flow(scale=scale, perturbed=0.0, condition_weight=1.0, encoder={"steps": 0, "transitions": 1})
+    w, y = draws(50, 1, 8, 8), torch.zeros(50, 1, 8, 8, dtype=torch.float64)
+    flow.prepare(Dataset(x=w, condition=y), torch.Generator().manual_seed(0))
+    width = 1.0 if scale.levels else 1 / 256
+    costs = []
+    for _ in range(12):
+        costs.append(float(loss_of(flow, w, y).parts["bits of the condition"]))
+        with torch.no_grad():
+            for module in flow.parts.condition_encoder.modules():
+                if hasattr(module, "log_scale"):
+                    module.log_scale.add_(1.0)
+    assert min(costs) > math.log2(width)
+    assert costs[-1] > min(costs) + 10
 
 
 def test_what_never_changes_is_no_reason_to_divide_by_nothing() -> None:

@@ -19,6 +19,7 @@ from scorefold_caflow.parts import Given, TwoEncoders, build_parts
 from scorefold_caflow.preprocessing import preprocessing
 
 _START = 256  # images that normalisations start from
+_FINEST = 1 / 256  # the noise of a condition beside continuous events, in deviations
 
 
 class ImageFlow(Flow, Trainable):
@@ -27,7 +28,8 @@ class ImageFlow(Flow, Trainable):
     z packs the latents of ``latent_shapes``, flattened in order, into the shape of the event. A temperature is one
     number, one a latent, or one a scale from the coarsest on. The loss is -log p(w | y) - lambda log p(y) in bits a
     dimension of w, where the condition has a density of its own (lambda is ``condition_weight``); y is then taken with
-    uniform noise as wide as the data's levels, and as it is everywhere else.
+    uniform noise as wide as the data's levels, or 1/256 of its deviation for continuous data, and as it is everywhere
+    else.
 
     Raises ``ConfigError`` for events that are no images, and for sizes that the scales can't halve.
     """
@@ -185,12 +187,13 @@ class ImageFlow(Flow, Trainable):
         return self.dequantiser.draw(shown, generator)
 
     def _noised(self, image: Tensor | None, generator: torch.Generator) -> Tensor | None:
-        """The condition's image with uniform noise as wide as the data's levels: without it, an image of levels has
-        a density without bound, and lambda would pay for it."""
-        if image is None or self.bin_width is None or isinstance(self.config, CINNConfig):
+        """The condition's image with uniform noise as wide as the data's levels: without it, what has levels or is
+        the same everywhere (a mask, hidden pixels) has a density without bound, and lambda would pay for it."""
+        if image is None or isinstance(self.config, CINNConfig):
             return image
+        width = _FINEST if self.bin_width is None else self.bin_width / self.split.std
         u = draw_uniform(tuple(image.shape), generator=generator, like=image)
-        return image + (u - 0.5) * self.bin_width / self.split.std
+        return image + (u - 0.5) * width
 
     def _given(self, condition: Condition | None, like: Tensor) -> Given:
         image, vector = self.split(condition, like)
