@@ -12,6 +12,7 @@ from scorefold.errors import ConfigError, ShapeError
 from scorefold_scorevae.config import DecodingConfig
 
 _TUNED = tuple(DecodingConfig.model_fields)
+_RANDOM = ("euler-maruyama", "predictor-corrector")
 
 
 @torch.no_grad()
@@ -43,9 +44,9 @@ def encode_noise(model: Any, x: Tensor, z: Tensor, **options: Any) -> Tensor:
 
     The noise has an error of second order in the steps; ``heun`` on the same grid brings x back with one of third
     order, since what the two directions err cancels. Options and errors as for ``decode``; the only sampler is
-    ``heun``.
+    ``heun``, and a model whose own draws at random is refused unless that is asked for.
     """
-    settings, _, further = _settings(model, {**options, "sampler": _only_heun(options)})
+    settings, _, further = _settings(model, {**options, "sampler": _only_heun(options, model.decoding.sampler)})
     check_codes(model, z)
     model.check_events(x)
     z, x = _one_batch(z, x)
@@ -66,7 +67,12 @@ def check_codes(model: Any, z: Tensor) -> None:
         )
 
 
-def _only_heun(options: dict[str, Any]) -> str:
+def _only_heun(options: dict[str, Any], own: str) -> str:
+    if "sampler" not in options and own in _RANDOM:
+        raise ConfigError(
+            f"this model decodes by {own}, which draws noise at every step: no noise at the start brings an event back",
+            hint="say sampler: heun (decoding: {sampler: heun} in a stage's options) both here and to decode",
+        )
     if options.get("sampler", "heun") != "heun":
         raise ConfigError(
             f"noise is encoded by heun, and the sampler {options['sampler']!r} was asked for",

@@ -40,7 +40,9 @@ def over_time(model: Any, x0: Tensor, generator: torch.Generator | None, count: 
     """Events x0 (N, *E) noised at ``count`` times evenly spread in the log-SNR, each with one draw of its code."""
     mean, std = model.encode_distribution(x0)
     z = mean + std * draw_normal(tuple(mean.shape), generator=generator, like=mean)
-    times = time_grid(model.process, count - 1, "log-snr").flip(0).to(x0)
+    # A grid takes a step at least between two ends of components: there may be more ends than times asked for.
+    grid = time_grid(model.process, max(count - 1, len(model.process.breakpoints) + 1), "log-snr").flip(0).to(x0)
+    times = grid[torch.linspace(0, len(grid) - 1, count).round().long()]
     rows: list[dict[str, Tensor]] = []
     covered, data = [], []
     for time in times:

@@ -79,7 +79,7 @@ def _codes() -> Iterable[Component]:
         name="scorevae-plus",
         target="scorefold_scorevae.plus:ScoreVAEPlus",
         config="scorefold_scorevae.config:ScoreVAEPlusConfig",
-        requires=(Port("code", kind="score", needs=("EncodesNoise",)),),
+        requires=(Port("code", kind="score", needs=("EncodesNoise",)), Port("data", kind="data", optional=True)),
         provides=("Trainable", "Encodes", "EncodesNoise"),
         summary="A trained ScoreVAE with a network that corrects its score given the code",
         figures="scorefold_scorevae.figures:fitted",

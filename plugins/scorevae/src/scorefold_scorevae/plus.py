@@ -14,7 +14,17 @@ from torch import Tensor, nn
 
 from scorefold.data import Condition, Dataset, TensorSpec
 from scorefold.errors import ConfigError
-from scorefold.interfaces import EncodesNoise, Loss, Phase, Progress, ScoreModel, Trainable, as_network, check_trained
+from scorefold.interfaces import (
+    DataSource,
+    EncodesNoise,
+    Loss,
+    Phase,
+    Progress,
+    ScoreModel,
+    Trainable,
+    as_network,
+    check_trained,
+)
 from scorefold.interfaces.score import BoundScore
 from scorefold.numerics import draw_normal
 from scorefold_scorevae import decoding
@@ -24,6 +34,7 @@ from scorefold_scorevae.encoder import standardised, time_level
 from scorefold_scorevae.guidance import Guidance
 from scorefold_scorevae.model import ScoreVAE, bound_by_code, checked_code, known_options
 from scorefold_scorevae.objective import data_term, diffuse
+from scorefold_scorevae.prior import check_data
 
 
 class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
@@ -33,19 +44,21 @@ class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
     data term of the ScoreVAE's, whose KL divergence is a constant here. Without ``encoder_term`` the middle term is
     left out and c alone brings the code in. Codes are the ScoreVAE's.
 
-    Raises ``ConfigError`` for a code that is no trained ScoreVAE.
+    Raises ``ConfigError`` for a code that is no trained ScoreVAE, and for data in other units than the code's.
     """
 
     divergence_mode = "reverse"
     gate: nn.Parameter | None
 
-    def __init__(self, config: ScoreVAEPlusConfig, *, code: ScoreModel) -> None:
+    def __init__(self, config: ScoreVAEPlusConfig, *, code: ScoreModel, data: DataSource | None = None) -> None:
         if not isinstance(code, ScoreVAE):
             raise ConfigError(
                 f"the code of score:scorevae-plus is a {type(code).__name__}; expected a trained score:scorevae",
                 hint="name the stage of a score:scorevae under inputs.code",
             )
         check_trained(code, "code", "score:scorevae-plus")
+        if data is not None:
+            check_data(code, data, "code")
         super().__init__(code.process, code.event_shape, code.condition_spec, code.event_scale)
         self.config = config
         self.training_config = config.training

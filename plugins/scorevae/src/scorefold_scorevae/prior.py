@@ -14,22 +14,37 @@ _UNITS = 2.0  # deviations of prior and data that differ by more are no sampling
 
 
 def check_prior(prior: ScoreModel, data: DataSource, prior_class: int | None) -> None:
-    """Raises ``ConfigError`` for a prior that can't be called, that is not trained, or whose events are not the
-    data's."""
+    """Raises ``ConfigError`` for a prior that can't be called, that is not trained, that is in half precision, or whose
+    events are not the data's."""
     check_trained(prior, "prior", _USER)
+    _check_precision(prior)
     _check_condition(prior, prior_class)
-    if tuple(prior.event_shape) != tuple(data.event_shape):
-        raise ConfigError(
-            f"the prior's events have shape {tuple(prior.event_shape)}, the data's {tuple(data.event_shape)}",
-            hint="train both on the same data, or change size, grey or flatten of the data to the prior's",
-        )
-    _check_units(prior.event_scale, data.event_scale)
+    check_data(prior, data, "prior")
     like = _zero(prior.process, prior.event_shape)
     if not isinstance(prior.process.coefficients(like, like.new_full((1,), prior.process.t_max))[0], Tensor):
         raise ConfigError(
             f"the prior diffuses by a {type(prior.process).__name__}, which couples the components of an event; the "
             "encoder needs one signal and one scale a component",
             hint="a process of any family can be used, with speeds by component or block too",
+        )
+
+
+def check_data(model: ScoreModel, data: DataSource, name: str) -> None:
+    """Raises ``ConfigError`` where data are not in the shape and units of the events of a model called ``name``."""
+    if tuple(model.event_shape) != tuple(data.event_shape):
+        raise ConfigError(
+            f"the {name}'s events have shape {tuple(model.event_shape)}, the data's {tuple(data.event_shape)}",
+            hint=f"train both on the same data, or change size, grey or flatten of the data to the {name}'s",
+        )
+    _check_units(model.event_scale, data.event_scale, name)
+
+
+def _check_precision(prior: ScoreModel) -> None:
+    dtype = prior._reference().dtype
+    if dtype in (torch.float16, torch.bfloat16):
+        raise ConfigError(
+            f"the prior's weights are {dtype}, and the gradient of the encoder's density needs full precision",
+            hint="give it prior.float(), and set prior_precision: bf16 to train by it in half precision",
         )
 
 
@@ -65,22 +80,22 @@ def _check_condition(prior: ScoreModel, prior_class: int | None) -> None:
         ) from error
 
 
-def _check_units(prior: EventScale, data: EventScale) -> None:
-    """Raises ``ConfigError`` where bounds differ, or where a prior without bounds saw data of another size."""
-    known = [(name, getattr(prior, name), getattr(data, name)) for name in ("low", "high")]
+def _check_units(prior: EventScale, data: EventScale, name: str) -> None:
+    """Raises ``ConfigError`` where bounds differ, or where a model without bounds saw data of another size."""
+    known = [(bound, getattr(prior, bound), getattr(data, bound)) for bound in ("low", "high")]
     bounded = all(value is not None for _, *pair in known for value in pair)
     if bounded and any(abs(a - b) > 1e-6 for _, a, b in known):
         raise ConfigError(
-            f"the prior's events lie in [{prior.low:g}, {prior.high:g}], the data in [{data.low:g}, {data.high:g}]",
-            hint=f"give the data the prior's units: range: [{prior.low:g}, {prior.high:g}] of image sources",
+            f"the {name}'s events lie in [{prior.low:g}, {prior.high:g}], the data in [{data.low:g}, {data.high:g}]",
+            hint=f"give the data the {name}'s units: range: [{prior.low:g}, {prior.high:g}] of image sources",
         )
     shift = abs(prior.mean - data.mean)
     ratio = prior.std / data.std if data.std > 0 else float("inf")
     if not bounded and (not 1 / _UNITS <= ratio <= _UNITS or shift > _UNITS * max(prior.std, data.std)):
         raise ConfigError(
-            f"the prior was made for events of mean {prior.mean:.3g} and deviation {prior.std:.3g}; the data have mean "
+            f"the {name} was made for events of mean {prior.mean:.3g} and deviation {prior.std:.3g}; the data have mean "
             f"{data.mean:.3g} and deviation {data.std:.3g}",
-            hint="bring the data to the units that the prior was trained in",
+            hint=f"bring the data to the units that the {name} was trained in",
         )
 
 
