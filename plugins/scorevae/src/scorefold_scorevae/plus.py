@@ -65,9 +65,9 @@ class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
         self.decoding = config.decoding
         self.latent_shape = code.latent_shape
         self.code = code
-        self.network = _built(config.network, code).to(code._reference())
-        gate = nn.Parameter(torch.zeros(()).to(code._reference()))
-        self.gate = None if _starts_at_zero(self.network, code) else gate
+        network = _built(config.network, code)
+        gate = None if _starts_at_zero(network, code) else nn.Parameter(torch.zeros(()).to(code._reference()))
+        self.network, self.gate = network.to(code._reference()), gate
         self.train()
 
     def train(self, mode: bool = True) -> Self:
@@ -178,7 +178,7 @@ def _built(network: object, code: ScoreVAE) -> nn.Module:
 @torch.no_grad()
 def _starts_at_zero(network: nn.Module, code: ScoreVAE) -> bool:
     """Whether a network as it was built answers 0, by one event of ones. Raises ``ConfigError`` for another shape."""
-    event = torch.ones((1, *code.event_shape)).to(code._reference())
+    event = torch.ones(1, *code.event_shape)
     network.eval()  # a normalisation over the batch can't train on one event
     answer = network(event, event.new_zeros(1), event.new_ones((1, *code.latent_shape)))
     network.train()

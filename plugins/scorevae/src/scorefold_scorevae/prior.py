@@ -93,8 +93,8 @@ def _check_units(prior: EventScale, data: EventScale, name: str) -> None:
     ratio = prior.std / data.std if data.std > 0 else float("inf")
     if not bounded and (not 1 / _UNITS <= ratio <= _UNITS or shift > _UNITS * max(prior.std, data.std)):
         raise ConfigError(
-            f"the {name} was made for events of mean {prior.mean:.3g} and deviation {prior.std:.3g}; the data have mean "
-            f"{data.mean:.3g} and deviation {data.std:.3g}",
+            f"the {name} was made for events of mean {prior.mean:.3g} and deviation {prior.std:.3g}; the data have "
+            f"mean {data.mean:.3g} and deviation {data.std:.3g}",
             hint=f"bring the data to the units that the {name} was trained in",
         )
 
