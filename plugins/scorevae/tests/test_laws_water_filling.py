@@ -95,6 +95,23 @@ def test_codes_that_say_nothing_are_best_at_a_large_beta() -> None:
     assert found.kl == pytest.approx(0, abs=1e-12)
 
 
+def test_the_evidence_bound_stores_all_it_can_below_a_beta_of_one() -> None:
+    """With the likelihood weighting kappa = beta / ((1 - beta) SNR(t_min)), a hundredth of the variance of the
+    noise at t_min for beta = 0.01; from beta = 1 on, no code is worth its price."""
+    law = GaussianScore(torch.zeros(2, dtype=torch.float64), torch.diag(real([2.0, 0.5])), t_min=1e-3)
+    snr = float(law.process.log_snr(real([1e-3])).exp())
+
+    def total(beta: float, kappa: float) -> float:
+        encoder = best_encoder(law, [2.0, 0.5], [kappa, kappa])
+        return exact_terms(auto_encoder(law, 2, encoder, weighting="likelihood"), [2.0, 0.5], beta).total
+
+    for beta in (0.01, 0.5):
+        best = beta / (1 - beta) / snr
+        assert max(total(beta, best) - total(beta, factor * best) for factor in (0.5, 0.8, 1.25, 2)) < -1e-4
+    rising = [total(1.0, kappa) for kappa in (0.49, 0.1, 0.01, 1e-4, 1e-6)]
+    assert rising == sorted(rising)
+
+
 @pytest.mark.parametrize(
     ("beta", "units", "best"), [(0.02, 2, 0.21288), (0.01, 4, 0.12291), (0.1, 4, 0.35774)], ids=["0.02", "0.01", "0.1"]
 )

@@ -43,15 +43,20 @@ class Terms:
 
 @torch.no_grad()
 def exact_terms(model: ScoreVAE, variances: list[float], beta: float) -> Terms:
-    """Data term and KL of a model of N(0, diag variances) whose fields are affine in x, without a draw."""
+    """Data term, by the model's weighting, and KL of a model of N(0, diag variances) whose fields are affine in x,
+    without a draw."""
+    process, likelihood = model.process, model.config.weighting == "likelihood"
     draws = signs(2 * len(variances) + model.latent_shape[0])
     x0, eps = real(variances).sqrt() * draws[:, : len(variances)], draws[:, len(variances) : 2 * len(variances)]
     mean, log_variance = model.posterior(x0, torch.zeros(len(x0), dtype=torch.float64))
     z = mean + (log_variance / 2).exp() * draws[:, 2 * len(variances) :]
     data = 0.0
-    for time, weight in zip(*times(model.process.t_min, nodes=24), strict=True):
+    for time, weight in zip(*times(process.t_min, nodes=48 if likelihood else 24), strict=True):
         t = time.expand(len(x0))
-        error = model.noise(model.process.perturb(x0, t, eps), t, z) - eps
+        error = model.noise(process.perturb(x0, t, eps), t, z) - eps
+        if likelihood:
+            weight = weight * (process.t_max - process.t_min)
+            error = error * process.dispersion(error, t) / process.coefficients(error, t)[1]
         data += float(weight * error.square().sum(1).mean() / 2)
     return Terms(data, float(normal_kl(mean, log_variance).sum(1).mean()), beta)
 
