@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scorefold.data import Condition, Dataset, measured_rows
 from scorefold.errors import ConfigError, ShapeError
@@ -128,19 +128,23 @@ class ImageFlow(Flow, Trainable):
         config, parts = self.config, self.parts
         if isinstance(config, CINNConfig) or config.order == "joint" or not isinstance(parts, TwoEncoders):
             return (Phase("joint", (self,)),)
-        found = [Phase("event encoder", (parts.event_encoder,))]
-        if parts.condition_encoder is not None:
-            found.append(Phase("condition encoder", (parts.condition_encoder,), after="event encoder"))
         rest = (parts.translation,) if self.dequantiser is None else (parts.translation, self.dequantiser)
-        found.append(Phase("translation", rest, after=found[-1].name))
+        modules: dict[str, tuple[nn.Module, ...]] = {"event-encoder": (parts.event_encoder,)}
+        if parts.condition_encoder is not None:
+            modules["condition-encoder"] = (parts.condition_encoder,)
+        modules["translation"] = rest
         if config.order == "staged-joint":
-            found.append(Phase("joint", (self,), after="translation"))
-        return tuple(found)
+            modules["joint"] = (self,)
+        # Encoders of no steps have nothing to train.
+        names = [name for name, those in modules.items() if any(list(one.parameters()) for one in those)]
+        return tuple(
+            Phase(name, modules[name], after=before) for name, before in zip(names, [None, *names], strict=False)
+        )
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
         condition = batch.condition if self.condition_spec is not None else None
         image, vector = self.split(condition, batch.x)
-        if progress.phase == "condition encoder":
+        if progress.phase == "condition-encoder":
             given = self.parts.given(self._noised(image, generator), vector)
             assert given.log_prob is not None
             assert image is not None
@@ -149,7 +153,7 @@ class ImageFlow(Flow, Trainable):
         x = batch.x + (noise - 0.5) * (self.bin_width or 0.0)
         w, scaled = self.preprocess(x)
         offset = self.dimension * math.log(self.bin_width) if self.bin_width is not None else 0.0
-        if progress.phase == "event encoder":
+        if progress.phase == "event-encoder":
             assert isinstance(self.parts, TwoEncoders)
             latents, log_det = self.parts.event_encoder(w)
             density = log_det + torch.stack([self.parts.base.log_prob(latent) for latent in latents]).sum(0)

@@ -1,0 +1,307 @@
+"""Conditions of every kind and size, what is refused and how it says so, and the phases of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from caflow_models import CONTINUOUS, KINDS, SPEC, depends, draws, image_flow, levels
+from torch import Tensor
+
+from scorefold.config import TrainingConfig
+from scorefold.data import Condition, ConditionSpec, Dataset, EventScale, TensorSpec
+from scorefold.errors import ConfigError, ShapeError
+from scorefold.interfaces import Phase
+from scorefold.training import fit, loop
+from scorefold_caflow.conditions import SplitCondition
+from scorefold_caflow.flow import ImageFlow
+from scorefold_caflow.parts import TwoEncoders
+
+SPECS: dict[str, ConditionSpec | None] = {
+    "same size": SPEC,
+    "larger, three channels": TensorSpec((3, 16, 16)),
+    "another shape": TensorSpec((2, 8, 24)),
+    "class": TensorSpec((), classes=5),
+    "classes": TensorSpec((2,), classes=3),
+    "vector": TensorSpec((4,)),
+    "matrix": TensorSpec((2, 3)),
+    "image and class": {"image": SPEC, "class": TensorSpec((), classes=5)},
+    "all": {
+        "class": TensorSpec((), classes=5),
+        "small": TensorSpec((1, 8, 8)),
+        "vector": TensorSpec((4,)),
+        "large": TensorSpec((2, 16, 16)),
+    },
+    "none": None,
+}
+
+
+def drawn(spec: ConditionSpec | None, rows: int, seed: int = 4) -> Condition | None:
+    """A condition of a specification."""
+    if spec is None:
+        return None
+    if isinstance(spec, TensorSpec):
+        if spec.classes is not None:
+            shape = (rows, *spec.shape)
+            return torch.randint(spec.classes, shape, generator=torch.Generator().manual_seed(seed))
+        return draws(rows, *spec.shape, seed=seed)
+    return {name: drawn(one, rows, seed + place) for place, (name, one) in enumerate(spec.items())}
+
+
+def parts_of(condition: Condition | None) -> list[Tensor]:
+    if condition is None:
+        return []
+    return [condition] if isinstance(condition, Tensor) else list(condition.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", SPECS)
+def test_conditions_of_every_kind(kind, name) -> None:
+    spec = SPECS[name]
+    flow = image_flow(kind, condition=spec)
+    w, y = draws(3, 1, 8, 8), drawn(spec, 3)
+    for part in parts_of(y):
+        if part.is_floating_point():
+            part.requires_grad_()
+    z, log_det = flow(w, y)
+    back, back_log_det = flow.inverse(z, y)
+    assert torch.allclose(back, w, atol=1e-10)
+    assert torch.allclose(log_det, -back_log_det, atol=1e-9)
+    for part in parts_of(y):
+        if part.is_floating_point():
+            assert depends(z, part)
+    found = flow.sample(2, y, generator=torch.Generator().manual_seed(0))
+    assert found.shape == ((2, 3, 1, 8, 8) if spec is not None else (2, 1, 8, 8))
+    if spec is not None:
+        # A batch of one serves for several of the other.
+        one = drawn(spec, 1)
+        assert torch.allclose(flow.log_prob(w, one)[1:2], flow.log_prob(w[1:2], one), atol=1e-10)
+        assert flow.log_prob(w[:1], y).shape == (3,)
+        with pytest.raises(ShapeError, match="2 events were given with 3 conditions"):
+            flow.log_prob(w[:2], y)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_classes_matter_and_an_unknown_class_is_none_of_them(kind) -> None:
+    flow = image_flow(kind, condition=TensorSpec((), classes=3))
+    w = draws(1, 1, 8, 8).expand(5, -1, -1, -1)
+    found = flow.log_prob(w, torch.tensor([0, 1, 2, 3, -1])).tolist()
+    assert len({round(value, 9) for value in found[:4]}) == 4
+    assert found[3] == pytest.approx(found[4])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("event", [(3, 8, 16), (2, 16, 8), (1, 24, 8)])
+def test_events_of_any_size_and_channels_that_the_scales_allow(kind, event) -> None:
+    flow = image_flow(kind, event=event, condition=SPEC)
+    w, y = draws(2, *event), draws(2, 1, 8, 8, seed=4)
+    z, _ = flow(w, y)
+    assert torch.allclose(flow.inverse(z, y)[0], w, atol=1e-9)
+    assert sum(one[0].numel() for one in flow.unpack(z)) == w[0].numel()
+
+
+def test_images_of_several_sizes_are_brought_to_the_largest_and_to_the_events_where_asked() -> None:
+    spec = SPECS["all"]
+    assert SplitCondition(spec, None).image_shape == (3, 16, 16)
+    assert SplitCondition(spec, (8, 8)).image_shape == (3, 8, 8)
+    split = SplitCondition({"a": TensorSpec((1, 8, 4)), "b": TensorSpec((1, 4, 8))}, None)
+    a, b = torch.arange(32.0).reshape(1, 1, 8, 4), torch.arange(32.0).reshape(1, 1, 4, 8)
+    image, vector = split({"a": a, "b": b}, a)
+    assert vector is None
+    assert torch.equal(image[:, :1], a.repeat_interleave(2, 3))
+    assert torch.equal(image[:, 1:], b.repeat_interleave(2, 2))
+    flow = image_flow(condition=TensorSpec((1, 16, 16)), condition_size="event")
+    assert flow.split.image_shape == (1, 8, 8)
+    native = image_flow(condition=TensorSpec((1, 16, 16)))
+    y = draws(2, 1, 16, 16)
+    # A native encoding sees every pixel of it.
+    y.requires_grad_()
+    (gradient,) = torch.autograd.grad(native.log_prob(draws(2, 1, 8, 8), y).sum(), y)
+    assert int((gradient[0] != 0).sum()) > 128
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize("kind", ["caflow", "dual-glow"])
+def test_sizes_that_the_scales_cannot_halve_name_the_nearest(kind) -> None:
+    with pytest.raises(ConfigError, match="multiples of 16; images are 28 x 20") as caught:
+        image_flow(kind, event=(1, 28, 20), condition=None, scales=3)
+    assert "16 x 16 and 32 x 32" in str(caught.value.hint)
+    with pytest.raises(ConfigError, match="condition") as caught:
+        image_flow(kind, condition=TensorSpec((1, 12, 8)))
+    assert "8 x 8 and 16 x 8" in str(caught.value.hint)
+    assert "condition_size: event" in str(caught.value)
+    # Brought to the event's size, any condition will do.
+    image_flow(kind, condition=TensorSpec((1, 12, 7)), condition_size="event")
+
+
+def test_sizes_of_a_single_flow_are_halved_once_less() -> None:
+    image_flow("cinn", event=(1, 4, 4), condition=TensorSpec((1, 5, 7)))
+    with pytest.raises(ConfigError, match="multiples of 4") as caught:
+        image_flow("cinn", event=(1, 6, 4), condition=None)
+    assert "4 x 4 and 8 x 4" in str(caught.value.hint)
+    with pytest.raises(ConfigError, match="multiples of 8") as caught:
+        image_flow("caflow", event=(1, 4, 4), condition=None)
+    assert "8 x 8" in str(caught.value.hint)
+    assert " 0" not in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_wrong_arguments_say_what_was_expected(kind) -> None:
+    flow = image_flow(kind)
+    w, y = draws(2, 1, 8, 8), draws(2, 1, 8, 8)
+    with pytest.raises(ShapeError, match=r"\(B, 1, 8, 8\)"):
+        flow.log_prob(draws(2, 1, 8, 4), y)
+    with pytest.raises(ShapeError, match="missing"):
+        flow.log_prob(w)
+    with pytest.raises(ShapeError, match=r"expected \(B, 1, 8, 8\)"):
+        flow.log_prob(w, y[:, :, :4])
+    with pytest.raises(ShapeError, match="float32"):
+        flow.log_prob(w.float(), y)
+
+
+# Training.
+
+
+def pairs(count: int = 48, scale: EventScale = CONTINUOUS) -> Dataset:
+    w = draws(count, 1, 8, 8)
+    if scale.levels is not None:
+        w = (w + 1).mul(1.5).round().clamp(0, scale.levels - 1)
+    return Dataset(x=w, condition=0.5 * w + 0.3 * draws(count, 1, 8, 8, seed=5))
+
+
+def phase_names(flow: ImageFlow) -> list[str]:
+    return [phase.name for phase in flow.phases()]
+
+
+def test_the_phases_of_each_order() -> None:
+    assert phase_names(image_flow()) == ["joint"]
+    assert phase_names(image_flow("cinn")) == ["joint"]
+    staged = ["event-encoder", "condition-encoder", "translation"]
+    assert phase_names(image_flow(order="staged")) == staged
+    assert phase_names(image_flow(order="staged-joint")) == [*staged, "joint"]
+    assert phase_names(image_flow(order="staged", condition=TensorSpec((3,)))) == ["event-encoder", "translation"]
+
+
+class Watched:
+    """What changed in each phase of a training, by the state before and after."""
+
+    def __init__(self, flow: ImageFlow, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.changed: dict[str, set[str]] = {}
+        run = loop._PhaseLoop.run
+
+        def watched(loop_self: Any, saved: Any) -> None:
+            before = {name: value.clone() for name, value in flow.state_dict().items()}
+            run(loop_self, saved)
+            after = flow.state_dict()
+            self.changed[loop_self.phase.name] = {n for n, value in after.items() if not torch.equal(value, before[n])}
+
+        monkeypatch.setattr(loop._PhaseLoop, "run", watched)
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+@pytest.mark.parametrize("recompute", ["no", "inverse"])
+def test_phases_train_what_they_say_and_leave_the_rest_as_it_is_bit_for_bit(ema, recompute, monkeypatch) -> None:
+    flow = image_flow(perturbed=0.0, order="staged-joint", recompute=recompute, scale=levels(4),
+                      dequantisation="variational")  # fmt: skip
+    watched = Watched(flow, monkeypatch)
+    data = pairs(scale=levels(4))
+    fit(flow, data, TrainingConfig(steps=12, batch_size=16, ema=ema, learning_rate=1e-2), validation=data)
+    groups = {
+        "event-encoder": ("parts.event_encoder.",),
+        "condition-encoder": ("parts.condition_encoder.",),
+        "translation": ("parts.translation.", "dequantiser."),
+        "joint": ("parts.", "dequantiser."),
+    }
+    assert list(watched.changed) == list(groups)
+    parameters = {name for name, _ in flow.named_parameters()}
+    for phase, prefixes in groups.items():
+        assert watched.changed[phase] == {name for name in parameters if name.startswith(prefixes)}, phase
+
+
+def test_encoders_alone_become_flows_of_their_own_images() -> None:
+    """Each of the first phases lowers the loss that it is about: the encoder's own likelihood."""
+    flow = image_flow(perturbed=0.0, order="staged")
+    data = pairs(64)
+    fit(flow, data, TrainingConfig(steps=3, batch_size=64, learning_rate=1e-6, ema=None))
+    assert isinstance(flow.parts, TwoEncoders)
+
+    def own(encoder: torch.nn.Module, image: Tensor) -> float:
+        latents, log_det = encoder(image)
+        density = log_det + sum(flow.base.log_prob(one) for one in latents)
+        return float(density.detach().mean())
+
+    w, _ = flow.preprocess(data.x)
+    y, _ = flow.split(data.condition, data.x)
+    before = own(flow.parts.event_encoder, w), own(flow.parts.condition_encoder, y)
+    fit(flow, data, TrainingConfig(steps=60, batch_size=64, learning_rate=1e-2, ema=None, warmup=0))
+    after = own(flow.parts.event_encoder, w), own(flow.parts.condition_encoder, y)
+    assert after[0] > before[0] + 1
+    assert after[1] > before[1] + 1
+
+
+def test_encoders_without_parameters_have_no_phase() -> None:
+    """Frozen Haar encoders: what is left to train is the translation."""
+    flow = image_flow(perturbed=0.0, order="staged", encoder={"steps": 0, "transitions": 0}, squeeze="haar")
+    assert phase_names(flow) == ["translation"]
+    report = fit(flow, pairs(), TrainingConfig(steps=4, batch_size=16))
+    assert report.steps == 4
+    again = image_flow(order="staged-joint", encoder={"steps": 0, "transitions": 0}, squeeze="haar")
+    phases: list[Phase] = list(again.phases())
+    assert [(phase.name, phase.after) for phase in phases] == [("translation", None), ("joint", "translation")]
+
+
+class StopError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"order": "staged-joint", "recompute": "inverse"},
+        {"scale": levels(4), "dequantisation": "variational", "order": "staged"},
+    ],
+)
+def test_an_interrupted_training_ends_with_the_same_bits(settings, tmp_path: Path) -> None:
+    scale = settings.get("scale", CONTINUOUS)
+    data = pairs(scale=scale)
+    config = TrainingConfig(steps=12, batch_size=16, checkpoint_every=2, log_every=1, learning_rate=1e-2)
+
+    def trained(folder: Path | None, stop: int | None = None) -> dict[str, Tensor]:
+        flow = image_flow(perturbed=0.0, **settings)
+
+        def metrics(step: int, values: Any) -> None:
+            if stop is not None and step == stop:
+                raise StopError
+
+        fit(flow, data, config, checkpoint_dir=folder, metrics=metrics, seed=3)
+        return flow.state_dict()
+
+    whole = trained(None)
+    for stop in (3, 7, 11):
+        folder = tmp_path / str(stop)
+        with pytest.raises(StopError):
+            trained(folder, stop)
+        resumed = trained(folder)
+        assert all(torch.equal(value, resumed[name]) for name, value in whole.items()), stop
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_uses_the_condition(kind) -> None:
+    """After a short training the bits of an image rise when conditions are shuffled."""
+    small = {"steps": 1, "hidden": 16}
+    settings = {"flow": small} if kind == "cinn" else {"encoder": small, "translation": small}
+    flow = image_flow(kind, perturbed=0.0, event=(1, 4, 4), condition=TensorSpec((1, 4, 4)), scales=1, **settings)
+    w = draws(400, 1, 4, 4)
+    data = Dataset(x=w, condition=w + 0.3 * draws(400, 1, 4, 4, seed=5))
+    fit(flow, data, TrainingConfig(steps=150, batch_size=100, learning_rate=5e-3, warmup=10, ema=None))
+    with torch.no_grad():
+        own = flow.log_prob(data.x, data.condition).mean()
+        shuffled = flow.log_prob(data.x, data.condition.roll(1, 0)).mean()
+    alone = -0.5 * 16 * (1 + torch.log(torch.tensor(2 * torch.pi)))  # of a standard normal law, without a condition
+    assert float(own) > float(alone) + 3
+    assert float(own) > float(shuffled) + 5
