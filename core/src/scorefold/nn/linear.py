@@ -93,26 +93,37 @@ class LULinear(Bijection):
         self.factors = nn.Parameter(factors.to(torch.get_default_dtype()))
         self.register_buffer("signs", diagonal.sign().to(torch.get_default_dtype()))
         self.register_buffer("order", permutation.argmax(1))
-        # Selecting a triangle by a mask is one operation, where adding it to a diagonal takes three.
+        # Masks as numbers, since the gradient of a choice by booleans takes more operations than that of a product.
         self.register_buffer("unit", torch.eye(features), persistent=False)
-        self.register_buffer("below", torch.ones(features, features).tril(-1).bool(), persistent=False)
-        self.register_buffer("above", torch.ones(features, features).triu(1).bool(), persistent=False)
+        self.register_buffer("below", torch.ones(features, features).tril(-1), persistent=False)
+        self.register_buffer("above", torch.ones(features, features).triu(1), persistent=False)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        lower, upper = self._factors()
-        weight = (lower @ upper).index_select(0, self.order)
-        return apply_matrix(weight, x), _log_det(self.factors.diagonal(), x)
+        return apply_matrix(self.matrix(), x), _log_det(self.factors.diagonal(), x)
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return apply_matrix(self.inverse_matrix(), z), -_log_det(self.factors.diagonal(), z)
+
+    def matrix(self) -> Tensor:
+        """P L U, (D, D)."""
+        lower, upper = self._factors()
+        return (lower @ upper).index_select(0, self.order)
+
+    def inverse_matrix(self) -> Tensor:
+        """U^-1 L^-1 P^T, (D, D)."""
         lower, upper = self._factors()
         half = torch.linalg.solve_triangular(lower, self.unit, upper=False, unitriangular=True)
-        inverse = torch.linalg.solve_triangular(upper, half, upper=True)
-        return apply_matrix(inverse.index_select(1, self.order), z), -_log_det(self.factors.diagonal(), z)
+        inverse: Tensor = torch.linalg.solve_triangular(upper, half, upper=True)
+        return inverse.index_select(1, self.order)
+
+    def log_abs_det(self) -> Tensor:
+        """log |det P L U|, ()."""
+        return self.factors.diagonal().sum()
 
     def _factors(self) -> tuple[Tensor, Tensor]:
-        lower = torch.where(self.below, self.factors, self.unit)
+        lower = self.factors * self.below + self.unit
         diagonal = (self.signs * self.factors.diagonal().exp()).diag()
-        return lower, torch.where(self.above, self.factors, diagonal)
+        return lower, self.factors * self.above + diagonal
 
 
 def reflections_product(vectors: Tensor) -> Tensor:
@@ -142,8 +153,16 @@ class Householder(Bijection):
         """Q, (D, D)."""
         return reflections_product(self.vectors)
 
+    def inverse_matrix(self) -> Tensor:
+        """Q^T, (D, D)."""
+        return self.matrix().T
+
+    def log_abs_det(self) -> Tensor:
+        """0, ()."""
+        return self.vectors.new_zeros(())
+
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return apply_matrix(self.matrix(), x), x.new_zeros(())
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return apply_matrix(self.matrix().T, z), z.new_zeros(())
+        return apply_matrix(self.inverse_matrix(), z), z.new_zeros(())

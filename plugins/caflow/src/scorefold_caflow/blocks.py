@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from scorefold.nn import (
-    ActNorm,
     AffineCoupling,
     Bijection,
     Chain,
@@ -20,7 +19,7 @@ from scorefold.nn import (
     coupling_halves,
 )
 from scorefold_caflow.config import StepsConfig
-from scorefold_caflow.layers import AffineInjector, HaarBands
+from scorefold_caflow.layers import AffineInjector, HaarBands, Mixing, channels_last
 from scorefold_caflow.mixture import MixtureCoupling
 from scorefold_caflow.recompute import recomputed
 
@@ -52,16 +51,16 @@ class Block(Bijection):
         seen = adapter if self.adapter is not None and adapter else condition
         layers: list[Bijection] = []
         for _ in range(config.transitions):
-            layers += [ActNorm(channels), _mixing(channels, config)]
+            layers.append(_mixing(channels, config))
         for _ in range(config.steps):
-            layers += [ActNorm(channels), _mixing(channels, config)]
+            layers.append(_mixing(channels, config))
             if injector and seen:
                 layers.append(AffineInjector(_Injecting(seen, 2 * channels, config.hidden), bound=config.bound))
             layers.append(_coupling(channels, config, seen))
         self.steps = Chain(layers)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        x, condition = self.squeeze(x)[0], self._adapted(condition)
+        x, condition = channels_last(self.squeeze(x)[0]), self._adapted(condition)
         if self.training and torch.is_grad_enabled() and len(self.steps.layers):
             if self.recompute == "checkpoint":
                 answer = checkpoint(self.steps, x, condition, use_reentrant=False)
@@ -72,14 +71,17 @@ class Block(Bijection):
         return z, log_det
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        x, log_det = self.steps.inverse(z, self._adapted(condition))
+        x, log_det = self.steps.inverse(channels_last(z), self._adapted(condition))
         return self.squeeze.inverse(x)[0], log_det
 
     def initialise(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        return self.steps.initialise(self.squeeze(x)[0], self._adapted(condition))
+        return self.steps.initialise(channels_last(self.squeeze(x)[0]), self._adapted(condition))
 
     def _adapted(self, condition: Tensor | None) -> Tensor | None:
-        return condition if self.adapter is None or condition is None else self.adapter(condition)
+        if condition is None:
+            return None
+        condition = channels_last(condition)
+        return condition if self.adapter is None else self.adapter(condition)
 
 
 class _Injecting(nn.Module):
@@ -94,8 +96,8 @@ class _Injecting(nn.Module):
         return answer
 
 
-def _mixing(channels: int, config: StepsConfig) -> Bijection:
-    return LULinear(channels) if config.linear == "lu" else Householder(channels)
+def _mixing(channels: int, config: StepsConfig) -> Mixing:
+    return Mixing(channels, LULinear(channels) if config.linear == "lu" else Householder(channels))
 
 
 def _coupling(channels: int, config: StepsConfig, condition: int) -> Bijection:

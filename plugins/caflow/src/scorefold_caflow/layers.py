@@ -1,11 +1,50 @@
-"""Layers of image flows beside those of ``scorefold.nn``: the injector, Haar bands in order of detail."""
+"""Layers of image flows beside those of ``scorefold.nn``: normalisation and mixing at once, the injector, Haar bands in
+order of detail."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from scorefold.nn import Bijection, haar_merge, haar_split
+from scorefold.nn import ActNorm, Bijection, Householder, LULinear, haar_merge, haar_split
+from scorefold.nn.coupling import bounded
+
+
+class Mixing(Bijection):
+    """z = A (exp(s) x + b) at every pixel: a normalisation and a mixing of channels, as one matrix and one shift."""
+
+    def __init__(self, channels: int, linear: LULinear | Householder) -> None:
+        super().__init__()
+        self.norm = ActNorm(channels)
+        self.linear = linear
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        matrix = self.linear.matrix()
+        z = _at_pixels(x, matrix * self.norm.log_scale.exp(), matrix @ self.norm.shift)
+        return z, self._log_det(x)
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        back = (-self.norm.log_scale).exp()
+        x = _at_pixels(z, back[:, None] * self.linear.inverse_matrix(), -back * self.norm.shift)
+        return x, -self._log_det(z)
+
+    def initialise(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        self.norm.initialise(x)
+        return super().initialise(x, condition)
+
+    def _log_det(self, x: Tensor) -> Tensor:
+        return (self.norm.log_scale.sum() + self.linear.log_abs_det()) * (x.shape[2] * x.shape[3])
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Images (B, C, H, W) with a pixel's channels side by side in memory, which convolutions and products are faster
+    on."""
+    return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+
+
+def _at_pixels(x: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
+    return functional.linear(x.permute(0, 2, 3, 1), matrix, shift).permute(0, 3, 1, 2)
 
 
 class AffineInjector(Bijection):
@@ -23,15 +62,15 @@ class AffineInjector(Bijection):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_scale, shift = self._scale_and_shift(condition)
-        return torch.addcmul(shift, x, log_scale.exp()), log_scale.flatten(1).sum(1)
+        return x * log_scale.exp() + shift, log_scale.sum((1, 2, 3))
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_scale, shift = self._scale_and_shift(condition)
-        return (z - shift) * (-log_scale).exp(), -log_scale.flatten(1).sum(1)
+        return (z - shift) * (-log_scale).exp(), -log_scale.sum((1, 2, 3))
 
     def _scale_and_shift(self, condition: Tensor | None) -> tuple[Tensor, Tensor]:
         raw, shift = self.conditioner(condition).chunk(2, 1)
-        return self.bound * raw.tanh(), shift
+        return bounded(raw, self.bound), shift
 
 
 class HaarBands(Bijection):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scorefold.nn import Bijection, coupling_halves
+from scorefold.nn.coupling import bounded
 
 _BISECTIONS = 60
 _NEWTON = 2  # enough for second derivatives
@@ -50,9 +51,9 @@ class MixtureCoupling(Bijection):
         log_scale, shift, mixture = raw.split((self.moved, self.moved, _PARTS * self.components * self.moved), 1)
         weights, means, deviations = mixture.unflatten(1, (_PARTS, self.components, self.moved)).unbind(1)
         return (
-            self.bound * log_scale.tanh(),
+            bounded(log_scale, self.bound),
             shift,
-            (weights.log_softmax(1), means + self.offsets, self.bound * deviations.tanh()),
+            (weights.log_softmax(1), means + self.offsets, bounded(deviations, self.bound)),
         )
 
 
