@@ -262,6 +262,19 @@ def test_the_logits_jacobian_is_the_sheets_and_beyond_the_range_it_goes_on_along
     assert torch.allclose(inverse_log_det, -beyond)
 
 
+@pytest.mark.parametrize("margin", [1e-5, 0.01])
+def test_the_logit_in_float32_is_as_exact_for_white_as_for_black(margin) -> None:
+    logit = Logit(levels(256), margin)
+    ends = torch.tensor([-0.5, -0.25, 0.0, 1.0, 254.0, 255.0, 255.25, 255.5]).reshape(-1, 1, 1, 1)
+    exact, exact_log_det = logit(ends.double())
+    z, log_det = logit(ends)
+    assert torch.allclose(z.double(), exact, rtol=1e-5)
+    assert torch.allclose(log_det.double(), exact_log_det, rtol=1e-5, atol=1e-5)
+    assert torch.allclose(logit.inverse(z)[0], ends, atol=1e-3)
+    slope = logit.inverse(z)[1]
+    assert torch.allclose(slope.double(), -exact_log_det, rtol=1e-5, atol=1e-5)
+
+
 def test_the_logit_of_continuous_bounds_takes_the_bounds_themselves() -> None:
     logit = Logit(EventScale(-1.0, 1.0), 0.01)
     ends = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64).reshape(-1, 1, 1, 1)

@@ -174,6 +174,26 @@ def test_bits_are_those_of_the_discrete_scale_with_the_logits_jacobian() -> None
     assert torch.allclose(found, -nats / (64 * math.log(2)), atol=1e-9)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("preprocess", ["standardise", "logit"])
+def test_levels_come_back_as_they_were_in_float32(preprocess) -> None:
+    flow = image_flow(scale=levels(256), preprocess=preprocess, logit_margin=1e-5, dtype=torch.float32)
+    w = torch.randint(256, (50, 1, 8, 8), generator=torch.Generator().manual_seed(0)).float()
+    y = draws(50, 1, 8, 8, seed=4, dtype=torch.float32)
+    back = flow.inverse(flow(w, y)[0], y)[0]
+    assert torch.equal(back.round(), w)
+    assert float((back - w).abs().max()) < 0.1
+
+
+def test_without_a_generator_a_probability_is_the_same_at_every_call() -> None:
+    flow = image_flow(scale=levels(4))
+    w = torch.randint(4, (3, 1, 8, 8), generator=torch.Generator().manual_seed(0)).double()
+    assert torch.equal(flow.log_prob(w, w), flow.log_prob(w, w))
+    first, second, again = (flow.log_prob(w, w, torch.Generator().manual_seed(seed)) for seed in (0, 1, 0))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+
+
 def test_continuous_data_have_no_bits_and_no_variational_noise() -> None:
     with pytest.raises(ConfigError, match="discrete"):
         image_flow().bits_per_dim(draws(1, 1, 8, 8), draws(1, 1, 8, 8))

@@ -7,11 +7,12 @@ import math
 import pytest
 import torch
 from caflow_models import CONTINUOUS, KINDS, draws, image_flow
+from torch import Tensor
 
 from scorefold.data import EventScale, TensorSpec
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.nn import AffineCoupling, LULinear
-from scorefold_caflow.bounds import GaussianPair
+from scorefold_caflow.bounds import GaussianPair, structural_bounds
 from scorefold_caflow.data_config import GaussianPairsConfig
 from scorefold_caflow.flow import ImageFlow
 from scorefold_caflow.layers import AffineInjector
@@ -86,6 +87,25 @@ def test_a_flow_that_is_a_gaussian_pairs_law_draws_it(task) -> None:
     half = flow.sample(count, y[:2], 0.5, generator()).flatten(2)
     assert torch.allclose(half - mean, 0.5 * (drawn - mean), atol=1e-12)
     assert torch.allclose(flow.sample(1, y[:2], 0.0)[0].flatten(1), mean, atol=1e-12)
+
+
+@torch.no_grad()
+def test_the_exact_flow_costs_the_least_that_any_can() -> None:
+    """Its mean cost over fresh pairs is the closed-form bound, within three standard errors."""
+    pair = gaussian_pair(GaussianPairsConfig(size=4))
+    flow = exact_flow(pair)
+    count = 20_000
+    joint = draws(count, 32, seed=11) @ torch.linalg.cholesky(pair.joint).T
+    w, y = (part.reshape(count, 1, 4, 4) for part in joint.split(16, 1))
+    bits = -flow.log_prob(w, y) / (16 * math.log(2))
+
+    def split(x: Tensor) -> list[Tensor]:
+        return flow.parts.event_encoder(x)[0]
+
+    bounds = structural_bounds(pair, split, split, (1, 4, 4), (1, 4, 4))
+    assert bounds.true == pytest.approx(bounds.caflow, abs=1e-9)  # of one scale
+    assert float(bits.mean()) == pytest.approx(bounds.true, abs=3 * bounds.standard_error(count))
+    assert float(bits.std()) / math.sqrt(count) == pytest.approx(bounds.standard_error(count), rel=0.05)
 
 
 @torch.no_grad()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -49,8 +48,8 @@ class Logit(Bijection):
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         u = (x - self.low) / self.range
         within = u.clamp(0, 1)
-        shown = (1 - self.margin) * within + self.margin / 2
-        below, above = shown.log(), torch.log1p(-shown)
+        # Each end from its own side: 1 minus a number close to 1 has no digits left in float32.
+        below, above = (((1 - self.margin) * share + self.margin / 2).log() for share in (within, 1 - within))
         constant = x[:1].numel() * math.log((1 - self.margin) / self.range)
         return below - above + self.slope * (u - within), constant - (below + above).flatten(1).sum(1)
 
