@@ -12,7 +12,7 @@ from vae_gaussians import auto_encoder
 from vae_networks import NETWORKS, Built, neural_prior
 
 from scorefold.config import TrainingConfig
-from scorefold.data import Condition, DataSpec, EventScale
+from scorefold.data import Condition, DataSpec, EventScale, TensorSpec
 from scorefold.diffusion import LinearLogSNR, PerComponent
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
@@ -24,6 +24,8 @@ from scorefold_scorevae.model import ScoreVAE
 from scorefold_scorevae.plus import ScoreVAEPlus
 from scorefold_standard.network_config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
+from scorefold_standard.score_config import DenoisingConfig
+from scorefold_standard.scores.denoising import Denoising
 
 SMALL = MLP(MLPConfig(width=8, blocks=1, activation="tanh"))
 
@@ -141,6 +143,14 @@ def test_figures_of_a_model_whose_sampler_draws(monkeypatch: pytest.MonkeyPatch)
     figures.fitted(SimpleNamespace(model=model, events=events, report=SimpleNamespace(history=[])))
     originals, back = shown[0].flatten()[: events.numel()], shown[0].flatten()[-events.numel() :]
     assert torch.allclose(originals, back, atol=2e-2)
+
+
+def test_no_events_by_a_prior_of_classes() -> None:
+    spec = TensorSpec((), classes=3)
+    prior = Denoising(DenoisingConfig(network=SMALL, process="vp"), data=DataSpec((3,), EventScale(), spec)).double()
+    model = auto_encoder(prior.eval(), 2, encoder=SMALL, prior_class=1)
+    assert model.decode(normal(0, 2), steps=2).shape == (0, 3)
+    assert model.elbo(normal(0, 3)).shape == (0,)
 
 
 def test_a_corrector_trained_on_data_in_other_units() -> None:

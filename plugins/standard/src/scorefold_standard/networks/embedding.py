@@ -42,4 +42,4 @@ class _Total(nn.Module):
     """Embeddings of several labels of one condition (B, *shape, width), summed: (B, width)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.reshape(x.shape[0], -1, x.shape[-1]).sum(1)
+        return x[:, None].flatten(1, -2).sum(1)
