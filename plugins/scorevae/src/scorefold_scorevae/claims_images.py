@@ -79,7 +79,7 @@ SETTINGS = {
             "fractions": [0.7, 0.05, 0.25],
             "seed": 0,
         },
-        steps={"prior": 2000, "encoder": 2000, "corrector": 1000, "vae": 3000, "diff-decoder": 800},
+        steps={"prior": 3000, "encoder": 2000, "corrector": 1000, "vae": 3000, "diff-decoder": 800},
         images=200,
         held_to_train=False,
     ),
