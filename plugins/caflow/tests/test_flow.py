@@ -15,7 +15,7 @@ from scorefold.data import Condition, ConditionSpec, Dataset, EventScale, Tensor
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import Phase
 from scorefold.training import fit, loop
-from scorefold_caflow.conditions import SplitCondition
+from scorefold_caflow.conditions import SplitCondition, fitted, fitted_channels
 from scorefold_caflow.flow import ImageFlow
 from scorefold_caflow.parts import TwoEncoders
 
@@ -105,7 +105,8 @@ def test_events_of_any_size_and_channels_that_the_scales_allow(kind, event) -> N
 def test_images_of_several_sizes_are_brought_to_the_largest_and_to_the_events_where_asked() -> None:
     spec = SPECS["all"]
     assert SplitCondition(spec, None).image_shape == (3, 16, 16)
-    assert SplitCondition(spec, (8, 8)).image_shape == (3, 8, 8)
+    # The larger one's cells of 2 x 2 pixels are channels.
+    assert SplitCondition(spec, (8, 8)).image_shape == (1 + 4 * 2, 8, 8)
     split = SplitCondition({"a": TensorSpec((1, 8, 4)), "b": TensorSpec((1, 4, 8))}, None)
     a, b = torch.arange(32.0).reshape(1, 1, 8, 4), torch.arange(32.0).reshape(1, 1, 4, 8)
     image, vector = split({"a": a, "b": b}, a)
@@ -113,13 +114,35 @@ def test_images_of_several_sizes_are_brought_to_the_largest_and_to_the_events_wh
     assert torch.equal(image[:, :1], a.repeat_interleave(2, 3))
     assert torch.equal(image[:, 1:], b.repeat_interleave(2, 2))
     flow = image_flow(condition=TensorSpec((1, 16, 16)), condition_size="event")
-    assert flow.split.image_shape == (1, 8, 8)
-    native = image_flow(condition=TensorSpec((1, 16, 16)))
-    y = draws(2, 1, 16, 16)
-    # A native encoding sees every pixel of it.
-    y.requires_grad_()
-    (gradient,) = torch.autograd.grad(native.log_prob(draws(2, 1, 8, 8), y).sum(), y)
-    assert int((gradient[0] != 0).sum()) > 128
+    assert flow.split.image_shape == (4, 8, 8)
+    assert image_flow(condition=TensorSpec((1, 4, 12)), condition_size="event").split.image_shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize(("of", "size"), [((6, 4), (3, 4)), ((6, 4), (2, 1)), ((4, 4), (4, 4))])
+def test_a_larger_image_becomes_a_smaller_one_of_more_channels_without_loss(of, size) -> None:
+    x = draws(2, 3, *of)
+    found = fitted(x, size)
+    assert found.shape == (2, fitted_channels((3, *of), size), *size)
+    assert torch.equal(found.flatten().sort().values, x.flatten().sort().values)
+    rows, columns = of[0] // size[0], of[1] // size[1]
+    assert torch.equal(found[:, 0], x[:, 0, ::rows, ::columns])
+    assert fitted(x, (9, 5)).shape == (2, 3, 9, 5)
+    assert fitted_channels((3, *of), (9, 5)) == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("condition_size", ["native", "event"])
+def test_every_pixel_of_a_larger_condition_is_seen_by_the_finest_latent(kind, condition_size) -> None:
+    settings = {} if kind == "cinn" else {"condition_size": condition_size}
+    flow = image_flow(kind, condition=TensorSpec((1, 16, 16)), **settings)
+    y = draws(1, 1, 16, 16, seed=4).requires_grad_()
+    if kind == "cinn":
+        value = flow(draws(1, 1, 8, 8), y)[0]
+    else:
+        own, _ = flow.parts.translation._contexts(1, None, flow._given(y, y).latents, None)
+        value = own
+    (gradient,) = torch.autograd.grad(value.square().sum(), y)
+    assert bool((gradient != 0).all())
 
 
 # What is refused.

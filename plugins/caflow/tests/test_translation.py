@@ -220,9 +220,7 @@ def _leaves(z: Tensor, condition: Tensor | None, known: dict[int, int]) -> list[
 @pytest.mark.parametrize("autoregressive", [True, False])
 def test_without_a_condition_it_is_a_law_all_the_same(autoregressive) -> None:
     shapes = latent_shapes_of(2)
-    built = LatentTranslation(
-        shapes, [0, 0], StepsConfig.model_validate(STEPS), autoregressive=autoregressive, constant=0
-    )
+    built = LatentTranslation(shapes, [], StepsConfig.model_validate(STEPS), autoregressive=autoregressive, constant=0)
     built = perturb(built.double().eval())
     latents = [one.requires_grad_() for one in latents_like(shapes, 10)]
     z, _ = built(latents, [])

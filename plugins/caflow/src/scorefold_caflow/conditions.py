@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,8 +19,8 @@ class SplitCondition(nn.Module):
     """A condition (B rows) as an image (B, C, H, W) and a vector (B, width), None where there is no such part.
 
     Parts of three dimensions are images, joined by their channels. They keep their size where all have the same and
-    ``size`` is None; otherwise each is brought to ``size``, or to the largest of them, by the nearest pixel. Classes
-    become one-hot codes. The image is centred and brought to unit size by ``mean`` and ``std``, which ``measure`` takes
+    ``size`` is None; otherwise each is brought to ``size``, or to the largest of them, by ``fitted``. Classes become
+    one-hot codes. The image is centred and brought to unit size by ``mean`` and ``std``, which ``measure`` takes
     from data, once: the buffer ``measured`` is part of the state.
     """
 
@@ -33,7 +37,7 @@ class SplitCondition(nn.Module):
         sizes = {one.shape[1:] for one in self.images.values()}
         largest = (max((s[0] for s in sizes), default=0), max((s[1] for s in sizes), default=0))
         self.size = size if size is not None else largest
-        channels = sum(one.shape[0] for one in self.images.values())
+        channels = sum(fitted_channels(one.shape, self.size) for one in self.images.values())
         self.image_shape = (channels, *self.size) if self.images else None
         self.width = sum(vector_width(one) for one in self.vectors.values())
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
@@ -63,13 +67,29 @@ class SplitCondition(nn.Module):
         self.measured.fill_(True)
 
     def _image(self, parts: dict[str, Tensor], like: Tensor) -> Tensor | None:
-        images = [self._resized(parts[name].to(like)) for name in self.images]
+        images = [fitted(parts[name].to(like), self.size) for name in self.images]
         return torch.cat(images, 1) if images else None
 
-    def _resized(self, image: Tensor) -> Tensor:
-        if tuple(image.shape[-2:]) == self.size:
-            return image
-        return functional.interpolate(image, self.size, mode="nearest")
+
+def fitted(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images (B, C, H, W) at another size (h, w), as little lost as can be: where h and w divide H and W, the pixels of
+    a cell become channels, (B, C H/h W/w, h, w); otherwise the nearest pixel, (B, C, h, w)."""
+    cell = _cell(tuple(x.shape[-2:]), size)
+    if cell is None:
+        return functional.interpolate(x, size, mode="nearest")
+    return rearrange(x, "b c (h dy) (w dx) -> b (c dy dx) h w", dy=cell[0], dx=cell[1])
+
+
+def fitted_channels(shape: Sequence[int], size: tuple[int, int]) -> int:
+    """The channels of ``fitted`` for images (C, H, W)."""
+    channels, *of = shape
+    return channels * math.prod(_cell(tuple(of), size) or (1,))
+
+
+def _cell(of: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int] | None:
+    if any(mine % new for mine, new in zip(of, size, strict=True)):
+        return None
+    return of[0] // size[0], of[1] // size[1]
 
 
 def _is_image(spec: TensorSpec) -> bool:

@@ -71,7 +71,9 @@ class LatentTranslationConfig(ImageFlowConfig):
         1e-3, ge=0, description="lambda, the weight of the condition's own log-likelihood in the loss"
     )
     condition_size: Literal["native", "event"] = Field(
-        "native", description="Encode a condition image as it is, or brought to the event's size by the nearest pixel"
+        "native",
+        description="Encode a condition image as it is, or brought to the event's size: the pixels of a cell as "
+        "channels where it divides, the nearest pixel otherwise",
     )
     order: Literal["joint", "staged", "staged-joint"] = Field(
         "joint",

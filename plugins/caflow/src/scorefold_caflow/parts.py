@@ -81,12 +81,12 @@ class TwoEncoders(Parts):
         if image is not None:
             check_divisible(image, factor, f"the condition of a flow of {scales} scales (or condition_size: event)")
             self.condition_encoder: Encoder | None = Encoder(image, scales, config.encoder, **built)
-            channels = [shape[0] for shape in latent_shapes(image, scales)]
+            given = latent_shapes(image, scales)
         else:
-            self.condition_encoder, channels = None, [0] * scales
+            self.condition_encoder, given = None, ()
         self.translation = LatentTranslation(
             shapes,
-            channels,
+            given,
             config.translation,
             constant=condition.width,
             autoregressive=isinstance(config, CAFLOWConfig),
@@ -124,7 +124,7 @@ class OneFlow(Parts):
     """A conditional invertible network: one multi-scale flow whose couplings see features of the condition.
 
     Features come from a network of convolutions, one more halving a scale, trained with the flow; a condition of
-    another size is brought to the event's. Ardizzone et al. (2019, 2021).
+    another size is brought to the event's, see ``conditions.fitted``. Ardizzone et al. (2019, 2021).
     """
 
     def __init__(self, config: CINNConfig, event_shape: tuple[int, ...], condition: SplitCondition) -> None:

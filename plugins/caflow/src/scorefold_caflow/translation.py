@@ -14,10 +14,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from scorefold.nn import squeeze
 from scorefold_caflow.blocks import Block
+from scorefold_caflow.conditions import fitted, fitted_channels
 from scorefold_caflow.config import StepsConfig
 from scorefold_caflow.encoder import Latents
 
@@ -27,8 +27,8 @@ Shape = tuple[int, int, int]
 class LatentTranslation(nn.Module):
     """L (the coarsest first) given D to z, a list of z_j^i for i = 0 .. n-1 and j = i .. 0, and log |det|; and back.
 
-    ``shapes`` are those of L, ``given`` the channels of D_i, or 0 where there is no D; ``constant`` is the number of
-    channels that are the same at every pixel and join every condition (classes and vectors). ``autoregressive`` is
+    ``shapes`` are those of L and ``given`` those of D, none where there is no D; ``constant`` is the number of channels
+    that are the same at every pixel and join every condition (classes and vectors). ``autoregressive`` is
     CAFLOW, else Dual-Glow. ``shared`` gives all flows one block a level below their own, which then runs on the
     latents of all scales as one batch.
     """
@@ -38,7 +38,7 @@ class LatentTranslation(nn.Module):
     def __init__(
         self,
         shapes: Sequence[Shape],
-        given: Sequence[int],
+        given: Sequence[Shape],
         config: StepsConfig,
         *,
         constant: int = 0,
@@ -51,7 +51,9 @@ class LatentTranslation(nn.Module):
         self.shapes, self.autoregressive, self.shared = tuple(shapes), autoregressive, shared
         self.entries, self.inner = nn.ModuleList(), nn.ModuleList()
         self.register_buffer("nothing", torch.zeros(()), persistent=False)
-        for j, (channels, _, _) in enumerate(shapes):
+        for j, (channels, height, width) in enumerate(shapes):
+            size = (height // 2, width // 2)
+            seen = fitted_channels(_squeezed(given[j]), size) if given else 0
 
             def block(channels: int, condition: int) -> Block:
                 return Block(
@@ -63,12 +65,12 @@ class LatentTranslation(nn.Module):
                     recompute=recompute,
                 )
 
-            self.entries.append(block(channels, 4 * given[j]))
+            self.entries.append(block(channels, seen))
             finer = len(shapes) - 1 - j if autoregressive else 0
             # What arrives at the last level is half as wide as L_0, which is not divided.
             running = channels // 2 if j == 0 else channels
             count = min(finer, 1) if shared else finer
-            self.inner.append(nn.ModuleList(block(running, 4 * (channels + given[j])) for _ in range(count)))
+            self.inner.append(nn.ModuleList(block(running, 4 * channels + seen) for _ in range(count)))
 
     @property
     def latent_shapes(self) -> tuple[Shape, ...]:
@@ -171,7 +173,7 @@ class LatentTranslation(nn.Module):
         """What the blocks of level j see: of its own latent D_j, of finer ones L_j and D_j; squeezed, and constants."""
         _, height, width = self.shapes[j]
         size = (height // 2, width // 2)
-        own = [_resized(squeeze(given[j]), size)] if given else []
+        own = [fitted(squeeze(given[j]), size)] if given else []
         fixed = [] if constant is None else [constant[:, :, None, None].expand(-1, -1, *size)]
         before = [*own, *fixed]
         entry = torch.cat(before, 1) if before else None
@@ -200,6 +202,6 @@ def _repeated(x: Tensor, count: int) -> Tensor:
     return x.repeat(count, *[1] * (x.dim() - 1))
 
 
-def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Images at another size by the nearest pixel; as they are where they have it."""
-    return x if tuple(x.shape[-2:]) == size else functional.interpolate(x, size, mode="nearest")
+def _squeezed(shape: Shape) -> Shape:
+    channels, height, width = shape
+    return 4 * channels, height // 2, width // 2

@@ -57,7 +57,7 @@ def translation(scales: int = 3, *, channels: int = 1, seed: int = 0, **settings
     """A law of latents of images (channels, 2^(n+1), 2^(n+1)) given latents of the same shapes, off its start."""
     torch.manual_seed(seed)
     shapes = latent_shapes_of(scales, channels)
-    built = LatentTranslation(shapes, [shape[0] for shape in shapes], StepsConfig.model_validate(STEPS), **settings)
+    built = LatentTranslation(shapes, shapes, StepsConfig.model_validate(STEPS), **settings)
     return perturb(built.double().eval())
 
 
