@@ -9,11 +9,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
+from vae_networks import Built
 
 from scorefold.config import TrainingConfig
-from scorefold.data import ConditionSpec, Dataset, DataSpec, EventScale
+from scorefold.data import Dataset, DataSpec, EventScale
 from scorefold.errors import ConfigError, ShapeError
-from scorefold.interfaces import Encodes, Network, Progress, TensorSource
+from scorefold.interfaces import Encodes, Progress, TensorSource
 from scorefold.training import fit
 from scorefold_registry import Host
 from scorefold_scorevae.half_unet import HalfUNet, MirrorDecoder
@@ -27,28 +28,8 @@ VARIANCES = torch.tensor([2.0, 0.5, 0.2, 0.01], dtype=torch.float64)
 START = Progress(9, 10, "fit")
 
 
-class Linear(Network):
-    def build(
-        self,
-        in_shape: tuple[int, ...],
-        out_shape: tuple[int, ...],
-        *,
-        time: bool = False,
-        condition: ConditionSpec | None = None,
-    ) -> nn.Module:
-        return nn.Linear(in_shape[0], out_shape[0])
-
-
-class Wrong(Network):
-    def build(
-        self,
-        in_shape: tuple[int, ...],
-        out_shape: tuple[int, ...],
-        *,
-        time: bool = False,
-        condition: ConditionSpec | None = None,
-    ) -> nn.Module:
-        return nn.Linear(in_shape[0], 5)
+LINEAR = Built(lambda into, out: nn.Linear(into[0], out[0]), seed=None)
+WRONG = Built(lambda into, out: nn.Linear(into[0], 5), seed=None)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -72,7 +53,7 @@ def linear(beta: float, latent: int, x: Tensor, **changed: Any) -> VAE:
     torch.manual_seed(0)
     training = {"batch_size": 256, "learning_rate": 2e-2, "ema": 0.99, "clip": None, **changed.pop("training", {})}
     config = VAEConfig(
-        latent=latent, beta=beta, encoder=Linear(), decoder=Linear(), training=TrainingConfig(**training), **changed
+        latent=latent, beta=beta, encoder=LINEAR, decoder=LINEAR, training=TrainingConfig(**training), **changed
     )
     return VAE(config, data=TensorSource(x)).double()
 
@@ -154,7 +135,7 @@ def test_the_bound_of_probabilistic_pca_is_its_likelihood() -> None:
     law = torch.distributions.MultivariateNormal(mean, weight @ weight.T + sigma**2 * torch.eye(4).double())
     x = mean + normal(6, 2) @ weight.T + sigma * normal(6, 4, seed=1)
     torch.manual_seed(0)
-    model = VAE(VAEConfig(latent=2, encoder=Linear(), decoder=Linear()), data=DataSpec((4,))).double()
+    model = VAE(VAEConfig(latent=2, encoder=LINEAR, decoder=LINEAR), data=DataSpec((4,))).double()
     precision = weight.square().sum(0) / sigma**2 + 1
     towards = weight.T / sigma**2 / precision[:, None]
     with torch.no_grad():
@@ -341,9 +322,9 @@ def test_half_precision_trains_nearly_the_same() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"the decoder of autoencoder:vae gives \(B, 5\) and has to give \(B, 4\)"):
-        small(decoder=Wrong())
+        small(decoder=WRONG)
     with pytest.raises(ConfigError, match=r"the encoder of autoencoder:vae gives \(B, 5\) and has to give \(B, 4\)"):
-        small(encoder=Wrong())
+        small(encoder=WRONG)
     with pytest.raises(ConfigError, match="not built"):
         VAE(VAEConfig(latent=2), data=DataSpec((4,)))
     model = small()

@@ -17,10 +17,13 @@ from scorefold_standard.scores.denoising import Denoising
 
 
 class Built(Network):
-    """A builder that calls a function with the two shapes, under a seed of its own."""
+    """A builder that calls a function with the two shapes, under a seed of its own or, without one, under torch's.
 
-    def __init__(self, make: Callable[[tuple[int, ...], tuple[int, ...]], nn.Module], seed: int = 0) -> None:
-        self.make, self.seed = make, seed
+    With ``conditioned`` the function gets the time and the condition that were asked for, too.
+    """
+
+    def __init__(self, make: Callable[..., nn.Module], seed: int | None = 0, *, conditioned: bool = False) -> None:
+        self.make, self.seed, self.conditioned = make, seed, conditioned
 
     def build(
         self,
@@ -30,9 +33,12 @@ class Built(Network):
         time: bool = False,
         condition: ConditionSpec | None = None,
     ) -> nn.Module:
+        further = (time, condition) if self.conditioned else ()
+        if self.seed is None:
+            return self.make(in_shape, out_shape, *further)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            return self.make(in_shape, out_shape)
+            return self.make(in_shape, out_shape, *further)
 
 
 class Smooth(nn.Module):
