@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from scorefold.plugin import Component, Port, hookimpl
+from scorefold.plugin import Claim, Component, Port, hookimpl
+from scorefold_caflow.claim_list import caflow_claims
 
 __plugin_api__ = "1.0"
 
@@ -80,3 +81,8 @@ def _flows() -> Iterable[Component]:
             known_failures=failures if name == "caflow" else {},
             cite=cite,
         )
+
+
+@hookimpl
+def scorefold_claims() -> Iterable[Claim]:
+    yield from caflow_claims()

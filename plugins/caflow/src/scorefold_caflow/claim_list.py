@@ -1,0 +1,302 @@
+"""The claims by name: what ``scorefold reproduce caflow`` measures, and what each is held to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from scorefold.plugin import Claim
+
+_ALL = ("smoke", "quick", "full")
+_TRAINED = ("quick", "full")
+_CLOSED = "closed form"
+_PAPER = "Batzolis et al. 2021: CAFLOW is said to beat earlier conditional flows; its tables are not at hand"
+_BITS = "bits/dim"
+_ERROR = 0.000638  # of the true density's mean cost over 40,000 pairs of 8 x 8 images, 1 / (ln 2 sqrt(2 D N))
+_WITHOUT = 1.3677
+_BOUNDS = {"8x8": (0.7498, 0.7498, 0.7948, _WITHOUT), "16x16": (0.9438, 0.9438, 1.0183, 1.1573)}
+_OUT = ("min", 0.0)
+"""Of reports: numbers of tables are 0 or more; a baseline's cost less CAFLOW's is where CAFLOW wins."""
+_NAMES = {"caflow": "CAFLOW", "dual-glow": "Dual-Glow", "cinn": "the cINN"}
+
+
+def caflow_claims() -> Iterable[Claim]:
+    yield from _exact()
+    yield from _bounds()
+    yield from _factorisation()
+    yield from _tables()
+    yield from _search()
+    yield from _draws()
+
+
+def _exact() -> Iterable[Claim]:
+    here = "scorefold_caflow.claims_exact"
+    for model, name in _NAMES.items():
+        yield Claim(
+            name=f"start-{model}",
+            statement=f"{name} starts without a use of its condition: log p(w | y) is that given another condition",
+            source=_CLOSED,
+            target=f"{here}:start",
+            published=0.0,
+            unit="nats",
+            options={"model": model},
+        )
+    yield Claim(
+        name="uniform-levels",
+        statement="Images of pixels uniform over 16 levels cost a trained CAFLOW hardly more than their entropy",
+        source="log2 16 = 4, and dequantisation only adds to it (Theis et al. 2016)",
+        target=f"{here}:uniform_cost",
+        published=4.0,
+        tolerance=("range", (3.998, 4.05)),
+        unit=_BITS,
+    )
+    yield Claim(
+        name="whole-mass",
+        statement="The integral of its density over the box of all images, and the share of its draws outside: 1",
+        source=_CLOSED,
+        target=f"{here}:whole_mass",
+        published=1.0,
+        tolerance=("abs", 0.02),
+        unit="probability",
+    )
+
+
+def _bounds() -> Iterable[Claim]:
+    words = ("no restriction", "CAFLOW's factorisation", "Dual-Glow's factorisation", "no condition")
+    for case, values in _BOUNDS.items():
+        for which, value, what in zip(("true", "caflow", "dual_glow", "unconditional"), values, words, strict=True):
+            yield Claim(
+                name=f"bound-{case}-{which}".replace("_", "-"),
+                statement=f"Gaussian images {case}, Haar encoders: the least cost with {what}",
+                source=_CLOSED,
+                target="scorefold_caflow.claims_factorisation:bound",
+                published=value,
+                tolerance=("abs", 5.1e-5),
+                unit=_BITS,
+                options={"case": case, "which": which},
+            )
+
+
+def _factorisation() -> Iterable[Claim]:
+    true, caflow, dual_glow, _ = _BOUNDS["8x8"]
+    about = "Gaussian images 8x8, Haar encoders, 40,000 fresh pairs"
+    for name, function, tolerance, published, statement, options in (
+        ("caflow", "cost", ("max", 0.785), caflow, "a trained CAFLOW, below Dual-Glow's bound", {"model": "caflow"}),
+        (
+            "caflow-floor",
+            "cost",
+            ("min", true - 3 * _ERROR),
+            true,
+            "and not below the true density, but for 3 standard errors",
+            {"model": "caflow"},
+        ),
+        (
+            "dual-glow",
+            "cost",
+            ("min", dual_glow - 3 * _ERROR),
+            dual_glow,
+            "a trained Dual-Glow, not below its own bound but for 3 standard errors",
+            {"model": "dual-glow"},
+        ),
+        ("order", "gap", ("min", 0.0), dual_glow - caflow, "Dual-Glow's cost less CAFLOW's on the same pairs", {}),
+        (
+            "conditional",
+            "below_unconditional",
+            ("min", 0.4),
+            _WITHOUT - dual_glow,
+            "how far Dual-Glow is below the least cost without the condition",
+            {},
+        ),
+        ("parameters", "parameters", ("range", (0.98, 1.02)), None, "Dual-Glow's parameters over CAFLOW's", {}),
+    ):
+        yield Claim(
+            name=f"factorisation-{name}",
+            statement=f"{about}: {statement}",
+            source=_CLOSED,
+            target=f"scorefold_caflow.claims_factorisation:{function}",
+            published=published,
+            tolerance=tolerance,
+            unit="ratio" if function == "parameters" else _BITS,
+            options={"case": "8x8", **options},
+        )
+    true, caflow, dual_glow, _ = _BOUNDS["16x16"]
+    for model, value in (("caflow", caflow), ("caflow-shared", caflow), ("dual-glow", dual_glow)):
+        yield _report(
+            f"factorisation-16x16-{model}",
+            f"Gaussian images 16x16, three scales, few steps: cost of a trained {model}, its bound beside",
+            "scorefold_caflow.claims_factorisation:cost",
+            _BITS,
+            source=_CLOSED,
+            published=value,
+            case="16x16",
+            model=model,
+        )
+
+
+def _tables() -> Iterable[Claim]:
+    """End to end on three tasks: whatever comes out."""
+    units = {
+        "bits": _BITS,
+        "shuffled": _BITS,
+        "psnr": "dB",
+        "consistency": "dB",
+        "diversity": "of 255",
+        "hidden bits": "bits a hidden dim",
+        "hidden psnr": "dB",
+    }
+    words = {
+        "bits": "conditional cost",
+        "shuffled": "the cost given another image's condition",
+        "psnr": "PSNR of a draw",
+        "consistency": "consistency of a draw",
+        "diversity": "diversity of draws",
+        "hidden bits": "cost over the hidden pixels alone, that of the known ones counted in",
+        "hidden psnr": "PSNR of a draw's hidden pixels",
+    }
+    for task in ("super-resolution", "inpainting", "colourisation"):
+        for measure, unit in units.items():
+            if measure.startswith("hidden") and task != "inpainting":
+                continue
+            for model in _NAMES:
+                yield _task(
+                    f"{task}-{model}-{measure}",
+                    f"{words[measure]}, {_NAMES[model]}",
+                    unit,
+                    "row",
+                    task,
+                    model=model,
+                    measure=measure,
+                )
+        for model in ("dual-glow", "cinn"):
+            name = _NAMES[model]
+            for function, what in (("above", "less CAFLOW's"), ("above_error", "less CAFLOW's: its standard error")):
+                end = "-error" if function == "above_error" else ""
+                yield _task(
+                    f"{task}-{model}-less-caflow{end}",
+                    f"cost of {name} {what}, paired by seed",
+                    _BITS,
+                    function,
+                    task,
+                    model=model,
+                    other="caflow",
+                )
+            yield _task(
+                f"{task}-{model}-seconds",
+                f"CPU time of training {name} over CAFLOW's",
+                "ratio",
+                "relative",
+                task,
+                model=model,
+                measure="seconds",
+            )
+            yield _equal_size(f"{task}-{model}-parameters", f"parameters of {name} over CAFLOW's", task, model)
+
+
+def _search() -> Iterable[Claim]:
+    """What is changed of CAFLOW on one task, in the search for what makes it win end to end."""
+    for model, words in (
+        ("no-lambda", "lambda 0 instead of 0.001"),
+        ("more-lambda", "lambda 0.01 instead of 0.001"),
+        ("adapter", "one convolution to 32 channels shared over conditions"),
+        ("wide-translation", "narrower encoders, wider conditional networks"),
+        ("one-step-encoder", "one step a scale in the encoders, wider conditional networks"),
+        ("staged", "encoders first by their own likelihoods, then the rest, then all"),
+    ):
+        for function, what in (("above", "cost less CAFLOW's"), ("above_error", "its standard error")):
+            end = "-error" if function == "above_error" else ""
+            yield _task(
+                f"search-{model}{end}",
+                f"CAFLOW with {words}: {what}, paired by seed",
+                _BITS,
+                function,
+                "inpainting",
+                tolerance=("max", 0.0) if function == "above" else _OUT,
+                model=model,
+                other="caflow",
+            )
+        yield _equal_size(f"search-{model}-parameters", f"parameters with {words}, over CAFLOW's", "inpainting", model)
+
+
+def _draws() -> Iterable[Claim]:
+    here = "scorefold_caflow.claims_tasks"
+    yield Claim(
+        name="no-draw-explodes",
+        statement="Of 10,000 draws at temperature 1 from a CAFLOW trained on digits, those that are not finite",
+        source="issues of SRFlow and commits of the authors tell of inverses that explode",
+        target=f"{here}:not_finite",
+        published=0.0,
+        unit="draws",
+        profiles=_TRAINED,
+        options={"task": "super-resolution"},
+    )
+    yield _report(
+        "draws-outside",
+        "The share of these draws' pixels outside the data's range",
+        f"{here}:outside",
+        "share",
+        task="super-resolution",
+    )
+    yield Claim(
+        name="one-encoding",
+        statement="Ten draws for each of seven conditions encode each condition once",
+        source="counted",
+        target=f"{here}:encodings",
+        published=1.0,
+        unit="encodings a condition",
+        options={"task": "super-resolution"},
+    )
+
+
+def _task(
+    name: str, words: str, unit: str, function: str, task: str, *, tolerance: tuple[str, float] = _OUT, **options: Any
+) -> Claim:
+    return _report(
+        name.replace(" ", "-"),
+        f"{task.capitalize()}, equal parameters and CPU time: {words}",
+        f"scorefold_caflow.claims_tasks:{function}",
+        unit,
+        tolerance=tolerance,
+        task=task,
+        **options,
+    )
+
+
+def _report(
+    name: str,
+    statement: str,
+    target: str,
+    unit: str,
+    *,
+    source: str = _PAPER,
+    published: float | None = None,
+    tolerance: tuple[str, float] = _OUT,
+    **options: Any,
+) -> Claim:
+    """A claim that prints what comes out, whatever it is."""
+    return Claim(
+        name=name,
+        statement=statement,
+        source=source,
+        target=target,
+        role="report",
+        published=published,
+        tolerance=tolerance,
+        unit=unit,
+        profiles=_TRAINED,
+        options=options,
+    )
+
+
+def _equal_size(name: str, words: str, task: str, model: str) -> Claim:
+    options: dict[str, Any] = {"task": task, "model": model}
+    return Claim(
+        name=name,
+        statement=f"{task.capitalize()}: {words}",
+        source="as many to 2 % is what is compared",
+        target="scorefold_caflow.claims_tasks:parameters",
+        published=1.0,
+        tolerance=("abs", 0.02),
+        unit="ratio",
+        profiles=_TRAINED,
+        options=options,
+    )

@@ -1,0 +1,253 @@
+"""Flows of images given images, end to end on three tasks by one protocol. Functions of claims take a host, a profile
+and a seed.
+
+All models have as many parameters and train for as much CPU time: the steps of each were set from what a step of it
+costs. For one seed they see the same batches in the same order, and the same noise within levels in the test.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset
+from scorefold.interfaces import DataSource
+from scorefold.metrics import consistency, diversity, psnr, psnr_within
+from scorefold.operators import HasOperator, Mask
+from scorefold.seeds import derive_generator, derive_seed
+from scorefold_caflow.claims_training import Trained, costs, trained, training
+
+SEEDS = {"quick": 3, "full": 5}
+MORE = {"quick": 1, "full": 10}
+"""How many times the steps."""
+IMAGES, DRAWS = 200, 8
+"""Test images that are drawn for, and draws for each; likelihoods are those of the whole test split."""
+MODELS = ("caflow", "dual-glow", "cinn")
+MANY = 10_000
+PHOTOGRAPHS = {"size": 8, "points": 20_000, "fractions": [0.7, 0.1, 0.2], "seed": 0}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A source of images, what is done to them, and what each model needs: its channels and its steps."""
+
+    source: str
+    config: Mapping[str, Any]
+    operator: Mapping[str, Any]
+    hidden: Mapping[str, int]
+    steps: Mapping[str, int]
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+TASKS = {
+    "super-resolution": Task(
+        "data:digits",
+        {"fractions": [0.7, 0.1, 0.2], "seed": 0},
+        {"name": "box-downsample", "factor": 2},
+        hidden={"caflow": 32, "dual-glow": 56, "cinn": 67},
+        steps={"caflow": 1200, "dual-glow": 1350, "cinn": 970},
+        training={"patience": 4, "validate_every": 100},
+    ),
+    "inpainting": Task(
+        "data:photographs",
+        {**PHOTOGRAPHS, "grey": True},
+        {"name": "mask", "region": "right", "fraction": 0.5},
+        hidden={"caflow": 32, "dual-glow": 56, "cinn": 67},
+        steps={"caflow": 1200, "dual-glow": 1350, "cinn": 970},
+    ),
+    "colourisation": Task(
+        "data:photographs",
+        PHOTOGRAPHS,
+        {"name": "grey"},
+        hidden={"caflow": 40, "dual-glow": 72, "cinn": 135},
+        steps={"caflow": 1000, "dual-glow": 1060, "cinn": 520},
+    ),
+}
+"""1,797 digits are learnt by heart, so that training on them ends where the validation loss does no longer fall."""
+
+VARIANTS: Mapping[str, tuple[int, float, Mapping[str, Any]]] = {
+    "no-lambda": (32, 1.0, {"condition_weight": 0.0}),
+    "more-lambda": (32, 1.0, {"condition_weight": 1e-2}),
+    "adapter": (29, 1.0, {"adapter": 32}),
+    "wide-translation": (33, 1.0, {"encoder": {"steps": 2, "hidden": 16}}),
+    "one-step-encoder": (33, 1.0, {"encoder": {"steps": 1, "hidden": 24}}),
+    "staged": (32, 1.0, {"order": "staged-joint"}),
+}
+"""What is changed of CAFLOW: the channels of its conditional networks that keep its number of parameters, its steps
+over CAFLOW's for as much CPU time, and its settings."""
+
+
+def row(host: Any, profile: str, seed: int, *, task: str, model: str, measure: str) -> float:
+    """A measure of a model on a task, the mean over trainings from several seeds.
+
+    ``bits`` is -log2 p(w | y) / dim(w) on all test images; ``hidden bits`` the same over the hidden pixels alone, with
+    what the known ones cost counted in; ``shuffled`` the bits with each image given another's condition. Of draws at
+    temperature 1, clipped to the data's range: ``psnr`` against the truth, ``hidden psnr`` of hidden pixels alone,
+    ``consistency`` (the PSNR of what the operator makes of draws and truths), all in decibels, and ``diversity``, the
+    deviation of a pixel over draws for one condition, on the scale 0 to 255. ``seconds`` are those of the training.
+    """
+    return _mean(_over_seeds(host, profile, seed, task, model, measure))
+
+
+def above(host: Any, profile: str, seed: int, *, task: str, model: str, other: str, measure: str = "bits") -> float:
+    """How much a model's measure is above another's, the mean of differences seed by seed."""
+    return _mean(_differences(host, profile, seed, task, model, other, measure))
+
+
+def above_error(
+    host: Any, profile: str, seed: int, *, task: str, model: str, other: str, measure: str = "bits"
+) -> float:
+    """The standard error of ``above`` over the seeds."""
+    found = torch.tensor(_differences(host, profile, seed, task, model, other, measure), dtype=torch.float64)
+    return float(found.std() / math.sqrt(len(found))) if len(found) > 1 else 0.0
+
+
+def relative(host: Any, profile: str, seed: int, *, task: str, model: str, measure: str) -> float:
+    """A model's measure over CAFLOW's, such as its ``seconds``."""
+    return row(host, profile, seed, task=task, model=model, measure=measure) / row(
+        host, profile, seed, task=task, model="caflow", measure=measure
+    )
+
+
+def parameters(host: Any, profile: str, seed: int, *, task: str, model: str) -> float:
+    """A model's number of parameters over CAFLOW's."""
+    data = source_of(host, task)
+    flows = [host.create(component(name), settings(task, name, 1.0), data=data) for name in (model, "caflow")]
+    ours, theirs = (float(sum(one.numel() for one in flow.parameters())) for flow in flows)
+    return ours / theirs
+
+
+def not_finite(host: Any, profile: str, seed: int, *, task: str) -> float:
+    """How many of 10,000 draws at temperature 1 from a trained CAFLOW are not finite."""
+    return float((~_many(host, profile, seed, task).flatten(1).isfinite().all(1)).sum())
+
+
+def outside(host: Any, profile: str, seed: int, *, task: str) -> float:
+    """The share of the pixels of these draws that lies outside the data's range, half a level added."""
+    model = _model(host, profile, task, derive_seed(seed, task, 0), "caflow").model
+    draws, scale, half = _many(host, profile, seed, task), model.event_scale, model.bin_width / 2
+    beyond: Tensor = (draws < scale.low - half) | (draws > scale.high + half)
+    return float(beyond.double().mean())
+
+
+def encodings(host: Any, profile: str, seed: int, *, task: str) -> float:
+    """How often each condition is encoded for 10 draws for each of 7 conditions."""
+    data = source_of(host, task)
+    model = host.create("flow:caflow", settings(task, "caflow", 1.0), data=data).eval()
+    rows: list[int] = []
+    encoder = model.parts.condition_encoder
+    watch = encoder.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
+    model.sample(10, data.load("test").take(torch.arange(7)).condition, generator=torch.Generator().manual_seed(seed))
+    watch.remove()
+    return sum(rows) / 7
+
+
+def component(model: str) -> str:
+    """The component that a row's model is."""
+    return f"flow:{model}" if model in MODELS else "flow:caflow"
+
+
+def settings(task: str, model: str, more: float) -> dict[str, Any]:
+    """The configuration of a model on a task, for so many times its steps."""
+    chosen = TASKS[task]
+    hidden, factor, changes = VARIANTS.get(model, (chosen.hidden.get(model, 0), 1.0, {}))
+    steps = max(2, round(more * factor * chosen.steps.get(model, chosen.steps["caflow"])))
+    base: dict[str, Any] = {"scales": 2, "training": training(steps, **chosen.training)}
+    if model == "cinn":
+        return {**base, "flow": {"steps": 4, "transitions": 2, "hidden": hidden}, "features": 32}
+    return {
+        **base,
+        "encoder": {"steps": 2, "hidden": 24},
+        "translation": {"steps": 2, "hidden": hidden},
+        "condition_size": "event",
+        "condition_weight": 1e-3,
+        **changes,
+    }
+
+
+@cache
+def source_of(host: Any, task: str) -> DataSource:
+    """Images with what the task makes of them."""
+    images = host.create(TASKS[task].source, dict(TASKS[task].config))
+    made: DataSource = host.create("data:paired", {"operator": dict(TASKS[task].operator), "seed": 0}, data=images)
+    return made
+
+
+@cache
+def _model(host: Any, profile: str, task: str, run: int, model: str) -> Trained:
+    data = source_of(host, task)
+    held = data.load("validation") if TASKS[task].training else None
+    return trained(host, component(model), settings(task, model, MORE[profile]), data, run, validation=held)
+
+
+@cache
+def _measured(host: Any, profile: str, task: str, run: int, model: str) -> Mapping[str, float]:
+    made = _model(host, profile, task, run, model)
+    test = source_of(host, task).load("test")
+    found = {"seconds": made.seconds, "bits": float(costs(made.model, test, run, draws=2).mean())}
+    found["shuffled"] = float(costs(made.model, _shuffled(test), run).mean())
+    few = test.take(torch.arange(min(IMAGES, len(test))))
+    draws = made.model.sample(DRAWS, few.condition, generator=derive_generator(run, "draws"))
+    found |= _of_draws(source_of(host, task), few, draws, made.model.event_scale)
+    if "hidden psnr" in found:
+        found["hidden bits"] = found["bits"] / TASKS[task].operator["fraction"]
+    words = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+    print(f"{task}, {model}, {made.parameters} parameters: {words}", flush=True)
+    return found
+
+
+def _of_draws(source: DataSource, truth: Dataset, draws: Tensor, scale: Any) -> dict[str, float]:
+    """The measures of draws (n, N, *E) for test images."""
+    assert isinstance(source, HasOperator)
+    operator = source.operator.at(truth.index)
+    draws = draws.clamp(scale.low, scale.high)
+    flat, real = draws.flatten(0, 1), truth.x.repeat(len(draws), 1, 1, 1)
+    found = {
+        "psnr": float(psnr(flat, real).mean()),
+        "consistency": float(consistency(operator, flat, real).clamp_max(100).mean()),
+        "diversity": float(diversity(draws).mean()),
+    }
+    if isinstance(operator, Mask):
+        found["hidden psnr"] = float(psnr_within(flat, real, 1 - operator(torch.ones_like(real))).mean())
+    return found
+
+
+def _shuffled(test: Dataset) -> Dataset:
+    """The images with the conditions of others."""
+    others = test.take((torch.arange(len(test)) + len(test) // 2) % len(test))
+    return Dataset(x=test.x, condition=others.condition, index=test.index)
+
+
+@cache
+def _many(host: Any, profile: str, seed: int, task: str) -> Tensor:
+    """10,000 draws, each for a condition of the test."""
+    model = _model(host, profile, task, derive_seed(seed, task, 0), "caflow").model
+    test = source_of(host, task).load("test")
+    generator = derive_generator(seed, "many")
+    parts, size = [], min(500, len(test))
+    for start in range(0, MANY, size):
+        rows = (start + torch.arange(size)) % len(test)
+        parts.append(model.sample(1, test.take(rows).condition, generator=generator)[0])
+    return torch.cat(parts)[:MANY]
+
+
+def _over_seeds(host: Any, profile: str, seed: int, task: str, model: str, measure: str) -> Sequence[float]:
+    return [_measured(host, profile, task, derive_seed(seed, task, n), model)[measure] for n in range(SEEDS[profile])]
+
+
+def _differences(
+    host: Any, profile: str, seed: int, task: str, model: str, other: str, measure: str
+) -> Sequence[float]:
+    ours = _over_seeds(host, profile, seed, task, model, measure)
+    theirs = _over_seeds(host, profile, seed, task, other, measure)
+    return [a - b for a, b in zip(ours, theirs, strict=True)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
