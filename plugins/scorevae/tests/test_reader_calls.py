@@ -11,13 +11,18 @@ from torch import Tensor
 from vae_gaussians import auto_encoder
 from vae_networks import NETWORKS, neural_prior
 
+from scorefold.data import DataSpec, EventScale
 from scorefold.diffusion import LinearVP, PerComponent
 from scorefold.errors import ConfigError, ShapeError
 from scorefold_scorevae.config import ScoreVAEPlusConfig
 from scorefold_scorevae.model import ScoreVAE
 from scorefold_scorevae.plus import ScoreVAEPlus
+from scorefold_scorevae.vae import VAE
+from scorefold_scorevae.vae_config import VAEConfig
 from scorefold_standard.network_config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
+
+SMALL = MLP(MLPConfig(width=8, blocks=1))
 
 
 @pytest.fixture
@@ -26,8 +31,7 @@ def model() -> ScoreVAE:
 
 
 def corrected(code: ScoreVAE) -> ScoreVAEPlus:
-    network = MLP(MLPConfig(width=8, blocks=1))
-    return ScoreVAEPlus(ScoreVAEPlusConfig(network=network), code=code).double().eval()
+    return ScoreVAEPlus(ScoreVAEPlusConfig(network=SMALL), code=code).double().eval()
 
 
 def inputs() -> tuple[Tensor, Tensor, Tensor]:
@@ -80,6 +84,9 @@ def test_the_evidence_bound_of_nothing(model: ScoreVAE) -> None:
     assert model.elbo(x[:0]).shape == (0,)
     with pytest.raises(ConfigError, match="0 draws were asked for"):
         model.elbo(x, draws=0)
+    vae = VAE(VAEConfig(latent=2, encoder=SMALL, decoder=SMALL), data=DataSpec((3,), EventScale()))
+    with pytest.raises(ConfigError, match="0 draws were asked for"):
+        vae.elbo(x.float(), draws=0)
     model.process = PerComponent((3,), LinearVP())
     with pytest.raises(ConfigError, match="the evidence bound needs one noise level for all components"):
         model.elbo(x)

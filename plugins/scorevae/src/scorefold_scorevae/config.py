@@ -66,7 +66,9 @@ class ScoreVAEConfig(DiffusedLossConfig):
         None, ge=0, description="Class that a class-conditional prior is given; null gives it no condition"
     )
     prior_precision: Literal["no", "bf16"] = Field(
-        "no", description="bf16 runs the frozen prior in half precision, and the encoder in full"
+        "no",
+        description="bf16 runs the frozen prior in half precision while the encoder trains, which stays in full; what "
+        "is decoded is in full",
     )
     checkpoint: bool = Field(
         False, description="Compute the encoder's activations again in the backward pass, which saves their memory"

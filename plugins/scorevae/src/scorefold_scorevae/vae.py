@@ -114,8 +114,11 @@ class VAE(Autoencoder, Trainable):
     def elbo(self, x: Tensor, *, generator: torch.Generator | None = None, draws: int = 1) -> Tensor:
         """The evidence lower bound E ln p(x | z) - KL of each event x (B, *E), in nats (B,), by the mean of ``draws``.
 
-        It is of the density of the data as they are, in their units; rounding to levels is not taken out.
+        It is of the density of the data as they are, in their units; rounding to levels is not taken out. Raises
+        ``ConfigError`` for fewer than one draw.
         """
+        if draws < 1:
+            raise ConfigError(f"{draws} draws were asked for; expected at least 1")
         mean, log_variance = self.posterior(x)
         total = x.new_zeros(len(x))
         for _ in range(draws):
