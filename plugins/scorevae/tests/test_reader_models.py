@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -163,3 +164,14 @@ def test_a_corrector_trained_on_data_in_other_units() -> None:
         ScoreVAEPlus(config, code=code, data=DataSpec((3,), EventScale(low=0.0, high=1.0)))
     with pytest.raises(ConfigError, match=r"the code's events have shape \(3,\), the data's \(4,\)"):
         ScoreVAEPlus(config, code=code, data=DataSpec((4,), EventScale(low=-1.0, high=1.0)))
+
+
+def test_variances_beyond_the_range_of_numbers_are_told_in_words() -> None:
+    def certain(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        return x[:, :2], x[:, :2] * 0 - 300
+
+    model = auto_encoder(neural_prior(), 2).float()
+    model.posterior = certain  # type: ignore[method-assign]
+    numbers, doubts, _ = model.diagnose_codes(normal(8, 3).float(), generator())
+    assert all(math.isfinite(value) for value in numbers.values())
+    assert "the evidence lower bound is not finite" in doubts[0]

@@ -103,13 +103,18 @@ def diagnose(
 ) -> tuple[dict[str, float], list[str], dict[str, Tensor]]:
     """Numbers, doubts in words, and arrays over time for events x (N, *E): what ``diagnose_codes`` gives."""
     seen = over_time(model, x, generator)
+    doubts = []
     numbers = {f"coverage at t = {t:.3g}": float(c) for t, c in zip(seen.times.tolist(), seen.coverage, strict=True)}
     if isinstance(model.process, Isotropic) and len(x):
         bound = float(evidence_bound(model, x, generator, 4).mean())
-        numbers["evidence lower bound (nats)"] = bound
-        numbers["evidence lower bound (bits a dimension)"] = -bound / (x[0].numel() * math.log(2))
+        if math.isfinite(bound):
+            numbers["evidence lower bound (nats)"] = bound
+            numbers["evidence lower bound (bits a dimension)"] = -bound / (x[0].numel() * math.log(2))
+        else:
+            doubts.append(
+                "the evidence lower bound is not finite: the encoder's variances have left the range of numbers"
+            )
     worst = int((seen.coverage - _LEVEL).abs().argmax())
-    doubts = []
     if abs(float(seen.coverage[worst]) - _LEVEL) > _TOO_FAR:
         doubts.append(
             f"at t = {float(seen.times[worst]):.3g} the encoder's 90 % intervals hold {seen.coverage[worst]:.0%} of "
