@@ -90,6 +90,8 @@ class ImageFlow(Flow, Trainable):
     def log_prob(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
+        """As of any flow; with variational noise one draw of a bound too, but without a generator, at u = 1/2, neither
+        a bound nor an estimate without bias."""
         if self.dequantiser is None:
             return super().log_prob(x, condition, generator)
         self.check_events(x)
@@ -99,7 +101,8 @@ class ImageFlow(Flow, Trainable):
         return density - log_noise + self.dimension * math.log(self.bin_width or 1.0)
 
     def condition_log_prob(self, condition: Condition) -> Tensor:
-        """log p(y) of the condition's image, (B,), in nats and its own units: how usual it is.
+        """log p(y) of the condition's image, (B,), in nats and its own units: how usual it is. Where it is encoded at
+        another size, by ``SplitCondition``, that of the image at that size.
 
         Raises ``ConfigError`` for a flow that has no density of it.
         """
