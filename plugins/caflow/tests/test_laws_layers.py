@@ -16,7 +16,7 @@ from scorefold.nn import ActNorm, AffineCoupling, Bijection, ConvConditioner, Ho
 from scorefold_caflow.blocks import Block
 from scorefold_caflow.config import StepsConfig
 from scorefold_caflow.dequantisation import Dequantiser
-from scorefold_caflow.layers import AffineInjector, HaarBands
+from scorefold_caflow.layers import AffineInjector, HaarBands, Mixing
 from scorefold_caflow.mixture import MixtureCoupling
 from scorefold_caflow.preprocessing import Logit, Standardise
 
@@ -39,6 +39,8 @@ def layer(name: str) -> Bijection:
         "injector": injector(),
         "mixture": MixtureCoupling(4, ConvConditioner(2, 28, 6, condition=3), components=4),
         "mixture of one": MixtureCoupling(4, ConvConditioner(2, 10, 6, condition=3), components=1),
+        "mixing": Mixing(4, LULinear(4)),
+        "rotation": Mixing(4, Householder(4)),
         "squeeze": Squeeze(),
         "haar": HaarBands(),
         "standardise": Standardise(EventScale(mean=3.0, std=0.2)),
@@ -57,6 +59,8 @@ NAMES = (
     "injector",
     "mixture",
     "mixture of one",
+    "mixing",
+    "rotation",
     "squeeze",
     "haar",
     "standardise",
@@ -359,6 +363,19 @@ def test_actnorm_starts_from_nothing_but_initialise_and_takes_constant_channels(
     assert torch.equal(z[:, 0], torch.zeros_like(z[:, 0]))
     assert bool(z.isfinite().all())
     assert bool(norm(x)[1].isfinite())
+
+
+@pytest.mark.parametrize("name", ["mixing", "rotation"])
+def test_a_mixing_is_a_normalisation_and_then_a_matrix(name) -> None:
+    mixing = layer(name)
+    x = 3 + 2 * draws(20, 4, 4, 4)
+    mixing.initialise(x)
+    normalised, scaled = mixing.norm(x)
+    assert torch.allclose(normalised.std((0, 2, 3), correction=0), torch.ones(4, dtype=torch.float64), atol=1e-10)
+    expected, mixed = mixing.linear(normalised)
+    z, log_det = mixing(x)
+    assert torch.allclose(z, expected, atol=1e-12)
+    assert torch.allclose(log_det, scaled + mixed)
 
 
 def test_networks_of_couplings_end_in_zeros() -> None:

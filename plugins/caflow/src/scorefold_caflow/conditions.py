@@ -76,7 +76,7 @@ def fitted(x: Tensor, size: tuple[int, int]) -> Tensor:
     cell = _cell(tuple(x.shape[-2:]), size)
     if cell is None:
         return functional.interpolate(x, size, mode="nearest")
-    cells = x.unflatten(3, (-1, cell[1])).unflatten(2, (-1, cell[0]))  # (B, C, h, dy, w, dx)
+    cells: Tensor = x.unflatten(3, (-1, cell[1])).unflatten(2, (-1, cell[0]))  # (B, C, h, dy, w, dx)
     return cells.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
 
 
