@@ -13,6 +13,7 @@ from torch.nn.functional import silu
 
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.nn import (
+    ACTIVATIONS,
     ActNorm,
     AffineCoupling,
     Bijection,
@@ -35,6 +36,8 @@ from scorefold.nn import (
     check_divisible,
     coupling_halves,
 )
+from scorefold.nn.coupling import bounded
+from scorefold.nn.networks import Activation
 from scorefold.numerics import jacobian
 
 VECTOR, IMAGE = (5,), (3, 4, 6)
@@ -363,6 +366,34 @@ def test_a_diagonal_normal_starts_at_its_variances_and_refuses_none() -> None:
     for wrong in (torch.zeros(2), torch.tensor([1.0, math.nan]), torch.ones(3)):
         with pytest.raises(ConfigError, match="all above 0"):
             DiagonalNormal((2,), wrong)
+
+
+@pytest.mark.parametrize("activation", ["silu", "relu", "tanh", "gelu", "elu"])
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_convolutional_conditioner_is_its_convolutions(activation: Activation, size: int) -> None:
+    """On images of one pixel too, which take products, and without a gradient, where activations overwrite."""
+    network = perturb(ConvConditioner(2, 4, 5, condition=3, activation=activation).double())
+    assert isinstance(network, ConvConditioner)
+    assert network.from_condition is not None
+    x = torch.randn(2, 2, size, size, dtype=torch.float64, requires_grad=True)
+    condition = torch.randn(2, 3, size, size, dtype=torch.float64, requires_grad=True)
+    act = ACTIVATIONS[activation]
+    plain = network.last(act(network.middle(act(network.first(x) + network.from_condition(condition)))))
+    torch.testing.assert_close(network(x, condition), plain)
+    wanted = [x, condition, *network.parameters()]
+    found, truth = (torch.autograd.grad(y.square().sum(), wanted) for y in (network(x, condition), plain))
+    torch.testing.assert_close(found, truth)
+    before = x.detach().clone()
+    with torch.no_grad():
+        torch.testing.assert_close(network(x, condition), plain)
+    assert torch.equal(x, before)
+
+
+def test_a_bounded_log_scale_is_the_hyperbolic_tangent() -> None:
+    raw = torch.tensor([-50.0, -2.0, -1e-3, 0.0, 0.7, 50.0], dtype=torch.float64)
+    for given in (raw[:, None], raw.view(1, 1, 2, 3)):
+        torch.testing.assert_close(bounded(given, 1.5), 1.5 * given.tanh(), rtol=0, atol=1e-15)
+    assert bounded(torch.zeros(1, 1, 1, 1), 1.5).item() == 0
 
 
 def test_fourier_embedding_is_sines_and_cosines() -> None:

@@ -121,13 +121,22 @@ class ConvConditioner(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        h = self.first(x)
+        h = _convolved(self.first, x)
         if self.from_condition is not None and condition is not None:
-            h = h + self.from_condition(condition)
+            h = h + _convolved(self.from_condition, condition)
         # Nothing else reads what the activations take, and fresh memory for large images costs more than they do.
         activation = self.activation if torch.is_grad_enabled() else self.in_place
-        result: Tensor = self.last(activation(self.middle(activation(h))))
-        return result
+        return _convolved(self.last, activation(_convolved(self.middle, activation(h))))
+
+
+def _convolved(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """layer(x). Of images of one pixel, which only a kernel's centre meets, by a product that is twice as fast."""
+    if x.shape[-2:] != (1, 1):
+        answer: Tensor = layer(x)
+        return answer
+    height, width = layer.kernel_size
+    centre = layer.weight[:, :, height // 2, width // 2]
+    return functional.linear(x.flatten(1), centre, layer.bias)[:, :, None, None]
 
 
 class FourierEmbedding(nn.Module):
