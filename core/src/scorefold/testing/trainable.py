@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from scorefold.config import TrainingConfig
 from scorefold.data import Dataset
+from scorefold.errors import TrainingError
 from scorefold.interfaces.capabilities import Loss, Progress
 from scorefold.testing.answers import draw_condition
 from scorefold.testing.contract import Law, Subject, law
 from scorefold.testing.require import require, require_same, require_shape
+from scorefold.training.phases import ordered_phases
 
 BATCH = 16
 STRATEGIES = ("distributed", "bf16", "fp16", "compile")
@@ -111,8 +113,8 @@ def loss_validates(subject: Subject) -> str:
 
 @law("phases-cover", level="contract", capability="Trainable")
 def phases_cover(subject: Subject) -> str:
-    """Phases have names of their own, come after one another, and their groups train every parameter that asks, but
-    for those of components that are plugged in."""
+    """Phases have names of their own that a folder may have, come after one another, have something to train each, and
+    their groups train every parameter that asks, but for those of components that are plugged in."""
     model, _ = _prepared(subject)
     phases = list(model.phases())
     names = [phase.name for phase in phases]
@@ -121,9 +123,14 @@ def phases_cover(subject: Subject) -> str:
     for index, phase in enumerate(phases):
         known = phase.after is None or phase.after in names[:index]
         require(known, f"phase {phase.name!r} comes after {phase.after!r}", "an earlier phase, or None")
+    try:
+        ordered_phases(phases)
+    except TrainingError as error:
+        require(False, str(error), "phases that fit takes")
     trained: set[int] = set()
     for phase in phases:
         grouped = [id(p) for group in model.parameter_groups(phase) for p in group["params"]]
+        require(bool(grouped), f"phase {phase.name!r} has {len(grouped)} parameters to train", "one or more")
         twice = len(grouped) - len(set(grouped))
         require(twice == 0, f"{twice} parameters stand twice in the groups of phase {phase.name!r}", "0")
         inside = {id(p) for module in phase.modules for p in module.parameters()}

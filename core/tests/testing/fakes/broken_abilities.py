@@ -146,6 +146,8 @@ breaks("loss-validates", GaussianScore, loss=losing(needs_training))
 breaks("loss-validates", GaussianScore, loss=losing(drifts))
 breaks("phases-cover", GaussianScore, phases=phased({}, {}))
 breaks("phases-cover", GaussianScore, phases=phased({"after": "start"}))
+breaks("phases-cover", GaussianScore, phases=phased({"name": "the first"}))
+breaks("phases-cover", GaussianScore, phases=phased({}, {"name": "idle", "modules": (nn.Identity(),)}))
 breaks("phases-cover", GaussianScore, parameter_groups=lambda self, phase: [{"params": [self.mean, self.mean]}])
 breaks(
     "phases-cover",
