@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from latent_toys import normal
+from latent_toys import Linear, normal
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
@@ -178,3 +178,17 @@ def test_what_a_probe_cannot_learn() -> None:
             fit_probe(codes, wrong.bool())
     with pytest.raises(DataError, match="the codes are all the same"):
         fit_probe(torch.ones(400, 3), positive)
+
+
+def test_reconstructing_and_generating_are_decoding() -> None:
+    model = Linear((6,), (1.0, 0.5), (0.3, 0.6))
+
+    def seeded() -> torch.Generator:
+        return torch.Generator().manual_seed(3)
+
+    x = normal(4, 6, seed=2)
+    back = model.reconstruct(x, generator=seeded(), strength=0.5)
+    assert torch.equal(back, model.decode(model.encode(x), generator=seeded(), strength=0.5))
+    generator = seeded()
+    codes = model.draw_codes(5, generator=generator)
+    assert torch.equal(model.generate(5, generator=seeded()), model.decode(codes, generator=generator))

@@ -138,6 +138,14 @@ class Encodes(ABC):
     def encode_distribution(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The mean and standard deviation of z given x, each (B, *latent_shape); std is 0 for a deterministic code."""
 
+    def reconstruct(self, x: Tensor, *, generator: torch.Generator | None = None, **options: Any) -> Tensor:
+        """x (B, *E) decoded from its code, (B, *E); ``options`` are those of ``decode``."""
+        return self.decode(self.encode(x), generator=generator, **options)
+
+    def generate(self, n: int, *, generator: torch.Generator | None = None, **options: Any) -> Tensor:
+        """n events (n, *E), decoded from codes of ``draw_codes``; ``options`` are those of ``decode``."""
+        return self.decode(self.draw_codes(n, generator=generator), generator=generator, **options)
+
     def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Codes (n, *latent_shape) from the law that training held them to, on the component's device.
 

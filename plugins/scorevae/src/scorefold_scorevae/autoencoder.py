@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor, nn
 
 from scorefold.data import EventScale
@@ -30,10 +27,6 @@ class Autoencoder(nn.Module, Encodes):
         self.event_shape = tuple(event_shape)
         self.latent_shape = tuple(latent_shape)
         self.event_scale = event_scale or EventScale()
-
-    def reconstruct(self, x: Tensor, *, generator: torch.Generator | None = None, **options: Any) -> Tensor:
-        """decode(encode(x)), (B, *E); ``options`` are those of ``decode``."""
-        return self.decode(self.encode(x), generator=generator, **options)
 
     def check_events(self, x: Tensor) -> None:
         """Raises ``ShapeError`` unless x is (B, *event_shape), in the dtype of the model and on its device."""
