@@ -34,6 +34,8 @@ SPECS: dict[str, ConditionSpec | None] = {
         "vector": TensorSpec((4,)),
         "large": TensorSpec((2, 16, 16)),
     },
+    "map of classes": TensorSpec((1, 8, 8), classes=3),
+    "larger map of classes and an image": {"labels": TensorSpec((1, 16, 16), classes=3), "image": SPEC},
     "none": None,
 }
 
@@ -116,6 +118,26 @@ def test_images_of_several_sizes_are_brought_to_the_largest_and_to_the_events_wh
     flow = image_flow(condition=TensorSpec((1, 16, 16)), condition_size="event")
     assert flow.split.image_shape == (4, 8, 8)
     assert image_flow(condition=TensorSpec((1, 4, 12)), condition_size="event").split.image_shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_map_of_classes_is_an_image_whose_pixels_keep_their_place(kind) -> None:
+    spec = TensorSpec((1, 8, 8), classes=3)
+    split = SplitCondition(spec, None)
+    labels = torch.randint(3, (2, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    image, vector = split(labels, draws(1))
+    assert vector is None
+    assert split.image_shape == (3, 8, 8)
+    assert torch.equal(image.argmax(1, keepdim=True), labels)
+    assert torch.equal(image.sum(1), torch.ones(2, 8, 8, dtype=torch.float64))
+    flow = image_flow(kind, condition=spec, perturbed=0.0)
+    w = labels + 0.3 * draws(2, 1, 8, 8)
+    flow.prepare(Dataset(x=w, condition=labels), torch.Generator().manual_seed(0))
+    assert bool(flow.log_prob(w, labels).isfinite().all())
+    # As constants at every pixel, these would be 1,024 x 3 channels.
+    large = image_flow(kind, event=(1, 32, 32), condition=TensorSpec((1, 32, 32), classes=3))
+    small = image_flow(kind, event=(1, 32, 32), condition=TensorSpec((3, 32, 32)))
+    assert sum(p.numel() for p in large.parameters()) == sum(p.numel() for p in small.parameters())
 
 
 @pytest.mark.parametrize(("of", "size"), [((6, 4), (3, 4)), ((6, 4), (2, 1)), ((4, 4), (4, 4))])

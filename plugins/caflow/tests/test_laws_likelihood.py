@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from caflow_models import CONTINUOUS, KINDS, draws, image_flow, levels, perturb, slogdet
-from torch import Tensor
+from torch import Tensor, nn
 
 from scorefold.data import Dataset, DataSpec, EventScale, TensorSpec
 from scorefold.errors import ConfigError
@@ -231,6 +231,29 @@ def test_the_loss_is_bits_of_the_event_and_lambda_times_bits_of_the_condition(ki
     assert torch.allclose(loss.value, bits + 0.25 * own)
     assert torch.allclose(loss.parts["bits"], bits)
     assert torch.allclose(loss.parts["bits of the condition"], own)
+
+
+@pytest.mark.parametrize("scale", [levels(4), CONTINUOUS])
+def test_the_first_phases_pay_for_one_encoder_each_in_bits_of_its_own_image(scale) -> None:
+    flow = image_flow(scale=scale, condition=TensorSpec((2, 8, 8)), order="staged")
+    w = torch.randint(4, (3, 1, 8, 8), generator=torch.Generator().manual_seed(0)).double()
+    y = draws(3, 2, 8, 8)
+
+    def bits(encoder: nn.Module, image: Tensor, offset: float) -> Tensor:
+        latents, log_det = encoder(image)
+        nats = log_det + sum(flow.base.log_prob(one) for one in latents) + offset
+        return -nats.mean() / (image[0].numel() * math.log(2))
+
+    def noise(image: Tensor) -> Tensor:
+        return torch.rand(image.shape, generator=torch.Generator().manual_seed(0), dtype=image.dtype) - 0.5
+
+    shown = w + noise(w) if scale.levels else w
+    # The units of the flow and, for levels, their width 1.
+    expected = bits(flow.parts.event_encoder, (shown - scale.mean) / scale.std, -64 * math.log(scale.std))
+    assert torch.allclose(loss_of(flow, w, y, "event-encoder").value, expected)
+    given = y + noise(y) * (1.0 if scale.levels else 1 / 256)
+    expected = bits(flow.parts.condition_encoder, given, 0.0)
+    assert torch.allclose(loss_of(flow, w, y, "condition-encoder").value, expected)
 
 
 @pytest.mark.parametrize("dequantisation", ["uniform", "variational"])

@@ -17,10 +17,10 @@ from scorefold.nn.conditions import as_vector, vector_width
 class SplitCondition(nn.Module):
     """A condition (B rows) as an image (B, C, H, W) and a vector (B, width), None where there is no such part.
 
-    Parts of three dimensions are images, joined by their channels. They keep their size where all have the same and
-    ``size`` is None; otherwise each is brought to ``size``, or to the largest of them, by ``fitted``. Classes become
-    one-hot codes. The image is centred and brought to unit size by ``mean`` and ``std``, which ``measure`` takes
-    from data, once: the buffer ``measured`` is part of the state.
+    Parts of three dimensions are images, joined by their channels; a map of classes among them has a channel for each
+    class. They keep their size where all have the same and ``size`` is None; otherwise each is brought to ``size``, or
+    to the largest of them, by ``fitted``. Other classes become one-hot codes. The image is centred and brought to unit
+    size by ``mean`` and ``std``, which ``measure`` takes from data, once: the buffer ``measured`` is part of the state.
     """
 
     mean: Tensor
@@ -36,7 +36,7 @@ class SplitCondition(nn.Module):
         sizes = {one.shape[1:] for one in self.images.values()}
         largest = (max((s[0] for s in sizes), default=0), max((s[1] for s in sizes), default=0))
         self.size = size if size is not None else largest
-        channels = sum(fitted_channels(one.shape, self.size) for one in self.images.values())
+        channels = sum(fitted_channels(one.shape, self.size) * (one.classes or 1) for one in self.images.values())
         self.image_shape = (channels, *self.size) if self.images else None
         self.width = sum(vector_width(one) for one in self.vectors.values())
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
@@ -66,7 +66,7 @@ class SplitCondition(nn.Module):
         self.measured.fill_(True)
 
     def _image(self, parts: dict[str, Tensor], like: Tensor) -> Tensor | None:
-        images = [fitted(parts[name].to(like), self.size) for name in self.images]
+        images = [fitted(_as_image(parts[name], one, like), self.size) for name, one in self.images.items()]
         return torch.cat(images, 1) if images else None
 
 
@@ -93,4 +93,12 @@ def _cell(of: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int] | None:
 
 
 def _is_image(spec: TensorSpec) -> bool:
-    return len(spec.shape) == 3 and spec.classes is None
+    return len(spec.shape) == 3
+
+
+def _as_image(part: Tensor, spec: TensorSpec, like: Tensor) -> Tensor:
+    """An image (B, C, H, W), or a map of classes as one-hot codes (B, C classes, H, W)."""
+    if spec.classes is None:
+        return part.to(like)
+    codes = part[:, :, None] == torch.arange(spec.classes, device=part.device)[:, None, None]
+    return codes.flatten(1, 2).to(like)
