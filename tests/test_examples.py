@@ -118,6 +118,16 @@ def test_a_code_of_digits(host: Host, tmp_path: Path) -> None:
         assert list((folder / stage).glob("figures/*.png")), stage
 
 
+def test_the_other_half_of_digits(host: Host, tmp_path: Path) -> None:
+    draws = ("draws-warm", "draws-mild", "draws-cool")
+    sets = ("stages.flow.config.training.steps=20", *(f"stages.{name}.options.conditions=8" for name in draws))
+    metrics, folder = run(host, tmp_path, "caflow-digits.yaml", *sets)
+    assert np.isfinite(metrics["bits"]["bits per dimension"])
+    spread = [metrics[name]["diversity (0 to 255)"] for name in draws]
+    assert spread == sorted(spread, reverse=True)
+    assert {path.stem for path in (folder / "flow").glob("figures/*.png")} == {"training", "temperatures"}
+
+
 def test_flow_likelihood(host: Host, tmp_path: Path) -> None:
     metrics, _ = run(host, tmp_path, "flow-likelihood.yaml", "stages.flow.config.training.steps=40")
     assert np.isfinite(metrics["likelihood"]["log-likelihood (nats)"])

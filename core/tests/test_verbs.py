@@ -15,7 +15,7 @@ from training_toys import Quadratic, points
 from verb_toys import UNIT, Flat, Normal, Shifted, Source, checked, context, rows
 
 from scorefold import verbs
-from scorefold.data import EventScale, TensorSpec
+from scorefold.data import Dataset, EventScale, TensorSpec
 from scorefold.errors import ConfigError, DataError, SplitError, TrainingError
 from scorefold.interfaces import Flow, ScoreModel, TensorSource
 from scorefold.stage import EventGroups, StageContext
@@ -69,6 +69,14 @@ def test_fit_trains_and_hands_the_model_on(tmp_path: Path) -> None:
     assert bars[-1][:2] == (40, 40)
     assert list(tmp_path.iterdir())
     assert float(model.centre.detach().norm()) > 0
+
+
+def test_figures_of_a_training_get_events_with_their_conditions() -> None:
+    few = Dataset(points().x, condition={"place": torch.arange(100.0)[:, None]})
+    shown = verbs.fit(Quadratic(), {"data": Source(train=few)}, None, context()).drawn
+    assert torch.equal(shown.events, few.x[:64])
+    assert torch.equal(shown.condition["place"][:, 0], torch.arange(64.0))
+    assert verbs.fit(Quadratic(), {"data": Source(train=points())}, None, context()).drawn.condition is None
 
 
 def test_fit_takes_its_seed_and_dtype_from_the_stage() -> None:

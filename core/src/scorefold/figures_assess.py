@@ -55,11 +55,12 @@ def _images(shown: Assessed) -> Figure | None:
         mean = as_images(shown.draws.mean(1))
         assert mean is not None
         columns.append(("mean", mean, bounds))
-    return _strips(columns, shown.draws.float().std(1).reshape(len(truth), -1, *truth.shape[2:]) if spread else None)
+    return strips(columns, shown.draws.float().std(1).reshape(len(truth), -1, *truth.shape[2:]) if spread else None)
 
 
-def _strips(columns: list[tuple[str, Tensor, tuple[float, float]]], spread: Tensor | None) -> Figure:
-    """Columns of images (G, C, H, W) under their names, and a last one of their spread as a map with a scale."""
+def strips(columns: list[tuple[str, Tensor, tuple[float, float]]], spread: Tensor | None) -> Figure:
+    """Columns of images (G, C, H, W), each with its name and the values of black and white, and a last one of their
+    spread as a map with a scale."""
     rows, _, height, width = columns[0][1].shape
     count = len(columns) + (spread is not None)
     wide = 0.95 * count + (0.6 if spread is not None else 0)

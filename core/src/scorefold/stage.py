@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from scorefold.config import Config
+    from scorefold.data import Condition
 
 
 class Executor(ABC):
@@ -110,11 +111,13 @@ class EventGroups:
 @dataclass(frozen=True)
 class Fitted:
     """A trained component, for figures: its ``report`` (a ``scorefold.training.FitReport``), the ``model`` itself, and
-    some of the ``events`` (n, *E) that it was trained on. What figures draw of a training that was none is ``{}``."""
+    some of the ``events`` (n, *E) that it was trained on, with their ``condition`` where the data have one. What
+    figures draw of a training that was none is ``{}``."""
 
     report: Any
     model: Any
     events: Tensor
+    condition: Condition | None = None
 
 
 @dataclass

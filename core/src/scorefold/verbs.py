@@ -120,7 +120,8 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
     doubts = component.doubts(seen.tensor(_DIAGNOSED))
     if doubts:
         result["warnings"] = list(doubts)
-    return Outcome(component, result, shown=Fitted(report, component, training.tensor(_SHOWN)))
+    few = training.take(torch.arange(min(_SHOWN, len(training))))
+    return Outcome(component, result, shown=Fitted(report, component, few.x, few.condition))
 
 
 @torch.no_grad()

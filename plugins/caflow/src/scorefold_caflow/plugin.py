@@ -77,6 +77,7 @@ def _flows() -> Iterable[Component]:
             requires=(Port("data", kind="data"),),
             provides=("Trainable",),
             summary=summary,
+            figures="scorefold_caflow.figures:fitted",
             examples=examples[name],
             known_failures=failures if name == "caflow" else {},
             cite=cite,
