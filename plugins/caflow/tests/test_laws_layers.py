@@ -378,6 +378,19 @@ def test_a_mixing_is_a_normalisation_and_then_a_matrix(name) -> None:
     assert torch.allclose(log_det, scaled + mixed)
 
 
+@torch.no_grad()
+def test_a_rotation_of_hundreds_of_channels_is_inverted_where_a_matrix_by_lu_is_lost() -> None:
+    """The coarsest latents of 64 x 64 images in colour have 768 channels. Noise that moves the factors of LU no more
+    than training may makes its inverse useless in float32; a rotation stays one."""
+    x = draws(4, 384, 1, 1, dtype=torch.float32)
+    errors = {}
+    for name, linear in (("lu", LULinear(384)), ("rotation", Householder(384))):
+        mixing = perturb(Mixing(384, linear).float())
+        errors[name] = float((mixing.inverse(mixing(x)[0])[0] - x).abs().max())
+    assert errors["rotation"] < 1e-4
+    assert errors["lu"] > 10 * errors["rotation"]
+
+
 def test_networks_of_couplings_end_in_zeros() -> None:
     for network in (ConvConditioner(2, 4, 6), ConvConditioner(2, 4, 6, condition=3)):
         last = network.last

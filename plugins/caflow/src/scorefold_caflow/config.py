@@ -20,7 +20,10 @@ class StepsConfig(Config):
     )
     components: int = Field(4, ge=1, description="Logistics in a mixture")
     bound: float = Field(1.0, gt=0, description="Largest log-scale of couplings and injectors, to either side of 0")
-    linear: Literal["lu", "orthogonal"] = Field("lu", description="Channel mixing: any matrix by LU, or a rotation")
+    linear: Literal["lu", "orthogonal"] = Field(
+        "lu",
+        description="Channel mixing: any matrix by LU, or a rotation, whose inverse is exact for hundreds of channels",
+    )
 
 
 class EncoderConfig(StepsConfig):
