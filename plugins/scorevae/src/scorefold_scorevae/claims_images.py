@@ -27,7 +27,6 @@ from scorefold_scorevae.claims_training import (
     held_out_parts,
     likeness,
     mean_kl,
-    mean_of_draws,
     similarity,
     trained,
     training,
@@ -101,12 +100,12 @@ def row(
 ) -> float | None:
     """A measure of a model, over trainings from several seeds (see ``REDUCTIONS``); None without diffusers.
 
-    Models are ``scorevae`` and ``scorevae-plus`` (a draw for a drawn z), ``scorevae-mean`` and ``scorevae-plus-mean``
-    (the mean of 4 such draws), ``vae`` (its mean for the mean of z), ``vae-noise`` (with its isotropic noise, for a
-    drawn z), ``diff-decoder`` and ``diff-decoder-plain`` (a draw; beta 0.01 and 0), ``prior``, ``floor`` (the images
-    themselves) and ``floor-train`` (training images, held to others). Measures are ``l2`` (of pixels in [0, 1]),
-    ``sharp``, ``frechet``, ``kl`` of the codes in nats, and ``data``, the data term on test images. ``ratio`` names a
-    model whose measure divides it.
+    Models are ``scorevae`` and ``scorevae-plus`` (a draw for a drawn z, with the mean L2 of 4), ``scorevae-mean`` and
+    ``scorevae-plus-mean`` (the mean of 4 such draws), ``vae`` (its mean for the mean of z), ``vae-noise`` (with its
+    isotropic noise, for a drawn z), ``diff-decoder`` and ``diff-decoder-plain`` (a draw; beta 0.01 and 0), ``prior``,
+    ``floor`` (the images themselves) and ``floor-train`` (training images, held to others). Measures are ``l2`` (of
+    pixels in [0, 1]), ``sharp``, ``frechet``, ``kl`` of the codes in nats, and ``data``, the data term on test images.
+    ``ratio`` names a model whose measure divides it.
     """
     if find_spec("diffusers") is None:
         return None
@@ -229,33 +228,43 @@ def _measured(host: Any, profile: str, task: str, seed: int, run: int, model: st
     setting, data = SETTINGS[task], _source(host, task)
     real, train = data.load("test").x[: setting.images], data.load("train").x
     others = train if setting.held_to_train else data.load("test").x[setting.images :]
-    generator = derive_generator(run, model)
     if model == "prior":
-        drawn = _prior(host, profile, task, seed).sample(PRIOR_DRAWS, generator=generator, **DECODING).clamp(-1, 1)
-        found = likeness(drawn, train)
-    elif model.startswith("floor"):
+        generator = derive_generator(run, "prior")
+        drawn = _prior(host, profile, task, seed).sample(PRIOR_DRAWS, generator=generator, **DECODING)
+        found = likeness(drawn.clamp(-1, 1), train)
+    elif model in ONCE:
         found = likeness(real, others) if model == "floor" else likeness(train[:PRIOR_DRAWS], train[PRIOR_DRAWS:])
     else:
+        drawn = _reconstructions(host, profile, task, seed, run, model)
+        found = similarity(drawn[0], real, others)
+        found["l2"] = float(torch.linalg.vector_norm((drawn - real).flatten(2), dim=2).mean()) / 2
         made = _model(host, profile, task, seed, run, model)
-        x = _reconstructed(made, model, real, generator)
-        found = similarity(x.detach().clamp(-1, 1), real, others)
         if model in ("scorevae", "vae", "diff-decoder"):
             found["kl"] = mean_kl(made, real)
         if model in ("scorevae", "scorevae-plus"):
             parts = held_out_parts(made, data.load("test").take(torch.arange(setting.images)), run)
             found["data"] = parts.get("data", parts["loss"])
-    found = {name: value / 2 if name == "l2" else value for name, value in found.items()}
     print(f"{task}, {model}: " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()), flush=True)
     return found
 
 
-def _reconstructed(made: Any, model: str, real: Tensor, generator: torch.Generator) -> Tensor:
+@cache
+def _reconstructions(host: Any, profile: str, task: str, seed: int, run: int, model: str) -> Tensor:
+    """Reconstructions (n, N, *E) within the images' bounds: 4 draws of a ScoreVAE, one of others, or one mean.
+
+    The noises of one run are the same for all models, so that what differs is the model.
+    """
+    if model.endswith("-mean"):
+        return _reconstructions(host, profile, task, seed, run, model.removesuffix("-mean")).mean(0, keepdim=True)
+    real = _source(host, task).load("test").x[: SETTINGS[task].images]
+    made = _model(host, profile, task, seed, run, model)
     if model == "vae":
-        decoded: Tensor = made.decode(made.encode(real))
-        return decoded
-    if model == "vae-noise":
-        return draw(made, real, generator, noise_scale=1.0)
-    return mean_of_draws(made, real, generator, DRAWS) if model.endswith("-mean") else draw(made, real, generator)
+        mean: Tensor = made.decode(made.encode(real)).detach()
+        return mean[None].clamp(-1, 1)
+    generator = derive_generator(run, "draws")
+    options = {"noise_scale": 1.0} if model == "vae-noise" else {}
+    count = DRAWS if model.startswith("scorevae") else 1
+    return torch.stack([draw(made, real, generator, **options) for _ in range(count)]).clamp(-1, 1)
 
 
 @torch.no_grad()
