@@ -236,6 +236,34 @@ def test_every_image_may_have_a_hole_of_its_own_and_give_its_mask(folder: Path) 
         Paired(PairedConfig(mask=True), data=Digits(DigitsConfig(limit=50)))
 
 
+def test_the_hidden_part_may_be_the_event(folder: Path) -> None:
+    operator = {"name": "mask", "region": "right", "fraction": 0.5}
+    config = PairedConfig.model_validate({"operator": operator, "hidden": True, "mask": True})
+    whole = ImageFolder(ImagesConfig(root=str(folder), size=8))
+    held = Paired(config, data=whole)
+    streamed = Paired(config, data=ImageFolder(ImagesConfig(root=str(folder), size=8, memory=0.0)))
+    train, full = held.load("train"), whole.load("train").x
+    assert held.event_shape == streamed.event_shape == train.event_shape == (3, 8, 4)
+    assert torch.equal(train.x, full[..., 4:])
+    assert isinstance(train.condition, Mapping)
+    assert torch.equal(train.condition["image"], torch.cat((full[..., :4], 0 * full[..., 4:]), -1))
+    assert train.condition["mask"].shape == (len(train), 1, 8, 8)
+    scale = held.event_scale
+    assert (scale.low, scale.high, scale.levels) == (0.0, 1.0, 256)
+    assert (scale.mean, scale.std) == pytest.approx((float(train.x.mean()), float(train.x.std(correction=0))), abs=1e-5)
+    assert streamed.event_scale.mean == pytest.approx(scale.mean, abs=1e-5)
+    lazy = streamed.load("train")
+    assert lazy.event_shape == (3, 8, 4)
+    assert torch.equal(torch.cat([batch.x for batch in lazy.batches(3)]), train.x)
+    assert held.operator is None
+    for wrong in ("box-downsample", {**operator, "region": "square", "each": True}):
+        with pytest.raises(ConfigError, match="hides no part"):
+            Paired(PairedConfig.model_validate({"operator": wrong, "hidden": True}), data=whole)
+    pixels = {"operator": {**operator, "region": "pixels"}, "hidden": True}
+    with pytest.raises(ConfigError, match="has gaps"):
+        Paired(PairedConfig.model_validate(pixels), data=whole)
+
+
 def test_photons_are_counted_by_poissons_law_and_belong_to_the_point() -> None:
     digits = Digits(DigitsConfig())
     config = PairedConfig.model_validate({"operator": "box-downsample", "poisson_peak": 20.0, "seed": 1})

@@ -68,9 +68,13 @@ def _shown(x: Tensor) -> Tensor:
 
 
 def _picture(condition: Condition | None, events: Tensor) -> Tensor | None:
-    """The first image among the parts of a condition, at the size of the events."""
+    """The first image among the parts of a condition, in its own proportions and as high as the events."""
     if condition is None:
         return None
     parts = [condition] if isinstance(condition, Tensor) else list(condition.values())
     images = [part for part in parts if part.dim() == 4 and part.is_floating_point()]
-    return functional.interpolate(_shown(images[0]), events.shape[2:], mode="nearest") if images else None
+    if not images:
+        return None
+    height, width = images[0].shape[2:]
+    size = (events.shape[2], max(1, round(width * events.shape[2] / height)))
+    return functional.interpolate(_shown(images[0]), size, mode="nearest")

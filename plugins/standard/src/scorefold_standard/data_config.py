@@ -201,6 +201,10 @@ class PairedConfig(Config):
         False,
         description="Also give the mask (1 where a pixel is kept): the condition is then named, 'image' and 'mask'",
     )
+    hidden: bool = Field(
+        False,
+        description="The event is what the mask hides, a rectangle, instead of the whole image; the condition stays",
+    )
     seed: Seed = None
 
 
