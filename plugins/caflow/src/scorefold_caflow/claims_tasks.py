@@ -74,10 +74,10 @@ TASKS = {
 VARIANTS: Mapping[str, tuple[int, float, Mapping[str, Any]]] = {
     "no-lambda": (32, 1.0, {"condition_weight": 0.0}),
     "more-lambda": (32, 1.0, {"condition_weight": 1e-2}),
-    "adapter": (29, 1.0, {"adapter": 32}),
+    "adapter": (29, 0.95, {"adapter": 32}),
     "wide-translation": (33, 1.0, {"encoder": {"steps": 2, "hidden": 16}}),
     "one-step-encoder": (33, 1.0, {"encoder": {"steps": 1, "hidden": 24}}),
-    "staged": (32, 1.0, {"order": "staged-joint"}),
+    "staged": (32, 1.55, {"order": "staged-joint"}),
 }
 """What is changed of CAFLOW: the channels of its conditional networks that keep its number of parameters, its steps
 over CAFLOW's for as much CPU time, and its settings."""
