@@ -161,6 +161,7 @@ def _sources() -> Iterable[Component]:
                 "config": {"operator": {"name": "box-downsample", "factor": 2}, "noise_std": 0.1},
                 "inputs": {"data": _DIGITS},
             },
+            {"config": {"operator": {"name": "mask", "region": "right"}, "hidden": True}, "inputs": {"data": _DIGITS}},
         ),
     )
     yield _data(
