@@ -100,17 +100,27 @@ def _gates(task: str) -> Iterable[Claim]:
         options={"model": "vae", "measure": "kl", "ratio": "scorevae", "over": "furthest"},
         **gate,
     )
-    for measure, words in (("data", "data term on held-out images"), ("l2", "L2")):
-        yield _claim(
-            f"{task}-plus-{measure}",
-            task,
-            f"{words} of the ScoreVAE+ over the ScoreVAE's",
-            "row",
-            tolerance=("max", 1.0),
-            options={"model": "scorevae-plus", "measure": measure, "ratio": "scorevae", "over": "largest"},
-            # A corrector mends what is not Gaussian in q(z | x_t): digits are ten clusters, patches are none.
-            **(gate if task == "digits" else {"unit": "ratio"}),
-        )
+    ratio = {"model": "scorevae-plus", "ratio": "scorevae", "over": "largest"}
+    yield _claim(
+        f"{task}-plus-data",
+        task,
+        "data term on held-out images of the ScoreVAE+ over the ScoreVAE's",
+        "row",
+        tolerance=("max", 1.0),
+        options={**ratio, "measure": "data"},
+        # A corrector mends what is not Gaussian in q(z | x_t): digits are ten clusters, patches are none.
+        **(gate if task == "digits" else {"unit": "ratio"}),
+    )
+    yield _claim(
+        f"{task}-plus-l2",
+        task,
+        "L2 of a draw of the ScoreVAE+ over the ScoreVAE's",
+        "row",
+        source=_PAPER,
+        published=round(_PUBLISHED["scorevae-plus"] / _PUBLISHED["scorevae"], 3),
+        unit="ratio",
+        options={**ratio, "measure": "l2"},
+    )
 
 
 def _claim(name: str, task: str, words: str, function: str, **fields: Any) -> Claim:
