@@ -71,16 +71,29 @@ TASKS = {
 }
 """1,797 digits are learnt by heart, so that training on them ends where the validation loss does no longer fall."""
 
-VARIANTS: Mapping[str, tuple[int, float, Mapping[str, Any]]] = {
-    "no-lambda": (32, 1.0, {"condition_weight": 0.0}),
-    "more-lambda": (32, 1.0, {"condition_weight": 1e-2}),
-    "adapter": (29, 0.95, {"adapter": 32}),
-    "wide-translation": (33, 1.0, {"encoder": {"steps": 2, "hidden": 16}}),
-    "one-step-encoder": (33, 1.0, {"encoder": {"steps": 1, "hidden": 24}}),
-    "staged": (32, 1.55, {"order": "staged-joint"}),
+
+@dataclass(frozen=True)
+class Variant:
+    """A change of a flow: the channels of its conditional networks that keep CAFLOW's number of parameters, its steps
+    over CAFLOW's for as much CPU time, and its settings."""
+
+    changes: Mapping[str, Any]
+    hidden: int = 32
+    steps: float = 1.0
+    flow: str = "caflow"
+
+
+NARROW: Mapping[str, Any] = {"encoder": {"steps": 2, "hidden": 16}}
+VARIANTS = {
+    "no-lambda": Variant({"condition_weight": 0.0}),
+    "more-lambda": Variant({"condition_weight": 1e-2}),
+    "adapter": Variant({"adapter": 32}, hidden=29, steps=0.95),
+    "narrow-encoder": Variant(NARROW, hidden=33),
+    "narrow-encoder-adapter": Variant({**NARROW, "adapter": 32}, hidden=30, steps=0.95),
+    "one-step-encoder": Variant({"encoder": {"steps": 1, "hidden": 24}}, hidden=33),
+    "staged": Variant({"order": "staged-joint"}, steps=1.55),
+    "dual-glow-narrow-encoder": Variant(NARROW, hidden=57, steps=1.125, flow="dual-glow"),
 }
-"""What is changed of CAFLOW: the channels of its conditional networks that keep its number of parameters, its steps
-over CAFLOW's for as much CPU time, and its settings."""
 
 
 def row(host: Any, profile: str, seed: int, *, task: str, model: str, measure: str) -> float:
@@ -150,15 +163,18 @@ def encodings(host: Any, profile: str, seed: int, *, task: str) -> float:
 
 def component(model: str) -> str:
     """The component that a row's model is."""
-    return f"flow:{model}" if model in MODELS else "flow:caflow"
+    return f"flow:{VARIANTS[model].flow if model in VARIANTS else model}"
 
 
 def settings(task: str, model: str, more: float) -> dict[str, Any]:
     """The configuration of a model on a task, for so many times its steps."""
     chosen = TASKS[task]
-    hidden, factor, changes = VARIANTS.get(model, (chosen.hidden.get(model, 0), 1.0, {}))
-    steps = max(2, round(more * factor * chosen.steps.get(model, chosen.steps["caflow"])))
-    base: dict[str, Any] = {"scales": 2, "training": training(steps, **chosen.training)}
+    if model in VARIANTS:
+        variant = VARIANTS[model]
+        hidden, count, changes = variant.hidden, variant.steps * chosen.steps["caflow"], variant.changes
+    else:
+        hidden, count, changes = chosen.hidden[model], float(chosen.steps[model]), {}
+    base: dict[str, Any] = {"scales": 2, "training": training(max(2, round(more * count)), **chosen.training)}
     if model == "cinn":
         return {**base, "flow": {"steps": 4, "transitions": 2, "hidden": hidden}, "features": 32}
     return {
