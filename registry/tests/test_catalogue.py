@@ -260,13 +260,13 @@ def scorefold_kinds():
 """
 
     def test_a_plugin_adds_a_kind_that_others_use(self, install: Install, component: Source) -> None:
-        install("fake-kind", self.KIND.format(name="autoencoder"))
-        install("fake-a-user", component("autoencoder", "one"))
+        install("fake-kind", self.KIND.format(name="codec"))
+        install("fake-a-user", component("codec", "one"))
         host = Host.discover()
         kinds = list(host.catalogue.kinds)
         assert kinds[: len(CORE_KINDS)] == [kind.name for kind in CORE_KINDS]
-        assert "autoencoder" in kinds[len(CORE_KINDS) :]
-        assert host.catalogue.resolve("autoencoder:one").distribution == "fake-a-user"
+        assert "codec" in kinds[len(CORE_KINDS) :]
+        assert host.catalogue.resolve("codec:one").distribution == "fake-a-user"
 
     def test_cores_kinds_stay_cores(self, install: Install) -> None:
         install("fake-kind", self.KIND.format(name="score"))
