@@ -41,6 +41,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
+from _turns import turn_taken
 from torch import Tensor, nn
 
 from scorefold.data import Dataset, DataSpec
@@ -244,13 +245,9 @@ class Runner:
     wall: list[float] = field(default_factory=list)
 
     def take(self, turns: int) -> None:
-        """Some turns, timed; one more before them finds the caches as others left them."""
-        self.turn()
-        cpu, wall = time.process_time(), time.perf_counter()
-        for _ in range(turns):
-            self.turn()
-        self.cpu.append((time.process_time() - cpu) / turns)
-        self.wall.append((time.perf_counter() - wall) / turns)
+        cpu, wall = turn_taken(self.turn, turns)
+        self.cpu.append(cpu)
+        self.wall.append(wall)
 
 
 def sampler(case: Case, side: Side) -> Callable[[], object]:

@@ -15,13 +15,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import diffusers
 import torch
+from _turns import Spent, spent
 from torch import Tensor
 
 from scorefold.interfaces import TensorSource
@@ -35,19 +35,6 @@ STEPS = {32: 8, 64: 4, 128: 1}
 """Steps a scale."""
 SIDES = ("diffusers", "uniform", "multiscale", "networks alone")
 OWN_SHAPE, OWN_STEPS = (8, 3, 32, 32), 50
-
-
-class Spent(NamedTuple):
-    """CPU and wall seconds."""
-
-    cpu: float
-    wall: float
-
-
-def spent(run: Callable[[], Any]) -> Spent:
-    cpu, wall = time.process_time(), time.perf_counter()
-    run()
-    return Spent(time.process_time() - cpu, time.perf_counter() - wall)
 
 
 def in_turns(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[Spent]]:

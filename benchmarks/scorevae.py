@@ -19,11 +19,11 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
+from _turns import Spent, spent
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -70,20 +70,6 @@ CASES = {
 }
 LATENT = 8
 SIDES = ("the parts", "loss and backward", "the parts, with an optimiser", "a step of fit")
-
-
-class Spent(NamedTuple):
-    """CPU and wall seconds."""
-
-    cpu: float
-    wall: float
-
-
-def spent(run: Callable[[], Any], times: int = 1) -> Spent:
-    cpu, wall = time.process_time(), time.perf_counter()
-    for _ in range(times):
-        run()
-    return Spent((time.process_time() - cpu) / times, (time.perf_counter() - wall) / times)
 
 
 def in_turns(runs: dict[str, Callable[[], Spent]], rounds: int) -> dict[str, list[Spent]]:

@@ -144,11 +144,8 @@ def heun(
     """
     grid = Grid.of(process, x, times)
     for k, (drift, dispersion, drift_end, dispersion_end) in enumerate(grid.rows(_flow)):
-        h, t, t_end = grid.lengths[k], grid.labels[k].expand(len(x)), grid.labels[k + 1].expand(len(x))
-        velocity = _apply(drift, x) - _square(dispersion, score(x, t)) / 2
-        trial = x - h * velocity
-        velocity_end = _apply(drift_end, trial) - _square(dispersion_end, score(trial, t_end)) / 2
-        x = x - (h / 2) * (velocity + velocity_end)
+        here, there = (drift, dispersion, grid.labels[k]), (drift_end, dispersion_end, grid.labels[k + 1])
+        x = _heun_step(score, x, -grid.lengths[k], here, there)
     return x, None
 
 
@@ -169,11 +166,8 @@ def invert_heun(
     """
     grid = Grid.of(process, x, times)
     for k, (drift_end, dispersion_end, drift, dispersion) in reversed(list(enumerate(grid.rows(_flow)))):
-        h, t, t_end = grid.lengths[k], grid.labels[k + 1].expand(len(x)), grid.labels[k].expand(len(x))
-        velocity = _apply(drift, x) - _square(dispersion, score(x, t)) / 2
-        trial = x + h * velocity
-        velocity_end = _apply(drift_end, trial) - _square(dispersion_end, score(trial, t_end)) / 2
-        x = x + (h / 2) * (velocity + velocity_end)
+        here, there = (drift, dispersion, grid.labels[k + 1]), (drift_end, dispersion_end, grid.labels[k])
+        x = _heun_step(score, x, grid.lengths[k], here, there)
     return x, None
 
 
@@ -259,6 +253,18 @@ def resolve_sampler(sampler: str | Sampler) -> Sampler:
         f"there is no sampler {sampler!r}; there is {', '.join(SAMPLERS)}",
         hint=f"did you mean {' or '.join(close)}?" if close else None,
     )
+
+
+def _heun_step(
+    score: ScoreFunction, x: Tensor, h: float, here: tuple[Any, Any, Tensor], there: tuple[Any, Any, Tensor]
+) -> Tensor:
+    """Heun's step of length h along the probability flow, forward in time where h > 0, between two (F, G, time)."""
+
+    def velocity(x: Tensor, drift: Any, dispersion: Any, t: Tensor) -> Tensor:
+        return _apply(drift, x) - _square(dispersion, score(x, t.expand(len(x)))) / 2
+
+    start = velocity(x, *here)
+    return x + (h / 2) * (start + velocity(x + h * start, *there))
 
 
 def _drops_noise(grid: Grid, k: int) -> bool:
