@@ -132,7 +132,7 @@ def test_a_layer_has_forward_and_second_derivatives_in_both_directions(name) -> 
         assert torch.allclose(second, slope.detach(), atol=1e-6, rtol=1e-5)
 
 
-def test_log_determinants_are_the_sheets_formulas() -> None:
+def test_log_determinants_are_the_closed_forms() -> None:
     x, condition = arguments("injector", 2)
     pixels = 16
     norm, mixing, inject = layer("actnorm"), layer("lu"), layer("injector")
@@ -247,7 +247,7 @@ def test_a_mixture_couplings_inverse_has_the_gradients_of_the_implicit_function(
 
 
 @pytest.mark.parametrize("margin", [1e-5, 0.01, 0.3])
-def test_the_logits_jacobian_is_the_sheets_and_beyond_the_range_it_goes_on_along_its_tangent(margin) -> None:
+def test_the_logits_jacobian_is_the_closed_form_and_beyond_the_range_it_goes_on_along_its_tangent(margin) -> None:
     logit = Logit(levels(256), margin)
     x = torch.linspace(-0.5, 255.5, 9, dtype=torch.float64).reshape(-1, 1, 1, 1)
     z, log_det = logit(x)

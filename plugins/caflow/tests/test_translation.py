@@ -31,7 +31,7 @@ def law(name: str, n: int, **settings) -> tuple[LatentTranslation, list[Tensor],
     return built, latents_like(built.shapes, 10), latents_like(built.shapes, 20)
 
 
-def test_latents_have_the_sheets_shapes() -> None:
+def test_latents_have_the_published_shapes() -> None:
     assert latent_shapes((3, 64, 64), 4) == ((96, 4, 4), (24, 8, 8), (12, 16, 16), (6, 32, 32))
     assert list(latent_shapes((1, 16, 16), 3)) == latent_shapes_of(3)
     built = translation(3)
@@ -42,7 +42,7 @@ def test_latents_have_the_sheets_shapes() -> None:
     assert tuple(tuple(one.shape[1:]) for one in z) == built.latent_shapes
 
 
-def test_an_encoder_has_the_sheets_latents_and_gives_back_its_image() -> None:
+def test_an_encoder_has_the_published_latents_and_gives_back_its_image() -> None:
     torch.manual_seed(0)
     config = EncoderConfig.model_validate(STEPS)
     encoder = perturb(Encoder((3, 16, 16), 3, config, squeeze="pixels", recompute="no").double())

@@ -62,7 +62,7 @@ def translation(scales: int = 3, *, channels: int = 1, seed: int = 0, **settings
 
 
 def latent_shapes_of(scales: int, channels: int = 1) -> list[tuple[int, int, int]]:
-    """The sheet's: (2^s C, H / 2^s, W / 2^s), the last one twice as wide; the coarsest first."""
+    """The published shapes: (2^s C, H / 2^s, W / 2^s), the last one twice as wide; the coarsest first."""
     size = 2 ** (scales + 1)
     each = [(channels * 2**s, size // 2**s, size // 2**s) for s in range(1, scales + 1)]
     each[-1] = (2 * each[-1][0], *each[-1][1:])
