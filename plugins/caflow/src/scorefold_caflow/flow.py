@@ -95,10 +95,10 @@ class ImageFlow(Flow, Trainable):
         if self.dequantiser is None:
             return super().log_prob(x, condition, generator)
         self.check_events(x)
-        noise, log_noise = self._noise(x, generator)
-        z, log_det = self(x + (noise - 0.5) * (self.bin_width or 0.0), condition)
-        density: Tensor = self.base.log_prob(z) + log_det
-        return density - log_noise + self.dimension * math.log(self.bin_width or 1.0)
+        continuous, gained = self._continuous(x, generator)
+        z, log_det = self(continuous, condition)
+        density: Tensor = self.base.log_prob(z) + log_det + gained
+        return density
 
     def condition_log_prob(self, condition: Condition) -> Tensor:
         """log p(y) of the condition's image, (B,), in nats and its own units: how usual it is. Where it is encoded at
@@ -152,18 +152,16 @@ class ImageFlow(Flow, Trainable):
             assert given.log_prob is not None
             assert image is not None
             return Loss(-given.log_prob.mean() / (image[0].numel() * math.log(2)))
-        noise, log_noise = self._noise(batch.x, generator)
-        x = batch.x + (noise - 0.5) * (self.bin_width or 0.0)
+        x, gained = self._continuous(batch.x, generator)
         w, scaled = self.preprocess(x)
-        offset = self.dimension * math.log(self.bin_width) if self.bin_width is not None else 0.0
         if progress.phase == "event-encoder":
             assert isinstance(self.parts, TwoEncoders)
             latents, log_det = self.parts.event_encoder(w)
             density = log_det + torch.stack([self.parts.base.log_prob(latent) for latent in latents]).sum(0)
-            return Loss(self._bits(density + scaled + offset - log_noise))
+            return Loss(self._bits(density + scaled + gained))
         given = self.parts.given(self._noised(image, generator), vector)
         z, log_det = self.parts(w, given)
-        density = self.base.log_prob(self._packed(z)) + log_det + scaled + offset - log_noise
+        density = self.base.log_prob(self._packed(z)) + log_det + scaled + gained
         bits = self._bits(density)
         weight = 0.0 if isinstance(self.config, CINNConfig) else self.config.condition_weight
         if given.log_prob is None or weight == 0:
@@ -181,17 +179,19 @@ class ImageFlow(Flow, Trainable):
     def _bits(self, density: Tensor) -> Tensor:
         return -density.mean() / (self.dimension * math.log(2))
 
-    def _noise(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Noise u (B, *E) within a level, 1/2 without a generator and for continuous data, and log q(u | x) (B,)."""
-        if self.bin_width is None or (generator is None and self.dequantiser is None):
-            return torch.full_like(x, 0.5), x.new_zeros(len(x))
+    def _continuous(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor | float]:
+        """Events with noise u within a level, 1/2 without a generator, and what a level's log-probability gains beside
+        the density there: D log bin - log q(u | x), (B,). Continuous data as they are, and 0."""
+        if self.bin_width is None:
+            return x, 0.0
+        offset = self.dimension * math.log(self.bin_width)
         if self.dequantiser is None:
-            return draw_uniform(tuple(x.shape), generator=generator, like=x), x.new_zeros(len(x))
+            return self.dequantise(x, generator), offset
         shown = (x - self.event_scale.mean) / self.event_scale.std
         if generator is None:
-            half = torch.full_like(x, 0.5)
-            return half, self.dequantiser.log_prob(half, shown)
-        return self.dequantiser.draw(shown, generator)
+            return x, offset - self.dequantiser.log_prob(torch.full_like(x, 0.5), shown)
+        noise, log_noise = self.dequantiser.draw(shown, generator)
+        return x + (noise - 0.5) * self.bin_width, offset - log_noise
 
     def _noised(self, image: Tensor | None, generator: torch.Generator) -> Tensor | None:
         """The condition's image with uniform noise as wide as the data's levels: without it, what has levels or is
