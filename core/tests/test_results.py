@@ -69,7 +69,19 @@ def test_an_allocation_is_json_whatever_its_curve_is_made_of() -> None:
             [{"task_type": "type-0", "tasks": 5, "support": 2, "query": 2}],
         ],
         "curve": {"shots": [1, 2], "loss": [0.5, 0.25]},
+        "reason": "",
+        "warnings": [],
+        "diagnostics": {},
     }
+    assert plan.csv() == "shots,loss\n1,0.5\n2,0.25\n"
+
+
+def test_an_allocation_that_is_none_says_why() -> None:
+    refused = Allocation("refused", (), leftover=10, reason="the pilot is below the threshold")
+    assert refused.text() == "No recommendation: the pilot is below the threshold."
+    infeasible = Allocation("infeasible", (), leftover=10, reason="a task costs 12 labels")
+    assert infeasible.text() == "No plan fits the budget and the constraints: a task costs 12 labels."
+    assert Allocation("infeasible", (), leftover=10).text() == "No plan fits the budget and the constraints."
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -73,9 +75,12 @@ class PlanRow:
 class Allocation:
     """A plan for spending a budget of labels across tasks.
 
-    ``status`` is ``optimal``, ``feasible`` or ``infeasible``; ``leftover`` is what the plan leaves of the budget;
-    ``predicted_loss`` (with its ``interval``) is None for an allocator that predicts none; ``near_optimal`` lists other
-    plans about as good; ``curve`` is the predicted loss against one or more axes of the plan.
+    ``status`` is ``optimal``, ``feasible``, ``infeasible`` (no plan fits the budget and the constraints) or ``refused``
+    (what is known does not bear a recommendation); the latter two have no plan, and ``reason`` says why in words.
+    ``leftover`` is what the plan leaves of the budget; ``predicted_loss`` (with its ``interval``) is None for an
+    allocator that predicts none; ``near_optimal`` lists other plans about as good; ``curve`` holds the predicted loss
+    against one or more axes of the plan: columns by name, lists or tensors of one length. ``warnings`` are what should
+    make one doubt the plan, and ``diagnostics`` what else there is to know of it, as JSON.
     """
 
     status: str
@@ -85,6 +90,9 @@ class Allocation:
     interval: tuple[float, float] | None = None
     near_optimal: tuple[tuple[PlanRow, ...], ...] = ()
     curve: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    warnings: tuple[str, ...] = ()
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """The allocation as JSON; tensors of the curve become lists."""
@@ -102,15 +110,27 @@ class Allocation:
             "predicted_loss": self.predicted_loss,
             "interval": None if self.interval is None else list(self.interval),
             "near_optimal": [rows(plan) for plan in self.near_optimal],
-            "curve": {
-                name: value.tolist() if isinstance(value, Tensor) else value for name, value in self.curve.items()
-            },
+            "curve": self._columns(),
+            "reason": self.reason,
+            "warnings": list(self.warnings),
+            "diagnostics": dict(self.diagnostics),
         }
+
+    def csv(self) -> str:
+        """The curve as comma-separated values, a line for each of its points, under the names of its columns."""
+        columns = self._columns()
+        told = io.StringIO()
+        writer = csv.writer(told, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+        return told.getvalue()
 
     def text(self) -> str:
         """The recommendation in words."""
         if self.status == "infeasible":
-            return "No plan fits the budget and the constraints."
+            return f"No plan fits the budget and the constraints{f': {self.reason}' if self.reason else ''}."
+        if self.status == "refused":
+            return f"No recommendation: {self.reason}."
         lines = [
             f"{_count(row.tasks, 'task')} of type {row.task_type}, "
             f"each with {row.support} support and {row.query} query examples"
@@ -118,6 +138,9 @@ class Allocation:
         ]
         loss = "" if self.predicted_loss is None else f" Predicted loss {self.predicted_loss:.4g}."
         return f"{'; '.join(lines) or 'No tasks'}. {_count(self.leftover, 'label')} left over.{loss}"
+
+    def _columns(self) -> dict[str, Any]:
+        return {name: value.tolist() if isinstance(value, Tensor) else value for name, value in self.curve.items()}
 
 
 def _count(number: int, noun: str) -> str:

@@ -125,8 +125,9 @@ class Outcome:
     """What a verb did.
 
     ``value`` is handed to later stages; ``result`` is JSON for ``result.json`` (its ``metrics`` entry, a flat mapping
-    of names to numbers, is shown in the report and in ``run --json``); ``arrays`` go to ``arrays.safetensors``;
-    ``shown`` is what the figures draw, where it isn't the value (the history of a training, not the model).
+    of names to numbers, is shown in the report and in ``run --json``); ``arrays`` go to ``arrays.safetensors`` and
+    ``texts`` (by file name, such as ``curve.csv``) to files beside it; ``shown`` is what the figures draw, where it
+    isn't the value (the history of a training, not the model).
 
     The result's ``answer`` entry, which ``scorefold compare`` reads, is the one number that the stage is about: a
     mapping of ``quantity`` (what it is, with its unit), ``value`` (None where there is none) and, where they are known,
@@ -137,6 +138,7 @@ class Outcome:
     value: Any
     result: dict[str, Any] = field(default_factory=dict)
     arrays: dict[str, Tensor] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
     shown: Any = None
 
     @property

@@ -317,6 +317,8 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
 
 def allocate(component: Allocator, inputs: Inputs, options: AllocateOptions, context: StageContext) -> Outcome:
     """Plan the spending of a budget. Raises as the allocator does."""
+    if context.checkpoint_dir is not None:
+        component.keep_in(context.checkpoint_dir)
     plan = component.allocate(
         options.budget,
         constraints=options.constraints,
@@ -326,4 +328,7 @@ def allocate(component: Allocator, inputs: Inputs, options: AllocateOptions, con
     if plan.predicted_loss is not None:
         metrics["predicted loss"] = plan.predicted_loss
     answer = {"quantity": "predicted loss", "value": plan.predicted_loss, "interval": plan.interval}
-    return Outcome(plan, {"metrics": metrics, "allocation": plan.summary(), "text": plan.text(), "answer": answer})
+    result = {"metrics": metrics, "allocation": plan.summary(), "text": plan.text(), "answer": answer}
+    if plan.warnings:
+        result["warnings"] = list(plan.warnings)
+    return Outcome(plan, result, texts={"curve.csv": plan.csv()} if plan.curve else {})

@@ -40,6 +40,11 @@ def _offers(**names: str) -> tuple[str, ...]:
 
 KNOWN = (
     KnownPlugin(
+        "allocation",
+        "scorefold-allocation",
+        "how many labels per task, and how many tasks, in meta-learning",
+    ),
+    KnownPlugin(
         "caflow",
         "scorefold-caflow",
         "conditional autoregressive flows for image-to-image translation",

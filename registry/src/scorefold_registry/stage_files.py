@@ -78,6 +78,9 @@ class AllocationFacts(BaseModel):
     interval: tuple[float, float] | None
     near_optimal: list[list[RowFacts]]
     curve: dict[str, Any]
+    reason: str = ""
+    warnings: list[str] = Field(default_factory=list)
+    diagnostics: dict[str, Any] = Field(default_factory=dict)
 
 
 class SplitFacts(BaseModel):

@@ -308,6 +308,12 @@ def write_stage(host: Host, planned: PlannedStage, component: Any, outcome: Outc
     write_json(folder / RESULT_FILE, {"metrics": {}, **origin, **outcome.result})
     if outcome.arrays:
         save_arrays(folder / ARRAYS_FILE, outcome.arrays)
+    for name, text in outcome.texts.items():
+        if Path(name).name != name or (folder / name).exists():
+            raise ArtefactError(
+                f"stage {planned.name!r} gave the text {name!r}; expected the name of a file of its own"
+            )
+        (folder / name).write_text(text, encoding="utf-8")
     failure = _draw(host, planned, outcome, folder)
     write_json(folder / STAGE_FILE, {**facts, "figure_failure": failure})
 

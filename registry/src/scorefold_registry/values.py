@@ -79,7 +79,7 @@ def _encode(value: Any, component: Any) -> tuple[dict[str, Any], dict[str, Tenso
         answer = {"quantity": value.quantity, "value": value.value, "interval": interval, "level": value.level}
         return {"type": "estimate", **answer, "diagnostics": plain}, tensors
     if isinstance(value, Allocation):
-        return {"type": "allocation", **asdict(value)}, {}
+        return {"type": "allocation", **value.summary()}, {}
     if isinstance(value, Mapping):
         tensors = {name: item for name, item in value.items() if isinstance(item, Tensor)}
         return {"type": "mapping", "json": {n: item for n, item in value.items() if n not in tensors}}, tensors
@@ -157,4 +157,7 @@ def _decode_allocation(facts: AllocationFacts) -> Allocation:
         interval=facts.interval,
         near_optimal=tuple(plan(rows) for rows in facts.near_optimal),
         curve=facts.curve,
+        reason=facts.reason,
+        warnings=tuple(facts.warnings),
+        diagnostics=facts.diagnostics,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -21,7 +22,7 @@ class Pilot(Protocol):
 class Allocator(ABC):
     """Plans how many tasks to take, and how many labels each.
 
-    Must: ``allocate``. An allocator never spends more than the budget.
+    Must: ``allocate``. An allocator never spends more than the budget. Given: ``keep_in``.
     """
 
     @abstractmethod
@@ -40,3 +41,6 @@ class Allocator(ABC):
         ``ConfigError`` for a budget below 0 or an unknown constraint; a budget that allows no plan is an
         ``infeasible`` allocation, not an error.
         """
+
+    def keep_in(self, folder: Path) -> None:  # noqa: B027 - most have nothing to keep
+        """Keep what is tried in a folder that survives an interruption, and go on from what is there already."""

@@ -223,8 +223,10 @@ class TaskSource(ABC):
     """A source of learning tasks."""
 
     @abstractmethod
-    def tasks(self, m: int, support: int, query: int, generator: torch.Generator) -> Iterator[tuple[Dataset, Dataset]]:
-        """m tasks, each a support set and a query set of the sizes asked for."""
+    def tasks(
+        self, m: int, support: int, query: int, generator: torch.Generator, split: str = "train"
+    ) -> Iterator[tuple[Dataset, Dataset]]:
+        """m tasks, each a support set and a query set of the sizes asked for, from the tasks of a split."""
 
 
 CAPABILITIES: Mapping[str, type] = {

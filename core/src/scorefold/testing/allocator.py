@@ -12,7 +12,7 @@ from scorefold.testing.contract import Law, Subject, law
 from scorefold.testing.require import NotApplicableError, require, require_refusal, require_within
 
 BUDGETS = (0, 1, 7, 100, 1003, 250_000)
-STATUSES = ("optimal", "feasible", "infeasible")
+STATUSES = ("optimal", "feasible", "infeasible", "refused")
 OPTIMUM = 0.02
 BUDGET = 6400
 

@@ -331,7 +331,9 @@ class Toy(nn.Module, Encodes, Potential, TaskSource):
     def hessian_product(self, x: Tensor, v: Tensor) -> Tensor:
         return x.cosh() * v
 
-    def tasks(self, m: int, support: int, query: int, generator: torch.Generator) -> Iterator[tuple[Dataset, Dataset]]:
+    def tasks(
+        self, m: int, support: int, query: int, generator: torch.Generator, split: str = "train"
+    ) -> Iterator[tuple[Dataset, Dataset]]:
         for _ in range(m):
             x = torch.randn(support + query, 4, generator=generator)
             yield Dataset(x[:support]), Dataset(x[support:])
