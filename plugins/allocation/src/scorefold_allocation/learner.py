@@ -13,7 +13,7 @@ from scorefold.interfaces import TaskSource
 
 
 class Cell(NamedTuple):
-    """An allocation to try: so many training tasks, each with so many support and query labels, all classes together."""
+    """An allocation to try: so many training tasks, each with so many support and query labels of all classes."""
 
     tasks: int
     support: int
