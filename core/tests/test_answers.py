@@ -17,6 +17,7 @@ from scorefold.interfaces import Allocator, DataSource, Encodes, Estimator, Flow
 from scorefold.kinds import CAPABILITY_COMPARISONS, CORE_KINDS
 from scorefold.latent_options import ReconstructOptions
 from scorefold.laws import Embedded, HasLaw, Law, Mixture, Points, Product, SphereLaw, SubspaceGaussian, log_density
+from scorefold.likelihood import evaluate_likelihood
 from scorefold.nn import StandardNormal
 from scorefold.plugin import Comparison
 from scorefold.results import Allocation, Estimate
@@ -105,7 +106,7 @@ def test_laws_that_do_not_fit_together_are_refused() -> None:
 
 def test_a_likelihood_is_held_to_the_exact_one() -> None:
     x = torch.randn(50, 2, generator=torch.Generator().manual_seed(1))
-    found = answer(verbs.evaluate_likelihood(Unit(), {"data": LawfulSource(x)}, LikelihoodOptions(limit=40), CONTEXT))
+    found = answer(evaluate_likelihood(Unit(), {"data": LawfulSource(x)}, LikelihoodOptions(limit=40), CONTEXT))
     own = torch.distributions.Normal(0.0, 1.0).log_prob(x[:40]).sum(1)
     exact = log_density(GAUSSIAN, x[:40])
     assert exact is not None
@@ -114,14 +115,14 @@ def test_a_likelihood_is_held_to_the_exact_one() -> None:
     assert found["truth"] == pytest.approx(-float(exact.mean()) / 2)
     half = 1.96 * float(own.std()) / math.sqrt(40) / 2
     assert found["interval"] == pytest.approx([found["value"] - half, found["value"] + half])
-    plain = answer(verbs.evaluate_likelihood(Unit(), {"data": Source(x)}, LikelihoodOptions(limit=1), CONTEXT))
+    plain = answer(evaluate_likelihood(Unit(), {"data": Source(x)}, LikelihoodOptions(limit=1), CONTEXT))
     assert "truth" not in plain
     assert "interval" not in plain
 
 
 def test_a_flow_on_discrete_data_answers_in_bits() -> None:
     flow, x = Unit(EventScale(low=0.0, high=1.0, levels=5)), torch.tensor([[0.25, 0.5], [1.0, 0.0]])
-    outcome = verbs.evaluate_likelihood(flow, {"data": Source(x)}, LikelihoodOptions(), CONTEXT)
+    outcome = evaluate_likelihood(flow, {"data": Source(x)}, LikelihoodOptions(), CONTEXT)
     assert answer(outcome)["quantity"] == "bits per dimension"
     assert answer(outcome)["value"] == pytest.approx(outcome.result["metrics"]["bits per dimension"])
     assert answer(outcome)["interval"][0] < answer(outcome)["value"] < answer(outcome)["interval"][1]

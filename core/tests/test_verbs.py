@@ -18,6 +18,7 @@ from scorefold import verbs
 from scorefold.data import Dataset, EventScale, TensorSpec
 from scorefold.errors import ConfigError, DataError, SplitError, TrainingError
 from scorefold.interfaces import Flow, ScoreModel, TensorSource
+from scorefold.likelihood import evaluate_likelihood
 from scorefold.stage import EventGroups, StageContext
 from scorefold.verb_options import (
     InterpolateOptions,
@@ -219,8 +220,8 @@ def test_no_verb_touches_the_global_generator() -> None:
     source = {"data": Source(UNIT, train=rows(4), test=rows(4))}
     verbs.sample(Normal(), {}, SampleOptions(n=2, steps=3, sampler="euler-maruyama"), context())
     verbs.sample(Shifted(), {}, SampleOptions(n=2), context())
-    verbs.evaluate_likelihood(Normal(), source, LikelihoodOptions(), context())
-    verbs.evaluate_likelihood(Shifted(scale=UNIT), source, LikelihoodOptions(), context())
+    evaluate_likelihood(Normal(), source, LikelihoodOptions(), context())
+    evaluate_likelihood(Shifted(scale=UNIT), source, LikelihoodOptions(), context())
     verbs.interpolate(Flat(), source, InterpolateOptions(pairs=2), context())
     assert torch.equal(torch.get_rng_state(), before)
 

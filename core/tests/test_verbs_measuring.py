@@ -15,6 +15,7 @@ from scorefold import latent_verbs, verbs
 from scorefold.data import Dataset, StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import Allocator, Encodes, Estimator
+from scorefold.likelihood import evaluate_likelihood
 from scorefold.results import Allocation, Estimate, PlanRow
 from scorefold.stage import EventGroups
 from scorefold.verb_options import (
@@ -28,7 +29,7 @@ from scorefold.verb_options import (
 
 def test_likelihoods_of_a_flow_are_its_density() -> None:
     x = torch.tensor([[0.0, 1.0], [3.0, -1.0], [2.0, 2.0]])
-    outcome = verbs.evaluate_likelihood(
+    outcome = evaluate_likelihood(
         Shifted(), {"data": Source(test=Dataset(x))}, LikelihoodOptions(limit=2, batch_size=1), context()
     )
     expected = torch.distributions.Normal(1.0, 1.0).log_prob(x[:2]).sum(1).double()
@@ -45,7 +46,7 @@ def test_likelihoods_of_a_flow_are_its_density() -> None:
 def test_discrete_data_have_bits_per_dimension() -> None:
     """Levels 1/4 apart: -log2 p / D by the flow's own measure, with the same draws of the dequantisation."""
     flow, dataset = Shifted(scale=UNIT), Dataset(torch.tensor([[0.25, 0.5], [1.0, 0.0]]))
-    outcome = verbs.evaluate_likelihood(flow, {"data": Source(test=dataset)}, LikelihoodOptions(), context())
+    outcome = evaluate_likelihood(flow, {"data": Source(test=dataset)}, LikelihoodOptions(), context())
     bits = flow.bits_per_dim(dataset.x, generator=context().generator("evaluate")).detach()
     assert checked(outcome)["bits per dimension"] == pytest.approx(float(bits.mean()))
     assert not torch.allclose(bits, flow.bits_per_dim(dataset.x).detach())
@@ -56,7 +57,7 @@ def test_likelihoods_of_a_score_model_by_its_flow() -> None:
     seen: list[tuple[int, int, str]] = []
     here = context(progress=lambda done, total, text: seen.append((done, total, text)))
     options = LikelihoodOptions(batch_size=1)
-    metrics = checked(verbs.evaluate_likelihood(Normal(), {"data": Source(test=Dataset(x))}, options, here))
+    metrics = checked(evaluate_likelihood(Normal(), {"data": Source(test=Dataset(x))}, options, here))
     expected = float(torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(1).mean())
     assert metrics["log-likelihood (nats)"] == pytest.approx(expected, abs=1e-2)
     assert "bits per dimension" not in metrics
@@ -66,23 +67,23 @@ def test_likelihoods_of_a_score_model_by_its_flow() -> None:
 def test_likelihoods_given_conditions_and_of_one_point() -> None:
     conditions = torch.tensor([10.0])
     source = Source(test=Dataset(torch.full((1, 2), 11.0), condition=conditions))
-    outcome = verbs.evaluate_likelihood(
+    outcome = evaluate_likelihood(
         Shifted(spec=TensorSpec(())), {"data": source}, LikelihoodOptions(), context(split="test")
     )
     metrics = checked(outcome)
     assert metrics["log-likelihood (nats)"] == pytest.approx(-math.log(2 * math.pi), rel=1e-6)
     assert "standard error (nats)" not in metrics
     # A model without conditions is not handed those of the data.
-    plain = verbs.evaluate_likelihood(Shifted(), {"data": source}, LikelihoodOptions(), context())
+    plain = evaluate_likelihood(Shifted(), {"data": source}, LikelihoodOptions(), context())
     assert checked(plain)["log-likelihood (nats)"] == pytest.approx(-math.log(2 * math.pi) - 100, rel=1e-6)
 
 
 def test_likelihoods_that_cannot_be_told() -> None:
     with pytest.raises(DataError, match="test split has no points"):
-        verbs.evaluate_likelihood(Shifted(), {"data": Source(test=rows(0))}, LikelihoodOptions(), context())
+        evaluate_likelihood(Shifted(), {"data": Source(test=rows(0))}, LikelihoodOptions(), context())
     spoilt = Dataset(torch.tensor([[0.0, 1.0], [math.nan, 1.0], [math.inf, 0.0]]))
     with pytest.raises(DataError, match="2 of 3 log-likelihoods are not finite"):
-        verbs.evaluate_likelihood(Shifted(), {"data": Source(test=spoilt)}, LikelihoodOptions(), context())
+        evaluate_likelihood(Shifted(), {"data": Source(test=spoilt)}, LikelihoodOptions(), context())
 
 
 class Halves(nn.Module, Encodes):
@@ -119,7 +120,7 @@ def test_points_come_in_the_dtype_of_the_stage() -> None:
     assert verbs.estimate(Mean(), source, EstimateOptions(), wide).arrays["pointwise"].dtype == torch.float64
     paths = verbs.interpolate(Flat(), source, InterpolateOptions(pairs=2), wide).arrays["geodesics"]
     assert paths.dtype == torch.float64
-    likelihood = verbs.evaluate_likelihood(Shifted().double(), source, LikelihoodOptions(), wide)
+    likelihood = evaluate_likelihood(Shifted().double(), source, LikelihoodOptions(), wide)
     assert checked(likelihood)["log-likelihood (nats)"] < 0
 
 

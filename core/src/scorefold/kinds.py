@@ -39,7 +39,7 @@ _LOG_LIKELIHOOD = Verb(
     "evaluate",
     takes=(_DATA,),
     gives="metrics",
-    target="scorefold.verbs:evaluate_likelihood",
+    target="scorefold.likelihood:evaluate_likelihood",
     options="scorefold.verb_options:LikelihoodOptions",
     figures="scorefold.figures:likelihood",
 )
@@ -50,6 +50,14 @@ _ASSESS = Verb(
     target="scorefold.assessment:assess",
     options="scorefold.verb_options:AssessOptions",
     figures="scorefold.figures_assess:assessment",
+)
+_OUTLIERS = Verb(
+    "outliers",
+    takes=(_DATA, Port("unusual", kind="data", optional=True)),
+    gives="metrics",
+    target="scorefold.outliers:outliers",
+    options="scorefold.verb_options:OutlierOptions",
+    figures="scorefold.figures:outlier_scores",
 )
 
 
@@ -108,14 +116,14 @@ CORE_KINDS: tuple[Kind, ...] = (
     Kind(
         "score",
         interface="scorefold.interfaces:ScoreModel",
-        verbs=(_FIT_SCORE, _SAMPLE, _LOG_LIKELIHOOD, _ASSESS, *LATENT_VERBS),
+        verbs=(_FIT_SCORE, _SAMPLE, _LOG_LIKELIHOOD, _OUTLIERS, _ASSESS, *LATENT_VERBS),
         summary="A model of the score of noised data",
         comparison=_HELD_OUT,
     ),
     Kind(
         "flow",
         interface="scorefold.interfaces:Flow",
-        verbs=(_FIT_FLOW, _SAMPLE, _LOG_LIKELIHOOD, _ASSESS, *LATENT_VERBS),
+        verbs=(_FIT_FLOW, _SAMPLE, _LOG_LIKELIHOOD, _OUTLIERS, _ASSESS, *LATENT_VERBS),
         summary="An invertible map between data and a base law",
         comparison=_HELD_OUT,
     ),

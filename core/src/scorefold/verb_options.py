@@ -107,6 +107,17 @@ class LikelihoodOptions(Config):
     tolerance: float = Field(1e-4, gt=0, description="Relative and absolute tolerance of the ODE solver")
 
 
+class OutlierOptions(LikelihoodOptions):
+    """By what unusual points are told."""
+
+    others: int = Field(
+        8,
+        ge=1,
+        description="How many other points' conditions each point is also given, so that what its own tells of it can "
+        "be seen (conditional models); costs as many likelihoods",
+    )
+
+
 class InterpolateOptions(Config):
     """Geodesics between pairs of data points."""
 

@@ -1,7 +1,7 @@
 """What a stage does: one plain function a verb, called as ``verb(component, inputs, options, context) -> Outcome``.
 
-The verbs of latent codes are in ``latent_verbs``, ``latent_quality`` and ``latent_diagnosis``, the verb ``assess`` in
-``assessment``.
+The verbs of latent codes are in ``latent_verbs``, ``latent_quality`` and ``latent_diagnosis``, ``assess`` in
+``assessment``, ``evaluate`` in ``likelihood`` and ``outliers`` in ``outliers``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scorefold.data import Dataset
 from scorefold.errors import DataError, SplitError
 from scorefold.interfaces import (
     Allocator,
@@ -26,7 +25,6 @@ from scorefold.interfaces import (
     check_trained,
 )
 from scorefold.interfaces.data import SPLITS
-from scorefold.laws import HasLaw, log_density
 from scorefold.stage import EventGroups, Fitted, Outcome, StageContext
 from scorefold.verb_inputs import (
     Inputs,
@@ -36,13 +34,11 @@ from scorefold.verb_inputs import (
     nearness,
     on_device,
     points_of,
-    refuse_codes,
 )
 from scorefold.verb_options import (
     AllocateOptions,
     EstimateOptions,
     InterpolateOptions,
-    LikelihoodOptions,
     SampleOptions,
 )
 
@@ -142,84 +138,6 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     seen = draws.cpu().clamp(scale.low, scale.high) if bounded else draws.cpu()
     shown = seen if condition is None else EventGroups(seen, "one condition")
     return Outcome(TensorSource(flat, scale), {"metrics": metrics}, {"samples": flat}, shown=shown)
-
-
-def evaluate_likelihood(
-    component: ScoreModel | Flow, inputs: Inputs, options: LikelihoodOptions, context: StageContext
-) -> Outcome:
-    """The mean log-likelihood of held-out points, in nats and, for flows of discrete data, in bits per dimension.
-
-    It is held to the exact one where the data know their density. Hands on ``{"log_prob": (N,) float64}``. Raises
-    ``DataError`` for an empty split and for values that are not finite, ``ConfigError`` for a model whose condition is
-    a code.
-    """
-    refuse_codes(component)
-    source: DataSource = inputs["data"]
-    dataset = points_of(source, options.limit, context)
-    generator = context.generator("evaluate", device=device_of(component))
-    values: list[Tensor] = []
-    for batch in dataset.batches(options.batch_size):
-        condition = batch.condition if component.condition_spec is not None else None
-        if isinstance(component, Flow):
-            with torch.no_grad():
-                values.append(component.log_prob(batch.x, condition, generator=generator).cpu())
-        else:
-            values.append(
-                component.log_prob(
-                    batch.x,
-                    condition,
-                    trace=options.trace,
-                    probes=options.probes,
-                    generator=generator,
-                    rtol=options.tolerance,
-                    atol=options.tolerance,
-                )
-                .detach()
-                .cpu()
-            )
-        context.progress(sum(map(len, values)), len(dataset), "log-likelihood")
-    log_prob = torch.cat(values).double()
-    wrong = int((~torch.isfinite(log_prob)).sum())
-    if wrong:
-        raise DataError(
-            f"{wrong} of {len(log_prob)} log-likelihoods are not finite",
-            hint="check that the data are those the model was trained for, in its units",
-        )
-    metrics, answer = _likelihood(component, log_prob, _exact_log_prob(component, source, dataset))
-    result = {"metrics": metrics, "points": len(log_prob), "answer": answer}
-    return Outcome({"log_prob": log_prob}, result, {"log_prob": log_prob})
-
-
-def _likelihood(
-    component: ScoreModel | Flow, log_prob: Tensor, exact: Tensor | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The metrics and the answer of log-likelihoods (N,), with the exact ones (N,) where they are known."""
-    dimension = math.prod(component.event_shape)
-    mean = float(log_prob.mean())
-    metrics = {"log-likelihood (nats)": mean, "log-likelihood per dimension (nats)": mean / dimension}
-    answer: dict[str, Any] = {"quantity": "negative log-likelihood (nats per dimension)"}
-    scale = -1 / dimension
-    if isinstance(component, Flow) and component.bin_width is not None:
-        scale /= math.log(2)
-        metrics["bits per dimension"] = scale * mean
-        answer["quantity"] = "bits per dimension"
-    answer["value"] = scale * mean
-    if len(log_prob) > 1:
-        error = float(log_prob.std()) / math.sqrt(len(log_prob))
-        metrics["standard error (nats)"] = error
-        answer["interval"] = [scale * (mean + 1.96 * error), scale * (mean - 1.96 * error)]
-    if exact is not None:
-        metrics["exact log-likelihood (nats)"] = float(exact.mean())
-        answer["truth"] = scale * float(exact.mean())
-    return metrics, answer
-
-
-def _exact_log_prob(component: ScoreModel | Flow, source: DataSource, dataset: Dataset) -> Tensor | None:
-    """The log-density of points under the law they come from, (N,), where it is known and the model is of that law."""
-    law = source.law() if isinstance(source, HasLaw) else None
-    if law is None or component.condition_spec is not None:
-        return None
-    return log_density(law, dataset.tensor().cpu().flatten(1))
 
 
 def build(component: Geometry, inputs: Inputs, options: None, context: StageContext) -> Outcome:

@@ -37,7 +37,8 @@ class Flow(nn.Module, ABC):
     ``forward`` and ``inverse`` on continuous events, each with the log-determinant of the direction computed; both
     must work under ``torch.func.jvp`` and twice-differentiated. A batch of 1 broadcasts against several conditions
     and the other way. May: ``latent_shapes`` for multi-scale flows, which return one z; ``invert_draws`` to encode
-    each condition once. Given: ``log_prob``, ``sample``, ``bits_per_dim``, ``unpack``, ``check_events``.
+    each condition once, ``condition_log_prob`` for flows that know how usual a condition is. Given: ``log_prob``,
+    ``sample``, ``bits_per_dim``, ``unpack``, ``check_events``.
     """
 
     event_shape: tuple[int, ...]
@@ -66,6 +67,10 @@ class Flow(nn.Module, ABC):
     @abstractmethod
     def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
         """z (B, *E) to x (B, *E) and log |det dx/dz| (B,)."""
+
+    def condition_log_prob(self, condition: Condition) -> Tensor | None:
+        """log p(condition) of each, (B,), in nats, or None for a flow that has no density of conditions."""
+        return None
 
     @property
     def latent_shapes(self) -> tuple[tuple[int, ...], ...]:

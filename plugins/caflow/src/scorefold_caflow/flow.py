@@ -100,18 +100,13 @@ class ImageFlow(Flow, Trainable):
         density: Tensor = self.base.log_prob(z) + log_det + gained
         return density
 
-    def condition_log_prob(self, condition: Condition) -> Tensor:
+    def condition_log_prob(self, condition: Condition) -> Tensor | None:
         """log p(y) of the condition's image, (B,), in nats and its own units: how usual it is. Where it is encoded at
-        another size, by ``SplitCondition``, that of the image at that size.
-
-        Raises ``ConfigError`` for a flow that has no density of it.
-        """
+        another size, by ``SplitCondition``, that of the image at that size. None for ``flow:cinn``, and where no part
+        of the condition is an image."""
         given = self._given(condition, self._reference())
         if given.log_prob is None:
-            raise ConfigError(
-                f"{type(self.parts).__name__} has no density of its condition",
-                hint="flow:caflow and flow:dual-glow with an image among their conditions have one",
-            )
+            return None
         assert self.split.image_shape is not None
         pixels = math.prod(self.split.image_shape[1:])
         own: Tensor = given.log_prob - pixels * self.split.std.log().sum()
