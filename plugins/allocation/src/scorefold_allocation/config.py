@@ -20,8 +20,8 @@ class OwnedConfig(Config):
 class TaskTypeConfig(Config):
     """Tasks of one type: how hard they are, what they cost, and how many there may be.
 
-    Task i has the weights w_i = w0 + (spread / sqrt p) xi_i and the labels y = x . w_i + noise z, with xi and z standard
-    normal; all types share w0. Spread and noise are asked for by the engines formula and monte-carlo alone.
+    Task i has the weights w_i = w0 + (spread / sqrt p) xi_i and the labels y = x . w_i + noise z, with xi and z
+    standard normal; all types share w0. Spread and noise are asked for by the engines formula and monte-carlo alone.
     """
 
     name: str = Field("task", min_length=1, description="What the plan calls it")
@@ -29,7 +29,7 @@ class TaskTypeConfig(Config):
     noise: float = Field(1.0, ge=0, description="sigma, the standard deviation of the label noise")
     task_cost: float = Field(0.0, ge=0, description="What a new task costs, in units of the budget")
     label_cost: float = Field(1.0, ge=0, description="What a new label costs, in units of the budget")
-    max_tasks: int | None = Field(None, ge=0, description="How many tasks of it there are, owned ones too; null: no end")
+    max_tasks: int | None = Field(None, ge=0, description="Tasks of it that there are, owned ones too; null: no end")
     min_labels: int = Field(2, ge=2, description="Fewest labels of a task, support and query of all classes together")
     max_labels: int | None = Field(None, ge=2, description="Most labels of a task; null: no end")
     ways: int = Field(1, ge=1, description="Classes of a task: support and query labels are multiples of it")
@@ -105,7 +105,37 @@ class MonteCarloConfig(Config):
 
 
 class PilotConfig(Config):
-    """How a black box is tried."""
+    """How a black box is tried.
+
+    A trial trains on m tasks of n labels; a budget's grid tries every n with as many tasks as the budget pays.
+    """
+
+    labels: int | None = Field(
+        None,
+        ge=1,
+        description="Largest budget of a trial, never above the budget; null: 8 thresholds where the scan crosses the "
+        "threshold, a quarter of the budget where all is above it, all of it where no training loss is told",
+    )
+    budgets: int = Field(2, ge=1, le=6, description="Budgets with a grid of their own, each half of the one before")
+    sizes: int = Field(12, ge=3, description="Labels per task to try, spread evenly on a log scale")
+    seeds: int = Field(10, ge=1, description="Seeds of a trial")
+    first_seeds: int = Field(3, ge=1, description="Seeds after which sizes that are clearly worse are left out")
+    draws: int = Field(1000, ge=20, description="Resamples of the seeds that bands are read off")
+    thresholds: float = Field(
+        4.0, ge=1, description="A trial's budget in thresholds below which nothing is said of a larger budget"
+    )
+    interpolated: float = Field(
+        0.01, gt=0, lt=1, description="Training loss, in units of the test loss, up to which a learner interpolates"
+    )
+    search: Literal["grid", "random", "ax"] = Field(
+        "grid", description="How the sizes to try are chosen: evenly, at random, or by Bayesian optimisation (Ax)"
+    )
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> PilotConfig:
+        if self.first_seeds > self.seeds:
+            raise ValueError(f"first_seeds is {self.first_seeds}; expected at most seeds, {self.seeds}")
+        return self
 
 
 class MetaConfig(Config):
@@ -140,7 +170,7 @@ class MetaConfig(Config):
     monte_carlo: MonteCarloConfig = Field(MonteCarloConfig(), description="How exactly plans are simulated")
     pilot: PilotConfig = Field(PilotConfig(), description="How a learner is tried")
     present: int | None = Field(
-        None, ge=2, description="Labels per task that are taken at present, to tell the regret of; null: nothing to tell"
+        None, ge=2, description="Labels per task taken at present, to tell the regret of; null: none"
     )
     near: float = Field(0.02, gt=0, lt=1, description="Plans within this share of the least loss are near-optimal")
 

@@ -1,0 +1,85 @@
+"""The least point of a noisy curve, by a quadratic in log n around its smoothed minimum.
+
+Valleys of the loss against labels a task are flat and lopsided: one parabola through all of a curve puts the minimum at
+its edge, one through the five points around it does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+WINDOW = 5
+"""Points that the quadratic is fitted to."""
+
+
+@dataclass(frozen=True)
+class LocalFit:
+    """Quadratics c_0 + c_1 u + c_2 u^2, u = x - ``centre``, of D curves near their minima.
+
+    ``position`` (D,) and ``value`` (D,) are where each is least within its window, from ``low`` to ``high``, and how
+    low. ``coefficients`` (D, 3), ``centre``, ``low``, ``high`` (D,).
+    """
+
+    position: Tensor
+    value: Tensor
+    coefficients: Tensor
+    centre: Tensor
+    low: Tensor
+    high: Tensor
+
+    def at(self, x: Tensor) -> Tensor:
+        """The fitted values (D, n) at x (n,), infinite outside of each window."""
+        values = _evaluate(self.coefficients, x - self.centre[:, None])
+        inside = (x >= self.low[:, None] - 1e-9) & (x <= self.high[:, None] + 1e-9)
+        return values.where(inside, torch.inf)
+
+
+def local_fit(x: Tensor, y: Tensor, weight: Tensor) -> LocalFit:
+    """The minima of D curves y (D, k) over increasing x (k,), with weights (D, k) or (k,), one over variances.
+
+    The quadratic of a curve goes through the ``WINDOW`` points around the least of its smoothed values (by 1/4, 1/2,
+    1/4). Where it has no minimum inside of them, the lower of their ends stands for it. k is 1 or more.
+    """
+    width = min(WINDOW, len(x))
+    start = (smoothed(y, weight).argmin(1) - width // 2).clamp(0, len(x) - width)
+    index = start[:, None] + torch.arange(width)
+    xs, ys = x[index], y.gather(1, index)
+    ws = weight.expand_as(y).gather(1, index)
+    centre = xs.mean(1)
+    coefficients = _quadratics(xs - centre[:, None], ys, ws)
+    low, high = xs[:, 0], xs[:, -1]
+    ends = torch.stack((low, high), 1)
+    lower_end = ends.gather(1, _evaluate(coefficients, ends - centre[:, None]).argmin(1, keepdim=True))[:, 0]
+    bends = coefficients[:, 2] > 0
+    vertex = centre - coefficients[:, 1] / (2 * coefficients[:, 2]).where(bends, 1.0)
+    position = torch.where(bends & (vertex > low) & (vertex < high), vertex, lower_end)
+    value = _evaluate(coefficients, (position - centre)[:, None])[:, 0]
+    return LocalFit(position, value, coefficients, centre, low, high)
+
+
+def smoothed(y: Tensor, weight: Tensor) -> Tensor:
+    """Curves (D, k) averaged with their neighbours: 1/4, 1/2, 1/4 times each point's weight ((D, k) or (k,))."""
+    weight = weight.expand_as(y)
+    total, mass = weight * y / 2, weight / 2
+    for here, there in ((slice(1, None), slice(None, -1)), (slice(None, -1), slice(1, None))):
+        total[:, here] += (weight * y)[:, there] / 4
+        mass[:, here] += weight[:, there] / 4
+    return total / mass
+
+
+def _quadratics(u: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    """Weighted least squares of y (D, w) on 1, u, u^2, as many as there are points for; coefficients (D, 3)."""
+    order = min(3, u.shape[1])
+    root = (weight / weight.amax(1, keepdim=True)).sqrt()
+    powers = torch.stack([u**i for i in range(order)], -1)
+    found = torch.linalg.lstsq(root[..., None] * powers, (root * y)[..., None]).solution[..., 0]
+    return torch.nn.functional.pad(found, (0, 3 - order))
+
+
+def _evaluate(coefficients: Tensor, u: Tensor) -> Tensor:
+    """The quadratics (D, 3) at u (D, n)."""
+    c0, c1, c2 = coefficients[:, None].unbind(-1)
+    return c0 + u * (c1 + u * c2)

@@ -1,0 +1,191 @@
+"""The best labels a task of a black box, found by trying: scan, grid, fit, band, growth, plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from scorefold.results import Allocation
+from scorefold.stage import Executor
+from scorefold_allocation import incremental
+from scorefold_allocation.bootstrap import Band
+from scorefold_allocation.config import MetaConfig, PilotConfig
+from scorefold_allocation.grid import Limits
+from scorefold_allocation.growth import Surface, exponents, fit_surface
+from scorefold_allocation.learner import Cell
+from scorefold_allocation.report import Best, report
+from scorefold_allocation.search import sizes_to_try
+from scorefold_allocation.threshold import Threshold, scan
+from scorefold_allocation.trials import LOG, Trainee, Trials, Tried
+from scorefold_allocation.valley import PilotRefusal, Valley, valley
+
+_SCAN_SEEDS = 5
+_PILOT_THRESHOLDS = 8
+_SURFACES = 200
+_CANDIDATES = 80
+
+
+def run_pilot(
+    config: MetaConfig,
+    pilot: Tried,
+    budget: int,
+    *,
+    constraints: Mapping[str, int] | None = None,
+    generator: torch.Generator | None = None,
+    folder: Path | None = None,
+    executor: Executor | None = None,
+) -> Allocation:
+    """The plan for ``budget`` labels of tasks of one size, by trying a learner or a ``Pilot``.
+
+    ``constraints`` bound min_labels, max_labels, min_tasks and max_tasks further. What is tried is kept in ``folder``
+    and not tried again; a learner's trials are jobs for the ``executor``. Without a generator the seeds are those of
+    seed 0. The allocation is ``infeasible`` where no plan fits, and ``refused``, with the reason, where what was tried
+    bears none.
+
+    Raises ``ConfigError`` for several types of task or a free split, and for a search that is not installed.
+    """
+    limits, settings, kind = Limits.of(config, constraints), config.pilot, config.task_types[0]
+    worth = incremental.worth(budget, kind.owned, limits)
+    if limits.most(worth) < limits.smallest:
+        least = f"{limits.min_tasks} tasks of {limits.smallest} labels"
+        return Allocation("infeasible", (), budget, reason=f"{budget} labels don't pay for {least}")
+    generator = generator or torch.Generator().manual_seed(0)
+    root = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    trials = Trials(pilot, root, None if folder is None else folder / LOG, executor)
+    threshold = Threshold()
+    try:
+        threshold = scan_threshold(trials, limits, worth, settings)
+        labels = pilot_labels(settings, worth, threshold)
+        require_above(threshold, labels, worth, settings)
+        valleys = try_budgets(trials, limits, labels, labels < worth, settings)
+        best = best_at(valleys, limits, worth, config.near)
+    except PilotRefusal as refusal:
+        told = {"engine": "pilot", "threshold": threshold.labels, "scan": threshold.summary()}
+        told |= {"label_runs": trials.label_runs}
+        return Allocation("refused", (), budget, reason=str(refusal), warnings=trials.failures, diagnostics=told)
+    return report(config, limits, trials, threshold, valleys, best, budget, worth)
+
+
+def scan_threshold(trials: Trials, limits: Limits, worth: float, settings: PilotConfig) -> Threshold:
+    """Step 1: where the learner stops to interpolate, looked for up to the largest budget of a trial."""
+    if not isinstance(trials.tried, Trainee):
+        return Threshold()
+    largest = worth if settings.labels is None else min(settings.labels, worth)
+    seeds = range(min(_SCAN_SEEDS, settings.seeds))
+    return scan(trials, limits, largest, seeds=seeds, share=settings.interpolated)
+
+
+def pilot_labels(settings: PilotConfig, worth: float, threshold: Threshold) -> float:
+    """The largest budget of a trial: what is asked for, or as much as the threshold asks for."""
+    if settings.labels is not None:
+        return min(settings.labels, worth)
+    if threshold.labels is None:
+        return worth
+    asked = _PILOT_THRESHOLDS * threshold.labels
+    return min(worth, asked if threshold.below is not None else max(asked, worth / 4))
+
+
+def require_above(threshold: Threshold, labels: float, worth: float, settings: PilotConfig) -> None:
+    """Refuse to say anything of a larger budget from trials that are not well above the threshold.
+
+    Raises ``PilotRefusal``.
+    """
+    if labels >= worth:
+        return
+    if threshold.labels is None and threshold.below is not None:
+        raise PilotRefusal(
+            f"the pilot is below the threshold: with {labels:g} labels the learner still interpolates its training "
+            f"tasks, and the best labels per task there are not those of {worth:g} labels; set pilot.labels higher"
+        )
+    if threshold.labels is not None and labels < settings.thresholds * threshold.labels:
+        raise PilotRefusal(
+            f"the pilot is too near the threshold: it has {labels:g} labels, and the learner interpolates up to about "
+            f"{threshold.labels}; set pilot.labels to at least {settings.thresholds * threshold.labels:g}"
+        )
+
+
+def try_budgets(trials: Trials, limits: Limits, labels: float, transfers: bool, settings: PilotConfig) -> list[Valley]:
+    """Steps 2 to 4 at the pilot's budget and, where the answer is for a larger one, at its halves; largest first.
+
+    A pilot that gives the same loss twice has no noise: one seed is enough then, and sizes are tried ever closer
+    around the best one instead.
+    """
+    middle = limits.cell(_middle(limits.sizes(labels, settings.sizes)), labels)
+    seeds = 1 if settings.seeds == 1 or noise_free(trials, middle) else settings.seeds
+    sizes = sizes_to_try(trials, limits, labels, settings, seeds)
+    if seeds == 1:
+        sizes = refined(trials, limits, labels, sizes)
+    budgets = [labels / 2**i for i in range(settings.budgets if transfers else 1)]
+    grids = [(b, [size for size in sizes if size <= limits.most(b)]) for b in budgets]
+    return [valley(trials, limits, b, grid, settings, seeds) for b, grid in grids if len(grid) >= 3 or b == labels]
+
+
+def _middle(sizes: list[int]) -> int:
+    return sizes[len(sizes) // 2]
+
+
+def noise_free(trials: Trials, cell: Cell) -> bool:
+    """Whether two seeds of a cell give the same loss to the last bit."""
+    told = next((trial for trial in trials.done.values() if len(trial.seeds) > 1), None)
+    first, second, *_ = (told or trials.run([cell], range(2))[0]).test
+    return first == second
+
+
+def refined(trials: Trials, limits: Limits, labels: float, sizes: list[int]) -> list[int]:
+    """The sizes and those between the neighbours of the best one, twice, for a pilot without noise."""
+    for _ in range(2):
+        losses = trials.losses([limits.cell(size, labels) for size in sizes], range(1))[0]
+        if not bool(losses.isfinite().any()):
+            return sizes
+        best = int(losses.nan_to_num(torch.inf).argmin())
+        low, high = sizes[max(0, best - 1)], sizes[min(best + 1, len(sizes) - 1)]
+        sizes = sorted({*sizes, *limits.sizes(labels, 7, low, high)})
+    return sizes
+
+
+def best_at(valleys: list[Valley], limits: Limits, worth: float, near: float) -> Best:
+    """Step 5: the optimum at the budget from those of the pilot's.
+
+    At the pilot's own budget it is the one found there. For a larger one it is the same while the interval of gamma, of
+    n* ~ b^gamma, holds 0; else it is where the surface through all that was tried is least at that budget.
+    """
+    top = valleys[0]
+    if worth <= top.budget:
+        band, least = Band.of(top.fit.position.exp()), top.least()
+        size = band.median if len(top.losses) > 1 else _best_tried(top)
+        return Best(size, band, least, top.near(near))
+    positions = torch.stack([valley.fit.position for valley in valleys], 1)
+    log_budgets = torch.tensor([valley.budget for valley in valleys], dtype=torch.float64).log()
+    gamma = Band.of(exponents(positions, log_budgets)) if len(valleys) > 1 else None
+    surfaces = _surfaces(valleys, limits)
+    if gamma is None or gamma.holds(0.0):
+        band = Band.of(positions[:, 0].exp())
+        chosen = torch.tensor([limits.nearest(band.median, worth)], dtype=torch.float64)
+        loss = torch.cat([surface(chosen, _tasks(limits, chosen, worth)) for surface in surfaces])
+        return Best(band.median, band, loss, top.near(near), gamma)
+    sizes = torch.tensor(limits.sizes(worth, _CANDIDATES), dtype=torch.float64)
+    losses = torch.stack([surface(sizes, _tasks(limits, sizes, worth)) for surface in surfaces])
+    band = Band.of(sizes[losses.argmin(1)])
+    typical = losses.median(0).values
+    good = sizes[typical <= (1 + near) * typical.min()]
+    return Best(band.median, band, losses.amin(1), (float(good.min()), float(good.max())), gamma, grows=True)
+
+
+def _best_tried(valley: Valley) -> float:
+    return float(valley.sizes[valley.losses[0].argmin()])
+
+
+def _tasks(limits: Limits, sizes: Tensor, budget: float) -> Tensor:
+    return torch.tensor([limits.tasks(int(size), budget) for size in sizes.round()], dtype=torch.float64)
+
+
+def _surfaces(valleys: list[Valley], limits: Limits) -> list[Surface]:
+    """A surface through the mean losses of all valleys for each of the first resamples."""
+    sizes = torch.cat([valley.sizes for valley in valleys])
+    tasks = torch.cat([_tasks(limits, valley.sizes, valley.budget) for valley in valleys])
+    weight = torch.cat([valley.weight for valley in valleys])
+    means = torch.cat([valley.means for valley in valleys], 1)
+    return [fit_surface(sizes, tasks, loss, weight) for loss in means[:_SURFACES]]

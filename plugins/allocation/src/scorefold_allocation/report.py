@@ -1,0 +1,143 @@
+"""What a pilot came to, as an allocation: the plan, its loss, what else would do about as well, and doubts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from scorefold.results import Allocation
+from scorefold_allocation import incremental
+from scorefold_allocation.bootstrap import Band
+from scorefold_allocation.config import MetaConfig
+from scorefold_allocation.grid import Limits
+from scorefold_allocation.threshold import Threshold
+from scorefold_allocation.trials import Trainee, Trials
+from scorefold_allocation.valley import Valley
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best labels a task at a budget: ``size`` with its ``band`` over resamples, the ``loss`` (D,) there, and the
+    sizes between which plans are ``near`` it; ``gamma`` is the exponent of its growth where that was measured, and
+    ``grows`` says that the size was extrapolated by it."""
+
+    size: float
+    band: Band
+    loss: Tensor
+    near: tuple[float, float]
+    gamma: Band | None = None
+    grows: bool = False
+
+
+def report(
+    config: MetaConfig,
+    limits: Limits,
+    trials: Trials,
+    threshold: Threshold,
+    valleys: list[Valley],
+    best: Best,
+    budget: int,
+    worth: float,
+) -> Allocation:
+    """The allocation of ``budget`` labels, which with those that are owned are worth ``worth``."""
+    kind, top = config.task_types[0], valleys[0]
+    size = limits.nearest(best.size, worth)
+    chosen = incremental.size_to_keep(size, best.band, incremental.present_size(kind.owned))
+    chosen = limits.nearest(chosen, worth)
+    rows, leftover = incremental.plan(kind.name, limits, chosen, budget, kind.owned, config.leftovers)
+    ends = sorted({limits.nearest(end, worth) for end in best.near} - {chosen})
+    others = [incremental.plan(kind.name, limits, end, budget, kind.owned, config.leftovers)[0] for end in ends]
+    loss = Band.of(best.loss)
+    gamma = None if best.gamma is None else best.gamma.summary()
+    diagnostics: dict[str, Any] = {
+        "engine": "pilot",
+        "regime": _regime(threshold, worth),
+        "threshold": threshold.labels,
+        "scan": threshold.summary(),
+        "n": size,
+        "band": [best.band.low, best.band.high],
+        "edge_share": top.edge_share,
+        "near_optimal": list(best.near),
+        "gamma": gamma,
+        "regret": regret_of(config.present, top),
+        "measure": trials.measure,
+        "pilot_labels": top.budget,
+        "label_runs": trials.label_runs,
+        "seeds": len(top.losses),
+    }
+    return Allocation(
+        status="feasible",
+        plan=rows,
+        leftover=leftover,
+        predicted_loss=loss.median,
+        interval=(loss.low, loss.high),
+        near_optimal=tuple(others),
+        curve=curve_of(valleys),
+        warnings=tuple(doubts(trials, threshold, valleys, best, chosen != size, worth)),
+        diagnostics=diagnostics,
+    )
+
+
+def curve_of(valleys: list[Valley]) -> dict[str, list[float]]:
+    """What was tried, by columns: budget, labels_per_task, tasks, loss, and its interval low to high."""
+    rows = [row for valley in reversed(valleys) for row in valley.table]
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def regret_of(present: int | None, valley: Valley) -> dict[str, float] | None:
+    """By how much, relative to the least, the loss of the present labels a task is higher at the pilot's budget."""
+    if present is None:
+        return None
+    excess = Band.of(valley.loss_at(present) / valley.least() - 1)
+    return {"labels_per_task": present, **excess.summary()}
+
+
+def doubts(
+    trials: Trials, threshold: Threshold, valleys: list[Valley], best: Best, kept: bool, worth: float
+) -> list[str]:
+    """What should make one doubt the plan, in words."""
+    top = valleys[0]
+    told = [f"a trial failed: {failure}" for failure in trials.failures]
+    if top.edge_share > 0.25:
+        told.append(
+            f"{top.edge_share:.0%} of the resamples are best at the smallest or the largest size tried, "
+            f"{top.ends[0]} and {top.ends[1]} labels: the optimum may lie beyond"
+        )
+    if worth > top.budget and isinstance(trials.tried, Trainee) and threshold == Threshold():
+        told.append("the learner tells no training loss, so it is not known whether the pilot is above the threshold")
+    if threshold.labels is None and threshold.below is not None:
+        told.append("the learner interpolates its training tasks at this budget: the plan is good for no larger one")
+    if best.gamma is not None and best.grows:
+        told.append(
+            f"the best labels per task grow like the budget to the power {best.gamma.median:.2g} "
+            f"({best.gamma.low:.2g} to {best.gamma.high:.2g}): the plan is extrapolated from {top.budget:g} labels "
+            f"to {worth:g}"
+        )
+    elif worth > top.budget:
+        told += _unseen_growth(best, worth / top.budget)
+    if kept:
+        told.append("the size of the tasks that are owned is kept, being inside the band of the best one")
+    return told
+
+
+def _unseen_growth(best: Best, ratio: float) -> list[str]:
+    """Growth that the pilot can't exclude, where it would take the optimum out of the near-optimal plans."""
+    if best.gamma is None:
+        return ["one budget was tried, so that it is not known whether the best labels per task grow with it"]
+    grown = best.size * ratio ** max(0.0, best.gamma.high)
+    if grown <= max(2 * best.size, best.near[1]):
+        return []
+    return [
+        f"the best labels per task are taken as constant, and growth up to the budget to the power "
+        f"{best.gamma.high:.2g} can't be excluded: by that they would be {grown:.0f}"
+    ]
+
+
+def _regime(threshold: Threshold, worth: float) -> str:
+    if threshold == Threshold():
+        return "unknown"
+    if threshold.labels is None:
+        return "over"
+    return "under" if worth >= 4 * threshold.labels else "threshold"

@@ -1,0 +1,141 @@
+"""The loss against labels a task at one budget: tried size by size, and its minimum with a band."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scorefold_allocation.bootstrap import Band, resampled_means
+from scorefold_allocation.config import PilotConfig
+from scorefold_allocation.grid import Limits
+from scorefold_allocation.local_fit import WINDOW, LocalFit, local_fit, smoothed
+from scorefold_allocation.scale import Measure, from_scale, to_scale, variance_on_scale
+from scorefold_allocation.trials import Trials
+
+
+class PilotRefusal(Exception):  # noqa: N818 - an answer, not an error
+    """What was tried bears no recommendation, and why."""
+
+
+@dataclass(frozen=True)
+class Valley:
+    """The valley at ``budget`` over increasing ``sizes`` (k), the ones that are not clearly worse.
+
+    ``losses`` (R, k) are those of R seeds, ``means`` (D, k) their means over resampled seeds, ``fit`` the minima of
+    these D curves and ``centre`` (one curve) that of the means themselves, both over log n on the measure's scale.
+    ``ends`` are the smallest and the largest size tried, and ``table`` has a row for each that gave a finite loss.
+    """
+
+    budget: float
+    measure: Measure
+    sizes: Tensor
+    losses: Tensor
+    means: Tensor
+    fit: LocalFit
+    centre: LocalFit
+    ends: tuple[int, int]
+    table: tuple[dict[str, float], ...]
+
+    @property
+    def edge_share(self) -> float:
+        """The share of resamples whose minimum is the smallest or the largest size tried."""
+        sizes = self.fit.position.exp()
+        return float(((sizes <= self.ends[0] + 1e-6) | (sizes >= self.ends[1] - 1e-6)).double().mean())
+
+    @property
+    def weight(self) -> Tensor:
+        """One over the variances (k,) of the mean losses on their scale."""
+        return 1 / variance_on_scale(self.losses, self.measure)
+
+    def least(self) -> Tensor:
+        """The least loss of each resample, (D,)."""
+        return from_scale(self.fit.value, self.measure)
+
+    def near(self, share: float) -> tuple[float, float]:
+        """The sizes between which the fitted loss is within ``share`` of the least."""
+        x = torch.linspace(float(self.centre.low), float(self.centre.high), 400, dtype=torch.float64)
+        loss = from_scale(self.centre.at(x)[0], self.measure)
+        good = x[loss <= (1 + share) * from_scale(self.centre.value, self.measure)].exp()
+        return (float(good.min()), float(good.max())) if len(good) else (float(x[0].exp()), float(x[-1].exp()))
+
+    def loss_at(self, size: float) -> Tensor:
+        """The losses of the resamples at a size, (D,): fitted near the minimum, interpolated in log n elsewhere."""
+        x = torch.tensor([size], dtype=torch.float64).log()
+        fitted = self.fit.at(x)[:, 0]
+        between = _interpolated(x[0], self.sizes.log(), to_scale(self.means, self.measure))
+        return from_scale(torch.where(fitted.isfinite(), fitted, between), self.measure)
+
+
+def valley(trials: Trials, limits: Limits, budget: float, sizes: list[int], config: PilotConfig, seeds: int) -> Valley:
+    """Try every size with the first seeds, and those that are not clearly worse with all ``seeds``; fit the minimum.
+
+    Raises ``PilotRefusal`` where no size gives finite losses, and for a loss of 0 or less.
+    """
+    first = range(min(config.first_seeds, seeds))
+    rest = range(len(first), seeds)
+    losses, left = _finite(trials, limits, budget, sizes, first)
+    table = {size: _row(limits, budget, size, losses[:, i]) for i, size in enumerate(left)}
+    if len(rest):
+        left = [size for size, keep in zip(left, _contenders(losses, trials.measure), strict=True) if keep]
+        losses, left = _finite(trials, limits, budget, left, first, rest)
+        table |= {size: _row(limits, budget, size, losses[:, i]) for i, size in enumerate(left)}
+    # The same resamples of the seeds at every budget: what is common to budgets cancels in the growth between them.
+    means = resampled_means(losses, config.draws, torch.Generator().manual_seed(trials.root))
+    x = torch.tensor(left, dtype=torch.float64).log()
+    weight = 1 / variance_on_scale(losses, trials.measure)
+    fit, centre = (
+        local_fit(x, to_scale(values, trials.measure), weight) for values in (means, losses.mean(0, keepdim=True))
+    )
+    rows = tuple(table[size] for size in sorted(table))
+    return Valley(budget, trials.measure, x.exp(), losses, means, fit, centre, (sizes[0], sizes[-1]), rows)
+
+
+def _finite(trials: Trials, limits: Limits, budget: float, sizes: list[int], *seeds: range) -> tuple[Tensor, list[int]]:
+    """The losses (R, k) of the k sizes whose every loss is finite, and these sizes."""
+    losses = trials.losses([limits.cell(size, budget) for size in sizes], *seeds)
+    good = losses.isfinite().all(0)
+    if not bool(good.any()):
+        said = trials.failures[0] if trials.failures else "nothing was tried"
+        raise PilotRefusal(f"no size of a task gave a finite loss for {budget:g} labels ({said})")
+    if trials.measure == "loss" and bool((losses[:, good] <= 0).any()):
+        raise PilotRefusal(f"a trial gave the loss {float(losses[:, good].min()):.4g}; expected losses above 0")
+    return losses[:, good], [size for size, keep in zip(sizes, good.tolist(), strict=True) if keep]
+
+
+def _contenders(losses: Tensor, measure: Measure) -> list[bool]:
+    """Which of k sizes to try further, by losses (R, k): a stretch of those within two standard errors of the best
+    one, and of the window around it that its fit needs."""
+    y, variance = to_scale(losses.mean(0), measure), variance_on_scale(losses, measure)
+    if len(losses) < 2:
+        return [True] * len(y)
+    best = int(smoothed(y[None], 1 / variance)[0].argmin())
+    near = y - y[best] <= 2 * (variance + variance[best]).sqrt()
+    start = max(0, min(best - WINDOW // 2, len(y) - WINDOW))
+    near[start : start + WINDOW] = True
+    places = near.nonzero()[:, 0]
+    return [int(places[0]) <= i <= int(places[-1]) for i in range(len(y))]
+
+
+def _row(limits: Limits, budget: float, size: int, losses: Tensor) -> dict[str, float]:
+    generator = torch.Generator().manual_seed(size)
+    band = Band.of(resampled_means(losses[:, None], 400, generator)[:, 0])
+    mean = float(losses.mean())
+    return {
+        "budget": budget,
+        "labels_per_task": size,
+        "tasks": limits.tasks(size, budget),
+        "loss": mean,
+        "low": min(band.low, mean),
+        "high": max(band.high, mean),
+    }
+
+
+def _interpolated(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
+    """Curves ys (D, k) at one place, on straight lines between the points xs (k,); level beyond their ends."""
+    if len(xs) == 1:
+        return ys[:, 0]
+    right = int(torch.searchsorted(xs, x).clamp(1, len(xs) - 1))
+    share = ((x - xs[right - 1]) / (xs[right] - xs[right - 1])).clamp(0, 1)
+    return ys[:, right - 1] + share * (ys[:, right] - ys[:, right - 1])
