@@ -1,0 +1,125 @@
+"""Settings of the sources of tasks. No torch here: run files are checked before it is imported."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from scorefold.config import Config
+from scorefold.data_config import Seed
+
+Digit = Annotated[int, Field(ge=0, le=9)]
+PooledTasks = Annotated[int, Field(ge=1, description="Tasks in each split, where it is read as ordinary data")]
+PooledLabels = Annotated[int, Field(ge=1, description="Labels of each of these tasks")]
+Ways = Annotated[int, Field(ge=2, description="Classes of a task")]
+
+
+class TypeConfig(Config):
+    """A type of task, and how many of the tasks are of it."""
+
+    name: str = Field("task", min_length=1, description="What the type is called")
+    share: float = Field(1.0, gt=0, description="Its part in the tasks, up to a common factor")
+
+
+class LinearTypeConfig(TypeConfig):
+    """A type of regression task: how far its weights spread and how noisy its labels are."""
+
+    spread: float = Field(1.0, ge=0, description="nu, the root mean square distance of task weights from the centre")
+    noise: float = Field(1.0, ge=0, description="sigma, the standard deviation of the label noise")
+
+
+class NoisyTypeConfig(TypeConfig):
+    """A type of classification task: how many of its labels are wrong."""
+
+    label_noise: float = Field(
+        0.0, ge=0, lt=1, description="Chance that a label is another class of its task; drawn once for each label"
+    )
+
+
+class LinearTasksConfig(Config):
+    """Linear regressions whose weights lie around a common centre."""
+
+    dimension: int = Field(20, ge=1, description="p, the number of weights")
+    distance: float = Field(1.0, ge=0, description="Length of the centre w0, which has p equal coordinates")
+    types: tuple[LinearTypeConfig, ...] = Field(
+        (LinearTypeConfig(),), min_length=1, description="The types of task, in turn by their shares"
+    )
+    tasks: PooledTasks = 100
+    labels: PooledLabels = 10
+    seed: Seed = None
+
+
+class SinusoidTasksConfig(Config):
+    """Regressions of y = A sin(x + phase)."""
+
+    amplitude: tuple[float, float] = Field((0.1, 5.0), description="A is uniform between these")
+    phase: tuple[float, float] = Field((0.0, 3.141592653589793), description="The phase is uniform between these")
+    inputs: tuple[float, float] = Field((-5.0, 5.0), description="x is uniform between these")
+    noise: float = Field(0.0, ge=0, description="Standard deviation of the label noise")
+    tasks: PooledTasks = 100
+    labels: PooledLabels = 10
+    seed: Seed = None
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> SinusoidTasksConfig:
+        for name in ("amplitude", "phase", "inputs"):
+            low, high = getattr(self, name)
+            if low > high or (name == "inputs" and low == high):
+                raise ValueError(f"{name} goes from {low:g} to {high:g}; expected the lower end first")
+        return self
+
+
+class ClassTasksConfig(Config):
+    """What the sources of few-shot classification have in common."""
+
+    ways: Ways = 5
+    types: tuple[NoisyTypeConfig, ...] = Field(
+        (NoisyTypeConfig(),), min_length=1, description="The types of task, in turn by their shares"
+    )
+
+
+class DigitRotationsConfig(ClassTasksConfig):
+    """scikit-learn's digits turned by quarters: each digit gives four classes."""
+
+    train: tuple[Digit, ...] = Field((0, 1, 2, 3), min_length=1, description="Digits whose turns are training classes")
+    validation: tuple[Digit, ...] = Field((4, 5), description="Digits of the validation classes; none for no split")
+    test: tuple[Digit, ...] = Field(
+        (6, 7, 8, 9), min_length=1, description="Digits of the test classes; a 9 is a turned 6, so keep these together"
+    )
+    flatten: bool = Field(True, description="Events are vectors (64) instead of images (1, 8, 8)")
+
+    @model_validator(mode="after")
+    def _is_disjoint(self) -> DigitRotationsConfig:
+        digits = [*self.train, *self.validation, *self.test]
+        twice = sorted({digit for digit in digits if digits.count(digit) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(map(str, twice))} stands twice; expected every digit in one split, once")
+        for split in ("train", "validation", "test"):
+            classes = 4 * len(getattr(self, split))
+            if 0 < classes < self.ways:
+                raise ValueError(f"{split} has {classes} classes and a task {self.ways}; add digits, or lower 'ways'")
+        return self
+
+
+class FewShotFoldersConfig(ClassTasksConfig):
+    """Images in folders, split by class: as CIFAR-FS or as mini-ImageNet is published."""
+
+    root: str = Field(
+        min_length=1,
+        description="The folder: with a folder for each class (in it or in data/) and lists of class names, train.txt, "
+        "val.txt, test.txt; or with train.csv, val.csv, test.csv of filename,label and the files in images/",
+    )
+    form: Literal["lists", "csv"] | None = Field(None, description="Which of the two; null looks at what there is")
+    size: int | None = Field(None, ge=1, description="Height and width in pixels; null where all images have one size")
+    grey: bool = Field(False, description="One grey channel instead of three colours")
+    range: tuple[float, float] = Field((0.0, 1.0), description="What the smallest and the largest pixel become")
+    memory: float = Field(
+        1024.0, ge=0, description="Largest size in MiB of a split kept in memory; larger ones are decoded as read"
+    )
+
+    @model_validator(mode="after")
+    def _has_width(self) -> FewShotFoldersConfig:
+        if self.range[0] >= self.range[1]:
+            raise ValueError(f"the range is {self.range}; expected the lower end first")
+        return self

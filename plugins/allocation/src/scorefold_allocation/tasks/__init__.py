@@ -1,0 +1,1 @@
+"""Sources of learning tasks, and tasks as tensors."""

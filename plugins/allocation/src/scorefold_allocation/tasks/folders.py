@@ -1,0 +1,170 @@
+"""Few-shot tasks from folders of images, in the forms in which CIFAR-FS and mini-ImageNet are published."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from itertools import combinations
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from scorefold.artefacts import digest_file
+from scorefold.data import Dataset, EventScale, StreamedDataset
+from scorefold.errors import DataError
+from scorefold.interfaces import DataSource
+from scorefold.splits import moments, pick
+from scorefold_allocation.task_config import FewShotFoldersConfig, NoisyTypeConfig
+from scorefold_allocation.tasks.batch import BatchedTasks, TaskBatch
+from scorefold_allocation.tasks.classes import class_tasks, positions_by_class
+
+_FILES = {"train": "train", "validation": "val", "test": "test"}
+_MEASURED = 2048
+
+Listed = list[tuple[Path, str]]
+"""Image files with the names of their classes."""
+
+
+class FewShotFolders(DataSource, BatchedTasks[NoisyTypeConfig]):
+    """Images of folders as events (C, H, W), in splits that share no class; few-shot tasks draw on their classes.
+
+    A label, as ordinary data, is the number of the class in order of name; the index counts files split by split, in
+    the order of the lists. Images are decoded when they are read, but for splits that fit in memory. Raises
+    ``DataError`` for lists that name what isn't there, classes in two splits, files that can't be decoded, and images
+    of several sizes where no size is given.
+    """
+
+    def __init__(self, config: FewShotFoldersConfig, *, generator: torch.Generator | None = None) -> None:
+        root = Path(config.root).expanduser()
+        listed, self._lists = _listed(root, config.form)
+        _refuse_shared({split: {name for _, name in files} for split, files in listed.items()})
+        names = {name: number for number, name in enumerate(sorted({name for f in listed.values() for _, name in f}))}
+        self._files = [path for files in listed.values() for path, _ in files]
+        self.ways, self.types = config.ways, config.types
+        first = _decode(self._files[0], config)
+        shape = self.event_shape = tuple(first.shape)
+        low, high = config.range
+        factor = 255.0 / (high - low)
+        label = torch.tensor([names[name] for files in listed.values() for _, name in files])
+
+        def fetch(rows: Tensor) -> Dataset:
+            images = [first.new_empty(0, *shape)]
+            for row in rows.tolist():
+                image = _decode(self._files[row], config)
+                if image.shape != first.shape:
+                    raise DataError(
+                        f"{self._files[row]} has the shape {tuple(image.shape)} and {self._files[0].name} {shape}",
+                        hint="set 'size' to resize all images to one size",
+                    )
+                images.append(image[None])
+            return Dataset(x=torch.cat(images).float() / factor + low, label=label[rows], index=rows)
+
+        self._splits: dict[str, Dataset] = {}
+        self._members: dict[str, list[Tensor]] = {}
+        start = 0
+        for split, files in listed.items():
+            rows = torch.arange(start, start + len(files))
+            start += len(files)
+            fits = len(files) * math.prod(shape) * 4 <= config.memory * 2**20
+            self._splits[split] = fetch(rows) if fits else _streamed(fetch, rows, shape)
+            self._members[split] = positions_by_class(label[rows])
+        mean, std = moments(self._splits["train"].tensor(_MEASURED))
+        self.event_scale = EventScale(
+            low=low, high=high, levels=256, mean=mean, std=std, shift=-low * factor, factor=factor
+        )
+
+    def load(self, split: str) -> Dataset:
+        return pick(self._splits, split)
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for file in (*self._lists, *self._files):
+            digest.update(f"{file.name}:{digest_file(file)}\n".encode())
+        return digest.hexdigest()
+
+    def batch(self, m: int, size: int, generator: torch.Generator, split: str = "train") -> TaskBatch:
+        points = self.load(split)
+        return class_tasks(points, self._members[split], self.ways, self.types, m, size, generator, split)
+
+
+def _streamed(fetch: Callable[[Tensor], Dataset], rows: Tensor, shape: tuple[int, ...]) -> StreamedDataset:
+    """The points at some rows of a source, decoded as they are read."""
+    return StreamedDataset(x=torch.empty(0, *shape), fetch=lambda index: fetch(rows[index]), size=len(rows))
+
+
+def _decode(path: Path, config: FewShotFoldersConfig) -> Tensor:
+    """An image file as uint8 (C, H, W). Raises ``DataError`` for one that can't be read."""
+    from torchvision.io import ImageReadMode, decode_image, read_file
+    from torchvision.transforms.functional import resize
+
+    mode = ImageReadMode.GRAY if config.grey else ImageReadMode.RGB
+    try:
+        image: Tensor = decode_image(read_file(str(path)), mode)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path} can't be read as an image: {reason}", hint="repair or remove the file") from error
+    return image if config.size is None else resize(image, [config.size, config.size], antialias=True)
+
+
+def _listed(root: Path, form: str | None) -> tuple[dict[str, Listed], list[Path]]:
+    """The files of each split with their classes, and the lists that say so."""
+    if not root.is_dir():
+        raise DataError(f"{root} isn't a folder", hint="a relative path starts at the working folder")
+    if form == "csv" or (form is None and (root / "train.csv").is_file()):
+        return _read_lists(root, ".csv", _files_of_table)
+    places = [root, root / "splits", *sorted((root / "splits").glob("*/"))]
+    place = next((place for place in places if (place / "train.txt").is_file()), None)
+    if place is None:
+        raise DataError(
+            f"{root} has neither train.csv nor train.txt (looked in it, in splits and in the folders there)",
+            hint="give lists of class names, train.txt, val.txt and test.txt, or tables of filename,label with .csv",
+        )
+    data = root / "data" if (root / "data").is_dir() else root
+    return _read_lists(place, ".txt", lambda file: _files_of_classes(file, data))
+
+
+def _read_lists(place: Path, suffix: str, read: Callable[[Path], Listed]) -> tuple[dict[str, Listed], list[Path]]:
+    lists = {split: place / f"{name}{suffix}" for split, name in _FILES.items()}
+    for split in ("train", "test"):
+        if not lists[split].is_file():
+            raise DataError(f"{lists[split]} is missing; the {split} split stands in it")
+    listed = {split: read(file) if file.is_file() else [] for split, file in lists.items()}
+    for split, files in listed.items():
+        if lists[split].is_file() and not files:
+            raise DataError(f"{lists[split]} lists no images")
+    return listed, [file for file in lists.values() if file.is_file()]
+
+
+def _files_of_table(table: Path) -> Listed:
+    """The rows of a table with the columns filename and label."""
+    with table.open(newline="", encoding="utf-8") as opened:
+        reader = csv.DictReader(opened)
+        if not {"filename", "label"} <= set(reader.fieldnames or ()):
+            raise DataError(f"{table} has the columns {reader.fieldnames}; expected filename and label")
+        found = [(table.parent / "images" / row["filename"], row["label"]) for row in reader]
+    lacking = [path for path, _ in found if not path.is_file()]
+    if lacking:
+        raise DataError(f"{table} lists {len(lacking)} files that aren't there, {lacking[0]} among them")
+    return found
+
+
+def _files_of_classes(names: Path, data: Path) -> Listed:
+    """The images in the folders of the classes that a list names, one a line."""
+    from torchvision.datasets.folder import is_image_file
+
+    found: Listed = []
+    for name in filter(None, map(str.strip, names.read_text(encoding="utf-8").splitlines())):
+        if not (data / name).is_dir():
+            raise DataError(f"{names} lists the class {name}, and {data} has no such folder")
+        found += [(path, name) for path in sorted((data / name).iterdir()) if is_image_file(path.name)]
+    return found
+
+
+def _refuse_shared(classes: Mapping[str, set[str]]) -> None:
+    for one, other in combinations(classes, 2):
+        shared = sorted(classes[one] & classes[other])
+        if shared:
+            raise DataError(f"{one} and {other} share {len(shared)} classes, {shared[0]} among them; expected none")

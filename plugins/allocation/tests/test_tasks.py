@@ -1,0 +1,287 @@
+"""Sources of tasks: what their tasks follow, nesting, splits without common classes, refusals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from scorefold.data import Dataset, StreamedDataset
+from scorefold.errors import DataError, SplitError
+from scorefold.interfaces import TaskSource
+from scorefold.interfaces.data import SPLITS
+from scorefold_allocation.task_config import (
+    DigitRotationsConfig,
+    FewShotFoldersConfig,
+    LinearTasksConfig,
+    LinearTypeConfig,
+    NoisyTypeConfig,
+    SinusoidTasksConfig,
+)
+from scorefold_allocation.tasks.batch import TARGET, BatchedTasks, batch_of, types_in_turn
+from scorefold_allocation.tasks.digits import DigitRotations
+from scorefold_allocation.tasks.folders import FewShotFolders
+from scorefold_allocation.tasks.regression import LinearTasks, SinusoidTasks
+
+SAMPLES = Path(__file__).parent.parent / "src/scorefold_allocation/samples/few-shot"
+TYPES = (LinearTypeConfig(name="easy", noise=0.1, share=3), LinearTypeConfig(name="hard", spread=2.0, noise=2.0))
+NOISY = (NoisyTypeConfig(name="easy"), NoisyTypeConfig(name="hard", label_noise=0.4))
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def linear(**settings: Any) -> LinearTasks:
+    return LinearTasks(LinearTasksConfig(**settings))
+
+
+@pytest.fixture(
+    params=["linear", "sinusoid", "digits", "folders"],
+)
+def source(request: pytest.FixtureRequest) -> BatchedTasks[Any]:
+    made: dict[str, BatchedTasks[Any]] = {
+        "linear": linear(dimension=3, types=TYPES),
+        "sinusoid": SinusoidTasks(SinusoidTasksConfig(noise=0.3)),
+        "digits": DigitRotations(DigitRotationsConfig(types=NOISY)),
+        "folders": FewShotFolders(FewShotFoldersConfig(root=str(SAMPLES), ways=2, types=NOISY)),
+    }
+    return made[request.param]
+
+
+def test_few_tasks_and_labels_are_the_first_of_many(source: BatchedTasks[Any]) -> None:
+    for split in ("train", "test"):
+        x, y = source.batch(7, 8, generator(), split).tensors()
+        fewer, targets = source.batch(3, 5, generator(), split).tensors()
+        assert torch.equal(fewer, x[:3, :5])
+        assert torch.equal(targets, y[:3, :5])
+
+
+def test_tasks_as_data_sets_are_those_of_the_batch(source: BatchedTasks[Any]) -> None:
+    x, y = source.batch(3, 5, generator()).tensors()
+    for number, pair in enumerate(source.tasks(3, 2, 3, generator())):
+        assert torch.equal(torch.cat([part.x for part in pair]), x[number])
+        target = [part.truth[TARGET] if y.is_floating_point() else part.label for part in pair]
+        assert torch.equal(torch.cat(target), y[number])
+        assert [len(part) for part in pair] == [2, 3]
+
+
+def test_any_source_of_tasks_becomes_a_batch(source: BatchedTasks[Any]) -> None:
+    class Foreign(TaskSource):
+        def tasks(self, *arguments: Any) -> Any:
+            return source.tasks(*arguments)
+
+    for found, made in zip(
+        batch_of(Foreign(), 3, 2, 3, generator()).tensors(), source.batch(3, 5, generator()).tensors(), strict=True
+    ):
+        assert torch.equal(found, made)
+
+
+def test_splits_have_other_tasks_and_a_generator_goes_on(source: BatchedTasks[Any]) -> None:
+    drawn = generator()
+    batches = [source.batch(3, 4, drawn), source.batch(3, 4, drawn), source.batch(3, 4, generator(), "test")]
+    x = [batch.tensors()[0] for batch in batches]
+    assert not torch.equal(x[0], x[1])
+    assert not torch.equal(x[0], x[2])
+
+
+def test_no_tasks_no_labels_and_no_such_split_are_refused(source: BatchedTasks[Any]) -> None:
+    for arguments in ((0, 4), (2, 0), (2, 4, "holiday")):
+        with pytest.raises(DataError):
+            source.batch(*arguments[:2], generator(), *arguments[2:])
+
+
+def test_linear_tasks_have_the_moments_of_mixed_linear_regression() -> None:
+    """E y^2 = |w0|^2 + nu^2 + sigma^2; products within a task give |w0|^2 + nu^2, across tasks |w0|^2."""
+    kind = LinearTypeConfig(spread=0.7, noise=0.5)
+    x, y = linear(dimension=6, distance=1.5, types=(kind,)).batch(20_000, 2, generator()).tensors()
+    same = (y[:, 0] * y[:, 1] * (x[:, 0] * x[:, 1]).sum(-1)).mean()
+    across = (y[1:, 0] * y[:-1, 1] * (x[1:, 0] * x[:-1, 1]).sum(-1)).mean()
+    assert abs(float(y.square().mean()) - (1.5**2 + 0.7**2 + 0.5**2)) < 0.06
+    assert abs(float(same) - (1.5**2 + 0.7**2)) < 0.25
+    assert abs(float(across) - 1.5**2) < 0.25
+    assert float(x.mean().abs()) < 0.01
+    assert abs(float(x.std()) - 1) < 0.01
+
+
+def test_a_task_without_noise_is_linear() -> None:
+    x, y = linear(dimension=3, types=(LinearTypeConfig(noise=0.0),)).batch(5, 9, generator()).tensors()
+    weights = torch.linalg.lstsq(x, y[..., None]).solution
+    torch.testing.assert_close((x @ weights)[..., 0], y, rtol=0, atol=1e-12)
+    assert float(torch.cdist(weights[..., 0], weights[..., 0])[0, 1:].min()) > 0.1
+
+
+def test_types_take_turns_by_their_shares() -> None:
+    kinds = types_in_turn(TYPES, 400)
+    for m in (4, 20, 100, 400):
+        assert abs(float((kinds[:m] == 1).double().mean()) - 0.25) <= 1.5 / m
+    source = linear(dimension=2, types=TYPES)
+    x, y = source.only("hard").batch(400, 50, generator()).tensors()
+    residual = y[..., None] - x @ torch.linalg.lstsq(x, y[..., None]).solution
+    assert abs(float(residual.square().sum() / (400 * 48)) - 4.0) < 0.2
+    assert len(source.types) == 2
+    with pytest.raises(DataError, match="no type of task called 'odd'"):
+        source.only("odd")
+
+
+def test_sinusoids_are_sinusoids() -> None:
+    source = SinusoidTasks(SinusoidTasksConfig())
+    x, y = source.batch(200, 400, generator()).tensors()
+    basis = torch.cat([torch.sin(x), torch.cos(x)], -1)
+    parts = torch.linalg.lstsq(basis, y[..., None]).solution
+    torch.testing.assert_close((basis @ parts)[..., 0], y, rtol=0, atol=1e-10)
+    amplitude = parts[..., 0].norm(dim=1)
+    assert 0.1 <= float(amplitude.min()) < 0.6 < 4.5 < float(amplitude.max()) <= 5.0
+    assert float(parts[:, 1, 0].min()) > 0, "the phase is between 0 and pi"
+    assert -5 <= float(x.min()) < -4.9 < 4.9 < float(x.max()) <= 5
+
+
+def test_classes_of_a_task_take_turns_and_give_no_image_twice() -> None:
+    source = DigitRotations(DigitRotationsConfig())
+    batch = source.batch(6, 13, generator())
+    known = source.load("train").label
+    assert known is not None
+    for rows, target in zip(batch.index, batch.target, strict=True):
+        assert torch.equal(target, torch.arange(13) % 5)
+        assert len(rows.unique()) == 13
+        for number in range(5):
+            assert len(known[rows[target == number]].unique()) == 1
+        assert len(known[rows].unique()) == 5
+
+
+def test_splits_share_no_class() -> None:
+    for source in (
+        DigitRotations(DigitRotationsConfig()),
+        FewShotFolders(FewShotFoldersConfig(root=str(SAMPLES), ways=2)),
+    ):
+        classes = []
+        for split in SPLITS:
+            label = source.load(split).take(torch.arange(len(source.load(split)))).label
+            assert label is not None
+            classes.append(set(label.tolist()))
+        assert not classes[0] & classes[1] | classes[0] & classes[2] | classes[1] & classes[2]
+
+
+def test_a_turned_digit_is_the_digit_turned() -> None:
+    points = DigitRotations(DigitRotationsConfig(flatten=False)).load("train")
+    assert points.label is not None
+    images, turn = points.x.reshape(-1, 4, 8, 8), points.label.reshape(-1, 4) % 4
+    assert torch.equal(turn, torch.arange(4).expand_as(turn))
+    assert torch.equal(images[:, 1], torch.rot90(images[:, 0], 1, (1, 2)))
+
+
+def test_noisy_labels_are_wrong_as_often_as_asked_and_stay() -> None:
+    source = DigitRotations(DigitRotationsConfig(types=NOISY))
+    hard = source.only("hard").batch(400, 25, generator())
+    wrong = hard.target != torch.arange(25) % 5
+    assert abs(float(wrong.double().mean()) - 0.4) < 0.02
+    share = torch.bincount(((hard.target - torch.arange(25)) % 5)[wrong], minlength=5) / wrong.sum()
+    assert float((share[1:] - 0.25).abs().max()) < 0.03
+    assert torch.equal(source.only("hard").batch(400, 25, generator()).target, hard.target)
+    assert torch.equal(source.only("easy").batch(3, 25, generator()).target, (torch.arange(25) % 5).expand(3, 25))
+
+
+def test_more_labels_than_a_class_has_are_refused() -> None:
+    source = FewShotFolders(FewShotFoldersConfig(root=str(SAMPLES), ways=2))
+    with pytest.raises(DataError, match="take up to 5 of a class; a class of the train split has 4"):
+        source.batch(2, 9, generator())
+    with pytest.raises(DataError, match="a task has 5 classes; the train split has 2"):
+        FewShotFolders(FewShotFoldersConfig(root=str(SAMPLES))).batch(2, 5, generator())
+    with pytest.raises(SplitError):
+        DigitRotations(DigitRotationsConfig(validation=())).batch(2, 5, generator(), "validation")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"train": (0, 1, 2), "test": (2, 3)}, "2 stands twice"),
+        ({"validation": (5,)}, "validation has 4 classes and a task 5"),
+    ],
+)
+def test_digits_in_two_splits_and_too_few_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        DigitRotationsConfig(**settings)
+
+
+def test_pooled_tasks_are_ordinary_data() -> None:
+    source = linear(dimension=3, tasks=4, labels=6, seed=1)
+    points = source.load("train")
+    assert points.x.shape == (24, 3)
+    assert points.take(torch.tensor([7])).truth["task"].tolist() == [1]
+    assert not torch.equal(points.x, source.load("test").x)
+    assert math.isclose(source.event_scale.std, float(points.x.double().std(correction=0)), rel_tol=1e-6)
+
+
+@pytest.fixture
+def as_lists(tmp_path: Path) -> Path:
+    """The sample in the form of CIFAR-FS: folders of classes and lists of their names."""
+    for split in ("train", "val", "test"):
+        rows = [line.split(",") for line in (SAMPLES / f"{split}.csv").read_text().splitlines()[1:]]
+        for name, label in rows:
+            place = tmp_path / "data" / label / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes((SAMPLES / "images" / name).read_bytes())
+        lists = tmp_path / "splits" / "published"
+        lists.mkdir(parents=True, exist_ok=True)
+        (lists / f"{split}.txt").write_text("\n".join(dict.fromkeys(label for _, label in rows)) + "\n")
+    return tmp_path
+
+
+def test_both_forms_of_folders_hold_the_same(as_lists: Path) -> None:
+    lists, table = (FewShotFolders(FewShotFoldersConfig(root=str(root), ways=2)) for root in (as_lists, SAMPLES))
+    for split in SPLITS:
+        one, other = lists.load(split), table.load(split)
+        assert torch.equal(one.x, other.x)
+        assert torch.equal(torch.as_tensor(one.label), torch.as_tensor(other.label))
+    x, _ = lists.batch(3, 5, generator()).tensors()
+    assert torch.equal(x, table.batch(3, 5, generator()).tensors()[0])
+
+
+def test_images_that_do_not_fit_are_decoded_as_they_are_read() -> None:
+    config = FewShotFoldersConfig(root=str(SAMPLES), ways=2, size=6, grey=True)
+    held, lazy = (FewShotFolders(c) for c in (config, config.model_copy(update={"memory": 0.0})))
+    assert isinstance(lazy.load("train"), StreamedDataset)
+    assert held.event_shape == lazy.event_shape == (1, 6, 6)
+    batches = (source.batch(3, 5, generator()).tensors() for source in (held, lazy))
+    for one, other in zip(*batches, strict=True):
+        assert torch.equal(one, other)
+    assert held.fingerprint() == lazy.fingerprint()
+
+
+def test_folders_that_are_not_as_published_are_refused(as_lists: Path, tmp_path: Path) -> None:
+    def refused(said: str, root: Path = as_lists, **settings: Any) -> None:
+        with pytest.raises(DataError, match=said):
+            FewShotFolders(FewShotFoldersConfig(root=str(root), ways=2, **settings))
+
+    lists = as_lists / "splits" / "published"
+    refused("isn't a folder", tmp_path / "none")
+    refused("neither train.csv nor train.txt", as_lists / "data")
+    (lists / "val.txt").write_text("bar\n")
+    refused("train and validation share 1 classes, bar")
+    (lists / "val.txt").write_text("absent\n")
+    refused("lists the class absent")
+    (lists / "val.txt").unlink()
+    assert len(FewShotFolders(FewShotFoldersConfig(root=str(as_lists), ways=2)).load("test")) == 8
+    (as_lists / "data" / "bar" / "bar0.png").write_bytes(b"no image")
+    refused("bar0.png can't be read as an image")
+    (lists / "test.txt").unlink()
+    refused("test.txt is missing")
+
+
+def test_a_task_without_targets_is_refused() -> None:
+    class Bare(TaskSource):
+        def tasks(self, m: int, support: int, query: int, *rest: Any) -> Any:
+            part = Dataset(x=torch.zeros(2, 1), label=torch.zeros(2, dtype=torch.long))
+            return iter([(part, replace(part, label=None) if self.bare else part)] * self.count)
+
+        def __init__(self, bare: bool, count: int) -> None:
+            self.bare, self.count = bare, count
+
+    with pytest.raises(DataError, match="neither labels nor targets"):
+        batch_of(Bare(True, 2), 2, 2, 2, generator())
+    with pytest.raises(DataError, match="2 tasks of 4 labels were asked for; the source gave 1"):
+        batch_of(Bare(False, 1), 2, 2, 2, generator())
