@@ -113,7 +113,7 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
         report = train(component, training, config, metrics=context.metrics, **settings)
     result: dict[str, Any] = {"trained": True, **report.summary()}
     seen = training if validation is None or not len(validation) else validation
-    doubts = component.doubts(seen.tensor(_DIAGNOSED))
+    doubts = component.doubts(seen.take(torch.arange(min(_DIAGNOSED, len(seen)))))
     if doubts:
         result["warnings"] = list(doubts)
     few = training.take(torch.arange(min(_SHOWN, len(training))))

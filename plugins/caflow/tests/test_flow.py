@@ -14,6 +14,7 @@ from scorefold.config import TrainingConfig
 from scorefold.data import Condition, ConditionSpec, Dataset, EventScale, TensorSpec
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import Phase
+from scorefold.nn import LULinear
 from scorefold.training import fit, loop
 from scorefold_caflow.conditions import SplitCondition, fitted, fitted_channels
 from scorefold_caflow.flow import ImageFlow
@@ -350,3 +351,30 @@ def test_training_uses_the_condition(kind) -> None:
     alone = -0.5 * 16 * (1 + torch.log(torch.tensor(2 * torch.pi)))  # of a standard normal law, without a condition
     assert float(own) > float(alone) + 3
     assert float(own) > float(shuffled) + 5
+
+
+@pytest.mark.parametrize("coupling", ["affine", "mixture"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_flow_whose_inverse_lost_its_digits_is_doubted(kind, coupling) -> None:
+    part = {"steps": 1, "transitions": 1, "hidden": 6, "coupling": coupling}
+    sizes = {"flow": part} if kind == "cinn" else {"encoder": part, "translation": part}
+    flow = image_flow(kind, dtype=torch.float32, **sizes)
+    dataset = Dataset(x=draws(20, 1, 8, 8).float(), condition=draws(20, 1, 8, 8, seed=4).float())
+    assert flow.doubts(dataset) == []
+    mixing = next(one for one in flow.modules() if isinstance(one, LULinear))
+    with torch.no_grad():
+        mixing.factors[0, 0] = -14.0  # a scale of 1e-6: its inverse makes 1e6 of what rounding left
+        mixing.factors[0, 1:] = 3.0
+    (said,) = flow.doubts(dataset)
+    assert "brings events back only to" in said
+    assert "linear: orthogonal" in said
+
+
+def test_draws_that_are_not_finite_are_doubted() -> None:
+    flow = image_flow(condition=None)
+    dataset = Dataset(x=draws(20, 1, 8, 8))
+    with torch.no_grad():
+        next(one for one in flow.modules() if isinstance(one, LULinear)).factors[0, 0] = float("nan")
+    assert [said.partition(";")[0] for said in flow.doubts(dataset)][1:] == [
+        "64 of 64 draws are not finite: set linear: orthogonal, lower bound, or take dtype: float64"
+    ]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from vae_gaussians import auto_encoder, real, worked_decoder
 
+from scorefold.data import Dataset
 from scorefold.diffusion import VE, VP, LinearLogSNR, PerComponent
 from scorefold.errors import ConfigError
 from scorefold.interfaces import TensorSource
@@ -72,13 +73,13 @@ def test_the_parts_over_time_are_those_of_the_closed_form(worked, generator) -> 
 def test_a_code_that_says_nothing_is_told_with_its_cause(worked) -> None:
     _, model = worked
     x = real([[0.1, 0.2, 0.3, 0.4]])
-    assert model.doubts(x) == ()
+    assert model.doubts(Dataset(x)) == ()
     silent = auto_encoder(model.prior, 2, lambda x, t: (0 * x[:, :2], 0 * x[:, :2]), beta=0.1)
-    assert "from 0.0892 on" in silent.doubts(x)[0]
+    assert "from 0.0892 on" in silent.doubts(Dataset(x))[0]
     quiet = auto_encoder(model.prior, 2, silent.posterior, beta=0.01)
-    assert "beta_warmup" in quiet.doubts(x)[0]
+    assert "beta_warmup" in quiet.doubts(Dataset(x))[0]
     whole = auto_encoder(model.prior, 2, silent.posterior, beta=1.0, weighting="likelihood")
-    assert "from 1 on" in whole.doubts(x)[0]
+    assert "from 1 on" in whole.doubts(Dataset(x))[0]
 
 
 def test_water_filling() -> None:
@@ -103,7 +104,7 @@ def test_water_filling_of_any_process_follows_its_units() -> None:
 def test_verbs_that_take_conditions_from_data_say_which_ones_take_codes(worked, verb) -> None:
     _, model = worked
     data = TensorSource(torch.zeros(8, 4, dtype=torch.float64))
-    name = {"sample": "verbs:sample", "evaluate": "verbs:evaluate_likelihood", "assess": "assessment:assess"}[verb]
+    name = {"sample": "verbs:sample", "evaluate": "likelihood:evaluate_likelihood", "assess": "assessment:assess"}[verb]
     module, function = name.split(":")
     options = {"sample": SampleOptions, "evaluate": LikelihoodOptions, "assess": AssessOptions}[verb]()
     run = getattr(importlib.import_module(f"scorefold.{module}"), function)

@@ -98,9 +98,8 @@ class Trainable(ABC):
         """
         return None
 
-    def doubts(self, x: Tensor) -> Sequence[str]:
-        """What should make one doubt a training that has ended, in words, by some events x (N, *E); nothing by
-        default."""
+    def doubts(self, dataset: Dataset) -> Sequence[str]:
+        """What should make one doubt a training that has ended, in words, by some points; nothing by default."""
         return ()
 
 

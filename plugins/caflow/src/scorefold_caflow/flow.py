@@ -19,6 +19,7 @@ from scorefold_caflow.parts import Given, TwoEncoders, build_parts
 from scorefold_caflow.preprocessing import preprocessing
 
 _START = 256  # images that normalisations start from
+_ROUND_TRIP = 1e-3  # how far, in deviations of the data, an event may come back
 _FINEST = 1 / 256  # the noise of a condition beside continuous events, in deviations
 
 
@@ -170,6 +171,25 @@ class ImageFlow(Flow, Trainable):
         if strategy in ("bf16", "fp16"):
             return "a flow has to be inverted in full precision"
         return None
+
+    @torch.no_grad()
+    def doubts(self, dataset: Dataset) -> Sequence[str]:
+        """Whether the inverse still undoes the map, and draws are finite: rounding grows as training moves the maps."""
+        condition = dataset.condition if self.condition_spec is not None else None
+        back, _ = self.inverse(self(dataset.x, condition)[0], condition)
+        error = float((back - dataset.x).abs().max()) / self.event_scale.std
+        draws = self.sample(1 if condition is not None else 64, condition, generator=torch.Generator(back.device))
+        wrong = int((~draws.isfinite().flatten(-3).all(-1)).sum())
+        mend = "set linear: orthogonal, lower bound, or take dtype: float64"
+        found = []
+        if not error < _ROUND_TRIP:
+            found.append(
+                f"the inverse brings events back only to {error:.2g} of the data's deviation, "
+                f"{_ROUND_TRIP:g} expected: {mend}"
+            )
+        if wrong:
+            found.append(f"{wrong} of {draws[..., 0, 0, 0].numel()} draws are not finite: {mend}")
+        return found
 
     def _bits(self, density: Tensor) -> Tensor:
         return -density.mean() / (self.dimension * math.log(2))

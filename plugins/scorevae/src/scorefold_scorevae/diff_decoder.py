@@ -161,8 +161,8 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
             return {}, (), {}
         return {"evidence lower bound (nats)": float(self.elbo(x, generator=generator, draws=4).mean())}, (), {}
 
-    def doubts(self, x: Tensor) -> Sequence[str]:
-        return () if self.config.beta == 0 else silent(self, x, self.config.beta, self.config.weighting)
+    def doubts(self, dataset: Dataset) -> Sequence[str]:
+        return () if self.config.beta == 0 else silent(self, dataset.x, self.config.beta, self.config.weighting)
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean and log-variance of q(z | x), each (B, k); the latter None where the code is deterministic."""

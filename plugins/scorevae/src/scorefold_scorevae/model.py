@@ -164,8 +164,8 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
     def refuses(self, strategy: str) -> str | None:
         return refused(strategy)
 
-    def doubts(self, x: Tensor) -> Sequence[str]:
-        return silent(self, x, self.config.beta, self.config.weighting)
+    def doubts(self, dataset: Dataset) -> Sequence[str]:
+        return silent(self, dataset.x, self.config.beta, self.config.weighting)
 
     def diagnose_codes(
         self, x: Tensor, generator: torch.Generator

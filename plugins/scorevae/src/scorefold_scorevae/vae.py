@@ -152,8 +152,8 @@ class VAE(Autoencoder, Trainable):
         return numbers, (), {}
 
     @torch.no_grad()
-    def doubts(self, x: Tensor) -> Sequence[str]:
-        kl = float(normal_kl(*self.posterior(x)).sum(1).mean())
+    def doubts(self, dataset: Dataset) -> Sequence[str]:
+        kl = float(normal_kl(*self.posterior(dataset.x)).sum(1).mean())
         beta = float(self.beta)
         if kl < _SILENT:
             return [
