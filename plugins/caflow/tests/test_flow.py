@@ -179,7 +179,7 @@ def test_sizes_that_the_scales_cannot_halve_name_the_nearest(kind) -> None:
     with pytest.raises(ConfigError, match="condition") as caught:
         image_flow(kind, condition=TensorSpec((1, 12, 8)))
     assert "8 x 8 and 16 x 8" in str(caught.value.hint)
-    assert "condition_size: event" in str(caught.value)
+    assert "set condition_size: event" in str(caught.value.hint)
     # Brought to the event's size, any condition will do.
     image_flow(kind, condition=TensorSpec((1, 12, 7)), condition_size="event")
 

@@ -79,7 +79,10 @@ class TwoEncoders(Parts):
         shapes = latent_shapes(event_shape, scales)
         image = condition.image_shape
         if image is not None:
-            check_divisible(image, factor, f"the condition of a flow of {scales} scales (or condition_size: event)")
+            mend = (
+                "set condition_size: event, which brings the condition to the event's size, or crop or pad its images"
+            )
+            check_divisible(image, factor, f"the condition of a flow of {scales} scales", mend)
             self.condition_encoder: Encoder | None = Encoder(image, scales, config.encoder, **built)
             given = latent_shapes(image, scales)
         else:
