@@ -8,15 +8,30 @@ from typing import Any
 
 import torch
 
-from scorefold.interfaces import Allocator, DataSource
+from scorefold.errors import ConfigError
+from scorefold.interfaces import Allocator, DataSource, TaskSource
 from scorefold.results import Allocation
 from scorefold.stage import Executor
 from scorefold_allocation.config import MetaConfig
+from scorefold_allocation.deployment import problem_of
 from scorefold_allocation.learner import Learner
+from scorefold_allocation.optimum import Lattice, lattice_of
+from scorefold_allocation.procedure import run_pilot
+from scorefold_allocation.purchase import Bounds, bounds_of
+from scorefold_allocation.theory import Engine
+from scorefold_allocation.theory_report import report
+from scorefold_allocation.trials import Trainee, Tried
 
 
 class MetaAllocator(Allocator):
-    """How many tasks, and how many labels of each, by closed form, by simulation, or by trying a learner."""
+    """How many tasks, and how many labels of each, by closed form, by simulation, or by trying a learner.
+
+    Formula and monte-carlo solve one-step MAML on mixed linear regression (Cioba et al. 2022), for several types of
+    tasks, costs and limits. Near the interpolation threshold, where no closed form is valid, the formula hands over to
+    the simulation and says so. Ties (no spread, and an inner rate of 0) go to the smallest tasks. A learner with its
+    tasks, or a ``Pilot``, is tried instead. Losses are half the mean squared error for the linear model, and the
+    learner's or the pilot's own otherwise.
+    """
 
     def __init__(
         self,
@@ -26,9 +41,18 @@ class MetaAllocator(Allocator):
         tasks: DataSource | None = None,
         executor: Executor | None = None,
     ) -> None:
+        if (learner is None) != (tasks is None):
+            given, missing = ("tasks", "learner") if learner is None else ("learner", "tasks")
+            raise ConfigError(
+                f"{given} were given without the other; a learner is tried on tasks",
+                hint=f"plug the port {missing} in too, or neither",
+            )
+        if tasks is not None and not isinstance(tasks, TaskSource):
+            raise ConfigError(
+                f"{type(tasks).__name__} gives no tasks", hint="plug data that is a TaskSource into tasks"
+            )
         self.config = config
-        self.learner = learner
-        self.tasks = tasks
+        self.trainee = None if learner is None or tasks is None else Trainee(learner, tasks)
         self.executor = executor
         self.folder: Path | None = None
 
@@ -43,4 +67,80 @@ class MetaAllocator(Allocator):
         constraints: Mapping[str, Any] | None = None,
         generator: torch.Generator | None = None,
     ) -> Allocation:
-        raise NotImplementedError
+        """The plan for ``budget``, in units of the costs: labels, unless the config says otherwise.
+
+        Rows of the plan are all tasks to train on, owned ones too; ``diagnostics["buy"]`` is what there is to buy.
+        Constraints: ``min_tasks`` and ``max_tasks`` over all types, ``min_labels`` and ``max_labels`` of a task.
+
+        ``infeasible`` where the budget or the limits allow no plan, ``refused`` where no plan has a loss that is known,
+        both with a reason. Raises ``ConfigError`` for a budget below 0, an unknown constraint, limits that contradict
+        each other, a pilot that can't be called, and the engine pilot without anything to try.
+        """
+        if isinstance(budget, bool) or not isinstance(budget, int) or budget < 0:
+            raise ConfigError(f"the budget is {budget!r}; expected a whole number of at least 0")
+        bounds = bounds_of(self.config, constraints or {})
+        tried = self._tried(pilot)
+        if tried is not None:
+            return run_pilot(
+                self.config,
+                tried,
+                budget,
+                constraints=constraints,
+                generator=generator,
+                folder=self.folder,
+                executor=self.executor,
+            )
+        return self._solved(bounds, budget, generator)
+
+    def _tried(self, pilot: Any) -> Tried | None:
+        """What there is to try; None for the linear model."""
+        if pilot is not None and not callable(pilot):
+            raise ConfigError(
+                f"the pilot is a {type(pilot).__name__}; expected a function of tasks, support and query to a loss"
+            )
+        if pilot is not None:
+            found: Tried = pilot
+            return found
+        if self.trainee is None and self.config.engine == "pilot":
+            raise ConfigError(
+                "the engine pilot has nothing to try",
+                hint="plug in a learner and tasks, or hand allocate a pilot; engine: formula needs neither",
+            )
+        return self.trainee
+
+    def _solved(self, bounds: Bounds, budget: int, generator: torch.Generator | None) -> Allocation:
+        lattice = lattice_of(self.config, bounds, budget)
+        if not lattice.allows():
+            return Allocation("infeasible", (), budget, reason=_why_none(lattice))
+        problem, doubts = problem_of(self.config), list[str]()
+        stream = generator or torch.Generator().manual_seed(0)
+        engine = Engine(self.config, problem, stream if self.config.engine == "monte-carlo" else None)
+        best = engine.best(lattice)
+        if engine.generator is None and not engine.is_valid(best):
+            rows = float(best.found.bought.plans.rows)
+            doubts.append(
+                f"no closed form is valid for {rows:g} query labels in all and {problem.dimension} weights: plans were "
+                "simulated instead"
+            )
+            engine = Engine(self.config, problem, stream)
+            best = engine.best(lattice)
+        if not bool(best.loss.isfinite()):
+            reason = (
+                f"no plan has a finite expected loss with about as many query labels as weights, {problem.dimension}"
+            )
+            return Allocation("refused", (), budget, reason=reason, warnings=tuple(doubts))
+        return report(engine, lattice, best, doubts)
+
+
+def _why_none(lattice: Lattice) -> str:
+    """Why no plan is allowed."""
+    bounds, kinds = lattice.bounds, lattice.config.task_types
+    ends = [kind.max_tasks for kind in kinds]
+    there = None if None in ends else sum(end for end in ends if end is not None)
+    if there is not None and there < bounds.min_tasks:
+        return f"there are {there} tasks, and min_tasks is {bounds.min_tasks}"
+    sizes = " or ".join(
+        f"{size:g} labels of type {kind.name}" for kind, size in zip(kinds, lattice.least.tolist(), strict=True)
+    )
+    many = "a task" if bounds.min_tasks == 1 else f"{bounds.min_tasks} tasks"
+    return f"a budget of {lattice.budget:g} does not pay for {many} of {sizes}"

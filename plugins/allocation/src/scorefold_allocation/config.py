@@ -98,7 +98,7 @@ class MonteCarloConfig(Config):
     """How exactly plans are simulated."""
 
     tolerance: float = Field(
-        0.005, gt=0, lt=1, description="Standard error to reach for the best plans, relative to the excess loss"
+        0.02, gt=0, lt=1, description="Standard error to reach for the best plans, relative to the excess loss"
     )
     max_designs: int = Field(4000, ge=2, description="Most designs to simulate for a plan")
     sizes: int = Field(16, ge=2, description="Sizes of a task that are tried first, spread evenly on a log scale")
@@ -164,6 +164,11 @@ class MetaConfig(Config):
         "spread",
         description="Labels that make no further task: one more support and query label of every class (one label, "
         "for a split that is not even) for as many tasks as can be paid where that helps, or left over",
+    )
+    hold_back: bool = Field(
+        False,
+        description="Leave part of the budget unspent where all of it is predicted to do harm, as it can around the "
+        "interpolation threshold; otherwise a warning says so",
     )
     deployment: DeploymentConfig = Field(DeploymentConfig(), description="How the tasks after training are adapted to")
     linear: LinearConfig = Field(LinearConfig(), description="The model of formula and monte-carlo")

@@ -1,0 +1,201 @@
+"""What formula or simulation came to, as an allocation: plan, loss, what else is about as good, and doubts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.results import Allocation, PlanRow
+from scorefold_allocation.bootstrap import Band
+from scorefold_allocation.config import MetaConfig
+from scorefold_allocation.formula import regime, risk, validity
+from scorefold_allocation.linear_model import Plans
+from scorefold_allocation.optimum import Lattice, lattice_of, log_axis
+from scorefold_allocation.purchase import Bought
+from scorefold_allocation.theory import Engine, Judged, parts
+
+_LINE = 40  # sizes of a curve
+_SMALLER = (0.25, 0.5)  # parts of the budget that have a curve too
+_NEAR_PLANS = 12
+_GROWTH = 4  # times the budget, to see whether the optimum moves
+_SIMULATED = "simulated designs, with tasks and label noise averaged in closed form; the interval is of 95 %"
+
+
+def report(engine: Engine, lattice: Lattice, best: Judged, doubts: list[str]) -> Allocation:
+    """The allocation of the best plan (C = 1), whose loss is finite; ``doubts`` are there already."""
+    config, budget = engine.config, lattice.budget
+    plans = best.found.bought.plans
+    line = engine.line(lattice, _sizes(engine, lattice))
+    near = line.take((line.loss <= float(best.loss) * (1 + config.near)).nonzero()[:, 0])
+    n = size_of(config, plans)
+    sizes = [n, *mean_labels(near.found.bought.plans).tolist()]
+    band = [min(sizes), max(sizes)]
+    diagnostics: dict[str, Any] = {
+        "engine": engine.name,
+        "regime": regime(engine.problem, plans),
+        "threshold": float((plans.tasks * (plans.support + plans.query)).sum() / plans.rows) * engine.problem.dimension,
+        "n": n,
+        "band": band,
+        "near_optimal": band,
+        "gamma": None if engine.generator else growth(engine, lattice, n),
+        "regret": regret(engine, lattice, best),
+        "excess": float(best.excess),
+        "spent": float(best.found.bought.cost),
+        "buy": purchases(config, best.found.bought),
+        "weighting": config.weighting,
+        "notes": [_SIMULATED if engine.generator else validity(engine.problem, risk(engine.problem, plans))],
+    }
+    return Allocation(
+        status="feasible" if engine.generator else "optimal",
+        plan=rows(config, plans),
+        leftover=math.floor(budget - float(best.found.bought.cost) + 1e-6),
+        predicted_loss=float(best.loss),
+        interval=(float(best.low), float(best.high)),
+        near_optimal=others(config, near, rows(config, plans)),
+        curve=curve(engine, lattice, line),
+        warnings=(*doubts, *edges(lattice, best), *less(engine, lattice, best)),
+        diagnostics=diagnostics,
+    )
+
+
+def rows(config: MetaConfig, plans: Plans) -> tuple[PlanRow, ...]:
+    """The rows of a plan (C = 1), those of one type and size together, largest types of the config first."""
+    had: dict[tuple[int, int, int], int] = {}
+    columns = (plans.kinds, *(column[0] for column in plans[1:]))
+    for kind, tasks, support, query in zip(*(column.tolist() for column in columns), strict=True):
+        if tasks > 0:
+            key = (int(kind), int(support), int(query))
+            had[key] = had.get(key, 0) + round(tasks)
+    return tuple(
+        PlanRow(config.task_types[kind].name, tasks, support, query)
+        for (kind, support, query), tasks in sorted(had.items())
+    )
+
+
+def purchases(config: MetaConfig, bought: Bought) -> list[dict[str, Any]]:
+    """What has to be bought, type by type: new tasks, and owned ones that get more labels, by the labels they have."""
+    told: list[dict[str, Any]] = []
+    place = 0
+    for i, kind in enumerate(config.task_types):
+        grown = []
+        for row in kind.owned:
+            if (count := int(bought.grown[0, place])) > 0:
+                grown.append({"tasks": count, "support": row.support, "query": row.query})
+            place += 1
+        if (new := int(bought.new[0, i])) > 0 or grown:
+            told.append({"task_type": kind.name, "new_tasks": new, "grown": grown})
+    return told
+
+
+def mean_labels(plans: Plans) -> Tensor:
+    """The labels of a task on average over each plan, (C,)."""
+    return (plans.tasks * (plans.support + plans.query)).sum(-1) / plans.tasks.sum(-1)
+
+
+def size_of(config: MetaConfig, plans: Plans) -> float:
+    """n, the labels of a new task before leftovers are spread, on average over types; of any task where none is new."""
+    new = plans.tasks[0, : len(config.task_types)]
+    labels = (plans.support + plans.query)[0, : len(new)]
+    return float((new * labels).sum() / new.sum()) if bool(new.any()) else float(mean_labels(plans))
+
+
+def others(config: MetaConfig, near: Judged, chosen: tuple[PlanRow, ...]) -> tuple[tuple[PlanRow, ...], ...]:
+    """Up to a dozen near-optimal plans besides the chosen one, evenly spread over their sizes."""
+    count = len(near.loss)
+    places = sorted({round(i * (count - 1) / (_NEAR_PLANS - 1)) for i in range(_NEAR_PLANS)}) if count else []
+    plans = [rows(config, near.found.bought.plans.take(torch.tensor([place]))) for place in places]
+    return tuple(plan for plan in plans if plan != chosen)
+
+
+def curve(engine: Engine, lattice: Lattice, line: Judged) -> dict[str, list[float]]:
+    """Loss and its interval against labels per task, every type's tasks of about one size; with parts of the budget
+    where the closed form judges, and is valid."""
+    budgets = [(lattice.budget, line)]
+    if engine.generator is None:
+        for part in _SMALLER:
+            smaller = lattice_of(engine.config, lattice.bounds, math.floor(part * lattice.budget))
+            budgets.insert(0, (smaller.budget, engine.line(smaller, _sizes(engine, smaller))))
+    columns: dict[str, list[float]] = {
+        name: [] for name in ("budget", "labels_per_task", "tasks", "loss", "low", "high")
+    }
+    for budget, judged in sorted(budgets, key=lambda pair: pair[0]):
+        known = (judged.loss.isfinite() & judged.low.isfinite() & judged.high.isfinite()).nonzero()[:, 0]
+        kept = judged.take(known)
+        plans = kept.found.bought.plans
+        told = (mean_labels(plans), plans.tasks.sum(-1), kept.loss, kept.low, kept.high)
+        columns["budget"] += [budget] * len(known)
+        for name, values in zip(list(columns)[1:], told, strict=True):
+            columns[name] += values.tolist()
+    return columns
+
+
+def growth(engine: Engine, lattice: Lattice, n: float) -> dict[str, float] | None:
+    """The exponent of the best labels per task between this budget and a larger one, by closed form; the interval is
+    what whole numbers leave open. None where the closed form is not valid."""
+    larger = engine.best(lattice_of(engine.config, lattice.bounds, _GROWTH * lattice.budget))
+    if not bool(larger.loss.isfinite() & larger.high.isfinite()):
+        return None
+    later, half = size_of(engine.config, larger.found.bought.plans), float(lattice.step.max()) / 2
+    ratios = (later / n, (later - half) / (n + half), (later + half) / max(n - half, 0.5))
+    return Band(*(math.log(ratio) / math.log(_GROWTH) for ratio in ratios)).summary()
+
+
+def regret(engine: Engine, lattice: Lattice, best: Judged) -> dict[str, float] | None:
+    """By how much, relative to the least, the loss of the present labels per task is higher; None without any, or
+    where the budget does not pay for them."""
+    present = engine.config.present
+    if present is None:
+        return None
+    found = engine.line(lattice, torch.tensor([float(present)], dtype=torch.float64))
+    if len(found.loss) == 0 or not bool(found.high.isfinite()):
+        return None
+    loss, low, high = (float(column) for column in (found.loss, found.low, found.high))
+    # A closed form errs to the same side for both plans; simulations err by chance.
+    ends = (best.low, best.high) if engine.generator is None else (best.high, best.low)
+    excess = (loss / float(best.loss) - 1, *sorted((low / float(ends[0]) - 1, high / float(ends[1]) - 1)))
+    band = Band(excess[0], min(excess), max(excess))
+    return {"labels_per_task": float(mean_labels(found.found.bought.plans)), **band.summary()}
+
+
+def edges(lattice: Lattice, best: Judged) -> list[str]:
+    """Bounds that the best plan leans on, in words."""
+    plans, told = best.found.bought.plans, []
+    if float(plans.tasks.sum()) == lattice.bounds.min_tasks:
+        told.append(
+            f"the best plan has as few tasks as may be, {lattice.bounds.min_tasks}: fewer might be better still"
+        )
+    for place, kind in enumerate(lattice.config.task_types):
+        if float(plans.tasks[0, place]) == 0:
+            continue
+        size = float(plans.support[0, place] + plans.query[0, place])
+        if size == float(lattice.least[place]):
+            told.append(f"tasks of type {kind.name} have as few labels as may be, {size:g}")
+        elif lattice.bounds.labels[place][1] is not None and size + float(lattice.step.min()) > lattice.most[place]:
+            told.append(f"tasks of type {kind.name} have as many labels as may be, {size:g}")
+    return told
+
+
+def less(engine: Engine, lattice: Lattice, best: Judged) -> list[str]:
+    """A doubt where part of the budget is predicted to do better than all of it, as it is around N = p."""
+    closed = Engine(engine.config, engine.problem)
+    if float(best.found.bought.plans.rows) > 4 * engine.problem.dimension:
+        return []
+    for smaller in parts(lattice):
+        other = closed.best(smaller)
+        if bool(other.high.isfinite()) and float(other.high) < float(best.low):
+            spent = f"{smaller.budget:g} of {lattice.budget:g}"
+            return [
+                f"{spent} would do better, with a loss of {float(other.loss):.4g}: around {engine.problem.dimension} query "
+                "labels, one a weight, more of them do harm (hold_back: true leaves the rest unspent)"
+            ]
+    return []
+
+
+def _sizes(engine: Engine, lattice: Lattice) -> Tensor:
+    """Labels per task of a curve, from the smallest that a type may have to the largest."""
+    count = _LINE if engine.generator is None else engine.config.monte_carlo.sizes
+    low, high = float(lattice.least.min()), float(lattice.most.max())
+    return log_axis(low, max(low, high), float(lattice.step.min()), count)
