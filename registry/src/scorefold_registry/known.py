@@ -43,6 +43,10 @@ KNOWN = (
         "allocation",
         "scorefold-allocation",
         "how many labels per task, and how many tasks, in meta-learning",
+        _offers(
+            data="linear-tasks sinusoid-tasks digit-rotations few-shot-folders",
+            learner="linear maml anil prototypes callable",
+        ),
     ),
     KnownPlugin(
         "caflow",

@@ -1,12 +1,16 @@
-"""What this plugin offers."""
+"""What this plugin offers: sources of learning tasks, and meta-learners to try allocations of labels on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
-from scorefold.plugin import Kind, hookimpl
+from scorefold.plugin import Component, Kind, Port, Verb, hookimpl
 
 __plugin_api__ = "1.0"
+
+_SAMPLES = Path(__file__).parent / "samples"
 
 
 @hookimpl
@@ -14,5 +18,130 @@ def scorefold_kinds() -> Iterable[Kind]:
     yield Kind(
         "learner",
         interface="scorefold_allocation.learner:Learner",
+        verbs=(
+            Verb(
+                "evaluate",
+                takes=(Port("data", kind="data", needs=("TaskSource",)),),
+                gives="metrics",
+                target="scorefold_allocation.verbs:evaluate",
+                options="scorefold_allocation.learner_config:EvaluateOptions",
+            ),
+        ),
         summary="A meta-learner that tells how well an allocation of labels trains it",
     )
+
+
+@hookimpl
+def scorefold_components() -> Iterable[Component]:
+    yield from _sources()
+    yield from _learners()
+
+
+def _sources() -> Iterable[Component]:
+    types: dict[str, list[dict[str, Any]]] = {
+        "linear": [{"name": "easy", "noise": 0.3}, {"name": "hard", "spread": 2.0, "share": 0.5}],
+        "noisy": [{"name": "easy"}, {"name": "hard", "label_noise": 0.2}],
+    }
+    few_shot = {"root": str(_SAMPLES / "few-shot"), "ways": 2}
+    offered: tuple[tuple[str, str, str, str, str, tuple[dict[str, Any], ...]], ...] = (
+        (
+            "linear-tasks",
+            "regression:LinearTasks",
+            "LinearTasksConfig",
+            "Linear regressions whose weights lie around a common centre",
+            "linear.bib",
+            ({"dimension": 5}, {"dimension": 3, "types": types["linear"]}),
+        ),
+        (
+            "sinusoid-tasks",
+            "regression:SinusoidTasks",
+            "SinusoidTasksConfig",
+            "Regressions of sinusoids of random amplitude and phase",
+            "maml.bib",
+            ({}, {"noise": 0.1}),
+        ),
+        (
+            "digit-rotations",
+            "digits:DigitRotations",
+            "DigitRotationsConfig",
+            "Few-shot tasks of scikit-learn's digits turned by quarters, 40 classes",
+            "citation.bib",
+            ({}, {"flatten": False, "types": types["noisy"]}),
+        ),
+        (
+            "few-shot-folders",
+            "folders:FewShotFolders",
+            "FewShotFoldersConfig",
+            "Few-shot tasks of images in folders, as CIFAR-FS or mini-ImageNet is published",
+            "few_shot.bib",
+            (few_shot, {**few_shot, "size": 6, "grey": True, "memory": 0.0}),
+        ),
+    )
+    for name, target, config, summary, cite, examples in offered:
+        yield Component(
+            kind="data",
+            name=name,
+            target=f"scorefold_allocation.tasks.{target}",
+            config=f"scorefold_allocation.task_config:{config}",
+            provides=("TaskSource",),
+            summary=summary,
+            examples=tuple({"config": example} for example in examples),
+            cite=cite if cite == "citation.bib" else f"cite/{cite}",
+        )
+
+
+def _learners() -> Iterable[Component]:
+    brief: dict[str, Any] = {"updates": 20, "new_tasks": {"tasks": 10}}
+    conv = {"network": {"name": "conv", "channels": 4, "blocks": 2}, "measure": "accuracy"}
+    offered: tuple[tuple[str, str, str, str, str, tuple[dict[str, Any], ...]], ...] = (
+        (
+            "linear",
+            "linear:LinearMAML",
+            "LinearLearnerConfig",
+            "One-step MAML on linear regression, solved exactly",
+            "linear.bib",
+            ({}, {"rate": 0.2, "new_tasks": {"support": "tied", "rate": 0.3}}),
+        ),
+        (
+            "maml",
+            "learners:MAML",
+            "MAMLConfig",
+            "Weights from which a few gradient steps fit a task, by gradients of second or first order",
+            "maml.bib",
+            (brief, {**brief, **conv, "order": "first", "split": "fixed"}),
+        ),
+        (
+            "anil",
+            "learners:MAML",
+            "ANILConfig",
+            "MAML whose last layer alone adapts to a task",
+            "anil.bib",
+            (brief,),
+        ),
+        (
+            "prototypes",
+            "learners:Prototypes",
+            "PrototypesConfig",
+            "Classes by the nearest mean of their support points in a trained embedding",
+            "prototypes.bib",
+            (brief, {**brief, **conv, "measure": "loss"}),
+        ),
+        (
+            "callable",
+            "function:CallableLearner",
+            "CallableLearnerConfig",
+            "A function of yours, which trains and tests",
+            "citation.bib",
+            ({"target": "scorefold_allocation.learners.example:pooled_ridge", "options": {"penalty": 0.1}},),
+        ),
+    )
+    for name, target, config, summary, cite, examples in offered:
+        yield Component(
+            kind="learner",
+            name=name,
+            target=f"scorefold_allocation.learners.{target}",
+            config=f"scorefold_allocation.learner_config:{config}",
+            summary=summary,
+            examples=tuple({"config": example} for example in examples),
+            cite=cite if cite == "citation.bib" else f"cite/{cite}",
+        )

@@ -1,0 +1,1 @@
+"""Meta-learners to try allocations on."""

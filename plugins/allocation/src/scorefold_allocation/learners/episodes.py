@@ -1,0 +1,154 @@
+"""Training by episodes, for several seeds at once: what happens to a seed does not depend on which others there are."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from scorefold_allocation.learner import Cell
+from scorefold_allocation.learner_config import EpisodesConfig
+from scorefold_allocation.learners.adaptation import Answer, task_losses
+from scorefold_allocation.learners.networks import Stack, Weights
+from scorefold_allocation.tasks.batch import TaskBatch
+
+_POINTS_AT_ONCE = 20_000
+
+
+class Episode(NamedTuple):
+    """Support x (S, t, k, *E), y (S, t, k) and query x (S, t, q, *E), y (S, t, q) of t tasks of each of S seeds."""
+
+    x: Tensor
+    y: Tensor
+    query: Tensor
+    target: Tensor
+
+
+class Rule(NamedTuple):
+    """How tasks are answered: the form of the network, and the answers in training and on new tasks."""
+
+    network: Stack
+    training: Answer
+    new: Answer
+
+
+def tasks_as(dtype: torch.dtype, batch: TaskBatch) -> TaskBatch:
+    """Tasks with inputs and numbers in a dtype."""
+    target = batch.target if batch.classifies else batch.target.to(dtype)
+    return replace(batch, points=batch.points.to(dtype=dtype), target=target)
+
+
+def train(
+    config: EpisodesConfig,
+    rule: Rule,
+    start: Sequence[Tensor],
+    batches: Sequence[TaskBatch],
+    cell: Cell,
+    generators: Sequence[torch.Generator],
+    held_out: Callable[[Weights], Tensor] | None,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The weights (S, ...) to keep and the last ones, from those at the start.
+
+    The outer loss is the mean over tasks of the loss on their query sets, and Adam follows its gradient. ``held_out``
+    gives the loss (S,) on held-out tasks: the weights with the least one are kept, or the last ones without it.
+    """
+    weights = [w.clone().requires_grad_() for w in start]
+    optimiser = torch.optim.Adam(weights, lr=config.learning_rate, fused=True)
+    kept = [w.detach().clone() for w in weights]
+    least = torch.full((len(batches),), torch.inf, dtype=torch.float64)
+    drawn = episodes(config, batches, cell, generators)
+    for update in range(1, config.updates + 1):
+        loss = query_losses(rule.network, rule.training, weights, next(drawn)).mean(1).sum()
+        for w, slope in zip(weights, torch.autograd.grad(loss, weights), strict=True):
+            w.grad = slope
+        optimiser.step()
+        if held_out is not None and (update % config.validation.every == 0 or update == config.updates):
+            found = held_out(weights)
+            better = found < least
+            least = torch.where(better, found, least)
+            for k, w in zip(kept, weights, strict=True):
+                k[better] = w.detach()[better]
+    last = [w.detach() for w in weights]
+    # Where no look at held-out tasks gave a number, the last weights tell why.
+    never = torch.full_like(least, True, dtype=torch.bool) if held_out is None else least == torch.inf
+    for k, w in zip(kept, last, strict=True):
+        k[never] = w[never]
+    return kept, last
+
+
+def query_losses(network: Stack, answer: Answer, weights: Weights, episode: Episode) -> Tensor:
+    """The loss of each task on its query set, (S, t)."""
+    seeds, tasks = episode.y.shape[:2]
+    x, y, query, target = (part.flatten(0, 1) for part in episode)
+    return task_losses(answer(network, _for_each(tasks, weights), x, y, query), target).reshape(seeds, tasks)
+
+
+def measured(
+    network: Stack,
+    answer: Answer,
+    weights: Weights,
+    batches: Sequence[TaskBatch],
+    support: int,
+    measure: Callable[[Tensor, Tensor], Tensor] = task_losses,
+) -> Tensor:
+    """The mean over all tasks of a measure of their query sets, (S,) in float64, without a graph."""
+    tasks, size = len(batches[0]), batches[0].size
+    at_once = max(1, _POINTS_AT_ONCE // (size * len(batches)))
+    total = torch.zeros(len(batches), dtype=torch.float64)
+    for start in range(0, tasks, at_once):
+        chosen = torch.arange(start, min(start + at_once, tasks))
+        episode = _dealt(_stacked([batch.tensors(chosen) for batch in batches]), support)
+        x, y, query, target = (part.flatten(0, 1) for part in episode)
+        with torch.no_grad():
+            values = measure(answer(network, _for_each(len(chosen), weights), x, y, query), target)
+        total += values.reshape(len(batches), -1).double().sum(1)
+    return total / tasks
+
+
+def episodes(
+    config: EpisodesConfig, batches: Sequence[TaskBatch], cell: Cell, generators: Sequence[torch.Generator]
+) -> Iterator[Episode]:
+    """The episode of each update, without end: one set of tasks for each seed, drawn by the seed's own generator."""
+    tasks = min(cell.tasks, config.tasks_per_update or cell.tasks)
+    size = min(cell.size, config.labels_per_update or cell.size)
+    # As many support labels as fall to a share of the labels, but one at least of either part.
+    support = min(max(1, round(size * cell.support / cell.size)), size - 1)
+    if config.split == "fixed" and (tasks, size) == (cell.tasks, cell.size):
+        yield from itertools.repeat(_dealt(_stacked([batch.tensors() for batch in batches]), support))
+    while True:
+        parts = []
+        for batch, generator in zip(batches, generators, strict=True):
+            chosen = torch.randperm(cell.tasks, generator=generator)[:tasks]
+            parts.append(batch.tensors(chosen, _labels(config, cell, tasks, support, size, generator)))
+        yield _dealt(_stacked(parts), support)
+
+
+def _labels(
+    config: EpisodesConfig, cell: Cell, tasks: int, support: int, size: int, generator: torch.Generator
+) -> Tensor:
+    """Which labels of each task are dealt, (tasks, size), those of the support set first."""
+    order = torch.rand(tasks, cell.size, generator=generator)
+    if config.split == "reshuffled":
+        return order.argsort(1)[:, :size]
+    first, second = order.split((cell.support, cell.query), 1)
+    chosen = first.argsort(1)[:, :support], cell.support + second.argsort(1)[:, : size - support]
+    return torch.cat(chosen, 1)
+
+
+def _for_each(tasks: int, weights: Weights) -> list[Tensor]:
+    """The weights (S, ...) of each seed for each of so many tasks, (S tasks, ...)."""
+    return [w[:, None].expand(len(w), tasks, *w.shape[1:]).flatten(0, 1) for w in weights]
+
+
+def _stacked(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    x, y = zip(*parts, strict=True)
+    return torch.stack(x), torch.stack(y)
+
+
+def _dealt(tensors: tuple[Tensor, Tensor], support: int) -> Episode:
+    x, y = tensors
+    return Episode(x[:, :, :support], y[:, :, :support], x[:, :, support:], y[:, :, support:])

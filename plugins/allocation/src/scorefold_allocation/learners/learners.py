@@ -1,0 +1,78 @@
+"""The learners that train a network by episodes: MAML, ANIL and prototypical networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+
+from scorefold.errors import ConfigError
+from scorefold.interfaces import TaskSource
+from scorefold_allocation.learner import Cell, Learner, Losses
+from scorefold_allocation.learner_config import ANILConfig, MAMLConfig, PrototypesConfig
+from scorefold_allocation.learners.adaptation import GradientSteps, prototypes
+from scorefold_allocation.learners.episodes import Rule
+from scorefold_allocation.learners.networks import build
+from scorefold_allocation.learners.trainer import evaluate
+
+
+class MAML(Learner):
+    """Weights from which a few gradient steps on a task's support set do well on its query set.
+
+    Finn, Abbeel and Levine, "Model-agnostic meta-learning for fast adaptation of deep networks", ICML 2017: of second
+    order, or of first order. By an ``ANILConfig`` only the last layer adapts (Raghu, Raghu, Bengio and Vinyals, "Rapid
+    learning or feature reuse?", ICLR 2020). The inner loss is the mean squared error, without a half, or the
+    cross-entropy; so is ``Losses.train``, on the tasks' own split after the steps of training.
+    """
+
+    def __init__(self, config: ANILConfig, *, generator: torch.Generator | None = None) -> None:
+        self.config = config
+        self.measure = config.measure
+
+    def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:
+        return self.evaluate_seeds(source, cells, [seed])[0]
+
+    def evaluate_seeds(self, source: TaskSource, cells: Sequence[Cell], seeds: Sequence[int]) -> list[Losses]:
+        return evaluate(self.config, self.config.new_tasks, self._rule, source, cells, seeds)
+
+    def _rule(self, event_shape: tuple[int, ...], ways: int | None) -> Rule:
+        config, new = self.config, self.config.new_tasks
+        steps = partial(
+            GradientSteps,
+            order=2 if config.order == "second" else 1,
+            head_only=not isinstance(config, MAMLConfig),
+        )
+        return Rule(
+            build(config.network, event_shape, ways or 1),
+            training=steps(config.steps, config.rate),
+            new=steps(config.steps if new.steps is None else new.steps, config.rate if new.rate is None else new.rate),
+        )
+
+
+class Prototypes(Learner):
+    """Classes by the nearest mean of their support points in an embedding that is trained for it.
+
+    Snell, Swersky and Zemel, "Prototypical networks for few-shot learning", NeurIPS 2017, with squared distances. Query
+    points of a class that is not in the support set count for nothing in the loss, and as wrong in the accuracy.
+    Raises ``ConfigError`` for tasks with numbers to predict.
+    """
+
+    def __init__(self, config: PrototypesConfig, *, generator: torch.Generator | None = None) -> None:
+        self.config = config
+        self.measure = config.measure
+
+    def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:
+        return self.evaluate_seeds(source, cells, [seed])[0]
+
+    def evaluate_seeds(self, source: TaskSource, cells: Sequence[Cell], seeds: Sequence[int]) -> list[Losses]:
+        return evaluate(self.config, self.config.new_tasks, self._rule, source, cells, seeds)
+
+    def _rule(self, event_shape: tuple[int, ...], ways: int | None) -> Rule:
+        if ways is None:
+            raise ConfigError(
+                "learner:prototypes tells classes apart; these tasks have numbers to predict",
+                hint="use learner:maml, or a source of classes such as data:digit-rotations",
+            )
+        answer = partial(prototypes, ways=ways)
+        return Rule(build(self.config.network, event_shape, self.config.dimension), training=answer, new=answer)

@@ -1,0 +1,112 @@
+"""Many networks of one form at once: G sets of weights, each with events of its own, by batched products."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, max_pool2d
+
+from scorefold.errors import ConfigError
+from scorefold_allocation.learner_config import ConvConfig, MLPConfig
+
+Weights = Sequence[Tensor]
+
+HEAD = 2
+"""The last layer's weights are the last two: matrix and bias."""
+
+
+class Stack(ABC):
+    """The form of a network. Its weights are a list of tensors, with a leading dimension G where there are many."""
+
+    @abstractmethod
+    def start(self, generator: torch.Generator) -> list[Tensor]:
+        """The weights of one network in float64, as torch starts its layers."""
+
+    @abstractmethod
+    def features(self, weights: Weights, x: Tensor) -> Tensor:
+        """What the last layer sees, (G, n, F), of events x (G, n, *E); ``weights`` may leave out the last layer's."""
+
+    def outputs(self, weights: Weights, x: Tensor) -> Tensor:
+        """(G, n, outputs) of events x (G, n, *E)."""
+        return affine(weights[-HEAD:], self.features(weights[:-HEAD], x))
+
+
+@dataclass(frozen=True)
+class MLP(Stack):
+    """Layers of these sizes, inputs and outputs included."""
+
+    sizes: tuple[int, ...]
+
+    def start(self, generator: torch.Generator) -> list[Tensor]:
+        return [w for fan, out in zip(self.sizes, self.sizes[1:], strict=False) for w in _layer(fan, out, generator)]
+
+    def features(self, weights: Weights, x: Tensor) -> Tensor:
+        x = x.flatten(2)
+        for place in range(0, 2 * (len(self.sizes) - 2), 2):
+            x = affine(weights[place : place + 2], x).relu()
+        return x
+
+
+@dataclass(frozen=True)
+class ConvNet(Stack):
+    """Blocks of convolution, normalisation, ReLU and pooling on events (C, H, W), and a layer on what is left."""
+
+    event_shape: tuple[int, ...]
+    channels: int
+    blocks: int
+    outputs_: int
+
+    def start(self, generator: torch.Generator) -> list[Tensor]:
+        weights: list[Tensor] = []
+        into, height, width = self.event_shape
+        for _ in range(self.blocks):
+            bound = 1 / math.sqrt(9 * into)
+            weights += [_uniform((self.channels, into, 3, 3), bound, generator), *self._scales()]
+            into, height, width = self.channels, height // 2 or 1, width // 2 or 1
+        return weights + _layer(self.channels * height * width, self.outputs_, generator)
+
+    def _scales(self) -> list[Tensor]:
+        return [torch.ones(self.channels, dtype=torch.float64), torch.zeros(self.channels, dtype=torch.float64)]
+
+    def features(self, weights: Weights, x: Tensor) -> Tensor:
+        groups, n = x.shape[:2]
+        x = x.transpose(0, 1).flatten(1, 2)  # the networks side by side as groups of channels
+        for block in range(self.blocks):
+            kernel, scale, shift = (w.flatten(0, 1) for w in weights[3 * block : 3 * block + 3])
+            x = conv2d(x, kernel, padding=1, groups=groups)
+            # Not batch_norm of torch.nn.functional, which refuses a single pixel of a single image.
+            x = torch.batch_norm(x, scale, shift, None, None, True, 0.0, 1e-5, False).relu()
+            x = max_pool2d(x, [min(2, side) for side in x.shape[2:]])
+        return x.reshape(n, groups, -1).transpose(0, 1)
+
+
+def affine(weights: Weights, x: Tensor) -> Tensor:
+    """x W + b, (G, n, o), for W (G, i, o), b (G, 1, o) and x (G, n, i)."""
+    matrix, bias = weights
+    return torch.baddbmm(bias, x, matrix)
+
+
+def build(config: MLPConfig | ConvConfig, event_shape: tuple[int, ...], outputs: int) -> Stack:
+    """The network of a config. Raises ``ConfigError`` for a convolution on events that aren't images."""
+    if isinstance(config, MLPConfig):
+        return MLP((math.prod(event_shape), *config.widths, outputs))
+    if len(event_shape) != 3:
+        raise ConfigError(
+            f"network: conv takes images (C, H, W); the events of this source are {event_shape}",
+            hint="network: {name: mlp} takes events of any shape; data:digit-rotations has images by flatten: false",
+        )
+    return ConvNet(event_shape, config.channels, config.blocks, outputs)
+
+
+def _layer(into: int, out: int, generator: torch.Generator) -> list[Tensor]:
+    bound = 1 / math.sqrt(into)
+    return [_uniform((into, out), bound, generator), _uniform((1, out), bound, generator)]
+
+
+def _uniform(shape: tuple[int, ...], bound: float, generator: torch.Generator) -> Tensor:
+    return bound * (2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1)

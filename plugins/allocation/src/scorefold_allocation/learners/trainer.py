@@ -1,0 +1,103 @@
+"""Trying allocations: each is trained from scratch on its tasks, and tested on new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import torch
+from torch import Tensor
+
+from scorefold.errors import ConfigError, DataError, SplitError
+from scorefold.interfaces import TaskSource
+from scorefold.seeds import derive_generator
+from scorefold_allocation.learner import Cell, Losses
+from scorefold_allocation.learner_config import EpisodesConfig, NewTasksConfig
+from scorefold_allocation.learners.adaptation import task_accuracies, task_losses
+from scorefold_allocation.learners.episodes import Rule, measured, tasks_as, train
+from scorefold_allocation.learners.networks import Weights
+from scorefold_allocation.tasks.batch import TaskBatch, batch_of
+
+MakeRule = Callable[[tuple[int, ...], int | None], Rule]
+"""The rule for events of a shape and so many classes, None for numbers."""
+
+
+def tasks_of(
+    source: TaskSource, split: str, tasks: int, support: int, query: int, seeds: Sequence[int]
+) -> list[TaskBatch]:
+    """The tasks of a split for each seed; fewer tasks or labels are the first of more where the source gives that."""
+    return [batch_of(source, tasks, support, query, derive_generator(seed, split), split) for seed in seeds]
+
+
+def adaptation_labels(new_tasks: NewTasksConfig, cell: Cell) -> int:
+    """The labels that a learner adapts to a new task with."""
+    return cell.support if new_tasks.support == "tied" else new_tasks.support
+
+
+def evaluate(
+    config: EpisodesConfig,
+    new_tasks: NewTasksConfig,
+    make_rule: MakeRule,
+    source: TaskSource,
+    cells: Sequence[Cell],
+    seeds: Sequence[int],
+) -> list[Losses]:
+    """What comes of each allocation, for each seed. See ``Learner.evaluate``."""
+    found = [_one(config, new_tasks, make_rule, source, cell, seeds) for cell in cells]
+    test, training = (torch.stack(column, 1) for column in zip(*found, strict=True))
+    return [Losses(test[row], training[row]) for row in range(len(seeds))]
+
+
+def _one(
+    config: EpisodesConfig,
+    new_tasks: NewTasksConfig,
+    make_rule: MakeRule,
+    source: TaskSource,
+    cell: Cell,
+    seeds: Sequence[int],
+) -> tuple[Tensor, Tensor]:
+    """The measure on new tasks (S,) and the training loss at the end (S,) of one allocation, in float64."""
+    dtype = getattr(torch, config.dtype)
+    support = adaptation_labels(new_tasks, cell)
+
+    def drawn(split: str, tasks: int, support: int, query: int) -> list[TaskBatch]:
+        return [tasks_as(dtype, batch) for batch in tasks_of(source, split, tasks, support, query, seeds)]
+
+    training = drawn("train", cell.tasks, cell.support, cell.query)
+    new = drawn("test", new_tasks.tasks, support, new_tasks.query)
+    held_out = None
+    if config.validation.tasks:
+        with suppress(SplitError):
+            held_out = drawn("validation", config.validation.tasks, support, new_tasks.query)
+    ways = _ways([*training, *new, *(held_out or ())])
+    if ways is None and config.measure == "accuracy":
+        raise ConfigError(
+            "measure: accuracy was asked for, and these tasks have numbers to predict, not classes",
+            hint="measure: loss",
+        )
+    rule = make_rule(training[0].points.event_shape, ways)
+    starts = zip(*(rule.network.start(derive_generator(seed, "weights")) for seed in seeds), strict=True)
+
+    def loss(weights: Weights) -> Tensor:
+        assert held_out is not None
+        return measured(rule.network, rule.new, weights, held_out, support)
+
+    kept, last = train(
+        config,
+        rule,
+        [torch.stack(each).to(dtype) for each in starts],
+        training,
+        cell,
+        [derive_generator(seed, "updates") for seed in seeds],
+        None if held_out is None else loss,
+    )
+    measure = task_accuracies if config.measure == "accuracy" else task_losses
+    test = measured(rule.network, rule.new, kept, new, support, measure)
+    return test, measured(rule.network, rule.training, last, training, cell.support)
+
+
+def _ways(batches: Sequence[TaskBatch]) -> int | None:
+    """How many classes tasks have, None where they have numbers to predict. Raises ``DataError`` for some of each."""
+    if len({batch.classifies for batch in batches}) > 1:
+        raise DataError("some splits of this source have classes, and some numbers to predict; expected one of them")
+    return int(max(int(batch.target.max()) for batch in batches)) + 1 if batches[0].classifies else None
