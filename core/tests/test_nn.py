@@ -369,14 +369,14 @@ def test_a_diagonal_normal_starts_at_its_variances_and_refuses_none() -> None:
 
 
 @pytest.mark.parametrize("activation", ["silu", "relu", "tanh", "gelu", "elu"])
-@pytest.mark.parametrize("size", [1, 3])
-def test_a_convolutional_conditioner_is_its_convolutions(activation: Activation, size: int) -> None:
-    """On images of one pixel too, which take products, and without a gradient, where activations overwrite."""
+@pytest.mark.parametrize(("size", "batch"), [(1, 2), (2, 2), (2, 40), (3, 2)])
+def test_a_convolutional_conditioner_is_its_convolutions(activation: Activation, size: int, batch: int) -> None:
+    """On small images too, which take products, and without a gradient, where activations overwrite."""
     network = perturb(ConvConditioner(2, 4, 5, condition=3, activation=activation).double())
     assert isinstance(network, ConvConditioner)
     assert network.from_condition is not None
-    x = torch.randn(2, 2, size, size, dtype=torch.float64, requires_grad=True)
-    condition = torch.randn(2, 3, size, size, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(batch, 2, size, size, dtype=torch.float64, requires_grad=True)
+    condition = torch.randn(batch, 3, size, size, dtype=torch.float64, requires_grad=True)
     act = ACTIVATIONS[activation]
     plain = network.last(act(network.middle(act(network.first(x) + network.from_condition(condition)))))
     torch.testing.assert_close(network(x, condition), plain)

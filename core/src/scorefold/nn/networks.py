@@ -130,13 +130,29 @@ class ConvConditioner(nn.Module):
 
 
 def _convolved(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """layer(x). Of images of one pixel, which only a kernel's centre meets, by a product that is twice as fast."""
-    if x.shape[-2:] != (1, 1):
-        answer: Tensor = layer(x)
-        return answer
-    height, width = layer.kernel_size
-    centre = layer.weight[:, :, height // 2, width // 2]
-    return functional.linear(x.flatten(1), centre, layer.bias)[:, :, None, None]
+    """layer(x), a product of matrices where that takes about half the time: of images of one pixel, which only a
+    kernel's centre meets, and on a CPU of many images of 2 x 2, by the matrix from all their pixels to all."""
+    weight, bias = layer.weight, layer.bias
+    size, kernel = x.shape[-2:], weight.shape[-2:]
+    if size == (1, 1):
+        centre = weight[:, :, kernel[0] // 2, kernel[1] // 2]
+        return functional.linear(x.flatten(1), centre, bias)[:, :, None, None]
+    if size == (2, 2) and x.is_cpu and len(x) >= _MANY and kernel in ((1, 1), (3, 3)):
+        pixels = x.permute(0, 2, 3, 1)
+        if kernel == (1, 1):
+            return functional.linear(pixels, weight.flatten(1), bias).permute(0, 3, 1, 2)
+        taps = weight.flatten(2).permute(2, 0, 1)[_TAPS]  # pixels out, pixels in, channels out, channels in
+        matrix = taps.transpose(1, 2).flatten(2).flatten(0, 1)
+        z = functional.linear(pixels.flatten(1), matrix, None if bias is None else bias.repeat(4))
+        return z.reshape(len(x), 2, 2, -1).permute(0, 3, 1, 2)
+    answer: Tensor = layer(x)
+    return answer
+
+
+_MANY = 32
+"""Images that are worth the making of a matrix."""
+_TAPS = torch.tensor([[4, 5, 7, 8], [3, 4, 6, 7], [1, 2, 4, 5], [0, 1, 3, 4]])
+"""Which of the nine entries of a 3x3 kernel takes a pixel of a 2 x 2 image (column) to a pixel of the result (row)."""
 
 
 class FourierEmbedding(nn.Module):
