@@ -20,7 +20,7 @@ class Band:
     @classmethod
     def of(cls, draws: Tensor) -> Band:
         """The band of draws (D,)."""
-        low, median, high = torch.quantile(draws, torch.tensor([0.05, 0.5, 0.95]).to(draws)).tolist()
+        low, median, high = draws.double().quantile(torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64)).tolist()
         return cls(median, low, high)
 
     def holds(self, value: float) -> bool:

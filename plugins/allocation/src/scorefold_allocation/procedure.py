@@ -162,7 +162,7 @@ def best_at(valleys: list[Valley], limits: Limits, worth: float, near: float) ->
     gamma = Band.of(exponents(positions, log_budgets)) if len(valleys) > 1 else None
     surfaces = _surfaces(valleys, limits)
     if gamma is None or gamma.holds(0.0):
-        band = Band.of(positions[:, 0].exp())
+        band = Band.of(top.fit.position.exp())
         chosen = torch.tensor([limits.nearest(band.median, worth)], dtype=torch.float64)
         loss = torch.cat([surface(chosen, _tasks(limits, chosen, worth)) for surface in surfaces])
         return Best(band.median, band, loss, top.near(near), gamma)

@@ -50,6 +50,7 @@ def report(
     ends = sorted({limits.nearest(end, worth) for end in best.near} - {chosen})
     others = [incremental.plan(kind.name, limits, end, budget, kind.owned, config.leftovers)[0] for end in ends]
     loss = Band.of(best.loss)
+    regret = None if config.present is None else top.regret(trials, limits, config.present, config.pilot)
     gamma = None if best.gamma is None else best.gamma.summary()
     diagnostics: dict[str, Any] = {
         "engine": "pilot",
@@ -61,7 +62,7 @@ def report(
         "edge_share": top.edge_share,
         "near_optimal": list(best.near),
         "gamma": gamma,
-        "regret": regret_of(config.present, top),
+        "regret": None if regret is None else {"labels_per_task": config.present, **regret.summary()},
         "measure": trials.measure,
         "pilot_labels": top.budget,
         "label_runs": trials.label_runs,
@@ -84,14 +85,6 @@ def curve_of(valleys: list[Valley]) -> dict[str, list[float]]:
     """What was tried, by columns: budget, labels_per_task, tasks, loss, and its interval low to high."""
     rows = [row for valley in reversed(valleys) for row in valley.table]
     return {name: [row[name] for row in rows] for name in rows[0]}
-
-
-def regret_of(present: int | None, valley: Valley) -> dict[str, float] | None:
-    """By how much, relative to the least, the loss of the present labels a task is higher at the pilot's budget."""
-    if present is None:
-        return None
-    excess = Band.of(valley.loss_at(present) / valley.least() - 1)
-    return {"labels_per_task": present, **excess.summary()}
 
 
 def doubts(

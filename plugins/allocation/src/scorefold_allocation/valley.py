@@ -60,12 +60,17 @@ class Valley:
         good = x[loss <= (1 + share) * from_scale(self.centre.value, self.measure)].exp()
         return (float(good.min()), float(good.max())) if len(good) else (float(x[0].exp()), float(x[-1].exp()))
 
-    def loss_at(self, size: float) -> Tensor:
-        """The losses of the resamples at a size, (D,): fitted near the minimum, interpolated in log n elsewhere."""
-        x = torch.tensor([size], dtype=torch.float64).log()
-        fitted = self.fit.at(x)[:, 0]
-        between = _interpolated(x[0], self.sizes.log(), to_scale(self.means, self.measure))
-        return from_scale(torch.where(fitted.isfinite(), fitted, between), self.measure)
+    def regret(self, trials: Trials, limits: Limits, size: int, config: PilotConfig) -> Band | None:
+        """By what share the loss of another size is above the least, or None where it can't be had or trained.
+
+        It is tried with the same seeds, so that what is common to both cancels.
+        """
+        if not self.ends[0] <= size <= limits.most(self.budget):
+            return None
+        losses = trials.losses([limits.cell(size, self.budget)], *rounds(config, len(self.losses)))
+        if not bool(losses.isfinite().all()):
+            return None
+        return Band.of(_resampled(losses, trials, config)[:, 0] / self.least() - 1)
 
 
 def valley(trials: Trials, limits: Limits, budget: float, sizes: list[int], config: PilotConfig, seeds: int) -> Valley:
@@ -73,16 +78,14 @@ def valley(trials: Trials, limits: Limits, budget: float, sizes: list[int], conf
 
     Raises ``PilotRefusal`` where no size gives finite losses, and for a loss of 0 or less.
     """
-    first = range(min(config.first_seeds, seeds))
-    rest = range(len(first), seeds)
+    first, *rest = rounds(config, seeds)
     losses, left = _finite(trials, limits, budget, sizes, first)
     table = {size: _row(limits, budget, size, losses[:, i]) for i, size in enumerate(left)}
-    if len(rest):
+    if rest:
         left = [size for size, keep in zip(left, _contenders(losses, trials.measure), strict=True) if keep]
-        losses, left = _finite(trials, limits, budget, left, first, rest)
+        losses, left = _finite(trials, limits, budget, left, first, *rest)
         table |= {size: _row(limits, budget, size, losses[:, i]) for i, size in enumerate(left)}
-    # The same resamples of the seeds at every budget: what is common to budgets cancels in the growth between them.
-    means = resampled_means(losses, config.draws, torch.Generator().manual_seed(trials.root))
+    means = _resampled(losses, trials, config)
     x = torch.tensor(left, dtype=torch.float64).log()
     weight = 1 / variance_on_scale(losses, trials.measure)
     fit, centre = (
@@ -90,6 +93,17 @@ def valley(trials: Trials, limits: Limits, budget: float, sizes: list[int], conf
     )
     rows = tuple(table[size] for size in sorted(table))
     return Valley(budget, trials.measure, x.exp(), losses, means, fit, centre, (sizes[0], sizes[-1]), rows)
+
+
+def rounds(config: PilotConfig, seeds: int) -> list[range]:
+    """The numbers of the seeds of all sizes, and of those that the better sizes are tried with further."""
+    first = min(config.first_seeds, seeds)
+    return [range(first), range(first, seeds)] if seeds > first else [range(first)]
+
+
+def _resampled(losses: Tensor, trials: Trials, config: PilotConfig) -> Tensor:
+    """Means over resampled seeds, the same resamples for all that is tried: what budgets and sizes share cancels."""
+    return resampled_means(losses, config.draws, torch.Generator().manual_seed(trials.root))
 
 
 def _finite(trials: Trials, limits: Limits, budget: float, sizes: list[int], *seeds: range) -> tuple[Tensor, list[int]]:
@@ -130,12 +144,3 @@ def _row(limits: Limits, budget: float, size: int, losses: Tensor) -> dict[str, 
         "low": min(band.low, mean),
         "high": max(band.high, mean),
     }
-
-
-def _interpolated(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
-    """Curves ys (D, k) at one place, on straight lines between the points xs (k,); level beyond their ends."""
-    if len(xs) == 1:
-        return ys[:, 0]
-    right = int(torch.searchsorted(xs, x).clamp(1, len(xs) - 1))
-    share = ((x - xs[right - 1]) / (xs[right] - xs[right - 1])).clamp(0, 1)
-    return ys[:, right - 1] + share * (ys[:, right] - ys[:, right - 1])

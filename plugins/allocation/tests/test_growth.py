@@ -1,0 +1,37 @@
+"""Growth exponents and the surface that is extrapolated by."""
+
+import math
+
+import torch
+
+from scorefold_allocation.growth import exponents, fit_surface
+
+
+def test_exponents_of_power_laws() -> None:
+    budgets = torch.tensor([400.0, 200.0, 100.0]).double().log()
+    logs = torch.stack((0.5 * budgets + 1, 0 * budgets + 3, -0.25 * budgets))
+    torch.testing.assert_close(exponents(logs, budgets), torch.tensor([0.5, 0.0, -0.25]).double())
+
+
+def surface_of(loss, budgets: tuple[float, ...]):
+    sizes = torch.tensor([2.0, 4, 8, 16, 32, 64]).double().repeat(len(budgets))
+    tasks = torch.tensor(budgets).double().repeat_interleave(6) / sizes
+    return fit_surface(sizes, tasks, loss(sizes, tasks), torch.ones(len(sizes)).double())
+
+
+def test_a_surface_of_its_own_form_is_extrapolated_exactly() -> None:
+    def loss(n, m):
+        return 0.3 + 4 / n + (30 + n) / (n * m)
+
+    surface = surface_of(loss, (800.0, 400.0))
+    sizes = torch.arange(2, 4000, 2).double()
+    for budget in (800.0, 80_000.0):
+        torch.testing.assert_close(surface(sizes, budget / sizes), loss(sizes, budget / sizes), rtol=1e-6, atol=0)
+        best = float(sizes[surface(sizes, budget / sizes).argmin()])
+        assert abs(best - math.sqrt(4 * budget)) <= 2  # where 4 / n + n / b is least
+
+
+def test_an_optimum_that_stays_is_extrapolated_as_one() -> None:
+    surface = surface_of(lambda n, m: (400 / n**2 + 1) / m, (800.0, 400.0))
+    sizes = torch.arange(2, 400, 2).double()
+    assert float(sizes[surface(sizes, 1e6 / sizes).argmin()]) == 20

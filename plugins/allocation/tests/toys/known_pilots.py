@@ -1,0 +1,92 @@
+"""Learners and pilots with a known optimum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from scorefold.data import Dataset
+from scorefold.errors import TrainingError
+from scorefold.interfaces import TaskSource
+from scorefold_allocation.learner import Cell, Learner, Losses
+
+Law = Callable[[int, int], float]
+
+
+class Nothing(TaskSource):
+    """A source that learners of known losses don't ask."""
+
+    def tasks(
+        self, m: int, support: int, query: int, generator: torch.Generator, split: str = "train"
+    ) -> Iterator[tuple[Dataset, Dataset]]:
+        return iter(())
+
+
+def constant(n: int, m: int) -> float:
+    """Least at n = 20 whatever the budget b = n m, where it is 40 / b."""
+    return (400 / n**2 + 1) / m
+
+
+def root(n: int, m: int) -> float:
+    """Least at n = sqrt(4 b)."""
+    return 4 / n + 1 / m
+
+
+class Known(Learner):
+    """Tells ``law`` (n, m) times exp(noise z), z standard normal with ``common`` of its variance shared by all cells of
+    a seed; the training loss is 0 for up to ``threshold`` labels, and the test loss above it.
+
+    ``asked`` counts its trainings. It breaks off in the middle of the one of this number, where that is given.
+    """
+
+    def __init__(
+        self,
+        law: Law,
+        noise: float = 0.1,
+        threshold: float | None = None,
+        common: float = 0.5,
+        stops_after: float = math.inf,
+    ) -> None:
+        self.law, self.noise, self.threshold, self.common = law, noise, threshold, common
+        self.asked, self.stops_after = 0, stops_after
+
+    def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:
+        self.asked += 1
+        if self.asked > self.stops_after:
+            raise KeyboardInterrupt
+        shared = torch.randn((), generator=torch.Generator().manual_seed(seed)).item()
+        test, train = [], []
+        for cell in cells:
+            own = torch.Generator().manual_seed(seed + 1000 * cell.tasks + cell.size)
+            z = self.common**0.5 * shared + (1 - self.common) ** 0.5 * torch.randn((), generator=own).item()
+            test.append(self.law(cell.size, cell.tasks) * math.exp(self.noise * z))
+            train.append(test[-1] if self.threshold is None or cell.size * cell.tasks > self.threshold else 0.0)
+        return Losses(torch.tensor(test).double(), torch.tensor(train).double())
+
+
+class Accurate(Known):
+    """The same as an accuracy: 1 - loss / (1 + loss), and no training loss."""
+
+    measure = "accuracy"
+
+    def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:
+        loss = super().evaluate(source, cells, seed).test
+        return Losses(1 / (1 + loss))
+
+
+class Failing(Known):
+    """Can't be trained on tasks of more than ``most`` labels: it raises, or tells nan."""
+
+    def __init__(self, law: Law, most: int, raises: bool = False) -> None:
+        super().__init__(law)
+        self.most, self.raises = most, raises
+
+    def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:
+        found = super().evaluate(source, cells, seed)
+        if any(cell.size > self.most for cell in cells):
+            if self.raises:
+                raise TrainingError("the loss is not finite")
+            found.test.fill_(math.nan)
+        return found
