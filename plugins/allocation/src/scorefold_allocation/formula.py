@@ -17,7 +17,7 @@ from scorefold.errors import ConfigError
 from scorefold_allocation.linear_model import LinearProblem, Plans
 from scorefold_allocation.moments import Number, shrinkage, shrunk_traces
 
-VALID_ERROR = 0.15
+VALID_ERROR = 0.25
 """A closed form is taken as valid where the error stated for it is at most this."""
 
 OVER, UNDER = 0.75, 1.5
@@ -170,23 +170,32 @@ def _is_alike(problem: LinearProblem, plans: Plans) -> Tensor:
     return high - low <= 1e-12 * high
 
 
+def fluctuation(problem: LinearProblem, plans: Plans) -> Tensor:
+    """How far the sum of B_i'B_i is from its expectation, (C,): its relative variance, the small parameter of N > p.
+
+    (p + 1) / N at a rate of 0, and more at others the fewer support labels there are; in proportion to 1 / m.
+    """
+    p = problem.dimension
+    g = shrunk_traces(plans.support, p, problem.rate)
+    own = ((plans.query + 1) * g.g3 + p * g.g4) / (plans.query * g.h**2) - 1
+    mean = outer_weights(problem, plans) * plans.query * g.h
+    return (plans.tasks * mean**2 * own).sum(-1) / (plans.tasks * mean).sum(-1) ** 2
+
+
 def _stated_error(problem: LinearProblem, plans: Plans, exact: Tensor) -> Tensor:
-    """What simulations of homogeneous plans with p from 5 to 60 and a from -0.2 to 0.8 stayed within."""
-    p, N, tasks = problem.dimension, plans.rows, plans.tasks.sum(-1)
-    ratio = N / p
-    wide = (torch.where(plans.tasks > 0, plans.query, torch.inf).amin(-1) >= p / 2) & (ratio >= 2)
-    under = torch.full_like(N, torch.inf)
-    for least, error in ((UNDER, 0.4), (3, 0.15), (6, 0.05)):
-        under = torch.where(ratio >= least, error, under)
-    under = torch.where(wide, under.clamp_max(0.05), under)
-    over = torch.full_like(N, 0.05).where(ratio <= OVER, torch.inf)
+    """What simulations of homogeneous plans, p from 6 to 40 and a from -0.4 to 0.8, stayed within: for N > p by how
+    far the fluctuation is from that of a rate of 0, which the correction is right for."""
+    p, N = problem.dimension, plans.rows
+    apart = (fluctuation(problem, plans) - (p + 1) / N.clamp_min(1)).abs()
+    under = (0.02 + 5 * apart).where(N / p >= UNDER, torch.inf)
+    over = torch.full_like(N, 0.15).where(N / p <= OVER, torch.inf)
     # The expectation over one task is infinite where the spectrum of S may hold 1/a.
-    stated = torch.where(p > N, over, under).where(tasks >= 2, torch.inf)
+    stated = torch.where(p > N, over, under).where(plans.tasks.sum(-1) >= 2, torch.inf)
     return stated.where(~exact, torch.zeros_like(N).where((N - p).abs() > 1, torch.inf))
 
 
 def _leading_error(problem: LinearProblem, plans: Plans) -> Tensor:
-    """Leading order misses by up to 1.05 (p + 1) / N for N > p, and by about as much as rows fill the space below."""
+    """Leading order misses by up to twice the fluctuation for N > p, and the more below the more rows there are."""
     p, N = problem.dimension, plans.rows
-    error = torch.where(p > N, 0.3 * N / (p - N).clamp_min(1e-9), 1.05 * (p + 1) / N)
+    error = torch.where(p > N, 0.3 * N / (p - N).clamp_min(1e-9), 2 * fluctuation(problem, plans))
     return torch.where(plans.tasks.sum(-1) >= 2, error, torch.inf)

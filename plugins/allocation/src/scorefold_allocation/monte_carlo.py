@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from scorefold_allocation.config import MonteCarloConfig
-from scorefold_allocation.formula import outer_weights, risk
+from scorefold_allocation.formula import fluctuation, outer_weights, risk
 from scorefold_allocation.linear_model import LinearProblem, Plans
 
 _AT_ONCE = 1_000_000  # numbers in a batch of matrices
-_ENOUGH_TASKS, _ENOUGH_ROWS = 200, 60  # a plan of more tasks than that, and more rows a weight, is simulated by a part
+_CALM = 0.01  # the fluctuation of a part of a plan, from which R goes on like one over the number of tasks
 _FIRST = 4000  # tasks drawn in a first round
 
 
@@ -84,11 +84,11 @@ def _one(
 def _part_of(problem: LinearProblem, plan: Plans) -> tuple[Plans, float]:
     """A plan of fewer tasks in the same proportions, and the factor that takes its R to that of the whole.
 
-    So far above the threshold R is inversely proportional to the number of tasks but for a correction of order p / N,
-    which the closed form has to a few per cent of itself.
+    Where the fluctuation is small, R is inversely proportional to the number of tasks but for a part of about the
+    fluctuation, most of which the closed form has.
     """
-    share = max(_ENOUGH_TASKS / float(plan.tasks.sum()), _ENOUGH_ROWS * problem.dimension / float(plan.rows))
-    if share >= 0.5:
+    share = float(fluctuation(problem, plan)) / _CALM
+    if share >= 0.5 or float(plan.rows) < problem.dimension:
         return plan, 1.0
     tasks = (plan.tasks * share).ceil()
     part = plan._replace(tasks=tasks)

@@ -186,11 +186,9 @@ def less(engine: Engine, lattice: Lattice, best: Judged) -> list[str]:
     for smaller in parts(lattice):
         other = closed.best(smaller)
         if bool(other.high.isfinite()) and float(other.high) < float(best.low):
-            spent = f"{smaller.budget:g} of {lattice.budget:g}"
-            return [
-                f"{spent} would do better, with a loss of {float(other.loss):.4g}: around {engine.problem.dimension} query "
-                "labels, one a weight, more of them do harm (hold_back: true leaves the rest unspent)"
-            ]
+            told = f"{smaller.budget:g} of {lattice.budget:g} would do better, with a loss of {float(other.loss):.4g}"
+            rows = f"around {engine.problem.dimension} query labels, one a weight"
+            return [f"{told}: {rows}, more of them do harm (hold_back: true leaves the rest unspent)"]
     return []
 
 
