@@ -6,8 +6,9 @@ import pytest
 import torch
 from caflow_models import draws, perturb
 
-from scorefold.nn import Chain, Householder, LULinear
-from scorefold_caflow.layers import Mixing, channels_last
+from scorefold.nn import Chain, ConvConditioner, Householder, LULinear
+from scorefold_caflow.layers import AffineInjector, Mixing, channels_last
+from scorefold_caflow.steps import Steps
 
 
 @pytest.mark.parametrize("kind", [LULinear, Householder])
@@ -21,6 +22,25 @@ def test_both_at_once_are_one_after_the_other(kind: type[LULinear | Householder]
         torch.testing.assert_close(found, truth)
         gradients = [
             torch.autograd.grad(z.square().sum() + log_det, mixing.parameters()) for z, log_det in (found, truth)
+        ]
+        torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("kind", [LULinear, Householder])
+def test_steps_are_their_layers_one_after_the_other(kind: type[LULinear | Householder]) -> None:
+    torch.manual_seed(0)
+    injector = AffineInjector(ConvConditioner(3, 8, 6))
+    steps = Steps([Mixing(4, kind(4)), Mixing(4, kind(4)), injector, Mixing(4, kind(4))]).double()
+    perturb(steps, 0.3)
+    plain = Chain(steps)
+    x, condition = draws(3, 4, 2, 6).requires_grad_(), draws(3, 3, 2, 6, seed=4)
+    for way in ("forward", "inverse"):
+        found, truth = getattr(steps, way)(x, condition), getattr(plain, way)(x, condition)
+        torch.testing.assert_close(found, truth)
+        wanted = (x, *steps.parameters())
+        gradients = [
+            torch.autograd.grad((z.square().sum() + log_det.sum()), wanted, allow_unused=True)
+            for z, log_det in (found, truth)
         ]
         torch.testing.assert_close(*gradients)
 

@@ -4,7 +4,7 @@ from scorefold.nn.bases import DiagonalNormal, Quadratic, StandardNormal
 from scorefold.nn.bijection import Bijection, Chain
 from scorefold.nn.conditions import ConditionMap, ConditionVector, named_parts, named_specs
 from scorefold.nn.coupling import AffineCoupling, Couplings, SplineCoupling, coupling_halves
-from scorefold.nn.linear import ActNorm, Householder, LULinear
+from scorefold.nn.linear import ActNorm, Householder, LULinear, lu_matrices
 from scorefold.nn.multiscale import MultiScale
 from scorefold.nn.networks import ACTIVATIONS, Conditioner, ConvConditioner, FourierEmbedding, ResidualBlock
 from scorefold.nn.reshape import (
@@ -46,6 +46,7 @@ __all__ = [
     "coupling_halves",
     "haar_merge",
     "haar_split",
+    "lu_matrices",
     "named_parts",
     "named_specs",
     "rational_quadratic_spline",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -121,9 +122,26 @@ class LULinear(Bijection):
         return self.factors.diagonal().sum()
 
     def _factors(self) -> tuple[Tensor, Tensor]:
-        lower = self.factors * self.below + self.unit
-        diagonal = (self.signs * self.factors.diagonal().exp()).diag()
-        return lower, self.factors * self.above + diagonal
+        return _triangles(self.factors, self.signs, self)
+
+
+def _triangles(factors: Tensor, signs: Tensor, layer: LULinear) -> tuple[Tensor, Tensor]:
+    """L and U, (..., D, D), of factors (..., D, D) and signs (..., D), by a layer's masks."""
+    diagonal = signs * factors.diagonal(dim1=-2, dim2=-1).exp()
+    lower = torch.addcmul(layer.unit, factors, layer.below)
+    return lower, torch.addcmul(diagonal.diag_embed(), factors, layer.above)
+
+
+def lu_matrices(layers: Sequence[LULinear], *, inverse: bool = False) -> Tensor:
+    """The matrices of layers of one size, or their inverses, (n, D, D), made at once."""
+    order = torch.stack([layer.order for layer in layers])
+    factors, signs = (torch.stack(each) for each in zip(*((one.factors, one.signs) for one in layers), strict=True))
+    lower, upper = _triangles(factors, signs, layers[0])
+    if not inverse:
+        return (lower @ upper).gather(1, order[:, :, None].expand_as(lower))
+    half = torch.linalg.solve_triangular(lower, layers[0].unit, upper=False, unitriangular=True)
+    found: Tensor = torch.linalg.solve_triangular(upper, half, upper=True)
+    return found.gather(2, order[:, None].expand_as(lower))
 
 
 def reflections_product(vectors: Tensor) -> Tensor:

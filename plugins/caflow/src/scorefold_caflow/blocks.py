@@ -11,7 +11,6 @@ from torch.utils.checkpoint import checkpoint
 from scorefold.nn import (
     AffineCoupling,
     Bijection,
-    Chain,
     ConvConditioner,
     Householder,
     LULinear,
@@ -22,6 +21,7 @@ from scorefold_caflow.config import StepsConfig
 from scorefold_caflow.layers import AffineInjector, HaarBands, Mixing, channels_last
 from scorefold_caflow.mixture import MixtureCoupling
 from scorefold_caflow.recompute import recomputed
+from scorefold_caflow.steps import Steps
 
 
 class Block(Bijection):
@@ -57,7 +57,7 @@ class Block(Bijection):
             if injector and seen:
                 layers.append(AffineInjector(_Injecting(seen, 2 * channels, config.hidden), bound=config.bound))
             layers.append(_coupling(channels, config, seen))
-        self.steps = Chain(layers)
+        self.steps = Steps(layers)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x, condition = channels_last(self.squeeze(x)[0]), self._adapted(condition)

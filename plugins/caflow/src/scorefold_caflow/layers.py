@@ -21,12 +21,12 @@ class Mixing(Bijection):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         matrix = self.linear.matrix()
-        z = _at_pixels(x, matrix * self.norm.log_scale.exp(), matrix @ self.norm.shift)
+        z = at_pixels(x, matrix * self.norm.log_scale.exp(), matrix @ self.norm.shift)
         return z, self._log_det(x)
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         back = (-self.norm.log_scale).exp()
-        x = _at_pixels(z, back[:, None] * self.linear.inverse_matrix(), -back * self.norm.shift)
+        x = at_pixels(z, back[:, None] * self.linear.inverse_matrix(), -back * self.norm.shift)
         return x, -self._log_det(z)
 
     def initialise(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -43,7 +43,8 @@ def channels_last(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
-def _at_pixels(x: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
+def at_pixels(x: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
+    """matrix (K, C) times the channels of x (B, C, H, W), plus shift (K,)."""
     return functional.linear(x.permute(0, 2, 3, 1), matrix, shift).permute(0, 3, 1, 2)
 
 
