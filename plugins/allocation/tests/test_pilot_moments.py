@@ -1,0 +1,62 @@
+"""Moments of a pilot without bias, and the size that they ask for."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from scorefold.errors import DataError
+from scorefold_allocation.config import MetaConfig
+from scorefold_allocation.pilot_moments import best_size_band, estimate_moments, with_moments
+
+
+def pilot(tasks: int, labels: int, seed: int, p: int = 8) -> list[tuple[Tensor, Tensor]]:
+    """nu^2 = 2, sigma^2 = 0.5, |w0|^2 = 1."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    found = []
+    for _ in range(tasks):
+        w, x = p**-0.5 + (2 / p) ** 0.5 * normal(p), normal(labels, p)
+        found.append((x, x @ w + 0.5**0.5 * normal(labels)))
+    return found
+
+
+@pytest.mark.parametrize("labels", [2, 6])
+def test_moments_have_no_bias_with_two_labels_a_task(labels: int) -> None:
+    found = [estimate_moments(pilot(60, labels, seed)) for seed in range(200)]
+    for name, true in (("spread2", 2.0), ("noise2", 0.5), ("centre2", 1.0)):
+        values = torch.cat([getattr(moments, name) for moments in found])
+        assert abs(float(values.mean()) - true) < 4 * float(values.std()) / 200**0.5
+
+
+def test_counting_a_task_twice_is_no_pair_of_it_with_itself() -> None:
+    tasks = pilot(5, 3, 0)
+    counted = estimate_moments(tasks, torch.tensor([[2, 1, 0, 1, 1], [1, 1, 1, 1, 1]]))
+    plain = estimate_moments(tasks)
+    assert float(counted.centre2[1]) == pytest.approx(float(plain.centre2))
+    sums = torch.stack([y @ x for x, y in tasks])
+    weights = torch.tensor([2.0, 1, 0, 1, 1]).double()
+    pairs = (weights[:, None] * weights * (sums @ sums.mT)).fill_diagonal_(0).sum()
+    number = 9 * (weights[:, None] * weights).fill_diagonal_(0).sum()
+    assert float(counted.centre2[0]) == pytest.approx(float(pairs / number))
+
+
+def test_a_small_pilot_knows_the_best_size() -> None:
+    config = MetaConfig(linear={"dimension": 8})
+    band = best_size_band(config, pilot(40, 6, 1), 3000, torch.Generator().manual_seed(0), draws=60)
+    known = with_moments(config, estimate_moments(pilot(5000, 6, 2)))
+    kind = known.task_types[0]
+    assert kind.spread**2 == pytest.approx(2, abs=0.2)
+    assert kind.noise**2 == pytest.approx(0.5, abs=0.2)
+    true = best_size_band(known, pilot(5000, 6, 3), 3000, torch.Generator().manual_seed(0), draws=20).median
+    assert band.low <= true <= band.high <= 2 * band.low
+
+
+def test_a_pilot_without_pairs_is_refused() -> None:
+    for tasks in (pilot(1, 5, 0), pilot(9, 1, 0), []):
+        with pytest.raises(DataError, match="2 tasks or more"):
+            estimate_moments(tasks)
+    with pytest.raises(DataError, match="the budget is 3"):
+        best_size_band(MetaConfig(linear={"dimension": 8}), pilot(4, 4, 0), 3, torch.Generator())
