@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -43,7 +44,7 @@ class MLP(Stack):
     sizes: tuple[int, ...]
 
     def start(self, generator: torch.Generator) -> list[Tensor]:
-        return [w for fan, out in zip(self.sizes, self.sizes[1:], strict=False) for w in _layer(fan, out, generator)]
+        return [w for fan, out in pairwise(self.sizes) for w in _layer(fan, out, generator)]
 
     def features(self, weights: Weights, x: Tensor) -> Tensor:
         x = x.flatten(2)
