@@ -220,3 +220,9 @@ def test_a_search_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch)
 def test_a_random_search_finds_the_valley_too() -> None:
     found = run(Known(constant), 1600, pilot={"search": "random"})
     assert constant(size(found), 1) * size(found) < 1.1 * 40
+
+
+def test_ax_finds_the_valley_too() -> None:
+    pytest.importorskip("ax.api.client")
+    found = run(Known(constant), 1600, pilot={"search": "ax"})
+    assert constant(size(found), 1) * size(found) < 1.1 * 40

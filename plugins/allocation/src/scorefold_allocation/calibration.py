@@ -10,7 +10,7 @@ as Ax asks for them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -85,12 +85,19 @@ def draw_problem(seed: int, thresholds: tuple[float, float] = (30, 300)) -> Prob
     return Problem(linear, budget, 2 * support[:, 0], losses)
 
 
+def study(
+    count: int = 200, settings: PilotConfig | None = None, others: Sequence[str] = ("uniform", "random")
+) -> list[Outcome]:
+    """The outcomes of problems 0 to ``count`` - 1, each with its own number as seed. 200 take some minutes."""
+    return [judge(draw_problem(seed), settings or PilotConfig(), seed, others) for seed in range(count)]
+
+
 def limits() -> Limits:
     """Tasks of 2 labels or more, half support and half query, two tasks at least."""
     return Limits.of(MetaConfig())
 
 
-def judge(problem: Problem, settings: PilotConfig, seed: int, others: Iterable[str] = ("uniform", "random")) -> Outcome:
+def judge(problem: Problem, settings: PilotConfig, seed: int, others: Sequence[str] = ("uniform", "random")) -> Outcome:
     """Run the procedure on a problem, and other searches with as many labels."""
     trainee = Trainee(SimulatedLearner(problem.linear), NoTasks())
     found = run_pilot(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from scorefold.errors import ConfigError
 from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.learner import Cell
+from scorefold_allocation.purchase import bounds_of, step_of
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Limits:
     def of(cls, config: MetaConfig, constraints: Mapping[str, int] | None = None) -> Limits:
         """What the configuration allows within ``constraints``: min_labels, max_labels, min_tasks, max_tasks.
 
-        Raises ``ConfigError`` for several types of task and a free split, which a black box is not tried on.
+        Raises ``ConfigError`` for several types of task and a free split, which a black box is not tried on, and for
+        constraints as ``bounds_of`` does.
         """
         if len(config.task_types) > 1:
             names = ", ".join(kind.name for kind in config.task_types)
@@ -46,21 +48,19 @@ class Limits:
                 "the engine pilot tries one split of a task's labels, and the split is free",
                 hint="split: {name: even}, or a fixed support_share",
             )
-        kind = config.task_types[0]
-        bounds = dict(constraints or {})
-        even = config.split.name == "even"
-        step = kind.ways * (2 if even else 1)
-        least = max(bounds.get("min_labels", kind.min_labels), kind.min_labels, 2 * kind.ways)
+        kind, bounds = config.task_types[0], bounds_of(config, constraints or {})
+        (least, largest), step = bounds.labels[0], step_of(kind, config)
+        ends = [end for end in (bounds.max_tasks, kind.max_tasks) if end is not None]
         return cls(
-            smallest=step * math.ceil(least / step),
-            largest=_least_of(bounds.get("max_labels"), kind.max_labels),
+            smallest=step * math.ceil(max(least, 2 * kind.ways) / step),
+            largest=largest,
             step=step,
             ways=kind.ways,
-            support_share=0.5 if even else config.split.support_share,
+            support_share=config.split.support_share if config.split.name == "fixed" else 0.5,
             task_cost=kind.task_cost,
             label_cost=kind.label_cost,
-            min_tasks=max(bounds.get("min_tasks", 1), config.min_tasks),
-            max_tasks=_least_of(bounds.get("max_tasks"), kind.max_tasks),
+            min_tasks=bounds.min_tasks,
+            max_tasks=min(ends) if ends else None,
         )
 
     def cost(self, size: int) -> float:
@@ -103,8 +103,3 @@ class Limits:
         ends = [math.log(min(max(end, first), last)) for end in (low, high)]
         width = (ends[1] - ends[0]) / max(1, count - 1)
         return sorted({self.nearest(math.exp(ends[0] + i * width), budget) for i in range(count)})
-
-
-def _least_of(*ends: int | None) -> int | None:
-    given = [end for end in ends if end is not None]
-    return min(given) if given else None

@@ -52,6 +52,7 @@ def ax_sizes(
     try:
         from ax.api.client import Client
         from ax.api.configs import RangeParameterConfig
+        from ax.utils.common.logger import set_ax_logger_levels
     except ImportError as error:
         raise ConfigError(
             "the search ax needs Ax, which is not installed",
@@ -60,7 +61,7 @@ def ax_sizes(
     ends = limits.sizes(budget, 2)
     if len(ends) < 2:
         return ends
-    logging.getLogger("ax").setLevel(logging.ERROR)
+    set_ax_logger_levels(logging.ERROR)
     client = Client(random_seed=seed % 2**31)
     bounds = (math.log(ends[0]), math.log(ends[-1]))
     client.configure_experiment(
