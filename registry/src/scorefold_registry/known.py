@@ -44,6 +44,7 @@ KNOWN = (
         "scorefold-allocation",
         "how many labels per task, and how many tasks, in meta-learning",
         _offers(
+            allocator="meta",
             data="linear-tasks sinusoid-tasks digit-rotations few-shot-folders",
             learner="linear maml anil prototypes callable",
         ),

@@ -1,4 +1,4 @@
-"""What this plugin offers: sources of learning tasks, and meta-learners to try allocations of labels on."""
+"""What this plugin offers: an allocator of labels, and learning tasks and meta-learners to try allocations on."""
 
 from __future__ import annotations
 
@@ -33,8 +33,33 @@ def scorefold_kinds() -> Iterable[Kind]:
 
 @hookimpl
 def scorefold_components() -> Iterable[Component]:
+    yield _allocator()
     yield from _sources()
     yield from _learners()
+
+
+def _allocator() -> Component:
+    hard = {"name": "hard", "noise": 2.0, "ways": 2}
+    few = [{"name": "easy", "noise": 0.3, "max_tasks": 30, "max_labels": 20}, hard]
+    apart = {"task_types": few, "split": {"name": "free"}, "weighting": "task-mean"}
+    return Component(
+        kind="allocator",
+        name="meta",
+        target="scorefold_allocation.allocator:MetaAllocator",
+        config="scorefold_allocation.config:MetaConfig",
+        summary="The best labels per task for a meta-learner: by closed form, by simulation, or by trying one",
+        requires=(
+            Port("learner", kind="learner", optional=True),
+            Port("tasks", kind="data", needs=("TaskSource",), optional=True),
+        ),
+        examples=(
+            {},
+            {"config": {"engine": "monte-carlo", "linear": {"dimension": 4}, "present": 40}},
+            {"config": apart},
+        ),
+        known_failures={"near-optimum[2]": "a pilot is tried on tasks of one type, and this example has two"},
+        cite="citation.bib",
+    )
 
 
 def _sources() -> Iterable[Component]:
