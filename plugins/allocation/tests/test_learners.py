@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scorefold.errors import ConfigError, TrainingError
+from scorefold.errors import ConfigError, DataError, TrainingError
 from scorefold.interfaces import TaskSource
 from scorefold.stage import StageContext
 from scorefold_allocation.learner import Cell, Learner, Losses
@@ -26,7 +26,7 @@ from scorefold_allocation.learner_config import (
     ValidationConfig,
 )
 from scorefold_allocation.learners.adaptation import GradientSteps, task_accuracies, task_losses
-from scorefold_allocation.learners.episodes import Rule, episodes, measured, tasks_as, train
+from scorefold_allocation.learners.episodes import Group, Rule, episodes, measured, tasks_as, train
 from scorefold_allocation.learners.function import CallableLearner
 from scorefold_allocation.learners.learners import MAML, Prototypes
 from scorefold_allocation.learners.linear import LinearMAML
@@ -64,7 +64,7 @@ def numbered(cell: Cell) -> TaskBatch:
 def test_an_update_deals_labels_as_its_settings_say(split: str) -> None:
     cell = Cell(7, 6, 4)
     config = EpisodesConfig(split=split, tasks_per_update=3, labels_per_update=5)
-    drawn = episodes(config, [numbered(cell)], cell, [generator()])
+    drawn = episodes(config, Group([numbered(cell)], cell), 1.0, [generator()])
     seen: list[Tensor] = []
     for _ in range(40):
         _, y, _, target = next(drawn)
@@ -84,7 +84,9 @@ def test_an_update_deals_labels_as_its_settings_say(split: str) -> None:
 
 def test_a_fixed_split_without_limits_is_one_and_the_same() -> None:
     cell = Cell(3, 4, 2)
-    drawn = episodes(EpisodesConfig(split="fixed", tasks_per_update=None), [numbered(cell)], cell, [generator()])
+    drawn = episodes(
+        EpisodesConfig(split="fixed", tasks_per_update=None), Group([numbered(cell)], cell), 1.0, [generator()]
+    )
     first, second = next(drawn), next(drawn)
     assert first.y is second.y
     assert torch.equal(first.y[0, 1], torch.arange(100, 104).double())
@@ -95,7 +97,7 @@ def test_few_labels_leave_both_parts_one_at_least(support: int, query: int, limi
     cell = Cell(2, support, query)
     for split in ("fixed", "reshuffled"):
         config = EpisodesConfig(split=split, labels_per_update=limit)
-        dealt = next(episodes(config, [numbered(cell)], cell, [generator()]))
+        dealt = next(episodes(config, Group([numbered(cell)], cell), 1.0, [generator()]))
         assert dealt.y.shape[2] >= 1
         assert dealt.target.shape[2] >= 1
         assert dealt.y.shape[2] + dealt.target.shape[2] == limit
@@ -113,20 +115,13 @@ def test_the_weights_with_the_least_held_out_loss_are_kept() -> None:
 
     rule = Rule(network, GradientSteps(1, 0.01), GradientSteps(1, 0.01))
     config = EpisodesConfig(updates=9, validation=ValidationConfig(every=2), learning_rate=0.05, dtype="float64")
-    batches = [tasks_as(torch.float64, SINUSOID.batch(4, 10, generator()))]
-    kept, last = train(config, rule, start, batches, CELL, [generator()], held_out)
+    groups = [Group([tasks_as(torch.float64, SINUSOID.batch(4, 10, generator()))], CELL)]
+    kept, last = train(config, rule, start, groups, [0], held_out)
     assert len(looked) == 5, "at 2, 4, 6, 8 and the last update"
     assert torch.equal(kept[0], looked[1])
     assert torch.equal(last[0], looked[-1])
-    never, end = train(
-        config,
-        rule,
-        start,
-        batches,
-        CELL,
-        [generator()],
-        lambda weights: torch.tensor([torch.nan], dtype=torch.float64),
-    )
+    blind = torch.tensor([torch.nan], dtype=torch.float64)
+    never, end = train(config, rule, start, groups, [0], lambda weights: blind)
     assert torch.equal(never[0], end[0])
 
 
@@ -175,6 +170,46 @@ def test_many_tasks_are_measured_in_parts_as_at_once(monkeypatch: pytest.MonkeyP
     whole = measured(network, GradientSteps(2, 0.01), weights, batches, 5)
     monkeypatch.setattr("scorefold_allocation.learners.episodes._POINTS_AT_ONCE", 60)
     torch.testing.assert_close(measured(network, GradientSteps(2, 0.01), weights, batches, 5), whole)
+
+
+NOISY = ({"name": "easy"}, {"name": "hard", "label_noise": 0.4})
+
+
+def test_a_mixture_of_one_type_is_that_type_alone() -> None:
+    source = DigitRotations(DigitRotationsConfig(types=NOISY))
+    learner = maml(new_tasks={**FEW, "support": 10}, dtype="float64")
+    (mixed,) = learner.evaluate_mixtures(source, [{"easy": CELL}], [0])
+    easy = learner.evaluate(source.only("easy"), [CELL], 0)
+    assert mixed.train is not None
+    assert easy.train is not None
+    assert torch.equal(mixed.train, easy.train)
+
+
+def test_all_tasks_of_a_mixture_weigh_alike() -> None:
+    """Two groups of one type and size have the training loss and the updates of both together, on a fixed split."""
+    source = LinearTasks(LinearTasksConfig(dimension=3, types=({"name": "one"}, {"name": "two"})))
+    network = MLP((3, 4, 1))
+    start = [w[None] for w in network.start(generator())]
+    rule = Rule(network, GradientSteps(1, 0.01), GradientSteps(1, 0.01))
+    config = EpisodesConfig(updates=5, split="fixed", tasks_per_update=None, dtype="float64")
+    whole = source.batch(9, 10, generator())
+    parts = [replace(whole, index=whole.index[rows], target=whole.target[rows]) for rows in (range(3), range(3, 9))]
+    groups = [Group([part], Cell(len(part), 5, 5)) for part in parts]
+    together, _ = train(config, rule, start, [Group([whole], Cell(9, 5, 5))], [0], None)
+    apart, _ = train(config, rule, start, groups, [0], None)
+    for one, other in zip(together, apart, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def test_mixtures_take_sizes_of_their_own_and_a_deployment_for_all() -> None:
+    source = DigitRotations(DigitRotationsConfig(types=NOISY))
+    mixture = {"easy": Cell(3, 10, 10), "hard": Cell(3, 5, 5)}
+    learner = maml(tasks_per_update=4, new_tasks={**FEW, "support": 10})
+    assert [losses.test.shape for losses in learner.evaluate_mixtures(source, [mixture], [0, 1])] == [(1,)] * 2
+    with pytest.raises(ConfigError, match=r"support is tied, and the training tasks of one plan have \[5, 10\]"):
+        maml(new_tasks={**FEW, "support": "tied"}).evaluate_mixtures(source, [mixture], [0])
+    with pytest.raises(DataError, match="no type of task called 'odd'"):
+        learner.evaluate_mixtures(source, [{"odd": CELL}], [0])
 
 
 def test_accuracy_counts_what_ranks_first() -> None:

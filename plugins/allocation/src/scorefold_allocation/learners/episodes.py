@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from scorefold.seeds import derive_generator
 from scorefold_allocation.learner import Cell
 from scorefold_allocation.learner_config import EpisodesConfig
 from scorefold_allocation.learners.adaptation import Answer, task_losses
@@ -36,6 +37,13 @@ class Rule(NamedTuple):
     new: Answer
 
 
+class Group(NamedTuple):
+    """Training tasks of one size: those of each seed, and the cell that they were drawn for."""
+
+    batches: Sequence[TaskBatch]
+    cell: Cell
+
+
 def tasks_as(dtype: torch.dtype, batch: TaskBatch) -> TaskBatch:
     """Tasks with inputs and numbers in a dtype."""
     target = batch.target if batch.classifies else batch.target.to(dtype)
@@ -46,23 +54,29 @@ def train(
     config: EpisodesConfig,
     rule: Rule,
     start: Sequence[Tensor],
-    batches: Sequence[TaskBatch],
-    cell: Cell,
-    generators: Sequence[torch.Generator],
+    groups: Sequence[Group],
+    seeds: Sequence[int],
     held_out: Callable[[Weights], Tensor] | None,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """The weights (S, ...) to keep and the last ones, from those at the start.
 
-    The outer loss is the mean over tasks of the loss on their query sets, and Adam follows its gradient. ``held_out``
-    gives the loss (S,) on held-out tasks: the weights with the least one are kept, or the last ones without it.
+    The outer loss is the mean over tasks, of all groups alike, of the loss on their query sets; Adam follows its
+    gradient. An update takes tasks of each group in proportion, and one at least. ``held_out`` gives the loss (S,) on
+    held-out tasks: the weights with the least one are kept, or the last ones without it.
     """
     weights = [w.clone().requires_grad_() for w in start]
     optimiser = torch.optim.Adam(weights, lr=config.learning_rate, fused=True)
     kept = [w.detach().clone() for w in weights]
-    least = torch.full((len(batches),), torch.inf, dtype=torch.float64)
-    drawn = episodes(config, batches, cell, generators)
+    least = torch.full((len(seeds),), torch.inf, dtype=torch.float64)
+    shares = torch.tensor([float(group.cell.tasks) for group in groups], dtype=torch.float64)
+    shares = shares / shares.sum()
+    drawn = [
+        episodes(config, group, share, [derive_generator(seed, "updates", number) for seed in seeds])
+        for number, (group, share) in enumerate(zip(groups, shares.tolist(), strict=True))
+    ]
     for update in range(1, config.updates + 1):
-        loss = query_losses(rule.network, rule.training, weights, next(drawn)).mean(1).sum()
+        losses = [query_losses(rule.network, rule.training, weights, next(each)).mean(1).sum() for each in drawn]
+        loss = sum(share * part for share, part in zip(shares.tolist(), losses, strict=True))
         for w, slope in zip(weights, torch.autograd.grad(loss, weights), strict=True):
             w.grad = slope
         optimiser.step()
@@ -110,10 +124,16 @@ def measured(
 
 
 def episodes(
-    config: EpisodesConfig, batches: Sequence[TaskBatch], cell: Cell, generators: Sequence[torch.Generator]
+    config: EpisodesConfig, group: Group, share: float, generators: Sequence[torch.Generator]
 ) -> Iterator[Episode]:
-    """The episode of each update, without end: one set of tasks for each seed, drawn by the seed's own generator."""
-    tasks = min(cell.tasks, config.tasks_per_update or cell.tasks)
+    """The episode of a group in each update, without end: the tasks of each seed are drawn by the seed's own generator.
+
+    ``share`` is the group's part in the tasks of an update.
+    """
+    batches, cell = group
+    tasks = cell.tasks
+    if config.tasks_per_update is not None:
+        tasks = min(tasks, max(1, round(share * config.tasks_per_update)))
     size = min(cell.size, config.labels_per_update or cell.size)
     # As many support labels as fall to a share of the labels, but one at least of either part.
     support = min(max(1, round(size * cell.support / cell.size)), size - 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -14,7 +14,7 @@ from scorefold_allocation.learner_config import ANILConfig, MAMLConfig, Prototyp
 from scorefold_allocation.learners.adaptation import GradientSteps, prototypes
 from scorefold_allocation.learners.episodes import Rule
 from scorefold_allocation.learners.networks import build
-from scorefold_allocation.learners.trainer import evaluate
+from scorefold_allocation.learners.trainer import Plan, by_type, evaluate
 
 
 class MAML(Learner):
@@ -34,7 +34,16 @@ class MAML(Learner):
         return self.evaluate_seeds(source, cells, [seed])[0]
 
     def evaluate_seeds(self, source: TaskSource, cells: Sequence[Cell], seeds: Sequence[int]) -> list[Losses]:
-        return evaluate(self.config, self.config.new_tasks, self._rule, source, cells, seeds)
+        return self._evaluate(source, [[(source, cell)] for cell in cells], seeds)
+
+    def evaluate_mixtures(
+        self, source: TaskSource, mixtures: Sequence[Mapping[str, Cell]], seeds: Sequence[int]
+    ) -> list[Losses]:
+        """``evaluate_seeds`` for mixtures: a cell for each of some types of the source, all tasks weighing alike."""
+        return self._evaluate(source, [by_type(source, mixture) for mixture in mixtures], seeds)
+
+    def _evaluate(self, source: TaskSource, plans: Sequence[Plan], seeds: Sequence[int]) -> list[Losses]:
+        return evaluate(self.config, self.config.new_tasks, self._rule, source, plans, seeds)
 
     def _rule(self, event_shape: tuple[int, ...], ways: int | None) -> Rule:
         config, new = self.config, self.config.new_tasks
@@ -66,7 +75,16 @@ class Prototypes(Learner):
         return self.evaluate_seeds(source, cells, [seed])[0]
 
     def evaluate_seeds(self, source: TaskSource, cells: Sequence[Cell], seeds: Sequence[int]) -> list[Losses]:
-        return evaluate(self.config, self.config.new_tasks, self._rule, source, cells, seeds)
+        return self._evaluate(source, [[(source, cell)] for cell in cells], seeds)
+
+    def evaluate_mixtures(
+        self, source: TaskSource, mixtures: Sequence[Mapping[str, Cell]], seeds: Sequence[int]
+    ) -> list[Losses]:
+        """``evaluate_seeds`` for mixtures: a cell for each of some types of the source, all tasks weighing alike."""
+        return self._evaluate(source, [by_type(source, mixture) for mixture in mixtures], seeds)
+
+    def _evaluate(self, source: TaskSource, plans: Sequence[Plan], seeds: Sequence[int]) -> list[Losses]:
+        return evaluate(self.config, self.config.new_tasks, self._rule, source, plans, seeds)
 
     def _rule(self, event_shape: tuple[int, ...], ways: int | None) -> Rule:
         if ways is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import torch
@@ -14,12 +14,15 @@ from scorefold.seeds import derive_generator
 from scorefold_allocation.learner import Cell, Losses
 from scorefold_allocation.learner_config import EpisodesConfig, NewTasksConfig
 from scorefold_allocation.learners.adaptation import task_accuracies, task_losses
-from scorefold_allocation.learners.episodes import Rule, measured, tasks_as, train
+from scorefold_allocation.learners.episodes import Group, Rule, measured, tasks_as, train
 from scorefold_allocation.learners.networks import Weights
-from scorefold_allocation.tasks.batch import TaskBatch, batch_of
+from scorefold_allocation.tasks.batch import BatchedTasks, TaskBatch, batch_of
 
 MakeRule = Callable[[tuple[int, ...], int | None], Rule]
 """The rule for events of a shape and so many classes, None for numbers."""
+
+Plan = Sequence[tuple[TaskSource, Cell]]
+"""Training tasks of one size or of several: where they come from, and how many of which size."""
 
 
 def tasks_of(
@@ -39,13 +42,23 @@ def evaluate(
     new_tasks: NewTasksConfig,
     make_rule: MakeRule,
     source: TaskSource,
-    cells: Sequence[Cell],
+    plans: Sequence[Plan],
     seeds: Sequence[int],
 ) -> list[Losses]:
-    """What comes of each allocation, for each seed. See ``Learner.evaluate``."""
-    found = [_one(config, new_tasks, make_rule, source, cell, seeds) for cell in cells]
+    """What comes of each plan, for each seed, on new tasks of the source. See ``Learner.evaluate``.
+
+    A tied deployment adapts with as many labels as the tasks of a plan have support labels, which must then be alike.
+    """
+    found = [_one(config, new_tasks, make_rule, source, plan, seeds) for plan in plans]
     test, training = (torch.stack(column, 1) for column in zip(*found, strict=True))
     return [Losses(test[row], training[row]) for row in range(len(seeds))]
+
+
+def by_type(source: TaskSource, mixture: Mapping[str, Cell]) -> Plan:
+    """A plan with a cell for each of some types of a source. Raises ``DataError`` for a type that it has not."""
+    if not isinstance(source, BatchedTasks):
+        raise DataError(f"a {type(source).__name__} has no types of task to choose from")
+    return [(source.only(name), cell) for name, cell in mixture.items()]
 
 
 def _one(
@@ -53,47 +66,51 @@ def _one(
     new_tasks: NewTasksConfig,
     make_rule: MakeRule,
     source: TaskSource,
-    cell: Cell,
+    plan: Plan,
     seeds: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
-    """The measure on new tasks (S,) and the training loss at the end (S,) of one allocation, in float64."""
+    """The measure on new tasks (S,) and the training loss at the end (S,) of one plan, in float64."""
     dtype = getattr(torch, config.dtype)
-    support = adaptation_labels(new_tasks, cell)
 
-    def drawn(split: str, tasks: int, support: int, query: int) -> list[TaskBatch]:
-        return [tasks_as(dtype, batch) for batch in tasks_of(source, split, tasks, support, query, seeds)]
+    def drawn(origin: TaskSource, split: str, tasks: int, support: int, query: int) -> list[TaskBatch]:
+        return [tasks_as(dtype, batch) for batch in tasks_of(origin, split, tasks, support, query, seeds)]
 
-    training = drawn("train", cell.tasks, cell.support, cell.query)
-    new = drawn("test", new_tasks.tasks, support, new_tasks.query)
+    supports = {adaptation_labels(new_tasks, cell) for _, cell in plan}
+    if len(supports) > 1:
+        raise ConfigError(
+            f"new_tasks.support is tied, and the training tasks of one plan have {sorted(supports)} support labels",
+            hint="set new_tasks.support to a number",
+        )
+    support = supports.pop()
+    groups = [Group(drawn(origin, "train", *cell), cell) for origin, cell in plan]
+    new = drawn(source, "test", new_tasks.tasks, support, new_tasks.query)
     held_out = None
     if config.validation.tasks:
         with suppress(SplitError):
-            held_out = drawn("validation", config.validation.tasks, support, new_tasks.query)
-    ways = _ways([*training, *new, *(held_out or ())])
+            held_out = drawn(source, "validation", config.validation.tasks, support, new_tasks.query)
+    ways = _ways([*(batch for group in groups for batch in group.batches), *new, *(held_out or ())])
     if ways is None and config.measure == "accuracy":
         raise ConfigError(
             "measure: accuracy was asked for, and these tasks have numbers to predict, not classes",
             hint="measure: loss",
         )
-    rule = make_rule(training[0].points.event_shape, ways)
+    rule = make_rule(new[0].points.event_shape, ways)
     starts = zip(*(rule.network.start(derive_generator(seed, "weights")) for seed in seeds), strict=True)
 
     def loss(weights: Weights) -> Tensor:
         assert held_out is not None
         return measured(rule.network, rule.new, weights, held_out, support)
 
-    kept, last = train(
-        config,
-        rule,
-        [torch.stack(each).to(dtype) for each in starts],
-        training,
-        cell,
-        [derive_generator(seed, "updates") for seed in seeds],
-        None if held_out is None else loss,
-    )
+    start = [torch.stack(each).to(dtype) for each in starts]
+    kept, last = train(config, rule, start, groups, seeds, None if held_out is None else loss)
     measure = task_accuracies if config.measure == "accuracy" else task_losses
     test = measured(rule.network, rule.new, kept, new, support, measure)
-    return test, measured(rule.network, rule.training, last, training, cell.support)
+    total = sum(cell.tasks for _, cell in plan)
+    training = [
+        cell.tasks / total * measured(rule.network, rule.training, last, batches, cell.support)
+        for batches, cell in groups
+    ]
+    return test, torch.stack(training).sum(0)
 
 
 def _ways(batches: Sequence[TaskBatch]) -> int | None:
