@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from scorefold.plugin import Component, Kind, Port, Verb, hookimpl
+from scorefold.plugin import Claim, Component, Kind, Port, Verb, hookimpl
+from scorefold_allocation.claim_list import allocation_claims
 
 __plugin_api__ = "1.0"
 
@@ -170,3 +171,8 @@ def _learners() -> Iterable[Component]:
             examples=tuple({"config": example} for example in examples),
             cite=cite if cite == "citation.bib" else f"cite/{cite}",
         )
+
+
+@hookimpl
+def scorefold_claims() -> Iterable[Claim]:
+    yield from allocation_claims()

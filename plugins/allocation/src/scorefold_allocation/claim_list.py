@@ -1,0 +1,12 @@
+"""The claims by name: what ``scorefold reproduce allocation`` measures, and what each is held to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from scorefold.plugin import Claim
+from scorefold_allocation.claim_list_laws import law_claims
+
+
+def allocation_claims() -> Iterable[Claim]:
+    yield from law_claims()
