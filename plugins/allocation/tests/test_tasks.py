@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torchvision.io import write_png
 
 from scorefold.data import Dataset, StreamedDataset
 from scorefold.errors import DataError, SplitError
@@ -41,7 +43,7 @@ def linear(**settings: Any) -> LinearTasks:
 
 
 @pytest.fixture(
-    params=["linear", "sinusoid", "digits", "folders"],
+    params=["linear", "sinusoid", "digits", "folders", "lazy"],
 )
 def source(request: pytest.FixtureRequest) -> BatchedTasks[Any]:
     made: dict[str, BatchedTasks[Any]] = {
@@ -49,6 +51,7 @@ def source(request: pytest.FixtureRequest) -> BatchedTasks[Any]:
         "sinusoid": SinusoidTasks(SinusoidTasksConfig(noise=0.3)),
         "digits": DigitRotations(DigitRotationsConfig(types=NOISY)),
         "folders": FewShotFolders(FewShotFoldersConfig(root=str(SAMPLES), ways=2, types=NOISY)),
+        "lazy": FewShotFolders(FewShotFoldersConfig(root=str(SAMPLES), ways=2, memory=0.0)),
     }
     return made[request.param]
 
@@ -77,6 +80,14 @@ def test_any_source_of_tasks_becomes_a_batch(source: BatchedTasks[Any]) -> None:
 
     for found, made in zip(
         batch_of(Foreign(), 3, 2, 3, generator()).tensors(), source.batch(3, 5, generator()).tensors(), strict=True
+    ):
+        assert torch.equal(found, made)
+
+
+def test_a_source_goes_to_other_processes(source: BatchedTasks[Any]) -> None:
+    sent = pickle.loads(pickle.dumps(source))
+    for found, made in zip(
+        sent.batch(3, 5, generator()).tensors(), source.batch(3, 5, generator()).tensors(), strict=True
     ):
         assert torch.equal(found, made)
 
@@ -266,6 +277,9 @@ def test_folders_that_are_not_as_published_are_refused(as_lists: Path, tmp_path:
     refused("lists the class absent")
     (lists / "val.txt").unlink()
     assert len(FewShotFolders(FewShotFoldersConfig(root=str(as_lists), ways=2)).load("test")) == 8
+    write_png(torch.zeros(3, 4, 8, dtype=torch.uint8), str(as_lists / "data" / "bar" / "bar2.png"))
+    refused(r"bar2.png has the shape \(3, 4, 8\), and the first image \(3, 8, 8\)")
+    assert FewShotFolders(FewShotFoldersConfig(root=str(as_lists), ways=2, size=8)).event_shape == (3, 8, 8)
     (as_lists / "data" / "bar" / "bar0.png").write_bytes(b"no image")
     refused("bar0.png can't be read as an image")
     (lists / "test.txt").unlink()

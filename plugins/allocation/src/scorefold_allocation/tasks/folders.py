@@ -6,6 +6,7 @@ import csv
 import hashlib
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -49,27 +50,16 @@ class FewShotFolders(DataSource, BatchedTasks[NoisyTypeConfig]):
         low, high = config.range
         factor = 255.0 / (high - low)
         label = torch.tensor([names[name] for files in listed.values() for _, name in files])
-
-        def fetch(rows: Tensor) -> Dataset:
-            images = [first.new_empty(0, *shape)]
-            for row in rows.tolist():
-                image = _decode(self._files[row], config)
-                if image.shape != first.shape:
-                    raise DataError(
-                        f"{self._files[row]} has the shape {tuple(image.shape)} and {self._files[0].name} {shape}",
-                        hint="set 'size' to resize all images to one size",
-                    )
-                images.append(image[None])
-            return Dataset(x=torch.cat(images).float() / factor + low, label=label[rows], index=rows)
-
         self._splits: dict[str, Dataset] = {}
         self._members: dict[str, list[Tensor]] = {}
         start = 0
         for split, files in listed.items():
             rows = torch.arange(start, start + len(files))
             start += len(files)
+            read = Images(config, [path for path, _ in files], label[rows], rows, shape)
             fits = len(files) * math.prod(shape) * 4 <= config.memory * 2**20
-            self._splits[split] = fetch(rows) if fits else _streamed(fetch, rows, shape)
+            lazy = StreamedDataset(x=torch.empty(0, *shape), fetch=read, size=len(files))
+            self._splits[split] = read(torch.arange(len(files))) if fits else lazy
             self._members[split] = positions_by_class(label[rows])
         mean, std = moments(self._splits["train"].tensor(_MEASURED))
         self.event_scale = EventScale(
@@ -90,9 +80,30 @@ class FewShotFolders(DataSource, BatchedTasks[NoisyTypeConfig]):
         return class_tasks(points, self._members[split], self.ways, self.types, m, size, generator, split)
 
 
-def _streamed(fetch: Callable[[Tensor], Dataset], rows: Tensor, shape: tuple[int, ...]) -> StreamedDataset:
-    """The points at some rows of a source, decoded as they are read."""
-    return StreamedDataset(x=torch.empty(0, *shape), fetch=lambda index: fetch(rows[index]), size=len(rows))
+@dataclass(frozen=True)
+class Images:
+    """Decodes images of a split: files with their labels (N,) and indices (N,), and the shape that they must have."""
+
+    config: FewShotFoldersConfig
+    files: list[Path]
+    label: Tensor
+    index: Tensor
+    shape: tuple[int, ...]
+
+    def __call__(self, rows: Tensor) -> Dataset:
+        """The images at some rows (n,)."""
+        images = [torch.empty(0, *self.shape, dtype=torch.uint8)]
+        for row in rows.tolist():
+            image = _decode(self.files[row], self.config)
+            if image.shape != self.shape:
+                raise DataError(
+                    f"{self.files[row]} has the shape {tuple(image.shape)}, and the first image {self.shape}",
+                    hint="set 'size' to resize all images to one size",
+                )
+            images.append(image[None])
+        low, high = self.config.range
+        x = torch.cat(images).float() * ((high - low) / 255.0) + low
+        return Dataset(x=x, label=self.label[rows], index=self.index[rows])
 
 
 def _decode(path: Path, config: FewShotFoldersConfig) -> Tensor:
