@@ -68,15 +68,15 @@ def train(
     optimiser = torch.optim.Adam(weights, lr=config.learning_rate, fused=True)
     kept = [w.detach().clone() for w in weights]
     least = torch.full((len(seeds),), torch.inf, dtype=torch.float64)
-    shares = torch.tensor([float(group.cell.tasks) for group in groups], dtype=torch.float64)
-    shares = shares / shares.sum()
+    total = sum(group.cell.tasks for group in groups)
+    shares = [group.cell.tasks / total for group in groups]
     drawn = [
         episodes(config, group, share, [derive_generator(seed, "updates", number) for seed in seeds])
-        for number, (group, share) in enumerate(zip(groups, shares.tolist(), strict=True))
+        for number, (group, share) in enumerate(zip(groups, shares, strict=True))
     ]
     for update in range(1, config.updates + 1):
         losses = [query_losses(rule.network, rule.training, weights, next(each)).mean(1).sum() for each in drawn]
-        loss = sum(share * part for share, part in zip(shares.tolist(), losses, strict=True))
+        loss = sum(share * part for share, part in zip(shares, losses, strict=True))
         for w, slope in zip(weights, torch.autograd.grad(loss, weights), strict=True):
             w.grad = slope
         optimiser.step()
@@ -88,7 +88,7 @@ def train(
                 k[better] = w.detach()[better]
     last = [w.detach() for w in weights]
     # Where no look at held-out tasks gave a number, the last weights tell why.
-    never = torch.full_like(least, True, dtype=torch.bool) if held_out is None else least == torch.inf
+    never = least == torch.inf
     for k, w in zip(kept, last, strict=True):
         k[never] = w[never]
     return kept, last

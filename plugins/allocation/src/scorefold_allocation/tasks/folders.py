@@ -61,7 +61,9 @@ class FewShotFolders(DataSource, BatchedTasks[NoisyTypeConfig]):
             lazy = StreamedDataset(x=torch.empty(0, *shape), fetch=read, size=len(files))
             self._splits[split] = read(torch.arange(len(files))) if fits else lazy
             self._members[split] = positions_by_class(label[rows])
-        mean, std = moments(self._splits["train"].tensor(_MEASURED))
+        count = len(listed["train"])
+        spread = torch.linspace(0, count - 1, min(count, _MEASURED)).long()  # over all classes, which come one by one
+        mean, std = moments(self._splits["train"].take(spread).x)
         self.event_scale = EventScale(
             low=low, high=high, levels=256, mean=mean, std=std, shift=-low * factor, factor=factor
         )
