@@ -96,10 +96,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(claims_tasks, "IMAGES", 5)
     monkeypatch.setattr(claims_tasks, "DRAWS", 2)
     monkeypatch.setattr(claims_tasks, "MANY", 60)
-    less = {"data:digits": {"limit": 200}, "data:photographs": {"points": 400}}
-    small = {
-        name: replace(task, config={**task.config, **less[task.source]}) for name, task in claims_tasks.TASKS.items()
-    }
+    small = {name: replace(task, config={**task.config, "points": 400}) for name, task in claims_tasks.TASKS.items()}
     monkeypatch.setattr(claims_tasks, "TASKS", small)
     for function in CACHED:
         function.cache_clear()

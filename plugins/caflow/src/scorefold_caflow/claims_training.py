@@ -25,21 +25,25 @@ class Trained:
     seconds: float
 
 
-def trained(
-    host: Any, name: str, config: dict[str, Any], source: DataSource, seed: int, *, validation: Dataset | None = None
-) -> Trained:
+def trained(host: Any, name: str, config: dict[str, Any], source: DataSource, seed: int) -> Trained:
     """A flow that was trained on a source's training points, its weights and batches from ``seed``."""
     model = host.create(name, config, generator=derive_generator(seed, "weights"), data=source)
     started = time.process_time()
-    fit(model, source.load("train"), model.training_config, seed=seed, validation=validation)
+    fit(model, source.load("train"), model.training_config, seed=seed)
     seconds = time.process_time() - started
     return Trained(model.eval(), sum(one.numel() for one in model.parameters()), seconds)
 
 
-def training(steps: int, **settings: Any) -> dict[str, Any]:
+def training(steps: int) -> dict[str, Any]:
     """Adam with a cosine schedule after 50 steps of warm-up, in batches of 128."""
-    usual = {"batch_size": 128, "learning_rate": 2e-3, "warmup": 50, "ema": None, "validate_every": 10**6}
-    return {"steps": steps, **usual, **settings}
+    return {
+        "steps": steps,
+        "batch_size": 128,
+        "learning_rate": 2e-3,
+        "warmup": 50,
+        "ema": None,
+        "validate_every": 10**6,
+    }
 
 
 @torch.no_grad()
