@@ -91,8 +91,9 @@ class Limits:
         return self.step * (min(ends) // self.step)
 
     def nearest(self, size: float, budget: float) -> int:
-        """The feasible size that is nearest to ``size``."""
-        rounded = self.step * max(1, round(size / self.step))
+        """The feasible size that is nearest to ``size`` by ratio."""
+        below = self.step * max(1, math.floor(size / self.step))
+        rounded = below if size * size <= below * (below + self.step) else below + self.step
         return max(self.smallest, min(rounded, self.most(budget)))
 
     def sizes(self, budget: float, count: int, low: float = 0.0, high: float = math.inf) -> list[int]:

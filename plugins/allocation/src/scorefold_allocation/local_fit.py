@@ -14,6 +14,9 @@ from torch import Tensor
 WINDOW = 5
 """Points that the quadratic is fitted to."""
 
+_NEARNESS = torch.tensor([1.0, 0.8, 0.4, 0.15, 0.05], dtype=torch.float64)
+"""What a point of the window counts by its distance from the smoothed minimum: at an end of the curve they are far."""
+
 
 @dataclass(frozen=True)
 class LocalFit:
@@ -44,10 +47,10 @@ def local_fit(x: Tensor, y: Tensor, weight: Tensor) -> LocalFit:
     1/4). Where it has no minimum inside of them, the lower of their ends stands for it. k is 1 or more.
     """
     width = min(WINDOW, len(x))
-    start = (smoothed(y, weight).argmin(1) - width // 2).clamp(0, len(x) - width)
-    index = start[:, None] + torch.arange(width)
+    middle = smoothed(y, weight).argmin(1, keepdim=True)
+    index = (middle - width // 2).clamp(0, len(x) - width) + torch.arange(width)
     xs, ys = x[index], y.gather(1, index)
-    ws = weight.expand_as(y).gather(1, index)
+    ws = weight.expand_as(y).gather(1, index) * _NEARNESS[(index - middle).abs()]
     centre = xs.mean(1)
     coefficients = _quadratics(xs - centre[:, None], ys, ws)
     low, high = xs[:, 0], xs[:, -1]

@@ -25,6 +25,7 @@ from scorefold_allocation.valley import PilotRefusal, Valley, valley
 _SCAN_SEEDS = 5
 _PILOT_THRESHOLDS = 8
 _SURFACES = 200
+_NO_GROWTH = 0.01
 _CANDIDATES = 80
 
 
@@ -149,8 +150,8 @@ def refined(trials: Trials, limits: Limits, labels: float, sizes: list[int]) -> 
 def best_at(valleys: list[Valley], limits: Limits, worth: float, near: float) -> Best:
     """Step 5: the optimum at the budget from those of the pilot's.
 
-    At the pilot's own budget it is the one found there. For a larger one it is the same while the interval of gamma, of
-    n* ~ b^gamma, holds 0; else it is where the surface through all that was tried is least at that budget.
+    At the pilot's own budget it is the one found there. For a larger one it is the same unless n* ~ b^gamma clearly
+    ``grows``; then it is where the surface through all that was tried is least at that budget.
     """
     top = valleys[0]
     if worth <= top.budget:
@@ -159,9 +160,10 @@ def best_at(valleys: list[Valley], limits: Limits, worth: float, near: float) ->
         return Best(size, band, least, top.near(near))
     positions = torch.stack([valley.fit.position for valley in valleys], 1)
     log_budgets = torch.tensor([valley.budget for valley in valleys], dtype=torch.float64).log()
-    gamma = Band.of(exponents(positions, log_budgets)) if len(valleys) > 1 else None
+    growth = exponents(positions, log_budgets) if len(valleys) > 1 else torch.zeros(1)
+    gamma = Band.of(growth) if len(valleys) > 1 else None
     surfaces = _surfaces(valleys, limits)
-    if gamma is None or gamma.holds(0.0):
+    if not grows(growth):
         band = Band.of(top.fit.position.exp())
         chosen = torch.tensor([limits.nearest(band.median, worth)], dtype=torch.float64)
         loss = torch.cat([surface(chosen, _tasks(limits, chosen, worth)) for surface in surfaces])
@@ -172,6 +174,14 @@ def best_at(valleys: list[Valley], limits: Limits, worth: float, near: float) ->
     typical = losses.median(0).values
     good = sizes[typical <= (1 + near) * typical.min()]
     return Best(band.median, band, losses.amin(1), (float(good.min()), float(good.max())), gamma, grows=True)
+
+
+def grows(exponents: Tensor) -> bool:
+    """Whether the draws (D,) of gamma lie all but 1 % on one side of 0.
+
+    To extrapolate growth where there is none costs far more than to miss a slow one, so the band of 90 % is not enough.
+    """
+    return float(torch.minimum((exponents <= 0).double().mean(), (exponents >= 0).double().mean())) < _NO_GROWTH
 
 
 def _best_tried(valley: Valley) -> float:
