@@ -76,7 +76,7 @@ def train(
     ]
     for update in range(1, config.updates + 1):
         losses = [query_losses(rule.network, rule.training, weights, next(each)).mean(1).sum() for each in drawn]
-        loss = sum(share * part for share, part in zip(shares, losses, strict=True))
+        loss = torch.stack([share * part for share, part in zip(shares, losses, strict=True)]).sum()
         for w, slope in zip(weights, torch.autograd.grad(loss, weights), strict=True):
             w.grad = slope
         optimiser.step()
