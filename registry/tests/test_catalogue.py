@@ -90,7 +90,7 @@ class TestResolving:
             ("scoer:first-light", "there is no kind 'scoer'", "did you mean 'score'? the kinds are data, network"),
             ("first-ligth", "no component is called 'first-ligth'", "did you mean score:first-light?"),
             ("flow:first-light", "there is no 'flow:first-light'", "did you mean score:first-light?"),
-            ("allocator:zzz", "there is no 'allocator:zzz'", "components of kind allocator: uniform"),
+            ("allocator:zzz", "there is no 'allocator:zzz'", "components of kind allocator: "),
             ("fake-two/score:x", "no distribution 'fake-two' offers", "did you mean 'fake-one'?"),
             ("fake-one/score:second", "fake-one offers no 'score:second'", "it offers score:first-light"),
             ("score:first-light@1", "asks for revision 1 of score:first-light", "write score:first-light@2"),

@@ -72,22 +72,25 @@ def task_variance(
     return noise, spread
 
 
-def risk(problem: LinearProblem, plans: Plans, leading: bool = False) -> Risk:
-    """R of plans. ``leading`` keeps to leading order in N/p or in p/N, for any rate.
+def expected_excess(problem: LinearProblem, plans: Plans, leading: bool = False) -> Tensor:
+    """R of plans, (C,). ``leading`` keeps to leading order in N/p or in p/N, for any rate.
 
     Otherwise: N < p takes the exact form of a = 0 with the noise of a row multiplied by ``noise_factor``; N > p
     multiplies the leading order by what the exact form of a = 0 differs from its own leading order by. Infinite for
     |N - p| <= 1, where the expectation is. Raises ``ConfigError`` for an unknown weighting.
     """
     p, N = problem.dimension, plans.rows
-    over, under = _over(problem, plans, leading), _under(problem, plans, leading)
-    value = torch.where(p > N, over, under)
-    if not leading:
-        value = torch.where((N - p).abs() <= 1, torch.inf, value)
+    value = torch.where(p > N, _over(problem, plans, leading), _under(problem, plans, leading))
+    return value if leading else value.where((N - p).abs() > 1, torch.inf)
+
+
+def risk(problem: LinearProblem, plans: Plans, leading: bool = False) -> Risk:
+    """``expected_excess`` with what is known of its error. Raises as that does."""
+    p, N = problem.dimension, plans.rows
     exact = (p > N) | _is_alike(problem, plans) if problem.rate == 0 else torch.zeros_like(N, dtype=torch.bool)
     error = _stated_error(problem, plans, exact) if not leading else _leading_error(problem, plans)
     expression = torch.where(exact, 0, torch.where(p > N, 1, 2))
-    return Risk(value, error, error <= VALID_ERROR, expression)
+    return Risk(expected_excess(problem, plans, leading), error, error <= VALID_ERROR, expression)
 
 
 def regime(problem: LinearProblem, plans: Plans) -> str:

@@ -159,7 +159,8 @@ def search(lattice: Lattice, objective: Objective) -> Found:
     coarse = lattice.evaluate(lattice.grid(_POINTS), objective)
     order = torch.argsort(coarse.loss, stable=True)[:_STARTS]
     best = coarse.take(torch.cat((order, _first_best(coarse))))
-    if not bool(best.loss.isfinite().any()):
+    all_tried = len(coarse.points) == int(((lattice.high - lattice.low) / lattice.step + 1).round().prod())
+    if all_tried or not bool(best.loss.isfinite().any()):
         return best.take(_first_best(best))
     reach = (-2, -1, 0, 1, 2) if len(lattice.low) <= 2 else (-1, 0, 1)
     moves = torch.tensor(list(itertools.product(reach, repeat=len(lattice.low))), dtype=torch.float64)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.deployment import expected_loss
-from scorefold_allocation.formula import risk
+from scorefold_allocation.formula import expected_excess, risk
 from scorefold_allocation.linear_model import LinearProblem, Plans
 from scorefold_allocation.monte_carlo import simulated_risk
 from scorefold_allocation.optimum import TIE, Found, Lattice, lattice_of, log_axis, search
@@ -54,7 +54,7 @@ class Engine:
 
     def closed_form(self, plans: Plans) -> Tensor:
         """The loss (C,) by closed form, also where this is of no known error."""
-        return expected_loss(self.config, self.problem, plans, risk(self.problem, plans).value)
+        return expected_loss(self.config, self.problem, plans, expected_excess(self.problem, plans))
 
     def judge(self, found: Found, tolerance: float | None = None) -> Judged:
         """Losses of plans; the interval is the stated error of a closed form, or 95 % of a simulation's."""

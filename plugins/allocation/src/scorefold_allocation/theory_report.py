@@ -181,7 +181,7 @@ def edges(lattice: Lattice, best: Judged) -> list[str]:
 def less(engine: Engine, lattice: Lattice, best: Judged) -> list[str]:
     """A doubt where part of the budget is predicted to do better than all of it, as it is around N = p."""
     closed = Engine(engine.config, engine.problem)
-    if float(best.found.bought.plans.rows) > 4 * engine.problem.dimension:
+    if engine.config.hold_back or float(best.found.bought.plans.rows) > 4 * engine.problem.dimension:
         return []
     for smaller in parts(lattice):
         other = closed.best(smaller)
