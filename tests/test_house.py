@@ -76,6 +76,7 @@ def test_what_is_imported_is_declared(folder: Path) -> None:
     }
     imports_by_distribution = {
         "scikit_learn": {"sklearn"},
+        "ax_platform": {"ax"},
         "scikit_image": {"skimage"},
         "scikit_dimension": {"skdim"},
         "ruamel.yaml": {"ruamel"},
