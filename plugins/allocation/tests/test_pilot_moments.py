@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from scorefold.errors import DataError
+from scorefold.errors import ConfigError, DataError
+from scorefold_allocation.allocator import MetaAllocator
 from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.pilot_moments import best_size_band, estimate_moments, with_moments
 
@@ -44,9 +45,9 @@ def test_counting_a_task_twice_is_no_pair_of_it_with_itself() -> None:
 
 
 def test_a_small_pilot_knows_the_best_size() -> None:
-    config = MetaConfig(linear={"dimension": 8})
+    config = MetaConfig()
     band = best_size_band(config, pilot(40, 6, 1), 3000, torch.Generator().manual_seed(0), draws=60)
-    known = with_moments(config, estimate_moments(pilot(5000, 6, 2)))
+    known = with_moments(config, pilot(5000, 6, 2))
     kind = known.task_types[0]
     assert kind.spread**2 == pytest.approx(2, abs=0.2)
     assert kind.noise**2 == pytest.approx(0.5, abs=0.2)
@@ -59,4 +60,21 @@ def test_a_pilot_without_pairs_is_refused() -> None:
         with pytest.raises(DataError, match="2 tasks or more"):
             estimate_moments(tasks)
     with pytest.raises(DataError, match="the budget is 3"):
-        best_size_band(MetaConfig(linear={"dimension": 8}), pilot(4, 4, 0), 3, torch.Generator())
+        best_size_band(MetaConfig(), pilot(4, 4, 0), 3, torch.Generator())
+    with pytest.raises(DataError, match="differ in shape"):
+        estimate_moments([*pilot(3, 3, 0), *pilot(3, 3, 0, p=5)])
+
+
+def test_the_allocator_plans_by_the_moments_of_a_pilot_of_tasks() -> None:
+    found = MetaAllocator(MetaConfig(engine="pilot")).allocate(3000, pilot=pilot(2000, 6, 1))
+    known = {"linear": {"dimension": 8, "start_distance": 1}, "task_types": [{"spread": 2**0.5, "noise": 0.5**0.5}]}
+    true = MetaAllocator(MetaConfig(**known)).allocate(3000)
+    low, high = found.diagnostics["band"]
+    assert low <= true.plan[0].support + true.plan[0].query <= high
+    assert found.predicted_loss == pytest.approx(true.predicted_loss, rel=0.2)
+    assert found.diagnostics["moments"]["spread"] == pytest.approx(2**0.5, rel=0.2)
+    with pytest.raises(ConfigError, match="one type"):
+        MetaAllocator(MetaConfig(task_types=({"name": "a"}, {"name": "b"}))).allocate(3000, pilot=pilot(9, 3, 0))
+    with pytest.raises(DataError, match="2 tasks or more"):
+        MetaAllocator(MetaConfig()).allocate(3000, pilot=[])
+    assert MetaAllocator(MetaConfig()).allocate(2, pilot=pilot(9, 3, 0)).status == "infeasible"

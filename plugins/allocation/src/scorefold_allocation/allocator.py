@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.deployment import problem_of
 from scorefold_allocation.learner import Learner
 from scorefold_allocation.optimum import Lattice, lattice_of
+from scorefold_allocation.pilot_moments import PilotTask, best_size_band, with_moments
 from scorefold_allocation.procedure import run_pilot
 from scorefold_allocation.purchase import Bounds, bounds_of
 from scorefold_allocation.theory import Engine
@@ -70,7 +72,9 @@ class MetaAllocator(Allocator):
         """The plan for ``budget``, in units of the costs: labels, unless the config says otherwise.
 
         Rows of the plan are all tasks to train on, owned ones too; ``diagnostics["buy"]`` is what there is to buy.
-        Constraints: ``min_tasks`` and ``max_tasks`` over all types, ``min_labels`` and ``max_labels`` of a task.
+        ``pilot`` is a ``Pilot`` to try, or a list of regression tasks, inputs (n, p) and labels (n,) of each, whose
+        spread and noise the linear model then takes. Constraints: ``min_tasks`` and ``max_tasks`` over all types,
+        ``min_labels`` and ``max_labels`` of a task.
 
         ``infeasible`` where the budget or the limits allow no plan, ``refused`` where no plan has a loss that is known,
         both with a reason. Raises ``ConfigError`` for a budget below 0, an unknown constraint, limits that contradict
@@ -79,6 +83,8 @@ class MetaAllocator(Allocator):
         if isinstance(budget, bool) or not isinstance(budget, int) or budget < 0:
             raise ConfigError(f"the budget is {budget!r}; expected a whole number of at least 0")
         bounds = bounds_of(self.config, constraints or {})
+        if isinstance(pilot, list | tuple):
+            return self._estimated(pilot, budget, constraints, generator)
         tried = self._tried(pilot)
         if tried is not None:
             return run_pilot(
@@ -92,11 +98,31 @@ class MetaAllocator(Allocator):
             )
         return self._solved(bounds, budget, generator)
 
+    def _estimated(
+        self,
+        tasks: Sequence[PilotTask],
+        budget: int,
+        constraints: Mapping[str, Any] | None,
+        generator: torch.Generator | None,
+    ) -> Allocation:
+        """The plan of the linear model with the moments of a pilot's tasks, and the band of the best labels a task over
+        its resamples."""
+        fitted = with_moments(self.config, tasks)
+        found = MetaAllocator(fitted).allocate(budget, constraints=constraints, generator=generator)
+        if not found.plan:
+            return found
+        stream = generator or torch.Generator().manual_seed(0)
+        band = best_size_band(self.config, tasks, budget, stream, constraints=constraints)
+        kind = fitted.task_types[0]
+        moments = {"spread": kind.spread, "noise": kind.noise, "start_distance": fitted.linear.start_distance}
+        return replace(found, diagnostics={**found.diagnostics, "band": [band.low, band.high], "moments": moments})
+
     def _tried(self, pilot: Any) -> Tried | None:
         """What there is to try; None for the linear model."""
         if pilot is not None and not callable(pilot):
             raise ConfigError(
-                f"the pilot is a {type(pilot).__name__}; expected a function of tasks, support and query to a loss"
+                f"the pilot is a {type(pilot).__name__}; expected a function of tasks, support and query to a loss, or "
+                "a list of tasks"
             )
         if pilot is not None:
             found: Tried = pilot
