@@ -59,19 +59,24 @@ def test_what_a_black_box_is_not_tried_on_is_refused(config: MetaConfig, said: s
 
 def test_a_plan_tops_up_what_is_owned_and_then_buys() -> None:
     owned = (OwnedConfig(tasks=3, support=2, query=2), OwnedConfig(tasks=2, support=8, query=8))
-    rows, left = plan("task", limits(), 10, 60, owned)
+    rows, left, buy = plan("task", limits(), 10, 60, owned)
+    assert buy == {"task_type": "task", "new_tasks": 4, "grown": [{"tasks": 3, "support": 2, "query": 2}]}
     assert rows == (PlanRow("task", 7, 5, 5), PlanRow("task", 2, 8, 8))
     assert left == 60 - 3 * 6 - 4 * 10
-    rows, left = plan("task", limits(), 10, 14, owned)
+    rows, left, buy = plan("task", limits(), 10, 14, owned)
+    assert (buy["new_tasks"], buy["grown"][0]["tasks"]) == (0, 2)
     assert rows == (PlanRow("task", 1, 2, 2), PlanRow("task", 2, 5, 5), PlanRow("task", 2, 8, 8))
     assert left == 2
     assert worth(60, owned, limits()) == 60 + 12 + 32
 
 
 def test_leftovers_go_to_new_tasks() -> None:
-    assert plan("task", limits(), 10, 107, (), "spread") == ((PlanRow("task", 7, 5, 5), PlanRow("task", 3, 6, 6)), 1)
-    assert plan("task", limits(), 10, 107) == ((PlanRow("task", 10, 5, 5),), 7)
-    assert plan("task", limits(max_labels=10), 10, 107, (), "spread")[1] == 7
+    assert plan("task", limits(), 10, 107, (), "spread")[:2] == (
+        (PlanRow("task", 7, 5, 5), PlanRow("task", 3, 6, 6)),
+        1,
+    )
+    assert plan("task", limits(), 10, 107)[:2] == ((PlanRow("task", 10, 5, 5),), 7)
+    assert plan("task", limits(max_labels=10), 10, 107, (), "spread").left == 7
 
 
 def test_a_size_is_kept_while_the_band_holds_it() -> None:

@@ -13,13 +13,13 @@ import torch
 from known_pilots import Accurate, Failing, Known, Nothing, constant, root
 
 from scorefold.errors import ConfigError
+from scorefold.jobs import pack, perform, unpack
 from scorefold.results import Allocation
 from scorefold.stage import Executor
 from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.learner import Learner
 from scorefold_allocation.procedure import run_pilot
 from scorefold_allocation.trials import LOG, Trainee
-from scorefold_registry.executor import LocalExecutor
 
 
 def run(
@@ -184,12 +184,12 @@ class Recorder(Executor):
     """Does jobs in this process, through pickle as workers do, and keeps what it was asked."""
 
     def __init__(self) -> None:
-        self.inner, self.asked = LocalExecutor(), list[tuple[str, int]]()
+        self.asked: list[tuple[str, int]] = []
 
     def map(self, target: str, items: Iterable[Any], key: str) -> list[Any]:
         jobs = list(items)
         self.asked.append((target, len(jobs)))
-        return self.inner.map(target, jobs, key)
+        return [unpack(perform(target, pack(job, key), None)) for job in jobs]
 
 
 def test_an_executor_gets_the_cells_as_jobs_and_gives_the_same_answer(tmp_path: Path) -> None:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from scorefold.results import PlanRow
 from scorefold_allocation.bootstrap import Band
 from scorefold_allocation.config import OwnedConfig
 from scorefold_allocation.grid import Limits
+
+
+class Purchase(NamedTuple):
+    """The ``rows`` of a plan, owned tasks too; what is ``left`` of the budget; what there is to ``buy``, as JSON."""
+
+    rows: tuple[PlanRow, ...]
+    left: int
+    buy: dict[str, Any]
 
 
 def worth(budget: int, owned: Sequence[OwnedConfig], limits: Limits) -> float:
@@ -37,8 +45,8 @@ def plan(
     budget: int,
     owned: Sequence[OwnedConfig] = (),
     leftovers: Literal["spread", "keep"] = "keep",
-) -> tuple[tuple[PlanRow, ...], int]:
-    """Rows of tasks of ``size`` labels, and what they leave of the budget.
+) -> Purchase:
+    """Tasks of ``size`` labels for a budget.
 
     Owned tasks are topped up first, as they need no new task, those that lack least before others; then new tasks are
     bought. What is left is kept, or spent on one more step of labels for as many of the new tasks as it pays.
@@ -46,6 +54,7 @@ def plan(
     cell = limits.cell(size, budget)
     left = float(budget)
     had: dict[tuple[int, int], int] = {}
+    topped_up = []
 
     def add(support: int, query: int, tasks: int) -> None:
         had[support, query] = had.get((support, query), 0) + tasks
@@ -57,9 +66,12 @@ def plan(
         add(support, query, filled)
         add(row.support, row.query, row.tasks - filled)
         left -= filled * lacks
+        if filled and lacks:
+            topped_up.append({"tasks": filled, "support": row.support, "query": row.query})
     room = math.inf if limits.max_tasks is None else limits.max_tasks - sum(had.values())
     new = int(min(limits.tasks(size, left), room))
     left -= new * limits.cost(size)
+    buy = {"task_type": name, "new_tasks": new, "grown": topped_up}
     larger = size + limits.step
     if leftovers == "spread" and (limits.largest is None or larger <= limits.largest):
         step = limits.step * limits.label_cost
@@ -69,4 +81,4 @@ def plan(
         new, left = new - grown, left - grown * step
     add(cell.support, cell.query, new)
     rows = tuple(PlanRow(name, tasks, support, query) for (support, query), tasks in sorted(had.items()) if tasks)
-    return rows, math.floor(left + 1e-9)
+    return Purchase(rows, math.floor(left + 1e-9), buy)

@@ -46,9 +46,9 @@ def report(
     size = limits.nearest(best.size, worth)
     chosen = incremental.size_to_keep(size, best.band, incremental.present_size(kind.owned))
     chosen = limits.nearest(chosen, worth)
-    rows, leftover = incremental.plan(kind.name, limits, chosen, budget, kind.owned, config.leftovers)
+    bought = incremental.plan(kind.name, limits, chosen, budget, kind.owned, config.leftovers)
     ends = sorted({limits.nearest(end, worth) for end in best.near} - {chosen})
-    others = [incremental.plan(kind.name, limits, end, budget, kind.owned, config.leftovers)[0] for end in ends]
+    others = [incremental.plan(kind.name, limits, end, budget, kind.owned, config.leftovers).rows for end in ends]
     loss = Band.of(best.loss)
     regret = None if config.present is None else top.regret(trials, limits, config.present, config.pilot)
     gamma = None if best.gamma is None else best.gamma.summary()
@@ -63,6 +63,7 @@ def report(
         "near_optimal": list(best.near),
         "gamma": gamma,
         "regret": None if regret is None else {"labels_per_task": config.present, **regret.summary()},
+        "buy": [bought.buy],
         "measure": trials.measure,
         "pilot_labels": top.budget,
         "label_runs": trials.label_runs,
@@ -70,8 +71,8 @@ def report(
     }
     return Allocation(
         status="feasible",
-        plan=rows,
-        leftover=leftover,
+        plan=bought.rows,
+        leftover=bought.left,
         predicted_loss=loss.median,
         interval=(loss.low, loss.high),
         near_optimal=tuple(others),
