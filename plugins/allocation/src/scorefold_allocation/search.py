@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -62,21 +63,25 @@ def ax_sizes(
     if len(ends) < 2:
         return ends
     set_ax_logger_levels(logging.ERROR)
-    client = Client(random_seed=seed % 2**31)
     bounds = (math.log(ends[0]), math.log(ends[-1]))
-    client.configure_experiment(
-        parameters=[RangeParameterConfig(name="log_size", parameter_type="float", bounds=bounds)]
-    )
-    client.configure_optimization(objective="-loss")
     tried: dict[int, tuple[float, float]] = {}
+    # Ax warns of its own old calls, and of fits that it tries again; what the trials warn of is let through.
+    with warnings.catch_warnings(action="ignore"):
+        client = Client(random_seed=seed % 2**31)
+        client.configure_experiment(
+            parameters=[RangeParameterConfig(name="log_size", parameter_type="float", bounds=bounds)]
+        )
+        client.configure_optimization(objective="-loss")
     for _ in range(count):
-        for number, parameters in client.get_next_trials(max_trials=1).items():
-            size = limits.nearest(math.exp(float(parameters["log_size"])), budget)
-            if size not in tried:
-                tried[size] = loss(size)
-            mean, error_of_mean = tried[size]
+        with warnings.catch_warnings(action="ignore"):
+            ((number, parameters),) = client.get_next_trials(max_trials=1).items()
+        size = limits.nearest(math.exp(float(parameters["log_size"])), budget)
+        if size not in tried:
+            tried[size] = loss(size)
+        mean, error_of_mean = tried[size]
+        told = mean if math.isnan(error_of_mean) else (mean, error_of_mean)
+        with warnings.catch_warnings(action="ignore"):
             if math.isfinite(mean):
-                told = mean if math.isnan(error_of_mean) else (mean, error_of_mean)
                 client.complete_trial(trial_index=number, raw_data={"loss": told})
             else:
                 client.mark_trial_failed(trial_index=number)
