@@ -58,6 +58,7 @@ def _allocator() -> Component:
             {"config": {"engine": "monte-carlo", "linear": {"dimension": 4}, "present": 40}},
             {"config": apart},
         ),
+        figures="scorefold_allocation.figures:allocation",
         known_failures={"near-optimum[2]": "a pilot is tried on tasks of one type, and this example has two"},
         cite="citation.bib",
     )
