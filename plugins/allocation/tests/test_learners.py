@@ -147,6 +147,12 @@ def test_deployment_is_the_same_for_all_allocations_unless_it_is_tied() -> None:
     assert [adaptation_labels(tied, Cell(2, size, 3)) for size in (1, 9)] == [1, 9]
 
 
+@pytest.mark.parametrize("support", [0, -2, "tide"])
+def test_an_adaptation_without_labels_is_refused(support: Any) -> None:
+    with pytest.raises(ValueError, match="support"):
+        NewTasksConfig(support=support)
+
+
 def test_steps_and_rate_of_new_tasks_are_their_own() -> None:
     learners = [
         maml(steps=2, rate=0.02),

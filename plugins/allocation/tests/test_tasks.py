@@ -139,6 +139,18 @@ def test_types_take_turns_by_their_shares() -> None:
         source.only("odd")
 
 
+def test_tasks_of_types_drawn_apart_are_other_tasks() -> None:
+    """A mixture draws each type by ``only``: its tasks must not be those of the other type with other noise."""
+    for source in (linear(dimension=3, types=TYPES), DigitRotations(DigitRotationsConfig(types=NOISY))):
+        easy, hard = (source.only(name).batch(3, 5, generator()).tensors()[0] for name in ("easy", "hard"))
+        assert not any(torch.equal(one, other) for one, other in zip(easy, hard, strict=True))
+
+
+def test_types_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 types, and several are called 'task'; give each a 'name' of its own"):
+        LinearTasksConfig(types=({"noise": 0.1}, {"noise": 2.0}))
+
+
 def test_sinusoids_are_sinusoids() -> None:
     source = SinusoidTasks(SinusoidTasksConfig())
     x, y = source.batch(200, 400, generator()).tensors()

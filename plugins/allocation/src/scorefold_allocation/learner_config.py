@@ -36,8 +36,8 @@ class NewTasksConfig(Config):
     """The new tasks that a trained learner is tested on, and how it adapts to them."""
 
     tasks: int = Field(200, ge=1, description="Tasks of the split test")
-    support: int | Literal["tied"] = Field(
-        20, description="Labels to adapt with, 1 or more; tied: as many as the training tasks have support labels"
+    support: Count | Literal["tied"] = Field(
+        20, description="Labels to adapt with; tied: as many as the training tasks have support labels"
     )
     query: int = Field(50, ge=1, description="Labels that the loss or accuracy on a task is measured on")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections import Counter
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from scorefold.config import Config
 from scorefold.data_config import Seed
@@ -37,14 +38,29 @@ class NoisyTypeConfig(TypeConfig):
     )
 
 
+Kind = TypeVar("Kind", bound=TypeConfig)
+
+
+def _named_apart(types: tuple[Kind, ...]) -> tuple[Kind, ...]:
+    twice = [name for name, count in Counter(kind.name for kind in types).items() if count > 1]
+    if twice:
+        raise ValueError(f"{len(types)} types, and several are called {twice[0]!r}; give each a 'name' of its own")
+    return types
+
+
+Types = Annotated[
+    tuple[Kind, ...],
+    Field(min_length=1, description="The types of task, in turn by their shares"),
+    AfterValidator(_named_apart),
+]
+
+
 class LinearTasksConfig(Config):
     """Linear regressions whose weights lie around a common centre."""
 
     dimension: int = Field(20, ge=1, description="p, the number of weights")
     distance: float = Field(1.0, ge=0, description="Length of the centre w0, which has p equal coordinates")
-    types: tuple[LinearTypeConfig, ...] = Field(
-        (LinearTypeConfig(),), min_length=1, description="The types of task, in turn by their shares"
-    )
+    types: Types[LinearTypeConfig] = (LinearTypeConfig(),)
     tasks: PooledTasks = 100
     labels: PooledLabels = 10
     seed: Seed = None
@@ -74,9 +90,7 @@ class ClassTasksConfig(Config):
     """What the sources of few-shot classification have in common."""
 
     ways: Ways = 5
-    types: tuple[NoisyTypeConfig, ...] = Field(
-        (NoisyTypeConfig(),), min_length=1, description="The types of task, in turn by their shares"
-    )
+    types: Types[NoisyTypeConfig] = (NoisyTypeConfig(),)
 
 
 class DigitRotationsConfig(ClassTasksConfig):

@@ -127,17 +127,21 @@ def _target(part: Dataset) -> Tensor:
     return target.reshape(len(part))
 
 
-def generators(m: int, size: int, generator: torch.Generator, split: str) -> Iterator[torch.Generator]:
-    """A generator for each of m tasks of a size: those of a smaller m are the first of a larger one.
+def tasks_in_turn(
+    types: Sequence[Kind], m: int, size: int, generator: torch.Generator, split: str
+) -> list[tuple[Kind, torch.Generator]]:
+    """The type of each of m tasks of a size, and a generator of its own: those of a smaller m are the first of a larger.
 
-    Raises ``DataError`` for no tasks or labels, and for a split that is unknown.
+    Types have other generators, so that tasks of one are not those of another with other noise, where they are drawn
+    apart. Raises ``DataError`` for no tasks or labels, and for a split that is unknown.
     """
     if m < 1 or size < 1:
         raise DataError(f"{m} tasks of {size} labels were asked for; expected one or more of each")
     if split not in SPLITS:
         raise DataError(f"there is no split called {split!r}; there are {', '.join(SPLITS)}")
     root = int(torch.randint(0, 2**62, (), generator=generator, device=generator.device))
-    return (derive_generator(root, split, number) for number in range(m))
+    kinds = [types[place] for place in types_in_turn(types, m).tolist()]
+    return [(kind, derive_generator(root, split, kind.name, number)) for number, kind in enumerate(kinds)]
 
 
 def types_in_turn(types: Sequence[TypeConfig], m: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.errors import DataError
 from scorefold_allocation.task_config import NoisyTypeConfig
-from scorefold_allocation.tasks.batch import TaskBatch, generators, types_in_turn
+from scorefold_allocation.tasks.batch import TaskBatch, tasks_in_turn
 
 
 def class_tasks(
@@ -44,11 +44,11 @@ def class_tasks(
         )
     turn = torch.arange(size) % ways
     index, target = [], []
-    for own, kind in zip(generators(m, size, generator, split), types_in_turn(types, m).tolist(), strict=True):
+    for kind, own in tasks_in_turn(types, m, size, generator, split):
         chosen = torch.randperm(len(members), generator=own)[:ways].tolist()
         rows = torch.stack([members[c][torch.randperm(len(members[c]), generator=own)[:shots]] for c in chosen])
         index.append(rows.T.flatten()[:size])
-        target.append(_flipped(turn, ways, types[kind].label_noise, own))
+        target.append(_flipped(turn, ways, kind.label_noise, own))
     return TaskBatch(points, torch.stack(index), torch.stack(target))
 
 

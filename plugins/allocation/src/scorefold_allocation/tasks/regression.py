@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from scorefold.interfaces.data import SPLITS
 from scorefold.seeds import derive_generator
 from scorefold.splits import pick, plain_scale, source_seed
 from scorefold_allocation.task_config import LinearTasksConfig, LinearTypeConfig, SinusoidTasksConfig, TypeConfig
-from scorefold_allocation.tasks.batch import TARGET, BatchedTasks, Kind, TaskBatch, generators, types_in_turn
+from scorefold_allocation.tasks.batch import TARGET, BatchedTasks, Kind, TaskBatch, tasks_in_turn
 
 _LEAST = 2.0**-54  # below every uniform draw but 0, whose quantile would be infinite
 
@@ -39,12 +40,9 @@ class LinearTasks(DataSource, BatchedTasks[LinearTypeConfig]):
 
     def batch(self, m: int, size: int, generator: torch.Generator, split: str = "train") -> TaskBatch:
         p = self.config.dimension
-        draws = _normal(_uniform(m, size, generator, split, p + size * (p + 1)))
-        kinds = types_in_turn(self.types, m)
-        spread, noise = (
-            torch.tensor([getattr(kind, name) for kind in self.types], dtype=torch.float64)[kinds]
-            for name in ("spread", "noise")
-        )
+        drawn = tasks_in_turn(self.types, m, size, generator, split)
+        draws = _normal(_uniform([own for _, own in drawn], p + size * (p + 1)))
+        spread, noise = torch.tensor([(kind.spread, kind.noise) for kind, _ in drawn], dtype=torch.float64).unbind(1)
         weights = self.centre + spread[:, None] / math.sqrt(p) * draws[:, :p]
         labels = draws[:, p:].reshape(m, size, p + 1)
         x = labels[..., :p]
@@ -69,7 +67,8 @@ class SinusoidTasks(DataSource, BatchedTasks[TypeConfig]):
         return pick(self._pools, split)
 
     def batch(self, m: int, size: int, generator: torch.Generator, split: str = "train") -> TaskBatch:
-        draws = _uniform(m, size, generator, split, 2 + 2 * size)
+        drawn = tasks_in_turn(self.types, m, size, generator, split)
+        draws = _uniform([own for _, own in drawn], 2 + 2 * size)
         ends = (self.config.amplitude, self.config.phase)
         amplitude, phase = (_between(draws[:, column, None], ends[column]) for column in range(2))
         inputs, noise = draws[:, 2:].reshape(m, size, 2).unbind(-1)
@@ -100,15 +99,18 @@ def _stacked(x: Tensor, target: Tensor) -> TaskBatch:
     return TaskBatch(Dataset(x=x.flatten(0, 1)), torch.arange(m * n).reshape(m, n), target)
 
 
-def _uniform(m: int, size: int, generator: torch.Generator, split: str, count: int) -> Tensor:
-    """Uniform draws (m, count) for m tasks of a size; fewer rows or columns are the first of more."""
-    rows = [torch.rand(count, generator=own, dtype=torch.float64) for own in generators(m, size, generator, split)]
-    return torch.stack(rows)
+def _uniform(generators: Sequence[torch.Generator], count: int) -> Tensor:
+    """Uniform draws (m, count) by the generators of m tasks; fewer columns are the first of more."""
+    draws = torch.empty(len(generators), count, dtype=torch.float64)
+    for row, own in zip(draws, generators, strict=True):
+        torch.rand(count, generator=own, dtype=torch.float64, out=row)
+    return draws
 
 
 def _normal(uniform: Tensor) -> Tensor:
     """Standard normal numbers as the quantiles of uniform ones: unlike torch's own, number by number."""
-    quantiles: Tensor = torch.special.ndtri(uniform.clamp_min(_LEAST))
+    quantiles = uniform.clamp_min(_LEAST)
+    torch.special.ndtri(quantiles, out=quantiles)
     return quantiles
 
 
