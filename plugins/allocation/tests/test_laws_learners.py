@@ -22,7 +22,7 @@ from scorefold_allocation.learner_config import (
     MLPConfig,
     PrototypesConfig,
 )
-from scorefold_allocation.learners.adaptation import GradientSteps, prototypes, task_losses
+from scorefold_allocation.learners.adaptation import GradientSteps, known_class_losses, prototypes, task_losses
 from scorefold_allocation.learners.episodes import Episode, query_losses
 from scorefold_allocation.learners.learners import MAML, Prototypes
 from scorefold_allocation.learners.linear import LinearMAML
@@ -237,7 +237,7 @@ def test_a_class_without_support_is_never_told(
     target = torch.tensor([[0, 1, 2, 0, 1]])
     known = torch.tensor([0, 1, 3, 4])
     expected = cross_entropy(logits[0, known, :2], target[0, known])
-    torch.testing.assert_close(task_losses(logits, target)[0], expected)
+    torch.testing.assert_close(known_class_losses(logits, target)[0], expected)
 
 
 def small(**settings: Any) -> dict[str, Any]:
@@ -309,6 +309,8 @@ def test_the_exact_learner_is_where_maml_ends() -> None:
 
 class Line(Stack):
     """x . w, without a bias."""
+
+    width = 4
 
     def start(self, generator: torch.Generator) -> list[Tensor]:
         return [torch.zeros(4, 1, dtype=torch.float64)]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 
+from scorefold.data import Dataset
 from scorefold.errors import ConfigError, DataError, TrainingError
 from scorefold.interfaces import TaskSource
 from scorefold.stage import StageContext
@@ -25,12 +27,12 @@ from scorefold_allocation.learner_config import (
     PrototypesConfig,
     ValidationConfig,
 )
-from scorefold_allocation.learners.adaptation import GradientSteps, task_accuracies, task_losses
+from scorefold_allocation.learners.adaptation import GradientSteps, known_class_losses, task_accuracies, task_losses
 from scorefold_allocation.learners.episodes import Group, Rule, episodes, measured, tasks_as, train
 from scorefold_allocation.learners.function import CallableLearner
 from scorefold_allocation.learners.learners import MAML, Prototypes
 from scorefold_allocation.learners.linear import LinearMAML
-from scorefold_allocation.learners.networks import MLP
+from scorefold_allocation.learners.networks import MLP, ConvNet
 from scorefold_allocation.learners.trainer import adaptation_labels
 from scorefold_allocation.task_config import DigitRotationsConfig, LinearTasksConfig, SinusoidTasksConfig
 from scorefold_allocation.tasks.batch import TaskBatch
@@ -174,8 +176,23 @@ def test_many_tasks_are_measured_in_parts_as_at_once(monkeypatch: pytest.MonkeyP
     weights = [torch.stack([w, 2 * w]) for w in network.start(generator())]
     batches = [SINUSOID.batch(9, 12, generator(seed)) for seed in range(2)]
     whole = measured(network, GradientSteps(2, 0.01), weights, batches, 5)
-    monkeypatch.setattr("scorefold_allocation.learners.episodes._POINTS_AT_ONCE", 60)
+    monkeypatch.setattr("scorefold_allocation.learners.episodes._NUMBERS_AT_ONCE", 60 * network.width)
     torch.testing.assert_close(measured(network, GradientSteps(2, 0.01), weights, batches, 5), whole)
+
+
+def test_new_tasks_of_large_images_are_answered_a_few_at_a_time() -> None:
+    """All at once, the tasks of an ordinary test hold tens of gigabytes in a convolutional network's layers."""
+    network, points = ConvNet((3, 84, 84), 32, 1, 5), []
+
+    def answer(net: Any, weights: Any, x: Tensor, y: Tensor, query: Tensor) -> Tensor:
+        points.append(x.shape[0] * (x.shape[1] + query.shape[1]))
+        return torch.zeros(*query.shape[:2], 5)
+
+    image = Dataset(x=torch.zeros(1, 3, 84, 84))
+    batch = TaskBatch(image, torch.zeros(20, 10, dtype=torch.long), torch.zeros(20, 10, dtype=torch.long), 5)
+    measured(network, answer, [torch.zeros(1, 1)], [batch], 5)
+    assert sum(points) == 200
+    assert max(points) * network.width * 4 < 2**27
 
 
 NOISY = ({"name": "easy"}, {"name": "hard", "label_noise": 0.4})
@@ -224,6 +241,37 @@ def test_accuracy_counts_what_ranks_first() -> None:
     assert task_losses(outputs[..., :1], torch.zeros(1, 4)).tolist() == [3.5]
 
 
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf])
+def test_outputs_that_are_no_numbers_are_no_accuracy(broken: float) -> None:
+    outputs = torch.zeros(2, 3, 4)
+    outputs[1, 2, 0] = broken
+    assert task_accuracies(outputs, torch.zeros(2, 3)).isfinite().tolist() == [True, False]
+
+
+def test_a_logit_of_minus_infinity_is_left_out_for_prototypes_alone() -> None:
+    """By gradient steps it is an overflow, and its loss is infinite."""
+    outputs, y = torch.tensor([[[0.0, -torch.inf], [1.0, 1.0]]]), torch.tensor([[1, 0]])
+    assert task_losses(outputs, y).tolist() == [torch.inf]
+    torch.testing.assert_close(known_class_losses(outputs, y), torch.tensor([2.0]).log())
+
+
+def test_classes_without_support_do_not_make_a_new_task_easy() -> None:
+    """Tied to one support label, all query points but those of its class have no prototype."""
+    settings: dict[str, Any] = {"updates": 2, "new_tasks": {"tasks": 5, "support": "tied", "query": 10}}
+    cells = [Cell(4, 1, 5), Cell(4, 5, 5)]
+    losses, shares = (
+        Prototypes(PrototypesConfig(measure=measure, **settings)).evaluate(DIGITS, cells, 0).test
+        for measure in ("loss", "accuracy")
+    )
+    assert losses.isfinite().tolist() == [False, True]
+    assert float(shares[0]) <= 0.2
+
+
+def test_a_network_has_an_output_for_each_class_of_a_task_however_few_labels_show_them() -> None:
+    chance = maml(updates=0, new_tasks={"tasks": 60, "support": 1, "query": 1}, rate=0.0)
+    assert float(chance.evaluate(DIGITS, [Cell(3, 1, 1)], 0).test[0]) > 1.4, "log 5 by chance, log 2 for two outputs"
+
+
 def test_tasks_that_a_learner_is_not_for_are_refused() -> None:
     with pytest.raises(ConfigError, match="prototypes tells classes apart; these tasks have numbers"):
         Prototypes(PrototypesConfig(updates=1, measure="loss")).evaluate(SINUSOID, [CELL], 0)
@@ -258,6 +306,20 @@ def short(source, cells, seed):
     return [1.0]
 def words(source, cells, seed):
     return ["good", "bad"]
+def nothing(source, cells, seed):
+    pass
+def holes(source, cells, seed):
+    return [None, 1.0]
+def negative(source, cells, seed):
+    return [0.5, -1.0]
+def blind(source, cells, seed):
+    return [float("nan"), 0.5]
+def listed(source, cells, seed):
+    return Losses([1, 2], [3, 4])
+def broken(source, cells, seed):
+    return [1 / 0 for cell in cells]
+def other(tasks, labels):
+    return [1.0]
 """
 
 
@@ -271,15 +333,33 @@ def test_a_function_of_the_user_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     cells = [Cell(2, 1, 1), Cell(2, 2, 2)]
     assert made("doubled", options={"factor": 3.0}).evaluate(LINEAR, cells, 0).test.tolist() == [6.0, 12.0]
     assert made("whole").evaluate(LINEAR, cells, 0).train is not None
+    assert made("listed").evaluate(LINEAR, cells, 0).test.tolist() == [1.0, 2.0]
+    assert made("blind", measure="accuracy").evaluate(LINEAR, cells, 0).test.isnan().tolist() == [True, False]
+    with pytest.raises(TrainingError, match="my_learner_:broken raised ZeroDivisionError: division by zero"):
+        made("broken").evaluate(LINEAR, cells, 0)
+    with pytest.raises(ConfigError, match="gave the accuracy 6; expected 0 to 1"):
+        made("doubled", options={"factor": 3.0}, measure="accuracy").evaluate(LINEAR, cells, 0)
     for name, said in (
         ("short", r"gave numbers of shape \(1,\) for 2 cells; expected one number a cell"),
         ("words", "gave a list; expected one number a cell, or Losses"),
+        ("nothing", "gave None; expected one number a cell, or Losses"),
+        ("holes", "gave a list; expected one number a cell"),
+        ("negative", "gave the loss -1; expected 0 or more"),
     ):
         with pytest.raises(ConfigError, match=said):
             made(name).evaluate(LINEAR, cells, 0)
-    for name, said in (("absent", "has no absent"), ("number", "is a int; expected a function")):
+    for name, said in (
+        ("absent", "has no absent"),
+        ("number", "is a int; expected a function"),
+        ("other", r"takes \(tasks, labels\) and would be called with \(source, cells, seed\): too many"),
+    ):
         with pytest.raises(ConfigError, match=said):
             made(name)
+    with pytest.raises(ConfigError, match=r"called with \(source, cells, seed, scale=3\): got an unexpected keyword"):
+        made("doubled", options={"scale": 3})
+    (tmp_path / "half_written_.py").write_text("def f(:")
+    with pytest.raises(ConfigError, match="half_written_ fails as it is imported: SyntaxError"):
+        CallableLearner(CallableLearnerConfig(target="half_written_:f"))
     with pytest.raises(ConfigError, match="no_such_module_:f can't be imported"):
         CallableLearner(CallableLearnerConfig(target="no_such_module_:f"))
 
@@ -307,12 +387,38 @@ def test_the_verb_tells_of_each_allocation_and_of_the_best() -> None:
     assert lines == ["tasks,support,query,loss,deviation,training_loss", "9,2,2,3.0,0.0,6.0", "18,1,1,2.0,0.0,4.0"]
 
 
-def test_the_verb_refuses_losses_that_are_not_finite() -> None:
-    options = EvaluateOptions(cells=({"tasks": 9, "support": 2, "query": 2},), seeds=1)
-    with pytest.raises(TrainingError, match=r"the test loss of 9 tasks of 2 \+ 2 labels is not finite"):
-        evaluate(Fixed(float("-inf")), {"data": LINEAR}, options, StageContext("try"))
+class Diverging(Learner):
+    """Losses by the size of a cell; large cells diverge."""
+
+    def __init__(self, measure: Literal["loss", "accuracy"]) -> None:
+        self.measure = measure
+
+    def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:
+        test = torch.tensor([cell.size / 8 if cell.size <= 4 else torch.nan for cell in cells], dtype=torch.float64)
+        return Losses(test, torch.full_like(test, torch.inf))
 
 
-def test_a_diverging_training_is_told_and_not_hidden() -> None:
-    found = maml(rate=1e20, updates=20, validation={"every": 5}).evaluate(SINUSOID, [CELL], 0)
-    assert not bool(found.test.isfinite().all())
+@pytest.mark.parametrize(("measure", "best"), [("loss", 1), ("accuracy", 2)])
+def test_the_verb_goes_on_without_what_diverged(measure: Literal["loss", "accuracy"], best: int) -> None:
+    sizes: tuple[Any, ...] = tuple({"tasks": 9, "support": size, "query": size} for size in (3, 1, 2))
+    outcome = evaluate(Diverging(measure), {"data": LINEAR}, EvaluateOptions(cells=sizes), StageContext("try"))
+    assert outcome.result["best"]["support"] == best
+    assert outcome.result["warnings"][0] == f"9 tasks of 3 + 3: the test {measure} of 3 of 3 seeds is not finite"
+    assert len(outcome.result["warnings"]) == 4
+    json.dumps(outcome.result, allow_nan=False)
+    assert outcome.texts["cells.csv"].splitlines()[1] == "9,3,3,nan,nan,inf"
+    with pytest.raises(TrainingError, match=rf"the test {measure} is not finite for any allocation: 9 tasks of 3 \+ 3"):
+        evaluate(Diverging(measure), {"data": LINEAR}, EvaluateOptions(cells=sizes[:1]), StageContext("try"))
+
+
+@pytest.mark.parametrize(("name", "source"), [("loss", SINUSOID), ("loss", DIGITS), ("accuracy", DIGITS)])
+def test_a_diverging_training_is_told_and_not_hidden(name: str, source: TaskSource) -> None:
+    settings: dict[str, Any] = {"updates": 8, "validation": {"every": 4}, "measure": name}
+    assert not bool(maml(rate=1e20, **settings).evaluate(source, [CELL], 0).test.isfinite().any())
+
+
+def test_prototypes_that_overflow_are_told_and_not_hidden() -> None:
+    settings: dict[str, Any] = {"updates": 8, "learning_rate": 1e20, "validation": {"every": 4}, "new_tasks": FEW}
+    for measure in ("loss", "accuracy"):
+        learner = Prototypes(PrototypesConfig(measure=measure, **settings))
+        assert not bool(learner.evaluate(DIGITS, [CELL], 0).test.isfinite().any())

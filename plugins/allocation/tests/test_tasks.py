@@ -309,5 +309,10 @@ def test_a_task_without_targets_is_refused() -> None:
 
     with pytest.raises(DataError, match="neither labels nor targets"):
         batch_of(Bare(True, 2), 2, 2, 2, generator())
-    with pytest.raises(DataError, match="2 tasks of 4 labels were asked for; the source gave 1"):
-        batch_of(Bare(False, 1), 2, 2, 2, generator())
+    for count, m, support, said in (
+        (1, 2, 2, r"2 tasks of 2 \+ 2 labels were asked for; the source gave 1, of 2 \+ 2"),
+        (0, 2, 2, "the source gave 0, of no labels"),
+        (2, 2, 3, r"2 tasks of 3 \+ 1 labels were asked for; the source gave 2, of 2 \+ 2"),
+    ):
+        with pytest.raises(DataError, match=said):
+            batch_of(Bare(False, count), m, support, 4 - support, generator())

@@ -28,7 +28,7 @@ class Cell(NamedTuple):
 @dataclass(frozen=True)
 class Losses:
     """What came out, cell by cell, in float64: ``test`` (cells,), the ``measure`` on new tasks, and ``train`` (cells,),
-    the training loss at the end, or None where there is none."""
+    the training loss at the end, or None where there is none. Training that diverges gives nan or inf in its cell."""
 
     test: Tensor
     train: Tensor | None = None
@@ -48,7 +48,8 @@ class Learner(ABC):
         """Train on each cell from scratch, on tasks of the split ``train``, and test on tasks of the split ``test``.
 
         Random numbers are common to the cells of a seed: the tasks and labels of a smaller cell are among those of a
-        larger one wherever the source gives that, and all cells are tested on the same tasks.
+        larger one wherever the source gives that, and all cells are tested on the same tasks. Another seed has other
+        training and new tasks, so that the spread over seeds is that of the whole experiment.
         """
 
     def evaluate_seeds(self, source: TaskSource, cells: Sequence[Cell], seeds: Sequence[int]) -> list[Losses]:

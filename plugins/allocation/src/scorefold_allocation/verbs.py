@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,8 +20,9 @@ from scorefold_allocation.learner_config import EvaluateOptions
 def evaluate(component: Learner, inputs: Mapping[str, Any], options: EvaluateOptions, context: StageContext) -> Outcome:
     """Try allocations of labels, each from several seeds: the mean of the measure on new tasks, and its spread.
 
-    Hands on ``{"test": (seeds, cells), "train": the same, where there is one}`` in float64. Raises as the learner does,
-    and ``TrainingError`` for numbers that are not finite.
+    Hands on ``{"test": (seeds, cells), "train": the same, where there is one}`` in float64. An allocation with a number
+    that is not finite is warned of, and is not the best. Raises as the learner does, and ``TrainingError`` where none
+    is left.
     """
     cells = [Cell(cell.tasks, cell.support, cell.query) for cell in options.cells]
     root = context.seed("evaluate")
@@ -29,38 +31,49 @@ def evaluate(component: Learner, inputs: Mapping[str, Any], options: EvaluateOpt
     trained = [losses.train for losses in found if losses.train is not None]
     if len(trained) == len(found):
         arrays["train"] = torch.stack(trained)
-    _refuse_infinite(arrays, cells)
-    metrics: dict[str, Any] = {}
+    warnings = _not_finite(arrays, cells, component.measure)
+    metrics: dict[str, float] = {}
     rows = []
     for number, cell in enumerate(cells):
         values = arrays["test"][:, number]
         spread = float(values.std()) if len(values) > 1 else None
         row = [*cell, float(values.mean()), spread]
-        name = f"{cell.tasks} tasks of {cell.support} + {cell.query}"
-        metrics[f"test {component.measure}, {name}"] = row[3]
-        if spread is not None:
-            metrics[f"its deviation over seeds, {name}"] = spread
+        told = {f"test {component.measure}": row[3], "its deviation over seeds": spread}
         if "train" in arrays:
             row.append(float(arrays["train"][:, number].mean()))
-            metrics[f"training loss, {name}"] = row[-1]
+            told["training loss"] = row[-1]
+        for what, value in told.items():
+            if value is not None and math.isfinite(value):
+                metrics[f"{what}, {_named(cell)}"] = value
         rows.append(row)
     means = arrays["test"].mean(0)
-    best = int(means.argmin() if component.measure == "loss" else means.argmax())
+    worst = torch.inf if component.measure == "loss" else -torch.inf
+    ranked = torch.where(means.isfinite(), means, worst)
+    best = int(ranked.argmin() if component.measure == "loss" else ranked.argmax())
     answer = {"quantity": f"test {component.measure} of the best allocation", "value": float(means[best])}
-    result = {"metrics": metrics, "best": dict(cells[best]._asdict()), "answer": answer}
+    result = {"metrics": metrics, "best": dict(cells[best]._asdict()), "answer": answer, "warnings": warnings}
     header = ["tasks", "support", "query", component.measure, "deviation", *(["training_loss"] * ("train" in arrays))]
     return Outcome(arrays, result, arrays, texts={"cells.csv": _table(header, rows)})
 
 
-def _refuse_infinite(arrays: Mapping[str, torch.Tensor], cells: list[Cell]) -> None:
-    for name, values in arrays.items():
-        wrong = (~values.isfinite()).any(0)
-        if bool(wrong.any()):
-            cell = cells[int(wrong.nonzero()[0])]
+def _named(cell: Cell) -> str:
+    return f"{cell.tasks} tasks of {cell.support} + {cell.query}"
+
+
+def _not_finite(arrays: Mapping[str, torch.Tensor], cells: list[Cell], measure: str) -> list[str]:
+    """Which numbers of allocations are not finite. Raises ``TrainingError`` where no allocation can be the best."""
+    warnings = []
+    for name, what in (("test", f"test {measure}"), ("train", "training loss")):
+        wrong = (~arrays[name].isfinite()).sum(0).tolist() if name in arrays else []
+        if name == "test" and all(wrong):
             raise TrainingError(
-                f"the {name} loss of {cell.tasks} tasks of {cell.support} + {cell.query} labels is not finite",
-                hint="lower the inner rate or the learning rate",
+                f"the {what} is not finite for any allocation: {', '.join(map(_named, cells))}",
+                hint="lower the learner's rate or learning_rate",
             )
+        for cell, count in zip(cells, wrong, strict=bool(wrong)):
+            if count:
+                warnings.append(f"{_named(cell)}: the {what} of {count} of {len(arrays[name])} seeds is not finite")
+    return warnings
 
 
 def _table(header: list[str], rows: list[list[Any]]) -> str:

@@ -23,19 +23,34 @@ class Answer(Protocol):
     def __call__(self, network: Stack, weights: Weights, x: Tensor, y: Tensor, query: Tensor) -> Tensor: ...
 
 
+Measure = Callable[[Tensor, Tensor], Tensor]
+"""A number for each task (G,), from outputs (G, n, o) for its targets (G, n)."""
+
+
 def task_losses(outputs: Tensor, y: Tensor) -> Tensor:
     """The loss of each task (G,): the mean squared error of numbers y (G, n), outputs (G, n, 1), or the mean
-    cross-entropy of classes y, outputs (G, n, ways). Points of a class whose logit is minus infinity are left out."""
+    cross-entropy of classes y, outputs (G, n, ways)."""
     if y.is_floating_point():
         return (outputs[..., 0] - y).square().mean(1)
-    each = cross_entropy(outputs.flatten(0, 1), y.flatten(), reduction="none").reshape(y.shape)
+    return _cross_entropies(outputs, y).mean(1)
+
+
+def known_class_losses(outputs: Tensor, y: Tensor) -> Tensor:
+    """``task_losses`` of classes without the points of those whose logit is minus infinity; 0 where none are left."""
+    each = _cross_entropies(outputs, y)
     known = each != torch.inf
     return torch.where(known, each, 0).sum(1) / known.sum(1).clamp_min(1)
 
 
 def task_accuracies(outputs: Tensor, y: Tensor) -> Tensor:
-    """The share of classes y (G, n) that outputs (G, n, ways) rank first, (G,)."""
-    return (outputs.argmax(-1) == y).double().mean(1)
+    """The share of classes y (G, n) that outputs (G, n, ways) rank first, (G,); nan where outputs are nan or inf."""
+    right = (outputs.argmax(-1) == y).double()
+    ranked = (outputs < torch.inf).all(-1)
+    return torch.where(ranked, right, torch.nan).mean(1)
+
+
+def _cross_entropies(outputs: Tensor, y: Tensor) -> Tensor:
+    return cross_entropy(outputs.flatten(0, 1), y.flatten(), reduction="none").reshape(y.shape)
 
 
 @dataclass(frozen=True)
@@ -74,9 +89,10 @@ class GradientSteps:
 
 def prototypes(network: Stack, weights: Weights, x: Tensor, y: Tensor, query: Tensor, ways: int) -> Tensor:
     """Logits (G, q, ways): minus the squared distance to the mean embedding of each class of the support set (Snell,
-    Swersky and Zemel, "Prototypical networks for few-shot learning", NeurIPS 2017); -inf for one that is not in it."""
+    Swersky and Zemel, "Prototypical networks for few-shot learning", NeurIPS 2017); -inf for a class that is not in it,
+    and for no other: a distance that is infinite gives nan."""
     belongs = one_hot(y, ways).to(x)
     counts = belongs.sum(1)[..., None]
     means = belongs.mT @ network.outputs(weights, x) / counts.clamp_min(1)
     distances = (network.outputs(weights, query)[:, :, None] - means[:, None]).square().sum(-1)
-    return (-distances).masked_fill((counts == 0).mT, -torch.inf)
+    return torch.where(distances.isinf(), torch.nan, -distances).masked_fill((counts == 0).mT, -torch.inf)

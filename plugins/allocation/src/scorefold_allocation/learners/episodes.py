@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -13,11 +14,12 @@ from torch import Tensor
 from scorefold.seeds import derive_generator
 from scorefold_allocation.learner import Cell
 from scorefold_allocation.learner_config import EpisodesConfig
-from scorefold_allocation.learners.adaptation import Answer, task_losses
+from scorefold_allocation.learners.adaptation import Answer, Measure, task_losses
 from scorefold_allocation.learners.networks import Stack, Weights
 from scorefold_allocation.tasks.batch import TaskBatch
 
-_POINTS_AT_ONCE = 20_000
+_NUMBERS_AT_ONCE = 2_000_000
+"""What the widest layer may hold of all new tasks that are answered at once."""
 
 
 class Episode(NamedTuple):
@@ -30,11 +32,13 @@ class Episode(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """How tasks are answered: the form of the network, and the answers in training and on new tasks."""
+    """How tasks are answered: the form of the network, the answers in training and on new tasks, and the loss of both
+    in training and of held-out tasks."""
 
     network: Stack
     training: Answer
     new: Answer
+    loss: Measure = task_losses
 
 
 class Group(NamedTuple):
@@ -75,7 +79,9 @@ def train(
         for number, (group, share) in enumerate(zip(groups, shares, strict=True))
     ]
     for update in range(1, config.updates + 1):
-        losses = [query_losses(rule.network, rule.training, weights, next(each)).mean(1).sum() for each in drawn]
+        losses = [
+            query_losses(rule.network, rule.training, weights, next(each), rule.loss).mean(1).sum() for each in drawn
+        ]
         loss = torch.stack([share * part for share, part in zip(shares, losses, strict=True)]).sum()
         for w, slope in zip(weights, torch.autograd.grad(loss, weights), strict=True):
             w.grad = slope
@@ -94,11 +100,13 @@ def train(
     return kept, last
 
 
-def query_losses(network: Stack, answer: Answer, weights: Weights, episode: Episode) -> Tensor:
+def query_losses(
+    network: Stack, answer: Answer, weights: Weights, episode: Episode, loss: Measure = task_losses
+) -> Tensor:
     """The loss of each task on its query set, (S, t)."""
     seeds, tasks = episode.y.shape[:2]
     x, y, query, target = (part.flatten(0, 1) for part in episode)
-    return task_losses(answer(network, _for_each(tasks, weights), x, y, query), target).reshape(seeds, tasks)
+    return loss(answer(network, _for_each(tasks, weights), x, y, query), target).reshape(seeds, tasks)
 
 
 def measured(
@@ -107,11 +115,12 @@ def measured(
     weights: Weights,
     batches: Sequence[TaskBatch],
     support: int,
-    measure: Callable[[Tensor, Tensor], Tensor] = task_losses,
+    measure: Measure = task_losses,
 ) -> Tensor:
     """The mean over all tasks of a measure of their query sets, (S,) in float64, without a graph."""
     tasks, size = len(batches[0]), batches[0].size
-    at_once = max(1, _POINTS_AT_ONCE // (size * len(batches)))
+    width = max(network.width, math.prod(batches[0].points.event_shape))
+    at_once = max(1, _NUMBERS_AT_ONCE // (size * len(batches) * width))
     total = torch.zeros(len(batches), dtype=torch.float64)
     for start in range(0, tasks, at_once):
         chosen = torch.arange(start, min(start + at_once, tasks))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from scorefold.errors import ConfigError
+from scorefold.errors import ConfigError, ScorefoldError, TrainingError
 from scorefold.interfaces import TaskSource
 from scorefold_allocation.learner import Cell, Learner, Losses
 from scorefold_allocation.learner_config import CallableLearnerConfig
@@ -17,8 +18,9 @@ from scorefold_allocation.learner_config import CallableLearnerConfig
 class CallableLearner(Learner):
     """``function(source, cells, seed, **options)``, which gives a number for each cell, or ``Losses``.
 
-    The function is imported when the learner is built. Raises ``ConfigError`` where it can't be, and for an answer that
-    is neither.
+    The function is imported when the learner is built. Raises ``ConfigError`` where it can't be or doesn't take these
+    arguments, for an answer that is neither, and for numbers that ``measure`` rules out; ``TrainingError`` where the
+    function raises. Numbers that are not finite are handed on.
     """
 
     def __init__(self, config: CallableLearnerConfig, *, generator: torch.Generator | None = None) -> None:
@@ -33,25 +35,69 @@ class CallableLearner(Learner):
                 hint="is its folder the working folder, or on PYTHONPATH, or installed?",
             ) from error
         except AttributeError as error:
-            raise ConfigError(f"target: the module {module} has no {name}") from error
+            raise ConfigError(
+                f"target: the module {module} has no {name}", hint="target: module:function, both as they are spelt"
+            ) from error
+        except Exception as error:
+            raise ConfigError(f"target: {module} fails as it is imported: {_told(error)}") from error
         if not callable(self._function):
             raise ConfigError(f"target: {config.target} is a {type(self._function).__name__}; expected a function")
+        self._refuse_other_arguments()
 
     def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:
-        answer: Any = self._function(source, cells, seed, **self.config.options)
-        losses = answer if isinstance(answer, Losses) else Losses(self._numbers(answer))
-        for values in (losses.test, losses.train):
-            if values is not None and values.shape != (len(cells),):
-                raise ConfigError(
-                    f"{self.config.target} gave numbers of shape {tuple(values.shape)} for {len(cells)} cells; "
-                    "expected one number a cell, in their order"
-                )
-        return losses
-
-    def _numbers(self, answer: Any) -> torch.Tensor:
         try:
-            return torch.as_tensor(answer, dtype=torch.float64)
-        except (TypeError, ValueError, RuntimeError) as error:
+            answer: Any = self._function(source, cells, seed, **self.config.options)
+        except ScorefoldError:
+            raise
+        except Exception as error:
+            raise TrainingError(f"{self.config.target} raised {_told(error)}") from error
+        if not isinstance(answer, Losses):
+            return Losses(self._numbers(answer, len(cells), self.measure))
+        train = None if answer.train is None else self._numbers(answer.train, len(cells), "loss")
+        return Losses(self._numbers(answer.test, len(cells), self.measure), train)
+
+    def _refuse_other_arguments(self) -> None:
+        options = self.config.options
+        try:
+            takes = inspect.signature(self._function)
+        except (TypeError, ValueError):  # some functions of C tell no signature
+            return
+        try:
+            takes.bind(None, (), 0, **options)
+        except TypeError as error:
+            call = ", ".join(["source", "cells", "seed", *(f"{name}={value!r}" for name, value in options.items())])
             raise ConfigError(
-                f"{self.config.target} gave a {type(answer).__name__}; expected one number a cell, or Losses"
+                f"target: {self.config.target} takes {takes} and would be called with ({call}): {error}",
+                hint="take source, cells and seed, and set 'options' to the arguments that it needs beside them",
             ) from error
+
+    def _numbers(self, answer: Any, cells: int, measure: str) -> torch.Tensor:
+        """The answer as a number for each cell, in float64."""
+        target = self.config.target
+        try:
+            numbers = torch.as_tensor(answer, dtype=torch.float64).detach().cpu()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"{target} gave {_shown(answer)}; expected one number a cell, or Losses") from error
+        if numbers.shape != (cells,):
+            raise ConfigError(
+                f"{target} gave numbers of shape {tuple(numbers.shape)} for {cells} cells; "
+                "expected one number a cell, in their order"
+            )
+        most = 1.0 if measure == "accuracy" else torch.inf
+        outside = numbers[(numbers < 0) | (numbers > most)].tolist()
+        if outside:
+            raise ConfigError(
+                f"{target} gave the {measure} {outside[0]:g}; expected {'0 to 1' if most == 1.0 else '0 or more'}",
+                hint=None
+                if measure == "accuracy"
+                else "measure: accuracy, where the numbers are shares that are right",
+            )
+        return numbers
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _shown(answer: Any) -> str:
+    return "None" if answer is None else f"a {type(answer).__name__}"

@@ -11,7 +11,7 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import TaskSource
 from scorefold_allocation.learner import Cell, Learner, Losses
 from scorefold_allocation.learner_config import ANILConfig, MAMLConfig, PrototypesConfig
-from scorefold_allocation.learners.adaptation import GradientSteps, prototypes
+from scorefold_allocation.learners.adaptation import GradientSteps, known_class_losses, prototypes
 from scorefold_allocation.learners.episodes import Rule
 from scorefold_allocation.learners.networks import build
 from scorefold_allocation.learners.trainer import Plan, by_type, evaluate
@@ -63,8 +63,8 @@ class Prototypes(Learner):
     """Classes by the nearest mean of their support points in an embedding that is trained for it.
 
     Snell, Swersky and Zemel, "Prototypical networks for few-shot learning", NeurIPS 2017, with squared distances. Query
-    points of a class that is not in the support set count for nothing in the loss, and as wrong in the accuracy.
-    Raises ``ConfigError`` for tasks with numbers to predict.
+    points of a class that is not in the support set count for nothing in training; on new tasks they make the loss
+    infinite, and are wrong in the accuracy. Raises ``ConfigError`` for tasks with numbers to predict.
     """
 
     def __init__(self, config: PrototypesConfig, *, generator: torch.Generator | None = None) -> None:
@@ -93,4 +93,4 @@ class Prototypes(Learner):
                 hint="use learner:maml, or a source of classes such as data:digit-rotations",
             )
         answer = partial(prototypes, ways=ways)
-        return Rule(build(self.config.network, event_shape, self.config.dimension), training=answer, new=answer)
+        return Rule(build(self.config.network, event_shape, self.config.dimension), answer, answer, known_class_losses)

@@ -24,6 +24,11 @@ HEAD = 2
 class Stack(ABC):
     """The form of a network. Its weights are a list of tensors, with a leading dimension G where there are many."""
 
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """The most numbers that a layer gives for an event."""
+
     @abstractmethod
     def start(self, generator: torch.Generator) -> list[Tensor]:
         """The weights of one network in float64, as torch starts its layers."""
@@ -43,6 +48,10 @@ class MLP(Stack):
 
     sizes: tuple[int, ...]
 
+    @property
+    def width(self) -> int:
+        return max(self.sizes)
+
     def start(self, generator: torch.Generator) -> list[Tensor]:
         return [w for fan, out in pairwise(self.sizes) for w in _layer(fan, out, generator)]
 
@@ -60,7 +69,11 @@ class ConvNet(Stack):
     event_shape: tuple[int, ...]
     channels: int
     blocks: int
-    outputs_: int
+    answers: int
+
+    @property
+    def width(self) -> int:
+        return max(self.channels * math.prod(self.event_shape[1:]), self.answers)
 
     def start(self, generator: torch.Generator) -> list[Tensor]:
         weights: list[Tensor] = []
@@ -69,7 +82,7 @@ class ConvNet(Stack):
             bound = 1 / math.sqrt(9 * into)
             weights += [_uniform((self.channels, into, 3, 3), bound, generator), *self._scales()]
             into, height, width = self.channels, height // 2 or 1, width // 2 or 1
-        return weights + _layer(self.channels * height * width, self.outputs_, generator)
+        return weights + _layer(self.channels * height * width, self.answers, generator)
 
     def _scales(self) -> list[Tensor]:
         return [torch.ones(self.channels, dtype=torch.float64), torch.zeros(self.channels, dtype=torch.float64)]

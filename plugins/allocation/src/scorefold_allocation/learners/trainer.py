@@ -99,7 +99,7 @@ def _one(
 
     def loss(weights: Weights) -> Tensor:
         assert held_out is not None
-        return measured(rule.network, rule.new, weights, held_out, support)
+        return measured(rule.network, rule.new, weights, held_out, support, rule.loss)
 
     start = [torch.stack(each).to(dtype) for each in starts]
     kept, last = train(config, rule, start, groups, seeds, None if held_out is None else loss)
@@ -107,7 +107,7 @@ def _one(
     test = measured(rule.network, rule.new, kept, new, support, measure)
     total = sum(cell.tasks for _, cell in plan)
     training = [
-        cell.tasks / total * measured(rule.network, rule.training, last, batches, cell.support)
+        cell.tasks / total * measured(rule.network, rule.training, last, batches, cell.support, rule.loss)
         for batches, cell in groups
     ]
     return test, torch.stack(training).sum(0)
@@ -115,6 +115,7 @@ def _one(
 
 def _ways(batches: Sequence[TaskBatch]) -> int | None:
     """How many classes tasks have, None where they have numbers to predict. Raises ``DataError`` for some of each."""
-    if len({batch.classifies for batch in batches}) > 1:
+    ways = [batch.ways for batch in batches if batch.ways is not None]
+    if 0 < len(ways) < len(batches):
         raise DataError("some splits of this source have classes, and some numbers to predict; expected one of them")
-    return int(max(int(batch.target.max()) for batch in batches)) + 1 if batches[0].classifies else None
+    return max(ways, default=None)

@@ -31,12 +31,13 @@ class TaskBatch:
     """m tasks of n labels each; the support labels of a task come first.
 
     Inputs are the points at ``index`` (m, n), so that images that tasks share are held, or decoded, once; ``target``
-    (m, n) holds real numbers, or classes of the task as integers from 0.
+    (m, n) holds real numbers, or the classes of a task as integers below ``ways``, which is None for numbers.
     """
 
     points: Dataset
     index: Tensor
     target: Tensor
+    ways: int | None = None
 
     def __len__(self) -> int:
         return self.index.shape[0]
@@ -49,7 +50,7 @@ class TaskBatch:
     @property
     def classifies(self) -> bool:
         """Whether targets are classes."""
-        return not self.target.is_floating_point()
+        return self.ways is not None
 
     def tensors(self, tasks: Tensor | None = None, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Inputs (t, k, *E) and targets (t, k) of some tasks (t,), and of each some labels (t, k); None for all."""
@@ -104,17 +105,21 @@ def batch_of(
     """The tasks of any source as tensors. Raises ``DataError`` where they are not as asked or have no targets."""
     if isinstance(source, BatchedTasks):
         return source.batch(m, support + query, generator, split)
-    x, y = [], []
+    x, y, sizes = [], [], []
     for pair in source.tasks(m, support, query, generator, split):
         x.append(torch.cat([part.tensor() for part in pair]))
         y.append(torch.cat([_target(part) for part in pair]))
-    if len(x) != m or any(len(target) != support + query for target in y):
+        sizes.append(tuple(map(len, pair)))
+    if sizes != [(support, query)] * m:
         raise DataError(
-            f"{m} tasks of {support + query} labels were asked for; the source gave {len(x)}, of "
-            f"{sorted({len(target) for target in y})} labels"
+            f"{m} tasks of {support} + {query} labels were asked for; the source gave {len(x)}, of "
+            f"{', '.join(sorted({' + '.join(map(str, size)) for size in sizes})) or 'no'} labels"
         )
-    points = Dataset(x=torch.cat(x))
-    return TaskBatch(points, torch.arange(len(points)).reshape(m, -1), torch.stack(y))
+    points, target = Dataset(x=torch.cat(x)), torch.stack(y)
+    if not target.is_floating_point() and int(target.min()) < 0:
+        raise DataError(f"a task has the class {int(target.min())}; expected the task's own classes, from 0")
+    ways = None if target.is_floating_point() else int(target.max()) + 1
+    return TaskBatch(points, torch.arange(len(points)).reshape(m, -1), target, ways)
 
 
 def _target(part: Dataset) -> Tensor:
@@ -124,13 +129,14 @@ def _target(part: Dataset) -> Tensor:
             "a task has neither labels nor targets",
             hint=f"classes go into Dataset.label, numbers into Dataset.truth[{TARGET!r}], one for each point",
         )
-    return target.reshape(len(part))
+    target = target.reshape(len(part))
+    return target if target.is_floating_point() else target.long()
 
 
 def tasks_in_turn(
     types: Sequence[Kind], m: int, size: int, generator: torch.Generator, split: str
 ) -> list[tuple[Kind, torch.Generator]]:
-    """The type of each of m tasks of a size, and a generator of its own: those of a smaller m are the first of a larger.
+    """The type of each of m tasks of a size, and a generator of its own; those of fewer tasks are the first of more.
 
     Types have other generators, so that tasks of one are not those of another with other noise, where they are drawn
     apart. Raises ``DataError`` for no tasks or labels, and for a split that is unknown.

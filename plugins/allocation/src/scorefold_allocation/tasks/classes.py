@@ -49,7 +49,7 @@ def class_tasks(
         rows = torch.stack([members[c][torch.randperm(len(members[c]), generator=own)[:shots]] for c in chosen])
         index.append(rows.T.flatten()[:size])
         target.append(_flipped(turn, ways, kind.label_noise, own))
-    return TaskBatch(points, torch.stack(index), torch.stack(target))
+    return TaskBatch(points, torch.stack(index), torch.stack(target), ways)
 
 
 def _flipped(labels: Tensor, ways: int, chance: float, generator: torch.Generator) -> Tensor:
