@@ -283,3 +283,15 @@ def test_deployments_that_no_loss_is_known_for_are_refused() -> None:
         plan(100, deployment={"steps": 2})
     with pytest.raises(ConfigError, match="3 adaptation steps"):
         plan(100, deployment={"steps": 3, "rate": 0.1})
+
+
+def test_the_curve_is_over_the_labels_of_new_tasks_whatever_is_owned() -> None:
+    owned = {"task_cost": 5, "owned": [{"tasks": 30, "support": 10, "query": 10}]}
+    plan = MetaAllocator(MetaConfig.model_validate({"task_types": [owned], "present": 100})).allocate(2000)
+    assert plan.diagnostics["regret"]["labels_per_task"] == 100
+    curve = zip(plan.curve["budget"], plan.curve["labels_per_task"], plan.curve["loss"], strict=True)
+    sizes, losses = zip(*((size, loss) for budget, size, loss in curve if budget == 2000), strict=True)
+    assert list(sizes) == sorted(set(sizes))
+    low, high = plan.diagnostics["band"]
+    inside = [loss for size, loss in zip(sizes, losses, strict=True) if low <= size <= high]
+    assert max(inside) <= 1.021 * min(losses)  # one valley, in which all is near the least

@@ -30,8 +30,8 @@ def report(engine: Engine, lattice: Lattice, best: Judged, doubts: list[str]) ->
     plans = best.found.bought.plans
     line = engine.line(lattice, _sizes(engine, lattice))
     near = line.take((line.loss <= float(best.loss) * (1 + config.near)).nonzero()[:, 0])
-    n = size_of(config, plans)
-    sizes = [n, *mean_labels(near.found.bought.plans).tolist()]
+    n = float(sizes_of(config, plans))
+    sizes = [n, *sizes_of(config, near.found.bought.plans).tolist()]
     band = [min(sizes), max(sizes)]
     diagnostics: dict[str, Any] = {
         "engine": engine.name,
@@ -90,16 +90,14 @@ def purchases(config: MetaConfig, bought: Bought) -> list[dict[str, Any]]:
     return told
 
 
-def mean_labels(plans: Plans) -> Tensor:
-    """The labels of a task on average over each plan, (C,)."""
-    return (plans.tasks * (plans.support + plans.query)).sum(-1) / plans.tasks.sum(-1)
-
-
-def size_of(config: MetaConfig, plans: Plans) -> float:
-    """n, the labels of a new task before leftovers are spread, on average over types; of any task where none is new."""
-    new = plans.tasks[0, : len(config.task_types)]
-    labels = (plans.support + plans.query)[0, : len(new)]
-    return float((new * labels).sum() / new.sum()) if bool(new.any()) else float(mean_labels(plans))
+def sizes_of(config: MetaConfig, plans: Plans) -> Tensor:
+    """n, (C,): the labels of a new task before leftovers are spread, on average over types; of any task where none is
+    new."""
+    labels, kinds = plans.support + plans.query, len(config.task_types)
+    new = plans.tasks.clone()
+    new[:, kinds:] = 0
+    counted = torch.where(new.sum(-1, keepdim=True) > 0, new, plans.tasks)
+    return (counted * labels).sum(-1) / counted.sum(-1)
 
 
 def others(config: MetaConfig, near: Judged, chosen: tuple[PlanRow, ...]) -> tuple[tuple[PlanRow, ...], ...]:
@@ -111,8 +109,8 @@ def others(config: MetaConfig, near: Judged, chosen: tuple[PlanRow, ...]) -> tup
 
 
 def curve(engine: Engine, lattice: Lattice, line: Judged) -> dict[str, list[float]]:
-    """Loss and its interval against labels per task, every type's tasks of about one size; with parts of the budget
-    where the closed form judges, and is valid."""
+    """Loss and its interval against the labels of a new task, of about one size for every type; with parts of
+    the budget where the closed form judges, and is valid."""
     budgets = [(lattice.budget, line)]
     if engine.generator is None:
         for part in _SMALLER:
@@ -122,10 +120,13 @@ def curve(engine: Engine, lattice: Lattice, line: Judged) -> dict[str, list[floa
         name: [] for name in ("budget", "labels_per_task", "tasks", "loss", "low", "high")
     }
     for budget, judged in sorted(budgets, key=lambda pair: pair[0]):
-        known = (judged.loss.isfinite() & judged.low.isfinite() & judged.high.isfinite()).nonzero()[:, 0]
+        # Sizes too large for a single new task are no points of the curve, unless none is to be bought at all.
+        bought = judged.found.bought.new.sum(-1) > 0
+        told_of = bought if bool(bought.any()) else ~bought
+        known = (told_of & judged.loss.isfinite() & judged.low.isfinite() & judged.high.isfinite()).nonzero()[:, 0]
         kept = judged.take(known)
         plans = kept.found.bought.plans
-        told = (mean_labels(plans), plans.tasks.sum(-1), kept.loss, kept.low, kept.high)
+        told = (sizes_of(engine.config, plans), plans.tasks.sum(-1), kept.loss, kept.low, kept.high)
         columns["budget"] += [budget] * len(known)
         for name, values in zip(list(columns)[1:], told, strict=True):
             columns[name] += values.tolist()
@@ -138,7 +139,8 @@ def growth(engine: Engine, lattice: Lattice, n: float) -> dict[str, float] | Non
     larger = engine.best(lattice_of(engine.config, lattice.bounds, _GROWTH * lattice.budget))
     if not bool(larger.loss.isfinite() & larger.high.isfinite()):
         return None
-    later, half = size_of(engine.config, larger.found.bought.plans), float(lattice.step.max()) / 2
+    later = float(sizes_of(engine.config, larger.found.bought.plans))
+    half = float(lattice.step.max()) / 2
     ratios = (later / n, (later - half) / (n + half), (later + half) / max(n - half, 0.5))
     return Band(*(math.log(ratio) / math.log(_GROWTH) for ratio in ratios)).summary()
 
@@ -157,7 +159,7 @@ def regret(engine: Engine, lattice: Lattice, best: Judged) -> dict[str, float] |
     ends = (best.low, best.high) if engine.generator is None else (best.high, best.low)
     excess = (loss / float(best.loss) - 1, *sorted((low / float(ends[0]) - 1, high / float(ends[1]) - 1)))
     band = Band(excess[0], min(excess), max(excess))
-    return {"labels_per_task": float(mean_labels(found.found.bought.plans)), **band.summary()}
+    return {"labels_per_task": float(sizes_of(engine.config, found.found.bought.plans)), **band.summary()}
 
 
 def edges(lattice: Lattice, best: Judged) -> list[str]:
