@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.io import write_png
 
 from scorefold.data import Dataset, StreamedDataset
@@ -287,6 +290,14 @@ def test_folders_that_are_not_as_published_are_refused(as_lists: Path, tmp_path:
     refused("train and validation share 1 classes, bar")
     (lists / "val.txt").write_text("absent\n")
     refused("lists the class absent")
+    (lists / "val.txt").write_text("stripe\nstripe\n")
+    refused("val.txt lists .*stripe0.png 2 times")
+    (as_lists / "data" / "hollow").mkdir()
+    (lists / "val.txt").write_text("hollow\n")
+    refused("hollow has no images")
+    (as_lists / "train.txt").write_text("bar\nring\n")
+    refused("has 2 lists of training classes")
+    (as_lists / "train.txt").unlink()
     (lists / "val.txt").unlink()
     assert len(FewShotFolders(FewShotFoldersConfig(root=str(as_lists), ways=2)).load("test")) == 8
     write_png(torch.zeros(3, 4, 8, dtype=torch.uint8), str(as_lists / "data" / "bar" / "bar2.png"))
@@ -296,6 +307,50 @@ def test_folders_that_are_not_as_published_are_refused(as_lists: Path, tmp_path:
     refused("bar0.png can't be read as an image")
     (lists / "test.txt").unlink()
     refused("test.txt is missing")
+
+
+def test_lists_as_other_programs_save_them(as_lists: Path) -> None:
+    lists = as_lists / "splits" / "published"
+    (lists / "train.txt").write_bytes(b"\xef\xbb\xbf" + (lists / "train.txt").read_bytes().replace(b"\n", b"\r\n"))
+    (lists / "val.txt").rename(lists / "validation.txt")
+    (as_lists / "data" / "bar" / "._bar0.png").write_bytes(b"what macOS leaves beside files")
+    source = FewShotFolders(FewShotFoldersConfig(root=str(as_lists), ways=2))
+    assert [len(source.load(split)) for split in SPLITS] == [8, 8, 8]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"), None),
+        (lambda text: text.replace(b"filename,label", b"Filename, Label") + b"\n", None),
+        (lambda text: text.replace(b",", b";"), "train.csv begins with filename;label; expected filename,label"),
+        (lambda text: text + b"bar0.png\n", "line 10 of .*train.csv is bar0.png; expected a file and its label"),
+        (lambda text: text + b"bar0.png,\n", "line 10 of .*train.csv is bar0.png,; expected a file and its label"),
+        (lambda text: text + b"bar0.png,bar\n", "train.csv lists .*bar0.png 2 times; expected once"),
+        (lambda text: text + b"b\xe4r0.png,bar\n", "train.csv isn't text in UTF-8"),
+        (lambda text: text + b"disc0.png,bar\n", "train and (validation|test) share 1 images, .*disc0.png"),
+        (lambda text: b"", "train.csv begins with nothing"),
+    ],
+)
+def test_tables_as_other_programs_save_them(change: Any, said: str | None, tmp_path: Path) -> None:
+    root = tmp_path / "few-shot"
+    shutil.copytree(SAMPLES, root)
+    (root / "train.csv").write_bytes(change((root / "train.csv").read_bytes()))
+    config = FewShotFoldersConfig(root=str(root), ways=2)
+    if said is None:
+        assert len(FewShotFolders(config).load("train")) == 8
+    else:
+        with pytest.raises(DataError, match=said):
+            FewShotFolders(config)
+
+
+def test_images_of_sixteen_bits_are_refused(tmp_path: Path) -> None:
+    root = tmp_path / "few-shot"
+    shutil.copytree(SAMPLES, root)
+    deep = np.full((8, 8), 30_000, dtype=np.uint16)
+    Image.fromarray(deep).save(root / "images" / "bar0.png")
+    with pytest.raises(DataError, match=r"bar0\.png has numbers of the type torch\.uint16; expected 8 bits"):
+        FewShotFolders(FewShotFoldersConfig(root=str(root), ways=2))
 
 
 def test_a_task_without_targets_is_refused() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
+import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -22,7 +24,7 @@ from scorefold_allocation.task_config import FewShotFoldersConfig, NoisyTypeConf
 from scorefold_allocation.tasks.batch import BatchedTasks, TaskBatch
 from scorefold_allocation.tasks.classes import class_tasks, positions_by_class
 
-_FILES = {"train": "train", "validation": "val", "test": "test"}
+_FILES = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
 _MEASURED = 2048
 
 Listed = list[tuple[Path, str]]
@@ -34,14 +36,14 @@ class FewShotFolders(DataSource, BatchedTasks[NoisyTypeConfig]):
 
     A label, as ordinary data, is the number of the class in order of name; the index counts files split by split, in
     the order of the lists. Images are decoded when they are read, but for splits that fit in memory. Raises
-    ``DataError`` for lists that name what isn't there, classes in two splits, files that can't be decoded, and images
-    of several sizes where no size is given.
+    ``DataError`` for lists that name what isn't there or one thing twice, classes in two splits, files that can't be
+    decoded, and images of several sizes where no size is given.
     """
 
     def __init__(self, config: FewShotFoldersConfig, *, generator: torch.Generator | None = None) -> None:
         root = Path(config.root).expanduser()
         listed, self._lists = _listed(root, config.form)
-        _refuse_shared({split: {name for _, name in files} for split, files in listed.items()})
+        _refuse_shared(listed)
         names = {name: number for number, name in enumerate(sorted({name for f in listed.values() for _, name in f}))}
         self._files = [path for files in listed.values() for path, _ in files]
         self.ways, self.types = config.ways, config.types
@@ -119,6 +121,8 @@ def _decode(path: Path, config: FewShotFoldersConfig) -> Tensor:
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path} can't be read as an image: {reason}", hint="repair or remove the file") from error
+    if image.dtype != torch.uint8:
+        raise DataError(f"{path} has numbers of the type {image.dtype}; expected 8 bits a channel, from 0 to 255")
     return image if config.size is None else resize(image, [config.size, config.size], antialias=True)
 
 
@@ -129,18 +133,24 @@ def _listed(root: Path, form: str | None) -> tuple[dict[str, Listed], list[Path]
     if form == "csv" or (form is None and (root / "train.csv").is_file()):
         return _read_lists(root, ".csv", _files_of_table)
     places = [root, root / "splits", *sorted((root / "splits").glob("*/"))]
-    place = next((place for place in places if (place / "train.txt").is_file()), None)
-    if place is None:
+    found = [place for place in places if (place / "train.txt").is_file()]
+    if not found:
         raise DataError(
             f"{root} has neither train.csv nor train.txt (looked in it, in splits and in the folders there)",
             hint="give lists of class names, train.txt, val.txt and test.txt, or tables of filename,label with .csv",
         )
+    if len(found) > 1:
+        raise DataError(
+            f"{root} has {len(found)} lists of training classes: train.txt in {' and in '.join(map(str, found))}",
+            hint="leave those of one split there",
+        )
     data = root / "data" if (root / "data").is_dir() else root
-    return _read_lists(place, ".txt", lambda file: _files_of_classes(file, data))
+    return _read_lists(found[0], ".txt", lambda file: _files_of_classes(file, data))
 
 
 def _read_lists(place: Path, suffix: str, read: Callable[[Path], Listed]) -> tuple[dict[str, Listed], list[Path]]:
-    lists = {split: place / f"{name}{suffix}" for split, name in _FILES.items()}
+    named = {split: [place / f"{name}{suffix}" for name in names] for split, names in _FILES.items()}
+    lists = {split: next(filter(Path.is_file, files), files[0]) for split, files in named.items()}
     for split in ("train", "test"):
         if not lists[split].is_file():
             raise DataError(f"{lists[split]} is missing; the {split} split stands in it")
@@ -148,16 +158,25 @@ def _read_lists(place: Path, suffix: str, read: Callable[[Path], Listed]) -> tup
     for split, files in listed.items():
         if lists[split].is_file() and not files:
             raise DataError(f"{lists[split]} lists no images")
+        _refuse_twice(lists[split], files)
     return listed, [file for file in lists.values() if file.is_file()]
 
 
 def _files_of_table(table: Path) -> Listed:
     """The rows of a table with the columns filename and label."""
-    with table.open(newline="", encoding="utf-8") as opened:
-        reader = csv.DictReader(opened)
-        if not {"filename", "label"} <= set(reader.fieldnames or ()):
-            raise DataError(f"{table} has the columns {reader.fieldnames}; expected filename and label")
-        found = [(table.parent / "images" / row["filename"], row["label"]) for row in reader]
+    rows = csv.reader(_text(table).splitlines())
+    header = [column.strip().lower() for column in next(rows, [])]
+    if not {"filename", "label"} <= set(header):
+        raise DataError(
+            f"{table} begins with {','.join(header) or 'nothing'}; expected filename,label, with a comma",
+            hint="filename,label stand in the first line, and one image in each other",
+        )
+    found: Listed = []
+    for row in filter(None, rows):
+        told = dict(zip(header, map(str.strip, row), strict=False))
+        if not told.get("filename") or not told.get("label"):
+            raise DataError(f"line {rows.line_num} of {table} is {','.join(row)}; expected a file and its label")
+        found.append((table.parent / "images" / told["filename"], told["label"]))
     lacking = [path for path, _ in found if not path.is_file()]
     if lacking:
         raise DataError(f"{table} lists {len(lacking)} files that aren't there, {lacking[0]} among them")
@@ -169,15 +188,35 @@ def _files_of_classes(names: Path, data: Path) -> Listed:
     from torchvision.datasets.folder import is_image_file
 
     found: Listed = []
-    for name in filter(None, map(str.strip, names.read_text(encoding="utf-8").splitlines())):
+    for name in filter(None, map(str.strip, _text(names).splitlines())):
         if not (data / name).is_dir():
             raise DataError(f"{names} lists the class {name}, and {data} has no such folder")
-        found += [(path, name) for path in sorted((data / name).iterdir()) if is_image_file(path.name)]
+        files = [path for path in sorted((data / name).iterdir()) if is_image_file(path.name)]
+        images = [path for path in files if not path.name.startswith(".")]
+        if not images:
+            raise DataError(f"{data / name} has no images", hint=f"remove {name} from {names}, or add its images")
+        found += [(path, name) for path in images]
     return found
 
 
-def _refuse_shared(classes: Mapping[str, set[str]]) -> None:
-    for one, other in combinations(classes, 2):
-        shared = sorted(classes[one] & classes[other])
-        if shared:
-            raise DataError(f"{one} and {other} share {len(shared)} classes, {shared[0]} among them; expected none")
+def _text(file: Path) -> str:
+    """A text without the mark that some programs put before it."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} isn't text in UTF-8: {error.reason}", hint="save it as UTF-8") from error
+
+
+def _refuse_twice(names: Path, listed: Listed) -> None:
+    """An image that stands twice would be in a task's support and query sets."""
+    path, count = Counter(os.path.normpath(path) for path, _ in listed).most_common(1)[0] if listed else ("", 1)
+    if count > 1:
+        raise DataError(f"{names} lists {path} {count} times; expected once", hint="remove a line that repeats another")
+
+
+def _refuse_shared(listed: Mapping[str, Listed]) -> None:
+    for (one, first), (other, second) in combinations(listed.items(), 2):
+        for what, part in (("classes", 1), ("images", 0)):
+            shared = sorted({str(entry[part]) for entry in first} & {str(entry[part]) for entry in second})
+            if shared:
+                raise DataError(f"{one} and {other} share {len(shared)} {what}, {shared[0]} among them; expected none")
