@@ -128,6 +128,29 @@ def test_the_other_half_of_digits(host: Host, tmp_path: Path) -> None:
     assert {path.stem for path in (folder / "flow").glob("figures/*.png")} == {"training", "temperatures"}
 
 
+def test_labels_per_task_by_theory(host: Host, tmp_path: Path) -> None:
+    metrics, folder = run(host, tmp_path, "allocate-labels.yaml")
+    assert metrics["plan"]["tasks"] > 30 * metrics["tied"]["tasks"]  # the way to adapt decides
+    told = json.loads((folder / "plan" / "result.json").read_text())["allocation"]
+    assert told["diagnostics"]["buy"][0]["new_tasks"] < metrics["plan"]["tasks"]  # 30 are there already
+    assert told["diagnostics"]["regret"]["median"] > 0
+    assert {path.stem for path in (folder / "plan").glob("figures/*.png")} == {"allocation", "labels-per-task", "budget"}
+    assert (folder / "plan" / "curve.csv").read_text().startswith("budget,labels_per_task,tasks,loss,low,high")
+
+
+def test_labels_per_task_by_trying(host: Host, tmp_path: Path) -> None:
+    sets = (
+        *(f"stages.plan.inputs.learner.config.{value}" for value in ("updates=3", "new_tasks.tasks=5")),
+        *(f"stages.plan.config.pilot.{value}" for value in ("seeds=2", "first_seeds=2", "sizes=3", "budgets=1")),
+    )
+    metrics, folder = run(host, tmp_path, "allocate-pilot.yaml", *sets)
+    assert metrics["plan"]["predicted loss"] > 0
+    told = json.loads((folder / "plan" / "result.json").read_text())["allocation"]
+    spent = sum(row["tasks"] * (row["support"] + row["query"]) for row in told["plan"])
+    assert spent + told["leftover"] == 4000
+    assert "labels-per-task" in {path.stem for path in (folder / "plan").glob("figures/*.png")}
+
+
 def test_flow_likelihood(host: Host, tmp_path: Path) -> None:
     metrics, _ = run(host, tmp_path, "flow-likelihood.yaml", "stages.flow.config.training.steps=40")
     assert np.isfinite(metrics["likelihood"]["log-likelihood (nats)"])

@@ -237,6 +237,16 @@ def _growth() -> Iterable[Claim]:
                 labels=labels,
                 of=of,
             )
+    yield _gate(
+        "growth-tied-best-rate-labels",
+        "The same, with the best rate of adaptation: as few tasks as may be, at any budget: exponent of labels a task",
+        "growth:exponent",
+        1.0,
+        ("abs", 0.02),
+        "exponent",
+        labels="tied-best-rate",
+        of="labels",
+    )
 
 
 def _uniform() -> Iterable[Claim]:

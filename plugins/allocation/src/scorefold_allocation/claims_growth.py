@@ -5,19 +5,24 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 from scorefold_allocation.allocator import MetaAllocator
 from scorefold_allocation.config import DeploymentConfig, LinearConfig, MetaConfig
 
 LEAST, MOST = 10_000, 10_000_000
 """The budgets that an exponent is measured between."""
-_LABELS: dict[str, int | Literal["tied"]] = {"fixed": 20, "tied": "tied"}
+_DEPLOYMENTS = {
+    "fixed": DeploymentConfig(labels=20, rate="training"),
+    "tied": DeploymentConfig(labels="tied", rate="training"),
+    "tied-best-rate": DeploymentConfig(labels="tied", rate=None),
+}
 
 
 def size(host: Any, profile: str, seed: int, *, labels: str, budget: int) -> float:
     """The best labels per task of the allocator for p = 20 and a = 0.3: a new task is adapted to by 20 labels where
-    ``labels`` is fixed, and by as many as a training task has support labels where it is tied."""
+    ``labels`` is fixed, and by as many as a training task has support labels where it is tied; with a step of the
+    training rate, or of the best one."""
     return _plan(labels, budget)[0]
 
 
@@ -30,6 +35,6 @@ def exponent(host: Any, profile: str, seed: int, *, labels: str, of: str) -> flo
 @cache
 def _plan(labels: str, budget: int) -> tuple[float, float]:
     """Labels per task and number of tasks."""
-    deployment = DeploymentConfig(labels=_LABELS[labels], rate="training")
-    found = MetaAllocator(MetaConfig(deployment=deployment, linear=LinearConfig(rate=0.3))).allocate(budget)
+    config = MetaConfig(deployment=_DEPLOYMENTS[labels], linear=LinearConfig(rate=0.3))
+    found = MetaAllocator(config).allocate(budget)
     return float(found.diagnostics["n"]), float(sum(row.tasks for row in found.plan))
