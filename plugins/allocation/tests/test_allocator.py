@@ -295,3 +295,42 @@ def test_the_curve_is_over_the_labels_of_new_tasks_whatever_is_owned() -> None:
     low, high = plan.diagnostics["band"]
     inside = [loss for size, loss in zip(sizes, losses, strict=True) if low <= size <= high]
     assert max(inside) <= 1.021 * min(losses)  # one valley, in which all is near the least
+
+
+@pytest.mark.parametrize("settings", [{}, {"linear": {"start_distance": 0.0}}])
+def test_a_loss_of_0_has_no_regret_beside_it(settings: dict[str, Any]) -> None:
+    found = plan(100, task_types=[{"noise": 0.0, "spread": 0.0}], present=20, **settings)
+    assert loss(found) == 0
+    assert found.diagnostics["regret"] is None
+    json.dumps(found.summary(), allow_nan=False)
+
+
+@pytest.mark.parametrize("present", [4, 1200, 600])
+def test_sizes_that_are_not_allowed_get_no_regret_and_a_word_of_it(present: int) -> None:
+    found = plan(1000, present=present, task_types=[{"min_labels": 20}])
+    assert found.diagnostics["regret"] is None
+    assert any(f"the regret of {present} labels per task" in told for told in found.warnings)
+    allowed = plan(1000, present=20, task_types=[{"min_labels": 20}])
+    assert allowed.diagnostics["regret"]["labels_per_task"] == 20
+
+
+@pytest.mark.parametrize("kind", [{"ways": 5, "max_labels": 8}, {"min_labels": 3, "max_labels": 3}])
+def test_sizes_that_no_split_has_are_refused(kind: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="such a task has"):
+        plan(1000, task_types=[kind])
+
+
+@pytest.mark.parametrize(
+    ("constraints", "settings", "reason"),
+    [
+        ({"max_tasks": 2}, {"task_types": [{"owned": [{"tasks": 5, "support": 2, "query": 2}]}]}, "5 tasks are owned"),
+        ({"max_tasks": 4}, {"task_types": [{"share": 5}, {"name": "b"}], "mix": "fixed"}, "no budget would do"),
+        ({}, {"task_types": [{"share": 5, "max_tasks": 4}, {"name": "b"}], "mix": "fixed"}, "no budget would do"),
+    ],
+)
+def test_limits_that_allow_no_plan_are_not_blamed_on_the_budget(
+    constraints: dict[str, Any], settings: dict[str, Any], reason: str
+) -> None:
+    found = plan(1000, constraints, **settings)
+    assert (found.status, found.leftover) == ("infeasible", 1000)
+    assert reason in found.reason

@@ -24,6 +24,8 @@ from scorefold_allocation.theory import Engine
 from scorefold_allocation.theory_report import report
 from scorefold_allocation.trials import Trainee, Tried
 
+_PLENTY = 1e15  # a budget that pays for whatever the limits allow
+
 
 class MetaAllocator(Allocator):
     """How many tasks, and how many labels of each, by closed form, by simulation, or by trying a learner.
@@ -165,6 +167,11 @@ def _why_none(lattice: Lattice) -> str:
     there = None if None in ends else sum(end for end in ends if end is not None)
     if there is not None and there < bounds.min_tasks:
         return f"there are {there} tasks, and min_tasks is {bounds.min_tasks}"
+    had = sum(row.tasks for kind in kinds for row in kind.owned)
+    if bounds.max_tasks is not None and had > bounds.max_tasks:
+        return f"{had} tasks are owned, and max_tasks is {bounds.max_tasks}"
+    if not lattice_of(lattice.config, bounds, _PLENTY).allows():
+        return f"no budget would do: the limits on tasks and the mix, {lattice.config.mix}, allow no plan"
     sizes = " or ".join(
         f"{size:g} labels of type {kind.name}" for kind, size in zip(kinds, lattice.least.tolist(), strict=True)
     )

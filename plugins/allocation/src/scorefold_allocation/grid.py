@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from scorefold.errors import ConfigError
 from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.learner import Cell
-from scorefold_allocation.purchase import bounds_of, step_of
+from scorefold_allocation.purchase import bounds_of, smallest_of, step_of
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Limits:
         (least, largest), step = bounds.labels[0], step_of(kind, config)
         ends = [end for end in (bounds.max_tasks, kind.max_tasks) if end is not None]
         return cls(
-            smallest=step * math.ceil(max(least, 2 * kind.ways) / step),
+            smallest=smallest_of(kind, config, least),
             largest=largest,
             step=step,
             ways=kind.ways,

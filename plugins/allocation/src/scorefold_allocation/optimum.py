@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.linear_model import Plans
-from scorefold_allocation.purchase import Bought, Bounds, buy, split_of, step_of
+from scorefold_allocation.purchase import Bought, Bounds, buy, smallest_of, split_of, step_of
 
 Objective = Callable[[Plans], Tensor]
 """What is made least: plans to (C,), infinite for one that nothing is known of."""
@@ -117,8 +117,7 @@ def lattice_of(config: MetaConfig, bounds: Bounds, budget: float) -> Lattice:
     low, high, step, least, most = [], [], [], [], []
     for kind, (fewest, end) in zip(config.task_types, bounds.labels, strict=True):
         own = float(step_of(kind, config))
-        smallest = float(max(fewest, 2 * kind.ways))
-        smallest = own * -(-smallest // own)
+        smallest = float(smallest_of(kind, config, fewest))
         largest = max((row.support + row.query for row in kind.owned), default=0.0)
         if kind.label_cost > 0:
             largest += max(0.0, budget) / kind.label_cost

@@ -74,6 +74,12 @@ def bounds_of(config: MetaConfig, constraints: Mapping[str, Any]) -> Bounds:
                 f"tasks of type {kind.name} have {low} labels or more and {high} or fewer; expected min <= max",
                 hint="lower min_labels or raise max_labels",
             )
+        if high is not None and high < (smallest := smallest_of(kind, config, low)):
+            raise ConfigError(
+                f"tasks of type {kind.name} have {low} to {high} labels; split {config.split.name} over {kind.ways} "
+                f"classes, such a task has {smallest} or more",
+                hint=f"max_labels: {smallest}",
+            )
         labels.append((low, high))
     return Bounds(fewest, most, tuple(labels))
 
@@ -81,6 +87,12 @@ def bounds_of(config: MetaConfig, constraints: Mapping[str, Any]) -> Bounds:
 def step_of(kind: TaskTypeConfig, config: MetaConfig) -> int:
     """By how many labels the sizes of a type's tasks differ: one a class, and twice that at an even split."""
     return kind.ways * (2 if config.split.name == "even" else 1)
+
+
+def smallest_of(kind: TaskTypeConfig, config: MetaConfig, least: int) -> int:
+    """The fewest labels, ``least`` or more, that a type's tasks can have by their classes and their split."""
+    step = step_of(kind, config)
+    return step * math.ceil(max(least, 2 * kind.ways) / step)
 
 
 def split_of(config: MetaConfig, kind: TaskTypeConfig, labels: Tensor) -> tuple[Tensor, Tensor]:

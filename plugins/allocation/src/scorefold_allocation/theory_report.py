@@ -33,6 +33,10 @@ def report(engine: Engine, lattice: Lattice, best: Judged, doubts: list[str]) ->
     n = float(sizes_of(config, plans))
     sizes = [n, *sizes_of(config, near.found.bought.plans).tolist()]
     band = [min(sizes), max(sizes)]
+    behind = regret(engine, lattice, best)
+    if config.present is not None and behind is None:
+        told = "the limits or the budget do not allow them, or a loss is 0 or not known"
+        doubts = [*doubts, f"nothing is said of the regret of {config.present} labels per task: {told}"]
     diagnostics: dict[str, Any] = {
         "engine": engine.name,
         "regime": regime(engine.problem, plans),
@@ -41,7 +45,7 @@ def report(engine: Engine, lattice: Lattice, best: Judged, doubts: list[str]) ->
         "band": band,
         "near_optimal": band,
         "gamma": None if engine.generator else growth(engine, lattice, n),
-        "regret": regret(engine, lattice, best),
+        "regret": behind,
         "excess": float(best.excess),
         "spent": float(best.found.bought.cost),
         "buy": purchases(config, best.found.bought),
@@ -146,13 +150,13 @@ def growth(engine: Engine, lattice: Lattice, n: float) -> dict[str, float] | Non
 
 
 def regret(engine: Engine, lattice: Lattice, best: Judged) -> dict[str, float] | None:
-    """By how much, relative to the least, the loss of the present labels per task is higher; None without any, or
-    where the budget does not pay for them."""
+    """By how much, relative to the least, the loss of the present labels per task is higher; None without any, where
+    bounds or budget do not allow them, and where either loss is not known or the least is 0."""
     present = engine.config.present
-    if present is None:
+    if present is None or not bool(((lattice.least <= present) & (present <= lattice.most)).any()):
         return None
     found = engine.line(lattice, torch.tensor([float(present)], dtype=torch.float64))
-    if len(found.loss) == 0 or not bool(found.high.isfinite()):
+    if len(found.loss) == 0 or not bool(found.high.isfinite() & (best.low > 0)):
         return None
     loss, low, high = (float(column) for column in (found.loss, found.low, found.high))
     # A closed form errs to the same side for both plans; simulations err by chance.
