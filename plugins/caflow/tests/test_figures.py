@@ -46,6 +46,12 @@ def test_draws_at_rising_temperatures(spec, condition, expected, channels) -> No
     assert titles(figures["temperatures"]) == expected
 
 
+def test_data_without_bounds_have_figures_too() -> None:
+    flow = image_flow()  # of continuous data
+    figures = fitted(Fitted(REPORT, flow, draws(9, 1, 8, 8), draws(9, 1, 8, 8, seed=4)))
+    assert titles(figures["temperatures"]) == ["condition", *DRAWN, "truth", "std"]
+
+
 def test_columns_are_what_they_say() -> None:
     flow = perturb(image_flow("cinn", scale=levels(16)), 0.2)
     events, condition = torch.randint(16, (2, 1, 8, 8)).double(), draws(2, 1, 8, 8)

@@ -53,7 +53,9 @@ def temperatures(model: ImageFlow, events: Tensor, condition: Condition | None) 
     if condition is None:
         return strips(columns, None)
     columns.append(("truth", _shown(events), (low, high)))
-    many = model.sample(_DRAWS, condition, generator=_noise(events)).clamp(scale.low, scale.high)
+    many = model.sample(_DRAWS, condition, generator=_noise(events))
+    if scale.low is not None or scale.high is not None:
+        many = many.clamp(scale.low, scale.high)
     return strips(columns, many.std(0).float().cpu())
 
 
