@@ -66,10 +66,17 @@ def test_bounds_refuse_what_is_not_linear() -> None:
     split = latents_of(haar(8, 2))
     with pytest.raises(ConfigError, match="not linear"):
         structural_bounds(pair, lambda x: [x.flatten(1).tanh()], split, (1, 8, 8), (1, 8, 8))
+    # Its own negative comes back from no negative, though twice an image gives twice its latents.
+    with pytest.raises(ConfigError, match="not linear"):
+        structural_bounds(pair, lambda x: [x.flatten(1) + x.flatten(1).relu()], split, (1, 8, 8), (1, 8, 8))
     with pytest.raises(ConfigError, match="as many"):
         structural_bounds(pair, lambda x: [x.flatten(1)], split, (1, 8, 8), (1, 8, 8))
-    with pytest.raises(ConfigError, match="not invertible"):
-        structural_bounds(pair, lambda x: [0 * x], lambda x: [x], (1, 8, 8), (1, 8, 8))
+    mean = torch.eye(64, dtype=torch.float64) - 1 / 64  # takes the mean away: singular but for rounding
+    for singular in (lambda x: [0 * x], lambda x: [x.flatten(1) @ mean], lambda x: [x.flatten(1)[:, :63]]):
+        with pytest.raises(ConfigError, match="not invertible"):
+            structural_bounds(pair, singular, lambda x: [x], (1, 8, 8), (1, 8, 8))
+    with pytest.raises(ConfigError, match=r"conditions of shape \(1, 4, 4\) .* 64 pixels"):
+        structural_bounds(pair, split, split, (1, 8, 8), (1, 4, 4))
 
 
 def test_pairs_follow_their_law() -> None:

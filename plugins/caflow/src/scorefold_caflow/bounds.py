@@ -72,9 +72,16 @@ def structural_bounds(
 ) -> Bounds:
     """The bounds of a Gaussian pair for two encoders, of images of these shapes.
 
-    true <= caflow <= dual_glow, since conditioning never adds entropy. Raises ``ConfigError`` for an encoder that is
-    not linear or not invertible, or encoders of different numbers of scales.
+    Encoders are given images in float64. true <= caflow <= dual_glow, since conditioning never adds entropy. Raises
+    ``ConfigError`` for an encoder that is not linear or not invertible, encoders of different numbers of scales, and
+    shapes that are not those of the pair.
     """
+    for name, shape, size in (
+        ("event", event_shape, len(pair.covariance)),
+        ("condition", condition_shape, len(pair.operator)),
+    ):
+        if math.prod(shape) != size:
+            raise ConfigError(f"{name}s of shape {tuple(shape)} were given for a pair whose {name}s have {size} pixels")
     ours, own_sizes = _matrix(event, event_shape)
     theirs, given_sizes = _matrix(condition, condition_shape)
     if len(own_sizes) != len(given_sizes):
@@ -112,17 +119,21 @@ def structural_bounds(
 def _matrix(split: Split, shape: Sequence[int]) -> tuple[Tensor, list[int]]:
     """An encoder's matrix (D, D), its rows scale by scale, and the sizes of the scales."""
     size = math.prod(shape)
-    unit = torch.eye(size, dtype=torch.float64).reshape(size, *shape)
-    latents = [latent.flatten(1) for latent in split(torch.cat((unit, 2 * unit[:1], 0 * unit[:1])))]
+    unit = torch.eye(size, dtype=torch.float64)
+    waves = torch.stack([torch.arange(size, dtype=torch.float64).mul(place + 1.0).cos() for place in range(4)])
+    latents = [latent.flatten(1) for latent in split(torch.cat((unit, waves)).reshape(-1, *shape))]
     rows = torch.cat(latents, 1)
-    if not torch.allclose(rows[-2], 2 * rows[0], atol=1e-8) or not torch.allclose(rows[-1], 0 * rows[0], atol=1e-8):
+    if not torch.allclose(rows[size:], waves @ rows[:size], atol=1e-8):
         raise ConfigError(
             "the encoder is not linear, so that its latents of Gaussian images are not Gaussian",
             hint="encoder: {steps: 0, transitions: 0} is linear",
         )
     matrix = rows[:size].mT
-    if not bool(torch.linalg.slogdet(matrix)[1].isfinite()):
-        raise ConfigError("the encoder is not invertible")
+    if len(matrix) != size or int(torch.linalg.matrix_rank(matrix)) < size:
+        raise ConfigError(
+            f"the encoder is not invertible: it makes {len(matrix)} numbers of {size}, "
+            f"{int(torch.linalg.matrix_rank(matrix))} of them independent"
+        )
     return matrix, [latent.shape[1] for latent in latents]
 
 
