@@ -67,7 +67,7 @@ def outlier_scores(
     if len(dataset) <= options.others:
         raise DataError(
             f"{len(dataset)} points were given, to be held to the conditions of {options.others} others each",
-            hint="give more points, or set others to a smaller number",
+            hint="give more points" + (f", or set others: {len(dataset) - 1}" if len(dataset) > 1 else ""),
         )
     rows = torch.arange(len(dataset))
     others = torch.stack(
@@ -93,18 +93,22 @@ def told_apart(unusual: Tensor, usual: Tensor) -> float:
 def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptions, context: StageContext) -> Outcome:
     """Scores of held-out points, and how well they tell the points of ``unusual`` from them where that is given.
 
-    Hands on the scores by name. Raises as ``evaluate``.
+    Hands on the scores by name. Raises as ``evaluate``, and ``DataError`` for points without the conditions that the
+    model takes.
     """
     refuse_codes(component)
     groups: dict[str, DataSource] = {"usual": inputs["data"]}
     if inputs.get("unusual") is not None:
         groups["unusual"] = inputs["unusual"]
-    scores = {
-        name: outlier_scores(
-            component, points_of(source, options.limit, context), options, seed=context.seed("outliers")
-        ).named()
-        for name, source in groups.items()
-    }
+    scores = {}
+    for name, source in groups.items():
+        points = points_of(source, options.limit, context)
+        if component.condition_spec is not None and points.condition is None:
+            raise DataError(
+                f"the {name} points have no conditions, and the model takes one for each",
+                hint="give points as the model was trained on: with conditions, such as those of data:paired",
+            )
+        scores[name] = outlier_scores(component, points, options, seed=context.seed("outliers")).named()
     metrics: dict[str, float] = {}
     for name, values in scores["usual"].items():
         metrics[f"mean {name} (bits)" if name == "condition cost" else f"mean {name} (bits a dimension)"] = float(

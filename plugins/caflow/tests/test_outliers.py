@@ -12,12 +12,14 @@ from torch import Tensor
 
 from scorefold.data import Dataset, TensorSpec
 from scorefold.errors import DataError
-from scorefold.outliers import OutlierScores, outlier_scores, told_apart
+from scorefold.interfaces import TensorSource
+from scorefold.outliers import OutlierScores, outlier_scores, outliers, told_apart
+from scorefold.stage import StageContext
 from scorefold.verb_options import OutlierOptions
 from scorefold_caflow.bounds import GaussianPair
 from scorefold_caflow.data_config import GaussianPairsConfig
 from scorefold_caflow.flow import ImageFlow
-from scorefold_caflow.pairs import gaussian_pair
+from scorefold_caflow.pairs import GaussianPairs, gaussian_pair
 
 
 def scored(flow: ImageFlow, w: Tensor, y: Tensor, *, others: int = 16, seed: int | None = None) -> OutlierScores:
@@ -83,5 +85,20 @@ def test_what_has_no_density_of_its_condition_has_no_score_of_it() -> None:
     w, y = draws(4, 1, 8, 8), draws(4, 1, 8, 8, seed=4)
     assert scored(image_flow("cinn"), w, y, others=1).condition_cost is None
     assert scored(image_flow(condition=TensorSpec((2,))), w, draws(4, 2), others=1).condition_cost is None
-    with pytest.raises(DataError, match="conditions of 4 others"):
+    with pytest.raises(DataError, match="conditions of 4 others") as caught:
         scored(image_flow(), w, y, others=4)
+    assert "set others: 3" in str(caught.value.hint)
+    with pytest.raises(DataError, match="conditions of 1 others") as caught:
+        scored(image_flow(), w[:1], y[:1], others=1)
+    assert str(caught.value.hint) == "give more points"
+
+
+def test_unusual_images_without_their_conditions_are_named() -> None:
+    pairs = GaussianPairs(GaussianPairsConfig(size=8, points=100))
+    alone = TensorSource(draws(20, 1, 8, 8, dtype=torch.float32))
+    flow = image_flow(dtype=torch.float32)
+    options, context = OutlierOptions(others=2), StageContext("odd")
+    with pytest.raises(DataError, match="the unusual points have no conditions") as caught:
+        outliers(flow, {"data": pairs, "unusual": alone}, options, context)
+    assert "data:paired" in str(caught.value.hint)
+    assert len(outliers(flow, {"data": pairs, "unusual": pairs}, options, context).arrays) == 6
