@@ -35,6 +35,7 @@ from scorefold.nn import (
     StandardNormal,
     check_divisible,
     coupling_halves,
+    lu_matrices,
 )
 from scorefold.nn.coupling import bounded
 from scorefold.nn.networks import Activation
@@ -283,6 +284,23 @@ def test_lu_starts_as_a_rotation(shape: tuple[int, ...]) -> None:
     z, log_det = layer(x)
     torch.testing.assert_close(z.square().sum(1), x.square().sum(1), rtol=1e-5, atol=1e-5)
     assert float(log_det.detach()) == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize("count", [1, 3])
+def test_matrices_of_several_lu_layers_are_those_of_each(inverse: bool, count: int) -> None:
+    """Their permutations, signs and gradients too."""
+    layers = [perturb(LULinear(6).double()) for _ in range(count)]
+    together = lu_matrices(layers, inverse=inverse)
+    apart = torch.stack([layer.inverse_matrix() if inverse else layer.matrix() for layer in layers])
+    torch.testing.assert_close(together, apart)
+    assert len({tuple(layer.order.tolist()) for layer in layers}) == count
+    weights = torch.randn(count, 6, 6, dtype=torch.float64)
+    wanted = [layer.factors for layer in layers]
+    found, truth = (torch.autograd.grad((weights * each).sum(), wanted) for each in (together, apart))
+    torch.testing.assert_close(found, truth)
+    unit = torch.eye(6, dtype=torch.float64).expand(count, -1, -1)
+    torch.testing.assert_close(lu_matrices(layers) @ lu_matrices(layers, inverse=True), unit)
 
 
 def test_householder_is_the_product_of_its_reflections() -> None:
