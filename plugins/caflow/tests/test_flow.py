@@ -184,6 +184,51 @@ def test_sizes_that_the_scales_cannot_halve_name_the_nearest(kind) -> None:
     image_flow(kind, condition=TensorSpec((1, 12, 7)), condition_size="event")
 
 
+@pytest.mark.parametrize(
+    ("kind", "size", "scales", "mend"),
+    [
+        ("caflow", (8, 16), 3, "set scales: 2, or crop or pad"),
+        ("cinn", (8, 16), 4, "set scales: 3, or crop or pad"),
+        ("dual-glow", (8, 6), 1, "8 x 8: crop or pad"),
+    ],
+)
+def test_sizes_that_fewer_scales_can_halve_say_how_many(kind, size, scales, mend) -> None:
+    with pytest.raises(ConfigError, match="multiples") as caught:
+        image_flow(kind, event=(1, *size), condition=None, scales=scales)
+    assert mend in str(caught.value.hint)
+    if "set" in mend:
+        image_flow(kind, event=(1, *size), condition=None, scales=scales - 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_flow_whose_events_would_never_see_the_condition_is_refused(kind) -> None:
+    part = "flow" if kind == "cinn" else "translation"
+    with pytest.raises(ValueError, match=rf"{part}\.steps is 0"):
+        image_flow(kind, **{part: {"steps": 0}})
+
+
+def test_scales_of_data_that_nothing_can_be_divided_by_are_refused() -> None:
+    for std in (0.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="deviation"):
+            image_flow(scale=EventScale(std=std))
+    with pytest.raises(ConfigError, match="between 1 and 1"):
+        image_flow(scale=EventScale(1.0, 1.0), preprocess="logit")
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+def test_a_condition_counts_the_same_in_any_units(unit) -> None:
+    """And a channel that is constant but for rounding is left as it is."""
+    y = draws(50, 2, 8, 8, seed=4)
+    y[:, 1] = 0.1
+    split = SplitCondition(TensorSpec((2, 8, 8)), None).double()
+    split.measure(unit * y, y)
+    image, _ = split(unit * y, y)
+    assert image is not None
+    assert float(image[:, 0].std(correction=0)) == pytest.approx(1)
+    assert torch.allclose(image[:, 1], torch.zeros_like(image[:, 1]), atol=1e-6)
+    assert float(split.std[1]) == 1
+
+
 def test_sizes_of_a_single_flow_are_halved_once_less() -> None:
     image_flow("cinn", event=(1, 4, 4), condition=TensorSpec((1, 5, 7)))
     with pytest.raises(ConfigError, match="multiples of 4") as caught:
@@ -368,6 +413,17 @@ def test_a_flow_whose_inverse_lost_its_digits_is_doubted(kind, coupling) -> None
     (said,) = flow.doubts(dataset)
     assert "brings events back only to" in said
     assert "linear: orthogonal" in said
+
+
+def test_a_condition_that_its_noise_hides_is_doubted() -> None:
+    flow = image_flow(scale=levels(256), condition=TensorSpec((2, 8, 8)))
+    w = torch.randint(256, (20, 1, 8, 8), generator=torch.Generator().manual_seed(0)).double()
+    fine = torch.cat((w, torch.zeros_like(w)), 1)  # a channel that says nothing has nothing to lose
+    assert flow.doubts(Dataset(x=w, condition=fine)) == []
+    (said,) = flow.doubts(Dataset(x=w, condition=torch.cat((w, w / 1024), 1)))
+    assert "1 of 2 channels of the condition span as little as 0.25" in said
+    assert "bring the condition to the units of the events" in said
+    assert image_flow("cinn", scale=levels(256)).doubts(Dataset(x=w, condition=w / 1024)) == []
 
 
 def test_draws_that_are_not_finite_are_doubted() -> None:

@@ -106,7 +106,8 @@ def test_a_temperature_a_scale_and_a_latent(kind) -> None:
     each = [0.3, 0.6, 0.9][: len(scale_of)]
     assert deviations(each) == pytest.approx(each, rel=0.05)
     assert deviations([0.0] * len(each)) == pytest.approx([0.0] * len(each), abs=1e-10)
-    with pytest.raises(ShapeError, match="temperatures"):
+    counts = "2, one a scale" if len(scale_of) == 2 else "2, one a scale from the coarsest on, or 3, one a latent"
+    with pytest.raises(ShapeError, match=f"5 temperatures was given; expected one of {counts}"):
         flow.sample(1, y, [1.0] * 5)
     with pytest.raises(ConfigError, match="0 or more"):
         flow.sample(1, y, [-1.0, 1.0])

@@ -55,14 +55,14 @@ class SplitCondition(nn.Module):
 
     @torch.no_grad()
     def measure(self, condition: Condition | None, like: Tensor) -> None:
-        """Takes mean and deviation of each channel from some conditions; a channel that never changes keeps 1. Done
-        once: later calls change nothing, so that a model that is trained on keeps what it computes."""
+        """Takes mean and deviation of each channel from some conditions; a channel that never changes keeps 1, whatever
+        its units. Done once: later calls change nothing, so that a model that is trained on keeps what it computes."""
         image = self._image(named_parts(self.spec, condition), like)
         if image is None or not len(image) or bool(self.measured):
             return
         std, mean = torch.std_mean(image.double(), (0, 2, 3), correction=0)
         self.mean.copy_(mean[:, None, None])
-        self.std.copy_(torch.where(std > 1e-6, std, 1.0)[:, None, None])
+        self.std.copy_(torch.where(std > 1e-6 * mean.abs(), std, 1.0)[:, None, None])
         self.measured.fill_(True)
 
     def _image(self, parts: dict[str, Tensor], like: Tensor) -> Tensor | None:

@@ -84,6 +84,11 @@ class LatentTranslationConfig(ImageFlowConfig):
         "the same with all at once at the end",
     )
 
+    @model_validator(mode="after")
+    def _has_steps(self) -> LatentTranslationConfig:
+        _check_seen("translation", self.translation)
+        return self
+
 
 class CAFLOWConfig(LatentTranslationConfig):
     """Every latent given the coarser ones of its own image, and those of the condition that are not finer."""
@@ -104,6 +109,10 @@ class CINNConfig(ImageFlowConfig):
 
     @model_validator(mode="after")
     def _has_steps(self) -> CINNConfig:
-        if self.flow.steps < 1:
-            raise ValueError("flow.steps is 0, so nothing would see the condition; expected 1 or more")
+        _check_seen("flow", self.flow)
         return self
+
+
+def _check_seen(name: str, config: StepsConfig) -> None:
+    if config.steps < 1:
+        raise ValueError(f"{name}.steps is 0, so nothing would see the condition; expected 1 or more")

@@ -29,7 +29,6 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(
             Block(shape[0] * 2**scale, config, squeeze=squeeze, recompute=recompute) for scale in range(scales)
         )
-        self.shapes = latent_shapes(shape, scales)
 
     def forward(self, x: Tensor) -> tuple[Latents, Tensor]:
         latents: Latents = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -169,7 +169,7 @@ class ImageFlow(Flow, Trainable):
         if strategy == "compile" and self.config.recompute != "no":
             return "what is recomputed in the backward pass can't be compiled; set recompute: no"
         if strategy in ("bf16", "fp16"):
-            return "a flow has to be inverted in full precision"
+            return "a flow has to be inverted in full precision; set runtime.precision to no"
         return None
 
     @torch.no_grad()
@@ -181,7 +181,7 @@ class ImageFlow(Flow, Trainable):
         draws = self.sample(1 if condition is not None else 64, condition, generator=torch.Generator(back.device))
         wrong = int((~draws.isfinite().flatten(-3).all(-1)).sum())
         mend = "set linear: orthogonal, lower bound, or take dtype: float64"
-        found = []
+        found = [*self._doubts_of_noise(dataset)]
         if not error < _ROUND_TRIP:
             found.append(
                 f"the inverse brings events back only to {error:.2g} of the data's deviation, "
@@ -190,6 +190,20 @@ class ImageFlow(Flow, Trainable):
         if wrong:
             found.append(f"{wrong} of {draws[..., 0, 0, 0].numel()} draws are not finite: {mend}")
         return found
+
+    def _doubts_of_noise(self, dataset: Dataset) -> Iterator[str]:
+        """Whether the condition's noise in training hides it: its width is a level's, in the units of the events."""
+        image = None if self.condition_spec is None else self.split(dataset.condition, dataset.x)[0]
+        if image is None or self.bin_width is None or isinstance(self.config, CINNConfig):
+            return
+        span = (image.amax((0, 2, 3)) - image.amin((0, 2, 3))) * self.split.std.flatten()
+        narrow = span[(span > 0) & (span < 0.99 * self.bin_width)]
+        if len(narrow):
+            yield (
+                f"{len(narrow)} of {len(span)} channels of the condition span as little as {float(narrow.min()):.2g}, "
+                f"and training adds noise as wide as a level of the events, {self.bin_width:.2g}: bring the condition "
+                "to the units of the events"
+            )
 
     def _bits(self, density: Tensor) -> Tensor:
         return -density.mean() / (self.dimension * math.log(2))
@@ -232,9 +246,12 @@ class ImageFlow(Flow, Trainable):
             if len(each) == scales != len(self.latent_shapes):
                 temperature = [each[scale] for scale in self.parts.scale_of]
             elif len(each) not in (scales, len(self.latent_shapes)):
+                latents = len(self.latent_shapes)
+                more = "" if scales == latents else f", or {latents}, one a latent"
                 raise ShapeError(
-                    f"{len(each)} temperatures were given; this flow has {scales} scales and "
-                    f"{len(self.latent_shapes)} latents"
+                    f"a list of {len(each)} temperatures was given; expected one of {scales}, one a scale from the "
+                    f"coarsest on{more}",
+                    hint="one number is the temperature of all latents",
                 )
         return super()._temperatures(temperature, z)
 

@@ -73,7 +73,9 @@ class TwoEncoders(Parts):
         super().__init__()
         scales = config.scales
         factor = 2 ** (scales + 1)
-        check_divisible(event_shape, factor, f"a flow of {scales} scales and one halving more")
+        check_divisible(
+            event_shape, factor, f"a flow of {scales} scales and one halving more", _mend(event_shape, more=1)
+        )
         built = {"squeeze": config.squeeze, "recompute": config.recompute}
         self.event_encoder = Encoder(event_shape, scales, config.encoder, **built)
         shapes = latent_shapes(event_shape, scales)
@@ -132,7 +134,8 @@ class OneFlow(Parts):
 
     def __init__(self, config: CINNConfig, event_shape: tuple[int, ...], condition: SplitCondition) -> None:
         super().__init__()
-        check_divisible(event_shape, 2**config.scales, f"a flow of {config.scales} scales")
+        what = f"a flow of {config.scales} scales"
+        check_divisible(event_shape, 2**config.scales, what, _mend(event_shape, more=0))
         channels = condition.image_shape[0] if condition.image_shape is not None else 0
         self.features = Features(channels, config.features, config.scales) if channels else None
         seen = condition.width + (config.features if channels else 0)
@@ -216,6 +219,13 @@ class Features(nn.Module):
             image = level(image if not found else nn.functional.silu(image))
             found.append(image)
         return found[::-1]
+
+
+def _mend(shape: tuple[int, ...], *, more: int) -> str:
+    """How images (C, H, W) come to be halved as often as there are scales, and so many times more."""
+    halvings = min((size & -size).bit_length() - 1 for size in shape[1:])
+    fewer = f"set scales: {halvings - more}, or " if halvings > more else ""
+    return f"{fewer}crop or pad the images"
 
 
 def build_parts(

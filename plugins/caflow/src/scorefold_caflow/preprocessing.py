@@ -13,10 +13,15 @@ from scorefold.nn import Bijection
 
 
 class Standardise(Bijection):
-    """(x - mean) / std."""
+    """(x - mean) / std. Raises ``ConfigError`` unless the deviation is a finite number above 0."""
 
     def __init__(self, scale: EventScale) -> None:
         super().__init__()
+        if not 0 < scale.std < math.inf:
+            raise ConfigError(
+                f"the events' deviation is {scale.std:g}; expected a finite number above 0",
+                hint="look for values in the data that are not finite, or for events that are all the same",
+            )
         self.mean, self.std = scale.mean, scale.std
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -31,7 +36,7 @@ class Logit(Bijection):
 
     With levels, that range is half a level wider at either end. Beyond it the map goes on along its tangent, so that
     it is invertible everywhere: draws may leave the range, and what lies there has a density. Raises ``ConfigError``
-    for data without bounds.
+    for data without bounds, or whose bounds are one number.
     """
 
     def __init__(self, scale: EventScale, margin: float) -> None:
@@ -39,6 +44,11 @@ class Logit(Bijection):
         if scale.low is None or scale.high is None:
             raise ConfigError(
                 "preprocess: logit takes data with bounds, and these have none", hint="preprocess: standardise"
+            )
+        if not scale.low < scale.high:
+            raise ConfigError(
+                f"preprocess: logit takes data with low below high; these lie between {scale.low:g} and {scale.high:g}",
+                hint="preprocess: standardise",
             )
         half = 0.0 if scale.levels is None else (scale.high - scale.low) / (scale.levels - 1) / 2
         self.low, self.range, self.margin = scale.low - half, scale.high - scale.low + 2 * half, margin
