@@ -334,3 +334,10 @@ def test_limits_that_allow_no_plan_are_not_blamed_on_the_budget(
     found = plan(1000, constraints, **settings)
     assert (found.status, found.leftover) == ("infeasible", 1000)
     assert reason in found.reason
+
+
+@pytest.mark.parametrize("engine", ["formula", "monte-carlo"])
+def test_parts_of_the_budget_that_pay_for_nothing_are_not_simulated(engine: str) -> None:
+    settings = {"linear": {"dimension": 3, "rate": 0.2}, "monte_carlo": {"max_designs": 50}}
+    for budget in (4, 7, 10):
+        assert plan(budget, engine=engine, hold_back=True, **settings).status in ("optimal", "feasible", "refused")

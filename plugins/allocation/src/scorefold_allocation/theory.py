@@ -63,9 +63,11 @@ class Engine:
             known = risk(self.problem, plans)
             excess, spread = known.value, known.value * known.error
         else:
-            settings = self.config.monte_carlo
-            excess, error = simulated_risk(
-                self.problem, plans, settings, self.generator, tolerance or settings.tolerance
+            settings, allowed = self.config.monte_carlo, found.loss.isfinite().nonzero()[:, 0]
+            excess = torch.full_like(found.loss, torch.inf)
+            error = excess.clone()
+            excess[allowed], error[allowed] = simulated_risk(
+                self.problem, plans.take(allowed), settings, self.generator, tolerance or settings.tolerance
             )
             excess, spread = torch.where(error <= _DOUBTFUL * excess, excess, torch.inf), _Z * error
         ends = (excess, (excess - spread).clamp_min(0), excess + spread)
