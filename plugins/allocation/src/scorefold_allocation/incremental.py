@@ -19,6 +19,11 @@ class Purchase(NamedTuple):
     left: int
     buy: dict[str, Any]
 
+    @property
+    def tasks(self) -> int:
+        """The tasks of all rows together."""
+        return sum(row.tasks for row in self.rows)
+
 
 def worth(budget: int, owned: Sequence[OwnedConfig], limits: Limits) -> float:
     """What a budget and what is there already come to: the budget that would buy both."""

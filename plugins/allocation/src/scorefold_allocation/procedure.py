@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,13 +18,15 @@ from scorefold_allocation.grid import Limits
 from scorefold_allocation.growth import Surface, exponents, fit_surface
 from scorefold_allocation.learner import Cell
 from scorefold_allocation.report import Best, report
-from scorefold_allocation.search import sizes_to_try
+from scorefold_allocation.search import require_search, sizes_to_try
 from scorefold_allocation.threshold import Threshold, scan
 from scorefold_allocation.trials import LOG, Trainee, Trials, Tried
 from scorefold_allocation.valley import PilotRefusal, Valley, valley
 
 _SCAN_SEEDS = 5
 _PILOT_THRESHOLDS = 8
+_GROWTH_THRESHOLDS = 2
+_CAPPED = 0.25
 _SURFACES = 200
 _NO_GROWTH = 0.01
 _CANDIDATES = 80
@@ -50,9 +53,10 @@ def run_pilot(
     """
     limits, settings, kind = Limits.of(config, constraints), config.pilot, config.task_types[0]
     worth = incremental.worth(budget, kind.owned, limits)
-    if limits.most(worth) < limits.smallest:
-        least = f"{limits.min_tasks} tasks of {limits.smallest} labels"
-        return Allocation("infeasible", (), budget, reason=f"{budget} labels don't pay for {least}")
+    require_search(settings)
+    why = _why_none(limits, worth, sum(row.tasks for row in kind.owned))
+    if why:
+        return Allocation("infeasible", (), budget, reason=why)
     generator = generator or torch.Generator().manual_seed(0)
     root = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     trials = Trials(pilot, root, None if folder is None else folder / LOG, executor)
@@ -61,13 +65,24 @@ def run_pilot(
         threshold = scan_threshold(trials, limits, worth, settings)
         labels = pilot_labels(settings, worth, threshold)
         require_above(threshold, labels, worth, settings)
-        valleys = try_budgets(trials, limits, labels, labels < worth, settings)
+        require_sizes(limits, labels, worth, settings)
+        valleys = try_budgets(trials, limits, labels, labels < worth, threshold, settings)
         best = best_at(valleys, limits, worth, config.near)
     except PilotRefusal as refusal:
         told = {"engine": "pilot", "threshold": threshold.labels, "scan": threshold.summary()}
         told |= {"label_runs": trials.label_runs}
         return Allocation("refused", (), budget, reason=str(refusal), warnings=trials.failures, diagnostics=told)
     return report(config, limits, trials, threshold, valleys, best, budget, worth)
+
+
+def _why_none(limits: Limits, worth: float, owned: int) -> str:
+    """Why no plan fits, or nothing where one does."""
+    if limits.max_tasks is not None and limits.max_tasks < max(limits.min_tasks, owned):
+        least = f"min_tasks is {limits.min_tasks}" if owned <= limits.max_tasks else f"{owned} are owned"
+        return f"there may be {limits.max_tasks} tasks, and {least}"
+    if limits.most(worth) < limits.smallest:
+        return f"a budget of {worth:g} does not pay for {limits.min_tasks} tasks of {limits.smallest} labels"
+    return ""
 
 
 def scan_threshold(trials: Trials, limits: Limits, worth: float, settings: PilotConfig) -> Threshold:
@@ -108,18 +123,37 @@ def require_above(threshold: Threshold, labels: float, worth: float, settings: P
         )
 
 
-def try_budgets(trials: Trials, limits: Limits, labels: float, transfers: bool, settings: PilotConfig) -> list[Valley]:
+def require_sizes(limits: Limits, labels: float, worth: float, settings: PilotConfig) -> None:
+    """Refuse a pilot that can try fewer than three sizes of the ones that the budget allows.
+
+    Raises ``PilotRefusal``.
+    """
+    sizes = limits.sizes(labels, settings.sizes)
+    if len(sizes) < min(3, len(limits.sizes(worth, settings.sizes))):
+        raise PilotRefusal(
+            f"the pilot's budget of {labels:g} pays for tasks of {', '.join(map(str, sizes)) or 'no'} labels alone, "
+            f"{limits.min_tasks} of them; set pilot.labels higher"
+        )
+
+
+def try_budgets(
+    trials: Trials, limits: Limits, labels: float, transfers: bool, threshold: Threshold, settings: PilotConfig
+) -> list[Valley]:
     """Steps 2 to 4 at the pilot's budget and, where the answer is for a larger one, at its halves; largest first.
+
+    Halves of less than two thresholds are left out, as growth across the threshold tells nothing of that above it.
 
     A pilot that gives the same loss twice has no noise: one seed is enough then, and sizes are tried ever closer
     around the best one instead.
     """
     middle = limits.cell(_middle(limits.sizes(labels, settings.sizes)), labels)
-    seeds = 1 if settings.seeds == 1 or noise_free(trials, middle) else settings.seeds
+    first = range(max(2, min(settings.first_seeds, settings.seeds)))
+    seeds = 1 if settings.seeds == 1 or noise_free(trials, middle, first) else settings.seeds
     sizes = sizes_to_try(trials, limits, labels, settings, seeds)
     if seeds == 1:
         sizes = refined(trials, limits, labels, sizes)
     budgets = [labels / 2**i for i in range(settings.budgets if transfers else 1)]
+    budgets = [b for b in budgets if b == labels or b >= _GROWTH_THRESHOLDS * (threshold.labels or 0)]
     grids = [(b, [size for size in sizes if size <= limits.most(b)]) for b in budgets]
     return [valley(trials, limits, b, grid, settings, seeds) for b, grid in grids if len(grid) >= 3 or b == labels]
 
@@ -128,11 +162,19 @@ def _middle(sizes: list[int]) -> int:
     return sizes[len(sizes) // 2]
 
 
-def noise_free(trials: Trials, cell: Cell) -> bool:
-    """Whether two seeds of a cell give the same loss to the last bit."""
-    told = next((trial for trial in trials.done.values() if len(trial.seeds) > 1), None)
-    first, second, *_ = (told or trials.run([cell], range(2))[0]).test
-    return first == second
+def noise_free(trials: Trials, cell: Cell, seeds: range) -> bool:
+    """Whether the seeds of a cell, and of all that was tried before, give the same loss to the last bit.
+
+    Accuracies are never taken as free of noise: few new tasks make them equal by chance.
+    """
+    if trials.measure == "accuracy":
+        return False
+
+    def agree() -> bool:
+        told = [trial.test for trial in trials.done.values() if all(map(math.isfinite, trial.test))]
+        return all(len(set(test)) == 1 for test in told)
+
+    return agree() and all(map(math.isfinite, trials.run([cell], seeds)[0].test)) and agree()
 
 
 def refined(trials: Trials, limits: Limits, labels: float, sizes: list[int]) -> list[int]:
@@ -151,29 +193,35 @@ def best_at(valleys: list[Valley], limits: Limits, worth: float, near: float) ->
     """Step 5: the optimum at the budget from those of the pilot's.
 
     At the pilot's own budget it is the one found there. For a larger one it is the same unless n* ~ b^gamma clearly
-    ``grows``; then it is where the surface through all that was tried is least at that budget.
+    ``grows``; then it is where the surface through all that was tried is least at that budget. An optimum that a
+    budget's own size holds down tells nothing of growth.
     """
     top = valleys[0]
+    band = Band.of(top.fit.position.exp())
+    typical_size = band.median if len(top.losses) > 1 else _best_tried(top)
     if worth <= top.budget:
-        band, least = Band.of(top.fit.position.exp()), top.least()
-        size = band.median if len(top.losses) > 1 else _best_tried(top)
-        return Best(size, band, least, top.near(near))
-    positions = torch.stack([valley.fit.position for valley in valleys], 1)
-    log_budgets = torch.tensor([valley.budget for valley in valleys], dtype=torch.float64).log()
-    growth = exponents(positions, log_budgets) if len(valleys) > 1 else torch.zeros(1)
-    gamma = Band.of(growth) if len(valleys) > 1 else None
+        return Best(typical_size, band, top.loss_at, top.near(near))
+    free = [valley for valley in valleys if valley.capped_share(limits) <= _CAPPED]
+    gamma, growth = None, torch.zeros(1, dtype=torch.float64)
+    if len(free) > 1:
+        positions = torch.stack([valley.fit.position for valley in free], 1)
+        log_budgets = torch.tensor([valley.budget for valley in free], dtype=torch.float64).log()
+        growth = exponents(positions, log_budgets)
+        gamma = Band.of(growth)
     surfaces = _surfaces(valleys, limits)
+
+    def loss_at(size: float) -> Tensor:
+        one = torch.tensor([size], dtype=torch.float64)
+        return torch.cat([surface(one, _tasks(limits, one, worth)) for surface in surfaces])
+
     if not grows(growth):
-        band = Band.of(top.fit.position.exp())
-        chosen = torch.tensor([limits.nearest(band.median, worth)], dtype=torch.float64)
-        loss = torch.cat([surface(chosen, _tasks(limits, chosen, worth)) for surface in surfaces])
-        return Best(band.median, band, loss, top.near(near), gamma)
+        return Best(typical_size, band, loss_at, top.near(near), gamma)
     sizes = torch.tensor(limits.sizes(worth, _CANDIDATES), dtype=torch.float64)
     losses = torch.stack([surface(sizes, _tasks(limits, sizes, worth)) for surface in surfaces])
     band = Band.of(sizes[losses.argmin(1)])
     typical = losses.median(0).values
     good = sizes[typical <= (1 + near) * typical.min()]
-    return Best(band.median, band, losses.amin(1), (float(good.min()), float(good.max())), gamma, grows=True)
+    return Best(band.median, band, loss_at, (float(good.min()), float(good.max())), gamma, grows=True)
 
 
 def grows(exponents: Tensor) -> bool:

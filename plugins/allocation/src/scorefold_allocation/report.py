@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,19 +14,19 @@ from scorefold_allocation.bootstrap import Band
 from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.grid import Limits
 from scorefold_allocation.threshold import Threshold
-from scorefold_allocation.trials import Trainee, Trials
+from scorefold_allocation.trials import Trials
 from scorefold_allocation.valley import Valley
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best labels a task at a budget: ``size`` with its ``band`` over resamples, the ``loss`` (D,) there, and the
+    """The best labels a task at a budget: ``size`` with its ``band`` over resamples, ``loss_at`` a size, (D,), and the
     sizes between which plans are ``near`` it; ``gamma`` is the exponent of its growth where that was measured, and
     ``grows`` says that the size was extrapolated by it."""
 
     size: float
     band: Band
-    loss: Tensor
+    loss_at: Callable[[float], Tensor]
     near: tuple[float, float]
     gamma: Band | None = None
     grows: bool = False
@@ -44,12 +45,31 @@ def report(
     """The allocation of ``budget`` labels, which with those that are owned are worth ``worth``."""
     kind, top = config.task_types[0], valleys[0]
     size = limits.nearest(best.size, worth)
-    chosen = incremental.size_to_keep(size, best.band, incremental.present_size(kind.owned))
-    chosen = limits.nearest(chosen, worth)
-    bought = incremental.plan(kind.name, limits, chosen, budget, kind.owned, config.leftovers)
+    present = incremental.present_size(kind.owned)
+    chosen = limits.nearest(incremental.size_to_keep(size, best.band, present), worth)
+
+    def plan(labels: int) -> incremental.Purchase:
+        return incremental.plan(kind.name, limits, labels, budget, kind.owned, config.leftovers)
+
+    bought = plan(chosen)
+    while bought.tasks < limits.min_tasks and chosen > limits.smallest:
+        chosen -= limits.step
+        bought = plan(chosen)
+    if bought.tasks < limits.min_tasks:
+        reason = f"a budget of {budget} does not pay for {limits.min_tasks} tasks with those that are owned"
+        return Allocation("infeasible", (), budget, reason=reason)
     ends = sorted({limits.nearest(end, worth) for end in best.near} - {chosen})
-    others = [incremental.plan(kind.name, limits, end, budget, kind.owned, config.leftovers).rows for end in ends]
-    loss = Band.of(best.loss)
+    others = [other.rows for other in map(plan, ends) if other.tasks >= limits.min_tasks]
+    loss = Band.of(best.loss_at(chosen))
+    told = doubts(config, limits, trials, threshold, valleys, best, worth)
+    if chosen != size:
+        told.append(_why_other(chosen, size, present))
+    larger = sum(row.tasks for row in kind.owned if row.support + row.query > chosen)
+    if larger:
+        told.append(
+            f"the loss is predicted as if all that is owned stood in tasks of {chosen} labels; {larger} owned tasks "
+            "have more, so that it may be higher"
+        )
     regret = None if config.present is None else top.regret(trials, limits, config.present, config.pilot)
     gamma = None if best.gamma is None else best.gamma.summary()
     diagnostics: dict[str, Any] = {
@@ -58,8 +78,8 @@ def report(
         "threshold": threshold.labels,
         "scan": threshold.summary(),
         "n": size,
-        "band": [best.band.low, best.band.high],
-        "edge_share": top.edge_share,
+        "band": [min(best.band.low, size), max(best.band.high, size)],
+        "edge_share": min(1.0, sum(top.edge_shares)),
         "near_optimal": list(best.near),
         "gamma": gamma,
         "regret": None if regret is None else {"labels_per_task": config.present, **regret.summary()},
@@ -77,7 +97,7 @@ def report(
         interval=(loss.low, loss.high),
         near_optimal=tuple(others),
         curve=curve_of(valleys),
-        warnings=tuple(doubts(trials, threshold, valleys, best, chosen != size, worth)),
+        warnings=tuple(told),
         diagnostics=diagnostics,
     )
 
@@ -89,18 +109,29 @@ def curve_of(valleys: list[Valley]) -> dict[str, list[float]]:
 
 
 def doubts(
-    trials: Trials, threshold: Threshold, valleys: list[Valley], best: Best, kept: bool, worth: float
+    config: MetaConfig,
+    limits: Limits,
+    trials: Trials,
+    threshold: Threshold,
+    valleys: list[Valley],
+    best: Best,
+    worth: float,
 ) -> list[str]:
     """What should make one doubt the plan, in words."""
     top = valleys[0]
     told = [f"a trial failed: {failure}" for failure in trials.failures]
-    if top.edge_share > 0.25:
-        told.append(
-            f"{top.edge_share:.0%} of the resamples are best at the smallest or the largest size tried, "
-            f"{top.ends[0]} and {top.ends[1]} labels: the optimum may lie beyond"
-        )
-    if worth > top.budget and isinstance(trials.tried, Trainee) and threshold == Threshold():
-        told.append("the learner tells no training loss, so it is not known whether the pilot is above the threshold")
+    if top.is_flat:
+        told.append("every size tried gave the same loss: nothing tells them apart")
+    elif top.ends[0] < top.ends[1]:
+        beyond = (top.ends[0] > limits.smallest, top.ends[1] < limits.most(worth))
+        for share, end, further, name in zip(top.edge_shares, top.ends, beyond, ("smallest", "largest"), strict=True):
+            if share > 0.25:
+                there = "the optimum may lie beyond" if further else "a limit on the labels of a task may hold it there"
+                told.append(f"{share:.0%} of the resamples are best at the {name} size tried, {end} labels: {there}")
+    if config.pilot.seeds == 1:
+        told.append("every size was tried with one seed, so that bands and intervals have no width: set pilot.seeds")
+    if worth > top.budget and threshold == Threshold():
+        told.append("no training loss is told, so it is not known whether the pilot is above the threshold")
     if threshold.labels is None and threshold.below is not None:
         told.append("the learner interpolates its training tasks at this budget: the plan is good for no larger one")
     if best.gamma is not None and best.grows:
@@ -111,9 +142,14 @@ def doubts(
         )
     elif worth > top.budget:
         told += _unseen_growth(best, worth / top.budget)
-    if kept:
-        told.append("the size of the tasks that are owned is kept, being inside the band of the best one")
     return told
+
+
+def _why_other(chosen: int, best: int, present: int | None) -> str:
+    """Why a plan's tasks have another size than the best one."""
+    if chosen == present:
+        return "the size of the tasks that are owned is kept, being inside the band of the best one"
+    return f"the budget does not pay for enough further tasks of {best} labels, the best size: they have {chosen}"
 
 
 def _unseen_growth(best: Best, ratio: float) -> list[str]:

@@ -16,11 +16,21 @@ from scorefold_allocation.grid import Limits
 from scorefold_allocation.trials import Trials
 
 
-def sizes_to_try(trials: Trials, limits: Limits, budget: float, config: PilotConfig, seeds: int) -> list[int]:
-    """Sizes for a budget by ``config.search``, increasing; Ax tries them with the first seeds to choose the next.
+def require_search(config: PilotConfig) -> None:
+    """Raise ``ConfigError`` for a search by Ax that is not installed: before anything is tried."""
+    if config.search != "ax":
+        return
+    try:
+        import ax.api.client  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            "the search ax needs Ax, which is not installed",
+            hint="pip install 'scorefold-allocation[ax]', or pilot: {search: grid}",
+        ) from error
 
-    Raises ``ConfigError`` where Ax is asked for and not installed.
-    """
+
+def sizes_to_try(trials: Trials, limits: Limits, budget: float, config: PilotConfig, seeds: int) -> list[int]:
+    """Sizes for a budget by ``config.search``, increasing; Ax tries them with the first seeds to choose the next."""
     if config.search == "grid":
         return limits.sizes(budget, config.sizes)
     if config.search == "random":
@@ -48,17 +58,12 @@ def ax_sizes(
     """The sizes that Ax asks for in ``count`` trials, over log n, in the order of the trials, each once.
 
     ``loss`` gives the mean loss of a size and its standard error (nan where it is not known). A loss that is not
-    finite counts as a failed trial. Raises ``ConfigError`` where Ax is not installed.
+    finite counts as a failed trial.
     """
-    try:
-        from ax.api.client import Client
-        from ax.api.configs import RangeParameterConfig
-        from ax.utils.common.logger import set_ax_logger_levels
-    except ImportError as error:
-        raise ConfigError(
-            "the search ax needs Ax, which is not installed",
-            hint="pip install 'scorefold-allocation[ax]', or pilot: {search: grid}",
-        ) from error
+    from ax.api.client import Client
+    from ax.api.configs import RangeParameterConfig
+    from ax.utils.common.logger import set_ax_logger_levels
+
     ends = limits.sizes(budget, 2)
     if len(ends) < 2:
         return ends

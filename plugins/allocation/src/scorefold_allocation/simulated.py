@@ -34,7 +34,7 @@ class SimulatedLearner(Learner):
     """Solves tasks of the first type of ``problem`` and tells |w_hat - w0|^2, and the training loss beside it."""
 
     def __init__(self, problem: LinearProblem) -> None:
-        self.problem = problem
+        self.problem = self.config = problem
 
     def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:
         """See ``Learner.evaluate``; ``source`` is not asked for anything."""

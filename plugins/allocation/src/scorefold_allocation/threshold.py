@@ -42,17 +42,18 @@ def scan(trials: Trials, limits: Limits, largest: float, *, seeds: range, share:
     """Budgets doubled up to ``largest`` until training losses are clearly above 0 at two middle sizes.
 
     Clearly: above ``share`` of the test loss (of 1 for an accuracy, whose training loss is not one), one-sided at 5 %
-    over the seeds.
+    over the seeds. Sizes that can't be trained tell nothing, nor do budgets that pay for no plan.
     """
-    below, budget = None, 4 * math.ceil(limits.cost(limits.smallest))
+    below, budget = None, max(1, 4 * math.ceil(limits.cost(limits.smallest)))
     while budget <= largest:
-        sizes = limits.sizes(budget, 4)[1:3]
-        found = trials.run([limits.cell(size, budget) for size in sizes], seeds)
-        if any(trial.train is None for trial in found):
+        sizes = limits.sizes(budget, 4)
+        cells = [limits.cell(size, budget) for size in sizes[1:3] or sizes]
+        trained = [trial for trial in trials.run(cells, seeds) if any(map(math.isfinite, trial.test))]
+        if any(trial.train is None for trial in trained):
             return Threshold()
-        if found and all(_is_above(trial, trials, share) for trial in found):
+        if trained and all(_is_above(trial, trials, share) for trial in trained):
             return Threshold(budget, below)
-        below, budget = budget, 2 * budget
+        below, budget = budget if trained else below, 2 * budget
     return Threshold(None, below)
 
 

@@ -1,24 +1,28 @@
 """Trials of allocations: each a job for the executor, a line in the log, and done once.
 
 A trial is one cell with the seeds that it is tried with. Its line holds all that is read of it, so that what was
-interrupted goes on from its log to the same answer.
+interrupted goes on from its log to the same answer; trials of something else in the same log are left alone.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from scorefold.errors import TrainingError
-from scorefold.interfaces import TaskSource
+from scorefold.config import Config
+from scorefold.errors import ConfigError, DataError, TrainingError
+from scorefold.interfaces import DataSource, TaskSource
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor
 from scorefold_allocation.learner import Cell, Learner
@@ -39,6 +43,29 @@ Tried = Trainee | Callable[[int, int, int], float]
 """What is tried: a learner on its tasks, or a ``scorefold.interfaces.Pilot``."""
 
 
+def digest_of(tried: Tried) -> str:
+    """What tells the lines of a log apart: classes, settings and files of a learner and its source; the name and the
+    code of a pilot, though not that of what it calls. Of a class without a ``config`` it is the name alone."""
+    parts = (tried.learner, tried.source) if isinstance(tried, Trainee) else (tried,)
+    return hashlib.sha256("\n".join(map(_described, parts)).encode()).hexdigest()[:16]
+
+
+def _described(thing: Any) -> str:
+    if isinstance(thing, partial):
+        return f"{_described(thing.func)} {thing.args!r} {thing.keywords!r}"
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    config, code = getattr(thing, "config", None), getattr(thing, "__code__", None)
+    told = [named.__module__, named.__qualname__, type(config).__qualname__]
+    told.append(config.model_dump_json() if isinstance(config, Config) else repr(config))
+    if isinstance(thing, Learner):
+        told.append(thing.measure)
+    if isinstance(thing, DataSource):
+        told.append(str(thing.fingerprint()))
+    if isinstance(code, CodeType):
+        told += [code.co_code.hex(), *(repr(value) for value in code.co_consts if not isinstance(value, CodeType))]
+    return " ".join(told)
+
+
 @dataclass(frozen=True)
 class Trial:
     """What came of a cell: ``test`` and ``train`` for each of its ``seeds``, nan for what is not finite or failed.
@@ -52,17 +79,20 @@ class Trial:
     train: tuple[float, ...] | None = None
     failure: str = ""
 
-    def line(self) -> str:
-        """The trial as a line of JSON."""
+    def line(self, tried: str) -> str:
+        """The trial as a line of JSON, of what has the digest ``tried``."""
         train = None if self.train is None else [_or_null(value) for value in self.train]
-        told = {"cell": list(self.cell), "seeds": list(self.seeds), "test": [_or_null(value) for value in self.test]}
+        told = {"tried": tried, "cell": list(self.cell), "seeds": list(self.seeds)}
+        told["test"] = [_or_null(value) for value in self.test]
         return json.dumps({**told, "train": train, "failure": self.failure}) + "\n"
 
     @classmethod
-    def read(cls, line: str) -> Trial | None:
-        """The trial of a line, or None for a line that was cut short."""
+    def read(cls, line: str, tried: str) -> Trial | None:
+        """The trial of a line, or None for a line that was cut short or is of something else."""
         try:
             told = json.loads(line)
+            if told["tried"] != tried:
+                return None
             cell, seeds, test = Cell(*told["cell"]), tuple(told["seeds"]), tuple(map(_or_nan, told["test"]))
             train = None if told["train"] is None else tuple(map(_or_nan, told["train"]))
             return cls(cell, seeds, test, train, told["failure"])
@@ -72,9 +102,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Job:
-    """A trial to do: by a worker, which adds its line to ``log`` where it reaches that folder."""
+    """A trial to do of what has the digest ``tried``: by a worker, which adds its line to ``log`` where it reaches that
+    folder."""
 
     trainee: Trainee
+    tried: str
     cell: Cell
     seeds: tuple[int, ...]
     log: Path | None
@@ -85,20 +117,27 @@ class Trials:
     """Does trials and keeps what came of them.
 
     Seed i is the same for all cells, so that they share their random numbers. A learner's trials are jobs for the
-    ``executor``; a pilot is called in this process. ``log`` is a file that survives an interruption, or None.
+    ``executor``; a pilot is called in this process. ``log`` is a file that survives an interruption, or None; what it
+    has ``kept`` is not tried again, but for trials that gave up. ``done`` is what was asked for.
     """
 
     tried: Tried
     root: int
     log: Path | None = None
     executor: Executor | None = None
+    kept: dict[tuple[Cell, tuple[int, ...]], Trial] = field(default_factory=dict)
     done: dict[tuple[Cell, tuple[int, ...]], Trial] = field(default_factory=dict)
+    digest: str = ""
 
     def __post_init__(self) -> None:
-        if self.log is not None and self.log.exists():
-            text = self.log.read_text()
-            for line in text.splitlines():
-                self._keep(Trial.read(line))
+        if self.log is None:
+            return
+        self.digest = digest_of(self.tried)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        if self.log.exists():
+            text = self.log.read_text(errors="replace")
+            found = [Trial.read(line, self.digest) for line in text.splitlines()]
+            self.kept |= {(trial.cell, trial.seeds): trial for trial in found if trial and not trial.failure}
             if text and not text.endswith("\n"):
                 with self.log.open("a") as log:
                     log.write("\n")  # ends the line that was being written, so that the next one stands by itself
@@ -111,9 +150,10 @@ class Trials:
     def run(self, cells: Sequence[Cell], seeds: range) -> list[Trial]:
         """The trials of all cells with the seeds of these numbers, those that are not done yet as jobs."""
         own = tuple(derive_seed(self.root, "seed", number) for number in seeds)
-        missing = [cell for cell in dict.fromkeys(cells) if (cell, own) not in self.done]
-        for trial in self._do(missing, own):
-            self._keep(trial)
+        asked = [(cell, own) for cell in dict.fromkeys(cells) if (cell, own) not in self.done]
+        self.done |= {key: self.kept[key] for key in asked if key in self.kept}
+        missing = [cell for cell, _ in asked if (cell, own) not in self.done]
+        self.done |= {(trial.cell, trial.seeds): trial for trial in self._do(missing, own)}
         return [self.done[cell, own] for cell in cells]
 
     def losses(self, cells: Sequence[Cell], *seeds: range) -> Tensor:
@@ -135,14 +175,10 @@ class Trials:
             if not all(map(math.isfinite, trial.test))
         )
 
-    def _keep(self, trial: Trial | None) -> None:
-        if trial is not None:
-            self.done[trial.cell, trial.seeds] = trial
-
     def _do(self, cells: list[Cell], seeds: tuple[int, ...]) -> list[Trial]:
         if not isinstance(self.tried, Trainee):
-            return [_logged(_called(self.tried, cell, seeds), self.log) for cell in cells]
-        jobs = [Job(self.tried, cell, seeds, self.log) for cell in cells]
+            return [_logged(_called(self.tried, cell, seeds), self.digest, self.log) for cell in cells]
+        jobs = [Job(self.tried, self.digest, cell, seeds, self.log) for cell in cells]
         if self.executor is None or not jobs:
             return [run_job(job) for job in jobs]
         trials: list[Trial] = self.executor.map("scorefold_allocation.trials:run_job", jobs, "trials of allocations")
@@ -154,33 +190,50 @@ class Trials:
         if self.log is not None:
             there = self.log.read_text() if self.log.exists() else ""
             for trial in trials:
-                if trial.line() not in there:
-                    _logged(trial, self.log)
+                if trial.line(self.digest) not in there:
+                    _logged(trial, self.digest, self.log)
 
 
 def run_job(job: Job) -> Trial:
-    """Try a cell with all of its seeds. Training that fails gives nan, and says why."""
+    """Try a cell with all of its seeds. Training that fails, and tasks that can't be had, give nan and say why."""
     learner, source = job.trainee.learner, job.trainee.source
     try:
         found = learner.evaluate_seeds(source, [job.cell], job.seeds)
-    except TrainingError as error:
-        nothing = (math.nan,) * len(job.seeds)
-        return _logged(Trial(job.cell, job.seeds, nothing, failure=str(error)), job.log)
+    except (TrainingError, DataError) as error:
+        return _logged(_failed(job.cell, job.seeds, error), job.tried, job.log)
     test = tuple(_finite(float(losses.test[0])) for losses in found)
+    outside = [value for value in test if not 0 <= value <= 1 and math.isfinite(value)]
+    if learner.measure == "accuracy" and outside:
+        raise ConfigError(
+            f"{type(learner).__name__} gave the accuracy {outside[0]:g}; expected 0 to 1",
+            hint="give shares, not per cent; of a loss, set the learner's measure to loss",
+        )
     trains = [_finite(float(losses.train[0])) for losses in found if losses.train is not None]
-    return _logged(Trial(job.cell, job.seeds, test, tuple(trains) if len(trains) == len(test) else None), job.log)
+    trial = Trial(job.cell, job.seeds, test, tuple(trains) if len(trains) == len(test) else None)
+    return _logged(trial, job.tried, job.log)
 
 
 def _called(pilot: Callable[[int, int, int], float], cell: Cell, seeds: tuple[int, ...]) -> Trial:
-    return Trial(cell, seeds, tuple(_finite(float(pilot(*cell))) for _ in seeds))
+    try:
+        told = [pilot(*cell) for _ in seeds]
+    except (TrainingError, DataError) as error:
+        return _failed(cell, seeds, error)
+    try:
+        return Trial(cell, seeds, tuple(_finite(float(value)) for value in told))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"the pilot gave {told[0]!r:.80}; expected a number, the loss") from error
 
 
-def _logged(trial: Trial, log: Path | None) -> Trial:
+def _failed(cell: Cell, seeds: tuple[int, ...], error: Exception) -> Trial:
+    return Trial(cell, seeds, (math.nan,) * len(seeds), failure=str(error))
+
+
+def _logged(trial: Trial, tried: str, log: Path | None) -> Trial:
     """The trial, its line added to the log by one write, so that jobs beside one another don't mix theirs."""
     if log is not None and log.parent.is_dir():
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            os.write(file, trial.line().encode())
+            os.write(file, trial.line(tried).encode())
             os.fsync(file)
         finally:
             os.close(file)

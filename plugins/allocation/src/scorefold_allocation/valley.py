@@ -25,7 +25,7 @@ class Valley:
 
     ``losses`` (R, k) are those of R seeds, ``means`` (D, k) their means over resampled seeds, ``fit`` the minima of
     these D curves and ``centre`` (one curve) that of the means themselves, both over log n on the measure's scale.
-    ``ends`` are the smallest and the largest size tried, and ``table`` has a row for each that gave a finite loss.
+    ``table`` has a row for each size that gave a finite loss, and ``ends`` are the smallest and the largest of these.
     """
 
     budget: float
@@ -39,10 +39,16 @@ class Valley:
     table: tuple[dict[str, float], ...]
 
     @property
-    def edge_share(self) -> float:
-        """The share of resamples whose minimum is the smallest or the largest size tried."""
+    def edge_shares(self) -> tuple[float, float]:
+        """The shares of resamples whose minimum is the smallest and the largest size of ``ends``."""
         sizes = self.fit.position.exp()
-        return float(((sizes <= self.ends[0] + 1e-6) | (sizes >= self.ends[1] - 1e-6)).double().mean())
+        low, high = sizes <= self.ends[0] + 1e-6, sizes >= self.ends[1] - 1e-6
+        return float(low.double().mean()), float(high.double().mean())
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether all sizes gave the same loss."""
+        return len(self.table) > 1 and len({row["loss"] for row in self.table}) == 1
 
     @property
     def weight(self) -> Tensor:
@@ -52,6 +58,26 @@ class Valley:
     def least(self) -> Tensor:
         """The least loss of each resample, (D,)."""
         return from_scale(self.fit.value, self.measure)
+
+    def loss_at(self, size: float) -> Tensor:
+        """The loss of each resample at a size, (D,): as fitted, or on lines between its means outside of the window."""
+        x, at = self.sizes.log(), torch.tensor([size], dtype=torch.float64).log()
+        y = to_scale(self.means, self.measure)
+        right = int(torch.searchsorted(x, at).clamp(1, max(1, len(x) - 1)))
+        if len(x) == 1:
+            lines = y[:, 0]
+        else:
+            share = ((at - x[right - 1]) / (x[right] - x[right - 1])).clamp(0, 1)
+            lines = y[:, right - 1] + share * (y[:, right] - y[:, right - 1])
+        fitted = self.fit.at(at)[:, 0]
+        return from_scale(torch.where(fitted.isfinite(), fitted, lines), self.measure)
+
+    def capped_share(self, limits: Limits) -> float:
+        """The share of resamples whose minimum is the largest size that this budget, and no limit, allows."""
+        most = limits.most(self.budget)
+        if limits.largest is not None and most + limits.step > limits.largest:
+            return 0.0
+        return float((self.fit.position.exp() >= most - 1e-6).double().mean())
 
     def near(self, share: float) -> tuple[float, float]:
         """The sizes between which the fitted loss is within ``share`` of the least."""
@@ -92,7 +118,7 @@ def valley(trials: Trials, limits: Limits, budget: float, sizes: list[int], conf
         local_fit(x, to_scale(values, trials.measure), weight) for values in (means, losses.mean(0, keepdim=True))
     )
     rows = tuple(table[size] for size in sorted(table))
-    return Valley(budget, trials.measure, x.exp(), losses, means, fit, centre, (sizes[0], sizes[-1]), rows)
+    return Valley(budget, trials.measure, x.exp(), losses, means, fit, centre, (min(table), max(table)), rows)
 
 
 def rounds(config: PilotConfig, seeds: int) -> list[range]:
@@ -113,8 +139,9 @@ def _finite(trials: Trials, limits: Limits, budget: float, sizes: list[int], *se
     if not bool(good.any()):
         said = trials.failures[0] if trials.failures else "nothing was tried"
         raise PilotRefusal(f"no size of a task gave a finite loss for {budget:g} labels ({said})")
-    if trials.measure == "loss" and bool((losses[:, good] <= 0).any()):
-        raise PilotRefusal(f"a trial gave the loss {float(losses[:, good].min()):.4g}; expected losses above 0")
+    told = losses[:, good]
+    if trials.measure == "loss" and bool((told <= 0).any()):
+        raise PilotRefusal(f"a trial gave the loss {float(told.min()):.4g}; expected losses above 0")
     return losses[:, good], [size for size, keep in zip(sizes, good.tolist(), strict=True) if keep]
 
 

@@ -27,6 +27,7 @@ class DigitRotations(DataSource, BatchedTasks[NoisyTypeConfig]):
 
         raw, digit = load_digits(return_X_y=True)
         images = torch.from_numpy(raw).float().reshape(-1, 8, 8) / (_LEVELS - 1)
+        self.config = config
         self.ways, self.types = config.ways, config.types
         self.event_shape = (64,) if config.flatten else (1, 8, 8)
         turned = torch.stack([torch.rot90(images, turn, (1, 2)) for turn in range(4)], 1)

@@ -1,0 +1,162 @@
+"""What the procedure refuses, and what it says where it does not: small pilots, limits, failures, ties, one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from known_pilots import Accurate, Failing, Known, Nothing, constant
+
+from scorefold.errors import ConfigError
+from scorefold.results import Allocation
+from scorefold_allocation.config import MetaConfig
+from scorefold_allocation.learner import Learner, Losses
+from scorefold_allocation.procedure import run_pilot
+from scorefold_allocation.trials import Trainee
+
+
+def run(learner: Learner, budget: int, pilot: Mapping[str, Any] | None = None, **config: Any) -> Allocation:
+    settings = MetaConfig(pilot={"labels": 1600, "seeds": 6, **(pilot or {})}, **config)
+    return run_pilot(settings, Trainee(learner, Nothing()), budget)
+
+
+def spent(found: Allocation) -> int:
+    return sum(row.tasks * (row.support + row.query) for row in found.plan)
+
+
+@pytest.mark.parametrize("labels", [1, 3, 4, 8])
+def test_a_pilot_too_small_for_three_sizes_is_refused(labels: int) -> None:
+    found = run(Accurate(constant), 1000, pilot={"labels": labels})
+    assert (found.status, found.leftover) == ("refused", 1000)
+    assert "set pilot.labels higher" in found.reason
+    found = run_pilot(MetaConfig(pilot={"labels": labels}), lambda m, s, q: constant(s + q, m), 1000)
+    assert found.status == "refused"
+
+
+@pytest.mark.parametrize("config", [{"task_types": [{"min_labels": 10, "max_labels": 10}]}, {"min_tasks": 50}])
+def test_the_scan_tells_of_budgets_that_were_tried_alone(config: dict[str, Any]) -> None:
+    found = run(Known(constant, threshold=100), 160_000, **config)
+    assert found.status == "feasible"
+    assert found.diagnostics["scan"]["below"] in (None, 80, 100)
+    assert 100 < found.diagnostics["threshold"] <= 200
+
+
+def test_tasks_and_labels_that_cost_nothing_come_to_an_end() -> None:
+    kind = {"task_cost": 0, "label_cost": 0, "max_tasks": 10, "max_labels": 40}
+    found = run(Known(constant, threshold=1e9), 16, task_types=[kind])
+    assert found.plan[0].tasks == 10
+    assert found.leftover == 16
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_learner_that_always_fails_is_refused_for_that(raises: bool) -> None:
+    found = run(Failing(constant, 1, raises), 160_000)
+    assert found.status == "refused"
+    assert "no size of a task gave a finite loss" in found.reason
+
+
+def test_cells_that_fail_take_no_threshold_away() -> None:
+    found = run(Failing(constant, 30, raises=True), 160_000)
+    assert found.diagnostics["threshold"] is not None
+    assert not any("no training loss" in told for told in found.warnings)
+
+
+def test_growth_is_not_read_off_budgets_near_the_threshold_or_sizes_that_a_budget_holds_down() -> None:
+    low = run(Known(constant, threshold=100), 160_000, pilot={"budgets": 6})
+    assert min(low.curve["budget"]) >= 2 * low.diagnostics["threshold"]
+    held = run(Known(constant, noise=0.02), 160_000, min_tasks=50)
+    assert held.diagnostics["gamma"] is None
+    assert held.diagnostics["n"] == pytest.approx(20, abs=2)
+
+
+def test_noise_is_not_taken_for_none_where_coarse_accuracies_agree() -> None:
+    class Coarse(Accurate):
+        def evaluate(self, source: Any, cells: Any, seed: int) -> Losses:
+            told = super().evaluate(source, cells, seed).test
+            return Losses((told * 40).round() / 40)
+
+    found = run(Coarse(lambda n, m: 20 * constant(n, m)), 1600)
+    assert found.diagnostics["seeds"] == 6
+    assert found.interval is not None
+    assert found.interval[0] < found.interval[1]
+
+
+def test_perfect_and_hopeless_accuracies_are_told() -> None:
+    class Always(Accurate):
+        accuracy = 1.0
+
+        def evaluate(self, source: Any, cells: Any, seed: int) -> Losses:
+            return Losses(torch.full((len(cells),), self.accuracy).double())
+
+    for accuracy in (0.0, 1.0):
+        learner = Always(constant)
+        learner.accuracy = accuracy
+        for budget in (1600, 160_000):
+            found = run(learner, budget)
+            assert found.predicted_loss == pytest.approx(1 - accuracy, abs=2e-3)
+            assert any("nothing tells them apart" in told for told in found.warnings)
+            low, high = found.diagnostics["band"]
+            assert low <= found.diagnostics["n"] <= high
+
+
+def test_one_seed_has_no_band_and_says_so() -> None:
+    found = run(Known(constant), 1600, pilot={"seeds": 1, "first_seeds": 1})
+    assert any("one seed" in told for told in found.warnings)
+    assert not any("one seed" in told for told in run(Known(constant), 1600).warnings)
+
+
+def test_a_function_has_no_threshold_and_says_so() -> None:
+    found = run_pilot(MetaConfig(pilot={"labels": 400}), lambda m, s, q: constant(s + q, m), 16_000)
+    assert any("no training loss is told" in told for told in found.warnings)
+
+
+def test_limits_that_leave_no_plan_are_named() -> None:
+    for config, said in (
+        ({"task_types": [{"max_tasks": 1}]}, "there may be 1 tasks, and min_tasks is 2"),
+        ({"task_types": [{"task_cost": 900}]}, "does not pay for 2 tasks of 2 labels"),
+    ):
+        found = run(Known(constant), 1600, **config)
+        assert (found.status, found.plan, found.leftover) == ("infeasible", (), 1600)
+        assert said in found.reason
+
+
+def test_more_tasks_owned_than_may_be_is_infeasible() -> None:
+    config = MetaConfig(task_types=[{"owned": [{"tasks": 10, "support": 4, "query": 4}]}], pilot={"labels": 400})
+    found = run_pilot(config, Trainee(Known(constant), Nothing()), 1600, constraints={"max_tasks": 5})
+    assert found.status == "infeasible"
+    assert "there may be 5 tasks, and 10 are owned" in found.reason
+
+
+def test_a_budget_below_the_best_size_buys_a_smaller_task_where_one_is_missing() -> None:
+    kind = {"owned": [{"tasks": 1, "support": 50, "query": 50}]}
+    found = run(Known(constant), 6, task_types=[kind])
+    assert sum(row.tasks for row in found.plan) == 2
+    assert spent(found) + found.leftover == 106
+    assert any("does not pay for enough" in told for told in found.warnings)
+    assert not any("is kept" in told for told in found.warnings)
+    found = run(Known(constant), 1, task_types=[kind])
+    assert (found.status, found.leftover) == ("infeasible", 1)
+
+
+def test_owned_tasks_that_are_too_large_are_no_reason_for_a_rosy_loss() -> None:
+    kind = {"owned": [{"tasks": 10, "support": 100, "query": 100}]}
+    found = run(Known(constant, noise=0.02), 400, task_types=[kind])
+    assert any("10 owned tasks have more" in told for told in found.warnings)
+
+
+def test_the_loss_is_that_of_the_size_that_is_kept() -> None:
+    kind = {"owned": [{"tasks": 10, "support": 16, "query": 16}]}
+    found = run(Known(constant, noise=1.0), 1280, task_types=[kind], pilot={"seeds": 3})
+    free = run(Known(constant, noise=1.0), 1600, pilot={"seeds": 3})
+    if any("is kept" in told for told in found.warnings):
+        assert found.predicted_loss > free.predicted_loss
+
+
+def test_ax_is_asked_for_before_anything_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "ax.api.client", None)
+    learner = Known(constant)
+    with pytest.raises(ConfigError, match="Ax, which is not installed"):
+        run(learner, 1600, pilot={"search": "ax"})
+    assert learner.asked == 0
