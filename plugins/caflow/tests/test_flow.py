@@ -198,6 +198,11 @@ def test_sizes_that_fewer_scales_can_halve_say_how_many(kind, size, scales, mend
     assert mend in str(caught.value.hint)
     if "set" in mend:
         image_flow(kind, event=(1, *size), condition=None, scales=scales - 1)
+    # Events of another size than their condition may be a part of it.
+    assert "fraction" not in str(caught.value.hint)
+    with pytest.raises(ConfigError, match="multiples") as caught:
+        image_flow(kind, event=(1, *size), condition=TensorSpec((1, 32, 32)), scales=scales)
+    assert "set another fraction of the mask" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("kind", KINDS)
