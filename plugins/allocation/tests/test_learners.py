@@ -274,7 +274,7 @@ def test_a_network_has_an_output_for_each_class_of_a_task_however_few_labels_sho
 
 def test_tasks_that_a_learner_is_not_for_are_refused() -> None:
     with pytest.raises(ConfigError, match="prototypes tells classes apart; these tasks have numbers"):
-        Prototypes(PrototypesConfig(updates=1, measure="loss")).evaluate(SINUSOID, [CELL], 0)
+        Prototypes(PrototypesConfig(updates=1)).evaluate(SINUSOID, [CELL], 0)
     with pytest.raises(ConfigError, match="measure: accuracy was asked for, and these tasks have numbers"):
         maml(measure="accuracy").evaluate(SINUSOID, [CELL], 0)
     with pytest.raises(ConfigError, match="learner:linear predicts numbers; these tasks have classes"):

@@ -75,7 +75,8 @@ class EpisodesConfig(Config):
     )
     split: Literal["fixed", "reshuffled"] = Field(
         "reshuffled",
-        description="Whether a task's labels keep their part, support or query, or are dealt anew at every update",
+        description="Whether a task's labels keep their part, support or query, or are dealt anew at every update, "
+        "whatever their classes",
     )
     validation: ValidationConfig = Field(ValidationConfig(), description="The tasks that choose the weights to keep")
     measure: Literal["loss", "accuracy"] = Field(
@@ -106,7 +107,10 @@ class PrototypesConfig(EpisodesConfig):
 
     network: NetworkConfig = Field(MLPConfig(widths=(64,)), description="The embedding, with 'dimension' outputs")
     dimension: int = Field(64, ge=1, description="Coordinates of the embedding")
-    measure: Literal["loss", "accuracy"] = Field("accuracy", description="What is told of new tasks")
+    measure: Literal["loss", "accuracy"] = Field(
+        "accuracy",
+        description="What is told of new tasks; the loss is infinite where the support labels of one lack a class",
+    )
     new_tasks: NewTasksConfig = Field(NewTasksConfig(), description="The tasks it is tested on")
 
 

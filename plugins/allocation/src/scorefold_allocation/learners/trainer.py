@@ -89,12 +89,12 @@ def _one(
         with suppress(SplitError):
             held_out = drawn(source, "validation", config.validation.tasks, support, new_tasks.query)
     ways = _ways([*(batch for group in groups for batch in group.batches), *new, *(held_out or ())])
+    rule = make_rule(new[0].points.event_shape, ways)
     if ways is None and config.measure == "accuracy":
         raise ConfigError(
             "measure: accuracy was asked for, and these tasks have numbers to predict, not classes",
             hint="measure: loss",
         )
-    rule = make_rule(new[0].points.event_shape, ways)
     starts = zip(*(rule.network.start(derive_generator(seed, "weights")) for seed in seeds), strict=True)
 
     def loss(weights: Weights) -> Tensor:
