@@ -13,6 +13,7 @@ from scorefold_allocation.asymptotics import budget_times_risk, frozen_size, lar
 from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.deployment import problem_of
 from scorefold_allocation.formula import risk
+from scorefold_allocation.linear_model import Plans
 from scorefold_allocation.optimum import Found, lattice_of, search
 from scorefold_allocation.purchase import bounds_of
 from scorefold_allocation.theory import Engine
@@ -258,3 +259,23 @@ def test_types_that_mix_freely_are_bought_one_alone_unless_there_are_too_few() -
     plans = best(9600, task_types=few, **settings).bought.plans
     assert plans.tasks[0, 0] == 200
     assert plans.tasks[0, 1] > 0
+
+
+def test_huge_budgets_do_not_make_sizes_tie() -> None:
+    """At 10^9 labels the excess is a few billionths of the loss, and still decides."""
+    assert size(10**9, linear=linear(20, 0.4)) == frozen_size(problem(20, 0.4)) == 10
+
+
+def test_four_types_with_a_free_split_are_searched_with_few_plans() -> None:
+    types = [{"name": name, "noise": noise} for name, noise in zip("abcd", (0.1, 1.0, 2.0, 3.0), strict=True)]
+    config = MetaConfig.model_validate({"task_types": types, "split": {"name": "free"}, "mix": "fixed"})
+    engine, judged = Engine(config, problem_of(config)), []
+
+    def counted(plans: Plans) -> torch.Tensor:
+        judged.append(len(plans.rows))
+        return engine.closed_form(plans)
+
+    found = search(lattice_of(config, bounds_of(config, {}), 1000), counted)
+    even = best(1000, task_types=types, mix="fixed")
+    assert sum(judged) < 200_000
+    assert float(found.loss) < float(even.loss)

@@ -17,7 +17,7 @@ from scorefold_allocation.purchase import Bought, Bounds, buy, smallest_of, spli
 Objective = Callable[[Plans], Tensor]
 """What is made least: plans to (C,), infinite for one that nothing is known of."""
 
-TIE = 1e-9
+TIE = 1e-12
 """Losses that differ by this share are equal: the smaller sizes, so the more tasks, are then taken."""
 
 _POINTS = 4096  # of a first grid
@@ -66,7 +66,7 @@ class Lattice:
 
     def grid(self, count: int) -> Tensor:
         """About ``count`` points (C, D), evenly spread on a log scale."""
-        each = max(4, int(count ** (1 / len(self.low)) + 1e-9))
+        each = max(3, int(count ** (1 / len(self.low)) + 1e-9))
         ends = torch.stack((self.low, self.high, self.step), 1).tolist()
         axes = [log_axis(low, high, step, each) for low, high, step in ends]
         return torch.cartesian_prod(*axes).reshape(-1, len(axes))
@@ -162,7 +162,15 @@ def search(lattice: Lattice, objective: Objective) -> Found:
     if all_tried or not bool(best.loss.isfinite().any()):
         return best.take(_first_best(best))
     reach = (-2, -1, 0, 1, 2) if len(lattice.low) <= 2 else (-1, 0, 1)
-    moves = torch.tensor(list(itertools.product(reach, repeat=len(lattice.low))), dtype=torch.float64)
+    # Two coordinates at a time beyond three: all of eight at once would be thousands of neighbours.
+    moves = torch.tensor(
+        [
+            move
+            for move in itertools.product(reach, repeat=len(lattice.low))
+            if len(move) <= 3 or sum(map(bool, move)) <= 2
+        ],
+        dtype=torch.float64,
+    )
     share = 0.5
     while True:
         stride = torch.maximum(lattice.step, lattice.step * (share * best.points / lattice.step).floor())
