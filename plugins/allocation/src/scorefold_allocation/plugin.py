@@ -118,7 +118,7 @@ def _sources() -> Iterable[Component]:
 
 
 def _learners() -> Iterable[Component]:
-    brief: dict[str, Any] = {"updates": 20, "new_tasks": {"tasks": 10}}
+    brief: dict[str, Any] = {"updates": 8, "new_tasks": {"tasks": 10}, "validation": {"tasks": 5, "every": 4}}
     conv = {"network": {"name": "conv", "channels": 4, "blocks": 2}, "measure": "accuracy"}
     offered: tuple[tuple[str, str, str, str, str, tuple[dict[str, Any], ...]], ...] = (
         (
