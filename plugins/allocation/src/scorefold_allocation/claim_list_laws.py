@@ -11,11 +11,11 @@ from typing import Any
 
 from scorefold.plugin import Claim
 
-_CLOSED, _SIMULATED = "closed form", "a simulation of its own"
+CLOSED, SIMULATED = "closed form", "a simulation of its own"
 _META = "Bernacchia 2021"
 _VERSIONS = "Batzolis et al. 2020: the best number of tasks grows like the root of the budget"
-_CIOBA = "Cioba et al. 2022, claim"
-_LABELS, _RISK = "labels a task", "|w - w0|^2"
+CIOBA = "Cioba et al. 2022, claim"
+LABELS, RISK = "labels a task", "|w - w0|^2"
 _HERE = "scorefold_allocation.claims_"
 
 
@@ -24,34 +24,31 @@ def law_claims() -> Iterable[Claim]:
     yield from _optimum()
     yield from _limits()
     yield from _growth()
-    yield from _uniform()
-    yield from _hard()
-    yield from _easy()
 
 
 def _risks() -> Iterable[Claim]:
     for tasks, query, p, value in ((10, 6, 20, 1.0970), (30, 1, 20, 4.336), (25, 2, 40, 8.623)):
-        yield _gate(
+        yield gate(
             f"risk-{tasks}-tasks-{query}-query-{p}-weights",
             f"a = 0: R of {tasks} tasks with {query} query labels and {p} weights, simulated",
             "linear:exact_risk",
             value,
             ("rel", 0.01),
-            _RISK,
+            RISK,
             tasks=tasks,
             query=query,
             dimension=p,
         )
-    yield _gate(
+    yield gate(
         "risk-leading-order",
         "Above the threshold leading order is off by about (p + 1) / N at most: the worst of 12 plans, in such units",
         "linear:leading_error",
         1.05,
         ("max", 1.2),
         "(p + 1) / N",
-        source=_SIMULATED,
+        source=SIMULATED,
     )
-    yield _gate(
+    yield gate(
         "loss-identity",
         "The loss on new tasks follows from |w - w0|^2 alone: simulated whole, over the identity",
         "linear:test_loss",
@@ -59,7 +56,7 @@ def _risks() -> Iterable[Claim]:
         ("abs", 0.015),
         "ratio",
     )
-    yield _gate(
+    yield gate(
         "solution-gradient",
         "The gradient of one-step MAML's loss, differentiated through the step, at the weights in closed form",
         "linear:solution_gradient",
@@ -67,7 +64,7 @@ def _risks() -> Iterable[Claim]:
         ("abs", 1e-12),
         "loss",
     )
-    yield _gate(
+    yield gate(
         "training-rate",
         "Below the threshold the best training rate is below 0: for 30 support labels and 60 weights",
         "linear:training_rate",
@@ -78,7 +75,7 @@ def _risks() -> Iterable[Claim]:
         labels=30,
         dimension=60,
     )
-    yield _gate(
+    yield gate(
         "adaptation-rate",
         "The best rate of adaptation is above 0: the least over 10,000 random problems",
         "linear:least_adaptation_rate",
@@ -101,19 +98,19 @@ def _optimum() -> Iterable[Claim]:
     }
     sizes = {12: 2, 24: 2, 36: 4, 48: 4, 60: 4, 72: 4, 96: 6, 120: 6, 240: 8, 480: 10, 960: 10}
     for budget, size in sizes.items():
-        yield _gate(
+        yield gate(
             f"optimum-{budget}",
             f"p = 20, a = 0.4: the best labels a task for {budget} labels, {budget / 40:g} thresholds",
             "optimum:best_size",
             size,
             tolerances.get(budget, ("abs", 2.0)),
-            _LABELS,
-            source=_SIMULATED,
+            LABELS,
+            source=SIMULATED,
             budget=budget,
         )
     about = "By how much R is above the least with the size of large budgets"
     for budget, bound in ((60, ("min", 0.03)), (480, ("max", 0.02)), (960, ("max", 0.02))):
-        yield _gate(
+        yield gate(
             f"freezing-{budget}",
             f"p = 20, a = 0.4: {about}, for {budget / 40:g} thresholds of labels",
             "optimum:frozen_cost",
@@ -125,7 +122,7 @@ def _optimum() -> Iterable[Claim]:
         )
     for budget, end, bound in ((36, "greatest", ("max", 1e-20)), (48, "least", ("min", 1e-3))):
         side = "below the threshold, 2 p, tasks of every size are" if end == "greatest" else "above it none is"
-        yield _gate(
+        yield gate(
             f"threshold-{budget}",
             f"p = 20: {side} learnt by heart: the {end} training loss over sizes for {budget} labels",
             "optimum:training_loss",
@@ -136,21 +133,21 @@ def _optimum() -> Iterable[Claim]:
             end=end,
         )
     for tasks, value in ((1, 1.618), (18, 1.769)):
-        yield _gate(
+        yield gate(
             f"single-task-{tasks}",
             f"p = 20, a = 0.2, little noise, a far start: R of 72 labels in {tasks} of tasks; a single one is best",
             "optimum:one_task",
             value,
             ("rel", 0.03),
-            _RISK,
-            source=_SIMULATED,
+            RISK,
+            source=SIMULATED,
             tasks=tasks,
         )
 
 
 def _limits() -> Iterable[Claim]:
     """The size that is best for large budgets."""
-    yield _gate(
+    yield gate(
         "limit-risk",
         "At 200 thresholds b R is what it tends to, but for 1 in 100",
         "optimum:budget_limit",
@@ -166,13 +163,13 @@ def _limits() -> Iterable[Claim]:
     }
     for rate, row in table.items():
         for p, size in row.items():
-            yield _gate(
-                f"limit-rate-{_word(rate)}-weights-{p}",
+            yield gate(
+                f"limit-rate-{word(rate)}-weights-{p}",
                 f"a = {rate:g}, {p} weights: the best labels a task of large budgets",
                 "optimum:limit_size",
                 size,
                 ("abs", 0.0),
-                _LABELS,
+                LABELS,
                 dimension=p,
                 rate=rate,
             )
@@ -188,8 +185,8 @@ def _limits() -> Iterable[Claim]:
     }
     for rate, values in shares.items():
         for noise2, value in zip((0.1, 1.0, 10.0), values, strict=True):
-            yield _gate(
-                f"share-rate-{_word(rate)}-noise-{_word(noise2)}",
+            yield gate(
+                f"share-rate-{word(rate)}-noise-{word(noise2)}",
                 f"a = {rate:g}, sigma^2 / nu^2 = {noise2:g}, many weights: c*, the best labels a task over 2 p",
                 "optimum:limit_share",
                 value,
@@ -198,14 +195,14 @@ def _limits() -> Iterable[Claim]:
                 rate=rate,
                 noise2=noise2,
             )
-    yield _gate(
+    yield gate(
         "unique-minima",
         "Claim 2, the optimum is unique: the most local minima of b R over sizes, of 153 problems",
         "optimum:most_minima",
         1.0,
         ("abs", 0.0),
         "minima",
-        source=f"{_CIOBA} 2",
+        source=f"{CIOBA} 2",
     )
 
 
@@ -214,19 +211,19 @@ def _growth() -> Iterable[Claim]:
     for labels, words in (("fixed", "20 labels"), ("tied", "as many labels as a training task's support")):
         values = {"fixed": (8, 8, 8, 8), "tied": (388, 1228, 3890, 12274)}[labels]
         for power, value in zip((4, 5, 6, 7), values, strict=True):
-            yield _gate(
+            yield gate(
                 f"growth-{labels}-1e{power}",
                 f"p = 20, a = 0.3, adaptation with {words}: the best labels a task for 10^{power}",
                 "growth:size",
                 value,
                 ("abs", 0.0) if labels == "fixed" else ("rel", 0.04),
-                _LABELS,
+                LABELS,
                 labels=labels,
                 budget=10**power,
             )
         for of in ("labels", "tasks"):
             tied, what = labels == "tied", {"labels": "labels a task", "tasks": "tasks"}[of]
-            yield _gate(
+            yield gate(
                 f"growth-{labels}-{of}",
                 f"Adaptation with {words}: the exponent of the best {what} in the budget",
                 "growth:exponent",
@@ -237,7 +234,7 @@ def _growth() -> Iterable[Claim]:
                 labels=labels,
                 of=of,
             )
-    yield _gate(
+    yield gate(
         "growth-tied-best-rate-labels",
         "The same, with the best rate of adaptation: as few tasks as may be, at any budget: exponent of labels a task",
         "growth:exponent",
@@ -249,120 +246,7 @@ def _growth() -> Iterable[Claim]:
     )
 
 
-def _uniform() -> Iterable[Claim]:
-    for weighting in ("pooled", "task-mean", "best"):
-        yield _gate(
-            f"uniform-{weighting}",
-            f"Claim 1, equal tasks get equal labels: b R of the best of 3,000 mixes over that of one size, {weighting}",
-            "mixtures:least_mix",
-            1.0,
-            ("min", 1 - 1e-12),
-            "ratio",
-            source=f"{_CIOBA} 1",
-            weighting=weighting,
-        )
-    splits = ((8, "pooled", 0.203), (4, "pooled", 0.223), (4, "task-mean", 0.323), (2, "pooled", 0.269))
-    for smaller, weighting, value in (*splits, (2, "task-mean", 0.677)):
-        yield _gate(
-            f"uniform-{smaller}-{16 - smaller}-{weighting}",
-            f"Claim 1: R of 40 tasks of {smaller} and {16 - smaller} labels in turn, p = 8, a = 0.4, {weighting}",
-            "mixtures:split_risk",
-            value,
-            ("rel", 0.03),
-            _RISK,
-            source=_SIMULATED,
-            smaller=smaller,
-            weighting=weighting,
-        )
-    for task_cost, value in ((10, 28.64), (100, 90.55), (1000, 286.4)):
-        yield _gate(
-            f"overhead-{task_cost}",
-            f"p = 20, a = 0: the best labels a task where a task costs as much as {task_cost} labels besides",
-            "mixtures:overhead_size",
-            value,
-            ("abs", 2.0),
-            _LABELS,
-            source="two-stage cluster sampling, sqrt(2 c c0 / (nu^2 c1))",
-            task_cost=task_cost,
-        )
-
-
-def _hard() -> Iterable[Claim]:
-    table = {0.2: (4, 6, 6), 0.4: (12, 10, 10)}
-    told = {0.2: "holds", 0.4: "is reversed"}
-    for rate, sizes in table.items():
-        for noise2, size in zip((0.1, 1.0, 10.0), sizes, strict=True):
-            yield _gate(
-                f"hard-rate-{_word(rate)}-noise-{_word(noise2)}",
-                f"Claim 3, noisy tasks want more labels, {told[rate]} at a = {rate:g}, p = 20: sigma^2 = {noise2:g}",
-                "optimum:limit_size",
-                size,
-                ("abs", 0.0),
-                _LABELS,
-                source=f"{_CIOBA} 3, which has no such condition",
-                dimension=20,
-                rate=rate,
-                noise2=noise2,
-            )
-
-
-def _easy() -> Iterable[Claim]:
-    source = f"{_CIOBA} 4, which names no weighting"
-    best = (
-        ("under", "pooled", 18, "above the threshold"),
-        ("under", "task-mean", 6, "above the threshold"),
-        ("under", "best", 18, "above the threshold"),
-        ("over", "pooled", 18, "below the threshold"),
-        ("flipped", "pooled", 6, "a large rate and few labels"),
-    )
-    for case, weighting, value, words in best:
-        holds = "holds" if value > 10 else "does not hold"
-        bound: tuple[str, float] = ("abs", 2.0) if value < 10 else ("min", 16.0)
-        yield _gate(
-            f"easy-{case}-{weighting}",
-            f"Claim 4, easy tasks get more, {holds}: {words}, {weighting}: best labels of an easy task, of 20",
-            "mixtures:best_easy",
-            value,
-            bound,
-            _LABELS,
-            source=source,
-            case=case,
-            weighting=weighting,
-        )
-    risks = {
-        ("under", "pooled"): {4: 0.221, 16: 0.123},
-        ("under", "task-mean"): {6: 0.143, 16: 0.374},
-        ("over", "pooled"): {2: 4.11, 6: 3.39, 10: 2.72, 14: 2.09, 18: 1.49},
-    }
-    for (case, weighting), row in risks.items():
-        for easy, risk in row.items():
-            yield _gate(
-                f"easy-{case}-{weighting}-{easy}",
-                f"Claim 4: R where easy tasks have {easy} labels of 20, noise variances 0.1 and 4, {case}, {weighting}",
-                "mixtures:easy_risk",
-                risk,
-                ("rel", 0.03),
-                _RISK,
-                source=_SIMULATED,
-                case=case,
-                easy=easy,
-                weighting=weighting,
-            )
-    for weighting, size in (("pooled", 72), ("task-mean", 52)):
-        yield _gate(
-            f"easy-closed-{weighting}",
-            f"a = 0, p = 30, noise variances 0.2 and 1: the best labels of an easy task, of 120, {weighting}",
-            "mixtures:best_easy",
-            size,
-            ("abs", 2.0),
-            _LABELS,
-            source="closed form; per task mean it is Neyman's rule",
-            case="closed",
-            weighting=weighting,
-        )
-
-
-def _gate(
+def gate(
     name: str,
     statement: str,
     target: str,
@@ -370,7 +254,7 @@ def _gate(
     tolerance: tuple[str, Any],
     unit: str,
     *,
-    source: str = _CLOSED,
+    source: str = CLOSED,
     **options: str | float,
 ) -> Claim:
     return Claim(
@@ -385,6 +269,6 @@ def _gate(
     )
 
 
-def _word(number: float) -> str:
+def word(number: float) -> str:
     """A number as part of a name."""
     return f"{number:g}".replace("-", "minus-").replace(".", "-")
