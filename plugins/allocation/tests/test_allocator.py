@@ -341,3 +341,12 @@ def test_parts_of_the_budget_that_pay_for_nothing_are_not_simulated(engine: str)
     settings = {"linear": {"dimension": 3, "rate": 0.2}, "monte_carlo": {"max_designs": 50}}
     for budget in (4, 7, 10):
         assert plan(budget, engine=engine, hold_back=True, **settings).status in ("optimal", "feasible", "refused")
+
+
+def test_shares_are_proportions() -> None:
+    def types(*shares: int) -> list[dict[str, Any]]:
+        return [{"name": name, "share": share} for name, share in zip("ab", shares, strict=False)]
+
+    assert plan(1007, task_types=types(6, 9), mix="fixed").plan == plan(1007, task_types=types(2, 3), mix="fixed").plan
+    alone = plan(6, task_types=types(3), mix="fixed", linear={"dimension": 40})
+    assert sum(row.tasks for row in alone.plan) == sum(row.tasks for row in plan(6, linear={"dimension": 40}).plan)

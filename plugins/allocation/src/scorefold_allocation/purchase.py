@@ -152,11 +152,12 @@ def _bought(
             new[:, place] = torch.minimum(_affordable(left, price[:, place]), room).clamp(0, most[place])
             left, room = left - new[:, place] * price[:, place], room - new[:, place]
     else:
-        shares = torch.tensor([float(kind.share) for kind in kinds], dtype=torch.float64)
+        # 2 and 4 tasks are the proportion of 1 and 2, and a single type is in no proportion.
+        common = math.gcd(*(kind.share for kind in kinds))
+        shares = torch.tensor([float(kind.share // common) for kind in kinds], dtype=torch.float64)
         sets = torch.minimum(_affordable(left, (price * shares).sum(-1)), (room / shares.sum()).floor())
-        sets = sets.clamp(
-            0, min(math.inf if end == math.inf else end // kind.share for end, kind in zip(most, kinds, strict=True))
-        )
+        ends = zip(most, shares.tolist(), strict=True)
+        sets = sets.clamp(0, min(end if end == math.inf else end // share for end, share in ends))
         new = sets[:, None] * shares
         left = left - (new * price).sum(-1)
     tasks = new.clone()
