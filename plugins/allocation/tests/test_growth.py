@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from scorefold_allocation.growth import exponents, fit_surface
+from scorefold_allocation.growth import exponents, fit_surface, likely_laws
 
 
 def test_exponents_of_power_laws() -> None:
@@ -35,3 +35,29 @@ def test_an_optimum_that_stays_is_extrapolated_as_one() -> None:
     surface = surface_of(lambda n, m: (400 / n**2 + 1) / m, (800.0, 400.0))
     sizes = torch.arange(2, 400, 2).double()
     assert float(sizes[surface(sizes, 1e6 / sizes).argmin()]) == 20
+
+
+def grid_of(loss, budgets: tuple[float, ...] = (800.0, 400.0), noise: float = 0.0):
+    sizes = torch.tensor([2.0, 4, 8, 16, 32, 64]).double().repeat(len(budgets))
+    tasks = torch.tensor(budgets).double().repeat_interleave(6) / sizes
+    scatter = torch.randn(len(sizes), generator=torch.Generator().manual_seed(0)).double()
+    weight = torch.full_like(sizes, 1 / noise**2 if noise else 1.0)
+    return sizes, tasks, loss(sizes, tasks) * (noise * scatter).exp(), weight
+
+
+def test_a_loss_that_falls_faster_at_first_is_extrapolated_as_such() -> None:
+    def loss(n, m):
+        return (400 / n**2 + 1) / m * (1 + 100 / (n * m))
+
+    surface = fit_surface(*grid_of(lambda n, m: (30 + n) / (n * m) * (1 + 100 / (n * m))), law="vanishing")
+    n, m = torch.tensor([8.0, 20.0]).double(), torch.tensor([1e4, 1e5]).double()
+    torch.testing.assert_close(surface(n, m), (30 + n) / (n * m) * (1 + 100 / (n * m)), rtol=1e-6, atol=0)
+    assert fit_surface(*grid_of(loss))(n, m)[0] > 1.05 * loss(n, m)[0]
+
+
+def test_laws_are_told_apart_where_the_losses_do() -> None:
+    with_floor, without = (lambda n, m: 1 + 9 / m), (lambda n, m: (30 + n) / (n * m) * (1 + 100 / (n * m)))
+    assert likely_laws(*grid_of(with_floor)) == ["floor"]
+    assert likely_laws(*grid_of(without)) == ["vanishing"]
+    assert likely_laws(*grid_of(with_floor, noise=0.02)) == ["floor"]
+    assert likely_laws(*grid_of(lambda n, m: 1 / m, noise=0.1)) == ["floor", "vanishing"]

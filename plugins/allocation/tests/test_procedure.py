@@ -226,3 +226,24 @@ def test_ax_finds_the_valley_too() -> None:
     pytest.importorskip("ax.api.client")
     found = run(Known(constant), 1600, pilot={"search": "ax"})
     assert constant(size(found), 1) * size(found) < 1.1 * 40
+
+
+def above_threshold(n: int, m: int) -> float:
+    """Falls faster than 1 / b at first."""
+    return constant(n, m) + 16_000 / (n * m) ** 2
+
+
+def with_floor(n: int, m: int) -> float:
+    return 0.05 + constant(n, m)
+
+
+@pytest.mark.parametrize("law", [constant, above_threshold, with_floor])
+def test_intervals_of_losses_at_larger_budgets_hold_the_truth(law: Any) -> None:
+    held = 0
+    for seed in range(3):
+        found = run(Known(law, noise=0.05), 32_000, pilot={"seeds": 6}, generator=torch.Generator().manual_seed(seed))
+        assert found.interval is not None
+        low, high = found.interval
+        assert low <= found.predicted_loss <= high < 3 * law(20, 1600)  # type: ignore[operator]
+        held += low <= law(size(found), 32_000 // size(found)) <= high
+    assert held >= 2

@@ -15,7 +15,7 @@ from scorefold_allocation import incremental
 from scorefold_allocation.bootstrap import Band
 from scorefold_allocation.config import MetaConfig, PilotConfig
 from scorefold_allocation.grid import Limits
-from scorefold_allocation.growth import Surface, exponents, fit_surface
+from scorefold_allocation.growth import Law, Surface, exponents, fit_surface, likely_laws
 from scorefold_allocation.learner import Cell
 from scorefold_allocation.report import Best, report
 from scorefold_allocation.search import require_search, sizes_to_try
@@ -208,13 +208,14 @@ def best_at(valleys: list[Valley], limits: Limits, worth: float, near: float) ->
         log_budgets = torch.tensor([valley.budget for valley in free], dtype=torch.float64).log()
         growth = exponents(positions, log_budgets)
         gamma = Band.of(growth)
-    surfaces = _surfaces(valleys, limits)
+    growing = grows(growth)
+    surfaces = _surfaces(valleys, limits, growing)
 
     def loss_at(size: float) -> Tensor:
         one = torch.tensor([size], dtype=torch.float64)
         return torch.cat([surface(one, _tasks(limits, one, worth)) for surface in surfaces])
 
-    if not grows(growth):
+    if not growing:
         return Best(typical_size, band, loss_at, top.near(near), gamma)
     sizes = torch.tensor(limits.sizes(worth, _CANDIDATES), dtype=torch.float64)
     losses = torch.stack([surface(sizes, _tasks(limits, sizes, worth)) for surface in surfaces])
@@ -240,10 +241,15 @@ def _tasks(limits: Limits, sizes: Tensor, budget: float) -> Tensor:
     return torch.tensor([limits.tasks(int(size), budget) for size in sizes.round()], dtype=torch.float64)
 
 
-def _surfaces(valleys: list[Valley], limits: Limits) -> list[Surface]:
-    """A surface through the mean losses of all valleys for each of the first resamples."""
+def _surfaces(valleys: list[Valley], limits: Limits, growing: bool) -> list[Surface]:
+    """Surfaces through the mean losses of all valleys, for each of the first resamples: by every law that is likely.
+
+    An optimum that grows is one of the law with a floor.
+    """
     sizes = torch.cat([valley.sizes for valley in valleys])
     tasks = torch.cat([_tasks(limits, valley.sizes, valley.budget) for valley in valleys])
     weight = torch.cat([valley.weight for valley in valleys])
     means = torch.cat([valley.means for valley in valleys], 1)
-    return [fit_surface(sizes, tasks, loss, weight) for loss in means[:_SURFACES]]
+    centre = torch.cat([valley.losses.mean(0) for valley in valleys])
+    laws: list[Law] = ["floor"] if growing else likely_laws(sizes, tasks, centre, weight)
+    return [fit_surface(sizes, tasks, loss, weight, law) for law in laws for loss in means[:_SURFACES]]
