@@ -70,6 +70,7 @@ def test_an_allocation_is_json_whatever_its_curve_is_made_of() -> None:
         ],
         "curve": {"shots": [1, 2], "loss": [0.5, 0.25]},
         "reason": "",
+        "remarks": [],
         "warnings": [],
         "diagnostics": {},
     }

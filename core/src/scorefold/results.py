@@ -79,8 +79,9 @@ class Allocation:
     (what is known does not bear a recommendation); the latter two have no plan, and ``reason`` says why in words.
     ``leftover`` is what the plan leaves of the budget; ``predicted_loss`` (with its ``interval``) is None for an
     allocator that predicts none; ``near_optimal`` lists other plans about as good; ``curve`` holds the predicted loss
-    against one or more axes of the plan: columns by name, lists or tensors of one length. ``warnings`` are what should
-    make one doubt the plan, and ``diagnostics`` what else there is to know of it, as JSON.
+    against one or more axes of the plan: columns by name, lists or tensors of one length. ``remarks`` are sentences
+    that the recommendation in words ends with, ``warnings`` what should make one doubt the plan, and ``diagnostics``
+    what else there is to know of it, as JSON.
     """
 
     status: str
@@ -91,6 +92,7 @@ class Allocation:
     near_optimal: tuple[tuple[PlanRow, ...], ...] = ()
     curve: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
+    remarks: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
 
@@ -112,6 +114,7 @@ class Allocation:
             "near_optimal": [rows(plan) for plan in self.near_optimal],
             "curve": self._columns(),
             "reason": self.reason,
+            "remarks": list(self.remarks),
             "warnings": list(self.warnings),
             "diagnostics": dict(self.diagnostics),
         }
@@ -136,8 +139,11 @@ class Allocation:
             f"each with {row.support} support and {row.query} query examples"
             for row in self.plan
         ]
-        loss = "" if self.predicted_loss is None else f" Predicted loss {self.predicted_loss:.4g}."
-        return f"{'; '.join(lines) or 'No tasks'}. {_count(self.leftover, 'label')} left over.{loss}"
+        said = [f"{'; '.join(lines) or 'No tasks'}.", f"{_count(self.leftover, 'label')} left over."]
+        if self.predicted_loss is not None:
+            between = "" if self.interval is None else f" ({self.interval[0]:.4g} to {self.interval[1]:.4g})"
+            said.append(f"Predicted loss {self.predicted_loss:.4g}{between}.")
+        return " ".join([*said, *self.remarks])
 
     def _columns(self) -> dict[str, Any]:
         return {name: value.tolist() if isinstance(value, Tensor) else value for name, value in self.curve.items()}

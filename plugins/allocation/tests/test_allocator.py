@@ -350,3 +350,18 @@ def test_shares_are_proportions() -> None:
     assert plan(1007, task_types=types(6, 9), mix="fixed").plan == plan(1007, task_types=types(2, 3), mix="fixed").plan
     alone = plan(6, task_types=types(3), mix="fixed", linear={"dimension": 40})
     assert sum(row.tasks for row in alone.plan) == sum(row.tasks for row in plan(6, linear={"dimension": 40}).plan)
+
+
+def test_no_more_labels_are_predicted_to_do_worse_without_a_word() -> None:
+    settings: dict[str, Any] = {"linear": {"dimension": 6, "rate": 0.2}, "task_types": [{"spread": 0.5}]}
+    few, more = (plan(budget, monte_carlo={"max_designs": 300, "sizes": 6}, **settings) for budget in (4, 24))
+    assert loss(more) > loss(few)
+    assert any("do better" in told for told in more.warnings)
+
+
+def test_a_recommendation_tells_what_else_would_do_and_what_the_present_choice_loses() -> None:
+    found = plan(2000, present=100)
+    low, high = found.diagnostics["near_optimal"]
+    assert f"Between {low:.0f} and {high:.0f} labels per task would be within 2% of the least loss." in found.text()
+    assert f"The present 100 labels per task would lose {found.diagnostics['regret']['median']:.1%} (" in found.text()
+    assert "present" not in plan(2000).text()

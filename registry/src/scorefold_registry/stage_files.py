@@ -79,6 +79,7 @@ class AllocationFacts(BaseModel):
     near_optimal: list[list[RowFacts]]
     curve: dict[str, Any]
     reason: str = ""
+    remarks: list[str] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     diagnostics: dict[str, Any] = Field(default_factory=dict)
 

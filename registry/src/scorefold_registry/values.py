@@ -158,6 +158,7 @@ def _decode_allocation(facts: AllocationFacts) -> Allocation:
         near_optimal=tuple(plan(rows) for rows in facts.near_optimal),
         curve=facts.curve,
         reason=facts.reason,
+        remarks=tuple(facts.remarks),
         warnings=tuple(facts.warnings),
         diagnostics=facts.diagnostics,
     )

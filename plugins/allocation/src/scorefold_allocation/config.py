@@ -25,8 +25,10 @@ class TaskTypeConfig(Config):
     """
 
     name: str = Field("task", min_length=1, description="What the plan calls it")
-    spread: float = Field(1.0, ge=0, description="nu, the root mean square distance of a task's weights from w0")
-    noise: float = Field(1.0, ge=0, description="sigma, the standard deviation of the label noise")
+    spread: float = Field(
+        1.0, ge=0, le=1e6, description="nu, the root mean square distance of a task's weights from w0"
+    )
+    noise: float = Field(1.0, ge=0, le=1e6, description="sigma, the standard deviation of the label noise")
     task_cost: float = Field(0.0, ge=0, description="What a new task costs, in units of the budget")
     label_cost: float = Field(1.0, ge=0, description="What a new label costs, in units of the budget")
     max_tasks: int | None = Field(None, ge=0, description="Tasks of it that there are, owned ones too; null: no end")
@@ -81,8 +83,10 @@ class LinearConfig(Config):
     """One-step MAML on mixed linear regression: the model that formula and monte-carlo solve."""
 
     dimension: int = Field(20, ge=1, description="p, the number of weights")
-    rate: float = Field(0.4, description="alpha, the learning rate of the inner step on the mean support loss")
-    start_distance: float = Field(1.0, ge=0, description="|w_init - w0|, how far from w0 training starts")
+    rate: float = Field(
+        0.4, ge=-1e3, le=1e3, description="alpha, the learning rate of the inner step on the mean support loss"
+    )
+    start_distance: float = Field(1.0, ge=0, le=1e6, description="|w_init - w0|, how far from w0 training starts")
 
 
 class SplitConfig(Config):

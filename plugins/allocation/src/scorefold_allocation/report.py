@@ -16,6 +16,7 @@ from scorefold_allocation.grid import Limits
 from scorefold_allocation.threshold import Threshold
 from scorefold_allocation.trials import Trials
 from scorefold_allocation.valley import Valley
+from scorefold_allocation.words import remarks
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def report(
         interval=(loss.low, loss.high),
         near_optimal=tuple(others),
         curve=curve_of(valleys),
+        remarks=remarks(best.near, config.near, diagnostics["regret"]),
         warnings=tuple(told),
         diagnostics=diagnostics,
     )

@@ -16,6 +16,7 @@ from scorefold_allocation.linear_model import Plans
 from scorefold_allocation.optimum import Lattice, lattice_of, log_axis
 from scorefold_allocation.purchase import Bought
 from scorefold_allocation.theory import Engine, Judged, parts
+from scorefold_allocation.words import remarks
 
 _LINE = 40  # sizes of a curve
 _SMALLER = (0.25, 0.5)  # parts of the budget that have a curve too
@@ -60,6 +61,7 @@ def report(engine: Engine, lattice: Lattice, best: Judged, doubts: list[str]) ->
         interval=(float(best.low), float(best.high)),
         near_optimal=others(config, near, rows(config, plans)),
         curve=curve(engine, lattice, line),
+        remarks=remarks(band, config.near, diagnostics["regret"]),
         warnings=(*doubts, *edges(lattice, best), *less(engine, lattice, best)),
         diagnostics=diagnostics,
     )
@@ -191,8 +193,9 @@ def less(engine: Engine, lattice: Lattice, best: Judged) -> list[str]:
         return []
     for smaller in parts(lattice):
         other = closed.best(smaller)
-        if bool(other.high.isfinite()) and float(other.high) < float(best.low):
-            told = f"{smaller.budget:g} of {lattice.budget:g} would do better, with a loss of {float(other.loss):.4g}"
+        if bool(other.high.isfinite()) and float(other.loss) < float(best.loss):
+            does = "would" if float(other.high) < float(best.low) else "might"
+            told = f"{smaller.budget:g} of {lattice.budget:g} {does} do better, with a loss of {float(other.loss):.4g}"
             rows = f"around {engine.problem.dimension} query labels, one a weight"
             return [f"{told}: {rows}, more of them do harm (hold_back: true leaves the rest unspent)"]
     return []
