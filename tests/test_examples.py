@@ -134,7 +134,11 @@ def test_labels_per_task_by_theory(host: Host, tmp_path: Path) -> None:
     told = json.loads((folder / "plan" / "result.json").read_text())["allocation"]
     assert told["diagnostics"]["buy"][0]["new_tasks"] < metrics["plan"]["tasks"]  # 30 are there already
     assert told["diagnostics"]["regret"]["median"] > 0
-    assert {path.stem for path in (folder / "plan").glob("figures/*.png")} == {"allocation", "labels-per-task", "budget"}
+    assert {path.stem for path in (folder / "plan").glob("figures/*.png")} == {
+        "allocation",
+        "labels-per-task",
+        "budget",
+    }
     assert (folder / "plan" / "curve.csv").read_text().startswith("budget,labels_per_task,tasks,loss,low,high")
 
 
