@@ -76,6 +76,8 @@ def everything(host: Host) -> dict[str, Any]:
         inputs = dict(example.get("inputs", {}))
         if item.component.kind in ("score", "flow", "estimator") and item.id != "score:diffusers":
             inputs.setdefault("data", "points")
+        if item.component.kind == "learner":
+            inputs.setdefault("data", "linear-tasks")
         stage = {"use": item.id, "config": {**settings, **example.get("config", {})}, "inputs": inputs}
         if item.component.kind == "allocator":
             stage["options"] = {"budget": 100}

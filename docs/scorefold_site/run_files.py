@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from scorefold.config import InlineKind
-from scorefold.plugin import Verb
+from scorefold.plugin import Port, Verb
 from scorefold_registry.configs import config_model
 from scorefold_registry.loading import load_target
 from scorefold_registry.records import Registered
@@ -28,12 +28,12 @@ def example_files(inventory: Inventory, item: Registered) -> list[str]:
 
 def _file(inventory: Inventory, item: Registered, example: Mapping[str, Any]) -> str:
     verbs = inventory.verbs(item)
-    stages = _stages(item, verbs[0], example) if verbs else _inside(inventory, item, example)
+    stages = _stages(inventory, item, verbs[0], example) if verbs else _inside(inventory, item, example)
     body = yaml_text({"version": 1, "name": item.component.name, "stages": stages})
     return f"{SCHEMA_LINE}\n{body}"
 
 
-def _stages(item: Registered, verb: Verb, example: Mapping[str, Any]) -> dict[str, Any]:
+def _stages(inventory: Inventory, item: Registered, verb: Verb, example: Mapping[str, Any]) -> dict[str, Any]:
     """A stage of the component's own, after one for each port that nothing is plugged into yet."""
     component = item.component
     inputs = {name: _portable(value) for name, value in example.get("inputs", {}).items()}
@@ -41,7 +41,7 @@ def _stages(item: Registered, verb: Verb, example: Mapping[str, Any]) -> dict[st
     for port in (*component.requires, *verb.takes):
         wanted = not port.optional if not port.when else port.when in component.provides
         if wanted and port.default is None and port.name not in inputs:
-            stages[port.name] = dict(_DATA)
+            stages[port.name] = _source(inventory, port)
             inputs[port.name] = port.name
     stage = {"use": item.id, "inputs": inputs, "config": _portable(example.get("config", {}))}
     if verb.options is not None:
@@ -49,6 +49,15 @@ def _stages(item: Registered, verb: Verb, example: Mapping[str, Any]) -> dict[st
         stage["options"] = {name: 1000 for name, field in fields.items() if field.is_required()}
     name = "it" if component.kind in stages else component.kind
     return {**stages, name: {key: value for key, value in stage.items() if value}}
+
+
+def _source(inventory: Inventory, port: Port) -> dict[str, Any]:
+    """What fills a port: digits, or the first source that provides what the port needs."""
+    for other in inventory.components:
+        component = other.component
+        if port.needs and component.kind in port.kinds and set(port.needs) <= set(component.provides):
+            return {"use": other.id, "config": _portable((*component.examples, {})[0].get("config", {}))}
+    return dict(_DATA)
 
 
 def _inside(inventory: Inventory, item: Registered, example: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,11 +68,11 @@ def _inside(inventory: Inventory, item: Registered, example: Mapping[str, Any]) 
             if item.component.kind in port.kinds:
                 first = (*other.component.examples, {})[0]
                 inputs = {**first.get("inputs", {}), port.name: {key: value for key, value in use.items() if value}}
-                return _stages(other, inventory.verbs(other)[0], {**first, "inputs": inputs})
+                return _stages(inventory, other, inventory.verbs(other)[0], {**first, "inputs": inputs})
         for name, field in config_model(other).model_fields.items():
             if any(isinstance(mark, InlineKind) and mark.kind == item.component.kind for mark in field.metadata):
                 config = {name: {key: value for key, value in use.items() if value}}
-                return _stages(other, inventory.verbs(other)[0], {"config": config})
+                return _stages(inventory, other, inventory.verbs(other)[0], {"config": config})
     return {}
 
 

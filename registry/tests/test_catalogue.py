@@ -284,6 +284,17 @@ def scorefold_kinds():
         assert "declared by fake-one and fake-two" in cause
         assert '"kind:learner" = "fake-one"' in cause
 
+    def test_a_plugin_that_loses_one_of_its_kinds_has_none(self, install: Install, component: Source) -> None:
+        both = self.KIND.format(name="learner") + component("learner", "mine")
+        other = both.replace(
+            "    yield Kind(", '    yield Kind("mute", interface="fake_two.impl:Thing")\n    yield Kind(', 1
+        )
+        install("fake-one", self.KIND.format(name="learner"))
+        install("fake-two", other)
+        host = Host.discover()
+        assert states(host) == {"fake-one": "ambiguous", "fake-two": "ambiguous"}
+        assert not {"learner", "mute"} & set(host.catalogue.kinds)
+
     def test_the_user_prefers_one_of_them(self, install: Install, component: Source) -> None:
         Path("scorefold.toml").write_text('[prefer]\n"kind:learner" = "fake-two"')
         install("fake-one", self.KIND.format(name="learner"))

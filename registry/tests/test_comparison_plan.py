@@ -105,10 +105,10 @@ from scorefold.stage import Outcome
 from pydantic import Field
 import torch
 
-class Learner(ABC):
+class Apprentice(ABC):
     pass
 
-class Good(Learner):
+class Good(Apprentice):
     def __init__(self, config, *, helper=None):
         self.config, self.helper = config, helper
 
@@ -134,8 +134,8 @@ from scorefold.plugin import Comparison
 @hookimpl
 def scorefold_kinds():
     yield Kind(
-        "learner",
-        interface="fake_own.own:Learner",
+        "apprentice",
+        interface="fake_own.own:Apprentice",
         verbs=(
             Verb("score", takes=(), gives="metrics", target="fake_own.own:score", options="fake_own.own:Options"),
             Verb("silent", takes=(), gives="metrics", target="fake_own.own:silent"),
@@ -144,22 +144,22 @@ def scorefold_kinds():
     )
     yield Kind(
         "mute",
-        interface="fake_own.own:Learner",
+        interface="fake_own.own:Apprentice",
         verbs=(Verb("silent", takes=(), gives="metrics", target="fake_own.own:silent"),),
         comparison=Comparison(verbs=("silent",), cases={"any": {}}),
     )
 
-def learner(kind, name, level):
+def apprentice(kind, name, level):
     return Component(
         kind=kind, name=name, target="fake_own.own:Good", config="fake_own.own:GoodConfig", summary="made for a test",
-        requires=(Port("helper", kind="learner", optional=True),), examples=({"config": {"level": level}},),
+        requires=(Port("helper", kind="apprentice", optional=True),), examples=({"config": {"level": level}},),
     )
 
 @hookimpl
 def scorefold_components():
-    yield learner("learner", "slow", 0.5)
-    yield learner("learner", "quick", 0.75)
-    yield learner("mute", "dumb", 0.5)
+    yield apprentice("apprentice", "slow", 0.5)
+    yield apprentice("apprentice", "quick", 0.75)
+    yield apprentice("mute", "dumb", 0.5)
 """
 
 
@@ -171,21 +171,21 @@ def own(install: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 def test_a_kind_of_a_plugin_says_how_it_is_compared(own: Host) -> None:
-    result = own.compare("learner", out="out")
+    result = own.compare("apprentice", out="out")
     rows = {row.component: row for row in result.rows}
     assert {row.case for row in result.rows} == {"one-shot"}
     assert result.complete
     # A field without a default is that of the first declared example.
-    assert (rows["learner:slow"].value, rows["learner:quick"].value) == (0.5, 0.75)
-    assert (rows["learner:slow"].regret, rows["learner:quick"].regret) == (0.25, 0.0)
-    assert rows["learner:quick"].quantity == "accuracy"
-    assert rows["learner:quick"].interval == (-0.25, 1.75)
+    assert (rows["apprentice:slow"].value, rows["apprentice:quick"].value) == (0.5, 0.75)
+    assert (rows["apprentice:slow"].regret, rows["apprentice:quick"].regret) == (0.25, 0.0)
+    assert rows["apprentice:quick"].quantity == "accuracy"
+    assert rows["apprentice:quick"].interval == (-0.25, 1.75)
 
 
 def test_options_on_the_command_line_are_a_case(own: Host) -> None:
-    result = own.compare("learner", on=["shots=3,one-shot"], only=["quick"], out="out")
+    result = own.compare("apprentice", on=["shots=3,one-shot"], only=["quick"], out="out")
     assert [(row.case, row.value) for row in result.rows] == [("shots=3", 2.25), ("one-shot", 0.75)]
-    assert Path("out/rows/learner-quick-shots-3.yaml").exists()
+    assert Path("out/rows/apprentice-quick-shots-3.yaml").exists()
 
 
 def test_a_verb_without_an_answer_is_a_reason(own: Host) -> None:

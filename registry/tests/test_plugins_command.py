@@ -180,7 +180,7 @@ class Good(Config):
         assert capsys.readouterr().out.splitlines() == [
             "score:good@1  fake-one 1.0  registered",
             "  does good",
-            "  verbs: fit, sample, evaluate, assess",
+            "  verbs: fit, sample, evaluate, outliers, assess",
             "  aliases: fine",
             "  provides: Trainable",
             "  port data: data",

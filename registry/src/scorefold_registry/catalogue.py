@@ -273,7 +273,10 @@ class Catalogue:
                     record.fail("broken", f"it declares the kind {name!r}, which is {CORE}'s", record.file)
             elif len(owners) == 1 or len(preferred) == 1:
                 owner = (preferred or owners)[0]
-                self.kinds[name] = next(kind for kind in owner.kinds if kind.name == name)
+                # An owner that lost another of its kinds is not registered, and has none left.
+                for kind in owner.kinds:
+                    if kind.name == name:
+                        self.kinds[name] = kind
             else:
                 who = " and ".join(item.distribution for item in owners)
                 for record in owners:

@@ -137,5 +137,9 @@ class CellConfig(Config):
 class EvaluateOptions(Config):
     """Which allocations to try, and how often."""
 
-    cells: tuple[CellConfig, ...] = Field(min_length=1, description="The allocations")
+    cells: tuple[CellConfig, ...] = Field(
+        tuple(CellConfig(tasks=400 // n, support=n // 2, query=n // 2) for n in (10, 20, 40)),
+        min_length=1,
+        description="The allocations; three of 400 labels where none are named",
+    )
     seeds: int = Field(3, ge=1, description="Trainings of each, from other weights on other tasks")
