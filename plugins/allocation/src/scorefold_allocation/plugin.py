@@ -42,6 +42,7 @@ def scorefold_components() -> Iterable[Component]:
 def _allocator() -> Component:
     hard = {"name": "hard", "noise": 2.0, "ways": 2}
     few = [{"name": "easy", "noise": 0.3, "max_tasks": 30, "max_labels": 20}, hard]
+    rough = {"max_designs": 200, "sizes": 6}
     apart = {"task_types": few, "split": {"name": "free"}, "weighting": "task-mean"}
     return Component(
         kind="allocator",
@@ -55,7 +56,7 @@ def _allocator() -> Component:
         ),
         examples=(
             {},
-            {"config": {"engine": "monte-carlo", "linear": {"dimension": 4}, "present": 40}},
+            {"config": {"engine": "monte-carlo", "linear": {"dimension": 4}, "present": 40, "monte_carlo": rough}},
             {"config": apart},
         ),
         figures="scorefold_allocation.figures:allocation",
