@@ -24,7 +24,7 @@ from scorefold_allocation.learner_config import (
 )
 from scorefold_allocation.learners.adaptation import GradientSteps, known_class_losses, prototypes, task_losses
 from scorefold_allocation.learners.episodes import Episode, query_losses
-from scorefold_allocation.learners.learners import MAML, Prototypes
+from scorefold_allocation.learners.learners import EpisodicLearner
 from scorefold_allocation.learners.linear import LinearMAML
 from scorefold_allocation.learners.networks import MLP, ConvNet, Stack
 from scorefold_allocation.learners.trainer import tasks_of
@@ -254,14 +254,17 @@ CONV = ConvConfig(channels=4, blocks=2)
 @pytest.mark.parametrize(
     ("learner", "source"),
     [
-        (MAML(MAMLConfig(**small(steps=2))), SINUSOID),
-        (MAML(MAMLConfig(**small(order="first", split="fixed", tasks_per_update=None))), SINUSOID),
-        (MAML(MAMLConfig(**small(network=CONV, measure="accuracy", labels_per_update=6))), DIGITS),
-        (MAML(ANILConfig(**small(network=MLPConfig(widths=(16,)), split="fixed", labels_per_update=5))), DIGITS),
-        (Prototypes(PrototypesConfig(**small(dimension=8))), DIGITS),
+        (EpisodicLearner(MAMLConfig(**small(steps=2))), SINUSOID),
+        (EpisodicLearner(MAMLConfig(**small(order="first", split="fixed", tasks_per_update=None))), SINUSOID),
+        (EpisodicLearner(MAMLConfig(**small(network=CONV, measure="accuracy", labels_per_update=6))), DIGITS),
+        (
+            EpisodicLearner(ANILConfig(**small(network=MLPConfig(widths=(16,)), split="fixed", labels_per_update=5))),
+            DIGITS,
+        ),
+        (EpisodicLearner(PrototypesConfig(**small(dimension=8))), DIGITS),
     ],
 )
-def test_a_seed_comes_out_as_alone(learner: MAML | Prototypes, source: TaskSource) -> None:
+def test_a_seed_comes_out_as_alone(learner: EpisodicLearner, source: TaskSource) -> None:
     cells = [Cell(6, 5, 5), Cell(3, 8, 7)]
     together = learner.evaluate_seeds(source, cells, [3, 4, 5])
     for seed, found in zip((3, 4, 5), together, strict=True):
@@ -276,7 +279,7 @@ def test_a_seed_comes_out_as_alone(learner: MAML | Prototypes, source: TaskSourc
 
 
 def test_what_is_tried_beside_an_allocation_does_not_change_it() -> None:
-    learner = MAML(MAMLConfig(**small()))
+    learner = EpisodicLearner(MAMLConfig(**small()))
     alone = learner.evaluate(SINUSOID, [Cell(6, 5, 5)], 1).test
     assert torch.equal(learner.evaluate(SINUSOID, [Cell(3, 8, 7), Cell(6, 5, 5)], 1).test[1:], alone)
 

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from scorefold.seeds import derive_generator
 from scorefold_allocation.learner import Cell
 from scorefold_allocation.learner_config import ANILConfig, MAMLConfig, PrototypesConfig
-from scorefold_allocation.learners.learners import MAML, Prototypes
+from scorefold_allocation.learners.learners import EpisodicLearner
 from scorefold_allocation.learners.networks import MLP
 from scorefold_allocation.learners.trainer import tasks_of
 from scorefold_allocation.task_config import DigitRotationsConfig
@@ -58,15 +58,15 @@ def by_prototypes(w: list[Tensor], task: Task) -> Tensor:
 
 
 CASES = [
-    (MAML(MAMLConfig(**SETTINGS, **GRADIENT)), (0, 2)),
-    (MAML(MAMLConfig(**SETTINGS, **GRADIENT, order="first")), (0, 1)),
-    (MAML(ANILConfig(**SETTINGS, **GRADIENT)), (2, 2)),
-    (Prototypes(PrototypesConfig(**SETTINGS, dimension=WAYS, measure="loss", new_tasks=TESTED)), None),
+    (EpisodicLearner(MAMLConfig(**SETTINGS, **GRADIENT)), (0, 2)),
+    (EpisodicLearner(MAMLConfig(**SETTINGS, **GRADIENT, order="first")), (0, 1)),
+    (EpisodicLearner(ANILConfig(**SETTINGS, **GRADIENT)), (2, 2)),
+    (EpisodicLearner(PrototypesConfig(**SETTINGS, dimension=WAYS, measure="loss", new_tasks=TESTED)), None),
 ]
 
 
 @pytest.mark.parametrize(("learner", "kind"), CASES, ids=["maml", "first-order", "anil", "prototypes"])
-def test_a_trial_is_what_it_is_task_by_task(learner: MAML | Prototypes, kind: tuple[int, int] | None) -> None:
+def test_a_trial_is_what_it_is_task_by_task(learner: EpisodicLearner, kind: tuple[int, int] | None) -> None:
     source, cell, seed = DigitRotations(DigitRotationsConfig()), Cell(5, 5, 6), 3
 
     def loss(w: list[Tensor], task: Task, steps: int, rate: float) -> Tensor:

@@ -30,7 +30,7 @@ from scorefold_allocation.learner_config import (
 from scorefold_allocation.learners.adaptation import GradientSteps, known_class_losses, task_accuracies, task_losses
 from scorefold_allocation.learners.episodes import Group, Rule, episodes, measured, tasks_as, train
 from scorefold_allocation.learners.function import CallableLearner
-from scorefold_allocation.learners.learners import MAML, Prototypes
+from scorefold_allocation.learners.learners import EpisodicLearner
 from scorefold_allocation.learners.linear import LinearMAML
 from scorefold_allocation.learners.networks import MLP, ConvNet
 from scorefold_allocation.learners.trainer import adaptation_labels
@@ -51,8 +51,8 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def maml(**settings: Any) -> MAML:
-    return MAML(MAMLConfig(**{"updates": 10, "new_tasks": FEW, **settings}))
+def maml(**settings: Any) -> EpisodicLearner:
+    return EpisodicLearner(MAMLConfig(**{"updates": 10, "new_tasks": FEW, **settings}))
 
 
 def numbered(cell: Cell) -> TaskBatch:
@@ -139,7 +139,7 @@ def test_training_makes_new_tasks_easier() -> None:
 
 
 def test_images_are_told_apart_after_training() -> None:
-    learner = Prototypes(PrototypesConfig(updates=60, new_tasks=NewTasksConfig(tasks=40)))
+    learner = EpisodicLearner(PrototypesConfig(updates=60, new_tasks=NewTasksConfig(tasks=40)))
     assert float(learner.evaluate(DIGITS, [Cell(30, 10, 10)], 0).test[0]) > 0.5, "five classes by chance give 0.2"
 
 
@@ -260,7 +260,7 @@ def test_classes_without_support_do_not_make_a_new_task_easy() -> None:
     settings: dict[str, Any] = {"updates": 2, "new_tasks": {"tasks": 5, "support": "tied", "query": 10}}
     cells = [Cell(4, 1, 5), Cell(4, 5, 5)]
     losses, shares = (
-        Prototypes(PrototypesConfig(measure=measure, **settings)).evaluate(DIGITS, cells, 0).test
+        EpisodicLearner(PrototypesConfig(measure=measure, **settings)).evaluate(DIGITS, cells, 0).test
         for measure in ("loss", "accuracy")
     )
     assert losses.isfinite().tolist() == [False, True]
@@ -274,7 +274,7 @@ def test_a_network_has_an_output_for_each_class_of_a_task_however_few_labels_sho
 
 def test_tasks_that_a_learner_is_not_for_are_refused() -> None:
     with pytest.raises(ConfigError, match="prototypes tells classes apart; these tasks have numbers"):
-        Prototypes(PrototypesConfig(updates=1)).evaluate(SINUSOID, [CELL], 0)
+        EpisodicLearner(PrototypesConfig(updates=1)).evaluate(SINUSOID, [CELL], 0)
     with pytest.raises(ConfigError, match="measure: accuracy was asked for, and these tasks have numbers"):
         maml(measure="accuracy").evaluate(SINUSOID, [CELL], 0)
     with pytest.raises(ConfigError, match="learner:linear predicts numbers; these tasks have classes"):
@@ -420,5 +420,5 @@ def test_a_diverging_training_is_told_and_not_hidden(name: str, source: TaskSour
 def test_prototypes_that_overflow_are_told_and_not_hidden() -> None:
     settings: dict[str, Any] = {"updates": 8, "learning_rate": 1e20, "validation": {"every": 4}, "new_tasks": FEW}
     for measure in ("loss", "accuracy"):
-        learner = Prototypes(PrototypesConfig(measure=measure, **settings))
+        learner = EpisodicLearner(PrototypesConfig(measure=measure, **settings))
         assert not bool(learner.evaluate(DIGITS, [CELL], 0).test.isfinite().any())

@@ -132,7 +132,7 @@ def _learners() -> Iterable[Component]:
         ),
         (
             "maml",
-            "learners:MAML",
+            "learners:EpisodicLearner",
             "MAMLConfig",
             "Weights from which a few gradient steps fit a task, by gradients of second or first order",
             "maml.bib",
@@ -140,7 +140,7 @@ def _learners() -> Iterable[Component]:
         ),
         (
             "anil",
-            "learners:MAML",
+            "learners:EpisodicLearner",
             "ANILConfig",
             "MAML whose last layer alone adapts to a task",
             "anil.bib",
@@ -148,7 +148,7 @@ def _learners() -> Iterable[Component]:
         ),
         (
             "prototypes",
-            "learners:Prototypes",
+            "learners:EpisodicLearner",
             "PrototypesConfig",
             "Classes by the nearest mean of their support points in a trained embedding",
             "prototypes.bib",
