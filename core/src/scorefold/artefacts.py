@@ -7,13 +7,15 @@ are.
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import math
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path, PurePath
@@ -167,6 +169,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(text: str) -> float:
     raise ValueError(f"{text} is no number of JSON")
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """Rows as comma-separated values, a line each."""
+    told = io.StringIO()
+    csv.writer(told, lineterminator="\n").writerows(rows)
+    return told.getvalue()
 
 
 def json_text(obj: Any, *, indent: int | None = None) -> str:

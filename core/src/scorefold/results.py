@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+
+from scorefold.artefacts import csv_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -122,11 +122,7 @@ class Allocation:
     def csv(self) -> str:
         """The curve as comma-separated values, a line for each of its points, under the names of its columns."""
         columns = self._columns()
-        told = io.StringIO()
-        writer = csv.writer(told, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-        return told.getvalue()
+        return csv_text([tuple(columns), *zip(*columns.values(), strict=True)])
 
     def text(self) -> str:
         """The recommendation in words."""

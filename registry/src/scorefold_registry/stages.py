@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from scorefold.artefacts import save_arrays, write_json
+from scorefold.artefacts import save_arrays, write_json, write_text
 from scorefold.config import Config, Use
 from scorefold.errors import ArtefactError, ConfigError
 from scorefold.plugin import Port
@@ -313,7 +313,7 @@ def write_stage(host: Host, planned: PlannedStage, component: Any, outcome: Outc
             raise ArtefactError(
                 f"stage {planned.name!r} gave the text {name!r}; expected the name of a file of its own"
             )
-        (folder / name).write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
     failure = _draw(host, planned, outcome, folder)
     write_json(folder / STAGE_FILE, {**facts, "figure_failure": failure})
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from scorefold.artefacts import csv_text
 from scorefold.errors import TrainingError
 from scorefold.seeds import derive_seed
 from scorefold.stage import Outcome, StageContext
@@ -53,7 +52,7 @@ def evaluate(component: Learner, inputs: Mapping[str, Any], options: EvaluateOpt
     answer = {"quantity": f"test {component.measure} of the best allocation", "value": float(means[best])}
     result = {"metrics": metrics, "best": dict(cells[best]._asdict()), "answer": answer, "warnings": warnings}
     header = ["tasks", "support", "query", component.measure, "deviation", *(["training_loss"] * ("train" in arrays))]
-    return Outcome(arrays, result, arrays, texts={"cells.csv": _table(header, rows)})
+    return Outcome(arrays, result, arrays, texts={"cells.csv": csv_text([header, *rows])})
 
 
 def _named(cell: Cell) -> str:
@@ -74,11 +73,3 @@ def _not_finite(arrays: Mapping[str, torch.Tensor], cells: list[Cell], measure: 
             if count:
                 warnings.append(f"{_named(cell)}: the {what} of {count} of {len(arrays[name])} seeds is not finite")
     return warnings
-
-
-def _table(header: list[str], rows: list[list[Any]]) -> str:
-    told = io.StringIO()
-    writer = csv.writer(told, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return told.getvalue()
