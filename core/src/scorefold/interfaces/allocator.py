@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
+from scorefold.errors import ConfigError
 from scorefold.results import Allocation
 
 
@@ -44,3 +45,23 @@ class Allocator(ABC):
 
     def keep_in(self, folder: Path) -> None:  # noqa: B027 - most have nothing to keep
         """Keep what is tried in a folder that survives an interruption, and go on from what is there already."""
+
+
+def require_budget(budget: object) -> None:
+    """Raises ``ConfigError`` for a budget that isn't a whole number of at least 0."""
+    if _is_not_whole(budget, 0):
+        raise ConfigError(f"the budget is {budget!r}; expected a whole number of at least 0")
+
+
+def require_constraints(constraints: Mapping[str, Any], least: Mapping[str, int]) -> None:
+    """Raises ``ConfigError`` for a constraint that ``least`` does not name, and for one that isn't a whole number of at
+    least what it says."""
+    for name, value in constraints.items():
+        if name not in least:
+            raise ConfigError(f"there is no constraint {name!r}; there are {', '.join(least)}")
+        if _is_not_whole(value, least[name]):
+            raise ConfigError(f"constraint {name!r} is {value!r}; expected a whole number of at least {least[name]}")
+
+
+def _is_not_whole(value: object, least: int) -> bool:
+    return isinstance(value, bool) or not isinstance(value, int) or value < least

@@ -11,6 +11,7 @@ import torch
 
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Allocator, DataSource, TaskSource
+from scorefold.interfaces.allocator import require_budget
 from scorefold.results import Allocation
 from scorefold.stage import Executor
 from scorefold_allocation.config import MetaConfig
@@ -82,8 +83,7 @@ class MetaAllocator(Allocator):
         both with a reason. Raises ``ConfigError`` for a budget below 0, an unknown constraint, limits that contradict
         each other, a pilot that can't be called, and the engine pilot without anything to try.
         """
-        if isinstance(budget, bool) or not isinstance(budget, int) or budget < 0:
-            raise ConfigError(f"the budget is {budget!r}; expected a whole number of at least 0")
+        require_budget(budget)
         bounds = bounds_of(self.config, constraints or {})
         if isinstance(pilot, list | tuple):
             return self._estimated(pilot, budget, constraints, generator)

@@ -97,6 +97,11 @@ class SplitConfig(Config):
     )
     support_share: float = Field(0.5, gt=0, lt=1, description="The share of support labels, where name: fixed")
 
+    @property
+    def share(self) -> float:
+        """The share of support labels of an even or a fixed split."""
+        return self.support_share if self.name == "fixed" else 0.5
+
 
 class MonteCarloConfig(Config):
     """How exactly plans are simulated."""

@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+
 from scorefold.errors import ConfigError
 from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.learner import Cell
-from scorefold_allocation.purchase import bounds_of, smallest_of, step_of
+from scorefold_allocation.purchase import bounds_of, smallest_of, step_of, support_of
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Limits:
     """Plans of tasks of one size: n labels each, a multiple of ``step`` between ``smallest`` and ``largest``.
 
     A task costs ``task_cost`` + n ``label_cost``; there are ``min_tasks`` to ``max_tasks`` of them (None: no end). Its
-    support labels are the multiple of ``ways`` nearest to n ``support_share``.
+    support labels are those of ``support_of``.
     """
 
     smallest: int
@@ -56,7 +58,7 @@ class Limits:
             largest=largest,
             step=step,
             ways=kind.ways,
-            support_share=config.split.support_share if config.split.name == "fixed" else 0.5,
+            support_share=config.split.share,
             task_cost=kind.task_cost,
             label_cost=kind.label_cost,
             min_tasks=bounds.min_tasks,
@@ -75,8 +77,7 @@ class Limits:
 
     def cell(self, size: int, budget: float) -> Cell:
         """As many tasks of ``size`` labels as the budget pays."""
-        support = self.ways * round(size * self.support_share / self.ways)
-        support = min(max(support, self.ways), size - self.ways)
+        support = int(support_of(torch.tensor(float(size), dtype=torch.float64), self.support_share, self.ways))
         return Cell(self.tasks(size, budget), support, size - support)
 
     def most(self, budget: float) -> int:

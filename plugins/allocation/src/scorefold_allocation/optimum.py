@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.linear_model import Plans
-from scorefold_allocation.purchase import Bought, Bounds, buy, smallest_of, split_of, step_of
+from scorefold_allocation.purchase import Bought, Bounds, buy, smallest_of, step_of, support_of
 
 Objective = Callable[[Plans], Tensor]
 """What is made least: plans to (C,), infinite for one that nothing is known of."""
@@ -61,8 +61,9 @@ class Lattice:
         if self.free:
             pairs = points.reshape(len(points), -1, 2)
             return pairs[..., 0], pairs[..., 1]
-        parts = [split_of(self.config, kind, points[:, i]) for i, kind in enumerate(self.config.task_types)]
-        return torch.stack([part[0] for part in parts], 1), torch.stack([part[1] for part in parts], 1)
+        ways, share = [kind.ways for kind in self.config.task_types], self.config.split.share
+        support = torch.stack([support_of(points[:, i], share, each) for i, each in enumerate(ways)], 1)
+        return support, points - support
 
     def grid(self, count: int) -> Tensor:
         """About ``count`` points (C, D), evenly spread on a log scale."""

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
+from scorefold.interfaces.allocator import require_constraints
 from scorefold_allocation.config import MetaConfig, TaskTypeConfig
 from scorefold_allocation.linear_model import Plans
 
-CONSTRAINTS = ("min_tasks", "max_tasks", "min_labels", "max_labels")
-"""Bounds that ``allocate`` takes: on tasks over all types, and on the labels of a task of any type."""
+CONSTRAINTS = {"min_tasks": 1, "max_tasks": 1, "min_labels": 2, "max_labels": 2}
+"""Bounds that ``allocate`` takes, on tasks over all types and on the labels of a task of any type, with the least that
+each may be."""
 
 _EPS = 1e-9  # costs are sums of floats; a task that is short of that much can be paid
 
@@ -54,13 +56,7 @@ def bounds_of(config: MetaConfig, constraints: Mapping[str, Any]) -> Bounds:
     Raises ``ConfigError`` for an unknown constraint, one that is not a whole number in range, and bounds that no plan
     can keep to.
     """
-    unknown = [name for name in constraints if name not in CONSTRAINTS]
-    if unknown:
-        raise ConfigError(f"there is no constraint {unknown[0]!r}; there are {', '.join(CONSTRAINTS)}")
-    for name, value in constraints.items():
-        least = 2 if name.endswith("labels") else 1
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigError(f"constraint {name!r} is {value!r}; expected a whole number of at least {least}")
+    require_constraints(constraints, CONSTRAINTS)
     fewest, most = constraints.get("min_tasks", config.min_tasks), constraints.get("max_tasks")
     if most is not None and most < fewest:
         raise ConfigError(f"min_tasks is {fewest} and max_tasks {most}; expected min_tasks <= max_tasks")
@@ -95,15 +91,11 @@ def smallest_of(kind: TaskTypeConfig, config: MetaConfig, least: int) -> int:
     return step * math.ceil(max(least, 2 * kind.ways) / step)
 
 
-def split_of(config: MetaConfig, kind: TaskTypeConfig, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Support and query labels of tasks with so many labels in all, by the even or the fixed split.
-
-    The support is the share rounded to whole labels a class, and either part has one a class at least.
-    """
-    share = config.split.support_share if config.split.name == "fixed" else 0.5
-    shots = labels / kind.ways
-    support = torch.minimum((share * shots + 0.5).floor().clamp_min(1), shots - 1) * kind.ways
-    return support, labels - support
+def support_of(labels: Tensor, share: float, ways: int) -> Tensor:
+    """Support labels of tasks of so many ``labels``: the share rounded to whole labels a class. Support and query have
+    one a class at least."""
+    shots = labels / ways
+    return torch.minimum((share * shots + 0.5).floor().clamp_min(1), shots - 1) * ways
 
 
 def buy(config: MetaConfig, bounds: Bounds, budget: float, support: Tensor, query: Tensor) -> Iterator[Bought]:

@@ -9,10 +9,12 @@ import torch
 
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Allocator
+from scorefold.interfaces.allocator import require_budget, require_constraints
 from scorefold.results import Allocation, PlanRow
 from scorefold_standard.config import UniformConfig
 
-_CONSTRAINTS = ("support", "query", "min_tasks", "max_tasks")
+_LEAST = {"support": 1, "query": 0, "min_tasks": 0, "max_tasks": 1}
+"""The constraints, and the least that each may be."""
 
 
 class UniformAllocator(Allocator):
@@ -39,9 +41,9 @@ class UniformAllocator(Allocator):
         Raises ``ConfigError`` for a budget or a constraint that isn't a whole number in range, and for one that is
         unknown.
         """
-        if _is_not_whole(budget) or budget < 0:
-            raise ConfigError(f"the budget is {budget!r}; expected a whole number of labels of at least 0")
-        bounds = _checked(constraints or {})
+        require_budget(budget)
+        bounds = dict(constraints or {})
+        require_constraints(bounds, _LEAST)
         support = bounds.get("support", self.config.support)
         query = bounds.get("query", self.config.query)
         least, most = bounds.get("min_tasks", 1), bounds.get("max_tasks")
@@ -61,18 +63,3 @@ class UniformAllocator(Allocator):
             plan=tuple(row for row in rows if row.tasks > 0),
             leftover=budget - tasks * (support + query),
         )
-
-
-def _checked(constraints: Mapping[str, Any]) -> dict[str, int]:
-    unknown = [name for name in constraints if name not in _CONSTRAINTS]
-    if unknown:
-        raise ConfigError(f"there is no constraint {unknown[0]!r}; there are {', '.join(_CONSTRAINTS)}")
-    for name, value in constraints.items():
-        smallest = 1 if name in ("support", "max_tasks") else 0
-        if _is_not_whole(value) or value < smallest:
-            raise ConfigError(f"constraint {name!r} is {value!r}; expected a whole number of at least {smallest}")
-    return dict(constraints)
-
-
-def _is_not_whole(value: Any) -> bool:
-    return isinstance(value, bool) or not isinstance(value, int)
