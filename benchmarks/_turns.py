@@ -1,11 +1,14 @@
-"""Sides of a benchmark take turns, so that a busy machine slows all alike."""
+"""What benchmarks share: options, sides that take turns so that a busy machine slows all alike, and the end."""
 
 from __future__ import annotations
 
+import argparse
+import json
 import random
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 Row = dict[str, Any]
@@ -55,3 +58,22 @@ def race(turns: dict[str, Callable[[], object]], *, rounds: int) -> list[Row]:
         row: Row = {"side": name, "ratio": middle, "quartiles": [low, high]}
         rows.append(row | {"cpu_ms": 1000 * statistics.median(cpu), "wall_ms": 1000 * statistics.median(wall)})
     return rows
+
+
+def parse_options(doc: str | None, *, only: str | None = None) -> argparse.Namespace:
+    """Read the options of a benchmark: rounds, threads, json, and only where its help text is given."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0] if doc else None)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+    if only is not None:
+        parser.add_argument("--only", default="", help=only)
+    return parser.parse_args()
+
+
+def finish(rows: Sequence[Row], failures: Sequence[str], *, as_json: bool) -> int:
+    """Print the rows as JSON if requested, print the failures, and return the exit status."""
+    if as_json:
+        print(json.dumps(rows))
+    print(*failures, sep="\n", end="\n" if failures else "", file=sys.stderr)
+    return bool(failures)

@@ -11,16 +11,14 @@ Run: python benchmarks/caflow_costs.py [--rounds 15] [--only draws|memory|layout
 
 from __future__ import annotations
 
-import argparse
 import functools
 import itertools
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from _turns import Row, race
+from _turns import Row, finish, parse_options, race
 from torch import Tensor
 from torch.profiler import profile
 
@@ -147,12 +145,7 @@ def show(rows: Sequence[Row]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", default="", help="run the parts whose name holds this text")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = parse_options(__doc__, only="run the parts whose name holds this text")
     torch.set_num_threads(options.threads)
     rows: list[Row] = []
     failures: list[str] = []
@@ -162,10 +155,7 @@ def main() -> int:
             rows, failures = rows + found, failures + failed
             if not options.json:
                 show(found)
-    if options.json:
-        print(json.dumps(rows))
-    print(*failures, sep="\n", end="\n" if failures else "", file=sys.stderr)
-    return bool(failures)
+    return finish(rows, failures, as_json=options.json)
 
 
 if __name__ == "__main__":

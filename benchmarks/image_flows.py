@@ -13,15 +13,13 @@ Run: python benchmarks/image_flows.py [--rounds 15] [--only TEXT] [--json]
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
 import sys
 from collections.abc import Callable, Sequence
 
 import torch
 from _glow_sides import PEERS, Case, Side, checks, images, sides_of
-from _turns import Row, race
+from _turns import Row, finish, parse_options, race
 
 LIMITS = {"train": 1.0, "sample": 1.0}
 """How many times Scorefold's CPU time the faster peer must take at least."""
@@ -96,12 +94,7 @@ def show(rows: Sequence[Row]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", default="", help="run the cases whose name holds this text, such as 8 x 8")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = parse_options(__doc__, only="run the cases whose name holds this text, such as 8 x 8")
     torch.set_num_threads(options.threads)
     rows: list[Row] = []
     failures: list[str] = []
@@ -111,10 +104,7 @@ def main() -> int:
             rows, failures = rows + part, failures + failed
             if not options.json:
                 show(part)
-    if options.json:
-        print(json.dumps(rows))
-    print(*failures, sep="\n", end="\n" if failures else "", file=sys.stderr)
-    return bool(failures)
+    return finish(rows, failures, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -15,15 +15,13 @@ Run: python benchmarks/meta_learning.py [--rounds 15] [--json]
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import torch
-from _turns import Row, race
+from _turns import Row, finish, parse_options, race
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
@@ -210,11 +208,7 @@ def show(rows: Sequence[Row]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = parse_options(__doc__)
     torch.set_num_threads(options.threads)
     rows: list[Row] = []
     failures: list[str] = []
@@ -223,10 +217,7 @@ def main() -> int:
         rows, failures = rows + part, failures + failed
         if not options.json:
             show(part)
-    if options.json:
-        print(json.dumps(rows))
-    print(*failures, sep="\n", end="\n" if failures else "", file=sys.stderr)
-    return bool(failures)
+    return finish(rows, failures, as_json=options.json)
 
 
 if __name__ == "__main__":
