@@ -9,7 +9,7 @@ MANIFESTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install demo test slow lint format docs docs-serve bench dist clean
+.PHONY: help install demo test slow matrix lowest lint format docs docs-serve bench dist clean
 
 help:  ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,12 @@ test: $(VENV)/installed-test  ## Run every test but the slow ones
 
 slow: $(VENV)/installed-test  ## Run the tests that train for minutes
 	@$(BIN)/python -m pytest -n 2 -q -m slow
+
+matrix:  ## make test on every Python from 3.11 to 3.14 that is found, each in an environment of its own
+	@$(PYTHON) .ci/matrix.py
+
+lowest:  ## make test on Python 3.11 with the lowest version of every requirement
+	@$(PYTHON) .ci/matrix.py --lowest
 
 lint: $(VENV)/installed-lint  ## ruff and mypy
 	@$(BIN)/ruff check .

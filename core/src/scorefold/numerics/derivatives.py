@@ -6,6 +6,7 @@ Every result can itself be differentiated. Batch normalisation in training mode 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Literal
 
@@ -16,6 +17,12 @@ from scorefold.errors import ConfigError, ShapeError
 from scorefold.numerics.draws import draw_signs
 
 Map = Callable[[Tensor], Tensor]
+
+# torch scripts its forward-mode rules at the first use in a process, and warns each time that scripting is deprecated.
+# Doing it here keeps that warning from users, who can't act on it, and leaves the warnings of their own code alone.
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message=".torch.jit.script")
+    torch.func.jvp(torch.neg, (torch.zeros(()),), (torch.ones(()),))
 
 
 def _like(name: str, v: Tensor, x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 from scorefold.artefacts import digest_file
 from scorefold.data import Dataset, EventScale, StreamedDataset
 from scorefold.errors import DataError
+from scorefold.image_files import read_image
 from scorefold.interfaces import DataSource
 from scorefold.splits import moments, pick
 from scorefold_allocation.task_config import FewShotFoldersConfig, NoisyTypeConfig
@@ -113,18 +114,7 @@ class Images:
 
 def _decode(path: Path, config: FewShotFoldersConfig) -> Tensor:
     """An image file as uint8 (C, H, W). Raises ``DataError`` for one that can't be read."""
-    from torchvision.io import ImageReadMode, decode_image, read_file
-    from torchvision.transforms.functional import resize
-
-    mode = ImageReadMode.GRAY if config.grey else ImageReadMode.RGB
-    try:
-        image: Tensor = decode_image(read_file(str(path)), mode)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path} can't be read as an image: {reason}", hint="repair or remove the file") from error
-    if image.dtype != torch.uint8:
-        raise DataError(f"{path} has numbers of the type {image.dtype}; expected 8 bits a channel, from 0 to 255")
-    return image if config.size is None else resize(image, [config.size, config.size], antialias=True)
+    return read_image(path, size=config.size, crop=False, grey=config.grey)
 
 
 def _listed(root: Path, form: str | None) -> tuple[dict[str, Listed], list[Path]]:

@@ -10,9 +10,10 @@ from torch import Tensor
 from scorefold.artefacts import digest_folder
 from scorefold.data import Dataset
 from scorefold.errors import DataError
+from scorefold.image_files import read_image
 from scorefold.interfaces import DataSource
 from scorefold.splits import pick, source_seed, split_positions
-from scorefold_standard.data.pixels import image_splits, read_image
+from scorefold_standard.data.pixels import image_splits
 from scorefold_standard.data.units import Units, class_condition
 from scorefold_standard.data_config import ImagesConfig
 

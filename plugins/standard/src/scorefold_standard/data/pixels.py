@@ -1,17 +1,14 @@
-"""What image sources share: decoding, and splits that are held in memory or streamed."""
+"""What image sources share: splits that are held in memory or streamed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from scorefold.data import Condition, Dataset, EventScale, StreamedDataset, index_condition
-from scorefold.errors import DataError
 from scorefold.splits import moments
 from scorefold_standard.data.units import Units
 
@@ -68,26 +65,3 @@ def image_splits(
     train = splits["train"]
     sample = train.tensor(_SAMPLE) if isinstance(train, StreamedDataset) else train.x
     return splits, units.scale(*moments(sample))
-
-
-def read_image(path: Path, *, size: int | None, crop: bool, grey: bool) -> Tensor:
-    """An image file as uint8 (C, H, W), upright, resized where a size is given; a ``DataError`` names the file."""
-    from PIL import Image, ImageOps
-    from torchvision.transforms.functional import pil_to_tensor
-
-    try:
-        with Image.open(path) as opened:
-            if opened.mode.startswith(("I", "F")):
-                raise DataError(
-                    f"{path} has {opened.mode} pixels, more than 8 bits each",
-                    hint="convert it to 8 bits, or read it as an array with data:array",
-                )
-            image: Any = ImageOps.exif_transpose(opened).convert("L" if grey else "RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} can't be read as an image: {error}", hint="repair or remove the file") from error
-    if size is not None:
-        shape = (size, size)
-        way = Image.Resampling.BICUBIC
-        image = ImageOps.fit(image, shape, way) if crop else image.resize(shape, way)
-    pixels: Tensor = pil_to_tensor(image)
-    return pixels

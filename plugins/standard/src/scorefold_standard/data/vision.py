@@ -17,9 +17,10 @@ from torch import Tensor
 from scorefold.artefacts import digest_file
 from scorefold.data import Condition, ConditionSpec, Dataset, EventScale, TensorSpec
 from scorefold.errors import ConfigError, DataError
+from scorefold.image_files import read_image
 from scorefold.interfaces import DataSource
 from scorefold.splits import chosen, hold_out, pick, source_seed
-from scorefold_standard.data.pixels import image_splits, read_image
+from scorefold_standard.data.pixels import image_splits
 from scorefold_standard.data.units import Units, class_condition
 from scorefold_standard.data_config import CelebAConfig, CIFAR10Config, FashionMNISTConfig, MNISTConfig
 

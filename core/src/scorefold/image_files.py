@@ -1,0 +1,61 @@
+"""Image files as tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from scorefold.errors import DataError, ScorefoldError
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
+"""Pillow's names of what may be decoded. A file's content chooses among these only: EPS would start Ghostscript."""
+
+
+def read_image(path: Path, *, size: int | None, crop: bool, grey: bool) -> Tensor:
+    """An image file as uint8 (C, H, W), upright, with one channel if ``grey`` and three otherwise.
+
+    ``size`` resizes to size x size by bicubic interpolation; with ``crop``, the largest centred square of the image is
+    kept, otherwise the whole image is stretched. Raises ``DataError``, which names the file, for one that isn't a JPEG,
+    PNG, PPM, BMP, TIFF or WebP image, is damaged, or has more than 8 bits a channel, and ``ScorefoldError`` where
+    Pillow is missing.
+    """
+    try:
+        from PIL import Image, ImageOps, UnidentifiedImageError
+        from torchvision.transforms.functional import pil_to_tensor
+    except ImportError as error:
+        hint = "pip install 'scorefold-core[images]'"
+        raise ScorefoldError("image files need Pillow and torchvision", hint=hint) from error
+
+    try:
+        with Image.open(path, formats=_FORMATS) as opened:
+            _refuse_deep(opened, path)
+            image: Any = ImageOps.exif_transpose(opened).convert("L" if grey else "RGB")
+    except UnidentifiedImageError as error:
+        raise DataError(
+            f"{path} can't be read as an image; expected a JPEG, PNG, PPM, BMP, TIFF or WebP file",
+            hint="repair, convert or remove the file",
+        ) from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} can't be read as an image: {error}", hint="repair or remove the file") from error
+    if size is not None:
+        shape = (size, size)
+        way = Image.Resampling.BICUBIC
+        image = ImageOps.fit(image, shape, way) if crop else image.resize(shape, way)
+    pixels: Tensor = pil_to_tensor(image)
+    return pixels
+
+
+def _refuse_deep(image: ImageFile, path: Path) -> None:
+    """Raise ``DataError`` for more than 8 bits a channel; Pillow would cut those of colour images to 8 silently."""
+    raw = image.tile[0][3] if image.tile else ""
+    deep = raw[1] > 255 if isinstance(raw, tuple) and image.format == "PPM" else ";16" in str(raw)
+    if deep or image.mode.startswith(("I", "F")):
+        raise DataError(
+            f"{path} has more than 8 bits a channel ({image.mode}); expected 8",
+            hint="convert it to 8 bits, or read it as an array with data:array",
+        )
