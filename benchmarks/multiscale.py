@@ -66,7 +66,9 @@ def sides(host: Host, size: int) -> dict[str, Callable[[], Any]]:
         return x
 
     def ours(model: Any) -> Callable[[], Any]:
-        return lambda: model.sample(1, steps=steps, sampler="ddim", generator=torch.Generator().manual_seed(0))
+        return lambda: model.sample(
+            1, steps=steps, sampler="ddim", to_zero=False, generator=torch.Generator().manual_seed(0)
+        )
 
     return dict(zip(SIDES, (theirs, ours(uniform), ours(several), lambda: [call() for call in calls]), strict=True))
 

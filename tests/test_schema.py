@@ -131,7 +131,7 @@ RIGHT = {
     ),
     "sampling and steps of each interval": stages(
         f"{SPHERE}, score: {{use: score:analytic, inputs: {{data: data}}}}, "
-        "drawn: {use: score, do: sample, options: {steps: [4, 3], sampling: {spacing: log-snr}}}, "
+        "drawn: {use: score, do: sample, options: {steps: [4, 3], spacing: log-snr, sampling: {a: b}}}, "
         "held: {use: score, do: assess, inputs: {data: data}, options: {n: 2, levels: [0.5], features: null}}"
     ),
     "operator by name": stages("pairs: {use: data:paired, inputs: {data: data:digits}, config: {operator: haar}}"),

@@ -298,7 +298,34 @@ def test_network_calls_per_step() -> None:
 
         sampler(score, VP(), torch.ones(1, 1), time_grid(VP(), 7))
         calls[name] = count / 7
-    assert calls == {"euler-maruyama": 1, "predictor-corrector": 2, "heun": 2, "ddim": 1, "dpmpp-2m": 1}
+    assert calls == {"euler-maruyama": 1, "predictor-corrector": 2, "heun": 2, "edm": 2, "ddim": 1, "dpmpp-2m": 1}
+
+
+@pytest.mark.parametrize(
+    ("spacing", "sampler", "calls", "errors"),
+    [
+        ("karras", "edm", (9, 18, 40), (0.2313, 0.0447, 0.0079)),
+        ("karras", "dpmpp-2m", (17, 35, 79), (0.0583, 0.0112, 0.0019)),
+        ("karras", "ddim", (17, 35, 79), (-0.1486, -0.0730, -0.0325)),
+        ("log-snr", "edm", (9, 18, 40), (0.3133, 0.0573, 0.0098)),
+        ("log-snr", "dpmpp-2m", (17, 35, 79), (0.0227, 0.0058, 0.0011)),
+    ],
+)
+def test_errors_of_samplers_to_zero_noise(
+    spacing: str, sampler: str, calls: tuple[int, ...], errors: tuple[float, ...]
+) -> None:
+    """The deviation of samples of N(0, 1) by its exact score, less 1: levels from 80 to .002, then 0."""
+
+    def score(x: Tensor, t: Tensor) -> Tensor:
+        return -x / (1 + process.coefficients(x, t)[1] ** 2)
+
+    process = VE(0.002, 80)
+    end = torch.tensor([process.t_min], dtype=F64)
+    for levels, error in zip(calls, errors, strict=True):
+        start = torch.full((1, 1), 80.0, dtype=F64)
+        x, _ = SAMPLERS[sampler](score, process, start, time_grid(process, levels - 1, spacing))
+        last = process.denoised_from_score(score(x, end), x, end)
+        assert float(last) - 1 == pytest.approx(error, abs=6e-5)
 
 
 def test_a_long_last_step_falls_back_to_first_order() -> None:

@@ -202,11 +202,12 @@ def test_matrix_processes_serve_score_models(generator) -> None:
     process = MatrixProcess(drift, dispersion, speed=(1.0, 10.0), t_min=0.01, start=0.1 * eye, prior_covariance=eye)
     model = Coupled(process, (2,))
     for sampler in ("euler-maruyama", "predictor-corrector", "heun"):
-        x = model.sample(4000, steps=150, sampler=sampler, generator=generator)
+        x = model.sample(4000, steps=150, sampler=sampler, spacing="uniform", to_zero=False, generator=generator)
         assert float((x.var(0) - 1.1).abs().max()) < 3 * 1.1 * math.sqrt(2 / 4000) + 0.05
     signal, scale = process.coefficients(x, torch.tensor([0.01], dtype=F64))
     covariance = (signal.matrix @ signal.matrix.mT + scale.matrix @ scale.matrix.mT)[0]
     exact = torch.distributions.MultivariateNormal(torch.zeros(2, dtype=F64), covariance).log_prob(x[:5])
     torch.testing.assert_close(model.log_prob(x[:5]), exact, atol=0.02, rtol=0)
+    assert model.sample(2).shape == (2, 2), "heun is the default where edm can't serve"
     with pytest.raises(ConfigError, match="couples the components"):
-        model.sample(2)
+        model.sample(2, sampler="edm")

@@ -191,17 +191,18 @@ class Told(Normal):
 
 def test_further_options_of_sampling_reach_the_model() -> None:
     model = Told()
-    options = SampleOptions(n=2, steps=(3,), sampling={"condition_noise": "path", "spacing": "log-snr"})
+    options = SampleOptions(n=2, steps=(3,), spacing="log-snr", sampling={"condition_noise": "path"})
     verbs.sample(model, {}, options, context())
     assert model.told == {"condition_noise": "path"}
     with pytest.raises(ConfigError, match="knows no sampling option condition_noise"):
         verbs.sample(Normal(), {}, SampleOptions(n=2, sampling={"condition_noise": "path"}), context())
-    with pytest.raises(ConfigError, match="flows know no sampling option spacing"):
-        verbs.sample(Shifted(), {}, SampleOptions(n=2, sampling={"spacing": "log-snr"}), context())
+    with pytest.raises(ConfigError, match="flows know no sampling option condition_noise"):
+        verbs.sample(Shifted(), {}, SampleOptions(n=2, sampling={"condition_noise": "path"}), context())
     with pytest.raises(ConfigError, match="has 1 intervals"):
         verbs.sample(Normal(), {}, SampleOptions(n=2, steps=(3, 4)), context())
-    with pytest.raises(ValidationError, match="stands beside sampling"):
-        SampleOptions(sampling={"guidance": 2.0})
+    for name, value in (("guidance", 2.0), ("spacing", "log-snr")):
+        with pytest.raises(ValidationError, match=f"write {name} next to sampling"):
+            SampleOptions(sampling={name: value})
     for steps in (0, (), (3, 0)):
         with pytest.raises(ValidationError):
             SampleOptions.model_validate({"steps": steps})

@@ -139,6 +139,12 @@ class EDMConfig(Config):
     sigma_min: float = Field(0.002, gt=0, description="Noise at t = 0, in units of the data")
     sigma_max: float = Field(80.0, gt=0, description="Noise at t = 1, in units of the data")
     rho: float = Field(7.0, gt=0, description="How strongly steps gather at small noise; 1 is sigma linear in t")
+    sigma_data: float | None = Field(
+        None,
+        gt=0,
+        description="The standard deviation of data that sigma_min and sigma_max are meant for; they are scaled to "
+        "that of the data at hand. null takes them as they are",
+    )
 
     @model_validator(mode="after")
     def _grows(self) -> EDMConfig:
@@ -159,13 +165,34 @@ ProcessConfig = Annotated[_Process, BeforeValidator(_as_process, json_schema_inp
 """A process in a run file: ``process: {name: ve, sigma_min: 0.01, sigma_max: 50}``, or just ``process: ve``."""
 
 
+_STEPS = 4000
+
+
 class TrainingConfig(Config):
     """How ``scorefold.training.fit`` trains."""
 
-    steps: int = Field(4000, ge=0, description="Optimiser steps, over all phases")
+    steps: int = Field(_STEPS, ge=0, description="Optimiser steps, over all phases")
+    minutes: float | None = Field(
+        None,
+        gt=0,
+        description="Minutes to train for, in place of steps: a step is timed once, and resolved.yaml gets the steps "
+        "that fit; null for steps",
+    )
     batch_size: int = Field(256, ge=1, description="Points a step (over all processes)")
+    accumulate: int = Field(
+        1, ge=1, description="Parts of a batch that pass one after the other before a step, to save memory"
+    )
+    flip: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Chance that a training image is mirrored left to right, with conditions of its size",
+    )
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate")
     optimiser: Literal["adam", "adamw", "sgd"] = Field("adam", description="Optimiser; fused where torch has it")
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.999), description="How much of the past Adam's averages keep a step: of gradients, of their squares"
+    )
     weight_decay: float = Field(0.0, ge=0, description="Weight decay")
     warmup: int = Field(100, ge=0, description="Steps of linear warm-up")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="Learning rate after warm-up")
@@ -176,3 +203,11 @@ class TrainingConfig(Config):
     checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints")
     log_every: int = Field(50, ge=1, description="Steps between reported metrics")
     compile: bool = Field(False, description="Use torch.compile (needs a compiler)")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.minutes is not None and self.steps != _STEPS:
+            raise ValueError(f"steps is {self.steps} and minutes {self.minutes:g}; set one of them")
+        if self.accumulate > self.batch_size:
+            raise ValueError(f"accumulate is {self.accumulate} and batch_size {self.batch_size}; a part needs a point")
+        return self

@@ -99,15 +99,9 @@ def draw_events(
             raise ConfigError(f"flows know no sampling option {', '.join(options.sampling)}", hint="leave sampling out")
         x = component.sample(n, condition, temperature=options.temperature, generator=generator)
     else:
-        x = component.sample(
-            n,
-            condition,
-            steps=options.steps,
-            sampler=options.sampler,
-            guidance=options.guidance,
-            generator=generator,
-            **options.sampling,
-        )
+        names = ("steps", "sampler", "spacing", "to_zero")
+        given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+        x = component.sample(n, condition, guidance=options.guidance, generator=generator, **given, **options.sampling)
     if not bool(torch.isfinite(x).all()):
         raise DataError("the samples are not finite", hint="use more steps, another sampler, or train for longer")
     return x

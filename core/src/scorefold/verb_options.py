@@ -9,21 +9,30 @@ from pydantic import Field, field_validator, model_validator
 from scorefold.config import Config
 
 _File = Annotated[str, Field(min_length=1)]
-_RESERVED = ("n", "condition", "steps", "sampler", "guidance", "generator")
+_RESERVED = ("n", "condition", "steps", "sampler", "spacing", "to_zero", "guidance", "generator")
 
 
 class DrawingOptions(Config):
     """How a model draws."""
 
-    steps: Annotated[int, Field(ge=1)] | Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (
-        Field(
-            100,
-            description="Steps of the sampler (score models): a number, shared out over the process' intervals, or "
-            "a list with a number for each interval, from noise to data",
-        )
+    steps: (
+        Annotated[int, Field(ge=1)] | Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None
+    ) = Field(
+        None,
+        description="Steps of the sampler (score models): a number, shared out over the process' intervals, or a list "
+        "with a number for each interval, from noise to data; null is what the model takes, 18 for most",
     )
-    sampler: Literal["euler-maruyama", "predictor-corrector", "heun", "ddim", "dpmpp-2m"] = Field(
-        "dpmpp-2m", description="Sampler (score models)"
+    sampler: Literal["edm", "heun", "dpmpp-2m", "ddim", "euler-maruyama", "predictor-corrector"] | None = Field(
+        None, description="Sampler (score models); null is what the model takes, edm for most"
+    )
+    spacing: Literal["karras", "log-snr", "uniform"] | None = Field(
+        None,
+        description="How the sampler's times are spaced (score models); null is what the model takes, karras for most",
+    )
+    to_zero: bool | None = Field(
+        None,
+        description="Whether a last call takes away the noise that is left at the smallest time (score models); null "
+        "is what the model does, true for most",
     )
     guidance: float = Field(1.0, ge=0, description="Weight of the conditional score against the unconditional one")
     temperature: Annotated[float, Field(ge=0)] | tuple[Annotated[float, Field(ge=0)], ...] = Field(
@@ -32,7 +41,7 @@ class DrawingOptions(Config):
     sampling: dict[str, Any] = Field(
         default_factory=dict,
         description="Further sampling options of the model, by the names that its 'bind' or 'sample' knows, such as "
-        "condition_noise or spacing (score models)",
+        "condition_noise (score models)",
     )
 
     @field_validator("sampling")
@@ -40,7 +49,7 @@ class DrawingOptions(Config):
     def _further(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in value:
             if name in _RESERVED:
-                raise ValueError(f"sampling holds {name!r}; it stands beside sampling, not in it")
+                raise ValueError(f"sampling holds {name!r}; write {name} next to sampling, not in it")
         return value
 
 

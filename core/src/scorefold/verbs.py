@@ -107,7 +107,8 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
         "progress": context.progress,
     }
     config, executor = component.training_config, context.executor
-    if executor is not None and executor.parallel and can_train_apart(component, training, validation):
+    apart = executor is not None and executor.parallel and config.minutes is None
+    if executor is not None and apart and can_train_apart(component, training, validation):
         report = fit_apart(component, training, config, executor, **settings)
     else:
         report = train(component, training, config, metrics=context.metrics, **settings)

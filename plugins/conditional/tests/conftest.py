@@ -117,6 +117,7 @@ def posterior_of(impulses: Impulses) -> Callable[..., tuple[float, float]]:
         y[-1] = 1
         impulses.count = 0
         draw = sampler or partial(predictor_corrector, corrector_steps=0)
+        options = {"spacing": "uniform", "to_zero": False, **options}
         out = model.sample(1, y, steps=steps, sampler=draw, **options)[0, :, 0]
         assert impulses.count < rows
         return float(out[-1]), float(out[:-1].square().sum())

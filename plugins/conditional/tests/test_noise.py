@@ -175,7 +175,9 @@ def test_a_sampler_with_a_path_calls_one_time_with_one_condition(build: Build, m
         return inner(self, x, parts, extra)
 
     monkeypatch.setattr(model.layout.__class__, "stack", stack)
-    model.sample(2, torch.ones(1, 1).double(), steps=4, sampler="heun", generator=torch.Generator().manual_seed(0))
+    model.sample(
+        2, torch.ones(1, 1).double(), steps=4, sampler="heun", to_zero=False, generator=torch.Generator().manual_seed(0)
+    )
     assert len(seen) == 8
     for after, before in ((1, 2), (3, 4), (5, 6)):
         assert torch.equal(seen[after][1], seen[before][1])

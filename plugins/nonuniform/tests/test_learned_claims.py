@@ -37,7 +37,7 @@ class Exact:
         scale = sum(bool(t[-2] > end) for end in self.coefficients.breakpoints)
         return self.spoil * gaussian_score(FIELD.law(), BANDS, self.coefficients, scale)(z, t)
 
-    def sample(self, n: int, *, steps: int, generator: torch.Generator) -> Tensor:
+    def sample(self, n: int, *, generator: torch.Generator, **options: Any) -> Tensor:
         law = FIELD.law()
         x = law.mean + torch.randn(n, 64, generator=generator, dtype=F64) @ (law.basis * law.variances.sqrt()).mT
         return self.bands.transform.inverse(self.mix(self.bands.transform(x.reshape(n, 1, 8, 8))))

@@ -147,8 +147,8 @@ def test_networks_of_coarse_scales_are_the_only_ones_called_there() -> None:
     built, calls = model().eval(), [0, 0, 0]
     for scale, each in enumerate(built.networks):
         each.register_forward_hook(lambda *_, scale=scale: calls.__setitem__(scale, calls[scale] + 1))
-    built.sample(2, steps=(5, 3, 2), sampler="ddim")  # from the coarsest
-    assert calls == [2, 3, 5]
+    built.sample(2, steps=(5, 3, 2), sampler="ddim")  # from the coarsest, and one more to zero noise
+    assert calls == [3, 3, 5]
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,8 @@ def test_a_model_of_ours_runs_in_a_stock_pipeline() -> None:
     with torch.no_grad():
         for t in ours.timesteps:
             x = ours.step(unet(x, t).sample, t, x).prev_sample
-    expected = model.sample(2, steps=9, generator=torch.Generator().manual_seed(3))
+    options = {"sampler": "dpmpp-2m", "spacing": "uniform", "to_zero": False}
+    expected = model.sample(2, steps=9, generator=torch.Generator().manual_seed(3), **options)
     assert float((x - start).abs().mean()) > 0.1
     torch.testing.assert_close(x, expected, rtol=1e-3, atol=1e-3)
     stock = DDPMPipeline(unet=unet, scheduler=ours)
@@ -146,7 +147,8 @@ def test_a_trained_model_of_ours_becomes_a_pipeline_of_theirs(tmp_path: Path) ->
     loaded = MultiScalePipeline.from_pretrained(tmp_path)
     loaded.set_progress_bar_config(disable=True)
     assert (loaded.config.low, loaded.config.high) == (0, 1)
-    samples = model.sample(2, steps=9, sampler="ddim", generator=torch.Generator().manual_seed(3))
+    options = {"sampler": "ddim", "spacing": "uniform", "to_zero": False}
+    samples = model.sample(2, steps=9, generator=torch.Generator().manual_seed(3), **options)
     assert float(samples.clamp(0, 1).std()) > 0.02
     torch.testing.assert_close(drawn(loaded), samples.clamp(0, 1), rtol=0, atol=2e-3)
 

@@ -122,7 +122,7 @@ def test_coefficients_may_differ_by_component() -> None:
 
 @pytest.mark.parametrize("weighting", ["likelihood", "simple", "sigma2"])
 def test_the_loss_is_that_of_its_weighting_and_of_its_generator(weighting: str, generator: torch.Generator) -> None:
-    model = build(weighting=weighting)
+    model = build(weighting=weighting, process=VEConfig())
     batch = Dataset(torch.randn(64, 6))
     state = torch.random.get_rng_state()
     losses = [model.loss(batch, progress=PROGRESS, generator=generator.manual_seed(3)).value for _ in range(2)]
@@ -131,7 +131,7 @@ def test_the_loss_is_that_of_its_weighting_and_of_its_generator(weighting: str, 
     other = model.loss(batch, progress=PROGRESS, generator=generator.manual_seed(4)).value
     assert not torch.equal(losses[0], other)
     assert torch.equal(torch.random.get_rng_state(), state), "no global random state is touched"
-    simple = build(weighting="simple")
+    simple = build(weighting="simple", process=VEConfig())
     simple.load_state_dict(model.state_dict())
     base = simple.loss(batch, progress=PROGRESS, generator=generator.manual_seed(3)).value
     factor = {"simple": 1.0, "sigma2": 6.0, "likelihood": 6 * math.log(5000)}[weighting]

@@ -32,7 +32,7 @@ from scorefold_registry.report import write_report, yaml_text
 from scorefold_registry.run_result import RunInterrupted, RunResult, StageResult
 from scorefold_registry.saved_manifest import has_state
 from scorefold_registry.stage_files import read_result, read_stage
-from scorefold_registry.stages import Workshop, key_of, load_stage, perform, resolved_run, write_stage
+from scorefold_registry.stages import Workshop, key_of, load_stage, note_steps, perform, resolved_run, write_stage
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
@@ -348,6 +348,8 @@ class Session:
             self.observers.figures_failed(planned.name, planned.registered.plugin, failure)
         result = StageResult(planned.name, info.component, reused, seconds, metrics)
         self.results.append(result)
+        if note_steps(self.info.config["stages"][planned.name], metrics):
+            write_text(self.info.folder / "resolved.yaml", yaml_text(self.info.config))
         self.events.write("stage-ended", stage=planned.name, reused=reused, seconds=round(seconds, 3), metrics=metrics)
         self.progress.stage_ended(planned.name, seconds, reused, metrics)
 

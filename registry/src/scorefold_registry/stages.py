@@ -109,6 +109,16 @@ def resolved_stage(
     return facts
 
 
+def note_steps(resolved: dict[str, Any], metrics: Mapping[str, Any]) -> bool:
+    """Write the steps that a training took into its resolved stage in place of its minutes, so that a run of the file
+    repeats it to the bit; whether there was something to write."""
+    training = resolved.get("config", {}).get("training")
+    if not isinstance(training, dict) or training.get("minutes") is None or "steps" not in metrics:
+        return False
+    training.update(steps=int(metrics["steps"]), minutes=None)
+    return True
+
+
 def resolved_run(catalogue: Catalogue, plan: Plan) -> dict[str, Any]:
     """A run file with every default written out and every revision pinned."""
     run = plan.run

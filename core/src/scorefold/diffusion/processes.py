@@ -92,15 +92,20 @@ def SubVP(beta_min: float = 0.1, beta_max: float = 20.0, *, t_min: float = 1e-3)
 AnyProcessConfig = VEConfig | VPConfig | SubVPConfig | LogSNRConfig | CosineConfig | EDMConfig
 
 
-def build_process(config: AnyProcessConfig, *, spread: float | None = None) -> IsotropicProcess:
+def build_process(
+    config: AnyProcessConfig, *, spread: float | None = None, deviation: float | None = None
+) -> IsotropicProcess:
     """The process that a run file's ``process:`` describes; see ``build_schedule``."""
-    return IsotropicProcess(build_schedule(config, spread=spread))
+    return IsotropicProcess(build_schedule(config, spread=spread, deviation=deviation))
 
 
-def build_schedule(config: AnyProcessConfig, *, spread: float | None = None) -> Schedule:
-    """The schedule that a run file's ``process:`` describes; ``spread`` is that of the data (``EventScale.spread``).
+def build_schedule(
+    config: AnyProcessConfig, *, spread: float | None = None, deviation: float | None = None
+) -> Schedule:
+    """The schedule that a run file's ``process:`` describes.
 
-    Raises ``ConfigError`` for values that do not fit, and for relative noise where the spread is not known or is 0.
+    ``spread`` is that of the data (``EventScale.spread``) and ``deviation`` that of a coordinate (``EventScale.std``).
+    Raises ``ConfigError`` for values that do not fit, and for noise relative to one that is not known or is 0.
     """
     match config:
         case VEConfig(relative=True):
@@ -121,6 +126,15 @@ def build_schedule(config: AnyProcessConfig, *, spread: float | None = None) -> 
             return LinearLogSNR(config.lam_max, config.lam_min, t_min=config.t_min)
         case CosineConfig():
             return Cosine(config.lam_max, config.lam_min)
+        case EDMConfig(sigma_data=float(usual)):
+            if not deviation:
+                what = "is not known" if deviation is None else "is 0"
+                raise ConfigError(
+                    f"the noise of this process is relative to the standard deviation of the data, which {what}",
+                    hint="set process.sigma_data to null and give sigma_min and sigma_max in units of the data",
+                )
+            unit = deviation / usual
+            return EDM(config.sigma_min * unit, config.sigma_max * unit, config.rho)
         case EDMConfig():
             return EDM(config.sigma_min, config.sigma_max, config.rho)
 

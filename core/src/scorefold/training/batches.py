@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from scorefold.data import shuffled
+from scorefold.data import Dataset, shuffled
 from scorefold.errors import TrainingError
 from scorefold.seeds import derive_generator
 
@@ -27,6 +27,14 @@ def batch_size(points: int, size: int, processes: int) -> int:
     if shared == 0:
         raise TrainingError(f"there are {points} training points for {processes} processes")
     return shared
+
+
+def parts_of(batch: Dataset, count: int) -> list[Dataset]:
+    """A batch in so many parts whose sizes differ by one at most; itself for one part."""
+    if count == 1:
+        return [batch]
+    rows = torch.arange(len(batch), device=batch.x.device)
+    return [batch.take(part) for part in rows.tensor_split(min(count, len(batch)))]
 
 
 def batch_positions(

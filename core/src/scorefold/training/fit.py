@@ -15,6 +15,7 @@ from scorefold.errors import ShapeError, TrainingError
 from scorefold.interfaces.capabilities import Phase, Trainable
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold.training.distributed import Processes, processes_for
+from scorefold.training.duration import steps_in
 from scorefold.training.interrupt import Interrupt, deferred_interrupt
 from scorefold.training.loop import train_phase
 from scorefold.training.phases import ordered_phases, share_steps
@@ -62,7 +63,6 @@ def fit(
             hint="inherit scorefold.interfaces.Trainable and write its loss",
         )
     phases = ordered_phases(model.phases())
-    shares = share_steps(phases, config.steps)
     if only is not None and only not in [phase.name for phase in phases if phase.independent]:
         named = ", ".join(phase.name for phase in phases if phase.independent) or "none"
         raise TrainingError(f"phase {only!r} was to be trained alone; independent phases are {named}")
@@ -80,6 +80,10 @@ def fit(
         _seed_global(derive_seed(seed, "global", processes.rank), processes.device)
         model.prepare(data, derive_generator(seed, "prepare", device=processes.device))
         processes.share((*model.parameters(), *model.buffers()))
+        steps = config.steps
+        if config.minutes is not None:
+            steps = steps_in(config.minutes, model, phases, data, config, processes, checkpoint_dir)
+        shares = share_steps(phases, steps)
         with _interrupts(processes) as interrupt:
             task = Task(
                 model=model,

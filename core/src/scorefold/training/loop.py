@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from scorefold.data import Dataset, StreamedDataset
 from scorefold.errors import TrainingError
 from scorefold.interfaces.capabilities import Phase, Progress
-from scorefold.training.batches import batch_positions, batch_size
+from scorefold.training.augment import mirrored
+from scorefold.training.batches import batch_positions, batch_size, parts_of
 from scorefold.training.checkpoint import Checkpoints
 from scorefold.training.compilation import compiled
 from scorefold.training.ema import AveragedWeights
@@ -117,14 +118,10 @@ class _PhaseLoop:
         config, processes = self.task.config, self.task.processes
         factor = learning_rate_factor(self.step, self.steps, config.warmup, config.schedule)
         set_learning_rate(self.optimiser, self.peaks, factor)
-        progress = Progress(self.step, self.steps, self.phase.name)
-        value, parts = loss(batch, progress, self.task.generator)
-        if value.dim() != 0 or not value.requires_grad:
-            raise TrainingError(
-                f"the loss of {type(self.task.model).__name__} has shape {tuple(value.shape)} and "
-                f"{'a' if value.requires_grad else 'no'} gradient; expected a scalar with a gradient"
-            )
-        processes.backward(value)
+        if config.flip:
+            batch = mirrored(batch, config.flip, self.task.generator)
+        for part in parts_of(batch, config.accumulate):
+            self._add_gradients(part, len(part) / len(batch), loss)
         if config.clip is not None:
             processes.clip(self.trained, config.clip)
         optimiser.step()
@@ -132,9 +129,20 @@ class _PhaseLoop:
             parameter.grad = None
         if self.average is not None:
             self.average.update(self.step)
-        self.recent.add(value, parts)
         self.step += 1
         self.task.report.steps += 1
+
+    def _add_gradients(self, part: Dataset, share: float, loss: Callable[..., Any]) -> None:
+        """Adds the gradients of a part of a batch, which is this share of it."""
+        progress = Progress(self.step, self.steps, self.phase.name)
+        value, parts = loss(part, progress, self.task.generator)
+        if value.dim() != 0 or not value.requires_grad:
+            raise TrainingError(
+                f"the loss of {type(self.task.model).__name__} has shape {tuple(value.shape)} and "
+                f"{'a' if value.requires_grad else 'no'} gradient; expected a scalar with a gradient"
+            )
+        self.task.processes.backward(value if share == 1 else value * share)
+        self.recent.add(value, parts)
 
     def _losses(self) -> dict[str, list[float]]:
         """The losses since the last report and their parts, averaged over processes. Raises where one isn't finite."""

@@ -55,6 +55,8 @@ def build_optimiser(groups: Sequence[dict[str, Any]], config: TrainingConfig) ->
     settings: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     if config.optimiser == "sgd":
         settings["momentum"] = 0.9
+    else:
+        settings["betas"] = config.betas
     try:
         try:
             optimiser = kind(groups, **settings, fused=True)

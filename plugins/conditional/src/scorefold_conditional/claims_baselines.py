@@ -13,7 +13,7 @@ from scorefold.operators import HasOperator
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold.training import fit
 from scorefold_conditional.claims_digits import DRAWS, IMAGES, SEEDS, TASKS, measures, settings
-from scorefold_conditional.claims_training import ancestral
+from scorefold_conditional.claims_training import ANCESTRAL
 
 METHODS: Mapping[str, tuple[str, Mapping[str, Any], int]] = {
     "dps": ("score:dps", {}, 150),
@@ -33,6 +33,7 @@ def row(host: Any, profile: str, seed: int, *, task: str, method: str, measure: 
 def _prior(host: Any, seed: int) -> ScoreModel:
     """A score of digits with the process, network and training of the conditional ones."""
     config = {name: value for name, value in settings("cde", 0.0).items() if name in ("process", "network", "training")}
+    config["weighting"] = "simple"
     digits = host.create("data:digits", generator=derive_generator(seed, "data"))
     prior: Any = host.create("score:denoising", config, generator=derive_generator(seed, "weights"), data=digits)
     fit(prior, digits.load("train"), prior.training_config, seed=seed)
@@ -50,7 +51,7 @@ def _measured(host: Any, seed: int, task: str, method: str) -> Mapping[str, floa
     test = source.load("test").take(torch.arange(IMAGES))
     model = host.create(name, {"operator": TASKS[task], **config}, prior=_prior(host, seed))
     draws = model.sample(
-        DRAWS, test.condition, steps=steps, sampler=ancestral, generator=derive_generator(seed, "draws")
+        DRAWS, test.condition, steps=steps, generator=derive_generator(seed, "draws"), **ANCESTRAL
     ).clamp(0, 1)
     assert isinstance(source, HasOperator)
     return measures(draws, test, source.operator.at(test.index))

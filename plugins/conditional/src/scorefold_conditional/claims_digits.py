@@ -15,7 +15,7 @@ from scorefold.interfaces import DataSource
 from scorefold.metrics import consistency, diversity, psnr, psnr_within
 from scorefold.operators import HasOperator, Mask, Operator
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_conditional.claims_training import ancestral, trained
+from scorefold_conditional.claims_training import ANCESTRAL, trained
 
 SIGMA_MAX = 8.0
 STEPS, SAMPLER_STEPS = 1000, 100
@@ -77,8 +77,8 @@ def _measured(host: Any, task: str, seed: int, config: str) -> Mapping[str, floa
         DRAWS,
         test.condition,
         steps=SAMPLER_STEPS,
-        sampler=ancestral,
         generator=derive_generator(seed, "draws"),
+        **ANCESTRAL,
     ).clamp(0, 1)
     assert isinstance(source, HasOperator)
     return measures(draws, test, source.operator.at(test.index))

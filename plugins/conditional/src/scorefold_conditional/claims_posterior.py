@@ -11,7 +11,7 @@ import torch
 
 from scorefold.metrics import energy_distance
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_conditional.claims_training import ancestral, trained
+from scorefold_conditional.claims_training import ANCESTRAL, trained
 from scorefold_conditional.posterior import PosteriorSource
 
 SIGMA_MAX = 20.0
@@ -63,8 +63,8 @@ def _measured(host: Any, seed: int, config: str) -> Mapping[str, float]:
         DRAWS,
         y,
         steps=SAMPLER_STEPS,
-        sampler=ancestral,
         generator=derive_generator(seed, "draws"),
+        **ANCESTRAL,
     ).double()
     exact = source.posterior.sample(DRAWS, y, derive_generator(seed, "exact"))
     gap = draws.mean(0) - source.posterior.mean(y)

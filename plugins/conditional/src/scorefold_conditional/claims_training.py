@@ -19,6 +19,10 @@ def ancestral(*arguments: Any, **options: Any) -> tuple[Tensor, Any]:
     return predictor_corrector(*arguments, corrector_steps=0, **options)  # type: ignore[call-arg]
 
 
+ANCESTRAL: dict[str, Any] = {"sampler": ancestral, "spacing": "uniform", "to_zero": False}
+"""How the measured claims sample: as published, down to the least noise and no further."""
+
+
 def trained(host: Any, data: DataSource, config: Mapping[str, Any], seed: int) -> Conditional:
     """A conditional score trained on the training points of a source, its weights and batches from ``seed``."""
     model: Conditional = host.create(

@@ -6,13 +6,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from scorefold.config import Config, EDMConfig, Inline, ProcessConfig, TrainingConfig, Use, VEConfig
+from scorefold.config import EDMConfig, Inline, ProcessConfig, TrainingConfig, Use, VEConfig
+from scorefold.denoising_config import AnyWeighting, DenoisingLossConfig, WeightingConfig
 from scorefold.operator_config import MaskConfig, OperatorConfig
 
 DEFAULT_SPEED = 0.01
 
 
-class ConditionalConfig(Config):
+class ConditionalConfig(DenoisingLossConfig):
     """A conditional score whose condition diffuses at any speed (Batzolis et al. 2021, 2022)."""
 
     estimator: Literal["cde", "cdiffe", "cmde", "vs-cmde"] = Field(
@@ -71,10 +72,10 @@ class ConditionalConfig(Config):
         description="What the network gives: the noise (eps), a correction of the best linear guess (edm), the datum "
         "(x0), or the velocity (v)",
     )
-    weighting: Literal["likelihood", "simple", "sigma2"] = Field(
-        "likelihood",
-        description="The loss at a time: g(t)^2 / 2 times the summed squared error of the score, each part with its "
-        "own g (likelihood), the summed squared error of the noise (sigma2), or its mean (simple)",
+    weighting: AnyWeighting = Field(
+        WeightingConfig(name="likelihood"),
+        description="How errors weigh, by name or with settings, each part at its own noise: likelihood as published, "
+        "edm for samples of images; see score:denoising",
     )
     condition_dropout: float = Field(
         0.0, ge=0, lt=1, description="Share of training points whose condition is left out; above 0 allows guidance"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition, Dataset, TensorSpec, measured_rows
-from scorefold.diffusion import Schedule, build_process, draw_times, expand, probability_flow_log_prob
+from scorefold.diffusion import NoiseLevels, Schedule, build_process, expand, probability_flow_log_prob
 from scorefold.diffusion.prediction import expected_noise
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreModel, Trainable, as_network
@@ -50,7 +50,8 @@ class Conditional(ScoreModel, Trainable):
     mask: Tensor | None
 
     def __init__(self, config: ConditionalConfig, *, data: DataSource) -> None:
-        process = build_process(config.process, spread=data.event_scale.spread(data.event_shape))
+        scale = data.event_scale
+        process = build_process(config.process, spread=scale.spread(data.event_shape), deviation=scale.std)
         super().__init__(process, data.event_shape, data.condition_spec, data.event_scale)
         self.config = config
         self.training_config = config.training
@@ -238,7 +239,8 @@ class Conditional(ScoreModel, Trainable):
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
         x0, parts = batch.x, self._parts(batch.condition, batch.x)
-        t = draw_times(self.process, len(x0), like=x0, generator=generator, stratified=True)
+        levels = NoiseLevels(self.process, self.config.levels, self.event_scale.std)
+        t = levels.times(len(x0), like=x0, generator=generator)
         z = draw_normal(tuple(x0.shape), generator=generator, like=x0)
         x = self.process.perturb(x0, t, z)
         speed = self._training_speed(progress, x0, generator)
@@ -257,12 +259,15 @@ class Conditional(ScoreModel, Trainable):
         if kept is not None:
             shown = {name: torch.where(expand(kept, y), y, self._absent(x0)[name]) for name, y in shown.items()}
         found, others = self._noises(x, t, shown, schedule)
-        blocks = {"event": Block(found - z, self.event_schedule)}
+        blocks = {"event": Block(found - z, self.event_schedule, self.event_scale.std)}
         if schedule is not None:
             weight = None if kept is None else kept.to(x0)
             for name, answer in others.items():
-                blocks[name or "condition"] = Block(answer - noises[name], schedule, weight)
-        losses = {name: value.mean() for name, value in joint_loss(blocks, t, self.config.weighting).items()}
+                block = Block(answer - noises[name], schedule, float(self._units(name)[1]), weight)
+                blocks[name or "condition"] = block
+        weighting = self.config.weighting
+        parts_of_loss = joint_loss(blocks, t, weighting)
+        losses = {name: levels.reweigh(value, t, weighting).mean() for name, value in parts_of_loss.items()}
         parted = {f"loss of the {name}": value.detach() for name, value in losses.items()} if len(losses) > 1 else {}
         return Loss(torch.stack(list(losses.values())).sum(), parted)
 

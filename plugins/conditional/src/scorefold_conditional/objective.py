@@ -7,22 +7,25 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from scorefold.diffusion import Schedule, Weighting, expand
+from scorefold.denoising_config import WeightingConfig
+from scorefold.diffusion import Schedule, as_weighting, expand, noise_weight
 
 
 @dataclass(frozen=True)
 class Block:
     """One diffused tensor: the residual eps-hat - z (B, *shape) of its noise at times t (B,), and its schedule.
 
-    ``weight`` (B,) scales the rows of the block, 0 for those that were not shown.
+    ``spread`` is the standard deviation of its clean coordinates. ``weight`` (B,) scales the rows of the block, 0 for
+    those that were not shown.
     """
 
     residual: Tensor
     schedule: Schedule
+    spread: float = 1.0
     weight: Tensor | None = None
 
 
-def joint_loss(blocks: Mapping[str, Block], t: Tensor, weighting: Weighting) -> dict[str, Tensor]:
+def joint_loss(blocks: Mapping[str, Block], t: Tensor, weighting: WeightingConfig | str) -> dict[str, Tensor]:
     """The loss of each point by block, (B,): the loss is their sum.
 
     With s - s* = -(eps-hat - z) / b for each block,
@@ -31,19 +34,19 @@ def joint_loss(blocks: Mapping[str, Block], t: Tensor, weighting: Weighting) -> 
       the joint diffusion with G = diag(g_x, g_y); its integral over time bounds the joint negative log-likelihood up
       to a constant (Batzolis et al. 2021, theorem 2).
     - ``sigma2``: ||eps-hat - z||^2.
-    - ``simple``: the same over the number of coordinates of all blocks together, so that the sum is a mean.
+    - all others: the same, times ``noise_weight`` at the block's own noise over its spread, over the number of
+      coordinates of all blocks together, so that the sum is a mean.
     """
+    weighting = as_weighting(weighting)
     coordinates = sum(block.residual[:1].numel() for block in blocks.values())
     losses = {}
     for name, block in blocks.items():
-        factor = None
-        if weighting == "likelihood":
-            factor = block.schedule.rates(t)[1] / block.schedule.signal_scale(t)[1]
-        weighted = block.residual if factor is None else expand(factor, block.residual) * block.residual
-        square = (weighted**2)[..., None].flatten(1).sum(1)
-        if weighting == "likelihood":
-            square = square / 2
-        elif weighting == "simple":
-            square = square / max(1, coordinates)
-        losses[name] = square if block.weight is None else block.weight * square
+        signal, scale = block.schedule.signal_scale(t)
+        if weighting.name == "likelihood":
+            factor = (block.schedule.rates(t)[1] / scale) ** 2 / 2
+        else:
+            factor = noise_weight(weighting, scale / (signal * block.spread))
+        squares = (expand(factor, block.residual) * block.residual**2)[..., None].flatten(1).sum(1)
+        loss = squares if weighting.sums else squares / max(1, coordinates)
+        losses[name] = loss if block.weight is None else block.weight * loss
     return losses

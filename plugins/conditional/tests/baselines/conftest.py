@@ -110,6 +110,7 @@ def moments_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Tensor, T
         condition = torch.zeros(rows, *y.shape, dtype=y.dtype)
         condition[-1] = y
         impulses.count = 0
+        options = {"spacing": "uniform", "to_zero": False, **options}
         out = model.sample(1, condition, **options)[0].flatten(1)
         assert impulses.count < rows
         return out[-1], out[:-1].mT @ out[:-1]

@@ -46,10 +46,12 @@ _BLOB_PROCESS = {"name": "ve", "sigma_min": 0.03, "sigma_max": 0.6}
 BLOB_SCORES: Mapping[str, dict[str, Any]] = {
     "unet": {
         "process": _BLOB_PROCESS,
+        "weighting": "simple",
         "network": {"use": "network:unet", "config": {"channels": [16, 32, 64]}},
     },
     "manifold-mlp": {
         "process": _BLOB_PROCESS,
+        "weighting": "simple",
         "prediction": "eps",
         "network": {"use": "network:manifold-mlp"},
     },
@@ -66,6 +68,7 @@ BLOB_TRAINING: Mapping[str, Mapping[str, dict[str, Any]]] = {
 }
 DIGIT_SCORE = {
     "process": {"name": "ve", "sigma_min": 0.03, "sigma_max": 3.0},
+    "weighting": "simple",
     "network": {"use": "network:mlp", "config": {"width": 256}},
     "training": {"steps": 4000, "batch_size": 128, "learning_rate": 2e-3},
 }

@@ -40,6 +40,7 @@ class Setting:
         return {
             "process": {"name": "ve", "sigma_min": self.sigma_min, "sigma_max": 50.0},
             "prediction": "eps",
+            "weighting": "simple",
             "network": {"use": "network:unet", "config": unet},
             "training": {
                 "steps": 2_500_000,

@@ -16,11 +16,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from scorefold.data import Condition, ConditionSpec, Dataset, TensorSpec
-from scorefold.diffusion import CoefficientScore, Orthonormal, PerComponent
+from scorefold.denoising_config import WeightingConfig
+from scorefold.diffusion import CoefficientScore, NoiseLevels, Orthonormal, PerComponent, noise_weight, total
 from scorefold.errors import ConfigError
 from scorefold.interfaces.score import repeat_condition
 from scorefold.nn import named_parts, named_specs
 from scorefold.nn.conditions import drop_condition, null_condition, with_null_class
+from scorefold_nonuniform.config import BandedConfig
 
 LEVELS = "levels"
 """The name under which networks get the log-SNR of each active band, as a part of their condition."""
@@ -60,13 +62,34 @@ def noise_from_answer(answer: Tensor, v: Tensor, noised: Noised, mean: Tensor, d
     return guess + noised.signal * deviation / size * answer
 
 
-def weighted(residual: Tensor, noised: Noised, dispersion: Tensor, weighting: str) -> Tensor:
-    """The loss of each event, (B,), from eps-hat - eps (B, *V) and g (B, *V); see ``scorefold.diffusion.losses``."""
-    squares = residual**2
-    if weighting == "likelihood":
-        squares = squares * (dispersion / noised.scale) ** 2 / 2
-    flat = squares.flatten(1)
-    return flat.mean(1) if weighting == "simple" else flat.sum(1)
+def training_levels(
+    process: PerComponent,
+    config: BandedConfig,
+    deviations: Tensor,
+    index: Tensor,
+    *,
+    first: int = 0,
+    interval: tuple[float, float] | None = None,
+) -> NoiseLevels:
+    """The noise levels to train at, by the mean over active coefficients of ln(scale / signal) less ln of its band's
+    deviation; ``deviations`` (bands,), ``index`` (*V) the band of each active coefficient, ``first`` the finest."""
+    share = torch.bincount(index.flatten(), minlength=len(deviations))[first:] / index.numel()
+    offset = share @ deviations[first:].log().to(share)
+
+    def level(t: Tensor) -> Tensor:
+        return -(process.levels(t)[:, first:] @ share.to(t)) / 2 - offset.to(t)
+
+    return NoiseLevels(process, config.levels, interval=interval, level=level)
+
+
+def weighted(
+    residual: Tensor, noised: Noised, deviation: Tensor, dispersion: Tensor, weighting: WeightingConfig
+) -> Tensor:
+    """The loss of each event, (B,), from eps-hat - eps (B, *V), the deviation of the data (*V) and g (B, *V); see
+    ``scorefold.diffusion.losses``."""
+    if weighting.name == "likelihood":
+        return total((dispersion / noised.scale * residual) ** 2 / 2, weighting)
+    return total(noise_weight(weighting, noised.scale / (noised.signal * deviation)) * residual**2, weighting)
 
 
 def _size(noised: Noised, deviation: Tensor) -> Tensor:

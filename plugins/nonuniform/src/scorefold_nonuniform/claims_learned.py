@@ -88,10 +88,16 @@ class Trained:
     seconds: float
 
 
+SIMPLE: dict[str, Any] = {"weighting": "simple"}
+"""The loss of the measured claims, in which the scales and the uniform models are compared as in the paper."""
+
+FIELD_SAMPLING: dict[str, Any] = {"steps": 60, "sampler": "dpmpp-2m", "spacing": "uniform", "to_zero": False}
+
+
 @cache
 def field_model(host: Any, profile: str, seed: int) -> Trained | None:
     """The multi-scale model of the field, or None without diffusers, whose U-Net it takes."""
-    config = {"network": unet(*FIELD_CHANNELS), "training": _field_training(FIELD_STEPS[profile] * 3)}
+    config = {"network": unet(*FIELD_CHANNELS), "training": _field_training(FIELD_STEPS[profile] * 3), **SIMPLE}
     return _trained(host, "multiscale", config, _field(host, profile, seed), seed)
 
 
@@ -99,7 +105,7 @@ def field_model(host: Any, profile: str, seed: int) -> Trained | None:
 def field_control(host: Any, profile: str, seed: int) -> Trained | None:
     """A uniform model of the field: one such network, its bands at one speed, for about as much CPU time."""
     steps = round(FIELD_STEPS[profile] * CONTROL_STEPS)
-    config = {"network": unet(*FIELD_CHANNELS), "ends": [1.0, 1.0, 1.0], "training": _field_training(steps)}
+    config = {"network": unet(*FIELD_CHANNELS), "ends": [1.0, 1.0, 1.0], "training": _field_training(steps), **SIMPLE}
     return _trained(host, "nonuniform", config, _field(host, profile, seed), seed)
 
 
@@ -149,7 +155,7 @@ def _law(found: Trained) -> Any:
 @cache
 def _field_samples(found: Trained, seed: int) -> tuple[Tensor, Tensor]:
     """The flattened coefficients of samples (N, D), and their covariance in the field (D, D), in float64."""
-    x = found.model.sample(FIELD_SAMPLES, steps=60, generator=derive_generator(seed, "samples"))
+    x = found.model.sample(FIELD_SAMPLES, generator=derive_generator(seed, "samples"), **FIELD_SAMPLING)
     _, covariance = coefficient_moments(_law(found), found.model.bands)
     return found.model.bands.transform(x).flatten(1).double(), covariance.double()
 
@@ -176,9 +182,9 @@ SCALES = (unet(16, 24, 32), unet(24, 48), unet(48, blocks=2))
 SHARES = (1.55, 1.55, 1.55)
 """Steps of each scale's network, the finest first, for each of the uniform one's: together as much CPU time."""
 SAMPLING: dict[str, dict[str, Any]] = {
-    "uniform": {"steps": 24, "sampler": "dpmpp-2m", "spacing": "log-snr"},
-    "banded": {"steps": 24, "sampler": "dpmpp-2m"},
-    "multiscale": {"steps": (12, 12, 12), "sampler": "dpmpp-2m"},
+    "uniform": {"steps": 24, "sampler": "dpmpp-2m", "spacing": "log-snr", "to_zero": False},
+    "banded": {"steps": 24, "sampler": "dpmpp-2m", "spacing": "uniform", "to_zero": False},
+    "multiscale": {"steps": (12, 12, 12), "sampler": "dpmpp-2m", "spacing": "uniform", "to_zero": False},
 }
 """The uniform model's is the best of three that were tried; the multi-scale model's takes less CPU time."""
 ONE_SEED = ("banded",)
@@ -236,10 +242,10 @@ def patch_model(host: Any, profile: str, seed: int, model: str) -> Trained | Non
     """A model of the patches, trained from a seed."""
     steps = PATCH_STEPS[profile]
     if model == "uniform":
-        config: dict[str, Any] = {"network": UNIFORM, "process": "cosine", "training": _patch_training(steps)}
+        config: dict[str, Any] = {"network": UNIFORM, "process": "cosine", "training": _patch_training(steps), **SIMPLE}
         return _trained(host, "denoising", config, _patches(host, profile, 0), seed)
     if model == "banded":
-        config = {"network": UNIFORM, "ends": [1.0, 1.0, 1.0], "training": _patch_training(steps)}
+        config = {"network": UNIFORM, "ends": [1.0, 1.0, 1.0], "training": _patch_training(steps), **SIMPLE}
         return _trained(host, "nonuniform", config, _patches(host, profile, 0), seed)
     shares = [round(share * steps) for share in SHARES]
     config = {
@@ -247,6 +253,7 @@ def patch_model(host: Any, profile: str, seed: int, model: str) -> Trained | Non
         "boundary_kl": 0.5,
         "scale_steps": shares,
         "training": _patch_training(sum(shares)),
+        **SIMPLE,
     }
     return _trained(host, "multiscale", config, _patches(host, profile, 0), seed)
 

@@ -6,11 +6,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from scorefold.config import Config, Inline, LogSNRConfig, ProcessConfig, TrainingConfig, Use
+from scorefold.config import Inline, LogSNRConfig, ProcessConfig, TrainingConfig, Use
+from scorefold.denoising_config import DenoisingLossConfig
 from scorefold_nonuniform.band_config import BandsConfig, HaarBandsConfig
 
 
-class BandedConfig(Config):
+class BandedConfig(DenoisingLossConfig):
     """What both models share: bands of an orthonormal transform, each with a speed of its own."""
 
     bands: BandsConfig = Field(
@@ -30,11 +31,6 @@ class BandedConfig(Config):
         "matched",
         description="What a band is drawn from when it enters: a normal law with the mean and variance that the data "
         "have there by then (matched), or the one that the schedule ends with (normal)",
-    )
-    weighting: Literal["likelihood", "simple", "sigma2"] = Field(
-        "simple",
-        description="The loss at a time, over the active coefficients: the mean of the squared errors of the noise "
-        "(simple), their sum (sigma2), or each with its band's g^2 / 2 over its noise level squared (likelihood)",
     )
     condition_dropout: float = Field(
         0.0, ge=0, lt=1, description="Share of training points whose condition is left out; above 0 allows guidance"

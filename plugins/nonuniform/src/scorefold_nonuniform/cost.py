@@ -269,7 +269,9 @@ def sampling_seconds(
     """Seconds an event of whole runs of ``sample``, in turns: networks, sampler, transforms and all."""
 
     def run(model: ScoreModel) -> Callable[[], Any]:
-        return lambda: model.sample(batch, steps=steps, sampler=sampler, generator=torch.Generator().manual_seed(0))
+        return lambda: model.sample(
+            batch, steps=steps, sampler=sampler, to_zero=False, generator=torch.Generator().manual_seed(0)
+        )
 
     seconds = measure_seconds([run(model) for model in models], repeats=repeats, device=_device_of(models[0]))
     return [spent / batch for spent in seconds]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.data import Condition, Dataset, measured_rows
-from scorefold.diffusion import LinearLogSNR, PerComponent, draw_times
+from scorefold.diffusion import LinearLogSNR, PerComponent
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Loss, Phase, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.interfaces.score import BoundScore
@@ -28,6 +28,7 @@ from scorefold_nonuniform.banded import (
     shown,
     spec_at,
     spec_with_levels,
+    training_levels,
     weighted,
 )
 from scorefold_nonuniform.bands import build_bands
@@ -238,15 +239,18 @@ class MultiScale(ScoreModel, Trainable):
             self._network(scale).trained.fill_(True)
         z0 = self.bands.transform(batch.x)
         start, end = list(pairwise(self.interval_ends))[scale]
-        t = draw_times(self.process, len(z0), like=z0, generator=generator, stratified=True, interval=(start, end))
+        deviations, index = self.moments.deviations, self.bands.active_index(scale)
+        levels = training_levels(self.coefficients, self.config, deviations, index, first=scale, interval=(start, end))
+        t = levels.times(len(z0), like=z0, generator=generator)
         noised = self._noised(t, scale)
         v0 = self.bands.take(z0, scale)
         noise = draw_normal(tuple(v0.shape), generator=generator, like=v0)
         condition = kept_condition(batch, self.condition_spec, self.config.condition_dropout, generator)
         v = noised.signal * v0 + noised.scale * noise
         residual = self.active_noise(v, t, noised, condition, scale) - noise
-        dispersion = self.coefficients.block_rates(t)[1][:, self.bands.active_index(scale)]
-        return Loss(weighted(residual, noised, dispersion, self.config.weighting).mean())
+        dispersion = self.coefficients.block_rates(t)[1][:, index]
+        values = weighted(residual, noised, deviations[index], dispersion, self.config.weighting)
+        return Loss(levels.reweigh(values, t, self.config.weighting).mean())
 
     def refuses(self, strategy: str) -> str | None:
         if strategy == "compile":

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition, Dataset, measured_rows
-from scorefold.diffusion import PerComponent, draw_times
+from scorefold.diffusion import PerComponent
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.interfaces.score import BoundScore
@@ -24,6 +24,7 @@ from scorefold_nonuniform.banded import (
     noise_from_answer,
     shown,
     spec_with_levels,
+    training_levels,
     weighted,
 )
 from scorefold_nonuniform.bands import build_bands
@@ -103,13 +104,16 @@ class NonUniform(ScoreModel, Trainable):
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
         z0 = self.bands.transform(batch.x)
-        t = draw_times(self.process, len(z0), like=z0, generator=generator, stratified=True)
+        levels = training_levels(self.coefficients, self.config, self.moments.deviations, self.bands.index)
+        t = levels.times(len(z0), like=z0, generator=generator)
         noised = self._noised(t)
         noise = draw_normal(tuple(z0.shape), generator=generator, like=z0)
         condition = kept_condition(batch, self.condition_spec, self.config.condition_dropout, generator)
         residual = self._noise(noised.signal * z0 + noised.scale * noise, noised, condition) - noise
         dispersion = self.coefficients.block_rates(t)[1][:, self.bands.index]
-        return Loss(weighted(residual, noised, dispersion, self.config.weighting).mean())
+        deviation = self.moments.deviations[self.bands.index]
+        values = weighted(residual, noised, deviation, dispersion, self.config.weighting)
+        return Loss(levels.reweigh(values, t, self.config.weighting).mean())
 
     def _noise(self, z: Tensor, noised: Noised, condition: Condition | None) -> Tensor:
         condition = given_or_null(condition, self.condition_spec, self.config.condition_dropout, z)

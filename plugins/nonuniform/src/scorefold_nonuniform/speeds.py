@@ -48,7 +48,7 @@ def banded_process(config: BandedConfig, bands: Bands, *, deviation: float, unit
         return Rotated(PerComponent(bands.event_shape, schedule, blocks=bands.index), bands.transform)
     spread = deviation * math.sqrt(math.prod(bands.event_shape))
     blocks = [
-        (bands.index == band, Stretched(build_schedule(config.process, spread=spread), end))
+        (bands.index == band, Stretched(build_schedule(config.process, spread=spread, deviation=deviation), end))
         for band, end in enumerate(ends)
     ]
     return Rotated(PerComponent(bands.event_shape, blocks), bands.transform)

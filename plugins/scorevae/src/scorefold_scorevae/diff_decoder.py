@@ -55,7 +55,8 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
     code_std: Tensor
 
     def __init__(self, config: DiffDecoderConfig, *, data: DataSource) -> None:
-        process = build_process(config.process, spread=data.event_scale.spread(data.event_shape))
+        scale = data.event_scale
+        process = build_process(config.process, spread=scale.spread(data.event_shape), deviation=scale.std)
         super().__init__(process, data.event_shape, TensorSpec((config.latent,)), data.event_scale)
         self.config = config
         self.training_config = config.training

@@ -18,6 +18,11 @@ class MLPConfig(Config):
     dropout: float = Field(0.0, ge=0, lt=1, description="Share of units dropped in each block while training")
 
 
+class AutoConfig(Config):
+    """The network that fits the events: network:unet for images of 8 x 8 and more, network:mlp otherwise, each with its
+    default settings. To set them, name the network."""
+
+
 class UNetConfig(Config):
     """diffusers' UNet2DModel on images (C, H, W) or (H, W) of any size."""
 

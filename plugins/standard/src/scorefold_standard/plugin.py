@@ -209,6 +209,13 @@ def _sources() -> Iterable[Component]:
 def _models() -> Iterable[Component]:
     yield Component(
         kind="network",
+        name="auto",
+        target="scorefold_standard.networks.auto:AutoNetwork",
+        config="scorefold_standard.network_config:AutoConfig",
+        summary="The default U-Net for images, the default MLP for all other events",
+    )
+    yield Component(
+        kind="network",
         name="mlp",
         target="scorefold_standard.networks.mlp:MLP",
         config="scorefold_standard.network_config:MLPConfig",

@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from scorefold.config import Config, Inline, ProcessConfig, TrainingConfig, Use, VEConfig
+from scorefold.config import Config, EDMConfig, Inline, ProcessConfig, TrainingConfig, Use, VEConfig
+from scorefold.denoising_config import DenoisingLossConfig
 
 
 class AnalyticConfig(Config):
@@ -35,20 +36,20 @@ class AnalyticConfig(Config):
         return self
 
 
-class DenoisingConfig(Config):
+class DenoisingConfig(DenoisingLossConfig):
     """A score model trained by denoising score matching (Vincent 2011; Song et al. 2021)."""
 
-    process: ProcessConfig = Field(VEConfig(), description="The diffusion, by name or with its settings")
-    network: Inline("network") = Field(Use(use="network:mlp"), description="The network, from noised event to event")  # type: ignore[valid-type]
+    process: ProcessConfig = Field(
+        EDMConfig(sigma_data=0.5),
+        description="The diffusion, by name or with its settings; by default in the data's units",
+    )
+    network: Inline("network") = Field(  # type: ignore[valid-type]
+        Use(use="network:auto"), description="The network, from noised event to event"
+    )
     prediction: Literal["eps", "edm", "x0", "v"] = Field(
         "edm",
         description="What the network gives: the noise (eps), a correction of the best linear guess (edm), the datum "
         "(x0), or the velocity (v)",
-    )
-    weighting: Literal["likelihood", "simple", "sigma2"] = Field(
-        "simple",
-        description="The loss at a time: mean over coordinates of the squared error of the noise "
-        "(simple), its sum (sigma2), or g(t)^2 / 2 times the summed squared error of the score (likelihood)",
     )
     condition_dropout: float = Field(
         0.0, ge=0, lt=1, description="Share of training points whose condition is left out; above 0 allows guidance"

@@ -26,6 +26,7 @@ from scorefold.data import Condition
 from scorefold.diffusion.rotated import Rotated, RotatedMap
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
+from scorefold.interfaces.score import BoundScore
 from scorefold.operators import LinearOperator
 from scorefold_conditional.baseline_config import DPSConfig
 from scorefold_conditional.baselines.prior import Observations, check_prior
@@ -55,6 +56,11 @@ class DPS(ScoreModel):
         operator = observations.example()
         size = math.sqrt(math.prod(operator.out_shape)) * prior.event_scale.std
         self.length = config.step * size / largest_singular(operator) ** 2
+
+    def remove_noise(self, bound: BoundScore, x: Tensor) -> Tensor:
+        """As ``ScoreModel.remove_noise``, by the prior: a move of ``dps`` keeps its length at the end, too."""
+        t = x.new_full((len(x),), self.process.t_min)
+        return self.prior.denoise(x, t)
 
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         x, t, condition = self.match_inputs(x, t, condition)

@@ -84,23 +84,27 @@ class RePaint(ScoreModel):
         condition: Condition | None = None,
         *,
         steps: Any = 100,
-        sampler: str | Sampler = "dpmpp-2m",
-        spacing: str = "uniform",
+        sampler: str | Sampler | None = None,
+        spacing: str = "karras",
+        to_zero: bool = True,
         guidance: float = 1.0,
         generator: torch.Generator | None = None,
         **options: Any,
     ) -> Tensor:
-        """n draws for each of C observations, (n, C, *E), by ``calls(steps)`` moves; without one, n of the prior.
+        """n samples for each of C observations, (n, C, *E), by ``calls(steps)`` moves; without one, n of the prior.
 
-        ``sampler`` moves x where the config says ``move: sampler``, one step at a time and so without a multistep
-        history. The last replacement is without noise: A x is signal(t_min) y.
+        ``sampler`` moves x where the config says ``move: sampler``, ``dpmpp-2m`` by default, one step at a time and so
+        without a multistep history. The last replacement is without noise: A x is signal(t_min) y, and y after a last
+        call ``to_zero``.
         """
         if n < 0:
             raise ConfigError(f"{n} draws were asked for; expected 0 or more")
         self.bind(condition, generator=generator, guidance=guidance, **options)  # refuses what it doesn't know
-        draw = resolve_sampler(sampler)
+        draw = resolve_sampler(sampler or "dpmpp-2m")
         if condition is None:
-            return super().sample(n, steps=steps, sampler=draw, spacing=spacing, generator=generator)
+            return super().sample(
+                n, steps=steps, sampler=sampler, spacing=spacing, to_zero=to_zero, generator=generator
+            )
         count = condition_rows(condition)
         repeated = map_condition(condition, lambda c: c.repeat(n, *[1] * (c.dim() - 1)))
         assert repeated is not None
@@ -123,10 +127,14 @@ class RePaint(ScoreModel):
                 else draw_normal(tuple(x.shape), generator=generator, like=x)
             )
             x = x + known_part(operator, self.process.perturb(known, t, noise) - x)
+        if to_zero:
+            x = self.remove_noise(score, x)
+            x = x + known_part(operator, known - x)
         return x.reshape(n, count, *self.event_shape)
 
     def calls(self, steps: int) -> int:
-        """How many moves a draw of so many steps takes, each with the network calls of one step of its sampler."""
+        """How many moves a sample of so many steps takes, each with the network calls of one step of its sampler; one
+        more call takes the last noise away."""
         jumps = resampled(steps, self.config.jump_length, self.config.resamples)
         return sum(end > start for start, end in jumps)
 

@@ -40,7 +40,8 @@ class AnalyticScore(ScoreModel):
     """
 
     def __init__(self, config: AnalyticConfig, *, data: DataSource, dtype: torch.dtype | None = None) -> None:
-        process = build_process(config.process, spread=data.event_scale.spread(data.event_shape))
+        scale = data.event_scale
+        process = build_process(config.process, spread=scale.spread(data.event_shape), deviation=scale.std)
         super().__init__(process, data.event_shape, event_scale=data.event_scale)
         if not isinstance(data, DataSource):
             raise DataError(

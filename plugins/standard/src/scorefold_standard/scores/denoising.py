@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition, Dataset, measured_rows
-from scorefold.diffusion import build_process, denoising_score_matching
+from scorefold.diffusion import NoiseLevels, build_process, denoising_score_matching
 from scorefold.diffusion.prediction import expected_noise
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreModel, Trainable, as_network
@@ -36,7 +36,8 @@ class Denoising(ScoreModel, Trainable):
     """
 
     def __init__(self, config: DenoisingConfig, *, data: DataSource) -> None:
-        process = build_process(config.process, spread=data.event_scale.spread(data.event_shape))
+        scale = data.event_scale
+        process = build_process(config.process, spread=scale.spread(data.event_shape), deviation=scale.std)
         super().__init__(process, data.event_shape, data.condition_spec, data.event_scale)
         self.config = config
         self.training_config = config.training
@@ -78,16 +79,20 @@ class Denoising(ScoreModel, Trainable):
         condition = batch.condition if self.condition_spec is not None else None
         if self.drops and condition is not None and self.condition_spec is not None:
             condition = drop_condition(condition, self.condition_spec, self.config.condition_dropout, generator)
+        spread = self.event_scale.std
+        levels = NoiseLevels(self.process, self.config.levels, spread)
+        times = levels.times(len(batch.x), like=batch.x, generator=generator)
         values = denoising_score_matching(
             self.noise,
             self.process,
             batch.x,
             weighting=self.config.weighting,
+            spread=spread,
             condition=condition,
-            stratified=True,
+            times=times,
             generator=generator,
         )
-        return Loss(values.mean())
+        return Loss(levels.reweigh(values, times, self.config.weighting).mean())
 
     def _condition(self, condition: Condition | None, x: Tensor) -> Condition | None:
         """The condition as the network takes it: the null condition in place of none."""

@@ -1,0 +1,172 @@
+"""Samples of small images: Scorefold's defaults against an EDM script of a hundred lines, at equal CPU time.
+
+Fashion-MNIST (Debian's package dataset-fashion-mnist, or --root) at 16 and 28 pixels, and scikit-learn's digits where
+it is absent. Every side has U-Nets of as many parameters and trains for --seconds of CPU time in batches of 64 (the
+multi-scale model's two networks share both). Then 2,000 samples are compared with 2,000 held-out images by
+Frechet distances, on fixed random convolutions and on 50 principal components, next to as many training images. Exits
+with 1 where Scorefold's mean distance or step time is above the script's.
+
+Run: python benchmarks/images.py [--seconds 220] [--seeds 3] [--sizes 16 28] [--only TEXT] [--threads 1] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from _edm_script import Script
+from _turns import Row, finish
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from scorefold.data import EventScale
+from scorefold.errors import DataError
+from scorefold.interfaces import TensorSource
+from scorefold.metrics.distances import frechet_distance
+from scorefold.metrics.features import RandomConv
+from scorefold.training import fit
+from scorefold_registry import Host
+
+BATCH, SAMPLES, COMPONENTS, TIMED = 64, 2000, 50, 12
+FASHION = "/usr/share/datasets/fashion-mnist"
+Side = Callable[[Tensor, float, int], tuple[Callable[[], Tensor], int, int]]
+"""(images, CPU seconds, seed) -> (how to sample, the steps taken, the parameters)."""
+
+
+def load(host: Host, root: str, size: int) -> tuple[str, Tensor, Tensor]:
+    """A name, training and test images (N, 1, size, size) in [0, 1]."""
+    try:
+        source = host.create("data:fashion-mnist", {"root": root, "validation": 0.0})
+        name = "Fashion-MNIST"
+    except DataError:
+        source, name = host.create("data:digits"), "digits"
+    parts = [source.load(split).tensor() for split in ("train", "test")]
+    train, test = (
+        part if part.shape[-1] == size else interpolate(part, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
+        for part in parts
+    )
+    return name, train, test
+
+
+def script(images: Tensor, seconds: float, seed: int) -> tuple[Callable[[], Tensor], int, int]:
+    side = Script(images, batch=BATCH, rate=1e-3, seed=seed)
+    steps = side.train(seconds)
+    return lambda: side.sample(SAMPLES), steps, sum(p.numel() for p in side.model.parameters())
+
+
+def scorefold(name: str, config: dict[str, Any]) -> Side:
+    """A score by its name, with the training that the CPU time allows and no other setting than ``config``."""
+
+    def side(images: Tensor, seconds: float, seed: int) -> tuple[Callable[[], Tensor], int, int]:
+        scale = EventScale(0.0, 1.0, 256, mean=float(images.mean()), std=float(images.std()))
+        host, data = Host.discover(), TensorSource(images, scale)
+
+        def trained(steps: int) -> Any:
+            torch.manual_seed(seed)
+            model: Any = host.create(name, {**config, "training": {"steps": steps, "batch_size": BATCH}}, data=data)
+            fit(model, images, model.training_config, seed=seed)
+            return model
+
+        trained(2)  # what the first steps import and allocate isn't theirs
+        start = time.process_time()
+        trained(TIMED)
+        steps = round(seconds / ((time.process_time() - start) / TIMED))
+        model = trained(steps)
+        generator = torch.Generator().manual_seed(seed)
+        sizes = [len(rows) for rows in torch.arange(SAMPLES).split(BATCH)]
+        count = sum(p.numel() for p in model.parameters())
+        return lambda: torch.cat([model.sample(n, generator=generator) for n in sizes]), steps, count
+
+    return side
+
+
+SIDES: dict[str, Side] = {
+    "script": script,
+    "denoising": scorefold("score:denoising", {}),
+    "multiscale": scorefold(
+        "score:multiscale",
+        {
+            "bands": {"name": "haar", "levels": 1},
+            "network": {"use": "network:unet", "config": {"channels": [24, 40, 48]}},
+        },
+    ),
+}
+
+
+def distances(images: Tensor, test: Tensor, train: Tensor) -> dict[str, float]:
+    flat = train[:10_000].flatten(1).double()
+    mean, axes = flat.mean(0), torch.linalg.eigh(torch.cov(flat.T)).eigenvectors[:, -COMPONENTS:]
+    features = RandomConv(images.shape[1])
+    shown, held = images.clamp(0, 1), test[: len(images)]
+    with torch.no_grad():
+        return {
+            "convolutions": frechet_distance(features(shown), features(held)),
+            "components": frechet_distance(*((part.flatten(1).double() - mean) @ axes for part in (shown, held))),
+        }
+
+
+def measure(name: str, case: tuple[Tensor, Tensor], seconds: float, seed: int) -> Row:
+    train, test = case
+    start = time.process_time()
+    sample, steps, parameters = SIDES[name](train, seconds, seed)
+    spent, start = time.process_time() - start, time.process_time()
+    images = sample()
+    row: Row = {"side": name, "seed": seed, "steps": steps, "parameters": parameters, "training_s": spent}
+    row |= {"ms_a_step": 1000 * seconds / steps, "ms_a_sample": 1000 * (time.process_time() - start) / len(images)}
+    return row | distances(images, test, train)
+
+
+def failures_of(size: int, rows: list[Row]) -> list[str]:
+    """Where Scorefold's mean distance, or the median time of its steps, is above the script's."""
+    found = []
+    means = {side: [row for row in rows if row["side"] == side] for side in SIDES}
+    for side in ("denoising", "multiscale") if size >= 28 else ("denoising",):
+        for key in ("convolutions", "components", *(["ms_a_step"] if side == "denoising" else [])):
+            if not means[side] or not means["script"]:
+                continue
+            ours, theirs = (statistics.fmean(row[key] for row in means[name]) for name in (side, "script"))
+            if ours > theirs:
+                found.append(f"{size} pixels: {side} has {ours:.3g} {key}, the script {theirs:.3g}")
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=220.0)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[16, 28])
+    parser.add_argument("--only", default="", help="run the sides whose name holds this text")
+    parser.add_argument("--root", default=FASHION, help="folder of Fashion-MNIST's files")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    host = Host.discover()
+    rows: list[Row] = []
+    failures: list[str] = []
+    for size in options.sizes:
+        name, train, test = load(host, str(Path(options.root)), size)
+        count = min(SAMPLES, len(test))
+        floor = distances(train[-count:], test, train)
+        if not options.json:
+            print(f"{name} at {size} pixels; training images: {floor['convolutions']:.4f} {floor['components']:.3f}")
+        part: list[Row] = []
+        for seed in range(options.seeds):
+            for side in (each for each in SIDES if options.only in each):
+                part.append({"size": size, **measure(side, (train, test), options.seconds, seed)})
+                if not options.json:
+                    print(
+                        "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in part[-1].items())
+                    )
+        rows, failures = rows + part, failures + failures_of(size, part)
+    return finish(rows, failures, as_json=options.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
