@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scorefold.data import Dataset, map_condition
 from scorefold.errors import DataError, SplitError
 from scorefold.interfaces import (
     Allocator,
@@ -124,8 +125,8 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
 def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions, context: StageContext) -> Outcome:
     """Draw samples, n for each of some conditions taken from the data where the model has any.
 
-    They are handed on as (N, *E), all draws for one condition after those for another. Raises ``ConfigError`` where
-    a condition is needed and there is none, ``DataError`` for samples that are not finite.
+    They are handed on as (N, *E), all draws for one condition after those for another, each with its condition.
+    Raises ``ConfigError`` where a condition is needed and there is none, ``DataError`` for samples that are not finite.
     """
     generator = context.generator("sample", device=device_of(component))
     condition = conditions_of(component, inputs.get("data"), options.conditions, context)
@@ -137,7 +138,10 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     bounded = scale.low is not None or scale.high is not None
     seen = draws.cpu().clamp(scale.low, scale.high) if bounded else draws.cpu()
     shown = seen if condition is None else EventGroups(seen, "one condition")
-    return Outcome(TensorSource(flat, scale), {"metrics": metrics}, {"samples": flat}, shown=shown)
+    given = map_condition(condition, lambda value: value.repeat_interleave(options.n, dim=0).cpu())
+    handed = Dataset(flat, given, index=torch.arange(len(flat)))
+    source = TensorSource({"test": handed}, scale, component.condition_spec)
+    return Outcome(source, {"metrics": metrics}, {"samples": flat}, shown=shown)
 
 
 def build(component: Geometry, inputs: Inputs, options: None, context: StageContext) -> Outcome:
