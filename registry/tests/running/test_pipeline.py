@@ -224,3 +224,23 @@ def test_a_report_that_can_not_be_written_leaves_no_complete_run(run: Run, monke
         run(SHORT)
     (folder,) = Path("runs/short").glob("*.partial")
     assert json.loads((folder / "status.json").read_text())["state"] == "failed"
+
+
+def test_remarks_of_a_score_reach_every_stage_that_it_is_part_of(run: Run) -> None:
+    text = """version: 1
+name: ring
+runtime: {device: cpu, threads: 1}
+stages:
+  data: {use: data:torus, config: {form: revolution, points: 60}}
+  score: {use: score:analytic, inputs: {data: data}}
+  dimension: {use: estimator:tiny-scored, inputs: {score: SCORE, data: data}}
+"""
+    inline = "{use: score:analytic, inputs: {data: data}}"
+    for score in ("score", inline):
+        folder = run(text.replace("SCORE", score)).folder
+        said = {
+            name: json.loads((folder / name / "result.json").read_text()) for name in ("data", "score", "dimension")
+        }
+        assert "warnings" not in said["data"]
+        assert ["memorises" in text for text in said["score"]["warnings"]] == [True]
+        assert said["dimension"]["warnings"] == said["score"]["warnings"]

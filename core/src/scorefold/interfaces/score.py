@@ -62,6 +62,8 @@ class ScoreModel(nn.Module, ABC):
     event_scale: EventScale
     divergence_mode: Literal["forward", "reverse"] = "forward"
     """How ``log_prob`` differentiates the score; a score that is a gradient itself may know reverse mode alone."""
+    remarks: tuple[str, ...] = ()
+    """Warnings for every result that this score is part of, a sentence each: stages report them."""
 
     def __init__(
         self,
