@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scorefold.data import Condition, Dataset
 from scorefold.errors import ConfigError, DataError, ShapeError
+from scorefold.figures import picture_of
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.measures import (
     Calibration,
@@ -162,19 +163,10 @@ def _draw(
 def _shown(batches: list[Held], most: int, units: Units, measures: list[Measure]) -> Assessed:
     truth = torch.cat([batch.truth for batch in batches])[:most].cpu()
     draws = torch.cat([batch.draws for batch in batches], 1)[:, :most].transpose(0, 1).cpu()
-    conditions = [_picture(batch.condition) for batch in batches]
+    conditions = [picture_of(batch.condition) for batch in batches]
     condition = None if conditions[0] is None else torch.cat([c for c in conditions if c is not None])[:most]
     calibration = next((measure for measure in measures if isinstance(measure, Calibration)), None)
     return Assessed(truth, condition, draws, units, calibration)
-
-
-def _picture(condition: Condition | None) -> Tensor | None:
-    """The part of a condition that can be seen: the first image among its parts."""
-    if condition is None:
-        return None
-    parts = [condition] if isinstance(condition, Tensor) else list(condition.values())
-    images = [part.cpu() for part in parts if part.dim() == 4 and part.is_floating_point()]
-    return images[0] if images else None
 
 
 def _outcome(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -18,12 +18,14 @@ class DataSource(ABC):
     """A source of points.
 
     Must: ``load``, and set ``event_shape`` and ``event_scale`` when constructed. May: ``condition_spec``,
-    ``fingerprint``. Given: ``spec``.
+    ``label_names``, ``fingerprint``. Given: ``spec``.
     """
 
     event_shape: tuple[int, ...]
     event_scale: EventScale
     condition_spec: ConditionSpec | None = None
+    label_names: Sequence[str] | None = None
+    """What label 0, 1, ... is called, where the labels have names."""
 
     @abstractmethod
     def load(self, split: str) -> Dataset:
