@@ -7,11 +7,13 @@ The verbs of latent codes are in ``latent_verbs``, ``latent_quality`` and ``late
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from scorefold.by_label import groups_of, labels_of, left_out_for, row_of, with_labels
 from scorefold.data import Dataset, map_condition
 from scorefold.errors import DataError, SplitError
 from scorefold.interfaces import (
@@ -218,11 +220,14 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
 
 
 def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, context: StageContext) -> Outcome:
-    """Estimate from the test split, and hold the answer to the truth where the data know it.
+    """Estimate from the test split, and hold the answer to the truth where the data know it; with ``by: label``, from
+    the points of each label too.
 
-    Raises as the estimator does, and ``DataError`` for an empty split.
+    Raises as the estimator does, and ``DataError`` for an empty split and for data without the labels that are needed.
     """
-    dataset = points_of(inputs["data"], options.limit, context)
+    source: DataSource = inputs["data"]
+    dataset = points_of(source, options.limit, context)
+    label = None if options.by is None else labels_of(dataset)
     answer = component.estimate(dataset, generator=context.generator("estimate"))
     metrics: dict[str, Any] = {answer.quantity: answer.value}
     if answer.interval is not None:
@@ -234,7 +239,26 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
     summary = answer.summary()
     said = {name: summary[name] for name in ("quantity", "value", "interval")}
     result = {"metrics": metrics, "estimate": summary, "answer": {**said, "truth": metrics.get("truth")}}
+    if label is not None:
+        result = with_labels(result, *_estimates_by_label(component, dataset, label, source.label_names, context))
     return Outcome(answer, result, answer.tensors())
+
+
+def _estimates_by_label(
+    component: Estimator, dataset: Dataset, label: Tensor, names: Sequence[str] | None, context: StageContext
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """What the points of each label give, and the labels that are left out."""
+    groups, left_out = groups_of(label, names)
+    rows = []
+    for done, (number, positions) in enumerate(groups.items()):
+        context.progress(done, len(groups), "labels")
+        try:
+            found = component.estimate(dataset.take(positions), generator=context.generator(f"estimate label {number}"))
+        except DataError as error:
+            left_out.append(left_out_for(number, names, error.message))
+            continue
+        rows.append(row_of(number, names, len(positions), found.quantity, found.value, found.interval))
+    return rows, left_out
 
 
 def allocate(component: Allocator, inputs: Inputs, options: AllocateOptions, context: StageContext) -> Outcome:
