@@ -244,3 +244,14 @@ stages:
         assert "warnings" not in said["data"]
         assert ["memorises" in text for text in said["score"]["warnings"]] == [True]
         assert said["dimension"]["warnings"] == said["score"]["warnings"]
+
+
+def test_the_size_of_calls_is_set_for_a_run_and_changes_no_key(run: Run) -> None:
+    from scorefold import batching
+
+    assert not any(reused(run(SHORT)).values())
+    again = run(SHORT.replace("threads: 1", "threads: 1, batch_size: 5"))
+    assert batching._chosen == 5
+    assert all(reused(again).values())
+    run(SHORT)
+    assert batching._chosen is None
