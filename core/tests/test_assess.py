@@ -134,6 +134,30 @@ def test_answers_depend_on_the_seed_and_not_on_how_many_are_drawn_at_once() -> N
         assert other["energy score"] == pytest.approx(metrics()["energy score"], abs=0.25)
 
 
+def test_draws_are_measured_label_by_label() -> None:
+    """One label's posterior is exact, the other's is off by 2: its score says so, at any batch size."""
+    source = pairs(200)
+    test = source.load("test")
+    label = (torch.arange(200) % 2).where(torch.arange(200) < 196, 7)
+    moved = torch.where(label[:, None] == 1, test.x + 2, test.x)
+    source = Source(test=Dataset(moved, test.condition, label, test.index))
+    source.label_names = ("right", "off")
+    outcome = run(Posterior(spec=SPEC), source, n=8, conditions=200, by="label", batch_size=300)
+    right, off = outcome.result["by_label"]
+    assert (right["name"], right["points"], off["name"], off["points"]) == ("right", 98, "off", 98)
+    assert right["quantity"] == "energy score"
+    assert right["interval"][0] < math.sqrt(math.pi) / 2 < right["interval"][1]
+    assert off["value"] > right["value"] + 0.5
+    assert off["metrics"]["Frechet distance (coordinates)"] == pytest.approx(8, rel=0.2)
+    whole = outcome.result["metrics"]["energy score"]
+    assert min(right["value"], off["value"]) < whole < max(right["value"], off["value"])
+    assert "label 7 is left out: 4 points, fewer than 10" in outcome.result["warnings"]
+    with pytest.raises(ConfigError, match="by is label, and this model takes no condition"):
+        run(Posterior(), source, by="label")
+    with pytest.raises(DataError, match="these data have no labels"):
+        run(Posterior(spec=SPEC), pairs(20), by="label")
+
+
 class Images(Source):
     """Pairs of 12 x 12 images x = clip(y + 0.1 z) with what an operator left of them beside them."""
 
@@ -234,6 +258,13 @@ def test_each_point_is_held_to_the_mask_of_its_own() -> None:
     assert torch.equal(places.isnan(), mask[:, 0] > 0)
     assert metrics["coverage of 50% intervals"] == pytest.approx(0.5, abs=4 * 0.02)
     assert not [warning for warning in outcome.result["warnings"] if "too narrow" in warning or "too wide" in warning]
+    labelled = Dataset(whole.x, {"image": whole.x, "mask": mask}, torch.zeros(12).long(), whole.index)
+    source.splits["test"] = labelled
+    model = Paints((1, 12, 12), scale=EventScale(low=-1.0, high=2.0), spec=spec)
+    (row,) = run(model, source, n=9, batch_size=20, by="label").result["by_label"]
+    for name in ("PSNR, known part (dB)", "PSNR, hidden part (dB)", "consistency (dB)"):
+        assert row["metrics"][name] == pytest.approx(metrics[name])
+    assert not [name for name in row["metrics"] if "Frechet" in name]  # of 12 points, too few for 64 features
     fixed = Images(Mask(half(1), (1, 12, 12)))
     assert "PSNR, hidden part (dB)" in run(image_model(), fixed, n=2).result["metrics"]
 

@@ -63,6 +63,18 @@ def test_a_grid_of_one_flat_image_and_of_colours() -> None:
     assert shown.shape == (4, 3 * 5 - 1, 3)
 
 
+def test_images_stand_next_to_the_images_that_are_their_conditions() -> None:
+    x, low = torch.rand(20, 3, 8, 8), torch.rand(20, 1, 4, 4)
+    for condition in (low, {"mask": torch.ones(20, 1), "image": low}):
+        (figure,) = figures.data(TensorSource({"test": Dataset(x, condition)})).values()
+        titles = [axes.get_title() for axes in figure.axes]
+        assert titles == ["condition", "image"] * 3
+        first, second = (axes.images[0].get_array().shape for axes in figure.axes[:2])  # type: ignore[union-attr]
+        assert (first, second) == ((39, 4), (71, 8, 3))
+    (grid,) = figures.data(TensorSource({"test": Dataset(x, torch.arange(20))})).values()
+    assert len(grid.axes) == 1
+
+
 def test_data_are_images_or_points() -> None:
     images = TensorSource(torch.full((40, 1, 3, 3), 0.25), EventScale(low=0.0, high=1.0))
     (figure,) = figures.data(images).values()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from abc import ABC
+from typing import Any
 
 import pytest
 import torch
@@ -129,6 +130,21 @@ def test_tensors_are_a_source() -> None:
     assert both.event_scale is scale
     assert len(both.load("test")) == 1
     assert TensorSource(torch.ones(4, 2)).event_scale.std == 1.0
+
+
+def test_tensors_with_conditions_are_a_source_with_conditions() -> None:
+    def source(train: Any, test: Any, spec: Any = None) -> TensorSource:
+        splits = {"train": Dataset(torch.zeros(2, 1), train), "test": Dataset(torch.zeros(2, 1), test)}
+        return TensorSource(splits, condition_spec=spec)
+
+    low, high = torch.tensor([0, 1]), torch.tensor([3, 2])
+    assert source(low, high).condition_spec == TensorSpec((), classes=4)
+    assert source(low, high, TensorSpec((), classes=10)).spec().condition_spec == TensorSpec((), classes=10)
+    named = {"class": low, "angle": torch.zeros(2, 3)}
+    assert source(named, named).condition_spec == {"class": TensorSpec((), classes=2), "angle": TensorSpec((3,))}
+    for other in (None, torch.zeros(2), {"class": low}, low[:, None]):
+        with pytest.raises(DataError, match="the splits don't have the same conditions"):
+            source(low, other)
 
 
 def test_a_spec_reads_as_its_source_does() -> None:

@@ -164,6 +164,9 @@ def test_conditions_come_from_the_data_and_their_draws_stay_together() -> None:
     assert x.shape == (90, 2)
     means = x.reshape(3, 30, 2).mean((1, 2))
     torch.testing.assert_close(means, torch.tensor([1.0, 101.0, 201.0]), atol=0.6, rtol=0)
+    assert outcome.value.condition_spec == TensorSpec(())
+    given = outcome.value.load("test").condition
+    assert torch.equal(given, torch.tensor([0.0, 100.0, 200.0]).repeat_interleave(30))
     assert isinstance(outcome.drawn, EventGroups)
     assert torch.equal(outcome.drawn.x.flatten(0, 1), x)
     assert not outcome.drawn.path

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from verb_toys import UNIT, Flat, Normal, Shifted, Source, checked, context, rows
 
@@ -207,6 +208,50 @@ def test_an_estimate_is_held_to_the_truth() -> None:
     assert checked(other) == {"entropy": 2.0}
     with pytest.raises(DataError, match="test split has no points"):
         verbs.estimate(Mean(), {"data": Source(test=rows(0))}, EstimateOptions(), context())
+
+
+def test_an_estimate_by_label_answers_for_each_label_too() -> None:
+    label = torch.tensor([4] * 12 + [0] * 10 + [2] * 3)
+    data = Source(test=rows(25, label=label))
+    data.label_names = ("zero", "one", "two", "3", "4")
+    outcome = verbs.estimate(Mean(), {"data": data}, EstimateOptions(by="label"), context())
+    plain = verbs.estimate(Mean(), {"data": data}, EstimateOptions(), context())
+    assert checked(outcome) == checked(plain)
+    assert "by_label" not in plain.result
+    first, second = outcome.result["by_label"]
+    assert first == {
+        "label": 0,
+        "name": "zero",
+        "points": 10,
+        "quantity": "intrinsic dimension",
+        "value": 16.5,
+        "interval": [0.5, 2.5],
+    }
+    assert (second["label"], second["name"], second["points"], second["value"]) == (4, None, 12, 5.5)
+    assert outcome.result["warnings"] == ["label 2 (two) is left out: 3 points, fewer than 10"]
+    whole = rows(25, label=label)
+    stream = StreamedDataset(x=whole.x[:0], fetch=whole.take, size=25)
+    streamed = verbs.estimate(Mean(), {"data": Source(test=stream)}, EstimateOptions(by="label"), context())
+    assert [row["value"] for row in streamed.result["by_label"]] == [16.5, 5.5]
+
+
+def test_labels_that_an_estimator_can_not_answer_for_are_named() -> None:
+    class Picky(Mean):
+        def estimate(self, data: Any, *, generator: torch.Generator | None = None) -> Estimate:
+            if len(data) < 20:
+                raise DataError(f"20 points are needed; given {len(data)}")
+            return super().estimate(data, generator=generator)
+
+    label = torch.tensor([0] * 15 + [1] * 20)
+    outcome = verbs.estimate(
+        Picky(), {"data": Source(test=rows(35, label=label))}, EstimateOptions(by="label"), context()
+    )
+    assert [row["label"] for row in outcome.result["by_label"]] == [1]
+    assert outcome.result["warnings"] == ["label 0 is left out: 20 points are needed; given 15"]
+    with pytest.raises(DataError, match="these data have no labels, and the option by is label"):
+        verbs.estimate(Mean(), {"data": Source(test=rows(35))}, EstimateOptions(by="label"), context())
+    with pytest.raises(ValidationError):
+        EstimateOptions.model_validate({"by": "class"})
 
 
 class Spender(Allocator):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from scorefold.by_label import groups_of, labels_of, left_out_for, row_of, with_labels
 from scorefold.data import Condition, Dataset
 from scorefold.errors import ConfigError, DataError, ShapeError
+from scorefold.figures import picture_of
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.measures import (
     Calibration,
@@ -56,8 +59,9 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
     Images are held to the truth by PSNR, SSIM (11 pixels and more) and LPIPS (where its files are named), to their
     condition by the operator that it came from, to each other by their spread; images and vectors by Frechet distances
     and, for conditional models, by the coverage and the uniformity of the truths' places; vectors by energy distances
-    and scores. Draws are made and measured ``batch_size`` at a time. Raises ``DataError`` for fewer than two held-out
-    points and for draws that are not finite, ``ConfigError`` for what does not fit the data.
+    and scores. With ``by: label``, the points of each label are measured by themselves too. Draws are made and measured
+    ``batch_size`` at a time. Raises ``DataError`` for fewer than two held-out points and for draws that are not finite,
+    ``ConfigError`` for what does not fit the data.
     """
     source: DataSource = inputs["data"]
     points = points_of(source, options.conditions, context)
@@ -74,7 +78,9 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
     condition = condition_of(component, points)
     units = Units.of(source.event_scale, points.x, options.rounding)
     operator = _operator(source) if condition is not None else None
-    measures = _measures(component, options, context, units, operator)
+    new_measures = _measures(component, options, units, operator)
+    measures = new_measures(context.generator("places"))
+    groups = _Groups.of(component, source, points, new_measures, context) if options.by is not None else None
     generator = context.generator("assess", device=device_of(component))
     # A cloud of points takes more of them than a row of images or a colour for each condition.
     most = options.shown if condition is not None or len(component.event_shape) == 3 else max(options.shown, _CLOUD)
@@ -88,10 +94,73 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
         held = Held(units.round(batch.x), draws, given, None if operator is None else operator.at(batch.index))
         for measure in measures:
             measure.add(held)
+        if groups is not None:
+            groups.add(start, held, operator, batch.index)
         if start < most:
             shown.append(held)
         context.progress(start + len(batch), len(points), "held-out points")
-    return _outcome(component, options, units, len(points), measures, _shown(shown, most, units, measures))
+    outcome = _outcome(component, options, units, len(points), measures, _shown(shown, most, units, measures))
+    if groups is not None:
+        outcome.result = with_labels(outcome.result, *groups.rows())
+    return outcome
+
+
+@dataclass
+class _Groups:
+    """The measures of the points of each label by themselves; ``label`` (N,) is that of each held-out point."""
+
+    label: Tensor
+    names: Sequence[str] | None
+    measures: dict[int, list[Measure]]
+    left_out: list[str]
+
+    @classmethod
+    def of(
+        cls,
+        component: ScoreModel | Flow,
+        source: DataSource,
+        points: Dataset,
+        new_measures: Callable[[torch.Generator], list[Measure]],
+        context: StageContext,
+    ) -> _Groups:
+        if component.condition_spec is None:
+            raise ConfigError(
+                "by is label, and this model takes no condition: its draws belong to no label",
+                hint="leave out 'by', or assess a conditional model (condition: label)",
+            )
+        label = labels_of(points).cpu()
+        found, left_out = groups_of(label, source.label_names)
+        measures = {number: new_measures(context.generator(f"places of label {number}")) for number in found}
+        return cls(label, source.label_names, measures, left_out)
+
+    def add(self, start: int, held: Held, operator: Operator | None, index: Tensor | None) -> None:
+        """A batch whose first point is the ``start``-th, with the operator of all conditions and the points' index."""
+        own = self.label[start : start + len(held.truth)]
+        for number, measures in self.measures.items():
+            rows = (own == number).nonzero()[:, 0]
+            if len(rows):
+                own_index = None if index is None else index[rows.to(index.device)]
+                part = held.take(rows, None if operator is None else operator.at(own_index))
+                for measure in measures:
+                    measure.add(part)
+
+    def rows(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """The answers by label, and the labels that have none."""
+        found, left_out = [], list(self.left_out)
+        for number, measures in self.measures.items():
+            count = int((self.label == number).sum())
+            # A covariance of more features than points is biased far more than labels differ.
+            able = [measure for measure in measures if not (isinstance(measure, Frechet) and measure.too_few)]
+            metrics = {name: value for measure in able for name, value in measure.metrics().items()}
+            arrays = {name: values for measure in able for name, values in measure.arrays().items()}
+            answer = _answer(metrics, arrays)
+            if answer is None:
+                reason = f"{count} points are too few for the covariance of the features"
+                left_out.append(left_out_for(number, self.names, reason))
+                continue
+            row = row_of(number, self.names, count, answer["quantity"], answer["value"], answer.get("interval"))
+            found.append({**row, "metrics": metrics})
+        return found, left_out
 
 
 def _operator(source: DataSource) -> Operator | None:
@@ -100,40 +169,47 @@ def _operator(source: DataSource) -> Operator | None:
 
 
 def _measures(
-    component: ScoreModel | Flow,
-    options: AssessOptions,
-    context: StageContext,
-    units: Units,
-    operator: Operator | None,
-) -> list[Measure]:
+    component: ScoreModel | Flow, options: AssessOptions, units: Units, operator: Operator | None
+) -> Callable[[torch.Generator], list[Measure]]:
+    """What makes the measures that fit the model, with a generator for ties between places; their networks, read once,
+    are shared."""
     shape, spec = component.event_shape, component.condition_spec
     image = len(shape) == 3
     device = device_of(component)
-    measures: list[Measure] = []
     if options.lpips is not None and not image:
         raise ConfigError(f"LPIPS compares images (C, H, W); events have shape {tuple(shape)}", hint="leave lpips out")
     if options.lpips is not None and spec is None:
         raise ConfigError(
             "LPIPS compares a draw with the truth of its condition, and this model takes none", hint="leave lpips out"
         )
-    if spec is not None:
-        if image:
-            lpips = None if options.lpips is None else LPIPS(options.lpips.alexnet, options.lpips.heads).to(device)
-            measures.append(Fidelity(units, lpips))
-        if operator is not None:
-            measures.append(Consistency(units))
-        if options.n > 1:
-            measures.append(Diversity(units))
-        measures.append(Calibration(options.levels, context.generator("places")))
+    lpips = None
+    if options.lpips is not None:
+        lpips = LPIPS(options.lpips.alexnet, options.lpips.heads).to(device)
     name = feature_name(options.features, shape)
-    if not image:
-        measures.append(Energy(spec))
+    network: nn.Module | None = None
+    networks: dict[str, nn.Module] = {}
     if image or math.prod(shape) <= LARGEST:
         network = features_of(name, shape, options.inception, units).to(device)
         beside = condition_networks(name, spec, options.inception, units)
         networks = {part: one.to(device) for part, one in beside.items()}
-        measures.append(Frechet(name if image else "coordinates", network, networks))
-    return measures
+
+    def make(generator: torch.Generator) -> list[Measure]:
+        measures: list[Measure] = []
+        if spec is not None:
+            if image:
+                measures.append(Fidelity(units, lpips))
+            if operator is not None:
+                measures.append(Consistency(units))
+            if options.n > 1:
+                measures.append(Diversity(units))
+            measures.append(Calibration(options.levels, generator))
+        if not image:
+            measures.append(Energy(spec))
+        if network is not None:
+            measures.append(Frechet(name if image else "coordinates", network, networks))
+        return measures
+
+    return make
 
 
 def _draw(
@@ -162,19 +238,10 @@ def _draw(
 def _shown(batches: list[Held], most: int, units: Units, measures: list[Measure]) -> Assessed:
     truth = torch.cat([batch.truth for batch in batches])[:most].cpu()
     draws = torch.cat([batch.draws for batch in batches], 1)[:, :most].transpose(0, 1).cpu()
-    conditions = [_picture(batch.condition) for batch in batches]
+    conditions = [picture_of(batch.condition) for batch in batches]
     condition = None if conditions[0] is None else torch.cat([c for c in conditions if c is not None])[:most]
     calibration = next((measure for measure in measures if isinstance(measure, Calibration)), None)
     return Assessed(truth, condition, draws, units, calibration)
-
-
-def _picture(condition: Condition | None) -> Tensor | None:
-    """The part of a condition that can be seen: the first image among its parts."""
-    if condition is None:
-        return None
-    parts = [condition] if isinstance(condition, Tensor) else list(condition.values())
-    images = [part.cpu() for part in parts if part.dim() == 4 and part.is_floating_point()]
-    return images[0] if images else None
 
 
 def _outcome(
@@ -193,19 +260,24 @@ def _outcome(
         arrays |= measure.arrays()
         warnings += measure.warnings()
     result: dict[str, Any] = {"metrics": metrics, "data_range": [units.low, units.high], "warnings": warnings}
-    result["answer"] = _answer(metrics, arrays)
+    answer = _answer(metrics, arrays)
+    assert answer is not None
+    result["answer"] = answer
     return Outcome(metrics, result, arrays, shown=shown)
 
 
-def _answer(metrics: dict[str, Any], arrays: dict[str, Tensor]) -> dict[str, Any]:
-    """The number that says most: draw by draw against the truth where conditions name one, else of the whole sample."""
+def _answer(metrics: dict[str, Any], arrays: dict[str, Tensor]) -> dict[str, Any] | None:
+    """The number that says most: draw by draw against the truth where conditions name one, else of the whole sample;
+    None where there is none."""
     preferred = (
         "PSNR (dB)",
         "energy score",
         "energy distance",
         *(name for name in metrics if "Frechet distance" in name),
     )
-    quantity = next(name for name in preferred if name in metrics)
+    quantity = next((name for name in preferred if name in metrics), None)
+    if quantity is None:
+        return None
     answer: dict[str, Any] = {"quantity": quantity, "value": metrics[quantity]}
     if quantity in arrays:
         values = arrays[quantity]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -91,6 +91,32 @@ def map_condition(condition: Condition | None, function: Callable[[Tensor], Tens
     if isinstance(condition, Tensor):
         return function(condition)
     return {name: function(value) for name, value in condition.items()}
+
+
+def spec_of_conditions(conditions: Sequence[Condition | None]) -> ConditionSpec | None:
+    """What the conditions of several splits, each with its rows, have in common; None where there are none.
+
+    Integers are classes, and there are as many as the largest of them plus 1. Raises ``DataError`` where the splits
+    don't have the same conditions.
+    """
+    named = [{"": each} if isinstance(each, Tensor) else dict(each or {}) for each in conditions]
+    kinds = {
+        frozenset((name, tuple(value.shape[1:]), value.is_floating_point()) for name, value in each.items())
+        for each in named
+    }
+    if len(kinds) > 1:
+        raise DataError(
+            "the splits don't have the same conditions", hint="give all of them conditions of one shape, or none"
+        )
+    found = {name: _tensor_spec([each[name] for each in named]) for name in (named[0] if named else {})}
+    return found.get("") or found or None
+
+
+def _tensor_spec(values: Sequence[Tensor]) -> TensorSpec:
+    shape = tuple(values[0].shape[1:])
+    if values[0].is_floating_point():
+        return TensorSpec(shape)
+    return TensorSpec(shape, classes=max([int(value.max()) for value in values if value.numel()], default=0) + 1)
 
 
 @dataclass(frozen=True)

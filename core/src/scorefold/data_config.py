@@ -6,6 +6,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+ClassName = Annotated[int, Field(ge=0)] | Annotated[str, Field(min_length=1)]
+"""A class of labelled data: its number, or its name where the source has names."""
+
 
 def _shares(value: tuple[float, float, float]) -> tuple[float, float, float]:
     if not (min(value) >= 0 and abs(sum(value) - 1) <= 1e-6):  # so put, NaN is refused too
@@ -13,6 +16,26 @@ def _shares(value: tuple[float, float, float]) -> tuple[float, float, float]:
     return value
 
 
+def once_each(value: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Raises ``ValueError`` where a class is named twice."""
+    twice = [each for number, each in enumerate(value) if each in value[:number]]
+    if twice:
+        raise ValueError(f"{twice[0]!r} stands twice; expected every class once")
+    return value
+
+
+Classes = Annotated[
+    tuple[ClassName, ...],
+    Field(min_length=1),
+    AfterValidator(once_each),
+]
+KeptClasses = Annotated[
+    Classes | None,
+    Field(
+        description="Only points of these classes, by number or by name; labels and conditions keep the source's "
+        "numbers, and 'limit' counts what is kept; null for all"
+    ),
+]
 Fractions = Annotated[
     tuple[float, float, float],
     AfterValidator(_shares),

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from scorefold.data import Condition
     from scorefold.interfaces import DataSource
 
 _GROUPS, _EACH = 8, 9  # what a figure shows of events in groups
+_PAIRS = 8  # images in a column, next to their conditions
 
 INK, ACCENT, SOFT, WARM = "#1f2933", "#2563eb", "#b8c4d6", "#d9480f"
 """The palette of every figure: text and lines, the answer, context, and truth or warning."""
@@ -147,14 +149,51 @@ def _grid_of_groups(groups: EventGroups) -> Figure | None:
 
 
 def data(source: DataSource) -> Mapping[str, Figure]:
-    """The first points of the test split: a grid of images, or a scatter in the widest plane."""
+    """The first points of the test split: a grid of images, each next to its condition where that is an image too, or a
+    scatter in the widest plane."""
     test = source.load("test")
-    images = as_images(test.tensor(limit=32))
+    few = test.take(torch.arange(min(32, len(test))))
+    images = as_images(few.x)
+    condition = picture_of(few.condition)
+    if images is not None and condition is not None and len(images):
+        return {"data": _pairs(condition, images, source)}
     if images is None:
         points = test.tensor(limit=2000)
         return {"data": _scatter(points, "The test split")} if len(points) > 1 else {}
     limits = (source.event_scale.low, source.event_scale.high)
     return {"data": image_grid(images, title="From the test split", limits=limits)} if len(images) else {}
+
+
+def picture_of(condition: Condition | None) -> Tensor | None:
+    """The part of a condition that can be seen, (N, C, H, W): the first image among its parts; None where none is."""
+    if condition is None:
+        return None
+    parts = [condition] if isinstance(condition, Tensor) else list(condition.values())
+    images = [part.cpu() for part in parts if part.dim() == 4 and part.is_floating_point()]
+    return images[0] if images else None
+
+
+def own_limits(seen: Tensor, bounds: tuple[float, float]) -> tuple[float, float]:
+    """The values of black and white for images in other units than ``bounds`` where they leave these, else those."""
+    low, high = float(seen.min()), float(seen.max())
+    return bounds if bounds[0] - 1e-6 <= low and high <= bounds[1] + 1e-6 else (low, high)
+
+
+def _pairs(condition: Tensor, images: Tensor, source: DataSource) -> Figure:
+    """Conditions next to their images, in pairs of columns."""
+    from scorefold.figures_assess import strips
+
+    seen = as_images(condition)
+    assert seen is not None
+    scale = source.event_scale
+    low, high = (
+        float(own if end is None else end) for end, own in zip((scale.low, scale.high), images.aminmax(), strict=True)
+    )
+    columns = []
+    for rows in torch.arange(len(images)).split(_PAIRS):
+        columns.append(("condition", seen[rows], own_limits(seen, (low, high))))
+        columns.append(("image", images[rows], (low, high)))
+    return strips(columns, None)
 
 
 def samples(drawn: Tensor | EventGroups) -> Mapping[str, Figure]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scorefold.figures import ACCENT, INK, SOFT, WARM, as_images, empty_figure, new_figure, plane, tidy
+from scorefold.figures import ACCENT, INK, SOFT, WARM, as_images, empty_figure, new_figure, own_limits, plane, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,9 +43,8 @@ def _images(shown: Assessed) -> Figure | None:
     if shown.condition is not None:
         seen = as_images(shown.condition)
         assert seen is not None
-        fits = float(seen.min()) >= bounds[0] - 1e-6 and float(seen.max()) <= bounds[1] + 1e-6
-        own = bounds if fits else (float(seen.min()), float(seen.max()))
-        columns.append(("condition", functional.interpolate(seen, truth.shape[2:], mode="nearest"), own))
+        wide = functional.interpolate(seen, truth.shape[2:], mode="nearest")
+        columns.append(("condition", wide, own_limits(seen, bounds)))
     columns.append(("truth" if shown.calibration is not None else "held out", truth, bounds))
     for number in range(each.shape[1]):
         drawn = as_images(each[:, number])

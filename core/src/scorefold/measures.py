@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scorefold.data import Condition, ConditionSpec, EventScale
+from scorefold.data import Condition, ConditionSpec, EventScale, index_condition
 from scorefold.errors import ConfigError
 from scorefold.metrics import (
     LPIPS,
@@ -95,6 +95,11 @@ class Held:
     def pairs(self) -> tuple[Tensor, Tensor]:
         """Draws and their truths side by side, each (n C, *E), the conditions in turn."""
         return self.draws.flatten(0, 1), self.truth.repeat(len(self.draws), *[1] * (self.truth.dim() - 1))
+
+    def take(self, rows: Tensor, operator: Operator | None) -> Held:
+        """The points at these places (k,) of the batch, with their draws and the ``operator`` of their conditions."""
+        truth, draws = self.truth[rows.to(self.truth.device)], self.draws[:, rows.to(self.draws.device)]
+        return Held(truth, draws, index_condition(self.condition, rows), operator)
 
 
 class Measure(ABC):
@@ -221,6 +226,11 @@ class Frechet(Measure):
         if self._truth[1].count:
             found[f"joint Frechet distance ({self.name})"] = self._distance(1)
         return {**found, "Frechet features": len(self._truth[0].mean), "Frechet points": self._truth[0].count}
+
+    @property
+    def too_few(self) -> bool:
+        """Whether there are no more points than features, of events or of pairs: too few for their covariance."""
+        return any(0 < moments.count <= len(moments.mean) for moments in self._truth)
 
     def _distance(self, which: int) -> float:
         distances = [draws[which].frechet(self._truth[which]) for draws in self._draws]

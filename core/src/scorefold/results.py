@@ -129,7 +129,7 @@ class Allocation:
         if self.status == "infeasible":
             return f"No plan fits the budget and the constraints{f': {self.reason}' if self.reason else ''}."
         if self.status == "refused":
-            return f"No recommendation: {self.reason}."
+            return " ".join([f"No recommendation: {self.reason}.", *self.remarks])
         lines = [
             f"{_count(row.tasks, 'task')} of type {row.task_type}, "
             f"each with {row.support} support and {row.query} query examples"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 
 import torch
 from torch import Tensor
 
 from scorefold.data import Dataset, EventScale
-from scorefold.errors import DataError, SplitError
+from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces.data import SPLITS
 from scorefold.seeds import derive_generator
 
@@ -26,6 +27,43 @@ def chosen(count: int, limit: int | None, seed: int) -> Tensor:
     """Positions in random order, the first ``limit`` of them: (min(count, limit),)."""
     order = torch.randperm(count, generator=derive_generator(seed, "split"))
     return order if limit is None else order[:limit]
+
+
+def class_numbers(wanted: Sequence[int | str], names: Sequence[str]) -> list[int]:
+    """The numbers of classes that are given by number or by name, in the order given.
+
+    Raises ``ConfigError`` for a class that there is not and for one that is given twice.
+    """
+    numbers: list[int] = []
+    for each in wanted:
+        number = names.index(each) if isinstance(each, str) and each in names else each
+        if isinstance(number, str) or not 0 <= number < len(names):
+            there = ", ".join(names if isinstance(each, str) else map(str, range(len(names))))
+            raise ConfigError(f"there is no class {each!r}; expected one of {there}", hint=_alike(each, names))
+        if number in numbers:
+            raise ConfigError(f"class {number} ({names[number]}) stands twice; expected every class once")
+        numbers.append(number)
+    return numbers
+
+
+def _alike(word: int | str, names: Sequence[str]) -> str | None:
+    lower = {name.lower(): name for name in names}
+    found = get_close_matches(str(word).lower(), lower, n=1)
+    return f"did you mean {lower[found[0]]!r}?" if found else None
+
+
+def of_classes(label: Tensor, wanted: Sequence[int | str] | None, names: Sequence[str]) -> Tensor:
+    """The positions (n,) of the points with labels (N,) that are of the wanted classes; all of them for None.
+
+    Raises ``ConfigError`` as ``class_numbers``, and ``DataError`` where no point is of one of the classes.
+    """
+    if wanted is None:
+        return torch.arange(len(label))
+    numbers = class_numbers(wanted, names)
+    for number in numbers:
+        if not bool((label == number).any()):
+            raise DataError(f"no point is of class {number} ({names[number]})", hint="take it out of 'classes'")
+    return torch.isin(label, torch.tensor(numbers)).nonzero()[:, 0]
 
 
 def split_sizes(count: int, fractions: Sequence[float]) -> tuple[int, int, int]:

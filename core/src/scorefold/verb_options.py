@@ -9,6 +9,13 @@ from pydantic import Field, field_validator, model_validator
 from scorefold.config import Config
 
 _File = Annotated[str, Field(min_length=1)]
+_ByLabel = Annotated[
+    Literal["label"] | None,
+    Field(
+        description="'label' also answers for the points of each label by themselves; labels with fewer than 10 points "
+        "are named and left out"
+    ),
+]
 _RESERVED = ("n", "condition", "steps", "sampler", "spacing", "to_zero", "guidance", "generator")
 
 
@@ -104,6 +111,7 @@ class AssessOptions(DrawingOptions, FeatureOptions):
         (0.5, 0.9), description="Masses of the central intervals whose coverage is counted (conditional models)"
     )
     shown: int = Field(8, ge=1, description="Held-out points in the figure")
+    by: _ByLabel = None
 
 
 class LikelihoodOptions(Config):
@@ -138,6 +146,7 @@ class EstimateOptions(Config):
     """Which points to estimate from."""
 
     limit: int | None = Field(None, ge=1, description="Largest number of points, the first of the split; null for all")
+    by: _ByLabel = None
 
 
 class EncodeOptions(Config):

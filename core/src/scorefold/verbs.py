@@ -7,11 +7,14 @@ The verbs of latent codes are in ``latent_verbs``, ``latent_quality`` and ``late
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from scorefold.by_label import groups_of, labels_of, left_out_for, row_of, with_labels
+from scorefold.data import Dataset, map_condition
 from scorefold.errors import DataError, SplitError
 from scorefold.interfaces import (
     Allocator,
@@ -125,8 +128,8 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
 def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions, context: StageContext) -> Outcome:
     """Draw samples, n for each of some conditions taken from the data where the model has any.
 
-    They are handed on as (N, *E), all draws for one condition after those for another. Raises ``ConfigError`` where
-    a condition is needed and there is none, ``DataError`` for samples that are not finite.
+    They are handed on as (N, *E), all draws for one condition after those for another, each with its condition.
+    Raises ``ConfigError`` where a condition is needed and there is none, ``DataError`` for samples that are not finite.
     """
     generator = context.generator("sample", device=device_of(component))
     condition = conditions_of(component, inputs.get("data"), options.conditions, context)
@@ -138,7 +141,10 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     bounded = scale.low is not None or scale.high is not None
     seen = draws.cpu().clamp(scale.low, scale.high) if bounded else draws.cpu()
     shown = seen if condition is None else EventGroups(seen, "one condition")
-    return Outcome(TensorSource(flat, scale), {"metrics": metrics}, {"samples": flat}, shown=shown)
+    given = map_condition(condition, lambda value: value.repeat_interleave(options.n, dim=0).cpu())
+    handed = Dataset(flat, given, index=torch.arange(len(flat)))
+    source = TensorSource({"test": handed}, scale, component.condition_spec)
+    return Outcome(source, {"metrics": metrics}, {"samples": flat}, shown=shown)
 
 
 def build(component: Geometry, inputs: Inputs, options: None, context: StageContext) -> Outcome:
@@ -215,11 +221,14 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
 
 
 def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, context: StageContext) -> Outcome:
-    """Estimate from the test split, and hold the answer to the truth where the data know it.
+    """Estimate from the test split, and hold the answer to the truth where the data know it; with ``by: label``, from
+    the points of each label too.
 
-    Raises as the estimator does, and ``DataError`` for an empty split.
+    Raises as the estimator does, and ``DataError`` for an empty split and for data without the labels that are needed.
     """
-    dataset = points_of(inputs["data"], options.limit, context)
+    source: DataSource = inputs["data"]
+    dataset = points_of(source, options.limit, context)
+    label = None if options.by is None else labels_of(dataset)
     answer = component.estimate(dataset, generator=context.generator("estimate"))
     metrics: dict[str, Any] = {answer.quantity: answer.value}
     if answer.interval is not None:
@@ -231,13 +240,33 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
     summary = answer.summary()
     said = {name: summary[name] for name in ("quantity", "value", "interval")}
     result = {"metrics": metrics, "estimate": summary, "answer": {**said, "truth": metrics.get("truth")}}
+    if label is not None:
+        result = with_labels(result, *_estimates_by_label(component, dataset, label, source.label_names, context))
     return Outcome(answer, result, answer.tensors())
+
+
+def _estimates_by_label(
+    component: Estimator, dataset: Dataset, label: Tensor, names: Sequence[str] | None, context: StageContext
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """What the points of each label give, and the labels that are left out."""
+    groups, left_out = groups_of(label, names)
+    rows = []
+    for done, (number, positions) in enumerate(groups.items()):
+        context.progress(done, len(groups), "labels")
+        try:
+            found = component.estimate(dataset.take(positions), generator=context.generator(f"estimate label {number}"))
+        except DataError as error:
+            left_out.append(left_out_for(number, names, error.message))
+            continue
+        rows.append(row_of(number, names, len(positions), found.quantity, found.value, found.interval))
+    return rows, left_out
 
 
 def allocate(component: Allocator, inputs: Inputs, options: AllocateOptions, context: StageContext) -> Outcome:
     """Plan the spending of a budget. Raises as the allocator does."""
     if context.checkpoint_dir is not None:
         component.keep_in(context.checkpoint_dir)
+    component.report_to(context.progress)
     plan = component.allocate(
         options.budget,
         constraints=options.constraints,

@@ -362,6 +362,37 @@ def test_no_more_labels_are_predicted_to_do_worse_without_a_word() -> None:
 def test_a_recommendation_tells_what_else_would_do_and_what_the_present_choice_loses() -> None:
     found = plan(2000, present=100)
     low, high = found.diagnostics["near_optimal"]
-    assert f"Between {low:.0f} and {high:.0f} labels per task would be within 2% of the least loss." in found.text()
+    said = f"Between {low:.0f} and {high:.0f} labels per task would be within 2% of the least loss and as good as the "
+    assert f"{said}best size with 10% less of the budget." in found.text()
     assert f"The present 100 labels per task would lose {found.diagnostics['regret']['median']:.1%} (" in found.text()
     assert "present" not in plan(2000).text()
+
+
+def test_near_optimal_sizes_are_of_use_with_any_budget() -> None:
+    """Nearly all of the loss is there whatever the plan: a share of it allows any size, a share of the labels few."""
+    for budget in (2000, 2_000_000):
+        found = plan(budget, linear={"dimension": 20, "rate": 0.4})
+        low, high = found.diagnostics["near_optimal"]
+        assert low < 10 < high <= 30
+        at_ends = [
+            loss(plan(budget, {"min_labels": int(end), "max_labels": int(end)}, linear={"dimension": 20, "rate": 0.4}))
+            for end in (low, high)
+        ]
+        less = loss(plan(int(0.9 * budget), linear={"dimension": 20, "rate": 0.4}))
+        assert max(at_ends) <= less + 1e-12
+        wide = plan(budget, linear={"dimension": 20, "rate": 0.4}, near_budget=0.5)
+        assert wide.diagnostics["near_optimal"][1] > high
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.1])
+def test_a_share_of_the_budget_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(ValidationError, match="near_budget"):
+        MetaConfig(near_budget=share)
+
+
+def test_a_type_that_gets_no_tasks_is_named() -> None:
+    types = [{"name": "easy", "noise": 0.1}, {"name": "hopeless", "noise": 30.0, "test_share": 0.01}]
+    found = plan(4000, task_types=types)
+    assert {row.task_type for row in found.plan} == {"easy"}
+    assert "No tasks of type hopeless: labels are predicted to do more in the others." in found.text()
+    assert "No tasks of type" not in plan(4000).text()

@@ -26,7 +26,7 @@ def test_a_figure_for_every_question(plan: Allocation, tmp_path: Path) -> None:
     texts = [text.get_text() for text in figures["labels per task"].axes[0].get_legend().get_texts()]
     assert "960 labels in all" in texts
     assert "the plan: 12 labels a task" in texts
-    assert any(text.startswith("near-optimal: 4 to") for text in texts)
+    assert any(text.startswith("near-optimal: 6 to") for text in texts)
 
 
 def test_lines_are_those_of_the_curve(plan: Allocation) -> None:

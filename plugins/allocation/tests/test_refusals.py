@@ -57,6 +57,32 @@ def test_a_learner_that_always_fails_is_refused_for_that(raises: bool) -> None:
     assert "no size of a task gave a finite loss" in found.reason
 
 
+def test_a_refused_pilot_shows_the_trials_that_it_paid_for() -> None:
+    shown: list[tuple[int, int, str]] = []
+    settings = MetaConfig(pilot={"labels": 1600, "seeds": 6})
+    found = run_pilot(
+        settings, Trainee(Known(constant, threshold=1000), Nothing()), 160_000, progress=lambda *at: shown.append(at)
+    )
+    assert found.status == "refused"
+    table = found.curve
+    assert list(table) == ["tasks", "support", "query", "seeds", "loss", "training loss"]
+    labels = sum(m * (s + q) * r for m, s, q, r in zip(*list(table.values())[:4], strict=True))
+    assert labels == found.diagnostics["label_runs"] > 0
+    first = (
+        f"{table['tasks'][0]} tasks of {table['support'][0] + table['query'][0]} labels: loss {table['loss'][0]:.4g}"
+    )
+    assert f"Tried until then ({labels:,} labels over all trainings): {first}" in found.text()
+    assert len(found.csv().splitlines()) == len(table["loss"]) + 1
+    assert len(shown) == len(table["loss"])
+    assert all(0 <= done < total and "tasks of" in text for done, total, text in shown)
+
+
+def test_trials_that_gave_no_loss_are_shown_without_one() -> None:
+    found = run(Failing(constant, 1, True), 160_000)
+    assert set(found.curve["loss"]) == {None}
+    assert "loss not known" in found.text()
+
+
 def test_cells_that_fail_take_no_threshold_away() -> None:
     found = run(Failing(constant, 30, raises=True), 160_000)
     assert found.diagnostics["threshold"] is not None

@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 from torchvision.io import write_png
 
-from scorefold.data import Dataset, StreamedDataset
-from scorefold.errors import DataError, SplitError
-from scorefold.interfaces import TaskSource
+from scorefold.data import Dataset, EventScale, StreamedDataset
+from scorefold.errors import ConfigError, DataError, SplitError
+from scorefold.interfaces import TaskSource, TensorSource
 from scorefold.interfaces.data import SPLITS
 from scorefold_allocation.task_config import (
     DigitRotationsConfig,
+    FewShotConfig,
     FewShotFoldersConfig,
     LinearTasksConfig,
     LinearTypeConfig,
@@ -30,6 +32,7 @@ from scorefold_allocation.task_config import (
 from scorefold_allocation.tasks.batch import TARGET, BatchedTasks, batch_of, types_in_turn
 from scorefold_allocation.tasks.digits import DigitRotations
 from scorefold_allocation.tasks.folders import FewShotFolders
+from scorefold_allocation.tasks.labelled import FewShot
 from scorefold_allocation.tasks.regression import LinearTasks, SinusoidTasks
 
 SAMPLES = Path(__file__).parent.parent / "src/scorefold_allocation/samples/few-shot"
@@ -45,8 +48,30 @@ def linear(**settings: Any) -> LinearTasks:
     return LinearTasks(LinearTasksConfig(**settings))
 
 
+def labelled(classes: int = 6, each: int = 12, streamed: bool = False, names: Any = None) -> TensorSource:
+    """Points whose two coordinates are their class and their index, the classes in turn, in three splits."""
+    count = classes * each
+    index = torch.arange(count)
+    x = torch.stack([index % classes, index], 1).float()
+    whole = Dataset(x, condition=torch.zeros(count), label=index % classes, index=index)
+
+    def part(start: int, end: int) -> Dataset:
+        rows = whole.take(torch.arange(start, end))
+        return StreamedDataset(x=x[:0], fetch=rows.take, size=len(rows)) if streamed else rows
+
+    ends = (0, count // 2, 2 * count // 3, count)
+    splits = {split: part(*ends[i : i + 2]) for i, split in enumerate(SPLITS)}
+    source = TensorSource(splits, EventScale(low=0.0, high=float(count)))
+    source.label_names = names
+    return source
+
+
+def few_shot(data: TensorSource | None = None, **config: Any) -> FewShot:
+    return FewShot(FewShotConfig(**{"ways": 2, **config}), data=data or labelled())
+
+
 @pytest.fixture(
-    params=["linear", "sinusoid", "digits", "folders", "lazy"],
+    params=["linear", "sinusoid", "digits", "folders", "lazy", "labelled", "streamed"],
 )
 def source(request: pytest.FixtureRequest) -> BatchedTasks[Any]:
     made: dict[str, BatchedTasks[Any]] = {
@@ -54,9 +79,65 @@ def source(request: pytest.FixtureRequest) -> BatchedTasks[Any]:
         "sinusoid": SinusoidTasks(SinusoidTasksConfig(noise=0.3)),
         "digits": DigitRotations(DigitRotationsConfig(types=NOISY)),
         "folders": FewShotFolders(FewShotFoldersConfig(root=str(SAMPLES), ways=2, types=NOISY)),
+        "labelled": few_shot(types=NOISY),
+        "streamed": few_shot(labelled(streamed=True)),
         "lazy": FewShotFolders(FewShotFoldersConfig(root=str(SAMPLES), ways=2, memory=0.0)),
     }
     return made[request.param]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_classes_of_any_labelled_data_are_divided(streamed: bool) -> None:
+    source = few_shot(labelled(streamed=streamed, names=list("abcdef")), validation=("f", 1), test=(0, "c"))
+    expected = {"train": {3, 4}, "validation": {1, 5}, "test": {0, 2}}
+    for split, numbers in expected.items():
+        data = source.load(split)
+        points = data.take(torch.arange(len(data)))
+        assert len(points) == 24  # 12 of each class, out of all the splits of the source
+        assert set(points.label.tolist()) == numbers  # type: ignore[union-attr]
+        assert torch.equal(points.x[:, 1].long(), points.index)
+        assert torch.equal(points.x[:, 0].long(), points.label)
+        assert points.condition is None
+        x, y = source.batch(5, 6, generator(), split).tensors()
+        assert set(x[..., 0].flatten().tolist()) == numbers
+        for task, target in zip(x, y, strict=True):
+            assert len({(int(a), int(b)) for a, b in zip(task[:, 0], target, strict=True)}) == 2
+    train = source.load("train")
+    assert source.event_scale.mean == pytest.approx(float(train.take(torch.arange(24)).x.mean()))
+    assert source.event_scale.high == 72
+    assert source.condition_spec is None
+
+
+def test_classes_are_divided_in_halves_where_nothing_is_said() -> None:
+    source = few_shot()
+    assert set(source.load("train").label.tolist()) == {0, 1, 2}  # type: ignore[union-attr]
+    assert set(source.load("test").label.tolist()) == {3, 4, 5}  # type: ignore[union-attr]
+    with pytest.raises(SplitError):
+        source.load("validation")
+    rest = few_shot(test=(1, 4))
+    assert set(rest.load("train").label.tolist()) == {0, 2, 3, 5}  # type: ignore[union-attr]
+
+
+def test_a_fingerprint_follows_points_and_classes() -> None:
+    first = few_shot().fingerprint()
+    assert few_shot().fingerprint() == first
+    assert few_shot(test=(0, 1)).fingerprint() != first
+    assert few_shot(labelled(each=15)).fingerprint() != first
+
+
+def test_classes_that_can_not_be_divided_are_refused() -> None:
+    for config, said in (
+        ({"train": (0, 9)}, "there is no class 9; expected one of 0, 1, 2, 3, 4, 5"),
+        ({"train": (0, 1), "test": (1, 2)}, r"class 1 \(1\) stands in train and in test"),
+        ({"ways": 4}, "train has 3 classes and a task 4; the data have 6"),
+        ({"validation": (3,)}, "validation has 1 classes and a task 2"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            few_shot(**config)
+    with pytest.raises(DataError, match="drawn from classes, and TensorSource has no labels"):
+        few_shot(TensorSource(torch.zeros(8, 2)))
+    with pytest.raises(ValidationError, match="stands twice"):
+        FewShotConfig(train=(0, 0))
 
 
 def test_few_tasks_and_labels_are_the_first_of_many(source: BatchedTasks[Any]) -> None:

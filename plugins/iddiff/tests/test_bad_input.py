@@ -218,7 +218,8 @@ class Wavy(nn.Module):
     def __init__(self, score: ScoreModel, size: float) -> None:
         super().__init__()
         self.process, self.event_shape, self.condition_spec = score.process, score.event_shape, None
-        self.check_events, self.own, self.size = score.check_events, score, size
+        self.check_events, self.call_rows = score.check_events, score.call_rows
+        self.own, self.size = score, size
 
     def noise(self, x: Tensor, t: Tensor, condition: object = None) -> Tensor:
         return self.own.noise(x, t) + self.size * torch.sin(3000 * x)

@@ -244,7 +244,7 @@ class Rounded(torch.nn.Module):
     def __init__(self, score: ScoreModel) -> None:
         super().__init__()
         self.process, self.event_shape, self.condition_spec = score.process, score.event_shape, None
-        self.check_events, self.own = score.check_events, score
+        self.check_events, self.call_rows, self.own = score.check_events, score.call_rows, score
 
     def noise(self, x: Tensor, t: Tensor, condition: object = None) -> Tensor:
         return self.own.noise(x, t).bfloat16().to(x.dtype)

@@ -64,6 +64,21 @@ def test_digits_as_vectors_in_another_range_of_chosen_classes() -> None:
     assert float(raw.max()) == pytest.approx(16)
 
 
+def test_folder_of_some_classes_keeps_its_numbers(folder: Path) -> None:
+    whole = ImageFolder(ImagesConfig(root=str(folder)))
+    assert list(whole.label_names or ()) == ["cats", "dogs"]
+    for wanted in (1, "dogs"):
+        source = ImageFolder(ImagesConfig(root=str(folder), classes=(wanted,), condition="label"))
+        parts = [source.load(split) for split in SPLITS]
+        assert sorted(torch.cat([part.index for part in parts]).tolist()) == list(range(10, 20))  # type: ignore[misc]
+        assert {number for part in parts for number in part.label.tolist()} == {1}  # type: ignore[union-attr]
+        assert source.condition_spec == TensorSpec((), classes=2)
+    with pytest.raises(ConfigError, match=r"(?s)no class 'dog'; expected one of cats, dogs.*mean 'dogs'"):
+        ImageFolder(ImagesConfig(root=str(folder), classes=("dog",)))
+    with pytest.raises(ConfigError, match=r"classes are chosen, and .*cats has none"):
+        ImageFolder(ImagesConfig(root=str(folder / "cats"), classes=("dogs",)))
+
+
 def test_folder_reads_its_pixels_and_classes(folder: Path) -> None:
     source = ImageFolder(ImagesConfig(root=str(folder), condition="label"))
     assert source.event_shape == (3, 6, 8)

@@ -13,6 +13,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from pydantic import ValidationError
 
 from scorefold.data import StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
@@ -104,6 +105,67 @@ def test_mnist_keeps_the_published_test_split(tmp_path: Path) -> None:
     assert (source.event_scale.low, source.event_scale.high, source.event_scale.levels) == (-1.0, 1.0, 256)
     limited = MNIST(MNISTConfig(root=str(tmp_path), limit=4))
     assert [len(limited.load(split)) for split in SPLITS] == [3, 1, 4]
+
+
+def test_images_of_a_size_are_those_that_pillow_makes(tmp_path: Path) -> None:
+    """Bicubic and antialiased, as of image files; a blank edge stays black, and padding comes after."""
+    write_mnist(tmp_path)
+    whole, label = everything(MNIST(MNISTConfig(root=str(tmp_path))))
+    small = MNIST(MNISTConfig(root=str(tmp_path), size=12, pad=2))
+    assert small.event_shape == (1, 16, 16)
+    raw, small_label = everything(small)
+    assert torch.equal(label, small_label)
+    assert bool((raw[:, :, :2] == 0).all())
+    for image, one in zip(whole, raw, strict=True):
+        expected = Image.fromarray(image[0].numpy()).resize((12, 12), Image.Resampling.BICUBIC)
+        difference = torch.from_numpy(np.asarray(expected).copy()).int() - one[0, 2:-2, 2:-2].int()
+        assert int(difference.abs().max()) <= 1
+    streamed = MNIST(MNISTConfig(root=str(tmp_path), size=12, pad=2, memory=0.0))
+    assert torch.equal(streamed.load("test").tensor(), small.load("test").x)
+    write_cifar(tmp_path)
+    colour = CIFAR10(CIFAR10Config(root=str(tmp_path), verify=False, size=40))
+    assert colour.event_shape == colour.load("train").event_shape == (3, 40, 40)
+
+
+def test_only_some_classes_keep_their_numbers(tmp_path: Path) -> None:
+    write_mnist(tmp_path / "FashionMNIST" / "raw", train=60, test=20)
+    config = FashionMNISTConfig(root=str(tmp_path), classes=(8, "Trouser"), condition="label", validation=0.25)
+    source = MNIST(config)
+    whole = MNIST(FashionMNISTConfig(root=str(tmp_path)))
+    assert [len(source.load(split)) for split in SPLITS] == [9, 3, 4]
+    raw, label = everything(whole)
+    for split in SPLITS:
+        part = source.load(split)
+        assert set(part.label.tolist()) == {1, 8}  # type: ignore[union-attr]
+        assert torch.equal(part.label, label[part.index])  # type: ignore[index, arg-type]
+        assert torch.equal((part.x * 255).round().to(torch.uint8), raw[part.index])  # type: ignore[index]
+    assert source.condition_spec == TensorSpec((), classes=10)
+    assert source.label_names is not None
+    assert source.label_names[8] == "Bag"
+    limited = MNIST(config.model_copy(update={"limit": 4}))
+    assert [len(limited.load(split)) for split in SPLITS] == [3, 1, 4]
+    write_cifar(tmp_path)
+    cifar = CIFAR10(CIFAR10Config(root=str(tmp_path), verify=False, classes=("horse", 5)))
+    assert set(cifar.load("test").label.tolist()) <= {5, 7}  # type: ignore[union-attr]
+
+
+def test_classes_that_there_are_not_are_named(tmp_path: Path) -> None:
+    write_mnist(tmp_path, train=20)
+    for wanted, said in (
+        ((11,), "there is no class 11; expected one of 0, 1, 2"),
+        (("sneakers",), "(?s)no class 'sneakers'; expected one of T-shirt/top, Trouser.*did you mean 'Sneaker'"),
+        ((1, "Trouser"), r"class 1 \(Trouser\) stands twice"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            MNIST(FashionMNISTConfig(root=str(tmp_path), classes=wanted))
+    write_mnist(tmp_path, train=4, test=4)
+    with pytest.raises(DataError, match=r"no point is of class 7 \(7\)"):
+        MNIST(MNISTConfig(root=str(tmp_path), classes=(1, 7)))
+    for refused in ({"classes": ()}, {"classes": (3, 3)}, {"classes": (-1,)}, {"size": 0}):
+        with pytest.raises(ValidationError):
+            MNISTConfig(root=str(tmp_path), **refused)
+    with pytest.raises(ValidationError, match="classes needs label"):
+        CelebAConfig(root=str(tmp_path), classes=(1,))
 
 
 def test_fashion_mnist_has_its_own_folder(tmp_path: Path) -> None:
@@ -211,6 +273,16 @@ def test_celeba_reads_faces_attributes_and_splits(tmp_path: Path) -> None:
         assert torch.equal(part.label, (values[part.index, 38] == 1).long())  # type: ignore[arg-type]
         brightness = (part.x * 255).mean((1, 2, 3))
         torch.testing.assert_close(brightness, 20.0 * part.index, atol=1.0, rtol=0)
+
+
+def test_faces_are_chosen_by_the_attribute_that_is_their_label(tmp_path: Path) -> None:
+    write_celeba(tmp_path)
+    whole = CelebA(CelebAConfig(root=str(tmp_path), size=8, label="Smiling"))
+    for wanted in (1, "Smiling"):
+        some = CelebA(CelebAConfig(root=str(tmp_path), size=8, label="Smiling", classes=(wanted,)))
+        part, all_of_them = some.load("train"), whole.load("train")
+        assert sorted(part.index.tolist()) == sorted(all_of_them.index[all_of_them.label == 1].tolist())  # type: ignore[union-attr, index]
+    assert whole.label_names == ("not Smiling", "Smiling")
 
 
 def test_celeba_is_streamed_and_limited(tmp_path: Path) -> None:

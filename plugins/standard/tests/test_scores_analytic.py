@@ -28,7 +28,7 @@ from scorefold.laws import (
     translated,
 )
 from scorefold_standard.data.manifolds import LawfulManifold
-from scorefold_standard.data_config import SphereConfig
+from scorefold_standard.data_config import SphereConfig, TorusConfig
 from scorefold_standard.score_config import AnalyticConfig
 from scorefold_standard.scores.analytic import AnalyticScore
 from scorefold_standard.scores.bessel import bessel_ratio_over_argument, log_bessel_normalised
@@ -319,3 +319,35 @@ def test_what_does_not_fit_is_refused() -> None:
         model.score(torch.randn(2, D), torch.zeros(2), torch.zeros(2, 1))
     with pytest.raises(DataError, match="data source"):
         AnalyticScore(AnalyticConfig(), data=LawSource(laws()["sphere"], (D,)).spec())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+@pytest.mark.parametrize("ambient", [4, 6])
+def test_a_flat_torus_is_a_product_of_circles(ambient: int, noise: float) -> None:
+    """Against the mixture over a fine grid of angles, with noise of both sources in every coordinate."""
+    config = TorusConfig(dimension=2, ambient=ambient, radius=1.5, noise_std=noise, points=200, seed=1)
+    source = LawfulManifold(config)
+    score = AnalyticScore(AnalyticConfig(), data=source, dtype=torch.float64)
+    assert score.remarks == ()
+    sigma = 0.4
+    clean = LawfulManifold(config.model_copy(update={"noise_std": 0.0})).law()
+    assert isinstance(clean, Embedded)
+    angle = 2 * math.pi * torch.arange(120, dtype=torch.float64) / 120
+    circle = 1.5 * torch.stack([angle.cos(), angle.sin()], 1)
+    grid = torch.cat([circle.repeat_interleave(120, 0), circle.repeat(120, 1)], 1) @ clean.basis.mT
+    y = source.load("train").x[:5].double() + 0.2
+    variance = sigma**2 + noise**2
+    exponents = -0.5 * torch.cdist(y, grid).square() / variance
+    expected = (exponents.softmax(1) @ grid - y) / variance
+    log_prob = exponents.logsumexp(1) - math.log(len(grid)) - 0.5 * ambient * math.log(2 * math.pi * variance)
+    level = y.new_full((5,), sigma)
+    torch.testing.assert_close(score.law.score(y, level), expected, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(score.law.log_prob(y, level), log_prob, rtol=1e-7, atol=1e-7)
+
+
+def test_a_score_that_memorises_its_points_says_so() -> None:
+    ring = LawfulManifold(TorusConfig(form="revolution", points=50))
+    assert "it memorises them" in AnalyticScore(AnalyticConfig(), data=ring).remarks[0]
+    for meant in ({"points": True}, {"gaussian": True}):
+        assert AnalyticScore(AnalyticConfig(**meant), data=ring).remarks == ()
+    assert AnalyticScore(AnalyticConfig(points=True), data=LawfulManifold(SphereConfig(points=50))).remarks == ()

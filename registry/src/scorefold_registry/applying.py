@@ -70,7 +70,8 @@ def apply_stage(
     outcome: Outcome = getattr(import_module(module), function)(component, inputs, _options(chosen, options), context)
     if data is None and spec is not None and isinstance(outcome.value, DataSource):
         # Drawn from the model alone, so in the units of the data it was trained on.
-        outcome.value = TensorSource({"test": outcome.value.load("test")}, spec.event_scale)
+        drawn = outcome.value
+        outcome.value = TensorSource({"test": drawn.load("test")}, spec.event_scale, drawn.condition_spec)
     write_output(outcome, out)
     return outcome
 
@@ -157,7 +158,8 @@ def _source(host: Host, folder: Path, data: Path, spec: DataSpec | None, read: S
         return TensorSource({"test": Dataset(x, dataset.condition, dataset.label, dataset.index)})
     scale = spec.event_scale
     x = (_shaped(x, spec.event_shape, data) - scale.shift) / scale.factor
-    return TensorSource({"test": Dataset(x, dataset.condition, dataset.label, dataset.index)}, scale)
+    conditions = spec.condition_spec if dataset.condition is not None else None
+    return TensorSource({"test": Dataset(x, dataset.condition, dataset.label, dataset.index)}, scale, conditions)
 
 
 def _loader(host: Host, folder: Path, data: Path) -> tuple[str, dict[str, Any]]:

@@ -15,14 +15,16 @@ _LIBRARIES = ("torch", "numpy", "safetensors", "pydantic", "accelerate", "torchd
 
 
 def set_up(runtime: Runtime) -> tuple[str, Any]:
-    """Set torch's threads as the run file asks, and give the device and the dtype.
+    """Set torch's threads and the size of network calls as the run file says, and give the device and the dtype.
 
     Raises ``ConfigError`` for a device that is not here.
     """
     import torch
 
+    from scorefold.batching import set_call_rows
     from scorefold.errors import ConfigError
 
+    set_call_rows(runtime.batch_size)
     if runtime.threads is not None:
         torch.set_num_threads(runtime.threads)
     dtype = getattr(torch, runtime.dtype)

@@ -45,7 +45,7 @@ KNOWN = (
         "how many labels per task, and how many tasks, in meta-learning",
         _offers(
             allocator="meta",
-            data="linear-tasks sinusoid-tasks digit-rotations few-shot-folders",
+            data="linear-tasks sinusoid-tasks digit-rotations few-shot-folders few-shot",
             learner="linear maml anil prototypes callable",
         ),
     ),

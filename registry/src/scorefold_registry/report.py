@@ -6,7 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,36 @@ class _Captions(RootModel[dict[str, _Caption]]):
 
 
 @dataclass(frozen=True)
+class LabelAnswer:
+    """The answer for the points of one label, as text."""
+
+    label: str
+    quantity: str
+    value: str
+    interval: str
+    points: str
+
+    def text(self) -> str:
+        """``12.3 (11.0 to 13.6), 1,000 points``."""
+        interval = f" ({self.interval})" if self.interval else ""
+        return f"{self.value}{interval}, {self.points} points"
+
+
+def label_answers(result: Mapping[str, Any]) -> tuple[LabelAnswer, ...]:
+    """The answers for each label that a result holds."""
+    found = []
+    for row in result.get("by_label", ()):
+        value, interval = row["value"], row["interval"]
+        said, between = "no value" if value is None else number_text(value), ""
+        if interval is not None and value is not None:
+            said, low, high = alike(value, *interval)
+            between = f"{low} to {high}"
+        name = str(row["label"]) if row["name"] is None else f"{row['label']} ({row['name']})"
+        found.append(LabelAnswer(name, row["quantity"], said, between, f"{row['points']:,}"))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a stage answers, in a few words: a value with its unit of meaning, its uncertainty, and how to read it."""
 
@@ -49,12 +79,20 @@ class Answer:
     truth: str
     note: str = ""
     warnings: tuple[str, ...] = ()
+    by_label: tuple[LabelAnswer, ...] = ()
 
     def sentence(self) -> str:
-        """The answer as a sentence, its note on a line of its own."""
+        """The answer as a sentence, its note on a line of its own, and one for each label."""
         interval = f" ({self.interval})" if self.interval else ""
-        note = f"\n  {self.note}" if self.note else ""
-        return printable(f"{self.component}: {self.quantity} {self.value}{interval}{self.truth}{note}")
+        lines = [self.note] if self.note else []
+        lines += [
+            f"label {row.label}: {'' if row.quantity == self.quantity else row.quantity + ' '}{row.text()}"
+            for row in self.by_label
+        ]
+        return printable(
+            f"{self.component}: {self.quantity} {self.value}{interval}{self.truth}"
+            + "".join(f"\n  {line}" for line in lines)
+        )
 
 
 def answers(folder: Path, stages: Sequence[Mapping[str, Any]]) -> list[Answer]:
@@ -63,10 +101,14 @@ def answers(folder: Path, stages: Sequence[Mapping[str, Any]]) -> list[Answer]:
     if found or not stages:
         return found
     last = stages[-1]
-    return [
+    measured = [
         Answer(last["name"], _plain_id(last["component"]), name, number_text(value), "", "")
         for name, value in list(last["metrics"].items())[:3]
     ]
+    rows = label_answers(read_result(folder / last["name"]))
+    if rows and measured:
+        measured[-1] = replace(measured[-1], by_label=rows)
+    return measured
 
 
 def _answer(folder: Path, stage: Mapping[str, Any]) -> Answer | None:
@@ -82,7 +124,8 @@ def _answer(folder: Path, stage: Mapping[str, Any]) -> Answer | None:
         note = str(value.diagnostics.get("note", ""))
         warnings = value.diagnostics.get("warnings", ())
         listed = tuple(map(str, warnings)) if isinstance(warnings, list | tuple) else ()
-        return Answer(stage["name"], component, value.quantity, said, interval, told, note, listed)
+        rows = label_answers(read_result(folder))
+        return Answer(stage["name"], component, value.quantity, said, interval, told, note, listed, rows)
     if isinstance(value, AllocationFacts):
         text = str(read_result(folder).get("text") or value.status)
         return Answer(stage["name"], component, "plan", text, "", "")
@@ -182,6 +225,7 @@ def _stage_view(folder: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
             {key: value for key, value in result.items() if key != "metrics" and value not in ({}, None)}
         ),
         "warnings": _warnings(result),
+        "by_label": label_answers(result),
         "figures": figures_of(folder),
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,13 +25,14 @@ class RunInterrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class StageResult:
-    """How a stage of a run went. ``seconds`` is wall time in this run."""
+    """How a stage of a run went. ``seconds`` is wall time in this run; ``by_label`` has the answers for each label."""
 
     name: str
     component: str
     reused: bool
     seconds: float
     metrics: Mapping[str, Any]
+    by_label: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass
@@ -65,6 +66,7 @@ class RunResult:
                     "reused": stage.reused,
                     "seconds": round(stage.seconds, 3),
                     "metrics": dict(stage.metrics),
+                    **({"by_label": [dict(row) for row in stage.by_label]} if stage.by_label else {}),
                 }
                 for stage in self.stages
             ],

@@ -40,6 +40,12 @@ class Runtime(Config):
     workers: int = Field(
         1, ge=1, description="Processes that share the jobs inside a stage; results do not depend on it"
     )
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Events in one call of a network by samplers, estimators and evaluation; null measures each "
+        "network and takes as many as it is fast with. Results do not depend on it",
+    )
 
     @field_validator("device")
     @classmethod

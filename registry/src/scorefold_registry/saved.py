@@ -274,18 +274,18 @@ def own_tensors(builder: Builder, obj: Any) -> dict[str, Tensor]:
     """The state of a module without the states of its ports; nothing for an object that is no module."""
     if not isinstance(obj, nn.Module):
         return {}
-    others = {id(value) for value in _port_objects(builder, obj)}
+    others = {id(value) for value in port_objects(builder, obj)}
     theirs = tuple(f"{name}." for name, part in obj.named_modules(remove_duplicate=False) if id(part) in others)
     return {name: value for name, value in obj.state_dict().items() if not name.startswith(theirs)}
 
 
-def _port_objects(builder: Builder, obj: Any) -> Iterator[Any]:
+def port_objects(builder: Builder, obj: Any) -> Iterator[Any]:
     """All objects that an object's ports are plugged to, and theirs."""
     made = builder.memory.of(obj)
     for value in () if made is None else made.ports.values():
         for item in value if isinstance(value, list) else [value]:
             yield item
-            yield from _port_objects(builder, item)
+            yield from port_objects(builder, item)
 
 
 def _check_unchanged(builder: Builder, obj: Any, saved: Path, what: str) -> None:

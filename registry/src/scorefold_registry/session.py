@@ -342,11 +342,12 @@ class Session:
 
     def _ended(self, planned: PlannedStage, info: StageInfo, reused: bool, seconds: float) -> None:
         folder = self.info.folder / planned.name
-        metrics = read_result(folder)["metrics"]
+        said = read_result(folder)
+        metrics = said["metrics"]
         failure = read_stage(folder)["figure_failure"]
         if failure is not None:
             self.observers.figures_failed(planned.name, planned.registered.plugin, failure)
-        result = StageResult(planned.name, info.component, reused, seconds, metrics)
+        result = StageResult(planned.name, info.component, reused, seconds, metrics, said.get("by_label", ()))
         self.results.append(result)
         if note_steps(self.info.config["stages"][planned.name], metrics):
             write_text(self.info.folder / "resolved.yaml", yaml_text(self.info.config))

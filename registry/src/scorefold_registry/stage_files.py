@@ -97,6 +97,7 @@ class DataFacts(BaseModel):
     type: Literal["data"]
     splits: dict[str, SplitFacts]
     event_scale: dict[str, float | None]
+    condition_spec: dict[str, Any] | None = None
 
 
 class MappingFacts(BaseModel):

@@ -24,7 +24,7 @@ from scorefold_registry.loading import describe, own_frame
 from scorefold_registry.plan import Plan, PlannedStage, inline_use
 from scorefold_registry.records import Registered
 from scorefold_registry.runfile import VERSION
-from scorefold_registry.saved import relative
+from scorefold_registry.saved import port_objects, relative
 from scorefold_registry.saved_manifest import REFERENCE_FILE, has_state
 from scorefold_registry.stage_files import RESULT_FILE, STAGE_FILE, read_result, read_stage, stages_near
 from scorefold_registry.values import load_value, save_value
@@ -315,7 +315,8 @@ def write_stage(host: Host, planned: PlannedStage, component: Any, outcome: Outc
     elif created or outcome.value is component:
         host.save(component, folder)
     save_value(outcome.value, component, folder)
-    write_json(folder / RESULT_FILE, {"metrics": {}, **origin, **outcome.result})
+    remarks = {"warnings": remarked} if (remarked := _remarks(host, component, outcome)) else {}
+    write_json(folder / RESULT_FILE, {"metrics": {}, **origin, **outcome.result, **remarks})
     if outcome.arrays:
         save_arrays(folder / ARRAYS_FILE, outcome.arrays)
     for name, text in outcome.texts.items():
@@ -326,6 +327,13 @@ def write_stage(host: Host, planned: PlannedStage, component: Any, outcome: Outc
         write_text(folder / name, text)
     failure = _draw(host, planned, outcome, folder)
     write_json(folder / STAGE_FILE, {**facts, "figure_failure": failure})
+
+
+def _remarks(host: Host, component: Any, outcome: Outcome) -> list[str]:
+    """The warnings of a result, with the remarks of the component and of all that is plugged into it."""
+    parts = [component, *port_objects(host.builder, component)]
+    said = [text for part in parts for text in getattr(part, "remarks", ())]
+    return list(dict.fromkeys([*outcome.result.get("warnings", ()), *said]))
 
 
 def _draw(host: Host, planned: PlannedStage, outcome: Outcome, folder: Path) -> str | None:

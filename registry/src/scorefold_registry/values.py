@@ -7,10 +7,11 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from scorefold.artefacts import load_arrays, save_arrays, write_json
-from scorefold.data import Condition, Dataset, EventScale
+from scorefold.data import Condition, ConditionSpec, Dataset, EventScale
 from scorefold.errors import ArtefactError, DataError, PluginError, ShapeError, SplitError
 from scorefold.interfaces import DataSource, TensorSource
 from scorefold.interfaces.data import SPLITS
@@ -27,6 +28,7 @@ from scorefold_registry.stage_files import (
 )
 
 VALUE_ARRAYS = "value.safetensors"
+_CONDITIONS: TypeAdapter[ConditionSpec | None] = TypeAdapter(ConditionSpec | None)
 
 
 def save_value(value: Any, component: Any, folder: Path) -> None:
@@ -106,7 +108,8 @@ def _encode_data(source: DataSource) -> tuple[dict[str, Any], dict[str, Tensor]]
             parts["condition"] = dataset.condition
         parts.update({f"truth/{name}": item for name, item in dataset.truth.items() if isinstance(item, Tensor)})
         tensors.update({f"{split}/{name}": item for name, item in parts.items() if item is not None})
-    return {"type": "data", "splits": splits, "event_scale": asdict(source.event_scale)}, tensors
+    facts = {"type": "data", "splits": splits, "event_scale": asdict(source.event_scale)}
+    return {**facts, "condition_spec": _CONDITIONS.dump_python(source.condition_spec, mode="json")}, tensors
 
 
 def _decode_data(facts: DataFacts, tensors: Mapping[str, Tensor]) -> TensorSource:
@@ -129,7 +132,11 @@ def _decode_data(facts: DataFacts, tensors: Mapping[str, Tensor]) -> TensorSourc
     scale: dict[str, Any] = {name: item for name, item in facts.event_scale.items() if name in known}
     if scale.get("levels") is not None:
         scale["levels"] = int(scale["levels"])
-    return TensorSource(splits, EventScale(**scale))
+    try:
+        conditions = _CONDITIONS.validate_python(facts.condition_spec)
+    except ValidationError:
+        raise DataError("condition_spec describes no conditions") from None
+    return TensorSource(splits, EventScale(**scale), conditions)
 
 
 def _decode_estimate(facts: EstimateFacts, tensors: Mapping[str, Tensor]) -> Estimate:

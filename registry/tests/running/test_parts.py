@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from scorefold.artefacts import read_json
-from scorefold.data import Dataset, EventScale
+from scorefold.data import Dataset, EventScale, TensorSpec
 from scorefold.errors import ArtefactError, DataError, PluginError
 from scorefold.interfaces import TensorSource
 from scorefold.results import Allocation, Estimate, PlanRow
@@ -45,14 +46,17 @@ def test_a_job_that_does_not_exist_is_named() -> None:
 
 
 def test_data_with_all_their_parts_survive_the_disk(tmp_path: Path) -> None:
-    train = Dataset(torch.randn(4, 2), condition=torch.randn(4, 3), label=torch.arange(4), truth={"dimension": 1})
+    named = {"a": torch.arange(4), "b": torch.randn(4, 1)}
+    train = Dataset(torch.randn(4, 2), condition=named, label=torch.arange(4), truth={"dimension": 1})
     test = Dataset(
         torch.randn(3, 2), condition={"a": torch.arange(3), "b": torch.randn(3, 1)}, truth={"angle": torch.randn(3)}
     )
-    source = TensorSource({"train": train, "test": test}, EventScale(low=0.0, shift=1.0, factor=2.0))
+    # Of 9 classes these points have 4: what a source says of its conditions is kept, not read off them.
+    spec = {"a": TensorSpec((), classes=9), "b": TensorSpec((1,))}
+    source = TensorSource({"train": train, "test": test}, EventScale(low=0.0, shift=1.0, factor=2.0), spec)
     save_value(source, None, tmp_path)
     back = load_value(tmp_path, None)
-    assert back.event_scale == source.event_scale
+    assert back.spec() == source.spec()
     for split, known in (("train", train), ("test", test)):
         loaded = back.load(split)
         assert torch.equal(loaded.x, known.x)
@@ -61,6 +65,23 @@ def test_data_with_all_their_parts_survive_the_disk(tmp_path: Path) -> None:
     torch.testing.assert_close(back.load("train").label, train.label, rtol=0, atol=0)
     torch.testing.assert_close(back.load("test").condition, test.condition, rtol=0, atol=0)
     assert torch.equal(back.load("test").truth["angle"], test.truth["angle"])
+
+
+def test_a_condition_that_is_one_tensor_survives_the_disk(tmp_path: Path) -> None:
+    data = Dataset(torch.randn(4, 2), condition=torch.randn(4, 3))
+    save_value(TensorSource({"test": data}), None, tmp_path)
+    back = load_value(tmp_path, None)
+    assert back.condition_spec == TensorSpec((3,))
+    assert torch.equal(back.load("test").condition, data.condition)
+
+
+def test_a_condition_that_describes_none_is_refused(tmp_path: Path) -> None:
+    save_value(TensorSource(torch.zeros(3, 2)), None, tmp_path)
+    facts = json.loads((tmp_path / "value.json").read_text())
+    facts["condition_spec"] = {"shape": "wide"}
+    (tmp_path / "value.json").write_text(json.dumps(facts))
+    with pytest.raises(ArtefactError, match="condition_spec describes no conditions"):
+        load_value(tmp_path, None)
 
 
 def test_a_split_that_can_not_be_read_is_no_split_that_is_not_there(tmp_path: Path) -> None:

@@ -224,3 +224,34 @@ def test_a_report_that_can_not_be_written_leaves_no_complete_run(run: Run, monke
         run(SHORT)
     (folder,) = Path("runs/short").glob("*.partial")
     assert json.loads((folder / "status.json").read_text())["state"] == "failed"
+
+
+def test_remarks_of_a_score_reach_every_stage_that_it_is_part_of(run: Run) -> None:
+    text = """version: 1
+name: ring
+runtime: {device: cpu, threads: 1}
+stages:
+  data: {use: data:torus, config: {form: revolution, points: 60}}
+  score: {use: score:analytic, inputs: {data: data}}
+  dimension: {use: estimator:tiny-scored, inputs: {score: SCORE, data: data}}
+"""
+    inline = "{use: score:analytic, inputs: {data: data}}"
+    for score in ("score", inline):
+        folder = run(text.replace("SCORE", score)).folder
+        said = {
+            name: json.loads((folder / name / "result.json").read_text()) for name in ("data", "score", "dimension")
+        }
+        assert "warnings" not in said["data"]
+        assert ["memorises" in text for text in said["score"]["warnings"]] == [True]
+        assert said["dimension"]["warnings"] == said["score"]["warnings"]
+
+
+def test_the_size_of_calls_is_set_for_a_run_and_changes_no_key(run: Run) -> None:
+    from scorefold import batching
+
+    assert not any(reused(run(SHORT)).values())
+    again = run(SHORT.replace("threads: 1", "threads: 1, batch_size: 5"))
+    assert batching._chosen == 5
+    assert all(reused(again).values())
+    run(SHORT)
+    assert batching._chosen is None

@@ -147,6 +147,7 @@ HEADS = {
     "a bad name": ("version: 1\nname: §a/b\nstages: {d: {use: data:tiny}}\n", "can't name a run"),
     "a name that climbs": ("version: 1\nname: §..\nstages: {d: {use: data:tiny}}\n", "can't name a run"),
     "a bad device": ("version: 1\nruntime: {device: §gpu}\nstages: {d: {use: data:tiny}}\n", 'cuda:N'),
+    "no events in a call": ("version: 1\nruntime: {batch_size: §0}\nstages: {d: {use: data:tiny}}\n", 'batch_size'),
     "an unknown runtime field": ("version: 1\nruntime: {§thraeds: 1}\nstages: {d: {use: data:tiny}}\n", "'threads'"),
     "runtime of a wrong type": ("version: 1\nruntime: §cpu\nstages: {d: {use: data:tiny}}\n", 'expected a mapping'),
     "a stage twice": ("version: 1\nstages:\n  d: {use: data:tiny}\n  §d: {use: data:tiny}\n", 'given twice'),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from scorefold.artefacts import read_json
@@ -136,6 +139,31 @@ def test_runs_without_an_estimate_answer_with_what_they_measured(run: Callable[.
     found = answers(result.folder, result.as_json()["stages"])
     assert found[0] == Answer("data", "data:tiny", "train points", "20", "", "")
     assert answers(Path(), []) == []
+
+
+BY_LABEL = """version: 1
+name: labelled
+stages:
+  digits: {use: data:digits, config: {fractions: [0.5, 0, 0.5], limit: 300, digits: [0, 1]}}
+  mean: {use: estimator:tiny-mean, inputs: {data: digits}, options: {by: label}}
+"""
+
+
+def test_answers_by_label_stand_in_the_answer_the_report_and_the_json(run: Callable[..., RunResult]) -> None:
+    result = run(BY_LABEL)
+    facts = result.as_json()
+    jsonschema.validate(facts, json.loads((files("scorefold") / "schemas" / "run.json").read_text()))
+    rows = facts["stages"][1]["by_label"]
+    assert [row["label"] for row in rows] == [0, 1]
+    assert read_json(result.folder / "mean" / "result.json")["by_label"] == rows
+    (answer,) = answers(result.folder, facts["stages"])
+    said, low, high = alike(rows[0]["value"], *rows[0]["interval"])
+    line = f"label 0: {said} ({low} to {high}), {rows[0]['points']} points"
+    assert line in answer.sentence().splitlines()[2]
+    text = " ".join(Page(result.report.read_text()).text.split())
+    assert f"0 {said} {low} to {high} {rows[0]['points']} points" in text
+    again = run(BY_LABEL).as_json()["stages"][1]
+    assert (again["reused"], again["by_label"]) == (True, rows)
 
 
 def test_an_allocation_answers_in_words(run: Callable[..., RunResult]) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from scorefold.data import ConditionSpec, Dataset, DataSpec, EventScale
+from scorefold.data import ConditionSpec, Dataset, DataSpec, EventScale, spec_of_conditions
 from scorefold.errors import DataError, SplitError
 
 SPLITS = ("train", "validation", "test")
@@ -18,12 +18,14 @@ class DataSource(ABC):
     """A source of points.
 
     Must: ``load``, and set ``event_shape`` and ``event_scale`` when constructed. May: ``condition_spec``,
-    ``fingerprint``. Given: ``spec``.
+    ``label_names``, ``fingerprint``. Given: ``spec``.
     """
 
     event_shape: tuple[int, ...]
     event_scale: EventScale
     condition_spec: ConditionSpec | None = None
+    label_names: Sequence[str] | None = None
+    """What label 0, 1, ... is called, where the labels have names."""
 
     @abstractmethod
     def load(self, split: str) -> Dataset:
@@ -45,10 +47,17 @@ class DataSource(ABC):
 class TensorSource(DataSource):
     """Tensors in memory as a source: the samples of a stage, or data from a Python session.
 
-    ``splits`` maps a split to a data set; a tensor alone is the test split.
+    ``splits`` maps a split to a data set; a tensor alone is the test split. ``condition_spec`` describes their
+    conditions; without it, it is read from them (``scorefold.data.spec_of_conditions``): give it where classes of the
+    data are missing here. Raises ``DataError`` where there is no split, or only some splits have conditions.
     """
 
-    def __init__(self, splits: Tensor | Mapping[str, Dataset], event_scale: EventScale | None = None) -> None:
+    def __init__(
+        self,
+        splits: Tensor | Mapping[str, Dataset],
+        event_scale: EventScale | None = None,
+        condition_spec: ConditionSpec | None = None,
+    ) -> None:
         if isinstance(splits, Tensor):
             splits = {"test": Dataset(x=splits, index=torch.arange(splits.shape[0]))}
         if not splits:
@@ -58,6 +67,9 @@ class TensorSource(DataSource):
         self.event_shape = first.event_shape
         x = first.x.double()
         self.event_scale = event_scale or EventScale(mean=float(x.mean()), std=float(x.std(correction=0)) or 1.0)
+        self.condition_spec = condition_spec or self.condition_spec
+        if self.condition_spec is None:
+            self.condition_spec = spec_of_conditions([dataset.condition for dataset in self._splits.values()])
 
     def load(self, split: str) -> Dataset:
         if split not in self._splits:

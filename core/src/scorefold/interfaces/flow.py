@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from abc import ABC, abstractmethod
@@ -11,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from scorefold.batching import FEW, blank_condition, call_rows, in_calls
 from scorefold.data import Condition, ConditionSpec, EventScale, map_condition
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.numerics import draw_uniform
@@ -94,9 +96,28 @@ class Flow(nn.Module, ABC):
         uniform from ``generator``, or 1/2 without one. Its mean over u is at most the log-probability of the level.
         Raises ``ShapeError`` where x or the condition does not fit.
         """
-        z, log_det = self(self.dequantise(x, generator), condition)
-        density: Tensor = self.base.log_prob(z) + log_det
+        x = self.dequantise(x, generator)
+        # Calls of a bounded size cost less; a loss takes its gradient through one.
+        rows = len(x) if len(x) <= FEW or torch.is_grad_enabled() else self.call_rows()
+        density: Tensor = in_calls(rows, self._continuous_log_prob, x, condition=condition)
         return density if self.bin_width is None else density + self.dimension * math.log(self.bin_width)
+
+    def _continuous_log_prob(self, x: Tensor, condition: Condition | None) -> Tensor:
+        z, log_det = self(x, condition)
+        density: Tensor = self.base.log_prob(z) + log_det
+        return density
+
+    def call_rows(self) -> int:
+        """How many events one call of ``forward`` should get: see ``scorefold.batching``."""
+        like = self._reference().new_full((1, *self.event_shape), self.event_scale.mean)
+        # Not counted among the calls of a stage, which the registry wraps.
+        forward = inspect.unwrap(type(self).forward)
+
+        def call(rows: int) -> object:
+            x = like.expand(rows, *self.event_shape).clone()
+            return forward(self, x, blank_condition(self.condition_spec, rows, x))
+
+        return call_rows(self, like, call)
 
     def dequantise(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """x + (u - 1/2) bin for discrete data, u uniform from the generator or 1/2; x itself for continuous data.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from scorefold.batching import FEW, blank_condition, call_rows, in_calls
 from scorefold.data import Condition, ConditionSpec, EventScale, map_condition
 from scorefold.diffusion.grids import time_grid
 from scorefold.diffusion.likelihood import probability_flow_log_prob
@@ -65,6 +67,8 @@ class ScoreModel(nn.Module, ABC):
     event_scale: EventScale
     divergence_mode: Literal["forward", "reverse"] = "forward"
     """How ``log_prob`` differentiates the score; a score that is a gradient itself may know reverse mode alone."""
+    remarks: tuple[str, ...] = ()
+    """Warnings for every result that this score is part of, a sentence each: stages report them."""
 
     def __init__(
         self,
@@ -110,9 +114,18 @@ class ScoreModel(nn.Module, ABC):
         if options:
             raise ConfigError(f"{type(self).__name__} knows no sampling option {', '.join(options)}")
         rows = lru_cache(maxsize=1)(lambda count: repeat_condition(condition, count))
+
+        def score(x: Tensor, t: Tensor, condition: Condition | None) -> Tensor:
+            return self.score(x, t, condition)
+
+        def called(x: Tensor, t: Tensor, condition: Condition | None) -> Tensor:
+            size = len(x) if len(x) <= FEW else self.call_rows()
+            found: Tensor = in_calls(size, score, x, t, condition=condition)
+            return found
+
         if condition is None or guidance == 1.0:
-            return lambda x, t: self.score(x, t, rows(len(x)))
-        return lambda x, t: guidance * self.score(x, t, rows(len(x))) + (1 - guidance) * self.score(x, t, None)
+            return lambda x, t: called(x, t, rows(len(x)))
+        return lambda x, t: guidance * called(x, t, rows(len(x))) + (1 - guidance) * called(x, t, None)
 
     @torch.no_grad()
     def sample(
@@ -186,6 +199,20 @@ class ScoreModel(nn.Module, ABC):
             atol=atol,
             mode=self.divergence_mode,
         )
+
+    def call_rows(self) -> int:
+        """How many events one call of ``score`` should get: see ``scorefold.batching``."""
+        like = self._reference().new_full((1, *self.event_shape), self.event_scale.mean)
+        # Not counted among the calls of a stage, which the registry wraps.
+        score = inspect.unwrap(type(self).score)
+
+        def call(rows: int) -> Tensor:
+            x = like.expand(rows, *self.event_shape).clone()
+            t = x.new_full((rows,), (self.process.t_min + self.process.t_max) / 2)
+            found: Tensor = score(self, x, t, blank_condition(self.condition_spec, rows, x))
+            return found
+
+        return call_rows(self, like, call)
 
     def check_events(self, x: Tensor) -> None:
         """Raises ``ShapeError`` unless x is (B, *event_shape), on the device and in the dtype of the model."""

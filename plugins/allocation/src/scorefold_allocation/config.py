@@ -187,6 +187,14 @@ class MetaConfig(Config):
         None, ge=2, description="Labels per task taken at present, to tell the regret of; null: none"
     )
     near: float = Field(0.02, gt=0, lt=1, description="Plans within this share of the least loss are near-optimal")
+    near_budget: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="Formula and monte-carlo: near-optimal plans are also as good as the best one with this share less "
+        "of the budget. With many labels nearly all of the loss is there whatever the plan, and any plan is within a "
+        "share of it",
+    )
 
     @model_validator(mode="after")
     def _is_consistent(self) -> MetaConfig:

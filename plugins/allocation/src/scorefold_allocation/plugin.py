@@ -116,6 +116,24 @@ def _sources() -> Iterable[Component]:
             examples=tuple({"config": example} for example in examples),
             cite=cite if cite == "citation.bib" else f"cite/{cite}",
         )
+    digits = {"use": "data:digits", "config": {"limit": 400}}
+    yield Component(
+        kind="data",
+        name="few-shot",
+        target="scorefold_allocation.tasks.labelled:FewShot",
+        config="scorefold_allocation.task_config:FewShotConfig",
+        requires=(Port("data", kind="data", default={"use": "data:digits"}, whole=True),),
+        provides=("TaskSource",),
+        summary="Few-shot tasks from the classes of any labelled source, divided among the splits",
+        examples=(
+            {"config": {"ways": 3, "validation": [3, 4, 5]}, "inputs": {"data": digits}},
+            {
+                "config": {"ways": 2, "train": [0, 1, 2], "validation": [7, 8], "types": types["noisy"]},
+                "inputs": {"data": digits},
+            },
+        ),
+        cite="cite/few_shot.bib",
+    )
 
 
 def _learners() -> Iterable[Component]:

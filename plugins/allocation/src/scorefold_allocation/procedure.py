@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from scorefold_allocation.search import require_search, sizes_to_try
 from scorefold_allocation.threshold import Threshold, scan
 from scorefold_allocation.trials import LOG, Trainee, Trials, Tried
 from scorefold_allocation.valley import PilotRefusal, Valley, valley
+from scorefold_allocation.words import paid_for
 
 _SCAN_SEEDS = 5
 _PILOT_THRESHOLDS = 8
@@ -41,13 +42,14 @@ def run_pilot(
     generator: torch.Generator | None = None,
     folder: Path | None = None,
     executor: Executor | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> Allocation:
     """The plan for ``budget`` labels of tasks of one size, by trying a learner or a ``Pilot``.
 
     ``constraints`` bound min_labels, max_labels, min_tasks and max_tasks further. What is tried is kept in ``folder``
-    and not tried again; a learner's trials are jobs for the ``executor``. Without a generator the seeds are those of
-    seed 0. The allocation is ``infeasible`` where no plan fits, and ``refused``, with the reason, where what was tried
-    bears none.
+    and not tried again; a learner's trials are jobs for the ``executor``, and ``progress`` shows them. Without a
+    generator the seeds are those of seed 0. The allocation is ``infeasible`` where no plan fits, and ``refused``, with
+    the reason, where what was tried bears none; its ``curve`` then holds the trials.
 
     Raises ``ConfigError`` for several types of task or a free split, and for a search that is not installed.
     """
@@ -60,6 +62,7 @@ def run_pilot(
     generator = generator or torch.Generator().manual_seed(0)
     root = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     trials = Trials(pilot, root, None if folder is None else folder / LOG, executor)
+    trials.progress = progress or trials.progress
     threshold = Threshold()
     try:
         threshold = scan_threshold(trials, limits, worth, settings)
@@ -71,7 +74,16 @@ def run_pilot(
     except PilotRefusal as refusal:
         told = {"engine": "pilot", "threshold": threshold.labels, "scan": threshold.summary()}
         told |= {"label_runs": trials.label_runs}
-        return Allocation("refused", (), budget, reason=str(refusal), warnings=trials.failures, diagnostics=told)
+        return Allocation(
+            "refused",
+            (),
+            budget,
+            curve=trials.table(),
+            reason=str(refusal),
+            remarks=paid_for(trials),
+            warnings=trials.failures,
+            diagnostics=told,
+        )
     return report(config, limits, trials, threshold, valleys, best, budget, worth)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field, model_validator
 
 from scorefold.config import Config
-from scorefold.data_config import Seed
+from scorefold.data_config import Classes, ClassName, Seed
 
 Digit = Annotated[int, Field(ge=0, le=9)]
 PooledTasks = Annotated[int, Field(ge=1, description="Tasks in each split, where it is read as ordinary data")]
@@ -91,6 +91,20 @@ class ClassTasksConfig(Config):
 
     ways: Ways = 5
     types: Types[NoisyTypeConfig] = (NoisyTypeConfig(),)
+
+
+class FewShotConfig(ClassTasksConfig):
+    """Few-shot tasks from the classes of any labelled data."""
+
+    train: Classes | None = Field(
+        None,
+        description="Training classes, by number or by name; null takes those that are left, and where test is null "
+        "too the first half of them",
+    )
+    validation: tuple[ClassName, ...] = Field((), description="Validation classes; none for no such split")
+    test: Classes | None = Field(
+        None, description="Test classes; null takes those that are left, and where train is null too their second half"
+    )
 
 
 class DigitRotationsConfig(ClassTasksConfig):

@@ -30,7 +30,9 @@ def report(engine: Engine, lattice: Lattice, best: Judged, doubts: list[str]) ->
     config, budget = engine.config, lattice.budget
     plans = best.found.bought.plans
     line = engine.line(lattice, _sizes(engine, lattice))
-    near = line.take((line.loss <= float(best.loss) * (1 + config.near)).nonzero()[:, 0])
+    worth = worth_of(engine, lattice, config.near_budget)
+    allowed = float(best.loss) + min(config.near * float(best.loss), math.inf if worth is None else worth)
+    near = line.take((line.loss <= allowed).nonzero()[:, 0])
     n = float(sizes_of(config, plans))
     sizes = [n, *sizes_of(config, near.found.bought.plans).tolist()]
     band = [min(sizes), max(sizes)]
@@ -61,10 +63,24 @@ def report(engine: Engine, lattice: Lattice, best: Judged, doubts: list[str]) ->
         interval=(float(best.low), float(best.high)),
         near_optimal=others(config, near, rows(config, plans)),
         curve=curve(engine, lattice, line),
-        remarks=remarks(band, config.near, diagnostics["regret"]),
+        remarks=(
+            *without_tasks(config, plans),
+            *remarks(band, config.near, diagnostics["regret"], fewer=None if worth is None else config.near_budget),
+        ),
         warnings=(*doubts, *edges(lattice, best), *less(engine, lattice, best)),
         diagnostics=diagnostics,
     )
+
+
+def worth_of(engine: Engine, lattice: Lattice, share: float) -> float | None:
+    """By how much the least loss would be higher with this share less of the budget, by closed form; None where that
+    is not known, and where it would not be higher."""
+    closed = Engine(engine.config, engine.problem)
+    whole, part = (
+        closed.best(lattice_of(engine.config, lattice.bounds, left * lattice.budget)) for left in (1.0, 1 - share)
+    )
+    worth = float(part.loss - whole.loss)
+    return worth if math.isfinite(worth) and worth > 0 and bool(whole.high.isfinite() & part.high.isfinite()) else None
 
 
 def rows(config: MetaConfig, plans: Plans) -> tuple[PlanRow, ...]:
@@ -79,6 +95,15 @@ def rows(config: MetaConfig, plans: Plans) -> tuple[PlanRow, ...]:
         PlanRow(config.task_types[kind].name, tasks, support, query)
         for (kind, support, query), tasks in sorted(had.items())
     )
+
+
+def without_tasks(config: MetaConfig, plans: Plans) -> tuple[str, ...]:
+    """A sentence that names the types of task of which a plan (C = 1) has none; nothing where it has some of each."""
+    had = {row.task_type for row in rows(config, plans)}
+    none = [kind.name for kind in config.task_types if kind.name not in had]
+    if not none:
+        return ()
+    return (f"No tasks of type {', '.join(none)}: labels are predicted to do more in the others.",)
 
 
 def purchases(config: MetaConfig, bought: Bought) -> list[dict[str, Any]]:

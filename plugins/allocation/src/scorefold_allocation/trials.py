@@ -118,7 +118,8 @@ class Trials:
 
     Seed i is the same for all cells, so that they share their random numbers. A learner's trials are jobs for the
     ``executor``; a pilot is called in this process. ``log`` is a file that survives an interruption, or None; what it
-    has ``kept`` is not tried again, but for trials that gave up. ``done`` is what was asked for.
+    has ``kept`` is not tried again, but for trials that gave up. ``done`` is what was asked for. ``progress`` is called
+    with how many of the trials of one step are done, and what was tried last.
     """
 
     tried: Tried
@@ -128,6 +129,7 @@ class Trials:
     kept: dict[tuple[Cell, tuple[int, ...]], Trial] = field(default_factory=dict)
     done: dict[tuple[Cell, tuple[int, ...]], Trial] = field(default_factory=dict)
     digest: str = ""
+    progress: Callable[[int, int, str], None] = lambda done, total, text: None
 
     def __post_init__(self) -> None:
         if self.log is None:
@@ -175,15 +177,32 @@ class Trials:
             if not all(map(math.isfinite, trial.test))
         )
 
+    def table(self) -> dict[str, list[Any]]:
+        """What was tried, by columns, a row for each cell with its seeds: the mean of their finite losses (or
+        accuracies), None where there is none, and of the training losses where these are known."""
+        names = ("tasks", "support", "query", "seeds", self.measure, f"training {self.measure}")
+        rows = [
+            (*trial.cell, len(trial.seeds), _mean(trial.test), _mean(trial.train or ())) for trial in self.done.values()
+        ]
+        return {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=False)}
+
     def _do(self, cells: list[Cell], seeds: tuple[int, ...]) -> list[Trial]:
-        if not isinstance(self.tried, Trainee):
-            return [_logged(_called(self.tried, cell, seeds), self.digest, self.log) for cell in cells]
-        jobs = [Job(self.tried, self.digest, cell, seeds, self.log) for cell in cells]
-        if self.executor is None or not jobs:
-            return [run_job(job) for job in jobs]
-        trials: list[Trial] = self.executor.map("scorefold_allocation.trials:run_job", jobs, "trials of allocations")
-        self._log_what_is_missing(trials)
+        if isinstance(self.tried, Trainee) and self.executor is not None and self.executor.parallel and cells:
+            jobs = [Job(self.tried, self.digest, cell, seeds, self.log) for cell in cells]
+            self.progress(0, len(cells), f"{len(cells)} trials with {len(seeds)} seeds")
+            found: list[Trial] = self.executor.map("scorefold_allocation.trials:run_job", jobs, "trials of allocations")
+            self._log_what_is_missing(found)
+            return found
+        trials = []
+        for number, cell in enumerate(cells):
+            self.progress(number, len(cells), f"{cell.tasks} tasks of {cell.size} labels, {len(seeds)} seeds")
+            trials.append(self._try(cell, seeds))
         return trials
+
+    def _try(self, cell: Cell, seeds: tuple[int, ...]) -> Trial:
+        if isinstance(self.tried, Trainee):
+            return run_job(Job(self.tried, self.digest, cell, seeds, self.log))
+        return _logged(_called(self.tried, cell, seeds), self.digest, self.log)
 
     def _log_what_is_missing(self, trials: Sequence[Trial]) -> None:
         """Workers elsewhere may not have reached the log."""
@@ -238,6 +257,12 @@ def _logged(trial: Trial, tried: str, log: Path | None) -> Trial:
         finally:
             os.close(file)
     return trial
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    """The mean of the finite values; None where there is none."""
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else None
 
 
 def _finite(value: float) -> float:

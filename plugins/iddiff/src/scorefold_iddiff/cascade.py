@@ -31,7 +31,7 @@ from scorefold_iddiff.denoising_loss import denoising_losses
 from scorefold_iddiff.jacobians import squared_noise
 from scorefold_iddiff.plateaus import Plateau, mixture_of, plateaus_of, usable_levels
 from scorefold_iddiff.pointwise import curve_rows, look_at, scale_note, sweep_levels
-from scorefold_iddiff.probe import Points, Probe, rows_at_once
+from scorefold_iddiff.probe import Points, Probe
 from scorefold_iddiff.range_finder import BLOCK
 from scorefold_iddiff.readings import Reader, Reading, join, padded
 from scorefold_iddiff.survey import Survey
@@ -92,7 +92,7 @@ class Cascade(Estimator):
             half_width = 2 * (2 * coarse.clamp_min(1) / self.config.draws).sqrt()
             settling = _Settling(self.config, self.probe, points, sigma, seed)
             stage = settling.settle(self._widths(coarse, half_width, points.ambient))
-            rows = rows_at_once(self.config.batch, points.ambient)
+            rows = self.probe.rows(self.config.batch, points.ambient)
             squares = squared_noise(self.probe, points, sigma, rows)
         looks = len(points) + (len(curve.levels) - 1) * curve.losses.shape[1]
         calls = {"denoising loss": self.config.draws * looks, **settling.calls, "the points themselves": len(points)}

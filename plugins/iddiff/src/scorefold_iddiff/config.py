@@ -86,7 +86,8 @@ class NormalBundleConfig(Config):
     batch: int | None = Field(
         None,
         ge=1,
-        description="Noised points a call of the score, which bounds memory; null for 2^18 coordinates' worth",
+        description="Noised points a call of the score, which bounds memory; null measures the network "
+        "(runtime: batch_size)",
     )
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ from scorefold.interfaces import Estimator, ScoreModel
 from scorefold.results import Estimate
 from scorefold_iddiff import cautions
 from scorefold_iddiff.pointwise import answer, curve_rows, draws_at, look_at, memorised, scale_note, sweep_levels
-from scorefold_iddiff.probe import Points, Probe, rows_at_once
+from scorefold_iddiff.probe import Points, Probe
 from scorefold_iddiff.successors_config import DenoisingLossConfig
 
 
@@ -105,7 +105,7 @@ def guesses(
 
     Raises ``DataError`` where the score isn't finite.
     """
-    rows = rows_at_once(batch, points.ambient)
+    rows = probe.rows(batch, points.ambient)
     guess = probe.expected_noise(points, sigma, rows)
     losses, slants = [], []
     for which in torch.arange(len(points)).split(max(1, rows // draws)):

@@ -31,7 +31,7 @@ from scorefold_iddiff.pointwise import (
     spaced_levels,
     sweep_levels,
 )
-from scorefold_iddiff.probe import Points, Probe, check_resolution, rows_at_once
+from scorefold_iddiff.probe import Points, Probe, check_resolution
 from scorefold_iddiff.regression import integrate_over_log_noise, slope_in_log_noise
 from scorefold_iddiff.successors_config import FLIPDConfig
 
@@ -196,7 +196,7 @@ class FLIPD(Estimator):
                 points,
                 level,
                 vectors=vectors,
-                rows=rows_at_once(self.config.batch, points.ambient),
+                rows=self.probe.rows(self.config.batch, points.ambient),
                 mode=self.config.derivatives,
             )
             flipd.append((trace + square).double().cpu())

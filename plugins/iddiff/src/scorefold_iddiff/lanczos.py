@@ -26,7 +26,7 @@ from scorefold.results import Estimate
 from scorefold_iddiff import cautions
 from scorefold_iddiff.jacobians import noise_field, projected, squared_noise
 from scorefold_iddiff.pointwise import answer, curve_rows, draws_at, look_at, memorised, scale_note, sweep_levels
-from scorefold_iddiff.probe import Points, Probe, check_finite, rows_at_once
+from scorefold_iddiff.probe import Points, Probe, check_finite
 from scorefold_iddiff.successors_config import LanczosConfig
 
 _ENDED = 1e-5
@@ -70,7 +70,7 @@ class SpectralLanczos(Estimator):
                 found, more = (counts[: len(shown)], 0) if level == sigma else self._counts(shown, level, seed)
                 curve.append(found)
                 products += more
-            squares = squared_noise(self.probe, points, sigma, rows_at_once(config.batch, points.ambient))
+            squares = squared_noise(self.probe, points, sigma, self.probe.rows(config.batch, points.ambient))
         summed = points.ambient <= config.probes
         values = [found.sum(1) if summed else found.mean(1) for found in (counts, *curve)]
         rows = curve_rows(levels, values[1:], config.aggregate)
@@ -101,7 +101,7 @@ class SpectralLanczos(Estimator):
         exact = ambient <= config.probes
         width = ambient if exact else config.probes
         found, products = [], 0
-        for which in torch.arange(len(points)).split(max(1, rows_at_once(config.batch, ambient) // width)):
+        for which in torch.arange(len(points)).split(max(1, self.probe.rows(config.batch, ambient) // width)):
             if exact:
                 eye = torch.eye(ambient, dtype=points.x.dtype, device=points.x.device)
                 vectors = eye.repeat(len(which), 1)

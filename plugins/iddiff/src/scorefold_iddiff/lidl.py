@@ -26,7 +26,7 @@ from scorefold.stage import Executor
 from scorefold.training import fit
 from scorefold_iddiff import cautions
 from scorefold_iddiff.pointwise import answer, look_at, spaced_levels
-from scorefold_iddiff.probe import Points, check_resolution, order, rows_at_once, spread_of, take
+from scorefold_iddiff.probe import Points, check_resolution, order, rows_a_call, spread_of, take
 from scorefold_iddiff.regression import slope_in_log_noise
 from scorefold_iddiff.successors_config import LIDLConfig
 from scorefold_iddiff.survey import looked_at
@@ -98,7 +98,7 @@ class LIDL(Estimator):
             looked_at(train, derive_generator(seed, "train"))  # else training fails, in other words
         levels = self._levels(train)
         check_resolution(points.x, levels[0])
-        rows = rows_at_once(self.config.batch, points.ambient)
+        rows = rows_a_call(self.flow, self.config.batch, points.ambient)
         jobs = [
             Job(self.flow, train, points, level, derive_seed(seed, "level", place), rows)
             for place, level in enumerate(levels)

@@ -22,7 +22,7 @@ from scorefold_iddiff.plateaus import search_levels
 from scorefold_iddiff.spectra import Expectation
 
 COORDINATES_AT_ONCE = 2**18
-"""Coordinates of noised points in one call of the score, unless a config says how many points."""
+"""Coordinates of noised points held at once, unless a config says how many points."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,10 @@ class Probe:
         low = min(max(low, 1e-3 * spread, finest(x), least), high)
         return search_levels(low, max(low, min(high, spread)), count)
 
+    def rows(self, batch: int | None, ambient: int) -> int:
+        """Noised points in one call of the score: see ``rows_a_call``."""
+        return rows_a_call(self.score, batch, ambient)
+
     def coefficients(self, x: Tensor, sigma: float) -> tuple[Tensor, Tensor, Tensor]:
         """(time (1,), signal (), scale ()) at a noise-to-signal ratio, in the dtype and on the device of x."""
         time = self._levels.time_at(x.new_tensor([sigma]))
@@ -219,8 +223,13 @@ def _check_classes(model: ScoreModel | Flow, condition: Condition) -> None:
 
 
 def rows_at_once(batch: int | None, ambient: int) -> int:
-    """Noised points in one call of the score: ``batch``, or what bounds their coordinates."""
+    """Noised points held at once: ``batch``, or what bounds their coordinates."""
     return batch or max(1, COORDINATES_AT_ONCE // ambient)
+
+
+def rows_a_call(model: ScoreModel | Flow, batch: int | None, ambient: int) -> int:
+    """Noised points in one call of a model: ``batch``, or as many as are held and as its network is fast with."""
+    return batch or min(rows_at_once(None, ambient), model.call_rows())
 
 
 def spread_of(x: Tensor) -> float:

@@ -62,6 +62,7 @@ class Reader:
     def __init__(self, config: NormalBundleConfig, probe: Probe, ambient: int, seed: int) -> None:
         self.config, self.probe, self.ambient, self.seed = config, probe, ambient, seed
         self.rows = rows_at_once(config.batch, ambient)
+        self.call_rows = probe.rows(config.batch, ambient)
         self.spectrum, self.rule = RULES[config.rule]
         if config.rule == "threshold":
             self.rule = partial(threshold_rule, threshold=config.threshold)
@@ -79,14 +80,14 @@ class Reader:
         ``flipd`` adds FLIPD, tr P + ||eps-hat(x)||^2 at the point itself, at one more call a point; ``block`` is the
         number of directions in a round of the range finder.
         """
-        expected_noise = self.probe.expected_noise(points, sigma, self.rows)
+        expected_noise = self.probe.expected_noise(points, sigma, self.call_rows)
         if self.design is None:
             parts = list(self._by_ranges(expected_noise, points, detail, block))
         else:
             parts = list(self._by_noises(self.design, expected_noise, points, detail))
         reading = join(parts)
         if flipd:
-            reading.flipd = reading.trace + squared_noise(self.probe, points, sigma, self.rows)
+            reading.flipd = reading.trace + squared_noise(self.probe, points, sigma, self.call_rows)
             reading.calls += len(points)
         return reading
 

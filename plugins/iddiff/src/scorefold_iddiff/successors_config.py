@@ -29,7 +29,10 @@ Aggregate = Annotated[
 Level = Annotated[float, Field(gt=0, lt=1, description="Confidence level of the interval, over points")]
 Batch = Annotated[
     int | None,
-    Field(ge=1, description="Points a call of the score, which bounds memory; null for 2^18 coordinates' worth"),
+    Field(
+        ge=1,
+        description="Points a call of the score, which bounds memory; null measures the network (runtime: batch_size)",
+    ),
 ]
 Derivatives = Annotated[
     Literal["forward", "reverse"],
@@ -135,7 +138,9 @@ class LIDLConfig(Config):
     points: int = Field(256, ge=2, description="Points at which the dimension is read, drawn at random")
     aggregate: Aggregate = "mean"
     level: Level = 0.95
-    batch: int | None = Field(None, ge=1, description="Points a call of a flow; null for 2^18 coordinates' worth")
+    batch: int | None = Field(
+        None, ge=1, description="Points a call of a flow; null measures the network (runtime: batch_size)"
+    )
 
     @model_validator(mode="after")
     def _different_levels(self) -> LIDLConfig:

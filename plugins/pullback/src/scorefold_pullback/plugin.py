@@ -202,6 +202,7 @@ def _trained_flows() -> Iterable[Component]:
             name=name,
             target="scorefold_pullback.flows.anisotropic:AnisotropicFlow",
             config=f"scorefold_pullback.training_config:{target}",
+            revision=2,
             requires=(Port("data", kind="data"),),
             provides=("Trainable",),
             summary=summary,

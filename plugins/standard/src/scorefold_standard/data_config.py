@@ -8,7 +8,17 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from scorefold.config import Config
-from scorefold.data_config import FRACTIONS, Ambient, Fractions, Isometry, Noise, Points, Seed, Tangents
+from scorefold.data_config import (
+    FRACTIONS,
+    Ambient,
+    Fractions,
+    Isometry,
+    KeptClasses,
+    Noise,
+    Points,
+    Seed,
+    Tangents,
+)
 from scorefold.operator_config import BoxDownsampleConfig, OperatorConfig
 
 
@@ -34,6 +44,16 @@ ClassCondition = Annotated[
 ]
 OwnValidation = Annotated[
     float, Field(ge=0, lt=1, description="Share of the published training split that is held out for validation")
+]
+
+
+Size = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        description="Height and width in pixels, by bicubic interpolation that smooths when it shrinks (antialiased); "
+        "null keeps the published size",
+    ),
 ]
 
 
@@ -101,6 +121,7 @@ class ImagesConfig(Config):
     size: int | None = Field(None, ge=1, description="Height and width in pixels; null where all images have one size")
     crop: bool = Field(True, description="Keep the centre square when resizing; false squeezes the whole image")
     grey: bool = Field(False, description="One grey channel instead of three colours")
+    classes: KeptClasses = None
     range: Range = (0.0, 1.0)
     condition: ClassCondition = None
     fractions: Fractions = FRACTIONS
@@ -114,7 +135,9 @@ class MNISTConfig(Config):
     """MNIST in its published idx files, plain or gzipped (Le Cun et al. 1998)."""
 
     root: str = Field(description="A folder with the four idx files, in it or in MNIST/raw or raw below it")
-    pad: int = Field(0, ge=0, description="Black pixels added on each side")
+    size: Size = None
+    pad: int = Field(0, ge=0, description="Black pixels added on each side, after resizing")
+    classes: KeptClasses = None
     range: Range = (0.0, 1.0)
     condition: ClassCondition = None
     validation: OwnValidation = 0.1
@@ -127,7 +150,9 @@ class FashionMNISTConfig(Config):
     """Fashion-MNIST in its published idx files, plain or gzipped (Xiao et al. 2017)."""
 
     root: str = Field(description="A folder with the four idx files, in it or in FashionMNIST/raw or raw below it")
-    pad: int = Field(0, ge=0, description="Black pixels added on each side")
+    size: Size = None
+    pad: int = Field(0, ge=0, description="Black pixels added on each side, after resizing")
+    classes: KeptClasses = None
     range: Range = (0.0, 1.0)
     condition: ClassCondition = None
     validation: OwnValidation = 0.1
@@ -143,6 +168,8 @@ class CIFAR10Config(Config):
     verify: bool = Field(
         True, description="Check the published digests; reading the batches, which are pickles, runs no code either way"
     )
+    size: Size = None
+    classes: KeptClasses = None
     range: Range = (0.0, 1.0)
     condition: ClassCondition = None
     validation: OwnValidation = 0.1
@@ -165,10 +192,17 @@ class CelebAConfig(Config):
         None, description="'attributes' makes the forty attributes the condition"
     )
     label: str | None = Field(None, description="The attribute that is each face's label, such as Smiling")
+    classes: KeptClasses = None
     limit: Limit = None
     seed: Seed = None
     memory: Memory = 1024.0
     workers: Workers = 2
+
+    @model_validator(mode="after")
+    def _labelled(self) -> CelebAConfig:
+        if self.classes is not None and self.label is None:
+            raise ValueError("classes needs label, the attribute whose values (0 and 1) are the classes")
+        return self
 
 
 class PhotographsConfig(Config):

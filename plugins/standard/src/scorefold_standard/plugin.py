@@ -173,7 +173,7 @@ def _sources() -> Iterable[Component]:
     )
     yield _data(
         "torus",
-        manifold,
+        lawful,
         "TorusConfig",
         "A flat torus, a product of circles, or the torus of revolution",
         {"points": 100},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -42,6 +42,7 @@ class AnisotropicFlow(Flow, Trainable):
 
     base: AnisotropicNormal
     rotation: Tensor
+    rotation_rest: Tensor
     middle: Tensor
 
     def __init__(self, config: AnisotropicConfig, *, data: DataSource | DataSpec) -> None:
@@ -72,6 +73,8 @@ class AnisotropicFlow(Flow, Trainable):
         size = self.dimension
         self.register_buffer("middle", torch.full((size,), scale.mean if config.standardise else 0.0))
         self.register_buffer("rotation", torch.eye(size) if self._principal else torch.empty(0))
+        # What rounding took from R, so that R is orthogonal to double precision in a flow that is made double later.
+        self.register_buffer("rotation_rest", torch.zeros_like(self.rotation))
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
         self.check_events(x)
@@ -81,7 +84,7 @@ class AnisotropicFlow(Flow, Trainable):
     def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
         self.check_events(z)
         rotated, log_det = self.map.inverse(z / self.spread)
-        centred = rotated.flatten(1) @ self.rotation if self._principal else rotated.flatten(1)
+        centred = rotated.flatten(1) @ self._rotation() if self._principal else rotated.flatten(1)
         return (centred * self.spread + self.middle).reshape(z.shape), log_det.expand(len(z))
 
     @torch.no_grad()
@@ -152,7 +155,7 @@ class AnisotropicFlow(Flow, Trainable):
         """
         if not can_push(self.map):
             return with_cotangents(self, x, directions)
-        turned = directions.flatten(2) @ self.rotation.mT if self._principal else directions
+        turned = directions.flatten(2) @ self._rotation().mT if self._principal else directions
         z, log_det, products = push(self.map, self._standard(x), turned.reshape(directions.shape))
         return z * self.spread, log_det, products
 
@@ -166,14 +169,27 @@ class AnisotropicFlow(Flow, Trainable):
     def _standard(self, x: Tensor) -> Tensor:
         """R (x - m) / s, (B, *E): what the map is given."""
         centred = (x.flatten(1) - self.middle) / self.spread
-        return (centred @ self.rotation.mT if self._principal else centred).reshape(x.shape)
+        return (centred @ self._rotation().mT if self._principal else centred).reshape(x.shape)
 
     def _start_from_axes(self, x: Tensor) -> None:
         """R and m from points (N, D) in float64: rows of R are principal axes, widest first."""
         middle = x.mean(0)
         covariance = (x - middle).mT @ (x - middle) / len(x)
         self.middle.copy_(middle)
-        self.rotation.copy_(principal_directions(covariance)[1].mT)
+        rotation = principal_directions(covariance)[1].mT
+        self.rotation.copy_(rotation)
+        self.rotation_rest.copy_(rotation - self.rotation)
+
+    def _rotation(self) -> Tensor:
+        """R (D, D), as exact as the dtype of the buffers allows."""
+        return self.rotation + self.rotation_rest
+
+    @classmethod
+    def migrate(cls, state: Mapping[str, Any], from_revision: int) -> Mapping[str, Any]:
+        """States of revision 1 have R rounded, without its rest."""
+        tensors = dict(state["tensors"])
+        tensors["rotation_rest"] = torch.zeros_like(tensors["rotation"])
+        return {**state, "tensors": tensors}
 
 
 def _check_points(x: Tensor) -> None:

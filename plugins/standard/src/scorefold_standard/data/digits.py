@@ -17,6 +17,8 @@ class Digits(DataSource):
     ``index`` is the position in scikit-learn's array.
     """
 
+    label_names = tuple(map(str, range(10)))
+
     def __init__(self, config: DigitsConfig, *, generator: torch.Generator | None = None) -> None:
         from sklearn.datasets import load_digits
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from scorefold.artefacts import digest_folder
 from scorefold.data import Dataset
-from scorefold.errors import DataError
+from scorefold.errors import ConfigError, DataError
 from scorefold.image_files import read_image
 from scorefold.interfaces import DataSource
-from scorefold.splits import pick, source_seed, split_positions
+from scorefold.splits import of_classes, pick, source_seed, split_positions
 from scorefold_standard.data.pixels import image_splits
 from scorefold_standard.data.units import Units, class_condition
 from scorefold_standard.data_config import ImagesConfig
@@ -30,7 +30,16 @@ class ImageFolder(DataSource):
     def __init__(self, config: ImagesConfig, *, generator: torch.Generator | None = None) -> None:
         self._root = Path(config.root).expanduser()
         files, classes = list_images(self._root)
-        first = read_image(files[0][0], size=config.size, crop=config.crop, grey=config.grey)
+        label = torch.tensor([label for _, label in files]) if classes else None
+        self.label_names = classes or None
+        if config.classes is not None and label is None:
+            raise ConfigError(
+                f"classes are chosen, and {self._root} has none",
+                hint="one sub-folder of images a class, or leave classes out",
+            )
+        kept = torch.arange(len(files)) if label is None else of_classes(label, config.classes, classes)
+        sample = files[int(kept[0])][0]
+        first = read_image(sample, size=config.size, crop=config.crop, grey=config.grey)
         shape = self.event_shape = tuple(first.shape)
 
         def read(rows: Tensor) -> Tensor:
@@ -41,18 +50,21 @@ class ImageFolder(DataSource):
                 if image.shape != first.shape:
                     size = f"{image.shape[1]} x {image.shape[2]}"
                     raise DataError(
-                        f"{path} has {size} pixels and {files[0][0].name} {shape[1]} x {shape[2]}",
+                        f"{path} has {size} pixels and {sample.name} {shape[1]} x {shape[2]}",
                         hint="set 'size' to resize all images to one size",
                     )
                 images.append(image[None])
             return torch.cat(images)
 
-        label = torch.tensor([label for _, label in files]) if classes else None
         condition, self.condition_spec = class_condition(config.condition == "label", label, len(classes))
+        seed = source_seed(config.seed, generator)
         self._splits, self.event_scale = image_splits(
             read,
             shape,
-            split_positions(len(files), config.fractions, source_seed(config.seed, generator), config.limit),
+            {
+                name: kept[rows]
+                for name, rows in split_positions(len(kept), config.fractions, seed, config.limit).items()
+            },
             Units(*config.range, raw_high=255.0, levels=256),
             label=label,
             condition=condition,

@@ -12,7 +12,7 @@ from scorefold.config import Config
 from scorefold.data import Dataset
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource
-from scorefold.laws import HasLaw, Law, Mixture, SphereLaw, SubspaceGaussian
+from scorefold.laws import Embedded, HasLaw, Law, Mixture, Product, SphereLaw, SubspaceGaussian
 from scorefold.manifolds import (
     Draw,
     ambient,
@@ -34,47 +34,36 @@ from scorefold_standard.data_config import (
     TorusConfig,
 )
 
-ManifoldConfig = TorusConfig | SwissRollConfig | HelixConfig
-LawfulConfig = SphereConfig | SubspaceConfig | GaussianMixtureConfig
+ManifoldConfig = SwissRollConfig | HelixConfig
+LawfulConfig = SphereConfig | TorusConfig | SubspaceConfig | GaussianMixtureConfig
 
 
 class Manifold(DataSource):
-    """Points on a manifold whose law has no closed form: torus, Swiss roll, helix.
+    """Points on a manifold whose distribution has no closed form: Swiss roll, helix.
 
     Events are vectors (ambient,); ``truth`` holds ``dimension`` and, where asked for, ``tangent``.
     """
 
-    def __init__(self, config: ManifoldConfig, *, generator: torch.Generator | None = None) -> None:
-        seed = source_seed(config.seed, generator)
-        self._splits = _splits(draw(config, seed), config, seed)
-        self.event_shape = self._splits["train"].event_shape
-        self.event_scale = plain_scale(self._splits["train"].x)
-
-    def load(self, split: str) -> Dataset:
-        return pick(self._splits, split)
-
-
-class LawfulManifold(DataSource, HasLaw):
-    """Points of a closed-form law: sphere, subspace, Gaussian mixture. Otherwise as ``Manifold``."""
-
-    def __init__(self, config: LawfulConfig, *, generator: torch.Generator | None = None) -> None:
+    def __init__(self, config: ManifoldConfig | LawfulConfig, *, generator: torch.Generator | None = None) -> None:
         seed = source_seed(config.seed, generator)
         drawn = draw(config, seed)
-        assert drawn.law is not None
         self._law = drawn.law
-        self._splits = _splits(drawn, config, seed)
+        self._splits = splits_of(drawn, noise_std=config.noise_std, fractions=config.fractions, seed=seed)
         self.event_shape = self._splits["train"].event_shape
         self.event_scale = plain_scale(self._splits["train"].x)
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)
 
-    def law(self) -> Law:
+
+class LawfulManifold(Manifold, HasLaw):
+    """Points of a closed-form distribution: sphere, flat torus, subspace, Gaussian mixture. Otherwise as ``Manifold``.
+
+    A torus of revolution is the one without.
+    """
+
+    def law(self) -> Law | None:
         return self._law
-
-
-def _splits(drawn: Draw, config: ManifoldConfig | LawfulConfig, seed: int) -> dict[str, Dataset]:
-    return splits_of(drawn, noise_std=config.noise_std, fractions=config.fractions, seed=seed)
 
 
 def noisy(law: SubspaceGaussian, noise_std: float) -> SubspaceGaussian:
@@ -118,7 +107,21 @@ def _torus(config: TorusConfig, seed: int) -> Draw:
         velocity = torch.stack([-angle.sin(), angle.cos()], dim=2)
         along = torch.eye(k, dtype=torch.float64)[None, :, None] * velocity[..., None]
         tangent = basis @ along.flatten(1, 2)
-    return Draw(config.radius * x @ basis.mT, k, tangent)
+    return Draw(config.radius * x @ basis.mT, k, tangent, law=_circles(config, basis))
+
+
+def _circles(config: TorusConfig, basis: Tensor) -> Embedded:
+    """Circles in two coordinates each, and the noise that fills the coordinates which they leave, if there is any."""
+    plane, origin = torch.eye(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    circle = SphereLaw(origin, plane, config.radius, config.noise_std)
+    parts: list[Law] = [circle] * config.dimension
+    size, spanned = basis.shape
+    if config.noise_std > 0 and size > spanned:
+        rest = torch.zeros(size - spanned, dtype=torch.float64)
+        point = SubspaceGaussian(rest, rest.new_zeros(len(rest), 0), rest[:0])
+        parts.append(noisy(point, config.noise_std))
+        basis = complete_basis(basis)
+    return Embedded(Product(tuple(parts)), torch.zeros(size, dtype=torch.float64), basis)
 
 
 def _torus_of_revolution(config: TorusConfig, seed: int) -> Draw:

@@ -16,6 +16,14 @@ _SAMPLE = 2048  # training images that the scale of streamed data is measured on
 _BATCH = 256
 
 
+def resized(images: Tensor, size: int | None) -> Tensor:
+    """Images (N, C, H, W) of bytes at size x size, by bicubic interpolation, antialiased; as they are for None."""
+    if size is None or images.shape[2:] == (size, size):
+        return images
+    smooth = torch.nn.functional.interpolate(images.float(), (size, size), mode="bicubic", antialias=True)
+    return smooth.round().clamp(0, 255).to(torch.uint8)
+
+
 def image_splits(
     read: Callable[[Tensor], Tensor],
     shape: tuple[int, ...],

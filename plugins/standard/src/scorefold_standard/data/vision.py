@@ -19,12 +19,25 @@ from scorefold.data import Condition, ConditionSpec, Dataset, EventScale, Tensor
 from scorefold.errors import ConfigError, DataError
 from scorefold.image_files import read_image
 from scorefold.interfaces import DataSource
-from scorefold.splits import chosen, hold_out, pick, source_seed
-from scorefold_standard.data.pixels import image_splits
+from scorefold.splits import chosen, hold_out, of_classes, pick, source_seed
+from scorefold_standard.data.pixels import image_splits, resized
 from scorefold_standard.data.units import Units, class_condition
 from scorefold_standard.data_config import CelebAConfig, CIFAR10Config, FashionMNISTConfig, MNISTConfig
 
 _IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+FASHION = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CIFAR_FOLDER = "cifar-10-batches-py"
 _ARRAY_PARTS = {
     ("numpy.core.multiarray", "_reconstruct"),
@@ -35,7 +48,7 @@ _ARRAY_PARTS = {
 
 
 class MNIST(DataSource):
-    """MNIST or Fashion-MNIST as images (1, 28, 28), or larger where padded; the published test split is the test split.
+    """MNIST or Fashion-MNIST as images (1, 28, 28), or resized and padded; the published test split is the test split.
 
     ``index`` counts over the training images, then the test images.
     """
@@ -50,11 +63,12 @@ class MNIST(DataSource):
                     f"the {name} files of {self._files[0].parent} hold images {tuple(images.shape)} and labels "
                     f"{tuple(label.shape)}; expected (N, H, W) and (N,)"
                 )
-        images = torch.nn.functional.pad(torch.cat([train, test])[:, None], [config.pad] * 4)
-        self.event_shape = tuple(images.shape[1:])
+        images = torch.cat([train, test])[:, None]
         label = torch.cat([train_label, test_label]).long()
-        found = _labelled_splits(images, label, len(train), config, generator)
-        self._splits, self.event_scale, self.condition_spec = found
+        self.label_names = [str(n) for n in range(10)] if folder == "MNIST" else FASHION
+        self.event_shape, self._splits, self.event_scale, self.condition_spec = _labelled_splits(
+            images, label, len(train), config, self.label_names, generator, pad=config.pad
+        )
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)
@@ -64,14 +78,18 @@ class MNIST(DataSource):
 
 
 class CIFAR10(DataSource):
-    """CIFAR-10 as images (3, 32, 32); the published test batch is the test split. ``index`` is as in ``MNIST``."""
+    """CIFAR-10 as images (3, 32, 32), or resized; the published test batch is the test split.
+
+    ``index`` is as in ``MNIST``.
+    """
 
     def __init__(self, config: CIFAR10Config, *, generator: torch.Generator | None = None) -> None:
         self._files, train, train_label, test, test_label = _read_cifar(Path(config.root).expanduser(), config.verify)
         images, label = torch.cat([train, test]), torch.cat([train_label, test_label])
-        self.event_shape = tuple(images.shape[1:])
-        found = _labelled_splits(images, label, len(train), config, generator)
-        self._splits, self.event_scale, self.condition_spec = found
+        self.label_names = CIFAR
+        self.event_shape, self._splits, self.event_scale, self.condition_spec = _labelled_splits(
+            images, label, len(train), config, self.label_names, generator
+        )
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)
@@ -105,8 +123,13 @@ class CelebA(DataSource):
 
         seed = source_seed(config.seed, generator)
         positions = {}
+        label = None if config.label is None else values[:, attributes.index(config.label)]
+        kept = torch.ones(len(names), dtype=torch.bool)
+        if label is not None:
+            self.label_names = (f"not {config.label}", str(config.label))
+            kept = torch.isin(torch.arange(len(names)), of_classes(label, config.classes, self.label_names))
         for number, split in enumerate(("train", "validation", "test")):
-            rows = (partition == number).nonzero()[:, 0]
+            rows = (kept & (partition == number)).nonzero()[:, 0]
             positions[split] = rows[chosen(len(rows), config.limit, seed)]
         condition: Condition | None = None
         self.condition_spec: ConditionSpec | None = None
@@ -117,7 +140,7 @@ class CelebA(DataSource):
             shape,
             positions,
             Units(*config.range, raw_high=255.0, levels=256),
-            label=None if config.label is None else values[:, attributes.index(config.label)],
+            label=label,
             condition=condition,
             memory=config.memory,
             workers=config.workers,
@@ -136,27 +159,36 @@ def _labelled_splits(
     label: Tensor,
     train: int,
     config: MNISTConfig | FashionMNISTConfig | CIFAR10Config,
+    names: Sequence[str],
     generator: torch.Generator | None,
-) -> tuple[dict[str, Dataset], EventScale, ConditionSpec | None]:
-    """The splits, scale and condition of images (N, C, H, W) in ten classes, the first ``train`` for training."""
+    pad: int = 0,
+) -> tuple[tuple[int, ...], dict[str, Dataset], EventScale, ConditionSpec | None]:
+    """The shape, splits, scale and condition of images (N, C, H, W) in ten classes, the first ``train`` for training,
+    resized and then padded."""
     condition, spec = class_condition(config.condition == "label", label, 10)
     seed = source_seed(config.seed, generator)
+    kept = of_classes(label, config.classes, names)
+
+    def read(rows: Tensor) -> Tensor:
+        return torch.nn.functional.pad(resized(images[rows], config.size), [pad] * 4)
+
+    shape = tuple(read(kept[:1]).shape[1:])
     splits, scale = image_splits(
-        lambda rows: images[rows],
-        tuple(images.shape[1:]),
-        _own_splits(train, len(images) - train, config.validation, config.limit, seed),
+        read,
+        shape,
+        _own_splits(kept[kept < train], kept[kept >= train], config.validation, config.limit, seed),
         Units(*config.range, raw_high=255.0, levels=256),
         label=label,
         condition=condition,
         memory=config.memory,
     )
-    return splits, scale, spec
+    return shape, splits, scale, spec
 
 
-def _own_splits(train: int, test: int, validation: float, limit: int | None, seed: int) -> dict[str, Tensor]:
+def _own_splits(train: Tensor, test: Tensor, validation: float, limit: int | None, seed: int) -> dict[str, Tensor]:
     """Positions of published splits, with a validation split held out of the training images."""
-    kept, held = hold_out(chosen(train, limit, seed), validation)
-    return {"train": kept, "validation": held, "test": train + chosen(test, limit, seed)}
+    kept, held = hold_out(train[chosen(len(train), limit, seed)], validation)
+    return {"train": kept, "validation": held, "test": test[chosen(len(test), limit, seed)]}
 
 
 def _digest(files: Sequence[Path]) -> str:

@@ -17,6 +17,12 @@ from scorefold.laws import HasLaw, Points, SubspaceGaussian
 from scorefold_standard.score_config import AnalyticConfig
 from scorefold_standard.scores.noised_laws import noised
 
+MEMORISED = (
+    "score:analytic knows no distribution for these data, so it is the score of the training points themselves: it "
+    "memorises them, and below the distance of neighbours it sees points of dimension 0. Take score:denoising, or "
+    "write points: true where this is meant"
+)
+
 
 def gaussian_of(x: Tensor) -> SubspaceGaussian:
     """The Gaussian with the mean and covariance of points (N, D) in float64, on the subspace that they span.
@@ -34,7 +40,8 @@ class AnalyticScore(ScoreModel):
 
     With y = x / a and sigma = b / a the law of x_t is that of a (x_0 + sigma z), so log p_t(x) = log p_sigma(y) - D
     log a and the score is that of y over a. The law is the source's own where it knows one (``HasLaw``), else the
-    uniform law on its training points, whose score memorises them; or the Gaussian with their mean and covariance,
+    uniform law on its training points, whose score memorises them (``remarks`` says so, unless the config has
+    ``points``); or the Gaussian with their mean and covariance,
     whose denoiser is Wiener's filter. Buffers hold the law, in ``dtype`` or torch's default. Raises ``DataError``
     where the port holds no data.
     """
@@ -50,6 +57,8 @@ class AnalyticScore(ScoreModel):
             )
         law = data.law() if isinstance(data, HasLaw) and not (config.points or config.gaussian) else None
         if law is None:
+            if not (config.points or config.gaussian):
+                self.remarks = (MEMORISED,)
             points = data.load("train").tensor(config.limit).flatten(1).double()
             law = gaussian_of(points) if config.gaussian else Points(points)
         self.law = noised(law, dtype or torch.get_default_dtype())
