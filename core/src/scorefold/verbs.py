@@ -216,20 +216,21 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
 def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, context: StageContext) -> Outcome:
     """Estimate from the test split, and hold the answer to the truth where the data know it.
 
-    Raises as the estimator does, and ``DataError`` for an empty split.
+    An estimate without a value gives no metrics. Raises as the estimator does, and
+    ``DataError`` for an empty split.
     """
     dataset = points_of(inputs["data"], options.limit, context)
     answer = component.estimate(dataset, generator=context.generator("estimate"))
-    metrics: dict[str, Any] = {answer.quantity: answer.value}
+    metrics: dict[str, Any] = {} if answer.value is None else {answer.quantity: answer.value}
     if answer.interval is not None:
         metrics[f"{answer.quantity}, lower"], metrics[f"{answer.quantity}, upper"] = answer.interval
     truth = dataset.truth.get("dimension") if answer.quantity == "intrinsic dimension" else None
-    if isinstance(truth, int | float):
-        metrics["truth"] = truth
-        metrics["error"] = answer.value - truth
+    known = truth if isinstance(truth, int | float) else None
+    if known is not None and answer.value is not None:
+        metrics |= {"truth": known, "error": answer.value - known}
     summary = answer.summary()
-    said = {name: summary[name] for name in ("quantity", "value", "interval")}
-    result = {"metrics": metrics, "estimate": summary, "answer": {**said, "truth": metrics.get("truth")}}
+    said = {name: summary[name] for name in ("quantity", "value", "interval", "headline")}
+    result = {"metrics": metrics, "estimate": summary, "answer": {**said, "truth": known}}
     return Outcome(answer, result, answer.tensors())
 
 
