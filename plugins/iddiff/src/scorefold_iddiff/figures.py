@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from scorefold.figures import ACCENT, INK, SOFT, WARM, new_figure, plot_estimate
 from scorefold.results import Estimate
-from scorefold_iddiff.plateaus import CURVATURE
+from scorefold_iddiff.support import CURVATURE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
