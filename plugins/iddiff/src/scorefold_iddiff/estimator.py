@@ -226,7 +226,7 @@ def _scene(x: Tensor, shown: Points, rows: Tensor, places: Tensor, look: Survey)
     """What the curve is judged by; the linear denoiser is that of the rows that are not shown."""
     others = rows[~torch.isin(places, shown.index)]
     linear = LinearDenoiser(others, shown.x) if len(others) >= 2 else None
-    extent = spread_of(x) if linear is None else float(linear.variances.max().sqrt())
+    extent = spread_of(x) if linear is None else linear.extent
     return Scene(look.nearest, extent, rows.shape[1] - look.constant, linear)
 
 

@@ -28,12 +28,18 @@ class LinearDenoiser:
         else:
             _, singular, transposed = torch.linalg.svd(centred, full_matrices=False)
             variances, basis = singular.square(), transposed.mT
-        self.variances = variances.clamp_min(0)
+        kept = variances > 1e-14 * variances.max()
+        self.variances, basis = variances[kept], basis[:, kept]
         along = (points - mean) @ basis
         self.squares = along.square()
-        self.outside = rows.shape[1] - len(variances)
+        self.outside = rows.shape[1] - len(self.variances)
         self.outside_squares = ((points - mean).square().sum(1) - self.squares.sum(1)).clamp_min(0)
         self.outside_variance = float(self.outside_squares.mean()) / max(1, self.outside)
+
+    @property
+    def extent(self) -> float:
+        """The standard deviation along the direction in which the rows vary most."""
+        return float(self.variances.max().sqrt()) if len(self.variances) else 0.0
 
     def errors(self, sigma: float) -> Tensor:
         """E |z - eps-hat(x + sigma z)|^2 over noises z at each point, (M,); nowhere more on average than D, the error

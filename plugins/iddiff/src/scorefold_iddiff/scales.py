@@ -41,8 +41,8 @@ from scorefold_iddiff.support import (
     steady,
 )
 
-_AGREEING, _FIRM = 2, 3
-"""Levels of a plateau at which its readings have to agree, and at which its loss is close to it beyond question."""
+_AGREEING = 2
+"""Levels of a plateau at which its readings have to agree."""
 
 _RISE = 1.5
 """How many times a plateau's dimension the one at the least level is for the plateau to be a coarse view."""
@@ -105,10 +105,10 @@ def judge(levels: Sequence[float], readings: Sequence[Reading], scene: Scene) ->
     clean = [corrected(reading, at, noise, scene.coordinates) for at, reading in zip(levels, readings, strict=True)]
     straight = _straight([parted(found.flipd, found.trace) for found in clean])
     kinds: dict[str, list[list[Plateau]]] = {}
-    points = _without_ambient(points, levels, usable, scene, kinds)
-    points, bent, firm = _agreeing(points, clean, kinds)
+    points = _without_ambient(points, levels, usable, noise, scene, kinds)
+    points, bent, firm = _agreeing(points, levels, clean, kinds)
     reasons += cautions.of_bent(bent)
-    points = _without_coarse(points, dimensions[usable], firm, scene, kinds)
+    points = _without_coarse(points, dimensions[usable], firm, kinds)
     points = [sorted(own, key=lambda plateau: _rank(plateau, straight)) for own in points]
     other = [_wide(plateaus_of(column, [not fine for fine in usable]), levels) for column in columns]
     unread = "memorised" if any(memorised) else "undertrained"
@@ -175,12 +175,14 @@ def _without_ambient(
     points: list[list[Plateau]],
     levels: Sequence[float],
     usable: Sequence[bool],
+    noise: float | None,
     scene: Scene,
     kinds: dict[str, list[list[Plateau]]],
 ) -> list[list[Plateau]]:
     """The plateaus without those that fill the space, which go to ``kinds``.
 
-    One from the least level on is noise where most points have a lower one above it: noise is common to all points.
+    One from the least level on is noise where most points have a lower one above it, since noise is common to all
+    points; or a network's errors, where noise of no one size explains it.
     With none above, data fill the space only where that lasts from the least level to a good part of their extent. One
     that begins higher is a scale at which the data are too curved to be seen as thin.
     """
@@ -198,7 +200,7 @@ def _without_ambient(
         for each in own:
             every = each.dimension >= scene.coordinates - scene.coordinates // 100
             if each in low and noisy:
-                kind = "noise"
+                kind = "undertrained" if noise is None else "noise"
             elif each in low and every and (least > 0 or levels[each.end] < lasting):
                 kind = "space"
             elif each not in low and every and each.start > least and scene.coordinates > 1:
@@ -212,13 +214,16 @@ def _without_ambient(
 
 
 def _agreeing(
-    points: list[list[Plateau]], clean: Sequence[Corrected], kinds: dict[str, list[list[Plateau]]]
-) -> tuple[list[list[Plateau]], list[int], dict[int, int]]:
+    points: list[list[Plateau]],
+    levels: Sequence[float],
+    clean: Sequence[Corrected],
+    kinds: dict[str, list[list[Plateau]]],
+) -> tuple[list[list[Plateau]], list[int], dict[int, float]]:
     """The plateaus at two of whose levels count, FLIPD and denoising loss agree, or where there are none, those for
-    which curvature explains that they don't; the dimensions of the latter; and of each dimension at how many levels the
-    loss is close to it. Other plateaus go to ``kinds``."""
+    which curvature explains that they don't; the dimensions of the latter; and of each dimension over how many decades
+    of sigma the loss is close to it. Other plateaus go to ``kinds``."""
     verdicts: dict[int, str] = {}
-    firm: dict[int, int] = {}
+    firm: dict[int, float] = {}
     for dimension in {each.dimension for own in points for each in own}:
         having = {number: each for number, own in enumerate(points) for each in own if each.dimension == dimension}
         mask = torch.tensor([number in having for number in range(len(points))])
@@ -228,7 +233,11 @@ def _agreeing(
         # By chance one level agrees where the readings cross.
         agree, bent = said.count("agree"), said.count("bent")
         losses = losses_of(clean[start : end + 1], mask)
-        firm[dimension] = sum(abs(loss - dimension) <= FIRM * max(1, dimension) for loss in losses)
+        firm[dimension] = math.fsum(
+            decades(Plateau(dimension, start + place, start + place), levels)
+            for place, loss in enumerate(losses)
+            if abs(loss - dimension) <= FIRM * max(1, dimension)
+        )
         if not steady(dimension, losses):
             verdicts[dimension] = "apart"
         else:
@@ -248,24 +257,25 @@ def _agreeing(
 def _without_coarse(
     points: list[list[Plateau]],
     dimensions: Tensor,
-    firm: Mapping[int, int],
-    scene: Scene,
+    firm: Mapping[int, float],
     kinds: dict[str, list[list[Plateau]]],
 ) -> list[list[Plateau]]:
     """The plateaus without those below which the dimension rises to the least level that can be read, and neither
-    settles at another plateau nor fills the space: they are a coarse view of data with more dimensions. One that
-    the loss is close to at ``_FIRM`` levels is a scale of its own. ``dimensions`` (L, M) are those at the levels that
+    settles at another plateau nor is that of noise: they are a coarse view of data with more dimensions. One that
+    the loss is close to over half a decade is a scale of its own. ``dimensions`` (L, M) are those at the levels that
     can be read."""
     if "noise" in kinds or not len(dimensions):
         return points
     finest = dimensions[0]
     coarse = set()
-    for dimension in [own for own, count in firm.items() if count < _FIRM]:
+    # Where a network's errors fill the space below, any rise is theirs or unexplained, and a decade is needed.
+    errors = "undertrained" in kinds
+    for dimension in [own for own, length in firm.items() if length < (2 if errors else 1) * LEAST_DECADES]:
         having = [number for number, own in enumerate(points) if any(each.dimension == dimension for each in own)]
         below = any(each.dimension > dimension + slack(dimension) for number in having for each in points[number])
         there = float(finest[having].mean())
-        full = there >= scene.coordinates - slack(scene.coordinates)
-        if not below and not full and there >= _RISE * dimension + 0.5:
+        most = dimension + slack(dimension) if errors else _RISE * dimension
+        if not below and there >= most + 0.5:
             coarse.add(dimension)
     dropped = [[each] for own in points for each in own if each.dimension in coarse]
     if dropped:

@@ -39,8 +39,8 @@ FIRM = 0.1
 _SLOPE = 0.2
 """The share of a dimension by which the loss may change between neighbouring levels of a plateau."""
 
-_CONSTANT, _NOISE_LEVELS, _REACH = 1.2, 4, 5.0
-"""Noise has one size at this many neighbouring levels or more, up to this ratio, at levels up to this many times it."""
+_CONSTANT, _NOISE_LEVELS, _SEEN, _REACH = 1.2, 4, 2.0, 5.0
+"""Noise has one size up to this ratio at this many neighbouring levels or more, the last between so many times it."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,9 @@ def noise_size(levels: Sequence[float], readings: Sequence[Reading], dimension: 
     """The size of the noise around a manifold of this dimension, in units of the data; None where there is none.
 
     The median m of the eigenvalues of directions normal to it gives eta = sigma sqrt(m / (1 - m)) at each level. It is
-    noise where that is the same over several levels: a network's errors leave about one m at all levels instead, and
-    curvature one that grows with sigma.
+    noise where that is the same over several levels, among them one at which little of it is left: a network's errors
+    leave about one m at all levels instead, or fall off faster where it smooths small noise away, and curvature leaves
+    one that grows with sigma.
     """
     sizes: list[float] = []
     for sigma, reading in zip(levels, readings, strict=True):
@@ -107,13 +108,14 @@ def noise_size(levels: Sequence[float], readings: Sequence[Reading], dimension: 
         sizes.append(size if sigma <= _REACH * size else math.nan)
     best: list[float] = []
     for start in range(len(sizes)):
-        run = sizes[start : start + 1]
-        for size in sizes[start + 1 :]:
-            if not max([*run, size]) <= _CONSTANT * min([*run, size]):
+        run: list[float] = []
+        for size in sizes[start:]:
+            if math.isnan(size) or max([*run, size]) > _CONSTANT * min([*run, size]):
                 break
             run.append(size)
-        best = max(best, run, key=len)
-    return median(best) if len(best) >= _NOISE_LEVELS and not math.isnan(best[0]) else None
+        if run and len(run) > len(best) and levels[start + len(run) - 1] >= _SEEN * median(run):
+            best = run
+    return median(best) if len(best) >= _NOISE_LEVELS else None
 
 
 def corrected(reading: Reading, sigma: float, noise: float | None, coordinates: int) -> Corrected:
