@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from scorefold_iddiff import cautions
-from scorefold_iddiff.plateaus import Plateau, usable_levels
+from scorefold_iddiff.plateaus import Plateau, memorised_levels
 from scorefold_iddiff.readings import Reading
+from scorefold_iddiff.support import Check, Corrected
 from scorefold_iddiff.survey import Survey
 
 PAGE = (Path(__file__).parent.parent / "docs" / "reading-dimensions.md").read_text()
@@ -24,15 +25,26 @@ def reading(dimension: float, loss: float, asymmetry: float) -> Reading:
     return read
 
 
+def clean(read: Reading) -> Corrected:
+    assert read.flipd is not None
+    return Corrected(read.trace, read.flipd, read.loss)
+
+
 def every_warning() -> list[str]:
     look = Survey(rows=100, nearest=1.0, copies=0.5, constant=2, spacing=0.5)
     plateau = Plateau(2, 0, 3)
-    row = {"dimension": 2.0, "least_sigma": 0.1, "greatest_sigma": 1.0, "share": 0.5}
+    row = {"dimension": 2.0, "least_sigma": 0.1, "greatest_sigma": 1.0, "share": 0.5, "kind": "manifold"}
+    sound, unsound = Check(1.0, 2.0, ""), Check(3.0, 2.0, "its trace differs from its denoising loss")
+    first, second, third = reading(3, 9, 1), reading(6, 0, 0), reading(1, 0, 0)
     dimensions = torch.tensor([[0.0], [5.0], [5.0]])
     return [
-        *cautions.of_score(reading(3, 9, 1), 6),
-        *cautions.of_score(reading(6, 0, 0), 6),
-        *cautions.of_score(reading(1, 0, 0), 1),
+        *cautions.of_score(first, clean(first), 6),
+        *cautions.of_score(second, clean(second), 6),
+        *cautions.of_score(third, clean(third), 1),
+        *cautions.of_checks([0.1, 0.2], [sound, unsound]),
+        *cautions.of_checks([0.1, 0.2], [unsound, unsound]),
+        *cautions.of_checks([0.1], [unsound]),
+        *cautions.of_bent([25]),
         *cautions.of_values(99.0, None, 6),
         *cautions.of_values(99.0, None, 1),
         *cautions.of_values(6.0, (5.9, 6.1), 6),
@@ -43,7 +55,8 @@ def every_warning() -> list[str]:
         *cautions.of_level(torch.full((2,), 7.0), [[plateau], [plateau]], [row], 5),
         *cautions.of_data(look, 0.01, 5, 6),
         *cautions.of_data(Survey(100, 0.0, 0.9, 6, 0.0), 0.01, 50, 6),
-        *usable_levels([0.1, 1.0, 2.0], dimensions, torch.zeros(3), 1.0)[1],
+        *cautions.of_data(Survey(100, 1.0, 0.0, 2, 0.0, 0.06), 0.01, 50, 6),
+        *memorised_levels([0.1, 1.0, 2.0], dimensions, 1.0)[1],
     ]
 
 
@@ -63,4 +76,4 @@ def test_each_row_of_the_page_is_a_warning_that_there_is(row: str) -> None:
 
 
 def test_the_page_has_as_many_rows_as_there_are_kinds() -> None:
-    assert len(ROWS) == 15
+    assert len(ROWS) == 20

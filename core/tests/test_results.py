@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
 
 from scorefold.artefacts import json_text
+from scorefold.errors import DataError
 from scorefold.results import Allocation, Estimate, PlanRow
 
 
@@ -27,6 +29,8 @@ def test_an_estimate_is_split_into_json_and_arrays() -> None:
         "value": 1.5,
         "interval": [1.25, 1.75],
         "level": 0.9,
+        "headline": "",
+        "covers": "",
         "diagnostics": {"rule": "projector", "levels": [0.1, 0.2]},
     }
     arrays = answer.tensors()
@@ -42,6 +46,31 @@ def test_a_bare_estimate_is_complete() -> None:
     assert answer.tensors() == {}
     (axes,) = answer.plot().axes
     assert axes.get_xlabel() == "entropy"
+
+
+def test_an_estimate_may_have_no_value() -> None:
+    said = "3 to 46, depending on the scale; no single dimension"
+    answer = Estimate("intrinsic dimension", None, pointwise=torch.tensor([3.0, 46.0]), headline=said)
+    summary = json.loads(json_text(answer.summary()))
+    assert (summary["value"], summary["interval"], summary["headline"]) == (None, None, said)
+    assert answer.text() == f"intrinsic dimension: {said}"
+    with pytest.raises(DataError, match="no single dimension"):
+        answer.number()
+    (axes,) = answer.plot().axes
+    assert said in [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+@pytest.mark.parametrize("fields", [{"headline": "none", "interval": (1.0, 2.0)}, {}])
+def test_an_estimate_without_a_value_needs_a_headline_and_no_interval(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="entropy: given"):
+        Estimate("entropy", None, **fields)
+
+
+def test_an_interval_says_what_it_covers() -> None:
+    points = Estimate("entropy", 2.0, (1.5, 2.5), covers="points")
+    assert points.text() == "entropy 2 (95% spread over points 1.5 to 2.5)"
+    assert Estimate("entropy", 2.0, (1.5, 2.5)).text() == "entropy 2 (95% interval 1.5 to 2.5)"
+    assert points.number() == 2.0
 
 
 def rows(*sizes: tuple[int, int, int]) -> tuple[PlanRow, ...]:

@@ -21,7 +21,7 @@ from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Estimator, Loss, Progress, ScoreModel, Trainable
 from scorefold.numerics import AGGREGATES
 from scorefold.results import Estimate
-from scorefold.sklearn import DimensionEstimator, InputError, as_estimator
+from scorefold.sklearn import DimensionEstimator, InputError, NoSingleDimensionWarning, as_estimator
 
 
 class Fixed(Estimator):
@@ -47,6 +47,24 @@ class Fixed(Estimator):
             spectrum=torch.ones(2, x[0].numel()),
             diagnostics=diagnostics,
         )
+
+
+class Unsure(Estimator):
+    """Has dimensions at points and no single one."""
+
+    def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        pointwise = as_dataset(data).x[:, 0].double()
+        return Estimate("intrinsic dimension", None, pointwise=pointwise, headline="1 to 3; no single dimension")
+
+
+@pytest.mark.parametrize("comb", [None, "mean"])
+def test_no_single_dimension_is_nan_with_a_warning(comb: str | None) -> None:
+    estimator = as_estimator(Unsure(), comb=comb)
+    with pytest.warns(NoSingleDimensionWarning, match="intrinsic dimension: 1 to 3; no single dimension"):
+        estimator.fit(np.arange(8.0).reshape(4, 2))
+    assert np.isnan(estimator.dimension_)
+    assert estimator.interval_ is None
+    assert estimator.dimension_pw_.tolist() == [0, 2, 4, 6]
 
 
 class Drawn(Estimator):

@@ -254,6 +254,24 @@ def test_labels_that_an_estimator_can_not_answer_for_are_named() -> None:
         EstimateOptions.model_validate({"by": "class"})
 
 
+class Unsure(Estimator):
+    def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        return Estimate("intrinsic dimension", None, headline="1 to 3, depending on the scale; no single dimension")
+
+
+def test_an_estimate_without_a_value_has_no_metrics_and_answers_with_its_headline() -> None:
+    source = Source(train=rows(9), test=rows(5, truth={"dimension": 3}))
+    outcome = verbs.estimate(Unsure(), {"data": source}, EstimateOptions(), context())
+    assert checked(outcome) == {}
+    assert outcome.result["answer"] == {
+        "quantity": "intrinsic dimension",
+        "value": None,
+        "interval": None,
+        "headline": "1 to 3, depending on the scale; no single dimension",
+        "truth": 3,
+    }
+
+
 class Spender(Allocator):
     def __init__(self, loss: float | None = None) -> None:
         self.loss = loss

@@ -305,12 +305,16 @@ def plot_estimate(answer: Estimate) -> Figure:
     else:
         axes.set_yticks([])
         axes.margins(x=0.5)
-    label = f"{answer.quantity} {answer.value:.4g}"
-    if answer.interval is not None:
-        low, high = answer.interval
-        axes.axvspan(low, high, color=ACCENT, alpha=0.15, linewidth=0)
-        label += f"  ({100 * answer.level:g}%: {low:.4g} to {high:.4g})"
-    axes.axvline(answer.value, color=ACCENT, linewidth=2, label=label)
+    if answer.value is not None:
+        label = f"{answer.quantity} {answer.value:.4g}"
+        if answer.interval is not None:
+            low, high = answer.interval
+            axes.axvspan(low, high, color=ACCENT, alpha=0.15, linewidth=0)
+            over = f" over {answer.covers}" if answer.covers else ""
+            label += f"  ({100 * answer.level:g}%{over}: {low:.4g} to {high:.4g})"
+        axes.axvline(answer.value, color=ACCENT, linewidth=2, label=label)
+    else:
+        axes.plot([], [], " ", label=answer.headline)
     axes.set_xlabel(answer.quantity)
     axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return figure

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from scorefold.artefacts import csv_text
+from scorefold.errors import DataError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,29 +20,66 @@ class Estimate:
     """An estimated quantity with its uncertainty.
 
     ``value`` is the estimate over all points and ``interval`` its confidence interval (low, high) at ``level`` in
-    (0, 1); ``pointwise`` (N,) holds the estimate at each point, ``spectrum`` (M, D) the spectra at M chosen points.
-    Diagnostics are numbers, strings, lists, mappings of these, and tensors; ``note``, where there is one, says in a
-    line what the value means, and stands beside it wherever it is shown; ``warnings`` lists, in words, what should make
-    one doubt it, and stands in the report; ``index`` (n,) holds the positions of the points that ``pointwise`` covers,
-    where these are not all.
+    (0, 1). ``covers`` names what the interval is about where it is not all uncertainty: with "points" it is printed as
+    a spread over points, which says nothing of another training or scale.
+
+    ``value`` is None where the data or the model support no single number. Then there is no ``interval`` either, and
+    ``headline`` is printed in its place: "3 to 46, depending on the scale; no single dimension".
+
+    ``pointwise`` (N,) holds the estimate at each point, ``spectrum`` (M, D) the spectra at M chosen points. Diagnostics
+    are numbers, strings, lists, mappings of these, and tensors; ``note``, where there is one, says in a line what the
+    value means, and is printed next to it; ``warnings`` lists reasons not to rely on the value, and is printed in the
+    report; ``index`` (n,) holds the positions of the points that ``pointwise`` covers, where these are not all.
+
+    Raises ``ValueError`` for a value of None with an interval or without a headline.
     """
 
     quantity: str
-    value: float
+    value: float | None
     interval: tuple[float, float] | None = None
     level: float = 0.95
     pointwise: Tensor | None = None
     spectrum: Tensor | None = None
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    headline: str = ""
+    covers: str = ""
+
+    def __post_init__(self) -> None:
+        if self.value is None and self.interval is not None:
+            raise ValueError(f"{self.quantity}: given an interval and no value; expected no interval without a value")
+        if self.value is None and not self.headline:
+            raise ValueError(f"{self.quantity}: given neither a value nor a headline; expected one of them")
+
+    def number(self) -> float:
+        """The value, for callers who cannot go on without one. Raises ``DataError`` where there is none."""
+        if self.value is None:
+            raise DataError(f"{self.quantity}: {self.headline}")
+        return self.value
+
+    def interval_name(self) -> str:
+        """What the interval is printed as: "95% interval", or "95% spread over points"."""
+        return f"{self.level:.0%} " + (f"spread over {self.covers}" if self.covers else "interval")
+
+    def text(self) -> str:
+        """The estimate in a line: the headline where there is no value, else the value and its interval."""
+        if self.value is None:
+            return f"{self.quantity}: {self.headline}"
+        between = ""
+        if self.interval is not None:
+            between = f" ({self.interval_name()} {self.interval[0]:.4g} to {self.interval[1]:.4g})"
+        return f"{self.quantity} {self.value:.4g}{between}"
 
     def summary(self) -> dict[str, Any]:
-        """The estimate as JSON: quantity, value, interval, level, and the diagnostics that aren't tensors."""
+        """The estimate as JSON: quantity, value, interval, level, headline, covers, and the diagnostics that aren't
+        tensors. ``value`` is null where there is none."""
         plain = {name: value for name, value in self.diagnostics.items() if not isinstance(value, Tensor)}
         return {
             "quantity": self.quantity,
             "value": self.value,
             "interval": None if self.interval is None else list(self.interval),
             "level": self.level,
+            "headline": self.headline,
+            "covers": self.covers,
             "diagnostics": plain,
         }
 

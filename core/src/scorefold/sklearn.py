@@ -6,6 +6,8 @@ of scikit-dimension's estimators (Bac et al. 2021), so that one can stand where 
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -47,6 +49,10 @@ EXPECTED_FAILED_CHECKS = dict.fromkeys(
 """The checks of ``sklearn.utils.estimator_checks.check_estimator`` that are known to fail, with the reason."""
 
 
+class NoSingleDimensionWarning(UserWarning):
+    """The data or the model support no single dimension: ``dimension_`` is nan, and the text says the range."""
+
+
 class InputError(DataError, ValueError):
     """Data or parameters that an estimator can't take, as scikit-learn wants to hear of them: a ``ValueError``."""
 
@@ -75,7 +81,8 @@ def as_estimator(
 class DimensionEstimator(BaseEstimator):  # type: ignore[misc]
     """What ``as_estimator`` makes; parameters as there.
 
-    After ``fit``: ``dimension_``; ``interval_`` (low, high), or None; ``estimate_``, the whole ``Estimate``;
+    After ``fit``: ``dimension_``, nan with a ``NoSingleDimensionWarning`` where the data support no one number;
+    ``interval_`` (low, high), or None; ``estimate_``, the whole ``Estimate``;
     ``n_features_in_``; where the estimator reads single points ``dimension_pw_`` (n,), nan at points that it left out;
     where there are any ``spectra_`` (m, D), ``sigma_`` and ``score_model_``; after ``smooth`` ``dimension_pw_smooth_``
     (n,).
@@ -108,7 +115,9 @@ class DimensionEstimator(BaseEstimator):  # type: ignore[misc]
         self._forget()
         answer = self._estimated(points)
         self.estimate_ = answer
-        self.dimension_, self.interval_ = answer.value, answer.interval
+        self.dimension_, self.interval_ = _value_or_nan(answer), answer.interval
+        if answer.value is None:
+            warnings.warn(answer.text(), NoSingleDimensionWarning, stacklevel=2)
         if answer.spectrum is not None:
             self.spectra_ = answer.spectrum.numpy()
         if "sigma" in answer.diagnostics:
@@ -139,7 +148,9 @@ class DimensionEstimator(BaseEstimator):  # type: ignore[misc]
         points = self._checked(X)
         if not hasattr(self, "dimension_pw_"):
             near = _neighbours(points, min(n_neighbors, len(points)) - 1)
-            self.dimension_pw_ = np.array([self._estimated(points[[i, *rows]]).value for i, rows in enumerate(near)])
+            self.dimension_pw_ = np.array(
+                [_value_or_nan(self._estimated(points[[i, *rows]])) for i, rows in enumerate(near)]
+            )
         if smooth:
             self._smooth(points, n_neighbors)
         return self
@@ -219,6 +230,8 @@ class DimensionEstimator(BaseEstimator):  # type: ignore[misc]
                 f"comb is {comb!r}, and this estimator gives no dimension at single points",
                 hint="leave comb out, or use an estimator that reads single points",
             )
+        if self.estimate_.value is None:
+            return
         values = torch.from_numpy(self.dimension_pw_)
         values = values[values.isfinite()]
         self.dimension_ = float(AGGREGATES[comb](values))
@@ -247,6 +260,10 @@ def trained(model: _Model, data: Dataset, seed: int = 0) -> _Model:
         dtypes = [parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()]
         fit(model, data.to(dtype=dtypes[0] if dtypes else None), model.training_config, seed=seed)
     return model
+
+
+def _value_or_nan(answer: Estimate) -> float:
+    return math.nan if answer.value is None else answer.value
 
 
 def _everywhere(answer: Estimate, count: int) -> Array:

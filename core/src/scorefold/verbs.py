@@ -224,22 +224,23 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
     """Estimate from the test split, and hold the answer to the truth where the data know it; with ``by: label``, from
     the points of each label too.
 
-    Raises as the estimator does, and ``DataError`` for an empty split and for data without the labels that are needed.
+    An estimate without a value gives no metrics. Raises as the estimator does, and ``DataError`` for an empty split and
+    for data without the labels that are needed.
     """
     source: DataSource = inputs["data"]
     dataset = points_of(source, options.limit, context)
     label = None if options.by is None else labels_of(dataset)
     answer = component.estimate(dataset, generator=context.generator("estimate"))
-    metrics: dict[str, Any] = {answer.quantity: answer.value}
+    metrics: dict[str, Any] = {} if answer.value is None else {answer.quantity: answer.value}
     if answer.interval is not None:
         metrics[f"{answer.quantity}, lower"], metrics[f"{answer.quantity}, upper"] = answer.interval
     truth = dataset.truth.get("dimension") if answer.quantity == "intrinsic dimension" else None
-    if isinstance(truth, int | float):
-        metrics["truth"] = truth
-        metrics["error"] = answer.value - truth
+    known = truth if isinstance(truth, int | float) else None
+    if known is not None and answer.value is not None:
+        metrics |= {"truth": known, "error": answer.value - known}
     summary = answer.summary()
-    said = {name: summary[name] for name in ("quantity", "value", "interval")}
-    result = {"metrics": metrics, "estimate": summary, "answer": {**said, "truth": metrics.get("truth")}}
+    said = {name: summary[name] for name in ("quantity", "value", "interval", "headline")}
+    result = {"metrics": metrics, "estimate": summary, "answer": {**said, "truth": known}}
     if label is not None:
         result = with_labels(result, *_estimates_by_label(component, dataset, label, source.label_names, context))
     return Outcome(answer, result, answer.tensors())

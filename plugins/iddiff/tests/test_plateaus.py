@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,11 +19,12 @@ from scorefold_iddiff.estimator import NormalBundle
 from scorefold_iddiff.plateaus import (
     Plateau,
     choose_level,
+    decades,
+    memorised_levels,
     mixture_of,
     plateaus_of,
     pooled,
     search_levels,
-    usable_levels,
 )
 
 MakeScore = Callable[..., ScoreModel]
@@ -52,28 +54,38 @@ def test_levels_that_are_not_usable_break_plateaus() -> None:
     assert plateaus_of([5] * 7, [True] * 3 + [False] + [True] * 3) == [Plateau(5, 0, 2), Plateau(5, 4, 6)]
 
 
-def test_memorised_and_curved_levels_are_left_out() -> None:
+def test_memorised_levels_are_those_that_fall_below_the_distance_of_neighbours() -> None:
     levels = [0.01, 0.1, 1.0, 10.0, 100.0]
     dimensions = torch.tensor([[0.0], [3.0], [10.0], [10.0], [4.0]])
-    curvature = torch.tensor([0.2, 0.0, 0.01, 0.04, 0.2])
-    usable, reasons = usable_levels(levels, dimensions, curvature, nearest=1.0)
-    assert usable == [False, False, True, True, False]
+    hits, reasons = memorised_levels(levels, dimensions, nearest=1.0)
+    assert hits == [True, True, False, False, False]
     assert len(reasons) == 1
     assert "at sigma 0.1 and below" in reasons[0]
-    assert usable_levels(levels, dimensions, curvature, nearest=0.15)[0] == [False, True, True, True, False], (
-        "below half the distance of neighbours only"
-    )
+    assert memorised_levels(levels, dimensions, nearest=0.15)[0] == [True] + [False] * 4, "under half of it only"
     little = torch.tensor([[48.0], [50.0]])
-    assert usable_levels([0.1, 1.0], little, torch.zeros(2), 1.0) == ([True, True], []), "less than a tenth of it"
-    everywhere = torch.full((5,), 0.5)
-    falling = dimensions.sort(dim=0, descending=True).values
-    assert usable_levels(levels, falling, everywhere, 1.0) == ([True] * 5, []), "a coarse score is not curvature"
+    assert memorised_levels([0.1, 1.0], little, 1.0) == ([False, False], []), "less than a tenth of it"
+
+
+@pytest.mark.parametrize("curve", [[2, 2, 2, 3, 3, 0], [1, 1, 1, 3, 3, 0], [9, 9, 2, 2, 3, 0]])
+def test_a_dimension_that_rises_above_the_distance_of_neighbours_is_not_memorised(curve: list[int]) -> None:
+    """The sheets of a roll merge at a noise of their distance, and fill the space there: nothing falls below."""
+    levels = [0.001, 0.01, 0.1, 1.0, 10.0, 100.0]
+    assert memorised_levels(levels, torch.tensor(curve).double()[:, None], nearest=0.15) == ([False] * 6, [])
+
+
+def test_a_plateau_reaches_half_way_to_the_levels_around_it() -> None:
+    levels = [0.01, 0.1, 1.0, 10.0]
+    assert decades(Plateau(5, 1, 2), levels) == pytest.approx(2.0)
+    assert decades(Plateau(5, 0, 1), levels) == pytest.approx(1.5)
+    assert decades(Plateau(5, 0, 3), levels) == pytest.approx(3.0)
 
 
 def test_the_level_is_where_most_points_are_on_their_plateau() -> None:
     dimensions = torch.tensor([[3, 3, 3, 3, 1, 1, 1], [9, 3, 3, 3, 3, 3, 1]]).T
     points = [plateaus_of(column.tolist(), [True] * 7) for column in dimensions.T]
     assert choose_level(points, dimensions) == 2, "the middle of levels 1 to 3"
+    assert choose_level(points, dimensions, [True] * 2 + [False] * 5) == 1, "the last that is straight"
+    assert choose_level(points, dimensions, [False] * 7) == 2, "where none is"
     assert choose_level([[], [], points[0]], dimensions[:, :1].expand(-1, 3)) is None
     rows = pooled([float(10**n) for n in range(7)], points)
     assert [(row["dimension"], row["share"]) for row in rows] == [(3, 1), (1, 0.5)]
@@ -178,7 +190,10 @@ def test_without_a_plateau_the_level_is_that_without_auto(
     score = make_score(law, (60,))
     found, without = automatic(score, x), automatic(score, x, sigma=None)
     assert found.diagnostics["sigma"] == without.diagnostics["sigma"]
-    assert found.value == without.value
+    assert without.value is not None, "a scale that was chosen has a value"
+    assert found.value is None
+    assert re.fullmatch(r"\d+ to \d+, depending on the scale \(sigma .* to .*\); no single dimension", found.headline)
+    assert torch.equal(found.pointwise, without.pointwise)
     assert "no plateau was found" in found.diagnostics["note"]
     assert any(warning.startswith("no clear plateau") for warning in found.diagnostics["warnings"])
 

@@ -19,6 +19,7 @@ from scorefold_iddiff import cautions
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.estimator import NormalBundle
 from scorefold_iddiff.readings import Reading
+from scorefold_iddiff.support import Corrected, parted
 from scorefold_iddiff.survey import Survey, survey
 
 MakeScore = Callable[..., ScoreModel]
@@ -108,10 +109,10 @@ def test_doubts_begin_at_their_bounds() -> None:
     four = torch.full((3,), 4.0, dtype=torch.float64)
     for asymmetry, said in ((0.29, 0), (0.31, 1)):
         reading = Reading(four, four, four, 0, asymmetry=torch.full((3,), asymmetry), flipd=four)
-        assert len(cautions.of_score(reading, 20)) == said
+        assert len(cautions.of_score(reading, Corrected(four, four, None), 20)) == said
     one = torch.ones(3, dtype=torch.float64)
-    assert cautions.parted(one + 0.2, one) == pytest.approx(0.04)
-    assert cautions.parted(10 * one + 0.2, 10 * one) == pytest.approx(0.02)
+    assert parted(one + 0.2, one) == pytest.approx(0.04)
+    assert parted(10 * one + 0.2, 10 * one) == pytest.approx(0.02)
     clean = Survey(rows=1000, nearest=1.0, copies=0.0, constant=0, spacing=0.0)
     for copies, said in ((0.009, 0), (0.011, 1)):
         assert len(cautions.of_data(replace(clean, copies=copies), 0.1, 100, 20)) == said

@@ -221,6 +221,7 @@ def _read(row: Row, folder: Path, stages: Sequence[str]) -> Row:
             row,
             quantity=answer["quantity"],
             value=_number_if_any(answer["value"]),
+            headline=str(answer["headline"]) if answer.get("headline") else None,
             interval=None if interval is None else (_number(interval[0]), _number(interval[1])),
             truth=row.truth if row.truth is not None else _number_if_any(answer.get("truth")),
             cpu_seconds=last["cpu_seconds"],

@@ -18,9 +18,9 @@ class Row:
     be and ``difference`` value minus truth, each None where it is not known. ``cpu_seconds`` and ``network_calls`` (the
     points at which score models and flows were evaluated; None where there are none) are those of the compared verb,
     ``training_cpu_seconds`` those of the training before it. ``regret`` is how much worse than the best of its case the
-    value is. ``uses`` are the components plugged in, ``error`` says why there is no value; it is ``skipped``
-    where the component can't be put on the case at all. ``run_file`` is the row's own run file within the comparison's
-    folder.
+    value is. Where the data support no one value, ``headline`` says what was found instead. ``uses`` are the components
+    plugged in, ``error`` says why there is no value; it is ``skipped`` where the component can't be put on the case at
+    all. ``run_file`` is the row's own run file within the comparison's folder.
     """
 
     component: str
@@ -37,6 +37,7 @@ class Row:
     seeds: int = 1
     uses: tuple[str, ...] = ()
     run_file: str | None = None
+    headline: str | None = None
     skipped: bool = False
     error: str | None = None
 
@@ -72,6 +73,7 @@ def over_seeds(rows: Sequence[Row]) -> Row:
     calls = mean("network_calls")
     return replace(
         first,
+        headline=next((row.headline for row in rows if row.headline), None),
         value=mean("value"),
         truth=mean("truth"),
         interval=(min(values), max(values)) if len(values) == len(rows) else None,

@@ -97,7 +97,7 @@ def grid(rows: Sequence[Row], comparison: Comparison) -> Grid:
 def _cell(row: Row, best: object, comparison: Comparison) -> Cell:
     assert isinstance(best, dict)
     if row.value is None:
-        return Cell(MISSING, reason=row.error or f"{row.component} gives no {row.quantity}")
+        return Cell(MISSING, reason=row.error or row.headline or f"{row.component} gives no {row.quantity}")
     value, interval = number_text(float(row.value)), ""
     if row.interval is not None:
         value, low, high = alike(float(row.value), *map(float, row.interval))
@@ -150,7 +150,7 @@ def _told(row: Row) -> str:
     if row.error is not None:
         return f"{row.component} on {row.case}: no value: {row.error}"
     if row.value is None:
-        return f"{row.component} on {row.case}: gives no {row.quantity}"
+        return f"{row.component} on {row.case}: {row.headline or f'gives no {row.quantity}'}"
     cell = _cell(row, {}, Comparison(verbs=("any",)))
     interval = f" ({cell.interval})" if cell.interval else ""
     truth = "" if row.truth is None else f", truth {number_text(row.truth)}"

@@ -115,11 +115,13 @@ def _answer(folder: Path, stage: Mapping[str, Any]) -> Answer | None:
     value = read_value(folder)
     component = _plain_id(stage["component"])
     if isinstance(value, EstimateFacts):
-        said, interval = number_text(value.value), ""
-        if value.interval is not None:
-            said, low, high = alike(value.value, *value.interval)
-            interval = f"{value.level:.0%} interval {low} to {high}"
-        truth = stage["metrics"].get("truth")
+        said, interval = value.headline, ""
+        if value.value is not None:
+            said = number_text(value.value)
+            if value.interval is not None:
+                said, low, high = alike(value.value, *value.interval)
+                interval = f"{value.level:.0%} {_interval_name(value)} {low} to {high}"
+        truth = stage["metrics"].get("truth", _answered_truth(folder))
         told = f", where the truth is {number_text(truth)}" if truth is not None else ""
         note = str(value.diagnostics.get("note", ""))
         warnings = value.diagnostics.get("warnings", ())
@@ -130,6 +132,16 @@ def _answer(folder: Path, stage: Mapping[str, Any]) -> Answer | None:
         text = str(read_result(folder).get("text") or value.status)
         return Answer(stage["name"], component, "plan", text, "", "")
     return None
+
+
+def _answered_truth(folder: Path) -> Any:
+    """The truth next to an answer without a value, which has no metrics."""
+    answer = read_result(folder).get("answer")
+    return answer.get("truth") if isinstance(answer, Mapping) else None
+
+
+def _interval_name(value: EstimateFacts) -> str:
+    return f"spread over {value.covers}" if value.covers else "interval"
 
 
 def stage_warnings(folder: Path, stages: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

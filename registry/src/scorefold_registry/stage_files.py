@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from scorefold.artefacts import read_json
 from scorefold_registry.checked_json import checked, read_checked
@@ -52,10 +52,18 @@ class EstimateFacts(BaseModel):
 
     type: Literal["estimate"]
     quantity: str
-    value: float
+    value: float | None
     interval: tuple[float, float] | None
     level: float
     diagnostics: dict[str, Any]
+    headline: str = ""
+    covers: str = ""
+
+    @model_validator(mode="after")
+    def _fits(self) -> EstimateFacts:
+        if self.value is None and (self.interval is not None or not self.headline):
+            raise ValueError("an estimate without a value; expected a headline in its place, and no interval")
+        return self
 
 
 class RowFacts(BaseModel, extra="forbid"):

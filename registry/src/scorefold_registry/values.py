@@ -79,6 +79,7 @@ def _encode(value: Any, component: Any) -> tuple[dict[str, Any], dict[str, Tenso
                 tensors[name] = getattr(value, name)
         interval = None if value.interval is None else list(value.interval)
         answer = {"quantity": value.quantity, "value": value.value, "interval": interval, "level": value.level}
+        answer |= {"headline": value.headline, "covers": value.covers}
         return {"type": "estimate", **answer, "diagnostics": plain}, tensors
     if isinstance(value, Allocation):
         return {"type": "allocation", **value.summary()}, {}
@@ -149,6 +150,8 @@ def _decode_estimate(facts: EstimateFacts, tensors: Mapping[str, Tensor]) -> Est
         pointwise=tensors.get("pointwise"),
         spectrum=tensors.get("spectrum"),
         diagnostics={**facts.diagnostics, **diagnostics},
+        headline=facts.headline,
+        covers=facts.covers,
     )
 
 

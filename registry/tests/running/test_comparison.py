@@ -287,6 +287,21 @@ def test_values_that_are_no_finite_numbers_are_shown_as_what_they_are(
         assert Path(out, "report.html").exists()
 
 
+def test_no_single_value_is_a_cell_with_its_reason(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts, headline = import_module("scorefold_tiny.parts"), "3 to 46, depending on the scale; no single dimension"
+    unsure = Estimate("intrinsic dimension", None, headline=headline)
+    monkeypatch.setattr(parts.Mean, "estimate", lambda self, data, **named: unsure)
+    command = ("compare", "estimator", "--on", "tiny", "--only", "tiny-mean", "--fresh")
+    said = say(*command, "--json")
+    jsonschema.validate(said.json, SCHEMA)
+    (row,) = said.json["rows"]
+    assert (row["value"], row["interval"], row["difference"], row["headline"]) == (None, None, None, headline)
+    assert row["truth"] == 1
+    printed = say(*command).out
+    assert f"estimator:tiny-mean on tiny: {headline}" in printed
+    assert f"no value: estimator:tiny-mean on tiny: {headline}" in printed
+
+
 def test_what_is_printed(say: Say) -> None:
     said = say("compare", "estimator", "--on", "tiny", "--with", "score=score:tiny")
     lines = said.out.splitlines()

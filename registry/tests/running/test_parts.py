@@ -99,9 +99,11 @@ def test_answers_survive_the_disk(tmp_path: Path) -> None:
     estimate = Estimate(
         "dimension", float("nan"), (1.0, float("inf")), 0.9, torch.ones(3), torch.ones(2, 4), {"k": [1]}
     )
+    unsure = Estimate("dimension", None, headline="3 to 46; no single dimension", covers="points")
     plan = Allocation("optimal", (PlanRow("easy", 3, 4, 5),), 1, 0.5, (0.4, 0.6), ((PlanRow("hard", 1, 1, 1),),))
     for name, value in {
         "estimate": estimate,
+        "unsure": unsure,
         "plan": plan,
         "mapping": {"a": torch.ones(2), "b": 3},
         "none": None,
@@ -112,6 +114,7 @@ def test_answers_survive_the_disk(tmp_path: Path) -> None:
     assert back.value != back.value
     assert (back.interval, back.level, back.diagnostics) == (estimate.interval, 0.9, {"k": [1]})
     assert torch.equal(back.spectrum, torch.ones(2, 4))
+    assert load_value(tmp_path / "unsure", None) == unsure
     assert load_value(tmp_path / "plan", None) == plan
     assert load_value(tmp_path / "mapping", None)["b"] == 3
     assert load_value(tmp_path / "none", None) is None
@@ -122,6 +125,11 @@ def test_values_that_can_not_be_kept_are_refused(tmp_path: Path) -> None:
         save_value({1, 2}, None, tmp_path)
     (tmp_path / "value.json").write_text('{"type": "pickle"}')
     with pytest.raises(ArtefactError, match="'pickle'"):
+        load_value(tmp_path, None)
+    save_value(Estimate("dimension", 1.0, (0.0, 2.0)), None, tmp_path)
+    text = (tmp_path / "value.json").read_text()
+    (tmp_path / "value.json").write_text(text.replace('"value": 1.0', '"value": null'))
+    with pytest.raises(ArtefactError, match="expected a headline in its place, and no interval"):
         load_value(tmp_path, None)
 
 

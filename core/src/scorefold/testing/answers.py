@@ -149,8 +149,9 @@ def _geometry(obj: Any, inputs: Inputs, generator: torch.Generator | None) -> di
 
 def _estimator(obj: Any, inputs: Inputs, generator: torch.Generator | None) -> dict[str, Tensor]:
     found = obj.estimate(inputs["data"], generator=generator)
-    interval = found.interval or (found.value, found.value)
-    answers = {"value": torch.tensor([found.value, *interval], dtype=torch.float64)}
+    value = torch.nan if found.value is None else found.value
+    interval = found.interval or (value, value)
+    answers = {"value": torch.tensor([value, *interval], dtype=torch.float64)}
     return answers if found.pointwise is None else {**answers, "pointwise": found.pointwise}
 
 

@@ -56,8 +56,15 @@ def _right(subject: Subject, problem: Problem) -> str:
     found, _ = _estimate(subject, problem, POINTS)
     if found.quantity != QUANTITY:
         raise NotApplicableError(f"it estimates {found.quantity}, of which the kit knows no case")
-    what = f"{found.value:.3g} for {problem.name}, which has {problem.dimension}"
-    return require_within(what, abs(found.value - problem.dimension), max(TOLERANCE, SHARE * problem.dimension))
+    value = _value(found, problem.name)
+    what = f"{value:.3g} for {problem.name}, which has {problem.dimension}"
+    return require_within(what, abs(value - problem.dimension), max(TOLERANCE, SHARE * problem.dimension))
+
+
+def _value(found: Estimate, what: str) -> float:
+    """The value of an estimate where the kit knows that there is one."""
+    require(found.value is not None, f"no value for {what}: {found.headline}", "a number")
+    return found.number()
 
 
 @law("right-on-subspace", "estimator", level="numerics")
@@ -107,7 +114,7 @@ def scale_invariant(subject: Subject) -> str:
 
 
 def _unmoved(subject: Subject, how: str, moved: Problem) -> str:
-    before, after = (_estimate(subject, problem)[0].value for problem in (sphere(), moved))
+    before, after = (_value(_estimate(subject, problem)[0], problem.name) for problem in (sphere(), moved))
     return require_within(f"{before:.4g}, {how} {after:.4g}", abs(before - after), MOVED)
 
 
@@ -117,9 +124,8 @@ def rows_in_any_order(subject: Subject) -> str:
     estimator, x = _estimator(subject, sphere())
     order = torch.randperm(len(x), generator=subject.generator("order"))
     first, second = (estimator.estimate(points, generator=subject.generator("estimate")) for points in (x, x[order]))
-    text = require_within(
-        f"{first.value:.4g}, in another order {second.value:.4g}", abs(first.value - second.value), MOVED
-    )
+    before, after = (_value(found, sphere().name) for found in (first, second))
+    text = require_within(f"{before:.4g}, in another order {after:.4g}", abs(before - after), MOVED)
     if first.pointwise is None or "index" in first.diagnostics:
         return text
     return f"{text}; " + require_close("pointwise", second.pointwise, first.pointwise[order], 1e-6)
@@ -135,7 +141,8 @@ def chunks_agree(subject: Subject) -> str:
     for config in ({}, {names[0]: 7}):
         estimator, x = _estimator(subject, subspace(), config=config)
         found.append(estimator.estimate(x, generator=subject.generator("estimate")))
-    texts = [require_within(f"value by {names[0]} 7", abs(found[1].value - found[0].value), 1e-6)]
+    whole, pieces = (_value(each, subspace().name) for each in found)
+    texts = [require_within(f"value by {names[0]} 7", abs(pieces - whole), 1e-6)]
     if found[0].pointwise is not None:
         texts.append(require_close("pointwise", found[1].pointwise, found[0].pointwise, 1e-6))
     return "; ".join(texts)
@@ -177,16 +184,17 @@ def interval_holds_value(subject: Subject) -> str:
     require(0 < found.level < 1, f"the level is {found.level}", "a number in (0, 1)")
     if found.interval is None:
         raise NotApplicableError("it gives no interval")
-    low, high = found.interval
-    require(low <= found.value <= high, f"the interval is ({low:.4g}, {high:.4g})", f"one around {found.value:.4g}")
-    return f"{found.value:.3g} in ({low:.3g}, {high:.3g})"
+    (low, high), value = found.interval, found.number()
+    require(low <= value <= high, f"the interval is ({low:.4g}, {high:.4g})", f"one around {value:.4g}")
+    return f"{value:.3g} in ({low:.3g}, {high:.3g})"
 
 
 @law("estimate-told", "estimator", level="contract")
 def estimate_told(subject: Subject) -> str:
-    """An estimate is a finite number, and can be told in JSON."""
+    """The estimate of a Gaussian on a plane is a finite number, and can be written as JSON."""
     found, _ = _estimate(subject, subspace())
-    require(abs(found.value) < float("inf"), f"the value is {found.value}", "a finite number")
+    value = _value(found, subspace().name)
+    require(abs(value) < float("inf"), f"the value is {value}", "a finite number")
     return f"{len(json.dumps(found.summary(), allow_nan=False))} characters of JSON"
 
 
@@ -196,7 +204,9 @@ def tensor_or_dataset(subject: Subject) -> str:
     estimator, x = _estimator(subject, subspace())
     streamed = StreamedDataset(x=x[:0], fetch=lambda index: Dataset(x=x[index], index=index), size=len(x))
     given = (x, Dataset(x=x, index=torch.arange(len(x))), streamed)
-    plain, whole, pieces = (estimator.estimate(data, generator=subject.generator("estimate")).value for data in given)
+    plain, whole, pieces = (
+        _value(estimator.estimate(data, generator=subject.generator("estimate")), subspace().name) for data in given
+    )
     texts = [
         require_within("a data set", abs(whole - plain), 1e-9),
         require_within("a streamed data set", abs(pieces - plain), 1e-9),

@@ -90,6 +90,11 @@ breaks("interval-holds-value", Neighbours, estimate=answering(lambda found, x: {
 breaks("interval-holds-value", Neighbours, estimate=answering(lambda found, x: {"interval": (0.0, found.value / 2)}))
 breaks("estimate-told", Neighbours, estimate=answering(lambda found, x: {"value": math.nan}))
 breaks(
+    "estimate-told",
+    Neighbours,
+    estimate=answering(lambda found, x: {"value": None, "interval": None, "headline": "none"}),
+)
+breaks(
     "tensor-or-dataset",
     Neighbours,
     estimate=answering(lambda found, x: {"value": found.value + isinstance(x, Dataset)}),

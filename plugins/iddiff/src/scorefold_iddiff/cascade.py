@@ -29,11 +29,12 @@ from scorefold_iddiff.cascade_config import CascadeConfig
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.denoising_loss import denoising_losses
 from scorefold_iddiff.jacobians import squared_noise
-from scorefold_iddiff.plateaus import Plateau, mixture_of, plateaus_of, usable_levels
+from scorefold_iddiff.plateaus import Plateau, memorised_levels, mixture_of, plateaus_of
 from scorefold_iddiff.pointwise import curve_rows, look_at, scale_note, sweep_levels
 from scorefold_iddiff.probe import Points, Probe
 from scorefold_iddiff.range_finder import BLOCK
 from scorefold_iddiff.readings import Reader, Reading, join, padded
+from scorefold_iddiff.support import corrected
 from scorefold_iddiff.survey import Survey
 
 STAGES = ("range finder", "whole spectrum")
@@ -134,8 +135,8 @@ class Cascade(Estimator):
     ) -> tuple[Curve, list[bool]]:
         """The curve at these levels, some of which may be ``known``, and which of them a plateau may hold."""
         losses = torch.stack([known[at] if at in known else self._losses(shown, at, seed) for at in levels])
-        usable, reasons = usable_levels(levels, losses, torch.zeros(len(levels)), look.nearest)
-        return Curve(levels, losses, reasons), usable
+        memorised, reasons = memorised_levels(levels, losses, look.nearest)
+        return Curve(levels, losses, reasons), [not hit for hit in memorised]
 
     def _widths(self, coarse: Tensor, half_width: Tensor, ambient: int) -> Tensor:
         """Directions (N,) for the range finder at each point; 0 where the whole spectrum costs no more."""
@@ -160,17 +161,20 @@ class Cascade(Estimator):
         rows = curve_rows(curve.levels, list(curve.losses), self.config.aggregate)
         clear = dimensions[reading.margins >= self.config.thin]
         mixture = mixture_of([[Plateau(int(dimension), 0, 0)] for dimension in clear], dimensions)
+        clean = corrected(reading, sigma, None, points.ambient)
         doubts = [
             *cautions.of_mixture(mixture),
-            *cautions.of_score(reading, points.ambient),
+            *cautions.of_score(reading, clean, points.ambient),
             *curve.reasons,
             *cautions.of_data(look, sigma, len(points), points.ambient),
         ]
+        whole = bool((dimensions == points.ambient).all())
         bases = {"tangent_basis": reading.tangent, "normal_basis": reading.normal}
         return Estimate(
             quantity="intrinsic dimension",
             value=float(reduce(dimensions)),
-            interval=bootstrap_interval(dimensions, reduce, self.config.level, generator),
+            interval=None if whole else bootstrap_interval(dimensions, reduce, self.config.level, generator),
+            covers="points",
             level=self.config.level,
             pointwise=dimensions,
             spectrum=reading.spectra["projector"],
@@ -185,8 +189,8 @@ class Cascade(Estimator):
                 "fraction_at_mode": max(counts.values()) / len(dimensions),
                 "mixture": mixture,
                 "least_margin": float(reading.margins.min()),
-                "excess_loss": cautions.excess_loss(reading),
-                "curvature": cautions.curvature(reading),
+                "excess_loss": cautions.excess_loss(reading, clean),
+                "curvature": cautions.curvature(clean),
                 "survey": asdict(look),
                 "curve": rows,
                 "curve_pointwise": curve.losses,

@@ -5,13 +5,14 @@ The page "Reading a dimension" of the documentation says what each means and wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from scorefold_iddiff.plateaus import CURVATURE, LEAST_LEVELS, Plateau, slack
+from scorefold_iddiff.plateaus import LEAST_LEVELS, Plateau, slack
 from scorefold_iddiff.readings import Reading
+from scorefold_iddiff.support import CURVATURE, Check, Corrected, parted
 from scorefold_iddiff.survey import Survey
 
 EXCESS_LOSS = 0.25
@@ -24,34 +25,28 @@ _ASYMMETRY = 0.3
 _FEW_POINTS = 10
 
 
-def curvature(reading: Reading) -> float:
-    """``parted`` of FLIPD and the trace of P in a reading."""
-    assert reading.flipd is not None
-    return parted(reading.flipd, reading.trace)
+def curvature(found: Corrected) -> float:
+    """``parted`` of FLIPD and the trace of P, without the share of noise."""
+    return parted(found.flipd, found.trace)
 
 
-def parted(flipd: Tensor, trace: Tensor) -> float:
-    """|FLIPD - tr P| over tr P, or over 5 below that, where a quarter of a direction is nothing: the median over
-    points. Both are k where the manifold is flat at this noise level, and differ by ||eps-hat(x)||^2."""
-    return float(((flipd - trace).abs() / trace.clamp_min(5)).median())
+def excess_loss(reading: Reading, found: Corrected) -> float | None:
+    """The mean denoising loss, without the share of noise, less the mean dimension; None where it was not read. A
+    score's error adds to it."""
+    return None if found.loss is None else float((found.loss - reading.dimensions).mean())
 
 
-def excess_loss(reading: Reading) -> float | None:
-    """The mean denoising loss less the mean dimension; None where no noises were laid. A score's error adds to it."""
-    return None if reading.loss is None else float((reading.loss - reading.dimensions).mean())
-
-
-def of_score(reading: Reading, ambient: int) -> list[str]:
+def of_score(reading: Reading, clean: Corrected, ambient: int) -> list[str]:
     """Doubts about the score at the level that is read."""
     whole = bool((reading.dimensions == ambient).all())
     found = [_whole(ambient)] if whole else []
-    excess, dimension = excess_loss(reading), float(reading.dimensions.mean())
+    excess, dimension = excess_loss(reading, clean), float(reading.dimensions.mean())
     if excess is not None and excess > 0.5 + EXCESS_LOSS * dimension:
         found.append(
             f"the denoising loss is {excess:.3g} above the dimension: the score is too coarse at this noise level, or "
             "was trained on other data"
         )
-    found += bent_by(curvature(reading))
+    found += bent_by(curvature(clean))
     if reading.asymmetry is not None and not whole and float(reading.asymmetry.median()) > _ASYMMETRY:
         found.append(
             f"the score's Jacobian is not symmetric (a defect of {float(reading.asymmetry.median()):.2g}), as that of "
@@ -99,7 +94,7 @@ def slanted(slant: float, dimension: float) -> list[str]:
 
 
 def of_level(
-    dimensions: Tensor, points: Sequence[Sequence[Plateau]], pooled: Sequence[dict[str, float]], levels: int
+    dimensions: Tensor, points: Sequence[Sequence[Plateau]], pooled: Sequence[Mapping[str, Any]], levels: int
 ) -> list[str]:
     """Doubts about the noise level, at which points have ``dimensions`` (M,), given their plateaus."""
     if levels < LEAST_LEVELS:
@@ -114,12 +109,39 @@ def of_level(
         abs(int(dimensions[number]) - plateau.dimension) <= slack(plateau.dimension) for number, plateau in with_plateau
     )
     if 2 * on < len(with_plateau):
-        longest = pooled[0]
+        longest = next(row for row in pooled if row["kind"] == "manifold")
         return [
             f"the longest plateau is elsewhere: {longest['dimension']:g} from sigma {longest['least_sigma']:.2g} to "
             f"{longest['greatest_sigma']:.2g}"
         ]
     return []
+
+
+def of_checks(levels: Sequence[float], checks: Sequence[Check]) -> list[str]:
+    """Warnings about the levels at which a score is no better than a linear denoiser."""
+    bad = [(level, check) for level, check in zip(levels, checks, strict=True) if not check.sound]
+    if not bad:
+        return []
+    where = f"at all {len(levels)} noise levels" if len(levels) > 1 else "at this noise level"
+    if len(bad) < len(levels):
+        ends = f"{bad[0][0]:.2g}" if len(bad) == 1 else f"{bad[0][0]:.2g} to {bad[-1][0]:.2g}"
+        where = f"at {len(bad)} of {len(levels)} noise levels, sigma {ends},"
+    reasons = "; ".join(dict.fromkeys(check.reason for _, check in bad))
+    return [
+        f"{where} the score is no better than the best linear denoiser, or contradicts itself, and is not read "
+        f"({reasons}): it was trained too little, or on other data"
+    ]
+
+
+def of_bent(dimensions: Sequence[int]) -> list[str]:
+    """Warnings about plateaus whose readings differ by as much as curvature explains."""
+    if not dimensions:
+        return []
+    which = ", ".join(map(str, dimensions))
+    return [
+        f"count, FLIPD and denoising loss agree at no level of the plateau of {which}: the data are curved at the "
+        "scale of their noise, or the score is coarse"
+    ]
 
 
 def of_mixture(mixture: Sequence[dict[str, float]]) -> list[str]:
@@ -143,7 +165,11 @@ def of_data(look: Survey, sigma: float, points: int, ambient: int) -> list[str]:
     if look.copies >= 0.01:
         found.append(f"{look.copies:.0%} of the rows are copies of others, which a score memorises")
     if look.constant:
-        found.append(f"{look.constant} of {ambient} coordinates are constant and count as no direction")
+        held = "are constant and count as no direction"
+        if look.step > 0:
+            held = f"hold one number each, as far as float32 goes (steps of {look.step:.2g} there): they are constant"
+            held += ", or vary by less and were rounded; they count as no direction"
+        found.append(f"{look.constant} of {ambient} coordinates {held}")
     if points < _FEW_POINTS:
         found.append(f"only {points} points were read, too few for an interval over points")
     return found
@@ -153,17 +179,3 @@ def with_doubts(note: str, doubts: Sequence[str]) -> str:
     """A note with the first doubt, and how many more there are."""
     more = f" ({len(doubts) - 1} more among the diagnostics)" if len(doubts) > 1 else ""
     return f"{note}; warning: {doubts[0]}{more}" if doubts else note
-
-
-def medians(reading: Reading) -> dict[str, float | None]:
-    """The diagnostics of a level, medians over points."""
-
-    def median(values: Tensor | None) -> float | None:
-        return None if values is None else float(torch.as_tensor(values).median())
-
-    return {
-        "trace": median(reading.trace),
-        "flipd": median(reading.flipd),
-        "denoising_loss": median(reading.loss),
-        "curvature": curvature(reading),
-    }

@@ -133,4 +133,4 @@ def classical(host: Any, profile: str, seed: int, *, estimator: str, data: str) 
     """One dimension for the training points of a set, of which the slow estimators take 2,000."""
     points = source(host, data, seed).load("train")
     made = host.create(f"estimator:{estimator}", CLASSICAL[estimator])
-    return float(made.estimate(points, generator=derive_generator(seed, estimator)).value)
+    return float(made.estimate(points, generator=derive_generator(seed, estimator)).number())

@@ -192,7 +192,7 @@ def classical_order(host: Any, profile: str, seed: int, *, method: str) -> float
 def _classical_dimension(host: Any, method: str, images: Tensor, seed: int) -> float:
     component, settings = CLASSICAL[method]
     estimator = host.create(f"estimator:{component}", settings)
-    return float(estimator.estimate(images, generator=derive_generator(seed, method)).value)
+    return float(estimator.estimate(images, generator=derive_generator(seed, method)).number())
 
 
 def source(host: Any, name: str, points: int, seed: int) -> DataSource:

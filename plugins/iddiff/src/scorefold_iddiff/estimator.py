@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -23,36 +23,20 @@ from scorefold.results import Estimate
 from scorefold.seeds import derive_generator
 from scorefold_iddiff import cautions
 from scorefold_iddiff.config import NormalBundleConfig
-from scorefold_iddiff.plateaus import (
-    Plateau,
-    choose_level,
-    mixture_of,
-    plateaus_of,
-    pooled,
-    usable_levels,
-)
-from scorefold_iddiff.probe import Points, Probe
+from scorefold_iddiff.linear import LinearDenoiser
+from scorefold_iddiff.plateaus import choose_level, mixture_of
+from scorefold_iddiff.probe import Points, Probe, spread_of
 from scorefold_iddiff.readings import Reader, Reading, padded
 from scorefold_iddiff.rules import paper_rule, projector_rule, reference_rule
-from scorefold_iddiff.survey import Survey, survey
+from scorefold_iddiff.scales import Curve, Scene, between, curve_rows, headline, judge
+from scorefold_iddiff.support import Check, check_level, corrected, without_noise
+from scorefold_iddiff.survey import Survey, looked_at, survey_rows
+
+_ON = 2 / 3
+"""The share of the points that have to be on the plateaus for a value."""
 
 _COORDINATES_HELD = 2**22
 """Coordinates of the points held at once; more points are streamed."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Readings of the shown points at increasing noise levels, and the plateaus found in them, a list a point."""
-
-    levels: list[float]
-    readings: list[Reading]
-    plateaus: list[list[Plateau]]
-    reasons: list[str]
-
-    @property
-    def dimensions(self) -> Tensor:
-        """k (L, M) at levels and points."""
-        return torch.stack([reading.dimensions for reading in self.readings])
 
 
 class NormalBundle(Estimator):
@@ -79,10 +63,16 @@ class NormalBundle(Estimator):
         noises; ``tangent_basis`` and ``normal_basis`` (M, D, k), where asked for, orthonormal columns, with 0 behind
         where a point has fewer. Without a generator the draws are those of seed 0.
 
+        With ``sigma: auto`` the value is that of the manifold's plateau, and None where no noise level is supported: a
+        plateau over three levels and half a decade, at which the score is better than the best linear denoiser, its
+        trace is its denoising loss, and count, FLIPD and loss agree. ``plateaus`` lists all plateaus with their kind
+        (manifold, noise, space, curvature, undertrained, memorised). A named sigma is a chosen scale: there only the
+        score is checked.
+
         ``interval`` is a percentile bootstrap of the aggregate over the points taken: how much it would differ had
         other points been drawn. It has no width where all points agree, and says nothing of what another training of
-        the score, or another sigma, would give; for the latter see ``curve`` and ``plateaus``. ``warnings`` says in
-        words what should make one doubt the value; the first of them ends the ``note``.
+        the score, or another sigma, would give; for the latter see ``curve`` and ``plateaus``. There is none where all
+        directions count. ``warnings`` lists reasons not to rely on the value; the first of them ends the ``note``.
 
         Raises ``DataError`` for fewer than 2 points, for values that aren't finite, for coordinates so large that
         noise of size sigma is lost in their rounding, for a score that isn't finite and for fewer coordinates than the
@@ -98,55 +88,58 @@ class NormalBundle(Estimator):
         batches = order.split(max(self.config.shown, _COORDINATES_HELD // ambient))
         first = self.probe.take(dataset, batches[0])
         shown = first.part(0, self.config.shown)
-        look = survey(dataset, shown.x, shown.index, derive_generator(seed, "survey"))
+        looking = derive_generator(seed, "survey")
+        rows, places = looked_at(dataset, looking)
+        look = survey_rows(rows, places, shown.x, shown.index, looking, precision=dataset.x.dtype)
+        scene = _scene(first.x, shown, rows, places, look)
         with self.probe.evaluating():
-            sigma, moved, seen = self._level(reader, first.x, shown, look)
-            head = reader.read(shown, sigma, detail=True, flipd=True)
-            curve = self._curve(reader, shown, sigma, {**seen, sigma: head}, look)
+            sigma, moved, curve, seen = self._level(reader, first.x, shown, look, scene)
+            head = reader.read(shown, sigma, detail=True, curve=True)
+            curve = curve or self._curve(reader, shown, sigma, {**seen, sigma: head}, scene)
             readings = [head]
             for rest in (first.part(len(shown), len(first)), *map(self._taking(dataset), batches[1:])):
                 readings += [_alone(reader.read(rest, sigma))] if len(rest) else []
         # Of the level that a search settles on there are two readings: one in the search and one in detail.
         looked = {id(reading): reading.calls for reading in (*readings, *curve.readings, *seen.values())}
         calls = sum(looked.values())
-        return self._answer(order, readings, curve, look, reader, (sigma, moved, calls), generator)
+        check = check_level(head, scene.linear, sigma)
+        return self._answer(order, readings, curve, look, reader, scene, (sigma, moved, calls, check), generator)
 
     def _taking(self, dataset: Dataset) -> Callable[[Tensor], Points]:
         return lambda index: self.probe.take(dataset, index)
 
     def _level(
-        self, reader: Reader, x: Tensor, shown: Points, look: Survey
-    ) -> tuple[float, str | None, dict[float, Reading]]:
-        """The noise level, why it is not the expected one, and the readings that a search for it took."""
+        self, reader: Reader, x: Tensor, shown: Points, look: Survey, scene: Scene
+    ) -> tuple[float, str | None, Curve | None, dict[float, Reading]]:
+        """The noise level, why it is not the expected one, and the curve and the readings that a search for it took."""
         if self.config.sigma != "auto":
-            return *self.probe.sigma(x, self.config.sigma), {}
-        levels = self.probe.search_levels(x, self.config.levels, least=look.spacing / 2)
-        seen = {level: reader.read(shown, level, flipd=True) for level in levels}
-        curve = self._plateaus(seen, look)
-        chosen = choose_level(curve.plateaus, curve.dimensions)
+            return *self.probe.sigma(x, self.config.sigma), None, {}
+        seen: dict[float, Reading] = {}
+
+        def search(levels: list[float]) -> tuple[Curve, int | None]:
+            seen.update((level, reader.read(shown, level, curve=True)) for level in levels)
+            curve = judge(sorted(seen), [seen[level] for level in sorted(seen)], scene)
+            return curve, choose_level(curve.plateaus, curve.dimensions, curve.straight)
+
+        curve, chosen = search(self.probe.search_levels(x, self.config.levels, least=look.spacing / 2))
+        finer = between(curve, scene.coordinates) if chosen is None else []
+        if finer:
+            curve, chosen = search(finer)
         if chosen is not None:
-            return levels[chosen], "the middle of the longest plateau", seen
-        sigma, _ = self.probe.sigma(x, None)
-        return max(sigma, levels[0]), "no plateau was found, so this is the level without auto", seen
+            return curve.levels[chosen], "the middle of the longest plateau", curve, seen
+        sigma = max(self.probe.sigma(x, None)[0], curve.levels[0])
+        supported = [level for level, fine in zip(curve.levels, curve.usable, strict=True) if fine]
+        if supported and sigma < supported[0]:
+            sigma = supported[0]
+        return sigma, "no plateau was found, so this is the level without auto", curve, seen
 
-    def _curve(self, reader: Reader, shown: Points, sigma: float, seen: dict[float, Reading], look: Survey) -> Curve:
-        """k against sigma at the shown points: at the multiples of sigma in the process's range, or where auto
-        looked."""
+    def _curve(self, reader: Reader, shown: Points, sigma: float, seen: dict[float, Reading], scene: Scene) -> Curve:
+        """k against sigma at the shown points, at the multiples of sigma in the process's range."""
         low, high = self.probe.range()
-        sweep = () if self.config.sigma == "auto" else self.config.sweep
-        for level in (factor * sigma for factor in sweep if factor != 1):
+        for level in (factor * sigma for factor in self.config.sweep if factor != 1):
             if low <= level <= high:
-                seen[level] = reader.read(shown, level, flipd=True)
-        return self._plateaus(seen, look)
-
-    def _plateaus(self, seen: dict[float, Reading], look: Survey) -> Curve:
-        levels = sorted(seen)
-        readings = [seen[level] for level in levels]
-        dimensions = torch.stack([reading.dimensions for reading in readings])
-        bent = torch.tensor([cautions.curvature(reading) for reading in readings])
-        usable, reasons = usable_levels(levels, dimensions, bent, look.nearest)
-        points = [plateaus_of([int(k) for k in column], usable) for column in dimensions.T]
-        return Curve(levels, readings, points, reasons)
+                seen[level] = reader.read(shown, level, curve=True)
+        return judge(sorted(seen), [seen[level] for level in sorted(seen)], scene)
 
     def _answer(
         self,
@@ -155,25 +148,37 @@ class NormalBundle(Estimator):
         curve: Curve,
         look: Survey,
         reader: Reader,
-        level: tuple[float, str | None, int],
+        scene: Scene,
+        level: tuple[float, str | None, int, Check],
         generator: torch.Generator,
     ) -> Estimate:
-        sigma, moved, calls = level
+        sigma, moved, calls, check = level
         head = readings[0]
         dimensions = torch.cat([reading.dimensions for reading in readings])
         margins = torch.cat([reading.margins for reading in readings])
         reduce = AGGREGATES[self.config.aggregate]
         counts = Counter(int(dimension) for dimension in dimensions)
         rows = curve_rows(curve, reduce)
-        found = pooled(curve.levels, curve.plateaus)
-        mixture = mixture_of(curve.plateaus, dimensions)
+        traces = without_noise(torch.cat([each.trace for each in readings]), sigma, curve.noise, scene.coordinates)
+        mixture = mixture_of(curve.plateaus, dimensions, traces)
+        clean = corrected(head, sigma, curve.noise, scene.coordinates)
         doubts = [
-            *cautions.of_score(head, reader.ambient),
+            *cautions.of_score(head, clean, reader.ambient),
             *cautions.of_mixture(mixture),
             *curve.reasons,
-            *cautions.of_level(head.dimensions, curve.plateaus, found, len(curve.levels)),
+            *cautions.of_level(head.dimensions, curve.plateaus, curve.found, len(curve.levels)),
             *cautions.of_data(look, sigma, len(dimensions), reader.ambient),
         ]
+        auto = self.config.sigma == "auto"
+        # What the points read there has to be the plateaus' own: half 2 and half 3 is no 2.5.
+        on = (
+            choose_level(curve.plateaus, curve.dimensions) is not None and sum(part["share"] for part in mixture) >= _ON
+        )
+        known = on if auto else check.sound
+        value = float(reduce(dimensions)) if known else None
+        interval = None
+        if value is not None and value < reader.ambient:
+            interval = bootstrap_interval(dimensions, reduce, self.config.level, generator)
         arrays = {
             "pointwise_interval": head.intervals,
             "tangent_basis": padded(head.tangent) if head.tangent else None,
@@ -181,13 +186,15 @@ class NormalBundle(Estimator):
         }
         return Estimate(
             quantity="intrinsic dimension",
-            value=float(reduce(dimensions)),
-            interval=bootstrap_interval(dimensions, reduce, self.config.level, generator),
+            value=value,
+            interval=interval,
             level=self.config.level,
+            headline="" if known else headline(rows, scene.coordinates),
+            covers="points",
             pointwise=dimensions,
             spectrum=head.spectra[reader.spectrum],
             diagnostics={
-                "note": note(sigma, rows, moved, mixture, doubts),
+                "note": note(sigma, rows, moved, mixture, doubts, curve.noise if curve.filled else None),
                 "warnings": doubts,
                 "rule": self.config.rule,
                 "design": reader.design_name,
@@ -199,12 +206,13 @@ class NormalBundle(Estimator):
                 "fraction_at_mode": max(counts.values()) / len(dimensions),
                 "least_margin": float(margins.min()),
                 "rules_compared": _compare(head, reduce),
-                "excess_loss": cautions.excess_loss(head),
-                "curvature": cautions.curvature(head),
+                "excess_loss": cautions.excess_loss(head, clean),
+                "curvature": cautions.curvature(clean),
                 "asymmetry": None if head.asymmetry is None else float(head.asymmetry.median()),
                 "survey": asdict(look),
                 "curve": rows,
-                "plateaus": found,
+                "plateaus": curve.found,
+                "noise": curve.noise,
                 "mixture": mixture,
                 "index": order,
                 "margin": margins,
@@ -212,6 +220,14 @@ class NormalBundle(Estimator):
                 **{name: array for name, array in arrays.items() if array is not None},
             },
         )
+
+
+def _scene(x: Tensor, shown: Points, rows: Tensor, places: Tensor, look: Survey) -> Scene:
+    """What the curve is judged by; the linear denoiser is that of the rows that are not shown."""
+    others = rows[~torch.isin(places, shown.index)]
+    linear = LinearDenoiser(others, shown.x) if len(others) >= 2 else None
+    extent = spread_of(x) if linear is None else linear.extent
+    return Scene(look.nearest, extent, rows.shape[1] - look.constant, linear)
 
 
 def _alone(reading: Reading) -> Reading:
@@ -229,27 +245,13 @@ def _compare(reading: Reading, reduce: Callable[[Tensor], Tensor]) -> dict[str, 
     return {name: float(reduce(dimension.double())) for name, dimension in answers.items()}
 
 
-def curve_rows(curve: Curve, reduce: Callable[[Tensor], Tensor]) -> list[dict[str, Any]]:
-    """k against sigma at the shown points: the aggregate with the least and the greatest, and what is held against
-    it."""
-    return [
-        {
-            "sigma": level,
-            "value": float(reduce(reading.dimensions)),
-            "least": float(reading.dimensions.min()),
-            "greatest": float(reading.dimensions.max()),
-            **cautions.medians(reading),
-        }
-        for level, reading in zip(curve.levels, curve.readings, strict=True)
-    ]
-
-
 def note(
     sigma: float,
     curve: list[dict[str, Any]],
     moved: str | None,
     mixture: list[dict[str, float]],
     doubts: list[str],
+    noise: float | None = None,
 ) -> str:
     """What the value is relative to: a dimension is read at a scale, and other scales may say otherwise."""
     reason = f" ({moved})" if moved else ""
@@ -259,6 +261,8 @@ def note(
         ends = f"sigma {curve[0]['sigma']:.2g} to {curve[-1]['sigma']:.2g}"
         same = max(values) == min(values)
         text += f"; the same from {ends}" if same else f"; {min(values):.3g} to {max(values):.3g} over {ends}"
+    if noise is not None:
+        text += f"; noise of about {noise:.2g} fills the space below sigma {noise:.2g}"
     if len(mixture) > 1:
         text += "; a mixture of dimensions: " + ", ".join(
             f"{row['dimension']:g} ({row['share']:.0%})" for row in mixture

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from scorefold.figures import ACCENT, INK, SOFT, WARM, new_figure, plot_estimate
 from scorefold.results import Estimate
-from scorefold_iddiff.plateaus import CURVATURE
+from scorefold_iddiff.support import CURVATURE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +63,8 @@ def spectra(estimate: Estimate) -> Figure:
     else:
         ends = f"dimensions {min(read):g} to {max(read):g} at these points"
         axes.axvspan(*sorted((cut(min(read)), cut(max(read)))), color=WARM, alpha=0.1, linewidth=0, label=ends)
-        axes.axvline(cut(estimate.value), color=WARM, linewidth=1.2, label=f"dimension {estimate.value:.4g}")
+        if estimate.value is not None:
+            axes.axvline(cut(estimate.value), color=WARM, linewidth=1.2, label=f"dimension {estimate.value:.4g}")
     axes.set_xlabel(f"rank; tangent directions lie to the {side} of the gap")
     axes.locator_params(axis="x", integer=True)
     axes.legend(fontsize=9, **_LEGEND)

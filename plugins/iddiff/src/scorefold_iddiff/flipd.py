@@ -34,6 +34,7 @@ from scorefold_iddiff.pointwise import (
 from scorefold_iddiff.probe import Points, Probe, check_resolution
 from scorefold_iddiff.regression import integrate_over_log_noise, slope_in_log_noise
 from scorefold_iddiff.successors_config import FLIPDConfig
+from scorefold_iddiff.support import parted
 
 EXACT_UP_TO = 3500
 """Coordinates up to which an exact trace is the default, as in the published code."""
@@ -119,7 +120,7 @@ class FLIPD(Estimator):
             "values": here.flipd[0],
             "readings": len(points) + len(others) * len(shown),
             "note": scale_note(sigma, rows, moved),
-            "doubts": cautions.bent_by(cautions.parted(here.flipd[0], here.projector_trace[0])),
+            "doubts": cautions.bent_by(parted(here.flipd[0], here.projector_trace[0])),
             "sigma": sigma,
             "projector_trace": trace,
             "curve": rows,

@@ -28,6 +28,7 @@ from scorefold_iddiff.jacobians import noise_field, projected, squared_noise
 from scorefold_iddiff.pointwise import answer, curve_rows, draws_at, look_at, memorised, scale_note, sweep_levels
 from scorefold_iddiff.probe import Points, Probe, check_finite
 from scorefold_iddiff.successors_config import LanczosConfig
+from scorefold_iddiff.support import parted
 
 _ENDED = 1e-5
 """Norm of a new Lanczos vector before scaling, beside unit vectors, below which it is rounding and no direction."""
@@ -82,7 +83,7 @@ class SpectralLanczos(Estimator):
             generator,
             note=scale_note(sigma, rows, moved),
             doubts=[
-                *cautions.bent_by(cautions.parted(values[0] + squares, values[0])),
+                *cautions.bent_by(parted(values[0] + squares, values[0])),
                 *memorised(levels, values[1:], look),
                 *cautions.of_data(look, sigma, len(points), points.ambient),
             ],

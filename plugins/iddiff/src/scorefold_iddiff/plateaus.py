@@ -18,8 +18,11 @@ from torch import Tensor
 LEAST_LEVELS = 3
 """Neighbouring levels that make a plateau: two agree by chance too often."""
 
-CURVATURE = 0.05
-"""The relative difference of FLIPD and tr P from which curvature is taken to show."""
+_APART = 0.75
+"""The share of the difference of two dimensions by which the traces of their points differ at least, for two parts."""
+
+LEAST_DECADES = 0.5
+"""Decades of sigma, each level standing for the half way to its neighbours, that make a plateau."""
 
 
 @dataclass(frozen=True)
@@ -68,41 +71,49 @@ def slack(dimension: int) -> int:
     return dimension // 20
 
 
-def usable_levels(
-    levels: Sequence[float], dimensions: Tensor, curvature: Tensor, nearest: float
-) -> tuple[list[bool], list[str]]:
-    """Which levels a plateau may hold, and why others may not, in words.
+def memorised_levels(levels: Sequence[float], dimensions: Tensor, nearest: float) -> tuple[list[bool], list[str]]:
+    """At which levels the score has memorised its points, each an island, and a warning that says so.
 
-    ``dimensions`` (L, M) at increasing ``levels``; ``curvature`` (L,) the relative difference of FLIPD and tr P;
-    ``nearest`` the median distance of neighbours. From below, levels under half that distance go where k is lower than
-    at a greater level by more than a tenth and by at least 1: the score has memorised its points there, each an island.
-    From above, levels go where curvature exceeds ``CURVATURE``, unless it does at all of them.
+    ``dimensions`` (L, M) at increasing ``levels``; ``nearest`` the median distance of neighbours. These are levels
+    under half that distance where k, and k at all lower levels, is 0 and at some greater level is not; or is lower than
+    at levels up to that distance by more than a tenth and by at least 1. A greater k above it is none: where sheets of
+    the data lie close, they fill the space there.
     """
-    usable, reasons = [True] * len(levels), []
-    typical = dimensions.double().median(1).values
-    later = typical.flip(0).cummax(0).values.flip(0)
-    memorised = [
-        level < nearest / 2 and float(own) <= min(0.9 * float(most), float(most) - 1)
-        for level, own, most in zip(levels, typical, later, strict=True)
+    typical = dimensions.double().median(1).values.tolist()
+    near = sum(level <= nearest for level in levels)
+    hits = []
+    for number, level in enumerate(levels):
+        own, most = max(typical[: number + 1]), max(typical[number:near], default=0.0)
+        island = own < 0.5 and max(typical) >= 1
+        hits.append(level < nearest / 2 and (island or own <= min(0.9 * most, most - 1)))
+    if not any(hits):
+        return hits, []
+    last_hit = max(level for level, hit in zip(levels, hits, strict=True) if hit)
+    return hits, [
+        f"at sigma {last_hit:.2g} and below, less than half the distance of neighbours ({nearest:.2g}), the dimension "
+        "falls: the score has memorised single points there"
     ]
-    if any(memorised):
-        last = max(level for level, hit in zip(levels, memorised, strict=True) if hit)
-        reasons.append(
-            f"at sigma {last:.2g} and below, less than half the distance of neighbours ({nearest:.2g}), the dimension "
-            "falls: the score has memorised single points there"
-        )
-    bent = [bool(value > CURVATURE) for value in curvature]
-    straight = [number for number, hit in enumerate(bent) if not hit]
-    for number in range(len(levels)):
-        usable[number] = not memorised[number] and not (straight and number > straight[-1])
-    return usable, reasons
 
 
-def choose_level(points: Sequence[Sequence[Plateau]], dimensions: Tensor) -> int | None:
-    """The level at which most points are on their longest plateau, in the middle of such levels; None where fewer
-    than half the points have a plateau.
+def decades(plateau: Plateau, levels: Sequence[float]) -> float:
+    """The length of a plateau in decades of sigma, each level standing for the half way to its neighbours."""
+    logs = [math.log10(level) for level in levels]
+    low, high = logs[plateau.start], logs[plateau.end]
+    if plateau.start > 0:
+        low = (low + logs[plateau.start - 1]) / 2
+    if plateau.end + 1 < len(logs):
+        high = (high + logs[plateau.end + 1]) / 2
+    return high - low
 
-    ``dimensions`` (L, M) are k at levels and points.
+
+def choose_level(
+    points: Sequence[Sequence[Plateau]], dimensions: Tensor, straight: Sequence[bool] | None = None
+) -> int | None:
+    """The level at which most points are on their first plateau, in the middle of such levels; None where fewer than
+    half the points have a plateau.
+
+    ``dimensions`` (L, M) are k at levels and points; a level that is not ``straight`` is taken only where no plateau
+    has one that is.
     """
     longest = [(number, found[0]) for number, found in enumerate(points) if found]
     if 2 * len(longest) < len(points):
@@ -111,6 +122,8 @@ def choose_level(points: Sequence[Sequence[Plateau]], dimensions: Tensor) -> int
     for number, plateau in longest:
         for level in range(plateau.start, plateau.end + 1):
             votes[level] += int(dimensions[level, number]) == plateau.dimension
+    if straight is not None and any(count and fine for count, fine in zip(votes, straight, strict=True)):
+        votes = [count * fine for count, fine in zip(votes, straight, strict=True)]
     most = [level for level, count in enumerate(votes) if count == max(votes)]
     stretches: list[list[int]] = []
     for level in most:
@@ -145,18 +158,31 @@ def pooled(levels: Sequence[float], points: Sequence[Sequence[Plateau]]) -> list
     return sorted(rows, key=lambda row: (-row["share"] * row["decades"], row["dimension"]))
 
 
-def mixture_of(points: Sequence[Sequence[Plateau]], dimensions: Tensor) -> list[dict[str, float]]:
-    """The dimensions of the parts of the data: those of the points' longest plateaus, each with its share of the
-    points whose ``dimensions`` (N,) were read, where that is a twentieth or more. One part is no mixture.
+def mixture_of(
+    points: Sequence[Sequence[Plateau]], dimensions: Tensor, traces: Tensor | None = None
+) -> list[dict[str, float]]:
+    """The dimensions of the parts of the data: those of the points' first plateaus, each with its share of the points
+    whose ``dimensions`` (N,) were read, where that is a twentieth or more. One part is no mixture.
 
-    Dimensions that may be the same are one part, the most frequent of them, so that no point counts twice.
+    Dimensions that may be the same are one part, the most frequent of them, so that no point counts twice. Nor is one a
+    part whose points have about the ``traces`` (N,), the projector's, of the most frequent part: near an edge, or where
+    sheets of the data come close, an eigenvalue is on the other side of 1/2 by a little.
     """
     parts: list[int] = []
     for own, _ in Counter(found[0].dimension for found in points if found).most_common():
         if all(abs(own - other) > slack(own) + slack(other) for other in parts):
             parts.append(own)
-    shares = {own: float(((dimensions - own).abs() <= slack(own)).double().mean()) for own in sorted(parts)}
-    return [{"dimension": float(own), "share": share} for own, share in shares.items() if share >= 0.05]
+    masks = {own: (dimensions - own).abs() <= slack(own) for own in parts}
+
+    def apart(own: int) -> bool:
+        first = parts[0]
+        if traces is None or own == first or not bool(masks[first].any()):
+            return True
+        difference = float(traces[masks[own]].mean() - traces[masks[first]].mean())
+        return difference / (own - first) >= _APART
+
+    shares = {own: float(masks[own].double().mean()) for own in sorted(parts)}
+    return [{"dimension": float(own), "share": share} for own, share in shares.items() if share >= 0.05 and apart(own)]
 
 
 def search_levels(low: float, high: float, count: int) -> list[float]:

@@ -13,7 +13,7 @@ from scorefold.numerics import AGGREGATES, bootstrap_interval, draw_normal, draw
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator
 from scorefold_iddiff import cautions
-from scorefold_iddiff.plateaus import usable_levels
+from scorefold_iddiff.plateaus import memorised_levels
 from scorefold_iddiff.probe import Points, Probe
 from scorefold_iddiff.survey import Survey, survey
 
@@ -48,12 +48,15 @@ def answer(
     values = values.double().cpu()
     reduce = AGGREGATES[config.aggregate]
     value = float(reduce(values))
+    covers = "" if interval else "points"
     interval = interval or bootstrap_interval(values, reduce, config.level, generator)
     found = [*cautions.of_values(value, interval, points.ambient), *doubts]
     return Estimate(
         quantity="intrinsic dimension",
         value=value,
-        interval=interval,
+        # All coordinates of the data are no estimate: the answer is only that nothing thinner shows.
+        interval=None if abs(value - points.ambient) < 0.05 else interval,
+        covers=covers,
         level=config.level,
         pointwise=values,
         diagnostics={
@@ -74,7 +77,7 @@ def look_at(dataset: Dataset, points: Points, seed: int) -> Survey:
 
 def memorised(levels: Sequence[float], curve: Sequence[Tensor], look: Survey) -> list[str]:
     """Doubts about a score whose dimensions (M,) at some points fall at levels below the distance of neighbours."""
-    return usable_levels(levels, torch.stack(list(curve)), torch.zeros(len(levels)), look.nearest)[1]
+    return memorised_levels(levels, torch.stack(list(curve)), look.nearest)[1]
 
 
 def sweep_levels(probe: Probe, sigma: float, sweep: Sequence[float]) -> list[float]:

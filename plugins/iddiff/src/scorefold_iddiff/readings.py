@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from scorefold.numerics import draw_normal
 from scorefold.seeds import derive_generator
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.designs import Design, design
@@ -28,15 +29,19 @@ RULES: dict[str, tuple[str, Rule]] = {
 }
 """The spectrum that each rule reads, and the rule."""
 
+_DRAWS = 8
+"""Noises a point for the denoising loss where no design of noises gives it."""
+
 
 @dataclass
 class Reading:
     """What was read at N points and one noise level; tensors are on the CPU, all but bases in float64.
 
     ``dimensions``, ``margins`` (N,) by the rule; ``trace`` (N,) of the tangent projector; ``loss`` and ``asymmetry``
-    (N,) where a noise design was used, the latter where the projector was fitted; ``flipd`` (N,) where asked for;
-    ``calls`` of the score in all. In detail: ``spectra`` (N, D) by name, ``intervals`` (N, 2) over noises, and
-    orthonormal bases ``tangent`` (D, k) and ``normal`` (D, D - k), one a point, where the config asks for them.
+    (N,) where a noise design was used, the latter where the projector was fitted; on a curve ``flipd`` (N,), the
+    ``eigenvalues`` (N, D) of the projector, descending, and always the loss; ``calls`` of the score in all. In detail:
+    ``spectra`` (N, D) by name, ``intervals`` (N, 2) over noises, and orthonormal bases ``tangent`` (D, k) and
+    ``normal`` (D, D - k), one a point, where the config asks for them.
     """
 
     dimensions: Tensor
@@ -46,6 +51,7 @@ class Reading:
     loss: Tensor | None = None
     asymmetry: Tensor | None = None
     flipd: Tensor | None = None
+    eigenvalues: Tensor | None = None
     spectra: dict[str, Tensor] = field(default_factory=dict)
     intervals: Tensor | None = None
     tangent: list[Tensor] = field(default_factory=list)
@@ -73,26 +79,39 @@ class Reader:
             self.design = design(self.design_name, ambient, config.noises)
 
     def read(
-        self, points: Points, sigma: float, *, detail: bool = False, flipd: bool = False, block: int = BLOCK
+        self, points: Points, sigma: float, *, detail: bool = False, curve: bool = False, block: int = BLOCK
     ) -> Reading:
         """The dimensions at points; with ``detail`` the spectra, intervals and bases, too.
 
-        ``flipd`` adds FLIPD, tr P + ||eps-hat(x)||^2 at the point itself, at one more call a point; ``block`` is the
-        number of directions in a round of the range finder.
+        ``curve`` adds what a level is judged by: FLIPD, tr P + ||eps-hat(x)||^2 at the point itself, at one more call a
+        point; the projector's eigenvalues; and for the range finder the denoising loss, at ``_DRAWS`` calls a point.
+        ``block`` is the number of directions in a round of the range finder.
         """
         expected_noise = self.probe.expected_noise(points, sigma, self.call_rows)
         if self.design is None:
-            parts = list(self._by_ranges(expected_noise, points, detail, block))
+            parts = list(self._by_ranges(expected_noise, points, detail, curve, block))
         else:
-            parts = list(self._by_noises(self.design, expected_noise, points, detail))
+            parts = list(self._by_noises(self.design, expected_noise, points, detail, curve))
         reading = join(parts)
-        if flipd:
+        if curve:
             reading.flipd = reading.trace + squared_noise(self.probe, points, sigma, self.call_rows)
             reading.calls += len(points)
+        if curve and reading.loss is None:
+            reading.loss = self._loss(expected_noise, points)
+            reading.calls += _DRAWS * len(points)
         return reading
 
+    def _loss(self, expected_noise: Expectation, points: Points) -> Tensor:
+        """The denoising loss (N,) over a few noises, in pairs of opposite ones."""
+        shape = (_DRAWS // 2, self.ambient)
+        generators = (derive_generator(self.seed, "loss", place) for place in points.index.tolist())
+        half = torch.stack([draw_normal(shape, generator=own, like=points.x.cpu()) for own in generators])
+        noise = torch.cat([half, -half], dim=1).to(points.x.device)
+        errors = noise - expected_noise(torch.arange(len(points)), noise)
+        return errors.double().square().sum(2).mean(1).cpu()
+
     def _by_noises(
-        self, chosen: Design, expected_noise: Expectation, points: Points, detail: bool
+        self, chosen: Design, expected_noise: Expectation, points: Points, detail: bool, curve: bool
     ) -> Iterator[Reading]:
         """By a noise design: the spectra of the Gram matrices of responses."""
         dtype = torch.promote_types(points.x.dtype, torch.float32)
@@ -103,13 +122,13 @@ class Reader:
             rows=self.rows,
             seed=self.seed,
             like=points.x,
-            projector=detail or self.spectrum == "projector",
+            projector=detail or curve or self.spectrum == "projector",
             singular=detail or self.spectrum != "projector",
             keep=detail and self.config.resamples > 0,
         ):
-            yield self._decide(moments, chosen.count, dtype, detail)
+            yield self._decide(moments, chosen.count, dtype, detail, curve)
 
-    def _decide(self, moments: Moments, calls: int, dtype: torch.dtype, detail: bool) -> Reading:
+    def _decide(self, moments: Moments, calls: int, dtype: torch.dtype, detail: bool, curve: bool) -> Reading:
         lopsided, matrices = None, {}
         if moments.cross_gram is None:
             trace = self.ambient * (1 - moments.share_sum / moments.square_sum)
@@ -131,6 +150,9 @@ class Reader:
             loss=(moments.loss_sum / moments.count).cpu(),
             asymmetry=lopsided,
         )
+        if curve:
+            same = self.spectrum == "projector"
+            reading.eigenvalues = (values if same else spectrum_of(matrices["projector"], "projector")).double().cpu()
         if detail:
             reading.spectra = {name: spectrum_of(matrix, name).double().cpu() for name, matrix in matrices.items()}
         if detail and (moments.kept is not None or self.config.bases != "none"):
@@ -150,7 +172,9 @@ class Reader:
         ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
         return drawn.quantile(ends, dim=0, interpolation="nearest").mT
 
-    def _by_ranges(self, expected_noise: Expectation, points: Points, detail: bool, block: int) -> Iterator[Reading]:
+    def _by_ranges(
+        self, expected_noise: Expectation, points: Points, detail: bool, curve: bool, block: int
+    ) -> Iterator[Reading]:
         """By the range finder: the tangent directions alone. Directions that were not looked at count as 0."""
         for own in torch.arange(len(points)).split(max(1, self.rows // 32)):
             found = find_ranges(
@@ -163,14 +187,15 @@ class Reader:
                 block=block,
             )
             for each in found:
-                yield self._decide_range(each, detail)
+                yield self._decide_range(each, detail, curve)
 
-    def _decide_range(self, found: Range, detail: bool) -> Reading:
+    def _decide_range(self, found: Range, detail: bool, curve: bool) -> Reading:
         spectrum = torch.zeros(1, self.ambient, dtype=torch.float64)
         spectrum[0, : len(found.values)] = found.values
         spectrum = spectrum.sort(dim=1, descending=True).values
         dimensions, margins = self.rule(spectrum)
         reading = Reading(dimensions.double(), margins, trace=spectrum.sum(1), calls=found.calls)
+        reading.eigenvalues = spectrum if curve else None
         if detail:
             reading.spectra["projector"] = spectrum
             tangent = found.vectors[:, : int(dimensions)].cpu()
@@ -192,7 +217,7 @@ def join(parts: Sequence[Reading]) -> Reading:
         tensors = [getattr(part, name) for part in parts]
         return None if tensors[0] is None else torch.cat(tensors)
 
-    one = {name: joined(name) for name in ("loss", "asymmetry", "flipd", "intervals")}
+    one = {name: joined(name) for name in ("loss", "asymmetry", "flipd", "eigenvalues", "intervals")}
     return Reading(
         dimensions=torch.cat([part.dimensions for part in parts]),
         margins=torch.cat([part.margins for part in parts]),

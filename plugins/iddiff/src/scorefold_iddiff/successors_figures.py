@@ -59,11 +59,12 @@ def curve_against_noise(estimate: Estimate, name: str, label: str) -> Figure:
     axes.fill_between(sigma, least, greatest, color=SOFT, alpha=0.5, linewidth=0, label="least to greatest")
     values = [row["value"] for row in rows]
     axes.plot(sigma, values, color=ACCENT, marker="o", markersize=4, label=f"{said['aggregate']} over points")
-    axes.axhline(estimate.value, color=INK, linewidth=1, linestyle=":", label=f"answer {estimate.value:.4g}")
+    if estimate.value is not None:
+        axes.axhline(estimate.value, color=INK, linewidth=1, linestyle=":", label=f"answer {estimate.value:.4g}")
     if "sigma" in said:
         axes.axvline(said["sigma"], color=WARM, linewidth=1.2, label=label.format(said["sigma"]))
     axes.set_xscale("log")
-    axes.set_ylim(bottom=min(0.0, *least), top=1.08 * max(*greatest, estimate.value, 1.0))
+    axes.set_ylim(bottom=min(0.0, *least), top=1.08 * max(*greatest, estimate.value or 0.0, 1.0))
     axes.set(
         xlabel="noise-to-signal ratio sigma, in units of the data", ylabel=name, title="The dimension at each scale"
     )

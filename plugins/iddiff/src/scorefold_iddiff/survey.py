@@ -25,8 +25,9 @@ class Survey:
 
     ``nearest`` is the median distance from the points under study to their nearest other one among these rows, which
     overstates it where the rows are a part of the data; ``copies`` the share of rows that repeat an earlier one;
-    ``constant`` the number of coordinates that never change; ``spacing`` the step of the grid on which most
-    coordinates lie, 0 where they don't.
+    ``constant`` the number of coordinates that never change, and ``step`` the greatest step of the data's precision at
+    their values, where that is float32 or coarser: smaller changes were rounded away; ``spacing`` the step of the grid
+    on which most coordinates lie, 0 where they don't.
     """
 
     rows: int
@@ -34,6 +35,7 @@ class Survey:
     copies: float
     constant: int
     spacing: float
+    step: float = 0.0
 
 
 def survey(dataset: Dataset, x: Tensor, index: Tensor, generator: torch.Generator) -> Survey:
@@ -41,15 +43,32 @@ def survey(dataset: Dataset, x: Tensor, index: Tensor, generator: torch.Generato
 
     Raises ``DataError`` for rows that aren't finite.
     """
-    rows, chosen = looked_at(dataset, generator)
+    rows, places = looked_at(dataset, generator)
+    return survey_rows(rows, places, x, index, generator, precision=dataset.x.dtype)
+
+
+def survey_rows(
+    rows: Tensor, places: Tensor, x: Tensor, index: Tensor, generator: torch.Generator, *, precision: torch.dtype
+) -> Survey:
+    """A survey of ``rows`` (R, D) at ``places`` (R,) of a data set, as ``looked_at`` gives them, and of points x (M,
+    *E) which have the places ``index`` (M,) in it."""
     constant = rows.amax(0) == rows.amin(0)
     return Survey(
         rows=len(rows),
-        nearest=_nearest(x.flatten(1).double().cpu(), index, rows, chosen),
+        nearest=_nearest(x.flatten(1).double().cpu(), index, rows, places),
         copies=_copies(rows, generator),
         constant=int(constant.sum()),
         spacing=_spacing(rows[:, ~constant]),
+        step=_step_of(rows[0, constant], precision),
     )
+
+
+def _step_of(values: Tensor, precision: torch.dtype) -> float:
+    """The greatest distance of neighbouring numbers of a precision at these values; 0 in float64, where it does not
+    matter, and for no values."""
+    if not precision.is_floating_point or torch.finfo(precision).bits > 32 or not len(values):
+        return 0.0
+    return torch.finfo(precision).eps * float(values.abs().max())
 
 
 def looked_at(dataset: Dataset, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -161,8 +161,9 @@ def _lines(grid: Tensor) -> list[Tensor]:
 
 def _mark(axes: Axes, answer: Estimate, shift: float = 0.0) -> None:
     share = answer.diagnostics["unexplained"]
-    label = f"{answer.value:g} kept, {share:.2g} of the variance left"
-    axes.axvline(answer.value + shift, color=INK, linewidth=1, linestyle="--", label=label)
+    kept = answer.number()
+    label = f"{kept:g} kept, {share:.2g} of the variance left"
+    axes.axvline(kept + shift, color=INK, linewidth=1, linestyle="--", label=label)
 
 
 def _plain(x: Tensor) -> Tensor:
