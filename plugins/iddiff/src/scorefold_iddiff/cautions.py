@@ -63,7 +63,12 @@ def of_values(value: float, interval: tuple[float, float] | None, ambient: int) 
             f"the dimension is read as {value:.3g}, and the data have {ambient} coordinate{'s' * (ambient > 1)}: the "
             "model is too coarse at this noise level, or was trained on other data"
         ]
-    return [_whole(ambient)] if abs(value - ambient) < 0.05 or low <= ambient <= high else []
+    return [_whole(ambient)] if fills(value, (low, high), ambient) else []
+
+
+def fills(value: float, interval: tuple[float, float], ambient: int) -> bool:
+    """Whether a real-valued dimension can't be held apart from all ``ambient`` coordinates."""
+    return abs(value - ambient) < 0.05 or interval[0] <= ambient <= interval[1]
 
 
 def _whole(ambient: int) -> str:

@@ -55,7 +55,7 @@ def answer(
         quantity="intrinsic dimension",
         value=value,
         # All coordinates of the data are no estimate: the answer is only that nothing thinner shows.
-        interval=None if abs(value - points.ambient) < 0.05 else interval,
+        interval=None if cautions.fills(value, interval, points.ambient) else interval,
         covers=covers,
         level=config.level,
         pointwise=values,
