@@ -40,6 +40,12 @@ def test_every_example_is_valid_and_listed(host: Host, path: Path) -> None:
     assert f"`{path.name}`" in (ROOT / "examples" / "README.md").read_text()
 
 
+def withheld(folder: Path) -> bool:
+    """Whether the dimension has no value, as it should of a score that was hardly trained, and a range for an answer."""
+    answer = json.loads((folder / "dimension" / "result.json").read_text())["answer"]
+    return answer["value"] is None and answer["headline"].endswith("no single dimension")
+
+
 def test_a_known_dimension_is_found(host: Host, tmp_path: Path) -> None:
     metrics, folder = run(host, tmp_path, "sphere-dimension.yaml")
     assert metrics["dimension"]["intrinsic dimension"] == 10
@@ -55,8 +61,8 @@ def test_digits_by_neighbours(host: Host, tmp_path: Path) -> None:
 def test_digits_by_scores_and_the_swap_of_one_word(host: Host, tmp_path: Path) -> None:
     steps = "stages.score.config.training.steps=60"
     metrics, folder = run(host, tmp_path, "digits-dimension.yaml", steps)
-    dimension = metrics["dimension"]
-    assert 0 < dimension["intrinsic dimension, lower"] <= dimension["intrinsic dimension"] <= 64
+    assert metrics["dimension"] == {}
+    assert withheld(folder)
     assert list((folder / "dimension").glob("figures/*.png"))
     assert list((folder / "dimension").glob("figures/*.svg"))
     swapped, folder = run(host, tmp_path, "digits-dimension.yaml", steps, "stages.dimension.use=estimator:mle")
@@ -70,9 +76,9 @@ def test_your_own_array(host: Host, tmp_path: Path) -> None:
     path = tmp_path / "mine.npy"
     np.save(path, load_digits().data[:400])
     sets = (f"stages.data.config.path={path}", "stages.score.config.training.steps=40")
-    metrics, _ = run(host, tmp_path, "your-array.yaml", *sets)
+    metrics, folder = run(host, tmp_path, "your-array.yaml", *sets)
     assert metrics["data"]["train points"] == 320
-    assert 0 < metrics["dimension"]["intrinsic dimension"] <= 64
+    assert withheld(folder)
 
 
 def test_your_own_images(host: Host, tmp_path: Path) -> None:
@@ -81,9 +87,9 @@ def test_your_own_images(host: Host, tmp_path: Path) -> None:
     for index, image in enumerate(load_digits().images[:60]):
         Image.fromarray((image * 15).astype("uint8")).save(folder / f"{index:03}.png")
     sets = (f"stages.data.config.root={folder}", "stages.score.config.training.minutes=0.05")
-    metrics, _ = run(host, tmp_path, "your-images.yaml", *sets)
+    metrics, run_folder = run(host, tmp_path, "your-images.yaml", *sets)
     assert metrics["data"]["test points"] == 6
-    assert 0 <= metrics["dimension"]["intrinsic dimension"] <= 256
+    assert withheld(run_folder)
 
 
 def test_samples_and_likelihood_of_digits(host: Host, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Spoiled(torch.nn.Module):
     def __init__(self, score: ScoreModel, change: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
         self.process, self.event_shape = score.process, score.event_shape
-        self.condition_spec, self.check_events = None, score.check_events
+        self.condition_spec, self.check_events, self.call_rows = None, score.check_events, score.call_rows
         self.own, self.change = score, change
 
     def noise(self, x: Tensor, t: Tensor, condition: object = None) -> Tensor:

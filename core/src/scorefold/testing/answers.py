@@ -149,9 +149,8 @@ def _geometry(obj: Any, inputs: Inputs, generator: torch.Generator | None) -> di
 
 def _estimator(obj: Any, inputs: Inputs, generator: torch.Generator | None) -> dict[str, Tensor]:
     found = obj.estimate(inputs["data"], generator=generator)
-    value = torch.nan if found.value is None else found.value
-    interval = found.interval or (value, value)
-    answers = {"value": torch.tensor([value, *interval], dtype=torch.float64)}
+    numbers = () if found.value is None else (found.value, *(found.interval or ()))
+    answers = {"value": torch.tensor(numbers, dtype=torch.float64)}
     return answers if found.pointwise is None else {**answers, "pointwise": found.pointwise}
 
 
