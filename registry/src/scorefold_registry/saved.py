@@ -232,6 +232,10 @@ def data_spec(reference: Reference, port: str, folder: Path) -> DataSpec:
         spec = _SPEC.validate_python(reference.spec)
     except (ValidationError, ScorefoldError) as error:
         raise ArtefactError(f"{folder / MANIFEST_FILE} does not describe the data of port {port!r}") from error
+    scale = spec.event_scale
+    for one in (scale.shift, scale.factor, scale.centre):
+        if isinstance(one, tuple) and spec.event_shape != (len(one),):
+            raise ArtefactError(f"{folder / MANIFEST_FILE} gives port {port!r} units of {len(one)} coordinates")
     conditions = spec.condition_spec
     named = {"": conditions} if isinstance(conditions, TensorSpec) else conditions or {}
     for shape in (spec.event_shape, *(item.shape for item in named.values())):

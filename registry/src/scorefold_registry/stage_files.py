@@ -96,7 +96,7 @@ class DataFacts(BaseModel):
 
     type: Literal["data"]
     splits: dict[str, SplitFacts]
-    event_scale: dict[str, float | None]
+    event_scale: dict[str, float | tuple[float, ...] | None]
 
 
 class MappingFacts(BaseModel):

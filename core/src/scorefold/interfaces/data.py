@@ -56,8 +56,7 @@ class TensorSource(DataSource):
         self._splits = dict(splits)
         first = next(iter(self._splits.values()))
         self.event_shape = first.event_shape
-        x = first.x.double()
-        self.event_scale = event_scale or EventScale(mean=float(x.mean()), std=float(x.std(correction=0)) or 1.0)
+        self.event_scale = event_scale or EventScale.of(first.x)
 
     def load(self, split: str) -> Dataset:
         if split not in self._splits:
