@@ -62,6 +62,9 @@ class EventScale:
             raise DataError(f"an event scale of {self.levels} levels was given; expected 2 or more, or None")
         if (self.low is not None or self.high is not None) and self.per_coordinate:
             raise DataError("an event scale has bounds and a unit for each coordinate; expected one unit for all")
+        if self.centre is not None:
+            # Made here: torch.tensor inside a transform of torch.func fails on the meta device.
+            self.__dict__["_centre"] = torch.tensor(self.centre, dtype=torch.float64, device="cpu")
 
     @classmethod
     def of(cls, x: Tensor) -> EventScale:
@@ -80,7 +83,10 @@ class EventScale:
     def middle(self, like: Tensor) -> Tensor | float:
         """The mean to subtract from events (..., *E): one number, or, where vectors have one for each coordinate, (D,)
         on the device and in the dtype of ``like``."""
-        return self.mean if self.centre is None else _numbers(self.centre, like)
+        if self.centre is None:
+            return self.mean
+        centre: Tensor = self.__dict__["_centre"]
+        return centre.to(like)
 
     def spread(self, event_shape: tuple[int, ...]) -> float:
         """The root-mean-square distance of an event from the mean, std sqrt(D): adding coordinates that are 0
