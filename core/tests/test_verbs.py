@@ -14,7 +14,7 @@ from torch import Tensor
 from training_toys import Quadratic, points
 from verb_toys import UNIT, Flat, Normal, Shifted, Source, checked, context, rows
 
-from scorefold import verbs
+from scorefold import figures, verbs
 from scorefold.data import Dataset, EventScale, TensorSpec
 from scorefold.errors import ConfigError, DataError, SplitError, TrainingError
 from scorefold.interfaces import Flow, ScoreModel, TensorSource
@@ -39,9 +39,12 @@ def test_load_reports_what_there_is() -> None:
     assert outcome.result["event_scale"] == {"low": 0.0, "high": 1.0, "levels": 5, "mean": 0.0, "std": 1.0}
 
 
-def test_load_needs_a_test_split_and_hides_no_bad_data() -> None:
+def test_load_needs_some_split_and_hides_no_bad_data() -> None:
+    loaded = verbs.load(Source(train=rows(2)), {}, None, context())
+    assert loaded.result["metrics"] == {"train points": 2}
+    assert list(figures.data(loaded.value)) == ["data"]
     with pytest.raises(SplitError, match="no test split"):
-        verbs.load(Source(train=rows(2)), {}, None, context())
+        verbs.load(Source(train=SplitError("there is no train split"), x=rows(2)), {}, None, context())
     for split in ("train", "validation", "test"):
         splits = {"train": rows(2), "test": rows(2), split: DataError("row 3 holds NaN")}
         with pytest.raises(DataError, match="row 3 holds NaN"):

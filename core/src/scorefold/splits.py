@@ -64,7 +64,8 @@ def pick(splits: Mapping[str, Dataset], name: str) -> Dataset:
     dataset = splits[name]
     if len(dataset) == 0:
         raise SplitError(
-            f"the {name} split is empty", hint=f"give it a share of the points: the config sets {name} to 0"
+            f"the {name} split is empty: the config gives it no share of the points",
+            hint="give it one (fractions: [0.8, 0.1, 0.1]), or read another split (split: train)",
         )
     return dataset
 

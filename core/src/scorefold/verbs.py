@@ -25,6 +25,7 @@ from scorefold.interfaces import (
     check_trained,
 )
 from scorefold.interfaces.data import SPLITS
+from scorefold.rounding import rounding_warning
 from scorefold.stage import EventGroups, Fitted, Outcome, StageContext
 from scorefold.verb_inputs import (
     Inputs,
@@ -48,11 +49,15 @@ _SHOWN = 64
 _DIAGNOSED = 512
 """How many points a geometry, or what was trained, is diagnosed on."""
 
+_ROUNDED = 20_000
+"""How many points of an estimate are checked for rounding."""
+
 
 def load(component: DataSource, inputs: Inputs, options: None, context: StageContext) -> Outcome:
-    """Load every split once, so that bad data ends the run here; report sizes, shape, scale and known truths.
+    """Load every split once, so that bad data ends the run here; report sizes, shape, scale, known truths, and what
+    the data hold (``DataSource.summary``).
 
-    A source may lack a training or a validation split (``SplitError``); any other ``DataError`` passes through.
+    A source may lack some of the splits, but not all (``SplitError``); any other ``DataError`` passes through.
     """
     sizes: dict[str, int] = {}
     truth: dict[str, Any] = {}
@@ -60,7 +65,7 @@ def load(component: DataSource, inputs: Inputs, options: None, context: StageCon
         try:
             dataset = component.load(split)
         except SplitError:
-            if split == "test":
+            if split == SPLITS[-1] and not sizes:
                 raise
             continue  # a verb that needs the split says so
         sizes[split] = len(dataset)
@@ -77,7 +82,10 @@ def load(component: DataSource, inputs: Inputs, options: None, context: StageCon
             "std": scale.std,
         },
         "truth": truth,
+        "data": component.summary().as_json(),
     }
+    if warnings := component.data_warnings():
+        result["warnings"] = list(warnings)
     return Outcome(component, result)
 
 
@@ -214,12 +222,16 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
 
 
 def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, context: StageContext) -> Outcome:
-    """Estimate from the test split, and hold the answer to the truth where the data know it.
+    """Estimate from the test split, and compare the answer with the truth where the data know it.
 
+    The answer begins with the warnings of the data, among them that the points' distances are lost in rounding.
     Raises as the estimator does, and ``DataError`` for an empty split.
     """
-    dataset = points_of(inputs["data"], options.limit, context)
+    source: DataSource = inputs["data"]
+    dataset = points_of(source, options.limit, context)
     answer = component.estimate(dataset, generator=context.generator("estimate"))
+    rounded = rounding_warning(dataset.tensor(limit=_ROUNDED))
+    answer = answer.with_warnings([*source.data_warnings(), *([rounded] if rounded else [])])
     metrics: dict[str, Any] = {answer.quantity: answer.value}
     if answer.interval is not None:
         metrics[f"{answer.quantity}, lower"], metrics[f"{answer.quantity}, upper"] = answer.interval

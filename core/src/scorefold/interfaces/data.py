@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from scorefold.data import ConditionSpec, Dataset, DataSpec, EventScale
+from scorefold.data_summary import DataSummary, summarise
 from scorefold.errors import DataError, SplitError
 
 SPLITS = ("train", "validation", "test")
@@ -18,7 +22,7 @@ class DataSource(ABC):
     """A source of points.
 
     Must: ``load``, and set ``event_shape`` and ``event_scale`` when constructed. May: ``condition_spec``,
-    ``fingerprint``. Given: ``spec``.
+    ``fingerprint``, ``data_warnings``, ``summary``, ``inspect``. Given: ``spec``.
     """
 
     event_shape: tuple[int, ...]
@@ -37,6 +41,23 @@ class DataSource(ABC):
         """A digest of the files that are read, or None for a source that its configuration determines."""
         return None
 
+    def data_warnings(self) -> tuple[str, ...]:
+        """What is wrong with the data for all that reads them, each with the line that fixes it, the gravest first."""
+        return ()
+
+    def summary(self) -> DataSummary:
+        """What the data hold, in the units they were read in."""
+        parts = []
+        for split in SPLITS:
+            with suppress(SplitError):
+                parts.append(self.load(split))
+        return replace(summarise(parts, self.event_scale, self.event_shape), warnings=self.data_warnings())
+
+    @classmethod
+    def inspect(cls, config: Any) -> DataSummary:
+        """What the files of a config hold; a source of files may allow what it would refuse to load."""
+        return cls(config).summary()  # type: ignore[call-arg]
+
     def spec(self) -> DataSpec:
         """The shape and scale of events and conditions, which is all that a saved model keeps of its data."""
         return DataSpec(self.event_shape, self.event_scale, self.condition_spec)
@@ -45,10 +66,17 @@ class DataSource(ABC):
 class TensorSource(DataSource):
     """Tensors in memory as a source: the samples of a stage, or data from a Python session.
 
-    ``splits`` maps a split to a data set; a tensor alone is the test split.
+    ``splits`` maps a split to a data set; a tensor alone is the test split. ``warnings`` are those that the data come
+    with.
     """
 
-    def __init__(self, splits: Tensor | Mapping[str, Dataset], event_scale: EventScale | None = None) -> None:
+    def __init__(
+        self,
+        splits: Tensor | Mapping[str, Dataset],
+        event_scale: EventScale | None = None,
+        *,
+        warnings: Sequence[str] = (),
+    ) -> None:
         if isinstance(splits, Tensor):
             splits = {"test": Dataset(x=splits, index=torch.arange(splits.shape[0]))}
         if not splits:
@@ -57,8 +85,12 @@ class TensorSource(DataSource):
         first = next(iter(self._splits.values()))
         self.event_shape = first.event_shape
         self.event_scale = event_scale or EventScale.of(first.x)
+        self._warnings = tuple(warnings)
 
     def load(self, split: str) -> Dataset:
         if split not in self._splits:
             raise SplitError(f"there is no {split!r} split here; there is {', '.join(self._splits)}")
         return self._splits[split]
+
+    def data_warnings(self) -> tuple[str, ...]:
+        return self._warnings
