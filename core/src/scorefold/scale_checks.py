@@ -73,12 +73,17 @@ def noise_warnings(process: DiffusionProcess, scale: EventScale, event_shape: tu
         raise ConfigError(
             f"the least noise of the process is {least:.3g}, and the whole spread of the data {spread:.3g} (the root "
             "mean square distance from their mean): nothing of the data is left at any noise level",
-            hint=f"set sigma_min to about {0.01 * spread:.1g}, or relative: true with sigma_min: 0.01",
+            hint=f"set sigma_min to about {_round(0.01 * spread)}, or relative: true with sigma_min: 0.01",
         )
     if greatest < SMALL * spread:
         return [
             f"the largest noise of the process is {greatest:.3g}, and the spread of the data {spread:.3g}: samples and "
-            f"likelihoods start from noise that does not cover the data. Set sigma_max to about {2 * spread:.1g}, or "
+            f"likelihoods start from noise that does not cover the data. Set sigma_max to about {_round(2 * spread)}, or "
             "scale the data"
         ]
     return []
+
+
+def _round(value: float) -> str:
+    """One digit of a number, without an exponent where it can be: 300."""
+    return f"{float(f'{value:.1g}'):g}"

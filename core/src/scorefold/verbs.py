@@ -26,6 +26,7 @@ from scorefold.interfaces import (
 )
 from scorefold.interfaces.data import SPLITS
 from scorefold.rounding import rounding_warning
+from scorefold.scale_checks import noise_warnings
 from scorefold.stage import EventGroups, Fitted, Outcome, StageContext
 from scorefold.verb_inputs import (
     Inputs,
@@ -90,9 +91,11 @@ def load(component: DataSource, inputs: Inputs, options: None, context: StageCon
 
 
 def fit(component: nn.Module, inputs: Inputs, options: None, context: StageContext) -> Outcome:
-    """Train a ``Trainable`` on the training split, held to the validation split; pass over anything else.
+    """Train a ``Trainable`` on the training split, checked on the validation split; pass over anything else.
 
-    Raises as ``scorefold.training.fit``, and ``DataError`` for data that can't be read or an empty training split.
+    Warns before the training where the noise of a score's process does not fit the data. Raises as
+    ``scorefold.training.fit``, ``DataError`` for data that can't be read or an empty training split, and
+    ``ConfigError`` for noise above all of the data.
     """
     if not isinstance(component, Trainable):
         return Outcome(component, {"trained": False}, shown={})
@@ -103,6 +106,9 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
     training = on_device(context, source.load("train"))
     if len(training) == 0:
         raise DataError("the training split is empty", hint="give the source more points or a larger train fraction")
+    before = _noise_warnings(component, source)
+    for text in before:
+        context.warn(text)
     try:
         validation = on_device(context, source.load("validation"))
     except SplitError:
@@ -121,11 +127,17 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
         report = train(component, training, config, metrics=context.metrics, **settings)
     result: dict[str, Any] = {"trained": True, **report.summary()}
     seen = training if validation is None or not len(validation) else validation
-    doubts = component.doubts(seen.take(torch.arange(min(_DIAGNOSED, len(seen)))))
-    if doubts:
-        result["warnings"] = list(doubts)
+    after = component.doubts(seen.take(torch.arange(min(_DIAGNOSED, len(seen)))))
+    if before or after:
+        result["warnings"] = [*before, *after]
     few = training.take(torch.arange(min(_SHOWN, len(training))))
     return Outcome(component, result, shown=Fitted(report, component, few.x, few.condition))
+
+
+def _noise_warnings(component: nn.Module, source: DataSource) -> list[str]:
+    if not isinstance(component, ScoreModel):
+        return []
+    return noise_warnings(component.process, source.event_scale, source.event_shape)
 
 
 @torch.no_grad()

@@ -310,3 +310,21 @@ def test_batches_hold_what_load_holds() -> None:
     train = Digits(DigitsConfig(limit=50, condition="label")).load("train")
     batches: list[Dataset] = list(train.batches(16, torch.Generator().manual_seed(0)))
     assert sorted(torch.cat([b.index for b in batches]).tolist()) == sorted(train.index.tolist())  # type: ignore[misc, union-attr]
+
+
+def test_a_crop_is_announced(folder: Path, tmp_path: Path) -> None:
+    """The folder's images are 8 pixels wide and 6 high."""
+    (said,) = ImageFolder(ImagesConfig(root=str(folder), size=4)).data_warnings()
+    assert said.startswith("the images have the size 8 x 6: each is cut to its centred square, then resized to 4 x 4")
+    assert "crop: false" in said
+    (said,) = ImageFolder(ImagesConfig(root=str(folder), size=4, crop=False)).data_warnings()
+    assert "distorts" in said
+    assert ImageFolder(ImagesConfig(root=str(folder))).data_warnings() == ()
+    Image.fromarray(pixels(0, 9, 9).numpy()).save(folder / "cats" / "99.png")
+    (said,) = ImageFolder(ImagesConfig(root=str(folder), size=4)).data_warnings()
+    assert "2 sizes from 8 x 6 to 9 x 9" in said
+    square = tmp_path / "square"
+    square.mkdir()
+    for i in range(4):
+        Image.fromarray(pixels(i, 9, 9).numpy()).save(square / f"{i}.png")
+    assert ImageFolder(ImagesConfig(root=str(square), size=4)).data_warnings() == ()

@@ -211,7 +211,7 @@ def test_exact_copies_are_counted_across_splits_and_dropped(tmp_path: Path) -> N
     assert 0 < across < 10
     assert (summary.copies, summary.shared) == (10, across)
     (warning,) = data.data_warnings()
-    assert warning.startswith(f"10 rows are exact copies of others, {across} of them in another split")
+    assert warning.startswith(f"there are 10 exact copies of rows, {across} of them in another split")
     assert "duplicates: drop" in warning
     kept = source(tmp_path / "x.npy", fractions=[1, 0, 0], duplicates="drop")
     assert sorted(kept.load("train").index.tolist()) == list(range(50))  # type: ignore[union-attr]
@@ -252,7 +252,7 @@ def test_identifiers_and_codes_are_reported_with_the_line_that_fixes_them(tmp_pa
     assert identifier.startswith("column id numbers the rows")
     assert "columns: [-id]" in identifier
     assert code.startswith("column sex holds few distinct values")
-    assert "condition: [sex] or columns: [-sex]" in code
+    assert "condition: [sex] makes it the condition, columns: [-sex]" in code
     assert source(tmp_path / "x.csv", columns=["-id", "-sex"]).data_warnings() == ()
     # Counts, and a table that is all codes, are neither.
     draws = np.random.default_rng(0)

@@ -114,7 +114,7 @@ def _verb(host: Host, registered: Registered, name: str | None) -> Verb:
 
 
 def _options(verb: Verb, given: Sequence[str]) -> Config | None:
-    raw = _fields(given, "--set")
+    raw = read_fields(given, "--set")
     if verb.options is None:
         if raw:
             raise ConfigError(f"the verb {verb.name!r} takes no options; --set {given[0]} was given")
@@ -127,7 +127,8 @@ def _options(verb: Verb, given: Sequence[str]) -> Config | None:
         raise config_error(f"the options of {verb.name}", config_problems(model, error, raw)) from None
 
 
-def _fields(given: Sequence[str], option: str) -> dict[str, Any]:
+def read_fields(given: Sequence[str], option: str) -> dict[str, Any]:
+    """The fields that an option sets, as ``NAME=VALUE`` with the value in YAML. Raises ``ConfigError``."""
     fields: dict[str, Any] = {}
     for text in given:
         name, equals, value = text.partition("=")
@@ -161,7 +162,7 @@ def _source(
     if not data.exists():
         raise DataError(f"there is no file or folder {data}")
     name, config = _loader(host, folder, data)
-    source = host.create(name, {**config, **_fields(read, "--read")})
+    source = host.create(name, {**config, **read_fields(read, "--read")})
     dataset = _everything(source)
     x, scale = dataset.tensor(), source.event_scale
     if spec is not None:
@@ -173,7 +174,7 @@ def _source(
 
 def _loader(host: Host, folder: Path, data: Path) -> tuple[str, dict[str, Any]]:
     """The component that reads the data, configured as the one that the stage was trained on where it is the same."""
-    name, field = ("data:images", "root") if data.is_dir() else ("data:array", "path")
+    name, field = loader_of(data)
     registered = host.catalogue.resolve(name)
     fields = config_model(registered).model_fields
     config: dict[str, Any] = {}
@@ -184,6 +185,11 @@ def _loader(host: Host, folder: Path, data: Path) -> tuple[str, dict[str, Any]]:
     # All points, whose scale is then measured on all: the model's own units come later, from its saved scale.
     everything = {"fractions": [0.0, 0.0, 1.0], "limit": None}
     return name, {**config, **{key: value for key, value in everything.items() if key in fields}}
+
+
+def loader_of(data: Path) -> tuple[str, str]:
+    """The component that reads a file or a folder, and the field of its config that names it."""
+    return ("data:images", "root") if data.is_dir() else ("data:array", "path")
 
 
 def _data_stages(folder: Path) -> list[Mapping[str, Any]]:

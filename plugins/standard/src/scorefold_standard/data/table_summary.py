@@ -150,6 +150,8 @@ def _warnings(
     vectors = points.ndim == 2 and config.low is None and config.high is None
     listed = columns if vectors and points.shape[1] <= MOST_COLUMNS else []
     found = []
+    if kept.incomplete and config.missing == "refuse":
+        found.append(f"{_rows(kept.incomplete)} missing values: missing: drop leaves {_it(kept.incomplete)} out")
     lost = [one.name for one in listed if any(text.startswith("float32") for text in one.warnings)]
     if lost:
         found.append(f"float32 merges distinct values of {_named(lost)}: scale: robust, or leave {_it(lost)} out")
@@ -167,12 +169,13 @@ def _warnings(
     if copies:
         across = f", {shared:,} of them in another split than the original" if shared else ""
         found.append(
-            f"{copies:,} rows are exact copies of others{across}: neighbours at distance 0 distort an estimate, and a "
+            f"there are {copies:,} exact copies of rows{across}: neighbours at distance 0 distort an estimate, and a "
             "model is tested on what it has seen. duplicates: drop keeps one of each"
         )
     codes = [one.name for one in listed if is_code(one)]
     if codes and 2 * len(codes) < len(listed):
-        condition = f"condition: [{', '.join(codes[:_NAMED])}] or " if table.names is not None else ""
+        condition = f"condition: [{', '.join(codes[:_NAMED])}] makes {_it(codes)} the condition, "
+        condition = condition if table.names is not None else ""
         found.append(
             f"{_named(codes)} hold{'s' * (len(codes) == 1)} few distinct values, as codes of categories do, and "
             f"put the points on a lattice: {condition}{_leave(codes, table)}"
@@ -193,7 +196,8 @@ def _warnings(
 
 
 def _uneven(columns: Sequence[ColumnSummary]) -> list[str]:
-    spreads = sorted((one.spread, one.name) for one in columns if one.spread)
+    measured = [one for one in columns if not (is_code(one) or is_identifier(one))]
+    spreads = sorted((one.spread, one.name) for one in measured if one.spread)
     if len(spreads) < 2 or spreads[-1][0] <= UNEVEN * spreads[0][0]:
         return []
     (small, least), (large, greatest) = spreads[0], spreads[-1]
@@ -209,8 +213,13 @@ def _named(names: Sequence[str]) -> str:
     return f"column{'s' * (len(names) > 1)} {', '.join(names[:_NAMED])}{more}"
 
 
-def _it(names: Sequence[str]) -> str:
-    return "it" if len(names) == 1 else "them"
+def _it(names: Sequence[str] | int) -> str:
+    count = names if isinstance(names, int) else len(names)
+    return "it" if count == 1 else "them"
+
+
+def _rows(count: int) -> str:
+    return "1 row has" if count == 1 else f"{count:,} rows have"
 
 
 def _leave(names: Sequence[str], table: Table) -> str:
