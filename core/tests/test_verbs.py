@@ -294,7 +294,8 @@ def test_warnings_of_the_data_come_before_those_of_an_estimate() -> None:
         "warnings": ["uneven", "copies", "coarse"],
         "sigma": 1.0,
     }
-    assert Estimate("k", 2.0).with_warnings(["uneven"]).diagnostics == {
+    alone = Estimate("k", 2.0).with_warnings(["uneven"])
+    assert alone.diagnostics == {"note": "warning: uneven", "warnings": ["uneven"]}
         "note": "warning: uneven",
         "warnings": ["uneven"],
     }
