@@ -296,9 +296,6 @@ def test_warnings_of_the_data_come_before_those_of_an_estimate() -> None:
     }
     alone = Estimate("k", 2.0).with_warnings(["uneven"])
     assert alone.diagnostics == {"note": "warning: uneven", "warnings": ["uneven"]}
-        "note": "warning: uneven",
-        "warnings": ["uneven"],
-    }
 
 
 def test_data_in_other_units_than_those_of_training_are_reported() -> None:

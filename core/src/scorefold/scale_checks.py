@@ -78,8 +78,8 @@ def noise_warnings(process: DiffusionProcess, scale: EventScale, event_shape: tu
     if greatest < SMALL * spread:
         return [
             f"the largest noise of the process is {greatest:.3g}, and the spread of the data {spread:.3g}: samples and "
-            f"likelihoods start from noise that does not cover the data. Set sigma_max to about {_round(2 * spread)}, or "
-            "scale the data"
+            "likelihoods start from noise that does not cover the data. Set sigma_max to about "
+            f"{_round(2 * spread)}, or scale the data"
         ]
     return []
 
