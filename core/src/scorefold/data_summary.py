@@ -78,7 +78,8 @@ class DataSummary:
             parts.append(f"{self.incomplete:,} with missing values")
         if self.copies is not None:
             shared = f" ({self.shared:,} across splits)" if self.shared else ""
-            parts.append(f"{self.copies:,} exact copies{shared}" if self.copies else "no exact copies")
+            noun = "copy" if self.copies == 1 else "copies"
+            parts.append(f"{self.copies:,} exact {noun}{shared}" if self.copies else "no exact copies")
         return ", ".join(parts)
 
 
@@ -145,7 +146,7 @@ def describe_event(x: Tensor) -> ColumnSummary:
 
 
 def is_identifier(column: ColumnSummary) -> bool:
-    """Whether a column numbers the rows: whole numbers, all distinct, that nearly fill their range."""
+    """Whether a column numbers the rows: whole numbers, all but all distinct, that nearly fill their range."""
     return IDENTIFIER in column.warnings
 
 
@@ -154,6 +155,7 @@ def is_code(column: ColumnSummary) -> bool:
     return any(text.startswith(_CODE) for text in column.warnings)
 
 
+_DISTINCT = 0.98  # of the rows, since some may be copies
 IDENTIFIER = "numbers the rows"
 _CODE = "codes?"
 
@@ -163,7 +165,7 @@ def _flags(known: Tensor, distinct: Tensor, whole: bool) -> list[str]:
         return ["constant"]
     found = []
     if len(known) >= FEWEST_ROWS:
-        if whole and len(distinct) == len(known) and float(distinct[-1] - distinct[0]) < 2 * len(known):
+        if whole and len(distinct) >= _DISTINCT * len(known) and float(distinct[-1] - distinct[0]) < 2 * len(known):
             found.append(IDENTIFIER)
         elif len(distinct) <= CODES:
             found.append(f"{_CODE} {len(distinct)} values")

@@ -211,7 +211,7 @@ def test_exact_copies_are_counted_across_splits_and_dropped(tmp_path: Path) -> N
     assert 0 < across < 10
     assert (summary.copies, summary.shared) == (10, across)
     (warning,) = data.data_warnings()
-    assert warning.startswith(f"there are 10 exact copies of rows, {across} of them in another split")
+    assert warning.startswith(f"10 rows are exact copies of others, {across} of them in another split")
     assert "duplicates: drop" in warning
     kept = source(tmp_path / "x.npy", fractions=[1, 0, 0], duplicates="drop")
     assert sorted(kept.load("train").index.tolist()) == list(range(50))  # type: ignore[union-attr]

@@ -14,8 +14,8 @@ from scorefold.data import EventScale, PerCoordinate, own_centre
 Array = npt.NDArray[np.float64]
 How = Literal["none", "table", "columns", "robust"]
 
-FAR = 1e3
-"""Deviations from 0 at which a column is centred whatever the scale: from there float32 keeps less than 1e-4 of one."""
+FAR = 100.0
+"""Deviations from 0 at which a column is centred whatever the scale: from there float32 keeps less than 1e-5 of one."""
 
 _QUARTILES_OF_NORMAL = 1.349
 

@@ -30,7 +30,7 @@ from scorefold_standard.data_config import ArrayConfig
 UNEVEN = 10.0
 """The ratio of the columns' deviations from which it is reported."""
 
-_LOST, _GRAVE = 0.01, 0.5  # shares of a column's distinct values that float32 merges
+_LOST, _GRAVE = 0.05, 0.5  # shares of a column's distinct values that float32 merges
 _COMPARED = 20_000  # rows in which values are compared: more of them meet in float32 by chance
 _NAMED = 5
 
@@ -41,7 +41,7 @@ Merged = Mapping[int, tuple[int, int]]
 def refuse_merged(
     points: Array, rows: Rows, scale: EventScale, names: Sequence[str] | None, path: Path
 ) -> dict[int, tuple[int, int]]:
-    """The columns of vectors whose distinct values float32 merges, more than 1 % of them.
+    """The columns of vectors whose distinct values float32 merges, more than 5 % of them.
 
     Raises ``DataError`` for one that loses more than half.
     """
@@ -151,7 +151,9 @@ def _warnings(
     listed = columns if vectors and points.shape[1] <= MOST_COLUMNS else []
     found = []
     if kept.incomplete and config.missing == "refuse":
-        found.append(f"{_rows(kept.incomplete)} missing values: missing: drop leaves {_it(kept.incomplete)} out")
+        found.append(
+            f"{_rows(kept.incomplete, 'has', 'have')} missing values: missing: drop leaves {_it(kept.incomplete)} out"
+        )
     lost = [one.name for one in listed if any(text.startswith("float32") for text in one.warnings)]
     if lost:
         found.append(f"float32 merges distinct values of {_named(lost)}: scale: robust, or leave {_it(lost)} out")
@@ -168,9 +170,10 @@ def _warnings(
         )
     if copies:
         across = f", {shared:,} of them in another split than the original" if shared else ""
+        said = _rows(copies, "is an exact copy of another", "are exact copies of others")
         found.append(
-            f"there are {copies:,} exact copies of rows{across}: neighbours at distance 0 distort an estimate, and a "
-            "model is tested on what it has seen. duplicates: drop keeps one of each"
+            f"{said}{across}: neighbours at distance 0 distort an estimate, and a model is tested on what it has seen. "
+            "duplicates: drop keeps one of each"
         )
     codes = [one.name for one in listed if is_code(one)]
     if codes and 2 * len(codes) < len(listed):
@@ -202,7 +205,7 @@ def _uneven(columns: Sequence[ColumnSummary]) -> list[str]:
         return []
     (small, least), (large, greatest) = spreads[0], spreads[-1]
     return [
-        f"the columns' spreads differ {large / small:.2g}-fold, from {small:.3g} ({least}) to {large:.3g} "
+        f"the columns' spreads differ {float(f'{large / small:.2g}'):g}-fold, from {small:.3g} ({least}) to {large:.3g} "
         f"({greatest}), so that distances and noise see few columns: set scale: columns in the data's config, or "
         "scale: none where all columns have one unit"
     ]
@@ -218,8 +221,8 @@ def _it(names: Sequence[str] | int) -> str:
     return "it" if count == 1 else "them"
 
 
-def _rows(count: int) -> str:
-    return "1 row has" if count == 1 else f"{count:,} rows have"
+def _rows(count: int, one: str, many: str) -> str:
+    return f"1 row {one}" if count == 1 else f"{count:,} rows {many}"
 
 
 def _leave(names: Sequence[str], table: Table) -> str:
