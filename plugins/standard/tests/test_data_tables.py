@@ -262,6 +262,17 @@ def test_identifiers_and_codes_are_reported_with_the_line_that_fixes_them(tmp_pa
     assert source(tmp_path / "levels.npy", duplicates="drop").data_warnings() == ()
 
 
+def test_a_few_rows_that_set_the_spread_are_reported(tmp_path: Path) -> None:
+    raw = np.random.default_rng(0).normal(size=(300, 2))
+    raw[3, 1] = 1e3
+    np.save(tmp_path / "x.npy", raw)
+    for scale in ("table", "columns"):
+        (said,) = source(tmp_path / "x.npy", scale=scale).data_warnings()
+        assert said.startswith("a few rows set the spread of column x1")
+        assert said.endswith("scale: robust")
+    assert source(tmp_path / "x.npy", scale="robust").data_warnings() == ()
+
+
 def test_a_split_that_nobody_reads_need_not_exist(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(100, 3)))
     data = source(tmp_path / "x.npy", fractions=[1, 0, 0])

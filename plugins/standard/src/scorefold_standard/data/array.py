@@ -61,9 +61,8 @@ class ArrayFile(DataSource):
         positions = split_positions(len(rows), config.fractions, seed, config.limit)
         self._rows = {name: rows[position] for name, position in positions.items()}
         measured = np.sort((self._rows["train"] if len(self._rows["train"]) else rows).numpy())
-        statistics = statistics_of(
-            (block for _, block in blocks(points, measured)), max(1, _QUARTILE_NUMBERS // points[0].size)
-        )
+        every = max(1, len(measured) * points[0].size // _QUARTILE_NUMBERS) if config.scale == "robust" else None
+        statistics = statistics_of((block for _, block in blocks(points, measured)), every)
         self._bounded = config.low is not None or config.high is not None
         self.event_scale = scale_of(
             statistics,

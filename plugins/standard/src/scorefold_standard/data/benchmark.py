@@ -30,7 +30,7 @@ class BenchmarkManifold(DataSource):
         drawn = Draw(x, dimension)
         splits = splits_of(drawn, noise_std=config.noise_std, fractions=config.fractions, seed=seed)
         self.event_shape = splits["train"].event_shape
-        found = statistics_of(iter([splits["train"].x.double().numpy()]), len(x))
+        found = statistics_of([splits["train"].x.double().numpy()], every=1)
         self.event_scale = scale_of(found, config.scale or "none", vectors=True)
         self._splits = {
             name: replace(dataset, x=self.event_scale.from_raw(dataset.x).float()) for name, dataset in splits.items()

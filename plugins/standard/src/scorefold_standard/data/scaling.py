@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,25 +22,20 @@ _QUARTILES_OF_NORMAL = 1.349
 
 @dataclass(frozen=True, eq=False)
 class ColumnStatistics:
-    """Of each coordinate, (D,) in float64: mean, standard deviation, least and greatest value, median and the distance
-    of the quartiles over that of a normal distribution of deviation 1."""
+    """Of each coordinate, (D,) in float64: mean, standard deviation, least and greatest value; and, where they were
+    measured, the median and the distance of the quartiles over that of a normal distribution of deviation 1."""
 
     mean: Array
     std: Array
     least: Array
     greatest: Array
-    median: Array
-    robust: Array
-
-    @property
-    def constant(self) -> npt.NDArray[np.bool_]:
-        """Which coordinates never change, (D,)."""
-        return np.asarray(self.least == self.greatest)
+    median: Array | None = None
+    robust: Array | None = None
 
 
-def statistics_of(blocks: Iterator[Array], most: int) -> ColumnStatistics:
-    """The statistics of points given in blocks (n, D), at least one row; quartiles are those of about ``most`` rows,
-    evenly taken."""
+def statistics_of(blocks: Iterable[Array], every: int | None = None) -> ColumnStatistics:
+    """The statistics of points given in blocks (n, D), at least one row; with ``every`` n, the quartiles of each n-th
+    row of a block too."""
     count, mean, squares = 0, np.zeros(1), np.zeros(1)
     least, greatest = np.full(1, np.inf), np.full(1, -np.inf)
     rows: list[Array] = []
@@ -52,9 +47,12 @@ def statistics_of(blocks: Iterator[Array], most: int) -> ColumnStatistics:
         squares = squares + ((block - own) ** 2).sum(axis=0) + apart**2 * (count * len(block) / total)
         mean, count = mean + apart * (len(block) / total), total
         least, greatest = np.minimum(least, block.min(axis=0)), np.maximum(greatest, block.max(axis=0))
-        rows.append(block[:: max(1, -(-len(block) // most))])
-    low, median, high = np.quantile(np.concatenate(rows), [0.25, 0.5, 0.75], axis=0)
+        if every is not None:
+            rows.append(block[::every])
     std = np.where(least == greatest, 0.0, np.sqrt(squares / max(count, 1)))
+    if every is None:
+        return ColumnStatistics(mean, std, least, greatest)
+    low, median, high = np.quantile(np.concatenate(rows), [0.25, 0.5, 0.75], axis=0)
     return ColumnStatistics(mean, std, least, greatest, median, (high - low) / _QUARTILES_OF_NORMAL)
 
 
@@ -100,7 +98,11 @@ def _of_columns(found: ColumnStatistics, how: How) -> tuple[PerCoordinate, PerCo
         return tuple(shift.tolist()) if shift.any() else 0.0, 1.0
     if how == "table":
         return tuple(found.mean.tolist()), _root_mean_square(found.std) or 1.0
-    middle, size = (found.median, found.robust) if how == "robust" else (found.mean, found.std)
+    middle, size = found.mean, found.std
+    if how == "robust":
+        assert found.median is not None
+        assert found.robust is not None
+        middle, size = found.median, found.robust
     size = np.where(size > 0, size, found.std)
     return tuple(middle.tolist()), tuple(np.where(size > 0, size, 1.0).tolist())
 
