@@ -89,7 +89,7 @@ def tell(result: RunResult, *, as_json: bool) -> None:
         for answer in answers(result.folder, result.as_json()["stages"]):
             print(answer.sentence())
             # A note may begin or end with them.
-            for warning in (text for text in answer.warnings if text not in answer.note and text not in shown):
+            for warning in (text for text in answer.warnings if text not in answer.note):
                 print(printable(f"{answer.stage}: {warning}"))
             shown.update(answer.warnings)
         for stage, warning in stage_warnings(result.folder, result.as_json()["stages"]):
