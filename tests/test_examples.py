@@ -41,7 +41,7 @@ def test_every_example_is_valid_and_listed(host: Host, path: Path) -> None:
 
 
 def withheld(folder: Path) -> bool:
-    """Whether the dimension has no value, as it should of a score that was hardly trained, and a range for an answer."""
+    """Whether the dimension has a range in place of a value, as it should where a score was hardly trained."""
     answer = json.loads((folder / "dimension" / "result.json").read_text())["answer"]
     return answer["value"] is None and answer["headline"].endswith("no single dimension")
 

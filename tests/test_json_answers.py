@@ -39,6 +39,8 @@ ANSWERS = (
     ("run", "run run.yaml"),
     ("run", "demo"),
     ("apply", "apply RUN/pca --data points.npy --out answer.json"),
+    ("inspect", "inspect points.npy"),
+    ("inspect", "inspect table.csv --read label=kind"),
     ("runs-list", "runs list"),
     ("compare", "compare estimator --on 2-sphere,curve --only pca,mle --config mle.resamples=0"),
     ("sweep", "sweep run.yaml --over stages.data.config.dimension=1,2 --over seed=0,1 --workers 1"),
@@ -60,6 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("answers")
     (made / "run.yaml").write_text(RUN_FILE)
     np.save(made / "points.npy", np.random.default_rng(0).standard_normal((50, 3)))
+    (made / "table.csv").write_text("id,a,kind\n" + "".join(f"{i},{i % 7 or ''},x\n" for i in range(60)))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(made)
         assert main(["run", "run.yaml", "--quiet"]) == 0

@@ -160,7 +160,7 @@ WRONG = {
     "wrong type": stages("data: {use: data:sphere, config: {dimension: many}}"),
     "out of range": stages("data: {use: data:sphere, config: {dimension: 0}}"),
     "missing field": stages("data: {use: data:array}"),
-    "missing field of a given config": stages("data: {use: data:array, config: {standardise: true}}"),
+    "missing field of a given config": stages("data: {use: data:array, config: {scale: table}}"),
     "unknown verb": stages("data: {use: data:sphere, do: fit}"),
     "verb beyond its capabilities": stages("score: {use: score:analytic, do: encode, inputs: {data: data:sphere}}"),
     "unknown port": stages(f"{SPHERE}, score: {{use: score:analytic, inputs: {{date: data}}}}"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -237,3 +238,41 @@ def test_rows_of_a_condition() -> None:
     tensor = index_condition(torch.tensor([[1.0], [2.0]]), rows)
     assert isinstance(tensor, Tensor)
     assert tensor.tolist() == [[2.0], [1.0]]
+
+
+def test_the_scale_of_data_stays_when_they_are_shifted_or_rotated() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 5, generator=generator, dtype=torch.float64) * torch.tensor([1.0, 2.0, 0.5, 1.0, 3.0])
+    turn = torch.linalg.qr(torch.randn(5, 5, generator=generator, dtype=torch.float64)).Q
+    shift = torch.tensor([1000.0, 0.0, -4.0, 0.0, 0.0], dtype=torch.float64)
+    std = EventScale.of(x).std
+    assert std == pytest.approx(float((x - x.mean(0)).square().mean().sqrt()))
+    assert EventScale.of(x + shift).std == pytest.approx(std)
+    assert EventScale.of(x @ turn).std == pytest.approx(std)
+    assert EventScale.of((x + shift).reshape(200, 1, 5, 1)).std == pytest.approx(std)
+
+
+def test_vectors_are_centred_by_coordinate_where_one_mean_will_not_do() -> None:
+    x = torch.tensor([[0.0, 1000.0], [2.0, 1002.0]])
+    scale = EventScale.of(x)
+    assert (scale.mean, scale.std, scale.centre) == (501.0, 1.0, (1.0, 1001.0))
+    assert torch.equal(x - scale.middle(x), torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
+    near = EventScale.of(x / 1000 + torch.tensor([[0.0, 0.0], [5.0, 5.0]]))
+    assert near.centre is None
+    assert near.middle(x) == near.mean
+    assert EventScale.of(x.reshape(2, 1, 2)).centre is None
+    assert EventScale.of(torch.ones(3, 2)).std == 1.0
+    assert EventScale.of(torch.ones(0, 2)) == EventScale()
+
+
+def test_units_of_each_coordinate_come_back_in_double_precision() -> None:
+    scale = EventScale(shift=(2026.0, -1e6), factor=(1e-3, 250.0))
+    raw = torch.tensor([[2026.0001, -1e6 + 1], [2025.9993, 3.0]], dtype=torch.float64)
+    x = scale.from_raw(raw)
+    assert x[0, 0] == pytest.approx(0.1)
+    assert scale.to_raw(x.float()).dtype == torch.float64
+    assert torch.allclose(scale.to_raw(x), raw, rtol=1e-14)
+    assert scale.log_volume((2,)) == pytest.approx(math.log(1e-3) + math.log(250))
+    assert EventScale(factor=2.0).log_volume((2, 3)) == pytest.approx(6 * math.log(2))
+    with pytest.raises(DataError, match="bounds and a unit for each coordinate"):
+        EventScale(low=0.0, factor=(1.0, 2.0))

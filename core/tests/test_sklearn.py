@@ -248,3 +248,11 @@ def test_without_scikit_learn_it_says_what_to_install() -> None:
     code = "import sys; sys.modules['sklearn.base'] = None; import scorefold.sklearn"
     outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "pip install 'scorefold-core[sklearn]'" in outcome.stderr
+
+
+def test_points_whose_distances_are_lost_in_rounding_are_reported() -> None:
+    x = torch.rand(200, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).numpy() + 1e7
+    with pytest.warns(UserWarning, match="lost in rounding"):
+        found = as_estimator(Fixed(None)).fit(x.astype(np.float32))
+    assert found.estimate_.diagnostics["note"].startswith("warning: the coordinates reach 1e+07")
+    assert "warnings" not in as_estimator(Fixed(None)).fit(x).estimate_.diagnostics

@@ -10,15 +10,20 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 from training_toys import Quadratic, points
 from verb_toys import UNIT, Flat, Normal, Shifted, Source, checked, context, rows
 
-from scorefold import verbs
-from scorefold.data import Dataset, EventScale, TensorSpec
+from scorefold import figures, verbs
+from scorefold.config import TrainingConfig
+from scorefold.data import Condition, Dataset, EventScale, TensorSpec
+from scorefold.diffusion import VE
+from scorefold.diffusion.process import DiffusionProcess
 from scorefold.errors import ConfigError, DataError, SplitError, TrainingError
-from scorefold.interfaces import Flow, ScoreModel, TensorSource
+from scorefold.interfaces import Flow, Loss, Progress, ScoreModel, TensorSource, Trainable
 from scorefold.likelihood import evaluate_likelihood
+from scorefold.results import Estimate
+from scorefold.scale_checks import unit_warnings
 from scorefold.stage import EventGroups, StageContext
 from scorefold.verb_options import (
     InterpolateOptions,
@@ -39,9 +44,12 @@ def test_load_reports_what_there_is() -> None:
     assert outcome.result["event_scale"] == {"low": 0.0, "high": 1.0, "levels": 5, "mean": 0.0, "std": 1.0}
 
 
-def test_load_needs_a_test_split_and_hides_no_bad_data() -> None:
+def test_load_needs_some_split_and_hides_no_bad_data() -> None:
+    loaded = verbs.load(Source(train=rows(2)), {}, None, context())
+    assert loaded.result["metrics"] == {"train points": 2}
+    assert list(figures.data(loaded.value)) == ["data"]
     with pytest.raises(SplitError, match="no test split"):
-        verbs.load(Source(train=rows(2)), {}, None, context())
+        verbs.load(Source(train=SplitError("there is no train split"), x=rows(2)), {}, None, context())
     for split in ("train", "validation", "test"):
         splits = {"train": rows(2), "test": rows(2), split: DataError("row 3 holds NaN")}
         with pytest.raises(DataError, match="row 3 holds NaN"):
@@ -233,3 +241,78 @@ def test_no_verb_touches_the_global_generator() -> None:
 def test_a_tensor_source_says_which_splits_it_has() -> None:
     with pytest.raises(SplitError, match="no 'train' split here; there is test"):
         TensorSource(torch.zeros(2, 2)).load("train")
+
+
+def test_the_likelihood_of_scaled_data_is_given_in_the_units_of_the_file_too() -> None:
+    """x is N(1, 1), and the file's columns are 2 x and 1000 x: their density is that of x over 2000."""
+    x = torch.tensor([[0.5, 1.0], [2.0, 1.5]])
+    scale = EventScale(shift=(0.0, 0.0), factor=(2.0, 1000.0))
+    outcome = evaluate_likelihood(Shifted(), {"data": TensorSource(x, scale)}, LikelihoodOptions(), context())
+    metrics = checked(outcome)
+    found = metrics["log-likelihood in the units of the file (nats)"]
+    assert found == pytest.approx(metrics["log-likelihood (nats)"] - math.log(2000))
+    raw = torch.distributions.Normal(torch.tensor([2.0, 1000.0]), torch.tensor([2.0, 1000.0]))
+    assert found == pytest.approx(float(raw.log_prob(scale.to_raw(x)).sum(1).mean()), rel=1e-5)
+    plain = evaluate_likelihood(Shifted(), {"data": TensorSource(x)}, LikelihoodOptions(), context())
+    assert not any("file" in name for name in plain.result["metrics"])
+
+
+class Pushed(ScoreModel, Trainable):
+    """A score with one parameter and nothing to learn."""
+
+    def __init__(self, process: DiffusionProcess) -> None:
+        super().__init__(process, (3,))
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.training_config = TrainingConfig(steps=1, warmup=0)
+
+    def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        return self.weight * x
+
+    def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+        return Loss(self.weight.square())
+
+
+def test_noise_that_does_not_fit_the_data_is_reported_before_training() -> None:
+    x = 255 * torch.rand(100, 3, generator=torch.Generator().manual_seed(0))
+    data = TensorSource({"train": Dataset(x)})
+    spread = data.event_scale.spread((3,))
+    said: list[str] = []
+    outcome = verbs.fit(Pushed(VE(0.01, 50.0)), {"data": data}, None, context(warn=said.append))
+    assert outcome.result["warnings"] == said
+    assert said[0].startswith(f"the largest noise of the process is 50, and the spread of the data {spread:.3g}")
+    assert "sigma_max to about 300" in said[0]
+    said.clear()
+    assert "warnings" not in verbs.fit(Pushed(VE(0.01, 300.0)), {"data": data}, None, context(warn=said.append)).result
+    assert not said
+    with pytest.raises(ConfigError, match="the least noise of the process is 200") as refused:
+        verbs.fit(Pushed(VE(200.0, 900.0)), {"data": data}, None, context())
+    assert "relative: true" in str(refused.value)
+
+
+def test_warnings_of_the_data_come_before_those_of_an_estimate() -> None:
+    own = Estimate("k", 2.0, diagnostics={"note": "at sigma 1", "warnings": ["coarse"], "sigma": 1.0})
+    assert own.with_warnings([]) is own
+    both = own.with_warnings(["uneven", "copies"])
+    assert both.diagnostics == {
+        "note": "warning: uneven; at sigma 1",
+        "warnings": ["uneven", "copies", "coarse"],
+        "sigma": 1.0,
+    }
+    alone = Estimate("k", 2.0).with_warnings(["uneven"])
+    assert alone.diagnostics == {"note": "warning: uneven", "warnings": ["uneven"]}
+
+
+def test_data_in_other_units_than_those_of_training_are_reported() -> None:
+    draws = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 2, generator=draws)
+    trained = EventScale(shift=(2026.0, -5.0), factor=(1e-3, 100.0))
+    assert unit_warnings(trained, x) == []
+    assert unit_warnings(trained, x[:1]) == []
+    (spread,) = unit_warnings(trained, 1000 * (x - x.mean(0)))
+    assert "times as widely" in spread
+    (place,) = unit_warnings(trained, x + torch.tensor([0.0, 8.0]))
+    assert "column 1 has mean 79" in place
+    assert place.endswith("for -5 (columns from 0)")
+    images = EventScale(low=0.0, high=1.0, mean=0.5, std=0.2)
+    assert unit_warnings(images, torch.rand(20, 1, 4, 4, generator=draws)) == []
+    assert any("mean 127" in text or "mean 12" in text for text in unit_warnings(images, 255 * torch.rand(20, 1, 4, 4)))

@@ -85,6 +85,17 @@ class TestOneObject:
         assert loaded.condition_spec == conditions
         assert host.builder.memory.of(loaded).ports["data"] == spec
 
+    def test_units_of_each_column_are_kept(self, host: Host, tmp_path: Path) -> None:
+        spec = DataSpec((3,), EventScale(shift=(2026.0, 0.0, -1.0), factor=(1e-3, 2.0, 7.0), centre=(0.0, 9.0, 0.0)))
+        host.save(host.create("score:learnt", data=spec), tmp_path / "score")
+        assert host.builder.memory.of(host.load(tmp_path / "score")).ports["data"] == spec
+        file = tmp_path / "score" / "manifest.json"
+        text = file.read_text()
+        file.write_text(text.replace("2026.0,", "2026.0, 2026.0,"))
+        assert file.read_text() != text
+        with pytest.raises(ArtefactError, match="units of 4 coordinates"):
+            host.load(tmp_path / "score")
+
     def test_a_loaded_object_can_be_saved_again(self, host: Host, score: Any, tmp_path: Path) -> None:
         host.save(score, tmp_path / "one")
         host.save(host.load(tmp_path / "one"), tmp_path / "two")

@@ -31,15 +31,21 @@ class TensorSpec:
 
 ConditionSpec = TensorSpec | Mapping[str, TensorSpec]
 
+PerCoordinate = float | tuple[float, ...]
+"""One number for all coordinates, or one for each coordinate of a vector."""
+
 
 @dataclass(frozen=True)
 class EventScale:
     """The units of an event.
 
     ``low`` and ``high`` bound x where it is bounded (images); ``levels`` counts its discrete values, equally spaced
-    over [low, high], or is None for continuous data; ``mean`` and ``std`` are one number each, over all points and
-    coordinates of the training split. x = (raw - shift) / factor says how raw data became x; ``to_raw`` undoes it.
-    Raises ``DataError`` for fewer than 2 levels.
+    over [low, high], or is None for continuous data. ``mean`` is one number over all points and coordinates of the
+    training split; ``std`` is one number too, the root mean square of the coordinates' deviations from their own
+    means, so that it stays when data are shifted or rotated. ``centre`` holds the mean of each coordinate of a vector
+    where one number won't do for all; see ``middle``. x = (raw - shift) / factor says how raw data became x, with one
+    number for all coordinates or a tuple with one for each coordinate of a vector. Raises ``DataError`` for fewer than
+    2 levels, and for bounds of data whose coordinates have units of their own.
     """
 
     low: float | None = None
@@ -47,12 +53,40 @@ class EventScale:
     levels: int | None = None
     mean: float = 0.0
     std: float = 1.0
-    shift: float = 0.0
-    factor: float = 1.0
+    shift: PerCoordinate = 0.0
+    factor: PerCoordinate = 1.0
+    centre: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.levels is not None and self.levels < 2:
             raise DataError(f"an event scale of {self.levels} levels was given; expected 2 or more, or None")
+        if (self.low is not None or self.high is not None) and self.per_coordinate:
+            raise DataError("an event scale has bounds and a unit for each coordinate; expected one unit for all")
+        if self.centre is not None:
+            # Made here: torch.tensor inside a transform of torch.func fails on the meta device.
+            self.__dict__["_centre"] = torch.tensor(self.centre, dtype=torch.float64, device="cpu")
+
+    @classmethod
+    def of(cls, x: Tensor) -> EventScale:
+        """The scale of continuous, unbounded data with these training points (N, *E); a std of 0 is given as 1."""
+        if x.numel() == 0:
+            return cls()
+        variances, means = torch.var_mean(x.double().flatten(1), dim=0, correction=0)
+        mean, std = float(means.mean()), float(variances.mean().sqrt())
+        return cls(mean=mean, std=std or 1.0, centre=own_centre(means.tolist(), mean, std) if x.dim() == 2 else None)
+
+    @property
+    def per_coordinate(self) -> bool:
+        """Whether each coordinate has a shift or a factor of its own."""
+        return isinstance(self.shift, tuple) or isinstance(self.factor, tuple)
+
+    def middle(self, like: Tensor) -> Tensor | float:
+        """The mean to subtract from events (..., *E): one number, or, where vectors have one for each coordinate, (D,)
+        on the device and in the dtype of ``like``."""
+        if self.centre is None:
+            return self.mean
+        centre: Tensor = self.__dict__["_centre"]
+        return centre.to(like)
 
     def spread(self, event_shape: tuple[int, ...]) -> float:
         """The root-mean-square distance of an event from the mean, std sqrt(D): adding coordinates that are 0
@@ -60,10 +94,35 @@ class EventScale:
         return self.std * math.sqrt(math.prod(event_shape))
 
     def to_raw(self, x: Tensor) -> Tensor:
-        """x in the units of the data as they were read, clipped to [low, high] first where those are known."""
+        """x in the units of the data as they were read, clipped to [low, high] first where those are known.
+
+        In float64 where each coordinate has a unit of its own: float32 need not hold the digits of its raw values.
+        """
         if self.low is not None or self.high is not None:
             x = x.clamp(self.low, self.high)
-        return x * self.factor + self.shift
+        if self.per_coordinate:
+            x = x.double()
+        return x * _numbers(self.factor, x) + _numbers(self.shift, x)
+
+    def from_raw(self, raw: Tensor) -> Tensor:
+        """Raw values as x, in float64."""
+        raw = raw.double()
+        return (raw - _numbers(self.shift, raw)) / _numbers(self.factor, raw)
+
+    def log_volume(self, event_shape: tuple[int, ...]) -> float:
+        """log |det d raw / dx|, the sum of log factor over the coordinates: log p(raw) is log p(x) less this."""
+        if isinstance(self.factor, tuple):
+            return sum(map(math.log, self.factor))
+        return math.prod(event_shape) * math.log(self.factor)
+
+
+def _numbers(given: PerCoordinate, like: Tensor) -> Tensor | float:
+    return torch.tensor(given, dtype=like.dtype, device=like.device) if isinstance(given, tuple) else given
+
+
+def own_centre(means: Sequence[float], mean: float, std: float) -> tuple[float, ...] | None:
+    """The means of coordinates as a ``centre``, or None where all lie within one deviation of the common mean."""
+    return tuple(means) if max(abs(one - mean) for one in means) > std else None
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,14 @@ matplotlib is imported when a figure is asked for: estimates and models can be u
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from scorefold.errors import ScorefoldError
+from scorefold.data import Dataset
+from scorefold.errors import ScorefoldError, SplitError
 from scorefold.results import Allocation, Estimate
 from scorefold.stage import EventGroups
 
@@ -149,19 +151,26 @@ def _grid_of_groups(groups: EventGroups) -> Figure | None:
 
 
 def data(source: DataSource) -> Mapping[str, Figure]:
-    """The first points of the test split: a grid of images, each next to its condition where that is an image too, or a
-    scatter in the widest plane."""
-    test = source.load("test")
-    few = test.take(torch.arange(min(32, len(test))))
+    """The first points of the test split, or of another where there is none: a grid of images, each next to its
+    condition where that is an image too, or a scatter in the widest plane."""
+    name, shown = _any_split(source)
+    few = shown.take(torch.arange(min(32, len(shown))))
     images = as_images(few.x)
     condition = picture_of(few.condition)
     if images is not None and condition is not None and len(images):
         return {"data": _pairs(condition, images, source)}
     if images is None:
-        points = test.tensor(limit=2000)
-        return {"data": _scatter(points, "The test split")} if len(points) > 1 else {}
+        points = shown.tensor(limit=2000)
+        return {"data": _scatter(points, f"The {name} split")} if len(points) > 1 else {}
     limits = (source.event_scale.low, source.event_scale.high)
-    return {"data": image_grid(images, title="From the test split", limits=limits)} if len(images) else {}
+    return {"data": image_grid(images, title=f"From the {name} split", limits=limits)} if len(images) else {}
+
+
+def _any_split(source: DataSource) -> tuple[str, Dataset]:
+    for name in ("test", "validation"):
+        with suppress(SplitError):
+            return name, source.load(name)
+    return "train", source.load("train")
 
 
 def picture_of(condition: Condition | None) -> Tensor | None:

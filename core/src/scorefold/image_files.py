@@ -50,6 +50,18 @@ def read_image(path: Path, *, size: int | None, crop: bool, grey: bool) -> Tenso
     return pixels
 
 
+def image_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of an image file from its first bytes, before it is turned upright; None where it can't be
+    read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=_FORMATS) as opened:
+            return opened.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+
+
 def _refuse_deep(image: ImageFile, path: Path) -> None:
     """Raise ``DataError`` for more than 8 bits a channel; Pillow would cut those of colour images to 8 silently."""
     raw = image.tile[0][3] if image.tile else ""

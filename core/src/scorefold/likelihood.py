@@ -23,6 +23,9 @@ def evaluate_likelihood(
 ) -> Outcome:
     """The mean log-likelihood of held-out points, in nats and, for flows of discrete data, in bits per dimension.
 
+    It is that of a density in the model's units; where continuous data were scaled, that in the units they were read
+    in is given too, less by the logarithms of the factors.
+
     It is held to the exact one where the data know their density. Hands on ``{"log_prob": (N,) float64}``. Raises
     ``DataError`` for an empty split and for values that are not finite, ``ConfigError`` for a model whose condition is
     a code.
@@ -33,6 +36,9 @@ def evaluate_likelihood(
     generator = context.generator("evaluate", device=device_of(component))
     log_prob = log_probs(component, dataset, options, generator, context.progress)
     metrics, answer = _likelihood(component, log_prob, _exact_log_prob(component, source, dataset))
+    scaled = source.event_scale.log_volume(tuple(component.event_shape))
+    if scaled != 0 and source.event_scale.levels is None:
+        metrics["log-likelihood in the units of the file (nats)"] = float(log_prob.mean()) - scaled
     result = {"metrics": metrics, "points": len(log_prob), "answer": answer}
     return Outcome({"log_prob": log_prob}, result, {"log_prob": log_prob})
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -68,6 +68,17 @@ class Estimate:
         if self.interval is not None:
             between = f" ({self.interval_name()} {self.interval[0]:.4g} to {self.interval[1]:.4g})"
         return f"{self.quantity} {self.value:.4g}{between}"
+
+    def with_warnings(self, warnings: Sequence[str]) -> Estimate:
+        """The same estimate with these warnings before its own; its note begins with the first of them."""
+        if not warnings:
+            return self
+        own = self.diagnostics.get("warnings", ())
+        note = f"warning: {warnings[0]}"
+        if self.diagnostics.get("note"):
+            note = f"{note}; {self.diagnostics['note']}"
+        added = {"note": note, "warnings": [*warnings, *own]}
+        return replace(self, diagnostics={**self.diagnostics, **added})
 
     def summary(self) -> dict[str, Any]:
         """The estimate as JSON: quantity, value, interval, level, headline, covers, and the diagnostics that aren't

@@ -20,6 +20,7 @@ from scorefold.errors import DataError, ScorefoldError
 from scorefold.interfaces import DataSource, Estimator, Flow, ScoreModel, TensorSource, Trainable
 from scorefold.numerics import AGGREGATES, bootstrap_interval
 from scorefold.results import Estimate
+from scorefold.rounding import rounding_warning
 from scorefold.seeds import derive_generator, derive_seed
 
 try:
@@ -107,6 +108,8 @@ class DimensionEstimator(BaseEstimator):  # type: ignore[misc]
         self, X: Any, y: Any = None, *, smooth: bool = False, n_neighbors: int = 20, comb: str | None = None
     ) -> DimensionEstimator:
         """Estimates from ``X`` (n, features), n at least 2; ``y`` is not read. Returns itself.
+
+        Gives a ``UserWarning`` where ``X`` lies so far from 0 that rounding hides how far neighbours are away.
 
         ``smooth`` also gives the mean over each point and its ``n_neighbors`` nearest ones; ``comb`` goes before the
         one given at construction. Raises ``InputError`` (a ``ValueError``) for data and parameters that don't fit.
@@ -197,9 +200,13 @@ class DimensionEstimator(BaseEstimator):  # type: ignore[misc]
         seed = self._seed()
         try:
             estimator = self._built(TensorSource({"train": dataset, "test": dataset}), seed)
-            return estimator.estimate(dataset, generator=derive_generator(seed, "estimate"))
+            answer = estimator.estimate(dataset, generator=derive_generator(seed, "estimate"))
         except DataError as error:
             raise InputError(error.message, hint=error.hint) from error
+        rounded = rounding_warning(x)
+        if rounded:
+            warnings.warn(rounded, UserWarning, stacklevel=3)
+        return answer.with_warnings([rounded] if rounded else [])
 
     def _built(self, source: TensorSource, seed: int) -> Estimator:
         made, score = self.estimator, self.score_model

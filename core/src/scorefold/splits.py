@@ -102,20 +102,19 @@ def pick(splits: Mapping[str, Dataset], name: str) -> Dataset:
     dataset = splits[name]
     if len(dataset) == 0:
         raise SplitError(
-            f"the {name} split is empty", hint=f"give it a share of the points: the config sets {name} to 0"
+            f"the {name} split is empty: the config gives it no share of the points",
+            hint="give it one (fractions: [0.8, 0.1, 0.1]), or read another split (split: train)",
         )
     return dataset
 
 
 def plain_scale(x: Tensor) -> EventScale:
     """The scale of continuous, unbounded data with these training points."""
-    mean, std = moments(x)
-    return EventScale(mean=mean, std=std)
+    return EventScale.of(x)
 
 
 def moments(x: Tensor) -> tuple[float, float]:
-    """The mean and the standard deviation over all entries, in float64; a deviation of 0 is given as 1."""
-    if x.numel() == 0:
-        return 0.0, 1.0
-    std, mean = torch.std_mean(x.double(), correction=0)
-    return float(mean), float(std) or 1.0
+    """The mean over all entries of points (N, *E), and the root mean square of the coordinates' deviations from their
+    own means (of images: from the mean image), in float64; a deviation of 0 is given as 1."""
+    scale = EventScale.of(x)
+    return scale.mean, scale.std

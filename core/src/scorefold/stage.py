@@ -73,7 +73,8 @@ class StageContext:
 
     ``seed_root`` and ``stage`` give the seeds; ``split`` is the split the user chose, or None for the verb's own;
     ``checkpoint_dir`` is a folder that survives an interruption; ``metrics(step, values)`` reports numbers;
-    ``progress(done, total, text)`` moves the progress bar.
+    ``progress(done, total, text)`` moves the progress bar; ``warn(text)`` shows a warning at once, before hours of
+    work that it may spare.
     """
 
     stage: str
@@ -86,6 +87,7 @@ class StageContext:
     executor: Executor | None = None
     metrics: Callable[[int, Mapping[str, float]], None] = lambda step, values: None
     progress: Callable[[int, int, str], None] = lambda done, total, text: None
+    warn: Callable[[str], None] = lambda text: None
 
     def seed(self, purpose: str) -> int:
         """The seed of one purpose in this stage."""

@@ -28,6 +28,8 @@ from scorefold.interfaces import (
     check_trained,
 )
 from scorefold.interfaces.data import SPLITS
+from scorefold.rounding import rounding_warning
+from scorefold.scale_checks import noise_warnings
 from scorefold.stage import EventGroups, Fitted, Outcome, StageContext
 from scorefold.verb_inputs import (
     Inputs,
@@ -51,11 +53,15 @@ _SHOWN = 64
 _DIAGNOSED = 512
 """How many points a geometry, or what was trained, is diagnosed on."""
 
+_ROUNDED = 20_000
+"""How many points of an estimate are checked for rounding."""
+
 
 def load(component: DataSource, inputs: Inputs, options: None, context: StageContext) -> Outcome:
-    """Load every split once, so that bad data ends the run here; report sizes, shape, scale and known truths.
+    """Load every split once, so that bad data ends the run here; report sizes, shape, scale, known truths, and what
+    the data hold (``DataSource.summary``).
 
-    A source may lack a training or a validation split (``SplitError``); any other ``DataError`` passes through.
+    A source may lack some of the splits, but not all (``SplitError``); any other ``DataError`` passes through.
     """
     sizes: dict[str, int] = {}
     truth: dict[str, Any] = {}
@@ -63,7 +69,7 @@ def load(component: DataSource, inputs: Inputs, options: None, context: StageCon
         try:
             dataset = component.load(split)
         except SplitError:
-            if split == "test":
+            if split == SPLITS[-1] and not sizes:
                 raise
             continue  # a verb that needs the split says so
         sizes[split] = len(dataset)
@@ -80,14 +86,19 @@ def load(component: DataSource, inputs: Inputs, options: None, context: StageCon
             "std": scale.std,
         },
         "truth": truth,
+        "data": component.summary().as_json(),
     }
+    if warnings := component.data_warnings():
+        result["warnings"] = list(warnings)
     return Outcome(component, result)
 
 
 def fit(component: nn.Module, inputs: Inputs, options: None, context: StageContext) -> Outcome:
-    """Train a ``Trainable`` on the training split, held to the validation split; pass over anything else.
+    """Train a ``Trainable`` on the training split, checked on the validation split; pass over anything else.
 
-    Raises as ``scorefold.training.fit``, and ``DataError`` for data that can't be read or an empty training split.
+    Warns before the training where the noise of a score's process does not fit the data. Raises as
+    ``scorefold.training.fit``, ``DataError`` for data that can't be read or an empty training split, and
+    ``ConfigError`` for noise above all of the data.
     """
     if not isinstance(component, Trainable):
         return Outcome(component, {"trained": False}, shown={})
@@ -98,6 +109,9 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
     training = on_device(context, source.load("train"))
     if len(training) == 0:
         raise DataError("the training split is empty", hint="give the source more points or a larger train fraction")
+    before = _noise_warnings(component, source)
+    for text in before:
+        context.warn(text)
     try:
         validation = on_device(context, source.load("validation"))
     except SplitError:
@@ -117,11 +131,17 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
         report = train(component, training, config, metrics=context.metrics, **settings)
     result: dict[str, Any] = {"trained": True, **report.summary()}
     seen = training if validation is None or not len(validation) else validation
-    doubts = component.doubts(seen.take(torch.arange(min(_DIAGNOSED, len(seen)))))
-    if doubts:
-        result["warnings"] = list(doubts)
+    after = component.doubts(seen.take(torch.arange(min(_DIAGNOSED, len(seen)))))
+    if before or after:
+        result["warnings"] = [*before, *after]
     few = training.take(torch.arange(min(_SHOWN, len(training))))
     return Outcome(component, result, shown=Fitted(report, component, few.x, few.condition))
+
+
+def _noise_warnings(component: nn.Module, source: DataSource) -> list[str]:
+    if not isinstance(component, ScoreModel):
+        return []
+    return noise_warnings(component.process, source.event_scale, source.event_shape)
 
 
 @torch.no_grad()
@@ -221,16 +241,19 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
 
 
 def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, context: StageContext) -> Outcome:
-    """Estimate from the test split, and hold the answer to the truth where the data know it; with ``by: label``, from
-    the points of each label too.
+    """Estimate from the test split, and compare the answer with the truth where the data know it; with ``by: label``,
+    from the points of each label too.
 
-    An estimate without a value gives no metrics. Raises as the estimator does, and ``DataError`` for an empty split and
+    The answer begins with the warnings of the data, among them that the points' distances are lost in rounding. An
+    estimate without a value gives no metrics. Raises as the estimator does, and ``DataError`` for an empty split and
     for data without the labels that are needed.
     """
     source: DataSource = inputs["data"]
     dataset = points_of(source, options.limit, context)
     label = None if options.by is None else labels_of(dataset)
     answer = component.estimate(dataset, generator=context.generator("estimate"))
+    rounded = rounding_warning(dataset.tensor(limit=_ROUNDED))
+    answer = answer.with_warnings([*source.data_warnings(), *([rounded] if rounded else [])])
     metrics: dict[str, Any] = {} if answer.value is None else {answer.quantity: answer.value}
     if answer.interval is not None:
         metrics[f"{answer.quantity}, lower"], metrics[f"{answer.quantity}, upper"] = answer.interval

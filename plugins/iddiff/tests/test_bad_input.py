@@ -339,3 +339,17 @@ def test_a_run_file_says_where(case: str, sigma: float, said: str, name: str, ho
     (tmp_path / "run.yaml").write_text(RUN.format(file=tmp_path / "bad.npy", name=name, sigma=sigma))
     with pytest.raises(ScorefoldError, match=said):
         host.run(tmp_path / "run.yaml", runs=tmp_path / "kept", cache=tmp_path / "cache")
+
+
+def test_a_column_far_from_zero_changes_no_relative_noise(host: Host) -> None:
+    """A subspace of dimension 3 whose first coordinate has mean 1000, with noise relative to the data's spread."""
+    plain = host.create("data:subspace", {"dimension": 3, "ambient": 10, "points": 400, "seed": 0}).load("train").x
+    process = {"name": "ve", "sigma_min": 0.01, "sigma_max": 1.0, "relative": True}
+    found = []
+    for shift in (0.0, 1000.0):
+        x = plain.double() + torch.tensor([shift, *[0.0] * 9], dtype=torch.float64)
+        data = TensorSource({"train": Dataset(x), "test": Dataset(x)})
+        score = host.create("score:analytic", {"process": process, "gaussian": True}, data=data).double()
+        found.append(host.create("estimator:iddiff", {"resamples": 0}, score=score).estimate(x))
+    assert [one.value for one in found] == [3.0, 3.0]
+    assert found[0].diagnostics["sigma"] == pytest.approx(found[1].diagnostics["sigma"], rel=1e-6)

@@ -219,7 +219,7 @@ def test_the_note_says_at_which_scale_the_value_was_read() -> None:
     assert note(0.1, rows[:1], None, [], ["one", "two"]).endswith("one (1 more among the diagnostics)")
 
 
-@pytest.mark.parametrize(("factor", "end"), [(1e-3, "least"), (1e9, "most"), (1, None)])
+@pytest.mark.parametrize(("factor", "end"), [(1e-2, "least"), (1e9, "most"), (1, None)])
 def test_the_note_says_where_the_process_does_not_reach_the_default_sigma(
     factor: float, end: str | None, make_score: MakeScore, make_sphere: MakeSphere
 ) -> None:
@@ -234,13 +234,25 @@ def test_the_note_says_where_the_process_does_not_reach_the_default_sigma(
         assert found.diagnostics["sigma"] == pytest.approx({"least": 1e-3, "most": 50}[end])
 
 
+def test_noise_above_the_whole_spread_of_the_data_is_refused(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    """Every reading would be 0, whatever the data are."""
+    law, x = make_sphere(4, ambient=20)
+    score = make_score(law, (20,), VEConfig(sigma_min=2.0, sigma_max=50))
+    for sigma in ("auto", None):
+        with pytest.raises(
+            ConfigError, match=r"the whole spread of the data 0\.9\d+: .* their dimension reads 0"
+        ) as caught:
+            estimate(score, x, sigma=sigma)
+        assert "sigma_min of the process to about 0.01" in str(caught.value)
+
+
 def test_noise_that_rounding_would_swallow_is_refused(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     law, x = make_sphere(4, ambient=20)
     moved = SphereLaw(law.centre + 1e5, law.basis, 1.0)
     single = make_score(moved, (20,), dtype=torch.float32)
     with pytest.raises(DataError, match=r"float32 numbers are too coarse for noise of sigma 0\.01") as caught:
         estimate(single, (x + 1e5).float(), sigma=0.01)
-    assert "standardise" in str(caught.value)
+    assert "scale: columns" in str(caught.value)
     assert estimate(make_score(moved, (20,)), x + 1e5, sigma=0.01).value == 4
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from scorefold.errors import DataError
+from scorefold.splits import moments
 from scorefold_standard.data.benchmark import BenchmarkManifold, generated
 from scorefold_standard.data_config import BenchmarkManifoldConfig
 
@@ -84,15 +85,15 @@ def test_points_are_seeded() -> None:
     assert not torch.equal(d.load("test").x, e.load("test").x)
 
 
-def test_standardising_is_one_shift_and_one_factor() -> None:
+def test_the_table_is_scaled_by_one_factor() -> None:
     config = BenchmarkManifoldConfig(name="M13b_Spiral", points=400)
-    raw, scaled = BenchmarkManifold(config), BenchmarkManifold(config.model_copy(update={"standardise": True}))
+    raw, scaled = BenchmarkManifold(config), BenchmarkManifold(config.model_copy(update={"scale": "table"}))
     assert raw.event_scale.std > 25
     assert scaled.event_scale.mean == pytest.approx(0, abs=1e-6)
     assert scaled.event_scale.std == pytest.approx(1)
     x = scaled.load("train").x
-    assert float(x.double().std(correction=0)) == pytest.approx(1, abs=1e-5)
-    torch.testing.assert_close(scaled.event_scale.to_raw(x), raw.load("train").x, atol=1e-3, rtol=1e-5)
+    assert moments(x) == pytest.approx((0, 1), abs=1e-5)
+    torch.testing.assert_close(scaled.event_scale.to_raw(x).float(), raw.load("train").x, atol=1e-3, rtol=1e-5)
     # One factor for all coordinates keeps the shape: distances all shrink alike.
     ratio = torch.pdist(x) / torch.pdist(raw.load("train").x)
     assert float(ratio.max() / ratio.min()) == pytest.approx(1, abs=1e-3)

@@ -12,6 +12,7 @@ from PIL import Image
 from scorefold.data import Dataset, StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.operators import HasOperator
+from scorefold.splits import moments
 from scorefold_standard.data.digits import Digits
 from scorefold_standard.data.images import ImageFolder
 from scorefold_standard.data.paired import Paired
@@ -43,7 +44,8 @@ def test_digits_are_all_there_once() -> None:
     scale = source.event_scale
     assert (scale.low, scale.high, scale.levels, source.event_shape) == (0.0, 1.0, 17, (1, 8, 8))
     train = parts[0].x.double()
-    assert (scale.mean, scale.std) == pytest.approx((float(train.mean()), float(train.std(correction=0))))
+    about_the_mean_image = float((train - train.mean(0)).square().mean().sqrt())
+    assert (scale.mean, scale.std) == pytest.approx((float(train.mean()), about_the_mean_image))
     raw = scale.to_raw(parts[0].x)
     assert torch.equal(raw, raw.round())
     assert (float(raw.min()), float(raw.max())) == (0.0, 16.0)
@@ -265,7 +267,7 @@ def test_the_hidden_part_may_be_the_event(folder: Path) -> None:
     assert train.condition["mask"].shape == (len(train), 1, 8, 8)
     scale = held.event_scale
     assert (scale.low, scale.high, scale.levels) == (0.0, 1.0, 256)
-    assert (scale.mean, scale.std) == pytest.approx((float(train.x.mean()), float(train.x.std(correction=0))), abs=1e-5)
+    assert (scale.mean, scale.std) == pytest.approx(moments(train.x), abs=1e-5)
     assert streamed.event_scale.mean == pytest.approx(scale.mean, abs=1e-5)
     lazy = streamed.load("train")
     assert lazy.event_shape == (3, 8, 4)
@@ -323,3 +325,21 @@ def test_batches_hold_what_load_holds() -> None:
     train = Digits(DigitsConfig(limit=50, condition="label")).load("train")
     batches: list[Dataset] = list(train.batches(16, torch.Generator().manual_seed(0)))
     assert sorted(torch.cat([b.index for b in batches]).tolist()) == sorted(train.index.tolist())  # type: ignore[misc, union-attr]
+
+
+def test_a_crop_is_announced(folder: Path, tmp_path: Path) -> None:
+    """The folder's images are 8 pixels wide and 6 high."""
+    (said,) = ImageFolder(ImagesConfig(root=str(folder), size=4)).data_warnings()
+    assert said.startswith("the images have the size 8 x 6: each is cut to its centred square, then resized to 4 x 4")
+    assert "crop: false" in said
+    (said,) = ImageFolder(ImagesConfig(root=str(folder), size=4, crop=False)).data_warnings()
+    assert "distorts" in said
+    assert ImageFolder(ImagesConfig(root=str(folder))).data_warnings() == ()
+    Image.fromarray(pixels(0, 9, 9).numpy()).save(folder / "cats" / "99.png")
+    (said,) = ImageFolder(ImagesConfig(root=str(folder), size=4)).data_warnings()
+    assert "2 sizes from 8 x 6 to 9 x 9" in said
+    square = tmp_path / "square"
+    square.mkdir()
+    for i in range(4):
+        Image.fromarray(pixels(i, 9, 9).numpy()).save(square / f"{i}.png")
+    assert ImageFolder(ImagesConfig(root=str(square), size=4)).data_warnings() == ()

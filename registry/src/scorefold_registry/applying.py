@@ -18,6 +18,7 @@ from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource, TensorSource
 from scorefold.interfaces.data import SPLITS
 from scorefold.plugin import Verb
+from scorefold.scale_checks import unit_warnings
 from scorefold.stage import Outcome, StageContext
 from scorefold_registry.configs import Plugged, check_inputs, config_model
 from scorefold_registry.environment import set_up
@@ -62,12 +63,17 @@ def apply_stage(
     if problems:
         raise config_error(f"{chosen.name} with {registered.id}", problems)
     spec = _spec_of(host, component)
-    inputs = {} if data is None else {"data": _source(host, folder, data, spec, read)}
-    context = StageContext(
-        stage="apply", seed_root=seed, split="test", device=place, dtype=_dtype_of(component), executor=None
-    )
+    dtype = _dtype_of(component)
+    warnings: list[str] = []
+    inputs: dict[str, Any] = {}
+    if data is not None:
+        source = inputs["data"] = _source(host, folder, data, spec, read, dtype)
+        warnings = [] if spec is None else unit_warnings(spec.event_scale, source.load("test").x)
+    context = StageContext(stage="apply", seed_root=seed, split="test", device=place, dtype=dtype, executor=None)
     module, _, function = chosen.target.partition(":")
     outcome: Outcome = getattr(import_module(module), function)(component, inputs, _options(chosen, options), context)
+    if warnings:
+        outcome.result["warnings"] = [*warnings, *outcome.result.get("warnings", [])]
     if data is None and spec is not None and isinstance(outcome.value, DataSource):
         # Drawn from the model alone, so in the units of the data it was trained on.
         drawn = outcome.value
@@ -109,7 +115,7 @@ def _verb(host: Host, registered: Registered, name: str | None) -> Verb:
 
 
 def _options(verb: Verb, given: Sequence[str]) -> Config | None:
-    raw = _fields(given, "--set")
+    raw = read_fields(given, "--set")
     if verb.options is None:
         if raw:
             raise ConfigError(f"the verb {verb.name!r} takes no options; --set {given[0]} was given")
@@ -122,7 +128,8 @@ def _options(verb: Verb, given: Sequence[str]) -> Config | None:
         raise config_error(f"the options of {verb.name}", config_problems(model, error, raw)) from None
 
 
-def _fields(given: Sequence[str], option: str) -> dict[str, Any]:
+def read_fields(given: Sequence[str], option: str) -> dict[str, Any]:
+    """The fields that an option sets, as ``NAME=VALUE`` with the value in YAML. Raises ``ConfigError``."""
     fields: dict[str, Any] = {}
     for text in given:
         name, equals, value = text.partition("=")
@@ -146,25 +153,30 @@ def _spec_of(host: Host, component: Any) -> DataSpec | None:
     return None
 
 
-def _source(host: Host, folder: Path, data: Path, spec: DataSpec | None, read: Sequence[str]) -> TensorSource:
-    """The data of a file or folder, all of it, in its order and in the model's units."""
+def _source(
+    host: Host, folder: Path, data: Path, spec: DataSpec | None, read: Sequence[str], dtype: torch.dtype
+) -> TensorSource:
+    """The data of a file or folder, all of it, in its order and in the model's units.
+
+    What was made without data takes them as they were read: columns far from 0 centred, scaled as at training.
+    """
     if not data.exists():
         raise DataError(f"there is no file or folder {data}")
     name, config = _loader(host, folder, data)
-    source = host.create(name, {**config, **_fields(read, "--read")})
+    source = host.create(name, {**config, **read_fields(read, "--read")})
     dataset = _everything(source)
-    x = source.event_scale.to_raw(dataset.tensor())
-    if spec is None:
-        return TensorSource({"test": Dataset(x, dataset.condition, dataset.label, dataset.index)})
-    scale = spec.event_scale
-    x = (_shaped(x, spec.event_shape, data) - scale.shift) / scale.factor
-    conditions = spec.condition_spec if dataset.condition is not None else None
-    return TensorSource({"test": Dataset(x, dataset.condition, dataset.label, dataset.index)}, scale, conditions)
+    x, scale, conditions = dataset.tensor(), source.event_scale, None
+    if spec is not None:
+        raw, scale = source.event_scale.to_raw(x.double()), spec.event_scale
+        x = scale.from_raw(_shaped(raw, spec.event_shape, data)).to(dtype)
+        conditions = spec.condition_spec if dataset.condition is not None else None
+    test = Dataset(x, dataset.condition, dataset.label, dataset.index)
+    return TensorSource({"test": test}, scale, conditions, warnings=source.data_warnings())
 
 
 def _loader(host: Host, folder: Path, data: Path) -> tuple[str, dict[str, Any]]:
     """The component that reads the data, configured as the one that the stage was trained on where it is the same."""
-    name, field = ("data:images", "root") if data.is_dir() else ("data:array", "path")
+    name, field = loader_of(data)
     registered = host.catalogue.resolve(name)
     fields = config_model(registered).model_fields
     config: dict[str, Any] = {}
@@ -172,9 +184,14 @@ def _loader(host: Host, folder: Path, data: Path) -> tuple[str, dict[str, Any]]:
         if trained["component"].partition("@")[0] == name:
             config = dict(trained["resolved"].get("config", {}))
     config[field] = str(data)
-    # All points, as they are in the file: the model's own units come later, from its saved scale.
-    everything = {"fractions": [0.0, 0.0, 1.0], "standardise": False, "limit": None}
+    # All points, whose scale is then measured on all: the model's own units come later, from its saved scale.
+    everything = {"fractions": [0.0, 0.0, 1.0], "limit": None}
     return name, {**config, **{key: value for key, value in everything.items() if key in fields}}
+
+
+def loader_of(data: Path) -> tuple[str, str]:
+    """The component that reads a file or a folder, and the field of its config that names it."""
+    return ("data:images", "root") if data.is_dir() else ("data:array", "path")
 
 
 def _data_stages(folder: Path) -> list[Mapping[str, Any]]:

@@ -22,6 +22,7 @@ COMMANDS = {
     "run": "run a run file",
     "sweep": "run a run file at many values of some of its fields",
     "apply": "use a trained stage on new data",
+    "inspect": "show what a file of data holds, and what is wrong with it",
     "validate": "check a run file without running it",
     "compare": "put every installed component of a kind on the same cases",
     "reproduce": "measure the claims of plugins again",

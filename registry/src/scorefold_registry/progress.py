@@ -27,6 +27,9 @@ class Silent:
     def advanced(self, name: str, done: int, total: int, text: str) -> None:
         """So much of a stage is done."""
 
+    def warned(self, name: str, text: str) -> None:
+        """A stage gives a warning before it is done."""
+
     def measured(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
         """A stage has reported metrics at a step."""
 
@@ -118,6 +121,9 @@ class Lines(Silent):
         parts = [part for part in (f"{done}/{total}", text, rate, _beside(text, self._latest)) if part]
         self._print(f"  {name}: " + ", ".join(parts))
 
+    def warned(self, name: str, text: str) -> None:
+        self._print(f"  {name}: warning: {text}")
+
     def measured(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
         self._latest = dict(metrics)
 
@@ -160,6 +166,9 @@ class Bars(Silent):
         left = self._bar.tasks[-1].time_remaining
         self._left = "" if left is None else f"{duration(left)} left"
         self._bar.update(self._task, note=self._note())
+
+    def warned(self, name: str, text: str) -> None:
+        self._console.print(printable(f"{name}: warning: {text}"), markup=False, soft_wrap=True)
 
     def measured(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
         self._metrics = metrics

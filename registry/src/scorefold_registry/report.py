@@ -18,6 +18,7 @@ from pydantic import BaseModel, RootModel
 from scorefold.artefacts import read_json, write_text
 from scorefold.errors import ArtefactError, printable
 from scorefold_registry.checked_json import read_checked
+from scorefold_registry.data_table import HEAD, NUMBERS, cells, summary_in
 from scorefold_registry.drawing import CAPTIONS
 from scorefold_registry.file_names import file_name
 from scorefold_registry.progress import duration, number_text
@@ -189,6 +190,8 @@ def write_report(folder: Path, sections: Sequence[tuple[str, str, str]], failure
         seed=environment["seed"],
         answers=answers(folder, status["stages"]),
         stages=stages,
+        data_head=HEAD,
+        data_numbers=NUMBERS,
         environment=environment,
         facts=environment_facts(environment),
         run_text=(folder / "run.yaml").read_text(encoding="utf-8"),
@@ -217,6 +220,8 @@ def _stage_view(folder: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
     facts = read_stage(folder)
     result = read_result(folder)
     resolved = facts["resolved"]
+    data = summary_in(result)
+    shown = {"metrics"} if data is None else {"metrics", "data"}
     return {
         **stage,
         "component": _plain_id(stage["component"]),
@@ -234,10 +239,11 @@ def _stage_view(folder: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
         "inputs": sorted(_stage_names(resolved.get("inputs", {})) | ({facts["source"]} if facts["source"] else set())),
         "configuration": yaml_text({key: value for key, value in resolved.items() if value not in ({}, None)}),
         "more": yaml_text(
-            {key: value for key, value in result.items() if key != "metrics" and value not in ({}, None)}
+            {key: value for key, value in result.items() if key not in shown and value not in ({}, None)}
         ),
         "warnings": _warnings(result),
         "by_label": label_answers(result),
+        "data": None if data is None else {"heading": data.heading(), "rows": [cells(one) for one in data.columns]},
         "figures": figures_of(folder),
     }
 

@@ -24,7 +24,7 @@ from scorefold.artefacts import (
     save_state,
 )
 from scorefold.data import DataSpec, TensorSpec
-from scorefold.errors import ArtefactError, ConfigError, PluginError, ScorefoldError
+from scorefold.errors import ArtefactError, ConfigError, PluginError, ScorefoldError, ShapeError
 from scorefold.interfaces import DataSource
 from scorefold.plugin import Port
 from scorefold_registry.building import Builder, Made, Placement
@@ -43,7 +43,7 @@ from scorefold_registry.saved_manifest import (
     place_inside,
     state_folder,
 )
-from scorefold_registry.values import load_value, save_value
+from scorefold_registry.values import check_units, load_value, save_value
 
 PORTS = "ports"
 LARGEST_EVENT = 2**26
@@ -232,6 +232,10 @@ def data_spec(reference: Reference, port: str, folder: Path) -> DataSpec:
         spec = _SPEC.validate_python(reference.spec)
     except (ValidationError, ScorefoldError) as error:
         raise ArtefactError(f"{folder / MANIFEST_FILE} does not describe the data of port {port!r}") from error
+    try:
+        check_units(spec.event_scale, spec.event_shape)
+    except ShapeError as error:
+        raise ArtefactError(f"{folder / MANIFEST_FILE} does not describe the data of port {port!r}: {error}") from error
     conditions = spec.condition_spec
     named = {"": conditions} if isinstance(conditions, TensorSpec) else conditions or {}
     for shape in (spec.event_shape, *(item.shape for item in named.values())):

@@ -307,6 +307,7 @@ class Session:
             executor=self.executor,
             metrics=lambda step, values: self._measured(stage, step, values),
             progress=lambda done, total, text: self.progress.advanced(stage.name, done, total, text),
+            warn=lambda text: self.progress.warned(stage.name, text),
         )
         if planned.verb.gives == planned.registered.component.kind:
             # It makes or trains the component: what it costs is steps, and not evaluations.

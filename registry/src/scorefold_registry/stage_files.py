@@ -104,7 +104,7 @@ class DataFacts(BaseModel):
 
     type: Literal["data"]
     splits: dict[str, SplitFacts]
-    event_scale: dict[str, float | None]
+    event_scale: dict[str, float | tuple[float, ...] | None]
     condition_spec: dict[str, Any] | None = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from scorefold_registry.stage_files import (
     read_value,
 )
 
+_SCALE = TypeAdapter(EventScale)
 VALUE_ARRAYS = "value.safetensors"
 _CONDITIONS: TypeAdapter[ConditionSpec | None] = TypeAdapter(ConditionSpec | None)
 
@@ -59,8 +60,8 @@ def load_value(folder: Path, component: Any) -> Any:
         return component if facts.type == "component" else None
     try:
         return _decode_data(facts, tensors)
-    except (DataError, KeyError) as error:
-        lacking = f"the array {error} is missing" if isinstance(error, KeyError) else error
+    except (DataError, KeyError, ValidationError) as error:
+        lacking = f"the array {error} is missing" if isinstance(error, KeyError) else str(error)
         raise ArtefactError(f"{folder / VALUE_FILE} and the arrays beside it don't fit together: {lacking}") from error
 
 
@@ -129,15 +130,20 @@ def _decode_data(facts: DataFacts, tensors: Mapping[str, Tensor]) -> TensorSourc
             index=parts.get("index"),
             truth={**about.truth, **truth},
         )
-    known = {field.name for field in fields(EventScale)}
-    scale: dict[str, Any] = {name: item for name, item in facts.event_scale.items() if name in known}
-    if scale.get("levels") is not None:
-        scale["levels"] = int(scale["levels"])
     try:
         conditions = _CONDITIONS.validate_python(facts.condition_spec)
     except ValidationError:
         raise DataError("condition_spec describes no conditions") from None
-    return TensorSource(splits, EventScale(**scale), conditions)
+    source = TensorSource(splits, _SCALE.validate_python(facts.event_scale), conditions)
+    check_units(source.event_scale, source.event_shape)
+    return source
+
+
+def check_units(scale: EventScale, event_shape: tuple[int, ...]) -> None:
+    """Raises ``ShapeError`` for units of each coordinate that are not as many as the coordinates."""
+    for one in (scale.shift, scale.factor, scale.centre):
+        if isinstance(one, tuple) and event_shape != (len(one),):
+            raise ShapeError(f"there are units of {len(one)} coordinates for events of the shape {event_shape}")
 
 
 def _decode_estimate(facts: EstimateFacts, tensors: Mapping[str, Tensor]) -> Estimate:

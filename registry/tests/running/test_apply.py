@@ -38,6 +38,20 @@ def test_new_data_reach_the_model_in_its_own_units(say: Say, finished: RunResult
     np.testing.assert_allclose(np.load("out.npy"), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_data_in_other_units_are_reported_before_the_result(say: Say, finished: RunResult, points: Path) -> None:
+    """The model saw points of mean 0 and deviation 1 in its own units."""
+    arguments = ("apply", str(finished.folder / "score"), "--do", "evaluate", "--set", "trace=exact", "--out", "o.npy")
+    assert say(*arguments, "--data", str(points)).err == ""
+    np.save("centimetres.npy", 100 * np.load(points))
+    said = say(*arguments, "--data", "centimetres.npy")
+    assert said.status == 0
+    assert "times as widely as those that the model was trained on" in said.err
+    assert "column 0 has mean" in said.err
+    told = say(*arguments, "--data", "centimetres.npy", "--json").json
+    jsonschema.validate(told, json.loads((files("scorefold") / "schemas" / "apply.json").read_text()))
+    assert len(told["warnings"]) == 2
+
+
 def test_samples_come_back_in_the_units_of_the_data(say: Say, finished: RunResult) -> None:
     folder = str(finished.folder / "score")
     options = ("--do", "sample", "--set", "n=40", "--set", "steps=5")

@@ -45,6 +45,12 @@ def test_a_job_that_does_not_exist_is_named() -> None:
         LocalExecutor().map("no_module_of_this_name:f", [1], key="x")
 
 
+def test_units_of_each_column_survive_the_disk(tmp_path: Path) -> None:
+    scale = EventScale(mean=0.5, shift=(2026.0, -1.0), factor=(1e-3, 7.0), centre=(0.0, 3.0))
+    save_value(TensorSource(torch.randn(3, 2), scale), None, tmp_path)
+    assert load_value(tmp_path, None).event_scale == scale
+
+
 def test_data_with_all_their_parts_survive_the_disk(tmp_path: Path) -> None:
     named = {"a": torch.arange(4), "b": torch.randn(4, 1)}
     train = Dataset(torch.randn(4, 2), condition=named, label=torch.arange(4), truth={"dimension": 1})

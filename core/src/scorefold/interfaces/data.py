@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from scorefold.data import ConditionSpec, Dataset, DataSpec, EventScale, spec_of_conditions
+from scorefold.data_summary import DataSummary, summarise
 from scorefold.errors import DataError, SplitError
 
 SPLITS = ("train", "validation", "test")
@@ -18,7 +22,7 @@ class DataSource(ABC):
     """A source of points.
 
     Must: ``load``, and set ``event_shape`` and ``event_scale`` when constructed. May: ``condition_spec``,
-    ``label_names``, ``fingerprint``. Given: ``spec``.
+    ``label_names``, ``fingerprint``, ``data_warnings``, ``summary``, ``inspect``. Given: ``spec``.
     """
 
     event_shape: tuple[int, ...]
@@ -39,6 +43,23 @@ class DataSource(ABC):
         """A digest of the files that are read, or None for a source that its configuration determines."""
         return None
 
+    def data_warnings(self) -> tuple[str, ...]:
+        """What is wrong with the data for all that reads them, each with the line that fixes it, the gravest first."""
+        return ()
+
+    def summary(self) -> DataSummary:
+        """What the data hold, in the units they were read in."""
+        parts = []
+        for split in SPLITS:
+            with suppress(SplitError):
+                parts.append(self.load(split))
+        return replace(summarise(parts, self.event_scale, self.event_shape), warnings=self.data_warnings())
+
+    @classmethod
+    def inspect(cls, config: Any) -> DataSummary:
+        """What the files of a config hold; a source of files may allow what it would refuse to load."""
+        return cls(config).summary()  # type: ignore[call-arg]
+
     def spec(self) -> DataSpec:
         """The shape and scale of events and conditions, which is all that a saved model keeps of its data."""
         return DataSpec(self.event_shape, self.event_scale, self.condition_spec)
@@ -49,7 +70,8 @@ class TensorSource(DataSource):
 
     ``splits`` maps a split to a data set; a tensor alone is the test split. ``condition_spec`` describes their
     conditions; without it, it is read from them (``scorefold.data.spec_of_conditions``): give it where classes of the
-    data are missing here. Raises ``DataError`` where there is no split, or only some splits have conditions.
+    data are missing here. ``warnings`` are those that the data come with. Raises ``DataError`` where there
+    is no split, or only some splits have conditions.
     """
 
     def __init__(
@@ -57,6 +79,8 @@ class TensorSource(DataSource):
         splits: Tensor | Mapping[str, Dataset],
         event_scale: EventScale | None = None,
         condition_spec: ConditionSpec | None = None,
+        *,
+        warnings: Sequence[str] = (),
     ) -> None:
         if isinstance(splits, Tensor):
             splits = {"test": Dataset(x=splits, index=torch.arange(splits.shape[0]))}
@@ -65,8 +89,8 @@ class TensorSource(DataSource):
         self._splits = dict(splits)
         first = next(iter(self._splits.values()))
         self.event_shape = first.event_shape
-        x = first.x.double()
-        self.event_scale = event_scale or EventScale(mean=float(x.mean()), std=float(x.std(correction=0)) or 1.0)
+        self.event_scale = event_scale or EventScale.of(first.x)
+        self._warnings = tuple(warnings)
         self.condition_spec = condition_spec or self.condition_spec
         if self.condition_spec is None:
             self.condition_spec = spec_of_conditions([dataset.condition for dataset in self._splits.values()])
@@ -75,3 +99,6 @@ class TensorSource(DataSource):
         if split not in self._splits:
             raise SplitError(f"there is no {split!r} split here; there is {', '.join(self._splits)}")
         return self._splits[split]
+
+    def data_warnings(self) -> tuple[str, ...]:
+        return self._warnings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class Points(DataSource):
         self.splits = {"train": slice(0, 60), "validation": slice(60, 75), "test": slice(75, 90)}
         train = x[:60]
         bounds: dict[str, Any] = {} if self.levels is None else {"low": 0.0, "high": 1.0, "levels": self.levels}
-        self.event_scale = EventScale(mean=float(train.mean()), std=float(train.std(correction=0)), **bounds)
+        self.event_scale = replace(EventScale.of(train), **bounds)
 
     def draw(self, generator: torch.Generator) -> Tensor:
         return torch.randn(90, 4, generator=generator)

@@ -22,13 +22,13 @@ class Standardise(Bijection):
                 f"the events' deviation is {scale.std:g}; expected a finite number above 0",
                 hint="look for values in the data that are not finite, or for events that are all the same",
             )
-        self.mean, self.std = scale.mean, scale.std
+        self.scale, self.std = scale, scale.std
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return (x - self.mean) / self.std, x.new_tensor(-x[:1].numel() * math.log(self.std))
+        return (x - self.scale.middle(x)) / self.std, x.new_tensor(-x[:1].numel() * math.log(self.std))
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return z * self.std + self.mean, z.new_tensor(z[:1].numel() * math.log(self.std))
+        return z * self.std + self.scale.middle(z), z.new_tensor(z[:1].numel() * math.log(self.std))
 
 
 class Logit(Bijection):

@@ -347,7 +347,7 @@ class Conditional(ScoreModel, Trainable):
         """The expected noise of x (B, *E) and of the predicted parts of the condition, from what the network is
         shown."""
         signal, scale = self.process.coefficients(x, t)
-        centred = x - signal * self.event_scale.mean
+        centred = x - signal * self.event_scale.middle(x)
         size = ((signal * self.event_scale.std) ** 2 + scale**2).sqrt()
         embedded = {name: shown[name] for name in self.layout.embedded}
         if self.config.amortise and schedule is not None:

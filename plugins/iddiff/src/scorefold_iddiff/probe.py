@@ -97,6 +97,7 @@ class Probe:
         a ``wanted`` level outside the range, and ``DataError`` where the data's own rounding would swallow the noise.
         """
         low, high = self.range()
+        check_reach(x, low)
         moved = None
         if wanted is None:
             spread = spread_of(x)
@@ -121,6 +122,7 @@ class Probe:
         reaches and x is not too coarse for them."""
         low, high = self.range()
         spread = spread_of(x)
+        check_reach(x, low)
         low = min(max(low, 1e-3 * spread, finest(x), least), high)
         return search_levels(low, max(low, min(high, spread)), count)
 
@@ -243,6 +245,18 @@ def finest(x: Tensor) -> float:
     return 16 * torch.finfo(x.dtype).eps * float(x.abs().max())
 
 
+def check_reach(x: Tensor, least: float) -> None:
+    """Raises ``ConfigError`` where the least noise of a process is above the whole spread of points x (N, *E) that are
+    not one and the same up to rounding: each reading would be 0."""
+    spread = spread_of(x)
+    if least > spread > finest(x):
+        raise ConfigError(
+            f"the least noise of the score's process is {least:.3g}, and the whole spread of the data {spread:.3g}: at "
+            "such noise the data are one point, and their dimension reads 0",
+            hint=f"set sigma_min of the process to about {0.01 * spread:.1g}",
+        )
+
+
 def check_resolution(x: Tensor, sigma: float) -> None:
     """Raises ``DataError`` where adding noise of size sigma to x would mostly round it away."""
     if sigma < finest(x):
@@ -250,7 +264,7 @@ def check_resolution(x: Tensor, sigma: float) -> None:
         raise DataError(
             f"the data reach {float(x.abs().max()):.3g}, where {x.dtype} numbers are too coarse for noise of sigma "
             f"{sigma:.3g}",
-            hint=f"centre the data (data:array has standardise: true), take a larger sigma, or use dtype: {finer}",
+            hint=f"centre the data (data:array has scale: columns), take a larger sigma, or use dtype: {finer}",
         )
 
 

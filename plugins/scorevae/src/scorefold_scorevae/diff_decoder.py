@@ -168,7 +168,7 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean and log-variance of q(z | x), each (B, k); the latter None where the code is deterministic."""
         self.check_events(x)
-        answer: Tensor = self.encoder((x - self.event_scale.mean) / self.event_scale.std).to(x.dtype)
+        answer: Tensor = self.encoder((x - self.event_scale.middle(x)) / self.event_scale.std).to(x.dtype)
         if self.config.beta == 0:
             return answer, None
         mean, log_variance = answer.chunk(2, dim=1)
@@ -185,5 +185,5 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
         shown = standardised(self.process, self.event_scale, x, t)
         answer: Tensor = self.network(shown, time_level(self.process, t), code).to(x.dtype)
         signal, scale = self.process.coefficients(x, t)
-        centred = x - signal * self.event_scale.mean
+        centred = x - signal * self.event_scale.middle(x)
         return expected_noise(answer, centred, signal, scale, self.event_scale.std, self.config.prediction)

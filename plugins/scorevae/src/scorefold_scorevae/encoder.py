@@ -62,7 +62,7 @@ def encoded(network: nn.Module, shown: Tensor, level: Tensor, *, recompute: bool
 def standardised(process: DiffusionProcess, scale: EventScale, x: Tensor, t: Tensor) -> Tensor:
     """x_t (B, *E) at t (B,), centred and brought to unit size by the data's mean and deviation, signal and scale."""
     signal, noise = process.coefficients(x, t)
-    return (x - signal * scale.mean) / ((signal * scale.std) ** 2 + noise**2).sqrt()
+    return (x - signal * scale.middle(x)) / ((signal * scale.std) ** 2 + noise**2).sqrt()
 
 
 def time_level(process: DiffusionProcess, t: Tensor, time: str = "log-snr") -> Tensor:

@@ -61,7 +61,7 @@ class VAE(Autoencoder, Trainable):
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the code of x (B, *E), each (B, k)."""
         self.check_events(x)
-        answer = self.encoder((x - self.event_scale.mean) / self.event_scale.std)
+        answer = self.encoder((x - self.event_scale.middle(x)) / self.event_scale.std)
         mean, log_variance = answer.to(x.dtype).chunk(2, dim=1)
         return mean, log_variance
 
@@ -80,7 +80,7 @@ class VAE(Autoencoder, Trainable):
         low, high = self.event_scale.low, self.event_scale.high
         if self.config.output == "bounded" and low is not None and high is not None:
             return low + (high - low) * answer.sigmoid()
-        return self.event_scale.mean + self.event_scale.std * answer
+        return self.event_scale.middle(answer) + self.event_scale.std * answer
 
     def decode(
         self,

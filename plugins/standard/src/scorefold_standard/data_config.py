@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -26,6 +26,27 @@ def _interval(value: tuple[float, float]) -> tuple[float, float]:
     if not -math.inf < value[0] < value[1] < math.inf:
         raise ValueError(f"the range is {value}; expected finite (low, high) with low below high")
     return value
+
+
+Scale = Annotated[
+    Literal["none", "table", "columns", "robust"] | None,
+    Field(
+        description="table centres each column and divides all by one number, their common deviation; columns divides "
+        "each column by its own deviation, robust by that of its quartiles, about its median; none leaves the units. "
+        "Null is none; of a file it gives a warning where the columns' deviations differ more than tenfold. Measured "
+        "on the training split"
+    ),
+]
+
+
+def _with_scale(data: Any) -> Any:
+    """The fields of a config whose ``scale`` was once called ``standardise``."""
+    if not isinstance(data, dict) or not isinstance(data.get("standardise"), bool):
+        return data
+    fields = {name: value for name, value in data.items() if name != "standardise"}
+    if "scale" in fields:
+        raise ValueError("standardise is the old name of scale: table; give scale alone")
+    return fields | ({"scale": "table"} if data["standardise"] else {})
 
 
 Limit = Annotated[int | None, Field(ge=1, description="Largest number of points, drawn by the seed; null for all")]
@@ -77,19 +98,25 @@ class ArrayConfig(Config):
     path: str = Field(min_length=1, description="The file: its suffix (.npy, .npz, .csv, .parquet) says the format")
     key: str | None = Field(None, description="npz: the array with the points; null where there is just one left")
     columns: tuple[str, ...] | None = Field(
-        None, description="csv and parquet: the columns of a point; null for all others"
+        None,
+        description="csv and parquet: the columns of a point, or with a minus before each those to leave out; null "
+        "for all but label and condition",
     )
     label: str | None = Field(None, description="The column (csv, parquet) or array (npz) with the class of each point")
     condition: tuple[str, ...] = Field(
         (), description="Columns (csv, parquet) or one array (npz) that are the condition"
     )
     header: bool | None = Field(None, description="csv: whether the first line names the columns; null looks at it")
-    delimiter: str = Field(",", min_length=1, max_length=1, description="csv: what parts the columns")
+    delimiter: str = Field(",", min_length=1, max_length=1, description="csv: the column delimiter")
     event_shape: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         None, min_length=1, description="Reshape every row to this, such as [1, 28, 28]; null keeps it as it is"
     )
-    standardise: bool = Field(
-        False, description="Shift and divide by one mean and one deviation, of the training split"
+    scale: Scale = None
+    missing: Literal["refuse", "drop"] = Field(
+        "refuse", description="Rows with an empty field, NaN or infinity: refuse the file, or drop these rows"
+    )
+    duplicates: Literal["keep", "drop"] = Field(
+        "keep", description="Rows whose point repeats an earlier one exactly: keep them with a warning, or drop them"
     )
     low: float | None = Field(
         None, allow_inf_nan=False, description="Smallest value that a coordinate can take, in the file's units"
@@ -105,8 +132,20 @@ class ArrayConfig(Config):
     seed: Seed = None
     memory: Memory = 1024.0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _old(cls, data: Any) -> Any:
+        return _with_scale(data)
+
     @model_validator(mode="after")
     def _bounds(self) -> ArrayConfig:
+        if self.scale in ("columns", "robust") and not (self.low is None and self.high is None):
+            raise ValueError(
+                f"scale is {self.scale}, which gives each column a unit of its own, and low and high bound all columns "
+                "alike: take scale: table, or leave low and high out"
+            )
+        if self.scale in ("columns", "robust") and len(self.event_shape or (1,)) > 1:
+            raise ValueError(f"scale is {self.scale}, which is for columns of vectors, and events have several axes")
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ValueError(f"low is {self.low} and high {self.high}; low must be below high")
         if self.levels is not None and (self.low is None or self.high is None):
@@ -377,10 +416,11 @@ class BenchmarkManifoldConfig(Config):
     ] = Field("M1_Sphere", description="Which manifold, by its name in scikit-dimension")
     points: Points = 2000
     noise_std: Noise = 0.0
-    standardise: bool = Field(
-        False,
-        description="Shift and divide by one mean and one deviation, of the training split: the sets differ in scale "
-        "by a factor of 100",
-    )
+    scale: Scale = None
     fractions: Fractions = FRACTIONS
     seed: Seed = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old(cls, data: Any) -> Any:
+        return _with_scale(data)

@@ -201,7 +201,7 @@ def _sources() -> Iterable[Component]:
         "BenchmarkManifoldConfig",
         "scikit-dimension's 24 benchmark manifolds, whose dimensions are known",
         {"name": "M6_Nonlinear", "points": 200},
-        {"name": "M13b_Spiral", "points": 200, "standardise": True},
+        {"name": "M13b_Spiral", "points": 200, "scale": "table"},
         cite="cite/benchmark_manifolds.bib",
     )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+from scorefold.errors import printable
 from scorefold_registry.answers import print_answer
 from scorefold_registry.commands.hosting import discover_host
 from scorefold_registry.options import Parser
@@ -42,8 +44,13 @@ def run(arguments: list[str]) -> int:
         seed=given.seed,
     )
     metrics = outcome.result.get("metrics", {})
+    estimate = outcome.result.get("estimate", {}).get("diagnostics", {})
+    warnings = [*outcome.result.get("warnings", []), *estimate.get("warnings", [])]
     if given.json:
-        print_answer(json_text({"stage": str(given.stage), "out": str(given.out), "metrics": metrics}, indent=2))
+        answer = {"stage": str(given.stage), "out": str(given.out), "metrics": metrics, "warnings": warnings}
+        print_answer(json_text(answer, indent=2))
     else:
+        for warning in warnings:
+            print(printable(f"warning: {warning}"), file=sys.stderr)
         print(f"{given.out}: {metrics_text(metrics) or 'written'}")
     return 0

@@ -85,13 +85,17 @@ def tell(result: RunResult, *, as_json: bool) -> None:
         print_answer(json_text(result.as_json(), indent=2))
     else:
         print()
+        shown: set[str] = set()
         for answer in answers(result.folder, result.as_json()["stages"]):
             print(answer.sentence())
-            # A note may end with them.
+            # A note may begin or end with them.
             for warning in (text for text in answer.warnings if text not in answer.note):
                 print(printable(f"{answer.stage}: {warning}"))
+            shown.update(answer.warnings)
         for stage, warning in stage_warnings(result.folder, result.as_json()["stages"]):
-            print(printable(f"{stage}: {warning}"))
+            # An estimate repeats those of its data.
+            if warning not in shown:
+                print(printable(f"{stage}: {warning}"))
         print(f"report: {result.report}")
     for failure in result.failures:
         print(printable(failure.text()), file=sys.stderr)

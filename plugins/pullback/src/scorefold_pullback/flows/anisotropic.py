@@ -71,7 +71,8 @@ class AnisotropicFlow(Flow, Trainable):
         self.map = build_map(config.map, shape)
         self.spread = spread
         size = self.dimension
-        self.register_buffer("middle", torch.full((size,), scale.mean if config.standardise else 0.0))
+        middle = torch.zeros(size) + scale.middle(torch.zeros(size)) if config.standardise else torch.zeros(size)
+        self.register_buffer("middle", middle)
         self.register_buffer("rotation", torch.eye(size) if self._principal else torch.empty(0))
         # What rounding took from R, so that R is orthogonal to double precision in a flow that is made double later.
         self.register_buffer("rotation_rest", torch.zeros_like(self.rotation))

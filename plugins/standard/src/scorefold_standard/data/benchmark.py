@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from scorefold.data import Dataset, EventScale
+from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
 from scorefold.manifolds import Draw, splits_of
 from scorefold.seeds import derive_seed
-from scorefold.splits import chosen, moments, pick, source_seed
+from scorefold.splits import chosen, pick, source_seed
+from scorefold_standard.data.scaling import scale_of, statistics_of
 from scorefold_standard.data_config import BenchmarkManifoldConfig
 
 
@@ -27,11 +29,12 @@ class BenchmarkManifold(DataSource):
         x, dimension = generated(config.name, config.points, seed)
         drawn = Draw(x, dimension)
         splits = splits_of(drawn, noise_std=config.noise_std, fractions=config.fractions, seed=seed)
-        mean, std = moments(splits["train"].x)
-        shift, factor = (mean, std) if config.standardise else (0.0, 1.0)
-        self._splits = {name: _scaled(dataset, shift, factor) for name, dataset in splits.items()}
-        self.event_shape = self._splits["train"].event_shape
-        self.event_scale = EventScale(mean=(mean - shift) / factor, std=std / factor, shift=shift, factor=factor)
+        self.event_shape = splits["train"].event_shape
+        found = statistics_of([splits["train"].x.double().numpy()], every=1)
+        self.event_scale = scale_of(found, config.scale or "none", vectors=True)
+        self._splits = {
+            name: replace(dataset, x=self.event_scale.from_raw(dataset.x).float()) for name, dataset in splits.items()
+        }
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)
@@ -53,8 +56,3 @@ def generated(name: str, count: int, seed: int) -> tuple[Tensor, int]:
     # Without d and dim, some generators are handed None.
     points = torch.from_numpy(manifolds.generate(name, n=drawn, d=dimension, dim=size))
     return points[chosen(drawn, count, seed)], dimension
-
-
-def _scaled(dataset: Dataset, shift: float, factor: float) -> Dataset:
-    x = ((dataset.x.double() - shift) / factor).float()
-    return Dataset(x, index=dataset.index, truth=dataset.truth)

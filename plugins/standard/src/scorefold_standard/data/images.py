@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -10,13 +12,14 @@ from torch import Tensor
 from scorefold.artefacts import digest_folder
 from scorefold.data import Dataset
 from scorefold.errors import ConfigError, DataError
-from scorefold.image_files import read_image
+from scorefold.image_files import image_size, read_image
 from scorefold.interfaces import DataSource
 from scorefold.splits import of_classes, pick, source_seed, split_positions
 from scorefold_standard.data.pixels import image_splits
 from scorefold_standard.data.units import Units, class_condition
 from scorefold_standard.data_config import ImagesConfig
 
+_LOOKED_AT = 1000  # images whose sizes are read
 _SPLIT_NAMES = {"train", "val", "valid", "validation", "test"}
 
 
@@ -30,6 +33,7 @@ class ImageFolder(DataSource):
     def __init__(self, config: ImagesConfig, *, generator: torch.Generator | None = None) -> None:
         self._root = Path(config.root).expanduser()
         files, classes = list_images(self._root)
+        self._config, self._files = config, files
         label = torch.tensor([label for _, label in files]) if classes else None
         self.label_names = classes or None
         if config.classes is not None and label is None:
@@ -74,6 +78,29 @@ class ImageFolder(DataSource):
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)
+
+    @cached_property
+    def _resized(self) -> str | None:
+        """What is done to images that are not square or of several sizes; of many, some are looked at."""
+        if self._config.size is None:
+            return None
+        files = [path for path, _ in self._files[:: max(1, len(self._files) // _LOOKED_AT)]]
+        sizes = {size for path in files if (size := image_size(path)) is not None}
+        if len(sizes) < 2 and all(width == height for width, height in sizes):
+            return None
+        ordered = sorted(sizes, key=math.prod)
+        texts = [f"{width} x {height}" for width, height in ordered]
+        many = f"{len(sizes)} sizes from {texts[0]} to {texts[-1]}" if len(sizes) > 1 else f"the size {texts[0]}"
+        new = f"{self._config.size} x {self._config.size}"
+        if self._config.crop:
+            return (
+                f"the images have {many}: each is cut to its centred square, then resized to {new}. crop: false keeps "
+                "the whole image and distorts it"
+            )
+        return f"the images have {many}: each is resized to {new}, which distorts those that are not square"
+
+    def data_warnings(self) -> tuple[str, ...]:
+        return () if self._resized is None else (self._resized,)
 
     def fingerprint(self) -> str:
         return digest_folder(self._root)

@@ -70,6 +70,9 @@ class Paired(DataSource):
     def fingerprint(self) -> str | None:
         return self._data.fingerprint()
 
+    def data_warnings(self) -> tuple[str, ...]:
+        return self._data.data_warnings()
+
     def _flux_of(self, peak: float) -> float:
         """Photons in one unit of the data."""
         scale = self.event_scale

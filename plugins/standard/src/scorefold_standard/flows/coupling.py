@@ -126,11 +126,16 @@ class CouplingFlow(Flow, Trainable):
         """log |det| of the map from standardised events to events."""
         return self.dimension * math.log(self.event_scale.std)
 
+    @property
+    def _is_standard(self) -> bool:
+        scale = self.event_scale
+        return (scale.mean, scale.std, scale.centre) == (0, 1, None)
+
     def _standardised(self, x: Tensor) -> Tensor:
         """Events at mean 0 and standard deviation 1, in the shape that the layers take."""
         scale = self.event_scale
-        if (scale.mean, scale.std) != (0, 1):
-            x = (x - scale.mean) * (1 / scale.std)
+        if not self._is_standard:
+            x = (x - scale.middle(x)) * (1 / scale.std)
         return x.reshape(x.shape[0], *self._latent)
 
     def _inverse(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -138,7 +143,7 @@ class CouplingFlow(Flow, Trainable):
         z, context = self._with_context(z, context)
         standard, log_det = self.layers.inverse(z.reshape(z.shape[0], *self._latent), context)
         x, scale = standard.reshape(z.shape).contiguous(), self.event_scale
-        return (x if (scale.mean, scale.std) == (0, 1) else x * scale.std + scale.mean), log_det
+        return (x if self._is_standard else x * scale.std + scale.middle(x)), log_det
 
     def _with_context(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Events and their encoded condition, where one of either serves for all of the other."""

@@ -57,7 +57,9 @@ class Denoising(ScoreModel, Trainable):
         """Gives the network the data as it sees them, where it asks for them: the first points (``measured_rows``)."""
         if isinstance(self.network, Prepares):
             x = dataset.tensor(measured_rows(len(dataset), self.event_shape))
-            self.network.prepare((x - self.event_scale.mean) / self.event_scale.std, self.event_scale.std, generator)
+            self.network.prepare(
+                (x - self.event_scale.middle(x)) / self.event_scale.std, self.event_scale.std, generator
+            )
 
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         x, t, condition = self.match_inputs(x, t, condition)
@@ -67,7 +69,7 @@ class Denoising(ScoreModel, Trainable):
         x, t, condition = self.match_inputs(x, t, condition)
         condition = self._condition(condition, x)
         signal, scale = self.process.coefficients(x, t)
-        centred = x - signal * self.event_scale.mean
+        centred = x - signal * self.event_scale.middle(x)
         size = ((signal * self.event_scale.std) ** 2 + scale**2).sqrt()
         log_snr = self.process.log_snr(t)
         # A process with a speed a component has a level a component; networks take one.

@@ -1,0 +1,150 @@
+"""What is wrong with a table for distances and noise, each with the line that fixes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from scorefold.data_summary import HEAVY_TAIL, LOOKED_AT, MOST_COLUMNS, ColumnSummary, is_code, is_identifier
+from scorefold.rounding import rounding_warning
+from scorefold_standard.data.table_checks import Kept
+from scorefold_standard.data.table_files import Array, Table
+from scorefold_standard.data_config import ArrayConfig
+
+UNEVEN = 10.0
+"""The ratio of the columns' deviations from which it is reported."""
+
+_NAMED = 5
+
+
+def table_warnings(
+    points: Array,
+    kept: Kept,
+    table: Table,
+    config: ArrayConfig,
+    columns: Sequence[ColumnSummary],
+    copies: int,
+    shared: int,
+) -> list[str]:
+    """The warnings about a file of ``points`` (N, *E) with these columns, the gravest first; ``copies`` and ``shared``
+    are those of ``DataSummary``."""
+    vectors = points.ndim == 2 and config.low is None and config.high is None
+    listed = columns if vectors and points.shape[1] <= MOST_COLUMNS else []
+    return [
+        *_gaps(kept, config),
+        *_rounded(points, kept, listed),
+        *(_uneven(listed) if config.scale is None and points.dtype not in (np.uint8, np.bool_) else []),
+        *_identifiers(listed, table),
+        *_copied(copies, shared),
+        *_codes(listed, table),
+        *(_tails(listed) if config.scale in ("table", "columns") else []),
+        *_words(table, config),
+    ]
+
+
+def _gaps(kept: Kept, config: ArrayConfig) -> list[str]:
+    if not kept.incomplete or config.missing == "drop":
+        return []
+    rows = _rows(kept.incomplete, "has", "have")
+    return [f"{rows} missing values: missing: drop leaves {_it(kept.incomplete)} out"]
+
+
+def _rounded(points: Array, kept: Kept, columns: Sequence[ColumnSummary]) -> list[str]:
+    found = []
+    lost = [one.name for one in columns if any(text.startswith("float32") for text in one.warnings)]
+    if lost:
+        found.append(f"float32 merges distinct values of {_named(lost)}: scale: robust, or leave {_it(len(lost))} out")
+    if points.dtype == np.float32 and len(kept.rows):
+        few = kept.rows[:: max(1, points.size // LOOKED_AT)]
+        rounded = rounding_warning(torch.from_numpy(np.array(points[few])))
+        found += [f"the file holds float32 numbers: {rounded}"] if rounded else []
+    return found
+
+
+def _uneven(columns: Sequence[ColumnSummary]) -> list[str]:
+    measured = [one for one in columns if not (is_code(one) or is_identifier(one))]
+    spreads = sorted((one.spread, one.name) for one in measured if one.spread)
+    if len(spreads) < 2 or spreads[-1][0] <= UNEVEN * spreads[0][0]:
+        return []
+    (small, least), (large, greatest) = spreads[0], spreads[-1]
+    ratio = f"{float(f'{large / small:.2g}'):g}"
+    return [
+        f"the columns' spreads differ {ratio}-fold, from {small:.3g} ({least}) to {large:.3g} ({greatest}), so that "
+        "distances and noise see few columns: set scale: columns in the data's config, or scale: none where all "
+        "columns have one unit"
+    ]
+
+
+def _identifiers(columns: Sequence[ColumnSummary], table: Table) -> list[str]:
+    names = [one.name for one in columns if is_identifier(one)]
+    if not names or len(columns) < 2:
+        return []
+    number = "numbers" if len(names) == 1 else "number"
+    return [f"{_named(names)} {number} the rows, which counts as a dimension: {_leave(names, table)}"]
+
+
+def _copied(copies: int, shared: int) -> list[str]:
+    if not copies:
+        return []
+    across = f", {shared:,} of them in another split than the original" if shared else ""
+    rows = _rows(copies, "is an exact copy of another", "are exact copies of others")
+    return [
+        f"{rows}{across}: neighbours at distance 0 distort an estimate, and a model is tested on what it has seen. "
+        "duplicates: drop keeps one of each"
+    ]
+
+
+def _codes(columns: Sequence[ColumnSummary], table: Table) -> list[str]:
+    names = [one.name for one in columns if is_code(one)]
+    if not names or 2 * len(names) >= len(columns):
+        return []  # a table that is all codes has levels, as images have
+    condition = f"condition: [{', '.join(names[:_NAMED])}] makes {_it(len(names))} the condition, "
+    hold = "holds" if len(names) == 1 else "hold"
+    return [
+        f"{_named(names)} {hold} few distinct values, as codes of categories do, and put the points on a lattice: "
+        f"{condition if table.names is not None else ''}{_leave(names, table)}"
+    ]
+
+
+def _tails(columns: Sequence[ColumnSummary]) -> list[str]:
+    names = [one.name for one in columns if "heavy tail" in one.warnings]
+    if not names:
+        return []
+    return [
+        f"a few rows set the spread of {_named(names)}: some lie more than {HEAVY_TAIL:g} deviations out, as the "
+        "quartiles measure them. scale: robust"
+    ]
+
+
+def _words(table: Table, config: ArrayConfig) -> list[str]:
+    """The columns of text that are neither the label nor left out: they can't be read as numbers."""
+    if config.columns is not None and not all(name.startswith("-") for name in config.columns):
+        return []
+    used = {config.label, *(name.removeprefix("-") for name in config.columns or ())}
+    names = [name for name, values in table.others.items() if values.dtype.kind not in "fiub" and name not in used]
+    if not names:
+        return []
+    hold = "holds" if len(names) == 1 else "hold"
+    return [f"{_named(names)} {hold} no numbers: {_leave(names, table)}, or label: {names[0]}"]
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"column{'s' * (len(names) > 1)} {', '.join(names[:_NAMED])}{more}"
+
+
+def _it(count: int) -> str:
+    return "it" if count == 1 else "them"
+
+
+def _rows(count: int, one: str, many: str) -> str:
+    return f"1 row {one}" if count == 1 else f"{count:,} rows {many}"
+
+
+def _leave(names: Sequence[str], table: Table) -> str:
+    if table.names is None:
+        return f"remove {_it(len(names))} from the file"
+    more = ", ..." if len(names) > _NAMED else ""
+    return f"columns: [{', '.join(f'-{name}' for name in names[:_NAMED])}{more}] leaves {_it(len(names))} out"
