@@ -220,6 +220,7 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
     ``DataError`` for an empty split.
     """
     dataset = points_of(inputs["data"], options.limit, context)
+    component.show_progress(context.progress)
     answer = component.estimate(dataset, generator=context.generator("estimate"))
     metrics: dict[str, Any] = {} if answer.value is None else {answer.quantity: answer.value}
     if answer.interval is not None:

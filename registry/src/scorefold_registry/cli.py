@@ -23,6 +23,7 @@ COMMANDS = {
     "sweep": "run a run file at many values of some of its fields",
     "apply": "use a trained stage on new data",
     "validate": "check a run file without running it",
+    "recommend": "which estimate of dimension to believe for a file of data",
     "compare": "put every installed component of a kind on the same cases",
     "reproduce": "measure the claims of plugins again",
     "cite": "print BibTeX for the methods of a run file",
