@@ -237,9 +237,6 @@ class CalibratedConfig(Config):
         "none", description="none: the data as they are; columns: every column is divided by its deviation"
     )
     tolerance: float = Field(
-        0.3,
-        gt=0,
-        le=1,
-        description="Largest relative error on surrogates of an estimator that is used, and of the answer",
+        0.4, gt=0, le=1, description="Largest relative error on surrogates of the answer; twice that of one estimator"
     )
     level: Level = 0.95

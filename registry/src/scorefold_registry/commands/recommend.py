@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scorefold.errors import ConfigError, printable
+from scorefold.errors import ConfigError, PluginError, printable
 from scorefold_registry.answers import print_answer
 from scorefold_registry.commands.run import INTERRUPTED, add_run_options, run_plan_of, tell
 from scorefold_registry.options import Parser, pairs
@@ -108,11 +108,23 @@ def _data(text: str) -> tuple[str, dict[str, Any]]:
             raise ConfigError(f"given {text}, which does not exist; expected a file of points", hint="check the path")
         return "data:array", {"path": str(path.absolute()), **everything}
     if (text.partition(":")[0] == "data" and ":" in text) or "/data:" in text:
-        return text, {}
+        return text, _every_point(text, everything)
     raise ConfigError(
         f"given {text!r}; expected a file that ends with {', '.join(TABLES)}, a folder of images, or a component",
         hint="for example scorefold recommend points.csv, or scorefold recommend data:digits",
     )
+
+
+def _every_point(use: str, everything: dict[str, Any]) -> dict[str, Any]:
+    """The configuration by which a component puts every point into one split, where it has such a field."""
+    from scorefold_registry.configs import config_model
+    from scorefold_registry.host import Host
+
+    try:
+        fields = config_model(Host.discover().catalogue.resolve(use)).model_fields
+    except PluginError:
+        return {}  # the plan says what is wrong, and where
+    return everything if everything.keys() <= fields.keys() else {}
 
 
 def _name(text: str) -> str:

@@ -41,6 +41,10 @@ class Facts:
     marginals: Tensor
     norms: Tensor
 
+    @property
+    def on_grid(self) -> bool:
+        return bool((self.steps > 0).any())
+
 
 def measure(x: Tensor) -> Facts:
     """The facts of distinct, centred points (n, D) in float64. Raises ``DataError`` where all points are the same."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from itertools import islice, pairwise, zip_longest
 from typing import TypeVar
 
@@ -16,13 +17,16 @@ from scorefold_standard.calibrated.surrogates import LATENTS, Recipe
 
 T = TypeVar("T")
 
-FREQUENCIES = (0.3, 3.0)
+FREQUENCIES = (0.3, 10.0)
 """How strongly surrogates bend, in radians a standard deviation of a coordinate: from nearly flat to folded."""
+
+RESOLVED = 1.5
+"""The most that a surrogate bends from a point to its neighbour, in radians: beyond, no points show its dimension."""
 
 NOISE = (0.002, 0.1)
 """The noise of surrogates that have some, as shares of the data's spread; never more than the data allow."""
 
-SHAPES = (0.3, 3.0)
+SHAPES = (0.2, 3.0)
 """The shape of skewed and scaled latents: the smaller, the farther from Gaussian."""
 
 FULL = 8
@@ -54,12 +58,12 @@ def coarse(facts: Facts, count: int, draws: Draws) -> list[Recipe]:
     found = []
     for place in range(count):
         dimension = int(math.exp((place + draws.uniform()) / count * math.log(facts.seen + 1)))
-        bend = math.exp(draws.uniform(*map(math.log, FREQUENCIES)))
         mixed = draws.one_of((1, 2, 2, facts.seen))
         kept = min(max(1, dimension), facts.seen)
         if place % FULL == FULL - 1:
             kept = draws.one_of((facts.seen, max(1, facts.seen - 1)))
         shape = math.exp(draws.uniform(*map(math.log, SHAPES)))
+        bend = math.exp(draws.uniform(*map(math.log, _bends(facts.count, kept))))
         found.append(Recipe(kept, draws.one_of(LATENTS), bend, mixed, _noise(facts, draws), shape))
     return found
 
@@ -67,13 +71,14 @@ def coarse(facts: Facts, count: int, draws: Draws) -> list[Recipe]:
 def refined(facts: Facts, recipes: Sequence[Recipe], weights: Array, count: int, draws: Draws) -> list[Recipe]:
     """Recipes near those with large weights: each part is moved a little, or drawn again."""
     found = []
-    low, high = FREQUENCIES
     for _ in range(count):
         near = draws.one_of(recipes, list(weights))
         moved = round(near.dimension * math.exp(0.2 * draws.normal()) + draws.one_of((-1, 0, 0, 1)))
+        dimension = min(max(1, moved), facts.seen)
+        low, high = _bends(facts.count, dimension)
         found.append(
             Recipe(
-                dimension=min(max(1, moved), facts.seen),
+                dimension=dimension,
                 latent=near.latent if draws.uniform() < 0.5 else draws.one_of(LATENTS),
                 frequency=min(high, max(low, near.frequency * math.exp(0.4 * draws.normal()))),
                 shape=min(SHAPES[1], max(SHAPES[0], near.shape * math.exp(0.4 * draws.normal()))),
@@ -100,8 +105,17 @@ def chosen(dimensions: Array, distances: Array, count: int) -> list[int]:
     return sorted(kept)
 
 
+@cache
+def _bends(count: int, dimension: int) -> tuple[float, float]:
+    """The least and the largest frequency of a manifold of a dimension that so many points resolve."""
+    some = torch.randn(count, dimension, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    nearest = torch.cdist(some, some).fill_diagonal_(math.inf).min(dim=1).values
+    low, high = FREQUENCIES
+    return low, min(high, max(1.01 * low, RESOLVED * math.sqrt(dimension) / float(nearest.median())))
+
+
 def _spread(facts: Facts) -> float:
-    return float(facts.variances[: facts.seen].mean()) ** 0.5
+    return math.sqrt(float(facts.variances[: facts.seen].mean()))
 
 
 def _most_noise(facts: Facts) -> float:

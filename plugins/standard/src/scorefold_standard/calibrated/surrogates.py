@@ -39,7 +39,7 @@ def surrogate(facts: Facts, recipe: Recipe, generator: torch.Generator) -> Tenso
     y = _bent(u, facts, recipe, clean, generator)
     y = _with_tails(y, facts)
     y = y + recipe.noise * torch.randn(y.shape, generator=generator, dtype=torch.float64)
-    if not bool((facts.steps > 0).any()):
+    if not facts.on_grid:
         return y
     x = y @ facts.axes.T
     steps = facts.steps
