@@ -279,7 +279,7 @@ def _models() -> Iterable[Component]:
         )
 
 
-_FEW = ["estimator:mle", "estimator:twonn", "estimator:gride", "estimator:corrint", "estimator:mind-ml"]
+_FEW = ["estimator:mle", "estimator:twonn", "estimator:gride", "estimator:corrint", "estimator:mom"]
 
 
 def _estimators() -> Iterable[Component]:

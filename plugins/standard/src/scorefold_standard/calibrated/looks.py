@@ -11,6 +11,9 @@ NEIGHBOURS = (3, 6, 12, 25, 50)
 AROUND = 30
 """Neighbours in the local spectra, at up to this many points times four."""
 
+TOUCHING = 1e-4
+"""The least distance that is told from none, as a share of the spread: products of coordinates round to 1e-8 of it."""
+
 EVEN = 1e-3
 """The least growth of distances that is believed, in logarithms: on a coarse grid many are the same."""
 
@@ -32,9 +35,10 @@ def look(x: Tensor, seen: int) -> Tensor:
     spread = norms.square().mean().sqrt()
     between = torch.cdist(x, x)
     distances, order = between.topk(kept[-1] + 1, largest=False)
-    distances = distances[:, 1:].clamp(min=1e-12 * float(spread))
+    distances = distances[:, 1:].clamp(min=TOUCHING * float(spread))
     small, large = distances[:, kept[1] - 1].median(), distances[:, kept[-1] - 1].median()
-    pairs = [((between < radius).sum() - n).clamp(min=1).double() for radius in (small, large)]
+    # A radius is the distance of a pair, which rounding must not put on either side of it.
+    pairs = [((between < radius * (1 + 1e-6)).sum() - n).clamp(min=1).double() for radius in (small, large)]
     dense, sparse = torch.quantile(distances[:, kept[1] - 1], torch.tensor([0.1, 0.9], dtype=x.dtype))
     density = [(pairs[1] / pairs[0]).log() / (large / small).log().clamp(min=EVEN) + 0.01, sparse / dense]
     logs = distances.log()
