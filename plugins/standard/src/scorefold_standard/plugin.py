@@ -279,7 +279,7 @@ def _models() -> Iterable[Component]:
         )
 
 
-_FEW = ["estimator:mle", "estimator:twonn", "estimator:gride", "estimator:corrint", "estimator:mom"]
+_FEW = ["estimator:mle", "estimator:twonn", "estimator:gride", "estimator:mind-ml"]
 
 
 def _estimators() -> Iterable[Component]:
