@@ -42,6 +42,7 @@ ANSWERS = (
     ("inspect", "inspect points.npy"),
     ("inspect", "inspect table.csv --read label=kind"),
     ("runs-list", "runs list"),
+    ("recommend", "recommend points.npy --only mle,pca --config candidates=40 --config surrogates=12"),
     ("compare", "compare estimator --on 2-sphere,curve --only pca,mle --config mle.resamples=0"),
     ("sweep", "sweep run.yaml --over stages.data.config.dimension=1,2 --over seed=0,1 --workers 1"),
     ("reproduce", "reproduce pullback --only closed-forms --profile smoke"),

@@ -19,7 +19,7 @@ PLUGIN_API = "1.0"
 
 ENTRY_POINT_GROUP = "scorefold.plugins"
 
-RESERVED_PORTS = frozenset({"name", "config", "generator", "executor", "device", "dtype"})
+RESERVED_PORTS = frozenset({"name", "config", "generator", "executor", "device", "dtype", "port_names"})
 
 hookspec = pluggy.HookspecMarker("scorefold")
 hookimpl = pluggy.HookimplMarker("scorefold")
@@ -54,7 +54,9 @@ class Port:
     ``whole`` on a data port says that the component reads the data itself, not only its shape and scale, so that
     loading a saved state rebuilds the source too; ``law`` that it is made from the law of the data where the source
     knows it (``scorefold.laws.HasLaw``) and does something else where it doesn't, such as learning the points by heart,
-    so that ``compare`` puts it on such data only where somebody chose it.
+    so that ``compare`` puts it on such data only where somebody chose it. ``installed`` on a port that takes a list
+    plugs in, where nothing else is, every installed component of its kinds whose constructor has no port, with its
+    default configuration; a constructor that takes ``port_names`` gets the components' names by port.
     """
 
     name: str
@@ -66,8 +68,11 @@ class Port:
     when: str = ""
     whole: bool = False
     law: bool = False
+    installed: bool = False
 
     def __post_init__(self) -> None:
+        if self.installed and not (self.many and self.optional):
+            raise PluginError(f"port {self.name!r:.100} is installed=True; expected many=True and optional=True too")
         if self.name in RESERVED_PORTS:
             reserved = ", ".join(sorted(RESERVED_PORTS))
             raise PluginError(f"a port is called {self.name!r}, which is reserved ({reserved})")

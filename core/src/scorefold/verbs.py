@@ -251,6 +251,7 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
     source: DataSource = inputs["data"]
     dataset = points_of(source, options.limit, context)
     label = None if options.by is None else labels_of(dataset)
+    component.show_progress(context.progress)
     answer = component.estimate(dataset, generator=context.generator("estimate"))
     rounded = rounding_warning(dataset.tensor(limit=_ROUNDED))
     answer = answer.with_warnings([*source.data_warnings(), *([rounded] if rounded else [])])

@@ -23,7 +23,7 @@ from scorefold.plugin import Port
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold.stage import Executor
 from scorefold_registry.catalogue import Catalogue
-from scorefold_registry.configs import check_config, inline_uses
+from scorefold_registry.configs import check_config, inline_uses, with_installed
 from scorefold_registry.loading import describe, load_target, own_frame
 from scorefold_registry.names import did_you_mean, sentences
 from scorefold_registry.problems import RawPath, config_error, dotted
@@ -123,6 +123,7 @@ class Builder:
     def _plug(self, registered: Registered, given: Mapping[str, Any], place: Placement) -> dict[str, Any]:
         """The ports as objects: inline components and defaults built, everything checked."""
         component = registered.component
+        given = with_installed(self.catalogue, registered, given)
         names = [port.name for port in component.requires]
         for name in given:
             if name not in names:
@@ -215,6 +216,7 @@ class Builder:
             "device": place.device,
             "dtype": place.dtype,
             "executor": self.executor,
+            "port_names": {name: self._names(items) for name, items in ports.items() if isinstance(items, list)},
         }
         extra = {name: value for name, value in offered.items() if name in wanted}
         try:
@@ -228,6 +230,13 @@ class Builder:
                 f"building {registered.id} failed: {describe(error)} ({registered.record.label})",
                 hint=f"at {frame}" if frame else None,
             ) from error
+
+    def _names(self, items: Sequence[Any]) -> list[str]:
+        """The names of what is plugged into a port, as components or else as types; a name used again is numbered."""
+        made = [(item, self.memory.of(item)) for item in items]
+        plain = [type(item).__name__ if known is None else known.registered.component.name for item, known in made]
+        counts = [plain[:place].count(name) for place, name in enumerate(plain)]
+        return [f"{name}-{count + 1}" if count else name for name, count in zip(plain, counts, strict=True)]
 
     def _check_made(self, registered: Registered, obj: Any) -> None:
         """Raises ``PluginError`` where the object isn't what its declaration says."""

@@ -177,6 +177,8 @@ class _Stages:
 
     def _source(self, registered: Registered, port: Port, given: Mapping[str, Any], outer: Mapping[str, Any]) -> Any:
         example = _example(registered).get("inputs") or {}
+        if port.installed:
+            return given.get(port.name)
         if "data" in port.kinds:
             # Further data that a component can do without are its own affair.
             wanted = not port.optional or port.name == "data" or port.name in example

@@ -30,6 +30,7 @@ __all__ = [
     "config_problems",
     "inline_uses",
     "resolve_config",
+    "with_installed",
 ]
 
 
@@ -164,6 +165,26 @@ def check_inputs(catalogue: Catalogue, registered: Registered, verb: Verb | None
         for port in wanted:
             problems += _check_port(port, _as_plugged(given[name]))
     return list(dict.fromkeys(problems))
+
+
+def with_installed(catalogue: Catalogue, registered: Registered, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Inputs with a list of installed components for each port that takes these where nothing else is plugged in.
+
+    See ``Port.installed``. A component that can't be built from its default configuration is left out.
+    """
+    filled = {
+        port.name: [
+            {"use": catalogue.pinned(item).rpartition("@")[0]}
+            for kind in port.kinds
+            for item in catalogue.of_kind(kind)
+            if not item.component.requires
+            and item.state != "shadowed"
+            and check_config(catalogue, item, {})[0] is not None
+        ]
+        for port in registered.component.requires
+        if port.installed and inputs.get(port.name) is None
+    }
+    return {**inputs, **filled} if filled else inputs
 
 
 def _ports(registered: Registered, verb: Verb | None) -> dict[str, list[Port]]:
@@ -356,10 +377,11 @@ def _resolve_use(catalogue: Catalogue, use: Use, whole: bool) -> dict[str, Any]:
     config, problems = check_config(catalogue, found, use.config)
     if config is None or problems:
         raise PluginError(f"{use.use}: {problems[0].message}", hint=problems[0].hint)
+    inputs = with_installed(catalogue, found, use.inputs)
     return {
         "use": catalogue.pinned(found, whole=whole),
         "config": resolve_config(catalogue, config, whole=whole),
-        "inputs": {name: _resolve_input(catalogue, value, whole) for name, value in use.inputs.items()},
+        "inputs": {name: _resolve_input(catalogue, value, whole) for name, value in inputs.items()},
     }
 
 

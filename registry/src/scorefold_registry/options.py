@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from scorefold.errors import ConfigError
 from scorefold_registry.names import did_you_mean, sentences
@@ -27,3 +27,21 @@ class Parser(argparse.ArgumentParser):
         options = [option for action in self._actions for option in action.option_strings]
         near = did_you_mean(unknown.partition("=")[0], options) if unknown.startswith("-") else ""
         raise UsageError(message, hint=sentences(near, usage))
+
+
+def pairs(given: list[str], option: str, example: str) -> dict[str, Any]:
+    """``NAME=VALUE`` options, the values read as YAML. Raises ``ConfigError`` for one that isn't."""
+    from scorefold_registry.positions import parse_value
+
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(
+                f"{option} {text}: expected a name, '=' and a value", hint=f"for example {option} {example}"
+            )
+        try:
+            found[name.strip()] = parse_value(value)
+        except ConfigError as error:
+            raise ConfigError(f"{option} {text}: {error.message}", hint=error.hint) from None
+    return found

@@ -15,7 +15,7 @@ from scorefold.config import Config, Use
 from scorefold.errors import ArtefactError, PluginError
 from scorefold.plugin import Verb
 from scorefold_registry.catalogue import Catalogue
-from scorefold_registry.configs import Plugged, check_config, check_inputs, check_use
+from scorefold_registry.configs import Plugged, check_config, check_inputs, check_use, with_installed
 from scorefold_registry.loaded_stages import Artefact, find_artefact
 from scorefold_registry.plugin_settings import plan_settings
 from scorefold_registry.positions import DataPath
@@ -209,7 +209,7 @@ class _Planner:
         self._inputs(spec.inputs, spec.path, ports_of, verb)
         place = self.run.source.place((*spec.path, "use"))
         return PlannedStage(
-            spec=spec,
+            spec=replace(spec, inputs=with_installed(self.catalogue, ports_of, spec.inputs)),
             registered=registered,
             verb=verb,
             config=config,

@@ -17,7 +17,7 @@ from scorefold.plugin import Port
 from scorefold.seeds import derive_generator
 from scorefold.stage import Fitted, Outcome, StageContext
 from scorefold_registry.catalogue import CORE
-from scorefold_registry.configs import check_config, inline_uses, resolve_config
+from scorefold_registry.configs import check_config, inline_uses, resolve_config, with_installed
 from scorefold_registry.drawing import draw
 from scorefold_registry.keys import files_digest, libraries, stage_key, uses_in
 from scorefold_registry.loading import describe, own_frame
@@ -75,7 +75,8 @@ def resolve_inputs(catalogue: Catalogue, inputs: Mapping[str, Any], reference: C
             return reference(value)
         found = catalogue.resolve(inline["use"])
         config = resolve_config(catalogue, _checked(catalogue, inline))
-        nested = resolve_inputs(catalogue, inline.get("inputs") or {}, reference)
+        given = with_installed(catalogue, found, inline.get("inputs") or {})
+        nested = resolve_inputs(catalogue, given, reference)
         return {"use": catalogue.pinned(found), "config": config, "inputs": nested}
 
     return {name: resolved(value) for name, value in inputs.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from scorefold.results import Estimate
 class Estimator(ABC):
     """Estimates a quantity of a data set, such as its intrinsic dimension.
 
-    Must: ``estimate``.
+    Must: ``estimate``. May: ``point_estimate``, where the interval costs much of the time, and ``show_progress``.
     """
 
     @abstractmethod
@@ -23,3 +24,13 @@ class Estimator(ABC):
 
         Raises ``DataError`` for too few points, naming how many are needed.
         """
+
+    def point_estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        """The estimate without what is only needed for its interval, for callers that call it many times.
+
+        The value is that of ``estimate``. Raises as it does.
+        """
+        return self.estimate(data, generator=generator)
+
+    def show_progress(self, progress: Callable[[int, int, str], None]) -> None:  # noqa: B027 - most are quick
+        """Call ``progress(done, total, text)`` while an estimate is made, as a stage's progress bar takes it."""

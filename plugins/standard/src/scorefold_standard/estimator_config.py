@@ -219,3 +219,24 @@ class PHConfig(Config):
     resamples: Halves = 6
     level: Level = 0.95
     limit: Limit = 1000
+
+
+class CalibratedConfig(Config):
+    """Every estimator checked and corrected on surrogate data of known dimension."""
+
+    candidates: int = Field(240, ge=40, description="Surrogate data sets that are looked at, to find those to be read")
+    surrogates: int = Field(
+        24, ge=12, description="Surrogate data sets that every estimator reads: those that look most like the data"
+    )
+    points: int = Field(1000, ge=50, description="Largest number of points, drawn at random, of data and surrogates")
+    subsample: dict[str, Annotated[int, Field(ge=30)]] = Field(
+        {"lpca": 200, "ess": 60, "ph": 200},
+        description="Points that slow estimators are given, by their names; the same number of data and surrogates",
+    )
+    scale: Literal["none", "columns"] = Field(
+        "none", description="none: the data as they are; columns: every column is divided by its deviation"
+    )
+    tolerance: float = Field(
+        0.4, gt=0, le=1, description="Largest relative error on surrogates of the answer; twice that of one estimator"
+    )
+    level: Level = 0.95

@@ -286,7 +286,22 @@ def _models() -> Iterable[Component]:
         )
 
 
+_FEW = ["estimator:mle", "estimator:twonn", "estimator:gride", "estimator:mind-ml"]
+
+
 def _estimators() -> Iterable[Component]:
+    yield Component(
+        kind="estimator",
+        name="calibrated",
+        target="scorefold_standard.calibrated.estimator:Calibrated",
+        config="scorefold_standard.estimator_config:CalibratedConfig",
+        summary="Which estimate to believe: every estimator checked and corrected on surrogates of known dimension",
+        requires=(Port("estimators", kind="estimator", many=True, optional=True, installed=True),),
+        examples=({"config": {"surrogates": 12}, "inputs": {"estimators": _FEW}},),
+        figures="scorefold_standard.calibrated.figures:plot",
+        cite="cite/calibrated.bib",
+        ranges={"dimension": (1, 10)},
+    )
     yield Component(
         kind="estimator",
         name="pca",

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from scorefold.errors import ConfigError
 from scorefold_registry.answers import print_answer
 from scorefold_registry.commands.hosting import discover_host
-from scorefold_registry.options import Parser
+from scorefold_registry.options import Parser, pairs
 
 if TYPE_CHECKING:
     from scorefold_registry.comparison import ComparisonResult
@@ -33,8 +32,8 @@ def run(arguments: list[str]) -> int:
         on=given.on,
         only=given.only,
         skip=given.skip,
-        plugged=_pairs(given.plugged, "--with", "score=score:denoising"),
-        fields=_pairs(given.fields, "--config", "iddiff.points=16"),
+        plugged=pairs(given.plugged, "--with", "score=score:denoising"),
+        fields=pairs(given.fields, "--config", "iddiff.points=16"),
         seed=given.seed,
         seeds=given.seeds,
         threads=given.threads,
@@ -93,24 +92,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     parser.add_argument("--quiet", action="store_true", help="print no row before the table")
     return parser
-
-
-def _pairs(given: list[str], option: str, example: str) -> dict[str, Any]:
-    """``NAME=VALUE`` options, the values read as YAML."""
-    from scorefold_registry.positions import parse_value
-
-    pairs: dict[str, Any] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise ConfigError(
-                f"{option} {text}: expected a name, '=' and a value", hint=f"for example {option} {example}"
-            )
-        try:
-            pairs[name.strip()] = parse_value(value)
-        except ConfigError as error:
-            raise ConfigError(f"{option} {text}: {error.message}", hint=error.hint) from None
-    return pairs
 
 
 def _tell(result: ComparisonResult, *, as_json: bool) -> None:

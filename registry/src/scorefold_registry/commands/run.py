@@ -49,6 +49,17 @@ def run_and_tell(
 
     ``command`` is the command line that repeats the run, where that isn't ``scorefold run`` and the file.
     """
+    result = run_plan_of(file, given, sets=sets, command=command)
+    if result is None:
+        return INTERRUPTED
+    tell(result, as_json=given.json)
+    return 0
+
+
+def run_plan_of(
+    file: Path, given: argparse.Namespace, *, sets: Sequence[str] = (), command: Sequence[str] | None = None
+) -> RunResult | None:
+    """Run a file with progress on a terminal; None after Ctrl-C. The arguments are those of ``run_and_tell``."""
     from scorefold_registry.progress import progress_for
 
     host = discover_host()
@@ -58,7 +69,7 @@ def run_and_tell(
         from scorefold_registry.pipeline import run_plan
 
         progress = progress_for(sys.stderr if given.json else sys.stdout, given.quiet)
-        result = run_plan(
+        return run_plan(
             host,
             plan,
             runs=given.runs,
@@ -71,9 +82,7 @@ def run_and_tell(
         stage = getattr(interrupt, "stage", None)
         where = f" in stage {stage!r}" if stage else ""
         print(f"interrupted{where}; the same command goes on from there", file=sys.stderr)
-        return INTERRUPTED
-    tell(result, as_json=given.json)
-    return 0
+        return None
 
 
 def tell(result: RunResult, *, as_json: bool) -> None:

@@ -25,13 +25,19 @@ class PCAEstimator(Estimator):
 
     def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
         """Raises ``DataError`` for fewer than 3 points."""
+        return self._estimate(data, generator, self.config.resamples)
+
+    def point_estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        return self._estimate(data, generator, 0)
+
+    def _estimate(self, data: Tensor | Dataset, generator: torch.Generator | None, resamples: int) -> Estimate:
         config = self.config
         draws = seeded(generator)
         x, _ = points_of(data, config.limit, draws, least=3, who="PCA")
         variances = component_variances(x)
         value = count_components(variances, config)
         resampled = []
-        for _ in range(config.resamples):
+        for _ in range(resamples):
             rows = torch.randint(len(x), (len(x),), generator=draws)
             resampled.append(count_components(component_variances(x[rows]), config))
         interval = None

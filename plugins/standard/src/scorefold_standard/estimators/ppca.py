@@ -28,6 +28,12 @@ class PPCAEstimator(Estimator):
 
     def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
         """Raises ``DataError`` for fewer points than coordinates, or than 3, and for points that are all the same."""
+        return self._estimate(data, generator, self.config.resamples)
+
+    def point_estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        return self._estimate(data, generator, 0)
+
+    def _estimate(self, data: Tensor | Dataset, generator: torch.Generator | None, resamples: int) -> Estimate:
         config = self.config
         draws = seeded(generator)
         x, _ = points_of(data, config.limit, draws, least=3, who="PPCA")
@@ -40,7 +46,7 @@ class PPCAEstimator(Estimator):
         if float((x - x.mean(0)).abs().max()) == 0:
             raise DataError("the points are all the same: a probabilistic PCA of them has no evidence")
         value = _rank(x)
-        halves = config.resamples if len(x) // 2 >= max(3, ambient) else 0
+        halves = resamples if len(x) // 2 >= max(3, ambient) else 0
         interval = interval_by_halves(lambda half: _rank(x[half]), len(x), halves, config.level, value, draws)
         return Estimate(
             quantity=QUANTITY,

@@ -122,6 +122,12 @@ class SkdimEstimator(Estimator):
 
     def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
         """Raises ``DataError`` for too few (distinct) points and where the method gives no number."""
+        return self._estimate(data, generator, self.config.resamples)
+
+    def point_estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        return self._estimate(data, generator, 0)
+
+    def _estimate(self, data: Tensor | Dataset, generator: torch.Generator | None, resamples: int) -> Estimate:
         config, method = self.config, self.method
         draws = seeded(generator)
         least = method.least(config)
@@ -139,11 +145,11 @@ class SkdimEstimator(Estimator):
                 f"{method.name} gives {value:.3g} for these points, which is no dimension",
                 hint="; ".join(sorted(set(heard))) or "give it more points, or use another estimator",
             )
-        resamples = config.resamples if len(distinct) // 2 >= least else 0
+        halves = resamples if len(distinct) // 2 >= least else 0
         interval = interval_by_halves(
-            lambda half: self._of_half(distinct[half], seed), len(distinct), resamples, config.level, value, draws
+            lambda half: self._of_half(distinct[half], seed), len(distinct), halves, config.level, value, draws
         )
-        if interval is None and resamples:
+        if interval is None and halves:
             heard.append("no interval: the method gives no number for some halves of the points")
         diagnostics: dict[str, Any] = {"method": method.name, "points": len(x), "duplicates": len(x) - len(distinct)}
         if len(positions) < len(data):

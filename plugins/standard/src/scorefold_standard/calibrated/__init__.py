@@ -1,0 +1,1 @@
+"""Which estimate of dimension to believe: every estimator checked on surrogate data of known dimension."""

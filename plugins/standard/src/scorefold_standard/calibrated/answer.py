@@ -1,0 +1,161 @@
+"""From readings of the data and of surrogates to an answer: what is kept, the value, its interval and the table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from scorefold.results import Estimate
+from scorefold_standard.calibrated.calibration import Array, Calibration, Curve, calibrate, flatness
+from scorefold_standard.estimator_config import CalibratedConfig
+from scorefold_standard.estimators.points import QUANTITY
+
+FLAT = 0.3
+"""The share of the variance of log dimensions that an estimator must explain over the surrogates."""
+
+MISSING = 0.2
+"""The largest share of surrogates on which an estimator may fail."""
+
+LOOSE = 2.0
+"""How many times the largest error of the answer that of one estimator among several may be."""
+
+STRANGE = 2.5
+"""The largest distance of the nearest surrogate from the data, in root mean squares of the scatter of readings."""
+
+APART = 3.0
+"""The largest distance of corrected values from the answer, in root mean squares of their errors."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The dimensions (N,) of surrogates, and the readings on them: (N, m), NaN where an estimator failed.
+
+    ``names`` are the m estimators that read the data, ``given`` their readings, and ``failed`` says why others have
+    none.
+    """
+
+    dimensions: Array
+    readings: Array
+    names: Sequence[str]
+    given: Mapping[str, float]
+    failed: Mapping[str, str]
+
+    def calibrated(self, names: Sequence[str]) -> Calibration | None:
+        """What these estimators say together; None where there is none."""
+        if not names:
+            return None
+        places = [self.names.index(name) for name in names]
+        return calibrate(self.readings[:, places], self.dimensions, np.array([self.given[name] for name in names]))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The estimators that are used, what they say together, the curves of these and others, and why others are not."""
+
+    names: Sequence[str]
+    calibration: Calibration | None
+    curves: Mapping[str, Curve]
+    why: Mapping[str, str]
+
+
+def answer(config: CalibratedConfig, checked: Checked, every: Sequence[str], largest: float) -> Estimate:
+    """The estimate, at most ``largest``; its table has a row for each of the names in ``every``."""
+    kept = keep(config, checked)
+    value, interval, reason = _settled(config, kept.calibration, largest)
+    facts: dict[str, Any] = {
+        "table": [_row(name, checked, kept) for name in every],
+        "estimators": list(checked.names),
+        "surrogates": len(checked.dimensions),
+        "surrogate_dimensions": torch.from_numpy(checked.dimensions),
+        "surrogate_readings": torch.from_numpy(checked.readings),
+    }
+    if kept.calibration is not None:
+        together = kept.calibration.together
+        facts["together"] = {
+            "corrected": together.corrected,
+            "error": math.expm1(together.error),
+            "distance": kept.calibration.distance,
+        }
+        facts["surrogate_weights"] = torch.from_numpy(kept.calibration.weights)
+    headline = "" if value is not None else f"no estimator can be trusted on these data: {reason}"
+    return Estimate(QUANTITY, value, interval, config.level, diagnostics=facts, headline=headline)
+
+
+def keep(config: CalibratedConfig, checked: Checked) -> Kept:
+    """Leave out what fails, is flat or scatters too much on the surrogates, and calibrate with the rest."""
+    why = dict(checked.failed)
+    for place, name in enumerate(checked.names):
+        reason = _unfit(checked.readings[:, place], checked.dimensions)
+        if reason:
+            why[name] = reason
+    rest = [name for name in checked.names if name not in why]
+    first = checked.calibrated(rest)
+    curves = {} if first is None else dict(zip(rest, first.curves, strict=True))
+    names = [name for name in rest if math.expm1(curves[name].error) <= LOOSE * config.tolerance]
+    why |= {name: "its readings scatter too much" for name in rest if name not in names}
+    calibration = checked.calibrated(names)
+    if calibration is not None:
+        curves |= dict(zip(names, calibration.curves, strict=True))
+    return Kept(names, calibration, curves, why)
+
+
+def _unfit(readings: Array, dimensions: Array) -> str:
+    """Why an estimator can't be corrected by its readings on surrogates; empty where it can."""
+    share = float(np.isfinite(readings).mean())
+    if share < 1 - MISSING:
+        return f"it gives no dimension on {1 - share:.0%} of the surrogates"
+    if flatness(readings, dimensions) > 1 - FLAT:
+        return "its readings hardly change with the dimension of the surrogates"
+    return ""
+
+
+def _row(name: str, checked: Checked, kept: Kept) -> dict[str, Any]:
+    curve = kept.curves.get(name)
+    return {
+        "estimator": name,
+        "reading": checked.given.get(name),
+        "corrected": None if curve is None else curve.corrected,
+        "error": None if curve is None else math.expm1(curve.error),
+        "used": name in kept.names,
+        "why": kept.why.get(name, ""),
+    }
+
+
+def _settled(
+    config: CalibratedConfig, calibration: Calibration | None, largest: float
+) -> tuple[float | None, tuple[float, float] | None, str]:
+    """The value and its interval, or why there is none."""
+    if calibration is None:
+        return None, None, "each fails, or says nothing about the dimension of surrogates that look like these data"
+    if calibration.distance > STRANGE:
+        return None, None, "no surrogate of any dimension looks like these data to them"
+    together = calibration.together
+    value = min(max(together.corrected, 1.0), largest)
+    gaps = np.array([math.log(curve.corrected / value) for curve in calibration.curves])
+    errors = np.array([curve.error for curve in calibration.curves])
+    margin = _margin(config, calibration, float(np.median(np.abs(gaps))))
+    between = (value * math.exp(-margin), value * math.exp(margin))
+    if math.expm1(together.error) > config.tolerance:
+        fits = f"{max(1.0, between[0]):.2g} to {between[1]:.2g} would fit"
+        error = f"together they are off by {math.expm1(together.error):.0%} on surrogates like these data"
+        return None, None, f"{error}; {fits}"
+    if math.sqrt(float(np.mean((gaps / errors) ** 2))) > APART:
+        low, high = (limit(curve.corrected for curve in calibration.curves) for limit in (min, max))
+        return None, None, f"corrected, they still disagree by more than their errors, from {low:.3g} to {high:.3g}"
+    return value, between, ""
+
+
+def _margin(config: CalibratedConfig, calibration: Calibration, disagreement: float) -> float:
+    """Half the interval of the log dimension: the error on surrogates and the disagreement of estimators, by t."""
+    from scipy.stats import t
+
+    weights = calibration.weights
+    counted = float(weights.sum() ** 2 / (weights**2).sum())
+    return float(t.ppf((1 + config.level) / 2, max(2.0, counted - 1))) * math.hypot(
+        calibration.together.error, disagreement
+    )

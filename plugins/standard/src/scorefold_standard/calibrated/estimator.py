@@ -1,0 +1,174 @@
+"""The estimator that checks all others on surrogates of the data, and answers with what they say together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset, as_dataset
+from scorefold.errors import ConfigError, DataError
+from scorefold.interfaces import Estimator
+from scorefold.results import Estimate
+from scorefold_standard.calibrated.answer import Checked, answer
+from scorefold_standard.calibrated.calibration import Array, squared_distances, weights_of
+from scorefold_standard.calibrated.facts import LEAST, Facts, measure
+from scorefold_standard.calibrated.looks import look
+from scorefold_standard.calibrated.readings import Panel
+from scorefold_standard.calibrated.recipes import Draws, chosen, coarse, refined
+from scorefold_standard.calibrated.surrogates import Recipe, surrogate
+from scorefold_standard.estimator_config import CalibratedConfig
+from scorefold_standard.estimators.points import points_of, seeded
+
+ROUNDS = 4
+"""The rounds in which candidates are made: of every dimension first, then like those that look like the data."""
+
+UNEQUAL = 10.0
+"""The ratio of the largest to the smallest deviation of a column from which units are thought of."""
+
+
+class Calibrated(Estimator):
+    """Which estimate of dimension to believe for these data.
+
+    Surrogate data of known dimensions, alike in number, spectrum, noise, tails and grid step, are given to every
+    estimator that is plugged in. Its readings there correct its reading of the data, and their errors say how far it
+    can be trusted; one that fails, is flat or scatters too much is left out. The value is what those that are kept say
+    together, and None where none can be trusted: where no surrogate resembles the data, where the corrected values
+    disagree by more than their errors, or where their error is too large. ``interval`` covers the error on surrogates.
+
+    ``diagnostics["table"]`` holds for each estimator its ``reading``, the ``corrected`` value, its relative ``error``
+    on the surrogates, whether it was ``used``, and ``why`` it wasn't. The arrays are those of the surrogates:
+    ``surrogate_dimensions`` (N,), ``surrogate_readings`` (N, m) and ``surrogate_weights`` (N,).
+    """
+
+    def __init__(
+        self,
+        config: CalibratedConfig,
+        estimators: Sequence[Estimator] = (),
+        *,
+        port_names: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        if not estimators:
+            raise ConfigError("there is no estimator to check", hint="plug some in: inputs: {estimators: [...]}")
+        self.config = config
+        names = (port_names or {}).get("estimators") or [f"{type(e).__name__}-{i}" for i, e in enumerate(estimators)]
+        self.panel = Panel(dict(zip(names, estimators, strict=True)), config.subsample)
+        self._progress: Callable[[int, int, str], None] = lambda done, total, text: None
+
+    def show_progress(self, progress: Callable[[int, int, str], None]) -> None:
+        self._progress = progress
+
+    def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        """Raises ``DataError`` for too few distinct points and for points that aren't finite."""
+        draws = seeded(generator)
+        x, remarks, warnings = self._prepared(data, draws)
+        facts = measure(x)
+        shown = x if facts.on_grid else x @ facts.axes
+        seed = int(torch.randint(0, 2**31 - 1, (), generator=draws))
+        given, failed = self.panel.read(shown, seed)
+        dimensions, readings = self._read(facts, shown, sorted(given), draws, seed)
+        checked = Checked(dimensions, readings, sorted(given), given, failed)
+        found = answer(self.config, checked, list(self.panel.estimators), float(len(facts.variances)))
+        about = {
+            **remarks,
+            "axes seen": facts.seen,
+            "most noise": facts.noise,
+            "grid columns": int((facts.steps > 0).sum()),
+            "warnings": warnings,
+        }
+        return replace(found, diagnostics={"note": _note(found, remarks), **about, **found.diagnostics})
+
+    def _prepared(self, data: Tensor | Dataset, draws: torch.Generator) -> tuple[Tensor, dict[str, Any], list[str]]:
+        """Distinct, centred points (n, D) in random order, facts about what was done, and warnings."""
+        dataset = as_dataset(data)
+        x, _ = points_of(dataset, self.config.points, draws, least=LEAST, who="the check on surrogates")
+        distinct = torch.unique(x, dim=0)
+        if len(distinct) < LEAST:
+            raise DataError(
+                f"the check on surrogates needs at least {LEAST} distinct points; of {len(x)}, {len(distinct)} are"
+            )
+        warnings = []
+        centred = distinct - distinct.mean(0)
+        spread = centred.std(0)
+        varying = spread > 0
+        ratio = float(spread[varying].max() / spread[varying].min()) if bool(varying.any()) else 1.0
+        if self.config.scale == "columns":
+            centred = centred / spread.where(varying, 1.0)
+        elif ratio > UNEQUAL and dataset.tensor(limit=1).dim() == 2:
+            warnings.append(
+                f"the spreads of the columns differ {ratio:.3g} times: if their units differ, the dimension is that of "
+                "the widest columns; set 'scale: columns' to give all columns one spread"
+            )
+        copies = len(x) - len(distinct)
+        if copies:
+            warnings.append(f"{copies} of {len(x)} points are copies of others, and were left out")
+        remarks = {
+            "points": len(distinct),
+            "points given": len(dataset),
+            "duplicates": copies,
+            "constant columns": int((~varying).sum()),
+        }
+        return centred[torch.randperm(len(centred), generator=draws)], remarks, warnings
+
+    def _read(
+        self, facts: Facts, shown: Tensor, names: Sequence[str], draws: torch.Generator, seed: int
+    ) -> tuple[Array, Array]:
+        """Dimensions (N,) and readings (N, m) of surrogates of every dimension that look as much like the data as can
+        be."""
+        config, panel = self.config, self.panel.only(names)
+        recipes, seeds, distances = self._candidates(facts, shown, draws)
+        dimensions = np.array([recipe.dimension for recipe in recipes], dtype=np.float64)
+        places = chosen(dimensions, distances, config.surrogates)
+        rows: list[list[float]] = []
+        for count, place in enumerate(places):
+            self._progress(count, len(places), f"reading surrogates, dimension {recipes[place].dimension}")
+            points = surrogate(facts, recipes[place], torch.Generator().manual_seed(seeds[place]))
+            found, _ = panel.read(points, seed + 1 + count)
+            rows.append([found.get(name, math.nan) for name in names])
+        return dimensions[places], np.array(rows, dtype=np.float64)
+
+    def _candidates(self, facts: Facts, shown: Tensor, draws: torch.Generator) -> tuple[list[Recipe], list[int], Array]:
+        """Many recipes with the seeds of their points, and how far these look from the data, in rounds."""
+        numbers, target = Draws(draws), looks(facts, shown)
+        recipes: list[Recipe] = []
+        seeds: list[int] = []
+        found: list[Array] = []
+        each = self.config.candidates // ROUNDS
+        distances = np.zeros(0)
+        for number in range(ROUNDS):
+            if number == 0:
+                more = coarse(facts, each, numbers)
+            else:
+                more = refined(facts, recipes, weights_of(distances, len(recipes) // 8), each, numbers)
+            for recipe in more:
+                self._progress(len(found), ROUNDS * each, "looking for surrogates like the data")
+                seeds.append(int(torch.randint(0, 2**62, (), generator=draws)))
+                recipes.append(recipe)
+                found.append(looks(facts, surrogate(facts, recipe, torch.Generator().manual_seed(seeds[-1]))))
+            dimensions = np.array([recipe.dimension for recipe in recipes], dtype=np.float64)
+            distances = squared_distances(np.log(np.array(found)), np.log(dimensions), np.log(target))
+        return recipes, seeds, distances
+
+
+def looks(facts: Facts, points: Tensor) -> Array:
+    """How points look on the principal axes of the data; see ``look``."""
+    on_axes = points @ facts.axes if facts.on_grid else points
+    found: Array = look(on_axes, facts.seen).numpy()
+    return found
+
+
+def _note(found: Estimate, remarks: Mapping[str, Any]) -> str:
+    facts = found.diagnostics
+    points = f"{remarks['points']} distinct points"
+    if remarks["points given"] > remarks["points"] + remarks["duplicates"]:
+        points += f" of {remarks['points given']}"
+    used = sum(row["used"] for row in facts["table"])
+    said = f"{used} of {len(facts['table'])} estimators kept, checked on {facts['surrogates']} surrogates of {points}"
+    if found.value is None:
+        return f"{said}; no dimension is given"
+    return f"{said}; together they are off by {facts['together']['error']:.0%} where the dimension is known"

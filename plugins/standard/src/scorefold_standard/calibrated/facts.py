@@ -1,0 +1,119 @@
+"""What surrogates are matched to: the spectrum, the noise, the grid and the tails of the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scorefold.errors import DataError
+from scorefold_standard.estimators.pca import component_variances
+
+LEAST = 30
+"""The fewest distinct points that surrogates can be matched to."""
+
+ROUNDING = 1e-12
+"""The share of the largest variance below which an axis is left out, as the rounding of single precision."""
+
+NEGLIGIBLE = 0.1
+"""No estimator can see a direction along which points differ by less than this share of what neighbours differ by."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is measured of data (n, D), in the data's units.
+
+    ``axes`` (D, r) are the principal axes that the data fill and ``variances`` (r,) their variances, largest first;
+    ``seen`` counts the axes whose deviation matters at the distance of neighbours; ``noise`` is the largest deviation
+    of isotropic noise that the data allow; ``steps`` (D,) are the steps of the grid that the columns lie on, 0 where
+    there is none; ``marginals`` (n, seen) holds the sorted, standardised coordinates along the axes that are seen;
+    ``norms`` (n,) the sorted distances from the mean.
+    """
+
+    count: int
+    axes: Tensor
+    variances: Tensor
+    seen: int
+    neighbour: float
+    noise: float
+    steps: Tensor
+    marginals: Tensor
+    norms: Tensor
+
+    @property
+    def on_grid(self) -> bool:
+        return bool((self.steps > 0).any())
+
+
+def measure(x: Tensor) -> Facts:
+    """The facts of distinct, centred points (n, D) in float64. Raises ``DataError`` where all points are the same."""
+    variances = component_variances(x)
+    rank = int((variances > ROUNDING * variances[0]).sum())
+    if rank == 0:
+        raise DataError("the points are all the same: they have no dimension to estimate")
+    axes = torch.linalg.svd(x, full_matrices=False).Vh[:rank].T
+    # A sign that turns with the data: the longer tail is on the positive side.
+    axes = axes * torch.where(((x @ axes) ** 3).sum(0) < 0, -1.0, 1.0)
+    variances = variances[:rank]
+    y = x @ axes
+    distances, neighbours = _neighbours(y, max(10, min(len(y) - 1, 2 * rank, 30)))
+    # Of d directions, each makes up about a d-th of the squared distance between neighbours.
+    logs = distances.log()
+    local = float((logs[:, 9:10] - logs[:, :9]).mean()) ** -1
+    nearest = float(distances[:, 0].median())
+    seen = int((2 * variances > NEGLIGIBLE**2 * nearest**2 / local).sum())
+    seen = max(1, min(seen, len(x) // 3))
+    shown = y[:, :seen] / variances[:seen].sqrt()
+    return Facts(
+        count=len(x),
+        axes=axes,
+        variances=variances,
+        seen=seen,
+        neighbour=nearest,
+        noise=_noise(y, variances, neighbours),
+        steps=grid_steps(x),
+        marginals=shown.sort(dim=0).values,
+        norms=y.norm(dim=1).sort().values,
+    )
+
+
+def _neighbours(y: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The distances to the nearest neighbours of each point and their positions, (n, count) each, nearest first."""
+    from sklearn.neighbors import NearestNeighbors
+
+    finder = NearestNeighbors(n_neighbors=count).fit(y.numpy())
+    distances, positions = finder.kneighbors()
+    return torch.from_numpy(distances), torch.from_numpy(positions)
+
+
+def _noise(y: Tensor, variances: Tensor, neighbours: Tensor) -> float:
+    """The largest deviation of isotropic noise that points (n, r) allow.
+
+    No direction varies less than the noise: neither over all points nor, where the neighbourhoods are large enough to
+    tell, within them. The smallest variance of m points in r directions is about (1 - sqrt(r / m))^2 of the true one.
+    """
+    count, rank = neighbours.shape[1], y.shape[1]
+    least = float(variances[-1]) / max(0.1, 1 - (rank / len(y)) ** 0.5) ** 2
+    if count >= 2 * rank:
+        around = y[neighbours]
+        spectra = torch.linalg.svdvals(around - around.mean(1, keepdim=True)) ** 2 / (count - 1)
+        # What m points in r directions lose of the smallest variance.
+        least = min(least, float(spectra[:, -1].median()) / (1 - (rank / count) ** 0.5) ** 2)
+    return float(least**0.5)
+
+
+def grid_steps(x: Tensor) -> Tensor:
+    """The step (D,) of the grid that each column of points (n, D) lies on; 0 where the values show none."""
+    steps = x.new_zeros(x.shape[1])
+    for column in range(x.shape[1]):
+        gaps = x[:, column].unique().diff()
+        spread = float(x[:, column].max() - x[:, column].min())
+        gaps = gaps[gaps > 1e-9 * spread]
+        if len(gaps) == 0 or len(gaps) > len(x) // 2:
+            continue
+        step = float(gaps.min())
+        multiples = gaps / step
+        if float((multiples - multiples.round()).abs().max()) < 0.01:
+            steps[column] = step
+    return steps

@@ -1,0 +1,321 @@
+"""The calibrated estimator: surrogates are what they should be, known curves are inverted, and distrust is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset
+from scorefold.errors import ConfigError, DataError
+from scorefold.interfaces import Estimator
+from scorefold.results import Estimate
+from scorefold_registry import Host
+from scorefold_standard.calibrated.calibration import calibrate, flatness
+from scorefold_standard.calibrated.estimator import Calibrated
+from scorefold_standard.calibrated.facts import grid_steps, measure
+from scorefold_standard.calibrated.figures import plot
+from scorefold_standard.calibrated.recipes import chosen
+from scorefold_standard.calibrated.surrogates import LATENTS, Recipe, surrogate
+from scorefold_standard.data.benchmark import generated
+from scorefold_standard.data.manifolds import draw
+from scorefold_standard.data_config import SphereConfig, SubspaceConfig
+from scorefold_standard.estimator_config import CalibratedConfig, MLEConfig, PCAConfig
+from scorefold_standard.estimators.pca import PCAEstimator
+from scorefold_standard.estimators.skdim import SkdimEstimator
+
+SMALL = {"candidates": 40, "surrogates": 12, "points": 300}
+
+
+def gen(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def plane(noise: float = 0.0, points: int = 400) -> Tensor:
+    x = draw(SubspaceConfig(dimension=2, ambient=6, points=points), 0).x.double()
+    x = x + noise * torch.randn(x.shape, generator=gen(9), dtype=torch.float64)
+    return x - x.mean(0)
+
+
+def sphere(points: int = 300) -> Tensor:
+    return draw(SphereConfig(dimension=3, ambient=8, points=points), 0).x
+
+
+def calibrated(*estimators: Estimator, **settings: Any) -> Calibrated:
+    names = [getattr(each, "name", type(each).__name__) for each in estimators]
+    return Calibrated(CalibratedConfig(**{**SMALL, **settings}), estimators, port_names={"estimators": names})
+
+
+class Fake(Estimator):
+    """Maximum likelihood, changed: ``how`` gets the value and the number of the call, from 0."""
+
+    def __init__(self, name: str, how: Callable[[float, int], float] = lambda value, call: value) -> None:
+        self.name, self.how, self.calls = name, how, 0
+        self.sizes: set[int] = set()
+
+    def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        found = SkdimEstimator(MLEConfig(resamples=0)).estimate(data, generator=generator)
+        self.sizes.add(len(data))
+        self.calls += 1
+        return Estimate("intrinsic dimension", self.how(found.number(), self.calls - 1))
+
+
+class Other(Estimator):
+    name = "other"
+
+    def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        return Estimate("entropy", 1.0)
+
+
+def fails(value: float, call: int) -> float:
+    raise ValueError("not for me")
+
+
+def table_of(answer: Estimate) -> dict[str, Any]:
+    return {row["estimator"]: row for row in answer.diagnostics["table"]}
+
+
+# What surrogates are matched to
+
+
+def test_a_plane_shows_two_axes_and_its_noise() -> None:
+    facts = measure(plane(noise=0.05))
+    assert len(facts.variances) == 6
+    assert facts.noise == pytest.approx(0.05, rel=0.3)
+    clean = measure(plane())
+    assert (len(clean.variances), clean.seen) == (2, 2)
+    assert clean.noise > facts.noise  # nothing varies less than the plane itself
+
+
+def test_points_that_are_all_the_same_have_nothing_to_match() -> None:
+    with pytest.raises(DataError, match="all the same"):
+        measure(torch.zeros(50, 3, dtype=torch.float64))
+
+
+def test_a_grid_is_seen_column_by_column() -> None:
+    x = torch.randn(500, 3, generator=gen(), dtype=torch.float64)
+    x[:, 0] = (x[:, 0] / 0.25).round() * 0.25
+    x[:, 1] = (x[:, 1] > 0).double() * 3
+    assert grid_steps(x).tolist() == [pytest.approx(0.25), pytest.approx(3), 0]
+
+
+def test_the_third_moment_fixes_the_signs_so_that_a_rotation_changes_nothing() -> None:
+    x = torch.randn(300, 3, generator=gen(), dtype=torch.float64).exp() * torch.tensor([1.0, 2.0, 4.0])
+    x = x - x.mean(0)
+    turned = x @ torch.linalg.qr(torch.randn(3, 3, generator=gen(1), dtype=torch.float64)).Q
+    torch.testing.assert_close(measure(turned).marginals, measure(x).marginals, rtol=1e-6, atol=1e-6)
+
+
+# Surrogates
+
+
+@pytest.mark.parametrize("latent", LATENTS)
+def test_surrogates_have_the_spectrum_and_the_number_of_the_data(latent: str) -> None:
+    facts = measure(torch.randn(500, 8, generator=gen(), dtype=torch.float64) * torch.tensor([4, 3, 2, 1, 1, 1, 1, 1]))
+    x = surrogate(facts, Recipe(3, latent, 1.0, 2, 0.0), gen(3))
+    assert x.shape == (500, 8)
+    torch.testing.assert_close(x.var(0), facts.variances, rtol=0.35, atol=0)
+
+
+def test_a_surrogate_without_bends_spans_its_dimension() -> None:
+    facts = measure(plane())
+    assert torch.linalg.matrix_rank(surrogate(facts, Recipe(1, "uniform", 0.0, 1, 0.0), gen())) <= 1
+    assert torch.linalg.matrix_rank(surrogate(facts, Recipe(2, "uniform", 1.0, 1, 0.0), gen())) == 2
+
+
+def test_tangents_of_a_surrogate_number_its_dimension() -> None:
+    """On a dense curve and surface, the variances in small neighbourhoods fall off after the dimension."""
+    facts = measure(torch.randn(3000, 5, generator=gen(), dtype=torch.float64))
+    for dimension in (1, 2):
+        x = surrogate(facts, Recipe(dimension, "uniform", 0.5, 1, 0.0), gen(1))
+        near = x[torch.cdist(x[:20], x).topk(12, largest=False).indices]
+        spectra = torch.linalg.svdvals(near - near.mean(1, keepdim=True)) ** 2
+        shares = (spectra / spectra.sum(1, keepdim=True)).median(dim=0).values
+        assert shares[:dimension].sum() > 0.95
+        assert shares[dimension - 1] > 0.02
+
+
+def test_surrogates_lie_on_the_grid_of_the_data() -> None:
+    x = (torch.randn(400, 3, generator=gen(), dtype=torch.float64) / 0.5).round() * 0.5
+    x = x.unique(dim=0)
+    facts = measure(x - x.mean(0))
+    made = surrogate(facts, Recipe(2, "gaussian", 1.0, 2, 0.1), gen()) / 0.5
+    torch.testing.assert_close(made, made.round())
+
+
+def test_the_nearest_are_read_and_some_of_every_dimension() -> None:
+    dimensions = np.repeat([1.0, 2.0, 4.0, 8.0, 16.0], 10)
+    distances = np.where(dimensions == 4, 0.0, 1.0) + np.arange(50) / 1000
+    places = chosen(dimensions, distances, 15)
+    assert len(set(places)) == 15
+    assert set(dimensions[places]) == {1, 2, 4, 8, 16}
+    assert (dimensions[places] == 4).sum() >= 9
+
+
+# Correction
+
+
+def test_a_known_bias_is_undone_and_what_says_nothing_is_seen() -> None:
+    dimensions = np.array([1.0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])
+    readings = np.stack([0.8 * dimensions, dimensions**0.5, np.full(12, 3.0)], axis=1)
+    found = calibrate(readings[:, :2], dimensions, np.array([4.0, 5**0.5]))
+    assert [curve.corrected for curve in found.curves] == [pytest.approx(5, rel=0.02)] * 2
+    assert found.together.corrected == pytest.approx(5, rel=0.1)
+    assert found.distance == pytest.approx(0, abs=1e-9)
+    assert flatness(readings[:, 0], dimensions) < 0.01
+    assert flatness(readings[:, 2], dimensions) > 0.9
+
+
+def test_scatter_is_the_error() -> None:
+    """Over data sets: of the readings of 30 surrogates, the error of the correction is the scatter, to a half."""
+    rng = np.random.default_rng(0)
+    for scatter in (0.05, 0.2):
+        errors = []
+        for _ in range(30):
+            dimensions = rng.integers(3, 13, 30).astype(float)
+            readings = (dimensions * np.exp(scatter * rng.standard_normal(30)))[:, None]
+            errors.append(calibrate(readings, dimensions, np.array([6.0])).curves[0].error)
+        assert np.median(errors) == pytest.approx(scatter, rel=0.5)
+
+
+# The estimator
+
+
+@pytest.fixture(scope="module")
+def answered() -> tuple[Estimate, Fake]:
+    low = Fake("low", lambda value, call: 0.5 * value)
+    panel = (
+        SkdimEstimator(MLEConfig(n_neighbors=12)),
+        low,
+        Fake("fails", fails),
+        Other(),
+        Fake("flat", lambda v, c: 2),
+    )
+    return calibrated(*panel, subsample={"low": 100}).estimate(sphere(), generator=gen()), low
+
+
+def test_biased_estimators_are_corrected_and_unfit_ones_left_out(answered: tuple[Estimate, Fake]) -> None:
+    answer, low = answered
+    assert answer.value == pytest.approx(3, abs=0.5)
+    assert answer.interval is not None
+    assert answer.interval[0] < 3 < answer.interval[1]
+    rows = table_of(answer)
+    assert rows["low"]["reading"] < 2
+    assert rows["low"]["corrected"] == pytest.approx(3, abs=0.7)
+    assert {name: row["used"] for name, row in rows.items()} == {
+        "SkdimEstimator": True,
+        "low": True,
+        "fails": False,
+        "other": False,
+        "flat": False,
+    }
+    assert rows["fails"]["why"] == "it failed: not for me"
+    assert "entropy" in rows["other"]["why"]
+    assert "hardly change" in rows["flat"]["why"]
+    assert low.sizes == {100}
+    assert "2 of 5 estimators kept" in answer.diagnostics["note"]
+    assert answer.diagnostics["warnings"] == []
+
+
+def test_figures_have_a_panel_an_estimator(answered: tuple[Estimate, Fake]) -> None:
+    figures = plot(answered[0])
+    assert [axes.get_title() for axes in figures["curves"].axes if axes.axison] == answered[0].diagnostics["estimators"]
+
+
+def test_no_value_where_corrected_readings_disagree() -> None:
+    """One reads the data three times too high, and nothing else so: correcting both leaves them apart."""
+    answer = calibrated(Fake("a"), Fake("b", lambda value, call: value * (3 if call == 0 else 1))).estimate(
+        sphere(), generator=gen()
+    )
+    assert (answer.value, answer.interval) == (None, None)
+    assert "no estimator can be trusted on these data" in answer.headline
+    assert all(row["corrected"] is not None for row in answer.diagnostics["table"])
+
+
+def test_no_value_where_all_fail() -> None:
+    answer = calibrated(Fake("a", fails)).estimate(sphere(), generator=gen())
+    assert answer.value is None
+    assert "each fails" in answer.headline
+    assert plot(answer).keys() == {"estimate"}
+
+
+def test_one_seed_one_answer_and_the_data_are_left_alone() -> None:
+    x = sphere()
+    before = x.clone()
+    one, two = (calibrated(Fake("a"), Fake("b")).estimate(x, generator=gen(4)) for _ in range(2))
+    assert (one.value, one.interval) == (two.value, two.interval)
+    assert torch.equal(x, before)
+
+
+def test_a_shift_of_a_million_changes_nothing() -> None:
+    x = sphere().double()
+    there, here = (calibrated(Fake("a")).estimate(points, generator=gen()).number() for points in (1e6 + 100 * x, x))
+    assert there == pytest.approx(here, rel=1e-3)
+
+
+def test_copies_and_unequal_columns_are_warned_of() -> None:
+    x = torch.cat([sphere(), sphere(20)])
+    x = torch.cat([x, x[:20]]) * torch.tensor([30.0] + [1.0] * 7)
+    warnings = calibrated(Fake("a")).estimate(x, generator=gen()).diagnostics["warnings"]
+    assert "the spreads of the columns differ" in warnings[0]
+    assert "scale: columns" in warnings[0]
+    assert "are copies of others" in warnings[1]
+    scaled = calibrated(Fake("a"), scale="columns").estimate(x, generator=gen())
+    assert len(scaled.diagnostics["warnings"]) == 1
+    assert calibrated(Fake("a")).estimate(sphere(), generator=gen()).diagnostics["warnings"] == []
+
+
+def test_columns_in_other_units_have_the_dimension_of_one_unit() -> None:
+    x = sphere() * torch.tensor([1000.0] + [1.0] * 7)
+    plain, scaled = (
+        calibrated(Fake("a"), Fake("b"), scale=scale).estimate(x, generator=gen()).value
+        for scale in ("none", "columns")
+    )
+    assert scaled == pytest.approx(3, abs=0.5)
+    assert plain is None or plain < 2
+
+
+def test_more_points_than_the_limit_are_drawn_and_said() -> None:
+    answer = calibrated(Fake("a"), points=100).estimate(sphere(), generator=gen())
+    assert answer.diagnostics["points"] == 100
+    assert "100 distinct points of 300" in answer.diagnostics["note"]
+
+
+def test_bad_input_is_refused_with_what_would_do() -> None:
+    with pytest.raises(ConfigError, match="no estimator to check"):
+        Calibrated(CalibratedConfig())
+    with pytest.raises(DataError, match="at least 30 points"):
+        calibrated(Fake("a")).estimate(sphere(20))
+    with pytest.raises(DataError, match="at least 30 distinct points; of 60, 20 are"):
+        calibrated(Fake("a")).estimate(sphere(20).repeat(3, 1))
+    for wrong in ({"surrogates": 5}, {"candidates": 3}, {"points": 10}, {"subsample": {"ess": 3}}, {"scale": "rows"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            CalibratedConfig(**wrong)
+
+
+def test_point_estimates_are_estimates_without_intervals() -> None:
+    for estimator in (SkdimEstimator(MLEConfig()), PCAEstimator(PCAConfig())):
+        whole, quick = (
+            estimator.estimate(sphere(), generator=gen()),
+            estimator.point_estimate(sphere(), generator=gen()),
+        )
+        assert (quick.value, quick.interval) == (whole.value, None)
+        assert whole.interval is not None
+
+
+@pytest.mark.parametrize("name", ["M2_Affine_3to5", "M7_Roll"])
+def test_noisy_shifted_and_scaled_benchmarks_by_what_is_installed(name: str) -> None:
+    x, truth = generated(name, 400, 0)
+    noise = 0.01 * x.var(0).mean().sqrt() * torch.randn(x.shape, generator=gen(), dtype=torch.float64)
+    some = ["mle", "twonn", "gride", "corrint", "mind-ml", "danco"]
+    config = {"candidates": 80, "surrogates": 16}
+    estimator = Host.discover().create(
+        "estimator:calibrated", config, estimators=[f"estimator:{each}" for each in some]
+    )
+    answer = estimator.estimate(37 * (x + noise) + 1000, generator=gen())
+    assert [row["estimator"] for row in answer.diagnostics["table"]] == some
+    assert answer.value == pytest.approx(truth, abs=0.35)

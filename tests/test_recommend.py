@@ -1,0 +1,122 @@
+"""``scorefold recommend``: from a file to an answer with its table and report, and errors for what is no data."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jsonschema import Draft202012Validator
+from PIL import Image
+
+from scorefold.interfaces import Estimator
+from scorefold.results import Estimate
+from scorefold_registry.cli import main
+
+QUICK = ["--quiet", "--only", "mle,gride,pca", "--config", "candidates=40", "--config", "surrogates=12"]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    u = rng.uniform(-1, 1, (300, 2))
+    points = np.column_stack([u, u[:, 0] ** 2, np.sin(u.sum(1))]) @ rng.normal(size=(4, 5)) + 100
+    np.savetxt("points.csv", points, delimiter=",", header="a,b,c,d,e", comments="")
+    np.save("points.npy", points)
+
+
+def test_a_file_gives_an_answer_a_table_a_report_and_its_run_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recommend", "points.csv", *QUICK]) == 0
+    said = capsys.readouterr().out
+    assert "estimator:calibrated: intrinsic dimension" in said
+    assert "95% interval" in said
+    for name in ("mle", "gride", "pca"):
+        assert f"\n{name} " in said
+    file = Path(said.rpartition("run file: ")[2].strip())
+    assert "estimator:calibrated" in file.read_text()
+    (report,) = Path("runs").glob("recommend-points/*/report.html")
+    assert "scorefold recommend points.csv" in report.read_text()
+    # The file that was written is a run file like others, and what was computed is found again.
+    assert main(["run", str(file), "--json", "--quiet"]) == 0
+    assert all(stage["reused"] for stage in json.loads(capsys.readouterr().out)["stages"])
+
+
+def test_json_has_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recommend", "points.npy", "--json", "--seed", "3", *QUICK]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["value"] == pytest.approx(2, abs=0.5)
+    assert said["interval"][0] < said["value"] < said["interval"][1]
+    assert [row["estimator"] for row in said["table"]] == ["mle", "gride", "pca"]
+    assert Path(said["report"]).is_file()
+
+
+def test_every_point_is_read_and_columns_can_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recommend", "points.csv", "--json", "--set", "columns=[a, b, c]", *QUICK]) == 0
+    assert "surrogates of 300 distinct points" in json.loads(capsys.readouterr().out)["note"]
+
+
+def test_a_folder_of_images_and_a_component_are_data_too(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("pictures").mkdir()
+    shades = np.random.default_rng(0).integers(0, 255, (60, 2))
+    for place, (dark, light) in enumerate(shades):
+        pixels = np.full((4, 4), dark, dtype=np.uint8)
+        pixels[:2] = light
+        Image.fromarray(pixels).save(f"pictures/{place}.png")
+    grey = ["--set", "grey=true"]
+    assert main(["recommend", "pictures", "--json", *grey, *QUICK]) in (0, 1)
+    assert json.loads(capsys.readouterr().out)["run_file"].endswith("recommend-pictures.yaml")
+    assert main(["recommend", "data:sphere", "--json", "--set", "points=300", *QUICK]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["value"] == pytest.approx(2, abs=0.5)
+    assert "surrogates of 300 distinct points" in said["note"]
+
+
+def test_the_status_is_1_and_the_reason_is_printed_where_none_can_be_trusted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(self: Estimator, data: torch.Tensor, *, generator: torch.Generator | None = None) -> Estimate:
+        return Estimate("intrinsic dimension", 7.0)
+
+    monkeypatch.setattr("scorefold_standard.estimators.skdim.SkdimEstimator.point_estimate", wrong)
+    arguments = ["recommend", "points.csv", "--quiet", "--only", "mle,gride", "--config", "candidates=40"]
+    assert main(arguments) == 1
+    assert "no estimator can be trusted on these data" in capsys.readouterr().out
+    assert main([*arguments, "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    Draft202012Validator(json.loads(files("scorefold").joinpath("schemas/recommend.json").read_text())).validate(said)
+    assert said["value"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere.csv"], ("nowhere.csv, which does not exist", "expected a file of points")),
+        (["notes.txt"], ("ends with '.txt'", ".npy, .npz, .csv, .parquet")),
+        (["nothing"], ("given 'nothing'", "a folder of images, or a component")),
+        (["estimator:mle"], ("given 'estimator:mle'", "data:digits")),
+        (["data:sphre"], ("data:sphre", "did you mean data:sphere")),
+        (["points.csv", "--set", "colums=[a]"], ("recommend-points.yaml", "did you mean 'columns'")),
+        (["points.csv", "--set", "columns"], ("--set columns", "'=' and a value")),
+        (["points.csv", "--config", "surrogates=1"], ("surrogates is 1", "at least 12")),
+        (["points.csv", "--config", "candidates=1"], ("candidates is 1", "at least 40")),
+        (["points.csv", "--config", "tolerance=2"], ("tolerance is 2", "at most 1")),
+        (["points.csv", "--config", "points=2"], ("points is 2", "at least 50")),
+        (["points.csv", "--config", "scale=rows"], ("scale", "none", "columns")),
+        (["points.csv", "--config", "subsample={ess: 2}"], ("ess", "at least 30")),
+        (["points.csv", "--only", "mel"], ("estimator:mel", "did you mean estimator:mle")),
+        (["points.csv", "--only", ","], ("--only is given no name",)),
+        (["points.csv", "--only", "iddiff"], ("port 'score' of estimator:iddiff",)),
+    ],
+)
+def test_mistakes_are_named_with_what_would_do(
+    arguments: list[str], words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("notes.txt").write_text("no points")
+    assert main(["recommend", *arguments]) == 2
+    said = capsys.readouterr().err
+    for word in words:
+        assert word in said
