@@ -23,11 +23,9 @@ import torch
 from _edm_script import Script
 from _turns import Row, finish
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from scorefold.data import EventScale
 from scorefold.errors import DataError
-from scorefold.interfaces import TensorSource
+from scorefold.interfaces import DataSource
 from scorefold.metrics.distances import frechet_distance
 from scorefold.metrics.features import RandomConv
 from scorefold.training import fit
@@ -35,27 +33,20 @@ from scorefold_registry import Host
 
 BATCH, SAMPLES, COMPONENTS, TIMED = 64, 2000, 50, 12
 FASHION = "/usr/share/datasets/fashion-mnist"
-Side = Callable[[Tensor, float, int], tuple[Callable[[], Tensor], int, int]]
-"""(images, CPU seconds, seed) -> (how to sample, the steps taken, the parameters)."""
+Side = Callable[[DataSource, float, int], tuple[Callable[[], Tensor], int, int]]
+"""(data, CPU seconds, seed) -> (how to sample, the steps taken, the parameters)."""
 
 
-def load(host: Host, root: str, size: int) -> tuple[str, Tensor, Tensor]:
-    """A name, training and test images (N, 1, size, size) in [0, 1]."""
+def load(host: Host, root: str, size: int) -> tuple[str, DataSource]:
+    """A name, and images (1, size, size) in [0, 1]; digits keep their 8 x 8 pixels."""
     try:
-        source = host.create("data:fashion-mnist", {"root": root, "validation": 0.0})
-        name = "Fashion-MNIST"
+        return "Fashion-MNIST", host.create("data:fashion-mnist", {"root": root, "validation": 0.0, "size": size})
     except DataError:
-        source, name = host.create("data:digits"), "digits"
-    parts = [source.load(split).tensor() for split in ("train", "test")]
-    train, test = (
-        part if part.shape[-1] == size else interpolate(part, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
-        for part in parts
-    )
-    return name, train, test
+        return "digits", host.create("data:digits")
 
 
-def script(images: Tensor, seconds: float, seed: int) -> tuple[Callable[[], Tensor], int, int]:
-    side = Script(images, batch=BATCH, rate=1e-3, seed=seed)
+def script(data: DataSource, seconds: float, seed: int) -> tuple[Callable[[], Tensor], int, int]:
+    side = Script(data.load("train").tensor(), batch=BATCH, rate=1e-3, seed=seed)
     steps = side.train(seconds)
     return lambda: side.sample(SAMPLES), steps, sum(p.numel() for p in side.model.parameters())
 
@@ -63,14 +54,13 @@ def script(images: Tensor, seconds: float, seed: int) -> tuple[Callable[[], Tens
 def scorefold(name: str, config: dict[str, Any]) -> Side:
     """A score by its name, with the training that the CPU time allows and no other setting than ``config``."""
 
-    def side(images: Tensor, seconds: float, seed: int) -> tuple[Callable[[], Tensor], int, int]:
-        scale = EventScale(0.0, 1.0, 256, mean=float(images.mean()), std=float(images.std()))
-        host, data = Host.discover(), TensorSource(images, scale)
+    def side(data: DataSource, seconds: float, seed: int) -> tuple[Callable[[], Tensor], int, int]:
+        host = Host.discover()
 
         def trained(steps: int) -> Any:
             torch.manual_seed(seed)
             model: Any = host.create(name, {**config, "training": {"steps": steps, "batch_size": BATCH}}, data=data)
-            fit(model, images, model.training_config, seed=seed)
+            fit(model, data.load("train"), model.training_config, seed=seed)
             return model
 
         trained(2)  # what the first steps import and allocate isn't theirs
@@ -111,10 +101,10 @@ def distances(images: Tensor, test: Tensor, train: Tensor) -> dict[str, float]:
         }
 
 
-def measure(name: str, case: tuple[Tensor, Tensor], seconds: float, seed: int) -> Row:
-    train, test = case
+def measure(name: str, data: DataSource, seconds: float, seed: int) -> Row:
+    train, test = (data.load(split).tensor() for split in ("train", "test"))
     start = time.process_time()
-    sample, steps, parameters = SIDES[name](train, seconds, seed)
+    sample, steps, parameters = SIDES[name](data, seconds, seed)
     spent, start = time.process_time() - start, time.process_time()
     images = sample()
     row: Row = {"side": name, "seed": seed, "steps": steps, "parameters": parameters, "training_s": spent}
@@ -151,7 +141,8 @@ def main() -> int:
     rows: list[Row] = []
     failures: list[str] = []
     for size in options.sizes:
-        name, train, test = load(host, str(Path(options.root)), size)
+        name, data = load(host, str(Path(options.root)), size)
+        train, test = (data.load(split).tensor() for split in ("train", "test"))
         count = min(SAMPLES, len(test))
         floor = distances(train[-count:], test, train)
         if not options.json:
@@ -159,7 +150,7 @@ def main() -> int:
         part: list[Row] = []
         for seed in range(options.seeds):
             for side in (each for each in SIDES if options.only in each):
-                part.append({"size": size, **measure(side, (train, test), options.seconds, seed)})
+                part.append({"size": size, **measure(side, data, options.seconds, seed)})
                 if not options.json:
                     print(
                         "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in part[-1].items())

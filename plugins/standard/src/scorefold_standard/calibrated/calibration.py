@@ -17,7 +17,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 LEAST_SCATTER = 0.05
-"""The least scatter of the logarithm of a reading that is told from none."""
+"""The least scatter of the logarithm of a reading that counts; anything smaller is none."""
 
 NEAREST = 6
 """The surrogate of this rank has a weight of exp(-1/2)."""

@@ -12,7 +12,7 @@ AROUND = 30
 """Neighbours in the local spectra, at up to this many points times four."""
 
 TOUCHING = 1e-4
-"""The least distance that is told from none, as a share of the spread: products of coordinates round to 1e-8 of it."""
+"""The least distance that counts, as a share of the spread: products of coordinates round to 1e-8 of it."""
 
 EVEN = 1e-3
 """The least growth of distances that is believed, in logarithms: on a coarse grid many are the same."""
