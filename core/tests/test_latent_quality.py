@@ -99,6 +99,17 @@ def test_the_relative_error_is_that_of_one_decoding() -> None:
     torch.testing.assert_close(outcome.arrays["reconstructions"], back)
 
 
+@pytest.mark.parametrize(("offset", "warned"), [(0.0, False), (9.0, True)])
+def test_reconstructions_worse_than_the_mean_are_reported(offset: float, warned: bool) -> None:
+    class Off(Linear):
+        def decode(self, z: Tensor, **options: Any) -> Tensor:
+            return super().decode(z, **options) + offset
+
+    outcome = run(reconstruct, Off(SHAPE, GAINS, DEVIATIONS), events(SHAPE, test=100), ReconstructOptions())
+    found = [text for text in outcome.result.get("warnings", []) if "as far from the events as the mean" in text]
+    assert bool(found) == warned
+
+
 def test_a_code_is_drawn_once_for_all_its_draws() -> None:
     sure = Linear(SHAPE, GAINS, DEVIATIONS)
     options = ReconstructOptions(codes="drawn", draws=3, decoding={"strength": 0.0})

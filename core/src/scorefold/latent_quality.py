@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -86,6 +87,13 @@ def reconstruct(component: Any, inputs: Inputs, options: ReconstructOptions, con
         metrics |= measure.metrics()
         arrays |= measure.arrays()
     warnings = [text for measure in measures for text in measure.warnings()]
+    # A sample that has nothing to do with the event is sqrt(2) as far from it as the mean is.
+    if error > (1 if errors.certain else math.sqrt(2)):
+        warnings.insert(
+            0,
+            f"reconstructions are {error:.3g} times as far from the events as the mean of the data is: the codes say "
+            "nothing of them. Train longer, or with a larger code",
+        )
     if warnings:
         result["warnings"] = warnings
     several = options.draws > 1 and not errors.certain
