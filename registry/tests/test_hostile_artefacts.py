@@ -149,7 +149,7 @@ class TestStates:
 
     def test_states_inside_states_without_end(self, host: Host, folder: Path, rewrite: Rewrite) -> None:
         inner = folder
-        for _ in range(400):
+        for _ in range(1000):
             outer = inner.parent / f"{inner.name[:4]}-outer"
             outer.mkdir()
             inner.rename(outer / "in")
