@@ -83,7 +83,7 @@ def test_a_run_assesses_digits_with_holes_of_their_own(host: Host, tmp_path: Pat
     ("options", "said"),
     [
         ("{n: 0}", "at least 1"),
-        ("{sampling: {steps: 3}}", "stands beside sampling"),
+        ("{sampling: {steps: 3}}", "write steps next to sampling"),
         ("{steps: []}", "steps"),
         ("{levels: [1.5]}", "a number below 1"),
         ("{features: inception}", "set both, or neither"),

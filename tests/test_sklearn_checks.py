@@ -89,9 +89,10 @@ def test_every_estimator_of_ours_is_among_them() -> None:
         for component in plugin.components
         if component.kind == "estimator"
     }
-    assert ours == set(ESTIMATORS)
+    assert ours == {*ESTIMATORS, "calibrated"}, "the calibrated one runs the others, for minutes a check"
 
 
+@pytest.mark.filterwarnings("ignore::scorefold.sklearn.NoSingleDimensionWarning")
 @pytest.mark.parametrize(
     ("name", "comb"), [*((name, None) for name in ESTIMATORS), ("mle", "mode"), ("denoising-loss", "median")]
 )

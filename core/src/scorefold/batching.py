@@ -106,7 +106,7 @@ class _Sizes(TorchDispatchMode):
 
 def _bytes_an_event(model: nn.Module, call: Callable[[int], object]) -> int | None:
     """The largest tensor of a call, a further event; None where it can't be measured."""
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()  # dropout would take global random numbers
     try:
         sizes = []
@@ -118,7 +118,8 @@ def _bytes_an_event(model: nn.Module, call: Callable[[int], object]) -> int | No
         # Events of no meaning may be refused; the real ones that follow get the model's own answer.
         return None
     finally:
-        model.train(was_training)
+        for module, mode in modes.items():  # a part may have been trained while the whole is new
+            module.training = mode
     one, three = sizes
     grown = [(b - a) // 2 for a, b in zip(one, three, strict=True)] if len(one) == len(three) else [max(three) // 3]
     return max(grown, default=0) or None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Dataset
+from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold.laws import Mixture, Points, SphereLaw, SubspaceGaussian
 from scorefold.results import Estimate
@@ -164,9 +165,8 @@ def test_noise_above_the_whole_spread_is_no_quiet_zero(make_score: MakeScore, ma
     from scorefold.config import VEConfig
 
     law, x = make_sphere(2, ambient=6, radius=0.01, points=100)
-    found = read(make_score(law, (6,), VEConfig(sigma_min=1.0, sigma_max=50.0)), x)
-    assert found.value is None
-    assert found.headline == "no direction shows at sigma 1 and above; no single dimension"
+    with pytest.raises(ConfigError, match=r"the least noise .* is 1, and the whole spread of the data 0\.0099"):
+        read(make_score(law, (6,), VEConfig(sigma_min=1.0, sigma_max=50.0)), x)
 
 
 def test_parts_of_different_dimensions_are_those_whose_traces_differ(

@@ -112,10 +112,10 @@ KNOWN = (
         _offers(
             data="digits array images mnist fashion-mnist cifar10 celeba photographs paired sphere torus swiss-roll "
             "helix subspace gaussian-mixture benchmark-manifold",
-            network="mlp unet",
+            network="auto mlp unet",
             score="denoising diffusers analytic",
             flow="affine-coupling spline-coupling",
-            estimator="pca ppca mle twonn lpca corrint danco fishers ess tle mada mom knn mind-ml gride ph",
+            estimator="pca ppca mle twonn lpca corrint danco fishers ess tle mada mom knn mind-ml gride ph calibrated",
             geometry="euclidean",
             allocator="uniform",
         ),

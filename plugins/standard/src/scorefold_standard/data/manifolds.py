@@ -38,11 +38,8 @@ ManifoldConfig = SwissRollConfig | HelixConfig
 LawfulConfig = SphereConfig | TorusConfig | SubspaceConfig | GaussianMixtureConfig
 
 
-class Manifold(DataSource):
-    """Points on a manifold whose distribution has no closed form: Swiss roll, helix.
-
-    Events are vectors (ambient,); ``truth`` holds ``dimension`` and, where asked for, ``tangent``.
-    """
+class _Drawn(DataSource):
+    """What both kinds of manifold share: points that ``draw`` gives."""
 
     def __init__(self, config: ManifoldConfig | LawfulConfig, *, generator: torch.Generator | None = None) -> None:
         seed = source_seed(config.seed, generator)
@@ -56,7 +53,14 @@ class Manifold(DataSource):
         return pick(self._splits, split)
 
 
-class LawfulManifold(Manifold, HasLaw):
+class Manifold(_Drawn):
+    """Points on a manifold whose distribution has no closed form: Swiss roll, helix.
+
+    Events are vectors (ambient,); ``truth`` holds ``dimension`` and, where asked for, ``tangent``.
+    """
+
+
+class LawfulManifold(_Drawn, HasLaw):
     """Points of a closed-form distribution: sphere, flat torus, subspace, Gaussian mixture. Otherwise as ``Manifold``.
 
     A torus of revolution is the one without.
