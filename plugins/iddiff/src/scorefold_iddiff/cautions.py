@@ -157,6 +157,14 @@ def of_mixture(mixture: Sequence[dict[str, float]]) -> list[str]:
     return [f"the data have parts of different dimensions, {parts}: no one number is theirs, so read each point's own"]
 
 
+def too_few_agree(share: float) -> str:
+    """The warning about a plateau that holds for this share of the points, too small a one."""
+    return (
+        f"only {share:.0%} of the points have a plateau at this noise level: the others vary along another number of "
+        "directions, or the score is too coarse for them"
+    )
+
+
 def of_data(look: Survey, sigma: float, points: int, ambient: int) -> list[str]:
     """Doubts about the data."""
     if look.constant == ambient:

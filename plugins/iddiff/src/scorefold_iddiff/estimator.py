@@ -171,10 +171,13 @@ class NormalBundle(Estimator):
         ]
         auto = self.config.sigma == "auto"
         # What the points read there has to be the plateaus' own: half 2 and half 3 is no 2.5.
-        on = (
-            choose_level(curve.plateaus, curve.dimensions) is not None and sum(part["share"] for part in mixture) >= _ON
+        share, found = (
+            sum(part["share"] for part in mixture),
+            choose_level(curve.plateaus, curve.dimensions) is not None,
         )
-        known = on if auto else check.sound
+        known = found and share >= _ON if auto else check.sound
+        if auto and found and not known:
+            doubts.insert(0, cautions.too_few_agree(share))
         value = float(reduce(dimensions)) if known else None
         interval = None
         if value is not None and value < reader.ambient:
