@@ -162,7 +162,7 @@ class NormalBundle(Estimator):
         traces = without_noise(torch.cat([each.trace for each in readings]), sigma, curve.noise, scene.coordinates)
         mixture = mixture_of(curve.plateaus, dimensions, traces)
         clean = corrected(head, sigma, curve.noise, scene.coordinates)
-        doubts = [
+        warnings = [
             *cautions.of_score(head, clean, reader.ambient),
             *cautions.of_mixture(mixture),
             *curve.reasons,
@@ -177,7 +177,7 @@ class NormalBundle(Estimator):
         )
         known = found and share >= _ON if auto else check.sound
         if auto and found and not known:
-            doubts.insert(0, cautions.too_few_agree(share))
+            warnings.insert(0, cautions.too_few_agree(share))
         value = float(reduce(dimensions)) if known else None
         interval = None
         if value is not None and value < reader.ambient:
@@ -197,8 +197,8 @@ class NormalBundle(Estimator):
             pointwise=dimensions,
             spectrum=head.spectra[reader.spectrum],
             diagnostics={
-                "note": note(sigma, rows, moved, mixture, doubts, curve.noise if curve.filled else None),
-                "warnings": doubts,
+                "note": note(sigma, rows, moved, mixture, warnings, curve.noise if curve.filled else None),
+                "warnings": warnings,
                 "rule": self.config.rule,
                 "design": reader.design_name,
                 "aggregate": self.config.aggregate,
@@ -253,7 +253,7 @@ def note(
     curve: list[dict[str, Any]],
     moved: str | None,
     mixture: list[dict[str, float]],
-    doubts: list[str],
+    warnings: list[str],
     noise: float | None = None,
 ) -> str:
     """What the value is relative to: a dimension is read at a scale, and other scales may say otherwise."""
@@ -270,4 +270,4 @@ def note(
         text += "; a mixture of dimensions: " + ", ".join(
             f"{row['dimension']:g} ({row['share']:.0%})" for row in mixture
         )
-    return cautions.with_doubts(text, doubts)
+    return cautions.with_doubts(text, warnings)
