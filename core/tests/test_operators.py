@@ -310,8 +310,8 @@ def test_a_step_has_one_edge() -> None:
     x = torch.zeros(1, 1, 12, 12)
     x[..., 6:] = 1
     found = operator_of("edges", (1, 12, 12))(x)[0, 0]
-    # The gradient is the same on both sides of the step, so Canny keeps both pixels.
-    assert found[3:9].sum(0).tolist() == [0, 0, 0, 0, 0, 6, 6, 0, 0, 0, 0, 0]
+    # The gradient is the same on both sides of the step: Canny keeps one pixel or both, as its rounding goes.
+    assert found[3:9].sum(0).tolist() in ([0] * 5 + sides + [0] * 5 for sides in ([6, 6], [6, 0], [0, 6]))
 
 
 def test_edges_have_no_adjoint_and_say_so() -> None:

@@ -58,9 +58,9 @@ def rational_quadratic_spline(
     before = (shares.narrow(dim + 1, 0, bins - 1) * passed.unsqueeze(dim)).sum(dim + 1) * spread
     left, bottom = (before + (count * smallest - bound)).unbind(dim)
 
-    # Only the two derivatives in use go through softplus. The padding's 0 stands for a derivative of 1 at the ends.
-    padding = [0] * (2 * (raw.dim() - dim - 1))
-    slopes = functional.pad(raw.narrow(dim, 2 * bins, bins - 1), [*padding, 1, 1])
+    # Only the two derivatives in use go through softplus. The 0 at either end stands for a derivative of 1.
+    end = torch.zeros_like(raw.narrow(dim, 0, 1))
+    slopes = torch.cat([end, raw.narrow(dim, 2 * bins, bins - 1), end], dim)
     ends = slopes.gather(dim, torch.cat([index, index + 1], dim)) + math.log(math.expm1(1 - MIN_SLOPE))
     slope_left, slope_right = (functional.softplus(ends) + MIN_SLOPE).unbind(dim)
 
