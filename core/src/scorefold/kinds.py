@@ -156,7 +156,7 @@ CORE_KINDS: tuple[Kind, ...] = (
         verbs=(
             Verb(
                 "estimate",
-                takes=(_DATA, *_MODELS),
+                takes=(_DATA, *_MODELS, Port("repeats", kind="estimate", many=True, optional=True)),
                 gives="estimate",
                 target="scorefold.verbs:estimate",
                 options="scorefold.verb_options:EstimateOptions",

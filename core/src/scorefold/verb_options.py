@@ -147,6 +147,20 @@ class EstimateOptions(Config):
 
     limit: int | None = Field(None, ge=1, description="Largest number of points, the first of the split; null for all")
     by: _ByLabel = None
+    trainings: int = Field(
+        1,
+        ge=1,
+        le=50,
+        description="How often the models that this stage takes from other stages are trained, each time with another "
+        "seed, so that the interval covers trainings: 1, or 3 and more",
+    )
+
+    @field_validator("trainings")
+    @classmethod
+    def _enough(cls, value: int) -> int:
+        if value == 2:
+            raise ValueError("2 trainings say nothing of their scatter; expected 1, or 3 and more")
+        return value
 
 
 class EncodeOptions(Config):

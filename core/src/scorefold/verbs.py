@@ -31,6 +31,7 @@ from scorefold.interfaces.data import SPLITS
 from scorefold.rounding import rounding_warning
 from scorefold.scale_checks import noise_warnings
 from scorefold.stage import EventGroups, Fitted, Outcome, StageContext
+from scorefold.trainings import over_trainings
 from scorefold.verb_inputs import (
     Inputs,
     conditions_of,
@@ -242,7 +243,8 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
 
 def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, context: StageContext) -> Outcome:
     """Estimate from the test split, and compare the answer with the truth where the data know it; with ``by: label``,
-    from the points of each label too.
+    from the points of each label too. ``repeats`` are the estimates of other trainings, which the answer covers as
+    ``scorefold.trainings.over_trainings`` says.
 
     The answer begins with the warnings of the data, among them that the points' distances are lost in rounding. An
     estimate without a value gives no metrics. Raises as the estimator does, and ``DataError`` for an empty split and
@@ -253,6 +255,8 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
     label = None if options.by is None else labels_of(dataset)
     component.show_progress(context.progress)
     answer = component.estimate(dataset, generator=context.generator("estimate"))
+    if "repeats" in inputs:
+        answer = over_trainings([answer, *inputs["repeats"]])
     rounded = rounding_warning(dataset.tensor(limit=_ROUNDED))
     answer = answer.with_warnings([*source.data_warnings(), *([rounded] if rounded else [])])
     metrics: dict[str, Any] = {} if answer.value is None else {answer.quantity: answer.value}

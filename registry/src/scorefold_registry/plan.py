@@ -21,6 +21,7 @@ from scorefold_registry.plugin_settings import plan_settings
 from scorefold_registry.positions import DataPath
 from scorefold_registry.problems import Problem, config_problems
 from scorefold_registry.records import Registered
+from scorefold_registry.repeats import write_out
 from scorefold_registry.runfile import KEY_CODES, RunFile, RunFileError, StageSpec, kind_of, near
 
 
@@ -85,6 +86,7 @@ def make_plan(catalogue: Catalogue, run: RunFile) -> Plan:
 
     Raises ``RunFileError`` with every problem of the file, sorted by line.
     """
+    write_out(catalogue, run)
     planner = _Planner(catalogue, run)
     stages = planner.plan()
     plugins = plan_settings(catalogue, run)

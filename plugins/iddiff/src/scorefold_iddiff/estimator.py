@@ -28,7 +28,7 @@ from scorefold_iddiff.plateaus import choose_level, mixture_of
 from scorefold_iddiff.probe import Points, Probe, spread_of
 from scorefold_iddiff.readings import Reader, Reading, padded
 from scorefold_iddiff.rules import paper_rule, projector_rule, reference_rule
-from scorefold_iddiff.scales import Curve, Scene, between, curve_rows, headline, judge
+from scorefold_iddiff.scales import Curve, Scene, between, curve_rows, headline, judge, over_scales
 from scorefold_iddiff.support import Check, check_level, corrected, without_noise
 from scorefold_iddiff.survey import Survey, looked_at, survey_rows
 
@@ -216,6 +216,7 @@ class NormalBundle(Estimator):
                 "curve": rows,
                 "plateaus": curve.found,
                 "noise": curve.noise,
+                "over_scales": None if value is None else over_scales(curve, value),
                 "mixture": mixture,
                 "index": order,
                 "margin": margins,

@@ -309,6 +309,22 @@ def curve_rows(curve: Curve, reduce: Callable[[Tensor], Tensor]) -> list[dict[st
     return rows
 
 
+def over_scales(curve: Curve, value: float) -> tuple[float, float] | None:
+    """The least and the greatest mean over points of count, FLIPD and denoising loss, where the three agree, at the
+    levels of the plateaus of about this value; None where they agree at none."""
+    found = []
+    for row in curve.found:
+        if row["kind"] != "manifold" or abs(row["dimension"] - value) > slack(round(value)):
+            continue
+        for level, dimensions, clean in zip(curve.levels, curve.dimensions, curve.corrected, strict=True):
+            every = torch.ones(len(dimensions), dtype=torch.bool)
+            inside = row["least_sigma"] * 0.999 <= level <= row["greatest_sigma"] * 1.001
+            if inside and agreement(row["dimension"], clean, every) == "agree":
+                loss = clean.trace if clean.loss is None else clean.loss
+                found += [float(values.double().mean()) for values in (dimensions, clean.flipd, loss)]
+    return (min(found), max(found)) if found else None
+
+
 def _median(values: Tensor | None) -> float | None:
     return None if values is None else float(torch.as_tensor(values).median())
 
