@@ -41,8 +41,9 @@ class EventScale:
 
     ``low`` and ``high`` bound x where it is bounded (images); ``levels`` counts its discrete values, equally spaced
     over [low, high], or is None for continuous data. ``mean`` is one number over all points and coordinates of the
-    training split; ``std`` is one number too, the root mean square of the coordinates' deviations from their own
-    means, so that it stays when data are shifted or rotated. ``centre`` holds the mean of each coordinate of a vector
+    training split; ``std`` is one number too. Of bounded data it is the root mean square of the deviations from
+    ``mean``; of others of those of the coordinates from their own means, so that it stays when data are shifted or
+    rotated. ``centre`` holds the mean of each coordinate of a vector
     where one number won't do for all; see ``middle``. x = (raw - shift) / factor says how raw data became x, with one
     number for all coordinates or a tuple with one for each coordinate of a vector. Raises ``DataError`` for fewer than
     2 levels, and for bounds of data whose coordinates have units of their own.
@@ -60,7 +61,7 @@ class EventScale:
     def __post_init__(self) -> None:
         if self.levels is not None and self.levels < 2:
             raise DataError(f"an event scale of {self.levels} levels was given; expected 2 or more, or None")
-        if (self.low is not None or self.high is not None) and self.per_coordinate:
+        if self.bounded and self.per_coordinate:
             raise DataError("an event scale has bounds and a unit for each coordinate; expected one unit for all")
         if self.centre is not None:
             # Made here: torch.tensor inside a transform of torch.func fails on the meta device.
@@ -74,6 +75,11 @@ class EventScale:
         variances, means = torch.var_mean(x.double().flatten(1), dim=0, correction=0)
         mean, std = float(means.mean()), float(variances.mean().sqrt())
         return cls(mean=mean, std=std or 1.0, centre=own_centre(means.tolist(), mean, std) if x.dim() == 2 else None)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether x has a bound, as images have."""
+        return self.low is not None or self.high is not None
 
     @property
     def per_coordinate(self) -> bool:
@@ -98,7 +104,7 @@ class EventScale:
 
         In float64 where each coordinate has a unit of its own: float32 need not hold the digits of its raw values.
         """
-        if self.low is not None or self.high is not None:
+        if self.bounded:
             x = x.clamp(self.low, self.high)
         if self.per_coordinate:
             x = x.double()

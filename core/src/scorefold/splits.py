@@ -113,8 +113,11 @@ def plain_scale(x: Tensor) -> EventScale:
     return EventScale.of(x)
 
 
-def moments(x: Tensor) -> tuple[float, float]:
-    """The mean over all entries of points (N, *E), and the root mean square of the coordinates' deviations from their
-    own means (of images: from the mean image), in float64; a deviation of 0 is given as 1."""
-    scale = EventScale.of(x)
-    return scale.mean, scale.std
+def moments(x: Tensor, *, bounded: bool = True) -> tuple[float, float]:
+    """The mean over all entries of points (N, *E) and their deviation as ``EventScale`` has them, in float64; a
+    deviation of 0 is given as 1. ``bounded`` is that of the scale, which images are."""
+    if not bounded or x.numel() == 0:
+        scale = EventScale.of(x)
+        return scale.mean, scale.std
+    variance, mean = torch.var_mean(x.double(), correction=0)
+    return float(mean), float(variance.sqrt()) or 1.0

@@ -85,7 +85,7 @@ def event_shape(subject: Subject) -> str:
 def event_scale(subject: Subject) -> str:
     """Points keep to [low, high]; mean and std are those of the training split, to 5 % of its std.
 
-    std is the root mean square of the coordinates' deviations from their own means (``scorefold.splits.moments``).
+    Both are those of ``scorefold.splits.moments``.
     """
     source = subject.build()
     scale = source.event_scale
@@ -95,7 +95,7 @@ def event_scale(subject: Subject) -> str:
         slack = 1e-4 * scale.std
         within = (scale.low is None or low >= scale.low - slack) and (scale.high is None or high <= scale.high + slack)
         require(within, f"{name} goes from {low:.4g} to {high:.4g}", f"{scale.low} to {scale.high}, as the scale says")
-    mean, std = moments(source.load("train").tensor())
+    mean, std = moments(source.load("train").tensor(), bounded=scale.bounded)
     off = require_within(f"mean {mean:.4g} for {scale.mean:.4g}, over std", abs(mean - scale.mean) / std, 0.05)
     return f"{off}; " + require_within(f"std {std:.4g} for {scale.std:.4g}, over std", abs(std - scale.std) / std, 0.05)
 

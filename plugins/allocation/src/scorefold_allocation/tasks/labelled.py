@@ -46,7 +46,7 @@ class FewShot(DataSource, BatchedTasks[NoisyTypeConfig]):
         count = len(train)
         # Over all of the split: sources that are made of others may hold one class after the other.
         sample = train.take(torch.linspace(0, count - 1, min(count, _MEASURED)).long())
-        mean, std = moments(sample.x)
+        mean, std = moments(sample.x, bounded=data.event_scale.bounded)
         self.event_scale = replace(data.event_scale, mean=mean, std=std)
         content = hashlib.sha256(f"{data.fingerprint()} {classes}".encode())
         for part in (label, sample.x):

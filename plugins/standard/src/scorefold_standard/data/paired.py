@@ -52,7 +52,7 @@ class Paired(DataSource):
         self._part = _hidden_part(self._operator) if config.hidden else (...,)
         if config.hidden:
             train = self.load("train").tensor(_MEASURED)
-            mean, std = moments(train)
+            mean, std = moments(train, bounded=data.event_scale.bounded)
             self.event_shape, self.event_scale = tuple(train.shape[1:]), replace(data.event_scale, mean=mean, std=std)
 
     def load(self, split: str) -> Dataset:

@@ -70,15 +70,16 @@ def scale_of(
     ``vectors`` says that events are vectors without bounds, whose columns are centred one by one; images and bounded
     data have one shift and one factor.
     """
+    bounded = low is not None or high is not None
     if vectors:
         shift, factor = _of_columns(found, how)
     else:
-        common = _root_mean_square(found.std) or 1.0
+        common = _deviation(found.mean, found.std, bounded) or 1.0
         far = max(abs(found.least.min()), abs(found.greatest.max())) > FAR * common and bool(found.std.any())
-        shift = float(found.mean.mean()) if how != "none" or (far and low is None and high is None) else 0.0
+        shift = float(found.mean.mean()) if how != "none" or (far and not bounded) else 0.0
         factor = 1.0 if how == "none" else common
     mean, std = (found.mean - np.asarray(shift)) / np.asarray(factor), found.std / np.asarray(factor)
-    whole, deviation = float(mean.mean()), _root_mean_square(std)
+    whole, deviation = float(mean.mean()), _deviation(mean, std, bounded)
     return EventScale(
         low=None if low is None else float((low - np.asarray(shift)) / np.asarray(factor)),
         high=None if high is None else float((high - np.asarray(shift)) / np.asarray(factor)),
@@ -105,6 +106,11 @@ def _of_columns(found: ColumnStatistics, how: How) -> tuple[PerCoordinate, PerCo
         middle, size = found.median, found.robust
     size = np.where(size > 0, size, found.std)
     return tuple(middle.tolist()), tuple(np.where(size > 0, size, 1.0).tolist())
+
+
+def _deviation(mean: Array, std: Array, bounded: bool) -> float:
+    """The deviation of an ``EventScale`` from the means and deviations of coordinates."""
+    return _root_mean_square(np.hypot(std, mean - mean.mean()) if bounded else std)
 
 
 def _root_mean_square(values: Array) -> float:
