@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_MOVED = "it changes the working folder while it is imported, which was changed back"
+from scorefold_registry.surroundings import unchanged
 
 
 @contextmanager
@@ -17,24 +16,14 @@ def isolated(warn: Callable[[str], None]) -> Iterator[None]:
     """Runs a plugin's code, and warns of what it changed, which is changed back.
 
     A ``KeyboardInterrupt`` that the code raises itself comes out as a ``RuntimeError``, so that it stays that plugin's
-    fault; only Ctrl-C ends the command. Who handles Ctrl-C is put back too. What libraries set on purpose stays as they
-    set it: ``sys.path``, environment variables, torch's threads and default dtype, other signals.
+    fault; only Ctrl-C ends the command. Who handles Ctrl-C is put back too, and the ``Surroundings``.
     """
-    folder = _working_folder()
     try:
-        with _only_true_interrupts():
+        with unchanged() as changed, _only_true_interrupts():
             yield
     finally:
-        if folder is not None and _working_folder() != folder:
-            os.chdir(folder)
-            warn(_MOVED)
-
-
-def _working_folder() -> str | None:
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return None
+        for what in changed:
+            warn(f"it changes {what} while it is imported, which was changed back")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import pluggy
 from scorefold.artefacts import json_text
 from scorefold.stage import Executor, RunInfo
 from scorefold_registry.loading import describe, own_frame
+from scorefold_registry.surroundings import Marks, unchanged
 
 
 class Events:
@@ -51,11 +52,13 @@ class Failure:
 
 @dataclass
 class Observers:
-    """Calls lifecycle hooks, each plugin by itself. ``failures`` lists the first failure of each plugin's hook."""
+    """Calls lifecycle hooks, each plugin by itself, and puts back what it changes around it. ``failures`` lists the
+    first failure of each plugin's hook, ``spoilt`` the stages whose values a hook has changed in place."""
 
     manager: pluggy.PluginManager
     events: Events
     failures: list[Failure] = field(default_factory=list)
+    spoilt: list[str] = field(default_factory=list)
 
     def notify(self, hook: str, *, stage_name: str | None = None, **arguments: Any) -> None:
         """Call a hook for what it does."""
@@ -68,7 +71,16 @@ class Observers:
         for implementation in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
             plugin = implementation.plugin_name
             given = {name: arguments[name] for name in implementation.argnames}
-            answered, answer = self._call(implementation.function, given, plugin, hook, stage_name)
+            shown = given.get("inputs") or ({stage_name: given["outputs"].value} if "outputs" in given else {})
+            marks = Marks(shown)
+            with unchanged() as changed:
+                answered, answer = self._call(implementation.function, given, plugin, hook, stage_name)
+            for name in marks.changed():
+                self.spoilt.append(name)
+                changed.append(f"the value of stage {name!r} in place")
+            for what in changed:
+                error = f"it changes {what}, which was put back"
+                self._record(Failure(plugin, hook, stage_name, error, None))
             if answered:
                 yield plugin, answer
 

@@ -33,6 +33,7 @@ from scorefold_registry.run_result import RunInterrupted, RunResult, StageResult
 from scorefold_registry.saved_manifest import has_state
 from scorefold_registry.stage_files import read_result, read_stage
 from scorefold_registry.stages import Workshop, key_of, load_stage, note_steps, perform, resolved_run, write_stage
+from scorefold_registry.surroundings import Marks, unchanged
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
@@ -217,6 +218,7 @@ class Session:
             "torch": torch.__version__,
             "device": self.workshop.device.partition(":")[0],
             "dtype": runtime.dtype,
+            "default_dtype": str(torch.get_default_dtype()),
             "precision": runtime.precision,
             "threads": torch.get_num_threads(),
         }
@@ -232,14 +234,25 @@ class Session:
         self.observers.notify(
             "scorefold_before_stage", stage_name=planned.name, run=self.info, stage=info, inputs=inputs
         )
+        if self._reread():
+            inputs = {name: self._value(name) for name in planned.after}
         # What importing code costs is the process's business, and not the method's.
         load_target(planned.registered, planned.registered.component.target)
         import_module(planned.verb.target.partition(":")[0])
-        self.calls, started = None, cpu_seconds()
-        outcome = self.host.hook.scorefold_run_stage(run=self.info, stage=info, inputs=inputs)
+        self.calls, marks, started = None, Marks(inputs), cpu_seconds()
+        with unchanged() as changed:
+            outcome = self.host.hook.scorefold_run_stage(run=self.info, stage=info, inputs=inputs)
         spent = cpu_seconds() - started
         if not isinstance(outcome, Outcome):
             raise PluginError(f"scorefold_run_stage returned a {type(outcome).__name__}; expected an Outcome")
+        spoilt = marks.changed()
+        self.observers.spoilt += spoilt
+        self._reread()
+        changed += [f"the value of stage {name!r} in place" for name in spoilt]
+        if changed:
+            what, plugin = " and ".join(changed), planned.registered.plugin
+            text = f"the code of plugin {plugin!r} changed {what}, which was put back; no other run reuses this result"
+            outcome.result = {**outcome.result, "warnings": [*outcome.result.get("warnings", ()), text]}
         component = self.built.get(planned.name)
         if component is None and self.host.builder.memory.of(outcome.value) is not None:
             # Another runner did the stage, and gives what this host has loaded of it.
@@ -265,10 +278,10 @@ class Session:
         with new_folder(target) as partial:
             write_stage(self.host, planned, component, outcome, partial, facts)
         self._saved_at(planned.name, target)
-        if planned.artefact is None:
+        if planned.artefact is None and not changed:
             self.cache.store(info.key, target)
         else:
-            # Not kept: its reference holds only where it stands.
+            # Not kept: a reference holds only where it stands, and what changed its surroundings may not hold at all.
             shutil.rmtree(checkpoints, ignore_errors=True)
         self.values[planned.name] = outcome.value
         seconds = time.monotonic() - began
@@ -280,6 +293,17 @@ class Session:
             outputs=outcome,
             seconds=seconds,
         )
+        self._reread()
+
+    def _reread(self) -> bool:
+        """Forget the values that were changed in place, so that they are read from their folders; whether any was."""
+        spoilt = self.observers.spoilt
+        for name in spoilt:
+            self.values.pop(name, None)
+            self.built.pop(name, None)
+        found = bool(spoilt)
+        spoilt.clear()
+        return found
 
     def _saved_at(self, name: str, folder: Path) -> None:
         """Tell the host where the state of a stage's component stands, so that others can refer to it."""

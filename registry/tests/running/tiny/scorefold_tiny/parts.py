@@ -42,7 +42,7 @@ class Points(DataSource):
         third = len(self._x) // 3
         start = ("train", "validation", "test").index(split) * third
         index = torch.arange(start, start + third)
-        return Dataset(self._x[index], index=index, truth={"dimension": 1})
+        return Dataset(self._x[start : start + third], index=index, truth={"dimension": 1})
 
     def fingerprint(self) -> str | None:
         return None if self._path is None else digest_file(self._path)

@@ -1,0 +1,201 @@
+"""The state of the process that results depend on: recorded before other people's code runs, put back after it."""
+
+from __future__ import annotations
+
+import locale
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+_held: list[Any] = []
+"""Guards that put a mode of torch back for as long as they live."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The working folder, the locale, filters of warnings that catch everything, numpy's handling of floating-point
+    errors, and torch's default dtype and device, gradient and inference mode and function and dispatch modes.
+
+    What is not imported yet has the state that it starts with. ``sys.path``, environment variables, threads and filters
+    of single warnings are not looked at: libraries set them on purpose.
+    """
+
+    folder: str | None
+    locale: str
+    filters: tuple[Any, ...]
+    numpy: dict[str, Any] | None
+    torch: dict[str, Any] | None
+    modes: dict[str, int]
+
+    @classmethod
+    def now(cls) -> Surroundings:
+        """The state as it is."""
+        numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+        return cls(
+            folder=_folder(),
+            locale=locale.setlocale(locale.LC_ALL),
+            filters=_catching_all(),
+            numpy=None if not hasattr(numpy, "geterr") else dict(numpy.geterr()),  # type: ignore[union-attr]
+            torch=None if not hasattr(torch, "inference_mode") else _torch_state(),
+            modes=_modes(),
+        )
+
+    def put_back(self) -> list[str]:
+        """Put everything back as it was, and say in words what had changed, such as "torch's default dtype"."""
+        changed = _end_modes(self.modes)
+        now = Surroundings.now()
+        if self.folder is not None and now.folder != self.folder:
+            os.chdir(self.folder)
+            changed.append("the working folder")
+        if now.locale != self.locale:
+            locale.setlocale(locale.LC_ALL, self.locale)
+            changed.append("the locale")
+        if now.filters != self.filters:
+            added = [each for each in now.filters if each not in self.filters]
+            warnings.filters[:] = [each for each in warnings.filters if each not in added]  # type: ignore[index]
+            changed.append("how all warnings are treated")
+        if now.numpy is not None and now.numpy != (self.numpy or _NUMPY_STARTS):
+            import numpy as np
+
+            np.seterr(**(self.numpy or _NUMPY_STARTS))
+            changed.append("numpy's handling of floating-point errors")
+        if now.torch is not None:
+            changed += _put_torch_back(self.torch or _torch_starts(), now.torch)
+        return changed
+
+
+_NUMPY_STARTS = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
+
+
+@contextmanager
+def unchanged() -> Iterator[list[str]]:
+    """Runs code, puts its surroundings back, and fills the list with what it had changed, in words."""
+    before = Surroundings.now()
+    changed: list[str] = []
+    try:
+        yield changed
+    finally:
+        changed += before.put_back()
+
+
+def _folder() -> str | None:
+    with suppress(FileNotFoundError):
+        return os.getcwd()
+    return None
+
+
+def _catching_all() -> tuple[Any, ...]:
+    """The filters for every warning, whatever its text, its category and its module."""
+    return tuple(
+        each for each in warnings.filters if each[1] is None and each[2] is Warning and each[3] is None and each[4] == 0
+    )
+
+
+def _torch_state() -> dict[str, Any]:
+    import torch
+    import torch.utils._device as devices
+
+    return {
+        "dtype": torch.get_default_dtype(),
+        "device": devices.CURRENT_DEVICE,
+        "gradients": torch.is_grad_enabled(),
+        "inference": torch.is_inference_mode_enabled(),
+    }
+
+
+def _torch_starts() -> dict[str, Any]:
+    import torch
+
+    return {"dtype": torch.float32, "device": None, "gradients": True, "inference": False}
+
+
+def _modes() -> dict[str, int]:
+    """How many modes see torch's functions, apart from that of the default device, and its operations."""
+    if not hasattr(sys.modules.get("torch"), "inference_mode"):
+        return {"functions": 0, "operations": 0}
+    import torch
+    import torch.utils._device as devices
+
+    functions = torch._C._len_torch_function_stack() - (devices.CURRENT_DEVICE is not None)
+    return {"functions": functions, "operations": torch._C._len_torch_dispatch_stack()}
+
+
+def _end_modes(before: dict[str, int]) -> list[str]:
+    """End the modes above those of before, which would see whatever else is put back."""
+    now = _modes()
+    changed = [f"the modes that see torch's {name}" for name in now if now[name] > before[name]]
+    if changed:
+        from torch import overrides
+        from torch.utils import _python_dispatch as operations
+
+        for _ in range(now["functions"] - before["functions"]):
+            overrides._pop_mode()
+        for _ in range(now["operations"] - before["operations"]):
+            operations._pop_mode()
+    return changed
+
+
+def _put_torch_back(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    import torch
+
+    changed = []
+    if now["device"] != before["device"]:
+        torch.set_default_device(before["device"])
+        changed.append("torch's default device")
+    if now["dtype"] != before["dtype"]:
+        torch.set_default_dtype(before["dtype"])
+        changed.append("torch's default dtype")
+    if now["inference"] != before["inference"]:
+        guard = torch.inference_mode(before["inference"])
+        guard.__enter__()
+        _held.append(guard)
+        changed.append("torch's inference mode")
+    if torch.is_grad_enabled() != before["gradients"]:
+        torch.set_grad_enabled(before["gradients"])
+        if now["inference"] == before["inference"]:
+            changed.append("torch's gradient mode")
+    return changed
+
+
+class Marks:
+    """What stages' values hold: the events of data that are in memory, and the weights of models."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+        self._sums = {name: list(_sums(value)) for name, value in values.items()}
+
+    def changed(self) -> list[str]:
+        """The stages whose values were changed in place since."""
+        return [name for name, value in self._values.items() if list(_sums(value)) != self._sums[name]]
+
+
+def _sums(value: Any) -> Iterator[tuple[Any, ...]]:
+    from torch import nn
+
+    from scorefold.data import StreamedDataset
+    from scorefold.errors import ScorefoldError
+    from scorefold.interfaces import DataSource
+    from scorefold.interfaces.data import SPLITS
+
+    if isinstance(value, nn.Module):
+        yield from (_sum(each) for each in value.parameters())
+    elif isinstance(value, DataSource):
+        for split in SPLITS:
+            with suppress(ScorefoldError):
+                dataset = value.load(split)
+                if not isinstance(dataset, StreamedDataset):
+                    yield from (_sum(part) for part in (dataset.x, dataset.label) if part is not None)
+
+
+def _sum(tensor: Any) -> tuple[Any, ...]:
+    """The shape of a tensor and the sum of its bits, which is quick."""
+    import torch
+
+    bits = tensor.detach().contiguous()
+    bits = torch.view_as_real(bits) if bits.is_complex() else bits
+    whole = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}[bits.element_size()]
+    return tuple(tensor.shape), int(bits.view(whole).sum(dtype=torch.int64))

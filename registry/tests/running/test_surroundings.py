@@ -1,0 +1,168 @@
+"""What a plugin's code changes around it is put back and named, and its result is not kept."""
+
+from __future__ import annotations
+
+import locale
+import os
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from scorefold.plugin import hookimpl
+from scorefold_registry.host import Host
+from scorefold_registry.run_result import RunResult
+from scorefold_registry.surroundings import Marks, Surroundings, unchanged
+
+RUN = """version: 1
+name: short
+runtime: {device: cpu, threads: 1}
+stages:
+  data: {use: data:tiny}
+  mean: {use: estimator:tiny-mean, inputs: {data: data}}
+  again: {use: estimator:tiny-mean, inputs: {data: data}, config: {scale: 2.0}}
+"""
+
+Run = Callable[..., RunResult]
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+CHANGES: dict[str, Callable[[], object]] = {
+    "the working folder": lambda: os.chdir("/"),
+    "the locale": lambda: locale.setlocale(locale.LC_ALL, "C.UTF-8"),
+    "how all warnings are treated": lambda: warnings.simplefilter("ignore"),
+    "numpy's handling of floating-point errors": lambda: np.seterr(all="raise"),
+    "torch's default dtype": lambda: torch.set_default_dtype(torch.float64),
+    "torch's default device": lambda: torch.set_default_device("meta"),
+    "torch's gradient mode": lambda: torch.set_grad_enabled(False),
+    "torch's inference mode": lambda: _kept.append(_entered(torch.inference_mode())),
+    "the modes that see torch's functions": lambda: _entered(TorchFunctionMode()),
+    "the modes that see torch's operations": lambda: _entered(TorchDispatchMode()),
+}
+_kept: list[Any] = []
+
+
+@pytest.fixture
+def mean(_tiny: None) -> Any:
+    """The class of estimator:tiny-mean, which the tests make do other things."""
+    return import_module("scorefold_tiny.parts").Mean
+
+
+def _entered(context: Any) -> Any:
+    context.__enter__()
+    return context
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_each_change_is_named_and_put_back(what: str) -> None:
+    before = Surroundings.now()
+    with unchanged() as changed:
+        CHANGES[what]()
+    assert changed == [what]
+    assert Surroundings.now() == before
+    assert float((torch.ones(2, requires_grad=True) * 2).sum().detach()) == 4
+    with unchanged() as changed:
+        warnings.filterwarnings("ignore", message="of one library")
+        torch.zeros(3).add_(1)
+    assert changed == []
+
+
+def test_all_at_once_are_put_back() -> None:
+    before = Surroundings.now()
+    with unchanged() as changed:
+        for change in CHANGES.values():
+            change()
+    # Inference takes gradients with it.
+    assert set(changed) == CHANGES.keys() - {"torch's gradient mode"}
+    assert Surroundings.now() == before
+
+
+def test_a_stage_that_changes_them_is_not_kept(run: Run, mean: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clean, estimate = run(RUN).value("mean"), mean.estimate
+
+    def changing(self: Any, data: Any, *, generator: Any = None) -> Any:
+        torch.set_default_dtype(torch.float64)
+        return estimate(self, data, generator=generator)
+
+    monkeypatch.setattr(mean, "estimate", changing)
+    first = run(RUN, fresh=True)
+    assert torch.get_default_dtype() == torch.float32
+    text = "plugin 'tiny' changed torch's default dtype, which was put back; no other run reuses this result"
+    assert text in (first.folder / "mean" / "result.json").read_text()
+    assert text.replace("'", "&#39;") in first.report.read_text()
+    assert first.value("mean").value == clean.value
+    assert [stage["reused"] for stage in run(RUN).as_json()["stages"]] == [True, True, True]
+    again = run(RUN.replace("scale: 2.0", "scale: 3.0"))
+    assert [stage["reused"] for stage in again.as_json()["stages"]] == [True, True, False]
+    assert not run(RUN.replace("scale: 2.0", "scale: 3.0")).as_json()["stages"][-1]["reused"]
+
+
+def test_what_a_stage_does_to_its_data_reaches_no_other(run: Run, mean: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clean, estimate = run(RUN), mean.estimate
+
+    def moving(self: Any, data: Any, *, generator: Any = None) -> Any:
+        answer = estimate(self, data, generator=generator)
+        data.x.add_(100.0)
+        return answer
+
+    monkeypatch.setattr(mean, "estimate", moving)
+    spoilt = run(RUN, fresh=True)
+    assert spoilt.value("again").value == clean.value("again").value
+    assert "changed the value of stage 'data' in place" in (spoilt.folder / "mean" / "result.json").read_text()
+
+
+@pytest.mark.parametrize("hook", ["scorefold_before_stage", "scorefold_after_stage"])
+def test_what_a_hook_does_to_the_data_reaches_no_stage(host: Host, run: Run, hook: str) -> None:
+    clean = run(RUN)
+
+    def before(inputs: Any) -> None:
+        for source in inputs.values():
+            source.load("test").x.zero_()
+
+    def after(outputs: Any) -> None:
+        if hasattr(outputs.value, "load"):
+            outputs.value.load("test").x.zero_()
+
+    function = hookimpl(before if hook == "scorefold_before_stage" else after)
+    host.manager.register(SimpleNamespace(**{hook: function}), name="zeroes")
+    result = run(RUN, fresh=True)
+    assert result.value("mean").value == clean.value("mean").value
+    assert result.value("again").value == clean.value("again").value
+    (failure,) = result.failures
+    assert failure.plugin == "zeroes"
+    assert failure.error == "it changes the value of stage 'data' in place, which was put back"
+
+
+def test_a_hook_that_changes_the_process_is_named(host: Host, run: Run) -> None:
+    def scorefold_before_run(run: Any) -> None:
+        torch.set_default_dtype(torch.float64)
+
+    host.manager.register(SimpleNamespace(scorefold_before_run=hookimpl(scorefold_before_run)), name="doubles")
+    result = run(RUN)
+    assert torch.get_default_dtype() == torch.float32
+    assert "plugin 'doubles': scorefold_before_run" in result.failures[0].text()
+    assert "torch's default dtype, which was put back" in result.failures[0].text()
+
+
+def test_the_default_dtype_is_part_of_the_key(run: Run) -> None:
+    run(RUN)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert [stage["reused"] for stage in run(RUN).as_json()["stages"]] == [False, False, False]
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_weights_and_bits_are_compared() -> None:
+    layer = torch.nn.Linear(2, 2)
+    marks = Marks({"score": layer, "number": 3})
+    assert marks.changed() == []
+    layer.weight.detach().numpy()[0, 0] += 1.0  # past torch, which counts its own changes only
+    assert marks.changed() == ["score"]
