@@ -197,6 +197,7 @@ def test_a_cluster_that_runs_is_joined_and_left_running(tmp_path: Path) -> None:
         with pytest.raises(JobError, match=r"has had no worker for 2 s"):
             other.map("dask_jobs:fail", ["fine"], key="fail")
         running.close()
-        with pytest.raises(JobError, match="the Dask scheduler was lost"):
+        # Which of the two is noticed first is a matter of load.
+        with pytest.raises(JobError, match="the Dask scheduler (was lost|at .* has had no worker)"):
             other.map("dask_jobs:fail", ["fine"], key="fail")
         other.close()
