@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from typing import Literal
+from functools import wraps
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,11 +19,29 @@ from scorefold.numerics.draws import draw_signs
 
 Map = Callable[[Tensor], Tensor]
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 # torch scripts its forward-mode rules at the first use in a process, and warns each time that scripting is deprecated.
 # Doing it here keeps that warning from users, who can't act on it, and leaves the warnings of their own code alone.
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".torch.jit.script")
     torch.func.jvp(torch.neg, (torch.zeros(()),), (torch.ones(()),))
+
+
+def _outside_inference(derivative: Callable[P, R]) -> Callable[P, R]:
+    """A derivative that is taken without gradients where it is called in inference mode: torch before 2.12 gives
+    tangents of 0 there."""
+
+    @wraps(derivative)
+    def taken(*args: P.args, **options: P.kwargs) -> R:
+        if not torch.is_inference_mode_enabled():
+            return derivative(*args, **options)
+        with torch.inference_mode(False), torch.no_grad():
+            plain: Any = [each.clone() if isinstance(each, Tensor) and each.is_inference() else each for each in args]
+            return derivative(*plain, **options)
+
+    return taken
 
 
 def _like(name: str, v: Tensor, x: Tensor) -> Tensor:
@@ -34,6 +53,7 @@ def _like(name: str, v: Tensor, x: Tensor) -> Tensor:
     return v.expand_as(x)
 
 
+@_outside_inference
 def pushforward(
     function: Map, x: Tensor, v: Tensor, *, mode: Literal["forward", "reverse"] = "forward"
 ) -> tuple[Tensor, Tensor]:
@@ -86,6 +106,7 @@ def _outside_transforms(x: Tensor) -> bool:
     return True
 
 
+@_outside_inference
 def pullback(function: Map, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     """f(x) and the cotangent J(x)^T w at x (B, *E) for w (B, *F) or (1, *F), by reverse mode in one pass.
 
@@ -96,6 +117,7 @@ def pullback(function: Map, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     return value, cotangent
 
 
+@_outside_inference
 def jacobian(
     function: Map, x: Tensor, *, chunk: int | None = None, mode: Literal["forward", "reverse"] = "forward"
 ) -> Tensor:
@@ -129,6 +151,7 @@ def _jacobian_by_rows(function: Map, x: Tensor, chunk: int | None) -> Tensor:
     return rows
 
 
+@_outside_inference
 def divergence(
     function: Map,
     x: Tensor,
