@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from training_toys import Denoiser, Quadratic, TwoPhase, config, differing, poin
 
 from scorefold.artefacts import read_json
 from scorefold.data import Dataset
-from scorefold.errors import ArtefactError, TrainingError
+from scorefold.errors import TrainingError
 from scorefold.interfaces.capabilities import Loss, Phase, Progress
 from scorefold.training import FitReport, fit
 
@@ -173,12 +174,52 @@ def test_a_resume_key_names_the_checkpoints_of_a_phase(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["prior-3f2a"]
 
 
-def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "truncated": lambda folder: (folder / "state.safetensors").write_bytes(
+        (folder / "state.safetensors").read_bytes()[:-4]
+    ),
+    "empty": lambda folder: (folder / "state.safetensors").write_bytes(b""),
+    "another byte": lambda folder: (folder / "state.safetensors").write_bytes(
+        (folder / "state.safetensors").read_bytes()[:-1] + b"?"
+    ),
+    "no state": lambda folder: (folder / "state.safetensors").unlink(),
+    "no manifest": lambda folder: (folder / "manifest.json").unlink(),
+    "no JSON": lambda folder: (folder / "manifest.json").write_text("{"),
+    "a list": lambda folder: (folder / "manifest.json").write_text("[]"),
+    "not UTF-8": lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe"),
+    "nothing": lambda folder: [file.unlink() for file in folder.iterdir()],
+    "a folder for a file": lambda folder: [
+        (folder / "manifest.json").unlink(),
+        (folder / "manifest.json").mkdir(),
+    ],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_set_aside(tmp_path: Path, damage: str) -> None:
+    whole = Denoiser()
+    fit(whole, points(), config(), checkpoint_dir=tmp_path)
+    (state,) = tmp_path.rglob("state.safetensors")
+    DAMAGES[damage](state.parent)
+    again = Denoiser()
+    (warning,) = fit(again, points(), config(), checkpoint_dir=tmp_path).warnings
+    assert warning.startswith("a checkpoint was damaged (")
+    assert differing(whole, again) == []
+    (aside,) = tmp_path.rglob("damaged-*")
+    assert aside.name in warning
+    # What was written instead is whole.
+    assert fit(Denoiser(), points(), config(), checkpoint_dir=tmp_path).steps == config().steps
+
+
+def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path: Path) -> None:
     fit(Denoiser(), points(), config(), checkpoint_dir=tmp_path)
     (state,) = tmp_path.rglob("state.safetensors")
-    state.write_bytes(state.read_bytes()[:-4])
-    with pytest.raises(ArtefactError, match="changed, truncated"):
-        fit(Denoiser(), points(), config(), checkpoint_dir=tmp_path)
+    newer = state.parent.with_name("9")
+    newer.mkdir()
+    (newer / "manifest.json").write_text("{}")
+    report = fit(Denoiser(), points(), config(), checkpoint_dir=tmp_path)
+    assert "damaged-9" in report.warnings[0]
+    assert state.is_file()
 
 
 def test_a_held_out_loss_that_is_not_finite_survives_a_resume(tmp_path: Path) -> None:

@@ -273,14 +273,47 @@ def digest_file(path: Path) -> str:
 
 
 def digest_folder(path: Path) -> str:
-    """The SHA-256 of a folder: of the relative paths and contents of all files in it, in order of path."""
-    if not path.is_dir():
-        raise ArtefactError(f"there is no folder {path}")
+    """The SHA-256 of a folder: of the relative paths and contents of all ``files_in`` it, in order of path.
+
+    Raises ``ArtefactError`` as that does.
+    """
     digest = hashlib.sha256()
-    files = (file for file in path.rglob("*") if file.is_file())
-    for name, file in sorted((file.relative_to(path).as_posix(), file) for file in files):
+    for file in files_in(path):
+        name = file.relative_to(path).as_posix()
         digest.update(f"{len(name)}:{name}{digest_file(file)}".encode())
     return digest.hexdigest()
+
+
+def files_in(path: Path) -> list[Path]:
+    """All files in a folder and the folders in it, in order of their paths below it.
+
+    Links are followed, to each folder once: what two links lead to is found under the first name. Raises
+    ``ArtefactError`` where there is no folder, and for a link to a folder that holds it.
+    """
+    if not path.is_dir():
+        raise ArtefactError(f"there is no folder {path}")
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+
+    def look(folder: Path, above: tuple[tuple[int, int], ...]) -> None:
+        facts = folder.stat()
+        own = facts.st_dev, facts.st_ino
+        if own in above:
+            raise ArtefactError(f"{folder} is a link to a folder that holds it", hint="remove the link")
+        if own in seen:
+            return
+        seen.add(own)
+        # Folders that stand here come before links, so that what both lead to keeps its own name.
+        with os.scandir(folder) as entries:
+            items = sorted(entries, key=lambda item: (item.is_symlink(), item.name))
+        for item in items:
+            if item.is_dir():
+                look(Path(item.path), (*above, own))
+            elif item.is_file():
+                found.append(Path(item.path))
+
+    look(path, ())
+    return sorted(found, key=lambda file: file.relative_to(path).as_posix())
 
 
 def _partial_name(path: Path) -> Path:

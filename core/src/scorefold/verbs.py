@@ -133,8 +133,8 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
     result: dict[str, Any] = {"trained": True, **report.summary()}
     seen = training if validation is None or not len(validation) else validation
     after = component.doubts(seen.take(torch.arange(min(_DIAGNOSED, len(seen)))))
-    if before or after:
-        result["warnings"] = [*before, *after]
+    if warnings := [*before, *report.warnings, *after]:
+        result["warnings"] = warnings
     few = training.take(torch.arange(min(_SHOWN, len(training))))
     return Outcome(component, result, shown=Fitted(report, component, few.x, few.condition))
 

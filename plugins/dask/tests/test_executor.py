@@ -198,6 +198,6 @@ def test_a_cluster_that_runs_is_joined_and_left_running(tmp_path: Path) -> None:
             other.map("dask_jobs:fail", ["fine"], key="fail")
         running.close()
         # Which of the two is noticed first is a matter of load.
-        with pytest.raises(JobError, match="the Dask scheduler (was lost|at .* has had no worker)"):
+        with pytest.raises(JobError, match=r"the Dask scheduler (was lost|at .* has had no worker)"):
             other.map("dask_jobs:fail", ["fine"], key="fail")
         other.close()

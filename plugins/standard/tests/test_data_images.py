@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from scorefold.data import Dataset, StreamedDataset, TensorSpec
-from scorefold.errors import ConfigError, DataError
+from scorefold.errors import ArtefactError, ConfigError, DataError
 from scorefold.operators import HasOperator
 from scorefold.splits import moments
 from scorefold_standard.data.digits import Digits
@@ -20,6 +20,10 @@ from scorefold_standard.data.photographs import Photographs, bands, read_photogr
 from scorefold_standard.data_config import DigitsConfig, ImagesConfig, PairedConfig, PhotographsConfig
 
 SPLITS = ("train", "validation", "test")
+
+
+def write_image(path: Path, seed: int) -> None:
+    Image.fromarray(pixels(seed, 6, 8).numpy()).save(path)
 
 
 def pixels(seed: int, height: int, width: int) -> torch.Tensor:
@@ -342,3 +346,29 @@ def test_a_crop_is_announced(folder: Path, tmp_path: Path) -> None:
     for i in range(4):
         Image.fromarray(pixels(i, 9, 9).numpy()).save(square / f"{i}.png")
     assert ImageFolder(ImagesConfig(root=str(square), size=4)).data_warnings() == ()
+
+
+def test_the_fingerprint_is_of_the_images_behind_links(tmp_path: Path) -> None:
+    """A class that is a link: its images are read, and the fingerprint changes with them."""
+    root, elsewhere = tmp_path / "images", tmp_path / "elsewhere"
+    for folder in (root / "cat", elsewhere / "deep"):
+        folder.mkdir(parents=True)
+    write_image(root / "cat" / "1.png", 10)
+    write_image(elsewhere / "deep" / "2.png", 20)
+    (root / "dog").symlink_to(elsewhere, target_is_directory=True)
+    source = ImageFolder(ImagesConfig(root=str(root), fractions=(1, 0, 0)))
+    assert (len(source.load("train")), source.label_names) == (2, ["cat", "dog"])
+    before = source.fingerprint()
+    write_image(elsewhere / "deep" / "2.png", 30)
+    assert source.fingerprint() != before
+
+
+def test_a_folder_is_read_once_and_a_link_back_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    write_image(tmp_path / "cat" / "1.png", 10)
+    (tmp_path / "again").symlink_to(tmp_path / "cat", target_is_directory=True)
+    source = ImageFolder(ImagesConfig(root=str(tmp_path), fractions=(1, 0, 0)))
+    assert (len(source.load("train")), source.label_names) == (1, ["cat"])
+    (tmp_path / "cat" / "up").symlink_to(tmp_path, target_is_directory=True)
+    with pytest.raises(ArtefactError, match=r"cat/up is a link to a folder that holds it"):
+        ImageFolder(ImagesConfig(root=str(tmp_path)))

@@ -7,14 +7,14 @@ import shutil
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefold.artefacts import new_folder, read_json, write_json, write_text
-from scorefold.errors import PluginError, ScorefoldError
+from scorefold.errors import DataError, PluginError, ScorefoldError
 from scorefold.plugin import hookimpl
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor, Outcome, RunInfo, StageContext, StageInfo
@@ -53,6 +53,7 @@ class Session:
     command: Sequence[str]
     jobs: Executor | None = None
     keys: dict[str, str] = field(default_factory=dict)
+    fingerprints: dict[str, str | None] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     built: dict[str, Any] = field(default_factory=dict)
     results: list[StageResult] = field(default_factory=list)
@@ -209,7 +210,8 @@ class Session:
         creates = planned.source is None and planned.artefact is None
         if creates and planned.registered.component.kind == "data":
             source = self.workshop.source(planned, self._value)
-            fingerprints.append(source.fingerprint())
+            self.fingerprints[planned.name] = source.fingerprint()
+            fingerprints.append(self.fingerprints[planned.name])
             self.values[planned.name] = self.built[planned.name] = source
         fingerprints += self.workshop.inline_fingerprints(planned, self._value)
         runtime = self.plan.run.runtime
@@ -245,6 +247,7 @@ class Session:
         spent = cpu_seconds() - started
         if not isinstance(outcome, Outcome):
             raise PluginError(f"scorefold_run_stage returned a {type(outcome).__name__}; expected an Outcome")
+        self._refuse_changed_files(planned, inputs)
         spoilt = marks.changed()
         self.observers.spoilt += spoilt
         self._reread()
@@ -294,6 +297,21 @@ class Session:
             seconds=seconds,
         )
         self._reread()
+
+    def _refuse_changed_files(self, planned: PlannedStage, inputs: Mapping[str, Any]) -> None:
+        """Raises ``DataError`` where files changed that the stage has read: its result would be of neither.
+
+        Data in memory were read when their own stage began, and streamed ones are read all along.
+        """
+        sources: dict[str, Any] = {planned.name: self.values.get(planned.name)}
+        sources |= {name: value for name, value in inputs.items() if name in self.fingerprints and _streams(value)}
+        for name, source in sources.items():
+            if name in self.fingerprints and source.fingerprint() != self.fingerprints[name]:
+                raise DataError(
+                    f"the files of stage {name!r} changed while stage {planned.name!r} read them, so its result is of "
+                    "neither and is not kept",
+                    hint="run again when they stay as they are",
+                )
 
     def _reread(self) -> bool:
         """Forget the values that were changed in place, so that they are read from their folders; whether any was."""
@@ -392,6 +410,18 @@ class Session:
             "scorefold_on_stage_error", stage_name=planned.name, run=self.info, stage=info, error=shown
         )
         return shown
+
+
+def _streams(source: Any) -> bool:
+    """Whether a source reads its files as its points are asked for."""
+    from scorefold.data import StreamedDataset
+    from scorefold.interfaces.data import SPLITS
+
+    for split in SPLITS:
+        with suppress(ScorefoldError):
+            if isinstance(source.load(split), StreamedDataset):
+                return True
+    return False
 
 
 class _LocalRunner:

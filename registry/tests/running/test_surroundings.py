@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from scorefold.errors import DataError
 from scorefold.plugin import hookimpl
 from scorefold_registry.host import Host
 from scorefold_registry.run_result import RunResult
@@ -166,3 +168,30 @@ def test_weights_and_bits_are_compared() -> None:
     assert marks.changed() == []
     layer.weight.detach().numpy()[0, 0] += 1.0  # past torch, which counts its own changes only
     assert marks.changed() == ["score"]
+
+
+def test_files_that_change_while_a_stage_reads_them_are_refused(
+    run: Run, mean: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is streamed: what was read is of two files, and is not kept under the key of the first."""
+    file, estimate = tmp_path / "points.npy", mean.estimate
+    np.save(file, np.random.default_rng(0).normal(size=(90, 2)))
+    text = RUN.replace("data:tiny}", f"data:array, config: {{path: {file}, memory: 0}}}}")
+
+    def late(self: Any, data: Any, *, generator: Any = None) -> Any:
+        np.save(file, np.zeros((90, 2)))
+        return estimate(self, data, generator=generator)
+
+    monkeypatch.setattr(mean, "estimate", late)
+    with pytest.raises(DataError, match="the files of stage 'data' changed while stage 'mean' read them"):
+        run(text)
+    monkeypatch.setattr(mean, "estimate", estimate)
+    assert run(text).value("mean").value == 0
+
+    def truncated(self: Any, data: Any, *, generator: Any = None) -> Any:
+        file.write_bytes(file.read_bytes()[:200])
+        return estimate(self, data, generator=generator)
+
+    monkeypatch.setattr(mean, "estimate", truncated)
+    with pytest.raises(DataError, match=r"bytes when it was opened and has 200: it changed meanwhile"):
+        run(text, fresh=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from torch import Tensor
 from scorefold.artefacts import clear_partials, json_text, load_state, save_state
 from scorefold.config import TrainingConfig
 from scorefold.data import Dataset
-from scorefold.errors import TrainingError
+from scorefold.errors import ArtefactError, TrainingError
 
 _FREE = frozenset({"log_every", "checkpoint_every"})
 _SAMPLE = 16
@@ -25,25 +27,39 @@ _SAMPLE = 16
 class Checkpoints:
     """The checkpoints of one phase in a folder, numbered in the order of writing.
 
-    ``identity`` says which training they belong to. A checkpoint of another one is refused, never overwritten.
+    ``identity`` says which training they belong to. A checkpoint of another one is refused, never overwritten; a
+    damaged one is set aside, and ``warnings`` says so.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
         self.folder = folder
         self._identity = json.loads(json_text(identity))
+        self.warnings: list[str] = []
 
     def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The tensors and the facts of the newest checkpoint, or None.
+        """The tensors and the facts of the newest checkpoint that is whole, or None.
 
-        Raises ``TrainingError`` where it belongs to another training, ``ArtefactError`` where it is damaged.
+        Raises ``TrainingError`` where it belongs to another training.
         """
-        numbers = self._numbers()
-        if not numbers:
-            return None
-        newest = self.folder / str(numbers[-1])
-        tensors, facts = load_state(newest)
-        self._refuse_another(newest, facts.pop("identity", {}))
-        return tensors, facts
+        for number in reversed(self._numbers()):
+            newest = self.folder / str(number)
+            try:
+                tensors, facts = load_state(newest)
+            except ArtefactError as error:
+                self._set_aside(newest, error)
+                continue
+            self._refuse_another(newest, facts.pop("identity", {}))
+            return tensors, facts
+        return None
+
+    def _set_aside(self, folder: Path, error: ArtefactError) -> None:
+        place = folder.with_name(f"damaged-{folder.name}-{secrets.token_hex(4)}")
+        with suppress(OSError):  # another process of the same training has done it
+            folder.rename(place)
+        self.warnings.append(
+            f"a checkpoint was damaged ({error.message}): it is now {place.name}, and the training went on from the "
+            "one before it, or from the start"
+        )
 
     def write(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """A checkpoint newer than all others, which go when it is complete."""

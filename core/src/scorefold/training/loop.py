@@ -40,6 +40,7 @@ def train_phase(task: Task, phase: Phase, steps: int) -> None:
     """
     checkpoints = task.checkpoints(phase, steps)
     saved = None if checkpoints is None else checkpoints.latest()
+    damaged = [] if checkpoints is None else checkpoints.warnings
     if saved is not None and saved[1]["complete"]:
         task.restore(saved, phase)
     elif steps > 0:
@@ -49,6 +50,7 @@ def train_phase(task: Task, phase: Phase, steps: int) -> None:
             raise TrainingError(f"phase {phase.name!r} of {type(task.model).__name__} has no parameters to train")
         with only(task.module, phase, trained):
             _PhaseLoop(task, phase, steps, groups, trained, checkpoints).run(saved)
+    task.report.warnings += damaged
 
 
 class _PhaseLoop:

@@ -22,7 +22,8 @@ class FitReport:
     ``steps`` optimiser steps were taken over all phases, in ``seconds`` of wall time and ``cpu_seconds`` of this
     process (earlier parts of a resumed run counted in); ``history`` has a row for each report: ``step`` and ``phase``
     with either ``loss``, its parts, ``learning_rate`` and ``steps_per_second``, or ``validation``, the loss of the
-    held-out points under the averaged weights. ``best_validation`` is the lowest of these in the last phase.
+    held-out points under the averaged weights. ``best_validation`` is the lowest of these in the last phase, and
+    ``warnings`` say what went wrong on the way.
     """
 
     steps: int = 0
@@ -32,6 +33,7 @@ class FitReport:
     best_validation: float | None = None
     final_learning_rate: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def last(self, name: str) -> float | None:
         """The latest value of a name in the history, or None."""

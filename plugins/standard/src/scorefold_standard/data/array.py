@@ -13,7 +13,7 @@ from torch import Tensor
 from scorefold.artefacts import digest_file
 from scorefold.data import Dataset, StreamedDataset
 from scorefold.data_summary import DataSummary
-from scorefold.errors import ConfigError
+from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
 from scorefold.splits import pick, source_seed, split_positions
 from scorefold_standard.data.scaling import scale_of, statistics_of
@@ -92,8 +92,12 @@ class ArrayFile(DataSource):
         if condition is not None:
             condition = of_rows(condition, "condition", len(points), path)[kept]
         given, self.condition_spec = conditions(condition, len(kept), path)
+        size = path.stat().st_size
 
         def fetch(rows: Tensor) -> Dataset:
+            # Reading a mapped file beyond an end that has moved would end the process.
+            if path.suffix.lower() == ".npy" and (now := path.stat().st_size) != size:
+                raise DataError(f"{path} had {size} bytes when it was opened and has {now}: it changed meanwhile")
             chosen = torch.from_numpy(np.asarray(points[rows.numpy()], dtype=np.float64))
             return Dataset(
                 x=self.event_scale.from_raw(chosen).float(),

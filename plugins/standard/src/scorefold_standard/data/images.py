@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from scorefold.artefacts import digest_folder
+from scorefold.artefacts import digest_folder, files_in
 from scorefold.data import Dataset
 from scorefold.errors import ConfigError, DataError
 from scorefold.image_files import image_size, read_image
@@ -107,15 +107,18 @@ class ImageFolder(DataSource):
 
 
 def list_images(root: Path) -> tuple[list[tuple[Path, int]], list[str]]:
-    """The image files under a folder with their class, and the names of the classes (none for a flat folder)."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS, is_image_file, make_dataset
+    """The image files under a folder with their class, and the names of the classes (none for a flat folder).
+
+    They are among the files that the fingerprint is of (``files_in``), links included.
+    """
+    from torchvision.datasets.folder import IMG_EXTENSIONS, is_image_file
 
     if not root.is_dir():
         raise DataError(f"{root} isn't a folder", hint="a relative path starts at the working folder")
-    flat = sorted(path for path in root.iterdir() if path.is_file() and is_image_file(path.name))
-    folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    indexed = {name: number for number, name in enumerate(folders)}
-    nested = make_dataset(str(root), indexed, IMG_EXTENSIONS, allow_empty=True) if folders else []
+    images = [path for path in files_in(root) if is_image_file(path.name)]
+    flat = sorted(path for path in images if path.parent == root)
+    below = [(path, path.relative_to(root).parts[0]) for path in images if path.parent != root]
+    nested = sorted((folder, path.parent, path) for path, folder in below if not folder.startswith("."))
     if flat and nested:
         raise DataError(
             f"{root} holds images and also sub-folders of images; expected one or the other",
@@ -125,11 +128,11 @@ def list_images(root: Path) -> tuple[list[tuple[Path, int]], list[str]]:
         return [(path, 0) for path in flat], []
     if not nested:
         raise DataError(f"{root} holds no images (looked for {', '.join(IMG_EXTENSIONS)}, in it and its sub-folders)")
-    used = sorted({number for _, number in nested})
-    classes = [folders[number] for number in used]
+    classes = sorted({folder for folder, _, _ in nested})
+    number = {name: place for place, name in enumerate(classes)}
     if set(map(str.lower, classes)) <= _SPLIT_NAMES and len(classes) > 1:
         raise DataError(
             f"the sub-folders of {root} are {', '.join(classes)}, which are splits and not classes",
             hint=f"root: {root / classes[0]} (the splits are drawn by 'fractions')",
         )
-    return [(Path(path), used.index(number)) for path, number in nested], classes
+    return [(path, number[folder]) for folder, _, path in nested], classes
