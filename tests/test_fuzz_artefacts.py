@@ -209,7 +209,7 @@ def holds_secret(host: Host, loaded: Any) -> bool:
 def test_a_broken_stage_is_refused_or_as_good_as_before(
     host: Host, states: Path, finished: Path, workplace: Workplace, cases: Cases
 ) -> None:
-    (run,) = (finished / "runs" / "small").iterdir()
+    (run,) = (finished / "runs" / "small").glob("2*")
     refusals = 0
     for number, random in enumerate(cases(450), start=1):
         folder = workplace.copy(run)

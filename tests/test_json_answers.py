@@ -42,6 +42,9 @@ ANSWERS = (
     ("inspect", "inspect points.npy"),
     ("inspect", "inspect table.csv --read label=kind"),
     ("runs-list", "runs list"),
+    ("runs-show", "runs show small"),
+    ("runs-diff", "runs diff small small"),
+    ("runs-open", "runs open small"),
     ("recommend", "recommend points.npy --only mle,pca --config candidates=40 --config surrogates=12"),
     ("compare", "compare estimator --on 2-sphere,curve --only pca,mle --config mle.resamples=0"),
     ("sweep", "sweep run.yaml --over stages.data.config.dimension=1,2 --over seed=0,1 --workers 1"),
@@ -84,7 +87,8 @@ def test_an_answer_is_as_its_schema_says(
     monkeypatch.chdir(work)
     # The demonstration trains for a minute; it is a run like others.
     monkeypatch.setattr("scorefold_registry.commands.demo.files", lambda package: Packaged(work))
-    (run,) = work.glob("runs/small/*")
+    monkeypatch.setattr("webbrowser.open", lambda address: False)
+    (run,) = work.glob("runs/small/2*")
     status = main([*command.replace("RUN", str(run)).split(), "--json"])
     said = json.loads(capsys.readouterr().out)
     assert status == {"error": 2}.get(schema, 1 if "estimator:pac" in command else 0)

@@ -38,7 +38,7 @@ def test_a_file_gives_an_answer_a_table_a_report_and_its_run_file(capsys: pytest
         assert f"\n{name} " in said
     file = Path(said.rpartition("run file: ")[2].strip())
     assert "estimator:calibrated" in file.read_text()
-    (report,) = Path("runs").glob("recommend-points/*/report.html")
+    (report,) = Path("runs").glob("recommend-points/2*/report.html")
     assert "scorefold recommend points.csv" in report.read_text()
     # The file that was written is a run file like others, and what was computed is found again.
     assert main(["run", str(file), "--json", "--quiet"]) == 0

@@ -227,7 +227,7 @@ class _Planner:
         """A stage that hands on a saved state, of which only manifests are read here."""
         path = (*spec.path, "load")
         try:
-            artefact = find_artefact(self.catalogue, Path(os.path.abspath(self.run.folder / folder)))
+            artefact = find_artefact(self.catalogue, Path(os.path.realpath(self.run.folder / folder)))
         except ArtefactError as error:
             self.error(error.message, path, hint=error.hint, code=error.code)
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from scorefold_registry.checked_json import read_checked
 from scorefold_registry.stage_files import Time
 
 PARTIAL = ".partial"
+LATEST = "latest"
+"""The link beside the runs of a name that leads to the newest complete one."""
 
 
 @contextmanager
@@ -83,40 +85,62 @@ class RunEntry:
         }
 
 
+def entry_of(folder: Path) -> RunEntry:
+    """A run's folder as an entry. Raises ``FileNotFoundError`` where it went away meanwhile."""
+    try:
+        facts = read_checked(folder / "status.json", _Status)
+    except ArtefactError:
+        facts = _Status()
+    state = facts.state
+    if folder.name.endswith(PARTIAL) and state != "failed":
+        # What a killed run left; one that goes on is locked until it has its final name.
+        state = "running" if is_locked(_lock_file(folder)) else "interrupted"
+    stages = tuple(sorted(item.parent.name for item in folder.glob("*/stage.json")))
+    started = facts.started or folder.stat().st_mtime
+    return RunEntry(folder.parent.name, folder, state, started, facts.seconds, stages)
+
+
 def list_runs(area: Path) -> list[RunEntry]:
     """The runs in a folder of runs, the newest first."""
     entries = []
     for status in area.glob("*/*/status.json"):
-        folder = status.parent
-        try:
-            facts = read_checked(status, _Status)
-        except ArtefactError:
-            facts = _Status()
-        state = facts.state
-        if folder.name.endswith(PARTIAL) and state != "failed":
-            # What a killed run left; one that goes on is locked until it has its final name.
-            state = "running" if is_locked(_lock_file(folder)) else "interrupted"
-        stages = tuple(sorted(item.parent.name for item in folder.glob("*/stage.json")))
-        with suppress(FileNotFoundError):  # it was renamed or removed while it was read
-            started = facts.started or folder.stat().st_mtime
-            entries.append(RunEntry(folder.parent.name, folder, state, started, facts.seconds, stages))
+        if not status.parent.is_symlink():
+            with suppress(FileNotFoundError):  # it was renamed or removed while it was read
+                entries.append(entry_of(status.parent))
     return sorted(entries, key=lambda entry: (entry.started, entry.folder.name), reverse=True)
 
 
-def clean_runs(area: Path, keep: int, name: str | None = None) -> tuple[list[Path], int]:
-    """Remove all but the newest ``keep`` runs of each name, and never one that is going on: (folders, bytes).
+def link_latest(folder: Path) -> None:
+    """Let ``latest`` beside a complete run's folder lead to it, where the system has links."""
+    link, new = folder.parent / LATEST, folder.parent / f".{LATEST}.{folder.name}"
+    with suppress(OSError, NotImplementedError):
+        new.symlink_to(folder.name, target_is_directory=True)
+        new.replace(link)
+
+
+def superseded(area: Path, keep: int, name: str | None = None) -> list[RunEntry]:
+    """The runs that ``runs clean`` removes: of each name those that did not end well and are older than the newest
+    complete run, and the complete ones beyond the newest ``keep``. Where none is complete, the newest ``keep`` stay.
+    One that is going on always does."""
+    runs = [entry for entry in list_runs(area) if name in (None, entry.name) and entry.state != "running"]
+    found = []
+    for each in dict.fromkeys(entry.name for entry in runs):
+        own = [entry for entry in runs if entry.name == each]
+        complete = [entry for entry in own if entry.state == "complete"]
+        newest = complete[0].started if complete and keep else float("inf")
+        broken = [entry for entry in own if entry.state != "complete" and entry.started < newest]
+        found += broken[0 if complete else keep :] + complete[keep:]
+    return found
+
+
+def remove_runs(runs: Iterable[RunEntry]) -> tuple[list[Path], int]:
+    """Remove runs, but never one that is going on: (folders, bytes).
 
     Raises ``ArtefactError`` where a folder can't be removed.
     """
     removed: list[Path] = []
     freed = 0
-    kept: dict[str, int] = {}
-    for entry in list_runs(area):
-        if name is not None and entry.name != name:
-            continue
-        if kept.get(entry.name, 0) < keep or entry.state == "running":
-            kept[entry.name] = kept.get(entry.name, 0) + 1
-            continue
+    for entry in runs:
         with suppress(Timeout), FileLock(_lock_file(entry.folder)).acquire(timeout=0):
             size = folder_size(entry.folder)
             try:
@@ -127,4 +151,6 @@ def clean_runs(area: Path, keep: int, name: str | None = None) -> tuple[list[Pat
                 _lock_file(entry.folder).unlink(missing_ok=True)
             freed += size
             removed.append(entry.folder)
+            if (link := entry.folder.parent / LATEST).is_symlink() and not link.exists():
+                link.unlink()
     return removed, freed

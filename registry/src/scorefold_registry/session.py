@@ -159,6 +159,7 @@ class Session:
         self._end("complete", seconds=seconds, **result.as_json())
         write_report(partial, sections, [failure.text() for failure in self.observers.failures])
         partial.rename(final)
+        run_folders.link_latest(final)
         return result, sections
 
     def _tell_end(self, result: RunResult, sections: Sequence[tuple[str, str, str]]) -> RunResult:

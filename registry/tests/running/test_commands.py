@@ -222,6 +222,81 @@ def test_clean_keeps_the_newest_of_each_name(say: Say) -> None:
     assert say("runs", "clean", "--keep", "-1").status == 2
 
 
+def test_clean_keeps_what_ended_well(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each name the newest complete runs, and what failed after them, which somebody may be looking at."""
+    states = ["failed", "complete", "interrupted", "complete", "failed"]
+    for started, state in enumerate(states, start=1):
+        folder = Path("runs") / "a" / f"run{started}"
+        folder.mkdir(parents=True)
+        (folder / "status.json").write_text(json.dumps({"state": state, "started": started}))
+    shown = say("runs", "clean", "--keep", "1", "--dry-run")
+    assert [line.split()[-1] for line in shown.out.splitlines()[:-1]] == ["runs/a/run3", "runs/a/run1", "runs/a/run2"]
+    assert shown.out.splitlines()[-1].startswith("3 runs, ")
+    planned = say("runs", "clean", "--keep", "1", "--dry-run", "--json").json
+    jsonschema.validate(planned, schema("runs-clean"))
+    assert len(list(Path("runs/a").iterdir())) == 5
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda question: "n")
+    assert "removed" not in say("runs", "clean", "--keep", "1").out
+    monkeypatch.setattr("builtins.input", lambda question: "y")
+    assert say("runs", "clean", "--keep", "1").out.splitlines()[-1].startswith("removed 3 runs")
+    assert sorted(path.name for path in Path("runs/a").iterdir()) == ["run4", "run5"]
+    # With none that is complete, the newest stay.
+    (Path("runs/a/run4/status.json")).write_text(json.dumps({"state": "failed", "started": 4}))
+    assert say("runs", "clean", "--keep", "1", "--yes", "--json").json["removed"] == ["runs/a/run4"]
+
+
+def test_a_run_is_shown_opened_and_compared(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    say("run", "short.yaml", "--quiet")
+    say("run", "short.yaml", "--quiet", "--set", "stages.data.config.points=90")
+    newest, oldest = (entry["folder"] for entry in say("runs", "list", "--json").json["runs"])
+    assert Path("runs/short/latest").resolve() == Path(newest).resolve()
+    assert say("runs", "show", "short").out.splitlines()[0].endswith(Path(newest).name)
+    shown = say("runs", "show", oldest, "--json").json
+    jsonschema.validate(shown, schema("runs-show"))
+    assert shown["results"]["data"] == {"train points": 20, "validation points": 20, "test points": 20}
+    assert "  data: train points 20" in say("runs", "show", oldest).out
+
+    said = say("runs", "diff", oldest, "short")
+    assert "config:\n  stages.data.config.points: 60 -> 90\nversions: the same\nresults:\n" in said.out
+    assert "  data.train points: 20 -> 30" in said.out
+    jsonschema.validate(say("runs", "diff", oldest, "short", "--json").json, schema("runs-diff"))
+
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda address: not opened.append(address))
+    assert say("runs", "open", "short").out.startswith("opened ")
+    assert opened[0].startswith("file://")
+    assert opened[0].endswith(f"{Path(newest).name}/report.html")
+
+
+def test_runs_that_are_not_there_are_named(say: Say) -> None:
+    say("run", "short.yaml", "--quiet")
+    said = say("runs", "show", "shrot")
+    assert (said.status, "there is no complete run 'shrot'" in said.err, "did you mean 'short'?" in said.err) == (
+        2,
+        True,
+        True,
+    )
+    assert "runs diff takes two runs; 1 were given" in say("runs", "diff", "short").err
+    assert "runs list takes no run; 1 were given" in say("runs", "list", "short").err
+    Path("runs/short/latest/report.html").unlink()
+    assert "has no report" in say("runs", "open", "short").err
+
+
+def test_a_saved_state_of_the_newest_run_is_loaded_through_its_link(say: Say) -> None:
+    say("run", "run.yaml", "--quiet")
+    (run,) = Path("runs/tiny").glob("2*")
+    Path("later.yaml").write_text(
+        "version: 1\nstages:\n  prior: {load: runs/tiny/latest/score}\n"
+        "  draws: {use: prior, do: sample, options: {n: 2, steps: 2}}\n"
+    )
+    assert say("run", "later.yaml", "--quiet").status == 0
+    (later,) = Path("runs/later").glob("2*")
+    # What it refers to is that run, whichever is the newest afterwards.
+    assert run.name in (later / "prior" / "reference.json").read_text()
+
+
 def test_kept_stages_are_pruned_by_age_but_never_while_locked(say: Say) -> None:
     say("run", "short.yaml", "--quiet")
     cache = Cache(Path(".scorefold/cache"))

@@ -110,7 +110,7 @@ def test_stages_that_no_swept_field_reaches_are_computed_once_and_a_second_sweep
     assert second.folder == first.folder
     assert [row.reused for row in second.rows] == [3, 3, 3]
     assert [row.measures for row in second.rows] == [row.measures for row in first.rows]
-    assert len(list((first.folder / "runs" / "tiny").iterdir())) == 3, "the folders of the first are replaced"
+    assert len(list((first.folder / "runs" / "tiny").glob("2*"))) == 3, "the folders of the first are replaced"
     more = host.sweep(file, {"stages.dimension.config.scale": [1.0, 4.0]}, out=first.folder)
     assert [row.reused for row in more.rows] == [3, 2]
 
@@ -168,7 +168,7 @@ def test_a_point_that_fails_is_a_row_with_its_error(say: Say, write: Callable[..
     assert told.status == 1
     assert "3 points, 2 failed" in told.out
     assert "\npoint 1: run.yaml:6:" in told.out
-    assert len(list(Path("out/runs/faulty").iterdir())) <= 5
+    assert len(list(Path("out/runs/faulty").glob("2*"))) <= 5
 
 
 def test_every_point_is_checked_before_the_first_is_run(say: Say, file: Path) -> None:
