@@ -72,6 +72,29 @@ def test_digits_by_scores_and_the_swap_of_one_word(host: Host, tmp_path: Path) -
     assert manifest["component"].startswith("score:denoising@")
 
 
+def test_fashion_by_a_small_network(host: Host, tmp_path: Path) -> None:
+    """In the data set's own format, with blurred noise for its images."""
+    draws = np.random.default_rng(0)
+    for name, count in (("train", 60), ("t10k", 200)):
+        images = np.kron(draws.integers(0, 256, (count, 7, 7)), np.ones((4, 4))).astype(np.uint8)
+        for kind, values in (("images-idx3", images), ("labels-idx1", np.arange(count, dtype=np.uint8) % 10)):
+            head = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">u4").tobytes()
+            (tmp_path / f"{name}-{kind}-ubyte").write_bytes(head + values.tobytes())
+    metrics, folder = run(
+        host,
+        tmp_path,
+        "fashion-dimension.yaml",
+        f"stages.data.config={{root: {tmp_path}, size: 8}}",
+        "stages.score.config.training={steps: 2, batch_size: 8}",
+        "stages.dimension.config={points: 2, shown: 2, levels: 3, resamples: 0}",
+        "stages.at-most.config={points: 4}",
+    )
+    assert withheld(folder)
+    rows = json.loads((folder / "at-most" / "result.json").read_text())["by_label"]
+    assert [row["label"] for row in rows] == list(range(10))
+    assert metrics["danco"]["intrinsic dimension"] > 1
+
+
 def test_your_own_array(host: Host, tmp_path: Path) -> None:
     path = tmp_path / "mine.npy"
     np.save(path, load_digits().data[:400])
