@@ -32,7 +32,16 @@ from scorefold_registry.report import write_report, yaml_text
 from scorefold_registry.run_result import RunInterrupted, RunResult, StageResult
 from scorefold_registry.saved_manifest import has_state
 from scorefold_registry.stage_files import read_result, read_stage
-from scorefold_registry.stages import Workshop, key_of, load_stage, note_steps, perform, resolved_run, write_stage
+from scorefold_registry.stages import (
+    Workshop,
+    draw_again,
+    key_of,
+    load_stage,
+    note_steps,
+    perform,
+    resolved_run,
+    write_stage,
+)
 from scorefold_registry.surroundings import Marks, unchanged
 
 if TYPE_CHECKING:
@@ -389,6 +398,10 @@ class Session:
         said = read_result(folder)
         metrics = said["metrics"]
         failure = read_stage(folder)["figure_failure"]
+        if failure is not None and reused:
+            failure = draw_again(self.host, planned, folder)
+            if failure is None:
+                self.cache.store(info.key, folder)
         if failure is not None:
             self.observers.figures_failed(planned.name, planned.registered.plugin, failure)
         result = StageResult(planned.name, info.component, reused, seconds, metrics, said.get("by_label", ()))

@@ -327,7 +327,22 @@ def write_stage(host: Host, planned: PlannedStage, component: Any, outcome: Outc
             )
         write_text(folder / name, text)
     failure = _draw(host, planned, outcome, folder)
-    write_json(folder / STAGE_FILE, {**facts, "figure_failure": failure})
+    again = outcome.shown is None
+    write_json(folder / STAGE_FILE, {**facts, "figure_failure": failure, "figures_of_value": again})
+
+
+def draw_again(host: Host, planned: PlannedStage, folder: Path) -> str | None:
+    """Draw the figures of a reused stage whose figures could not be drawn; what went wrong now, None where nothing.
+
+    Figures of what is not kept, such as the course of a training, need the stage to be computed anew.
+    """
+    facts = read_stage(folder)
+    failure: str = facts["figure_failure"]
+    if not facts.get("figures_of_value"):
+        return f"{failure}; with --fresh the stage is computed again, and they are drawn"
+    found = _draw(host, planned, Outcome(load_stage(host, folder).value), folder)
+    write_json(folder / STAGE_FILE, {**facts, "figure_failure": found})
+    return found
 
 
 def _remarks(host: Host, component: Any, outcome: Outcome) -> list[str]:
