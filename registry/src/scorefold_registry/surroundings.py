@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _held: list[Any] = []
-"""Guards that put a mode of torch back for as long as they live."""
+"""Guards that put a mode of torch back for as long as they live, and modes that were ended."""
 
 
 @dataclass(frozen=True)
@@ -129,13 +129,15 @@ def _end_modes(before: dict[str, int]) -> list[str]:
     now = _modes()
     changed = [f"the modes that see torch's {name}" for name in now if now[name] > before[name]]
     if changed:
+        import torch
         from torch import overrides
         from torch.utils import _python_dispatch as operations
 
         for _ in range(now["functions"] - before["functions"]):
-            overrides._pop_mode()
-        for _ in range(now["operations"] - before["operations"]):
-            operations._pop_mode()
+            _held.append(overrides._pop_mode())
+        # Before 2.8 torch gives a mode away without counting that, so it is taken twice and never let go.
+        for place in reversed(range(before["operations"], now["operations"])):
+            _held.extend((torch._C._get_dispatch_stack_at(place), operations._pop_mode()))
     return changed
 
 
