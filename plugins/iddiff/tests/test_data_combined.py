@@ -239,3 +239,10 @@ def test_a_combined_set_is_seeded(two_spheres: UnionOf) -> None:
         )
         assert torch.equal(a, b)
         assert not torch.equal(a, c)
+
+
+def test_the_warnings_of_parts_are_those_of_the_whole() -> None:
+    points = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    parts = [TensorSource(points, warnings=("uneven columns", said)) for said in ("copies", "an identifier")]
+    for source in (UnionOf(UnionConfig(), parts=parts), ProductOf(ProductConfig(), parts=parts)):
+        assert source.data_warnings() == ("uneven columns", "copies", "an identifier")

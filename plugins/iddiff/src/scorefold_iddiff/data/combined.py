@@ -64,6 +64,9 @@ class UnionOf(DataSource, HasLaw):
     def fingerprint(self) -> str | None:
         return _fingerprint(self._parts)
 
+    def data_warnings(self) -> tuple[str, ...]:
+        return _warnings(self._parts)
+
     def _direction(self, part: int) -> Tensor:
         drawn = normal(self.event_shape, self._seed, "direction", part)
         direction: Tensor = drawn / drawn.norm()
@@ -132,6 +135,9 @@ class ProductOf(DataSource, HasLaw):
     def fingerprint(self) -> str | None:
         return _fingerprint(self._parts)
 
+    def data_warnings(self) -> tuple[str, ...]:
+        return _warnings(self._parts)
+
     def _paired(self, split: str, parts: list[Dataset]) -> Dataset:
         count = min(map(len, parts))
         # Parts of one seed hold the same points in the same order; shuffled apart, they are independent.
@@ -154,6 +160,11 @@ class ProductOf(DataSource, HasLaw):
 def _check_parts(parts: Sequence[DataSource], what: str) -> None:
     if len(parts) == 0:
         raise ConfigError(f"a {what} of no sources was asked for", hint=f"plug sources into the {what}'s port 'parts'")
+
+
+def _warnings(parts: Sequence[DataSource]) -> tuple[str, ...]:
+    """The warnings of all parts, each once."""
+    return tuple(dict.fromkeys(text for part in parts for text in part.data_warnings()))
 
 
 def _whole(part: DataSource, split: str) -> Dataset:

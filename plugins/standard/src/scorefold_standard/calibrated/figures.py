@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from scorefold.figures import ACCENT, INK, SOFT, WARM, empty_figure, plot_estimate, tidy
 from scorefold.results import Estimate
@@ -59,7 +60,10 @@ def _panel(axes: Axes, row: Mapping[str, Any], facts: Mapping[str, Any], reading
     axes.axhline(row["reading"], color=WARM, linewidth=1.2, linestyle="-" if row["used"] else "--")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_major_formatter("{x:g}")
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = axis.get_view_interval()
+        # Within a decade there may be no power of ten to mark.
+        axis.set_major_locator(LogLocator() if high >= 100 * low else MaxNLocator(4))
+        axis.set_major_formatter("{x:g}")
     axes.minorticks_off()
     axes.set_title(str(row["estimator"]), fontsize=9, color=INK)
