@@ -8,11 +8,15 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import jsonschema
 import pytest
 
 from scorefold.artefacts import read_json
+from scorefold.plugin import hookimpl
+from scorefold_registry.host import Host
 from scorefold_registry.progress import duration, number_text
 from scorefold_registry.report import Answer, alike, answers, stage_warnings
 from scorefold_registry.run_result import RunResult
@@ -60,6 +64,26 @@ def test_it_asks_the_network_for_nothing(page: Page, finished: RunResult) -> Non
     assert {reference[1:] for reference in page.references if reference.startswith("#")} <= page.ids
     assert not page.tags & {"script", "link", "iframe", "object"}
     assert not re.search(r"url\(|@import", finished.report.read_text())
+
+
+def test_no_script_of_a_section_runs(host: Host, run: Callable[..., RunResult]) -> None:
+    """The page's policy comes before all that plugins write, and allows no source of scripts."""
+
+    def scorefold_report_sections(run: Any) -> list[tuple[str, str]]:
+        return [("Mine", "<script>document.title = 'changed'</script><img src=x onerror=alert(1)>")]
+
+    host.manager.register(SimpleNamespace(scorefold_report_sections=hookimpl(scorefold_report_sections)), name="mine")
+    html = run().report.read_text()
+    (policy,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', html)
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules == {
+        "default-src": "'none'",
+        "img-src": "data:",
+        "style-src": "'unsafe-inline'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    assert html.index("Content-Security-Policy") < html.index("<title>") < html.index("<script>")
 
 
 def test_it_is_well_formed(page: Page) -> None:
