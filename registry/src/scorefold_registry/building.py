@@ -224,7 +224,9 @@ class Builder:
                 return target(config, **ports, **extra)
         except ScorefoldError:
             raise
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             frame = own_frame(error, {registered.record.package})
             raise PluginError(
                 f"building {registered.id} failed: {describe(error)} ({registered.record.label})",

@@ -100,7 +100,7 @@ def _status(argv: list[str] | None) -> int:
             return exit_.code or HOLDS
         print(exit_.code, file=sys.stderr)
         return ERROR
-    except Exception as error:
+    except BaseException as error:  # a plugin may raise anything
         if debug:
             raise
         message = f"{type(error).__name__}: {error}"

@@ -94,7 +94,9 @@ def check_config(
             return None, config_problems(model, error, raw)
         except ScorefoldError as error:
             return None, [_of_error(error, error.code)]
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             message = f"checking the config of {registered.id} failed: {describe(error)} ({registered.record.label})"
             return None, [Problem((), message, None, "plugin")]
     problems: list[Problem] = []

@@ -91,7 +91,9 @@ class Observers:
             answer = function(**given)
             # A generator runs when it is read, so it is read here, where its failure is caught.
             return True, list(answer) if isinstance(answer, Iterator) else answer
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             package = function.__module__.partition(".")[0]
             self._record(Failure(plugin, hook, stage_name, describe(error), own_frame(error, {package})))
             return False, None
@@ -116,7 +118,9 @@ class Observers:
         """End an executor; one that can't be ended is recorded, and costs no result."""
         try:
             executor.close()
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             package = type(executor).__module__.partition(".")[0]
             failure = Failure(package, "scorefold_executor", None, describe(error), own_frame(error, {package}))
             self._record(failure)

@@ -197,7 +197,9 @@ def _measure(
         try:
             within(claim, 0.0)  # A tolerance that can't be compared with is found before an hour is spent.
             value = _value(host, record, claim, profile, seed)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             said = error.message if isinstance(error, ScorefoldError) else describe(error)
             frame = own_frame(error, {record.package})
             failure = f"{said} (at {frame})" if frame else said

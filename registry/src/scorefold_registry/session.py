@@ -208,7 +208,9 @@ class Session:
                     self._saved_at(planned.name, target)
                 else:
                     self._compute(planned, info, began)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             # A plugin that ends the process would end the run without a word.
             raise self._failed(planned, info, error) from error
         self._ended(planned, info, reused, time.monotonic() - began)
@@ -411,7 +413,7 @@ class Session:
         self.events.write("stage-ended", stage=planned.name, reused=reused, seconds=round(seconds, 3), metrics=metrics)
         self.progress.stage_ended(planned.name, seconds, reused, metrics)
 
-    def _failed(self, planned: PlannedStage, info: StageInfo, error: Exception | SystemExit) -> ScorefoldError:
+    def _failed(self, planned: PlannedStage, info: StageInfo, error: BaseException) -> ScorefoldError:
         """The error to show, with the stage's place in the file; everything known of it goes to ``error.txt``."""
         text = "".join(traceback.format_exception(error))
         log = self.info.folder / "error.txt"

@@ -362,7 +362,9 @@ def _draw(host: Host, planned: PlannedStage, outcome: Outcome, folder: Path) -> 
         return None
     try:
         draw(target, shown, folder)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         frame = own_frame(error, {target.partition(".")[0]})
         return f"the figures of stage {planned.name!r} ({target}) failed: {describe(error)} at {frame}"
     return None

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -14,6 +15,7 @@ import torch
 
 from scorefold.artefacts import load_arrays
 from scorefold.errors import ArtefactError, ConfigError, DataError, PluginError
+from scorefold.plugin import hookimpl
 from scorefold.results import Estimate
 from scorefold_registry.host import Host
 from scorefold_registry.run_result import RunResult
@@ -255,3 +257,25 @@ def test_the_size_of_calls_is_set_for_a_run_and_changes_no_key(run: Run) -> None
     assert all(reused(again).values())
     run(SHORT)
     assert batching._chosen is None
+
+
+def test_what_no_ordinary_handler_catches_is_an_error_like_any(write: Any, say: Any) -> None:
+    """A stage that raises a BaseException of its own: named, as JSON, and the run's state is failed."""
+    said = say("run", str(write(FAULT)), "--set", "stages.fault.config.kind=odd", "--quiet", "--json")
+    assert said.status == 2
+    assert "failed in plugin 'tiny'" in said.json["error"]["message"]
+    assert "OddError" in said.json["error"]["message"]
+    (status,) = Path("runs/short").glob("*.partial/status.json")
+    assert json.loads(status.read_text())["state"] == "failed"
+
+
+def test_a_hook_that_raises_anything_stops_nothing(host: Host, run: Run) -> None:
+    class Odd(BaseException):
+        pass
+
+    def scorefold_before_run(run: Any) -> None:
+        raise Odd("at once")
+
+    host.manager.register(SimpleNamespace(scorefold_before_run=hookimpl(scorefold_before_run)), name="odd")
+    (failure,) = run(SHORT).failures
+    assert failure.error == "Odd: at once"

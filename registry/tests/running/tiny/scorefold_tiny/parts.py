@@ -117,6 +117,10 @@ class Scored(Mean):
             return super().estimate(self._model.score(x, torch.zeros(len(x), dtype=x.dtype)))
 
 
+class OddError(BaseException):
+    """What no ``except Exception`` catches."""
+
+
 class Fault(Estimator):
     """Fails in the way it is told to."""
 
@@ -130,6 +134,8 @@ class Fault(Estimator):
             return Estimate("intrinsic dimension", 1.0)
         if self._kind == "exit":
             sys.exit(0)
+        if self._kind == "odd":
+            raise OddError
         raise ValueError("deep inside\nwith a second line")
 
 
