@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scorefold.kinds import CORE_KINDS
 from scorefold.plugin import Component, Port
 from scorefold_registry.citations import citation
 from scorefold_registry.configs import config_model
@@ -93,9 +94,16 @@ def _needed(port: Port, component: Component) -> str:
     return "optional" if port.optional and port.when not in component.provides else "required"
 
 
+_GIVEN = {verb.gives for kind in CORE_KINDS for verb in kind.verbs} - {kind.name for kind in CORE_KINDS}
+"""What verbs give that is no kind of component, such as estimates."""
+
+
 def port_words(port: Port, up: str) -> str:
     """What may be plugged into a port, with links; ``up`` leads to the top of the site."""
-    kinds = " or ".join(f"[{kind}]({up}kinds/{kind}.md)" for kind in port.kinds)
+    kinds = " or ".join(
+        f"what a stage gives as {code(kind)}" if kind in _GIVEN else f"[{kind}]({up}kinds/{kind}.md)"
+        for kind in port.kinds
+    )
     needs = " and ".join(f"[{code(name)}]({up}capabilities.md#{name.lower()})" for name in port.needs)
     several = "several: " if port.many else ""
     return f"{several}{kinds}{f' that provides {needs}' if needs else ''}"
