@@ -5,6 +5,7 @@ matplotlib is imported when a figure is asked for: estimates and models can be u
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -323,7 +324,7 @@ def plot_estimate(answer: Estimate) -> Figure:
             label += f"  ({100 * answer.level:g}%{over}: {low:.4g} to {high:.4g})"
         axes.axvline(answer.value, color=ACCENT, linewidth=2, label=label)
     else:
-        axes.plot([], [], " ", label=answer.headline)
+        axes.plot([], [], " ", label=textwrap.fill(answer.headline, 44))
     axes.set_xlabel(answer.quantity)
     axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return figure
