@@ -24,7 +24,8 @@ def write_out(catalogue: Catalogue, run: RunFile) -> None:
             continue  # 1, or refused where options are checked
         models = [each for each in _named(spec.inputs) if each in written and _verb(catalogue, written[each]) == "fit"]
         if spec.uses_stage or not models:
-            _refuse(run, spec, f"{OPTION} is {count}, and no stage that trains a model is among the inputs")
+            hint = f"train the model in a stage of its own ('do: fit') and name it in the inputs of {spec.name}"
+            _refuse(run, spec, f"{OPTION} is {count}, and no stage that trains a model is among the inputs", hint)
             continue
         options = {key: value for key, value in spec.options.items() if key != OPTION}
         for number in range(2, count + 1):
@@ -33,7 +34,8 @@ def write_out(catalogue: Catalogue, run: RunFile) -> None:
             own = f"{name}-{number}"
             copies[own] = replace(spec, name=own, inputs=_renamed(spec.inputs, again), options=options)
             if taken := sorted(copies.keys() & written.keys()):
-                _refuse(run, spec, f"{OPTION} is {count}, which makes a stage {taken[0]!r}, and there is one already")
+                message = f"{OPTION} is {count}, which makes a stage {taken[0]!r}, and there is one already"
+                _refuse(run, spec, message, f"give stage {taken[0]!r} another name")
                 break
             run.stages.update(copies)
         inputs = {**spec.inputs, PORT: [f"{name}-{number}" for number in range(2, count + 1)]}
@@ -61,6 +63,5 @@ def _renamed(inputs: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, A
     return {port: names.get(value, value) if isinstance(value, str) else value for port, value in inputs.items()}
 
 
-def _refuse(run: RunFile, spec: StageSpec, message: str) -> None:
-    hint = f"train the model in a stage of its own ('do: fit') and name it in the inputs of {spec.name}"
+def _refuse(run: RunFile, spec: StageSpec, message: str, hint: str) -> None:
     run.problems.append(run.source.error(message, (*spec.path, "options", OPTION), hint=hint))
