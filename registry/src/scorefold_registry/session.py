@@ -7,14 +7,14 @@ import shutil
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefold.artefacts import new_folder, read_json, write_json, write_text
-from scorefold.errors import DataError, PluginError, ScorefoldError
+from scorefold.errors import PluginError, ScorefoldError
 from scorefold.plugin import hookimpl
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor, Outcome, RunInfo, StageContext, StageInfo
@@ -42,7 +42,7 @@ from scorefold_registry.stages import (
     resolved_run,
     write_stage,
 )
-from scorefold_registry.surroundings import Marks, unchanged
+from scorefold_registry.surroundings import Marks, refuse_changed_files, unchanged
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
@@ -259,7 +259,8 @@ class Session:
         spent = cpu_seconds() - started
         if not isinstance(outcome, Outcome):
             raise PluginError(f"scorefold_run_stage returned a {type(outcome).__name__}; expected an Outcome")
-        self._refuse_changed_files(planned, inputs)
+        read = {planned.name: self.values.get(planned.name), **inputs}
+        refuse_changed_files(planned.name, read, self.fingerprints)
         spoilt = marks.changed()
         self.observers.spoilt += spoilt
         self._reread()
@@ -309,21 +310,6 @@ class Session:
             seconds=seconds,
         )
         self._reread()
-
-    def _refuse_changed_files(self, planned: PlannedStage, inputs: Mapping[str, Any]) -> None:
-        """Raises ``DataError`` where files changed that the stage has read: its result would be of neither.
-
-        Data in memory were read when their own stage began, and streamed ones are read all along.
-        """
-        sources: dict[str, Any] = {planned.name: self.values.get(planned.name)}
-        sources |= {name: value for name, value in inputs.items() if name in self.fingerprints and _streams(value)}
-        for name, source in sources.items():
-            if name in self.fingerprints and source.fingerprint() != self.fingerprints[name]:
-                raise DataError(
-                    f"the files of stage {name!r} changed while stage {planned.name!r} read them, so its result is of "
-                    "neither and is not kept",
-                    hint="run again when they stay as they are",
-                )
 
     def _reread(self) -> bool:
         """Forget the values that were changed in place, so that they are read from their folders; whether any was."""
@@ -426,18 +412,6 @@ class Session:
             "scorefold_on_stage_error", stage_name=planned.name, run=self.info, stage=info, error=shown
         )
         return shown
-
-
-def _streams(source: Any) -> bool:
-    """Whether a source reads its files as its points are asked for."""
-    from scorefold.data import StreamedDataset
-    from scorefold.interfaces.data import SPLITS
-
-    for split in SPLITS:
-        with suppress(ScorefoldError):
-            if isinstance(source.load(split), StreamedDataset):
-                return True
-    return False
 
 
 class _LocalRunner:

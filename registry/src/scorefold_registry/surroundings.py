@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from scorefold.errors import DataError, ScorefoldError
+
 _held: list[Any] = []
 """Guards that put a mode of torch back for as long as they live, and modes that were ended."""
 
@@ -178,19 +180,14 @@ class Marks:
 def _sums(value: Any) -> Iterator[tuple[Any, ...]]:
     from torch import nn
 
-    from scorefold.data import StreamedDataset
-    from scorefold.errors import ScorefoldError
     from scorefold.interfaces import DataSource
-    from scorefold.interfaces.data import SPLITS
 
     if isinstance(value, nn.Module):
         yield from (_sum(each) for each in value.parameters())
     elif isinstance(value, DataSource):
-        for split in SPLITS:
-            with suppress(ScorefoldError):
-                dataset = value.load(split)
-                if not isinstance(dataset, StreamedDataset):
-                    yield from (_sum(part) for part in (dataset.x, dataset.label) if part is not None)
+        for dataset, streamed in _splits(value):
+            if not streamed:
+                yield from (_sum(part) for part in (dataset.x, dataset.label) if part is not None)
 
 
 def _sum(tensor: Any) -> tuple[Any, ...]:
@@ -201,3 +198,34 @@ def _sum(tensor: Any) -> tuple[Any, ...]:
     bits = torch.view_as_real(bits) if bits.is_complex() else bits
     whole = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}[bits.element_size()]
     return tuple(tensor.shape), int(bits.view(whole).sum(dtype=torch.int64))
+
+
+def refuse_changed_files(stage: str, read: Mapping[str, Any], fingerprints: Mapping[str, str | None]) -> None:
+    """Raises ``DataError`` where files changed while a stage read them: its result would be of neither.
+
+    ``read`` are the values of stages by name, this one's own data among them, and ``fingerprints`` those of the data as
+    their stages began. Data in memory were read then, and streamed ones are read all along.
+    """
+    for name, source in read.items():
+        if name in fingerprints and (name == stage or _streams(source)) and source.fingerprint() != fingerprints[name]:
+            raise DataError(
+                f"the files of stage {name!r} changed while stage {stage!r} read them, so its result is of neither and "
+                "is not kept",
+                hint="run again when they stay as they are",
+            )
+
+
+def _streams(source: Any) -> bool:
+    """Whether a source reads its files as its points are asked for."""
+    return any(streamed for _, streamed in _splits(source))
+
+
+def _splits(source: Any) -> Iterator[tuple[Any, bool]]:
+    """The splits of a source that there are, and whether each is streamed."""
+    from scorefold.data import StreamedDataset
+    from scorefold.interfaces.data import SPLITS
+
+    for split in SPLITS:
+        with suppress(ScorefoldError):
+            dataset = source.load(split)
+            yield dataset, isinstance(dataset, StreamedDataset)
