@@ -57,7 +57,7 @@ def test_an_estimate_may_have_no_value() -> None:
     with pytest.raises(DataError, match="no single dimension"):
         answer.number()
     (axes,) = answer.plot().axes
-    assert said in [text.get_text() for text in axes.get_legend().get_texts()]
+    assert said in [" ".join(text.get_text().split()) for text in axes.get_legend().get_texts()]
 
 
 @pytest.mark.parametrize("fields", [{"headline": "none", "interval": (1.0, 2.0)}, {}])
