@@ -257,3 +257,13 @@ def test_aggregates_reduce_the_last_dimension_and_the_mode_rounds() -> None:
     values = torch.tensor([[1.25, 0.75, 2.0, 8.0], [3.0, 3.0, 3.0, 3.0]])
     expected = {"mean": [3, 3], "median": [1.625, 3], "mode": [1, 3], "max": [8, 3]}
     assert {name: reduce(values).tolist() for name, reduce in AGGREGATES.items()} == expected
+
+
+def test_tensors_made_in_inference_mode_have_derivatives(matrix: Tensor, x: Tensor) -> None:
+    """However they are given: by place or by name."""
+    expected = divergence(lambda p: _field(matrix, p), x, trace="hutchinson", noise=torch.ones_like(x)[None])
+    with torch.inference_mode():
+        made, noise = x.clone(), torch.ones_like(x)[None]
+        found = divergence(lambda p: _field(matrix, p), made, trace="hutchinson", noise=noise)
+        torch.testing.assert_close(jacobian(lambda p: _field(matrix, p), x=made), _true_jacobian(matrix, x))
+    torch.testing.assert_close(found[-1], expected[-1])

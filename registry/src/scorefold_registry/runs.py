@@ -115,7 +115,10 @@ def link_latest(folder: Path) -> None:
     link, new = folder.parent / LATEST, folder.parent / f".{LATEST}.{folder.name}"
     with suppress(OSError, NotImplementedError):
         new.symlink_to(folder.name, target_is_directory=True)
-        new.replace(link)
+        try:
+            new.replace(link)
+        finally:
+            new.unlink(missing_ok=True)  # where a folder of this name stands in its way
 
 
 def superseded(area: Path, keep: int, name: str | None = None) -> list[RunEntry]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from scorefold_registry.runs import final_name, new_run
+from scorefold_registry.runs import final_name, link_latest, new_run
 
 
 def locks(area: Path) -> list[str]:
@@ -42,3 +42,12 @@ def test_a_run_that_fails_takes_its_lock_with_it(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), new_run(tmp_path, "now"):
         raise ZeroDivisionError
     assert locks(tmp_path) == []
+
+
+def test_a_folder_called_latest_stays_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    for name in ("one", "latest"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "latest" / "mine").touch()
+    link_latest(tmp_path / "one")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "one"]
+    assert (tmp_path / "latest" / "mine").exists()

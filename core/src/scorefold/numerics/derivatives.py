@@ -38,10 +38,16 @@ def _outside_inference(derivative: Callable[P, R]) -> Callable[P, R]:
         if not torch.is_inference_mode_enabled():
             return derivative(*args, **options)
         with torch.inference_mode(False), torch.no_grad():
-            plain: Any = [each.clone() if isinstance(each, Tensor) and each.is_inference() else each for each in args]
-            return derivative(*plain, **options)
+            plain: Any = [_own(each) for each in args]
+            named: Any = {name: _own(each) for name, each in options.items()}
+            return derivative(*plain, **named)
 
     return taken
+
+
+def _own(given: Any) -> Any:
+    """A tensor that autograd may keep, and all else as it is."""
+    return given.clone() if isinstance(given, Tensor) and given.is_inference() else given
 
 
 def _like(name: str, v: Tensor, x: Tensor) -> Tensor:
