@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from itertools import pairwise
 
 import torch
@@ -77,14 +76,11 @@ class Script:
         with torch.no_grad():
             torch._foreach_lerp_(self.average, list(self.model.parameters()), 1 - decay)
 
-    def train(self, cpu_seconds: float) -> int:
-        start, number = time.process_time(), 0
-        while (spent := time.process_time() - start) < cpu_seconds:
-            self.step(number, spent / cpu_seconds)
-            number += 1
+    def train(self, steps: int) -> None:
+        for number in range(steps):
+            self.step(number, number / steps)
         with torch.no_grad():
             torch._foreach_copy_([p.detach() for p in self.model.parameters()], self.average)
-        return number
 
     @torch.no_grad()
     def sample(self, n: int, *, steps: int = 18, batch: int = 64, seed: int = 0) -> Tensor:

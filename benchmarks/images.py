@@ -1,10 +1,11 @@
 """Samples of small images: Scorefold's defaults against an EDM script of a hundred lines, at equal CPU time.
 
 Fashion-MNIST (Debian's package dataset-fashion-mnist, or --root) at 16 and 28 pixels, and scikit-learn's digits where
-it is absent. Every side has U-Nets of as many parameters and trains for --seconds of CPU time in batches of 64 (the
-multi-scale model's two networks share both). Then 2,000 samples are compared with 2,000 held-out images by
+it is absent. Every side has U-Nets of as many parameters and takes as many steps of 64 images as --seconds of CPU time
+allow (the multi-scale model's two networks share both); a step's time is measured in turns first, so that other work
+on the machine slows all sides alike. Then 2,000 samples are compared with 2,000 held-out images by
 Frechet distances, on fixed random convolutions and on 50 principal components, next to as many training images. Exits
-with 1 where Scorefold's mean distance or step time is above the script's.
+with 1 where Scorefold's mean distance or time of a step is above the script's.
 
 Run: python benchmarks/images.py [--seconds 220] [--seeds 3] [--sizes 16 28] [--only TEXT] [--threads 1] [--json]
 """
@@ -15,7 +16,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,12 @@ from scorefold.metrics.features import RandomConv
 from scorefold.training import fit
 from scorefold_registry import Host
 
-BATCH, SAMPLES, COMPONENTS, TIMED = 64, 2000, 50, 12
+BATCH, SAMPLES, COMPONENTS = 64, 2000, 50
+ROUNDS, SHORT, LONG = 7, 2, 8
 FASHION = "/usr/share/datasets/fashion-mnist"
-Side = Callable[[DataSource, float, int], tuple[Callable[[], Tensor], int, int]]
-"""(data, CPU seconds, seed) -> (how to sample, the steps taken, the parameters)."""
+Trained = tuple[Callable[[], Tensor], int]
+Side = Callable[[DataSource, int, int], Trained]
+"""(data, steps, seed) -> (how to sample, the parameters)."""
 
 
 def load(host: Host, root: str, size: int) -> tuple[str, DataSource]:
@@ -45,33 +48,24 @@ def load(host: Host, root: str, size: int) -> tuple[str, DataSource]:
         return "digits", host.create("data:digits")
 
 
-def script(data: DataSource, seconds: float, seed: int) -> tuple[Callable[[], Tensor], int, int]:
+def script(data: DataSource, steps: int, seed: int) -> Trained:
     side = Script(data.load("train").tensor(), batch=BATCH, rate=1e-3, seed=seed)
-    steps = side.train(seconds)
-    return lambda: side.sample(SAMPLES), steps, sum(p.numel() for p in side.model.parameters())
+    side.train(steps)
+    return lambda: side.sample(SAMPLES), sum(p.numel() for p in side.model.parameters())
 
 
 def scorefold(name: str, config: dict[str, Any]) -> Side:
-    """A score by its name, with the training that the CPU time allows and no other setting than ``config``."""
+    """A score by its name, with no other setting than ``config``."""
 
-    def side(data: DataSource, seconds: float, seed: int) -> tuple[Callable[[], Tensor], int, int]:
-        host = Host.discover()
-
-        def trained(steps: int) -> Any:
-            torch.manual_seed(seed)
-            model: Any = host.create(name, {**config, "training": {"steps": steps, "batch_size": BATCH}}, data=data)
-            fit(model, data.load("train"), model.training_config, seed=seed)
-            return model
-
-        trained(2)  # what the first steps import and allocate isn't theirs
-        start = time.process_time()
-        trained(TIMED)
-        steps = round(seconds / ((time.process_time() - start) / TIMED))
-        model = trained(steps)
+    def side(data: DataSource, steps: int, seed: int) -> Trained:
+        torch.manual_seed(seed)
+        training = {"steps": steps, "batch_size": BATCH}
+        model: Any = Host.discover().create(name, {**config, "training": training}, data=data)
+        fit(model, data.load("train"), model.training_config, seed=seed)
         generator = torch.Generator().manual_seed(seed)
         sizes = [len(rows) for rows in torch.arange(SAMPLES).split(BATCH)]
         count = sum(p.numel() for p in model.parameters())
-        return lambda: torch.cat([model.sample(n, generator=generator) for n in sizes]), steps, count
+        return lambda: torch.cat([model.sample(n, generator=generator) for n in sizes]), count
 
     return side
 
@@ -101,19 +95,33 @@ def distances(images: Tensor, test: Tensor, train: Tensor) -> dict[str, float]:
         }
 
 
-def measure(name: str, data: DataSource, seconds: float, seed: int) -> Row:
+def step_times(data: DataSource, names: Sequence[str]) -> dict[str, float]:
+    """CPU seconds of a step, medians; sides take turns, and what a training does once drops out of a difference."""
+
+    def seconds(name: str, steps: int) -> float:
+        start = time.process_time()
+        SIDES[name](data, steps, 0)
+        return time.process_time() - start
+
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(ROUNDS + 1):  # the first imports and allocates
+        for name in names:
+            taken[name].append((seconds(name, LONG) - seconds(name, SHORT)) / (LONG - SHORT))
+    return {name: statistics.median(times[1:]) for name, times in taken.items()}
+
+
+def measure(name: str, data: DataSource, steps: int, seed: int) -> Row:
     train, test = (data.load(split).tensor() for split in ("train", "test"))
     start = time.process_time()
-    sample, steps, parameters = SIDES[name](data, seconds, seed)
+    sample, parameters = SIDES[name](data, steps, seed)
     spent, start = time.process_time() - start, time.process_time()
     images = sample()
     row: Row = {"side": name, "seed": seed, "steps": steps, "parameters": parameters, "training_s": spent}
-    row |= {"ms_a_step": 1000 * seconds / steps, "ms_a_sample": 1000 * (time.process_time() - start) / len(images)}
-    return row | distances(images, test, train)
+    return row | {"ms_a_sample": 1000 * (time.process_time() - start) / len(images)} | distances(images, test, train)
 
 
 def failures_of(size: int, rows: list[Row]) -> list[str]:
-    """Where Scorefold's mean distance, or the median time of its steps, is above the script's."""
+    """Where Scorefold's mean distance, or the time of its steps, is above the script's."""
     found = []
     means = {side: [row for row in rows if row["side"] == side] for side in SIDES}
     for side in ("denoising", "multiscale") if size >= 28 else ("denoising",):
@@ -147,10 +155,12 @@ def main() -> int:
         floor = distances(train[-count:], test, train)
         if not options.json:
             print(f"{name} at {size} pixels; training images: {floor['convolutions']:.4f} {floor['components']:.3f}")
+        pace = step_times(data, [side for side in SIDES if options.only in side])
         part: list[Row] = []
         for seed in range(options.seeds):
-            for side in (each for each in SIDES if options.only in each):
-                part.append({"size": size, **measure(side, data, options.seconds, seed)})
+            for side, taken in pace.items():
+                row = measure(side, data, round(options.seconds / taken), seed)
+                part.append({"size": size, "ms_a_step": 1000 * taken, **row})
                 if not options.json:
                     print(
                         "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in part[-1].items())
