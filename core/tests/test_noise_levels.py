@@ -22,6 +22,7 @@ from scorefold.denoising_config import (
 )
 from scorefold.diffusion import VE, VP, NoiseLevels, noise_weight
 from scorefold.errors import ConfigError
+from scorefold.nn import LossUncertainty
 
 F64 = torch.float64
 WIDE = VE(1e-6, 1e6)
@@ -120,6 +121,32 @@ def test_weightings_are_those_of_the_table(name: Any, felt: list[float]) -> None
     torch.testing.assert_close(found, torch.tensor(felt, dtype=F64), atol=6e-5, rtol=1e-3)
 
 
+def test_uncertainty_is_edm_over_the_loss_expected_at_a_level(generator: torch.Generator) -> None:
+    """With losses of expectation e^(u / 2) and gamma noise, v(u) is u / 2, and every level has the loss 1 + u / 2."""
+    levels = NoiseLevels(WIDE, LogNormalLevels())
+    weighting = WeightingConfig(name="uncertainty")
+    v = LossUncertainty().double()
+    optimiser = torch.optim.Adam(v.parameters(), lr=0.02)
+    averaged = torch.optim.swa_utils.AveragedModel(v)
+    for step in range(600):
+        t = levels.times(256, like=LIKE, generator=generator)
+        u = WIDE.noise_to_signal(t).log()
+        noise = torch.randn(256, 4, generator=generator, dtype=F64).square().mean(1)
+        losses = (u / 2).exp() * noise
+        trained = levels.reweigh(losses, t, weighting, v)
+        if step == 0:
+            torch.testing.assert_close(trained, losses)
+        optimiser.zero_grad()
+        trained.mean().backward()
+        optimiser.step()
+        if step >= 300:
+            averaged.update_parameters(v)
+    u = torch.linspace(-2.5, 1.5, 9, dtype=F64)
+    torch.testing.assert_close(averaged(u), u / 2, atol=0.08, rtol=0)
+    ratio = torch.logspace(-2, 1, 4, dtype=F64)
+    torch.testing.assert_close(noise_weight(weighting, ratio), 1 + ratio**2)
+
+
 def test_soft_min_snr_is_the_sigmoid_of_the_log_snr() -> None:
     ratio = torch.logspace(-2, 2, 9, dtype=F64)
     found = noise_weight(WeightingConfig(name="soft-min-snr", gamma=math.e**2), ratio)
@@ -149,6 +176,7 @@ def test_wrong_settings_are_refused(given: dict[str, Any], said: str) -> None:
 
 def test_levels_not_named_follow_the_weighting() -> None:
     assert DenoisingLossConfig().levels == LogNormalLevels()
+    assert DenoisingLossConfig(weighting="uncertainty").levels == LogNormalLevels()  # type: ignore[arg-type]
     assert DenoisingLossConfig(weighting="simple").levels == TimeLevels()  # type: ignore[arg-type]
     named = TypeAdapter(LevelsConfig).validate_python("cosine")
     assert DenoisingLossConfig(noise_levels=named, weighting="simple").levels == CosineLevels()  # type: ignore[arg-type]

@@ -82,7 +82,7 @@ _LevelsName = Literal["lognormal", "logit-normal", "loguniform", "cosine", "time
 LevelsConfig = Annotated[_Levels, BeforeValidator(_named, json_schema_input_type=_Levels | _LevelsName)]
 """Noise levels in a run file: ``noise_levels: {name: lognormal, mean: -0.5}``, or just ``noise_levels: cosine``."""
 
-WeightingName = Literal["edm", "simple", "sigma2", "likelihood", "flow", "min-snr", "soft-min-snr", "p2"]
+WeightingName = Literal["edm", "simple", "sigma2", "likelihood", "flow", "min-snr", "soft-min-snr", "p2", "uncertainty"]
 _GAMMA = {"min-snr": 5.0, "soft-min-snr": 4.0, "p2": 0.5}
 
 
@@ -93,9 +93,12 @@ class WeightingConfig(Config):
     predicted velocity of variance-preserving noise (Karras et al. 2022, table 1); 1 for ``simple`` (Ho et al. 2020);
     (1 + r)^2 for ``flow``, the velocity of flow matching; min(1, gamma r^2) for ``min-snr`` (Hang et al. 2023);
     1 / (1 + SNR / gamma) for ``soft-min-snr``, which is sigmoid(ln gamma - ln SNR); (1 + SNR)^-gamma for ``p2`` (Choi
-    et al. 2022). Each is a mean over coordinates. ``sigma2`` is the sum of ``simple``, and ``likelihood`` the sum that
-    bounds the negative log-likelihood, g(t)^2 / 2 times the squared error of the score, however levels are drawn (Song
-    et al. 2021).
+    et al. 2022). ``uncertainty`` divides the loss of ``edm`` by its own expectation at the level, which is learned, so
+    that every level pulls alike (Karras et al. 2024).
+
+    Each is a mean over coordinates. ``sigma2`` is the sum of ``simple``, and ``likelihood`` the sum that bounds the
+    negative log-likelihood, g(t)^2 / 2 times the squared error of the score, however levels are drawn (Song et al.
+    2021).
     """
 
     name: WeightingName = Field("edm", description="The weighting")
@@ -133,8 +136,8 @@ class DenoisingLossConfig(Config):
 
     noise_levels: LevelsConfig | None = Field(
         None,
-        description="How noise levels are drawn, by name or with settings. Null is lognormal for weighting edm, and "
-        "uniform in the time of the process for the others",
+        description="How noise levels are drawn, by name or with settings. Null is lognormal for the weightings "
+        "edm and uncertainty, and uniform in the time of the process for the others",
     )
     weighting: AnyWeighting = Field(
         WeightingConfig(),
@@ -147,4 +150,4 @@ class DenoisingLossConfig(Config):
         """The distribution of noise levels."""
         if self.noise_levels is not None:
             return self.noise_levels
-        return LogNormalLevels() if self.weighting.name == "edm" else TimeLevels()
+        return LogNormalLevels() if self.weighting.name in ("edm", "uncertainty") else TimeLevels()

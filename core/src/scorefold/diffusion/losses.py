@@ -125,11 +125,12 @@ def weighted_square(
 def noise_weight(weighting: WeightingConfig, ratio: Tensor) -> Tensor:
     """The factor on squared errors of the expected noise at ratios r = sigma / s, in the shape of ``ratio``.
 
-    The formulas stand at ``WeightingConfig``; ``likelihood``, which needs the process, is not among them.
+    The formulas stand at ``WeightingConfig``; ``likelihood``, which needs the process, is not among them, and
+    ``uncertainty`` is ``edm`` here: ``NoiseLevels.reweigh`` divides by what was learned.
     """
     square, gamma = ratio**2, weighting.strength
     match weighting.name:
-        case "edm":
+        case "edm" | "uncertainty":
             return 1 + square
         case "flow":
             return (1 + ratio) ** 2

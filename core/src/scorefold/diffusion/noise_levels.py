@@ -59,9 +59,17 @@ class NoiseLevels:
         u = _quantile(self.config, q, low, high)
         return _invert(self._levels, u, start, end).to(like)
 
-    def reweigh(self, losses: Tensor, t: Tensor, weighting: WeightingConfig) -> Tensor:
-        """Losses (B,) at times t (B,), made a bound on the likelihood again where the weighting says so: it is a mean
-        over uniform times, and others are meant over the levels that were drawn."""
+    def reweigh(
+        self, losses: Tensor, t: Tensor, weighting: WeightingConfig, uncertainty: Level | None = None
+    ) -> Tensor:
+        """Losses (B,) at times t (B,) as they are trained, (B,).
+
+        For ``likelihood``, a bound that is a mean over uniform times, they are corrected for the levels that were
+        drawn. With ``uncertainty``, which gives v(u) as ``nn.LossUncertainty`` does, they are losses e^-v + v.
+        """
+        if uncertainty is not None:
+            v = uncertainty(self._levels(t))
+            return losses * (-v).exp() + v
         return losses * self.importance(t) if weighting.name == "likelihood" else losses
 
     def importance(self, t: Tensor) -> Tensor:

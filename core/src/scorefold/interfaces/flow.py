@@ -172,11 +172,14 @@ class Flow(nn.Module, ABC):
 
     def invert_draws(self, z: Tensor, condition: Condition | None) -> Tensor:
         """The events of latents (n, *E), or of latents (n, C, *E) given C conditions; same shape as z."""
-        if condition is None:
-            return self.inverse(z)[0]
-        n, rows = z.shape[:2]
-        repeated = map_condition(condition, lambda c: c.repeat(n, *[1] * (c.dim() - 1)))
-        return self.inverse(z.flatten(0, 1), repeated)[0].reshape(n, rows, *self.event_shape)
+        lead = z.shape[:1]
+        if condition is not None:
+            lead = z.shape[:2]
+            condition = map_condition(condition, lambda c: c.repeat(len(z), *[1] * (c.dim() - 1)))
+        z = z.reshape(-1, *self.event_shape)
+        rows = FEW if len(z) <= FEW else self.call_rows()
+        x: Tensor = in_calls(rows, self.inverse, z, condition=condition)[0]
+        return x.reshape(*lead, *self.event_shape)
 
     @property
     def dimension(self) -> int:

@@ -119,9 +119,7 @@ class ScoreModel(nn.Module, ABC):
             return self.score(x, t, condition)
 
         def called(x: Tensor, t: Tensor, condition: Condition | None) -> Tensor:
-            size = len(x) if len(x) <= FEW else self.call_rows()
-            found: Tensor = in_calls(size, score, x, t, condition=condition)
-            return found
+            return self.in_calls(score, x, t, condition)
 
         if condition is None or guidance == 1.0:
             return lambda x, t: called(x, t, rows(len(x)))
@@ -199,6 +197,15 @@ class ScoreModel(nn.Module, ABC):
             atol=atol,
             mode=self.divergence_mode,
         )
+
+    def in_calls(
+        self, score: Callable[[Tensor, Tensor, Any], Tensor], x: Tensor, t: Tensor, condition: Any = None
+    ) -> Tensor:
+        """``score(x, t, condition)`` in calls of at most ``call_rows`` events, put together again: what a ``bind`` of
+        a subclass calls its network by. Tensors have B rows, or 1 for all."""
+        rows = len(x) if len(x) <= FEW else self.call_rows()
+        found: Tensor = in_calls(rows, score, x, t, condition=condition)
+        return found
 
     def call_rows(self) -> int:
         """How many events one call of ``score`` should get: see ``scorefold.batching``."""

@@ -18,6 +18,7 @@ from scorefold.nn.reshape import (
     unsqueeze,
 )
 from scorefold.nn.splines import rational_quadratic_spline, spline_parameters
+from scorefold.nn.uncertainty import LossUncertainty, loss_uncertainty
 
 __all__ = [
     "ACTIVATIONS",
@@ -35,6 +36,7 @@ __all__ = [
     "HaarSqueeze",
     "Householder",
     "LULinear",
+    "LossUncertainty",
     "MultiScale",
     "Permutation",
     "Quadratic",
@@ -46,6 +48,7 @@ __all__ = [
     "coupling_halves",
     "haar_merge",
     "haar_split",
+    "loss_uncertainty",
     "lu_matrices",
     "named_parts",
     "named_specs",

@@ -152,6 +152,7 @@ def encodings(host: Any, profile: str, seed: int, *, task: str) -> float:
     """How often each condition is encoded for 10 draws for each of 7 conditions."""
     data = source_of(host, task)
     model = host.create("flow:caflow", settings(task, "caflow", 1.0), data=data).eval()
+    model.call_rows()  # is measured by events of no meaning, which are no draws
     rows: list[int] = []
     encoder = model.parts.condition_encoder
     watch = encoder.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from scorefold.batching import FEW, in_calls
 from scorefold.data import Condition, Dataset, measured_rows
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import DataSource, Flow, Loss, Phase, Progress, Trainable
@@ -82,11 +83,23 @@ class ImageFlow(Flow, Trainable):
     def invert_draws(self, z: Tensor, condition: Condition | None) -> Tensor:
         """The events of latents (n, C, *E) given C conditions, each encoded once; of (n, *E) without any."""
         if condition is None:
-            return self.inverse(z)[0]
-        given = self._given(condition, z).repeat(len(z))
-        w, _ = self.parts.inverse(self.unpack(z.flatten(0, 1)), given)
+            return super().invert_draws(z, condition)
+        count = z.shape[0] * z.shape[1]
+        rows = FEW if count <= FEW else self.call_rows()
+
+        def inverted(z: Tensor, condition: Condition) -> Tensor:
+            """Latents (C, n, *E) of some conditions, as many draws a call as there is room for."""
+            encoded = self._given(condition, z)
+            return torch.cat([self._inverted(part, encoded) for part in z.split(max(1, rows // len(z)), dim=1)], 1)
+
+        x: Tensor = in_calls(rows, inverted, z.transpose(0, 1), condition=condition)
+        return x.transpose(0, 1)
+
+    def _inverted(self, z: Tensor, encoded: Given) -> Tensor:
+        draws = z.transpose(0, 1)
+        w, _ = self.parts.inverse(self.unpack(draws.flatten(0, 1)), encoded.repeat(len(draws)))
         x, _ = self.preprocess.inverse(w)
-        return x.reshape(z.shape)
+        return x.reshape(draws.shape).transpose(0, 1)
 
     def log_prob(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None

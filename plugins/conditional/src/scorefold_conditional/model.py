@@ -19,7 +19,7 @@ from scorefold.diffusion.prediction import expected_noise
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.interfaces.score import BoundScore, repeat_condition
-from scorefold.nn import named_parts, named_specs
+from scorefold.nn import loss_uncertainty, named_parts, named_specs
 from scorefold.nn.conditions import with_null_class
 from scorefold.numerics import draw_normal, draw_uniform
 from scorefold_conditional.config import ConditionalConfig
@@ -79,6 +79,7 @@ class Conditional(ScoreModel, Trainable):
         self.operator = measured_by(config, self.event_shape, self.specs)
         self.predicted = self._predicted()
         self.network = self._built(config.network)
+        self.uncertainty = loss_uncertainty(config.weighting)
         numbers = [name for name, spec in self.specs.items() if spec.classes is None]
         self.places = {name: place for place, name in enumerate(numbers)}
         self.register_buffer("condition_mean", torch.zeros(len(numbers)))
@@ -178,9 +179,12 @@ class Conditional(ScoreModel, Trainable):
         speed = self._speed_for(condition_speed)
         schedule = self.schedule_of(speed) if self.layout.diffusing else None
 
+        def scored(x: Tensor, t: Tensor, shown: Any) -> Tensor:
+            return self.process.score_from_noise(self._noises(x, t, shown, schedule)[0], x, t)
+
         def absent(x: Tensor, t: Tensor) -> Tensor:
             x, t, _ = self.match_inputs(x, t)
-            return self.process.score_from_noise(self._noises(x, t, self._absent(x), schedule)[0], x, t)
+            return self.in_calls(scored, x, t, self._absent(x))
 
         if condition is None:
             return absent
@@ -201,7 +205,7 @@ class Conditional(ScoreModel, Trainable):
             if schedule is not None:
                 noised = {part: noise[part].at(clean[part], t, schedule) for part in noise}
                 shown = {**shown, **self._standard(noised, t, schedule)}
-            given = self.process.score_from_noise(self._noises(x, t, shown, schedule)[0], x, t)
+            given = self.in_calls(scored, x, t, shown)
             if guidance == 1.0:
                 return given
             return guidance * given + (1 - guidance) * absent(x, t)
@@ -266,10 +270,12 @@ class Conditional(ScoreModel, Trainable):
                 block = Block(answer - noises[name], schedule, float(self._units(name)[1]), weight)
                 blocks[name or "condition"] = block
         weighting = self.config.weighting
-        parts_of_loss = joint_loss(blocks, t, weighting)
-        losses = {name: levels.reweigh(value, t, weighting).mean() for name, value in parts_of_loss.items()}
-        parted = {f"loss of the {name}": value.detach() for name, value in losses.items()} if len(losses) > 1 else {}
-        return Loss(torch.stack(list(losses.values())).sum(), parted)
+        losses = joint_loss(blocks, t, weighting)
+        whole = levels.reweigh(torch.stack(list(losses.values())).sum(0), t, weighting, self.uncertainty)
+        parted = {
+            f"loss of the {name}": levels.reweigh(value, t, weighting).mean().detach() for name, value in losses.items()
+        }
+        return Loss(whole.mean(), parted if len(parted) > 1 else {})
 
     def refuses(self, strategy: str) -> str | None:
         if strategy == "compile" and self.config.estimator == "vs-cmde":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.data import Condition, Dataset, measured_rows
+from scorefold.denoising_config import WeightingConfig
 from scorefold.diffusion import LinearLogSNR, PerComponent
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Loss, Phase, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.interfaces.score import BoundScore
+from scorefold.nn import loss_uncertainty
 from scorefold.numerics import draw_normal
 from scorefold_nonuniform.band_config import LearnedBandsConfig
 from scorefold_nonuniform.banded import (
@@ -38,13 +41,14 @@ from scorefold_nonuniform.speeds import banded_process, noisiest, spend_budget
 
 
 class ScaleNetwork(nn.Module):
-    """The network of a scale, and whether it was trained."""
+    """The network of a scale, what it learns of its own loss, and whether it was trained."""
 
     trained: Tensor
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, weighting: WeightingConfig) -> None:
         super().__init__()
         self.network = network
+        self.uncertainty = loss_uncertainty(weighting)
         self.register_buffer("trained", torch.zeros((), dtype=torch.bool))
 
     def forward(self, image: Tensor, level: Tensor, condition: Condition | None) -> Tensor:
@@ -138,7 +142,9 @@ class MultiScale(ScoreModel, Trainable):
         """As ``ScoreModel.bind``; samplers take the score in the coefficients, where it costs no transform."""
         if options:
             return super().bind(condition, generator=generator, guidance=guidance, **options)
-        return bound_in_coefficients(self.coefficient_score, self.bands.transform, condition, guidance)
+        return bound_in_coefficients(
+            partial(self.in_calls, self.coefficient_score), self.bands.transform, condition, guidance
+        )
 
     def coefficient_score(self, z: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         """The score W grad log p_t of coefficients z (B, *E) at times t (B,): (B, *E)."""
@@ -250,7 +256,8 @@ class MultiScale(ScoreModel, Trainable):
         residual = self.active_noise(v, t, noised, condition, scale) - noise
         dispersion = self.coefficients.block_rates(t)[1][:, index]
         values = weighted(residual, noised, deviations[index], dispersion, self.config.weighting)
-        return Loss(levels.reweigh(values, t, self.config.weighting).mean())
+        uncertainty = self._network(scale).uncertainty
+        return Loss(levels.reweigh(values, t, self.config.weighting, uncertainty).mean())
 
     def refuses(self, strategy: str) -> str | None:
         if strategy == "compile":
@@ -277,7 +284,7 @@ class MultiScale(ScoreModel, Trainable):
                 "and bands have others at each scale",
                 hint="use network:unet or network:mlp",
             )
-        return ScaleNetwork(built)
+        return ScaleNetwork(built, self.config.weighting)
 
     def _take_over(self, part: ScoreModel) -> None:
         """The networks that another model has trained, and the moments that it saw. Raises ``ConfigError`` where it is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from scorefold.diffusion import PerComponent
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.interfaces.score import BoundScore
+from scorefold.nn import loss_uncertainty
 from scorefold.numerics import draw_normal
 from scorefold_nonuniform.banded import (
     Noised,
@@ -50,6 +52,7 @@ class NonUniform(ScoreModel, Trainable):
         self.network = as_network(config.network, "the network of score:nonuniform").build(
             self.event_shape, self.event_shape, time=True, condition=spec
         )
+        self.uncertainty = loss_uncertainty(config.weighting)
         if isinstance(self.network, Prepares):
             raise ConfigError(
                 f"this network ({type(self.network).__name__}) takes statistics of events, and is shown bands",
@@ -81,7 +84,9 @@ class NonUniform(ScoreModel, Trainable):
         """As ``ScoreModel.bind``; samplers take the score in the coefficients, where it costs no transform."""
         if options:
             return super().bind(condition, generator=generator, guidance=guidance, **options)
-        return bound_in_coefficients(self.coefficient_score, self.bands.transform, condition, guidance)
+        return bound_in_coefficients(
+            partial(self.in_calls, self.coefficient_score), self.bands.transform, condition, guidance
+        )
 
     def coefficient_score(self, z: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         """The score of coefficients z (B, *E) at times t (B,): (B, *E)."""
@@ -113,7 +118,7 @@ class NonUniform(ScoreModel, Trainable):
         dispersion = self.coefficients.block_rates(t)[1][:, self.bands.index]
         deviation = self.moments.deviations[self.bands.index]
         values = weighted(residual, noised, deviation, dispersion, self.config.weighting)
-        return Loss(levels.reweigh(values, t, self.config.weighting).mean())
+        return Loss(levels.reweigh(values, t, self.config.weighting, self.uncertainty).mean())
 
     def _noise(self, z: Tensor, noised: Noised, condition: Condition | None) -> Tensor:
         condition = given_or_null(condition, self.condition_spec, self.config.condition_dropout, z)

@@ -221,7 +221,8 @@ def bound_by_code(
             if not bool(weight.any()):
                 return found
             weight = weight.reshape(-1, *[1] * (x.dim() - 1))
-        return found + weight * change(x, t, _tensor(z))
+        changed: Tensor = model.in_calls(change, x, t, _tensor(z))
+        return found + weight * changed
 
     return bound
 

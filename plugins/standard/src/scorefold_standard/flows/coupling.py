@@ -86,16 +86,10 @@ class CouplingFlow(Flow, Trainable):
 
     def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
         self.check_events(z)
-        x, log_det = self._inverse(z, self.context(condition, z))
-        return x, log_det + self._log_volume
-
-    def invert_draws(self, z: Tensor, condition: Condition | None) -> Tensor:
-        context = self.context(condition, z)
-        if context is None:
-            return self._inverse(z, None)[0]
-        n, rows = z.shape[:2]
-        repeated = context.repeat(n, *[1] * (context.dim() - 1))
-        return self._inverse(z.flatten(0, 1), repeated)[0].reshape(n, rows, *self.event_shape)
+        z, context = self._with_context(z, self.context(condition, z))
+        standard, log_det = self.layers.inverse(z.reshape(z.shape[0], *self._latent), context)
+        x, scale = standard.reshape(z.shape).contiguous(), self.event_scale
+        return (x if self._is_standard else x * scale.std + scale.middle(x)), log_det + self._log_volume
 
     @property
     def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -137,13 +131,6 @@ class CouplingFlow(Flow, Trainable):
         if not self._is_standard:
             x = (x - scale.middle(x)) * (1 / scale.std)
         return x.reshape(x.shape[0], *self._latent)
-
-    def _inverse(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The events of latents, and log |det| of the layers alone."""
-        z, context = self._with_context(z, context)
-        standard, log_det = self.layers.inverse(z.reshape(z.shape[0], *self._latent), context)
-        x, scale = standard.reshape(z.shape).contiguous(), self.event_scale
-        return (x if self._is_standard else x * scale.std + scale.middle(x)), log_det
 
     def _with_context(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Events and their encoded condition, where one of either serves for all of the other."""

@@ -15,6 +15,7 @@ from scorefold.diffusion import NoiseLevels, build_process, denoising_score_matc
 from scorefold.diffusion.prediction import expected_noise
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreModel, Trainable, as_network
+from scorefold.nn import loss_uncertainty
 from scorefold.nn.conditions import drop_condition, null_condition, with_null_class
 from scorefold_standard.score_config import DenoisingConfig
 
@@ -46,6 +47,7 @@ class Denoising(ScoreModel, Trainable):
         shown = with_null_class(spec) if self.drops and spec is not None else spec
         network = as_network(config.network, "the network of score:denoising")
         self.network = network.build(self.event_shape, self.event_shape, time=True, condition=shown)
+        self.uncertainty = loss_uncertainty(config.weighting)
         if isinstance(self.network, Prepares) and self.network.prediction != config.prediction:
             raise ConfigError(
                 f"prediction is {config.prediction}, and this network ({type(self.network).__name__}) gives "
@@ -94,7 +96,7 @@ class Denoising(ScoreModel, Trainable):
             times=times,
             generator=generator,
         )
-        return Loss(levels.reweigh(values, times, self.config.weighting).mean())
+        return Loss(levels.reweigh(values, times, self.config.weighting, self.uncertainty).mean())
 
     def _condition(self, condition: Condition | None, x: Tensor) -> Condition | None:
         """The condition as the network takes it: the null condition in place of none."""
