@@ -10,13 +10,16 @@ import pytest
 import torch
 from latent_toys import Linear, Noisy, events, normal
 from lpips_weights import write_lpips
-from torch import Tensor
+from torch import Tensor, nn
 from verb_toys import Normal, Source, checked, context
 
+from scorefold import verbs
+from scorefold.config import TrainingConfig
 from scorefold.data import Dataset, EventScale, StreamedDataset
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.figures import samples
 from scorefold.figures_latent import reconstructions
+from scorefold.interfaces import Loss, Progress, Trainable
 from scorefold.latent_options import GenerateOptions, ReconstructOptions
 from scorefold.latent_quality import generate, reconstruct
 from scorefold.metrics import LPIPS, energy_distance, frechet_distance, psnr, sharpness, ssim
@@ -110,6 +113,30 @@ def test_reconstructions_worse_than_the_mean_are_reported(offset: float, warned:
     outcome = run(reconstruct, Off(SHAPE, GAINS, DEVIATIONS), events(SHAPE, test=100), ReconstructOptions())
     found = [text for text in outcome.result.get("warnings", []) if "as far from the events as the mean" in text]
     assert bool(found) == warned
+
+
+@pytest.mark.parametrize(
+    ("offset", "warned"),
+    [(0.0, ""), (9.0, "as far from the events as the mean"), (math.nan, "are not finite")],
+)
+def test_a_training_says_what_its_reconstructions_are_worth(offset: float, warned: str) -> None:
+    class Trained(Linear, Trainable):
+        training_config = TrainingConfig(steps=1, warmup=0)
+
+        def decode(self, z: Tensor, **options: Any) -> Tensor:
+            return super().decode(z, **options) + offset
+
+        def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+            return Loss(self.weight.square())
+
+    model = Trained(SHAPE, GAINS, DEVIATIONS)
+    model.weight = nn.Parameter(torch.zeros((), dtype=torch.float64))
+    data = events(SHAPE, train=100, test=100)
+    outcome = verbs.fit(model, {"data": data}, None, context(dtype=torch.float64))
+    found = outcome.result.get("warnings", [])
+    assert [warned in text for text in found] == ([True] if warned else [])
+    given = outcome.result["metrics"].get("relative reconstruction error")
+    assert given is None if math.isnan(offset) else (given < math.sqrt(2)) == (not warned)
 
 
 def test_a_code_is_drawn_once_for_all_its_draws() -> None:

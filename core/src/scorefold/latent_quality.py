@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Dataset
-from scorefold.errors import ConfigError, SplitError
+from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource, Encodes, TensorSource
 from scorefold.latent_codes import MixtureLaw, NormalLaw, fit_mixture
 from scorefold.latent_measures import RELATIVE_ERROR, Distances, Errors, lpips_of, realism
@@ -87,13 +87,7 @@ def reconstruct(component: Any, inputs: Inputs, options: ReconstructOptions, con
         metrics |= measure.metrics()
         arrays |= measure.arrays()
     warnings = [text for measure in measures for text in measure.warnings()]
-    # A sample that has nothing to do with the event is sqrt(2) as far from it as the mean is.
-    if error > (1 if errors.certain else math.sqrt(2)):
-        warnings.insert(
-            0,
-            f"reconstructions are {error:.3g} times as far from the events as the mean of the data is: the codes say "
-            "nothing of them. Train longer, or with a larger code",
-        )
+    warnings[:0] = reconstruction_warnings(error, certain=errors.certain)
     if warnings:
         result["warnings"] = warnings
     several = options.draws > 1 and not errors.certain
@@ -101,6 +95,38 @@ def reconstruct(component: Any, inputs: Inputs, options: ReconstructOptions, con
     if inputs.get("beside") is not None:
         picture = replace(picture, beside=_beside(inputs["beside"], picture.originals, device, context))
     return Outcome({"error": error}, result, arrays, shown=picture)
+
+
+def reconstruction_warnings(error: float, *, certain: bool) -> list[str]:
+    """A warning for a relative error of reconstructions that have nothing to do with the events; none for others.
+
+    ``certain`` says that all draws of a code are the same: others are sqrt(2) times as far from an event as the mean
+    of the data is, where the code says nothing of it.
+    """
+    if error <= (1 if certain else math.sqrt(2)):
+        return []
+    return [
+        f"reconstructions are {error:.3g} times as far from the events as the mean of the data is: the codes say "
+        "nothing of them. Train longer, or with a larger code"
+    ]
+
+
+@torch.no_grad()
+def quick_error(encoder: Encodes, x: Tensor, generator: torch.Generator) -> tuple[float | None, list[str]]:
+    """The relative error of some events x (N, *E) right after a training, and its warnings.
+
+    None where the events are all the same, or what is decoded is not finite, which is a warning.
+    """
+    errors = Errors(2)
+    draws = torch.stack([encoder.reconstruct(x, generator=generator) for _ in range(2)])
+    if not bool(draws.isfinite().all()):
+        return None, ["reconstructions are not finite. Train with a lower learning rate, or for longer"]
+    errors.add(Held(x, draws))
+    try:
+        error = errors.relative()
+    except DataError:
+        return None, []
+    return error, reconstruction_warnings(error, certain=errors.certain)
 
 
 def _beside(other: Any, originals: Tensor, device: torch.device, context: StageContext) -> Tensor:

@@ -19,6 +19,7 @@ from scorefold.errors import DataError, SplitError
 from scorefold.interfaces import (
     Allocator,
     DataSource,
+    Encodes,
     Estimator,
     Flow,
     Geometry,
@@ -28,6 +29,8 @@ from scorefold.interfaces import (
     check_trained,
 )
 from scorefold.interfaces.data import SPLITS
+from scorefold.latent_measures import RELATIVE_ERROR
+from scorefold.latent_quality import quick_error
 from scorefold.rounding import rounding_warning
 from scorefold.scale_checks import noise_warnings
 from scorefold.stage import EventGroups, Fitted, Outcome, StageContext
@@ -53,6 +56,9 @@ _SHOWN = 64
 
 _DIAGNOSED = 512
 """How many points a geometry, or what was trained, is diagnosed on."""
+
+_DECODED = 32
+"""How many points are encoded and decoded after a training: of some models that takes many calls."""
 
 _ROUNDED = 20_000
 """How many points of an estimate are checked for rounding."""
@@ -132,7 +138,13 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
         report = train(component, training, config, metrics=context.metrics, **settings)
     result: dict[str, Any] = {"trained": True, **report.summary()}
     seen = training if validation is None or not len(validation) else validation
-    after = component.doubts(seen.take(torch.arange(min(_DIAGNOSED, len(seen)))))
+    after = [*component.doubts(seen.take(torch.arange(min(_DIAGNOSED, len(seen)))))]
+    if isinstance(component, Encodes):
+        x = seen.take(torch.arange(min(_DECODED, len(seen)))).x
+        error, poor = quick_error(component, x, context.generator("reconstruct", device=device_of(component)))
+        after += poor
+        if error is not None:
+            result["metrics"][RELATIVE_ERROR] = error
     if warnings := [*before, *report.warnings, *after]:
         result["warnings"] = warnings
     few = training.take(torch.arange(min(_SHOWN, len(training))))

@@ -48,7 +48,6 @@ def answer(
     values = values.double().cpu()
     reduce = AGGREGATES[config.aggregate]
     value = float(reduce(values))
-    covers = "" if interval else "points"
     interval = interval or bootstrap_interval(values, reduce, config.level, generator)
     found = [*cautions.of_values(value, interval, points.ambient), *doubts]
     return Estimate(
@@ -56,7 +55,7 @@ def answer(
         value=value,
         # All coordinates of the data are no estimate: the answer is only that nothing thinner shows.
         interval=None if cautions.fills(value, interval, points.ambient) else interval,
-        covers=covers,
+        covers="points",
         level=config.level,
         pointwise=values,
         diagnostics={
