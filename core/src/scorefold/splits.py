@@ -108,8 +108,13 @@ def pick(splits: Mapping[str, Dataset], name: str) -> Dataset:
     return dataset
 
 
+def measured_split(splits: Mapping[str, Dataset]) -> Dataset:
+    """The split that the scale of the data is measured on: the training split, or the first that has points."""
+    return next((splits[name] for name in SPLITS if len(splits[name])), splits[SPLITS[0]])
+
+
 def plain_scale(x: Tensor) -> EventScale:
-    """The scale of continuous, unbounded data with these training points."""
+    """The scale of continuous, unbounded data with these points."""
     return EventScale.of(x)
 
 

@@ -9,7 +9,7 @@ from scorefold.data import Dataset, TensorSpec
 from scorefold.interfaces import DataSource
 from scorefold.laws import HasLaw, SubspaceGaussian
 from scorefold.manifolds import normal
-from scorefold.splits import pick, plain_scale, source_seed, split_positions
+from scorefold.splits import measured_split, pick, plain_scale, source_seed, split_positions
 from scorefold_caflow.bounds import GaussianPair
 from scorefold_caflow.data_config import GaussianPairsConfig
 
@@ -36,7 +36,7 @@ class GaussianPairs(DataSource, HasLaw):
         )
         positions = split_positions(config.points, config.fractions, seed)
         self._splits = {name: whole.take(position) for name, position in positions.items()}
-        self.event_scale = plain_scale(self._splits["train"].x)
+        self.event_scale = plain_scale(measured_split(self._splits).x)
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)

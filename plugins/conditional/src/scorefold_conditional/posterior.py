@@ -14,7 +14,7 @@ from scorefold.laws import HasLaw, Law, Mixture, SubspaceGaussian
 from scorefold.manifolds import normal
 from scorefold.numerics import draw_normal
 from scorefold.seeds import derive_generator
-from scorefold.splits import pick, plain_scale, source_seed, split_positions
+from scorefold.splits import measured_split, pick, plain_scale, source_seed, split_positions
 from scorefold_conditional.data_config import PosteriorConfig
 
 
@@ -95,7 +95,7 @@ class PosteriorSource(DataSource, HasLaw):
         self._splits = {name: whole.take(position) for name, position in positions.items()}
         self.event_shape = (2,)
         self.condition_spec = TensorSpec((1,))
-        self.event_scale = plain_scale(self._splits["train"].x)
+        self.event_scale = plain_scale(measured_split(self._splits).x)
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)

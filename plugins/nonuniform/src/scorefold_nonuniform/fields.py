@@ -14,7 +14,7 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource
 from scorefold.laws import HasLaw, Law, SubspaceGaussian
 from scorefold.manifolds import Draw, normal, splits_of
-from scorefold.splits import pick, plain_scale, source_seed
+from scorefold.splits import measured_split, pick, plain_scale, source_seed
 from scorefold_nonuniform.bands import Bands
 from scorefold_nonuniform.data_config import GaussianFieldConfig
 from scorefold_nonuniform.transforms import Separable, fourier_frequencies, fourier_matrix
@@ -39,7 +39,7 @@ class GaussianField(DataSource, HasLaw):
         drawn = Draw(x, config.size**2, law=self._law)
         self._splits = splits_of(drawn, noise_std=0.0, fractions=config.fractions, seed=seed)
         self.event_shape = shape
-        self.event_scale = plain_scale(self._splits["train"].x)
+        self.event_scale = plain_scale(measured_split(self._splits).x)
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)

@@ -13,7 +13,7 @@ from scorefold.interfaces import DataSource
 from scorefold.laws import HasLaw, SharedGaussians, shared_exponents
 from scorefold.manifolds import normal
 from scorefold.seeds import derive_generator
-from scorefold.splits import pick, plain_scale, source_seed, split_positions
+from scorefold.splits import measured_split, pick, plain_scale, source_seed, split_positions
 from scorefold_scorevae.data_config import TexturedBlobsConfig
 
 
@@ -39,7 +39,7 @@ class TexturedBlobs(DataSource, HasLaw):
         positions = split_positions(config.points, config.fractions, seed)
         self._splits = {name: whole.take(position) for name, position in positions.items()}
         self.event_shape = (1, size, size)
-        self.event_scale = plain_scale(self._splits["train"].x)
+        self.event_scale = plain_scale(measured_split(self._splits).x)
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)

@@ -7,7 +7,7 @@ import torch
 from scorefold.data import Dataset, EventScale
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS
-from scorefold.splits import moments, pick
+from scorefold.splits import measured_split, moments, pick
 from scorefold_allocation.task_config import DigitRotationsConfig, NoisyTypeConfig
 from scorefold_allocation.tasks.batch import BatchedTasks, TaskBatch
 from scorefold_allocation.tasks.classes import class_tasks, positions_by_class
@@ -39,7 +39,7 @@ class DigitRotations(DataSource, BatchedTasks[NoisyTypeConfig]):
             split: whole.take(torch.isin(label.flatten() // 4, torch.tensor(getattr(config, split))).nonzero()[:, 0])
             for split in SPLITS
         }
-        mean, std = moments(self._splits["train"].x)
+        mean, std = moments(measured_split(self._splits).x)
         self.event_scale = EventScale(low=0.0, high=1.0, levels=_LEVELS, mean=mean, std=std, factor=_LEVELS - 1.0)
 
     def load(self, split: str) -> Dataset:

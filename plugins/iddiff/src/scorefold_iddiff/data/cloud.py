@@ -13,7 +13,7 @@ from scorefold.data import Dataset
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource
 from scorefold.manifolds import Draw, ambient, isometry, splits_of
-from scorefold.splits import chosen, pick, plain_scale, source_seed
+from scorefold.splits import chosen, measured_split, pick, plain_scale, source_seed
 from scorefold_iddiff.data_config import PointCloudConfig
 
 
@@ -39,7 +39,7 @@ class PointCloud(DataSource):
         splits = splits_of(drawn, noise_std=config.noise_std, fractions=config.fractions, seed=seed)
         self._splits = {name: _numbered(dataset, rows) for name, dataset in splits.items()}
         self.event_shape = (size,)
-        self.event_scale = plain_scale(self._splits["train"].x)
+        self.event_scale = plain_scale(measured_split(self._splits).x)
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)

@@ -12,7 +12,7 @@ from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
 from scorefold.laws import HasLaw, Law
 from scorefold.manifolds import Draw, splits_of
-from scorefold.splits import pick, plain_scale, source_seed
+from scorefold.splits import measured_split, pick, plain_scale, source_seed
 from scorefold_iddiff import data_config as configs
 from scorefold_iddiff.data import curved, images
 
@@ -42,7 +42,7 @@ class Drawn(DataSource):
         seed = source_seed(config.seed, generator)
         self._splits = _splits(draw(config, seed), config, seed)
         self.event_shape = self._splits["train"].event_shape
-        self.event_scale = plain_scale(self._splits["train"].x)
+        self.event_scale = plain_scale(measured_split(self._splits).x)
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)
@@ -57,7 +57,7 @@ class LawfulDrawn(DataSource, HasLaw):
         self._law = drawn.law
         self._splits = _splits(drawn, config, seed)
         self.event_shape = self._splits["train"].event_shape
-        self.event_scale = plain_scale(self._splits["train"].x)
+        self.event_scale = plain_scale(measured_split(self._splits).x)
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)

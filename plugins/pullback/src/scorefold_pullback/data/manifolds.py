@@ -9,7 +9,7 @@ import torch
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
 from scorefold.manifolds import Draw, ambient, isometry, normal, sphere_tangent, splits_of, uniform
-from scorefold.splits import pick, plain_scale, source_seed
+from scorefold.splits import measured_split, pick, plain_scale, source_seed
 from scorefold_pullback.data_config import HemisphereConfig, SinusoidConfig
 
 
@@ -59,7 +59,7 @@ class ManifoldSource(DataSource):
             drawn, noise_std = hemisphere(config, seed), config.noise_std
         self._splits = splits_of(drawn, noise_std=noise_std, fractions=config.fractions, seed=seed)
         self.event_shape = self._splits["train"].event_shape
-        self.event_scale = plain_scale(self._splits["train"].x)
+        self.event_scale = plain_scale(measured_split(self._splits).x)
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)

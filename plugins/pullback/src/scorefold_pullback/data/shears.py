@@ -9,7 +9,7 @@ import torch
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
 from scorefold.manifolds import Draw, normal, splits_of
-from scorefold.splits import pick, plain_scale, source_seed
+from scorefold.splits import measured_split, pick, plain_scale, source_seed
 from scorefold_pullback.data.langevin import published_chains
 from scorefold_pullback.data_config import BananaDataConfig, RiverDataConfig, SqueezedBananaDataConfig
 from scorefold_pullback.flows.shear import Shear
@@ -35,7 +35,7 @@ class ShearSource(DataSource):
         splits = splits_of(Draw(x, 2), noise_std=0.0, fractions=config.fractions, seed=seed)
         self._splits = {name: _with_density(dataset, flow) for name, dataset in splits.items()}
         self.event_shape = (2,)
-        self.event_scale = plain_scale(self._splits["train"].x)
+        self.event_scale = plain_scale(measured_split(self._splits).x)
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)

@@ -12,7 +12,7 @@ from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
 from scorefold.manifolds import Draw, splits_of
 from scorefold.seeds import derive_seed
-from scorefold.splits import chosen, pick, source_seed
+from scorefold.splits import chosen, measured_split, pick, source_seed
 from scorefold_standard.data.scaling import scale_of, statistics_of
 from scorefold_standard.data_config import BenchmarkManifoldConfig
 
@@ -30,7 +30,7 @@ class BenchmarkManifold(DataSource):
         drawn = Draw(x, dimension)
         splits = splits_of(drawn, noise_std=config.noise_std, fractions=config.fractions, seed=seed)
         self.event_shape = splits["train"].event_shape
-        found = statistics_of([splits["train"].x.double().numpy()], every=1)
+        found = statistics_of([measured_split(splits).x.double().numpy()], every=1)
         self.event_scale = scale_of(found, config.scale or "none", vectors=True)
         self._splits = {
             name: replace(dataset, x=self.event_scale.from_raw(dataset.x).float()) for name, dataset in splits.items()

@@ -6,7 +6,7 @@ import torch
 
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
-from scorefold.splits import moments, pick, source_seed, split_positions
+from scorefold.splits import measured_split, moments, pick, source_seed, split_positions
 from scorefold_standard.data.units import Units, class_condition
 from scorefold_standard.data_config import DigitsConfig
 
@@ -34,7 +34,7 @@ class Digits(DataSource):
         dataset = Dataset(x=x, condition=condition, label=label[index], index=index)
         positions = split_positions(len(x), config.fractions, source_seed(config.seed, generator), config.limit)
         self._splits = {name: dataset.take(position) for name, position in positions.items()}
-        self.event_scale = units.scale(*moments(self._splits["train"].x))
+        self.event_scale = units.scale(*moments(measured_split(self._splits).x))
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)

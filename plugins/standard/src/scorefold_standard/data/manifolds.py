@@ -24,7 +24,7 @@ from scorefold.manifolds import (
     uniform,
 )
 from scorefold.seeds import derive_generator
-from scorefold.splits import pick, plain_scale, source_seed
+from scorefold.splits import measured_split, pick, plain_scale, source_seed
 from scorefold_standard.data_config import (
     GaussianMixtureConfig,
     HelixConfig,
@@ -47,7 +47,7 @@ class _Drawn(DataSource):
         self._law = drawn.law
         self._splits = splits_of(drawn, noise_std=config.noise_std, fractions=config.fractions, seed=seed)
         self.event_shape = self._splits["train"].event_shape
-        self.event_scale = plain_scale(self._splits["train"].x)
+        self.event_scale = plain_scale(measured_split(self._splits).x)
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)

@@ -13,7 +13,7 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS
 from scorefold.seeds import derive_generator
-from scorefold.splits import moments, pick, source_seed, split_sizes
+from scorefold.splits import measured_split, moments, pick, source_seed, split_sizes
 from scorefold_standard.data.units import Units
 from scorefold_standard.data_config import PhotographsConfig
 
@@ -43,7 +43,7 @@ class Photographs(DataSource):
                     hint=f"take smaller patches, or a larger fraction for {name}",
                 )
             self._splits[name] = _patches(pictures, band, count, end - count, config.size, units, seed, name)
-        self.event_scale = units.scale(*moments(self._splits["train"].x))
+        self.event_scale = units.scale(*moments(measured_split(self._splits).x))
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)
