@@ -25,7 +25,7 @@ from distributed import Client, LocalCluster
 
 from scorefold_dask.config import DaskConfig
 from scorefold_dask.executor import DaskExecutor
-from scorefold_registry.executor import LocalExecutor
+from scorefold_registry.run.executor import LocalExecutor
 
 Side = Callable[[list[Any]], list[Any]]
 

@@ -39,8 +39,8 @@ from scorefold.interfaces.capabilities import Loss, Progress, Trainable
 from scorefold.plugin import hookimpl
 from scorefold.stage import RunInfo, StageInfo
 from scorefold.training import fit
-from scorefold_registry.observers import Events, Observers
-from scorefold_registry.progress import Bars
+from scorefold_registry.run.observers import Events, Observers
+from scorefold_registry.run.progress import Bars
 
 POINTS, SIZE, BATCH, WIDTH = 10_000, 20, 256, 128
 LIMIT = 100.0

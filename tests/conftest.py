@@ -47,7 +47,7 @@ def cases(request: pytest.FixtureRequest) -> Iterator[Cases]:
 _COMMANDS = """
 import io, json, sys
 from contextlib import redirect_stdout
-from scorefold_registry.cli import main
+from scorefold_registry.cli.main import main
 
 done = []
 for command in json.loads(sys.argv[1]):

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from scorefold.artefacts import load_arrays
+from scorefold_registry import run_file
 from scorefold_registry.host import Host
-from scorefold_registry.plan import make_plan
-from scorefold_registry.runfile import RunFileError, read
+from scorefold_registry.runfile.plan import make_plan
+from scorefold_registry.runfile.reader import RunFileError, read
 
 RUN = """
 version: 1
@@ -50,7 +51,7 @@ def host() -> Host:
 
 def test_a_run_assesses_digits_with_holes_of_their_own(host: Host, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(RUN)
-    result = host.run(tmp_path / "run.yaml", runs=tmp_path / "runs", cache=tmp_path / "cache")
+    result = run_file(host, tmp_path / "run.yaml", runs=tmp_path / "runs", cache=tmp_path / "cache")
     stages = {stage["name"]: stage for stage in result.as_json()["stages"]}
     metrics = stages["draws"]["metrics"]
     assert (metrics["held-out points"], metrics["draws for each"]) == (60, 6)
@@ -75,7 +76,7 @@ def test_a_run_assesses_digits_with_holes_of_their_own(host: Host, tmp_path: Pat
     free = stages["free"]["metrics"]
     assert free["energy distance"] > 0
     assert "Frechet distance (coordinates)" in free
-    again = host.run(tmp_path / "run.yaml", runs=tmp_path / "runs", cache=tmp_path / "cache")
+    again = run_file(host, tmp_path / "run.yaml", runs=tmp_path / "runs", cache=tmp_path / "cache")
     assert all(stage["reused"] for stage in again.as_json()["stages"])
 
 

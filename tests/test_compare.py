@@ -12,11 +12,11 @@ import pytest
 
 from scorefold.config import Use
 from scorefold_registry import Host
-from scorefold_registry.cli import main
-from scorefold_registry.comparison_cases import find_cases
-from scorefold_registry.comparison_plan import Choices, NotOnThisCaseError, stages_of
-from scorefold_registry.configs import check_use
-from scorefold_registry.positions import parse
+from scorefold_registry.cli.main import main
+from scorefold_registry.components.configs import check_use
+from scorefold_registry.experiments.cases import find_cases
+from scorefold_registry.experiments.comparison_plan import Choices, NotOnThisCaseError, stages_of
+from scorefold_registry.runfile.yaml_reader import parse
 
 SCHEMA = json.loads(files("scorefold").joinpath("schemas/compare.json").read_text())
 
@@ -110,7 +110,7 @@ def test_a_set_made_of_others_knows_its_law_where_all_of_them_do(capsys: pytest.
 
 def test_all_named_cases_are_data_as_their_components_take_them() -> None:
     host = Host.discover()
-    named = parse(files("scorefold_registry").joinpath("comparison_cases.yaml").read_text(), "cases").data["cases"]
+    named = parse(files("scorefold_registry.experiments").joinpath("cases.yaml").read_text(), "cases").data["cases"]
     assert len(named) > 20
     for name, case in named.items():
         assert not check_use(host.catalogue, Use(**case))[1], name

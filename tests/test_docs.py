@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from scorefold import hookspecs
-from scorefold_registry.cli import COMMANDS
+from scorefold_registry import run_file
+from scorefold_registry.cli.main import COMMANDS
 from scorefold_registry.host import Host
-from scorefold_registry.plan import make_plan
-from scorefold_registry.runfile import RunFileError, read
+from scorefold_registry.runfile.plan import make_plan
+from scorefold_registry.runfile.reader import RunFileError, read
 from scorefold_site import sessions
 
 ROOT = Path(__file__).parent.parent
@@ -115,7 +116,7 @@ def test_every_verb_is_documented(host: Host) -> None:
 
 
 def test_every_config_field_has_a_description(host: Host) -> None:
-    from scorefold_registry.configs import config_model
+    from scorefold_registry.components.configs import config_model
 
     bare = [
         f"{item.component.id}.{name}"
@@ -143,10 +144,10 @@ def test_the_page_of_run_files_loads_from_the_run_it_shows(
     monkeypatch.chdir(tmp_path)
     found = [block for block in sessions.blocks(DOCS["run-files.md"]) if block.language == "yaml"]
     Path("first.yaml").write_text(found[0].text)
-    first = host.run("first.yaml")
+    first = run_file(host, "first.yaml")
     (again,) = [block for block in found if block.title == "again.yaml"]
     Path(again.title).write_text(again.text.replace("/RUN/", f"/{first.folder.name}/"))
-    second = host.run(again.title)
+    second = run_file(host, again.title)
     assert second.value("dimension").value == first.value("dimension").value
     assert second.value("draws").load("test").x.shape == (8, 100)
 

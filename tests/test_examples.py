@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from scorefold_registry.citations import citation, citations
+from scorefold_registry import run_file
+from scorefold_registry.cli.citations import citation, citations
 from scorefold_registry.host import Host
-from scorefold_registry.plan import make_plan
-from scorefold_registry.runfile import read
+from scorefold_registry.runfile.plan import make_plan
+from scorefold_registry.runfile.reader import read
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
@@ -29,7 +30,7 @@ def host() -> Host:
 
 def run(host: Host, tmp_path: Path, name: str, *sets: str) -> tuple[dict[str, dict[str, Any]], Path]:
     """The metrics of each stage, and the run's folder."""
-    result = host.run(ROOT / "examples" / name, sets=sets, runs=tmp_path / "runs", cache=tmp_path / "cache")
+    result = run_file(host, ROOT / "examples" / name, sets=sets, runs=tmp_path / "runs", cache=tmp_path / "cache")
     return {stage["name"]: stage["metrics"] for stage in result.as_json()["stages"]}, result.folder
 
 

@@ -27,13 +27,13 @@ from scorefold.artefacts import digest_folder
 from scorefold.data import Dataset
 from scorefold.errors import ScorefoldError
 from scorefold.interfaces import TensorSource
-from scorefold_registry.applying import apply_stage
-from scorefold_registry.cache import Cache
 from scorefold_registry.host import Host
-from scorefold_registry.pipeline import run_file
-from scorefold_registry.report import write_report
-from scorefold_registry.runs import list_runs
-from scorefold_registry.stages import load_stage
+from scorefold_registry.run.applying import apply_stage
+from scorefold_registry.run.cache import Cache
+from scorefold_registry.run.folders import list_runs
+from scorefold_registry.run.pipeline import run_file
+from scorefold_registry.run.report import write_report
+from scorefold_registry.run.stage_folder import load_stage
 
 Cases = Callable[[int], Iterator[Random]]
 
@@ -97,7 +97,7 @@ def finished(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     (folder / "run.yaml").write_text(RUN)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scorefold_registry.stages.draw", lambda target, shown, into: [])
+        patch.setattr("scorefold_registry.run.stage_folder.draw", lambda target, shown, into: [])
         run_file(host, folder / "run.yaml", runs=folder / "runs", cache=folder / "cache")
     return folder
 

@@ -22,14 +22,14 @@ from scorefold.config import Config
 from scorefold.errors import ScorefoldError
 from scorefold.plugin import hookimpl
 from scorefold_registry.host import Host
-from scorefold_registry.plan import Plan, make_plan
-from scorefold_registry.report import yaml_text
-from scorefold_registry.run_schema import run_schema
-from scorefold_registry.runfile import read
-from scorefold_registry.stages import resolved_run
+from scorefold_registry.run.report import yaml_text
+from scorefold_registry.run.stage_folder import resolved_run
+from scorefold_registry.runfile.plan import Plan, make_plan
+from scorefold_registry.runfile.reader import read
+from scorefold_registry.runfile.schema import run_schema
 
 ROOT = Path(__file__).parent.parent
-FILES = [*sorted((ROOT / "examples").glob("*.yaml")), ROOT / "registry/src/scorefold_registry/demo.yaml"]
+FILES = [*sorted((ROOT / "examples").glob("*.yaml")), ROOT / "registry/src/scorefold_registry/cli/demo.yaml"]
 COUNT = 2000
 SLOWEST = 5.0
 """CPU seconds that a file may take: ten times what the largest does on a quiet machine."""

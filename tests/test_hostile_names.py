@@ -21,16 +21,16 @@ from scorefold.errors import ConfigError, DataError, PluginError, ScorefoldError
 from scorefold.interfaces import TensorSource
 from scorefold.plugin import Claim, Component, Kind, Port, Verb
 from scorefold.stage import Outcome
-from scorefold_registry.cli import main
-from scorefold_registry.drawing import draw
-from scorefold_registry.file_names import LONGEST_NAME, file_name, name_fault
+from scorefold_registry.cli.main import main
+from scorefold_registry.components.file_names import LONGEST_NAME, file_name, name_fault
+from scorefold_registry.components.values import load_value, save_value
 from scorefold_registry.host import Host
-from scorefold_registry.output import write_output
-from scorefold_registry.pipeline import run_file
-from scorefold_registry.records import PluginRecord
-from scorefold_registry.report import answers, write_report
-from scorefold_registry.runfile import read
-from scorefold_registry.values import load_value, save_value
+from scorefold_registry.plugins.records import PluginRecord
+from scorefold_registry.run.figures import draw
+from scorefold_registry.run.output import write_output
+from scorefold_registry.run.pipeline import run_file
+from scorefold_registry.run.report import answers, write_report
+from scorefold_registry.runfile.reader import read
 
 NAMES = {
     "up": "../../up",
@@ -96,7 +96,7 @@ def run(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Path:
     stages = "{data: {use: data:sphere, config: {points: 200}}, k: {use: estimator:twonn, inputs: {data: data}}}"
     (folder / "run.yaml").write_text(f"version: 1\nname: names\nstages: {stages}\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scorefold_registry.stages.draw", lambda target, shown, into: [])
+        patch.setattr("scorefold_registry.run.stage_folder.draw", lambda target, shown, into: [])
         return run_file(host, folder / "run.yaml", runs=folder / "runs", cache=folder / "cache").folder
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
-from scorefold_registry.cli import COMMANDS, main
+from scorefold_registry.cli.main import COMMANDS, main
 
 SCHEMAS = {
     item.name.removesuffix(".json"): json.loads(item.read_text())
@@ -86,7 +86,7 @@ def test_an_answer_is_as_its_schema_says(
     work = shutil.copytree(folder, tmp_path / "work")
     monkeypatch.chdir(work)
     # The demonstration trains for a minute; it is a run like others.
-    monkeypatch.setattr("scorefold_registry.commands.demo.files", lambda package: Packaged(work))
+    monkeypatch.setattr("scorefold_registry.cli.commands.demo.files", lambda package: Packaged(work))
     monkeypatch.setattr("webbrowser.open", lambda address: False)
     (run,) = work.glob("runs/small/2*")
     status = main([*command.replace("RUN", str(run)).split(), "--json"])

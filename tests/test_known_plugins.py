@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from scorefold.errors import ConfigError, PluginError
-from scorefold_registry.catalogue import Catalogue
-from scorefold_registry.discovery import discover
+from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.host import Host
-from scorefold_registry.known import KNOWN, KnownPlugin, not_installed
-from scorefold_registry.records import PluginRecord
+from scorefold_registry.plugins.discovery import discover
+from scorefold_registry.plugins.known import KNOWN, KnownPlugin, not_installed
+from scorefold_registry.plugins.records import PluginRecord
 
 ROOT = Path(__file__).parent.parent
 INSTALL = "pip install scorefold-iddiff, or in a checkout of Scorefold: pip install ./plugins/iddiff"
@@ -30,14 +30,14 @@ def test_it_lists_the_plugins_of_the_repository_and_no_other() -> None:
         for name in project["entry-points"]["scorefold.plugins"]:
             there[name] = (project["name"], f"./plugins/{file.parent.name}")
     listed = {plugin.name: (plugin.distribution, plugin.install.rpartition(" ")[2]) for plugin in KNOWN}
-    assert listed == there, "scorefold_registry.known and the folder plugins/ differ"
+    assert listed == there, "scorefold_registry.plugins.known and the folder plugins/ differ"
 
 
 @pytest.mark.parametrize("plugin", KNOWN, ids=lambda plugin: plugin.name)
 def test_it_says_what_each_offers(records: list[PluginRecord], plugin: KnownPlugin) -> None:
     found = {record.name: record for record in records}[plugin.name]
     offered = {f"{item.kind}:{name}" for item in found.components for name in (item.name, *item.aliases)}
-    assert set(plugin.offers) == offered, "scorefold_registry.known and the plugin differ"
+    assert set(plugin.offers) == offered, "scorefold_registry.plugins.known and the plugin differ"
 
 
 def without_iddiff(records: list[PluginRecord]) -> Catalogue:
@@ -74,8 +74,8 @@ def test_nothing_is_said_to_be_missing_that_is_only_misspelt_or_switched_off(rec
 
 
 def test_settings_of_a_plugin_that_is_not_installed(records: list[PluginRecord], tmp_path: Path) -> None:
-    from scorefold_registry.plan import make_plan
-    from scorefold_registry.runfile import read
+    from scorefold_registry.runfile.plan import make_plan
+    from scorefold_registry.runfile.reader import read
 
     file = tmp_path / "run.yaml"
     file.write_text("version: 1\nname: one\nplugins: {iddiff: {}}\nstages: {data: {use: data:digits}}\n")
@@ -86,8 +86,8 @@ def test_settings_of_a_plugin_that_is_not_installed(records: list[PluginRecord],
 
 
 def test_a_run_file_says_it_too(records: list[PluginRecord], tmp_path: Path) -> None:
-    from scorefold_registry.plan import make_plan
-    from scorefold_registry.runfile import read
+    from scorefold_registry.runfile.plan import make_plan
+    from scorefold_registry.runfile.reader import read
 
     file = tmp_path / "run.yaml"
     file.write_text("version: 1\nname: one\nstages:\n  dimension: {use: estimator:iddiff, inputs: {}}\n")

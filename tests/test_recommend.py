@@ -14,7 +14,7 @@ from PIL import Image
 
 from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
-from scorefold_registry.cli import main
+from scorefold_registry.cli.main import main
 
 QUICK = ["--quiet", "--only", "mle,gride,pca", "--config", "candidates=40", "--config", "surrogates=12"]
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from scorefold_registry.cli import main
+from scorefold_registry.cli.main import main
 
 
 def test_exact_claims_hold(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,16 +10,16 @@ import pytest
 from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
-from scorefold_registry.cli import main
-from scorefold_registry.commands.schema import DEFAULT
+from scorefold_registry.cli.commands.schema import DEFAULT
+from scorefold_registry.cli.main import main
 from scorefold_registry.host import Host
-from scorefold_registry.plan import make_plan
-from scorefold_registry.run_schema import run_schema
-from scorefold_registry.runfile import RunFileError, read
+from scorefold_registry.runfile.plan import make_plan
+from scorefold_registry.runfile.reader import RunFileError, read
+from scorefold_registry.runfile.schema import run_schema
 from scorefold_site import sessions
 
 ROOT = Path(__file__).parent.parent
-FILES = [*sorted((ROOT / "examples").glob("*.yaml")), ROOT / "registry/src/scorefold_registry/demo.yaml"]
+FILES = [*sorted((ROOT / "examples").glob("*.yaml")), ROOT / "registry/src/scorefold_registry/cli/demo.yaml"]
 
 SPHERE = "data: {use: data:sphere}"
 SCORE = f"{SPHERE}, score: {{use: score:denoising, inputs: {{data: data}}, config: CONFIG}}"
@@ -80,7 +80,7 @@ def test_what_is_copied_points_at_the_schema_of_the_folder_it_is_copied_to(tmp_p
         if block.language == "yaml" and "version: 1" in block.text
     ]
     assert len(shown) >= 6
-    for text in (*shown, (ROOT / "registry/src/scorefold_registry/demo.yaml").read_text()):
+    for text in (*shown, (ROOT / "registry/src/scorefold_registry/cli/demo.yaml").read_text()):
         assert pointed_at(text, tmp_path) == tmp_path / DEFAULT, text
 
 

@@ -15,13 +15,14 @@ import pytest
 import scorefold_site
 from scorefold.interfaces.capabilities import CAPABILITIES
 from scorefold.plugin import hookimpl
-from scorefold_registry.cli import COMMANDS
-from scorefold_registry.configs import config_model
-from scorefold_registry.fields import describe_fields
+from scorefold_registry import run_file
+from scorefold_registry.cli.main import COMMANDS
+from scorefold_registry.components.configs import config_model
+from scorefold_registry.components.field_text import describe_fields
 from scorefold_registry.host import Host
-from scorefold_registry.plan import make_plan
-from scorefold_registry.plugin_settings import settings_model
-from scorefold_registry.runfile import read
+from scorefold_registry.runfile.plan import make_plan
+from scorefold_registry.runfile.plugin_settings import settings_model
+from scorefold_registry.runfile.reader import read
 from scorefold_site.commands import options, parsers
 from scorefold_site.copies import copied_pages
 from scorefold_site.docstrings import markdown_of
@@ -168,7 +169,7 @@ def test_hooks_are_called_in_the_order_of_the_diagram(tmp_path: Path) -> None:
     calls: list[str] = []
     (tmp_path / "run.yaml").write_text(RUN)
     host = Host.discover(extra_plugins=[watcher(calls)])
-    host.run(tmp_path / "run.yaml", runs=tmp_path / "kept", cache=tmp_path / "cache")
+    run_file(host, tmp_path / "run.yaml", runs=tmp_path / "kept", cache=tmp_path / "cache")
     listed, began, stage, ended, early = (band.steps for band in BANDS)
     once = [step for step in stage if step != "scorefold_on_metrics"]
     both = [name if isinstance(name, str) else name[0] for name in once]
@@ -183,7 +184,7 @@ def test_a_failing_stage_is_the_other_way_of_the_fork(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(RUN)
     host = Host.discover(extra_plugins=[watcher(calls, answer=RuntimeError("no"))])
     with pytest.raises(Exception, match="no"):
-        host.run(tmp_path / "run.yaml", runs=tmp_path / "kept", cache=tmp_path / "cache")
+        run_file(host, tmp_path / "run.yaml", runs=tmp_path / "kept", cache=tmp_path / "cache")
     ends = ["scorefold_before_stage", "scorefold_run_stage", "scorefold_on_stage_error", "scorefold_on_run_error"]
     assert calls[-4:] == ends
 

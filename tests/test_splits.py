@@ -7,7 +7,7 @@ import pytest
 from scorefold.data import EventScale
 from scorefold.splits import moments
 from scorefold_registry import Host
-from scorefold_registry.configs import config_model
+from scorefold_registry.components.configs import config_model
 
 HOST = Host.discover()
 

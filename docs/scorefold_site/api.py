@@ -5,7 +5,7 @@ from __future__ import annotations
 from scorefold_site.markdown import page
 
 MODULES = {
-    "registry": ("The host", ("scorefold_registry.host.Host", "scorefold_registry.run_result.RunResult")),
+    "registry": ("The host", ("scorefold_registry.host.Host", "scorefold_registry.run.result.RunResult")),
     "plugin": ("Declarations", ("scorefold.plugin", "scorefold.config", "scorefold.errors")),
     "interfaces": (
         "Interfaces",

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 
-from scorefold_registry.cli import COMMANDS, USAGE
-from scorefold_registry.loading import load_command
-from scorefold_registry.options import Parser
+from scorefold_registry.cli.main import COMMANDS, USAGE
+from scorefold_registry.cli.options import Parser
+from scorefold_registry.plugins.loading import load_command
 from scorefold_site.inventory import Inventory
 from scorefold_site.markdown import cell, code, fence, page, prose, table
 
@@ -66,7 +66,7 @@ def parsers(inventory: Inventory) -> dict[str, Parser]:
 
 
 def _commands(inventory: Inventory) -> dict[str, Run]:
-    own: dict[str, Run] = {name: import_module(f"scorefold_registry.commands.{name}").run for name in COMMANDS}
+    own: dict[str, Run] = {name: import_module(f"scorefold_registry.cli.commands.{name}").run for name in COMMANDS}
     added = {
         command.name: load_command(record, command)
         for record in inventory.host.plugins

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from scorefold.plugin import Kind, Verb
 from scorefold_registry.host import Host
-from scorefold_registry.names import normalise
-from scorefold_registry.records import Registered
+from scorefold_registry.plugins.names import normalise
+from scorefold_registry.plugins.records import Registered
 
 
 @dataclass(frozen=True)

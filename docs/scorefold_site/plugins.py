@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from scorefold_registry.names import normalise
-from scorefold_registry.plugin_settings import settings_model
-from scorefold_registry.records import PluginRecord
+from scorefold_registry.plugins.names import normalise
+from scorefold_registry.plugins.records import PluginRecord
+from scorefold_registry.runfile.plugin_settings import settings_model
 from scorefold_site.components import component_path
 from scorefold_site.fields import field_table
 from scorefold_site.inventory import Inventory

@@ -9,10 +9,10 @@ from typing import Any
 
 from scorefold.config import InlineKind
 from scorefold.plugin import Port, Verb
-from scorefold_registry.configs import config_model
-from scorefold_registry.loading import load_target
-from scorefold_registry.records import Registered
-from scorefold_registry.report import yaml_text
+from scorefold_registry.components.configs import config_model
+from scorefold_registry.plugins.loading import load_target
+from scorefold_registry.plugins.records import Registered
+from scorefold_registry.run.report import yaml_text
 from scorefold_site.inventory import Inventory
 
 SCHEMA_LINE = "# yaml-language-server: $schema=.scorefold/schema.json"

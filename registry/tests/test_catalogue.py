@@ -11,7 +11,7 @@ from scorefold.errors import PluginError
 from scorefold.interfaces.capabilities import CAPABILITIES
 from scorefold.kinds import CAPABILITY_NAMES, CORE_KINDS
 from scorefold_registry.host import Host
-from scorefold_registry.names import parse_reference
+from scorefold_registry.plugins.names import parse_reference
 
 Install = Callable[..., Path]
 Source = Callable[..., str]

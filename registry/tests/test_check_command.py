@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 from scorefold.testing import FLOORS
-from scorefold_registry.commands.plugins import run as plugins
+from scorefold_registry.cli.commands.plugins import run as plugins
 
 Install = Callable[..., Path]
 Captured = pytest.CaptureFixture[str]

@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from scorefold_registry.cli import main
+from scorefold_registry.cli.main import main
 
 Install = Callable[..., Path]
 Source = Callable[..., str]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from scorefold.errors import ConfigError
-from scorefold_registry import cli
+from scorefold_registry.cli import main as cli
 
 Install = Callable[..., Path]
 
@@ -258,7 +258,7 @@ class TestAnswers:
         """A lone surrogate is what a file name has that is no text."""
         script = """
 import sys
-from scorefold_registry.answers import only_answers, print_answer
+from scorefold_registry.cli.answers import only_answers, print_answer
 with only_answers():
     print("noise")
     print_answer("a\\udcffb")

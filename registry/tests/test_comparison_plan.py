@@ -10,9 +10,10 @@ import pytest
 
 from scorefold.errors import ConfigError
 from scorefold.plugin import Comparison
-from scorefold_registry.comparison_cases import Case, find_cases
-from scorefold_registry.comparison_plan import Choices, NotOnThisCaseError, stages_of
-from scorefold_registry.comparison_rows import Row, with_regrets
+from scorefold_registry import compare
+from scorefold_registry.experiments.cases import Case, find_cases
+from scorefold_registry.experiments.comparison_plan import Choices, NotOnThisCaseError, stages_of
+from scorefold_registry.experiments.comparison_rows import Row, with_regrets
 from scorefold_registry.host import Host
 
 ESTIMATE = Comparison(verbs=("estimate",))
@@ -166,12 +167,12 @@ def scorefold_components():
 @pytest.fixture
 def own(install: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Host:
     install("fake-own", PLUGIN, files={"own.py": OWN})
-    monkeypatch.setattr("scorefold_registry.comparison_figure.draw", lambda rows: {})
+    monkeypatch.setattr("scorefold_registry.experiments.comparison_figure.draw", lambda rows: {})
     return Host.discover()
 
 
 def test_a_kind_of_a_plugin_says_how_it_is_compared(own: Host) -> None:
-    result = own.compare("apprentice", out="out")
+    result = compare(own, "apprentice", out="out")
     rows = {row.component: row for row in result.rows}
     assert {row.case for row in result.rows} == {"one-shot"}
     assert result.complete
@@ -183,13 +184,13 @@ def test_a_kind_of_a_plugin_says_how_it_is_compared(own: Host) -> None:
 
 
 def test_options_on_the_command_line_are_a_case(own: Host) -> None:
-    result = own.compare("apprentice", on=["shots=3,one-shot"], only=["quick"], out="out")
+    result = compare(own, "apprentice", on=["shots=3,one-shot"], only=["quick"], out="out")
     assert [(row.case, row.value) for row in result.rows] == [("shots=3", 2.25), ("one-shot", 0.75)]
     assert Path("out/rows/apprentice-quick-shots-3.yaml").exists()
 
 
 def test_a_verb_without_an_answer_is_a_reason(own: Host) -> None:
-    result = own.compare("mute", out="out")
+    result = compare(own, "mute", out="out")
     assert result.rows[0].error == "the verb 'silent' gave no answer on these data"
     assert not result.complete
 

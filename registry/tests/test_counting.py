@@ -13,8 +13,8 @@ from scorefold.data import Condition
 from scorefold.diffusion import VE
 from scorefold.interfaces import Flow, ScoreModel
 from scorefold.nn import StandardNormal
-from scorefold_registry.building import Made, Memory
-from scorefold_registry.counting import cpu_seconds, evaluations, models_of
+from scorefold_registry.components.building import Made, Memory
+from scorefold_registry.run.costs import cpu_seconds, evaluations, models_of
 
 
 class Exact(ScoreModel):

@@ -14,13 +14,14 @@ import pytest
 import torch
 
 from scorefold.errors import ArtefactError, ConfigError
-from scorefold_registry.cli import main
-from scorefold_registry.development import VARIABLE, plugin_name
-from scorefold_registry.discovery import discover
-from scorefold_registry.executor import LocalExecutor
+from scorefold_registry import run_file
+from scorefold_registry.cli.main import main
 from scorefold_registry.host import Host
-from scorefold_registry.keys import code_digest
-from scorefold_registry.records import PluginRecord
+from scorefold_registry.plugins.development import VARIABLE, plugin_name
+from scorefold_registry.plugins.discovery import discover
+from scorefold_registry.plugins.records import PluginRecord
+from scorefold_registry.run.executor import LocalExecutor
+from scorefold_registry.run.keys import code_digest
 
 Install = Callable[..., Path]
 Source = Callable[..., str]
@@ -237,7 +238,7 @@ def test_nothing_in_its_folder_hides_what_is_installed(monkeypatch: pytest.Monke
 def test_its_code_is_part_of_the_keys_of_its_stages(example: Path) -> None:
     def reused() -> list[bool]:
         code_digest.cache_clear()
-        return [stage.reused for stage in Host.discover().run("run.yaml").stages]
+        return [stage.reused for stage in run_file(Host.discover(), "run.yaml").stages]
 
     assert reused() == [False, False]
     assert reused() == [True, True]

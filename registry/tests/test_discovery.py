@@ -12,8 +12,8 @@ import pytest
 from discovered import assert_unharmed, record
 
 from scorefold.plugin import Component, hookimpl
-from scorefold_registry.discovery import discover
-from scorefold_registry.observers import Events, Observers
+from scorefold_registry.plugins.discovery import discover
+from scorefold_registry.run.observers import Events, Observers
 
 Install = Callable[..., Path]
 

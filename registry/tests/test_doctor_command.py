@@ -13,9 +13,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from scorefold_registry import settings
-from scorefold_registry.cli import main
-from scorefold_registry.records import STATES
+from scorefold_registry.cli.main import main
+from scorefold_registry.plugins import settings
+from scorefold_registry.plugins.records import STATES
 
 Install = Callable[..., Path]
 Source = Callable[..., str]
@@ -281,7 +281,7 @@ def test_preferences_that_nothing_answers_to_are_to_be_mended(
 
 
 def test_every_word_that_is_read_in_the_settings_is_known_by_a_misspelling(capsys: Captured) -> None:
-    sources = "".join(file.read_text() for file in Path(settings.__file__).parent.rglob("*.py"))
+    sources = "".join(file.read_text() for file in Path(settings.__file__).parent.parent.rglob("*.py"))
     words = sorted({"plugins", "prefer", "develop", *re.findall(r'\barea\("(\w+)"', sources)})
     assert len(words) == 7
     Path("scorefold.toml").write_text("".join(f"{word[:-1]} = 0\n" for word in words))

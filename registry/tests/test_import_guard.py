@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from discovered import assert_unharmed, record
 
-from scorefold_registry.discovery import discover
+from scorefold_registry.plugins.discovery import discover
 
 Install = Callable[..., Path]
 
@@ -98,7 +98,7 @@ def test_discovery_of_200_distributions_imports_nothing_heavy(tmp_path: Path) ->
             (info / "entry_points.txt").write_text(f"[console_scripts]\nbulk-{number} = bulk:main\n")
     script = """
 import sys
-from scorefold_registry.cli import main
+from scorefold_registry.cli.main import main
 status = main(["plugins", "list"])
 heavy = {"torch", "pydantic", "numpy", "rich", "ruamel", "ruamel.yaml", "jinja2", "matplotlib", "filelock", "difflib",
          "tomllib", "json", "asyncio", "unittest", "http"}

@@ -12,7 +12,7 @@ import pytest
 
 from scorefold.errors import PluginError
 from scorefold_registry.host import Host
-from scorefold_registry.isolation import isolated
+from scorefold_registry.plugins.process_guard import isolated
 
 Install = Callable[..., Path]
 

@@ -14,7 +14,7 @@ import importlib_metadata
 import jsonschema
 import pytest
 
-from scorefold_registry.cli import main
+from scorefold_registry.cli.main import main
 
 Install = Callable[..., Path]
 Ship = Callable[..., None]

@@ -9,7 +9,7 @@ import pytest
 from discovered import record
 
 from scorefold.errors import ConfigError
-from scorefold_registry.discovery import discover
+from scorefold_registry.plugins.discovery import discover
 
 Install = Callable[..., Path]
 

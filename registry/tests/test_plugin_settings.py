@@ -11,11 +11,11 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from scorefold.errors import ScorefoldError
-from scorefold_registry.cli import main
+from scorefold_registry.cli.main import main
 from scorefold_registry.host import Host
-from scorefold_registry.pipeline import run_file
-from scorefold_registry.plan import make_plan
-from scorefold_registry.runfile import RunFileError, read
+from scorefold_registry.run.pipeline import run_file
+from scorefold_registry.runfile.plan import make_plan
+from scorefold_registry.runfile.reader import RunFileError, read
 
 Install = Callable[..., Path]
 

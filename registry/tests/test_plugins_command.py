@@ -11,9 +11,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from scorefold_registry.cli import main
-from scorefold_registry.known import KNOWN
-from scorefold_registry.records import STATES
+from scorefold_registry.cli.main import main
+from scorefold_registry.plugins.known import KNOWN
+from scorefold_registry.plugins.records import STATES
 
 Install = Callable[..., Path]
 Source = Callable[..., str]

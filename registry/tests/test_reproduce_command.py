@@ -12,8 +12,8 @@ import jsonschema
 import pytest
 
 from scorefold.plugin import Claim
-from scorefold_registry.cli import main
-from scorefold_registry.reproduction import within
+from scorefold_registry.cli.main import main
+from scorefold_registry.experiments.reproduce import within
 
 Install = Callable[..., Path]
 Captured = pytest.CaptureFixture[str]

@@ -11,9 +11,9 @@ from pathlib import Path
 import importlib_metadata
 import pytest
 
-from scorefold_registry.cli import main
-from scorefold_registry.discovery import discover
-from scorefold_registry.requirements import Unmet, unmet, unmet_core
+from scorefold_registry.cli.main import main
+from scorefold_registry.plugins.discovery import discover
+from scorefold_registry.plugins.requirements import Unmet, unmet, unmet_core
 
 Install = Callable[..., Path]
 Source = Callable[..., str]
@@ -118,7 +118,7 @@ def test_packaging_is_imported_only_where_a_version_is_required(
     folder = install("fake-one", "", requires=[requirement, "torch>=2.4"])
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from scorefold_registry.discovery import discover\n"
+        "from scorefold_registry.plugins.discovery import discover\n"
         "print([item.state for item in discover().plugins if item.name == 'one'], 'packaging' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(folder.parent)], capture_output=True, text=True, check=True)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from scorefold_registry.cli import main
+from scorefold_registry.cli.main import main
 
 Install = Callable[..., Path]
 Source = Callable[..., str]
@@ -142,5 +142,7 @@ def scorefold_components():
 
 
 def test_torch_is_not_imported(install: Install) -> None:
-    code = "import sys; from scorefold_registry.cli import main; main(['schema']); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from scorefold_registry.cli.main import main; main(['schema']); assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from scorefold.errors import ConfigError
-from scorefold_registry.positions import parse_value
-from scorefold_registry.sweep_points import axes_of, make_points, parse_axis, point_text, short_names
-from scorefold_registry.sweep_result import (
+from scorefold_registry.experiments.points import axes_of, make_points, parse_axis, point_text, short_names
+from scorefold_registry.experiments.sweep_result import (
     Measure,
     Row,
     as_number,
@@ -22,6 +21,7 @@ from scorefold_registry.sweep_result import (
     named,
     parse_measures,
 )
+from scorefold_registry.runfile.yaml_reader import parse_value
 
 
 def points(*over: str, **options: Any) -> list[dict[str, Any]]:

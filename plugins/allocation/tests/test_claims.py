@@ -13,7 +13,7 @@ from scorefold.plugin import Claim
 from scorefold_allocation import claims_linear, claims_pilot, claims_training
 from scorefold_allocation.claim_list import allocation_claims
 from scorefold_registry import Host
-from scorefold_registry.reproduction import within
+from scorefold_registry.experiments.reproduce import within
 
 CLAIMS = {claim.name: claim for claim in allocation_claims()}
 LONG = ("optimum-", "freezing-", "risk-25", "risk-leading", "easy-over")

@@ -14,7 +14,7 @@ from scorefold.plugin import Claim
 from scorefold_caflow import claims_exact, claims_factorisation, claims_tasks, claims_training
 from scorefold_caflow.claim_list import caflow_claims
 from scorefold_registry import Host
-from scorefold_registry.reproduction import within
+from scorefold_registry.experiments.reproduce import within
 
 CLAIMS = {claim.name: claim for claim in caflow_claims()}
 COUNTED = [name for name in CLAIMS if name.startswith(("bound-", "start-", "one-encoding"))]

@@ -14,7 +14,7 @@ from scorefold.plugin import Claim
 from scorefold_conditional import claims_digits, claims_posterior
 from scorefold_conditional.claim_list import conditional_claims
 from scorefold_registry import Host
-from scorefold_registry.reproduction import within
+from scorefold_registry.experiments.reproduce import within
 
 CLAIMS = list(conditional_claims())
 QUICK = [claim for claim in CLAIMS if "smoke" in claim.profiles and "exact" in claim.target]

@@ -18,7 +18,7 @@ from scorefold.jobs import pack, unpack
 from scorefold_dask.config import DaskConfig
 from scorefold_dask.executor import DaskExecutor, _NoWorkerError
 from scorefold_dask.worker import Surroundings, run_job, surroundings
-from scorefold_registry.executor import LocalExecutor
+from scorefold_registry.run.executor import LocalExecutor
 
 
 def test_answers_are_those_of_local_processes_bit_by_bit_and_in_order(cluster: DaskExecutor) -> None:

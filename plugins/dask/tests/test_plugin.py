@@ -18,10 +18,10 @@ from scorefold.artefacts import read_json
 from scorefold_dask import plugin
 from scorefold_dask.executor import DaskExecutor
 from scorefold_registry import Host
-from scorefold_registry.cli import main
-from scorefold_registry.pipeline import run_file
-from scorefold_registry.plan import make_plan
-from scorefold_registry.runfile import RunFileError, read
+from scorefold_registry.cli.main import main
+from scorefold_registry.run.pipeline import run_file
+from scorefold_registry.runfile.plan import make_plan
+from scorefold_registry.runfile.reader import RunFileError, read
 
 SUPPORT = Path(__file__).parent / "support"
 

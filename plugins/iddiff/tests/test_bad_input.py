@@ -20,7 +20,7 @@ from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.denoising_loss import DenoisingLoss
 from scorefold_iddiff.estimator import NormalBundle
 from scorefold_iddiff.successors_config import DenoisingLossConfig
-from scorefold_registry import Host
+from scorefold_registry import Host, run_file
 
 MakeScore = Callable[..., ScoreModel]
 MakeFrame = Callable[..., Tensor]
@@ -338,7 +338,7 @@ def test_a_run_file_says_where(case: str, sigma: float, said: str, name: str, ho
     np.save(tmp_path / "bad.npy", x)
     (tmp_path / "run.yaml").write_text(RUN.format(file=tmp_path / "bad.npy", name=name, sigma=sigma))
     with pytest.raises(ScorefoldError, match=said):
-        host.run(tmp_path / "run.yaml", runs=tmp_path / "kept", cache=tmp_path / "cache")
+        run_file(host, tmp_path / "run.yaml", runs=tmp_path / "kept", cache=tmp_path / "cache")
 
 
 def test_a_column_far_from_zero_changes_no_relative_noise(host: Host) -> None:

@@ -22,7 +22,7 @@ from scorefold.stage import Executor
 from scorefold_iddiff.lidl import LIDL
 from scorefold_iddiff.successors_config import LIDLConfig
 from scorefold_iddiff.successors_figures import lidl as draw
-from scorefold_registry import Host
+from scorefold_registry import Host, run_file
 
 MakeFrame = Callable[..., Tensor]
 
@@ -180,7 +180,7 @@ stages:
 
 def test_a_run_file_names_the_flow_inline(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(RUN)
-    result = Host.discover().run(tmp_path / "run.yaml", runs=tmp_path / "kept", cache=tmp_path / "cache")
+    result = run_file(Host.discover(), tmp_path / "run.yaml", runs=tmp_path / "kept", cache=tmp_path / "cache")
     assert "intrinsic dimension" in result.stages[-1].metrics
 
 

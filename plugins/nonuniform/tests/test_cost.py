@@ -35,7 +35,7 @@ from scorefold_nonuniform.cost import (
 )
 from scorefold_nonuniform.cost_claims import cost_claims
 from scorefold_registry import Host
-from scorefold_registry.reproduction import within
+from scorefold_registry.experiments.reproduce import within
 
 CLAIMS = list(cost_claims())
 

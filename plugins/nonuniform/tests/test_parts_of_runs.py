@@ -10,7 +10,7 @@ import torch
 
 from scorefold.artefacts import read_json
 from scorefold.errors import ConfigError
-from scorefold_registry import Host
+from scorefold_registry import Host, run_file
 
 HEAD = """version: 1
 name: NAME
@@ -32,7 +32,7 @@ SCORE = """  score:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("scorefold_registry.stages.draw", lambda target, shown, folder: [])
+    monkeypatch.setattr("scorefold_registry.run.stage_folder.draw", lambda target, shown, folder: [])
     return tmp_path
 
 
@@ -40,7 +40,7 @@ def trained(name: str, *sets: str, score: str = SCORE) -> Path:
     """The score of a run on a machine of its own, and brought to this one."""
     path = Path(f"{name}.yaml")
     path.write_text(HEAD.replace("NAME", name) + score)
-    result = Host.discover().run(path, sets=sets, runs=f"machine-{name}/runs", cache=f"machine-{name}/cache")
+    result = run_file(Host.discover(), path, sets=sets, runs=f"machine-{name}/runs", cache=f"machine-{name}/cache")
     shutil.copytree(result.folder / "score", f"brought/{name}")
     shutil.rmtree(f"machine-{name}")
     return Path("brought", name)
@@ -60,7 +60,7 @@ def test_parts_of_two_runs_make_the_whole_to_the_bit(here: Path) -> None:
     whole = trained("whole")
     fine, coarse = (trained(name, f"stages.score.config.train=[{n}]") for name, n in (("fine", 1), ("coarse", 2)))
     host = Host.discover()
-    result = host.run(joined(fine, coarse))
+    result = run_file(host, joined(fine, coarse))
     state, expected = result.value("score").state_dict(), host.load(whole).state_dict()
     assert state.keys() == expected.keys()
     for name, value in expected.items():
@@ -70,7 +70,7 @@ def test_parts_of_two_runs_make_the_whole_to_the_bit(here: Path) -> None:
     assert torch.equal(
         state["moments.mean"], Host.discover().load(result.folder / "score").state_dict()["moments.mean"]
     )
-    assert {stage.name: stage.reused for stage in host.run("join.yaml").stages} == {
+    assert {stage.name: stage.reused for stage in run_file(host, "join.yaml").stages} == {
         "data": True,
         "fine": False,
         "coarse": False,
@@ -81,7 +81,7 @@ def test_parts_of_two_runs_make_the_whole_to_the_bit(here: Path) -> None:
 def test_a_scale_that_no_part_has_is_trained_where_they_are_joined(here: Path) -> None:
     whole, coarse = trained("whole"), trained("coarse", "stages.score.config.train=[2]")
     host = Host.discover()
-    state = host.run(joined(coarse)).value("score").state_dict()
+    state = run_file(host, joined(coarse)).value("score").state_dict()
     for name, value in host.load(whole).state_dict().items():
         assert torch.equal(state[name], value), name
 
@@ -90,7 +90,7 @@ def test_parts_that_do_not_belong_together_are_refused(here: Path) -> None:
     fine = trained("fine", "stages.score.config.train=[1]")
     again = trained("again", "stages.score.config.train=[1]")
     with pytest.raises(ConfigError, match="scale 1 was trained by two parts"):
-        Host.discover().run(joined(fine, again))
+        run_file(Host.discover(), joined(fine, again))
     other = SCORE.replace("levels: 1", "levels: 2")
     with pytest.raises(ConfigError, match="no score:multiscale of this configuration"):
-        Host.discover().run(joined(fine, score=other))
+        run_file(Host.discover(), joined(fine, score=other))

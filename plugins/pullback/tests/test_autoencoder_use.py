@@ -22,7 +22,7 @@ from scorefold_pullback.flow_config import IdentityConfig
 from scorefold_pullback.flows.anisotropic import AnisotropicFlow
 from scorefold_pullback.flows.linear import Identity
 from scorefold_pullback.training_config import AnisotropicConfig
-from scorefold_registry import Host
+from scorefold_registry import Host, compare, run_file
 from scorefold_standard.flow_config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 
@@ -180,7 +180,7 @@ stages:
 
 def test_a_run_file_estimates_encodes_and_reconstructs(host: Host, tmp_path: Path) -> None:
     (tmp_path / "arc.yaml").write_text(RUN)
-    result = host.run(tmp_path / "arc.yaml", runs=tmp_path / "runs", cache=tmp_path / "cache")
+    result = run_file(host, tmp_path / "arc.yaml", runs=tmp_path / "runs", cache=tmp_path / "cache")
     metrics = {stage["name"]: stage["metrics"] for stage in result.as_json()["stages"]}
     assert metrics["rae"]["intrinsic dimension"] == 1
     assert metrics["codes"] == {"points": 40, "latent dimension": 1}
@@ -194,7 +194,8 @@ def test_a_run_file_estimates_encodes_and_reconstructs(host: Host, tmp_path: Pat
 
 
 def test_it_is_compared_with_what_else_encodes(host: Host, tmp_path: Path) -> None:
-    result = host.compare(
+    result = compare(
+        host,
         "Encodes",
         on=["banana"],
         only=["riemannian-autoencoder"],

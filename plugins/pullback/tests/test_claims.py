@@ -14,7 +14,7 @@ from scorefold_pullback.autoencoder_curve import pca_curve
 from scorefold_pullback.claims_training import source, trained, variances_of
 from scorefold_pullback.training_config import AnisotropicConfig
 from scorefold_registry import Host
-from scorefold_registry.reproduction import within
+from scorefold_registry.experiments.reproduce import within
 
 CLAIMS = list(plugin.scorefold_claims())
 MODULES = {module.__name__: module for module in (claims, claims_digits, claims_planes, claims_manifolds)}

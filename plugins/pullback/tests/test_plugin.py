@@ -16,7 +16,7 @@ from scorefold_pullback import plugin
 from scorefold_pullback.figures import draw
 from scorefold_pullback.geometry import Pullback
 from scorefold_pullback.iso import IsoPullback
-from scorefold_registry import Host
+from scorefold_registry import Host, run_file
 
 PACKAGE = Path(plugin.__file__).parent
 ROOT = Path(__file__).parents[3]
@@ -51,7 +51,7 @@ def test_a_geometry_of_any_flow_and_psi_through_the_host(host: Host, tmp_path: P
 
 def test_the_example_runs_and_its_numbers_are_told(host: Host, tmp_path: Path) -> None:
     file = ROOT / "examples/banana-geodesics.yaml"
-    result = host.run(file, runs=tmp_path / "runs", cache=tmp_path / "cache")
+    result = run_file(host, file, runs=tmp_path / "runs", cache=tmp_path / "cache")
     metrics = {stage["name"]: stage["metrics"] for stage in result.as_json()["stages"]}
     assert metrics["paths"]["middles from the data"] < metrics["straight"]["middles from the data"]
     assert metrics["dimension"]["intrinsic dimension"] == 1
@@ -135,7 +135,7 @@ def test_a_run_file_whose_flow_is_never_trained_is_refused(host: Host, tmp_path:
     file = tmp_path / "run.yaml"
     file.write_text(RUN)
     with pytest.raises(ScorefoldError, match="flow, a AnisotropicFlow, was never trained"):
-        host.run(file, runs=tmp_path / "runs", cache=tmp_path / "cache")
+        run_file(host, file, runs=tmp_path / "runs", cache=tmp_path / "cache")
 
 
 def test_a_trained_flow_is_taken_and_so_is_its_saved_geometry(host: Host, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_trained_flow_is_taken_and_so_is_its_saved_geometry(host: Host, tmp_pa
     text = RUN.replace("  geometry:\n", trained + "  geometry:\n")
     text = text.replace("{flow: {use: flow:anisotropic, inputs: {data: data}}}", "{flow: flow, data: data}")
     file.write_text(text)
-    result = host.run(file, runs=tmp_path / "runs", cache=tmp_path / "cache")
+    result = run_file(host, file, runs=tmp_path / "runs", cache=tmp_path / "cache")
     saved = host.load(result.folder / "geometry")
     outcome = verbs.interpolate(saved, {"data": host.create("data:banana")}, InterpolateOptions(), StageContext("x"))
     assert outcome.result["metrics"]["pairs"] == 8

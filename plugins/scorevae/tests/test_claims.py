@@ -11,7 +11,7 @@ import torch
 
 from scorefold.plugin import Claim
 from scorefold_registry import Host
-from scorefold_registry.reproduction import within
+from scorefold_registry.experiments.reproduce import within
 from scorefold_scorevae import claims_blobs, claims_exact, claims_images, claims_training
 from scorefold_scorevae.claim_list import scorevae_claims
 

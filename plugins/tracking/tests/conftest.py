@@ -14,8 +14,8 @@ import pytest
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 from scorefold_registry import Host
-from scorefold_registry.pipeline import run_file
-from scorefold_registry.run_result import RunResult
+from scorefold_registry.run.pipeline import run_file
+from scorefold_registry.run.result import RunResult
 
 STAGES = """
 stages:

@@ -20,8 +20,8 @@ from scorefold.errors import ScorefoldError
 from scorefold.plugin import hookimpl
 from scorefold.stage import RunInfo, StageInfo
 from scorefold_registry import Host
-from scorefold_registry.pipeline import run_file
-from scorefold_registry.run_result import RunResult
+from scorefold_registry.run.pipeline import run_file
+from scorefold_registry.run.result import RunResult
 from scorefold_tracking.contents import without_password
 
 RUN = {
@@ -87,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture(autouse=True)
 def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """No figures, most of what a small run costs."""
-    monkeypatch.setattr("scorefold_registry.stages.draw", lambda target, shown, folder: [])
+    monkeypatch.setattr("scorefold_registry.run.stage_folder.draw", lambda target, shown, folder: [])
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_an_error_outside_the_stages_ends_the_run(
         raise ScorefoldError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("scorefold_registry.session.write_report", broken)
+        patch.setattr("scorefold_registry.run.execution.write_report", broken)
         with pytest.raises(ScorefoldError, match="disk is full"):
             run(settings(server.uri))
     assert [body["status"] for body in server.bodies("runs/update")] == ["FAILED"]

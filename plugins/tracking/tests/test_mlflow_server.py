@@ -139,7 +139,14 @@ def test_a_real_server_that_stops(run: Any, server: Server, monkeypatch: pytest.
 
 
 def test_the_local_database_of_mlflow_is_the_default(write: Any, python: Path, tmp_path: Path) -> None:
-    command = [str(python), "-m", "scorefold_registry.cli", "run", str(write({"mlflow": {"timeout": 60}})), "--json"]
+    command = [
+        str(python),
+        "-m",
+        "scorefold_registry.cli",
+        "run",
+        str(write({"mlflow": {"timeout": 60}})),
+        "--json",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     folder = Path(json.loads(done.stdout)["run"])

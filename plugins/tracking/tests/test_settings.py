@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from scorefold_registry import Host
-from scorefold_registry.cli import main
-from scorefold_registry.plan import make_plan
-from scorefold_registry.runfile import RunFileError, read
+from scorefold_registry.cli.main import main
+from scorefold_registry.runfile.plan import make_plan
+from scorefold_registry.runfile.reader import RunFileError, read
 from scorefold_tracking import config as tracking_config
 from scorefold_tracking.config import TrackingConfig
 

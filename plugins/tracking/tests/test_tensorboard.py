@@ -13,7 +13,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from scorefold.errors import ScorefoldError
 from scorefold_registry import Host
-from scorefold_registry.pipeline import run_file
+from scorefold_registry.run.pipeline import run_file
 
 
 def events(folder: Path) -> EventAccumulator:

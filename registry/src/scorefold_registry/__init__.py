@@ -6,19 +6,28 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scorefold_registry.experiments.compare import compare
+    from scorefold_registry.experiments.sweep import sweep
     from scorefold_registry.host import Host
+    from scorefold_registry.run.pipeline import run_file
 
 __version__ = "0.1.0"
 
-__all__ = ["Host", "__version__"]
+__all__ = ["Host", "__version__", "compare", "run_file", "sweep"]
+
+_PLACES = {
+    "Host": "scorefold_registry.host",
+    "compare": "scorefold_registry.experiments.compare",
+    "run_file": "scorefold_registry.run.pipeline",
+    "sweep": "scorefold_registry.experiments.sweep",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Host":
-        from scorefold_registry.host import Host
-
-        return Host
+    if name in _PLACES:
+        return getattr(import_module(_PLACES[name]), name)
     raise AttributeError(f"module 'scorefold_registry' has no attribute {name!r}")

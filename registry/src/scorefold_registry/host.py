@@ -7,19 +7,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from scorefold_registry.catalogue import Catalogue
-from scorefold_registry.discovery import Discovery, discover
-from scorefold_registry.records import Registered
+from scorefold_registry.components.catalogue import Catalogue
+from scorefold_registry.plugins.discovery import Discovery, discover
+from scorefold_registry.plugins.records import Registered
 
 if TYPE_CHECKING:
     import pluggy
     import torch
 
     from scorefold.config import Config
-    from scorefold_registry.building import Builder
-    from scorefold_registry.comparison import ComparisonResult
-    from scorefold_registry.run_result import RunResult
-    from scorefold_registry.sweep_result import SweepResult
+    from scorefold_registry.components.building import Builder
+
+_FUNCTIONS = {"run": "run_file", "compare": "compare", "sweep": "sweep"}
+"""What used to be a method of a host, and the function that it is now."""
 
 
 class Host:
@@ -54,7 +54,7 @@ class Host:
         toml: Path | None = None,
         extra_plugins: Sequence[ModuleType] = (),
     ) -> Host:
-        """A host of the installed plugins; see ``scorefold_registry.discovery.discover`` for the arguments."""
+        """A host of the installed plugins; see ``scorefold_registry.plugins.discovery.discover`` for the arguments."""
         return cls(discover(allow=allow, deny=deny, toml=toml, extra_plugins=extra_plugins))
 
     @property
@@ -87,7 +87,7 @@ class Host:
         Raises ``PluginError`` for an unknown or broken component and ``ConfigError`` for a config or a port that does
         not fit.
         """
-        from scorefold_registry.building import Placement, draw_seed
+        from scorefold_registry.components.building import Placement, draw_seed
 
         registered = self.catalogue.resolve(name)
         return self.builder.build(registered, config, ports, Placement(draw_seed(generator), device, dtype))
@@ -99,7 +99,7 @@ class Host:
         into the folder with ``bundle``. Data ports leave only the shape and scale of the data. Raises
         ``ArtefactError`` where a port's object has no saved state, or has changed since it was saved.
         """
-        from scorefold_registry.saved import save
+        from scorefold_registry.components.saving import save
 
         save(self.builder, obj, Path(path), bundle)
 
@@ -109,115 +109,29 @@ class Host:
         Raises ``ArtefactError`` for a folder that is not whole, that refers to a state that is gone or changed, or
         whose component's revision has moved on without a ``migrate``.
         """
-        from scorefold_registry.saved import load
+        from scorefold_registry.components.saving import load
 
         return load(self.builder, Path(path), device)
 
     def moved(self, obj: Any, path: Path | str) -> None:
         """Says that the folder an object was saved to now stands at ``path`` (after a rename), for references to it."""
-        from scorefold_registry.saved import moved
+        from scorefold_registry.components.saving import moved
 
         moved(self.builder, obj, Path(path))
 
-    def run(
-        self,
-        path: Path | str,
-        *,
-        sets: Sequence[str] = (),
-        seed: int | None = None,
-        runs: Path | str | None = None,
-        cache: Path | str | None = None,
-        fresh: bool = False,
-    ) -> RunResult:
-        """Runs a run file; see ``scorefold_registry.pipeline.run_file`` for the arguments and errors."""
-        from scorefold_registry.pipeline import run_file
-
-        return run_file(self, path, sets=sets, seed=seed, runs=runs, cache=cache, fresh=fresh)
-
-    def compare(
-        self,
-        kind: str,
-        *,
-        on: Sequence[str] = (),
-        only: Sequence[str] = (),
-        skip: Sequence[str] = (),
-        plugged: Mapping[str, Any] | None = None,
-        fields: Mapping[str, Any] | None = None,
-        seed: int = 0,
-        seeds: int = 1,
-        threads: int = 1,
-        out: Path | str | None = None,
-        cache: Path | str | None = None,
-        fresh: bool = False,
-    ) -> ComparisonResult:
-        """Puts every installed component of a kind, or with a capability, on the same cases.
-
-        See ``scorefold_registry.comparison_question.ask`` for what can be chosen, and
-        ``scorefold_registry.comparison.compare`` for where it goes. What goes wrong with one component is an ``error``
-        in its rows.
-        """
-        from scorefold_registry.comparison import compare
-        from scorefold_registry.comparison_question import ask
-
-        question = ask(
-            self.catalogue,
-            kind,
-            on=on,
-            only=only,
-            skip=skip,
-            plugged=plugged,
-            fields=fields,
-            seed=seed,
-            seeds=seeds,
-            threads=threads,
-        )
-        places = [None if place is None else Path(place) for place in (out, cache)]
-        return compare(self, question, out=places[0], cache=places[1], fresh=fresh)
-
-    def sweep(
-        self,
-        path: Path | str,
-        over: Mapping[str, Sequence[Any] | str],
-        *,
-        measure: Sequence[str] = (),
-        best: str | None = None,
-        in_step: bool = False,
-        random: int | None = None,
-        sets: Sequence[str] = (),
-        seed: int | None = None,
-        workers: int | None = None,
-        out: Path | str | None = None,
-        cache: Path | str | None = None,
-    ) -> SweepResult:
-        """Runs a run file at many values of some of its fields.
-
-        ``over`` gives the values of each field, or how they are drawn: ``{"seed": [0, 1], "stages.score.config.width":
-        "integers(8, 64)"}``. A point that fails is a row of the result. See ``sweep_plan.plan_sweep`` and
-        ``sweep.run_sweep`` for the other arguments and the errors.
-        """
-        from scorefold_registry.sweep import run_sweep
-        from scorefold_registry.sweep_plan import plan_sweep
-        from scorefold_registry.sweep_points import axes_of
-
-        plan = plan_sweep(
-            self.catalogue,
-            path,
-            axes_of(over),
-            in_step=in_step,
-            random=random,
-            measure=measure,
-            best=best,
-            sets=sets,
-            seed=seed,
-            out=out,
-        )
-        return run_sweep(self, plan, workers=workers, cache=cache)
+    def __getattr__(self, name: str) -> Any:
+        if name in _FUNCTIONS:
+            raise AttributeError(
+                f"a host has no method {name!r}: write `from scorefold_registry import {_FUNCTIONS[name]}`, then "
+                f"{_FUNCTIONS[name]}(host, ...)"
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
     def builder(self) -> Builder:
         """What builds components and knows what each was made from. Importing it imports torch."""
         if self._builder is None:
-            from scorefold_registry.building import Builder
+            from scorefold_registry.components.building import Builder
 
             self._builder = Builder(self.catalogue)
         return self._builder

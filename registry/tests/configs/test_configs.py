@@ -12,11 +12,11 @@ import pytest
 from checked_configs import problem, problems
 
 from scorefold.config import Config, ProcessConfig, VEConfig
-from scorefold_registry.configs import (
+from scorefold_registry.components.configs import (
     check_config,
     config_model,
 )
-from scorefold_registry.fields import describe_fields
+from scorefold_registry.components.field_text import describe_fields
 from scorefold_registry.host import Host
 
 Install = Callable[..., Path]
@@ -218,7 +218,7 @@ def test_checking_imports_no_torch(tmp_path: Path) -> None:
     script = """
 import sys
 from scorefold_registry import Host
-from scorefold_registry.configs import Plugged, check_config, check_inputs, resolve_config
+from scorefold_registry.components.configs import Plugged, check_config, check_inputs, resolve_config
 host = Host.discover()
 for item in host.components():
     check_config(host.catalogue, item, {"nonsense": 1})

@@ -8,7 +8,7 @@ import pytest
 from checked_configs import problems
 
 from scorefold.errors import PluginError
-from scorefold_registry.configs import (
+from scorefold_registry.components.configs import (
     check_config,
     inline_uses,
     resolve_config,

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from scorefold_registry.cli import main
+from scorefold_registry.cli.main import main
 from scorefold_registry.host import Host
-from scorefold_registry.pipeline import run_file
-from scorefold_registry.plan import Plan, make_plan
-from scorefold_registry.run_result import RunResult
-from scorefold_registry.runfile import read
+from scorefold_registry.run.pipeline import run_file
+from scorefold_registry.run.result import RunResult
+from scorefold_registry.runfile.plan import Plan, make_plan
+from scorefold_registry.runfile.reader import read
 
 TINY = Path(__file__).parent / "tiny"
 
@@ -66,7 +66,7 @@ def write(tmp_path: Path) -> Write:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """No figures, most of what a tiny run costs, for tests that do not look at them."""
-    monkeypatch.setattr("scorefold_registry.stages.draw", lambda target, shown, folder: [])
+    monkeypatch.setattr("scorefold_registry.run.stage_folder.draw", lambda target, shown, folder: [])
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def launch(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str, cwd: Path = tmp_path, code: str | None = None) -> subprocess.Popen[str]:
-        code = code or "import sys; from scorefold_registry.cli import main; sys.exit(main())"
+        code = code or "import sys; from scorefold_registry.cli.main import main; sys.exit(main())"
         environment = {**os.environ, "PYTHONPATH": str(TINY), "OMP_NUM_THREADS": "1"}
         process = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],

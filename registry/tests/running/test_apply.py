@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from scorefold.stage import StageContext
-from scorefold_registry.run_result import RunResult
+from scorefold_registry.run.result import RunResult
 
 Say = Callable[..., Any]
 

@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 from filelock import FileLock
 
-from scorefold_registry.cache import Cache
+from scorefold_registry.run.cache import Cache
 
 RUN_FILE = (Path(__file__).parent / "tiny" / "run.yaml").read_text()
 SHORT = "version: 1\nname: short\nstages:\n  data: {use: data:tiny}\n"
@@ -83,7 +83,7 @@ def test_the_command_that_repeats_a_run_is_in_its_report(say: Say) -> None:
 def test_the_demonstration_is_repeated_by_its_own_command(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("packaged").mkdir()
     Path("packaged/demo.yaml").write_text(SHORT)
-    monkeypatch.setattr("scorefold_registry.commands.demo.files", lambda package: Path("packaged").absolute())
+    monkeypatch.setattr("scorefold_registry.cli.commands.demo.files", lambda package: Path("packaged").absolute())
     said = say("demo", "--seed", "4", "--json", "--quiet")
     assert said.status == 0
     report = (Path(said.json["run"]) / "report.html").read_text()
@@ -198,7 +198,7 @@ def test_a_run_that_is_renamed_while_it_is_listed_is_no_error(say: Say, monkeypa
         path.parent.rmdir()
         return {}
 
-    monkeypatch.setattr("scorefold_registry.checked_json.read_json", vanishing)
+    monkeypatch.setattr("scorefold_registry.components.checked_json.read_json", vanishing)
     assert say("runs", "list", "--json").json == {"runs": []}
 
 
@@ -319,7 +319,7 @@ def test_kept_stages_are_pruned_by_age_but_never_while_locked(say: Say) -> None:
 
 
 def test_the_packaged_demonstration_is_a_valid_run_file(say: Say) -> None:
-    said = say("validate", str(files("scorefold_registry") / "demo.yaml"), "--json")
+    said = say("validate", str(files("scorefold_registry.cli") / "demo.yaml"), "--json")
     assert said.json["problems"] == []
     used = {stage["component"].partition("@")[0] for stage in said.json["stages"]}
     assert {"data:digits", "score:denoising", "estimator:iddiff", "estimator:mle"} <= used

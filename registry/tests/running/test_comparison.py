@@ -17,9 +17,11 @@ import pytest
 
 from scorefold.artefacts import read_json
 from scorefold.results import Estimate
-from scorefold_registry.comparison_rows import Row, over_seeds
+from scorefold_registry import compare as compare_on
+from scorefold_registry import run_file
+from scorefold_registry.experiments.comparison_rows import Row, over_seeds
 from scorefold_registry.host import Host
-from scorefold_registry.runfile import read
+from scorefold_registry.runfile.reader import read
 
 SCHEMA = json.loads(files("scorefold").joinpath("schemas/compare.json").read_text())
 
@@ -38,7 +40,7 @@ def compare(host: Host) -> Compare:
     """Rows by (component's name, case)."""
 
     def rows(kind: str = "estimator", on: tuple[str, ...] = ("tiny",), **options: Any) -> dict[tuple[str, str], Any]:
-        result = host.compare(kind, on=on, out="out", **options)
+        result = compare_on(host, kind, on=on, out="out", **options)
         return {(row.component.partition(":")[2], row.case): row for row in result.rows}
 
     return rows
@@ -130,7 +132,7 @@ def test_one_seed_that_fails_is_the_reason() -> None:
 
 def test_each_row_runs_by_itself_to_the_same_answer(compare: Compare, host: Host) -> None:
     row = compare(only=["tiny-mean"])["tiny-mean", "tiny"]
-    result = host.run("out/rows/estimator-tiny-mean-tiny.yaml", runs="runs")
+    result = run_file(host, "out/rows/estimator-tiny-mean-tiny.yaml", runs="runs")
     assert all(stage.reused for stage in result.stages)
     assert result.value("estimator-tiny-mean").value == row.value
 

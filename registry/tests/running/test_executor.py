@@ -16,9 +16,9 @@ import pytest
 from scorefold.errors import DataError, JobError, PluginError, WorkerError
 from scorefold.plugin import hookimpl
 from scorefold.stage import Executor
-from scorefold_registry.executor import LocalExecutor
 from scorefold_registry.host import Host
-from scorefold_registry.pipeline import run_file
+from scorefold_registry.run.executor import LocalExecutor
+from scorefold_registry.run.pipeline import run_file
 
 SHORT = "version: 1\nname: short\nstages:\n  data: {use: data:tiny}\n"
 
@@ -58,7 +58,7 @@ def test_a_worker_that_dies_is_started_again_and_one_that_dies_twice_is_named(
 
 WAITING = """
 import sys
-from scorefold_registry.executor import LocalExecutor
+from scorefold_registry.run.executor import LocalExecutor
 if __name__ == "__main__":
     try:
         jobs = [(sys.argv[1], number) for number in range(8)]

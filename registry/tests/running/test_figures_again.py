@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from scorefold_registry.run_result import RunResult
+from scorefold_registry.run.result import RunResult
 
 SHORT = """version: 1
 name: short

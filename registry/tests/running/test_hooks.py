@@ -14,8 +14,8 @@ from scorefold.errors import PluginError, ScorefoldError
 from scorefold.plugin import hookimpl
 from scorefold.stage import Executor, Outcome
 from scorefold_registry.host import Host
-from scorefold_registry.pipeline import run_file
-from scorefold_registry.run_result import RunResult
+from scorefold_registry.run.pipeline import run_file
+from scorefold_registry.run.result import RunResult
 
 SHORT = """version: 1
 name: short

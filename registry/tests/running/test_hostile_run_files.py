@@ -10,9 +10,9 @@ import pytest
 
 from scorefold.errors import ConfigError, ScorefoldError, printable
 from scorefold_registry.host import Host
-from scorefold_registry.plan import Plan, make_plan
-from scorefold_registry.positions import LARGEST_FILE, parse, read_text
-from scorefold_registry.runfile import RunFileError, read
+from scorefold_registry.runfile.plan import Plan, make_plan
+from scorefold_registry.runfile.reader import RunFileError, read
+from scorefold_registry.runfile.yaml_reader import LARGEST_FILE, parse, read_text
 
 DATA = "version: 1\nstages: {data: {use: data:tiny}}\n"
 

@@ -12,7 +12,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from scorefold_registry.run_result import RunResult
+from scorefold_registry.run.result import RunResult
 
 Say = Callable[..., Any]
 SCHEMA = json.loads((files("scorefold") / "schemas" / "inspect.json").read_text())

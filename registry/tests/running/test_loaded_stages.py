@@ -15,12 +15,13 @@ import torch
 
 from scorefold.artefacts import digest_file
 from scorefold.errors import ArtefactError
-from scorefold_registry.applying import apply_stage
-from scorefold_registry.citations import methods
+from scorefold_registry import sweep
+from scorefold_registry.cli.citations import methods
 from scorefold_registry.host import Host
-from scorefold_registry.plan import Plan
-from scorefold_registry.run_result import RunResult
-from scorefold_registry.runfile import RunFileError
+from scorefold_registry.run.applying import apply_stage
+from scorefold_registry.run.result import RunResult
+from scorefold_registry.runfile.plan import Plan
+from scorefold_registry.runfile.reader import RunFileError
 
 Run = Callable[..., RunResult]
 MakePlan = Callable[..., Plan]
@@ -113,7 +114,7 @@ def test_what_depends_on_it_is_reused_while_it_is_unchanged(run: Run, host: Host
 
 
 def test_a_sweep_loads_it_at_every_point(host: Host, write: Callable[..., Path], earlier: Path) -> None:
-    swept = host.sweep(write(again("runs/tiny/earlier/score")), {"stages.samples.options.n": [2, 3]})
+    swept = sweep(host, write(again("runs/tiny/earlier/score")), {"stages.samples.options.n": [2, 3]})
     assert [(row.error, row.reused, row.stages) for row in swept.rows] == [(None, 0, 5), (None, 3, 5)]
 
 
@@ -187,7 +188,7 @@ def test_checking_reads_the_manifest_alone(
 ) -> None:
     (earlier / "score" / "state.safetensors").unlink()
     code = (
-        "import sys; from scorefold_registry.cli import main; status = main(); "
+        "import sys; from scorefold_registry.cli.main import main; status = main(); "
         "print(sorted(set(sys.modules) & {'torch', 'numpy', 'matplotlib'})); sys.exit(status)"
     )
     process = launch("validate", str(write(again("runs/tiny/earlier/score"))), code=code)

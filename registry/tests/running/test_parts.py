@@ -18,10 +18,10 @@ from scorefold.data import Dataset, EventScale, TensorSpec
 from scorefold.errors import ArtefactError, DataError, PluginError
 from scorefold.interfaces import TensorSource
 from scorefold.results import Allocation, Estimate, PlanRow
-from scorefold_registry.drawing import draw
-from scorefold_registry.executor import LocalExecutor
-from scorefold_registry.progress import Bars, Lines, Silent, metrics_text, progress_for
-from scorefold_registry.values import load_value, save_value
+from scorefold_registry.components.values import load_value, save_value
+from scorefold_registry.run.executor import LocalExecutor
+from scorefold_registry.run.figures import draw
+from scorefold_registry.run.progress import Bars, Lines, Silent, metrics_text, progress_for
 
 
 def test_jobs_come_back_in_order_whoever_did_them() -> None:

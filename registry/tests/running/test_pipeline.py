@@ -18,8 +18,8 @@ from scorefold.errors import ArtefactError, ConfigError, DataError, PluginError
 from scorefold.plugin import hookimpl
 from scorefold.results import Estimate
 from scorefold_registry.host import Host
-from scorefold_registry.run_result import RunResult
-from scorefold_registry.stages import load_stage
+from scorefold_registry.run.result import RunResult
+from scorefold_registry.run.stage_folder import load_stage
 
 RUN_FILE = (Path(__file__).parent / "tiny" / "run.yaml").read_text()
 SHORT = """version: 1
@@ -221,7 +221,7 @@ def test_a_report_that_can_not_be_written_leaves_no_complete_run(run: Run, monke
     def failing(*arguments: Any) -> None:
         raise ArtefactError("the disk is full")
 
-    monkeypatch.setattr("scorefold_registry.session.write_report", failing)
+    monkeypatch.setattr("scorefold_registry.run.execution.write_report", failing)
     with pytest.raises(ArtefactError, match="the disk is full"):
         run(SHORT)
     (folder,) = Path("runs/short").glob("*.partial")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scorefold_registry.plan import Plan
-from scorefold_registry.runfile import RunFileError
+from scorefold_registry.runfile.plan import Plan
+from scorefold_registry.runfile.reader import RunFileError
 
 RUN_FILE = (Path(__file__).parent / "tiny" / "run.yaml").read_text()
 
@@ -242,7 +242,7 @@ def test_set_reaches_into_lists(plan: MakePlan) -> None:
 def test_validating_imports_no_torch(launch: Callable[..., subprocess.Popen[str]], write: Callable[..., Path]) -> None:
     write()
     code = (
-        "import sys; from scorefold_registry.cli import main; status = main(['validate', 'run.yaml']); "
+        "import sys; from scorefold_registry.cli.main import main; status = main(['validate', 'run.yaml']); "
         "print(sorted(set(sys.modules) & {'torch', 'numpy', 'matplotlib'})); sys.exit(status)"
     )
     process = launch(code=code)

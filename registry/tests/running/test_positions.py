@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scorefold.errors import ConfigError
-from scorefold_registry.positions import Place, parse, read_text
+from scorefold_registry.runfile.yaml_reader import Place, parse, read_text
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from scorefold_registry.plan import Plan
-from scorefold_registry.run_result import RunResult
-from scorefold_registry.runfile import RunFileError
+from scorefold_registry.run.result import RunResult
+from scorefold_registry.runfile.plan import Plan
+from scorefold_registry.runfile.reader import RunFileError
 
 MakePlan = Callable[..., Plan]
 Run = Callable[..., RunResult]

@@ -17,9 +17,9 @@ import pytest
 from scorefold.artefacts import read_json
 from scorefold.plugin import hookimpl
 from scorefold_registry.host import Host
-from scorefold_registry.progress import duration, number_text
-from scorefold_registry.report import Answer, alike, answers, stage_warnings
-from scorefold_registry.run_result import RunResult
+from scorefold_registry.run.progress import duration, number_text
+from scorefold_registry.run.report import Answer, alike, answers, stage_warnings
+from scorefold_registry.run.result import RunResult
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

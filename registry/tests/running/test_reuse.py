@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from scorefold.errors import PluginError
-from scorefold_registry import keys
-from scorefold_registry.run_result import RunResult
+from scorefold_registry.run import keys
+from scorefold_registry.run.result import RunResult
 
 SHORT = """version: 1
 name: short
@@ -129,7 +129,7 @@ def test_the_libraries_that_its_code_builds_on_are_part_of_the_key(run: Run, mon
     assert known["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
     assert keys.libraries("scorefold-standard")["scikit-learn"][0].isdigit()
     assert keys.libraries("no-such-distribution-anywhere") == {}
-    monkeypatch.setattr("scorefold_registry.stages.libraries", lambda name: {**known, "einops": "0.0"})
+    monkeypatch.setattr("scorefold_registry.run.stage_folder.libraries", lambda name: {**known, "einops": "0.0"})
     assert not any(reused(run(SHORT)).values())
 
 

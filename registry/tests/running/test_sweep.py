@@ -21,9 +21,10 @@ from scorefold.errors import ConfigError, WorkerError
 from scorefold.jobs import pack, perform, unpack
 from scorefold.plugin import hookimpl
 from scorefold.stage import Executor
+from scorefold_registry import sweep
+from scorefold_registry.experiments.sweep_result import SweepResult
 from scorefold_registry.host import Host
-from scorefold_registry.pipeline import run_file
-from scorefold_registry.sweep_result import SweepResult
+from scorefold_registry.run.pipeline import run_file
 
 Say = Callable[..., Any]
 
@@ -92,7 +93,7 @@ def test_a_sweep_says_what_came_out_of_every_point_and_where_it_is(say: Say, fil
 
 
 def test_a_point_is_what_the_run_alone_is(host: Host, file: Path) -> None:
-    swept = host.sweep(file, {STEPS: [2, 6], "seed": [5]}, out="swept", cache="one")
+    swept = sweep(host, file, {STEPS: [2, 6], "seed": [5]}, out="swept", cache="one")
     alone = run_file(host, file, sets=[f"{STEPS}=6"], seed=5, cache="another")
     assert swept.rows[1].measures["dimension.intrinsic dimension"] == alone.stages[-1].metrics["intrinsic dimension"]
     assert state_of(swept, 2) == (alone.folder / "score" / "state.safetensors").read_bytes()
@@ -103,21 +104,21 @@ def test_a_point_is_what_the_run_alone_is(host: Host, file: Path) -> None:
 def test_stages_that_no_swept_field_reaches_are_computed_once_and_a_second_sweep_computes_none(
     host: Host, file: Path
 ) -> None:
-    first = host.sweep(file, {"stages.dimension.config.scale": [1.0, 2.0, 3.0]})
+    first = sweep(host, file, {"stages.dimension.config.scale": [1.0, 2.0, 3.0]})
     assert [row.reused for row in first.rows] == [0, 2, 2]
     assert [row.stages for row in first.rows] == [3, 3, 3]
-    second = host.sweep(file, {"stages.dimension.config.scale": [1.0, 2.0, 3.0]})
+    second = sweep(host, file, {"stages.dimension.config.scale": [1.0, 2.0, 3.0]})
     assert second.folder == first.folder
     assert [row.reused for row in second.rows] == [3, 3, 3]
     assert [row.measures for row in second.rows] == [row.measures for row in first.rows]
     assert len(list((first.folder / "runs" / "tiny").glob("2*"))) == 3, "the folders of the first are replaced"
-    more = host.sweep(file, {"stages.dimension.config.scale": [1.0, 4.0]}, out=first.folder)
+    more = sweep(host, file, {"stages.dimension.config.scale": [1.0, 4.0]}, out=first.folder)
     assert [row.reused for row in more.rows] == [3, 2]
 
 
 def test_workers_change_no_result_and_compute_shared_stages_once(host: Host, file: Path, say: Say) -> None:
     over = {STEPS: [2, 6], "stages.dimension.config.scale": [1.0, 2.0]}
-    here = host.sweep(file, over, out="here", cache="here-cache")
+    here = sweep(host, file, over, out="here", cache="here-cache")
     options = [text for field, values in over.items() for text in ("--over", f"{field}={values[0]},{values[1]}")]
     said = say("sweep", str(file), *options, "--workers", "2", "--out", "there", "--cache", "there-cache", "--json")
     assert said.status == 0, said.err
@@ -219,13 +220,13 @@ def test_a_metric_that_is_not_there_costs_no_run(say: Say, file: Path) -> None:
 
 def test_the_seed_of_the_command_draws_and_runs(host: Host, file: Path) -> None:
     over = {"stages.dimension.config.scale": "uniform(1, 2)"}
-    found = host.sweep(file, over, random=2, seed=9)
+    found = sweep(host, file, over, random=2, seed=9)
     assert all("seed: 9" in (row.run / "resolved.yaml").read_text() for row in found.rows if row.run)
-    again, other = host.sweep(file, over, random=2, seed=9), host.sweep(file, over, random=2, seed=10)
+    again, other = sweep(host, file, over, random=2, seed=9), sweep(host, file, over, random=2, seed=10)
     assert [row.values for row in found.rows] == [row.values for row in again.rows]
     assert other.folder != found.folder
     assert other.rows[0].values != found.rows[0].values
-    (row,) = host.sweep(file, {**over, "seed": [3]}, random=1, seed=9).rows
+    (row,) = sweep(host, file, {**over, "seed": [3]}, random=1, seed=9).rows
     assert row.run is not None
     assert "seed: 3" in (row.run / "resolved.yaml").read_text()
     assert row.values == {**found.rows[0].values, "seed": 3}
@@ -249,7 +250,7 @@ def test_a_module_that_no_worker_can_import_is_refused(file: Path) -> None:
 
     host = Host.discover(extra_plugins=[offering(Elsewhere())])
     with pytest.raises(ConfigError, match="plugin 'offering' was handed over as a module"):
-        host.sweep(file, {"seed": [0, 1]})
+        sweep(host, file, {"seed": [0, 1]})
 
 
 def test_the_executor_of_a_plugin_does_the_points_and_a_worker_that_dies_costs_one(
@@ -273,8 +274,8 @@ def test_the_executor_of_a_plugin_does_the_points_and_a_worker_that_dies_costs_o
         def close(self) -> None:
             Elsewhere.closed += 1
 
-    monkeypatch.setattr("scorefold_registry.sweep._refuse_handed", lambda host: None)
-    found = Host.discover(extra_plugins=[offering(Elsewhere())]).sweep(file, {"seed": [0, 1, 2]})
+    monkeypatch.setattr("scorefold_registry.experiments.sweep._refuse_handed", lambda host: None)
+    found = sweep(Host.discover(extra_plugins=[offering(Elsewhere())]), file, {"seed": [0, 1, 2]})
     assert asked == [3, 1], "what was done is not asked for again"
     assert Elsewhere.closed == 1
     assert [row.error and row.error["message"] for row in found.rows] == [None, "the worker ended", None]

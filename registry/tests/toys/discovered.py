@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from scorefold_registry.discovery import Discovery
-from scorefold_registry.records import PluginRecord
+from scorefold_registry.plugins.discovery import Discovery
+from scorefold_registry.plugins.records import PluginRecord
 
 
 def record(found: Discovery, distribution: str) -> PluginRecord:

@@ -272,8 +272,9 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
 
 
 def default_sampler(process: DiffusionProcess, x: Tensor, times: Tensor) -> str:
-    """``edm``, or ``heun`` for matrix processes, which it doesn't serve."""
-    return "heun" if _is_map(process, x, times) else "edm"
+    """``edm``, or ``heun`` for matrix processes, which it doesn't serve; it serves coefficients in another basis."""
+    inner = process.inner if isinstance(process, Rotated) else process
+    return "heun" if _is_map(inner, x, times) else "edm"
 
 
 def resolve_sampler(sampler: str | Sampler) -> Sampler:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scorefold_registry.configs import (
+from scorefold_registry.components.configs import (
     Problem,
     check_config,
 )

@@ -1,0 +1,160 @@
+"""BibTeX for exactly the methods that a run file uses, read from the distributions of their plugins."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.resources import files
+from typing import Any
+
+from scorefold.config import Use
+from scorefold.errors import PluginError
+from scorefold.plugin import Port
+from scorefold_registry.components.catalogue import Catalogue
+from scorefold_registry.components.configs import check_config, inline_uses
+from scorefold_registry.plugins.records import Registered
+from scorefold_registry.runfile.plan import Plan, inline_use
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One BibTeX entry, as its plugin wrote it, with the components that it is cited for."""
+
+    key: str
+    text: str
+    components: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Citations:
+    """The entries in the order of the stages; ``without`` are components that name none, ``notes`` for a person."""
+
+    entries: tuple[Entry, ...]
+    without: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def bibtex(self) -> str:
+        """The entries as a file; before each, a line outside it that BibTeX passes over."""
+        return "\n\n".join(f"% {', '.join(entry.components)}\n{entry.text}" for entry in self.entries)
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``scorefold cite --json`` prints."""
+        entries = [
+            {"key": entry.key, "components": list(entry.components), "bibtex": entry.text} for entry in self.entries
+        ]
+        return {"entries": entries, "without": list(self.without)}
+
+
+def citations(catalogue: Catalogue, plan: Plan) -> Citations:
+    """What to cite for a plan. Two texts under one key can't both stand in a file: the first stays, with a note.
+
+    Raises ``PluginError`` for a component whose citation is missing or is no BibTeX.
+    """
+    texts: dict[str, str] = {}
+    cited: dict[str, list[str]] = {}
+    without: list[str] = []
+    notes: list[str] = []
+    for item in methods(catalogue, plan):
+        if item.component.cite is None:
+            without.append(item.id)
+            continue
+        for key, text in citation(item):
+            if " ".join(texts.setdefault(key, text).split()) != " ".join(text.split()):
+                notes.append(
+                    f"{item.id} and {cited[key][0]} write the entry {key!r} differently; the latter's is given"
+                )
+            cited.setdefault(key, []).append(item.id)
+    entries = tuple(Entry(key, text, tuple(cited[key])) for key, text in texts.items())
+    return Citations(entries, tuple(without), tuple(notes))
+
+
+def methods(catalogue: Catalogue, plan: Plan) -> list[Registered]:
+    """Every component that a plan uses, once, in the order of the stages: inline ones and defaults of ports too."""
+    found: list[Registered] = []
+    for stage in plan.stages:
+        inputs, takes = stage.spec.inputs, stage.verb.takes
+        if stage.artefact is not None:
+            found += stage.artefact.components
+        elif stage.source is None:
+            found += _component(catalogue, stage.registered, stage.spec.config, inputs)
+            found += _plugged(catalogue, {}, [port for port in takes if port.name not in inputs])
+        else:
+            found += [stage.registered, *_plugged(catalogue, inputs, takes)]
+    return list(dict.fromkeys(found))
+
+
+def _component(
+    catalogue: Catalogue, item: Registered, raw: Mapping[str, Any], inputs: Mapping[str, Any]
+) -> Iterator[Registered]:
+    yield item
+    config, _ = check_config(catalogue, item, raw)
+    for inline in () if config is None else inline_uses(config):
+        if isinstance(inline.value, Use):
+            yield from _use(catalogue, inline.value)
+    yield from _plugged(catalogue, inputs, item.component.requires)
+
+
+def _use(catalogue: Catalogue, use: Use) -> Iterator[Registered]:
+    yield from _component(catalogue, catalogue.resolve(use.use), use.config, use.inputs)
+
+
+def _plugged(catalogue: Catalogue, inputs: Mapping[str, Any], ports: Sequence[Port]) -> Iterator[Registered]:
+    """The components named inline among inputs, and those that ports have where nothing is plugged in."""
+    defaults = [port.default for port in ports if port.default is not None and port.name not in inputs]
+    for value in (*inputs.values(), *defaults):
+        for one in value if isinstance(value, list) else [value]:
+            raw = inline_use(dict(one) if isinstance(one, Mapping) else one)
+            if raw is not None:
+                parts = {key: part for key, part in raw.items() if part is not None}
+                yield from _use(catalogue, Use.model_validate(parts))
+
+
+def _read(item: Registered, cite: str) -> str:
+    """A citation file, which stands beside the plugin's module."""
+    record = item.record
+    try:
+        spec = import_module(record.value.partition(":")[0]).__spec__
+        package = (spec.parent if spec is not None else None) or record.package
+        return files(package).joinpath(cite).read_text(encoding="utf-8")
+    except (OSError, ImportError, ValueError, TypeError) as error:
+        raise PluginError(
+            f"the citation of {item.id}, {cite}, can't be read ({record.label})",
+            hint=f"it belongs beside {record.value}, in the wheel too; {record.remedy}",
+        ) from error
+
+
+_HEAD = re.compile(r"@\s*(?!comment\b|preamble\b|string\b)\w+\s*\{\s*([^\s,{}]+)\s*,", re.IGNORECASE)
+
+
+def citation(item: Registered) -> Iterator[tuple[str, str]]:
+    """A component's citation as (key, entry); none where it names no file.
+
+    Raises ``PluginError`` where the file can't be read, holds no entry, or holds one that does not end.
+    """
+    if item.component.cite is None:
+        return
+    text = _read(item, item.component.cite)
+    start, found = 0, 0
+    while (head := _HEAD.search(text, start)) is not None:
+        start = _end(text, head.start())
+        if start == 0:
+            raise PluginError(
+                f"the entry {head[1]!r} in the citation of {item.id} does not end ({item.record.label})",
+                hint="its braces do not match",
+            )
+        found += 1
+        yield head[1], text[head.start() : start]
+    if not found:
+        raise PluginError(f"the citation of {item.id} holds no BibTeX entry ({item.record.label})")
+
+
+def _end(text: str, start: int) -> int:
+    """Where the braces that open after ``start`` are closed again; 0 where they are not."""
+    depth = 0
+    for place in range(start, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[place], 0)
+        if depth == 0 and text[place] == "}":
+            return place + 1
+    return 0

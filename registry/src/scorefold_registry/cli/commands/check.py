@@ -1,0 +1,115 @@
+"""``scorefold plugins check [NAME]``: the conformance kit without pytest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from scorefold.errors import PluginError, printable
+from scorefold_registry.cli.answers import print_answer
+from scorefold_registry.cli.options import Parser, UsageError
+from scorefold_registry.host import Host
+from scorefold_registry.plugins.names import normalise
+from scorefold_registry.plugins.records import Registered
+
+if TYPE_CHECKING:
+    from scorefold.testing import Check, Item, Report
+
+ORIGIN = "scorefold_registry:Host.discover"
+
+
+def run(arguments: list[str]) -> int:
+    """Tries the laws on what is named, or on all that is installed; status 0 where they hold, 1 where one does not."""
+    parser = Parser("plugins check", "Try the laws of its kind on a component, on all of a plugin's, or on everything.")
+    parser.add_argument("name", nargs="?", help="a plugin, a distribution, or a component as kind:name (default: all)")
+    parser.add_argument("--only", action="append", default=[], metavar="LAW", help="try this law only (repeatable)")
+    parser.add_argument(
+        "--level",
+        action="append",
+        default=[],
+        metavar="LEVEL",
+        help="try laws of this level only (repeatable): "
+        "contract, numerics, determinism, device, artefact, laziness, documentation",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="the root of all draws; the same one replays a failure")
+    parser.add_argument(
+        "--expect",
+        action="append",
+        default=[],
+        metavar="KIND:NAME/CHECK=REASON",
+        help="a failure that is known, with its reason; one that does not come is itself a failure (repeatable)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(arguments)
+    expected = _expected(options.expect)
+    host = Host.discover()
+    found = _named(host, options.name)
+
+    # Imported only now, because it brings torch in.
+    from scorefold.testing import Item, Report, check_components
+
+    items = [Item(entry.component, entry.qualified, entry.record.value) for entry in found]
+    made: list[Check] = []
+    for check in check_components(
+        items,
+        host,
+        seed=options.seed,
+        expected=expected,
+        only=options.only,
+        levels=options.level,
+        origin=ORIGIN,
+    ):
+        made.append(check)
+        if not options.json and check.result in ("failed", "expected-failure"):
+            print(printable(f"{check.result}: {check}"), flush=True)
+    report = Report(tuple(made))
+    if options.json:
+        print_answer(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
+    else:
+        print(_summary(items, report))
+    return 0 if report.holds else 1
+
+
+def _expected(given: Sequence[str]) -> dict[str, str]:
+    """The expected failures of the command line, with their reasons."""
+    pairs = [text.partition("=") for text in given]
+    for key, _, reason in pairs:
+        if "/" not in key or not reason.strip():
+            raise UsageError(
+                f"--expect {key} says no check, or no reason", hint="for example --expect score:mine/saved-state=why"
+            )
+    return {key: reason for key, _, reason in pairs}
+
+
+def _named(host: Host, name: str | None) -> list[Registered]:
+    """The components of a plugin or a distribution, or the one component of that name; all without a name.
+
+    Raises ``PluginError`` for a name that nothing has, for a plugin that offers no component and where there is none.
+    """
+    if name is None:
+        everything = list(host.components())
+        if not everything:
+            raise PluginError("no plugin that is installed offers a component to check")
+        return everything
+    records = [item for item in host.plugins if name == item.name or normalise(name) == normalise(item.distribution)]
+    if not records:
+        return [host.catalogue.resolve(name)]
+    found = [entry for entry in host.components() if entry.record in records]
+    if not found:
+        causes = "; ".join(f"{record.label} is {record.state}: {record.cause}" for record in records if record.cause)
+        raise PluginError(f"{name} offers no component to check", hint=causes or None)
+    return found
+
+
+def _summary(items: Sequence[Item], report: Report) -> str:
+    lines = []
+    for item in items:
+        own = [check.result for check in report.checks if check.component == item.component.id]
+        lines.append(f"{item.component.id}  {_told({result: own.count(result) for result in dict.fromkeys(own)})}")
+    levels = [f"{level}: {_told(counts)}" for level, counts in report.levels.items()]
+    return "\n".join([*lines, *levels, f"in all: {_told(report.counts)}"])
+
+
+def _told(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {result}" for result, count in counts.items())

@@ -1,0 +1,109 @@
+"""``scorefold compare``: every installed component of a kind on the same cases."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scorefold_registry.cli.answers import print_answer
+from scorefold_registry.cli.hosting import discover_host
+from scorefold_registry.cli.options import Parser, pairs
+
+if TYPE_CHECKING:
+    from scorefold_registry.experiments.compare import ComparisonResult
+
+INTERRUPTED = 130
+"""The exit status of a comparison that Ctrl-C ended, as a shell gives it."""
+
+
+def run(arguments: list[str]) -> int:
+    """Compare and print the table. The status is 0 where every row was measured, 1 where one wasn't, 130 on Ctrl-C."""
+    given = _parser().parse_args(arguments)
+    host = discover_host()
+
+    from scorefold_registry.experiments.question import ask
+
+    # What was asked is checked before torch is imported.
+    question = ask(
+        host.catalogue,
+        given.kind,
+        on=given.on,
+        only=given.only,
+        skip=given.skip,
+        plugged=pairs(given.plugged, "--with", "score=score:denoising"),
+        fields=pairs(given.fields, "--config", "iddiff.points=16"),
+        seed=given.seed,
+        seeds=given.seeds,
+        threads=given.threads,
+    )
+    try:
+        from scorefold_registry.experiments.compare import run_comparison
+        from scorefold_registry.experiments.comparison_watch import watch_for
+
+        watch = watch_for(sys.stderr if given.json else sys.stdout, given.quiet)
+        command = ["scorefold", "compare", *arguments]
+        result = run_comparison(
+            host, question, out=given.out, cache=given.cache, fresh=given.fresh, command=command, watch=watch
+        )
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+    _tell(result, as_json=given.json)
+    return 0 if result.complete else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser("compare", "Put every installed component of a kind, or with a capability, on the same cases.")
+    parser.add_argument("kind", metavar="KIND", help="a kind, such as estimator, or a capability, such as Encodes")
+    parser.add_argument(
+        "--on",
+        action="append",
+        default=[],
+        metavar="CASE,...",
+        help="data by name (sphere: its first declared example, sphere[1] its second), one of our own cases, "
+        "option=value where the kind takes no data, or a YAML file of cases (default: some of our own)",
+    )
+    parser.add_argument("--only", action="append", default=[], metavar="NAME,...", help="only these components")
+    parser.add_argument("--skip", action="append", default=[], metavar="NAME,...", help="all but these")
+    parser.add_argument(
+        "--with",
+        action="append",
+        default=[],
+        metavar="PORT=USE",
+        dest="plugged",
+        help="what is plugged into a port, in place of its default: score=score:denoising, or {use: ..., config: ...}",
+    )
+    parser.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        metavar="COMPONENT.FIELD=VALUE",
+        dest="fields",
+        help="a field of a component, compared, plugged in or a case's data: sphere.points=4000",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="the root seed (default: 0)")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="N seeds from there: means and ranges")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: runs/compare-KIND/TIME)")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where stages are kept (default: .scorefold/cache)")
+    parser.add_argument("--fresh", action="store_true", help="measure every row anew")
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    parser.add_argument("--quiet", action="store_true", help="print no row before the table")
+    return parser
+
+
+def _tell(result: ComparisonResult, *, as_json: bool) -> None:
+    from scorefold.artefacts import json_text
+    from scorefold_registry.experiments.comparison_table import grid, print_table, reasons
+
+    if as_json:
+        print_answer(json_text(result.as_json(), indent=2))
+        return
+    table = grid(result.rows, result.comparison)
+    print()
+    print_table(table, sys.stdout)
+    for reason in reasons(table):
+        print(f"no value: {reason}")
+    print(f"\nreport: {result.folder / 'report.html'}")

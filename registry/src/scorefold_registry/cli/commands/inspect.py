@@ -1,0 +1,30 @@
+"""``scorefold inspect FILE``: what a file of data holds, a line a column, and what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scorefold_registry.cli.answers import print_answer
+from scorefold_registry.cli.hosting import discover_host
+from scorefold_registry.cli.options import Parser
+
+
+def run(arguments: list[str]) -> int:
+    """Print the summary of a file. The status is 0, with warnings too."""
+    parser = Parser("inspect", "Show what a file of data holds, a line a column, with warnings.")
+    parser.add_argument("data", type=Path, metavar="FILE", help="an npy, npz, csv or parquet file, or image folder")
+    parser.add_argument("--read", action="append", default=[], metavar="FIELD=VALUE", help="how the data are read")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    given = parser.parse_args(arguments)
+    host = discover_host()
+
+    from scorefold.artefacts import json_text
+    from scorefold_registry.run.data_table import summary_text
+    from scorefold_registry.run.inspecting import inspect_data
+
+    summary = inspect_data(host, given.data, given.read)
+    if given.json:
+        print_answer(json_text({"file": str(given.data), **summary.as_json()}, indent=2))
+    else:
+        print_answer(summary_text(summary))
+    return 0

@@ -1,0 +1,228 @@
+"""``scorefold plugins list``, ``plugins show NAME`` and ``plugins doctor``; ``plugins check`` has its own module."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from scorefold.errors import PluginError, printable
+from scorefold_registry.cli.answers import print_answer
+from scorefold_registry.cli.options import Parser
+from scorefold_registry.components.catalogue import Catalogue
+from scorefold_registry.plugins.discovery import discover
+from scorefold_registry.plugins.known import missing_plugin, not_installed
+from scorefold_registry.plugins.names import did_you_mean, normalise, sentences
+from scorefold_registry.plugins.records import PluginRecord, Registered
+
+
+def run(arguments: list[str]) -> int:
+    """Dispatches to ``list``, ``show``, ``doctor`` or ``check``."""
+    parser = Parser("plugins", "List plugins, show what they offer, say what is wrong with them, and try their laws.")
+    commands = {"list": _list, "show": _show, "doctor": _doctor, "check": _check}
+    parser.add_argument("command", choices=commands, help="all plugins; one of them; what is wrong; do the laws hold")
+    command = commands[parser.parse_args(arguments[:1]).command]
+    return command(arguments[1:])
+
+
+def _check(arguments: list[str]) -> int:
+    # Imported only here: it reads configs, and listing must stay quick.
+    from scorefold_registry.cli.commands.check import run as check
+
+    return check(arguments)
+
+
+def _list(arguments: list[str]) -> int:
+    parser = Parser("plugins list", "List the installed plugins, their states and their components.")
+    parser.add_argument("--no-import", action="store_true", help="run no plugin code: entry points only")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(arguments)
+    discovery = discover(import_plugins=not options.no_import)
+    # Making the catalogue settles who has which name, and with it the states.
+    Catalogue(discovery.plugins, discovery.settings.prefer)
+    if options.json:
+        _print_json({"plugins": [record.as_json() for record in discovery.plugins]})
+    else:
+        lines = "\n".join(line for record in discovery.plugins for line in _lines(record))
+        print_answer(lines or "no plugin is installed")
+        for plugin in not_installed(discovery.plugins):
+            print(f"not installed: {plugin.name}, {plugin.summary}: {plugin.install}")
+    for note in discovery.notes:
+        print(printable(f"note: {note}"), file=sys.stderr)
+    return 0
+
+
+def _lines(record: PluginRecord) -> Iterable[str]:
+    yield f"{record.name}  {record.distribution} {record.version}  {record.state}"
+    if record.cause:
+        yield f"  cause: {record.cause}"
+    if record.frame:
+        yield f"  at: {record.frame}"
+    if record.mend:
+        yield f"  mend: {record.mend}"
+    for warning in record.remarks:
+        yield f"  warning: {warning}"
+    by_kind: dict[str, list[str]] = {}
+    for component in record.components:
+        by_kind.setdefault(component.kind, []).append(component.name)
+    width = max([11, *(len(kind) + 1 for kind in by_kind)])
+    for kind, names in by_kind.items():
+        yield f"  {kind + ':':<{width}} {', '.join(names)}"
+
+
+def _show(arguments: list[str]) -> int:
+    parser = Parser("plugins show", "Show a plugin, or a component with its ports and its config.")
+    parser.add_argument("name", help="a plugin, a distribution, or a component as kind:name")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(arguments)
+    discovery = discover()
+    catalogue = Catalogue(discovery.plugins, discovery.settings.prefer)
+    found = [record for record in discovery.plugins if _is_called(record, options.name)]
+    facts: dict[str, Any]
+    if found:
+        facts = {"plugins": [_plugin_facts(record) for record in found]}
+        text = "\n".join(_plugin_text(record) for record in found)
+    else:
+        facts = _component_facts(catalogue, _component(catalogue, discovery.plugins, options.name))
+        text = _component_text(facts)
+    if options.json:
+        _print_json(facts)
+    else:
+        print_answer(text)
+    return 0
+
+
+def _doctor(arguments: list[str]) -> int:
+    parser = Parser("plugins doctor", "Say what is wrong with the installed plugins, and what mends it.")
+    parser.add_argument("--load", action="store_true", help="also import the code of every component")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(arguments)
+    from scorefold_registry.cli.doctor import examine, report
+
+    discovery = discover()
+    found = examine(discovery, Catalogue(discovery.plugins, discovery.settings.prefer), load=options.load)
+    if options.json:
+        _print_json(found.as_json())
+    else:
+        print_answer(report(found))
+    return 0 if found.well else 1
+
+
+def _is_called(record: PluginRecord, name: str) -> bool:
+    return name == record.name or normalise(name) == normalise(record.distribution)
+
+
+def _component(catalogue: Catalogue, plugins: list[PluginRecord], name: str) -> Registered:
+    try:
+        return catalogue.resolve(name)
+    except PluginError as error:
+        if (missing := missing_plugin(name, plugins)) is not None:
+            raise missing from error
+        if ":" not in name and "/" not in name:
+            known = [record.name for record in plugins]
+            hint = sentences(did_you_mean(name, known), error.hint or "", f"the plugins are {', '.join(known)}")
+            raise PluginError(f"no plugin and no component is called {name!r}", hint=hint) from error
+        raise
+
+
+def _plugin_facts(record: PluginRecord) -> dict[str, Any]:
+    return {
+        **record.as_json(),
+        "module": record.value,
+        "frame": record.frame,
+        "mend": record.mend,
+        "warnings": record.remarks,
+        "kinds": [{"name": kind.name, "summary": kind.summary} for kind in record.kinds],
+        "claims": [{"name": claim.name, "statement": claim.statement, "role": claim.role} for claim in record.claims],
+        "commands": [{"name": command.name, "summary": command.summary} for command in record.commands],
+        "settings": _settings(record),
+    }
+
+
+def _settings(record: PluginRecord) -> list[dict[str, Any]]:
+    """What a run file may say of a plugin under ``plugins``. Imports the model of its settings."""
+    if record.settings is None:
+        return []
+    from scorefold_registry.components.field_text import describe_fields
+    from scorefold_registry.runfile.plugin_settings import settings_model
+
+    return describe_fields(settings_model(record))
+
+
+def _plugin_text(record: PluginRecord) -> str:
+    lines = list(_lines(record))
+    lines.insert(1, f"  module: {record.value}")
+    kinds = [f"  kind {kind.name}: {kind.summary}" for kind in record.kinds]
+    claims = [f"  claim {claim.name} ({claim.role}): {claim.statement}" for claim in record.claims]
+    commands = [f"  command {command.name}: {command.summary}" for command in record.commands]
+    settings = [_field_line("setting", field) for field in _settings(record)]
+    return "\n".join([*lines, *kinds, *claims, *commands, *settings])
+
+
+def _component_facts(catalogue: Catalogue, item: Registered) -> dict[str, Any]:
+    """All that a component declares, with its config's fields. Imports the config model, not the component."""
+    from scorefold_registry.components.configs import config_model
+    from scorefold_registry.components.field_text import describe_fields
+
+    component = item.component
+    return {
+        "component": component.versioned_id,
+        "summary": component.summary,
+        "distribution": item.distribution,
+        "version": item.version,
+        "state": item.state,
+        "target": component.target,
+        "aliases": list(component.aliases),
+        "provides": list(component.provides),
+        "ports": [
+            {
+                "name": port.name,
+                "kinds": list(port.kinds),
+                "needs": list(port.needs),
+                "optional": port.optional or port.default is not None,
+                "many": port.many,
+            }
+            for port in component.requires
+        ],
+        "verbs": [
+            verb.name for verb in catalogue.kind(component.kind).verbs if set(verb.needs) <= set(component.provides)
+        ],
+        "config": describe_fields(config_model(item)),
+        "cite": component.cite,
+    }
+
+
+def _component_text(facts: Mapping[str, Any]) -> str:
+    lines = [
+        f"{facts['component']}  {facts['distribution']} {facts['version']}  {facts['state']}",
+        f"  {facts['summary']}",
+        f"  verbs: {', '.join(facts['verbs']) or 'none; it is named inside the config of another component'}",
+    ]
+    lines += [f"  {name}: {', '.join(facts[name])}" for name in ("aliases", "provides") if facts[name]]
+    for port in facts["ports"]:
+        needs = f" that provides {', '.join(port['needs'])}" if port["needs"] else ""
+        several = "several " if port["many"] else ""
+        optional = " (optional)" if port["optional"] else ""
+        lines.append(f"  port {port['name']}: {several}{' or '.join(port['kinds'])}{needs}{optional}")
+    lines += [_field_line("config", field) for field in facts["config"]]
+    return "\n".join(lines)
+
+
+def _field_line(what: str, field: Mapping[str, Any]) -> str:
+    return f"  {what} {field['name']}: {field['type']}{_default(field)}. {field['description']}".rstrip(". ")
+
+
+def _default(field: Mapping[str, Any]) -> str:
+    if field["required"]:
+        return ", required"
+    value = field["default"]
+    if isinstance(value, dict):
+        named = value.get("use") or value.get("name")
+        return f", default {named}" if named else ""
+    return f", default {'null' if value is None else value or repr(value)}"
+
+
+def _print_json(facts: Mapping[str, Any]) -> None:
+    import json
+
+    print_answer(json.dumps(facts, indent=2, ensure_ascii=False))

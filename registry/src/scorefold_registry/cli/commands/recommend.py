@@ -1,0 +1,187 @@
+"""``scorefold recommend DATA``: which estimate of dimension to believe for these data, from file to answer."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scorefold.errors import ConfigError, PluginError, printable
+from scorefold_registry.cli.answers import print_answer
+from scorefold_registry.cli.commands.run import INTERRUPTED, add_run_options, run_plan_of, tell
+from scorefold_registry.cli.options import Parser, pairs
+
+if TYPE_CHECKING:
+    from scorefold_registry.run.result import RunResult
+
+TABLES = (".npy", ".npz", ".csv", ".parquet")
+"""The endings of files of points, as data:array reads them."""
+
+FOLDER = Path(".scorefold") / "recommend"
+"""Where the run files are written that this command runs."""
+
+STAGE = "dimension"
+
+
+def run(arguments: list[str]) -> int:
+    """Write a run file with the data and ``estimator:calibrated``, run it and print the answer with its table.
+
+    The status is 0 where there is a dimension, 1 where no estimator can be trusted, 130 after Ctrl-C. Raises
+    ``ConfigError`` for what is no file of points, folder of images or data component.
+    """
+    given = _parser().parse_args(arguments)
+    stages = _stages(given)
+    # A run folder is named after the run, and the file stays where errors point to.
+    file = _write(_name(given.data), stages)
+    result = run_plan_of(file, given, command=["scorefold", "recommend", *arguments])
+    if result is None:
+        return INTERRUPTED
+    estimate = _estimate(result)
+    if given.json:
+        _print_json(result, file, estimate)
+    else:
+        tell(result, as_json=False)
+        _print_table(estimate["diagnostics"]["table"])
+        print(printable(f"run file: {file}"))
+    return 0 if estimate["value"] is not None else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser("recommend", "Which estimate of intrinsic dimension to believe for these data.")
+    parser.add_argument(
+        "data", metavar="DATA", help="an npy, npz, csv or parquet file, a folder of images, or a component data:NAME"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", dest="fields", help="how the data are read"
+    )
+    parser.add_argument(
+        "--config", action="append", default=[], metavar="FIELD=VALUE", help="a setting of estimator:calibrated"
+    )
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="NAME,...", help="check only these estimators (default: all)"
+    )
+    add_run_options(parser)
+    return parser
+
+
+def _stages(given: argparse.Namespace) -> dict[str, Any]:
+    """The two stages of the run file: the data, of which every point is read, and the estimator."""
+    use, config = _data(given.data)
+    config = _with(config, given.fields, "--set", "label=species")
+    stage: dict[str, Any] = {"use": "estimator:calibrated", "inputs": {"data": "data"}}
+    names = [name.strip() for text in given.only for name in text.split(",") if name.strip()]
+    if given.only and not names:
+        raise ConfigError("--only is given no name", hint="for example --only mle,twonn")
+    if names:
+        stage["inputs"]["estimators"] = [name if ":" in name else f"estimator:{name}" for name in names]
+    settings = _with({}, given.config, "--config", "surrogates=80")
+    if settings:
+        stage["config"] = settings
+    return {"data": {"use": use, "config": config}, STAGE: stage}
+
+
+def _with(config: Mapping[str, Any], given: list[str], option: str, example: str) -> dict[str, Any]:
+    """A configuration with the fields of an option put in."""
+    from scorefold_registry.experiments.comparison_plan import put
+
+    changed = dict(config)
+    for name, value in pairs(given, option, example).items():
+        changed = put(changed, name.split("."), value)
+    return changed
+
+
+def _data(text: str) -> tuple[str, dict[str, Any]]:
+    """The component that reads what was named, and its configuration: every point of a file is in one split."""
+    path = Path(text).expanduser()
+    everything = {"fractions": [0, 0, 1]}
+    if path.is_dir():
+        return "data:images", {"root": str(path.absolute()), **everything}
+    if path.is_file() or path.suffix.lower() in TABLES:
+        if path.suffix.lower() not in TABLES:
+            raise ConfigError(
+                f"given {text}, a file that ends with {path.suffix!r}; expected one of {', '.join(TABLES)}",
+                hint="or a folder of images, or a component such as data:digits",
+            )
+        if not path.is_file():
+            raise ConfigError(f"given {text}, which does not exist; expected a file of points", hint="check the path")
+        return "data:array", {"path": str(path.absolute()), **everything}
+    if (text.partition(":")[0] == "data" and ":" in text) or "/data:" in text:
+        return text, _every_point(text, everything)
+    raise ConfigError(
+        f"given {text!r}; expected a file that ends with {', '.join(TABLES)}, a folder of images, or a component",
+        hint="for example scorefold recommend points.csv, or scorefold recommend data:digits",
+    )
+
+
+def _every_point(use: str, everything: dict[str, Any]) -> dict[str, Any]:
+    """The configuration by which a component puts every point into one split, where it has such a field."""
+    from scorefold_registry.components.configs import config_model
+    from scorefold_registry.host import Host
+
+    try:
+        fields = config_model(Host.discover().catalogue.resolve(use)).model_fields
+    except PluginError:
+        return {}  # the plan says what is wrong, and where
+    return everything if everything.keys() <= fields.keys() else {}
+
+
+def _name(text: str) -> str:
+    from scorefold_registry.components.file_names import LONGEST_NAME, file_name
+
+    return f"recommend-{file_name(Path(text).stem if ':' not in text else text.partition(':')[2], 'data')}"[
+        :LONGEST_NAME
+    ]
+
+
+def _write(name: str, stages: Mapping[str, Any]) -> Path:
+    from scorefold.artefacts import write_text
+    from scorefold_registry.run.report import yaml_text
+    from scorefold_registry.runfile.reader import VERSION
+
+    file = FOLDER / f"{name}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, yaml_text({"version": VERSION, "name": name, "stages": stages}))
+    return file
+
+
+def _estimate(result: RunResult) -> Mapping[str, Any]:
+    from scorefold_registry.components.stage_files import read_result
+
+    found: Mapping[str, Any] = read_result(result.folder / STAGE)["estimate"]
+    return found
+
+
+def _print_table(table: list[Mapping[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from scorefold_registry.run.progress import number_text
+
+    shown = Table(box=None, pad_edge=False)
+    for name in ("estimator", "reading", "corrected", "error", "used"):
+        shown.add_column(name, justify="left" if name in ("estimator", "used") else "right")
+    for row in table:
+        error = "" if row["error"] is None else f"{row['error']:.0%}"
+        numbers = ["" if row[key] is None else number_text(row[key]) for key in ("reading", "corrected")]
+        used = "yes" if row["used"] else f"no: {row['why']}"
+        shown.add_row(*(Text(printable(text)) for text in (row["estimator"], *numbers, error, used)))
+    Console(file=sys.stdout).print(shown)
+
+
+def _print_json(result: RunResult, file: Path, estimate: Mapping[str, Any]) -> None:
+    from scorefold.artefacts import json_text
+
+    facts = estimate["diagnostics"]
+    said = {
+        **{name: estimate[name] for name in ("quantity", "value", "interval", "level", "headline")},
+        "note": facts["note"],
+        "warnings": facts["warnings"],
+        "table": facts["table"],
+        "run": str(result.folder),
+        "report": str(result.report),
+        "run_file": str(file),
+    }
+    print_answer(json_text(said, indent=2))

@@ -1,0 +1,110 @@
+"""``scorefold run FILE``: run a run file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scorefold.errors import printable
+from scorefold_registry.cli.answers import print_answer
+from scorefold_registry.cli.hosting import discover_host
+from scorefold_registry.cli.options import Parser
+from scorefold_registry.runfile.plan import make_plan
+from scorefold_registry.runfile.reader import read
+
+if TYPE_CHECKING:
+    from scorefold_registry.run.result import RunResult
+
+INTERRUPTED = 130
+"""The exit status of a run that Ctrl-C ended, as a shell gives it."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run a file and say what it answered and where the report is. The status is 0, or 130 after Ctrl-C."""
+    parser = Parser("run", "Run a run file.")
+    parser.add_argument("file", type=Path, help="the run file")
+    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="sets", help="set a field")
+    add_run_options(parser)
+    given = parser.parse_args(arguments)
+    return run_and_tell(given.file, given, sets=given.sets)
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """The options that ``run`` and ``demo`` share."""
+    parser.add_argument("--seed", type=int, help="the root seed, in place of the file's")
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="where run folders go (default: runs)")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where stages are kept (default: .scorefold/cache)")
+    parser.add_argument("--fresh", action="store_true", help="compute every stage anew")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def run_and_tell(
+    file: Path, given: argparse.Namespace, *, sets: Sequence[str] = (), command: Sequence[str] | None = None
+) -> int:
+    """Run a file with progress on a terminal, then print the answers and the report, or JSON.
+
+    ``command`` is the command line that repeats the run, where that isn't ``scorefold run`` and the file.
+    """
+    result = run_plan_of(file, given, sets=sets, command=command)
+    if result is None:
+        return INTERRUPTED
+    tell(result, as_json=given.json)
+    return 0
+
+
+def run_plan_of(
+    file: Path, given: argparse.Namespace, *, sets: Sequence[str] = (), command: Sequence[str] | None = None
+) -> RunResult | None:
+    """Run a file with progress on a terminal; None after Ctrl-C. The arguments are those of ``run_and_tell``."""
+    from scorefold_registry.run.progress import progress_for
+
+    host = discover_host()
+    # The file is checked before torch is imported.
+    plan = make_plan(host.catalogue, read(file, sets, given.seed))
+    try:
+        from scorefold_registry.run.pipeline import run_plan
+
+        progress = progress_for(sys.stderr if given.json else sys.stdout, given.quiet)
+        return run_plan(
+            host,
+            plan,
+            runs=given.runs,
+            cache=given.cache,
+            fresh=given.fresh,
+            progress=progress,
+            command=command,
+        )
+    except KeyboardInterrupt as interrupt:
+        stage = getattr(interrupt, "stage", None)
+        where = f" in stage {stage!r}" if stage else ""
+        print(f"interrupted{where}; the same command goes on from there", file=sys.stderr)
+        return None
+
+
+def tell(result: RunResult, *, as_json: bool) -> None:
+    """Print what a run answered and where its report is; failing observers go to standard error."""
+    from scorefold.artefacts import json_text
+    from scorefold_registry.run.report import answers, stage_warnings
+
+    if as_json:
+        print_answer(json_text(result.as_json(), indent=2))
+    else:
+        print()
+        shown: set[str] = set()
+        for answer in answers(result.folder, result.as_json()["stages"]):
+            print(answer.sentence())
+            # A note may begin or end with them.
+            for warning in (text for text in answer.warnings if text not in answer.note):
+                print(printable(f"{answer.stage}: {warning}"))
+            shown.update(answer.warnings)
+        for stage, warning in stage_warnings(result.folder, result.as_json()["stages"]):
+            # An estimate repeats those of its data.
+            if warning not in shown:
+                print(printable(f"{stage}: {warning}"))
+        print(f"report: {result.report}")
+    for failure in result.failures:
+        print(printable(failure.text()), file=sys.stderr)

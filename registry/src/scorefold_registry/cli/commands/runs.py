@@ -1,0 +1,149 @@
+"""``scorefold runs``: list, show, open, compare and remove past runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import webbrowser
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+from scorefold.errors import ConfigError, printable
+from scorefold_registry.cli.answers import print_answer
+from scorefold_registry.cli.options import Parser, UsageError
+from scorefold_registry.run.cache import Cache, area, folder_size
+from scorefold_registry.run.folders import RunEntry, list_runs, remove_runs, superseded
+from scorefold_registry.run.past_runs import differences, find_run, results_of
+from scorefold_registry.run.progress import metrics_text
+
+_RUNS = {"list": 0, "clean": 0, "show": 1, "open": 1, "diff": 2}
+"""What can be done, and how many runs it takes."""
+
+
+def run(arguments: list[str]) -> int:
+    """List, show, open, compare or remove runs. The status is 0."""
+    parser = Parser("runs", "List runs, the newest first; show one or open its report; compare two; remove old ones.")
+    parser.add_argument("do", choices=tuple(_RUNS), help="what to do")
+    parser.add_argument(
+        "run", nargs="*", help="show, open, diff: a run's folder, NAME/RUN, or NAME for its newest complete run"
+    )
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="the folder of runs (default: runs)")
+    parser.add_argument("--name", help="list, clean: only runs of this name")
+    parser.add_argument(
+        "--keep", type=_count, default=5, metavar="N", help="clean: keep N complete runs of each name (default: 5)"
+    )
+    parser.add_argument(
+        "--cache-days", type=_days, metavar="DAYS", help="clean: also remove kept stages unused for so many days"
+    )
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="clean: where stages are kept")
+    parser.add_argument("--dry-run", action="store_true", help="clean: show what would be removed, and remove nothing")
+    parser.add_argument("--yes", action="store_true", help="clean: do not ask on a terminal")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    given = parser.parse_args(arguments)
+    if len(given.run) != _RUNS[given.do]:
+        wanted = ("no run", "one run", "two runs")[_RUNS[given.do]]
+        raise UsageError(f"runs {given.do} takes {wanted}; {len(given.run)} were given")
+    actions = {"list": _list, "clean": _clean, "show": _show, "open": _open, "diff": _diff}
+    return actions[given.do](given)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1.0
+    if not days >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days")
+    return days
+
+
+def _list(given: argparse.Namespace) -> int:
+    folder = area("runs", given.runs, "runs")
+    entries = [entry for entry in list_runs(folder) if given.name in (None, entry.name)]
+    if given.json:
+        print_answer(json.dumps({"runs": [entry.as_json() for entry in entries]}, indent=2))
+        return 0
+    if not entries:
+        print(f"there are no runs in {folder}")
+    for entry in entries:
+        when = datetime.fromtimestamp(entry.started).strftime("%Y-%m-%d %H:%M")
+        print(printable(f"{when}  {entry.state:<11}  {entry.name}  {entry.folder}"))
+    return 0
+
+
+def _show(given: argparse.Namespace) -> int:
+    entry = find_run(area("runs", given.runs, "runs"), given.run[0])
+    results = results_of(entry)
+    if given.json:
+        print_answer(json.dumps({**entry.as_json(), "results": results}, indent=2))
+        return 0
+    print(printable(f"{entry.name}: {entry.state}, {entry.folder}"))
+    for stage, metrics in results.items():
+        print(printable(f"  {stage}: {metrics_text(metrics) or 'no metrics'}"))
+    return 0
+
+
+def _open(given: argparse.Namespace) -> int:
+    entry = find_run(area("runs", given.runs, "runs"), given.run[0])
+    report = entry.folder / "report.html"
+    if not report.is_file():
+        raise ConfigError(f"{entry.folder} has no report: the run is {entry.state}")
+    shown = webbrowser.open(report.resolve().as_uri())
+    if given.json:
+        print_answer(json.dumps({"report": str(report), "opened": shown}, indent=2))
+    else:
+        print(printable(f"{'opened' if shown else 'no browser was found for'} {report}"))
+    return 0
+
+
+def _diff(given: argparse.Namespace) -> int:
+    folder = area("runs", given.runs, "runs")
+    before, after = (find_run(folder, text) for text in given.run)
+    found = differences(before, after)
+    if given.json:
+        print_answer(json.dumps({part: [asdict(one) for one in rows] for part, rows in found.items()}, indent=2))
+        return 0
+    for part, rows in found.items():
+        print(f"{part}: {'the same' if not rows else ''}".rstrip())
+        for one in rows:
+            print(printable(f"  {one.text()}"))
+    return 0
+
+
+def _clean(given: argparse.Namespace) -> int:
+    chosen = superseded(area("runs", given.runs, "runs"), given.keep, given.name)
+    if given.dry_run or (chosen and not given.json and not given.yes and sys.stdin.isatty()):
+        _announce(chosen, given)
+        if given.dry_run or input("remove them? [y/N] ").strip().lower() not in ("y", "yes"):
+            return 0
+    removed, freed = remove_runs(chosen)
+    stages = 0
+    if given.cache_days is not None:
+        stages, more = Cache(area("cache", given.cache, ".scorefold/cache")).prune(given.cache_days)
+        freed += more
+    if given.json:
+        removed_names = [str(folder) for folder in removed]
+        print_answer(json.dumps({"removed": removed_names, "stages": stages, "bytes": freed}, indent=2))
+        return 0
+    print(f"removed {len(removed)} runs and {stages} kept stages, {freed / 1e6:.1f} MB")
+    return 0
+
+
+def _announce(chosen: list[RunEntry], given: argparse.Namespace) -> None:
+    """What would be removed; as JSON in the form of what was."""
+    size = sum(folder_size(entry.folder) for entry in chosen)
+    if given.json:
+        folders = [str(entry.folder) for entry in chosen]
+        print_answer(json.dumps({"removed": folders, "stages": 0, "bytes": size, "dry_run": True}, indent=2))
+        return
+    for entry in chosen:
+        print(printable(f"{entry.state:<11}  {entry.folder}"))
+    print(f"{len(chosen)} runs, {size / 1e6:.1f} MB")

@@ -1,0 +1,54 @@
+"""``scorefold validate FILE``: check a run file without importing torch."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from scorefold_registry.cli.answers import print_answer
+from scorefold_registry.cli.hosting import discover_host
+from scorefold_registry.cli.options import Parser
+from scorefold_registry.runfile.plan import Plan, make_plan
+from scorefold_registry.runfile.reader import RunFileError, read
+
+
+def run(arguments: list[str]) -> int:
+    """Check a run file. The status is 0 for one that is right and 1 for one that isn't."""
+    parser = Parser("validate", "Check a run file without running it.")
+    parser.add_argument("file", type=Path, help="the run file")
+    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="sets", help="set a field")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    given = parser.parse_args(arguments)
+    try:
+        plan = make_plan(discover_host().catalogue, read(given.file, given.sets))
+    except RunFileError as error:
+        if given.json:
+            problems = [problem.as_json() for problem in error.problems]
+            print_answer(json.dumps({"valid": False, "problems": problems, "stages": []}, indent=2))
+        else:
+            count = len(error.problems)
+            print(error, file=sys.stderr)
+            print(f"{given.file}: {count} problem{'s' if count > 1 else ''}", file=sys.stderr)
+        return 1
+    if given.json:
+        print_answer(json.dumps({"valid": True, "problems": [], "stages": stage_list(plan)}, indent=2))
+    else:
+        count = len(plan.stages)
+        print(f"{given.file}: valid, {count} stage{'s' if count > 1 else ''}")
+    return 0
+
+
+def stage_list(plan: Plan) -> list[dict[str, Any]]:
+    """The stages of a plan as JSON, in the order they run."""
+    return [
+        {
+            "name": stage.name,
+            "component": stage.registered.component.versioned_id,
+            "verb": stage.verb.name,
+            "gives": stage.verb.gives,
+            "after": list(stage.after),
+        }
+        for stage in plan.stages
+    ]

@@ -1,0 +1,228 @@
+"""What is wrong with the installed plugins, and the command or the line that mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from scorefold.errors import PluginError
+from scorefold_registry.components.catalogue import Catalogue
+from scorefold_registry.plugins.discovery import Discovery
+from scorefold_registry.plugins.known import KnownPlugin, not_installed
+from scorefold_registry.plugins.records import PluginRecord, Registered
+from scorefold_registry.plugins.requirements import unmet
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing about a plugin. ``fault`` is False for what somebody has chosen: a plugin denied, a name given away.
+
+    ``what`` says it, ``at`` the line of the plugin's own code, ``mend`` the command or the line that mends it.
+    """
+
+    what: str
+    mend: str
+    at: str | None = None
+    fault: bool = True
+
+    def as_json(self) -> dict[str, Any]:
+        return {"fault": self.fault, "what": self.what, "at": self.at, "mend": self.mend}
+
+
+@dataclass(frozen=True)
+class Examination:
+    """All plugins with what was found about each, ``notes`` on lists that name no plugin, and what is not installed."""
+
+    plugins: tuple[tuple[PluginRecord, tuple[Finding, ...]], ...]
+    notes: tuple[str, ...] = ()
+    absent: tuple[KnownPlugin, ...] = ()
+
+    @property
+    def faults(self) -> int:
+        """How many things are to be mended."""
+        found = [finding for _, findings in self.plugins for finding in findings if finding.fault]
+        return len(found) + len(self.notes)
+
+    @property
+    def well(self) -> bool:
+        return self.faults == 0
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``plugins doctor --json`` prints."""
+        return {
+            "well": self.well,
+            "plugins": [
+                {
+                    "name": record.name,
+                    "distribution": record.distribution,
+                    "version": record.version,
+                    "state": record.state,
+                    "findings": [finding.as_json() for finding in findings],
+                }
+                for record, findings in self.plugins
+            ],
+            "notes": list(self.notes),
+            "not_installed": [
+                {
+                    "name": plugin.name,
+                    "distribution": plugin.distribution,
+                    "summary": plugin.summary,
+                    "offers": list(plugin.offers),
+                    "install": plugin.install,
+                }
+                for plugin in self.absent
+            ],
+        }
+
+
+def examine(discovery: Discovery, catalogue: Catalogue, *, load: bool = False) -> Examination:
+    """What discovery and the catalogue have recorded of each plugin; with ``load``, after importing all its code."""
+    if load:
+        for record, importing in _imports(discovery, catalogue):
+            try:
+                importing()
+            except PluginError as error:
+                record.warn(str(error))
+    plugins = tuple(
+        (
+            record,
+            (
+                *_findings(record, catalogue),
+                *_commands(record, discovery.plugins),
+                *_namesakes(record, discovery.plugins),
+            ),
+        )
+        for record in discovery.plugins
+    )
+    notes = (*discovery.notes, *catalogue.unused_preferences())
+    return Examination(plugins, notes, not_installed(discovery.plugins))
+
+
+def _imports(discovery: Discovery, catalogue: Catalogue) -> Iterator[tuple[PluginRecord, Callable[[], object]]]:
+    """Everything that plugins name as ``module:Name``, each as a function that imports it."""
+    from scorefold_registry.components.configs import config_model
+    from scorefold_registry.plugins.loading import load_claim, load_command, load_named
+    from scorefold_registry.runfile.plugin_settings import settings_model
+
+    for item in catalogue.components:
+        yield item.record, partial(config_model, item)
+        yield item.record, partial(_load, item)
+        if item.component.figures:
+            yield item.record, partial(load_named, item.record, f"the figures of {item.id}", item.component.figures)
+    for record in discovery.plugins:
+        for claim in record.claims:
+            yield record, partial(load_claim, record, claim)
+        for command in record.commands:
+            yield record, partial(load_command, record, command)
+        if record.settings is not None:
+            yield record, partial(settings_model, record)
+        for kind in record.kinds:
+            yield record, partial(load_named, record, f"the kind {kind.name!r}", kind.interface)
+            for verb in kind.verbs:
+                for target in filter(None, (verb.target, verb.options, verb.figures)):
+                    yield record, partial(load_named, record, f"the verb {verb.name!r} of {kind.name!r}", target)
+
+
+def _load(item: Registered) -> None:
+    from scorefold_registry.plugins.loading import load_target
+
+    load_target(item, item.component.target)
+    item.mark_loaded()
+
+
+def _findings(record: PluginRecord, catalogue: Catalogue) -> Iterator[Finding]:
+    if record.state == "disabled":
+        yield Finding(str(record.cause), str(record.mend), fault=False)
+    elif record.state in ("broken", "incompatible") or (record.state == "ambiguous" and not record.components):
+        # A kind that two declare leaves a plugin without components; its cause says which line settles it.
+        yield Finding(str(record.cause), record.mend or record.remedy, record.frame)
+    for item in catalogue.components:
+        if item.record is record:
+            yield from _names(item, catalogue)
+    for heavy in record.heavy:
+        # One file that holds a whole plugin imports what it needs; nothing is to be mended while it is developed.
+        yield Finding(heavy.what, heavy.mend, heavy.at, fault=not record.local)
+    for warning in record.warnings:
+        yield _of_warning(warning, record)
+    if record.state != "disabled":
+        for missing in unmet(record.distribution, record.requires):
+            yield Finding(missing.what, missing.mend)
+
+
+def _of_warning(warning: str, record: PluginRecord) -> Finding:
+    """A warning taken apart: the second line of an error is a hint that may begin with a place."""
+    what, _, hint = warning.partition("\n  ")
+    at = None
+    if hint.startswith("at "):
+        at, _, hint = hint.removeprefix("at ").partition("; ")
+    return Finding(what, hint or record.remedy, at)
+
+
+def _namesakes(record: PluginRecord, plugins: Iterable[PluginRecord]) -> Iterator[Finding]:
+    """Plugins of other distributions with the same name: both are used, so nobody has to mend it."""
+    others = [other for other in plugins if other.name == record.name and other.distribution != record.distribution]
+    if others and record.state != "disabled":
+        who = " and ".join(f"{other.distribution} {other.version}" for other in others)
+        what = f"{who} has a plugin {record.name!r} too, so lists that say only that mean both"
+        yield Finding(what, f"write {record.key} in lists to mean this one", fault=False)
+
+
+def _commands(record: PluginRecord, plugins: Iterable[PluginRecord]) -> Iterator[Finding]:
+    """Commands of a plugin that can't be given, because they are ours or another's too."""
+    from scorefold_registry.cli.main import COMMANDS
+
+    for command in record.commands:
+        others = [other for other in plugins if other is not record and command.name in _names_of_commands(other)]
+        if command.name in COMMANDS:
+            what = f"its command {command.name!r} is one of ours, which stays"
+            yield Finding(what, f"another name for it: {record.remedy}")
+        elif others:
+            who = " and ".join(other.distribution for other in others)
+            what = f"its command {command.name!r} is one of {who} too, so neither can be given"
+            yield Finding(what, f"deny one of them: --plugins=-{record.name}")
+
+
+def _names_of_commands(record: PluginRecord) -> set[str]:
+    return {command.name for command in record.commands}
+
+
+def _names(item: Registered, catalogue: Catalogue) -> Iterator[Finding]:
+    """The names of a component, aliases too, that others claim as well."""
+    for name in (item.component.name, *item.component.aliases):
+        key = f"{item.component.kind}:{name}"
+        if len(catalogue.claimants(key)) < 2:
+            continue
+        try:
+            winner = catalogue.resolve(key)
+        except PluginError as error:
+            yield Finding(error.message, str(error.hint))
+        else:
+            if winner is not item:
+                what = f"{key} went to {winner.distribution}, as was agreed or preferred"
+                yield Finding(what, f"write {item.qualified} to use this one", fault=False)
+
+
+def report(found: Examination) -> str:
+    """The findings in words, the plugins in their order."""
+    lines: list[str] = []
+    for record, findings in found.plugins:
+        well = not any(finding.fault for finding in findings)
+        mark = "well" if well else "mend"
+        lines.append(f"{mark}  {record.name}  {record.distribution} {record.version}  {record.state}")
+        for finding in findings:
+            lines.append(f"  {finding.what}")
+            if finding.at:
+                lines.append(f"    at {finding.at}")
+            lines.append(f"    {finding.mend}")
+    lines += [f"mend  {note}" for note in found.notes]
+    for plugin in found.absent:
+        offers = f"; it offers {', '.join(plugin.offers)}" if plugin.offers else ""
+        lines.append(f"none  {plugin.name}  {plugin.distribution}  not installed")
+        lines += [f"  {plugin.summary}{offers}", f"    {plugin.install}"]
+    count = len(found.plugins)
+    plugins = f"{count} plugin{'' if count == 1 else 's'}"
+    things = f"{found.faults} thing{'' if found.faults == 1 else 's'} to mend"
+    lines.append(f"{plugins}: {'all is well' if found.well else things}")
+    return "\n".join(lines)

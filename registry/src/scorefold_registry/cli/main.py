@@ -1,0 +1,222 @@
+"""The command ``scorefold``: finds the command that was asked for, and says what went wrong in words."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from scorefold.errors import ScorefoldError, printable
+from scorefold_registry.cli.answers import only_answers
+from scorefold_registry.plugins.settings import OPTION_VARIABLE, VARIABLE
+
+if TYPE_CHECKING:
+    from scorefold_registry.plugins.records import Command, PluginRecord
+
+COMMANDS = {
+    "demo": "train a score model on handwritten digits and estimate their dimension",
+    "run": "run a run file",
+    "sweep": "run a run file at many values of some of its fields",
+    "apply": "use a trained stage on new data",
+    "inspect": "show what a file of data holds, and what is wrong with it",
+    "validate": "check a run file without running it",
+    "recommend": "which estimate of dimension to believe for a file of data",
+    "compare": "put every installed component of a kind on the same cases",
+    "reproduce": "measure the claims of plugins again",
+    "cite": "print BibTeX for the methods of a run file",
+    "schema": "write JSON Schema of run files, for editors",
+    "runs": "list past runs and clean up",
+    "graph": "show how the stages of a run file hang together",
+    "new": "write a plugin from a template",
+    "plugins": "list plugins, show what they offer and what is wrong with them",
+}
+
+USAGE = """usage: scorefold [--plugins LIST] [--debug] COMMAND [ARGUMENTS]
+
+  --plugins LIST  allow only these plugins (a,b), or deny some (--plugins=-a,-b); goes before
+                  SCOREFOLD_PLUGINS, which goes before the nearest scorefold.toml
+  --debug         show the traceback of an error
+  --version       print the version
+
+commands (scorefold COMMAND --help says more):"""
+
+HOLDS, FAILS, ERROR, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
+"""Exit statuses: what was asked holds, it does not, an error, stopped by Ctrl-C, nobody reads the output."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command and returns its exit status: 0 what was asked holds, 1 it does not, 2 an error."""
+    _open_all()
+    try:
+        return _status(argv)
+    except BrokenPipeError:
+        # The reader (head, less) went away. Python would complain again when it flushes at exit.
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return PIPE_CLOSED
+
+
+def _open_all() -> None:
+    """Streams that were closed before the process began lead nowhere, and no file that is opened takes their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - open for as long as the process
+
+
+def _status(argv: list[str] | None) -> int:
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    as_json, debug = "--json" in arguments, "--debug" in arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name need not be text, and that must not cost a command its output.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        plugins = _take_globals(arguments)
+        with _plugins_variable(plugins):
+            status = _dispatch(arguments)
+        # Flushed here, where a reader that has gone away is caught.
+        sys.stdout.flush()
+        return status
+    except ScorefoldError as error:
+        if debug:
+            raise
+        _say(error, as_json)
+        return ERROR
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except SystemExit as exit_:
+        if exit_.code is None or isinstance(exit_.code, int):
+            return exit_.code or HOLDS
+        print(exit_.code, file=sys.stderr)
+        return ERROR
+    except BaseException as error:  # a plugin may raise anything
+        if debug:
+            raise
+        message = f"{type(error).__name__}: {error}"
+        hint = "this is a mistake in Scorefold or in a plugin; the same command with --debug shows where"
+        _say(ScorefoldError(message, hint=hint), as_json)
+        return ERROR
+
+
+def _take_globals(arguments: list[str]) -> str | None:
+    """Takes ``--debug`` and ``--plugins`` out of the arguments; the value of the latter."""
+    plugins = None
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    kept: list[str] = []
+    given = iter(arguments[:end])
+    for argument in given:
+        if argument == "--plugins":
+            plugins = next(given, None)
+            if plugins is None:
+                raise _usage_error("--plugins needs a list", "for example --plugins standard,iddiff")
+        elif argument.startswith("--plugins="):
+            plugins = argument.partition("=")[2]
+        elif argument != "--debug":
+            kept.append(argument)
+    arguments[:end] = kept
+    return plugins
+
+
+@contextmanager
+def _plugins_variable(value: str | None) -> Iterator[None]:
+    """Puts the command line's list where the environment's is, so that worker processes see the same plugins."""
+    if value is None:
+        yield
+        return
+    # Stripped as the reader of the variable strips it, since the two are compared.
+    given = {VARIABLE: value.strip(), OPTION_VARIABLE: value.strip()}
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for name, text in before.items():
+            if text is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = text
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(printable(_help()))
+        return HOLDS if arguments else ERROR
+    name, rest = arguments[0], arguments[1:]
+    if name == "--version":
+        from scorefold_registry import __version__
+
+        print(f"scorefold {__version__}")
+        return HOLDS
+    if name in COMMANDS:
+        command: Callable[[list[str]], int] = import_module(f"scorefold_registry.cli.commands.{name}").run
+        with only_answers() if "--json" in rest else nullcontext():
+            return _returned(command, rest)
+    return _plugin_command(name)(rest)
+
+
+def _returned(command: Callable[[list[str]], int], arguments: list[str]) -> int:
+    """The status that a command returns. A plugin's code that ends the process must not choose it."""
+    try:
+        return command(arguments)
+    except SystemExit as exit_:
+        if exit_.code in (None, HOLDS) and {"-h", "--help"} & set(arguments):
+            raise
+        hint = "this is a mistake of a plugin; the same command with --debug shows where"
+        raise ScorefoldError(f"what was asked for ended by SystemExit: {exit_.code}", hint=hint) from exit_
+
+
+def _plugin_command(name: str) -> Callable[[list[str]], int]:
+    """The function of a command that a plugin adds. Raises ``UsageError`` with near misses for an unknown name."""
+    from scorefold_registry.plugins.loading import load_command
+    from scorefold_registry.plugins.names import did_you_mean, sentences
+
+    known = _added()
+    found = [(record, command) for record, command in known if command.name == name]
+    if len(found) == 1:
+        return load_command(*found[0])
+    if found:
+        owners = " and ".join(record.distribution for record, _ in found)
+        raise _usage_error(f"{name!r} is a command of {owners}", f"deny one: --plugins=-{found[1][0].name}")
+    names = [*COMMANDS, *(command.name for _, command in known)]
+    hint = sentences(did_you_mean(name, names), f"the commands are {', '.join(names)}")
+    raise _usage_error(f"there is no command {name!r}", hint)
+
+
+def _help() -> str:
+    added = [(command.name, f"{command.summary} ({record.distribution})") for record, command in _added()]
+    return "\n".join([USAGE, *(f"  {name:<14} {summary}" for name, summary in [*COMMANDS.items(), *added])])
+
+
+def _added() -> list[tuple[PluginRecord, Command]]:
+    """The commands that plugins add. None of them replaces one of ours."""
+    from scorefold_registry.plugins.discovery import discover
+
+    pairs = [(record, command) for record in discover().plugins for command in record.commands]
+    return [(record, command) for record, command in pairs if command.name not in COMMANDS]
+
+
+def _usage_error(message: str, hint: str) -> ScorefoldError:
+    # Imported here because argparse, behind it, would cost every command.
+    from scorefold_registry.cli.options import UsageError
+
+    return UsageError(message, hint=hint)
+
+
+def _say(error: ScorefoldError, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        print(json.dumps({"error": error.as_json()}))
+    else:
+        print(f"error: {error}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""``scorefold new``: rendering templates and bringing projects up to date."""

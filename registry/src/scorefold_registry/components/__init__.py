@@ -1,0 +1,1 @@
+"""Components: the catalogue of names, building, saving and loading."""

@@ -1,0 +1,306 @@
+"""Components built: config and ports checked, inline components built, torch's global random state left alone."""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+from torch import nn
+
+from scorefold.config import Config, Use
+from scorefold.data import Dataset, DataSpec
+from scorefold.errors import ConfigError, PluginError, ScorefoldError
+from scorefold.interfaces.capabilities import CAPABILITIES
+from scorefold.plugin import Port
+from scorefold.seeds import derive_generator, derive_seed
+from scorefold.stage import Executor
+from scorefold_registry.components.catalogue import Catalogue
+from scorefold_registry.components.configs import check_config, inline_uses, with_installed
+from scorefold_registry.components.messages import RawPath, config_error, dotted
+from scorefold_registry.plugins.loading import describe, load_target, own_frame
+from scorefold_registry.plugins.names import did_you_mean, sentences
+from scorefold_registry.plugins.records import Registered
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where modules go, and the seed that their construction starts from."""
+
+    seed: int | None = None
+    device: torch.device | str | None = None
+    dtype: torch.dtype | None = None
+
+    def inside(self, *names: str | int) -> Placement:
+        """The same for a part, with a seed of its own."""
+        seed = None if self.seed is None else derive_seed(self.seed, *names)
+        return Placement(seed, self.device, self.dtype)
+
+
+@dataclass
+class Made:
+    """What an object was made from: enough to make it again.
+
+    ``config`` names its inline components; ``ports`` holds the objects plugged in, ``inline`` the names of those that
+    were built along with it; ``saved`` is the folder that holds its state, once there is one.
+    """
+
+    registered: Registered
+    config: Config
+    ports: Mapping[str, Any]
+    inline: frozenset[str]
+    place: Placement
+    saved: Path | None = None
+
+
+@dataclass
+class Memory:
+    """What each living object was made from. Objects are held weakly and told apart by identity."""
+
+    _made: dict[int, tuple[weakref.ref[Any], Made]] = field(default_factory=dict)
+
+    def keep(self, obj: Any, made: Made) -> None:
+        key = id(obj)
+        self._made[key] = (weakref.ref(obj, lambda _: self._made.pop(key, None)), made)
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def of(self, obj: Any) -> Made | None:
+        entry = self._made.get(id(obj))
+        return entry[1] if entry is not None and entry[0]() is obj else None
+
+
+class Builder:
+    """Builds components of a catalogue and remembers what each was made from."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self.memory = Memory()
+        self.executor: Executor | None = None
+        """What constructors that ask for an ``executor`` get: the run's while one goes on, None otherwise."""
+
+    def build(self, registered: Registered, config: Any, ports: Mapping[str, Any], place: Placement) -> Any:
+        """A component from its config (a mapping or a ``Config``) and its ports.
+
+        A ``DataSpec`` may stand for data that a component only takes its shape from. Raises ``ConfigError`` for a
+        config or ports that do not fit and ``PluginError`` for a plugin that does not keep its word.
+        """
+        checked, problems = check_config(self.catalogue, registered, config)
+        if checked is None or problems:
+            raise config_error(f"the config of {registered.id}", problems)
+        plugged = self._plug(registered, ports, place)
+        filled = self._fill(checked, plugged, place)
+        obj = self._construct(registered, filled, plugged, place)
+        self._check_made(registered, obj)
+        if isinstance(obj, nn.Module):
+            obj.to(device=place.device, dtype=place.dtype)
+        inline = frozenset(name for name in plugged if _is_inline(ports.get(name, "")))
+        self.memory.keep(obj, Made(registered, checked, plugged, inline, place))
+        return obj
+
+    def build_use(self, use: Use, outer: Mapping[str, Any], place: Placement) -> Any:
+        """A component named inline. Ports it isn't given come from ``outer``, the ports of the component around it."""
+        registered = self.catalogue.resolve(use.use)
+        ports = {name: self._named(value, outer) for name, value in use.inputs.items()}
+        for port in registered.component.requires:
+            if port.default is None and port.name not in ports and port.name in outer:
+                ports[port.name] = outer[port.name]
+        return self.build(registered, use.config, ports, place)
+
+    def _named(self, value: Any, outer: Mapping[str, Any]) -> Any:
+        if isinstance(value, list):
+            return [self._named(item, outer) for item in value]
+        return outer.get(value, value) if isinstance(value, str) else value
+
+    def _plug(self, registered: Registered, given: Mapping[str, Any], place: Placement) -> dict[str, Any]:
+        """The ports as objects: inline components and defaults built, everything checked."""
+        component = registered.component
+        given = with_installed(self.catalogue, registered, given)
+        names = [port.name for port in component.requires]
+        for name in given:
+            if name not in names:
+                known = f"{registered.id} takes {', '.join(names)}" if names else f"{registered.id} takes no port"
+                raise ConfigError(f"unknown port {name!r}", hint=sentences(did_you_mean(name, names), known))
+        values: dict[str, Any] = {}
+        for port in component.requires:
+            value = given.get(port.name)
+            if value is None and port.default is not None:
+                value = dict(port.default)
+            if value is not None:
+                values[port.name] = value
+            elif not (port.optional or port.when):
+                raise ConfigError(
+                    f"nothing is plugged into port {port.name!r} of {registered.id}",
+                    hint=f"it needs a component of kind {' or '.join(port.kinds)}",
+                )
+        objects = {name: value for name, value in values.items() if not _is_inline(value)}
+        return {
+            port.name: self._port_value(registered, port, values[port.name], objects, place.inside("port", port.name))
+            for port in component.requires
+            if port.name in values
+        }
+
+    def _port_value(
+        self, registered: Registered, port: Port, value: Any, outer: Mapping[str, Any], place: Placement
+    ) -> Any:
+        """What a port is plugged to, as an object that fits. Inline components take their ports from ``outer``."""
+        where = f"port {port.name!r} of {registered.id}"
+        if port.many:
+            if not isinstance(value, (list, tuple)):
+                raise ConfigError(f"{where} takes a list; {_what(value)} is plugged into it")
+            built = [self._built(item, outer, place.inside(index)) for index, item in enumerate(value)]
+            for index, item in enumerate(built):
+                self._check_fits(f"{where}, entry {index},", port.kinds, port.needs, item, whole=port.whole)
+            return built
+        value = self._built(value, outer, place)
+        self._check_fits(where, port.kinds, port.needs, value, whole=port.whole)
+        return value
+
+    def _built(self, value: Any, outer: Mapping[str, Any], place: Placement) -> Any:
+        if not _is_inline(value):
+            return value
+        use = Use(use=value) if isinstance(value, str) else value if isinstance(value, Use) else Use(**value)
+        return self.build_use(use, outer, place)
+
+    def _check_fits(
+        self, where: str, kinds: Sequence[str], needs: Sequence[str], value: Any, *, whole: bool = False
+    ) -> None:
+        """Raises ``ConfigError`` unless a value is of one of the kinds and has the capabilities."""
+        interfaces = [self.interface(kind) for kind in kinds if kind in self.catalogue.kinds]
+        if "data" in kinds and not whole:
+            interfaces.append(DataSpec)
+        if len(interfaces) >= len(kinds) and not isinstance(value, tuple(interfaces)):
+            hint = None
+            if "data" in kinds and isinstance(value, (torch.Tensor, Dataset)):
+                hint = "tensors and data sets become a source with scorefold.interfaces.TensorSource"
+            raise ConfigError(
+                f"{where} takes a component of kind {' or '.join(kinds)}; this is {_what(value)}", hint=hint
+            )
+        missing = [need for need in needs if not isinstance(value, CAPABILITIES[need])]
+        if missing:
+            raise ConfigError(f"{where} needs {' and '.join(missing)}, which {_what(value)} does not provide")
+
+    def interface(self, kind: str) -> type:
+        """The class that components of a kind derive from."""
+        module, _, name = self.catalogue.kind(kind).interface.partition(":")
+        try:
+            interface: type = getattr(import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise PluginError(f"the interface of kind {kind!r} can't be imported: {describe(error)}") from error
+        return interface
+
+    def _fill(self, config: Config, ports: Mapping[str, Any], place: Placement) -> Config:
+        """The config with its inline components built."""
+        for item in inline_uses(config):
+            value = item.value
+            if isinstance(value, Use):
+                value = self.build_use(value, ports, place.inside("config", dotted(item.path)))
+            self._check_fits(dotted(item.path), (item.kind,), item.needs, value)
+            config = _replaced(config, item.path, value)
+        return config
+
+    def _construct(self, registered: Registered, config: Config, ports: Mapping[str, Any], place: Placement) -> Any:
+        target = load_target(registered, registered.component.target)
+        registered.mark_loaded()
+        wanted = inspect.signature(target).parameters
+        offered = {
+            "generator": None if place.seed is None else derive_generator(place.seed, "construction"),
+            "device": place.device,
+            "dtype": place.dtype,
+            "executor": self.executor,
+            "port_names": {name: self._names(items) for name, items in ports.items() if isinstance(items, list)},
+        }
+        extra = {name: value for name, value in offered.items() if name in wanted}
+        try:
+            with _seeded(place):
+                return target(config, **ports, **extra)
+        except ScorefoldError:
+            raise
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            frame = own_frame(error, {registered.record.package})
+            raise PluginError(
+                f"building {registered.id} failed: {describe(error)} ({registered.record.label})",
+                hint=f"at {frame}" if frame else None,
+            ) from error
+
+    def _names(self, items: Sequence[Any]) -> list[str]:
+        """The names of what is plugged into a port, as components or else as types; a name used again is numbered."""
+        made = [(item, self.memory.of(item)) for item in items]
+        plain = [type(item).__name__ if known is None else known.registered.component.name for item, known in made]
+        counts = [plain[:place].count(name) for place, name in enumerate(plain)]
+        return [f"{name}-{count + 1}" if count else name for name, count in zip(plain, counts, strict=True)]
+
+    def _check_made(self, registered: Registered, obj: Any) -> None:
+        """Raises ``PluginError`` where the object isn't what its declaration says."""
+        component = registered.component
+        interface = self.interface(component.kind)
+        if not isinstance(obj, interface):
+            raise PluginError(
+                f"{registered.id} is declared as a {component.kind}, but {component.target} is no {interface.__name__} "
+                f"({registered.record.label})"
+            )
+        for name, capability in CAPABILITIES.items():
+            declared = name in component.provides
+            if declared and not isinstance(obj, capability):
+                raise PluginError(
+                    f"{registered.id} says that it provides {name}, but {component.target} does not derive from it "
+                    f"({registered.record.label})"
+                )
+            if not declared and isinstance(obj, capability):
+                registered.record.warn(f"{registered.id} can do {name} but does not say so in 'provides'")
+
+
+def draw_seed(generator: torch.Generator | None) -> int | None:
+    """A seed for one construction, drawn from the caller's generator."""
+    if generator is None:
+        return None
+    return int(torch.randint(2**62, (), generator=generator, device=generator.device, dtype=torch.int64))
+
+
+@contextmanager
+def _seeded(place: Placement) -> Iterator[None]:
+    """Seeds torch's global generators for a construction, and puts them back as they were."""
+    seed = 0 if place.seed is None else derive_seed(place.seed, "initialisation")
+    device = torch.device(place.device or "cpu")
+    devices = [device.index or 0] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        # Not torch.manual_seed, which would also reach devices that were not forked.
+        torch.default_generator.manual_seed(seed)
+        for index in devices:
+            with torch.cuda.device(index):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+def _is_inline(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(_is_inline(item) for item in value)
+    return isinstance(value, (Use, Mapping, str))
+
+
+def _what(value: Any) -> str:
+    return f"a {type(value).__name__}" if value is not None else "nothing"
+
+
+def _replaced(container: Any, path: RawPath, value: Any) -> Any:
+    """A copy of nested models, lists and mappings with one entry replaced."""
+    if not path:
+        return value
+    key, rest = path[0], path[1:]
+    if isinstance(container, BaseModel):
+        return container.model_copy(update={str(key): _replaced(getattr(container, str(key)), rest, value)})
+    if isinstance(container, Mapping):
+        return {**container, key: _replaced(container[key], rest, value)}
+    assert isinstance(key, int)
+    items = [_replaced(item, rest, value) if index == key else item for index, item in enumerate(container)]
+    return type(container)(items)

@@ -1,0 +1,330 @@
+"""What the installed plugins offer, by name. Nobody wins a name silently."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from scorefold.errors import PluginError
+from scorefold.kinds import CAPABILITY_NAMES, CORE_KINDS
+from scorefold.plugin import Component, Kind
+from scorefold_registry.plugins.known import not_installed
+from scorefold_registry.plugins.names import (
+    Reference,
+    did_you_mean,
+    near_misses,
+    normalise,
+    parse_reference,
+    sentences,
+)
+from scorefold_registry.plugins.records import PluginRecord, Registered
+
+CORE = "scorefold-core"
+
+
+class Catalogue:
+    """Kinds and components by name.
+
+    ``plugins`` are those that were found; ``kinds`` those of core and of plugins; ``components`` all that are
+    registered, in the order of their plugins.
+    ``prefer`` maps a name (``kind:name``) to the distribution that the user prefers for it.
+    """
+
+    def __init__(self, records: Iterable[PluginRecord], prefer: Mapping[str, str] | None = None) -> None:
+        records = list(records)
+        self.plugins: tuple[PluginRecord, ...] = tuple(records)
+        self._prefer = {name: normalise(distribution) for name, distribution in (prefer or {}).items()}
+        self.kinds: dict[str, Kind] = {kind.name: kind for kind in CORE_KINDS}
+        self._add_kinds(records)
+        for record in records:
+            if record.components and (fault := self._fault(record)):
+                record.fail("broken", fault, record.file)
+        self._unused = [record for record in records if record.state in ("broken", "incompatible", "disabled")]
+        self.components: list[Registered] = [
+            Registered(component, record) for record in records for component in record.components
+        ]
+        self._claims: dict[str, list[Registered]] = {}
+        for item in self.components:
+            for name in (item.component.name, *item.component.aliases):
+                self._claims.setdefault(f"{item.component.kind}:{name}", []).append(item)
+        self._winners = {key: self._winner(key, claimants) for key, claimants in self._claims.items()}
+        self._settle_states(records)
+
+    def of_kind(self, kind: str | None = None) -> list[Registered]:
+        """The components of a kind, or all. Raises ``PluginError`` for an unknown kind."""
+        if kind is None:
+            return list(self.components)
+        self.kind(kind)
+        return [item for item in self.components if item.component.kind == kind]
+
+    def kind(self, name: str) -> Kind:
+        """The kind of that name. Raises ``PluginError`` with near misses."""
+        if name not in self.kinds:
+            raise PluginError(
+                f"there is no kind {name!r}",
+                hint=sentences(
+                    did_you_mean(name, self.kinds), f"the kinds are {', '.join(self.kinds)}", self._without()
+                ),
+            )
+        return self.kinds[name]
+
+    def _missing(self, reference: Reference) -> tuple[str, str]:
+        """What to add to a message and to its hint where a plugin that is not installed offers a component."""
+        for plugin in not_installed(self.plugins):
+            if plugin.offers_what(reference):
+                return f"; it comes with {plugin.distribution}, which is not installed", plugin.install
+        return "", ""
+
+    def _without(self) -> str:
+        """Which plugins are out of use and why, since the name that is missing may be theirs."""
+        out = [f"{record.label} ({record.state}: {record.cause})" for record in self._unused]
+        return f"out of use: {', '.join(out)}" if out else ""
+
+    def resolve(self, text: str, *, any_revision: bool = False) -> Registered:
+        """The component that ``text`` names.
+
+        ``kind:name``, ``kind:name@revision``, an alias in place of the name, or ``distribution/kind:name``. The kind
+        may be left out where only one component has the name. Raises ``PluginError`` for a name that is unknown (with
+        near misses), claimed by several plugins, or of another revision than the installed one (unless
+        ``any_revision``).
+        """
+        reference = parse_reference(text)
+        if reference.kind is not None:
+            self.kind(reference.kind)
+        if reference.distribution is not None:
+            found = self._of_distribution(reference)
+        else:
+            keys = self._keys(reference)
+            if len(keys) > 1:
+                raise PluginError(f"{text!r} may be any of {', '.join(keys)}", hint="write the kind too")
+            if not keys:
+                raise self._unknown(reference)
+            winner = self._winners[keys[0]]
+            if winner is None:
+                raise self._ambiguous(keys[0])
+            found = winner
+        revision = reference.revision
+        if not any_revision and revision is not None and revision != found.component.revision:
+            raise PluginError(
+                f"{text!r} asks for revision {revision} of {found.id}; "
+                f"{found.distribution} {found.version} has revision {found.component.revision}",
+                hint=f"write {found.component.versioned_id}, or install the version that has revision {revision}",
+            )
+        return found
+
+    def pinned(self, item: Registered, *, whole: bool = False) -> str:
+        """The name that means this component and this revision alone: ``kind:name@revision``.
+
+        Its distribution stands before it where the bare name is another's or nobody's, and always with ``whole``, for
+        what is read again where other plugins are installed.
+        """
+        bare = not whole and self._winners[item.id] is item
+        return item.component.versioned_id if bare else f"{item.distribution}/{item.component.versioned_id}"
+
+    def unused_preferences(self) -> list[str]:
+        """Remarks on preferences that nothing answers to, which most often are spelling mistakes.
+
+        A plugin that is out of use may be what is meant, so its distribution is known.
+        """
+        known = {normalise(record.distribution): record.distribution for record in self.plugins}
+        names = [*self._claims, *(f"kind:{kind.name}" for record in self.plugins for kind in record.kinds)]
+        notes = []
+        for name, preferred in self._prefer.items():
+            if preferred not in known:
+                near = did_you_mean(preferred, known) or f"those with plugins: {', '.join(known.values())}"
+                notes.append(f"[prefer] gives {name!r} to {preferred!r}, which brings no plugin here; {near}")
+            elif name not in names and not self._unused:
+                near = did_you_mean(name, names) or "a name is kind:name"
+                notes.append(f"[prefer] gives away {name!r}, a name that nothing has; {near}")
+        return notes
+
+    def claimants(self, key: str) -> list[Registered]:
+        """All components that claim the name ``kind:name``, as their name or as an alias."""
+        return list(self._claims.get(key, ()))
+
+    def _keys(self, reference: Reference) -> list[str]:
+        if reference.kind is not None:
+            return [reference.id] if reference.id in self._claims else []
+        return [key for key in self._claims if key.partition(":")[2] == reference.name]
+
+    def _of_distribution(self, reference: Reference) -> Registered:
+        mine = [item for item in self.components if normalise(item.distribution) == reference.distribution]
+        if not mine:
+            names = dict.fromkeys(item.distribution for item in self.components)
+            missing, install = self._missing(reference)
+            raise PluginError(
+                f"no distribution {reference.distribution!r} offers components here{missing}",
+                hint=sentences(
+                    install,
+                    did_you_mean(str(reference.distribution), names),
+                    f"those that do: {', '.join(names)}",
+                    self._without(),
+                ),
+            )
+        found = [
+            item
+            for item in mine
+            if reference.name in (item.component.name, *item.component.aliases)
+            and reference.kind in (None, item.component.kind)
+        ]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise PluginError(
+                f"{reference.name!r} of {reference.distribution} may be any of "
+                f"{', '.join(f'{item.plugin}: {item.id}' for item in found)}",
+                hint="write the kind too" if len({item.id for item in found}) > 1 else "deny one of the plugins",
+            )
+        ids = [item.id for item in mine]
+        raise PluginError(
+            f"{reference.distribution} offers no {reference.id!r}",
+            hint=sentences(did_you_mean(reference.id, ids), f"it offers {', '.join(ids)}"),
+        )
+
+    def _unknown(self, reference: Reference) -> PluginError:
+        missing, install = self._missing(reference)
+        if missing:
+            what = f"there is no {reference.id!r}" if reference.kind else f"no component is called {reference.name!r}"
+            return PluginError(what + missing, hint=sentences(install, self._without()))
+        if reference.kind is None:
+            near = near_misses(reference.name, [key.partition(":")[2] for key in self._claims])
+            keys = [key for key in self._claims if key.partition(":")[2] in near]
+            hint = f"did you mean {' or '.join(keys)}?" if keys else ""
+            return PluginError(
+                f"no component is called {reference.name!r}",
+                hint=sentences(
+                    hint, f"a name is kind:name, and the kinds are {', '.join(self.kinds)}", self._without()
+                ),
+            )
+        names = [key.partition(":")[2] for key in self._claims if key.startswith(f"{reference.kind}:")]
+        near = near_misses(reference.name, names)
+        elsewhere = [key for key in self._claims if key.partition(":")[2] == reference.name]
+        suggestions = [f"{reference.kind}:{name}" for name in near] + elsewhere
+        if suggestions:
+            hint = f"did you mean {' or '.join(suggestions)}? 'scorefold plugins list' shows all components"
+        elif names:
+            hint = f"components of kind {reference.kind}: {', '.join(names)}"
+        else:
+            hint = f"no component of kind {reference.kind} is installed"
+        return PluginError(f"there is no {reference.id!r}", hint=sentences(hint, self._without()))
+
+    def _ambiguous(self, key: str) -> PluginError:
+        claimants = self._claims[key]
+        who = " and ".join(f"{item.distribution} {item.version} (plugin {item.plugin!r})" for item in claimants)
+        first = claimants[0]
+        return PluginError(
+            f"{key!r} is claimed by {who}; neither wins until you prefer one{self._one_sided(claimants)}",
+            hint=f'in scorefold.toml, under [prefer]: "{key}" = "{first.distribution}"; '
+            f"or name one in full: {' or '.join(item.qualified for item in claimants)}",
+        )
+
+    @staticmethod
+    def _one_sided(claimants: list[Registered]) -> str:
+        for item in claimants:
+            for other in claimants:
+                if _asks(item, other):
+                    return f" ({item.distribution} asks to override {other.distribution}, which does not yield to it)"
+        return ""
+
+    def _winner(self, key: str, claimants: list[Registered]) -> Registered | None:
+        """Who has a name: its one claimant, the user's preference, or an override to which both sides agree."""
+        if len(claimants) == 1:
+            return claimants[0]
+        preferred = self._prefer.get(key)
+        if preferred is not None:
+            mine = [item for item in claimants if normalise(item.distribution) == preferred]
+            return mine[0] if len(mine) == 1 else None
+        winners = [
+            item
+            for item in claimants
+            if all(other is item or (_asks(item, other) and _yields(other, item)) for other in claimants)
+        ]
+        return winners[0] if len(winners) == 1 else None
+
+    def _settle_states(self, records: list[PluginRecord]) -> None:
+        for item in self.components:
+            winner = self._winners[item.id]
+            if winner is None:
+                item.state = "ambiguous"
+            elif winner is not item:
+                item.state = "shadowed"
+        for record in records:
+            mine = [item for item in self.components if item.record is record]
+            ambiguous = [item.id for item in mine if item.state == "ambiguous"]
+            shadowed = [item.id for item in mine if item.state == "shadowed"]
+            if ambiguous:
+                record.state = "ambiguous"
+                record.cause = self._ambiguous(ambiguous[0]).message
+            elif shadowed and len(shadowed) == len(mine):
+                winner = self._winners[shadowed[0]]
+                assert winner is not None
+                record.state = "shadowed"
+                record.cause = f"{', '.join(shadowed)} went to {winner.distribution}"
+
+    def _add_kinds(self, records: list[PluginRecord]) -> None:
+        """Adds the plugins' kinds. One that two declare is nobody's until the user prefers one; core's stay core's."""
+        declared: dict[str, list[PluginRecord]] = {}
+        for record in records:
+            for kind in record.kinds:
+                declared.setdefault(kind.name, []).append(record)
+        for name, owners in declared.items():
+            preferred = [item for item in owners if normalise(item.distribution) == self._prefer.get(f"kind:{name}")]
+            if name in self.kinds:
+                for record in owners:
+                    record.fail("broken", f"it declares the kind {name!r}, which is {CORE}'s", record.file)
+            elif len(owners) == 1 or len(preferred) == 1:
+                owner = (preferred or owners)[0]
+                # An owner that lost another of its kinds is not registered, and has none left.
+                for kind in owner.kinds:
+                    if kind.name == name:
+                        self.kinds[name] = kind
+            else:
+                who = " and ".join(item.distribution for item in owners)
+                for record in owners:
+                    record.fail(
+                        "ambiguous",
+                        f"the kind {name!r} is declared by {who}; prefer one in scorefold.toml, under [prefer]: "
+                        f'"kind:{name}" = "{owners[0].distribution}"',
+                    )
+
+    def _fault(self, record: PluginRecord) -> str | None:
+        """What is wrong with a plugin's components, given all kinds; None where nothing is."""
+        seen: set[str] = set()
+        pluggable = {*self.kinds, *(verb.gives for kind in self.kinds.values() for verb in kind.verbs)}
+        for component in record.components:
+            if component.id in seen:
+                return f"it registers {component.id} twice"
+            seen.add(component.id)
+            words: list[tuple[str, str, Collection[str]]] = [("is of the kind", component.kind, self.kinds)]
+            words += [
+                ("takes a port of the kind", kind, pluggable) for port in component.requires for kind in port.kinds
+            ]
+            words += [(f"says that it {what}", word, CAPABILITY_NAMES) for what, word in _capabilities(component)]
+            for says, word, known in words:
+                if word not in known:
+                    return sentences(
+                        f"{component.id} {says} {word!r}, which is unknown",
+                        did_you_mean(word, known) or f"known: {', '.join(known)}",
+                    )
+        return None
+
+
+def _capabilities(component: Component) -> list[tuple[str, str]]:
+    provided = [("provides", word) for word in component.provides]
+    return provided + [("needs", word) for port in component.requires for word in port.needs]
+
+
+def _asks(item: Registered, other: Registered) -> bool:
+    """Whether a component asks to replace another."""
+    if item is other or item.component.overrides is None:
+        return False
+    asked = parse_reference(item.component.overrides)
+    return (
+        asked.distribution == normalise(other.distribution)
+        and asked.name == other.component.name
+        and asked.kind in (None, other.component.kind)
+    )
+
+
+def _yields(item: Registered, other: Registered) -> bool:
+    """Whether a component lets the other's distribution replace it."""
+    return normalise(other.distribution) in {normalise(name) for name in item.component.yields_to}

@@ -1,0 +1,157 @@
+"""The manifest of a saved state: what it may say, and where its references may lead. No torch here.
+
+Copies and points stand inside the state's folder. A reference may lead to a state anywhere, as a link may, but is
+followed only where the digest beside it is that of what is found.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, Field
+
+from scorefold.artefacts import MANIFEST_FILE, digest_file, read_json
+from scorefold.errors import ArtefactError, PluginError
+from scorefold_registry.components.catalogue import Catalogue
+from scorefold_registry.components.checked_json import checked, read_checked
+from scorefold_registry.plugins.names import parse_reference
+from scorefold_registry.plugins.records import Registered, how_to_get
+
+FORMAT = 1
+REFERENCE_FILE = "reference.json"
+"""In a folder that holds another's state: where that stands, and the digest of its manifest."""
+
+# They stand in the line that a person is told to type.
+_Distribution = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=200)]
+_Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]*$", max_length=200)]
+
+
+def _relative(text: str) -> str:
+    outside = PurePosixPath(text).is_absolute() or PureWindowsPath(text).anchor or "\\" in text
+    if outside or not text.isprintable() or not text:
+        raise ValueError(f"{text!r} is no relative path")
+    return text
+
+
+_Path = Annotated[str, AfterValidator(_relative), Field(max_length=1000)]
+
+
+class Reference(BaseModel, extra="forbid"):
+    """What a port is plugged to: the shape of data, points kept inside, or a state elsewhere or copied inside."""
+
+    spec: dict[str, Any] | None = None
+    value: _Path | None = None
+    state: _Path | None = None
+    digest: str = ""
+    copied: bool = Field(False, alias="copy")
+
+
+class Manifest(BaseModel):
+    """What ``host.save`` writes beside a state."""
+
+    component: str = Field(max_length=300)
+    distribution: _Distribution
+    version: _Version
+    config: dict[str, Any]
+    ports: dict[str, Reference | list[Reference]]
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] | None
+    dtype: Literal["float16", "bfloat16", "float32", "float64"] | None
+    fingerprint: str | None
+
+    @property
+    def saved(self) -> str:
+        """How messages name what the state is of."""
+        return f"{self.component} of {self.distribution} {self.version}"
+
+
+def check_manifest(raw: Mapping[str, Any], folder: Path) -> Manifest:
+    """A manifest as read. Raises ``ArtefactError`` for another format, and for one that no release wrote."""
+    if raw.get("format") != FORMAT or isinstance(raw.get("format"), bool):
+        raise ArtefactError(
+            f"{folder} is of format {raw.get('format')!r:.60}; this release reads {FORMAT}",
+            hint="a folder that host.save wrote is expected; update scorefold-registry if a later release wrote it",
+        )
+    lacking = [key for key in Manifest.model_fields if key not in raw]
+    if lacking:
+        raise ArtefactError(f"{folder / MANIFEST_FILE} lacks {', '.join(lacking)}; it is not as host.save wrote it")
+    return checked(raw, Manifest, folder / MANIFEST_FILE)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest in a folder, its state unread; see ``check_manifest`` for the errors."""
+    raw = read_json(folder / MANIFEST_FILE)
+    if not isinstance(raw, dict):
+        raise ArtefactError(f"{folder / MANIFEST_FILE} is not the manifest of a saved state")
+    return check_manifest(raw, folder)
+
+
+def installed(catalogue: Catalogue, manifest: Manifest, folder: Path) -> tuple[Registered, int]:
+    """The component that a state is of, and the revision it was saved at.
+
+    Raises ``ArtefactError`` where it is not installed, or only in an older revision.
+    """
+    try:
+        reference = parse_reference(manifest.component)
+        found = catalogue.resolve(f"{manifest.distribution}/{reference.id}")
+    except PluginError as error:
+        hint = how_to_get(manifest.distribution, manifest.version)
+        raise ArtefactError(f"{folder} holds the state of {manifest.saved}: {error.message}", hint=hint) from error
+    revision = reference.revision or 1
+    if revision > found.component.revision:
+        raise other_revision(manifest, folder, found, "is older")
+    return found, revision
+
+
+def other_revision(manifest: Manifest, folder: Path, found: Registered, why: str) -> ArtefactError:
+    """The error for a state that the installed revision can't take over."""
+    return ArtefactError(
+        f"{folder} holds the state of {manifest.saved}; installed is revision {found.component.revision}, which {why}",
+        hint=how_to_get(manifest.distribution, manifest.version),
+    )
+
+
+def state_folder(folder: Path) -> Path:
+    """Where the state of a folder stands: there, or where its ``reference.json`` leads.
+
+    Raises ``ArtefactError`` for a reference to a state that is gone or changed, as ``follow`` does.
+    """
+    file = folder / REFERENCE_FILE
+    if not file.is_file():
+        return folder
+    return state_folder(follow(folder, read_checked(file, Reference), str(folder)))
+
+
+def has_state(folder: Path) -> bool:
+    """Whether a folder holds a state, or refers to one."""
+    return (folder / MANIFEST_FILE).is_file() or (folder / REFERENCE_FILE).is_file()
+
+
+def follow(folder: Path, reference: Reference, what: str) -> Path:
+    """The folder that a reference leads to; ``what`` holds it. Raises ``ArtefactError`` where that is another now."""
+    if reference.state is None:
+        raise ArtefactError(f"{what} does not say where its state stands")
+    inside = reference.copied
+    place = place_inside(folder, reference.state, what) if inside else Path(os.path.normpath(folder / reference.state))
+    manifest = state_folder(place) / MANIFEST_FILE
+    if not manifest.is_file():
+        raise ArtefactError(
+            f"{what} refers to the state in {place}, which is not there",
+            hint="put it back where it was, or save with bundle=True to keep copies inside",
+        )
+    if digest_file(manifest) != reference.digest:
+        raise ArtefactError(
+            f"{what} refers to the state in {place}, which is another one now",
+            hint="restore it, or make this state again from the new one",
+        )
+    return place
+
+
+def place_inside(folder: Path, text: str, what: str) -> Path:
+    """A folder inside ``folder``. Raises ``ArtefactError`` for a path, or a link on it, that leads out."""
+    place = Path(os.path.normpath(folder / text))
+    if not place.is_relative_to(folder) or not place.resolve().is_relative_to(folder.resolve()):
+        raise ArtefactError(f"{what} refers to {text!r}, which leads out of it")
+    return place

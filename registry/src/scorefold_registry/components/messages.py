@@ -1,0 +1,279 @@
+"""What is wrong with a configuration, in plain words: pydantic's errors said as a person would say them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from scorefold.errors import ConfigError
+from scorefold_registry.plugins.names import did_you_mean, join_or, sentences
+
+RawPath = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: where (a path into the mapping that was checked), what, and how to mend it.
+
+    ``code`` is a stable word for programs: unknown-field, missing-field, type, range, value, unknown-component, kind,
+    capability, unknown-port, missing-port, plugin. The first two are faults of a key, not of its value.
+    """
+
+    path: RawPath
+    message: str
+    hint: str | None = None
+    code: str = "config"
+
+    def under(self, *prefix: str | int) -> Problem:
+        """The same problem seen from a mapping further out."""
+        return replace(self, path=(*prefix, *self.path))
+
+
+def dotted(path: RawPath) -> str:
+    """A path as a person writes it: ``training.steps``, ``layers[2].width``."""
+    text = ""
+    for part in path:
+        # A key may hold anything; one with a line end would read as a line of its own.
+        name = str(part) if str(part).isprintable() else repr(part)[1:-1]
+        text += f"[{part}]" if isinstance(part, int) else f".{name}" if text else name
+    return text
+
+
+def quoted(value: Any) -> str:
+    """A value as Python writes it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def config_error(what: str, problems: Sequence[Problem]) -> ConfigError:
+    """All problems as one ``ConfigError``; the first gives its code and, alone, its hint."""
+    first = problems[0]
+    if len(problems) == 1:
+        error = ConfigError(f"{what}: {first.message}", hint=first.hint)
+    else:
+        lines = [f"{problem.message}" + (f" ({problem.hint})" if problem.hint else "") for problem in problems]
+        error = ConfigError(f"{what}: {len(problems)} things are wrong\n  - " + "\n  - ".join(lines))
+    error.code = first.code
+    return error
+
+
+def config_problems(model: type[BaseModel], error: ValidationError, raw: Any = None) -> list[Problem]:
+    """The problems that pydantic found, one for each place, in the order of the fields.
+
+    ``raw`` is what was validated; with it the paths leave out what pydantic adds (the member of a union) and end
+    where ``raw`` ends.
+    """
+    by_place: dict[RawPath, list[Mapping[str, Any]]] = {}
+    for item in error.errors(include_url=False):
+        by_place.setdefault(_raw_path(item["loc"], raw, item["type"]), []).append(item)
+    problems: list[Problem] = []
+    for path, items in by_place.items():
+        if len(items) > 1 and all(item["type"] in _EXPECTED for item in items):
+            problems.append(_alternatives(path, items, _Place.of(model, items[0]["loc"])))
+        else:
+            problems += [_problem(path, item, _Place.of(model, item["loc"]), raw) for item in items]
+    return list(dict.fromkeys(problems))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The model and the field that a location of pydantic's points into."""
+
+    owner: type[BaseModel] | None
+    about: str | None
+
+    @staticmethod
+    def of(model: type[BaseModel], loc: Sequence[str | int]) -> _Place:
+        here: list[type[BaseModel]] = [model]
+        owner: type[BaseModel] | None = model
+        about: str | None = None
+        for part in loc:
+            holder = next((item for item in here if part in item.model_fields), None)
+            tagged = [item for item in here if _has_tag(item, part)]
+            owner = holder or (here[0] if here else owner)
+            if holder is not None:
+                field = holder.model_fields[str(part)]
+                about = field.description
+                here = [
+                    *_models_in(Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation)
+                ]
+            elif tagged:
+                here = tagged
+        return _Place(owner, about)
+
+
+def _problem(path: RawPath, item: Mapping[str, Any], place: _Place, raw: Any) -> Problem:
+    kind, given, context = item["type"], item["input"], item.get("ctx", {})
+    name = dotted(path) or "the config"
+    if kind == "extra_forbidden":
+        field = str(item["loc"][-1])
+        return Problem(path, f"unknown field {name!r}", unknown_field(field, place.owner), "unknown-field")
+    if kind == "missing":
+        where = f" in {dotted(path)}" if path else ""
+        return Problem(path, f"the field {item['loc'][-1]!r} is missing{where}", place.about, "missing-field")
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return _tag_problem(path, name, item, raw)
+    if kind in ("value_error", "assertion_error"):
+        said = str(context.get("error", item["msg"]))
+        return Problem(path, f"{name}: {said}" if path else said, place.about if path else None, "value")
+    if kind in _EXPECTED:
+        code = "range" if kind in _RANGES else "type"
+        return Problem(path, f"{name} is {show(given)}; expected {_expected(item)}", place.about, code)
+    return Problem(path, f"{name} is {show(given)}: {item['msg'][:1].lower()}{item['msg'][1:]}", place.about, "value")
+
+
+def _alternatives(path: RawPath, items: Sequence[Mapping[str, Any]], place: _Place) -> Problem:
+    """A value that fits no member of a union."""
+    expected = ", or ".join(dict.fromkeys(_expected(item) for item in items))
+    return Problem(path, f"{dotted(path)} is {show(items[0]['input'])}; expected {expected}", place.about, "type")
+
+
+def _expected(item: Mapping[str, Any]) -> str:
+    bounds = {
+        name: int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e9 else value
+        for name, value in item.get("ctx", {}).items()
+    }
+    return _EXPECTED[item["type"]].format(**bounds)
+
+
+def _tag_problem(path: RawPath, name: str, item: Mapping[str, Any], raw: Any) -> Problem:
+    context = item["ctx"]
+    key = context["discriminator"].strip("'")
+    if item["type"] == "union_tag_not_found":
+        return Problem(path, f"{name} needs the field {key!r}, which says what it is", None, "missing-field")
+    tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
+    hint = did_you_mean(context["tag"], tags) or None
+    inside = within((*path, key), raw)
+    return Problem(inside, f"{dotted(inside)} is {context['tag']!r}; expected {join_or(tags)}", hint, "value")
+
+
+def unknown_field(given: str, owner: type[BaseModel] | None) -> str | None:
+    """Near misses of a field, and the fields there are with what each is."""
+    if owner is None:
+        return None
+    if not owner.model_fields:
+        return "it has no fields"
+    near = did_you_mean(given, owner.model_fields)
+    described = [
+        f"\n    {name}: {field.description}" if field.description else f"\n    {name}"
+        for name, field in owner.model_fields.items()
+    ]
+    return sentences(near, "the fields are" + "".join(described))
+
+
+def show(value: Any) -> str:
+    """A value with its type in plain words: ``'many' (text)``."""
+    for types, word in _WORDS:
+        if isinstance(value, types):
+            return f"{quoted(value)} ({word})" if word else quoted(value)
+    return "null" if value is None else f"a {type(value).__name__}"
+
+
+_WORDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    (str, "text"),
+    (bool, ""),
+    ((int, float), "a number"),
+    (Mapping, "a mapping"),
+    ((list, tuple), "a list"),
+)
+
+_RANGES = {
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "a number of at least {ge}",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "a number of at most {le}",
+    "multiple_of": "a multiple of {multiple_of}",
+    "finite_number": "a finite number",
+    "too_short": "at least {min_length} entries",
+    "too_long": "at most {max_length} entries",
+    "string_too_short": "at least {min_length} characters",
+    "string_too_long": "at most {max_length} characters",
+    "string_pattern_mismatch": "text that matches {pattern}",
+}
+
+_EXPECTED = {
+    **_RANGES,
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "set_type": "a list",
+    "dict_type": "a mapping",
+    "mapping_type": "a mapping",
+    "model_type": "a mapping of fields",
+    "model_attributes_type": "a mapping of fields",
+    "path_type": "a path",
+    "none_required": "null",
+    "literal_error": "{expected}",
+    "enum": "{expected}",
+}
+
+
+def _raw_path(loc: Sequence[str | int], raw: Any, kind: str) -> RawPath:
+    """A pydantic location as a path into ``raw``: without the tags of unions, and no deeper than ``raw`` goes."""
+    if raw is None:
+        return tuple(loc[:-1] if kind == "missing" else loc)
+    path: list[str | int] = []
+    value = raw
+    for part in loc:
+        if holds(value, part):
+            path.append(part)
+            value = value[part]
+    return tuple(path)
+
+
+def within(path: RawPath, raw: Any) -> RawPath:
+    """The path cut where ``raw`` ends: at a default, or at a component written as a bare name."""
+    if raw is None:
+        return path
+    for depth, part in enumerate(path):
+        if not holds(raw, part):
+            return path[:depth]
+        raw = raw[part]
+    return path
+
+
+def holds(value: Any, part: str | int) -> bool:
+    """Whether ``value[part]`` is an entry of a mapping or a list."""
+    if isinstance(value, (list, tuple)):
+        return isinstance(part, int) and part < len(value)
+    return isinstance(value, Mapping) and part in value
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that a value of this annotation may be, or hold as entries."""
+    from scorefold.config import InlineKind, Use
+
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        return
+    if get_origin(annotation) is Annotated and any(isinstance(mark, InlineKind) for mark in get_args(annotation)[1:]):
+        yield Use
+        return
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
+def _has_tag(model: type[BaseModel], tag: str | int) -> bool:
+    """Whether pydantic writes ``tag`` for this member of a union: its class, or the value of its discriminator."""
+    if model.__name__ == tag:
+        return True
+    return any(
+        get_origin(field.annotation) is Literal and tag in get_args(field.annotation)
+        for field in model.model_fields.values()
+    )
+
+
+def allows_none(annotation: Any) -> bool:
+    """Whether a field may be null."""
+    return get_origin(annotation) in (Union, UnionType) and type(None) in get_args(annotation)

@@ -1,0 +1,158 @@
+"""The files of a finished stage and of a run's state, held to what they may say. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, model_validator
+
+from scorefold.artefacts import read_json
+from scorefold_registry.components.checked_json import checked, read_checked
+
+STAGE_FILE = "stage.json"
+RESULT_FILE = "result.json"
+VALUE_FILE = "value.json"
+
+Time = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]
+"""Seconds, or seconds since 1970, that a calendar can show."""
+
+
+class _StageFacts(BaseModel, extra="allow"):
+    name: str
+    component: str
+    distribution: str
+    version: str
+    summary: str
+    verb: str
+    gives: str
+    source: str | None
+    key: str
+    seed: int
+    resolved: dict[str, Any]
+    computed: Time
+    seconds: Time
+    figure_failure: str | None
+    cpu_seconds: Time | None = None
+    network_calls: Annotated[int, Field(ge=0)] | None = None
+
+
+class _Resolved(BaseModel, extra="allow"):
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    config: dict[str, Any] = Field(default_factory=dict)
+
+
+class _Result(BaseModel, extra="allow"):
+    metrics: dict[str, Any]
+
+
+class EstimateFacts(BaseModel):
+    """An estimate without its arrays, as ``value.json`` holds it."""
+
+    type: Literal["estimate"]
+    quantity: str
+    value: float | None
+    interval: tuple[float, float] | None
+    level: float
+    diagnostics: dict[str, Any]
+    headline: str = ""
+    covers: str = ""
+
+    @model_validator(mode="after")
+    def _fits(self) -> EstimateFacts:
+        if self.value is None and (self.interval is not None or not self.headline):
+            raise ValueError("an estimate without a value; expected a headline in its place, and no interval")
+        return self
+
+
+class RowFacts(BaseModel, extra="forbid"):
+    """A row of a plan of labels."""
+
+    task_type: str
+    tasks: int
+    support: int
+    query: int
+
+
+class AllocationFacts(BaseModel):
+    """A plan of labels, as ``value.json`` holds it."""
+
+    type: Literal["allocation"]
+    status: str
+    plan: list[RowFacts]
+    leftover: int
+    predicted_loss: float | None
+    interval: tuple[float, float] | None
+    near_optimal: list[list[RowFacts]]
+    curve: dict[str, Any]
+    reason: str = ""
+    remarks: list[str] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
+    diagnostics: dict[str, Any] = Field(default_factory=dict)
+
+
+class SplitFacts(BaseModel):
+    """What is known of a split beside its arrays; ``condition``: whether the condition has named parts."""
+
+    truth: dict[str, Any]
+    condition: bool
+
+
+class DataFacts(BaseModel):
+    """Data without their arrays, as ``value.json`` holds them."""
+
+    type: Literal["data"]
+    splits: dict[str, SplitFacts]
+    event_scale: dict[str, float | tuple[float, ...] | None]
+    condition_spec: dict[str, Any] | None = None
+
+
+class MappingFacts(BaseModel):
+    """A mapping of numbers and words, as ``value.json`` holds it."""
+
+    type: Literal["mapping"]
+    json_: dict[str, Any] = Field(alias="json")
+
+
+class PlainFacts(BaseModel):
+    """No value, or the component itself."""
+
+    type: Literal["component", "none"]
+
+
+ValueFacts = EstimateFacts | AllocationFacts | DataFacts | MappingFacts | PlainFacts
+
+
+class _Value(BaseModel):
+    value: Annotated[ValueFacts, Field(discriminator="type")]
+
+
+def read_stage(folder: Path) -> Mapping[str, Any]:
+    """What made a stage. Raises ``ArtefactError`` where its folder does not say so, as all readers here do."""
+    path = folder / STAGE_FILE
+    facts = read_checked(path, _StageFacts).model_dump()
+    checked(facts["resolved"], _Resolved, path)
+    return facts
+
+
+def read_result(folder: Path) -> Mapping[str, Any]:
+    """What a stage reported: its metrics, and whatever else its verb gave."""
+    return read_checked(folder / RESULT_FILE, _Result).model_dump()
+
+
+def read_value(folder: Path) -> ValueFacts:
+    """A stage's value without its arrays."""
+    path = folder / VALUE_FILE
+    return checked({"value": read_json(path)}, _Value, path).value
+
+
+def stages_near(folder: Path) -> str:
+    """A hint for a folder that was to be a stage: the stages beside or inside it."""
+    around = folder if folder.is_dir() else folder.parent
+    stages = sorted(item.parent.name for item in around.glob(f"*/{STAGE_FILE}")) if around.is_dir() else []
+    return (
+        f"the stages of {around} are {', '.join(stages)}"
+        if stages
+        else "name a folder such as runs/NAME/TIME-HASH/STAGE"
+    )

@@ -1,0 +1,1 @@
+"""Many runs with some fields set: compare, sweep and reproduce."""

@@ -1,0 +1,197 @@
+"""What components are compared on: data sets by name, problems by their options, or a file of named cases."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from scorefold.config import Config, Use
+from scorefold.errors import ConfigError, PluginError
+from scorefold.plugin import Comparison, Verb
+from scorefold_registry.components.catalogue import Catalogue
+from scorefold_registry.components.configs import check_use
+from scorefold_registry.components.file_names import file_name
+from scorefold_registry.components.messages import config_error, config_problems
+from scorefold_registry.plugins.names import did_you_mean, sentences
+from scorefold_registry.runfile.reader import KEY_CODES, kind_of
+from scorefold_registry.runfile.yaml_reader import Positioned, parse, parse_value, read_text
+
+_COMPONENT = re.compile(r"(?P<name>[^\[\]]+?)(\[(?P<number>\d+)\])?\Z")
+
+
+class CaseModel(Config):
+    """A case as a file of cases writes it."""
+
+    use: str | None = Field(None, description="The data, a component of kind data; none for a problem without data")
+    config: dict[str, Any] = Field(default_factory=dict, description="The configuration of the data")
+    inputs: dict[str, Any] = Field(default_factory=dict, description="What the data's own ports are plugged to")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the verb that is compared")
+    split: Literal["train", "validation", "test"] | None = Field(None, description="The split; null for the verb's own")
+    truth: float | None = Field(None, description="The right answer, where the data do not know it themselves")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a component is compared on. ``data`` is an inline component, or None for a problem without data."""
+
+    name: str
+    data: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    split: str | None = None
+    truth: float | None = None
+
+
+def find_cases(catalogue: Catalogue, what: str, comparison: Comparison, on: Sequence[str]) -> list[Case]:
+    """The cases that ``on`` names, or those that a kind or capability is compared on where it names none.
+
+    A case is the name of a data component (its first declared example, or the second as ``name[1]``), one of ours by
+    name, ``option=value`` for a problem without data, or a YAML file of cases. Raises ``ConfigError`` with near misses
+    for what is none of these, and where there is nothing to compare on.
+    """
+    texts = [text.strip() for given in on for text in given.split(",") if text.strip()]
+    if on and not texts:
+        raise ConfigError("--on is given no case", hint="leave it out to compare on our own")
+    if not texts:
+        cases = _default_cases(catalogue, what, comparison)
+    else:
+        cases = [case for text in texts for case in _named(catalogue, comparison, text)]
+    seen: dict[str, str] = {}
+    for case in cases:
+        if file_name(case.name) in seen:
+            raise ConfigError(f"two cases are called {case.name!r}", hint="give each its own name in a file of cases")
+        seen[file_name(case.name)] = case.name
+    return cases
+
+
+def _default_cases(catalogue: Catalogue, what: str, comparison: Comparison) -> list[Case]:
+    own = [_case(name, CaseModel.model_validate(raw)) for name, raw in comparison.cases.items()]
+    ours = own or [_standard()["cases"][name] for name in _standard()["default"].get(what, ())]
+    found = [case for case in ours if _is_installed(catalogue, case)]
+    if not found:
+        raise ConfigError(
+            f"there is no case to compare {what} on", hint="name some: --on sphere,swiss-roll, or --on cases.yaml"
+        )
+    return found
+
+
+def _is_installed(catalogue: Catalogue, case: Case) -> bool:
+    if case.data is None:
+        return True
+    try:
+        catalogue.resolve(case.data["use"])
+    except PluginError:
+        return False
+    return True
+
+
+@cache
+def _standard() -> dict[str, Any]:
+    """Our own cases by name, and which kind is compared on which."""
+    source = parse(files("scorefold_registry.experiments").joinpath("cases.yaml").read_text("utf-8"), "our own cases")
+    cases = {name: _case(name, CaseModel.model_validate(raw)) for name, raw in source.data["cases"].items()}
+    return {"cases": cases, "default": source.data["default"]}
+
+
+def _case(name: str, model: CaseModel) -> Case:
+    data = None if model.use is None else {"use": model.use, "config": model.config, "inputs": model.inputs}
+    return Case(name, data, model.options, model.split, model.truth)
+
+
+def _named(catalogue: Catalogue, comparison: Comparison, text: str) -> Iterable[Case]:
+    if text.endswith((".yaml", ".yml")):
+        return _of_file(catalogue, Path(text))
+    name, equals, value = text.partition("=")
+    if equals:
+        return [Case(text, options={name.strip(): parse_value(value)})]
+    own = {key: _case(key, CaseModel.model_validate(raw)) for key, raw in comparison.cases.items()}
+    ours = {**_standard()["cases"], **own}
+    return [ours[text] if text in ours else _of_component(catalogue, text, list(ours))]
+
+
+def _of_component(catalogue: Catalogue, text: str, ours: Sequence[str]) -> Case:
+    """A data component's declared example as a case."""
+    match = _COMPONENT.match(text)
+    name = match["name"] if match else text
+    try:
+        found = catalogue.resolve(name if ":" in name else f"data:{name}")
+    except PluginError as error:
+        near = did_you_mean(name, [*ours, *(item.component.name for item in catalogue.of_kind("data"))])
+        hint = sentences(near, f"our own cases are {', '.join(ours)}; a file of cases ends with .yaml")
+        raise ConfigError(f"there is no case {text!r}: {error.message}", hint=hint) from None
+    if found.component.kind != "data":
+        raise ConfigError(f"the case {text!r} is a {found.component.kind}; expected data", hint="such as data:sphere")
+    examples = found.component.examples
+    number = int(match["number"] or 0) if match else 0
+    if number >= len(examples):
+        count = f"{len(examples)} example{'' if len(examples) == 1 else 's'}"
+        raise ConfigError(f"{found.id} declares {count}; {text!r} counts from 0")
+    example = examples[number]
+    data = {"use": name if ":" in name else found.id, "config": example.get("config") or {}}
+    return Case(text.removeprefix("data:"), {**data, "inputs": example.get("inputs") or {}})
+
+
+def _of_file(catalogue: Catalogue, path: Path) -> list[Case]:
+    """The cases of a YAML file. Raises ``ConfigError`` with the place of the first thing that is wrong."""
+    source = parse(read_text(path), str(path))
+    if source.problems:
+        raise source.problems[0]
+    if not isinstance(source.data, dict) or not source.data:
+        hint = "for example 'small: {use: data:sphere, config: {points: 500}}'"
+        raise source.error(f"a file of cases maps names to cases; this is {kind_of(source.data)}", (), hint=hint)
+    return [_read(catalogue, source, name, raw) for name, raw in source.data.items()]
+
+
+def _read(catalogue: Catalogue, source: Positioned, name: str, raw: Any) -> Case:
+    if not isinstance(raw, dict):
+        hint = f"for example '{name}: {{use: data:sphere}}'"
+        raise source.error(f"the case {name!r} is {kind_of(raw)}; expected a mapping", (name,), hint=hint)
+    try:
+        model = CaseModel.model_validate(raw)
+    except ValidationError as error:
+        problem = config_problems(CaseModel, error, raw)[0]
+        is_key = problem.code in KEY_CODES
+        raise source.error(problem.message, (name, *problem.path), key=is_key, hint=problem.hint) from None
+    if model.use is None and (model.config or model.inputs):
+        raise source.error(f"the case {name!r} has a configuration and no 'use'", (name,), hint="add 'use: data:...'")
+    if model.use is not None:
+        try:
+            found = catalogue.resolve(model.use)
+        except PluginError as error:
+            raise source.error(error.message, (name, "use"), hint=error.hint) from None
+        if found.component.kind != "data":
+            message = f"the case {name!r} is a {found.component.kind}; expected data"
+            raise source.error(message, (name, "use"))
+        use = Use(use=model.use, config=model.config, inputs=model.inputs)
+        for problem in check_use(catalogue, use)[1]:
+            is_key = problem.code in KEY_CODES
+            raise source.error(problem.message, (name, *problem.path), key=is_key, hint=problem.hint)
+    return _case(name, model)
+
+
+def check_cases(cases: Sequence[Case], verb: Verb, model: type[Config] | None) -> None:
+    """Raises ``ConfigError`` for a case without the data that a verb needs, or with options that it does not have.
+
+    ``model`` is that of the verb's options, where it takes some.
+    """
+    needs_data = any("data" in port.kinds and not port.optional and not port.when for port in verb.takes)
+    for case in cases:
+        if needs_data and case.data is None:
+            raise ConfigError(
+                f"the case {case.name!r} has no data, which {verb.name} needs", hint="for example --on sphere"
+            )
+        if model is None:
+            if case.options:
+                raise ConfigError(f"the case {case.name!r} has options, and the verb {verb.name!r} takes none")
+            continue
+        try:
+            model.model_validate(case.options)
+        except ValidationError as error:
+            problems = config_problems(model, error, case.options)
+            raise config_error(f"the case {case.name!r} as options of {verb.name}", problems) from None

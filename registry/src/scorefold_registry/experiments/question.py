@@ -1,0 +1,207 @@
+"""What is to be compared: components, cases and what is chosen for all rows, checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from scorefold.config import Config, Use
+from scorefold.errors import ConfigError
+from scorefold.kinds import CAPABILITY_COMPARISONS, CAPABILITY_NAMES
+from scorefold.plugin import Comparison
+from scorefold_registry.components.catalogue import Catalogue
+from scorefold_registry.components.configs import check_config
+from scorefold_registry.components.messages import config_error
+from scorefold_registry.experiments.cases import Case, check_cases, find_cases
+from scorefold_registry.experiments.comparison_plan import Choices, as_inline, own_config, put
+from scorefold_registry.plugins.names import did_you_mean, sentences
+from scorefold_registry.plugins.records import Registered
+from scorefold_registry.runfile.reader import near
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is compared, checked: the components, the cases, and what was chosen for all rows.
+
+    ``kind`` is the kind or capability as it was asked for.
+    """
+
+    kind: str
+    comparison: Comparison
+    components: tuple[Registered, ...]
+    cases: tuple[Case, ...]
+    choices: Choices
+    seeds: tuple[int, ...]
+    threads: int
+
+    @property
+    def pairs(self) -> list[tuple[Registered, Case]]:
+        """Every row to be, case by case, so that what a case needs is made once and used while it is at hand."""
+        return [(registered, case) for case in self.cases for registered in self.components]
+
+
+def ask(
+    catalogue: Catalogue,
+    kind: str,
+    *,
+    on: Sequence[str] = (),
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    plugged: Mapping[str, Any] | None = None,
+    fields: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    seeds: int = 1,
+    threads: int = 1,
+) -> Question:
+    """Check what is to be compared, before anything runs.
+
+    ``kind`` is a kind or a capability; ``on``, ``only`` and ``skip`` are names, each one or several parted by commas;
+    ``plugged`` maps ports to inline components; ``fields`` maps ``component.field`` to values. Raises ``ConfigError``
+    and ``PluginError`` for what does not exist or does not fit, with near misses.
+    """
+    comparison, components = _components(catalogue, kind)
+    components = _chosen(components, only, skip)
+    cases = find_cases(catalogue, kind, comparison, on)
+    for owner in dict.fromkeys(item.component.kind for item in components):
+        verb = catalogue.kind(owner).verb(comparison.verbs[-1])
+        if verb is not None:
+            check_cases(cases, verb, _model(verb.options))
+    choices = Choices(_plugged(catalogue, components, plugged or {}), _fields(catalogue, fields or {}))
+    _check_fields(catalogue, components, cases, choices)
+    for name, value, least in (("seed", seed, 0), ("seeds", seeds, 1), ("threads", threads, 1)):
+        if value < least:
+            raise ConfigError(f"{name} is {value}; expected at least {least}")
+    return Question(
+        kind, comparison, tuple(components), tuple(cases), choices, tuple(range(seed, seed + seeds)), threads
+    )
+
+
+def _components(catalogue: Catalogue, kind: str) -> tuple[Comparison, list[Registered]]:
+    able = [name for name, item in catalogue.kinds.items() if item.comparison is not None]
+    known = f"what can be compared: {', '.join([*able, *CAPABILITY_COMPARISONS])}"
+    if kind in CAPABILITY_NAMES:
+        if kind not in CAPABILITY_COMPARISONS:
+            raise ConfigError(f"components that provide {kind} have no number in common to compare", hint=known)
+        found = [item for item in catalogue.components if kind in item.component.provides]
+        comparison = CAPABILITY_COMPARISONS[kind]
+    elif kind in catalogue.kinds:
+        declared = catalogue.kinds[kind]
+        if declared.comparison is None:
+            inside = "parts of other components" if not declared.verbs else "what others are compared on"
+            raise ConfigError(
+                f"components of kind {kind} are not compared by themselves: they are {inside}",
+                hint=sentences(known, "--with, --config and --on choose what they are built from"),
+            )
+        comparison, found = declared.comparison, catalogue.of_kind(kind)
+    else:
+        near = did_you_mean(kind, [*catalogue.kinds, *CAPABILITY_NAMES])
+        raise ConfigError(f"there is no kind or capability {kind!r}", hint=sentences(near, known))
+    if not found:
+        raise ConfigError(f"nothing that is installed is or provides {kind}", hint=known)
+    return comparison, found
+
+
+def _chosen(components: Sequence[Registered], only: Sequence[str], skip: Sequence[str]) -> list[Registered]:
+    """The components whose names are in ``only`` (or all), without those in ``skip``."""
+
+    def named(texts: Sequence[str]) -> list[Registered]:
+        found: list[Registered] = []
+        parts = [part.strip() for given in texts for part in given.split(",") if part.strip()]
+        if texts and not parts:
+            raise ConfigError("--only or --skip is given no name", hint="for example --only pca,mle")
+        for text in parts:
+            these = [item for item in components if text in (item.component.name, item.id, item.qualified)]
+            if not these:
+                names = [item.component.name for item in components]
+                hint = sentences(did_you_mean(text.rpartition(":")[2], names), f"compared are {', '.join(names)}")
+                raise ConfigError(f"nothing that is compared is called {text!r}", hint=hint)
+            found += these
+        return found
+
+    kept, left_out = named(only) or list(components), named(skip)
+    chosen = [item for item in components if item in kept and item not in left_out]
+    if not chosen:
+        raise ConfigError("every component was left out; nothing is compared")
+    return chosen
+
+
+def _model(target: str | None) -> type[Config] | None:
+    if target is None:
+        return None
+    module, _, name = target.partition(":")
+    model: type[Config] = getattr(import_module(module), name)
+    return model
+
+
+def _plugged(catalogue: Catalogue, components: Sequence[Registered], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was chosen for ports, checked against the ports that the components have."""
+    ports = {port.name: port for item in components for port in item.component.requires if "data" not in port.kinds}
+    for name, value in given.items():
+        if name not in ports:
+            known = f"their ports are {', '.join(ports)}" if ports else "none of them has a port beside data"
+            raise ConfigError(
+                f"no component here has a port {name!r}", hint=sentences(did_you_mean(name, ports), known)
+            )
+        inline = as_inline(value)
+        if inline is None:
+            raise ConfigError(f"port {name!r} is given {value!r}", hint=f"such as {name}={{use: kind:name}}")
+        found = catalogue.resolve(inline["use"])
+        if found.component.kind not in ports[name].kinds:
+            wanted = " or ".join(ports[name].kinds)
+            raise ConfigError(f"port {name!r} takes a {wanted}; {found.id} is a {found.component.kind}")
+        if isinstance(value, Mapping):
+            _check_inline(name, value, found)
+        config, problems = check_config(catalogue, found, inline["config"])
+        if config is None or problems:
+            raise config_error(f"the config of {found.id}", problems)
+    return dict(given)
+
+
+def _check_inline(port: str, value: Mapping[str, Any], found: Registered) -> None:
+    """Raises ``ConfigError`` for what a component named inline does not have, and for data, which are the case's."""
+    for key, part in value.items():
+        if key not in Use.model_fields:
+            hint = near(str(key), tuple(Use.model_fields))
+            raise ConfigError(f"port {port!r} is given a component with the key {key!r}", hint=hint)
+        if key != "use" and not (part is None or isinstance(part, Mapping)):
+            raise ConfigError(f"port {port!r} is given {key} {part!r}; expected a mapping")
+    inner = {item.name: item for item in found.component.requires}
+    for key in value.get("inputs") or {}:
+        if key not in inner:
+            hint = sentences(did_you_mean(str(key), inner), f"its ports are {', '.join(inner) or 'none'}")
+            raise ConfigError(f"{found.id} has no port {key!r}", hint=hint)
+        if "data" in inner[key].kinds:
+            hint = "leave it out; --on says which data they are"
+            raise ConfigError(f"the port {key!r} of {found.id} gets the data of each case", hint=hint)
+
+
+def _fields(catalogue: Catalogue, given: Mapping[str, Any]) -> dict[str, list[tuple[tuple[str, ...], Any]]]:
+    """``component.field`` and values, by the component's ``kind:name``."""
+    found: dict[str, list[tuple[tuple[str, ...], Any]]] = {}
+    for name, value in given.items():
+        component, *path = name.split(".")
+        if not path or not all(path):
+            raise ConfigError(f"{name!r} names no field", hint="for example iddiff.points=16")
+        found.setdefault(catalogue.resolve(component).id, []).append((tuple(path), value))
+    return found
+
+
+def _check_fields(
+    catalogue: Catalogue, components: Sequence[Registered], cases: Sequence[Case], choices: Choices
+) -> None:
+    """Raises ``ConfigError`` for a chosen field that its component does not have, or of a value it does not take."""
+    started = [(catalogue.resolve(case.data["use"]), case.data["config"]) for case in cases if case.data is not None]
+    bases = {
+        **{item.id: own_config(catalogue, item) for item in components},
+        **{found.id: config for found, config in started},
+    }
+    for name, changes in choices.fields.items():
+        registered = catalogue.resolve(name)
+        config = bases.get(name, own_config(catalogue, registered))
+        for path, value in changes:
+            config = put(config, path, value)
+        checked, problems = check_config(catalogue, registered, config)
+        if checked is None or problems:
+            raise config_error(f"the config of {name}", problems)

@@ -1,0 +1,1 @@
+"""Plugins: found, allowed or denied, imported with care, and kept apart."""

@@ -1,0 +1,192 @@
+"""Finding plugins: entry points first, lists before imports, and one broken plugin never harms another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pluggy
+
+from scorefold import hookspecs
+from scorefold.errors import ScorefoldError
+from scorefold.plugin import ENTRY_POINT_GROUP, PLUGIN_API
+from scorefold_registry.plugins.allowlist import apply_list, chosen_list
+from scorefold_registry.plugins.development import development_plugins, plugin_name
+from scorefold_registry.plugins.hooks import HookError, ask, check_hooks
+from scorefold_registry.plugins.import_guard import watch_imports
+from scorefold_registry.plugins.loading import describe, mend, own_frame
+from scorefold_registry.plugins.names import normalise
+from scorefold_registry.plugins.process_guard import isolated
+from scorefold_registry.plugins.records import LOCAL, PluginRecord
+from scorefold_registry.plugins.requirements import unmet_core
+from scorefold_registry.plugins.settings import Settings, find_settings, read_settings, settings_notes
+
+
+@dataclass
+class Discovery:
+    """What was found: plugins in the order (distribution, name), pluggy's manager, and notes for a person.
+
+    Those under development follow in the order in which they are named. The manager calls hooks in that order too, but
+    for ``tryfirst`` and ``trylast``.
+    """
+
+    plugins: list[PluginRecord]
+    manager: pluggy.PluginManager
+    settings: Settings = field(default_factory=Settings)
+    notes: list[str] = field(default_factory=list)
+
+
+def discover(
+    *,
+    allow: Sequence[str] | None = None,
+    deny: Sequence[str] = (),
+    toml: Path | None = None,
+    import_plugins: bool = True,
+    extra_plugins: Sequence[ModuleType] = (),
+) -> Discovery:
+    """Finds the installed plugins and registers those that may be used.
+
+    After the installed ones come those under development (see ``scorefold_registry.plugins.development``) and
+    ``extra_plugins``, modules to register as they are; both are of a distribution ``local``, and the lists do not apply
+    to ``extra_plugins``.
+
+    ``allow`` and ``deny`` come before ``SCOREFOLD_PLUGINS``, which comes before the settings file: ``toml``, or the
+    nearest ``scorefold.toml`` upward. The lists act before anything is imported, and so does the check of what a
+    plugin requires of scorefold-core. Without ``import_plugins`` no plugin code runs. A plugin that fails is recorded,
+    never raised.
+    """
+    settings = read_settings(Path(toml)) if toml is not None else find_settings()
+    records = sorted(_entry_points(), key=lambda record: (normalise(record.distribution), record.name))
+    records += development_plugins(settings)
+    notes = settings_notes(settings) + apply_list(chosen_list(allow, deny, settings), records)
+    for record in records:
+        if record.state == "found" and (fault := unmet_core(record.distribution, record.requires)):
+            record.fail("incompatible", fault.what, mend=fault.mend)
+    manager = pluggy.PluginManager("scorefold")
+    manager.add_hookspecs(hookspecs)
+    if import_plugins:
+        for module in extra_plugins:
+            name = plugin_name(module.__name__)
+            records.append(PluginRecord(name, LOCAL, "0", module.__name__, module=module))
+        _register_all([record for record in records if record.state == "found"], manager)
+    return Discovery(records, manager, settings, notes)
+
+
+def _entry_points() -> Iterator[PluginRecord]:
+    """The plugins of all distributions on ``sys.path``; of one that is there twice, the first.
+
+    Only a distribution whose entry points mention the group is parsed.
+    """
+    import importlib_metadata
+
+    seen: set[str] = set()
+    for distribution in importlib_metadata.distributions():
+        if ENTRY_POINT_GROUP not in (distribution.read_text("entry_points.txt") or ""):
+            continue
+        try:
+            name = distribution.metadata["Name"]
+            if normalise(name) in seen:
+                continue
+            seen.add(normalise(name))
+            # What an import takes is the first on the path, which may be one that declares no plugin.
+            first = importlib_metadata.distribution(name)
+            requires = tuple(first.requires or ())
+            found = [
+                # An entry point may name extras after its module, in brackets.
+                PluginRecord(entry.name, name, first.version, entry.value.partition("[")[0].strip(), requires=requires)
+                for entry in first.entry_points.select(group=ENTRY_POINT_GROUP)
+            ]
+        except Exception as error:
+            cause = f"the metadata of its distribution can't be read: {describe(error)}"
+            found = [
+                PluginRecord(entry.name, "unknown", "unknown", entry.value, state="broken", cause=cause)
+                for entry in distribution.entry_points.select(group=ENTRY_POINT_GROUP)
+            ]
+        yield from found
+
+
+def _register_all(records: Sequence[PluginRecord], manager: pluggy.PluginManager) -> None:
+    for record in records:
+        with _recording_failure(record):
+            _import(record)
+            if _speaks_our_api(record) and _is_no_twin(record, records):
+                check_hooks(record.module)
+    # pluggy calls the last registered first, so registering backwards makes it call in our order.
+    for record in reversed(records):
+        if record.state == "found":
+            with _recording_failure(record):
+                manager.register(record.module, name=record.key)
+    for record in records:
+        if record.state == "found":
+            with _recording_failure(record):
+                ask(record)
+                record.state = "registered"
+            if record.state == "broken":
+                manager.unregister(name=record.key)
+
+
+@contextmanager
+def _recording_failure(record: PluginRecord) -> Iterator[None]:
+    """Runs a plugin's code. Whatever goes wrong ends in its record, and so do its heavy imports."""
+    with watch_imports(record.package) as heavy:
+        try:
+            with isolated(record.warn):
+                yield
+        except KeyboardInterrupt:
+            raise
+        except HookError as error:
+            record.fail("broken", error.message, error.frame, error.hint)
+        except ScorefoldError as error:
+            record.fail("broken", error.message, own_frame(error, {record.package}), error.hint)
+        except pluggy.PluginValidationError as error:
+            record.fail("broken", " ".join(str(error).split()), record.file)
+        except BaseException as error:
+            # A plugin may raise anything at all while it is imported, SystemExit included.
+            frame = own_frame(error, {record.package})
+            record.fail("broken", describe(error), frame, mend(error, record))
+    record.heavy += heavy
+
+
+def _import(record: PluginRecord) -> None:
+    if record.module is None:
+        module_name, colon, attribute = record.value.partition(":")
+        module = import_module(module_name)
+        record.module = getattr(module, attribute) if colon else module
+
+
+def _speaks_our_api(record: PluginRecord) -> bool:
+    """Whether the plugin was written for this contract: the same major version, and no later minor one."""
+    stated = getattr(record.module, "__plugin_api__", None)
+    if stated is None and not isinstance(record.module, ModuleType):
+        what = f"its entry point names {record.value}, which is a {type(record.module).__name__}; expected a module"
+        record.fail("broken", what)
+        return False
+    if stated is None:
+        line = f'add to {record.value}: __plugin_api__ = "{PLUGIN_API}"'
+        record.fail("broken", f"{record.value} states no __plugin_api__", record.file, line)
+        return False
+    parts = str(stated).split(".")
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+        record.fail(
+            "broken", f'__plugin_api__ is {stated!r}; expected "major.minor", such as "{PLUGIN_API}"', record.file
+        )
+        return False
+    (major, minor), (our_major, our_minor) = map(int, parts), map(int, PLUGIN_API.split("."))
+    if major == our_major and minor <= our_minor:
+        return True
+    later = (major, minor) > (our_major, our_minor)
+    cause = f"it was written for plugin API {stated}; this is {PLUGIN_API}"
+    record.fail("incompatible", cause, record.file, "pip install --upgrade scorefold-core" if later else record.remedy)
+    return False
+
+
+def _is_no_twin(record: PluginRecord, records: Sequence[PluginRecord]) -> bool:
+    """Whether no plugin before it has the same module."""
+    twin = next(other for other in records if other.module is record.module)
+    if twin is not record:
+        record.fail("broken", f"its module {record.value} is the {twin.label} already", record.file)
+    return twin is record

@@ -1,0 +1,121 @@
+"""The hooks of a plugin's module: which it implements, what is wrong with them, and what it answers when asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from types import FunctionType, ModuleType
+from typing import Any
+
+from scorefold import hookspecs
+from scorefold.errors import PluginError
+from scorefold.plugin import Claim, Component, Kind, check_target
+from scorefold_registry.plugins.names import did_you_mean, near_misses
+from scorefold_registry.plugins.records import Command, PluginRecord
+
+HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("scorefold_"))
+WRAPPABLE = ("scorefold_run_stage", "scorefold_executor")
+"""The hooks that pluggy calls as a whole; all others are called plugin by plugin, where there is nothing to wrap."""
+
+_COMMAND = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
+
+_Implementations = dict[str, list[FunctionType]]
+
+
+class HookError(PluginError):
+    """A hook that a plugin has got wrong; ``frame`` is the place of its function in the plugin's code."""
+
+    def __init__(self, message: str, function: FunctionType, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        code = function.__code__
+        self.frame = f"{code.co_filename}:{code.co_firstlineno} in {code.co_name}"
+
+
+def implementations(module: ModuleType | None) -> _Implementations:
+    """The functions marked as hook implementations, by the name of the hook."""
+    found: _Implementations = {}
+    for name, value in vars(module).items():
+        if isinstance(value, FunctionType) and isinstance(_options(value), dict):
+            found.setdefault(_options(value).get("specname") or name, []).append(value)
+    return found
+
+
+def check_hooks(module: ModuleType | None) -> None:
+    """Raises ``HookError`` for a hook that is unknown, implemented twice, wrongly declared or without its mark."""
+    for name, functions in implementations(module).items():
+        if name not in HOOKS:
+            # All names begin alike, so many are near; only the nearest helps.
+            near = near_misses(name, HOOKS, count=1)
+            what = f"did you mean {near[0]!r}?" if near else f"the hooks are {', '.join(HOOKS)}"
+            raise HookError(f"there is no hook {name!r}; {what}", functions[0])
+        if len(functions) > 1:
+            both = " and ".join(function.__name__ for function in functions)
+            raise HookError(f"it implements {name} twice, as {both}", functions[1])
+        _check_declaration(name, functions[0])
+    for name, value in vars(module).items():
+        if name.startswith("scorefold_") and isinstance(value, FunctionType) and _options(value) is None:
+            hint = "put @hookimpl of scorefold.plugin above it"
+            raise HookError(f"{name} is not marked as a hook; {hint}", value)
+
+
+def _options(function: FunctionType) -> Any:
+    return getattr(function, "scorefold_impl", None)
+
+
+def _check_declaration(name: str, function: FunctionType) -> None:
+    code, spec = function.__code__, getattr(hookspecs, name).__code__
+    known = spec.co_varnames[: spec.co_argcount]
+    required = code.co_varnames[: code.co_argcount - len(function.__defaults__ or ())]
+    for argument in required:
+        if argument not in known:
+            near = did_you_mean(argument, known) or f"its arguments are {', '.join(known) or 'none'}"
+            raise HookError(f"{name} has no argument {argument!r}; {near}", function)
+    options = _options(function)
+    if (options.get("wrapper") or options.get("hookwrapper")) and name not in WRAPPABLE:
+        raise HookError(f"{name} can't be wrapped; only {' and '.join(WRAPPABLE)} can", function)
+
+
+def ask(record: PluginRecord) -> None:
+    """Asks a plugin what it offers."""
+    hooks = implementations(record.module)
+    record.components = _offers(hooks, "scorefold_components", Component)
+    record.kinds = _offers(hooks, "scorefold_kinds", Kind)
+    record.claims = _offers(hooks, "scorefold_claims", Claim)
+    for function in hooks.get("scorefold_settings", ()):
+        record.settings = function()
+        try:
+            check_target("what scorefold_settings returned", record.settings)
+        except PluginError as error:
+            raise HookError(error.message, function) from error
+    for function in hooks.get("scorefold_commands", ()):
+        function(register=_register_command(record))
+
+
+def _register_command(record: PluginRecord) -> Callable[[str, str, str], None]:
+    def register(name: str, target: str, summary: str) -> None:
+        if not (isinstance(target, str) and all(target.partition(":"))):
+            raise PluginError(f"the target of command {name!r} is {target!r}; expected 'package.module:function'")
+        if not (isinstance(name, str) and _COMMAND.match(name)):
+            raise PluginError(
+                f"a command is called {name!r:.100}; expected lower-case letters and digits, words joined by '-'"
+            )
+        if not isinstance(summary, str):
+            raise PluginError(f"the summary of command {name!r} is {summary!r:.100}; expected text")
+        record.commands.append(Command(name, target, summary))
+
+    return register
+
+
+def _offers(hooks: _Implementations, hook: str, expected: type) -> list[Any]:
+    """What a registration hook offers. Raises ``HookError`` for anything but declarations of the expected type."""
+    if hook not in hooks:
+        return []
+    function = hooks[hook][0]
+    offered = function()
+    if isinstance(offered, (str, bytes, expected)) or not isinstance(offered, Iterable):
+        raise HookError(f"{hook} returned {offered!r}; expected an iterable of {expected.__name__}", function)
+    items = list(offered)
+    for item in items:
+        if not isinstance(item, expected):
+            raise HookError(f"{hook} offers {item!r}; expected a {expected.__name__} of scorefold.plugin", function)
+    return items

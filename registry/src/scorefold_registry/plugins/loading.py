@@ -1,0 +1,112 @@
+"""Importing what a component names, only when it is asked for, with the plugin named when that fails."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from scorefold.errors import PluginError
+from scorefold.plugin import Claim
+from scorefold_registry.plugins.names import did_you_mean, sentences
+from scorefold_registry.plugins.process_guard import isolated
+from scorefold_registry.plugins.records import Command, PluginRecord, Registered
+
+
+def load_target(registered: Registered, target: str) -> Any:
+    """The object that ``module:Name`` of a component names.
+
+    Raises ``PluginError`` naming plugin, distribution, version and the plugin's own line where the import fails; the
+    component is broken from then on, and the plugin's others stay as they are.
+    """
+    try:
+        return load_named(registered.record, registered.id, target)
+    except PluginError as error:
+        registered.state = "broken"
+        registered.record.warn(str(error))
+        raise
+
+
+def load_command(record: PluginRecord, command: Command) -> Callable[[list[str]], int]:
+    """The function of a command that a plugin adds. Raises ``PluginError`` as ``load_target`` does."""
+    function: Callable[[list[str]], int] = load_named(record, f"the command {command.name!r}", command.target)
+    return function
+
+
+def load_claim(record: PluginRecord, claim: Claim) -> Callable[..., Any]:
+    """The function that measures a claim. Raises ``PluginError`` as ``load_target`` does."""
+    function: Callable[..., Any] = load_named(record, f"the claim {claim.name!r}", claim.target)
+    return function
+
+
+def load_settings(record: PluginRecord, target: str) -> Any:
+    """The model of a plugin's settings. Raises ``PluginError`` as ``load_target`` does."""
+    return load_named(record, f"the settings of {record.name!r}", target)
+
+
+def load_named(record: PluginRecord, what: str, target: str) -> Any:
+    """What ``module:Name`` names. Raises ``PluginError`` as ``load_target`` does; ``what`` is it that needs it."""
+    module_name, _, attribute = target.partition(":")
+    try:
+        with isolated(record.warn):
+            module = import_module(module_name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # A module may raise anything at all while it is imported, SystemExit included.
+        frame = own_frame(error, {record.package, module_name.partition(".")[0]})
+        raise PluginError(
+            f"{what} can't be used: importing {target} failed: {describe(error)} ({record.label})",
+            hint=sentences(f"at {frame}" if frame else "", mend(error, record)),
+        ) from error
+    if not hasattr(module, attribute):
+        raise PluginError(
+            f"{what} can't be used: {module_name} has no {attribute!r} ({record.label})",
+            hint=sentences(did_you_mean(attribute, vars(module)), record.remedy),
+        )
+    return getattr(module, attribute)
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line, whatever it makes of itself as text."""
+    try:
+        text = str(error).strip().partition("\n")[0]
+    except Exception:
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def own_frame(error: BaseException, packages: set[str]) -> str | None:
+    """The frame nearest to the failure that is in one of the packages, as ``file:line in function``; None without one.
+
+    A syntax error has no frame of its own, so its place is given.
+    """
+    if isinstance(error, SyntaxError) and error.filename and not isinstance(error, ImportError):
+        return f"{error.filename}:{error.lineno}"
+    found = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] in packages:
+            found = f"{frame.f_code.co_filename}:{line} in {frame.f_code.co_name}"
+    return found
+
+
+def mend(error: BaseException, record: PluginRecord) -> str:
+    """The line that mends a failed import."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        missing = error.name.partition(".")[0]
+        if missing == record.package and not record.local:
+            return f"its installation is not complete: pip install --force-reinstall {record.distribution}"
+        if missing != record.package and not _is_there(missing):
+            command = "install what brings it" if record.local else f"pip install --upgrade {record.distribution}"
+            return f"{missing} is not installed: {command}"
+    return record.remedy
+
+
+def _is_there(package: str) -> bool:
+    """Whether a top-level package can be found at all, so that only a part of it is missing."""
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False

@@ -1,0 +1,168 @@
+"""What is known of each plugin and of each component it registered: failures are data until someone asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from scorefold.errors import printable
+from scorefold.plugin import Claim, Component, Kind
+from scorefold_registry.plugins.import_guard import HeavyImport
+
+LOCAL = "local"
+"""The distribution of plugins that no distribution brought: files and modules named by hand."""
+
+STATES = ("found", "incompatible", "disabled", "registered", "ambiguous", "shadowed", "broken", "loaded")
+
+
+def how_to_get(distribution: str, version: str) -> str:
+    """The line that brings back the plugin that something was made with."""
+    if distribution == LOCAL:
+        return "name its file in SCOREFOLD_DEV_PLUGINS, or under [develop] in scorefold.toml"
+    return f"pip install {distribution}=={version}"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that a plugin adds: ``target`` is ``module:function``, called with the list of arguments."""
+
+    name: str
+    target: str
+    summary: str
+
+
+@dataclass(eq=False)
+class PluginRecord:
+    """A plugin as it was found: where it comes from, how far it got (``state``) and why no further (``cause``).
+
+    ``value`` is the module its entry point names; ``frame`` the line of its own code nearest to the failure, ``mend``
+    what to do about it; ``warnings`` are faults that do not stop it, ``heavy`` the heavy imports it made while it
+    registered; ``settings`` names the model of its settings, ``requires`` are what its distribution requires.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    value: str
+    state: str = "found"
+    cause: str | None = None
+    frame: str | None = None
+    mend: str | None = None
+    warnings: list[str] = field(default_factory=list)
+    heavy: list[HeavyImport] = field(default_factory=list)
+    requires: tuple[str, ...] = ()
+    module: ModuleType | None = None
+    components: list[Component] = field(default_factory=list)
+    kinds: list[Kind] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    commands: list[Command] = field(default_factory=list)
+    settings: str | None = None
+
+    @property
+    def label(self) -> str:
+        """How messages name it: plugin, distribution and version."""
+        return f"plugin {self.name!r} of {self.distribution} {self.version}"
+
+    @property
+    def key(self) -> str:
+        """``distribution/plugin``, under which pluggy knows it."""
+        return f"{self.distribution}/{self.name}"
+
+    @property
+    def package(self) -> str:
+        """The top-level package that its code lives in."""
+        return self.value.partition(":")[0].partition(".")[0]
+
+    @property
+    def file(self) -> str | None:
+        """The file of its module, once that has been imported."""
+        return getattr(self.module, "__file__", None)
+
+    @property
+    def local(self) -> bool:
+        """Whether no distribution brought it."""
+        return self.distribution == LOCAL
+
+    @property
+    def remedy(self) -> str:
+        """What always helps: another version of it, or doing without it."""
+        if self.distribution == "unknown":
+            return f"pip install --force-reinstall the distribution of {self.value}"
+        first = f"mend {self.value}" if self.local else f"pip install --upgrade {self.distribution}"
+        return f"{first}, or switch it off: SCOREFOLD_PLUGINS=-{self.name}"
+
+    @property
+    def remarks(self) -> list[str]:
+        """Its heavy imports and other faults that do not stop it, in words."""
+        return [*map(str, self.heavy), *self.warnings]
+
+    def __post_init__(self) -> None:
+        # Anybody may have written the metadata, which no code need run to be listed.
+        for name in ("name", "distribution", "version", "value"):
+            setattr(self, name, printable(getattr(self, name)))
+
+    def fail(self, state: str, cause: str, frame: str | None = None, mend: str | None = None) -> None:
+        """Takes the plugin out of use: what it offered goes, why stays."""
+        self.state, self.cause, self.frame, self.mend = state, printable(cause), frame, mend
+        self.components, self.kinds, self.claims, self.commands, self.settings = [], [], [], [], None
+
+    def warn(self, warning: str) -> None:
+        """Notes a fault that does not stop the plugin, once."""
+        if warning not in self.warnings:
+            self.warnings.append(warning)
+
+    def as_json(self) -> dict[str, Any]:
+        """The entry of ``plugins list --json``."""
+        return {
+            "name": self.name,
+            "distribution": self.distribution,
+            "version": self.version,
+            "state": self.state,
+            "cause": self.cause,
+            "components": [
+                {"kind": item.kind, "name": item.name, "revision": item.revision, "summary": item.summary}
+                for item in self.components
+            ],
+        }
+
+
+@dataclass(eq=False)
+class Registered:
+    """A component as it stands in a catalogue, with the plugin it came from.
+
+    ``state`` is ``registered``, ``ambiguous`` (another plugin claims its name too), ``shadowed`` (the name went to
+    another plugin by the user's preference or by agreement), ``broken`` (its code can't be imported) or ``loaded``.
+    """
+
+    component: Component
+    record: PluginRecord
+    state: str = "registered"
+
+    @property
+    def plugin(self) -> str:
+        return self.record.name
+
+    @property
+    def distribution(self) -> str:
+        return self.record.distribution
+
+    @property
+    def version(self) -> str:
+        return self.record.version
+
+    @property
+    def id(self) -> str:
+        """``kind:name``."""
+        return self.component.id
+
+    def mark_loaded(self) -> None:
+        """Notes that its code has been imported."""
+        for entry in (self, self.record):
+            if entry.state == "registered":
+                entry.state = "loaded"
+
+    @property
+    def qualified(self) -> str:
+        """``distribution/kind:name``, which always works."""
+        return f"{self.distribution}/{self.component.id}"

@@ -1,0 +1,93 @@
+"""What a plugin's distribution requires against what is installed, read from its metadata: none of its code runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import importlib_metadata
+
+from scorefold_registry.plugins.names import normalise
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+CORE = "scorefold-core"
+
+_NAME = re.compile(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(.*)", re.S)
+
+
+@dataclass(frozen=True)
+class Unmet:
+    """A requirement that the installed distributions do not meet, and the command that mends it."""
+
+    what: str
+    mend: str
+
+
+def unmet_core(distribution: str, requires: Iterable[str]) -> Unmet | None:
+    """What a distribution requires of scorefold-core and does not get; None where it fits.
+
+    Costs nothing where no version is required: ``packaging`` is imported only for one that is.
+    """
+    for text in requires:
+        name, rest = _split(text)
+        if normalise(name) == CORE and rest:
+            return _unmet(distribution, text)
+    return None
+
+
+def unmet(distribution: str, requires: Iterable[str]) -> Iterator[Unmet]:
+    """Every requirement of a distribution, but on scorefold-core, that is missing or of another version."""
+    for text in requires:
+        if normalise(_split(text)[0]) != CORE and (found := _unmet(distribution, text)) is not None:
+            yield found
+
+
+def _split(text: str) -> tuple[str, str]:
+    """The name of a requirement and what follows it."""
+    match = _NAME.match(text)
+    return (match[1], match[2].strip()) if match else ("", text)
+
+
+def _unmet(distribution: str, text: str) -> Unmet | None:
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.version import InvalidVersion
+
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement:
+        return Unmet(f"its metadata requires {text!r}, which can't be read", f"pip install --upgrade {distribution}")
+    if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+        return None
+    requirement.marker = None
+    wanted = str(requirement)
+    try:
+        installed = importlib_metadata.version(requirement.name)
+    except importlib_metadata.PackageNotFoundError:
+        return Unmet(f"it requires {wanted}, which is not installed", f'pip install "{wanted}"')
+    try:
+        if requirement.specifier.contains(installed, prereleases=True):
+            return None
+    except InvalidVersion:
+        # Of a version that follows no order nothing can be said.
+        return None
+    what = f"it requires {wanted}; installed is {requirement.name} {installed}"
+    if _too_new(requirement, installed):
+        return Unmet(what, f"pip install --upgrade {distribution}")
+    return Unmet(what, f'pip install "{wanted}"')
+
+
+def _too_new(requirement: Requirement, installed: str) -> bool:
+    """Whether what is installed is later than all that is asked for, so that the plugin is what has to move."""
+    from packaging.version import Version
+
+    have = Version(installed)
+    failed = [clause for clause in requirement.specifier if not clause.contains(installed, prereleases=True)]
+    return all(
+        clause.operator in ("<", "<=")
+        or (clause.operator in ("==", "~=") and Version(clause.version.removesuffix(".*")) < have)
+        for clause in failed
+    )

@@ -1,0 +1,131 @@
+"""``scorefold.toml``, the nearest one upward: which plugins, and who has a name that two claim."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scorefold.errors import ConfigError
+
+FILE_NAME = "scorefold.toml"
+VARIABLE = "SCOREFOLD_PLUGINS"
+_WORDS = ("plugins", "prefer", "develop", "runs", "cache", "claims", "sweeps")
+"""What Scorefold reads in it; the last four say where runs and what is kept of them go."""
+
+OPTION = "--plugins"
+OPTION_VARIABLE = "SCOREFOLD_PLUGINS_OPTION"
+"""Holds what the option said, which stands in ``SCOREFOLD_PLUGINS`` too, so that messages name the true source."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A settings file as read. ``develop`` names plugins that are not installed, relative to the file; ``data`` is the
+    whole of it; a section of another tool's is left alone.
+    """
+
+    file: Path | None = None
+    plugins: tuple[str, ...] = ()
+    develop: tuple[str, ...] = ()
+    prefer: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PluginList:
+    """Which plugins may be used: only ``allow`` where that is set, never ``deny``. ``source`` says who said so.
+
+    An entry names a plugin, its distribution, or ``distribution/plugin``.
+    """
+
+    allow: tuple[str, ...] | None = None
+    deny: tuple[str, ...] = ()
+    source: str = ""
+
+
+def find_settings(start: Path | None = None) -> Settings:
+    """The nearest ``scorefold.toml`` at or above ``start`` (the working folder). Without one, the defaults."""
+    # os.path, not pathlib: resolving every parent as a Path shows in the cost of listing plugins.
+    folder = os.path.abspath(start or os.curdir)
+    while True:
+        candidate = os.path.join(folder, FILE_NAME)
+        if os.path.isfile(candidate):
+            return read_settings(Path(candidate))
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            return Settings()
+        folder = parent
+
+
+def read_settings(file: Path) -> Settings:
+    """A settings file. Raises ``ConfigError`` for one that can't be read or says something impossible."""
+    import tomllib
+
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no settings file {file}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the settings file can't be read: {error}", file=file) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"this is not TOML: {error}", file=file) from error
+    plugins, prefer = data.get("plugins", []), data.get("prefer", {})
+    if not (isinstance(plugins, list) and all(isinstance(name, str) for name in plugins)):
+        raise ConfigError(
+            f"plugins is {plugins!r}; expected a list of names",
+            hint='for example plugins = ["standard", "iddiff"] to allow only these, or ["-iddiff"] to deny one',
+            file=file,
+        )
+    if not (isinstance(prefer, dict) and all(isinstance(value, str) for value in prefer.values())):
+        raise ConfigError(
+            f"prefer is {prefer!r}; expected a table of names and distributions",
+            hint='for example, under [prefer]: "estimator:mle" = "scorefold-standard"',
+            file=file,
+        )
+    return Settings(file, tuple(plugins), _develop(data.get("develop", {}), file), prefer, data)
+
+
+def settings_notes(settings: Settings) -> list[str]:
+    """Remarks on words of a settings file that are nearly ours; other tools' are left alone."""
+    unknown = settings.data.keys() - set(_WORDS)
+    if not unknown:
+        return []
+    from scorefold_registry.plugins.names import near_misses
+
+    found = [(word, near_misses(word, _WORDS, count=1)) for word in sorted(unknown)]
+    return [
+        f"{settings.file} says {word!r}, which means nothing; did you mean {near[0]!r}?" for word, near in found if near
+    ]
+
+
+def _develop(section: Any, file: Path) -> tuple[str, ...]:
+    plugins = section.get("plugins", []) if isinstance(section, dict) and section.keys() <= {"plugins"} else None
+    if not (isinstance(plugins, list) and all(isinstance(name, str) and name for name in plugins)):
+        raise ConfigError(
+            f"develop is {section!r}; expected a table with a list of files or modules called plugins",
+            hint='for example, under [develop]: plugins = ["./my_plugin.py", "my_package.plugin"]',
+            file=file,
+        )
+    return tuple(plugins)
+
+
+def plugin_list(entries: tuple[str, ...] | list[str], source: str) -> PluginList:
+    """A list as people write it: names allow only these, names after a minus sign deny.
+
+    >>> plugin_list(["standard", "-iddiff"], "here")
+    PluginList(allow=('standard',), deny=('iddiff',), source='here')
+    """
+    names = [entry.strip() for entry in entries if entry.strip()]
+    allow = tuple(name for name in names if not name.startswith("-"))
+    deny = tuple(name[1:].strip() for name in names if name.startswith("-"))
+    return PluginList(allow or None, deny, source)
+
+
+def environment_list() -> PluginList | None:
+    """What ``SCOREFOLD_PLUGINS`` says, or the option that was put there; None where it is not set."""
+    text = os.environ.get(VARIABLE, "").strip()
+    if not text:
+        return None
+    return plugin_list(text.split(","), OPTION if os.environ.get(OPTION_VARIABLE) == text else VARIABLE)

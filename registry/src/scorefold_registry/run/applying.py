@@ -1,0 +1,229 @@
+"""A finished stage used on new data, in the units the data were read in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from scorefold.config import Config
+from scorefold.data import Dataset, DataSpec
+from scorefold.errors import ConfigError, DataError, SplitError
+from scorefold.interfaces import DataSource, TensorSource
+from scorefold.interfaces.data import SPLITS
+from scorefold.plugin import Verb
+from scorefold.scale_checks import unit_warnings
+from scorefold.stage import Outcome, StageContext
+from scorefold_registry.components.configs import Plugged, check_inputs, config_model
+from scorefold_registry.components.messages import config_error, config_problems
+from scorefold_registry.components.stage_files import STAGE_FILE, read_stage
+from scorefold_registry.plugins.records import Registered
+from scorefold_registry.run.environment import set_up
+from scorefold_registry.run.output import write_output, writer_for
+from scorefold_registry.run.stage_folder import LoadedStage, load_stage
+from scorefold_registry.runfile.reader import Runtime, near
+from scorefold_registry.runfile.yaml_reader import parse_value
+
+if TYPE_CHECKING:
+    from scorefold_registry.host import Host
+
+
+def apply_stage(
+    host: Host,
+    folder: Path,
+    *,
+    verb: str | None,
+    data: Path | None,
+    out: Path,
+    options: Sequence[str] = (),
+    read: Sequence[str] = (),
+    device: str = "auto",
+    seed: int = 0,
+) -> Outcome:
+    """Do a verb with a stage's component on the data of a file, and write what comes out to ``out``.
+
+    Data are read as the stage's own data were (``read`` sets fields of their loader) and brought to the model's units;
+    events that come out are written in the units of the file. Raises ``ArtefactError`` for a folder that isn't a stage,
+    ``ConfigError`` for a verb or option that does not fit, and ``DataError`` for data that do not.
+    """
+    writer_for(out)
+    place = _place(device)
+    stage = load_stage(host, folder, place)
+    component, registered = _acting(host, stage)
+    chosen = _verb(host, registered, verb)
+    given = {} if data is None else {"data": Plugged("data", (), str(data))}
+    bare = Registered(replace(registered.component, requires=()), registered.record)
+    problems = check_inputs(host.catalogue, bare, chosen, given)
+    if problems:
+        raise config_error(f"{chosen.name} with {registered.id}", problems)
+    spec = _spec_of(host, component)
+    dtype = _dtype_of(component)
+    warnings: list[str] = []
+    inputs: dict[str, Any] = {}
+    if data is not None:
+        source = inputs["data"] = _source(host, folder, data, spec, read, dtype)
+        warnings = [] if spec is None else unit_warnings(spec.event_scale, source.load("test").x)
+    context = StageContext(stage="apply", seed_root=seed, split="test", device=place, dtype=dtype, executor=None)
+    module, _, function = chosen.target.partition(":")
+    outcome: Outcome = getattr(import_module(module), function)(component, inputs, _options(chosen, options), context)
+    if warnings:
+        outcome.result["warnings"] = [*warnings, *outcome.result.get("warnings", [])]
+    if data is None and spec is not None and isinstance(outcome.value, DataSource):
+        # Drawn from the model alone, so in the units of the data it was trained on.
+        drawn = outcome.value
+        outcome.value = TensorSource({"test": drawn.load("test")}, spec.event_scale, drawn.condition_spec)
+    write_output(outcome, out)
+    return outcome
+
+
+def _place(device: str) -> str:
+    try:
+        return set_up(Runtime(device=device))[0]
+    except ValidationError as error:
+        raise config_error("--device", config_problems(Runtime, error)) from None
+    except ConfigError as error:
+        raise ConfigError(error.message, hint="leave --device out to take what there is") from None
+
+
+def _acting(host: Host, stage: LoadedStage) -> tuple[Any, Registered]:
+    """What verbs act on, with its declaration."""
+    if stage.component is None:
+        source = stage.facts["source"]
+        hint = f"apply stage {source!r} of the same run" if source else None
+        raise ConfigError(f"stage {stage.name!r} holds {stage.facts['gives']}, on which nothing can be done", hint=hint)
+    name = f"{stage.facts['distribution']}/{stage.facts['component']}"
+    return stage.component, host.catalogue.resolve(name, any_revision=True)
+
+
+def _verb(host: Host, registered: Registered, name: str | None) -> Verb:
+    kind = host.catalogue.kind(registered.component.kind)
+    able = [verb.name for verb in kind.verbs if set(verb.needs) <= set(registered.component.provides)]
+    useful = [verb for verb in able if verb not in ("fit", "load")]
+    verb = kind.verb(name)
+    if not useful:
+        raise ConfigError(f"{registered.id} can do nothing with new data; a {kind.name} can't be applied")
+    if verb is None or verb.name not in useful:
+        asked = f"{registered.id} can't {name!r} new data" if name else "say what to do: --do VERB"
+        raise ConfigError(asked, hint=near(name or "", useful))
+    return verb
+
+
+def _options(verb: Verb, given: Sequence[str]) -> Config | None:
+    raw = read_fields(given, "--set")
+    if verb.options is None:
+        if raw:
+            raise ConfigError(f"the verb {verb.name!r} takes no options; --set {given[0]} was given")
+        return None
+    module, _, name = verb.options.partition(":")
+    model: type[Config] = getattr(import_module(module), name)
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise config_error(f"the options of {verb.name}", config_problems(model, error, raw)) from None
+
+
+def read_fields(given: Sequence[str], option: str) -> dict[str, Any]:
+    """The fields that an option sets, as ``NAME=VALUE`` with the value in YAML. Raises ``ConfigError``."""
+    fields: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"{option} {text}: expected a name, '=' and a value", hint=f"for example {option} n=16")
+        fields[name.strip()] = parse_value(value)
+    return fields
+
+
+def _spec_of(host: Host, component: Any) -> DataSpec | None:
+    """The shape and scale of the data that a component was made for, through its ports."""
+    made = host.builder.memory.of(component)
+    for port in () if made is None else made.ports.values():
+        for item in port if isinstance(port, list) else [port]:
+            if isinstance(item, DataSpec):
+                return item
+            if isinstance(item, DataSource):
+                return item.spec()
+            if (found := _spec_of(host, item)) is not None:
+                return found
+    return None
+
+
+def _source(
+    host: Host, folder: Path, data: Path, spec: DataSpec | None, read: Sequence[str], dtype: torch.dtype
+) -> TensorSource:
+    """The data of a file or folder, all of it, in its order and in the model's units.
+
+    What was made without data takes them as they were read: columns far from 0 centred, scaled as at training.
+    """
+    if not data.exists():
+        raise DataError(f"there is no file or folder {data}")
+    name, config = _loader(host, folder, data)
+    source = host.create(name, {**config, **read_fields(read, "--read")})
+    dataset = _everything(source)
+    x, scale, conditions = dataset.tensor(), source.event_scale, None
+    if spec is not None:
+        raw, scale = source.event_scale.to_raw(x.double()), spec.event_scale
+        x = scale.from_raw(_shaped(raw, spec.event_shape, data)).to(dtype)
+        conditions = spec.condition_spec if dataset.condition is not None else None
+    test = Dataset(x, dataset.condition, dataset.label, dataset.index)
+    return TensorSource({"test": test}, scale, conditions, warnings=source.data_warnings())
+
+
+def _loader(host: Host, folder: Path, data: Path) -> tuple[str, dict[str, Any]]:
+    """The component that reads the data, configured as the one that the stage was trained on where it is the same."""
+    name, field = loader_of(data)
+    registered = host.catalogue.resolve(name)
+    fields = config_model(registered).model_fields
+    config: dict[str, Any] = {}
+    for trained in _data_stages(folder):
+        if trained["component"].partition("@")[0] == name:
+            config = dict(trained["resolved"].get("config", {}))
+    config[field] = str(data)
+    # All points, whose scale is then measured on all: the model's own units come later, from its saved scale.
+    everything = {"fractions": [0.0, 0.0, 1.0], "limit": None}
+    return name, {**config, **{key: value for key, value in everything.items() if key in fields}}
+
+
+def loader_of(data: Path) -> tuple[str, str]:
+    """The component that reads a file or a folder, and the field of its config that names it."""
+    return ("data:images", "root") if data.is_dir() else ("data:array", "path")
+
+
+def _data_stages(folder: Path) -> list[Mapping[str, Any]]:
+    """The data stages of the run that a stage belongs to."""
+    facts = [read_stage(file.parent) for file in sorted(folder.absolute().parent.glob(f"*/{STAGE_FILE}"))]
+    return [stage for stage in facts if stage["gives"] == "data" and stage["source"] is None]
+
+
+def _everything(source: DataSource) -> Dataset:
+    """All points of a source, in the order of the file."""
+    parts: list[Dataset] = []
+    for split in SPLITS:
+        try:
+            parts.append(source.load(split))
+        except SplitError:
+            continue  # a source need not have every split
+    whole = max(parts, key=len)
+    dataset = whole.take(torch.arange(len(whole)))
+    return dataset if dataset.index is None else dataset.take(torch.argsort(dataset.index))
+
+
+def _shaped(x: Tensor, event_shape: tuple[int, ...], data: Path) -> Tensor:
+    if tuple(x.shape[1:]) == tuple(event_shape):
+        return x
+    if x[0].numel() == torch.Size(event_shape).numel():
+        return x.reshape(len(x), *event_shape)
+    raise DataError(f"{data} holds points of shape {tuple(x.shape[1:])}; the model was trained on {tuple(event_shape)}")
+
+
+def _dtype_of(component: Any) -> torch.dtype:
+    if isinstance(component, nn.Module):
+        for tensor in (*component.parameters(), *component.buffers()):
+            if tensor.is_floating_point():
+                return tensor.dtype
+    return torch.float32

@@ -1,0 +1,69 @@
+"""Where and with what a run computes."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from typing import Any
+
+import importlib_metadata
+
+from scorefold_registry.runfile.reader import Runtime
+
+_LIBRARIES = ("torch", "numpy", "safetensors", "pydantic", "accelerate", "torchdiffeq", "matplotlib")
+
+
+def set_up(runtime: Runtime) -> tuple[str, Any]:
+    """Set torch's threads and the size of network calls as the run file says, and give the device and the dtype.
+
+    Raises ``ConfigError`` for a device that is not here.
+    """
+    import torch
+
+    from scorefold.batching import set_call_rows
+    from scorefold.errors import ConfigError
+
+    set_call_rows(runtime.batch_size)
+    if runtime.threads is not None:
+        torch.set_num_threads(runtime.threads)
+    dtype = getattr(torch, runtime.dtype)
+    device = runtime.device
+    if device == "auto":
+        return ("cuda" if torch.cuda.is_available() else "cpu"), dtype
+    if device.startswith("cuda"):
+        count = torch.cuda.device_count()
+        if int(device.partition(":")[2] or 0) >= count:
+            raise ConfigError(
+                f"the device {device} is not here; torch sees {count} GPUs", hint="runtime: {device: auto}"
+            )
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("the device mps is not here", hint="runtime: {device: auto}")
+    return device, dtype
+
+
+def describe_environment(plugins: list[Any], device: str, seed: int) -> dict[str, Any]:
+    """The contents of ``environment.json``: machine, versions, threads, device, seed."""
+    import torch
+
+    versions = {name: importlib_metadata.version(name) for name in _LIBRARIES}
+    return {
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": device,
+        "gpu": torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
+        "seed": seed,
+        "versions": versions,
+        "scorefold": {
+            "scorefold-core": importlib_metadata.version("scorefold-core"),
+            "scorefold-registry": importlib_metadata.version("scorefold-registry"),
+        },
+        "plugins": [
+            {"name": record.name, "distribution": record.distribution, "version": record.version, "state": record.state}
+            for record in plugins
+        ],
+        "command": sys.argv,
+    }

@@ -1,0 +1,426 @@
+"""A run while it goes on: stages in order, each created, done and saved, or reused; observers told; a report."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scorefold.artefacts import new_folder, read_json, write_json, write_text
+from scorefold.errors import PluginError, ScorefoldError
+from scorefold.plugin import hookimpl
+from scorefold.seeds import derive_seed
+from scorefold.stage import Executor, Outcome, RunInfo, StageContext, StageInfo
+from scorefold_registry.components.manifest import has_state
+from scorefold_registry.components.stage_files import read_result, read_stage
+from scorefold_registry.plugins.loading import load_target
+from scorefold_registry.plugins.surroundings import Marks, refuse_changed_files, unchanged
+from scorefold_registry.run import folders as run_folders
+from scorefold_registry.run.cache import Cache
+from scorefold_registry.run.costs import cpu_seconds, evaluations, models_of
+from scorefold_registry.run.environment import describe_environment
+from scorefold_registry.run.error_attribution import plugin_error
+from scorefold_registry.run.executor import LocalExecutor, plugins_executor
+from scorefold_registry.run.observers import Events, Observers
+from scorefold_registry.run.progress import Silent
+from scorefold_registry.run.report import write_report, yaml_text
+from scorefold_registry.run.result import RunInterrupted, RunResult, StageResult
+from scorefold_registry.run.stage_folder import (
+    Workshop,
+    draw_again,
+    key_of,
+    load_stage,
+    note_steps,
+    perform,
+    resolved_run,
+    write_stage,
+)
+from scorefold_registry.runfile.plan import Plan, PlannedStage
+
+if TYPE_CHECKING:
+    from scorefold_registry.host import Host
+
+
+@dataclass
+class Session:
+    """One run while it goes on. ``command`` is the command line that repeats it; ``jobs`` does the jobs inside its
+    stages, in place of a plugin's executor and of local processes, and is closed by whoever gave it."""
+
+    host: Host
+    plan: Plan
+    cache: Cache
+    progress: Silent
+    fresh: bool
+    workshop: Workshop
+    command: Sequence[str]
+    jobs: Executor | None = None
+    keys: dict[str, str] = field(default_factory=dict)
+    fingerprints: dict[str, str | None] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    built: dict[str, Any] = field(default_factory=dict)
+    results: list[StageResult] = field(default_factory=list)
+    calls: int | None = None
+    current: str | None = None
+
+    @contextmanager
+    def surroundings(self, folder: Path) -> Iterator[None]:
+        """The hooks, observers and executor of the run, put back afterwards."""
+        file = self.plan.run
+        self.info = RunInfo(
+            file.name, folder, file.seed, resolved_run(self.host.catalogue, self.plan), self.plan.plugins
+        )
+        self.events = Events(folder / "events.jsonl")
+        self.observers = Observers(self.host.manager, self.events)
+        local = _LocalRunner(self)
+        self.host.manager.register(local)
+        around = self.host.builder.executor
+        try:
+            yield
+        finally:
+            self.host.builder.executor = around
+            self.host.manager.unregister(local)
+            self.progress.close()
+
+    def run(self) -> RunResult:
+        """Do every stage. Raises ``RunInterrupted`` after Ctrl-C and the error of a stage that fails."""
+        began = time.monotonic()
+        self._write_head()
+        self.observers.notify("scorefold_before_run", run=self.info)
+        try:
+            with self._executor():
+                for number, planned in enumerate(self.plan.stages, start=1):
+                    self._stage(planned, number)
+            self.current = None
+            result, sections = self._finish(time.monotonic() - began)
+        except KeyboardInterrupt:
+            interrupted = RunInterrupted(self.current, self.info.folder)
+            self._end("interrupted", stage=self.current)
+            self._tell_error("interrupted", interrupted)
+            raise interrupted from None
+        except Exception as error:
+            self._end("failed", stage=self.current, error=str(error))
+            self._tell_error("failed", error)
+            raise
+        return self._tell_end(result, sections)
+
+    def _write_head(self) -> None:
+        folder, file = self.info.folder, self.plan.run
+        write_text(folder / "run.yaml", file.text)
+        write_text(folder / "resolved.yaml", yaml_text(self.info.config))
+        write_json(
+            folder / "environment.json",
+            describe_environment(self.host.plugins, self.workshop.device, file.seed),
+        )
+        command_text = shlex.join(self.command)
+        write_json(
+            folder / "status.json",
+            {"state": "running", "name": file.name, "command": command_text, "started": time.time()},
+        )
+        self.events.write("run-started", name=file.name, seed=file.seed, command=command_text)
+
+    @contextmanager
+    def _executor(self) -> Iterator[None]:
+        """What does the jobs inside stages: what was given, a plugin's or our own."""
+        import torch
+
+        if self.jobs is not None:
+            self.executor = self.host.builder.executor = self.jobs
+            yield
+            return
+        offered = plugins_executor(self.host, self.info)
+        self.executor = offered or LocalExecutor(self.plan.run.runtime.workers, torch.get_num_threads())
+        self.host.builder.executor = self.executor
+        try:
+            yield
+        finally:
+            self.observers.close_executor(self.executor)
+
+    def _end(self, state: str, **facts: Any) -> None:
+        folder = self.info.folder
+        status = read_json(folder / "status.json")
+        write_json(folder / "status.json", {**status, "state": state, "ended": time.time(), **facts})
+        self.events.write(f"run-{state}", **facts)
+
+    def _tell_error(self, state: str, error: BaseException) -> None:
+        self.observers.notify("scorefold_on_run_error", run=self.info, state=state, error=error)
+
+    def _finish(self, seconds: float) -> tuple[RunResult, list[tuple[str, str, str]]]:
+        """Write the report and give the folder its name; the result, and what plugins added to the report."""
+        partial, final = self.info.folder, run_folders.final_name(self.info.folder)
+        sections = self.observers.sections(self.info)
+        result = RunResult(
+            name=self.info.name,
+            folder=final,
+            report=final / "report.html",
+            stages=tuple(self.results),
+            failures=tuple(self.observers.failures),
+            seconds=seconds,
+            _values=self.values,
+            _host=self.host,
+        )
+        self._end("complete", seconds=seconds, **result.as_json())
+        write_report(partial, sections, [failure.text() for failure in self.observers.failures])
+        partial.rename(final)
+        run_folders.link_latest(final)
+        return result, sections
+
+    def _tell_end(self, result: RunResult, sections: Sequence[tuple[str, str, str]]) -> RunResult:
+        """Tell the observers of a run that is complete; an observer that fails now still stands in the report."""
+        self.events.moved(result.folder / "events.jsonl")
+        for name in self.built:
+            self._saved_at(name, result.folder / name)
+        self.info = replace(self.info, folder=result.folder)
+        self.observers.notify("scorefold_after_run", run=self.info, result=result.as_json())
+        if len(self.observers.failures) > len(result.failures):
+            result = replace(result, failures=tuple(self.observers.failures))
+            write_report(result.folder, sections, [failure.text() for failure in result.failures])
+        return result
+
+    def _stage(self, planned: PlannedStage, number: int) -> None:
+        self.current = planned.name
+        began = time.monotonic()
+        shown = planned.registered.id if planned.source is None else f"{planned.source}, {planned.verb.name}"
+        self.progress.stage_started(planned.name, shown, number, len(self.plan.stages))
+        info = StageInfo(
+            name=planned.name,
+            component=planned.registered.component.versioned_id,
+            verb=planned.verb.name,
+            key="",
+            config=self.info.config["stages"][planned.name],
+            line=planned.line,
+            column=planned.column,
+        )
+        try:
+            key = self._key(planned)
+            info = replace(info, key=key)
+            self.keys[planned.name] = key
+            with self.cache.lock(key, lambda: self.progress.waiting(planned.name)):
+                target = self.info.folder / planned.name
+                reused = not self.fresh and planned.artefact is None and self.cache.fetch(key, target)
+                if reused:
+                    self._saved_at(planned.name, target)
+                else:
+                    self._compute(planned, info, began)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            # A plugin that ends the process would end the run without a word.
+            raise self._failed(planned, info, error) from error
+        self._ended(planned, info, reused, time.monotonic() - began)
+
+    def _key(self, planned: PlannedStage) -> str:
+        import torch
+
+        fingerprints: list[str | None] = []
+        creates = planned.source is None and planned.artefact is None
+        if creates and planned.registered.component.kind == "data":
+            source = self.workshop.source(planned, self._value)
+            self.fingerprints[planned.name] = source.fingerprint()
+            fingerprints.append(self.fingerprints[planned.name])
+            self.values[planned.name] = self.built[planned.name] = source
+        fingerprints += self.workshop.inline_fingerprints(planned, self._value)
+        runtime = self.plan.run.runtime
+        surroundings = {
+            "seed": derive_seed(self.info.seed, planned.name),
+            "torch": torch.__version__,
+            "device": self.workshop.device.partition(":")[0],
+            "dtype": runtime.dtype,
+            "default_dtype": str(torch.get_default_dtype()),
+            "precision": runtime.precision,
+            "threads": torch.get_num_threads(),
+        }
+        return key_of(self.host, planned, self.keys.__getitem__, fingerprints, surroundings)
+
+    def _compute(self, planned: PlannedStage, info: StageInfo, began: float) -> None:
+        """Run the stage, write its folder and keep it. The key's lock is held."""
+        checkpoints = self.cache.checkpoints(info.key)
+        if self.fresh:
+            shutil.rmtree(checkpoints, ignore_errors=True)
+        inputs = {name: self._value(name) for name in planned.after}
+        self.events.write("stage-started", stage=planned.name, component=info.component, key=info.key)
+        self.observers.notify(
+            "scorefold_before_stage", stage_name=planned.name, run=self.info, stage=info, inputs=inputs
+        )
+        if self._reread():
+            inputs = {name: self._value(name) for name in planned.after}
+        # What importing code costs is the process's business, and not the method's.
+        load_target(planned.registered, planned.registered.component.target)
+        import_module(planned.verb.target.partition(":")[0])
+        self.calls, marks, started = None, Marks(inputs), cpu_seconds()
+        with unchanged() as changed:
+            outcome = self.host.hook.scorefold_run_stage(run=self.info, stage=info, inputs=inputs)
+        spent = cpu_seconds() - started
+        if not isinstance(outcome, Outcome):
+            raise PluginError(f"scorefold_run_stage returned a {type(outcome).__name__}; expected an Outcome")
+        read = {planned.name: self.values.get(planned.name), **inputs}
+        refuse_changed_files(planned.name, read, self.fingerprints)
+        spoilt = marks.changed()
+        self.observers.spoilt += spoilt
+        self._reread()
+        changed += [f"the value of stage {name!r} in place" for name in spoilt]
+        if changed:
+            what, plugin = " and ".join(changed), planned.registered.plugin
+            text = f"the code of plugin {plugin!r} changed {what}, which was put back; no other run reuses this result"
+            outcome.result = {**outcome.result, "warnings": [*outcome.result.get("warnings", ()), text]}
+        component = self.built.get(planned.name)
+        if component is None and self.host.builder.memory.of(outcome.value) is not None:
+            # Another runner did the stage, and gives what this host has loaded of it.
+            component = self.built[planned.name] = outcome.value
+        facts = {
+            "name": planned.name,
+            "component": info.component,
+            "distribution": planned.registered.distribution,
+            "version": planned.registered.version,
+            "summary": planned.registered.component.summary,
+            "verb": planned.verb.name,
+            "gives": planned.verb.gives,
+            "source": planned.source,
+            "key": info.key,
+            "seed": derive_seed(self.info.seed, planned.name),
+            "resolved": info.config,
+            "computed": time.time(),
+            "seconds": time.monotonic() - began,
+            "cpu_seconds": spent,
+            "network_calls": self.calls,
+        }
+        target = self.info.folder / planned.name
+        with new_folder(target) as partial:
+            write_stage(self.host, planned, component, outcome, partial, facts)
+        self._saved_at(planned.name, target)
+        if planned.artefact is None and not changed:
+            self.cache.store(info.key, target)
+        else:
+            # Not kept: a reference holds only where it stands, and what changed its surroundings may not hold at all.
+            shutil.rmtree(checkpoints, ignore_errors=True)
+        self.values[planned.name] = outcome.value
+        seconds = time.monotonic() - began
+        self.observers.notify(
+            "scorefold_after_stage",
+            stage_name=planned.name,
+            run=self.info,
+            stage=info,
+            outputs=outcome,
+            seconds=seconds,
+        )
+        self._reread()
+
+    def _reread(self) -> bool:
+        """Forget the values that were changed in place, so that they are read from their folders; whether any was."""
+        spoilt = self.observers.spoilt
+        for name in spoilt:
+            self.values.pop(name, None)
+            self.built.pop(name, None)
+        found = bool(spoilt)
+        spoilt.clear()
+        return found
+
+    def _saved_at(self, name: str, folder: Path) -> None:
+        """Tell the host where the state of a stage's component stands, so that others can refer to it."""
+        if name in self.built and has_state(folder):
+            self.host.moved(self.built[name], folder)
+
+    def run_locally(self, stage: StageInfo) -> Outcome:
+        """What the local runner does with a stage: create the component, fill the verb's inputs, call the verb."""
+        planned = next(item for item in self.plan.stages if item.name == stage.name)
+        component = self.built.get(planned.name)
+        if component is None:
+            component = self.workshop.component(planned, self._value, self._component_of)
+        self.built[planned.name] = component
+        inputs = self.workshop.inputs(planned, component, self._value)
+        checkpoints = self.cache.checkpoints(stage.key)
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        context = StageContext(
+            stage=planned.name,
+            seed_root=self.info.seed,
+            split=planned.spec.split,
+            device=self.workshop.device,
+            dtype=self.workshop.dtype,
+            precision=self.plan.run.runtime.precision,
+            checkpoint_dir=checkpoints,
+            executor=self.executor,
+            metrics=lambda step, values: self._measured(stage, step, values),
+            progress=lambda done, total, text: self.progress.advanced(stage.name, done, total, text),
+            warn=lambda text: self.progress.warned(stage.name, text),
+        )
+        if planned.verb.gives == planned.registered.component.kind:
+            # It makes or trains the component: what it costs is steps, and not evaluations.
+            return perform(planned, component, inputs, context)
+        with evaluations(models_of(self.host.builder.memory, component, *inputs.values())) as tally:
+            outcome = perform(planned, component, inputs, context)
+        self.calls = tally.points
+        return outcome
+
+    def _measured(self, stage: StageInfo, step: int, metrics: Mapping[str, float]) -> None:
+        self.events.write("metrics", stage=stage.name, step=step, metrics=dict(metrics))
+        self.progress.measured(stage.name, step, metrics)
+        self.observers.notify(
+            "scorefold_on_metrics", stage_name=stage.name, run=self.info, stage=stage, step=step, metrics=metrics
+        )
+
+    def _value(self, name: str) -> Any:
+        """What a stage handed on; read from its folder where it was reused."""
+        if name not in self.values:
+            loaded = load_stage(self.host, self.info.folder / name, self.workshop.device)
+            self.values[name] = loaded.value
+            if loaded.component is not None:
+                self.built[name] = loaded.component
+        return self.values[name]
+
+    def _component_of(self, name: str) -> Any:
+        """A fresh copy of what a stage's verbs act on: its value where that is a component, or else its component."""
+        loaded = load_stage(self.host, self.info.folder / name, self.workshop.device)
+        gives, component = loaded.facts["gives"], loaded.facts["component"]
+        return (
+            loaded.component if gives != component.partition(":")[0] and loaded.component is not None else loaded.value
+        )
+
+    def _ended(self, planned: PlannedStage, info: StageInfo, reused: bool, seconds: float) -> None:
+        folder = self.info.folder / planned.name
+        said = read_result(folder)
+        metrics = said["metrics"]
+        failure = read_stage(folder)["figure_failure"]
+        if failure is not None and reused:
+            failure = draw_again(self.host, planned, folder)
+            if failure is None:
+                self.cache.store(info.key, folder)
+        if failure is not None:
+            self.observers.figures_failed(planned.name, planned.registered.plugin, failure)
+        result = StageResult(planned.name, info.component, reused, seconds, metrics, said.get("by_label", ()))
+        self.results.append(result)
+        if note_steps(self.info.config["stages"][planned.name], metrics):
+            write_text(self.info.folder / "resolved.yaml", yaml_text(self.info.config))
+        self.events.write("stage-ended", stage=planned.name, reused=reused, seconds=round(seconds, 3), metrics=metrics)
+        self.progress.stage_ended(planned.name, seconds, reused, metrics)
+
+    def _failed(self, planned: PlannedStage, info: StageInfo, error: BaseException) -> ScorefoldError:
+        """The error to show, with the stage's place in the file; everything known of it goes to ``error.txt``."""
+        text = "".join(traceback.format_exception(error))
+        log = self.info.folder / "error.txt"
+        write_text(log, text)
+        shown = error if isinstance(error, ScorefoldError) else plugin_error(self.host.plugins, planned, error, log)
+        if planned.line is not None:
+            shown.at(self.plan.run.path, planned.line, planned.column)
+        self.events.write("stage-failed", stage=planned.name, error=str(shown))
+        self.observers.notify(
+            "scorefold_on_stage_error", stage_name=planned.name, run=self.info, stage=info, error=shown
+        )
+        return shown
+
+
+class _LocalRunner:
+    """The default answer to ``scorefold_run_stage``: this process does it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    @hookimpl(trylast=True)
+    def scorefold_run_stage(self, run: RunInfo, stage: StageInfo) -> Outcome | None:
+        # A stage may run another file with the same host; each runner answers for its own run.
+        return self._session.run_locally(stage) if run is self._session.info else None

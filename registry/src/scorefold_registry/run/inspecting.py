@@ -1,0 +1,39 @@
+"""What a file of data holds, before any run file names it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from scorefold.data_summary import DataSummary
+from scorefold.errors import DataError
+from scorefold.interfaces import DataSource
+from scorefold_registry.components.configs import config_model
+from scorefold_registry.components.messages import config_error, config_problems
+from scorefold_registry.plugins.loading import load_target
+from scorefold_registry.run.applying import loader_of, read_fields
+
+if TYPE_CHECKING:
+    from scorefold_registry.host import Host
+
+
+def inspect_data(host: Host, data: Path, read: Sequence[str]) -> DataSummary:
+    """The summary of a file of points or a folder of images; ``read`` sets fields of its loader.
+
+    Raises ``DataError`` for a file that can't be read at all, and ``ConfigError`` for a field that does not fit.
+    """
+    if not data.exists():
+        raise DataError(f"there is no file or folder {data}", hint="a relative path starts at the working folder")
+    name, field = loader_of(data)
+    registered = host.catalogue.resolve(name)
+    model = config_model(registered)
+    raw = {**read_fields(read, "--read"), field: str(data)}
+    try:
+        config = model.model_validate(raw)
+    except ValidationError as error:
+        raise config_error(f"the fields of {name}", config_problems(model, error, raw)) from None
+    source: type[DataSource] = load_target(registered, registered.component.target)
+    return source.inspect(config)

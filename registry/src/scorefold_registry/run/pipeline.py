@@ -1,0 +1,98 @@
+"""Running a run file: where things go, what computes, and the session that does the stages."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scorefold.artefacts import json_text
+from scorefold.errors import ConfigError
+from scorefold.stage import Executor
+from scorefold_registry.run import folders as run_folders
+from scorefold_registry.run.cache import Cache, area, make_folder
+from scorefold_registry.run.environment import set_up
+from scorefold_registry.run.execution import Session
+from scorefold_registry.run.progress import Silent
+from scorefold_registry.run.result import RunResult
+from scorefold_registry.run.stage_folder import Workshop
+from scorefold_registry.runfile.plan import Plan, make_plan
+from scorefold_registry.runfile.reader import RunFile, read
+
+if TYPE_CHECKING:
+    from scorefold_registry.host import Host
+
+
+def run_file(
+    host: Host,
+    path: str | Path,
+    *,
+    sets: Sequence[str] = (),
+    seed: int | None = None,
+    runs: str | Path | None = None,
+    cache: str | Path | None = None,
+    fresh: bool = False,
+    progress: Silent | None = None,
+) -> RunResult:
+    """Run a run file.
+
+    ``sets`` are ``--set`` options, ``seed`` replaces the file's root seed, ``runs`` and ``cache`` say where things go,
+    ``fresh`` computes every stage anew. Raises ``RunFileError`` with every problem of the file before anything is
+    imported or written, the error of a stage that fails (with the stage's place in the file), and ``RunInterrupted``.
+    """
+    plan = make_plan(host.catalogue, read(path, sets, seed))
+    return run_plan(host, plan, runs=runs, cache=cache, fresh=fresh, progress=progress)
+
+
+def run_plan(
+    host: Host,
+    plan: Plan,
+    *,
+    runs: str | Path | None = None,
+    cache: str | Path | None = None,
+    fresh: bool = False,
+    progress: Silent | None = None,
+    command: Sequence[str] | None = None,
+    jobs: Executor | None = None,
+) -> RunResult:
+    """Run a run file that has been checked; see ``run_file``.
+
+    ``command`` is the command line that repeats the run, where that isn't ``scorefold run`` and the file. ``jobs`` does
+    the jobs inside its stages, where that isn't a plugin's executor or local processes; the caller closes it.
+    """
+    import torch
+
+    run = plan.run
+    cache_area, runs_area = area("cache", cache, ".scorefold/cache").absolute(), area("runs", runs, "runs").absolute()
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{run_digest(run)}"
+    threads = torch.get_num_threads()
+    try:
+        try:
+            device, dtype = set_up(run.runtime)
+        except ConfigError as error:
+            raise run.source.error(error.message, ("runtime", "device"), hint=error.hint) from None
+        workshop = Workshop(host, run.seed, device, dtype)
+        make_folder(cache_area)
+        told = progress or Silent()
+        session = Session(host, plan, Cache(cache_area), told, fresh, workshop, command or _command(run), jobs)
+        with run_folders.new_run(runs_area / run.name, name) as folder, session.surroundings(folder):
+            return session.run()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def run_digest(run: RunFile) -> str:
+    """The end of the name of a run's folder: what was asked, in eight hexadecimal digits."""
+    return hashlib.sha256(json_text([run.text, list(run.sets), run.seed]).encode()).hexdigest()[:8]
+
+
+def _command(run: RunFile) -> list[str]:
+    """The command line that runs a file as it was run."""
+    command = ["scorefold", "run", str(run.path)]
+    for option in run.sets:
+        command += ["--set", option]
+    if run.seed != (run.source.data.get("seed") or 0):
+        command += ["--seed", str(run.seed)]
+    return command

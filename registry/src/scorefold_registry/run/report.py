@@ -1,0 +1,309 @@
+"""``report.html``: one file that opens from disk and needs no network, made from what the run folder holds."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from pydantic import BaseModel, RootModel
+
+from scorefold.artefacts import read_json, write_text
+from scorefold.errors import ArtefactError, printable
+from scorefold_registry.components.checked_json import read_checked
+from scorefold_registry.components.file_names import file_name
+from scorefold_registry.components.stage_files import (
+    AllocationFacts,
+    EstimateFacts,
+    read_result,
+    read_stage,
+    read_value,
+)
+from scorefold_registry.run.data_table import HEAD, NUMBERS, cells, summary_in
+from scorefold_registry.run.figures import CAPTIONS
+from scorefold_registry.run.progress import duration, number_text
+
+LARGEST_SVG = 400_000
+"""Bytes above which a figure is shown as its PNG: a scatter of many points is smaller so, and looks the same."""
+
+
+class _Caption(BaseModel):
+    name: str
+    title: str
+    caption: str
+
+
+class _Captions(RootModel[dict[str, _Caption]]):
+    pass
+
+
+@dataclass(frozen=True)
+class LabelAnswer:
+    """The answer for the points of one label, as text."""
+
+    label: str
+    quantity: str
+    value: str
+    interval: str
+    points: str
+
+    def text(self) -> str:
+        """``12.3 (11.0 to 13.6), 1,000 points``."""
+        interval = f" ({self.interval})" if self.interval else ""
+        return f"{self.value}{interval}, {self.points} points"
+
+
+def label_answers(result: Mapping[str, Any]) -> tuple[LabelAnswer, ...]:
+    """The answers for each label that a result holds."""
+    found = []
+    for row in result.get("by_label", ()):
+        value, interval = row["value"], row["interval"]
+        said, between = "no value" if value is None else number_text(value), ""
+        if interval is not None and value is not None:
+            said, low, high = alike(value, *interval)
+            between = f"{low} to {high}"
+        name = str(row["label"]) if row["name"] is None else f"{row['label']} ({row['name']})"
+        found.append(LabelAnswer(name, row["quantity"], said, between, f"{row['points']:,}"))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a stage answers, in a few words: a value with its unit of meaning, its uncertainty, and how to read it."""
+
+    stage: str
+    component: str
+    quantity: str
+    value: str
+    interval: str
+    truth: str
+    note: str = ""
+    warnings: tuple[str, ...] = ()
+    by_label: tuple[LabelAnswer, ...] = ()
+
+    def sentence(self) -> str:
+        """The answer as a sentence, its note on a line of its own, and one for each label."""
+        interval = f" ({self.interval})" if self.interval else ""
+        lines = [self.note] if self.note else []
+        lines += [
+            f"label {row.label}: {'' if row.quantity == self.quantity else row.quantity + ' '}{row.text()}"
+            for row in self.by_label
+        ]
+        return printable(
+            f"{self.component}: {self.quantity} {self.value}{interval}{self.truth}"
+            + "".join(f"\n  {line}" for line in lines)
+        )
+
+
+def answers(folder: Path, stages: Sequence[Mapping[str, Any]]) -> list[Answer]:
+    """The answers of a run's stages: its estimates, or else its allocations, or else the metrics of its last stage."""
+    found = [answer for stage in stages if (answer := _answer(folder / stage["name"], stage)) is not None]
+    if found or not stages:
+        return found
+    last = stages[-1]
+    measured = [
+        Answer(last["name"], _plain_id(last["component"]), name, number_text(value), "", "")
+        for name, value in list(last["metrics"].items())[:3]
+    ]
+    rows = label_answers(read_result(folder / last["name"]))
+    if rows and measured:
+        measured[-1] = replace(measured[-1], by_label=rows)
+    return measured
+
+
+def _answer(folder: Path, stage: Mapping[str, Any]) -> Answer | None:
+    value = read_value(folder)
+    component = _plain_id(stage["component"])
+    if isinstance(value, EstimateFacts):
+        said, interval = value.headline, ""
+        if value.value is not None:
+            said = number_text(value.value)
+            if value.interval is not None:
+                said, low, high = alike(value.value, *value.interval)
+                interval = f"{value.level:.0%} {_interval_name(value)} {low} to {high}"
+        truth = stage["metrics"].get("truth", _answered_truth(folder))
+        told = f", where the truth is {number_text(truth)}" if truth is not None else ""
+        note = str(value.diagnostics.get("note", ""))
+        warnings = value.diagnostics.get("warnings", ())
+        listed = tuple(map(str, warnings)) if isinstance(warnings, list | tuple) else ()
+        rows = label_answers(read_result(folder))
+        return Answer(stage["name"], component, value.quantity, said, interval, told, note, listed, rows)
+    if isinstance(value, AllocationFacts):
+        text = str(read_result(folder).get("text") or value.status)
+        return Answer(stage["name"], component, "plan", text, "", "")
+    return None
+
+
+def _answered_truth(folder: Path) -> Any:
+    """The truth next to an answer without a value, which has no metrics."""
+    answer = read_result(folder).get("answer")
+    return answer.get("truth") if isinstance(answer, Mapping) else None
+
+
+def _interval_name(value: EstimateFacts) -> str:
+    return f"spread over {value.covers}" if value.covers else "interval"
+
+
+def stage_warnings(folder: Path, stages: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """(stage, warning) for what stages say against what they did, in the order of the run."""
+    return [(stage["name"], text) for stage in stages for text in _warnings(read_result(folder / stage["name"]))]
+
+
+def _warnings(result: Mapping[str, Any]) -> list[str]:
+    listed = result.get("warnings", ())
+    return [str(text) for text in listed] if isinstance(listed, list | tuple) else []
+
+
+def alike(value: float, low: float, high: float) -> tuple[str, str, str]:
+    """A value and the ends of its interval, all to the decimals that give the interval's width two digits."""
+    width = high - low
+    if not (math.isfinite(width) and width > 0 and math.isfinite(value)):
+        return number_text(value), number_text(low), number_text(high)
+    decimals = 1 - math.floor(math.log10(width))
+    if not 0 <= decimals <= 6:
+        return number_text(value), number_text(low), number_text(high)
+    # Adding zero turns -0.0 into 0.0.
+    said = [f"{round(number, decimals) + 0.0:.{decimals}f}" for number in (value, low, high)]
+    return said[0], said[1], said[2]
+
+
+def _plain_id(versioned: str) -> str:
+    return versioned.partition("@")[0]
+
+
+def write_report(folder: Path, sections: Sequence[tuple[str, str, str]], failures: Sequence[str]) -> None:
+    """Write ``report.html`` of a run folder that is otherwise complete.
+
+    ``sections`` are (plugin, title, HTML fragment) from plugins, whose fragments stand as they are; ``failures`` are
+    the observers that failed, in words.
+    """
+    status = read_json(folder / "status.json")
+    environment = read_json(folder / "environment.json")
+    stages = [_stage_view(folder / stage["name"], stage) for stage in status["stages"]]
+    page = templates().get_template("report.html.j2")
+    html = page.render(
+        name=status["name"],
+        started=datetime.fromtimestamp(status["started"]).strftime("%d %B %Y, %H:%M"),
+        seconds=duration(status["seconds"]),
+        command=status["command"],
+        seed=environment["seed"],
+        answers=answers(folder, status["stages"]),
+        stages=stages,
+        data_head=HEAD,
+        data_numbers=NUMBERS,
+        environment=environment,
+        facts=environment_facts(environment),
+        run_text=(folder / "run.yaml").read_text(encoding="utf-8"),
+        sections=[(plugin, title, Markup(fragment)) for plugin, title, fragment in sections],
+        failures=list(failures),
+    )
+    write_text(folder / "report.html", html)
+
+
+def templates() -> Environment:
+    """The templates of our pages, with the filter ``number``."""
+    environment = Environment(
+        loader=PackageLoader("scorefold_registry.run", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        # Beside what autoescape does: characters that turn the direction of a line, or that HTML can't hold.
+        finalize=lambda value: printable(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number_text
+    return environment
+
+
+def _stage_view(folder: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
+    facts = read_stage(folder)
+    result = read_result(folder)
+    resolved = facts["resolved"]
+    data = summary_in(result)
+    shown = {"metrics"} if data is None else {"metrics", "data"}
+    return {
+        **stage,
+        "component": _plain_id(stage["component"]),
+        "versioned": stage["component"],
+        "summary": facts["summary"],
+        "verb": facts["verb"],
+        "distribution": f"{facts['distribution']} {facts['version']}",
+        "source": facts["source"],
+        "seed": facts["seed"],
+        "key": facts["key"],
+        "loaded": resolved.get("load"),
+        "took": duration(stage["seconds"]),
+        "computed": datetime.fromtimestamp(facts["computed"]).strftime("%d %B %Y, %H:%M"),
+        "computed_in": duration(facts["seconds"]),
+        "inputs": sorted(_stage_names(resolved.get("inputs", {})) | ({facts["source"]} if facts["source"] else set())),
+        "configuration": yaml_text({key: value for key, value in resolved.items() if value not in ({}, None)}),
+        "more": yaml_text(
+            {key: value for key, value in result.items() if key not in shown and value not in ({}, None)}
+        ),
+        "warnings": _warnings(result),
+        "by_label": label_answers(result),
+        "data": None if data is None else {"heading": data.heading(), "rows": [cells(one) for one in data.columns]},
+        "figures": figures_of(folder),
+    }
+
+
+def _stage_names(inputs: Any) -> set[str]:
+    if isinstance(inputs, str):
+        return {inputs}
+    if isinstance(inputs, Mapping):
+        inner = inputs.get("inputs", {}) if "use" in inputs else inputs
+        return set().union(*(_stage_names(value) for value in inner.values()))
+    return set().union(*(_stage_names(value) for value in inputs)) if isinstance(inputs, list) else set()
+
+
+def figures_of(folder: Path) -> list[dict[str, str]]:
+    """The figures in a folder as images for a page, each with its title and caption."""
+    captions = folder / "figures" / CAPTIONS
+    if not captions.exists():
+        return []
+    found = []
+    for stem, about in read_checked(captions, _Captions).root.items():
+        if file_name(stem) != stem:
+            raise ArtefactError(f"{captions} names a figure {stem!r}, which is no name of a file")
+        svg, png = folder / "figures" / f"{stem}.svg", folder / "figures" / f"{stem}.png"
+        chosen, kind = (svg, "svg+xml") if svg.stat().st_size <= LARGEST_SVG else (png, "png")
+        # As images, not inline markup: the identifiers inside two SVGs of one page would clash.
+        data = base64.b64encode(chosen.read_bytes()).decode()
+        found.append({**about.model_dump(), "source": f"data:image/{kind};base64,{data}"})
+    return found
+
+
+def environment_facts(environment: Mapping[str, Any]) -> dict[str, str]:
+    """What a page says of ``environment.json``, by name."""
+    versions = {**environment["scorefold"], **environment["versions"]}
+    plugins = [f"{plugin['distribution']} {plugin['version']}" for plugin in environment["plugins"]]
+    return {
+        "Python": f"{environment['python']} ({environment['implementation']})",
+        "Platform": str(environment["platform"]),
+        "Device": str(environment["gpu"] or environment["device"]),
+        "CPU threads": f"{environment['threads']} of {environment['cpus']} cores",
+        "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "Plugins": ", ".join(dict.fromkeys(plugins)) or "none",
+    }
+
+
+def yaml_text(value: Any) -> str:
+    """A value as YAML in block style, keys in their order."""
+    from ruamel.yaml import YAML
+
+    if value in ({}, []):
+        return ""
+    stream = io.StringIO()
+    writer: Any = YAML(typ="safe", pure=True)
+    writer.default_flow_style = None
+    writer.width = 100
+    writer.sort_base_mapping_type_on_output = False
+    writer.dump(value, stream)
+    return stream.getvalue()

@@ -1,0 +1,80 @@
+"""Stages that hand on a saved state: what its manifest says, held to what is installed. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from scorefold.artefacts import MANIFEST_FILE, digest_file
+from scorefold.errors import ArtefactError, PluginError
+from scorefold_registry.components.catalogue import Catalogue
+from scorefold_registry.components.manifest import follow, has_state, installed, read_manifest, state_folder
+from scorefold_registry.components.stage_files import STAGE_FILE, read_stage, stages_near
+from scorefold_registry.plugins.names import sentences
+from scorefold_registry.plugins.records import Registered
+from scorefold_registry.run.keys import uses_in
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A saved state: its folder, the type of its numbers, and the components it is made of, its own first.
+
+    ``digest`` is its manifest's, which holds those of the state and of the manifests that its ports refer to.
+    """
+
+    folder: Path
+    digest: str
+    dtype: str | None
+    components: tuple[Registered, ...]
+
+
+def find_artefact(catalogue: Catalogue, folder: Path) -> Artefact:
+    """The state that a folder holds or refers to, unread but for manifests.
+
+    Raises ``ArtefactError`` for a folder that is not there or holds no state, for components that are not installed or
+    older than the state, and for a port whose state is gone or another one now.
+    """
+    try:
+        if not has_state(folder):
+            raise _stateless(folder)
+        held = state_folder(folder)
+        components = tuple(dict.fromkeys(_components(catalogue, held, set())))
+        return Artefact(held, digest_file(held / MANIFEST_FILE), read_manifest(held).dtype, components)
+    except RecursionError:
+        raise ArtefactError(f"{folder} refers to states that refer to states, too deep to follow") from None
+    except OSError as error:
+        raise ArtefactError(f"this can't be read as a folder: {error.strerror}") from error
+    except ValueError as error:
+        raise ArtefactError(f"this can't be read as a folder: {error}") from error
+
+
+def _stateless(folder: Path) -> ArtefactError:
+    if not folder.is_dir():
+        hint = sentences(stages_near(folder), "a relative path starts at the folder of the run file")
+        return ArtefactError(f"there is no folder {folder}", hint=hint)
+    if (folder / STAGE_FILE).is_file():
+        facts = read_stage(folder)
+        source = facts["source"]
+        hint = f"load {folder.parent / source}" if source else "load a stage that gives a component, such as a score"
+        return ArtefactError(f"{folder} holds what a stage gave ({facts['gives']}), and no component", hint=hint)
+    return ArtefactError(f"{folder} is no saved state: it has no {MANIFEST_FILE}", hint=stages_near(folder))
+
+
+def _components(catalogue: Catalogue, folder: Path, seen: set[Path]) -> Iterator[Registered]:
+    """The component of a state, those named in its configuration, and those that its ports are plugged to."""
+    if folder in seen:
+        return
+    seen.add(folder)
+    manifest = read_manifest(folder)
+    yield installed(catalogue, manifest, folder)[0]
+    for use in uses_in(manifest.config):
+        try:
+            yield catalogue.resolve(use, any_revision=True)
+        except PluginError as error:
+            raise ArtefactError(f"{folder} can't be rebuilt: {error.message}", hint=error.hint) from error
+    for name, entry in manifest.ports.items():
+        for item in entry if isinstance(entry, list) else [entry]:
+            if item.state is not None:
+                place = follow(folder, item, f"port {name!r} of {folder}")
+                yield from _components(catalogue, state_folder(place), seen)

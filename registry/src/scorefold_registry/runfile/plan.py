@@ -1,0 +1,429 @@
+"""From a run file to stages in order: components resolved, configs validated, wiring checked, without torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from scorefold.config import Config, Use
+from scorefold.errors import ArtefactError, PluginError
+from scorefold.plugin import Verb
+from scorefold_registry.components.catalogue import Catalogue
+from scorefold_registry.components.configs import Plugged, check_config, check_inputs, check_use, with_installed
+from scorefold_registry.components.messages import Problem, config_problems
+from scorefold_registry.plugins.records import Registered
+from scorefold_registry.runfile.loaded_stages import Artefact, find_artefact
+from scorefold_registry.runfile.plugin_settings import plan_settings
+from scorefold_registry.runfile.reader import KEY_CODES, RunFile, RunFileError, StageSpec, kind_of, near
+from scorefold_registry.runfile.repeats import write_out
+from scorefold_registry.runfile.yaml_reader import DataPath
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage that is ready to run.
+
+    ``source`` is the earlier stage it uses and ``artefact`` the state it loads; without either it creates a component.
+    """
+
+    spec: StageSpec
+    registered: Registered
+    verb: Verb
+    config: Config | None
+    options: Config | None
+    source: str | None
+    after: tuple[str, ...]
+    offer: Plugged
+    line: int | None
+    column: int | None
+    artefact: Artefact | None = None
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run file with its stages in the order they run, and the settings of the plugins that it names."""
+
+    run: RunFile
+    stages: tuple[PlannedStage, ...]
+    plugins: Mapping[str, Config] = field(default_factory=dict)
+
+
+def inline_use(value: Any) -> dict[str, Any] | None:
+    """An input as an inline component mapping, where it is one: ``{use: ...}`` or a bare ``kind:name``."""
+    if isinstance(value, str) and ":" in value:
+        return {"use": value}
+    return value if isinstance(value, dict) else None
+
+
+def references(inputs: Mapping[str, Any], path: DataPath) -> Iterator[tuple[str, DataPath]]:
+    """The stage names among inputs, at any depth of inline components, each with its path."""
+    for name, value in inputs.items():
+        items = [((*path, name), value)]
+        if isinstance(value, list):
+            items = [((*path, name, index), item) for index, item in enumerate(value)]
+        for here, item in items:
+            inline = inline_use(item)
+            if inline is not None:
+                nested = inline.get("inputs")
+                if isinstance(nested, dict):
+                    yield from references(nested, (*here, "inputs"))
+            elif isinstance(item, str):
+                yield item, here
+
+
+def make_plan(catalogue: Catalogue, run: RunFile) -> Plan:
+    """The stages in order of dependency, ties in the order of the file. torch is not imported.
+
+    Raises ``RunFileError`` with every problem of the file, sorted by line.
+    """
+    write_out(catalogue, run)
+    planner = _Planner(catalogue, run)
+    stages = planner.plan()
+    plugins = plan_settings(catalogue, run)
+    if run.problems:
+        # A value that could not be read is null, which the checks after it complain of too.
+        unread = {(problem.line, problem.column) for problem in run.source.problems}
+        run.problems[len(run.source.problems) :] = [
+            problem
+            for problem in run.problems[len(run.source.problems) :]
+            if (problem.line, problem.column) not in unread
+        ]
+        last = 10**9
+        raise RunFileError(sorted(run.problems, key=lambda problem: (problem.line or last, problem.column or 0)))
+    return Plan(run, tuple(stages), plugins)
+
+
+def dependencies(run: RunFile, spec: StageSpec) -> list[tuple[str, DataPath]]:
+    """The stages that a stage names, with the place of each."""
+    named = [(spec.use, (*spec.path, "use"))] if spec.uses_stage else []
+    return [*named, *references(spec.inputs, (*spec.path, "inputs"))]
+
+
+@dataclass
+class _Planner:
+    catalogue: Catalogue
+    run: RunFile
+    offers: dict[str, Plugged | None] = field(default_factory=dict)
+    planned: dict[str, PlannedStage] = field(default_factory=dict)
+
+    def error(
+        self, message: str, path: DataPath, *, key: bool = False, hint: str | None = None, code: str = "config"
+    ) -> None:
+        error = self.run.source.error(message, path, key=key, hint=hint)
+        error.code = code
+        self.run.problems.append(error)
+
+    def plan(self) -> list[PlannedStage]:
+        for name in self._order():
+            stage = self._stage(self.run.stages[name])
+            self.offers[name] = stage.offer if stage is not None else None
+            if stage is not None:
+                self.planned[name] = stage
+        return list(self.planned.values())
+
+    def _order(self) -> list[str]:
+        stages = self.run.stages
+        written = self.run.source.data.get("stages") or {}
+        waits: dict[str, set[str]] = {}
+        for name, spec in stages.items():
+            waits[name] = set()
+            for target, path in dependencies(self.run, spec):
+                if target in stages:
+                    waits[name].add(target)
+                elif target not in written:
+                    self._unknown_stage(spec, target, path)
+        ordered: dict[str, None] = {}
+        while (ready := next((n for n in stages if n not in ordered and waits[n] <= ordered.keys()), None)) is not None:
+            ordered[ready] = None
+        stuck = [name for name in stages if name not in ordered]
+        self._report_cycles(stuck, waits)
+        return [*ordered, *stuck]
+
+    def _unknown_stage(self, spec: StageSpec, target: str, path: DataPath) -> None:
+        names = [name for name in self.run.stages if name != spec.name]
+        hint = near(target, names)
+        if path[-1] == "use":
+            hint = f"a component is written kind:name; stages are {', '.join(names) or 'none'}"
+            matches = [f"{c.component.kind}:{c.component.name}" for c in self.catalogue.components]
+            exact = [match for match in matches if match.endswith(f":{target}")]
+            hint = f"did you mean {' or '.join(exact)}?" if exact else hint
+        self.error(f"there is no stage {target!r}", path, hint=hint, code="unknown-stage")
+
+    def _report_cycles(self, stuck: list[str], waits: Mapping[str, set[str]]) -> None:
+        """One error for each cycle, at the reference that closes it."""
+        left = list(stuck)
+        while left:
+            trail = [left[0]]
+            while (
+                following := next((n for n in self.run.stages if n in waits[trail[-1]] and n in left), None)
+            ) is not None:
+                if following in trail:
+                    cycle = trail[trail.index(following) :]
+                    spec = self.run.stages[cycle[0]]
+                    target = cycle[1] if len(cycle) > 1 else cycle[0]
+                    path = next(path for name, path in dependencies(self.run, spec) if name == target)
+                    message = f"the stages wait for each other: {' -> '.join([*cycle, cycle[0]])}"
+                    self.error(message, path, hint="a stage can only use stages that don't use it", code="cycle")
+                    left = [name for name in left if name not in cycle]
+                    break
+                trail.append(following)
+            else:
+                left.remove(trail[-1])
+
+    def _stage(self, spec: StageSpec) -> PlannedStage | None:
+        if spec.load is not None:
+            return self._loaded(spec, spec.load)
+        source = spec.use if spec.uses_stage else None
+        registered = self._source_component(spec) if source else self._resolve(spec.use, (*spec.path, "use"))
+        if registered is None:
+            self._check_nested(spec)
+            return None
+        component = registered.component
+        verb = self._verb(spec, registered)
+        config = None
+        if source is None:
+            config = self._config(registered, spec.config, spec.path)
+        elif spec.config:
+            hint = "the configuration belongs to the stage that creates the component; a verb's settings are 'options'"
+            self.error(
+                f"stage {spec.name!r} uses stage {source!r} and takes no 'config'",
+                (*spec.path, "config"),
+                key=True,
+                hint=hint,
+            )
+        if verb is None:
+            self._check_nested(spec)
+            return None
+        options = self._options(spec, verb)
+        self._check_split(spec, verb)
+        # The constructor's ports were plugged by the stage that is used.
+        ports_of = registered if source is None else Registered(replace(component, requires=()), registered.record)
+        self._inputs(spec.inputs, spec.path, ports_of, verb)
+        place = self.run.source.place((*spec.path, "use"))
+        return PlannedStage(
+            spec=replace(spec, inputs=with_installed(self.catalogue, ports_of, spec.inputs)),
+            registered=registered,
+            verb=verb,
+            config=config,
+            options=options,
+            source=source,
+            after=tuple(dict.fromkeys(name for name, _ in dependencies(self.run, spec))),
+            offer=self._offer(spec, registered, verb),
+            line=place.line,
+            column=place.column,
+        )
+
+    def _loaded(self, spec: StageSpec, folder: str) -> PlannedStage | None:
+        """A stage that hands on a saved state, of which only manifests are read here."""
+        path = (*spec.path, "load")
+        try:
+            artefact = find_artefact(self.catalogue, Path(os.path.realpath(self.run.folder / folder)))
+        except ArtefactError as error:
+            self.error(error.message, path, hint=error.hint, code=error.code)
+            return None
+        dtype = self.run.runtime.dtype
+        if artefact.dtype not in (None, dtype):
+            hint = f"write 'runtime: {{dtype: {artefact.dtype}}}'"
+            self.error(f"this state is in {artefact.dtype}, and the run computes in {dtype}", path, hint=hint)
+            return None
+        registered = artefact.components[0]
+        verb = Verb("load", (), registered.component.kind, "scorefold_registry.run.stage_folder:hand_on")
+        place = self.run.source.place(path)
+        offer = self._offer(spec, registered, verb)
+        return PlannedStage(
+            spec, registered, verb, None, None, None, (), offer, place.line, place.column, artefact=artefact
+        )
+
+    def _source_component(self, spec: StageSpec) -> Registered | None:
+        """The component behind an earlier stage that is used; None (already reported, or reported here) without one."""
+        earlier = self.planned.get(spec.use)
+        if earlier is None:
+            return None
+        if earlier.source is not None and earlier.offer.kind != earlier.registered.component.kind:
+            hint = f"use stage {earlier.source!r} instead"
+            self.error(
+                f"stage {spec.use!r} gives {earlier.offer.kind}, on which nothing can be done",
+                (*spec.path, "use"),
+                hint=hint,
+            )
+            return None
+        return earlier.registered
+
+    def _offer(self, spec: StageSpec, registered: Registered, verb: Verb) -> Plugged:
+        component = registered.component
+        provides = component.provides if verb.gives == component.kind else ()
+        return Plugged(verb.gives, tuple(provides), f"stage {spec.name!r}")
+
+    def _resolve(self, text: Any, path: DataPath) -> Registered | None:
+        if not isinstance(text, str):
+            self.error(f"'use' is {kind_of(text)}; expected kind:name", path)
+            return None
+        try:
+            return self.catalogue.resolve(text)
+        except PluginError as error:
+            self.error(error.message, path, hint=error.hint, code="unknown-component")
+            return None
+
+    def _verb(self, spec: StageSpec, registered: Registered) -> Verb | None:
+        component = registered.component
+        kind = self.catalogue.kinds[component.kind]
+        verb = kind.verb(spec.do)
+        able = [v.name for v in kind.verbs if set(v.needs) <= set(component.provides)]
+        if verb is None:
+            if not kind.verbs:
+                hint = "name it inside the config or the inputs of the component that uses it"
+                self.error(f"a {kind.name} is no stage of its own", (*spec.path, "use"), hint=hint)
+            else:
+                self.error(f"{component.id} has no verb {spec.do!r}", (*spec.path, "do"), hint=near(str(spec.do), able))
+            return None
+        return verb
+
+    def _config(self, registered: Registered, raw: Mapping[str, Any], path: DataPath) -> Config | None:
+        config, problems = check_config(self.catalogue, registered, raw)
+        for problem in problems:
+            self._add(problem, (*path, "config"))
+        if config is None:
+            # A config that fails is checked no further, but what stands inside it may be wrong too.
+            failed = {problem.path for problem in problems}
+            for inside, use in _uses(raw, ()):
+                if not any(inside == known[: len(inside)] for known in failed):
+                    outer = [port.name for port in registered.component.requires]
+                    for problem in check_use(self.catalogue, use, outer=outer)[1]:
+                        self._add(problem.under(*inside), (*path, "config"))
+        return config
+
+    def _add(self, problem: Problem, base: DataPath) -> None:
+        is_key = problem.code in KEY_CODES
+        self.error(problem.message, (*base, *problem.path), key=is_key, hint=problem.hint, code=problem.code)
+
+    def _options(self, spec: StageSpec, verb: Verb) -> Config | None:
+        if verb.options is None:
+            if spec.options:
+                message = f"the verb {verb.name!r} takes no options"
+                hint = "settings of the component go under 'config'" if not spec.uses_stage else None
+                self.error(message, (*spec.path, "options"), key=True, hint=hint)
+            return None
+        module, _, name = verb.options.partition(":")
+        model: type[Config] = getattr(import_module(module), name)
+        try:
+            return model.model_validate(spec.options)
+        except ValidationError as error:
+            for problem in config_problems(model, error, spec.options):
+                self._add(problem, (*spec.path, "options"))
+            return None
+
+    def _check_split(self, spec: StageSpec, verb: Verb) -> None:
+        if spec.split is None:
+            return
+        if verb.name == "fit":
+            hint = "choose the points of each split in the data stage's config"
+            self.error("fit reads the train and validation splits", (*spec.path, "split"), key=True, hint=hint)
+        elif not any("data" in port.kinds for port in verb.takes):
+            self.error(f"the verb {verb.name!r} reads no data, so it takes no split", (*spec.path, "split"), key=True)
+
+    def _check_nested(self, spec: StageSpec) -> None:
+        """Problems inside the inputs of a stage whose own component is not known."""
+        self._values(spec.inputs, (*spec.path, "inputs"))
+
+    def _inputs(self, inputs: Mapping[str, Any], path: DataPath, registered: Registered, verb: Verb | None) -> None:
+        """Check inputs against the ports of a constructor and a verb: names, kinds, capabilities, what is missing."""
+        given = self._values(inputs, (*path, "inputs"))
+        for problem in check_inputs(self.catalogue, registered, verb, given):
+            if problem.code == "capability" and not problem.path:
+                where = (*path, "do") if (*path, "do") in self.run.source.values else (*path, "use")
+                self.error(problem.message, where, hint=problem.hint, code=problem.code)
+            elif problem.code == "missing-port":
+                where = (*path, "inputs") if inputs else path
+                hint = self._stage_hint(problem, registered, verb)
+                self.error(problem.message, where, key=True, hint=hint, code=problem.code)
+            else:
+                self._add(
+                    replace(problem, hint=problem.hint or self._stage_hint(problem, registered, verb)),
+                    (*path, "inputs"),
+                )
+
+    def _stage_hint(self, problem: Problem, registered: Registered, verb: Verb | None) -> str | None:
+        """The stages that would fit a port, in place of the catalogue's hint."""
+        ports = [*registered.component.requires, *(verb.takes if verb is not None else ())]
+        wanted = [port for port in ports if repr(port.name) in problem.message]
+        if not wanted:
+            return problem.hint
+        port = wanted[0]
+        fitting = [
+            name
+            for name, offer in self.offers.items()
+            if offer is not None and offer.kind in port.kinds and set(port.needs) <= set(offer.provides)
+        ]
+        if problem.code == "missing-port" and fitting:
+            return f"add 'inputs: {{{port.name}: {fitting[0]}}}'"
+        if fitting:
+            return f"stages that fit: {', '.join(fitting)}"
+        return problem.hint or f"no stage fits; add one {' or '.join(f'that gives a {kind}' for kind in port.kinds)}"
+
+    def _values(self, inputs: Mapping[str, Any], path: DataPath) -> dict[str, Plugged | list[Plugged | None] | None]:
+        """What each input offers; None where that is not known because of an error reported elsewhere."""
+        found: dict[str, Plugged | list[Plugged | None] | None] = {}
+        for name, value in inputs.items():
+            here = (*path, name)
+            if isinstance(value, list):
+                found[name] = [self._value(item, (*here, index)) for index, item in enumerate(value)]
+            else:
+                found[name] = self._value(value, here)
+        return found
+
+    def _value(self, value: Any, path: DataPath) -> Plugged | None:
+        inline = inline_use(value)
+        if inline is not None:
+            return self._inline(inline, path)
+        if isinstance(value, str):
+            return self.offers.get(value)
+        hint = "name an earlier stage, or a component inline: {use: kind:name}"
+        self.error(f"an input is {kind_of(value)}; expected a stage", path, hint=hint)
+        return None
+
+    def _inline(self, raw: Mapping[str, Any], path: DataPath) -> Plugged | None:
+        for key in raw:
+            if key not in Use.model_fields:
+                what, hint = f"{key!r} is not a field of an inline component", near(key, tuple(Use.model_fields))
+                self.error(what, (*path, key), key=True, hint=hint)
+        if "use" not in raw:
+            self.error("an inline component has no 'use'", path, hint="for example {use: data:digits}")
+            return None
+        parts: dict[str, Mapping[str, Any]] = {}
+        for key in ("config", "inputs"):
+            value = {} if raw.get(key) is None else raw[key]
+            if not isinstance(value, dict):
+                self.error(f"{key!r} is {kind_of(value)}; expected a mapping", (*path, key))
+                value = {}
+            parts[key] = value
+        use_path = (*path, "use") if (*path, "use") in self.run.source.values else path
+        registered = self._resolve(raw["use"], use_path)
+        if registered is None:
+            self._values(parts["inputs"], (*path, "inputs"))
+            return None
+        self._config(registered, parts["config"], path)
+        self._inputs(parts["inputs"], path, registered, None)
+        return Plugged(registered.component.kind, tuple(registered.component.provides), registered.id)
+
+
+def _uses(raw: Any, path: DataPath) -> Iterator[tuple[DataPath, Use]]:
+    """The outermost inline components in a raw configuration that are of the right form."""
+    if isinstance(raw, list):
+        for index, item in enumerate(raw):
+            yield from _uses(item, (*path, index))
+    elif isinstance(raw, dict):
+        try:
+            yield path, Use.model_validate(raw)
+        except ValidationError:
+            for key, value in raw.items():
+                yield from _uses(value, (*path, key))
