@@ -27,10 +27,12 @@ class DrawingOptions(Config):
     ) = Field(
         None,
         description="Steps of the sampler (score models): a number, shared out over the process' intervals, or a list "
-        "with a number for each interval, from noise to data; null is what the model takes, 18 for most",
+        "with a number for each interval, from noise to data; null is what the model takes, as "
+        "many as need 36 network calls for most",
     )
     sampler: Literal["edm", "heun", "dpmpp-2m", "ddim", "euler-maruyama", "predictor-corrector"] | None = Field(
-        None, description="Sampler (score models); null is what the model takes, edm for most"
+        None,
+        description="Sampler (score models); null is what the model takes, edm for most, dpmpp-2m for models by bands",
     )
     spacing: Literal["karras", "log-snr", "uniform"] | None = Field(
         None,

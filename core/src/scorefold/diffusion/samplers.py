@@ -34,6 +34,7 @@ __all__ = [
     "by_components",
     "ddim",
     "default_sampler",
+    "default_steps",
     "dpm_solver_pp_2m",
     "edm",
     "euler_maruyama",
@@ -258,6 +259,9 @@ def dpm_solver_pp_2m(
     return x, state
 
 
+CALLS = 36
+"""Network calls of a sampler by default, without the one that takes the last noise away (Karras et al. 2022: 35)."""
+
 SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
     {
         "euler-maruyama": euler_maruyama,
@@ -271,10 +275,17 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
 """The samplers by the name that a run file uses."""
 
 
-def default_sampler(process: DiffusionProcess, x: Tensor, times: Tensor) -> str:
-    """``edm``, or ``heun`` for matrix processes, which it doesn't serve; it serves coefficients in another basis."""
-    inner = process.inner if isinstance(process, Rotated) else process
-    return "heun" if _is_map(inner, x, times) else "edm"
+def default_sampler(process: DiffusionProcess, x: Tensor) -> str:
+    """``edm``; ``heun`` for matrix processes, which it doesn't serve; and ``dpmpp-2m`` for coefficients in another
+    basis, which differ in noise: at 37 calls a multi-scale model of images had half the Frechet distance of Heun's."""
+    if isinstance(process, Rotated):
+        return "dpmpp-2m"
+    return "heun" if _is_map(process, x, x.new_tensor([process.t_max])) else "edm"
+
+
+def default_steps(sampler: str | Sampler) -> int:
+    """The steps that take 36 network calls, whichever sampler has them: 18 for those of two calls a step."""
+    return CALLS // 2 if sampler in ("edm", "heun", "predictor-corrector") else CALLS
 
 
 def resolve_sampler(sampler: str | Sampler) -> Sampler:

@@ -17,11 +17,8 @@ from scorefold.data import Condition, ConditionSpec, EventScale, map_condition
 from scorefold.diffusion.grids import time_grid
 from scorefold.diffusion.likelihood import probability_flow_log_prob
 from scorefold.diffusion.process import DiffusionProcess
-from scorefold.diffusion.samplers import Sampler, default_sampler, resolve_sampler
+from scorefold.diffusion.samplers import Sampler, default_sampler, default_steps, resolve_sampler
 from scorefold.errors import ConfigError, ShapeError
-
-DEFAULT_STEPS = 18
-"""Steps of ``sample``: with two calls each and one at the end, 37 calls (Karras et al. 2022 take 35 on CIFAR-10)."""
 
 BoundScore = Callable[[Tensor, Tensor], Tensor]
 """(x (B, *E), t (B,)) -> score (B, *E): a score model with its condition fixed."""
@@ -131,7 +128,7 @@ class ScoreModel(nn.Module, ABC):
         n: int,
         condition: Condition | None = None,
         *,
-        steps: int | Sequence[int] = DEFAULT_STEPS,
+        steps: int | Sequence[int] | None = None,
         sampler: str | Sampler | None = None,
         spacing: str = "karras",
         to_zero: bool = True,
@@ -141,11 +138,11 @@ class ScoreModel(nn.Module, ABC):
     ) -> Tensor:
         """n samples (n, *E), or n for each of C conditions (n, C, *E), on the device and in the dtype of the model.
 
-        ``steps`` and ``spacing`` make the time grid from t_max to t_min (see ``scorefold.diffusion.time_grid``);
-        ``sampler`` is a name or a function of ``scorefold.diffusion.samplers``, by default ``edm`` (``heun`` for matrix
-        processes); ``to_zero`` takes the noise that is left at t_min away by one more call, x = E[x_0 | x] (Karras et
-        al. 2022, algorithm 1); ``guidance`` and further options go to ``bind``. Raises ``ConfigError`` for values that
-        do not fit.
+        ``steps`` and ``spacing`` make the time grid from t_max to t_min (see ``scorefold.diffusion.time_grid``), by
+        default as many steps as take 36 calls; ``sampler`` is a name or a function of ``scorefold.diffusion.samplers``,
+        by default what ``default_sampler`` says; ``to_zero`` takes the noise that is left at t_min away by one more
+        call, x = E[x_0 | x] (Karras et al. 2022, algorithm 1); ``guidance`` and further options go to ``bind``. Raises
+        ``ConfigError`` for values that do not fit.
         """
         if n < 0:
             raise ConfigError(f"{n} draws were asked for; expected 0 or more")
@@ -153,9 +150,9 @@ class ScoreModel(nn.Module, ABC):
         shape = (torch.Size(lead).numel(), *self.event_shape)
         x = self.process.sample_prior(shape, generator=generator, like=self._reference())
         bound = self.bind(condition, generator=generator, guidance=guidance, **options)
-        times = time_grid(self.process, steps, spacing)
-        move = resolve_sampler(sampler or default_sampler(self.process, x, times))
-        x, _ = move(bound, self.process, x, times, generator=generator)
+        sampler = sampler or default_sampler(self.process, x)
+        times = time_grid(self.process, default_steps(sampler) if steps is None else steps, spacing)
+        x, _ = resolve_sampler(sampler)(bound, self.process, x, times, generator=generator)
         if to_zero:
             x = self.remove_noise(bound, x)
         return x.reshape(*lead, *self.event_shape)

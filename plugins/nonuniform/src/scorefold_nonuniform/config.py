@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from scorefold.config import Inline, LogSNRConfig, ProcessConfig, TrainingConfig, Use
-from scorefold.denoising_config import DenoisingLossConfig
+from scorefold.denoising_config import AnyWeighting, DenoisingLossConfig, WeightingConfig
 from scorefold_nonuniform.band_config import BandsConfig, HaarBandsConfig
 
 
@@ -31,6 +31,11 @@ class BandedConfig(DenoisingLossConfig):
         "matched",
         description="What a band is drawn from when it enters: a normal law with the mean and variance that the data "
         "have there by then (matched), or the one that the schedule ends with (normal)",
+    )
+    weighting: AnyWeighting = Field(
+        WeightingConfig(name="simple"),
+        description="How errors weigh, by name or with settings: simple is the published one but for a factor a band, "
+        "and gives the better samples; edm weighs all noise levels alike",
     )
     condition_dropout: float = Field(
         0.0, ge=0, lt=1, description="Share of training points whose condition is left out; above 0 allows guidance"
