@@ -18,7 +18,7 @@ import torch
 
 torch.set_num_threads(1)
 
-pytest_plugins = ["scorefold.testing.summary"]
+pytest_plugins = ["scorefold_testing.summary"]
 
 
 @pytest.fixture(autouse=True)

@@ -43,7 +43,7 @@ def imports_of(folder: Path) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("folder", MEMBERS, ids=lambda folder: folder.name)
 def test_dependencies_point_one_way(folder: Path) -> None:
-    allowed = {PACKAGES[folder]} if folder.name == "templates" else {PACKAGES[folder], "scorefold"}
+    allowed = {PACKAGES[folder]} if folder.name in ("templates", "core") else {PACKAGES[folder], "scorefold"}
     ours = set(PACKAGES.values())
     wrong = {file: names & ours - allowed for file, names in imports_of(folder).items() if names & ours - allowed}
     assert not wrong, "plugins import core alone, the registry imports core alone, core imports none of ours"
@@ -81,14 +81,15 @@ def test_what_is_imported_is_declared(folder: Path) -> None:
         "scikit_dimension": {"skdim"},
         "ruamel.yaml": {"ruamel"},
         "scorefold_core": {"scorefold"},
+        "scorefold_testing": {"scorefold_testing"},
         "pillow": {"PIL"},
         "pywavelets": {"pywt"},
     }
     available = set().union(*(imports_by_distribution.get(name, {name}) for name in declared))
     available |= set(sys.stdlib_module_names) | {PACKAGES[folder]}
     if folder.name == "core":
-        # Only figures need the one and only the conformance decorator the other, and they say so where it is missing.
-        available |= {"matplotlib", "pytest"}
+        # Only figures need it, and they say so where it is missing.
+        available |= {"matplotlib"}
     files = imports_of(folder)
     wrong = {file: names - available for file, names in files.items() if names - available and "{{" not in file}
     assert not wrong

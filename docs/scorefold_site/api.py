@@ -26,7 +26,7 @@ MODULES = {
     "numerics": ("Numerics", ("scorefold.numerics", "scorefold.operators", "scorefold.metrics", "scorefold.seeds")),
     "sklearn": ("The scikit-learn face", ("scorefold.sklearn",)),
     "training": ("Training", ("scorefold.training", "scorefold.artefacts", "scorefold.figures")),
-    "testing": ("Conformance kit", ("scorefold.testing",)),
+    "testing": ("Conformance kit", ("scorefold_testing",)),
 }
 """Pages by name: a title, and the modules and classes on it."""
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from scorefold.interfaces.capabilities import CAPABILITIES
 from scorefold.plugin import Kind, Port, Verb
-from scorefold.testing import FLOORS, LAWS, Law
 from scorefold_site.components import component_path, port_words
 from scorefold_site.fields import field_table
 from scorefold_site.inventory import Inventory
 from scorefold_site.markdown import code, page, prose, table
+from scorefold_testing import FLOORS, LAWS, Law
 
 
 def kind_pages(inventory: Inventory) -> dict[str, str]:

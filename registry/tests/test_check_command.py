@@ -11,8 +11,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from scorefold.testing import FLOORS
 from scorefold_registry.cli.commands.plugins import run as plugins
+from scorefold_testing import FLOORS
 
 Install = Callable[..., Path]
 Captured = pytest.CaptureFixture[str]

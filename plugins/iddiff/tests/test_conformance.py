@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from scorefold.testing import Report, conformance
 from scorefold_iddiff.plugin import scorefold_components
 from scorefold_registry import Host
+from scorefold_testing import Report, conformance
 
 SUCCESSORS = [
     component for component in scorefold_components() if component.kind == "estimator" and component.name != "iddiff"

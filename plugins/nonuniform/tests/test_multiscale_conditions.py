@@ -10,7 +10,7 @@ from multiscale_toys import conditional, model
 
 from scorefold.data import Dataset, DataSpec, EventScale, TensorSpec
 from scorefold.errors import ConfigError, ShapeError
-from scorefold.testing.contract import stir
+from scorefold_testing.contract import stir
 
 
 def test_an_image_as_the_condition_shrinks_with_the_scale() -> None:

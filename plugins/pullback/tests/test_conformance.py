@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from scorefold.testing import Report, conformance
 from scorefold_pullback.plugin import scorefold_components
 from scorefold_registry import Host
+from scorefold_testing import Report, conformance
 
 
 @conformance(*scorefold_components(), host=Host.discover, origin="scorefold_registry:Host.discover")

@@ -13,7 +13,6 @@ from scorefold.data import DataSpec
 from scorefold.interfaces import Flow, Potential
 from scorefold.nn import DiagonalNormal
 from scorefold.numerics import jacobian, pushforward
-from scorefold.testing.contract import stir
 from scorefold_pullback.config import PullbackConfig
 from scorefold_pullback.density import score
 from scorefold_pullback.geometry import Pullback
@@ -21,6 +20,7 @@ from scorefold_pullback.potential_config import CoshConfig, LogCoshConfig, LogSu
 from scorefold_pullback.potentials import Cosh, LogCosh, LogSumExp, QuadraticPotential
 from scorefold_standard.flow_config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
+from scorefold_testing.contract import stir
 
 Make = Callable[..., Pullback]
 COVARIANCE = ((2.0, 0.5, 0.0, 0.1), (0.5, 1.0, 0.2, 0.0), (0.0, 0.2, 0.7, 0.0), (0.1, 0.0, 0.0, 0.3))

@@ -7,11 +7,11 @@ import torch
 from pydantic import ValidationError
 
 from scorefold.nn import ActNorm, Bijection
-from scorefold.testing.contract import stir
 from scorefold_pullback.map_config import RegularMapConfig
 from scorefold_pullback.maps import build_map
 from scorefold_pullback.maps.regular import Parity, ParityConvolution
 from scorefold_pullback.maps.rotation import Rotation
+from scorefold_testing.contract import stir
 
 
 def moved(layer: Bijection) -> Bijection:

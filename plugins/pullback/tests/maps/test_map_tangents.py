@@ -8,10 +8,10 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from scorefold.testing.contract import stir
 from scorefold_pullback.map_config import MapConfig
 from scorefold_pullback.maps import build_map
 from scorefold_pullback.maps.tangents import can_push, push
+from scorefold_testing.contract import stir
 
 
 @pytest.mark.parametrize("activation", ["silu", "tanh", "relu", "gelu", "elu"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import Any
 
 from scorefold.errors import PluginError, printable
 from scorefold_registry.cli.answers import print_answer
@@ -13,9 +14,7 @@ from scorefold_registry.host import Host
 from scorefold_registry.plugins.names import normalise
 from scorefold_registry.plugins.records import Registered
 
-if TYPE_CHECKING:
-    from scorefold.testing import Check, Item, Report
-
+KIT = "scorefold_testing"
 ORIGIN = "scorefold_registry:Host.discover"
 
 
@@ -46,12 +45,10 @@ def run(arguments: list[str]) -> int:
     host = Host.discover()
     found = _named(host, options.name)
 
-    # Imported only now, because it brings torch in.
-    from scorefold.testing import Item, Report, check_components
-
-    items = [Item(entry.component, entry.qualified, entry.record.value) for entry in found]
-    made: list[Check] = []
-    for check in check_components(
+    kit = _kit()
+    items = [kit.Item(entry.component, entry.qualified, entry.record.value) for entry in found]
+    made = []
+    for check in kit.check_components(
         items,
         host,
         seed=options.seed,
@@ -63,12 +60,28 @@ def run(arguments: list[str]) -> int:
         made.append(check)
         if not options.json and check.result in ("failed", "expected-failure"):
             print(printable(f"{check.result}: {check}"), flush=True)
-    report = Report(tuple(made))
+    report = kit.Report(tuple(made))
     if options.json:
         print_answer(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
     else:
         print(_summary(items, report))
     return 0 if report.holds else 1
+
+
+def _kit() -> Any:
+    """The conformance kit, which is a distribution of its own for developers. Importing it imports torch.
+
+    Raises ``PluginError`` where it is not installed.
+    """
+    try:
+        return import_module(KIT)
+    except ModuleNotFoundError as error:
+        if error.name != KIT:
+            raise
+        raise PluginError(
+            "the conformance checks are not installed: they are the distribution scorefold-testing",
+            hint="pip install scorefold-testing",
+        ) from None
 
 
 def _expected(given: Sequence[str]) -> dict[str, str]:
@@ -102,7 +115,7 @@ def _named(host: Host, name: str | None) -> list[Registered]:
     return found
 
 
-def _summary(items: Sequence[Item], report: Report) -> str:
+def _summary(items: Sequence[Any], report: Any) -> str:
     lines = []
     for item in items:
         own = [check.result for check in report.checks if check.component == item.component.id]

@@ -14,8 +14,8 @@ from scorefold.errors import DataError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS
 from scorefold.splits import moments
-from scorefold.testing.contract import Law, Subject, law
-from scorefold.testing.require import (
+from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.require import (
     NotApplicableError,
     require,
     require_refusal,

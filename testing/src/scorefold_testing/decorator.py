@@ -7,9 +7,9 @@ from typing import Any
 
 from scorefold.errors import ConfigError
 from scorefold.plugin import Component
-from scorefold.testing.contract import Host
-from scorefold.testing.report import Item, Report, check_components
-from scorefold.testing.summary import CONFORMANCE
+from scorefold_testing.contract import Host
+from scorefold_testing.report import Item, Report, check_components
+from scorefold_testing.summary import CONFORMANCE
 
 Body = Callable[[Report], None]
 
@@ -30,7 +30,7 @@ def conformance(
     all laws hold, and may look further. Raises ``ConfigError`` for no names and where pytest is not installed.
 
     A test reads ``@conformance("estimator:mine", host=Host.discover)`` above ``def test_conformance(report): ...``,
-    with the registry's ``Host``, or any object that keeps ``scorefold.testing.Host``.
+    with the registry's ``Host``, or any object that keeps ``scorefold_testing.Host``.
     """
     try:
         import pytest

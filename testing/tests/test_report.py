@@ -17,9 +17,9 @@ from fake_host import make_host
 from good_fakes import declare
 
 from scorefold.errors import ConfigError
-from scorefold.testing import FLOORS, LAWS, LEVELS, Check, Item, Report, check_components, conformance
+from scorefold_testing import FLOORS, LAWS, LEVELS, Check, Item, Report, check_components, conformance
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 HOST = make_host()
 FEW = "4 laws tried of a toy; expected at least 8"
 TENS, SPENDER = "allocator:tens", "allocator:breaks-within-budget"
@@ -182,11 +182,11 @@ def test_the_decorator_refuses_what_it_cannot_test() -> None:
 CONFTEST = """
 import sys
 sys.path.insert(0, {fakes!r})
-pytest_plugins = ["scorefold.testing.summary"]
+pytest_plugins = ["scorefold_testing.summary"]
 """
 TESTS = """
 from fake_host import make_host
-from scorefold.testing import conformance
+from scorefold_testing import conformance
 
 @conformance("allocator:tens", "allocator:renewed", host=make_host, levels=["contract"])
 def test_fakes(report):

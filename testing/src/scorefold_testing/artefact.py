@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from scorefold.artefacts import MANIFEST_FILE, STATE_FILE, digest_file, load_arrays, read_json
 from scorefold.errors import ArtefactError
-from scorefold.testing.answers import answers_of, inputs_of
-from scorefold.testing.contract import Law, Subject, law, stir
-from scorefold.testing.fresh import fresh_answers
-from scorefold.testing.require import NotApplicableError, require, require_refusal, require_same
+from scorefold_testing.answers import answers_of, inputs_of
+from scorefold_testing.contract import Law, Subject, law, stir
+from scorefold_testing.fresh import fresh_answers
+from scorefold_testing.require import NotApplicableError, require, require_refusal, require_same
 
 _DAMAGES: tuple[tuple[str, str, Callable[[bytes], bytes]], ...] = (
     (STATE_FILE, "truncated", lambda content: content[: len(content) // 2]),

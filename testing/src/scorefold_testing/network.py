@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from scorefold.data import ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError
-from scorefold.testing.answers import ROWS, built_network
-from scorefold.testing.contract import Law, Subject, law, stir
-from scorefold.testing.require import NotApplicableError, require, require_close, require_shape
+from scorefold_testing.answers import ROWS, built_network
+from scorefold_testing.contract import Law, Subject, law, stir
+from scorefold_testing.require import NotApplicableError, require, require_close, require_shape
 
 NOISE_LEVELS = (-9.0, -1.0, 8.0)
 

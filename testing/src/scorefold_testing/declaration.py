@@ -18,8 +18,8 @@ from scorefold.config import Config
 from scorefold.interfaces.capabilities import CAPABILITIES
 from scorefold.kinds import CORE_KINDS
 from scorefold.plugin import RESERVED_PORTS
-from scorefold.testing.contract import Law, Subject, law, resolve
-from scorefold.testing.require import NotApplicableError, require, require_refusal
+from scorefold_testing.contract import Law, Subject, law, resolve
+from scorefold_testing.require import NotApplicableError, require, require_refusal
 
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "pandas", "diffusers", "torchvision")
 BUILD_SECONDS = 5.0

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from scorefold.errors import ConfigError
-from scorefold.testing.answers import ROWS, draw_condition
-from scorefold.testing.contract import Law, Subject, law
-from scorefold.testing.require import NotApplicableError, require, require_refusal, require_same, require_shape
-from scorefold.testing.score import CLASSES, model_of_classes, rows_of
+from scorefold_testing.answers import ROWS, draw_condition
+from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.require import NotApplicableError, require, require_refusal, require_same, require_shape
+from scorefold_testing.score import CLASSES, model_of_classes, rows_of
 
 TOO_MANY = 64
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from scorefold.data import Dataset
 from scorefold.errors import ConfigError
-from scorefold.testing.answers import ROWS
-from scorefold.testing.contract import Law, Subject, law
-from scorefold.testing.require import NotApplicableError, require, require_close, require_same, require_shape
+from scorefold_testing.answers import ROWS
+from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.require import NotApplicableError, require, require_close, require_same, require_shape
 
 
 def _encoding(subject: Subject) -> tuple[Any, Tensor]:

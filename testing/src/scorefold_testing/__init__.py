@@ -4,9 +4,9 @@
 ``@conformance(...)`` makes tests of it. See ``docs/testing.md``.
 """
 
-from scorefold.testing.contract import LEVELS, Check, Host, Law, Subject
-from scorefold.testing.decorator import conformance
-from scorefold.testing.report import FLOORS, LAWS, Item, Report, check_components
+from scorefold_testing.contract import LEVELS, Check, Host, Law, Subject
+from scorefold_testing.decorator import conformance
+from scorefold_testing.report import FLOORS, LAWS, Item, Report, check_components
 
 __all__ = [
     "FLOORS",

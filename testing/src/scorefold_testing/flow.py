@@ -11,10 +11,10 @@ from torch.func import jvp
 
 from scorefold.data import Condition, DataSpec, EventScale
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError
-from scorefold.testing.answers import ROWS, draw_condition
-from scorefold.testing.contract import Law, Subject, law
-from scorefold.testing.require import NotApplicableError, require, require_close, require_refusal, require_shape
-from scorefold.testing.score import CLASSES, model_of_classes, rows_of
+from scorefold_testing.answers import ROWS, draw_condition
+from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.require import NotApplicableError, require, require_close, require_refusal, require_shape
+from scorefold_testing.score import CLASSES, model_of_classes, rows_of
 
 EXACT = 1e-9
 LEVELS = 16

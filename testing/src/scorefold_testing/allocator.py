@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from scorefold.errors import ConfigError
 from scorefold.results import Allocation
-from scorefold.testing.contract import Law, Subject, law
-from scorefold.testing.require import NotApplicableError, require, require_refusal, require_within
+from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.require import NotApplicableError, require, require_refusal, require_within
 
 BUDGETS = (0, 1, 7, 100, 1003, 250_000)
 STATUSES = ("optimal", "feasible", "infeasible", "refused")

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scorefold.testing.answers import Inputs, answers_of, built_network, inputs_of
-from scorefold.testing.contract import Law, Subject, law
-from scorefold.testing.require import NotApplicableError, ViolationError, require, require_close, require_refusal
+from scorefold_testing.answers import Inputs, answers_of, built_network, inputs_of
+from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.require import NotApplicableError, ViolationError, require, require_close, require_refusal
 
 COMPUTING = ("score", "flow", "geometry", "network")
 PRECISION = 1e-3

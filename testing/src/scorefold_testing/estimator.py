@@ -14,9 +14,9 @@ from torch import Tensor
 from scorefold.data import Dataset, StreamedDataset
 from scorefold.errors import DataError
 from scorefold.results import Estimate
-from scorefold.testing.contract import Law, Subject, law
-from scorefold.testing.exact import Problem, rotation, sphere, subspace, torus
-from scorefold.testing.require import (
+from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.exact import Problem, rotation, sphere, subspace, torus
+from scorefold_testing.require import (
     NotApplicableError,
     require,
     require_close,

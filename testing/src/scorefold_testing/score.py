@@ -9,9 +9,9 @@ from torch import Tensor
 
 from scorefold.data import Condition, DataSpec, TensorSpec, map_condition
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError
-from scorefold.testing.answers import ROWS, draw_condition, noised
-from scorefold.testing.contract import Law, Subject, law
-from scorefold.testing.require import (
+from scorefold_testing.answers import ROWS, draw_condition, noised
+from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.require import (
     NotApplicableError,
     require,
     require_close,

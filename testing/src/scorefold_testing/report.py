@@ -15,7 +15,7 @@ import torch
 
 from scorefold.errors import ConfigError, UntrainedWarning
 from scorefold.plugin import Component
-from scorefold.testing import (
+from scorefold_testing import (
     allocator,
     artefact,
     capabilities,
@@ -31,7 +31,7 @@ from scorefold.testing import (
     score,
     trainable,
 )
-from scorefold.testing.contract import (
+from scorefold_testing.contract import (
     EXPECTED,
     FAILED,
     LEVELS,
@@ -42,7 +42,7 @@ from scorefold.testing.contract import (
     Law,
     Subject,
 )
-from scorefold.testing.require import NotApplicableError, ViolationError
+from scorefold_testing.require import NotApplicableError, ViolationError
 
 LAWS: tuple[Law, ...] = (
     *declaration.LAWS,

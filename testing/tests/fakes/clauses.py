@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from scorefold import testing
+import scorefold_testing as testing
 
 FOLDER = Path(testing.__file__).parent
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ShapeError
-from scorefold.testing.answers import ROWS
-from scorefold.testing.contract import Law, Subject, law
-from scorefold.testing.require import require, require_close, require_refusal, require_shape, require_within
+from scorefold_testing.answers import ROWS
+from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.require import require, require_close, require_refusal, require_shape, require_within
 
 SOLVED = 1e-3
 CLOSED = 1e-8

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from scorefold.artefacts import load_arrays, save_arrays
-from scorefold.testing.require import ViolationError
+from scorefold_testing.require import ViolationError
 
 
 def fresh_answers(origin: str, state: Path, kind: str, inputs: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
@@ -57,7 +57,7 @@ def _process(origin: str) -> subprocess.Popen[str]:
         _end_all()
         code = (
             f"import sys; sys.path[:0] = {paths!r}; "
-            f"from scorefold.testing.fresh import serve; serve({origin!r}, {torch.get_num_threads()})"
+            f"from scorefold_testing.fresh import serve; serve({origin!r}, {torch.get_num_threads()})"
         )
         _RUNNING[key] = subprocess.Popen(
             [sys.executable, "-c", code],
@@ -107,7 +107,7 @@ def _host(origin: str) -> Any:
 
 
 def _answer(host: Any, request: Mapping[str, Any]) -> None:
-    from scorefold.testing.answers import answers_of
+    from scorefold_testing.answers import answers_of
 
     obj = host.load(request["state"])
     if isinstance(obj, torch.nn.Module):

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scorefold.testing.answers import answers_of, inputs_of
-from scorefold.testing.contract import Law, Subject, law
-from scorefold.testing.require import NotApplicableError, require, require_close, require_same
+from scorefold_testing.answers import answers_of, inputs_of
+from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.require import NotApplicableError, require, require_close, require_same
 
 THREADS = 1e-6
 

@@ -12,9 +12,9 @@ from scorefold.data import Condition, ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError
 from scorefold.interfaces.capabilities import Encodes
 from scorefold.interfaces.data import SPLITS
-from scorefold.testing.contract import Subject
-from scorefold.testing.exact import subspace
-from scorefold.testing.require import NotApplicableError
+from scorefold_testing.contract import Subject
+from scorefold_testing.exact import subspace
+from scorefold_testing.require import NotApplicableError
 
 Inputs = Mapping[str, Tensor]
 ROWS = 3

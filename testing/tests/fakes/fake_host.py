@@ -20,7 +20,7 @@ from torch import nn
 from scorefold.artefacts import MANIFEST_FILE, STATE_FILE, load_arrays, load_state, read_json, save_state
 from scorefold.errors import ArtefactError
 from scorefold.plugin import Component
-from scorefold.testing.contract import resolve
+from scorefold_testing.contract import resolve
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from clauses import Clause, clauses, clauses_of
 from fake_host import make_host
 from good_fakes import COMPONENTS
 
-from scorefold.testing import LAWS, LEVELS, Check, Item, check_components, declaration, device
-from scorefold.testing.contract import FAILED, PASSED, SKIPPED
-from scorefold.testing.report import FLOOR, subjects
-from scorefold.testing.require import NotApplicableError
-from scorefold.testing.summary import PROVEN
+from scorefold_testing import LAWS, LEVELS, Check, Item, check_components, declaration, device
+from scorefold_testing.contract import FAILED, PASSED, SKIPPED
+from scorefold_testing.report import FLOOR, subjects
+from scorefold_testing.require import NotApplicableError
+from scorefold_testing.summary import PROVEN
 
 HOST = make_host()
 ORIGIN = "fake_host:make_host"
