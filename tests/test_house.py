@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,59 @@ def test_core_names_no_plugin() -> None:
         if name in file.read_text()
     ]
     assert not wrong
+
+
+ROOMS = ("plugins", "components", "host", "runfile", "run", "experiments", "cli")
+"""The rooms of the registry: each imports those before it only."""
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    """The modules of a member by their dotted names."""
+    found = {}
+    for file in (folder / "src").rglob("*.py"):
+        parts = file.relative_to(folder / "src").with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+def imported_modules(file: Path, known: Collection[str]) -> set[str]:
+    """Which of the known modules a file imports anywhere in it, lazily and for types too."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(), str(file))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else node.module for name in names}
+    return found & set(known)
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[str]:
+    """What is left of a graph of imports when files that import none of the rest are taken away, again and again."""
+    left = dict(graph)
+    while free := [name for name in left if not graph[name] & (left.keys() - {name})]:
+        for name in free:
+            del left[name]
+    return sorted(left)
+
+
+@pytest.mark.parametrize("folder", MEMBERS, ids=lambda folder: folder.name)
+def test_files_import_one_another_in_no_circle(folder: Path) -> None:
+    files = files_of(folder)
+    assert not circles({name: imported_modules(file, files) for name, file in files.items()})
+
+
+def test_a_circle_is_seen() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["a", "b", "c"]
+
+
+def test_rooms_of_the_registry_point_one_way() -> None:
+    files = files_of(ROOT / "registry")
+    rooms = {name: name.split(".")[1] for name in files if "." in name}
+    assert set(rooms.values()) == set(ROOMS)
+    for name, room in rooms.items():
+        for other in imported_modules(files[name], rooms):
+            assert ROOMS.index(rooms[other]) <= ROOMS.index(room), f"{name} imports {other}"
 
 
 def every_requirement(project: dict[str, Any]) -> list[str]:

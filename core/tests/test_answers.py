@@ -14,9 +14,10 @@ from scorefold import latent_quality, verbs
 from scorefold.data import Condition, Dataset, EventScale
 from scorefold.errors import ConfigError, DataError, PluginError, ShapeError, SplitError
 from scorefold.interfaces import Allocator, DataSource, Encodes, Estimator, Flow, Geometry
+from scorefold.interfaces.capabilities import HasLaw
 from scorefold.kinds import CAPABILITY_COMPARISONS, CORE_KINDS
 from scorefold.latent_options import ReconstructOptions
-from scorefold.laws import Embedded, HasLaw, Law, Mixture, Points, Product, SphereLaw, SubspaceGaussian, log_density
+from scorefold.laws import Embedded, Law, Mixture, Points, Product, SphereLaw, SubspaceGaussian, log_density
 from scorefold.likelihood import evaluate_likelihood
 from scorefold.nn import StandardNormal
 from scorefold.plugin import Comparison

@@ -21,7 +21,7 @@ from scorefold.diffusion import (
     draw_times,
 )
 from scorefold.errors import ConfigError, ShapeError
-from scorefold.numerics import draw_normal
+from scorefold.random import draw_normal
 
 F64 = torch.float64
 EYE = torch.eye(2, dtype=F64)

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from scorefold import figures
+from scorefold import event_figures, figures
 from scorefold.data import Dataset, EventScale
 from scorefold.errors import ScorefoldError
 from scorefold.interfaces import TensorSource
@@ -46,20 +46,20 @@ def lines(axes: Axes) -> dict[str, list[tuple[float, float]]]:
 
 def test_a_grid_places_every_image_and_keeps_the_scale_it_is_given() -> None:
     images = torch.arange(1.0, 6.0)[:, None, None, None].expand(5, 1, 2, 3) / 10
-    shown = canvas(figures.image_grid(images, columns=2, limits=(0.0, 1.0)))
+    shown = canvas(event_figures.image_grid(images, columns=2, limits=(0.0, 1.0)))
     assert shown.shape == (3 * 3 - 1, 2 * 4 - 1)
     for position in range(5):
         top, left = 3 * (position // 2), 4 * (position % 2)
         torch.testing.assert_close(shown[top : top + 2, left : left + 3], images[position, 0])
     assert bool((shown[2] == 1).all())
     assert bool((shown[:, 3] == 1).all())
-    own = canvas(figures.image_grid(images, columns=2))
+    own = canvas(event_figures.image_grid(images, columns=2))
     assert (float(own[0, 0]), float(own[6, 0])) == (0.0, 1.0)
 
 
 def test_a_grid_of_one_flat_image_and_of_colours() -> None:
-    assert float(canvas(figures.image_grid(torch.full((1, 1, 2, 2), 7.0))).max()) == 0
-    shown = canvas(figures.image_grid(torch.rand(3, 3, 4, 4)))
+    assert float(canvas(event_figures.image_grid(torch.full((1, 1, 2, 2), 7.0))).max()) == 0
+    shown = canvas(event_figures.image_grid(torch.rand(3, 3, 4, 4)))
     assert shown.shape == (4, 3 * 5 - 1, 3)
 
 
@@ -88,7 +88,7 @@ def test_data_are_images_or_points() -> None:
 
 def test_a_scatter_shows_the_two_widest_directions() -> None:
     x = torch.randn(200, 5, dtype=torch.float64) * torch.tensor([0.1, 9.0, 0.1, 3.0, 0.1])
-    (figure,) = figures.samples(x).values()
+    (figure,) = event_figures.samples(x).values()
     points = torch.as_tensor(axes_of(figure).collections[0].get_offsets().data)
     centred = x - x.mean(0)
     values, vectors = torch.linalg.eigh(centred.T @ centred)
@@ -99,16 +99,16 @@ def test_a_scatter_shows_the_two_widest_directions() -> None:
 
 def test_points_of_a_plane_stay_where_they_are_and_numbers_make_a_histogram() -> None:
     x = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
-    (figure,) = figures.samples(x).values()
+    (figure,) = event_figures.samples(x).values()
     assert axes_of(figure).collections[0].get_offsets().tolist() == x.tolist()
-    (figure,) = figures.samples(torch.randn(70, 1)).values()
+    (figure,) = event_figures.samples(torch.randn(70, 1)).values()
     assert sum(bar.get_height() for bar in axes_of(figure).patches) == 70
-    assert figures.samples(torch.zeros(1, 4)) == {}
+    assert event_figures.samples(torch.zeros(1, 4)) == {}
 
 
 def test_images_in_groups_are_rows() -> None:
     x = torch.arange(6.0).reshape(2, 3, 1, 1, 1).expand(2, 3, 1, 2, 2)
-    (figure,) = figures.samples(EventGroups(x, "one condition")).values()
+    (figure,) = event_figures.samples(EventGroups(x, "one condition")).values()
     shown = canvas(figure)
     assert shown.shape == (2 * 3 - 1, 3 * 3 - 1)
     torch.testing.assert_close(shown[::3, ::3], x[:, :, 0, 0, 0] / 5)
@@ -117,7 +117,7 @@ def test_images_in_groups_are_rows() -> None:
 
 def test_a_path_of_images_shows_both_ends() -> None:
     x = torch.arange(30.0).reshape(1, 30, 1, 1).expand(1, 30, 2, 2)
-    (figure,) = figures.samples(EventGroups(x, "one geodesic", path=True)).values()
+    (figure,) = event_figures.samples(EventGroups(x, "one geodesic", path=True)).values()
     row = canvas(figure)[0, ::3] * 29
     assert (float(row[0]), float(row[-1])) == (0.0, 29.0)
     assert len(row) == 9
@@ -127,16 +127,16 @@ def test_a_path_of_images_shows_both_ends() -> None:
 def test_vectors_in_groups_are_colours_and_paths_are_lines() -> None:
     """Three axes (groups, events, coordinates) are no images."""
     x = torch.randn(3, 20, 2)
-    (figure,) = figures.samples(EventGroups(x, "one condition")).values()
+    (figure,) = event_figures.samples(EventGroups(x, "one condition")).values()
     clouds = axes_of(figure).collections
     assert [torch.as_tensor(cloud.get_offsets().data).tolist() for cloud in clouds] == x.double().tolist()
     assert len({tuple(cloud.get_facecolor()[0]) for cloud in clouds}) == 3
     assert axes_of(figure).get_title() == "Each colour: one condition"
-    (figure,) = figures.samples(EventGroups(x, "one geodesic", path=True)).values()
+    (figure,) = event_figures.samples(EventGroups(x, "one geodesic", path=True)).values()
     path, start, end, *_ = lines(axes_of(figure)).values()
     assert path == [tuple(point) for point in x[0].double().tolist()]
     assert (start, end) == ([path[0]], [path[-1]])
-    (figure,) = figures.samples(EventGroups(torch.randn(2, 4, 1), "one condition")).values()
+    (figure,) = event_figures.samples(EventGroups(torch.randn(2, 4, 1), "one condition")).values()
     assert axes_of(figure).get_ylabel() == "x"
 
 
@@ -145,7 +145,7 @@ def report(*rows: dict[str, Any]) -> FitReport:
 
 
 def test_a_training_of_one_phase() -> None:
-    drawn = figures.training(
+    drawn = event_figures.training(
         report(
             {"step": 10, "phase": "fit", "loss": 3.0, "learning_rate": 0.1},
             {"step": 20, "phase": "fit", "loss": 2.0, "learning_rate": 0.1},
@@ -159,7 +159,7 @@ def test_a_training_of_one_phase() -> None:
 
 
 def test_phases_are_lines_of_their_own_that_do_not_overlap() -> None:
-    drawn = figures.training(
+    drawn = event_figures.training(
         report(
             *({"step": step, "phase": "body", "loss": 100.0 / step} for step in (5, 10)),
             {"step": 10, "phase": "body", "validation": 4.0},
@@ -178,8 +178,8 @@ def test_phases_are_lines_of_their_own_that_do_not_overlap() -> None:
 
 
 def test_a_training_without_steps_has_no_figure() -> None:
-    assert figures.training(FitReport()) == {}
-    assert figures.training({}) == {}
+    assert event_figures.training(FitReport()) == {}
+    assert event_figures.training({}) == {}
 
 
 def test_log_likelihoods() -> None:
@@ -202,7 +202,7 @@ def test_distances() -> None:
 def test_an_estimate_over_points() -> None:
     pointwise = torch.tensor([10.0, 11.0, 11.0, 13.0, math.nan])
     answer = Estimate("intrinsic dimension", 11.25, (10.5, 12.0), 0.975, pointwise=pointwise)
-    axes = axes_of(figures.plot_estimate(answer))
+    axes = axes_of(answer.plot())
     bars = [(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in axes.patches]
     assert bars[:4] == [(10, 1), (11, 2), (12, 0), (13, 1)]
     assert legend(axes) == ["4 points", "intrinsic dimension 11.25  (97.5%: 10.5 to 12)"]
@@ -211,13 +211,13 @@ def test_an_estimate_over_points() -> None:
 
 
 def test_an_estimate_without_points_and_one_with_fractions() -> None:
-    bare = axes_of(figures.plot_estimate(Estimate("entropy", 2.5)))
+    bare = axes_of(Estimate("entropy", 2.5).plot())
     assert legend(bare) == ["entropy 2.5"]
     assert list(bare.get_yticks()) == []
-    spread = axes_of(figures.plot_estimate(Estimate("entropy", 2.5, pointwise=torch.rand(30))))
+    spread = axes_of(Estimate("entropy", 2.5, pointwise=torch.rand(30)).plot())
     assert sum(bar.get_height() for bar in spread.patches) == 30
     hopeless = Estimate("entropy", 2.5, pointwise=torch.full((3,), math.nan))
-    assert legend(axes_of(figures.plot_estimate(hopeless))) == ["entropy 2.5"]
+    assert legend(axes_of(hopeless.plot())) == ["entropy 2.5"]
 
 
 def test_spectra_stand_beside_the_estimate() -> None:
@@ -231,13 +231,13 @@ def test_spectra_stand_beside_the_estimate() -> None:
 
 def test_an_allocation_has_a_bar_a_row_though_types_repeat() -> None:
     plan = Allocation("optimal", (PlanRow("easy", 5, 3, 2), PlanRow("easy", 2, 10, 1)), leftover=7)
-    axes = axes_of(figures.allocation(plan)["allocation"])
+    axes = axes_of(event_figures.allocation(plan)["allocation"])
     assert [bar.get_height() for bar in axes.patches] == [15, 20, 10, 2]
     assert [bar.get_y() for bar in axes.patches] == [0, 0, 15, 20]
     assert len({bar.get_x() for bar in axes.patches}) == 2
     assert axes.get_title() == "47 labels spent, 7 left over"
     assert legend(axes) == ["support", "query"]
-    assert figures.allocation(Allocation("infeasible", (), 9)) == {}
+    assert event_figures.allocation(Allocation("infeasible", (), 9)) == {}
 
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

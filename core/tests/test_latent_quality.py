@@ -17,7 +17,7 @@ from scorefold import verbs
 from scorefold.config import TrainingConfig
 from scorefold.data import Dataset, EventScale, StreamedDataset
 from scorefold.errors import ConfigError, DataError, SplitError
-from scorefold.figures import samples
+from scorefold.event_figures import samples
 from scorefold.figures_latent import reconstructions
 from scorefold.interfaces import Loss, Progress, Trainable
 from scorefold.latent_options import GenerateOptions, ReconstructOptions

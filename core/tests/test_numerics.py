@@ -10,14 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from scorefold.diffusion.divergence import divergence
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.numerics import (
     AGGREGATES,
     bootstrap_interval,
-    divergence,
-    draw_normal,
-    draw_signs,
-    draw_uniform,
     gram_spectrum,
     jacobian,
     pullback,
@@ -25,6 +22,7 @@ from scorefold.numerics import (
     symmetric_function,
     symmetric_sqrt,
 )
+from scorefold.random import draw_normal, draw_signs, draw_uniform
 
 
 def _field(matrix: Tensor, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from scorefold.by_label import groups_of, labels_of, left_out_for, row_of, with_labels
 from scorefold.data import Condition, Dataset
 from scorefold.errors import ConfigError, DataError, ShapeError
-from scorefold.figures import picture_of
+from scorefold.event_figures import picture_of
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.measures import (
     Calibration,

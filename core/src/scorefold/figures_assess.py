@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scorefold.figures import ACCENT, INK, SOFT, WARM, as_images, empty_figure, new_figure, own_limits, plane, tidy
+from scorefold.event_figures import as_images, own_limits, plane, strips
+from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure, tidy
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from scorefold.assessment import Assessed
@@ -55,45 +55,6 @@ def _images(shown: Assessed) -> Figure | None:
         assert mean is not None
         columns.append(("mean", mean, bounds))
     return strips(columns, shown.draws.float().std(1).reshape(len(truth), -1, *truth.shape[2:]) if spread else None)
-
-
-def strips(columns: list[tuple[str, Tensor, tuple[float, float]]], spread: Tensor | None) -> Figure:
-    """Columns of images (G, C, H, W), each with its name and the values of black and white, and a last one of their
-    spread as a map with a scale."""
-    rows, _, height, width = columns[0][1].shape
-    count = len(columns) + (spread is not None)
-    wide = 0.95 * count + (0.6 if spread is not None else 0)
-    figure = empty_figure(wide, 0.95 * rows * height / width + 0.45)
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.02, wspace=0.02)  # type: ignore[union-attr, call-arg]
-    places = figure.subplots(1, count, squeeze=False)[0]
-    for axes, (name, images, (low, high)) in zip(places, columns, strict=False):
-        strip = _strip(((images - low) / ((high - low) or 1)).clamp(0, 1), 1.0)
-        axes.imshow(
-            (strip if strip.shape[-1] == 3 else strip[..., 0]).numpy(),
-            cmap="gray",
-            vmin=0,
-            vmax=1,
-            interpolation="nearest",
-        )
-        _bare(axes, name)
-    if spread is not None:
-        strip = _strip(spread.mean(1, keepdim=True), float("nan"))[..., 0]
-        picture = places[-1].imshow(strip.numpy(), cmap="magma", vmin=0, interpolation="nearest")
-        _bare(places[-1], "std")
-        bar = figure.colorbar(picture, ax=places[-1], fraction=0.3, pad=0.06, shrink=min(1.0, 3 / rows))
-        bar.ax.tick_params(labelsize=8, colors=INK)
-    return figure
-
-
-def _strip(images: Tensor, between: float) -> Tensor:
-    """Images (G, C, H, W) below one another, (G (H + 1) - 1, W, C)."""
-    padded = functional.pad(images, (0, 0, 0, _GAP), value=between)
-    return torch.cat([image.permute(1, 2, 0) for image in padded])[:-_GAP]
-
-
-def _bare(axes: Axes, title: str) -> None:
-    axes.set_axis_off()
-    axes.set_title(title, fontsize=9, color=INK)
 
 
 def _points(shown: Assessed) -> Figure:

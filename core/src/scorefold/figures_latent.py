@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from scorefold.figures import ACCENT, INK, SOFT, WARM, as_images, empty_figure, new_figure, plane, tidy
+from scorefold.event_figures import as_images, labelled_grid, plane
+from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,38 +92,6 @@ def rows(shown: EventRows) -> Mapping[str, Figure]:
         return {"rows": _lines(shown, x)}
     grid = images.unflatten(0, every.shape[:2])
     return {"rows": labelled_grid(grid, list(shown.rows[:_ROWS]), columns, shown.title, shown.bounds)}
-
-
-def labelled_grid(
-    grid: Tensor, names: Sequence[str], columns: Sequence[str], title: str, bounds: tuple[float | None, float | None]
-) -> Figure:
-    """Images (R, T, C, H, W) in a grid, the names of rows at the left and of columns above."""
-    count, times, channels, height, width = grid.shape
-    low, high = (float(own if end is None else end) for end, own in zip(bounds, grid.aminmax(), strict=True))
-    scaled = ((grid - low) / ((high - low) or 1.0)).clamp(0, 1)
-    canvas = torch.ones(count, height + _GAP, times, width + _GAP, channels)
-    canvas[:, :height, :, :width] = scaled.permute(0, 3, 1, 4, 2)
-    shown = canvas.reshape(count * (height + _GAP), times * (width + _GAP), channels)[:-_GAP, :-_GAP]
-    across = min(9.0, 0.8 * times)
-    down = across * shown.shape[0] / shown.shape[1]
-    left, above = 0.1 + 0.075 * max(map(len, names), default=0), 0.05 + 0.22 * bool(columns) + 0.25 * bool(title)
-    figure = empty_figure(left + across + 0.1, above + down + 0.05)
-    figure.set_layout_engine("none")
-    wide, tall = figure.get_size_inches()
-    axes = figure.add_axes((left / wide, 0.05 / tall, across / wide, down / tall))
-    axes.imshow(
-        (shown if channels == 3 else shown[..., 0]).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
-    )
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, labelsize=8, colors=INK, pad=2)
-    middles = [row * (height + _GAP) + (height - 1) / 2 for row in range(count)]
-    axes.set_yticks(middles if any(names) else [], names if any(names) else [])
-    axes.set_xticks([row * (width + _GAP) + (width - 1) / 2 for row in range(times)] if columns else [], columns)
-    axes.xaxis.tick_top()
-    axes.tick_params(axis="x", length=0)
-    if title:
-        figure.text(left / wide, 1 - 0.06 / tall, title, fontsize=9, color=INK, va="top")
-    return figure
 
 
 def _lines(shown: EventRows, x: Tensor) -> Figure:

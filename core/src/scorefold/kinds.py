@@ -24,7 +24,11 @@ _TRAINING_DATA = Port("data", kind="data", optional=True, when="Trainable")
 _MODELS = (Port("score", kind="score", optional=True), Port("flow", kind="flow", optional=True))
 
 _FIT_SCORE = Verb(
-    "fit", takes=(_TRAINING_DATA,), gives="score", target="scorefold.verbs:fit", figures="scorefold.figures:training"
+    "fit",
+    takes=(_TRAINING_DATA,),
+    gives="score",
+    target="scorefold.verbs:fit",
+    figures="scorefold.event_figures:training",
 )
 _FIT_FLOW = replace(_FIT_SCORE, gives="flow")
 _SAMPLE = Verb(
@@ -33,7 +37,7 @@ _SAMPLE = Verb(
     gives="data",
     target="scorefold.verbs:sample",
     options="scorefold.verb_options:SampleOptions",
-    figures="scorefold.figures:samples",
+    figures="scorefold.event_figures:samples",
 )
 _LOG_LIKELIHOOD = Verb(
     "evaluate",
@@ -77,7 +81,7 @@ def _of_codes(
 
 
 LATENT_VERBS: tuple[Verb, ...] = (
-    _of_codes("encode", "data", "latent_verbs", "verb_options:EncodeOptions", "figures:samples"),
+    _of_codes("encode", "data", "latent_verbs", "verb_options:EncodeOptions", "event_figures:samples"),
     _of_codes(
         "reconstruct",
         "metrics",
@@ -86,7 +90,9 @@ LATENT_VERBS: tuple[Verb, ...] = (
         "figures_latent:reconstructions",
         Port("beside", kind=("score", "flow", "estimator", "autoencoder"), needs=("Encodes",), optional=True),
     ),
-    _of_codes("generate", "data", "latent_quality", "latent_options:GenerateOptions", "figures:samples", optional=True),
+    _of_codes(
+        "generate", "data", "latent_quality", "latent_options:GenerateOptions", "event_figures:samples", optional=True
+    ),
     _of_codes("interpolate", "data", "latent_verbs", "latent_options:InterpolateCodesOptions", "figures_latent:rows"),
     _of_codes("traverse", "data", "latent_verbs", "latent_options:TraverseOptions", "figures_latent:rows"),
     _of_codes("edit", "data", "latent_verbs", "latent_options:EditOptions", "figures_latent:rows"),
@@ -144,7 +150,7 @@ CORE_KINDS: tuple[Kind, ...] = (
                 gives="data",
                 target="scorefold.verbs:interpolate",
                 options="scorefold.verb_options:InterpolateOptions",
-                figures="scorefold.figures:samples",
+                figures="scorefold.event_figures:samples",
             ),
         ),
         summary="A Riemannian metric on events",
@@ -177,7 +183,7 @@ CORE_KINDS: tuple[Kind, ...] = (
                 gives="allocation",
                 target="scorefold.verbs:allocate",
                 options="scorefold.verb_options:AllocateOptions",
-                figures="scorefold.figures:allocation",
+                figures="scorefold.event_figures:allocation",
             ),
         ),
         summary="A plan for spending labels across tasks",

@@ -19,7 +19,7 @@ from scorefold.latent_options import GenerateOptions, ReconstructOptions
 from scorefold.latent_stage import beside, code_laws, decoded, encoder_of, training_points
 from scorefold.measures import Held, Measure, Units
 from scorefold.metrics import energy_distance
-from scorefold.numerics import draw_normal
+from scorefold.random import draw_normal
 from scorefold.stage import Outcome, StageContext
 from scorefold.verb_inputs import Inputs, device_of, on_device, points_of
 

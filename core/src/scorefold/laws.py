@@ -6,7 +6,6 @@ All tensors are float64; D is the number of coordinates of a flattened event.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -234,11 +233,3 @@ def shared_exponents(law: SharedGaussians, x: Tensor) -> Tensor:
 def _stacked(parts: list[Tensor | None]) -> Tensor | None:
     known = [part for part in parts if part is not None]
     return torch.stack(known) if len(known) == len(parts) else None
-
-
-class HasLaw(ABC):
-    """A data source whose points follow a law with a closed form, or one made of sources that may."""
-
-    @abstractmethod
-    def law(self) -> Law | None:
-        """The law of the points, over flattened events (D,); None where a source that this one is made of has none."""

@@ -12,7 +12,8 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
-from scorefold.laws import HasLaw, log_density
+from scorefold.interfaces.capabilities import HasLaw
+from scorefold.laws import log_density
 from scorefold.stage import Outcome, StageContext
 from scorefold.verb_inputs import Inputs, device_of, points_of, refuse_codes
 from scorefold.verb_options import LikelihoodOptions

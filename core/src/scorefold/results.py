@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from scorefold.artefacts import csv_text
@@ -104,10 +106,47 @@ class Estimate:
         return arrays
 
     def plot(self) -> Figure:
-        """The estimate as a figure: the histogram over points with the value and its interval."""
-        from scorefold.figures import plot_estimate
+        """The histogram over points, with the value and its interval; the value alone without points.
 
-        return plot_estimate(self)
+        Raises ``ScorefoldError`` where matplotlib is missing.
+        """
+        from scorefold.plotting import ACCENT, SOFT, new_figure
+
+        figure, axes = new_figure()
+        values = torch.empty(0) if self.pointwise is None else self.pointwise.detach().cpu().double()
+        values = values[torch.isfinite(values)]
+        if len(values):
+            whole = bool((values == values.round()).all()) and float(values.max() - values.min()) < 200
+            low, high = float(values.min()), float(values.max())
+            bins: int | list[float] = (
+                [low - 0.5 + step for step in range(int(high - low) + 2)]
+                if whole
+                else max(8, min(40, len(values) // 4))
+            )
+            if high - low < 1e-6 * max(1.0, abs(high)):  # the same at all points up to rounding, too narrow for bins
+                bins = [low - 0.5, high + 0.5]
+            axes.hist(values.numpy(), bins=bins, color=SOFT, label=f"{len(values)} points")
+            axes.set_ylabel("points")
+            axes.locator_params(axis="y", integer=True)
+            if high - low < 3:  # few bars are no wider than the others
+                axes.set_xlim(low - 2.5 if low < 0 else max(low - 2.5, -0.75), high + 2.5)
+            axes.locator_params(axis="x", integer=whole or high - low >= 3)
+        else:
+            axes.set_yticks([])
+            axes.margins(x=0.5)
+        if self.value is not None:
+            label = f"{self.quantity} {self.value:.4g}"
+            if self.interval is not None:
+                low, high = self.interval
+                axes.axvspan(low, high, color=ACCENT, alpha=0.15, linewidth=0)
+                over = f" over {self.covers}" if self.covers else ""
+                label += f"  ({100 * self.level:g}%{over}: {low:.4g} to {high:.4g})"
+            axes.axvline(self.value, color=ACCENT, linewidth=2, label=label)
+        else:
+            axes.plot([], [], " ", label=textwrap.fill(self.headline, 44))
+        axes.set_xlabel(self.quantity)
+        axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+        return figure
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from verb_toys import Source
 
 from scorefold.data import Dataset, EventScale
 from scorefold.interfaces import Encodes, EncodesNoise
-from scorefold.numerics import draw_normal
+from scorefold.random import draw_normal
 
 
 class Linear(nn.Module, Encodes):

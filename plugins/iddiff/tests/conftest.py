@@ -13,7 +13,8 @@ from torch import Tensor
 from scorefold.config import ProcessConfig, VEConfig
 from scorefold.data import EventScale
 from scorefold.interfaces import DataSource, ScoreModel
-from scorefold.laws import HasLaw, Law, SphereLaw
+from scorefold.interfaces.capabilities import HasLaw
+from scorefold.laws import Law, SphereLaw
 from scorefold_standard.score_config import AnalyticConfig
 from scorefold_standard.scores.analytic import AnalyticScore
 

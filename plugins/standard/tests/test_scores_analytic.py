@@ -14,9 +14,9 @@ from scorefold.data import Dataset, EventScale
 from scorefold.diffusion.process import Isotropic
 from scorefold.errors import DataError, ShapeError
 from scorefold.interfaces import DataSource, TensorSource
+from scorefold.interfaces.capabilities import HasLaw
 from scorefold.laws import (
     Embedded,
-    HasLaw,
     Law,
     Mixture,
     Points,

@@ -36,8 +36,8 @@ from scorefold.interfaces import (
     Transports,
 )
 from scorefold.nn.bases import StandardNormal
-from scorefold.numerics import draw_normal
 from scorefold.plugin import Component, Port
+from scorefold.random import draw_normal
 from scorefold.results import Allocation, Estimate, PlanRow
 
 DATA = Port("data", kind="data")

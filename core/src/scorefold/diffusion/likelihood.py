@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
+from scorefold.diffusion.divergence import divergence
 from scorefold.diffusion.process import DiffusionProcess
 from scorefold.diffusion.rotated import Rotated, in_coefficients
 from scorefold.errors import ConfigError, DataError
-from scorefold.numerics import divergence, draw_signs
+from scorefold.random import draw_signs
 
 _CHUNK = 2**24  # numbers in the tangents of one pass of the exact trace
 

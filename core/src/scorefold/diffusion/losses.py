@@ -13,7 +13,7 @@ from scorefold.data import Condition
 from scorefold.denoising_config import WeightingConfig, WeightingName
 from scorefold.diffusion.process import DiffusionProcess
 from scorefold.errors import ConfigError, ShapeError
-from scorefold.numerics import draw_normal, draw_uniform
+from scorefold.random import draw_normal, draw_uniform
 
 WEIGHTINGS: tuple[WeightingName, ...] = get_args(WeightingName)
 

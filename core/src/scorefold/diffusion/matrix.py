@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scorefold.diffusion.process import DiffusionProcess, LinearMap
 from scorefold.errors import ConfigError, ShapeError
-from scorefold.numerics import draw_normal
+from scorefold.random import draw_normal
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from scorefold.denoising_config import (
 from scorefold.diffusion.losses import draw_times
 from scorefold.diffusion.process import DiffusionProcess
 from scorefold.errors import ConfigError
-from scorefold.numerics import draw_uniform
+from scorefold.random import draw_uniform
 
 Level = Callable[[Tensor], Tensor]
 """Times (B,) in float64 to u = ln(sigma / s) (B,), increasing."""

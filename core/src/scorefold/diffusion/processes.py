@@ -13,7 +13,7 @@ from scorefold.config import CosineConfig, EDMConfig, LogSNRConfig, SubVPConfig,
 from scorefold.diffusion.process import DiffusionProcess, Isotropic, expand
 from scorefold.diffusion.schedules import EDM, Cosine, GeometricVE, LinearLogSNR, LinearSubVP, LinearVP, Schedule
 from scorefold.errors import ConfigError, ShapeError
-from scorefold.numerics import draw_normal
+from scorefold.random import draw_normal
 
 Block = Any
 """A bool mask (*E), or anything that indexes an event: a slice, a tuple of slices, positions."""

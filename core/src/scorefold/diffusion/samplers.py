@@ -25,7 +25,7 @@ from scorefold.diffusion.grids import Grid
 from scorefold.diffusion.process import DiffusionProcess, LinearMap, expand
 from scorefold.diffusion.rotated import Rotated, in_coefficients
 from scorefold.errors import ConfigError
-from scorefold.numerics import draw_normal
+from scorefold.random import draw_normal
 
 __all__ = [
     "SAMPLERS",

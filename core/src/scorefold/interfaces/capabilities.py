@@ -193,6 +193,17 @@ class ClosedFormGeodesics(ABC):  # noqa: B024 - a marker: geodesics cost no solv
     """A geometry whose geodesics, exponential and logarithm are closed forms."""
 
 
+class HasLaw(ABC):
+    """A data source whose points follow a law with a closed form, or one made of sources that may."""
+
+    @abstractmethod
+    def law(self) -> Any:
+        """The law of the points, a ``scorefold.laws.Law`` over flattened events (D,).
+
+        None where a source that this one is made of has none.
+        """
+
+
 class Potential(ABC):
     """A strongly convex function psi on events: what a geometry may be pulled back from.
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from scorefold.batching import FEW, blank_condition, call_rows, in_calls
 from scorefold.data import Condition, ConditionSpec, EventScale, map_condition
 from scorefold.errors import ConfigError, ShapeError
-from scorefold.numerics import draw_uniform
+from scorefold.random import draw_uniform
 
 
 class Base(Protocol):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from scorefold.errors import ConfigError
 from scorefold.interfaces.capabilities import Potential
-from scorefold.numerics import draw_normal
+from scorefold.random import draw_normal
 
 
 class Quadratic(Potential):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from scorefold.data import Dataset, map_condition
 from scorefold.errors import TrainingError
-from scorefold.numerics import draw_uniform
+from scorefold.random import draw_uniform
 
 
 def mirrored(batch: Dataset, chance: float, generator: torch.Generator) -> Dataset:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
-from scorefold.figures import ACCENT, INK, SOFT, WARM, new_figure
-from scorefold.figures import allocation as rows_of_a_plan
+from scorefold.event_figures import allocation as rows_of_a_plan
+from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold.results import Allocation
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scorefold.nn import AffineCoupling, Chain, ConvConditioner, LULinear, Squeeze, StandardNormal, coupling_halves
-from scorefold.numerics import draw_normal
+from scorefold.random import draw_normal
 
 _STEPS = 4
 

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from scorefold.data import Condition, map_condition
-from scorefold.figures import as_images, training
-from scorefold.figures_assess import strips
+from scorefold.event_figures import as_images, strips, training
 from scorefold_caflow.flow import ImageFlow
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from scorefold.data import Condition, Dataset, measured_rows
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import DataSource, Flow, Loss, Phase, Progress, Trainable
 from scorefold.nn import StandardNormal
-from scorefold.numerics import draw_uniform
+from scorefold.random import draw_uniform
 from scorefold_caflow.config import CINNConfig, LatentTranslationConfig
 from scorefold_caflow.dequantisation import Dequantiser
 from scorefold_caflow.parts import Given, TwoEncoders, build_parts

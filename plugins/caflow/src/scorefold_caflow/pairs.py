@@ -7,7 +7,8 @@ from torch import Tensor
 
 from scorefold.data import Dataset, TensorSpec
 from scorefold.interfaces import DataSource
-from scorefold.laws import HasLaw, SubspaceGaussian
+from scorefold.interfaces.capabilities import HasLaw
+from scorefold.laws import SubspaceGaussian
 from scorefold.manifolds import normal
 from scorefold.splits import measured_split, pick, plain_scale, source_seed, split_positions
 from scorefold_caflow.bounds import GaussianPair

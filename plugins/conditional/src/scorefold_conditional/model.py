@@ -21,7 +21,7 @@ from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreMode
 from scorefold.interfaces.score import BoundScore, repeat_condition
 from scorefold.nn import loss_uncertainty, named_parts, named_specs
 from scorefold.nn.conditions import with_null_class
-from scorefold.numerics import draw_normal, draw_uniform
+from scorefold.random import draw_normal, draw_uniform
 from scorefold_conditional.config import ConditionalConfig
 from scorefold_conditional.inverse import mask_of, measured_by
 from scorefold_conditional.layout import LEVEL, Layout

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scorefold.diffusion import Schedule, expand
-from scorefold.numerics import draw_normal
+from scorefold.random import draw_normal
 
 ConditionNoiseName = Literal["fresh", "path", "frozen"]
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from scorefold.data import Dataset, TensorSpec
 from scorefold.interfaces import DataSource
-from scorefold.laws import HasLaw, Law, Mixture, SubspaceGaussian
+from scorefold.interfaces.capabilities import HasLaw
+from scorefold.laws import Law, Mixture, SubspaceGaussian
 from scorefold.manifolds import normal
-from scorefold.numerics import draw_normal
+from scorefold.random import draw_normal
 from scorefold.seeds import derive_generator
 from scorefold.splits import measured_split, pick, plain_scale, source_seed, split_positions
 from scorefold_conditional.data_config import PosteriorConfig

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from scorefold.figures import ACCENT, INK, SOFT, WARM, new_figure, plot_estimate
+from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold.results import Estimate
 from scorefold_iddiff.support import CURVATURE
 
@@ -22,7 +22,7 @@ _PLATEAUS_SHOWN, _CUTS_SHOWN, _TICKS, _MARKED = 3, 3, 8, 40
 
 def draw(estimate: Estimate) -> Mapping[str, Figure]:
     """The figures by name: estimate (the histogram), spectrum, and sigma and traces where a curve was measured."""
-    figures = {"estimate": plot_estimate(estimate), "spectrum": spectra(estimate)}
+    figures = {"estimate": estimate.plot(), "spectrum": spectra(estimate)}
     if len(estimate.diagnostics["curve"]) > 1:
         figures["sigma"] = dimension_against_noise(estimate)
         figures["traces"] = traces_against_noise(estimate)

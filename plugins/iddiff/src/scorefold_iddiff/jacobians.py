@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from scorefold.data import index_condition
+from scorefold.diffusion.divergence import divergence
 from scorefold.errors import ConfigError
-from scorefold.numerics import divergence, pushforward
+from scorefold.numerics import pushforward
 from scorefold_iddiff.probe import Points, Probe, check_finite
 
 Field = Callable[[Tensor], Tensor]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from scorefold.data import Dataset, as_dataset, index_condition
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Estimator, Flow, Loss, Phase, Progress, Trainable
-from scorefold.numerics import draw_normal
+from scorefold.random import draw_normal
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold.stage import Executor

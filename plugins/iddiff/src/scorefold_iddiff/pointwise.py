@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Dataset
-from scorefold.numerics import AGGREGATES, bootstrap_interval, draw_normal, draw_signs
+from scorefold.numerics import AGGREGATES, bootstrap_interval
+from scorefold.random import draw_normal, draw_signs
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator
 from scorefold_iddiff import cautions

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from scorefold.numerics import draw_normal
+from scorefold.random import draw_normal
 from scorefold.seeds import derive_generator
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.designs import Design, design

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from scorefold.figures import ACCENT, INK, SOFT, WARM, new_figure, plot_estimate
+from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold.results import Estimate
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ def cascade(estimate: Estimate) -> Mapping[str, Figure]:
 
 def lidl(estimate: Estimate) -> Mapping[str, Figure]:
     """The histogram, and the log-densities whose slope was taken."""
-    return {"estimate": plot_estimate(estimate), "densities": densities_against_noise(estimate)}
+    return {"estimate": estimate.plot(), "densities": densities_against_noise(estimate)}
 
 
 def _figures(estimate: Estimate, name: str, label: str) -> Mapping[str, Figure]:
-    figures = {"estimate": plot_estimate(estimate)}
+    figures = {"estimate": estimate.plot()}
     if len(estimate.diagnostics["curve"]) > 1:
         figures["sigma"] = curve_against_noise(estimate, name, label)
     return figures

@@ -12,7 +12,8 @@ from scorefold.data import Dataset
 from scorefold.diffusion import DiffusionProcess
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource
-from scorefold.laws import HasLaw, Law, SubspaceGaussian
+from scorefold.interfaces.capabilities import HasLaw
+from scorefold.laws import Law, SubspaceGaussian
 from scorefold.manifolds import Draw, normal, splits_of
 from scorefold.splits import measured_split, pick, plain_scale, source_seed
 from scorefold_nonuniform.bands import Bands

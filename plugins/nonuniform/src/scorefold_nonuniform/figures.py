@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scorefold import figures
+from scorefold import event_figures
 from scorefold.diffusion import dpm_solver_pp_2m, time_grid
-from scorefold.figures import ACCENT, INK, SOFT, WARM, as_images, empty_figure, image_grid, new_figure
+from scorefold.event_figures import as_images, image_grid
+from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure
 from scorefold.seeds import derive_generator
 from scorefold_nonuniform.cost import measure_seconds, scales_of
 from scorefold_nonuniform.multiscale import MultiScale
@@ -32,7 +33,7 @@ def draw(fitted: Any) -> Mapping[str, Figure]:
     model = getattr(fitted, "model", None)
     if not isinstance(model, MultiScale | NonUniform):
         return {}
-    drawn = {**figures.training(fitted), "speeds": speeds(model), **diffusion(model, fitted.events)}
+    drawn = {**event_figures.training(fitted), "speeds": speeds(model), **diffusion(model, fitted.events)}
     if isinstance(model, MultiScale) and len(model.trained) == len(model.bands):
         drawn |= {**({} if model.condition_spec else samples_by_scale(model)), "cost": cost(model)}
     return drawn

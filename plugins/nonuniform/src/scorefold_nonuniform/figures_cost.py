@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from scorefold.figures import ACCENT, INK, SOFT, WARM, new_figure
+from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold_nonuniform.cost import Comparison, Row, pixel_proportional_speedup
 
 if TYPE_CHECKING:

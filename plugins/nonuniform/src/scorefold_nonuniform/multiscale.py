@@ -17,7 +17,7 @@ from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Loss, Phase, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.interfaces.score import BoundScore
 from scorefold.nn import loss_uncertainty
-from scorefold.numerics import draw_normal
+from scorefold.random import draw_normal
 from scorefold_nonuniform.band_config import LearnedBandsConfig
 from scorefold_nonuniform.banded import (
     Noised,

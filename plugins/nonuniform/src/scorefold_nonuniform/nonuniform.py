@@ -14,7 +14,7 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.interfaces.score import BoundScore
 from scorefold.nn import loss_uncertainty
-from scorefold.numerics import draw_normal
+from scorefold.random import draw_normal
 from scorefold_nonuniform.banded import (
     Noised,
     bound_in_coefficients,

@@ -35,7 +35,7 @@ from scorefold.diffusion import (
     time_grid,
 )
 from scorefold.errors import ConfigError
-from scorefold.numerics import draw_normal
+from scorefold.random import draw_normal
 from scorefold_nonuniform.band_config import BandsConfig
 from scorefold_nonuniform.bands import Bands, build_bands
 from scorefold_nonuniform.config import BandedConfig

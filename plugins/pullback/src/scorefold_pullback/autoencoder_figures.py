@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from scorefold.figures import ACCENT, INK, SOFT, WARM, new_figure, samples
+from scorefold.event_figures import samples
+from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold.results import Estimate
 from scorefold.stage import EventGroups
 

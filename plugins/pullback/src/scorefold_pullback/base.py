@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.nn import Quadratic
-from scorefold.numerics import draw_normal
+from scorefold.random import draw_normal
 
 
 class AnisotropicNormal(nn.Module, Quadratic):

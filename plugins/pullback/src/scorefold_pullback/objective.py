@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from scorefold.interfaces import Flow, Potential
-from scorefold.numerics import draw_normal, draw_signs
+from scorefold.random import draw_normal, draw_signs
 
 Isometry = Literal["full", "sliced", "length", "angle", "length-angle"]
 Volume = Literal["absolute", "squared"]

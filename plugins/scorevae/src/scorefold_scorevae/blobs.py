@@ -10,7 +10,8 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.errors import ShapeError
 from scorefold.interfaces import DataSource
-from scorefold.laws import HasLaw, SharedGaussians, shared_exponents
+from scorefold.interfaces.capabilities import HasLaw
+from scorefold.laws import SharedGaussians, shared_exponents
 from scorefold.manifolds import normal
 from scorefold.seeds import derive_generator
 from scorefold.splits import measured_split, pick, plain_scale, source_seed, split_positions

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scorefold.diffusion import Isotropic, time_grid
 from scorefold.errors import ConfigError
-from scorefold.numerics import draw_normal
+from scorefold.random import draw_normal
 from scorefold_scorevae.objective import level_times, log_snr_range, normal_kl
 from scorefold_scorevae.waterfilling import collapse_weight
 

@@ -26,7 +26,7 @@ from scorefold.interfaces import (
     Trainable,
     as_network,
 )
-from scorefold.numerics import draw_normal, draw_uniform
+from scorefold.random import draw_normal, draw_uniform
 from scorefold_scorevae import decoding
 from scorefold_scorevae.diagnosis import evidence_bound, silent
 from scorefold_scorevae.diff_decoder_config import DiffDecoderConfig

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from scorefold.figures import ACCENT, INK, SOFT, WARM, as_images, empty_figure, tidy, training
-from scorefold.figures_latent import labelled_grid
+from scorefold.event_figures import as_images, labelled_grid, training
+from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, tidy
 from scorefold_scorevae.diagnosis import OverTime, over_time
 from scorefold_scorevae.objective import normal_kl
 

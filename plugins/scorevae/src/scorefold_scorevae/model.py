@@ -17,7 +17,7 @@ from scorefold.data import Condition, Dataset, TensorSpec
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import DataSource, EncodesNoise, Loss, Phase, Progress, ScoreModel, Trainable
 from scorefold.interfaces.score import BoundScore, repeat_condition
-from scorefold.numerics import draw_normal
+from scorefold.random import draw_normal
 from scorefold_scorevae import decoding
 from scorefold_scorevae.config import ScoreVAEConfig
 from scorefold_scorevae.diagnosis import diagnose, evidence_bound, silent

@@ -13,7 +13,7 @@ from torch import Tensor
 from scorefold.diffusion import DiffusionProcess, Isotropic, draw_times, weighted_square
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Progress
-from scorefold.numerics import draw_normal, draw_uniform
+from scorefold.random import draw_normal, draw_uniform
 from scorefold_scorevae.config import DiffusedLossConfig
 
 

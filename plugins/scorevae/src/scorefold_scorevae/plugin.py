@@ -22,7 +22,7 @@ def scorefold_kinds() -> Iterable[Kind]:
                 takes=(Port("data", kind="data", optional=True, when="Trainable"),),
                 gives="autoencoder",
                 target="scorefold.verbs:fit",
-                figures="scorefold.figures:training",
+                figures="scorefold.event_figures:training",
             ),
             *LATENT_VERBS,
         ),

@@ -26,7 +26,7 @@ from scorefold.interfaces import (
     check_trained,
 )
 from scorefold.interfaces.score import BoundScore
-from scorefold.numerics import draw_normal
+from scorefold.random import draw_normal
 from scorefold_scorevae import decoding
 from scorefold_scorevae.config import ScoreVAEPlusConfig
 from scorefold_scorevae.diagnosis import diagnose

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from scorefold.data import Dataset
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Progress, Trainable, as_network
-from scorefold.numerics import draw_normal
+from scorefold.random import draw_normal
 from scorefold_scorevae.autoencoder import Autoencoder
 from scorefold_scorevae.encoder_start import leave_saddle
 from scorefold_scorevae.objective import normal_kl, warmed_up

@@ -7,7 +7,7 @@ followed only where the digest beside it is that of what is found.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal
 
@@ -155,3 +155,15 @@ def place_inside(folder: Path, text: str, what: str) -> Path:
     if not place.is_relative_to(folder) or not place.resolve().is_relative_to(folder.resolve()):
         raise ArtefactError(f"{what} refers to {text!r}, which leads out of it")
     return place
+
+
+def uses_in(resolved: Any) -> Iterator[str]:
+    """The components named in a resolved configuration, at any depth."""
+    if isinstance(resolved, Mapping):
+        if isinstance(resolved.get("use"), str) and ":" in resolved["use"]:
+            yield resolved["use"]
+        for value in resolved.values():
+            yield from uses_in(value)
+    elif isinstance(resolved, list):
+        for item in resolved:
+            yield from uses_in(item)

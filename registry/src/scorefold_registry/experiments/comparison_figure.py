@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from scorefold.errors import printable
-from scorefold.figures import ACCENT, INK, SOFT, WARM, tidy
+from scorefold.plotting import ACCENT, INK, SOFT, WARM, tidy
 from scorefold_registry.experiments.comparison_rows import Row
 
 if TYPE_CHECKING:

@@ -73,7 +73,7 @@ def put(config: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str,
 
 def _has_law(catalogue: Catalogue, data: Mapping[str, Any]) -> bool:
     """Whether the points of inline data follow a law that they know; a set made of others, where all of these do."""
-    from scorefold.laws import HasLaw
+    from scorefold.interfaces.capabilities import HasLaw
 
     found = catalogue.resolve(data["use"])
     target = load_target(found, found.component.target)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from scorefold.artefacts import json_text
 from scorefold.errors import printable
-from scorefold.figures import ACCENT, INK, SOFT, tidy
+from scorefold.plotting import ACCENT, INK, SOFT, tidy
 from scorefold_registry.experiments.points import short_names, value_text
 from scorefold_registry.experiments.sweep_result import SEED, Setting, SweepResult
 from scorefold_registry.run.progress import number_text

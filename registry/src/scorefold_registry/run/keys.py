@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,18 +64,6 @@ def files_digest(path: Path) -> str | None:
     if path.is_dir():
         return digest_folder(path)
     return digest_file(path) if path.is_file() else None
-
-
-def uses_in(resolved: Any) -> Iterator[str]:
-    """The components named in a resolved configuration, at any depth."""
-    if isinstance(resolved, Mapping):
-        if isinstance(resolved.get("use"), str) and ":" in resolved["use"]:
-            yield resolved["use"]
-        for value in resolved.values():
-            yield from uses_in(value)
-    elif isinstance(resolved, list):
-        for item in resolved:
-            yield from uses_in(item)
 
 
 def packages_of(targets: Iterable[str]) -> list[str]:

@@ -18,14 +18,14 @@ from scorefold.seeds import derive_generator
 from scorefold.stage import Fitted, Outcome, StageContext
 from scorefold_registry.components.catalogue import CORE
 from scorefold_registry.components.configs import check_config, inline_uses, resolve_config, with_installed
-from scorefold_registry.components.manifest import REFERENCE_FILE, has_state
+from scorefold_registry.components.manifest import REFERENCE_FILE, has_state, uses_in
 from scorefold_registry.components.saving import port_objects, relative
 from scorefold_registry.components.stage_files import RESULT_FILE, STAGE_FILE, read_result, read_stage, stages_near
 from scorefold_registry.components.values import load_value, save_value
 from scorefold_registry.plugins.loading import describe, own_frame
 from scorefold_registry.plugins.records import Registered
 from scorefold_registry.run.figures import draw
-from scorefold_registry.run.keys import files_digest, libraries, stage_key, uses_in
+from scorefold_registry.run.keys import files_digest, libraries, stage_key
 from scorefold_registry.runfile.plan import Plan, PlannedStage, inline_use
 from scorefold_registry.runfile.reader import VERSION
 

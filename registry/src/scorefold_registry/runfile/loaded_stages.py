@@ -9,11 +9,10 @@ from pathlib import Path
 from scorefold.artefacts import MANIFEST_FILE, digest_file
 from scorefold.errors import ArtefactError, PluginError
 from scorefold_registry.components.catalogue import Catalogue
-from scorefold_registry.components.manifest import follow, has_state, installed, read_manifest, state_folder
+from scorefold_registry.components.manifest import follow, has_state, installed, read_manifest, state_folder, uses_in
 from scorefold_registry.components.stage_files import STAGE_FILE, read_stage, stages_near
 from scorefold_registry.plugins.names import sentences
 from scorefold_registry.plugins.records import Registered
-from scorefold_registry.run.keys import uses_in
 
 
 @dataclass(frozen=True)

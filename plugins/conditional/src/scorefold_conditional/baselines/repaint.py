@@ -23,8 +23,8 @@ from scorefold.diffusion.samplers import Sampler
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold.interfaces.score import BoundScore, condition_rows
-from scorefold.numerics import draw_normal
 from scorefold.operators import LinearOperator
+from scorefold.random import draw_normal
 from scorefold_conditional.baseline_config import RePaintConfig
 from scorefold_conditional.baselines.prior import Observations, check_prior
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from scorefold.data import Dataset, EventScale, shuffled
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource
+from scorefold.interfaces.capabilities import HasLaw
 from scorefold.interfaces.data import SPLITS
-from scorefold.laws import Embedded, HasLaw, Law, Mixture, Product, translated
+from scorefold.laws import Embedded, Law, Mixture, Product, translated
 from scorefold.manifolds import ambient, isometry, normal
 from scorefold.seeds import derive_generator
 from scorefold.splits import plain_scale, source_seed

@@ -10,7 +10,8 @@ import torch
 from scorefold.config import Config
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
-from scorefold.laws import HasLaw, Law
+from scorefold.interfaces.capabilities import HasLaw
+from scorefold.laws import Law
 from scorefold.manifolds import Draw, splits_of
 from scorefold.splits import measured_split, pick, plain_scale, source_seed
 from scorefold_iddiff import data_config as configs

@@ -11,7 +11,7 @@ from torch import Tensor
 from scorefold.data import Condition, Dataset, DataSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Flow, Loss, Phase, Progress, Trainable
-from scorefold.numerics import draw_normal
+from scorefold.random import draw_normal
 from scorefold_pullback.base import AnisotropicNormal
 from scorefold_pullback.covariance import principal_directions
 from scorefold_pullback.maps import build_map

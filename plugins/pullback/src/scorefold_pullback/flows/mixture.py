@@ -11,7 +11,7 @@ from scorefold.data import Condition
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow
 from scorefold.nn import Quadratic
-from scorefold.numerics import draw_normal, draw_uniform
+from scorefold.random import draw_normal, draw_uniform
 from scorefold_pullback.flow_config import MixtureConfig
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from scorefold.figures import ACCENT, INK, SOFT, WARM, empty_figure, plot_estimate, tidy
+from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, tidy
 from scorefold.results import Estimate
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ COLUMNS = 4
 
 def plot(answer: Estimate) -> Mapping[str, Figure]:
     """The figures by name: estimate, and curves where any estimator read the data."""
-    figures = {"estimate": plot_estimate(answer)}
+    figures = {"estimate": answer.plot()}
     if answer.diagnostics["estimators"]:
         figures["curves"] = curves(answer)
     return figures

@@ -12,7 +12,8 @@ from scorefold.config import Config
 from scorefold.data import Dataset
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource
-from scorefold.laws import Embedded, HasLaw, Law, Mixture, Product, SphereLaw, SubspaceGaussian
+from scorefold.interfaces.capabilities import HasLaw
+from scorefold.laws import Embedded, Law, Mixture, Product, SphereLaw, SubspaceGaussian
 from scorefold.manifolds import (
     Draw,
     ambient,

@@ -13,7 +13,8 @@ from scorefold.diffusion import build_process
 from scorefold.diffusion.process import Isotropic
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, ScoreModel
-from scorefold.laws import HasLaw, Points, SubspaceGaussian
+from scorefold.interfaces.capabilities import HasLaw
+from scorefold.laws import Points, SubspaceGaussian
 from scorefold_standard.score_config import AnalyticConfig
 from scorefold_standard.scores.noised_laws import noised
 

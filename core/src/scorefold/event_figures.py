@@ -1,0 +1,273 @@
+"""Figures that several methods share: events in grids, strips and planes, trainings, and plans.
+
+Each function takes what is shown; those of a verb return ``{name: Figure}``. matplotlib is imported when a figure is
+asked for: models can be used without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from scorefold.plotting import ACCENT, INK, SOFT, empty_figure, new_figure
+from scorefold.results import Allocation
+from scorefold.stage import EventGroups
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from scorefold.data import Condition
+
+_GROUPS, _EACH = 8, 9  # what a figure shows of events in groups
+_GAP = 1
+
+
+def samples(drawn: Tensor | EventGroups) -> Mapping[str, Figure]:
+    """Events (N, *E), or groups of them: images in a grid, a row a group, or points, a colour or a line a group."""
+    if isinstance(drawn, EventGroups):
+        return {"samples": _grid_of_groups(drawn) or _scatter_groups(drawn)}
+    images = as_images(drawn[:64])
+    if images is not None:
+        return {"samples": image_grid(images, title="Samples")}
+    points = drawn[:2000]
+    return {"samples": scatter(points, "Samples")} if len(points) > 1 else {}
+
+
+def image_grid(
+    images: Tensor, columns: int = 8, title: str = "", *, limits: tuple[float | None, float | None] = (None, None)
+) -> Figure:
+    """Images (N, C, H, W), N at least 1 and C 1 or 3, in rows of ``columns``, grey for one channel.
+
+    ``limits`` are the values shown as black and white; where one is None, the least or the greatest value is.
+    """
+    count, channels, height, width = images.shape
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    low, high = (float(own if limit is None else limit) for limit, own in zip(limits, images.aminmax(), strict=True))
+    scaled = ((images - low) / ((high - low) or 1.0)).clamp(0, 1)
+    canvas = torch.ones(rows * (height + 1) - 1, columns * (width + 1) - 1, channels)
+    for position, image in enumerate(scaled):
+        top, left = (position // columns) * (height + 1), (position % columns) * (width + 1)
+        canvas[top : top + height, left : left + width] = image.permute(1, 2, 0)
+    across = min(9.0, 0.9 * columns + 0.4)
+    down = across * canvas.shape[0] / canvas.shape[1]
+    figure, axes = new_figure(max(2.4, across), min(12.0, max(1.2, down + 0.4)))
+    shown = canvas if channels == 3 else canvas[..., 0]
+    axes.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=10, color=INK)
+    return figure
+
+
+def as_images(x: Tensor) -> Tensor | None:
+    """Events (N, *E) as images (N, C, H, W), where they are some: all of three channels, or the first one."""
+    if x.dim() == 3:
+        x = x[:, None]
+    if x.dim() != 4:
+        return None
+    return x.float() if x.shape[1] == 3 else x[:, :1].float()
+
+
+def plane(x: Tensor) -> tuple[Tensor, tuple[str, str]]:
+    """Points (N, *E) in a plane, (N, 2), and what its axes are: the two widest directions where D is above 2."""
+    flat = x.reshape(len(x), -1).double()
+    if flat.shape[1] > 2:
+        centred = flat - flat.mean(0)
+        return centred @ torch.linalg.svd(centred, full_matrices=False).Vh[:2].T, (
+            "first principal direction",
+            "second",
+        )
+    if flat.shape[1] == 1:
+        return torch.cat([torch.arange(len(flat), dtype=torch.float64)[:, None], flat], dim=1), ("position", "x")
+    return flat, ("x", "y")
+
+
+def scatter(x: Tensor, title: str) -> Figure:
+    """Points (N, *E) in the plane of their two widest directions; the histogram of single numbers."""
+    figure, axes = new_figure(5.0, 4.4)
+    if x[0].numel() == 1:
+        axes.hist(x.reshape(-1).double().numpy(), bins=40, color=SOFT)
+        axes.set(title=title, xlabel="x", ylabel="points")
+        return figure
+    points, (across, up) = plane(x)
+    axes.scatter(points[:, 0], points[:, 1], s=6, color=ACCENT, alpha=0.5, linewidths=0)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set(title=title, xlabel=across, ylabel=up)
+    return figure
+
+
+def _scatter_groups(groups: EventGroups) -> Figure:
+    """Groups of points in one plane, each in its own colour; a path as a line from a ring to a dot."""
+    import matplotlib
+
+    x = groups.x[:_GROUPS] if groups.path else groups.x[:_GROUPS, :500]
+    points, (across, up) = plane(x.flatten(0, 1))
+    figure, axes = new_figure(5.0, 4.4)
+    colours = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
+    for number, group in enumerate(points.unflatten(0, x.shape[:2])):
+        colour = colours[number]
+        if groups.path:
+            axes.plot(group[:, 0], group[:, 1], color=colour, linewidth=1.2)
+            axes.plot(group[:1, 0], group[:1, 1], color=colour, marker="o", fillstyle="none")
+            axes.plot(group[-1:, 0], group[-1:, 1], color=colour, marker="o")
+        else:
+            axes.scatter(group[:, 0], group[:, 1], s=6, color=[colour], alpha=0.6, linewidths=0)
+    if across != "position":
+        axes.set_aspect("equal", adjustable="datalim")
+    axes.set(title=f"Each colour: {groups.group}", xlabel=across, ylabel=up)
+    return figure
+
+
+def _grid_of_groups(groups: EventGroups) -> Figure | None:
+    """A row of images a group; of a path as many as fit, evenly spread from end to end."""
+    each = groups.x.shape[1]
+    places = (
+        torch.linspace(0, each - 1, _EACH).round().long().unique() if groups.path else torch.arange(min(each, _EACH))
+    )
+    x = groups.x[:_GROUPS].index_select(1, places)
+    images = as_images(x.flatten(0, 1))
+    return None if images is None else image_grid(images, len(places), f"Each row: {groups.group}")
+
+
+def picture_of(condition: Condition | None) -> Tensor | None:
+    """The part of a condition that can be seen, (N, C, H, W): the first image among its parts; None where none is."""
+    if condition is None:
+        return None
+    parts = [condition] if isinstance(condition, Tensor) else list(condition.values())
+    images = [part.cpu() for part in parts if part.dim() == 4 and part.is_floating_point()]
+    return images[0] if images else None
+
+
+def own_limits(seen: Tensor, bounds: tuple[float, float]) -> tuple[float, float]:
+    """The values of black and white for images in other units than ``bounds`` where they leave these, else those."""
+    low, high = float(seen.min()), float(seen.max())
+    return bounds if bounds[0] - 1e-6 <= low and high <= bounds[1] + 1e-6 else (low, high)
+
+
+def strips(columns: list[tuple[str, Tensor, tuple[float, float]]], spread: Tensor | None) -> Figure:
+    """Columns of images (G, C, H, W), each with its name and the values of black and white, and a last one of their
+    spread as a map with a scale."""
+    rows, _, height, width = columns[0][1].shape
+    count = len(columns) + (spread is not None)
+    wide = 0.95 * count + (0.6 if spread is not None else 0)
+    figure = empty_figure(wide, 0.95 * rows * height / width + 0.45)
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.02, wspace=0.02)  # type: ignore[union-attr, call-arg]
+    places = figure.subplots(1, count, squeeze=False)[0]
+    for axes, (name, images, (low, high)) in zip(places, columns, strict=False):
+        strip = _strip(((images - low) / ((high - low) or 1)).clamp(0, 1), 1.0)
+        axes.imshow(
+            (strip if strip.shape[-1] == 3 else strip[..., 0]).numpy(),
+            cmap="gray",
+            vmin=0,
+            vmax=1,
+            interpolation="nearest",
+        )
+        bare(axes, name)
+    if spread is not None:
+        strip = _strip(spread.mean(1, keepdim=True), float("nan"))[..., 0]
+        picture = places[-1].imshow(strip.numpy(), cmap="magma", vmin=0, interpolation="nearest")
+        bare(places[-1], "std")
+        bar = figure.colorbar(picture, ax=places[-1], fraction=0.3, pad=0.06, shrink=min(1.0, 3 / rows))
+        bar.ax.tick_params(labelsize=8, colors=INK)
+    return figure
+
+
+def _strip(images: Tensor, between: float) -> Tensor:
+    """Images (G, C, H, W) below one another, (G (H + 1) - 1, W, C)."""
+    padded = functional.pad(images, (0, 0, 0, _GAP), value=between)
+    return torch.cat([image.permute(1, 2, 0) for image in padded])[:-_GAP]
+
+
+def bare(axes: Axes, title: str) -> None:
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=9, color=INK)
+
+
+def labelled_grid(
+    grid: Tensor, names: Sequence[str], columns: Sequence[str], title: str, bounds: tuple[float | None, float | None]
+) -> Figure:
+    """Images (R, T, C, H, W) in a grid, the names of rows at the left and of columns above."""
+    count, times, channels, height, width = grid.shape
+    low, high = (float(own if end is None else end) for end, own in zip(bounds, grid.aminmax(), strict=True))
+    scaled = ((grid - low) / ((high - low) or 1.0)).clamp(0, 1)
+    canvas = torch.ones(count, height + _GAP, times, width + _GAP, channels)
+    canvas[:, :height, :, :width] = scaled.permute(0, 3, 1, 4, 2)
+    shown = canvas.reshape(count * (height + _GAP), times * (width + _GAP), channels)[:-_GAP, :-_GAP]
+    across = min(9.0, 0.8 * times)
+    down = across * shown.shape[0] / shown.shape[1]
+    left, above = 0.1 + 0.075 * max(map(len, names), default=0), 0.05 + 0.22 * bool(columns) + 0.25 * bool(title)
+    figure = empty_figure(left + across + 0.1, above + down + 0.05)
+    figure.set_layout_engine("none")
+    wide, tall = figure.get_size_inches()
+    axes = figure.add_axes((left / wide, 0.05 / tall, across / wide, down / tall))
+    axes.imshow(
+        (shown if channels == 3 else shown[..., 0]).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+    )
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, labelsize=8, colors=INK, pad=2)
+    middles = [row * (height + _GAP) + (height - 1) / 2 for row in range(count)]
+    axes.set_yticks(middles if any(names) else [], names if any(names) else [])
+    axes.set_xticks([row * (width + _GAP) + (width - 1) / 2 for row in range(times)] if columns else [], columns)
+    axes.xaxis.tick_top()
+    axes.tick_params(axis="x", length=0)
+    if title:
+        figure.text(left / wide, 1 - 0.06 / tall, title, fontsize=9, color=INK, va="top")
+    return figure
+
+
+def training(fitted: Any) -> Mapping[str, Figure]:
+    """The loss of a ``Fitted`` component, or of a ``FitReport``, against the step, with the held-out loss where there
+    was one; nothing for an untrained component.
+
+    Steps count over all phases. Each phase, which may have another loss, is a line of its own behind a dotted mark.
+    """
+    history: Sequence[Mapping[str, Any]] = getattr(getattr(fitted, "report", fitted), "history", ())
+    if not any("loss" in row for row in history):
+        return {}
+    figure, axes = new_figure()
+    phases = list(dict.fromkeys(row["phase"] for row in history))
+    styles: dict[str, dict[str, Any]] = {
+        "loss": {"color": SOFT, "linewidth": 1.2, "label": "training"},
+        "validation": {"color": ACCENT, "linewidth": 1.2, "markersize": 3, "label": "held out"},
+    }
+    start = 0
+    for phase in phases:
+        rows = [row for row in history if row["phase"] == phase]
+        for name, style in styles.items():
+            points = [(row["step"], row[name]) for row in rows if name in row]
+            if points:
+                marker = "o" if len(points) == 1 or name == "validation" else None
+                axes.plot(*zip(*points, strict=True), marker=marker, **style)
+                style["label"] = "_"  # one entry in the legend for all phases
+        if len(phases) > 1:
+            axes.axvline(start, color=INK, linestyle=":", linewidth=0.8)
+            axes.annotate(f" {phase}", (start, 1), xycoords=("data", "axes fraction"), va="top", fontsize=9, color=INK)
+        start = rows[-1]["step"]
+    values = [row[name] for row in history for name in styles if name in row]
+    if 0 < 50 * min(values) < max(values):
+        axes.set_yscale("log")
+    axes.set(xlabel="step", ylabel="loss", title="Training")
+    axes.legend(frameon=False, fontsize=9)
+    return {"training": figure}
+
+
+def allocation(plan: Allocation) -> Mapping[str, Figure]:
+    """Labels spent on each row of the plan, support and query; nothing for an empty plan."""
+    if not plan.plan:
+        return {}
+    figure, axes = new_figure()
+    places = range(len(plan.plan))
+    support = [row.tasks * row.support for row in plan.plan]
+    query = [row.tasks * row.query for row in plan.plan]
+    axes.bar(places, support, color=ACCENT, label="support")
+    axes.bar(places, query, bottom=support, color=SOFT, label="query")
+    # Rows may share a type, so bars stand by position.
+    axes.set_xticks(places, [f"{row.task_type}\n{row.tasks} tasks" for row in plan.plan])
+    axes.set(ylabel="labels", title=f"{sum(support) + sum(query)} labels spent, {plan.leftover} left over")
+    axes.legend(frameon=False, fontsize=9)
+    return {"allocation": figure}
