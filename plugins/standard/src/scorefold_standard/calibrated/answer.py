@@ -28,7 +28,8 @@ STRANGE = 2.5
 """The largest distance of the nearest surrogate from the data, in root mean squares of the scatter of readings."""
 
 APART = 3.0
-"""The largest distance of corrected values from the answer, in root mean squares of their errors."""
+"""How far the corrected values of half of the estimators may be from the answer, in errors of each. Of dimensions 1, 2
+and 3, which lie far apart in logarithms, a few estimators may always be corrected to the wrong one."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def _settled(
         fits = f"{max(1.0, between[0]):.2g} to {between[1]:.2g} would fit"
         error = f"together they are off by {math.expm1(together.error):.0%} on surrogates like these data"
         return None, None, f"{error}; {fits}"
-    if math.sqrt(float(np.mean((gaps / errors) ** 2))) > APART:
+    if float(np.median(np.abs(gaps) / errors)) > APART:
         low, high = (limit(curve.corrected for curve in calibration.curves) for limit in (min, max))
         return None, None, f"corrected, they still disagree by more than their errors, from {low:.3g} to {high:.3g}"
     return value, between, ""

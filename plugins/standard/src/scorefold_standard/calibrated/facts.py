@@ -16,7 +16,7 @@ LEAST = 30
 ROUNDING = 1e-12
 """The share of the largest variance below which an axis is left out, as the rounding of single precision."""
 
-NEGLIGIBLE = 0.1
+NEGLIGIBLE = 0.25
 """No estimator can see a direction along which points differ by less than this share of what neighbours differ by."""
 
 
