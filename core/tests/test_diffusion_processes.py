@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from scorefold.config import CosineConfig, EDMConfig, LogSNRConfig, SubVPConfig, VEConfig, VPConfig
+from scorefold.data import EventScale
 from scorefold.diffusion import (
     EDM,
     VE,
@@ -26,6 +28,7 @@ from scorefold.diffusion import (
     Stretched,
     SubVP,
     build_process,
+    process_of,
 )
 from scorefold.diffusion.schedules import Schedule
 from scorefold.errors import ConfigError, ShapeError
@@ -269,6 +272,30 @@ def test_matrix_prior_is_the_last_marginal() -> None:
     draws = process.sample_prior((20000, 3), generator=torch.Generator().manual_seed(0), like=x)
     error = 3 * covariance.diagonal() * math.sqrt(2 / 20000)
     assert bool(((draws.var(0) - covariance.diagonal()).abs() < error).all())
+
+
+@pytest.mark.parametrize("mean", [0.3, torch.linspace(-0.5, 0.5, 400, dtype=F64)], ids=["one", "of each coordinate"])
+def test_the_prior_has_the_mean_of_the_data(mean: Any) -> None:
+    """For N(m, s^2) data in D = 400 coordinates, x(T) is N(m, s^2 + sigma_max^2): a prior about 0 is
+    |m| / sigma_max off, in its own deviations."""
+    process = IsotropicProcess(EDM(0.01, 10.0, 7.0), mean)
+    like, generator = torch.zeros((), dtype=F64), torch.Generator().manual_seed(0)
+    x = process.sample_prior((20_000, 400), generator=generator, like=like)
+    middle = torch.as_tensor(mean, dtype=F64).expand(400)
+    along = (x.mean(0) - middle) @ middle / middle.norm() / 10
+    assert abs(float(along)) < 4 / 20_000**0.5 < float(middle.norm()) / 10 / 10
+    expected = torch.distributions.Normal(middle, 10.0).log_prob(x[:5]).sum(1)
+    torch.testing.assert_close(process.prior_log_prob(x[:5]), expected)
+
+
+def test_a_process_is_made_for_data_of_a_scale() -> None:
+    scale = EventScale(mean=2.0, std=0.5)
+    built = process_of(VEConfig(relative=True, sigma_min=0.01, sigma_max=2.0), scale, (3, 4))
+    assert built.prior_scale == pytest.approx(2 * 0.5 * 12**0.5)
+    assert built.prior_mean == 2.0
+    assert process_of(VPConfig(), scale, (3,)).prior_mean == pytest.approx(2 * math.exp(-10.05 / 2))
+    each = EventScale(mean=0.0, std=1.0, centre=(1.0, -1.0))
+    torch.testing.assert_close(process_of(VEConfig(), each, (2,)).prior_mean, torch.tensor([1.0, -1.0], dtype=F64))
 
 
 def test_build_process() -> None:

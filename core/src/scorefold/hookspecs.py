@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from scorefold.plugin import Claim, Component, Kind, hookspec
+from scorefold.plugin import Claim, Component, Kind, Verb, hookspec
 
 if TYPE_CHECKING:
     from scorefold.stage import Executor, Outcome, RunInfo, StageInfo
@@ -23,6 +23,12 @@ def scorefold_components() -> Iterable[Component]:
 @hookspec
 def scorefold_kinds() -> Iterable[Kind]:
     """New kinds of component, each with its interface and its verbs."""
+    raise NotImplementedError
+
+
+@hookspec
+def scorefold_verbs() -> Iterable[Verb]:
+    """New verbs for kinds that others declare, core's included: each names them in ``kinds``."""
     raise NotImplementedError
 
 

@@ -94,6 +94,9 @@ class Verb:
     ``scorefold.stage``); ``takes`` are its ports, ``gives`` the kind of what it hands on; ``options`` is the pydantic
     model of its settings; ``needs`` the capabilities that the component must provide; ``figures`` draws the outcome's
     value where the component declares no figures of its own.
+
+    A verb that a plugin offers by the hook ``scorefold_verbs`` names in ``kinds`` the kinds that it is for; one that
+    stands in a ``Kind`` is that kind's, and names none.
     """
 
     name: str
@@ -103,6 +106,7 @@ class Verb:
     options: str | None = None
     needs: tuple[str, ...] = ()
     figures: str | None = None
+    kinds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_name("a verb", self.name)

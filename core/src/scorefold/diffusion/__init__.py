@@ -14,7 +14,16 @@ from scorefold.diffusion.losses import (
 from scorefold.diffusion.matrix import DenseMap, MatrixProcess
 from scorefold.diffusion.noise_levels import NoiseLevels
 from scorefold.diffusion.process import DiffusionProcess, Isotropic, LinearMap, expand
-from scorefold.diffusion.processes import VE, VP, IsotropicProcess, PerComponent, SubVP, build_process, build_schedule
+from scorefold.diffusion.processes import (
+    VE,
+    VP,
+    IsotropicProcess,
+    PerComponent,
+    SubVP,
+    build_process,
+    build_schedule,
+    process_of,
+)
 from scorefold.diffusion.rotated import CoefficientScore, Orthonormal, Rotated, RotatedMap, in_coefficients
 from scorefold.diffusion.samplers import (
     SAMPLERS,
@@ -83,6 +92,7 @@ __all__ = [
     "noise_weight",
     "predictor_corrector",
     "probability_flow_log_prob",
+    "process_of",
     "resolve_sampler",
     "time_grid",
     "total",

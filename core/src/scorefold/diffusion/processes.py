@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.config import CosineConfig, EDMConfig, LogSNRConfig, SubVPConfig, VEConfig, VPConfig
+from scorefold.data import EventScale
 from scorefold.diffusion.process import DiffusionProcess, Isotropic, expand
 from scorefold.diffusion.schedules import EDM, Cosine, GeometricVE, LinearLogSNR, LinearSubVP, LinearVP, Schedule
 from scorefold.errors import ConfigError, ShapeError
@@ -20,9 +21,14 @@ Block = Any
 
 
 class IsotropicProcess(DiffusionProcess, Isotropic):
-    """All components diffuse by one schedule, whose parameters are numbers. Raises ``ConfigError`` for tensors."""
+    """All components diffuse by one schedule, whose parameters are numbers. Raises ``ConfigError`` for tensors.
 
-    def __init__(self, schedule: Schedule) -> None:
+    ``mean`` is that of the data, a number or a tensor of the event shape (or one that broadcasts to it): the prior is
+    N(signal mean, prior_scale^2). A mean of m in each of D coordinates is m sqrt(D) / prior_scale of the prior's
+    deviations along one direction, which counts for large events however large the noise of a coordinate is.
+    """
+
+    def __init__(self, schedule: Schedule, mean: Tensor | float = 0.0) -> None:
         super().__init__()
         if _shape_of(schedule) != ():
             raise ConfigError(
@@ -32,6 +38,8 @@ class IsotropicProcess(DiffusionProcess, Isotropic):
         self.schedule = schedule
         self.t_min, self.t_max = schedule.t_min, float(schedule.t_end)
         self.prior_scale = float(schedule.prior_scale)
+        signal, _ = schedule.signal_scale(torch.tensor([self.t_max], dtype=torch.float64))
+        self.prior_mean = float(signal) * mean
 
     def coefficients(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         signal, scale = self.schedule.signal_scale(t)
@@ -47,10 +55,14 @@ class IsotropicProcess(DiffusionProcess, Isotropic):
         return self.schedule.log_snr(t)
 
     def sample_prior(self, shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
-        return self.prior_scale * draw_normal(shape, generator=generator, like=like)
+        return self._prior_mean(like) + self.prior_scale * draw_normal(shape, generator=generator, like=like)
 
     def prior_log_prob(self, x: Tensor) -> Tensor:
-        return _normal_log_prob(x, torch.as_tensor(self.prior_scale, dtype=x.dtype, device=x.device))
+        scale = torch.as_tensor(self.prior_scale, dtype=x.dtype, device=x.device)
+        return _normal_log_prob(x - self._prior_mean(x), scale)
+
+    def _prior_mean(self, like: Tensor) -> Tensor | float:
+        return self.prior_mean.to(like) if isinstance(self.prior_mean, Tensor) else self.prior_mean
 
     def noise_to_signal(self, t: Tensor) -> Tensor:
         signal, scale = self.schedule.signal_scale(t)
@@ -97,6 +109,12 @@ def build_process(
 ) -> IsotropicProcess:
     """The process that a run file's ``process:`` describes; see ``build_schedule``."""
     return IsotropicProcess(build_schedule(config, spread=spread, deviation=deviation))
+
+
+def process_of(config: AnyProcessConfig, scale: EventScale, event_shape: tuple[int, ...]) -> IsotropicProcess:
+    """The process that ``process:`` describes for data of a scale: its noise and its prior are in units of these."""
+    schedule = build_schedule(config, spread=scale.spread(event_shape), deviation=scale.std)
+    return IsotropicProcess(schedule, scale.middle(torch.zeros((), dtype=torch.float64)))
 
 
 def build_schedule(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition, Dataset, TensorSpec, measured_rows
-from scorefold.diffusion import NoiseLevels, Schedule, build_process, expand, probability_flow_log_prob
+from scorefold.diffusion import NoiseLevels, Schedule, expand, probability_flow_log_prob, process_of
 from scorefold.diffusion.prediction import expected_noise
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreModel, Trainable, as_network
@@ -50,8 +50,7 @@ class Conditional(ScoreModel, Trainable):
     mask: Tensor | None
 
     def __init__(self, config: ConditionalConfig, *, data: DataSource) -> None:
-        scale = data.event_scale
-        process = build_process(config.process, spread=scale.spread(data.event_shape), deviation=scale.std)
+        process = process_of(config.process, data.event_scale, data.event_shape)
         super().__init__(process, data.event_shape, data.condition_spec, data.event_scale)
         self.config = config
         self.training_config = config.training

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition, Dataset, TensorSpec, measured_rows
-from scorefold.diffusion import Isotropic, build_process
+from scorefold.diffusion import Isotropic, process_of
 from scorefold.diffusion.prediction import expected_noise
 from scorefold.errors import ConfigError
 from scorefold.interfaces import (
@@ -55,8 +55,7 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
     code_std: Tensor
 
     def __init__(self, config: DiffDecoderConfig, *, data: DataSource) -> None:
-        scale = data.event_scale
-        process = build_process(config.process, spread=scale.spread(data.event_shape), deviation=scale.std)
+        process = process_of(config.process, data.event_scale, data.event_shape)
         super().__init__(process, data.event_shape, TensorSpec((config.latent,)), data.event_scale)
         self.config = config
         self.training_config = config.training

@@ -120,9 +120,12 @@ def _imports(discovery: Discovery, catalogue: Catalogue) -> Iterator[tuple[Plugi
             yield record, partial(settings_model, record)
         for kind in record.kinds:
             yield record, partial(load_named, record, f"the kind {kind.name!r}", kind.interface)
-            for verb in kind.verbs:
-                for target in filter(None, (verb.target, verb.options, verb.figures)):
-                    yield record, partial(load_named, record, f"the verb {verb.name!r} of {kind.name!r}", target)
+    for record in discovery.plugins:
+        whose = [(kind.name, verb) for kind in record.kinds for verb in kind.verbs]
+        whose += [(", ".join(verb.kinds), verb) for verb in record.verbs]
+        for kind_name, verb in whose:
+            for target in filter(None, (verb.target, verb.options, verb.figures)):
+                yield record, partial(load_named, record, f"the verb {verb.name!r} of {kind_name!r}", target)
 
 
 def _load(item: Registered) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 
 from scorefold.errors import PluginError
 from scorefold.kinds import CAPABILITY_NAMES, CORE_KINDS
-from scorefold.plugin import Component, Kind
+from scorefold.plugin import Component, Kind, Verb
 from scorefold_registry.plugins.known import not_installed
 from scorefold_registry.plugins.names import (
     Reference,
@@ -25,7 +26,7 @@ class Catalogue:
     """Kinds and components by name.
 
     ``plugins`` are those that were found; ``kinds`` those of core and of plugins; ``components`` all that are
-    registered, in the order of their plugins.
+    registered, in the order of their plugins. Verbs that plugins add to a kind stand in it, after its own.
     ``prefer`` maps a name (``kind:name``) to the distribution that the user prefers for it.
     """
 
@@ -38,6 +39,8 @@ class Catalogue:
         for record in records:
             if record.components and (fault := self._fault(record)):
                 record.fail("broken", fault, record.file)
+        self._verbs: dict[tuple[str, str], list[PluginRecord]] = {}
+        self._add_verbs(records)
         self._unused = [record for record in records if record.state in ("broken", "incompatible", "disabled")]
         self.components: list[Registered] = [
             Registered(component, record) for record in records for component in record.components
@@ -66,6 +69,20 @@ class Catalogue:
                 ),
             )
         return self.kinds[name]
+
+    def verb_owner(self, kind: str, verb: str) -> PluginRecord | None:
+        """The plugin that added a verb to a kind; None for the kind's own."""
+        owners = self._verbs.get((kind, verb), [])
+        return owners[0] if len(owners) == 1 else None
+
+    def contested_verb(self, kind: str, verb: str) -> str:
+        """Why a verb that plugins add to a kind is nobody's, and the line that settles it; empty where it isn't so."""
+        owners = self._verbs.get((kind, verb), [])
+        if len(owners) < 2:
+            return ""
+        who = " and ".join(f"{record.distribution} (plugin {record.name!r})" for record in owners)
+        line = f'"verb:{kind}/{verb}" = "{owners[0].distribution}"'
+        return f"the verb {verb!r} of the kind {kind!r} is added by {who}; prefer one in scorefold.toml: {line}"
 
     def _missing(self, reference: Reference) -> tuple[str, str]:
         """What to add to a message and to its hint where a plugin that is not installed offers a component."""
@@ -127,6 +144,7 @@ class Catalogue:
         """
         known = {normalise(record.distribution): record.distribution for record in self.plugins}
         names = [*self._claims, *(f"kind:{kind.name}" for record in self.plugins for kind in record.kinds)]
+        names += [f"verb:{kind}/{verb.name}" for item in self.plugins for verb in item.verbs for kind in verb.kinds]
         notes = []
         for name, preferred in self._prefer.items():
             if preferred not in known:
@@ -286,10 +304,50 @@ class Catalogue:
                         f'"kind:{name}" = "{owners[0].distribution}"',
                     )
 
+    def _add_verbs(self, records: list[PluginRecord]) -> None:
+        """Adds the plugins' verbs to their kinds. A kind keeps its own; one that two add is nobody's until the user
+        prefers one; one for a kind that is not installed waits for it."""
+        for record in records:
+            for verb in list(record.verbs):
+                if fault := self._verb_fault(verb):
+                    record.fail("broken", fault, record.file)
+                    break
+        for record in records:
+            for verb in record.verbs:
+                for kind in verb.kinds:
+                    if kind in self.kinds:
+                        self._verbs.setdefault((kind, verb.name), []).append(record)
+        for (kind, name), owners in self._verbs.items():
+            preferred = self._prefer.get(f"verb:{kind}/{name}")
+            chosen = [record for record in owners if normalise(record.distribution) == preferred]
+            owners[:] = chosen if len(chosen) == 1 else owners
+            if why := self.contested_verb(kind, name):
+                for record in owners:
+                    record.warn(why)
+                continue
+            verb = next(verb for verb in owners[0].verbs if verb.name == name and kind in verb.kinds)
+            self.kinds[kind] = replace(self.kinds[kind], verbs=(*self.kinds[kind].verbs, verb))
+
+    def _verb_fault(self, verb: Verb) -> str:
+        """What is wrong with a verb that a plugin adds; empty where nothing is."""
+        for name in verb.kinds:
+            kind = self.kinds.get(name)
+            if kind is not None and kind.verb(verb.name) is not None:
+                return f"it adds the verb {verb.name!r} to the kind {name!r}, which has one of its own"
+        words = [("needs", word) for word in verb.needs]
+        words += [(f"needs of its port {port.name!r}", word) for port in verb.takes for word in port.needs]
+        for says, word in words:
+            if word not in CAPABILITY_NAMES:
+                near = did_you_mean(word, CAPABILITY_NAMES) or f"known: {', '.join(CAPABILITY_NAMES)}"
+                return sentences(f"the verb {verb.name!r} {says} {word!r}, which is unknown", near)
+        return ""
+
     def _fault(self, record: PluginRecord) -> str | None:
         """What is wrong with a plugin's components, given all kinds; None where nothing is."""
         seen: set[str] = set()
-        pluggable = {*self.kinds, *(verb.gives for kind in self.kinds.values() for verb in kind.verbs)}
+        verbs = [verb for kind in self.kinds.values() for verb in kind.verbs]
+        verbs += [verb for other in self.plugins for verb in other.verbs]
+        pluggable = {*self.kinds, *(verb.gives for verb in verbs)}
         for component in record.components:
             if component.id in seen:
                 return f"it registers {component.id} twice"

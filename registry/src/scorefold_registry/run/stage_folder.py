@@ -23,7 +23,7 @@ from scorefold_registry.components.saving import port_objects, relative
 from scorefold_registry.components.stage_files import RESULT_FILE, STAGE_FILE, read_result, read_stage, stages_near
 from scorefold_registry.components.values import load_value, save_value
 from scorefold_registry.plugins.loading import describe, own_frame
-from scorefold_registry.plugins.records import Registered
+from scorefold_registry.plugins.records import PluginRecord, Registered
 from scorefold_registry.run.figures import draw
 from scorefold_registry.run.keys import files_digest, libraries, stage_key
 from scorefold_registry.runfile.plan import Plan, PlannedStage, inline_use
@@ -148,7 +148,7 @@ def key_of(
     targets = [planned.verb.target, *(part.component.target for part in parts)]
     facts = {
         "component": planned.registered.component.versioned_id,
-        **_code_of(parts),
+        **_code_of(parts, host.catalogue.verb_owner(planned.registered.component.kind, planned.verb.name)),
         "stage": resolved,
         "data": fingerprints,
         **surroundings,
@@ -156,9 +156,11 @@ def key_of(
     return stage_key(facts, targets)
 
 
-def _code_of(parts: Sequence[Registered]) -> dict[str, Any]:
-    """The distributions of components, and the libraries that they build on."""
+def _code_of(parts: Sequence[Registered], verb_owner: PluginRecord | None = None) -> dict[str, Any]:
+    """The distributions of components and of the plugin that added the verb, and the libraries that they build on."""
     distributions = {part.distribution: part.version for part in parts}
+    if verb_owner is not None:
+        distributions[verb_owner.distribution] = verb_owner.version
     return {
         "distributions": distributions,
         "libraries": [libraries(name) for name in sorted({CORE, *distributions})],

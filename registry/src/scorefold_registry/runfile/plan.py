@@ -283,6 +283,8 @@ class _Planner:
             if not kind.verbs:
                 hint = "name it inside the config or the inputs of the component that uses it"
                 self.error(f"a {kind.name} is no stage of its own", (*spec.path, "use"), hint=hint)
+            elif contested := self.catalogue.contested_verb(kind.name, str(spec.do)):
+                self.error(contested, (*spec.path, "do"))
             else:
                 self.error(f"{component.id} has no verb {spec.do!r}", (*spec.path, "do"), hint=near(str(spec.do), able))
             return None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition
-from scorefold.diffusion import build_process
+from scorefold.diffusion import process_of
 from scorefold.diffusion.process import Isotropic
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, ScoreModel
@@ -48,8 +48,7 @@ class AnalyticScore(ScoreModel):
     """
 
     def __init__(self, config: AnalyticConfig, *, data: DataSource, dtype: torch.dtype | None = None) -> None:
-        scale = data.event_scale
-        process = build_process(config.process, spread=scale.spread(data.event_shape), deviation=scale.std)
+        process = process_of(config.process, data.event_scale, data.event_shape)
         super().__init__(process, data.event_shape, event_scale=data.event_scale)
         if not isinstance(data, DataSource):
             raise DataError(

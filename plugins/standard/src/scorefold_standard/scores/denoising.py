@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition, Dataset, measured_rows
-from scorefold.diffusion import NoiseLevels, build_process, denoising_score_matching
+from scorefold.diffusion import NoiseLevels, denoising_score_matching, process_of
 from scorefold.diffusion.prediction import expected_noise
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreModel, Trainable, as_network
@@ -37,8 +37,7 @@ class Denoising(ScoreModel, Trainable):
     """
 
     def __init__(self, config: DenoisingConfig, *, data: DataSource) -> None:
-        scale = data.event_scale
-        process = build_process(config.process, spread=scale.spread(data.event_shape), deviation=scale.std)
+        process = process_of(config.process, data.event_scale, data.event_shape)
         super().__init__(process, data.event_shape, data.condition_spec, data.event_scale)
         self.config = config
         self.training_config = config.training
