@@ -70,3 +70,28 @@ def test_more_than_eight_bits_are_refused(tmp_path: Path) -> None:
     for path in (save(tmp_path / "grey.png", deep), deep_png(tmp_path / "colour.png", binary), tmp_path / "a.ppm"):
         with pytest.raises(DataError, match="more than 8 bits a channel"):
             read_image(path, size=None, crop=False, grey=False)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_animations_and_pages_are_refused(tmp_path: Path, kind: str) -> None:
+    frames = [Image.fromarray(np.full((8, 8, 3), value, dtype=np.uint8)) for value in (0, 200)]
+    path = tmp_path / "a.png"
+    frames[0].save(path, format=kind, save_all=True, append_images=frames[1:])
+    with pytest.raises(DataError, match=r"a\.png holds 2 frames; expected one image a file"):
+        read_image(path, size=None, crop=False, grey=False)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
+def test_transparent_pixels_are_refused_and_opaque_ones_read(tmp_path: Path, mode: str) -> None:
+    """Grey with alpha, colour with alpha, and a palette with a transparent entry."""
+    path = tmp_path / "a.png"
+    for opacity in (255, 0):
+        image = Image.new("RGBA", (8, 8), (10, 10, 10, 255))
+        image.putpixel((0, 0), (250, 250, 250, opacity))
+        image.convert(mode).save(path, format="PNG")
+        if opacity == 255:
+            assert int(read_image(path, size=None, crop=False, grey=True).max()) == 250
+            continue
+        with pytest.raises(DataError, match="can be seen through") as refused:
+            read_image(path, size=None, crop=False, grey=True)
+        assert "-flatten" in str(refused.value)

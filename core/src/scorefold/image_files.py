@@ -21,8 +21,8 @@ def read_image(path: Path, *, size: int | None, crop: bool, grey: bool) -> Tenso
 
     ``size`` resizes to size x size by bicubic interpolation; with ``crop``, the largest centred square of the image is
     kept, otherwise the whole image is stretched. Raises ``DataError``, which names the file, for one that isn't a JPEG,
-    PNG, PPM, BMP, TIFF or WebP image, is damaged, or has more than 8 bits a channel, and ``ScorefoldError`` where
-    Pillow is missing.
+    PNG, PPM, BMP, TIFF or WebP image, is damaged, has more than 8 bits a channel, several frames, or pixels that can be
+    seen through, and ``ScorefoldError`` where Pillow is missing.
     """
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError
@@ -34,7 +34,8 @@ def read_image(path: Path, *, size: int | None, crop: bool, grey: bool) -> Tenso
     try:
         with Image.open(path, formats=_FORMATS) as opened:
             _refuse_deep(opened, path)
-            image: Any = ImageOps.exif_transpose(opened).convert("L" if grey else "RGB")
+            _refuse_frames(opened, path)
+            image: Any = ImageOps.exif_transpose(_opaque(opened, path)).convert("L" if grey else "RGB")
     except UnidentifiedImageError as error:
         raise DataError(
             f"{path} can't be read as an image; expected a JPEG, PNG, PPM, BMP, TIFF or WebP file",
@@ -71,3 +72,23 @@ def _refuse_deep(image: ImageFile, path: Path) -> None:
             f"{path} has more than 8 bits a channel ({image.mode}); expected 8",
             hint="convert it to 8 bits, or read it as an array with data:array",
         )
+
+
+def _refuse_frames(image: ImageFile, path: Path) -> None:
+    """Raise ``DataError`` for an animation or several pages; Pillow would read the first silently."""
+    if (count := getattr(image, "n_frames", 1)) > 1:
+        raise DataError(f"{path} holds {count} frames; expected one image a file", hint="save each frame as a file")
+
+
+def _opaque(image: ImageFile, path: Path) -> Any:
+    """An image without pixels that can be seen through, whose hidden colours Pillow would show. Raises ``DataError``
+    where some can."""
+    if not image.has_transparency_data:
+        return image
+    found: Any = image.convert("RGBA")
+    if found.getchannel("A").getextrema()[0] < 255:
+        raise DataError(
+            f"{path} has pixels that can be seen through ({image.mode}), and what lies behind them is not known",
+            hint="put it on a background first, for example with ImageMagick: mogrify -background white -flatten",
+        )
+    return found
