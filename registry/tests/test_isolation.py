@@ -88,3 +88,24 @@ def test_what_a_plugin_imports_later_is_held_to_the_same(install: Install, endin
     assert Path.cwd() == here
     (moves,) = (record for record in host.plugins if record.distribution == "fake-moves")
     assert moves.warnings[0] == "it changes the working folder while it is imported, which was changed back"
+
+
+def test_a_plugin_that_ends_the_process_is_broken_and_the_others_work(install: Install) -> None:
+    end = os._exit
+    install("fake-end", "import os\nos._exit(3)")
+    host = Host.discover()
+    assert os._exit is end
+    (record,) = (item for item in host.plugins if item.distribution == "fake-end")
+    assert record.state == "broken"
+    assert "it called os._exit(3), which would have ended the command" in str(record.cause)
+    assert host.catalogue.resolve("estimator:mle").state == "registered"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_process_that_a_plugin_forks_may_end() -> None:
+    with isolated(pytest.fail):
+        child = os.fork()
+        if child == 0:
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

@@ -248,3 +248,11 @@ def test_validating_imports_no_torch(launch: Callable[..., subprocess.Popen[str]
     process = launch(code=code)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "run.yaml: valid, 5 stages\n[]\n", "")
+
+
+def test_an_error_lists_some_names_and_counts_the_rest(plan: Callable[..., Plan]) -> None:
+    stages = "".join(f"  s{number}: {{use: data:tiny}}\n" for number in range(499))
+    with pytest.raises(RunFileError, match="there is no stage 'nope'") as refused:
+        plan(f"version: 1\nname: many\nstages:\n{stages}  d: {{use: estimator:tiny-mean, inputs: {{data: nope}}}}\n")
+    assert "s28, s29 and 469 more" in str(refused.value)
+    assert len(str(refused.value)) < 400

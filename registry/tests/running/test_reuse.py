@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from scorefold.errors import PluginError
+from scorefold.errors import ArtefactError, PluginError
 from scorefold_registry.run import keys
 from scorefold_registry.run.result import RunResult
 
@@ -121,6 +122,34 @@ def test_a_damaged_copy_in_the_cache_is_made_again(run: Run) -> None:
     assert reused(second)["samples"]
     assert [stage.metrics for stage in second.stages[2:]] == [stage.metrics for stage in first.stages[2:]]
     assert all(reused(run()).values())
+
+
+@pytest.mark.parametrize("where", ["entry", "digest"])
+def test_what_stands_where_a_stage_is_kept_is_replaced(run: Run, where: str) -> None:
+    """A file in the place of a kept stage, or a folder in that of its digest."""
+    run()
+    for kept in [path for path in Path(".scorefold/cache").iterdir() if len(path.name) == 40]:
+        digest = kept.parent / "digests" / kept.name
+        if where == "entry":
+            shutil.rmtree(kept)
+            kept.write_text("no folder")
+        else:
+            digest.unlink()
+            digest.mkdir()
+    assert not any(stage.reused for stage in run().stages)
+    assert all(stage.reused for stage in run().stages)
+
+
+def test_a_lock_that_cannot_be_held_is_no_fault_of_a_plugin(run: Run) -> None:
+    run()
+    locks = sorted(Path(".scorefold/cache/locks").iterdir())
+    for lock in locks:
+        lock.unlink()
+        lock.mkdir()
+    with pytest.raises(ArtefactError, match=r"the lock .* can't be held: Is a directory") as refused:
+        run()
+    assert "remove" in str(refused.value)
+    assert "plugin" not in str(refused.value)
 
 
 def test_the_libraries_that_its_code_builds_on_are_part_of_the_key(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from scorefold_registry.plugins.surroundings import unchanged
 
@@ -16,10 +18,11 @@ def isolated(warn: Callable[[str], None]) -> Iterator[None]:
     """Runs a plugin's code, and warns of what it changed, which is changed back.
 
     A ``KeyboardInterrupt`` that the code raises itself comes out as a ``RuntimeError``, so that it stays that plugin's
-    fault; only Ctrl-C ends the command. Who handles Ctrl-C is put back too, and the ``Surroundings``.
+    fault; only Ctrl-C ends the command. So does a call of ``os._exit``, which would end it without a word. Who handles
+    Ctrl-C is put back too, and the ``Surroundings``.
     """
     try:
-        with unchanged() as changed, _only_true_interrupts():
+        with unchanged() as changed, _only_true_interrupts(), _no_exit():
             yield
     finally:
         for what in changed:
@@ -50,3 +53,20 @@ def _only_true_interrupts() -> Iterator[None]:
     finally:
         if watched:
             signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _no_exit() -> Iterator[None]:
+    """``os._exit`` raises a ``RuntimeError``; in a process that was forked meanwhile it ends that process."""
+    end, process = os._exit, os.getpid()
+
+    def refuse(status: int) -> NoReturn:
+        if os.getpid() != process:
+            end(status)
+        raise RuntimeError(f"it called os._exit({status}), which would have ended the command")
+
+    os._exit = refuse  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        os._exit = end

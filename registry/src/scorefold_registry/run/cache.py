@@ -60,15 +60,24 @@ def refuse_others(folder: Path, mark: str) -> None:
 
 @contextmanager
 def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold a lock file. ``waiting`` is called once where another process holds it. The lock ends with the process."""
+    """Hold a lock file. ``waiting`` is called once where another process holds it. The lock ends with the process.
+
+    Raises ``ArtefactError`` where there can be no such file, such as where a folder stands.
+    """
     make_folder(path.parent)
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        if waiting is not None:
-            waiting()
-        lock.acquire(poll_interval=0.1)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if waiting is not None:
+                waiting()
+            lock.acquire(poll_interval=0.1)
+    except OSError as error:
+        if isinstance(error, Timeout):
+            raise
+        hint = f"remove {path}, or name another folder: --cache"
+        raise ArtefactError(f"the lock {path} can't be held: {error.strerror or error}", hint=hint) from error
     try:
         yield
     finally:
@@ -113,7 +122,10 @@ class Cache:
     def fetch(self, key: str, target: Path) -> bool:
         """Copy a finished stage to ``target``, complete or not at all; False where there is none that is whole."""
         source, digest = self.stage(key), self._digest_file(key)
+        if digest.is_dir():
+            remove(digest)
         if not source.is_dir():
+            remove(source)
             return False
         with suppress(_DamagedError), new_folder(target) as partial:
             # What is kept is files and folders. A link would copy what stands elsewhere, a pipe would never end.
@@ -123,10 +135,7 @@ class Cache:
             if digest_folder(partial).encode() != digest.read_bytes():
                 raise _DamagedError
         if not target.is_dir():
-            if source.is_symlink():
-                source.unlink()
-            else:
-                shutil.rmtree(source)
+            remove(source)
             return False
         # The time of last use decides what pruning keeps.
         os.utime(source)
@@ -170,6 +179,14 @@ class Cache:
                 self._digest_file(key).unlink(missing_ok=True)
             return [size]
         return []
+
+
+def remove(path: Path) -> None:
+    """Remove a folder with what it holds, a file, or a link and not what it leads to; nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class _DamagedError(Exception):

@@ -29,6 +29,9 @@ SPLITS = ("train", "validation", "test")
 STAGE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
+_LISTED = 30
+"""How many names an error lists."""
+
 
 class Runtime(Config):
     """Where and how a run computes."""
@@ -173,7 +176,9 @@ def kind_of(value: Any) -> str:
 
 def near(name: str, allowed: Sequence[str]) -> str:
     """A hint: the near misses of a name, and what is allowed."""
-    listing = f"allowed here: {', '.join(allowed)}" if allowed else "nothing is allowed here"
+    few = ", ".join(allowed[:_LISTED])
+    more = f" and {len(allowed) - _LISTED} more" if len(allowed) > _LISTED else ""
+    listing = f"allowed here: {few}{more}" if allowed else "nothing is allowed here"
     return sentences(did_you_mean(name, allowed), listing)
 
 
