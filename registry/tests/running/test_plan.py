@@ -256,3 +256,11 @@ def test_an_error_lists_some_names_and_counts_the_rest(plan: Callable[..., Plan]
         plan(f"version: 1\nname: many\nstages:\n{stages}  d: {{use: estimator:tiny-mean, inputs: {{data: nope}}}}\n")
     assert "s28, s29 and 469 more" in str(refused.value)
     assert len(str(refused.value)) < 400
+
+
+def test_an_error_repeats_no_password(plan: Callable[..., Plan]) -> None:
+    text = "version: 1\nname: one\nstages:\n  data: {use: data:tiny}\n"
+    with pytest.raises(RunFileError) as refused:
+        plan(text, sets=["stages.data.config.uri=http://me:secret@host/place"])
+    assert "uri=http://host/place" in str(refused.value)
+    assert "secret" not in str(refused.value)

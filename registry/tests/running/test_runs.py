@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
+from scorefold_registry.run.cache import Cache
 from scorefold_registry.run.folders import final_name, link_latest, new_run
 
 
@@ -51,3 +53,15 @@ def test_a_folder_called_latest_stays_and_nothing_is_left_beside_it(tmp_path: Pa
     link_latest(tmp_path / "one")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "one"]
     assert (tmp_path / "latest" / "mine").exists()
+
+
+def test_pruning_takes_the_locks_of_what_is_gone_and_no_other(run: Callable[..., object]) -> None:
+    run()
+    cache = Cache(Path(".scorefold/cache").absolute())
+    keys = [path.name for path in cache.folder.iterdir() if len(path.name) == 40]
+    assert all(cache.lock_file(key).is_file() for key in keys)
+    assert cache.prune(1)[0] == 0
+    assert all(cache.lock_file(key).is_file() for key in keys), "what is used is kept, with its lock"
+    with cache.lock("0" * 40):
+        assert cache.prune(0)[0] == len(keys)
+        assert [path.stem for path in (cache.folder / "locks").iterdir()] == ["0" * 40], "a lock that is held stays"

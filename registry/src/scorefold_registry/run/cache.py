@@ -154,7 +154,7 @@ class Cache:
     def prune(self, older_than_days: float) -> tuple[int, int]:
         """Remove what was not used for so many days, but nothing that is locked: (entries, bytes).
 
-        Stages, checkpoints of unfinished ones, and what killed writers left.
+        Stages, checkpoints of unfinished ones, and what killed writers left; also the lock files of what is gone.
         """
         limit = time.time() - older_than_days * 86400
         sizes = []
@@ -163,7 +163,22 @@ class Cache:
                 key = _KEY.match(entry.name)
                 if key is not None:
                     sizes += self._remove(entry, key["key"] or key["left"], limit)
+        for lock_file in sorted((self.folder / "locks").glob("*.lock")):
+            self._remove_lock(lock_file, limit)
         return len(sizes), sum(sizes)
+
+    def _remove_lock(self, lock_file: Path, limit: float) -> None:
+        """Remove the lock file of a key of which nothing is left, unless it is held or was held after ``limit``.
+
+        Who waits for it at this moment may then compute the stage beside another, which changes no result.
+        """
+        key = lock_file.stem
+        if any(path.exists() for path in (self.stage(key), self.checkpoints(key))) or not lock_file.is_file():
+            return
+        if lock_file.stat().st_mtime > limit:
+            return
+        with suppress(Timeout), FileLock(lock_file).acquire(timeout=0):
+            lock_file.unlink(missing_ok=True)
 
     def _remove(self, entry: Path, key: str, limit: float) -> list[int]:
         """Remove an entry that was last changed by ``limit``, unless its key is locked; its bytes where it is gone."""

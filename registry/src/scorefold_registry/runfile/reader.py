@@ -29,6 +29,9 @@ SPLITS = ("train", "validation", "test")
 STAGE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+"""The user and the password in an address, which no error repeats."""
+
 _LISTED = 30
 """How many names an error lists."""
 
@@ -184,7 +187,8 @@ def near(name: str, allowed: Sequence[str]) -> str:
 
 def _apply_set(source: Positioned, name: str, text: str, problems: list[ScorefoldError]) -> None:
     """Put ``a.b.c=value`` into the data, remembering the option as the place of what it sets."""
-    option = f"{name} {text if len(text) <= LONGEST_OPTION else text[:LONGEST_OPTION] + '...'}"
+    shown = _CREDENTIALS.sub("", text)
+    option = f"{name} {shown if len(shown) <= LONGEST_OPTION else shown[:LONGEST_OPTION] + '...'}"
     dotted, equals, value_text = text.partition("=")
     parts = [part.strip() for part in dotted.split(".")]
     if not equals or not all(parts):
