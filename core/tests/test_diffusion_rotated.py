@@ -22,6 +22,7 @@ from scorefold.diffusion import (
     probability_flow_log_prob,
     time_grid,
 )
+from scorefold.diffusion.samplers import default_sampler, default_steps
 from scorefold.errors import ConfigError, ShapeError
 
 F64 = torch.float64
@@ -184,3 +185,22 @@ def test_processes_that_cannot_be_turned_are_refused() -> None:
     with pytest.raises(ConfigError, match="couples the components"):
         Rotated(coupled, Turned())
     assert Rotated(IsotropicProcess(LinearVP()), Turned()).breakpoints == ()
+
+
+def test_the_default_sampler_is_that_of_the_process_and_its_steps_take_36_calls() -> None:
+    x = torch.zeros(1, 2, 3, dtype=F64)
+    coupled = MatrixProcess(-torch.eye(6, dtype=F64) / 2, torch.eye(6, dtype=F64), t_min=1e-3)
+    assert default_sampler(IsotropicProcess(LinearVP()), x) == "edm"
+    assert default_sampler(rotated(), x) == "dpmpp-2m"
+    assert default_sampler(coupled, x.flatten(1)) == "heun"
+    for name, sampler in SAMPLERS.items():
+        calls: list[int] = []
+
+        def score(x: Tensor, t: Tensor, calls: list[int] = calls) -> Tensor:
+            calls.append(len(x))
+            return -x
+
+        process = IsotropicProcess(LinearVP())
+        times = time_grid(process, default_steps(name))
+        sampler(score, process, x, times, generator=torch.Generator().manual_seed(0))
+        assert len(calls) == 36, name

@@ -192,3 +192,10 @@ def test_what_does_not_fit_is_refused(build: Callable[[], object], words: str) -
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         MultiScaleConfig.model_validate(settings)
+
+
+@pytest.mark.parametrize("config", [MultiScaleConfig, NonUniformConfig])
+def test_models_by_bands_weigh_the_noise_of_uniform_times_alike(config: Any) -> None:
+    """The lognormal levels of images, the default elsewhere, gave 2.7 times the Frechet distance on Fashion-MNIST."""
+    assert config().weighting.name == "simple"
+    assert config().levels.name == "time"
