@@ -201,6 +201,7 @@ def test_the_default_sampler_is_that_of_the_process_and_its_steps_take_36_calls(
             return -x
 
         process = IsotropicProcess(LinearVP())
+        assert default_steps(name) == default_steps(sampler)
         times = time_grid(process, default_steps(name))
         sampler(score, process, x, times, generator=torch.Generator().manual_seed(0))
         assert len(calls) == 36, name

@@ -95,3 +95,9 @@ def test_transparent_pixels_are_refused_and_opaque_ones_read(tmp_path: Path, mod
         with pytest.raises(DataError, match="can be seen through") as refused:
             read_image(path, size=None, crop=False, grey=True)
         assert "-flatten" in str(refused.value)
+
+
+def test_a_photograph_with_a_preview_is_read(tmp_path: Path) -> None:
+    photograph, preview = (Image.fromarray(np.full((side, side, 3), side, dtype=np.uint8)) for side in (32, 8))
+    photograph.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[preview])
+    assert read_image(tmp_path / "a.jpg", size=None, crop=False, grey=False).shape == (3, 32, 32)

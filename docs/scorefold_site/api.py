@@ -21,11 +21,23 @@ MODULES = {
         ),
     ),
     "data": ("Data and results", ("scorefold.data", "scorefold.results", "scorefold.laws", "scorefold.stage")),
-    "diffusion": ("Diffusion", ("scorefold.diffusion",)),
+    "diffusion": ("Diffusion", ("scorefold.diffusion", "scorefold.diffusion.divergence")),
     "nn": ("Building blocks", ("scorefold.nn",)),
-    "numerics": ("Numerics", ("scorefold.numerics", "scorefold.operators", "scorefold.metrics", "scorefold.seeds")),
+    "numerics": (
+        "Numerics",
+        ("scorefold.numerics", "scorefold.random", "scorefold.operators", "scorefold.metrics", "scorefold.seeds"),
+    ),
     "sklearn": ("The scikit-learn face", ("scorefold.sklearn",)),
-    "training": ("Training", ("scorefold.training", "scorefold.artefacts", "scorefold.figures")),
+    "training": (
+        "Training",
+        (
+            "scorefold.training",
+            "scorefold.artefacts",
+            "scorefold.plotting",
+            "scorefold.event_figures",
+            "scorefold.figures",
+        ),
+    ),
     "testing": ("Conformance kit", ("scorefold_testing",)),
 }
 """Pages by name: a title, and the modules and classes on it."""

@@ -133,6 +133,7 @@ def test_a_verb_that_two_add_is_nobodys_until_one_is_preferred(add: Callable[...
     [
         ({"name": "estimate"}, "it adds the verb 'estimate' to the kind 'estimator', which has one of its own"),
         ({"kinds": ()}, "the verb 'count' is for no kind"),
+        ({"kinds": ("estimator", "estimator")}, "it adds the verb 'count' to the kind 'estimator' twice"),
         ({"needs": ("Trainabel",)}, "needs 'Trainabel', which is unknown; did you mean 'Trainable'?"),
         ({"name": "Count it"}, "a verb is called 'Count it'"),
     ],

@@ -75,8 +75,11 @@ def _refuse_deep(image: ImageFile, path: Path) -> None:
 
 
 def _refuse_frames(image: ImageFile, path: Path) -> None:
-    """Raise ``DataError`` for an animation or several pages; Pillow would read the first silently."""
-    if (count := getattr(image, "n_frames", 1)) > 1:
+    """Raise ``DataError`` for an animation or several pages; Pillow would read the first silently.
+
+    Cameras put a preview or a depth map behind the photograph in a JPEG (MPO), which is the first.
+    """
+    if image.format != "MPO" and (count := getattr(image, "n_frames", 1)) > 1:
         raise DataError(f"{path} holds {count} frames; expected one image a file", hint="save each frame as a file")
 
 

@@ -125,7 +125,8 @@ class Host:
                 f"a host has no method {name!r}: write `from scorefold_registry import {_FUNCTIONS[name]}`, then "
                 f"{_FUNCTIONS[name]}(host, ...)"
             )
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        # The usual error for a name that is missing, and a property's own for one that failed inside.
+        return object.__getattribute__(self, name)
 
     @property
     def builder(self) -> Builder:

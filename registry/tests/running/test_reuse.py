@@ -146,7 +146,7 @@ def test_a_lock_that_cannot_be_held_is_no_fault_of_a_plugin(run: Run) -> None:
     for lock in locks:
         lock.unlink()
         lock.mkdir()
-    with pytest.raises(ArtefactError, match=r"the lock .* can't be held: Is a directory") as refused:
+    with pytest.raises(ArtefactError, match=r"the lock .* can't be held: it is a folder") as refused:
         run()
     assert "remove" in str(refused.value)
     assert "plugin" not in str(refused.value)

@@ -284,8 +284,9 @@ def default_sampler(process: DiffusionProcess, x: Tensor) -> str:
 
 
 def default_steps(sampler: str | Sampler) -> int:
-    """The steps that take 36 network calls, whichever sampler has them: 18 for those of two calls a step."""
-    return CALLS // 2 if sampler in ("edm", "heun", "predictor-corrector") else CALLS
+    """The steps that take 36 network calls: 18 for our samplers of two calls a step, by name or as functions; 36 for
+    the others, and for functions of others."""
+    return CALLS // 2 if resolve_sampler(sampler) in (edm, heun, predictor_corrector) else CALLS
 
 
 def resolve_sampler(sampler: str | Sampler) -> Sampler:

@@ -90,7 +90,9 @@ class ImageFlow(Flow, Trainable):
         def inverted(z: Tensor, condition: Condition) -> Tensor:
             """Latents (C, n, *E) of some conditions, as many draws a call as there is room for."""
             encoded = self._given(condition, z)
-            return torch.cat([self._inverted(part, encoded) for part in z.split(max(1, rows // len(z)), dim=1)], 1)
+            return torch.cat(
+                [self._inverted(part, encoded) for part in z.split(max(1, rows // max(1, len(z))), dim=1)], 1
+            )
 
         x: Tensor = in_calls(rows, inverted, z.transpose(0, 1), condition=condition)
         return x.transpose(0, 1)

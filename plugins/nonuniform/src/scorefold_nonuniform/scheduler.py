@@ -143,8 +143,9 @@ class NonUniformScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     def init_noise_sigma(self) -> float | Tensor:
         """What standard normal draws are multiplied by to be draws from the prior: a number, or (*E).
 
-        Raises ``ConfigError`` where the prior has a mean, or is independent in coefficients and not in pixels:
-        ``sample_prior`` draws from any.
+        Raises ``ConfigError`` where a prior by bands has a mean, or is independent in coefficients and not in pixels.
+        The mean of an isotropic process for data, a small share of its noise, is left out. ``sample_prior`` draws from
+        any prior as it is.
         """
         if isinstance(self.components, IsotropicProcess):
             return self.components.prior_scale

@@ -81,8 +81,10 @@ class Catalogue:
         if len(owners) < 2:
             return ""
         who = " and ".join(f"{record.distribution} (plugin {record.name!r})" for record in owners)
-        line = f'"verb:{kind}/{verb}" = "{owners[0].distribution}"'
-        return f"the verb {verb!r} of the kind {kind!r} is added by {who}; prefer one in scorefold.toml: {line}"
+        line = f'prefer one in scorefold.toml: "verb:{kind}/{verb}" = "{owners[0].distribution}"'
+        if len({normalise(record.distribution) for record in owners}) == 1:
+            line = "deny one of the plugins"
+        return f"the verb {verb!r} of the kind {kind!r} is added by {who}; {line}"
 
     def _missing(self, reference: Reference) -> tuple[str, str]:
         """What to add to a message and to its hint where a plugin that is not installed offers a component."""
@@ -308,10 +310,12 @@ class Catalogue:
         """Adds the plugins' verbs to their kinds. A kind keeps its own; one that two add is nobody's until the user
         prefers one; one for a kind that is not installed waits for it."""
         for record in records:
-            for verb in list(record.verbs):
-                if fault := self._verb_fault(verb):
-                    record.fail("broken", fault, record.file)
-                    break
+            added = [(kind, verb.name) for verb in record.verbs for kind in verb.kinds]
+            twice = [f"it adds the verb {name!r} to the kind {kind!r} twice" for kind, name in added]
+            faults = [text for text in twice if twice.count(text) > 1]
+            faults += filter(None, map(self._verb_fault, record.verbs))
+            if faults:
+                record.fail("broken", faults[0], record.file)
         for record in records:
             for verb in record.verbs:
                 for kind in verb.kinds:

@@ -83,8 +83,8 @@ def compare(
 ) -> ComparisonResult:
     """Put every installed component of a kind, or with a capability, on the same cases.
 
-    See ``comparison_question.ask`` for what can be chosen, and ``run_comparison`` for where it goes. What goes wrong
-    with one component is an ``error`` in its rows.
+    See ``scorefold_registry.experiments.question.ask`` for what can be chosen, and ``run_comparison`` for where it
+    goes. What goes wrong with one component is an ``error`` in its rows.
     """
     from scorefold_registry.experiments.question import ask
 

@@ -57,11 +57,12 @@ def _only_true_interrupts() -> Iterator[None]:
 
 @contextmanager
 def _no_exit() -> Iterator[None]:
-    """``os._exit`` raises a ``RuntimeError``; in a process that was forked meanwhile it ends that process."""
-    end, process = os._exit, os.getpid()
+    """``os._exit`` raises a ``RuntimeError``; in a process that was forked meanwhile it ends that process, and who kept
+    it can use it afterwards."""
+    end, process, guarded = os._exit, os.getpid(), True
 
     def refuse(status: int) -> NoReturn:
-        if os.getpid() != process:
+        if not guarded or os.getpid() != process:
             end(status)
         raise RuntimeError(f"it called os._exit({status}), which would have ended the command")
 
@@ -69,4 +70,5 @@ def _no_exit() -> Iterator[None]:
     try:
         yield
     finally:
+        guarded = False
         os._exit = end

@@ -65,19 +65,15 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[No
     Raises ``ArtefactError`` where there can be no such file, such as where a folder stands.
     """
     make_folder(path.parent)
+    if path.is_dir():
+        raise ArtefactError(f"the lock {path} can't be held: it is a folder", hint="remove it")
     lock = FileLock(path)
     try:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if waiting is not None:
-                waiting()
-            lock.acquire(poll_interval=0.1)
-    except OSError as error:
-        if isinstance(error, Timeout):
-            raise
-        hint = f"remove {path}, or name another folder: --cache"
-        raise ArtefactError(f"the lock {path} can't be held: {error.strerror or error}", hint=hint) from error
+        lock.acquire(timeout=0)
+    except Timeout:
+        if waiting is not None:
+            waiting()
+        lock.acquire(poll_interval=0.1)
     try:
         yield
     finally:
@@ -86,7 +82,7 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[No
 
 def is_locked(path: Path) -> bool:
     """Whether a process holds this lock file."""
-    if not path.exists():
+    if not path.is_file():
         return False
     lock = FileLock(path)
     try:
@@ -184,6 +180,8 @@ class Cache:
         """Remove an entry that was last changed by ``limit``, unless its key is locked; its bytes where it is gone."""
         lock_file = self.lock_file(key)
         lock_file.parent.mkdir(parents=True, exist_ok=True)
+        if lock_file.is_dir() or entry.is_symlink():
+            return []
         # Its age is asked under the lock: without it, whoever works on it may remove it meanwhile.
         with suppress(Timeout), FileLock(lock_file).acquire(timeout=0):
             if not entry.is_dir() or newest(entry) > limit:

@@ -15,7 +15,15 @@ from scorefold.errors import ConfigError, ScorefoldError
 from scorefold_registry.components.file_names import LONGEST_NAME, file_name, name_fault
 from scorefold_registry.components.messages import config_problems, dotted, quoted
 from scorefold_registry.plugins.names import did_you_mean, sentences
-from scorefold_registry.runfile.yaml_reader import DataPath, Place, Positioned, parse, parse_value, read_text
+from scorefold_registry.runfile.yaml_reader import (
+    DataPath,
+    Place,
+    Positioned,
+    parse,
+    parse_value,
+    read_text,
+    without_credentials,
+)
 
 VERSION = 1
 TOP_KEYS = ("version", "name", "seed", "runtime", "plugins", "stages")
@@ -28,9 +36,6 @@ SPLITS = ("train", "validation", "test")
 
 STAGE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
-
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
-"""The user and the password in an address, which no error repeats."""
 
 _LISTED = 30
 """How many names an error lists."""
@@ -187,7 +192,7 @@ def near(name: str, allowed: Sequence[str]) -> str:
 
 def _apply_set(source: Positioned, name: str, text: str, problems: list[ScorefoldError]) -> None:
     """Put ``a.b.c=value`` into the data, remembering the option as the place of what it sets."""
-    shown = _CREDENTIALS.sub("", text)
+    shown = without_credentials(text)
     option = f"{name} {shown if len(shown) <= LONGEST_OPTION else shown[:LONGEST_OPTION] + '...'}"
     dotted, equals, value_text = text.partition("=")
     parts = [part.strip() for part in dotted.split(".")]
@@ -198,7 +203,7 @@ def _apply_set(source: Positioned, name: str, text: str, problems: list[Scorefol
     try:
         _put(source, parts, parse_value(value_text), option)
     except ConfigError as error:
-        problems.append(ConfigError(f"in {option}: {error.message}", hint=error.hint))
+        problems.append(ConfigError(f"in {option}: {without_credentials(error.message)}", hint=error.hint))
 
 
 def _put(source: Positioned, parts: Sequence[str], value: Any, option: str) -> None:

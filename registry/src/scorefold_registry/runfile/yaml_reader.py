@@ -60,13 +60,22 @@ class Positioned:
         return self.place(path[:-1], key=True) if path else Place(1, 1)
 
     def error(self, message: str, path: DataPath, *, key: bool = False, hint: str | None = None) -> ConfigError:
-        """A ``ConfigError`` at that place; a message that quotes something long is cut."""
-        place = self.place(path, key=key)
+        """A ``ConfigError`` at that place; a message that quotes something long is cut, and repeats no password."""
+        place, message = self.place(path, key=key), without_credentials(message)
         if len(message) > LONGEST_MESSAGE:
             message = f"{message[: LONGEST_MESSAGE // 2]} ... {message[-LONGEST_MESSAGE // 2 :]}"
         if place.option is not None:
             return ConfigError(f"in {place.option}: {message}", hint=hint)
         return ConfigError(message, hint=hint, file=self.file, line=place.line, column=place.column)
+
+
+def without_credentials(text: str) -> str:
+    """Text without the user and the password of any address in it.
+
+    >>> without_credentials("uri is 'https://me:secret@host/place'")
+    "uri is 'https://host/place'"
+    """
+    return re.sub(r"(?<=://)\S*@", "", text)
 
 
 def read_text(path: Path) -> str:
