@@ -83,6 +83,39 @@ DECLARED = """        summary="The spread of another estimator over random halve
 """
 
 
+VERB = '''
+
+@hookimpl
+def scorefold_verbs():
+    """A verb for every estimator, ours included."""
+    yield Verb(
+        "count",
+        takes=(Port("data", kind="data"),),
+        gives="metrics",
+        target="scorefold_halves.verbs:count",
+        kinds=("estimator",),
+    )
+'''
+
+COUNT = '''"""The verb ``count``."""
+
+from scorefold.stage import Outcome
+
+
+def count(component, inputs, options, context):
+    """How many training points there are for an estimator."""
+    points = len(inputs["data"].load("train"))
+    return Outcome({"points": points}, {"metrics": {"points": points}})
+'''
+
+COUNTED = """version: 1
+name: counted
+stages:
+  data: {use: data:sphere, config: {points: 60, fractions: [1, 0, 0]}}
+  counted: {use: estimator:mle, do: count, inputs: {data: data}}
+"""
+
+
 def new(environment: Any, name: str) -> Path:
     """A new estimator plugin, from the template that is installed there."""
     environment.scorefold("new", name, "--kind", "estimator")
@@ -98,7 +131,9 @@ def make_wrapper(plugin: Path) -> None:
     declaration = (package / "plugin.py").read_text()
     start, end = declaration.index("        summary="), declaration.index("        cite=")
     declaration = declaration[:start] + DECLARED + declaration[end:]
-    (package / "plugin.py").write_text(declaration.replace("Component, hookimpl", "Component, Port, hookimpl"))
+    declaration = declaration.replace("Component, hookimpl", "Component, Port, Verb, hookimpl")
+    (package / "plugin.py").write_text(declaration + VERB)
+    (package / "verbs.py").write_text(COUNT)
 
 
 def members() -> list[Path]:
@@ -175,12 +210,14 @@ def test_third_parties_stand_beside_us(environment: Any, tmp_path: Path) -> None
     plugged = "inputs: {data: data, inner: {use: estimator:twonn}}"
     text = swapped(environment.folder / "halves.yaml", "inputs: {data: data}", plugged)
     (environment.folder / "plugged.yaml").write_text(text)
+    (environment.folder / "counted.yaml").write_text(COUNTED)
 
-    ratio, halves, (_, schema), *runs, compared = environment.commands(
+    ratio, halves, (_, schema), *runs, (_, counted), compared = environment.commands(
         ("plugins", "check", "estimator:ratio", "--json"),
         ("plugins", "check", "halves", "--json"),
         ("schema", "--json"),
         *(("run", file, "--json", "--quiet") for file in (ours, "ratio.yaml", "halves.yaml", "plugged.yaml")),
+        ("run", "counted.yaml", "--json", "--quiet"),
         (
             "compare",
             "estimator",
@@ -204,3 +241,9 @@ def test_third_parties_stand_beside_us(environment: Any, tmp_path: Path) -> None
     assert abs(by_halves[0] - mle[0]) < 1
     assert by_halves[1] < by_halves[0] < by_halves[2]
     assert by_plugged[0] != by_halves[0]
+
+    assert json.loads(counted)["stages"][-1]["metrics"]["points"] == 60
+    environment.pip("uninstall", "--yes", "scorefold-halves")
+    ((status, said),) = environment.commands(("run", "counted.yaml", "--json", "--quiet"))
+    assert status == 2
+    assert "estimator:mle has no verb 'count'" in said
