@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from importlib.resources import files
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from scorefold.artefacts import load_arrays
-from scorefold.errors import ArtefactError, ConfigError, DataError, PluginError
+from scorefold.errors import ArtefactError, ConfigError, DataError, PluginError, ScorefoldError
 from scorefold.plugin import hookimpl
 from scorefold.results import Estimate
 from scorefold_registry.host import Host
@@ -279,3 +280,28 @@ def test_a_hook_that_raises_anything_stops_nothing(host: Host, run: Run) -> None
     host.manager.register(SimpleNamespace(scorefold_before_run=hookimpl(scorefold_before_run)), name="odd")
     (failure,) = run(SHORT).failures
     assert failure.error == "Odd: at once"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "big.bin"), "can't read or write big.bin: No space left"),
+        (MemoryError(), "needs more memory than there is"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"),
+            "needs more memory",
+        ),
+    ],
+)
+def test_faults_of_the_machine_are_no_plugins(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    def failing(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("scorefold.verbs.load", failing)
+    with pytest.raises(ScorefoldError) as refused:
+        run()
+    assert said in str(refused.value)
+    assert "plugin" not in str(refused.value)
+    assert refused.value.line is not None

@@ -1,21 +1,45 @@
-"""An unexpected exception inside a stage, as an error that names the plugin and its line."""
+"""An unexpected exception inside a stage, as an error that names what is at fault: the machine, or a plugin's line."""
 
 from __future__ import annotations
 
+import errno
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from scorefold.errors import PluginError
+from scorefold.errors import ArtefactError, PluginError, ScorefoldError
 from scorefold_registry.plugins.loading import describe
 from scorefold_registry.plugins.records import PluginRecord
 from scorefold_registry.runfile.plan import PlannedStage
 
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+_NO_MEMORY = ("can't allocate memory", "out of memory")
 
-def plugin_error(
+
+def stage_error(
+    plugins: Sequence[PluginRecord], planned: PlannedStage, error: BaseException, log: Path
+) -> ScorefoldError:
+    """The error to show for a stage; ``log`` is the file that holds the whole traceback."""
+    if isinstance(error, OSError) and error.errno in _DISK:
+        place = error.filename or "a file"
+        return ArtefactError(
+            f"stage {planned.name!r} can't read or write {place}: {error.strerror}",
+            hint="check that the disk has room, and that the folder may be written; the same command goes on from here",
+        )
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
+    ):
+        return ScorefoldError(
+            f"stage {planned.name!r} ({planned.registered.id}) needs more memory than there is",
+            hint="give it fewer points (limit), smaller batches (training.batch_size, runtime.batch_size) or a smaller "
+            f"network; the whole traceback is in {log}",
+        )
+    return _plugin_error(plugins, planned, error, log)
+
+
+def _plugin_error(
     plugins: Sequence[PluginRecord], planned: PlannedStage, error: BaseException, log: Path
 ) -> PluginError:
-    """The error to show; ``log`` is the file that holds the whole traceback."""
     record, frame = _blame(plugins, planned, error)
     where = f" at {frame}" if frame else ""
     return PluginError(

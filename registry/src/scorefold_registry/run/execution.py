@@ -26,7 +26,7 @@ from scorefold_registry.run import folders as run_folders
 from scorefold_registry.run.cache import Cache
 from scorefold_registry.run.costs import cpu_seconds, evaluations, models_of
 from scorefold_registry.run.environment import describe_environment
-from scorefold_registry.run.error_attribution import plugin_error
+from scorefold_registry.run.error_attribution import stage_error
 from scorefold_registry.run.executor import LocalExecutor, plugins_executor
 from scorefold_registry.run.observers import Events, Observers
 from scorefold_registry.run.progress import Silent
@@ -404,7 +404,7 @@ class Session:
         text = "".join(traceback.format_exception(error))
         log = self.info.folder / "error.txt"
         write_text(log, text)
-        shown = error if isinstance(error, ScorefoldError) else plugin_error(self.host.plugins, planned, error, log)
+        shown = error if isinstance(error, ScorefoldError) else stage_error(self.host.plugins, planned, error, log)
         if planned.line is not None:
             shown.at(self.plan.run.path, planned.line, planned.column)
         self.events.write("stage-failed", stage=planned.name, error=str(shown))
