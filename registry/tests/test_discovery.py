@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -290,3 +291,13 @@ def test_modules_can_be_plugins_without_an_installation() -> None:
     mine = discover(extra_plugins=[module]).plugins[-1]
     assert (mine.name, mine.distribution, mine.state) == ("my-plugin", "local", "registered")
     assert [item.id for item in mine.components] == ["score:mine"]
+
+
+def test_a_plugin_that_is_slow_to_import_is_named(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scorefold_registry.plugins.discovery.SLOW", 0.8)
+    install("fake-slow", "import time\ntime.sleep(0.9)")
+    found = discover()
+    (slow,) = (record for record in found.plugins if record.distribution == "fake-slow")
+    (warning,) = slow.warnings
+    assert re.fullmatch(r"its import took \d\.\d s, which delays every command", warning)
+    assert any(note == f"{slow.label}: {warning}" for note in found.notes)

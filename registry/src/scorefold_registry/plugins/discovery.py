@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,11 @@ from scorefold_registry.plugins.process_guard import isolated
 from scorefold_registry.plugins.records import LOCAL, PluginRecord
 from scorefold_registry.plugins.requirements import unmet_core
 from scorefold_registry.plugins.settings import Settings, find_settings, read_settings, settings_notes
+
+SLOW = 2.0
+"""The seconds from which a plugin's import is reported."""
+
+_SLOW_TEXT = "which delays every command"
 
 
 @dataclass
@@ -73,6 +79,7 @@ def discover(
             name = plugin_name(module.__name__)
             records.append(PluginRecord(name, LOCAL, "0", module.__name__, module=module))
         _register_all([record for record in records if record.state == "found"], manager)
+        notes += [f"{record.label}: {text}" for record in records for text in record.warnings if _SLOW_TEXT in text]
     return Discovery(records, manager, settings, notes)
 
 
@@ -131,7 +138,8 @@ def _register_all(records: Sequence[PluginRecord], manager: pluggy.PluginManager
 
 @contextmanager
 def _recording_failure(record: PluginRecord) -> Iterator[None]:
-    """Runs a plugin's code. Whatever goes wrong ends in its record, and so do its heavy imports."""
+    """Runs a plugin's code. Whatever goes wrong ends in its record, and so do its heavy imports and a long time."""
+    began = time.monotonic()
     with watch_imports(record.package) as heavy:
         try:
             with isolated(record.warn):
@@ -149,6 +157,8 @@ def _recording_failure(record: PluginRecord) -> Iterator[None]:
             frame = own_frame(error, {record.package})
             record.fail("broken", describe(error), frame, mend(error, record))
     record.heavy += heavy
+    if (seconds := time.monotonic() - began) > SLOW:
+        record.warn(f"its import took {seconds:.1f} s, {_SLOW_TEXT}")
 
 
 def _import(record: PluginRecord) -> None:
