@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-DEFAULT := core registry plugins/standard plugins/iddiff plugins/pullback plugins/nonuniform plugins/conditional plugins/scorevae plugins/caflow plugins/allocation templates
-OPTIONAL := testing plugins/dask plugins/tracking
+DEFAULT := core testing registry plugins/standard plugins/iddiff plugins/pullback plugins/nonuniform plugins/conditional plugins/scorevae plugins/caflow plugins/allocation templates
+OPTIONAL := plugins/dask plugins/tracking
 MEMBERS := $(DEFAULT) $(OPTIONAL)
 LONG := benchmarks/images.py benchmarks/dimensions.py
 MANIFESTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))

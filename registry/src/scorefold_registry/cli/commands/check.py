@@ -80,7 +80,7 @@ def _kit() -> Any:
             raise
         raise PluginError(
             "the conformance checks are not installed: they are the distribution scorefold-testing",
-            hint="pip install scorefold-testing",
+            hint="pip install scorefold-testing, or in a clone of this repository pip install ./testing",
         ) from None
 
 
