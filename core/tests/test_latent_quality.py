@@ -21,7 +21,7 @@ from scorefold.event_figures import samples
 from scorefold.figures_latent import reconstructions
 from scorefold.interfaces import Loss, Progress, Trainable
 from scorefold.latent_options import GenerateOptions, ReconstructOptions
-from scorefold.latent_quality import generate, reconstruct
+from scorefold.latent_quality import generate, quick_error, reconstruct
 from scorefold.metrics import LPIPS, energy_distance, frechet_distance, psnr, sharpness, ssim
 from scorefold.stage import Outcome
 
@@ -137,6 +137,16 @@ def test_a_training_says_what_its_reconstructions_are_worth(offset: float, warne
     assert [warned in text for text in found] == ([True] if warned else [])
     given = outcome.result["metrics"].get("relative reconstruction error")
     assert given is None if math.isnan(offset) else (given < math.sqrt(2)) == (not warned)
+
+
+def test_what_cannot_be_decoded_loses_no_training() -> None:
+    class Undecoded(Linear):
+        def decode(self, z: Tensor, **options: Any) -> Tensor:
+            raise ConfigError("it needs a condition")
+
+    model, x = Undecoded(SHAPE, GAINS, DEVIATIONS), torch.randn(8, *SHAPE, dtype=torch.float64)
+    found = quick_error(model, x, torch.Generator().manual_seed(0))
+    assert found == (None, ["reconstructions can't be measured: it needs a condition"])
 
 
 def test_a_code_is_drawn_once_for_all_its_draws() -> None:

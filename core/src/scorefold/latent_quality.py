@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Dataset
-from scorefold.errors import ConfigError, DataError, SplitError
+from scorefold.errors import ConfigError, DataError, ScorefoldError, SplitError
 from scorefold.interfaces import DataSource, Encodes, TensorSource
 from scorefold.latent_codes import MixtureLaw, NormalLaw, fit_mixture
 from scorefold.latent_measures import RELATIVE_ERROR, Distances, Errors, lpips_of, realism
@@ -115,10 +115,14 @@ def reconstruction_warnings(error: float, *, certain: bool) -> list[str]:
 def quick_error(encoder: Encodes, x: Tensor, generator: torch.Generator) -> tuple[float | None, list[str]]:
     """The relative error of some events x (N, *E) right after a training, and its warnings.
 
-    None where the events are all the same, or what is decoded is not finite, which is a warning.
+    None where the events are all the same, and, with a warning, where they can't be decoded or not to finite numbers:
+    what was trained is not lost by that.
     """
     errors = Errors(2)
-    draws = torch.stack([encoder.reconstruct(x, generator=generator) for _ in range(2)])
+    try:
+        draws = torch.stack([encoder.reconstruct(x, generator=generator) for _ in range(2)])
+    except ScorefoldError as refused:
+        return None, [f"reconstructions can't be measured: {refused.message}"]
     if not bool(draws.isfinite().all()):
         return None, ["reconstructions are not finite. Train with a lower learning rate, or for longer"]
     errors.add(Held(x, draws))

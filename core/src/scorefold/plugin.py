@@ -53,8 +53,8 @@ class Port:
     nothing is plugged in. ``when`` names a capability: the port is then required only of components that provide it.
     ``whole`` on a data port says that the component reads the data itself, not only its shape and scale, so that
     loading a saved state rebuilds the source too; ``law`` that it is made from the law of the data where the source
-    knows it (``scorefold.interfaces.capabilities.HasLaw``) and does something else where it doesn't, such as learning
-    the points by heart, so that ``compare`` puts it on such data only where somebody chose it. ``installed`` on a port
+    knows it (``scorefold.interfaces.capabilities.HasLaw``) and does something else where it doesn't, such as memorising
+    the points, so that ``compare`` puts it on such data only where somebody chose it. ``installed`` on a port
     that takes a list plugs in, where nothing else is, every installed component of its kinds whose constructor has no
     port, with its default configuration; a constructor that takes ``port_names`` gets the components' names by port.
     """

@@ -112,11 +112,8 @@ class ScoreModel(nn.Module, ABC):
             raise ConfigError(f"{type(self).__name__} knows no sampling option {', '.join(options)}")
         rows = lru_cache(maxsize=1)(lambda count: repeat_condition(condition, count))
 
-        def score(x: Tensor, t: Tensor, condition: Condition | None) -> Tensor:
-            return self.score(x, t, condition)
-
         def called(x: Tensor, t: Tensor, condition: Condition | None) -> Tensor:
-            return self.in_calls(score, x, t, condition)
+            return self.in_calls(self.score, x, t, condition)
 
         if condition is None or guidance == 1.0:
             return lambda x, t: called(x, t, rows(len(x)))

@@ -271,10 +271,12 @@ class Conditional(ScoreModel, Trainable):
         weighting = self.config.weighting
         losses = joint_loss(blocks, t, weighting)
         whole = levels.reweigh(torch.stack(list(losses.values())).sum(0), t, weighting, self.uncertainty)
+        if len(losses) == 1:
+            return Loss(whole.mean())
         parted = {
             f"loss of the {name}": levels.reweigh(value, t, weighting).mean().detach() for name, value in losses.items()
         }
-        return Loss(whole.mean(), parted if len(parted) > 1 else {})
+        return Loss(whole.mean(), parted)
 
     def refuses(self, strategy: str) -> str | None:
         if strategy == "compile" and self.config.estimator == "vs-cmde":
