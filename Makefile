@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-DEFAULT := core testing registry plugins/standard plugins/iddiff plugins/pullback plugins/nonuniform plugins/conditional plugins/scorevae plugins/caflow plugins/allocation templates
+DEFAULT := core testing registry plugins/verbs plugins/standard plugins/iddiff plugins/pullback plugins/nonuniform plugins/conditional plugins/scorevae plugins/caflow plugins/allocation templates
 OPTIONAL := plugins/dask plugins/tracking
 MEMBERS := $(DEFAULT) $(OPTIONAL)
 LONG := benchmarks/images.py benchmarks/dimensions.py
@@ -10,7 +10,7 @@ MANIFESTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install demo test slow matrix lowest lint format docs docs-serve bench dist clean
+.PHONY: help install demo test slow matrix lowest lint format docs docs-serve bench known dist clean
 
 help:  ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -64,7 +64,7 @@ lowest:  ## make test on Python 3.11 with the lowest version of every requiremen
 lint: $(VENV)/installed-lint  ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy core/src testing/src registry/src plugins/standard/src plugins/iddiff/src plugins/pullback/src plugins/nonuniform/src plugins/conditional/src plugins/scorevae/src plugins/caflow/src plugins/allocation/src plugins/dask/src plugins/tracking/src templates/src docs/mkdocs_hooks.py docs/scorefold_site
+	@$(BIN)/mypy core/src testing/src registry/src plugins/verbs/src plugins/standard/src plugins/iddiff/src plugins/pullback/src plugins/nonuniform/src plugins/conditional/src plugins/scorevae/src plugins/caflow/src plugins/allocation/src plugins/dask/src plugins/tracking/src templates/src docs/mkdocs_hooks.py docs/scorefold_site
 
 format: $(VENV)/installed-lint  ## Format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
@@ -77,6 +77,9 @@ docs-serve: $(VENV)/installed-docs  ## Serve the documentation while you write i
 
 bench: $(VENV)/installed-bench  ## Time Scorefold side by side with its peers
 	@for file in $(filter-out $(LONG),$(wildcard benchmarks/[a-z]*.py)); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+known: $(VENV)/installed-test  ## Write what our plugins offer, for the errors that name one that is missing
+	@$(BIN)/python .ci/known.py
 
 dist: $(VENV)/installed-test  ## Build every wheel into dist/
 	@for member in $(MEMBERS); do $(BIN)/python -m build --quiet --wheel --outdir dist $$member || exit 1; done; ls dist

@@ -13,8 +13,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+
+# What several test files of a folder share stands in its folder toys: test modules themselves are no package.
+sys.path[:0] = map(str, sorted(Path(__file__).parent.glob("**/tests/**/toys")))
 
 torch.set_num_threads(1)
 

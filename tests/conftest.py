@@ -14,8 +14,6 @@ from random import Random
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "toys"))
-
 REPLAY = "SCOREFOLD_FUZZ"
 
 Cases = Callable[[int], Iterator[Random]]

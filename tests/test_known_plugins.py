@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import tomllib
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,33 +12,25 @@ from scorefold.errors import ConfigError, PluginError
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.discovery import discover
-from scorefold_registry.plugins.known import KNOWN, KnownPlugin, not_installed
+from scorefold_registry.plugins.known import known_plugins, not_installed
 from scorefold_registry.plugins.records import PluginRecord
 
-ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(Path(__file__).parent.parent / ".ci"))
+
+import known
+
 INSTALL = "pip install scorefold-iddiff, or in a checkout of Scorefold: pip install ./plugins/iddiff"
 
 
 @pytest.fixture(scope="module")
 def records() -> list[PluginRecord]:
-    return discover(allow=[plugin.distribution for plugin in KNOWN]).plugins
+    return discover(allow=[plugin.distribution for plugin in known_plugins()]).plugins
 
 
-def test_it_lists_the_plugins_of_the_repository_and_no_other() -> None:
-    there = {}
-    for file in sorted(ROOT.glob("plugins/*/pyproject.toml")):
-        project = tomllib.loads(file.read_text())["project"]
-        for name in project["entry-points"]["scorefold.plugins"]:
-            there[name] = (project["name"], f"./plugins/{file.parent.name}")
-    listed = {plugin.name: (plugin.distribution, plugin.install.rpartition(" ")[2]) for plugin in KNOWN}
-    assert listed == there, "scorefold_registry.plugins.known and the folder plugins/ differ"
-
-
-@pytest.mark.parametrize("plugin", KNOWN, ids=lambda plugin: plugin.name)
-def test_it_says_what_each_offers(records: list[PluginRecord], plugin: KnownPlugin) -> None:
-    found = {record.name: record for record in records}[plugin.name]
-    offered = {f"{item.kind}:{name}" for item in found.components for name in (item.name, *item.aliases)}
-    assert set(plugin.offers) == offered, "scorefold_registry.plugins.known and the plugin differ"
+def test_it_holds_what_the_plugins_of_the_repository_declare() -> None:
+    written = json.loads(known.FILE.read_text())
+    assert written == known.known(), "run: make known"
+    assert {entry["distribution"] for entry in written} == {plugin.distribution for plugin in known_plugins()}
 
 
 def without_iddiff(records: list[PluginRecord]) -> Catalogue:
@@ -81,7 +74,7 @@ def test_settings_of_a_plugin_that_is_not_installed(records: list[PluginRecord],
     file.write_text("version: 1\nname: one\nplugins: {iddiff: {}}\nstages: {data: {use: data:digits}}\n")
     with pytest.raises(ConfigError) as caught:
         make_plan(without_iddiff(records), read(file))
-    message = "3:11: no plugin 'iddiff' is installed; there is one, intrinsic dimension from a score model\n  "
+    message = "3:11: no plugin 'iddiff' is installed; there is one: Intrinsic dimension of data from a score model\n  "
     assert message + INSTALL in str(caught.value)
 
 

@@ -12,13 +12,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from scorefold import event_figures, figures
+from scorefold import event_figures
 from scorefold.data import Dataset, EventScale
 from scorefold.errors import ScorefoldError
 from scorefold.interfaces import TensorSource
+from scorefold.plotting import new_figure
 from scorefold.results import Allocation, Estimate, PlanRow
 from scorefold.stage import EventGroups
 from scorefold.training import FitReport
+from scorefold_verbs.figures.data import data as data_figures
+from scorefold_verbs.figures.estimate import estimate as estimate_figures
+from scorefold_verbs.figures.geometry import geometry as geometry_figures
+from scorefold_verbs.figures.likelihood import likelihood as likelihood_figures
 
 
 def axes_of(figure: Figure) -> Axes:
@@ -66,24 +71,24 @@ def test_a_grid_of_one_flat_image_and_of_colours() -> None:
 def test_images_stand_next_to_the_images_that_are_their_conditions() -> None:
     x, low = torch.rand(20, 3, 8, 8), torch.rand(20, 1, 4, 4)
     for condition in (low, {"mask": torch.ones(20, 1), "image": low}):
-        (figure,) = figures.data(TensorSource({"test": Dataset(x, condition)})).values()
+        (figure,) = data_figures(TensorSource({"test": Dataset(x, condition)})).values()
         titles = [axes.get_title() for axes in figure.axes]
         assert titles == ["condition", "image"] * 3
         first, second = (axes.images[0].get_array().shape for axes in figure.axes[:2])  # type: ignore[union-attr]
         assert (first, second) == ((39, 4), (71, 8, 3))
-    (grid,) = figures.data(TensorSource({"test": Dataset(x, torch.arange(20))})).values()
+    (grid,) = data_figures(TensorSource({"test": Dataset(x, torch.arange(20))})).values()
     assert len(grid.axes) == 1
 
 
 def test_data_are_images_or_points() -> None:
     images = TensorSource(torch.full((40, 1, 3, 3), 0.25), EventScale(low=0.0, high=1.0))
-    (figure,) = figures.data(images).values()
+    (figure,) = data_figures(images).values()
     assert float(canvas(figure)[0, 0]) == 0.25
     assert canvas(figure).shape == (4 * 4 - 1, 8 * 4 - 1)
-    (figure,) = figures.data(TensorSource(torch.randn(50, 2))).values()
+    (figure,) = data_figures(TensorSource(torch.randn(50, 2))).values()
     assert len(axes_of(figure).collections[0].get_offsets()) == 50
-    assert figures.data(TensorSource({"test": Dataset(torch.zeros(0, 1, 3, 3))}, EventScale())) == {}
-    assert figures.data(TensorSource({"test": Dataset(torch.zeros(1, 3))}, EventScale())) == {}
+    assert data_figures(TensorSource({"test": Dataset(torch.zeros(0, 1, 3, 3))}, EventScale())) == {}
+    assert data_figures(TensorSource({"test": Dataset(torch.zeros(1, 3))}, EventScale())) == {}
 
 
 def test_a_scatter_shows_the_two_widest_directions() -> None:
@@ -183,7 +188,7 @@ def test_a_training_without_steps_has_no_figure() -> None:
 
 
 def test_log_likelihoods() -> None:
-    (figure,) = figures.likelihood({"log_prob": torch.tensor([-3.0, -1.0], dtype=torch.float64)}).values()
+    (figure,) = likelihood_figures({"log_prob": torch.tensor([-3.0, -1.0], dtype=torch.float64)}).values()
     axes = axes_of(figure)
     assert sum(bar.get_height() for bar in axes.patches) == 2
     assert legend(axes) == ["mean -2.00"]
@@ -193,10 +198,10 @@ def test_log_likelihoods() -> None:
 
 def test_distances() -> None:
     distances = torch.tensor([[0.0, 2.0], [2.0, 0.0]])
-    (figure,) = figures.geometry(distances).values()
+    (figure,) = geometry_figures(distances).values()
     assert torch.equal(canvas(figure), distances)
     assert figure.axes[1].get_ylabel() == "distance"
-    assert figures.geometry({}) == {}
+    assert geometry_figures({}) == {}
 
 
 def test_an_estimate_over_points() -> None:
@@ -221,9 +226,9 @@ def test_an_estimate_without_points_and_one_with_fractions() -> None:
 
 
 def test_spectra_stand_beside_the_estimate() -> None:
-    assert set(figures.estimate(Estimate("dimension", 2.0))) == {"estimate"}
+    assert set(estimate_figures(Estimate("dimension", 2.0))) == {"estimate"}
     spectrum = torch.tensor([[3.0, 2.0, 0.0], [4.0, 1.0, 0.0]])
-    drawn = figures.estimate(Estimate("dimension", 2.0, spectrum=spectrum))
+    drawn = estimate_figures(Estimate("dimension", 2.0, spectrum=spectrum))
     axes = axes_of(drawn["spectrum"])
     assert list(lines(axes).values()) == [[(1, 3), (2, 2), (3, 0)], [(1, 4), (2, 1), (3, 0)]]
     assert axes.get_title() == "Spectra at 2 points"
@@ -243,4 +248,4 @@ def test_an_allocation_has_a_bar_a_row_though_types_repeat() -> None:
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ScorefoldError, match="pip install matplotlib"):
-        figures.new_figure()
+        new_figure()

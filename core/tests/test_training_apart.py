@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scorefold import verbs
 from scorefold.config import TrainingConfig
 from scorefold.data import Dataset, StreamedDataset
 from scorefold.errors import TrainingError
@@ -18,6 +17,7 @@ from scorefold.interfaces import Loss, Phase, Progress, TensorSource, Trainable
 from scorefold.jobs import job_function, pack, unpack
 from scorefold.stage import Executor, StageContext
 from scorefold.training import can_train_apart, fit, fit_apart
+from scorefold_verbs.fit import fit as verb_fit
 
 CONFIG = TrainingConfig(steps=24, batch_size=8, warmup=2, log_every=4, checkpoint_every=5, validate_every=8)
 
@@ -124,7 +124,7 @@ def test_the_verb_trains_apart_where_jobs_run_beside_one_another() -> None:
         executor.parallel = parallel
         model = Pair()
         context = StageContext("score", executor=executor)
-        verbs.fit(model, {"data": source}, None, context)
+        verb_fit(model, {"data": source}, None, context)
         assert executor.keys == (["phases of training"] if parallel else [])
         reference = Pair()
         fit(reference, points(), CONFIG, seed=context.seed("fit"))
@@ -137,7 +137,7 @@ def test_the_verb_trains_streamed_data_here() -> None:
     streamed = StreamedDataset(x=train.x[:0], fetch=lambda rows: train.take(rows), size=len(train))
     model, executor = Pair(), Parcels()
     context = StageContext("score", executor=executor)
-    verbs.fit(model, {"data": TensorSource({"test": points(1), "train": streamed})}, None, context)
+    verb_fit(model, {"data": TensorSource({"test": points(1), "train": streamed})}, None, context)
     reference = Pair()
     fit(reference, train, CONFIG, seed=context.seed("fit"))
     same(model, reference)

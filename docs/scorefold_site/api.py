@@ -35,7 +35,6 @@ MODULES = {
             "scorefold.artefacts",
             "scorefold.plotting",
             "scorefold.event_figures",
-            "scorefold.figures",
         ),
     ),
     "testing": ("Conformance kit", ("scorefold_testing",)),

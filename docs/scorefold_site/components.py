@@ -12,6 +12,7 @@ from scorefold_site.inventory import Inventory
 from scorefold_site.markdown import code, fence, indented, page, prose, table
 from scorefold_site.references import reference
 from scorefold_site.run_files import example_files
+from scorefold_verbs.plugin import scorefold_verbs
 
 
 def component_path(component: Component) -> str:
@@ -94,7 +95,7 @@ def _needed(port: Port, component: Component) -> str:
     return "optional" if port.optional and port.when not in component.provides else "required"
 
 
-_GIVEN = {verb.gives for kind in CORE_KINDS for verb in kind.verbs} - {kind.name for kind in CORE_KINDS}
+_GIVEN = {verb.gives for verb in scorefold_verbs()} - {kind.name for kind in CORE_KINDS}
 """What verbs give that is no kind of component, such as estimates."""
 
 

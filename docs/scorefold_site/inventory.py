@@ -49,8 +49,7 @@ class Inventory:
 
     def verbs(self, item: Registered) -> Sequence[Verb]:
         """The verbs that a component can do."""
-        kind = self.host.catalogue.kind(item.component.kind)
-        return [verb for verb in kind.verbs if set(verb.needs) <= set(item.component.provides)]
+        return self.host.catalogue.able(item.component)
 
 
 def inventory(root: Path) -> Inventory:

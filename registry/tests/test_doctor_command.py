@@ -255,7 +255,7 @@ def test_plugins_of_ours_that_are_not_installed_are_named(capsys: Captured, monk
     text = capsys.readouterr().out
     assert (
         "none  iddiff  scorefold-iddiff  not installed\n"
-        "  intrinsic dimension from a score model; it offers data:non-uniform-sphere, "
+        "  Intrinsic dimension of data from a score model; it offers estimator:iddiff, "
     ) in text
     assert "\n    pip install scorefold-iddiff, or in a checkout of Scorefold: pip install ./plugins/iddiff\n" in text
 

@@ -101,7 +101,7 @@ import sys
 from scorefold_registry.cli.main import main
 status = main(["plugins", "list"])
 heavy = {"torch", "pydantic", "numpy", "rich", "ruamel", "ruamel.yaml", "jinja2", "matplotlib", "filelock", "difflib",
-         "tomllib", "json", "asyncio", "unittest", "http"}
+         "tomllib", "asyncio", "unittest", "http"}
 print("HEAVY", sorted(heavy & set(sys.modules)), len(sys.modules), file=sys.stderr)
 sys.exit(status)
 """

@@ -91,7 +91,7 @@ RUN = "version: 1\nname: r\nstages:\n  d: {use: data:few}\n  w: {use: estimator:
 @pytest.fixture
 def several(install: Install) -> Host:
     install("several-parts", PLUGIN, files=FILES)
-    return Host.discover(allow=["parts"])
+    return Host.discover(allow=["parts", "verbs"])
 
 
 def test_what_needs_nothing_plugged_in_joins_by_name(several: Host) -> None:

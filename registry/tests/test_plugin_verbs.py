@@ -131,9 +131,6 @@ def test_a_verb_that_two_add_is_nobodys_until_one_is_preferred(add: Callable[...
 @pytest.mark.parametrize(
     ("options", "cause"),
     [
-        ({"name": "estimate"}, "it adds the verb 'estimate' to the kind 'estimator', which has one of its own"),
-        ({"kinds": ()}, "the verb 'count' is for no kind"),
-        ({"kinds": ("estimator", "estimator")}, "it adds the verb 'count' to the kind 'estimator' twice"),
         ({"needs": ("Trainabel",)}, "needs 'Trainabel', which is unknown; did you mean 'Trainable'?"),
         ({"name": "Count it"}, "a verb is called 'Count it'"),
     ],
@@ -147,6 +144,61 @@ def test_faulty_verbs_break_their_plugin_alone(
     assert broken.state == "broken"
     assert cause in str(broken.cause)
     assert host.catalogue.kinds["estimator"].verb("estimate") is not None
+
+
+def test_a_kind_keeps_a_verb_of_its_own(install: Install) -> None:
+    verb = 'Verb("count", takes=(), gives="metrics", target="fake_both.verbs:count"{})'
+    kind = f'Kind("toaster", interface="fake_both.verbs:Options", verbs=({verb.format("")},))'
+    hook = "@hookimpl\ndef scorefold_{}():\n    {}\n"
+    further = verb.format(', kinds=("toaster",)')
+    source = hook.format("kinds", f"yield {kind}") + hook.format("verbs", f"yield {further}")
+    install("fake-both", source, files={"verbs.py": VERBS})
+    broken = record(Host.discover(), "fake-both")
+    assert broken.state == "broken"
+    assert "it adds the verb 'count' to the kind 'toaster', which has one of its own" in str(broken.cause)
+
+
+def test_two_verbs_of_one_name_from_one_plugin_break_it(install: Install) -> None:
+    source = PLUGIN.format(name="count", kinds=("estimator",), needs=(), package="fake_twice")
+    install("fake-twice", source + source[source.index("    yield") :], files={"verbs.py": VERBS})
+    broken = record(Host.discover(), "fake-twice")
+    assert broken.state == "broken"
+    assert "it adds the verb 'count' to the kind 'estimator' twice" in str(broken.cause)
+
+
+def test_verbs_of_ours_have_no_right_of_their_own(add: Callable[..., Path]) -> None:
+    """Another's ``estimate`` and ours are two claimants; without a preference neither is done."""
+    add("fake-counter", name="estimate")
+    Path("run.yaml").write_text(RUN.replace("do: count", "do: estimate"))
+    with pytest.raises(RunFileError, match=r"is added by .*fake-counter"):
+        run_file(Host.discover(), "run.yaml")
+    Path("scorefold.toml").write_text('[prefer]\n"verb:estimator/estimate" = "fake-counter"')
+    host = Host.discover()
+    assert next(verb.name for verb in host.catalogue.kinds["estimator"].verbs) == "estimate"
+    assert run_file(host, "run.yaml").stages[-1].metrics["points"] == 300
+
+
+def test_a_verb_for_no_kind_is_given_to_those_that_list_its_name(add: Callable[..., Path], install: Install) -> None:
+    add("fake-counter", kinds=())
+    assert record(Host.discover()).state == "registered"
+    kind = 'Kind("toaster", interface="fake_counter.verbs:Options", verb_names=("count", "fit"))'
+    install("fake-kitchen", f"@hookimpl\ndef scorefold_kinds():\n    yield {kind}\n")
+    found = Host.discover().catalogue.kinds["toaster"].verbs
+    assert [(verb.name, verb.gives) for verb in found] == [("count", "metrics"), ("fit", "toaster")]
+
+
+def test_without_the_plugin_of_our_verbs_nothing_runs_and_the_error_says_so(
+    add: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add("fake-counter")
+    Path("run.yaml").write_text(RUN)
+    monkeypatch.setenv("SCOREFOLD_PLUGINS", "-verbs")
+    with pytest.raises(RunFileError) as refused:
+        run_file(Host.discover(), "run.yaml")
+    said = "data:sphere has no verb 'load'; it comes with scorefold-verbs, which is out of use (disabled"
+    assert said in str(refused.value)
+    assert "switch the plugin 'verbs' on again" in str(refused.value)
+    assert "'count'" not in str(refused.value), "a verb that an installed plugin adds is there"
 
 
 def test_a_verb_waits_for_a_kind_that_is_not_installed(add: Callable[..., Path]) -> None:

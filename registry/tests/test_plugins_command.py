@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 from scorefold_registry.cli.main import main
-from scorefold_registry.plugins.known import KNOWN
+from scorefold_registry.plugins.known import known_plugins
 from scorefold_registry.plugins.records import STATES
 
 Install = Callable[..., Path]
@@ -106,13 +106,14 @@ def test_nothing_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caps
     assert main(["plugins", "list"]) == 0
     first, *others = capsys.readouterr().out.splitlines()
     assert first == "no plugin is installed"
-    assert [line.partition(",")[0] for line in others] == [f"not installed: {plugin.name}" for plugin in KNOWN]
+    known = [f"not installed: {plugin.name}" for plugin in known_plugins()]
+    assert [line.partition(",")[0] for line in others] == known
     assert main(["plugins", "list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"plugins": []}
     assert main(["plugins", "show", "iddiff"]) == 2
     said = capsys.readouterr().err
     assert said.startswith(
-        "error: no plugin 'iddiff' is installed; there is one, intrinsic dimension from a score model"
+        "error: no plugin 'iddiff' is installed; there is one: Intrinsic dimension of data from a score model"
     )
     assert "\n  pip install scorefold-iddiff, or in a checkout of Scorefold: pip install ./plugins/iddiff\n" in said
 

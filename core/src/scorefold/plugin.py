@@ -6,8 +6,8 @@ Nothing here imports torch or pydantic, so listing every installed plugin stays 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pluggy
@@ -91,12 +91,12 @@ class Verb:
     """What a stage can do with a component of a kind.
 
     ``target`` is ``module:function``, called as ``function(component, inputs, options, context) -> Outcome`` (see
-    ``scorefold.stage``); ``takes`` are its ports, ``gives`` the kind of what it hands on; ``options`` is the pydantic
-    model of its settings; ``needs`` the capabilities that the component must provide; ``figures`` draws the outcome's
-    value where the component declares no figures of its own.
+    ``scorefold.stage``); ``takes`` are its ports, ``gives`` the kind of what it hands on, empty for the component's
+    own; ``options`` is the pydantic model of its settings; ``needs`` the capabilities that the component must provide;
+    ``figures`` draws the outcome's value where the component declares no figures of its own.
 
-    A verb that a plugin offers by the hook ``scorefold_verbs`` names in ``kinds`` the kinds that it is for; one that
-    stands in a ``Kind`` is that kind's, and names none.
+    A verb that a plugin offers by the hook ``scorefold_verbs`` is for the kinds that it names in ``kinds``, or, where
+    it names none, for those that list its name in ``verb_names``. One that stands in a ``Kind`` is that kind's.
     """
 
     name: str
@@ -138,7 +138,9 @@ class Comparison:
 class Kind:
     """A kind of component: its interface (``module:Class``) and its verbs. The first verb is a stage's default.
 
-    ``comparison`` says how its components are compared; those of a kind without one can't be.
+    ``verb_names`` are the names of verbs in their order; those that are not among the kind's own ``verbs`` are given by
+    plugins (the hook ``scorefold_verbs``). Those that are not listed come last. ``comparison`` says how the kind's
+    components are compared; those of a kind without one can't be.
     """
 
     name: str
@@ -146,16 +148,28 @@ class Kind:
     verbs: tuple[Verb, ...] = ()
     summary: str = ""
     comparison: Comparison | None = None
+    verb_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_name("a kind", self.name)
+        for name in self.verb_names:
+            _check_name(f"a verb of the kind {self.name!r}", name)
         check_target(f"the interface of kind {self.name!r}", self.interface)
+
+    def with_verbs(self, given: Iterable[Verb]) -> Kind:
+        """The kind with verbs that plugins give it."""
+        verbs = {verb.name: verb for verb in (*self.verbs, *given)}
+        listed = {name: verbs[name] for name in self.verb_names if name in verbs}
+        return replace(self, verbs=tuple((listed | verbs).values()))
+
+    @property
+    def default(self) -> str:
+        """The name of the verb that a stage does where it names none; empty where the kind has none."""
+        return next(iter((*self.verb_names, *(verb.name for verb in self.verbs))), "")
 
     def verb(self, name: str | None = None) -> Verb | None:
         """The verb of that name, or the default verb; None where there is none."""
-        if name is None:
-            return self.verbs[0] if self.verbs else None
-        return next((verb for verb in self.verbs if verb.name == name), None)
+        return next((verb for verb in self.verbs if verb.name == (name or self.default)), None)
 
 
 @dataclass(frozen=True)

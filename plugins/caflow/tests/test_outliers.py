@@ -13,13 +13,13 @@ from torch import Tensor
 from scorefold.data import Dataset, TensorSpec
 from scorefold.errors import DataError
 from scorefold.interfaces import TensorSource
-from scorefold.outliers import OutlierScores, outlier_scores, outliers, told_apart
 from scorefold.stage import StageContext
-from scorefold.verb_options import OutlierOptions
 from scorefold_caflow.bounds import GaussianPair
 from scorefold_caflow.data_config import GaussianPairsConfig
 from scorefold_caflow.flow import ImageFlow
 from scorefold_caflow.pairs import GaussianPairs, gaussian_pair
+from scorefold_verbs.config.verbs import OutlierOptions
+from scorefold_verbs.outliers import OutlierScores, outlier_scores, outliers, told_apart
 
 
 def scored(flow: ImageFlow, w: Tensor, y: Tensor, *, others: int = 16, seed: int | None = None) -> OutlierScores:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,8 +15,6 @@ from scorefold.interfaces.capabilities import HasLaw
 from scorefold.laws import Law, SphereLaw
 from scorefold_standard.score_config import AnalyticConfig
 from scorefold_standard.scores.analytic import AnalyticScore
-
-sys.path.insert(0, str(Path(__file__).parent / "toys"))
 
 WIDE = VEConfig(sigma_min=1e-5, sigma_max=100.0)
 

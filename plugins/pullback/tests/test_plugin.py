@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from scorefold import verbs
 from scorefold.errors import ScorefoldError
 from scorefold.stage import StageContext
-from scorefold.verb_options import InterpolateOptions
 from scorefold_pullback import plugin
 from scorefold_pullback.figures import draw
 from scorefold_pullback.geometry import Pullback
 from scorefold_pullback.iso import IsoPullback
 from scorefold_registry import Host, run_file
+from scorefold_verbs.config.verbs import InterpolateOptions
+from scorefold_verbs.geometry import interpolate as verb_interpolate
 
 PACKAGE = Path(plugin.__file__).parent
 ROOT = Path(__file__).parents[3]
@@ -146,5 +146,5 @@ def test_a_trained_flow_is_taken_and_so_is_its_saved_geometry(host: Host, tmp_pa
     file.write_text(text)
     result = run_file(host, file, runs=tmp_path / "runs", cache=tmp_path / "cache")
     saved = host.load(result.folder / "geometry")
-    outcome = verbs.interpolate(saved, {"data": host.create("data:banana")}, InterpolateOptions(), StageContext("x"))
+    outcome = verb_interpolate(saved, {"data": host.create("data:banana")}, InterpolateOptions(), StageContext("x"))
     assert outcome.result["metrics"]["pairs"] == 8

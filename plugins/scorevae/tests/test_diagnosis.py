@@ -14,9 +14,9 @@ from scorefold.diffusion import VE, VP, LinearLogSNR, PerComponent
 from scorefold.errors import ConfigError
 from scorefold.interfaces import TensorSource
 from scorefold.stage import StageContext
-from scorefold.verb_options import AssessOptions, LikelihoodOptions, SampleOptions
 from scorefold_scorevae.diagnosis import over_time
 from scorefold_scorevae.waterfilling import best_residual, collapse_weight, marginal_gain
+from scorefold_verbs.config.verbs import AssessOptions, LikelihoodOptions, SampleOptions
 
 
 @pytest.fixture

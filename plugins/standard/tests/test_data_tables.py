@@ -12,19 +12,20 @@ import torch
 from pydantic import ValidationError
 from uneven_table import DIMENSION, write_uneven
 
-from scorefold import verbs
 from scorefold.data import Dataset
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import Estimator, TensorSource
 from scorefold.results import Estimate
 from scorefold.rounding import rounding_warning
 from scorefold.stage import StageContext
-from scorefold.verb_options import EstimateOptions
 from scorefold_standard.data.array import ArrayFile
 from scorefold_standard.data_config import ArrayConfig, BenchmarkManifoldConfig
 from scorefold_standard.estimator_config import MLEConfig, PCAConfig, TwoNNConfig
 from scorefold_standard.estimators.pca import PCAEstimator
 from scorefold_standard.estimators.skdim import SkdimEstimator
+from scorefold_verbs.config.verbs import EstimateOptions
+from scorefold_verbs.estimate import estimate as verb_estimate
+from scorefold_verbs.load import load as verb_load
 
 FIX = "scale: columns"
 
@@ -34,7 +35,7 @@ def source(path: Path, **fields: Any) -> ArrayFile:
 
 
 def estimated(estimator: Estimator, data: Any, split: str = "train") -> Estimate:
-    found = verbs.estimate(estimator, {"data": data}, EstimateOptions(), StageContext(stage="k", split=split))
+    found = verb_estimate(estimator, {"data": data}, EstimateOptions(), StageContext(stage="k", split=split))
     assert isinstance(found.value, Estimate)
     return found.value
 
@@ -276,7 +277,7 @@ def test_a_few_rows_that_set_the_spread_are_reported(tmp_path: Path) -> None:
 def test_a_split_that_nobody_reads_need_not_exist(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(100, 3)))
     data = source(tmp_path / "x.npy", fractions=[1, 0, 0])
-    loaded = verbs.load(data, {}, None, StageContext(stage="data"))
+    loaded = verb_load(data, {}, None, StageContext(stage="data"))
     assert loaded.result["metrics"] == {"train points": 100}
     assert estimated(PCAEstimator(PCAConfig()), data).value == 3
     with pytest.raises(SplitError, match="the test split is empty") as refused:

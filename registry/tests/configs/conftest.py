@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from checked_configs import CONFIG, PLUGIN
 
 from scorefold_registry.host import Host
-
-sys.path.insert(0, str(Path(__file__).parent / "toys"))
-
-from checked_configs import CONFIG, PLUGIN
 
 
 @pytest.fixture

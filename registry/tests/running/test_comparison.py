@@ -32,7 +32,7 @@ Compare = Callable[..., dict[tuple[str, str], Any]]
 @pytest.fixture(autouse=True)
 def _tiny_alone(monkeypatch: pytest.MonkeyPatch, undrawn: None) -> None:
     """No plugin but the tiny one, and no figures of stages."""
-    monkeypatch.setenv("SCOREFOLD_PLUGINS", "tiny")
+    monkeypatch.setenv("SCOREFOLD_PLUGINS", "tiny,verbs")
 
 
 @pytest.fixture
@@ -372,7 +372,7 @@ def test_cases_are_called_anything(say: Say, write: Callable[..., Path]) -> None
     [["a list"], {"value": 1.0}, {"quantity": "q"}, {"quantity": "q", "value": 1.0, "interval": [1.0]}, "text"],
 )
 def test_what_is_no_answer_is_said(say: Say, monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
-    verbs = import_module("scorefold.verbs")
+    verbs = import_module("scorefold_verbs.estimate")
     estimate = verbs.estimate
 
     def wild(*given: Any) -> Any:

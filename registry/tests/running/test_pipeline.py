@@ -299,7 +299,7 @@ def test_faults_of_the_machine_are_no_plugins(
     def failing(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("scorefold.verbs.load", failing)
+    monkeypatch.setattr("scorefold_verbs.load.load", failing)
     with pytest.raises(ScorefoldError) as refused:
         run()
     assert said in str(refused.value)

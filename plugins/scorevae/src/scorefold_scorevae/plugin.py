@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from scorefold.kinds import LATENT_VERBS
-from scorefold.plugin import Claim, Comparison, Component, Kind, Port, Verb, hookimpl
+from scorefold.plugin import Claim, Comparison, Component, Kind, Port, hookimpl
 from scorefold_scorevae.claim_list import scorevae_claims
 
 __plugin_api__ = "1.0"
@@ -16,16 +16,7 @@ def scorefold_kinds() -> Iterable[Kind]:
     yield Kind(
         "autoencoder",
         interface="scorefold_scorevae.autoencoder:Autoencoder",
-        verbs=(
-            Verb(
-                "fit",
-                takes=(Port("data", kind="data", optional=True, when="Trainable"),),
-                gives="autoencoder",
-                target="scorefold.verbs:fit",
-                figures="scorefold.event_figures:training",
-            ),
-            *LATENT_VERBS,
-        ),
+        verb_names=("fit", *LATENT_VERBS),
         summary="An encoder and a decoder of events, without a score or a density of their own",
         comparison=Comparison(verbs=("fit", "reconstruct"), best="smallest"),
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 from scorefold.errors import PluginError
 from scorefold.kinds import CAPABILITY_NAMES, CORE_KINDS
 from scorefold.plugin import Component, Kind, Verb
-from scorefold_registry.plugins.known import not_installed
+from scorefold_registry.plugins.known import known_plugins, not_installed
 from scorefold_registry.plugins.names import (
     Reference,
     did_you_mean,
@@ -69,6 +69,30 @@ class Catalogue:
                 ),
             )
         return self.kinds[name]
+
+    def able(self, component: Component) -> list[Verb]:
+        """The verbs that a component can do."""
+        return [verb for verb in self.kind(component.kind).verbs if set(verb.needs) <= set(component.provides)]
+
+    def verb(self, component: Component, name: str | None = None) -> Verb:
+        """The verb of that name of a component's kind, or the default. Raises ``PluginError`` where there is none."""
+        kind = self.kind(component.kind)
+        verb, name = kind.verb(name), name or kind.default
+        if verb is not None:
+            return verb
+        if contested := self.contested_verb(kind.name, name):
+            raise PluginError(contested)
+        for plugin in known_plugins() if name in kind.verb_names else ():
+            if name in plugin.verbs:
+                records = [item for item in self.plugins if normalise(item.distribution) == plugin.distribution]
+                state = f"out of use ({records[0].state}: {records[0].cause})" if records else "not installed"
+                raise PluginError(
+                    f"{component.id} has no verb {name!r}; it comes with {plugin.distribution}, which is {state}",
+                    hint=f"switch the plugin {plugin.name!r} on again" if records else plugin.install,
+                )
+        able = [verb.name for verb in self.able(component)]
+        near = did_you_mean(name, able) or (f"its verbs are {', '.join(able)}" if able else "")
+        raise PluginError(f"{component.id} has no verb {name!r}", hint=sentences(near, self._without()))
 
     def verb_owner(self, kind: str, verb: str) -> PluginRecord | None:
         """The plugin that added a verb to a kind; None for the kind's own."""
@@ -307,43 +331,56 @@ class Catalogue:
                     )
 
     def _add_verbs(self, records: list[PluginRecord]) -> None:
-        """Adds the plugins' verbs to their kinds. A kind keeps its own; one that two add is nobody's until the user
-        prefers one; one for a kind that is not installed waits for it."""
+        """Gives kinds the verbs of plugins. A kind keeps its own; one that two give is nobody's until the user prefers
+        one; one for a kind that is not installed waits for it."""
+        given: dict[tuple[str, str], list[tuple[PluginRecord, Verb]]] = {}
         for record in records:
-            added = [(kind, verb.name) for verb in record.verbs for kind in verb.kinds]
-            twice = [f"it adds the verb {name!r} to the kind {kind!r} twice" for kind, name in added]
-            faults = [text for text in twice if twice.count(text) > 1]
-            faults += filter(None, map(self._verb_fault, record.verbs))
-            if faults:
-                record.fail("broken", faults[0], record.file)
-        for record in records:
-            for verb in record.verbs:
-                for kind in verb.kinds:
-                    if kind in self.kinds:
-                        self._verbs.setdefault((kind, verb.name), []).append(record)
-        for (kind, name), owners in self._verbs.items():
-            preferred = self._prefer.get(f"verb:{kind}/{name}")
-            chosen = [record for record in owners if normalise(record.distribution) == preferred]
-            owners[:] = chosen if len(chosen) == 1 else owners
-            if why := self.contested_verb(kind, name):
-                for record in owners:
-                    record.warn(why)
+            mine = {kind.name: self._verbs_for(kind, record) for kind in self.kinds.values()}
+            if fault := self._verb_fault(record, mine):
+                record.fail("broken", fault, record.file)
                 continue
-            verb = next(verb for verb in owners[0].verbs if verb.name == name and kind in verb.kinds)
-            self.kinds[kind] = replace(self.kinds[kind], verbs=(*self.kinds[kind].verbs, verb))
+            for kind, verbs in mine.items():
+                for verb in verbs:
+                    given.setdefault((kind, verb.name), []).append((record, verb))
+        found: dict[str, list[Verb]] = {}
+        for (kind, name), owners in given.items():
+            preferred = self._prefer.get(f"verb:{kind}/{name}")
+            chosen = [owner for owner in owners if normalise(owner[0].distribution) == preferred]
+            owners = chosen if len(chosen) == 1 else owners
+            self._verbs[kind, name] = [record for record, _ in owners]
+            if why := self.contested_verb(kind, name):
+                for record, _ in owners:
+                    record.warn(why)
+            else:
+                verb = owners[0][1]
+                found.setdefault(kind, []).append(replace(verb, gives=verb.gives or kind))
+        for kind, verbs in found.items():
+            self.kinds[kind] = self.kinds[kind].with_verbs(verbs)
 
-    def _verb_fault(self, verb: Verb) -> str:
-        """What is wrong with a verb that a plugin adds; empty where nothing is."""
-        for name in verb.kinds:
-            kind = self.kinds.get(name)
-            if kind is not None and kind.verb(verb.name) is not None:
-                return f"it adds the verb {verb.name!r} to the kind {name!r}, which has one of its own"
-        words = [("needs", word) for word in verb.needs]
-        words += [(f"needs of its port {port.name!r}", word) for port in verb.takes for word in port.needs]
-        for says, word in words:
-            if word not in CAPABILITY_NAMES:
-                near = did_you_mean(word, CAPABILITY_NAMES) or f"known: {', '.join(CAPABILITY_NAMES)}"
-                return sentences(f"the verb {verb.name!r} {says} {word!r}, which is unknown", near)
+    @staticmethod
+    def _verbs_for(kind: Kind, record: PluginRecord) -> list[Verb]:
+        """The verbs that a plugin gives to a kind: those that name it, and those for whoever lists their name."""
+        named = [verb for verb in record.verbs if kind.name in verb.kinds]
+        taken = {verb.name for verb in named}
+        listed = [verb for verb in record.verbs if not verb.kinds and verb.name in kind.verb_names]
+        return [*named, *(verb for verb in listed if verb.name not in taken)]
+
+    def _verb_fault(self, record: PluginRecord, given: Mapping[str, list[Verb]]) -> str:
+        """What is wrong with the verbs that a plugin gives; empty where nothing is."""
+        for kind, verbs in given.items():
+            names = [verb.name for verb in verbs]
+            for name in names:
+                if names.count(name) > 1:
+                    return f"it adds the verb {name!r} to the kind {kind!r} twice"
+                if self.kinds[kind].verb(name) is not None:
+                    return f"it adds the verb {name!r} to the kind {kind!r}, which has one of its own"
+        for verb in record.verbs:
+            words = [("needs", word) for word in verb.needs]
+            words += [(f"needs of its port {port.name!r}", word) for port in verb.takes for word in port.needs]
+            for says, word in words:
+                if word not in CAPABILITY_NAMES:
+                    near = did_you_mean(word, CAPABILITY_NAMES) or f"known: {', '.join(CAPABILITY_NAMES)}"
+                    return sentences(f"the verb {verb.name!r} {says} {word!r}, which is unknown", near)
         return ""
 
     def _fault(self, record: PluginRecord) -> str | None:

@@ -64,8 +64,10 @@ def ask(
     comparison, components = _components(catalogue, kind)
     components = _chosen(components, only, skip)
     cases = find_cases(catalogue, kind, comparison, on)
-    for owner in dict.fromkeys(item.component.kind for item in components):
-        verb = catalogue.kind(owner).verb(comparison.verbs[-1])
+    last = comparison.verbs[-1]
+    for owner, item in {item.component.kind: item for item in components}.items():
+        kind_of_owner = catalogue.kind(owner)
+        verb = catalogue.verb(item.component, last) if last in kind_of_owner.verb_names else kind_of_owner.verb(last)
         if verb is not None:
             check_cases(cases, verb, _model(verb.options))
     choices = Choices(_plugged(catalogue, components, plugged or {}), _fields(catalogue, fields or {}))
@@ -89,7 +91,7 @@ def _components(catalogue: Catalogue, kind: str) -> tuple[Comparison, list[Regis
     elif kind in catalogue.kinds:
         declared = catalogue.kinds[kind]
         if declared.comparison is None:
-            inside = "parts of other components" if not declared.verbs else "what others are compared on"
+            inside = "parts of other components" if not declared.default else "what others are compared on"
             raise ConfigError(
                 f"components of kind {kind} are not compared by themselves: they are {inside}",
                 hint=sentences(known, "--with, --config and --on choose what they are built from"),

@@ -81,11 +81,6 @@ def ask(record: PluginRecord) -> None:
     record.components = _offers(hooks, "scorefold_components", Component)
     record.kinds = _offers(hooks, "scorefold_kinds", Kind)
     record.verbs = _offers(hooks, "scorefold_verbs", Verb)
-    for verb in record.verbs:
-        if not verb.kinds:
-            raise HookError(
-                f"the verb {verb.name!r} is for no kind", hooks["scorefold_verbs"][0], hint='write kinds=("score",)'
-            )
     record.claims = _offers(hooks, "scorefold_claims", Claim)
     for function in hooks.get("scorefold_settings", ()):
         record.settings = function()

@@ -18,8 +18,8 @@ from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource, TensorSource
 from scorefold.interfaces.data import SPLITS
 from scorefold.plugin import Verb
-from scorefold.scale_checks import unit_warnings
 from scorefold.stage import Outcome, StageContext
+from scorefold.units import unit_warnings
 from scorefold_registry.components.configs import Plugged, check_inputs, config_model
 from scorefold_registry.components.messages import config_error, config_problems
 from scorefold_registry.components.stage_files import STAGE_FILE, read_stage
@@ -103,8 +103,8 @@ def _acting(host: Host, stage: LoadedStage) -> tuple[Any, Registered]:
 
 def _verb(host: Host, registered: Registered, name: str | None) -> Verb:
     kind = host.catalogue.kind(registered.component.kind)
-    able = [verb.name for verb in kind.verbs if set(verb.needs) <= set(registered.component.provides)]
-    useful = [verb for verb in able if verb not in ("fit", "load")]
+    able = [verb.name for verb in host.catalogue.able(registered.component)]
+    useful = [name for name in able if name not in ("fit", "load")]
     verb = kind.verb(name)
     if not useful:
         raise ConfigError(f"{registered.id} can do nothing with new data; a {kind.name} can't be applied")

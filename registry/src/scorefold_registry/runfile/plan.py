@@ -277,18 +277,15 @@ class _Planner:
     def _verb(self, spec: StageSpec, registered: Registered) -> Verb | None:
         component = registered.component
         kind = self.catalogue.kinds[component.kind]
-        verb = kind.verb(spec.do)
-        able = [v.name for v in kind.verbs if set(v.needs) <= set(component.provides)]
-        if verb is None:
-            if not kind.verbs:
-                hint = "name it inside the config or the inputs of the component that uses it"
-                self.error(f"a {kind.name} is no stage of its own", (*spec.path, "use"), hint=hint)
-            elif contested := self.catalogue.contested_verb(kind.name, str(spec.do)):
-                self.error(contested, (*spec.path, "do"))
-            else:
-                self.error(f"{component.id} has no verb {spec.do!r}", (*spec.path, "do"), hint=near(str(spec.do), able))
+        if not kind.default:
+            hint = "name it inside the config or the inputs of the component that uses it"
+            self.error(f"a {kind.name} is no stage of its own", (*spec.path, "use"), hint=hint)
             return None
-        return verb
+        try:
+            return self.catalogue.verb(component, spec.do)
+        except PluginError as error:
+            self.error(error.message, (*spec.path, "use" if spec.do is None else "do"), hint=error.hint)
+            return None
 
     def _config(self, registered: Registered, raw: Mapping[str, Any], path: DataPath) -> Config | None:
         config, problems = check_config(self.catalogue, registered, raw)

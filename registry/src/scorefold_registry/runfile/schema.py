@@ -141,25 +141,26 @@ class _Writer:
     def _of_component(self, item: Registered) -> Schema:
         """What a stage may say that creates this component."""
         component, kind = item.component, self.catalogue.kinds[item.component.kind]
-        able = [verb for verb in kind.verbs if set(verb.needs) <= set(component.provides)]
+        able = self.catalogue.able(component)
         config = self.config(item)
         needs_config = _requires(self.definitions, config)
         branches = [
             _when(
-                _verb_is(verb, verb is kind.verbs[0]),
+                _verb_is(verb, verb.name == kind.default),
                 self._of_verb([(*component.requires, *verb.takes)], component.provides, [verb]),
             )
             for verb in able
         ]
         then: Schema = {
             "properties": {
-                "do": {"enum": [verb.name for verb in able], "default": kind.verbs[0].name},
+                "do": {"enum": [verb.name for verb in able], "default": kind.default},
                 "config": config,
             },
             "allOf": branches,
         }
-        if kind.verbs[0] not in able or needs_config:
-            then["required"] = [*(["do"] if kind.verbs[0] not in able else []), *(["config"] if needs_config else [])]
+        needs_verb = kind.verb() not in able
+        if needs_verb or needs_config:
+            then["required"] = [*(["do"] if needs_verb else []), *(["config"] if needs_config else [])]
         return _when({"required": ["use"], "properties": {"use": {"pattern": self._name(item, bare=False)}}}, then)
 
     def _of_earlier_stage(self) -> Schema:

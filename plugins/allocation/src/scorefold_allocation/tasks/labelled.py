@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from scorefold.by_label import labels_of
-from scorefold.data import Dataset, StreamedDataset
+from scorefold.data import Dataset, StreamedDataset, labels_of
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS

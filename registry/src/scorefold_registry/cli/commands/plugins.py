@@ -186,9 +186,7 @@ def _component_facts(catalogue: Catalogue, item: Registered) -> dict[str, Any]:
             }
             for port in component.requires
         ],
-        "verbs": [
-            verb.name for verb in catalogue.kind(component.kind).verbs if set(verb.needs) <= set(component.provides)
-        ],
+        "verbs": [verb.name for verb in catalogue.able(component)],
         "config": describe_fields(config_model(item)),
         "cite": component.cite,
     }

@@ -1,0 +1,286 @@
+"""The verb ``assess``: draws of a score model or a flow, held to held-out points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.data import Condition, Dataset, labels_of
+from scorefold.errors import ConfigError, DataError, ShapeError
+from scorefold.event_figures import picture_of
+from scorefold.interfaces import DataSource, Flow, ScoreModel
+from scorefold.metrics import LPIPS
+from scorefold.metrics.features import LARGEST
+from scorefold.operators import HasOperator, Operator
+from scorefold.stage import Outcome, StageContext
+from scorefold_verbs.config.verbs import AssessOptions
+from scorefold_verbs.inputs import Inputs, condition_of, device_of, draw_events, points_of
+from scorefold_verbs.labels import groups_of, left_out_for, row_of, with_labels
+from scorefold_verbs.measures import (
+    Calibration,
+    Consistency,
+    Diversity,
+    Energy,
+    Fidelity,
+    Frechet,
+    Held,
+    Measure,
+    Units,
+    condition_networks,
+    feature_name,
+    features_of,
+)
+
+_CLOUD = 500
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """What the figures show: some held-out points (G, *E), their conditions, draws for each (G, n, *E), and the bounds
+    of events; for conditional models the truths' places among the draws (C, D) and how they are counted."""
+
+    truth: Tensor
+    condition: Tensor | None
+    draws: Tensor
+    units: Units
+    calibration: Calibration | None = None
+
+
+@torch.no_grad()
+def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions, context: StageContext) -> Outcome:
+    """Draw n samples for each of some held-out points, given its condition where the model takes any, and hold them to
+    the points.
+
+    Images are held to the truth by PSNR, SSIM (11 pixels and more) and LPIPS (where its files are named), to their
+    condition by the operator that it came from, to each other by their spread; images and vectors by Frechet distances
+    and, for conditional models, by the coverage and the uniformity of the truths' places; vectors by energy distances
+    and scores. With ``by: label``, the points of each label are measured by themselves too. Draws are made and measured
+    ``batch_size`` at a time. Raises ``DataError`` for fewer than two held-out points and for draws that are not finite,
+    ``ConfigError`` for what does not fit the data.
+    """
+    source: DataSource = inputs["data"]
+    points = points_of(source, options.conditions, context)
+    points = points.take(torch.arange(min(len(points), options.conditions)))
+    if len(points) < 2:
+        raise DataError("one held-out point was given; at least 2 are needed", hint="take a larger split")
+    if points.event_shape != component.event_shape:
+        raise ShapeError(
+            f"the data have events of shape {points.event_shape}; this model draws {component.event_shape}",
+            hint="assess a model on data of the kind that it was trained on",
+        )
+    if options.rounding == "8-bit" and None in (source.event_scale.low, source.event_scale.high):
+        raise ConfigError("8-bit rounding needs data with bounds, and these have none", hint="rounding: none")
+    condition = condition_of(component, points)
+    units = Units.of(source.event_scale, points.x, options.rounding)
+    operator = _operator(source) if condition is not None else None
+    new_measures = _measures(component, options, units, operator)
+    measures = new_measures(context.generator("places"))
+    groups = _Groups.of(component, source, points, new_measures, context) if options.by is not None else None
+    generator = context.generator("assess", device=device_of(component))
+    # A cloud of points takes more of them than a row of images or a colour for each condition.
+    most = options.shown if condition is not None or len(component.event_shape) == 3 else max(options.shown, _CLOUD)
+    shown: list[Held] = []
+    each = max(1, options.batch_size // options.n)
+    for start in range(0, len(points), each):
+        batch = points.take(torch.arange(start, min(start + each, len(points))))
+        given = condition_of(component, batch)
+        draws = units.round(_draw(component, batch, given, options, generator))
+        # Levels are rounded too, so that a draw at the level of its truth equals it bit by bit.
+        held = Held(units.round(batch.x), draws, given, None if operator is None else operator.at(batch.index))
+        for measure in measures:
+            measure.add(held)
+        if groups is not None:
+            groups.add(start, held, operator, batch.index)
+        if start < most:
+            shown.append(held)
+        context.progress(start + len(batch), len(points), "held-out points")
+    outcome = _outcome(component, options, units, len(points), measures, _shown(shown, most, units, measures))
+    if groups is not None:
+        outcome.result = with_labels(outcome.result, *groups.rows())
+    return outcome
+
+
+@dataclass
+class _Groups:
+    """The measures of the points of each label by themselves; ``label`` (N,) is that of each held-out point."""
+
+    label: Tensor
+    names: Sequence[str] | None
+    measures: dict[int, list[Measure]]
+    left_out: list[str]
+
+    @classmethod
+    def of(
+        cls,
+        component: ScoreModel | Flow,
+        source: DataSource,
+        points: Dataset,
+        new_measures: Callable[[torch.Generator], list[Measure]],
+        context: StageContext,
+    ) -> _Groups:
+        if component.condition_spec is None:
+            raise ConfigError(
+                "by is label, and this model takes no condition: its draws belong to no label",
+                hint="leave out 'by', or assess a conditional model (condition: label)",
+            )
+        label = labels_of(points).cpu()
+        found, left_out = groups_of(label, source.label_names)
+        measures = {number: new_measures(context.generator(f"places of label {number}")) for number in found}
+        return cls(label, source.label_names, measures, left_out)
+
+    def add(self, start: int, held: Held, operator: Operator | None, index: Tensor | None) -> None:
+        """A batch whose first point is the ``start``-th, with the operator of all conditions and the points' index."""
+        own = self.label[start : start + len(held.truth)]
+        for number, measures in self.measures.items():
+            rows = (own == number).nonzero()[:, 0]
+            if len(rows):
+                own_index = None if index is None else index[rows.to(index.device)]
+                part = held.take(rows, None if operator is None else operator.at(own_index))
+                for measure in measures:
+                    measure.add(part)
+
+    def rows(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """The answers by label, and the labels that have none."""
+        found, left_out = [], list(self.left_out)
+        for number, measures in self.measures.items():
+            count = int((self.label == number).sum())
+            # A covariance of more features than points is biased far more than labels differ.
+            able = [measure for measure in measures if not (isinstance(measure, Frechet) and measure.too_few)]
+            metrics = {name: value for measure in able for name, value in measure.metrics().items()}
+            arrays = {name: values for measure in able for name, values in measure.arrays().items()}
+            answer = _answer(metrics, arrays)
+            if answer is None:
+                reason = f"{count} points are too few for the covariance of the features"
+                left_out.append(left_out_for(number, self.names, reason))
+                continue
+            row = row_of(number, self.names, count, answer["quantity"], answer["value"], answer.get("interval"))
+            found.append({**row, "metrics": metrics})
+        return found, left_out
+
+
+def _operator(source: DataSource) -> Operator | None:
+    found = source.operator if isinstance(source, HasOperator) else None
+    return found if isinstance(found, Operator) else None
+
+
+def _measures(
+    component: ScoreModel | Flow, options: AssessOptions, units: Units, operator: Operator | None
+) -> Callable[[torch.Generator], list[Measure]]:
+    """What makes the measures that fit the model, with a generator for ties between places; their networks, read once,
+    are shared."""
+    shape, spec = component.event_shape, component.condition_spec
+    image = len(shape) == 3
+    device = device_of(component)
+    if options.lpips is not None and not image:
+        raise ConfigError(f"LPIPS compares images (C, H, W); events have shape {tuple(shape)}", hint="leave lpips out")
+    if options.lpips is not None and spec is None:
+        raise ConfigError(
+            "LPIPS compares a draw with the truth of its condition, and this model takes none", hint="leave lpips out"
+        )
+    lpips = None
+    if options.lpips is not None:
+        lpips = LPIPS(options.lpips.alexnet, options.lpips.heads).to(device)
+    name = feature_name(options.features, shape)
+    network: nn.Module | None = None
+    networks: dict[str, nn.Module] = {}
+    if image or math.prod(shape) <= LARGEST:
+        network = features_of(name, shape, options.inception, units).to(device)
+        beside = condition_networks(name, spec, options.inception, units)
+        networks = {part: one.to(device) for part, one in beside.items()}
+
+    def make(generator: torch.Generator) -> list[Measure]:
+        measures: list[Measure] = []
+        if spec is not None:
+            if image:
+                measures.append(Fidelity(units, lpips))
+            if operator is not None:
+                measures.append(Consistency(units))
+            if options.n > 1:
+                measures.append(Diversity(units))
+            measures.append(Calibration(options.levels, generator))
+        if not image:
+            measures.append(Energy(spec))
+        if network is not None:
+            measures.append(Frechet(name if image else "coordinates", network, networks))
+        return measures
+
+    return make
+
+
+def _draw(
+    component: ScoreModel | Flow,
+    batch: Dataset,
+    condition: Condition | None,
+    options: AssessOptions,
+    generator: torch.Generator,
+) -> Tensor:
+    """n draws for each point of a batch, (n, C, *E), ``batch_size`` at a time where there are more for one point."""
+    if condition is None:
+        count = options.n * len(batch)
+        x = [
+            draw_events(component, min(options.batch_size, count - start), None, options, generator)
+            for start in range(0, count, options.batch_size)
+        ]
+        return torch.cat(x).reshape(options.n, len(batch), *component.event_shape)
+    each = max(1, options.batch_size // len(batch))
+    parts = [
+        draw_events(component, min(each, options.n - start), condition, options, generator)
+        for start in range(0, options.n, each)
+    ]
+    return torch.cat(parts)
+
+
+def _shown(batches: list[Held], most: int, units: Units, measures: list[Measure]) -> Assessed:
+    truth = torch.cat([batch.truth for batch in batches])[:most].cpu()
+    draws = torch.cat([batch.draws for batch in batches], 1)[:, :most].transpose(0, 1).cpu()
+    conditions = [picture_of(batch.condition) for batch in batches]
+    condition = None if conditions[0] is None else torch.cat([c for c in conditions if c is not None])[:most]
+    calibration = next((measure for measure in measures if isinstance(measure, Calibration)), None)
+    return Assessed(truth, condition, draws, units, calibration)
+
+
+def _outcome(
+    component: ScoreModel | Flow,
+    options: AssessOptions,
+    units: Units,
+    count: int,
+    measures: list[Measure],
+    shown: Assessed,
+) -> Outcome:
+    metrics: dict[str, Any] = {"held-out points": count, "draws for each": options.n}
+    arrays: dict[str, Tensor] = {"draws": shown.draws.contiguous()}
+    warnings: list[str] = []
+    for measure in measures:
+        metrics |= measure.metrics()
+        arrays |= measure.arrays()
+        warnings += measure.warnings()
+    result: dict[str, Any] = {"metrics": metrics, "data_range": [units.low, units.high], "warnings": warnings}
+    answer = _answer(metrics, arrays)
+    assert answer is not None
+    result["answer"] = answer
+    return Outcome(metrics, result, arrays, shown=shown)
+
+
+def _answer(metrics: dict[str, Any], arrays: dict[str, Tensor]) -> dict[str, Any] | None:
+    """The number that says most: draw by draw against the truth where conditions name one, else of the whole sample;
+    None where there is none."""
+    preferred = (
+        "PSNR (dB)",
+        "energy score",
+        "energy distance",
+        *(name for name in metrics if "Frechet distance" in name),
+    )
+    quantity = next((name for name in preferred if name in metrics), None)
+    if quantity is None:
+        return None
+    answer: dict[str, Any] = {"quantity": quantity, "value": metrics[quantity]}
+    if quantity in arrays:
+        values = arrays[quantity]
+        error = 1.96 * float(values.std()) / math.sqrt(len(values))
+        answer["interval"] = [answer["value"] - error, answer["value"] + error]
+    return answer

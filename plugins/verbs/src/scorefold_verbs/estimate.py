@@ -1,0 +1,79 @@
+"""The verb ``estimate`` of estimators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from scorefold.data import Dataset, labels_of
+from scorefold.errors import DataError
+from scorefold.interfaces import (
+    DataSource,
+    Estimator,
+)
+from scorefold.rounding import rounding_warning
+from scorefold.stage import Outcome, StageContext
+from scorefold_verbs.config.verbs import (
+    EstimateOptions,
+)
+from scorefold_verbs.inputs import (
+    Inputs,
+    points_of,
+)
+from scorefold_verbs.labels import groups_of, left_out_for, row_of, with_labels
+from scorefold_verbs.trainings import over_trainings
+
+_ROUNDED = 20_000
+"""How many points of an estimate are checked for rounding."""
+
+
+def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, context: StageContext) -> Outcome:
+    """Estimate from the test split, and compare the answer with the truth where the data know it; with ``by: label``,
+    from the points of each label too. ``repeats`` are the estimates of other trainings, which the answer covers as
+    ``scorefold_verbs.trainings.over_trainings`` says.
+
+    The answer begins with the warnings of the data, among them that the points' distances are lost in rounding. An
+    estimate without a value gives no metrics. Raises as the estimator does, and ``DataError`` for an empty split and
+    for data without the labels that are needed.
+    """
+    source: DataSource = inputs["data"]
+    dataset = points_of(source, options.limit, context)
+    label = None if options.by is None else labels_of(dataset)
+    component.show_progress(context.progress)
+    answer = component.estimate(dataset, generator=context.generator("estimate"))
+    if "repeats" in inputs:
+        answer = over_trainings([answer, *inputs["repeats"]])
+    rounded = rounding_warning(dataset.tensor(limit=_ROUNDED))
+    answer = answer.with_warnings([*source.data_warnings(), *([rounded] if rounded else [])])
+    metrics: dict[str, Any] = {} if answer.value is None else {answer.quantity: answer.value}
+    if answer.interval is not None:
+        metrics[f"{answer.quantity}, lower"], metrics[f"{answer.quantity}, upper"] = answer.interval
+    truth = dataset.truth.get("dimension") if answer.quantity == "intrinsic dimension" else None
+    known = truth if isinstance(truth, int | float) else None
+    if known is not None and answer.value is not None:
+        metrics |= {"truth": known, "error": answer.value - known}
+    summary = answer.summary()
+    said = {name: summary[name] for name in ("quantity", "value", "interval", "headline")}
+    result = {"metrics": metrics, "estimate": summary, "answer": {**said, "truth": known}}
+    if label is not None:
+        result = with_labels(result, *_estimates_by_label(component, dataset, label, source.label_names, context))
+    return Outcome(answer, result, answer.tensors())
+
+
+def _estimates_by_label(
+    component: Estimator, dataset: Dataset, label: Tensor, names: Sequence[str] | None, context: StageContext
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """What the points of each label give, and the labels that are left out."""
+    groups, left_out = groups_of(label, names)
+    rows = []
+    for done, (number, positions) in enumerate(groups.items()):
+        context.progress(done, len(groups), "labels")
+        try:
+            found = component.estimate(dataset.take(positions), generator=context.generator(f"estimate label {number}"))
+        except DataError as error:
+            left_out.append(left_out_for(number, names, error.message))
+            continue
+        rows.append(row_of(number, names, len(positions), found.quantity, found.value, found.interval))
+    return rows, left_out

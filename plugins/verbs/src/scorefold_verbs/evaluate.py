@@ -1,0 +1,112 @@
+"""The verb ``evaluate``: log-likelihoods of held-out points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset
+from scorefold.errors import DataError
+from scorefold.interfaces import DataSource, Flow, ScoreModel
+from scorefold.interfaces.capabilities import HasLaw
+from scorefold.laws import log_density
+from scorefold.stage import Outcome, StageContext
+from scorefold_verbs.config.verbs import LikelihoodOptions
+from scorefold_verbs.inputs import Inputs, device_of, points_of, refuse_codes
+
+
+def evaluate_likelihood(
+    component: ScoreModel | Flow, inputs: Inputs, options: LikelihoodOptions, context: StageContext
+) -> Outcome:
+    """The mean log-likelihood of held-out points, in nats and, for flows of discrete data, in bits per dimension.
+
+    It is that of a density in the model's units; where continuous data were scaled, that in the units they were read
+    in is given too, less by the logarithms of the factors.
+
+    It is held to the exact one where the data know their density. Hands on ``{"log_prob": (N,) float64}``. Raises
+    ``DataError`` for an empty split and for values that are not finite, ``ConfigError`` for a model whose condition is
+    a code.
+    """
+    refuse_codes(component)
+    source: DataSource = inputs["data"]
+    dataset = points_of(source, options.limit, context)
+    generator = context.generator("evaluate", device=device_of(component))
+    log_prob = log_probs(component, dataset, options, generator, context.progress)
+    metrics, answer = _likelihood(component, log_prob, _exact_log_prob(component, source, dataset))
+    scaled = source.event_scale.log_volume(tuple(component.event_shape))
+    if scaled != 0 and source.event_scale.levels is None:
+        metrics["log-likelihood in the units of the file (nats)"] = float(log_prob.mean()) - scaled
+    result = {"metrics": metrics, "points": len(log_prob), "answer": answer}
+    return Outcome({"log_prob": log_prob}, result, {"log_prob": log_prob})
+
+
+def log_probs(
+    model: ScoreModel | Flow,
+    dataset: Dataset,
+    options: LikelihoodOptions,
+    generator: torch.Generator | None,
+    progress: Callable[[int, int, str], None] = lambda done, total, text: None,
+) -> Tensor:
+    """log p(x | condition) of points in nats, (N,) in float64. Raises ``DataError`` for values that are not finite."""
+    values: list[Tensor] = []
+    for batch in dataset.batches(options.batch_size):
+        condition = batch.condition if model.condition_spec is not None else None
+        if isinstance(model, Flow):
+            with torch.no_grad():
+                found = model.log_prob(batch.x, condition, generator=generator)
+        else:
+            found = model.log_prob(
+                batch.x,
+                condition,
+                trace=options.trace,
+                probes=options.probes,
+                generator=generator,
+                rtol=options.tolerance,
+                atol=options.tolerance,
+            )
+        values.append(found.detach().cpu())
+        progress(sum(map(len, values)), len(dataset), "log-likelihood")
+    log_prob = torch.cat(values).double()
+    wrong = int((~torch.isfinite(log_prob)).sum())
+    if wrong:
+        raise DataError(
+            f"{wrong} of {len(log_prob)} log-likelihoods are not finite",
+            hint="check that the data are those the model was trained for, in its units",
+        )
+    return log_prob
+
+
+def _likelihood(
+    component: ScoreModel | Flow, log_prob: Tensor, exact: Tensor | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The metrics and the answer of log-likelihoods (N,), with the exact ones (N,) where they are known."""
+    dimension = math.prod(component.event_shape)
+    mean = float(log_prob.mean())
+    metrics = {"log-likelihood (nats)": mean, "log-likelihood per dimension (nats)": mean / dimension}
+    answer: dict[str, Any] = {"quantity": "negative log-likelihood (nats per dimension)"}
+    scale = -1 / dimension
+    if isinstance(component, Flow) and component.bin_width is not None:
+        scale /= math.log(2)
+        metrics["bits per dimension"] = scale * mean
+        answer["quantity"] = "bits per dimension"
+    answer["value"] = scale * mean
+    if len(log_prob) > 1:
+        error = float(log_prob.std()) / math.sqrt(len(log_prob))
+        metrics["standard error (nats)"] = error
+        answer["interval"] = [scale * (mean + 1.96 * error), scale * (mean - 1.96 * error)]
+    if exact is not None:
+        metrics["exact log-likelihood (nats)"] = float(exact.mean())
+        answer["truth"] = scale * float(exact.mean())
+    return metrics, answer
+
+
+def _exact_log_prob(component: ScoreModel | Flow, source: DataSource, dataset: Dataset) -> Tensor | None:
+    """The log-density of points under the law they come from, (N,), where it is known and the model is of that law."""
+    law = source.law() if isinstance(source, HasLaw) else None
+    if law is None or component.condition_spec is not None:
+        return None
+    return log_density(law, dataset.tensor().cpu().flatten(1))

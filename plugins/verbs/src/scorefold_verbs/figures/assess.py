@@ -1,0 +1,116 @@
+"""Figures of the verb ``assess``: draws beside the truth, and whether their spread is right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from scorefold.event_figures import as_images, own_limits, plane, strips
+from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from scorefold_verbs.assess import Assessed
+    from scorefold_verbs.measures import Calibration
+
+_DRAWS, _GROUPS = 5, 8
+_GAP = 1
+
+
+def assessment(shown: Assessed) -> Mapping[str, Figure]:
+    """Held-out points beside their draws (images in rows, vectors in a plane), and for conditional models the coverage
+    and the places of the truths."""
+    figures = {"draws": _images(shown) or _points(shown)}
+    if shown.calibration is not None and shown.draws.shape[1] > 1:
+        figures["calibration"] = _calibration(shown.calibration)
+    return figures
+
+
+def _images(shown: Assessed) -> Figure | None:
+    """Condition, truth, draws, their mean and their standard deviation, a row for each held-out point."""
+    truth = as_images(shown.truth)
+    if truth is None:
+        return None
+    each = shown.draws[:, :_DRAWS]
+    spread = shown.draws.shape[1] > 1 and shown.calibration is not None
+    columns: list[tuple[str, Tensor, tuple[float, float]]] = []
+    bounds = (shown.units.low, shown.units.high)
+    if shown.condition is not None:
+        seen = as_images(shown.condition)
+        assert seen is not None
+        wide = functional.interpolate(seen, truth.shape[2:], mode="nearest")
+        columns.append(("condition", wide, own_limits(seen, bounds)))
+    columns.append(("truth" if shown.calibration is not None else "held out", truth, bounds))
+    for number in range(each.shape[1]):
+        drawn = as_images(each[:, number])
+        assert drawn is not None
+        columns.append((f"draw {number + 1}", drawn, bounds))
+    if spread:
+        mean = as_images(shown.draws.mean(1))
+        assert mean is not None
+        columns.append(("mean", mean, bounds))
+    return strips(columns, shown.draws.float().std(1).reshape(len(truth), -1, *truth.shape[2:]) if spread else None)
+
+
+def _points(shown: Assessed) -> Figure:
+    """Draws and truths in one plane: with conditions a colour for each, the truth ringed; else draws over truths."""
+    import matplotlib
+
+    figure, axes = new_figure(5.4, 4.6)
+    groups = shown.draws[:_GROUPS, :500].flatten(2) if shown.calibration is not None else shown.draws.flatten(2)
+    truth = shown.truth[: len(groups)].flatten(1)
+    each = groups.shape[1]
+    if truth.shape[1] == 1:  # a column of numbers for each held-out point
+        position = torch.arange(len(truth), dtype=torch.float64)
+        all_points = torch.stack([position[:, None].expand(-1, each).flatten(), groups.flatten().double()], 1)
+        points, truths = all_points.unflatten(0, (len(truth), each)), torch.stack([position, truth[:, 0].double()], 1)
+        names = ("held-out point", "x")
+    else:
+        both, names = plane(torch.cat([truth, groups.flatten(0, 1)]))
+        truths, points = both[: len(truth)], both[len(truth) :].unflatten(0, (len(truth), each))
+        axes.set_aspect("equal", adjustable="datalim")
+    if shown.calibration is None:
+        flat = points.flatten(0, 1)
+        axes.scatter(truths[:, 0], truths[:, 1], s=14, color=WARM, linewidths=0, label="held out", zorder=3)
+        axes.scatter(flat[:, 0], flat[:, 1], s=6, color=ACCENT, alpha=0.4, linewidths=0, label="draws")
+    else:
+        colours = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
+        for number, (group, one) in enumerate(zip(points, truths, strict=True)):
+            label = ("draws", "truth") if number == 0 else (None, None)
+            axes.scatter(
+                group[:, 0], group[:, 1], s=6, color=[colours[number]], alpha=0.5, linewidths=0, label=label[0]
+            )
+            axes.plot(*one.tolist(), "o", color=colours[number], markeredgecolor=INK, markersize=8, label=label[1])
+        axes.set_title("Each colour: one condition", fontsize=10, color=INK)
+    axes.set(xlabel=names[0], ylabel=names[1])
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def _calibration(calibration: Calibration) -> Figure:
+    """The coverage of central intervals against their mass, and the histogram of the truths' places."""
+    figure = empty_figure(7.2, 3.2)
+    left, right = figure.subplots(1, 2)
+    for axes in (left, right):
+        tidy(axes)
+    levels = torch.linspace(0.05, 0.95, 19).tolist()
+    shares = torch.tensor([calibration.shares(level) for level in levels], dtype=torch.float64)
+    left.plot([0, 1], [0, 1], color=WARM, linewidth=1, label="calibrated")
+    left.fill_between(levels, shares[:, 0] - 2 * shares[:, 1], shares[:, 0] + 2 * shares[:, 1], color=ACCENT, alpha=0.2)
+    left.plot(levels, shares[:, 0], color=ACCENT, label="these draws, ± 2 s.e.")
+    left.set(xlabel="mass of the central interval", ylabel="truths inside", xlim=(0, 1), ylim=(0, 1))
+    left.set_aspect("equal")
+    left.legend(frameon=False, fontsize=8)
+    places = calibration.places[~calibration.places.isnan()].double()
+    right.hist(places.numpy(), bins=20, range=(0, 1), density=True, color=SOFT)
+    right.axhline(1, color=WARM, linewidth=1)
+    right.set(xlabel="place of the truth among the draws", ylabel="density", xlim=(0, 1))
+    right.set_title(
+        f"{len(calibration.places)} truths, {calibration.places.shape[1]} coordinates", fontsize=9, color=INK
+    )
+    return figure

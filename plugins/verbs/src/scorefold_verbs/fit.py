@@ -1,0 +1,91 @@
+"""The verb ``fit`` of whatever can be trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from scorefold.errors import DataError, SplitError
+from scorefold.interfaces import (
+    DataSource,
+    Encodes,
+    ScoreModel,
+    Trainable,
+)
+from scorefold.stage import Fitted, Outcome, StageContext
+from scorefold_verbs.inputs import (
+    Inputs,
+    device_of,
+    on_device,
+)
+from scorefold_verbs.latents.measures import RELATIVE_ERROR
+from scorefold_verbs.latents.reconstruct import quick_error
+from scorefold_verbs.noise import noise_warnings
+
+_SHOWN = 64
+"""How many training events figures get."""
+
+_DIAGNOSED = 512
+"""How many points what was trained is diagnosed on."""
+
+_DECODED = 32
+"""How many points are encoded and decoded after a training: of some models that takes many calls."""
+
+
+def fit(component: nn.Module, inputs: Inputs, options: None, context: StageContext) -> Outcome:
+    """Train a ``Trainable`` on the training split, checked on the validation split; pass over anything else.
+
+    Warns before the training where the noise of a score's process does not fit the data. Raises as
+    ``scorefold.training.fit``, ``DataError`` for data that can't be read or an empty training split, and
+    ``ConfigError`` for noise above all of the data.
+    """
+    if not isinstance(component, Trainable):
+        return Outcome(component, {"trained": False}, shown={})
+    from scorefold.training import can_train_apart, fit_apart
+    from scorefold.training import fit as train
+
+    source: DataSource = inputs["data"]
+    training = on_device(context, source.load("train"))
+    if len(training) == 0:
+        raise DataError("the training split is empty", hint="give the source more points or a larger train fraction")
+    before = _noise_warnings(component, source)
+    for text in before:
+        context.warn(text)
+    try:
+        validation = on_device(context, source.load("validation"))
+    except SplitError:
+        validation = None
+    settings: dict[str, Any] = {
+        "validation": validation if validation is not None and len(validation) else None,
+        "seed": context.seed("fit"),
+        "checkpoint_dir": context.checkpoint_dir,
+        "precision": context.precision,
+        "progress": context.progress,
+    }
+    config, executor = component.training_config, context.executor
+    apart = executor is not None and executor.parallel and config.minutes is None
+    if executor is not None and apart and can_train_apart(component, training, validation):
+        report = fit_apart(component, training, config, executor, **settings)
+    else:
+        report = train(component, training, config, metrics=context.metrics, **settings)
+    result: dict[str, Any] = {"trained": True, **report.summary()}
+    seen = training if validation is None or not len(validation) else validation
+    after = [*component.doubts(seen.take(torch.arange(min(_DIAGNOSED, len(seen)))))]
+    if isinstance(component, Encodes):
+        x = seen.take(torch.arange(min(_DECODED, len(seen)))).x
+        error, poor = quick_error(component, x, context.generator("reconstruct", device=device_of(component)))
+        after += poor
+        if error is not None:
+            result["metrics"][RELATIVE_ERROR] = error
+    if warnings := [*before, *report.warnings, *after]:
+        result["warnings"] = warnings
+    few = training.take(torch.arange(min(_SHOWN, len(training))))
+    return Outcome(component, result, shown=Fitted(report, component, few.x, few.condition))
+
+
+def _noise_warnings(component: nn.Module, source: DataSource) -> list[str]:
+    if not isinstance(component, ScoreModel):
+        return []
+    return noise_warnings(component.process, source.event_scale, source.event_shape)

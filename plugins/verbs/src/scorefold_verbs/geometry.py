@@ -1,0 +1,103 @@
+"""The verbs of geometries: ``build`` and ``interpolate``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.errors import DataError
+from scorefold.interfaces import (
+    DataSource,
+    Geometry,
+    TensorSource,
+    check_trained,
+)
+from scorefold.stage import EventGroups, Outcome, StageContext
+from scorefold_verbs.config.verbs import (
+    InterpolateOptions,
+)
+from scorefold_verbs.inputs import (
+    Inputs,
+    nearness,
+    on_device,
+    points_of,
+)
+
+_DIAGNOSED = 512
+"""How many points a geometry is diagnosed on."""
+
+
+def _check_trained(component: Geometry) -> None:
+    """Raises ``ConfigError`` for a part of a geometry that is as it was built, where training would have changed it."""
+    parts = component.named_modules() if isinstance(component, nn.Module) else ()
+    for name, part in parts:
+        if part is not component:
+            check_trained(part, name, "this geometry")
+
+
+def _trust(component: Geometry, points: Tensor) -> dict[str, Any]:
+    """What a geometry says of itself by held-out points, as entries of a result; none where it says nothing."""
+    numbers, doubts = component.diagnose(points)
+    entries = {"diagnostics": dict(numbers), "warnings": list(doubts)}
+    return {name: entry for name, entry in entries.items() if entry}
+
+
+def build(component: Geometry, inputs: Inputs, options: None, context: StageContext) -> Outcome:
+    """Hand a geometry on; with data, the distances between some of its points are drawn and reported, and what the
+    points say of how far it can be trusted.
+
+    Raises ``ConfigError`` for a part that should have been trained, and ``DataError`` for an empty split.
+    """
+    _check_trained(component)
+    source: DataSource | None = inputs.get("data")
+    if source is None:
+        return Outcome(component, shown={})
+    points = points_of(source, 64, context).tensor()
+    with torch.no_grad():
+        distances = component.distance_matrix(points).cpu()
+    pairs = distances[~torch.eye(len(points), dtype=torch.bool)]
+    metrics: dict[str, Any] = {"points": len(points)}
+    if len(pairs):
+        metrics["mean distance"] = float(pairs.mean())
+    trust = _trust(component, points_of(source, _DIAGNOSED, context).tensor())
+    return Outcome(component, {"metrics": metrics, **trust}, {"distances": distances}, shown=distances)
+
+
+@torch.no_grad()
+def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions, context: StageContext) -> Outcome:
+    """Geodesics between pairs of data points, handed on as (pairs x times) events, pair by pair.
+
+    Their middles are held to the training points: see ``nearness``. Raises ``DataError`` for fewer points than the
+    pairs need, and ``ConfigError`` for a part that should have been trained.
+    """
+    _check_trained(component)
+    source: DataSource = inputs["data"]
+    points = on_device(context, source.load(context.split or "test")).tensor(limit=10_000)
+    if len(points) < 2 * options.pairs:
+        raise DataError(
+            f"{options.pairs} pairs need {2 * options.pairs} points; the split has {len(points)}",
+            hint=f"set options.pairs to at most {len(points) // 2}",
+        )
+    order = torch.randperm(len(points), generator=context.generator("interpolate"))[: 2 * options.pairs]
+    start, end = points[order[: options.pairs]], points[order[options.pairs :]]
+    times = torch.linspace(0, 1, options.times, dtype=points.dtype, device=points.device)
+    paths = component.geodesic(start, end, times).cpu()
+    lengths = component.distance(start, end).cpu()
+    metrics = {"pairs": options.pairs, "mean length": float(lengths.mean())}
+    result: dict[str, Any] = {"metrics": metrics, **_trust(component, points[:_DIAGNOSED])}
+    near = nearness(paths[:, options.times // 2], torch.cat([start, end]).cpu(), source)
+    if near is not None:
+        metrics["middles from the data"] = float(near.mean())
+        error = 1.96 * float(near.std(correction=0)) / math.sqrt(len(near))
+        result["answer"] = {
+            "quantity": "distance of geodesic middles from the data, over that of held-out points",
+            "value": float(near.mean()),
+            "interval": [float(near.mean()) - error, float(near.mean()) + error],
+        }
+    flat = paths.reshape(-1, *paths.shape[2:])
+    arrays = {"geodesics": paths, "lengths": lengths}
+    shown = EventGroups(paths, "one geodesic", path=True)
+    return Outcome(TensorSource(flat, source.event_scale), result, arrays, shown=shown)

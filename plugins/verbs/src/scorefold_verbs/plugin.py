@@ -1,0 +1,135 @@
+"""What this plugin offers: the verbs of core's kinds, and those of latent codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from scorefold.plugin import Port, Verb, hookimpl
+
+__plugin_api__ = "1.0"
+
+_DATA = Port("data", kind="data")
+_ANY_DATA = Port("data", kind="data", optional=True)
+_TRAINING_DATA = Port("data", kind="data", optional=True, when="Trainable")
+# An estimator that reads the data alone passes over a model, so that swapping estimators is one word in a run file.
+_MODELS = (Port("score", kind="score", optional=True), Port("flow", kind="flow", optional=True))
+
+
+@hookimpl
+def scorefold_verbs() -> Iterable[Verb]:
+    yield Verb("load", takes=(), gives="data", target="scorefold_verbs.load:load", figures=_figures("data:data"))
+    yield Verb(
+        "fit",
+        takes=(_TRAINING_DATA,),
+        gives="",
+        target="scorefold_verbs.fit:fit",
+        figures="scorefold.event_figures:training",
+    )
+    yield from _of_models()
+    yield from _of_geometries()
+    yield Verb(
+        "estimate",
+        takes=(_DATA, *_MODELS, Port("repeats", kind="estimate", many=True, optional=True)),
+        gives="estimate",
+        target="scorefold_verbs.estimate:estimate",
+        options=_options("verbs:EstimateOptions"),
+        figures=_figures("estimate:estimate"),
+    )
+    yield Verb(
+        "allocate",
+        takes=(),
+        gives="allocation",
+        target="scorefold_verbs.allocate:allocate",
+        options=_options("verbs:AllocateOptions"),
+        figures="scorefold.event_figures:allocation",
+    )
+    yield from _of_codes()
+
+
+def _of_models() -> Iterable[Verb]:
+    """Of scores and flows."""
+    yield Verb(
+        "sample",
+        takes=(_ANY_DATA,),
+        gives="data",
+        target="scorefold_verbs.sample:sample",
+        options=_options("verbs:SampleOptions"),
+        figures="scorefold.event_figures:samples",
+    )
+    yield Verb(
+        "evaluate",
+        takes=(_DATA,),
+        gives="metrics",
+        target="scorefold_verbs.evaluate:evaluate_likelihood",
+        options=_options("verbs:LikelihoodOptions"),
+        figures=_figures("likelihood:likelihood"),
+    )
+    yield Verb(
+        "outliers",
+        takes=(_DATA, Port("unusual", kind="data", optional=True)),
+        gives="metrics",
+        target="scorefold_verbs.outliers:outliers",
+        options=_options("verbs:OutlierOptions"),
+        figures=_figures("likelihood:outlier_scores"),
+    )
+    yield Verb(
+        "assess",
+        takes=(_DATA,),
+        gives="metrics",
+        target="scorefold_verbs.assess:assess",
+        options=_options("verbs:AssessOptions"),
+        figures=_figures("assess:assessment"),
+    )
+
+
+def _of_geometries() -> Iterable[Verb]:
+    yield Verb(
+        "build",
+        takes=(_ANY_DATA,),
+        gives="geometry",
+        target="scorefold_verbs.geometry:build",
+        figures=_figures("geometry:geometry"),
+    )
+    yield Verb(
+        "interpolate",
+        kinds=("geometry",),
+        takes=(_DATA,),
+        gives="data",
+        target="scorefold_verbs.geometry:interpolate",
+        options=_options("verbs:InterpolateOptions"),
+        figures="scorefold.event_figures:samples",
+    )
+
+
+def _of_codes() -> Iterable[Verb]:
+    """Of whatever has latent codes."""
+    beside = Port("beside", kind=("score", "flow", "estimator", "autoencoder"), needs=("Encodes",), optional=True)
+    events, rows = "scorefold.event_figures:samples", _figures("latents:rows")
+    pictures = _figures("latents:reconstructions")
+    yield _code_verb("encode", "data", "traverse", "verbs:EncodeOptions", events)
+    yield _code_verb("reconstruct", "metrics", "reconstruct", "latents:ReconstructOptions", pictures, _DATA, beside)
+    yield _code_verb("generate", "data", "reconstruct", "latents:GenerateOptions", events, _ANY_DATA)
+    yield _code_verb("interpolate", "data", "traverse", "latents:InterpolateCodesOptions", rows)
+    yield _code_verb("traverse", "data", "traverse", "latents:TraverseOptions", rows)
+    yield _code_verb("edit", "data", "traverse", "latents:EditOptions", rows)
+    yield _code_verb("latents", "metrics", "diagnose", "latents:LatentsOptions", _figures("latents:latents"))
+
+
+def _code_verb(name: str, gives: str, module: str, options: str, figures: str, *takes: Port) -> Verb:
+    return Verb(
+        name,
+        takes=takes or (_DATA,),
+        gives=gives,
+        target=f"scorefold_verbs.latents.{module}:{name}",
+        options=_options(options),
+        needs=("Encodes",),
+        figures=figures,
+    )
+
+
+def _options(name: str) -> str:
+    return f"scorefold_verbs.config.{name}"
+
+
+def _figures(name: str) -> str:
+    return f"scorefold_verbs.figures.{name}"

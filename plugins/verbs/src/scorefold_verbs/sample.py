@@ -1,0 +1,45 @@
+"""The verb ``sample`` of scores and flows."""
+
+from __future__ import annotations
+
+import torch
+
+from scorefold.data import Dataset, map_condition
+from scorefold.interfaces import (
+    Flow,
+    ScoreModel,
+    TensorSource,
+)
+from scorefold.stage import EventGroups, Outcome, StageContext
+from scorefold_verbs.config.verbs import (
+    SampleOptions,
+)
+from scorefold_verbs.inputs import (
+    Inputs,
+    conditions_of,
+    device_of,
+    draw_events,
+)
+
+
+@torch.no_grad()
+def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions, context: StageContext) -> Outcome:
+    """Draw samples, n for each of some conditions taken from the data where the model has any.
+
+    They are handed on as (N, *E), all draws for one condition after those for another, each with its condition.
+    Raises ``ConfigError`` where a condition is needed and there is none, ``DataError`` for samples that are not finite.
+    """
+    generator = context.generator("sample", device=device_of(component))
+    condition = conditions_of(component, inputs.get("data"), options.conditions, context)
+    x = draw_events(component, options.n, condition, options, generator)
+    draws = x if condition is None else x.transpose(0, 1)
+    flat = draws.reshape(-1, *component.event_shape).cpu()
+    metrics = {"samples": len(flat), "mean": float(flat.mean()), "std": float(flat.std(correction=0))}
+    scale = component.event_scale
+    bounded = scale.low is not None or scale.high is not None
+    seen = draws.cpu().clamp(scale.low, scale.high) if bounded else draws.cpu()
+    shown = seen if condition is None else EventGroups(seen, "one condition")
+    given = map_condition(condition, lambda value: value.repeat_interleave(options.n, dim=0).cpu())
+    handed = Dataset(flat, given, index=torch.arange(len(flat)))
+    source = TensorSource({"test": handed}, scale, component.condition_spec)
+    return Outcome(source, {"metrics": metrics}, {"samples": flat}, shown=shown)

@@ -1,0 +1,98 @@
+"""Scores of unusual points from models whose every density is known, and the verb that tells them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from verb_toys import Normal, Shifted, Source, checked, context
+
+from scorefold.data import Condition, Dataset, TensorSpec
+from scorefold.errors import DataError
+from scorefold_verbs.config.verbs import OutlierOptions
+from scorefold_verbs.figures.likelihood import outlier_scores as draw
+from scorefold_verbs.outliers import outlier_scores, outliers, told_apart
+
+SPEC = TensorSpec((), None)
+
+
+class Knowing(Shifted):
+    """A flow that knows its condition to be N(0, 1)."""
+
+    def condition_log_prob(self, condition: Condition) -> Tensor | None:
+        assert isinstance(condition, Tensor)
+        return -0.5 * condition.square() - 0.5 * math.log(2 * math.pi)
+
+
+def pairs(count: int, *, apart: float = 0.0, seed: int = 0) -> Dataset:
+    """x = 1 + y + noise, and ``apart`` more."""
+    noise = torch.Generator().manual_seed(seed)
+    y = 3 * torch.randn(count, generator=noise)
+    return Dataset(x=1 + y[:, None] + apart + torch.randn(count, 2, generator=noise), condition=y)
+
+
+def test_told_apart_is_the_chance_that_an_unusual_point_scores_above_a_usual_one() -> None:
+    assert told_apart(torch.tensor([2.0, 3.0]), torch.tensor([0.0, 1.0])) == 1.0
+    assert told_apart(torch.tensor([0.0, 1.0]), torch.tensor([2.0, 3.0])) == 0.0
+    same = torch.randn(50, generator=torch.Generator().manual_seed(1))
+    assert told_apart(same, same) == 0.5
+    assert told_apart(torch.tensor([1.0, 1.0, 3.0]), torch.tensor([1.0, 2.0])) == pytest.approx((0.5 + 0.5 + 2) / 6)
+
+
+def test_scores_by_hand() -> None:
+    data = pairs(5)
+    assert isinstance(data.condition, Tensor)
+    found = outlier_scores(
+        Knowing(spec=SPEC).double(),
+        Dataset(data.x.double(), data.condition.double()),
+        seed=0,
+        options=OutlierOptions(others=2),
+    )
+    unit = 2 * math.log(2)
+
+    def log_prob(y: Tensor) -> Tensor:
+        return (-0.5 * (data.x - 1 - y[:, None]).square() - 0.5 * math.log(2 * math.pi)).double().sum(1)
+
+    own, others = log_prob(data.condition), [log_prob(data.condition.roll(-shift)) for shift in (1, 2)]
+    assert torch.allclose(found.cost, -own / unit, atol=1e-6)
+    assert found.mismatch is not None
+    assert torch.allclose(found.mismatch, (torch.stack(others).exp().mean(0).log() - own) / unit, atol=1e-5)
+    assert found.condition_cost is not None
+    assert torch.allclose(
+        found.condition_cost, (0.5 * data.condition.square() + 0.5 * math.log(2 * math.pi)).double() / math.log(2)
+    )
+
+
+def test_the_verb_tells_how_well_each_score_works() -> None:
+    usual, unusual = Source(test=pairs(200)), Source(test=pairs(200, apart=3.0, seed=1))
+    outcome = outliers(Knowing(spec=SPEC), {"data": usual, "unusual": unusual}, OutlierOptions(), context())
+    metrics = checked(outcome)
+    assert metrics["told apart by cost"] > 0.95
+    assert 0.4 < metrics["told apart by condition cost"] < 0.6  # the conditions of both are alike
+    assert metrics["mean mismatch (bits a dimension)"] < 0
+    assert set(outcome.arrays) == {
+        f"{who}{name}" for who in ("", "unusual ") for name in ("cost", "mismatch", "condition cost")
+    }
+    assert all(values.shape == (200,) for values in outcome.arrays.values())
+    (figure,) = draw(outcome.drawn).values()
+    assert [axes.get_xlabel() for axes in figure.axes] == [
+        "cost (bits a dimension)",
+        "mismatch (bits a dimension)",
+        "condition cost (bits)",
+    ]
+
+
+def test_without_a_condition_there_is_the_cost_alone_for_flows_and_score_models() -> None:
+    x = torch.randn(30, 2, generator=torch.Generator().manual_seed(2))
+    for model in (Shifted(), Normal()):
+        outcome = outliers(model, {"data": Source(test=Dataset(x))}, OutlierOptions(), context())
+        assert list(outcome.arrays) == ["cost"]
+        assert list(checked(outcome)) == ["mean cost (bits a dimension)"]
+        assert len(draw(outcome.drawn)["outliers"].axes) == 1
+
+
+def test_too_few_points_for_the_others_are_refused() -> None:
+    with pytest.raises(DataError, match="8 others each"):
+        outliers(Shifted(spec=SPEC), {"data": Source(test=pairs(8))}, OutlierOptions(), context())
