@@ -23,11 +23,11 @@ from torch import Tensor
 from torch.profiler import profile
 
 from scorefold.data import DataSpec, TensorSpec
-from scorefold.nn import ConvConditioner
 from scorefold_caflow.config import CAFLOWConfig, EncoderConfig, StepsConfig
 from scorefold_caflow.flow import ImageFlow
 from scorefold_caflow.layers import channels_last
 from scorefold_caflow.parts import TwoEncoders
+from scorefold_toolkit.nn import ConvConditioner
 
 IMAGE = (1, 16, 16)
 DRAWS = (1, 8, 32)

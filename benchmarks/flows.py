@@ -46,10 +46,10 @@ from torch import Tensor, nn
 
 from scorefold.data import Dataset, DataSpec
 from scorefold.interfaces import Progress
-from scorefold.training.compilation import compiled
-from scorefold.training.task import LossModule
 from scorefold_standard.flow_config import AffineCouplingConfig, SplineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
+from scorefold_toolkit.training.compilation import compiled
+from scorefold_toolkit.training.task import LossModule
 
 LAYERS, HIDDEN, BINS, BOUND = 8, 64, 8, 5.0
 APART = 1e-4
@@ -275,7 +275,7 @@ def trainer(case: Case, side: Side, adam: str, loss: Callable[[Tensor], Tensor] 
 
 
 def training_loss(side: Side, *, compiles: bool) -> Callable[[Tensor], Tensor]:
-    """The loss as ``scorefold.training`` calls it, with ``training.compile`` on or off."""
+    """The loss as ``scorefold_toolkit.training`` calls it, with ``training.compile`` on or off."""
     loss, generator = LossModule(side.module), torch.Generator()  # type: ignore[arg-type]
     call = compiled(loss) if compiles else loss
 

@@ -48,11 +48,11 @@ from torch import Tensor
 
 from scorefold.data import DataSpec
 from scorefold.interfaces import Flow
-from scorefold.numerics import jacobian
 from scorefold_pullback.config import PullbackConfig
 from scorefold_pullback.geometry import Pullback
 from scorefold_standard.flow_config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
+from scorefold_toolkit.numerics import jacobian
 
 TASKS = ("exp", "log", "distance", "geodesic", "transport")
 TIMES = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)

@@ -27,10 +27,10 @@ from torch import Tensor
 
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource
-from scorefold.metrics.distances import frechet_distance
-from scorefold.metrics.features import RandomConv
-from scorefold.training import fit
 from scorefold_registry import Host
+from scorefold_toolkit.metrics.distances import frechet_distance
+from scorefold_toolkit.metrics.features import RandomConv
+from scorefold_toolkit.training import fit
 
 BATCH, SAMPLES, COMPONENTS = 64, 2000, 50
 ROUNDS, SHORT, LONG = 7, 2, 8

@@ -31,9 +31,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from scorefold.data import Dataset
 from scorefold.diffusion import heun, time_grid
 from scorefold.interfaces import DataSource, Progress, TensorSource
-from scorefold.training import fit
 from scorefold_registry import Host
 from scorefold_scorevae.model import ScoreVAE
+from scorefold_toolkit.training import fit
 
 LIMIT = 1.3
 BOUNDS = {"bf16": 0.02, "checkpoint": 1e-4}

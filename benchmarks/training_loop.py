@@ -1,4 +1,4 @@
-"""What ``scorefold.training.fit`` costs a step beside loops that do the same work.
+"""What ``scorefold_toolkit.training.fit`` costs a step beside loops that do the same work.
 
 All sides train one denoising MLP on the same points with the same batch size, noise, fused Adam, gradient clipping,
 averaged weights (decay 0.999) and cosine schedule. "watched" is what ``scorefold run`` does beside that on a terminal:
@@ -38,9 +38,9 @@ from scorefold.data import Dataset
 from scorefold.interfaces.capabilities import Loss, Progress, Trainable
 from scorefold.plugin import hookimpl
 from scorefold.stage import RunInfo, StageInfo
-from scorefold.training import fit
 from scorefold_registry.run.observers import Events, Observers
 from scorefold_registry.run.progress import Bars
+from scorefold_toolkit.training import fit
 
 POINTS, SIZE, BATCH, WIDTH = 10_000, 20, 256, 128
 LIMIT = 100.0

@@ -14,8 +14,8 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 
 from scorefold.interfaces import DataSource, Estimator, ScoreModel
-from scorefold.sklearn import EXPECTED_FAILED_CHECKS, DimensionEstimator, as_estimator
 from scorefold_registry import Host
+from scorefold_toolkit.sklearn import EXPECTED_FAILED_CHECKS, DimensionEstimator, as_estimator
 
 HOST = Host.discover()
 
@@ -92,7 +92,7 @@ def test_every_estimator_of_ours_is_among_them() -> None:
     assert ours == {*ESTIMATORS, "calibrated"}, "the calibrated one runs the others, for minutes a check"
 
 
-@pytest.mark.filterwarnings("ignore::scorefold.sklearn.NoSingleDimensionWarning")
+@pytest.mark.filterwarnings("ignore::scorefold_toolkit.sklearn.NoSingleDimensionWarning")
 @pytest.mark.parametrize(
     ("name", "comb"), [*((name, None) for name in ESTIMATORS), ("mle", "mode"), ("denoising-loss", "median")]
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from scorefold.data import EventScale
-from scorefold.splits import moments
 from scorefold_registry import Host
 from scorefold_registry.components.configs import config_model
+from scorefold_toolkit.data.splits import moments
 
 HOST = Host.discover()
 

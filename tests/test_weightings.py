@@ -9,8 +9,8 @@ import torch
 
 from scorefold.data import Dataset
 from scorefold.interfaces import Phase, Progress
-from scorefold.nn import LossUncertainty
 from scorefold_registry import Host
+from scorefold_toolkit.nn import LossUncertainty
 
 SCORES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "score:denoising": ({}, {}),

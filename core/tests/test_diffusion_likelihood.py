@@ -15,12 +15,12 @@ from scorefold.diffusion import (
     GeometricVE,
     LinearLogSNR,
     LinearVP,
-    MatrixProcess,
     PerComponent,
     SubVP,
     probability_flow_log_prob,
 )
 from scorefold.errors import ConfigError, DataError
+from scorefold_toolkit.matrix_process import MatrixProcess
 
 F64 = torch.float64
 SIGMA = torch.tensor([[1.0, 0.6, 0.2], [0.6, 0.8, 0.1], [0.2, 0.1, 0.3]], dtype=F64)

@@ -19,7 +19,6 @@ from scorefold.diffusion import (
     LinearLogSNR,
     PerComponent,
     ddim,
-    denoising_score_matching,
     dpm_solver_pp_2m,
     euler_maruyama,
     heun,
@@ -27,6 +26,7 @@ from scorefold.diffusion import (
     samplers,
     time_grid,
 )
+from scorefold_toolkit.score_matching.losses import denoising_score_matching
 
 F64 = torch.float64
 

@@ -23,7 +23,6 @@ from scorefold.diffusion import (
     LinearLogSNR,
     LinearSubVP,
     LinearVP,
-    MatrixProcess,
     PerComponent,
     Stretched,
     SubVP,
@@ -32,6 +31,7 @@ from scorefold.diffusion import (
 )
 from scorefold.diffusion.schedules import Schedule
 from scorefold.errors import ConfigError, ShapeError
+from scorefold_toolkit.matrix_process import MatrixProcess
 
 F64 = torch.float64
 ISOTROPIC = [

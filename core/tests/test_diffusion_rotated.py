@@ -12,18 +12,18 @@ from scorefold.diffusion import (
     IsotropicProcess,
     LinearLogSNR,
     LinearVP,
-    MatrixProcess,
     Orthonormal,
     PerComponent,
     Rotated,
     RotatedMap,
-    denoising_score_matching,
     dpm_solver_pp_2m,
     probability_flow_log_prob,
     time_grid,
 )
 from scorefold.diffusion.samplers import default_sampler, default_steps
 from scorefold.errors import ConfigError, ShapeError
+from scorefold_toolkit.matrix_process import MatrixProcess
+from scorefold_toolkit.score_matching.losses import denoising_score_matching
 
 F64 = torch.float64
 BLOCKS = torch.tensor([[0, 0, 1], [1, 2, 2]])

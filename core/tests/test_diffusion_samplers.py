@@ -18,7 +18,6 @@ from scorefold.diffusion import (
     IsotropicProcess,
     LinearLogSNR,
     LinearVP,
-    MatrixProcess,
     PerComponent,
     SubVP,
     ddim,
@@ -31,6 +30,7 @@ from scorefold.diffusion import (
     time_grid,
 )
 from scorefold.errors import ConfigError, ShapeError
+from scorefold_toolkit.matrix_process import MatrixProcess
 
 F64 = torch.float64
 SIGMA = torch.tensor([[1.0, 0.9], [0.9, 1.0]], dtype=F64)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition, TensorSpec
-from scorefold.diffusion import VE, VP, DiffusionProcess, MatrixProcess, ddim
+from scorefold.diffusion import VE, VP, DiffusionProcess, ddim
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import ScoreModel
 from scorefold.interfaces.score import repeat_condition
+from scorefold_toolkit.matrix_process import MatrixProcess
 
 F64 = torch.float64
 

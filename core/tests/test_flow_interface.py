@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from scorefold.data import Condition, EventScale, TensorSpec
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import Flow
-from scorefold.nn import DiagonalNormal, StandardNormal
+from scorefold_toolkit.nn import DiagonalNormal, StandardNormal
 
 
 class Shift(Flow):

@@ -12,9 +12,9 @@ from torch import Tensor
 from scorefold.data import Condition
 from scorefold.diffusion import VE
 from scorefold.interfaces import Flow, ScoreModel
-from scorefold.nn import StandardNormal
 from scorefold_registry.components.building import Made, Memory
 from scorefold_registry.run.costs import cpu_seconds, evaluations, models_of
+from scorefold_toolkit.nn import StandardNormal
 
 
 class Exact(ScoreModel):

@@ -13,7 +13,7 @@ import pytest
 
 from scorefold_registry.cli.main import main
 from scorefold_registry.plugins.discovery import discover
-from scorefold_registry.plugins.requirements import Unmet, unmet, unmet_core
+from scorefold_registry.plugins.requirements import Unmet, unmet, unmet_contract
 
 Install = Callable[..., Path]
 Source = Callable[..., str]
@@ -38,7 +38,7 @@ NUMPY = importlib_metadata.version("numpy")
     ],
 )
 def test_what_is_met(requires: list[str]) -> None:
-    assert unmet_core("fake-one", requires) is None
+    assert unmet_contract("fake-one", requires) is None
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,13 @@ def test_what_is_met(requires: list[str]) -> None:
     ],
 )
 def test_what_is_not_met_says_what_has_to_move(requirement: str, mend: str) -> None:
-    found = unmet_core("fake-one", ["torch>=2", requirement])
+    found = unmet_contract("fake-one", ["torch>=2", requirement])
     what = f"it requires {requirement}; installed is scorefold-core {HAVE}"
     assert found == Unmet(what, mend)
 
 
 def test_a_requirement_that_no_one_can_read() -> None:
-    found = unmet_core("fake-one", ["scorefold-core >>> 1"])
+    found = unmet_contract("fake-one", ["scorefold-core >>> 1"])
     assert found is not None
     assert found.what == "its metadata requires 'scorefold-core >>> 1', which can't be read"
 

@@ -21,7 +21,6 @@ _LAZY = {
     "Dataset": "scorefold.data",
     "Estimate": "scorefold.results",
     "Allocation": "scorefold.results",
-    "fit": "scorefold.training",
 }
 
 __all__ = ["__version__", *sorted(_LAZY)]
@@ -30,7 +29,8 @@ __all__ = ["__version__", *sorted(_LAZY)]
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'scorefold' has no attribute {name!r}")
+    moved = "; it is scorefold_toolkit.training.fit" if name == "fit" else ""
+    raise AttributeError(f"module 'scorefold' has no attribute {name!r}{moved}")
 
 
 def __dir__() -> list[str]:

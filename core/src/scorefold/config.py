@@ -169,7 +169,7 @@ _STEPS = 4000
 
 
 class TrainingConfig(Config):
-    """How ``scorefold.training.fit`` trains."""
+    """How ``scorefold_toolkit.training.fit`` trains."""
 
     steps: int = Field(_STEPS, ge=0, description="Optimiser steps, over all phases")
     minutes: float | None = Field(

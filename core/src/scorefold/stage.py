@@ -112,8 +112,8 @@ class EventGroups:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained component, for figures: its ``report`` (a ``scorefold.training.FitReport``), the ``model`` itself, and
-    some of the ``events`` (n, *E) that it was trained on, with their ``condition`` where the data have one. What
+    """A trained component, for figures: its ``report`` (of ``fit``), the ``model`` itself, and some
+    of the ``events`` (n, *E) that it was trained on, with their ``condition`` where the data have one. What
     figures draw of a training that was none is ``{}``."""
 
     report: Any

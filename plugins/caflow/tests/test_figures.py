@@ -8,8 +8,8 @@ from caflow_models import draws, image_flow, levels, perturb
 
 from scorefold.data import TensorSpec
 from scorefold.stage import Fitted
-from scorefold.training import FitReport
 from scorefold_caflow.figures import TEMPERATURES, fitted
+from scorefold_toolkit.training import FitReport
 
 REPORT = FitReport(history=[{"step": 1, "phase": "joint", "loss": 1.0}])
 

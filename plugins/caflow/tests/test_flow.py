@@ -14,11 +14,11 @@ from scorefold.config import TrainingConfig
 from scorefold.data import Condition, ConditionSpec, Dataset, EventScale, TensorSpec
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import Phase
-from scorefold.nn import LULinear
-from scorefold.training import fit, loop
 from scorefold_caflow.conditions import SplitCondition, fitted, fitted_channels
 from scorefold_caflow.flow import ImageFlow
 from scorefold_caflow.parts import TwoEncoders
+from scorefold_toolkit.nn import LULinear
+from scorefold_toolkit.training import fit, loop
 
 SPECS: dict[str, ConditionSpec | None] = {
     "same size": SPEC,

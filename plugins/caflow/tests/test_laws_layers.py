@@ -12,13 +12,22 @@ from torch import Tensor, nn
 
 from scorefold.data import EventScale
 from scorefold.errors import ConfigError
-from scorefold.nn import ActNorm, AffineCoupling, Bijection, ConvConditioner, Householder, LULinear, Squeeze, squeeze
 from scorefold_caflow.blocks import Block
 from scorefold_caflow.config import StepsConfig
 from scorefold_caflow.dequantisation import Dequantiser
 from scorefold_caflow.layers import AffineInjector, HaarBands, Mixing
 from scorefold_caflow.mixture import MixtureCoupling
 from scorefold_caflow.preprocessing import Logit, Standardise
+from scorefold_toolkit.nn import (
+    ActNorm,
+    AffineCoupling,
+    Bijection,
+    ConvConditioner,
+    Householder,
+    LULinear,
+    Squeeze,
+    squeeze,
+)
 
 BOUNDED = levels(4)
 

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from scorefold.data import EventScale
 from scorefold.errors import ConfigError, ShapeError
-from scorefold.nn import AffineCoupling
 from scorefold_caflow.bounds import structural_bounds
 from scorefold_caflow.data_config import GaussianPairsConfig
 from scorefold_caflow.layers import AffineInjector
 from scorefold_caflow.pairs import gaussian_pair
+from scorefold_toolkit.nn import AffineCoupling
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -12,11 +12,11 @@ from torch import Tensor
 from scorefold.config import TrainingConfig
 from scorefold.data import Dataset, TensorSpec
 from scorefold.interfaces import Progress
-from scorefold.nn import ActNorm, AffineCoupling
-from scorefold.training import fit
 from scorefold_caflow.flow import ImageFlow
 from scorefold_caflow.layers import AffineInjector
 from scorefold_caflow.mixture import MixtureCoupling
+from scorefold_toolkit.nn import ActNorm, AffineCoupling
+from scorefold_toolkit.training import fit
 
 
 def pairs(count: int, seed: int = 0) -> Dataset:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from caflow_models import draws, perturb
 
-from scorefold.nn import Chain, ConvConditioner, Householder, LULinear
 from scorefold_caflow.layers import AffineInjector, Mixing, channels_last
 from scorefold_caflow.steps import Steps
+from scorefold_toolkit.nn import Chain, ConvConditioner, Householder, LULinear
 
 
 @pytest.mark.parametrize("kind", [LULinear, Householder])

@@ -12,11 +12,11 @@ from torch import Tensor
 from scorefold.config import TrainingConfig
 from scorefold.data import Dataset, TensorSpec
 from scorefold.interfaces import Progress
-from scorefold.training import fit
 from scorefold_caflow.blocks import Block
 from scorefold_caflow.config import StepsConfig
 from scorefold_caflow.flow import ImageFlow
 from scorefold_caflow.recompute import recomputed
+from scorefold_toolkit.training import fit
 
 WAYS = ("checkpoint", "inverse")
 SEVERAL = {"image": SPEC, "class": TensorSpec((), classes=3)}

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from scorefold.data import Dataset
-from scorefold.operator_config import BoxDownsampleConfig
-from scorefold.operators import Mask, build_operator
 from scorefold.plugin import Claim
 from scorefold_conditional import claims_digits, claims_posterior
 from scorefold_conditional.claim_list import conditional_claims
 from scorefold_registry import Host
 from scorefold_registry.experiments.reproduce import within
+from scorefold_toolkit.config.operators import BoxDownsampleConfig
+from scorefold_toolkit.operators import Mask, build_operator
 
 CLAIMS = list(conditional_claims())
 QUICK = [claim for claim in CLAIMS if "smoke" in claim.profiles and "exact" in claim.target]

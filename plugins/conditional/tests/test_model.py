@@ -12,15 +12,16 @@ from torch import Tensor, nn
 
 from scorefold.config import SubVPConfig, TrainingConfig, VEConfig, VPConfig
 from scorefold.data import Condition, Dataset, EventScale, TensorSpec
-from scorefold.diffusion import VE, PerComponent, denoising_score_matching
+from scorefold.diffusion import VE, PerComponent
 from scorefold.interfaces import Progress
-from scorefold.training import fit
 from scorefold_conditional.layout import Layout
 from scorefold_conditional.model import Conditional
 from scorefold_conditional.objective import Block, joint_loss
 from scorefold_standard.network_config import MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet
+from scorefold_toolkit.score_matching.losses import denoising_score_matching
+from scorefold_toolkit.training import fit
 
 Build = Callable[..., Conditional]
 PROGRESS = Progress(0, 1, "fit")

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from scorefold.laws import log_density
 from scorefold_conditional.data_config import PosteriorConfig
 from scorefold_conditional.posterior import PosteriorSource, RingPosterior
+from scorefold_toolkit.distributions import log_density
 
 RING = RingPosterior(PosteriorConfig())
 

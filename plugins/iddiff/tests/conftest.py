@@ -12,9 +12,9 @@ from scorefold.config import ProcessConfig, VEConfig
 from scorefold.data import EventScale
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.interfaces.capabilities import HasLaw
-from scorefold.laws import Law, SphereLaw
 from scorefold_standard.score_config import AnalyticConfig
 from scorefold_standard.scores.analytic import AnalyticScore
+from scorefold_toolkit.distributions import Law, SphereLaw
 
 WIDE = VEConfig(sigma_min=1e-5, sigma_max=100.0)
 

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from scorefold.data import Dataset, TensorSpec
 from scorefold.errors import ConfigError, DataError, ScorefoldError, ShapeError
 from scorefold.interfaces import ScoreModel, TensorSource
-from scorefold.laws import Points, SubspaceGaussian
 from scorefold.results import Estimate
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.denoising_loss import DenoisingLoss
 from scorefold_iddiff.estimator import NormalBundle
 from scorefold_iddiff.successors_config import DenoisingLossConfig
 from scorefold_registry import Host, run_file
+from scorefold_toolkit.distributions import Points, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
 MakeFrame = Callable[..., Tensor]

@@ -12,13 +12,13 @@ from torch import Tensor
 from scorefold.config import VEConfig, VPConfig
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import ScoreModel
-from scorefold.laws import Mixture, SphereLaw, SubspaceGaussian
 from scorefold.results import Estimate
 from scorefold_iddiff.cascade import STAGES, Cascade
 from scorefold_iddiff.cascade_config import CascadeConfig
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.estimator import NormalBundle
 from scorefold_iddiff.successors_figures import cascade as draw
+from scorefold_toolkit.distributions import Mixture, SphereLaw, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
 MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]

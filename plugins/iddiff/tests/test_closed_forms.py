@@ -12,7 +12,6 @@ from torch import Tensor
 
 from scorefold.config import VEConfig
 from scorefold.interfaces import Estimator, ScoreModel
-from scorefold.laws import Law, Mixture, Points, SphereLaw, SubspaceGaussian
 from scorefold.results import Estimate
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.denoising_loss import DenoisingLoss
@@ -26,6 +25,7 @@ from scorefold_iddiff.probe import Probe
 from scorefold_iddiff.readings import Reader
 from scorefold_iddiff.successors_config import DenoisingLossConfig, FLIPDConfig, LanczosConfig
 from scorefold_registry import Host
+from scorefold_toolkit.distributions import Law, Mixture, Points, SphereLaw, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
 MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]

@@ -11,8 +11,6 @@ from torch import Tensor
 from scorefold.config import VEConfig
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource, TensorSource
-from scorefold.laws import Embedded, Mixture, Product
-from scorefold.manifolds import isometry
 from scorefold_iddiff.data.combined import ProductOf, UnionOf
 from scorefold_iddiff.data.drawn import Drawn, LawfulDrawn
 from scorefold_iddiff.data_config import LollipopConfig, ProductConfig, SpaghettiConfig, SquaresConfig, UnionConfig
@@ -20,6 +18,8 @@ from scorefold_standard.data.manifolds import LawfulManifold, Manifold
 from scorefold_standard.data_config import SphereConfig, SwissRollConfig, TorusConfig
 from scorefold_standard.score_config import AnalyticConfig
 from scorefold_standard.scores.analytic import AnalyticScore
+from scorefold_toolkit.data.manifolds import isometry
+from scorefold_toolkit.distributions import Embedded, Mixture, Product
 
 WIDE = VEConfig(sigma_min=1e-4, sigma_max=100.0)
 

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from scorefold.config import Config
 from scorefold.errors import ConfigError, DataError
-from scorefold.laws import Points
-from scorefold.manifolds import isometry
 from scorefold_iddiff import data_config as configs
 from scorefold_iddiff.data import images
 from scorefold_iddiff.data.cloud import PointCloud
@@ -25,6 +23,8 @@ from scorefold_iddiff.data.drawn import Drawn, draw
 from scorefold_iddiff.sources import sources
 from scorefold_registry import Host
 from scorefold_testing import Report, conformance
+from scorefold_toolkit.data.manifolds import isometry
+from scorefold_toolkit.distributions import Points
 
 SMALL: list[Config] = [
     configs.NonUniformSphereConfig(dimension=3, ambient=6, points=60, tangents=True),

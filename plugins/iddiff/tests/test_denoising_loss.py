@@ -12,11 +12,11 @@ from torch import Tensor
 from scorefold.config import VEConfig, VPConfig
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import ScoreModel
-from scorefold.laws import Points, SphereLaw, SubspaceGaussian
 from scorefold.results import Estimate
 from scorefold_iddiff.denoising_loss import DenoisingLoss
 from scorefold_iddiff.successors_config import DenoisingLossConfig
 from scorefold_iddiff.successors_figures import denoising_loss as draw
+from scorefold_toolkit.distributions import Points, SphereLaw, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
 MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]

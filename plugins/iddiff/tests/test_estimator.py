@@ -11,10 +11,10 @@ from scorefold.config import SubVPConfig, VEConfig, VPConfig
 from scorefold.data import Dataset, TensorSpec
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import ScoreModel
-from scorefold.laws import Mixture, SphereLaw
 from scorefold.results import Estimate
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.estimator import NormalBundle, note
+from scorefold_toolkit.distributions import Mixture, SphereLaw
 
 
 def test_rotation_translation_padding_and_scaling_leave_the_dimension(

@@ -8,7 +8,7 @@ from normal_bundles import MakeFrame, MakeScore, MakeSphere, curve, estimate
 
 from scorefold.config import VEConfig
 from scorefold.errors import DataError
-from scorefold.laws import Mixture, Points, SubspaceGaussian
+from scorefold_toolkit.distributions import Mixture, Points, SubspaceGaussian
 
 
 @pytest.mark.parametrize("rule", ["projector", "reference"])

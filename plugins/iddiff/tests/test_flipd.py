@@ -16,12 +16,12 @@ from scorefold.data import Condition
 from scorefold.diffusion import VE
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import ScoreModel
-from scorefold.laws import Mixture, Points, SphereLaw, SubspaceGaussian
 from scorefold.results import Estimate
 from scorefold_iddiff.flipd import FLIPD, knees
 from scorefold_iddiff.regression import integrate_over_log_noise, slope_in_log_noise
 from scorefold_iddiff.successors_config import FLIPDConfig
 from scorefold_iddiff.successors_figures import flipd as draw
+from scorefold_toolkit.distributions import Mixture, Points, SphereLaw, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
 MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]

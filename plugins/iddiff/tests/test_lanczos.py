@@ -12,11 +12,11 @@ from torch import Tensor
 from scorefold.config import VEConfig, VPConfig
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
-from scorefold.laws import Mixture, Points, SphereLaw, SubspaceGaussian
 from scorefold.results import Estimate
 from scorefold_iddiff.lanczos import SpectralLanczos, lanczos, weight_above
 from scorefold_iddiff.successors_config import LanczosConfig
 from scorefold_iddiff.successors_figures import lanczos as draw
+from scorefold_toolkit.distributions import Mixture, Points, SphereLaw, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
 MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]

@@ -16,13 +16,13 @@ from scorefold.data import Condition, Dataset, EventScale
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import Flow, Loss, Progress, TensorSource, Trainable
 from scorefold.jobs import job_function
-from scorefold.nn import StandardNormal
 from scorefold.results import Estimate
 from scorefold.stage import Executor
 from scorefold_iddiff.lidl import LIDL
 from scorefold_iddiff.successors_config import LIDLConfig
 from scorefold_iddiff.successors_figures import lidl as draw
 from scorefold_registry import Host, run_file
+from scorefold_toolkit.nn import StandardNormal
 
 MakeFrame = Callable[..., Tensor]
 

@@ -13,12 +13,12 @@ from scipy.special import ive
 from torch import Tensor
 
 from scorefold.interfaces import ScoreModel
-from scorefold.laws import Mixture, Points, Product, SphereLaw
 from scorefold.results import Estimate
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.estimator import NormalBundle
 from scorefold_iddiff.readings import Reading
 from scorefold_iddiff.support import corrected, noise_size
+from scorefold_toolkit.distributions import Mixture, Points, Product, SphereLaw
 
 MakeScore = Callable[..., ScoreModel]
 MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from scorefold.config import VEConfig
 from scorefold.interfaces import ScoreModel
-from scorefold.laws import Mixture, Points, SphereLaw, SubspaceGaussian
 from scorefold.results import Estimate
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.estimator import NormalBundle
@@ -26,6 +25,7 @@ from scorefold_iddiff.plateaus import (
     pooled,
     search_levels,
 )
+from scorefold_toolkit.distributions import Mixture, Points, SphereLaw, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
 MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from scorefold.interfaces import ScoreModel
-from scorefold.laws import Mixture, SphereLaw
 from scorefold_iddiff import claims, plugin
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.estimator import NormalBundle
 from scorefold_iddiff.figures import draw
 from scorefold_registry import Host
+from scorefold_toolkit.distributions import Mixture, SphereLaw
 
 PACKAGE = Path(plugin.__file__).parent
 

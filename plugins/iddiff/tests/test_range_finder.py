@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from scorefold.interfaces import ScoreModel
-from scorefold.laws import Mixture, SphereLaw, SubspaceGaussian
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.estimator import NormalBundle
 from scorefold_iddiff.range_finder import BLOCK, find_ranges
+from scorefold_toolkit.distributions import Mixture, SphereLaw, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
 MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]

@@ -12,7 +12,6 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
-from scorefold.laws import Mixture, Points, SphereLaw, SubspaceGaussian
 from scorefold.results import Estimate
 from scorefold_iddiff import cautions
 from scorefold_iddiff.config import NormalBundleConfig
@@ -22,6 +21,7 @@ from scorefold_iddiff.readings import Reading
 from scorefold_iddiff.scales import headline
 from scorefold_iddiff.support import Corrected, agreement, check_level, steady
 from scorefold_iddiff.survey import Survey, survey
+from scorefold_toolkit.distributions import Mixture, Points, SphereLaw, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
 MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]

@@ -13,7 +13,6 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.errors import DataError, ShapeError
 from scorefold.interfaces import ScoreModel
-from scorefold.laws import SphereLaw, SubspaceGaussian
 from scorefold.results import Estimate
 from scorefold_iddiff import cautions
 from scorefold_iddiff.config import NormalBundleConfig
@@ -21,6 +20,7 @@ from scorefold_iddiff.estimator import NormalBundle
 from scorefold_iddiff.readings import Reading
 from scorefold_iddiff.support import Corrected, parted
 from scorefold_iddiff.survey import Survey, survey
+from scorefold_toolkit.distributions import SphereLaw, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
 MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]

@@ -6,20 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from scorefold.diffusion import (
-    CoefficientScore,
-    MatrixProcess,
-    PerComponent,
-    Rotated,
-    ddim,
-    heun,
-    time_grid,
-)
+from scorefold.diffusion import CoefficientScore, PerComponent, Rotated, ddim, heun, time_grid
 from scorefold_nonuniform.bands import Bands, build_bands
 from scorefold_nonuniform.config import NonUniformConfig
 from scorefold_nonuniform.data_config import GaussianFieldConfig
 from scorefold_nonuniform.fields import GaussianField, gaussian_score
 from scorefold_nonuniform.speeds import banded_process
+from scorefold_toolkit.matrix_process import MatrixProcess
 
 F64 = torch.float64
 FAMILIES = [

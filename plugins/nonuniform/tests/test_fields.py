@@ -8,7 +8,6 @@ from torch import Tensor
 
 from scorefold.diffusion import LinearLogSNR, PerComponent
 from scorefold.errors import ConfigError
-from scorefold.laws import Points, SubspaceGaussian, log_density
 from scorefold_nonuniform.band_config import DCTBandsConfig, FourierBandsConfig, HaarBandsConfig, PCABandsConfig
 from scorefold_nonuniform.bands import Bands, build_bands
 from scorefold_nonuniform.data_config import GaussianFieldConfig
@@ -19,6 +18,7 @@ from scorefold_nonuniform.fields import (
     gaussian_score,
     least_noise_loss,
 )
+from scorefold_toolkit.distributions import Points, SubspaceGaussian, log_density
 
 F64 = torch.float64
 

@@ -9,13 +9,13 @@ import torch
 
 from scorefold.data import DataSpec, TensorSpec
 from scorefold.stage import Fitted
-from scorefold.training import FitReport
 from scorefold_nonuniform.config import MultiScaleConfig, NonUniformConfig
 from scorefold_nonuniform.figures import draw
 from scorefold_nonuniform.multiscale import MultiScale
 from scorefold_nonuniform.nonuniform import NonUniform
 from scorefold_standard.network_config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
+from scorefold_toolkit.training import FitReport
 
 
 def drawn(

@@ -28,7 +28,6 @@ from scorefold.diffusion import (
     samplers,
     time_grid,
 )
-from scorefold.laws import SubspaceGaussian
 from scorefold_nonuniform.band_config import (
     BandsConfig,
     DCTBandsConfig,
@@ -40,6 +39,7 @@ from scorefold_nonuniform.bands import build_bands
 from scorefold_nonuniform.data_config import GaussianFieldConfig
 from scorefold_nonuniform.fields import GaussianField, coefficient_moments, gaussian_score
 from scorefold_nonuniform.speeds import boundary_cost
+from scorefold_toolkit.distributions import SubspaceGaussian
 
 F64 = torch.float64
 HAAR = HaarBandsConfig(levels=2)

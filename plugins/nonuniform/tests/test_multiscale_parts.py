@@ -10,11 +10,11 @@ import torch
 from multiscale_toys import TRAINING, field, model, trained
 
 from scorefold.errors import ConfigError, DataError, TrainingError
-from scorefold.training import fit
 from scorefold_nonuniform.data_config import GaussianFieldConfig
 from scorefold_nonuniform.fields import GaussianField
 from scorefold_standard.network_config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
+from scorefold_toolkit.training import fit
 
 
 def test_scales_train_to_the_same_weights_alone_and_together(tmp_path: Path) -> None:

@@ -24,16 +24,7 @@ from scheduler_toys import (
 )
 from torch import Tensor
 
-from scorefold.diffusion import (
-    SAMPLERS,
-    GeometricVE,
-    IsotropicProcess,
-    LinearLogSNR,
-    MatrixProcess,
-    PerComponent,
-    Rotated,
-    time_grid,
-)
+from scorefold.diffusion import SAMPLERS, GeometricVE, IsotropicProcess, LinearLogSNR, PerComponent, Rotated, time_grid
 from scorefold.diffusion.process import expand
 from scorefold.errors import ConfigError
 from scorefold_nonuniform.band_config import HaarBandsConfig
@@ -41,6 +32,7 @@ from scorefold_nonuniform.bands import build_bands
 from scorefold_nonuniform.denoiser import ScoreUNet
 from scorefold_nonuniform.scheduler import PREDICTIONS, NonUniformScheduler
 from scorefold_standard.scores.diffusers import DiscreteVP
+from scorefold_toolkit.matrix_process import MatrixProcess
 
 
 @pytest.mark.parametrize("name", PROCESSES)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from scorefold.diffusion.rotated import Orthonormal
 from scorefold.errors import ConfigError, DataError, ShapeError
-from scorefold.operators import Haar
 from scorefold_nonuniform.band_config import BandsConfig
 from scorefold_nonuniform.bands import Bands, build_bands, build_transform
 from scorefold_nonuniform.transforms import (
@@ -25,6 +24,7 @@ from scorefold_nonuniform.transforms import (
     fourier_frequencies,
     fourier_matrix,
 )
+from scorefold_toolkit.operators import Haar
 
 F64 = torch.float64
 IMAGE = (2, 8, 16)

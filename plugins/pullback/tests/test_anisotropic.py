@@ -13,12 +13,12 @@ from torch import Tensor
 from scorefold.data import Dataset, DataSpec, EventScale, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import Loss, Phase, Progress
-from scorefold.numerics import jacobian
-from scorefold.training import fit
 from scorefold_pullback.flows.anisotropic import AnisotropicFlow
 from scorefold_pullback.objective import isometry_penalty, unit_vectors, volume_penalty, with_cotangents
 from scorefold_pullback.training_config import AnisotropicConfig, IsometricConfig, StandardNormalConfig
 from scorefold_testing.contract import stir
+from scorefold_toolkit.numerics import jacobian
+from scorefold_toolkit.training import fit
 
 SCALE = EventScale(mean=0.7, std=2.0)
 SMALL: dict[str, Any] = {"name": "coupling", "layers": 2, "width": 16, "blocks": 1}

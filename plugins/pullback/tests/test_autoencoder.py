@@ -13,7 +13,6 @@ from torch import Tensor
 
 from scorefold.data import Dataset, StreamedDataset
 from scorefold.interfaces import Flow
-from scorefold.nn import DiagonalNormal, StandardNormal
 from scorefold_pullback.autoencoder import RiemannianAutoencoder
 from scorefold_pullback.autoencoder_axes import principal_axes
 from scorefold_pullback.autoencoder_bound import ErrorBound, error_bound, largest_stretches
@@ -27,6 +26,7 @@ from scorefold_pullback.flows.mixture import Mixture
 from scorefold_pullback.potential_config import QuadraticConfig
 from scorefold_pullback.potentials import QuadraticPotential
 from scorefold_pullback.spectrum import kept
+from scorefold_toolkit.nn import DiagonalNormal, StandardNormal
 
 close = torch.testing.assert_close
 MakeFlow = Callable[..., Flow]

@@ -18,12 +18,12 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from scorefold.config import TrainingConfig
 from scorefold.interfaces import DataSource, Flow
-from scorefold.sklearn import InputError
 from scorefold_pullback.flow_config import LinearConfig
 from scorefold_pullback.flows.linear import Linear
 from scorefold_pullback.sklearn import RiemannianPCA
 from scorefold_standard.flow_config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
+from scorefold_toolkit.sklearn import InputError
 
 MakeFlow = Callable[..., Flow]
 MIXING = np.array([[2.0, 0.0, 0.0], [0.5, 1.0, 0.0], [0.0, 0.3, 0.2]])

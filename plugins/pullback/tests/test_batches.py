@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from scorefold.data import DataSpec
-from scorefold.nn import Quadratic
 from scorefold_pullback import chart
 from scorefold_pullback.chart import Chart
 from scorefold_pullback.config import IsoPullbackConfig, PullbackConfig
@@ -20,6 +19,7 @@ from scorefold_pullback.potentials import Cosh, QuadraticPotential
 from scorefold_standard.flow_config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 from scorefold_testing.contract import stir
+from scorefold_toolkit.nn import Quadratic
 
 Make = Callable[..., Pullback]
 Call = Callable[..., Tensor]

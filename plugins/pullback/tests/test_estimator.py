@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError, DataError
-from scorefold.numerics import pushforward
 from scorefold_pullback.data.shears import ShearSource
 from scorefold_pullback.data_config import RiverDataConfig, SqueezedBananaDataConfig
 from scorefold_pullback.estimator import TangentPCAEstimator
@@ -18,6 +17,7 @@ from scorefold_pullback.estimator_config import TangentPCAConfig
 from scorefold_pullback.geometry import Pullback
 from scorefold_pullback.spectrum import kept
 from scorefold_pullback.statistics import frechet_variance, tangent_pca
+from scorefold_toolkit.numerics import pushforward
 
 Make = Callable[..., Pullback]
 

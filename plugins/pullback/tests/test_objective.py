@@ -13,8 +13,6 @@ from torch import Tensor
 
 from scorefold.errors import DataError
 from scorefold.interfaces import Flow
-from scorefold.nn import StandardNormal
-from scorefold.numerics import jacobian
 from scorefold_pullback.config import IsoPullbackConfig
 from scorefold_pullback.diagnostics import Diagnosis, diagnose
 from scorefold_pullback.geometry import Pullback
@@ -27,6 +25,8 @@ from scorefold_pullback.objective import (
     volume_penalty,
     with_cotangents,
 )
+from scorefold_toolkit.nn import StandardNormal
+from scorefold_toolkit.numerics import jacobian
 
 MakeFlow = Callable[..., Flow]
 

@@ -11,8 +11,6 @@ from torch.func import jacrev, jvp
 
 from scorefold.data import DataSpec
 from scorefold.interfaces import Flow, Potential
-from scorefold.nn import DiagonalNormal
-from scorefold.numerics import jacobian, pushforward
 from scorefold_pullback.config import PullbackConfig
 from scorefold_pullback.density import score
 from scorefold_pullback.geometry import Pullback
@@ -21,6 +19,8 @@ from scorefold_pullback.potentials import Cosh, LogCosh, LogSumExp, QuadraticPot
 from scorefold_standard.flow_config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 from scorefold_testing.contract import stir
+from scorefold_toolkit.nn import DiagonalNormal
+from scorefold_toolkit.numerics import jacobian, pushforward
 
 Make = Callable[..., Pullback]
 COVARIANCE = ((2.0, 0.5, 0.0, 0.1), (0.5, 1.0, 0.2, 0.0), (0.0, 0.2, 0.7, 0.0), (0.1, 0.0, 0.0, 0.3))

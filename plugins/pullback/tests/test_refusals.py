@@ -13,7 +13,6 @@ from scorefold.config import TrainingConfig
 from scorefold.data import DataSpec, TensorSpec
 from scorefold.errors import ConfigError, DataError, ShapeError, UntrainedWarning
 from scorefold.interfaces import Flow
-from scorefold.training import fit
 from scorefold_pullback.config import IsoPullbackConfig, PullbackConfig
 from scorefold_pullback.geometry import Pullback
 from scorefold_pullback.iso import IsoPullback
@@ -21,6 +20,7 @@ from scorefold_pullback.potential_config import CoshConfig, QuadraticConfig
 from scorefold_pullback.potentials import Cosh, QuadraticPotential
 from scorefold_standard.flow_config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
+from scorefold_toolkit.training import fit
 
 Make = Callable[..., Pullback]
 X = torch.zeros(2, 2, dtype=torch.float64)

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from scorefold.config import VPConfig
 from scorefold.errors import ShapeError
-from scorefold.laws import log_density
 from scorefold_scorevae.blobs import TexturedBlobs, blob_centres, blobs, texture_variances
 from scorefold_scorevae.data_config import TexturedBlobsConfig
 from scorefold_standard.score_config import AnalyticConfig
 from scorefold_standard.scores.analytic import AnalyticScore
+from scorefold_toolkit.distributions import log_density
 
 F64 = torch.float64
 CONFIG = TexturedBlobsConfig(points=20_000, fractions=(1, 0, 0), seed=0)

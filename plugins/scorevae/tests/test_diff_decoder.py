@@ -15,7 +15,6 @@ from scorefold.data import ConditionSpec, Dataset, DataSpec, EventScale
 from scorefold.diffusion import VP
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import EncodesNoise, Prepares, Progress, ScoreModel
-from scorefold.training import fit
 from scorefold_registry import Host
 from scorefold_scorevae.diff_decoder import DiffDecoder
 from scorefold_scorevae.diff_decoder_config import DiffDecoderConfig
@@ -24,6 +23,7 @@ from scorefold_scorevae.network_config import HalfUNetConfig
 from scorefold_standard.network_config import MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet
+from scorefold_toolkit.training import fit
 
 END = Progress(9, 10, "fit")
 

@@ -12,8 +12,8 @@ from vae_networks import NETWORKS, neural_prior
 
 from scorefold.data import Dataset
 from scorefold.interfaces import Progress
-from scorefold.training.task import LossModule
 from scorefold_scorevae.model import ScoreVAE
+from scorefold_toolkit.training.task import LossModule
 
 
 def model_of(network: str, **config: object) -> ScoreVAE:

@@ -17,7 +17,6 @@ from scorefold.data import Condition, DataSpec, EventScale, TensorSpec
 from scorefold.diffusion import LinearLogSNR, PerComponent
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
-from scorefold.training import fit
 from scorefold_scorevae import figures
 from scorefold_scorevae.config import ScoreVAEConfig, ScoreVAEPlusConfig
 from scorefold_scorevae.diagnosis import over_time
@@ -27,6 +26,7 @@ from scorefold_standard.network_config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.score_config import DenoisingConfig
 from scorefold_standard.scores.denoising import Denoising
+from scorefold_toolkit.training import fit
 
 SMALL = MLP(MLPConfig(width=8, blocks=1, activation="tanh"))
 

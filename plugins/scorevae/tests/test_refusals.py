@@ -15,10 +15,9 @@ from vae_networks import NETWORKS, Built, Smooth, neural_prior
 
 from scorefold.config import TrainingConfig, Use
 from scorefold.data import Condition, ConditionSpec, Dataset, DataSpec, EventScale, TensorSpec
-from scorefold.diffusion import LinearVP, MatrixProcess, PerComponent
+from scorefold.diffusion import LinearVP, PerComponent
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError, TrainingError
 from scorefold.interfaces import Progress, ScoreModel
-from scorefold.training import fit
 from scorefold_scorevae.config import ScoreVAEConfig, ScoreVAEPlusConfig
 from scorefold_scorevae.model import ScoreVAE
 from scorefold_scorevae.plus import ScoreVAEPlus
@@ -26,6 +25,8 @@ from scorefold_standard.network_config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.score_config import DenoisingConfig
 from scorefold_standard.scores.denoising import Denoising
+from scorefold_toolkit.matrix_process import MatrixProcess
+from scorefold_toolkit.training import fit
 
 NETWORK = MLP(MLPConfig(width=8, blocks=1))
 

@@ -15,7 +15,6 @@ from scorefold.config import TrainingConfig
 from scorefold.data import Dataset, DataSpec, EventScale
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import Encodes, Progress, TensorSource
-from scorefold.training import fit
 from scorefold_registry import Host
 from scorefold_scorevae.half_unet import HalfUNet, MirrorDecoder
 from scorefold_scorevae.network_config import HalfUNetConfig, MirrorDecoderConfig
@@ -23,6 +22,7 @@ from scorefold_scorevae.vae import VAE
 from scorefold_scorevae.vae_config import VAEConfig
 from scorefold_standard.network_config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
+from scorefold_toolkit.training import fit
 
 VARIANCES = torch.tensor([2.0, 0.5, 0.2, 0.01], dtype=torch.float64)
 START = Progress(9, 10, "fit")

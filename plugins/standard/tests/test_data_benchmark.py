@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from scorefold.errors import DataError
-from scorefold.splits import moments
 from scorefold_standard.data.benchmark import BenchmarkManifold, generated
 from scorefold_standard.data_config import BenchmarkManifoldConfig
+from scorefold_toolkit.data.splits import moments
 
 TRUTH = {
     "M1_Sphere": (10, 11),

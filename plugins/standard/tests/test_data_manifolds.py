@@ -9,8 +9,6 @@ import torch
 
 from scorefold.config import Config
 from scorefold.errors import ConfigError, DataError
-from scorefold.laws import Mixture, SphereLaw, SubspaceGaussian
-from scorefold.manifolds import complete_basis, isometry
 from scorefold_standard.data.manifolds import LawfulManifold, Manifold, draw
 from scorefold_standard.data_config import (
     DigitsConfig,
@@ -21,6 +19,8 @@ from scorefold_standard.data_config import (
     SwissRollConfig,
     TorusConfig,
 )
+from scorefold_toolkit.data.manifolds import complete_basis, isometry
+from scorefold_toolkit.distributions import Mixture, SphereLaw, SubspaceGaussian
 
 WITH_TANGENTS = [
     SphereConfig(dimension=3, ambient=7, points=50, radius=2.0, tangents=True),

@@ -16,13 +16,13 @@ from scorefold.data import Dataset
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import Estimator, TensorSource
 from scorefold.results import Estimate
-from scorefold.rounding import rounding_warning
 from scorefold.stage import StageContext
 from scorefold_standard.data.array import ArrayFile
 from scorefold_standard.data_config import ArrayConfig, BenchmarkManifoldConfig
 from scorefold_standard.estimator_config import MLEConfig, PCAConfig, TwoNNConfig
 from scorefold_standard.estimators.pca import PCAEstimator
 from scorefold_standard.estimators.skdim import SkdimEstimator
+from scorefold_toolkit.data.rounding import rounding_warning
 from scorefold_verbs.config.verbs import EstimateOptions
 from scorefold_verbs.estimate import estimate as verb_estimate
 from scorefold_verbs.load import load as verb_load

@@ -14,9 +14,9 @@ from scorefold.config import TrainingConfig
 from scorefold.data import Condition, ConditionSpec, Dataset, DataSpec, EventScale, TensorSpec
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import Progress
-from scorefold.numerics import jacobian
 from scorefold_standard.flow_config import AffineCouplingConfig, SplineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
+from scorefold_toolkit.numerics import jacobian
 
 CONFIGS = {"affine": AffineCouplingConfig, "spline": SplineCouplingConfig}
 SMALL: dict[str, Any] = {"layers": 3, "hidden": (8, 8), "channels": 5}

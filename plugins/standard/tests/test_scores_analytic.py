@@ -15,7 +15,13 @@ from scorefold.diffusion.process import Isotropic
 from scorefold.errors import DataError, ShapeError
 from scorefold.interfaces import DataSource, TensorSource
 from scorefold.interfaces.capabilities import HasLaw
-from scorefold.laws import (
+from scorefold_standard.data.manifolds import LawfulManifold
+from scorefold_standard.data_config import SphereConfig, TorusConfig
+from scorefold_standard.score_config import AnalyticConfig
+from scorefold_standard.scores.analytic import AnalyticScore
+from scorefold_standard.scores.bessel import bessel_ratio_over_argument, log_bessel_normalised
+from scorefold_standard.scores.noised_laws import NoisedSubspaceGaussian, noised
+from scorefold_toolkit.distributions import (
     Embedded,
     Law,
     Mixture,
@@ -27,12 +33,6 @@ from scorefold.laws import (
     log_density,
     translated,
 )
-from scorefold_standard.data.manifolds import LawfulManifold
-from scorefold_standard.data_config import SphereConfig, TorusConfig
-from scorefold_standard.score_config import AnalyticConfig
-from scorefold_standard.scores.analytic import AnalyticScore
-from scorefold_standard.scores.bessel import bessel_ratio_over_argument, log_bessel_normalised
-from scorefold_standard.scores.noised_laws import NoisedSubspaceGaussian, noised
 
 D = 7
 PROCESSES = [VEConfig(sigma_min=0.01, sigma_max=10), VPConfig(), SubVPConfig()]

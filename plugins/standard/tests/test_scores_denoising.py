@@ -18,14 +18,14 @@ from scorefold.diffusion import PerComponent
 from scorefold.diffusion.schedules import GeometricVE
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Network, Prepares, Progress, TensorSource
-from scorefold.laws import Mixture, SubspaceGaussian
-from scorefold.training import fit
 from scorefold_standard.network_config import MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet
 from scorefold_standard.score_config import DenoisingConfig
 from scorefold_standard.scores.denoising import Denoising
 from scorefold_standard.scores.noised_laws import noised
+from scorefold_toolkit.distributions import Mixture, SubspaceGaussian
+from scorefold_toolkit.training import fit
 
 PREDICTIONS = ["eps", "edm", "x0", "v"]
 PROCESSES = [VEConfig(sigma_min=0.01, sigma_max=20), VPConfig(), SubVPConfig()]

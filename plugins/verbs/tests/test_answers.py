@@ -15,12 +15,21 @@ from scorefold.errors import ConfigError, DataError, PluginError, ShapeError, Sp
 from scorefold.interfaces import Allocator, DataSource, Encodes, Estimator, Flow, Geometry
 from scorefold.interfaces.capabilities import HasLaw
 from scorefold.kinds import CAPABILITY_COMPARISONS, CORE_KINDS
-from scorefold.laws import Embedded, Law, Mixture, Points, Product, SphereLaw, SubspaceGaussian, log_density
-from scorefold.nn import StandardNormal
 from scorefold.plugin import Comparison
 from scorefold.results import Allocation, Estimate
 from scorefold.stage import Outcome, StageContext
 from scorefold_registry.host import Host
+from scorefold_toolkit.distributions import (
+    Embedded,
+    Law,
+    Mixture,
+    Points,
+    Product,
+    SphereLaw,
+    SubspaceGaussian,
+    log_density,
+)
+from scorefold_toolkit.nn import StandardNormal
 from scorefold_verbs.allocate import allocate as verb_allocate
 from scorefold_verbs.config.latents import ReconstructOptions
 from scorefold_verbs.config.verbs import (

@@ -15,9 +15,9 @@ from verb_toys import Normal, Posterior, Shifted, Source, checked, context
 
 from scorefold.data import Dataset, EventScale, StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError, ShapeError
-from scorefold.metrics import LPIPS, diversity, psnr, ssim
-from scorefold.operators import Mask, Operator, RandomMask, Separable, box_matrix
 from scorefold.stage import Outcome
+from scorefold_toolkit.metrics import LPIPS, diversity, psnr, ssim
+from scorefold_toolkit.operators import Mask, Operator, RandomMask, Separable, box_matrix
 from scorefold_verbs.assess import assess
 from scorefold_verbs.config.verbs import AssessOptions
 from scorefold_verbs.figures.assess import assessment

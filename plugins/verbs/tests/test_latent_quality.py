@@ -16,10 +16,10 @@ from verb_toys import Normal, Source, checked, context
 from scorefold.config import TrainingConfig
 from scorefold.data import Dataset, EventScale, StreamedDataset
 from scorefold.errors import ConfigError, DataError, SplitError
-from scorefold.event_figures import samples
 from scorefold.interfaces import Loss, Progress, Trainable
-from scorefold.metrics import LPIPS, energy_distance, frechet_distance, psnr, sharpness, ssim
 from scorefold.stage import Outcome
+from scorefold_toolkit.figures import samples
+from scorefold_toolkit.metrics import LPIPS, energy_distance, frechet_distance, psnr, sharpness, ssim
 from scorefold_verbs.config.latents import GenerateOptions, ReconstructOptions
 from scorefold_verbs.figures.latents import reconstructions
 from scorefold_verbs.fit import fit as verb_fit

@@ -14,8 +14,8 @@ from verb_toys import Normal, Source, checked, context
 from scorefold.data import Dataset, EventScale, StreamedDataset
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import Encodes
-from scorefold.metrics import sharpness
 from scorefold.stage import Outcome
+from scorefold_toolkit.metrics import sharpness
 from scorefold_verbs.config.latents import EditOptions, InterpolateCodesOptions, TraverseOptions
 from scorefold_verbs.config.verbs import EncodeOptions
 from scorefold_verbs.figures.latents import rows as draw_rows

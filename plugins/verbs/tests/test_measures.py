@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import EventScale, TensorSpec
-from scorefold.metrics import energy_distance, feature_network, frechet_distance
+from scorefold_toolkit.metrics import energy_distance, feature_network, frechet_distance
 from scorefold_verbs.assess import Assessed
 from scorefold_verbs.figures.assess import assessment
 from scorefold_verbs.measures import (

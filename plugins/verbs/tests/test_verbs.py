@@ -22,7 +22,7 @@ from scorefold.errors import ConfigError, DataError, SplitError, TrainingError
 from scorefold.interfaces import Flow, Loss, Progress, ScoreModel, TensorSource, Trainable
 from scorefold.results import Estimate
 from scorefold.stage import EventGroups, StageContext
-from scorefold.units import unit_warnings
+from scorefold_registry.run.units import unit_warnings
 from scorefold_verbs.config.verbs import (
     InterpolateOptions,
     LikelihoodOptions,

@@ -9,8 +9,8 @@ from scorefold.data import Dataset, EventScale
 from scorefold.diffusion import VE
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Estimator, Flow, Loss, Network, ScoreModel, Trainable
-from scorefold.nn.bases import StandardNormal
 from scorefold.results import Estimate
+from scorefold_toolkit.nn.bases import StandardNormal
 
 
 class Points(DataSource):

@@ -40,7 +40,7 @@ def test_figures_that_failed_once_are_drawn_again(run: Run, monkeypatch: pytest.
 
 def test_figures_of_what_is_not_kept_name_the_way_to_them(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr("scorefold.event_figures.training", lambda shown: 1 / 0)
+        broken.setattr("scorefold_toolkit.figures.training", lambda shown: 1 / 0)
         run()
     (failure,) = run().failures
     assert "ZeroDivisionError" in failure.error

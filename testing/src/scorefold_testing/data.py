@@ -13,7 +13,6 @@ from scorefold.data import Condition, ConditionSpec, Dataset, TensorSpec
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS
-from scorefold.splits import moments
 from scorefold_testing.contract import Law, Subject, law
 from scorefold_testing.require import (
     NotApplicableError,
@@ -23,6 +22,7 @@ from scorefold_testing.require import (
     require_shape,
     require_within,
 )
+from scorefold_toolkit.data.splits import moments
 
 LIMIT = 500
 
@@ -85,7 +85,7 @@ def event_shape(subject: Subject) -> str:
 def event_scale(subject: Subject) -> str:
     """Points keep to [low, high]; mean and std are those of the training split, to 5 % of its std.
 
-    Both are those of ``scorefold.splits.moments``.
+    Both are those of ``scorefold_toolkit.data.splits.moments``.
     """
     source = subject.build()
     scale = source.event_scale

@@ -12,10 +12,10 @@ from scorefold.config import TrainingConfig
 from scorefold.data import Dataset
 from scorefold.errors import TrainingError
 from scorefold.interfaces.capabilities import Loss, Progress
-from scorefold.training.phases import ordered_phases
 from scorefold_testing.answers import draw_condition
 from scorefold_testing.contract import Law, Subject, law
 from scorefold_testing.require import require, require_same, require_shape
+from scorefold_toolkit.training.phases import ordered_phases
 
 BATCH = 16
 STRATEGIES = ("distributed", "bf16", "fp16", "compile")

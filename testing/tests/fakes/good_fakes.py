@@ -35,10 +35,10 @@ from scorefold.interfaces import (
     Trainable,
     Transports,
 )
-from scorefold.nn.bases import StandardNormal
 from scorefold.plugin import Component, Port
 from scorefold.random import draw_normal
 from scorefold.results import Allocation, Estimate, PlanRow
+from scorefold_toolkit.nn.bases import StandardNormal
 
 DATA = Port("data", kind="data")
 POINTS = {"use": "data:points"}

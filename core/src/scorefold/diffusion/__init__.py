@@ -2,17 +2,6 @@
 
 from scorefold.diffusion.grids import SPACINGS, time_grid
 from scorefold.diffusion.likelihood import probability_flow_log_prob
-from scorefold.diffusion.losses import (
-    WEIGHTINGS,
-    as_weighting,
-    denoising_score_matching,
-    draw_times,
-    noise_weight,
-    total,
-    weighted_square,
-)
-from scorefold.diffusion.matrix import DenseMap, MatrixProcess
-from scorefold.diffusion.noise_levels import NoiseLevels
 from scorefold.diffusion.process import DiffusionProcess, Isotropic, LinearMap, expand
 from scorefold.diffusion.processes import (
     VE,
@@ -54,10 +43,8 @@ __all__ = [
     "SPACINGS",
     "VE",
     "VP",
-    "WEIGHTINGS",
     "CoefficientScore",
     "Cosine",
-    "DenseMap",
     "DiffusionProcess",
     "GeometricVE",
     "Isotropic",
@@ -66,8 +53,6 @@ __all__ = [
     "LinearMap",
     "LinearSubVP",
     "LinearVP",
-    "MatrixProcess",
-    "NoiseLevels",
     "Orthonormal",
     "PerComponent",
     "Rotated",
@@ -76,25 +61,19 @@ __all__ = [
     "Schedule",
     "Stretched",
     "SubVP",
-    "as_weighting",
     "build_process",
     "build_schedule",
     "ddim",
-    "denoising_score_matching",
     "dpm_solver_pp_2m",
-    "draw_times",
     "edm",
     "euler_maruyama",
     "expand",
     "heun",
     "in_coefficients",
     "invert_heun",
-    "noise_weight",
     "predictor_corrector",
     "probability_flow_log_prob",
     "process_of",
     "resolve_sampler",
     "time_grid",
-    "total",
-    "weighted_square",
 ]

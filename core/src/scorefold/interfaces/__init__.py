@@ -12,7 +12,6 @@ from scorefold.interfaces.capabilities import (
     TaskSource,
     Trainable,
     Transports,
-    check_trained,
 )
 from scorefold.interfaces.data import DataSource, TensorSource
 from scorefold.interfaces.estimator import Estimator
@@ -43,5 +42,4 @@ __all__ = [
     "Trainable",
     "Transports",
     "as_network",
-    "check_trained",
 ]

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import torch
 
-from scorefold.errors import ConfigError
 from scorefold.results import Allocation
 
 
@@ -48,23 +47,3 @@ class Allocator(ABC):
 
     def report_to(self, progress: Callable[[int, int, str], None]) -> None:  # noqa: B027 - most are quick
         """Call ``progress(done, total, text)`` while ``allocate`` tries something."""
-
-
-def require_budget(budget: object) -> None:
-    """Raises ``ConfigError`` for a budget that isn't a whole number of at least 0."""
-    if _is_not_whole(budget, 0):
-        raise ConfigError(f"the budget is {budget!r}; expected a whole number of at least 0")
-
-
-def require_constraints(constraints: Mapping[str, Any], least: Mapping[str, int]) -> None:
-    """Raises ``ConfigError`` for a constraint that ``least`` does not name, and for one that isn't a whole number of at
-    least what it says."""
-    for name, value in constraints.items():
-        if name not in least:
-            raise ConfigError(f"there is no constraint {name!r}; there are {', '.join(least)}")
-        if _is_not_whole(value, least[name]):
-            raise ConfigError(f"constraint {name!r} is {value!r}; expected a whole number of at least {least[name]}")
-
-
-def _is_not_whole(value: object, least: int) -> bool:
-    return isinstance(value, bool) or not isinstance(value, int) or value < least

@@ -52,7 +52,7 @@ class Loss:
 
 
 class Trainable(ABC):
-    """A module that ``scorefold.training.fit`` can train. It must be an ``nn.Module`` and carry ``training_config``.
+    """A module that can be trained: an ``nn.Module`` that carries ``training_config``.
 
     Must: ``loss``. May: ``prepare``, ``phases``, ``parameter_groups``, ``refuses``. Modules outside the running phase
     stay in evaluation mode and get no gradients. What training changes must be parameters or buffers: that is all that
@@ -101,23 +101,6 @@ class Trainable(ABC):
     def doubts(self, dataset: Dataset) -> Sequence[str]:
         """What should make one doubt a training that has ended, in words, by some points; nothing by default."""
         return ()
-
-
-def check_trained(part: object, name: str, user: str) -> None:
-    """Raises ``ConfigError`` where ``part``, which ``user`` takes as its input ``name``, should have been trained and
-    wasn't.
-
-    A module is in training mode as it is built; training ends, and a loaded state starts, in evaluation mode. One whose
-    training has no steps is meant as it was built.
-    """
-    if not (isinstance(part, nn.Module) and isinstance(part, Trainable)):
-        return
-    if part.training and part.training_config.steps > 0:
-        raise ConfigError(
-            f"{name}, a {type(part).__name__}, was never trained, and {user} would take it as it was built",
-            hint=f"make it a stage of its own, which trains it, and name that stage under inputs.{name}; "
-            f"a model that you trained by hand is ready after {name}.eval()",
-        )
 
 
 class Encodes(ABC):
@@ -198,7 +181,7 @@ class HasLaw(ABC):
 
     @abstractmethod
     def law(self) -> Any:
-        """The law of the points, a ``scorefold.laws.Law`` over flattened events (D,).
+        """The law of the points, a ``scorefold_toolkit.distributions.Law`` over flattened events (D,).
 
         None where a source that this one is made of has none.
         """

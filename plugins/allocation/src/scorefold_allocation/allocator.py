@@ -11,7 +11,6 @@ import torch
 
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Allocator, DataSource, TaskSource
-from scorefold.interfaces.allocator import require_budget
 from scorefold.results import Allocation
 from scorefold.stage import Executor
 from scorefold_allocation.config import MetaConfig
@@ -24,6 +23,7 @@ from scorefold_allocation.purchase import Bounds, bounds_of
 from scorefold_allocation.theory import Engine
 from scorefold_allocation.theory_report import report
 from scorefold_allocation.trials import Trainee, Tried
+from scorefold_toolkit.checks import require_budget
 
 _PLENTY = 1e15  # a budget that pays for whatever the limits allow
 

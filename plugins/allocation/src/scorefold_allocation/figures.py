@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
-from scorefold.event_figures import allocation as rows_of_a_plan
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold.results import Allocation
+from scorefold_toolkit.figures import allocation as rows_of_a_plan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
-from scorefold.interfaces.allocator import require_constraints
 from scorefold_allocation.config import MetaConfig, TaskTypeConfig
 from scorefold_allocation.linear_model import Plans
+from scorefold_toolkit.checks import require_constraints
 
 CONSTRAINTS = {"min_tasks": 1, "max_tasks": 1, "min_labels": 2, "max_labels": 2}
 """Bounds that ``allocate`` takes, on tasks over all types and on the labels of a task of any type, with the least that

@@ -8,7 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from scorefold.nn import (
+from scorefold_caflow.config import StepsConfig
+from scorefold_caflow.layers import AffineInjector, HaarBands, Mixing, channels_last
+from scorefold_caflow.mixture import MixtureCoupling
+from scorefold_caflow.recompute import recomputed
+from scorefold_caflow.steps import Steps
+from scorefold_toolkit.nn import (
     AffineCoupling,
     Bijection,
     ConvConditioner,
@@ -17,11 +22,6 @@ from scorefold.nn import (
     Squeeze,
     coupling_halves,
 )
-from scorefold_caflow.config import StepsConfig
-from scorefold_caflow.layers import AffineInjector, HaarBands, Mixing, channels_last
-from scorefold_caflow.mixture import MixtureCoupling
-from scorefold_caflow.recompute import recomputed
-from scorefold_caflow.steps import Steps
 
 
 class Block(Bijection):

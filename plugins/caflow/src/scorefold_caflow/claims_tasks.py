@@ -18,10 +18,10 @@ from torch import Tensor
 
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
-from scorefold.metrics import consistency, diversity, psnr, psnr_within
-from scorefold.operators import HasOperator, Mask
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold_caflow.claims_training import Trained, costs, trained, training
+from scorefold_toolkit.metrics import consistency, diversity, psnr, psnr_within
+from scorefold_toolkit.operators import HasOperator, Mask
 
 SEEDS = {"quick": 3, "full": 5}
 MORE = {"quick": 1, "full": 10}

@@ -13,7 +13,7 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator
-from scorefold.training import fit
+from scorefold_toolkit.training import fit
 
 
 @dataclass(frozen=True)

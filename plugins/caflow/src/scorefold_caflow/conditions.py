@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scorefold.data import Condition, ConditionSpec, TensorSpec
-from scorefold.nn import named_parts, named_specs
-from scorefold.nn.conditions import as_vector, vector_width
+from scorefold_toolkit.nn import named_parts, named_specs
+from scorefold_toolkit.nn.conditions import as_vector, vector_width
 
 
 class SplitCondition(nn.Module):

@@ -6,8 +6,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scorefold.nn import AffineCoupling, Chain, ConvConditioner, LULinear, Squeeze, StandardNormal, coupling_halves
 from scorefold.random import draw_normal
+from scorefold_toolkit.nn import (
+    AffineCoupling,
+    Chain,
+    ConvConditioner,
+    LULinear,
+    Squeeze,
+    StandardNormal,
+    coupling_halves,
+)
 
 _STEPS = 4
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from scorefold.data import Condition, map_condition
-from scorefold.event_figures import as_images, strips, training
 from scorefold_caflow.flow import ImageFlow
+from scorefold_toolkit.figures import as_images, strips, training
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Layers of image flows beside those of ``scorefold.nn``: normalisation and mixing at once, the injector, Haar bands in
+"""Layers of image flows next to those of the toolkit: normalisation and mixing at once, the injector, Haar bands in
 order of detail."""
 
 from __future__ import annotations
@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scorefold.nn import ActNorm, Bijection, Householder, LULinear, haar_merge, haar_split
-from scorefold.nn.coupling import bounded
+from scorefold_toolkit.nn import ActNorm, Bijection, Householder, LULinear, haar_merge, haar_split
+from scorefold_toolkit.nn.coupling import bounded
 
 
 class Mixing(Bijection):

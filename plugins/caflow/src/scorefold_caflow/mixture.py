@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scorefold.nn import Bijection, coupling_halves
-from scorefold.nn.coupling import bounded
+from scorefold_toolkit.nn import Bijection, coupling_halves
+from scorefold_toolkit.nn.coupling import bounded
 
 _BISECTIONS = 60
 _NEWTON = 2  # enough for second derivatives

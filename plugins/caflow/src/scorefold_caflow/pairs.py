@@ -8,11 +8,11 @@ from torch import Tensor
 from scorefold.data import Dataset, TensorSpec
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.capabilities import HasLaw
-from scorefold.laws import SubspaceGaussian
-from scorefold.manifolds import normal
-from scorefold.splits import measured_split, pick, plain_scale, source_seed, split_positions
 from scorefold_caflow.bounds import GaussianPair
 from scorefold_caflow.data_config import GaussianPairsConfig
+from scorefold_toolkit.data.manifolds import normal
+from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed, split_positions
+from scorefold_toolkit.distributions import SubspaceGaussian
 
 
 class GaussianPairs(DataSource, HasLaw):

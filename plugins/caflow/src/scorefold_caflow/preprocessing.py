@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from scorefold.data import EventScale
 from scorefold.errors import ConfigError
-from scorefold.nn import Bijection
+from scorefold_toolkit.nn import Bijection
 
 
 class Standardise(Bijection):

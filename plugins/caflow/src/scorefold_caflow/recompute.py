@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from scorefold.nn import Bijection, Chain
+from scorefold_toolkit.nn import Bijection, Chain
 
 
 def recomputed(chain: Chain, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from scorefold.nn import Chain, Householder, LULinear, lu_matrices
 from scorefold_caflow.layers import Mixing, at_pixels
+from scorefold_toolkit.nn import Chain, Householder, LULinear, lu_matrices
 
 
 class Steps(Chain):

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from scorefold.nn import squeeze
 from scorefold_caflow.blocks import Block
 from scorefold_caflow.conditions import fitted, fitted_channels
 from scorefold_caflow.config import StepsConfig
 from scorefold_caflow.encoder import Latents
+from scorefold_toolkit.nn import squeeze
 
 Shape = tuple[int, int, int]
 

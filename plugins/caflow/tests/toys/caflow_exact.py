@@ -6,10 +6,10 @@ import torch
 from caflow_models import image_flow
 
 from scorefold.data import EventScale, TensorSpec
-from scorefold.nn import LULinear
 from scorefold_caflow.bounds import GaussianPair
 from scorefold_caflow.flow import ImageFlow
 from scorefold_caflow.layers import AffineInjector
+from scorefold_toolkit.nn import LULinear
 
 
 @torch.no_grad()

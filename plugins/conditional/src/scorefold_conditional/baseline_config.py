@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from scorefold.config import Config
-from scorefold.operator_config import MaskConfig, OperatorConfig
+from scorefold_toolkit.config.operators import MaskConfig, OperatorConfig
 
 
 class DPSConfig(Config):

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from scorefold.interfaces import ScoreModel
-from scorefold.operators import HasOperator
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold.training import fit
 from scorefold_conditional.claims_digits import DRAWS, IMAGES, SEEDS, TASKS, measures, settings
 from scorefold_conditional.claims_training import ANCESTRAL
+from scorefold_toolkit.operators import HasOperator
+from scorefold_toolkit.training import fit
 
 METHODS: Mapping[str, tuple[str, Mapping[str, Any], int]] = {
     "dps": ("score:dps", {}, 150),

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
-from scorefold.metrics import consistency, diversity, psnr, psnr_within
-from scorefold.operators import HasOperator, Mask, Operator
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold_conditional.claims_training import ANCESTRAL, trained
+from scorefold_toolkit.metrics import consistency, diversity, psnr, psnr_within
+from scorefold_toolkit.operators import HasOperator, Mask, Operator
 
 SIGMA_MAX = 8.0
 STEPS, SAMPLER_STEPS = 1000, 100

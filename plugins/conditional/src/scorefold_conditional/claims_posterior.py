@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from scorefold.metrics import energy_distance
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold_conditional.claims_training import ANCESTRAL, trained
 from scorefold_conditional.posterior import PosteriorSource
+from scorefold_toolkit.metrics import energy_distance
 
 SIGMA_MAX = 20.0
 STEPS, SAMPLER_STEPS = 3000, 200

@@ -10,8 +10,8 @@ from torch import Tensor
 from scorefold.diffusion import predictor_corrector
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator
-from scorefold.training import fit
 from scorefold_conditional.model import Conditional
+from scorefold_toolkit.training import fit
 
 
 def ancestral(*arguments: Any, **options: Any) -> tuple[Tensor, Any]:

@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from scorefold.config import EDMConfig, Inline, ProcessConfig, TrainingConfig, Use, VEConfig
-from scorefold.denoising_config import AnyWeighting, DenoisingLossConfig, WeightingConfig
-from scorefold.operator_config import MaskConfig, OperatorConfig
+from scorefold_toolkit.config.denoising import AnyWeighting, DenoisingLossConfig, WeightingConfig
+from scorefold_toolkit.config.operators import MaskConfig, OperatorConfig
 
 DEFAULT_SPEED = 0.01
 

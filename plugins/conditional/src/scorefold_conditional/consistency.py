@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from scorefold.diffusion import DiffusionProcess
-from scorefold.diffusion.matrix import DenseMap
 from scorefold.diffusion.process import LinearMap
 from scorefold.diffusion.rotated import RotatedMap
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces.score import BoundScore, repeat_condition
-from scorefold.operators import LinearOperator
+from scorefold_toolkit.matrix_process import DenseMap
+from scorefold_toolkit.operators import LinearOperator
 
 _STEPS = 50
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from scorefold.data import TensorSpec
 from scorefold.errors import ConfigError
-from scorefold.operators import LinearOperator, Mask, RandomMask, as_linear, build_operator
 from scorefold_conditional.config import ConditionalConfig
+from scorefold_toolkit.operators import LinearOperator, Mask, RandomMask, as_linear, build_operator
 
 Shape = tuple[int, ...]
 Measured = Callable[[Mapping[str, Tensor]], tuple[LinearOperator, Tensor]]

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from scorefold.data import ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError
-from scorefold.nn import named_specs
+from scorefold_toolkit.nn import named_specs
 
 LEVEL = "condition level"
 Shape = tuple[int, ...]

@@ -14,13 +14,10 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition, Dataset, TensorSpec, measured_rows
-from scorefold.diffusion import NoiseLevels, Schedule, expand, probability_flow_log_prob, process_of
-from scorefold.diffusion.prediction import expected_noise
+from scorefold.diffusion import Schedule, expand, probability_flow_log_prob, process_of
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.interfaces.score import BoundScore, repeat_condition
-from scorefold.nn import loss_uncertainty, named_parts, named_specs
-from scorefold.nn.conditions import with_null_class
 from scorefold.random import draw_normal, draw_uniform
 from scorefold_conditional.config import ConditionalConfig
 from scorefold_conditional.inverse import mask_of, measured_by
@@ -28,6 +25,10 @@ from scorefold_conditional.layout import LEVEL, Layout
 from scorefold_conditional.noise import ConditionNoise
 from scorefold_conditional.objective import Block, joint_loss
 from scorefold_conditional.speeds import annealed_speed, condition_schedule
+from scorefold_toolkit.nn import loss_uncertainty, named_parts, named_specs
+from scorefold_toolkit.nn.conditions import with_null_class
+from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
+from scorefold_toolkit.score_matching.prediction import expected_noise
 
 Parts = Mapping[str, Tensor]
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from scorefold.denoising_config import WeightingConfig
-from scorefold.diffusion import Schedule, as_weighting, expand, noise_weight
+from scorefold.diffusion import Schedule, expand
+from scorefold_toolkit.config.denoising import WeightingConfig
+from scorefold_toolkit.score_matching.losses import as_weighting, noise_weight
 
 
 @dataclass(frozen=True)

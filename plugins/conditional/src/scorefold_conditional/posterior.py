@@ -11,12 +11,12 @@ from torch import Tensor
 from scorefold.data import Dataset, TensorSpec
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.capabilities import HasLaw
-from scorefold.laws import Law, Mixture, SubspaceGaussian
-from scorefold.manifolds import normal
 from scorefold.random import draw_normal
 from scorefold.seeds import derive_generator
-from scorefold.splits import measured_split, pick, plain_scale, source_seed, split_positions
 from scorefold_conditional.data_config import PosteriorConfig
+from scorefold_toolkit.data.manifolds import normal
+from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed, split_positions
+from scorefold_toolkit.distributions import Law, Mixture, SubspaceGaussian
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from scorefold.data import Condition, EventScale, TensorSpec
 from scorefold.diffusion import DiffusionProcess
 from scorefold.interfaces import ScoreModel
-from scorefold.operators import LinearOperator
+from scorefold_toolkit.operators import LinearOperator
 
 
 def matrices(process: DiffusionProcess, shape: tuple[int, ...], t: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,27 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from scorefold.diffusion import (
-    VE,
-    VP,
-    DiffusionProcess,
-    GeometricVE,
-    LinearVP,
-    MatrixProcess,
-    PerComponent,
-    Rotated,
-)
+from scorefold.diffusion import VE, VP, DiffusionProcess, GeometricVE, LinearVP, PerComponent, Rotated
 from scorefold.errors import ConfigError, ShapeError
-from scorefold.operator_config import (
+from scorefold_conditional.consistency import conjugate_gradients, project
+from scorefold_nonuniform.transforms import Wavelet
+from scorefold_toolkit.config.operators import (
     BicubicDownsampleConfig,
     BoxDownsampleConfig,
     GaussianBlurConfig,
     GreyConfig,
     MaskConfig,
 )
-from scorefold.operators import LinearOperator, as_linear, build_operator
-from scorefold_conditional.consistency import conjugate_gradients, project
-from scorefold_nonuniform.transforms import Wavelet
+from scorefold_toolkit.matrix_process import MatrixProcess
+from scorefold_toolkit.operators import LinearOperator, as_linear, build_operator
 
 SHAPE = (3, 4, 4)
 OPERATORS = {

@@ -10,19 +10,9 @@ import torch
 from torch import Tensor
 
 from scorefold.data import DataSpec, EventScale
-from scorefold.diffusion import (
-    VE,
-    VP,
-    GeometricVE,
-    LinearVP,
-    MatrixProcess,
-    PerComponent,
-    Rotated,
-    probability_flow_log_prob,
-)
+from scorefold.diffusion import VE, VP, GeometricVE, LinearVP, PerComponent, Rotated, probability_flow_log_prob
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import ScoreModel
-from scorefold.operators import as_linear, build_operator
 from scorefold_conditional.baseline_config import DPSConfig
 from scorefold_conditional.baselines.dps import DPS, largest_singular
 from scorefold_nonuniform.transforms import Wavelet
@@ -30,6 +20,8 @@ from scorefold_standard.network_config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.score_config import DenoisingConfig
 from scorefold_standard.scores.denoising import Denoising
+from scorefold_toolkit.matrix_process import MatrixProcess
+from scorefold_toolkit.operators import as_linear, build_operator
 
 SHAPE = (3, 2, 2)
 OPERATORS: dict[str, Any] = {

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from scorefold.data import Dataset, as_dataset, index_condition
 from scorefold.interfaces import Estimator, ScoreModel
-from scorefold.numerics import AGGREGATES, bootstrap_interval
 from scorefold.results import Estimate
 from scorefold_iddiff import cautions
 from scorefold_iddiff.cascade_config import CascadeConfig
@@ -36,6 +35,7 @@ from scorefold_iddiff.range_finder import BLOCK
 from scorefold_iddiff.readings import Reader, Reading, join, padded
 from scorefold_iddiff.support import corrected
 from scorefold_iddiff.survey import Survey
+from scorefold_toolkit.numerics import AGGREGATES, bootstrap_interval
 
 STAGES = ("range finder", "whole spectrum")
 """Where points are settled, after the denoising loss."""

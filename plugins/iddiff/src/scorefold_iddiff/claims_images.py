@@ -17,11 +17,11 @@ from torch import Tensor
 
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource, ScoreModel
-from scorefold.manifolds import uniform
 from scorefold.seeds import derive_generator
 from scorefold_iddiff.claims_training import trained
 from scorefold_iddiff.data.images import blob_image
 from scorefold_iddiff.data_config import BlobsConfig
+from scorefold_toolkit.data.manifolds import uniform
 
 SQUARES: Mapping[str, dict[str, Any]] = {
     "squares-10": {"squares": 10, "distinct": True},

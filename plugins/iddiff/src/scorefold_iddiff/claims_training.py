@@ -7,7 +7,7 @@ from typing import Any
 
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.seeds import derive_generator
-from scorefold.training import fit
+from scorefold_toolkit.training import fit
 
 
 def trained(host: Any, data: DataSource, config: Mapping[str, Any], seed: int) -> ScoreModel:

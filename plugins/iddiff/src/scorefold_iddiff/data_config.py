@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from scorefold.config import Config
-from scorefold.data_config import FRACTIONS, Ambient, Fractions, Isometry, Noise, Points, Seed, Tangents
+from scorefold_toolkit.config.data import FRACTIONS, Ambient, Fractions, Isometry, Noise, Points, Seed, Tangents
 
 
 def _widths(value: tuple[float, float]) -> tuple[float, float]:

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from scorefold.data import Dataset, as_dataset
 from scorefold.interfaces import Estimator, ScoreModel
-from scorefold.numerics import AGGREGATES, bootstrap_interval
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator
 from scorefold_iddiff import cautions
@@ -31,6 +30,7 @@ from scorefold_iddiff.rules import paper_rule, projector_rule, reference_rule
 from scorefold_iddiff.scales import Curve, Scene, between, curve_rows, headline, judge, over_scales
 from scorefold_iddiff.support import Check, check_level, corrected, without_noise
 from scorefold_iddiff.survey import Survey, looked_at, survey_rows
+from scorefold_toolkit.numerics import AGGREGATES, bootstrap_interval
 
 _ON = 2 / 3
 """The share of the points that have to be on the plateaus for a value."""

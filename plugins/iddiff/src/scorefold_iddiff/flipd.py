@@ -17,7 +17,6 @@ from torch import Tensor
 from scorefold.data import Dataset, as_dataset
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Estimator, ScoreModel
-from scorefold.numerics import AGGREGATES
 from scorefold.results import Estimate
 from scorefold_iddiff import cautions
 from scorefold_iddiff.jacobians import noise_and_trace
@@ -35,6 +34,7 @@ from scorefold_iddiff.probe import Points, Probe, check_resolution
 from scorefold_iddiff.regression import integrate_over_log_noise, slope_in_log_noise
 from scorefold_iddiff.successors_config import FLIPDConfig
 from scorefold_iddiff.support import parted
+from scorefold_toolkit.numerics import AGGREGATES
 
 EXACT_UP_TO = 3500
 """Coordinates up to which an exact trace is the default, as in the published code."""

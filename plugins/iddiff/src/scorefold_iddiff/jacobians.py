@@ -17,8 +17,8 @@ from torch import Tensor
 from scorefold.data import index_condition
 from scorefold.diffusion.divergence import divergence
 from scorefold.errors import ConfigError
-from scorefold.numerics import pushforward
 from scorefold_iddiff.probe import Points, Probe, check_finite
+from scorefold_toolkit.numerics import pushforward
 
 Field = Callable[[Tensor], Tensor]
 

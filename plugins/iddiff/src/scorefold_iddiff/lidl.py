@@ -23,13 +23,13 @@ from scorefold.random import draw_normal
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold.stage import Executor
-from scorefold.training import fit
 from scorefold_iddiff import cautions
 from scorefold_iddiff.pointwise import answer, look_at, spaced_levels
 from scorefold_iddiff.probe import Points, check_resolution, order, rows_a_call, spread_of, take
 from scorefold_iddiff.regression import slope_in_log_noise
 from scorefold_iddiff.successors_config import LIDLConfig
 from scorefold_iddiff.survey import looked_at
+from scorefold_toolkit.training import fit
 
 _START_POINTS = 10_000
 

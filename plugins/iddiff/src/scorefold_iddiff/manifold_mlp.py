@@ -27,9 +27,9 @@ from torch.nn import functional
 from scorefold.data import Condition, ConditionSpec
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Network, Prepares
-from scorefold.nn import ConditionVector, FourierEmbedding, ResidualBlock
 from scorefold_iddiff.network_config import ManifoldMLPConfig
 from scorefold_iddiff.quadrics import Quadrics
+from scorefold_toolkit.nn import ConditionVector, FourierEmbedding, ResidualBlock
 
 _EMBEDDING = 64
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Dataset
-from scorefold.numerics import AGGREGATES, bootstrap_interval
 from scorefold.random import draw_normal, draw_signs
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator
@@ -17,6 +16,7 @@ from scorefold_iddiff import cautions
 from scorefold_iddiff.plateaus import memorised_levels
 from scorefold_iddiff.probe import Points, Probe
 from scorefold_iddiff.survey import Survey, survey
+from scorefold_toolkit.numerics import AGGREGATES, bootstrap_interval
 
 _SURVEYED = 16
 """Points whose neighbours are looked for."""

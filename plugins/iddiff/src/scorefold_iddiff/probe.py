@@ -17,9 +17,9 @@ from scorefold.data import Condition, Dataset, index_condition, map_condition
 from scorefold.diffusion.process import DiffusionProcess, Isotropic
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import Flow, ScoreModel
-from scorefold.nn import named_specs
 from scorefold_iddiff.plateaus import search_levels
 from scorefold_iddiff.spectra import Expectation
+from scorefold_toolkit.nn import named_specs
 
 COORDINATES_AT_ONCE = 2**18
 """Coordinates of noised points held at once, unless a config says how many points."""

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from scorefold.data import Dataset
 from scorefold.interfaces import ScoreModel
-from scorefold.laws import SphereLaw
 from scorefold.results import Estimate
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.estimator import NormalBundle
+from scorefold_toolkit.distributions import SphereLaw
 
 MakeScore = Callable[..., ScoreModel]
 

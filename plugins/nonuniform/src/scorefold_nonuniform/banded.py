@@ -16,13 +16,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from scorefold.data import Condition, ConditionSpec, Dataset, TensorSpec
-from scorefold.denoising_config import WeightingConfig
-from scorefold.diffusion import CoefficientScore, NoiseLevels, Orthonormal, PerComponent, noise_weight, total
+from scorefold.diffusion import CoefficientScore, Orthonormal, PerComponent
 from scorefold.errors import ConfigError
 from scorefold.interfaces.score import repeat_condition
-from scorefold.nn import named_parts, named_specs
-from scorefold.nn.conditions import drop_condition, null_condition, with_null_class
 from scorefold_nonuniform.config import BandedConfig
+from scorefold_toolkit.config.denoising import WeightingConfig
+from scorefold_toolkit.nn import named_parts, named_specs
+from scorefold_toolkit.nn.conditions import drop_condition, null_condition, with_null_class
+from scorefold_toolkit.score_matching.losses import noise_weight, total
+from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
 
 LEVELS = "levels"
 """The name under which networks get the log-SNR of each active band, as a part of their condition."""
@@ -86,7 +88,7 @@ def weighted(
     residual: Tensor, noised: Noised, deviation: Tensor, dispersion: Tensor, weighting: WeightingConfig
 ) -> Tensor:
     """The loss of each event, (B,), from eps-hat - eps (B, *V), the deviation of the data (*V) and g (B, *V); see
-    ``scorefold.diffusion.losses``."""
+    ``scorefold_toolkit.score_matching.losses``."""
     if weighting.name == "likelihood":
         return total((dispersion / noised.scale * residual) ** 2 / 2, weighting)
     return total(noise_weight(weighting, noised.scale / (noised.signal * deviation)) * residual**2, weighting)

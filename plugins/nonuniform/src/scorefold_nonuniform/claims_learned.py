@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from scorefold.interfaces import DataSource, ScoreModel
-from scorefold.metrics import frechet_distance
-from scorefold.metrics.features import RandomConv
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold.training import fit
 from scorefold_nonuniform.fields import GaussianField, coefficient_moments, gaussian_score, least_noise_loss
+from scorefold_toolkit.metrics import frechet_distance
+from scorefold_toolkit.metrics.features import RandomConv
+from scorefold_toolkit.training import fit
 
 FIELD_POINTS, FIELD_TEST, FIELD_SAMPLES = 20_000, 512, 4000
 FIELD_STEPS = {"smoke": 30, "quick": 3000, "full": 12_000}

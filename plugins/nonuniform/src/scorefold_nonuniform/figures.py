@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scorefold import event_figures
 from scorefold.diffusion import dpm_solver_pp_2m, time_grid
-from scorefold.event_figures import as_images, image_grid
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure
 from scorefold.seeds import derive_generator
 from scorefold_nonuniform.cost import measure_seconds, scales_of
 from scorefold_nonuniform.multiscale import MultiScale
 from scorefold_nonuniform.nonuniform import NonUniform
+from scorefold_toolkit import figures as event_figures
+from scorefold_toolkit.figures import as_images, image_grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,12 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.data import Condition, Dataset, measured_rows
-from scorefold.denoising_config import WeightingConfig
 from scorefold.diffusion import LinearLogSNR, PerComponent
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Loss, Phase, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.interfaces.score import BoundScore
-from scorefold.nn import loss_uncertainty
 from scorefold.random import draw_normal
 from scorefold_nonuniform.band_config import LearnedBandsConfig
 from scorefold_nonuniform.banded import (
@@ -38,6 +36,8 @@ from scorefold_nonuniform.bands import build_bands
 from scorefold_nonuniform.config import MultiScaleConfig
 from scorefold_nonuniform.moments import Moments
 from scorefold_nonuniform.speeds import banded_process, noisiest, spend_budget
+from scorefold_toolkit.config.denoising import WeightingConfig
+from scorefold_toolkit.nn import loss_uncertainty
 
 
 class ScaleNetwork(nn.Module):

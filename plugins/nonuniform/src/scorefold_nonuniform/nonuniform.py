@@ -13,7 +13,6 @@ from scorefold.diffusion import PerComponent
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.interfaces.score import BoundScore
-from scorefold.nn import loss_uncertainty
 from scorefold.random import draw_normal
 from scorefold_nonuniform.banded import (
     Noised,
@@ -33,6 +32,7 @@ from scorefold_nonuniform.bands import build_bands
 from scorefold_nonuniform.config import NonUniformConfig
 from scorefold_nonuniform.moments import Moments
 from scorefold_nonuniform.speeds import banded_process
+from scorefold_toolkit.nn import loss_uncertainty
 
 
 class NonUniform(ScoreModel, Trainable):

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from scorefold.diffusion.rotated import Orthonormal
 from scorefold.errors import ConfigError, DataError, ShapeError
-from scorefold.nn.linear import reflections_product
-from scorefold.nn.reshape import check_divisible, haar_merge, haar_split
+from scorefold_toolkit.nn.linear import reflections_product
+from scorefold_toolkit.nn.reshape import check_divisible, haar_merge, haar_split
 
 LARGEST = 8192
 """The largest number of coordinates for which a full matrix is kept: 512 MiB in double precision."""

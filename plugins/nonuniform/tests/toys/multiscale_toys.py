@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from scorefold.data import DataSpec, EventScale
 from scorefold.interfaces import Network
-from scorefold.training import fit
 from scorefold_nonuniform.bands import build_bands
 from scorefold_nonuniform.config import MultiScaleConfig, NonUniformConfig
 from scorefold_nonuniform.data_config import GaussianFieldConfig
@@ -19,6 +18,7 @@ from scorefold_nonuniform.multiscale import MultiScale
 from scorefold_nonuniform.nonuniform import NonUniform
 from scorefold_standard.network_config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
+from scorefold_toolkit.training import fit
 
 F64 = torch.float64
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow
-from scorefold.nn import Quadratic
 from scorefold_pullback.covariance import principal_directions
 from scorefold_pullback.flows.mixture import SharedMixture
+from scorefold_toolkit.nn import Quadratic
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from scorefold.event_figures import samples
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold.results import Estimate
 from scorefold.stage import EventGroups
+from scorefold_toolkit.figures import samples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

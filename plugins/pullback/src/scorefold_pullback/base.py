@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from scorefold.nn import Quadratic
 from scorefold.random import draw_normal
+from scorefold_toolkit.nn import Quadratic
 
 
 class AnisotropicNormal(nn.Module, Quadratic):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scorefold.numerics import pushforward
+from scorefold_toolkit.numerics import pushforward
 
 Map = Callable[[Tensor], Tensor]
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from scorefold.interfaces import DataSource, Flow
 from scorefold.seeds import derive_generator
-from scorefold.training import fit
 from scorefold_pullback.flows.anisotropic import AnisotropicFlow
+from scorefold_toolkit.training import fit
 
 
 def source(host: Any, name: str, config: Mapping[str, Any], seed: int) -> DataSource:

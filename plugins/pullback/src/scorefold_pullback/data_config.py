@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from scorefold.config import Config
-from scorefold.data_config import FRACTIONS, Ambient, Fractions, Isometry, Noise, Points, Seed, Tangents
 from scorefold_pullback.flow_config import BananaConfig, RiverConfig, SqueezedBananaConfig
+from scorefold_toolkit.config.data import FRACTIONS, Ambient, Fractions, Isometry, Noise, Points, Seed, Tangents
 
 Sampler = Annotated[
     Literal["exact", "paper"],

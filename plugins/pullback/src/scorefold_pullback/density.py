@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from scorefold.interfaces import Flow, Potential
-from scorefold.numerics import pullback
+from scorefold_toolkit.numerics import pullback
 
 
 def energy(flow: Flow, psi: Potential, x: Tensor) -> Tensor:

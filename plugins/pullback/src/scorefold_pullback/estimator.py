@@ -8,12 +8,12 @@ from torch import Tensor
 from scorefold.data import Dataset, as_dataset
 from scorefold.errors import DataError
 from scorefold.interfaces import Estimator, Geometry
-from scorefold.numerics import bootstrap_interval, gram_spectrum
 from scorefold.results import Estimate
 from scorefold_pullback.estimator_config import TangentPCAConfig
 from scorefold_pullback.geometry import Pullback
 from scorefold_pullback.spectrum import kept
 from scorefold_pullback.statistics import tangent_pca
+from scorefold_toolkit.numerics import bootstrap_interval, gram_spectrum
 
 _BY_SCORE = (
     "variances in the metric score, where steps off the data are the longest, so that the directions that count "

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from scorefold.event_figures import samples
 from scorefold.interfaces import Flow
-from scorefold.nn import Quadratic
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold.stage import EventGroups
 from scorefold_pullback.geometry import Pullback
 from scorefold_pullback.iso import IsoPullback
+from scorefold_toolkit.figures import samples
+from scorefold_toolkit.nn import Quadratic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

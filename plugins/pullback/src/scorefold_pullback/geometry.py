@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from scorefold.errors import ConfigError, ShapeError, UntrainedWarning
 from scorefold.interfaces import ClosedFormGeodesics, Flow, Geometry, Potential, Trainable, Transports
 from scorefold.interfaces.geometry import barycentre_weights, check_times
-from scorefold.nn import Quadratic
-from scorefold.numerics import jacobian
 from scorefold_pullback.chart import Chart
 from scorefold_pullback.config import PullbackConfig
 from scorefold_pullback.diagnostics import diagnose
 from scorefold_pullback.reference import Compared, check_reference
 from scorefold_pullback.rows import check_rows, row_lengths
+from scorefold_toolkit.nn import Quadratic
+from scorefold_toolkit.numerics import jacobian
 
 
 class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
@@ -213,8 +213,8 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
         if not self.flow.training or not isinstance(self.flow, Trainable):
             return None
         return (
-            f"flow, a {type(self.flow).__name__}, is in training mode, as it is before scorefold.training.fit has "
-            "trained it: train it first, or call flow.eval() to use it as it is"
+            f"flow, a {type(self.flow).__name__}, is in training mode, as it is before it is "
+            "trained: train it first, or call flow.eval() to use it as it is"
         )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import Potential
-from scorefold.numerics import jacobian
+from scorefold_toolkit.numerics import jacobian
 
 ITERATIONS = 100
 HALVINGS = 60

@@ -19,10 +19,10 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.errors import ScorefoldError
 from scorefold.interfaces import DataSource, Flow, TensorSource
-from scorefold.sklearn import InputError, trained
 from scorefold_pullback.autoencoder import RiemannianAutoencoder
 from scorefold_pullback.autoencoder_axes import place_of
 from scorefold_pullback.estimator_config import RiemannianAutoencoderConfig
+from scorefold_toolkit.sklearn import InputError, trained
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]

@@ -10,12 +10,12 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from scorefold.errors import ConfigError
-from scorefold.nn import Bijection, Chain
 from scorefold_pullback.map_config import CouplingMapConfig, MapConfig, SplineMapConfig
 from scorefold_pullback.maps import build_map
 from scorefold_pullback.maps.checkerboard import Checkerboard
 from scorefold_pullback.maps.rotation import Rotation
 from scorefold_testing.contract import stir
+from scorefold_toolkit.nn import Bijection, Chain
 
 validate = TypeAdapter(MapConfig).validate_python
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from scorefold.errors import ConfigError
-from scorefold.nn import ActNorm, AffineCoupling, LULinear, Squeeze
 from scorefold_pullback.map_config import GlowMapConfig
 from scorefold_pullback.maps import build_map
+from scorefold_toolkit.nn import ActNorm, AffineCoupling, LULinear, Squeeze
 
 
 def images(rows: int, *shape: int) -> torch.Tensor:

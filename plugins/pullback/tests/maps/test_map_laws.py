@@ -11,10 +11,10 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from scorefold.nn import Bijection
 from scorefold_pullback.map_config import MapConfig
 from scorefold_pullback.maps import build_map
 from scorefold_testing.contract import stir
+from scorefold_toolkit.nn import Bijection
 
 Case = tuple[Mapping[str, Any], tuple[int, ...]]
 

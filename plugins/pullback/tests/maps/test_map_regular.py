@@ -6,12 +6,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from scorefold.nn import ActNorm, Bijection
 from scorefold_pullback.map_config import RegularMapConfig
 from scorefold_pullback.maps import build_map
 from scorefold_pullback.maps.regular import Parity, ParityConvolution
 from scorefold_pullback.maps.rotation import Rotation
 from scorefold_testing.contract import stir
+from scorefold_toolkit.nn import ActNorm, Bijection
 
 
 def moved(layer: Bijection) -> Bijection:

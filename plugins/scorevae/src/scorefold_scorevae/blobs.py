@@ -11,11 +11,11 @@ from scorefold.data import Dataset
 from scorefold.errors import ShapeError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.capabilities import HasLaw
-from scorefold.laws import SharedGaussians, shared_exponents
-from scorefold.manifolds import normal
 from scorefold.seeds import derive_generator
-from scorefold.splits import measured_split, pick, plain_scale, source_seed, split_positions
 from scorefold_scorevae.data_config import TexturedBlobsConfig
+from scorefold_toolkit.data.manifolds import normal
+from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed, split_positions
+from scorefold_toolkit.distributions import SharedGaussians, shared_exponents
 
 
 class TexturedBlobs(DataSource, HasLaw):

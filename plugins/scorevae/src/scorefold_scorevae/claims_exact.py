@@ -16,10 +16,10 @@ from scorefold.data import ConditionSpec, Dataset, EventScale
 from scorefold.diffusion import DiffusionProcess
 from scorefold.interfaces import Network, Progress, TensorSource
 from scorefold.interfaces.data import DataSource
-from scorefold.nn import Conditioner
 from scorefold.seeds import derive_generator
 from scorefold_scorevae.claims_training import trained, training
 from scorefold_scorevae.objective import normal_kl
+from scorefold_toolkit.nn import Conditioner
 
 VARIANCES = (2.0, 0.5, 0.1, 0.01)
 """Of the four directions of the Gaussian data."""

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefold.diffusion import denoising_score_matching
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold_scorevae.claims_training import (
@@ -31,6 +30,7 @@ from scorefold_scorevae.claims_training import (
     trained,
     training,
 )
+from scorefold_toolkit.score_matching.losses import denoising_score_matching
 
 SEEDS = {"quick": 3, "full": 3}
 DRAWS, PRIOR_DRAWS = 4, 700

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource, Progress
-from scorefold.metrics import frechet_distance, sharpness
 from scorefold.seeds import derive_generator
-from scorefold.training import fit
 from scorefold_scorevae.objective import normal_kl
+from scorefold_toolkit.metrics import frechet_distance, sharpness
+from scorefold_toolkit.training import fit
 
 DECODING: dict[str, Any] = {"sampler": "heun", "steps": 32, "spacing": "karras"}
 

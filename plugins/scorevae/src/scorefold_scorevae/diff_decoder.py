@@ -14,7 +14,6 @@ from torch import Tensor
 
 from scorefold.data import Condition, Dataset, TensorSpec, measured_rows
 from scorefold.diffusion import Isotropic, process_of
-from scorefold.diffusion.prediction import expected_noise
 from scorefold.errors import ConfigError
 from scorefold.interfaces import (
     DataSource,
@@ -34,6 +33,7 @@ from scorefold_scorevae.encoder import standardised, time_level
 from scorefold_scorevae.encoder_start import leave_saddle
 from scorefold_scorevae.model import checked_code
 from scorefold_scorevae.objective import data_term, diffuse, normal_kl, warmed_up
+from scorefold_toolkit.score_matching.prediction import expected_noise
 
 
 class DiffDecoder(ScoreModel, Trainable, EncodesNoise):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from scorefold.event_figures import as_images, labelled_grid, training
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, tidy
 from scorefold_scorevae.diagnosis import OverTime, over_time
 from scorefold_scorevae.objective import normal_kl
+from scorefold_toolkit.figures import as_images, labelled_grid, training
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

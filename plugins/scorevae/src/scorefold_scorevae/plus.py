@@ -14,17 +14,7 @@ from torch import Tensor, nn
 
 from scorefold.data import Condition, Dataset, TensorSpec
 from scorefold.errors import ConfigError
-from scorefold.interfaces import (
-    DataSource,
-    EncodesNoise,
-    Loss,
-    Phase,
-    Progress,
-    ScoreModel,
-    Trainable,
-    as_network,
-    check_trained,
-)
+from scorefold.interfaces import DataSource, EncodesNoise, Loss, Phase, Progress, ScoreModel, Trainable, as_network
 from scorefold.interfaces.score import BoundScore
 from scorefold.random import draw_normal
 from scorefold_scorevae import decoding
@@ -35,6 +25,7 @@ from scorefold_scorevae.guidance import Guidance
 from scorefold_scorevae.model import ScoreVAE, bound_by_code, checked_code, known_options
 from scorefold_scorevae.objective import data_term, diffuse
 from scorefold_scorevae.prior import check_data
+from scorefold_toolkit.checks import check_trained
 
 
 class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):

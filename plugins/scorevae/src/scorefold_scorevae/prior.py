@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from scorefold.data import EventScale, TensorSpec
 from scorefold.errors import ConfigError, ScorefoldError
-from scorefold.interfaces import DataSource, ScoreModel, check_trained
+from scorefold.interfaces import DataSource, ScoreModel
+from scorefold_toolkit.checks import check_trained
 
 _USER = "score:scorevae"
 _UNITS = 2.0  # deviations of prior and data that differ by more are no sampling error

@@ -9,9 +9,9 @@ import torch
 
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Allocator
-from scorefold.interfaces.allocator import require_budget, require_constraints
 from scorefold.results import Allocation, PlanRow
 from scorefold_standard.config import UniformConfig
+from scorefold_toolkit.checks import require_budget, require_constraints
 
 _LEAST = {"support": 1, "query": 0, "min_tasks": 0, "max_tasks": 1}
 """The constraints, and the least that each may be."""

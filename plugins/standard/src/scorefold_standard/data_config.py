@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from scorefold.config import Config
-from scorefold.data_config import (
+from scorefold_toolkit.config.data import (
     FRACTIONS,
     Ambient,
     Fractions,
@@ -19,7 +19,7 @@ from scorefold.data_config import (
     Seed,
     Tangents,
 )
-from scorefold.operator_config import BoxDownsampleConfig, OperatorConfig
+from scorefold_toolkit.config.operators import BoxDownsampleConfig, OperatorConfig
 
 
 def _interval(value: tuple[float, float]) -> tuple[float, float]:

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from scorefold.data import Condition, Dataset, labels_of
 from scorefold.errors import ConfigError, DataError, ShapeError
-from scorefold.event_figures import picture_of
 from scorefold.interfaces import DataSource, Flow, ScoreModel
-from scorefold.metrics import LPIPS
-from scorefold.metrics.features import LARGEST
-from scorefold.operators import HasOperator, Operator
 from scorefold.stage import Outcome, StageContext
+from scorefold_toolkit.figures import picture_of
+from scorefold_toolkit.metrics import LPIPS
+from scorefold_toolkit.metrics.features import LARGEST
+from scorefold_toolkit.operators import HasOperator, Operator
 from scorefold_verbs.config.verbs import AssessOptions
 from scorefold_verbs.inputs import Inputs, condition_of, device_of, draw_events, points_of
 from scorefold_verbs.labels import groups_of, left_out_for, row_of, with_labels

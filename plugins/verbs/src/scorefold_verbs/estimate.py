@@ -13,8 +13,8 @@ from scorefold.interfaces import (
     DataSource,
     Estimator,
 )
-from scorefold.rounding import rounding_warning
 from scorefold.stage import Outcome, StageContext
+from scorefold_toolkit.data.rounding import rounding_warning
 from scorefold_verbs.config.verbs import (
     EstimateOptions,
 )

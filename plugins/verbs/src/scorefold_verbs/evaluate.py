@@ -13,8 +13,8 @@ from scorefold.data import Dataset
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.interfaces.capabilities import HasLaw
-from scorefold.laws import log_density
 from scorefold.stage import Outcome, StageContext
+from scorefold_toolkit.distributions import log_density
 from scorefold_verbs.config.verbs import LikelihoodOptions
 from scorefold_verbs.inputs import Inputs, device_of, points_of, refuse_codes
 

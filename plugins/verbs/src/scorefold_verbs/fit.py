@@ -38,13 +38,13 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
     """Train a ``Trainable`` on the training split, checked on the validation split; pass over anything else.
 
     Warns before the training where the noise of a score's process does not fit the data. Raises as
-    ``scorefold.training.fit``, ``DataError`` for data that can't be read or an empty training split, and
+    ``scorefold_toolkit.training.fit``, ``DataError`` for data that can't be read or an empty training split, and
     ``ConfigError`` for noise above all of the data.
     """
     if not isinstance(component, Trainable):
         return Outcome(component, {"trained": False}, shown={})
-    from scorefold.training import can_train_apart, fit_apart
-    from scorefold.training import fit as train
+    from scorefold_toolkit.training import can_train_apart, fit_apart
+    from scorefold_toolkit.training import fit as train
 
     source: DataSource = inputs["data"]
     training = on_device(context, source.load("train"))

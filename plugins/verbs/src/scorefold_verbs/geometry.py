@@ -9,13 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.errors import DataError
-from scorefold.interfaces import (
-    DataSource,
-    Geometry,
-    TensorSource,
-    check_trained,
-)
+from scorefold.interfaces import DataSource, Geometry, TensorSource
 from scorefold.stage import EventGroups, Outcome, StageContext
+from scorefold_toolkit.checks import check_trained
 from scorefold_verbs.config.verbs import (
     InterpolateOptions,
 )

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from scorefold.data import Condition, ConditionSpec, EventScale, index_condition
 from scorefold.errors import ConfigError
-from scorefold.metrics import (
+from scorefold_toolkit.metrics import (
     LPIPS,
     Moments,
     consistency,
@@ -29,9 +29,9 @@ from scorefold.metrics import (
     round_to_levels,
     ssim,
 )
-from scorefold.metrics.features import FeatureName
-from scorefold.nn import named_specs
-from scorefold.operators import Mask, Operator
+from scorefold_toolkit.metrics.features import FeatureName
+from scorefold_toolkit.nn import named_specs
+from scorefold_toolkit.operators import Mask, Operator
 
 HIGHEST_PSNR = 100.0
 """What an exact match counts as, in decibels, in a mean."""

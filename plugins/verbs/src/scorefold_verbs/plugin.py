@@ -23,7 +23,7 @@ def scorefold_verbs() -> Iterable[Verb]:
         takes=(_TRAINING_DATA,),
         gives="",
         target="scorefold_verbs.fit:fit",
-        figures="scorefold.event_figures:training",
+        figures="scorefold_toolkit.figures:training",
     )
     yield from _of_models()
     yield from _of_geometries()
@@ -41,7 +41,7 @@ def scorefold_verbs() -> Iterable[Verb]:
         gives="allocation",
         target="scorefold_verbs.allocate:allocate",
         options=_options("verbs:AllocateOptions"),
-        figures="scorefold.event_figures:allocation",
+        figures="scorefold_toolkit.figures:allocation",
     )
     yield from _of_codes()
 
@@ -54,7 +54,7 @@ def _of_models() -> Iterable[Verb]:
         gives="data",
         target="scorefold_verbs.sample:sample",
         options=_options("verbs:SampleOptions"),
-        figures="scorefold.event_figures:samples",
+        figures="scorefold_toolkit.figures:samples",
     )
     yield Verb(
         "evaluate",
@@ -97,14 +97,14 @@ def _of_geometries() -> Iterable[Verb]:
         gives="data",
         target="scorefold_verbs.geometry:interpolate",
         options=_options("verbs:InterpolateOptions"),
-        figures="scorefold.event_figures:samples",
+        figures="scorefold_toolkit.figures:samples",
     )
 
 
 def _of_codes() -> Iterable[Verb]:
     """Of whatever has latent codes."""
     beside = Port("beside", kind=("score", "flow", "estimator", "autoencoder"), needs=("Encodes",), optional=True)
-    events, rows = "scorefold.event_figures:samples", _figures("latents:rows")
+    events, rows = "scorefold_toolkit.figures:samples", _figures("latents:rows")
     pictures = _figures("latents:reconstructions")
     yield _code_verb("encode", "data", "traverse", "verbs:EncodeOptions", events)
     yield _code_verb("reconstruct", "metrics", "reconstruct", "latents:ReconstructOptions", pictures, _DATA, beside)

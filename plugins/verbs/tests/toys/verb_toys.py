@@ -13,8 +13,8 @@ from scorefold.data import Condition, ConditionSpec, Dataset, EventScale
 from scorefold.diffusion import VP
 from scorefold.errors import DataError, SplitError
 from scorefold.interfaces import DataSource, Flow, Geometry, ScoreModel
-from scorefold.nn import StandardNormal
 from scorefold.stage import Outcome, StageContext
+from scorefold_toolkit.nn import StandardNormal
 
 UNIT = EventScale(low=0.0, high=1.0, levels=5)
 

@@ -21,7 +21,7 @@ from scorefold_registry.plugins.loading import describe, load_claim, own_frame
 from scorefold_registry.plugins.names import did_you_mean, join_or, normalise, sentences
 from scorefold_registry.plugins.records import PluginRecord
 from scorefold_registry.run.costs import cpu_seconds
-from scorefold_registry.run.keys import code_digest
+from scorefold_registry.run.keys import code_digest, packages_of
 
 PROFILES = ("smoke", "quick", "full")
 
@@ -238,7 +238,8 @@ def _kept(file: Path) -> tuple[float, float] | None:
 
 def _key(host: Host, record: PluginRecord, claim: Claim, profile: str, seed: int) -> str:
     """What a value depends on: the claim, the seed, and the code of core and of every plugin, since it may use any."""
-    packages = sorted({"scorefold", *(item.package for item in host.plugins if item.components or item.claims)})
+    records = [item for item in host.plugins if item.components or item.claims or item.verbs]
+    packages = packages_of([f"{item.package}:" for item in records], [item.distribution for item in records])
     facts = [record.key, claim.name, claim.target, profile, seed, torch.__version__, torch.get_num_threads()]
     code = [code_digest(package) for package in packages]
     return hashlib.sha256(json.dumps([*facts, *code]).encode()).hexdigest()[:32]

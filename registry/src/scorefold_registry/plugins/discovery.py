@@ -23,7 +23,7 @@ from scorefold_registry.plugins.loading import describe, mend, own_frame
 from scorefold_registry.plugins.names import normalise
 from scorefold_registry.plugins.process_guard import isolated
 from scorefold_registry.plugins.records import LOCAL, PluginRecord
-from scorefold_registry.plugins.requirements import unmet_core
+from scorefold_registry.plugins.requirements import unmet_contract
 from scorefold_registry.plugins.settings import Settings, find_settings, read_settings, settings_notes
 
 SLOW = 2.0
@@ -62,15 +62,15 @@ def discover(
 
     ``allow`` and ``deny`` come before ``SCOREFOLD_PLUGINS``, which comes before the settings file: ``toml``, or the
     nearest ``scorefold.toml`` upward. The lists act before anything is imported, and so does the check of what a
-    plugin requires of scorefold-core. Without ``import_plugins`` no plugin code runs. A plugin that fails is recorded,
-    never raised.
+    plugin requires of our core and toolkit. Without ``import_plugins`` no plugin code runs. A plugin that fails is
+    recorded, never raised.
     """
     settings = read_settings(Path(toml)) if toml is not None else find_settings()
     records = sorted(_entry_points(), key=lambda record: (normalise(record.distribution), record.name))
     records += development_plugins(settings)
     notes = settings_notes(settings) + apply_list(chosen_list(allow, deny, settings), records)
     for record in records:
-        if record.state == "found" and (fault := unmet_core(record.distribution, record.requires)):
+        if record.state == "found" and (fault := unmet_contract(record.distribution, record.requires)):
             record.fail("incompatible", fault.what, mend=fault.mend)
     manager = pluggy.PluginManager("scorefold")
     manager.add_hookspecs(hookspecs)

@@ -35,9 +35,9 @@ HEAVY = frozenset(
         "scorefold.config",
         "scorefold.data",
         "scorefold.interfaces",
-        "scorefold.laws",
+        "scorefold_toolkit.distributions",
         "scorefold.results",
-        "scorefold.training",
+        "scorefold_toolkit.training",
     }
 )
 

@@ -14,7 +14,8 @@ from scorefold_registry.plugins.names import normalise
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-CORE = "scorefold-core"
+OURS = ("scorefold-core", "scorefold-toolkit")
+"""What a plugin is written against: of another version it may not even be imported."""
 
 _NAME = re.compile(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(.*)", re.S)
 
@@ -27,22 +28,22 @@ class Unmet:
     mend: str
 
 
-def unmet_core(distribution: str, requires: Iterable[str]) -> Unmet | None:
-    """What a distribution requires of scorefold-core and does not get; None where it fits.
+def unmet_contract(distribution: str, requires: Iterable[str]) -> Unmet | None:
+    """What a distribution requires of Scorefold's core or toolkit and does not get; None where it fits.
 
     Costs nothing where no version is required: ``packaging`` is imported only for one that is.
     """
     for text in requires:
         name, rest = _split(text)
-        if normalise(name) == CORE and rest:
-            return _unmet(distribution, text)
+        if normalise(name) in OURS and rest and (found := _unmet(distribution, text)) is not None:
+            return found
     return None
 
 
 def unmet(distribution: str, requires: Iterable[str]) -> Iterator[Unmet]:
-    """Every requirement of a distribution, but on scorefold-core, that is missing or of another version."""
+    """Every other requirement of a distribution that is missing or of another version."""
     for text in requires:
-        if normalise(_split(text)[0]) != CORE and (found := _unmet(distribution, text)) is not None:
+        if normalise(_split(text)[0]) not in OURS and (found := _unmet(distribution, text)) is not None:
             yield found
 
 

@@ -19,7 +19,6 @@ from scorefold.interfaces import DataSource, TensorSource
 from scorefold.interfaces.data import SPLITS
 from scorefold.plugin import Verb
 from scorefold.stage import Outcome, StageContext
-from scorefold.units import unit_warnings
 from scorefold_registry.components.configs import Plugged, check_inputs, config_model
 from scorefold_registry.components.messages import config_error, config_problems
 from scorefold_registry.components.stage_files import STAGE_FILE, read_stage
@@ -27,6 +26,7 @@ from scorefold_registry.plugins.records import Registered
 from scorefold_registry.run.environment import set_up
 from scorefold_registry.run.output import write_output, writer_for
 from scorefold_registry.run.stage_folder import LoadedStage, load_stage
+from scorefold_registry.run.units import unit_warnings
 from scorefold_registry.runfile.reader import Runtime, near
 from scorefold_registry.runfile.yaml_reader import parse_value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 import importlib_metadata
@@ -58,8 +59,9 @@ def describe_environment(plugins: list[Any], device: str, seed: int) -> dict[str
         "seed": seed,
         "versions": versions,
         "scorefold": {
-            "scorefold-core": importlib_metadata.version("scorefold-core"),
-            "scorefold-registry": importlib_metadata.version("scorefold-registry"),
+            name: importlib_metadata.version(name)
+            for name in ("scorefold-core", "scorefold-toolkit", "scorefold-registry")
+            if find_spec(name.removesuffix("-core").replace("-", "_")) is not None
         },
         "plugins": [
             {"name": record.name, "distribution": record.distribution, "version": record.version, "state": record.state}

@@ -59,6 +59,17 @@ def libraries(distribution: str) -> dict[str, str]:
     return found
 
 
+BASE = ("scorefold", "scorefold_toolkit")
+"""The packages that any stage may run code of; the second is missing where no plugin requires it."""
+
+
+@cache
+def own_packages(distribution: str) -> frozenset[str]:
+    """The packages of Scorefold that a distribution is written against, by its requirements and theirs."""
+    names = [name for name in libraries(distribution) if name.startswith("scorefold-") and name != "scorefold-core"]
+    return frozenset(name.replace("-", "_") for name in names).union(*map(own_packages, names))
+
+
 def files_digest(path: Path) -> str | None:
     """The digest of a file or folder that a configuration names; None where there is nothing yet."""
     if path.is_dir():
@@ -66,17 +77,21 @@ def files_digest(path: Path) -> str | None:
     return digest_file(path) if path.is_file() else None
 
 
-def packages_of(targets: Iterable[str]) -> list[str]:
-    """The top-level packages of ``module:Name`` targets, with core's, sorted."""
-    return sorted({"scorefold", *(target.partition(":")[0].partition(".")[0] for target in targets)})
+def packages_of(targets: Iterable[str], distributions: Iterable[str] = ()) -> list[str]:
+    """The packages whose code a stage may run: those of ``module:Name`` targets, our core and toolkit, and what of
+    Scorefold's the distributions require."""
+    ours = {*BASE}.union(*map(own_packages, distributions))
+    found = {package for package in ours if find_spec(package) is not None}
+    return sorted({*found, *(target.partition(":")[0].partition(".")[0] for target in targets)})
 
 
 def stage_key(facts: Mapping[str, Any], targets: Iterable[str]) -> str:
     """The key of a stage, 40 hexadecimal digits of SHA-256.
 
-    ``facts`` is what determines the result (component, configuration, verb, options, split, keys of inputs,
-    fingerprints of data, seed, device, dtype, threads, versions); ``targets`` name the code that runs.
+    ``facts`` is what determines the result (``distributions`` with their versions, component, configuration, verb,
+    options, split, keys of inputs, fingerprints of data, seed, device, dtype, threads); ``targets`` name the code that
+    runs.
     """
-    code = {package: code_digest(package) for package in packages_of(targets)}
+    code = {package: code_digest(package) for package in packages_of(targets, facts["distributions"])}
     text = json.dumps(json.loads(json_text({"format": FORMAT, "code": code, **facts})), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:40]

@@ -7,10 +7,10 @@ import torch
 from scorefold.data import Dataset, EventScale
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS
-from scorefold.splits import measured_split, moments, pick
 from scorefold_allocation.task_config import DigitRotationsConfig, NoisyTypeConfig
 from scorefold_allocation.tasks.batch import BatchedTasks, TaskBatch
 from scorefold_allocation.tasks.classes import class_tasks, positions_by_class
+from scorefold_toolkit.data.splits import measured_split, moments, pick
 
 _LEVELS = 17
 

@@ -18,12 +18,12 @@ from torch import Tensor
 from scorefold.artefacts import digest_file
 from scorefold.data import Dataset, EventScale, StreamedDataset
 from scorefold.errors import DataError
-from scorefold.image_files import read_image
 from scorefold.interfaces import DataSource
-from scorefold.splits import moments, pick
 from scorefold_allocation.task_config import FewShotFoldersConfig, NoisyTypeConfig
 from scorefold_allocation.tasks.batch import BatchedTasks, TaskBatch
 from scorefold_allocation.tasks.classes import class_tasks, positions_by_class
+from scorefold_toolkit.data.images import read_image
+from scorefold_toolkit.data.splits import moments, pick
 
 _FILES = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
 _MEASURED = 2048

@@ -13,10 +13,10 @@ from scorefold.data import Dataset, StreamedDataset, labels_of
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS
-from scorefold.splits import class_numbers, moments, of_classes, pick
 from scorefold_allocation.task_config import FewShotConfig, NoisyTypeConfig
 from scorefold_allocation.tasks.batch import BatchedTasks, TaskBatch
 from scorefold_allocation.tasks.classes import class_tasks, positions_by_class
+from scorefold_toolkit.data.splits import class_numbers, moments, of_classes, pick
 
 _MEASURED = 2048
 

@@ -12,9 +12,9 @@ from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS
 from scorefold.seeds import derive_generator
-from scorefold.splits import pick, plain_scale, source_seed
 from scorefold_allocation.task_config import LinearTasksConfig, LinearTypeConfig, SinusoidTasksConfig, TypeConfig
 from scorefold_allocation.tasks.batch import TARGET, BatchedTasks, Kind, TaskBatch, tasks_in_turn
+from scorefold_toolkit.data.splits import pick, plain_scale, source_seed
 
 _LEAST = 2.0**-54  # below every uniform draw but 0, whose quantile would be infinite
 

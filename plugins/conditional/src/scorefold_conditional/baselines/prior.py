@@ -7,11 +7,12 @@ from torch import Tensor
 
 from scorefold.data import Condition, ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError, ShapeError
-from scorefold.interfaces import ScoreModel, check_trained
-from scorefold.operator_config import OperatorConfig
-from scorefold.operators import LinearOperator, Mask, RandomMask, as_linear, build_operator
+from scorefold.interfaces import ScoreModel
 from scorefold_conditional.consistency import check_observation
 from scorefold_conditional.inverse import check_masks
+from scorefold_toolkit.checks import check_trained
+from scorefold_toolkit.config.operators import OperatorConfig
+from scorefold_toolkit.operators import LinearOperator, Mask, RandomMask, as_linear, build_operator
 
 
 def check_prior(prior: ScoreModel, name: str) -> None:

@@ -23,10 +23,10 @@ from scorefold.diffusion.samplers import Sampler
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold.interfaces.score import BoundScore, condition_rows
-from scorefold.operators import LinearOperator
 from scorefold.random import draw_normal
 from scorefold_conditional.baseline_config import RePaintConfig
 from scorefold_conditional.baselines.prior import Observations, check_prior
+from scorefold_toolkit.operators import LinearOperator
 
 _ancestral: Sampler = partial(SAMPLERS["predictor-corrector"], corrector_steps=0)  # type: ignore[call-arg]
 

@@ -13,11 +13,11 @@ from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.capabilities import HasLaw
 from scorefold.interfaces.data import SPLITS
-from scorefold.laws import Embedded, Law, Mixture, Product, translated
-from scorefold.manifolds import ambient, isometry, normal
 from scorefold.seeds import derive_generator
-from scorefold.splits import plain_scale, source_seed
 from scorefold_iddiff.data_config import ProductConfig, UnionConfig
+from scorefold_toolkit.data.manifolds import ambient, isometry, normal
+from scorefold_toolkit.data.splits import plain_scale, source_seed
+from scorefold_toolkit.distributions import Embedded, Law, Mixture, Product, translated
 
 
 class UnionOf(DataSource, HasLaw):

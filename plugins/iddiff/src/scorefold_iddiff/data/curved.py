@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from scorefold.laws import Points
-from scorefold.manifolds import Draw, ambient, isometry, normal, sphere_tangent, uniform
 from scorefold.seeds import derive_generator
 from scorefold_iddiff.data_config import LollipopConfig, NonUniformSphereConfig, SpaghettiConfig, SquigglyConfig
+from scorefold_toolkit.data.manifolds import Draw, ambient, isometry, normal, sphere_tangent, uniform
+from scorefold_toolkit.distributions import Points
 
 
 def non_uniform_sphere(config: NonUniformSphereConfig, seed: int) -> Draw:

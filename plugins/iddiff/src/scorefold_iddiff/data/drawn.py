@@ -11,11 +11,11 @@ from scorefold.config import Config
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.capabilities import HasLaw
-from scorefold.laws import Law
-from scorefold.manifolds import Draw, splits_of
-from scorefold.splits import measured_split, pick, plain_scale, source_seed
 from scorefold_iddiff import data_config as configs
 from scorefold_iddiff.data import curved, images
+from scorefold_toolkit.data.manifolds import Draw, splits_of
+from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed
+from scorefold_toolkit.distributions import Law
 
 DRAWS: Mapping[type[Config], Callable[[Any, int], Draw]] = {
     configs.NonUniformSphereConfig: curved.non_uniform_sphere,

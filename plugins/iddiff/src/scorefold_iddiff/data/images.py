@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
-from scorefold.manifolds import Draw, uniform
 from scorefold_iddiff.data_config import BlobsConfig, SquaresConfig
+from scorefold_toolkit.data.manifolds import Draw, uniform
 
 SIDES = (3, 5)
 _AT_ONCE = 2**22

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from scorefold.interfaces import Flow, Potential
-from scorefold.manifolds import normal, uniform
 from scorefold_pullback.density import energy, score
+from scorefold_toolkit.data.manifolds import normal, uniform
 
 STEP = 0.1
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from scorefold.data import Condition
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow
-from scorefold.nn import Quadratic
 from scorefold.random import draw_normal, draw_uniform
 from scorefold_pullback.flow_config import MixtureConfig
+from scorefold_toolkit.nn import Quadratic
 
 
 class SharedMixture(nn.Module, Quadratic):

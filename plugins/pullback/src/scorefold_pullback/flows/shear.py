@@ -7,8 +7,8 @@ from torch import Tensor
 
 from scorefold.data import Condition
 from scorefold.interfaces import Flow
-from scorefold.nn import DiagonalNormal
 from scorefold_pullback.flow_config import BananaConfig, RiverConfig
+from scorefold_toolkit.nn import DiagonalNormal
 
 
 class Shear(Flow):

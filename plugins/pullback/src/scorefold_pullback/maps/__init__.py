@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from scorefold.errors import ConfigError
-from scorefold.nn import Bijection
 from scorefold_pullback.map_config import (
     CouplingMapConfig,
     GlowMapConfig,
@@ -16,6 +15,7 @@ from scorefold_pullback.maps.glow import glow_map
 from scorefold_pullback.maps.regular import regular_image_map, regular_map
 from scorefold_pullback.maps.reshape import on_vectors
 from scorefold_pullback.maps.zuko_flows import zuko_map
+from scorefold_toolkit.nn import Bijection
 
 __all__ = ["build_map"]
 

@@ -9,10 +9,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from scorefold.nn import Bijection, Chain, Permutation, ResidualBlock, rational_quadratic_spline, spline_parameters
-from scorefold.nn.networks import Activation
 from scorefold_pullback.map_config import CheckerboardConfig, CouplingMapConfig, SplineMapConfig
 from scorefold_pullback.maps.rotation import Rotation
+from scorefold_toolkit.nn import (
+    Bijection,
+    Chain,
+    Permutation,
+    ResidualBlock,
+    rational_quadratic_spline,
+    spline_parameters,
+)
+from scorefold_toolkit.nn.networks import Activation
 
 
 class Move(nn.Module, ABC):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from scorefold.errors import ConfigError
-from scorefold.nn import (
+from scorefold_pullback.map_config import GlowMapConfig
+from scorefold_pullback.maps.reshape import Unsqueeze
+from scorefold_toolkit.nn import (
     ACTIVATIONS,
     ActNorm,
     AffineCoupling,
@@ -17,9 +19,7 @@ from scorefold.nn import (
     check_divisible,
     coupling_halves,
 )
-from scorefold.nn.networks import Activation
-from scorefold_pullback.map_config import GlowMapConfig
-from scorefold_pullback.maps.reshape import Unsqueeze
+from scorefold_toolkit.nn.networks import Activation
 
 
 def glow_map(config: GlowMapConfig, shape: tuple[int, ...]) -> Bijection:

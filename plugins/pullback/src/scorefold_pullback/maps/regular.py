@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scorefold.nn import ActNorm, Bijection, Chain
 from scorefold_pullback.map_config import RegularMapConfig
 from scorefold_pullback.maps.rotation import Rotation
+from scorefold_toolkit.nn import ActNorm, Bijection, Chain
 
 
 class TanhPolynomial(nn.Module):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from scorefold.nn import Bijection, squeeze, unsqueeze
+from scorefold_toolkit.nn import Bijection, squeeze, unsqueeze
 
 
 class Flattened(Bijection):

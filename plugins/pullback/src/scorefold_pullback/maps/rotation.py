@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from scorefold.nn import Bijection
-from scorefold.nn.linear import apply_matrix, reflections_product
+from scorefold_toolkit.nn import Bijection
+from scorefold_toolkit.nn.linear import apply_matrix, reflections_product
 
 
 class Rotation(Bijection):

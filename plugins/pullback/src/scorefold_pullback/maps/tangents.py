@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scorefold.nn import Bijection, Chain, Permutation, ResidualBlock
 from scorefold_pullback.maps.checkerboard import AffineMove, Checkerboard, ResidualNetwork, interleave
 from scorefold_pullback.maps.reshape import Flattened
 from scorefold_pullback.maps.rotation import Rotation
+from scorefold_toolkit.nn import Bijection, Chain, Permutation, ResidualBlock
 
 
 def can_push(phi: Bijection) -> bool:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.errors import ConfigError
-from scorefold.nn import Bijection
 from scorefold_pullback.map_config import ZukoMapConfig
+from scorefold_toolkit.nn import Bijection
 
 ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "elu": nn.ELU}
 _SERVE = "MAF, NICE, NSF and RealNVP serve"

@@ -15,7 +15,6 @@ from scorefold.data import Dataset, StreamedDataset
 from scorefold.data_summary import DataSummary
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
-from scorefold.splits import pick, source_seed, split_positions
 from scorefold_standard.data.scaling import scale_of, statistics_of
 from scorefold_standard.data.table_checks import (
     Kept,
@@ -31,6 +30,7 @@ from scorefold_standard.data.table_checks import (
 from scorefold_standard.data.table_files import Table, read_table
 from scorefold_standard.data.table_summary import refuse_merged, summarise_table
 from scorefold_standard.data_config import ArrayConfig
+from scorefold_toolkit.data.splits import pick, source_seed, split_positions
 
 _QUARTILE_NUMBERS = 2**22
 

@@ -12,12 +12,12 @@ from torch import Tensor
 from scorefold.artefacts import digest_folder, files_in
 from scorefold.data import Dataset
 from scorefold.errors import ConfigError, DataError
-from scorefold.image_files import image_size, read_image
 from scorefold.interfaces import DataSource
-from scorefold.splits import of_classes, pick, source_seed, split_positions
 from scorefold_standard.data.pixels import image_splits
 from scorefold_standard.data.units import Units, class_condition
 from scorefold_standard.data_config import ImagesConfig
+from scorefold_toolkit.data.images import image_size, read_image
+from scorefold_toolkit.data.splits import of_classes, pick, source_seed, split_positions
 
 _LOOKED_AT = 1000  # images whose sizes are read
 _SPLIT_NAMES = {"train", "val", "valid", "validation", "test"}

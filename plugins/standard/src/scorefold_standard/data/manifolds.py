@@ -13,8 +13,16 @@ from scorefold.data import Dataset
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.capabilities import HasLaw
-from scorefold.laws import Embedded, Law, Mixture, Product, SphereLaw, SubspaceGaussian
-from scorefold.manifolds import (
+from scorefold.seeds import derive_generator
+from scorefold_standard.data_config import (
+    GaussianMixtureConfig,
+    HelixConfig,
+    SphereConfig,
+    SubspaceConfig,
+    SwissRollConfig,
+    TorusConfig,
+)
+from scorefold_toolkit.data.manifolds import (
     Draw,
     ambient,
     complete_basis,
@@ -24,16 +32,8 @@ from scorefold.manifolds import (
     splits_of,
     uniform,
 )
-from scorefold.seeds import derive_generator
-from scorefold.splits import measured_split, pick, plain_scale, source_seed
-from scorefold_standard.data_config import (
-    GaussianMixtureConfig,
-    HelixConfig,
-    SphereConfig,
-    SubspaceConfig,
-    SwissRollConfig,
-    TorusConfig,
-)
+from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed
+from scorefold_toolkit.distributions import Embedded, Law, Mixture, Product, SphereLaw, SubspaceGaussian
 
 ManifoldConfig = SwissRollConfig | HelixConfig
 LawfulConfig = SphereConfig | TorusConfig | SubspaceConfig | GaussianMixtureConfig

@@ -11,10 +11,10 @@ from torch import Tensor
 from scorefold.data import Condition, Dataset, StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
-from scorefold.operators import Haar, Mask, Operator, RandomMask, build_operator
 from scorefold.seeds import derive_generator
-from scorefold.splits import moments, source_seed
 from scorefold_standard.data_config import PairedConfig
+from scorefold_toolkit.data.splits import moments, source_seed
+from scorefold_toolkit.operators import Haar, Mask, Operator, RandomMask, build_operator
 
 _MEASURED = 2048  # training images that the scale of a hidden part is measured on
 

@@ -13,9 +13,9 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS
 from scorefold.seeds import derive_generator
-from scorefold.splits import measured_split, moments, pick, source_seed, split_sizes
 from scorefold_standard.data.units import Units
 from scorefold_standard.data_config import PhotographsConfig
+from scorefold_toolkit.data.splits import measured_split, moments, pick, source_seed, split_sizes
 
 
 class Photographs(DataSource):

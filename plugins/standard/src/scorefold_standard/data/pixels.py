@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition, Dataset, EventScale, StreamedDataset, index_condition
-from scorefold.splits import moments
 from scorefold_standard.data.units import Units
+from scorefold_toolkit.data.splits import moments
 
 _SAMPLE = 2048  # training images that the scale of streamed data is measured on
 _BATCH = 256

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from scorefold.data_summary import HEAVY_TAIL, LOOKED_AT, MOST_COLUMNS, ColumnSummary, is_code, is_identifier
-from scorefold.rounding import rounding_warning
 from scorefold_standard.data.table_checks import Kept
 from scorefold_standard.data.table_files import Array, Table
 from scorefold_standard.data_config import ArrayConfig
+from scorefold_toolkit.data.rounding import rounding_warning
 
 UNEVEN = 10.0
 """The ratio of the columns' deviations from which it is reported."""

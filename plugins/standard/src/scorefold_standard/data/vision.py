@@ -17,12 +17,12 @@ from torch import Tensor
 from scorefold.artefacts import digest_file
 from scorefold.data import Condition, ConditionSpec, Dataset, EventScale, TensorSpec
 from scorefold.errors import ConfigError, DataError
-from scorefold.image_files import read_image
 from scorefold.interfaces import DataSource
-from scorefold.splits import chosen, hold_out, of_classes, pick, source_seed
 from scorefold_standard.data.pixels import image_splits, resized
 from scorefold_standard.data.units import Units, class_condition
 from scorefold_standard.data_config import CelebAConfig, CIFAR10Config, FashionMNISTConfig, MNISTConfig
+from scorefold_toolkit.data.images import read_image
+from scorefold_toolkit.data.splits import chosen, hold_out, of_classes, pick, source_seed
 
 _IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 FASHION = (

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from scorefold.data import Condition, Dataset, DataSpec
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import DataSource, Flow, Loss, Progress, Trainable
-from scorefold.nn import (
+from scorefold_standard.flow_config import AffineCouplingConfig, SplineCouplingConfig
+from scorefold_toolkit.nn import (
     ActNorm,
     AffineCoupling,
     Bijection,
@@ -31,7 +32,6 @@ from scorefold.nn import (
     coupling_halves,
     spline_parameters,
 )
-from scorefold_standard.flow_config import AffineCouplingConfig, SplineCouplingConfig
 
 CouplingFlowConfig = AffineCouplingConfig | SplineCouplingConfig
 

@@ -14,9 +14,9 @@ from scorefold.diffusion.process import Isotropic
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.interfaces.capabilities import HasLaw
-from scorefold.laws import Points, SubspaceGaussian
 from scorefold_standard.score_config import AnalyticConfig
 from scorefold_standard.scores.noised_laws import noised
+from scorefold_toolkit.distributions import Points, SubspaceGaussian
 
 MEMORISED = (
     "score:analytic knows no distribution for these data, so it is the score of the training points themselves: it "

@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition, Dataset, measured_rows
-from scorefold.diffusion import NoiseLevels, denoising_score_matching, process_of
-from scorefold.diffusion.prediction import expected_noise
+from scorefold.diffusion import process_of
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreModel, Trainable, as_network
-from scorefold.nn import loss_uncertainty
-from scorefold.nn.conditions import drop_condition, null_condition, with_null_class
 from scorefold_standard.score_config import DenoisingConfig
+from scorefold_toolkit.nn import loss_uncertainty
+from scorefold_toolkit.nn.conditions import drop_condition, null_condition, with_null_class
+from scorefold_toolkit.score_matching.losses import denoising_score_matching
+from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
+from scorefold_toolkit.score_matching.prediction import expected_noise
 
 
 class Denoising(ScoreModel, Trainable):

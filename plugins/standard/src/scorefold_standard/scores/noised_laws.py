@@ -12,7 +12,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from scorefold.laws import (
+from scorefold_standard.scores.bessel import bessel_ratio_over_argument, log_bessel_normalised
+from scorefold_toolkit.distributions import (
     Embedded,
     Law,
     Mixture,
@@ -23,7 +24,6 @@ from scorefold.laws import (
     SubspaceGaussian,
     coordinates,
 )
-from scorefold_standard.scores.bessel import bessel_ratio_over_argument, log_bessel_normalised
 
 _DISTANCES_AT_ONCE = 2**22
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scorefold.event_figures import as_images, own_limits, plane, strips
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure, tidy
+from scorefold_toolkit.figures import as_images, own_limits, plane, strips
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scorefold.data import Dataset
 from scorefold.errors import SplitError
-from scorefold.event_figures import as_images, image_grid, own_limits, picture_of, scatter, strips
+from scorefold_toolkit.figures import as_images, image_grid, own_limits, picture_of, scatter, strips
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

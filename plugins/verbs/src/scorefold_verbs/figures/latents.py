@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from scorefold.event_figures import as_images, labelled_grid, plane
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure, tidy
+from scorefold_toolkit.figures import as_images, labelled_grid, plane
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

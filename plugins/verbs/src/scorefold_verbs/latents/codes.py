@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError, DataError, ScorefoldError, ShapeError
-from scorefold.numerics.spectra import symmetric_sqrt
 from scorefold.random import draw_normal
+from scorefold_toolkit.numerics.spectra import symmetric_sqrt
 
 LARGEST = 4096
 """The largest number of units whose covariance is computed."""

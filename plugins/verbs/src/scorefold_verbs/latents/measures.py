@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.errors import ConfigError, DataError
-from scorefold.metrics import LPIPS, Moments, psnr, sharpness, ssim
-from scorefold.metrics.features import LARGEST
+from scorefold_toolkit.metrics import LPIPS, Moments, psnr, sharpness, ssim
+from scorefold_toolkit.metrics.features import LARGEST
 from scorefold_verbs.config.latents import ReconstructOptions
 from scorefold_verbs.config.verbs import FeatureOptions
 from scorefold_verbs.measures import HIGHEST_PSNR, Held, Measure, Table, Units, feature_name, features_of

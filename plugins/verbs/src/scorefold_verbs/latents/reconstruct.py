@@ -13,9 +13,9 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.errors import ConfigError, DataError, ScorefoldError, SplitError
 from scorefold.interfaces import DataSource, Encodes, TensorSource
-from scorefold.metrics import energy_distance
 from scorefold.random import draw_normal
 from scorefold.stage import Outcome, StageContext
+from scorefold_toolkit.metrics import energy_distance
 from scorefold_verbs.config.latents import GenerateOptions, ReconstructOptions
 from scorefold_verbs.inputs import Inputs, device_of, on_device, points_of
 from scorefold_verbs.latents.codes import MixtureLaw, NormalLaw, fit_mixture

@@ -12,8 +12,8 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource, Encodes, TensorSource
-from scorefold.metrics import sharpness
 from scorefold.stage import Outcome, StageContext
+from scorefold_toolkit.metrics import sharpness
 from scorefold_verbs.config.latents import EditOptions, InterpolateCodesOptions, TraverseOptions
 from scorefold_verbs.config.verbs import EncodeOptions
 from scorefold_verbs.inputs import Inputs, nearness, on_device, points_of

@@ -1,7 +1,0 @@
-"""Training: one call that fits any trainable component, and goes on where it was interrupted."""
-
-from scorefold.training.apart import can_train_apart, fit_apart
-from scorefold.training.fit import fit
-from scorefold.training.record import FitReport
-
-__all__ = ["FitReport", "can_train_apart", "fit", "fit_apart"]

@@ -1,0 +1,39 @@
+"""Where modules went that a plugin may have been written for, so that its failed import says what to write."""
+
+from __future__ import annotations
+
+_TOOLKIT = {
+    "data_config": "config.data",
+    "denoising_config": "config.denoising",
+    "diffusion.losses": "score_matching.losses",
+    "diffusion.matrix": "matrix_process",
+    "diffusion.noise_levels": "score_matching.noise_levels",
+    "diffusion.prediction": "score_matching.prediction",
+    "event_figures": "figures",
+    "image_files": "data.images",
+    "laws": "distributions",
+    "manifolds": "data.manifolds",
+    "metrics": "metrics",
+    "nn": "nn",
+    "numerics": "numerics",
+    "operator_config": "config.operators",
+    "operators": "operators",
+    "rounding": "data.rounding",
+    "sklearn": "sklearn",
+    "splits": "data.splits",
+    "training": "training",
+}
+
+MOVED = {f"scorefold.{old}": f"scorefold_toolkit.{new}" for old, new in _TOOLKIT.items()} | {
+    "scorefold.testing": "scorefold_testing",
+    "scorefold.verbs": "scorefold_verbs",
+}
+"""Modules by the name that they had up to version 0.1."""
+
+
+def new_place(module: str) -> str | None:
+    """What to import in place of a module that is not there, or None."""
+    for old, new in MOVED.items():
+        if module == old or module.startswith(f"{old}."):
+            return new + module.removeprefix(old)
+    return None

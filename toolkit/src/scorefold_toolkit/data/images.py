@@ -1,0 +1,97 @@
+"""Image files as tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from scorefold.errors import DataError, ScorefoldError
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
+"""Pillow's names of what may be decoded. A file's content chooses among these only: EPS would start Ghostscript."""
+
+
+def read_image(path: Path, *, size: int | None, crop: bool, grey: bool) -> Tensor:
+    """An image file as uint8 (C, H, W), upright, with one channel if ``grey`` and three otherwise.
+
+    ``size`` resizes to size x size by bicubic interpolation; with ``crop``, the largest centred square of the image is
+    kept, otherwise the whole image is stretched. Raises ``DataError``, which names the file, for one that isn't a JPEG,
+    PNG, PPM, BMP, TIFF or WebP image, is damaged, has more than 8 bits a channel, several frames, or pixels that can be
+    seen through, and ``ScorefoldError`` where Pillow is missing.
+    """
+    try:
+        from PIL import Image, ImageOps, UnidentifiedImageError
+        from torchvision.transforms.functional import pil_to_tensor
+    except ImportError as error:
+        hint = "pip install 'scorefold-toolkit[images]'"
+        raise ScorefoldError("image files need Pillow and torchvision", hint=hint) from error
+
+    try:
+        with Image.open(path, formats=_FORMATS) as opened:
+            _refuse_deep(opened, path)
+            _refuse_frames(opened, path)
+            image: Any = ImageOps.exif_transpose(_opaque(opened, path)).convert("L" if grey else "RGB")
+    except UnidentifiedImageError as error:
+        raise DataError(
+            f"{path} can't be read as an image; expected a JPEG, PNG, PPM, BMP, TIFF or WebP file",
+            hint="repair, convert or remove the file",
+        ) from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} can't be read as an image: {error}", hint="repair or remove the file") from error
+    if size is not None:
+        shape = (size, size)
+        way = Image.Resampling.BICUBIC
+        image = ImageOps.fit(image, shape, way) if crop else image.resize(shape, way)
+    pixels: Tensor = pil_to_tensor(image)
+    return pixels
+
+
+def image_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of an image file from its first bytes, before it is turned upright; None where it can't be
+    read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=_FORMATS) as opened:
+            return opened.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def _refuse_deep(image: ImageFile, path: Path) -> None:
+    """Raise ``DataError`` for more than 8 bits a channel; Pillow would cut those of colour images to 8 silently."""
+    raw = image.tile[0][3] if image.tile else ""
+    deep = raw[1] > 255 if isinstance(raw, tuple) and image.format == "PPM" else ";16" in str(raw)
+    if deep or image.mode.startswith(("I", "F")):
+        raise DataError(
+            f"{path} has more than 8 bits a channel ({image.mode}); expected 8",
+            hint="convert it to 8 bits, or read it as an array with data:array",
+        )
+
+
+def _refuse_frames(image: ImageFile, path: Path) -> None:
+    """Raise ``DataError`` for an animation or several pages; Pillow would read the first silently.
+
+    Cameras put a preview or a depth map behind the photograph in a JPEG (MPO), which is the first.
+    """
+    if image.format != "MPO" and (count := getattr(image, "n_frames", 1)) > 1:
+        raise DataError(f"{path} holds {count} frames; expected one image a file", hint="save each frame as a file")
+
+
+def _opaque(image: ImageFile, path: Path) -> Any:
+    """An image without pixels that can be seen through, whose hidden colours Pillow would show. Raises ``DataError``
+    where some can."""
+    if not image.has_transparency_data:
+        return image
+    found: Any = image.convert("RGBA")
+    if found.getchannel("A").getextrema()[0] < 255:
+        raise DataError(
+            f"{path} has pixels that can be seen through ({image.mode}), and what lies behind them is not known",
+            hint="put it on a background first, for example with ImageMagick: mogrify -background white -flatten",
+        )
+    return found

@@ -1,0 +1,115 @@
+"""Features of images by name, for Frechet distances: a distance means something only for features that it names."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scorefold.errors import ConfigError, ScorefoldError
+from scorefold_toolkit.metrics.weights import read_weights
+
+FeatureName = Literal["pixels", "random-conv", "inception"]
+
+LARGEST = 4096
+"""The largest number of features that ``pixels`` gives."""
+
+_SEED = 20210713
+
+
+class Pixels(nn.Module):
+    """The numbers of an event themselves, (B, *E) to (B, D). Raises ``ConfigError`` for more than 4096 of them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x[0:1].numel() > LARGEST:
+            raise ConfigError(
+                f"{x[0:1].numel()} pixels were asked to be features; their covariance is too large from {LARGEST} on",
+                hint="features: random-conv",
+            )
+        return x.reshape(len(x), -1)
+
+
+class RandomConv(nn.Module):
+    """A small convolutional network whose weights are random and always the same: images (B, C, H, W) to (B, 64).
+
+    Three 3 x 3 convolutions (32, 64 and 16 channels, leaky rectifiers, the mean of 2 x 2 pixels between them where
+    there are as many), then the means over the four quarters of the image. Nothing was learned: it tells textures,
+    edges and where they lie apart, and knows no objects. Its distances compare models on small images with each other,
+    at equal sample sizes, and with no number of any paper.
+    """
+
+    width = 64
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(_SEED)
+        for number, (inside, outside) in enumerate(itertools.pairwise((channels, 32, 64, 16))):
+            weight = torch.randn(outside, inside, 3, 3, generator=generator) * (2 / (9 * inside)) ** 0.5
+            self.register_buffer(f"weight{number}", weight)
+            self.register_buffer(f"bias{number}", 0.1 * torch.randn(outside, generator=generator))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = 2 * x.to(self.get_buffer("weight0")) - 1
+        for number in range(3):
+            if number and min(x.shape[2:]) >= 4:
+                x = functional.avg_pool2d(x, 2)
+            weight, bias = self.get_buffer(f"weight{number}"), self.get_buffer(f"bias{number}")
+            x = functional.leaky_relu(functional.conv2d(x, weight, bias, padding=1), 0.2)
+        return functional.adaptive_avg_pool2d(x, 2).flatten(1)
+
+
+class Inception(nn.Module):
+    """The 2048 features of Inception-v3's last pooling, images (B, 1 or 3, H, W) in [0, 1] to (B, 2048).
+
+    ``weights`` is torchvision's state dict (inception_v3_google-0cc3c7bd.pth), a file at hand. Images are brought to
+    299 x 299 pixels bilinearly with antialiasing. Published FIDs use another set of weights of the same network and
+    other resizing, so these distances compare with each other, not with them. Raises ``DataError`` for a file that is
+    something else, ``ScorefoldError`` without torchvision.
+    """
+
+    width = 2048
+
+    def __init__(self, weights: str | Path) -> None:
+        super().__init__()
+        try:
+            from torchvision.models import inception_v3
+        except ImportError as error:
+            raise ScorefoldError(
+                "inception needs torchvision", hint="pip install 'scorefold-toolkit[images]'"
+            ) from error
+        with torch.device("meta"):  # nothing is drawn for weights that are about to be replaced
+            network = inception_v3(weights=None, init_weights=False, aux_logits=False, transform_input=False)
+        shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+        what = "torchvision's state dict of Inception-v3, inception_v3_google-0cc3c7bd.pth"
+        network.load_state_dict(read_weights(weights, shapes, what), assign=True)
+        network.fc = nn.Identity()
+        self.network = network.requires_grad_(False).eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.to(next(self.network.parameters()).dtype).expand(-1, 3, -1, -1)
+        x = functional.interpolate(x, (299, 299), mode="bilinear", antialias=True, align_corners=False)
+        found: Tensor = self.network(2 * x - 1)
+        return found
+
+
+def feature_network(name: FeatureName, channels: int, *, weights: str | Path | None = None) -> nn.Module:
+    """A feature network by name, for events in [0, 1]; ``weights`` is the file that ``inception`` reads.
+
+    Raises ``ConfigError`` for an unknown name and for ``inception`` without a file.
+    """
+    if name == "pixels":
+        return Pixels()
+    if name == "random-conv":
+        return RandomConv(channels)
+    if name == "inception":
+        if weights is None:
+            raise ConfigError(
+                "inception reads its weights from a file at hand, and none was named",
+                hint="give the path of torchvision's inception_v3_google-0cc3c7bd.pth",
+            )
+        return Inception(weights)
+    raise ConfigError(f"there are no features {name!r}; expected pixels, random-conv or inception")

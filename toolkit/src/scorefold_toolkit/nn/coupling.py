@@ -1,0 +1,148 @@
+"""Coupling layers: one half of the coordinates moves the other, so both directions cost the same.
+
+Vectors run through couplings with features first and the batch last, (D, B): halves and parameters are then contiguous
+blocks, where halves of rows are strided and cost elementwise operations several times as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from scorefold_toolkit.nn.bijection import Bijection
+from scorefold_toolkit.nn.networks import Conditioner
+from scorefold_toolkit.nn.splines import rational_quadratic_spline
+
+
+def coupling_halves(features: int, swap: bool) -> tuple[int, int]:
+    """(kept, moved) sizes of the halves: the first half stays and the second moves, or with ``swap`` the other
+    way."""
+    first, second = features // 2, features - features // 2
+    return (second, first) if swap and first else (first, second)
+
+
+def bounded(raw: Tensor, bound: Tensor | float) -> Tensor:
+    """bound tanh(raw): log-scales within the bound, a number ()."""
+    if raw.dim() == 2:
+        return raw.tanh() * bound
+    # As tanh(r) = 2 sigmoid(2 r) - 1, which takes a fifth of the time on images and makes a strided half contiguous.
+    return (raw + raw).sigmoid() * (2 * bound) - bound
+
+
+class AffineCoupling(Bijection):
+    """z = x exp(s) + t on one half of dimension 1, with s and t from the other half (Dinh et al. 2017).
+
+    ``conditioner(kept, condition)`` gives (B, 2 moved, ...): raw log-scales, then shifts. Log-scales are s = bound
+    tanh(raw): symmetric about 0, smooth, and |s| < bound, so that a chain of layers can neither collapse nor explode
+    within float32. ``swap`` moves the first half. One coordinate alone is moved by the condition.
+    """
+
+    bound: Tensor
+
+    def __init__(self, features: int, conditioner: nn.Module, *, swap: bool = False, bound: float = 2.0) -> None:
+        super().__init__()
+        self.kept, self.moved = coupling_halves(features, swap)
+        self.swap = swap and features > 1
+        # A tensor, since an operation on a Python number takes twice as long.
+        self.register_buffer("bound", torch.tensor(bound), persistent=False)
+        self.conditioner = conditioner
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return couple([self], x, condition, inverse=False)
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return couple([self], z, condition, inverse=True)
+
+    def move(self, kept: Tensor, moved: Tensor, condition: Tensor | None, *, inverse: bool) -> tuple[Tensor, Tensor]:
+        """The moved half and the logarithms of its slopes, of its shape: (moved, B), of images (B, moved, H, W)."""
+        parameters = _parameters(self.conditioner, kept, condition)
+        raw, shift = parameters.split_with_sizes((self.moved, self.moved), _entries(kept))
+        log_slope = bounded(raw, -self.bound if inverse else self.bound)
+        if inverse:
+            return (moved - shift) * log_slope.exp(), log_slope
+        return moved * log_slope.exp() + shift, log_slope
+
+
+class SplineCoupling(Bijection):
+    """A rational-quadratic spline on each coordinate of one half of dimension 1, its parameters from the other half.
+
+    ``conditioner(kept, condition)`` gives (B, (3 bins - 1) moved, ...), bins before coordinates. Outside [-bound,
+    bound] the layer is the identity.
+    """
+
+    def __init__(
+        self, features: int, conditioner: nn.Module, *, bins: int = 8, bound: float = 5.0, swap: bool = False
+    ) -> None:
+        super().__init__()
+        self.kept, self.moved = coupling_halves(features, swap)
+        self.swap = swap and features > 1
+        self.bins, self.bound = bins, bound
+        self.conditioner = conditioner
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return couple([self], x, condition, inverse=False)
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return couple([self], z, condition, inverse=True)
+
+    def move(self, kept: Tensor, moved: Tensor, condition: Tensor | None, *, inverse: bool) -> tuple[Tensor, Tensor]:
+        """The moved half and the logarithms of its slopes, of its shape: (moved, B), of images (B, moved, H, W)."""
+        entries = _entries(kept)
+        raw = _parameters(self.conditioner, kept, condition).unflatten(entries, (-1, self.moved))
+        return rational_quadratic_spline(moved, raw, bound=self.bound, dim=entries, inverse=inverse)
+
+
+Coupling = AffineCoupling | SplineCoupling
+
+
+class Couplings(Bijection):
+    """Couplings of the same features one after the other: a ``Chain`` of them that joins the halves only at its end."""
+
+    def __init__(self, layers: Iterable[Coupling]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return couple(self._couplings(), x, condition, inverse=False)
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return couple(self._couplings(), z, condition, inverse=True)
+
+    def _couplings(self) -> list[Coupling]:
+        return cast("list[Coupling]", list(self.layers))
+
+
+def couple(layers: Sequence[Coupling], x: Tensor, condition: Tensor | None, *, inverse: bool) -> tuple[Tensor, Tensor]:
+    """x (B, D) or (B, C, H, W) through one or more couplings, the last first for the inverse, and log |det| (B,)."""
+    entries = 0 if x.dim() == 2 else 1
+    features = layers[0].kept + layers[0].moved
+    x = x.T.contiguous() if x.dim() == 2 else x
+    first, second = x.split_with_sizes(coupling_halves(features, False), entries)
+    log_slopes = []
+    for layer in reversed(layers) if inverse else layers:
+        if layer.swap:
+            first, log_slope = layer.move(second, first, condition, inverse=inverse)
+        else:
+            second, log_slope = layer.move(first, second, condition, inverse=inverse)
+        log_slopes.append(log_slope)
+    joined = torch.cat((first, second), entries)
+    log_slope = torch.cat(log_slopes, entries) if len(log_slopes) > 1 else log_slopes[0]
+    if x.dim() == 2:
+        return joined.T, log_slope.sum(0)
+    return joined, log_slope.sum((1, 2, 3))
+
+
+def _entries(half: Tensor) -> int:
+    """The dimension that a half's coordinates or channels are on."""
+    return 0 if half.dim() == 2 else 1
+
+
+def _parameters(conditioner: nn.Module, kept: Tensor, condition: Tensor | None) -> Tensor:
+    """What a conditioner makes of a half, coordinates or channels on the same dimension as they are there."""
+    if isinstance(conditioner, Conditioner):
+        return conditioner.columns(kept, condition)
+    parameters: Tensor = conditioner(kept.T if kept.dim() == 2 else kept, condition)
+    return parameters.T if kept.dim() == 2 else parameters

@@ -1,0 +1,116 @@
+"""Rearrangements of images that lose nothing: squeeze, the Haar transform, permutations. All have |det| = 1."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from scorefold.errors import ConfigError, ShapeError
+from scorefold_toolkit.nn.bijection import Bijection
+
+
+def check_divisible(
+    shape: tuple[int, ...], factor: int, what: str, mend: str = "crop or pad the images, or ask for less"
+) -> None:
+    """Raises ``ConfigError`` unless the height and width of (C, H, W) are multiples of ``factor``.
+
+    The error names the nearest sizes that are, and says how to ``mend`` it.
+    """
+    if any(size % factor for size in shape[1:]):
+        below = [size // factor * factor for size in shape[1:]]
+        above = [-(-size // factor) * factor for size in shape[1:]]
+        nearest = [f"{h} x {w}" for h, w in (below, above) if h and w]
+        raise ConfigError(
+            f"{what} needs height and width that are multiples of {factor}; images are {shape[1]} x {shape[2]}",
+            hint=f"the nearest sizes are {' and '.join(nearest)}: {mend}",
+        )
+
+
+def squeeze(x: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, 4C, H/2, W/2): each 2 x 2 cell becomes channels 4c + 2 dy + dx (Dinh et al. 2017)."""
+    _check_even(x)
+    return rearrange(x, "b c (h dy) (w dx) -> b (c dy dx) h w", dy=2, dx=2)
+
+
+def unsqueeze(z: Tensor) -> Tensor:
+    """(B, 4C, H, W) to (B, C, 2H, 2W): the inverse of ``squeeze``."""
+    return rearrange(z, "b (c dy dx) h w -> b c (h dy) (w dx)", dy=2, dx=2)
+
+
+def haar_split(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One level of the orthonormal Haar transform of images (..., H, W): four bands (..., H/2, W/2).
+
+    For a cell (p, q; r, s): the coarse (p+q+r+s)/2, the difference along the width (p-q+r-s)/2, along the height
+    (p+q-r-s)/2, and both (p-q-r+s)/2.
+    """
+    _check_even(x)
+    p, q = x[..., 0::2, 0::2], x[..., 0::2, 1::2]
+    r, s = x[..., 1::2, 0::2], x[..., 1::2, 1::2]
+    top, bottom, top_change, bottom_change = p + q, r + s, p - q, r - s
+    return (
+        (top + bottom) / 2,
+        (top_change + bottom_change) / 2,
+        (top - bottom) / 2,
+        (top_change - bottom_change) / 2,
+    )
+
+
+def haar_merge(coarse: Tensor, along_width: Tensor, along_height: Tensor, both: Tensor) -> Tensor:
+    """The images (..., 2H, 2W) of four bands (..., H, W): the inverse of ``haar_split``, and its transpose."""
+    top, bottom = coarse + along_height, coarse - along_height
+    top_change, bottom_change = along_width + both, along_width - both
+    first = torch.stack([(top + top_change) / 2, (top - top_change) / 2], -1).flatten(-2)
+    second = torch.stack([(bottom + bottom_change) / 2, (bottom - bottom_change) / 2], -1).flatten(-2)
+    return torch.stack([first, second], -2).flatten(-3, -2)
+
+
+def _check_even(x: Tensor) -> None:
+    if x.dim() < 2 or x.shape[-1] % 2 or x.shape[-2] % 2:
+        raise ShapeError(f"images of shape {tuple(x.shape)} were given; height and width must be even")
+
+
+class Squeeze(Bijection):
+    """Images (B, C, H, W) to (B, 4C, H/2, W/2) by ``squeeze``."""
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return squeeze(x), x.new_zeros(())
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return unsqueeze(z), z.new_zeros(())
+
+
+class HaarSqueeze(Bijection):
+    """Images (B, C, H, W) to (B, 4C, H/2, W/2): the four Haar bands, each of C channels, coarse first."""
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return torch.cat(haar_split(x), 1), x.new_zeros(())
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        coarse, along_width, along_height, both = z.chunk(4, 1)
+        return haar_merge(coarse, along_width, along_height, both), z.new_zeros(())
+
+
+class Permutation(Bijection):
+    """The entries of dimension 1 (features or channels) in another order: z[:, i] = x[:, order[i]]."""
+
+    order: Tensor
+    back: Tensor
+
+    def __init__(self, order: Tensor) -> None:
+        super().__init__()
+        if not torch.equal(order.sort().values, torch.arange(len(order))):
+            raise ShapeError(f"{order.tolist()} is not a permutation of 0 to {len(order) - 1}")
+        self.register_buffer("order", order.clone())
+        self.register_buffer("back", order.argsort())
+
+    @classmethod
+    def reverse(cls, features: int) -> Permutation:
+        """The last entry first."""
+        return cls(torch.arange(features - 1, -1, -1))
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return x.index_select(1, self.order), x.new_zeros(())
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return z.index_select(1, self.back), z.new_zeros(())

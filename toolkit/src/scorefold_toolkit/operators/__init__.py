@@ -1,0 +1,49 @@
+"""Operators on events: what degrades an image, and what an inverse problem needs. Linear ones have adjoints.
+
+Operators hold no state of a device or a dtype: results follow the input. Matrices are kept in float64.
+"""
+
+from scorefold_toolkit.operators.base import (
+    Chain,
+    Composition,
+    HasOperator,
+    LinearOperator,
+    Operator,
+    as_linear,
+    compose,
+)
+from scorefold_toolkit.operators.build import build_operator
+from scorefold_toolkit.operators.edges import Edges
+from scorefold_toolkit.operators.images import (
+    Grey,
+    Haar,
+    Mask,
+    RandomMask,
+    Separable,
+    bicubic_matrix,
+    blur_matrix,
+    box_matrix,
+)
+from scorefold_toolkit.operators.radon import Radon, strip_matrix
+
+__all__ = [
+    "Chain",
+    "Composition",
+    "Edges",
+    "Grey",
+    "Haar",
+    "HasOperator",
+    "LinearOperator",
+    "Mask",
+    "Operator",
+    "Radon",
+    "RandomMask",
+    "Separable",
+    "as_linear",
+    "bicubic_matrix",
+    "blur_matrix",
+    "box_matrix",
+    "build_operator",
+    "compose",
+    "strip_matrix",
+]

@@ -1,0 +1,145 @@
+"""Operators from their configs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from scorefold.data import EventScale
+from scorefold.errors import ConfigError
+from scorefold.seeds import derive_generator
+from scorefold_toolkit.config.operators import (
+    BicubicDownsampleConfig,
+    BoxDownsampleConfig,
+    ComposeConfig,
+    EdgesConfig,
+    GaussianBlurConfig,
+    GreyConfig,
+    HaarConfig,
+    MaskConfig,
+    OperatorConfig,
+    RadonConfig,
+)
+from scorefold_toolkit.nn.reshape import check_divisible
+from scorefold_toolkit.operators.base import LinearOperator, Operator, Shape, compose
+from scorefold_toolkit.operators.edges import Edges
+from scorefold_toolkit.operators.images import (
+    Grey,
+    Haar,
+    Mask,
+    RandomMask,
+    Separable,
+    bicubic_matrix,
+    blur_matrix,
+    box_matrix,
+)
+from scorefold_toolkit.operators.radon import Radon
+
+_UNIT = EventScale(low=0.0, high=1.0)
+
+
+def build_operator(config: OperatorConfig, in_shape: Sequence[int], *, scale: EventScale = _UNIT) -> Operator:
+    """The operator of a config, on events of ``in_shape`` in units of ``scale`` (which ``edges`` alone needs).
+
+    All but ``mask`` with region ``pixels`` need images (C, H, W). Raises ``ConfigError`` for an event that the
+    operator can't serve, with the nearest sizes where a size is the trouble.
+    """
+    shape = tuple(in_shape)
+    if isinstance(config, ComposeConfig):
+        operators: list[Operator] = []
+        for part in config.operators:
+            operators.append(build_operator(part, shape, scale=scale))
+            shape = operators[-1].out_shape
+        return compose(operators)
+    if len(shape) != 3 and not (isinstance(config, MaskConfig) and config.region == "pixels"):
+        raise ConfigError(f"the operator {config.name!r} needs images (C, H, W); events have shape {shape}")
+    match config:
+        case MaskConfig():
+            return _mask(config, shape)
+        case BoxDownsampleConfig():
+            check_divisible(shape, config.factor, config.name)
+            return Separable(box_matrix(shape[1], config.factor), box_matrix(shape[2], config.factor), shape)
+        case BicubicDownsampleConfig():
+            check_divisible(shape, config.factor, config.name)
+            return Separable(bicubic_matrix(shape[1], config.factor), bicubic_matrix(shape[2], config.factor), shape)
+        case GaussianBlurConfig():
+            return Separable(blur_matrix(shape[1], config.sigma), blur_matrix(shape[2], config.sigma), shape)
+        case GreyConfig():
+            return Grey(_grey_weights(config, shape[0]), shape)
+        case HaarConfig():
+            check_divisible(shape, 2**config.levels, config.name)
+            return Haar(config.levels, shape)
+        case RadonConfig():
+            return Radon(_angles(config), shape, config.bins)
+        case EdgesConfig():
+            return _edges(config, shape, scale)
+
+
+def _mask(config: MaskConfig, shape: Shape) -> LinearOperator:
+    if config.each:
+        return RandomMask(lambda index: _kept(config, shape, derive_generator(config.seed, "mask", index)), shape)
+    return Mask(_kept(config, shape, torch.Generator().manual_seed(config.seed)), shape)
+
+
+def _kept(config: MaskConfig, shape: Shape, generator: torch.Generator) -> Tensor:
+    """1 where a pixel or a coordinate is kept and 0 where it is hidden, in float64. Raises ``ConfigError`` for a share
+    that rounds to none of them or to all."""
+    keep = _drawn(config, shape, generator)
+    hidden = int((keep == 0).sum())
+    if hidden in (0, keep.numel()):
+        raise ConfigError(
+            f"a mask of region {config.region} and fraction {config.fraction:g} hides {hidden} of {keep.numel()} "
+            "coordinates, which leaves nothing to find or nothing to go by",
+            hint=f"choose a fraction {'further from 0' if hidden == 0 else 'further from 1'}, such as 0.25",
+        )
+    return keep
+
+
+def _drawn(config: MaskConfig, shape: Shape, generator: torch.Generator) -> Tensor:
+    if config.region == "pixels":
+        places = shape[-2:] if len(shape) == 3 else shape
+        count = math.prod(places)
+        keep = torch.ones(count, dtype=torch.float64)
+        keep[torch.randperm(count, generator=generator)[: round(config.fraction * count)]] = 0
+        return keep.reshape(places)
+    height, width = shape[1:]
+    keep = torch.ones(height, width, dtype=torch.float64)
+    if config.region == "right":
+        keep[:, width - round(config.fraction * width) :] = 0
+        return keep
+    side = math.sqrt(config.fraction)
+    rows, columns = max(1, round(side * height)), max(1, round(side * width))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    if config.region == "square":
+        top = int(torch.randint(height - rows + 1, (), generator=generator))
+        left = int(torch.randint(width - columns + 1, (), generator=generator))
+    keep[top : top + rows, left : left + columns] = 0
+    return keep
+
+
+def _grey_weights(config: GreyConfig, channels: int) -> Tensor:
+    if config.weights == "mean":
+        return torch.full((channels,), 1 / channels, dtype=torch.float64)
+    if channels != 3:
+        raise ConfigError(f"luma weights are for 3 channels; images have {channels}", hint="weights: mean")
+    return torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
+
+
+def _angles(config: RadonConfig) -> Tensor:
+    """In degrees."""
+    if isinstance(config.angles, int):
+        return 180 * torch.arange(config.angles, dtype=torch.float64) / config.angles
+    return torch.tensor(config.angles, dtype=torch.float64)
+
+
+def _edges(config: EdgesConfig, shape: Shape, scale: EventScale) -> Edges:
+    if scale.low is None or scale.high is None:
+        raise ConfigError(
+            "edges need images between two bounds, of which their thresholds are shares; these have none",
+            hint="take images of a source with a range",
+        )
+    thresholds = {"low_threshold": config.low_threshold, "high_threshold": config.high_threshold}
+    return Edges(shape, sigma=config.sigma, low=scale.low, high=scale.high, **thresholds)

@@ -1,0 +1,167 @@
+"""Denoising score matching with named weightings."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Condition
+from scorefold.diffusion.process import DiffusionProcess
+from scorefold.errors import ConfigError, ShapeError
+from scorefold.random import draw_normal, draw_uniform
+from scorefold_toolkit.config.denoising import WeightingConfig, WeightingName
+
+WEIGHTINGS: tuple[WeightingName, ...] = get_args(WeightingName)
+
+Model = Callable[[Tensor, Tensor, Any], Tensor]
+"""(x (B, *E), t (B,), condition) -> the expected noise or the score (B, *E), as a ``ScoreModel``'s methods give it."""
+
+
+def draw_times(
+    process: DiffusionProcess,
+    count: int,
+    *,
+    like: Tensor,
+    generator: torch.Generator | None = None,
+    stratified: bool = False,
+    interval: tuple[float, float] | None = None,
+) -> Tensor:
+    """Times (count,) uniform on an interval, [t_min, t_max] by default, on the device and in the dtype of ``like``.
+
+    ``stratified`` spreads them evenly from one random offset, t_i = u + i / count modulo 1 (Kingma et al. 2021,
+    app. I.1): each is still uniform, and the mean of a loss over the batch has less variance. Raises ``ConfigError``
+    for an interval that leaves [t_min, t_max].
+    """
+    low, high = (process.t_min, process.t_max) if interval is None else interval
+    if not process.t_min <= low < high <= process.t_max:
+        whole = f"[{process.t_min:g}, {process.t_max:g}]"
+        raise ConfigError(f"times in [{low:g}, {high:g}] were asked for; expected a part of {whole}")
+    u = draw_uniform((1 if stratified else count,), generator=generator, like=like)
+    if stratified:
+        u = (u + torch.arange(count, device=like.device, dtype=like.dtype) / max(count, 1)) % 1
+    return low + (high - low) * u
+
+
+def denoising_score_matching(
+    model: Model,
+    process: DiffusionProcess,
+    x0: Tensor,
+    *,
+    weighting: WeightingConfig | str = "likelihood",
+    spread: float | Tensor = 1.0,
+    predicts: Literal["noise", "score"] = "noise",
+    condition: Condition | None = None,
+    times: Tensor | None = None,
+    stratified: bool = False,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The denoising loss of each point x0 (B, *E) at one time, (B,), from one call of the model.
+
+    ``model(x, t, condition)`` gives the expected noise, or the score with ``predicts="score"``. With the target
+    s* = grad log p(x_t | x_0) = -scale^-T z the weightings are (Vincent 2011; Song et al. 2021, sec. 3; Batzolis et al.
+    2022)
+
+    - ``likelihood``: 1/2 ||G^T (s - s*)||^2, whose integral over time bounds the negative log-likelihood up to a
+      constant; the mean over uniform times is that integral divided by t_max - t_min. For the geometric VE process it
+      equals ln(sigma_max / sigma_min) ||eps-hat - z||^2.
+    - ``sigma2``: ||scale^T (s - s*)||^2 = ||eps-hat - z||^2, summed over components.
+    - all others: the mean over components of the same squares, each times ``noise_weight`` of its noise-to-signal
+      ratio over ``spread``, the standard deviation of the data. ``simple`` is the eps-MSE of Ho et al. (2020).
+
+    ``times`` (B,) are drawn by ``draw_times`` unless given. Raises ``ConfigError`` for an unknown weighting or
+    prediction and for one that a matrix process can't have, ``ShapeError`` where times or the model's answer do not fit
+    x0.
+    """
+    _check_known("predicts", predicts, ("noise", "score"))
+    weighting = as_weighting(weighting)
+    if times is None:
+        times = draw_times(process, len(x0), like=x0, generator=generator, stratified=stratified)
+    elif times.shape != x0.shape[:1]:
+        raise ShapeError(f"times have shape {tuple(times.shape)}; expected ({len(x0)},), one for each point")
+    noise = draw_normal(tuple(x0.shape), generator=generator, like=x0)
+    x = process.perturb(x0, times, noise)
+    answer = model(x, times, condition)
+    if answer.shape != x0.shape:
+        raise ShapeError(f"the model answered with shape {tuple(answer.shape)}; expected {tuple(x0.shape)}")
+    residual = (answer if predicts == "noise" else process.noise_from_score(answer, x, times)) - noise
+    return weighted_square(process, residual, x, times, weighting, spread=spread)
+
+
+def weighted_square(
+    process: DiffusionProcess,
+    residual: Tensor,
+    x: Tensor,
+    t: Tensor,
+    weighting: WeightingConfig | str,
+    *,
+    spread: float | Tensor = 1.0,
+) -> Tensor:
+    """The weighted square (B,) of errors eps-hat - z (B, *E) of the noise at x (B, *E) and times t (B,).
+
+    The weightings, and what is raised, are those of ``denoising_score_matching``.
+    """
+    weighting = as_weighting(weighting)
+    if weighting.name == "likelihood":
+        # s - s* = -scale^-T (eps-hat - z): dividing noise levels keeps small scales out of the squares.
+        score_error = process.score_from_noise(residual, x, t)
+        dispersion = process.dispersion(x, t)
+        seen = dispersion * score_error if isinstance(dispersion, Tensor) else dispersion.apply_transpose(score_error)
+        return (seen**2).flatten(1).sum(1) / 2
+    if weighting.name in ("simple", "sigma2"):
+        return total(residual**2, weighting)
+    signal, scale = process.coefficients(x, t)
+    if not isinstance(scale, Tensor):
+        raise ConfigError(
+            f"weighting {weighting.name} needs a noise level a component; {type(process).__name__} couples them",
+            hint="weighting: simple",
+        )
+    return total(noise_weight(weighting, scale / (signal * spread)) * residual**2, weighting)
+
+
+def noise_weight(weighting: WeightingConfig, ratio: Tensor) -> Tensor:
+    """The factor on squared errors of the expected noise at ratios r = sigma / s, in the shape of ``ratio``.
+
+    The formulas stand at ``WeightingConfig``; ``likelihood``, which needs the process, is not among them, and
+    ``uncertainty`` is ``edm`` here: ``NoiseLevels.reweigh`` divides by what was learned.
+    """
+    square, gamma = ratio**2, weighting.strength
+    match weighting.name:
+        case "edm" | "uncertainty":
+            return 1 + square
+        case "flow":
+            return (1 + ratio) ** 2
+        case "min-snr":
+            return (gamma * square).clamp(max=1)
+        case "soft-min-snr":
+            return gamma * square / (1 + gamma * square)
+        case "p2":
+            return (square / (1 + square)) ** gamma
+        case _:
+            return torch.ones_like(ratio)
+
+
+def total(squares: Tensor, weighting: WeightingConfig) -> Tensor:
+    """Weighted squares (B, *E) as the loss of each event, (B,): their sum or their mean, as the weighting says."""
+    flat = squares.flatten(1)
+    return flat.sum(1) if weighting.sums else flat.mean(1)
+
+
+def as_weighting(weighting: WeightingConfig | str) -> WeightingConfig:
+    """A weighting by its name, with its default settings, or as it is. Raises ``ConfigError`` for an unknown name."""
+    if isinstance(weighting, WeightingConfig):
+        return weighting
+    _check_known("weighting", weighting, WEIGHTINGS)
+    return WeightingConfig.model_validate({"name": weighting})
+
+
+def _check_known(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        close = difflib.get_close_matches(str(value), known, n=1)
+        raise ConfigError(
+            f"{name} = {value!r}; expected {', '.join(known)}",
+            hint=f"did you mean {close[0]}?" if close else None,
+        )

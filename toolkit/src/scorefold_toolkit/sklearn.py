@@ -1,0 +1,287 @@
+"""Estimators of intrinsic dimension as scikit-learn's: ``fit``, ``dimension_``, ``dimension_pw_``.
+
+Needs scikit-learn (``pip install 'scorefold-toolkit[sklearn]'``), which nothing else here imports. The methods are
+those of scikit-dimension's estimators (Bac et al. 2021), so that one can stand where the other did.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from scorefold.data import Dataset
+from scorefold.errors import DataError, ScorefoldError
+from scorefold.interfaces import DataSource, Estimator, Flow, ScoreModel, TensorSource, Trainable
+from scorefold.results import Estimate
+from scorefold.seeds import derive_generator, derive_seed
+from scorefold_toolkit.data.rounding import rounding_warning
+from scorefold_toolkit.numerics import AGGREGATES, bootstrap_interval
+
+try:
+    from sklearn.base import BaseEstimator
+    from sklearn.neighbors import NearestNeighbors
+    from sklearn.utils import TransformerTags, check_random_state
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    raise ScorefoldError(
+        "scorefold_toolkit.sklearn needs scikit-learn 1.6 or later", hint="pip install 'scorefold-toolkit[sklearn]'"
+    ) from error
+
+_Model = TypeVar("_Model", ScoreModel, Flow)
+
+if TYPE_CHECKING:
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+EXPECTED_FAILED_CHECKS = dict.fromkeys(
+    (
+        "check_transformer_data_not_an_array",
+        "check_transformer_general",
+        "check_methods_sample_order_invariance",
+        "check_methods_subset_invariance",
+    ),
+    "transform gives the dimension, one number for all points, as scikit-dimension's does",
+)
+"""The checks of ``sklearn.utils.estimator_checks.check_estimator`` that are known to fail, with the reason."""
+
+
+class NoSingleDimensionWarning(UserWarning):
+    """The data or the model support no single dimension: ``dimension_`` is nan, and the text says the range."""
+
+
+class InputError(DataError, ValueError):
+    """Data or parameters that an estimator can't take, as scikit-learn wants to hear of them: a ``ValueError``."""
+
+
+def as_estimator(
+    estimator: Estimator | Callable[..., Estimator],
+    *,
+    score_model: ScoreModel | Callable[[DataSource], ScoreModel] | None = None,
+    comb: str | None = None,
+    event_shape: tuple[int, ...] | None = None,
+    random_state: Any = None,
+) -> DimensionEstimator:
+    """An estimator of ours as one of scikit-learn's.
+
+    ``estimator`` is one that is built, or a function that builds it: from the score where one is given, and from the
+    data otherwise. ``score_model`` is a fitted score, which is used as it is, or a function that builds one for the
+    data; one that can be trained is then trained on ``X`` by its own settings. ``comb`` says how the dimensions at
+    points give one (mean, median, mode, max); None leaves that to the estimator. Rows of ``X`` are events of shape
+    ``event_shape``, by default vectors. ``random_state`` seeds the training and the estimate; None is seed 0.
+    """
+    return DimensionEstimator(
+        estimator, score_model=score_model, comb=comb, event_shape=event_shape, random_state=random_state
+    )
+
+
+class DimensionEstimator(BaseEstimator):  # type: ignore[misc]
+    """What ``as_estimator`` makes; parameters as there.
+
+    After ``fit``: ``dimension_``, nan with a ``NoSingleDimensionWarning`` where the data support no one number;
+    ``interval_`` (low, high), or None; ``estimate_``, the whole ``Estimate``;
+    ``n_features_in_``; where the estimator reads single points ``dimension_pw_`` (n,), nan at points that it left out;
+    where there are any ``spectra_`` (m, D), ``sigma_`` and ``score_model_``; after ``smooth`` ``dimension_pw_smooth_``
+    (n,).
+    """
+
+    def __init__(
+        self,
+        estimator: Estimator | Callable[..., Estimator] | None = None,
+        *,
+        score_model: ScoreModel | Callable[[DataSource], ScoreModel] | None = None,
+        comb: str | None = None,
+        event_shape: tuple[int, ...] | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.estimator = estimator
+        self.score_model = score_model
+        self.comb = comb
+        self.event_shape = event_shape
+        self.random_state = random_state
+
+    def fit(
+        self, X: Any, y: Any = None, *, smooth: bool = False, n_neighbors: int = 20, comb: str | None = None
+    ) -> DimensionEstimator:
+        """Estimates from ``X`` (n, features), n at least 2; ``y`` is not read. Returns itself.
+
+        Gives a ``UserWarning`` where ``X`` lies so far from 0 that rounding hides how far neighbours are away.
+
+        ``smooth`` also gives the mean over each point and its ``n_neighbors`` nearest ones; ``comb`` goes before the
+        one given at construction. Raises ``InputError`` (a ``ValueError``) for data and parameters that don't fit.
+        """
+        points = self._checked(X)
+        self._forget()
+        answer = self._estimated(points)
+        self.estimate_ = answer
+        self.dimension_, self.interval_ = _value_or_nan(answer), answer.interval
+        if answer.value is None:
+            warnings.warn(answer.text(), NoSingleDimensionWarning, stacklevel=2)
+        if answer.spectrum is not None:
+            self.spectra_ = answer.spectrum.numpy()
+        if "sigma" in answer.diagnostics:
+            self.sigma_ = answer.diagnostics["sigma"]
+        if answer.pointwise is not None:
+            self.dimension_pw_ = _everywhere(answer, len(points))
+        self._combine(comb or self.comb)
+        if smooth:
+            self._smooth(points, n_neighbors)
+        return self
+
+    def transform(self, X: Any = None) -> float:
+        """The dimension found by ``fit``; ``X`` is only held to have as many features."""
+        check_is_fitted(self, "dimension_")
+        if X is not None:
+            validate_data(self, X, reset=False)
+        return self.dimension_
+
+    def fit_transform(self, X: Any, y: Any = None, **settings: Any) -> float:
+        """The dimension of ``X``; ``settings`` are those of ``fit``."""
+        return self.fit(X, y, **settings).dimension_
+
+    def fit_pw(self, X: Any, y: Any = None, *, smooth: bool = False, n_neighbors: int = 100) -> DimensionEstimator:
+        """As ``fit``, with ``dimension_pw_`` for every estimator: one that doesn't read single points is applied to
+        each point's ``n_neighbors`` nearest ones, itself among them. Raises as ``fit``.
+        """
+        self.fit(X, y)
+        points = self._checked(X)
+        if not hasattr(self, "dimension_pw_"):
+            near = _neighbours(points, min(n_neighbors, len(points)) - 1)
+            self.dimension_pw_ = np.array(
+                [_value_or_nan(self._estimated(points[[i, *rows]])) for i, rows in enumerate(near)]
+            )
+        if smooth:
+            self._smooth(points, n_neighbors)
+        return self
+
+    def transform_pw(self, X: Any = None) -> Array | tuple[Array, Array]:
+        """The dimensions at the points (n,) found by ``fit_pw``, with the smoothed ones where these were asked for."""
+        check_is_fitted(self, "dimension_pw_")
+        if X is not None:
+            validate_data(self, X, reset=False)
+        if hasattr(self, "dimension_pw_smooth_"):
+            return self.dimension_pw_, self.dimension_pw_smooth_
+        return self.dimension_pw_
+
+    def fit_transform_pw(self, X: Any, y: Any = None, **settings: Any) -> Array | tuple[Array, Array]:
+        """The dimensions at the points of ``X``; ``settings`` are those of ``fit_pw``."""
+        return self.fit_pw(X, y, **settings).transform_pw()
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags = TransformerTags(preserves_dtype=[])
+        return tags
+
+    def _checked(self, X: Any) -> Array:
+        """X as a new array (n, features). scikit-learn's own words for what is wrong with it, as ``ValueError``."""
+        points: Array = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2, copy=True)
+        shape = self.event_shape
+        if shape is not None and int(np.prod(shape)) != points.shape[1]:
+            raise InputError(f"X has {points.shape[1]} features; events of shape {tuple(shape)} have {np.prod(shape)}")
+        return points
+
+    def _forget(self) -> None:
+        """What an earlier fit left that this one may not give."""
+        for name in ("dimension_pw_", "dimension_pw_smooth_", "spectra_", "sigma_", "score_model_"):
+            if hasattr(self, name):
+                delattr(self, name)
+
+    def _seed(self) -> int:
+        return 0 if self.random_state is None else int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _estimated(self, points: Array) -> Estimate:
+        x = torch.from_numpy(points)
+        x = x if self.event_shape is None else x.reshape(len(x), *self.event_shape)
+        dataset = Dataset(x, index=torch.arange(len(x)))
+        seed = self._seed()
+        try:
+            estimator = self._built(TensorSource({"train": dataset, "test": dataset}), seed)
+            answer = estimator.estimate(dataset, generator=derive_generator(seed, "estimate"))
+        except DataError as error:
+            raise InputError(error.message, hint=error.hint) from error
+        rounded = rounding_warning(x)
+        if rounded:
+            warnings.warn(rounded, UserWarning, stacklevel=3)
+        return answer.with_warnings([rounded] if rounded else [])
+
+    def _built(self, source: TensorSource, seed: int) -> Estimator:
+        made, score = self.estimator, self.score_model
+        if made is None:
+            raise InputError("no estimator was given", hint="as_estimator(host.create('estimator:...'))")
+        if isinstance(made, Estimator):
+            if score is not None:
+                raise InputError(
+                    f"{type(made).__name__} is built already and can't take the score",
+                    hint="give a function that builds it from the score: lambda score: host.create(..., score=score)",
+                )
+            return made
+        if score is None:
+            return made(source)
+        if not isinstance(score, ScoreModel):
+            score = trained(score(source), source.load("train"), derive_seed(seed, "training"))
+        self.score_model_ = score
+        return made(score)
+
+    def _combine(self, comb: str | None) -> None:
+        """The dimensions at points as one, with its bootstrap over them, where ``comb`` asks for that."""
+        if comb is None:
+            return
+        if comb not in AGGREGATES:
+            raise InputError(f"comb is {comb!r}; expected {', '.join(AGGREGATES)}, or None")
+        if not hasattr(self, "dimension_pw_"):
+            raise InputError(
+                f"comb is {comb!r}, and this estimator gives no dimension at single points",
+                hint="leave comb out, or use an estimator that reads single points",
+            )
+        if self.estimate_.value is None:
+            return
+        values = torch.from_numpy(self.dimension_pw_)
+        values = values[values.isfinite()]
+        self.dimension_ = float(AGGREGATES[comb](values))
+        generator = derive_generator(self._seed(), "comb")
+        self.interval_ = bootstrap_interval(values, AGGREGATES[comb], self.estimate_.level, generator)
+
+    def _smooth(self, points: Array, n_neighbors: int) -> None:
+        if not hasattr(self, "dimension_pw_"):
+            raise InputError(
+                "smooth is asked for, and this estimator gives no dimension at single points", hint="use fit_pw"
+            )
+        near = _neighbours(points, min(n_neighbors, len(points) - 1))
+        around = np.column_stack([np.arange(len(points)), near])
+        values = self.dimension_pw_[around]
+        known = np.isfinite(values)
+        count = np.maximum(known.sum(1), 1)
+        mean = np.where(known, values, 0.0).sum(1) / count
+        self.dimension_pw_smooth_ = np.where(known.any(1), mean, np.nan)
+
+
+def trained(model: _Model, data: Dataset, seed: int = 0) -> _Model:
+    """A model trained on data in its own dtype by its own settings; one that can't be trained as it is."""
+    if isinstance(model, Trainable) and isinstance(model, nn.Module):
+        from scorefold_toolkit.training import fit
+
+        dtypes = [parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()]
+        fit(model, data.to(dtype=dtypes[0] if dtypes else None), model.training_config, seed=seed)
+    return model
+
+
+def _value_or_nan(answer: Estimate) -> float:
+    return math.nan if answer.value is None else answer.value
+
+
+def _everywhere(answer: Estimate, count: int) -> Array:
+    """The dimensions at the points (count,), nan where the estimate covers no point."""
+    assert answer.pointwise is not None
+    values = np.full(count, np.nan)
+    values[answer.diagnostics.get("index", slice(None))] = answer.pointwise.numpy()
+    return values
+
+
+def _neighbours(points: Array, count: int) -> Array:
+    """The nearest other points of each, (n, count)."""
+    found: Array = NearestNeighbors(n_neighbors=count).fit(points).kneighbors(return_distance=False)
+    return found

@@ -1,0 +1,104 @@
+"""How many steps fit into some minutes of training."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from scorefold.artefacts import write_text
+from scorefold.config import TrainingConfig
+from scorefold.data import Dataset
+from scorefold.interfaces.capabilities import Phase, Progress, Trainable
+from scorefold.seeds import derive_generator
+from scorefold_toolkit.training.batches import batch_positions, batch_size
+from scorefold_toolkit.training.distributed import Processes
+from scorefold_toolkit.training.optimiser import build_optimiser, trained_groups
+from scorefold_toolkit.training.phases import only
+
+_FILE = "steps.json"
+_WARM_UP, _TIMED = 2, 20
+_SHARE = 0.05
+"""Of the minutes, what measuring a step may take."""
+
+
+def steps_in(
+    minutes: float,
+    model: Trainable,
+    phases: Sequence[Phase],
+    train: Dataset,
+    config: TrainingConfig,
+    processes: Processes,
+    folder: Path | None,
+) -> int:
+    """The steps over all phases that take so many minutes of wall time, measured on a copy of the model.
+
+    They are measured once and kept in ``folder``, so that a training that goes on there keeps its number. Phases that
+    state their own steps keep them; the others share the time that is left equally in steps.
+    """
+    kept = None if folder is None else folder / _FILE
+    if kept is not None and kept.is_file():
+        return int(json.loads(kept.read_text())["steps"])
+    seconds = [
+        _seconds_a_step(model, place, train, config, minutes * 60 * _SHARE / len(phases))
+        for place in range(len(phases))
+    ]
+    stated = sum(phase.steps or 0 for phase in phases)
+    spent = sum((phase.steps or 0) * each for phase, each in zip(phases, seconds, strict=True))
+    free = [each for phase, each in zip(phases, seconds, strict=True) if phase.steps is None]
+    left = minutes * 60 * (1 - _SHARE) - spent
+    steps = stated + (len(free) * max(1, int(left / sum(free))) if free else 0)
+    agreed = torch.tensor([steps], device=processes.device)
+    processes.share([agreed])
+    steps = int(agreed.item())
+    if kept is not None and processes.rank == 0:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_text(kept, json.dumps({"steps": steps, "minutes": minutes}))
+    return steps
+
+
+def _seconds_a_step(model: Trainable, place: int, train: Dataset, config: TrainingConfig, limit: float) -> float:
+    """Wall seconds of a step of one phase: the median of a few, on a copy, for about ``limit`` seconds at most."""
+    assert isinstance(model, nn.Module)
+    trial = copy.deepcopy(model)
+    assert isinstance(trial, Trainable)
+    phase = trial.phases()[place]
+    groups = trained_groups(trial, phase)
+    trained = [parameter for group in groups for parameter in group["params"]]
+    if not trained:
+        return 0.0
+    device = trained[0].device
+    generator = derive_generator(0, "timing", device=device)
+    positions = batch_positions(
+        len(train),
+        batch_size(len(train), config.batch_size, 1),
+        seed=0,
+        phase=phase.name,
+        start=0,
+        rank=0,
+        processes=1,
+        device=train.x.device,
+    )
+    times: list[float] = []
+    began = time.perf_counter()
+    with only(trial, phase, trained), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        optimiser = build_optimiser(groups, config)
+        for number, batch in enumerate(train.takes(itertools.islice(positions, _WARM_UP + _TIMED))):
+            start = time.perf_counter()
+            loss = trial.loss(batch, progress=Progress(number, config.steps, phase.name), generator=generator)
+            loss.value.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            optimiser.zero_grad()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(time.perf_counter() - start)
+            if number >= _WARM_UP and time.perf_counter() - began > limit:
+                break
+    timed = sorted(times[_WARM_UP:] or times)
+    return timed[len(timed) // 2]

@@ -1,0 +1,157 @@
+"""``fit``: trains a component on data, by its own loss and in its own phases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.config import TrainingConfig
+from scorefold.data import Dataset, as_dataset
+from scorefold.errors import ShapeError, TrainingError
+from scorefold.interfaces.capabilities import Phase, Trainable
+from scorefold.seeds import derive_generator, derive_seed
+from scorefold_toolkit.training.distributed import Processes, processes_for
+from scorefold_toolkit.training.duration import steps_in
+from scorefold_toolkit.training.interrupt import Interrupt, deferred_interrupt
+from scorefold_toolkit.training.loop import train_phase
+from scorefold_toolkit.training.phases import ordered_phases, share_steps
+from scorefold_toolkit.training.record import Clock, FitReport
+from scorefold_toolkit.training.task import Task
+
+
+def fit(
+    model: nn.Module,
+    train: Tensor | Dataset,
+    config: TrainingConfig,
+    *,
+    validation: Tensor | Dataset | None = None,
+    seed: int = 0,
+    checkpoint_dir: Path | None = None,
+    precision: str = "no",
+    metrics: Callable[[int, Mapping[str, float]], None] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+    only: str | None = None,
+) -> FitReport:
+    """Trains a ``Trainable`` module in place; afterwards it holds the averaged weights, in evaluation mode.
+
+    ``train`` and ``validation`` are points (N, *E) in the units of the model; they are moved to its device. Every
+    ``config.log_every`` steps ``metrics(step, values)`` gets the mean loss since the last time, its parts,
+    ``learning_rate`` and ``steps_per_second``, and at validations ``validation``; ``progress(done, total, text)`` moves
+    a progress bar. Steps count over all phases, from 1.
+
+    All randomness derives from ``seed``; torch's global generator, which dropout draws from, is seeded from it for the
+    time of the call and left as it was. With a ``checkpoint_dir`` the same call after an interruption, even a kill,
+    goes on from the last checkpoint; on a CPU, with the same versions and threads, the weights come out equal to the
+    bit. Ctrl-C writes a checkpoint after the running step and then interrupts.
+
+    ``precision`` is ``no``, ``bf16`` or ``fp16``. Under ``accelerate launch`` or ``torchrun`` every process calls this
+    with the same arguments, gets its part of each batch, and ends with the same weights. A batch has
+    ``config.batch_size`` points or, where there are fewer, all of them.
+
+    ``only`` names the one phase to train, of several that are independent.
+
+    Raises ``TrainingError`` for a model that can't be trained as asked, a loss that is not finite (naming step and
+    parts), and a checkpoint of another training; ``ShapeError`` for data whose dtype is not the model's.
+    """
+    if not isinstance(model, Trainable) or not isinstance(model, nn.Module):
+        raise TrainingError(
+            f"{type(model).__name__} can't be trained: it is not both a torch module and a Trainable",
+            hint="inherit scorefold.interfaces.Trainable and write its loss",
+        )
+    phases = ordered_phases(model.phases())
+    if only is not None and only not in [phase.name for phase in phases if phase.independent]:
+        named = ", ".join(phase.name for phase in phases if phase.independent) or "none"
+        raise TrainingError(f"phase {only!r} was to be trained alone; independent phases are {named}")
+    processes = processes_for(model, precision, compiled=config.compile)
+    data = _checked(model, as_dataset(train), "training", processes)
+    held_out = None if validation is None else _checked(model, as_dataset(validation), "validation", processes)
+    if config.patience is not None and not held_out:
+        raise TrainingError(
+            "training.patience needs held-out points and there are none",
+            hint="give the data a validation split, or set training.patience to null",
+        )
+    devices = [processes.device] if processes.device.type == "cuda" else []
+    report, clock = FitReport(), Clock()
+    with torch.random.fork_rng(devices=devices):
+        _seed_global(derive_seed(seed, "global", processes.rank), processes.device)
+        model.prepare(data, derive_generator(seed, "prepare", device=processes.device))
+        processes.share((*model.parameters(), *model.buffers()))
+        steps = config.steps
+        if config.minutes is not None:
+            steps = steps_in(config.minutes, model, phases, data, config, processes, checkpoint_dir)
+        shares = share_steps(phases, steps)
+        with _interrupts(processes) as interrupt:
+            task = Task(
+                model=model,
+                train=data,
+                validation=held_out or None,
+                config=config,
+                seed=seed,
+                total=sum(shares),
+                precision=precision,
+                processes=processes,
+                generator=derive_generator(seed, "noise", processes.rank, device=processes.device),
+                interrupt=interrupt,
+                checkpoint_dir=checkpoint_dir,
+                metrics=metrics,
+                progress=progress,
+                report=report,
+                clock=clock,
+            )
+            for phase, steps in zip(phases, shares, strict=True):
+                if only is not None and phase.name != only:
+                    continue
+                if phase.independent:
+                    _train_apart(task, phase, steps)
+                else:
+                    train_phase(task, phase, steps)
+                if interrupt.pressed:
+                    raise KeyboardInterrupt
+    model.eval()
+    clock.add_to(report)
+    return report
+
+
+def _train_apart(task: Task, phase: Phase, steps: int) -> None:
+    """Trains an independent phase: what it draws is seeded by its name, and what it reports and keeps is its own,
+    whatever came before it."""
+    rank, device = task.processes.rank, task.processes.device
+    _seed_global(derive_seed(task.seed, "global", phase.name, rank), device)
+    task.generator = derive_generator(task.seed, "noise", phase.name, rank, device=device)
+    whole = task.report
+    task.before, task.report = whole.steps, FitReport()
+    try:
+        train_phase(task, phase, steps)
+    finally:
+        whole.include(task.report)
+        task.before, task.report = 0, whole
+
+
+def _seed_global(seed: int, device: torch.device) -> None:
+    """Seeds the default generators of the CPU and of one device: ``torch.manual_seed`` would seed every device's."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
+def _checked(model: nn.Module, data: Dataset, what: str, processes: Processes) -> Dataset:
+    """The data on the model's device. Raises where there are none to train on, or in another dtype."""
+    if what == "training" and len(data) == 0:
+        raise TrainingError("there are no training points")
+    dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    if data.x.is_floating_point() and len(dtypes) == 1 and data.x.dtype not in dtypes:
+        raise ShapeError(
+            f"the {what} data are {data.x.dtype} and the model's parameters {dtypes.pop()}",
+            hint="convert one of them: data.to(dtype=...) or model.to(dtype)",
+        )
+    return data.to(processes.device)
+
+
+def _interrupts(processes: Processes) -> AbstractContextManager[Interrupt]:
+    """Ctrl-C after the running step; several processes, which would not agree on the step, are interrupted at once."""
+    return deferred_interrupt() if processes.count == 1 else nullcontext(Interrupt())

@@ -1,0 +1,255 @@
+"""One phase of training: the loop over steps, its reports, its validations and its checkpoints."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Generator
+from contextlib import closing, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.data import Dataset, StreamedDataset
+from scorefold.errors import TrainingError
+from scorefold.interfaces.capabilities import Phase, Progress
+from scorefold_toolkit.training.augment import mirrored
+from scorefold_toolkit.training.batches import batch_positions, batch_size, parts_of
+from scorefold_toolkit.training.checkpoint import Checkpoints
+from scorefold_toolkit.training.compilation import compiled
+from scorefold_toolkit.training.ema import AveragedWeights
+from scorefold_toolkit.training.optimiser import (
+    build_optimiser,
+    load_optimiser,
+    optimiser_tensors,
+    set_learning_rate,
+    trained_groups,
+)
+from scorefold_toolkit.training.phases import only
+from scorefold_toolkit.training.record import RecentLosses, refuse_non_finite
+from scorefold_toolkit.training.schedule import learning_rate_factor
+from scorefold_toolkit.training.task import LossModule, State, Task, named
+from scorefold_toolkit.training.validation import Best, validation_loss
+
+
+def train_phase(task: Task, phase: Phase, steps: int) -> None:
+    """Trains a phase for ``steps`` steps, from its newest checkpoint where there is one.
+
+    The model ends with the averaged weights, or with the best ones where patience is set.
+    """
+    checkpoints = task.checkpoints(phase, steps)
+    saved = None if checkpoints is None else checkpoints.latest()
+    damaged = [] if checkpoints is None else checkpoints.warnings
+    if saved is not None and saved[1]["complete"]:
+        task.restore(saved, phase)
+    elif steps > 0:
+        groups = trained_groups(task.model, phase)
+        trained = [parameter for group in groups for parameter in group["params"]]
+        if not trained:
+            raise TrainingError(f"phase {phase.name!r} of {type(task.model).__name__} has no parameters to train")
+        with only(task.module, phase, trained):
+            _PhaseLoop(task, phase, steps, groups, trained, checkpoints).run(saved)
+    task.report.warnings += damaged
+
+
+class _PhaseLoop:
+    """The training of one phase; ``step`` counts the steps of the phase that are done."""
+
+    def __init__(
+        self,
+        task: Task,
+        phase: Phase,
+        steps: int,
+        groups: list[dict[str, Any]],
+        trained: list[nn.Parameter],
+        checkpoints: Checkpoints | None,
+    ) -> None:
+        config = task.config
+        self.task, self.phase, self.steps = task, phase, steps
+        self.trained, self.checkpoints = trained, checkpoints
+        self.optimiser = build_optimiser(groups, config)
+        self.peaks = [group["lr"] for group in self.optimiser.param_groups]
+        self.average = None if config.ema is None else AveragedWeights(trained, config.ema)
+        self.best = Best(task.module, trained, config.patience)
+        self.recent = RecentLosses()
+        self.step = 0
+
+    def run(self, saved: State | None) -> None:
+        """All steps from where ``saved`` left off."""
+        task, config = self.task, self.task.config
+        if saved is not None:
+            self._restore(saved)
+        task.clock.start_counting(self.step)
+        loss, optimiser = task.processes.prepare(LossModule(task.model), self.optimiser)
+        if config.compile:
+            loss = compiled(loss)
+        with closing(self._batches()) as batches:
+            for batch in batches:
+                self._advance(batch, loss, optimiser)
+                last = self.step == self.steps
+                if last or self.step % config.log_every == 0:
+                    self._report()
+                if task.validation is not None and (last or self.step % config.validate_every == 0):
+                    self._validate(task.validation)
+                if last or self.best.exhausted:
+                    break
+                if task.interrupt.pressed or self.step % config.checkpoint_every == 0:
+                    self._write(complete=False)
+                if task.interrupt.pressed:
+                    raise KeyboardInterrupt
+        self._finish()
+
+    def _batches(self) -> Generator[Dataset, None, None]:
+        """This process's part of the batches of all steps that are left."""
+        task = self.task
+        positions = batch_positions(
+            len(task.train),
+            batch_size(len(task.train), task.config.batch_size, task.processes.count),
+            seed=task.seed,
+            phase=self.phase.name,
+            start=self.step,
+            rank=task.processes.rank,
+            processes=task.processes.count,
+            device=torch.device("cpu") if isinstance(task.train, StreamedDataset) else task.train.x.device,
+        )
+        return task.train.takes(itertools.islice(positions, self.steps - self.step))
+
+    def _advance(self, batch: Dataset, loss: Callable[..., Any], optimiser: torch.optim.Optimizer) -> None:
+        """One step of the optimiser. Nothing here waits for the device."""
+        config, processes = self.task.config, self.task.processes
+        factor = learning_rate_factor(self.step, self.steps, config.warmup, config.schedule)
+        set_learning_rate(self.optimiser, self.peaks, factor)
+        if config.flip:
+            batch = mirrored(batch, config.flip, self.task.generator)
+        for part in parts_of(batch, config.accumulate):
+            self._add_gradients(part, len(part) / len(batch), loss)
+        if config.clip is not None:
+            processes.clip(self.trained, config.clip)
+        optimiser.step()
+        for parameter in self.trained:
+            parameter.grad = None
+        if self.average is not None:
+            self.average.update(self.step)
+        self.step += 1
+        self.task.report.steps += 1
+
+    def _add_gradients(self, part: Dataset, share: float, loss: Callable[..., Any]) -> None:
+        """Adds the gradients of a part of a batch, which is this share of it."""
+        progress = Progress(self.step, self.steps, self.phase.name)
+        value, parts = loss(part, progress, self.task.generator)
+        if value.dim() != 0 or not value.requires_grad:
+            raise TrainingError(
+                f"the loss of {type(self.task.model).__name__} has shape {tuple(value.shape)} and "
+                f"{'a' if value.requires_grad else 'no'} gradient; expected a scalar with a gradient"
+            )
+        self.task.processes.backward(value if share == 1 else value * share)
+        self.recent.add(value, parts)
+
+    def _losses(self) -> dict[str, list[float]]:
+        """The losses since the last report and their parts, averaged over processes. Raises where one isn't finite."""
+        count = self.task.processes.count
+        tensors = {name: self.task.processes.total(column) / count for name, column in self.recent.tensors().items()}
+        losses = {name: column.tolist() for name, column in tensors.items()}
+        if losses:
+            advice = self._advice()
+            refuse_non_finite(losses, step=self.task.step, phase=self.phase.name, advice=advice)
+        return losses
+
+    def _advice(self) -> str:
+        config = self.task.config
+        clip = "set training.clip to 1" if config.clip is None else f"lower training.clip (now {config.clip:g})"
+        lower = f"lower training.learning_rate (now {config.learning_rate:g})"
+        return f"{lower}, {clip}, or look for values in the data that are not finite or very large"
+
+    def _report(self) -> None:
+        task = self.task
+        means = {name: math.fsum(column) / len(column) for name, column in self._losses().items()}
+        self.recent.clear()
+        rate = self.optimiser.param_groups[0]["lr"]
+        speed = task.clock.rate(self.step)
+        values = {**means, "learning_rate": rate, "steps_per_second": speed}
+        task.report.final_learning_rate = rate
+        task.report.history.append({"step": task.report.steps, "phase": self.phase.name, **values})
+        if task.processes.rank == 0:
+            task.tell(values)
+        self._show(f"loss {means['loss']:.4g}, {speed:.0f} steps/s")
+
+    def _show(self, text: str) -> None:
+        task = self.task
+        if task.progress is not None and task.processes.rank == 0:
+            # The name of the only phase would say nothing.
+            phase = "" if self.steps == task.total else f"{self.phase.name}: "
+            task.progress(task.step, task.total, phase + text)
+
+    def _validate(self, data: Dataset) -> None:
+        task = self.task
+        self._losses()
+        # Each process has batch statistics of its own until the next step shares them.
+        task.processes.share(task.module.buffers())
+        with nullcontext() if self.average is None else self.average.applied():
+            loss = validation_loss(
+                task.model,
+                data,
+                task.config.batch_size,
+                progress=Progress(self.step - 1, self.steps, self.phase.name),
+                seed=task.seed,
+                processes=task.processes,
+            )
+            self.best.take(loss)
+        task.report.best_validation = self.best.loss if math.isfinite(self.best.loss) else None
+        task.report.history.append({"step": task.report.steps, "phase": self.phase.name, "validation": loss})
+        if task.processes.rank == 0:
+            task.tell({"validation": loss})
+
+    def _finish(self) -> None:
+        self._losses()
+        self.task.processes.share(self.task.module.buffers())
+        if self.best.exhausted:
+            self.task.report.stopped_early = True
+            self._show("stopped early")
+        if self.average is not None:
+            self.average.apply()
+        self.best.restore()
+        self._write(complete=True)
+
+    def _write(self, *, complete: bool) -> None:
+        """Checks that the weights are finite, and keeps the state where checkpoints are asked for."""
+        task = self.task
+        losses = self._losses()
+        norms = torch.stack(torch._foreach_norm([parameter.detach() for parameter in self.trained]))
+        if not bool(torch.isfinite(norms).all()):
+            raise TrainingError(
+                f"the weights are not finite after step {task.step} of phase {self.phase.name!r}",
+                hint=self._advice(),
+            )
+        task.clock.add_to(task.report)
+        if self.checkpoints is None:
+            return
+        tensors, facts = task.state()
+        facts |= {"complete": complete, "step": self.step, "best": self.best.facts()}
+        if not complete:
+            facts["scaler"] = task.processes.scaler_state()
+            groups = {"optimiser": optimiser_tensors(self.optimiser), "best": self.best.state}
+            groups["recent"] = {name: torch.tensor(column) for name, column in losses.items()}
+            if self.average is not None:
+                groups["average"] = {str(place): value for place, value in enumerate(self.average.averages)}
+            tensors |= {f"{group}.{name}": value for group, part in groups.items() for name, value in part.items()}
+        if task.processes.rank == 0:
+            self.checkpoints.write(tensors, facts)
+        task.processes.wait()
+
+    def _restore(self, saved: State) -> None:
+        tensors, facts = saved
+        self.task.restore(saved, self.phase)
+        self.step = facts["step"]
+        load_optimiser(self.optimiser, named("optimiser", tensors))
+        if self.average is not None:
+            averages = named("average", tensors)
+            self.average.load([averages[str(place)] for place in range(len(averages))])
+        self.best.load(facts["best"], self._here(named("best", tensors)))
+        self.recent.load(self._here(named("recent", tensors)))
+        self.task.processes.load_scaler(facts["scaler"])
+
+    def _here(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.to(self.task.processes.device) for name, value in tensors.items()}

@@ -1,0 +1,117 @@
+"""What all phases of one training share, and what a checkpoint holds of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.config import TrainingConfig
+from scorefold.data import Dataset
+from scorefold.interfaces.capabilities import Phase, Progress, Trainable
+from scorefold_toolkit.training.checkpoint import Checkpoints, training_identity
+from scorefold_toolkit.training.distributed import Processes
+from scorefold_toolkit.training.interrupt import Interrupt
+from scorefold_toolkit.training.phases import checkpoint_key, state_names
+from scorefold_toolkit.training.record import Clock, FitReport
+
+State = tuple[dict[str, Tensor], dict[str, Any]]
+"""Tensors and JSON facts: the two halves of a checkpoint."""
+
+
+@dataclass
+class Task:
+    """One call of ``fit``. ``total`` counts the steps of all phases, ``before`` those of phases with reports of their
+    own, which ``report`` does not count."""
+
+    model: Trainable
+    train: Dataset
+    validation: Dataset | None
+    config: TrainingConfig
+    seed: int
+    total: int
+    precision: str
+    processes: Processes
+    generator: torch.Generator
+    interrupt: Interrupt
+    checkpoint_dir: Path | None
+    metrics: Callable[[int, Mapping[str, float]], None] | None
+    progress: Callable[[int, int, str], None] | None
+    report: FitReport
+    clock: Clock
+    before: int = 0
+
+    @property
+    def step(self) -> int:
+        """The steps that are done, over all phases."""
+        return self.before + self.report.steps
+
+    @property
+    def module(self) -> nn.Module:
+        """The model, as the module that it also is."""
+        assert isinstance(self.model, nn.Module)
+        return self.model
+
+    def checkpoints(self, phase: Phase, steps: int) -> Checkpoints | None:
+        """The checkpoints of a phase of so many steps, or None where none are kept."""
+        if self.checkpoint_dir is None:
+            return None
+        identity = training_identity(self.config, self.module.state_dict(), self.train, self.validation)
+        identity |= {"seed": self.seed, "precision": self.precision, "processes": self.processes.count}
+        identity |= {"phase": phase.name, "steps of the phase": steps}
+        return Checkpoints(self.checkpoint_dir / checkpoint_key(phase), identity)
+
+    def state(self) -> State:
+        """What a checkpoint holds whatever the phase: the model, every process's random states, and the report."""
+        tensors = {f"model.{name}": value for name, value in self.module.state_dict().items()}
+        tensors["random.loss"] = self.processes.gather(self.generator.get_state())
+        tensors["random.cpu"] = self.processes.gather(torch.get_rng_state())
+        if self.processes.device.type == "cuda":
+            tensors["random.cuda"] = self.processes.gather(torch.cuda.get_rng_state(self.processes.device))
+        return tensors, {"report": self.report.facts()}
+
+    def restore(self, state: State, phase: Phase) -> None:
+        """Goes on from what ``state`` gave; of an independent phase that is its own modules alone."""
+        tensors, facts = state
+        model = named("model", tensors)
+        if phase.independent:
+            own = state_names(self.module, phase)
+            model = {name: value for name, value in model.items() if name in own}
+        self.module.load_state_dict(model, strict=not phase.independent)
+        # Copies, because a generator reads its state from the start of a tensor's storage whatever its offset.
+        states = {name: rows[self.processes.rank].clone() for name, rows in named("random", tensors).items()}
+        self.generator.set_state(states["loss"])
+        torch.set_rng_state(states["cpu"])
+        if "cuda" in states:
+            torch.cuda.set_rng_state(states["cuda"], self.processes.device)
+        self.report.take_over(facts["report"])
+
+    def tell(self, values: Mapping[str, float]) -> None:
+        """Reports numbers at the present step."""
+        if self.metrics is not None:
+            self.metrics(self.step, values)
+
+
+class LossModule(nn.Module):
+    """A model and its loss as one module whose ``forward`` is the loss, so that what wraps modules sees it whole."""
+
+    def __init__(self, model: Trainable) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, batch: Dataset, progress: Progress, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, a scalar, and its parts by name."""
+        loss = self.model.loss(batch, progress=progress, generator=generator)
+        return loss.value, dict(loss.parts)
+
+
+def named(group: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors called ``<group>.<name>``, by name."""
+    prefix = f"{group}."
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,93 @@
+"""The loss on held-out points, and what follows from it: the best weights and when to stop."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.data import Dataset
+from scorefold.interfaces.capabilities import Progress, Trainable
+from scorefold.seeds import derive_generator
+from scorefold_toolkit.training.distributed import Processes
+
+
+@torch.no_grad()
+def validation_loss(
+    model: Trainable, data: Dataset, batch_size: int, *, progress: Progress, seed: int, processes: Processes
+) -> float:
+    """The mean loss over held-out points, with the model as it stands.
+
+    The batches are in the data's order and each has its own noise, derived from (seed, "validation", batch), so every
+    call measures the same and training draws the same with or without it. Processes share the batches out.
+    """
+    assert isinstance(model, nn.Module)
+    was_training = {module: module.training for module in model.modules()}
+    model.eval()
+    sums: list[Tensor] = []
+    positions = list(torch.arange(len(data)).split(batch_size))[processes.rank :: processes.count]
+    numbers = itertools.count(processes.rank, processes.count)
+    # Nothing may draw from torch's global generator, and what does all the same must not change the training.
+    with torch.random.fork_rng(devices=[processes.device] if processes.device.type == "cuda" else []):
+        for number, batch in zip(numbers, data.takes(positions), strict=False):
+            generator = derive_generator(seed, "validation", number, device=processes.device)
+            with processes.autocast():
+                loss = model.loss(batch, progress=progress, generator=generator)
+            sums.append(loss.value.detach() * len(batch))
+    for module, mode in was_training.items():
+        module.training = mode
+    total = torch.tensor(math.fsum(float(part) for part in sums), dtype=torch.float64)
+    return float(processes.total(total)) / len(data)
+
+
+class Best:
+    """The lowest validation loss so far, the state that had it, and how many validations have passed since.
+
+    Only what the phase changes is kept: its parameters and the buffers.
+    """
+
+    def __init__(self, model: nn.Module, trained: list[nn.Parameter], patience: int | None) -> None:
+        chosen = {id(parameter) for parameter in trained}
+        frozen = {
+            name for name, parameter in model.named_parameters(remove_duplicate=False) if id(parameter) not in chosen
+        }
+        self._model = model
+        self._names = [name for name in model.state_dict() if name not in frozen]
+        self._patience = patience
+        self.loss = math.inf
+        self.since = 0
+        self.state: dict[str, Tensor] = {}
+
+    def take(self, loss: float) -> None:
+        """Takes in a validation loss of the model as it stands; what is not finite is never the best."""
+        if loss < self.loss:
+            self.loss, self.since = loss, 0
+            if self._patience is not None:
+                state = self._model.state_dict()
+                self.state = {name: state[name].clone() for name in self._names}
+        else:
+            self.since += 1
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether patience has run out."""
+        return self._patience is not None and self.since >= self._patience
+
+    def restore(self) -> None:
+        """Gives the model the best state, where one is kept."""
+        if self.state:
+            self._model.load_state_dict(self.state, strict=False)
+
+    def facts(self) -> dict[str, Any]:
+        """The numbers for a checkpoint, as JSON."""
+        return {"loss": self.loss if math.isfinite(self.loss) else None, "since": self.since}
+
+    def load(self, facts: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+        """Goes on from a checkpoint."""
+        self.loss = math.inf if facts["loss"] is None else facts["loss"]
+        self.since = facts["since"]
+        self.state = dict(state)

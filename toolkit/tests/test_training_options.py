@@ -1,0 +1,95 @@
+"""Options of training: parts of a batch, mirrored images, minutes in place of steps, Adam's averages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from training_toys import Quadratic, TwoPhase, config, differing, points
+
+from scorefold.config import TrainingConfig
+from scorefold.data import Dataset
+from scorefold.errors import TrainingError
+from scorefold_toolkit.training import fit
+from scorefold_toolkit.training.augment import mirrored
+from scorefold_toolkit.training.batches import parts_of
+
+
+@pytest.mark.parametrize("parts", [2, 3, 16])
+def test_a_batch_in_parts_has_the_gradients_of_the_whole(parts: int) -> None:
+    """Its loss draws no noise, so that only rounding differs; 16 points in 3 parts are 6, 5 and 5."""
+    whole, split = Quadratic(), Quadratic()
+    fit(whole, points(), config(steps=30, batch_size=16))
+    fit(split, points(), config(steps=30, batch_size=16, accumulate=parts))
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(split.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_parts_hold_every_point_once() -> None:
+    parts = parts_of(points(10), 3)
+    assert [len(part) for part in parts] == [4, 3, 3]
+    assert torch.equal(torch.cat([part.x for part in parts]), points(10).x)
+
+
+def test_images_are_mirrored_with_their_conditions(generator: torch.Generator) -> None:
+    x = torch.randn(400, 1, 4, 6)
+    condition = {"image": 2 * x[:, 0], "vector": x[:, 0, 0, :3], "class": torch.zeros(400, dtype=torch.long)}
+    batch = mirrored(Dataset(x=x, condition=condition), 0.25, generator)
+    flipped = (batch.x == x.flip(-1)).flatten(1).all(1)
+    kept = (batch.x == x).flatten(1).all(1)
+    assert bool((flipped ^ kept).all())
+    assert 0.18 < float(flipped.double().mean()) < 0.32
+    assert isinstance(batch.condition, dict)
+    assert torch.equal(batch.condition["image"], 2 * batch.x[:, 0])
+    assert torch.equal(batch.condition["vector"], condition["vector"])
+
+
+def test_vectors_are_not_mirrored() -> None:
+    with pytest.raises(TrainingError, match=r"training\.flip mirrors images .* shape \(4,\)"):
+        fit(Quadratic(), points(), config(steps=2, flip=0.5))
+
+
+def test_minutes_are_timed_once_and_kept(tmp_path: Path) -> None:
+    """Phases share the steps, which are those that were timed when the training goes on, on a machine of any speed."""
+    settings = TrainingConfig(minutes=0.002, batch_size=16)
+    report = fit(TwoPhase(), points(), settings, checkpoint_dir=tmp_path)
+    kept = json.loads((tmp_path / "steps.json").read_text())
+    assert kept == {"steps": report.steps, "minutes": 0.002}
+    assert report.steps >= 2
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "steps.json").write_text(json.dumps({"steps": 31}))
+    assert fit(TwoPhase(), points(), settings, checkpoint_dir=other).steps == 31
+
+
+def test_timing_changes_nothing_that_is_drawn(tmp_path: Path) -> None:
+    timed, given = TwoPhase(), TwoPhase()
+    report = fit(timed, points(), TrainingConfig(minutes=0.002, batch_size=16, ema=None))
+    fit(given, points(), TrainingConfig(steps=report.steps, batch_size=16, ema=None))
+    assert differing(timed, given) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"steps": 100, "minutes": 5}, "set one of them"),
+        ({"minutes": 0}, "greater than 0"),
+        ({"batch_size": 4, "accumulate": 8}, "a part needs a point"),
+        ({"flip": 1.5}, "less than or equal to 1"),
+        ({"betas": [0.9, 1.0]}, "less than 1"),
+    ],
+)
+def test_wrong_options_are_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        TrainingConfig.model_validate(given)
+
+
+def test_adam_takes_its_averages_from_the_config() -> None:
+    plain, fast = Quadratic(), Quadratic()
+    fit(plain, points(), config(steps=20))
+    fit(fast, points(), config(steps=20, betas=(0.5, 0.9)))
+    assert differing(plain, fast) != []
