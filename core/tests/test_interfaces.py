@@ -25,15 +25,14 @@ from scorefold.interfaces import (
     Geometry,
     Network,
     Phase,
-    Potential,
     ScoreModel,
-    TaskSource,
     TensorSource,
     Trainable,
     Transports,
 )
-from scorefold.interfaces.capabilities import CAPABILITIES
-from scorefold.kinds import CORE_KINDS
+from scorefold.kinds import CORE_CAPABILITIES, CORE_KINDS
+from scorefold_allocation.tasks.source import TaskSource
+from scorefold_toolkit.potential import Potential
 
 MUSTS: dict[type, set[str]] = {
     ScoreModel: {"score"},
@@ -78,16 +77,11 @@ def test_each_kind_of_core_has_an_interface_here() -> None:
 
 
 def test_capabilities_are_named_after_their_types() -> None:
-    assert set(CAPABILITIES) == {
-        "Trainable",
-        "Encodes",
-        "EncodesNoise",
-        "Transports",
-        "ClosedFormGeodesics",
-        "Potential",
-        "TaskSource",
-    }
-    assert all(cls.__name__ == name and getattr(interfaces, name) is cls for name, cls in CAPABILITIES.items())
+    names = ["Trainable", "Encodes", "EncodesNoise", "Transports", "ClosedFormGeodesics"]
+    assert [item.name for item in CORE_CAPABILITIES] == names
+    for item in CORE_CAPABILITIES:
+        assert item.interface == f"scorefold.interfaces:{item.name}"
+        assert getattr(interfaces, item.name).__name__ == item.name
 
 
 def test_a_trainable_module_needs_no_more_than_its_loss() -> None:

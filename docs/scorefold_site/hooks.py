@@ -32,6 +32,7 @@ BANDS = (
         (
             "scorefold_components",
             "scorefold_kinds",
+            "scorefold_capabilities",
             "scorefold_verbs",
             "scorefold_claims",
             "scorefold_settings",

@@ -43,6 +43,17 @@ class Inventory:
         }
         return [kind for kind in self.host.catalogue.kinds.values() if kind.name not in added]
 
+    @cached_property
+    def capabilities(self) -> dict[str, type]:
+        """The classes of core's capabilities, and of those that our plugins add, by their names."""
+        added = {
+            item.name
+            for record in self.host.plugins
+            if normalise(record.distribution) not in self.distributions
+            for item in record.capabilities
+        }
+        return {name: item for name, item in self.host.capabilities().items() if name not in added}
+
     def of_kind(self, kind: str) -> list[Registered]:
         """Our components of a kind."""
         return [item for item in self.components if item.component.kind == kind]

@@ -6,7 +6,6 @@ import inspect
 from importlib import import_module
 from typing import Any
 
-from scorefold.interfaces.capabilities import CAPABILITIES
 from scorefold.plugin import Kind, Port, Verb
 from scorefold_site.components import component_path, port_words
 from scorefold_site.fields import field_table
@@ -121,7 +120,7 @@ def _capabilities(inventory: Inventory) -> str:
         "What some components can do beyond their kind. A component names them in `provides`, a port or a verb in "
         "`needs`, and the conformance kit checks that they are true.",
     ]
-    for name, capability in CAPABILITIES.items():
+    for name, capability in inventory.capabilities.items():
         having = [
             f"[{code(item.id)}]({component_path(item.component)})"
             for item in inventory.components

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from scorefold.errors import PluginError
-from scorefold.interfaces.capabilities import CAPABILITIES
-from scorefold.kinds import CAPABILITY_NAMES, CORE_KINDS
+from scorefold.kinds import CORE_KINDS
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.names import parse_reference
 
@@ -23,10 +22,6 @@ def states(host: Host) -> dict[str, str]:
 
 def component_states(host: Host) -> dict[str, str]:
     return {item.qualified: item.state for item in host.components() if item.distribution.startswith("fake")}
-
-
-def test_capability_names_are_those_of_the_types() -> None:
-    assert tuple(CAPABILITIES) == CAPABILITY_NAMES
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from scorefold.plugin import Claim, Component, Kind, Verb, hookspec
+from scorefold.plugin import Capability, Claim, Component, Kind, Verb, hookspec
 
 if TYPE_CHECKING:
     from scorefold.stage import Executor, Outcome, RunInfo, StageInfo
@@ -23,6 +23,12 @@ def scorefold_components() -> Iterable[Component]:
 @hookspec
 def scorefold_kinds() -> Iterable[Kind]:
     """New kinds of component, each with its interface and its verbs."""
+    raise NotImplementedError
+
+
+@hookspec
+def scorefold_capabilities() -> Iterable[Capability]:
+    """New capabilities, which components of any kind may provide and ports and verbs may need."""
     raise NotImplementedError
 
 

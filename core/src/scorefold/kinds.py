@@ -1,21 +1,8 @@
-"""The kinds that core knows, as data: a plugin adds its own in exactly this form. Plugins give them their verbs."""
+"""The kinds and capabilities that core knows, as data: a plugin adds its own in exactly this form."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from scorefold.plugin import Comparison, Kind
-
-CAPABILITY_NAMES = (
-    "Trainable",
-    "Encodes",
-    "EncodesNoise",
-    "Transports",
-    "ClosedFormGeodesics",
-    "Potential",
-    "TaskSource",
-)
-"""The capabilities by name, in the order of ``scorefold.interfaces.capabilities.CAPABILITIES``, which needs torch."""
+from scorefold.plugin import Capability, Comparison, Kind
 
 LATENT_VERBS = ("encode", "reconstruct", "generate", "interpolate", "traverse", "edit", "latents")
 """What a user does with latent codes: verbs of any kind whose components may provide ``Encodes``."""
@@ -24,10 +11,18 @@ _MODEL_VERBS = ("fit", "sample", "evaluate", "outliers", "assess", *LATENT_VERBS
 
 _HELD_OUT = Comparison(verbs=("fit", "evaluate"), best="smallest")
 
-CAPABILITY_COMPARISONS: Mapping[str, Comparison] = {
-    "Encodes": Comparison(verbs=("fit", "reconstruct"), best="smallest"),
-}
-"""How components of any kind that provide a capability are compared; those of no other capability can be."""
+CORE_CAPABILITIES: tuple[Capability, ...] = (
+    Capability("Trainable", "scorefold.interfaces:Trainable", "It can be trained"),
+    Capability(
+        "Encodes",
+        "scorefold.interfaces:Encodes",
+        "It has latent codes",
+        Comparison(verbs=("fit", "reconstruct"), best="smallest"),
+    ),
+    Capability("EncodesNoise", "scorefold.interfaces:EncodesNoise", "Code and noise give an event back"),
+    Capability("Transports", "scorefold.interfaces:Transports", "It has parallel transport"),
+    Capability("ClosedFormGeodesics", "scorefold.interfaces:ClosedFormGeodesics", "Its geodesics cost no solver"),
+)
 
 CORE_KINDS: tuple[Kind, ...] = (
     Kind(

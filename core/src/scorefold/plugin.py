@@ -25,6 +25,7 @@ hookspec = pluggy.HookspecMarker("scorefold")
 hookimpl = pluggy.HookimplMarker("scorefold")
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
+_CLASS = re.compile(r"[A-Z][A-Za-z0-9]*\Z")
 _LONGEST_NAME = 60
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 
@@ -232,6 +233,25 @@ class Component:
 
     def port(self, name: str) -> Port | None:
         return next((port for port in self.requires if port.name == name), None)
+
+
+@dataclass(frozen=True)
+class Capability:
+    """What components of any kind may be able to do: ``interface`` is the class that they then derive from, as
+    ``module:Class``, and ``name`` the word for it in ``provides`` and ``needs``, which is the class's.
+
+    ``comparison`` says how such components are compared; those of a capability without one can't be.
+    """
+
+    name: str
+    interface: str
+    summary: str = ""
+    comparison: Comparison | None = None
+
+    def __post_init__(self) -> None:
+        if not _CLASS.match(self.name) or len(self.name) > _LONGEST_NAME:
+            raise PluginError(f"a capability is called {self.name!r:.100}; expected a class's name, such as Trainable")
+        check_target(f"the interface of capability {self.name!r}", self.interface)
 
 
 @dataclass(frozen=True)

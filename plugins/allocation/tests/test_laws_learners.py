@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.func import functional_call, grad, hessian
 from torch.nn.functional import cross_entropy, mse_loss
 
-from scorefold.interfaces import TaskSource
 from scorefold_allocation.learner import Cell
 from scorefold_allocation.learner_config import (
     ANILConfig,
@@ -31,6 +30,7 @@ from scorefold_allocation.learners.trainer import tasks_of
 from scorefold_allocation.task_config import DigitRotationsConfig, LinearTasksConfig, SinusoidTasksConfig
 from scorefold_allocation.tasks.digits import DigitRotations
 from scorefold_allocation.tasks.regression import LinearTasks, SinusoidTasks
+from scorefold_allocation.tasks.source import TaskSource
 
 NETWORK = MLP((3, 7, 5, 1))
 RATE = 0.1

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from scorefold.data import Dataset
 from scorefold.errors import ConfigError, DataError, TrainingError
-from scorefold.interfaces import TaskSource
 from scorefold.stage import StageContext
 from scorefold_allocation.learner import Cell, Learner, Losses
 from scorefold_allocation.learner_config import (
@@ -38,6 +37,7 @@ from scorefold_allocation.task_config import DigitRotationsConfig, LinearTasksCo
 from scorefold_allocation.tasks.batch import TaskBatch
 from scorefold_allocation.tasks.digits import DigitRotations
 from scorefold_allocation.tasks.regression import LinearTasks, SinusoidTasks
+from scorefold_allocation.tasks.source import TaskSource
 from scorefold_allocation.verbs import evaluate
 
 SINUSOID = SinusoidTasks(SinusoidTasksConfig())

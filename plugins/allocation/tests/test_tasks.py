@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from scorefold.data import Dataset, EventScale, StreamedDataset
 from scorefold.errors import ConfigError, DataError, SplitError
-from scorefold.interfaces import TaskSource, TensorSource
+from scorefold.interfaces import TensorSource
 from scorefold.interfaces.data import SPLITS
 from scorefold_allocation.task_config import (
     DigitRotationsConfig,
@@ -33,6 +33,7 @@ from scorefold_allocation.tasks.digits import DigitRotations
 from scorefold_allocation.tasks.folders import FewShotFolders
 from scorefold_allocation.tasks.labelled import FewShot
 from scorefold_allocation.tasks.regression import LinearTasks, SinusoidTasks
+from scorefold_allocation.tasks.source import TaskSource
 
 SAMPLES = Path(__file__).parent.parent / "src/scorefold_allocation/samples/few-shot"
 TYPES = (LinearTypeConfig(name="easy", noise=0.1, share=3), LinearTypeConfig(name="hard", spread=2.0, noise=2.0))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition, DataSpec
-from scorefold.interfaces import Flow, Potential
+from scorefold.interfaces import Flow
 from scorefold_pullback.config import PullbackConfig
 from scorefold_pullback.flow_config import BananaConfig, LinearConfig, RiverConfig, SqueezedBananaConfig
 from scorefold_pullback.flows.linear import Linear
@@ -20,6 +20,7 @@ from scorefold_pullback.geometry import Pullback
 from scorefold_standard.flow_config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 from scorefold_testing.contract import stir
+from scorefold_toolkit.potential import Potential
 
 MakeGeometry = Callable[..., Pullback]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scorefold.interfaces import Flow, Potential
+from scorefold.interfaces import Flow
 from scorefold_pullback.config import PullbackConfig
 from scorefold_pullback.density import energy, score
 from scorefold_pullback.flow_config import IdentityConfig
@@ -17,6 +17,7 @@ from scorefold_pullback.flows.linear import Identity
 from scorefold_pullback.geometry import Pullback
 from scorefold_pullback.potential_config import CoshConfig
 from scorefold_pullback.potentials import Cosh, conjugate
+from scorefold_toolkit.potential import Potential
 
 Make = Callable[..., Pullback]
 

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.func import jvp
 
 from scorefold.errors import ConfigError, DataError, ShapeError
-from scorefold.interfaces import Potential
 from scorefold_pullback.flows.mixture import SharedMixture
 from scorefold_pullback.potential_config import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
 from scorefold_pullback.potentials import ConvexPotential, Cosh, LogCosh, LogSumExp, QuadraticPotential, conjugate
 from scorefold_toolkit.nn import DiagonalNormal
+from scorefold_toolkit.potential import Potential
 
 COVARIANCE = ((2.0, 0.5, 0.0), (0.5, 1.0, 0.2), (0.0, 0.2, 0.7))
 POTENTIALS: dict[str, Callable[[], Potential]] = {

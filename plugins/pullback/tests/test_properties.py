@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import jacrev, jvp
 
 from scorefold.data import DataSpec
-from scorefold.interfaces import Flow, Potential
+from scorefold.interfaces import Flow
 from scorefold_pullback.config import PullbackConfig
 from scorefold_pullback.density import score
 from scorefold_pullback.geometry import Pullback
@@ -21,6 +21,7 @@ from scorefold_standard.flows.coupling import CouplingFlow
 from scorefold_testing.contract import stir
 from scorefold_toolkit.nn import DiagonalNormal
 from scorefold_toolkit.numerics import jacobian, pushforward
+from scorefold_toolkit.potential import Potential
 
 Make = Callable[..., Pullback]
 COVARIANCE = ((2.0, 0.5, 0.0, 0.1), (0.5, 1.0, 0.2, 0.0), (0.0, 0.2, 0.7, 0.0), (0.1, 0.0, 0.0, 0.3))

@@ -14,7 +14,7 @@ from scorefold.data import Condition, Dataset, EventScale
 from scorefold.errors import ConfigError, DataError, PluginError, ShapeError, SplitError
 from scorefold.interfaces import Allocator, DataSource, Encodes, Estimator, Flow, Geometry
 from scorefold.interfaces.capabilities import HasLaw
-from scorefold.kinds import CAPABILITY_COMPARISONS, CORE_KINDS
+from scorefold.kinds import CORE_CAPABILITIES, CORE_KINDS
 from scorefold.plugin import Comparison
 from scorefold.results import Allocation, Estimate
 from scorefold.stage import Outcome, StageContext
@@ -268,8 +268,9 @@ def test_the_verbs_that_are_compared_exist() -> None:
     for kind in kinds.values():
         if kind.comparison is not None:
             assert all(kind.verb(name) is not None for name in kind.comparison.verbs)
+    (comparison,) = (item.comparison for item in CORE_CAPABILITIES if item.comparison is not None)
     for name in ("score", "flow"):
-        assert all(kinds[name].verb(verb) is not None for verb in CAPABILITY_COMPARISONS["Encodes"].verbs)
+        assert all(kinds[name].verb(verb) is not None for verb in comparison.verbs)
     for verb in ("encode", "reconstruct"):
         assert kinds["estimator"].verb(verb) == kinds["flow"].verb(verb)
 

@@ -66,6 +66,14 @@ class Host:
         """The components of a kind, or all, in the order of their plugins."""
         return self.catalogue.of_kind(kind)
 
+    def interface(self, kind: str) -> type:
+        """The class that components of a kind derive from. Raises ``PluginError`` where it can't be imported."""
+        return self.builder.interface(kind)
+
+    def capabilities(self) -> dict[str, type]:
+        """The classes that components with each capability derive from, by its name."""
+        return {name: self.builder.capability(name) for name in self.catalogue.capabilities}
+
     def create(
         self,
         name: str,

@@ -23,6 +23,12 @@ LEVELS = ("contract", "numerics", "determinism", "device", "artefact", "laziness
 class Host(Protocol):
     """What the kit needs of a host: components made, saved and loaded by name. The registry's ``Host`` is one."""
 
+    def interface(self, kind: str) -> type:
+        """The class that components of a kind derive from."""
+
+    def capabilities(self) -> Mapping[str, type]:
+        """The classes that components with each capability derive from, by its name."""
+
     def create(
         self,
         name: str,

@@ -15,15 +15,12 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from scorefold.config import Config
-from scorefold.interfaces.capabilities import CAPABILITIES
-from scorefold.kinds import CORE_KINDS
 from scorefold.plugin import RESERVED_PORTS
 from scorefold_testing.contract import Law, Subject, law, resolve
 from scorefold_testing.require import NotApplicableError, require, require_refusal
 
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "pandas", "diffusers", "torchvision")
 BUILD_SECONDS = 5.0
-_INTERFACES = {kind.name: kind.interface for kind in CORE_KINDS}
 
 
 @law("declared-examples", level="contract", once=True)
@@ -68,10 +65,9 @@ def config_strict(subject: Subject) -> str:
 def provides(subject: Subject) -> str:
     """The object is of its kind, and has the capabilities that it declares and no other."""
     obj = subject.build()
-    interface = _INTERFACES.get(subject.component.kind)
-    if interface is not None:
-        require(isinstance(obj, resolve(interface)), f"it is a {type(obj).__name__}", interface.partition(":")[2])
-    has = {name for name, capability in CAPABILITIES.items() if isinstance(obj, capability)}
+    interface = subject.host.interface(subject.component.kind)
+    require(isinstance(obj, interface), f"it is a {type(obj).__name__}", interface.__name__)
+    has = {name for name, capability in subject.host.capabilities().items() if isinstance(obj, capability)}
     require(has == set(subject.component.provides), f"it has {sorted(has)}", str(sorted(subject.component.provides)))
     return f"provides {', '.join(sorted(has)) or 'nothing more'}"
 

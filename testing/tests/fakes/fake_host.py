@@ -19,8 +19,14 @@ from torch import nn
 
 from scorefold.artefacts import MANIFEST_FILE, STATE_FILE, load_arrays, load_state, read_json, save_state
 from scorefold.errors import ArtefactError
-from scorefold.plugin import Component
+from scorefold.kinds import CORE_CAPABILITIES, CORE_KINDS
+from scorefold.plugin import Capability, Component
 from scorefold_testing.contract import resolve
+
+FURTHER = (
+    Capability("Potential", "scorefold_toolkit.potential:Potential"),
+    Capability("TaskSource", "scorefold_allocation.tasks.source:TaskSource"),
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,12 @@ class FakeHost:
 
     def components(self, kind: str | None = None) -> Iterable[Entry]:
         return [Entry(item) for item in self.catalogue.values() if kind in (None, item.kind)]
+
+    def interface(self, kind: str) -> type:
+        return next((resolve(item.interface) for item in CORE_KINDS if item.name == kind), object)
+
+    def capabilities(self) -> dict[str, type]:
+        return {item.name: resolve(item.interface) for item in (*CORE_CAPABILITIES, *FURTHER)}
 
     def create(
         self,

@@ -28,17 +28,17 @@ from scorefold.interfaces import (
     Geometry,
     Loss,
     Network,
-    Potential,
     Progress,
     ScoreModel,
-    TaskSource,
     Trainable,
     Transports,
 )
 from scorefold.plugin import Component, Port
 from scorefold.random import draw_normal
 from scorefold.results import Allocation, Estimate, PlanRow
+from scorefold_allocation.tasks.source import TaskSource
 from scorefold_toolkit.nn.bases import StandardNormal
+from scorefold_toolkit.potential import Potential
 
 DATA = Port("data", kind="data")
 POINTS = {"use": "data:points"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -185,45 +185,3 @@ class HasLaw(ABC):
 
         None where a source that this one is made of has none.
         """
-
-
-class Potential(ABC):
-    """A strongly convex function psi on events: what a geometry may be pulled back from.
-
-    ``event_shape`` is the shape E that it is for, or None where it takes events of any shape.
-    """
-
-    event_shape: tuple[int, ...] | None = None
-
-    @abstractmethod
-    def value(self, x: Tensor) -> Tensor:
-        """psi(x), (B,)."""
-
-    @abstractmethod
-    def grad(self, x: Tensor) -> Tensor:
-        """The gradient at x, (B, *E)."""
-
-    @abstractmethod
-    def grad_inverse(self, y: Tensor) -> Tensor:
-        """The x whose gradient is y, (B, *E)."""
-
-    @abstractmethod
-    def hessian_product(self, x: Tensor, v: Tensor) -> Tensor:
-        """The Hessian at x times v, (B, *E)."""
-
-
-class TaskSource(ABC):
-    """A source of learning tasks."""
-
-    @abstractmethod
-    def tasks(
-        self, m: int, support: int, query: int, generator: torch.Generator, split: str = "train"
-    ) -> Iterator[tuple[Dataset, Dataset]]:
-        """m tasks, each a support set and a query set of the sizes asked for, from the tasks of a split."""
-
-
-CAPABILITIES: Mapping[str, type] = {
-    cls.__name__: cls
-    for cls in (Trainable, Encodes, EncodesNoise, Transports, ClosedFormGeodesics, Potential, TaskSource)
-}
-"""Capabilities by the name that ``provides`` and ``needs`` use."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from scorefold.errors import ConfigError
-from scorefold.interfaces import Allocator, DataSource, TaskSource
+from scorefold.interfaces import Allocator, DataSource
 from scorefold.results import Allocation
 from scorefold.stage import Executor
 from scorefold_allocation.config import MetaConfig
@@ -20,6 +20,7 @@ from scorefold_allocation.optimum import Lattice, lattice_of
 from scorefold_allocation.pilot_moments import PilotTask, best_size_band, with_moments
 from scorefold_allocation.procedure import run_pilot
 from scorefold_allocation.purchase import Bounds, bounds_of
+from scorefold_allocation.tasks.source import TaskSource
 from scorefold_allocation.theory import Engine
 from scorefold_allocation.theory_report import report
 from scorefold_allocation.trials import Trainee, Tried

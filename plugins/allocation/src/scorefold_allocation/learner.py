@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from scorefold.interfaces import TaskSource
+from scorefold_allocation.tasks.source import TaskSource
 
 
 class Cell(NamedTuple):

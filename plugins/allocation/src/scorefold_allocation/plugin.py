@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from scorefold.plugin import Claim, Component, Kind, Port, Verb, hookimpl
+from scorefold.plugin import Capability, Claim, Component, Kind, Port, Verb, hookimpl
 from scorefold_allocation.claim_list import allocation_claims
 
 __plugin_api__ = "1.0"
@@ -30,6 +30,11 @@ def scorefold_kinds() -> Iterable[Kind]:
         ),
         summary="A meta-learner that tells how well an allocation of labels trains it",
     )
+
+
+@hookimpl
+def scorefold_capabilities() -> Iterable[Capability]:
+    yield Capability("TaskSource", "scorefold_allocation.tasks.source:TaskSource", "It gives learning tasks")
 
 
 @hookimpl

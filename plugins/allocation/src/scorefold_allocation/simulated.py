@@ -16,9 +16,9 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from scorefold.data import Dataset
-from scorefold.interfaces import TaskSource
 from scorefold_allocation.learner import Cell, Learner, Losses
 from scorefold_allocation.linear_model import LinearProblem
+from scorefold_allocation.tasks.source import TaskSource
 
 
 class NoTasks(TaskSource):

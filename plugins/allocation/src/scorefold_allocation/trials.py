@@ -22,11 +22,12 @@ from torch import Tensor
 
 from scorefold.config import Config
 from scorefold.errors import ConfigError, DataError, TrainingError
-from scorefold.interfaces import DataSource, TaskSource
+from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor
 from scorefold_allocation.learner import Cell, Learner
 from scorefold_allocation.scale import Measure, as_losses
+from scorefold_allocation.tasks.source import TaskSource
 
 LOG = "trials.jsonl"
 

@@ -9,8 +9,8 @@ import torch
 
 from scorefold.data import Dataset
 from scorefold.errors import TrainingError
-from scorefold.interfaces import TaskSource
 from scorefold_allocation.learner import Cell, Learner, Losses
+from scorefold_allocation.tasks.source import TaskSource
 
 Law = Callable[[int, int], float]
 

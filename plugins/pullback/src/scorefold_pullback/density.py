@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from scorefold.interfaces import Flow, Potential
+from scorefold.interfaces import Flow
 from scorefold_toolkit.numerics import pullback
+from scorefold_toolkit.potential import Potential
 
 
 def energy(flow: Flow, psi: Potential, x: Tensor) -> Tensor:

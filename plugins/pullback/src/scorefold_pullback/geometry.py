@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.errors import ConfigError, ShapeError, UntrainedWarning
-from scorefold.interfaces import ClosedFormGeodesics, Flow, Geometry, Potential, Trainable, Transports
+from scorefold.interfaces import ClosedFormGeodesics, Flow, Geometry, Trainable, Transports
 from scorefold.interfaces.geometry import barycentre_weights, check_times
 from scorefold_pullback.chart import Chart
 from scorefold_pullback.config import PullbackConfig
@@ -24,6 +24,7 @@ from scorefold_pullback.reference import Compared, check_reference
 from scorefold_pullback.rows import check_rows, row_lengths
 from scorefold_toolkit.nn import Quadratic
 from scorefold_toolkit.numerics import jacobian
+from scorefold_toolkit.potential import Potential
 
 
 class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):

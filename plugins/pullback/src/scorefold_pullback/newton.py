@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError, DataError
-from scorefold.interfaces import Potential
 from scorefold_toolkit.numerics import jacobian
+from scorefold_toolkit.potential import Potential
 
 ITERATIONS = 100
 HALVINGS = 60

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scorefold.interfaces import Flow, Potential
+from scorefold.interfaces import Flow
 from scorefold.random import draw_normal, draw_signs
+from scorefold_toolkit.potential import Potential
 
 Isometry = Literal["full", "sliced", "length", "angle", "length-angle"]
 Volume = Literal["absolute", "squared"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from scorefold.plugin import Claim, Component, Kind, Port, hookimpl
+from scorefold.plugin import Capability, Claim, Component, Kind, Port, hookimpl
 from scorefold_pullback.manifold_claims import manifold_claims
 from scorefold_pullback.plane_claims import plane_claims
 
@@ -37,9 +37,14 @@ _LAYERS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
 def scorefold_kinds() -> Iterable[Kind]:
     yield Kind(
         "potential",
-        interface="scorefold.interfaces:Potential",
+        interface="scorefold_toolkit.potential:Potential",
         summary="A strongly convex function psi, whose gradient is the last step of a pullback geometry's chart",
     )
+
+
+@hookimpl
+def scorefold_capabilities() -> Iterable[Capability]:
+    yield Capability("Potential", "scorefold_toolkit.potential:Potential", "It is a strongly convex function")
 
 
 @hookimpl

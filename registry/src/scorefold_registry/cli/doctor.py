@@ -120,6 +120,8 @@ def _imports(discovery: Discovery, catalogue: Catalogue) -> Iterator[tuple[Plugi
             yield record, partial(settings_model, record)
         for kind in record.kinds:
             yield record, partial(load_named, record, f"the kind {kind.name!r}", kind.interface)
+        for ability in record.capabilities:
+            yield record, partial(load_named, record, f"the capability {ability.name!r}", ability.interface)
     for record in discovery.plugins:
         whose = [(kind.name, verb) for kind in record.kinds for verb in kind.verbs]
         whose += [(", ".join(verb.kinds), verb) for verb in record.verbs]

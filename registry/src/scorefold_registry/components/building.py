@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,6 @@ from torch import nn
 from scorefold.config import Config, Use
 from scorefold.data import Dataset, DataSpec
 from scorefold.errors import ConfigError, PluginError, ScorefoldError
-from scorefold.interfaces.capabilities import CAPABILITIES
 from scorefold.plugin import Port
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold.stage import Executor
@@ -184,18 +184,17 @@ class Builder:
             raise ConfigError(
                 f"{where} takes a component of kind {' or '.join(kinds)}; this is {_what(value)}", hint=hint
             )
-        missing = [need for need in needs if not isinstance(value, CAPABILITIES[need])]
+        missing = [need for need in needs if not isinstance(value, self.capability(need))]
         if missing:
             raise ConfigError(f"{where} needs {' and '.join(missing)}, which {_what(value)} does not provide")
 
     def interface(self, kind: str) -> type:
         """The class that components of a kind derive from."""
-        module, _, name = self.catalogue.kind(kind).interface.partition(":")
-        try:
-            interface: type = getattr(import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise PluginError(f"the interface of kind {kind!r} can't be imported: {describe(error)}") from error
-        return interface
+        return _interface(f"kind {kind!r}", self.catalogue.kind(kind).interface)
+
+    def capability(self, name: str) -> type:
+        """The class that components with a capability derive from."""
+        return _interface(f"capability {name!r}", self.catalogue.capabilities[name].interface)
 
     def _fill(self, config: Config, ports: Mapping[str, Any], place: Placement) -> Config:
         """The config with its inline components built."""
@@ -249,8 +248,11 @@ class Builder:
                 f"{registered.id} is declared as a {component.kind}, but {component.target} is no {interface.__name__} "
                 f"({registered.record.label})"
             )
-        for name, capability in CAPABILITIES.items():
+        for name, declaration in self.catalogue.capabilities.items():
             declared = name in component.provides
+            if not declared and declaration.interface.partition(":")[0] not in sys.modules:
+                continue  # nothing can derive from what was never imported
+            capability = self.capability(name)
             if declared and not isinstance(obj, capability):
                 raise PluginError(
                     f"{registered.id} says that it provides {name}, but {component.target} does not derive from it "
@@ -258,6 +260,15 @@ class Builder:
                 )
             if not declared and isinstance(obj, capability):
                 registered.record.warn(f"{registered.id} can do {name} but does not say so in 'provides'")
+
+
+def _interface(what: str, target: str) -> type:
+    module, _, name = target.partition(":")
+    try:
+        interface: type = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"the interface of {what} can't be imported: {describe(error)}") from error
+    return interface
 
 
 def draw_seed(generator: torch.Generator | None) -> int | None:

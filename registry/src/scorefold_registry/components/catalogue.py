@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from scorefold.errors import PluginError
-from scorefold.kinds import CAPABILITY_NAMES, CORE_KINDS
-from scorefold.plugin import Component, Kind, Verb
+from scorefold.kinds import CORE_CAPABILITIES, CORE_KINDS
+from scorefold.plugin import Capability, Component, Kind, Verb
 from scorefold_registry.plugins.known import known_plugins, not_installed
 from scorefold_registry.plugins.names import (
     Reference,
@@ -35,7 +36,9 @@ class Catalogue:
         self.plugins: tuple[PluginRecord, ...] = tuple(records)
         self._prefer = {name: normalise(distribution) for name, distribution in (prefer or {}).items()}
         self.kinds: dict[str, Kind] = {kind.name: kind for kind in CORE_KINDS}
-        self._add_kinds(records)
+        self.capabilities: dict[str, Capability] = {item.name: item for item in CORE_CAPABILITIES}
+        self._add(records, "kind", self.kinds, lambda record: record.kinds)
+        self._add(records, "capability", self.capabilities, lambda record: record.capabilities)
         for record in records:
             if record.components and (fault := self._fault(record)):
                 record.fail("broken", fault, record.file)
@@ -170,6 +173,7 @@ class Catalogue:
         """
         known = {normalise(record.distribution): record.distribution for record in self.plugins}
         names = [*self._claims, *(f"kind:{kind.name}" for record in self.plugins for kind in record.kinds)]
+        names += [f"capability:{item.name}" for record in self.plugins for item in record.capabilities]
         names += [f"verb:{kind}/{verb.name}" for item in self.plugins for verb in item.verbs for kind in verb.kinds]
         notes = []
         for name, preferred in self._prefer.items():
@@ -304,31 +308,29 @@ class Catalogue:
                 record.state = "shadowed"
                 record.cause = f"{', '.join(shadowed)} went to {winner.distribution}"
 
-    def _add_kinds(self, records: list[PluginRecord]) -> None:
-        """Adds the plugins' kinds. One that two declare is nobody's until the user prefers one; core's stay core's."""
+    def _add(
+        self, records: list[PluginRecord], what: str, known: dict[str, Any], of: Callable[[PluginRecord], list[Any]]
+    ) -> None:
+        """Adds the plugins' kinds or capabilities to those of core, which keeps its own. One that two declare is
+        nobody's until the user prefers one."""
         declared: dict[str, list[PluginRecord]] = {}
         for record in records:
-            for kind in record.kinds:
-                declared.setdefault(kind.name, []).append(record)
+            for item in of(record):
+                declared.setdefault(item.name, []).append(record)
         for name, owners in declared.items():
-            preferred = [item for item in owners if normalise(item.distribution) == self._prefer.get(f"kind:{name}")]
-            if name in self.kinds:
+            key = f"{what}:{name}"
+            preferred = [record for record in owners if normalise(record.distribution) == self._prefer.get(key)]
+            if name in known:
                 for record in owners:
-                    record.fail("broken", f"it declares the kind {name!r}, which is {CORE}'s", record.file)
+                    record.fail("broken", f"it declares the {what} {name!r}, which is {CORE}'s", record.file)
             elif len(owners) == 1 or len(preferred) == 1:
-                owner = (preferred or owners)[0]
-                # An owner that lost another of its kinds is not registered, and has none left.
-                for kind in owner.kinds:
-                    if kind.name == name:
-                        self.kinds[name] = kind
+                # An owner that lost another of its own is not registered, and has none left.
+                known.update({item.name: item for item in of((preferred or owners)[0]) if item.name == name})
             else:
-                who = " and ".join(item.distribution for item in owners)
+                who = " and ".join(record.distribution for record in owners)
+                line = f'prefer one in scorefold.toml, under [prefer]: "{key}" = "{owners[0].distribution}"'
                 for record in owners:
-                    record.fail(
-                        "ambiguous",
-                        f"the kind {name!r} is declared by {who}; prefer one in scorefold.toml, under [prefer]: "
-                        f'"kind:{name}" = "{owners[0].distribution}"',
-                    )
+                    record.fail("ambiguous", f"the {what} {name!r} is declared by {who}; {line}")
 
     def _add_verbs(self, records: list[PluginRecord]) -> None:
         """Gives kinds the verbs of plugins. A kind keeps its own; one that two give is nobody's until the user prefers
@@ -378,8 +380,8 @@ class Catalogue:
             words = [("needs", word) for word in verb.needs]
             words += [(f"needs of its port {port.name!r}", word) for port in verb.takes for word in port.needs]
             for says, word in words:
-                if word not in CAPABILITY_NAMES:
-                    near = did_you_mean(word, CAPABILITY_NAMES) or f"known: {', '.join(CAPABILITY_NAMES)}"
+                if word not in self.capabilities:
+                    near = did_you_mean(word, self.capabilities) or f"known: {', '.join(self.capabilities)}"
                     return sentences(f"the verb {verb.name!r} {says} {word!r}, which is unknown", near)
         return ""
 
@@ -397,7 +399,7 @@ class Catalogue:
             words += [
                 ("takes a port of the kind", kind, pluggable) for port in component.requires for kind in port.kinds
             ]
-            words += [(f"says that it {what}", word, CAPABILITY_NAMES) for what, word in _capabilities(component)]
+            words += [(f"says that it {what}", word, self.capabilities) for what, word in _capabilities(component)]
             for says, word, known in words:
                 if word not in known:
                     return sentences(

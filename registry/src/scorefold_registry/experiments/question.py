@@ -9,7 +9,6 @@ from typing import Any
 
 from scorefold.config import Config, Use
 from scorefold.errors import ConfigError
-from scorefold.kinds import CAPABILITY_COMPARISONS, CAPABILITY_NAMES
 from scorefold.plugin import Comparison
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.configs import check_config
@@ -82,12 +81,14 @@ def ask(
 
 def _components(catalogue: Catalogue, kind: str) -> tuple[Comparison, list[Registered]]:
     able = [name for name, item in catalogue.kinds.items() if item.comparison is not None]
-    known = f"what can be compared: {', '.join([*able, *CAPABILITY_COMPARISONS])}"
-    if kind in CAPABILITY_NAMES:
-        if kind not in CAPABILITY_COMPARISONS:
+    able += [name for name, item in catalogue.capabilities.items() if item.comparison is not None]
+    known = f"what can be compared: {', '.join(able)}"
+    if kind in catalogue.capabilities:
+        common = catalogue.capabilities[kind].comparison
+        if common is None:
             raise ConfigError(f"components that provide {kind} have no number in common to compare", hint=known)
         found = [item for item in catalogue.components if kind in item.component.provides]
-        comparison = CAPABILITY_COMPARISONS[kind]
+        comparison = common
     elif kind in catalogue.kinds:
         declared = catalogue.kinds[kind]
         if declared.comparison is None:
@@ -98,7 +99,7 @@ def _components(catalogue: Catalogue, kind: str) -> tuple[Comparison, list[Regis
             )
         comparison, found = declared.comparison, catalogue.of_kind(kind)
     else:
-        near = did_you_mean(kind, [*catalogue.kinds, *CAPABILITY_NAMES])
+        near = did_you_mean(kind, [*catalogue.kinds, *catalogue.capabilities])
         raise ConfigError(f"there is no kind or capability {kind!r}", hint=sentences(near, known))
     if not found:
         raise ConfigError(f"nothing that is installed is or provides {kind}", hint=known)

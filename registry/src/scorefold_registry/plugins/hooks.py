@@ -9,7 +9,7 @@ from typing import Any
 
 from scorefold import hookspecs
 from scorefold.errors import PluginError
-from scorefold.plugin import Claim, Component, Kind, Verb, check_target
+from scorefold.plugin import Capability, Claim, Component, Kind, Verb, check_target
 from scorefold_registry.plugins.names import did_you_mean, near_misses
 from scorefold_registry.plugins.records import Command, PluginRecord
 
@@ -80,6 +80,7 @@ def ask(record: PluginRecord) -> None:
     hooks = implementations(record.module)
     record.components = _offers(hooks, "scorefold_components", Component)
     record.kinds = _offers(hooks, "scorefold_kinds", Kind)
+    record.capabilities = _offers(hooks, "scorefold_capabilities", Capability)
     record.verbs = _offers(hooks, "scorefold_verbs", Verb)
     record.claims = _offers(hooks, "scorefold_claims", Claim)
     for function in hooks.get("scorefold_settings", ()):

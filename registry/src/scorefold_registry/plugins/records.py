@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from scorefold.errors import printable
-from scorefold.plugin import Claim, Component, Kind, Verb
+from scorefold.plugin import Capability, Claim, Component, Kind, Verb
 from scorefold_registry.plugins.import_guard import HeavyImport
 
 LOCAL = "local"
@@ -55,6 +55,7 @@ class PluginRecord:
     module: ModuleType | None = None
     components: list[Component] = field(default_factory=list)
     kinds: list[Kind] = field(default_factory=list)
+    capabilities: list[Capability] = field(default_factory=list)
     verbs: list[Verb] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
@@ -106,7 +107,8 @@ class PluginRecord:
     def fail(self, state: str, cause: str, frame: str | None = None, mend: str | None = None) -> None:
         """Takes the plugin out of use: what it offered goes, why stays."""
         self.state, self.cause, self.frame, self.mend = state, printable(cause), frame, mend
-        self.components, self.kinds, self.verbs, self.claims, self.commands = [], [], [], [], []
+        self.components, self.kinds, self.capabilities, self.verbs = [], [], [], []
+        self.claims, self.commands = [], []
         self.settings = None
 
     def warn(self, warning: str) -> None:

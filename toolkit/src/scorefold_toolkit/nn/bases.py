@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.errors import ConfigError
-from scorefold.interfaces.capabilities import Potential
 from scorefold.random import draw_normal
+from scorefold_toolkit.potential import Potential
 
 
 class Quadratic(Potential):

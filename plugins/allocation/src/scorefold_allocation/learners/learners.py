@@ -8,13 +8,13 @@ from functools import partial
 import torch
 
 from scorefold.errors import ConfigError
-from scorefold.interfaces import TaskSource
 from scorefold_allocation.learner import Cell, Learner, Losses
 from scorefold_allocation.learner_config import ANILConfig, MAMLConfig, PrototypesConfig
 from scorefold_allocation.learners.adaptation import GradientSteps, known_class_losses, prototypes
 from scorefold_allocation.learners.episodes import Rule
 from scorefold_allocation.learners.networks import build
 from scorefold_allocation.learners.trainer import Plan, by_type, evaluate
+from scorefold_allocation.tasks.source import TaskSource
 
 
 class EpisodicLearner(Learner):

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError, DataError, SplitError
-from scorefold.interfaces import TaskSource
 from scorefold.seeds import derive_generator
 from scorefold_allocation.learner import Cell, Losses
 from scorefold_allocation.learner_config import EpisodesConfig, NewTasksConfig
@@ -17,6 +16,7 @@ from scorefold_allocation.learners.adaptation import task_accuracies, task_losse
 from scorefold_allocation.learners.episodes import Group, Rule, measured, tasks_as, train
 from scorefold_allocation.learners.networks import Weights
 from scorefold_allocation.tasks.batch import BatchedTasks, TaskBatch, batch_of
+from scorefold_allocation.tasks.source import TaskSource
 
 MakeRule = Callable[[tuple[int, ...], int | None], Rule]
 """The rule for events of a shape and so many classes, None for numbers."""

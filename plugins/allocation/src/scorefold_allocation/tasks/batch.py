@@ -13,10 +13,10 @@ from torch import Tensor
 
 from scorefold.data import Dataset
 from scorefold.errors import DataError
-from scorefold.interfaces import TaskSource
 from scorefold.interfaces.data import SPLITS
 from scorefold.seeds import derive_generator
 from scorefold_allocation.task_config import TypeConfig
+from scorefold_allocation.tasks.source import TaskSource
 
 TARGET = "target"
 """Where a data set holds what a regression task predicts: a truth (N,). What a classification predicts is the label."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scorefold.interfaces import Flow, Potential
+from scorefold.interfaces import Flow
 from scorefold_pullback.density import energy, score
 from scorefold_toolkit.data.manifolds import normal, uniform
+from scorefold_toolkit.potential import Potential
 
 STEP = 0.1
 

@@ -133,6 +133,7 @@ def _plugin_facts(record: PluginRecord) -> dict[str, Any]:
         "mend": record.mend,
         "warnings": record.remarks,
         "kinds": [{"name": kind.name, "summary": kind.summary} for kind in record.kinds],
+        "capabilities": [{"name": item.name, "summary": item.summary} for item in record.capabilities],
         "verbs": [{"name": verb.name, "kinds": list(verb.kinds)} for verb in record.verbs],
         "claims": [{"name": claim.name, "statement": claim.statement, "role": claim.role} for claim in record.claims],
         "commands": [{"name": command.name, "summary": command.summary} for command in record.commands],
@@ -154,7 +155,9 @@ def _plugin_text(record: PluginRecord) -> str:
     lines = list(_lines(record))
     lines.insert(1, f"  module: {record.value}")
     kinds = [f"  kind {kind.name}: {kind.summary}" for kind in record.kinds]
-    kinds += [f"  verb {verb.name} of {', '.join(verb.kinds)}" for verb in record.verbs]
+    kinds += [f"  capability {item.name}: {item.summary}" for item in record.capabilities]
+    listing = "the kinds that list it"
+    kinds += [f"  verb {verb.name} of {', '.join(verb.kinds) or listing}" for verb in record.verbs]
     claims = [f"  claim {claim.name} ({claim.role}): {claim.statement}" for claim in record.claims]
     commands = [f"  command {command.name}: {command.summary}" for command in record.commands]
     settings = [_field_line("setting", field) for field in _settings(record)]
