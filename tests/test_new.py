@@ -13,7 +13,7 @@ import pytest
 from scorefold.kinds import CORE_KINDS
 from scorefold_registry.cli.main import main
 
-KINDS = [kind.name for kind in CORE_KINDS]
+KINDS = [*(kind.name for kind in CORE_KINDS), "metric", "verb"]
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_new_plugins_stand_beside_ours_and_leave_no_trace(environment: Any, fold
     findings = {item["name"]: item["findings"] for item in doctor["plugins"]}
     assert {name: findings[name] for name in folders} == {name: [] for name in folders}
 
-    checked = environment.commands(*(("plugins", "check", name, "--json") for name in folders))
+    checked = environment.commands(*(("plugins", "check", f"scorefold-{name}", "--json") for name in folders))
     for kind, name, (status, told) in zip(KINDS, folders, checked, strict=True):
         checks = json.loads(told)["checks"]
         assert status == 0, [item for item in checks if item["result"] == "failed"]
@@ -46,7 +46,8 @@ def test_new_plugins_stand_beside_ours_and_leave_no_trace(environment: Any, fold
 
     validate = [("validate", folder / "run.yaml") for folder in folders.values()]
     (_, schema), *validated = environment.commands(("schema", "--json"), *validate)
-    assert [kind for kind in KINDS if f'"{kind}:my-{kind}"' not in schema] == []
+    assert [kind for kind in KINDS[:-1] if f"{kind}:my-{kind}" not in schema] == []
+    assert '"my-verb"' in schema
     assert [status for status, _ in validated] == [0] * len(folders)
 
     environment.pip("uninstall", "--yes", *(f"scorefold-{name}" for name in folders))

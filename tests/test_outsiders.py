@@ -56,7 +56,11 @@ from torch import Tensor
 from scorefold_halves.config import HalvesEstimatorConfig
 
 
-class HalvesEstimator(Estimator):
+class Halves:
+    """What looks at halves of the points."""
+
+
+class HalvesEstimator(Estimator, Halves):
     """The median of what the estimator plugged into ``inner`` says of random halves, with the range as the interval."""
 
     def __init__(self, config: HalvesEstimatorConfig, *, inner: Estimator) -> None:
@@ -79,9 +83,20 @@ class HalvesEstimator(Estimator):
 
 DECLARED = """        summary="The spread of another estimator over random halves of the points",
         requires=(Port("inner", kind="estimator", default={"use": "estimator:mle"}),),
+        provides=("Halves",),
         examples=({"config": {"repeats": 3}},),
 """
 
+
+OUTSIDE = """
+    yield Component(
+        kind="metric",
+        name="outside",
+        target="scorefold_halves.outside:Outside",
+        config="scorefold.config:Config",
+        summary="The share of samples beyond every held-out point",
+    )
+"""
 
 VERB = '''
 
@@ -94,7 +109,46 @@ def scorefold_verbs():
         gives="metrics",
         target="scorefold_halves.verbs:count",
         kinds=("estimator",),
+        needs=("Halves",),
+        examples=({"use": "estimator:halves", "inputs": {"data": {"use": "data:sphere"}}},),
     )
+
+
+@hookimpl
+def scorefold_capabilities():
+    """What the verb needs, which a component of ours could provide too."""
+    yield Capability("Halves", "scorefold_halves.estimator:Halves", "It looks at halves of the points")
+'''
+
+METRIC = '''"""The share of samples beyond every held-out point in some coordinate."""
+
+from scorefold.config import Config
+from scorefold_toolkit.metrics.measure import Measure, Metric
+
+
+class Outside(Metric):
+    """Of vectors and images alike."""
+
+    def __init__(self, config):
+        pass
+
+    def start(self, units, event_shape, condition_spec):
+        return Share()
+
+
+class Share(Measure):
+    def __init__(self):
+        self.truths, self.samples = [], []
+
+    def add(self, batch):
+        self.truths += [*batch.truth.flatten(1)]
+        self.samples += [*batch.draws.flatten(0, 1).flatten(1)]
+
+    def metrics(self):
+        low = [min(float(x[i]) for x in self.truths) for i in range(len(self.truths[0]))]
+        high = [max(float(x[i]) for x in self.truths) for i in range(len(self.truths[0]))]
+        out = [any(not a <= float(v) <= b for a, v, b in zip(low, x, high)) for x in self.samples]
+        return {"share outside": sum(out) / len(out)}
 '''
 
 COUNT = '''"""The verb ``count``."""
@@ -112,7 +166,19 @@ COUNTED = """version: 1
 name: counted
 stages:
   data: {use: data:sphere, config: {points: 60, fractions: [1, 0, 0]}}
-  counted: {use: estimator:mle, do: count, inputs: {data: data}}
+  counted: {use: estimator:halves, do: count, inputs: {data: data}}
+"""
+
+ASSESSED = """version: 1
+name: assessed
+stages:
+  data: {use: data:sphere, config: {points: 90, fractions: [0.5, 0, 0.5]}}
+  score: {use: score:analytic, config: {gaussian: true}, inputs: {data: data}}
+  draws:
+    use: score
+    do: assess
+    inputs: {data: data, metrics: [{use: metric:outside}]}
+    options: {n: 2, conditions: 20, steps: 8}
 """
 
 
@@ -131,9 +197,10 @@ def make_wrapper(plugin: Path) -> None:
     declaration = (package / "plugin.py").read_text()
     start, end = declaration.index("        summary="), declaration.index("        cite=")
     declaration = declaration[:start] + DECLARED + declaration[end:]
-    declaration = declaration.replace("Component, hookimpl", "Component, Port, Verb, hookimpl")
-    (package / "plugin.py").write_text(declaration + VERB)
+    declaration = declaration.replace("Component, hookimpl", "Capability, Component, Port, Verb, hookimpl")
+    (package / "plugin.py").write_text(declaration + OUTSIDE + VERB)
     (package / "verbs.py").write_text(COUNT)
+    (package / "outside.py").write_text(METRIC)
 
 
 def members() -> list[Path]:
@@ -211,13 +278,17 @@ def test_third_parties_stand_beside_us(environment: Any, tmp_path: Path) -> None
     text = swapped(environment.folder / "halves.yaml", "inputs: {data: data}", plugged)
     (environment.folder / "plugged.yaml").write_text(text)
     (environment.folder / "counted.yaml").write_text(COUNTED)
+    (environment.folder / "incapable.yaml").write_text(COUNTED.replace("estimator:halves", "estimator:mle"))
+    (environment.folder / "assessed.yaml").write_text(ASSESSED)
 
-    ratio, halves, (_, schema), *runs, (_, counted), compared = environment.commands(
+    ratio, halves, (_, schema), *runs, (_, counted), (status, refused), (_, assessed), compared = environment.commands(
         ("plugins", "check", "estimator:ratio", "--json"),
         ("plugins", "check", "halves", "--json"),
         ("schema", "--json"),
         *(("run", file, "--json", "--quiet") for file in (ours, "ratio.yaml", "halves.yaml", "plugged.yaml")),
         ("run", "counted.yaml", "--json", "--quiet"),
+        ("run", "incapable.yaml", "--json", "--quiet"),
+        ("run", "assessed.yaml", "--json", "--quiet"),
         (
             "compare",
             "estimator",
@@ -243,7 +314,13 @@ def test_third_parties_stand_beside_us(environment: Any, tmp_path: Path) -> None
     assert by_plugged[0] != by_halves[0]
 
     assert json.loads(counted)["stages"][-1]["metrics"]["points"] == 60
-    environment.pip("uninstall", "--yes", "scorefold-halves")
-    ((status, said),) = environment.commands(("run", "counted.yaml", "--json", "--quiet"))
     assert status == 2
+    assert "needs Halves" in refused
+    assert 0 <= json.loads(assessed)["stages"][-1]["metrics"]["share outside"] <= 1
+    environment.pip("uninstall", "--yes", "scorefold-halves")
+    (status, said), (assess_status, assess_said) = environment.commands(
+        ("run", "incapable.yaml", "--json", "--quiet"), ("run", "assessed.yaml", "--json", "--quiet")
+    )
+    assert (status, assess_status) == (2, 2)
     assert "estimator:mle has no verb 'count'" in said
+    assert "there is no 'metric:outside'" in assess_said

@@ -94,7 +94,9 @@ class Verb:
     ``target`` is ``module:function``, called as ``function(component, inputs, options, context) -> Outcome`` (see
     ``scorefold.stage``); ``takes`` are its ports, ``gives`` the kind of what it hands on, empty for the component's
     own; ``options`` is the pydantic model of its settings; ``needs`` the capabilities that the component must provide;
-    ``figures`` draws the outcome's value where the component declares no figures of its own.
+    ``figures`` draws the outcome's value where the component declares no figures of its own. ``examples`` are stages as
+    a run file has them, without ``do``, each done within five CPU seconds: ``use``, ``config``, ``inputs`` (inline
+    components), ``options``.
 
     A verb that a plugin offers by the hook ``scorefold_verbs`` is for the kinds that it names in ``kinds``, or, where
     it names none, for those that list its name in ``verb_names``. One that stands in a ``Kind`` is that kind's.
@@ -108,6 +110,7 @@ class Verb:
     needs: tuple[str, ...] = ()
     figures: str | None = None
     kinds: tuple[str, ...] = ()
+    examples: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
 
     def __post_init__(self) -> None:
         _check_name("a verb", self.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 
 import pytest
@@ -16,7 +15,10 @@ from scorefold.interfaces import TensorSource
 from scorefold.stage import StageContext
 from scorefold_scorevae.diagnosis import over_time
 from scorefold_scorevae.waterfilling import best_residual, collapse_weight, marginal_gain
+from scorefold_verbs.assess import assess
 from scorefold_verbs.config.verbs import AssessOptions, LikelihoodOptions, SampleOptions
+from scorefold_verbs.evaluate import evaluate_likelihood
+from scorefold_verbs.sample import sample
 
 
 @pytest.fixture
@@ -104,9 +106,10 @@ def test_water_filling_of_any_process_follows_its_units() -> None:
 def test_verbs_that_take_conditions_from_data_say_which_ones_take_codes(worked, verb) -> None:
     _, model = worked
     data = TensorSource(torch.zeros(8, 4, dtype=torch.float64))
-    name = {"sample": "verbs:sample", "evaluate": "likelihood:evaluate_likelihood", "assess": "assessment:assess"}[verb]
-    module, function = name.split(":")
-    options = {"sample": SampleOptions, "evaluate": LikelihoodOptions, "assess": AssessOptions}[verb]()
-    run = getattr(importlib.import_module(f"scorefold.{module}"), function)
+    run, options = {
+        "sample": (sample, SampleOptions()),
+        "evaluate": (evaluate_likelihood, LikelihoodOptions()),
+        "assess": (assess, AssessOptions()),
+    }[verb]
     with pytest.raises(ConfigError, match="data hold no codes"):
         run(model, {"data": data}, options, StageContext("stage"))

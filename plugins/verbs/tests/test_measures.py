@@ -8,18 +8,10 @@ from torch import Tensor
 
 from scorefold.data import EventScale, TensorSpec
 from scorefold_toolkit.metrics import energy_distance, feature_network, frechet_distance
+from scorefold_toolkit.metrics.measure import EvaluationBatch, Units
 from scorefold_verbs.assess import Assessed
 from scorefold_verbs.figures.assess import assessment
-from scorefold_verbs.measures import (
-    Calibration,
-    Energy,
-    Fidelity,
-    Frechet,
-    Held,
-    Units,
-    condition_networks,
-    features_of,
-)
+from scorefold_verbs.measures import Calibration, Energy, Fidelity, Frechet, condition_networks, features_of
 
 
 def normal(*shape: int, seed: int) -> Tensor:
@@ -42,7 +34,7 @@ def test_a_frechet_distance_is_the_mean_over_the_first_five_draws() -> None:
     draws, truth = normal(7, 40, 3, seed=0) * torch.arange(1.0, 8)[:, None, None], normal(40, 3, seed=1)
     measure = Frechet("coordinates", features_of("pixels", (3,), None, Units(0, 1)), {})
     for part in range(0, 40, 16):
-        measure.add(Held(truth[part : part + 16], draws[:, part : part + 16]))
+        measure.add(EvaluationBatch(truth[part : part + 16], draws[:, part : part + 16]))
     expected = sum(frechet_distance(draws[i], truth) for i in range(5)) / 5
     metrics = measure.metrics()
     assert metrics.pop("Frechet distance (coordinates)") == pytest.approx(expected)
@@ -57,7 +49,7 @@ def test_joint_features_stand_beside_those_of_the_condition_in_the_units_of_the_
     spec = {"image": TensorSpec((2, 4, 4)), "kind": TensorSpec((), classes=3), "size": TensorSpec(())}
     network = features_of("random-conv", (1, 4, 4), None, units)
     measure = Frechet("random-conv", network, condition_networks("random-conv", spec, None, units))
-    measure.add(Held(truth, draws, condition))
+    measure.add(EvaluationBatch(truth, draws, condition))
     one, two = feature_network("random-conv", 1), feature_network("random-conv", 2)
     beside = [two((condition["image"] + 1) / 4), torch.eye(3)[condition["kind"]], condition["size"][:, None]]
 
@@ -80,7 +72,7 @@ def test_coverage_is_doubted_from_three_standard_errors_on(inside: int, said: st
     draws = torch.arange(-9.0, 10)[:, None, None].expand(19, 100, 1)
     truth = torch.where(torch.arange(100) < inside, 0.1, 20.0)[:, None]
     measure = Calibration((0.5,), torch.Generator().manual_seed(0))
-    measure.add(Held(truth, draws))
+    measure.add(EvaluationBatch(truth, draws))
     share, error = measure.shares(0.5)
     assert share == inside / 100
     assert error == pytest.approx((share * (1 - share) / 99) ** 0.5)
@@ -94,7 +86,7 @@ def test_every_point_is_there_in_an_energy_distance_of_many_draws() -> None:
     draws = truth.expand(6, 1000, 1) + normal(6, 1000, 1, seed=0)
     measure = Energy(None)
     for part in range(0, 1000, 300):
-        measure.add(Held(truth[part : part + 300], draws[:, part : part + 300]))
+        measure.add(EvaluationBatch(truth[part : part + 300], draws[:, part : part + 300]))
     metrics = measure.metrics()
     assert metrics["energy distance"] == pytest.approx(energy_distance(draws[:4].flatten(0, 1), truth))
     assert (metrics["energy distance, draws"], metrics["energy distance, truths"]) == (4000, 1000)
@@ -107,8 +99,8 @@ def test_draws_from_the_posterior_are_at_no_energy_distance() -> None:
         c = 2 * normal(12, 2, seed=seed)
         truth, draws = c + normal(12, 2, seed=1000 + seed), c + normal(3, 12, 2, seed=2000 + seed)
         measure = Energy(TensorSpec((2,)))
-        measure.add(Held(truth[:5], draws[:, :5], c[:5]))
-        measure.add(Held(truth[5:], draws[:, 5:], c[5:]))
+        measure.add(EvaluationBatch(truth[:5], draws[:, :5], c[:5]))
+        measure.add(EvaluationBatch(truth[5:], draws[:, 5:], c[5:]))
         metrics = measure.metrics()
         found.append([metrics["energy distance"], metrics["joint energy distance"]])
     values = torch.tensor(found)
@@ -119,9 +111,9 @@ def test_draws_from_the_posterior_are_at_no_energy_distance() -> None:
 
 def test_places_of_many_coordinates_are_not_written() -> None:
     measure = Calibration((0.5,), torch.Generator().manual_seed(0))
-    measure.add(Held(torch.zeros(3, 4), torch.zeros(2, 3, 4)))
+    measure.add(EvaluationBatch(torch.zeros(3, 4), torch.zeros(2, 3, 4)))
     assert set(measure.arrays()) == {"places"}
-    measure.add(Held(torch.zeros(1, 4).expand(2**20, 4), torch.zeros(1, 1, 4).expand(1, 2**20, 4)))
+    measure.add(EvaluationBatch(torch.zeros(1, 4).expand(2**20, 4), torch.zeros(1, 1, 4).expand(1, 2**20, 4)))
     assert measure.arrays() == {}
 
 
@@ -132,7 +124,7 @@ def test_fidelity_does_not_depend_on_the_bounds_of_the_data() -> None:
     found = []
     for low, high in ((0.0, 1.0), (-1.0, 1.0)):
         measure = Fidelity(Units(low, high))
-        measure.add(Held(low + (high - low) * truth, low + (high - low) * draws))
+        measure.add(EvaluationBatch(low + (high - low) * truth, low + (high - low) * draws))
         found.append(measure.metrics())
     assert "SSIM" in found[0]
     assert found[1] == pytest.approx(found[0])
@@ -141,7 +133,7 @@ def test_fidelity_does_not_depend_on_the_bounds_of_the_data() -> None:
 def test_events_in_a_plane_without_channels_are_shown_with_their_spread() -> None:
     draws, truth = normal(4, 9, 5, 6, seed=0), normal(9, 5, 6, seed=1)
     calibration = Calibration((0.5,), torch.Generator().manual_seed(0))
-    calibration.add(Held(truth, draws))
+    calibration.add(EvaluationBatch(truth, draws))
     figures = assessment(Assessed(truth, None, draws.transpose(0, 1), Units(-3, 3), calibration))
     spread = figures["draws"].axes[6].images[0].get_array()  # after the truth, four draws and their mean
     assert spread is not None

@@ -12,7 +12,7 @@ LONGEST = 30
 
 
 def kinds() -> list[str]:
-    """The kinds of component that there is a template for."""
+    """The kinds of component that there is a template for, and ``verb``."""
     return sorted(path.name for path in (TEMPLATES / "kinds").iterdir() if path.is_dir())
 
 

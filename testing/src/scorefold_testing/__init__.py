@@ -6,7 +6,7 @@
 
 from scorefold_testing.contract import LEVELS, Check, Host, Law, Subject
 from scorefold_testing.decorator import conformance
-from scorefold_testing.report import FLOORS, LAWS, Item, Report, check_components
+from scorefold_testing.report import FLOORS, LAWS, Item, Report, check_components, verb_item
 
 __all__ = [
     "FLOORS",
@@ -20,4 +20,5 @@ __all__ = [
     "Subject",
     "check_components",
     "conformance",
+    "verb_item",
 ]

@@ -16,6 +16,9 @@ from scorefold.plugin import Component
 from scorefold.seeds import derive_generator, derive_seed
 
 PASSED, FAILED, SKIPPED, EXPECTED = "passed", "failed", "skipped", "expected-failure"
+VERB = "verb"
+"""The kind under which a verb is checked; see ``scorefold_testing.verb``."""
+
 LEVELS = ("contract", "numerics", "determinism", "device", "artefact", "laziness", "documentation")
 """What laws are about; each is of one level."""
 
@@ -157,7 +160,8 @@ class Law:
 
     ``level`` is one of ``LEVELS``. ``run`` tries it on a subject: it returns what it measured, raises
     ``ViolationError`` where the law is broken and ``NotApplicableError`` where it has nothing to say. Laws that are
-    tried ``once`` are about the declaration, the others about each example.
+    tried ``once`` are about the declaration, the others about each example. Those of all kinds are tried on verbs only
+    with ``verbs``.
     """
 
     name: str
@@ -166,9 +170,12 @@ class Law:
     kinds: tuple[str, ...] = ()
     capability: str | None = None
     once: bool = False
+    verbs: bool = False
 
     def governs(self, component: Component) -> bool:
         """Whether a component is under this law by its kind and what it says that it provides."""
+        if component.kind == VERB and not self.kinds:
+            return self.verbs
         if self.kinds and component.kind not in self.kinds:
             return False
         return self.capability is None or self.capability in component.provides
@@ -179,10 +186,10 @@ class Law:
 
 
 def law(
-    name: str, *kinds: str, level: str, capability: str | None = None, once: bool = False
+    name: str, *kinds: str, level: str, capability: str | None = None, once: bool = False, verbs: bool = False
 ) -> Callable[[Callable[[Subject], str]], Law]:
     """Makes a function a law: ``@law("metric-spd", "geometry", level="numerics")``."""
-    return lambda run: Law(name, level, run, kinds, capability, once)
+    return lambda run: Law(name, level, run, kinds, capability, once, verbs)
 
 
 def stir(module: nn.Module, generator: torch.Generator) -> None:

@@ -23,7 +23,7 @@ HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "pandas", "diffuser
 BUILD_SECONDS = 5.0
 
 
-@law("declared-examples", level="contract", once=True)
+@law("declared-examples", level="contract", once=True, verbs=True)
 def declared_examples(subject: Subject) -> str:
     """There is an example to try the other laws on."""
     count = len(subject.component.examples)
@@ -47,7 +47,7 @@ def constructor(subject: Subject) -> str:
     return f"config and {len(ports)} ports"
 
 
-@law("config-strict", level="contract")
+@law("config-strict", level="contract", verbs=True)
 def config_strict(subject: Subject) -> str:
     """The config is a ``Config``, takes the example, refuses a field it does not know, and survives JSON."""
     model = subject.config_model
@@ -83,7 +83,7 @@ def builds_in_time(subject: Subject) -> str:
     return f"built in {seconds:.2f} CPU seconds, allowed {BUILD_SECONDS:g}"
 
 
-@law("figures-resolve", level="contract", once=True)
+@law("figures-resolve", level="contract", once=True, verbs=True)
 def figures_resolve(subject: Subject) -> str:
     """What ``figures`` names is a function of one value."""
     if subject.component.figures is None:
@@ -94,12 +94,13 @@ def figures_resolve(subject: Subject) -> str:
     return subject.component.figures
 
 
-@law("documented", level="documentation", once=True)
+@law("documented", level="documentation", once=True, verbs=True)
 def documented(subject: Subject) -> str:
     """A summary in a line, a docstring of the class, and a description of every config field at any depth."""
     summary, target = subject.component.summary, subject.target
     require(len(summary.strip().splitlines()) == 1, f"the summary is {summary!r}", "one line")
-    require(bool((vars(target).get("__doc__") or "").strip()), f"{target.__name__} has no docstring", "one")
+    said = vars(target).get("__doc__") if isinstance(target, type) else target.__doc__
+    require(bool((said or "").strip()), f"{target.__name__} has no docstring", "one")
     bare = _undescribed(subject.config_model)
     require(not bare, f"config fields without a description: {', '.join(bare)}", "a description of each")
     return "summary, class and config fields"
@@ -119,7 +120,7 @@ def cited(subject: Subject) -> str:
     return f"{entries} entries in {component.cite}"
 
 
-@law("lazy-declaration", level="laziness", once=True)
+@law("lazy-declaration", level="laziness", once=True, verbs=True)
 def lazy_declaration(subject: Subject) -> str:
     """The module that declares the component imports nothing heavy, and no pydantic either."""
     if subject.plugin is None:
@@ -129,7 +130,7 @@ def lazy_declaration(subject: Subject) -> str:
     return f"imported alone: {module}"
 
 
-@law("lazy-config", level="laziness", once=True)
+@law("lazy-config", level="laziness", once=True, verbs=True)
 def lazy_config(subject: Subject) -> str:
     """The config model's module imports nothing heavy, and neither does checking the examples' configs."""
     module, _, name = subject.component.config.partition(":")

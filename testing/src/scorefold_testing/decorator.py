@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from scorefold.errors import ConfigError
-from scorefold.plugin import Component
+from scorefold.plugin import Component, Verb
 from scorefold_testing.contract import Host
 from scorefold_testing.report import Item, Report, check_components
 from scorefold_testing.summary import CONFORMANCE
+from scorefold_testing.verb import as_component
 
 Body = Callable[[Report], None]
 
 
 def conformance(
-    *names: str | Component,
+    *names: str | Component | Verb,
     host: Callable[[], Host],
     seed: int = 0,
     expected: Mapping[str, str] | None = None,
@@ -24,8 +25,8 @@ def conformance(
 ) -> Callable[[Body], Callable[[str], None]]:
     """Makes a function ``test(report)`` a pytest test for each component, which fails where a law does.
 
-    ``names`` are components or their names (``kind:name``), ``host`` gives the host that makes them, and is called
-    when the test runs. ``seed``, ``expected``, ``origin`` and ``levels`` are those of ``check_components``; an
+    ``names`` are components or their names (``kind:name``), or verbs; ``host`` gives the host that makes them, and is
+    called when the test runs. ``seed``, ``expected``, ``origin`` and ``levels`` are those of ``check_components``; an
     expectation is applied to its own component alone. The function is called with the ``Report`` of one component once
     all laws hold, and may look further. Raises ``ConfigError`` for no names and where pytest is not installed.
 
@@ -38,7 +39,8 @@ def conformance(
         raise ConfigError("the conformance decorator needs pytest", hint="pip install pytest") from None
     if not names:
         raise ConfigError("conformance was asked for of no component", hint='@conformance("kind:name", host=...)')
-    given = {name if isinstance(name, str) else name.id: name for name in names}
+    as_components = [as_component(name) if isinstance(name, Verb) else name for name in names]
+    given = {name if isinstance(name, str) else name.id: name for name in as_components}
     unknown = [key for key in expected or {} if key.rpartition("/")[0] not in given]
     if unknown:
         raise ConfigError(f"a failure is expected of {', '.join(unknown)}, which is not among the components")

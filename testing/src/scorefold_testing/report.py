@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from scorefold.errors import ConfigError, UntrainedWarning
-from scorefold.plugin import Component
+from scorefold.plugin import Component, Verb
 from scorefold_testing import (
     allocator,
     artefact,
@@ -26,10 +26,12 @@ from scorefold_testing import (
     estimator,
     flow,
     geometry,
+    metric,
     network,
     sampling,
     score,
     trainable,
+    verb,
 )
 from scorefold_testing.contract import (
     EXPECTED,
@@ -57,6 +59,8 @@ LAWS: tuple[Law, ...] = (
     *allocator.LAWS,
     *data.LAWS,
     *network.LAWS,
+    *metric.LAWS,
+    *verb.LAWS,
     *trainable.LAWS,
     *capabilities.LAWS,
 )
@@ -84,6 +88,12 @@ class Item:
     component: Component
     name: str
     plugin: str | None = None
+
+
+def verb_item(declared: Verb, plugin: str | None = None) -> Item:
+    """A verb to be checked, declared by the module ``plugin``."""
+    component = verb.as_component(declared)
+    return Item(component, component.id, plugin)
 
 
 @dataclass(frozen=True)

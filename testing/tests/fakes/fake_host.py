@@ -20,7 +20,7 @@ from torch import nn
 from scorefold.artefacts import MANIFEST_FILE, STATE_FILE, load_arrays, load_state, read_json, save_state
 from scorefold.errors import ArtefactError
 from scorefold.kinds import CORE_CAPABILITIES, CORE_KINDS
-from scorefold.plugin import Capability, Component
+from scorefold.plugin import Capability, Component, Kind
 from scorefold_testing.contract import resolve
 
 FURTHER = (
@@ -43,7 +43,8 @@ class FakeHost:
         return [Entry(item) for item in self.catalogue.values() if kind in (None, item.kind)]
 
     def interface(self, kind: str) -> type:
-        return next((resolve(item.interface) for item in CORE_KINDS if item.name == kind), object)
+        further = [Kind("metric", "scorefold_toolkit.metrics.measure:Metric")]
+        return next((resolve(item.interface) for item in (*CORE_KINDS, *further) if item.name == kind), object)
 
     def capabilities(self) -> dict[str, type]:
         return {item.name: resolve(item.interface) for item in (*CORE_CAPABILITIES, *FURTHER)}
@@ -119,6 +120,6 @@ class FakeHost:
 def make_host() -> FakeHost:
     """The host of all fakes, the good and the broken."""
     good, broken = importlib.import_module("good_fakes"), importlib.import_module("broken_fakes")
-    for name in ("declarations", "states", "scores", "models", "others", "abilities"):
+    for name in ("declarations", "states", "scores", "models", "others", "metrics", "verbs", "abilities"):
         importlib.import_module(f"broken_{name}")  # adds its own to the broken ones
     return FakeHost({item.id: item for item in (*good.COMPONENTS, *broken.COMPONENTS)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from light_config import BatchConfig, FileConfig, PlainConfig
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from scorefold.artefacts import digest_file
@@ -33,10 +35,13 @@ from scorefold.interfaces import (
     Trainable,
     Transports,
 )
-from scorefold.plugin import Component, Port
+from scorefold.plugin import Component, Port, Verb
 from scorefold.random import draw_normal
 from scorefold.results import Allocation, Estimate, PlanRow
+from scorefold.stage import Outcome, StageContext
 from scorefold_allocation.tasks.source import TaskSource
+from scorefold_testing import verb
+from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Metric, Units
 from scorefold_toolkit.nn.bases import StandardNormal
 from scorefold_toolkit.potential import Potential
 
@@ -302,6 +307,30 @@ class Sums(Network):
         return self.module(in_shape[0], out_shape[0], condition)
 
 
+class MeanGap(Metric):
+    """The distance of the mean of samples from that of the held-out points, of vectors."""
+
+    def __init__(self, config: PlainConfig) -> None:
+        self.config = config
+
+    def start(self, units: Units, event_shape: tuple[int, ...], condition_spec: Any) -> Measure:
+        if len(event_shape) != 1:
+            raise ConfigError("only vectors are measured")
+        return Gap()
+
+
+class Gap(Measure):
+    def __init__(self) -> None:
+        self.total, self.count = torch.zeros(()), 0
+
+    def add(self, batch: EvaluationBatch) -> None:
+        self.total = self.total + (batch.draws.mean(0) - batch.truth).sum(0)
+        self.count += len(batch.truth)
+
+    def metrics(self) -> dict[str, float]:
+        return {"gap of means": float((self.total / self.count).norm())}
+
+
 class Toy(nn.Module, Encodes, Potential, TaskSource):
     """A component of a kind that core does not know, with three capabilities."""
 
@@ -376,6 +405,25 @@ def draw(value: Any) -> dict[str, Any]:
     return {}
 
 
+def count(component: Any, inputs: Any, options: Any, context: StageContext) -> Outcome:
+    """How many points there are, one of them, and how long it took to count."""
+    x = inputs["data"].load("train").tensor()
+    chosen = int(torch.randint(len(x), (), generator=context.generator("choose")))
+    metrics = {"points": len(x) * len(inputs["more"]), "chosen": chosen, "seconds": time.perf_counter()}
+    answer = {"quantity": "points", "value": float(len(x))}
+    return Outcome({"points": len(x)}, {"metrics": metrics, "answer": answer, "list": [1]}, {"x": x[chosen]})
+
+
+def warm(component: Any, inputs: Any, options: None, context: StageContext) -> Outcome:
+    """Hands a component on."""
+    return Outcome(component)
+
+
+def picture(value: Any) -> dict[str, Any]:
+    """One figure without anything in it."""
+    return {"picture": Figure()}
+
+
 def declare(kind: str, name: str, target: str, **more: Any) -> Component:
     """A component of the fakes; ``target`` is ``module:Class``."""
     return Component(
@@ -400,7 +448,21 @@ CURVED = ("Transports", "ClosedFormGeodesics")
 ABLE = ("Encodes", "Potential", "TaskSource")
 NOISY = ("EncodesNoise", *ABLE)
 
+COUNTED: Mapping[str, Any] = {"use": "network:sums", "inputs": {"data": POINTS, "more": [POINTS]}}
+COUNT = Verb(
+    "count",
+    takes=(DATA, Port("more", kind="data", many=True)),
+    gives="metrics",
+    target="good_fakes:count",
+    options="light_config:PlainConfig",
+    figures="good_fakes:picture",
+    examples=({**COUNTED, "use": "flow:small", "options": {}},),
+)
+WARM = Verb("warm", takes=(), gives="score", target="good_fakes:warm", examples=({"use": "metric:mean-gap"},))
+
 COMPONENTS: tuple[Component, ...] = (
+    verb.as_component(COUNT),
+    verb.as_component(WARM),
     declare("data", "points", "good_fakes:Points"),
     declare("data", "pixels", "good_fakes:Pixels"),
     declare("data", "filed", "good_fakes:Filed", **FILE),
@@ -417,6 +479,7 @@ COMPONENTS: tuple[Component, ...] = (
     declare("allocator", "searching", "good_fakes:Searching"),
     declare("allocator", "cited", "cited_fakes:Tens", summary="a baseline", cite="good.bib"),
     declare("network", "sums", "good_fakes:Sums"),
+    declare("metric", "mean-gap", "good_fakes:MeanGap"),
     declare("toy", "toy", "good_fakes:Toy", provides=ABLE),
     declare("toy", "noisy", "good_fakes:Noisy", provides=NOISY),
     declare("toy", "whole", "good_fakes:Whole", provides=ABLE),

@@ -17,6 +17,7 @@ from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.figures import picture_of
 from scorefold_toolkit.metrics import LPIPS
 from scorefold_toolkit.metrics.features import LARGEST
+from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Metric, Units
 from scorefold_toolkit.operators import HasOperator, Operator
 from scorefold_verbs.config.verbs import AssessOptions
 from scorefold_verbs.inputs import Inputs, condition_of, device_of, draw_events, points_of
@@ -28,9 +29,6 @@ from scorefold_verbs.measures import (
     Energy,
     Fidelity,
     Frechet,
-    Held,
-    Measure,
-    Units,
     condition_networks,
     feature_name,
     features_of,
@@ -59,9 +57,9 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
     Images are held to the truth by PSNR, SSIM (11 pixels and more) and LPIPS (where its files are named), to their
     condition by the operator that it came from, to each other by their spread; images and vectors by Frechet distances
     and, for conditional models, by the coverage and the uniformity of the truths' places; vectors by energy distances
-    and scores. With ``by: label``, the points of each label are measured by themselves too. Draws are made and measured
-    ``batch_size`` at a time. Raises ``DataError`` for fewer than two held-out points and for draws that are not finite,
-    ``ConfigError`` for what does not fit the data.
+    and scores. Metrics that are plugged in come besides. With ``by: label``, the points of each label are measured by
+    themselves too. Draws are made and measured ``batch_size`` at a time. Raises ``DataError`` for fewer than two
+    held-out points and for draws that are not finite, ``ConfigError`` for what does not fit the data.
     """
     source: DataSource = inputs["data"]
     points = points_of(source, options.conditions, context)
@@ -78,20 +76,23 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
     condition = condition_of(component, points)
     units = Units.of(source.event_scale, points.x, options.rounding)
     operator = _operator(source) if condition is not None else None
-    new_measures = _measures(component, options, units, operator)
+    further: list[Metric] = inputs.get("metrics", [])
+    new_measures = _measures(component, options, units, operator, further)
     measures = new_measures(context.generator("places"))
     groups = _Groups.of(component, source, points, new_measures, context) if options.by is not None else None
     generator = context.generator("assess", device=device_of(component))
     # A cloud of points takes more of them than a row of images or a colour for each condition.
     most = options.shown if condition is not None or len(component.event_shape) == 3 else max(options.shown, _CLOUD)
-    shown: list[Held] = []
+    shown: list[EvaluationBatch] = []
     each = max(1, options.batch_size // options.n)
     for start in range(0, len(points), each):
         batch = points.take(torch.arange(start, min(start + each, len(points))))
         given = condition_of(component, batch)
         draws = units.round(_draw(component, batch, given, options, generator))
         # Levels are rounded too, so that a draw at the level of its truth equals it bit by bit.
-        held = Held(units.round(batch.x), draws, given, None if operator is None else operator.at(batch.index))
+        held = EvaluationBatch(
+            units.round(batch.x), draws, given, None if operator is None else operator.at(batch.index)
+        )
         for measure in measures:
             measure.add(held)
         if groups is not None:
@@ -133,7 +134,7 @@ class _Groups:
         measures = {number: new_measures(context.generator(f"places of label {number}")) for number in found}
         return cls(label, source.label_names, measures, left_out)
 
-    def add(self, start: int, held: Held, operator: Operator | None, index: Tensor | None) -> None:
+    def add(self, start: int, held: EvaluationBatch, operator: Operator | None, index: Tensor | None) -> None:
         """A batch whose first point is the ``start``-th, with the operator of all conditions and the points' index."""
         own = self.label[start : start + len(held.truth)]
         for number, measures in self.measures.items():
@@ -151,8 +152,7 @@ class _Groups:
             count = int((self.label == number).sum())
             # A covariance of more features than points is biased far more than labels differ.
             able = [measure for measure in measures if not (isinstance(measure, Frechet) and measure.too_few)]
-            metrics = {name: value for measure in able for name, value in measure.metrics().items()}
-            arrays = {name: values for measure in able for name, values in measure.arrays().items()}
+            metrics, arrays, _ = _numbers(able)
             answer = _answer(metrics, arrays)
             if answer is None:
                 reason = f"{count} points are too few for the covariance of the features"
@@ -169,7 +169,11 @@ def _operator(source: DataSource) -> Operator | None:
 
 
 def _measures(
-    component: ScoreModel | Flow, options: AssessOptions, units: Units, operator: Operator | None
+    component: ScoreModel | Flow,
+    options: AssessOptions,
+    units: Units,
+    operator: Operator | None,
+    further: Sequence[Metric],
 ) -> Callable[[torch.Generator], list[Measure]]:
     """What makes the measures that fit the model, with a generator for ties between places; their networks, read once,
     are shared."""
@@ -207,7 +211,7 @@ def _measures(
             measures.append(Energy(spec))
         if network is not None:
             measures.append(Frechet(name if image else "coordinates", network, networks))
-        return measures
+        return [*measures, *(metric.start(units, tuple(shape), spec) for metric in further)]
 
     return make
 
@@ -235,7 +239,7 @@ def _draw(
     return torch.cat(parts)
 
 
-def _shown(batches: list[Held], most: int, units: Units, measures: list[Measure]) -> Assessed:
+def _shown(batches: list[EvaluationBatch], most: int, units: Units, measures: list[Measure]) -> Assessed:
     truth = torch.cat([batch.truth for batch in batches])[:most].cpu()
     draws = torch.cat([batch.draws for batch in batches], 1)[:, :most].transpose(0, 1).cpu()
     conditions = [picture_of(batch.condition) for batch in batches]
@@ -252,18 +256,32 @@ def _outcome(
     measures: list[Measure],
     shown: Assessed,
 ) -> Outcome:
-    metrics: dict[str, Any] = {"held-out points": count, "draws for each": options.n}
-    arrays: dict[str, Tensor] = {"draws": shown.draws.contiguous()}
-    warnings: list[str] = []
-    for measure in measures:
-        metrics |= measure.metrics()
-        arrays |= measure.arrays()
-        warnings += measure.warnings()
+    found, arrays, warnings = _numbers(measures)
+    metrics: dict[str, Any] = {"held-out points": count, "draws for each": options.n, **found}
+    arrays["draws"] = shown.draws.contiguous()
     result: dict[str, Any] = {"metrics": metrics, "data_range": [units.low, units.high], "warnings": warnings}
     answer = _answer(metrics, arrays)
     assert answer is not None
     result["answer"] = answer
     return Outcome(metrics, result, arrays, shown=shown)
+
+
+def _numbers(measures: Sequence[Measure]) -> tuple[dict[str, float], dict[str, Tensor], list[str]]:
+    """Metrics and arrays by name, and warnings. A measure without numbers costs none of the others theirs."""
+    metrics: dict[str, float] = {}
+    arrays: dict[str, Tensor] = {}
+    warnings: list[str] = []
+    for measure in measures:
+        try:
+            found, noted = measure.metrics(), measure.arrays()
+        except DataError as error:
+            warnings.append(f"{type(measure).__name__.strip('_')} gives no number: {error.message}")
+            continue
+        if twice := [*(found.keys() & metrics.keys()), *(noted.keys() & arrays.keys())]:
+            warnings.append(f"two metrics are called {twice[0]!r}; the first one's numbers are reported")
+        metrics, arrays = {**found, **metrics}, {**noted, **arrays}
+        warnings += measure.warnings()
+    return metrics, arrays, warnings
 
 
 def _answer(metrics: dict[str, Any], arrays: dict[str, Tensor]) -> dict[str, Any] | None:

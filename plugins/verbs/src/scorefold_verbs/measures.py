@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scorefold.data import Condition, ConditionSpec, EventScale, index_condition
+from scorefold.data import Condition, ConditionSpec
 from scorefold.errors import ConfigError
 from scorefold_toolkit.metrics import (
     LPIPS,
@@ -26,12 +24,12 @@ from scorefold_toolkit.metrics import (
     pit,
     psnr,
     psnr_within,
-    round_to_levels,
     ssim,
 )
 from scorefold_toolkit.metrics.features import FeatureName
+from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Table, Units
 from scorefold_toolkit.nn import named_specs
-from scorefold_toolkit.operators import Mask, Operator
+from scorefold_toolkit.operators import Mask
 
 HIGHEST_PSNR = 100.0
 """What an exact match counts as, in decibels, in a mean."""
@@ -43,103 +41,6 @@ _DOUBT = 1e-3
 _KEPT = 2**22  # numbers in an array that is written beside the result
 
 
-@dataclass(frozen=True)
-class Units:
-    """The bounds of events, for peaks and the scale of bytes: the data's own, or those of the held-out points.
-
-    ``levels`` is the number of values that draws and truths are rounded to, or None; ``clipped`` says whether they are
-    clipped.
-    """
-
-    low: float
-    high: float
-    clipped: bool = False
-    levels: int | None = None
-
-    @classmethod
-    def of(cls, scale: EventScale, truth: Tensor, rounding: str) -> Units:
-        """The bounds of a source whose held-out points are ``truth`` (N, *E)."""
-        if scale.low is None or scale.high is None:
-            low, high = (float(end) for end in truth.aminmax())
-            return cls(low, high if high > low else low + 1)
-        levels = {"levels": scale.levels, "8-bit": 256}.get(rounding)
-        return cls(scale.low, scale.high, True, levels)
-
-    @property
-    def range(self) -> float:
-        """high - low."""
-        return self.high - self.low
-
-    def round(self, x: Tensor) -> Tensor:
-        """x clipped to the bounds of the data and rounded, as far as asked for."""
-        if self.levels is not None:
-            return round_to_levels(x, self.low, self.high, self.levels)
-        return x.clamp(self.low, self.high) if self.clipped else x
-
-    def unit(self, x: Tensor) -> Tensor:
-        """x with 0 for low and 1 for high."""
-        return (x - self.low) / self.range
-
-
-@dataclass(frozen=True)
-class Held:
-    """A batch: ``truth`` (C, *E) with its conditions, ``draws`` (n, C, *E) for each, and what the conditions went
-    through where they are degraded events."""
-
-    truth: Tensor
-    draws: Tensor
-    condition: Condition | None = None
-    operator: Operator | None = None
-
-    @property
-    def pairs(self) -> tuple[Tensor, Tensor]:
-        """Draws and their truths side by side, each (n C, *E), the conditions in turn."""
-        return self.draws.flatten(0, 1), self.truth.repeat(len(self.draws), *[1] * (self.truth.dim() - 1))
-
-    def take(self, rows: Tensor, operator: Operator | None) -> Held:
-        """The points at these places (k,) of the batch, with their draws and the ``operator`` of their conditions."""
-        truth, draws = self.truth[rows.to(self.truth.device)], self.draws[:, rows.to(self.draws.device)]
-        return Held(truth, draws, index_condition(self.condition, rows), operator)
-
-
-class Measure(ABC):
-    """Must: ``add`` a batch, and give ``metrics`` by name. May: ``arrays`` and ``warnings``, in words."""
-
-    @abstractmethod
-    def add(self, batch: Held) -> None:
-        """A batch more."""
-
-    @abstractmethod
-    def metrics(self) -> dict[str, float]:
-        """Numbers by name, each with its unit."""
-
-    def arrays(self) -> dict[str, Tensor]:
-        """Numbers of each held-out point."""
-        return {}
-
-    def warnings(self) -> list[str]:
-        """What should make one doubt, in words."""
-        return []
-
-
-class Table(Measure):
-    """Numbers of every held-out point in columns, whose means over points are the metrics; nan does not count."""
-
-    def __init__(self) -> None:
-        self._columns: dict[str, list[Tensor]] = {}
-
-    def note(self, name: str, values: Tensor) -> None:
-        """The numbers (C,) of a batch's points in a column."""
-        self._columns.setdefault(name, []).append(values.detach().double().cpu())
-
-    def arrays(self) -> dict[str, Tensor]:
-        return {name: torch.cat(parts) for name, parts in self._columns.items()}
-
-    def metrics(self) -> dict[str, float]:
-        means = {name: float(values.nanmean()) for name, values in self.arrays().items()}
-        return {name: mean for name, mean in means.items() if math.isfinite(mean)}
-
-
 class Fidelity(Table):
     """How close draws come to the truth, image by image and on the whole; in the parts that a mask kept and hid."""
 
@@ -147,7 +48,7 @@ class Fidelity(Table):
         super().__init__()
         self.units, self.lpips = units, lpips
 
-    def add(self, batch: Held) -> None:
+    def add(self, batch: EvaluationBatch) -> None:
         (n, count), (x, truth) = batch.draws.shape[:2], batch.pairs
         each = _decibels(psnr(x, truth, self.units.range)).reshape(n, count)
         self.note("PSNR (dB)", each.mean(0))
@@ -173,7 +74,7 @@ class Consistency(Table):
         super().__init__()
         self.units = units
 
-    def add(self, batch: Held) -> None:
+    def add(self, batch: EvaluationBatch) -> None:
         assert batch.operator is not None
         x, truth = batch.pairs
         each = _decibels(consistency(batch.operator, x, truth, self.units.range))
@@ -187,7 +88,7 @@ class Diversity(Table):
         super().__init__()
         self.units = units
 
-    def add(self, batch: Held) -> None:
+    def add(self, batch: EvaluationBatch) -> None:
         self.note("diversity (0 to 255)", diversity(batch.draws, self.units.range))
 
 
@@ -204,7 +105,7 @@ class Frechet(Measure):
         self._truth = (Moments(), Moments())
         self._draws: list[tuple[Moments, Moments]] = []
 
-    def add(self, batch: Held) -> None:
+    def add(self, batch: EvaluationBatch) -> None:
         beside = self._of_condition(batch.condition)
         used = batch.draws[:_FRECHET_DRAWS]
         self._draws = self._draws or [(Moments(), Moments()) for _ in used]
@@ -259,7 +160,7 @@ class Calibration(Measure):
         self._places: list[Tensor] = []
         self._draws = 0
 
-    def add(self, batch: Held) -> None:
+    def add(self, batch: EvaluationBatch) -> None:
         self._draws = len(batch.draws)
         places = pit(batch.draws, batch.truth, self.generator)
         if isinstance(batch.operator, Mask):
@@ -330,7 +231,7 @@ class Energy(Measure):
         self._scores: list[Tensor] = []
         self._conditional = spec is not None
 
-    def add(self, batch: Held) -> None:
+    def add(self, batch: EvaluationBatch) -> None:
         x = batch.draws.transpose(0, 1).flatten(2).cpu()
         truth = batch.truth.flatten(1).cpu()
         self._alone[0].append(x)

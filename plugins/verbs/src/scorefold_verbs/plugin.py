@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from scorefold.plugin import Port, Verb, hookimpl
+from scorefold.plugin import Component, Kind, Port, Verb, hookimpl
 
 __plugin_api__ = "1.0"
 
@@ -15,15 +16,65 @@ _TRAINING_DATA = Port("data", kind="data", optional=True, when="Trainable")
 _MODELS = (Port("score", kind="score", optional=True), Port("flow", kind="flow", optional=True))
 
 
+_SPLIT = {"points": 120, "fractions": [0.5, 0, 0.5]}
+_SPHERE = {"use": "data:sphere", "config": {"dimension": 2, "ambient": 3, **_SPLIT}}
+_GROUPS = {"use": "data:gaussian-mixture", "config": _SPLIT}
+_SMALL = {"use": "network:mlp", "config": {"width": 16, "blocks": 1}}
+_SHORT = {"steps": 3}
+
+
+def _gaussian(**options: Any) -> tuple[Mapping[str, Any], ...]:
+    """A verb of a score of three coordinates, and what it is asked."""
+    config = {"gaussian": True, "process": {"name": "vp", "t_min": 1e-2}}
+    return ({"use": "score:analytic", "config": config, "inputs": {"data": _SPHERE}, "options": options},)
+
+
+def _codes(**options: Any) -> tuple[Mapping[str, Any], ...]:
+    """A verb of the codes of an auto-encoder, and what it is asked."""
+    config = {"latent": 2, "encoder": _SMALL, "decoder": _SMALL, "training": _SHORT}
+    return ({"use": "autoencoder:vae", "config": config, "inputs": {"data": _GROUPS}, "options": options},)
+
+
+@hookimpl
+def scorefold_kinds() -> Iterable[Kind]:
+    yield Kind(
+        "metric",
+        interface="scorefold_toolkit.metrics.measure:Metric",
+        summary="Numbers for samples next to held-out points, which assess takes at its port metrics",
+    )
+
+
+@hookimpl
+def scorefold_components() -> Iterable[Component]:
+    yield Component(
+        kind="metric",
+        name="neighbours",
+        target="scorefold_verbs.neighbours:Neighbours",
+        config="scorefold_verbs.config.metrics:NeighboursConfig",
+        summary="Precision, recall, density and coverage by nearest neighbours",
+        cite="citation.bib",
+    )
+
+
 @hookimpl
 def scorefold_verbs() -> Iterable[Verb]:
-    yield Verb("load", takes=(), gives="data", target="scorefold_verbs.load:load", figures=_figures("data:data"))
+    yield Verb(
+        "load",
+        takes=(),
+        gives="data",
+        target="scorefold_verbs.load:load",
+        figures=_figures("data:data"),
+        examples=(_SPHERE,),
+    )
     yield Verb(
         "fit",
         takes=(_TRAINING_DATA,),
         gives="",
         target="scorefold_verbs.fit:fit",
         figures="scorefold_toolkit.figures:training",
+        examples=(
+            {"use": "score:denoising", "config": {"network": _SMALL, "training": _SHORT}, "inputs": {"data": _SPHERE}},
+        ),
     )
     yield from _of_models()
     yield from _of_geometries()
@@ -34,6 +85,7 @@ def scorefold_verbs() -> Iterable[Verb]:
         target="scorefold_verbs.estimate:estimate",
         options=_options("verbs:EstimateOptions"),
         figures=_figures("estimate:estimate"),
+        examples=({"use": "estimator:pca", "inputs": {"data": _SPHERE}},),
     )
     yield Verb(
         "allocate",
@@ -42,6 +94,7 @@ def scorefold_verbs() -> Iterable[Verb]:
         target="scorefold_verbs.allocate:allocate",
         options=_options("verbs:AllocateOptions"),
         figures="scorefold_toolkit.figures:allocation",
+        examples=({"use": "allocator:uniform", "options": {"budget": 100}},),
     )
     yield from _of_codes()
 
@@ -55,6 +108,7 @@ def _of_models() -> Iterable[Verb]:
         target="scorefold_verbs.sample:sample",
         options=_options("verbs:SampleOptions"),
         figures="scorefold_toolkit.figures:samples",
+        examples=_gaussian(n=8, steps=4),
     )
     yield Verb(
         "evaluate",
@@ -63,6 +117,7 @@ def _of_models() -> Iterable[Verb]:
         target="scorefold_verbs.evaluate:evaluate_likelihood",
         options=_options("verbs:LikelihoodOptions"),
         figures=_figures("likelihood:likelihood"),
+        examples=_gaussian(limit=8),
     )
     yield Verb(
         "outliers",
@@ -71,14 +126,16 @@ def _of_models() -> Iterable[Verb]:
         target="scorefold_verbs.outliers:outliers",
         options=_options("verbs:OutlierOptions"),
         figures=_figures("likelihood:outlier_scores"),
+        examples=_gaussian(limit=16),
     )
     yield Verb(
         "assess",
-        takes=(_DATA,),
+        takes=(_DATA, Port("metrics", kind="metric", many=True, optional=True)),
         gives="metrics",
         target="scorefold_verbs.assess:assess",
         options=_options("verbs:AssessOptions"),
         figures=_figures("assess:assessment"),
+        examples=_gaussian(n=2, conditions=16, steps=4),
     )
 
 
@@ -89,6 +146,7 @@ def _of_geometries() -> Iterable[Verb]:
         gives="geometry",
         target="scorefold_verbs.geometry:build",
         figures=_figures("geometry:geometry"),
+        examples=({"use": "geometry:euclidean", "inputs": {"data": _SPHERE}},),
     )
     yield Verb(
         "interpolate",
@@ -98,6 +156,7 @@ def _of_geometries() -> Iterable[Verb]:
         target="scorefold_verbs.geometry:interpolate",
         options=_options("verbs:InterpolateOptions"),
         figures="scorefold_toolkit.figures:samples",
+        examples=({"use": "geometry:euclidean", "inputs": {"data": _SPHERE}, "options": {"pairs": 4}},),
     )
 
 
@@ -111,11 +170,13 @@ def _of_codes() -> Iterable[Verb]:
     yield _code_verb("generate", "data", "reconstruct", "latents:GenerateOptions", events, _ANY_DATA)
     yield _code_verb("interpolate", "data", "traverse", "latents:InterpolateCodesOptions", rows)
     yield _code_verb("traverse", "data", "traverse", "latents:TraverseOptions", rows)
-    yield _code_verb("edit", "data", "traverse", "latents:EditOptions", rows)
+    yield _code_verb("edit", "data", "traverse", "latents:EditOptions", rows, asked={"label": 0})
     yield _code_verb("latents", "metrics", "diagnose", "latents:LatentsOptions", _figures("latents:latents"))
 
 
-def _code_verb(name: str, gives: str, module: str, options: str, figures: str, *takes: Port) -> Verb:
+def _code_verb(
+    name: str, gives: str, module: str, options: str, figures: str, *takes: Port, asked: Mapping[str, Any] | None = None
+) -> Verb:
     return Verb(
         name,
         takes=takes or (_DATA,),
@@ -124,6 +185,7 @@ def _code_verb(name: str, gives: str, module: str, options: str, figures: str, *
         options=_options(options),
         needs=("Encodes",),
         figures=figures,
+        examples=_codes(**(asked or {})),
     )
 
 

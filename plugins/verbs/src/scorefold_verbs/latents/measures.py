@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from scorefold.errors import ConfigError, DataError
 from scorefold_toolkit.metrics import LPIPS, Moments, psnr, sharpness, ssim
 from scorefold_toolkit.metrics.features import LARGEST
+from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Table, Units
 from scorefold_verbs.config.latents import ReconstructOptions
 from scorefold_verbs.config.verbs import FeatureOptions
-from scorefold_verbs.measures import HIGHEST_PSNR, Held, Measure, Table, Units, feature_name, features_of
+from scorefold_verbs.measures import HIGHEST_PSNR, feature_name, features_of
 
 _SSIM_WINDOW = 11
 _FRECHET_DRAWS = 5
@@ -36,7 +37,7 @@ class Errors(Measure):
         self._total = torch.zeros((), dtype=torch.float64)
         self._squared = torch.zeros(draws, dtype=torch.float64)  # of the mean of the first 1, 2, ... draws
 
-    def add(self, batch: Held) -> None:
+    def add(self, batch: EvaluationBatch) -> None:
         draws, truth = batch.draws.double(), batch.truth.double()
         self._each += float((draws - truth).square().sum()) / len(draws)
         numbers = torch.arange(1, len(draws) + 1, device=draws.device).reshape(-1, *[1] * truth.dim())
@@ -79,7 +80,7 @@ class Distances(Table):
         super().__init__()
         self.units, self.lpips, self.image = units, lpips, len(shape) == 3
 
-    def add(self, batch: Held) -> None:
+    def add(self, batch: EvaluationBatch) -> None:
         n, count = batch.draws.shape[:2]
         rows = [("", *batch.pairs)]
         if n > 1:
@@ -109,7 +110,7 @@ class SharpnessRatio(Measure):
         self._real: list[Tensor] = []
         self._decoded: dict[str, list[Tensor]] = {}
 
-    def add(self, batch: Held) -> None:
+    def add(self, batch: EvaluationBatch) -> None:
         n = len(batch.draws)
         self._real.append(sharpness(batch.truth.double()))
         self._note("sharpness over that of the originals", batch.draws.flatten(0, 1))
@@ -139,7 +140,7 @@ class FrechetBesideFloor(Measure):
         self._draws: list[Moments] = []
         self._count = 1
 
-    def add(self, batch: Held) -> None:
+    def add(self, batch: EvaluationBatch) -> None:
         used = batch.draws[:_FRECHET_DRAWS]
         self._count = len(batch.draws)
         self._draws = self._draws or [Moments() for _ in used]

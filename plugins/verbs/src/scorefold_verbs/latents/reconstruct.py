@@ -16,12 +16,12 @@ from scorefold.interfaces import DataSource, Encodes, TensorSource
 from scorefold.random import draw_normal
 from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.metrics import energy_distance
+from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
 from scorefold_verbs.config.latents import GenerateOptions, ReconstructOptions
 from scorefold_verbs.inputs import Inputs, device_of, on_device, points_of
 from scorefold_verbs.latents.codes import MixtureLaw, NormalLaw, fit_mixture
 from scorefold_verbs.latents.measures import RELATIVE_ERROR, Distances, Errors, lpips_of, realism
 from scorefold_verbs.latents.stage import beside, code_laws, decoded, encoder_of, training_points
-from scorefold_verbs.measures import Held, Measure, Units
 
 _SHOWN_DRAWS = 3
 _SEEN = 1000  # how many events give the range of data without bounds
@@ -65,10 +65,10 @@ def reconstruct(component: Any, inputs: Inputs, options: ReconstructOptions, con
     measures: list[Measure] = [errors, distances, *realism(options, shape, units, others, device)]
     generators = context.generator("reconstruct", device=device), context.generator("codes", device=device)
     kept: list[Tensor] = []
-    shown: list[Held] = []
+    shown: list[EvaluationBatch] = []
     done = 0
     for batch in dataset.batches(options.batch_size):
-        held = Held(batch.x, _draws(encoder, batch.x, options, *generators))
+        held = EvaluationBatch(batch.x, _draws(encoder, batch.x, options, *generators))
         for measure in measures:
             measure.add(held)
         if done < options.shown:
@@ -125,7 +125,7 @@ def quick_error(encoder: Encodes, x: Tensor, generator: torch.Generator) -> tupl
         return None, [f"reconstructions can't be measured: {refused.message}"]
     if not bool(draws.isfinite().all()):
         return None, ["reconstructions are not finite. Train with a lower learning rate, or for longer"]
-    errors.add(Held(x, draws))
+    errors.add(EvaluationBatch(x, draws))
     try:
         error = errors.relative()
     except DataError:
@@ -140,7 +140,7 @@ def _beside(other: Any, originals: Tensor, device: torch.device, context: StageC
     return encoder.decode(encoder.encode(originals.to(device)), generator=generator).cpu()
 
 
-def _shown(batches: list[Held], most: int, units: Units, by_draws: Tensor) -> Reconstructed:
+def _shown(batches: list[EvaluationBatch], most: int, units: Units, by_draws: Tensor) -> Reconstructed:
     originals = torch.cat([batch.truth for batch in batches])[:most].cpu()
     draws = torch.cat([batch.draws for batch in batches], 1)[:, :most].cpu()
     few = draws[: min(_SHOWN_DRAWS, len(by_draws))]
@@ -261,7 +261,7 @@ def _beside_real(
     for start in range(0, count, options.batch_size):
         rows = slice(start, min(start + options.batch_size, count))
         for measure in measures:
-            measure.add(Held(real[rows], x[rows][None]))
+            measure.add(EvaluationBatch(real[rows], x[rows][None]))
     warnings: list[str] = []
     for measure in measures:
         metrics |= measure.metrics()

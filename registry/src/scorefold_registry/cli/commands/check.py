@@ -11,8 +11,7 @@ from scorefold.errors import PluginError, printable
 from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.options import Parser, UsageError
 from scorefold_registry.host import Host
-from scorefold_registry.plugins.names import normalise
-from scorefold_registry.plugins.records import Registered
+from scorefold_registry.plugins.names import did_you_mean, normalise
 
 KIT = "scorefold_testing"
 ORIGIN = "scorefold_registry:Host.discover"
@@ -21,7 +20,7 @@ ORIGIN = "scorefold_registry:Host.discover"
 def run(arguments: list[str]) -> int:
     """Tries the laws on what is named, or on all that is installed; status 0 where they hold, 1 where one does not."""
     parser = Parser("plugins check", "Try the laws of its kind on a component, on all of a plugin's, or on everything.")
-    parser.add_argument("name", nargs="?", help="a plugin, a distribution, or a component as kind:name (default: all)")
+    parser.add_argument("name", nargs="?", help="a plugin, a distribution, kind:name, or verb:NAME (default: all)")
     parser.add_argument("--only", action="append", default=[], metavar="LAW", help="try this law only (repeatable)")
     parser.add_argument(
         "--level",
@@ -43,10 +42,8 @@ def run(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     expected = _expected(options.expect)
     host = Host.discover()
-    found = _named(host, options.name)
-
     kit = _kit()
-    items = [kit.Item(entry.component, entry.qualified, entry.record.value) for entry in found]
+    items = _items(host, kit, options.name)
     made = []
     for check in kit.check_components(
         items,
@@ -95,20 +92,33 @@ def _expected(given: Sequence[str]) -> dict[str, str]:
     return {key: reason for key, _, reason in pairs}
 
 
-def _named(host: Host, name: str | None) -> list[Registered]:
-    """The components of a plugin or a distribution, or the one component of that name; all without a name.
+def _items(host: Host, kit: Any, name: str | None) -> list[Any]:
+    """What is to be checked: all of a plugin or a distribution, the one component or the verbs of that name, or all.
 
-    Raises ``PluginError`` for a name that nothing has, for a plugin that offers no component and where there is none.
+    Raises ``PluginError`` for a name that nothing has, for a plugin that offers nothing and where there is none.
     """
-    if name is None:
-        everything = list(host.components())
-        if not everything:
-            raise PluginError("no plugin that is installed offers a component to check")
-        return everything
-    records = [item for item in host.plugins if name == item.name or normalise(name) == normalise(item.distribution)]
-    if not records:
-        return [host.catalogue.resolve(name)]
-    found = [entry for entry in host.components() if entry.record in records]
+    records = host.plugins
+    if name is not None and name.startswith("verb:"):
+        word = name.partition(":")[2]
+        verbs = [kit.verb_item(verb, record.value) for record in records for verb in record.verbs if verb.name == word]
+        if not verbs:
+            known = dict.fromkeys(verb.name for record in records for verb in record.verbs)
+            hint = did_you_mean(word, known) or f"those that plugins add are {', '.join(known)}"
+            raise PluginError(f"no plugin adds a verb {word!r}", hint=hint)
+        return verbs
+    if name is not None:
+        records = [item for item in records if name == item.name or normalise(name) == normalise(item.distribution)]
+        if not records:
+            entry = host.catalogue.resolve(name)
+            return [kit.Item(entry.component, entry.qualified, entry.record.value)]
+    found = [
+        kit.Item(entry.component, entry.qualified, entry.record.value)
+        for entry in host.components()
+        if entry.record in records
+    ]
+    found += [kit.verb_item(verb, record.value) for record in records for verb in record.verbs]
+    if not found and name is None:
+        raise PluginError("no plugin that is installed offers a component to check")
     if not found:
         causes = "; ".join(f"{record.label} is {record.state}: {record.cause}" for record in records if record.cause)
         raise PluginError(f"{name} offers no component to check", hint=causes or None)
@@ -117,9 +127,9 @@ def _named(host: Host, name: str | None) -> list[Registered]:
 
 def _summary(items: Sequence[Any], report: Any) -> str:
     lines = []
-    for item in items:
-        own = [check.result for check in report.checks if check.component == item.component.id]
-        lines.append(f"{item.component.id}  {_told({result: own.count(result) for result in dict.fromkeys(own)})}")
+    for name in dict.fromkeys(item.component.id for item in items):
+        own = [check.result for check in report.checks if check.component == name]
+        lines.append(f"{name}  {_told({result: own.count(result) for result in dict.fromkeys(own)})}")
     levels = [f"{level}: {_told(counts)}" for level, counts in report.levels.items()]
     return "\n".join([*lines, *levels, f"in all: {_told(report.counts)}"])
 

@@ -48,7 +48,7 @@ def run(arguments: list[str]) -> int:
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser("new", "Write a whole plugin from a template, which passes its own tests as it is; or update one.")
     parser.add_argument("name", nargs="?", help="of the component, lower-case words joined by '-'")
-    parser.add_argument("--kind", help="of the component, such as estimator")
+    parser.add_argument("--kind", help="of the component, such as estimator; or verb")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the new folder (default: scorefold-NAME)")
     parser.add_argument("--from", dest="source", metavar="DIST", help="whose template, where several have one")
     parser.add_argument(

@@ -1,0 +1,103 @@
+"""Laws of metrics (``scorefold_toolkit.metrics.measure.Metric``), of the kind ``metric``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from scorefold.errors import ConfigError
+from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.require import NotApplicableError, require, require_close
+from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
+
+SHAPES = ((6,), (1, 16, 16))
+POINTS = 48
+FAR = 20.0
+TOLERANCE = 1e-8
+
+
+def _started(subject: Subject) -> tuple[Measure, tuple[int, ...]]:
+    """A measure without conditions, of vectors or else of images."""
+    metric = subject.build()
+    for shape in SHAPES:
+        try:
+            found: Measure = metric.start(Units(0.0, 1.0), shape, None)
+        except ConfigError:
+            continue
+        return found, shape
+    raise NotApplicableError("it takes neither vectors nor images without conditions")
+
+
+def _events(subject: Subject, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Held-out points (N, *E) and two samples for each (2, N, *E), of one distribution between 0 and 1."""
+    x = torch.sigmoid(subject.normal(3 * POINTS, *shape))
+    return x[:POINTS], x[POINTS:].reshape(2, POINTS, *shape)
+
+
+def _numbers(subject: Subject, sizes: Sequence[int] = (POINTS,), shift: float = 0.0) -> dict[str, float]:
+    measure, shape = _started(subject)
+    truth, samples = _events(subject, shape)
+    for x, y in zip(truth.split(list(sizes)), samples.split(list(sizes), 1), strict=True):
+        measure.add(EvaluationBatch(x.clone(), y + shift))
+    return dict(measure.metrics())
+
+
+@law("metric-numbers", "metric", level="contract")
+def metric_numbers(subject: Subject) -> str:
+    """It gives numbers by name, all of them finite."""
+    found = _numbers(subject)
+    require(bool(found), "it gives no number", "one or more, by name")
+    for name, value in found.items():
+        number = isinstance(value, int | float) and math.isfinite(value)
+        require(isinstance(name, str) and number, f"{name!r} is {value!r}", "finite numbers by name")
+    return ", ".join(found)
+
+
+@law("metric-batches", "metric", level="numerics")
+def metric_batches(subject: Subject) -> str:
+    """The points in several batches give the numbers that they give in one."""
+    whole, parts = _numbers(subject), _numbers(subject, (11, 30, 7))
+    require(whole.keys() == parts.keys(), f"in parts it gives {sorted(parts)}", str(sorted(whole)))
+    values = torch.tensor([[whole[name], parts[name]] for name in whole], dtype=torch.float64)
+    return require_close("numbers in several batches", values[:, 1], values[:, 0], TOLERANCE)
+
+
+@law("metric-repeats", "metric", level="determinism")
+def metric_repeats(subject: Subject) -> str:
+    """The same points give the same numbers again."""
+    first, second = _numbers(subject), _numbers(subject)
+    require(first == second, f"it gave {first} and then {second}", "the same numbers")
+    return f"{len(first)} numbers"
+
+
+@law("metric-sees-samples", "metric", level="contract")
+def metric_sees_samples(subject: Subject) -> str:
+    """Samples far from the held-out points give other numbers than samples of their distribution."""
+    near, far = _numbers(subject), _numbers(subject, shift=FAR)
+    require(near != far, f"samples {FAR:g} away give the same {len(near)} numbers", "others")
+    return f"{sum(near[name] != far.get(name) for name in near)} of {len(near)} numbers differ"
+
+
+@law("metric-keeps-events", "metric", level="contract")
+def metric_keeps_events(subject: Subject) -> str:
+    """What it is given to measure is as it was afterwards."""
+    measure, shape = _started(subject)
+    truth, samples = _events(subject, shape)
+    batch = EvaluationBatch(truth.clone(), samples.clone())
+    measure.add(batch)
+    measure.metrics()
+    same = torch.equal(batch.truth, truth) and torch.equal(batch.draws, samples)
+    require(same, "it changed the batch in place", "the same tensors")
+    return "the batch is as it was"
+
+
+LAWS: tuple[Law, ...] = (
+    metric_numbers,
+    metric_batches,
+    metric_repeats,
+    metric_sees_samples,
+    metric_keeps_events,
+)

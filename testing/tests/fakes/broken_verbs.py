@@ -1,0 +1,80 @@
+"""The broken fakes of verbs: each is ``count`` but for one thing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import good_fakes
+import torch
+from broken_fakes import BREAKS, COMPONENTS, calls
+from good_fakes import COUNT, COUNTED
+from torch import nn
+
+from scorefold.stage import Outcome
+from scorefold_testing import verb
+
+_COUNT: Counter[str] = Counter()
+_STATEFUL = {**COUNTED, "use": "flow:small", "options": {}}
+
+
+def breaks(law: str, function: Any = None, **declared: Any) -> None:
+    """Registers a verb that does what ``count`` does, but by a function of its own or declared otherwise."""
+    _COUNT[law] += 1
+    name = law if _COUNT[law] == 1 else f"{law}-{_COUNT[law]}"
+    if function is not None:
+        globals()[name.replace("-", "_")] = function
+        declared["target"] = f"broken_verbs:{name.replace('-', '_')}"
+    component = replace(verb.as_component(replace(COUNT, **declared)), name=f"breaks-{name}")
+    COMPONENTS.append(component)
+    BREAKS[component.id] = law
+
+
+def giving(change: Any) -> Any:
+    """``count`` with its outcome changed by ``change(outcome)``."""
+
+    def function(component: Any, inputs: Any, options: Any, context: Any) -> Any:
+        return change(good_fakes.count(component, inputs, options, context))
+
+    function.__doc__ = "A fake."
+    return function
+
+
+def few(component: Any, inputs: Any) -> Outcome:
+    """A fake of two arguments."""
+    return Outcome({})
+
+
+def draws(component: Any, inputs: Any, options: Any, context: Any) -> Outcome:
+    """A fake that draws from the wrong generator."""
+    torch.randn(1)
+    return good_fakes.count(component, inputs, options, context)
+
+
+def spoils(component: nn.Module, inputs: Any, options: Any, context: Any) -> Outcome:
+    """A fake that changes what it is given."""
+    with torch.no_grad():
+        next(component.parameters()).add_(1)
+    return good_fakes.count(component, inputs, options, context)
+
+
+def no_mapping(value: Any) -> Any:
+    """A figure without a name."""
+    return [value]
+
+
+def with_result(**more: Any) -> Any:
+    return giving(lambda outcome: replace(outcome, result={**outcome.result, **more}))
+
+
+breaks("verb-signature", few)
+breaks("verb-outcome", giving(lambda outcome: outcome.result))
+breaks("verb-outcome", with_result(thing=object()))
+breaks("verb-outcome", with_result(metrics={"points": {"train": 3}}))
+breaks("verb-outcome", with_result(answer={"value": 3.0}))
+breaks("verb-repeats", giving(lambda outcome: replace(outcome, result={"calls": next(calls)})))
+breaks("verb-repeats", giving(lambda outcome: replace(outcome, arrays={"x": torch.full((1,), float(next(calls)))})))
+breaks("verb-random-state", draws)
+breaks("verb-leaves-component", spoils, examples=(_STATEFUL,))
+breaks("verb-figures", figures="broken_verbs:no_mapping")
