@@ -173,10 +173,10 @@ def documented() -> dict[str, dict[str, str | None]]:
     rows = {}
     for line in text.partition("| fault | state |")[2].partition("\n\n")[0].splitlines()[2:]:
         fault, *cells = (cell.strip() for cell in line.strip("|").split(" | "))
-        state, cause, at, mend = (cell.strip("`") or None for cell in cells)
-        name = re.search(r"bad[-_][a-z]+([-_][ab]\b)?", f"{at} {mend} {cause}")
+        state, cause, at, fix = (cell.strip("`") or None for cell in cells)
+        name = re.search(r"bad[-_][a-z]+([-_][ab]\b)?", f"{at} {fix} {cause}")
         assert name is not None, line
-        rows[name[0].replace("_", "-")] = {"fault": fault, "state": state, "what": cause, "at": at, "mend": mend}
+        rows[name[0].replace("_", "-")] = {"fault": fault, "state": state, "what": cause, "at": at, "fix": fix}
     return rows
 
 
@@ -192,7 +192,7 @@ def test_the_doctor_says_what_is_documented(doctor: dict[str, dict[str, Any]], n
     said = doctor[name]
     (finding,) = said["findings"]
     row = ROWS[name]
-    assert {key: row[key] for key in ("what", "at", "mend")} == {key: finding[key] for key in ("what", "at", "mend")}
+    assert {key: row[key] for key in ("what", "at", "fix")} == {key: finding[key] for key in ("what", "at", "fix")}
     assert said["version"] == "1.0"
     # A name that two plugins have and a plugin that is denied are how somebody wanted it.
     assert finding["fault"] == (name not in ("bad-name-a", "bad-denied"))

@@ -18,7 +18,7 @@ class SeveralError(ScorefoldError):
     """Made from something else than what it says, as errors of plugins may be."""
 
     def __init__(self, parts: tuple[str, ...]) -> None:
-        super().__init__(" and ".join(parts), hint="mend both")
+        super().__init__(" and ".join(parts), hint="fix both")
         self.parts = parts
 
 

@@ -160,16 +160,16 @@ class TestFaults:
         assert (broken.state, sound.state) == ("broken", "registered")
         assert (broken.cause or "").startswith(cause)
         assert (broken.frame or "").startswith(f"{file.resolve()}:{line}")
-        assert "pip" not in (broken.mend or "")
+        assert "pip" not in (broken.fix or "")
 
-    def test_what_mends_it_is_its_own_code(self, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    def test_what_fixes_it_is_its_own_code(self, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
         write("one_plugin.py", "import absent_module")
         write("two_plugin.py", "1 / 0")
         monkeypatch.setenv(VARIABLE, "one_plugin.py,two_plugin.py")
         assert main(["plugins", "doctor"]) == 1
         text = capsys.readouterr().out
         assert "\n    absent_module is not installed: install what brings it\n" in text
-        assert "\n    mend two_plugin, or switch it off: SCOREFOLD_PLUGINS=-two-plugin\n" in text
+        assert "\n    fix two_plugin, or switch it off: SCOREFOLD_PLUGINS=-two-plugin\n" in text
 
     @pytest.mark.parametrize("import_plugins", [True, False])
     def test_a_missing_file_says_who_named_it_and_where(
@@ -180,7 +180,7 @@ class TestFaults:
         gone, lost = local(import_plugins=import_plugins)
         assert (gone.state, lost.state) == ("broken", "broken")
         assert gone.cause == f"there is no file {Path('gone.py').resolve()}"
-        assert (gone.mend or "").endswith(f"in {VARIABLE}")
+        assert (gone.fix or "").endswith(f"in {VARIABLE}")
         assert lost.cause == f"there is no file {Path('lost.py').resolve()}"
         assert lost.frame == f"{Path('scorefold.toml').resolve()}:4"
 
@@ -205,7 +205,7 @@ class TestFaults:
         (record,) = local()
         assert record.state == "broken"
         assert (record.cause or "").startswith(f"{file.resolve()} can't be imported: {name} is ")
-        assert record.mend == "rename it"
+        assert record.fix == "rename it"
 
     def test_two_files_of_one_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
         first = write("one/same_plugin.py")

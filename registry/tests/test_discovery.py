@@ -184,17 +184,17 @@ def test_the_frame_is_the_plugins_own_line_nearest_to_the_failure(install: Insta
     assert broken.cause == "ValueError: invalid literal for int() with base 10: 'x'"
 
 
-def test_a_missing_module_names_the_command_that_mends_it(install: Install, healthy: str) -> None:
+def test_a_missing_module_names_the_command_that_fixes_it(install: Install, healthy: str) -> None:
     install("fake-broken", "import no_such_module_anywhere.part")
-    mend = record(discover(), "fake-broken").mend
-    assert mend == "no_such_module_anywhere is not installed: pip install --upgrade fake-broken"
+    fix = record(discover(), "fake-broken").fix
+    assert fix == "no_such_module_anywhere is not installed: pip install --upgrade fake-broken"
 
 
 def test_a_plugin_module_that_is_not_there(install: Install, healthy: str) -> None:
     (install("fake-gone", "") / "plugin.py").unlink()
     found = discover()
     gone = record(found, "fake-gone")
-    assert (gone.state, gone.mend) == (
+    assert (gone.state, gone.fix) == (
         "broken",
         "its installation is not complete: pip install --force-reinstall fake-gone",
     )
@@ -218,7 +218,7 @@ def test_the_plugin_api_is_checked(install: Install, healthy: str, stated: str, 
     found = discover()
     other = record(found, "fake-other")
     assert other.state == state
-    assert cause in f"{other.cause or ''}; {other.mend or ''}"
+    assert cause in f"{other.cause or ''}; {other.fix or ''}"
     assert_unharmed(found)
 
 

@@ -1,4 +1,4 @@
-"""``plugins doctor``: every state with its cause, its place and what mends it."""
+"""``plugins doctor``: every state with its cause, its place and what fixes it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCHEMA = json.loads(files("scorefold").joinpath("schemas/plugins-doctor.json").r
 
 @pytest.fixture(autouse=True)
 def _apart(install: Install) -> None:
-    """In a folder and with lists of its own, where there is nothing to mend at the start of each test."""
+    """In a folder and with lists of its own, where there is nothing to fix at the start of each test."""
 
 
 def examined(capsys: Captured, status: int, *arguments: str) -> dict[str, list[dict[str, Any]]]:
@@ -54,7 +54,7 @@ def test_all_is_well(install: Install, component: Source, capsys: Captured) -> N
 
 
 @pytest.mark.parametrize(
-    ("source", "what", "at", "mend"),
+    ("source", "what", "at", "fix"),
     [
         (
             "import no_such_module_anywhere",
@@ -112,38 +112,38 @@ def test_all_is_well(install: Install, component: Source, capsys: Captured) -> N
         ),
     ],
 )
-def test_a_fault_says_cause_place_and_what_mends_it(
-    install: Install, capsys: Captured, source: str, what: str, at: str | None, mend: str
+def test_a_fault_says_cause_place_and_what_fixes_it(
+    install: Install, capsys: Captured, source: str, what: str, at: str | None, fix: str
 ) -> None:
     install("fake-one", source)
     (finding,) = examined(capsys, 1)["fake-one"]
     assert finding["fault"]
     assert what in finding["what"]
-    assert finding["mend"] == mend
+    assert finding["fix"] == fix
     assert finding["at"] is None if at is None else finding["at"].endswith(at)
     sys.modules.pop("fake_one.plugin", None)  # An import that has been done is not seen again.
     assert main(["plugins", "doctor"]) == 1
     text = capsys.readouterr().out
-    assert "mend  one  fake-one 1.0  " in text
-    assert f"\n    {mend}\n" in text
-    assert text.endswith(": 1 thing to mend\n")
+    assert "fix   one  fake-one 1.0  " in text
+    assert f"\n    {fix}\n" in text
+    assert text.endswith(": 1 thing to fix\n")
 
 
-def test_the_line_for_a_name_that_two_claim_mends_it(install: Install, component: Source, capsys: Captured) -> None:
+def test_the_line_for_a_name_that_two_claim_fixes_it(install: Install, component: Source, capsys: Captured) -> None:
     install("fake-left", component("flow", "same"))
     install("fake-right", component("flow", "other", extra="aliases=('same',)"))
     found = examined(capsys, 1)
     assert len(found["fake-left"]) == len(found["fake-right"]) == 1
     finding = found["fake-right"][0]
     assert finding["what"].startswith("'flow:same' is claimed by fake-left 1.0 (plugin 'left') and fake-right 1.0")
-    line = finding["mend"].partition("under [prefer]: ")[2].partition(";")[0]
+    line = finding["fix"].partition("under [prefer]: ")[2].partition(";")[0]
     Path("scorefold.toml").write_text(f"[prefer]\n{line}\n")
     found = examined(capsys, 0)
     assert found["fake-left"] == []
     (given_away,) = found["fake-right"]
     assert not given_away["fault"]
     assert given_away["what"].startswith("flow:same went to fake-left")
-    assert given_away["mend"] == "write fake-right/flow:other to use this one"
+    assert given_away["fix"] == "write fake-right/flow:other to use this one"
 
 
 def test_a_kind_that_two_declare(install: Install, capsys: Captured) -> None:
@@ -164,11 +164,11 @@ def test_what_somebody_chose_is_no_fault(
     assert not finding["fault"]
 
 
-def test_a_list_that_names_no_plugin_is_to_be_mended(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_that_names_no_plugin_is_to_be_fixed(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCOREFOLD_PLUGINS", "-standart")
     examined(capsys, 1)
     assert main(["plugins", "doctor"]) == 1
-    assert "mend  SCOREFOLD_PLUGINS names 'standart', which no installed plugin is called" in capsys.readouterr().out
+    assert "fix   SCOREFOLD_PLUGINS names 'standart', which no installed plugin is called" in capsys.readouterr().out
 
 
 def test_code_that_cannot_be_imported_is_found_when_asked(
@@ -186,7 +186,7 @@ def test_code_that_cannot_be_imported_is_found_when_asked(
     (finding,) = found["fake-two"]
     assert "score:gone can't be used: importing fake_two.impl:Thing failed: ZeroDivisionError" in finding["what"]
     assert finding["at"].endswith("fake_two/impl.py:1 in <module>")
-    assert finding["mend"] == "pip install --upgrade fake-two, or switch it off: SCOREFOLD_PLUGINS=-two"
+    assert finding["fix"] == "pip install --upgrade fake-two, or switch it off: SCOREFOLD_PLUGINS=-two"
 
 
 def test_everything_that_a_plugin_names_is_imported_when_asked(install: Install, capsys: Captured) -> None:
@@ -260,7 +260,7 @@ def test_plugins_of_ours_that_are_not_installed_are_named(capsys: Captured, monk
     assert "\n    pip install scorefold-iddiff, or in a checkout of Scorefold: pip install ./plugins/iddiff\n" in text
 
 
-def test_preferences_that_nothing_answers_to_are_to_be_mended(
+def test_preferences_that_nothing_answers_to_are_to_be_fixed(
     install: Install, component: Source, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install("fake-a", component("score", "same"))
@@ -270,8 +270,8 @@ def test_preferences_that_nothing_answers_to_are_to_be_mended(
     )
     assert main(["plugins", "doctor"]) == 1
     said = capsys.readouterr().out
-    assert "mend  [prefer] gives 'score:same' to 'fake-c', which brings no plugin here; did you mean " in said
-    assert "mend  [prefer] gives away 'score:sane', a name that nothing has; did you mean 'score:same'" in said
+    assert "fix   [prefer] gives 'score:same' to 'fake-c', which brings no plugin here; did you mean " in said
+    assert "fix   [prefer] gives away 'score:sane', a name that nothing has; did you mean 'score:same'" in said
     assert "scorefold.toml says 'prefers', which means nothing; did you mean 'prefer'?" in said
     assert "other-tool" not in said
     # Of a plugin that is switched off nobody knows what it would offer.
@@ -318,12 +318,12 @@ def test_two_files_of_one_name_are_told_once_what_is_wrong(
     assert "has a plugin" not in said
 
 
-def test_commands_that_cannot_be_given_are_to_be_mended(install: Install, capsys: Captured) -> None:
+def test_commands_that_cannot_be_given_are_to_be_fixed(install: Install, capsys: Captured) -> None:
     source = "@hookimpl\ndef scorefold_commands(register):\n    register({!r}, 'fake.impl:go', 'goes')"
     for name, command in {"fake-ours": "run", "fake-a": "same", "fake-b": "same", "fake-own": "own"}.items():
         install(name, source.format(command))
     found = examined(capsys, 1)
     assert found["fake-ours"][0]["what"] == "its command 'run' is one of ours, which stays"
     assert found["fake-a"][0]["what"] == "its command 'same' is one of fake-b too, so neither can be given"
-    assert found["fake-b"][0]["mend"] == "deny one of them: --plugins=-b"
+    assert found["fake-b"][0]["fix"] == "deny one of them: --plugins=-b"
     assert found["fake-own"] == []

@@ -65,14 +65,14 @@ class TestLists:
         monkeypatch.setenv("SCOREFOLD_PLUGINS", "-b")
         monkeypatch.setenv("SCOREFOLD_PLUGINS_OPTION", "-b")
         off = record(discover(), "fake-b")
-        assert (off.cause, off.mend) == (
+        assert (off.cause, off.fix) == (
             "switched off by --plugins",
             "to use it again, take -b out of --plugins",
         )
         # Somebody who starts another process may set the variable again.
         monkeypatch.setenv("SCOREFOLD_PLUGINS", "a")
         off = record(discover(), "fake-b")
-        assert (off.cause, off.mend) == (
+        assert (off.cause, off.fix) == (
             "switched off by SCOREFOLD_PLUGINS",
             "to use it again, add b to SCOREFOLD_PLUGINS",
         )

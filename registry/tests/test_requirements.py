@@ -42,7 +42,7 @@ def test_what_is_met(requires: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("requirement", "mend"),
+    ("requirement", "fix"),
     [
         ("scorefold-core>=99", 'pip install "scorefold-core>=99"'),
         ("scorefold-core[test]~=99.1", 'pip install "scorefold-core[test]~=99.1"'),
@@ -54,10 +54,10 @@ def test_what_is_met(requires: list[str]) -> None:
         ("scorefold-core~=0.0.1", "pip install --upgrade fake-one"),
     ],
 )
-def test_what_is_not_met_says_what_has_to_move(requirement: str, mend: str) -> None:
+def test_what_is_not_met_says_what_has_to_move(requirement: str, fix: str) -> None:
     found = unmet_contract("fake-one", ["torch>=2", requirement])
     what = f"it requires {requirement}; installed is scorefold-core {HAVE}"
-    assert found == Unmet(what, mend)
+    assert found == Unmet(what, fix)
 
 
 def test_a_requirement_that_no_one_can_read() -> None:
@@ -83,7 +83,7 @@ def test_a_plugin_for_another_core_is_incompatible_and_none_of_its_code_runs(
     assert main(["plugins", "list", *arguments]) == 0
     assert (
         f"stale  fake-stale 1.0  incompatible\n  cause: it requires scorefold-core<0.0.1; installed is scorefold-core "
-        f"{HAVE}\n  mend: pip install --upgrade fake-stale\n"
+        f"{HAVE}\n  fix: pip install --upgrade fake-stale\n"
     ) in capsys.readouterr().out
 
 
@@ -106,7 +106,7 @@ def test_the_doctor_names_requirements_of_plugins_that_work(
         "fault": True,
         "what": f"it requires numpy>=99; installed is numpy {NUMPY}",
         "at": None,
-        "mend": 'pip install "numpy>=99"',
+        "fix": 'pip install "numpy>=99"',
     }
     assert not any(finding["fault"] for finding in plugins["off"]["findings"])
 

@@ -116,7 +116,7 @@ def test_draws_are_of_their_distributions() -> None:
         (["a=1,2", "b=1,2,3"], {"in_step": True}, "a has 2, b has 3", "as many values"),
     ],
 )
-def test_faults_name_the_option_and_what_mends_it(
+def test_faults_name_the_option_and_what_fixes_it(
     over: Sequence[str], options: dict[str, Any], message: str, hint: str | None
 ) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -1,4 +1,4 @@
-"""Errors that a person reads: what was given, what was expected, where, and the line that mends it."""
+"""Errors that a person reads: what was given, what was expected, where, and the line that fixes it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def printable(text: str) -> str:
 class ScorefoldError(Exception):
     """The base of every error Scorefold raises on purpose.
 
-    ``message`` says what was given and what was expected; ``hint`` is the line that mends it; ``file``, ``line`` and
+    ``message`` says what was given and what was expected; ``hint`` is the line that fixes it; ``file``, ``line`` and
     ``column`` (both from 1) say where, when the cause stands in a file. ``code`` is a stable word for programs.
     """
 

@@ -168,7 +168,7 @@ class Allocation:
     ``leftover`` is what the plan leaves of the budget; ``predicted_loss`` (with its ``interval``) is None for an
     allocator that predicts none; ``near_optimal`` lists other plans about as good; ``curve`` holds the predicted loss
     against one or more axes of the plan: columns by name, lists or tensors of one length. ``remarks`` are sentences
-    that the recommendation in words ends with, ``warnings`` what should make one doubt the plan, and ``diagnostics``
+    that the recommendation in words ends with, ``warnings`` are about the plan, and ``diagnostics``
     what else there is to know of it, as JSON.
     """
 

@@ -133,7 +133,7 @@ class Outcome:
 
     The result's ``answer`` entry, which ``scorefold compare`` reads, is the one number that the stage is about: a
     mapping of ``quantity`` (what it is, with its unit), ``value`` (None where there is none) and, where they are known,
-    ``interval`` (low, high) and ``truth``. Its ``warnings`` entry lists, in words, what should make one doubt what the
+    ``interval`` (low, high) and ``truth``. Its ``warnings`` entry lists warnings, a sentence each, about what the
     stage did; they stand in the report and on the terminal.
     """
 

@@ -185,18 +185,18 @@ def test_sizes_that_the_scales_cannot_halve_name_the_nearest(kind) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "size", "scales", "mend"),
+    ("kind", "size", "scales", "fix"),
     [
         ("caflow", (8, 16), 3, "set scales: 2, or crop or pad"),
         ("cinn", (8, 16), 4, "set scales: 3, or crop or pad"),
         ("dual-glow", (8, 6), 1, "8 x 8: crop or pad"),
     ],
 )
-def test_sizes_that_fewer_scales_can_halve_say_how_many(kind, size, scales, mend) -> None:
+def test_sizes_that_fewer_scales_can_halve_say_how_many(kind, size, scales, fix) -> None:
     with pytest.raises(ConfigError, match="multiples") as caught:
         image_flow(kind, event=(1, *size), condition=None, scales=scales)
-    assert mend in str(caught.value.hint)
-    if "set" in mend:
+    assert fix in str(caught.value.hint)
+    if "set" in fix:
         image_flow(kind, event=(1, *size), condition=None, scales=scales - 1)
     # Events of another size than their condition may be a part of it.
     assert "fraction" not in str(caught.value.hint)
@@ -405,37 +405,37 @@ def test_training_uses_the_condition(kind) -> None:
 
 @pytest.mark.parametrize("coupling", ["affine", "mixture"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_flow_whose_inverse_lost_its_digits_is_doubted(kind, coupling) -> None:
+def test_a_flow_whose_inverse_lost_its_digits_is_warned_of(kind, coupling) -> None:
     part = {"steps": 1, "transitions": 1, "hidden": 6, "coupling": coupling}
     sizes = {"flow": part} if kind == "cinn" else {"encoder": part, "translation": part}
     flow = image_flow(kind, dtype=torch.float32, **sizes)
     dataset = Dataset(x=draws(20, 1, 8, 8).float(), condition=draws(20, 1, 8, 8, seed=4).float())
-    assert flow.doubts(dataset) == []
+    assert flow.training_warnings(dataset) == []
     mixing = next(one for one in flow.modules() if isinstance(one, LULinear))
     with torch.no_grad():
         mixing.factors[0, 0] = -14.0  # a scale of 1e-6: its inverse makes 1e6 of what rounding left
         mixing.factors[0, 1:] = 3.0
-    (said,) = flow.doubts(dataset)
+    (said,) = flow.training_warnings(dataset)
     assert "brings events back only to" in said
     assert "linear: orthogonal" in said
 
 
-def test_a_condition_that_its_noise_hides_is_doubted() -> None:
+def test_a_condition_that_its_noise_hides_is_warned_of() -> None:
     flow = image_flow(scale=levels(256), condition=TensorSpec((2, 8, 8)))
     w = torch.randint(256, (20, 1, 8, 8), generator=torch.Generator().manual_seed(0)).double()
     fine = torch.cat((w, torch.zeros_like(w)), 1)  # a channel that says nothing has nothing to lose
-    assert flow.doubts(Dataset(x=w, condition=fine)) == []
-    (said,) = flow.doubts(Dataset(x=w, condition=torch.cat((w, w / 1024), 1)))
+    assert flow.training_warnings(Dataset(x=w, condition=fine)) == []
+    (said,) = flow.training_warnings(Dataset(x=w, condition=torch.cat((w, w / 1024), 1)))
     assert "1 of 2 channels of the condition span as little as 0.25" in said
     assert "bring the condition to the units of the events" in said
-    assert image_flow("cinn", scale=levels(256)).doubts(Dataset(x=w, condition=w / 1024)) == []
+    assert image_flow("cinn", scale=levels(256)).training_warnings(Dataset(x=w, condition=w / 1024)) == []
 
 
-def test_draws_that_are_not_finite_are_doubted() -> None:
+def test_draws_that_are_not_finite_are_warned_of() -> None:
     flow = image_flow(condition=None)
     dataset = Dataset(x=draws(20, 1, 8, 8))
     with torch.no_grad():
         next(one for one in flow.modules() if isinstance(one, LULinear)).factors[0, 0] = float("nan")
-    assert [said.partition(";")[0] for said in flow.doubts(dataset)][1:] == [
+    assert [said.partition(";")[0] for said in flow.training_warnings(dataset)][1:] == [
         "64 of 64 draws are not finite: set linear: orthogonal, lower bound, or take dtype: float64"
     ]

@@ -1,4 +1,4 @@
-"""Input that can't give a dimension, or only one to doubt: every estimator refuses it in words, or says the doubt."""
+"""Input that can't give a dimension, or only one with a warning: every estimator says which."""
 
 from __future__ import annotations
 
@@ -150,14 +150,14 @@ WARNED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 
 @every
 @pytest.mark.parametrize("case", list(WARNED))
-def test_data_to_doubt_are_told(case: str, name: str, host: Host, make_score: MakeScore, make_frame: MakeFrame) -> None:
+def test_data_are_warned_of(case: str, name: str, host: Host, make_score: MakeScore, make_frame: MakeFrame) -> None:
     basis = make_frame(AMBIENT, RANK)
     spoil, said = WARNED[case]
     assert warned(read(host, name, spoil(plane(basis, 400)), make_score(law(basis), (AMBIENT,))), said)
 
 
 @scored
-def test_clean_data_and_an_exact_score_raise_no_doubt(
+def test_clean_data_and_an_exact_score_gives_no_warning(
     name: str, host: Host, make_score: MakeScore, make_frame: MakeFrame
 ) -> None:
     """Nor do more points than there are, and no sweep."""

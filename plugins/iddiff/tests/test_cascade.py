@@ -251,12 +251,12 @@ def test_figures_show_the_curve_and_the_stages(make_score: MakeScore, make_spher
     assert set(draw(estimate(score, on_large))) == {"estimate", "stages"}
 
 
-def test_doubts_and_refusals(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+def test_warnings_and_refusals(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     law, x = make_sphere(3, ambient=12, points=30)
     score = make_score(law, (12,), VEConfig(sigma_min=0.01, sigma_max=10))
     assert estimate(score, x).diagnostics["warnings"] == []
     bent = estimate(score, x, sigma=0.5)
-    assert any("curved at this noise level" in doubt for doubt in bent.diagnostics["warnings"])
+    assert any("curved at this noise level" in warning for warning in bent.diagnostics["warnings"])
     few = estimate(score, x[:4])
     assert "only 4 points" in few.diagnostics["note"]
     with pytest.raises(DataError, match="at least 2"):

@@ -1,4 +1,4 @@
-"""What should make one doubt a dimension: each doubt with data or a score that deserve it, and none without."""
+"""Warnings about a dimension: each warning with data or a score that deserve it, and none without."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Spoiled(torch.nn.Module):
         return self.change(self.own.noise(x, t), x)
 
 
-def test_an_exact_score_of_clean_data_raises_no_doubt(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+def test_an_exact_score_of_clean_data_gives_no_warning(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     law, x = make_sphere(4, ambient=20)
     found = estimate(make_score(law, (20,)), x, sweep=(0.3, 1.0, 3.0))
     assert found.diagnostics["warnings"] == []
@@ -102,7 +102,7 @@ def test_a_score_that_is_no_gradient_is_said(make_score: MakeScore, make_sphere:
     assert found.diagnostics["asymmetry"] > 0.5
 
 
-def test_doubts_begin_at_their_bounds() -> None:
+def test_warnings_begin_at_their_bounds() -> None:
     """At dimension 4: slants of 1.5, a defect of 0.3, and curvature of a twentieth of 5 directions where there are
     fewer."""
     assert [len(cautions.slanted(slant, 4.0)) for slant in (1.45, 1.55, -1.45, -1.55)] == [0, 1, 0, 1]

@@ -17,7 +17,7 @@ from scorefold_pullback.autoencoder import RiemannianAutoencoder
 from scorefold_pullback.autoencoder_axes import principal_axes
 from scorefold_pullback.autoencoder_bound import ErrorBound, error_bound, largest_stretches
 from scorefold_pullback.autoencoder_curve import kept_counts, pca_curve, reconstruction_curve
-from scorefold_pullback.autoencoder_doubts import doubts_of_bound, doubts_of_variances
+from scorefold_pullback.autoencoder_warnings import warnings_of_bound, warnings_of_variances
 from scorefold_pullback.base import AnisotropicNormal
 from scorefold_pullback.estimator_config import RiemannianAutoencoderConfig
 from scorefold_pullback.flow_config import IdentityConfig, LinearConfig, MixtureConfig
@@ -378,7 +378,7 @@ def test_a_data_set_is_read_piece_by_piece(make_flow: MakeFlow, generator: torch
     close(whole.diagnostics["residuals"], coder(flow).residuals(x))
 
 
-def test_what_makes_one_doubt_is_said(make_flow: MakeFlow, generator: torch.Generator) -> None:
+def test_what_is_warned_of_is_said(make_flow: MakeFlow, generator: torch.Generator) -> None:
     flow = make_flow("banana")
     x = flow.sample(400, generator=generator)
     assert coder(flow).estimate(x).diagnostics["warnings"] == []
@@ -406,7 +406,7 @@ def test_what_makes_one_doubt_is_said(make_flow: MakeFlow, generator: torch.Gene
 def test_numbers_of_coordinates_that_points_do_not_bear_out() -> None:
     def told(*measured: float, rank: int) -> list[str]:
         variances = torch.tensor([1.0, 0.8, 0.02]).double()
-        return doubts_of_variances(variances, torch.tensor(measured).double(), rank, 0.1)
+        return warnings_of_variances(variances, torch.tensor(measured).double(), rank, 0.1)
 
     assert told(1.5, 0.2, 0.02, rank=2) == []
     assert told(1.5, 0.15, 0.02, rank=2) == []
@@ -414,12 +414,12 @@ def test_numbers_of_coordinates_that_points_do_not_bear_out() -> None:
     assert "2 would be kept, and not 1" in told(1.5, 0.4, 0.02, rank=1)[0]
 
 
-def test_a_volume_that_differs_is_doubted_for_the_theorem_alone() -> None:
+def test_a_volume_that_differs_is_warned_of_for_the_theorem_alone() -> None:
     bound = ErrorBound(9, beta=0.1, log_constant=0.0, theorem=1.0, lipschitz=1.0, corollary=1.0, volume_spread=0.51)
-    (doubt,) = doubts_of_bound(0.5, 0.1, bound)
-    assert doubt.startswith("log |det J| differs by 0.51 from point to point")
-    assert doubts_of_bound(0.5, 0.1, replace(bound, volume_spread=0.49)) == []
-    assert doubts_of_bound(0.5, 0.1, replace(bound, beta=None, log_constant=None, theorem=None)) == []
+    (warning,) = warnings_of_bound(0.5, 0.1, bound)
+    assert warning.startswith("log |det J| differs by 0.51 from point to point")
+    assert warnings_of_bound(0.5, 0.1, replace(bound, volume_spread=0.49)) == []
+    assert warnings_of_bound(0.5, 0.1, replace(bound, beta=None, log_constant=None, theorem=None)) == []
 
 
 def test_the_bound_that_points_exceed_is_told(make_flow: MakeFlow) -> None:
@@ -428,7 +428,7 @@ def test_the_bound_that_points_exceed_is_told(make_flow: MakeFlow) -> None:
     assert any("is above the bound" in text for text in found.diagnostics["warnings"])
 
 
-def test_what_rounding_leaves_is_no_doubt_where_nothing_is_dropped(make_flow: MakeFlow) -> None:
+def test_what_rounding_leaves_is_no_warning_where_nothing_is_dropped(make_flow: MakeFlow) -> None:
     x = make_flow("banana").sample(50, generator=torch.Generator().manual_seed(0)) + 0.1
     found = RiemannianAutoencoder(RiemannianAutoencoderConfig(dimension=2), flow=make_flow("banana")).estimate(x)
     assert found.diagnostics["bound"]["theorem"] == 0

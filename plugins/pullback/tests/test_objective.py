@@ -194,17 +194,17 @@ def test_a_diagnosis_of_the_banana(make_flow: MakeFlow) -> None:
     largest = (1 + c**2 / 4).sqrt() + c.abs() / 2
     assert found.largest_stretch == pytest.approx(float(largest.quantile(0.99)), rel=1e-12)
     assert found.smallest_stretch == pytest.approx(float((1 / largest).quantile(0.01)), rel=1e-12)
-    assert found.doubts() == []
+    assert found.warnings() == []
 
 
-def test_a_map_that_stretches_unevenly_is_doubted(make_flow: MakeFlow) -> None:
+def test_a_map_that_stretches_unevenly_is_warned_of(make_flow: MakeFlow) -> None:
     flow = make_flow("linear", matrix=[[20.0, 0.0], [0.0, 1.0]])
-    (doubt,) = diagnose(flow, drawn(flow)).doubts()
-    assert "from 1 to 20" in doubt
+    (warning,) = diagnose(flow, drawn(flow)).warnings()
+    assert "from 1 to 20" in warning
     # One factor for all lengths changes no geodesic.
     even = make_flow("linear", matrix=[[20.0, 0.0], [0.0, 20.0]])
     found = diagnose(even, drawn(even))
-    assert found.doubts() == []
+    assert found.warnings() == []
     assert found.volume == pytest.approx(math.log(20))
 
 
@@ -232,7 +232,7 @@ def test_a_diagnosis_of_a_map_that_changes_volume_and_slips() -> None:
     assert found.excess == pytest.approx(float(x.sinh().square().mean() - 1) / 2, rel=0.01)
 
 
-def test_what_is_doubted() -> None:
+def test_what_is_warned_of() -> None:
     best = Diagnosis(
         points=9,
         isometry=0.1,
@@ -244,7 +244,7 @@ def test_what_is_doubted() -> None:
         nll=1.0,
         excess=0.49,
     )
-    assert best.doubts() == []
+    assert best.warnings() == []
     for name, value, text in (
         ("largest_stretch", 5.0, "far from an isometry"),
         ("volume_spread", 0.5, "differs by 0.5 a coordinate"),
@@ -252,16 +252,16 @@ def test_what_is_doubted() -> None:
         ("excess", 0.5, "latents are 0.5 nats a coordinate less likely"),
     ):
         for much in (value, math.nan):
-            (doubt,) = replace(best, **{name: much}).doubts()
-            assert text.replace("0.5", f"{much:.2g}") in doubt
+            (warning,) = replace(best, **{name: much}).warnings()
+            assert text.replace("0.5", f"{much:.2g}") in warning
 
 
-def test_points_of_another_law_are_doubted(make_flow: MakeFlow) -> None:
+def test_points_of_another_law_are_warned_of(make_flow: MakeFlow) -> None:
     flow = make_flow("linear", rotation=3, dimension=100)
-    assert diagnose(flow, drawn(flow)).doubts() == []
-    (doubt,) = diagnose(flow, 1.5 * drawn(flow)).doubts()
-    assert "far from the flow's law" in doubt
-    assert diagnose(flow, 1.5 * drawn(flow)).doubts(of_the_law=False) == []
+    assert diagnose(flow, drawn(flow)).warnings() == []
+    (warning,) = diagnose(flow, 1.5 * drawn(flow)).warnings()
+    assert "far from the flow's law" in warning
+    assert diagnose(flow, 1.5 * drawn(flow)).warnings(of_the_law=False) == []
 
 
 def test_what_can_not_be_diagnosed(rotation: Flow) -> None:
@@ -271,7 +271,7 @@ def test_what_can_not_be_diagnosed(rotation: Flow) -> None:
 
 def test_a_single_point_is_diagnosed_by_the_spread_of_the_data(make_flow: MakeFlow) -> None:
     flow = make_flow("linear", matrix=[[1.0, 0.5], [0.3, 2.0]])
-    assert diagnose(flow, normal(1, 2)).doubts() == []
+    assert diagnose(flow, normal(1, 2)).warnings() == []
 
 
 def test_derivatives_that_overflow(make_flow: MakeFlow) -> None:
@@ -289,6 +289,6 @@ def test_many_coordinates_are_diagnosed_by_slices(make_flow: MakeFlow) -> None:
 def test_a_geometry_tells_what_its_points_say(make_flow: MakeFlow, make_geometry: Callable[..., Pullback]) -> None:
     uneven = make_flow("linear", matrix=[[20.0, 0.0], [0.0, 1.0]])
     for geometry in (make_geometry(uneven), IsoPullback(IsoPullbackConfig(), flow=uneven)):
-        numbers, doubts = geometry.diagnose(drawn(uneven))
+        numbers, warnings = geometry.diagnose(drawn(uneven))
         assert numbers["largest_stretch"] == pytest.approx(20)
-        assert len(doubts) == 1
+        assert len(warnings) == 1

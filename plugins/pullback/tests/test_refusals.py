@@ -107,7 +107,7 @@ def test_a_flow_that_was_not_trained_is_told(make_geometry: Make) -> None:
     untrained.log(x, spread)  # it is told once
     assert "is in training mode" in untrained.diagnose(spread)[1][0]
     fit(untrained.flow, spread, TrainingConfig(steps=1, batch_size=2))
-    assert not any("training mode" in doubt for doubt in untrained.diagnose(spread)[1])
+    assert not any("training mode" in warning for warning in untrained.diagnose(spread)[1])
     closed_form = make_geometry("banana")  # there is nothing to train in it
     closed_form.flow.train()
     closed_form.exp(X, X)

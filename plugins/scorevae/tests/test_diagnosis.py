@@ -53,8 +53,8 @@ def test_exact_intervals_hold_the_code_nine_times_in_ten_at_all_times(worked, ge
     x = law.draw(4000, generator)
     seen = over_time(model, x, generator)
     assert bool(((seen.coverage - 0.9).abs() < 0.02).all())
-    numbers, doubts, arrays = model.diagnose_codes(x, generator)
-    assert not doubts
+    numbers, warnings, arrays = model.diagnose_codes(x, generator)
+    assert not warnings
     assert {"times", "coverage", "data term", "size of the prior", "size of the encoder"} == set(arrays)
     assert all(math.isfinite(number) for number in numbers.values())
     right = model.posterior
@@ -75,13 +75,13 @@ def test_the_parts_over_time_are_those_of_the_closed_form(worked, generator) -> 
 def test_a_code_that_says_nothing_is_told_with_its_cause(worked) -> None:
     _, model = worked
     x = real([[0.1, 0.2, 0.3, 0.4]])
-    assert model.doubts(Dataset(x)) == ()
+    assert model.training_warnings(Dataset(x)) == ()
     silent = auto_encoder(model.prior, 2, lambda x, t: (0 * x[:, :2], 0 * x[:, :2]), beta=0.1)
-    assert "from 0.0892 on" in silent.doubts(Dataset(x))[0]
+    assert "from 0.0892 on" in silent.training_warnings(Dataset(x))[0]
     quiet = auto_encoder(model.prior, 2, silent.posterior, beta=0.01)
-    assert "beta_warmup" in quiet.doubts(Dataset(x))[0]
+    assert "beta_warmup" in quiet.training_warnings(Dataset(x))[0]
     whole = auto_encoder(model.prior, 2, silent.posterior, beta=1.0, weighting="likelihood")
-    assert "from 1 on" in whole.doubts(Dataset(x))[0]
+    assert "from 1 on" in whole.training_warnings(Dataset(x))[0]
 
 
 def test_water_filling() -> None:

@@ -208,7 +208,7 @@ def test_trained_on_gaussian_data_it_comes_to_reverse_water_filling() -> None:
     assert found["kl"] == pytest.approx(4.7238, rel=0.05)
     assert found["data"] == pytest.approx(0.11840, rel=0.05)
     assert found["data"] + 0.02 * found["kl"] == pytest.approx(0.21288, rel=0.02)
-    assert model.doubts(Dataset(x)) == ()
+    assert model.training_warnings(Dataset(x)) == ()
 
 
 @pytest.mark.parametrize("prediction", ["eps", "edm", "x0", "v"])
@@ -299,15 +299,15 @@ def test_beta_rises_in_training_alone() -> None:
     assert beta(0) == pytest.approx(2.0)
 
 
-def test_a_silent_code_is_doubted() -> None:
+def test_a_silent_code_is_warned_of() -> None:
     model = small(beta=10.0)
     with torch.no_grad():
         for parameter in model.encoder.get_submodule("last").parameters():
             parameter.zero_()
-    (said,) = model.doubts(Dataset(normal(20, 4)))
+    (said,) = model.training_warnings(Dataset(normal(20, 4)))
     assert "says nothing of its event" in said
     assert "beta is 10, and from 0.089" in said
-    assert small(beta=0.0).doubts(Dataset(normal(20, 4))) == ()
+    assert small(beta=0.0).training_warnings(Dataset(normal(20, 4))) == ()
 
 
 @pytest.mark.parametrize("beta", [0.01, 0.0])

@@ -172,6 +172,6 @@ def test_variances_beyond_the_range_of_numbers_are_told_in_words() -> None:
 
     model = auto_encoder(neural_prior(), 2).float()
     model.posterior = certain  # type: ignore[method-assign]
-    numbers, doubts, _ = model.diagnose_codes(normal(8, 3).float(), generator())
+    numbers, warnings, _ = model.diagnose_codes(normal(8, 3).float(), generator())
     assert all(math.isfinite(value) for value in numbers.values())
-    assert "the evidence lower bound is not finite" in doubts[0]
+    assert "the evidence lower bound is not finite" in warnings[0]

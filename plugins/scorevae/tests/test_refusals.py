@@ -1,4 +1,4 @@
-"""A prior, an encoder or an option that does not fit is refused: the error has the cause and the line that mends it."""
+"""A prior, an encoder or an option that does not fit is refused: the error has the cause and the line that fixes it."""
 
 from __future__ import annotations
 

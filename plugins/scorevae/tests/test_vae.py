@@ -99,7 +99,7 @@ def test_a_linear_one_trains_to_reverse_water_filling(beta: float, latent: int, 
     assert 4 * float(model.residual_std) ** 2 == pytest.approx(residual, rel=0.05)
     mean, std = model.encode_distribution(x)
     assert int((mean.var(0) > 0.05 * std.square().mean(0)).sum()) == coded
-    assert model.doubts(Dataset(x)) == ()
+    assert model.training_warnings(Dataset(x)) == ()
 
 
 def test_at_the_optimum_the_loss_is_the_closed_form() -> None:
@@ -216,7 +216,7 @@ def test_beta_moves_until_the_code_holds_what_it_should() -> None:
     kl, _ = measured(model, x)
     assert kl == pytest.approx(4.0, rel=0.02)
     assert float(model.beta) == pytest.approx(0.2 ** (1 / 3) * math.exp(-8 / 3), rel=0.03)
-    assert model.doubts(Dataset(x)) == ()
+    assert model.training_warnings(Dataset(x)) == ()
     assert float(model.state_dict()["beta"]) == float(model.beta)
 
 
@@ -278,16 +278,16 @@ def test_a_start_off_the_saddle() -> None:
     assert float(loss.parts["kl"]) > 1e-4
 
 
-def test_collapse_and_a_missed_target_are_doubted() -> None:
+def test_collapse_and_a_missed_target_are_warned_of() -> None:
     x = gaussian_points(512)
     silent = linear(3.0, 2, x, training={"steps": 600})
     fit(silent, Dataset(x), silent.training_config, seed=0)
-    (said,) = silent.doubts(Dataset(x))
+    (said,) = silent.training_warnings(Dataset(x))
     assert "posterior collapse" in said
     assert "beta 3" in said
     missed = linear(1.0, 2, x, target_kl=6.0, training={"steps": 20})
     fit(missed, Dataset(x), missed.training_config, seed=0)
-    (said,) = missed.doubts(Dataset(x))
+    (said,) = missed.training_warnings(Dataset(x))
     assert "was to be 6 (target_kl)" in said
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from latent_toys import Doubtful, Linear, events
+from latent_toys import Linear, Warned, events
 from pydantic import ValidationError
 from torch.distributions import MultivariateNormal, kl_divergence
 from verb_toys import Normal, Source, checked, context, rows
@@ -97,7 +97,7 @@ def test_a_code_without_a_law_says_so_in_place_of_a_divergence() -> None:
 
 
 def test_the_component_has_its_say() -> None:
-    outcome = run(Doubtful(SHAPE, (1.0,), (0.5,)), events(SHAPE, test=600), limit=550)
+    outcome = run(Warned(SHAPE, (1.0,), (0.5,)), events(SHAPE, test=600), limit=550)
     assert outcome.result["diagnostics"] == {"asked of": 512}
     assert outcome.result["warnings"][-1] == "it was drawn up for a test"
     expected = torch.randn(3, generator=context().generator("diagnose"), dtype=torch.float64)

@@ -68,7 +68,7 @@ def test_joint_features_stand_beside_those_of_the_condition_in_the_units_of_the_
 
 
 @pytest.mark.parametrize(("inside", "said"), [(70, "too wide"), (58, None), (42, None), (30, "too narrow")])
-def test_coverage_is_doubted_from_three_standard_errors_on(inside: int, said: str | None) -> None:
+def test_coverage_is_warned_of_from_three_standard_errors_on(inside: int, said: str | None) -> None:
     draws = torch.arange(-9.0, 10)[:, None, None].expand(19, 100, 1)
     truth = torch.where(torch.arange(100) < inside, 0.1, 20.0)[:, None]
     measure = Calibration((0.5,), torch.Generator().manual_seed(0))

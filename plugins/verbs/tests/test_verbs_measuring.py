@@ -304,7 +304,7 @@ def test_an_allocation_is_reported() -> None:
     assert "predicted loss" not in verb_allocate(Spender(), {}, options, context()).result["metrics"]
 
 
-class Doubtful(Flat):
+class Warned(Flat):
     """Flat, and unsure of itself."""
 
     def diagnose(self, points: Tensor) -> tuple[dict[str, float], list[str]]:
@@ -314,8 +314,8 @@ class Doubtful(Flat):
 def test_what_a_geometry_says_against_itself_is_in_the_result() -> None:
     source = {"data": Source(UNIT, test=rows(600))}
     for outcome in (
-        verb_build(Doubtful(), source, None, context()),
-        verb_interpolate(Doubtful(), source, InterpolateOptions(pairs=2), context()),
+        verb_build(Warned(), source, None, context()),
+        verb_interpolate(Warned(), source, InterpolateOptions(pairs=2), context()),
     ):
         checked(outcome)
         assert outcome.result["diagnostics"] == {"points": 512}

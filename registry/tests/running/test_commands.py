@@ -35,8 +35,8 @@ def _files(write: Callable[..., Path]) -> None:
 def test_run_says_what_stages_say_against_themselves(say: Say, write: Callable[..., Path]) -> None:
     space = "  space: {use: geometry:tiny-many, inputs: {parts: [data]}}\n"
     paths = "  paths: {use: space, do: interpolate, inputs: {data: data}, options: {pairs: 2}}\n"
-    write(SHORT + space + paths, "doubtful.yaml")
-    assert "paths: it has <several> parts" in say("run", "doubtful.yaml").out.splitlines()
+    write(SHORT + space + paths, "uncertain.yaml")
+    assert "paths: it has <several> parts" in say("run", "uncertain.yaml").out.splitlines()
 
 
 def test_run_says_what_it_does_what_it_found_and_where(say: Say) -> None:

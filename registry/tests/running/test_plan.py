@@ -104,7 +104,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_told_with_its_place_and_its_mend(plan: MakePlan, name: str) -> None:
+def test_a_fault_is_told_with_its_place_and_its_fix(plan: MakePlan, name: str) -> None:
     marked, expected = FAULTS[name]
     message, *found = problem_of(plan, stages(marked.replace("§", "")))
     assert expected in message

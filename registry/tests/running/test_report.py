@@ -123,7 +123,7 @@ def test_warnings_are_listed_under_the_note(page: Page, finished: RunResult) -> 
 
 
 GEOMETRY = (
-    "version: 1\nname: doubtful\nstages:\n  data: {use: data:tiny}\n"
+    "version: 1\nname: uncertain\nstages:\n  data: {use: data:tiny}\n"
     "  space: {use: geometry:tiny-many, inputs: {parts: [data]}}\n"
     "  paths: {use: space, do: interpolate, inputs: {data: data}, options: {pairs: 2}}\n"
 )

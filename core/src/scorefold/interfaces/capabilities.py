@@ -98,8 +98,8 @@ class Trainable(ABC):
         """
         return None
 
-    def doubts(self, dataset: Dataset) -> Sequence[str]:
-        """What should make one doubt a training that has ended, in words, by some points; nothing by default."""
+    def training_warnings(self, dataset: Dataset) -> Sequence[str]:
+        """Warnings about a training that has ended, by some points; nothing by default."""
         return ()
 
 
@@ -143,7 +143,7 @@ class Encodes(ABC):
     ) -> tuple[Mapping[str, float], Sequence[str], Mapping[str, Tensor]]:
         """What the component itself has to say of the codes of some events x (N, *E), for the verb ``latents``.
 
-        Numbers by name, finite, which stand in the result's ``diagnostics``; in words, what should make one doubt the
+        Numbers by name, finite, which stand in the result's ``diagnostics``; warnings about the
         codes; arrays by name. All that is drawn comes from ``generator``, on the component's device. Nothing by
         default.
         """

@@ -110,6 +110,6 @@ class Geometry(ABC):
         return mean[0]
 
     def diagnose(self, points: Tensor) -> tuple[Mapping[str, float], Sequence[str]]:
-        """What held-out points (N, *E) say of a geometry that was learned: numbers by name, and in words what should
-        make one doubt its answers. Nothing by default: a known geometry leaves nothing to doubt."""
+        """What held-out points (N, *E) say of a geometry that was learned: numbers by name, and warnings about
+        its answers, a sentence each. Nothing by default: a known geometry needs no warning."""
         return {}, ()

@@ -146,13 +146,13 @@ class MetaAllocator(Allocator):
         lattice = lattice_of(self.config, bounds, budget)
         if not lattice.allows():
             return Allocation("infeasible", (), budget, reason=_why_none(lattice))
-        problem, doubts = problem_of(self.config), list[str]()
+        problem, warnings = problem_of(self.config), list[str]()
         stream = generator or torch.Generator().manual_seed(0)
         engine = Engine(self.config, problem, stream if self.config.engine == "monte-carlo" else None)
         best = engine.best(lattice)
         if engine.generator is None and not engine.is_valid(best):
             rows = float(best.found.bought.plans.rows)
-            doubts.append(
+            warnings.append(
                 f"no closed form is valid for {rows:g} query labels in all and {problem.dimension} weights: plans were "
                 "simulated instead"
             )
@@ -162,8 +162,8 @@ class MetaAllocator(Allocator):
             reason = (
                 f"no plan has a finite expected loss with about as many query labels as weights, {problem.dimension}"
             )
-            return Allocation("refused", (), budget, reason=reason, warnings=tuple(doubts))
-        return report(engine, lattice, best, doubts)
+            return Allocation("refused", (), budget, reason=reason, warnings=tuple(warnings))
+        return report(engine, lattice, best, warnings)
 
 
 def _why_none(lattice: Lattice) -> str:

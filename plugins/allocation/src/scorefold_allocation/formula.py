@@ -109,7 +109,7 @@ def validity(problem: LinearProblem, known: Risk) -> str:
     }[name]
     if error == float("inf"):
         return f"{told}; not valid here, with about as many query labels as weights or a single task"
-    trust = "valid" if bool(known.valid) else "doubtful"
+    trust = "valid" if bool(known.valid) else "uncertain"
     return f"{told}; {trust}, simulations were within {error:.0%} of it" if error > 0 else told
 
 

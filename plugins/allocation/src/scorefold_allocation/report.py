@@ -1,4 +1,4 @@
-"""What a pilot came to, as an allocation: the plan, its loss, what else would do about as well, and doubts."""
+"""What a pilot came to, as an allocation: the plan, its loss, what else would do about as well, and warnings."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def report(
     ends = sorted({limits.nearest(end, worth) for end in best.near} - {chosen})
     others = [other.rows for other in map(plan, ends) if other.tasks >= limits.min_tasks]
     loss = Band.of(best.loss_at(chosen))
-    told = doubts(config, limits, trials, threshold, valleys, best, worth)
+    told = plan_warnings(config, limits, trials, threshold, valleys, best, worth)
     if chosen != size:
         told.append(_why_other(chosen, size, present))
     larger = sum(row.tasks for row in kind.owned if row.support + row.query > chosen)
@@ -110,7 +110,7 @@ def curve_of(valleys: list[Valley]) -> dict[str, list[float]]:
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def doubts(
+def plan_warnings(
     config: MetaConfig,
     limits: Limits,
     trials: Trials,
@@ -119,7 +119,7 @@ def doubts(
     best: Best,
     worth: float,
 ) -> list[str]:
-    """What should make one doubt the plan, in words."""
+    """Warnings about the plan, a sentence each."""
     top = valleys[0]
     told = [f"a trial failed: {failure}" for failure in trials.failures]
     if top.is_flat:

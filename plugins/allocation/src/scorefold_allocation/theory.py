@@ -20,7 +20,7 @@ from scorefold_allocation.purchase import step_of
 
 _ROUGH = 4  # how much larger an error may be where plans are first compared
 _FINALISTS = 4
-_DOUBTFUL = 0.2  # a simulated R with a larger relative error is taken as one without an expectation
+_UNCERTAIN = 0.2  # a simulated R with a larger relative error is taken as one without an expectation
 _Z = 1.96
 _PARTS = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 _RATIOS = (0.5, 0.7, 1.0, 1.4, 2.0)
@@ -69,7 +69,7 @@ class Engine:
             excess[allowed], error[allowed] = simulated_risk(
                 self.problem, plans.take(allowed), settings, self.generator, tolerance or settings.tolerance
             )
-            excess, spread = torch.where(error <= _DOUBTFUL * excess, excess, torch.inf), _Z * error
+            excess, spread = torch.where(error <= _UNCERTAIN * excess, excess, torch.inf), _Z * error
         ends = (excess, (excess - spread).clamp_min(0), excess + spread)
         loss, low, high = (expected_loss(self.config, self.problem, plans, end) for end in ends)
         return Judged(found, torch.where(found.loss.isfinite(), loss, torch.inf), low, high, excess)

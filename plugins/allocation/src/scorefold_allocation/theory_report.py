@@ -1,4 +1,4 @@
-"""What formula or simulation came to, as an allocation: plan, loss, what else is about as good, and doubts."""
+"""What formula or simulation came to, as an allocation: plan, loss, what else is about as good, and warnings."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _GROWTH = 4  # times the budget, to see whether the optimum moves
 _SIMULATED = "simulated designs, with tasks and label noise averaged in closed form; the interval is of 95 %"
 
 
-def report(engine: Engine, lattice: Lattice, best: Judged, doubts: list[str]) -> Allocation:
-    """The allocation of the best plan (C = 1), whose loss is finite; ``doubts`` are there already."""
+def report(engine: Engine, lattice: Lattice, best: Judged, warnings: list[str]) -> Allocation:
+    """The allocation of the best plan (C = 1), whose loss is finite; ``warnings`` are there already."""
     config, budget = engine.config, lattice.budget
     plans = best.found.bought.plans
     line = engine.line(lattice, _sizes(engine, lattice))
@@ -39,7 +39,7 @@ def report(engine: Engine, lattice: Lattice, best: Judged, doubts: list[str]) ->
     behind = regret(engine, lattice, best)
     if config.present is not None and behind is None:
         told = "the limits or the budget do not allow them, or a loss is 0 or not known"
-        doubts = [*doubts, f"nothing is said of the regret of {config.present} labels per task: {told}"]
+        warnings = [*warnings, f"nothing is said of the regret of {config.present} labels per task: {told}"]
     diagnostics: dict[str, Any] = {
         "engine": engine.name,
         "regime": regime(engine.problem, plans),
@@ -67,7 +67,7 @@ def report(engine: Engine, lattice: Lattice, best: Judged, doubts: list[str]) ->
             *without_tasks(config, plans),
             *remarks(band, config.near, diagnostics["regret"], fewer=None if worth is None else config.near_budget),
         ),
-        warnings=(*doubts, *edges(lattice, best), *less(engine, lattice, best)),
+        warnings=(*warnings, *edges(lattice, best), *less(engine, lattice, best)),
         diagnostics=diagnostics,
     )
 
@@ -212,7 +212,7 @@ def edges(lattice: Lattice, best: Judged) -> list[str]:
 
 
 def less(engine: Engine, lattice: Lattice, best: Judged) -> list[str]:
-    """A doubt where part of the budget is predicted to do better than all of it, as it is around N = p."""
+    """A warning where part of the budget is predicted to do better than all of it, as it is around N = p."""
     closed = Engine(engine.config, engine.problem)
     if engine.config.hold_back or float(best.found.bought.plans.rows) > 4 * engine.problem.dimension:
         return []

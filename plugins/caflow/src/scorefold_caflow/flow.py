@@ -188,25 +188,25 @@ class ImageFlow(Flow, Trainable):
         return None
 
     @torch.no_grad()
-    def doubts(self, dataset: Dataset) -> Sequence[str]:
+    def training_warnings(self, dataset: Dataset) -> Sequence[str]:
         """Whether the inverse still undoes the map, and draws are finite: rounding grows as training moves the maps."""
         condition = dataset.condition if self.condition_spec is not None else None
         back, _ = self.inverse(self(dataset.x, condition)[0], condition)
         error = float((back - dataset.x).abs().max()) / self.event_scale.std
         draws = self.sample(1 if condition is not None else 64, condition, generator=torch.Generator(back.device))
         wrong = int((~draws.isfinite().flatten(-3).all(-1)).sum())
-        mend = "set linear: orthogonal, lower bound, or take dtype: float64"
-        found = [*self._doubts_of_noise(dataset)]
+        fix = "set linear: orthogonal, lower bound, or take dtype: float64"
+        found = [*self._noise_warnings(dataset)]
         if not error < _ROUND_TRIP:
             found.append(
                 f"the inverse brings events back only to {error:.2g} of the data's deviation, "
-                f"{_ROUND_TRIP:g} expected: {mend}"
+                f"{_ROUND_TRIP:g} expected: {fix}"
             )
         if wrong:
-            found.append(f"{wrong} of {draws[..., 0, 0, 0].numel()} draws are not finite: {mend}")
+            found.append(f"{wrong} of {draws[..., 0, 0, 0].numel()} draws are not finite: {fix}")
         return found
 
-    def _doubts_of_noise(self, dataset: Dataset) -> Iterator[str]:
+    def _noise_warnings(self, dataset: Dataset) -> Iterator[str]:
         """Whether the condition's noise in training hides it: its width is a level's, in the units of the events."""
         image = None if self.condition_spec is None else self.split(dataset.condition, dataset.x)[0]
         if image is None or self.bin_width is None or isinstance(self.config, CINNConfig):

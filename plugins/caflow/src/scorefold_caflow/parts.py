@@ -74,16 +74,14 @@ class TwoEncoders(Parts):
         scales = config.scales
         factor = 2 ** (scales + 1)
         what = f"scales: {scales} with the one halving more of this flow"
-        check_divisible(event_shape, factor, what, _mend(event_shape, condition, more=1))
+        check_divisible(event_shape, factor, what, _fix(event_shape, condition, more=1))
         built = {"squeeze": config.squeeze, "recompute": config.recompute}
         self.event_encoder = Encoder(event_shape, scales, config.encoder, **built)
         shapes = latent_shapes(event_shape, scales)
         image = condition.image_shape
         if image is not None:
-            mend = (
-                "set condition_size: event, which brings the condition to the event's size, or crop or pad its images"
-            )
-            check_divisible(image, factor, f"scales: {scales} on the condition", mend)
+            fix = "set condition_size: event, which brings the condition to the event's size, or crop or pad its images"
+            check_divisible(image, factor, f"scales: {scales} on the condition", fix)
             self.condition_encoder: Encoder | None = Encoder(image, scales, config.encoder, **built)
             given = latent_shapes(image, scales)
         else:
@@ -134,7 +132,7 @@ class OneFlow(Parts):
     def __init__(self, config: CINNConfig, event_shape: tuple[int, ...], condition: SplitCondition) -> None:
         super().__init__()
         what = f"scales: {config.scales}"
-        check_divisible(event_shape, 2**config.scales, what, _mend(event_shape, condition, more=0))
+        check_divisible(event_shape, 2**config.scales, what, _fix(event_shape, condition, more=0))
         channels = condition.image_shape[0] if condition.image_shape is not None else 0
         self.features = Features(channels, config.features, config.scales) if channels else None
         seen = condition.width + (config.features if channels else 0)
@@ -220,7 +218,7 @@ class Features(nn.Module):
         return found[::-1]
 
 
-def _mend(shape: tuple[int, ...], condition: SplitCondition, *, more: int) -> str:
+def _fix(shape: tuple[int, ...], condition: SplitCondition, *, more: int) -> str:
     """How events (C, H, W) come to be halved as often as there are scales, and so many times more."""
     halvings = min((size & -size).bit_length() - 1 for size in shape[1:])
     fewer = f"set scales: {halvings - more}, or " if halvings > more else ""

@@ -1,4 +1,4 @@
-"""RePaint: its closed-form bias on a Gaussian pair, what resampling mends, and the clamped coarse band."""
+"""RePaint: its closed-form bias on a Gaussian pair, what resampling fixes, and the clamped coarse band."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_score_walks_a_path_of_the_known_part(pair: Any, moments_of: Any) ->
     assert float(covariance[1, 1]) - 1e-4 == pytest.approx(0.3605, abs=2e-3)
 
 
-def test_resampling_mends_a_part(pair: Any, moments_of: Any) -> None:
+def test_resampling_fixes_a_part(pair: Any, moments_of: Any) -> None:
     """Gain and variance at 100 steps by how often each is drawn; 0.9 and 0.19 are right."""
     found = {}
     for resamples in (1, 3, 10):

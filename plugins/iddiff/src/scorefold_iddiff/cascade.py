@@ -6,7 +6,7 @@ as the whole spectrum, it is left out. 3) The whole spectrum of the tangent proj
 eigenvalue is close to 1/2. What is found is what ``estimator:iddiff`` finds by rule ``projector``.
 
 In calls that is about what the range finder alone takes where dimensions are small beside D and all margins wide. The
-first stage keeps sketches from points whose whole spectrum costs no more, and makes do with one round; the last mends
+first stage keeps sketches from points whose whole spectrum costs no more, and makes do with one round; the last fixes
 what the range finder alone could have off by one.
 """
 
@@ -49,7 +49,7 @@ _WIDTHS = 4
 
 @dataclass(frozen=True)
 class Curve:
-    """The denoising loss (L, M) at increasing levels and shown points, and the doubts that it raises."""
+    """The denoising loss (L, M) at increasing levels and shown points, and the warnings that it raises."""
 
     levels: list[float]
     losses: Tensor
@@ -75,7 +75,7 @@ class Cascade(Estimator):
         loss and ``coarse_half_width`` (n,) half the width of its interval; ``stage`` (n,) the position in ``STAGES`` of
         the stage that settled a point, and ``settled`` how many each did; ``network_calls`` counts all calls and
         ``calls_by_stage`` those of each; ``mixture`` has the dimensions of points with clear margins and their shares,
-        where these differ, and ``warnings`` what should make one doubt the value. The interval is a bootstrap over
+        where these differ, and ``warnings`` are about the value. The interval is a bootstrap over
         points. Without a generator the draws are those of seed 0.
 
         Raises ``DataError`` for fewer than 2 points, for values or a score that aren't finite, and for coordinates in
@@ -162,7 +162,7 @@ class Cascade(Estimator):
         clear = dimensions[reading.margins >= self.config.thin]
         mixture = mixture_of([[Plateau(int(dimension), 0, 0)] for dimension in clear], dimensions)
         clean = corrected(reading, sigma, None, points.ambient)
-        doubts = [
+        warnings = [
             *cautions.of_mixture(mixture),
             *cautions.of_score(reading, clean, points.ambient),
             *curve.reasons,
@@ -179,8 +179,8 @@ class Cascade(Estimator):
             pointwise=dimensions,
             spectrum=reading.spectra["projector"],
             diagnostics={
-                "note": cautions.with_doubts(scale_note(sigma, rows, moved), doubts),
-                "warnings": doubts,
+                "note": cautions.with_warnings(scale_note(sigma, rows, moved), warnings),
+                "warnings": warnings,
                 "aggregate": self.config.aggregate,
                 "sigma": sigma,
                 "network_calls": sum(screened["calls_by_stage"].values()),

@@ -1,4 +1,4 @@
-"""What should make one doubt a dimension, in words: the score, the noise level, and the data.
+"""Warnings about a dimension: the score, the noise level, and the data.
 
 The page "Reading a dimension" of the documentation says what each means and what to do about it.
 """
@@ -37,7 +37,7 @@ def excess_loss(reading: Reading, found: Corrected) -> float | None:
 
 
 def of_score(reading: Reading, clean: Corrected, ambient: int) -> list[str]:
-    """Doubts about the score at the level that is read."""
+    """Warnings about the score at the level that is read."""
     whole = bool((reading.dimensions == ambient).all())
     found = [_whole(ambient)] if whole else []
     excess, dimension = excess_loss(reading, clean), float(reading.dimensions.mean())
@@ -56,7 +56,7 @@ def of_score(reading: Reading, clean: Corrected, ambient: int) -> list[str]:
 
 
 def of_values(value: float, interval: tuple[float, float] | None, ambient: int) -> list[str]:
-    """Doubts about a real-valued dimension in ``ambient`` coordinates."""
+    """Warnings about a real-valued dimension in ``ambient`` coordinates."""
     low, high = interval or (value, value)
     if not -0.5 - 0.05 * ambient <= value <= 1.05 * ambient + 0.5:
         return [
@@ -77,7 +77,7 @@ def _whole(ambient: int) -> str:
 
 
 def bent_by(difference: float) -> list[str]:
-    """Doubts where FLIPD and the projector's trace differ by this part of the dimension."""
+    """Warnings where FLIPD and the projector's trace differ by this part of the dimension."""
     if difference <= CURVATURE:
         return []
     said = f"{difference:.0%} of" if difference < 10 else f"{difference:.2g} times"
@@ -88,7 +88,7 @@ def bent_by(difference: float) -> list[str]:
 
 
 def slanted(slant: float, dimension: float) -> list[str]:
-    """Doubts about guesses g of noises z, with E g . (g - z) = ``slant``: exact scores give posterior means, whose
+    """Warnings about guesses g of noises z, with E g . (g - z) = ``slant``: exact scores give posterior means, whose
     errors are orthogonal to them."""
     if abs(slant) <= 0.5 + SLANT * max(dimension, 0.0):
         return []
@@ -101,7 +101,7 @@ def slanted(slant: float, dimension: float) -> list[str]:
 def of_level(
     dimensions: Tensor, points: Sequence[Sequence[Plateau]], pooled: Sequence[Mapping[str, Any]], levels: int
 ) -> list[str]:
-    """Doubts about the noise level, at which points have ``dimensions`` (M,), given their plateaus."""
+    """Warnings about the noise level, at which points have ``dimensions`` (M,), given their plateaus."""
     if levels < LEAST_LEVELS:
         return []
     with_plateau = [(number, found[0]) for number, found in enumerate(points) if found]
@@ -150,7 +150,7 @@ def of_bent(dimensions: Sequence[int]) -> list[str]:
 
 
 def of_mixture(mixture: Sequence[dict[str, float]]) -> list[str]:
-    """Doubts about one number for data of several dimensions, each with its share of the points."""
+    """Warnings about one number for data of several dimensions, each with its share of the points."""
     if len(mixture) < 2:
         return []
     parts = ", ".join(f"{row['dimension']:g} ({row['share']:.0%})" for row in mixture)
@@ -166,7 +166,7 @@ def too_few_agree(share: float) -> str:
 
 
 def of_data(look: Survey, sigma: float, points: int, ambient: int) -> list[str]:
-    """Doubts about the data."""
+    """Warnings about the data."""
     if look.constant == ambient:
         return ["all rows are one and the same point"]
     found = []
@@ -188,7 +188,7 @@ def of_data(look: Survey, sigma: float, points: int, ambient: int) -> list[str]:
     return found
 
 
-def with_doubts(note: str, doubts: Sequence[str]) -> str:
-    """A note with the first doubt, and how many more there are."""
-    more = f" ({len(doubts) - 1} more among the diagnostics)" if len(doubts) > 1 else ""
-    return f"{note}; warning: {doubts[0]}{more}" if doubts else note
+def with_warnings(note: str, warnings: Sequence[str]) -> str:
+    """A note with the first warning, and how many more there are."""
+    more = f" ({len(warnings) - 1} more among the diagnostics)" if len(warnings) > 1 else ""
+    return f"{note}; warning: {warnings[0]}{more}" if warnings else note

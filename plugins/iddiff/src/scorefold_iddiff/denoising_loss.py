@@ -72,7 +72,7 @@ class DenoisingLoss(Estimator):
             generator,
             interval=mean_interval(values, config.level) if config.aggregate == "mean" else None,
             note=scale_note(sigma, rows, moved),
-            doubts=[
+            warnings=[
                 *cautions.slanted(slant, float(values.mean())),
                 *memorised(levels, means, look),
                 *cautions.of_data(look, sigma, len(points), points.ambient),

@@ -271,4 +271,4 @@ def note(
         text += "; a mixture of dimensions: " + ", ".join(
             f"{row['dimension']:g} ({row['share']:.0%})" for row in mixture
         )
-    return cautions.with_doubts(text, warnings)
+    return cautions.with_warnings(text, warnings)

@@ -89,8 +89,8 @@ class FLIPD(Estimator):
         values = found.pop("values")
         each = 1 + self._width(points.ambient)
         curve = [row["sigma"] for row in found["curve"]]
-        doubts = [
-            *found.pop("doubts"),
+        warnings = [
+            *found.pop("warnings"),
             *memorised(curve, list(found["curve_pointwise"]), look),
             *cautions.of_data(look, found.get("sigma", curve[0]), len(points), points.ambient),
         ]
@@ -99,7 +99,7 @@ class FLIPD(Estimator):
             points,
             self.config,
             generator,
-            doubts=doubts,
+            warnings=warnings,
             mode=self.config.mode,
             trace="exact" if self._exact(points.ambient) else "hutchinson",
             network_calls=each * found.pop("readings"),
@@ -120,7 +120,7 @@ class FLIPD(Estimator):
             "values": here.flipd[0],
             "readings": len(points) + len(others) * len(shown),
             "note": scale_note(sigma, rows, moved),
-            "doubts": cautions.bent_by(parted(here.flipd[0], here.projector_trace[0])),
+            "warnings": cautions.bent_by(parted(here.flipd[0], here.projector_trace[0])),
             "sigma": sigma,
             "projector_trace": trace,
             "curve": rows,
@@ -135,7 +135,7 @@ class FLIPD(Estimator):
             "readings": len(levels) * len(points),
             "curve": rows,
             "curve_pointwise": found.flipd[:, : self.config.shown],
-            "doubts": [],
+            "warnings": [],
         }
         reach = f"sigma {levels[0]:.3g} to {levels[-1]:.3g}"
         if self.config.mode == "regression":

@@ -82,7 +82,7 @@ class SpectralLanczos(Estimator):
             config,
             generator,
             note=scale_note(sigma, rows, moved),
-            doubts=[
+            warnings=[
                 *cautions.bent_by(parted(values[0] + squares, values[0])),
                 *memorised(levels, values[1:], look),
                 *cautions.of_data(look, sigma, len(points), points.ambient),

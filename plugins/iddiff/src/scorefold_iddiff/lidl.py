@@ -118,7 +118,7 @@ class LIDL(Estimator):
             generator,
             note=f"the slope of log-densities over {len(levels)} flows, noise {levels[0]:.3g} to {levels[-1]:.3g}"
             + (f"; {float(residual.mean()):.2g} nats off a line on average" if len(levels) > 2 else ""),
-            doubts=cautions.of_data(look, levels[0], len(points), points.ambient),
+            warnings=cautions.of_data(look, levels[0], len(points), points.ambient),
             network_calls=len(levels) * len(points),
             ambient=points.ambient,
             levels=levels,

@@ -38,19 +38,19 @@ def answer(
     generator: torch.Generator,
     *,
     note: str,
-    doubts: Sequence[str] = (),
+    warnings: Sequence[str] = (),
     interval: tuple[float, float] | None = None,
     **diagnostics: Any,
 ) -> Estimate:
     """The estimate from dimensions (N,) at the points; the interval is a bootstrap over points unless one is given.
 
-    ``doubts`` come behind those about the value itself, as ``warnings``; the first of all ends the note.
+    ``warnings`` come behind those about the value itself, as ``warnings``; the first of all ends the note.
     """
     values = values.double().cpu()
     reduce = AGGREGATES[config.aggregate]
     value = float(reduce(values))
     interval = interval or bootstrap_interval(values, reduce, config.level, generator)
-    found = [*cautions.of_values(value, interval, points.ambient), *doubts]
+    found = [*cautions.of_values(value, interval, points.ambient), *warnings]
     return Estimate(
         quantity="intrinsic dimension",
         value=value,
@@ -60,7 +60,7 @@ def answer(
         level=config.level,
         pointwise=values,
         diagnostics={
-            "note": cautions.with_doubts(note, found),
+            "note": cautions.with_warnings(note, found),
             "warnings": found,
             **diagnostics,
             "aggregate": config.aggregate,
@@ -76,7 +76,7 @@ def look_at(dataset: Dataset, points: Points, seed: int) -> Survey:
 
 
 def memorised(levels: Sequence[float], curve: Sequence[Tensor], look: Survey) -> list[str]:
-    """Doubts about a score whose dimensions (M,) at some points fall at levels below the distance of neighbours."""
+    """Warnings about a score whose dimensions (M,) at some points fall at levels below the distance of neighbours."""
     return memorised_levels(levels, torch.stack(list(curve)), look.nearest)[1]
 
 

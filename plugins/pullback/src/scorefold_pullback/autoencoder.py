@@ -15,7 +15,7 @@ from scorefold.results import Estimate
 from scorefold_pullback.autoencoder_axes import PrincipalAxes, principal_axes, quadratic_base
 from scorefold_pullback.autoencoder_bound import error_bound
 from scorefold_pullback.autoencoder_curve import kept_counts, pca_curve, reconstruction_curve
-from scorefold_pullback.autoencoder_doubts import all_equal, doubts_of_bound, doubts_of_variances
+from scorefold_pullback.autoencoder_warnings import all_equal, warnings_of_bound, warnings_of_variances
 from scorefold_pullback.diagnostics import diagnose
 from scorefold_pullback.estimator_config import RiemannianAutoencoderConfig
 from scorefold_pullback.rows import check_rows, row_lengths
@@ -204,9 +204,9 @@ class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
             "shown": shown,
             "decoded_axes": self.decode_axes(),
             "warnings": [
-                *doubts_of_variances(axes.variances, measured, rank, share),
-                *trust.doubts(of_the_law=False),
-                *doubts_of_bound(error, standard_error, bound),
+                *warnings_of_variances(axes.variances, measured, rank, share),
+                *trust.warnings(of_the_law=False),
+                *warnings_of_bound(error, standard_error, bound),
             ],
         }
         if len(self.event_shape) == 1 and size <= _GRID_UP_TO:

@@ -45,7 +45,7 @@ class Diagnosis:
         """The figures by name."""
         return asdict(self)
 
-    def doubts(self, *, of_the_law: bool = True) -> list[str]:
+    def warnings(self, *, of_the_law: bool = True) -> list[str]:
         """Why geodesics, distances and dimensions in this geometry should not be trusted, in words; none is best.
 
         Without ``of_the_law`` not that the points are none of the flow's: for who looks closer at that.

@@ -36,7 +36,7 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
 
     Points and tangent vectors are (B, *E), a batch of 1 broadcasts, and every answer can be differentiated, also by the
     parameters of the flow. Large batches go through the flow in blocks of rows, so that memory stays bounded. A flow
-    that training has not left in evaluation mode is warned of where it is used, and is a doubt of ``diagnose``. A
+    that training has not left in evaluation mode is warned of where it is used, and is a warning of ``diagnose``. A
     ``reference``, such as the true geometry of made-up data, changes no answer: figures draw its geodesics beside ours,
     and ``diagnose`` says how far apart they are.
 
@@ -133,7 +133,7 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
         found = diagnose(self.flow, self._checked("points", points))
         untrained = self._untrained()
         numbers = {**found.numbers(), **self.compared.errors(self, points)}
-        return numbers, [*([untrained] if untrained else []), *found.doubts()]
+        return numbers, [*([untrained] if untrained else []), *found.warnings()]
 
     def metric(self, x: Tensor) -> Tensor:
         """G(x) = D_xF^T D_xF (B, D, D); for a quadratic psi and the metric ``score`` J^T A^-2 J."""

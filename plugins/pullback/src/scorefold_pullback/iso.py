@@ -47,8 +47,8 @@ class IsoPullback(nn.Module, Geometry):
 
     def diagnose(self, points: Tensor) -> tuple[Mapping[str, float], Sequence[str]]:
         """What points say of the flow: see ``Pullback.diagnose``."""
-        numbers, doubts = self.pullback.diagnose(points)
-        return {**numbers, **self.compared.errors(self, points)}, doubts
+        numbers, warnings = self.pullback.diagnose(points)
+        return {**numbers, **self.compared.errors(self, points)}, warnings
 
     def metric(self, x: Tensor) -> Tensor:
         """The identity, (B, D, D)."""

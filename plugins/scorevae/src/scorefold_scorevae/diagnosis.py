@@ -101,9 +101,9 @@ def evidence_bound(model: Any, x: Tensor, generator: torch.Generator | None, dra
 def diagnose(
     model: Any, x: Tensor, generator: torch.Generator
 ) -> tuple[dict[str, float], list[str], dict[str, Tensor]]:
-    """Numbers, doubts in words, and arrays over time for events x (N, *E): what ``diagnose_codes`` gives."""
+    """Numbers, warnings and arrays over time for events x (N, *E): what ``diagnose_codes`` gives."""
     seen = over_time(model, x, generator)
-    doubts = []
+    warnings = []
     numbers = {f"coverage at t = {t:.3g}": float(c) for t, c in zip(seen.times.tolist(), seen.coverage, strict=True)}
     if isinstance(model.process, Isotropic) and len(x):
         bound = float(evidence_bound(model, x, generator, 4).mean())
@@ -111,24 +111,24 @@ def diagnose(
             numbers["evidence lower bound (nats)"] = bound
             numbers["evidence lower bound (bits a dimension)"] = -bound / (x[0].numel() * math.log(2))
         else:
-            doubts.append(
+            warnings.append(
                 "the evidence lower bound is not finite: the encoder's variances have left the range of numbers"
             )
     worst = int((seen.coverage - _LEVEL).abs().argmax())
     if abs(float(seen.coverage[worst]) - _LEVEL) > _TOO_FAR:
-        doubts.append(
+        warnings.append(
             f"at t = {float(seen.times[worst]):.3g} the encoder's 90 % intervals hold {seen.coverage[worst]:.0%} of "
             "the codes: q(z | x_t, t) is not the law of the code there; train for longer, or repair the score by "
             "score:scorevae-plus"
         )
     arrays = {"times": seen.times, "coverage": seen.coverage, "data term": seen.data}
     arrays |= {f"size of the {name}": size for name, size in seen.sizes.items()}
-    return numbers, doubts, arrays
+    return numbers, warnings, arrays
 
 
 @torch.no_grad()
 def silent(model: Any, x: Tensor, beta: float, weighting: str) -> Sequence[str]:
-    """What should make one doubt a trained encoder by events x (N, *E): a code that says nothing, and why."""
+    """Warnings about a trained encoder by events x (N, *E): a code that says nothing, and why."""
     if not len(x):
         return ()
     mean, std = model.encode_distribution(x)

@@ -161,7 +161,7 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
             return {}, (), {}
         return {"evidence lower bound (nats)": float(self.elbo(x, generator=generator, draws=4).mean())}, (), {}
 
-    def doubts(self, dataset: Dataset) -> Sequence[str]:
+    def training_warnings(self, dataset: Dataset) -> Sequence[str]:
         return () if self.config.beta == 0 else silent(self, dataset.x, self.config.beta, self.config.weighting)
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor | None]:

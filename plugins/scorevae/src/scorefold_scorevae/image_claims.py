@@ -108,7 +108,7 @@ def _gates(task: str) -> Iterable[Claim]:
         "row",
         tolerance=("max", 1.0),
         options={**ratio, "measure": "data"},
-        # A corrector mends what is not Gaussian in q(z | x_t): digits are ten clusters, patches are none.
+        # A corrector fixes what is not Gaussian in q(z | x_t): digits are ten clusters, patches are none.
         **(gate if task == "digits" else {"unit": "ratio"}),
     )
     yield _claim(

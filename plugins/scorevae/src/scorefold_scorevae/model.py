@@ -164,7 +164,7 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
     def refuses(self, strategy: str) -> str | None:
         return refused(strategy)
 
-    def doubts(self, dataset: Dataset) -> Sequence[str]:
+    def training_warnings(self, dataset: Dataset) -> Sequence[str]:
         return silent(self, dataset.x, self.config.beta, self.config.weighting)
 
     def diagnose_codes(

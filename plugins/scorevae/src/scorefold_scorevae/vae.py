@@ -152,7 +152,7 @@ class VAE(Autoencoder, Trainable):
         return numbers, (), {}
 
     @torch.no_grad()
-    def doubts(self, dataset: Dataset) -> Sequence[str]:
+    def training_warnings(self, dataset: Dataset) -> Sequence[str]:
         kl = float(normal_kl(*self.posterior(dataset.x)).sum(1).mean())
         beta = float(self.beta)
         if kl < _SILENT:

@@ -72,7 +72,7 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
         report = train(component, training, config, metrics=context.metrics, **settings)
     result: dict[str, Any] = {"trained": True, **report.summary()}
     seen = training if validation is None or not len(validation) else validation
-    after = [*component.doubts(seen.take(torch.arange(min(_DIAGNOSED, len(seen)))))]
+    after = [*component.training_warnings(seen.take(torch.arange(min(_DIAGNOSED, len(seen)))))]
     if isinstance(component, Encodes):
         x = seen.take(torch.arange(min(_DECODED, len(seen)))).x
         error, poor = quick_error(component, x, context.generator("reconstruct", device=device_of(component)))

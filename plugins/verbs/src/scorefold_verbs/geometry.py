@@ -36,8 +36,8 @@ def _check_trained(component: Geometry) -> None:
 
 def _trust(component: Geometry, points: Tensor) -> dict[str, Any]:
     """What a geometry says of itself by held-out points, as entries of a result; none where it says nothing."""
-    numbers, doubts = component.diagnose(points)
-    entries = {"diagnostics": dict(numbers), "warnings": list(doubts)}
+    numbers, warnings = component.diagnose(points)
+    entries = {"diagnostics": dict(numbers), "warnings": list(warnings)}
     return {name: entry for name, entry in entries.items() if entry}
 
 

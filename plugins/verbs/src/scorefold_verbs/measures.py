@@ -37,7 +37,7 @@ HIGHEST_PSNR = 100.0
 _SSIM_WINDOW = 11
 _FRECHET_DRAWS = 5
 _ENERGY_POINTS = 4000
-_DOUBT = 1e-3
+_LEAST_P = 1e-3
 _KEPT = 2**22  # numbers in an array that is written beside the result
 
 
@@ -204,7 +204,7 @@ class Calibration(Measure):
                     f"intervals hold {100 * share:.1f}% of the truths, with a standard error of {100 * error:.1f}%"
                 )
         value = self._uniform()
-        if value is not None and value < _DOUBT:
+        if value is not None and value < _LEAST_P:
             found.append(
                 f"the truths' places among the draws are not uniform (p = {value:.1g}): this is not the posterior of "
                 "the truths"

@@ -65,7 +65,7 @@ class Noisy(Linear, EncodesNoise):
         return (apart.flatten(1) / self.get_buffer("spread")).reshape(x.shape)
 
 
-class Doubtful(Linear):
+class Warned(Linear):
     """A code that has something to say of itself."""
 
     def diagnose_codes(

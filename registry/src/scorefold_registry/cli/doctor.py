@@ -1,4 +1,4 @@
-"""What is wrong with the installed plugins, and the command or the line that mends it."""
+"""What is wrong with the installed plugins, and the command or the line that fixes it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from scorefold_registry.plugins.requirements import unmet
 class Finding:
     """One thing about a plugin. ``fault`` is False for what somebody has chosen: a plugin denied, a name given away.
 
-    ``what`` says it, ``at`` the line of the plugin's own code, ``mend`` the command or the line that mends it.
+    ``what`` says it, ``at`` the line of the plugin's own code, ``fix`` the command or the line that fixes it.
     """
 
     what: str
-    mend: str
+    fix: str
     at: str | None = None
     fault: bool = True
 
     def as_json(self) -> dict[str, Any]:
-        return {"fault": self.fault, "what": self.what, "at": self.at, "mend": self.mend}
+        return {"fault": self.fault, "what": self.what, "at": self.at, "fix": self.fix}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Examination:
 
     @property
     def faults(self) -> int:
-        """How many things are to be mended."""
+        """How many things are to be fixed."""
         found = [finding for _, findings in self.plugins for finding in findings if finding.fault]
         return len(found) + len(self.notes)
 
@@ -139,21 +139,21 @@ def _load(item: Registered) -> None:
 
 def _findings(record: PluginRecord, catalogue: Catalogue) -> Iterator[Finding]:
     if record.state == "disabled":
-        yield Finding(str(record.cause), str(record.mend), fault=False)
+        yield Finding(str(record.cause), str(record.fix), fault=False)
     elif record.state in ("broken", "incompatible") or (record.state == "ambiguous" and not record.components):
         # A kind that two declare leaves a plugin without components; its cause says which line settles it.
-        yield Finding(str(record.cause), record.mend or record.remedy, record.frame)
+        yield Finding(str(record.cause), record.fix or record.remedy, record.frame)
     for item in catalogue.components:
         if item.record is record:
             yield from _names(item, catalogue)
     for heavy in record.heavy:
-        # One file that holds a whole plugin imports what it needs; nothing is to be mended while it is developed.
-        yield Finding(heavy.what, heavy.mend, heavy.at, fault=not record.local)
+        # One file that holds a whole plugin imports what it needs; nothing is to be fixed while it is developed.
+        yield Finding(heavy.what, heavy.fix, heavy.at, fault=not record.local)
     for warning in record.warnings:
         yield _of_warning(warning, record)
     if record.state != "disabled":
         for missing in unmet(record.distribution, record.requires):
-            yield Finding(missing.what, missing.mend)
+            yield Finding(missing.what, missing.fix)
 
 
 def _of_warning(warning: str, record: PluginRecord) -> Finding:
@@ -166,7 +166,7 @@ def _of_warning(warning: str, record: PluginRecord) -> Finding:
 
 
 def _namesakes(record: PluginRecord, plugins: Iterable[PluginRecord]) -> Iterator[Finding]:
-    """Plugins of other distributions with the same name: both are used, so nobody has to mend it."""
+    """Plugins of other distributions with the same name: both are used, so nobody has to fix it."""
     others = [other for other in plugins if other.name == record.name and other.distribution != record.distribution]
     if others and record.state != "disabled":
         who = " and ".join(f"{other.distribution} {other.version}" for other in others)
@@ -214,20 +214,20 @@ def report(found: Examination) -> str:
     lines: list[str] = []
     for record, findings in found.plugins:
         well = not any(finding.fault for finding in findings)
-        mark = "well" if well else "mend"
+        mark = "well" if well else "fix "
         lines.append(f"{mark}  {record.name}  {record.distribution} {record.version}  {record.state}")
         for finding in findings:
             lines.append(f"  {finding.what}")
             if finding.at:
                 lines.append(f"    at {finding.at}")
-            lines.append(f"    {finding.mend}")
-    lines += [f"mend  {note}" for note in found.notes]
+            lines.append(f"    {finding.fix}")
+    lines += [f"fix   {note}" for note in found.notes]
     for plugin in found.absent:
         offers = f"; it offers {', '.join(plugin.offers)}" if plugin.offers else ""
         lines.append(f"none  {plugin.name}  {plugin.distribution}  not installed")
         lines += [f"  {plugin.summary}{offers}", f"    {plugin.install}"]
     count = len(found.plugins)
     plugins = f"{count} plugin{'' if count == 1 else 's'}"
-    things = f"{found.faults} thing{'' if found.faults == 1 else 's'} to mend"
+    things = f"{found.faults} thing{'' if found.faults == 1 else 's'} to fix"
     lines.append(f"{plugins}: {'all is well' if found.well else things}")
     return "\n".join(lines)

@@ -17,7 +17,7 @@ RawPath = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where (a path into the mapping that was checked), what, and how to mend it.
+    """One thing that is wrong: where (a path into the mapping that was checked), what, and how to fix it.
 
     ``code`` is a stable word for programs: unknown-field, missing-field, type, range, value, unknown-component, kind,
     capability, unknown-port, missing-port, plugin. The first two are faults of a key, not of its value.

@@ -24,9 +24,9 @@ def apply_list(listed: PluginList, records: Sequence[PluginRecord]) -> list[str]
     for record in records:
         cause = f"switched off by {listed.source}"
         if denied := [entry for entry in listed.deny if _matches(record, entry)]:
-            record.fail("disabled", cause, mend=f"to use it again, take -{denied[0]} out of {listed.source}")
+            record.fail("disabled", cause, fix=f"to use it again, take -{denied[0]} out of {listed.source}")
         elif listed.allow is not None and not any(_matches(record, entry) for entry in listed.allow):
-            record.fail("disabled", cause, mend=f"to use it again, add {record.name} to {listed.source}")
+            record.fail("disabled", cause, fix=f"to use it again, add {record.name} to {listed.source}")
     return _unknown_entries(listed, records)
 
 

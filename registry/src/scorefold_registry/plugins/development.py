@@ -78,8 +78,8 @@ def _record(entry: _Entry) -> PluginRecord:
     if missing is None and not all(part.isidentifier() for part in module.split(".")):
         missing = f"{module!r} can't be the name of a module"
     if missing is not None:
-        mend = f"name a Python file that is there, or a module as package.module, in {entry.source}"
-        record.fail("broken", missing, entry.at, mend)
+        fix = f"name a Python file that is there, or a module as package.module, in {entry.source}"
+        record.fail("broken", missing, entry.at, fix)
         return record
     if str(root) not in sys.path:
         # Last, so that nothing in the folder hides what is installed.

@@ -19,7 +19,7 @@ from scorefold_registry.plugins.allowlist import apply_list, chosen_list
 from scorefold_registry.plugins.development import development_plugins, plugin_name
 from scorefold_registry.plugins.hooks import HookError, ask, check_hooks
 from scorefold_registry.plugins.import_guard import watch_imports
-from scorefold_registry.plugins.loading import describe, mend, own_frame
+from scorefold_registry.plugins.loading import describe, fix, own_frame
 from scorefold_registry.plugins.names import normalise
 from scorefold_registry.plugins.process_guard import isolated
 from scorefold_registry.plugins.records import LOCAL, PluginRecord
@@ -71,7 +71,7 @@ def discover(
     notes = settings_notes(settings) + apply_list(chosen_list(allow, deny, settings), records)
     for record in records:
         if record.state == "found" and (fault := unmet_contract(record.distribution, record.requires)):
-            record.fail("incompatible", fault.what, mend=fault.mend)
+            record.fail("incompatible", fault.what, fix=fault.fix)
     manager = pluggy.PluginManager("scorefold")
     manager.add_hookspecs(hookspecs)
     if import_plugins:
@@ -155,7 +155,7 @@ def _recording_failure(record: PluginRecord) -> Iterator[None]:
         except BaseException as error:
             # A plugin may raise anything at all while it is imported, SystemExit included.
             frame = own_frame(error, {record.package})
-            record.fail("broken", describe(error), frame, mend(error, record))
+            record.fail("broken", describe(error), frame, fix(error, record))
     record.heavy += heavy
     if (seconds := time.monotonic() - began) > SLOW:
         record.warn(f"its import took {seconds:.1f} s, {_SLOW_TEXT}")

@@ -59,11 +59,11 @@ class HeavyImport:
         return f"{self.file}:{self.line}"
 
     @property
-    def mend(self) -> str:
+    def fix(self) -> str:
         return f"let plugin.py hold strings only, and import {self.module} where it is used"
 
     def __str__(self) -> str:
-        return f"{self.what}, at {self.at}; {self.mend}"
+        return f"{self.what}, at {self.at}; {self.fix}"
 
 
 @contextmanager

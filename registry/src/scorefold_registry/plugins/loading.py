@@ -60,7 +60,7 @@ def load_named(record: PluginRecord, what: str, target: str) -> Any:
         frame = own_frame(error, {record.package, module_name.partition(".")[0]})
         raise PluginError(
             f"{what} can't be used: importing {target} failed: {describe(error)} ({record.label})",
-            hint=sentences(f"at {frame}" if frame else "", mend(error, record)),
+            hint=sentences(f"at {frame}" if frame else "", fix(error, record)),
         ) from error
     if not hasattr(module, attribute):
         raise PluginError(
@@ -93,8 +93,8 @@ def own_frame(error: BaseException, packages: set[str]) -> str | None:
     return found
 
 
-def mend(error: BaseException, record: PluginRecord) -> str:
-    """The line that mends a failed import."""
+def fix(error: BaseException, record: PluginRecord) -> str:
+    """The line that fixes a failed import."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         missing = error.name.partition(".")[0]
         if place := new_place(error.name):

@@ -36,7 +36,7 @@ class Command:
 class PluginRecord:
     """A plugin as it was found: where it comes from, how far it got (``state``) and why no further (``cause``).
 
-    ``value`` is the module its entry point names; ``frame`` the line of its own code nearest to the failure, ``mend``
+    ``value`` is the module its entry point names; ``frame`` the line of its own code nearest to the failure, ``fix``
     what to do about it; ``warnings`` are faults that do not stop it, ``heavy`` the heavy imports it made while it
     registered; ``settings`` names the model of its settings, ``requires`` are what its distribution requires.
     """
@@ -48,7 +48,7 @@ class PluginRecord:
     state: str = "found"
     cause: str | None = None
     frame: str | None = None
-    mend: str | None = None
+    fix: str | None = None
     warnings: list[str] = field(default_factory=list)
     heavy: list[HeavyImport] = field(default_factory=list)
     requires: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ class PluginRecord:
         """What always helps: another version of it, or doing without it."""
         if self.distribution == "unknown":
             return f"pip install --force-reinstall the distribution of {self.value}"
-        first = f"mend {self.value}" if self.local else f"pip install --upgrade {self.distribution}"
+        first = f"fix {self.value}" if self.local else f"pip install --upgrade {self.distribution}"
         return f"{first}, or switch it off: SCOREFOLD_PLUGINS=-{self.name}"
 
     @property
@@ -104,9 +104,9 @@ class PluginRecord:
         for name in ("name", "distribution", "version", "value"):
             setattr(self, name, printable(getattr(self, name)))
 
-    def fail(self, state: str, cause: str, frame: str | None = None, mend: str | None = None) -> None:
+    def fail(self, state: str, cause: str, frame: str | None = None, fix: str | None = None) -> None:
         """Takes the plugin out of use: what it offered goes, why stays."""
-        self.state, self.cause, self.frame, self.mend = state, printable(cause), frame, mend
+        self.state, self.cause, self.frame, self.fix = state, printable(cause), frame, fix
         self.components, self.kinds, self.capabilities, self.verbs = [], [], [], []
         self.claims, self.commands = [], []
         self.settings = None

@@ -22,10 +22,10 @@ _NAME = re.compile(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(.*)", re
 
 @dataclass(frozen=True)
 class Unmet:
-    """A requirement that the installed distributions do not meet, and the command that mends it."""
+    """A requirement that the installed distributions do not meet, and the command that fixes it."""
 
     what: str
-    mend: str
+    fix: str
 
 
 def unmet_contract(distribution: str, requires: Iterable[str]) -> Unmet | None:

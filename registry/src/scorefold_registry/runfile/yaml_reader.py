@@ -127,7 +127,7 @@ def _similar_files(path: Path) -> str | None:
 def parse(text: str, file: str) -> Positioned:
     """The text as data. Problems, such as duplicate keys, are collected in the result and never raised."""
     result = Positioned(file, None)
-    if (found := _DOUBTFUL_LINE_END.search(text)) is not None:
+    if (found := _ODD_LINE_END.search(text)) is not None:
         # What looks like the end of a comment's line in an editor may hide the next field, or the other way round.
         what = f"U+{ord(found[0]):04X} ends a line for some programs and not for others"
         result.problems.append(_at(result, _counted(text, found.start()), what, "delete that character"))
@@ -164,7 +164,7 @@ def parse_value(text: str) -> Any:
     return parsed.data
 
 
-_DOUBTFUL_LINE_END = re.compile("[\x85\u2028\u2029]")
+_ODD_LINE_END = re.compile("[\x85\u2028\u2029]")
 
 
 class _TooManyValuesError(Exception):

@@ -11,11 +11,11 @@ from scorefold_toolkit.nn.bijection import Bijection
 
 
 def check_divisible(
-    shape: tuple[int, ...], factor: int, what: str, mend: str = "crop or pad the images, or ask for less"
+    shape: tuple[int, ...], factor: int, what: str, fix: str = "crop or pad the images, or ask for less"
 ) -> None:
     """Raises ``ConfigError`` unless the height and width of (C, H, W) are multiples of ``factor``.
 
-    The error names the nearest sizes that are, and says how to ``mend`` it.
+    The error names the nearest sizes that are, and says how to ``fix`` it.
     """
     if any(size % factor for size in shape[1:]):
         below = [size // factor * factor for size in shape[1:]]
@@ -23,7 +23,7 @@ def check_divisible(
         nearest = [f"{h} x {w}" for h, w in (below, above) if h and w]
         raise ConfigError(
             f"{what} needs height and width that are multiples of {factor}; images are {shape[1]} x {shape[2]}",
-            hint=f"the nearest sizes are {' and '.join(nearest)}: {mend}",
+            hint=f"the nearest sizes are {' and '.join(nearest)}: {fix}",
         )
 
 

@@ -91,13 +91,13 @@ def latents(component: Any, inputs: Inputs, options: LatentsOptions, context: St
                     f"the codes of data are not like draws from N(0, I): the normal law with their moments is "
                     f"{apart:.3g} nats from it, {apart / units:.2g} a unit; generate with codes: gaussian or mixture"
                 )
-    numbers, doubts, more = encoder.diagnose_codes(
+    numbers, further, more = encoder.diagnose_codes(
         dataset.tensor(_ASKED), context.generator("diagnose", device=device_of(component))
     )
     if numbers:
         result["diagnostics"] = dict(numbers)
-    if warnings or doubts:
-        result["warnings"] = [*warnings, *doubts]
+    if warnings or further:
+        result["warnings"] = [*warnings, *further]
     arrays |= {name: array.detach().cpu() for name, array in more.items()}
     return Outcome(dict(metrics), result, arrays, shown=LatentsShown(laws, kl, active, spectrum))
 

@@ -58,8 +58,8 @@ def _lines(record: PluginRecord) -> Iterable[str]:
         yield f"  cause: {record.cause}"
     if record.frame:
         yield f"  at: {record.frame}"
-    if record.mend:
-        yield f"  mend: {record.mend}"
+    if record.fix:
+        yield f"  fix: {record.fix}"
     for warning in record.remarks:
         yield f"  warning: {warning}"
     by_kind: dict[str, list[str]] = {}
@@ -93,7 +93,7 @@ def _show(arguments: list[str]) -> int:
 
 
 def _doctor(arguments: list[str]) -> int:
-    parser = Parser("plugins doctor", "Say what is wrong with the installed plugins, and what mends it.")
+    parser = Parser("plugins doctor", "Say what is wrong with the installed plugins, and what fixes it.")
     parser.add_argument("--load", action="store_true", help="also import the code of every component")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
@@ -130,7 +130,7 @@ def _plugin_facts(record: PluginRecord) -> dict[str, Any]:
         **record.as_json(),
         "module": record.value,
         "frame": record.frame,
-        "mend": record.mend,
+        "fix": record.fix,
         "warnings": record.remarks,
         "kinds": [{"name": kind.name, "summary": kind.summary} for kind in record.kinds],
         "capabilities": [{"name": item.name, "summary": item.summary} for item in record.capabilities],

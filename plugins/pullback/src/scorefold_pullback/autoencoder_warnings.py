@@ -1,4 +1,4 @@
-"""What should make one doubt the dimension, the reconstructions or the error bound of an auto-encoder, in words."""
+"""Warnings about the dimension, the reconstructions or the error bound of an auto-encoder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def all_equal(variances: Tensor) -> bool:
     return len(variances) > 1 and bool((variances == variances[0]).all())
 
 
-def doubts_of_variances(variances: Tensor, measured: Tensor, rank: int, share: float | None) -> list[str]:
+def warnings_of_variances(variances: Tensor, measured: Tensor, rank: int, share: float | None) -> list[str]:
     """The base's ``variances`` (D,), widest first, keep ``rank`` coordinates at a ``share``, which is None where the
     number was given; ``measured`` (D,) are the mean squares of the points' own coordinates.
     """
@@ -31,7 +31,7 @@ def doubts_of_variances(variances: Tensor, measured: Tensor, rank: int, share: f
         ]
     if share is None:
         return []
-    # What few points leave open about a share is no reason to doubt: a half as much again is.
+    # What few points leave open about a share is no reason for a warning: a half as much again is.
     tails = measured.flip(0).cumsum(0).flip(0) / measured.sum()
     too_few = rank < len(tails) and float(tails[rank]) > 1.5 * share
     too_many = rank > 1 and float(tails[rank - 1]) < share / 1.5
@@ -43,7 +43,7 @@ def doubts_of_variances(variances: Tensor, measured: Tensor, rank: int, share: f
     ]
 
 
-def doubts_of_bound(error: float, standard_error: float, bound: ErrorBound) -> list[str]:
+def warnings_of_bound(error: float, standard_error: float, bound: ErrorBound) -> list[str]:
     """``error`` is the mean squared distance of points from their reconstructions.
 
     Where no variance is dropped the bound is 0 and the error what the flow does not invert, which a ``Diagnosis`` says.
