@@ -240,8 +240,8 @@ def installed(environment: Any, folder: Path) -> None:
     assert [path for path in places if not Path(path).is_relative_to(environment.site)] == []
 
 
-def check_laws(told: tuple[int, str]) -> None:
-    """What ``plugins check`` printed: all laws hold, and enough of them were tried."""
+def check_passes(told: tuple[int, str]) -> None:
+    """What ``plugins check`` printed: all checks hold, and enough of them were tried."""
     status, text = told
     checks = json.loads(text)["checks"]
     assert status == 0, [item for item in checks if item["result"] == "failed"]
@@ -302,8 +302,8 @@ def test_third_parties_stand_beside_us(environment: Any, tmp_path: Path) -> None
             "--quiet",
         ),
     )
-    check_laws(ratio)
-    check_laws(halves)
+    check_passes(ratio)
+    check_passes(halves)
     assert [name for name in NAMES if f'"estimator:{name}"' not in schema] == []
     check_rows(compared, environment.folder / "table")
     mle, by_ratio, by_halves, by_plugged = map(dimension, runs)

@@ -134,6 +134,6 @@ def _known_failures(component: Component) -> list[str]:
     rows = [(code(check), prose(reason)) for check, reason in component.known_failures.items()]
     return [
         "## Known failures",
-        "Laws of the [conformance kit](../../testing.md) that the method breaks by its nature.",
-        table(("law", "why"), rows),
+        "Checks of the [conformance kit](../../testing.md) that the method breaks by its nature.",
+        table(("check", "why"), rows),
     ]

@@ -11,7 +11,7 @@ from scorefold_site.components import component_path, port_words
 from scorefold_site.fields import field_table
 from scorefold_site.inventory import Inventory
 from scorefold_site.markdown import code, page, prose, table
-from scorefold_testing import FLOORS, LAWS, Law
+from scorefold_testing import CHECKS, FLOORS, Check
 
 
 def kind_pages(inventory: Inventory) -> dict[str, str]:
@@ -39,7 +39,7 @@ def _list(inventory: Inventory) -> str:
 
 
 def kind_page(inventory: Inventory, kind: Kind) -> str:
-    """A kind's verbs with their options, its components, its laws and its interface."""
+    """A kind's verbs with their options, its components, its checks and its interface."""
     found = [
         (f"[{code(item.id)}](../{component_path(item.component)})", prose(item.component.summary))
         for item in inventory.of_kind(kind.name)
@@ -53,8 +53,8 @@ def kind_page(inventory: Inventory, kind: Kind) -> str:
         "## Components",
         table(("component", "what it is"), found) or "None in this repository.",
         *_comparison(kind),
-        "## Laws",
-        _laws(kind),
+        "## Checks",
+        _checks(kind),
         "## Interface",
         f"::: {kind.interface.replace(':', '.')}",
     )
@@ -100,18 +100,18 @@ def _when(port: Port) -> str:
     return "optional" if port.optional else "required"
 
 
-def _laws(kind: Kind) -> str:
+def _checks(kind: Kind) -> str:
     """What ``scorefold plugins check`` holds a component of a kind to."""
-    mine = [law for law in LAWS if kind.name in law.kinds or (not law.kinds and law.capability is None)]
+    mine = [check for check in CHECKS if kind.name in check.kinds or (not check.kinds and check.capability is None)]
     floor = FLOORS.get(kind.name)
-    least = f" At least {floor} of all laws must have been tried on a component." if floor else ""
-    rows = [(code(law.name), law_words(law)) for law in mine]
-    return page(f"What [`plugins check`](../testing.md) holds a component to.{least}", table(("law", "says"), rows))
+    least = f" At least {floor} of all checks must have been tried on a component." if floor else ""
+    rows = [(code(check.name), check_words(check)) for check in mine]
+    return page(f"What [`plugins check`](../testing.md) holds a component to.{least}", table(("check", "says"), rows))
 
 
-def law_words(law: Law) -> str:
-    """A law's statement, the docstring of what tries it."""
-    return _first_line(law.run)
+def check_words(check: Check) -> str:
+    """A check's statement, the docstring of what tries it."""
+    return _first_line(check.run)
 
 
 def _capabilities(inventory: Inventory) -> str:
@@ -126,11 +126,11 @@ def _capabilities(inventory: Inventory) -> str:
             for item in inventory.components
             if name in item.component.provides
         ]
-        laws = [(code(law.name), law_words(law)) for law in LAWS if law.capability == name]
+        checks = [(code(check.name), check_words(check)) for check in CHECKS if check.capability == name]
         parts += [
             f"## {name}",
             f"Components: {', '.join(having)}." if having else "No component of this repository has it.",
-            table(("law", "says"), laws),
+            table(("check", "says"), checks),
             f"::: {capability.__module__}.{capability.__qualname__}\n    options:\n      show_root_heading: false\n"
             "      show_root_toc_entry: false",
         ]

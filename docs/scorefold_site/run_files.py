@@ -73,6 +73,17 @@ def _inside(inventory: Inventory, item: Registered, example: Mapping[str, Any]) 
             if any(isinstance(mark, InlineKind) and mark.kind == item.component.kind for mark in field.metadata):
                 config = {name: {key: value for key, value in use.items() if value}}
                 return _stages(inventory, other, inventory.verbs(other)[0], {"config": config})
+    return _asked(inventory, item.component.kind, {key: value for key, value in use.items() if value})
+
+
+def _asked(inventory: Inventory, kind: str, use: Mapping[str, Any]) -> dict[str, Any]:
+    """The stage of the first verb that has a port for this kind, by the verb's own example; none where there is none."""
+    for verb in (verb for each in inventory.kinds for verb in each.verbs if verb.examples):
+        for port in verb.takes:
+            if kind in port.kinds:
+                stage = dict(verb.examples[0])
+                inputs = {**stage.get("inputs", {}), port.name: [use] if port.many else use}
+                return {verb.name: {"use": stage.pop("use"), "do": verb.name, **stage, "inputs": inputs}}
     return {}
 
 

@@ -120,7 +120,7 @@ def test_a_failure_can_be_expected_and_must_then_come(capsys: Captured) -> None:
 
 
 @pytest.mark.usefixtures("installed")
-def test_laws_are_tried_by_level(capsys: Captured) -> None:
+def test_checks_are_tried_by_level(capsys: Captured) -> None:
     found = checked(capsys, 0, "sound", "--level", "laziness", "--level", "documentation")
     assert {check["level"] for check in found["checks"]} == {"laziness", "documentation"}
 
@@ -149,7 +149,7 @@ def test_text_names_failures_and_counts(capsys: Captured) -> None:
     [
         (["nobody"], "nobody"),
         (["empty"], "offers no component"),
-        (["sound", "--only", "no-such-law"], "there is no law 'no-such-law'"),
+        (["sound", "--only", "no-such-check"], "there is no check 'no-such-check'"),
         (["sound", "--level", "speed"], "there is no level 'speed'"),
         (["sound", "--expect", "within-budget=why"], "says no check, or no reason"),
         (["sound", "--expect", "allocator:sound/within-budget"], "says no check, or no reason"),

@@ -141,7 +141,7 @@ def config_only():
 def test_a_plugin_that_ends_the_process_says_nothing_about_what_was_asked(
     early: bool, install: Install, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The status 0 of ``sys.exit()`` would say that laws and claims hold."""
+    """The status 0 of ``sys.exit()`` would say that checks and claims hold."""
     install("fake-quits", QUITS, files={"impl.py": QUITS_IMPL})
     if early:
         monkeypatch.setenv("QUITS_EARLY", "1")

@@ -17,11 +17,11 @@ from fake_host import make_host
 from good_fakes import declare
 
 from scorefold.errors import ConfigError
-from scorefold_testing import FLOORS, LAWS, LEVELS, Check, Item, Report, check_components, conformance
+from scorefold_testing import CHECKS, FLOORS, LEVELS, CheckResult, Item, Report, check_components, conformance
 
 ROOT = Path(__file__).parents[2]
 HOST = make_host()
-FEW = "4 laws tried of a toy; expected at least 8"
+FEW = "4 checks tried of a toy; expected at least 8"
 TENS, SPENDER = "allocator:tens", "allocator:breaks-within-budget"
 
 
@@ -47,7 +47,7 @@ def test_a_failure_is_replayed_by_its_seed() -> None:
     assert detail(5).partition(":")[0] != detail(6).partition(":")[0], "another seed draws other points"
 
 
-def test_laws_are_chosen_and_counted_by_level() -> None:
+def test_checks_are_chosen_and_counted_by_level() -> None:
     report = report_on(TENS)
     assert {check.level for check in report.checks} <= set(LEVELS)
     counted = Counter(check.level for check in report.checks)
@@ -99,11 +99,11 @@ def test_a_failure_expected_of_no_check_is_a_mistake() -> None:
         report_on(TENS, expected={f"{TENS}/metric-spd": "it has none"})
 
 
-def test_an_unknown_law_is_named_with_the_known_ones() -> None:
+def test_an_unknown_check_is_named_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="within-budgets") as refused:
         report_on(TENS, only=["within-budgets"])
     assert refused.value.hint == "did you mean 'within-budget'?"
-    with pytest.raises(ConfigError, match="there is no law 'x'") as refused:
+    with pytest.raises(ConfigError, match="there is no check 'x'") as refused:
         report_on(TENS, only=["x"])
     assert "within-budget, " in str(refused.value)
 
@@ -117,16 +117,16 @@ def test_an_expected_failure_that_no_check_can_meet_is_refused_before_any_is_tri
     assert ", ".join(LEVELS) in str(refused.value)
 
 
-def test_floors_ask_for_laws_that_there_are() -> None:
-    common = sum(not law.kinds and law.capability is None for law in LAWS)
+def test_floors_ask_for_checks_that_there_are() -> None:
+    common = sum(not check.kinds and check.capability is None for check in CHECKS)
     for kind, floor in FLOORS.items():
-        own = sum(kind in law.kinds for law in LAWS)
+        own = sum(kind in check.kinds for check in CHECKS)
         assert max(common, own) < floor <= common + own
 
 
-def test_too_few_laws_tried_fail_the_floor() -> None:
+def test_too_few_checks_tried_fail_the_floor() -> None:
     (check,) = [check for check in report_on("toy:breaks-floor").checks if check.check == "floor"]
-    assert check == Check("toy:breaks-floor", "floor", "contract", "failed", FEW)
+    assert check == CheckResult("toy:breaks-floor", "floor", "contract", "failed", FEW)
 
 
 def asked() -> Any:
@@ -155,10 +155,10 @@ def test_the_decorator_makes_a_test_a_component() -> None:
     assert [report.counts["expected-failure"] for report in seen] == [0, 1]
 
 
-def test_the_decorated_test_fails_with_the_law_and_what_was_measured() -> None:
+def test_the_decorated_test_fails_with_the_check_and_what_was_measured() -> None:
     @conformance(HOST.catalogue[SPENDER], host=make_host)
     def test_fakes(report: Report) -> None:
-        raise AssertionError("not reached where a law does not hold")
+        raise AssertionError("not reached where a check does not hold")
 
     with pytest.raises(AssertionError, match="within-budget: for 0 labels the plan costs 0 and leaves 1") as failure:
         test_fakes(SPENDER, asked())
@@ -207,11 +207,11 @@ def test_counts_are_told_at_the_end_of_a_run(workers: str, tmp_path: Path) -> No
     assert f"conformance of 2 components: {told}" in found.stdout.splitlines()
 
 
-def test_every_law_is_documented() -> None:
+def test_every_check_is_documented() -> None:
     """In the table, at its level."""
     text = (ROOT / "docs" / "testing.md").read_text()
-    for level, row in re.findall(r"^\| ([a-z]+) \| (.*) \|$", text.partition("## The laws")[2], re.M):
+    for level, row in re.findall(r"^\| ([a-z]+) \| (.*) \|$", text.partition("## The checks")[2], re.M):
         if level in LEVELS:
             named = {name for name in re.findall(r"`([a-z-]+)`", row) if name not in FLOORS}
-            assert named == {law.name for law in LAWS if law.level == level}
+            assert named == {check.name for check in CHECKS if check.level == level}
     assert all(f"| {level} |" in text for level in LEVELS)

@@ -1,4 +1,4 @@
-"""The laws of their kinds hold for what this plugin offers, but where it declares a known failure."""
+"""The checks of their kinds hold for what this plugin offers, but where it declares a known failure."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from scorefold_testing import Report, conformance
 
 
 @conformance(*scorefold_components(), host=Host.discover, origin="scorefold_registry:Host.discover")
-def test_the_laws_of_their_kinds_hold(report: Report) -> None:
+def test_the_checks_of_their_kinds_hold(report: Report) -> None:
     assert report.counts["run"] >= report.counts["skipped"]

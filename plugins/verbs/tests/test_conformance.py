@@ -1,4 +1,4 @@
-"""The laws of verbs and metrics hold for what this plugin offers."""
+"""The checks of verbs and metrics hold for what this plugin offers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from scorefold_verbs.plugin import scorefold_components, scorefold_verbs
 
 
 @conformance(*scorefold_components(), host=Host.discover, origin="scorefold_registry:Host.discover")
-def test_the_laws_of_metrics_hold(report: Report) -> None:
+def test_the_checks_of_metrics_hold(report: Report) -> None:
     assert report.counts["run"] >= report.counts["skipped"]
 
 
-def test_the_laws_of_verbs_hold() -> None:
+def test_the_checks_of_verbs_hold() -> None:
     items = [verb_item(verb, "scorefold_verbs.plugin") for verb in scorefold_verbs()]
     report = Report(tuple(check_components(items, Host.discover())))
     assert report.holds, report.failures

@@ -1,21 +1,21 @@
-"""The conformance kit: the laws of every kind, tried on a component's declared examples.
+"""The conformance kit: the checks of every kind, tried on a component's declared examples.
 
 ``check_components`` is the one generator of checks; ``scorefold plugins check`` prints what it yields and
 ``@conformance(...)`` makes tests of it. See ``docs/testing.md``.
 """
 
-from scorefold_testing.contract import LEVELS, Check, Host, Law, Subject
+from scorefold_testing.contract import LEVELS, Check, CheckResult, Host, Subject
 from scorefold_testing.decorator import conformance
-from scorefold_testing.report import FLOORS, LAWS, Item, Report, check_components, verb_item
+from scorefold_testing.report import CHECKS, FLOORS, Item, Report, check_components, verb_item
 
 __all__ = [
+    "CHECKS",
     "FLOORS",
-    "LAWS",
     "LEVELS",
     "Check",
+    "CheckResult",
     "Host",
     "Item",
-    "Law",
     "Report",
     "Subject",
     "check_components",

@@ -1,4 +1,4 @@
-"""Laws of allocators (``scorefold.interfaces.Allocator``)."""
+"""Checks of allocators (``scorefold.interfaces.Allocator``)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from scorefold.errors import ConfigError
 from scorefold.results import Allocation
-from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.contract import Check, Subject, check
 from scorefold_testing.require import NotApplicableError, require, require_refusal, require_within
 
 BUDGETS = (0, 1, 7, 100, 1003, 250_000)
@@ -22,7 +22,7 @@ def _plan(subject: Subject, budget: int) -> Allocation:
     return found
 
 
-@law("within-budget", "allocator", level="contract")
+@check("within-budget", "allocator", level="contract")
 def within_budget(subject: Subject) -> str:
     """What a plan costs and what it leaves add up to the budget, and neither is negative."""
     for budget in BUDGETS:
@@ -33,7 +33,7 @@ def within_budget(subject: Subject) -> str:
     return f"budgets {', '.join(map(str, BUDGETS))}"
 
 
-@law("whole-numbers", "allocator", level="contract")
+@check("whole-numbers", "allocator", level="contract")
 def whole_numbers(subject: Subject) -> str:
     """Plans count in whole numbers of at least 0."""
     for budget in BUDGETS:
@@ -45,7 +45,7 @@ def whole_numbers(subject: Subject) -> str:
     return f"budgets {', '.join(map(str, BUDGETS))}"
 
 
-@law("infeasible-budget", "allocator", level="contract")
+@check("infeasible-budget", "allocator", level="contract")
 def infeasible_budget(subject: Subject) -> str:
     """No labels allow no plan: that is an infeasible allocation, not an error; more labels have a known status."""
     found = _plan(subject, 0)
@@ -56,7 +56,7 @@ def infeasible_budget(subject: Subject) -> str:
     return f"0 labels: infeasible; {BUDGETS[-1]} labels: {status}"
 
 
-@law("refuses-bad-budgets", "allocator", level="contract")
+@check("refuses-bad-budgets", "allocator", level="contract")
 def refuses_bad_budgets(subject: Subject) -> str:
     """A negative budget and an unknown constraint are refused by a ConfigError."""
     allocator = subject.build()
@@ -66,7 +66,7 @@ def refuses_bad_budgets(subject: Subject) -> str:
     )
 
 
-@law("allocation-told", "allocator", level="contract")
+@check("allocation-told", "allocator", level="contract")
 def allocation_told(subject: Subject) -> str:
     """An allocation can be told in words and in JSON."""
     found = _plan(subject, 1000)
@@ -76,7 +76,7 @@ def allocation_told(subject: Subject) -> str:
     return text
 
 
-@law("loss-predicted", "allocator", level="numerics")
+@check("loss-predicted", "allocator", level="numerics")
 def loss_predicted(subject: Subject) -> str:
     """A loss that is predicted lies in its interval, and more labels are not predicted to do worse."""
     found = [_plan(subject, budget) for budget in (1003, 250_000)]
@@ -94,7 +94,7 @@ def loss_predicted(subject: Subject) -> str:
     return f"{losses[0]:.4g} and {losses[1]:.4g}"
 
 
-@law("near-optimum", "allocator", level="numerics")
+@check("near-optimum", "allocator", level="numerics")
 def near_optimum(subject: Subject) -> str:
     """Its plan for a ``Pilot`` with a known optimum is within 2 % of it; a baseline says in its summary that it is one.
 
@@ -127,7 +127,7 @@ def _near(subject: Subject, name: str, loss: Callable[[float, int], float], leas
     return require_within(f"loss {name} is {found:.4g} for {least:.4g}, excess", found / least - 1, OPTIMUM)
 
 
-LAWS: tuple[Law, ...] = (
+CHECKS: tuple[Check, ...] = (
     within_budget,
     whole_numbers,
     infeasible_budget,

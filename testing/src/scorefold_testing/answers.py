@@ -1,4 +1,4 @@
-"""A component put to use: inputs that fit it, and what it answers. Laws common to all kinds are about these."""
+"""A component put to use: inputs that fit it, and what it answers. Checks common to all kinds are about these."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of saved states: safetensors and JSON only, the same after loading anywhere, refused where damaged."""
+"""Checks of saved states: safetensors and JSON only, the same after loading anywhere, refused where damaged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from scorefold.artefacts import MANIFEST_FILE, STATE_FILE, digest_file, load_arrays, read_json
 from scorefold.errors import ArtefactError
 from scorefold_testing.answers import answers_of, inputs_of
-from scorefold_testing.contract import Law, Subject, law, stir
+from scorefold_testing.contract import Check, Subject, check, stir
 from scorefold_testing.fresh import fresh_answers
 from scorefold_testing.require import NotApplicableError, require, require_refusal, require_same
 
@@ -42,14 +42,14 @@ def _saved(subject: Subject) -> Iterator[tuple[Any, Path]]:
         yield obj, path
 
 
-@law("saved-state", *HELD, level="artefact")
+@check("saved-state", *HELD, level="artefact")
 def saved_state(subject: Subject) -> str:
     """Saved here, and loaded and used in a fresh process, it answers the same to the last bit."""
     with _saved(subject) as (obj, path):
         return _same_in_a_fresh_process(subject, obj, path)
 
 
-@law("bundle-stands-alone", *HELD, level="artefact")
+@check("bundle-stands-alone", *HELD, level="artefact")
 def bundle_stands_alone(subject: Subject) -> str:
     """A bundle works where it is moved to, without the files that the example's config named; data are their files."""
     files = {name: Path(value) for name, value in _paths(subject.example.get("config", {})).items()}
@@ -78,7 +78,7 @@ def _same_in_a_fresh_process(subject: Subject, obj: Any, path: Path) -> str:
     return f"bit-equal in a fresh process: {', '.join(here)}"
 
 
-@law("state-of-tensors", *HELD, level="artefact")
+@check("state-of-tensors", *HELD, level="artefact")
 def state_of_tensors(subject: Subject) -> str:
     """Its state is tensors, and what is saved is safetensors and JSON that can be read: no code."""
     obj = subject.build(dtype=None)
@@ -95,7 +95,7 @@ def state_of_tensors(subject: Subject) -> str:
     return f"{len(files)} files, {len(held)} tensors"
 
 
-@law("saved-again", *HELD, level="artefact")
+@check("saved-again", *HELD, level="artefact")
 def saved_again(subject: Subject) -> str:
     """Saved, loaded and saved again, every file is the same to the last byte."""
     with _saved(subject) as (_, path):
@@ -110,7 +110,7 @@ def saved_again(subject: Subject) -> str:
     return f"{len(first)} files"
 
 
-@law("damage-refused", *HELD, level="artefact")
+@check("damage-refused", *HELD, level="artefact")
 def damage_refused(subject: Subject) -> str:
     """A state whose files are truncated, altered, gone or no JSON is refused by an ArtefactError."""
     with _saved(subject) as (_, path):
@@ -123,7 +123,7 @@ def damage_refused(subject: Subject) -> str:
         return require_refusal(f"a state without its {STATE_FILE}", ArtefactError, lambda: subject.host.load(path))
 
 
-@law("other-revisions", *HELD, level="artefact")
+@check("other-revisions", *HELD, level="artefact")
 def other_revisions(subject: Subject) -> str:
     """The state of a later revision is refused by an ArtefactError; an earlier one's is taken over, or refused too."""
     component = subject.component
@@ -150,7 +150,7 @@ def other_revisions(subject: Subject) -> str:
     return "a later revision is refused, the earlier one taken over"
 
 
-@law("fingerprint", "data", level="artefact")
+@check("fingerprint", "data", level="artefact")
 def fingerprint(subject: Subject) -> str:
     """A source that reads files has a fingerprint of them, the same at every call and wherever the files lie."""
     files = {name: Path(value) for name, value in _paths(subject.example.get("config", {})).items()}
@@ -186,7 +186,7 @@ def _dtype(obj: Any) -> torch.dtype:
     return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
 
 
-LAWS: tuple[Law, ...] = (
+CHECKS: tuple[Check, ...] = (
     saved_state,
     bundle_stands_alone,
     state_of_tensors,

@@ -1,4 +1,4 @@
-"""Laws of capabilities (``scorefold.interfaces.capabilities``), whatever the kind.
+"""Checks of capabilities (``scorefold.interfaces.capabilities``), whatever the kind.
 
 ``Trainable`` has a module of its own; what is ``ClosedFormGeodesics`` or ``Transports`` is a geometry, see there.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.errors import ConfigError
 from scorefold_testing.answers import ROWS
-from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.contract import Check, Subject, check
 from scorefold_testing.require import NotApplicableError, require, require_close, require_same, require_shape
 
 
@@ -23,7 +23,7 @@ def _encoding(subject: Subject) -> tuple[Any, Tensor]:
     return obj, subject.points(ROWS, obj.event_shape, getattr(obj, "event_scale", None))
 
 
-@law("encodes-shapes", level="contract", capability="Encodes")
+@check("encodes-shapes", level="contract", capability="Encodes")
 def encodes_shapes(subject: Subject) -> str:
     """encode gives (B, *latent_shape), decode (B, *E), encode_distribution a mean and a standard deviation >= 0."""
     obj, x = _encoding(subject)
@@ -38,7 +38,7 @@ def encodes_shapes(subject: Subject) -> str:
     return f"codes {tuple(obj.latent_shape)}"
 
 
-@law("decode-follows-generator", level="determinism", capability="Encodes")
+@check("decode-follows-generator", level="determinism", capability="Encodes")
 def decode_follows_generator(subject: Subject) -> str:
     """Decoded twice with generators of one seed, a code gives the same to the last bit."""
     obj, x = _encoding(subject)
@@ -49,7 +49,7 @@ def decode_follows_generator(subject: Subject) -> str:
     return "bit-equal from one seed"
 
 
-@law("draw-codes", level="determinism", capability="Encodes")
+@check("draw-codes", level="determinism", capability="Encodes")
 def draw_codes(subject: Subject) -> str:
     """draw_codes gives (n, *latent_shape), the same from one seed and other codes from another, or ``ConfigError``."""
     obj = subject.stirred()
@@ -57,7 +57,7 @@ def draw_codes(subject: Subject) -> str:
         try:
             first = obj.draw_codes(ROWS, generator=subject.generator("codes"))
         except ConfigError as error:
-            return f"no law of codes: {error.message}"
+            return f"no distribution of codes: {error.message}"
         again, other = (obj.draw_codes(ROWS, generator=subject.generator(name)) for name in ("codes", "other"))
     require_shape("draw_codes", first, (ROWS, *obj.latent_shape))
     require_same("codes drawn again from one seed", again, first)
@@ -66,7 +66,7 @@ def draw_codes(subject: Subject) -> str:
     return "bit-equal from one seed, different from two"
 
 
-@law("noise-brings-back", level="numerics", capability="EncodesNoise")
+@check("noise-brings-back", level="numerics", capability="EncodesNoise")
 def noise_brings_back(subject: Subject) -> str:
     """decode with the noise of encode_noise gives events back, to 5% of the largest coordinate.
 
@@ -81,7 +81,7 @@ def noise_brings_back(subject: Subject) -> str:
     return require_close("decoded with its noise", back, x, 5e-2)
 
 
-@law("code-of-distribution", level="numerics", capability="Encodes")
+@check("code-of-distribution", level="numerics", capability="Encodes")
 def code_of_distribution(subject: Subject) -> str:
     """encode gives the mean of the code, or within ten standard deviations of it."""
     obj, x = _encoding(subject)
@@ -91,7 +91,7 @@ def code_of_distribution(subject: Subject) -> str:
     return require_close("beyond ten deviations of the mean", excess, torch.zeros_like(excess), 1e-7)
 
 
-@law("reconstructs", level="numerics", capability="Encodes")
+@check("reconstructs", level="numerics", capability="Encodes")
 def reconstructs(subject: Subject) -> str:
     """A deterministic code of as many coordinates as the event gives the event back, to 1e-4."""
     obj, x = _encoding(subject)
@@ -102,7 +102,7 @@ def reconstructs(subject: Subject) -> str:
         return require_close("decoded", obj.decode(obj.encode(x), generator=subject.generator("decode")), x, 1e-4)
 
 
-@law("potential-derivatives", level="numerics", capability="Potential")
+@check("potential-derivatives", level="numerics", capability="Potential")
 def potential_derivatives(subject: Subject) -> str:
     """grad and hessian_product are the derivatives of value by autograd, grad_inverse inverts grad, value is convex."""
     obj = subject.stirred()
@@ -124,7 +124,7 @@ def potential_derivatives(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@law("tasks-as-asked", level="contract", capability="TaskSource")
+@check("tasks-as-asked", level="contract", capability="TaskSource")
 def tasks_as_asked(subject: Subject) -> str:
     """tasks gives so many pairs of a support and a query set of the sizes asked for, which share no point."""
     tasks = list(subject.build().tasks(4, 3, 2, subject.generator("tasks")))
@@ -136,7 +136,7 @@ def tasks_as_asked(subject: Subject) -> str:
     return "4 tasks of 3 and 2 examples"
 
 
-@law("tasks-follow-generator", level="determinism", capability="TaskSource")
+@check("tasks-follow-generator", level="determinism", capability="TaskSource")
 def tasks_follow_generator(subject: Subject) -> str:
     """A generator's tasks are the same again, and another generator's are others."""
     obj = subject.build()
@@ -152,7 +152,7 @@ def _points(tasks: Any) -> Tensor:
     return torch.cat([part.tensor() for part in both])
 
 
-LAWS: tuple[Law, ...] = (
+CHECKS: tuple[Check, ...] = (
     encodes_shapes,
     decode_follows_generator,
     draw_codes,

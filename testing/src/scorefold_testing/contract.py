@@ -1,4 +1,4 @@
-"""What a law is, what it is tried on, and what comes of it."""
+"""What a check is, what it is tried on, and what comes of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VERB = "verb"
 """The kind under which a verb is checked; see ``scorefold_testing.verb``."""
 
 LEVELS = ("contract", "numerics", "determinism", "device", "artefact", "laziness", "documentation")
-"""What laws are about; each is of one level."""
+"""What checks are about; each is of one level."""
 
 
 class Host(Protocol):
@@ -55,10 +55,10 @@ class Host(Protocol):
 
 
 @dataclass(frozen=True)
-class Check:
-    """A law tried on a component: ``result`` is passed, failed, skipped or expected-failure, ``detail`` why.
+class CheckResult:
+    """A check tried on a component: ``result`` is passed, failed, skipped or expected-failure, ``detail`` why.
 
-    ``check`` is the law's name, with ``[N]`` after it for an example other than the first, ``level`` the law's own.
+    ``check`` is the check's name, with ``[N]`` after it for an example other than the first, ``level`` the check's own.
     """
 
     component: str
@@ -77,11 +77,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Subject:
-    """A component with one of its examples, as a law sees it.
+    """A component with one of its examples, as a check sees it.
 
-    ``name`` is what the host resolves; ``seed`` the law's own seed, derived from the root seed, the component, the
-    example and the law; ``plugin`` the module its declaration stands in, where that is known; ``origin`` is
-    ``module:function`` giving a host in another process, or None where laws on fresh processes can't be tried.
+    ``name`` is what the host resolves; ``seed`` the check's own seed, derived from the root seed, the component, the
+    example and the check; ``plugin`` the module its declaration stands in, where that is known; ``origin`` is
+    ``module:function`` giving a host in another process, or None where checks on fresh processes can't be tried.
     """
 
     component: Component
@@ -117,7 +117,7 @@ class Subject:
     def stirred(self, **options: Any) -> Any:
         """The example built, in evaluation mode and with its trained parameters moved off their start.
 
-        A start is often special (an identity, an output of 0), and laws that hold there only would be worth little.
+        A start is often special (an identity, an output of 0), and checks that hold there only would be worth little.
         """
         obj = self.build(**options)
         if isinstance(obj, nn.Module):
@@ -155,11 +155,11 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Law:
-    """A law by name, of some kinds (none named: all) and of components with a capability (none named: any).
+class Check:
+    """A check by name, of some kinds (none named: all) and of components with a capability (none named: any).
 
     ``level`` is one of ``LEVELS``. ``run`` tries it on a subject: it returns what it measured, raises
-    ``ViolationError`` where the law is broken and ``NotApplicableError`` where it has nothing to say. Laws that are
+    ``ViolationError`` where the check is broken and ``NotApplicableError`` where it has nothing to say. Checks that are
     tried ``once`` are about the declaration, the others about each example. Those of all kinds are tried on verbs only
     with ``verbs``.
     """
@@ -173,7 +173,7 @@ class Law:
     verbs: bool = False
 
     def governs(self, component: Component) -> bool:
-        """Whether a component is under this law by its kind and what it says that it provides."""
+        """Whether a component is under this check by its kind and what it says that it provides."""
         if component.kind == VERB and not self.kinds:
             return self.verbs
         if self.kinds and component.kind not in self.kinds:
@@ -181,15 +181,15 @@ class Law:
         return self.capability is None or self.capability in component.provides
 
     def seed(self, root: int, component: Component, example: int) -> int:
-        """The law's own seed."""
+        """The check's own seed."""
         return derive_seed(root, component.id, example, self.name)
 
 
-def law(
+def check(
     name: str, *kinds: str, level: str, capability: str | None = None, once: bool = False, verbs: bool = False
-) -> Callable[[Callable[[Subject], str]], Law]:
-    """Makes a function a law: ``@law("metric-spd", "geometry", level="numerics")``."""
-    return lambda run: Law(name, level, run, kinds, capability, once, verbs)
+) -> Callable[[Callable[[Subject], str]], Check]:
+    """Makes a function a check: ``@check("metric-spd", "geometry", level="numerics")``."""
+    return lambda run: Check(name, level, run, kinds, capability, once, verbs)
 
 
 def stir(module: nn.Module, generator: torch.Generator) -> None:

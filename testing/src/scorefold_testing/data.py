@@ -1,4 +1,4 @@
-"""Laws of data sources (``scorefold.interfaces.DataSource``)."""
+"""Checks of data sources (``scorefold.interfaces.DataSource``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scorefold.data import Condition, ConditionSpec, Dataset, TensorSpec
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS
-from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.contract import Check, Subject, check
 from scorefold_testing.require import (
     NotApplicableError,
     require,
@@ -33,7 +33,7 @@ def _splits(source: DataSource) -> dict[str, Dataset]:
     return {split: dataset for split, dataset in loaded.items() if len(dataset) > 0}
 
 
-@law("splits-disjoint", "data", level="contract")
+@check("splits-disjoint", "data", level="contract")
 def splits_disjoint(subject: Subject) -> str:
     """No point is in two splits or twice in one, by its position in the source; without positions, by its value."""
     splits = _splits(subject.build())
@@ -56,7 +56,7 @@ def _keys(dataset: Dataset) -> set[object]:
     return {row.contiguous().numpy().tobytes() for row in batch.x.cpu()}
 
 
-@law("load-repeats", "data", level="determinism")
+@check("load-repeats", "data", level="determinism")
 def load_repeats(subject: Subject) -> str:
     """A split loaded twice holds the same points."""
     source = subject.build()
@@ -66,7 +66,7 @@ def load_repeats(subject: Subject) -> str:
     return "train, validation and test"
 
 
-@law("event-shape", "data", level="contract")
+@check("event-shape", "data", level="contract")
 def event_shape(subject: Subject) -> str:
     """Points have the source's event shape, are floating-point and finite."""
     source = subject.build()
@@ -81,7 +81,7 @@ def event_shape(subject: Subject) -> str:
     return f"events {tuple(source.event_shape)}"
 
 
-@law("event-scale", "data", level="numerics")
+@check("event-scale", "data", level="numerics")
 def event_scale(subject: Subject) -> str:
     """Points keep to [low, high]; mean and std are those of the training split, to 5 % of its std.
 
@@ -100,7 +100,7 @@ def event_scale(subject: Subject) -> str:
     return f"{off}; " + require_within(f"std {std:.4g} for {scale.std:.4g}, over std", abs(std - scale.std) / std, 0.05)
 
 
-@law("levels-on-grid", "data", level="numerics")
+@check("levels-on-grid", "data", level="numerics")
 def levels_on_grid(subject: Subject) -> str:
     """Discrete data lie on the ``levels`` values equally spaced over [low, high], to a thousandth of their distance."""
     source = subject.build()
@@ -119,14 +119,14 @@ def levels_on_grid(subject: Subject) -> str:
     return f"{scale.levels} levels"
 
 
-@law("unknown-split-refused", "data", level="contract")
+@check("unknown-split-refused", "data", level="contract")
 def unknown_split(subject: Subject) -> str:
     """A split that there is not is refused by a DataError."""
     source = subject.build()
     return require_refusal("the split 'holiday'", DataError, lambda: source.load("holiday"))
 
 
-@law("conditions-fit", "data", level="contract")
+@check("conditions-fit", "data", level="contract")
 def conditions_fit(subject: Subject) -> str:
     """Conditions have the shapes of the condition spec, classes are integers below their number."""
     source = subject.build()
@@ -162,7 +162,7 @@ def _kind(value: object) -> str:
     return "absent" if value is None else type(value).__name__
 
 
-@law("batches-cover", "data", level="contract")
+@check("batches-cover", "data", level="contract")
 def batches_cover(subject: Subject) -> str:
     """Batches in order hold the points of ``tensor``, and shuffled ones each point once."""
     source = subject.build()
@@ -181,7 +181,7 @@ def batches_cover(subject: Subject) -> str:
     return f"{len(x)} points in batches of {size}"
 
 
-@law("truth-fits", "data", level="contract")
+@check("truth-fits", "data", level="contract")
 def truth_fits(subject: Subject) -> str:
     """What is known of the points is a number or has a row for each; a dimension is between 0 and D."""
     source = subject.build()
@@ -203,7 +203,7 @@ def truth_fits(subject: Subject) -> str:
     return ", ".join(sorted(names))
 
 
-LAWS: tuple[Law, ...] = (
+CHECKS: tuple[Check, ...] = (
     splits_disjoint,
     load_repeats,
     event_shape,

@@ -1,4 +1,4 @@
-"""Laws of every kind about what a component declares: its config, its ports, its documentation, what it imports."""
+"""Checks of every kind about what a component declares: its config, its ports, its documentation, what it imports."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from pydantic import BaseModel, ValidationError
 
 from scorefold.config import Config
 from scorefold.plugin import RESERVED_PORTS
-from scorefold_testing.contract import Law, Subject, law, resolve
+from scorefold_testing.contract import Check, Subject, check, resolve
 from scorefold_testing.require import NotApplicableError, require, require_refusal
 
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "pandas", "diffusers", "torchvision")
 BUILD_SECONDS = 5.0
 
 
-@law("declared-examples", level="contract", once=True, verbs=True)
+@check("declared-examples", level="contract", once=True, verbs=True)
 def declared_examples(subject: Subject) -> str:
-    """There is an example to try the other laws on."""
+    """There is an example to try the other checks on."""
     count = len(subject.component.examples)
     require(count > 0, "no example is declared, so that nothing else can be tried", "one or more")
     return f"{count} examples"
 
 
-@law("constructor", level="contract", once=True)
+@check("constructor", level="contract", once=True)
 def constructor(subject: Subject) -> str:
     """The class is called as ``Target(config, **ports)``, with a keyword for each declared port and no other."""
     parameters = inspect.signature(subject.target).parameters
@@ -47,7 +47,7 @@ def constructor(subject: Subject) -> str:
     return f"config and {len(ports)} ports"
 
 
-@law("config-strict", level="contract", verbs=True)
+@check("config-strict", level="contract", verbs=True)
 def config_strict(subject: Subject) -> str:
     """The config is a ``Config``, takes the example, refuses a field it does not know, and survives JSON."""
     model = subject.config_model
@@ -61,7 +61,7 @@ def config_strict(subject: Subject) -> str:
     return f"{len(model.model_fields)} fields"
 
 
-@law("provides", level="contract")
+@check("provides", level="contract")
 def provides(subject: Subject) -> str:
     """The object is of its kind, and has the capabilities that it declares and no other."""
     obj = subject.build()
@@ -72,7 +72,7 @@ def provides(subject: Subject) -> str:
     return f"provides {', '.join(sorted(has)) or 'nothing more'}"
 
 
-@law("builds-in-time", level="contract")
+@check("builds-in-time", level="contract")
 def builds_in_time(subject: Subject) -> str:
     """The example is built within five CPU seconds."""
     subject.target  # noqa: B018 - imported first: what an import costs is not what building costs
@@ -83,7 +83,7 @@ def builds_in_time(subject: Subject) -> str:
     return f"built in {seconds:.2f} CPU seconds, allowed {BUILD_SECONDS:g}"
 
 
-@law("figures-resolve", level="contract", once=True, verbs=True)
+@check("figures-resolve", level="contract", once=True, verbs=True)
 def figures_resolve(subject: Subject) -> str:
     """What ``figures`` names is a function of one value."""
     if subject.component.figures is None:
@@ -94,7 +94,7 @@ def figures_resolve(subject: Subject) -> str:
     return subject.component.figures
 
 
-@law("documented", level="documentation", once=True, verbs=True)
+@check("documented", level="documentation", once=True, verbs=True)
 def documented(subject: Subject) -> str:
     """A summary in a line, a docstring of the class, and a description of every config field at any depth."""
     summary, target = subject.component.summary, subject.target
@@ -106,7 +106,7 @@ def documented(subject: Subject) -> str:
     return "summary, class and config fields"
 
 
-@law("cited", level="documentation", once=True)
+@check("cited", level="documentation", once=True)
 def cited(subject: Subject) -> str:
     """The file that ``cite`` names is in the package and holds BibTeX."""
     component = subject.component
@@ -120,7 +120,7 @@ def cited(subject: Subject) -> str:
     return f"{entries} entries in {component.cite}"
 
 
-@law("lazy-declaration", level="laziness", once=True, verbs=True)
+@check("lazy-declaration", level="laziness", once=True, verbs=True)
 def lazy_declaration(subject: Subject) -> str:
     """The module that declares the component imports nothing heavy, and no pydantic either."""
     if subject.plugin is None:
@@ -130,7 +130,7 @@ def lazy_declaration(subject: Subject) -> str:
     return f"imported alone: {module}"
 
 
-@law("lazy-config", level="laziness", once=True, verbs=True)
+@check("lazy-config", level="laziness", once=True, verbs=True)
 def lazy_config(subject: Subject) -> str:
     """The config model's module imports nothing heavy, and neither does checking the examples' configs."""
     module, _, name = subject.component.config.partition(":")
@@ -179,7 +179,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [model for argument in get_args(annotation) for model in _models(argument)]
 
 
-LAWS: tuple[Law, ...] = (
+CHECKS: tuple[Check, ...] = (
     declared_examples,
     constructor,
     config_strict,

@@ -23,12 +23,12 @@ def conformance(
     origin: str | None = None,
     levels: Iterable[str] = (),
 ) -> Callable[[Body], Callable[[str], None]]:
-    """Makes a function ``test(report)`` a pytest test for each component, which fails where a law does.
+    """Makes a function ``test(report)`` a pytest test for each component, which fails where a check does.
 
     ``names`` are components or their names (``kind:name``), or verbs; ``host`` gives the host that makes them, and is
     called when the test runs. ``seed``, ``expected``, ``origin`` and ``levels`` are those of ``check_components``; an
     expectation is applied to its own component alone. The function is called with the ``Report`` of one component once
-    all laws hold, and may look further. Raises ``ConfigError`` for no names and where pytest is not installed.
+    all checks hold, and may look further. Raises ``ConfigError`` for no names and where pytest is not installed.
 
     A test reads ``@conformance("estimator:mine", host=Host.discover)`` above ``def test_conformance(report): ...``,
     with the registry's ``Host``, or any object that keeps ``scorefold_testing.Host``.
@@ -53,7 +53,7 @@ def conformance(
             checks = check_components([item], made, seed=seed, expected=own, origin=origin, levels=levels)
             report = Report(tuple(checks))
             request.node.user_properties.append((CONFORMANCE, report.counts))
-            assert report.holds, "\n".join(["laws that do not hold", *map(str, report.failures)])
+            assert report.holds, "\n".join(["checks that do not hold", *map(str, report.failures)])
             body(report)
 
         test.__name__, test.__doc__, test.__module__ = body.__name__, body.__doc__, body.__module__

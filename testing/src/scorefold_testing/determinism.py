@@ -1,4 +1,4 @@
-"""Laws of every kind about randomness, and about what using a component leaves as it was."""
+"""Checks of every kind about randomness, and about what using a component leaves as it was."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from scorefold_testing.answers import answers_of, inputs_of
-from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.contract import Check, Subject, check
 from scorefold_testing.require import NotApplicableError, require, require_close, require_same
 
 THREADS = 1e-6
 
 
-@law("same-generator-same-result", level="determinism")
+@check("same-generator-same-result", level="determinism")
 def same_generator(subject: Subject) -> str:
     """Built and used twice from generators of one seed, it answers the same to the last bit."""
     first, second = (_use(subject, subject.build()) for _ in range(2))
@@ -26,7 +26,7 @@ def same_generator(subject: Subject) -> str:
     return f"bit-equal: {', '.join(first)}"
 
 
-@law("thread-count", "score", "flow", "geometry", "estimator", "network", level="determinism")
+@check("thread-count", "score", "flow", "geometry", "estimator", "network", level="determinism")
 def thread_count(subject: Subject) -> str:
     """On two threads it answers as on one, to 1e-6; samples, which add up what rounding differs by, are left out."""
     threads = torch.get_num_threads()
@@ -41,7 +41,7 @@ def thread_count(subject: Subject) -> str:
     return "; ".join(require_close(name, found[1][name], found[0][name], THREADS) for name in names)
 
 
-@law("inputs-unchanged", level="contract")
+@check("inputs-unchanged", level="contract")
 def inputs_unchanged(subject: Subject) -> str:
     """What it is given is not written to."""
     obj = subject.build()
@@ -55,7 +55,7 @@ def inputs_unchanged(subject: Subject) -> str:
     return f"unchanged: {', '.join(inputs)}"
 
 
-@law("ports-unchanged", level="contract")
+@check("ports-unchanged", level="contract")
 def ports_unchanged(subject: Subject) -> str:
     """The models that it is plugged to keep their parameters, buffers and mode while it is used."""
     ports = _models_of(subject)
@@ -72,7 +72,7 @@ def ports_unchanged(subject: Subject) -> str:
     return f"unchanged: {', '.join(ports)}"
 
 
-@law("global-random-state", level="determinism")
+@check("global-random-state", level="determinism")
 def global_random_state(subject: Subject) -> str:
     """Built and used with generators, it neither draws from nor seeds what torch, numpy and Python share."""
     before = _random_state()
@@ -82,7 +82,7 @@ def global_random_state(subject: Subject) -> str:
     return "torch's, numpy's and Python's left alone"
 
 
-@law("global-settings", level="determinism")
+@check("global-settings", level="determinism")
 def global_settings(subject: Subject) -> str:
     """Built and used, it leaves torch's default dtype, gradient mode, threads and deterministic mode as they were."""
     before = _settings()
@@ -134,7 +134,7 @@ def _settings() -> dict[str, Any]:
     }
 
 
-LAWS: tuple[Law, ...] = (
+CHECKS: tuple[Check, ...] = (
     same_generator,
     thread_count,
     inputs_unchanged,

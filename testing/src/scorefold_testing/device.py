@@ -1,4 +1,4 @@
-"""Laws about devices and dtypes.
+"""Checks about devices and dtypes.
 
 torch's device ``meta`` is the other device of a machine that has no accelerator: its tensors have shapes and no
 numbers, so that a forgotten ``device=`` is found anywhere. Accelerators are tried where there are any.
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefold_testing.answers import Inputs, answers_of, built_network, inputs_of
-from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.contract import Check, Subject, check
 from scorefold_testing.require import NotApplicableError, ViolationError, require, require_close, require_refusal
 
 COMPUTING = ("score", "flow", "geometry", "network")
@@ -21,7 +21,7 @@ PRECISION = 1e-3
 _NEEDS_NUMBERS = ("item()", "data-dependent", "nonzero", "is_nonzero", "equal is not supported")
 
 
-@law("dtype-kept", *COMPUTING, "estimator", level="device")
+@check("dtype-kept", *COMPUTING, "estimator", level="device")
 def dtype_kept(subject: Subject) -> str:
     """float32 gives float32 and float64 gives float64, and the two agree to 1e-3; an estimator takes both."""
     estimates = subject.component.kind == "estimator"
@@ -33,14 +33,14 @@ def dtype_kept(subject: Subject) -> str:
     return "takes float32 and float64" if estimates else _agree(found[torch.float32], found[torch.float64])
 
 
-@law("other-dtype-refused", "score", "flow", "geometry", level="device")
+@check("other-dtype-refused", "score", "flow", "geometry", level="device")
 def other_dtype_refused(subject: Subject) -> str:
     """float32 inputs to a model in float64 are an error, and are not converted in silence, as torch's sums do."""
     obj, inputs = _placed(subject), inputs_of(subject.build(), subject, torch.float32)
     return require_refusal("float32 for a model in float64", Exception, lambda: _answers(subject, obj, inputs))
 
 
-@law("device-arrives", level="device")
+@check("device-arrives", level="device")
 def device_arrives(subject: Subject) -> str:
     """Made with ``device=`` and ``dtype=``, all its parameters and buffers are there."""
     tensors = _tensors(subject.build(device="meta", dtype=torch.float64))
@@ -54,7 +54,7 @@ def device_arrives(subject: Subject) -> str:
     return f"{len(tensors)} tensors"
 
 
-@law("device-followed", *COMPUTING, level="device")
+@check("device-followed", *COMPUTING, level="device")
 def device_followed(subject: Subject) -> str:
     """On another device than the default one (``meta``), everything is made where the inputs are."""
     inputs = {name: value.to("meta") for name, value in inputs_of(subject.build(), subject).items()}
@@ -72,14 +72,14 @@ def device_followed(subject: Subject) -> str:
     return f"on meta: {', '.join(answers)}"
 
 
-@law("other-device-refused", *COMPUTING, level="device")
+@check("other-device-refused", *COMPUTING, level="device")
 def other_device_refused(subject: Subject) -> str:
     """Inputs on another device than the parameters are an error, and are not moved in silence."""
     obj, inputs = _placed(subject, device="meta"), inputs_of(subject.build(), subject)
     return require_refusal("tensors on the CPU for a model on meta", Exception, lambda: _answers(subject, obj, inputs))
 
 
-@law("accelerator-kept", *COMPUTING, "estimator", level="device")
+@check("accelerator-kept", *COMPUTING, "estimator", level="device")
 def accelerator_kept(subject: Subject) -> str:
     """On an accelerator (CUDA, MPS) it answers there, as on the CPU to 1e-3; an estimator takes data from there."""
     device, found = accelerator(), []
@@ -138,7 +138,7 @@ def _agree(got: Inputs, expected: Inputs) -> str:
     return "; ".join(require_close(name, got[name], value, PRECISION) for name, value in expected.items())
 
 
-LAWS: tuple[Law, ...] = (
+CHECKS: tuple[Check, ...] = (
     dtype_kept,
     other_dtype_refused,
     device_arrives,

@@ -1,4 +1,4 @@
-"""Laws of estimators (``scorefold.interfaces.Estimator``)."""
+"""Checks of estimators (``scorefold.interfaces.Estimator``)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from scorefold.data import Dataset, StreamedDataset
 from scorefold.errors import DataError
 from scorefold.results import Estimate
-from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.contract import Check, Subject, check
 from scorefold_testing.exact import Problem, rotation, sphere, subspace, torus
 from scorefold_testing.require import (
     NotApplicableError,
@@ -67,25 +67,25 @@ def _value(found: Estimate, what: str) -> float:
     return found.number()
 
 
-@law("right-on-subspace", "estimator", level="numerics")
+@check("right-on-subspace", "estimator", level="numerics")
 def right_on_subspace(subject: Subject) -> str:
     """The dimension of a Gaussian on a plane in R^6 from 300 points (and its exact score) is 2, to 0.5."""
     return _right(subject, subspace())
 
 
-@law("right-on-sphere", "estimator", level="numerics")
+@check("right-on-sphere", "estimator", level="numerics")
 def right_on_sphere(subject: Subject) -> str:
     """The dimension of a 2-sphere in R^6 from 300 points (and its exact score) is 2, to 0.5."""
     return _right(subject, sphere())
 
 
-@law("right-on-torus", "estimator", level="numerics")
+@check("right-on-torus", "estimator", level="numerics")
 def right_on_torus(subject: Subject) -> str:
     """The dimension of a product of two circles in R^6 from 300 points (and its exact score) is 2, to 0.5."""
     return _right(subject, torus())
 
 
-@law("right-over-range", "estimator", level="numerics")
+@check("right-over-range", "estimator", level="numerics")
 def right_over_range(subject: Subject) -> str:
     """At both ends of the ``ranges`` that it declares, a Gaussian has its dimension, to 0.5 or a tenth of it."""
     declared = subject.component.ranges.get("dimension")
@@ -95,19 +95,19 @@ def right_over_range(subject: Subject) -> str:
     return "; ".join(_right(subject, subspace(end, end + 4)) for end in ends)
 
 
-@law("rotation-invariant", "estimator", level="numerics")
+@check("rotation-invariant", "estimator", level="numerics")
 def rotation_invariant(subject: Subject) -> str:
     """Data rotated about the origin, with the exact score where one is read, have the same dimension, to 0.1."""
     return _unmoved(subject, "rotated", sphere().moved(rotation(subject.generator("rotation"))))
 
 
-@law("translation-invariant", "estimator", level="numerics")
+@check("translation-invariant", "estimator", level="numerics")
 def translation_invariant(subject: Subject) -> str:
     """Data moved by (3, ..., 3), with the exact score where one is read, have the same dimension, to 0.1."""
     return _unmoved(subject, "moved by 3", sphere().moved(shift=3.0))
 
 
-@law("scale-invariant", "estimator", level="numerics")
+@check("scale-invariant", "estimator", level="numerics")
 def scale_invariant(subject: Subject) -> str:
     """Data in other units, twice as large, with the exact score where one is read, have the same dimension, to 0.1."""
     return _unmoved(subject, "twice as large", sphere().moved(factor=2.0))
@@ -118,7 +118,7 @@ def _unmoved(subject: Subject, how: str, moved: Problem) -> str:
     return require_within(f"{before:.4g}, {how} {after:.4g}", abs(before - after), MOVED)
 
 
-@law("rows-in-any-order", "estimator", level="determinism")
+@check("rows-in-any-order", "estimator", level="determinism")
 def rows_in_any_order(subject: Subject) -> str:
     """The same points in another order have the same estimate, to 0.1, and each its own pointwise one, to 1e-6."""
     estimator, x = _estimator(subject, sphere())
@@ -131,7 +131,7 @@ def rows_in_any_order(subject: Subject) -> str:
     return f"{text}; " + require_close("pointwise", second.pointwise, first.pointwise[order], 1e-6)
 
 
-@law("chunks-agree", "estimator", level="determinism")
+@check("chunks-agree", "estimator", level="determinism")
 def chunks_agree(subject: Subject) -> str:
     """In chunks of 7 (its config field batch, batch_size, chunk or chunk_size) it gives the same, to 1e-6."""
     names = [name for name in CHUNKS if name in subject.config_model.model_fields]
@@ -148,7 +148,7 @@ def chunks_agree(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@law("refuses-too-few-points", "estimator", level="contract")
+@check("refuses-too-few-points", "estimator", level="contract")
 def refuses_too_few(subject: Subject) -> str:
     """One point and none are refused by a DataError that says how many are needed."""
     estimator, x = _estimator(subject, subspace())
@@ -160,7 +160,7 @@ def refuses_too_few(subject: Subject) -> str:
     return message
 
 
-@law("estimate-shapes", "estimator", level="contract")
+@check("estimate-shapes", "estimator", level="contract")
 def estimate_shapes(subject: Subject) -> str:
     """pointwise is (N,), or has an entry for each position in the diagnostic ``index``; spectrum is (M, D)."""
     found, x = _estimate(subject, subspace())
@@ -177,7 +177,7 @@ def estimate_shapes(subject: Subject) -> str:
     return ", ".join(texts)
 
 
-@law("interval-holds-value", "estimator", level="numerics")
+@check("interval-holds-value", "estimator", level="numerics")
 def interval_holds_value(subject: Subject) -> str:
     """The interval, where there is one, is (low, high) around the value, at a level in (0, 1)."""
     found, _ = _estimate(subject, subspace())
@@ -189,7 +189,7 @@ def interval_holds_value(subject: Subject) -> str:
     return f"{value:.3g} in ({low:.3g}, {high:.3g})"
 
 
-@law("estimate-told", "estimator", level="contract")
+@check("estimate-told", "estimator", level="contract")
 def estimate_told(subject: Subject) -> str:
     """The estimate of a Gaussian on a plane is a finite number, and can be written as JSON."""
     found, _ = _estimate(subject, subspace())
@@ -198,7 +198,7 @@ def estimate_told(subject: Subject) -> str:
     return f"{len(json.dumps(found.summary(), allow_nan=False))} characters of JSON"
 
 
-@law("tensor-or-dataset", "estimator", level="contract")
+@check("tensor-or-dataset", "estimator", level="contract")
 def tensor_or_dataset(subject: Subject) -> str:
     """A tensor, the data set of its points, and one that is read piece by piece give the same value, to 1e-9."""
     estimator, x = _estimator(subject, subspace())
@@ -214,7 +214,7 @@ def tensor_or_dataset(subject: Subject) -> str:
     return f"{plain:.4g}: {'; '.join(texts)}"
 
 
-LAWS: tuple[Law, ...] = (
+CHECKS: tuple[Check, ...] = (
     right_on_subspace,
     right_on_sphere,
     right_on_torus,

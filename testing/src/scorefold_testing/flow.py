@@ -1,4 +1,4 @@
-"""Laws of flows (``scorefold.interfaces.Flow``)."""
+"""Checks of flows (``scorefold.interfaces.Flow``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.func import jvp
 from scorefold.data import Condition, DataSpec, EventScale
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError
 from scorefold_testing.answers import ROWS, draw_condition
-from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.contract import Check, Subject, check
 from scorefold_testing.require import NotApplicableError, require, require_close, require_refusal, require_shape
 from scorefold_testing.score import CLASSES, model_of_classes, rows_of
 
@@ -29,7 +29,7 @@ def _flow(subject: Subject) -> tuple[Any, Tensor, Condition | None]:
     return flow, x, draw_condition(flow.condition_spec, ROWS, subject, torch.float64)
 
 
-@law("flow-shapes", "flow", level="contract")
+@check("flow-shapes", "flow", level="contract")
 def flow_shapes(subject: Subject) -> str:
     """forward, inverse and log_prob keep (B, *E) and give (B,) for B = 3, 1 and 0."""
     flow, x, condition = _flow(subject)
@@ -43,7 +43,7 @@ def flow_shapes(subject: Subject) -> str:
     return "batches of 3, 1 and 0"
 
 
-@law("flow-refuses-other-shapes", "flow", level="contract")
+@check("flow-refuses-other-shapes", "flow", level="contract")
 def flow_refuses(subject: Subject) -> str:
     """Events of another shape are refused by a ShapeError in both directions."""
     flow, x, condition = _flow(subject)
@@ -52,14 +52,14 @@ def flow_refuses(subject: Subject) -> str:
     return require_refusal("inverse of another shape", ShapeError, lambda: flow.inverse(wrong, condition))
 
 
-@law("invertible", "flow", level="numerics")
+@check("invertible", "flow", level="numerics")
 def invertible(subject: Subject) -> str:
     """inverse(forward(x)) = x, forward(inverse(z)) = z, and the two log-determinants cancel."""
     flow, x, condition = _flow(subject)
     return _inverts(flow, x, subject.normal(*x.shape, purpose="z"), condition)
 
 
-@law("invertible-given-class", "flow", level="numerics")
+@check("invertible-given-class", "flow", level="numerics")
 def invertible_given_class(subject: Subject) -> str:
     """Built for data with classes, it is invertible given them, depends on them, and broadcasts one event or class."""
     flow = model_of_classes(subject)
@@ -91,14 +91,14 @@ def _inverts(flow: Any, x: Tensor, z0: Tensor, condition: Condition | None) -> s
     return "; ".join(texts)
 
 
-@law("log-det-forward", "flow", level="numerics")
+@check("log-det-forward", "flow", level="numerics")
 def log_det_forward(subject: Subject) -> str:
     """The log-determinant of forward is that of its Jacobian by autograd."""
     flow, x, condition = _flow(subject)
     return _against_jacobian("forward", flow, x, condition)
 
 
-@law("log-det-inverse", "flow", level="numerics")
+@check("log-det-inverse", "flow", level="numerics")
 def log_det_inverse(subject: Subject) -> str:
     """The log-determinant of inverse is that of its Jacobian by autograd."""
     flow, x, condition = _flow(subject)
@@ -117,7 +117,7 @@ def _against_jacobian(name: str, call: Any, x: Tensor, condition: Condition | No
         return require_close(f"log_det of {name}", call(x, condition)[1], torch.stack(expected), 1e-7)
 
 
-@law("forward-mode", "flow", level="numerics")
+@check("forward-mode", "flow", level="numerics")
 def forward_mode(subject: Subject) -> str:
     """Both directions work under torch.func.jvp, and agree with reverse mode."""
     flow, x, condition = _flow(subject)
@@ -131,7 +131,7 @@ def forward_mode(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@law("twice-differentiable", "flow", level="numerics")
+@check("twice-differentiable", "flow", level="numerics")
 def twice_differentiable(subject: Subject) -> str:
     """The gradient of log_prob can be differentiated again, and agrees with its difference quotient to 1e-4."""
     flow, x, condition = _flow(subject)
@@ -148,7 +148,7 @@ def twice_differentiable(subject: Subject) -> str:
     return require_close("Hessian times v", product, quotient, 1e-4)
 
 
-@law("flow-rows-independent", "flow", level="numerics")
+@check("flow-rows-independent", "flow", level="numerics")
 def flow_rows(subject: Subject) -> str:
     """What becomes of an event does not depend on what else is in the batch."""
     flow, x, condition = _flow(subject)
@@ -158,7 +158,7 @@ def flow_rows(subject: Subject) -> str:
         return require_close("row by row", flow(x, condition)[0], alone, EXACT)
 
 
-@law("latents", "flow", level="contract")
+@check("latents", "flow", level="contract")
 def latents(subject: Subject) -> str:
     """unpack gives one tensor for each of latent_shapes, which hold all of z in order."""
     flow, x, _ = _flow(subject)
@@ -171,7 +171,7 @@ def latents(subject: Subject) -> str:
     return require_close("latents in order", torch.cat([part.flatten(1) for part in parts], dim=1), x.flatten(1), 0.0)
 
 
-@law("density", "flow", level="numerics")
+@check("density", "flow", level="numerics")
 def density(subject: Subject) -> str:
     """For continuous data log_prob is base.log_prob(z) + log_det, and bits per dimension are refused."""
     flow, x, condition = _flow(subject)
@@ -183,7 +183,7 @@ def density(subject: Subject) -> str:
         return require_close("log_prob", flow.log_prob(x, condition), flow.base.log_prob(z) + log_det, EXACT)
 
 
-@law("discrete-levels", "flow", level="numerics")
+@check("discrete-levels", "flow", level="numerics")
 def discrete_levels(subject: Subject) -> str:
     """For data of 16 levels on [0, 1], log_prob is a log-probability.
 
@@ -214,7 +214,7 @@ def discrete_levels(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@law("temperature", "flow", level="numerics")
+@check("temperature", "flow", level="numerics")
 def temperature(subject: Subject) -> str:
     """At temperature 0 all draws are the image of the base's centre, by one number or one per latent.
 
@@ -234,7 +234,7 @@ def temperature(subject: Subject) -> str:
     return require_refusal("too many temperatures", ShapeError, lambda: flow.sample(1, condition, temperature=several))
 
 
-LAWS: tuple[Law, ...] = (
+CHECKS: tuple[Check, ...] = (
     flow_shapes,
     flow_refuses,
     invertible,

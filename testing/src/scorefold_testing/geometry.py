@@ -1,4 +1,4 @@
-"""Laws of geometries (``scorefold.interfaces.Geometry``)."""
+"""Checks of geometries (``scorefold.interfaces.Geometry``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scorefold.errors import ShapeError
 from scorefold_testing.answers import ROWS
-from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.contract import Check, Subject, check
 from scorefold_testing.require import require, require_close, require_refusal, require_shape, require_within
 
 SOLVED = 1e-3
@@ -26,7 +26,7 @@ def _geometry(subject: Subject) -> tuple[Any, Tensor, Tensor, float]:
     return geometry, points[:ROWS], points[ROWS:], tolerance
 
 
-@law("geometry-shapes", "geometry", level="contract")
+@check("geometry-shapes", "geometry", level="contract")
 def geometry_shapes(subject: Subject) -> str:
     """Every method's shape, for batches of 3, 1 and 0."""
     geometry, x, y, _ = _geometry(subject)
@@ -44,7 +44,7 @@ def geometry_shapes(subject: Subject) -> str:
     return "batches of 3, 1 and 0"
 
 
-@law("geometry-batch-of-one", "geometry", level="contract")
+@check("geometry-batch-of-one", "geometry", level="contract")
 def geometry_batch_of_one(subject: Subject) -> str:
     """One point serves for several, as if it were repeated."""
     geometry, x, y, tolerance = _geometry(subject)
@@ -57,7 +57,7 @@ def geometry_batch_of_one(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@law("geometry-refuses", "geometry", level="contract")
+@check("geometry-refuses", "geometry", level="contract")
 def geometry_refuses(subject: Subject) -> str:
     """The mean of no points, weights that are no weights, and times that are no list are refused by a ShapeError."""
     geometry, x, y, _ = _geometry(subject)
@@ -66,7 +66,7 @@ def geometry_refuses(subject: Subject) -> str:
     return require_refusal("times (1, 1)", ShapeError, lambda: geometry.geodesic(x, y, x.new_zeros(1, 1)))
 
 
-@law("metric-spd", "geometry", level="numerics")
+@check("metric-spd", "geometry", level="numerics")
 def metric_spd(subject: Subject) -> str:
     """The metric is symmetric with positive eigenvalues."""
     geometry, x, _, _ = _geometry(subject)
@@ -77,7 +77,7 @@ def metric_spd(subject: Subject) -> str:
     return f"{text}; smallest eigenvalue {least:.3g}"
 
 
-@law("inner-of-metric", "geometry", level="numerics")
+@check("inner-of-metric", "geometry", level="numerics")
 def inner_of_metric(subject: Subject) -> str:
     """inner is v^T G w, and norm its square root for v = w."""
     geometry, x, _, _ = _geometry(subject)
@@ -92,7 +92,7 @@ def inner_of_metric(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@law("exp-log", "geometry", level="numerics")
+@check("exp-log", "geometry", level="numerics")
 def exp_log(subject: Subject) -> str:
     """exp(x, log(x, y)) = y, and log(x, exp(x, v)) = v for small v."""
     geometry, x, y, tolerance = _geometry(subject)
@@ -104,7 +104,7 @@ def exp_log(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@law("distance", "geometry", level="numerics")
+@check("distance", "geometry", level="numerics")
 def distance(subject: Subject) -> str:
     """The distance is symmetric, 0 from a point to itself, and the length of log."""
     geometry, x, y, tolerance = _geometry(subject)
@@ -118,7 +118,7 @@ def distance(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@law("short-distances", "geometry", level="numerics")
+@check("short-distances", "geometry", level="numerics")
 def short_distances(subject: Subject) -> str:
     """Over a short step the distance is the length that the metric gives it, to 1e-3: the two belong together."""
     geometry, x, _, _ = _geometry(subject)
@@ -127,7 +127,7 @@ def short_distances(subject: Subject) -> str:
     return require_close("distance over length", geometry.distance(x, x + step) / STEP, expected, SOLVED)
 
 
-@law("triangle", "geometry", level="numerics")
+@check("triangle", "geometry", level="numerics")
 def triangle(subject: Subject) -> str:
     """No way round by a third point is shorter than the distance."""
     geometry, x, y, tolerance = _geometry(subject)
@@ -137,7 +137,7 @@ def triangle(subject: Subject) -> str:
     return require_within("longer than by a third point", float((excess / (1 + direct)).max().clamp_min(0)), tolerance)
 
 
-@law("distance-matrix", "geometry", level="numerics")
+@check("distance-matrix", "geometry", level="numerics")
 def distance_matrix(subject: Subject) -> str:
     """distance_matrix holds the distances of all pairs, of two batches or of one."""
     geometry, x, y, tolerance = _geometry(subject)
@@ -150,7 +150,7 @@ def distance_matrix(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@law("constant-speed", "geometry", level="numerics")
+@check("constant-speed", "geometry", level="numerics")
 def constant_speed(subject: Subject) -> str:
     """A geodesic leads from x to y, and the distance between its points is that of x and y times that of times."""
     geometry, x, y, tolerance = _geometry(subject)
@@ -164,7 +164,7 @@ def constant_speed(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@law("mean-balances", "geometry", level="numerics")
+@check("mean-balances", "geometry", level="numerics")
 def mean_balances(subject: Subject) -> str:
     """At the mean the weighted logarithms of the points add up to 0; no weights are equal weights."""
     geometry, x, _, tolerance = _geometry(subject)
@@ -178,7 +178,7 @@ def mean_balances(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@law("transport-isometric", "geometry", level="numerics", capability="Transports")
+@check("transport-isometric", "geometry", level="numerics", capability="Transports")
 def transport_isometric(subject: Subject) -> str:
     """Transport keeps inner products, and moves the start of a geodesic to its end."""
     geometry, x, y, tolerance = _geometry(subject)
@@ -191,7 +191,7 @@ def transport_isometric(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@law("transport-inverts", "geometry", level="numerics", capability="Transports")
+@check("transport-inverts", "geometry", level="numerics", capability="Transports")
 def transport_inverts(subject: Subject) -> str:
     """Transport is linear, leaves vectors alone from a point to itself, and is undone by transport back."""
     geometry, x, y, tolerance = _geometry(subject)
@@ -207,7 +207,7 @@ def transport_inverts(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@law("closed-form-geodesics", "geometry", level="numerics", capability="ClosedFormGeodesics")
+@check("closed-form-geodesics", "geometry", level="numerics", capability="ClosedFormGeodesics")
 def closed_form_geodesics(subject: Subject) -> str:
     """A geodesic is exp of its velocity times time, and its parts are geodesics, to 1e-8."""
     geometry, x, y, _ = _geometry(subject)
@@ -222,7 +222,7 @@ def closed_form_geodesics(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-LAWS: tuple[Law, ...] = (
+CHECKS: tuple[Check, ...] = (
     geometry_shapes,
     geometry_batch_of_one,
     geometry_refuses,

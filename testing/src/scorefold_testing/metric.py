@@ -1,4 +1,4 @@
-"""Laws of metrics (``scorefold_toolkit.metrics.measure.Metric``), of the kind ``metric``."""
+"""Checks of metrics (``scorefold_toolkit.metrics.measure.Metric``), of the kind ``metric``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
-from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.contract import Check, Subject, check
 from scorefold_testing.require import NotApplicableError, require, require_close
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
 
@@ -45,7 +45,7 @@ def _numbers(subject: Subject, sizes: Sequence[int] = (POINTS,), shift: float = 
     return dict(measure.metrics())
 
 
-@law("metric-numbers", "metric", level="contract")
+@check("metric-numbers", "metric", level="contract")
 def metric_numbers(subject: Subject) -> str:
     """It gives numbers by name, all of them finite."""
     found = _numbers(subject)
@@ -56,7 +56,7 @@ def metric_numbers(subject: Subject) -> str:
     return ", ".join(found)
 
 
-@law("metric-batches", "metric", level="numerics")
+@check("metric-batches", "metric", level="numerics")
 def metric_batches(subject: Subject) -> str:
     """The points in several batches give the numbers that they give in one."""
     whole, parts = _numbers(subject), _numbers(subject, (11, 30, 7))
@@ -65,7 +65,7 @@ def metric_batches(subject: Subject) -> str:
     return require_close("numbers in several batches", values[:, 1], values[:, 0], TOLERANCE)
 
 
-@law("metric-repeats", "metric", level="determinism")
+@check("metric-repeats", "metric", level="determinism")
 def metric_repeats(subject: Subject) -> str:
     """The same points give the same numbers again."""
     first, second = _numbers(subject), _numbers(subject)
@@ -73,7 +73,7 @@ def metric_repeats(subject: Subject) -> str:
     return f"{len(first)} numbers"
 
 
-@law("metric-sees-samples", "metric", level="contract")
+@check("metric-sees-samples", "metric", level="contract")
 def metric_sees_samples(subject: Subject) -> str:
     """Samples far from the held-out points give other numbers than samples of their distribution."""
     near, far = _numbers(subject), _numbers(subject, shift=FAR)
@@ -81,7 +81,7 @@ def metric_sees_samples(subject: Subject) -> str:
     return f"{sum(near[name] != far.get(name) for name in near)} of {len(near)} numbers differ"
 
 
-@law("metric-keeps-events", "metric", level="contract")
+@check("metric-keeps-events", "metric", level="contract")
 def metric_keeps_events(subject: Subject) -> str:
     """What it is given to measure is as it was afterwards."""
     measure, shape = _started(subject)
@@ -94,7 +94,7 @@ def metric_keeps_events(subject: Subject) -> str:
     return "the batch is as it was"
 
 
-LAWS: tuple[Law, ...] = (
+CHECKS: tuple[Check, ...] = (
     metric_numbers,
     metric_batches,
     metric_repeats,

@@ -1,4 +1,4 @@
-"""Laws of networks (``scorefold.interfaces.Network``)."""
+"""Checks of networks (``scorefold.interfaces.Network``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from scorefold.data import ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError
 from scorefold_testing.answers import ROWS, built_network
-from scorefold_testing.contract import Law, Subject, law, stir
+from scorefold_testing.contract import Check, Subject, check, stir
 from scorefold_testing.require import NotApplicableError, require, require_close, require_shape
 
 NOISE_LEVELS = (-9.0, -1.0, 8.0)
@@ -34,7 +34,7 @@ def _times() -> Tensor:
     return torch.tensor(NOISE_LEVELS, dtype=torch.float64)
 
 
-@law("network-shapes", "network", level="contract")
+@check("network-shapes", "network", level="contract")
 def network_shapes(subject: Subject) -> str:
     """forward gives (B, *out), finite, for B = 3 and 1, with a time and without."""
     for time in (True, False):
@@ -48,7 +48,7 @@ def network_shapes(subject: Subject) -> str:
     return f"{tuple(x.shape[1:])} to {out}"
 
 
-@law("network-uses-time", "network", level="contract")
+@check("network-uses-time", "network", level="contract")
 def network_uses_time(subject: Subject) -> str:
     """Built with a time, its answer depends on it."""
     network, x, _ = _built(subject)
@@ -59,7 +59,7 @@ def network_uses_time(subject: Subject) -> str:
     return f"answers change by {change:.2g}"
 
 
-@law("network-uses-condition", "network", level="contract")
+@check("network-uses-condition", "network", level="contract")
 def network_uses_condition(subject: Subject) -> str:
     """Built for classes or for numbers as a condition, its answer depends on them."""
     texts = []
@@ -81,7 +81,7 @@ def network_uses_condition(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@law("network-rows-independent", "network", level="numerics")
+@check("network-rows-independent", "network", level="numerics")
 def network_rows(subject: Subject) -> str:
     """The answer to a row does not depend on what else is in the batch, in evaluation mode."""
     network, x, _ = _built(subject)
@@ -91,7 +91,7 @@ def network_rows(subject: Subject) -> str:
         return require_close("row by row", network(x, t), alone, 1e-9)
 
 
-@law("network-learns", "network", level="numerics")
+@check("network-learns", "network", level="numerics")
 def network_learns(subject: Subject) -> str:
     """Every parameter gets a finite gradient."""
     network, x, _ = _built(subject)
@@ -106,4 +106,4 @@ def network_learns(subject: Subject) -> str:
     return f"{len(gradients)} parameters"
 
 
-LAWS: tuple[Law, ...] = (network_shapes, network_uses_time, network_uses_condition, network_rows, network_learns)
+CHECKS: tuple[Check, ...] = (network_shapes, network_uses_time, network_uses_condition, network_rows, network_learns)

@@ -1,4 +1,4 @@
-"""The laws tried on components: one generator of checks behind the command, the decorator and the report."""
+"""The checks tried on components: one generator of checks behind the command, the decorator and the report."""
 
 from __future__ import annotations
 
@@ -40,31 +40,31 @@ from scorefold_testing.contract import (
     PASSED,
     SKIPPED,
     Check,
+    CheckResult,
     Host,
-    Law,
     Subject,
 )
 from scorefold_testing.require import NotApplicableError, ViolationError
 
-LAWS: tuple[Law, ...] = (
-    *declaration.LAWS,
-    *determinism.LAWS,
-    *device.LAWS,
-    *artefact.LAWS,
-    *score.LAWS,
-    *sampling.LAWS,
-    *flow.LAWS,
-    *geometry.LAWS,
-    *estimator.LAWS,
-    *allocator.LAWS,
-    *data.LAWS,
-    *network.LAWS,
-    *metric.LAWS,
-    *verb.LAWS,
-    *trainable.LAWS,
-    *capabilities.LAWS,
+CHECKS: tuple[Check, ...] = (
+    *declaration.CHECKS,
+    *determinism.CHECKS,
+    *device.CHECKS,
+    *artefact.CHECKS,
+    *score.CHECKS,
+    *sampling.CHECKS,
+    *flow.CHECKS,
+    *geometry.CHECKS,
+    *estimator.CHECKS,
+    *allocator.CHECKS,
+    *data.CHECKS,
+    *network.CHECKS,
+    *metric.CHECKS,
+    *verb.CHECKS,
+    *trainable.CHECKS,
+    *capabilities.CHECKS,
 )
-"""Every law, common ones first."""
+"""Every check, common ones first."""
 
 FLOOR = "floor"
 OTHER_FLOOR = 8
@@ -78,7 +78,7 @@ FLOORS: Mapping[str, int] = {
     "data": 20,
     "network": 23,
 }
-"""The laws, by kind, that a component must at least have been held to; ``OTHER_FLOOR`` for a kind of a plugin's own."""
+"""The number of checks, by kind, that must at least have been tried; ``OTHER_FLOOR`` for a kind of a plugin's own."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def verb_item(declared: Verb, plugin: str | None = None) -> Item:
 class Report:
     """What came of all checks."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[CheckResult, ...]
 
     @property
     def holds(self) -> bool:
@@ -108,7 +108,7 @@ class Report:
         return bool(self.checks) and not self.failures
 
     @property
-    def failures(self) -> tuple[Check, ...]:
+    def failures(self) -> tuple[CheckResult, ...]:
         """The checks that failed."""
         return tuple(check for check in self.checks if check.result == FAILED)
 
@@ -128,7 +128,7 @@ class Report:
         return {"holds": self.holds, "checks": [check.as_json() for check in self.checks], "counts": self.counts}
 
 
-def _counted(checks: Collection[Check]) -> dict[str, int]:
+def _counted(checks: Collection[CheckResult]) -> dict[str, int]:
     found = Counter(check.result for check in checks)
     return {"run": len(checks) - found[SKIPPED], **{name: found[name] for name in (PASSED, FAILED, SKIPPED, EXPECTED)}}
 
@@ -142,16 +142,16 @@ def check_components(
     only: Iterable[str] = (),
     levels: Iterable[str] = (),
     origin: str | None = None,
-) -> Iterator[Check]:
-    """The checks of components, one after another: every law that governs each, on each of its examples.
+) -> Iterator[CheckResult]:
+    """The results for components, one after another: every check that governs each, on each of its examples.
 
     ``seed`` is the root that all draws derive from, so that the same one replays a failure. ``expected`` are failures
     that are known, ``{"kind:name/check": reason}``, beside those that components declare; one that does not come is
-    itself a failure. ``only`` names laws to try and ``levels`` levels of laws (then floors are not counted). ``origin``
-    is ``module:function`` giving the host in another process. Raises ``ConfigError`` for an unknown law or level and
+    itself a failure. ``only`` names checks to try and ``levels`` their levels (then floors are not counted). ``origin``
+    is ``module:function`` giving the host in another process. Raises ``ConfigError`` for an unknown check or level and
     for an expected failure of a check that is not made.
     """
-    laws = _chosen(set(only), set(levels))
+    definitions = _chosen(set(only), set(levels))
     items = list(items)
     declared = [
         (item.component.id, check, why) for item in items for check, why in item.component.known_failures.items()
@@ -159,14 +159,14 @@ def check_components(
     reasons = {f"{component}/{check}": why for component, check, why in declared} | dict(expected or {})
     _refuse_unknown(reasons, {item.component.id for item in items})
     for item in items:
-        yield from _component_checks(item, host, seed, reasons, laws, origin)
-    if reasons and laws == LAWS:
+        yield from _component_checks(item, host, seed, reasons, definitions, origin)
+    if reasons and definitions == CHECKS:
         raise ConfigError(f"{', '.join(reasons)} was expected to fail, but there is no such check")
 
 
 def _refuse_unknown(reasons: Iterable[str], components: set[str]) -> None:
     """Raises ``ConfigError`` for an expected failure that no run could meet, before anything is tried."""
-    known = [item.name for item in LAWS] + [FLOOR]
+    known = [item.name for item in CHECKS] + [FLOOR]
     for key in reasons:
         component, _, check = key.rpartition("/")
         if component not in components:
@@ -174,8 +174,8 @@ def _refuse_unknown(reasons: Iterable[str], components: set[str]) -> None:
                 f"{key} was expected to fail, but there is no such check: {component!r} is not among the components",
                 hint=f"these are {', '.join(sorted(components))}",
             )
-        if (law := check.partition("[")[0]) not in known:
-            raise ConfigError(f"{key} was expected to fail, but there is no such check", hint=_near(law, known))
+        if (base := check.partition("[")[0]) not in known:
+            raise ConfigError(f"{key} was expected to fail, but there is no such check", hint=_near(base, known))
 
 
 def _near(name: str, names: Sequence[str]) -> str | None:
@@ -183,21 +183,21 @@ def _near(name: str, names: Sequence[str]) -> str | None:
     return f"did you mean {' or '.join(repr(each) for each in found)}?" if found else None
 
 
-def _chosen(only: set[str], levels: set[str]) -> tuple[Law, ...]:
-    known = [item.name for item in LAWS]
-    for what, wanted, names in (("law", only, known), ("level", levels, LEVELS)):
+def _chosen(only: set[str], levels: set[str]) -> tuple[Check, ...]:
+    known = [item.name for item in CHECKS]
+    for what, wanted, names in (("check", only, known), ("level", levels, LEVELS)):
         for name in sorted(wanted.difference(names)):
             hint = _near(name, names) or f"the {what}s are {', '.join(names)}"
             raise ConfigError(f"there is no {what} {name!r}", hint=hint)
-    return tuple(item for item in LAWS if item.name in (only or known) and item.level in (levels or LEVELS))
+    return tuple(item for item in CHECKS if item.name in (only or known) and item.level in (levels or LEVELS))
 
 
 def subjects(
-    item: Item, host: Host, root: int, laws: Iterable[Law], origin: str | None
-) -> Iterator[tuple[Law, str, Subject]]:
-    """What is tried on a component: each law that governs it, with the check's name, on each of its examples."""
+    item: Item, host: Host, root: int, definitions: Iterable[Check], origin: str | None
+) -> Iterator[tuple[Check, str, Subject]]:
+    """What is tried on a component: each check that governs it, with the check's name, on each of its examples."""
     component = item.component
-    for rule in laws:
+    for rule in definitions:
         if rule.governs(component):
             for number, example in enumerate(({},) if rule.once else component.examples):
                 name = rule.name if number == 0 else f"{rule.name}[{number}]"
@@ -206,26 +206,26 @@ def subjects(
 
 
 def _component_checks(
-    item: Item, host: Host, root: int, reasons: dict[str, str], laws: tuple[Law, ...], origin: str | None
-) -> Iterator[Check]:
+    item: Item, host: Host, root: int, reasons: dict[str, str], definitions: tuple[Check, ...], origin: str | None
+) -> Iterator[CheckResult]:
     component = item.component
     run: set[str] = set()
-    for rule, name, subject in subjects(item, host, root, laws, origin):
-        result, detail = try_law(rule, subject)
+    for rule, name, subject in subjects(item, host, root, definitions, origin):
+        result, detail = try_check(rule, subject)
         if result == FAILED:
             detail = f"{detail} (replay: --only {rule.name} --seed {root})"
         if result != SKIPPED:
             run.add(rule.name)
-        yield _expected(Check(component.id, name, rule.level, result, detail), reasons)
-    if laws == LAWS:
+        yield _expected(CheckResult(component.id, name, rule.level, result, detail), reasons)
+    if definitions == CHECKS:
         floor = FLOORS.get(component.kind, OTHER_FLOOR)
-        detail = f"{len(run)} laws tried of a {component.kind}; expected at least {floor}"
+        detail = f"{len(run)} checks tried of a {component.kind}; expected at least {floor}"
         result = PASSED if len(run) >= floor else FAILED
-        yield _expected(Check(component.id, FLOOR, "contract", result, detail), reasons)
+        yield _expected(CheckResult(component.id, FLOOR, "contract", result, detail), reasons)
 
 
-def try_law(rule: Law, subject: Subject) -> tuple[str, str]:
-    """The result of one law on one subject (passed, failed or skipped) and what was measured or went wrong."""
+def try_check(rule: Check, subject: Subject) -> tuple[str, str]:
+    """The result of one check on one subject (passed, failed or skipped) and what was measured or went wrong."""
     try:
         with warnings.catch_warnings():
             # Examples are used as they are built: that nothing trained them is no news here.
@@ -246,7 +246,7 @@ def _place(error: BaseException) -> str:
     return f", in {Path(theirs[-1].filename).name}, line {theirs[-1].lineno}" if theirs else ""
 
 
-def _expected(check: Check, reasons: dict[str, str]) -> Check:
+def _expected(check: CheckResult, reasons: dict[str, str]) -> CheckResult:
     """The check, with a failure that was expected told apart; a check that was to fail and did not, fails."""
     reason = reasons.pop(f"{check.component}/{check.check}", None)
     if reason is None:

@@ -1,4 +1,4 @@
-"""How a law says that it does not hold: what was found and what was expected, or the gap and the tolerance."""
+"""How a check says that it does not hold: what was found and what was expected, or the gap and the tolerance."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 class ViolationError(AssertionError):
-    """A law does not hold; the message says what was measured and what was allowed."""
+    """A check does not hold; the message says what was measured and what was allowed."""
 
 
 class NotApplicableError(Exception):
-    """A law says nothing about this component; the message says why."""
+    """A check says nothing about this component; the message says why."""
 
 
 def require(holds: bool, found: str, expected: str) -> None:

@@ -1,4 +1,4 @@
-"""Laws of what score models and flows draw, and of the densities that they give by integration."""
+"""Checks of what score models and flows draw, and of the densities that they give by integration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from scorefold.errors import ConfigError
 from scorefold_testing.answers import ROWS, draw_condition
-from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.contract import Check, Subject, check
 from scorefold_testing.require import NotApplicableError, require, require_refusal, require_same, require_shape
 from scorefold_testing.score import CLASSES, model_of_classes, rows_of
 
@@ -27,7 +27,7 @@ def _few_steps(subject: Subject) -> dict[str, Any]:
     return {"steps": 4} if subject.component.kind == "score" else {}
 
 
-@law("sample-shape", "score", "flow", level="contract")
+@check("sample-shape", "score", "flow", level="contract")
 def sample_shape(subject: Subject) -> str:
     """sample gives (n, *E), or (n, C, *E) for C conditions, for n = 3 and 0, finite, and refuses n = -1."""
     model, condition, shape, options = _drawing(subject)
@@ -40,7 +40,7 @@ def sample_shape(subject: Subject) -> str:
     return "3 draws and none"
 
 
-@law("sample-follows-generator", "score", "flow", level="determinism")
+@check("sample-follows-generator", "score", "flow", level="determinism")
 def sample_follows_generator(subject: Subject) -> str:
     """A generator's draws are the same again, and another generator's are others."""
     model, condition, _, options = _drawing(subject)
@@ -53,7 +53,7 @@ def sample_follows_generator(subject: Subject) -> str:
     return "bit-equal from one seed, different from two"
 
 
-@law("conditional-sample-shape", "score", "flow", level="contract")
+@check("conditional-sample-shape", "score", "flow", level="contract")
 def conditional_sample_shape(subject: Subject) -> str:
     """Built for data with classes, sample gives (n, C, *E) for n draws for each of C conditions."""
     model = model_of_classes(subject)
@@ -62,7 +62,7 @@ def conditional_sample_shape(subject: Subject) -> str:
     return "2 draws for each of 3 classes"
 
 
-@law("log-prob-shape", "score", level="contract")
+@check("log-prob-shape", "score", level="contract")
 def log_prob_shape(subject: Subject) -> str:
     """log_prob gives (B,), finite, of the model as it starts (an arbitrary score has flows that leave every range)."""
     model = subject.build()
@@ -77,4 +77,4 @@ def log_prob_shape(subject: Subject) -> str:
     return "finite, one number an event"
 
 
-LAWS: tuple[Law, ...] = (sample_shape, sample_follows_generator, conditional_sample_shape, log_prob_shape)
+CHECKS: tuple[Check, ...] = (sample_shape, sample_follows_generator, conditional_sample_shape, log_prob_shape)

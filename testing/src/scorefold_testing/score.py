@@ -1,4 +1,4 @@
-"""Laws of score models (``scorefold.interfaces.ScoreModel``) at a point and a time; for draws see ``sampling``."""
+"""Checks of score models (``scorefold.interfaces.ScoreModel``) at a point and a time; for draws see ``sampling``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from scorefold.data import Condition, DataSpec, TensorSpec, map_condition
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError
 from scorefold_testing.answers import ROWS, draw_condition, noised
-from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.contract import Check, Subject, check
 from scorefold_testing.require import (
     NotApplicableError,
     require,
@@ -61,7 +61,7 @@ def model_of_classes(subject: Subject) -> Any:
     return model
 
 
-@law("score-shape", "score", level="contract")
+@check("score-shape", "score", level="contract")
 def score_shape(subject: Subject) -> str:
     """score gives (B, *E) for B = 3, 1 and 0."""
     model, x, t, condition = _model(subject)
@@ -72,7 +72,7 @@ def score_shape(subject: Subject) -> str:
     return "batches of 3, 1 and 0"
 
 
-@law("score-batch-of-one", "score", level="contract")
+@check("score-batch-of-one", "score", level="contract")
 def score_batch_of_one(subject: Subject) -> str:
     """One event serves for several times and one time for several events, as if it were repeated."""
     model, x, t, c = _model(subject)
@@ -82,7 +82,7 @@ def score_batch_of_one(subject: Subject) -> str:
     return f"{one_time}; {one_event}"
 
 
-@law("score-rows-independent", "score", level="numerics")
+@check("score-rows-independent", "score", level="numerics")
 def score_rows(subject: Subject) -> str:
     """The score at an event does not depend on what else is in the batch."""
     model, x, t, condition = _model(subject)
@@ -92,7 +92,7 @@ def score_rows(subject: Subject) -> str:
         return require_close("row by row", model.score(x, t, condition), alone, EXACT)
 
 
-@law("score-refuses-other-shapes", "score", level="contract")
+@check("score-refuses-other-shapes", "score", level="contract")
 def score_refuses(subject: Subject) -> str:
     """Events of another shape, and batches that do not fit each other, are refused by a ShapeError."""
     model, x, t, condition = _model(subject)
@@ -101,7 +101,7 @@ def score_refuses(subject: Subject) -> str:
     return require_refusal("an event of another shape", ShapeError, lambda: model.score(wrong, t, condition))
 
 
-@law("score-finite", "score", level="numerics")
+@check("score-finite", "score", level="numerics")
 def score_finite(subject: Subject) -> str:
     """The score is finite at both ends of the process, at events as they stand there."""
     model, x, _, condition = _model(subject)
@@ -115,7 +115,7 @@ def score_finite(subject: Subject) -> str:
     return f"finite at t = {process.t_min:.3g} and {process.t_max:.3g}"
 
 
-@law("score-of-density", "score", level="numerics")
+@check("score-of-density", "score", level="numerics")
 def score_of_density(subject: Subject) -> str:
     """Where the model knows its density (``noised_log_prob``), the score is the gradient of its logarithm."""
     model, x, t, _ = _known(subject)
@@ -125,7 +125,7 @@ def score_of_density(subject: Subject) -> str:
         return require_close("score against autograd", model.score(x, t), gradient, 1e-6)
 
 
-@law("log-prob-of-density", "score", level="numerics")
+@check("log-prob-of-density", "score", level="numerics")
 def log_prob_of_density(subject: Subject) -> str:
     """Where the model knows its density, log_prob is its logarithm at t_min, to 0.1 nats a coordinate."""
     model, x, _, _ = _known(subject)
@@ -144,7 +144,7 @@ def _known(subject: Subject) -> tuple[Any, Tensor, Tensor, Condition | None]:
     return found
 
 
-@law("noise-of-score", "score", level="numerics")
+@check("noise-of-score", "score", level="numerics")
 def noise_of_score(subject: Subject) -> str:
     """noise is -scale^T score, as the process has it."""
     model, x, t, condition = _model(subject)
@@ -153,7 +153,7 @@ def noise_of_score(subject: Subject) -> str:
         return require_close("noise", model.noise(x, t, condition), expected, 1e-6)
 
 
-@law("denoise-by-tweedie", "score", level="numerics")
+@check("denoise-by-tweedie", "score", level="numerics")
 def denoise_by_tweedie(subject: Subject) -> str:
     """denoise is (x + scale scale^T score) / signal."""
     model, x, t, condition = _model(subject)
@@ -162,7 +162,7 @@ def denoise_by_tweedie(subject: Subject) -> str:
         return require_close("denoise", model.denoise(x, t, condition), expected, 1e-6)
 
 
-@law("bind-is-score", "score", level="contract")
+@check("bind-is-score", "score", level="contract")
 def bind_is_score(subject: Subject) -> str:
     """What bind gives without options is the score, and an unknown option is refused."""
     model, x, t, condition = _model(subject)
@@ -172,7 +172,7 @@ def bind_is_score(subject: Subject) -> str:
         return require_close("bound", bound(x, t), model.score(x, t, condition), EXACT)
 
 
-@law("bind-follows-generator", "score", level="determinism")
+@check("bind-follows-generator", "score", level="determinism")
 def bind_follows_generator(subject: Subject) -> str:
     """Bound twice with generators of one seed, it answers the same to the last bit, call by call."""
     model, x, t, condition = _model(subject)
@@ -183,7 +183,7 @@ def bind_follows_generator(subject: Subject) -> str:
     return "bit-equal at two calls"
 
 
-@law("score-uses-condition", "score", level="numerics")
+@check("score-uses-condition", "score", level="numerics")
 def score_uses_condition(subject: Subject) -> str:
     """Built for data with classes, the score depends on the class, and one class serves for several events."""
     model = model_of_classes(subject)
@@ -197,7 +197,7 @@ def score_uses_condition(subject: Subject) -> str:
         return require_close("one class", model.score(x, t, classes[1:2]), repeated, EXACT)
 
 
-@law("guidance", "score", level="numerics")
+@check("guidance", "score", level="numerics")
 def guidance(subject: Subject) -> str:
     """guidance 1 is the score given the class; w is w s(x, t, c) + (1 - w) s(x, t), or refused without a condition."""
     model = model_of_classes(subject)
@@ -215,7 +215,7 @@ def guidance(subject: Subject) -> str:
     return f"{text}; {mixed}"
 
 
-LAWS: tuple[Law, ...] = (
+CHECKS: tuple[Check, ...] = (
     score_shape,
     score_batch_of_one,
     score_rows,

@@ -12,7 +12,7 @@ from typing import Any
 CONFORMANCE = "scorefold conformance"
 """The property that holds the counts of one component's checks."""
 PROVEN = "scorefold checks proven"
-"""The property that holds how many laws and clauses broken components were seen to fail."""
+"""The property that holds how many checks and clauses broken components were seen to fail."""
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

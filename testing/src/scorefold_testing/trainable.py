@@ -1,4 +1,4 @@
-"""Laws of what can be trained (``scorefold.interfaces.Trainable``), whatever the kind."""
+"""Checks of what can be trained (``scorefold.interfaces.Trainable``), whatever the kind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scorefold.data import Dataset
 from scorefold.errors import TrainingError
 from scorefold.interfaces.capabilities import Loss, Progress
 from scorefold_testing.answers import draw_condition
-from scorefold_testing.contract import Law, Subject, law
+from scorefold_testing.contract import Check, Subject, check
 from scorefold_testing.require import require, require_same, require_shape
 from scorefold_toolkit.training.phases import ordered_phases
 
@@ -40,7 +40,7 @@ def _trainable(subject: Subject) -> tuple[Any, Dataset, Progress]:
     return model, data.take(torch.arange(min(BATCH, len(data)))), Progress(0, 10, model.phases()[0].name)
 
 
-@law("loss-trains", level="numerics", capability="Trainable")
+@check("loss-trains", level="numerics", capability="Trainable")
 def loss_trains(subject: Subject) -> str:
     """The loss is a finite scalar whose gradient reaches the parameters; its parts are scalars without gradients."""
     model, batch, progress = _trainable(subject)
@@ -61,7 +61,7 @@ def loss_trains(subject: Subject) -> str:
     return f"loss {value:.4g}, gradients of {len(gradients)} parameters"
 
 
-@law("loss-follows-generator", level="determinism", capability="Trainable")
+@check("loss-follows-generator", level="determinism", capability="Trainable")
 def loss_follows_generator(subject: Subject) -> str:
     """Prepared and asked twice with generators of one seed, it has the same state and the same loss."""
     states, losses = [], []
@@ -75,7 +75,7 @@ def loss_follows_generator(subject: Subject) -> str:
     return f"twice {float(losses[0]):.6g}"
 
 
-@law("loss-falls", level="numerics", capability="Trainable")
+@check("loss-falls", level="numerics", capability="Trainable")
 def loss_falls(subject: Subject) -> str:
     """A small step against the gradient lowers the loss of the same batch and draws."""
     model, batch, progress = _trainable(subject)
@@ -97,7 +97,7 @@ def loss_falls(subject: Subject) -> str:
     return f"changed by {change:.3g}, to first order {-DESCENT * length:.3g}"
 
 
-@law("loss-validates", level="contract", capability="Trainable")
+@check("loss-validates", level="contract", capability="Trainable")
 def loss_validates(subject: Subject) -> str:
     """The loss can be had in evaluation mode and without gradients, as validation asks for it, and changes nothing."""
     model, batch, progress = _trainable(subject)
@@ -111,7 +111,7 @@ def loss_validates(subject: Subject) -> str:
     return f"loss {float(value):.4g}"
 
 
-@law("phases-cover", level="contract", capability="Trainable")
+@check("phases-cover", level="contract", capability="Trainable")
 def phases_cover(subject: Subject) -> str:
     """Phases have names of their own that a folder may have, come after one another, have something to train each, and
     their groups train every parameter that asks, but for those of components that are plugged in."""
@@ -144,7 +144,7 @@ def phases_cover(subject: Subject) -> str:
     return f"phases {', '.join(names)}"
 
 
-@law("strategies-told", level="contract", capability="Trainable")
+@check("strategies-told", level="contract", capability="Trainable")
 def strategies_told(subject: Subject) -> str:
     """For each strategy of training it says None, or in words why it can't be trained so."""
     model = subject.build()
@@ -155,7 +155,7 @@ def strategies_told(subject: Subject) -> str:
     return ", ".join(strategy for strategy, reason in told.items() if reason is None) or "refuses all"
 
 
-LAWS: tuple[Law, ...] = (
+CHECKS: tuple[Check, ...] = (
     loss_trains,
     loss_falls,
     loss_follows_generator,

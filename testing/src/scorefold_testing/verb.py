@@ -1,4 +1,4 @@
-"""Laws of verbs: what a stage does, on the examples that the verb declares.
+"""Checks of verbs: what a stage does, on the examples that the verb declares.
 
 A verb is checked as a component of the kind ``verb`` whose config is the verb's options.
 """
@@ -16,7 +16,7 @@ from scorefold.artefacts import json_text
 from scorefold.errors import ArtefactError
 from scorefold.plugin import Component, Verb
 from scorefold.stage import Outcome, StageContext
-from scorefold_testing.contract import VERB, Law, Subject, law, resolve
+from scorefold_testing.contract import VERB, Check, Subject, check, resolve
 from scorefold_testing.require import NotApplicableError, require
 
 NUMBERS = (int, float, str, type(None))
@@ -72,7 +72,7 @@ def _built(subject: Subject, use: Mapping[str, Any]) -> Any:
     )
 
 
-@law("verb-signature", VERB, level="contract", once=True)
+@check("verb-signature", VERB, level="contract", once=True)
 def verb_signature(subject: Subject) -> str:
     """The target is a function of a component, inputs, options and context."""
     found = len(inspect.signature(subject.target).parameters)
@@ -80,7 +80,7 @@ def verb_signature(subject: Subject) -> str:
     return "component, inputs, options, context"
 
 
-@law("verb-outcome", VERB, level="contract")
+@check("verb-outcome", VERB, level="contract")
 def verb_outcome(subject: Subject) -> str:
     """It gives an ``Outcome`` whose result is JSON, with flat metrics and, where there is an answer, its quantity."""
     _, outcome = _done(subject)
@@ -97,7 +97,7 @@ def verb_outcome(subject: Subject) -> str:
     return f"{len(metrics)} metrics, {len(outcome.arrays)} arrays"
 
 
-@law("verb-repeats", VERB, level="determinism")
+@check("verb-repeats", VERB, level="determinism")
 def verb_repeats(subject: Subject) -> str:
     """The same seed gives the same result, but for seconds, and the same arrays."""
     (_, first), (_, second) = _done(subject), _done(subject)
@@ -120,7 +120,7 @@ def _same(first: Any, second: Any) -> bool:
     return first.shape == second.shape and bool(((first == second) | (first.isnan() & second.isnan())).all())
 
 
-@law("verb-random-state", VERB, level="determinism")
+@check("verb-random-state", VERB, level="determinism")
 def verb_random_state(subject: Subject) -> str:
     """It draws from the stage's generators, and leaves torch's own generator where it was."""
     before = torch.get_rng_state()
@@ -131,7 +131,7 @@ def verb_random_state(subject: Subject) -> str:
     return "the global random state is as it was"
 
 
-@law("verb-leaves-component", VERB, level="contract")
+@check("verb-leaves-component", VERB, level="contract")
 def verb_leaves_component(subject: Subject) -> str:
     """A component that is not handed on is left as it was."""
     component, outcome = _done(subject)
@@ -143,7 +143,7 @@ def verb_leaves_component(subject: Subject) -> str:
     return f"{len(then)} tensors"
 
 
-@law("verb-figures", VERB, level="contract")
+@check("verb-figures", VERB, level="contract")
 def verb_figures(subject: Subject) -> str:
     """Its figures are drawn from what it gives, by name."""
     if subject.component.figures is None:
@@ -157,7 +157,7 @@ def verb_figures(subject: Subject) -> str:
     return ", ".join(found) or "no figure of this example"
 
 
-LAWS: tuple[Law, ...] = (
+CHECKS: tuple[Check, ...] = (
     verb_signature,
     verb_outcome,
     verb_repeats,

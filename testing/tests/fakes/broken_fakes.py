@@ -1,4 +1,4 @@
-"""Fakes that are broken in just one way each: every clause of every law has one that must fail it.
+"""Fakes that are broken in just one way each: every clause of every check has one that must fail it.
 
 This module holds their table; the modules ``broken_...`` fill it.
 """
@@ -38,7 +38,7 @@ from good_fakes import (
 from scorefold.plugin import Component
 
 BREAKS: dict[str, str] = {}
-"""The law that each component breaks."""
+"""The check that each component breaks."""
 PLUGINS: dict[str, str] = {}
 """The module that declares a component, where that is what is broken."""
 COMPONENTS: list[Component] = []
@@ -63,19 +63,19 @@ _DECLARED: dict[type, tuple[str, dict[str, Any]]] = {
 _COUNT: Counter[str] = Counter()
 
 
-def breaks(law: str, base: type, /, declared: dict[str, Any] | None = None, plugin: str = "", **methods: Any) -> None:
+def breaks(check: str, base: type, /, declared: dict[str, Any] | None = None, plugin: str = "", **methods: Any) -> None:
     """Registers a component that is ``base`` but for some methods or some of its declaration."""
     kind, more = _DECLARED[base]
-    _COUNT[law] += 1
-    number = "" if _COUNT[law] == 1 else f"-{_COUNT[law]}"
-    name = "Breaks" + "".join(word.capitalize() for word in f"{law}{number}".split("-"))
+    _COUNT[check] += 1
+    number = "" if _COUNT[check] == 1 else f"-{_COUNT[check]}"
+    name = "Breaks" + "".join(word.capitalize() for word in f"{check}{number}".split("-"))
     module = sys._getframe(1).f_globals
     methods = {"__doc__": "A fake.", **methods}
     module[name] = type(name, (base,), {"__module__": module["__name__"], **methods})
     target = {"target": f"{module['__name__']}:{name}", **more, **(declared or {})}
-    component = declare(kind, f"breaks-{law}{number}", **target)
+    component = declare(kind, f"breaks-{check}{number}", **target)
     COMPONENTS.append(component)
-    BREAKS[component.id] = law
+    BREAKS[component.id] = check
     if plugin:
         PLUGINS[component.id] = plugin
 

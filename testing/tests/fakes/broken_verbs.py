@@ -19,16 +19,16 @@ _COUNT: Counter[str] = Counter()
 _STATEFUL = {**COUNTED, "use": "flow:small", "options": {}}
 
 
-def breaks(law: str, function: Any = None, **declared: Any) -> None:
+def breaks(check: str, function: Any = None, **declared: Any) -> None:
     """Registers a verb that does what ``count`` does, but by a function of its own or declared otherwise."""
-    _COUNT[law] += 1
-    name = law if _COUNT[law] == 1 else f"{law}-{_COUNT[law]}"
+    _COUNT[check] += 1
+    name = check if _COUNT[check] == 1 else f"{check}-{_COUNT[check]}"
     if function is not None:
         globals()[name.replace("-", "_")] = function
         declared["target"] = f"broken_verbs:{name.replace('-', '_')}"
     component = replace(verb.as_component(replace(COUNT, **declared)), name=f"breaks-{name}")
     COMPONENTS.append(component)
-    BREAKS[component.id] = law
+    BREAKS[component.id] = check
 
 
 def giving(change: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The clauses of the kit: every place in its code where a law can fail, and which of them an error came through."""
+"""The clauses of the kit: every place in its code where a check can fail, and which of them an error came through."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Components that keep every law, as small as can be. The broken ones differ from these in one thing each."""
+"""Components that keep every check, as small as can be. The broken ones differ from these in one thing each."""
 
 from __future__ import annotations
 

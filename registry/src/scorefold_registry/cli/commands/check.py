@@ -18,16 +18,18 @@ ORIGIN = "scorefold_registry:Host.discover"
 
 
 def run(arguments: list[str]) -> int:
-    """Tries the laws on what is named, or on all that is installed; status 0 where they hold, 1 where one does not."""
-    parser = Parser("plugins check", "Try the laws of its kind on a component, on all of a plugin's, or on everything.")
+    """Runs the checks on what is named, or on all that is installed; status 0 where all pass, 1 where one does not."""
+    parser = Parser(
+        "plugins check", "Run the checks of its kind on a component, on all of a plugin's, or on everything."
+    )
     parser.add_argument("name", nargs="?", help="a plugin, a distribution, kind:name, or verb:NAME (default: all)")
-    parser.add_argument("--only", action="append", default=[], metavar="LAW", help="try this law only (repeatable)")
+    parser.add_argument("--only", action="append", default=[], metavar="CHECK", help="try this check only (repeatable)")
     parser.add_argument(
         "--level",
         action="append",
         default=[],
         metavar="LEVEL",
-        help="try laws of this level only (repeatable): "
+        help="try checks of this level only (repeatable): "
         "contract, numerics, determinism, device, artefact, laziness, documentation",
     )
     parser.add_argument("--seed", type=int, default=0, help="the root of all draws; the same one replays a failure")

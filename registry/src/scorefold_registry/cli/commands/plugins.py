@@ -18,9 +18,9 @@ from scorefold_registry.plugins.records import PluginRecord, Registered
 
 def run(arguments: list[str]) -> int:
     """Dispatches to ``list``, ``show``, ``doctor`` or ``check``."""
-    parser = Parser("plugins", "List plugins, show what they offer, say what is wrong with them, and try their laws.")
+    parser = Parser("plugins", "List plugins, show what they offer, say what is wrong with them, and try their checks.")
     commands = {"list": _list, "show": _show, "doctor": _doctor, "check": _check}
-    parser.add_argument("command", choices=commands, help="all plugins; one of them; what is wrong; do the laws hold")
+    parser.add_argument("command", choices=commands, help="all plugins; one of them; what is wrong; do the checks hold")
     command = commands[parser.parse_args(arguments[:1]).command]
     return command(arguments[1:])
 

@@ -1,4 +1,4 @@
-"""Every law holds for a good component, and every clause of it is failed by a broken one: no check passes by saying
+"""Every check holds for a good component, and every clause of it is failed by a broken one: no check passes by saying
 nothing."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from clauses import Clause, clauses, clauses_of
 from fake_host import make_host
 from good_fakes import COMPONENTS
 
-from scorefold_testing import LAWS, LEVELS, Check, Item, check_components, declaration, device
+from scorefold_testing import CHECKS, LEVELS, CheckResult, Item, check_components, declaration, device
 from scorefold_testing.contract import FAILED, PASSED, SKIPPED
 from scorefold_testing.report import FLOOR, subjects
 from scorefold_testing.require import NotApplicableError
@@ -22,27 +22,27 @@ from scorefold_testing.summary import PROVEN
 
 HOST = make_host()
 ORIGIN = "fake_host:make_host"
-RULES = {law.name: law for law in LAWS}
+RULES = {check.name: check for check in CHECKS}
 NAMES = {*RULES, FLOOR}
 MESSAGE = re.compile(r"(gap [\d.e+-]+, tolerance [\d.e+-]+|; expected .+) \(replay: --only ([a-z-]+) --seed 0\)$", re.S)
 NOT_ON_CPU = {"accelerator-kept"}
-"""Laws that a good component can be held to only where there is an accelerator."""
+"""Checks that a good component can be held to only where there is an accelerator."""
 
 
 def item(name: str) -> Item:
     return Item(HOST.catalogue[name], name, PLUGINS.get(name, "light_plugin"))
 
 
-def checks_of(name: str, *only: str) -> list[Check]:
+def checks_of(name: str, *only: str) -> list[CheckResult]:
     return list(check_components([item(name)], HOST, only=only, origin=ORIGIN))
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What a broken component made of the law that it breaks."""
+    """What a broken component made of the check that it breaks."""
 
     component: str
-    check: Check
+    check: CheckResult
     clauses: frozenset[Clause]
 
 
@@ -52,47 +52,47 @@ def proofs() -> Iterator[list[Proof]]:
         patch.setattr(declaration, "BUILD_SECONDS", 0.1)
         if "cpu" in torch.__version__ or not torch.cuda.is_available():
             patch.setattr(device, "accelerator", lambda: "meta")
-        yield [proof(name, law) for name, law in BREAKS.items()]
+        yield [proof(name, check) for name, check in BREAKS.items()]
 
 
-def proof(name: str, law: str) -> Proof:
-    only = () if law == FLOOR else (law,)
-    (check,) = [check for check in checks_of(name, *only) if check.check == law]
+def proof(name: str, broken: str) -> Proof:
+    only = () if broken == FLOOR else (broken,)
+    (result,) = [result for result in checks_of(name, *only) if result.check == broken]
     found: frozenset[Clause] = frozenset()
-    for rule, _, subject in subjects(item(name), HOST, 0, [RULES[law]] if only else [], ORIGIN):
+    for rule, _, subject in subjects(item(name), HOST, 0, [RULES[broken]] if only else [], ORIGIN):
         try:
             rule.run(subject)
         except NotApplicableError:
             pass
         except Exception as error:
             found = frozenset(clauses_of(error))
-    return Proof(name, check, found)
+    return Proof(name, result, found)
 
 
 @pytest.fixture(scope="module")
-def good_checks() -> list[Check]:
+def good_checks() -> list[CheckResult]:
     return [check for component in COMPONENTS for check in checks_of(component.id)]
 
 
-def test_the_table_of_fakes_covers_every_law() -> None:
+def test_the_table_of_fakes_covers_every_check() -> None:
     assert set(BREAKS.values()) == NAMES
-    assert len(RULES) == len(LAWS)
-    assert {law.level for law in LAWS} == set(LEVELS)
+    assert len(RULES) == len(CHECKS)
+    assert {check.level for check in CHECKS} == set(LEVELS)
 
 
-def test_good_components_pass(good_checks: list[Check]) -> None:
+def test_good_components_pass(good_checks: list[CheckResult]) -> None:
     failed = [check for check in good_checks if check.result not in (PASSED, SKIPPED)]
     assert not failed
     assert {check.component for check in good_checks} == {component.id for component in COMPONENTS}
 
 
-def test_every_law_is_tried_on_a_good_component(good_checks: list[Check]) -> None:
+def test_every_check_is_tried_on_a_good_component(good_checks: list[CheckResult]) -> None:
     unavailable = set() if torch.cuda.is_available() or torch.backends.mps.is_available() else NOT_ON_CPU
     assert {check.check for check in good_checks if check.result == PASSED} == NAMES - unavailable
 
 
 def test_broken_components_fail_and_say_what_was_found_and_how_to_see_it_again(proofs: list[Proof]) -> None:
-    """Each failure says what was measured, what was allowed, the law and the seed that replays it."""
+    """Each failure says what was measured, what was allowed, the check and the seed that replays it."""
     for proof in proofs:
         assert proof.check.result == FAILED, f"{proof.component} {proof.check}"
         if proof.check.check != FLOOR:
@@ -110,12 +110,12 @@ def test_every_clause_is_failed_by_a_broken_component(
         f"{file}, line {line}: {text}" for (file, line, _), text in known.items() if (file, line, _) not in proven
     ]
     assert not unproven
-    record_property(PROVEN, {"laws": len(NAMES), "clauses": len(known), "broken fakes": len(BREAKS)})  # type: ignore[operator]
+    record_property(PROVEN, {"checks": len(NAMES), "clauses": len(known), "broken fakes": len(BREAKS)})  # type: ignore[operator]
 
 
 def test_what_encodes_is_put_to_use_whatever_its_kind() -> None:
-    """Laws common to all kinds hold for a plugin's own kind too, where the kit knows what to ask of it."""
-    for law in ("same-generator-same-result", "inputs-unchanged", "global-random-state"):
-        (check,) = checks_of("toy:toy", law)
+    """Checks common to all kinds hold for a plugin's own kind too, where the kit knows what to ask of it."""
+    for check in ("same-generator-same-result", "inputs-unchanged", "global-random-state"):
+        (check,) = checks_of("toy:toy", check)
         assert check.result == PASSED, check.detail
     assert "sample" in next(iter(checks_of("toy:toy", "same-generator-same-result"))).detail
