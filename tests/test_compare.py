@@ -52,7 +52,8 @@ def rows_of(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0
 
 
 def test_models_on_data_of_known_density(capsys: pytest.CaptureFixture[str]) -> None:
-    """Truth is the entropy of the law on the points themselves, which the closed form meets and training approaches."""
+    """Truth is the entropy of the distribution on the points themselves, which the closed form meets and training
+    approaches."""
     exact = rows_of(capsys, "score", "--on", "clusters", "--only", "analytic,diffusers")
     row = exact["analytic", "clusters"]
     assert row["difference"] == pytest.approx(0, abs=1e-3)
@@ -67,16 +68,16 @@ def test_models_on_data_of_known_density(capsys: pytest.CaptureFixture[str]) -> 
     assert row["training_cpu_seconds"] > row["cpu_seconds"]
 
 
-def test_a_score_that_knows_the_law_is_not_put_on_data_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_score_that_knows_the_distribution_is_not_put_on_data_without_one(capsys: pytest.CaptureFixture[str]) -> None:
     row = rows_of(capsys, "estimator", "--on", "curve,2-sphere", "--only", "iddiff")["iddiff", "curve"]
     assert row["skipped"]
-    assert "score:analytic was made for data whose law is known, and data:helix knows none" in row["error"]
+    assert "score:analytic was made for data whose distribution is known, and data:helix knows none" in row["error"]
     assert "--with score=USE" in row["error"]
     chosen = ("estimator", "--on", "curve", "--only", "iddiff", "--with", "score=score:analytic")
     assert rows_of(capsys, *chosen)["iddiff", "curve"]["error"] is None
 
 
-def test_a_score_whose_configuration_was_chosen_is_put_on_data_without_a_law() -> None:
+def test_a_score_whose_configuration_was_chosen_is_put_on_data_without_a_distribution() -> None:
     host = Host.discover()
     comparison = host.catalogue.kind("score").comparison
     assert comparison is not None
@@ -99,7 +100,7 @@ def test_reading_the_data_themselves_is_no_reason_to_be_refused() -> None:
     assert made["estimator-lidl"]["inputs"]["data"] == "data"
 
 
-def test_a_set_made_of_others_knows_its_law_where_all_of_them_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_set_made_of_others_knows_its_distribution_where_all_of_them_do(capsys: pytest.CaptureFixture[str]) -> None:
     """Four circles, two spheres and the union in the declared example, of a ring and a circle, all do."""
     rows = rows_of(capsys, "estimator", "--on", "4-circles,two-spheres,union", "--only", "iddiff")
     assert rows["iddiff", "4-circles"]["difference"] == 0

@@ -1,4 +1,5 @@
-"""The grid of Karras et al., and Heun's method from data to noise, against Gaussian laws and against itself."""
+"""The grid of Karras et al., and Heun's method from data to noise, against Gaussian distributions and against
+itself."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def score_of(process: DiffusionProcess):
     return score
 
 
-def marginal_law(process: DiffusionProcess, t: float) -> torch.distributions.MultivariateNormal:
+def marginal_distribution(process: DiffusionProcess, t: float) -> torch.distributions.MultivariateNormal:
     covariance = noised(process, torch.tensor([t], dtype=F64))
     return torch.distributions.MultivariateNormal(torch.zeros(3, dtype=F64), covariance)
 
@@ -70,15 +70,15 @@ def points() -> Tensor:
 def test_gaussian_log_likelihood(name, points, monkeypatch) -> None:
     """log N(x; 0, P(t_min)) to the solver's tolerance where the prior is the last marginal; near it with the prior."""
     process = PROCESSES[name]
-    exact = marginal_law(process, process.t_min).log_prob(points)
+    exact = marginal_distribution(process, process.t_min).log_prob(points)
     got = probability_flow_log_prob(score_of(process), process, points)
     torch.testing.assert_close(got, exact, rtol=0, atol=5e-3)
-    monkeypatch.setattr(process, "prior_log_prob", marginal_law(process, process.t_max).log_prob)
+    monkeypatch.setattr(process, "prior_log_prob", marginal_distribution(process, process.t_max).log_prob)
     got = probability_flow_log_prob(score_of(process), process, points, rtol=1e-7, atol=1e-7)
     torch.testing.assert_close(got, exact, rtol=0, atol=1e-5)
 
 
-def test_a_law_with_a_mean_and_a_prior_mismatch(points) -> None:
+def test_a_distribution_with_a_mean_and_a_prior_mismatch(points) -> None:
     """x ~ N(m, V) under VE: x_T = m + A (x - m), so log p = log N(x_T; 0, s_max^2) + log |A|, mismatch included."""
     process, mean, variance = VE(0.1, 3.0), 1.7, 0.5
     ratio = math.sqrt((variance + 9) / (variance + 0.01))

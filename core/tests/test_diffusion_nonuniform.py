@@ -1,6 +1,6 @@
 """Non-uniform diffusion with exact scores: the numbers of Batzolis et al. (2111.13606, 2207.09786) in closed form.
 
-Laws are Gaussian, so each sampler step is affine and moments propagate exactly: little here is sampled.
+Distributions are Gaussian, so each sampler step is affine and moments propagate exactly: little here is sampled.
 """
 
 from __future__ import annotations

@@ -267,8 +267,8 @@ def test_matrix_prior_is_the_last_marginal() -> None:
     process = matrix_process()
     x = torch.randn(4, 3, dtype=F64)
     covariance = process.covariance(torch.ones(1, dtype=F64))[0]
-    law = torch.distributions.MultivariateNormal(torch.zeros(3, dtype=F64), covariance)
-    torch.testing.assert_close(process.prior_log_prob(x), law.log_prob(x))
+    distribution = torch.distributions.MultivariateNormal(torch.zeros(3, dtype=F64), covariance)
+    torch.testing.assert_close(process.prior_log_prob(x), distribution.log_prob(x))
     draws = process.sample_prior((20000, 3), generator=torch.Generator().manual_seed(0), like=x)
     error = 3 * covariance.diagonal() * math.sqrt(2 / 20000)
     assert bool(((draws.var(0) - covariance.diagonal()).abs() < error).all())

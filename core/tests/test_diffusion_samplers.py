@@ -1,4 +1,5 @@
-"""Samplers against exact Gaussian laws: with an exact score every step is affine, so moments propagate exactly."""
+"""Samplers against exact Gaussian distributions: with an exact score every step is affine, so moments propagate
+exactly."""
 
 from __future__ import annotations
 
@@ -143,7 +144,8 @@ def test_the_predictor_has_weak_order_one_and_the_corrector_helps(monkeypatch) -
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_samples_have_the_exact_moments_of_their_recursion(name, monkeypatch) -> None:
-    """20,000 draws of a one-dimensional law with a mean, against the affine recursion, within 3 standard errors."""
+    """20,000 draws of a one-dimensional distribution with a mean, against the affine recursion, within 3 standard
+    errors."""
     process, count, mean = VP(), 20000, 1.5
     sigma = torch.tensor([[0.25]], dtype=F64)
     times = time_grid(process, 30)

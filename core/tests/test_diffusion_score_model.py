@@ -1,4 +1,4 @@
-"""The contract of score models: what the base gives, on a model whose law is known."""
+"""The contract of score models: what the base gives, on a model whose distribution is known."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 @pytest.mark.parametrize("sampler", ["euler-maruyama", "predictor-corrector", "heun", "ddim", "dpmpp-2m", ddim])
-def test_samples_have_the_law_of_the_model(sampler, generator) -> None:
+def test_samples_have_the_distribution_of_the_model(sampler, generator) -> None:
     """4,000 draws of N(.5, .25) from VP noise: within 3 standard errors and the error of 100 steps."""
     model = Normal(VP())
     x = model.sample(4000, steps=100, sampler=sampler, spacing="log-snr", generator=generator)
@@ -153,8 +153,8 @@ def test_log_prob_of_the_model(generator) -> None:
     model = Normal(VP(), conditional=True)
     expected = flow_log_prob(model, x, condition + 0.5)
     torch.testing.assert_close(model.log_prob(x, condition), expected, atol=2e-3, rtol=0)
-    law = torch.distributions.Normal(condition + 0.5, 0.5)
-    torch.testing.assert_close(expected, law.log_prob(x).sum(1), atol=0.1, rtol=0)
+    distribution = torch.distributions.Normal(condition + 0.5, 0.5)
+    torch.testing.assert_close(expected, distribution.log_prob(x).sum(1), atol=0.1, rtol=0)
     probed = model.log_prob(x, condition, trace="hutchinson", generator=generator)
     torch.testing.assert_close(probed, expected, atol=2e-3, rtol=0)  # the score's Jacobian is diagonal
     one = model.log_prob(x, condition[:1])

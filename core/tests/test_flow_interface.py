@@ -15,7 +15,7 @@ from scorefold_toolkit.nn import DiagonalNormal, StandardNormal
 
 
 class Shift(Flow):
-    """z = (x - condition - 1) / 2, whose law is known: N(1 + condition, 4)."""
+    """z = (x - condition - 1) / 2, whose distribution is known: N(1 + condition, 4)."""
 
     def __init__(
         self, shape: tuple[int, ...] = (2, 3), *, scale: EventScale | None = None, split: bool = False
@@ -49,8 +49,8 @@ def _x(*shape: int) -> Tensor:
 
 def test_log_prob_is_the_known_density() -> None:
     x, condition = _x(4, 2, 3), _x(4)
-    law = torch.distributions.Normal(1 + condition[:, None, None], 2.0)
-    torch.testing.assert_close(Shift().log_prob(x, condition), law.log_prob(x).sum((1, 2)))
+    distribution = torch.distributions.Normal(1 + condition[:, None, None], 2.0)
+    torch.testing.assert_close(Shift().log_prob(x, condition), distribution.log_prob(x).sum((1, 2)))
     assert Shift().log_prob(x[:0]).shape == (0,)
 
 
@@ -58,13 +58,13 @@ def test_dequantisation_adds_the_bin_and_integrates_to_the_probability_of_a_leve
     scale = EventScale(low=0.0, high=3.0, levels=7)
     flow = Shift((1,), scale=scale)
     assert flow.bin_width == 0.5
-    law = torch.distributions.Normal(torch.tensor(1.0, dtype=torch.float64), 2.0)
+    distribution = torch.distributions.Normal(torch.tensor(1.0, dtype=torch.float64), 2.0)
     x = torch.full((1, 1), 1.5, dtype=torch.float64)
     # Without a generator u = 1/2: the density at the level itself times the bin.
-    assert flow.log_prob(x).detach().item() == pytest.approx(law.log_prob(x).item() + math.log(0.5))
+    assert flow.log_prob(x).detach().item() == pytest.approx(distribution.log_prob(x).item() + math.log(0.5))
     # With one, exp of the log-likelihood averages to the probability of the bin around the level.
     draws = flow.log_prob(x.expand(100_000, 1), generator=generator).exp().detach()
-    truth = float(law.cdf(x + 0.25) - law.cdf(x - 0.25))
+    truth = float(distribution.cdf(x + 0.25) - distribution.cdf(x - 0.25))
     assert draws.mean().item() == pytest.approx(truth, abs=4 * float(draws.std()) / math.sqrt(100_000))
     assert float(draws.std()) > 0
 
@@ -78,7 +78,7 @@ def test_every_coordinate_of_discrete_data_has_a_bin() -> None:
     torch.testing.assert_close(flow.bits_per_dim(x), -expected / math.log(2) / 6)
 
 
-def test_bits_per_dim_of_a_uniform_law_on_levels() -> None:
+def test_bits_per_dim_of_a_uniform_distribution_on_levels() -> None:
     class Uniform(Shift):
         def log_prob(
             self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
@@ -91,7 +91,7 @@ def test_bits_per_dim_of_a_uniform_law_on_levels() -> None:
         Shift().bits_per_dim(_x(3, 2, 3))
 
 
-def test_samples_follow_the_law_and_the_temperature(generator: torch.Generator) -> None:
+def test_samples_follow_the_distribution_and_the_temperature(generator: torch.Generator) -> None:
     flow = Shift((1,))
     x = flow.sample(40_000, generator=generator)
     assert x.dtype == torch.float64

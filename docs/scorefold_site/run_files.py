@@ -77,7 +77,8 @@ def _inside(inventory: Inventory, item: Registered, example: Mapping[str, Any]) 
 
 
 def _asked(inventory: Inventory, kind: str, use: Mapping[str, Any]) -> dict[str, Any]:
-    """The stage of the first verb that has a port for this kind, by the verb's own example; none where there is none."""
+    """The stage of the first verb that has a port for this kind, by the verb's own example; none where there is
+    none."""
     for verb in (verb for each in inventory.kinds for verb in each.verbs if verb.examples):
         for port in verb.takes:
             if kind in port.kinds:

@@ -18,7 +18,7 @@ from scorefold_toolkit.nn import StandardNormal
 
 
 class Exact(ScoreModel):
-    """The score of a standard normal law."""
+    """The score of a standard normal distribution."""
 
     def __init__(self) -> None:
         super().__init__(VE(), (3,))

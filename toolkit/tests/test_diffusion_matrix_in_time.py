@@ -215,7 +215,7 @@ def gaussian_score(process: MatrixProcess, sigma: Tensor) -> Callable[[Tensor, T
 SIGMA = torch.tensor([[1.0, 0.6, -0.2], [0.6, 0.8, 0.1], [-0.2, 0.1, 0.5]], dtype=F64)
 
 
-def law_at(process: MatrixProcess, t: float) -> Tensor:
+def distribution_at(process: MatrixProcess, t: float) -> Tensor:
     """The covariance of x_t for data of N(0, SIGMA)."""
     times = torch.tensor([t], dtype=F64)
     psi = process.propagator(times)[0]
@@ -228,22 +228,23 @@ def smooth(**options) -> MatrixProcess:
 
 @pytest.mark.parametrize(("make", "accuracy"), [(stepwise, 1e-5), (smooth, 1e-4)])
 def test_likelihood_of_a_gaussian(make, accuracy) -> None:
-    """The probability flow of the exact score, with x_1's law as prior, ends in the data's law: to the solver's
-    tolerance for tables, to that of 256 intervals for functions of time."""
+    """The probability flow of the exact score, with x_1's distribution as prior, ends in the data's distribution: to
+    the solver's tolerance for tables, to that of 256 intervals for functions of time."""
     options = {"t_min": 0.05, "start": 0.2 * EYE}
-    process = make(**options, prior_covariance=law_at(make(**options), 1.0))
+    process = make(**options, prior_covariance=distribution_at(make(**options), 1.0))
     x = torch.randn(5, 3, dtype=F64)
     found = probability_flow_log_prob(gaussian_score(process, SIGMA), process, x, rtol=1e-8, atol=1e-8)
-    law = torch.distributions.MultivariateNormal(torch.zeros(3, dtype=F64), law_at(process, 0.05))
-    torch.testing.assert_close(found, law.log_prob(x), rtol=0, atol=accuracy)
+    distribution = torch.distributions.MultivariateNormal(torch.zeros(3, dtype=F64), distribution_at(process, 0.05))
+    torch.testing.assert_close(found, distribution.log_prob(x), rtol=0, atol=accuracy)
 
 
 @pytest.mark.parametrize(("sampler", "options"), [(euler_maruyama, {}), (predictor_corrector, {"corrector_steps": 0})])
-def test_samplers_reach_the_law(sampler, options, monkeypatch) -> None:
-    """The covariance of the output, propagated exactly, goes to the law's at order one where knots are on the grid."""
+def test_samplers_reach_the_distribution(sampler, options, monkeypatch) -> None:
+    """The covariance of the output, propagated exactly, goes to the distribution's at order one where knots are on the
+    grid."""
     errors = []
     process = stepwise(t_min=0.02, start=0.3 * EYE)
-    last, target = law_at(process, 1.0), law_at(process, 0.02)
+    last, target = distribution_at(process, 1.0), distribution_at(process, 0.02)
     zeros, score = torch.zeros_like(EYE), gaussian_score(process, SIGMA)
     monkeypatch.setattr(samplers, "draw_normal", lambda shape, *, generator, like: torch.cat([zeros, EYE]))
     ends = [1.0, 0.7, 0.2, 0.02]

@@ -1,4 +1,4 @@
-"""Laws say what they are and refuse what cannot be a law."""
+"""Distributions say what they are and refuse what cannot be a distribution."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scorefold.errors import ShapeError
-from scorefold_toolkit.distributions import Mixture, Points, SharedGaussians, SphereLaw, SubspaceGaussian
+from scorefold_toolkit.distributions import Mixture, Points, SharedGaussians, SphereDistribution, SubspaceGaussian
 
 ZERO = torch.zeros(4, dtype=torch.float64)
 BASIS = torch.eye(4, dtype=torch.float64)
@@ -15,7 +15,7 @@ BASIS = torch.eye(4, dtype=torch.float64)
 def test_dimensions() -> None:
     assert SubspaceGaussian(ZERO, BASIS[:, :2], torch.tensor([1.0, 0.0])).dimension == 1
     assert SubspaceGaussian(ZERO, BASIS[:, :0], torch.empty(0)).dimension == 0
-    assert SphereLaw(ZERO, BASIS[:, :3], 2.0).dimension == 2
+    assert SphereDistribution(ZERO, BASIS[:, :3], 2.0).dimension == 2
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
@@ -23,13 +23,13 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         SubspaceGaussian(ZERO, 2 * BASIS, torch.ones(4))
     assert "torch.linalg.qr" in str(caught.value)
     with pytest.raises(ShapeError, match=r"the centre has shape \(4,\) and the basis \(3, 2\)"):
-        SphereLaw(ZERO, BASIS[:3, :2], 1.0)
+        SphereDistribution(ZERO, BASIS[:3, :2], 1.0)
     with pytest.raises(ShapeError, match="expected 2 numbers >= 0"):
         SubspaceGaussian(ZERO, BASIS[:, :2], torch.ones(3))
     with pytest.raises(ShapeError, match="expected 2 numbers >= 0"):
         SubspaceGaussian(ZERO, BASIS[:, :2], torch.tensor([1.0, -1.0]))
     with pytest.raises(ShapeError, match="sphere of radius 0"):
-        SphereLaw(ZERO, BASIS, 0.0)
+        SphereDistribution(ZERO, BASIS, 0.0)
     with pytest.raises(ShapeError, match="with N at least 1"):
         Points(torch.empty(0, 3))
     with pytest.raises(ShapeError, match="with C at least 1"):

@@ -89,7 +89,7 @@ def test_energy_distance_of_four_points_by_hand() -> None:
         energy_distance(x, y, groups=(same, apart))
 
 
-def test_unbiased_energy_distance_of_equal_laws_is_zero_in_the_mean(generator: torch.Generator) -> None:
+def test_unbiased_energy_distance_of_equal_distributions_is_zero_in_the_mean(generator: torch.Generator) -> None:
     draws = [
         energy_distance(torch.randn(20, 2, generator=generator), torch.randn(20, 2, generator=generator))
         for _ in range(200)

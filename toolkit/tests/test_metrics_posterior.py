@@ -73,7 +73,7 @@ def test_rounding_is_that_of_a_file_of_bytes() -> None:
     assert round_to_levels(x, -1.0, 1.0, 3).tolist() == [0.0, 0.0, 0.0, 1.0]
 
 
-def test_places_are_uniform_for_draws_from_the_law_of_the_truth_and_for_ties() -> None:
+def test_places_are_uniform_for_draws_from_the_distribution_of_the_truth_and_for_ties() -> None:
     generator = torch.Generator().manual_seed(1)
     for draws, truth in (
         (random(4, 3000, 2, seed=2), random(3000, 2, seed=3)),
@@ -178,14 +178,14 @@ def test_moments_in_batches_are_those_of_all_points() -> None:
     assert wide[0].frechet(wide[0]) == pytest.approx(0, abs=1e-9)
 
 
-def test_the_energy_score_is_least_for_the_law_of_the_truth_and_averages_to_its_closed_form() -> None:
+def test_the_energy_score_is_least_for_the_distribution_of_the_truth_and_averages_to_its_closed_form() -> None:
     truth = random(4000, 1, seed=1)
     scores = {
         width: float(energy_score(width * random(8, 4000, 1, seed=2), truth).mean())
         for width in (0.5, 0.8, 1.0, 1.3, 2)
     }
     assert min(scores, key=lambda width: scores[width]) == 1.0
-    # E|X - Y| - E|X - X'| / 2 for equal normal laws is 1 / sqrt(pi).
+    # E|X - Y| - E|X - X'| / 2 for equal normal distributions is 1 / sqrt(pi).
     assert scores[1.0] == pytest.approx(1 / math.sqrt(math.pi), abs=0.02)
     draws, one = random(5, 2, 3, seed=3), random(2, 3, seed=4)
     pairs = [(draws[i, 0] - draws[j, 0]).norm() for i in range(5) for j in range(5) if i != j]

@@ -343,7 +343,7 @@ def test_multi_scale_shapes_of_the_published_example() -> None:
     assert flow.latent_shapes == [(6, 32, 32), (12, 16, 16), (24, 8, 8), (96, 4, 4)]
 
 
-def test_base_laws_against_torch_distributions(generator: torch.Generator) -> None:
+def test_base_distributions_against_torch_distributions(generator: torch.Generator) -> None:
     z = torch.randn(4, 2, 3, dtype=torch.float64)
     standard = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum((1, 2))
     torch.testing.assert_close(StandardNormal().log_prob(z), standard)
@@ -358,7 +358,7 @@ def test_base_laws_against_torch_distributions(generator: torch.Generator) -> No
 
 
 @pytest.mark.parametrize("base", [StandardNormal(), DiagonalNormal((2, 3))], ids=lambda base: type(base).__name__)
-def test_normal_laws_are_quadratic_potentials(base: Quadratic, generator: torch.Generator) -> None:
+def test_normal_distributions_are_quadratic_potentials(base: Quadratic, generator: torch.Generator) -> None:
     """psi is -log p up to a constant, its gradient and Hessian are autograd's, and whitening is its square root."""
     assert isinstance(base, nn.Module)
     base = copy.deepcopy(base).double()

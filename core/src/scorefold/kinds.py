@@ -47,7 +47,7 @@ CORE_KINDS: tuple[Kind, ...] = (
         "flow",
         interface="scorefold.interfaces:Flow",
         verb_names=_MODEL_VERBS,
-        summary="An invertible map between data and a base law",
+        summary="An invertible map between data and a base distribution",
         comparison=_HELD_OUT,
     ),
     Kind(

@@ -53,11 +53,12 @@ class Port:
     ``many`` takes a list; ``default`` is an inline component (``{"use": "kind:name", "config": {...}}``) used when
     nothing is plugged in. ``when`` names a capability: the port is then required only of components that provide it.
     ``whole`` on a data port says that the component reads the data itself, not only its shape and scale, so that
-    loading a saved state rebuilds the source too; ``law`` that it is made from the law of the data where the source
-    knows it (``scorefold.interfaces.capabilities.HasLaw``) and does something else where it doesn't, such as memorising
-    the points, so that ``compare`` puts it on such data only where somebody chose it. ``installed`` on a port
-    that takes a list plugs in, where nothing else is, every installed component of its kinds whose constructor has no
-    port, with its default configuration; a constructor that takes ``port_names`` gets the components' names by port.
+    loading a saved state rebuilds the source too; ``needs_density`` that it is made from the distribution of the data
+    where the source knows it (``scorefold.interfaces.capabilities.KnowsDistribution``) and does something else where it
+    doesn't, such as memorising the points, so that ``compare`` puts it on such data only where somebody chose it.
+    ``installed`` on a port that takes a list plugs in, where nothing else is, every installed component of its kinds
+    whose constructor has no port, with its default configuration; a constructor that takes ``port_names`` gets the
+    components' names by port.
     """
 
     name: str
@@ -68,7 +69,7 @@ class Port:
     default: Mapping[str, Any] | None = None
     when: str = ""
     whole: bool = False
-    law: bool = False
+    needs_density: bool = False
     installed: bool = False
 
     def __post_init__(self) -> None:

@@ -18,8 +18,8 @@ from scorefold_registry.experiments.reproduce import within
 CLAIMS = {claim.name: claim for claim in allocation_claims()}
 LONG = ("optimum-", "freezing-", "risk-25", "risk-leading", "easy-over")
 """Claims whose simulations take seconds: they are for the command."""
-LAWS = [name for name, claim in CLAIMS.items() if claim.profiles[0] == "smoke" and not name.startswith(LONG)]
-LAWS = [name for name in LAWS if CLAIMS[name].role == "gate"]
+FORMULAS = [name for name, claim in CLAIMS.items() if claim.profiles[0] == "smoke" and not name.startswith(LONG)]
+FORMULAS = [name for name in FORMULAS if CLAIMS[name].role == "gate"]
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,8 @@ def test_names_are_claimed_once() -> None:
     assert len(CLAIMS) == len(list(allocation_claims()))
 
 
-@pytest.mark.parametrize("name", LAWS)
-def test_laws_hold(host: Host, name: str) -> None:
+@pytest.mark.parametrize("name", FORMULAS)
+def test_formulas_hold(host: Host, name: str) -> None:
     assert within(CLAIMS[name], measured(host, CLAIMS[name], "smoke"))
 
 

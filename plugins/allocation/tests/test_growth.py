@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from scorefold_allocation.growth import exponents, fit_surface, likely_laws
+from scorefold_allocation.growth import exponents, fit_surface, likely_formulas
 
 
 def test_exponents_of_power_laws() -> None:
@@ -49,15 +49,15 @@ def test_a_loss_that_falls_faster_at_first_is_extrapolated_as_such() -> None:
     def loss(n, m):
         return (400 / n**2 + 1) / m * (1 + 100 / (n * m))
 
-    surface = fit_surface(*grid_of(lambda n, m: (30 + n) / (n * m) * (1 + 100 / (n * m))), law="vanishing")
+    surface = fit_surface(*grid_of(lambda n, m: (30 + n) / (n * m) * (1 + 100 / (n * m))), formula="vanishing")
     n, m = torch.tensor([8.0, 20.0]).double(), torch.tensor([1e4, 1e5]).double()
     torch.testing.assert_close(surface(n, m), (30 + n) / (n * m) * (1 + 100 / (n * m)), rtol=1e-6, atol=0)
     assert fit_surface(*grid_of(loss))(n, m)[0] > 1.05 * loss(n, m)[0]
 
 
-def test_laws_are_told_apart_where_the_losses_do() -> None:
+def test_formulas_are_told_apart_where_the_losses_do() -> None:
     with_floor, without = (lambda n, m: 1 + 9 / m), (lambda n, m: (30 + n) / (n * m) * (1 + 100 / (n * m)))
-    assert likely_laws(*grid_of(with_floor)) == ["floor"]
-    assert likely_laws(*grid_of(without)) == ["vanishing"]
-    assert likely_laws(*grid_of(with_floor, noise=0.02)) == ["floor"]
-    assert likely_laws(*grid_of(lambda n, m: 1 / m, noise=0.1)) == ["floor", "vanishing"]
+    assert likely_formulas(*grid_of(with_floor)) == ["floor"]
+    assert likely_formulas(*grid_of(without)) == ["vanishing"]
+    assert likely_formulas(*grid_of(with_floor, noise=0.02)) == ["floor"]
+    assert likely_formulas(*grid_of(lambda n, m: 1 / m, noise=0.1)) == ["floor", "vanishing"]

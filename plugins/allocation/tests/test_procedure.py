@@ -38,12 +38,12 @@ def size(found: Allocation) -> int:
     return found.plan[0].support + found.plan[0].query
 
 
-@pytest.mark.parametrize(("law", "best"), [(constant, 20), (root, 80)])
-def test_a_noisy_learner_is_planned_for_near_its_optimum(law: Any, best: int) -> None:
-    found = run(Known(law), 1600)
-    least = law(best, 1600 / best)
+@pytest.mark.parametrize(("formula", "best"), [(constant, 20), (root, 80)])
+def test_a_noisy_learner_is_planned_for_near_its_optimum(formula: Any, best: int) -> None:
+    found = run(Known(formula), 1600)
+    least = formula(best, 1600 / best)
     assert found.status == "feasible"
-    assert law(size(found), 1600 / size(found)) < 1.03 * least
+    assert formula(size(found), 1600 / size(found)) < 1.03 * least
     low, high = found.diagnostics["band"]
     assert low < best < high < 3 * low
     assert found.interval is not None
@@ -118,18 +118,18 @@ def test_an_accuracy_is_planned_by_its_error() -> None:
     assert any("no training loss" in warning for warning in run(Accurate(constant), 16_000).warnings)
 
 
-@pytest.mark.parametrize(("law", "least"), [(root, 4 / math.sqrt(6400)), (constant, 40 / 6400)])
-def test_a_pilot_without_noise_takes_few_calls(law: Any, least: float) -> None:
+@pytest.mark.parametrize(("formula", "least"), [(root, 4 / math.sqrt(6400)), (constant, 40 / 6400)])
+def test_a_pilot_without_noise_takes_few_calls(formula: Any, least: float) -> None:
     calls = []
 
     def pilot(tasks: int, support: int, query: int) -> float:
         calls.append(tasks * (support + query))
-        return law(support + query, tasks)
+        return formula(support + query, tasks)
 
     found = run_pilot(MetaConfig(), pilot, 6400)
-    assert sum(row.tasks * law(row.support + row.query, sum(r.tasks for r in found.plan)) for row in found.plan) / sum(
-        row.tasks for row in found.plan
-    ) == pytest.approx(least, rel=0.01)
+    assert sum(
+        row.tasks * formula(row.support + row.query, sum(r.tasks for r in found.plan)) for row in found.plan
+    ) / sum(row.tasks for row in found.plan) == pytest.approx(least, rel=0.01)
     assert len(calls) < 30
     assert max(calls) <= 6400
 
@@ -237,13 +237,15 @@ def with_floor(n: int, m: int) -> float:
     return 0.05 + constant(n, m)
 
 
-@pytest.mark.parametrize("law", [constant, above_threshold, with_floor])
-def test_intervals_of_losses_at_larger_budgets_hold_the_truth(law: Any) -> None:
+@pytest.mark.parametrize("formula", [constant, above_threshold, with_floor])
+def test_intervals_of_losses_at_larger_budgets_hold_the_truth(formula: Any) -> None:
     held = 0
     for seed in range(3):
-        found = run(Known(law, noise=0.05), 32_000, pilot={"seeds": 6}, generator=torch.Generator().manual_seed(seed))
+        found = run(
+            Known(formula, noise=0.05), 32_000, pilot={"seeds": 6}, generator=torch.Generator().manual_seed(seed)
+        )
         assert found.interval is not None
         low, high = found.interval
-        assert low <= found.predicted_loss <= high < 3 * law(20, 1600)  # type: ignore[operator]
-        held += low <= law(size(found), 32_000 // size(found)) <= high
+        assert low <= found.predicted_loss <= high < 3 * formula(20, 1600)  # type: ignore[operator]
+        held += low <= formula(size(found), 32_000 // size(found)) <= high
     assert held >= 2

@@ -79,7 +79,7 @@ def test_bounds_refuse_what_is_not_linear() -> None:
         structural_bounds(pair, split, split, (1, 8, 8), (1, 4, 4))
 
 
-def test_pairs_follow_their_law() -> None:
+def test_pairs_follow_their_distribution() -> None:
     source = GaussianPairs(GaussianPairsConfig(size=4, points=40_000, seed=0))
     data = source.load("train")
     w, y = data.x.flatten(1).double(), data.condition.flatten(1).double()

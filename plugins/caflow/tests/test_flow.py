@@ -398,7 +398,9 @@ def test_training_uses_the_condition(kind) -> None:
     with torch.no_grad():
         own = flow.log_prob(data.x, data.condition).mean()
         shuffled = flow.log_prob(data.x, data.condition.roll(1, 0)).mean()
-    alone = -0.5 * 16 * (1 + torch.log(torch.tensor(2 * torch.pi)))  # of a standard normal law, without a condition
+    alone = (
+        -0.5 * 16 * (1 + torch.log(torch.tensor(2 * torch.pi)))
+    )  # of a standard normal distribution, without a condition
     assert float(own) > float(alone) + 3
     assert float(own) > float(shuffled) + 5
 

@@ -32,7 +32,7 @@ def drawn(pair: GaussianPair, count: int, seed: int = 11) -> tuple[Tensor, Tenso
     return w, y
 
 
-def test_scores_are_those_of_the_exact_law() -> None:
+def test_scores_are_those_of_the_exact_distribution() -> None:
     pair = gaussian_pair(GaussianPairsConfig(size=4))
     flow = exact_flow(pair)
     w, y = drawn(pair, 200)

@@ -1,4 +1,5 @@
-"""The law of latents given latents: what depends on what, its determinant block by block, sharing, and its depth."""
+"""The distribution of latents given latents: what depends on what, its determinant block by block, sharing, and its
+depth."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ VARIANTS = {
 CASES = [(name, n) for name in VARIANTS for n in (1, 2, 3)]
 
 
-def law(name: str, n: int, **settings) -> tuple[LatentTranslation, list[Tensor], list[Tensor]]:
-    """The law with latents and conditions of two rows."""
+def distribution(name: str, n: int, **settings) -> tuple[LatentTranslation, list[Tensor], list[Tensor]]:
+    """The distribution with latents and conditions of two rows."""
     built = translation(n, **VARIANTS[name], **settings)
     return built, latents_like(built.shapes, 10), latents_like(built.shapes, 20)
 
@@ -58,7 +59,7 @@ def test_an_encoder_has_the_published_latents_and_gives_back_its_image() -> None
 @pytest.mark.parametrize(("name", "n"), CASES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-10)])
 def test_round_trips(name, n, dtype, tolerance) -> None:
-    built, latents, given = law(name, n)
+    built, latents, given = distribution(name, n)
     built = built.to(dtype)
     latents, given = ([one.to(dtype) for one in each] for each in (latents, given))
     z, log_det = built(latents, given)
@@ -70,7 +71,7 @@ def test_round_trips(name, n, dtype, tolerance) -> None:
 
 @pytest.mark.parametrize(("name", "n"), CASES)
 def test_what_a_finished_latent_depends_on(name, n) -> None:
-    built, latents, given = law(name, n)
+    built, latents, given = distribution(name, n)
     sources = [[one.requires_grad_() for one in each] for each in (latents, given)]
     z, _ = built(*sources)
     for (i, j), value in zip(built.order(), z, strict=True):
@@ -82,7 +83,7 @@ def test_what_a_finished_latent_depends_on(name, n) -> None:
 
 @pytest.mark.parametrize(("name", "n"), CASES)
 def test_what_a_drawn_latent_depends_on(name, n) -> None:
-    built, _, given = law(name, n)
+    built, _, given = distribution(name, n)
     z = [one.requires_grad_() for one in latents_like(built.latent_shapes, 30)]
     for one in given:
         one.requires_grad_()
@@ -96,7 +97,7 @@ def test_what_a_drawn_latent_depends_on(name, n) -> None:
 
 @pytest.mark.parametrize("name", ["plain", "shared"])
 def test_the_coarsest_condition_moves_every_latent_and_the_finest_only_the_last(name) -> None:
-    built, _, given = law(name, 3)
+    built, _, given = distribution(name, 3)
     z = latents_like(built.latent_shapes, 30)
     before = built.inverse(z, given)[0]
     for place, expected in ((0, [True, True, True]), (2, [False, False, True])):
@@ -108,7 +109,7 @@ def test_the_coarsest_condition_moves_every_latent_and_the_finest_only_the_last(
 
 @pytest.mark.parametrize(("name", "n"), [(name, n) for name in VARIANTS for n in (1, 2)])
 def test_the_determinant_is_that_of_the_whole_jacobian_and_the_sum_of_its_blocks(name, n) -> None:
-    built, latents, given = law(name, n)
+    built, latents, given = distribution(name, n)
     latents, given = ([one[:1] for one in each] for each in (latents, given))
     sizes = [one.numel() for one in latents]
     order = built.order()
@@ -136,8 +137,8 @@ def test_the_determinant_is_that_of_the_whole_jacobian_and_the_sum_of_its_blocks
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_a_shared_block_is_what_copies_of_its_weights_are(n) -> None:
-    shared, latents, given = law("shared", n)
-    apart, _, _ = law("plain", n)
+    shared, latents, given = distribution("shared", n)
+    apart, _, _ = distribution("plain", n)
     for j in range(n):
         apart.entries[j] = copy.deepcopy(shared.entries[j])
         for place in range(len(apart.inner[j])):
@@ -157,8 +158,8 @@ def test_a_shared_block_is_what_copies_of_its_weights_are(n) -> None:
     assert (count < sum(parameter.numel() for parameter in apart.parameters())) is (n > 2)
 
 
-def test_a_shared_law_of_three_scales_has_the_determinant_of_its_jacobian() -> None:
-    built, latents, given = law("shared", 3)
+def test_a_shared_distribution_of_three_scales_has_the_determinant_of_its_jacobian() -> None:
+    built, latents, given = distribution("shared", 3)
     latents, given = ([one[:1] for one in each] for each in (latents, given))
     sizes = [one.numel() for one in latents]
 
@@ -218,7 +219,7 @@ def _leaves(z: Tensor, condition: Tensor | None, known: dict[int, int]) -> list[
 
 
 @pytest.mark.parametrize("autoregressive", [True, False])
-def test_without_a_condition_it_is_a_law_all_the_same(autoregressive) -> None:
+def test_without_a_condition_it_is_a_distribution_all_the_same(autoregressive) -> None:
     shapes = latent_shapes_of(2)
     built = LatentTranslation(shapes, [], StepsConfig.model_validate(STEPS), autoregressive=autoregressive, constant=0)
     built = perturb(built.double().eval())
@@ -233,7 +234,7 @@ def test_without_a_condition_it_is_a_law_all_the_same(autoregressive) -> None:
 
 
 def test_constants_join_every_condition() -> None:
-    built, latents, given = law("plain", 2, constant=3)
+    built, latents, given = distribution("plain", 2, constant=3)
     fixed = draws(2, 3).requires_grad_()
     z, _ = built(latents, given, fixed)
     assert all(depends(value, fixed) for value in z)
@@ -243,7 +244,7 @@ def test_constants_join_every_condition() -> None:
 
 def test_rows_do_not_depend_on_their_batch() -> None:
     for name, function in itertools.product(VARIANTS, ("forward", "inverse")):
-        built, latents, given = law(name, 3)
+        built, latents, given = distribution(name, 3)
         call: Callable = getattr(built, function)
         first = latents if function == "forward" else latents_like(built.latent_shapes, 30)
         whole, log_det = call(first, given)

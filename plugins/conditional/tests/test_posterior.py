@@ -22,7 +22,7 @@ def test_the_posterior_is_bayes_rule() -> None:
     likelihood = torch.distributions.Normal(x[:, 0], 0.3).log_prob(y[:, 0])
     wide = math.sqrt(0.2**2 + 0.3**2)
     evidence = torch.distributions.Normal(RING.means[:, 0], wide).log_prob(y).logsumexp(1) - math.log(8)
-    expected = log_density(source.law(), x) + likelihood - evidence
+    expected = log_density(source.distribution(), x) + likelihood - evidence
     torch.testing.assert_close(RING.log_prob(x, y), expected, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(batch.truth["log_density"], expected, atol=1e-4, rtol=1e-4)
 

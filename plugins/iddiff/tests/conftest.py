@@ -1,4 +1,4 @@
-"""Exact scores of laws with a known dimension, for all tests of this plugin."""
+"""Exact scores of distributions with a known dimension, for all tests of this plugin."""
 
 from __future__ import annotations
 
@@ -11,29 +11,34 @@ from torch import Tensor
 from scorefold.config import ProcessConfig, VEConfig
 from scorefold.data import EventScale
 from scorefold.interfaces import DataSource, ScoreModel
-from scorefold.interfaces.capabilities import HasLaw
+from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold_standard.score_config import AnalyticConfig
 from scorefold_standard.scores.analytic import AnalyticScore
-from scorefold_toolkit.distributions import Law, SphereLaw
+from scorefold_toolkit.distributions import Distribution, SphereDistribution
 
 WIDE = VEConfig(sigma_min=1e-5, sigma_max=100.0)
 
 
-class LawSource(DataSource, HasLaw):
-    def __init__(self, law: Law, event_shape: tuple[int, ...]) -> None:
-        self.event_shape, self.event_scale, self._law = event_shape, EventScale(), law
+class DistributionSource(DataSource, KnowsDistribution):
+    def __init__(self, distribution: Distribution, event_shape: tuple[int, ...]) -> None:
+        self.event_shape, self.event_scale, self._distribution = event_shape, EventScale(), distribution
 
-    def law(self) -> Law:
-        return self._law
+    def distribution(self) -> Distribution:
+        return self._distribution
 
     def load(self, split: str) -> object:  # type: ignore[override]
-        raise AssertionError("an exact score reads the law, not the points")
+        raise AssertionError("an exact score reads the distribution, not the points")
 
 
 def exact_score(
-    law: Law, event_shape: tuple[int, ...], process: ProcessConfig = WIDE, dtype: torch.dtype = torch.float64
+    distribution: Distribution,
+    event_shape: tuple[int, ...],
+    process: ProcessConfig = WIDE,
+    dtype: torch.dtype = torch.float64,
 ) -> ScoreModel:
-    return AnalyticScore(AnalyticConfig(process=process), data=LawSource(law, event_shape), dtype=dtype)
+    return AnalyticScore(
+        AnalyticConfig(process=process), data=DistributionSource(distribution, event_shape), dtype=dtype
+    )
 
 
 def frame(ambient: int, rank: int, seed: int = 0) -> Tensor:
@@ -44,11 +49,11 @@ def frame(ambient: int, rank: int, seed: int = 0) -> Tensor:
 
 def sphere(
     k: int, ambient: int = 100, radius: float = 1.0, points: int = 12, seed: int = 0
-) -> tuple[SphereLaw, Tensor]:
-    """The law of a k-sphere around the origin and points on it."""
-    law = SphereLaw(torch.zeros(ambient, dtype=torch.float64), frame(ambient, k + 1, seed), radius)
+) -> tuple[SphereDistribution, Tensor]:
+    """The distribution of a k-sphere around the origin and points on it."""
+    distribution = SphereDistribution(torch.zeros(ambient, dtype=torch.float64), frame(ambient, k + 1, seed), radius)
     directions = torch.randn(points, k + 1, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + 1))
-    return law, radius * torch.nn.functional.normalize(directions, dim=1) @ law.basis.T
+    return distribution, radius * torch.nn.functional.normalize(directions, dim=1) @ distribution.basis.T
 
 
 @pytest.fixture
@@ -57,7 +62,7 @@ def make_score() -> Callable[..., ScoreModel]:
 
 
 @pytest.fixture
-def make_sphere() -> Callable[..., tuple[SphereLaw, Tensor]]:
+def make_sphere() -> Callable[..., tuple[SphereDistribution, Tensor]]:
     return sphere
 
 

@@ -48,7 +48,7 @@ def plane(basis: Tensor, points: int = 60) -> Tensor:
     return torch.randn(points, basis.shape[1], dtype=torch.float64, generator=generator) @ basis.T
 
 
-def law(basis: Tensor) -> SubspaceGaussian:
+def distribution(basis: Tensor) -> SubspaceGaussian:
     return SubspaceGaussian(basis.new_zeros(len(basis)), basis, basis.new_ones(basis.shape[1]))
 
 
@@ -109,7 +109,7 @@ def test_what_is_no_data_for_the_model_is_refused(
     basis = make_frame(AMBIENT, RANK)
     spoil, error, said = REFUSED[case]
     with pytest.raises(error, match=said):
-        read(host, name, spoil(plane(basis)), make_score(law(basis), (AMBIENT,)))
+        read(host, name, spoil(plane(basis)), make_score(distribution(basis), (AMBIENT,)))
 
 
 @every
@@ -117,7 +117,7 @@ def test_a_value_that_is_not_finite_is_found_among_points_that_are_not_read(
     name: str, host: Host, make_score: MakeScore, make_frame: MakeFrame
 ) -> None:
     basis = make_frame(AMBIENT, RANK)
-    x, score = plane(basis, 400), make_score(law(basis), (AMBIENT,))
+    x, score = plane(basis, 400), make_score(distribution(basis), (AMBIENT,))
     taken = set(read(host, name, x, score).diagnostics["index"].tolist())
     row = next(row for row in range(400) if row not in taken)
     x[row, :2] = torch.nan
@@ -153,7 +153,7 @@ WARNED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 def test_data_are_warned_of(case: str, name: str, host: Host, make_score: MakeScore, make_frame: MakeFrame) -> None:
     basis = make_frame(AMBIENT, RANK)
     spoil, said = WARNED[case]
-    assert warned(read(host, name, spoil(plane(basis, 400)), make_score(law(basis), (AMBIENT,))), said)
+    assert warned(read(host, name, spoil(plane(basis, 400)), make_score(distribution(basis), (AMBIENT,))), said)
 
 
 @scored
@@ -162,7 +162,7 @@ def test_clean_data_and_an_exact_score_gives_no_warning(
 ) -> None:
     """Nor do more points than there are, and no sweep."""
     basis = make_frame(AMBIENT, RANK)
-    found = read(host, name, plane(basis), make_score(law(basis), (AMBIENT,)), points=10_000)
+    found = read(host, name, plane(basis), make_score(distribution(basis), (AMBIENT,)), points=10_000)
     assert found.diagnostics["warnings"] == []
     assert found.value == pytest.approx(RANK, abs=0.4)
 
@@ -173,7 +173,7 @@ def test_data_of_any_precision_are_read_in_that_of_the_score(
     dtype: torch.dtype, name: str, host: Host, make_score: MakeScore, make_frame: MakeFrame
 ) -> None:
     basis = make_frame(AMBIENT, RANK)
-    found = read(host, name, plane(basis).to(dtype), make_score(law(basis), (AMBIENT,)), sigma=0.1)
+    found = read(host, name, plane(basis).to(dtype), make_score(distribution(basis), (AMBIENT,)), sigma=0.1)
     assert found.value == pytest.approx(RANK, abs=0.4)
 
 
@@ -182,7 +182,7 @@ def test_a_score_in_half_precision_says_so_where_that_is_not_enough(
     name: str, host: Host, make_score: MakeScore, make_frame: MakeFrame
 ) -> None:
     basis = make_frame(AMBIENT, RANK)
-    score = make_score(law(basis), (AMBIENT,), dtype=torch.float16)
+    score = make_score(distribution(basis), (AMBIENT,), dtype=torch.float16)
     with pytest.raises(DataError, match=r"torch\.float16.*\n.*dtype: float32"):
         read(host, name, plane(basis).half(), score)
 
@@ -190,7 +190,7 @@ def test_a_score_in_half_precision_says_so_where_that_is_not_enough(
 @scored
 def test_one_coordinate(name: str, host: Host, make_score: MakeScore) -> None:
     line = torch.ones(1, 1, dtype=torch.float64)
-    found = read(host, name, plane(line), make_score(law(line), (1,)))
+    found = read(host, name, plane(line), make_score(distribution(line), (1,)))
     assert found.value == pytest.approx(1, abs=0.3)
     assert warned(found, "the one direction counts as tangent")
 
@@ -207,7 +207,7 @@ def test_a_score_that_was_not_trained_is_told(name: str, host: Host) -> None:
 @scored
 def test_a_score_of_other_data_is_told(name: str, host: Host, make_score: MakeScore, make_frame: MakeFrame) -> None:
     basis = make_frame(AMBIENT, RANK)
-    found = read(host, name, plane(basis) + 20, make_score(law(basis), (AMBIENT,)))
+    found = read(host, name, plane(basis) + 20, make_score(distribution(basis), (AMBIENT,)))
     said = {"iddiff": "trained on other data", "spectral-lanczos": "the score is coarse"}
     assert warned(found, said.get(name, "is read as"))
 
@@ -229,7 +229,7 @@ class Wavy(nn.Module):
 def test_a_coarse_score_is_told_by_its_guesses(name: str, make_score: MakeScore, make_frame: MakeFrame) -> None:
     """Waves add D size^2 / 2 to the loss, and as much to E g (g - z): the answer is too high by that."""
     basis = make_frame(AMBIENT, RANK)
-    wavy: Any = Wavy(make_score(law(basis), (AMBIENT,)), 1.0)
+    wavy: Any = Wavy(make_score(distribution(basis), (AMBIENT,)), 1.0)
     if name == "iddiff":
         config = NormalBundleConfig.model_validate(SCORED[name])
         assert warned(NormalBundle(config, score=wavy).estimate(plane(basis)), "the score is too coarse")
@@ -267,7 +267,7 @@ def test_settings_that_mean_nothing_are_refused(
 ) -> None:
     basis = make_frame(AMBIENT, RANK)
     with pytest.raises(ConfigError, match=said):
-        read(host, name, plane(basis), make_score(law(basis), (AMBIENT,)), **config)
+        read(host, name, plane(basis), make_score(distribution(basis), (AMBIENT,)), **config)
 
 
 @pytest.mark.parametrize(

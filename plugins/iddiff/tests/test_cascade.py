@@ -18,10 +18,10 @@ from scorefold_iddiff.cascade_config import CascadeConfig
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.estimator import NormalBundle
 from scorefold_iddiff.successors_figures import cascade as draw
-from scorefold_toolkit.distributions import Mixture, SphereLaw, SubspaceGaussian
+from scorefold_toolkit.distributions import Mixture, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
-MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]
+MakeSphere = Callable[..., tuple[SphereDistribution, Tensor]]
 
 
 def estimate(score: ScoreModel, x: Tensor, seed: int = 0, **config: Any) -> Estimate:
@@ -71,8 +71,8 @@ def test_spheres_give_what_the_normal_bundle_gives(
     k: int, stage: int, make_score: MakeScore, make_sphere: MakeSphere
 ) -> None:
     """Fifty dimensions of a hundred are too many for a sketch to be worth it."""
-    law, x = make_sphere(k, points=20)
-    score = make_score(law, (100,))
+    distribution, x = make_sphere(k, points=20)
+    score = make_score(distribution, (100,))
     ours = estimate(score, x, bases="both", shown=6)
     assert ours.value == k
     assert_same(ours, normal_bundle(score, x, bases="both", shown=6, resamples=0))
@@ -99,8 +99,8 @@ def test_a_union_sends_each_part_its_own_way(make_score: MakeScore, make_sphere:
 
 def test_calls_in_1024_coordinates(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     """A fifteenth of a whole spectrum's at k = 20, and a thirtieth of the published 4 D."""
-    law, x = make_sphere(20, ambient=1024, points=6)
-    score = make_score(law, (1024,))
+    distribution, x = make_sphere(20, ambient=1024, points=6)
+    score = make_score(distribution, (1024,))
     asked = counted(score)
     found = estimate(score, x, points=6)
     assert found.pointwise is not None
@@ -111,9 +111,9 @@ def test_calls_in_1024_coordinates(make_score: MakeScore, make_sphere: MakeSpher
 
 
 def test_the_coarse_dimension_has_the_interval_of_its_draws(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(10, points=400)
+    distribution, x = make_sphere(10, points=400)
     for draws in (16, 64):
-        found = estimate(make_score(law, (100,)), x, points=400, draws=draws)
+        found = estimate(make_score(distribution, (100,)), x, points=400, draws=draws)
         coarse, half_width = found.diagnostics["coarse"], found.diagnostics["coarse_half_width"]
         torch.testing.assert_close(half_width, 2 * (2 * coarse / draws).sqrt())
         assert 0.92 < float(((coarse - 10).abs() < half_width).double().mean()) < 0.99
@@ -139,8 +139,11 @@ def test_only_points_with_thin_margins_go_on(make_score: MakeScore, make_frame: 
     frames = make_frame(100, 7)
     far = torch.zeros(100, dtype=torch.float64)
     far[0] = 50
-    laws = SubspaceGaussian(torch.zeros(100).double(), frames[:, :4], thin), SubspaceGaussian(far, frames[:, 4:], broad)
-    score = make_score(Mixture(torch.tensor([0.5, 0.5]).double(), laws), (100,))
+    distributions = (
+        SubspaceGaussian(torch.zeros(100).double(), frames[:, :4], thin),
+        SubspaceGaussian(far, frames[:, 4:], broad),
+    )
+    score = make_score(Mixture(torch.tensor([0.5, 0.5]).double(), distributions), (100,))
     generator = torch.Generator().manual_seed(3)
     draws = [torch.randn(8, width, dtype=torch.float64, generator=generator) for width in (4, 3)]
     x = torch.cat([draws[0] * thin.sqrt() @ frames[:, :4].T, far + draws[1] @ frames[:, 4:].T])
@@ -164,8 +167,8 @@ def test_only_points_with_thin_margins_go_on(make_score: MakeScore, make_frame: 
 @pytest.mark.parametrize("k", [2, 10, 50])
 def test_the_level_is_found_on_the_loss(k: int, make_score: MakeScore, make_sphere: MakeSphere) -> None:
     """On the plateau of the normal bundle, which is found by whole spectra."""
-    law, x = make_sphere(k, points=20)
-    score = make_score(law, (100,))
+    distribution, x = make_sphere(k, points=20)
+    score = make_score(distribution, (100,))
     ours, theirs = estimate(score, x, sigma="auto"), normal_bundle(score, x, sigma="auto", resamples=0)
     assert ours.pointwise is not None
     assert theirs.pointwise is not None
@@ -180,10 +183,10 @@ def test_without_a_plateau_the_level_is_that_without_auto(
     make_score: MakeScore, make_frame: Callable[..., Tensor]
 ) -> None:
     variances = torch.logspace(1, -7, 40, dtype=torch.float64)
-    law = SubspaceGaussian(torch.zeros(60, dtype=torch.float64), make_frame(60, 40), variances)
+    distribution = SubspaceGaussian(torch.zeros(60, dtype=torch.float64), make_frame(60, 40), variances)
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(12, 40, dtype=torch.float64, generator=generator) * variances.sqrt() @ law.basis.T
-    score = make_score(law, (60,))
+    x = torch.randn(12, 40, dtype=torch.float64, generator=generator) * variances.sqrt() @ distribution.basis.T
+    score = make_score(distribution, (60,))
     without = estimate(score, x, sigma=None)
     asked = counted(score)
     ours = estimate(score, x, sigma="auto")
@@ -199,23 +202,29 @@ def test_a_loss_that_slopes_is_no_plateau_though_whole_numbers_stay(
 ) -> None:
     """Deviations a decade apart: 0.8, 1.0, 1.2 over three levels."""
     variances = torch.logspace(0, -6, 4, dtype=torch.float64)
-    law = SubspaceGaussian(torch.zeros(20, dtype=torch.float64), make_frame(20, 4), variances)
+    distribution = SubspaceGaussian(torch.zeros(20, dtype=torch.float64), make_frame(20, 4), variances)
     draws = torch.randn(40, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    found = estimate(make_score(law, (20,)), draws * variances.sqrt() @ law.basis.T, sigma="auto", draws=64, shown=40)
+    found = estimate(
+        make_score(distribution, (20,)),
+        draws * variances.sqrt() @ distribution.basis.T,
+        sigma="auto",
+        draws=64,
+        shown=40,
+    )
     losses = torch.tensor([row["value"] for row in found.diagnostics["curve"]])
     assert any(len(three.round().unique()) == 1 for three in losses.unfold(0, 3, 1))
     assert "no plateau was found" in found.diagnostics["note"]
 
 
 def test_auto_stays_above_half_a_step_of_discrete_data(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(4, ambient=20, points=400)
-    found = estimate(make_score(law, (20,)), (x * 16).round() / 16, sigma="auto")
+    distribution, x = make_sphere(4, ambient=20, points=400)
+    found = estimate(make_score(distribution, (20,)), (x * 16).round() / 16, sigma="auto")
     assert found.diagnostics["curve"][0]["sigma"] == pytest.approx(1 / 32)
 
 
 def test_images_in_single_precision_under_another_process(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(6, ambient=3 * 8 * 8, points=12)
-    score = make_score(law, (3, 8, 8), VPConfig(), dtype=torch.float32)
+    distribution, x = make_sphere(6, ambient=3 * 8 * 8, points=12)
+    score = make_score(distribution, (3, 8, 8), VPConfig(), dtype=torch.float32)
     found = estimate(score, x.float().reshape(-1, 3, 8, 8), sigma=0.02, bases="tangent", shown=4, batch=50)
     assert found.pointwise is not None
     assert found.pointwise.tolist() == [6] * 12
@@ -225,8 +234,8 @@ def test_images_in_single_precision_under_another_process(make_score: MakeScore,
 
 
 def test_points_are_read_the_same_however_calls_are_cut(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(5, points=30)
-    score = make_score(law, (100,))
+    distribution, x = make_sphere(5, points=30)
+    score = make_score(distribution, (100,))
     found, small = estimate(score, x), estimate(score, x, batch=7)
     torch.testing.assert_close(found.diagnostics["coarse"], small.diagnostics["coarse"])
     torch.testing.assert_close(found.diagnostics["margin"], small.diagnostics["margin"])
@@ -252,8 +261,8 @@ def test_figures_show_the_curve_and_the_stages(make_score: MakeScore, make_spher
 
 
 def test_warnings_and_refusals(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(3, ambient=12, points=30)
-    score = make_score(law, (12,), VEConfig(sigma_min=0.01, sigma_max=10))
+    distribution, x = make_sphere(3, ambient=12, points=30)
+    score = make_score(distribution, (12,), VEConfig(sigma_min=0.01, sigma_max=10))
     assert estimate(score, x).diagnostics["warnings"] == []
     bent = estimate(score, x, sigma=0.5)
     assert any("curved at this noise level" in warning for warning in bent.diagnostics["warnings"])

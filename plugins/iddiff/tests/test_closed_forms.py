@@ -25,10 +25,10 @@ from scorefold_iddiff.probe import Probe
 from scorefold_iddiff.readings import Reader
 from scorefold_iddiff.successors_config import DenoisingLossConfig, FLIPDConfig, LanczosConfig
 from scorefold_registry import Host
-from scorefold_toolkit.distributions import Law, Mixture, Points, SphereLaw, SubspaceGaussian
+from scorefold_toolkit.distributions import Distribution, Mixture, Points, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
-MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]
+MakeSphere = Callable[..., tuple[SphereDistribution, Tensor]]
 MakeFrame = Callable[..., Tensor]
 
 
@@ -58,12 +58,12 @@ def projector_at(score: ScoreModel, x: Tensor, sigma: float) -> Tensor:
 def test_eigenvalues_of_a_spheres_projector(sigma: float, make_score: MakeScore, make_sphere: MakeSphere) -> None:
     """R A / r along the sphere, R^2 A' / sigma^2 across it and 0 beside its span, with A = I_{n/2}(R r / sigma^2) /
     I_{n/2-1}(R r / sigma^2) and A' its derivative 1 - A^2 - (n - 1) A / kappa."""
-    law, x = make_sphere(4, ambient=9, points=2)
+    distribution, x = make_sphere(4, ambient=9, points=2)
     n, kappa = 5, 1 / sigma**2
     ratio = ive(n / 2, kappa) / ive(n / 2 - 1, kappa)
     across = kappa * (1 - ratio**2 - (n - 1) * ratio / kappa)
     exact = sorted([ratio] * 4 + [across] + [0.0] * 4)
-    matrix = projector_at(make_score(law, (9,)), x, sigma)
+    matrix = projector_at(make_score(distribution, (9,)), x, sigma)
     torch.testing.assert_close(matrix, matrix.mT, atol=1e-9, rtol=0)
     found = torch.linalg.eigvalsh(matrix)
     torch.testing.assert_close(found, torch.tensor(exact, dtype=torch.float64).expand(2, -1), atol=1e-5, rtol=0)
@@ -72,13 +72,13 @@ def test_eigenvalues_of_a_spheres_projector(sigma: float, make_score: MakeScore,
 @pytest.mark.parametrize("kind", ["gaussian", "sphere", "union", "points"])
 def test_jacobians_of_exact_scores_are_symmetric(kind: str, make_score: MakeScore, make_sphere: MakeSphere) -> None:
     (large, x), (small, _) = make_sphere(2, ambient=6), make_sphere(3, ambient=6, radius=0.25, seed=5)
-    laws: dict[str, Law] = {
+    distributions: dict[str, Distribution] = {
         "gaussian": SubspaceGaussian(large.centre, large.basis, torch.linspace(0.1, 1, 3).double()),
         "sphere": large,
         "union": Mixture(torch.tensor([0.5, 0.5]).double(), (large, small)),
         "points": Points(x),
     }
-    matrix = projector_at(make_score(laws[kind], (6,)), x[:3] + 0.05, 0.2)
+    matrix = projector_at(make_score(distributions[kind], (6,)), x[:3] + 0.05, 0.2)
     torch.testing.assert_close(matrix, matrix.mT, atol=1e-10, rtol=0)
 
 
@@ -87,9 +87,9 @@ def test_without_centring_the_radial_direction_is_the_one_gap(
     k: int, below: float, above: float, make_score: MakeScore, make_sphere: MakeSphere
 ) -> None:
     """The published argmax without centring says 99 from sigma 0.2 on the 10-sphere and 0.1 on the 50-sphere."""
-    law, x = make_sphere(k, points=6)
+    distribution, x = make_sphere(k, points=6)
     for sigma, said in ((below, k), (above, 99)):
-        assert set(pointwise(estimate(make_score(law, (100,)), x, sigma=sigma, rule="paper"))) == {said}
+        assert set(pointwise(estimate(make_score(distribution, (100,)), x, sigma=sigma, rule="paper"))) == {said}
 
 
 def test_the_small_sphere_of_a_union_is_lost_at_a_fifth_of_its_radius(
@@ -109,11 +109,11 @@ def test_the_small_sphere_of_a_union_is_lost_at_a_fifth_of_its_radius(
 def test_a_line_of_sines_at_every_published_level(rule: str, make_score: MakeScore) -> None:
     """x_j = sin(j t), j = 1..100, on 20,001 nodes: 1 at sigma 0.03 to 1."""
     t = torch.linspace(0, 1, 20_001, dtype=torch.float64)
-    law = Points(torch.sin(t[:, None] * torch.arange(1, 101, dtype=torch.float64)))
+    distribution = Points(torch.sin(t[:, None] * torch.arange(1, 101, dtype=torch.float64)))
     levels = (0.03, 0.05, 0.1, 0.3, 1.0)
     found = estimate(
-        make_score(law, (100,)),
-        law.x[5000:16_000:10_000],
+        make_score(distribution, (100,)),
+        distribution.x[5000:16_000:10_000],
         sigma=0.1,
         sweep=tuple(level / 0.1 for level in levels),
         rule=rule,
@@ -128,14 +128,14 @@ def test_a_line_of_sines_at_every_published_level(rule: str, make_score: MakeSco
 def test_random_points_of_the_line_have_its_dimension_above_their_distance(make_score: MakeScore) -> None:
     """8,000 of them: 1 at ten points of ten, at sigma 0.1 to 1; 0 far below, where each is alone."""
     t = torch.rand(8000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    law = Points(torch.sin(t[:, None] * torch.arange(1, 101, dtype=torch.float64)))
-    score = make_score(law, (100,))
+    distribution = Points(torch.sin(t[:, None] * torch.arange(1, 101, dtype=torch.float64)))
+    score = make_score(distribution, (100,))
     settings: dict[str, Any] = {"points": 10, "shown": 10, "rule": "reference", "design": "iid", "noises": 200}
-    found = estimate(score, law.x, sigma=0.1, sweep=(10.0,), **settings)
+    found = estimate(score, distribution.x, sigma=0.1, sweep=(10.0,), **settings)
     assert pointwise(found) == [1] * 10
     assert found.diagnostics["curve"][1]["sigma"] == pytest.approx(1)
     assert (found.diagnostics["curve"][1]["least"], found.diagnostics["curve"][1]["greatest"]) == (1, 1)
-    alone = estimate(score, law.x, sigma=1e-4, points=10, shown=10)
+    alone = estimate(score, distribution.x, sigma=1e-4, points=10, shown=10)
     assert alone.value == 0
     assert alone.diagnostics["curve"][0]["trace"] == pytest.approx(0, abs=0.05)
 
@@ -169,9 +169,9 @@ def test_variances_at_the_noise_itself_are_on_the_edge(make_score: MakeScore, ma
     """The multi-scale table at sigma 0.001, whose square is the least variance: 19 above, and the 20th eigenvalue is
     1/2."""
     variances = torch.logspace(0, -6, 20, dtype=torch.float64)
-    law = SubspaceGaussian(torch.zeros(100, dtype=torch.float64), make_frame(100, 20), variances)
-    x = torch.randn(4, 20, dtype=torch.float64) * variances.sqrt() @ law.basis.T
-    found = estimate(make_score(law, (100,), VEConfig(sigma_min=1e-4, sigma_max=10)), x, sigma=0.001)
+    distribution = SubspaceGaussian(torch.zeros(100, dtype=torch.float64), make_frame(100, 20), variances)
+    x = torch.randn(4, 20, dtype=torch.float64) * variances.sqrt() @ distribution.basis.T
+    found = estimate(make_score(distribution, (100,), VEConfig(sigma_min=1e-4, sigma_max=10)), x, sigma=0.001)
     assert set(pointwise(found)) <= {19, 20}
     assert found.spectrum is not None
     torch.testing.assert_close(found.spectrum[:, 19], torch.full((4,), 0.5).double(), atol=1e-6, rtol=0)
@@ -180,11 +180,11 @@ def test_variances_at_the_noise_itself_are_on_the_edge(make_score: MakeScore, ma
 
 def normal_values(name: Any, count: int | None, make_sphere: MakeSphere, make_score: MakeScore) -> Tensor:
     """The least of the 90 centred singular values of normal directions on the 10-sphere in R^100, at 4 points."""
-    law, x = make_sphere(10, points=4)
+    distribution, x = make_sphere(10, points=4)
     config = NormalBundleConfig.model_validate(
         {"design": name, "noises": count, "rule": "threshold", "resamples": 0, "sigma": 0.01}
     )
-    reader = Reader(config, Probe(make_score(law, (100,))), 100, 0)
+    reader = Reader(config, Probe(make_score(distribution, (100,))), 100, 0)
     with reader.probe.evaluating():
         return reader.read(taken(x), 0.01, detail=True).spectra["centred"][:, 89]
 
@@ -217,8 +217,8 @@ def test_the_range_finder_takes_no_more_calls_than_measured(
     k: int, calls: int, make_score: MakeScore, make_sphere: MakeSphere
 ) -> None:
     """At D = 1,024, of the 4,096 of the published code: 31, 27 and 6 times fewer."""
-    law, x = make_sphere(k, ambient=1024, points=2)
-    found = estimate(make_score(law, (1024,)), x, design="range-finder")
+    distribution, x = make_sphere(k, ambient=1024, points=2)
+    found = estimate(make_score(distribution, (1024,)), x, design="range-finder")
     assert pointwise(found) == [k] * 2
     assert found.diagnostics["network_calls"] / 2 - 1 <= calls, "one more is FLIPD's"
 
@@ -227,8 +227,8 @@ def test_the_range_finder_takes_no_more_calls_than_measured(
 def test_the_number_of_noises_and_the_seed_change_nothing(
     rule: str, make_score: MakeScore, make_sphere: MakeSphere
 ) -> None:
-    law, x = make_sphere(10, points=4)
-    score = make_score(law, (100,))
+    distribution, x = make_sphere(10, points=4)
+    score = make_score(distribution, (100,))
     for count in (150, 250, 400, 800):
         for seed in (0, 1):
             config = {"sigma": 0.01, "sweep": (), "resamples": 0, "rule": rule, "design": "iid", "noises": count}
@@ -255,8 +255,8 @@ def test_rounding_the_guesses_to_bfloat16_changes_no_count(
     k: int, make_score: MakeScore, make_sphere: MakeSphere
 ) -> None:
     """At thirteen levels from 0.001 to 0.1."""
-    law, x = make_sphere(k, points=2)
-    rounded: Any = Rounded(make_score(law, (100,)))
+    distribution, x = make_sphere(k, points=2)
+    rounded: Any = Rounded(make_score(distribution, (100,)))
     levels = torch.logspace(-3, -1, 13, dtype=torch.float64).tolist()
     found = estimate(rounded, x, sigma=levels[0], sweep=[level / levels[0] for level in levels[1:]])
     assert found.diagnostics["curve_pointwise"].shape[0] == 13
@@ -277,17 +277,17 @@ every = pytest.mark.parametrize("name", list(ESTIMATORS))
 def test_moving_padding_and_scaling_leave_the_dimension(
     moved: str, name: str, make_score: MakeScore, make_sphere: MakeSphere, make_frame: MakeFrame
 ) -> None:
-    law, x = make_sphere(3, ambient=12)
+    distribution, x = make_sphere(3, ambient=12)
     turn, shift = make_frame(12, 12, seed=9), torch.linspace(-3, 3, 12, dtype=torch.float64)
     pad = torch.eye(16, 12, dtype=torch.float64)
-    laws = {
-        "turned": (SphereLaw(law.centre, turn @ law.basis, 1.0), x @ turn.T),
-        "shifted": (SphereLaw(law.centre + shift, law.basis, 1.0), x + shift),
-        "padded": (SphereLaw(torch.zeros(16, dtype=torch.float64), pad @ law.basis, 1.0), x @ pad.T),
-        "scaled": (SphereLaw(law.centre, law.basis, 40.0), 40 * x),
+    distributions = {
+        "turned": (SphereDistribution(distribution.centre, turn @ distribution.basis, 1.0), x @ turn.T),
+        "shifted": (SphereDistribution(distribution.centre + shift, distribution.basis, 1.0), x + shift),
+        "padded": (SphereDistribution(torch.zeros(16, dtype=torch.float64), pad @ distribution.basis, 1.0), x @ pad.T),
+        "scaled": (SphereDistribution(distribution.centre, distribution.basis, 40.0), 40 * x),
     }
-    other, y = laws[moved]
-    base = ESTIMATORS[name](make_score(law, (12,))).estimate(x)
+    other, y = distributions[moved]
+    base = ESTIMATORS[name](make_score(distribution, (12,))).estimate(x)
     found = ESTIMATORS[name](make_score(other, (y.shape[1],))).estimate(y)
     close = 0.15 if name == "denoising-loss" else 1e-6  # its draws differ where coordinates do
     assert found.value == pytest.approx(base.value, abs=close)
@@ -299,13 +299,13 @@ def test_far_components_have_their_own_dimensions(name: str, make_score: MakeSco
     """A union's answer at a point is that of the point's own component."""
     (one, first), (two, second) = make_sphere(2, ambient=8, points=6), make_sphere(5, ambient=8, points=6, seed=3)
     away = torch.full((8,), 30.0, dtype=torch.float64)
-    far = SphereLaw(away, two.basis, 1.0)
+    far = SphereDistribution(away, two.basis, 1.0)
     x = torch.cat([first, second + away])
     alone = {"first": (one, range(6)), "second": (far, range(6, 12))}
     both = make_score(Mixture(torch.tensor([0.3, 0.7]).double(), (one, far)), (8,))
     found = read_at(name, both, x)
-    for law, places in alone.values():
-        own = read_at(name, make_score(law, (8,)), x)
+    for distribution, places in alone.values():
+        own = read_at(name, make_score(distribution, (8,)), x)
         for place in places:
             assert found[place] == pytest.approx(own[place], abs=1e-9)
 

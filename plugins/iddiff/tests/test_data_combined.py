@@ -12,9 +12,9 @@ from scorefold.config import VEConfig
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource, TensorSource
 from scorefold_iddiff.data.combined import ProductOf, UnionOf
-from scorefold_iddiff.data.drawn import Drawn, LawfulDrawn
+from scorefold_iddiff.data.drawn import DensityDrawn, Drawn
 from scorefold_iddiff.data_config import LollipopConfig, ProductConfig, SpaghettiConfig, SquaresConfig, UnionConfig
-from scorefold_standard.data.manifolds import LawfulManifold, Manifold
+from scorefold_standard.data.manifolds import DensityManifold, Manifold
 from scorefold_standard.data_config import SphereConfig, SwissRollConfig, TorusConfig
 from scorefold_standard.score_config import AnalyticConfig
 from scorefold_standard.scores.analytic import AnalyticScore
@@ -24,8 +24,8 @@ from scorefold_toolkit.distributions import Embedded, Mixture, Product
 WIDE = VEConfig(sigma_min=1e-4, sigma_max=100.0)
 
 
-def sphere(**fields: object) -> LawfulManifold:
-    return LawfulManifold(SphereConfig.model_validate(fields))
+def sphere(**fields: object) -> DensityManifold:
+    return DensityManifold(SphereConfig.model_validate(fields))
 
 
 def exact(source: DataSource, **fields: bool) -> AnalyticScore:
@@ -61,8 +61,8 @@ def two_spheres() -> UnionOf:
 def test_published_isometries_of_two_spheres_overlap() -> None:
     large, small = (isometry(100, k + 1, 7, published=0) for k in (10, 30))
     assert float(torch.linalg.matrix_norm(large.mT @ small, 2)) == pytest.approx(0.716, abs=5e-4)
-    law = sphere(dimension=10, ambient=100, isometry=0, seed=5).law()
-    assert torch.equal(law.basis, large)  # type: ignore[union-attr]
+    distribution = sphere(dimension=10, ambient=100, isometry=0, seed=5).distribution()
+    assert torch.equal(distribution.basis, large)  # type: ignore[union-attr]
 
 
 def test_the_published_union_has_its_dimensions(two_spheres: UnionOf) -> None:
@@ -72,9 +72,9 @@ def test_the_published_union_has_its_dimensions(two_spheres: UnionOf) -> None:
     assert torch.bincount(train.label).tolist() == [400, 240]
     torch.testing.assert_close(train.x.norm(dim=1), torch.tensor([1.0, 0.25])[train.label])
     assert 100 < int(train.label[:300].sum()) < 125, "parts are mixed, so that any first points are of both"
-    law = two_spheres.law()
-    assert isinstance(law, Mixture)
-    torch.testing.assert_close(law.weights, torch.tensor([5 / 8, 3 / 8]).double())
+    distribution = two_spheres.distribution()
+    assert isinstance(distribution, Mixture)
+    torch.testing.assert_close(distribution.weights, torch.tensor([5 / 8, 3 / 8]).double())
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_the_exact_score_of_the_published_union(
 
 @pytest.mark.parametrize("sigma", [0.03, 0.1, 1.0])
 def test_the_exact_score_of_the_spaghetti_line_sees_one_dimension(sigma: float) -> None:
-    source = LawfulDrawn(SpaghettiConfig(points=40))
+    source = DensityDrawn(SpaghettiConfig(points=40))
     score = score_at(exact(source), sigma)
     for x in source.load("test").x[:2].double():
         assert published_dimension(score, x, sigma, 300, True) == 1
@@ -104,7 +104,7 @@ def test_the_exact_score_of_the_spaghetti_line_sees_one_dimension(sigma: float) 
 
 def test_the_sum_over_the_spaghetti_line_is_the_integral() -> None:
     """At noise of the nodes' distance, against the same integral on an eight times finer grid by Simpson's rule."""
-    source = LawfulDrawn(SpaghettiConfig(points=40, ambient=20, nodes=1000))
+    source = DensityDrawn(SpaghettiConfig(points=40, ambient=20, nodes=1000))
     spacing = 53.6 / 1000  # the length of the curve over the nodes
     y = source.load("test").x[:3].double() + spacing * seeded_noise(3, 20)
     t = torch.linspace(0, 1, 8001, dtype=torch.float64)
@@ -131,14 +131,14 @@ def test_weights_set_the_shares_of_each_split() -> None:
     train = union.load("train")
     assert train.label is not None
     assert torch.bincount(train.label).tolist() == [27, 80]
-    law = union.law()
-    assert isinstance(law, Mixture)
-    assert law.weights.tolist() == [0.25, 0.75]
+    distribution = union.distribution()
+    assert isinstance(distribution, Mixture)
+    assert distribution.weights.tolist() == [0.25, 0.75]
     index = torch.cat([union.load(split).index for split in ("train", "validation", "test")])  # type: ignore[misc]
     assert len(index.unique()) == len(index)
 
 
-def test_parts_are_moved_apart_with_their_laws() -> None:
+def test_parts_are_moved_apart_with_their_distributions() -> None:
     parts = [sphere(dimension=2, points=20_000, seed=seed) for seed in (0, 1)]
     union = UnionOf(UnionConfig(separation=4.0), parts=parts)
     train = union.load("train")
@@ -147,10 +147,10 @@ def test_parts_are_moved_apart_with_their_laws() -> None:
         centre = train.x[train.label == part].mean(0)
         assert float(centre.norm()) == pytest.approx(4.0, abs=0.05)
     assert train.truth["dimension"] == 2, "one number where all parts agree"
-    # Against the law of very many points.
+    # Against the distribution of very many points.
     y = train.x[:4].double() + 0.5 * seeded_noise(4, 3)
-    by_law, by_points = (score_at(exact(union, points=points), 0.5)(y) for points in (False, True))
-    torch.testing.assert_close(by_law, by_points, atol=0.1, rtol=0)
+    by_distribution, by_points = (score_at(exact(union, points=points), 0.5)(y) for points in (False, True))
+    torch.testing.assert_close(by_distribution, by_points, atol=0.1, rtol=0)
 
 
 def test_a_product_of_equal_circles_is_a_torus() -> None:
@@ -166,14 +166,14 @@ def test_a_product_of_equal_circles_is_a_torus() -> None:
     torch.testing.assert_close(tangent.mT @ tangent, torch.eye(2).expand(3200, -1, -1))
     radial = (tangent.reshape(-1, 2, 2, 2) * train.x.reshape(-1, 2, 2, 1)).sum(2)
     torch.testing.assert_close(radial, torch.zeros(3200, 2, 2), atol=1e-5, rtol=0)
-    assert isinstance(product.law(), Product)
+    assert isinstance(product.distribution(), Product)
 
 
 def test_the_score_of_an_embedded_product_is_exact() -> None:
     """Every eigenvalue of 1 + sigma^2 ds/dx on a product of circles: 1 along them, 0 across, as the theory says."""
     parts = [sphere(dimension=1, points=50, seed=seed) for seed in range(3)]
     product = ProductOf(ProductConfig(ambient=10), parts=parts)
-    assert isinstance(product.law(), Embedded)
+    assert isinstance(product.distribution(), Embedded)
     x = product.load("test").x[0].double()
     score = score_at(exact(product), 0.01)
     jacobian = torch.autograd.functional.jacobian(lambda y: score(y[None])[0], x)
@@ -202,8 +202,8 @@ def test_what_parts_do_not_know_the_whole_does_not() -> None:
     plain = TensorSource({"train": sphere().load("train"), "test": sphere().load("test")})
     roll, known = Manifold(SwissRollConfig(points=50)), sphere(points=50)
     for parts in ([roll, known], [plain, known]):
-        assert UnionOf(UnionConfig(), parts=parts).law() is None
-        assert ProductOf(ProductConfig(), parts=parts).law() is None
+        assert UnionOf(UnionConfig(), parts=parts).distribution() is None
+        assert ProductOf(ProductConfig(), parts=parts).distribution() is None
     bare = TensorSource(seeded_noise(20, 3).float())
     union = UnionOf(UnionConfig(), parts=[bare, known])
     assert "dimension" not in union.load("test").truth

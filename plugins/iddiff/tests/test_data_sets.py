@@ -38,7 +38,7 @@ IDS = [type(config).__name__ for config in SMALL]
 
 
 @conformance(*sources(), host=Host.discover, origin="scorefold_registry:Host.discover")
-def test_the_laws_of_data_hold_for_all_sources(report: Report) -> None:
+def test_the_distributions_of_data_hold_for_all_sources(report: Report) -> None:
     assert "truth-fits" in {check.check for check in report.checks if check.result == "passed"}
 
 
@@ -87,8 +87,8 @@ def test_the_spaghetti_line_has_its_equation_length_and_norm() -> None:
     t = drawn.x[:, 0].asin()
     torch.testing.assert_close(drawn.x[:, 41], (42 * t).sin())
     assert float(drawn.x.norm(dim=1).mean()) == pytest.approx(7.05, abs=0.1)
-    assert isinstance(drawn.law, Points)
-    steps = (drawn.law.x[1:] - drawn.law.x[:-1]).norm(dim=1)
+    assert isinstance(drawn.distribution, Points)
+    steps = (drawn.distribution.x[1:] - drawn.distribution.x[:-1]).norm(dim=1)
     assert float(steps.sum()) == pytest.approx(410.5, abs=0.5)
     assert float(steps.max()) < 0.03
     assert drawn.tangent is not None

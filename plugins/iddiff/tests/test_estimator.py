@@ -14,22 +14,22 @@ from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.estimator import NormalBundle, note
-from scorefold_toolkit.distributions import Mixture, SphereLaw
+from scorefold_toolkit.distributions import Mixture, SphereDistribution
 
 
 def test_rotation_translation_padding_and_scaling_leave_the_dimension(
     make_score: MakeScore, make_sphere: MakeSphere, make_frame: MakeFrame
 ) -> None:
-    law, x = make_sphere(3, ambient=12)
+    distribution, x = make_sphere(3, ambient=12)
     turn, shift = make_frame(12, 12, seed=9), torch.linspace(-3, 3, 12, dtype=torch.float64)
     pad = torch.eye(20, 12, dtype=torch.float64)
     moved = [
-        (SphereLaw(law.centre, turn @ law.basis, 1.0), x @ turn.T),
-        (SphereLaw(law.centre + shift, law.basis, 1.0), x + shift),
-        (SphereLaw(torch.zeros(20, dtype=torch.float64), pad @ law.basis, 1.0), x @ pad.T),
-        (SphereLaw(law.centre, law.basis, 40.0), 40 * x),
+        (SphereDistribution(distribution.centre, turn @ distribution.basis, 1.0), x @ turn.T),
+        (SphereDistribution(distribution.centre + shift, distribution.basis, 1.0), x + shift),
+        (SphereDistribution(torch.zeros(20, dtype=torch.float64), pad @ distribution.basis, 1.0), x @ pad.T),
+        (SphereDistribution(distribution.centre, distribution.basis, 40.0), 40 * x),
     ]
-    base = estimate(make_score(law, (12,)), x)
+    base = estimate(make_score(distribution, (12,)), x)
     spread = (x - x.mean(0)).square().sum(1).mean().sqrt()
     assert base.diagnostics["sigma"] == pytest.approx(0.01 * float(spread))
     for other, points in moved:
@@ -46,25 +46,28 @@ def test_rotation_translation_padding_and_scaling_leave_the_dimension(
 def test_other_processes_agree_with_ve(
     process: VPConfig | SubVPConfig, make_score: MakeScore, make_sphere: MakeSphere
 ) -> None:
-    law, x = make_sphere(5, ambient=20)
-    exploding = estimate(make_score(law, (20,)), x, sigma=0.05)
-    other = estimate(make_score(law, (20,), process), x, sigma=0.05)
+    distribution, x = make_sphere(5, ambient=20)
+    exploding = estimate(make_score(distribution, (20,)), x, sigma=0.05)
+    other = estimate(make_score(distribution, (20,), process), x, sigma=0.05)
     assert other.spectrum is not None
     torch.testing.assert_close(other.spectrum, exploding.spectrum, atol=1e-6, rtol=0)
 
 
 def test_images_and_vectors_are_the_same(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(4, ambient=18)
-    flat = estimate(make_score(law, (18,)), x)
-    images = estimate(make_score(law, (2, 3, 3)), x.reshape(-1, 2, 3, 3))
+    distribution, x = make_sphere(4, ambient=18)
+    flat = estimate(make_score(distribution, (18,)), x)
+    images = estimate(make_score(distribution, (2, 3, 3)), x.reshape(-1, 2, 3, 3))
     assert flat.value == images.value == 4
     torch.testing.assert_close(images.spectrum, flat.spectrum)
 
 
 @pytest.mark.parametrize("rule", ["projector", "reference"])
 def test_a_small_batch_changes_nothing(rule: str, make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(4, ambient=20)
-    found = [estimate(make_score(law, (20,)), x, rule=rule, batch=batch, noises=600) for batch in (7, 256, 1500, None)]
+    distribution, x = make_sphere(4, ambient=20)
+    found = [
+        estimate(make_score(distribution, (20,)), x, rule=rule, batch=batch, noises=600)
+        for batch in (7, 256, 1500, None)
+    ]
     for other in found[1:]:
         torch.testing.assert_close(other.spectrum, found[0].spectrum)
         torch.testing.assert_close(other.pointwise, found[0].pointwise, atol=0, rtol=0)
@@ -72,8 +75,8 @@ def test_a_small_batch_changes_nothing(rule: str, make_score: MakeScore, make_sp
 
 
 def test_seeds_decide(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(4, ambient=20, points=30)
-    score = make_score(law, (20,))
+    distribution, x = make_sphere(4, ambient=20, points=30)
+    score = make_score(distribution, (20,))
 
     def run(seed: int) -> Estimate:
         return estimate(score, x, torch.Generator().manual_seed(seed), points=10)
@@ -87,8 +90,8 @@ def test_seeds_decide(make_score: MakeScore, make_sphere: MakeSphere) -> None:
 
 def test_a_point_gets_the_same_answer_in_any_company(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     """Its noise hangs on its place in the data alone, not on how many points are taken."""
-    law, x = make_sphere(4, ambient=20, points=30)
-    score = make_score(law, (20,))
+    distribution, x = make_sphere(4, ambient=20, points=30)
+    score = make_score(distribution, (20,))
     few = estimate(score, x, torch.Generator().manual_seed(1), points=5, sigma=0.01)
     many = estimate(score, x, torch.Generator().manual_seed(1), points=12, sigma=0.01)
     assert torch.equal(few.diagnostics["index"], many.diagnostics["index"][:5])
@@ -98,8 +101,8 @@ def test_a_point_gets_the_same_answer_in_any_company(make_score: MakeScore, make
 
 
 def test_data_and_model_are_left_as_they_were(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(4, ambient=20)
-    score = make_score(law, (20,)).train()
+    distribution, x = make_sphere(4, ambient=20)
+    score = make_score(distribution, (20,)).train()
     before = x.clone()
     estimate(score, x)
     assert torch.equal(x, before)
@@ -108,16 +111,16 @@ def test_data_and_model_are_left_as_they_were(make_score: MakeScore, make_sphere
 
 def test_float32_gives_the_same_integers(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     for k in (10, 50):
-        law, x = make_sphere(k)
+        distribution, x = make_sphere(k)
         for rule in ("projector", "reference"):
-            found = estimate(make_score(law, (100,), dtype=torch.float32), x.float(), sigma=0.01, rule=rule)
+            found = estimate(make_score(distribution, (100,), dtype=torch.float32), x.float(), sigma=0.01, rule=rule)
             assert found.pointwise is not None
             assert found.pointwise.tolist() == [k] * len(x)
 
 
 def test_the_answer_says_how_it_came_about(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(4, ambient=20, points=40)
-    score = make_score(law, (20,), VEConfig(sigma_min=0.005, sigma_max=0.2))
+    distribution, x = make_sphere(4, ambient=20, points=40)
+    score = make_score(distribution, (20,), VEConfig(sigma_min=0.005, sigma_max=0.2))
     found = estimate(score, x, points=24, shown=5, sweep=(0.1, 1, 3, 10, 1000), sigma=0.01)
     assert found.quantity == "intrinsic dimension"
     assert found.pointwise is not None
@@ -139,8 +142,8 @@ def test_points_are_aggregated_as_asked(
 ) -> None:
     large, on_large = make_sphere(10, points=8)
     small, on_small = make_sphere(30, radius=0.25, points=2, seed=5)
-    law = Mixture(torch.tensor([0.8, 0.2], dtype=torch.float64), (large, small))
-    found = estimate(make_score(law, (100,)), torch.cat([on_large, on_small]), sigma=0.01, aggregate=aggregate)
+    distribution = Mixture(torch.tensor([0.8, 0.2], dtype=torch.float64), (large, small))
+    found = estimate(make_score(distribution, (100,)), torch.cat([on_large, on_small]), sigma=0.01, aggregate=aggregate)
     assert found.value == value
     assert found.interval is not None
     assert found.interval[0] <= value <= found.interval[1]
@@ -164,7 +167,7 @@ class ByLabel(torch.nn.Module):
 
 def test_a_condition_follows_its_point(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     pairs = [make_sphere(k, ambient=12, points=6) for k in (2, 5)]
-    model = ByLabel([make_score(law, (12,)) for law, _ in pairs])
+    model = ByLabel([make_score(distribution, (12,)) for distribution, _ in pairs])
     label = torch.tensor([0] * 6 + [1] * 6)
     data = Dataset(torch.cat([x for _, x in pairs]), condition={"label": label, "weight": torch.ones(12)})
     found = estimate(model, data, batch=50, sigma=0.01)  # type: ignore[arg-type]
@@ -174,14 +177,14 @@ def test_a_condition_follows_its_point(make_score: MakeScore, make_sphere: MakeS
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_points_are_refused(count: int, make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(4, ambient=20)
+    distribution, x = make_sphere(4, ambient=20)
     with pytest.raises(DataError, match="at least 2"):
-        estimate(make_score(law, (20,)), x[:count])
+        estimate(make_score(distribution, (20,)), x[:count])
 
 
 def test_what_does_not_fit_is_refused(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(4, ambient=20)
-    score = make_score(law, (20,), VEConfig(sigma_min=0.01, sigma_max=50))
+    distribution, x = make_sphere(4, ambient=20)
+    score = make_score(distribution, (20,), VEConfig(sigma_min=0.01, sigma_max=50))
     with pytest.raises(ShapeError, match="takes"):
         estimate(score, x[:, :-1])
     with pytest.raises(ConfigError, match=r"from 0\.01 to 50"):
@@ -198,8 +201,8 @@ def test_what_does_not_fit_is_refused(make_score: MakeScore, make_sphere: MakeSp
 
 
 def test_a_process_without_one_noise_level_is_refused(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, _ = make_sphere(4, ambient=20)
-    score = make_score(law, (20,))
+    distribution, _ = make_sphere(4, ambient=20)
+    score = make_score(distribution, (20,))
     score.process = torch.nn.Identity()  # type: ignore[assignment]
     with pytest.raises(ConfigError, match="no single noise level"):
         NormalBundle(NormalBundleConfig(), score=score)
@@ -224,8 +227,8 @@ def test_the_note_says_where_the_process_does_not_reach_the_default_sigma(
     factor: float, end: str | None, make_score: MakeScore, make_sphere: MakeSphere
 ) -> None:
     """Data in other units than the process was made for: the value is of another scale, and says so."""
-    law, x = make_sphere(4, ambient=20)
-    found = estimate(make_score(law, (20,), VEConfig(sigma_min=1e-3, sigma_max=50)), factor * x)
+    distribution, x = make_sphere(4, ambient=20)
+    found = estimate(make_score(distribution, (20,), VEConfig(sigma_min=1e-3, sigma_max=50)), factor * x)
     note = found.diagnostics["note"]
     if end is None:
         assert "noise of the score's process" not in note
@@ -236,8 +239,8 @@ def test_the_note_says_where_the_process_does_not_reach_the_default_sigma(
 
 def test_noise_above_the_whole_spread_of_the_data_is_refused(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     """Every reading would be 0, whatever the data are."""
-    law, x = make_sphere(4, ambient=20)
-    score = make_score(law, (20,), VEConfig(sigma_min=2.0, sigma_max=50))
+    distribution, x = make_sphere(4, ambient=20)
+    score = make_score(distribution, (20,), VEConfig(sigma_min=2.0, sigma_max=50))
     for sigma in ("auto", None):
         with pytest.raises(
             ConfigError, match=r"the whole spread of the data 0\.9\d+: .* their dimension reads 0"
@@ -247,8 +250,8 @@ def test_noise_above_the_whole_spread_of_the_data_is_refused(make_score: MakeSco
 
 
 def test_noise_that_rounding_would_swallow_is_refused(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(4, ambient=20)
-    moved = SphereLaw(law.centre + 1e5, law.basis, 1.0)
+    distribution, x = make_sphere(4, ambient=20)
+    moved = SphereDistribution(distribution.centre + 1e5, distribution.basis, 1.0)
     single = make_score(moved, (20,), dtype=torch.float32)
     with pytest.raises(DataError, match=r"float32 numbers are too coarse for noise of sigma 0\.01") as caught:
         estimate(single, (x + 1e5).float(), sigma=0.01)
@@ -258,8 +261,8 @@ def test_noise_that_rounding_would_swallow_is_refused(make_score: MakeScore, mak
 
 @pytest.mark.parametrize("rule", ["projector", "reference"])
 def test_a_score_that_is_not_finite_is_said(rule: str, make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(4, ambient=20)
-    score = make_score(law, (20,))
+    distribution, x = make_sphere(4, ambient=20)
+    score = make_score(distribution, (20,))
     for buffer in score.buffers():
         buffer.fill_(torch.nan)
     with pytest.raises(DataError, match=r"score at sigma .* is not finite"):
@@ -269,18 +272,18 @@ def test_a_score_that_is_not_finite_is_said(rule: str, make_score: MakeScore, ma
 @pytest.mark.parametrize("rule", ["projector", "reference", "paper", "ratio"])
 def test_bases_span_the_tangent_and_the_normal_space(rule: str, make_score: MakeScore, make_sphere: MakeSphere) -> None:
     """On a 3-sphere the tangent space at x is what is orthogonal to x in the span of the sphere."""
-    law, x = make_sphere(3, ambient=12)
-    found = estimate(make_score(law, (12,)), x, sigma=0.001, rule=rule, bases="both", shown=5)
+    distribution, x = make_sphere(3, ambient=12)
+    found = estimate(make_score(distribution, (12,)), x, sigma=0.001, rule=rule, bases="both", shown=5)
     tangent, normal = found.diagnostics["tangent_basis"], found.diagnostics["normal_basis"]
     assert (tangent.shape, normal.shape) == ((5, 12, 3), (5, 12, 9))
     whole = torch.cat([tangent, normal], 2)
     torch.testing.assert_close(whole.mT @ whole, torch.eye(12).double().expand(5, -1, -1))
     at = x[found.diagnostics["index"]][:5]
-    torch.testing.assert_close(law.basis @ law.basis.T @ tangent, tangent, atol=5e-3, rtol=0)
+    torch.testing.assert_close(distribution.basis @ distribution.basis.T @ tangent, tangent, atol=5e-3, rtol=0)
     torch.testing.assert_close((at[:, None] @ tangent)[:, 0], torch.zeros(5, 3).double(), atol=5e-3, rtol=0)
-    alone = estimate(make_score(law, (12,)), x, sigma=0.001, rule=rule, bases="tangent", shown=5).diagnostics
+    alone = estimate(make_score(distribution, (12,)), x, sigma=0.001, rule=rule, bases="tangent", shown=5).diagnostics
     assert "normal_basis" not in alone
-    assert "tangent_basis" not in estimate(make_score(law, (12,)), x, sigma=0.001, rule=rule).diagnostics
+    assert "tangent_basis" not in estimate(make_score(distribution, (12,)), x, sigma=0.001, rule=rule).diagnostics
 
 
 def test_bases_of_a_mixture_are_padded(make_score: MakeScore, make_sphere: MakeSphere) -> None:
@@ -297,24 +300,26 @@ def test_bases_of_a_mixture_are_padded(make_score: MakeScore, make_sphere: MakeS
 def test_the_interval_of_a_point_is_wide_where_its_noises_disagree(
     make_score: MakeScore, make_sphere: MakeSphere
 ) -> None:
-    law, x = make_sphere(10)
+    distribution, x = make_sphere(10)
     for rule in ("projector", "reference", "paper", "threshold"):
-        sure = estimate(make_score(law, (100,)), x, sigma=0.01, rule=rule, shown=4).diagnostics
+        sure = estimate(make_score(distribution, (100,)), x, sigma=0.01, rule=rule, shown=4).diagnostics
         assert sure["pointwise_interval"].tolist() == [[10, 10]] * 4, rule
-    unsure = estimate(make_score(law, (100,)), x, sigma=0.3, shown=4)
+    unsure = estimate(make_score(distribution, (100,)), x, sigma=0.3, shown=4)
     low, high = unsure.diagnostics["pointwise_interval"].T
     assert unsure.pointwise is not None
     assert bool((high - low >= 2).all())
     assert bool(((low <= unsure.pointwise[:4]) & (unsure.pointwise[:4] <= high)).all())
-    assert "pointwise_interval" not in estimate(make_score(law, (100,)), x, sigma=0.01, resamples=0).diagnostics
+    assert (
+        "pointwise_interval" not in estimate(make_score(distribution, (100,)), x, sigma=0.01, resamples=0).diagnostics
+    )
 
 
 def test_many_points_are_streamed(
     make_score: MakeScore, make_sphere: MakeSphere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Points are taken a part at a time, with the same results as all at once."""
-    law, x = make_sphere(2, ambient=6, points=300)
-    score = make_score(law, (6,))
+    distribution, x = make_sphere(2, ambient=6, points=300)
+    score = make_score(distribution, (6,))
     whole = estimate(score, x, sigma=0.01, points=300, shown=8)
     taken: list[int] = []
     take = Dataset.take

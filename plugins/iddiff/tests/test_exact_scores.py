@@ -16,9 +16,9 @@ from scorefold_toolkit.distributions import Mixture, Points, SubspaceGaussian
 def test_spheres_have_their_dimension_at_every_point(
     k: int, rule: str, make_score: MakeScore, make_sphere: MakeSphere
 ) -> None:
-    law, x = make_sphere(k)
+    distribution, x = make_sphere(k)
     for sigma in (0.001, 0.01, 0.1):
-        found = estimate(make_score(law, (100,)), x, sigma=sigma, rule=rule)
+        found = estimate(make_score(distribution, (100,)), x, sigma=sigma, rule=rule)
         assert found.pointwise is not None
         assert found.pointwise.tolist() == [k] * len(x), sigma
         assert (found.value, found.interval) == (k, (k, k))
@@ -31,8 +31,8 @@ def test_spheres_have_their_dimension_at_every_point(
 def test_spheres_up_to_the_noise_where_curvature_shows(
     k: int, rule: str, sigma: float, make_score: MakeScore, make_sphere: MakeSphere
 ) -> None:
-    law, x = make_sphere(k)
-    found = estimate(make_score(law, (100,)), x, sigma=sigma, rule=rule)
+    distribution, x = make_sphere(k)
+    found = estimate(make_score(distribution, (100,)), x, sigma=sigma, rule=rule)
     assert found.pointwise is not None
     assert found.pointwise.tolist() == [k] * len(x)
 
@@ -41,8 +41,8 @@ def test_at_the_edge_the_aggregate_holds_where_single_points_do_not(
     make_score: MakeScore, make_sphere: MakeSphere
 ) -> None:
     """At sigma = 0.3 on the 10-sphere three points of four say 10, and so do mode and median."""
-    law, x = make_sphere(10, points=60)
-    found = estimate(make_score(law, (100,)), x, sigma=0.3, rule="reference")
+    distribution, x = make_sphere(10, points=60)
+    found = estimate(make_score(distribution, (100,)), x, sigma=0.3, rule="reference")
     assert found.value == 10
     assert 0.6 < found.diagnostics["fraction_at_mode"] < 0.95
 
@@ -51,8 +51,8 @@ def test_without_centring_curvature_shows_earlier(make_score: MakeScore, make_sp
     """The common radial vector is one huge singular value: the paper's rule says 99 where the centred one still
     says 10.
     """
-    law, x = make_sphere(10)
-    rules = estimate(make_score(law, (100,)), x, sigma=0.2, design="iid").diagnostics["rules_compared"]
+    distribution, x = make_sphere(10)
+    rules = estimate(make_score(distribution, (100,)), x, sigma=0.2, design="iid").diagnostics["rules_compared"]
     assert rules["uncentred gap (paper)"] == 99
     assert rules["centred gap (published code)"] == 10
 
@@ -63,10 +63,10 @@ def test_several_scales_are_counted_one_by_one(make_score: MakeScore, make_frame
     """
     variances = torch.logspace(0, -6, 20, dtype=torch.float64)
     basis = make_frame(100, 20)
-    law = SubspaceGaussian(torch.zeros(100, dtype=torch.float64), basis, variances)
+    distribution = SubspaceGaussian(torch.zeros(100, dtype=torch.float64), basis, variances)
     x = torch.randn(6, 20, dtype=torch.float64) * variances.sqrt() @ basis.T
     expected = {0.3: 4, 0.1: 7, 0.03: 10, 0.01: 13, 0.003: 16, 0.0001: 20}
-    score = make_score(law, (100,), VEConfig(sigma_min=1e-4, sigma_max=10))
+    score = make_score(distribution, (100,), VEConfig(sigma_min=1e-4, sigma_max=10))
     found = estimate(score, x, sigma=0.01, sweep=tuple(sigma / 0.01 for sigma in expected))
     assert curve(found) == expected
     assert found.spectrum is not None
@@ -78,11 +78,11 @@ def test_the_published_argmax_on_several_scales(make_score: MakeScore, make_fram
     """The paper's rule has a range of answers where variances decay evenly, by the draw of the noise: single draws were
     measured at 2, 6, 8, 13, 16, 18 and 20, within 1 of the median over draws."""
     variances = torch.logspace(0, -6, 20, dtype=torch.float64)
-    law = SubspaceGaussian(torch.zeros(100, dtype=torch.float64), make_frame(100, 20), variances)
-    x = torch.randn(12, 20, dtype=torch.float64) * variances.sqrt() @ law.basis.T
+    distribution = SubspaceGaussian(torch.zeros(100, dtype=torch.float64), make_frame(100, 20), variances)
+    x = torch.randn(12, 20, dtype=torch.float64) * variances.sqrt() @ distribution.basis.T
     table = {0.3: 2, 0.1: 6, 0.03: 8, 0.01: 13, 0.003: 16, 0.001: 18, 0.0001: 20}
     found = estimate(
-        make_score(law, (100,)),
+        make_score(distribution, (100,)),
         x,
         sigma=0.01,
         sweep=[level / 0.01 for level in table],
@@ -135,8 +135,8 @@ def test_a_union_up_to_the_noise_where_curvature_shows(
 )
 def test_every_rule_on_every_design(config: dict[str, str], make_score: MakeScore, make_sphere: MakeSphere) -> None:
     for k in (3, 30):
-        law, x = make_sphere(k, ambient=60)
-        found = estimate(make_score(law, (60,)), x, sigma=0.01, **config)
+        distribution, x = make_sphere(k, ambient=60)
+        found = estimate(make_score(distribution, (60,)), x, sigma=0.01, **config)
         assert found.pointwise is not None
         assert found.pointwise.tolist() == [k] * len(x)
 
@@ -160,8 +160,8 @@ def test_affine_images_of_a_known_basis(make_score: MakeScore) -> None:
     images = torch.rand(400, 20, generator=generator, dtype=torch.float64) @ squares.flatten(1)
     centred = images - images.mean(0)
     values, vectors = torch.linalg.eigh(centred.mT @ centred / len(images))
-    law = SubspaceGaussian(images.mean(0), vectors[:, -20:], values[-20:])
-    score = make_score(law, (1, 16, 16))
+    distribution = SubspaceGaussian(images.mean(0), vectors[:, -20:], values[-20:])
+    score = make_score(distribution, (1, 16, 16))
     for design in ("pairs", "range-finder"):
         found = estimate(score, images.reshape(-1, 1, 16, 16), sigma=0.01, design=design, points=6)
         assert found.pointwise is not None
@@ -171,10 +171,10 @@ def test_affine_images_of_a_known_basis(make_score: MakeScore) -> None:
 def test_a_union_gives_each_part_its_own_dimension(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     large, on_large = make_sphere(10, points=8)
     small, on_small = make_sphere(30, radius=0.25, points=8, seed=5)
-    law = Mixture(torch.tensor([0.5, 0.5], dtype=torch.float64), (large, small))
+    distribution = Mixture(torch.tensor([0.5, 0.5], dtype=torch.float64), (large, small))
     x = torch.cat([on_large, on_small])
     for rule in ("projector", "reference"):
-        found = estimate(make_score(law, (100,)), x, sigma=0.01, rule=rule, points=16)
+        found = estimate(make_score(distribution, (100,)), x, sigma=0.01, rule=rule, points=16)
         assert found.pointwise is not None
         order = found.diagnostics["index"]
         assert found.pointwise.tolist() == [10.0 if position < 8 else 30.0 for position in order]
@@ -185,8 +185,8 @@ def test_a_union_gives_each_part_its_own_dimension(make_score: MakeScore, make_s
 def test_a_curve_in_a_hundred_dimensions(make_score: MakeScore) -> None:
     """x_j = sin(j t), one-dimensional, by its exact score on a grid finer than the noise."""
     t = torch.linspace(0, 1, 20_001, dtype=torch.float64)
-    law = Points(torch.sin(t[:, None] * torch.arange(1, 101, dtype=torch.float64)))
-    found = estimate(make_score(law, (100,)), law.x[1000:19_000:6000], sigma=0.1, sweep=(0.3, 10))
+    distribution = Points(torch.sin(t[:, None] * torch.arange(1, 101, dtype=torch.float64)))
+    found = estimate(make_score(distribution, (100,)), distribution.x[1000:19_000:6000], sigma=0.1, sweep=(0.3, 10))
     assert found.pointwise is not None
     assert set(found.pointwise.tolist()) == {1.0}
     assert set(curve(found).values()) == {1.0}, "from sigma 0.03 to 1"
@@ -212,10 +212,10 @@ def test_a_full_rank_gaussian_and_a_point(make_score: MakeScore) -> None:
 @pytest.mark.parametrize("ambient", [1, 2])
 def test_few_coordinates(ambient: int, make_score: MakeScore, make_frame: MakeFrame) -> None:
     """The projector rule works from one coordinate on; the reference rule says what it needs."""
-    law = SubspaceGaussian(
+    distribution = SubspaceGaussian(
         torch.zeros(ambient, dtype=torch.float64), make_frame(ambient, 1), torch.ones(1, dtype=torch.float64)
     )
-    x = torch.randn(6, 1, dtype=torch.float64) @ law.basis.T
-    assert estimate(make_score(law, (ambient,)), x).value == 1
+    x = torch.randn(6, 1, dtype=torch.float64) @ distribution.basis.T
+    assert estimate(make_score(distribution, (ambient,)), x).value == 1
     with pytest.raises(DataError, match="projector"):
-        estimate(make_score(law, (ambient,)), x, rule="reference")
+        estimate(make_score(distribution, (ambient,)), x, rule="reference")

@@ -21,10 +21,10 @@ from scorefold_iddiff.flipd import FLIPD, knees
 from scorefold_iddiff.regression import integrate_over_log_noise, slope_in_log_noise
 from scorefold_iddiff.successors_config import FLIPDConfig
 from scorefold_iddiff.successors_figures import flipd as draw
-from scorefold_toolkit.distributions import Mixture, Points, SphereLaw, SubspaceGaussian
+from scorefold_toolkit.distributions import Mixture, Points, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
-MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]
+MakeSphere = Callable[..., tuple[SphereDistribution, Tensor]]
 MakeFrame = Callable[..., Tensor]
 
 PUBLISHED_DELTAS = (0.01, 0.013895, 0.019307, 0.026827, 0.037276, 0.051795, 0.071969, 0.1)
@@ -40,18 +40,20 @@ def subspace(
     variances: Tensor, ambient: int, points: int, make_frame: MakeFrame
 ) -> tuple[SubspaceGaussian, Tensor, Tensor]:
     """A Gaussian on a subspace, points of it, and their coordinates along it."""
-    law = SubspaceGaussian(torch.zeros(ambient, dtype=torch.float64), make_frame(ambient, len(variances)), variances)
+    distribution = SubspaceGaussian(
+        torch.zeros(ambient, dtype=torch.float64), make_frame(ambient, len(variances)), variances
+    )
     generator = torch.Generator().manual_seed(3)
     along = torch.randn(points, len(variances), dtype=torch.float64, generator=generator) * variances.sqrt()
-    return law, along @ law.basis.T, along
+    return distribution, along @ distribution.basis.T, along
 
 
 @pytest.mark.parametrize(("sigma", "value"), [(0.01, 9.998), (0.03, 9.98), (0.1, 9.80), (0.2, 9.17)])
 def test_its_bias_on_the_ten_sphere_is_half_of_the_traces(
     sigma: float, value: float, make_score: MakeScore, make_sphere: MakeSphere
 ) -> None:
-    law, x = make_sphere(10)
-    found = estimate(make_score(law, (100,)), x, sigma=sigma)
+    distribution, x = make_sphere(10)
+    found = estimate(make_score(distribution, (100,)), x, sigma=sigma)
     assert found.value == pytest.approx(value, abs=0.006)
     assert 10 - found.diagnostics["projector_trace"] == pytest.approx(2 * (10 - found.value), rel=0.3)
     assert ("curved" in found.diagnostics["note"]) == (sigma > 0.1)
@@ -61,11 +63,11 @@ def test_its_bias_on_the_ten_sphere_is_half_of_the_traces(
 def test_vp_equals_ve_at_equal_noise_to_signal(
     time: float, value: float, make_score: MakeScore, make_sphere: MakeSphere
 ) -> None:
-    law, x = make_sphere(10, points=4)
-    preserving = make_score(law, (100,), VPConfig(t_min=1e-6))
+    distribution, x = make_sphere(10, points=4)
+    preserving = make_score(distribution, (100,), VPConfig(t_min=1e-6))
     ratio: Any = preserving.process
     sigma = float(ratio.noise_to_signal(torch.tensor([time], dtype=torch.float64)))
-    found = [estimate(score, x, sigma=sigma).value for score in (preserving, make_score(law, (100,)))]
+    found = [estimate(score, x, sigma=sigma).value for score in (preserving, make_score(distribution, (100,)))]
     assert found[0] == pytest.approx(value, abs=6e-4)
     assert found[0] == pytest.approx(found[1], abs=1e-9)
 
@@ -75,10 +77,10 @@ def test_the_closed_form_on_gaussians_of_any_rank(make_score: MakeScore, make_fr
     sigma = 0.1
     for rank in (0, 3, 8):
         variances = torch.logspace(0, -2, rank, dtype=torch.float64)
-        law, x, along = subspace(variances, 8, 5, make_frame)
+        distribution, x, along = subspace(variances, 8, 5, make_frame)
         noised = variances + sigma**2
         exact = rank - sigma**2 * (1 / noised - along**2 / noised**2).sum(1)
-        found = estimate(make_score(law, (8,)), x, sigma=sigma)
+        found = estimate(make_score(distribution, (8,)), x, sigma=sigma)
         assert found.pointwise is not None
         torch.testing.assert_close(found.pointwise, exact[found.diagnostics["index"]])
 
@@ -86,26 +88,34 @@ def test_the_closed_form_on_gaussians_of_any_rank(make_score: MakeScore, make_fr
 def test_its_mean_over_points_of_a_gaussian(make_score: MakeScore, make_frame: MakeFrame) -> None:
     """k - sum sigma^4 / (lambda + sigma^2)^2, to the sampling error of 4,000 points."""
     variances = torch.logspace(0, -4, 6, dtype=torch.float64)
-    law, x, _ = subspace(variances, 10, 4000, make_frame)
-    found = estimate(make_score(law, (10,)), x, sigma=0.05, points=4000)
+    distribution, x, _ = subspace(variances, 10, 4000, make_frame)
+    found = estimate(make_score(distribution, (10,)), x, sigma=0.05, points=4000)
     exact = 6 - float((0.05**4 / (variances + 0.05**2) ** 2).sum())
     assert found.interval is not None
     assert found.interval[0] - 0.02 < exact < found.interval[1] + 0.02
     assert found.interval[1] - found.interval[0] < 0.15
 
 
-@pytest.mark.parametrize("probe_law", ["gaussian", "rademacher"])
-def test_the_variance_of_hutchinson_traces(probe_law: str, make_score: MakeScore, make_frame: MakeFrame) -> None:
+@pytest.mark.parametrize("probe_distribution", ["gaussian", "rademacher"])
+def test_the_variance_of_hutchinson_traces(
+    probe_distribution: str, make_score: MakeScore, make_frame: MakeFrame
+) -> None:
     """Of a k-projector: 2 k / n by Gaussian vectors and 2 (k - sum P_ii^2) / n by Rademacher ones."""
     basis = make_frame(12, 4)
-    law = SubspaceGaussian(torch.zeros(12, dtype=torch.float64), basis, torch.ones(4, dtype=torch.float64))
+    distribution = SubspaceGaussian(torch.zeros(12, dtype=torch.float64), basis, torch.ones(4, dtype=torch.float64))
     x = (torch.ones(1, 4, dtype=torch.float64) @ basis.T).expand(3000, -1)
     found = estimate(
-        make_score(law, (12,)), x, sigma=1e-3, trace="hutchinson", probes=5, probe_law=probe_law, points=3000
+        make_score(distribution, (12,)),
+        x,
+        sigma=1e-3,
+        trace="hutchinson",
+        probes=5,
+        probe_distribution=probe_distribution,
+        points=3000,
     )
     assert found.pointwise is not None
     diagonal = (basis @ basis.T).diagonal().square().sum()
-    variance = 2 * (4 - (float(diagonal) if probe_law == "rademacher" else 0.0)) / 5
+    variance = 2 * (4 - (float(diagonal) if probe_distribution == "rademacher" else 0.0)) / 5
     assert found.value == pytest.approx(4, abs=0.1)
     assert float(found.pointwise.var()) == pytest.approx(variance, rel=0.1)
     assert found.diagnostics["network_calls"] == 3000 * 6
@@ -114,8 +124,10 @@ def test_the_variance_of_hutchinson_traces(probe_law: str, make_score: MakeScore
 def test_the_trace_is_exact_up_to_3500_coordinates(make_score: MakeScore) -> None:
     found = {}
     for ambient in (40, 3501):
-        law = Points(torch.eye(3, ambient, dtype=torch.float64))
-        answer = estimate(make_score(law, (ambient,), dtype=torch.float32), law.x.float(), sigma=0.01, probes=3)
+        distribution = Points(torch.eye(3, ambient, dtype=torch.float64))
+        answer = estimate(
+            make_score(distribution, (ambient,), dtype=torch.float32), distribution.x.float(), sigma=0.01, probes=3
+        )
         found[ambient] = (answer.diagnostics["trace"], answer.diagnostics["network_calls"])
     assert found == {40: ("exact", 3 * 41), 3501: ("hutchinson", 3 * 4)}
 
@@ -124,8 +136,8 @@ def test_unions_memorised_points_and_curves(make_score: MakeScore, make_sphere: 
     """Each part its own dimension; 0 where the exact score of a sample is read far below its neighbours' distances."""
     large, on_large = make_sphere(10, points=4)
     small, on_small = make_sphere(30, radius=0.25, points=4, seed=5)
-    law = Mixture(torch.tensor([0.5, 0.5], dtype=torch.float64), (large, small))
-    found = estimate(make_score(law, (100,)), torch.cat([on_large, on_small]), sigma=0.003)
+    distribution = Mixture(torch.tensor([0.5, 0.5], dtype=torch.float64), (large, small))
+    found = estimate(make_score(distribution, (100,)), torch.cat([on_large, on_small]), sigma=0.003)
     assert found.pointwise is not None
     expected = [10.0 if position < 4 else 30.0 for position in found.diagnostics["index"]]
     assert found.pointwise.tolist() == pytest.approx(expected, abs=0.05)
@@ -139,23 +151,23 @@ def test_unions_memorised_points_and_curves(make_score: MakeScore, make_sphere: 
 def test_moving_padding_and_scaling_change_nothing(
     make_score: MakeScore, make_sphere: MakeSphere, make_frame: MakeFrame
 ) -> None:
-    law, x = make_sphere(3, ambient=12)
+    distribution, x = make_sphere(3, ambient=12)
     turn, shift = make_frame(12, 12, seed=9), torch.linspace(-3, 3, 12, dtype=torch.float64)
     pad = torch.eye(20, 12, dtype=torch.float64)
-    base = estimate(make_score(law, (12,)), x).value
+    base = estimate(make_score(distribution, (12,)), x).value
     for other, points in (
-        (SphereLaw(law.centre, turn @ law.basis, 1.0), x @ turn.T),
-        (SphereLaw(law.centre + shift, law.basis, 1.0), x + shift),
-        (SphereLaw(torch.zeros(20, dtype=torch.float64), pad @ law.basis, 1.0), x @ pad.T),
-        (SphereLaw(law.centre, law.basis, 40.0), 40 * x),
+        (SphereDistribution(distribution.centre, turn @ distribution.basis, 1.0), x @ turn.T),
+        (SphereDistribution(distribution.centre + shift, distribution.basis, 1.0), x + shift),
+        (SphereDistribution(torch.zeros(20, dtype=torch.float64), pad @ distribution.basis, 1.0), x @ pad.T),
+        (SphereDistribution(distribution.centre, distribution.basis, 40.0), 40 * x),
     ):
         assert estimate(make_score(other, (points.shape[1],)), points).value == pytest.approx(base, abs=1e-6)
 
 
 @pytest.mark.parametrize("trace", ["exact", "hutchinson"])
 def test_pieces_modes_and_company_change_nothing(trace: str, make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(2, ambient=8, points=6)
-    score = make_score(law, (2, 2, 2))
+    distribution, x = make_sphere(2, ambient=8, points=6)
+    score = make_score(distribution, (2, 2, 2))
     images = x.reshape(-1, 2, 2, 2)
     settings: dict[str, Any] = {"trace": trace, "sigma": 0.1, "probes": 6}
     base = estimate(score, images, **settings)
@@ -170,8 +182,8 @@ def test_pieces_modes_and_company_change_nothing(trace: str, make_score: MakeSco
 
 def test_the_regression_is_the_slope_of_the_exact_log_density(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     """Integrated FLIPD - D is log rho up to a constant, so its slope is that of the density itself."""
-    law, x = make_sphere(5, ambient=20, points=6)
-    score: Any = make_score(law, (20,))
+    distribution, x = make_sphere(5, ambient=20, points=6)
+    score: Any = make_score(distribution, (20,))
     found = estimate(score, x, mode="regression", levels=PUBLISHED_DELTAS)
     density = torch.stack(
         [
@@ -210,8 +222,8 @@ def test_knees_are_where_curves_bend() -> None:
 
 
 def test_the_knee_of_a_sphere_is_where_its_curvature_shows(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(10, points=4)
-    found = estimate(make_score(law, (100,)), x, mode="knee")
+    distribution, x = make_sphere(10, points=4)
+    found = estimate(make_score(distribution, (100,)), x, mode="knee")
     assert found.value == pytest.approx(10, rel=0.08)
     assert 0.05 < found.diagnostics["sigma"] < 0.3
     assert found.diagnostics["knee_sigma"].shape == (4,)
@@ -219,18 +231,18 @@ def test_the_knee_of_a_sphere_is_where_its_curvature_shows(make_score: MakeScore
 
 
 def test_a_curve_without_a_knee_says_so(make_score: MakeScore, make_frame: MakeFrame) -> None:
-    law = SubspaceGaussian(
+    distribution = SubspaceGaussian(
         torch.zeros(4, dtype=torch.float64), make_frame(4, 2), torch.full((2,), 1e6, dtype=torch.float64)
     )
     x = torch.zeros(3, 4, dtype=torch.float64)
-    found = estimate(make_score(law, (4,)), x, mode="knee", levels=(0.001, 0.01, 0.1, 1.0))
+    found = estimate(make_score(distribution, (4,)), x, mode="knee", levels=(0.001, 0.01, 0.1, 1.0))
     assert found.value == pytest.approx(2, abs=1e-3)
     assert "3 of 3 curves are level" in found.diagnostics["note"]
 
 
 def test_figures_show_the_level_and_the_knee(make_score: MakeScore, make_sphere: MakeSphere, tmp_path: Path) -> None:
-    law, x = make_sphere(3, ambient=10)
-    score = make_score(law, (10,))
+    distribution, x = make_sphere(3, ambient=10)
+    score = make_score(distribution, (10,))
     drawn: tuple[tuple[dict[str, Any], str], ...] = (
         ({"sweep": (0.3, 1.0, 3.0)}, "read at"),
         ({"mode": "knee"}, "knee of the middle point"),
@@ -282,8 +294,8 @@ def test_networks_without_forward_mode_are_named_with_the_way_out() -> None:
 
 
 def test_faults_are_told(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(3, ambient=10)
-    score = make_score(law, (10,), VEConfig(sigma_min=0.01, sigma_max=0.012))
+    distribution, x = make_sphere(3, ambient=10)
+    score = make_score(distribution, (10,), VEConfig(sigma_min=0.01, sigma_max=0.012))
     with pytest.raises(ConfigError, match=r"goes from 0\.01 to 0\.012"):
         estimate(score, x, mode="regression")
     with pytest.raises(ConfigError, match=r"sigma is 0\.5"):
@@ -291,7 +303,7 @@ def test_faults_are_told(make_score: MakeScore, make_sphere: MakeSphere) -> None
     with pytest.raises(ValidationError, match="needs 4 different levels; 2 are given"):
         FLIPDConfig(mode="knee", levels=(0.1, 0.2))
     with pytest.raises(DataError, match="not finite"):
-        estimate(make_score(law, (10,)), x * float("nan"))
+        estimate(make_score(distribution, (10,)), x * float("nan"))
     diverged = Fallen()
     diverged.weight.data.fill_(float("nan"))
     with pytest.raises(DataError, match="diverged"):

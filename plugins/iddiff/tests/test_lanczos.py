@@ -16,10 +16,10 @@ from scorefold.results import Estimate
 from scorefold_iddiff.lanczos import SpectralLanczos, lanczos, weight_above
 from scorefold_iddiff.successors_config import LanczosConfig
 from scorefold_iddiff.successors_figures import lanczos as draw
-from scorefold_toolkit.distributions import Mixture, Points, SphereLaw, SubspaceGaussian
+from scorefold_toolkit.distributions import Mixture, Points, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
-MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]
+MakeSphere = Callable[..., tuple[SphereDistribution, Tensor]]
 MakeFrame = Callable[..., Tensor]
 
 
@@ -68,14 +68,14 @@ def test_coordinate_vectors_count_without_chance(
 
     Differences over one deviation of the noise bend with a curved score, by sigma^2.
     """
-    law: SphereLaw | SubspaceGaussian
+    distribution: SphereDistribution | SubspaceGaussian
     if k == 3:
-        law, x = make_sphere(3, ambient=12)
+        distribution, x = make_sphere(3, ambient=12)
     else:
         variances = torch.ones(k, dtype=torch.float64)
-        law = SubspaceGaussian(torch.zeros(12, dtype=torch.float64), make_frame(12, k), variances)
-        x = torch.randn(4, k, dtype=torch.float64) @ law.basis.T
-    found = estimate(make_score(law, (12,)), x, sigma=sigma, product=product)
+        distribution = SubspaceGaussian(torch.zeros(12, dtype=torch.float64), make_frame(12, k), variances)
+        x = torch.randn(4, k, dtype=torch.float64) @ distribution.basis.T
+    found = estimate(make_score(distribution, (12,)), x, sigma=sigma, product=product)
     assert found.pointwise is not None
     assert found.pointwise.tolist() == pytest.approx(
         [float(k)] * len(x), abs=1e-6 if product == "forward" else sigma**2
@@ -86,8 +86,8 @@ def test_coordinate_vectors_count_without_chance(
 @pytest.mark.parametrize("k", [10, 50])
 def test_spheres_in_a_hundred_dimensions(k: int, make_score: MakeScore, make_sphere: MakeSphere) -> None:
     """P has three distinct eigenvalues there, so a vector takes three steps and no more."""
-    law, x = make_sphere(k, points=40)
-    found = estimate(make_score(law, (100,)), x, sigma=0.03, probes=32)
+    distribution, x = make_sphere(k, points=40)
+    found = estimate(make_score(distribution, (100,)), x, sigma=0.03, probes=32)
     assert found.interval is not None
     assert found.interval[0] - 0.2 < k < found.interval[1] + 0.2
     assert found.value == pytest.approx(k, abs=0.6)
@@ -97,9 +97,9 @@ def test_spheres_in_a_hundred_dimensions(k: int, make_score: MakeScore, make_sph
 def test_the_standard_error_is_that_of_rademacher_vectors(make_score: MakeScore, make_frame: MakeFrame) -> None:
     """2 (k - sum P_ii^2) / n, as for the trace of a projector."""
     basis = make_frame(24, 4)
-    law = SubspaceGaussian(torch.zeros(24, dtype=torch.float64), basis, torch.ones(4, dtype=torch.float64))
+    distribution = SubspaceGaussian(torch.zeros(24, dtype=torch.float64), basis, torch.ones(4, dtype=torch.float64))
     x = torch.zeros(800, 24, dtype=torch.float64)
-    found = estimate(make_score(law, (24,)), x, sigma=1e-3, probes=8, points=800)
+    found = estimate(make_score(distribution, (24,)), x, sigma=1e-3, probes=8, points=800)
     variance = 2 * (4 - float((basis @ basis.T).diagonal().square().sum())) / 8
     assert found.pointwise is not None
     assert float(found.pointwise.var()) == pytest.approx(variance, rel=0.15)
@@ -110,9 +110,9 @@ def test_several_scales_are_counted(make_score: MakeScore, make_frame: MakeFrame
     """Twenty variances from 1 to 1e-6: those above sigma^2, with steps for all distinct eigenvalues."""
     variances = torch.logspace(0, -6, 20, dtype=torch.float64)
     basis = make_frame(30, 20)
-    law = SubspaceGaussian(torch.zeros(30, dtype=torch.float64), basis, variances)
+    distribution = SubspaceGaussian(torch.zeros(30, dtype=torch.float64), basis, variances)
     x = torch.randn(3, 20, dtype=torch.float64) * variances.sqrt() @ basis.T
-    score = make_score(law, (30,), VEConfig(sigma_min=1e-5, sigma_max=10))
+    score = make_score(distribution, (30,), VEConfig(sigma_min=1e-5, sigma_max=10))
     for sigma, count in {0.3: 4, 0.1: 7, 0.03: 10, 0.01: 13, 0.003: 16, 0.0001: 20}.items():
         found = estimate(score, x, sigma=sigma, probes=30, steps=30)
         assert found.value == pytest.approx(count, abs=1e-3), sigma
@@ -120,11 +120,11 @@ def test_several_scales_are_counted(make_score: MakeScore, make_frame: MakeFrame
 
 def test_the_cut_off_moves_what_counts_as_near_zero(make_score: MakeScore) -> None:
     """Variances v have eigenvalues v / (v + sigma^2) of P: 0.8 and 0.3 here."""
-    law = SubspaceGaussian(
+    distribution = SubspaceGaussian(
         torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64), torch.tensor([0.04, 0.03 / 7]).double()
     )
     x = torch.zeros(2, 2, dtype=torch.float64)
-    score = make_score(law, (2,))
+    score = make_score(distribution, (2,))
     counts = [estimate(score, x, sigma=0.1, cutoff=cutoff).value for cutoff in (0.1, 0.5, 0.9)]
     assert counts == pytest.approx([0, 1, 2], abs=1e-9)
 
@@ -132,10 +132,10 @@ def test_the_cut_off_moves_what_counts_as_near_zero(make_score: MakeScore) -> No
 def test_unions_memorised_points_and_vp(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     large, on_large = make_sphere(4, ambient=14, points=3)
     small, on_small = make_sphere(8, ambient=14, radius=0.25, points=3, seed=5)
-    law = Mixture(torch.tensor([0.5, 0.5], dtype=torch.float64), (large, small))
+    distribution = Mixture(torch.tensor([0.5, 0.5], dtype=torch.float64), (large, small))
     x = torch.cat([on_large, on_small])
     for process in (VEConfig(sigma_min=1e-4, sigma_max=10), VPConfig(t_min=1e-7)):
-        found = estimate(make_score(law, (14,), process), x, sigma=0.01)
+        found = estimate(make_score(distribution, (14,), process), x, sigma=0.01)
         assert found.pointwise is not None
         expected = [4.0 if position < 3 else 8.0 for position in found.diagnostics["index"]]
         assert found.pointwise.tolist() == pytest.approx(expected, abs=1e-6)
@@ -143,20 +143,20 @@ def test_unions_memorised_points_and_vp(make_score: MakeScore, make_sphere: Make
 
 
 def test_pieces_and_company_change_nothing(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(3, ambient=18, points=8)
-    base = estimate(make_score(law, (18,)), x, probes=6)
-    images = estimate(make_score(law, (2, 9)), x.reshape(-1, 2, 9), probes=6, batch=4)
+    distribution, x = make_sphere(3, ambient=18, points=8)
+    base = estimate(make_score(distribution, (18,)), x, probes=6)
+    images = estimate(make_score(distribution, (2, 9)), x.reshape(-1, 2, 9), probes=6, batch=4)
     torch.testing.assert_close(images.pointwise, base.pointwise)
-    few = estimate(make_score(law, (18,)), x, probes=6, points=3, sigma=base.diagnostics["sigma"])
+    few = estimate(make_score(distribution, (18,)), x, probes=6, points=3, sigma=base.diagnostics["sigma"])
     assert base.pointwise is not None
     torch.testing.assert_close(few.pointwise, base.pointwise[:3])
 
 
 def test_the_curve_and_its_figure(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(3, ambient=10)
-    found = estimate(make_score(law, (10,)), x, sigma=0.01, sweep=(0.3, 3.0), shown=2)
+    distribution, x = make_sphere(3, ambient=10)
+    found = estimate(make_score(distribution, (10,)), x, sigma=0.01, sweep=(0.3, 3.0), shown=2)
     assert [row["value"] for row in found.diagnostics["curve"]] == pytest.approx([3, 3, 3], abs=1e-6)
     assert set(draw(found)) == {"estimate", "sigma"}
-    assert set(draw(estimate(make_score(law, (10,)), x))) == {"estimate"}
+    assert set(draw(estimate(make_score(distribution, (10,)), x))) == {"estimate"}
     with pytest.raises(ConfigError, match="sigma is 500"):
-        estimate(make_score(law, (10,)), x, sigma=500)
+        estimate(make_score(distribution, (10,)), x, sigma=500)

@@ -94,7 +94,8 @@ def test_gaussians_on_subspaces_have_their_dimension(k: int, make_frame: MakeFra
 
 
 def test_slopes_are_those_of_the_exact_density(make_frame: MakeFrame) -> None:
-    """At noise of the size of the data too, where the law is no plane: D + d log rho / d log delta at every point."""
+    """At noise of the size of the data too, where the distribution is no plane: D + d log rho / d log delta at every
+    point."""
     x = plane(2, 4, 20_000, make_frame)
     levels = (0.2, 0.3, 0.5)
     found = estimate(GaussianFlow(4), x, levels=levels, points=50)

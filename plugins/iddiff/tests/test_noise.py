@@ -18,10 +18,10 @@ from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.estimator import NormalBundle
 from scorefold_iddiff.readings import Reading
 from scorefold_iddiff.support import corrected, noise_size
-from scorefold_toolkit.distributions import Mixture, Points, Product, SphereLaw
+from scorefold_toolkit.distributions import Mixture, Points, Product, SphereDistribution
 
 MakeScore = Callable[..., ScoreModel]
-MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]
+MakeSphere = Callable[..., tuple[SphereDistribution, Tensor]]
 
 AMBIENT = 100
 SIGMAS = (0.003, 0.007, 0.015, 0.03, 0.07, 0.15)
@@ -82,10 +82,12 @@ def test_the_table_of_noisy_spheres_has_its_closed_form(k: int, noise: float) ->
             assert float(found.mean()) == pytest.approx(said, abs=rounding + error), sigma
 
 
-def noisy(make_sphere: MakeSphere, k: int, noise: float, points: int = 200, **where: Any) -> tuple[SphereLaw, Tensor]:
-    law, x = make_sphere(k, points=points, **where)
-    law = replace(law, noise_std=noise)
-    return law, x + noise * torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(7))
+def noisy(
+    make_sphere: MakeSphere, k: int, noise: float, points: int = 200, **where: Any
+) -> tuple[SphereDistribution, Tensor]:
+    distribution, x = make_sphere(k, points=points, **where)
+    distribution = replace(distribution, noise_std=noise)
+    return distribution, x + noise * torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(7))
 
 
 def read(score: ScoreModel, x: Tensor, **config: Any) -> Estimate:
@@ -96,8 +98,8 @@ def read(score: ScoreModel, x: Tensor, **config: Any) -> Estimate:
 def test_an_exact_score_reads_the_table(
     k: int, noise: float, place: int, make_score: MakeScore, make_sphere: MakeSphere
 ) -> None:
-    law, x = noisy(make_sphere, k, noise)
-    found = read(make_score(law, (100,)), x, sigma=SIGMAS[place], sweep=(), points=64, shown=64)
+    distribution, x = noisy(make_sphere, k, noise)
+    found = read(make_score(distribution, (100,)), x, sigma=SIGMAS[place], sweep=(), points=64, shown=64)
     (row,) = found.diagnostics["curve"]
     trace = float(TABLE[k, noise].split()[2 * place])
     assert row["mean_loss"] == pytest.approx(trace, abs=0.1 + 0.02 * trace)
@@ -110,8 +112,8 @@ def test_an_exact_score_reads_the_table(
 def test_the_answer_is_the_plateau_of_the_manifold(
     k: int, noise: float, make_score: MakeScore, make_sphere: MakeSphere
 ) -> None:
-    law, x = noisy(make_sphere, k, noise)
-    found = read(make_score(law, (100,)), x)
+    distribution, x = noisy(make_sphere, k, noise)
+    found = read(make_score(distribution, (100,)), x)
     kinds = [(row["dimension"], row["kind"]) for row in found.diagnostics["plateaus"]]
     if noise == 0.1 and k > 2:
         assert found.value is None, "less than half a decade between the noise and the sphere's curvature"
@@ -129,8 +131,8 @@ def test_the_answer_is_the_plateau_of_the_manifold(
 
 
 def test_clean_spheres_have_no_noise(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(10, points=100)
-    found = read(make_score(law, (100,)), x)
+    distribution, x = make_sphere(10, points=100)
+    found = read(make_score(distribution, (100,)), x)
     assert (found.value, found.diagnostics["noise"]) == (10, None)
     assert "noise" not in found.diagnostics["note"]
     assert [row["kind"] for row in found.diagnostics["plateaus"]] == ["manifold"]

@@ -25,10 +25,10 @@ from scorefold_iddiff.plateaus import (
     pooled,
     search_levels,
 )
-from scorefold_toolkit.distributions import Mixture, Points, SphereLaw, SubspaceGaussian
+from scorefold_toolkit.distributions import Mixture, Points, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
-MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]
+MakeSphere = Callable[..., tuple[SphereDistribution, Tensor]]
 
 
 @pytest.mark.parametrize(
@@ -124,8 +124,8 @@ def automatic(score: ScoreModel, x: Tensor, **config: object) -> Estimate:
 def test_every_call_of_a_search_is_counted(
     config: dict[str, object], make_score: MakeScore, make_sphere: MakeSphere
 ) -> None:
-    law, x = make_sphere(3, ambient=12)
-    score, asked = make_score(law, (12,)), []
+    distribution, x = make_sphere(3, ambient=12)
+    score, asked = make_score(distribution, (12,)), []
     plain = score.noise
 
     def noise(y: Tensor, *rest: Any) -> Tensor:
@@ -138,8 +138,8 @@ def test_every_call_of_a_search_is_counted(
 
 @pytest.mark.parametrize("k", [1, 10, 50])
 def test_spheres_are_level_over_decades(k: int, make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(k, points=20)
-    found = automatic(make_score(law, (100,)), x, shown=6)
+    distribution, x = make_sphere(k, points=20)
+    found = automatic(make_score(distribution, (100,)), x, shown=6)
     assert found.value == k
     (plateau,) = found.diagnostics["plateaus"]
     assert (plateau["dimension"], plateau["share"]) == (k, 1.0)
@@ -163,9 +163,9 @@ def test_a_mixture_of_dimensions_is_said(make_score: MakeScore, make_sphere: Mak
 def test_several_scales_have_several_plateaus(make_score: MakeScore, make_frame: Callable[..., Tensor]) -> None:
     """A plane 1e-3 thick in six further directions: 8 below, 2 above."""
     variances = torch.tensor([1.0] * 2 + [1e-6] * 6, dtype=torch.float64)
-    law = SubspaceGaussian(torch.zeros(20, dtype=torch.float64), make_frame(20, 8), variances)
-    x = torch.randn(20, 8, dtype=torch.float64) * variances.sqrt() @ law.basis.T
-    score = make_score(law, (20,), VEConfig(sigma_min=1e-6, sigma_max=10))
+    distribution = SubspaceGaussian(torch.zeros(20, dtype=torch.float64), make_frame(20, 8), variances)
+    x = torch.randn(20, 8, dtype=torch.float64) * variances.sqrt() @ distribution.basis.T
+    score = make_score(distribution, (20,), VEConfig(sigma_min=1e-6, sigma_max=10))
     found = automatic(score, x, sigma=0.01, sweep=[10**-n for n in range(4)] + [3.0, 10.0, 0.03, 0.003])
     rows = {row["dimension"]: row["share"] for row in found.diagnostics["plateaus"]}
     assert rows == {2: 1.0, 8: 1.0}
@@ -185,9 +185,9 @@ def test_without_a_plateau_the_level_is_that_without_auto(
 ) -> None:
     """Sixty variances over six decades: another dimension at every level."""
     variances = torch.logspace(1, -7, 60, dtype=torch.float64)
-    law = SubspaceGaussian(torch.zeros(60, dtype=torch.float64), make_frame(60, 60), variances)
-    x = torch.randn(12, 60, dtype=torch.float64) * variances.sqrt() @ law.basis.T
-    score = make_score(law, (60,))
+    distribution = SubspaceGaussian(torch.zeros(60, dtype=torch.float64), make_frame(60, 60), variances)
+    x = torch.randn(12, 60, dtype=torch.float64) * variances.sqrt() @ distribution.basis.T
+    score = make_score(distribution, (60,))
     found, without = automatic(score, x), automatic(score, x, sigma=None)
     assert found.diagnostics["sigma"] == without.diagnostics["sigma"]
     assert without.value is not None, "a scale that was chosen has a value"
@@ -201,10 +201,10 @@ def test_without_a_plateau_the_level_is_that_without_auto(
 def test_the_search_stays_where_the_process_and_the_rounding_of_data_allow(
     make_score: MakeScore, make_sphere: MakeSphere
 ) -> None:
-    law, x = make_sphere(4, ambient=20)
-    narrow = automatic(make_score(law, (20,), VEConfig(sigma_min=0.02, sigma_max=0.2)), x)
+    distribution, x = make_sphere(4, ambient=20)
+    narrow = automatic(make_score(distribution, (20,), VEConfig(sigma_min=0.02, sigma_max=0.2)), x)
     assert [row["sigma"] for row in narrow.diagnostics["curve"]][::12] == pytest.approx([0.02, 0.2], rel=1e-3)
-    shifted = SphereLaw(law.centre + 1000, law.basis, 1.0)
+    shifted = SphereDistribution(distribution.centre + 1000, distribution.basis, 1.0)
     coarse = automatic(make_score(shifted, (20,), dtype=torch.float32), (x + 1000).float())
     assert coarse.value == 4
     assert min(row["sigma"] for row in coarse.diagnostics["curve"]) > 1e-3

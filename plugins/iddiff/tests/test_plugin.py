@@ -16,7 +16,7 @@ from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.estimator import NormalBundle
 from scorefold_iddiff.figures import draw
 from scorefold_registry import Host
-from scorefold_toolkit.distributions import Mixture, SphereLaw
+from scorefold_toolkit.distributions import Mixture, SphereDistribution
 
 PACKAGE = Path(plugin.__file__).parent
 
@@ -56,9 +56,9 @@ def test_figures_are_drawn_and_the_answer_is_json(
     make_sphere: Callable[..., tuple[object, torch.Tensor]],
     tmp_path: Path,
 ) -> None:
-    law, x = make_sphere(3, ambient=10)
+    distribution, x = make_sphere(3, ambient=10)
     config = NormalBundleConfig.model_validate({"rule": rule})
-    found = NormalBundle(config, score=make_score(law, (10,))).estimate(x)
+    found = NormalBundle(config, score=make_score(distribution, (10,))).estimate(x)
     figures = draw(found)
     assert set(figures) == {"estimate", "spectrum", "sigma", "traces"}
     for name, figure in figures.items():
@@ -70,12 +70,12 @@ def test_figures_are_drawn_and_the_answer_is_json(
     assert any("dimension 3" in text for text in texts)
     assert json.loads(json.dumps(found.summary()))["value"] == 3
     config = NormalBundleConfig.model_validate({"rule": rule, "sigma": None, "sweep": []})
-    alone = NormalBundle(config, score=make_score(law, (10,))).estimate(x)
+    alone = NormalBundle(config, score=make_score(distribution, (10,))).estimate(x)
     assert set(draw(alone)) == {"estimate", "spectrum"}, "one level makes no curve"
 
 
 def test_figures_mark_gaps_guards_and_what_parts(
-    make_score: Callable[..., ScoreModel], make_sphere: Callable[..., tuple[SphereLaw, torch.Tensor]]
+    make_score: Callable[..., ScoreModel], make_sphere: Callable[..., tuple[SphereDistribution, torch.Tensor]]
 ) -> None:
     """On a union: a gap for each dimension, its plateaus, the noise from which curvature parts FLIPD and the trace, and
     half the distance of neighbours."""

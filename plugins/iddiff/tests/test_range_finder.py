@@ -12,10 +12,10 @@ from scorefold.interfaces import ScoreModel
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.estimator import NormalBundle
 from scorefold_iddiff.range_finder import BLOCK, find_ranges
-from scorefold_toolkit.distributions import Mixture, SphereLaw, SubspaceGaussian
+from scorefold_toolkit.distributions import Mixture, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
-MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]
+MakeSphere = Callable[..., tuple[SphereDistribution, Tensor]]
 
 
 def ranges(response: Callable[[Tensor], Tensor], points: int, ambient: int, floor: float = 0.25) -> list:  # type: ignore[type-arg]
@@ -76,15 +76,15 @@ def test_a_block_that_refining_fills_is_not_the_last(make_frame: Callable[..., T
 
 
 def test_25_times_fewer_calls_at_1024(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(10, ambient=1024, points=6)
+    distribution, x = make_sphere(10, ambient=1024, points=6)
     config = NormalBundleConfig(design="range-finder", sigma=0.01, sweep=(), bases="tangent")
-    found = NormalBundle(config, score=make_score(law, (1024,))).estimate(x)
+    found = NormalBundle(config, score=make_score(distribution, (1024,))).estimate(x)
     assert found.pointwise is not None
     assert found.pointwise.tolist() == [10] * 6
     assert found.diagnostics["network_calls"] / 6 < 4 * 1024 / 25
     tangent = found.diagnostics["tangent_basis"]
     at = x[found.diagnostics["index"]]
-    plane = law.basis @ law.basis.T
+    plane = distribution.basis @ distribution.basis.T
     torch.testing.assert_close(plane @ tangent, tangent, atol=1e-3, rtol=0)
     torch.testing.assert_close((at[:, None] @ tangent)[:, 0], torch.zeros(6, 10).double(), atol=1e-3, rtol=0)
 
@@ -114,19 +114,19 @@ def test_it_agrees_with_a_whole_spectrum_over_the_noise_levels(
 ) -> None:
     variances = torch.logspace(0, -6, 20, dtype=torch.float64)
     basis = make_frame(100, 20)
-    law = SubspaceGaussian(torch.zeros(100, dtype=torch.float64), basis, variances)
+    distribution = SubspaceGaussian(torch.zeros(100, dtype=torch.float64), basis, variances)
     x = torch.randn(4, 20, dtype=torch.float64) * variances.sqrt() @ basis.T
     levels = {0.3: 4, 0.1: 7, 0.03: 10, 0.01: 13, 0.003: 16, 0.0001: 20}
     config = NormalBundleConfig(design="range-finder", sigma=0.01, sweep=tuple(level / 0.01 for level in levels))
-    found = NormalBundle(config, score=make_score(law, (100,))).estimate(x)
+    found = NormalBundle(config, score=make_score(distribution, (100,))).estimate(x)
     assert {round(row["sigma"], 6): row["value"] for row in found.diagnostics["curve"]} == levels
 
 
 def test_its_steps_stay_near_a_curved_manifold(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     """Steps of the noise's own size, 0.5 here, would see the bend: 1 / sqrt(1 + 0.5^2) = 0.89 of a direction."""
-    law, x = make_sphere(5, points=3)
+    distribution, x = make_sphere(5, points=3)
     config = NormalBundleConfig(design="range-finder", sigma=0.05, sweep=())
-    found = NormalBundle(config, score=make_score(law, (100,))).estimate(x)
+    found = NormalBundle(config, score=make_score(distribution, (100,))).estimate(x)
     assert found.spectrum is not None
     assert float(found.spectrum[:, :5].min()) > 0.98
 
@@ -139,9 +139,9 @@ def test_it_reads_no_other_rule() -> None:
 
 
 def test_single_precision_images(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(6, ambient=3 * 16 * 16, points=5)
+    distribution, x = make_sphere(6, ambient=3 * 16 * 16, points=5)
     config = NormalBundleConfig(design="range-finder", bases="both")
-    score = make_score(law, (3, 16, 16), dtype=torch.float32)
+    score = make_score(distribution, (3, 16, 16), dtype=torch.float32)
     found = NormalBundle(config, score=score).estimate(x.float().reshape(-1, 3, 16, 16))
     assert found.value == 6
     whole = torch.cat([found.diagnostics["tangent_basis"], found.diagnostics["normal_basis"]], 2)

@@ -21,10 +21,10 @@ from scorefold_iddiff.readings import Reading
 from scorefold_iddiff.scales import headline
 from scorefold_iddiff.support import Corrected, agreement, check_level, steady
 from scorefold_iddiff.survey import Survey, survey
-from scorefold_toolkit.distributions import Mixture, Points, SphereLaw, SubspaceGaussian
+from scorefold_toolkit.distributions import Mixture, Points, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
-MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]
+MakeSphere = Callable[..., tuple[SphereDistribution, Tensor]]
 
 
 def read(score: ScoreModel, x: Tensor | Dataset, **config: Any) -> Estimate:
@@ -98,8 +98,8 @@ def test_count_flipd_and_loss_agree_within_a_tenth() -> None:
 
 def test_a_score_no_better_than_linear_gives_no_value(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     """A network that guesses nothing, and one that knows the covariance less than half: 784 of 784 on images."""
-    law, x = make_sphere(5, ambient=30, points=300)
-    score = make_score(law, (30,))
+    distribution, x = make_sphere(5, ambient=30, points=300)
+    score = make_score(distribution, (30,))
     plain = score.noise
     for share in (0.0, 0.4):
         score.noise = lambda *given, share=share: share * plain(*given)  # type: ignore[method-assign]
@@ -118,9 +118,9 @@ def test_a_score_no_better_than_linear_gives_no_value(make_score: MakeScore, mak
 
 def test_without_a_plateau_the_headline_is_the_range(make_score: MakeScore, make_frame: Callable[..., Tensor]) -> None:
     variances = torch.logspace(1, -7, 60, dtype=torch.float64)
-    law = SubspaceGaussian(torch.zeros(60, dtype=torch.float64), make_frame(60, 60), variances)
-    x = draws(400, 60) * variances.sqrt() @ law.basis.T
-    found = read(make_score(law, (60,)), x)
+    distribution = SubspaceGaussian(torch.zeros(60, dtype=torch.float64), make_frame(60, 60), variances)
+    x = draws(400, 60) * variances.sqrt() @ distribution.basis.T
+    found = read(make_score(distribution, (60,)), x)
     assert (found.value, found.interval) == (None, None)
     values = [row["value"] for row in found.diagnostics["curve"] if row["value"] > 0]
     assert found.headline.startswith(f"{min(values):.0f} to {max(values):.0f}, depending on the scale (sigma ")
@@ -164,9 +164,9 @@ def test_headlines(rows: list[dict[str, Any]], said: str) -> None:
 def test_noise_above_the_whole_spread_is_no_quiet_zero(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     from scorefold.config import VEConfig
 
-    law, x = make_sphere(2, ambient=6, radius=0.01, points=100)
+    distribution, x = make_sphere(2, ambient=6, radius=0.01, points=100)
     with pytest.raises(ConfigError, match=r"the least noise .* is 1, and the whole spread of the data 0\.0099"):
-        read(make_score(law, (6,), VEConfig(sigma_min=1.0, sigma_max=50.0)), x)
+        read(make_score(distribution, (6,), VEConfig(sigma_min=1.0, sigma_max=50.0)), x)
 
 
 def test_parts_of_different_dimensions_are_those_whose_traces_differ(
@@ -185,9 +185,9 @@ def test_parts_of_different_dimensions_are_those_whose_traces_differ(
 
 
 def test_memorising_is_what_falls(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(1, ambient=3, points=300)
+    distribution, x = make_sphere(1, ambient=3, points=300)
     assert warned(read(make_score(Points(x), (3,)), x), "the score has memorised single points there")
-    assert not warned(read(make_score(law, (3,)), x), "memorised")
+    assert not warned(read(make_score(distribution, (3,)), x), "memorised")
     # Two sheets, 0.3 apart: a plane below their distance and a slab above it, at whose scale more directions count.
     sheets = [
         SubspaceGaussian(torch.tensor([0, 0, height]).double(), torch.eye(3).double()[:, :2], torch.ones(2).double())

@@ -20,10 +20,10 @@ from scorefold_iddiff.estimator import NormalBundle
 from scorefold_iddiff.readings import Reading
 from scorefold_iddiff.support import Corrected, parted
 from scorefold_iddiff.survey import Survey, survey
-from scorefold_toolkit.distributions import SphereLaw, SubspaceGaussian
+from scorefold_toolkit.distributions import SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
-MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]
+MakeSphere = Callable[..., tuple[SphereDistribution, Tensor]]
 
 
 def estimate(score: ScoreModel, x: Tensor, **config: Any) -> Estimate:
@@ -50,8 +50,8 @@ class Spoiled(torch.nn.Module):
 
 
 def test_an_exact_score_of_clean_data_gives_no_warning(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(4, ambient=20)
-    found = estimate(make_score(law, (20,)), x, sweep=(0.3, 1.0, 3.0))
+    distribution, x = make_sphere(4, ambient=20)
+    found = estimate(make_score(distribution, (20,)), x, sweep=(0.3, 1.0, 3.0))
     assert found.diagnostics["warnings"] == []
     assert abs(found.diagnostics["excess_loss"]) < 0.1
     assert found.diagnostics["curvature"] < 0.01
@@ -60,8 +60,8 @@ def test_an_exact_score_of_clean_data_gives_no_warning(make_score: MakeScore, ma
 
 def test_a_score_that_was_not_trained_leaves_all_directions(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     """A network that starts at zero guesses no noise: everything is tangent."""
-    law, x = make_sphere(4, ambient=20)
-    silent = Spoiled(make_score(law, (20,)), lambda noise, at: 0 * noise)
+    distribution, x = make_sphere(4, ambient=20)
+    silent = Spoiled(make_score(distribution, (20,)), lambda noise, at: 0 * noise)
     found = estimate(silent, x)  # type: ignore[arg-type]
     assert found.value == 20
     assert warned(found, "all 20 directions count as tangent")
@@ -69,23 +69,23 @@ def test_a_score_that_was_not_trained_leaves_all_directions(make_score: MakeScor
 
 def test_a_coarse_score_shows_in_its_loss(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     """An error of fixed frequency, too fine to bend the spectrum much, adds its mean square to the loss."""
-    law, x = make_sphere(4, ambient=20)
-    coarse = Spoiled(make_score(law, (20,)), lambda noise, at: noise + 0.5 * torch.sin(3000 * at))
+    distribution, x = make_sphere(4, ambient=20)
+    coarse = Spoiled(make_score(distribution, (20,)), lambda noise, at: noise + 0.5 * torch.sin(3000 * at))
     found = estimate(coarse, x)  # type: ignore[arg-type]
     assert warned(found, "above the dimension: the score is too coarse")
     assert found.diagnostics["excess_loss"] == pytest.approx(20 * 0.125, abs=0.5)
 
 
 def test_a_score_of_other_data_shows_in_its_loss(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(4, ambient=20)
-    found = estimate(make_score(SphereLaw(law.centre, law.basis, 2.0), (20,)), x)
+    distribution, x = make_sphere(4, ambient=20)
+    found = estimate(make_score(SphereDistribution(distribution.centre, distribution.basis, 2.0), (20,)), x)
     assert warned(found, "trained on other data")
 
 
 def test_curvature_parts_flipd_and_the_trace(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(10)
-    assert not warned(estimate(make_score(law, (100,)), x, sigma=0.05), "curved")
-    found = estimate(make_score(law, (100,)), x, sigma=0.2)
+    distribution, x = make_sphere(10)
+    assert not warned(estimate(make_score(distribution, (100,)), x, sigma=0.05), "curved")
+    found = estimate(make_score(distribution, (100,)), x, sigma=0.2)
     assert warned(found, "curved at this noise level")
     row = found.diagnostics["curve"][0]
     assert row["flipd"] == pytest.approx(8.15, abs=0.1), "9.17 with the trace at the point itself, not around it"
@@ -93,10 +93,10 @@ def test_curvature_parts_flipd_and_the_trace(make_score: MakeScore, make_sphere:
 
 
 def test_a_score_that_is_no_gradient_is_said(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(4, ambient=20)
+    distribution, x = make_sphere(4, ambient=20)
     turn = torch.randn(20, 20, dtype=torch.float64)
     turn = 0.2 * (turn - turn.mT)
-    twisted = Spoiled(make_score(law, (20,)), lambda noise, at: noise + noise @ turn)
+    twisted = Spoiled(make_score(distribution, (20,)), lambda noise, at: noise + noise @ turn)
     found = estimate(twisted, x)  # type: ignore[arg-type]
     assert warned(found, "not symmetric")
     assert found.diagnostics["asymmetry"] > 0.5
@@ -131,51 +131,51 @@ def test_warnings_begin_at_their_bounds() -> None:
 
 def test_a_value_off_the_longest_plateau_is_said(make_score: MakeScore, make_frame: Callable[..., Tensor]) -> None:
     variances = torch.tensor([1.0] * 2 + [1e-6] * 3, dtype=torch.float64)
-    law = SubspaceGaussian(torch.zeros(9, dtype=torch.float64), make_frame(9, 5), variances)
-    x = torch.randn(20, 5, dtype=torch.float64) * variances.sqrt() @ law.basis.T
-    found = estimate(make_score(law, (9,)), x, sigma=3e-4, sweep=(1, 10, 30, 100, 300))
+    distribution = SubspaceGaussian(torch.zeros(9, dtype=torch.float64), make_frame(9, 5), variances)
+    x = torch.randn(20, 5, dtype=torch.float64) * variances.sqrt() @ distribution.basis.T
+    found = estimate(make_score(distribution, (9,)), x, sigma=3e-4, sweep=(1, 10, 30, 100, 300))
     assert found.value == 5
     assert warned(found, "the longest plateau is elsewhere: 2 from sigma 0.003 to 0.09")
-    assert not warned(estimate(make_score(law, (9,)), x, sigma=0.01, sweep=(0.3, 1, 3, 10)), "plateau")
+    assert not warned(estimate(make_score(distribution, (9,)), x, sigma=0.01, sweep=(0.3, 1, 3, 10)), "plateau")
 
 
 def test_discrete_data_are_noticed_where_the_noise_is_finer(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(4, ambient=20, points=400)
+    distribution, x = make_sphere(4, ambient=20, points=400)
     grid = (x * 16).round() / 16
-    score = make_score(law, (20,))
+    score = make_score(distribution, (20,))
     assert warned(estimate(score, grid), "in steps of 0.0625")
     assert not warned(estimate(score, grid, sigma=0.05), "discrete")
     assert not warned(estimate(score, x), "discrete")
 
 
 def test_auto_looks_for_no_plateau_where_values_are_islands(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(4, ambient=20, points=400)
+    distribution, x = make_sphere(4, ambient=20, points=400)
     grid = (x * 16).round() / 16
-    found = estimate(make_score(law, (20,)), grid, sigma="auto")
+    found = estimate(make_score(distribution, (20,)), grid, sigma="auto")
     assert found.diagnostics["curve"][0]["sigma"] == pytest.approx(1 / 32)
     assert not warned(found, "discrete")
 
 
 def test_copies_and_constant_features_are_noticed(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(4, ambient=20, points=100)
-    score = make_score(law, (20,))
+    distribution, x = make_sphere(4, ambient=20, points=100)
+    score = make_score(distribution, (20,))
     found = estimate(score, torch.cat([x, x[:25]]))
     assert warned(found, "20% of the rows are copies")
     assert not warned(estimate(score, x), "copies")
-    padded = SphereLaw(torch.zeros(23).double(), torch.eye(23, 20).double() @ law.basis, 1.0)
+    padded = SphereDistribution(torch.zeros(23).double(), torch.eye(23, 20).double() @ distribution.basis, 1.0)
     found = estimate(make_score(padded, (23,)), torch.nn.functional.pad(x, (0, 3)))
     assert found.value == 4
     assert warned(found, "3 of 23 coordinates are constant")
 
 
 def test_few_points_are_noticed(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(4, ambient=20, points=9)
-    assert warned(estimate(make_score(law, (20,)), x), "only 9 points were read")
+    distribution, x = make_sphere(4, ambient=20, points=9)
+    assert warned(estimate(make_score(distribution, (20,)), x), "only 9 points were read")
 
 
 def test_what_cannot_be_read_is_refused(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    law, x = make_sphere(4, ambient=20)
-    score = make_score(law, (20,))
+    distribution, x = make_sphere(4, ambient=20)
+    score = make_score(distribution, (20,))
     spoiled = x.clone()
     spoiled[3, 5] = torch.nan
     with pytest.raises(DataError, match="1 coordinate of the data is not finite, the first in row 3"):

@@ -63,10 +63,10 @@ def matrix(function) -> Tensor:
         return function(images(torch.eye(16, dtype=F64))).flatten(1).T
 
 
-def law_at(field: GaussianField, process: Rotated, t: Tensor) -> Tensor:
+def distribution_at(field: GaussianField, process: Rotated, t: Tensor) -> Tensor:
     """The covariance of images at a time, (16, 16), from the kernel's maps."""
-    law = field.law()
-    data = law.basis @ law.variances.diag() @ law.basis.mT
+    distribution = field.distribution()
+    data = distribution.basis @ distribution.variances.diag() @ distribution.basis.mT
     signal, scale = process.coefficients(images(torch.eye(16, dtype=F64)), t.expand(16))
     a, b = matrix(signal.apply), matrix(scale.apply)
     return a @ data @ a.T + b @ b.T
@@ -80,10 +80,10 @@ def test_images_solve_the_moment_equation(field, bands, process) -> None:
     step = torch.tensor([1e-5], dtype=F64)
     for time in (0.2, 0.45, 0.6, 0.85):
         t = torch.tensor([time], dtype=F64)
-        rate = (law_at(field, rotated, t + step) - law_at(field, rotated, t - step)) / (2 * step)
+        rate = (distribution_at(field, rotated, t + step) - distribution_at(field, rotated, t - step)) / (2 * step)
         drift = matrix(lambda x, t=t: rotated.drift(x, t.expand(len(x))))
         dispersion = matrix(rotated.dispersion(images(torch.eye(16, dtype=F64)), t.expand(16)).apply)
-        covariance = law_at(field, rotated, t)
+        covariance = distribution_at(field, rotated, t)
         expected = drift @ covariance + covariance @ drift.T + dispersion @ dispersion.T
         torch.testing.assert_close(rate, expected, rtol=1e-5, atol=1e-6 * float(covariance.abs().max()))
 
@@ -118,10 +118,13 @@ def test_speeds_of_bands_are_a_matrix_process(field, bands) -> None:
 @pytest.mark.parametrize("process", FAMILIES, ids=lambda config: config if isinstance(config, str) else config["name"])
 @pytest.mark.parametrize("bands", [TRANSFORMS[0], TRANSFORMS[4]], ids=lambda config: config["name"])
 def test_exact_scores_sample_the_field(field, bands, process) -> None:
-    """From the law at t_max every family comes back to that at t_min: by DDIM to first order, by Heun nearer."""
+    """From the distribution at t_max every family comes back to that at t_min: by DDIM to first order, by Heun
+    nearer."""
     built, rotated, inner = setting(field, bands, process, ends=(1.0, 1.0, 1.0))
-    score = CoefficientScore(gaussian_score(field.law(), built, inner), built.transform)
-    first, last = (law_at(field, rotated, torch.tensor([t], dtype=F64)) for t in (rotated.t_min, rotated.t_max))
+    score = CoefficientScore(gaussian_score(field.distribution(), built, inner), built.transform)
+    first, last = (
+        distribution_at(field, rotated, torch.tensor([t], dtype=F64)) for t in (rotated.t_min, rotated.t_max)
+    )
     start = images(torch.linalg.cholesky(last).T.contiguous())
     errors = []
     for sampler, steps in ((ddim, 200), (ddim, 400), (heun, 400)):

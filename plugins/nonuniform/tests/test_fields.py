@@ -1,4 +1,4 @@
-"""The Gaussian field: its points, its law, and its exact score in bands, in float64."""
+"""The Gaussian field: its points, its distribution, and its exact score in bands, in float64."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def speeds(bands: Bands) -> PerComponent:
 def test_its_covariance_is_that_of_its_power() -> None:
     """Cov(x_a, x_b) is the inverse Fourier transform of the power at the difference, with 1 at 0: stationary."""
     size = 6
-    law = GaussianField(GaussianFieldConfig(size=size, points=10)).law()
-    covariance = law.basis @ law.variances.diag() @ law.basis.mT
+    distribution = GaussianField(GaussianFieldConfig(size=size, points=10)).distribution()
+    covariance = distribution.basis @ distribution.variances.diag() @ distribution.basis.mT
     frequency = torch.fft.fftfreq(size, dtype=F64) * size
     kernel = torch.fft.ifft2((1 + frequency[:, None] ** 2 + frequency**2) ** -1.5).real
     kernel = kernel / kernel[0, 0]
@@ -42,16 +42,16 @@ def test_its_covariance_is_that_of_its_power() -> None:
     torch.testing.assert_close(white, torch.ones_like(white))
 
 
-def test_its_points_follow_its_law() -> None:
+def test_its_points_follow_its_distribution() -> None:
     """Variances of the Fourier coefficients and the log-density of 20,000 points, to four standard errors."""
     field = GaussianField(GaussianFieldConfig(size=4, mean=0.5, points=20_000, fractions=(1, 0, 0), seed=3))
-    x, law = field.load("train").x.double().flatten(1), field.law()
-    coefficients = (x - 0.5) @ law.basis
-    error = 4 * law.variances * (2 / len(x)) ** 0.5
-    assert bool((coefficients.var(0) - law.variances).abs().lt(error).all())
-    values = log_density(law, x)
+    x, distribution = field.load("train").x.double().flatten(1), field.distribution()
+    coefficients = (x - 0.5) @ distribution.basis
+    error = 4 * distribution.variances * (2 / len(x)) ** 0.5
+    assert bool((coefficients.var(0) - distribution.variances).abs().lt(error).all())
+    values = log_density(distribution, x)
     assert values is not None
-    entropy = 0.5 * (law.variances.log() + 1 + torch.log(torch.tensor(2 * torch.pi))).sum()
+    entropy = 0.5 * (distribution.variances.log() + 1 + torch.log(torch.tensor(2 * torch.pi))).sum()
     assert float((values.mean() + entropy).abs()) < 4 * float(values.std()) / len(x) ** 0.5
     assert field.event_shape == (1, 4, 4)
     assert field.event_scale.mean == pytest.approx(0.5, abs=0.05)
@@ -76,11 +76,11 @@ def test_scores_are_gradients_of_marginals(config, generator) -> None:
     field = GaussianField(GaussianFieldConfig(size=4, mean=0.7, points=300, seed=0))
     bands = build_bands(config, field.event_shape).double()
     bands.prepare(field.load("train").x.double())
-    process, law = speeds(bands), field.law()
-    mean, covariance = coefficient_moments(law, bands)
+    process, distribution = speeds(bands), field.distribution()
+    mean, covariance = coefficient_moments(distribution, bands)
     z = torch.randn(5, 1, 4, 4, generator=generator, dtype=F64)
     for scale in range(len(bands)):
-        score, active = gaussian_score(law, bands, process, scale), bands.index.flatten() >= scale
+        score, active = gaussian_score(distribution, bands, process, scale), bands.index.flatten() >= scale
         for t in (torch.tensor([0.2], dtype=F64).expand(5), torch.linspace(0.05, 0.3, 5, dtype=F64)):
             point = z.clone().requires_grad_()
             total = point.new_zeros(())
@@ -95,28 +95,28 @@ def test_the_least_loss_is_that_of_the_exact_score(generator) -> None:
     """E ||eps-hat - eps||^2 on each scale by 40,000 draws, to four standard errors."""
     field = GaussianField(GaussianFieldConfig(size=4, points=40_000, fractions=(1, 0, 0), seed=0))
     bands = build_bands(HaarBandsConfig(levels=1), field.event_shape).double()
-    process, law = speeds(bands), field.law()
+    process, distribution = speeds(bands), field.distribution()
     z0 = bands.transform(field.load("train").x.double())
     for scale in range(2):
         t = torch.tensor([0.3], dtype=F64)
         noise = torch.randn(z0.shape, generator=generator, dtype=F64)
         z, times = process.perturb(z0, t.expand(len(z0)), noise), t.expand(len(z0))
-        guess = -process.coefficients(z0[:1], t)[1] * gaussian_score(law, bands, process, scale)(z, times)
+        guess = -process.coefficients(z0[:1], t)[1] * gaussian_score(distribution, bands, process, scale)(z, times)
         losses = ((guess - noise) ** 2 * (bands.index >= scale)).flatten(1).sum(1)
-        least = float(least_noise_loss(law, bands, process, t, scale)[0])
+        least = float(least_noise_loss(distribution, bands, process, t, scale)[0])
         assert float(losses.mean()) == pytest.approx(least, abs=4 * float(losses.std()) / len(z0) ** 0.5)
 
 
-def test_the_law_must_be_gaussian() -> None:
+def test_the_distribution_must_be_gaussian() -> None:
     bands = build_bands(HaarBandsConfig(levels=1), (1, 4, 4))
-    for law in (None, Points(torch.zeros(1, 16, dtype=F64))):
+    for distribution in (None, Points(torch.zeros(1, 16, dtype=F64))):
         with pytest.raises(ConfigError, match="Gaussian"):
-            gaussian_score(law, bands, speeds(bands))
+            gaussian_score(distribution, bands, speeds(bands))
 
 
 def test_moments_of_a_subspace_need_no_full_rank() -> None:
     basis = torch.linalg.qr(torch.randn(16, 2, dtype=F64)).Q
-    law = SubspaceGaussian(torch.zeros(16, dtype=F64), basis, torch.tensor([2.0, 0.5], dtype=F64))
-    covariance = coefficient_moments(law, build_bands(HaarBandsConfig(levels=1), (1, 4, 4)))[1]
+    distribution = SubspaceGaussian(torch.zeros(16, dtype=F64), basis, torch.tensor([2.0, 0.5], dtype=F64))
+    covariance = coefficient_moments(distribution, build_bands(HaarBandsConfig(levels=1), (1, 4, 4)))[1]
     assert float(covariance.trace()) == pytest.approx(2.5)
     assert int(torch.linalg.matrix_rank(covariance)) == 2

@@ -35,11 +35,15 @@ class Exact:
     def coefficient_score(self, z: Tensor, t: Tensor) -> Tensor:
         z, t = z.double(), t.double()
         scale = sum(bool(t[-2] > end) for end in self.coefficients.breakpoints)
-        return self.spoil * gaussian_score(FIELD.law(), BANDS, self.coefficients, scale)(z, t)
+        return self.spoil * gaussian_score(FIELD.distribution(), BANDS, self.coefficients, scale)(z, t)
 
     def sample(self, n: int, *, generator: torch.Generator, **options: Any) -> Tensor:
-        law = FIELD.law()
-        x = law.mean + torch.randn(n, 64, generator=generator, dtype=F64) @ (law.basis * law.variances.sqrt()).mT
+        distribution = FIELD.distribution()
+        x = (
+            distribution.mean
+            + torch.randn(n, 64, generator=generator, dtype=F64)
+            @ (distribution.basis * distribution.variances.sqrt()).mT
+        )
         return self.bands.transform.inverse(self.mix(self.bands.transform(x.reshape(n, 1, 8, 8))))
 
 

@@ -28,7 +28,7 @@ def test_the_score_is_exact_on_every_scale_where_networks_are() -> None:
         scale = int(built.scale_at(times)[0])
         assert scale == [0.01 <= 1 / 3, t > 1 / 3, t > 2 / 3].count(True) - 1
         z = built.bands.transform(x)
-        exact = gaussian_score(source.law(), built.bands, built.coefficients, scale)(z, times)
+        exact = gaussian_score(source.distribution(), built.bands, built.coefficients, scale)(z, times)
         found = built.bands.transform(built.score(x, times))
         active = built.bands.index >= scale
         torch.testing.assert_close(found[:, active], exact[:, active])
@@ -46,13 +46,13 @@ def test_rows_of_a_batch_may_be_on_different_scales() -> None:
 
 
 @pytest.mark.parametrize("name", ["dpmpp-2m", "euler-maruyama"])
-def test_samples_have_the_law_of_the_field(name: str) -> None:
+def test_samples_have_the_distribution_of_the_field(name: str) -> None:
     """Exact scores, drawn by the model's own ``sample`` in steps a scale: covariance to sampling error."""
     built, source = exact_model()
     steps = (40, 40, 40)
     generator = torch.Generator().manual_seed(0)
     x = built.sample(2500, steps=steps, sampler=name, generator=generator)
-    _, sigma = coefficient_moments(source.law(), built.bands)
+    _, sigma = coefficient_moments(source.distribution(), built.bands)
     found = torch.cov(built.bands.transform(x).flatten(1).T)
     # Sampling alone gives about 0.04; first-order steps add theirs.
     assert float((found - sigma).norm() / sigma.norm()) < 0.12
@@ -62,17 +62,17 @@ def test_samples_have_the_law_of_the_field(name: str) -> None:
 
 
 def test_the_likelihood_changes_its_dimension_from_scale_to_scale() -> None:
-    """The piecewise flow with exact scores is the law of the field, noise at t_min and e^-10 at the boundaries
+    """The piecewise flow with exact scores is the distribution of the field, noise at t_min and e^-10 at the boundaries
     apart."""
     built, source = exact_model(size=4, levels=1)
     x = source.load("test").x[:8].double()
     found = built.log_prob(x, rtol=1e-6, atol=1e-6)
-    mean, sigma = coefficient_moments(source.law(), built.bands)
+    mean, sigma = coefficient_moments(source.distribution(), built.bands)
     start = torch.full((1,), built.process.t_min, dtype=F64)
     signal, scale = (part.expand(1, 1, 4, 4).flatten() for part in built.coefficients.coefficients(x[:1], start))
     noised = signal[:, None] * sigma * signal + torch.diag(scale**2)
-    law = torch.distributions.MultivariateNormal(signal * mean, noised)
-    torch.testing.assert_close(found, law.log_prob(built.bands.transform(x).flatten(1)), rtol=0, atol=5e-3)
+    distribution = torch.distributions.MultivariateNormal(signal * mean, noised)
+    torch.testing.assert_close(found, distribution.log_prob(built.bands.transform(x).flatten(1)), rtol=0, atol=5e-3)
 
 
 def white(deviations: tuple[float, ...], count: int = 4000) -> TensorSource:
@@ -109,17 +109,17 @@ def test_the_loss_is_the_analytic_optimum_where_networks_are_exact() -> None:
     """E ||eps-hat - eps||^2 = K - tr(D_s M), M the inverse covariance of the K active coefficients, at every scale."""
     built, source = exact_model(weighting="sigma2")
     x = source.load("train").x[:1].double().expand(6000, 1, 8, 8)
-    law = source.law()
+    distribution = source.distribution()
     draws = (
-        law.mean
+        distribution.mean
         + torch.randn(6000, 64, generator=torch.Generator().manual_seed(1), dtype=F64)
-        @ (law.basis * law.variances.sqrt()).T
+        @ (distribution.basis * distribution.variances.sqrt()).T
     )
     batch = Dataset(draws.reshape(x.shape))
     for phase, (low, high) in zip(built.phases(), [(1e-3, 1 / 3), (1 / 3, 2 / 3), (2 / 3, 1)], strict=True):
         scale = built.phases().index(phase)
         active = (built.bands.index >= scale).flatten()
-        sigma = coefficient_moments(law, built.bands)[1][active][:, active]
+        sigma = coefficient_moments(distribution, built.bands)[1][active][:, active]
         t = torch.linspace(low, high, 200, dtype=F64)
         signal, noise = (
             v.expand(200, 1, 8, 8).flatten(1)[:, active]

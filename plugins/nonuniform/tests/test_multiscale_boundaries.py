@@ -21,7 +21,7 @@ from scorefold_nonuniform.speeds import boundary_cost, noisiest
 def test_the_cost_of_a_boundary_is_bounded(matched: bool) -> None:
     """Against the exact KL of the Gaussian field, correlations across bands and all; it falls like e^lam."""
     source, bands = field(), build_bands(MultiScaleConfig().bands, (1, 8, 8)).double()
-    _, sigma = coefficient_moments(source.law(), bands)
+    _, sigma = coefficient_moments(source.distribution(), bands)
     first = (bands.index == 0).flatten()
     energy, costs = sigma.diagonal()[first], []
     for lam in (-4.0, -6.0, -8.0, -10.0):

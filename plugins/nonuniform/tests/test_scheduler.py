@@ -142,8 +142,9 @@ def test_our_second_order_steps_are_theirs() -> None:
 
 
 @pytest.mark.parametrize("name", ["ve", "speeds", "bands"])
-def test_noisy_ddim_keeps_the_law(name: str) -> None:
-    """Where all data are one point, a step from the law of x_t leads to that of x_t'; components at rest stay."""
+def test_noisy_ddim_keeps_the_distribution(name: str) -> None:
+    """Where all data are one point, a step from the distribution of x_t leads to that of x_t'; components at rest
+    stay."""
     process = PROCESSES[name]()
     inner, turn, _ = components(process)
     scheduler = NonUniformScheduler(process, sampler="ddim", prediction_type="sample")

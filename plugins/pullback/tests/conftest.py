@@ -26,7 +26,7 @@ MakeGeometry = Callable[..., Pullback]
 
 
 class Uniform:
-    """A base law that is no potential."""
+    """A base distribution that is no potential."""
 
     centre = 0.5
 

@@ -1,4 +1,4 @@
-"""Flows trained for geometry: their start, their objective, and what little training makes of known laws."""
+"""Flows trained for geometry: their start, their objective, and what little training makes of known distributions."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ def test_it_starts_on_the_principal_axes_of_the_data() -> None:
     values = torch.linalg.eigvalsh(covariance).flip(0)
     assert torch.allclose(flow.rotation @ flow.rotation.mT, torch.eye(3, dtype=torch.float64), atol=1e-12)
     assert torch.allclose(flow.base.variances.detach(), values, rtol=1e-9)
-    law = torch.distributions.MultivariateNormal(x.mean(0), covariance)
-    assert torch.allclose(flow.log_prob(x), law.log_prob(x), atol=1e-6)
-    assert float(loss_of(flow, x).value.detach()) == pytest.approx(float(-law.log_prob(x).mean()), abs=1e-6)
+    distribution = torch.distributions.MultivariateNormal(x.mean(0), covariance)
+    assert torch.allclose(flow.log_prob(x), distribution.log_prob(x), atol=1e-6)
+    assert float(loss_of(flow, x).value.detach()) == pytest.approx(float(-distribution.log_prob(x).mean()), abs=1e-6)
 
 
 def test_axes_of_a_flow_in_single_precision_are_kept_for_double_precision() -> None:
@@ -223,7 +223,7 @@ def test_noise_is_added_to_what_is_trained_on() -> None:
     x = gaussian(4000)
     quiet, noisy = prepared(x), prepared(x, noise=0.5)
     assert torch.allclose(noisy.base.variances, quiet.base.variances + 0.25, rtol=1e-6)
-    # The law of the data with the noise, under which the noisy points are likeliest.
+    # The distribution of the data with the noise, under which the noisy points are likeliest.
     expected = 0.5 * float(noisy.base.variances.detach().log().sum()) + 1.5 * math.log(2 * math.pi) + 1.5
     assert float(loss_of(noisy, x, seed=3).parts["nll"]) == pytest.approx(expected, abs=0.05)
     assert float(loss_of(quiet, x).parts["nll"]) < expected - 1

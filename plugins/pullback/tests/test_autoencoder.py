@@ -1,4 +1,4 @@
-"""The Riemannian auto-encoder on closed forms, to the digits worked out by hand, and its laws for any flow."""
+"""The Riemannian auto-encoder on closed forms, to the digits worked out by hand, and its distributions for any flow."""
 
 from __future__ import annotations
 
@@ -212,14 +212,14 @@ def test_modes_of_one_covariance_are_ranked_together(make_flow: MakeFlow) -> Non
     close(axes.centre, torch.full((2,), (-3 + 8) / 3).double())
     close(axes.axes[:, 0], torch.full((2,), math.sqrt(0.5)).double())
     close(axes.variances, torch.tensor([0.1 + 98 * 2 / 9, 0.1]).double())
-    check_laws(coder(tilted, dimension=1), torch.randn(9, 2, dtype=torch.float64, generator=generator_of(0)))
+    check_distributions(coder(tilted, dimension=1), torch.randn(9, 2, dtype=torch.float64, generator=generator_of(0)))
 
 
 def generator_of(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def check_laws(made: RiemannianAutoencoder, x: Tensor) -> None:
+def check_distributions(made: RiemannianAutoencoder, x: Tensor) -> None:
     """E o D = id, D o E is a projection, the base point has the code 0, and gradients go through both."""
     rank = made.dimension
     p = torch.randn(7, rank, generator=generator_of(1), dtype=torch.float64)
@@ -232,11 +232,11 @@ def check_laws(made: RiemannianAutoencoder, x: Tensor) -> None:
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3, 4])
-def test_laws_of_an_untrained_flow(make_flow: MakeFlow, rank: int, generator: torch.Generator) -> None:
+def test_distributions_of_an_untrained_flow(make_flow: MakeFlow, rank: int, generator: torch.Generator) -> None:
     flow = make_flow("coupling")
     made = coder(flow, dimension=rank)
     x = torch.randn(9, 4, generator=generator, dtype=torch.float64)
-    check_laws(made, x)
+    check_distributions(made, x)
     variances = principal_axes(flow).variances
     assert variances.tolist() == sorted(variances.tolist(), reverse=True)
     if rank == 4:
@@ -271,7 +271,7 @@ def test_a_base_with_a_full_covariance_is_turned() -> None:
     close(axes.variances, torch.tensor([3.0, 1.0]).double())
     close(axes.axes[:, 0].abs(), torch.full((2,), math.sqrt(0.5)).double())
     close(axes.centre, torch.tensor([1.0, -1.0]).double())
-    check_laws(coder(flow, dimension=1), torch.randn(5, 2, generator=generator_of(2), dtype=torch.float64))
+    check_distributions(coder(flow, dimension=1), torch.randn(5, 2, generator=generator_of(2), dtype=torch.float64))
 
 
 def test_axes_of_three_coordinates_are_columns() -> None:
@@ -387,9 +387,9 @@ def test_what_is_warned_of_is_said(make_flow: MakeFlow, generator: torch.Generat
         z = flow(x)[0] * torch.tensor(factors, dtype=torch.float64)
         return " ".join(coder(flow).estimate(flow.inverse(z)[0]).diagnostics["warnings"])
 
-    assert "the points are not of the flow's law" in told(2.0, 2.0)
-    assert "the points are not of the flow's law" in told(2.0, 1.0)
-    assert "the points are not of the flow's law" not in told(0.1, 1.0)
+    assert "the points are not of the flow's distribution" in told(2.0, 2.0)
+    assert "the points are not of the flow's distribution" in told(2.0, 1.0)
+    assert "the points are not of the flow's distribution" not in told(0.1, 1.0)
     assert "2 would be kept, and not 1" in told(1.4, 0.75)
     assert told(1.1, 0.95) == ""
     flow = Identity(IdentityConfig(event_shape=(6,)), dtype=torch.float64)

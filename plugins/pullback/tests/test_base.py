@@ -1,4 +1,4 @@
-"""The base law of anisotropic flows: a normal law, its potential, and its variances."""
+"""The base distribution of anisotropic flows: a normal distribution, its potential, and its variances."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VARIANCES = torch.tensor([[4.0, 0.25], [0.01, 1.0]], dtype=torch.float64)
 FLOOR = 0.005
 
 
-def law(learned: bool = True) -> AnisotropicNormal:
+def distribution(learned: bool = True) -> AnisotropicNormal:
     made = AnisotropicNormal((2, 2), start=1.0, floor=FLOOR, learned=learned).double()
     made.set_variances(VARIANCES)
     return made
@@ -26,16 +26,16 @@ def points(rows: int = 7) -> Tensor:
 
 
 @torch.no_grad()
-def test_it_is_the_normal_law_with_its_variances() -> None:
+def test_it_is_the_normal_distribution_with_its_variances() -> None:
     z = points()
     true = MultivariateNormal(torch.zeros(4).double(), VARIANCES.flatten().diag())
-    torch.testing.assert_close(law().log_prob(z), true.log_prob(z.flatten(1)))
-    drawn = law().sample((40_000, 2, 2), generator=torch.Generator().manual_seed(1), like=z)
+    torch.testing.assert_close(distribution().log_prob(z), true.log_prob(z.flatten(1)))
+    drawn = distribution().sample((40_000, 2, 2), generator=torch.Generator().manual_seed(1), like=z)
     torch.testing.assert_close(drawn.square().mean(0), VARIANCES, rtol=0.05, atol=0)
 
 
 def test_its_potential_is_the_negative_log_density_up_to_a_constant() -> None:
-    base, z, v = law(), points().requires_grad_(), points().flip(0)
+    base, z, v = distribution(), points().requires_grad_(), points().flip(0)
     (score,) = torch.autograd.grad(base.log_prob(z).sum(), z)
     with torch.no_grad():
         torch.testing.assert_close(base.grad(z), -score)
@@ -47,7 +47,7 @@ def test_its_potential_is_the_negative_log_density_up_to_a_constant() -> None:
 
 @pytest.mark.parametrize("learned", [True, False])
 def test_variances_that_are_set_are_those_it_has(learned: bool) -> None:
-    base = law(learned)
+    base = distribution(learned)
     torch.testing.assert_close(base.variances.detach(), VARIANCES)
     base.set_variances(torch.full((2, 2), FLOOR / 2).double())
     assert bool(((base.variances > FLOOR) & (base.variances < 1.01 * FLOOR)).all())
@@ -55,6 +55,6 @@ def test_variances_that_are_set_are_those_it_has(learned: bool) -> None:
 
 
 def test_followed_variances_go_a_share_of_the_way() -> None:
-    base = law(learned=False)
+    base = distribution(learned=False)
     base.follow(torch.full((3, 2, 2), math.sqrt(2)).double(), share=0.25)
     torch.testing.assert_close(base.variances, 0.75 * VARIANCES + 0.5)

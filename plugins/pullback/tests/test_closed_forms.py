@@ -122,8 +122,8 @@ def test_a_gaussian_is_linear_algebra(make_geometry: Make, generator: torch.Gene
     same(plane.geodesic(x, y, row(0.25)[0]), 1.5, 0.25)
     points = torch.randn(6, 2, generator=generator, dtype=torch.float64)
     torch.testing.assert_close(plane.mean(points), points.mean(0))
-    law = torch.distributions.MultivariateNormal(row(1, -1)[0], sigma)
-    torch.testing.assert_close(plane.flow.log_prob(points), law.log_prob(points))
+    distribution = torch.distributions.MultivariateNormal(row(1, -1)[0], sigma)
+    torch.testing.assert_close(plane.flow.log_prob(points), distribution.log_prob(points))
 
 
 def test_the_score_pullback_is_the_metric_where_phi_is_rigid(make_geometry: Make) -> None:

@@ -1,4 +1,4 @@
-"""Closed-form flows and the paper's data sets: laws, known numbers, and the published sampler's mistake."""
+"""Closed-form flows and the paper's data sets: distributions, known numbers, and the published sampler's mistake."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def test_exact_points_follow_the_flow(make_flow: Callable[..., Flow], name: str)
 
 
 @pytest.mark.parametrize(("name", "across"), [("banana", 0.257), ("squeezed", 0.0289), ("river", 0.0714)])
-def test_the_published_sampler_misses_the_law(make_flow: Callable[..., Flow], name: str, across: float) -> None:
+def test_the_published_sampler_misses_the_distribution(
+    make_flow: Callable[..., Flow], name: str, across: float
+) -> None:
     """Variances across the curve that another account of it has: 0.257 for 1/4, 0.0289 for 1/81, 0.0714 for 1/25."""
     config = SETS[name](sampler="paper", points=3000, fractions=(1.0, 0.0, 0.0), seed=0)
     z = make_flow(name)(ShearSource(config).load("train").x.double())[0]

@@ -28,7 +28,7 @@ def row(*values: float) -> Tensor:
 
 @pytest.fixture
 def snake(make_flow: Callable[..., Flow]) -> Mixture:
-    """Three normal laws along x_1 = sin(x_2 / 2)."""
+    """Three normal distributions along x_1 = sin(x_2 / 2)."""
     flow = make_flow("river", frequency=0.5)
     return Mixture(MixtureConfig.model_validate(SNAKE), flow=flow, dtype=torch.float64)
 
@@ -59,13 +59,13 @@ def test_density_draws_and_mean(make_flow: Callable[..., Flow], generator: torch
     parts = torch.distributions.Independent(
         torch.distributions.Normal(torch.tensor(SNAKE["offsets"]).double(), torch.tensor([0.5, 2.0]).double()), 1
     )
-    law = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(shares), parts)
+    distribution = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(shares), parts)
     x = torch.randn(6, 2, generator=generator, dtype=torch.float64)
-    close(flow.log_prob(x), law.log_prob(flow(x)[0]))
+    close(flow.log_prob(x), distribution.log_prob(flow(x)[0]))
     draws = flow(flow.sample(40_000, generator=generator))[0]
-    close(draws.mean(0), law.mean, rtol=0, atol=0.08)
+    close(draws.mean(0), distribution.mean, rtol=0, atol=0.08)
     close(draws.mT.cov(), base.covariance(), rtol=0.03, atol=0.1)
-    close(base.centre, law.mean)
+    close(base.centre, distribution.mean)
     # As published, of the shares at each point: with one A they add up to the same metric everywhere.
     posterior = torch.softmax(shares.log() + parts.log_prob(flow(x)[0][:, None]), dim=1)
     slope = (posterior[..., None] / torch.tensor([0.25, 4.0]).double()).sum(1)

@@ -75,7 +75,7 @@ def test_the_isometry_penalty_of_a_shear_is_that_of_its_slope(
 
 
 def test_the_isometry_penalty_at_the_true_maps(make_flow: MakeFlow) -> None:
-    """E[2 c^2 + c^4] is 0.52 on the banana's law and 9.96 on the river's."""
+    """E[2 c^2 + c^4] is 0.52 on the banana's distribution and 9.96 on the river's."""
     for name, published in (("banana", 0.52), ("river", 9.96)):
         flow = make_flow(name)
         x = flow.sample(200_000, generator=torch.Generator().manual_seed(0))
@@ -256,12 +256,12 @@ def test_what_is_warned_of() -> None:
             assert text.replace("0.5", f"{much:.2g}") in warning
 
 
-def test_points_of_another_law_are_warned_of(make_flow: MakeFlow) -> None:
+def test_points_of_another_distribution_are_warned_of(make_flow: MakeFlow) -> None:
     flow = make_flow("linear", rotation=3, dimension=100)
     assert diagnose(flow, drawn(flow)).warnings() == []
     (warning,) = diagnose(flow, 1.5 * drawn(flow)).warnings()
-    assert "far from the flow's law" in warning
-    assert diagnose(flow, 1.5 * drawn(flow)).warnings(of_the_law=False) == []
+    assert "far from the flow's distribution" in warning
+    assert diagnose(flow, 1.5 * drawn(flow)).warnings(of_the_distribution=False) == []
 
 
 def test_what_can_not_be_diagnosed(rotation: Flow) -> None:

@@ -35,10 +35,10 @@ POTENTIALS: dict[str, Callable[[], Potential]] = {
 close = torch.testing.assert_close
 
 
-def moved(law: DiagonalNormal) -> DiagonalNormal:
-    """The law with another mean, not to be trained."""
-    law.requires_grad_(False).mean.copy_(torch.tensor([1.0, -2.0, 0.5]))
-    return law
+def moved(distribution: DiagonalNormal) -> DiagonalNormal:
+    """The distribution with another mean, not to be trained."""
+    distribution.requires_grad_(False).mean.copy_(torch.tensor([1.0, -2.0, 0.5]))
+    return distribution
 
 
 class Quartic(ConvexPotential):

@@ -1,4 +1,4 @@
-"""Textured blobs: their points follow their law, and the exact score is that of the density of noised ones."""
+"""Textured blobs: their points follow their distribution, and the exact score is that of the density of noised ones."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_blobs_are_where_they_are_said_to_be() -> None:
     assert float(one[2, 5]) == 1
     assert float(one[2, 4]) == pytest.approx(2 * 2.718281828459045 ** (-1 / 4.5) - 1)
     mean = SOURCE.load("train").x[:, 0].double().mean(0)
-    torch.testing.assert_close(mean, SOURCE.law().means.mean(0).reshape(8, 8), atol=0.02, rtol=0)
+    torch.testing.assert_close(mean, SOURCE.distribution().means.mean(0).reshape(8, 8), atol=0.02, rtol=0)
 
 
 def test_centres_are_found_again() -> None:
@@ -67,12 +67,15 @@ def test_centres_are_found_again() -> None:
 
 
 def mixture(t: float) -> torch.distributions.Distribution:
-    """The law of events noised to t under the prior's process, put together by torch from its definition."""
+    """The distribution of events noised to t under the prior's process, put together by torch from its definition."""
     time = torch.tensor([t], dtype=F64)
     signal, scale = map(float, exact_prior().process.coefficients(torch.zeros(1, 1, 8, 8, dtype=F64), time))
-    law = SOURCE.law()
-    covariance = signal**2 * law.basis @ law.variances.diag() @ law.basis.mT + scale**2 * torch.eye(64, dtype=F64)
-    parts = torch.distributions.MultivariateNormal(signal * law.means, covariance)
+    distribution = SOURCE.distribution()
+    covariance = (
+        signal** 2 * distribution.basis @ distribution.variances.diag() @ distribution.basis.mT
+        + scale** 2 * torch.eye(64, dtype=F64)
+    )
+    parts = torch.distributions.MultivariateNormal(signal * distribution.means, covariance)
     return torch.distributions.MixtureSameFamily(torch.distributions.Categorical(torch.ones(256, dtype=F64)), parts)
 
 
@@ -107,11 +110,11 @@ def test_its_denoiser_takes_the_mean_square_to_the_least() -> None:
         assert float((x0 - factor * found).square().sum((1, 2, 3)).mean()) > float(least)
 
 
-def test_points_have_the_entropy_of_the_law() -> None:
+def test_points_have_the_entropy_of_the_distribution() -> None:
     """Where blobs are told apart, log p(x) is that of one Gaussian less log 256, in the mean over points."""
-    values = log_density(SOURCE.law(), SOURCE.load("train").x[:2000].flatten(1))
+    values = log_density(SOURCE.distribution(), SOURCE.load("train").x[:2000].flatten(1))
     assert values is not None
-    apart = -0.5 * (SOURCE.law().variances * 2 * torch.pi * 2.718281828459045).log().sum() - torch.log(
+    apart = -0.5 * (SOURCE.distribution().variances * 2 * torch.pi * 2.718281828459045).log().sum() - torch.log(
         torch.tensor(256)
     )
     error = 4 * float(values.std()) / 2000**0.5

@@ -23,14 +23,14 @@ from scorefold_verbs.sample import sample
 
 @pytest.fixture
 def worked():
-    law = worked_decoder()
-    prior = law.prior()
-    return law, auto_encoder(prior, 2, law.encoder(prior), beta=0.01)
+    distribution = worked_decoder()
+    prior = distribution.prior()
+    return distribution, auto_encoder(prior, 2, distribution.encoder(prior), beta=0.01)
 
 
 def test_the_evidence_bound_of_the_exact_encoder_is_the_likelihood(worked, generator) -> None:
-    law, model = worked
-    x = law.draw(20, generator)
+    distribution, model = worked
+    x = distribution.draw(20, generator)
     exact = torch.distributions.MultivariateNormal(model.prior.mean, model.prior.covariance).log_prob(x)
     draws = torch.stack([model.elbo(x, generator=generator, draws=400) for _ in range(25)])
     found, error = draws.mean(0), draws.std(0) / math.sqrt(len(draws))
@@ -40,8 +40,8 @@ def test_the_evidence_bound_of_the_exact_encoder_is_the_likelihood(worked, gener
 
 
 def test_the_evidence_bound_of_a_worse_encoder_is_lower(worked, generator) -> None:
-    law, model = worked
-    x = law.draw(200, generator)
+    distribution, model = worked
+    x = distribution.draw(200, generator)
     best = float(model.elbo(x, generator=generator, draws=400).mean())
     right = model.posterior
     model.posterior = lambda x, t: (right(x, t)[0] + t[:, None].sqrt(), right(x, t)[1])
@@ -49,8 +49,8 @@ def test_the_evidence_bound_of_a_worse_encoder_is_lower(worked, generator) -> No
 
 
 def test_exact_intervals_hold_the_code_nine_times_in_ten_at_all_times(worked, generator) -> None:
-    law, model = worked
-    x = law.draw(4000, generator)
+    distribution, model = worked
+    x = distribution.draw(4000, generator)
     seen = over_time(model, x, generator)
     assert bool(((seen.coverage - 0.9).abs() < 0.02).all())
     numbers, warnings, arrays = model.diagnose_codes(x, generator)
@@ -63,11 +63,11 @@ def test_exact_intervals_hold_the_code_nine_times_in_ten_at_all_times(worked, ge
 
 
 def test_the_parts_over_time_are_those_of_the_closed_form(worked, generator) -> None:
-    law, model = worked
-    seen = over_time(model, law.draw(20_000, generator), generator, count=5)
+    distribution, model = worked
+    seen = over_time(model, distribution.draw(20_000, generator), generator, count=5)
     # Half the trace of the covariance of the noise given x_t and z; the events given z have variance r.
     signal, scale = (value.flatten() for value in model.process.coefficients(seen.times[:, None], seen.times))
-    expected = 4 * signal**2 * law.r / (signal**2 * law.r + scale**2) / 2
+    expected = 4 * signal**2 * distribution.r / (signal**2 * distribution.r + scale**2) / 2
     assert torch.allclose(seen.data, expected, rtol=0.03)
     assert float(seen.sizes["encoder"][-1]) < 0.02 * float(seen.sizes["encoder"].max())
 

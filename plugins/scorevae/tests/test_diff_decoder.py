@@ -94,7 +94,7 @@ def exact(**changed: Any) -> DiffDecoder:
 
 
 def drawn(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Codes and events of the law."""
+    """Codes and events of the distribution."""
     z = normal(count, 2, seed=seed)
     return z, z @ WEIGHT.T + MEAN + math.sqrt(REST) * normal(count, 4, seed=seed + 1)
 
@@ -126,7 +126,7 @@ def test_with_exact_networks_the_data_term_is_the_trace_of_the_residual() -> Non
     assert float(data) == pytest.approx(bound, rel=0.02)
 
 
-def test_with_exact_networks_decoding_draws_from_the_law_given_the_code() -> None:
+def test_with_exact_networks_decoding_draws_from_the_distribution_given_the_code() -> None:
     model, z = exact(), real([0.4, -1.0])
     draws = model.decode(z.expand(20000, -1), generator=generator(), steps=64)
     torch.testing.assert_close(draws.mean(0), z[0] @ WEIGHT.T + MEAN, atol=0.008, rtol=0)
@@ -134,12 +134,13 @@ def test_with_exact_networks_decoding_draws_from_the_law_given_the_code() -> Non
 
 
 def test_with_exact_networks_the_bound_is_the_likelihood() -> None:
-    """Encoder and score are those of the law, so nothing is lost but what the ends of the diffusion leave open."""
+    """Encoder and score are those of the distribution, so nothing is lost but what the ends of the diffusion leave
+    open."""
     model = exact()
     _, x = drawn(4)
-    law = torch.distributions.MultivariateNormal(MEAN, WEIGHT @ WEIGHT.T + REST * torch.eye(4).double())
+    distribution = torch.distributions.MultivariateNormal(MEAN, WEIGHT @ WEIGHT.T + REST * torch.eye(4).double())
     # One draw has a deviation of 30 nats.
-    excess = model.elbo(x, generator=generator(), draws=60000) - law.log_prob(x)
+    excess = model.elbo(x, generator=generator(), draws=60000) - distribution.log_prob(x)
     assert float(excess.mean()) == pytest.approx(0, abs=0.2)
     assert float(excess.abs().max()) < 0.4
     numbers, _, _ = model.diagnose_codes(x, generator())
@@ -250,11 +251,11 @@ def test_a_deterministic_code_is_shown_at_unit_size_to_begin_with() -> None:
     assert torch.equal(model.code_mean, before)
     loss.value.backward()
     assert all(p.grad is not None and p.grad.any() for p in model.encoder.parameters())
-    with pytest.raises(ConfigError, match="no law"):
+    with pytest.raises(ConfigError, match="no distribution"):
         model.draw_codes(3)
 
 
-def test_codes_are_drawn_from_the_law_that_they_are_held_to() -> None:
+def test_codes_are_drawn_from_the_distribution_that_they_are_held_to() -> None:
     codes = small().draw_codes(20000, generator=generator())
     torch.testing.assert_close(torch.cov(codes.T), torch.eye(2).double(), atol=0.04, rtol=0)
 

@@ -132,7 +132,7 @@ def test_the_bound_of_probabilistic_pca_is_its_likelihood() -> None:
     weight = torch.tensor([[1.0, 0.0], [0.0, 0.5], [1.0, 0.0], [0.0, 0.5]], dtype=torch.float64)
     mean = torch.tensor([0.3, -0.2, 0.1, 0.0], dtype=torch.float64)
     sigma = 0.2
-    law = torch.distributions.MultivariateNormal(mean, weight @ weight.T + sigma**2 * torch.eye(4).double())
+    distribution = torch.distributions.MultivariateNormal(mean, weight @ weight.T + sigma**2 * torch.eye(4).double())
     x = mean + normal(6, 2) @ weight.T + sigma * normal(6, 4, seed=1)
     torch.manual_seed(0)
     model = VAE(VAEConfig(latent=2, encoder=LINEAR, decoder=LINEAR), data=DataSpec((4,))).double()
@@ -145,13 +145,13 @@ def test_the_bound_of_probabilistic_pca_is_its_likelihood() -> None:
         model.decoder.get_parameter("bias").copy_(mean)
         model.residual_std.fill_(sigma)
     bound = model.elbo(x, generator=generator(), draws=4000)
-    torch.testing.assert_close(bound, law.log_prob(x), atol=0.08, rtol=0)
+    torch.testing.assert_close(bound, distribution.log_prob(x), atol=0.08, rtol=0)
     numbers, _, _ = model.diagnose_codes(x, generator())
     assert numbers["residual standard deviation"] == pytest.approx(sigma)
     assert numbers["beta"] == 1
-    assert numbers["evidence lower bound (nats)"] == pytest.approx(float(law.log_prob(x).mean()), abs=1)
+    assert numbers["evidence lower bound (nats)"] == pytest.approx(float(distribution.log_prob(x).mean()), abs=1)
     model.encoder.get_parameter("bias").data[:2] += 0.3
-    assert bool((model.elbo(x, generator=generator(), draws=4000) < law.log_prob(x) - 0.1).all())
+    assert bool((model.elbo(x, generator=generator(), draws=4000) < distribution.log_prob(x) - 0.1).all())
 
 
 @pytest.mark.parametrize("name", ["squared", "norm"])
@@ -237,7 +237,7 @@ def test_noise_is_what_training_left_over() -> None:
     assert torch.equal(model.reconstruct(z.new_ones(1, 4)), model.decode(model.encode(z.new_ones(1, 4))))
 
 
-def test_codes_are_drawn_from_the_law_that_they_are_held_to() -> None:
+def test_codes_are_drawn_from_the_distribution_that_they_are_held_to() -> None:
     model = small()
     codes = model.draw_codes(20000, generator=generator())
     assert codes.shape == (20000, 2)

@@ -284,7 +284,7 @@ def test_the_hidden_part_may_be_the_event(folder: Path) -> None:
         Paired(PairedConfig.model_validate(pixels), data=whole)
 
 
-def test_photons_are_counted_by_poissons_law_and_belong_to_the_point() -> None:
+def test_photons_are_counted_by_poissons_distribution_and_belong_to_the_point() -> None:
     digits = Digits(DigitsConfig())
     config = PairedConfig.model_validate({"operator": "box-downsample", "poisson_peak": 20.0, "seed": 1})
     source = Paired(config, data=digits)

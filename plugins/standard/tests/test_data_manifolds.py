@@ -1,4 +1,4 @@
-"""Synthetic manifolds: the points lie where they should, and their laws and tangents are the true ones."""
+"""Synthetic manifolds: the points lie where they should, and their distributions and tangents are the true ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from scorefold.config import Config
 from scorefold.errors import ConfigError, DataError
-from scorefold_standard.data.manifolds import LawfulManifold, Manifold, draw
+from scorefold_standard.data.manifolds import DensityManifold, Manifold, draw
 from scorefold_standard.data_config import (
     DigitsConfig,
     GaussianMixtureConfig,
@@ -20,7 +20,7 @@ from scorefold_standard.data_config import (
     TorusConfig,
 )
 from scorefold_toolkit.data.manifolds import complete_basis, isometry
-from scorefold_toolkit.distributions import Mixture, SphereLaw, SubspaceGaussian
+from scorefold_toolkit.distributions import Mixture, SphereDistribution, SubspaceGaussian
 
 WITH_TANGENTS = [
     SphereConfig(dimension=3, ambient=7, points=50, radius=2.0, tangents=True),
@@ -33,10 +33,10 @@ WITH_TANGENTS = [
 ]
 
 
-def source_of(config: Config) -> Manifold | LawfulManifold:
+def source_of(config: Config) -> Manifold | DensityManifold:
     if isinstance(config, TorusConfig | SwissRollConfig | HelixConfig):
         return Manifold(config)
-    return LawfulManifold(config)  # type: ignore[arg-type]
+    return DensityManifold(config)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("config", WITH_TANGENTS, ids=lambda c: type(c).__name__)
@@ -60,14 +60,14 @@ def test_tangent_bases_are_orthonormal_and_touch_the_manifold(config: Config) ->
 
 
 def test_sphere_lies_on_its_sphere_and_says_so() -> None:
-    source = LawfulManifold(SphereConfig(dimension=10, ambient=100, points=500, radius=3.0))
-    law = source.law()
-    assert isinstance(law, SphereLaw)
+    source = DensityManifold(SphereConfig(dimension=10, ambient=100, points=500, radius=3.0))
+    distribution = source.distribution()
+    assert isinstance(distribution, SphereDistribution)
     x = source.load("train").x.double()
-    u = x @ law.basis
+    u = x @ distribution.basis
     torch.testing.assert_close(u.norm(dim=1), torch.full((400,), 3.0, dtype=torch.float64), atol=1e-5, rtol=0)
-    torch.testing.assert_close(u @ law.basis.mT, x, atol=1e-5, rtol=0)
-    assert (law.dimension, law.radius, source.load("test").truth["dimension"]) == (10, 3.0, 10)
+    torch.testing.assert_close(u @ distribution.basis.mT, x, atol=1e-5, rtol=0)
+    assert (distribution.dimension, distribution.radius, source.load("test").truth["dimension"]) == (10, 3.0, 10)
     assert source.event_shape == (100,)
 
 
@@ -103,35 +103,35 @@ def test_subspace_has_its_moments_with_noise() -> None:
     config = SubspaceConfig(
         dimension=2, ambient=4, variances=(4.0, 0.25), mean=(1.0, 2.0, 3.0, 4.0), points=100_000, noise_std=0.5
     )
-    source = LawfulManifold(config)
-    law = source.law()
-    assert isinstance(law, SubspaceGaussian)
-    assert law.basis.shape == (4, 4)
-    covariance = law.basis @ torch.diag(law.variances) @ law.basis.mT
+    source = DensityManifold(config)
+    distribution = source.distribution()
+    assert isinstance(distribution, SubspaceGaussian)
+    assert distribution.basis.shape == (4, 4)
+    covariance = distribution.basis @ torch.diag(distribution.variances) @ distribution.basis.mT
     x = source.load("train").x.double()
     torch.testing.assert_close(x.mT.cov(), covariance, atol=0.06, rtol=0)
-    torch.testing.assert_close(x.mean(0), law.mean, atol=0.03, rtol=0)
-    torch.testing.assert_close(law.variances, torch.tensor([4.25, 0.5, 0.25, 0.25]).double())
+    torch.testing.assert_close(x.mean(0), distribution.mean, atol=0.03, rtol=0)
+    torch.testing.assert_close(distribution.variances, torch.tensor([4.25, 0.5, 0.25, 0.25]).double())
 
 
 def test_a_point_and_the_whole_space_are_subspaces() -> None:
-    point = LawfulManifold(SubspaceConfig(dimension=0, ambient=3, points=20, mean=(1.0, 2.0, 3.0)))
+    point = DensityManifold(SubspaceConfig(dimension=0, ambient=3, points=20, mean=(1.0, 2.0, 3.0)))
     assert bool((point.load("train").x == torch.tensor([1.0, 2.0, 3.0])).all())
-    assert LawfulManifold(SubspaceConfig(dimension=3, points=20)).event_shape == (3,)
+    assert DensityManifold(SubspaceConfig(dimension=3, points=20)).event_shape == (3,)
 
 
-def test_mixture_labels_dimensions_and_law_agree() -> None:
+def test_mixture_labels_dimensions_and_distribution_agree() -> None:
     config = GaussianMixtureConfig(
         dimensions=(0, 1, 3), weights=(1.0, 1.0, 2.0), ambient=5, points=4000, std=0.5, separation=9.0
     )
-    source = LawfulManifold(config)
-    law = source.law()
-    assert isinstance(law, Mixture)
-    torch.testing.assert_close(law.weights, torch.tensor([0.25, 0.25, 0.5]).double())
+    source = DensityManifold(config)
+    distribution = source.distribution()
+    assert isinstance(distribution, Mixture)
+    torch.testing.assert_close(distribution.weights, torch.tensor([0.25, 0.25, 0.5]).double())
     train = source.load("train")
     assert train.label is not None
     assert float((train.label == 2).double().mean()) == pytest.approx(0.5, abs=0.03)
-    for i, component in enumerate(law.components):
+    for i, component in enumerate(distribution.components):
         assert isinstance(component, SubspaceGaussian)
         assert float(component.mean.norm()) == pytest.approx(9.0)
         members = train.take((train.label == i).nonzero()[:, 0])
@@ -142,7 +142,7 @@ def test_mixture_labels_dimensions_and_law_agree() -> None:
 
 def test_splits_are_disjoint_seeded_and_complete() -> None:
     config = SphereConfig(points=200, fractions=(0.5, 0.3, 0.2))
-    one, same, other = (LawfulManifold(config.model_copy(update={"seed": seed})) for seed in (1, 1, 2))
+    one, same, other = (DensityManifold(config.model_copy(update={"seed": seed})) for seed in (1, 1, 2))
     sizes = {split: len(one.load(split)) for split in ("train", "validation", "test")}
     assert sizes == {"train": 100, "validation": 60, "test": 40}
     index = torch.cat([one.load(split).index for split in sizes])  # type: ignore[misc]
@@ -165,9 +165,9 @@ def test_noise_leaves_the_points_and_adds_its_variance() -> None:
     clean = Manifold(HelixConfig(points=5000, ambient=6)).load("train").x
     noised = Manifold(HelixConfig(points=5000, ambient=6, noise_std=0.1)).load("train").x
     assert float((noised - clean).std()) == pytest.approx(0.1, rel=0.02)
-    law = LawfulManifold(SphereConfig(noise_std=0.1)).law()
-    assert isinstance(law, SphereLaw)
-    assert law.noise_std == pytest.approx(0.1)
+    distribution = DensityManifold(SphereConfig(noise_std=0.1)).distribution()
+    assert isinstance(distribution, SphereDistribution)
+    assert distribution.noise_std == pytest.approx(0.1)
 
 
 def test_completed_basis_is_orthonormal_and_keeps_the_given_columns() -> None:
@@ -197,9 +197,9 @@ def test_too_few_coordinates_are_refused(config: Config) -> None:
 
 def test_bad_lengths_and_bad_splits_are_refused() -> None:
     with pytest.raises(ConfigError, match="variances has 1 numbers; expected 2"):
-        LawfulManifold(SubspaceConfig(dimension=2, variances=(1.0,)))
+        DensityManifold(SubspaceConfig(dimension=2, variances=(1.0,)))
     with pytest.raises(ConfigError, match="mean has 1 numbers"):
-        LawfulManifold(SubspaceConfig(dimension=2, mean=(1.0,)))
+        DensityManifold(SubspaceConfig(dimension=2, mean=(1.0,)))
     with pytest.raises(DataError, match="no split called 'held-out'"):
         Manifold(HelixConfig()).load("held-out")
     with pytest.raises(DataError, match="2 points can't be split"):
@@ -228,10 +228,10 @@ def test_configs_refuse_what_cannot_be(model: type[Config], fields: dict[str, ob
 
 def test_the_published_isometry_is_one_for_all_seeds() -> None:
     config = SphereConfig(dimension=2, ambient=6, points=20, isometry=0)
-    laws = [LawfulManifold(config.model_copy(update={"seed": seed})).law() for seed in (1, 2)]
-    for law in laws:
-        assert isinstance(law, SphereLaw)
-        assert torch.equal(law.basis, isometry(6, 3, 9, published=0))
-    other = LawfulManifold(config.model_copy(update={"isometry": None})).law()
-    assert isinstance(other, SphereLaw)
+    distributions = [DensityManifold(config.model_copy(update={"seed": seed})).distribution() for seed in (1, 2)]
+    for distribution in distributions:
+        assert isinstance(distribution, SphereDistribution)
+        assert torch.equal(distribution.basis, isometry(6, 3, 9, published=0))
+    other = DensityManifold(config.model_copy(update={"isometry": None})).distribution()
+    assert isinstance(other, SphereDistribution)
     assert torch.equal(other.basis, isometry(6, 3, 0))

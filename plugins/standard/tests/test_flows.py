@@ -141,8 +141,8 @@ def test_prepare_normalises_activations_once(shape: tuple[int, ...], generator: 
 def test_identity_start_makes_the_density_that_of_a_rotated_standard_normal() -> None:
     flow = flow_of("spline", (6,), noise=0.0)
     x = torch.randn(4, 6, dtype=torch.float64)
-    law = torch.distributions.Normal(0.7, 2.0)
-    torch.testing.assert_close(flow.log_prob(x), law.log_prob(x).sum(1), rtol=1e-5, atol=1e-5)
+    distribution = torch.distributions.Normal(0.7, 2.0)
+    torch.testing.assert_close(flow.log_prob(x), distribution.log_prob(x).sum(1), rtol=1e-5, atol=1e-5)
 
 
 def test_image_latents_are_unpacked_by_scale() -> None:
@@ -223,8 +223,8 @@ def test_learning_a_banana_approaches_its_entropy(transform: str, generator: tor
         schedule.step()
     with torch.no_grad():
         held_out = -float(flow.log_prob(x[4000:]).mean())
-    law = torch.distributions.Normal(0.0, torch.tensor([0.5, 2.0]))
-    entropy = -float(law.log_prob(z[4000:]).sum(1).mean())
+    distribution = torch.distributions.Normal(0.0, torch.tensor([0.5, 2.0]))
+    entropy = -float(distribution.log_prob(z[4000:]).sum(1).mean())
     assert entropy - 0.02 < held_out < entropy + 0.06
 
 

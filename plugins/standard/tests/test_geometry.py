@@ -1,4 +1,4 @@
-"""Euclidean space: every law holds exactly, whatever the event shape."""
+"""Euclidean space: every identity holds exactly, whatever the event shape."""
 
 from __future__ import annotations
 

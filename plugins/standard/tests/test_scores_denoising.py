@@ -23,7 +23,7 @@ from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet
 from scorefold_standard.score_config import DenoisingConfig
 from scorefold_standard.scores.denoising import Denoising
-from scorefold_standard.scores.noised_laws import noised
+from scorefold_standard.scores.noised_distributions import noised
 from scorefold_toolkit.distributions import Mixture, SubspaceGaussian
 from scorefold_toolkit.training import fit
 
@@ -303,7 +303,7 @@ def test_training_learns_the_score_of_a_mixture(generator: torch.Generator) -> N
         SubspaceGaussian(torch.tensor(mean).double(), torch.eye(2).double(), torch.full((2,), variance).double())
         for mean, variance in (([-1.0, 0.0], 0.05), ([1.0, 0.5], 0.25))
     ]
-    law = noised(Mixture(torch.tensor([0.4, 0.6]).double(), tuple(parts)), torch.float32)
+    distribution = noised(Mixture(torch.tensor([0.4, 0.6]).double(), tuple(parts)), torch.float32)
     label = torch.rand(4000, generator=generator) < 0.6
     noise = torch.randn(4000, 2, generator=generator)
     x = torch.where(
@@ -315,9 +315,9 @@ def test_training_learns_the_score_of_a_mixture(generator: torch.Generator) -> N
     torch.manual_seed(0)
     config = DenoisingConfig(process=process, network=MLP(MLPConfig(width=64, blocks=2)), training=training)
     model = Denoising(config, data=data)
-    before = relative_error(model, law.score, x)
+    before = relative_error(model, distribution.score, x)
     fit(model, data.load("train"), training, seed=0)
-    after = relative_error(model, law.score, x)
+    after = relative_error(model, distribution.score, x)
     assert after < 0.05, (before, after)
     assert after < before / 4
 

@@ -13,19 +13,19 @@ from torch import Tensor, nn
 from scorefold.data import Condition, Dataset, EventScale
 from scorefold.errors import ConfigError, DataError, PluginError, ShapeError, SplitError
 from scorefold.interfaces import Allocator, DataSource, Encodes, Estimator, Flow, Geometry
-from scorefold.interfaces.capabilities import HasLaw
+from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold.kinds import CORE_CAPABILITIES, CORE_KINDS
 from scorefold.plugin import Comparison
 from scorefold.results import Allocation, Estimate
 from scorefold.stage import Outcome, StageContext
 from scorefold_registry.host import Host
 from scorefold_toolkit.distributions import (
+    Distribution,
     Embedded,
-    Law,
     Mixture,
     Points,
     Product,
-    SphereLaw,
+    SphereDistribution,
     SubspaceGaussian,
     log_density,
 )
@@ -62,13 +62,13 @@ class Source(DataSource):
         return Dataset(self.splits[split], truth=self.truth)
 
 
-class LawfulSource(Source, HasLaw):
-    def law(self) -> Law:
+class DensitySource(Source, KnowsDistribution):
+    def distribution(self) -> Distribution:
         return GAUSSIAN
 
 
 class Unit(Flow):
-    """The law N(0, 1) in each of two coordinates."""
+    """The distribution N(0, 1) in each of two coordinates."""
 
     def __init__(self, scale: EventScale | None = None) -> None:
         super().__init__((2,), StandardNormal(), event_scale=scale)
@@ -101,26 +101,26 @@ def test_the_density_of_a_gaussian_and_of_a_mixture() -> None:
     torch.testing.assert_close(log_density(Embedded(GAUSSIAN, other.mean, turned), x @ turned.mT), first)
 
 
-def test_laws_without_a_density_have_none() -> None:
+def test_distributions_without_a_density_have_none() -> None:
     x, basis = torch.zeros(3, 2), torch.eye(2).double()
     flat = SubspaceGaussian(torch.zeros(2).double(), basis[:, :1], torch.ones(1).double())
-    sphere = SphereLaw(torch.zeros(2).double(), basis, 1.0)
-    for law in (flat, sphere, Points(x.double()), Mixture(torch.tensor([0.5, 0.5]), (GAUSSIAN, flat))):
-        assert log_density(law, x) is None
+    sphere = SphereDistribution(torch.zeros(2).double(), basis, 1.0)
+    for distribution in (flat, sphere, Points(x.double()), Mixture(torch.tensor([0.5, 0.5]), (GAUSSIAN, flat))):
+        assert log_density(distribution, x) is None
     assert log_density(Product((GAUSSIAN, sphere)), torch.zeros(3, 4)) is None
     assert log_density(Embedded(Points(x[:, :1].double()), GAUSSIAN.mean, basis[:, :1]), x) is None
 
 
-def test_laws_that_do_not_fit_together_are_refused() -> None:
-    with pytest.raises(ShapeError, match="a law on 2 coordinates has 1 directions"):
+def test_distributions_that_do_not_fit_together_are_refused() -> None:
+    with pytest.raises(ShapeError, match="a distribution on 2 coordinates has 1 directions"):
         Embedded(GAUSSIAN, GAUSSIAN.mean, torch.eye(2, 1).double())
-    with pytest.raises(ShapeError, match="no laws"):
+    with pytest.raises(ShapeError, match="no distributions"):
         Product(())
 
 
 def test_a_likelihood_is_held_to_the_exact_one() -> None:
     x = torch.randn(50, 2, generator=torch.Generator().manual_seed(1))
-    found = answer(evaluate_likelihood(Unit(), {"data": LawfulSource(x)}, LikelihoodOptions(limit=40), CONTEXT))
+    found = answer(evaluate_likelihood(Unit(), {"data": DensitySource(x)}, LikelihoodOptions(limit=40), CONTEXT))
     own = torch.distributions.Normal(0.0, 1.0).log_prob(x[:40]).sum(1)
     exact = log_density(GAUSSIAN, x[:40])
     assert exact is not None

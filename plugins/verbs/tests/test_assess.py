@@ -56,7 +56,8 @@ def test_an_exact_posterior_is_calibrated_and_scores_what_the_closed_form_says()
         assert metrics[f"coverage of {level}% intervals"] == pytest.approx(level / 100, abs=3 * error)
     assert metrics["uniform places, p-value"] > 0.01
     assert outcome.result["warnings"] == []
-    # E|X - Y| - E|X - X'| / 2 = E|X - X'| / 2 for equal laws: two standard normals in the plane are sqrt(pi) apart.
+    # E|X - Y| - E|X - X'| / 2 = E|X - X'| / 2 for equal distributions: two standard normals in the plane are sqrt(pi)
+    # apart.
     answer = outcome.result["answer"]
     assert (answer["quantity"], answer["value"]) == ("energy score", metrics["energy score"])
     assert answer["interval"][0] < math.sqrt(math.pi) / 2 < answer["interval"][1]
@@ -95,7 +96,7 @@ def test_a_model_that_ignores_its_condition_has_the_right_marginal_and_the_wrong
     assert metrics["joint Frechet distance (coordinates)"] > 0.5
 
 
-def test_the_unconditional_law_is_held_to_the_points_alone() -> None:
+def test_the_unconditional_distribution_is_held_to_the_points_alone() -> None:
     x = normal(500, 2, seed=3)
     right = run(Posterior(), Source(test=Dataset(x)), n=4, conditions=500)
     metrics = right.result["metrics"]

@@ -1,4 +1,4 @@
-"""Codes by themselves: their laws over data, paths between them, a linear probe."""
+"""Codes by themselves: their distributions over data, paths between them, a linear probe."""
 
 from __future__ import annotations
 
@@ -13,62 +13,65 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from scorefold.errors import ConfigError, DataError, ScorefoldError, ShapeError
-from scorefold_verbs.latents.codes import CodeLaws, NormalLaw, fit_mixture, fit_probe, lerp, slerp
+from scorefold_verbs.latents.codes import CodeDistributions, NormalDistribution, fit_mixture, fit_probe, lerp, slerp
 
 TIMES = torch.tensor([0.0, 0.25, 0.5, 1.0], dtype=torch.float64)
 
 
-def laws(count: int = 40, units: int = 3, std: float = 0.5) -> CodeLaws:
-    return CodeLaws(normal(count, units, seed=1), torch.full((count, units), std, dtype=torch.float64))
+def distributions(count: int = 40, units: int = 3, std: float = 0.5) -> CodeDistributions:
+    return CodeDistributions(normal(count, units, seed=1), torch.full((count, units), std, dtype=torch.float64))
 
 
-def test_divergences_of_codes_are_those_of_normal_laws() -> None:
-    found = laws()
+def test_divergences_of_codes_are_those_of_normal_distributions() -> None:
+    found = distributions()
     expected = kl_divergence(Normal(found.mean, found.std), Normal(0.0, 1.0))
     torch.testing.assert_close(found.kl(), expected)
     assert not found.deterministic
-    assert CodeLaws(found.mean, torch.zeros_like(found.mean)).deterministic
+    assert CodeDistributions(found.mean, torch.zeros_like(found.mean)).deterministic
     with pytest.raises(ShapeError, match=r"expected \(N, k\)"):
-        CodeLaws(found.mean, found.std[:, :2])
+        CodeDistributions(found.mean, found.std[:, :2])
 
 
-def test_the_aggregate_has_the_moments_of_the_mixture_of_all_laws() -> None:
-    found = laws(std=0.7)
-    law = found.aggregate()
-    torch.testing.assert_close(law.mean, found.mean.mean(0))
-    torch.testing.assert_close(law.covariance, found.mean.T.cov() + 0.49 * torch.eye(3, dtype=torch.float64))
+def test_the_aggregate_has_the_moments_of_the_mixture_of_all_distributions() -> None:
+    found = distributions(std=0.7)
+    distribution = found.aggregate()
+    torch.testing.assert_close(distribution.mean, found.mean.mean(0))
+    torch.testing.assert_close(distribution.covariance, found.mean.T.cov() + 0.49 * torch.eye(3, dtype=torch.float64))
     exact = kl_divergence(
-        MultivariateNormal(law.mean, law.covariance), MultivariateNormal(torch.zeros(3).double(), torch.eye(3).double())
+        MultivariateNormal(distribution.mean, distribution.covariance),
+        MultivariateNormal(torch.zeros(3).double(), torch.eye(3).double()),
     )
-    assert law.kl() == pytest.approx(float(exact))
-    torch.testing.assert_close(law.deviations(torch.eye(3, dtype=torch.float64)), law.covariance.diag().sqrt())
+    assert distribution.kl() == pytest.approx(float(exact))
+    torch.testing.assert_close(
+        distribution.deviations(torch.eye(3, dtype=torch.float64)), distribution.covariance.diag().sqrt()
+    )
     with pytest.raises(DataError, match="at least 2 points; 1 were given"):
-        laws(count=1).aggregate()
+        distributions(count=1).aggregate()
     with pytest.raises(ConfigError, match="5000 units"):
-        CodeLaws(torch.zeros(2, 5000), torch.ones(2, 5000)).aggregate()
+        CodeDistributions(torch.zeros(2, 5000), torch.ones(2, 5000)).aggregate()
 
 
-def test_a_law_without_a_density_has_no_divergence() -> None:
-    flat = NormalLaw(torch.zeros(2).double(), torch.diag(torch.tensor([1.0, 0.0])).double())
+def test_a_distribution_without_a_density_has_no_divergence() -> None:
+    flat = NormalDistribution(torch.zeros(2).double(), torch.diag(torch.tensor([1.0, 0.0])).double())
     assert flat.kl() == math.inf
 
 
-def test_draws_follow_their_law() -> None:
+def test_draws_follow_their_distribution() -> None:
     covariance = torch.tensor([[2.0, 0.6], [0.6, 0.5]], dtype=torch.float64)
-    law = NormalLaw(torch.tensor([1.0, -2.0], dtype=torch.float64), covariance)
-    x = law.draw(40_000, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(x.mean(0), law.mean, atol=0.03, rtol=0)
+    distribution = NormalDistribution(torch.tensor([1.0, -2.0], dtype=torch.float64), covariance)
+    x = distribution.draw(40_000, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(x.mean(0), distribution.mean, atol=0.03, rtol=0)
     torch.testing.assert_close(x.T.cov(), covariance, atol=0.05, rtol=0)
-    codes = CodeLaws(torch.zeros(40_000, 1).double(), torch.full((40_000, 1), 0.3).double())
+    codes = CodeDistributions(torch.zeros(40_000, 1).double(), torch.full((40_000, 1), 0.3).double())
     assert float(codes.draw(torch.Generator().manual_seed(0)).std()) == pytest.approx(0.3, rel=0.02)
 
 
 def test_a_mixture_finds_two_clusters() -> None:
     codes = torch.cat([normal(300, 2, seed=1) * 0.2 + 3, normal(100, 2, seed=2) * 0.2 - 3])
-    law = fit_mixture(codes, 2, seed=3)
-    assert law.converged
-    assert sorted(law.weights.tolist()) == pytest.approx([0.25, 0.75])
-    x = law.draw(4000, torch.Generator().manual_seed(0))
+    distribution = fit_mixture(codes, 2, seed=3)
+    assert distribution.converged
+    assert sorted(distribution.weights.tolist()) == pytest.approx([0.25, 0.75])
+    x = distribution.draw(4000, torch.Generator().manual_seed(0))
     upper = x[:, 0] > 0
     assert float(upper.double().mean()) == pytest.approx(0.75, abs=0.03)
     torch.testing.assert_close(x[upper].mean(0), codes[:300].mean(0), atol=0.02, rtol=0)

@@ -32,7 +32,7 @@ HELD = (0.9, 0.6, 0.05, 0.0)
 """Gains whose codes have variance 1 in all with deviations sqrt(1 - g^2)."""
 
 
-def lawful(gains: tuple[float, ...] = HELD) -> Linear:
+def held(gains: tuple[float, ...] = HELD) -> Linear:
     return Linear(SHAPE, gains, [math.sqrt(1 - g**2) for g in gains])
 
 
@@ -44,7 +44,7 @@ def run(model: Any, source: Any, **options: Any) -> Outcome:
 
 def test_the_divergence_of_each_unit_is_half_the_log_of_what_it_leaves() -> None:
     """For events N(0, I) and codes whose aggregate is N(0, I): KL = -log(s) in each unit, all of it information."""
-    outcome = run(lawful(), events(SHAPE, test=20_000))
+    outcome = run(held(), events(SHAPE, test=20_000))
     metrics = outcome.result["metrics"]
     expected = [-0.5 * math.log(1 - g**2) for g in HELD]
     assert outcome.arrays["KL divergence"].tolist() == pytest.approx(expected, abs=0.02)
@@ -64,8 +64,8 @@ def test_an_aggregate_far_from_the_prior_is_a_warning_and_no_information() -> No
     model = Linear(SHAPE, (1.6, 1.2), (1.2, 1.6))
     outcome = run(model, events(SHAPE, test=20_000))
     metrics = outcome.result["metrics"]
-    law = MultivariateNormal(torch.zeros(2).double(), 4 * torch.eye(2).double())
-    apart = float(kl_divergence(law, MultivariateNormal(torch.zeros(2).double(), torch.eye(2).double())))
+    distribution = MultivariateNormal(torch.zeros(2).double(), 4 * torch.eye(2).double())
+    apart = float(kl_divergence(distribution, MultivariateNormal(torch.zeros(2).double(), torch.eye(2).double())))
     assert metrics["KL divergence of the aggregate posterior (nats)"] == pytest.approx(apart, abs=0.05)
     information = sum(0.5 * math.log(4 / s**2) for s in (1.2, 1.6))
     assert metrics["information in the code, at most (nats)"] == pytest.approx(information, abs=0.05)
@@ -75,18 +75,18 @@ def test_an_aggregate_far_from_the_prior_is_a_warning_and_no_information() -> No
 
 
 def test_a_code_that_holds_nothing_has_collapsed() -> None:
-    (warning,) = run(lawful((0.0, 0.0, 0.0)), events(SHAPE)).result["warnings"]
+    (warning,) = run(held((0.0, 0.0, 0.0)), events(SHAPE)).result["warnings"]
     assert warning.startswith("the code has collapsed: none of its 3 units is active")
-    # A law of its own that is the same for all events holds nothing either, whatever its divergence.
+    # A distribution of its own that is the same for all events holds nothing either, whatever its divergence.
     still = run(Linear(SHAPE, (0.0,), (0.5,)), events(SHAPE)).result
     assert still["metrics"]["KL divergence (nats)"] == pytest.approx(math.log(2) - 0.375)
     assert still["metrics"]["active units"] == 0
     assert still["warnings"][0].startswith("the code has collapsed")
 
 
-def test_a_code_without_a_law_says_so_in_place_of_a_divergence() -> None:
+def test_a_code_without_a_distribution_says_so_in_place_of_a_divergence() -> None:
     outcome = run(Linear(SHAPE, (1.0, 2.0), (0.0, 0.0)), events(SHAPE))
-    assert outcome.result["note"].startswith("the code is a function of the event, drawn from no law")
+    assert outcome.result["note"].startswith("the code is a function of the event, drawn from no distribution")
     assert not any("KL" in name for name in outcome.result["metrics"])
     assert outcome.result["metrics"]["units that vary"] == 2
     assert "KL divergence" not in outcome.arrays
@@ -107,7 +107,7 @@ def test_the_component_has_its_say() -> None:
 
 def test_diagnoses_that_cannot_be() -> None:
     with pytest.raises(DataError, match="at least 2 points"):
-        run(lawful(), events(SHAPE), limit=1)
+        run(held(), events(SHAPE), limit=1)
     with pytest.raises(ConfigError, match="Normal has no latent space: it can't show latents"):
         latents(Normal(), {"data": Source(test=rows(3))}, LatentsOptions(), context())
 

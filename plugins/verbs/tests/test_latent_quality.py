@@ -262,14 +262,14 @@ def test_what_another_component_makes_of_the_points_stands_beside() -> None:
 # Generation.
 
 
-class Unlawful(Linear):
-    """A code that training held to no law."""
+class Free(Linear):
+    """A code that training held to no distribution."""
 
     def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         return super(Linear, self).draw_codes(n, generator=generator)
 
 
-def test_events_of_standard_codes_follow_the_law_of_the_decoder() -> None:
+def test_events_of_standard_codes_follow_the_distribution_of_the_decoder() -> None:
     outcome = run(generate, linear(), None, GenerateOptions(n=20_000))
     x, codes = outcome.arrays["generated"], outcome.arrays["codes"]
     torch.testing.assert_close(codes.T.cov(), torch.eye(3).double(), atol=0.05, rtol=0)
@@ -286,7 +286,7 @@ def test_events_of_codes_like_those_of_data_are_like_data(codes: Any) -> None:
     """The codes of normal events are N(0, g^2 + s^2), and what is decoded of such is N(0, I) again."""
     source = events(SHAPE, train=4000, test=2000)
     options = GenerateOptions(n=2000, codes=codes, components=2)
-    outcome = run(generate, Unlawful(SHAPE, GAINS, DEVIATIONS), source, options)
+    outcome = run(generate, Free(SHAPE, GAINS, DEVIATIONS), source, options)
     spread = [g**2 + s**2 for g, s in zip(GAINS, DEVIATIONS, strict=True)]
     assert outcome.arrays["codes"].var(0).tolist() == pytest.approx(spread, rel=0.15)
     metrics = outcome.result["metrics"]
@@ -325,12 +325,12 @@ def test_generated_images_are_held_to_real_ones_by_features_and_sharpness() -> N
     figure.draw_without_rendering()
 
 
-def test_a_law_is_fitted_to_so_many_training_points_in_the_dtype_of_the_model() -> None:
+def test_a_distribution_is_fitted_to_so_many_training_points_in_the_dtype_of_the_model() -> None:
     source = events(SHAPE, train=500)
     wide = run(generate, linear(), source, GenerateOptions(codes="gaussian", fitted=2))
     spread = torch.linalg.eigvalsh(wide.arrays["codes"].T.cov())
     assert wide.arrays["codes"].dtype == torch.float64
-    # Two means and the laws' own deviations: one direction may be wide.
+    # Two means and the distributions' own deviations: one direction may be wide.
     assert float(spread[1]) < 1.3
     single = generate(
         linear().float(), {"data": source}, GenerateOptions(codes="gaussian"), context(dtype=torch.float32)
@@ -352,8 +352,8 @@ def test_a_mixture_that_did_not_converge_is_a_warning(monkeypatch: pytest.Monkey
 
 def test_generations_that_cannot_be() -> None:
     source = {"data": events(SHAPE)}
-    with pytest.raises(ConfigError, match="holds its codes to no law") as caught:
-        generate(Unlawful(SHAPE, GAINS, DEVIATIONS), source, GenerateOptions(), context())
+    with pytest.raises(ConfigError, match="holds its codes to no distribution") as caught:
+        generate(Free(SHAPE, GAINS, DEVIATIONS), source, GenerateOptions(), context())
     assert "codes: gaussian" in str(caught.value)
     with pytest.raises(ConfigError, match="codes: mixture is fitted to the codes of data, and no data were given"):
         generate(linear(), {}, GenerateOptions(codes="mixture"), context())

@@ -190,7 +190,7 @@ def test_rows_of_points_move_along_one_axis() -> None:
     torch.testing.assert_close(outcome.arrays["change"], (x[:, -1] - x[:, 0]).norm(dim=1))
 
 
-def test_codes_without_a_law_are_ranked_by_their_variance() -> None:
+def test_codes_without_a_distribution_are_ranked_by_their_variance() -> None:
     model = Linear(SHAPE, (0.5, 2.0), (0.0, 0.0))
     outcome = run(traverse, model, events(SHAPE), TraverseOptions())
     assert [name.partition(",")[0] for name in outcome.drawn.rows] == ["unit 1", "unit 0"]

@@ -37,13 +37,13 @@ from scorefold_verbs.sample import sample as verb_sample
 
 
 def test_load_reports_what_there_is() -> None:
-    truth = {"dimension": 2, "law": "line", "pointwise": torch.ones(3)}
+    truth = {"dimension": 2, "distribution": "line", "pointwise": torch.ones(3)}
     source = Source(UNIT, train=rows(8), test=rows(3, truth=truth))
     outcome = verb_load(source, {}, None, context())
     assert outcome.value is source
     assert outcome.drawn is source
     assert checked(outcome) == {"train points": 8, "test points": 3}
-    assert outcome.result["truth"] == {"dimension": 2, "law": "line"}
+    assert outcome.result["truth"] == {"dimension": 2, "distribution": "line"}
     assert outcome.result["event_shape"] == [2]
     assert outcome.result["event_scale"] == {"low": 0.0, "high": 1.0, "levels": 5, "mean": 0.0, "std": 1.0}
 

@@ -15,12 +15,12 @@ from scorefold.interfaces import ScoreModel
 AMBIENT = 6
 
 Noised = Callable[[Tensor, Tensor], Tensor]
-"""(x (B, D), noise sigma (B, 1)) -> the score (B, D) of a law blurred by that noise."""
+"""(x (B, D), noise sigma (B, 1)) -> the score (B, D) of a distribution blurred by that noise."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A law on a manifold of ``dimension`` in R^``ambient``: its points (n, D), and its score when blurred."""
+    """A distribution on a manifold of ``dimension`` in R^``ambient``: its points (n, D), and its score when blurred."""
 
     name: str
     dimension: int
@@ -33,7 +33,7 @@ class Problem:
         return ExactScore(self.blurred, self.ambient)
 
     def moved(self, turn: Tensor | None = None, shift: float = 0.0, factor: float = 1.0) -> Problem:
-        """The law of factor x turn + shift, for an orthogonal ``turn`` (D, D)."""
+        """The distribution of factor x turn + shift, for an orthogonal ``turn`` (D, D)."""
         turn = torch.eye(self.ambient, dtype=torch.float64) if turn is None else turn
 
         def points(n: int, generator: torch.Generator) -> Tensor:
@@ -53,12 +53,13 @@ def subspace(dimension: int = 2, ambient: int = AMBIENT) -> Problem:
 
 
 def sphere() -> Problem:
-    """The uniform law on the unit 2-sphere of a 3-dimensional subspace of R^6."""
+    """The uniform distribution on the unit 2-sphere of a 3-dimensional subspace of R^6."""
     return _spanned("a 2-sphere in R^6", 2, AMBIENT, 3, _on_sphere, _sphere_score)
 
 
 def torus() -> Problem:
-    """The uniform law on a product of two unit circles in a 4-dimensional subspace of R^6: curved, and flat inside."""
+    """The uniform distribution on a product of two unit circles in a 4-dimensional subspace of R^6: curved, and flat
+    inside."""
 
     def points(n: int, width: int, generator: torch.Generator) -> Tensor:
         return torch.cat([_on_sphere(n, 2, generator) for _ in range(2)], dim=1)
@@ -77,7 +78,8 @@ def _spanned(
     points: Callable[[int, int, torch.Generator], Tensor],
     score: Noised,
 ) -> Problem:
-    """A law in coordinates u (B, width) of a subspace; across it the blurred law is normal with variance sigma^2."""
+    """A distribution in coordinates u (B, width) of a subspace; across it the blurred distribution is normal with
+    variance sigma^2."""
     basis = rotation(torch.Generator().manual_seed(width), ambient)[:, :width]
 
     def blurred(x: Tensor, sigma: Tensor) -> Tensor:
@@ -89,7 +91,7 @@ def _spanned(
 
 
 class ExactScore(ScoreModel):
-    """The score of a blurred law under VE with noise from 1e-3 to 50."""
+    """The score of a blurred distribution under VE with noise from 1e-3 to 50."""
 
     def __init__(self, blurred: Noised, ambient: int) -> None:
         super().__init__(VE(sigma_min=1e-3, sigma_max=50.0), (ambient,))

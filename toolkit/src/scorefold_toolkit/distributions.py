@@ -1,4 +1,5 @@
-"""Laws of data that have a closed form: what a synthetic source knows of its points and an analytic score is made from.
+"""Distributions of data that have a closed form: what a synthetic source knows of its points and an analytic score is
+made from.
 
 All tensors are float64; D is the number of coordinates of a flattened event.
 """
@@ -52,7 +53,7 @@ class SubspaceGaussian:
 
 
 @dataclass(frozen=True, eq=False)
-class SphereLaw:
+class SphereDistribution:
     """x = centre + radius basis u + noise_std z, u uniform on the unit k-sphere in R^(k+1), z standard normal in R^D.
 
     ``centre`` (D,), ``basis`` (D, k+1) with orthonormal columns, ``radius`` above 0. ``noise_std`` is the noise that
@@ -78,7 +79,7 @@ class SphereLaw:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """The uniform law on finitely many points, ``x`` (N, D)."""
+    """The uniform distribution on finitely many points, ``x`` (N, D)."""
 
     x: Tensor
 
@@ -116,10 +117,10 @@ class SharedGaussians:
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """A mixture of laws; ``weights`` (C,) are non-negative and sum to 1, else ``ShapeError`` is raised."""
+    """A mixture of distributions; ``weights`` (C,) are non-negative and sum to 1, else ``ShapeError`` is raised."""
 
     weights: Tensor
-    components: tuple[Law, ...]
+    components: tuple[Distribution, ...]
 
     def __post_init__(self) -> None:
         if self.weights.shape != (len(self.components),) or len(self.components) == 0:
@@ -132,45 +133,48 @@ class Mixture:
 
 @dataclass(frozen=True, eq=False)
 class Product:
-    """Independent laws side by side: x = (x_1, ..., x_C) with x_i from the i-th law, in the sum of their coordinates.
+    """Independent distributions side by side: x = (x_1, ..., x_C) with x_i from the i-th distribution, in the sum of
+    their coordinates.
 
     Raises ``ShapeError`` where there is no component.
     """
 
-    components: tuple[Law, ...]
+    components: tuple[Distribution, ...]
 
     def __post_init__(self) -> None:
         if not self.components:
-            raise ShapeError("a product of no laws; expected at least one")
+            raise ShapeError("a product of no distributions; expected at least one")
 
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """x = centre + basis u with u from ``law`` in R^m: a law moved by an isometry.
+    """x = centre + basis u with u from ``distribution`` in R^m: a distribution moved by an isometry.
 
     ``centre`` (D,), ``basis`` (D, m) with orthonormal columns. Raises ``ShapeError`` as ``SubspaceGaussian`` does, and
-    where the law isn't one on R^m.
+    where the distribution isn't one on R^m.
     """
 
-    law: Law
+    distribution: Distribution
     centre: Tensor
     basis: Tensor
 
     def __post_init__(self) -> None:
         _check_basis(self.basis, self.centre)
-        if coordinates(self.law) != self.basis.shape[1]:
+        if coordinates(self.distribution) != self.basis.shape[1]:
             raise ShapeError(
-                f"a law on {coordinates(self.law)} coordinates has {self.basis.shape[1]} directions to lie in"
+                f"a distribution on {coordinates(self.distribution)} coordinates has {self.basis.shape[1]} directions"
             )
 
 
-Law: TypeAlias = SubspaceGaussian | SphereLaw | Points | SharedGaussians | Mixture | Product | Embedded
+Distribution: TypeAlias = (
+    SubspaceGaussian | SphereDistribution | Points | SharedGaussians | Mixture | Product | Embedded
+)
 
 
-def coordinates(law: Law) -> int:
-    """D, the number of coordinates of a law's points."""
-    match law:
-        case SubspaceGaussian(mean=centre) | SphereLaw(centre=centre) | Embedded(centre=centre):
+def coordinates(distribution: Distribution) -> int:
+    """D, the number of coordinates of a distribution's points."""
+    match distribution:
+        case SubspaceGaussian(mean=centre) | SphereDistribution(centre=centre) | Embedded(centre=centre):
             return len(centre)
         case Points(x=x) | SharedGaussians(means=x):
             return x.shape[1]
@@ -180,54 +184,57 @@ def coordinates(law: Law) -> int:
             return sum(coordinates(part) for part in parts)
 
 
-def translated(law: Law, shift: Tensor) -> Law:
-    """The law of x + shift, with ``shift`` (D,)."""
-    match law:
+def translated(distribution: Distribution, shift: Tensor) -> Distribution:
+    """The distribution of x + shift, with ``shift`` (D,)."""
+    match distribution:
         case SubspaceGaussian():
-            return replace(law, mean=law.mean + shift)
-        case SphereLaw() | Embedded():
-            return replace(law, centre=law.centre + shift)
+            return replace(distribution, mean=distribution.mean + shift)
+        case SphereDistribution() | Embedded():
+            return replace(distribution, centre=distribution.centre + shift)
         case Points():
-            return Points(law.x + shift)
+            return Points(distribution.x + shift)
         case SharedGaussians():
-            return replace(law, means=law.means + shift)
+            return replace(distribution, means=distribution.means + shift)
         case Mixture():
-            return replace(law, components=tuple(translated(part, shift) for part in law.components))
+            return replace(distribution, components=tuple(translated(part, shift) for part in distribution.components))
         case Product():
-            shifts = shift.split([coordinates(part) for part in law.components])
-            return Product(tuple(map(translated, law.components, shifts)))
+            shifts = shift.split([coordinates(part) for part in distribution.components])
+            return Product(tuple(map(translated, distribution.components, shifts)))
 
 
-def log_density(law: Law, x: Tensor) -> Tensor | None:
+def log_density(distribution: Distribution, x: Tensor) -> Tensor | None:
     """log p(x) in nats at flattened events x (N, D), (N,) in float64.
 
-    None where the law has no density on R^D (a subspace, a sphere, points), or none in closed form (a noisy sphere).
+    None where the distribution has no density on R^D (a subspace, a sphere, points), or none in closed form (a noisy
+    sphere).
     """
-    if isinstance(law, SubspaceGaussian) and law.dimension == len(law.mean):
-        standard = ((x.double() - law.mean) @ law.basis) ** 2 / law.variances
-        return -0.5 * (standard + law.variances.log() + math.log(2 * math.pi)).sum(1)
-    if isinstance(law, SharedGaussians) and bool((law.variances > 0).all()):
-        normaliser = math.log(len(law.means)) + 0.5 * (law.variances.log() + math.log(2 * math.pi)).sum()
-        return torch.logsumexp(shared_exponents(law, x.double()), dim=1) - normaliser
-    if isinstance(law, Mixture):
-        parts = _stacked([log_density(part, x) for part in law.components])
-        return None if parts is None else torch.logsumexp(parts + law.weights.double().log()[:, None], dim=0)
-    if isinstance(law, Product):
-        sides = x.split([coordinates(part) for part in law.components], dim=1)
-        parts = _stacked([log_density(part, side) for part, side in zip(law.components, sides, strict=True)])
+    if isinstance(distribution, SubspaceGaussian) and distribution.dimension == len(distribution.mean):
+        standard = ((x.double() - distribution.mean) @ distribution.basis) ** 2 / distribution.variances
+        return -0.5 * (standard + distribution.variances.log() + math.log(2 * math.pi)).sum(1)
+    if isinstance(distribution, SharedGaussians) and bool((distribution.variances > 0).all()):
+        normaliser = (
+            math.log(len(distribution.means)) + 0.5 * (distribution.variances.log() + math.log(2 * math.pi)).sum()
+        )
+        return torch.logsumexp(shared_exponents(distribution, x.double()), dim=1) - normaliser
+    if isinstance(distribution, Mixture):
+        parts = _stacked([log_density(part, x) for part in distribution.components])
+        return None if parts is None else torch.logsumexp(parts + distribution.weights.double().log()[:, None], dim=0)
+    if isinstance(distribution, Product):
+        sides = x.split([coordinates(part) for part in distribution.components], dim=1)
+        parts = _stacked([log_density(part, side) for part, side in zip(distribution.components, sides, strict=True)])
         return None if parts is None else parts.sum(0)
-    if isinstance(law, Embedded) and law.basis.shape[1] == len(law.centre):
-        return log_density(law.law, (x.double() - law.centre) @ law.basis)
+    if isinstance(distribution, Embedded) and distribution.basis.shape[1] == len(distribution.centre):
+        return log_density(distribution.distribution, (x.double() - distribution.centre) @ distribution.basis)
     return None
 
 
-def shared_exponents(law: SharedGaussians, x: Tensor) -> Tensor:
+def shared_exponents(distribution: SharedGaussians, x: Tensor) -> Tensor:
     """-(x - m_j)^T S^-1 (x - m_j) / 2 of x (N, D), S the covariance of full rank, (N, C): ``softmax`` over the second
     dimension says which of the Gaussians x is from."""
-    centre = law.means.mean(0)  # squares are expanded; centring keeps the numbers that cancel small
-    along, means = (x - centre) @ law.basis, (law.means - centre) @ law.basis
-    whole = (along**2 / law.variances).sum(1, keepdim=True) + (means**2 / law.variances).sum(1)
-    return (along / law.variances) @ means.mT - 0.5 * whole
+    centre = distribution.means.mean(0)  # squares are expanded; centring keeps the numbers that cancel small
+    along, means = (x - centre) @ distribution.basis, (distribution.means - centre) @ distribution.basis
+    whole = (along**2 / distribution.variances).sum(1, keepdim=True) + (means**2 / distribution.variances).sum(1)
+    return (along / distribution.variances) @ means.mT - 0.5 * whole
 
 
 def _stacked(parts: list[Tensor | None]) -> Tensor | None:

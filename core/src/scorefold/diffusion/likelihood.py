@@ -33,7 +33,7 @@ def probability_flow_log_prob(
     atol: float = 1e-5,
     mode: Literal["forward", "reverse"] = "forward",
 ) -> Tensor:
-    """log p_{t_min}(x) in nats, (B,), for the law whose score (x (B, *E), t (B,)) -> (B, *E) is given.
+    """log p_{t_min}(x) in nats, (B,), for the distribution whose score (x (B, *E), t (B,)) -> (B, *E) is given.
 
     Integrates dx/dt = v = f - 1/2 G G^T score and d log p / dt = -div v from t_min to t_max by dopri5 and adds the
     prior's log-density (Song et al. 2021, sec. 4.3 and app. D.2). ``trace`` is ``exact`` (D tangents a step, many at

@@ -243,8 +243,8 @@ class PerComponent(DiffusionProcess):
     def set_prior(self, mean: Tensor, deviation: Tensor) -> None:
         """Makes the prior normal with this mean and standard deviation, each (*E), instead of that of the schedules.
 
-        That is the law of a component at the end of its time where data of that mean and deviation diffuse (Jing et al.
-        2022): a component may then end before its signal is gone.
+        That is the distribution of a component at the end of its time where data of that mean and deviation diffuse
+        (Jing et al. 2022): a component may then end before its signal is gone.
         """
         for value in (mean, deviation):
             if tuple(value.shape) != self.event_shape:

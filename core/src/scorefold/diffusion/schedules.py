@@ -69,8 +69,8 @@ class Schedule(nn.Module, ABC):
 class GeometricVE(Schedule):
     """Variance exploding (Song et al. 2021, eq. 9): signal 1, scale sigma_min (sigma_max / sigma_min)^t on [0, 1].
 
-    The kernel's variance is sigma(t)^2, as everyone takes it, and not sigma(t)^2 - sigma(0)^2: the law at t = 0 is the
-    data with noise sigma_min. Raises ``ConfigError`` unless 0 < sigma_min < sigma_max.
+    The kernel's variance is sigma(t)^2, as everyone takes it, and not sigma(t)^2 - sigma(0)^2: the distribution at t =
+    0 is the data with noise sigma_min. Raises ``ConfigError`` unless 0 < sigma_min < sigma_max.
     """
 
     sigma_min: Value

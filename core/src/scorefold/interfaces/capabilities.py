@@ -129,13 +129,13 @@ class Encodes(ABC):
         return self.decode(self.draw_codes(n, generator=generator), generator=generator, **options)
 
     def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Codes (n, *latent_shape) from the law that training held them to, on the component's device.
+        """Codes (n, *latent_shape) from the distribution that training held them to, on the component's device.
 
-        Raises ``ConfigError`` where there is no such law.
+        Raises ``ConfigError`` where there is no such distribution.
         """
         raise ConfigError(
-            f"{type(self).__name__} holds its codes to no law that new ones could be drawn from",
-            hint="codes: gaussian fits a normal law to the codes of data",
+            f"{type(self).__name__} holds its codes to no distribution that new ones could be drawn from",
+            hint="codes: gaussian fits a normal distribution to the codes of data",
         )
 
     def diagnose_codes(
@@ -176,12 +176,13 @@ class ClosedFormGeodesics(ABC):  # noqa: B024 - a marker: geodesics cost no solv
     """A geometry whose geodesics, exponential and logarithm are closed forms."""
 
 
-class HasLaw(ABC):
-    """A data source whose points follow a law with a closed form, or one made of sources that may."""
+class KnowsDistribution(ABC):
+    """A data source whose points follow a distribution with a closed form, or one made of sources that may."""
 
     @abstractmethod
-    def law(self) -> Any:
-        """The law of the points, a ``scorefold_toolkit.distributions.Law`` over flattened events (D,).
+    def distribution(self) -> Any:
+        """The distribution of the points, a ``scorefold_toolkit.distributions.Distribution`` over flattened events
+        (D,).
 
         None where a source that this one is made of has none.
         """

@@ -1,4 +1,4 @@
-"""Flows: invertible maps between data and a simple base law."""
+"""Flows: invertible maps between data and a simple base distribution."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scorefold.random import draw_uniform
 
 
 class Base(Protocol):
-    """The base law of a flow, over latents (B, *latent event)."""
+    """The base distribution of a flow, over latents (B, *latent event)."""
 
     @property
     def centre(self) -> Tensor | float:
@@ -33,7 +33,7 @@ class Base(Protocol):
 
 
 class Flow(nn.Module, ABC):
-    """An invertible map x -> z on events of one shape with a base law on z.
+    """An invertible map x -> z on events of one shape with a base distribution on z.
 
     Must: set ``event_shape``, ``base``, ``condition_spec`` and ``event_scale`` by this constructor; implement
     ``forward`` and ``inverse`` on continuous events, each with the log-determinant of the direction computed; both

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from scorefold.plugin import Claim
-from scorefold_allocation.claim_list_laws import law_claims
+from scorefold_allocation.claim_list_formulas import formula_claims
 from scorefold_allocation.claim_list_measured import measured_claims
 from scorefold_allocation.claim_list_mixtures import mixture_claims
 
 
 def allocation_claims() -> Iterable[Claim]:
-    yield from law_claims()
+    yield from formula_claims()
     yield from mixture_claims()
     yield from measured_claims()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from scorefold.plugin import Claim
-from scorefold_allocation.claim_list_laws import CIOBA, LABELS, RISK, SIMULATED, gate, word
+from scorefold_allocation.claim_list_formulas import CIOBA, LABELS, RISK, SIMULATED, gate, word
 
 
 def mixture_claims() -> Iterable[Claim]:

@@ -1,6 +1,7 @@
 """Expected traces of S = X'X / n, for X (n, p) of independent standard normals, and of A = I - a S.
 
-All follow from the moments of the Wishart law. Arguments are tensors or numbers and broadcast; everything is float64.
+All follow from the moments of the Wishart distribution. Arguments are tensors or numbers and broadcast; everything is
+float64.
 """
 
 from __future__ import annotations

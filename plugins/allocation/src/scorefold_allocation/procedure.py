@@ -15,7 +15,7 @@ from scorefold_allocation import incremental
 from scorefold_allocation.bootstrap import Band
 from scorefold_allocation.config import MetaConfig, PilotConfig
 from scorefold_allocation.grid import Limits
-from scorefold_allocation.growth import Law, Surface, exponents, fit_surface, likely_laws
+from scorefold_allocation.growth import Formula, Surface, exponents, fit_surface, likely_formulas
 from scorefold_allocation.learner import Cell
 from scorefold_allocation.report import Best, report
 from scorefold_allocation.search import require_search, sizes_to_try
@@ -254,14 +254,15 @@ def _tasks(limits: Limits, sizes: Tensor, budget: float) -> Tensor:
 
 
 def _surfaces(valleys: list[Valley], limits: Limits, growing: bool) -> list[Surface]:
-    """Surfaces through the mean losses of all valleys, for each of the first resamples: by every law that is likely.
+    """Surfaces through the mean losses of all valleys, for each of the first resamples: by every formula that is
+    likely.
 
-    An optimum that grows is one of the law with a floor.
+    An optimum that grows is one of the formula with a floor.
     """
     sizes = torch.cat([valley.sizes for valley in valleys])
     tasks = torch.cat([_tasks(limits, valley.sizes, valley.budget) for valley in valleys])
     weight = torch.cat([valley.weight for valley in valleys])
     means = torch.cat([valley.means for valley in valleys], 1)
     centre = torch.cat([valley.losses.mean(0) for valley in valleys])
-    laws: list[Law] = ["floor"] if growing else likely_laws(sizes, tasks, centre, weight)
-    return [fit_surface(sizes, tasks, loss, weight, law) for law in laws for loss in means[:_SURFACES]]
+    formulas: list[Formula] = ["floor"] if growing else likely_formulas(sizes, tasks, centre, weight)
+    return [fit_surface(sizes, tasks, loss, weight, formula) for formula in formulas for loss in means[:_SURFACES]]

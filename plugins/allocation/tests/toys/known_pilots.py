@@ -12,7 +12,7 @@ from scorefold.errors import TrainingError
 from scorefold_allocation.learner import Cell, Learner, Losses
 from scorefold_allocation.tasks.source import TaskSource
 
-Law = Callable[[int, int], float]
+Formula = Callable[[int, int], float]
 
 
 class Nothing(TaskSource):
@@ -35,21 +35,21 @@ def root(n: int, m: int) -> float:
 
 
 class Known(Learner):
-    """Tells ``law`` (n, m) times exp(noise z), z standard normal with ``common`` of its variance shared by all cells of
-    a seed; the training loss is 0 for up to ``threshold`` labels, and the test loss above it.
+    """Tells ``formula`` (n, m) times exp(noise z), z standard normal with ``common`` of its variance shared by all
+    cells of a seed; the training loss is 0 for up to ``threshold`` labels, and the test loss above it.
 
     ``asked`` counts its trainings. It breaks off in the middle of the one of this number, where that is given.
     """
 
     def __init__(
         self,
-        law: Law,
+        formula: Formula,
         noise: float = 0.1,
         threshold: float | None = None,
         common: float = 0.5,
         stops_after: float = math.inf,
     ) -> None:
-        self.law, self.noise, self.threshold, self.common = law, noise, threshold, common
+        self.formula, self.noise, self.threshold, self.common = formula, noise, threshold, common
         self.asked, self.stops_after = 0, stops_after
 
     def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:
@@ -61,7 +61,7 @@ class Known(Learner):
         for cell in cells:
             own = torch.Generator().manual_seed(seed + 1000 * cell.tasks + cell.size)
             z = self.common**0.5 * shared + (1 - self.common) ** 0.5 * torch.randn((), generator=own).item()
-            test.append(self.law(cell.size, cell.tasks) * math.exp(self.noise * z))
+            test.append(self.formula(cell.size, cell.tasks) * math.exp(self.noise * z))
             train.append(test[-1] if self.threshold is None or cell.size * cell.tasks > self.threshold else 0.0)
         return Losses(torch.tensor(test).double(), torch.tensor(train).double())
 
@@ -79,8 +79,8 @@ class Accurate(Known):
 class Failing(Known):
     """Can't be trained on tasks of more than ``most`` labels: it raises, or tells nan."""
 
-    def __init__(self, law: Law, most: int, raises: bool = False) -> None:
-        super().__init__(law)
+    def __init__(self, formula: Formula, most: int, raises: bool = False) -> None:
+        super().__init__(formula)
         self.most, self.raises = most, raises
 
     def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:

@@ -46,8 +46,8 @@ class GaussianPair:
     def log_prob(self, w: Tensor, y: Tensor) -> Tensor:
         """log p(w | y) in nats, (B,), of images w (B, D) and conditions y (B, M)."""
         mean, covariance = self.given(y)
-        law = torch.distributions.MultivariateNormal(torch.zeros_like(mean[0]), covariance)
-        value: Tensor = law.log_prob(w - mean)
+        distribution = torch.distributions.MultivariateNormal(torch.zeros_like(mean[0]), covariance)
+        value: Tensor = distribution.log_prob(w - mean)
         return value
 
 

@@ -21,10 +21,10 @@ _STEPS = 4
 
 
 class Dequantiser(nn.Module):
-    """The law q(u | x) of noise u in (0, 1) for images x (B, C, H, W) brought to unit size: u = sigmoid(f(e; x)), e
-    normal.
+    """The distribution q(u | x) of noise u in (0, 1) for images x (B, C, H, W) brought to unit size: u = sigmoid(f(e;
+    x)), e normal.
 
-    It starts as sigmoid of a normal law mixed over the pixels of a cell.
+    It starts as sigmoid of a normal distribution mixed over the pixels of a cell.
     """
 
     def __init__(self, shape: tuple[int, ...], hidden: int) -> None:

@@ -1,4 +1,5 @@
-"""Couplings by mixtures of logistics (Ho et al. 2019, Flow++): z = scale * logit(F(x)) + shift, F a mixture's law."""
+"""Couplings by mixtures of logistics (Ho et al. 2019, Flow++): z = scale * logit(F(x)) + shift, F a mixture's
+distribution."""
 
 from __future__ import annotations
 

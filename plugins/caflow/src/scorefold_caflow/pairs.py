@@ -1,4 +1,5 @@
-"""Images of a Gaussian field with a degraded version as the condition: pairs whose conditional law is known."""
+"""Images of a Gaussian field with a degraded version as the condition: pairs whose conditional distribution is
+known."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from scorefold.data import Dataset, TensorSpec
 from scorefold.interfaces import DataSource
-from scorefold.interfaces.capabilities import HasLaw
+from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold_caflow.bounds import GaussianPair
 from scorefold_caflow.data_config import GaussianPairsConfig
 from scorefold_toolkit.data.manifolds import normal
@@ -15,9 +16,10 @@ from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, sou
 from scorefold_toolkit.distributions import SubspaceGaussian
 
 
-class GaussianPairs(DataSource, HasLaw):
+class GaussianPairs(DataSource, KnowsDistribution):
     """Images w (1, n, n) of covariance exp(-distance / length) + nugget [same pixel], and y = P w + noise of the same
-    size. ``pair`` is their law; ``truth`` holds the ``log_density`` of each image given its condition, in nats."""
+    size. ``pair`` is their distribution; ``truth`` holds the ``log_density`` of each image given its condition, in
+    nats."""
 
     def __init__(self, config: GaussianPairsConfig, *, generator: torch.Generator | None = None) -> None:
         seed = source_seed(config.seed, generator)
@@ -25,7 +27,7 @@ class GaussianPairs(DataSource, HasLaw):
         self.condition_spec = TensorSpec(self.event_shape)
         self.pair = gaussian_pair(config)
         values, axes = torch.linalg.eigh(self.pair.covariance)
-        self._law = SubspaceGaussian(torch.zeros(len(values), dtype=torch.float64), axes, values.clamp_min(0))
+        self._distribution = SubspaceGaussian(torch.zeros(len(values), dtype=torch.float64), axes, values.clamp_min(0))
         size = (config.points, config.size**2)
         w = (normal(size, seed, "points") * values.clamp_min(0).sqrt()) @ axes.mT
         y = w @ self.pair.operator.mT + config.noise_variance**0.5 * normal(size, seed, "noise")
@@ -42,13 +44,13 @@ class GaussianPairs(DataSource, HasLaw):
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)
 
-    def law(self) -> SubspaceGaussian:
-        """The law of w alone."""
-        return self._law
+    def distribution(self) -> SubspaceGaussian:
+        """The distribution of w alone."""
+        return self._distribution
 
 
 def gaussian_pair(config: GaussianPairsConfig) -> GaussianPair:
-    """The law of an image and its condition."""
+    """The distribution of an image and its condition."""
     n = config.size
     line = torch.arange(n, dtype=torch.float64)
     pixels = torch.cartesian_prod(line, line)

@@ -62,7 +62,8 @@ class Parts(nn.Module, ABC):
 
 
 class TwoEncoders(Parts):
-    """CAFLOW and Dual-Glow: an encoder each of event and condition, and a law of the one's latents given the other's.
+    """CAFLOW and Dual-Glow: an encoder each of event and condition, and a distribution of the one's latents given the
+    other's.
 
     Raises ``ConfigError`` for images whose height or width the scales can't halve.
     """

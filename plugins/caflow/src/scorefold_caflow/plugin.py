@@ -19,7 +19,7 @@ def scorefold_components() -> Iterable[Component]:
         name="gaussian-pairs",
         target="scorefold_caflow.pairs:GaussianPairs",
         config="scorefold_caflow.data_config:GaussianPairsConfig",
-        summary="Images of a Gaussian field with a degraded version as the condition; the law of one given the other",
+        summary="Images of a Gaussian field and a degraded version, with the distribution of one given the other",
         examples=({"config": {"points": 200}}, {"config": {"points": 200, "task": "inpainting"}}),
         cite="citation.bib",
     )
@@ -57,7 +57,7 @@ def _flows() -> Iterable[Component]:
             },
         ),
     }
-    variational = "its noise within a level follows a law of its own, so u = 1/2 is no middle of it"
+    variational = "its noise within a level follows a distribution of its own, so u = 1/2 is no middle of it"
     failures = {"discrete-levels[2]": variational}
     for name, config, summary, cite in (
         ("caflow", "CAFLOWConfig", "Images given images, each scale given the coarser ones of both", "citation.bib"),

@@ -1,4 +1,4 @@
-"""The law of an image's latents L given a condition's latents D: one flow a scale, each of several levels.
+"""The distribution of an image's latents L given a condition's latents D: one flow a scale, each of several levels.
 
 CAFLOW (Batzolis et al. 2021) gives L_i what is not finer: p(L | D) = prod_i p(L_i | L_{i-1}, ..., L_0, D_i, ..., D_0).
 The flow of L_i has the levels j = i, ..., 0. At level i it sees D_i, at a level j below it L_j and D_j; each level but

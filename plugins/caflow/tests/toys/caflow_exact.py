@@ -1,4 +1,4 @@
-"""A flow that is the law of a Gaussian pair exactly."""
+"""A flow that is the distribution of a Gaussian pair exactly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scorefold_toolkit.nn import LULinear
 
 @torch.no_grad()
 def exact_flow(pair: GaussianPair) -> ImageFlow:
-    """A flow of 4 x 4 images that is the law of a Gaussian pair.
+    """A flow of 4 x 4 images that is the distribution of a Gaussian pair.
 
     Both encoders are squeezes alone, so that what is squeezed once more has its 16 pixels as channels. The matrix of
     the only mixing is the precision's factor, and the injector, made linear, moves by the conditional mean.

@@ -1,4 +1,4 @@
-"""Small image flows whose parameters are all off their start, and the derivatives that laws compare."""
+"""Small image flows whose parameters are all off their start, and the derivatives that distributions compare."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def image_flow(
 
 
 def translation(scales: int = 3, *, channels: int = 1, seed: int = 0, **settings: Any) -> LatentTranslation:
-    """A law of latents of images (channels, 2^(n+1), 2^(n+1)) given latents of the same shapes, off its start."""
+    """A distribution of latents of images (channels, 2^(n+1), 2^(n+1)) given latents of the same shapes, off its
+    start."""
     torch.manual_seed(seed)
     shapes = latent_shapes_of(scales, channels)
     built = LatentTranslation(shapes, shapes, StepsConfig.model_validate(STEPS), **settings)

@@ -52,7 +52,7 @@ def _pair(seed: int, sigma_max: float) -> Mapping[str, float]:
 
     y = torch.ones(PAIRS, 1, dtype=torch.float64)
     x = _sampled(score, y, 1, sigma_max, 50.0, PAIR_STEPS, derive_generator(seed, "pair"))
-    # The law at the end carries the last noise, of standard deviation 0.01, which its step leaves out.
+    # The distribution at the end carries the last noise, of standard deviation 0.01, which its step leaves out.
     return {"gain": float(x.mean()), "variance": float(x.var())}
 
 

@@ -10,18 +10,18 @@ from torch import Tensor
 
 from scorefold.data import Dataset, TensorSpec
 from scorefold.interfaces import DataSource
-from scorefold.interfaces.capabilities import HasLaw
+from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold.random import draw_normal
 from scorefold.seeds import derive_generator
 from scorefold_conditional.data_config import PosteriorConfig
 from scorefold_toolkit.data.manifolds import normal
 from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed, split_positions
-from scorefold_toolkit.distributions import Law, Mixture, SubspaceGaussian
+from scorefold_toolkit.distributions import Distribution, Mixture, SubspaceGaussian
 
 
 @dataclass(frozen=True)
 class RingPosterior:
-    """x ~ 1/K sum_k N(m_k, s^2 I) with m_k on a circle, y = x_1 + tau z, and the law of x given y.
+    """x ~ 1/K sum_k N(m_k, s^2 I) with m_k on a circle, y = x_1 + tau z, and the distribution of x given y.
 
     Given y, component k has weight proportional to N(y; m_k1, s^2 + tau^2), first coordinate of mean
     m_k1 + s^2 / (s^2 + tau^2) (y - m_k1) and variance s^2 tau^2 / (s^2 + tau^2), and the second coordinate as before.
@@ -75,9 +75,9 @@ class RingPosterior:
         return (weights[:, :, None] * means).sum(1)
 
 
-class PosteriorSource(DataSource, HasLaw):
-    """Pairs of x (2,) and its condition y (1,). ``posterior`` is the exact law of x given y; ``truth`` holds each
-    point's ``log_density`` under it, in nats."""
+class PosteriorSource(DataSource, KnowsDistribution):
+    """Pairs of x (2,) and its condition y (1,). ``posterior`` is the exact distribution of x given y; ``truth`` holds
+    each point's ``log_density`` under it, in nats."""
 
     def __init__(self, config: PosteriorConfig, *, generator: torch.Generator | None = None) -> None:
         seed = source_seed(config.seed, generator)
@@ -101,8 +101,8 @@ class PosteriorSource(DataSource, HasLaw):
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)
 
-    def law(self) -> Law:
-        """The law of x alone."""
+    def distribution(self) -> Distribution:
+        """The distribution of x alone."""
         variances = torch.full((2,), self.posterior.config.std**2, dtype=torch.float64)
         parts = [SubspaceGaussian(m, torch.eye(2, dtype=torch.float64), variances) for m in self.posterior.means]
         return Mixture(torch.full((len(parts),), 1 / len(parts), dtype=torch.float64), tuple(parts))

@@ -55,17 +55,19 @@ class Gaussian:
 class GaussianPrior(ScoreModel):
     """The exact score of a Gaussian under any linear process."""
 
-    def __init__(self, law: Gaussian, process: DiffusionProcess, shape: tuple[int, ...], spec: Any = None) -> None:
-        std = float(law.covariance.diagonal().mean().sqrt())
+    def __init__(
+        self, distribution: Gaussian, process: DiffusionProcess, shape: tuple[int, ...], spec: Any = None
+    ) -> None:
+        std = float(distribution.covariance.diagonal().mean().sqrt())
         super().__init__(process, shape, spec, EventScale(std=std))
-        self.law = law
+        self.distribution = distribution
         self.register_buffer("unit", torch.ones((), dtype=torch.float64))
         self.calls = 0
 
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         x, t, _ = self.match_inputs(x, t, condition)
         self.calls += 1
-        return self.law.score(self.process, x, t)
+        return self.distribution.score(self.process, x, t)
 
 
 def random_gaussian(size: int, seed: int = 0, mean: float = 1.0) -> Gaussian:
@@ -124,15 +126,17 @@ def gaussian() -> Callable[..., Gaussian]:
 
 
 @pytest.fixture
-def law() -> type[Gaussian]:
+def distribution() -> type[Gaussian]:
     return Gaussian
 
 
 @pytest.fixture
 def prior_of() -> Callable[..., GaussianPrior]:
-    """(law, process, shape) -> the exact score; ``spec`` makes it one that takes a condition."""
+    """(distribution, process, shape) -> the exact score; ``spec`` makes it one that takes a condition."""
 
-    def make(law: Gaussian, process: DiffusionProcess, shape: tuple[int, ...], classes: int | None = None) -> Any:
-        return GaussianPrior(law, process, shape, None if classes is None else TensorSpec((), classes))
+    def make(
+        distribution: Gaussian, process: DiffusionProcess, shape: tuple[int, ...], classes: int | None = None
+    ) -> Any:
+        return GaussianPrior(distribution, process, shape, None if classes is None else TensorSpec((), classes))
 
     return make

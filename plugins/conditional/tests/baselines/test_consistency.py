@@ -105,7 +105,7 @@ def test_strength_0_leaves_the_score_to_the_last_digit(gaussian: Any, prior_of: 
 
 @pytest.mark.parametrize("name", [*OPERATORS, "blur"])
 @pytest.mark.parametrize("process_name", PROCESSES)
-def test_noise_is_weighed_as_bayes_does_under_a_flat_prior(name: str, process_name: str, law: Any) -> None:
+def test_noise_is_weighed_as_bayes_does_under_a_flat_prior(name: str, process_name: str, distribution: Any) -> None:
     """With a score of 0 the estimate is S^-1 x, and x_0 given x_t and y is Gaussian with a mean in closed form."""
     operator, process = operator_called(name), process_called(process_name)
     y, x = operator(normal(1, *SHAPE)), normal(1, *SHAPE, seed=1)
@@ -119,7 +119,7 @@ def test_noise_is_weighed_as_bayes_does_under_a_flat_prior(name: str, process_na
         signal = process.perturb(units, times, zero).flatten(1).mT
         scale = process.perturb(zero, times, units).flatten(1).mT
         back = torch.linalg.inv(signal)
-        around = law(back @ x.flatten(), back @ scale @ scale.mT @ back.mT)
+        around = distribution(back @ x.flatten(), back @ scale @ scale.mT @ back.mT)
         wanted = around.given(operator, y, 0.3).mean
         assert torch.allclose(found.flatten(), wanted, rtol=1e-7, atol=1e-7)
 

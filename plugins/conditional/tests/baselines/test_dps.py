@@ -1,4 +1,5 @@
-"""Guidance by the misfit of the denoised estimate: laws where the posterior is known, and what it errs by elsewhere."""
+"""Guidance by the misfit of the denoised estimate: distributions where the posterior is known, and what it errs by
+elsewhere."""
 
 from __future__ import annotations
 
@@ -63,11 +64,13 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 def test_pigdm_with_the_denoisers_jacobian_is_exact_for_gaussian_data(
     operator: str, process_name: str, noise_std: float, gaussian: Any, prior_of: Any
 ) -> None:
-    law, process = gaussian(12), process_called(process_name)
-    model = dps(prior_of(law, process, SHAPE), operator, covariance="tweedie", solver_steps=40, noise_std=noise_std)
+    distribution, process = gaussian(12), process_called(process_name)
+    model = dps(
+        prior_of(distribution, process, SHAPE), operator, covariance="tweedie", solver_steps=40, noise_std=noise_std
+    )
     a = as_linear(build_operator(DPSConfig(operator=OPERATORS[operator]).operator, SHAPE), "a test")
     y = a(normal(1, *SHAPE)) + noise_std * normal(1, *a.out_shape, seed=1)
-    posterior = law.given(a, y, noise_std)
+    posterior = distribution.given(a, y, noise_std)
     x = normal(3, *SHAPE, seed=2)
     for share in (0.1, 0.5, 0.9):
         t = torch.full((3,), process.t_min + share * (process.t_max - process.t_min), dtype=torch.float64)
@@ -81,9 +84,9 @@ def test_pigdm_with_the_denoisers_jacobian_is_exact_for_gaussian_data(
 @pytest.mark.parametrize("process_name", ["ve", "vp", "per-component", "rotated"])
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_pigdm_with_one_variance_is_exact_for_data_of_one_variance(
-    operator: str, process_name: str, law: Any, prior_of: Any
+    operator: str, process_name: str, distribution: Any, prior_of: Any
 ) -> None:
-    data, process = law(normal(12), 0.49 * torch.eye(12, dtype=torch.float64)), process_called(process_name)
+    data, process = distribution(normal(12), 0.49 * torch.eye(12, dtype=torch.float64)), process_called(process_name)
     model = dps(prior_of(data, process, SHAPE), operator, noise_std=0.2)
     a = model.observations.operator
     y = a(normal(1, *SHAPE, seed=1))
@@ -93,8 +96,8 @@ def test_pigdm_with_one_variance_is_exact_for_data_of_one_variance(
 
 
 def test_without_noise_and_with_much_guidance_goes_from_exact_to_none(gaussian: Any, prior_of: Any) -> None:
-    law, process = gaussian(12), VE(0.01, 20.0)
-    prior = prior_of(law, process, SHAPE)
+    distribution, process = gaussian(12), VE(0.01, 20.0)
+    prior = prior_of(distribution, process, SHAPE)
     x, t, y = normal(2, *SHAPE), torch.full((2,), 0.5, dtype=torch.float64), normal(2, 3, 1, 1, seed=1)
     deaf = dps(prior, "box", covariance="tweedie", noise_std=1e6)
     assert torch.allclose(deaf.score(x, t, y), prior.score(x, t), rtol=1e-9)
@@ -126,11 +129,11 @@ def test_dps_moves_the_estimate_against_the_gradient_of_the_misfit(
 
 
 def test_the_step_is_the_same_for_processes_that_differ_by_a_scaling(gaussian: Any, prior_of: Any) -> None:
-    law, ve, vp = gaussian(12), VE(0.01, 20.0), VP()
+    distribution, ve, vp = gaussian(12), VE(0.01, 20.0), VP()
     t = torch.tensor([0.2, 0.6], dtype=torch.float64)
     level, signal = vp.noise_to_signal(t), vp.coefficients(torch.ones(2, 1), t)[0].reshape(2, 1, 1, 1)
     x, y = normal(2, *SHAPE), normal(2, 3, 1, 1, seed=1)
-    exploding, preserving = (dps(prior_of(law, process, SHAPE), "box", variant="dps") for process in (ve, vp))
+    exploding, preserving = (dps(prior_of(distribution, process, SHAPE), "box", variant="dps") for process in (ve, vp))
     first = exploding.denoise(x, ve.time_at(level), y)
     assert torch.allclose(first, preserving.denoise(signal * x, t, y), rtol=1e-7)
 
@@ -146,9 +149,11 @@ RHO = 0.9
         ({}, (0.853, 0.855), (0.213, 0.215)),
     ],
 )
-def test_what_pigdm_draws(config: Any, gain: Any, variance: Any, law: Any, prior_of: Any, moments_of: Any) -> None:
+def test_what_pigdm_draws(
+    config: Any, gain: Any, variance: Any, distribution: Any, prior_of: Any, moments_of: Any
+) -> None:
     """Of a pair with correlation 0.9, given the first number: a gain of 0.9 and a variance of 0.19 are right."""
-    pair = law(torch.zeros(2, dtype=torch.float64), torch.tensor([[1, RHO], [RHO, 1]], dtype=torch.float64))
+    pair = distribution(torch.zeros(2, dtype=torch.float64), torch.tensor([[1, RHO], [RHO, 1]], dtype=torch.float64))
     model = dps(prior_of(pair, VE(0.01, 50.0), (2,)), PAIR, **config)
     known = int(model.observations.operator.mask.argmax())
     y = torch.zeros(2, dtype=torch.float64)
@@ -160,9 +165,9 @@ def test_what_pigdm_draws(config: Any, gain: Any, variance: Any, law: Any, prior
     assert float(covariance[known, known]) < 3e-4
 
 
-def test_what_dps_draws_is_not_the_posterior(law: Any, prior_of: Any) -> None:
+def test_what_dps_draws_is_not_the_posterior(distribution: Any, prior_of: Any) -> None:
     """The same pair with the published guidance: its answers hang on the step, and none of them is right."""
-    pair = law(torch.zeros(2, dtype=torch.float64), torch.tensor([[1, RHO], [RHO, 1]], dtype=torch.float64))
+    pair = distribution(torch.zeros(2, dtype=torch.float64), torch.tensor([[1, RHO], [RHO, 1]], dtype=torch.float64))
     prior = prior_of(pair, VE(0.01, 50.0), (2,))
     found = {}
     for step in (0.25, 1.0, 4.0):
@@ -183,9 +188,9 @@ def test_what_dps_draws_is_not_the_posterior(law: Any, prior_of: Any) -> None:
     assert all(abs(v - 0.19) > 0.015 for v in variances)
 
 
-def test_the_likelihood_is_that_of_the_posterior(law: Any, prior_of: Any) -> None:
+def test_the_likelihood_is_that_of_the_posterior(distribution: Any, prior_of: Any) -> None:
     """The probability flow differentiates through the guidance forward, over its own backward pass."""
-    pair = law(torch.zeros(2, dtype=torch.float64), torch.tensor([[1, RHO], [RHO, 1]], dtype=torch.float64))
+    pair = distribution(torch.zeros(2, dtype=torch.float64), torch.tensor([[1, RHO], [RHO, 1]], dtype=torch.float64))
     process = VE(0.05, 200.0)
     model = dps(prior_of(pair, process, (2,)), PAIR, covariance="tweedie", solver_steps=2, noise_std=0.5)
     y = torch.tensor([[0.7, 0.7]], dtype=torch.float64) * model.observations.operator.mask
@@ -213,8 +218,8 @@ def test_every_sampler_draws_towards_the_observation(sampler: str, variant: str,
 
 
 def test_a_mask_of_each_event_comes_with_the_condition(gaussian: Any, prior_of: Any) -> None:
-    law, process = gaussian(12), VE(0.01, 20.0)
-    prior = prior_of(law, process, SHAPE)
+    distribution, process = gaussian(12), VE(0.01, 20.0)
+    prior = prior_of(distribution, process, SHAPE)
     pixels = {"name": "mask", "region": "pixels", "fraction": 0.5, "each": True}
     each = dps(prior, pixels, covariance="tweedie", solver_steps=9)
     mask = torch.tensor([[[[1.0, 0], [1, 0]]], [[[0, 1], [1, 1]]]], dtype=torch.float64)
@@ -225,7 +230,7 @@ def test_a_mask_of_each_event_comes_with_the_condition(gaussian: Any, prior_of: 
     for row in range(4):
         operator = as_linear(build_operator(DPSConfig(operator="mask").operator, SHAPE), "a test")
         operator.mask = mask[row % 2].expand(SHAPE)  # type: ignore[attr-defined]
-        wanted = law.given(operator, image[row % 2]).score(process, x[row, None], t[:1])
+        wanted = distribution.given(operator, image[row % 2]).score(process, x[row, None], t[:1])
         assert torch.allclose(found[row], wanted[0], rtol=1e-4)
     with pytest.raises(ShapeError, match="a tensor was observed; a mask of each event needs image and mask"):
         each.score(x[:2], t[:2], image)

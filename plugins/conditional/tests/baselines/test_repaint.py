@@ -43,10 +43,10 @@ def two_scales() -> Rotated:
 
 
 @pytest.fixture
-def pair(law: Any, prior_of: Any) -> Any:
+def pair(distribution: Any, prior_of: Any) -> Any:
     """Two numbers of variance 1 with correlation 0.9 under VE from 0.01 to 50."""
     covariance = torch.tensor([[1, 0.9], [0.9, 1]], dtype=torch.float64)
-    return prior_of(law(torch.zeros(2, dtype=torch.float64), covariance), VE(0.01, 50.0), (2,))
+    return prior_of(distribution(torch.zeros(2, dtype=torch.float64), covariance), VE(0.01, 50.0), (2,))
 
 
 SEEN = torch.tensor([1.0, 0.0], dtype=torch.float64)
@@ -98,9 +98,9 @@ def test_a_jump_of_ten_steps(pair: Any, moments_of: Any) -> None:
 def test_the_clamped_coarse_band_gives_the_posterior(gaussian: Any, prior_of: Any, moments_of: Any) -> None:
     """Super-resolution by plain replacement: nearly exact where the coarse band is nearly clean when details come in,
     and far off where one noise level serves all, for the same network calls."""
-    law, errors = gaussian(16, mean=0.0), {}
+    distribution, errors = gaussian(16, mean=0.0), {}
     for name, process in (("two scales", two_scales()), ("one speed", VP())):
-        prior = prior_of(law, process, IMAGE)
+        prior = prior_of(distribution, process, IMAGE)
         model = repaint(prior, BOX, resamples=1)
         operator = model.observations.operator
         y = operator(normal(1, *IMAGE, seed=5))[0]
@@ -109,7 +109,7 @@ def test_the_clamped_coarse_band_gives_the_posterior(gaussian: Any, prior_of: An
         prior.calls = 0
         mean, covariance = moments_of(model, y, 122, steps=60)
         assert prior.calls == 60
-        wanted = law.given(operator, y)
+        wanted = distribution.given(operator, y)
         assert torch.allclose(operator(mean.reshape(1, *IMAGE))[0], y, atol=1e-4)
         errors[name] = (
             float((mean - wanted.mean).norm() / wanted.mean.norm()),
@@ -181,12 +181,12 @@ def test_what_can_t_be_replaced_is_refused(pair: Any, gaussian: Any, prior_of: A
     eye = torch.eye(2, dtype=torch.float64)
     drift = torch.tensor([[-1, 0.5], [0, -1]], dtype=torch.float64)
     with pytest.raises(ConfigError, match="several speeds or drive others"):
-        repaint(prior_of(pair.law, MatrixProcess(drift, eye, start=1e-4 * eye), (2,)))
+        repaint(prior_of(pair.distribution, MatrixProcess(drift, eye, start=1e-4 * eye), (2,)))
     skew = [{"name": "bicubic-downsample", "factor": 2}, {"name": "mask", "fraction": 0.5}]
     with pytest.raises(ConfigError, match="'compose' tells of an event is no orthogonal part of it"):
         repaint(prior_of(gaussian(64), VP(), (1, 8, 8)), skew)
     with pytest.raises(ConfigError, match="prior of score:repaint, a GaussianPrior, takes a condition"):
-        repaint(prior_of(pair.law, VE(), (2,), 3))
+        repaint(prior_of(pair.distribution, VE(), (2,), 3))
     ranged = prior_of(gaussian(48), VP(), (3, 4, 4))
     ranged.event_scale = EventScale(low=0.0, high=1.0)
     with pytest.raises(ConfigError, match="score:repaint needs the adjoint of a linear operator, and Edges is not"):

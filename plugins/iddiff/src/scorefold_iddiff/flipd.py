@@ -189,7 +189,7 @@ class FLIPD(Estimator):
     def _read(self, points: Points, levels: list[float], seed: int) -> Readings:
         """Each level with the same random vectors, so that a curve is smooth."""
         exact = self._exact(points.ambient)
-        vectors = None if exact else draws_at(seed, points, self.config.probes, self.config.probe_law)
+        vectors = None if exact else draws_at(seed, points, self.config.probes, self.config.probe_distribution)
         flipd, traces = [], []
         for level in levels:
             square, trace = noise_and_trace(

@@ -4,10 +4,10 @@ Osada, "Local Hessian Spectral Filtering for Robust Intrinsic Dimension Estimati
 directions have eigenvalues near -1 / sigma^2 and tangent ones near 0, and counting the latter with a spectral cut-off
 keeps the errors of many normal directions out, which a trace adds up. Its cost is linear in D.
 
-What the source left open to us is decided so. The Hessian is that of the score's law at the clean point, as in FLIPD;
-in terms of the projector P = I + sigma^2 Hessian (``jacobians``) an eigenvalue h is counted where 1 + sigma^2 h is
-above 1 - cutoff, which for the default is the projector rule's 1/2. The count is the trace of that step function of P:
-for a vector v of random signs, v^T f(P) v is |v|^2 times the weight that Lanczos' tridiagonal matrix puts on
+What the source left open to us is decided so. The Hessian is that of the score's distribution at the clean point, as in
+FLIPD; in terms of the projector P = I + sigma^2 Hessian (``jacobians``) an eigenvalue h is counted where 1 + sigma^2 h
+is above 1 - cutoff, which for the default is the projector rule's 1/2. The count is the trace of that step function of
+P: for a vector v of random signs, v^T f(P) v is |v|^2 times the weight that Lanczos' tridiagonal matrix puts on
 eigenvalues above the cut (Ubaru, Chen and Saad 2017). Lanczos vectors are orthogonalised against all earlier ones. A
 learned score's Jacobian is not quite symmetric: the recursion takes its diagonal and sub-diagonal.
 """

@@ -59,11 +59,11 @@ class ManifoldNetwork(nn.Module, Prepares):
 
         sigma u / (lambda + sigma^2) + sqrt(lambda / (lambda + sigma^2)) F + sum_j g_j n_j,
 
-    with F and the numbers g_j from the network, which starts at 0, so that a Gaussian law has its exact score then; and
-    directions without variance have theirs whatever is learned. The network sees v = sqrt(lambda) u / (lambda +
-    sigma^2), sigma, and d_j / sqrt(sigma^2 + rho_j^2), where d_j is the distance of u from where its best linear guess
-    lambda u / (lambda + sigma^2) is on a quadric, n_j the normal there, and rho_j the distance of the data. Until it
-    is prepared all variances are 1, as for ``prediction: edm``, and there is no quadric.
+    with F and the numbers g_j from the network, which starts at 0, so that a Gaussian distribution has its exact score
+    then; and directions without variance have theirs whatever is learned. The network sees v = sqrt(lambda) u / (lambda
+    + sigma^2), sigma, and d_j / sqrt(sigma^2 + rho_j^2), where d_j is the distance of u from where its best linear
+    guess lambda u / (lambda + sigma^2) is on a quadric, n_j the normal there, and rho_j the distance of the data. Until
+    it is prepared all variances are 1, as for ``prediction: edm``, and there is no quadric.
 
     Built without a time, or for another shape, it has no noise to guess: the answer is F itself, of v at sigma = 0.
     """

@@ -120,8 +120,8 @@ def _successors() -> Iterable[Component]:
         figures="scorefold_iddiff.successors_figures:lidl",
         cite="cite/lidl.bib",
         known_failures={
-            "floor": "the kit has scores of its manifolds and no flows, so laws about answers on them are left to the "
-            "plugin's own tests"
+            "floor": "the kit has scores of its manifolds and no flows, so checks about answers on them are "
+            "left to the plugin's own tests"
         },
     )
 

@@ -111,9 +111,9 @@ def scale_note(sigma: float, curve: Sequence[dict[str, float]], moved: str | Non
     return f"{text}; {min(values):.3g} to {max(values):.3g} over {ends}"
 
 
-def draws_at(seed: int, points: Points, count: int, law: str = "gaussian") -> Tensor:
+def draws_at(seed: int, points: Points, count: int, distribution: str = "gaussian") -> Tensor:
     """Random vectors (N, count, D), normal or of random signs, that hang on each point's place in its data alone."""
-    draw = draw_signs if law == "rademacher" else draw_normal
+    draw = draw_signs if distribution == "rademacher" else draw_normal
     shape = (count, points.ambient)
     generators = (derive_generator(seed, number, device=points.x.device) for number in points.index.tolist())
     return torch.stack([draw(shape, generator=generator, like=points.x) for generator in generators])

@@ -24,7 +24,7 @@ def sources() -> Iterable[Component]:
     )
     yield _drawn(
         "spaghetti",
-        "LawfulDrawn",
+        "DensityDrawn",
         "SpaghettiConfig",
         "A long curve of sines of many frequencies, with its exact score",
         _PAPER,

@@ -68,8 +68,8 @@ class FLIPDConfig(Config):
         "auto", description="exact: a derivative for each coordinate; auto takes it up to 3,500 coordinates"
     )
     probes: int = Field(64, ge=1, description="Random vectors a point of a Hutchinson trace")
-    probe_law: Literal["rademacher", "gaussian"] = Field(
-        "rademacher", description="Law of these; Rademacher vectors never have the larger variance"
+    probe_distribution: Literal["rademacher", "gaussian"] = Field(
+        "rademacher", description="Distribution of these; Rademacher vectors never have the larger variance"
     )
     derivatives: Derivatives = "forward"
     sweep: Sweep = SWEEP

@@ -13,11 +13,11 @@ from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.estimator import NormalBundle
-from scorefold_toolkit.distributions import SphereLaw
+from scorefold_toolkit.distributions import SphereDistribution
 
 MakeScore = Callable[..., ScoreModel]
 
-MakeSphere = Callable[..., tuple[SphereLaw, Tensor]]
+MakeSphere = Callable[..., tuple[SphereDistribution, Tensor]]
 
 MakeFrame = Callable[..., Tensor]
 

@@ -68,7 +68,7 @@ DEEP = {128: PUBLISHED_UNIFORM, 64: Net((128, 128, 256, 384)), 32: Net((128, 128
 MODELS = {"same-size": SCALES, "deep": DEEP}
 
 
-def pixel_law(host: Any, profile: str, seed: int) -> float:
+def pixel_formula(host: Any, profile: str, seed: int) -> float:
     """The largest relative error of S(n) = (3n/4)/(1 - 4^-n) over n = 1 to 6, for one convolutional network."""
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 3, 3, padding=1))
     errors = []

@@ -127,7 +127,7 @@ def _field(host: Any, profile: str, seed: int) -> GaussianField:
 
 @torch.no_grad()
 def _loss_ratio(found: Trained, scale: int) -> float:
-    model, law = found.model, _law(found)
+    model, distribution = found.model, _distribution(found)
     process = model.coefficients
     ends = (process.t_min, *process.breakpoints, process.t_max)
     x = found.data.load("test").tensor(FIELD_TEST)
@@ -138,8 +138,8 @@ def _loss_ratio(found: Trained, scale: int) -> float:
     generator = derive_generator(0, "loss")
     noise = torch.randn(z0.shape, generator=generator, dtype=torch.float64)
     z = signal * z0 + noise_scale * noise
-    exact = noise_scale * gaussian_score(law, bands, process, scale)(z, t)
-    smallest = least_noise_loss(law, bands, process, t, scale)
+    exact = noise_scale * gaussian_score(distribution, bands, process, scale)(z, t)
+    smallest = least_noise_loss(distribution, bands, process, t, scale)
     model.float()
     found_score = model.coefficient_score(z.float(), t.float()).double()
     active = model.bands.index >= scale
@@ -147,16 +147,16 @@ def _loss_ratio(found: Trained, scale: int) -> float:
     return float(1 + excess.mean() / smallest.mean())
 
 
-def _law(found: Trained) -> Any:
+def _distribution(found: Trained) -> Any:
     assert isinstance(found.data, GaussianField)
-    return found.data.law()
+    return found.data.distribution()
 
 
 @cache
 def _field_samples(found: Trained, seed: int) -> tuple[Tensor, Tensor]:
     """The flattened coefficients of samples (N, D), and their covariance in the field (D, D), in float64."""
     x = found.model.sample(FIELD_SAMPLES, generator=derive_generator(seed, "samples"), **FIELD_SAMPLING)
-    _, covariance = coefficient_moments(_law(found), found.model.bands)
+    _, covariance = coefficient_moments(_distribution(found), found.model.bands)
     return found.model.bands.transform(x).flatten(1).double(), covariance.double()
 
 

@@ -29,8 +29,8 @@ class BandedConfig(DenoisingLossConfig):
     )
     boundary: Literal["matched", "normal"] = Field(
         "matched",
-        description="What a band is drawn from when it enters: a normal law with the mean and variance that the data "
-        "have there by then (matched), or the one that the schedule ends with (normal)",
+        description="What a band is drawn from when it enters: a normal distribution with the mean and variance that "
+        "the data have there by then (matched), or the one that the schedule ends with (normal)",
     )
     weighting: AnyWeighting = Field(
         WeightingConfig(name="simple"),

@@ -16,11 +16,11 @@ _ALL = ("smoke", *_TIMED)
 
 def cost_claims() -> Iterable[Claim]:
     yield Claim(
-        name="pixel-law",
+        name="pixel-formula",
         statement="One convolutional network on every scale saves S(n) = (3n/4)/(1 - 4^-n), n = 1 to 6 "
         "(largest relative error)",
         source="exact: costs in proportion to pixels",
-        target=f"{_HERE}:pixel_law",
+        target=f"{_HERE}:pixel_formula",
         tolerance=("max", 1e-12),
         unit="relative error",
     )

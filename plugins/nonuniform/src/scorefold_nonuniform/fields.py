@@ -1,4 +1,5 @@
-"""Periodic Gaussian fields: images whose law, and whose score in any bands at any speeds, have a closed form."""
+"""Periodic Gaussian fields: images whose distribution, and whose score in any bands at any speeds, have a closed
+form."""
 
 from __future__ import annotations
 
@@ -12,16 +13,16 @@ from scorefold.data import Dataset
 from scorefold.diffusion import DiffusionProcess
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource
-from scorefold.interfaces.capabilities import HasLaw
+from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold_nonuniform.bands import Bands
 from scorefold_nonuniform.data_config import GaussianFieldConfig
 from scorefold_nonuniform.transforms import Separable, fourier_frequencies, fourier_matrix
 from scorefold_toolkit.data.manifolds import Draw, normal, splits_of
 from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed
-from scorefold_toolkit.distributions import Law, SubspaceGaussian
+from scorefold_toolkit.distributions import Distribution, SubspaceGaussian
 
 
-class GaussianField(DataSource, HasLaw):
+class GaussianField(DataSource, KnowsDistribution):
     """Images (1, n, n) of a stationary, isotropic Gaussian field on a torus; ``truth`` holds ``dimension``, n^2.
 
     Its real Fourier coefficients are independent, with variances that are proportional to (1 + |k|^2)^-decay, k in
@@ -35,9 +36,9 @@ class GaussianField(DataSource, HasLaw):
         waves = Separable(shape, fourier_matrix)
         basis = torch.eye(config.size**2, dtype=torch.float64).reshape(-1, *shape)
         mean = torch.full((config.size**2,), config.mean, dtype=torch.float64)
-        self._law = SubspaceGaussian(mean, waves.inverse(basis).flatten(1).mT, power.flatten())
+        self._distribution = SubspaceGaussian(mean, waves.inverse(basis).flatten(1).mT, power.flatten())
         x = config.mean + waves.inverse(power.sqrt() * normal((config.points, *shape), seed, "points"))
-        drawn = Draw(x, config.size**2, law=self._law)
+        drawn = Draw(x, config.size**2, distribution=self._distribution)
         self._splits = splits_of(drawn, noise_std=0.0, fractions=config.fractions, seed=seed)
         self.event_shape = shape
         self.event_scale = plain_scale(measured_split(self._splits).x)
@@ -45,8 +46,8 @@ class GaussianField(DataSource, HasLaw):
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)
 
-    def law(self) -> SubspaceGaussian:
-        return self._law
+    def distribution(self) -> SubspaceGaussian:
+        return self._distribution
 
 
 def field_power(size: int, decay: float) -> Tensor:
@@ -56,14 +57,14 @@ def field_power(size: int, decay: float) -> Tensor:
     return power / power.mean()
 
 
-def coefficient_moments(law: Law | None, bands: Bands) -> tuple[Tensor, Tensor]:
-    """The mean (D,) and the covariance (D, D) of the flattened coefficients of a Gaussian law, in float64.
+def coefficient_moments(distribution: Distribution | None, bands: Bands) -> tuple[Tensor, Tensor]:
+    """The mean (D,) and the covariance (D, D) of the flattened coefficients of a Gaussian distribution, in float64.
 
-    Raises ``ConfigError`` for another law.
+    Raises ``ConfigError`` for another distribution.
     """
-    if not isinstance(law, SubspaceGaussian):
+    if not isinstance(distribution, SubspaceGaussian):
         raise ConfigError(
-            f"a law of {type(law).__name__} was given; closed forms in bands are those of a Gaussian",
+            f"a distribution of {type(distribution).__name__} was given; closed forms in bands are those of a Gaussian",
             hint="take data:gaussian-field, or data:subspace",
         )
 
@@ -71,13 +72,14 @@ def coefficient_moments(law: Law | None, bands: Bands) -> tuple[Tensor, Tensor]:
         result: Tensor = bands.transform(rows.reshape(-1, *bands.event_shape)).flatten(1).detach()
         return result
 
-    factor = rotated(law.basis.mT * law.variances.sqrt()[:, None])
-    return rotated(law.mean[None])[0], factor.mT @ factor
+    factor = rotated(distribution.basis.mT * distribution.variances.sqrt()[:, None])
+    return rotated(distribution.mean[None])[0], factor.mT @ factor
 
 
 @dataclass(frozen=True, eq=False)
 class ActiveGaussian:
-    """What is active of a Gaussian law's coefficients: positions (K,), ``mean`` (K,) and ``covariance`` (K, K)."""
+    """What is active of a Gaussian distribution's coefficients: positions (K,), ``mean`` (K,) and ``covariance`` (K,
+    K)."""
 
     positions: Tensor
     mean: Tensor
@@ -85,9 +87,11 @@ class ActiveGaussian:
     process: DiffusionProcess
 
     @classmethod
-    def of(cls, law: Law | None, bands: Bands, process: DiffusionProcess, scale: int) -> ActiveGaussian:
-        """Raises ``ConfigError`` for a law that is not Gaussian."""
-        mean, covariance = coefficient_moments(law, bands)
+    def of(
+        cls, distribution: Distribution | None, bands: Bands, process: DiffusionProcess, scale: int
+    ) -> ActiveGaussian:
+        """Raises ``ConfigError`` for a distribution that is not Gaussian."""
+        mean, covariance = coefficient_moments(distribution, bands)
         positions = torch.nonzero(bands.index.flatten() >= scale).flatten()
         return cls(positions, mean[positions], covariance[positions][:, positions], process)
 
@@ -102,16 +106,16 @@ class ActiveGaussian:
 
 
 def gaussian_score(
-    law: Law | None, bands: Bands, process: DiffusionProcess, scale: int = 0
+    distribution: Distribution | None, bands: Bands, process: DiffusionProcess, scale: int = 0
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """The exact score of the coefficients that are active on a scale, (z (B, *E), t (B,)) -> (B, *E).
 
     -(D_a S_A D_a + D_s)^-1 (z_A - D_a m_A) where m and S are the moments of the data's coefficients, D_a and D_s the
     signals and squared scales of ``process``, whose components are the coefficients; 0 for dropped ones. ``scale`` 0
-    has all of them active: the score of a process that drops none. Raises ``ConfigError`` for a law that is not
-    Gaussian.
+    has all of them active: the score of a process that drops none. Raises ``ConfigError`` for a distribution that is
+    not Gaussian.
     """
-    active = ActiveGaussian.of(law, bands, process, scale)
+    active = ActiveGaussian.of(distribution, bands, process, scale)
 
     def score(z: Tensor, t: Tensor) -> Tensor:
         once = t[:1] if t.numel() > 1 and t.stride(0) == 0 else t  # samplers give one time broadcast
@@ -123,13 +127,15 @@ def gaussian_score(
     return score
 
 
-def least_noise_loss(law: Law | None, bands: Bands, process: DiffusionProcess, t: Tensor, scale: int = 0) -> Tensor:
+def least_noise_loss(
+    distribution: Distribution | None, bands: Bands, process: DiffusionProcess, t: Tensor, scale: int = 0
+) -> Tensor:
     """The smallest E ||eps-hat - eps||^2 over the active coefficients at times t (B,), in float64: (B,).
 
     It is that of eps-hat = E[eps | z_A], K - tr(D_s (D_a S_A D_a + D_s)^-1) for K of them. Raises ``ConfigError`` for a
-    law that is not Gaussian.
+    distribution that is not Gaussian.
     """
-    active = ActiveGaussian.of(law, bands, process, scale)
+    active = ActiveGaussian.of(distribution, bands, process, scale)
     like = torch.zeros(len(t), *bands.event_shape, dtype=torch.float64, device=t.device)
     _, noise, precision = active.at(t.double(), like)
     return (1 - noise**2 * precision.diagonal(dim1=1, dim2=2)).sum(1)

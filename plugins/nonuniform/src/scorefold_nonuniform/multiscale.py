@@ -61,9 +61,9 @@ class MultiScale(ScoreModel, Trainable):
 
     Scale i = 0, 1, ... (0 the finest) serves the times in (T_i, T_{i+1}] with T_0 = t_min: the bands 0, ..., i - 1 have
     ended and are dropped, and network i sees the others as a smaller event. The score of an ended band is that of its
-    boundary law. Networks share nothing and are trained one by one, each a phase that depends on no other; ``parts``
-    are models like this one that were trained on some scales elsewhere, whose networks are taken over, with the moments
-    of the data that they saw: what is trained besides must see the same data.
+    boundary distribution. Networks share nothing and are trained one by one, each a phase that depends on no other;
+    ``parts`` are models like this one that were trained on some scales elsewhere, whose networks are taken over, with
+    the moments of the data that they saw: what is trained besides must see the same data.
     """
 
     ends: Tensor
@@ -187,7 +187,7 @@ class MultiScale(ScoreModel, Trainable):
 
     def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
         """Takes the bands' moments from the first training points (``measured_rows``), and with them the ends
-        that a budget sets and the laws of boundaries. With parts all these are theirs.
+        that a budget sets and the distributions of boundaries. With parts all these are theirs.
 
         Raises ``DataError`` for a band without variance, and for data that are not those of the parts.
         """

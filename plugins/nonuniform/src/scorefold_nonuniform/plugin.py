@@ -59,7 +59,7 @@ def _sources() -> Iterable[Component]:
         name="gaussian-field",
         target="scorefold_nonuniform.fields:GaussianField",
         config="scorefold_nonuniform.data_config:GaussianFieldConfig",
-        summary="Periodic Gaussian images whose law is known, and with it every band's score at any speed",
+        summary="Periodic Gaussian images whose distribution is known, and with it every band's score at any speed",
         examples=({"config": {"size": 8, "points": 200}},),
         cite="citation.bib",
     )

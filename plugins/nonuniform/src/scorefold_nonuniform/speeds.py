@@ -72,7 +72,7 @@ def boundary_cost(lam: Tensor, energy: Tensor, *, matched: bool) -> Tensor:
     With a = signal, b = scale: KL(p(d_t, rest_t) || q(d_t) p(rest_t)) <= E KL(p(d_t | d_0) || q(d_t)), as the rest is
     drawn from d_0's company without d_t. For q = N(0, 1) that is 1/2 sum (a^2 e + b^2 - 1 - ln b^2) with energies
     e = E d_0^2, and for q = N(a mean, a^2 e + b^2) with variances e it is 1/2 sum ln(1 + e^lam e). Both hold for any
-    law of the data, and grow with lam. ``energy`` holds the e of the band's coefficients (K,).
+    distribution of the data, and grow with lam. ``energy`` holds the e of the band's coefficients (K,).
     """
     lam = lam[..., None]
     if matched:

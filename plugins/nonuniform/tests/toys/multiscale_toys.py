@@ -63,7 +63,7 @@ class ExactNoise(nn.Module):
         if bool((t == t[0]).all()):
             t = t[:1].expand(len(t))  # one matrix for all, as samplers ask for one time
         z = bands.put(bands.analyse(image, scale), scale, image.new_zeros(len(image), *bands.event_shape))
-        score = gaussian_score(self.owner.source.law(), bands, self.process, scale)(z, t)
+        score = gaussian_score(self.owner.source.distribution(), bands, self.process, scale)(z, t)
         noise = -score * self.process.coefficients(z, t)[1]
         return bands.synthesise(bands.take(noise, scale), scale)
 

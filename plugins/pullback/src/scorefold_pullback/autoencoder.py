@@ -35,8 +35,8 @@ class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
     D, the learned manifold. The estimate's value is d. Diepeveen, Batzolis et al., ICML 2025, the Riemannian
     auto-encoder.
 
-    Raises ``ConfigError`` for a flow with conditions, a flow whose base is not normal (or a mixture of normal laws with
-    the same variances), and a dimension above D.
+    Raises ``ConfigError`` for a flow with conditions, a flow whose base is not normal (or a mixture of normal
+    distributions with the same variances), and a dimension above D.
     """
 
     def __init__(self, config: RiemannianAutoencoderConfig, *, flow: Flow) -> None:
@@ -110,7 +110,7 @@ class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
         return row_lengths(self.project(x) - x)
 
     def base_point(self) -> Tensor:
-        """phi^-1(m), (*E): where all coordinates are 0, for one normal law the mode of exp(-psi o phi)."""
+        """phi^-1(m), (*E): where all coordinates are 0, for one normal distribution the mode of exp(-psi o phi)."""
         axes = self.axes
         return self.flow.inverse(axes.centre.reshape(1, *self.event_shape))[0][0]
 
@@ -205,7 +205,7 @@ class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
             "decoded_axes": self.decode_axes(),
             "warnings": [
                 *warnings_of_variances(axes.variances, measured, rank, share),
-                *trust.warnings(of_the_law=False),
+                *trust.warnings(of_the_distribution=False),
                 *warnings_of_bound(error, standard_error, bound),
             ],
         }

@@ -17,9 +17,9 @@ from scorefold_toolkit.nn import Quadratic
 
 @dataclass(frozen=True, eq=False)
 class PrincipalAxes:
-    """Orthonormal axes of the covariance of a base law over latents (*E), widest first.
+    """Orthonormal axes of the covariance of a base distribution over latents (*E), widest first.
 
-    ``centre`` (D,) is the law's mean and ``variances`` (D,) are those along the axes, in float64; ``axes`` are
+    ``centre`` (D,) is the distribution's mean and ``variances`` (D,) are those along the axes, in float64; ``axes`` are
     positions (D,) where the axes are the coordinates, else columns (D, D).
     """
 

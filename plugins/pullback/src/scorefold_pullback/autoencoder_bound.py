@@ -6,8 +6,9 @@ For p ~ exp(-psi o phi) with psi(z) = z^T A^-1 z / 2 in D coordinates and a code
     C_phi = inf_{0 <= beta < 1/2} C1 C2 C3 / (1 - 2 beta) ((1 + beta) / (1 - 2 beta))^(D/2),
 
 where C1, C2, C3 are the suprema over x of |D phi^-1|_2^2, |det J| and 1 / |det J|, each times e^(-beta q(x) / 2) with
-q(x) = phi(x)^T A^-1 phi(x) (Diepeveen, Batzolis et al., ICML 2025, Theorem 1). Under the flow's own law, which is p
-where |det J| is constant, the error is at most L^2 s with L the Lipschitz constant of phi^-1, and nothing is left out.
+q(x) = phi(x)^T A^-1 phi(x) (Diepeveen, Batzolis et al., ICML 2025, Theorem 1). Under the flow's own distribution, which
+is p where |det J| is constant, the error is at most L^2 s with L the Lipschitz constant of phi^-1, and nothing is left
+out.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ def warnings_of_variances(variances: Tensor, measured: Tensor, rank: int, share:
     in_all, each = float(measured.sum() / variances.sum()), float((measured / variances).mean())
     if not 0.5 < in_all < 2 or each > 2:
         return [
-            f"the points are not of the flow's law: their latent variance is {in_all:.3g} times the base's in all, and "
-            f"{each:.3g} times on average over coordinates; train the flow on data like these, or for longer"
+            f"the points are not of the flow's distribution: their latent variance is {in_all:.3g} times the base's "
+            f"in all, and {each:.3g} times on average over coordinates; train the flow on data like these, or longer"
         ]
     if share is None:
         return []
@@ -53,7 +53,7 @@ def warnings_of_bound(error: float, standard_error: float, bound: ErrorBound) ->
     if limit > 0 and error - 3 * standard_error > (1 + 1e-6) * limit:
         found.append(
             f"the mean squared error, {error:.3g}, is above the bound, {limit:.3g}, which is for points of the flow's "
-            f"law, takes its suprema over {bound.points} points, and is of first order in the dropped variance"
+            f"distribution, takes its suprema over {bound.points} points, and is of first order in the dropped variance"
         )
     if bound.log_constant is not None and bound.volume_spread > 0.5:
         found.append(

@@ -1,4 +1,4 @@
-"""The base law of an anisotropic flow: a normal law with a variance for each latent coordinate."""
+"""The base distribution of an anisotropic flow: a normal distribution with a variance for each latent coordinate."""
 
 from __future__ import annotations
 

@@ -136,7 +136,8 @@ def _row(host: Any, profile: str, seed: int, data: str, sampler: str, method: st
 
 
 def _pairs(truth: Flow, data: DataSource, sampler: str, seed: int) -> tuple[Tensor, Tensor]:
-    """Pairs of points that were not trained on, each (PAIRS, 2): of the law itself, or of the published test points."""
+    """Pairs of points that were not trained on, each (PAIRS, 2): of the distribution itself, or of the published test
+    points."""
     generator = derive_generator(seed, "pairs")
     if sampler == "exact":
         return truth.sample(PAIRS, generator=generator), truth.sample(PAIRS, generator=generator)

@@ -13,15 +13,15 @@ from scorefold_toolkit.config.data import FRACTIONS, Ambient, Fractions, Isometr
 Sampler = Annotated[
     Literal["exact", "paper"],
     Field(
-        description="Draw from the law exactly, or as the published code does: by Langevin steps with a mistake in "
-        "their acceptance ratio, so that the points lie too far off the curve"
+        description="Draw from the distribution exactly, or as the published code does: by Langevin steps with a "
+        "mistake in their acceptance ratio, so that the points lie too far off the curve"
     ),
 ]
 Steps = Annotated[int, Field(ge=1, description="Langevin steps of the sampler 'paper', each from the origin on")]
 
 
 class _Drawn(Config):
-    """How many points of a flow's law there are, and how they are drawn."""
+    """How many points of a flow's distribution there are, and how they are drawn."""
 
     points: Points = 5000
     sampler: Sampler = "exact"

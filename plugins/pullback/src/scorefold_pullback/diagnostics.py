@@ -45,10 +45,10 @@ class Diagnosis:
         """The figures by name."""
         return asdict(self)
 
-    def warnings(self, *, of_the_law: bool = True) -> list[str]:
+    def warnings(self, *, of_the_distribution: bool = True) -> list[str]:
         """Why geodesics, distances and dimensions in this geometry should not be trusted, in words; none is best.
 
-        Without ``of_the_law`` not that the points are none of the flow's: for who looks closer at that.
+        Without ``of_the_distribution`` not that the points are none of the flow's: for who looks closer at that.
         """
         found = []
         if not self.inversion < 1e-3:
@@ -68,10 +68,11 @@ class Diagnosis:
                 f"log |det J| differs by {self.volume_spread:.2g} a coordinate from point to point, so that geodesics "
                 "do not follow the flow's own density; train with a higher volume_weight"
             )
-        if of_the_law and not self.excess < 0.5:
+        if of_the_distribution and not self.excess < 0.5:
             found.append(
-                f"these points are far from the flow's law: their latents are {self.excess:.2g} nats a coordinate less "
-                "likely than its own draws; train on data like these, on more of them, or with a higher variance_floor"
+                f"these points are far from the flow's distribution: their latents are {self.excess:.2g} nats a "
+                "coordinate less likely than its own draws; train on data like these, on more of them, or with a "
+                "higher variance_floor"
             )
         return found
 

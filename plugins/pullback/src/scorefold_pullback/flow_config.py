@@ -25,7 +25,7 @@ def check_square(name: str, matrix: tuple[tuple[float, ...], ...] | None) -> Non
 class BananaConfig(Config):
     """The single banana of the paper: x = (z_1 + curvature z_2^2, z_2)."""
 
-    curvature: float = Field(1 / 9, description="Coefficient of the parabola that the law lies along")
+    curvature: float = Field(1 / 9, description="Coefficient of the parabola that the distribution lies along")
     variances: Plane = (0.25, 4.0)
 
 
@@ -38,7 +38,7 @@ class SqueezedBananaConfig(BananaConfig):
 class RiverConfig(Config):
     """The river of the paper: x = (z_1 + amplitude sin(frequency z_2), z_2)."""
 
-    amplitude: float = Field(1.0, description="Height of the sine that the law lies along")
+    amplitude: float = Field(1.0, description="Height of the sine that the distribution lies along")
     frequency: float = Field(2.0, description="Radians a unit of the second coordinate")
     variances: Plane = (1 / 25, 3.0)
 
@@ -51,7 +51,7 @@ class LinearConfig(Config):
     covariance: Matrix | None = Field(
         None,
         description="Covariance of the data by rows: W is its eigenvectors, the variances its eigenvalues, largest "
-        "first, and the flow's law the Gaussian with it",
+        "first, and the flow's distribution the Gaussian with it",
     )
     dimension: int | None = Field(None, ge=1, description="Number of coordinates, for a random rotation")
     mean: Row | None = Field(None, description="The point that goes to 0; null for the origin")

@@ -45,8 +45,8 @@ def with_cotangents(flow: Flow, x: Tensor, directions: Tensor) -> tuple[Tensor, 
     """phi(x) (B, *E), log |det J| (B,) and J^T q (K, B, *E) for directions q (K, B, *E); all can be differentiated.
 
     J and J^T have the same singular values, so that over directions without a preference every penalty here has the
-    same law for J^T q as for J q, and J^T q takes one reverse pass. All K are rows of one batch, which for the small
-    networks of flows is faster than one pass a direction.
+    same distribution for J^T q as for J q, and J^T q takes one reverse pass. All K are rows of one batch, which for the
+    small networks of flows is faster than one pass a direction.
     """
     count, rows = directions.shape[:2]
     with torch.enable_grad():

@@ -82,7 +82,7 @@ def _gates() -> Iterable[Claim]:
         "squeezed-banana-across",
         ("squeezed-banana", "exact", "ours", "across"),
         statement="The variance across the squeezed banana, 1/81, is found (mean over trainings)",
-        source="the law of the data",
+        source="the distribution of the data",
         published=1 / 81,
         tolerance=("rel", 0.25),
         unit="variance",
@@ -117,7 +117,7 @@ def _known() -> Iterable[Claim]:
             yield _plane(
                 f"{data}-{method}-{measure}",
                 (data, "exact", method, measure),
-                source="the law of the data, by simulation",
+                source="the distribution of the data, by simulation",
                 published=value,
                 tolerance=("rel", 0.1),
                 profiles=_ALL,

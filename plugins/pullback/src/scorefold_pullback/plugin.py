@@ -110,8 +110,8 @@ def _estimators() -> Iterable[Component]:
         ),
         cite="cite/tangent_pca.bib",
         known_failures={
-            "floor": "the kit has no geometry of its manifolds to plug in, so laws about answers on them are left to "
-            "the plugin's own tests"
+            "floor": "the kit has no geometry of its manifolds to plug in, so checks about answers on them "
+            "are left to the plugin's own tests"
         },
     )
 
@@ -327,8 +327,8 @@ def scorefold_claims() -> Iterable[Claim]:
     )
     yield Claim(
         name="published-sampler",
-        statement="The chains of the published code make the squeezed banana more than twice as wide as its law, whose "
-        "variance across is 1/81 (variance found)",
+        statement="The chains of the published code make the squeezed banana more than twice as wide as its "
+        "distribution, whose variance across is 1/81 (variance found)",
         source="Diepeveen, Batzolis et al., ICML 2025, their published code run again; not in the paper",
         target="scorefold_pullback.claims:published_sampler",
         role="report",

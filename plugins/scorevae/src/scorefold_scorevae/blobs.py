@@ -1,4 +1,5 @@
-"""Textured blobs: images whose law has a closed form, of a content that two numbers hold and a texture that none do."""
+"""Textured blobs: images whose distribution has a closed form, of a content that two numbers hold and a texture that
+none do."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.errors import ShapeError
 from scorefold.interfaces import DataSource
-from scorefold.interfaces.capabilities import HasLaw
+from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold.seeds import derive_generator
 from scorefold_scorevae.data_config import TexturedBlobsConfig
 from scorefold_toolkit.data.manifolds import normal
@@ -18,7 +19,7 @@ from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, sou
 from scorefold_toolkit.distributions import SharedGaussians, shared_exponents
 
 
-class TexturedBlobs(DataSource, HasLaw):
+class TexturedBlobs(DataSource, KnowsDistribution):
     """Images (1, n, n), x = 2 exp(-|p - c|^2 / (2 width^2)) - 1 + texture at pixels p.
 
     The centre c is uniform on a grid; the texture is Gaussian with independent coefficients in the orthonormal
@@ -32,10 +33,10 @@ class TexturedBlobs(DataSource, HasLaw):
         self.centres = blob_centres(config)
         basis = torch.kron(cosines(size), cosines(size)).mT
         variances = texture_variances(config).flatten()
-        self._law = SharedGaussians(blobs(config, self.centres).flatten(1), basis, variances)
+        self._distribution = SharedGaussians(blobs(config, self.centres).flatten(1), basis, variances)
         which = torch.randint(len(self.centres), (config.points,), generator=derive_generator(seed, "centres"))
         texture = normal((config.points, size**2), seed, "texture") * variances.sqrt() @ basis.mT
-        x = (self._law.means[which] + texture).reshape(-1, 1, size, size)
+        x = (self._distribution.means[which] + texture).reshape(-1, 1, size, size)
         whole = Dataset(x=x.float(), index=torch.arange(config.points), truth={"centre": self.centres[which].float()})
         positions = split_positions(config.points, config.fractions, seed)
         self._splits = {name: whole.take(position) for name, position in positions.items()}
@@ -45,12 +46,12 @@ class TexturedBlobs(DataSource, HasLaw):
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)
 
-    def law(self) -> SharedGaussians:
-        return self._law
+    def distribution(self) -> SharedGaussians:
+        return self._distribution
 
     def residual_variance(self) -> float:
         """The summed variance of an image around its blob."""
-        return float(self._law.variances.sum())
+        return float(self._distribution.variances.sum())
 
     def find_centres(self, x: Tensor) -> Tensor:
         """The likeliest centre of each image (B, 1, n, n) in pixels, (B, 2). Raises ``ShapeError`` for others."""
@@ -58,7 +59,7 @@ class TexturedBlobs(DataSource, HasLaw):
             raise ShapeError(
                 f"images have shape {tuple(x.shape)}; expected (B, {', '.join(map(str, self.event_shape))})"
             )
-        return self.centres[shared_exponents(self._law, x.detach().double().flatten(1)).argmax(1)]
+        return self.centres[shared_exponents(self._distribution, x.detach().double().flatten(1)).argmax(1)]
 
 
 def blob_centres(config: TexturedBlobsConfig) -> Tensor:

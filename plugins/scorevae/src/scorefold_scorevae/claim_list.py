@@ -84,10 +84,10 @@ def _blob_gates() -> Iterable[Claim]:
         ratio="vae",
     )
     yield Claim(
-        name="blobs-mean-law",
+        name="blobs-mean-distribution",
         statement=f"{_BLOBS}: L2 of the mean of 8 draws over sqrt(R (1 + 1/8)), R = 7.084",
         source=_LAW,
-        target="scorefold_scorevae.claims_blobs:mean_law",
+        target="scorefold_scorevae.claims_blobs:mean_distribution",
         published=1.004,
         tolerance=("range", (0.97, 1.03)),
         profiles=_TRAINED,

@@ -50,7 +50,7 @@ def row(
     return REDUCTIONS[over](values)
 
 
-def mean_law(host: Any, profile: str, seed: int) -> float:
+def mean_distribution(host: Any, profile: str, seed: int) -> float:
     """The L2 of the mean of N draws over sqrt(R (1 + 1/N)), R the images' variance around their blobs."""
     values = []
     for n in range(SEEDS[profile]):

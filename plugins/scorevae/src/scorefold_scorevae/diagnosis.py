@@ -118,8 +118,8 @@ def diagnose(
     if abs(float(seen.coverage[worst]) - _LEVEL) > _TOO_FAR:
         warnings.append(
             f"at t = {float(seen.times[worst]):.3g} the encoder's 90 % intervals hold {seen.coverage[worst]:.0%} of "
-            "the codes: q(z | x_t, t) is not the law of the code there; train for longer, or repair the score by "
-            "score:scorevae-plus"
+            "the codes: q(z | x_t, t) is not the distribution of the code there; train for longer, or repair the "
+            "score by score:scorevae-plus"
         )
     arrays = {"times": seen.times, "coverage": seen.coverage, "data term": seen.data}
     arrays |= {f"size of the {name}": size for name, size in seen.sizes.items()}

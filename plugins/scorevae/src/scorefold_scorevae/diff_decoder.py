@@ -118,7 +118,8 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
         return decoding.encode_noise(self, x, z, **options)
 
     def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """n codes from N(0, I), (n, k). Raises ``ConfigError`` for deterministic codes, which are held to no law."""
+        """n codes from N(0, I), (n, k). Raises ``ConfigError`` for deterministic codes, which are held to no
+        distribution."""
         if self.config.beta == 0:
             return super().draw_codes(n, generator=generator)
         return draw_normal((n, *self.latent_shape), generator=generator, like=self.code_mean)
@@ -156,7 +157,7 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
     def diagnose_codes(
         self, x: Tensor, generator: torch.Generator
     ) -> tuple[dict[str, float], Sequence[str], dict[str, Tensor]]:
-        """The evidence lower bound, where the code has a law and the process one noise level."""
+        """The evidence lower bound, where the code has a distribution and the process one noise level."""
         if self.config.beta == 0 or not isinstance(self.process, Isotropic) or not len(x):
             return {}, (), {}
         return {"evidence lower bound (nats)": float(self.elbo(x, generator=generator, draws=4).mean())}, (), {}

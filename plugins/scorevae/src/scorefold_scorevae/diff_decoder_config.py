@@ -30,7 +30,7 @@ class DiffDecoderConfig(DiffusedLossConfig):
     beta: float = Field(
         0.01,
         ge=0,
-        description="Weight of the code's KL divergence from N(0, I); 0 makes the code deterministic, held to no law",
+        description="Weight of the code's KL divergence from N(0, I); 0 leaves the code deterministic",
     )
     beta_warmup: float = Field(0.1, ge=0, le=1, description="Share of the training over which beta rises from 0")
     condition_dropout: float = Field(

@@ -157,7 +157,7 @@ def _sources() -> Iterable[Component]:
         name="textured-blobs",
         target="scorefold_scorevae.blobs:TexturedBlobs",
         config="scorefold_scorevae.data_config:TexturedBlobsConfig",
-        summary="Images of a blob on a grid of centres under a Gaussian texture, whose law is known",
+        summary="Images of a blob on a grid of centres under a Gaussian texture, whose distribution is known",
         examples=({"config": {"points": 200}},),
         cite="citation.bib",
     )

@@ -1,4 +1,4 @@
-"""Gaussian data, whose scores, encoders and laws given a code are closed forms."""
+"""Gaussian data, whose scores, encoders and distributions given a code are closed forms."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class GaussianScore(ScoreModel):
 
 
 def conditional_score(process: DiffusionProcess, mean: Tensor, covariance: Tensor, x: Tensor, t: Tensor) -> Tensor:
-    """The score (B, D) of the noised law N(mean (B, D), covariance (D, D))."""
+    """The score (B, D) of the noised distribution N(mean (B, D), covariance (D, D))."""
     signal, scale = process.coefficients(x, t)
     noised = signal[..., None] ** 2 * covariance + scale[..., None] ** 2 * torch.eye(x.shape[1]).to(x)
     return -torch.linalg.solve(noised, (x - signal * mean)[..., None])[..., 0]
@@ -53,7 +53,8 @@ def conditional_score(process: DiffusionProcess, mean: Tensor, covariance: Tenso
 
 @dataclass(frozen=True)
 class LinearEncoder:
-    """z given x_0 ~ N(A x_0 + c, R) for data N(m, S), which fixes the law of z given x_t and that of x_0 given z."""
+    """z given x_0 ~ N(A x_0 + c, R) for data N(m, S), which fixes the distribution of z given x_t and that of x_0 given
+    z."""
 
     prior: GaussianScore
     A: Tensor
@@ -99,7 +100,7 @@ class LinearDecoder:
         return GaussianScore(self.m, self.W @ self.W.mT + self.r * torch.eye(len(self.m)).to(self.m), t_min)
 
     def encoder(self, prior: GaussianScore) -> LinearEncoder:
-        """Its law of z given x_0: N(P^-1 W^T (x_0 - m) / r, P^-1) with P = I + W^T W / r."""
+        """Its distribution of z given x_0: N(P^-1 W^T (x_0 - m) / r, P^-1) with P = I + W^T W / r."""
         k = self.W.shape[1]
         inverse = torch.linalg.inv(torch.eye(k).to(self.W) + self.W.mT @ self.W / self.r)
         A = inverse @ self.W.mT / self.r

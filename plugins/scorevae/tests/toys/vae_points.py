@@ -1,4 +1,5 @@
-"""Data of two points, -1 and 1 alike, with the code z = x + N(0, 1/4): a law that is not Gaussian, in closed form."""
+"""Data of two points, -1 and 1 alike, with the code z = x + N(0, 1/4): a distribution that is not Gaussian, in closed
+form."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ def score_given_code(process: DiffusionProcess, x: Tensor, t: Tensor, z: Tensor)
 
 
 class MatchedMoments:
-    """The normal law with the mean w = tanh(a x / s^2) and the variance 1/4 + 1 - w^2 of z given x_t."""
+    """The normal distribution with the mean w = tanh(a x / s^2) and the variance 1/4 + 1 - w^2 of z given x_t."""
 
     def __init__(self, process: DiffusionProcess) -> None:
         self.process = process

@@ -268,7 +268,7 @@ class PairedConfig(Config):
         None,
         gt=0,
         description="Mean count of photons at the images' upper bound: the degraded image is counted, by Poisson's "
-        "law, before the Gaussian noise comes; null for none",
+        "distribution, before the Gaussian noise comes; null for none",
     )
     mask: bool = Field(
         False,
@@ -282,7 +282,7 @@ class PairedConfig(Config):
 
 
 class SphereConfig(Config):
-    """The uniform law on a k-sphere."""
+    """The uniform distribution on a k-sphere."""
 
     dimension: int = Field(2, ge=1, description="k, the dimension of the sphere; it spans k + 1 coordinates")
     ambient: Ambient = None

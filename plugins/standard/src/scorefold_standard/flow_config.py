@@ -27,7 +27,8 @@ class CouplingConfig(Config):
         "silu", description="Nonlinearity of the conditioners; relu leaves the flow without second derivatives"
     )
     base: Literal["normal", "diagonal-normal"] = Field(
-        "normal", description="Base law: standard normal, or normal with a learned mean and variance a coordinate"
+        "normal",
+        description="Base distribution: standard normal, or normal with a learned mean and variance a coordinate",
     )
     start_points: int = Field(2048, ge=2, description="Points that the activation normalisation starts from")
 

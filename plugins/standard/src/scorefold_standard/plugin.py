@@ -87,7 +87,7 @@ def scorefold_components() -> Iterable[Component]:
 
 
 def _sources() -> Iterable[Component]:
-    manifold, lawful = "manifolds:Manifold", "manifolds:LawfulManifold"
+    manifold, held = "manifolds:Manifold", "manifolds:DensityManifold"
     yield _data(
         "digits",
         "digits:Digits",
@@ -166,14 +166,14 @@ def _sources() -> Iterable[Component]:
     )
     yield _data(
         "sphere",
-        lawful,
+        held,
         "SphereConfig",
         "A uniform k-sphere in a random subspace",
         {"dimension": 2, "ambient": 4, "points": 100},
     )
     yield _data(
         "torus",
-        lawful,
+        held,
         "TorusConfig",
         "A flat torus, a product of circles, or the torus of revolution",
         {"points": 100},
@@ -183,14 +183,14 @@ def _sources() -> Iterable[Component]:
     yield _data("helix", manifold, "HelixConfig", "A helix, a curve of constant curvature and torsion", {"points": 100})
     yield _data(
         "subspace",
-        lawful,
+        held,
         "SubspaceConfig",
         "A Gaussian on a linear subspace",
         {"dimension": 2, "ambient": 4, "points": 100},
     )
     yield _data(
         "gaussian-mixture",
-        lawful,
+        held,
         "GaussianMixtureConfig",
         "Gaussians on random subspaces, one dimension each",
         {"dimensions": [1, 2], "ambient": 4, "points": 100},
@@ -255,8 +255,8 @@ def _models() -> Iterable[Component]:
         name="analytic",
         target="scorefold_standard.scores.analytic:AnalyticScore",
         config="scorefold_standard.score_config:AnalyticConfig",
-        summary="The exact score of data with a known law, or of finitely many points",
-        requires=(Port("data", kind="data", whole=True, law=True),),
+        summary="The exact score of data with a known distribution, or of finitely many points",
+        requires=(Port("data", kind="data", whole=True, needs_density=True),),
         examples=({"inputs": {"data": _SPHERE}},),
     )
     for name, config, summary, cite in (

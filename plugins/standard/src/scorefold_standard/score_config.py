@@ -12,13 +12,14 @@ from scorefold_toolkit.config.denoising import DenoisingLossConfig
 
 
 class AnalyticConfig(Config):
-    """The exact score of a known law or of finitely many points."""
+    """The exact score of a known distribution or of finitely many points."""
 
     process: ProcessConfig = Field(
         VEConfig(sigma_min=1e-3, sigma_max=50.0), description="The diffusion, by name or with its settings"
     )
     points: bool = Field(
-        False, description="Take the finite set of training points even where the source knows the law they come from"
+        False,
+        description="Take the finite set of training points even where the source knows their distribution",
     )
     gaussian: bool = Field(
         False,
@@ -30,9 +31,9 @@ class AnalyticConfig(Config):
     )
 
     @model_validator(mode="after")
-    def _one_law(self) -> AnalyticConfig:
+    def _one_distribution(self) -> AnalyticConfig:
         if self.points and self.gaussian:
-            raise ValueError("points and gaussian are two laws: set one of them")
+            raise ValueError("points and gaussian are two distributions: set one of them")
         return self
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
-from scorefold.interfaces.capabilities import HasLaw
+from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.distributions import log_density
 from scorefold_verbs.config.verbs import LikelihoodOptions
@@ -105,8 +105,9 @@ def _likelihood(
 
 
 def _exact_log_prob(component: ScoreModel | Flow, source: DataSource, dataset: Dataset) -> Tensor | None:
-    """The log-density of points under the law they come from, (N,), where it is known and the model is of that law."""
-    law = source.law() if isinstance(source, HasLaw) else None
-    if law is None or component.condition_spec is not None:
+    """The log-density of points under the distribution they come from, (N,), where it is known and the model is of that
+    distribution."""
+    distribution = source.distribution() if isinstance(source, KnowsDistribution) else None
+    if distribution is None or component.condition_spec is not None:
         return None
-    return log_density(law, dataset.tensor().cpu().flatten(1))
+    return log_density(distribution, dataset.tensor().cpu().flatten(1))

@@ -39,7 +39,7 @@ def rows(count: int, size: int = 2, **columns: Any) -> Dataset:
 
 
 class Shifted(Flow):
-    """z = x - 1 - condition: the law N(1 + condition, 1)."""
+    """z = x - 1 - condition: the distribution N(1 + condition, 1)."""
 
     def __init__(
         self, size: int = 2, *, scale: EventScale | None = None, spec: ConditionSpec | None = None, offset: float = 1.0

@@ -71,16 +71,17 @@ def put(config: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str,
     return {**config, path[0]: put(inner if isinstance(inner, Mapping) else {}, path[1:], value)}
 
 
-def _has_law(catalogue: Catalogue, data: Mapping[str, Any]) -> bool:
-    """Whether the points of inline data follow a law that they know; a set made of others, where all of these do."""
-    from scorefold.interfaces.capabilities import HasLaw
+def _has_distribution(catalogue: Catalogue, data: Mapping[str, Any]) -> bool:
+    """Whether the points of inline data follow a distribution that they know; a set made of others, where all of these
+    do."""
+    from scorefold.interfaces.capabilities import KnowsDistribution
 
     found = catalogue.resolve(data["use"])
     target = load_target(found, found.component.target)
-    if not (isinstance(target, type) and issubclass(target, HasLaw)):
+    if not (isinstance(target, type) and issubclass(target, KnowsDistribution)):
         return False
     plugged = [item for value in data["inputs"].values() for item in (value if isinstance(value, list) else [value])]
-    return all(_has_law(catalogue, part) for part in map(as_inline, plugged) if part is not None)
+    return all(_has_distribution(catalogue, part) for part in map(as_inline, plugged) if part is not None)
 
 
 @dataclass
@@ -151,7 +152,7 @@ class _Stages:
         inputs: dict[str, Any] = {}
         for port in registered.component.requires:
             if "data" in port.kinds and not chosen:
-                self._check_law(registered, port)
+                self._check_distribution(registered, port)
             value = self._source(registered, port, given, outer)
             if value is not None:
                 inputs[port.name] = self._plugged(value, port, {**outer, **inputs}, chosen or port.name in given)
@@ -163,16 +164,16 @@ class _Stages:
                 )
         return inputs
 
-    def _check_law(self, registered: Registered, port: Port) -> None:
-        """Raises where a component that is made from the law of its data is put on data that know none.
+    def _check_distribution(self, registered: Registered, port: Port) -> None:
+        """Raises where a component that is made from the distribution of its data is put on data that know none.
 
         One that was chosen for this comparison, or whose configuration was, is left alone.
         """
-        if not port.law or self.case.data is None or registered.id in self.choices.fields:
+        if not port.needs_density or self.case.data is None or registered.id in self.choices.fields:
             return
-        if not _has_law(self.catalogue, self.case.data):
+        if not _has_distribution(self.catalogue, self.case.data):
             raise NotOnThisCaseError(
-                f"{registered.id} was made for data whose law is known, and {self.case.data['use']} knows none"
+                f"{registered.id} was made for data whose distribution is known, and {self.case.data['use']} knows none"
             )
 
     def _source(self, registered: Registered, port: Port, given: Mapping[str, Any], outer: Mapping[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from scorefold.data import Dataset
 from scorefold.errors import ConfigError
 from scorefold.seeds import derive_generator
 from scorefold_toolkit.data.splits import split_positions
-from scorefold_toolkit.distributions import Law
+from scorefold_toolkit.distributions import Distribution
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,14 +20,14 @@ class Draw:
     """Points (N, *E) without noise in float64, their dimension (one int, or (N,)), and what else is known of them.
 
     ``tangent`` (N, D, k) has orthonormal columns in flattened events; ``label`` (N,) says the component of a mixture;
-    ``law`` is the law of the points with their noise, where it has a closed form.
+    ``distribution`` is the distribution of the points with their noise, where it has a closed form.
     """
 
     x: Tensor
     dimension: int | Tensor
     tangent: Tensor | None = None
     label: Tensor | None = None
-    law: Law | None = None
+    distribution: Distribution | None = None
 
 
 def splits_of(drawn: Draw, *, noise_std: float, fractions: Sequence[float], seed: int) -> dict[str, Dataset]:

@@ -17,9 +17,9 @@ def pit(draws: Tensor, truth: Tensor, generator: torch.Generator | None = None) 
     """The place of the truth among draws, coordinate by coordinate: draws (n, C, *E), truth (C, *E), gives (C, *E).
 
     (rank + v) / (n + 1) in float64, with the rank of the truth among the n draws (ties broken at random) and v uniform
-    from ``generator``: uniform on [0, 1] for every n where truth and draws have one law (the probability integral
-    transform, randomised; simulation-based calibration, Talts et al. 2018). Low for a truth below the draws. Raises
-    ``ShapeError`` for shapes that do not fit.
+    from ``generator``: uniform on [0, 1] for every n where truth and draws have one distribution (the probability
+    integral transform, randomised; simulation-based calibration, Talts et al. 2018). Low for a truth below the draws.
+    Raises ``ShapeError`` for shapes that do not fit.
     """
     if draws.dim() < 2 or draws.shape[1:] != truth.shape or len(draws) == 0:
         raise ShapeError(f"draws {tuple(draws.shape)} were held to truths {tuple(truth.shape)}; expected (n, C, *E)")
@@ -45,7 +45,7 @@ def coverage(places: Tensor, level: float) -> Tensor:
 
 
 def uniformity(places: Tensor) -> tuple[float, float]:
-    """Kuiper's statistic of numbers in [0, 1] (N,) against the uniform law, and its p-value.
+    """Kuiper's statistic of numbers in [0, 1] (N,) against the uniform distribution, and its p-value.
 
     V = max(F_N(u) - u) + max(u - F_N(u)), as sensitive to spread as to place (Kuiper 1960); the p-value is Stephens'
     approximation (1970), good from N = 8 on. Raises ``DataError`` for fewer.

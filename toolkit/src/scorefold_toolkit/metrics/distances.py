@@ -118,8 +118,9 @@ class Moments:
 def energy_score(draws: Tensor, truth: Tensor) -> Tensor:
     """E|X - y| - E|X - X'| / 2 for each condition, of draws (n, C, *E) and truths (C, *E): (C,) in float64.
 
-    A strictly proper score (Gneiting and Raftery 2007): in the mean over truths it is least for draws from the law that
-    the truths come from. Raises ``DataError`` for fewer than 2 draws, ``ShapeError`` for shapes that do not fit.
+    A strictly proper score (Gneiting and Raftery 2007): in the mean over truths it is least for draws from the
+    distribution that the truths come from. Raises ``DataError`` for fewer than 2 draws, ``ShapeError`` for shapes that
+    do not fit.
     """
     if draws.dim() < 3 or draws.shape[1:] != truth.shape:
         raise ShapeError(f"draws {tuple(draws.shape)} were held to truths {tuple(truth.shape)}; expected (n, C, *E)")
@@ -139,10 +140,10 @@ def energy_distance(
     """The energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'| of samples (N, *E) and (M, *E), in float64.
 
     Szekely and Rizzo 2013 (some texts take its square root). ``unbiased`` leaves a point's distance to itself out
-    of the means, so the expectation is 0 for equal laws and values may fall below 0; otherwise it is a V-statistic,
-    never negative. ``groups`` (N,) and (M,), integers, leave out all pairs of one group, as draws for one condition and
-    its truth are, which are not independent of each other. ``chunk`` rows are compared at once. Raises ``DataError``
-    for fewer than two points, or groups.
+    of the means, so the expectation is 0 for equal distributions and values may fall below 0; otherwise it is a
+    V-statistic, never negative. ``groups`` (N,) and (M,), integers, leave out all pairs of one group, as draws for one
+    condition and its truth are, which are not independent of each other. ``chunk`` rows are compared at once. Raises
+    ``DataError`` for fewer than two points, or groups.
     """
     _check_samples(x, y)
     if min(len(x), len(y)) < 2:

@@ -1,4 +1,4 @@
-"""Building blocks of flows and networks: invertible layers, splines, conditioners, base laws."""
+"""Building blocks of flows and networks: invertible layers, splines, conditioners, base distributions."""
 
 from scorefold_toolkit.nn.bases import DiagonalNormal, Quadratic, StandardNormal
 from scorefold_toolkit.nn.bijection import Bijection, Chain

@@ -1,4 +1,5 @@
-"""Base laws of flows. A normal law is also the quadratic potential psi of a geometry: psi = -log p up to a constant."""
+"""Base distributions of flows. A normal distribution is also the quadratic potential psi of a geometry: psi = -log p up
+to a constant."""
 
 from __future__ import annotations
 

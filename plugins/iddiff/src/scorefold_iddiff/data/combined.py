@@ -11,16 +11,16 @@ from torch import Tensor
 from scorefold.data import Dataset, EventScale, shuffled
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource
-from scorefold.interfaces.capabilities import HasLaw
+from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold.interfaces.data import SPLITS
 from scorefold.seeds import derive_generator
 from scorefold_iddiff.data_config import ProductConfig, UnionConfig
 from scorefold_toolkit.data.manifolds import ambient, isometry, normal
 from scorefold_toolkit.data.splits import plain_scale, source_seed
-from scorefold_toolkit.distributions import Embedded, Law, Mixture, Product, translated
+from scorefold_toolkit.distributions import Distribution, Embedded, Mixture, Product, translated
 
 
-class UnionOf(DataSource, HasLaw):
+class UnionOf(DataSource, KnowsDistribution):
     """The points of several sources as one set, in random order; ``label`` says the part that each came from.
 
     ``truth`` holds ``dimension``, an int where all parts agree and else one a point, where all parts know theirs. With
@@ -53,13 +53,16 @@ class UnionOf(DataSource, HasLaw):
             self._loaded[split] = self._joined(split, [_whole(part, split) for part in self._parts])
         return self._loaded[split]
 
-    def law(self) -> Law | None:
-        laws = _laws(self._parts)
-        if laws is None:
+    def distribution(self) -> Distribution | None:
+        distributions = _distributions(self._parts)
+        if distributions is None:
             return None
         counts = self._weights or [len(part.load("train")) for part in self._parts]
         weights = torch.tensor(counts, dtype=torch.float64)
-        moved = tuple(translated(law, shift.flatten()) for law, shift in zip(laws, self._shifts, strict=True))
+        moved = tuple(
+            translated(distribution, shift.flatten())
+            for distribution, shift in zip(distributions, self._shifts, strict=True)
+        )
         return Mixture(weights / weights.sum(), moved)
 
     def fingerprint(self) -> str | None:
@@ -99,7 +102,7 @@ class UnionOf(DataSource, HasLaw):
         return [min(size, round(total * share)) for size, share in zip(sizes, shares, strict=True)]
 
 
-class ProductOf(DataSource, HasLaw):
+class ProductOf(DataSource, KnowsDistribution):
     """Points of several sources side by side, paired at random: (x_1, ..., x_C), flattened; dimensions add up.
 
     Each split has as many points as the part with the fewest in it, and each point of a part is in at most one. With
@@ -124,11 +127,11 @@ class ProductOf(DataSource, HasLaw):
             self._loaded[split] = self._paired(split, [_whole(part, split) for part in self._parts])
         return self._loaded[split]
 
-    def law(self) -> Law | None:
-        laws = _laws(self._parts)
-        if laws is None:
+    def distribution(self) -> Distribution | None:
+        distributions = _distributions(self._parts)
+        if distributions is None:
             return None
-        product = Product(tuple(laws))
+        product = Product(tuple(distributions))
         if self._basis is None:
             return product
         return Embedded(product, torch.zeros(len(self._basis), dtype=torch.float64), self._basis)
@@ -184,10 +187,10 @@ def _scale(source: UnionOf | ProductOf) -> EventScale:
     raise DataError("no split is in all parts", hint=f"give each part a share of {', '.join(SPLITS)}")
 
 
-def _laws(parts: Sequence[DataSource]) -> list[Law] | None:
-    laws = [part.law() if isinstance(part, HasLaw) else None for part in parts]
-    known = [law for law in laws if law is not None]
-    return known if len(known) == len(laws) else None
+def _distributions(parts: Sequence[DataSource]) -> list[Distribution] | None:
+    distributions = [part.distribution() if isinstance(part, KnowsDistribution) else None for part in parts]
+    known = [distribution for distribution in distributions if distribution is not None]
+    return known if len(known) == len(distributions) else None
 
 
 def _one_or_each(dimensions: list[tuple[int | Tensor, int]]) -> int | Tensor:

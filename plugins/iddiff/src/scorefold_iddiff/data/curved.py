@@ -32,8 +32,8 @@ def non_uniform_sphere(config: NonUniformSphereConfig, seed: int) -> Draw:
 def spaghetti(config: SpaghettiConfig, seed: int) -> Draw:
     """x_j = sin(j t), j = 1..D, t uniform on [0, 1] (Stanczuk et al. 2024, the spaghetti line).
 
-    The law is a sum over midpoints of the curve: for noise from their spacing on, it differs from the integral by less
-    than 1e-8 of its value.
+    The distribution is a sum over midpoints of the curve: for noise from their spacing on, it differs from the integral
+    by less than 1e-8 of its value.
     """
     frequency = torch.arange(1, config.ambient + 1, dtype=torch.float64)
 
@@ -46,12 +46,12 @@ def spaghetti(config: SpaghettiConfig, seed: int) -> Draw:
         velocity = frequency * (t[:, None] * frequency).cos()
         tangent = (velocity / velocity.norm(dim=1, keepdim=True))[..., None]
     middles = (torch.arange(config.nodes, dtype=torch.float64) + 0.5) / config.nodes
-    return Draw(at(t), 1, tangent, law=Points(at(middles)))
+    return Draw(at(t), 1, tangent, distribution=Points(at(middles)))
 
 
 def squiggly(config: SquigglyConfig, seed: int) -> Draw:
-    """A standard normal law on a random k-plane, then ``repeats`` times: on half of the coordinates, drawn at random,
-    x + sin(f x) / 2f; random signs; a random rotation.
+    """A standard normal distribution on a random k-plane, then ``repeats`` times: on half of the coordinates, drawn at
+    random, x + sin(f x) / 2f; random signs; a random rotation.
 
     The slope of a bend is between 1/2 and 3/2, so the map is a diffeomorphism and the dimension stays. Kamkari et al.
     2024 (FLIPD), the squiggly manifolds of their benchmark; they leave open how many coordinates are bent.

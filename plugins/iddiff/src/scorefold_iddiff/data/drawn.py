@@ -10,12 +10,12 @@ import torch
 from scorefold.config import Config
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
-from scorefold.interfaces.capabilities import HasLaw
+from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold_iddiff import data_config as configs
 from scorefold_iddiff.data import curved, images
 from scorefold_toolkit.data.manifolds import Draw, splits_of
 from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed
-from scorefold_toolkit.distributions import Law
+from scorefold_toolkit.distributions import Distribution
 
 DRAWS: Mapping[type[Config], Callable[[Any, int], Draw]] = {
     configs.NonUniformSphereConfig: curved.non_uniform_sphere,
@@ -33,7 +33,7 @@ def draw(config: Config, seed: int) -> Draw:
 
 
 class Drawn(DataSource):
-    """Points of a set whose law has no closed form; the type of the config says which set.
+    """Points of a set whose distribution has no closed form; the type of the config says which set.
 
     ``truth`` holds ``dimension`` and, where asked for, ``tangent``, of flattened events. Raises ``ConfigError`` for
     sizes that can't be and ``DataError`` for too few points.
@@ -49,13 +49,13 @@ class Drawn(DataSource):
         return pick(self._splits, split)
 
 
-class LawfulDrawn(DataSource, HasLaw):
-    """Points of a set whose law is known. Otherwise as ``Drawn``."""
+class DensityDrawn(DataSource, KnowsDistribution):
+    """Points of a set whose distribution is known. Otherwise as ``Drawn``."""
 
     def __init__(self, config: Any, *, generator: torch.Generator | None = None) -> None:
         seed = source_seed(config.seed, generator)
         drawn = draw(config, seed)
-        self._law = drawn.law
+        self._distribution = drawn.distribution
         self._splits = _splits(drawn, config, seed)
         self.event_shape = self._splits["train"].event_shape
         self.event_scale = plain_scale(measured_split(self._splits).x)
@@ -63,10 +63,10 @@ class LawfulDrawn(DataSource, HasLaw):
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)
 
-    def law(self) -> Law | None:
-        return self._law
+    def distribution(self) -> Distribution | None:
+        return self._distribution
 
 
 def _splits(drawn: Draw, config: Any, seed: int) -> dict[str, Dataset]:
-    noise_std = getattr(config, "noise_std", 0.0)  # images and curves whose law is known have none
+    noise_std = getattr(config, "noise_std", 0.0)  # images and curves whose distribution is known have none
     return splits_of(drawn, noise_std=noise_std, fractions=config.fractions, seed=seed)

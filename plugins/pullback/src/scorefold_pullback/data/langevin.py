@@ -19,7 +19,7 @@ def published_chains(flow: Flow, psi: Potential, points: int, steps: int, seed: 
     A proposal is x' = x + e^2 s(x) / 2 + e xi, e = 0.1. It is accepted with the ratio p(x') / p(x) times
     exp((|x - x' + e^2 s(x') / 2|^2 - |x' - x + e^2 s(x) / 2|^2) / 2 e^2), in which the means of both proposals and the
     sign of the whole are wrong. Detailed balance then holds for p exp(e^2 |s|^2 / 4) in place of p: too wide across a
-    thin curve, and for the squeezed banana no law at all.
+    thin curve, and for the squeezed banana no distribution at all.
     """
     x = torch.zeros(points, *flow.event_shape, dtype=torch.float64)
     drift, potential = score(flow, psi, x), energy(flow, psi, x)

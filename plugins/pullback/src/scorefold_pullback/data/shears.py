@@ -20,8 +20,8 @@ ShearDataConfig = BananaDataConfig | SqueezedBananaDataConfig | RiverDataConfig
 class ShearSource(DataSource):
     """x = phi^-1(z) with z ~ N(0, diag(variances)): exact, or as the published code samples it.
 
-    Events are (2,). ``truth`` holds each point's ``log_density`` under the exact law in nats, whichever sampler drew
-    it. The law fills the plane, thinly across its curve, so that no dimension is called true.
+    Events are (2,). ``truth`` holds each point's ``log_density`` under the exact distribution in nats, whichever
+    sampler drew it. The distribution fills the plane, thinly across its curve, so that no dimension is called true.
     """
 
     def __init__(self, config: ShearDataConfig, *, generator: torch.Generator | None = None) -> None:

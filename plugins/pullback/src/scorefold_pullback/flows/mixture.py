@@ -74,7 +74,7 @@ class SharedMixture(nn.Module, Quadratic):
 
 
 class Mixture(Flow):
-    """The map of another flow with a mixture of normal laws that share their variances as its base.
+    """The map of another flow with a mixture of normal distributions that share their variances as its base.
 
     Nothing is trained here. Raises ``ConfigError`` for offsets or variances of another size than the flow's events, and
     for a flow with conditions.

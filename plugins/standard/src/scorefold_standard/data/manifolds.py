@@ -12,7 +12,7 @@ from scorefold.config import Config
 from scorefold.data import Dataset
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource
-from scorefold.interfaces.capabilities import HasLaw
+from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold.seeds import derive_generator
 from scorefold_standard.data_config import (
     GaussianMixtureConfig,
@@ -33,19 +33,26 @@ from scorefold_toolkit.data.manifolds import (
     uniform,
 )
 from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed
-from scorefold_toolkit.distributions import Embedded, Law, Mixture, Product, SphereLaw, SubspaceGaussian
+from scorefold_toolkit.distributions import (
+    Distribution,
+    Embedded,
+    Mixture,
+    Product,
+    SphereDistribution,
+    SubspaceGaussian,
+)
 
 ManifoldConfig = SwissRollConfig | HelixConfig
-LawfulConfig = SphereConfig | TorusConfig | SubspaceConfig | GaussianMixtureConfig
+DensityConfig = SphereConfig | TorusConfig | SubspaceConfig | GaussianMixtureConfig
 
 
 class _Drawn(DataSource):
     """What both kinds of manifold share: points that ``draw`` gives."""
 
-    def __init__(self, config: ManifoldConfig | LawfulConfig, *, generator: torch.Generator | None = None) -> None:
+    def __init__(self, config: ManifoldConfig | DensityConfig, *, generator: torch.Generator | None = None) -> None:
         seed = source_seed(config.seed, generator)
         drawn = draw(config, seed)
-        self._law = drawn.law
+        self._distribution = drawn.distribution
         self._splits = splits_of(drawn, noise_std=config.noise_std, fractions=config.fractions, seed=seed)
         self.event_shape = self._splits["train"].event_shape
         self.event_scale = plain_scale(measured_split(self._splits).x)
@@ -61,24 +68,25 @@ class Manifold(_Drawn):
     """
 
 
-class LawfulManifold(_Drawn, HasLaw):
+class DensityManifold(_Drawn, KnowsDistribution):
     """Points of a closed-form distribution: sphere, flat torus, subspace, Gaussian mixture. Otherwise as ``Manifold``.
 
     A torus of revolution is the one without.
     """
 
-    def law(self) -> Law | None:
-        return self._law
+    def distribution(self) -> Distribution | None:
+        return self._distribution
 
 
-def noisy(law: SubspaceGaussian, noise_std: float) -> SubspaceGaussian:
-    """The law of a Gaussian's points with Gaussian noise added to every coordinate, which fills all directions."""
+def noisy(distribution: SubspaceGaussian, noise_std: float) -> SubspaceGaussian:
+    """The distribution of a Gaussian's points with Gaussian noise added to every coordinate, which fills all
+    directions."""
     if noise_std == 0:
-        return law
-    full = complete_basis(law.basis)
+        return distribution
+    full = complete_basis(distribution.basis)
     variances = torch.full((len(full),), noise_std**2, dtype=full.dtype)
-    variances[: len(law.variances)] += law.variances
-    return SubspaceGaussian(law.mean, full, variances)
+    variances[: len(distribution.variances)] += distribution.variances
+    return SubspaceGaussian(distribution.mean, full, variances)
 
 
 @singledispatch
@@ -95,8 +103,10 @@ def _sphere(config: SphereConfig, seed: int) -> Draw:
     u = normal((config.points, k + 1), seed, "points")
     u = u / u.norm(dim=1, keepdim=True)
     tangent = basis @ sphere_tangent(u) if config.tangents else None
-    law = SphereLaw(torch.zeros(len(basis), dtype=torch.float64), basis, config.radius, config.noise_std)
-    return Draw(config.radius * u @ basis.mT, k, tangent, law=law)
+    distribution = SphereDistribution(
+        torch.zeros(len(basis), dtype=torch.float64), basis, config.radius, config.noise_std
+    )
+    return Draw(config.radius * u @ basis.mT, k, tangent, distribution=distribution)
 
 
 @draw.register
@@ -112,14 +122,14 @@ def _torus(config: TorusConfig, seed: int) -> Draw:
         velocity = torch.stack([-angle.sin(), angle.cos()], dim=2)
         along = torch.eye(k, dtype=torch.float64)[None, :, None] * velocity[..., None]
         tangent = basis @ along.flatten(1, 2)
-    return Draw(config.radius * x @ basis.mT, k, tangent, law=_circles(config, basis))
+    return Draw(config.radius * x @ basis.mT, k, tangent, distribution=_circles(config, basis))
 
 
 def _circles(config: TorusConfig, basis: Tensor) -> Embedded:
     """Circles in two coordinates each, and the noise that fills the coordinates which they leave, if there is any."""
     plane, origin = torch.eye(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
-    circle = SphereLaw(origin, plane, config.radius, config.noise_std)
-    parts: list[Law] = [circle] * config.dimension
+    circle = SphereDistribution(origin, plane, config.radius, config.noise_std)
+    parts: list[Distribution] = [circle] * config.dimension
     size, spanned = basis.shape
     if config.noise_std > 0 and size > spanned:
         rest = torch.zeros(size - spanned, dtype=torch.float64)
@@ -197,7 +207,7 @@ def _subspace(config: SubspaceConfig, seed: int) -> Draw:
     mean = torch.tensor(config.mean or (0.0,) * size, dtype=torch.float64)
     x = mean + (normal((config.points, k), seed, "points") * variances.sqrt()) @ basis.mT
     tangent = basis.expand(config.points, -1, -1) if config.tangents else None
-    return Draw(x, k, tangent, law=noisy(SubspaceGaussian(mean, basis, variances), config.noise_std))
+    return Draw(x, k, tangent, distribution=noisy(SubspaceGaussian(mean, basis, variances), config.noise_std))
 
 
 @draw.register
@@ -219,4 +229,4 @@ def _mixture(config: GaussianMixtureConfig, seed: int) -> Draw:
         gaussian = SubspaceGaussian(centre, basis, torch.full((k,), config.std**2, dtype=torch.float64))
         components.append(noisy(gaussian, config.noise_std))
     dimension = torch.tensor(config.dimensions)[label]
-    return Draw(x, dimension, label=label, law=Mixture(weights, tuple(components)))
+    return Draw(x, dimension, label=label, distribution=Mixture(weights, tuple(components)))

@@ -1,4 +1,4 @@
-"""The exact score of data whose law is known, or of a finite data set."""
+"""The exact score of data whose distribution is known, or of a finite data set."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from scorefold.diffusion import process_of
 from scorefold.diffusion.process import Isotropic
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, ScoreModel
-from scorefold.interfaces.capabilities import HasLaw
+from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold_standard.score_config import AnalyticConfig
-from scorefold_standard.scores.noised_laws import noised
+from scorefold_standard.scores.noised_distributions import noised
 from scorefold_toolkit.distributions import Points, SubspaceGaussian
 
 MEMORISED = (
@@ -39,11 +39,11 @@ def gaussian_of(x: Tensor) -> SubspaceGaussian:
 class AnalyticScore(ScoreModel):
     """grad log p_t in closed form, under any process whose signal a and scale b are one number a time.
 
-    With y = x / a and sigma = b / a the law of x_t is that of a (x_0 + sigma z), so log p_t(x) = log p_sigma(y) - D
-    log a and the score is that of y over a. The law is the source's own where it knows one (``HasLaw``), else the
-    uniform law on its training points, whose score memorises them (``remarks`` says so, unless the config has
-    ``points``); or the Gaussian with their mean and covariance,
-    whose denoiser is Wiener's filter. Buffers hold the law, in ``dtype`` or torch's default. Raises ``DataError``
+    With y = x / a and sigma = b / a the distribution of x_t is that of a (x_0 + sigma z), so log p_t(x) = log
+    p_sigma(y) - D log a and the score is that of y over a. The distribution is the source's own where it knows one
+    (``KnowsDistribution``), else the uniform distribution on its training points, whose score memorises them
+    (``remarks`` says so, unless the config has ``points``); or the Gaussian with their mean and covariance, whose
+    denoiser is Wiener's filter. Buffers hold the distribution, in ``dtype`` or torch's default. Raises ``DataError``
     where the port holds no data.
     """
 
@@ -55,25 +55,29 @@ class AnalyticScore(ScoreModel):
                 f"an analytic score was given a {type(data).__name__}; it reads the data themselves",
                 hint="plug in a data source",
             )
-        law = data.law() if isinstance(data, HasLaw) and not (config.points or config.gaussian) else None
-        if law is None:
+        distribution = (
+            data.distribution()
+            if isinstance(data, KnowsDistribution) and not (config.points or config.gaussian)
+            else None
+        )
+        if distribution is None:
             if not (config.points or config.gaussian):
                 self.remarks = (MEMORISED,)
             points = data.load("train").tensor(config.limit).flatten(1).double()
-            law = gaussian_of(points) if config.gaussian else Points(points)
-        self.law = noised(law, dtype or torch.get_default_dtype())
+            distribution = gaussian_of(points) if config.gaussian else Points(points)
+        self.distribution = noised(distribution, dtype or torch.get_default_dtype())
 
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         x, t, _ = self.match_inputs(x, t, condition)
         signal, sigma = self._levels(x, t)
-        gradient = self.law.score(x.flatten(1) / signal[:, None], sigma) / signal[:, None]
+        gradient = self.distribution.score(x.flatten(1) / signal[:, None], sigma) / signal[:, None]
         return gradient.reshape(x.shape)
 
     def noised_log_prob(self, x: Tensor, t: Tensor) -> Tensor:
         """log p_t(x) in nats at x (B, *E) and t (B,): (B,)."""
         x, t, _ = self.match_inputs(x, t)
         signal, sigma = self._levels(x, t)
-        density = self.law.log_prob(x.flatten(1) / signal[:, None], sigma)
+        density = self.distribution.log_prob(x.flatten(1) / signal[:, None], sigma)
         return density - math.prod(self.event_shape) * signal.log()
 
     def log_prob(self, x: Tensor, condition: Condition | None = None, **options: Any) -> Tensor:

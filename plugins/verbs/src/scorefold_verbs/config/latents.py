@@ -35,7 +35,7 @@ class ReconstructOptions(EncodeOptions, DecodingOptions, FeatureOptions):
 
     batch_size: int = Field(256, ge=1, description="Points encoded and decoded at once")
     codes: Literal["encoded", "drawn"] = Field(
-        "encoded", description="Decode the mean of a point's code (encoded), or one draw from its law (drawn)"
+        "encoded", description="Decode the mean of a point's code (encoded), or one draw from its distribution (drawn)"
     )
     draws: int = Field(1, ge=1, description="How often each point is decoded; the mean of the draws is measured too")
     lpips: LpipsOptions | None = Field(None, description="The two files of LPIPS; null leaves LPIPS out")
@@ -47,17 +47,17 @@ class LatentsOptions(EncodeOptions):
 
 
 class GenerateOptions(DecodingOptions, FeatureOptions):
-    """How many codes to draw, and from which law."""
+    """How many codes to draw, and from which distribution."""
 
     n: int = Field(64, ge=1, description="Codes to draw")
     codes: Literal["standard", "gaussian", "mixture"] = Field(
         "standard",
-        description="The law of codes: the one that training held them to (standard), a normal law with full "
-        "covariance (gaussian) or a mixture of such (mixture) fitted to the codes of the training split",
+        description="The distribution of codes: the one that training held them to (standard), a normal distribution "
+        "with full covariance (gaussian) or a mixture of such (mixture) fitted to the codes of the training split",
     )
-    components: int = Field(8, ge=1, description="Normal laws in the mixture")
+    components: int = Field(8, ge=1, description="Normal distributions in the mixture")
     fitted: int | None = Field(
-        None, ge=2, description="Largest number of training points that a law is fitted to; null for all"
+        None, ge=2, description="Largest number of training points that a distribution is fitted to; null for all"
     )
 
 

@@ -70,7 +70,9 @@ def _by_draws(distances: Tensor) -> Figure:
     figure, axes = new_figure()
     numbers = torch.arange(1, len(distances) + 1, dtype=torch.float64)
     expected = distances[0] * ((1 + 1 / numbers) / 2).sqrt()
-    axes.plot(numbers, expected, color=WARM, linewidth=1.2, label="draws from the law of events given the code")
+    axes.plot(
+        numbers, expected, color=WARM, linewidth=1.2, label="draws from the distribution of events given the code"
+    )
     axes.plot(numbers, distances, color=ACCENT, marker="o", markersize=4, label="these draws")
     axes.set(xlabel="draws in the mean", ylabel="root-mean-square distance", ylim=(0, None))
     axes.locator_params(axis="x", integer=True)
@@ -125,7 +127,7 @@ def _in_plane(x: Tensor) -> tuple[Tensor, tuple[str, str]]:
 
 
 def latents(shown: LatentsShown) -> Mapping[str, Figure]:
-    """The divergence of each unit (or its variance, of codes without a law), and the codes of all points."""
+    """The divergence of each unit (or its variance, of codes without a distribution), and the codes of all points."""
     figures = {"units": _units(shown)}
     figures["codes"] = _codes(shown)
     return figures
@@ -134,7 +136,7 @@ def latents(shown: LatentsShown) -> Mapping[str, Figure]:
 def _units(shown: LatentsShown) -> Figure:
     """Units from the most to the least informative."""
     figure, axes = new_figure()
-    worth = shown.laws.spread() if shown.kl is None else shown.kl
+    worth = shown.distributions.spread() if shown.kl is None else shown.kl
     order = worth.argsort(descending=True)
     few = order[:_BARS]
     colours = [ACCENT if active else SOFT for active in shown.active[few].tolist()]
@@ -145,7 +147,7 @@ def _units(shown: LatentsShown) -> Figure:
     left = f", the first {_BARS} of {len(order)}" if len(order) > _BARS else ""
     axes.set_xlabel(f"unit, by what it holds{left}")
     if shown.kl is None:
-        axes.set(ylabel="variance over points", title="A code without a law: the variance of its units")
+        axes.set(ylabel="variance over points", title="A code without a distribution: the variance of its units")
         return figure
     axes.set_ylabel("KL divergence (nats)")
     active = int(shown.active.sum())
@@ -183,8 +185,8 @@ def _codes(shown: LatentsShown) -> Figure:
 
 
 def _scatter_of_units(axes: Axes, shown: LatentsShown) -> None:
-    worth = shown.laws.spread() if shown.kl is None else shown.kl
-    means = shown.laws.mean[:_CLOUD].double()
+    worth = shown.distributions.spread() if shown.kl is None else shown.kl
+    means = shown.distributions.mean[:_CLOUD].double()
     if means.shape[1] == 1:
         axes.hist(means[:, 0].numpy(), bins=40, color=SOFT)
         axes.set(xlabel="unit 0", ylabel="points")

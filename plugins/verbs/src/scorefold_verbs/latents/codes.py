@@ -1,4 +1,5 @@
-"""What is done with latent codes once they are there: their laws over data, paths between them, a linear probe.
+"""What is done with latent codes once they are there: their distributions over data, paths between them, a linear
+probe.
 
 Codes are flattened, k units each.
 """
@@ -23,8 +24,9 @@ _PARALLEL = 1e-6  # the least sine of an angle that a great circle is unique for
 
 
 @dataclass(frozen=True)
-class CodeLaws:
-    """The laws N(mean, std^2) of the codes of N points: ``mean`` and ``std`` (N, k), std 0 where nothing is drawn."""
+class CodeDistributions:
+    """The distributions N(mean, std^2) of the codes of N points: ``mean`` and ``std`` (N, k), std 0 where nothing is
+    drawn."""
 
     mean: Tensor
     std: Tensor
@@ -51,8 +53,9 @@ class CodeLaws:
         _check_count(self.mean)
         return self.mean.double().var(0)
 
-    def aggregate(self) -> NormalLaw:
-        """The normal law with the moments of the aggregate posterior, which is the mixture of all points' laws.
+    def aggregate(self) -> NormalDistribution:
+        """The normal distribution with the moments of the aggregate posterior, which is the mixture of all points'
+        distributions.
 
         Raises ``DataError`` for one point, ``ConfigError`` for more units than ``LARGEST``.
         """
@@ -61,12 +64,12 @@ class CodeLaws:
         if units > LARGEST:
             raise ConfigError(
                 f"codes have {units} units; their covariance is computed up to {LARGEST}",
-                hint="codes as large are events: a score model or a flow of them gives their law",
+                hint="codes as large are events: a score model or a flow of them gives their distribution",
             )
         mean = self.mean.double()
         centre = mean.mean(0)
         covariance = (mean - centre).T @ (mean - centre) / (len(mean) - 1)
-        return NormalLaw(centre, covariance + self.std.double().square().mean(0).diag())
+        return NormalDistribution(centre, covariance + self.std.double().square().mean(0).diag())
 
     def draw(self, generator: torch.Generator) -> Tensor:
         """A code of each point, (N, k) in float64."""
@@ -76,11 +79,13 @@ class CodeLaws:
 
 def _check_count(codes: Tensor) -> None:
     if len(codes) < 2:
-        raise DataError(f"the law of codes needs at least 2 points; {len(codes)} were given", hint="give more points")
+        raise DataError(
+            f"the distribution of codes needs at least 2 points; {len(codes)} were given", hint="give more points"
+        )
 
 
 @dataclass(frozen=True)
-class NormalLaw:
+class NormalDistribution:
     """N(mean, covariance): ``mean`` (k,), ``covariance`` (k, k), float64."""
 
     mean: Tensor
@@ -104,11 +109,12 @@ class NormalLaw:
 
 
 @dataclass(frozen=True)
-class MixtureLaw:
-    """A mixture of normal laws with ``weights`` (c,) float64 that sum to 1; ``converged`` says whether its fit did."""
+class MixtureDistribution:
+    """A mixture of normal distributions with ``weights`` (c,) float64 that sum to 1; ``converged`` says whether its fit
+    did."""
 
     weights: Tensor
-    parts: tuple[NormalLaw, ...]
+    parts: tuple[NormalDistribution, ...]
     converged: bool = True
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
@@ -118,8 +124,8 @@ class MixtureLaw:
         return drawn[which, torch.arange(n)]
 
 
-def fit_mixture(codes: Tensor, components: int, seed: int) -> MixtureLaw:
-    """A mixture of normal laws with full covariances, fitted to codes (N, k) by scikit-learn.
+def fit_mixture(codes: Tensor, components: int, seed: int) -> MixtureDistribution:
+    """A mixture of normal distributions with full covariances, fitted to codes (N, k) by scikit-learn.
 
     Raises ``ScorefoldError`` without scikit-learn, ``ConfigError`` for more components than codes.
     """
@@ -141,8 +147,8 @@ def fit_mixture(codes: Tensor, components: int, seed: int) -> MixtureLaw:
         warnings.simplefilter("ignore", ConvergenceWarning)  # told by ``converged``
         model.fit(codes.double().cpu().numpy())
     means, covariances = torch.from_numpy(model.means_), torch.from_numpy(model.covariances_)
-    parts = tuple(NormalLaw(mean, covariance) for mean, covariance in zip(means, covariances, strict=True))
-    return MixtureLaw(torch.from_numpy(model.weights_), parts, bool(model.converged_))
+    parts = tuple(NormalDistribution(mean, covariance) for mean, covariance in zip(means, covariances, strict=True))
+    return MixtureDistribution(torch.from_numpy(model.weights_), parts, bool(model.converged_))
 
 
 def lerp(start: Tensor, end: Tensor, times: Tensor) -> Tensor:

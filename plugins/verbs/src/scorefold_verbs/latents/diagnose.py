@@ -13,8 +13,8 @@ from scorefold.interfaces import DataSource
 from scorefold.stage import Outcome, StageContext
 from scorefold_verbs.config.latents import LatentsOptions
 from scorefold_verbs.inputs import Inputs, device_of, points_of
-from scorefold_verbs.latents.codes import LARGEST, CodeLaws
-from scorefold_verbs.latents.stage import code_laws, encoder_of
+from scorefold_verbs.latents.codes import LARGEST, CodeDistributions
+from scorefold_verbs.latents.stage import code_distributions, encoder_of
 
 _ACTIVE = 0.01
 _FAR = 0.1
@@ -23,11 +23,11 @@ _ASKED = 512  # how many points the component itself is asked about
 
 @dataclass(frozen=True)
 class LatentsShown:
-    """What the figures show: the laws of the codes of points, their KL divergence of each unit (k,) where there is one,
-    which units are active (k,), and the variances of the aggregate posterior (k,), widest first, where they were
-    computed."""
+    """What the figures show: the distributions of the codes of points, their KL divergence of each unit (k,) where
+    there is one, which units are active (k,), and the variances of the aggregate posterior (k,), widest first, where
+    they were computed."""
 
-    laws: CodeLaws
+    distributions: CodeDistributions
     kl: Tensor | None
     active: Tensor
     spectrum: Tensor | None
@@ -39,33 +39,33 @@ def latents(component: Any, inputs: Inputs, options: LatentsOptions, context: St
 
     KL divergences are of q(z|x) from N(0, I), in nats, the mean over points: in the sum, and of each unit. A unit is
     active where the variance of its mean over points, and its divergence, are both above 0.01 (Burda, Grosse and
-    Salakhutdinov 2016). The aggregate posterior, the law of the codes of all points, is held to N(0, I) by the
-    divergence of the normal law with its moments; what is left of the total is no less than the information that a code
-    has of its point. A code without a law, which is a function of its point, has no finite divergence: its variances
-    are told instead. The component may have more to say: see ``Encodes.diagnose_codes``.
+    Salakhutdinov 2016). The aggregate posterior, the distribution of the codes of all points, is held to N(0, I) by the
+    divergence of the normal distribution with its moments; what is left of the total is no less than the information
+    that a code has of its point. A code without a distribution, which is a function of its point, has no finite
+    divergence: its variances are told instead. The component may have more to say: see ``Encodes.diagnose_codes``.
 
     Raises ``ConfigError`` for a component without a latent space, ``DataError`` for fewer than two points.
     """
     encoder = encoder_of(component, "show latents")
     source: DataSource = inputs["data"]
     dataset = points_of(source, options.limit, context)
-    laws = code_laws(encoder, dataset, options.batch_size, context)
-    units = laws.mean.shape[1]
-    spread = laws.spread()
-    law = laws.aggregate() if units <= LARGEST else None
+    distributions = code_distributions(encoder, dataset, options.batch_size, context)
+    units = distributions.mean.shape[1]
+    spread = distributions.spread()
+    distribution = distributions.aggregate() if units <= LARGEST else None
     metrics: dict[str, Any] = {"points": len(dataset), "latent dimension": units}
     result: dict[str, Any] = {"metrics": metrics}
     arrays: dict[str, Tensor] = {"variance of the means": spread}
     warnings: list[str] = []
     kl: Tensor | None = None
-    if laws.deterministic:
+    if distributions.deterministic:
         active = spread > 0
-        result["note"] = _told(laws)
+        result["note"] = _told(distributions)
         metrics["units that vary"] = int(active.sum())
         if not bool(active.any()):
             warnings.append("the code is the same for all points: it holds nothing of them")
     else:
-        kl = laws.kl().mean(0)
+        kl = distributions.kl().mean(0)
         active = (spread > _ACTIVE) & (kl > _ACTIVE)
         total = float(kl.sum())
         metrics |= {
@@ -77,18 +77,22 @@ def latents(component: Any, inputs: Inputs, options: LatentsOptions, context: St
         arrays["KL divergence"] = kl
         warnings += _collapsed(int(active.sum()), units, total)
     spectrum = None
-    if law is not None:
-        spectrum = torch.linalg.eigvalsh(law.covariance).flip(0).clamp_min(0)
-        arrays |= {"aggregate mean": law.mean, "aggregate covariance": law.covariance, "aggregate spectrum": spectrum}
+    if distribution is not None:
+        spectrum = torch.linalg.eigvalsh(distribution.covariance).flip(0).clamp_min(0)
+        arrays |= {
+            "aggregate mean": distribution.mean,
+            "aggregate covariance": distribution.covariance,
+            "aggregate spectrum": spectrum,
+        }
         if float(spectrum.sum()) > 0:
             metrics["effective dimension"] = float(spectrum.sum().square() / spectrum.square().sum())
-        apart = law.kl()
+        apart = distribution.kl()
         if kl is not None and math.isfinite(apart):
             metrics["KL divergence of the aggregate posterior (nats)"] = apart
             metrics["information in the code, at most (nats)"] = float(kl.sum()) - apart
             if apart > _FAR * units:
                 warnings.append(
-                    f"the codes of data are not like draws from N(0, I): the normal law with their moments is "
+                    f"the codes of data are not like draws from N(0, I): the normal distribution with their moments is "
                     f"{apart:.3g} nats from it, {apart / units:.2g} a unit; generate with codes: gaussian or mixture"
                 )
     numbers, further, more = encoder.diagnose_codes(
@@ -99,15 +103,15 @@ def latents(component: Any, inputs: Inputs, options: LatentsOptions, context: St
     if warnings or further:
         result["warnings"] = [*warnings, *further]
     arrays |= {name: array.detach().cpu() for name, array in more.items()}
-    return Outcome(dict(metrics), result, arrays, shown=LatentsShown(laws, kl, active, spectrum))
+    return Outcome(dict(metrics), result, arrays, shown=LatentsShown(distributions, kl, active, spectrum))
 
 
-def _told(laws: CodeLaws) -> str:
+def _told(distributions: CodeDistributions) -> str:
     """Why there is no divergence."""
-    fixed = int((laws.std <= 0).any(0).sum())
-    units = laws.mean.shape[1]
+    fixed = int((distributions.std <= 0).any(0).sum())
+    units = distributions.mean.shape[1]
     which = "the code is" if fixed == units else f"{fixed} of the {units} units are"
-    return f"{which} a function of the event, drawn from no law, so there is no KL divergence from N(0, I)"
+    return f"{which} a function of the event, drawn from no distribution, so there is no KL divergence from N(0, I)"
 
 
 def _collapsed(active: int, units: int, total: float) -> list[str]:

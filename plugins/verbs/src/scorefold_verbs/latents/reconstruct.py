@@ -19,9 +19,9 @@ from scorefold_toolkit.metrics import energy_distance
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
 from scorefold_verbs.config.latents import GenerateOptions, ReconstructOptions
 from scorefold_verbs.inputs import Inputs, device_of, on_device, points_of
-from scorefold_verbs.latents.codes import MixtureLaw, NormalLaw, fit_mixture
+from scorefold_verbs.latents.codes import MixtureDistribution, NormalDistribution, fit_mixture
 from scorefold_verbs.latents.measures import RELATIVE_ERROR, Distances, Errors, lpips_of, realism
-from scorefold_verbs.latents.stage import beside, code_laws, decoded, encoder_of, training_points
+from scorefold_verbs.latents.stage import beside, code_distributions, decoded, encoder_of, training_points
 
 _SHOWN_DRAWS = 3
 _SEEN = 1000  # how many events give the range of data without bounds
@@ -176,13 +176,13 @@ def _other_points(source: DataSource, count: int, batch_size: int, context: Stag
 
 @torch.no_grad()
 def generate(component: Any, inputs: Inputs, options: GenerateOptions, context: StageContext) -> Outcome:
-    """Codes drawn from a law and decoded, handed on as (n, *E); with data, held to the points of the split.
+    """Codes drawn from a distribution and decoded, handed on as (n, *E); with data, held to the points of the split.
 
-    The law is the one that training held codes to, or one fitted to the codes of the training split, drawn from their
-    own laws. Distances are over as many events as there are points, beside those of as many training points. Raises
-    ``ConfigError`` for a component without a latent space, without a law of codes where the standard one is wanted,
-    and for a law to be fitted to no data; ``DataError`` for events that are not finite; ``ScorefoldError`` for a
-    mixture without scikit-learn.
+    The distribution is the one that training held codes to, or one fitted to the codes of the training split, drawn
+    from their own distributions. Distances are over as many events as there are points, beside those of as many
+    training points. Raises ``ConfigError`` for a component without a latent space, without a distribution of codes
+    where the standard one is wanted, and for a distribution to be fitted to no data; ``DataError`` for events that are
+    not finite; ``ScorefoldError`` for a mixture without scikit-learn.
     """
     encoder = encoder_of(component, "generate")
     source: DataSource | None = inputs.get("data")
@@ -192,11 +192,11 @@ def generate(component: Any, inputs: Inputs, options: GenerateOptions, context: 
     if options.codes == "standard":
         codes = encoder.draw_codes(options.n, generator=context.generator("codes", device=device))
     else:
-        law, like = _fitted_law(encoder, source, options, context)
-        codes = beside(like, law.draw(options.n, context.generator("codes")))
-        if isinstance(law, MixtureLaw):
-            metrics["components"] = len(law.weights)
-            if not law.converged:
+        distribution, like = _fitted_distribution(encoder, source, options, context)
+        codes = beside(like, distribution.draw(options.n, context.generator("codes")))
+        if isinstance(distribution, MixtureDistribution):
+            metrics["components"] = len(distribution.weights)
+            if not distribution.converged:
                 result["warnings"] = ["the fit of the mixture did not converge: take fewer components, or more points"]
     x = decoded(
         encoder,
@@ -223,21 +223,22 @@ def generate(component: Any, inputs: Inputs, options: GenerateOptions, context: 
     return Outcome(TensorSource(flat, scale), result, {"generated": flat, "codes": codes.cpu()}, shown=shown)
 
 
-def _fitted_law(
+def _fitted_distribution(
     encoder: Encodes, source: DataSource | None, options: GenerateOptions, context: StageContext
-) -> tuple[NormalLaw | MixtureLaw, Tensor]:
-    """The law of the training points' codes, and a code to say of which shape, where and in which dtype they are."""
+) -> tuple[NormalDistribution | MixtureDistribution, Tensor]:
+    """The distribution of the training points' codes, and a code to say of which shape, where and in which dtype they
+    are."""
     if source is None:
         raise ConfigError(
             f"codes: {options.codes} is fitted to the codes of data, and no data were given",
             hint="add 'data: <a data stage>' to the stage's inputs",
         )
     points = training_points(source, options.fitted, context)
-    laws = code_laws(encoder, points, options.batch_size, context)
+    distributions = code_distributions(encoder, points, options.batch_size, context)
     like = encoder.encode(points.tensor(1))
     if options.codes == "gaussian":
-        return laws.aggregate(), like
-    drawn = laws.draw(context.generator("fitted codes"))
+        return distributions.aggregate(), like
+    drawn = distributions.draw(context.generator("fitted codes"))
     return fit_mixture(drawn, options.components, context.seed("mixture")), like
 
 

@@ -14,7 +14,7 @@ from scorefold.interfaces import DataSource, Encodes, EncodesNoise
 from scorefold.stage import StageContext
 from scorefold_verbs.config.latents import PathOptions
 from scorefold_verbs.inputs import device_of, on_device
-from scorefold_verbs.latents.codes import CodeLaws
+from scorefold_verbs.latents.codes import CodeDistributions
 
 HeldNoise = Literal["own", "shared", "drawn"]
 
@@ -26,15 +26,17 @@ def encoder_of(component: Any, doing: str) -> Encodes:
     return component
 
 
-def code_laws(component: Encodes, dataset: Dataset, batch_size: int, context: StageContext) -> CodeLaws:
-    """The laws of the codes of points, on the CPU."""
+def code_distributions(
+    component: Encodes, dataset: Dataset, batch_size: int, context: StageContext
+) -> CodeDistributions:
+    """The distributions of the codes of points, on the CPU."""
     means, deviations = [], []
     for batch in dataset.batches(batch_size):
         mean, std = component.encode_distribution(batch.x)
         means.append(mean.flatten(1).cpu())
         deviations.append(std.flatten(1).cpu())
         context.progress(sum(map(len, means)), len(dataset), "encoded")
-    return CodeLaws(torch.cat(means), torch.cat(deviations))
+    return CodeDistributions(torch.cat(means), torch.cat(deviations))
 
 
 def training_points(source: DataSource, limit: int | None, context: StageContext) -> Dataset:

@@ -17,10 +17,10 @@ from scorefold_toolkit.metrics import sharpness
 from scorefold_verbs.config.latents import EditOptions, InterpolateCodesOptions, TraverseOptions
 from scorefold_verbs.config.verbs import EncodeOptions
 from scorefold_verbs.inputs import Inputs, nearness, on_device, points_of
-from scorefold_verbs.latents.codes import CodeLaws, Probe, fit_probe, lerp, slerp
+from scorefold_verbs.latents.codes import CodeDistributions, Probe, fit_probe, lerp, slerp
 from scorefold_verbs.latents.stage import (
     beside,
-    code_laws,
+    code_distributions,
     decoded_rows,
     encoder_of,
     held_noise,
@@ -145,15 +145,17 @@ def traverse(component: Any, inputs: Inputs, options: TraverseOptions, context: 
         known = training_points(source, options.limit, context)
     except SplitError:
         known = points_of(source, options.limit, context)
-    laws = code_laws(encoder, known, options.batch_size, context)
-    x, ranks = _moved_points(points_of(source, None, context), laws, options)
-    axes, names, worth = _axes(laws, options.axes, max(ranks) + 1)
-    law = laws.aggregate()
+    distributions = code_distributions(encoder, known, options.batch_size, context)
+    x, ranks = _moved_points(points_of(source, None, context), distributions, options)
+    axes, names, worth = _axes(distributions, options.axes, max(ranks) + 1)
+    distribution = distributions.aggregate()
     axes, worth, named = axes[ranks], worth[ranks], tuple(names[rank] for rank in ranks)
     codes = torch.cat([encoder.encode(part) for part in x.split(options.batch_size)])
     flat = codes.flatten(1).double().cpu()
     deviations = torch.linspace(-options.width, options.width, options.times, dtype=torch.float64)
-    steps = deviations * law.deviations(axes)[:, None] - ((flat - law.mean) * axes).sum(1, keepdim=True)
+    steps = deviations * distribution.deviations(axes)[:, None] - ((flat - distribution.mean) * axes).sum(
+        1, keepdim=True
+    )
     moved = beside(codes, flat[:, None] + steps[..., None] * axes[:, None])
     noise = None
     if held == "own":
@@ -171,9 +173,11 @@ def traverse(component: Any, inputs: Inputs, options: TraverseOptions, context: 
     return Outcome(TensorSource(events.flatten(0, 1), source.event_scale), {"metrics": metrics}, arrays, shown=shown)
 
 
-def _moved_points(points: Dataset, laws: CodeLaws, options: TraverseOptions) -> tuple[Tensor, list[int]]:
+def _moved_points(
+    points: Dataset, distributions: CodeDistributions, options: TraverseOptions
+) -> tuple[Tensor, list[int]]:
     """The point (*E) of each row, (R, *E), and the rank of the axis that it is moved along."""
-    units = laws.mean.shape[1]
+    units = distributions.mean.shape[1]
     if options.rows == "points":
         if options.axis >= units:
             raise ConfigError(f"axis is {options.axis}; the code has {units}, counted from 0")
@@ -186,20 +190,20 @@ def _moved_points(points: Dataset, laws: CodeLaws, options: TraverseOptions) -> 
     return x.expand(count, *x.shape[1:]), list(range(count))
 
 
-def _axes(laws: CodeLaws, kind: str, count: int) -> tuple[Tensor, list[str], Tensor]:
+def _axes(distributions: CodeDistributions, kind: str, count: int) -> tuple[Tensor, list[str], Tensor]:
     """The most informative axes as unit vectors (count, k), their names with what they hold, and that as (count,)."""
     if kind == "principal":
-        centred = laws.mean.double() - laws.mean.double().mean(0)
+        centred = distributions.mean.double() - distributions.mean.double().mean(0)
         values, vectors = torch.linalg.eigh(centred.T @ centred / max(1, len(centred) - 1))
         values, axes = values.flip(0)[:count].clamp_min(0), vectors.T.flip(0)[:count]
         share = values / centred.square().sum().div(max(1, len(centred) - 1)).clamp_min(1e-300)
         names = [f"direction {rank + 1}, {100 * float(part):.3g}%" for rank, part in enumerate(share)]
         return axes, names, values
-    worth = laws.spread() if laws.deterministic else laws.kl().mean(0)
+    worth = distributions.spread() if distributions.deterministic else distributions.kl().mean(0)
     order = worth.argsort(descending=True)[:count]
-    what = "variance {:.2g}" if laws.deterministic else "{:.2g} nats"
+    what = "variance {:.2g}" if distributions.deterministic else "{:.2g} nats"
     names = [f"unit {unit}, {what.format(float(worth[unit]))}" for unit in order.tolist()]
-    axes = torch.zeros(len(order), laws.mean.shape[1], dtype=torch.float64)
+    axes = torch.zeros(len(order), distributions.mean.shape[1], dtype=torch.float64)
     axes[torch.arange(len(order)), order] = 1
     return axes, names, worth[order]
 
@@ -221,11 +225,11 @@ def edit(component: Any, inputs: Inputs, options: EditOptions, context: StageCon
     held = held_noise(encoder, options.noise)
     source: DataSource = inputs["data"]
     training = training_points(source, options.limit, context)
-    known = code_laws(encoder, training, options.batch_size, context).mean
+    known = code_distributions(encoder, training, options.batch_size, context).mean
     taught = _has(training, options)
     probe = fit_probe(known, taught, options.penalty)
     points = points_of(source, options.limit, context)
-    flat, has = code_laws(encoder, points, options.batch_size, context).mean, _has(points, options)
+    flat, has = code_distributions(encoder, points, options.batch_size, context).mean, _has(points, options)
     right, share = _accuracy(probe, flat, has), float(has.double().mean())
     metrics: dict[str, Any] = {
         "held-out points": len(points),

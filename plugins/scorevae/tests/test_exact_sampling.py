@@ -1,4 +1,5 @@
-"""Samplers with an exact score given the code: each is an affine map of the noise, so two starts tell its law."""
+"""Samplers with an exact score given the code: each is an affine map of the noise, so two starts tell its
+distribution."""
 
 from __future__ import annotations
 
@@ -131,7 +132,7 @@ PROCESSES = {
 
 @pytest.mark.parametrize("sampler", ["heun", "ddim", "dpmpp-2m"])
 @pytest.mark.parametrize("name", PROCESSES)
-def test_every_process_decodes_to_the_law_given_the_code(name: str, sampler: str) -> None:
+def test_every_process_decodes_to_the_distribution_given_the_code(name: str, sampler: str) -> None:
     """N(0.8, 0.2), up to the noise at the first time, what is left of the signal at the last, and the steps."""
     prior = GaussianScore(real([0.0]), ONE, process=PROCESSES[name])
     model = auto_encoder(prior, 1, LinearEncoder(prior, ONE, real([0.0]), 0.25 * ONE))

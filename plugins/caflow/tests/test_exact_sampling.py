@@ -1,4 +1,5 @@
-"""Draws: their law where it is known, temperatures, one encoding a condition, and inverses that do not explode."""
+"""Draws: their distribution where it is known, temperatures, one encoding a condition, and inverses that do not
+explode."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 @pytest.mark.parametrize("task", ["super-resolution", "inpainting"])
-def test_a_flow_that_is_a_gaussian_pairs_law_draws_it(task) -> None:
+def test_a_flow_that_is_a_gaussian_pairs_distribution_draws_it(task) -> None:
     pair = gaussian_pair(GaussianPairsConfig(size=4, task=task))
     flow = exact_flow(pair)
     w, y = draws(5, 1, 4, 4), draws(5, 1, 4, 4, seed=4)

@@ -47,7 +47,7 @@ def with_exact_corrector(model: ScoreVAEPlus) -> ScoreVAEPlus:
 
 @torch.no_grad()
 def data_term(model: ScoreVAE | ScoreVAEPlus) -> float:
-    """The mean of 1/2 (eps-hat - eps)^2 over times, noise and codes of the point 1 (the law is symmetric)."""
+    """The mean of 1/2 (eps-hat - eps)^2 over times, noise and codes of the point 1 (the distribution is symmetric)."""
     (noise, noise_weights), (codes, code_weights) = dense_normal(401), normal(24)
     eps = noise.repeat_interleave(len(codes))[:, None]
     z = 1 + 0.5 * codes.repeat(len(noise))[:, None]

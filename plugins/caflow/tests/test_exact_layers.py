@@ -230,7 +230,7 @@ def test_a_mixture_coupling_far_out_stays_finite_in_float32() -> None:
     back, back_log_det = subject.inverse(z, condition)
     for value in (z, log_det, back, back_log_det):
         assert bool(value.isfinite().all())
-    # Between components that lie far apart the law is flat to rounding: x is lost there, but not its image.
+    # Between components that lie far apart the distribution is flat to rounding: x is lost there, but not its image.
     assert torch.allclose(subject(back, condition)[0], z, rtol=1e-5, atol=1e-2)
     x, log_det = subject.inverse(torch.zeros_like(far), condition)
     assert bool(x.isfinite().all())
@@ -325,7 +325,7 @@ def test_the_dequantisers_draws_have_its_density() -> None:
 def test_the_dequantisers_density_integrates_to_one() -> None:
     torch.manual_seed(0)
     dequantiser = perturb(Dequantiser((1, 2, 2), 6).double())
-    # Gauss-Hermite in r with u = sigmoid(r), against a normal law a little wider than that of r.
+    # Gauss-Hermite in r with u = sigmoid(r), against a normal distribution a little wider than that of r.
     nodes, weights = (torch.from_numpy(each) for each in np.polynomial.hermite_e.hermegauss(14))
     r = torch.cartesian_prod(*[1.2 * nodes] * 4).reshape(-1, 1, 2, 2)
     volume = torch.cartesian_prod(*[weights] * 4).prod(1) / (2 * math.pi) ** 2

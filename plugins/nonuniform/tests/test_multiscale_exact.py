@@ -1,8 +1,8 @@
 """Multi-scale diffusion of Gaussian fields with exact scores: the numbers of section 6.2 and 6.3 of the notes.
 
-Laws are Gaussian and every step of core's samplers is affine, so what comes out has moments in closed form: samplers
-move the basis vectors, and nothing is sampled. Samplers work on events, by ``Rotated``; core's own tests have the same
-numbers in coefficients and with a Haar transform of their own.
+Distributions are Gaussian and every step of core's samplers is affine, so what comes out has moments in closed form:
+samplers move the basis vectors, and nothing is sampled. Samplers work on events, by ``Rotated``; core's own tests have
+the same numbers in coefficients and with a Haar transform of their own.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Setting:
     """A field of n x n pixels, its bands, each with a linear log-SNR on [eps, (i + 1) / n], and exact scores."""
 
     def __init__(self, size: int, config: BandsConfig = HAAR, *, lam_min: float = -10.0) -> None:
-        self.law = GaussianField(GaussianFieldConfig(size=size, points=10)).law()
+        self.distribution = GaussianField(GaussianFieldConfig(size=size, points=10)).distribution()
         self.bands = build_bands(config, (1, size, size)).double()
         ends = torch.arange(1, len(self.bands) + 1, dtype=F64) / len(self.bands)
         schedule = LinearLogSNR(lam_min=lam_min, t_end=ends)
@@ -63,26 +63,28 @@ class Setting:
         self.process = Rotated(self.inner, self.bands.transform)
         self.size = size**2
         self.eye = torch.eye(self.size, dtype=F64)
-        self.pixels = self.law.basis @ self.law.variances.diag() @ self.law.basis.mT
+        self.pixels = self.distribution.basis @ self.distribution.variances.diag() @ self.distribution.basis.mT
 
     def images(self, rows: Tensor) -> Tensor:
         return rows.reshape(-1, *self.bands.event_shape)
 
-    def score(self, scale: int, law: SubspaceGaussian | None = None) -> CoefficientScore:
-        return CoefficientScore(gaussian_score(law or self.law, self.bands, self.inner, scale), self.bands.transform)
+    def score(self, scale: int, distribution: SubspaceGaussian | None = None) -> CoefficientScore:
+        return CoefficientScore(
+            gaussian_score(distribution or self.distribution, self.bands, self.inner, scale), self.bands.transform
+        )
 
-    def pieces(self, steps: int, law: SubspaceGaussian | None = None) -> list[tuple[CoefficientScore, Tensor]]:
+    def pieces(self, steps: int, distribution: SubspaceGaussian | None = None) -> list[tuple[CoefficientScore, Tensor]]:
         """The score and the times of each scale, the coarsest first."""
         count = len(self.bands)
         times = time_grid(self.process, count * steps)
-        return [(self.score(count - 1 - i, law), times[i * steps : (i + 1) * steps + 1]) for i in range(count)]
+        return [(self.score(count - 1 - i, distribution), times[i * steps : (i + 1) * steps + 1]) for i in range(count)]
 
     def deterministic(
-        self, sampler, steps: int, *, keep_history: bool = True, law: SubspaceGaussian | None = None
+        self, sampler, steps: int, *, keep_history: bool = True, distribution: SubspaceGaussian | None = None
     ) -> Tensor:
         """The covariance of the images that come out, for noise N(0, 1)."""
         x, state = self.images(self.eye), None
-        for score, times in self.pieces(steps, law):
+        for score, times in self.pieces(steps, distribution):
             x, state = sampler(score, self.process, x, times, state=state if keep_history else None)
         rows = x.flatten(1)
         return rows.T @ rows
@@ -118,7 +120,7 @@ class Setting:
         """The covariance of all coefficients at a time."""
         signal, scale = self.inner.coefficients(self.images(self.eye[:1]), torch.tensor([t], dtype=F64))
         signal, scale = signal.flatten(), scale.flatten()
-        covariance = coefficient_moments(self.law, self.bands)[1]
+        covariance = coefficient_moments(self.distribution, self.bands)[1]
         return signal[:, None] * covariance * signal + torch.diag(scale**2)
 
     def divergence(self, covariance: Tensor) -> float:
@@ -151,7 +153,7 @@ def field8() -> Setting:
 
 def test_the_field_is_that_of_the_notes(field16) -> None:
     """Condition number 1465, mean variances of d1, d2, a2, and 15 % of the norm between d1 and the rest."""
-    _, covariance = coefficient_moments(field16.law, field16.bands)
+    _, covariance = coefficient_moments(field16.distribution, field16.bands)
     assert float(torch.linalg.cond(covariance)) == pytest.approx(1465, abs=1)
     index = field16.bands.index.flatten()
     means = [float(covariance.diagonal()[index == band].mean()) for band in range(3)]
@@ -184,13 +186,13 @@ def test_ddim(field16, steps, error) -> None:
 
 
 def test_scores_must_see_bands_together(field16) -> None:
-    """A score that takes bands for independent samples another law: its error does not fall with the steps."""
-    _, covariance = coefficient_moments(field16.law, field16.bands)
+    """A score that takes bands for independent samples another distribution: its error does not fall with the steps."""
+    _, covariance = coefficient_moments(field16.distribution, field16.bands)
     index = field16.bands.index.flatten()
     variances, axes = torch.linalg.eigh(covariance * (index[:, None] == index))
     basis = field16.bands.transform.inverse(field16.images(axes.T)).flatten(1).T
     apart = SubspaceGaussian(torch.zeros_like(variances), basis, variances)
-    errors = [field16.error(field16.deterministic(ddim, steps, law=apart)) for steps in (16, 64)]
+    errors = [field16.error(field16.deterministic(ddim, steps, distribution=apart)) for steps in (16, 64)]
     blocks = float((covariance * (index[:, None] != index)).norm() / covariance.norm())
     assert blocks == pytest.approx(0.355, abs=5e-4)
     assert errors == pytest.approx([blocks, blocks], rel=0.05)  # .1039 and .0286 with the exact score
@@ -233,7 +235,7 @@ def test_uniform_diffusion_is_nearer_at_equal_calls(field8, sampler, multi, unif
     same = LinearLogSNR(t_end=torch.ones(1, dtype=F64))
     process = PerComponent(field8.bands.event_shape, same, blocks=torch.zeros_like(field8.bands.index))
     rotated = Rotated(process, field8.bands.transform)
-    score = CoefficientScore(gaussian_score(field8.law, field8.bands, process), field8.bands.transform)
+    score = CoefficientScore(gaussian_score(field8.distribution, field8.bands, process), field8.bands.transform)
     x, _ = sampler(score, rotated, field8.images(field8.eye), time_grid(rotated, 48))
     rows = x.flatten(1)
     assert field8.divergence(rows.T @ rows) == pytest.approx(uniform, rel=0.02)
@@ -256,9 +258,12 @@ def test_what_boundaries_lose(lam_min, lost, error) -> None:
 @pytest.mark.parametrize("lam_min", [-1.0, -4.0, -8.0])
 @pytest.mark.parametrize("matched", [True, False])
 def test_the_bound_on_what_boundaries_lose(lam_min, matched) -> None:
-    """It holds at every band, for any law; for this field the sum over bands is 4 to 17 times what is lost."""
+    """It holds at every band, for any distribution; for this field the sum over bands is 4 to 17 times what is lost."""
     setting = Setting(8, lam_min=lam_min)
-    variances, index = coefficient_moments(setting.law, setting.bands)[1].diagonal(), setting.bands.index.flatten()
+    variances, index = (
+        coefficient_moments(setting.distribution, setting.bands)[1].diagonal(),
+        setting.bands.index.flatten(),
+    )
     exact = setting.boundary(matched=matched)
     bound = [
         float(boundary_cost(torch.tensor(lam_min, dtype=F64), variances[index == band], matched=matched))
@@ -276,7 +281,7 @@ def test_the_bound_on_what_boundaries_lose(lam_min, matched) -> None:
     ids=lambda config: config.name,
 )
 def test_other_transforms_sample_the_same_field(config) -> None:
-    """The law is reached in any bands: second order in the steps, down to what boundaries lose."""
+    """The distribution is reached in any bands: second order in the steps, down to what boundaries lose."""
     setting = Setting(8, config)
     floor = sum(setting.boundary())
     coarse, fine = (setting.divergence(setting.deterministic(heun, steps)) for steps in (16, 64))
@@ -288,7 +293,7 @@ def test_other_transforms_sample_the_same_field(config) -> None:
 def test_bands_of_a_stationary_field_are_independent_in_fourier(field8) -> None:
     """Where coefficients are independent each band may be sampled by itself: rings lose nothing to a diagonal score."""
     setting = Setting(8, FourierBandsConfig(rings=3))
-    _, covariance = coefficient_moments(setting.law, setting.bands)
+    _, covariance = coefficient_moments(setting.distribution, setting.bands)
     torch.testing.assert_close(covariance, covariance.diagonal().diag())
 
 
@@ -298,7 +303,7 @@ def flow_matrices(setting: Setting) -> list[Tensor]:
     dz/dt = f - 1/2 g^2 s for the active bands, the others standing still; by an adaptive solver, with the score's
     matrix written out.
     """
-    covariance, index = coefficient_moments(setting.law, setting.bands)[1], setting.bands.index.flatten()
+    covariance, index = coefficient_moments(setting.distribution, setting.bands)[1], setting.bands.index.flatten()
     like = setting.images(setting.eye[:1])
     intervals = pairwise((1e-3, *setting.inner.breakpoints, 1.0))
 
@@ -324,13 +329,14 @@ def flow_matrices(setting: Setting) -> list[Tensor]:
 
 @pytest.mark.parametrize("lam_min", [-4.0, -10.0])
 def test_likelihood_of_the_multiscale_model(lam_min) -> None:
-    """The piecewise probability flow gives log N(x; 0, P) with P = (A^T A)^-1, the law that the flow makes of noise.
+    """The piecewise probability flow gives log N(x; 0, P) with P = (A^T A)^-1, the distribution that the flow makes of
+    noise.
 
-    At log-SNR -4 that law is .05 nats from the data's: the likelihood is the model's, and not the data's.
+    At log-SNR -4 that distribution is .05 nats from the data's: the likelihood is the model's, and not the data's.
     """
     setting = Setting(4, HaarBandsConfig(levels=1), lam_min=lam_min)
     ends = (*setting.inner.breakpoints, 1.0)
-    scores = [gaussian_score(setting.law, setting.bands, setting.inner, scale) for scale in range(2)]
+    scores = [gaussian_score(setting.distribution, setting.bands, setting.inner, scale) for scale in range(2)]
 
     def score(z: Tensor, t: Tensor) -> Tensor:
         return scores[sum(float(t[0]) > end for end in ends[:-1])](z, t)
@@ -363,7 +369,7 @@ def test_dimensions_change_as_bands_leave() -> None:
     normal = torch.distributions.Normal(torch.zeros((), dtype=F64), torch.ones((), dtype=F64))
     fine = normal.log_prob(halfway.flatten(1)[:, index == 0]).sum(1)
     # The coarse image's own flow, as a process of its dimension, continues from where the first interval left it.
-    covariance = coefficient_moments(setting.law, bands)[1][index == 1][:, index == 1]
+    covariance = coefficient_moments(setting.distribution, bands)[1][index == 1][:, index == 1]
     schedule = LinearLogSNR()
     rest = PerComponent(bands.shape(1), [(torch.ones(bands.shape(1), dtype=torch.bool), schedule)], t_min=0.5)
 

@@ -284,7 +284,7 @@ def pair_density(grid_x: Tensor, grid_y: Tensor, sigma_x: float) -> Tensor:
 
 
 def test_the_likelihood_given_a_clean_condition_is_exact(exact: Build) -> None:
-    process = VEConfig(sigma_min=0.01, sigma_max=5000)  # so far that the prior is the law at the end
+    process = VEConfig(sigma_min=0.01, sigma_max=5000)  # so far that the prior is the distribution at the end
     model = exact(0.9, process=process, estimator="cde")
     x, y = row(0.3, -1.0, 2.0).mT, row(1.0, 0.2, 1.5).mT
     variance = 0.19 + 0.01**2

@@ -98,12 +98,12 @@ def test_codes_that_say_nothing_are_best_at_a_large_beta() -> None:
 def test_the_evidence_bound_stores_all_it_can_below_a_beta_of_one() -> None:
     """With the likelihood weighting kappa = beta / ((1 - beta) SNR(t_min)), a hundredth of the variance of the
     noise at t_min for beta = 0.01; from beta = 1 on, no code is worth its price."""
-    law = GaussianScore(torch.zeros(2, dtype=torch.float64), torch.diag(real([2.0, 0.5])), t_min=1e-3)
-    snr = float(law.process.log_snr(real([1e-3])).exp())
+    distribution = GaussianScore(torch.zeros(2, dtype=torch.float64), torch.diag(real([2.0, 0.5])), t_min=1e-3)
+    snr = float(distribution.process.log_snr(real([1e-3])).exp())
 
     def total(beta: float, kappa: float) -> float:
-        encoder = best_encoder(law, [2.0, 0.5], [kappa, kappa])
-        return exact_terms(auto_encoder(law, 2, encoder, weighting="likelihood"), [2.0, 0.5], beta).total
+        encoder = best_encoder(distribution, [2.0, 0.5], [kappa, kappa])
+        return exact_terms(auto_encoder(distribution, 2, encoder, weighting="likelihood"), [2.0, 0.5], beta).total
 
     for beta in (0.01, 0.5):
         best = beta / (1 - beta) / snr
@@ -119,8 +119,8 @@ def test_training_finds_the_optimum(beta: float, units: int, best: float, genera
     """2,500 steps of Adam with batches of 256, within 2 % of the optimum (0.5, 1.4 and 0.0 % at three
     seeds, 4 CPU seconds each); above the peak the code collapses."""
     training = TrainingConfig(steps=2500, batch_size=256, learning_rate=3e-3, warmup=50, ema=0.995, log_every=500)
-    law = prior()
-    model = auto_encoder(law, units, encoder=Built(LinearInTime), beta=beta, training=training).float()
+    distribution = prior()
+    model = auto_encoder(distribution, units, encoder=Built(LinearInTime), beta=beta, training=training).float()
     x = torch.randn(100_000, 4, generator=generator) * real(VARIANCES).sqrt().float()
     fit(model, x, training)
     found = exact_terms(model.double(), VARIANCES, beta)

@@ -40,7 +40,8 @@ def test_the_fields_at_a_point() -> None:
 
 @pytest.fixture(scope="module")
 def losses() -> dict[str, float]:
-    """The data term of every field, by quadrature over times, noise and codes of the point 1 (the law is symmetric)."""
+    """The data term of every field, by quadrature over times, noise and codes of the point 1 (the distribution is
+    symmetric)."""
     right, parity = model_with(True), model_with(False)
     process = right.process
     (noise, noise_weights), (codes, code_weights) = dense_normal(), normal(24)

@@ -1,4 +1,4 @@
-"""Densities and scores of laws after isotropic Gaussian noise, y = x_0 + sigma z, in closed form.
+"""Densities and scores of distributions after isotropic Gaussian noise, y = x_0 + sigma z, in closed form.
 
 Each module takes y (B, D) and sigma (B,), both positive and of the buffers' dtype, and gives log p_sigma(y) in nats
 (B,) and its gradient (B, D).
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from scorefold_standard.scores.bessel import bessel_ratio_over_argument, log_bessel_normalised
 from scorefold_toolkit.distributions import (
+    Distribution,
     Embedded,
-    Law,
     Mixture,
     Points,
     Product,
     SharedGaussians,
-    SphereLaw,
+    SphereDistribution,
     SubspaceGaussian,
     coordinates,
 )
@@ -28,8 +28,8 @@ from scorefold_toolkit.distributions import (
 _DISTANCES_AT_ONCE = 2**22
 
 
-class NoisedLaw(nn.Module, ABC):
-    """A law of x_0 seen through noise."""
+class NoisedDistribution(nn.Module, ABC):
+    """A distribution of x_0 seen through noise."""
 
     @abstractmethod
     def log_prob(self, y: Tensor, sigma: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class NoisedLaw(nn.Module, ABC):
         """grad log p_sigma(y), (B, D)."""
 
 
-class NoisedSubspaceGaussian(NoisedLaw):
+class NoisedSubspaceGaussian(NoisedDistribution):
     """x_0 = mean + basis diag(sqrt(variances)) g: an anisotropic Gaussian around a subspace, of any rank from 0 to
     D.
     """
@@ -49,11 +49,11 @@ class NoisedSubspaceGaussian(NoisedLaw):
     basis: Tensor
     variances: Tensor
 
-    def __init__(self, law: SubspaceGaussian, dtype: torch.dtype) -> None:
+    def __init__(self, distribution: SubspaceGaussian, dtype: torch.dtype) -> None:
         super().__init__()
-        self.register_buffer("mean", law.mean.to(dtype))
-        self.register_buffer("basis", law.basis.to(dtype))
-        self.register_buffer("variances", law.variances.to(dtype))
+        self.register_buffer("mean", distribution.mean.to(dtype))
+        self.register_buffer("basis", distribution.basis.to(dtype))
+        self.register_buffer("variances", distribution.variances.to(dtype))
 
     def log_prob(self, y: Tensor, sigma: Tensor) -> Tensor:
         along, across = self._split(y)
@@ -75,19 +75,20 @@ class NoisedSubspaceGaussian(NoisedLaw):
         return along, centred - along @ self.basis.T
 
 
-class NoisedSphere(NoisedLaw):
-    """x_0 uniform on a sphere of radius R in an n-dimensional subspace (Bessel ratios; von Mises and Fisher's law)."""
+class NoisedSphere(NoisedDistribution):
+    """x_0 uniform on a sphere of radius R in an n-dimensional subspace (Bessel ratios; von Mises and Fisher's
+    distribution)."""
 
     centre: Tensor
     basis: Tensor
 
-    def __init__(self, law: SphereLaw, dtype: torch.dtype) -> None:
+    def __init__(self, distribution: SphereDistribution, dtype: torch.dtype) -> None:
         super().__init__()
-        self.register_buffer("centre", law.centre.to(dtype))
-        self.register_buffer("basis", law.basis.to(dtype))
-        self.radius = float(law.radius)
-        self.noise_std = float(law.noise_std)
-        self.order = law.basis.shape[1] / 2 - 1
+        self.register_buffer("centre", distribution.centre.to(dtype))
+        self.register_buffer("basis", distribution.basis.to(dtype))
+        self.radius = float(distribution.radius)
+        self.noise_std = float(distribution.noise_std)
+        self.order = distribution.basis.shape[1] / 2 - 1
 
     def log_prob(self, y: Tensor, sigma: Tensor) -> Tensor:
         variance = sigma**2 + self.noise_std**2
@@ -110,18 +111,18 @@ class NoisedSphere(NoisedLaw):
         return (denoised @ self.basis.T - centred) / variance
 
 
-class NoisedPoints(NoisedLaw):
+class NoisedPoints(NoisedDistribution):
     """x_0 uniform on finitely many points: a Gaussian mixture with a component a point, streamed over rows of y."""
 
     centre: Tensor
     points: Tensor
 
-    def __init__(self, law: Points, dtype: torch.dtype) -> None:
+    def __init__(self, distribution: Points, dtype: torch.dtype) -> None:
         super().__init__()
         # Distances are taken from |y|^2 - 2 y.x + |x|^2; centring keeps the numbers that cancel small.
-        centre = law.x.mean(0)
+        centre = distribution.x.mean(0)
         self.register_buffer("centre", centre.to(dtype))
-        self.register_buffer("points", (law.x - centre).to(dtype))
+        self.register_buffer("points", (distribution.x - centre).to(dtype))
 
     def log_prob(self, y: Tensor, sigma: Tensor) -> Tensor:
         sums = [torch.logsumexp(self._exponents(*rows), dim=1) for rows in self._rows(y, sigma)]
@@ -146,7 +147,7 @@ class NoisedPoints(NoisedLaw):
         return -0.5 * squares / sigma[:, None] ** 2
 
 
-class NoisedSharedGaussians(NoisedLaw):
+class NoisedSharedGaussians(NoisedDistribution):
     """Gaussians of one covariance: noise widens it, and the score is that of the expected mean given y.
 
     In the basis of the covariance the score of a coordinate u is (E[m | y] - u) / (variance + sigma^2).
@@ -157,14 +158,14 @@ class NoisedSharedGaussians(NoisedLaw):
     basis: Tensor
     variances: Tensor
 
-    def __init__(self, law: SharedGaussians, dtype: torch.dtype) -> None:
+    def __init__(self, distribution: SharedGaussians, dtype: torch.dtype) -> None:
         super().__init__()
         # Squares are expanded, as for NoisedPoints: centring keeps the numbers that cancel small.
-        centre = law.means.mean(0)
+        centre = distribution.means.mean(0)
         self.register_buffer("centre", centre.to(dtype))
-        self.register_buffer("means", ((law.means - centre) @ law.basis).to(dtype))
-        self.register_buffer("basis", law.basis.to(dtype))
-        self.register_buffer("variances", law.variances.to(dtype))
+        self.register_buffer("means", ((distribution.means - centre) @ distribution.basis).to(dtype))
+        self.register_buffer("basis", distribution.basis.to(dtype))
+        self.register_buffer("variances", distribution.variances.to(dtype))
 
     def log_prob(self, y: Tensor, sigma: Tensor) -> Tensor:
         along, variance = self._split(y, sigma)
@@ -185,15 +186,15 @@ class NoisedSharedGaussians(NoisedLaw):
         return (along / variance) @ self.means.mT - 0.5 * (1 / variance) @ (self.means**2).mT
 
 
-class NoisedMixture(NoisedLaw):
+class NoisedMixture(NoisedDistribution):
     """A mixture: its score is the mean of the components' scores under the posterior of the component given y."""
 
     log_weights: Tensor
 
-    def __init__(self, law: Mixture, dtype: torch.dtype) -> None:
+    def __init__(self, distribution: Mixture, dtype: torch.dtype) -> None:
         super().__init__()
-        self.register_buffer("log_weights", law.weights.log().to(dtype))
-        self.components = nn.ModuleList(noised(component, dtype) for component in law.components)
+        self.register_buffer("log_weights", distribution.weights.log().to(dtype))
+        self.components = nn.ModuleList(noised(component, dtype) for component in distribution.components)
 
     def log_prob(self, y: Tensor, sigma: Tensor) -> Tensor:
         return torch.logsumexp(self._joint(y, sigma), dim=1)
@@ -201,48 +202,50 @@ class NoisedMixture(NoisedLaw):
     def score(self, y: Tensor, sigma: Tensor) -> Tensor:
         posterior = self._joint(y, sigma).softmax(dim=1)
         total = torch.zeros_like(y)
-        for weight, component in zip(posterior.unbind(1), self._laws(), strict=True):
+        for weight, component in zip(posterior.unbind(1), self._distributions(), strict=True):
             total = total + weight[:, None] * component.score(y, sigma)
         return total
 
-    def _laws(self) -> list[NoisedLaw]:
-        return [component for component in self.components if isinstance(component, NoisedLaw)]
+    def _distributions(self) -> list[NoisedDistribution]:
+        return [component for component in self.components if isinstance(component, NoisedDistribution)]
 
     def _joint(self, y: Tensor, sigma: Tensor) -> Tensor:
         """log w_c + log p_c(y), (B, C)."""
-        return self.log_weights + torch.stack([law.log_prob(y, sigma) for law in self._laws()], dim=1)
+        return self.log_weights + torch.stack(
+            [distribution.log_prob(y, sigma) for distribution in self._distributions()], dim=1
+        )
 
 
-class NoisedProduct(NoisedLaw):
-    """Independent laws side by side: noise of one level on all coordinates leaves them independent."""
+class NoisedProduct(NoisedDistribution):
+    """Independent distributions side by side: noise of one level on all coordinates leaves them independent."""
 
-    def __init__(self, law: Product, dtype: torch.dtype) -> None:
+    def __init__(self, distribution: Product, dtype: torch.dtype) -> None:
         super().__init__()
-        self.sizes = [coordinates(component) for component in law.components]
-        self.components = nn.ModuleList(noised(component, dtype) for component in law.components)
+        self.sizes = [coordinates(component) for component in distribution.components]
+        self.components = nn.ModuleList(noised(component, dtype) for component in distribution.components)
 
     def log_prob(self, y: Tensor, sigma: Tensor) -> Tensor:
-        return torch.stack([law.log_prob(side, sigma) for law, side in self._sides(y)]).sum(0)
+        return torch.stack([distribution.log_prob(side, sigma) for distribution, side in self._sides(y)]).sum(0)
 
     def score(self, y: Tensor, sigma: Tensor) -> Tensor:
-        return torch.cat([law.score(side, sigma) for law, side in self._sides(y)], dim=1)
+        return torch.cat([distribution.score(side, sigma) for distribution, side in self._sides(y)], dim=1)
 
-    def _sides(self, y: Tensor) -> list[tuple[NoisedLaw, Tensor]]:
+    def _sides(self, y: Tensor) -> list[tuple[NoisedDistribution, Tensor]]:
         sides = zip(self.components, y.split(self.sizes, dim=1), strict=True)
-        return [(law, side) for law, side in sides if isinstance(law, NoisedLaw)]
+        return [(distribution, side) for distribution, side in sides if isinstance(distribution, NoisedDistribution)]
 
 
-class NoisedEmbedded(NoisedLaw):
-    """A law moved by an isometry: its own score along the basis, that of the noise alone across it."""
+class NoisedEmbedded(NoisedDistribution):
+    """A distribution moved by an isometry: its own score along the basis, that of the noise alone across it."""
 
     centre: Tensor
     basis: Tensor
 
-    def __init__(self, law: Embedded, dtype: torch.dtype) -> None:
+    def __init__(self, distribution: Embedded, dtype: torch.dtype) -> None:
         super().__init__()
-        self.register_buffer("centre", law.centre.to(dtype))
-        self.register_buffer("basis", law.basis.to(dtype))
-        self.inner = noised(law.law, dtype)
+        self.register_buffer("centre", distribution.centre.to(dtype))
+        self.register_buffer("basis", distribution.basis.to(dtype))
+        self.inner = noised(distribution.distribution, dtype)
 
     def log_prob(self, y: Tensor, sigma: Tensor) -> Tensor:
         along, across = self._split(y)
@@ -261,18 +264,18 @@ class NoisedEmbedded(NoisedLaw):
         return along, centred - along @ self.basis.T
 
 
-def noised(law: Law, dtype: torch.dtype) -> NoisedLaw:
-    """The law as a module with its tensors as buffers of a dtype."""
-    if isinstance(law, SubspaceGaussian):
-        return NoisedSubspaceGaussian(law, dtype)
-    if isinstance(law, SphereLaw):
-        return NoisedSphere(law, dtype)
-    if isinstance(law, Points):
-        return NoisedPoints(law, dtype)
-    if isinstance(law, SharedGaussians):
-        return NoisedSharedGaussians(law, dtype)
-    if isinstance(law, Product):
-        return NoisedProduct(law, dtype)
-    if isinstance(law, Embedded):
-        return NoisedEmbedded(law, dtype)
-    return NoisedMixture(law, dtype)
+def noised(distribution: Distribution, dtype: torch.dtype) -> NoisedDistribution:
+    """The distribution as a module with its tensors as buffers of a dtype."""
+    if isinstance(distribution, SubspaceGaussian):
+        return NoisedSubspaceGaussian(distribution, dtype)
+    if isinstance(distribution, SphereDistribution):
+        return NoisedSphere(distribution, dtype)
+    if isinstance(distribution, Points):
+        return NoisedPoints(distribution, dtype)
+    if isinstance(distribution, SharedGaussians):
+        return NoisedSharedGaussians(distribution, dtype)
+    if isinstance(distribution, Product):
+        return NoisedProduct(distribution, dtype)
+    if isinstance(distribution, Embedded):
+        return NoisedEmbedded(distribution, dtype)
+    return NoisedMixture(distribution, dtype)

@@ -19,7 +19,7 @@ LABELS, RISK = "labels a task", "|w - w0|^2"
 _HERE = "scorefold_allocation.claims_"
 
 
-def law_claims() -> Iterable[Claim]:
+def formula_claims() -> Iterable[Claim]:
     yield from _risks()
     yield from _optimum()
     yield from _limits()
@@ -207,7 +207,7 @@ def _limits() -> Iterable[Claim]:
 
 
 def _growth() -> Iterable[Claim]:
-    """Two laws, for two ways to adapt to a new task."""
+    """Two formulas, for two ways to adapt to a new task."""
     for labels, words in (("fixed", "20 labels"), ("tied", "as many labels as a training task's support")):
         values = {"fixed": (8, 8, 8, 8), "tied": (388, 1228, 3890, 12274)}[labels]
         for power, value in zip((4, 5, 6, 7), values, strict=True):
