@@ -375,7 +375,7 @@ def measure(case: Case, *, rounds: int) -> list[Row]:
 
 
 def broken(case: Case, rows: Sequence[Row]) -> list[str]:
-    """The limits that don't hold, in words."""
+    """The limits that don't hold."""
     ratios = {row["side"]: row["ratio"] for row in rows}
     found = []
     for peer, least in LIMITS[case].items():

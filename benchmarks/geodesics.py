@@ -351,7 +351,7 @@ def relative_error(answer: Tensor, truth: Tensor) -> float:
 
 
 def broken(rows: list[Row]) -> list[str]:
-    """The limits that don't hold, in words."""
+    """The limits that don't hold."""
     found = []
     errors = {(row["dimension"], row["pairs"], row["task"]): row["error"] for row in rows if row["side"] == "scorefold"}
     for row in (row for row in rows if row["side"] == "diffeo"):

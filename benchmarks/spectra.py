@@ -213,7 +213,7 @@ def end_to_end(host: Host, network: str, rounds: int) -> list[Row]:
 
 
 def broken(rows: Sequence[Row]) -> list[str]:
-    """The limits that don't hold, in words."""
+    """The limits that don't hold."""
     found = [
         f"{row['side']} reads {row['dimension']}, not {row['truth']}"
         for row in rows

@@ -190,7 +190,8 @@ def test_every_fault_is_documented() -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_the_doctor_says_what_is_documented(doctor: dict[str, dict[str, Any]], name: str) -> None:
     said = doctor[name]
-    (finding,) = said["findings"]
+    # On busy cores any import may be slow, which is then a finding too.
+    (finding,) = [item for item in said["findings"] if "which delays every command" not in item["what"]]
     row = ROWS[name]
     assert {key: row[key] for key in ("what", "at", "fix")} == {key: finding[key] for key in ("what", "at", "fix")}
     assert said["version"] == "1.0"

@@ -1,4 +1,4 @@
-"""Two thousand folders of states, stages and runs that someone broke: refused in words, or as good as before.
+"""Two thousand folders of states, stages and runs that someone broke: refused with a message, or as good as before.
 
 Nothing a folder says is run or imported, and nothing outside it is used, but the states that a reference names together
 with their digests, which is what a reference is for."""
@@ -145,7 +145,7 @@ MACHINE_TALK = re.compile(r"Traceback|\[type=|Input should|<[\w.]+ (object )?at 
 
 
 def tried(act: Callable[[], Any]) -> tuple[Any, ScorefoldError | None]:
-    """What an act gave, or how it was refused, in words."""
+    """What an act gave, or how it was refused, as text."""
     began = time.process_time()
     given, refused = None, None
     try:

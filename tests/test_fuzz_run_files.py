@@ -1,4 +1,4 @@
-"""Two thousand run files that someone broke: each gives a plan, or problems in words with their places."""
+"""Two thousand run files that someone broke: each gives a plan, or problems with their places."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that try to leave a folder, to be markup or to steer a terminal: refused in words, or escaped."""
+"""Names that try to leave a folder, to be markup or to steer a terminal: refused with a message, or escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What estimators and allocators answer with, as JSON, as arrays and in words."""
+"""What estimators and allocators answer with, as JSON, as arrays and as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command: commands found lazily, errors in words or JSON, exit statuses, no traceback unless asked for."""
+"""The command: commands found lazily, error messages or JSON, exit statuses, no traceback unless asked for."""
 
 from __future__ import annotations
 

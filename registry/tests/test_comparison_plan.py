@@ -211,7 +211,7 @@ def test_regrets_are_against_the_best_of_a_case_in_the_same_quantity() -> None:
     assert all(row.regret is None for row in with_regrets(rows, ESTIMATE))
 
 
-def test_cases_are_told_apart_by_the_files_they_become(fake_one: Path) -> None:
+def test_cases_are_separated_by_the_files_they_become(fake_one: Path) -> None:
     Path("cases.yaml").write_text("a-b: {use: data:points}\n'a b': {use: data:points}\n")
     with pytest.raises(ConfigError, match="two cases are called 'a b'"):
         find_cases(Host.discover().catalogue, "estimator", ESTIMATE, ["cases.yaml"])

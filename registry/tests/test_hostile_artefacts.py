@@ -1,4 +1,5 @@
-"""Folders that were made to do harm: each way is refused in words, and nothing is run, waited for or taken along."""
+"""Folders that were made to do harm: each way is refused with a message, and nothing is run, waited for or taken
+along."""
 
 from __future__ import annotations
 

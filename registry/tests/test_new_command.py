@@ -1,4 +1,4 @@
-"""``scorefold new``: templates of any distribution, refusals in words, and updates that lose nobody's work."""
+"""``scorefold new``: templates of any distribution, refusals, and updates that lose nobody's work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The points of a sweep: what options mean, every combination, draws that repeat, and faults in words."""
+"""The points of a sweep: what options mean, every combination, draws that repeat, and faults."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_an_error_inside_a_component_is_told_with_its_place() -> None:
     assert re.match(r"it ended in TypeError: .* in fake_host.py, line \d+; expected an answer", check.detail)
 
 
-def test_each_example_is_tried_and_told_apart() -> None:
+def test_each_example_is_tried_and_named() -> None:
     component = declare("allocator", "tens", "good_fakes:Tens", examples=({}, {"config": {"scale": 2.0}}))
     names = [check.check for check in check_components([Item(component, TENS)], HOST)]
     assert names.count("within-budget") == names.count("within-budget[1]") == 1

@@ -1,4 +1,4 @@
-"""Training: what can't be trained, and losses that go wrong, are told in words and leave nothing broken."""
+"""Training: what can't be trained, and losses that go wrong, give a message and leave nothing broken."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class DataSummary:
 
 
 def shape_text(shape: Sequence[int]) -> str:
-    """A shape in words: ``12 columns``, ``1 x 8 x 8``."""
+    """A shape as text: ``12 columns``, ``1 x 8 x 8``."""
     if len(shape) == 1:
         return f"{shape[0]} column{'s' * (shape[0] != 1)}"
     return " x ".join(map(str, shape))

@@ -164,11 +164,11 @@ class Allocation:
     """A plan for spending a budget of labels across tasks.
 
     ``status`` is ``optimal``, ``feasible``, ``infeasible`` (no plan fits the budget and the constraints) or ``refused``
-    (what is known does not bear a recommendation); the latter two have no plan, and ``reason`` says why in words.
+    (what is known does not bear a recommendation); the latter two have no plan, and ``reason`` says why.
     ``leftover`` is what the plan leaves of the budget; ``predicted_loss`` (with its ``interval``) is None for an
     allocator that predicts none; ``near_optimal`` lists other plans about as good; ``curve`` holds the predicted loss
     against one or more axes of the plan: columns by name, lists or tensors of one length. ``remarks`` are sentences
-    that the recommendation in words ends with, ``warnings`` are about the plan, and ``diagnostics``
+    that the recommendation ends with, ``warnings`` are about the plan, and ``diagnostics``
     what else there is to know of it, as JSON.
     """
 
@@ -213,7 +213,7 @@ class Allocation:
         return csv_text([tuple(columns), *zip(*columns.values(), strict=True)])
 
     def text(self) -> str:
-        """The recommendation in words."""
+        """The recommendation as text."""
         if self.status == "infeasible":
             return f"No plan fits the budget and the constraints{f': {self.reason}' if self.reason else ''}."
         if self.status == "refused":

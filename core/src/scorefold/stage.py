@@ -100,7 +100,7 @@ class StageContext:
 
 @dataclass(frozen=True)
 class EventGroups:
-    """Events in groups, for figures: ``x`` (G, n, *E); ``group`` says in words what one is.
+    """Events in groups, for figures: ``x`` (G, n, *E); ``group`` says what one is.
 
     The n events of a ``path`` are neighbours on a curve, ends included; otherwise their order means nothing.
     """

@@ -55,7 +55,7 @@ def test_a_loss_that_falls_faster_at_first_is_extrapolated_as_such() -> None:
     assert fit_surface(*grid_of(loss))(n, m)[0] > 1.05 * loss(n, m)[0]
 
 
-def test_formulas_are_told_apart_where_the_losses_do() -> None:
+def test_formulas_are_separated_where_the_losses_do() -> None:
     with_floor, without = (lambda n, m: 1 + 9 / m), (lambda n, m: (30 + n) / (n * m) * (1 + 100 / (n * m)))
     assert likely_formulas(*grid_of(with_floor)) == ["floor"]
     assert likely_formulas(*grid_of(without)) == ["vanishing"]

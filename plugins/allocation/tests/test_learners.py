@@ -138,7 +138,7 @@ def test_training_makes_new_tasks_easier() -> None:
     assert float(trained.train[0]) < 0.8 * float(untrained.train[0])
 
 
-def test_images_are_told_apart_after_training() -> None:
+def test_images_are_separated_after_training() -> None:
     learner = EpisodicLearner(PrototypesConfig(updates=60, new_tasks=NewTasksConfig(tasks=40)))
     assert float(learner.evaluate(DIGITS, [Cell(30, 10, 10)], 0).test[0]) > 0.5, "five classes by chance give 0.2"
 

@@ -60,7 +60,7 @@ def scaled(scale: float, tasks: int, support: int, query: int) -> float:
     return scale * tasks
 
 
-def test_pilots_are_told_apart_by_name_code_and_arguments() -> None:
+def test_pilots_differ_by_name_code_and_arguments() -> None:
     pilots: list[Tried] = [one, other, partial(scaled, 1.0), partial(scaled, 2.0), lambda *c: 1.0, lambda *c: 2.0]
     assert len({digest_of(pilot) for pilot in pilots}) == len(pilots)
     assert digest_of(partial(scaled, 1.0)) == digest_of(pilots[2])

@@ -19,7 +19,7 @@ from scorefold_caflow.data_config import GaussianPairsConfig
 from scorefold_caflow.flow import ImageFlow
 from scorefold_caflow.pairs import GaussianPairs, gaussian_pair
 from scorefold_verbs.config.verbs import OutlierOptions
-from scorefold_verbs.outliers import OutlierScores, outlier_scores, outliers, told_apart
+from scorefold_verbs.outliers import OutlierScores, auroc, outlier_scores, outliers
 
 
 def scored(flow: ImageFlow, w: Tensor, y: Tensor, *, others: int = 16, seed: int | None = None) -> OutlierScores:
@@ -55,10 +55,10 @@ def test_mismatch_tells_pairs_that_do_not_belong_together_and_the_conditions_cos
     usual, mismatched, loud = scored(flow, w, y), scored(flow, w, other), scored(flow, w, 2 * y)
     assert usual.mismatch is not None
     assert mismatched.mismatch is not None
-    assert told_apart(mismatched.mismatch, usual.mismatch) > 0.97
+    assert auroc(mismatched.mismatch, usual.mismatch) > 0.97
     assert usual.condition_cost is not None
     assert loud.condition_cost is not None
-    assert told_apart(loud.condition_cost, usual.condition_cost) > 0.8
+    assert auroc(loud.condition_cost, usual.condition_cost) > 0.8
 
 
 def test_the_cost_alone_takes_dull_images_for_the_most_usual() -> None:
@@ -67,7 +67,7 @@ def test_the_cost_alone_takes_dull_images_for_the_most_usual() -> None:
     flow = exact_flow(pair)
     w, y = drawn(pair, 200)
     dull = pair.given(y.flatten(1))[0].reshape_as(w)
-    assert told_apart(scored(flow, dull, y).cost, scored(flow, w, y).cost) < 0.01
+    assert auroc(scored(flow, dull, y).cost, scored(flow, w, y).cost) < 0.01
 
 
 def test_discrete_images_are_scored_with_the_same_noise_for_all_conditions() -> None:

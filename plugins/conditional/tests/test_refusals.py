@@ -1,4 +1,4 @@
-"""What a person can get wrong is refused in words, with the line that fixes it."""
+"""What a person can get wrong is refused with a message, with the line that fixes it."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from scorefold.data import Condition, Dataset, TensorSpec
 from scorefold.errors import DataError
 from scorefold_verbs.config.verbs import OutlierOptions
 from scorefold_verbs.figures.likelihood import outlier_scores as draw
-from scorefold_verbs.outliers import outlier_scores, outliers, told_apart
+from scorefold_verbs.outliers import auroc, outlier_scores, outliers
 
 SPEC = TensorSpec((), None)
 
@@ -33,12 +33,12 @@ def pairs(count: int, *, apart: float = 0.0, seed: int = 0) -> Dataset:
     return Dataset(x=1 + y[:, None] + apart + torch.randn(count, 2, generator=noise), condition=y)
 
 
-def test_told_apart_is_the_chance_that_an_unusual_point_scores_above_a_usual_one() -> None:
-    assert told_apart(torch.tensor([2.0, 3.0]), torch.tensor([0.0, 1.0])) == 1.0
-    assert told_apart(torch.tensor([0.0, 1.0]), torch.tensor([2.0, 3.0])) == 0.0
+def test_auroc_is_the_chance_that_an_unusual_point_scores_above_a_usual_one() -> None:
+    assert auroc(torch.tensor([2.0, 3.0]), torch.tensor([0.0, 1.0])) == 1.0
+    assert auroc(torch.tensor([0.0, 1.0]), torch.tensor([2.0, 3.0])) == 0.0
     same = torch.randn(50, generator=torch.Generator().manual_seed(1))
-    assert told_apart(same, same) == 0.5
-    assert told_apart(torch.tensor([1.0, 1.0, 3.0]), torch.tensor([1.0, 2.0])) == pytest.approx((0.5 + 0.5 + 2) / 6)
+    assert auroc(same, same) == 0.5
+    assert auroc(torch.tensor([1.0, 1.0, 3.0]), torch.tensor([1.0, 2.0])) == pytest.approx((0.5 + 0.5 + 2) / 6)
 
 
 def test_scores_by_hand() -> None:
@@ -69,8 +69,8 @@ def test_the_verb_tells_how_well_each_score_works() -> None:
     usual, unusual = Source(test=pairs(200)), Source(test=pairs(200, apart=3.0, seed=1))
     outcome = outliers(Knowing(spec=SPEC), {"data": usual, "unusual": unusual}, OutlierOptions(), context())
     metrics = checked(outcome)
-    assert metrics["told apart by cost"] > 0.95
-    assert 0.4 < metrics["told apart by condition cost"] < 0.6  # the conditions of both are alike
+    assert metrics["AUROC by cost"] > 0.95
+    assert 0.4 < metrics["AUROC by condition cost"] < 0.6  # the conditions of both are alike
     assert metrics["mean mismatch (bits a dimension)"] < 0
     assert set(outcome.arrays) == {
         f"{who}{name}" for who in ("", "unusual ") for name in ("cost", "mismatch", "condition cost")

@@ -383,7 +383,7 @@ def test_what_is_no_answer_is_said(say: Say, monkeypatch: pytest.MonkeyPatch, an
     said = say("compare", "estimator", "--on", "tiny", "--only", "tiny-mean", "--out", "out", "--json", "--fresh")
     assert said.status == 1
     assert "the verb 'estimate' answered" in said.json["rows"][0]["error"]
-    assert "expected a mapping with a quantity in words, a value" in said.json["rows"][0]["error"]
+    assert "expected a mapping with a quantity as text, a value" in said.json["rows"][0]["error"]
 
 
 def test_a_folder_for_stages_that_cannot_be_is_no_row(say: Say) -> None:

@@ -1,4 +1,5 @@
-"""Run files that were made to do harm, or that hold what no person means: each is refused in words at its place."""
+"""Run files that were made to do harm, or that hold what no person means: each is refused with a message at its
+place."""
 
 from __future__ import annotations
 

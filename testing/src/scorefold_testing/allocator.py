@@ -68,7 +68,7 @@ def refuses_bad_budgets(subject: Subject) -> str:
 
 @check("allocation-told", "allocator", level="contract")
 def allocation_told(subject: Subject) -> str:
-    """An allocation can be told in words and in JSON."""
+    """An allocation can be written as text and as JSON."""
     found = _plan(subject, 1000)
     text = str(found.text())
     require(bool(text.strip()), f"text() gives {text!r}", "words")

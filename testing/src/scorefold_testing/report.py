@@ -247,7 +247,7 @@ def _place(error: BaseException) -> str:
 
 
 def _expected(check: CheckResult, reasons: dict[str, str]) -> CheckResult:
-    """The check, with a failure that was expected told apart; a check that was to fail and did not, fails."""
+    """The check, with a failure that was expected marked; a check that was to fail and did not, fails."""
     reason = reasons.pop(f"{check.component}/{check.check}", None)
     if reason is None:
         return check

@@ -23,7 +23,7 @@ def require(holds: bool, found: str, expected: str) -> None:
 
 
 def require_within(what: str, gap: float, tolerance: float) -> str:
-    """The gap in words; raises ``ViolationError`` unless it is a number up to the tolerance."""
+    """The gap as text; raises ``ViolationError`` unless it is a number up to the tolerance."""
     text = f"{what}: gap {gap:.2e}, tolerance {tolerance:.0e}"
     if not gap <= tolerance:
         raise ViolationError(text)
@@ -37,7 +37,7 @@ def require_shape(what: str, value: Any, shape: tuple[int, ...]) -> None:
 
 
 def require_close(what: str, got: Tensor, expected: Tensor, tolerance: float) -> str:
-    """The gap max |got - expected| / (1 + max |expected|) in words; raises ``ViolationError`` above the tolerance."""
+    """The gap max |got - expected| / (1 + max |expected|) as text; raises ``ViolationError`` above the tolerance."""
     require_shape(what, got, tuple(expected.shape))
     if expected.numel() == 0:
         return f"{what}: empty"

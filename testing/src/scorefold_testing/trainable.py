@@ -146,7 +146,7 @@ def phases_cover(subject: Subject) -> str:
 
 @check("strategies-told", level="contract", capability="Trainable")
 def strategies_told(subject: Subject) -> str:
-    """For each strategy of training it says None, or in words why it can't be trained so."""
+    """For each strategy of training it says None, or why it can't be trained so."""
     model = subject.build()
     told = {strategy: model.refuses(strategy) for strategy in STRATEGIES}
     for strategy, reason in told.items():

@@ -124,7 +124,7 @@ def _optimum() -> Iterable[Claim]:
         side = "below the threshold, 2 p, tasks of every size are" if end == "greatest" else "above it none is"
         yield gate(
             f"threshold-{budget}",
-            f"p = 20: {side} learnt by heart: the {end} training loss over sizes for {budget} labels",
+            f"p = 20: {side} memorised: the {end} training loss over sizes for {budget} labels",
             "optimum:training_loss",
             0.0 if end == "greatest" else None,
             bound,

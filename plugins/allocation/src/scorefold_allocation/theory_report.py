@@ -194,7 +194,7 @@ def regret(engine: Engine, lattice: Lattice, best: Judged) -> dict[str, float] |
 
 
 def edges(lattice: Lattice, best: Judged) -> list[str]:
-    """Bounds that the best plan leans on, in words."""
+    """Bounds that the best plan leans on."""
     plans, told = best.found.bought.plans, []
     if float(plans.tasks.sum()) == lattice.bounds.min_tasks:
         told.append(

@@ -171,7 +171,7 @@ class Trials:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """Why trials gave no finite loss, in words, one for each cell."""
+        """Why trials gave no finite loss, one for each cell."""
         return tuple(
             f"{trial.cell.tasks} tasks of {trial.cell.size} labels: {trial.failure or 'the loss is not finite'}"
             for trial in self.done.values()

@@ -215,7 +215,7 @@ def principal(x: Tensor, rank: int, generator: torch.Generator) -> tuple[Tensor,
     """Mean (D,), the first principal directions (D, rank), their variances (rank,) and the mean variance of the others
     (), of points x (N, D).
 
-    Where there are fewer than two points a direction the least variances are too uncertain to tell apart, and are
+    Where there are fewer than two points a direction the least variances are too uncertain to separate, and are
     replaced by their mean. What is 0 to rounding is 0. The largest coordinate of each direction is positive, so that
     they don't depend on how they were found.
     """

@@ -107,7 +107,7 @@ class LanczosConfig(Config):
     probes: int = Field(
         16, ge=1, description="Random vectors a point; the coordinate vectors, and no chance, where D is not larger"
     )
-    steps: int = Field(12, ge=1, description="Lanczos steps a vector: the largest number of eigenvalues told apart")
+    steps: int = Field(12, ge=1, description="Lanczos steps a vector: the largest number of eigenvalues separated")
     cutoff: float = Field(
         0.5,
         gt=0,

@@ -55,7 +55,7 @@ class Corrected:
 @dataclass(frozen=True)
 class Check:
     """A noise level: the mean ``loss`` there, the least one of a ``linear`` denoiser (None where it is not known), and
-    in words why the score can't be read (empty where it can)."""
+    why the score can't be read (empty where it can)."""
 
     loss: float | None
     linear: float | None

@@ -46,7 +46,7 @@ class Diagnosis:
         return asdict(self)
 
     def warnings(self, *, of_the_distribution: bool = True) -> list[str]:
-        """Why geodesics, distances and dimensions in this geometry should not be trusted, in words; none is best.
+        """Why geodesics, distances and dimensions in this geometry should not be trusted; none is best.
 
         Without ``of_the_distribution`` not that the points are none of the flow's: for who looks closer at that.
         """

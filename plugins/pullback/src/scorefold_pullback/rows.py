@@ -11,7 +11,7 @@ from scorefold.errors import DataError, ShapeError
 def check_rows(name: str, value: Tensor, shape: tuple[int, ...], taker: str) -> None:
     """Raises ``ShapeError`` unless a value is a tensor (B, *shape), and ``DataError`` for numbers that are not finite.
 
-    ``taker`` says in words what takes it.
+    ``taker`` says what takes it.
     """
     if not isinstance(value, Tensor):
         raise ShapeError(f"{name} is a {type(value).__name__}; expected a tensor", hint="torch.as_tensor(...)")

@@ -11,7 +11,7 @@ from scorefold_scorevae.image_claims import image_claims
 _ALL = ("smoke", "quick", "full")
 _TRAINED = ("quick", "full")
 _CLOSED = "closed form"
-_LAW = "an image's variance around its blob is 7.084: a draw pays sqrt(2) of what a mean does"
+_DISTRIBUTION = "an image's variance around its blob is 7.084: a draw pays sqrt(2) of what a mean does"
 _BEFORE = "ours: an earlier implementation gave the value beside, at seed 0"
 _BLOBS = "Textured blobs, exact prior"
 _UNITS = {"l2": "pixels", "sharp": "ratio", "frechet": "squared distance", "centre": "pixels", "kl": "nats", "loss": ""}
@@ -77,7 +77,7 @@ def _blob_gates() -> Iterable[Claim]:
         "L2 of a ScoreVAE's draw over that of the VAE's mean, near sqrt(2)",
         ("range", (1.35, 1.55)),
         1.445,
-        source=_LAW,
+        source=_DISTRIBUTION,
         unit="ratio",
         model="scorevae",
         measure="l2",
@@ -86,7 +86,7 @@ def _blob_gates() -> Iterable[Claim]:
     yield Claim(
         name="blobs-mean-distribution",
         statement=f"{_BLOBS}: L2 of the mean of 8 draws over sqrt(R (1 + 1/8)), R = 7.084",
-        source=_LAW,
+        source=_DISTRIBUTION,
         target="scorefold_scorevae.claims_blobs:mean_distribution",
         published=1.004,
         tolerance=("range", (0.97, 1.03)),

@@ -80,7 +80,7 @@ def outlier_scores(
     return OutlierScores(-own / unit, (marginal - own) / unit, _condition_cost(model, dataset, options))
 
 
-def told_apart(unusual: Tensor, usual: Tensor) -> float:
+def auroc(unusual: Tensor, usual: Tensor) -> float:
     """The probability that an unusual point scores above a usual one, ties counted half: the area under the ROC curve.
 
     1/2 is no better than chance.
@@ -115,7 +115,7 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
             values.mean()
         )
         if "unusual" in scores:
-            metrics[f"told apart by {name}"] = told_apart(scores["unusual"][name], values)
+            metrics[f"AUROC by {name}"] = auroc(scores["unusual"][name], values)
     flat = {
         (name if group == "usual" else f"unusual {name}"): values
         for group, named in scores.items()

@@ -210,7 +210,7 @@ def _names(item: Registered, catalogue: Catalogue) -> Iterator[Finding]:
 
 
 def report(found: Examination) -> str:
-    """The findings in words, the plugins in their order."""
+    """The findings as text, the plugins in their order."""
     lines: list[str] = []
     for record, findings in found.plugins:
         well = not any(finding.fault for finding in findings)

@@ -1,4 +1,4 @@
-"""The command ``scorefold``: finds the command that was asked for, and says what went wrong in words."""
+"""The command ``scorefold``: finds the command that was asked for, and says what went wrong."""
 
 from __future__ import annotations
 

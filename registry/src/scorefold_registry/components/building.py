@@ -62,7 +62,7 @@ class Made:
 
 @dataclass
 class Memory:
-    """What each living object was made from. Objects are held weakly and told apart by identity."""
+    """What each living object was made from. Objects are held weakly and compared by identity."""
 
     _made: dict[int, tuple[weakref.ref[Any], Made]] = field(default_factory=dict)
 

@@ -282,7 +282,7 @@ def _answer(verb: str, answer: Any) -> Mapping[str, Any] | None:
         or not (interval is None or (isinstance(interval, list) and len(interval) == 2))
     ):
         raise DataError(
-            f"the verb {verb!r} answered {answer!r:.200}; expected a mapping with a quantity in words, a value and, "
+            f"the verb {verb!r} answered {answer!r:.200}; expected a mapping with a quantity as text, a value and, "
             "where they are known, an interval of two numbers and the truth"
         )
     return answer

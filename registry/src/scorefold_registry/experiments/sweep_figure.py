@@ -108,7 +108,7 @@ def _level(axes: Axes, setting: Setting, label: str) -> None:
 
 
 def _lines(axes: Axes, result: SweepResult, label: str, field: str, place: Any) -> None:
-    """A line for each combination of the other fields; no lines where there are too many of them to tell apart."""
+    """A line for each combination of the other fields; no lines where there are too many of them to separate."""
     groups: dict[str, list[Setting]] = {}
     names: dict[str, str] = {}
     short = short_names(result.fields)

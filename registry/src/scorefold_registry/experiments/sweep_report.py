@@ -115,7 +115,7 @@ def summary(result: SweepResult) -> str:
 
 
 def best_text(result: SweepResult) -> str:
-    """The best setting in words."""
+    """The best setting as text."""
     goal, _, label = str(result.goal).partition(":")
     what = "least" if goal == "min" else "greatest"
     if result.best is None:

@@ -96,7 +96,7 @@ class PluginRecord:
 
     @property
     def remarks(self) -> list[str]:
-        """Its heavy imports and other faults that do not stop it, in words."""
+        """Its heavy imports and other faults that do not stop it."""
         return [*map(str, self.heavy), *self.warnings]
 
     def __post_init__(self) -> None:

@@ -47,7 +47,7 @@ class Surroundings:
         )
 
     def put_back(self) -> list[str]:
-        """Put everything back as it was, and say in words what had changed, such as "torch's default dtype"."""
+        """Put everything back as it was, and say what had changed, such as "torch's default dtype"."""
         changed = _end_modes(self.modes)
         now = Surroundings.now()
         if self.folder is not None and now.folder != self.folder:
@@ -75,7 +75,7 @@ _NUMPY_STARTS = {"divide": "warn", "over": "warn", "under": "ignore", "invalid":
 
 @contextmanager
 def unchanged() -> Iterator[list[str]]:
-    """Runs code, puts its surroundings back, and fills the list with what it had changed, in words."""
+    """Runs code, puts its surroundings back, and fills the list with what it had changed."""
     before = Surroundings.now()
     changed: list[str] = []
     try:

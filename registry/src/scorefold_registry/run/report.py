@@ -182,7 +182,7 @@ def write_report(folder: Path, sections: Sequence[tuple[str, str, str]], failure
     """Write ``report.html`` of a run folder that is otherwise complete.
 
     ``sections`` are (plugin, title, HTML fragment) from plugins, whose fragments stand as they are; ``failures`` are
-    the observers that failed, in words.
+    the observers that failed.
     """
     status = read_json(folder / "status.json")
     environment = read_json(folder / "environment.json")

@@ -355,7 +355,7 @@ def _remarks(host: Host, component: Any, outcome: Outcome) -> list[str]:
 
 
 def _draw(host: Host, planned: PlannedStage, outcome: Outcome, folder: Path) -> str | None:
-    """Draw a stage's figures; what went wrong, in words: a figure that fails must not cost the result."""
+    """Draw a stage's figures; what went wrong: a figure that fails must not cost the result."""
     component, verb = planned.registered.component, planned.verb
     target, shown = verb.figures, outcome.drawn
     if component.figures is not None and verb == host.catalogue.kind(component.kind).verb():

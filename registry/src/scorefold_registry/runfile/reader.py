@@ -170,7 +170,7 @@ def read(
 
 
 def kind_of(value: Any) -> str:
-    """What a YAML value is, in words."""
+    """What a YAML value is, as text."""
     names = {
         dict: "a mapping",
         list: "a list",

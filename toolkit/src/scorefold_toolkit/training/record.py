@@ -63,7 +63,7 @@ class FitReport:
         """Goes on from the report of a checkpoint."""
         for name, value in facts.items():
             setattr(self, name, value)
-        # JSON spells what is not finite in words.
+        # JSON writes what is not finite as text.
         self.history = [
             {name: float(value) if isinstance(value, str) and name != "phase" else value for name, value in row.items()}
             for row in self.history

@@ -120,7 +120,7 @@ def _update(folder: Path, record: Record, templates: Templates, given: argparse.
 
 
 def _told(facts: dict[str, Any], changes: list[Change]) -> str:
-    """An update in words: a line for each file that something is done with, or that needs a decision."""
+    """An update as text: a line for each file that something is done with, or that needs a decision."""
     versions = f"{facts['template']} {facts['to']}"
     if facts["from"] != facts["to"]:
         versions = f"{versions}, it was written by {facts['from']}"
