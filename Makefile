@@ -10,7 +10,7 @@ MANIFESTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install demo test slow matrix lowest lint format docs docs-serve bench known dist clean
+.PHONY: help install demo test quick coverage slow matrix lowest lint format docs docs-serve bench known dist clean
 
 help:  ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,12 @@ demo: $(VENV)/installed  ## Answer: what is the intrinsic dimension of handwritt
 
 test: $(VENV)/installed-test  ## Run every test but the slow ones
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+quick: $(VENV)/installed-test  ## Run the tests that a change touches, for at most 90 seconds
+	@$(BIN)/python .ci/quick.py
+
+coverage: $(VENV)/installed-test  ## Run every test but the slow ones, and say which lines none of them runs
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q --cov --cov-report=json --cov-report=term:skip-covered
 
 slow: $(VENV)/installed-test  ## Run the tests that train for minutes
 	@$(BIN)/python -m pytest -n 2 -q -m slow

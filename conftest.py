@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -24,7 +25,19 @@ sys.path[:0] = map(str, sorted(Path(__file__).parent.glob("**/tests/**/toys")))
 
 torch.set_num_threads(1)
 
+BEGAN = time.monotonic()
+
 pytest_plugins = ["scorefold_testing.summary"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seconds", type=float, help="skip the tests that are left after so many seconds (make quick)")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    limit = item.config.getoption("--seconds")
+    if limit is not None and time.monotonic() - BEGAN > limit:
+        pytest.skip(f"the {limit:g} s of this run are over")
 
 
 @pytest.fixture(autouse=True)

@@ -239,3 +239,13 @@ def test_the_root_installs_every_member() -> None:
     listed = {item.split(" @ ")[0].split("[")[0] for item in requirements if " @ " in item}
     assert listed == names
     assert set(WORKSPACE["tool"]["uv"]["sources"]) == names
+
+
+def test_every_member_has_the_one_version() -> None:
+    sys.path.insert(0, str(ROOT / ".ci"))
+    import version
+
+    assert {str(file.relative_to(ROOT)): version.said(file) for file in version.files()} == {
+        str(file.relative_to(ROOT)): version.said(version.SOURCE) for file in version.files()
+    }
+    assert len(version.files()) == len(MEMBERS) + 3
