@@ -1,0 +1,338 @@
+"""Small wrong changes to formulas, one at a time: the tests must notice each of them.
+
+    python tests/mutations.py [--only TEXT] [--json]
+
+Not part of ``make test``: it takes about twenty CPU minutes. Every change is made in a copy of the last commit, and the
+tests beside it are run there until the first that fails. Exit status 1 where a change goes unnoticed, or where a line
+that is to be changed is not there once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+CORE, TOOLKIT = "core/src/scorefold/", "toolkit/src/scorefold_toolkit/"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """``old``, which stands once in ``file``, becomes ``new``; ``tests`` are files or folders of the repository."""
+
+    file: str
+    old: str
+    new: str
+    tests: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.file.rpartition('/')[2]}: {self.old} -> {self.new}"
+
+
+def plugin(name: str, file: str, old: str, new: str, tests: str = "") -> Mutation:
+    """A change in a plugin, with its own tests or one file of them."""
+    return Mutation(
+        f"plugins/{name}/src/scorefold_{name}/{file}", old, new, f"plugins/{name}/tests/{tests}".rstrip("/")
+    )
+
+
+MUTATIONS = (
+    # Diffusion: rates, kernels, samplers, likelihood.
+    Mutation(
+        CORE + "diffusion/schedules.py",
+        "scale * (2 * self.log_ratio) ** 0.5",
+        "scale * self.log_ratio ** 0.5",
+        "core/tests",
+    ),
+    Mutation(
+        CORE + "diffusion/schedules.py", "return -beta / 2, beta.sqrt()", "return -beta, beta.sqrt()", "core/tests"
+    ),
+    Mutation(
+        CORE + "diffusion/schedules.py",
+        "return -noise_rate / 2, noise_rate.sqrt()",
+        "return -noise_rate / 2, noise_rate",
+        "core/tests",
+    ),
+    Mutation(CORE + "diffusion/samplers.py", "x = x + 2 * snr * langevin", "x = x + snr * langevin", "core/tests"),
+    Mutation(
+        CORE + "diffusion/samplers.py",
+        "x = ratio * x + gain * (noise + noise_next) / 2",
+        "x = ratio * x + gain * noise_next",
+        "core/tests",
+    ),
+    Mutation(
+        CORE + "diffusion/samplers.py",
+        "_extrapolation(length, state.length) * (denoised - state.denoised)",
+        "_extrapolation(length, state.length) / 2 * (denoised - state.denoised)",
+        "core/tests",
+    ),
+    Mutation(
+        CORE + "diffusion/likelihood.py",
+        "return process.drift(x, t) - noise / 2",
+        "return process.drift(x, t) - noise",
+        "core/tests",
+    ),
+    Mutation(
+        CORE + "diffusion/processes.py",
+        "log_det = scale.log().expand(x.shape[1:]).sum()",
+        "log_det = 2 * scale.log().expand(x.shape[1:]).sum()",
+        "core/tests",
+    ),
+    Mutation(
+        CORE + "diffusion/processes.py",
+        "self.prior_mean = float(signal) * mean",
+        "self.prior_mean = mean",
+        "core/tests",
+    ),
+    # The toolkit: losses, metrics, layers.
+    Mutation(TOOLKIT + "score_matching/losses.py", "return (1 + ratio) ** 2", "return (1 + ratio)", "toolkit/tests"),
+    Mutation(
+        TOOLKIT + "score_matching/losses.py",
+        "return (gamma * square).clamp(max=1)",
+        "return (gamma * square).clamp(min=1)",
+        "toolkit/tests",
+    ),
+    Mutation(
+        TOOLKIT + "score_matching/noise_levels.py",
+        "return losses * (-v).exp() + v",
+        "return losses * (-v).exp() + 2 * v",
+        "toolkit/tests",
+    ),
+    Mutation(
+        TOOLKIT + "score_matching/noise_levels.py",
+        "whole = u.cosh().reciprocal() / math.pi",
+        "whole = u.cosh().reciprocal() / 2",
+        "toolkit/tests",
+    ),
+    Mutation(
+        TOOLKIT + "metrics/distances.py",
+        "covariance_y.trace() - 2 * cross",
+        "covariance_y.trace() - cross",
+        "toolkit/tests",
+    ),
+    Mutation(TOOLKIT + "metrics/distances.py", "(n * (n - 1))", "(n * n)", "toolkit/tests"),
+    Mutation(
+        TOOLKIT + "metrics/images.py",
+        "c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2",
+        "c1, c2 = (0.01 * data_range) ** 2, (0.01 * data_range) ** 2",
+        "toolkit/tests",
+    ),
+    Mutation(
+        TOOLKIT + "nn/splines.py",
+        "curvature = slope_left + slope_right - 2 * mean_slope",
+        "curvature = slope_left + slope_right - mean_slope",
+        "toolkit/tests",
+    ),
+    Mutation(
+        TOOLKIT + "nn/coupling.py",
+        "return (moved - shift) * log_slope.exp(), log_slope",
+        "return moved * log_slope.exp() - shift, log_slope",
+        "toolkit/tests",
+    ),
+    # Verbs.
+    plugin("verbs", "outliers.py", "math.log(options.others)", "math.log(1 + options.others)"),
+    plugin("verbs", "trainings.py", "stdev(values) / math.sqrt(len(values))", "stdev(values)"),
+    plugin(
+        "verbs",
+        "neighbours.py",
+        "float(inside.sum(1).double().mean()) / self.second",
+        "float(inside.sum(1).double().mean())",
+    ),
+    # Intrinsic dimension.
+    plugin(
+        "iddiff",
+        "readings.py",
+        "self.ambient * (1 - moments.share_sum / moments.square_sum)",
+        "self.ambient * moments.share_sum / moments.square_sum",
+    ),
+    plugin(
+        "iddiff",
+        "resampling.py",
+        "drawn = values[:, None] - (drawn - whole)",
+        "drawn = values[:, None] + (drawn - whole)",
+    ),
+    plugin(
+        "iddiff",
+        "lidl.py",
+        "replace(data, x=data.x + self.level * noise)",
+        "replace(data, x=data.x + self.level**2 * noise)",
+    ),
+    plugin("iddiff", "denoising_loss.py", "float(values.std()) / len(values) ** 0.5", "float(values.std())"),
+    # Pullback geometry.
+    plugin("pullback", "arc.py", "off = k / (4 * k.square() - 1).sqrt()", "off = k / (4 * k.square() + 1).sqrt()"),
+    plugin(
+        "pullback",
+        "potentials.py",
+        "log_cosh = torch.logaddexp(flat, -flat) - math.log(2)",
+        "log_cosh = torch.logaddexp(flat, -flat)",
+    ),
+    plugin("pullback", "objective.py", "log_det.abs().mean() if kind", "log_det.mean() if kind"),
+    plugin("pullback", "objective.py", "(gram - unit).square()", "gram.square()"),
+    plugin(
+        "pullback",
+        "geometry.py",
+        "return self.straight.inverse(w + step)",
+        "return self.straight.inverse(w + 2 * step)",
+    ),
+    # Non-uniform diffusion.
+    plugin("nonuniform", "speeds.py", "offset = 2 * math.log(deviation", "offset = math.log(deviation"),
+    plugin(
+        "nonuniform",
+        "speeds.py",
+        "return torch.log1p(lam.exp() * energy).sum(-1) / 2",
+        "return torch.log1p(lam.exp() * energy).sum(-1)",
+    ),
+    plugin(
+        "nonuniform",
+        "moments.py",
+        "torch.bincount(index, minlength=len(bands)).to(z)).sqrt()",
+        "torch.bincount(index, minlength=len(bands)).to(z))",
+    ),
+    plugin("nonuniform", "transforms.py", "matrix[0] /= math.sqrt(2)", "matrix[0] /= 2"),
+    # Conditional scores and inverse problems.
+    plugin(
+        "conditional",
+        "model.py",
+        "return guidance * given + (1 - guidance) * absent(x, t)",
+        "return guidance * given + absent(x, t)",
+    ),
+    plugin(
+        "conditional",
+        "objective.py",
+        "(block.schedule.rates(t)[1] / scale) ** 2 / 2",
+        "(block.schedule.rates(t)[1] / scale) ** 2",
+    ),
+    plugin(
+        "conditional",
+        "baselines/dps.py",
+        "variance = data * scale**2 / (signal**2 * data + scale**2)",
+        "variance = data * scale**2 / (data + scale**2)",
+    ),
+    plugin(
+        "conditional",
+        "baselines/repaint.py",
+        "x = x + known_part(operator, self.process.perturb(known, t, noise) - x)",
+        "x = x + known_part(operator, known - x)",
+    ),
+    plugin("conditional", "speeds.py", "beta = -2 * drift", "beta = -drift"),
+    # Auto-encoders from scores.
+    plugin("scorevae", "model.py", "data + beta * kl", "data + kl"),
+    plugin(
+        "scorevae",
+        "encoder.py",
+        "by_log_variance = (z - mean) * deviation / 2",
+        "by_log_variance = (z - mean) * deviation",
+    ),
+    plugin("scorevae", "objective.py", "return log_snr_range(process) * square", "return square"),
+    plugin("scorevae", "waterfilling.py", "values = ratio / (1 + ratio) ** 2", "values = ratio / (1 + ratio)"),
+    plugin("scorevae", "vae.py", "(2 * math.pi * variance).log() / 2", "(2 * math.pi * variance).log()"),
+    # Conditional flows.
+    plugin("caflow", "layers.py", "* (x.shape[2] * x.shape[3])", "* x.shape[2]"),
+    plugin(
+        "caflow",
+        "mixture.py",
+        "target = (moved - shift) * (-log_scale).exp()",
+        "target = moved * (-log_scale).exp() - shift",
+    ),
+    plugin(
+        "caflow",
+        "dequantisation.py",
+        "self.base.log_prob(noise) - log_det - _log_slope(raw)",
+        "self.base.log_prob(noise) - log_det + _log_slope(raw)",
+    ),
+    # Allocation of labels.
+    plugin("allocation", "moments.py", "s2 = (n + p + 1) / n", "s2 = (n + p) / n"),
+    plugin("allocation", "formula.py", "((query + 1) * g.g1 + p * g.g2)", "(query * g.g1 + p * g.g2)"),
+    plugin("allocation", "asymptotics.py", "H = (1 - a) ** 2 + a**2 * y", "H = (1 - a) ** 2 + a * y"),
+    plugin("allocation", "linear_model.py", "step = rate / len(X)", "step = rate"),
+    # The standard methods.
+    plugin(
+        "standard",
+        "scores/noised_distributions.py",
+        "log_det = variance.log().sum(1) + 2 *",
+        "log_det = variance.log().sum(1) +",
+        "test_scores_analytic.py",
+    ),
+    plugin(
+        "standard",
+        "scores/denoising.py",
+        "level = -0.5 * (log_snr",
+        "level = 0.5 * (log_snr",
+        "test_scores_denoising.py",
+    ),
+    plugin(
+        "standard",
+        "flows/coupling.py",
+        "return self.dimension * math.log(self.event_scale.std)",
+        "return math.log(self.event_scale.std)",
+        "test_flows.py",
+    ),
+)
+
+
+def packages(root: Path) -> str:
+    """The folders of packages under ``root``, as Python's path."""
+    return os.pathsep.join(
+        str(file.parent / "src") for pattern in ("*", "plugins/*") for file in root.glob(f"{pattern}/pyproject.toml")
+    )
+
+
+def noticed(mutation: Mutation, root: Path) -> tuple[str, float]:
+    """Which test noticed a change in the copy at ``root``, empty where none did, and in how many seconds."""
+    file = root / mutation.file
+    text = file.read_text()
+    if text.count(mutation.old) != 1:
+        raise SystemExit(f"{mutation.file} has {mutation.old!r} {text.count(mutation.old)} times; expected once")
+    began = time.monotonic()
+    file.write_text(text.replace(mutation.old, mutation.new))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", mutation.tests],
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": packages(root), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        file.write_text(text)
+    lines = [line for line in done.stdout.split("\n") if line.startswith(("FAILED", "ERROR"))]
+    test = lines[0].split(" ")[1].rpartition("/")[2] if lines else ""
+    return (test or f"status {done.returncode}" if done.returncode else ""), time.monotonic() - began
+
+
+def main() -> int:
+    """Try every change; the status is 1 where one goes unnoticed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="changes whose file holds this text")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "copy"
+        subprocess.run(["git", "worktree", "add", "--quiet", "--detach", root, "HEAD"], cwd=ROOT, check=True)
+        try:
+            for mutation in (item for item in MUTATIONS if given.only in item.file):
+                test, seconds = noticed(mutation, root)
+                rows.append({**asdict(mutation), "noticed_by": test or None, "seconds": round(seconds, 1)})
+                print(
+                    f"{'noticed' if test else 'UNNOTICED':<10}{seconds:6.1f} s  {mutation.name}\n{'':18}{test}",
+                    flush=True,
+                )
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", root], cwd=ROOT, check=True)
+    missed = [row for row in rows if row["noticed_by"] is None]
+    print(json.dumps(rows, indent=1) if given.json else f"{len(rows) - len(missed)} of {len(rows)} noticed")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
