@@ -53,6 +53,22 @@ def setting(field: GaussianField, bands, process, ends=(0.5, 0.7, 1.0)) -> tuple
     return built, rotated, rotated.inner
 
 
+@pytest.mark.parametrize("deviation", [0.3, 1.0, 5.0])
+def test_log_snrs_of_bands_are_of_data_of_their_deviation(field: GaussianField, deviation: float) -> None:
+    """d^2 a^2 / b^2 is e^lam_max where every band begins, and e^lam_min where it ends."""
+    process = {"name": "log-snr", "lam_max": 4.0, "lam_min": -3.0}
+    config = NonUniformConfig(bands={"name": "haar", "levels": 2}, process=process, ends=(0.5, 0.7, 1.0))
+    built = build_bands(config.bands, SHAPE).double()
+    inner = banded_process(config, built, deviation=deviation).double().inner
+    assert isinstance(inner, PerComponent)
+    x = torch.zeros(1, *SHAPE, dtype=F64)
+    for band, end in enumerate((0.5, 0.7, 1.0)):
+        for time, lam in ((inner.t_min, 4.0), (end, -3.0)):
+            signal, noise = inner.coefficients(x, torch.tensor([time], dtype=F64))
+            ratio = (deviation * signal / noise).expand_as(x)[0][built.index == band]
+            torch.testing.assert_close(2 * ratio.log(), torch.full_like(ratio, lam), rtol=0, atol=1e-6)
+
+
 def images(rows: Tensor) -> Tensor:
     return rows.reshape(-1, *SHAPE)
 
