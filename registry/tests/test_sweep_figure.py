@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from scorefold_registry.experiments.sweep_figure import draw_sweep
 from scorefold_registry.experiments.sweep_report import points_table, table_text
-from scorefold_registry.experiments.sweep_result import Row, SweepResult, csv_text, make_settings
+from scorefold_registry.experiments.sweep_result import Row, SweepResult, csv_of, make_settings
 from scorefold_registry.run.figures import draw
 
 
@@ -85,6 +85,6 @@ def test_fields_and_values_are_called_anything(tmp_path: Path) -> None:
     names = ["$\\frac{$", "=1+1", "\x1b[2J", "\u4e2d\u6587", "\u202etxt"]
     result = swept([({"a.$x": name, "b.y": number % 2}, float(number)) for number, name in enumerate(names)])
     assert draw("scorefold_registry.experiments.sweep_figure:draw_sweep", result, tmp_path, math=False) == ["s.m"]
-    text = csv_text(result)
+    text = csv_of(result)
     assert "'=1+1" in text
     assert not {part for part in text + table_text(points_table(result)) if part in "\x1b\u202e"}

@@ -19,6 +19,8 @@ from scorefold_registry.components.stage_files import read_result, read_stage
 from scorefold_registry.experiments.cases import Case
 from scorefold_registry.experiments.comparison_plan import NotOnThisCaseError, stages_of
 from scorefold_registry.experiments.comparison_rows import Row, judged, over_seeds, with_regrets
+from scorefold_registry.experiments.comparison_table import row_text
+from scorefold_registry.experiments.progress import Watch
 from scorefold_registry.experiments.question import Question
 from scorefold_registry.experiments.sweep_result import as_number
 from scorefold_registry.plugins.loading import describe
@@ -157,31 +159,17 @@ def _new_folder(question: Question, out: Path | None) -> Iterator[tuple[Path, Pa
         folder.rename(final)
 
 
-class Watch:
-    """Watches rows come, and shows nothing."""
-
-    def began(self, component: str, case: str, number: int, count: int) -> Silent | None:
-        """A row begins, the ``number``-th of ``count``; gives what shows its stages."""
-        return None
-
-    def ended(self, row: Row) -> None:
-        """A row was measured, or failed."""
-
-    def close(self) -> None:
-        """There are no more rows, whatever the reason."""
-
-
 def _measured(host: Host, question: Question, place: Place, watch: Watch) -> Iterator[Row]:
     """Every row as it comes. What can't be measured is a row too, with the reason."""
-    pairs = question.pairs
-    for number, (registered, case) in enumerate(pairs, start=1):
+    watch.began(len(question.pairs))
+    for registered, case in question.pairs:
         label = host.catalogue.pinned(registered).rpartition("@")[0]
-        shown = watch.began(label, case.name, number, len(pairs))
+        shown = watch.started(f"{label} on {case.name}")
         row = Row(component=label, case=case.name, truth=case.truth)
         row = over_seeds(
             [_measure(host, question, place, registered, case, row, seed, shown) for seed in question.seeds]
         )
-        watch.ended(row)
+        watch.ended(row_text(row), failed=row.error is not None)
         yield row
 
 

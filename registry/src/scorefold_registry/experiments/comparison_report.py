@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from scorefold.artefacts import write_json, write_text
+from scorefold.artefacts import csv_text, write_json, write_text
 from scorefold_registry.experiments.comparison_rows import Row
 from scorefold_registry.experiments.comparison_table import grid, reasons
 from scorefold_registry.run.csv_cells import cell_text
@@ -25,7 +23,7 @@ def write_comparison(folder: Path, result: Any, environment: Mapping[str, Any], 
     ``result`` is a ``ComparisonResult``.
     """
     write_json(folder / "comparison.json", result.as_json())
-    write_text(folder / "comparison.csv", csv_text(result.rows))
+    write_text(folder / "comparison.csv", csv_of(result.rows))
     write_json(folder / "environment.json", environment)
     draw("scorefold_registry.experiments.comparison_figure:draw", result.rows, folder, math=False)
     table = grid(result.rows, result.comparison)
@@ -45,14 +43,10 @@ def write_comparison(folder: Path, result: Any, environment: Mapping[str, Any], 
     write_text(folder / "report.html", html)
 
 
-def csv_text(rows: Sequence[Row]) -> str:
+def csv_of(rows: Sequence[Row]) -> str:
     """The rows as CSV, an interval as two columns."""
-    text = io.StringIO()
     records = [_record(row) for row in rows]
-    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
+    return csv_text([[*records[0]], *([*record.values()] for record in records)])
 
 
 def _record(row: Row) -> dict[str, Any]:

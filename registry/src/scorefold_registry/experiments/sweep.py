@@ -15,15 +15,24 @@ from scorefold.artefacts import read_json, write_json, write_text
 from scorefold.errors import ConfigError, WorkerError
 from scorefold.stage import Executor, RunInfo
 from scorefold_registry.experiments.points import Point, axes_of, point_text
+from scorefold_registry.experiments.progress import Watch
 from scorefold_registry.experiments.sweep_job import TARGET, PointJob, failed_row, run_here
 from scorefold_registry.experiments.sweep_plan import SweepPlan, plan_sweep
-from scorefold_registry.experiments.sweep_progress import SilentSweep
 from scorefold_registry.experiments.sweep_report import write_sweep
-from scorefold_registry.experiments.sweep_result import SweepResult, best_setting, make_row, make_settings, named
+from scorefold_registry.experiments.sweep_result import (
+    Measure,
+    SweepResult,
+    best_setting,
+    make_row,
+    make_settings,
+    metric_of,
+    named,
+)
 from scorefold_registry.plugins.development import development_plugins
 from scorefold_registry.plugins.records import LOCAL
 from scorefold_registry.run.cache import area, make_folder, refuse_others
 from scorefold_registry.run.executor import LocalExecutor, plugins_executor
+from scorefold_registry.run.progress import duration, number_text
 from scorefold_registry.run.stage_folder import resolved_run
 
 if TYPE_CHECKING:
@@ -86,7 +95,7 @@ def run_sweep(
     *,
     workers: int | None = None,
     cache: str | Path | None = None,
-    progress: SilentSweep | None = None,
+    watch: Watch | None = None,
 ) -> SweepResult:
     """Run every point of a sweep that has been checked, and write its results into its folder.
 
@@ -95,14 +104,14 @@ def run_sweep(
     error. Raises ``ConfigError`` where a measure is not there, and ``SweepInterrupted``.
     """
     began = time.monotonic()
-    told = progress or SilentSweep()
+    watch = watch or Watch()
     refuse_others(plan.folder, POINTS)
     make_folder(plan.folder)
     kept = area("cache", cache, ".scorefold/cache").absolute()
     # Without it every point would fail alike.
     make_folder(kept)
     with _alone(plan.folder):
-        rows = run_points(host, plan, workers, kept, told)
+        rows = run_points(host, plan, workers, kept, watch)
         ordered = [rows[point.number] for point in plan.points]
         labels = named(plan.measures, ordered)
         made = tuple(make_row(point, row, labels) for point, row in zip(plan.points, ordered, strict=True))
@@ -138,7 +147,7 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def run_points(host: Host, plan: SweepPlan, workers: int | None, cache: Path, progress: SilentSweep) -> Rows:
+def run_points(host: Host, plan: SweepPlan, workers: int | None, cache: Path, watch: Watch) -> Rows:
     """The row of every point. Raises ``SweepInterrupted`` after Ctrl-C, when no worker is left."""
     records = plan.folder / POINTS
     make_folder(records)
@@ -153,18 +162,33 @@ def run_points(host: Host, plan: SweepPlan, workers: int | None, cache: Path, pr
     offered = plugins_executor(host, info)
     try:
         if offered is None and count == 1:
-            progress.begun(len(jobs), "one after another")
-            return dict(_one_by_one(host, plan, jobs, progress))
+            watch.began(len(jobs), _beginning(len(jobs), "one after another"))
+            return dict(_one_by_one(host, plan, jobs, watch))
         _refuse_handed(host)
         by = f"on {count} processes" if offered is None else f"by {type(offered).__module__.partition('.')[0]}"
-        progress.begun(len(jobs), by)
-        with _watching(records, plan.points, progress):
+        watch.began(len(jobs), _beginning(len(jobs), by))
+        with _watching(records, plan, watch):
             # Each job sets its own threads, so this is only what the pool itself needs to be told.
             return _elsewhere(LocalExecutor(count) if offered is None else offered, plan, jobs)
     except KeyboardInterrupt:
         raise SweepInterrupted(len(list(records.glob("*.json"))), len(jobs)) from None
     finally:
-        progress.close()
+        watch.close()
+
+
+def _beginning(count: int, by: str) -> str:
+    return f"{count} point{'' if count == 1 else 's'}, {by}"
+
+
+def outcome(measures: Sequence[Measure], point: Point, row: Mapping[str, Any]) -> str:
+    """A point and what came out of it, in one line."""
+    said = point_text(point)
+    if row["error"] is not None:
+        return f"{said}: failed: {' '.join(row['error']['message'].split())}"
+    found = [(measure.stage, *hit) for measure in measures if (hit := metric_of(measure, row["stages"])) is not None]
+    numbers = ", ".join(f"{stage}.{name} {number_text(value)}" for stage, name, value in found)
+    took = "reused" if all(stage["reused"] for stage in row["stages"]) else duration(row["seconds"])
+    return f"{said}: {numbers} ({took})" if numbers else f"{said}: {took}"
 
 
 def _jobs(host: Host, plan: SweepPlan, records: Path, cache: Path) -> list[PointJob]:
@@ -207,11 +231,11 @@ def _refuse_handed(host: Host) -> None:
 
 
 def _one_by_one(
-    host: Host, plan: SweepPlan, jobs: Sequence[PointJob], progress: SilentSweep
+    host: Host, plan: SweepPlan, jobs: Sequence[PointJob], watch: Watch
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     for point, job in zip(plan.points, jobs, strict=True):
         row = run_here(host, job)
-        progress.ended(point_text(point), row)
+        watch.ended(outcome(plan.measures, point, row), failed=row["error"] is not None)
         yield job.number, row
 
 
@@ -235,21 +259,22 @@ def _elsewhere(executor: Executor, plan: SweepPlan, jobs: Sequence[PointJob]) ->
 
 
 @contextmanager
-def _watching(records: Path, points: Sequence[Point], progress: SilentSweep) -> Iterator[None]:
+def _watching(records: Path, plan: SweepPlan, watch: Watch) -> Iterator[None]:
     """Tell of each point when its record appears: an executor answers only when all are done."""
-    texts = {f"{point.number}.json": point_text(point) for point in points}
+    left = {f"{point.number}.json": point for point in plan.points}
     over = threading.Event()
 
     def look() -> None:
-        for name in sorted(texts, key=lambda name: int(name.partition(".")[0])):
+        for name in sorted(left, key=lambda name: int(name.partition(".")[0])):
             if (records / name).exists():
-                progress.ended(texts.pop(name), read_json(records / name))
+                row = read_json(records / name)
+                watch.ended(outcome(plan.measures, left.pop(name), row), failed=row["error"] is not None)
 
-    def watch() -> None:
+    def look_again() -> None:
         while not over.wait(SECONDS_BETWEEN_LOOKS):
             look()
 
-    thread = threading.Thread(target=watch, daemon=True)
+    thread = threading.Thread(target=look_again, daemon=True)
     thread.start()
     try:
         yield

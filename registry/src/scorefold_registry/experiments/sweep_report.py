@@ -16,7 +16,7 @@ from rich.text import Text
 from scorefold.artefacts import write_json, write_text
 from scorefold.errors import printable
 from scorefold_registry.experiments.points import short_names, value_text
-from scorefold_registry.experiments.sweep_result import Row, Setting, Spread, SweepResult, csv_text
+from scorefold_registry.experiments.sweep_result import Row, Setting, Spread, SweepResult, csv_of
 from scorefold_registry.run.figures import draw, erase
 from scorefold_registry.run.progress import duration, number_text
 from scorefold_registry.run.report import figures_of, templates
@@ -29,7 +29,7 @@ def write_sweep(result: SweepResult) -> None:
     """Write ``sweep.json``, ``sweep.csv``, the figures and ``report.html`` into the sweep's folder."""
     folder = result.folder
     write_json(folder / "sweep.json", result.as_json())
-    write_text(folder / "sweep.csv", csv_text(result))
+    write_text(folder / "sweep.csv", csv_of(result))
     erase(folder)  # those of what was measured before
     draw("scorefold_registry.experiments.sweep_figure:draw_sweep", result, folder, math=False)
     html = (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +10,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from scorefold.artefacts import json_text
+from scorefold.artefacts import csv_text, json_text
 from scorefold.errors import ConfigError
 from scorefold_registry.experiments.points import Point
 from scorefold_registry.plugins.names import did_you_mean, sentences
@@ -269,13 +267,11 @@ def best_setting(settings: Sequence[Setting], goal: str, label: str) -> Setting 
     return min(able, key=lambda pair: pair[0])[1] if able else None
 
 
-def csv_text(result: SweepResult) -> str:
+def csv_of(result: SweepResult) -> str:
     """A line for each point: its number, the swept fields, the measures, seconds, the run's folder and its error."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["point", *map(cell_text, [*result.fields, *result.measures]), "seconds", "run", "error"])
+    lines: list[list[Any]] = [["point", *map(cell_text, [*result.fields, *result.measures]), "seconds", "run", "error"]]
     for row in result.rows:
         values = [cell_text(value) if isinstance(value, str) else json_text(value) for value in row.values.values()]
         measures = ["" if (value := row.measures[label]) is None else repr(value) for label in result.measures]
-        writer.writerow([row.number, *values, *measures, row.seconds, row.run or "", cell_text(row.failure)])
-    return text.getvalue()
+        lines.append([row.number, *values, *measures, row.seconds, row.run or "", cell_text(row.failure)])
+    return csv_text(lines)

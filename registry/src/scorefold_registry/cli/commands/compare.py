@@ -40,7 +40,7 @@ def run(arguments: list[str]) -> int:
     )
     try:
         from scorefold_registry.experiments.compare import run_comparison
-        from scorefold_registry.experiments.comparison_watch import watch_for
+        from scorefold_registry.experiments.progress import watch_for
 
         watch = watch_for(sys.stderr if given.json else sys.stdout, given.quiet)
         command = ["scorefold", "compare", *arguments]

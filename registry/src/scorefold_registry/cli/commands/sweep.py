@@ -35,13 +35,13 @@ def run(arguments: list[str]) -> int:
     )
 
     from scorefold.artefacts import json_text
+    from scorefold_registry.experiments.progress import watch_for
     from scorefold_registry.experiments.sweep import SweepInterrupted, run_sweep
-    from scorefold_registry.experiments.sweep_progress import sweep_progress
     from scorefold_registry.experiments.sweep_report import tell_sweep
 
-    progress = sweep_progress(plan.measures, sys.stderr if given.json else sys.stdout, given.quiet)
+    watch = watch_for(sys.stderr if given.json else sys.stdout, given.quiet)
     try:
-        result = run_sweep(host, plan, workers=given.workers, cache=given.cache, progress=progress)
+        result = run_sweep(host, plan, workers=given.workers, cache=given.cache, watch=watch)
     except SweepInterrupted as stopped:
         done = f"interrupted after {stopped.done} of {stopped.points} points"
         print(f"{done}; the same command goes on from there", file=sys.stderr)
