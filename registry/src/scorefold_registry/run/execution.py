@@ -30,6 +30,7 @@ from scorefold_registry.run.error_attribution import stage_error
 from scorefold_registry.run.executor import LocalExecutor, plugins_executor
 from scorefold_registry.run.observers import Events, Observers
 from scorefold_registry.run.progress import Silent
+from scorefold_registry.run.rehearsal import rehearse
 from scorefold_registry.run.report import write_report, yaml_text
 from scorefold_registry.run.result import RunInterrupted, RunResult, StageResult
 from scorefold_registry.run.stage_folder import (
@@ -43,6 +44,7 @@ from scorefold_registry.run.stage_folder import (
     write_stage,
 )
 from scorefold_registry.runfile.plan import Plan, PlannedStage
+from scorefold_registry.runfile.reader import RunFileError
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
@@ -68,6 +70,7 @@ class Session:
     results: list[StageResult] = field(default_factory=list)
     calls: int | None = None
     current: str | None = None
+    rehearsed: bool = False
 
     @contextmanager
     def surroundings(self, folder: Path) -> Iterator[None]:
@@ -240,6 +243,8 @@ class Session:
 
     def _compute(self, planned: PlannedStage, info: StageInfo, began: float) -> None:
         """Run the stage, write its folder and keep it. The key's lock is held."""
+        if planned.registered.component.kind != "data":
+            self._rehearse(planned)
         checkpoints = self.cache.checkpoints(info.key)
         if self.fresh:
             shutil.rmtree(checkpoints, ignore_errors=True)
@@ -310,6 +315,17 @@ class Session:
             seconds=seconds,
         )
         self._reread()
+
+    def _rehearse(self, planned: PlannedStage) -> None:
+        """Try what is left of the run once, before the first stage that may take long. Raises ``RunFileError``."""
+        if self.rehearsed:
+            return
+        self.rehearsed = True
+        stages = self.plan.stages[self.plan.stages.index(planned) :]
+        needed = {name for stage in stages for name in stage.after}
+        done = {name: self._value(name) for name in self.keys if name in needed and name != planned.name}
+        if problems := rehearse(self.workshop, self.plan, done, stages):
+            raise RunFileError(problems)
 
     def _reread(self) -> bool:
         """Forget the values that were changed in place, so that they are read from their folders; whether any was."""

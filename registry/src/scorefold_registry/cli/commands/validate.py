@@ -1,4 +1,4 @@
-"""``scorefold validate FILE``: check a run file without importing torch."""
+"""``scorefold validate FILE``: check a run file without importing torch, or with ``--data`` build what it names too."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.hosting import discover_host
 from scorefold_registry.cli.options import Parser
+from scorefold_registry.host import Host
 from scorefold_registry.runfile.plan import Plan, make_plan
 from scorefold_registry.runfile.reader import RunFileError, read
 
@@ -20,9 +21,15 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("file", type=Path, help="the run file")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="sets", help="set a field")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument(
+        "--data", action="store_true", help="also open the data and build every component, as a run would (slower)"
+    )
     given = parser.parse_args(arguments)
+    host = discover_host()
     try:
-        plan = make_plan(discover_host().catalogue, read(given.file, given.sets))
+        plan = make_plan(host.catalogue, read(given.file, given.sets))
+        if given.data:
+            _rehearse(host, plan)
     except RunFileError as error:
         if given.json:
             problems = [problem.as_json() for problem in error.problems]
@@ -38,6 +45,18 @@ def run(arguments: list[str]) -> int:
         count = len(plan.stages)
         print(f"{given.file}: valid, {count} stage{'s' if count > 1 else ''}")
     return 0
+
+
+def _rehearse(host: Host, plan: Plan) -> None:
+    """Raises ``RunFileError`` for what a run would find wrong before its first long stage."""
+    import torch
+
+    from scorefold_registry.run.rehearsal import rehearse
+    from scorefold_registry.run.stage_folder import Workshop
+
+    workshop = Workshop(host, plan.run.seed, "cpu", getattr(torch, plan.run.runtime.dtype))
+    if problems := rehearse(workshop, plan, {}, plan.stages):
+        raise RunFileError(problems)
 
 
 def stage_list(plan: Plan) -> list[dict[str, Any]]:
