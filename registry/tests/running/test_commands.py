@@ -318,6 +318,31 @@ def test_kept_stages_are_pruned_by_age_but_never_while_locked(say: Say) -> None:
     assert say("runs", "clean", "--cache-days", "soon").status == 2
 
 
+def test_a_clock_that_ran_ahead_costs_no_run(say: Say) -> None:
+    """A run that began in the future is no newest one, and is left alone."""
+    for seed in ("1", "2"):
+        say("run", "short.yaml", "--quiet", "--seed", seed)
+    first, second = sorted(path for path in Path("runs/short").glob("2*"))
+    status = first / "status.json"
+    ahead = {**json.loads(status.read_text()), "started": time.time() + 9 * 86400}
+    status.write_text(json.dumps(ahead))
+    said = say("runs", "clean", "--keep", "1", "--json")
+    assert said.json["removed"] == []
+    assert f"note: {first} began in the future, and is left alone" in said.err
+    assert first.exists()
+    assert second.exists()
+
+
+def test_kept_stages_of_the_future_grow_old_from_now_on(say: Say) -> None:
+    say("run", "short.yaml", "--quiet")
+    (stage,) = [item for item in Path(".scorefold/cache").iterdir() if len(item.name) == 40]
+    ahead = time.time() + 900 * 86400
+    for item in (stage, *stage.rglob("*")):
+        os.utime(item, (ahead, ahead))
+    assert say("runs", "clean", "--cache-days", "1", "--json").json["stages"] == 0
+    assert max(item.stat().st_mtime for item in (stage, *stage.rglob("*"))) < time.time() + 60
+
+
 def test_the_packaged_demonstration_is_a_valid_run_file(say: Say) -> None:
     said = say("validate", str(files("scorefold_registry.cli") / "demo.yaml"), "--json")
     assert said.json["problems"] == []

@@ -184,7 +184,9 @@ class Cache:
             return []
         # Its age is asked under the lock: without it, whoever works on it may remove it meanwhile.
         with suppress(Timeout), FileLock(lock_file).acquire(timeout=0):
-            if not entry.is_dir() or newest(entry) > limit:
+            if not entry.is_dir() or (changed := newest(entry)) > limit:
+                if entry.is_dir() and changed > time.time():
+                    _made_now(entry)  # the clock ran ahead; without this it would never grow old
                 return []
             size = folder_size(entry)
             shutil.rmtree(entry)
@@ -209,6 +211,13 @@ class _DamagedError(Exception):
 def _holds_only_files(folder: Path) -> bool:
     modes = [item.lstat().st_mode for item in (folder, *folder.rglob("*"))]
     return all(stat.S_ISREG(mode) or stat.S_ISDIR(mode) for mode in modes)
+
+
+def _made_now(entry: Path) -> None:
+    """Give a folder and all in it the time that it is now."""
+    for item in (entry, *entry.rglob("*")):
+        with suppress(OSError):
+            os.utime(item)
 
 
 def newest(folder: Path) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -61,6 +62,10 @@ class _Status(BaseModel):
     seconds: Time | None = None
 
 
+CLOCKS_APART = 300.0
+"""Seconds by which the clocks of machines that share a folder may differ."""
+
+
 @dataclass(frozen=True)
 class RunEntry:
     """A run folder. ``state`` is complete, running, interrupted or failed."""
@@ -71,6 +76,11 @@ class RunEntry:
     started: float
     seconds: float | None
     stages: tuple[str, ...]
+
+    @property
+    def in_future(self) -> bool:
+        """Whether it began later than now, by more than two clocks may differ."""
+        return self.started > time.time() + CLOCKS_APART
 
     def as_json(self) -> dict[str, Any]:
         """The entry of ``scorefold runs list --json``."""
@@ -124,8 +134,10 @@ def link_latest(folder: Path) -> None:
 def superseded(area: Path, keep: int, name: str | None = None) -> list[RunEntry]:
     """The runs that ``runs clean`` removes: of each name those that did not end well and are older than the newest
     complete run, and the complete ones beyond the newest ``keep``. Where none is complete, the newest ``keep`` stay.
-    One that is going on always does."""
+    One that is going on always does, and one that began in the future, as the clock ran ahead then: nobody knows
+    whether it is old or new."""
     runs = [entry for entry in list_runs(area) if name in (None, entry.name) and entry.state != "running"]
+    runs = [entry for entry in runs if not entry.in_future]
     found = []
     for each in dict.fromkeys(entry.name for entry in runs):
         own = [entry for entry in runs if entry.name == each]

@@ -119,6 +119,9 @@ def _diff(given: argparse.Namespace) -> int:
 
 
 def _clean(given: argparse.Namespace) -> int:
+    for entry in list_runs(area("runs", given.runs, "runs")):
+        if entry.in_future:
+            print(printable(f"note: {entry.folder} began in the future, and is left alone"), file=sys.stderr)
     chosen = superseded(area("runs", given.runs, "runs"), given.keep, given.name)
     if given.dry_run or (chosen and not given.json and not given.yes and sys.stdin.isatty()):
         _announce(chosen, given)
