@@ -10,7 +10,7 @@ MANIFESTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install demo test quick coverage slow matrix lowest lint format docs docs-serve bench known dist clean
+.PHONY: help install demo test quick coverage attack slow matrix lowest lint format docs docs-serve bench known dist clean
 
 help:  ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,10 @@ quick: $(VENV)/installed-test  ## Run the tests that a change touches, for at mo
 
 coverage: $(VENV)/installed-test  ## Run every test but the slow ones, and say which lines none of them runs
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q --cov --cov-report=json --cov-report=term:skip-covered
+
+attack: $(VENV)/installed-test  ## Kill, signal and damage runs, and fuzz files, a hundred times each (COUNT=1000 for more)
+	@$(BIN)/python tests/attack.py --count $(or $(COUNT),100)
+	@SCOREFOLD_FUZZ_TIMES=5 $(BIN)/python -m pytest -q tests/test_fuzz_run_files.py tests/test_fuzz_artefacts.py tests/test_hostile_names.py tests/test_bad_packages.py registry/tests/running/test_interruption.py registry/tests/test_hostile_artefacts.py registry/tests/running/test_hostile_run_files.py
 
 slow: $(VENV)/installed-test  ## Run the tests that train for minutes
 	@$(BIN)/python -m pytest -n 2 -q -m slow

@@ -23,6 +23,8 @@ Cases = Callable[[int], Iterator[Random]]
 def cases(request: pytest.FixtureRequest) -> Iterator[Cases]:
     """``cases(2000)``: a generator of random choices for each case, or only for the one that ``SCOREFOLD_FUZZ`` names.
 
+    ``SCOREFOLD_FUZZ_TIMES`` tries so many times as many (``make attack``).
+
     A failure says how to try its case alone.
     """
 
@@ -31,7 +33,8 @@ def cases(request: pytest.FixtureRequest) -> Iterator[Cases]:
     def each(count: int) -> Iterator[Random]:
         nonlocal tried
         chosen = os.environ.get(REPLAY)
-        for number in [int(chosen)] if chosen else range(count):
+        times = int(os.environ.get("SCOREFOLD_FUZZ_TIMES", "1"))
+        for number in [int(chosen)] if chosen else range(times * count):
             tried = number
             yield Random(f"{request.node.name}:{number}")
         tried = None
