@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from scorefold.errors import ScorefoldError
 from scorefold_registry import run_file
 from scorefold_registry.host import Host
 from scorefold_registry.run import execution
-from scorefold_registry.runfile.reader import RunFileError
 
 Write = Callable[..., Path]
 Say = Callable[..., Any]
@@ -39,10 +39,9 @@ SAID = {
 @pytest.mark.parametrize("fault", LATE)
 def test_a_late_fault_ends_the_run_before_its_training(fault: str, host: Host, write: Write) -> None:
     file = write(HEAD + LATE[fault])
-    with pytest.raises(RunFileError, match=SAID[fault]) as refused:
+    with pytest.raises(ScorefoldError, match=SAID[fault]) as refused:
         run_file(host, file)
-    (problem,) = refused.value.problems
-    assert (Path(str(problem.file)).name, problem.line) == ("run.yaml", 7)
+    assert (Path(str(refused.value.file)).name, refused.value.line) == ("run.yaml", 7)
     (events,) = Path("runs").rglob("events.jsonl")
     started = [json.loads(line) for line in events.read_text().splitlines()]
     assert [event["stage"] for event in started if event["event"] == "stage-started"] == ["data", "other"]

@@ -317,7 +317,7 @@ class Session:
         self._reread()
 
     def _rehearse(self, planned: PlannedStage) -> None:
-        """Try what is left of the run once, before the first stage that may take long. Raises ``RunFileError``."""
+        """Try what is left of the run once, before the first stage that may take long. Raises what is wrong."""
         if self.rehearsed:
             return
         self.rehearsed = True
@@ -325,7 +325,7 @@ class Session:
         needed = {name for stage in stages for name in stage.after}
         done = {name: self._value(name) for name in self.keys if name in needed and name != planned.name}
         if problems := rehearse(self.workshop, self.plan, done, stages):
-            raise RunFileError(problems)
+            raise problems[0] if len(problems) == 1 else RunFileError(problems)
 
     def _reread(self) -> bool:
         """Forget the values that were changed in place, so that they are read from their folders; whether any was."""
