@@ -203,6 +203,20 @@ def test_designs_have_the_measured_gaps(
     assert bool((values < high + 1e-6).all())
 
 
+@pytest.mark.parametrize("name", ["pairs", "simplex"])
+def test_the_trace_is_the_same_with_and_without_the_projector(
+    name: str, make_score: MakeScore, make_sphere: MakeSphere
+) -> None:
+    """Of a 10-sphere at low noise D minus the trace of the response is 10, by the slope and by noises alone."""
+    distribution, x = make_sphere(10, points=3)
+    config = NormalBundleConfig.model_validate({"design": name, "rule": "threshold", "resamples": 0, "sigma": 0.01})
+    reader = Reader(config, Probe(make_score(distribution, (100,))), 100, 0)
+    with reader.probe.evaluating():
+        plain, detailed = (reader.read(taken(x), 0.01, detail=detail).trace for detail in (False, True))
+    torch.testing.assert_close(plain, torch.full((3,), 10.0).double(), atol=0.2, rtol=0)
+    torch.testing.assert_close(plain, detailed, atol=0.1, rtol=0)
+
+
 def test_as_many_orthogonal_noises_as_coordinates_lose_a_direction() -> None:
     """Why that is none of the designs: centring takes one direction out of D of them and none out of D + 1 corners."""
     zero, like = torch.zeros(1, dtype=torch.long), torch.empty((), dtype=torch.float64)
