@@ -304,9 +304,10 @@ def noticed(mutation: Mutation, root: Path) -> tuple[str, float]:
         )
     finally:
         file.write_text(text)
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"the tests of {mutation.name} did not run:\n{done.stdout[-2000:]}")
     lines = [line for line in done.stdout.split("\n") if line.startswith(("FAILED", "ERROR"))]
-    test = lines[0].split(" ")[1].rpartition("/")[2] if lines else ""
-    return (test or f"status {done.returncode}" if done.returncode else ""), time.monotonic() - began
+    return (lines[0].split(" ")[1].rpartition("/")[2] if lines else ""), time.monotonic() - began
 
 
 def main() -> int:

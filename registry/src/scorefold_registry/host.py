@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from scorefold.errors import PluginError
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.plugins.discovery import Discovery, discover
 from scorefold_registry.plugins.records import Registered
@@ -71,8 +73,12 @@ class Host:
         return self.builder.interface(kind)
 
     def capabilities(self) -> dict[str, type]:
-        """The classes that components with each capability derive from, by its name."""
-        return {name: self.builder.capability(name) for name in self.catalogue.capabilities}
+        """The classes that components with each capability derive from, by its name; those that can be imported."""
+        found = {}
+        for name in self.catalogue.capabilities:
+            with suppress(PluginError):
+                found[name] = self.builder.capability(name)
+        return found
 
     def create(
         self,

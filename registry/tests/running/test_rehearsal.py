@@ -31,7 +31,7 @@ LATE = {
 }
 SAID = {
     "missing": "gone.npy does not exist",
-    "shape": r"'late' would evaluate data of shape \(4,\) \(port 'data'\) with a score for events of shape \(3,\)",
+    "shape": r"'late' would evaluate data of shape \(4,\) with a score for events of shape \(3,\)",
     "size": "image",
 }
 

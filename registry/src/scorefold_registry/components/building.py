@@ -252,7 +252,12 @@ class Builder:
             declared = name in component.provides
             if not declared and declaration.interface.partition(":")[0] not in sys.modules:
                 continue  # nothing can derive from what was never imported
-            capability = self.capability(name)
+            try:
+                capability = self.capability(name)
+            except PluginError:
+                if declared:
+                    raise
+                continue  # its own plugin is at fault, and not this component
             if declared and not isinstance(obj, capability):
                 raise PluginError(
                     f"{registered.id} says that it provides {name}, but {component.target} does not derive from it "
@@ -265,9 +270,11 @@ class Builder:
 def _interface(what: str, target: str) -> type:
     module, _, name = target.partition(":")
     try:
-        interface: type = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
+        interface = getattr(import_module(module), name)
+    except Exception as error:
         raise PluginError(f"the interface of {what} can't be imported: {describe(error)}") from error
+    if not isinstance(interface, type):
+        raise PluginError(f"the interface of {what} is {target}, a {type(interface).__name__}; expected a class")
     return interface
 
 

@@ -88,10 +88,16 @@ class Catalogue:
         for plugin in known_plugins() if name in kind.verb_names else ():
             if name in plugin.verbs:
                 records = [item for item in self.plugins if normalise(item.distribution) == plugin.distribution]
-                state = f"out of use ({records[0].state}: {records[0].cause})" if records else "not installed"
+                state, hint = "not installed", plugin.install
+                if records and records[0].cause is None:
+                    state = f"installed as {records[0].version}, without it"
+                    hint = f"pip install --upgrade {plugin.distribution}"
+                elif records:
+                    state = f"out of use ({records[0].state}: {records[0].cause})"
+                    hint = f"switch the plugin {plugin.name!r} on again"
                 raise PluginError(
                     f"{component.id} has no verb {name!r}; it comes with {plugin.distribution}, which is {state}",
-                    hint=f"switch the plugin {plugin.name!r} on again" if records else plugin.install,
+                    hint=hint,
                 )
         able = [verb.name for verb in self.able(component)]
         near = did_you_mean(name, able) or (f"its verbs are {', '.join(able)}" if able else "")

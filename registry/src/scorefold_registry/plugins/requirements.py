@@ -41,9 +41,12 @@ def unmet_contract(distribution: str, requires: Iterable[str]) -> Unmet | None:
 
 
 def unmet(distribution: str, requires: Iterable[str]) -> Iterator[Unmet]:
-    """Every other requirement of a distribution that is missing or of another version."""
+    """Every requirement of a distribution that is missing or of another version, but for what ``unmet_contract``
+    judges."""
     for text in requires:
-        if normalise(_split(text)[0]) not in OURS and (found := _unmet(distribution, text)) is not None:
+        name, rest = _split(text)
+        judged = normalise(name) in OURS and rest
+        if not judged and (found := _unmet(distribution, text)) is not None:
             yield found
 
 

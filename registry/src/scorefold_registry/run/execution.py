@@ -19,7 +19,7 @@ from scorefold.plugin import hookimpl
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor, Outcome, RunInfo, StageContext, StageInfo
 from scorefold_registry.components.manifest import has_state
-from scorefold_registry.components.stage_files import read_result, read_stage
+from scorefold_registry.components.stage_files import STAGE_FILE, read_result, read_stage
 from scorefold_registry.plugins.loading import load_target
 from scorefold_registry.plugins.surroundings import Marks, refuse_changed_files, unchanged
 from scorefold_registry.run import folders as run_folders
@@ -322,10 +322,17 @@ class Session:
             return
         self.rehearsed = True
         stages = self.plan.stages[self.plan.stages.index(planned) :]
-        needed = {name for stage in stages for name in stage.after}
-        done = {name: self._value(name) for name in self.keys if name in needed and name != planned.name}
-        if problems := rehearse(self.workshop, self.plan, done, stages):
+        if problems := rehearse(self.workshop, self.plan, self._copy_of, stages):
             raise problems[0] if len(problems) == 1 else RunFileError(problems)
+
+    def _copy_of(self, name: str) -> Any:
+        """The value of a stage that is done, loaded anew where it is a component. Raises ``KeyError`` for others."""
+        folder = self.info.folder / name
+        if name in self.keys and name in self.fingerprints:
+            return self._value(name)
+        if not (folder / STAGE_FILE).is_file():
+            raise KeyError(name)
+        return load_stage(self.host, folder, "cpu").value
 
     def _reread(self) -> bool:
         """Forget the values that were changed in place, so that they are read from their folders; whether any was."""

@@ -15,6 +15,7 @@ import importlib_metadata
 
 from scorefold.artefacts import digest_file, digest_folder, json_text
 from scorefold.errors import PluginError
+from scorefold_registry.plugins.names import normalise
 
 FORMAT = 3
 """The layout of a stage folder; raise it when an older one can no longer be read."""
@@ -66,8 +67,13 @@ BASE = ("scorefold", "scorefold_toolkit")
 @cache
 def own_packages(distribution: str) -> frozenset[str]:
     """The packages of Scorefold that a distribution is written against, by its requirements and theirs."""
-    names = [name for name in libraries(distribution) if name.startswith("scorefold-") and name != "scorefold-core"]
-    return frozenset(name.replace("-", "_") for name in names).union(*map(own_packages, names))
+    found, left = set[str](), [distribution]
+    while left:
+        names = {normalise(name) for name in libraries(left.pop())}
+        new = {name for name in names if name.startswith("scorefold-") and name != "scorefold-core"} - found
+        found |= new
+        left += new
+    return frozenset(name.replace("-", "_") for name in found)
 
 
 def files_digest(path: Path) -> str | None:

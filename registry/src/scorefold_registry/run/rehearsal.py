@@ -7,18 +7,19 @@ training of two days.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
-from scorefold.errors import ScorefoldError, ShapeError
+from scorefold.errors import PluginError, ScorefoldError, ShapeError
+from scorefold_registry.plugins.surroundings import unchanged
 from scorefold_registry.run.stage_folder import Workshop
-from scorefold_registry.runfile.plan import Plan, PlannedStage
+from scorefold_registry.runfile.plan import Plan, PlannedStage, inline_use
 
-_ON_EVENTS = ("score", "flow")
-"""Kinds whose verbs read data of the shape that the component was made for."""
+_READ_EVENTS = ("evaluate", "outliers", "assess")
+"""Verbs of scores and flows that read events of the shape that the model is for."""
 
 
 class _UnknownError(Exception):
@@ -26,61 +27,85 @@ class _UnknownError(Exception):
 
 
 def rehearse(
-    workshop: Workshop, plan: Plan, done: Mapping[str, Any], stages: Sequence[PlannedStage]
+    workshop: Workshop, plan: Plan, done: Callable[[str], Any], stages: Sequence[PlannedStage]
 ) -> list[ScorefoldError]:
     """What is wrong with stages that have not begun, each error with its place in the file.
 
-    ``done`` has the values of the stages before them. Components are built as they will be, from components that are
-    not trained yet, on the CPU; what only a value that is still to be computed can tell is passed over. Faults that are
-    no ``ScorefoldError`` are left for the stage itself: what was not trained may be at fault.
+    ``done`` gives the value of a stage before them, a copy of its own, or raises ``KeyError``. Components are built as
+    they will be, on the CPU. An error counts where nothing that is still to be computed is plugged in: what a component
+    makes of a model that is not trained yet says nothing. Other faults of a plugin's code are left for the stage
+    itself.
     """
-    on_cpu, known, problems = replace(workshop, device="cpu"), dict(done), list[ScorefoldError]()
+    on_cpu, built, problems = replace(workshop, device="cpu"), dict[str, Any](), list[ScorefoldError]()
+    to_come = {planned.name for planned in stages if planned.registered.component.kind != "data"}
 
     def value(name: str) -> Any:
-        if name not in known:
-            raise _UnknownError(name)
-        return known[name]
+        if name not in built:
+            try:
+                built[name] = done(name)
+            except KeyError:
+                raise _UnknownError(name) from None
+        return built[name]
 
-    for planned in stages:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                _rehearse_stage(on_cpu, planned, value, known)
-        except ScorefoldError as error:
-            problems.append(error.at(plan.run.path, planned.line, planned.column))
-        except Exception:
-            continue
+    with unchanged(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for planned in stages:
+            try:
+                _build(on_cpu, planned, value, built)
+            except ScorefoldError as error:
+                ours = not isinstance(error, PluginError) or isinstance(error.__cause__, ScorefoldError)
+                if ours and not to_come.intersection(_plugged(planned.spec.inputs)):
+                    problems.append(error.at(plan.run.path, planned.line, planned.column))
+                continue
+            except Exception:
+                continue
+            try:
+                _check_shapes(planned, value)
+            except ShapeError as error:
+                problems.append(error.at(plan.run.path, planned.line, planned.column))
+            except Exception:
+                continue
     return problems
 
 
-def _rehearse_stage(workshop: Workshop, planned: PlannedStage, value: Any, known: dict[str, Any]) -> None:
-    """Build a stage's component and its inputs, and note what it will hand on as far as that is known."""
+def _plugged(inputs: Any) -> Iterator[str]:
+    """The stages that inputs name, at any depth."""
+    for value in inputs.values() if isinstance(inputs, Mapping) else inputs:
+        inline = None if isinstance(value, list) else inline_use(value)
+        if isinstance(value, list):
+            yield from _plugged(value)
+        elif inline is not None:
+            yield from _plugged(inline.get("inputs") or {})
+        elif isinstance(value, str):
+            yield value
+
+
+def _build(workshop: Workshop, planned: PlannedStage, value: Callable[[str], Any], built: dict[str, Any]) -> None:
+    """Build a stage's component, and note it as what the stage hands on where that is so."""
     if planned.artefact is not None:
         component: Any = workshop.host.load(planned.artefact.folder, device="cpu")
     elif planned.source is not None:
-        component = value(planned.source)
+        return
     elif planned.registered.component.kind == "data":
         component = workshop.source(planned, value)
-        component.fingerprint()
     else:
         component = workshop.component(planned, value, value)
     if isinstance(component, nn.Module):
         component.eval()  # as training would leave it
-    inputs = workshop.inputs(planned, component, value)
-    if planned.registered.component.kind in _ON_EVENTS:
-        _check_shapes(planned, component, inputs)
     if planned.verb.gives == planned.registered.component.kind:
-        known[planned.name] = component
+        built[planned.name] = component
 
 
-def _check_shapes(planned: PlannedStage, component: Any, inputs: Mapping[str, Any]) -> None:
-    """Raises ``ShapeError`` where a verb would read data of another shape than its model is for."""
-    wanted = getattr(component, "event_shape", None)
-    for name, given in inputs.items():
-        shape = getattr(given, "event_shape", None)
-        if wanted is not None and shape is not None and tuple(shape) != tuple(wanted):
-            raise ShapeError(
-                f"stage {planned.name!r} would {planned.verb.name} data of shape {tuple(shape)} (port {name!r}) with a "
-                f"{planned.registered.component.kind} for events of shape {tuple(wanted)}",
-                hint="give it data of the kind that the model is made for",
-            )
+def _check_shapes(planned: PlannedStage, value: Callable[[str], Any]) -> None:
+    """Raises ``ShapeError`` where a verb would read events of another shape than its model is for."""
+    component, name = planned.registered.component, planned.spec.inputs.get("data")
+    if planned.source is None or component.kind not in ("score", "flow") or planned.verb.name not in _READ_EVENTS:
+        return
+    model, data = value(planned.source), value(name) if isinstance(name, str) else None
+    wanted, shape = getattr(model, "event_shape", None), getattr(data, "event_shape", None)
+    if wanted is not None and shape is not None and tuple(shape) != tuple(wanted):
+        raise ShapeError(
+            f"stage {planned.name!r} would {planned.verb.name} data of shape {tuple(shape)} with a {component.kind} "
+            f"for events of shape {tuple(wanted)}",
+            hint="give it data of the kind that the model is made for",
+        )

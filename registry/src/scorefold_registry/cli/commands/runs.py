@@ -120,7 +120,7 @@ def _diff(given: argparse.Namespace) -> int:
 
 def _clean(given: argparse.Namespace) -> int:
     for entry in list_runs(area("runs", given.runs, "runs")):
-        if entry.in_future:
+        if entry.in_future and entry.state != "running" and given.name in (None, entry.name):
             print(printable(f"note: {entry.folder} began in the future, and is left alone"), file=sys.stderr)
     chosen = superseded(area("runs", given.runs, "runs"), given.keep, given.name)
     if given.dry_run or (chosen and not given.json and not given.yes and sys.stdin.isatty()):

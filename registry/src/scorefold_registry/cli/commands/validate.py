@@ -54,8 +54,11 @@ def _rehearse(host: Host, plan: Plan) -> None:
     from scorefold_registry.run.rehearsal import rehearse
     from scorefold_registry.run.stage_folder import Workshop
 
+    def nothing_is_done(name: str) -> None:
+        raise KeyError(name)
+
     workshop = Workshop(host, plan.run.seed, "cpu", getattr(torch, plan.run.runtime.dtype))
-    if problems := rehearse(workshop, plan, {}, plan.stages):
+    if problems := rehearse(workshop, plan, nothing_is_done, plan.stages):
         raise RunFileError(problems)
 
 
