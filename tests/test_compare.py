@@ -59,7 +59,7 @@ def test_models_on_data_of_known_density(capsys: pytest.CaptureFixture[str]) -> 
     assert row["difference"] == pytest.approx(0, abs=1e-3)
     assert row["regret"] == 0
     assert exact["diffusers", "clusters"]["skipped"]
-    assert "this model takes (B, 1, 8, 8)" in exact["diffusers", "clusters"]["error"]
+    assert "of shape (2,) with a score for events of shape (1, 8, 8)" in exact["diffusers", "clusters"]["error"]
     steps = ("--config", "affine-coupling.training.steps=150")
     trained = rows_of(capsys, "flow", "--on", "gaussian", "--only", "affine-coupling", *steps)
     row = trained["affine-coupling", "gaussian"]

@@ -146,3 +146,15 @@ def test_what_provides_it_is_compared_where_it_has_a_comparison(
     add("fake-able")
     assert main(["compare", "Stacks"]) == 2
     assert "components that provide Stacks have no number in common to compare" in capsys.readouterr().err
+
+
+def test_one_that_cannot_be_imported_harms_only_what_needs_it(add: Callable[..., Path], install: Install) -> None:
+    add("fake-able")
+    install("fake-other", ABILITY.format(name="Broken").replace("fake_impl_able.able", "fake_impl_able.gone"))
+    host = Host.discover()
+    host.create("geometry:able")  # imports fake_impl_able
+    assert "Broken" not in host.capabilities()
+    assert "Stacks" in host.capabilities()
+    (Path("..") / "site" / "fake_impl_able" / "gone.py").write_text("Broken = 3")
+    with pytest.raises(PluginError, match="fake_impl_able.gone:Broken, a int; expected a class"):
+        host.builder.capability("Broken")

@@ -13,7 +13,9 @@ import pytest
 
 from scorefold_registry.cli.main import main
 from scorefold_registry.plugins.discovery import discover
+from scorefold_registry.plugins import requirements
 from scorefold_registry.plugins.requirements import Unmet, unmet, unmet_contract
+from scorefold_registry.run import keys
 
 Install = Callable[..., Path]
 Source = Callable[..., str]
@@ -73,6 +75,18 @@ def test_other_requirements_are_missing_or_of_another_version() -> None:
         Unmet("it requires no-such-thing>1, which is not installed", 'pip install "no-such-thing>1"'),
         Unmet(f"it requires numpy<1; installed is numpy {NUMPY}", "pip install --upgrade fake-one"),
     ]
+
+
+def test_a_package_of_ours_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements, "OURS", ("scorefold-absent",))
+    (found,) = unmet("fake-one", ["scorefold-absent"])
+    assert found == Unmet("it requires scorefold-absent, which is not installed", 'pip install "scorefold-absent"')
+
+
+def test_packages_that_require_one_another_are_each_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs = {"mine": ["Scorefold_One"], "scorefold-one": ["scorefold-two", "numpy"], "scorefold-two": ["scorefold-one"]}
+    monkeypatch.setattr(keys, "libraries", lambda name: dict.fromkeys(needs[name], "1"))
+    assert keys.own_packages.__wrapped__("mine") == {"scorefold_one", "scorefold_two"}
 
 
 @pytest.mark.parametrize("arguments", [[], ["--no-import"]])

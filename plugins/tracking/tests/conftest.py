@@ -29,8 +29,8 @@ stages:
   dimension: {use: estimator:iddiff, inputs: {score: score, data: data}, config: {points: 3, sweep: []}}
 """
 
-BROKEN = f"{STAGES}  broken: {{use: data:array, config: {{path: nowhere.npy}}}}\n"
-"""The same, and a last stage that fails."""
+BROKEN = f"{STAGES}  broken: {{use: estimator:mle, inputs: {{data: data}}}}\n"
+"""The same, and a last stage that fails: its split has too few points."""
 
 Run = Callable[..., RunResult]
 Write = Callable[..., Path]

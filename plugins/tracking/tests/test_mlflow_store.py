@@ -100,13 +100,13 @@ def test_reused_stages_report_their_final_metrics_again(run: Any, store: MlflowC
 
 
 def test_a_stage_that_fails(run: Any, broken: str, store: MlflowClient, tmp_path: Path) -> None:
-    with pytest.raises(ScorefoldError, match="nowhere"):
+    with pytest.raises(ScorefoldError, match="MLE needs at least"):
         run(settings(store), stages=broken)
     (found,) = runs(store)
     assert found.info.status == "FAILED"
     (folder,) = tmp_path.glob("runs/small/*.partial")
     assert found.data.tags["scorefold.run_folder"] == str(folder)
-    assert "final/score/loss" in found.data.metrics, "stages that ended well are told"
+    assert "final/score/loss" in found.data.metrics, "stages that ended well are reported"
     assert "error.txt" in artefacts(store, found)
 
 

@@ -122,7 +122,7 @@ def test_a_folder_that_cannot_be_written_costs_the_tracking_and_not_the_run(run:
 
 
 def test_what_is_written_before_a_failure_stays(run: Any, broken: str, tmp_path: Path) -> None:
-    with pytest.raises(ScorefoldError, match="nowhere"):
+    with pytest.raises(ScorefoldError, match="MLE needs at least"):
         run({"tensorboard": {}}, stages=broken)
     (folder,) = tmp_path.glob("runs/small/*.partial")
     found = events(folder / "tensorboard")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from scorefold.errors import ScorefoldError
+from scorefold.errors import ConfigError, ScorefoldError
 from scorefold_registry import run_file
 from scorefold_registry.host import Host
 from scorefold_registry.run import execution
@@ -84,3 +86,77 @@ def test_trying_changes_no_result(host: Host, write: Write, monkeypatch: pytest.
         for result in (tried, plain)
     ]
     assert numbers[0] == numbers[1]
+
+
+TINY = """version: 1
+name: tiny
+stages:
+  data: {use: data:tiny}
+  score: {use: score:tiny, inputs: {data: data}}
+"""
+
+
+def test_what_a_later_constructor_changes_reaches_no_earlier_stage(
+    host: Host, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, seen = import_module("scorefold_tiny.parts"), set[torch.dtype]()
+    loss = parts.Model.loss
+
+    def careless(self: Any, config: Any) -> None:
+        torch.set_default_dtype(torch.float64)
+        self._scale = 1.0
+
+    def noted(self: Any, *given: Any, **named: Any) -> Any:
+        seen.add(torch.get_default_dtype())
+        return loss(self, *given, **named)
+
+    monkeypatch.setattr(parts.Mean, "__init__", careless)
+    monkeypatch.setattr(parts.Model, "loss", noted)
+    run_file(host, write(TINY + "  mean: {use: estimator:tiny-mean, inputs: {data: data}}\n"))
+    assert seen == {torch.float32}
+
+
+def test_what_a_component_makes_of_an_untrained_model_is_left_to_its_stage(
+    host: Host, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, trained = import_module("scorefold_tiny.parts"), list[bool]()
+    loss, build = parts.Model.loss, parts.Scored.__init__
+
+    def noted(self: Any, *given: Any, **named: Any) -> Any:
+        trained.append(True)
+        return loss(self, *given, **named)
+
+    def picky(self: Any, config: Any, *, score: Any) -> None:
+        if not trained:
+            raise ConfigError("this score is of no use")
+        build(self, config, score=score)
+
+    monkeypatch.setattr(parts.Scored, "__init__", picky)
+    monkeypatch.setattr(parts.Model, "loss", noted)
+    scored = "  scored: {use: estimator:tiny-scored, inputs: {data: data, score: score}}\n"
+    assert len(run_file(host, write(TINY + scored)).stages) == 3
+
+
+def test_parts_that_are_still_to_be_trained_are_not_refused(write: Write, say: Say) -> None:
+    """Untrained, the parts of a multi-scale score are no parts of it."""
+    score = "use: score:multiscale, inputs: {data: data%s}, config: {network: {use: network:mlp}, train: %s}"
+    file = write(
+        "version: 1\nname: parts\nstages:\n  data: {use: data:digits}\n"
+        f"  fine: {{{score % ('', '[1]')}}}\n  coarse: {{{score % ('', '[2]')}}}\n"
+        f"  whole: {{{score % (', parts: [fine, coarse]', 'null')}}}\n"
+    )
+    said = say("validate", "--data", str(file))
+    assert said.status == 0, said.err
+
+
+def test_conditions_of_another_size_than_events_are_not_refused(write: Write, say: Say) -> None:
+    """``sample`` reads only the conditions of its data."""
+    file = write(
+        "version: 1\nname: given\nstages:\n"
+        "  data: {use: data:digits, config: {condition: label}}\n"
+        "  score: {use: score:conditional, inputs: {data: data}, config: {estimator: cde}}\n"
+        "  other: {use: data:digits, config: {condition: label, flatten: true}}\n"
+        "  draws: {use: score, do: sample, inputs: {data: other}, options: {n: 4}}\n"
+    )
+    said = say("validate", "--data", str(file))
+    assert said.status == 0, said.err
