@@ -12,8 +12,8 @@ import importlib_metadata
 import pytest
 
 from scorefold_registry.cli.main import main
-from scorefold_registry.plugins.discovery import discover
 from scorefold_registry.plugins import requirements
+from scorefold_registry.plugins.discovery import discover
 from scorefold_registry.plugins.requirements import Unmet, unmet, unmet_contract
 from scorefold_registry.run import keys
 
