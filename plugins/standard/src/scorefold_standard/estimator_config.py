@@ -233,9 +233,6 @@ class CalibratedConfig(Config):
         {"lpca": 200, "ess": 60, "ph": 200},
         description="Points that slow estimators are given, by their names; the same number of data and surrogates",
     )
-    scale: Literal["none", "columns"] = Field(
-        "none", description="none: the data as they are; columns: every column is divided by its deviation"
-    )
     tolerance: float = Field(
         0.4, gt=0, le=1, description="Largest relative error on surrogates of the answer; twice that of one estimator"
     )

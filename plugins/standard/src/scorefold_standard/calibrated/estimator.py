@@ -28,9 +28,6 @@ from scorefold_standard.estimators.points import points_of, seeded
 ROUNDS = 4
 """The rounds in which candidates are made: of every dimension first, then like those that look like the data."""
 
-UNEQUAL = 10.0
-"""The ratio of the largest to the smallest deviation of a column from which units are thought of."""
-
 
 class Calibrated(Estimator):
     """Which estimate of dimension to believe for these data.
@@ -94,16 +91,6 @@ class Calibrated(Estimator):
             )
         warnings = []
         centred = distinct - distinct.mean(0)
-        spread = centred.std(0)
-        varying = spread > 0
-        ratio = float(spread[varying].max() / spread[varying].min()) if bool(varying.any()) else 1.0
-        if self.config.scale == "columns":
-            centred = centred / spread.where(varying, 1.0)
-        elif ratio > UNEQUAL and dataset.tensor(limit=1).dim() == 2:
-            warnings.append(
-                f"the spreads of the columns differ {ratio:.3g} times: if their units differ, the dimension is that of "
-                "the widest columns; set 'scale: columns' to give all columns one spread"
-            )
         copies = len(x) - len(distinct)
         if copies:
             warnings.append(f"{copies} of {len(x)} points are copies of others, and were left out")
@@ -111,7 +98,7 @@ class Calibrated(Estimator):
             "points": len(distinct),
             "points given": len(dataset),
             "duplicates": copies,
-            "constant columns": int((~varying).sum()),
+            "constant columns": int((centred.std(0) == 0).sum()),
         }
         return centred[torch.randperm(len(centred), generator=draws)], remarks, warnings
 
