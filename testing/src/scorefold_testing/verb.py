@@ -41,8 +41,10 @@ def as_component(verb: Verb) -> Component:
 def _created(subject: Subject) -> Any:
     """The example's component, built anew."""
     stage = subject.example["stage"]
-    declared = next((item.component for item in subject.host.components() if _is(item, stage["use"])), None)
-    own = {port.name for port in declared.requires} if declared is not None else set()
+    name = stage["use"].rpartition("/")[2].partition("@")[0]
+    every = (item.component for item in subject.host.components(name.partition(":")[0]))
+    declared = next(each for each in every if name in (each.id, *(f"{each.kind}:{alias}" for alias in each.aliases)))
+    own = {port.name for port in declared.requires}
     plugged = {name: value for name, value in stage.get("inputs", {}).items() if name in own}
     return subject.host.create(stage["use"], stage.get("config"), generator=subject.generator("build"), **plugged)
 
@@ -50,20 +52,17 @@ def _created(subject: Subject) -> Any:
 def _done(subject: Subject) -> tuple[Any, Any]:
     """The example's component and what the verb makes of it."""
     stage, component = subject.example["stage"], _created(subject)
-    given = stage.get("inputs", {})
     inputs: dict[str, Any] = {}
     for port in subject.component.requires:
-        if port.name in given and port.many:
-            inputs[port.name] = [_built(subject, each) for each in given[port.name]]
-        elif port.name in given:
-            inputs[port.name] = _built(subject, given[port.name])
+        given = stage.get("inputs", {}).get(port.name, port.default)
+        if given is not None and port.many:
+            several = [given] if isinstance(given, Mapping) else given
+            inputs[port.name] = [_built(subject, each) for each in several]
+        elif given is not None:
+            inputs[port.name] = _built(subject, given)
     has_options = subject.component.config != _NONE
     options = subject.config_model.model_validate(stage.get("options", {})) if has_options else None
     return component, subject.target(component, inputs, options, StageContext("checked", seed_root=subject.seed))
-
-
-def _is(item: Any, use: str) -> bool:
-    return bool(item.component.id == use.rpartition("/")[2].partition("@")[0])
 
 
 def _built(subject: Subject, use: Mapping[str, Any]) -> Any:

@@ -24,10 +24,34 @@ _TOOLKIT = {
     "training": "training",
 }
 
-MOVED = {f"scorefold.{old}": f"scorefold_toolkit.{new}" for old, new in _TOOLKIT.items()} | {
-    "scorefold.testing": "scorefold_testing",
-    "scorefold.verbs": "scorefold_verbs",
+_VERBS = {
+    "assessment": "assess",
+    "by_label": "labels",
+    "figures_assess": "figures.assess",
+    "figures_latent": "figures.latents",
+    "latent_codes": "latents.codes",
+    "latent_diagnosis": "latents.diagnose",
+    "latent_measures": "latents.measures",
+    "latent_options": "config.latents",
+    "latent_quality": "latents.reconstruct",
+    "latent_stage": "latents.stage",
+    "latent_verbs": "latents.traverse",
+    "likelihood": "evaluate",
+    "measures": "measures",
+    "outliers": "outliers",
+    "trainings": "trainings",
+    "verb_inputs": "inputs",
+    "verb_options": "config.verbs",
+    "verbs": "",
 }
+
+_CORE = {"figures": "plotting", "numerics.draws": "random"}
+
+MOVED = {
+    f"scorefold.{old}": f"{package}.{new}".rstrip(".")
+    for package, moves in (("scorefold", _CORE), ("scorefold_toolkit", _TOOLKIT), ("scorefold_verbs", _VERBS))
+    for old, new in moves.items()
+} | {"scorefold.testing": "scorefold_testing"}
 """Modules by the name that they had up to version 0.1."""
 
 
