@@ -62,7 +62,7 @@ class TimeLevels(Config):
 
 
 class MixtureLevels(_Range):
-    """Log-normal levels with a share of log-uniform ones: for what is read at low noise, and for likelihoods."""
+    """Log-normal levels with a share of log-uniform ones, so that a short training sees high and low noise too."""
 
     name: Literal["mixture"] = "mixture"
     share: float = Field(0.5, gt=0, lt=1, description="Share of the log-uniform levels, from low to high")
@@ -136,8 +136,8 @@ class DenoisingLossConfig(Config):
 
     noise_levels: LevelsConfig | None = Field(
         None,
-        description="How noise levels are drawn, by name or with settings. Null is lognormal for the weightings "
-        "edm and uncertainty, and uniform in the time of the process for the others",
+        description="How noise levels are drawn, by name or with settings. Null is a mixture, a quarter of it over all "
+        "noise of the process, for the weightings edm and uncertainty, and uniform in its time for the others",
     )
     weighting: AnyWeighting = Field(
         WeightingConfig(),
@@ -150,4 +150,4 @@ class DenoisingLossConfig(Config):
         """The distribution of noise levels."""
         if self.noise_levels is not None:
             return self.noise_levels
-        return LogNormalLevels() if self.weighting.name in ("edm", "uncertainty") else TimeLevels()
+        return MixtureLevels(share=0.25) if self.weighting.name in ("edm", "uncertainty") else TimeLevels()
