@@ -177,8 +177,19 @@ def test_wrong_settings_are_refused(given: dict[str, Any], said: str) -> None:
 
 
 def test_levels_not_named_follow_the_weighting() -> None:
-    assert DenoisingLossConfig().levels == LogNormalLevels()
-    assert DenoisingLossConfig(weighting="uncertainty").levels == LogNormalLevels()  # type: ignore[arg-type]
+    assert DenoisingLossConfig().levels == MixtureLevels(share=0.25)
+    assert DenoisingLossConfig(weighting="uncertainty").levels == MixtureLevels(share=0.25)  # type: ignore[arg-type]
     assert DenoisingLossConfig(weighting="simple").levels == TimeLevels()  # type: ignore[arg-type]
     named = TypeAdapter(LevelsConfig).validate_python("cosine")
     assert DenoisingLossConfig(noise_levels=named, weighting="simple").levels == CosineLevels()  # type: ignore[arg-type]
+
+
+def test_a_small_training_by_default_sees_the_noise_where_sampling_starts() -> None:
+    """A batch of 64 has 4 or 5 levels above 10 deviations; log-normal levels alone would give 1 in two batches."""
+    levels = NoiseLevels(VE(0.004, 160.0), DenoisingLossConfig().levels)
+    times = levels.times(64, like=torch.zeros(1), generator=torch.Generator().manual_seed(0))
+    above = int((0.004 * 40_000**times > 10).sum())
+    assert above in (4, 5)
+    plain = NoiseLevels(VE(0.004, 160.0), LogNormalLevels())
+    times = plain.times(64, like=torch.zeros(1), generator=torch.Generator().manual_seed(0))
+    assert int((0.004 * 40_000**times > 10).sum()) <= 1
