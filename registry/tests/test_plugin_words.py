@@ -152,7 +152,7 @@ def test_a_plugin_that_ends_the_process_says_nothing_about_what_was_asked(
     assert checks["builds-in-time"]["result"] == ("failed" if early else "passed")
     assert main(["reproduce", "quits", "--json"]) == 1
     (claim,) = json.loads(capsys.readouterr().out)["claims"]
-    assert not claim["holds"]
+    assert claim["verdict"] == "error"
 
 
 def test_an_observer_that_ends_the_process_costs_no_run(install: Install, capsys: Captured) -> None:

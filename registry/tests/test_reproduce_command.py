@@ -21,6 +21,7 @@ Captured = pytest.CaptureFixture[str]
 SCHEMA = json.loads(files("scorefold").joinpath("schemas/reproduce.json").read_text())
 
 IMPL = """
+from functools import cache
 from pathlib import Path
 
 def right(host, profile, seed):
@@ -49,6 +50,16 @@ def counted(host, profile, seed):
 
 def scaled(host, profile, seed, *, by):
     return by * right(host, profile, seed)
+@cache
+def _steps(host):
+    from scorefold_toolkit.training import fit
+    data = host.create("data:sphere", {"points": 60, "dimension": 1, "ambient": 2})
+    score = host.create("score:denoising", {"training": {"steps": 3, "batch_size": 8}}, data=data)
+    return fit(score, data.load("train"), score.training_config).steps
+
+def steps(host, profile, seed):
+    return _steps(host)
+
 def spends(host, profile, seed):
     import time
     end = time.process_time() + 0.15  # clock ticks of 10 ms may hide a part
@@ -107,13 +118,13 @@ def test_the_schema_is_one() -> None:
 def test_tolerances(
     tolerance: tuple[str, Any], published: float | None, inside: tuple[float, ...], outside: tuple[float, ...]
 ) -> None:
-    claim = Claim("it", "says", "table 1", "a:b", tolerance=tolerance, published=published)
+    claim = Claim("it", "says", "table 1", "a:b", tolerance=tolerance, reference=published)
     assert all(within(claim, value) for value in inside)
     assert not any(within(claim, value) for value in (*outside, float("nan")))
 
 
 def test_a_claim_that_holds(make: Callable[..., Any]) -> None:
-    (found,) = make("ten right gate abs 0.5 ; published=10.0, unit='dimensions'")(0)["claims"]
+    (found,) = make("ten right gate abs 0.5 ; reference=10.0, unit='dimensions'")(0)["claims"]
     seconds = found.pop("cpu_seconds")
     assert 0 <= seconds < 5
     assert found == {
@@ -122,12 +133,14 @@ def test_a_claim_that_holds(make: Callable[..., Any]) -> None:
         "statement": "says ten",
         "role": "gate",
         "profile": "smoke",
-        "published": 10.0,
+        "source": "table 1",
+        "reference": 10.0,
+        "basis": "derived",
         "measured": 10.0,
         "unit": "dimensions",
         "tolerance": {"kind": "abs", "value": 0.5},
-        "holds": True,
-        "skipped": False,
+        "verdict": "holds",
+        "within": True,
         "seeds": [0],
         "error": None,
     }
@@ -141,8 +154,9 @@ def test_one_function_measures_several_claims_by_their_options(make: Callable[..
 def test_only_gates_decide(make: Callable[..., Any]) -> None:
     ask = make("good right gate min 5", "bad wrong report min 5", "worse wrong gate min 5")
     found = ask(0, "--only", "good", "--only", "bad")
-    assert [(claim["claim"], claim["holds"]) for claim in found["claims"]] == [("good", True), ("bad", False)]
-    assert [claim["holds"] for claim in ask(1)["claims"]] == [True, False, False]
+    assert [(claim["claim"], claim["verdict"]) for claim in found["claims"]] == [("good", "holds"), ("bad", "measured")]
+    assert [claim["verdict"] for claim in ask(1)["claims"]] == ["holds", "measured", "fails"]
+    assert [claim["within"] for claim in ask(1)["claims"]] == [True, False, False]
     ask(0, "--only", "bad")
 
 
@@ -151,7 +165,7 @@ def test_every_seed_must_hold(make: Callable[..., Any]) -> None:
     (found,) = ask(0, "--seeds", "2")["claims"]
     assert (found["measured"], found["seeds"]) == (10.5, [0, 1])
     (found,) = ask(1, "--seeds", "3")["claims"]
-    assert (found["measured"], found["holds"]) == (11.0, False)
+    assert (found["measured"], found["verdict"]) == (11.0, "fails")
 
 
 def test_one_failure_never_stops_the_rest(make: Callable[..., Any]) -> None:
@@ -166,23 +180,23 @@ def test_one_failure_never_stops_the_rest(make: Callable[..., Any]) -> None:
     )
     found = {claim["claim"]: claim for claim in ask(1)["claims"]}
     assert found["a"]["error"].startswith("ValueError: no bread (at ")
-    assert found["a"]["error"].endswith("fake_one/impl.py:18 in fails)")
+    assert found["a"]["error"].endswith("fake_one/impl.py:19 in fails)")
     assert found["b"]["error"] == "it returned 'eleven'; expected a number, or None where data are not at hand"
     assert "fake_one.impl has no 'missing'" in found["c"]["error"]
     assert "which can't be compared with" in found["d"]["error"]
     assert "which can't be compared with" in found["e"]["error"]
     assert (found["f"]["measured"], found["f"]["error"]) == ("NaN", None)
-    assert [claim["holds"] for claim in found.values()] == [False] * 6 + [True]
-    assert not any(claim["skipped"] for claim in found.values())
+    assert [claim["verdict"] for claim in found.values()] == ["error"] * 5 + ["fails", "holds"]
+    assert [claim["within"] for claim in found.values()] == [False] * 6 + [True]
 
 
 def test_what_is_skipped_never_counts_as_held(make: Callable[..., Any]) -> None:
     ask = make("there right gate min 0", "gone no_data gate min 0", "aside no_data report min 0")
     found = ask(0)["claims"]
-    assert [(claim["skipped"], claim["holds"], claim["measured"]) for claim in found] == [
-        (False, True, 10.0),
-        (True, None, None),
-        (True, None, None),
+    assert [(claim["verdict"], claim["within"], claim["measured"]) for claim in found] == [
+        ("holds", True, 10.0),
+        ("skipped", None, None),
+        ("skipped", None, None),
     ]
     ask(1, "--only", "gone")
     ask(0, "--only", "aside")
@@ -195,21 +209,23 @@ def test_cpu_time_is_measured_and_the_host_handed_over(make: Callable[..., Any])
 
 def test_text_says_each_claim_and_the_whole(install: Install, capsys: Captured) -> None:
     source = claims(
-        "ten right gate abs 0.5 ; published=10.0, unit='dimensions'",
-        "gone no_data gate min 0",
-        "off wrong report range (1,2)",
-        "worse fails gate rel 0.1; published=1.0",
+        "ten right gate abs 0.5 ; reference=10.0, unit='dimensions'",
+        "gone no_data gate min 0 ; needs='bread: the baker has it'",
+        "off wrong report range (1,2) ; reference=1.5, basis='published'",
+        "worse fails gate rel 0.1; reference=1.0",
     )
     install("fake-one", source, files={"impl.py": IMPL})
     assert main(["reproduce", "fake-one"]) == 1
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
     assert lines[0].startswith("holds  one/ten  (gate, ")
-    assert lines[1:3] == ["  says ten", "  measured 10 dimensions; expected the published within 0.5, published 10"]
+    measured = "  measured 10 dimensions; expected the reference within 0.5; derived 10 (table 1)"
+    assert lines[1:3] == ["  says ten", measured]
     assert lines[3].startswith("skipped  one/gone  (gate, ")
-    assert lines[5] == "  its data or weights are not at hand"
-    assert lines[6].startswith("fails  one/off  (report, ")
-    assert lines[8] == "  measured -1; expected 1 to 2"
+    assert lines[5] == "  it needs bread: the baker has it"
+    assert lines[6].startswith("measured  one/off  (report, ")
+    assert lines[8] == "  measured -1; published 1.5 (table 1)"
+    assert lines[9].startswith("error  one/worse  (gate, ")
     assert lines[-1] == "does not hold; 3 gates: 1 hold, 1 fail, 1 skipped; 1 report"
     assert captured.err == "busy\n"
 
@@ -267,3 +283,29 @@ def test_what_cannot_be_asked_is_said(install: Install, capsys: Captured, argume
     install("fake-three", "1 / 0")
     assert main(["reproduce", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_gate_that_holds_for_an_untrained_model_is_found(install: Install, capsys: Captured) -> None:
+    source = claims(
+        "real steps gate min 3",
+        "empty steps gate min 0",
+        "size steps gate max 5 ; structural='a bound'",
+        "closed right gate min 5",
+        "aside steps report min 0",
+    )
+    install("fake-one", source, files={"impl.py": IMPL})
+    assert main(["reproduce", "one"]) == 0
+    capsys.readouterr()
+    assert main(["reproduce", "one", "--null", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert {item["claim"]: item["verdict"] for item in found["claims"]} == {
+        "real": "fails",
+        "empty": "holds",
+        "size": "structural",
+        "closed": "untouched",
+    }
+    assert [item["value"] for item in found["claims"]] == [0.0, 0.0, 0.0, 10.0]
+    assert found["claims"][0]["trainings"] == ["Denoising"]
+    assert main(["reproduce", "one", "--null", "--only", "real", "--only", "size"]) == 0
+    assert "0 of 2 gates of trained models hold for untrained ones" in capsys.readouterr().out
+    assert main(["reproduce", "one", "--only", "real"]) == 0, "trainings take their steps again"

@@ -167,6 +167,9 @@ ProcessConfig = Annotated[_Process, BeforeValidator(_as_process, json_schema_inp
 
 _STEPS = 4000
 
+UNTRAINED = "SCOREFOLD_UNTRAINED"
+"""The environment variable that makes every training take no step; it names a file that gets a line for each."""
+
 
 class TrainingConfig(Config):
     """How ``scorefold_toolkit.training.fit`` trains."""

@@ -266,6 +266,10 @@ class Claim:
     value (a number, or None where data or weights are not at hand). ``options`` hold text and numbers, so that one
     function measures the rows of a table. ``tolerance`` is ``(kind, value)`` with kind one of ``abs``,
     ``rel``, ``min``, ``max`` and ``range``; ``role`` is ``gate`` or ``report``, fixed before it is measured.
+    ``reference`` is a number to compare with, which ``abs`` and ``rel`` need; its ``basis`` is ``published`` only where
+    a paper prints it, ``derived`` for a closed form or a simulation, and ``earlier run`` for anybody's run. ``needs``
+    says what is missing where there is no value, and where to get it; ``structural`` why a gate holds for a model that
+    was not trained, such as a ratio of parameters.
     """
 
     name: str
@@ -273,7 +277,10 @@ class Claim:
     source: str
     target: str
     role: str = "gate"
-    published: float | None = None
+    reference: float | None = None
+    basis: str = "derived"
+    needs: str = ""
+    structural: str = ""
     tolerance: tuple[str, Any] = ("abs", 0.0)
     unit: str = ""
     profiles: tuple[str, ...] = ("smoke", "quick", "full")
@@ -288,6 +295,10 @@ class Claim:
             )
         if self.role not in ("gate", "report"):
             raise PluginError(f"claim {self.name!r} has role {self.role!r}; expected 'gate' or 'report'")
+        if self.basis not in ("published", "derived", "earlier run"):
+            raise PluginError(
+                f"claim {self.name!r} has basis {self.basis!r}; expected published, derived or earlier run"
+            )
         if self.tolerance[0] not in ("abs", "rel", "min", "max", "range"):
             raise PluginError(
                 f"claim {self.name!r} has tolerance {self.tolerance!r}; expected abs, rel, min, max or range"

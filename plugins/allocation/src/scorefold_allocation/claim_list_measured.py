@@ -83,7 +83,8 @@ def _moments() -> Iterable[Claim]:
                 statement=f"{about}: the best labels a task by its moments, {share:.0%} quantile; the true one is 10",
                 source=_OURS,
                 target=f"{_PILOT}moment_size",
-                published=value,
+                reference=value,
+                basis="earlier run",
                 tolerance=("abs", 2.0),
                 unit="labels a task",
                 options={"tasks": tasks, "share": share},
@@ -95,7 +96,8 @@ def _moments() -> Iterable[Claim]:
                 source=_OURS,
                 target=f"{_PILOT}moment_error",
                 role="report",
-                published=error,
+                reference=error,
+                basis="earlier run",
                 tolerance=("rel", 0.2),
                 unit="",
                 options={"tasks": tasks, "moment": moment},
@@ -110,8 +112,8 @@ def _sinusoids() -> Iterable[Claim]:
     best: Mapping[str, Mapping[int, float]] = {"sinusoid": {200: 20, 1000: 50, 4000: 100}, "sinusoid-tied": {}}
     for table, about in words.items():
         for budget, sizes in _SIZES.items():
-            published = _SINUSOID[budget] if table == "sinusoid" else (None,) * len(sizes)
-            for size, value in zip(sizes, published, strict=True):
+            values = _SINUSOID[budget] if table == "sinusoid" else (None,) * len(sizes)
+            for size, value in zip(sizes, values, strict=True):
                 yield _cell(table, about, budget, size, value, "squared error", f"{size} labels a task")
             yield _best(table, about, budget, best[table].get(budget), "labels a task")
             yield _edge(table, about, budget, ("min", 2.0), "ratio")
@@ -153,7 +155,7 @@ def _cell(
     about: str,
     budget: int,
     size: int,
-    published: float | None,
+    reference: float | None,
     unit: str,
     words: str,
     profiles: tuple[str, ...] = _TRAINED,
@@ -163,7 +165,7 @@ def _cell(
         f"{about}: MAML with {budget} labels, {words}",
         f"{_TRAINING}row",
         unit,
-        published=published,
+        reference=reference,
         profiles=profiles,
         table=table,
         budget=budget,
@@ -172,14 +174,14 @@ def _cell(
 
 
 def _best(
-    table: str, about: str, budget: int, published: float | None, unit: str, profiles: tuple[str, ...] = _TRAINED
+    table: str, about: str, budget: int, reference: float | None, unit: str, profiles: tuple[str, ...] = _TRAINED
 ) -> Claim:
     return _report(
         f"{table}-{budget}-best",
         f"{about}: the best size for {budget} labels",
         f"{_TRAINING}best",
         unit,
-        published=published,
+        reference=reference,
         profiles=profiles,
         table=table,
         budget=budget,
@@ -202,14 +204,14 @@ def _edge(table: str, about: str, budget: int, tolerance: tuple[str, float], uni
     )
 
 
-def _exponents(table: str, about: str, published: float | None) -> Iterable[Claim]:
+def _exponents(table: str, about: str, reference: float | None) -> Iterable[Claim]:
     for name, words in (("exponent", "gamma of the best size in the budget"), ("exponent-error", "its deviation")):
         yield _report(
             f"{table}-{name}",
             f"{about}: {words}",
             f"{_TRAINING}{name.replace('-', '_')}",
             "exponent",
-            published=published if name == "exponent" else None,
+            reference=reference if name == "exponent" else None,
             tolerance=("min", -2.0),
             table=table,
         )
@@ -222,7 +224,7 @@ def _report(
     unit: str,
     *,
     source: str = "",
-    published: float | None = None,
+    reference: float | None = None,
     tolerance: tuple[str, Any] = _OUT,
     profiles: tuple[str, ...] = _TRAINED,
     **options: str | float,
@@ -231,10 +233,11 @@ def _report(
     return Claim(
         name=name,
         statement=statement,
-        source=source or (_UNKNOWN if published is None else _OURS),
+        source=source or (_UNKNOWN if reference is None else _OURS),
         target=target,
         role="report",
-        published=published,
+        reference=reference,
+        basis="earlier run",
         tolerance=tolerance,
         unit=unit,
         profiles=profiles,

@@ -40,7 +40,7 @@ def _exact() -> Iterable[Claim]:
             statement=f"{name} starts without a use of its condition: log p(w | y) is that given another condition",
             source=_CLOSED,
             target=f"{here}:start",
-            published=0.0,
+            reference=0.0,
             unit="nats",
             options={"model": model},
         )
@@ -49,7 +49,7 @@ def _exact() -> Iterable[Claim]:
         statement="Images of pixels uniform over 16 levels cost a trained CAFLOW hardly more than their entropy",
         source="log2 16 = 4, and dequantisation only adds to it (Theis et al. 2016)",
         target=f"{here}:uniform_cost",
-        published=4.0,
+        reference=4.0,
         tolerance=("range", (3.998, 4.05)),
         unit=_BITS,
     )
@@ -58,7 +58,7 @@ def _exact() -> Iterable[Claim]:
         statement="The integral of its density over the box of all images, and the share of its draws outside: 1",
         source=_CLOSED,
         target=f"{here}:whole_mass",
-        published=1.0,
+        reference=1.0,
         tolerance=("abs", 0.02),
         unit="probability",
     )
@@ -73,7 +73,7 @@ def _bounds() -> Iterable[Claim]:
                 statement=f"Gaussian images {case}, Haar encoders: the least cost with {what}",
                 source=_CLOSED,
                 target="scorefold_caflow.claims_factorisation:bound",
-                published=value,
+                reference=value,
                 tolerance=("abs", 5.1e-5),
                 unit=_BITS,
                 options={"case": case, "which": which},
@@ -83,7 +83,7 @@ def _bounds() -> Iterable[Claim]:
 def _factorisation() -> Iterable[Claim]:
     true, caflow, dual_glow, _ = _BOUNDS["8x8"]
     about = "Gaussian images 8x8, Haar encoders, 40,000 fresh pairs"
-    for name, function, tolerance, published, statement, options in (
+    for name, function, tolerance, reference, statement, options in (
         ("caflow", "cost", ("max", 0.785), caflow, "a trained CAFLOW, below Dual-Glow's bound", {"model": "caflow"}),
         (
             "caflow-floor",
@@ -117,7 +117,7 @@ def _factorisation() -> Iterable[Claim]:
             statement=f"{about}: {statement}",
             source=_CLOSED,
             target=f"scorefold_caflow.claims_factorisation:{function}",
-            published=published,
+            reference=reference,
             tolerance=tolerance,
             unit="ratio" if function == "parameters" else _BITS,
             options={"case": "8x8", **options},
@@ -130,7 +130,7 @@ def _factorisation() -> Iterable[Claim]:
             "scorefold_caflow.claims_factorisation:cost",
             _BITS,
             source=_CLOSED,
-            published=value,
+            reference=value,
             case="16x16",
             model=model,
         )
@@ -239,7 +239,7 @@ def _draws() -> Iterable[Claim]:
         statement="Of 10,000 draws at temperature 1 from a CAFLOW trained on photographs, those that are not finite",
         source="issues of SRFlow and commits of the authors tell of inverses that explode",
         target=f"{here}:not_finite",
-        published=0.0,
+        reference=0.0,
         unit="draws",
         profiles=_TRAINED,
         options={"task": "super-resolution"},
@@ -256,7 +256,7 @@ def _draws() -> Iterable[Claim]:
         statement="Ten draws for each of seven conditions encode each condition once",
         source="counted",
         target=f"{here}:encodings",
-        published=1.0,
+        reference=1.0,
         unit="encodings a condition",
         options={"task": "super-resolution"},
     )
@@ -283,7 +283,7 @@ def _report(
     unit: str,
     *,
     source: str = _PAPER,
-    published: float | None = None,
+    reference: float | None = None,
     tolerance: tuple[str, float] = _OUT,
     **options: Any,
 ) -> Claim:
@@ -294,7 +294,7 @@ def _report(
         source=source,
         target=target,
         role="report",
-        published=published,
+        reference=reference,
         tolerance=tolerance,
         unit=unit,
         profiles=_TRAINED,
@@ -309,7 +309,7 @@ def _equal_size(name: str, words: str, task: str, model: str) -> Claim:
         statement=f"{task.capitalize()}: {words}",
         source="as many to 2 % is what is compared",
         target="scorefold_caflow.claims_tasks:parameters",
-        published=1.0,
+        reference=1.0,
         tolerance=("abs", 0.02),
         unit="ratio",
         profiles=_TRAINED,

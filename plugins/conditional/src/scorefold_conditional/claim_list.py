@@ -36,7 +36,7 @@ def _exact_scores() -> Iterable[Claim]:
                 f"{measure} {value:g} (true: {0.9 if measure == 'gain' else 0.19:g})",
                 source=closed,
                 target="scorefold_conditional.claims_exact:pair",
-                published=value,
+                reference=value,
                 tolerance=("abs", 0.01),
                 options={"sigma_max": float(slow), "measure": measure},
             )
@@ -113,7 +113,8 @@ def _digits() -> Iterable[Claim]:
                     source=f"{_PAPER}, whose images are faces" if measure == "psnr" else "ours",
                     target="scorefold_conditional.claims_digits:row",
                     role="report",
-                    published=published.get(name) if measure == "psnr" else None,
+                    reference=published.get(name) if measure == "psnr" else None,
+                    basis="published",
                     tolerance=("min", 0.0),
                     profiles=_TRAINED,
                     unit=unit,
@@ -134,7 +135,7 @@ def _below(
     measure: str,
     where: str,
     tolerance: tuple[str, float | tuple[float, float]],
-    published: float | None = None,
+    reference: float | None = None,
     role: str = "gate",
 ) -> Claim:
     return Claim(
@@ -143,7 +144,7 @@ def _below(
         source=_PAPER,
         target="scorefold_conditional.claims_digits:below_clean",
         role=role,
-        published=published,
+        reference=reference,
         tolerance=tolerance,
         profiles=_TRAINED,
         unit="dB",

@@ -43,7 +43,7 @@ def euclidean_claims() -> Iterable[Claim]:
 
 
 def _plain() -> Iterable[Claim]:
-    for name, dimension, published in (
+    for name, dimension, reference in (
         ("sphere-50", 50, 51.0),
         ("spaghetti", 1, 1.0),
         ("union", 10, 10.0),
@@ -58,7 +58,8 @@ def _plain() -> Iterable[Claim]:
             target=f"{_HERE}:plain_mode",
             options={"data": name, "dimension": dimension},
             role="report",
-            published=published,
+            reference=reference,
+            basis="published",
             tolerance=("abs", 0.0),
             unit="dimensions",
             profiles=_TRAINED,
@@ -85,16 +86,17 @@ def _classical() -> Iterable[Claim]:
     truths = {"sphere-10": (10, 10), "sphere-50": (50, 50), "spaghetti": (1, 1), "union": (10, 30)}
     for estimator, title in _METHODS.items():
         for name, what in _SETS.items():
-            published, (least, most) = _PUBLISHED.get((estimator, name)), truths[name]
+            reference, (least, most) = _PUBLISHED.get((estimator, name)), truths[name]
             yield Claim(
                 name=f"{estimator}-{name}",
                 statement=f"{title} on {what}: one dimension for all points",
-                source=_PAPER if published is not None else "the field's estimators beside ours; not in the paper",
+                source=_PAPER if reference is not None else "the field's estimators beside ours; not in the paper",
                 target=f"{_HERE}:classical",
                 options={"estimator": estimator, "data": name},
                 role="report",
-                published=published,
-                tolerance=("rel", 0.05) if published is not None else ("range", (0.9 * least, 1.1 * most)),
+                reference=reference,
+                basis="published",
+                tolerance=("rel", 0.05) if reference is not None else ("range", (0.9 * least, 1.1 * most)),
                 unit="dimensions",
                 profiles=_TRAINED,
             )

@@ -152,7 +152,7 @@ def scorefold_claims() -> Iterable[Claim]:
         "as published (share of points)",
         source=f"{_SOURCE}, table of results, row of the 10-sphere",
         target="scorefold_iddiff.claims:trained_sphere",
-        published=1.0,
+        reference=1.0,
         tolerance=("min", 0.95),
         unit="share of points at 11",
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from scorefold.plugin import Claim
+from scorefold_nonuniform.cost_claims import DIFFUSERS
 
 _HERE = "scorefold_nonuniform.claims_learned"
 _EXACT = "exact: a periodic Gaussian field, whose score is known at any speed"
@@ -56,6 +57,7 @@ def learned_claims() -> Iterable[Claim]:
 def _claim(name: str, statement: str, function: str, **fields: Any) -> Claim:
     """A claim of what training gives: a ratio on the field that is reported, unless something else is said."""
     usual: dict[str, Any] = {"source": _EXACT, "role": "report", "tolerance": ("min", 0.0), "unit": "ratio"}
+    fields = {"needs": DIFFUSERS, **fields}
     return Claim(name, statement, target=f"{_HERE}:{function}", **{**usual, "profiles": _TRAINED, **fields})
 
 

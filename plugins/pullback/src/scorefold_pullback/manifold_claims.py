@@ -51,7 +51,7 @@ def _dimension(setting: str, truth: int, share: float, take: str, role: str) -> 
         target=f"{_HERE}:dimension",
         options={"setting": setting, "share": share, "take": take},
         role=role,
-        published=truth,
+        reference=truth,
         unit="dimensions",
         profiles=_TRAINED,
     )

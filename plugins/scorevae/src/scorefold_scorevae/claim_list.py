@@ -41,7 +41,7 @@ def _exact() -> Iterable[Claim]:
             statement=f"Data term of x = 1 or -1 given z = x + N(0, 1/4), {words}",
             source=_CLOSED,
             target=f"{here}:two_points",
-            published=value,
+            reference=value,
             tolerance=("abs", 2e-4),
             options={"term": term},
         )
@@ -61,7 +61,7 @@ def _exact() -> Iterable[Claim]:
 
 def _blob_gates() -> Iterable[Claim]:
     """The worst of three trainings, on 1,000 test images each; the ratio of distances is a mean."""
-    for model, measure, tolerance, over, published, words in (
+    for model, measure, tolerance, over, reference, words in (
         ("prior", "sharp", ("range", (0.9, 1.1)), "furthest", 0.997, "draws of the exact prior: sharpness over real"),
         ("prior", "frechet", ("max", 0.5), "largest", 0.204, "draws of the exact prior: pixel Frechet distance"),
         ("scorevae", "sharp", ("range", (0.9, 1.1)), "furthest", 1.012, "a ScoreVAE's draw is as sharp as real images"),
@@ -71,7 +71,7 @@ def _blob_gates() -> Iterable[Claim]:
         ("scorevae", "kl", ("min", 5.0), "smallest", 6.86, "the ScoreVAE's code holds more than 5 nats"),
         ("scorevae", "loss", ("max", 3.75), "largest", 3.62, "the ScoreVAE's loss; 3.535 is the least for its code"),
     ):
-        yield _blob(f"blobs-{model}-{measure}", words, tolerance, published, model=model, measure=measure, over=over)
+        yield _blob(f"blobs-{model}-{measure}", words, tolerance, reference, model=model, measure=measure, over=over)
     yield _blob(
         "blobs-l2-ratio",
         "L2 of a ScoreVAE's draw over that of the VAE's mean, near sqrt(2)",
@@ -88,7 +88,8 @@ def _blob_gates() -> Iterable[Claim]:
         statement=f"{_BLOBS}: L2 of the mean of 8 draws over sqrt(R (1 + 1/8)), R = 7.084",
         source=_DISTRIBUTION,
         target="scorefold_scorevae.claims_blobs:mean_distribution",
-        published=1.004,
+        reference=1.004,
+        basis="earlier run",
         tolerance=("range", (0.97, 1.03)),
         profiles=_TRAINED,
         unit="ratio",
@@ -97,7 +98,7 @@ def _blob_gates() -> Iterable[Claim]:
 
 def _blob_reports() -> Iterable[Claim]:
     """The mean of three trainings."""
-    for model, measure, published, words in (
+    for model, measure, reference, words in (
         ("floor", "frechet", 0.257, "real images: pixel Frechet distance, the floor"),
         ("scorevae", "l2", 3.832, "a ScoreVAE's draw, z drawn: L2"),
         ("scorevae", "centre", 0.243, "a ScoreVAE's draw, z drawn: error of the recovered centre"),
@@ -113,7 +114,7 @@ def _blob_reports() -> Iterable[Claim]:
             f"blobs-{model}-{measure}",
             words,
             ("min", 0.0),
-            published,
+            reference,
             role="report",
             profiles=_TRAINED,
             model=model,
@@ -125,7 +126,7 @@ def _blob(
     name: str,
     words: str,
     tolerance: tuple[str, Any],
-    published: float,
+    reference: float,
     *,
     source: str = _BEFORE,
     unit: str | None = None,
@@ -139,7 +140,8 @@ def _blob(
         source=source,
         target="scorefold_scorevae.claims_blobs:row",
         role=role,
-        published=published,
+        reference=reference,
+        basis="earlier run",
         tolerance=tolerance,
         profiles=profiles,
         unit=_UNITS[options["measure"]] if unit is None else unit,

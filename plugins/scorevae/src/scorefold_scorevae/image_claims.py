@@ -53,7 +53,8 @@ def image_claims() -> Iterable[Claim]:
                     f"{words}: {_MEASURES[measure]}",
                     "row",
                     source=_PAPER if compared and model in _PUBLISHED else _OURS,
-                    published=_PUBLISHED.get(model) if compared else None,
+                    reference=_PUBLISHED.get(model) if compared else None,
+                    basis="published",
                     unit=_UNITS[measure],
                     options={"model": model, "measure": measure},
                 )
@@ -117,7 +118,7 @@ def _gates(task: str) -> Iterable[Claim]:
         "L2 of a draw of the ScoreVAE+ over the ScoreVAE's",
         "row",
         source=_PAPER,
-        published=round(_PUBLISHED["scorevae-plus"] / _PUBLISHED["scorevae"], 3),
+        reference=round(_PUBLISHED["scorevae-plus"] / _PUBLISHED["scorevae"], 3),
         unit="ratio",
         options={**ratio, "measure": "l2"},
     )
@@ -126,5 +127,6 @@ def _gates(task: str) -> Iterable[Claim]:
 def _claim(name: str, task: str, words: str, function: str, **fields: Any) -> Claim:
     """A claim on images: a report, unless something else is said."""
     usual: dict[str, Any] = {"source": _OURS, "role": "report", "tolerance": ("min", 0.0), "profiles": _TRAINED}
+    usual["needs"] = "the U-Nets of diffusers: pip install diffusers"
     usual["options"] = {"task": task, **fields.pop("options", {})}
     return Claim(name, f"{_WORDS[task]}: {words}", target=f"{_HERE}:{function}", **{**usual, **fields})

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from typing import Any
 import torch
 
 from scorefold.artefacts import read_json, write_json
+from scorefold.config import UNTRAINED
 from scorefold.errors import ConfigError, PluginError, ScorefoldError
 from scorefold.plugin import Claim
 from scorefold_registry.host import Host
@@ -56,6 +59,15 @@ class Measurement:
         return self.error is None and all(within(self.claim, value) for value in self.values)
 
     @property
+    def verdict(self) -> str:
+        """``holds`` or ``fails`` for a gate, ``measured`` for a report, which can't fail; ``error`` or ``skipped``."""
+        if self.error is not None:
+            return "error"
+        if self.skipped:
+            return "skipped"
+        return "measured" if self.claim.role == "report" else "holds" if self.holds else "fails"
+
+    @property
     def measured(self) -> float | None:
         """The mean over seeds."""
         return sum(self.values) / len(self.values) if self.values else None
@@ -69,12 +81,14 @@ class Measurement:
             "statement": self.claim.statement,
             "role": self.claim.role,
             "profile": self.profile,
-            "published": self.claim.published,
+            "source": self.claim.source,
+            "reference": self.claim.reference,
+            "basis": None if self.claim.reference is None else self.claim.basis,
             "measured": self.measured,
             "unit": self.claim.unit,
             "tolerance": {"kind": kind, "value": bound},
-            "holds": self.holds,
-            "skipped": self.skipped,
+            "verdict": self.verdict,
+            "within": self.holds,
             "seeds": list(self.seeds),
             "cpu_seconds": round(self.cpu_seconds, 2),
             "error": self.error,
@@ -84,7 +98,7 @@ class Measurement:
 def within(claim: Claim, value: float) -> bool:
     """Whether a value is what a claim says. A value that is not a number never is.
 
-    ``abs`` and ``rel`` compare with the published value, ``min`` and ``max`` are bounds that are themselves allowed,
+    ``abs`` and ``rel`` compare with the reference, ``min`` and ``max`` are bounds that are themselves allowed,
     ``range`` is a pair of them. Raises ``PluginError`` for a tolerance that can't be compared with.
     """
     kind, bound = claim.tolerance
@@ -93,7 +107,7 @@ def within(claim: Claim, value: float) -> bool:
     except (TypeError, ValueError):
         raise PluginError(
             f"claim {claim.name!r} has tolerance {claim.tolerance!r}, which can't be compared with",
-            hint="abs and rel take a number and need 'published'; min and max take a number; range takes (low, high)",
+            hint="abs and rel take a number and need 'reference'; min and max take a number; range takes (low, high)",
         ) from None
     return low <= value <= high
 
@@ -106,10 +120,10 @@ def _bounds(claim: Claim, kind: str, bound: Any) -> tuple[float, float]:
         return float(bound), float("inf")
     if kind == "max":
         return float("-inf"), float(bound)
-    if claim.published is None:
-        raise ValueError("no published value")
-    margin = float(bound) * (abs(claim.published) if kind == "rel" else 1.0)
-    return claim.published - margin, claim.published + margin
+    if claim.reference is None:
+        raise ValueError("no reference")
+    margin = float(bound) * (abs(claim.reference) if kind == "rel" else 1.0)
+    return claim.reference - margin, claim.reference + margin
 
 
 def holds(measurements: Sequence[Measurement]) -> bool:
@@ -212,6 +226,79 @@ def _measure(
             write_json(file, {"value": value, "cpu_seconds": spent})
         values.append(value)
     return Measurement(record, claim, profile, seeds, tuple(values), seconds, kept=kept == len(seeds))
+
+
+@dataclass(frozen=True)
+class NullMeasurement:
+    """A gate measured with models that were not trained: ``trainings`` were due, and took no step."""
+
+    record: PluginRecord
+    claim: Claim
+    trainings: tuple[str, ...]
+    value: float | None
+    error: str | None = None
+
+    @property
+    def verdict(self) -> str:
+        """``fails``, as it should; ``holds``, a gate that says nothing; ``structural``, one that says why it holds;
+        ``untouched``, where nothing is trained; ``skipped``."""
+        if self.error is None and self.value is None:
+            return "skipped"
+        if self.error is not None or self.value is None or not within(self.claim, self.value):
+            return "fails" if self.trainings else "untouched"
+        if not self.trainings:
+            return "untouched"
+        return "structural" if self.claim.structural else "holds"
+
+    def as_json(self) -> dict[str, Any]:
+        """The entry of ``reproduce --null --json``."""
+        kind, bound = self.claim.tolerance
+        return {
+            "plugin": self.record.name,
+            "claim": self.claim.name,
+            "statement": self.claim.statement,
+            "value": self.value,
+            "tolerance": {"kind": kind, "value": bound},
+            "verdict": self.verdict,
+            "structural": self.claim.structural,
+            "trainings": list(self.trainings),
+            "error": self.error,
+        }
+
+
+def measure_null(
+    host: Host, pairs: Sequence[tuple[PluginRecord, Claim]], profile: str, seed: int = 0
+) -> Iterator[NullMeasurement]:
+    """Each gate with every training cut to no step, as they come; what is kept from one claim to the next is dropped,
+    so that each says which trainings it needs."""
+    for record, claim in pairs:
+        if claim.role != "gate":
+            continue
+        _forget(record.package)
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder) / "trainings.txt"
+            os.environ[UNTRAINED] = str(log)
+            value, failure = None, None
+            try:
+                value = _value(host, record, claim, profile, seed)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                failure = error.message if isinstance(error, ScorefoldError) else describe(error)
+            finally:
+                del os.environ[UNTRAINED]
+            trainings = tuple(log.read_text().split()) if log.exists() else ()
+        _forget(record.package)
+        yield NullMeasurement(record, claim, trainings, value, failure)
+
+
+def _forget(package: str) -> None:
+    """Empty the caches of a package's functions."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == package:
+            for each in list(vars(module).values()):
+                if hasattr(each, "cache_clear"):
+                    each.cache_clear()
 
 
 def _value(host: Host, record: PluginRecord, claim: Claim, profile: str, seed: int) -> float | None:

@@ -21,6 +21,7 @@ from scorefold_toolkit.training.loop import train_phase
 from scorefold_toolkit.training.phases import ordered_phases, share_steps
 from scorefold_toolkit.training.record import Clock, FitReport
 from scorefold_toolkit.training.task import Task
+from scorefold_toolkit.training.untrained import untrained
 
 
 def fit(
@@ -62,6 +63,8 @@ def fit(
             f"{type(model).__name__} can't be trained: it is not both a torch module and a Trainable",
             hint="inherit scorefold.interfaces.Trainable and write its loss",
         )
+    if untrained(type(model).__name__):
+        config = config.model_copy(update={"steps": 0, "minutes": None, "patience": None})
     phases = ordered_phases(model.phases())
     if only is not None and only not in [phase.name for phase in phases if phase.independent]:
         named = ", ".join(phase.name for phase in phases if phase.independent) or "none"

@@ -17,6 +17,7 @@ from scorefold_allocation.learner_config import EpisodesConfig
 from scorefold_allocation.learners.adaptation import Answer, Measure, task_losses
 from scorefold_allocation.learners.networks import Stack, Weights
 from scorefold_allocation.tasks.batch import TaskBatch
+from scorefold_toolkit.training.untrained import untrained
 
 _NUMBERS_AT_ONCE = 2_000_000
 """What the widest layer may hold of all new tasks that are answered at once."""
@@ -78,7 +79,8 @@ def train(
         episodes(config, group, share, [derive_generator(seed, "updates", number) for seed in seeds])
         for number, (group, share) in enumerate(zip(groups, shares, strict=True))
     ]
-    for update in range(1, config.updates + 1):
+    updates = 0 if untrained("episodes") else config.updates
+    for update in range(1, updates + 1):
         losses = [
             query_losses(rule.network, rule.training, weights, next(each), rule.loss).mean(1).sum() for each in drawn
         ]
@@ -86,7 +88,7 @@ def train(
         for w, slope in zip(weights, torch.autograd.grad(loss, weights), strict=True):
             w.grad = slope
         optimiser.step()
-        if held_out is not None and (update % config.validation.every == 0 or update == config.updates):
+        if held_out is not None and (update % config.validation.every == 0 or update == updates):
             found = held_out(weights)
             better = found < least
             least = torch.where(better, found, least)
