@@ -81,6 +81,47 @@ def test_coverage_is_warned_of_from_three_standard_errors_on(inside: int, said: 
     assert said is None or said in about[0]
 
 
+@pytest.mark.parametrize(
+    ("points", "inside", "said"),
+    [
+        (10, True, None),
+        (80, True, None),
+        (82, True, "90% intervals hold 100.0%"),
+        (2, False, "hold 0.0% of the truths"),
+    ],
+)
+def test_truths_that_are_all_inside_are_no_proof_of_wide_draws_where_they_are_few(
+    points: int, inside: bool, said: str | None
+) -> None:
+    """Of calibrated draws, 10 of 10 truths lie in the 90% interval one time in three; 82 of 82, once in 5700 times."""
+    draws = torch.arange(-9.0, 10)[:, None, None].expand(19, points, 1)
+    measure = Calibration((0.9,), torch.Generator().manual_seed(0))
+    measure.add(EvaluationBatch(torch.full((points, 1), 0.1 if inside else 20.0), draws))
+    assert measure.shares(0.9) == (float(inside), 0.0)
+    about = [words for words in measure.warnings() if "too" in words]
+    assert about == [] if said is None else said in about[0]
+
+
+@pytest.mark.parametrize(("points", "features", "said"), [(9, 8, []), (8, 8, ["8 points of 8 features"])])
+def test_a_covariance_of_as_many_features_as_points_is_warned_of(points: int, features: int, said: list[str]) -> None:
+    measure = Frechet("coordinates", features_of("pixels", (features,), None, Units(0, 1)), {})
+    measure.add(EvaluationBatch(normal(points, features, seed=0), normal(1, points, features, seed=1)))
+    found = measure.warnings()
+    assert len(found) == len(said)
+    assert all(part in text for part, text in zip(said, found, strict=True))
+
+
+@pytest.mark.parametrize(("points", "said"), [(7, False), (100, True)])
+def test_places_that_are_not_uniform_are_warned_of(points: int, said: bool) -> None:
+    draws = torch.arange(-9.0, 10)[:, None, None].expand(19, points, 1)
+    measure = Calibration((), torch.Generator().manual_seed(0))
+    measure.add(EvaluationBatch(torch.full((points, 1), 0.1), draws))
+    assert [("not uniform (p = " in text) for text in measure.warnings()] == [True] * said
+    even = Calibration((), torch.Generator().manual_seed(0))
+    even.add(EvaluationBatch(torch.linspace(-9.4, 9.4, points)[:, None], draws))
+    assert even.warnings() == []
+
+
 def test_every_point_is_there_in_an_energy_distance_of_many_draws() -> None:
     truth = torch.arange(1000.0)[:, None]
     draws = truth.expand(6, 1000, 1) + normal(6, 1000, 1, seed=0)

@@ -198,7 +198,10 @@ class Calibration(Measure):
         found = []
         for level in self.levels:
             share, error = self.shares(level)
-            if math.isfinite(error) and abs(share - level) > 3 * max(error, 1e-9):
+            if error == 0:
+                # Truths that are all inside, or all outside, don't scatter: what calibrated draws would is known.
+                error = math.sqrt(level * (1 - level) / len(self.places))
+            if math.isfinite(error) and abs(share - level) > 3 * error:
                 found.append(
                     f"the draws are too {'narrow, or off the truth' if share < level else 'wide'}: {100 * level:g}% "
                     f"intervals hold {100 * share:.1f}% of the truths, with a standard error of {100 * error:.1f}%"
