@@ -19,7 +19,7 @@ from scorefold_iddiff.estimator import NormalBundle
 from scorefold_iddiff.flipd import FLIPD
 from scorefold_iddiff.lanczos import SpectralLanczos
 from scorefold_iddiff.successors_config import DenoisingLossConfig, FLIPDConfig, LanczosConfig
-from scorefold_toolkit.distributions import Mixture, Points, SphereDistribution
+from scorefold_toolkit.distributions import Mixture, Points, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
 MakeSphere = Callable[..., tuple[SphereDistribution, Tensor]]
@@ -72,6 +72,25 @@ def test_several_dimensions(name: str, make_score: MakeScore, make_sphere: MakeS
     ]
     assert "10 (50%), 30 (50%)" in found
     assert not any(MIXTURE in text for text in warnings_of(name, score, on_large, 0.005, sweep))
+
+
+@pytest.mark.parametrize(
+    ("on", "off", "value", "said"), [(15, 5, 4, []), (12, 8, None, ["only 60% of the points have a plateau"])]
+)
+def test_points_without_a_plateau(
+    on: int, off: int, value: float | None, said: list[str], make_score: MakeScore, make_sphere: MakeSphere
+) -> None:
+    """Some points of a 4-sphere, and others whose 30 variances over eight decades have another dimension everywhere."""
+    sphere, x = make_sphere(4, ambient=30, points=on)
+    sloped = SubspaceGaussian(torch.zeros(30).double(), torch.eye(30).double(), torch.logspace(1, -7, 30).double())
+    more = torch.randn(off, 30, generator=torch.Generator().manual_seed(1)).double() * sloped.variances.sqrt()
+    score = make_score(Mixture(torch.tensor([on, off]).double() / (on + off), (sphere, sloped)), (30,))
+    config = NormalBundleConfig(sigma="auto", shown=20, levels=9, resamples=0, sweep=())
+    found = NormalBundle(config, score=score).estimate(torch.cat([x, more]))
+    assert found.value == value
+    listed = found.diagnostics["warnings"]
+    assert len(listed) == len(said)
+    assert all(text.startswith(part) for part, text in zip(said, listed, strict=True))
 
 
 @pytest.mark.parametrize(("radius", "said"), [(1.0, False), (2.0, True)])
