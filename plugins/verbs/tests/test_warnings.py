@@ -1,0 +1,201 @@
+"""Warnings that verbs add to a result and those that they pass on: where they hold, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from latent_toys import Linear, events, normal
+from torch import Tensor, nn
+from verb_toys import context, rows
+
+from scorefold.config import TrainingConfig
+from scorefold.data import Dataset
+from scorefold.diffusion import VE
+from scorefold.interfaces import Allocator, DataSource, Estimator, Loss, Progress, TensorSource, Trainable
+from scorefold.results import Allocation, Estimate, PlanRow
+from scorefold_toolkit.metrics.measure import EvaluationBatch, Units
+from scorefold_verbs.allocate import allocate
+from scorefold_verbs.config.latents import GenerateOptions
+from scorefold_verbs.config.verbs import AllocateOptions, EstimateOptions
+from scorefold_verbs.estimate import estimate
+from scorefold_verbs.fit import fit
+from scorefold_verbs.labels import groups_of, with_labels
+from scorefold_verbs.latents.measures import FrechetBesideFloor
+from scorefold_verbs.latents.reconstruct import generate, quick_error, reconstruction_warnings
+from scorefold_verbs.load import load
+from scorefold_verbs.measures import features_of
+from scorefold_verbs.noise import noise_warnings
+from scorefold_verbs.trainings import over_trainings
+
+
+@pytest.mark.parametrize(
+    ("error", "certain", "said"),
+    [
+        (1.0, True, []),
+        (1.01, True, ["1.01 times as far"]),
+        (1.41, False, []),
+        (1.42, False, ["1.42 times as far"]),
+    ],
+)
+def test_reconstructions_are_warned_of_from_what_a_code_of_nothing_gives(
+    error: float, certain: bool, said: list[str]
+) -> None:
+    found = reconstruction_warnings(error, certain=certain)
+    assert len(found) == len(said)
+    assert all(part in text for part, text in zip(said, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("x", "answered"),
+    [(normal(40, 6, seed=0), True), (torch.ones(40, 6).double(), False)],
+)
+def test_a_quick_error_of_points_that_are_one_is_no_warning(x: Tensor, answered: bool) -> None:
+    model = Linear((6,), (0.9, 0.6), (0.1, 0.1))
+    error, found = quick_error(model, x, torch.Generator().manual_seed(0))
+    assert (error is not None, found) == (answered, [])
+
+
+@pytest.mark.parametrize(("points", "said"), [(1, []), (8, ["8 points of 8 features"]), (9, [])])
+def test_a_covariance_beside_a_floor(points: int, said: list[str]) -> None:
+    measure = FrechetBesideFloor("coordinates", features_of("pixels", (8,), None, Units(0, 1)), Units(0, 1), None)
+    assert measure.warnings() == []
+    measure.add(EvaluationBatch(normal(points, 8, seed=0), normal(points, 8, seed=1)[None]))
+    found = measure.warnings()
+    assert len(found) == len(said)
+    assert all(part in text for part, text in zip(said, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("codes", "points", "said"), [("gaussian", 6, ["6 points of 6 features"]), ("mixture", 60, [])]
+)
+def test_generated_events_beside_few_points(codes: Any, points: int, said: list[str]) -> None:
+    options = GenerateOptions(codes=codes, n=60, components=1)
+    model = Linear((6,), (0.9, 0.6), (0.1, 0.1))
+    found = generate(model, {"data": events((6,), test=points)}, options, context(dtype=torch.float64)).result
+    assert len(found.get("warnings", ())) == len(said)
+    assert all(part in text for part, text in zip(said, found.get("warnings", ()), strict=True))
+
+
+@pytest.mark.parametrize(("greatest", "said"), [(0.49, ["noise of the process is 0.49"]), (0.51, [])])
+def test_noise_of_half_the_spread_covers_the_data(greatest: float, said: list[str]) -> None:
+    source = TensorSource(torch.tensor([[-1.0], [1.0]]).repeat(20, 1))
+    assert source.event_scale.spread((1,)) == pytest.approx(1)
+    found = noise_warnings(VE(0.01, greatest), source.event_scale, (1,))
+    assert len(found) == len(said)
+    assert all(part in text for part, text in zip(said, found, strict=True))
+
+
+class Trained(nn.Module, Trainable):
+    """One parameter, and some words at the end of a training."""
+
+    event_shape = (2,)
+
+    def __init__(self, *said: str) -> None:
+        super().__init__()
+        self.weight, self.said = nn.Parameter(torch.zeros(())), said
+        self.training_config = TrainingConfig(steps=2, warmup=0, checkpoint_every=1)
+
+    def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+        return Loss(self.weight.square())
+
+    def training_warnings(self, dataset: Dataset) -> Sequence[str]:
+        return self.said
+
+
+@pytest.mark.parametrize("said", [(), ("the code says nothing",)])
+def test_a_training_passes_on_what_its_component_warns_of(said: tuple[str, ...]) -> None:
+    result = fit(Trained(*said), {"data": TensorSource({"train": rows(40)})}, None, context()).result
+    assert result.get("warnings", []) == list(said)
+
+
+def test_a_training_passes_on_that_a_checkpoint_was_damaged(tmp_path: Path) -> None:
+    data = {"data": TensorSource({"train": rows(40)})}
+    kept = context(checkpoint_dir=tmp_path)
+    assert "warnings" not in fit(Trained(), data, None, kept).result
+    for state in tmp_path.rglob("state.safetensors"):
+        state.write_bytes(b"")
+    found = fit(Trained("last"), data, None, kept).result["warnings"]
+    assert found[0].startswith("a checkpoint was damaged")
+    assert found[-1] == "last"
+
+
+class Known(Estimator):
+    """The estimate 1, with a warning of its own where it has one."""
+
+    def __init__(self, *said: str) -> None:
+        self.said = said
+
+    def estimate(self, data: Any, *, generator: torch.Generator | None = None) -> Estimate:
+        return Estimate("k", 1.0, diagnostics={"warnings": list(self.said)} if self.said else {})
+
+
+@pytest.mark.parametrize("own", [(), ("the score is coarse",)])
+@pytest.mark.parametrize("of_data", [(), ("uneven columns", "copies")])
+@pytest.mark.parametrize(("offset", "lost"), [(0.0, 0), (1e7, 1)])
+def test_an_estimate_has_the_warnings_of_its_data_rounding_and_estimator(
+    offset: float, lost: int, of_data: tuple[str, ...], own: tuple[str, ...]
+) -> None:
+    x = torch.rand(50, 2, generator=torch.Generator().manual_seed(0)) + offset
+    source = TensorSource({"test": Dataset(x)}, warnings=of_data)
+    found = list(
+        estimate(Known(*own), {"data": source}, EstimateOptions(), context()).value.diagnostics.get("warnings", ())
+    )
+    assert found[: len(of_data)] == list(of_data)
+    assert found[len(of_data) + lost :] == list(own)
+    assert all("where float32 numbers lie 1 apart" in text for text in found[len(of_data) : len(of_data) + lost])
+
+
+@pytest.mark.parametrize("said", [(), ("uneven columns",)])
+def test_loaded_data_have_their_own_warnings(said: tuple[str, ...]) -> None:
+    source: DataSource = TensorSource({"train": rows(40)}, warnings=said)
+    assert load(source, {}, None, context()).result.get("warnings", []) == list(said)
+
+
+class Spender(Allocator):
+    def __init__(self, *said: str) -> None:
+        self.said = said
+
+    def allocate(
+        self,
+        budget: int,
+        *,
+        pilot: Any = None,
+        constraints: Mapping[str, int] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Allocation:
+        return Allocation("feasible", (PlanRow("a", budget, 1, 0),), 0, warnings=self.said)
+
+
+@pytest.mark.parametrize("said", [(), ("a trial failed",)])
+def test_a_plan_has_its_own_warnings(said: tuple[str, ...]) -> None:
+    found = allocate(Spender(*said), {}, AllocateOptions(budget=9), context())
+    assert found.result.get("warnings", []) == list(said)
+
+
+@pytest.mark.parametrize(
+    ("each", "said"),
+    [
+        (((), (), ()), []),
+        ((("coarse",), (), ()), ["coarse"]),
+        (((), ("coarse",), ("coarse", "bent")), ["coarse", "bent"]),
+    ],
+)
+def test_several_trainings_have_the_warnings_of_all(each: tuple[tuple[str, ...], ...], said: list[str]) -> None:
+    found = over_trainings([Known(*own).estimate(None) for own in each])
+    assert found.diagnostics.get("warnings", []) == said
+
+
+@pytest.mark.parametrize(
+    ("own", "count", "said"),
+    [([], 10, []), ([], 9, ["label 1 (b) is left out: 9 points"]), (["c"], 9, ["c", "label 1 (b) is left out: 9"])],
+)
+def test_labels_of_few_points_are_named_after_other_warnings(own: list[str], count: int, said: list[str]) -> None:
+    groups, left_out = groups_of(torch.tensor([0] * 12 + [1] * count), ["a", "b"])
+    assert set(groups) == ({0, 1} if count == 10 else {0})
+    found = with_labels({"warnings": own} if own else {}, [], left_out).get("warnings", [])
+    assert len(found) == len(said)
+    assert all(text.startswith(part) for part, text in zip(said, found, strict=True))
