@@ -1,0 +1,91 @@
+"""Each warning about a table with data that deserve it, and none for data without fault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scorefold_standard.data.array import ArrayFile
+from scorefold_standard.data_config import ArrayConfig
+
+ROWS = 120
+DRAWS = np.random.default_rng(0).normal(size=(ROWS, 6))
+SEX = np.arange(ROWS) % 2 * 3.0
+PLAIN = {"a": DRAWS[:, 0], "b": DRAWS[:, 1]}
+WIDE = {"a": DRAWS[:, 0], "b": 20 * DRAWS[:, 1]}
+TAILED = {"a": DRAWS[:, 0], "b": np.append(DRAWS[1:, 1], 1e3)}
+CODES = {"a": DRAWS[:, 0], "b": DRAWS[:, 1], "sex": SEX}
+WORDS = {**PLAIN, "kind": np.where(SEX > 0, "x", "y")}
+GAPS = {"a": DRAWS[:, 0], "b": np.append(DRAWS[2:, 1], [np.nan, np.nan])}
+TWICE = {name: np.append(values[1:], values[1]) for name, values in PLAIN.items()}
+
+
+@pytest.mark.parametrize(
+    ("columns", "config", "said"),
+    [
+        (PLAIN, {}, []),
+        (GAPS, {}, ["2 rows have missing values: missing: drop leaves them out"]),
+        (GAPS, {"missing": "drop"}, []),
+        (WIDE, {}, ["the columns' spreads differ 19-fold, from 0.978 (a) to 19 (b)"]),
+        (WIDE, {"scale": "none"}, []),
+        (WIDE, {"scale": "columns"}, []),
+        ({**PLAIN, "id": np.arange(ROWS) / 1}, {"scale": "columns"}, ["column id numbers the rows"]),
+        ({"id": np.arange(ROWS) / 1}, {}, []),
+        ({**PLAIN, "id": 10.0 * np.arange(ROWS)}, {"scale": "columns"}, []),
+        (TWICE, {}, ["1 row is an exact copy of another: neighbours at distance 0"]),
+        (TWICE, {"duplicates": "drop"}, []),
+        (CODES, {}, ["column sex holds few distinct values"]),
+        ({**CODES, "c": np.arange(ROWS) % 3}, {"duplicates": "drop"}, []),
+        (CODES, {"condition": ["sex"]}, []),
+        (TAILED, {"scale": "columns"}, ["a few rows set the spread of column b: some lie more than 50 deviations out"]),
+        (TAILED, {"scale": "table"}, ["a few rows set the spread of column b"]),
+        (TAILED, {"scale": "robust"}, []),
+        (TAILED, {"scale": "none"}, []),
+        (WORDS, {}, ["column kind holds no numbers"]),
+        (WORDS, {"label": "kind"}, []),
+        (WORDS, {"columns": ["-kind"]}, []),
+        (WORDS, {"columns": ["a", "b"]}, []),
+    ],
+)
+def test_a_table(columns: dict[str, Any], config: dict[str, Any], said: list[str], tmp_path: Path) -> None:
+    pd.DataFrame(columns).to_csv(tmp_path / "x.csv", index=False)
+    found = ArrayFile.inspect(ArrayConfig.model_validate({"path": str(tmp_path / "x.csv"), **config})).warnings
+    assert len(found) == len(said), found
+    assert all(text.startswith(part) for part, text in zip(said, found, strict=True))
+
+
+STEPS = np.arange(ROWS) * 7.5 + np.repeat([-1e8, 1e8], ROWS // 2)  # float32 numbers lie 8 apart there
+BYTES = np.random.default_rng(0).integers(0, [256, 256, 21], (ROWS, 3))
+
+
+@pytest.mark.parametrize(
+    ("points", "said"),
+    [
+        (np.stack([STEPS, 1e8 * DRAWS[:, 0]], 1), ["float32 merges distinct values of column x0: scale: robust"]),
+        (np.stack([STEPS[:60], 300 * DRAWS[:60, 0]], 1), []),
+        (DRAWS.astype(np.float32), []),
+        ((DRAWS + 4e6).astype(np.float32), ["the file holds float32 numbers: the coordinates reach 4e+06"]),
+        (BYTES.astype(np.uint8), []),
+        (BYTES.astype(np.int64), ["the columns' spreads differ 12-fold"]),
+    ],
+)
+def test_an_array(points: Any, said: list[str], tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", points)
+    source = ArrayFile(ArrayConfig(path=str(tmp_path / "x.npy"), fractions=(1.0, 0.0, 0.0)))
+    found = source.data_warnings()
+    assert len(found) == len(said), found
+    assert all(text.startswith(part) for part, text in zip(said, found, strict=True))
+    merged = [text for column in source.summary().columns for text in column.warnings if "merges" in text]
+    assert merged == (["float32 merges 120 values into 113"] if "merges" in "".join(said) else [])
+
+
+@pytest.mark.parametrize(("fractions", "across"), [((0.5, 0.0, 0.5), True), ((1.0, 0.0, 0.0), False)])
+def test_copies_across_splits(fractions: tuple[float, float, float], across: bool, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.concatenate([DRAWS, DRAWS]))
+    (found,) = ArrayFile(ArrayConfig(path=str(tmp_path / "x.npy"), fractions=fractions)).data_warnings()
+    assert found.startswith("120 rows are exact copies of others")
+    assert ("of them in another split than the original" in found) == across
