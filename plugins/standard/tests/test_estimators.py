@@ -217,6 +217,13 @@ def test_a_half_without_a_number_leaves_no_interval() -> None:
     assert any("no interval" in text for text in answer.diagnostics["warnings"])
 
 
+@pytest.mark.parametrize("resamples", [0, 4])
+def test_an_estimate_without_fault_has_neither_warning_nor_note(resamples: int, sphere: torch.Tensor) -> None:
+    answer = SkdimEstimator(configs.TwoNNConfig(resamples=resamples)).estimate(sphere, generator=gen())
+    assert (answer.interval is None) == (resamples == 0)
+    assert not {"warnings", "note", "points_left_out"} & answer.diagnostics.keys()
+
+
 def test_what_is_no_dimension_is_refused_and_what_is_too_much_is_noted() -> None:
     with pytest.raises(DataError, match=r"PH gives -\d+.* which is no dimension"):
         SkdimEstimator(configs.PHConfig(resamples=0)).estimate(torch.randn(40, 200, generator=gen()), generator=gen())
