@@ -335,6 +335,10 @@ def test_a_crop_is_announced(folder: Path, tmp_path: Path) -> None:
     (said,) = ImageFolder(ImagesConfig(root=str(folder), size=4)).data_warnings()
     assert said.startswith("the images have the size 8 x 6: each is cut to its centred square, then resized to 4 x 4")
     assert "crop: false" in said
+    halves = PairedConfig.model_validate({"operator": {"name": "box-downsample", "factor": 2}})
+    for size, expected in ((4, (said,)), (None, ())):
+        source = ImageFolder(ImagesConfig(root=str(folder), size=size))
+        assert Paired(halves, data=source).data_warnings() == expected
     (said,) = ImageFolder(ImagesConfig(root=str(folder), size=4, crop=False)).data_warnings()
     assert "distorts" in said
     assert ImageFolder(ImagesConfig(root=str(folder))).data_warnings() == ()
