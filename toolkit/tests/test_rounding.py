@@ -27,9 +27,10 @@ COPIES = torch.tensor([[0.1], [0.7]]).repeat(50, 2)
         (LEVELS + 1e6, None),
         ((LEVELS + 2.0**23 - 300).float(), None),
         ((LEVELS + 2.0**27).float(), "where float32 numbers lie 16 apart"),
-        # One distance is as long as the data are wide, however near copies are.
+        # Copies, exact or up to rounding, have no distance to lose, nor have two points a neighbourhood.
         (COPIES, None),
         (torch.full((9, 2), 1e6), None),
+        (torch.cat([X, X + 2e-16]), None),
         ((X[:2] + 1e7).float(), None),
         ((X + 1e7).long(), None),
         (X.float().where(X > 0.01, torch.nan) + 1e7, None),
