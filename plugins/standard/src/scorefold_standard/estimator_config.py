@@ -10,6 +10,13 @@ from scorefold.config import Config
 
 Level = Annotated[float, Field(gt=0, lt=1, description="Level of the interval")]
 Limit = Annotated[int | None, Field(ge=2, description="Largest number of points, drawn at random; null for all")]
+Sample = Annotated[
+    Annotated[int, Field(ge=2)] | Literal["auto"] | None,
+    Field(
+        description="Largest number of points, drawn at random; auto: 100,000 up to 15 columns, where a tree finds "
+        "neighbours, and 10,000 of more; null for all"
+    ),
+]
 Halves = Annotated[
     int, Field(ge=0, multiple_of=2, description="Random halves of the points behind the interval; 0 for none")
 ]
@@ -33,7 +40,7 @@ class PCAConfig(Config):
     share: float = Field(0.05, gt=0, lt=1, description="rule fukunaga-olsen: share of the largest variance")
     resamples: int = Field(50, ge=0, description="Bootstrap resamples behind the interval; 0 for none")
     level: Level = 0.95
-    limit: Limit = 10_000
+    limit: Limit = None
 
 
 class PPCAConfig(Config):
@@ -52,7 +59,7 @@ class MLEConfig(Config):
     combine: Combine = "harmonic"
     resamples: Halves = 20
     level: Level = 0.95
-    limit: Limit = None
+    limit: Sample = "auto"
 
 
 class TwoNNConfig(Config):
@@ -62,7 +69,7 @@ class TwoNNConfig(Config):
     discard: float = Field(0.1, ge=0, lt=1, description="Share of the largest ratios that is left out")
     resamples: Halves = 20
     level: Level = 0.95
-    limit: Limit = None
+    limit: Sample = "auto"
 
 
 class LPCAConfig(Config):
@@ -169,7 +176,7 @@ class MOMConfig(Config):
     combine: Combine = "mean"
     resamples: Halves = 20
     level: Level = 0.95
-    limit: Limit = None
+    limit: Sample = "auto"
 
 
 class KNNConfig(Config):
@@ -191,7 +198,7 @@ class MiNDMLConfig(Config):
     max_dimension: MaxDimension = None
     resamples: Halves = 20
     level: Level = 0.95
-    limit: Limit = None
+    limit: Sample = "auto"
 
 
 class GRIDEConfig(Config):
@@ -201,7 +208,7 @@ class GRIDEConfig(Config):
     far: int = Field(4, ge=2, description="The further neighbour")
     resamples: Halves = 20
     level: Level = 0.95
-    limit: Limit = None
+    limit: Sample = "auto"
 
     @model_validator(mode="after")
     def _order(self) -> GRIDEConfig:

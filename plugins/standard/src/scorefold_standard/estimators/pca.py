@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -9,22 +11,30 @@ from scorefold.data import Dataset
 from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
 from scorefold_standard.estimator_config import PCAConfig
-from scorefold_standard.estimators.points import QUANTITY, points_of, seeded
+from scorefold_standard.estimators.points import QUANTITY, as_rows, noted, points_of, sampled, seeded
+
+IN_MEMORY = 10_000
+"""The most points whose components are those of the points themselves; more are read in batches, for their moments."""
+
+_BATCH = 2**22
+"""Coordinates of a batch."""
 
 
 class PCAEstimator(Estimator):
     """The number of principal components that the points need, by the rule of the config.
 
-    ``spectrum`` (1, D) holds the variances of the components, largest first. The interval is the percentile interval of
-    the bootstrap over points, widened to hold the value: resamples repeat points, so with few of them they hold fewer
-    components than the points themselves.
+    More than 10,000 points are read batch by batch, and never held together: the variances are those of their
+    covariance, summed in float64, and count as 0 below 1e-14 D of the largest. ``spectrum`` (1, D) holds the variances
+    of the components, largest first. The interval is the percentile interval of the bootstrap over points, of more than
+    10,000 over so many drawn at random, which makes it wider. It is widened to hold the value: resamples repeat points,
+    so with few of them they hold fewer components than the points themselves.
     """
 
     def __init__(self, config: PCAConfig) -> None:
         self.config = config
 
     def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
-        """Raises ``DataError`` for fewer than 3 points."""
+        """Raises ``DataError`` for fewer than 3 points, and for points that aren't finite."""
         return self._estimate(data, generator, self.config.resamples)
 
     def point_estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
@@ -33,8 +43,14 @@ class PCAEstimator(Estimator):
     def _estimate(self, data: Tensor | Dataset, generator: torch.Generator | None, resamples: int) -> Estimate:
         config = self.config
         draws = seeded(generator)
-        x, _ = points_of(data, config.limit, draws, least=3, who="PCA")
-        variances = component_variances(x)
+        points, positions = sampled(data, config.limit, draws, least=3, who="PCA")
+        if len(points) <= IN_MEMORY:
+            x = as_rows(points.tensor(), positions)
+            variances, note = component_variances(x), ""
+        else:
+            variances = variances_by_batches(points, positions)
+            x, _ = points_of(points, IN_MEMORY, draws, least=3, who="PCA")
+            note = f"the interval is that of {len(x):,} points"
         value = count_components(variances, config)
         resampled = []
         for _ in range(resamples):
@@ -51,8 +67,30 @@ class PCAEstimator(Estimator):
             interval=interval,
             level=config.level,
             spectrum=variances[None],
-            diagnostics={"rule": config.rule, "points": len(x)},
+            diagnostics={"rule": config.rule, "points": len(points), **noted(len(points), len(data), note)},
         )
+
+
+def variances_by_batches(points: Dataset, positions: Tensor) -> Tensor:
+    """The variances (D,) of the principal components of many points, largest first, from one pass over them.
+
+    The covariance is summed in float64 about the mean, batch by batch (Chan, Golub and LeVeque 1983), so data far from
+    0 lose nothing. Raises ``DataError`` for points that aren't finite, by their ``positions`` (n,) in the data.
+    """
+    columns = math.prod(points.event_shape)
+    count, mean = 0, torch.zeros(columns, dtype=torch.float64)
+    squares = torch.zeros(columns, columns, dtype=torch.float64)
+    for batch in points.batches(max(1, _BATCH // columns)):
+        total = count + len(batch)
+        x = as_rows(batch.x, positions[count:total])
+        own = x.mean(0)
+        x, apart = x - own, own - mean
+        squares += x.T @ x + torch.outer(apart, apart) * (count * len(batch) / total)
+        mean += apart * (len(batch) / total)
+        count = total
+    variances: Tensor = torch.linalg.eigvalsh(squares / (count - 1)).flip(0)
+    variances[variances <= 1e-14 * columns * variances[0]] = 0
+    return variances
 
 
 def component_variances(x: Tensor) -> Tensor:

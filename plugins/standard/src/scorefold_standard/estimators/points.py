@@ -22,12 +22,12 @@ def seeded(generator: torch.Generator | None) -> torch.Generator:
     return torch.Generator().manual_seed(int(seed))
 
 
-def points_of(
+def sampled(
     data: Tensor | Dataset, limit: int | None, generator: torch.Generator, *, least: int, who: str, why: str = ""
-) -> tuple[Tensor, Tensor]:
-    """At most ``limit`` points as (n, D) in float64 on the CPU, with their positions (n,) in the data.
+) -> tuple[Dataset, Tensor]:
+    """At most ``limit`` points, drawn at random, and their positions (n,) in the data. No other points are read.
 
-    Raises ``DataError`` for fewer than ``least`` points and for points that aren't finite.
+    Raises ``DataError`` for fewer than ``least`` points.
     """
     dataset = as_dataset(data)
     count = len(dataset)
@@ -36,17 +36,40 @@ def points_of(
             f"{who} needs at least {least} points{why}; {count} were given",
             hint="give more points, or a larger fraction of them to this split",
         )
-    positions = torch.arange(count)
-    if limit is not None and limit < count:
-        if limit < least:
-            raise DataError(f"{who} needs at least {least} points{why}; its limit is {limit}", hint="raise 'limit'")
-        positions = torch.randperm(count, generator=generator)[:limit].sort().values
-        dataset = dataset.take(positions)
-    x = dataset.tensor().detach().cpu().double().reshape(len(positions), -1)
-    bad = positions[~torch.isfinite(x).all(dim=1)]
+    if limit is None or limit >= count:
+        return dataset, torch.arange(count)
+    if limit < least:
+        raise DataError(f"{who} needs at least {least} points{why}; its limit is {limit}", hint="raise 'limit'")
+    positions = torch.randperm(count, generator=generator)[:limit].sort().values
+    return dataset.take(positions), positions
+
+
+def points_of(
+    data: Tensor | Dataset, limit: int | None, generator: torch.Generator, *, least: int, who: str, why: str = ""
+) -> tuple[Tensor, Tensor]:
+    """The points of ``sampled`` as (n, D) in float64 on the CPU, with their positions (n,) in the data.
+
+    Raises ``DataError`` as it does, and for points that aren't finite.
+    """
+    dataset, positions = sampled(data, limit, generator, least=least, who=who, why=why)
+    return as_rows(dataset.tensor(), positions), positions
+
+
+def as_rows(x: Tensor, positions: Tensor) -> Tensor:
+    """Points (n, *E) as (n, D) in float64 on the CPU. Raises ``DataError`` for points that aren't finite."""
+    rows = x.detach().cpu().double().reshape(len(positions), -1)
+    bad = positions[~torch.isfinite(rows).all(dim=1)]
     if len(bad):
         raise DataError(f"{len(bad)} of the points are NaN or infinite, the first at position {int(bad[0])}")
-    return x, positions
+    return rows
+
+
+def noted(taken: int, count: int, *others: str) -> dict[str, str]:
+    """The ``note`` of an answer from so many of the points, as a diagnostic: what else there is to say, and that these
+    are a sample; empty where there is nothing to say."""
+    sample = f"on a sample of {taken:,} of {count:,} points" if taken < count else ""
+    text = "; ".join(filter(None, [*others, sample]))
+    return {"note": text} if text else {}
 
 
 def interval_by_halves(

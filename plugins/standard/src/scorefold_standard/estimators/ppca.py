@@ -12,7 +12,7 @@ from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
 from scorefold_standard.estimator_config import PPCAConfig
 from scorefold_standard.estimators.pca import component_variances
-from scorefold_standard.estimators.points import QUANTITY, interval_by_halves, points_of, seeded
+from scorefold_standard.estimators.points import QUANTITY, interval_by_halves, noted, points_of, seeded
 
 
 class PPCAEstimator(Estimator):
@@ -54,7 +54,7 @@ class PPCAEstimator(Estimator):
             interval=interval,
             level=config.level,
             spectrum=component_variances(x)[None],
-            diagnostics={"points": len(x)},
+            diagnostics={"points": len(x), **noted(len(x), len(data))},
         )
 
 

@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from scorefold.config import Config
-from scorefold.data import Dataset
+from scorefold.data import Dataset, as_dataset
 from scorefold.errors import DataError
 from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
+from scorefold.stage import Executor
 from scorefold_standard import estimator_config as configs
-from scorefold_standard.estimators.points import QUANTITY, interval_by_halves, points_of, seeded
+from scorefold_standard.estimators.neighbours import nearest_neighbours, sample_size
+from scorefold_standard.estimators.points import QUANTITY, interval_by_halves, noted, points_of, seeded
 
 # Its first import switches all warnings off, which must neither last nor hide the next ones.
 with warnings.catch_warnings():
@@ -35,7 +37,8 @@ class Method:
     """One class of ``skdim.id``: its arguments from (config, points, coordinates), and the fewest points it can take.
 
     ``local`` methods estimate at every point from ``config.n_neighbors`` neighbours; ``patched`` ones are global but
-    applied to the neighbourhood of every point; the others give one number. ``random`` methods take a seed.
+    applied to the neighbourhood of every point; ``distances`` ones read the distances of so many neighbours; the others
+    give one number of the points. ``random`` methods take a seed.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Method:
     least: Callable[[Any], int]
     local: bool = False
     patched: bool = False
+    distances: int | None = None
     random: bool = False
 
 
@@ -64,8 +68,9 @@ METHODS: Mapping[type[Config], Method] = {
     configs.MLEConfig: Method("MLE", lambda c, n, d: {"unbiased": c.unbiased}, _neighbours, local=True),
     configs.TwoNNConfig: Method(
         "TwoNN",
-        lambda c, n, d: {"discard_fraction": c.discard, "method": c.method},
+        lambda c, n, d: {"discard_fraction": c.discard, "method": c.method, "dist": True},
         lambda c: max(10, math.ceil(3 / (1 - c.discard))),
+        distances=2,
     ),
     configs.LPCAConfig: Method("lPCA", _lpca, _neighbours, patched=True),
     configs.CorrIntConfig: Method("CorrInt", lambda c, n, d: {"k1": c.near, "k2": c.far}, lambda c: int(c.far) + 1),
@@ -110,10 +115,15 @@ class SkdimEstimator(Estimator):
     ``diagnostics`` counts them as ``points_left_out``. The interval is over random halves of the points; it is None
     where a half has too few or the method gives no number for one. ``diagnostics`` also says how many points were
     used, how many were duplicates, and what scikit-dimension warned of.
+
+    Of a table larger than ``config.limit`` a sample is read, which the note then says. MLE, TwoNN and all local methods
+    find neighbours by ``nearest_neighbours``, in shards that are jobs where the ``executor`` runs these in parallel;
+    the answer does not depend on it.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, executor: Executor | None = None) -> None:
         self.config: Any = config
+        self.executor = executor
 
     @property
     def method(self) -> Method:
@@ -131,7 +141,9 @@ class SkdimEstimator(Estimator):
         config, method = self.config, self.method
         draws = seeded(generator)
         least = method.least(config)
-        x, positions = points_of(data, config.limit, draws, least=least, who=method.name, why=self._why())
+        dataset = as_dataset(data)
+        limit = sample_size(config.limit, math.prod(dataset.event_shape))
+        x, positions = points_of(dataset, limit, draws, least=least, who=method.name, why=self._why())
         seed = int(torch.randint(0, 2**31 - 1, (), generator=draws))
         distinct, place = torch.unique(x, dim=0, return_inverse=True)
         if len(distinct) < least:
@@ -152,17 +164,15 @@ class SkdimEstimator(Estimator):
         if interval is None and halves:
             heard.append("no interval: the method gives no number for some halves of the points")
         diagnostics: dict[str, Any] = {"method": method.name, "points": len(x), "duplicates": len(x) - len(distinct)}
-        if len(positions) < len(data):
+        if len(positions) < len(dataset):
             diagnostics["index"] = positions
         pointwise = None if pointwise is None else pointwise[place]
         if pointwise is not None and (left_out := int((~pointwise.isfinite()).sum())):
             diagnostics["points_left_out"] = left_out
         if heard:
             diagnostics["warnings"] = sorted(set(heard))
-        if value > 1.5 * x.shape[1]:
-            diagnostics["note"] = (
-                f"more than the {x.shape[1]} coordinates of the points, so these are not what {method.name} assumes"
-            )
+        above = f"more than the {x.shape[1]} coordinates of the points, so these are not what {method.name} assumes"
+        diagnostics |= noted(len(x), len(dataset), above if value > 1.5 * x.shape[1] else "")
         return Estimate(
             quantity=QUANTITY,
             value=value,
@@ -205,11 +215,15 @@ class SkdimEstimator(Estimator):
         model = getattr(methods, method.name)(**arguments)
         try:
             if method.local:
-                model.fit(points, n_neighbors=config.n_neighbors)
+                found = nearest_neighbours(points, config.n_neighbors, self.executor)
+                model.fit(points, n_neighbors=config.n_neighbors, precomputed_knn_arrays=found)
                 estimates = model.dimension_pw_
             elif method.patched:
-                estimates = model.fit_transform_pw(points, n_neighbors=config.n_neighbors)
+                _, places = nearest_neighbours(points, config.n_neighbors, self.executor)
+                estimates = model.fit_transform_pw(points, n_neighbors=config.n_neighbors, precomputed_knn=places)
             else:
+                if method.distances is not None:
+                    points, _ = nearest_neighbours(points, method.distances, self.executor)
                 return float(model.fit(points).dimension_), None
         except Exception as error:  # scikit-dimension raises anything for points its methods were not made for
             raise DataError(f"{method.name} can't estimate from these points: {error}") from error

@@ -1,0 +1,170 @@
+"""Neighbours and large tables: the right neighbours, the same bits for any number of workers, no point too many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset, StreamedDataset
+from scorefold.errors import DataError
+from scorefold.stage import Executor
+from scorefold_registry.run.executor import LocalExecutor
+from scorefold_standard import estimator_config as configs
+from scorefold_standard.estimators import neighbours, pca
+from scorefold_standard.estimators.neighbours import nearest_neighbours, sample_size, search
+from scorefold_standard.estimators.pca import PCAEstimator, component_variances, variances_by_batches
+from scorefold_standard.estimators.points import points_of
+from scorefold_standard.estimators.skdim import SkdimEstimator
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Executor]:
+    executor = LocalExecutor(2, threads=torch.get_num_threads())
+    yield executor
+    executor.close()
+
+
+def table(rows: int, columns: int, seed: int = 0) -> Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def gen(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("columns", [2, 8, 15, 16, 40])
+def test_neighbours_are_those_of_all_pairs(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "SHARD_ROWS", 200)
+    x = table(700, columns)
+    distances, places = nearest_neighbours(x.numpy(), 9)
+    expected = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf).sort(dim=1)
+    assert np.array_equal(places, expected.indices[:, :9].numpy())
+    np.testing.assert_allclose(distances, expected.values[:, :9].numpy(), rtol=1e-12)
+
+
+def test_a_tree_and_all_pairs_find_the_same_above_ten_thousand_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = table(12_000, 6).numpy()
+    by_tree = nearest_neighbours(x, 5)
+    monkeypatch.setattr(neighbours, "TREE_COLUMNS", 0)
+    by_pairs = nearest_neighbours(x, 5)
+    assert np.array_equal(by_tree[1], by_pairs[1])
+    np.testing.assert_allclose(by_tree[0], by_pairs[0], rtol=1e-7)
+
+
+def test_few_columns_are_searched_by_a_tree_and_many_pair_by_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[str] = []
+
+    def watched(shard: Any) -> Any:
+        used.append(shard.index.algorithm)
+        return search(shard)
+
+    monkeypatch.setattr(neighbours, "search", watched)
+    nearest_neighbours(table(50, 15).numpy(), 3)
+    nearest_neighbours(table(50, 16).numpy(), 3)
+    assert used == ["kd_tree", "brute"]
+
+
+def test_a_row_is_never_its_own_neighbour() -> None:
+    """Where rounding gives a row and its copy the distance 0, either may come first."""
+    x = np.repeat(table(30, 20).numpy(), 3, axis=0)
+    distances, places = nearest_neighbours(x, 2)
+    np.testing.assert_allclose(distances, 0, atol=1e-6)
+    groups = np.arange(90) // 3
+    assert all(set(groups[found]) == {group} for found, group in zip(places, groups, strict=True))
+
+
+@pytest.mark.parametrize("columns", [6, 20])
+def test_neighbours_have_the_same_bits_for_any_number_of_workers(columns: int, workers: Executor) -> None:
+    x = table(2 * neighbours.SHARD_ROWS + 100, columns).numpy()
+    alone, shared = (nearest_neighbours(x, 4, executor) for executor in (None, workers))
+    assert np.array_equal(alone[0], shared[0])
+    assert np.array_equal(alone[1], shared[1])
+
+
+@pytest.mark.parametrize("config", [configs.MLEConfig(resamples=2), configs.TwoNNConfig(resamples=2)])
+def test_estimators_answer_the_same_for_any_number_of_workers(config: Any, workers: Executor) -> None:
+    x = table(2 * neighbours.SHARD_ROWS + 100, 3)
+    one = SkdimEstimator(config, executor=LocalExecutor(1)).estimate(x, generator=gen(4))
+    two = SkdimEstimator(config, executor=workers).estimate(x, generator=gen(4))
+    assert (one.value, one.interval) == (two.value, two.interval)
+    if one.pointwise is not None:
+        assert torch.equal(one.pointwise, two.pointwise)  # type: ignore[arg-type]
+    assert one.value == pytest.approx(3, abs=0.2)
+
+
+def test_shards_are_jobs_and_a_table_too_large_to_send_is_searched_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+
+    class Counting(LocalExecutor):
+        def map(self, target: str, items: Any, key: str) -> list[Any]:
+            asked.append((key, len(items)))
+            return super().map(target, items, key)
+
+    executor = Counting()
+    executor.parallel = True
+    x = table(1000, 3).numpy()
+    monkeypatch.setattr(neighbours, "SHARD_ROWS", 90)
+    here = nearest_neighbours(x, 3)
+    assert np.array_equal(nearest_neighbours(x, 3, executor)[0], here[0])
+    assert asked == [("nearest neighbours", 8), ("nearest neighbours", 4)]
+    monkeypatch.setattr(neighbours, "MOST_SENT", 2999)
+    assert np.array_equal(nearest_neighbours(x, 3, executor)[0], here[0])
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("limit", "columns", "size"),
+    [("auto", 15, 100_000), ("auto", 16, 10_000), (None, 3, None), (7, 3, 7)],
+)
+def test_sample_sizes(limit: Any, columns: int, size: int | None) -> None:
+    assert sample_size(limit, columns) == size
+
+
+def test_only_the_sample_is_read_and_the_note_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scorefold_standard.estimators.skdim.sample_size", lambda limit, columns: 500)
+    x, read = table(4000, 5), []
+
+    def fetch(rows: Tensor) -> Dataset:
+        read.append(len(rows))
+        return Dataset(x=x[rows])
+
+    streamed = StreamedDataset(x=torch.empty(0, 5, dtype=torch.float64), fetch=fetch, size=4000)
+    found = SkdimEstimator(configs.TwoNNConfig(resamples=0)).estimate(streamed)
+    assert read == [500]
+    assert found.diagnostics["note"] == "on a sample of 500 of 4,000 points"
+    assert "note" not in SkdimEstimator(configs.TwoNNConfig(resamples=0)).estimate(x[:500]).diagnostics
+
+
+def test_components_of_many_points_are_read_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far from 0, where a covariance about 0 would lose all digits; and no batch is larger than it may be."""
+    monkeypatch.setattr(pca, "_BATCH", 4 * 1500)
+    x = table(10_001, 4) * torch.tensor([3.0, 2.0, 1.0, 0.0], dtype=torch.float64) + 1e6
+    read: list[int] = []
+
+    def fetch(rows: Tensor) -> Dataset:
+        read.append(len(rows))
+        return Dataset(x=x[rows])
+
+    streamed = StreamedDataset(x=torch.empty(0, 4, dtype=torch.float64), fetch=fetch, size=len(x))
+    found = PCAEstimator(configs.PCAConfig(resamples=20)).estimate(streamed, generator=gen(1))
+    assert read == [*[1500] * 6, 1001, 10_000]
+    assert found.spectrum is not None
+    torch.testing.assert_close(found.spectrum[0], component_variances(x), rtol=1e-9, atol=1e-12)
+    assert (found.value, found.diagnostics["points"]) == (3.0, 10_001)
+    assert found.diagnostics["note"] == "the interval is that of 10,000 points"
+    few = PCAEstimator(configs.PCAConfig(resamples=20, limit=9000)).estimate(streamed, generator=gen(1))
+    assert few.diagnostics["note"] == "on a sample of 9,000 of 10,001 points"
+
+
+def test_points_that_are_not_finite_are_named_in_any_batch() -> None:
+    x = table(2000, 2)
+    x[1234, 1] = torch.nan
+    with pytest.raises(DataError, match="1 of the points are NaN or infinite, the first at position 1234"):
+        variances_by_batches(Dataset(x=x), torch.arange(2000))
+    with pytest.raises(DataError, match="the first at position 1234"):
+        points_of(x, None, gen(), least=3, who="PCA")
