@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from normal_bundles import MakeFrame, MakeScore, MakeSphere, curve, estimate
@@ -14,6 +16,7 @@ from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.estimator import NormalBundle, note
+from scorefold_registry.run.executor import LocalExecutor
 from scorefold_toolkit.distributions import Mixture, SphereDistribution
 
 
@@ -330,8 +333,39 @@ def test_many_points_are_streamed(
 
     monkeypatch.setattr(Dataset, "take", watched)
     monkeypatch.setattr("scorefold_iddiff.estimator._COORDINATES_HELD", 300)
+    monkeypatch.setattr("scorefold_iddiff.estimator._COORDINATES_IN_SHARD", 600)
     parts = estimate(score, x, sigma=0.01, points=300, shown=8)
-    assert taken == [50, 300, 50, 50, 50, 50, 50], "the survey alone looks at more"
+    assert taken == [50, 300, 100, 100, 92], "the survey alone looks at more"
     torch.testing.assert_close(parts.pointwise, whole.pointwise)
     torch.testing.assert_close(parts.diagnostics["margin"], whole.diagnostics["margin"])
     assert parts.diagnostics["network_calls"] == whole.diagnostics["network_calls"]
+
+
+@pytest.mark.parametrize("design", [None, "range-finder"])
+def test_points_are_shards_with_the_same_bits_for_any_number_of_workers(
+    design: str | None, make_score: MakeScore, make_sphere: MakeSphere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distribution, x = make_sphere(2, ambient=6, points=300)
+    monkeypatch.setattr("scorefold_iddiff.estimator._COORDINATES_IN_SHARD", 600)
+    config = NormalBundleConfig(sigma=0.01, sweep=(), points=300, shown=8, design=design)
+    asked: list[tuple[str, int]] = []
+
+    class Counting(LocalExecutor):
+        def map(self, target: str, items: Any, key: str) -> list[Any]:
+            asked.append((key, len(items)))
+            return super().map(target, items, key)
+
+    answers = []
+    for workers in (1, 2):
+        executor = Counting(workers, threads=torch.get_num_threads())
+        estimator = NormalBundle(config, score=make_score(distribution, (6,)), executor=executor)
+        answers.append(estimator.estimate(x, generator=torch.Generator().manual_seed(5)))
+        executor.close()
+    alone, shared = answers
+    assert asked == [("iddiff points", 3)], "one worker is given no jobs"
+    assert alone.value == shared.value == 2
+    assert alone.interval == shared.interval
+    assert torch.equal(alone.pointwise, shared.pointwise)  # type: ignore[arg-type]
+    assert torch.equal(alone.diagnostics["margin"], shared.diagnostics["margin"])
+    assert alone.diagnostics["network_calls"] == shared.diagnostics["network_calls"]
+    assert alone.diagnostics["note"] == shared.diagnostics["note"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -20,23 +20,28 @@ from scorefold.data import Dataset, as_dataset
 from scorefold.interfaces import Estimator, ScoreModel
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator
+from scorefold.stage import Executor
 from scorefold_iddiff import cautions
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.linear import LinearDenoiser
 from scorefold_iddiff.plateaus import choose_level, mixture_of
 from scorefold_iddiff.probe import Points, Probe, spread_of
-from scorefold_iddiff.readings import Reader, Reading, padded
+from scorefold_iddiff.readings import Reader, Reading, Shard, padded
 from scorefold_iddiff.rules import paper_rule, projector_rule, reference_rule
 from scorefold_iddiff.scales import Curve, Scene, between, curve_rows, headline, judge, over_scales
 from scorefold_iddiff.support import Check, check_level, corrected, without_noise
 from scorefold_iddiff.survey import Survey, looked_at, survey_rows
 from scorefold_toolkit.numerics import AGGREGATES, bootstrap_interval
+from scorefold_toolkit.shards import in_shards
 
 _ON = 2 / 3
 """The share of the points that have to be on the plateaus for a value."""
 
 _COORDINATES_HELD = 2**22
-"""Coordinates of the points held at once; more points are streamed."""
+"""Coordinates of the points whose spread sets the noise levels, a random part of more."""
+
+_COORDINATES_IN_SHARD = 2**15
+"""Coordinates of the points that are read together once the noise level is known, whoever reads them."""
 
 
 class NormalBundle(Estimator):
@@ -47,11 +52,17 @@ class NormalBundle(Estimator):
     the rule (``rules``). Or, by the ``range_finder``, an adaptive sketch of the tangent space in place of 1) to 3). The
     process must be isotropic (VE, VP, sub-VP), so that one ratio has one time; VP is read around signal x, which makes
     it agree with VE.
+
+    Only the points that are read, and 2^22 coordinates of random rows for the survey, are taken from the data. Once the
+    noise level is known points are read in shards of 2^15 coordinates, which are jobs where the ``executor`` runs these
+    in parallel and the score is on the CPU. The noise of a point derives from the seed and its place in the data, so
+    the answer is the same bit by bit for any number of workers.
     """
 
-    def __init__(self, config: NormalBundleConfig, *, score: ScoreModel) -> None:
+    def __init__(self, config: NormalBundleConfig, *, score: ScoreModel, executor: Executor | None = None) -> None:
         self.config = config
         self.probe = Probe(score)
+        self.executor = executor
 
     def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
         """The intrinsic dimension of data (N, *E), with N at least 2, over up to ``config.points`` of them.
@@ -85,8 +96,7 @@ class NormalBundle(Estimator):
         ambient = math.prod(self.probe.score.event_shape)
         seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
         reader = Reader(self.config, self.probe, ambient, seed)
-        batches = order.split(max(self.config.shown, _COORDINATES_HELD // ambient))
-        first = self.probe.take(dataset, batches[0])
+        first = self.probe.take(dataset, order[: max(self.config.shown, _COORDINATES_HELD // ambient)])
         shown = first.part(0, self.config.shown)
         looking = derive_generator(seed, "survey")
         rows, places = looked_at(dataset, looking)
@@ -96,17 +106,21 @@ class NormalBundle(Estimator):
             sigma, moved, curve, seen = self._level(reader, first.x, shown, look, scene)
             head = reader.read(shown, sigma, detail=True, curve=True)
             curve = curve or self._curve(reader, shown, sigma, {**seen, sigma: head}, scene)
-            readings = [head]
-            for rest in (first.part(len(shown), len(first)), *map(self._taking(dataset), batches[1:])):
-                readings += [_alone(reader.read(rest, sigma))] if len(rest) else []
+            executor = self.executor if first.x.is_cpu else None
+            readings = [head, *self._others(reader, dataset, order[len(shown) :], sigma, executor)]
         # Of the level that a search settles on there are two readings: one in the search and one in detail.
         looked = {id(reading): reading.calls for reading in (*readings, *curve.readings, *seen.values())}
         calls = sum(looked.values())
         check = check_level(head, scene.linear, sigma)
         return self._answer(order, readings, curve, look, reader, scene, (sigma, moved, calls, check), generator)
 
-    def _taking(self, dataset: Dataset) -> Callable[[Tensor], Points]:
-        return lambda index: self.probe.take(dataset, index)
+    def _others(
+        self, reader: Reader, dataset: Dataset, index: Tensor, sigma: float, executor: Executor | None
+    ) -> Iterable[Reading]:
+        """What is read at the points that are not shown, at places (n,)."""
+        places = index.split(max(1, _COORDINATES_IN_SHARD // reader.ambient)) if len(index) else ()
+        shards = (Shard(reader, self.probe.take(dataset, own), sigma) for own in places)
+        return in_shards("scorefold_iddiff.readings:read_shard", shards, executor, "iddiff points")
 
     def _level(
         self, reader: Reader, x: Tensor, shown: Points, look: Survey, scene: Scene
@@ -232,11 +246,6 @@ def _scene(x: Tensor, shown: Points, rows: Tensor, places: Tensor, look: Survey)
     linear = LinearDenoiser(others, shown.x) if len(others) >= 2 else None
     extent = spread_of(x) if linear is None else linear.extent
     return Scene(look.nearest, extent, rows.shape[1] - look.constant, linear)
-
-
-def _alone(reading: Reading) -> Reading:
-    """A reading of points that are not shown, whose spectra nobody looks at."""
-    return Reading(reading.dimensions, reading.margins, reading.trace, reading.calls)
 
 
 def _compare(reading: Reading, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:

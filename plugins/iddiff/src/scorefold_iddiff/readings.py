@@ -210,6 +210,22 @@ class Reader:
             reading.normal.append(normal)
 
 
+@dataclass(frozen=True)
+class Shard:
+    """Points that are read together at one level; all that a worker needs for it."""
+
+    reader: Reader
+    points: Points
+    sigma: float
+
+
+def read_shard(shard: Shard) -> Reading:
+    """What a shard's points read, without their spectra."""
+    with shard.reader.probe.evaluating():
+        found = shard.reader.read(shard.points, shard.sigma)
+    return Reading(found.dimensions, found.margins, found.trace, found.calls)
+
+
 def join(parts: Sequence[Reading]) -> Reading:
     """Readings of several groups of points at one level as one."""
 
