@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEFAULT := core toolkit testing registry plugins/verbs plugins/standard plugins/iddiff plugins/pullback plugins/nonuniform plugins/conditional plugins/scorevae plugins/caflow plugins/allocation templates
 OPTIONAL := plugins/dask plugins/tracking
 MEMBERS := $(DEFAULT) $(OPTIONAL)
-LONG := benchmarks/images.py benchmarks/dimensions.py
+LONG := benchmarks/images.py benchmarks/dimensions.py benchmarks/growth.py
 MANIFESTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
 
 export OMP_NUM_THREADS ?= 1

@@ -19,6 +19,8 @@ from scorefold_dask.config import DaskConfig
 from scorefold_dask.executor import DaskExecutor, _NoWorkerError
 from scorefold_dask.worker import Surroundings, run_job, surroundings
 from scorefold_registry.run.executor import LocalExecutor
+from scorefold_standard.estimator_config import MLEConfig
+from scorefold_standard.estimators.skdim import SkdimEstimator
 
 
 def test_answers_are_those_of_local_processes_bit_by_bit_and_in_order(cluster: DaskExecutor) -> None:
@@ -33,6 +35,17 @@ def test_answers_are_those_of_local_processes_bit_by_bit_and_in_order(cluster: D
     again = cluster.map("dask_jobs:spectrum", [5, 5, 0], key="spectra")
     assert torch.equal(again[0], expected[5]), "a key names jobs, and is no promise that they are the same"
     assert torch.equal(again[2], expected[0])
+
+
+def test_shards_of_an_estimate_give_the_same_bits(cluster: DaskExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scorefold_standard.estimators.neighbours.SHARD_ROWS", 64)
+    x = torch.randn(300, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    here, there = (
+        SkdimEstimator(MLEConfig(resamples=2), executor=executor).estimate(x) for executor in (None, cluster)
+    )
+    assert (here.value, here.interval) == (there.value, there.interval)
+    assert torch.equal(here.pointwise, there.pointwise)  # type: ignore[arg-type]
+    assert cluster.address is not None
 
 
 def test_jobs_have_the_threads_and_the_variables_of_who_sends_them(

@@ -64,6 +64,17 @@ def test_fingerprint_follows_the_content_not_the_time(points: np.ndarray, tmp_pa
     assert ArrayFile(ArrayConfig(path=str(path))).fingerprint() != before
 
 
+def test_points_are_scaled_a_part_at_a_time(points: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.npy"
+    np.save(path, points)
+    whole = ArrayFile(ArrayConfig(path=str(path), scale="columns"))
+    monkeypatch.setattr("scorefold_standard.data.array._FETCHED_NUMBERS", 20)
+    parts = ArrayFile(ArrayConfig(path=str(path), scale="columns"))
+    for split in ("train", "validation", "test"):
+        assert torch.equal(parts.load(split).x, whole.load(split).x)
+        assert torch.equal(parts.load(split).index, whole.load(split).index)  # type: ignore[arg-type]
+
+
 def test_large_files_are_streamed_to_the_same_points(points: np.ndarray, tmp_path: Path) -> None:
     path = tmp_path / "x.npy"
     np.save(path, points.reshape(40, 3, 1).astype(np.float32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from scorefold.data import Dataset, StreamedDataset
 from scorefold.errors import DataError
 from scorefold.stage import Executor
+from scorefold_registry import Host, run_file
 from scorefold_registry.run.executor import LocalExecutor
 from scorefold_standard import estimator_config as configs
 from scorefold_standard.estimators import neighbours, pca
@@ -168,3 +170,33 @@ def test_points_that_are_not_finite_are_named_in_any_batch() -> None:
         variances_by_batches(Dataset(x=x), torch.arange(2000))
     with pytest.raises(DataError, match="the first at position 1234"):
         points_of(x, None, gen(), least=3, who="PCA")
+
+
+RUN = """\
+version: 1
+name: shards
+runtime: {{workers: {workers}, device: cpu, threads: 1}}
+stages:
+  data: {{use: data:sphere, config: {{dimension: 2, ambient: 4, points: 2000, seed: 3}}}}
+  dimension: {{use: estimator:mle, inputs: {{data: data}}, config: {{resamples: 2}}}}
+"""
+
+
+def test_a_run_file_shares_shards_among_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "SHARD_ROWS", 64)
+    jobs: list[int] = []
+    alone = LocalExecutor.map
+
+    def watched(self: LocalExecutor, target: str, items: Any, key: str) -> list[Any]:
+        jobs.append(len(items))
+        return alone(self, target, items, key)
+
+    monkeypatch.setattr(LocalExecutor, "map", watched)
+    found = []
+    for workers in (1, 2):
+        (tmp_path / "run.yaml").write_text(RUN.format(workers=workers))
+        run = run_file(Host.discover(), tmp_path / "run.yaml", runs=tmp_path / "kept", cache=tmp_path / f"{workers}")
+        found.append(run.stages[-1].metrics)
+        assert bool(jobs) == (workers == 2)
+    assert found[0] == found[1]
+    assert found[0]["intrinsic dimension"] == pytest.approx(2, abs=0.3)

@@ -33,6 +33,7 @@ from scorefold_standard.data_config import ArrayConfig
 from scorefold_toolkit.data.splits import pick, source_seed, split_positions
 
 _QUARTILE_NUMBERS = 2**22
+_FETCHED_NUMBERS = 2**22  # that are in float64 at once
 
 
 class ArrayFile(DataSource):
@@ -98,9 +99,13 @@ class ArrayFile(DataSource):
             # Reading a mapped file beyond an end that has moved would end the process.
             if path.suffix.lower() == ".npy" and (now := path.stat().st_size) != size:
                 raise DataError(f"{path} had {size} bytes when it was opened and has {now}: it changed meanwhile")
-            chosen = torch.from_numpy(np.asarray(points[rows.numpy()], dtype=np.float64))
+            x = torch.empty(len(rows), *self.event_shape)
+            few = max(1, _FETCHED_NUMBERS // points[0].size)
+            for part, scaled in zip(rows.split(few), x.split(few), strict=True):
+                chosen = torch.from_numpy(np.asarray(points[part.numpy()], dtype=np.float64))
+                scaled.copy_(self.event_scale.from_raw(chosen))
             return Dataset(
-                x=self.event_scale.from_raw(chosen).float(),
+                x=x,
                 condition=None if given is None else given[place[rows]],
                 label=None if label is None else label[place[rows]],
                 index=rows,
