@@ -64,7 +64,9 @@ def test_fingerprint_follows_the_content_not_the_time(points: np.ndarray, tmp_pa
     assert ArrayFile(ArrayConfig(path=str(path))).fingerprint() != before
 
 
-def test_points_are_scaled_a_part_at_a_time(points: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_points_are_scaled_a_part_at_a_time(
+    points: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "x.npy"
     np.save(path, points)
     whole = ArrayFile(ArrayConfig(path=str(path), scale="columns"))
