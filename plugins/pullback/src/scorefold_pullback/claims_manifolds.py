@@ -104,11 +104,12 @@ FULL = {
 }
 
 
-def dimension(host: Any, profile: str, seed: int, *, setting: str, share: float = 0.0, take: str = "largest") -> float:
-    """d_eps at a share of the variance, or at all of 0.1, 0.05 and 0.01: the largest or smallest over trainings."""
+def dimension(host: Any, profile: str, seed: int, *, setting: str, truth: int, share: float = 0.0) -> float:
+    """d_eps at a share of the variance, or at all of 0.1, 0.05 and 0.01: the one of all trainings that is farthest from
+    the truth."""
     flows = [_flow(host, profile, setting, run) for run in _runs(setting, seed)]
     found = [kept(variances_of(flow), eps) for flow in flows for eps in _shares(share)]
-    return float(max(found) if take == "largest" else min(found))
+    return float(max(found, key=lambda number: abs(number - truth)))
 
 
 def loss_over_pca(host: Any, profile: str, seed: int, *, setting: str) -> float:

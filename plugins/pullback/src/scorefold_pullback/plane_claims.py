@@ -55,7 +55,6 @@ def _gates() -> Iterable[Claim]:
         ("squeezed-banana", "paper", "ours", ("max", 0.025)),
         ("squeezed-banana", "paper", "normal", ("range", (0.03, 0.07))),
         ("squeezed-banana", "exact", "ours", ("max", 0.02)),
-        ("squeezed-banana", "exact", "isometric", ("range", (0.15, 0.25))),
         ("banana", "exact", "ours", ("max", 0.06)),
         ("river", "exact", "ours", ("max", 0.06)),
         ("river", "paper", "ours", ("max", 0.1)),
@@ -68,17 +67,21 @@ def _gates() -> Iterable[Claim]:
             basis="published",
             tolerance=tolerance,
         )
-    yield Claim(
-        name="squeezed-banana-paper-margin",
-        statement="On the squeezed banana by the published sampler a standard normal base errs more than twice as much",
-        source=_TABLE,
-        target=f"{_HERE}:ratio",
-        options={"data": "squeezed-banana", "sampler": "paper", "above": "normal", "below": "ours"},
-        reference=2.91,
-        tolerance=("min", 2.0),
-        unit="times",
-        profiles=_TRAINED,
-    )
+    for name, method, what, reference, least in (
+        ("margin", "normal", "a standard normal base", 2.91, 2.0),
+        ("isometric", "isometric", "isometry with a standard normal base", 10.9, 5.0),
+    ):
+        yield Claim(
+            name=f"squeezed-banana-paper-{name}",
+            statement=f"How many times as much {what} errs on the squeezed banana by the published sampler",
+            source=_TABLE,
+            target=f"{_HERE}:ratio",
+            options={"data": "squeezed-banana", "sampler": "paper", "above": method, "below": "ours"},
+            reference=reference,
+            tolerance=("min", least),
+            unit="times",
+            profiles=_TRAINED,
+        )
     yield _plane(
         "squeezed-banana-across",
         ("squeezed-banana", "exact", "ours", "across"),
@@ -89,16 +92,18 @@ def _gates() -> Iterable[Claim]:
         unit="variance",
     )
     finds, misses = "finds the curve", "misses the curve: both coordinates are kept"
-    for data, method, dimension, take, what, profiles in (
-        ("squeezed-banana", "ours", 1, "largest", finds, _ALL),
-        ("squeezed-banana", "anisotropic", 2, "smallest", misses, _ALL),
-        ("banana", "ours", 1, "largest", finds, _TRAINED),
+    # Both coordinates are kept by a map that is not trained too: that they are is a report, and no gate.
+    for data, method, dimension, role, take, what, profiles in (
+        ("squeezed-banana", "ours", 1, "gate", "largest", finds, _ALL),
+        ("squeezed-banana", "anisotropic", 2, "report", "smallest", misses, _ALL),
+        ("banana", "ours", 1, "gate", "largest", finds, _TRAINED),
     ):
         yield _plane(
             f"{data}-dimension-{method}",
             (data, "exact", method, "dimension"),
             statement=f"{_TITLES[method]} on {_SETS[data]} {what} ({take} dimension over trainings)",
             source=_OURS,
+            role=role,
             reference=dimension,
             basis="earlier run",
             tolerance=("abs", 0.0),
