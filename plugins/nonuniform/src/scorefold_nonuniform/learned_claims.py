@@ -30,7 +30,7 @@ def learned_claims() -> Iterable[Claim]:
             "field",
             "field_loss",
             role="gate",
-            tolerance=("max", 1.05),
+            tolerance=("max", 1.02),
             options={"scale": scale},
         )
     for band, name in ((1, "d1"), (2, "d2"), (3, "a2")):
@@ -38,7 +38,7 @@ def learned_claims() -> Iterable[Claim]:
             f"field-variance-{name}",
             f"The variance of the band {name} of 4,000 samples over that of the field",
             "field_variance",
-            role="gate",
+            # Bands have unit size where the network is, so an untrained one gives these variances too.
             tolerance=("range", (0.9, 1.1)),
             options={"band": band},
         )
@@ -48,7 +48,7 @@ def learned_claims() -> Iterable[Claim]:
         "the field does",
         "field_correlation",
         role="gate",
-        tolerance=("range", (0.75, 1.25)),
+        tolerance=("range", (0.9, 1.1)),
     )
     yield from _control()
     yield from _quality()
@@ -82,7 +82,7 @@ def _control() -> Iterable[Claim]:
         "How much of the finest band of the uniform model's samples follows the coarser, over how much of "
         "the field does",
         "field_correlation",
-        tolerance=("range", (0.75, 1.25)),
+        tolerance=("range", (0.9, 1.1)),
         options={"model": "uniform"},
     )
     for model in _MODELS:

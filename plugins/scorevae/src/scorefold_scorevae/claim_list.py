@@ -64,10 +64,7 @@ def _blob_gates() -> Iterable[Claim]:
     for model, measure, tolerance, over, reference, words in (
         ("prior", "sharp", ("range", (0.9, 1.1)), "furthest", 0.997, "draws of the exact prior: sharpness over real"),
         ("prior", "frechet", ("max", 0.5), "largest", 0.204, "draws of the exact prior: pixel Frechet distance"),
-        ("scorevae", "sharp", ("range", (0.9, 1.1)), "furthest", 1.012, "a ScoreVAE's draw is as sharp as real images"),
-        ("vae", "sharp", ("max", 0.2), "largest", 0.070, "the VAE's mean has under a fifth of that sharpness"),
-        ("scorevae", "frechet", ("max", 0.5), "largest", 0.292, "a ScoreVAE's draw: pixel Frechet distance under 0.5"),
-        ("vae", "frechet", ("min", 5.0), "smallest", 6.88, "the VAE's mean: pixel Frechet distance over 5"),
+        ("scorevae", "centre", ("max", 0.5), "largest", 0.243, "a ScoreVAE's draw: pixels from the blob's centre"),
         ("scorevae", "kl", ("min", 5.0), "smallest", 6.86, "the ScoreVAE's code holds more than 5 nats"),
         ("scorevae", "loss", ("max", 3.75), "largest", 3.62, "the ScoreVAE's loss; 3.535 is the least for its code"),
     ):
@@ -97,11 +94,15 @@ def _blob_gates() -> Iterable[Claim]:
 
 
 def _blob_reports() -> Iterable[Claim]:
-    """The mean of three trainings."""
+    """The mean of three trainings. Draws are as sharp as the exact prior, and a VAE's mean blurred, before any training
+    too: neither is a gate."""
     for model, measure, reference, words in (
         ("floor", "frechet", 0.257, "real images: pixel Frechet distance, the floor"),
         ("scorevae", "l2", 3.832, "a ScoreVAE's draw, z drawn: L2"),
-        ("scorevae", "centre", 0.243, "a ScoreVAE's draw, z drawn: error of the recovered centre"),
+        ("scorevae", "sharp", 1.012, "a ScoreVAE's draw, z drawn: sharpness over real"),
+        ("scorevae", "frechet", 0.292, "a ScoreVAE's draw, z drawn: pixel Frechet distance"),
+        ("vae", "sharp", 0.070, "the VAE's mean: sharpness over real"),
+        ("vae", "frechet", 6.88, "the VAE's mean: pixel Frechet distance"),
         ("scorevae-guided", "l2", 3.754, "with guidance 1.5, z the mean: L2"),
         ("scorevae-guided", "centre", 0.070, "with guidance 1.5, z the mean: error of the recovered centre"),
         ("scorevae-mean", "l2", 2.835, "the mean of 8 draws: L2"),

@@ -107,7 +107,8 @@ def _gates(task: str) -> Iterable[Claim]:
         task,
         "data term on held-out images of the ScoreVAE+ over the ScoreVAE's",
         "row",
-        tolerance=("max", 1.0),
+        # A corrector of zero gives 1.
+        tolerance=("max", 0.995),
         options={**ratio, "measure": "data"},
         # A corrector fixes what is not Gaussian in q(z | x_t): digits are ten clusters, patches are none.
         **(gate if task == "digits" else {"unit": "ratio"}),
