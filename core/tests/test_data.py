@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -276,3 +277,18 @@ def test_units_of_each_coordinate_come_back_in_double_precision() -> None:
     assert EventScale(factor=2.0).log_volume((2, 3)) == pytest.approx(6 * math.log(2))
     with pytest.raises(DataError, match="bounds and a unit for each coordinate"):
         EventScale(low=0.0, factor=(1.0, 2.0))
+
+
+def test_streamed_points_may_have_an_order_of_their_own() -> None:
+    source = table(60)
+
+    def shuffle(generator: torch.Generator) -> Tensor:
+        return 10 * torch.randperm(6, generator=generator).repeat_interleave(10) + torch.arange(60) % 10
+
+    data = StreamedDataset(x=source.x[:0], fetch=source.take, size=60, shuffle=shuffle)
+    expected = shuffle(torch.Generator().manual_seed(1))
+    assert torch.equal(data.order(torch.Generator().manual_seed(1)), expected)
+    batches = data.batches(7, torch.Generator().manual_seed(1))
+    assert [int(row) for batch in batches for row in batch.x[:, 0, 0]] == expected.tolist()
+    free = replace(data, shuffle=None).order(torch.Generator().manual_seed(1))
+    assert torch.equal(free, source.order(torch.Generator().manual_seed(1)))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 import threading
+from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
-from training_toys import Quadratic, config, points
+from training_toys import Quadratic, config, points, streamed
 
 from scorefold.data import Dataset, StreamedDataset
 from scorefold.errors import TrainingError
@@ -103,11 +105,14 @@ def test_steps_are_shared_out(stated: list[int | None], steps: int, shares: list
 
 @pytest.mark.parametrize("start", [0, 1, 5, 6, 7, 23])
 @pytest.mark.parametrize("processes", [1, 2, 4])
-def test_positions_from_any_step_on_and_in_any_parts(start: int, processes: int) -> None:
+@pytest.mark.parametrize("shuffle", [None, lambda generator: torch.randperm(50, generator=generator).sort(dim=0)[1]])
+def test_positions_from_any_step_on_and_in_any_parts(
+    start: int, processes: int, shuffle: Callable[[torch.Generator], Tensor] | None
+) -> None:
+    data = replace(streamed(points(50)), shuffle=shuffle)
+
     def positions(start: int, rank: int, processes: int) -> list[Tensor]:
-        endless = batch_positions(
-            50, 8, seed=1, phase="fit", start=start, rank=rank, processes=processes, device=torch.device("cpu")
-        )
+        endless = batch_positions(data, 8, seed=1, phase="fit", start=start, rank=rank, processes=processes)
         return list(itertools.islice(endless, 30 - start))
 
     whole = positions(0, 0, 1)

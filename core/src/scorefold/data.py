@@ -213,10 +213,9 @@ class Dataset:
             yield "condition", self.condition
         elif self.condition is not None:
             yield from ((f"condition {name!r}", value) for name, value in self.condition.items())
-        if self.label is not None:
-            yield "label", self.label
-        if self.index is not None:
-            yield "index", self.index
+        for name, value in (("label", self.label), ("index", self.index)):
+            if value is not None:
+                yield name, value
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -280,10 +279,13 @@ class Dataset:
         """
         if size < 1:
             raise DataError(f"a batch size of {size} was asked for; it must be at least 1")
-        count = len(self)
-        order = torch.arange(count) if generator is None else shuffled(count, generator)
-        end = count - count % size if drop_last else count
+        order = torch.arange(len(self)) if generator is None else self.order(generator)
+        end = len(order) - len(order) % size if drop_last else len(order)
         return self.takes(order[start : min(start + size, end)] for start in range(0, end, size))
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """All positions in a random order (N,)."""
+        return shuffled(len(self), generator)
 
     def _is_column(self, value: Any) -> bool:
         return isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == len(self)
@@ -306,12 +308,13 @@ class StreamedDataset(Dataset):
     ``x`` is an empty (0, *E) tensor that carries the event shape, dtype and device; ``fetch`` decodes the points at
     some positions (n,), the same at every call and from any thread; ``size`` is N. ``workers`` threads decode batches
     ahead of their use (image decoding releases the interpreter lock). What is known of the points comes with each
-    batch.
+    batch. ``shuffle`` gives ``order`` where not every order is read equally fast, as of points in blocks.
     """
 
     fetch: Callable[[Tensor], Dataset] = field(kw_only=True)
     size: int = field(kw_only=True)
     workers: int = field(default=0, kw_only=True)
+    shuffle: Callable[[torch.Generator], Tensor] | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return self.size
@@ -340,9 +343,11 @@ class StreamedDataset(Dataset):
                 for pending in ahead:
                     pending.cancel()
 
+    def order(self, generator: torch.Generator) -> Tensor:
+        return super().order(generator) if self.shuffle is None else self.shuffle(generator)
+
     def tensor(self, limit: int | None = None) -> Tensor:
-        count = self.size if limit is None else min(limit, self.size)
-        return self.take(torch.arange(count)).x
+        return self.take(torch.arange(self.size)[:limit]).x
 
 
 def labels_of(dataset: Dataset) -> Tensor:

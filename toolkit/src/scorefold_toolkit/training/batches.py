@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from scorefold.data import Dataset, shuffled
+from scorefold.data import Dataset, StreamedDataset
 from scorefold.errors import TrainingError
 from scorefold.seeds import derive_generator
 
@@ -38,18 +38,20 @@ def parts_of(batch: Dataset, count: int) -> list[Dataset]:
 
 
 def batch_positions(
-    points: int, size: int, *, seed: int, phase: str, start: int, rank: int, processes: int, device: torch.device
+    data: Dataset, size: int, *, seed: int, phase: str, start: int, rank: int, processes: int
 ) -> Iterator[Tensor]:
     """The positions (size / processes,) of this process's part of every batch from step ``start`` on, without end.
 
-    Each pass over the points is in an order of its own, derived from (seed, "batches", phase, pass) and drawn on the
-    CPU; the points that fill no batch at its end wait for another pass, so that all batches have one size.
+    Each pass over the points is in an order of its own (``Dataset.order``), derived from (seed, "batches", phase, pass)
+    and drawn on the CPU; the points that fill no batch at its end wait for another pass, so that all batches have one
+    size.
     """
-    per_pass = points // size
+    device = torch.device("cpu") if isinstance(data, StreamedDataset) else data.x.device
+    per_pass = len(data) // size
     part = size // processes
     skipped = start % per_pass
     for epoch in itertools.count(start // per_pass):
-        order = shuffled(points, derive_generator(seed, "batches", phase, epoch)).to(device)
+        order = data.order(derive_generator(seed, "batches", phase, epoch)).to(device)
         for batch in range(skipped, per_pass):
             first = batch * size + rank * part
             yield order[first : first + part]

@@ -76,14 +76,13 @@ def _seconds_a_step(model: Trainable, place: int, train: Dataset, config: Traini
     device = trained[0].device
     generator = derive_generator(0, "timing", device=device)
     positions = batch_positions(
-        len(train),
+        train,
         batch_size(len(train), config.batch_size, 1),
         seed=0,
         phase=phase.name,
         start=0,
         rank=0,
         processes=1,
-        device=train.x.device,
     )
     times: list[float] = []
     began = time.perf_counter()

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scorefold.data import Dataset, StreamedDataset
+from scorefold.data import Dataset
 from scorefold.errors import TrainingError
 from scorefold.interfaces.capabilities import Phase, Progress
 from scorefold_toolkit.training.augment import mirrored
@@ -104,14 +104,13 @@ class _PhaseLoop:
         """This process's part of the batches of all steps that are left."""
         task = self.task
         positions = batch_positions(
-            len(task.train),
+            task.train,
             batch_size(len(task.train), task.config.batch_size, task.processes.count),
             seed=task.seed,
             phase=self.phase.name,
             start=self.step,
             rank=task.processes.rank,
             processes=task.processes.count,
-            device=torch.device("cpu") if isinstance(task.train, StreamedDataset) else task.train.x.device,
         )
         return task.train.takes(itertools.islice(positions, self.steps - self.step))
 

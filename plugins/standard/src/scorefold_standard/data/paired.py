@@ -59,13 +59,8 @@ class Paired(DataSource):
         dataset = self._data.load(split)
         if not isinstance(dataset, StreamedDataset):
             return self._degraded(dataset)
-        return StreamedDataset(
-            x=dataset.x[self._part],
-            truth=dataset.truth,
-            fetch=lambda rows: self._degraded(dataset.take(rows)),
-            size=dataset.size,
-            workers=dataset.workers,
-        )
+        x = dataset.x[self._part]
+        return replace(dataset, x=x, fetch=lambda rows: self._degraded(dataset.take(rows)))
 
     def fingerprint(self) -> str | None:
         return self._data.fingerprint()
