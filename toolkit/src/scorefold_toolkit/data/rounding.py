@@ -34,10 +34,8 @@ def rounding_warning(x: Tensor) -> str | None:
     centred = flat - flat.mean(0)
     if least <= _FREE * float(centred.square().sum(1).mean().sqrt()):
         return None
-    near = torch.cdist(
-        centred[:: max(1, len(centred) // _QUERIES)], centred, compute_mode="donot_use_mm_for_euclid_dist"
-    )
-    near = near.masked_fill(near == 0, torch.inf).amin(1)
+    queries = centred[:: max(1, len(centred) // _QUERIES)]
+    near = torch.cat([_nearest(part, centred) for part in queries.split(max(1, _NUMBERS // len(centred)))])
     near = near[near.isfinite()]
     distance = float(near.median()) if len(near) else 0.0
     if distance >= least:
@@ -48,3 +46,9 @@ def rounding_warning(x: Tensor) -> str | None:
         f"and neighbouring points are {distance:.2g} apart: their distances are lost in rounding. Subtract each "
         "column's mean in float64 before the points become float32"
     )
+
+
+def _nearest(queries: Tensor, points: Tensor) -> Tensor:
+    """The distance of each query to the nearest point that isn't itself (n,)."""
+    distances = torch.cdist(queries, points, compute_mode="donot_use_mm_for_euclid_dist")
+    return distances.masked_fill_(distances == 0, torch.inf).amin(1)
