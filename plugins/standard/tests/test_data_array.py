@@ -198,6 +198,7 @@ def test_bad_files_and_options_say_what_is_wrong(points: np.ndarray, tmp_path: P
     (tmp_path / "broken.npy").write_bytes(b"not numpy")
     (tmp_path / "short.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:200])
     (tmp_path / "broken.parquet").write_bytes(b"not parquet")
+    (tmp_path / "x.mat").touch()
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "words.csv").write_text("a,b\n" + "1,cat\n" * 10)
     here = str(tmp_path)

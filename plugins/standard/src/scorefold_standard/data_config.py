@@ -93,18 +93,26 @@ class DigitsConfig(Config):
 
 
 class ArrayConfig(Config):
-    """Points in a file: npy, npz, csv or parquet, one point a row."""
+    """Points in files, one a row: npy, npz, csv, parquet, a Zarr array or a folder saved by Hugging Face's datasets."""
 
-    path: str = Field(min_length=1, description="The file: its suffix (.npy, .npz, .csv, .parquet) says the format")
-    key: str | None = Field(None, description="npz: the array with the points; null where there is just one left")
+    path: str = Field(
+        min_length=1,
+        description="A file (.npy, .npz, .csv, .parquet), npy or parquet files by a pattern (shards/*.npy, "
+        "part-{000..011}.parquet), a Zarr folder, or a folder of Hugging Face's save_to_disk",
+    )
+    key: str | None = Field(
+        None, description="npz and Zarr group: the array with the points; null where there is just one left"
+    )
     columns: tuple[str, ...] | None = Field(
         None,
-        description="csv and parquet: the columns of a point, or with a minus before each those to leave out; null "
-        "for all but label and condition",
+        description="csv, parquet and saved datasets: the columns of a point, or with a minus before each those to "
+        "leave out; null for all but label and condition",
     )
-    label: str | None = Field(None, description="The column (csv, parquet) or array (npz) with the class of each point")
+    label: str | None = Field(
+        None, description="The column (csv, parquet, saved dataset) or array (npz, Zarr) with the class of each point"
+    )
     condition: tuple[str, ...] = Field(
-        (), description="Columns (csv, parquet) or one array (npz) that are the condition"
+        (), description="Columns (csv, parquet, saved dataset) or one array (npz, Zarr) that are the condition"
     )
     header: bool | None = Field(None, description="csv: whether the first line names the columns; null looks at it")
     delimiter: str = Field(",", min_length=1, max_length=1, description="csv: the column delimiter")
@@ -131,6 +139,7 @@ class ArrayConfig(Config):
     limit: Limit = None
     seed: Seed = None
     memory: Memory = 1024.0
+    workers: Workers = 2
 
     @model_validator(mode="before")
     @classmethod

@@ -1,21 +1,25 @@
-"""Points from a file of numbers: npy, npz, csv or parquet."""
+"""Points from files of numbers, in memory or read as they are needed."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from scorefold.artefacts import digest_file
+from scorefold.artefacts import digest_file, digest_folder
 from scorefold.data import Dataset, StreamedDataset
 from scorefold.data_summary import DataSummary
-from scorefold.errors import ConfigError, DataError
+from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource
+from scorefold.seeds import derive_generator
 from scorefold_standard.data.scaling import scale_of, statistics_of
+from scorefold_standard.data.shards import digest_files
+from scorefold_standard.data.stored import StoredPoints
 from scorefold_standard.data.table_checks import (
     Kept,
     Rows,
@@ -27,20 +31,22 @@ from scorefold_standard.data.table_checks import (
     of_rows,
     shaped,
 )
-from scorefold_standard.data.table_files import Table, read_table
+from scorefold_standard.data.table_columns import Table
+from scorefold_standard.data.table_files import read_table
 from scorefold_standard.data.table_summary import refuse_merged, summarise_table
 from scorefold_standard.data_config import ArrayConfig
 from scorefold_toolkit.data.splits import pick, source_seed, split_positions
 
 _QUARTILE_NUMBERS = 2**22
-_FETCHED_NUMBERS = 2**22  # that are in float64 at once
+_FETCHED_NUMBERS = 2**20  # that are in float64 at once
 
 
 class ArrayFile(DataSource):
-    """The rows of a file as events, centred and scaled in float64, then float32.
+    """The rows of files as events, centred and scaled in float64, then float32.
 
-    A large npy file is mapped, not read: only the rows that are needed are. Labels become the classes 0, 1, ... in
-    sorted order. ``index`` is the row in the file, from 0. Raises ``DataError`` for a file that is missing, isn't
+    Npy and parquet files, Zarr arrays and saved datasets that are larger than ``memory`` are streamed in blocks
+    (``StoredPoints``). Labels become the classes 0, 1, ... in sorted order. ``index`` is the row, from 0, in the order
+    of the files. Raises ``DataError`` for a file that is missing, isn't
     numeric, holds NaN, infinity or numbers beyond single precision (unless ``missing: drop``), or has too few rows,
     for values that are not what ``low``, ``high`` and ``levels`` say, and for a column most of whose values float32
     would merge.
@@ -62,7 +68,11 @@ class ArrayFile(DataSource):
         positions = split_positions(len(rows), config.fractions, seed, config.limit)
         self._rows = {name: rows[position] for name, position in positions.items()}
         measured = np.sort((self._rows["train"] if len(self._rows["train"]) else rows).numpy())
-        every = max(1, len(measured) * points[0].size // _QUARTILE_NUMBERS) if config.scale == "robust" else None
+        every = (
+            max(1, len(measured) * int(np.prod(self.event_shape)) // _QUARTILE_NUMBERS)
+            if config.scale == "robust"
+            else None
+        )
         statistics = statistics_of((block for _, block in blocks(points, measured)), every)
         self._bounded = config.low is not None or config.high is not None
         self.event_scale = scale_of(
@@ -76,48 +86,63 @@ class ArrayFile(DataSource):
         check_bounds(points, self._kept.rows, config, self._path)
         self._merged = refuse_merged(points, self._kept.rows, self.event_scale, table.names, self._path)
         fetch = self._fetcher(table)
-        in_memory = points.size * 4 <= config.memory * 2**20
+        self._streams = points.size * 4 > config.memory * 2**20
         self._splits = {
-            name: fetch(rows) if in_memory else _streamed(fetch, rows, self.event_shape)
+            name: self._streamed(fetch, rows, derive_generator(seed, "order", name)) if self._streams else fetch(rows)
             for name, rows in self._rows.items()
         }
+        if isinstance(points, StoredPoints) and not self._streams:
+            points.forget()
 
     def _fetcher(self, table: Table) -> Callable[[Tensor], Dataset]:
-        """What gives the points at some rows of the file."""
+        """What gives the points at some rows of the files."""
         points, kept, path = self._points, self._kept.rows, self._path
-        # Rows that are left out may have no label and no condition.
-        place = torch.full((len(points),), -1)
-        place[torch.from_numpy(kept)] = torch.arange(len(kept))
         label = None if table.label is None else classes(of_rows(table.label, "label", len(points), path)[kept])
         condition = table.condition
         if condition is not None:
             condition = of_rows(condition, "condition", len(points), path)[kept]
         given, self.condition_spec = conditions(condition, len(kept), path)
-        size = path.stat().st_size
+        at_once = max(1, _FETCHED_NUMBERS // math.prod(self.event_shape))
 
         def fetch(rows: Tensor) -> Dataset:
-            # Reading a mapped file beyond an end that has moved would end the process.
-            if path.suffix.lower() == ".npy" and (now := path.stat().st_size) != size:
-                raise DataError(f"{path} had {size} bytes when it was opened and has {now}: it changed meanwhile")
+            # Rows that are left out may have no label and no condition.
+            place = torch.from_numpy(np.searchsorted(kept, rows.numpy()))
             x = torch.empty(len(rows), *self.event_shape)
-            few = max(1, _FETCHED_NUMBERS // points[0].size)
-            for part, scaled in zip(rows.split(few), x.split(few), strict=True):
-                chosen = torch.from_numpy(np.asarray(points[part.numpy()], dtype=np.float64))
-                scaled.copy_(self.event_scale.from_raw(chosen))
+            for part in rows.argsort().split(at_once):  # in order, so that each block is read once
+                chosen = torch.from_numpy(np.asarray(points[rows[part].numpy()], dtype=np.float64))
+                x[part] = self.event_scale.from_raw(chosen).float()
             return Dataset(
                 x=x,
-                condition=None if given is None else given[place[rows]],
-                label=None if label is None else label[place[rows]],
+                condition=None if given is None else given[place],
+                label=None if label is None else label[place],
                 index=rows,
             )
 
         return fetch
 
+    def _streamed(
+        self, fetch: Callable[[Tensor], Dataset], rows: Tensor, generator: torch.Generator
+    ) -> StreamedDataset:
+        """A split whose points are read as they are needed, in an order that reads each block once."""
+        stored = self._points if isinstance(self._points, StoredPoints) else None
+        if stored is not None:
+            rows = rows[stored.shuffle(rows, generator)]
+        return StreamedDataset(
+            x=torch.empty(0, *self.event_shape),
+            fetch=lambda index: fetch(rows[index]),
+            size=len(rows),
+            workers=self._config.workers,
+            shuffle=None if stored is None else partial(stored.shuffle, rows),
+        )
+
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)
 
     def fingerprint(self) -> str:
-        return digest_file(self._path)
+        files = self._table.files
+        if not files:
+            return digest_folder(self._path)
+        return digest_file(files[0]) if len(files) == 1 else digest_files(files)
 
     @classmethod
     def inspect(cls, config: ArrayConfig) -> DataSummary:
@@ -139,8 +164,15 @@ class ArrayFile(DataSource):
         return self._summary
 
     def data_warnings(self) -> tuple[str, ...]:
-        return self._summary.warnings
+        return (*self._table.warnings, *self._large_blocks(), *self._summary.warnings)
 
-
-def _streamed(fetch: Callable[[Tensor], Dataset], rows: Tensor, event_shape: tuple[int, ...]) -> StreamedDataset:
-    return StreamedDataset(x=torch.empty(0, *event_shape), fetch=lambda index: fetch(rows[index]), size=len(rows))
+    def _large_blocks(self) -> list[str]:
+        """A warning where two blocks are more than may be kept in memory; below 1 MiB each that is of no account."""
+        points, memory = self._points, self._config.memory
+        if not (self._streams and isinstance(points, StoredPoints) and points.block_bytes > max(memory, 2) * 2**19):
+            return []
+        size = points.block_bytes / 2**20
+        return [
+            f"the files are read in blocks of {size:.0f} MiB, two of them at once, which is more than memory: "
+            f"{memory:g} allows: save them in smaller row groups or chunks, or set memory: {math.ceil(2 * size)}"
+        ]

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from scorefold.data import ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError, DataError
-from scorefold_standard.data.table_files import Array, Table
+from scorefold_standard.data.stored import Array, StoredPoints
+from scorefold_standard.data.table_columns import Points, Table
 from scorefold_standard.data_config import ArrayConfig
 
 Rows = npt.NDArray[np.int64]
 _LARGEST = float(np.finfo(np.float32).max)  # events are float32
 _OFF_LEVEL = 0.01  # in steps between levels: far above the rounding of float32, far below half a step
-_BLOCK = 2**24  # entries looked at once, so that a mapped file never has to fit in memory
+_BLOCK = 2**20  # entries looked at once, so that stored points never have to fit in memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +33,12 @@ class Kept:
     dropped_copies: int = 0
 
 
-def shaped(points: Array, config: ArrayConfig, path: Path) -> Array:
+def shaped(points: Points, config: ArrayConfig, path: Path) -> Points:
     """The points (N, *E) as the config shapes them. Raises ``DataError`` and ``ConfigError`` where they have no such
     shape."""
     if points.dtype.kind not in "fiub":
-        raise DataError(f"{path} holds values of type {points.dtype}; expected real numbers")
+        hint = "save real numbers, such as points.astype('float32')"
+        raise DataError(f"{path} holds values of type {points.dtype}; expected real numbers", hint=hint)
     if points.ndim < 2:
         raise DataError(
             f"{path} holds an array of shape {points.shape}; expected (N, ...), one point a row",
@@ -54,21 +56,28 @@ def shaped(points: Array, config: ArrayConfig, path: Path) -> Array:
     return points.reshape(len(points), *config.event_shape)
 
 
-def blocks(points: Array, rows: Rows | None = None) -> Iterator[tuple[int, Array]]:
+def blocks(points: Points, rows: Rows | None = None) -> Iterator[tuple[int, Array]]:
     """The points, or those at some rows, flattened to (n, D) a block, each with the place of its first one."""
     count = len(points) if rows is None else len(rows)
-    size = max(1, _BLOCK // max(1, points[0].size))
+    size = max(1, _BLOCK // max(1, int(np.prod(points.shape[1:]))))
     for start in range(0, count, size):
         part = points[start : start + size] if rows is None else points[rows[start : start + size]]
         yield start, np.asarray(part).reshape(len(part), -1)
 
 
-def kept_rows(points: Array, table: Table, config: ArrayConfig, path: Path) -> Kept:
+def row_name(points: Points, row: int | np.int64) -> str:
+    """A row for an error, with its file where there are several."""
+    return points.where(int(row)) if isinstance(points, StoredPoints) else str(row)
+
+
+def kept_rows(points: Points, table: Table, config: ArrayConfig, path: Path) -> Kept:
     """The rows to use. Raises ``DataError`` for gaps where they are refused, and where no row is left."""
     whole = np.concatenate([(np.abs(block.astype(np.float64)) <= _LARGEST).all(axis=1) for _, block in blocks(points)])
     bad = np.flatnonzero(~whole)
     if len(bad) and config.missing == "refuse":
-        shown = ", ".join(map(str, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+        shown = ", ".join(row_name(points, int(row)) for row in bad[:5]) + (
+            f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        )
         raise DataError(
             f"{path} holds NaN, infinity, empty fields or numbers beyond {_LARGEST:.2g} in "
             f"row{'s' * (len(bad) > 1)} {shown} (rows count from 0)",
@@ -98,7 +107,7 @@ def _present(table: Table, count: int, path: Path) -> npt.NDArray[np.bool_]:
     return found
 
 
-def digests(points: Array, rows: Rows) -> npt.NDArray[np.uint64]:
+def digests(points: Points, rows: Rows) -> npt.NDArray[np.uint64]:
     """A hash of each of some rows (n,): the same for exact copies, and for others different almost surely."""
     found = []
     for _, block in blocks(points, rows):
@@ -108,7 +117,7 @@ def digests(points: Array, rows: Rows) -> npt.NDArray[np.uint64]:
     return np.frombuffer(b"".join(found), dtype=np.uint64)
 
 
-def check_bounds(points: Array, rows: Rows, config: ArrayConfig, path: Path) -> None:
+def check_bounds(points: Points, rows: Rows, config: ArrayConfig, path: Path) -> None:
     """Raises ``DataError`` for values that are not what ``low``, ``high`` and ``levels`` say."""
     if config.low is None and config.high is None:
         return
@@ -118,8 +127,8 @@ def check_bounds(points: Array, rows: Rows, config: ArrayConfig, path: Path) -> 
         outside = np.flatnonzero(np.any((block < low) | (block > high), axis=1))
         if len(outside):
             raise DataError(
-                f"row {rows[start + int(outside[0])]} of {path} holds values from {block[outside[0]].min():g} to "
-                f"{block[outside[0]].max():g}; low and high say [{low:g}, {high:g}]",
+                f"row {row_name(points, rows[start + outside[0]])} of {path} holds values from "
+                f"{block[outside[0]].min():g} to {block[outside[0]].max():g}; low and high say [{low:g}, {high:g}]",
                 hint="set low and high to what the values can be",
             )
         if config.levels is None or config.low is None or config.high is None:
@@ -128,8 +137,8 @@ def check_bounds(points: Array, rows: Rows, config: ArrayConfig, path: Path) -> 
         between = np.flatnonzero(np.any(np.abs(steps - np.round(steps)) > _OFF_LEVEL, axis=1))
         if len(between):
             raise DataError(
-                f"row {rows[start + int(between[0])]} of {path} holds values that are none of the {config.levels} "
-                f"levels from {low:g} to {high:g}",
+                f"row {row_name(points, rows[start + between[0]])} of {path} holds values that are none of the "
+                f"{config.levels} levels from {low:g} to {high:g}",
                 hint="set levels to how many values there are (256 for bytes from 0 to 255), or leave it out",
             )
 

@@ -19,8 +19,9 @@ from scorefold.data_summary import (
     describe_event,
 )
 from scorefold.errors import DataError
+from scorefold_standard.data.stored import Array
 from scorefold_standard.data.table_checks import Kept, Rows, digests
-from scorefold_standard.data.table_files import Array, Table
+from scorefold_standard.data.table_columns import Points, Table
 from scorefold_standard.data.table_warnings import table_warnings
 from scorefold_standard.data_config import ArrayConfig
 
@@ -32,7 +33,7 @@ Merged = Mapping[int, tuple[int, int]]
 
 
 def refuse_merged(
-    points: Array, rows: Rows, scale: EventScale, names: Sequence[str] | None, path: Path
+    points: Points, rows: Rows, scale: EventScale, names: Sequence[str] | None, path: Path
 ) -> dict[int, tuple[int, int]]:
     """The columns of vectors whose distinct values float32 merges, more than 5 % of them.
 
@@ -67,7 +68,7 @@ def column_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
 
 def summarise_table(
     table: Table,
-    points: Array,
+    points: Points,
     kept: Kept,
     config: ArrayConfig,
     splits: Mapping[str, Rows],
@@ -112,7 +113,7 @@ def _other(name: str, values: Array, config: ArrayConfig) -> ColumnSummary:
     return ColumnSummary(name, kind, int(gone.sum()), len(pd.unique(values[~gone])), use=use)
 
 
-def _copies(points: Array, rows: Rows, splits: Mapping[str, Rows]) -> tuple[int, int]:
+def _copies(points: Points, rows: Rows, splits: Mapping[str, Rows]) -> tuple[int, int]:
     """How many kept rows repeat an earlier one exactly, and how many of these are of two splits."""
     if not points.size:
         return 0, 0

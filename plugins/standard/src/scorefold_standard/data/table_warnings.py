@@ -9,7 +9,7 @@ import torch
 
 from scorefold.data_summary import HEAVY_TAIL, LOOKED_AT, MOST_COLUMNS, ColumnSummary, is_code, is_identifier
 from scorefold_standard.data.table_checks import Kept
-from scorefold_standard.data.table_files import Array, Table
+from scorefold_standard.data.table_columns import Points, Table
 from scorefold_standard.data_config import ArrayConfig
 from scorefold_toolkit.data.rounding import rounding_warning
 
@@ -20,7 +20,7 @@ _NAMED = 5
 
 
 def table_warnings(
-    points: Array,
+    points: Points,
     kept: Kept,
     table: Table,
     config: ArrayConfig,
@@ -51,7 +51,7 @@ def _gaps(kept: Kept, config: ArrayConfig) -> list[str]:
     return [f"{rows} missing values: missing: drop leaves {_it(kept.incomplete)} out"]
 
 
-def _rounded(points: Array, kept: Kept, columns: Sequence[ColumnSummary]) -> list[str]:
+def _rounded(points: Points, kept: Kept, columns: Sequence[ColumnSummary]) -> list[str]:
     found = []
     lost = [one.name for one in columns if any(text.startswith("float32") for text in one.warnings)]
     if lost:

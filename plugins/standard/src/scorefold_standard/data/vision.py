@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import pickle
 import tempfile
 from collections.abc import Sequence
@@ -14,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scorefold.artefacts import digest_file
 from scorefold.data import Condition, ConditionSpec, Dataset, EventScale, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
 from scorefold_standard.data.pixels import image_splits, resized
+from scorefold_standard.data.shards import digest_files
 from scorefold_standard.data.units import Units, class_condition
 from scorefold_standard.data_config import CelebAConfig, CIFAR10Config, FashionMNISTConfig, MNISTConfig
 from scorefold_toolkit.data.images import read_image
@@ -74,7 +73,7 @@ class MNIST(DataSource):
         return pick(self._splits, split)
 
     def fingerprint(self) -> str:
-        return _digest(self._files)
+        return digest_files(self._files)
 
 
 class CIFAR10(DataSource):
@@ -95,7 +94,7 @@ class CIFAR10(DataSource):
         return pick(self._splits, split)
 
     def fingerprint(self) -> str:
-        return _digest(self._files)
+        return digest_files(self._files)
 
 
 class CelebA(DataSource):
@@ -151,7 +150,7 @@ class CelebA(DataSource):
 
     def fingerprint(self) -> str:
         images = sorted((self._folder / "img_align_celeba").iterdir())
-        return _digest([self._folder / "list_attr_celeba.txt", self._folder / "list_eval_partition.txt", *images])
+        return digest_files([self._folder / "list_attr_celeba.txt", self._folder / "list_eval_partition.txt", *images])
 
 
 def _labelled_splits(
@@ -189,13 +188,6 @@ def _own_splits(train: Tensor, test: Tensor, validation: float, limit: int | Non
     """Positions of published splits, with a validation split held out of the training images."""
     kept, held = hold_out(train[chosen(len(train), limit, seed)], validation)
     return {"train": kept, "validation": held, "test": test[chosen(len(test), limit, seed)]}
-
-
-def _digest(files: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.name}:{digest_file(file)}\n".encode())
-    return digest.hexdigest()
 
 
 def _missing(what: str, places: Sequence[Path], names: Sequence[str]) -> DataError:

@@ -1,0 +1,139 @@
+"""Points that stay in their files: an array of which only the blocks that are read are in memory."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from scorefold.data import shuffled
+from scorefold_standard.data.shards import unchanged
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows of a file that are read at once: ``rows`` of them from row ``start`` on; ``place`` is where the format
+    finds them, such as the number of a row group."""
+
+    path: Path
+    start: int
+    rows: int
+    place: int = 0
+
+
+class StoredPoints:
+    """Points (N, *E) in blocks, indexed by slices and by integers (n,) as an array of numpy is.
+
+    ``read`` gives the points of a block, an array (rows, *E) of one dtype, the same at every call and from any thread.
+    As many blocks stay in memory as fit into ``memory`` MiB, two at least; ``shuffle`` mixes half of them at a time.
+    Raises ``DataError`` where a file is another one than in the beginning.
+
+    Example:
+        >>> import numpy as np
+        >>> read = lambda block: np.arange(block.start, block.start + block.rows)[:, None]
+        >>> points = StoredPoints(read, [Block(Path("a"), 0, 3), Block(Path("a"), 3, 2)], memory=1)
+        >>> points.shape, points[[4, 0]].tolist()
+        ((5, 1), [[4], [0]])
+    """
+
+    def __init__(self, read: Callable[[Block], Array], blocks: Sequence[Block], memory: float) -> None:
+        self._read, self._blocks = read, blocks
+        self._starts = np.concatenate([[0], np.cumsum([block.rows for block in blocks])])
+        self._files = {block.path for block in blocks}
+        self._check = unchanged(self._files)
+        first = read(blocks[0])
+        self.shape: tuple[int, ...] = (int(self._starts[-1]), *first.shape[1:])
+        self.dtype = first.dtype
+        self.block_bytes = max(block.rows for block in blocks) * max(1, first[:1].nbytes)
+        self._together = max(1, int(memory * 2**19 // self.block_bytes))
+        self._kept: OrderedDict[int, Future[Array]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """How many numbers there are."""
+        return int(np.prod(self.shape))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def reshape(self, *shape: int) -> StoredPoints:
+        """The same points as (N, *E'), with as many coordinates."""
+        other = copy.copy(self)
+        other.shape = shape
+        return other
+
+    def shuffle(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Positions of rows (n,) in a random order that reads each block once.
+
+        The blocks come in a random order, and the rows of each window of them are mixed. With the blocks of a window
+        and of the next in memory, none is read again.
+        """
+        order = shuffled(len(rows), generator).cpu()
+        window = shuffled(len(self._blocks), generator).cpu() // self._together
+        blocks = torch.from_numpy(self._block_of(rows[order].numpy()))
+        return order[window[blocks].argsort(stable=True)]
+
+    def _block_of(self, rows: Array) -> Array:
+        """The number of the block that holds each of some rows (n,)."""
+        return np.searchsorted(self._starts, rows, side="right") - 1
+
+    def where(self, row: int) -> str:
+        """A row for an error: its number, and where there are several files, which of them and its number there."""
+        number = int(self._block_of(np.asarray(row)))
+        block = self._blocks[number]
+        inside = row - int(self._starts[number]) + block.start
+        return str(row) if len(self._files) == 1 else f"{row} (row {inside} of {block.path})"
+
+    def forget(self) -> None:
+        """Keep no block in memory any longer; they are read again where they are needed."""
+        with self._lock:
+            self._kept.clear()
+
+    def __getitem__(self, rows: slice | Iterable[int] | Array) -> Array:
+        places = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows, dtype=np.int64)
+        found = np.empty((len(places), *self.shape[1:]), self.dtype)
+        number = self._block_of(places)
+        order = np.argsort(number, kind="stable")
+        each, begins = np.unique(number[order], return_index=True)
+        for block, mine in zip(each.tolist(), np.split(order, begins[1:]), strict=False):
+            inside = places[mine] - self._starts[block]
+            found[mine] = self._block(block)[inside].reshape(len(mine), *self.shape[1:])
+        return found
+
+    def _block(self, number: int) -> Array:
+        """A block, read by the first thread that needs it; the others wait."""
+        block = self._blocks[number]
+        self._check(block.path)  # reading a mapped file beyond an end that has moved would end the process
+        with self._lock:
+            future = self._kept.get(number)
+            mine = future is None
+            if future is None:
+                future = self._kept[number] = Future()
+                while len(self._kept) > 2 * self._together:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(number)
+        if mine:
+            try:
+                future.set_result(self._read(block))
+            except BaseException as error:
+                with self._lock:
+                    self._kept.pop(number, None)
+                future.set_exception(error)
+        return future.result()
