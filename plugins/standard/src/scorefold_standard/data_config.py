@@ -163,9 +163,14 @@ class ArrayConfig(Config):
 
 
 class ImagesConfig(Config):
-    """A folder of images, or one sub-folder of images a class."""
+    """Images in a folder or one sub-folder a class, in tar files, or in a folder saved by Hugging Face's datasets."""
 
-    root: str = Field(min_length=1, description="The folder with the images, or with one sub-folder a class")
+    root: str = Field(
+        min_length=1,
+        description="The folder with the images, or with one sub-folder a class; tar files of images (and .cls files "
+        "with their classes), by a pattern such as shards/*.tar or part-{000..011}.tar; or the folder of a dataset "
+        "that was saved by save_to_disk",
+    )
     size: int | None = Field(None, ge=1, description="Height and width in pixels; null where all images have one size")
     crop: bool = Field(True, description="Keep the centre square when resizing; false squeezes the whole image")
     grey: bool = Field(False, description="One grey channel instead of three colours")

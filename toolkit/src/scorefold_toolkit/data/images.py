@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,10 @@ _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
 """Pillow's names of what may be decoded. A file's content chooses among these only: EPS would start Ghostscript."""
 
 
-def read_image(path: Path, *, size: int | None, crop: bool, grey: bool) -> Tensor:
+def read_image(path: Path, content: bytes | None = None, *, size: int | None, crop: bool, grey: bool) -> Tensor:
     """An image file as uint8 (C, H, W), upright, with one channel if ``grey`` and three otherwise.
 
+    ``content`` are its bytes where it is no file of its own; ``path`` is then its name in errors.
     ``size`` resizes to size x size by bicubic interpolation; with ``crop``, the largest centred square of the image is
     kept, otherwise the whole image is stretched. Raises ``DataError``, which names the file, for one that isn't a JPEG,
     PNG, PPM, BMP, TIFF or WebP image, is damaged, has more than 8 bits a channel, several frames, or pixels that can be
@@ -32,7 +34,7 @@ def read_image(path: Path, *, size: int | None, crop: bool, grey: bool) -> Tenso
         raise ScorefoldError("image files need Pillow and torchvision", hint=hint) from error
 
     try:
-        with Image.open(path, formats=_FORMATS) as opened:
+        with Image.open(path if content is None else BytesIO(content), formats=_FORMATS) as opened:
             _refuse_deep(opened, path)
             _refuse_frames(opened, path)
             image: Any = ImageOps.exif_transpose(_opaque(opened, path)).convert("L" if grey else "RGB")
@@ -51,13 +53,13 @@ def read_image(path: Path, *, size: int | None, crop: bool, grey: bool) -> Tenso
     return pixels
 
 
-def image_size(path: Path) -> tuple[int, int] | None:
+def image_size(path: Path, content: bytes | None = None) -> tuple[int, int] | None:
     """Width and height of an image file from its first bytes, before it is turned upright; None where it can't be
     read."""
     from PIL import Image
 
     try:
-        with Image.open(path, formats=_FORMATS) as opened:
+        with Image.open(path if content is None else BytesIO(content), formats=_FORMATS) as opened:
             return opened.size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None

@@ -1,4 +1,4 @@
-"""Images from a folder."""
+"""Images from a folder, from tar files or from a saved dataset."""
 
 from __future__ import annotations
 
@@ -9,48 +9,50 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from scorefold.artefacts import digest_folder, files_in
 from scorefold.data import Dataset
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
+from scorefold_standard.data.arrow_tables import is_saved_dataset
+from scorefold_standard.data.pictures import Pictures, folder_pictures, saved_pictures, tar_pictures
 from scorefold_standard.data.pixels import image_splits
+from scorefold_standard.data.shards import files_of
 from scorefold_standard.data.units import Units, class_condition
 from scorefold_standard.data_config import ImagesConfig
 from scorefold_toolkit.data.images import image_size, read_image
 from scorefold_toolkit.data.splits import of_classes, pick, source_seed, split_positions
 
 _LOOKED_AT = 1000  # images whose sizes are read
-_SPLIT_NAMES = {"train", "val", "valid", "validation", "test"}
 
 
 class ImageFolder(DataSource):
-    """The images of a folder as events (C, H, W); sub-folders, where there are any, are the classes.
+    """Images as events (C, H, W), of a folder (sub-folders, where there are any, are the classes), of tar files in the
+    layout of WebDataset, or of a dataset that Hugging Face's ``save_to_disk`` wrote.
 
-    The order is that of the file names, and ``index`` counts in it. Raises ``DataError`` for a folder without images, a
-    file that can't be decoded, and images of several sizes where no size is given.
+    The order is that of the file names, in tar files and datasets that of their samples, and ``index`` counts in it.
+    Those that do not fit in ``memory`` are decoded by ``workers`` threads as they are needed, in any order: each image
+    is read by itself. Raises ``DataError`` where there are no images, for one that can't be decoded, and for images of
+    several sizes where no size is given.
     """
 
     def __init__(self, config: ImagesConfig, *, generator: torch.Generator | None = None) -> None:
-        self._root = Path(config.root).expanduser()
-        files, classes = list_images(self._root)
-        self._config, self._files = config, files
-        label = torch.tensor([label for _, label in files]) if classes else None
+        root = Path(config.root).expanduser()
+        self._config, self._pictures = config, _pictures(root, config.root)
+        label, classes = self._pictures.label, self._pictures.classes
         self.label_names = classes or None
         if config.classes is not None and label is None:
             raise ConfigError(
-                f"classes are chosen, and {self._root} has none",
-                hint="one sub-folder of images a class, or leave classes out",
+                f"classes are chosen, and {root} has none",
+                hint="one sub-folder of images a class (in tar files, .cls files), or leave classes out",
             )
-        kept = torch.arange(len(files)) if label is None else of_classes(label, config.classes, classes)
-        sample = files[int(kept[0])][0]
-        first = read_image(sample, size=config.size, crop=config.crop, grey=config.grey)
+        count = self._pictures.count
+        kept = torch.arange(count) if label is None else of_classes(label, config.classes, classes)
+        sample, first = self._read(int(kept[0]))
         shape = self.event_shape = tuple(first.shape)
 
         def read(rows: Tensor) -> Tensor:
             images = [first.new_empty(0, *shape)]
             for row in rows.tolist():
-                path = files[row][0]
-                image = read_image(path, size=config.size, crop=config.crop, grey=config.grey)
+                path, image = self._read(row)
                 if image.shape != first.shape:
                     size = f"{image.shape[1]} x {image.shape[2]}"
                     raise DataError(
@@ -76,6 +78,11 @@ class ImageFolder(DataSource):
             workers=config.workers,
         )
 
+    def _read(self, row: int) -> tuple[Path, Tensor]:
+        """The name of an image and its pixels."""
+        config, (path, content) = self._config, self._pictures.read(row)
+        return path, read_image(path, content, size=config.size, crop=config.crop, grey=config.grey)
+
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)
 
@@ -84,8 +91,9 @@ class ImageFolder(DataSource):
         """What is done to images that are not square or of several sizes; of many, some are looked at."""
         if self._config.size is None:
             return None
-        files = [path for path, _ in self._files[:: max(1, len(self._files) // _LOOKED_AT)]]
-        sizes = {size for path in files if (size := image_size(path)) is not None}
+        count = self._pictures.count
+        looked = map(self._pictures.read, range(0, count, max(1, count // _LOOKED_AT)))
+        sizes = {size for path, content in looked if (size := image_size(path, content)) is not None}
         if len(sizes) < 2 and all(width == height for width, height in sizes):
             return None
         ordered = sorted(sizes, key=math.prod)
@@ -103,36 +111,16 @@ class ImageFolder(DataSource):
         return () if self._resized is None else (self._resized,)
 
     def fingerprint(self) -> str:
-        return digest_folder(self._root)
+        return self._pictures.digest()
 
 
-def list_images(root: Path) -> tuple[list[tuple[Path, int]], list[str]]:
-    """The image files under a folder with their class, and the names of the classes (none for a flat folder).
-
-    They are among the files that the fingerprint is of (``files_in``), links included.
-    """
-    from torchvision.datasets.folder import IMG_EXTENSIONS, is_image_file
-
-    if not root.is_dir():
-        raise DataError(f"{root} isn't a folder", hint="a relative path starts at the working folder")
-    images = [path for path in files_in(root) if is_image_file(path.name)]
-    flat = sorted(path for path in images if path.parent == root)
-    below = [(path, path.relative_to(root).parts[0]) for path in images if path.parent != root]
-    nested = sorted((folder, path.parent, path) for path, folder in below if not folder.startswith("."))
-    if flat and nested:
+def _pictures(root: Path, given: str) -> Pictures:
+    """The images of a folder, of a saved dataset, or of the tar files that a pattern names."""
+    if root.is_dir():
+        return saved_pictures(root) if is_saved_dataset(root) else folder_pictures(root)
+    if root.suffix.lower() != ".tar":
         raise DataError(
-            f"{root} holds images and also sub-folders of images; expected one or the other",
-            hint="move the images into sub-folders, one a class, or point root at one of the folders",
+            f"{root} isn't a folder and doesn't end with .tar; expected a folder of images, or tar files of them",
+            hint="a relative path starts at the working folder; unpack .tar.gz files with gunzip",
         )
-    if flat:
-        return [(path, 0) for path in flat], []
-    if not nested:
-        raise DataError(f"{root} holds no images (looked for {', '.join(IMG_EXTENSIONS)}, in it and its sub-folders)")
-    classes = sorted({folder for folder, _, _ in nested})
-    number = {name: place for place, name in enumerate(classes)}
-    if set(map(str.lower, classes)) <= _SPLIT_NAMES and len(classes) > 1:
-        raise DataError(
-            f"the sub-folders of {root} are {', '.join(classes)}, which are splits and not classes",
-            hint=f"root: {root / classes[0]} (the splits are drawn by 'fractions')",
-        )
-    return [(path, number[folder]) for folder, _, path in nested], classes
+    return tar_pictures(files_of(given, "images"))
