@@ -102,7 +102,7 @@ def test_rows_are_written_in_the_order_of_the_file(say: Say, finished: RunResult
         (["STAGE/score", "--do", "sample", "--out", "folder.npy"], "folder.npy is a folder"),
         (["STAGE/data", "--out", "o.npy"], "data:tiny can do nothing with new data"),
         (["STAGE/data", "--do", "load", "--out", "o.npy"], "data:tiny can do nothing with new data"),
-        (["STAGE/score", "--do", "evaluate", "--data", "gone.npy", "--out", "o.npy"], "no file or folder gone.npy"),
+        (["STAGE/score", "--do", "evaluate", "--data", "gone.npy", "--out", "o.npy"], "gone.npy does not exist"),
         (["STAGE/score", "--do", "evaluate", "--data", "wide.npy", "--out", "o.npy"], "the model was trained on (2,)"),
         (["STAGE/samples", "--out", "o.npy"], "apply stage 'score'"),
         (["STAGE/scroe", "--do", "sample", "--out", "o.npy"], "the stages of"),

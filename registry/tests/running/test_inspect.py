@@ -65,10 +65,32 @@ def test_images_have_one_line(say: Say) -> None:
     assert "cut to its centred square" in said.out
 
 
+def test_files_that_a_pattern_names_are_one_table(say: Say) -> None:
+    for number in range(3):
+        np.save(f"part-{number}.npy", np.random.default_rng(number).normal(size=(40, 2)))
+    said = say("inspect", "part-*.npy")
+    assert said.out.startswith("120 rows of 2 columns, no exact copies\n")
+    said = say("inspect", "part-{0..1}.npy")
+    assert said.out.startswith("80 rows of 2 columns")
+
+
+def test_a_saved_dataset_without_images_is_a_table(say: Say) -> None:
+    import pyarrow as pa
+
+    folder = Path("saved")
+    folder.mkdir()
+    table = pa.table({"a": np.arange(40.0) ** 2, "b": np.arange(40.0)})
+    with pa.OSFile("saved/data.arrow", "wb") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    (folder / "state.json").write_text('{"_data_files": [{"filename": "data.arrow"}]}')
+    (folder / "dataset_info.json").write_text('{"features": {"a": {"_type": "Value"}, "b": {"_type": "Value"}}}')
+    assert say("inspect", "saved").out.startswith("40 rows of 2 columns")
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["nowhere.csv"], "there is no file or folder nowhere.csv"),
+        (["nowhere.csv"], "nowhere.csv does not exist; expected a file of points"),
         (
             ["table.csv", "--read", "scale=rows"],
             "scale is 'rows' (text); expected 'none', 'table', 'columns' or 'robust'",

@@ -160,8 +160,6 @@ def _source(
 
     What was made without data takes them as they were read: columns far from 0 centred, scaled as at training.
     """
-    if not data.exists():
-        raise DataError(f"there is no file or folder {data}")
     name, config = _loader(host, folder, data)
     source = host.create(name, {**config, **read_fields(read, "--read")})
     dataset = _everything(source)
@@ -190,8 +188,15 @@ def _loader(host: Host, folder: Path, data: Path) -> tuple[str, dict[str, Any]]:
 
 
 def loader_of(data: Path) -> tuple[str, str]:
-    """The component that reads a file or a folder, and the field of its config that names it."""
-    return ("data:images", "root") if data.is_dir() else ("data:array", "path")
+    """The component that reads files or a folder, and the field of its config that names them.
+
+    Folders hold images, unless they are Zarr arrays or datasets of Hugging Face without images; so do tar files.
+    """
+    numbers = any((data / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup"))
+    if (info := data / "dataset_info.json").is_file():
+        numbers = '"Image"' not in info.read_text("utf-8", "replace")
+    images = (data.is_dir() and not numbers) or data.suffix.lower() == ".tar"
+    return ("data:images", "root") if images else ("data:array", "path")
 
 
 def _data_stages(folder: Path) -> list[Mapping[str, Any]]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from scorefold.data_summary import DataSummary
-from scorefold.errors import DataError
 from scorefold.interfaces import DataSource
 from scorefold_registry.components.configs import config_model
 from scorefold_registry.components.messages import config_error, config_problems
@@ -21,12 +20,10 @@ if TYPE_CHECKING:
 
 
 def inspect_data(host: Host, data: Path, read: Sequence[str]) -> DataSummary:
-    """The summary of a file of points or a folder of images; ``read`` sets fields of its loader.
+    """The summary of files of points, which a pattern may name, or of images; ``read`` sets fields of their loader.
 
     Raises ``DataError`` for a file that can't be read at all, and ``ConfigError`` for a field that does not fit.
     """
-    if not data.exists():
-        raise DataError(f"there is no file or folder {data}", hint="a relative path starts at the working folder")
     name, field = loader_of(data)
     registered = host.catalogue.resolve(name)
     model = config_model(registered)
