@@ -38,7 +38,7 @@ def field_loss(host: Any, profile: str, seed: int, scale: int) -> float | None:
 
     A loss is the smallest one and E ||eps-hat - E[eps | x_t]||^2, which is measured on the field's test points.
     """
-    found = field_model(host, profile, seed)
+    found = _field_trained(host, profile, seed, "multiscale")
     return None if found is None else _loss_ratio(found, int(scale) - 1)
 
 
@@ -50,7 +50,7 @@ def field_control_loss(host: Any, profile: str, seed: int) -> float | None:
 
 def field_variance(host: Any, profile: str, seed: int, band: int, model: str = "multiscale") -> float | None:
     """The mean variance of a band of samples over that of the field."""
-    found = (field_model if model == "multiscale" else field_control)(host, profile, seed)
+    found = _field_trained(host, profile, seed, model)
     if found is None:
         return None
     samples, covariance = _field_samples(found, seed)
@@ -61,10 +61,12 @@ def field_variance(host: Any, profile: str, seed: int, band: int, model: str = "
 def field_correlation(host: Any, profile: str, seed: int, model: str = "multiscale") -> float | None:
     """How much of the finest band follows the others in samples, over how much does in the field.
 
+    ``model`` is ``multiscale``, ``uniform``, or ``published``, the multi-scale one with the published weighting.
+
     With p = S_fc S_cc^-1 z_c, the part of the finest band that the field's coarser coefficients predict, the slope of
     z_f on p, E z_f p / E p^2: 1 for the field.
     """
-    found = (field_model if model == "multiscale" else field_control)(host, profile, seed)
+    found = _field_trained(host, profile, seed, model)
     if found is None:
         return None
     samples, covariance = _field_samples(found, seed)
@@ -75,7 +77,7 @@ def field_correlation(host: Any, profile: str, seed: int, model: str = "multisca
 
 def field_cpu(host: Any, profile: str, seed: int, model: str) -> float | None:
     """CPU seconds of a model's training."""
-    found = (field_model if model == "multiscale" else field_control)(host, profile, seed)
+    found = _field_trained(host, profile, seed, model)
     return None if found is None else found.seconds
 
 
@@ -89,15 +91,26 @@ class Trained:
 
 
 SIMPLE: dict[str, Any] = {"weighting": "simple"}
-"""The loss of the measured claims, in which the scales and the uniform models are compared as in the paper."""
+"""The loss of the patches, in which the scales and the uniform models are compared as in the paper."""
 
 FIELD_SAMPLING: dict[str, Any] = {"steps": 60, "sampler": "dpmpp-2m", "spacing": "uniform", "to_zero": False}
 
 
+def _field_trained(host: Any, profile: str, seed: int, model: str) -> Trained | None:
+    if model == "uniform":
+        return field_control(host, profile, seed)
+    return field_model(host, profile, seed, "simple" if model == "published" else "edm")
+
+
 @cache
-def field_model(host: Any, profile: str, seed: int) -> Trained | None:
-    """The multi-scale model of the field, or None without diffusers, whose U-Net it takes."""
-    config = {"network": unet(*FIELD_CHANNELS), "training": _field_training(FIELD_STEPS[profile] * 3), **SIMPLE}
+def field_model(host: Any, profile: str, seed: int, weighting: str) -> Trained | None:
+    """The multi-scale model of the field, or None without diffusers, whose U-Net it takes.
+
+    What the coarser bands say of the finest matters where its noise is large. There the published weighting, of the
+    error of the noise, hardly counts it; ``edm`` weighs all levels alike.
+    """
+    training = _field_training(FIELD_STEPS[profile] * 3)
+    config = {"network": unet(*FIELD_CHANNELS), "training": training, "weighting": weighting}
     return _trained(host, "multiscale", config, _field(host, profile, seed), seed)
 
 
@@ -105,7 +118,8 @@ def field_model(host: Any, profile: str, seed: int) -> Trained | None:
 def field_control(host: Any, profile: str, seed: int) -> Trained | None:
     """A uniform model of the field: one such network, its bands at one speed, for about as much CPU time."""
     steps = round(FIELD_STEPS[profile] * CONTROL_STEPS)
-    config = {"network": unet(*FIELD_CHANNELS), "ends": [1.0, 1.0, 1.0], "training": _field_training(steps), **SIMPLE}
+    training = _field_training(steps)
+    config = {"network": unet(*FIELD_CHANNELS), "ends": [1.0, 1.0, 1.0], "training": training, "weighting": "edm"}
     return _trained(host, "nonuniform", config, _field(host, profile, seed), seed)
 
 

@@ -50,6 +50,13 @@ def learned_claims() -> Iterable[Claim]:
         role="gate",
         tolerance=("range", (0.9, 1.1)),
     )
+    yield _claim(
+        "field-correlation-published",
+        "The same of a model trained with the published weighting, of the error of the noise",
+        "field_correlation",
+        tolerance=("range", (0.9, 1.1)),
+        options={"model": "published"},
+    )
     yield from _control()
     yield from _quality()
 
