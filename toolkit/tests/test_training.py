@@ -224,8 +224,8 @@ def test_the_next_phase_starts_from_averaged_weights() -> None:
     fit(model, points(), config(steps=25, ema=0.9))
     fit(watcher, points(), config(steps=40, ema=0.9))
     fit(other := TwoPhase(), points(), config(steps=40, ema=None))
-    assert torch.equal(averaged[1], watcher.inner.weight)
-    assert not torch.equal(averaged[1], other.inner.weight)
+    assert torch.equal(averaged[-1], watcher.inner.weight)
+    assert not torch.equal(averaged[-1], other.inner.weight)
 
 
 def test_frozen_parameters_stay_frozen() -> None:

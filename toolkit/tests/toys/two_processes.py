@@ -5,44 +5,108 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from training_toys import Denoiser, Quadratic, config, points
 
 from scorefold.artefacts import save_arrays, write_json
+from scorefold.config import TrainingConfig
+from scorefold.data import Dataset
 from scorefold.errors import TrainingError
+from scorefold.interfaces.capabilities import Loss
 from scorefold_toolkit.training import fit
 
+RANK = int(os.environ["RANK"])
 
-def main(folder: Path) -> None:
-    torch.set_num_threads(1)
-    rank = os.environ["RANK"]
+
+class Stopped(Denoiser):
+    """Its training is interrupted in the middle of step 13."""
+
+    def loss(self, batch: Dataset, **given: Any) -> Loss:
+        if given["progress"].step == 13:
+            raise KeyboardInterrupt
+        return super().loss(batch, **given)
+
+
+class Scaled(Denoiser):
+    """Has a parameter that is a single number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+
+def refusal_of(model: nn.Module, settings: TrainingConfig, parallel: str) -> str:
+    try:
+        fit(model, points(), settings, parallel=parallel)
+    except TrainingError as error:
+        return error.message
+    return ""
+
+
+def held(folder: Path, parallel: str) -> list[int]:
+    """The numbers of the head's weights, and of all that an optimiser has for them, that stand in this process."""
+    seen: list[int] = []
+    step = torch.optim.Adam.step
+
+    def watched(self: torch.optim.Adam, *given: Any) -> Any:
+        done = step(self, *given)
+        weights = next(item for item in self.param_groups[0]["params"] if item.shape == (4, 16))
+        averages = [self.state[weights]["exp_avg"], self.state[weights]["exp_avg_sq"]]
+        local = [getattr(item, "to_local", lambda item=item: item)().numel() for item in (weights, *averages)]
+        seen[:] = [local[0], sum(local)]
+        return done
+
+    torch.optim.Adam.step = watched  # type: ignore[method-assign]
+    fit(Denoiser(), points(), config(steps=2), parallel=parallel)
+    torch.optim.Adam.step = step  # type: ignore[method-assign]
+    return seen
+
+
+def train(folder: Path, parallel: str) -> None:
     settings = config(steps=20, ema=0.9, checkpoint_every=8, validate_every=10)
     rows: list[object] = []
     # A loss without noise: the same as in one process. Clipped, so that the averaging must come before.
-    exact = Quadratic()
-    fit(exact, points(), settings, validation=points(30), metrics=lambda step, values: rows.append([step, values]))
+    exact, held_out = Quadratic(), points(30)
+    fit(
+        exact,
+        points(),
+        settings,
+        validation=held_out,
+        parallel=parallel,
+        metrics=lambda step, values: rows.append([step, values]),
+    )
 
-    def noisy(steps: int, name: str) -> Denoiser:
+    def noisy(name: str, made: type[Denoiser] = Denoiser) -> Denoiser:
         # Each process starts from its own weights: those of the first must win.
-        model = Denoiser(seed=int(rank))
-        fit(model, points(), config(steps=steps, checkpoint_every=8), checkpoint_dir=folder / name)
+        model = made(seed=RANK)
+        settings = config(steps=20, checkpoint_every=8, validate_every=5, patience=9)
+        fit(model, points(), settings, validation=held_out, checkpoint_dir=folder / name, parallel=parallel)
         return model
 
-    whole = noisy(20, "whole")
-    again = noisy(20, "whole")
+    whole = noisy(f"whole-{parallel}")
+    again = noisy(f"whole-{parallel}")
     try:
-        fit(Quadratic(), points(), config(batch_size=15))
-        refusal = ""
-    except TrainingError as error:
-        refusal = error.message
-    states: dict[str, nn.Module] = {"exact": exact, "whole": whole, "again": again}
+        noisy(f"stopped-{parallel}", Stopped)
+    except KeyboardInterrupt:
+        torch.distributed.barrier()
+    resumed = noisy(f"stopped-{parallel}")
+    facts = {
+        "rows": rows,
+        "refusal": refusal_of(Quadratic(), config(batch_size=15), parallel),
+        "single": refusal_of(Scaled(), config(), parallel) if parallel == "fsdp2" else "",
+        "held": held(folder, parallel),
+    }
+    states: dict[str, nn.Module] = {"exact": exact, "whole": whole, "again": again, "resumed": resumed}
     tensors = {f"{name}.{key}": value for name, model in states.items() for key, value in model.state_dict().items()}
-    save_arrays(folder / f"{rank}.safetensors", tensors)
-    write_json(folder / f"{rank}.json", {"rows": rows, "refusal": refusal})
-    torch.distributed.destroy_process_group()
+    save_arrays(folder / f"{RANK}-{parallel}.safetensors", tensors)
+    write_json(folder / f"{RANK}-{parallel}.json", facts)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    torch.set_num_threads(1)
+    for way in ("ddp", "fsdp2"):
+        train(Path(sys.argv[1]), way)
+    torch.distributed.destroy_process_group()

@@ -12,7 +12,7 @@ import importlib_metadata
 
 from scorefold_registry.runfile.reader import Runtime
 
-_LIBRARIES = ("torch", "numpy", "safetensors", "pydantic", "accelerate", "torchdiffeq", "matplotlib")
+_LIBRARIES = ("torch", "numpy", "safetensors", "pydantic", "torchdiffeq", "matplotlib")
 
 
 def set_up(runtime: Runtime) -> tuple[str, Any]:

@@ -18,7 +18,7 @@ from scorefold.data import Dataset
 from scorefold.interfaces.capabilities import Phase, Progress, Trainable
 from scorefold.seeds import derive_generator
 from scorefold_toolkit.training.batches import batch_positions, batch_size
-from scorefold_toolkit.training.distributed import Processes
+from scorefold_toolkit.training.distributed import OneProcess
 from scorefold_toolkit.training.optimiser import build_optimiser, trained_groups
 from scorefold_toolkit.training.phases import only
 
@@ -34,7 +34,7 @@ def steps_in(
     phases: Sequence[Phase],
     train: Dataset,
     config: TrainingConfig,
-    processes: Processes,
+    processes: OneProcess,
     folder: Path | None,
 ) -> int:
     """The steps over all phases that take so many minutes of wall time, measured on a copy of the model.

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from scorefold_toolkit.training.optimiser import here
+
 
 class AveragedWeights:
     """The moving average of some parameters: average <- decay average + (1 - decay) parameter after every step.
@@ -24,22 +26,22 @@ class AveragedWeights:
     def update(self, step: int) -> None:
         """Takes in the parameters as they stand after ``step``, counting from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.averages, self._weights, 1 - decay)
+        torch._foreach_lerp_(here(self.averages), here(self._weights), 1 - decay)
 
     def load(self, averages: Sequence[Tensor]) -> None:
         """Goes on from averages that were saved."""
-        torch._foreach_copy_(self.averages, list(averages))
+        torch._foreach_copy_(here(self.averages), here(averages))
 
     def apply(self) -> None:
         """Puts the averages in the place of the parameters."""
-        torch._foreach_copy_(self._weights, self.averages)
+        torch._foreach_copy_(here(self._weights), here(self.averages))
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The averages in the place of the parameters, for a while."""
-        kept = [weight.clone() for weight in self._weights]
+        kept = [weight.clone() for weight in here(self._weights)]
         self.apply()
         try:
             yield
         finally:
-            torch._foreach_copy_(self._weights, kept)
+            torch._foreach_copy_(here(self._weights), kept)

@@ -14,7 +14,7 @@ from scorefold.data import Dataset, as_dataset
 from scorefold.errors import ShapeError, TrainingError
 from scorefold.interfaces.capabilities import Phase, Trainable
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_toolkit.training.distributed import Processes, processes_for
+from scorefold_toolkit.training.distributed import OneProcess, processes_for
 from scorefold_toolkit.training.duration import steps_in
 from scorefold_toolkit.training.interrupt import Interrupt, deferred_interrupt
 from scorefold_toolkit.training.loop import train_phase
@@ -33,6 +33,7 @@ def fit(
     seed: int = 0,
     checkpoint_dir: Path | None = None,
     precision: str = "no",
+    parallel: str | None = None,
     metrics: Callable[[int, Mapping[str, float]], None] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     only: str | None = None,
@@ -49,8 +50,9 @@ def fit(
     goes on from the last checkpoint; on a CPU, with the same versions and threads, the weights come out equal to the
     bit. Ctrl-C writes a checkpoint after the running step and then interrupts.
 
-    ``precision`` is ``no``, ``bf16`` or ``fp16``. Under ``accelerate launch`` or ``torchrun`` every process calls this
-    with the same arguments, gets its part of each batch, and ends with the same weights. A batch has
+    ``precision`` is ``no``, ``bf16`` or ``fp16``. Under ``torchrun`` every process calls this with the same arguments,
+    gets its part of each batch, and ends with the same weights; ``parallel`` is ``ddp``, the choice where it is left
+    out, or ``fsdp2``, which divides weights, averages and the optimiser's state over the processes. A batch has
     ``config.batch_size`` points or, where there are fewer, all of them.
 
     ``only`` names the one phase to train, of several that are independent.
@@ -69,7 +71,7 @@ def fit(
     if only is not None and only not in [phase.name for phase in phases if phase.independent]:
         named = ", ".join(phase.name for phase in phases if phase.independent) or "none"
         raise TrainingError(f"phase {only!r} was to be trained alone; independent phases are {named}")
-    processes = processes_for(model, precision, compiled=config.compile)
+    processes = processes_for(model, precision, compiled=config.compile, parallel=parallel)
     data = _checked(model, as_dataset(train), "training", processes)
     held_out = None if validation is None else _checked(model, as_dataset(validation), "validation", processes)
     if config.patience is not None and not held_out:
@@ -142,7 +144,7 @@ def _seed_global(seed: int, device: torch.device) -> None:
             torch.cuda.manual_seed(seed)
 
 
-def _checked(model: nn.Module, data: Dataset, what: str, processes: Processes) -> Dataset:
+def _checked(model: nn.Module, data: Dataset, what: str, processes: OneProcess) -> Dataset:
     """The data on the model's device. Raises where there are none to train on, or in another dtype."""
     if what == "training" and len(data) == 0:
         raise TrainingError("there are no training points")
@@ -155,6 +157,6 @@ def _checked(model: nn.Module, data: Dataset, what: str, processes: Processes) -
     return data.to(processes.device)
 
 
-def _interrupts(processes: Processes) -> AbstractContextManager[Interrupt]:
+def _interrupts(processes: OneProcess) -> AbstractContextManager[Interrupt]:
     """Ctrl-C after the running step; several processes, which would not agree on the step, are interrupted at once."""
     return deferred_interrupt() if processes.count == 1 else nullcontext(Interrupt())

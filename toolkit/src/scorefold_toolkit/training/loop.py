@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from scorefold.data import Dataset
 from scorefold.errors import TrainingError
@@ -21,6 +21,7 @@ from scorefold_toolkit.training.compilation import compiled
 from scorefold_toolkit.training.ema import AveragedWeights
 from scorefold_toolkit.training.optimiser import (
     build_optimiser,
+    here,
     load_optimiser,
     optimiser_tensors,
     set_learning_rate,
@@ -44,12 +45,11 @@ def train_phase(task: Task, phase: Phase, steps: int) -> None:
     if saved is not None and saved[1]["complete"]:
         task.restore(saved, phase)
     elif steps > 0:
-        groups = trained_groups(task.model, phase)
-        trained = [parameter for group in groups for parameter in group["params"]]
+        trained = _parameters(trained_groups(task.model, phase))
         if not trained:
             raise TrainingError(f"phase {phase.name!r} of {type(task.model).__name__} has no parameters to train")
         with only(task.module, phase, trained):
-            _PhaseLoop(task, phase, steps, groups, trained, checkpoints).run(saved)
+            _PhaseLoop(task, phase, steps, checkpoints, saved).run()
     task.report.warnings += damaged
 
 
@@ -61,32 +61,33 @@ class _PhaseLoop:
         task: Task,
         phase: Phase,
         steps: int,
-        groups: list[dict[str, Any]],
-        trained: list[nn.Parameter],
         checkpoints: Checkpoints | None,
+        saved: State | None,
     ) -> None:
         config = task.config
-        self.task, self.phase, self.steps = task, phase, steps
-        self.trained, self.checkpoints = trained, checkpoints
+        self.task, self.phase, self.steps, self.checkpoints = task, phase, steps, checkpoints
+        if saved is not None:
+            task.restore(saved, phase)
+        loss = task.processes.wrap(LossModule(task.model))
+        self.loss = compiled(loss) if config.compile else loss
+        groups = trained_groups(task.model, phase)
+        self.trained = _parameters(groups)
         self.optimiser = build_optimiser(groups, config)
         self.peaks = [group["lr"] for group in self.optimiser.param_groups]
-        self.average = None if config.ema is None else AveragedWeights(trained, config.ema)
-        self.best = Best(task.module, trained, config.patience)
+        self.average = None if config.ema is None else AveragedWeights(self.trained, config.ema)
+        self.best = Best(task.module, self.trained, config.patience)
         self.recent = RecentLosses()
         self.step = 0
-
-    def run(self, saved: State | None) -> None:
-        """All steps from where ``saved`` left off."""
-        task, config = self.task, self.task.config
         if saved is not None:
             self._restore(saved)
+
+    def run(self) -> None:
+        """All steps that are left."""
+        task, config = self.task, self.task.config
         task.clock.start_counting(self.step)
-        loss, optimiser = task.processes.prepare(LossModule(task.model), self.optimiser)
-        if config.compile:
-            loss = compiled(loss)
         with closing(self._batches()) as batches:
             for batch in batches:
-                self._advance(batch, loss, optimiser)
+                self._advance(batch)
                 last = self.step == self.steps
                 if last or self.step % config.log_every == 0:
                     self._report()
@@ -114,7 +115,7 @@ class _PhaseLoop:
         )
         return task.train.takes(itertools.islice(positions, self.steps - self.step))
 
-    def _advance(self, batch: Dataset, loss: Callable[..., Any], optimiser: torch.optim.Optimizer) -> None:
+    def _advance(self, batch: Dataset) -> None:
         """One step of the optimiser. Nothing here waits for the device."""
         config, processes = self.task.config, self.task.processes
         factor = learning_rate_factor(self.step, self.steps, config.warmup, config.schedule)
@@ -122,10 +123,8 @@ class _PhaseLoop:
         if config.flip:
             batch = mirrored(batch, config.flip, self.task.generator)
         for part in parts_of(batch, config.accumulate):
-            self._add_gradients(part, len(part) / len(batch), loss)
-        if config.clip is not None:
-            processes.clip(self.trained, config.clip)
-        optimiser.step()
+            self._add_gradients(part, len(part) / len(batch))
+        processes.step(self.optimiser, self.trained, config.clip)
         for parameter in self.trained:
             parameter.grad = None
         if self.average is not None:
@@ -133,10 +132,11 @@ class _PhaseLoop:
         self.step += 1
         self.task.report.steps += 1
 
-    def _add_gradients(self, part: Dataset, share: float, loss: Callable[..., Any]) -> None:
+    def _add_gradients(self, part: Dataset, share: float) -> None:
         """Adds the gradients of a part of a batch, which is this share of it."""
         progress = Progress(self.step, self.steps, self.phase.name)
-        value, parts = loss(part, progress, self.task.generator)
+        with self.task.processes.autocast():
+            value, parts = self.loss(part, progress, self.task.generator)
         if value.dim() != 0 or not value.requires_grad:
             raise TrainingError(
                 f"the loss of {type(self.task.model).__name__} has shape {tuple(value.shape)} and "
@@ -211,13 +211,14 @@ class _PhaseLoop:
             self.average.apply()
         self.best.restore()
         self._write(complete=True)
+        self.task.processes.unwrap()
 
     def _write(self, *, complete: bool) -> None:
         """Checks that the weights are finite, and keeps the state where checkpoints are asked for."""
         task = self.task
         losses = self._losses()
-        norms = torch.stack(torch._foreach_norm([parameter.detach() for parameter in self.trained]))
-        if not bool(torch.isfinite(norms).all()):
+        norms = torch.stack(torch._foreach_norm(here([parameter.detach() for parameter in self.trained])))
+        if not bool(torch.isfinite(task.processes.total(norms)).all()):
             raise TrainingError(
                 f"the weights are not finite after step {task.step} of phase {self.phase.name!r}",
                 hint=self._advice(),
@@ -234,21 +235,29 @@ class _PhaseLoop:
             if self.average is not None:
                 groups["average"] = {str(place): value for place, value in enumerate(self.average.averages)}
             tensors |= {f"{group}.{name}": value for group, part in groups.items() for name, value in part.items()}
+        tensors = task.processes.whole(tensors)
         if task.processes.rank == 0:
             self.checkpoints.write(tensors, facts)
         task.processes.wait()
 
     def _restore(self, saved: State) -> None:
+        """Goes on from a checkpoint; the model has its weights already."""
         tensors, facts = saved
-        self.task.restore(saved, self.phase)
         self.step = facts["step"]
-        load_optimiser(self.optimiser, named("optimiser", tensors))
+        parts, groups = self.task.processes.parts, {group: named(group, tensors) for group in _GROUPS}
+        like = {name: self.trained[int(name.partition(".")[0])] for name in groups["optimiser"]}
+        load_optimiser(self.optimiser, parts(groups["optimiser"], like))
         if self.average is not None:
-            averages = named("average", tensors)
+            averages = parts(groups["average"], {str(place): value for place, value in enumerate(self.trained)})
             self.average.load([averages[str(place)] for place in range(len(averages))])
-        self.best.load(facts["best"], self._here(named("best", tensors)))
-        self.recent.load(self._here(named("recent", tensors)))
+        self.best.load(facts["best"], parts(groups["best"], self.task.module.state_dict()))
+        self.recent.load(parts(groups["recent"], {}))
         self.task.processes.load_scaler(facts["scaler"])
 
-    def _here(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: value.to(self.task.processes.device) for name, value in tensors.items()}
+
+_GROUPS = ("optimiser", "average", "best", "recent")
+"""What a checkpoint holds of a phase that is not complete, but for the model."""
+
+
+def _parameters(groups: list[dict[str, Any]]) -> list[nn.Parameter]:
+    return [parameter for group in groups for parameter in group["params"]]

@@ -80,13 +80,25 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, peaks: Sequence[float], 
         group["lr"] = peak * factor
 
 
-def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> None:
-    """Scales all gradients so that their joint Euclidean norm is at most ``limit``; no value leaves the device."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+def clip_gradients(
+    parameters: Sequence[nn.Parameter], limit: float, total: Callable[[Tensor], Tensor] | None = None
+) -> None:
+    """Scales all gradients so that their joint Euclidean norm is at most ``limit``; no value leaves the device.
+
+    ``total`` sums over processes that have a part of each gradient.
+    """
+    gradients = here([parameter.grad for parameter in parameters if parameter.grad is not None])
     if not gradients:
         return
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    if total is not None:
+        norm = total(norm.square()).sqrt()
     torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp_(max=1.0))
+
+
+def here(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The memory of tensors in this process: of those that several processes divide, its part."""
+    return [tensor.to_local() if hasattr(tensor, "to_local") else tensor for tensor in tensors]
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

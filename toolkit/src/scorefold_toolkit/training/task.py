@@ -14,7 +14,7 @@ from scorefold.config import TrainingConfig
 from scorefold.data import Dataset
 from scorefold.interfaces.capabilities import Phase, Progress, Trainable
 from scorefold_toolkit.training.checkpoint import Checkpoints, training_identity
-from scorefold_toolkit.training.distributed import Processes
+from scorefold_toolkit.training.distributed import OneProcess
 from scorefold_toolkit.training.interrupt import Interrupt
 from scorefold_toolkit.training.phases import checkpoint_key, state_names
 from scorefold_toolkit.training.record import Clock, FitReport
@@ -35,7 +35,7 @@ class Task:
     seed: int
     total: int
     precision: str
-    processes: Processes
+    processes: OneProcess
     generator: torch.Generator
     interrupt: Interrupt
     checkpoint_dir: Path | None

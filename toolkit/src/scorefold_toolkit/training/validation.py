@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from scorefold.data import Dataset
 from scorefold.interfaces.capabilities import Progress, Trainable
 from scorefold.seeds import derive_generator
-from scorefold_toolkit.training.distributed import Processes
+from scorefold_toolkit.training.distributed import OneProcess
 
 
 @torch.no_grad()
 def validation_loss(
-    model: Trainable, data: Dataset, batch_size: int, *, progress: Progress, seed: int, processes: Processes
+    model: Trainable, data: Dataset, batch_size: int, *, progress: Progress, seed: int, processes: OneProcess
 ) -> float:
     """The mean loss over held-out points, with the model as it stands.
 
@@ -32,7 +32,8 @@ def validation_loss(
     positions = list(torch.arange(len(data)).split(batch_size))[processes.rank :: processes.count]
     numbers = itertools.count(processes.rank, processes.count)
     # Nothing may draw from torch's global generator, and what does all the same must not change the training.
-    with torch.random.fork_rng(devices=[processes.device] if processes.device.type == "cuda" else []):
+    devices = [processes.device] if processes.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), processes.gathered():
         for number, batch in zip(numbers, data.takes(positions), strict=False):
             generator = derive_generator(seed, "validation", number, device=processes.device)
             with processes.autocast():
