@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,8 @@ class StageContext:
     ``seed_root`` and ``stage`` give the seeds; ``split`` is the split the user chose, or None for the verb's own;
     ``checkpoint_dir`` is a folder that survives an interruption; ``metrics(step, values)`` reports numbers;
     ``progress(done, total, text)`` moves the progress bar; ``warn(text)`` shows a warning at once, before hours of
-    work that it may spare.
+    work that it may spare. ``together(target, item)`` has the other processes that torchrun started do ``target``
+    (``module:function``) while its block runs here; None where there are none. ``parallel`` is how they train.
     """
 
     stage: str
@@ -83,6 +85,8 @@ class StageContext:
     device: torch.device | str = "cpu"
     dtype: torch.dtype | None = None
     precision: str = "no"
+    parallel: str = "ddp"
+    together: Callable[[str, Any], AbstractContextManager[None]] | None = None
     checkpoint_dir: Path | None = None
     executor: Executor | None = None
     metrics: Callable[[int, Mapping[str, float]], None] = lambda step, values: None

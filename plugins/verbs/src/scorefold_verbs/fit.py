@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from scorefold.data import Dataset
 from scorefold.errors import DataError, SplitError
 from scorefold.interfaces import (
     DataSource,
@@ -18,7 +21,6 @@ from scorefold.stage import Fitted, Outcome, StageContext
 from scorefold_verbs.inputs import (
     Inputs,
     device_of,
-    on_device,
 )
 from scorefold_verbs.latents.measures import RELATIVE_ERROR
 from scorefold_verbs.latents.reconstruct import quick_error
@@ -47,31 +49,32 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
     from scorefold_toolkit.training import fit as train
 
     source: DataSource = inputs["data"]
-    training = on_device(context, source.load("train"))
+    training, validation = _splits(source, context.device, context.dtype)
     if len(training) == 0:
         raise DataError("the training split is empty", hint="give the source more points or a larger train fraction")
     before = _noise_warnings(component, source)
     for text in before:
         context.warn(text)
-    try:
-        validation = on_device(context, source.load("validation"))
-    except SplitError:
-        validation = None
     settings: dict[str, Any] = {
-        "validation": validation if validation is not None and len(validation) else None,
         "seed": context.seed("fit"),
         "checkpoint_dir": context.checkpoint_dir,
         "precision": context.precision,
-        "progress": context.progress,
     }
+    shown: dict[str, Any] = {"validation": validation, "progress": context.progress}
     config, executor = component.training_config, context.executor
-    apart = executor is not None and executor.parallel and config.minutes is None
+    apart = executor is not None and executor.parallel and config.minutes is None and context.together is None
     if executor is not None and apart and can_train_apart(component, training, validation):
-        report = fit_apart(component, training, config, executor, **settings)
+        report = fit_apart(component, training, config, executor, **settings, **shown)
+    elif context.together is None:
+        report = train(component, training, config, metrics=context.metrics, **settings, **shown)
     else:
-        report = train(component, training, config, metrics=context.metrics, **settings)
+        settings["parallel"] = context.parallel
+        sent = component if device_of(component).type == "cpu" else copy.deepcopy(component).cpu()
+        part = _Part(sent, source, str(context.device).partition(":")[0], context.dtype, settings)
+        with context.together("scorefold_verbs.fit:train_part", part):
+            report = train(component, training, config, metrics=context.metrics, **settings, **shown)
     result: dict[str, Any] = {"trained": True, **report.summary()}
-    seen = training if validation is None or not len(validation) else validation
+    seen = training if validation is None else validation
     after = [*component.training_warnings(seen.take(torch.arange(min(_DIAGNOSED, len(seen)))))]
     if isinstance(component, Encodes):
         x = seen.take(torch.arange(min(_DECODED, len(seen)))).x
@@ -83,6 +86,39 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
         result["warnings"] = warnings
     few = training.take(torch.arange(min(_SHOWN, len(training))))
     return Outcome(component, result, shown=Fitted(report, component, few.x, few.condition))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What another process takes to train with this one: the model, where it reads its data, and how it trains."""
+
+    component: nn.Module
+    source: DataSource
+    device: str
+    dtype: torch.dtype | None
+    settings: dict[str, Any]
+
+
+def train_part(part: _Part) -> None:
+    """Trains with the process that sent a part, which has the answer."""
+    from scorefold_toolkit.training import fit as train
+
+    assert isinstance(part.component, Trainable)
+    training, validation = _splits(part.source, part.device, part.dtype)
+    model = part.component.to(part.device)
+    train(model, training, part.component.training_config, validation=validation, **part.settings)
+
+
+def _splits(
+    source: DataSource, device: torch.device | str, dtype: torch.dtype | None
+) -> tuple[Dataset, Dataset | None]:
+    """The training split, and the validation split where it has points."""
+    training = source.load("train").to(device=device, dtype=dtype)
+    try:
+        validation = source.load("validation").to(device=device, dtype=dtype)
+    except SplitError:
+        return training, None
+    return training, validation if len(validation) else None
 
 
 def _noise_warnings(component: nn.Module, source: DataSource) -> list[str]:

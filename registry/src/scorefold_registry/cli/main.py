@@ -51,6 +51,10 @@ HOLDS, FAILS, ERROR, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 def main(argv: list[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0 what was asked holds, 1 it does not, 2 an error."""
     _open_all()
+    if _several() and os.environ["RANK"] != "0":
+        from scorefold_registry.run.team import follow
+
+        return follow()
     try:
         return _status(argv)
     except BrokenPipeError:
@@ -160,9 +164,25 @@ def _dispatch(arguments: list[str]) -> int:
         return HOLDS
     if name in COMMANDS:
         command: Callable[[list[str]], int] = import_module(f"scorefold_registry.cli.commands.{name}").run
+        if _several():
+            command = _led(name, command)
         with only_answers() if "--json" in rest else nullcontext():
             return _returned(command, rest)
     return _plugin_command(name)(rest)
+
+
+def _several() -> bool:
+    """Whether this is one of several processes that torchrun started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _led(name: str, command: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
+    """A command in the first process, with the others at hand."""
+    if name != "run":
+        raise _usage_error(f"{name!r} is a command for one process", "torchrun is for scorefold run FILE")
+    from scorefold_registry.run.team import lead
+
+    return lambda arguments: lead(lambda: command(arguments))
 
 
 def _returned(command: Callable[[list[str]], int], arguments: list[str]) -> int:

@@ -43,8 +43,8 @@ def set_up(runtime: Runtime) -> tuple[str, Any]:
     return device, dtype
 
 
-def describe_environment(plugins: list[Any], device: str, seed: int) -> dict[str, Any]:
-    """The contents of ``environment.json``: machine, versions, threads, device, seed."""
+def describe_environment(plugins: list[Any], device: str, seed: int, processes: int = 1) -> dict[str, Any]:
+    """The contents of ``environment.json``: machine, versions, threads, processes that train, device, seed."""
     import torch
 
     versions = {name: importlib_metadata.version(name) for name in _LIBRARIES}
@@ -54,6 +54,7 @@ def describe_environment(plugins: list[Any], device: str, seed: int) -> dict[str
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "processes": processes,
         "device": device,
         "gpu": torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
         "seed": seed,

@@ -23,6 +23,7 @@ from scorefold_registry.components.stage_files import STAGE_FILE, read_result, r
 from scorefold_registry.plugins.loading import load_target
 from scorefold_registry.plugins.surroundings import Marks, refuse_changed_files, unchanged
 from scorefold_registry.run import folders as run_folders
+from scorefold_registry.run import team
 from scorefold_registry.run.cache import Cache
 from scorefold_registry.run.costs import cpu_seconds, evaluations, models_of
 from scorefold_registry.run.environment import describe_environment
@@ -119,7 +120,7 @@ class Session:
         write_text(folder / "resolved.yaml", yaml_text(self.info.config))
         write_json(
             folder / "environment.json",
-            describe_environment(self.host.plugins, self.workshop.device, file.seed),
+            describe_environment(self.host.plugins, self.workshop.device, file.seed, team.processes()),
         )
         command_text = shlex.join(self.command)
         write_json(
@@ -239,6 +240,8 @@ class Session:
             "precision": runtime.precision,
             "threads": torch.get_num_threads(),
         }
+        if team.current() is not None:
+            surroundings |= {"processes": team.processes(), "parallel": runtime.parallel}
         return key_of(self.host, planned, self.keys.__getitem__, fingerprints, surroundings)
 
     def _compute(self, planned: PlannedStage, info: StageInfo, began: float) -> None:
@@ -366,6 +369,8 @@ class Session:
             device=self.workshop.device,
             dtype=self.workshop.dtype,
             precision=self.plan.run.runtime.precision,
+            parallel=self.plan.run.runtime.parallel,
+            together=None if (others := team.current()) is None else others.job,
             checkpoint_dir=checkpoints,
             executor=self.executor,
             metrics=lambda step, values: self._measured(stage, step, values),

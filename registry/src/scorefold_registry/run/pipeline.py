@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from scorefold.artefacts import json_text
 from scorefold.errors import ConfigError
 from scorefold.stage import Executor
 from scorefold_registry.run import folders as run_folders
+from scorefold_registry.run import team
 from scorefold_registry.run.cache import Cache, area, make_folder
 from scorefold_registry.run.environment import set_up
 from scorefold_registry.run.execution import Session
@@ -65,6 +67,7 @@ def run_plan(
     import torch
 
     run = plan.run
+    _check_processes(run)
     cache_area, runs_area = area("cache", cache, ".scorefold/cache").absolute(), area("runs", runs, "runs").absolute()
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{run_digest(run)}"
     threads = torch.get_num_threads()
@@ -81,6 +84,18 @@ def run_plan(
             return session.run()
     finally:
         torch.set_num_threads(threads)
+
+
+def _check_processes(run: RunFile) -> None:
+    """Raises ``ConfigError`` for a model to be divided in a process that stands alone, and in one of several that
+    would each run the file."""
+    if run.runtime.parallel == "fsdp2" and team.current() is None:
+        message = "parallel is fsdp2, which divides a model over processes, and there is one"
+        hint = f"torchrun --no-python --nproc-per-node N scorefold run {run.path}, or leave parallel out"
+        raise run.source.error(message, ("runtime", "parallel"), hint=hint)
+    if (count := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        hint = f"torchrun --no-python --nproc-per-node {count} scorefold run {run.path}"
+        raise ConfigError(f"{count} processes would each run this file; expected the command scorefold run", hint=hint)
 
 
 def run_digest(run: RunFile) -> str:

@@ -48,6 +48,11 @@ class Runtime(Config):
     dtype: Literal["float32", "float64"] = Field("float32", description="Floating-point type of models and data")
     threads: int | None = Field(None, ge=1, description="CPU threads, or null for torch's own choice")
     precision: Literal["no", "bf16", "fp16"] = Field("no", description="Mixed precision while training")
+    parallel: Literal["ddp", "fsdp2"] = Field(
+        "ddp",
+        description="How processes that torchrun started train together: ddp, each with a copy of the model, or fsdp2, "
+        "which divides weights, averages and the optimiser's state",
+    )
     workers: int = Field(
         1, ge=1, description="Processes that share the jobs inside a stage; results do not depend on it"
     )

@@ -1,0 +1,226 @@
+"""A run file under torchrun with two processes of this machine: one run, one voice, one end."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from scorefold.artefacts import load_arrays, read_json
+from scorefold_registry.cli.main import main
+from scorefold_registry.host import Host
+from scorefold_registry.run.pipeline import run_file
+from scorefold_registry.runfile.reader import RunFileError
+
+TINY = Path(__file__).parent / "tiny"
+
+RUN = """version: 1
+name: together
+runtime: {device: cpu, dtype: float64, threads: 1}
+stages:
+  data: {use: data:sphere, config: {points: 600, dimension: 2, ambient: 3}}
+  flow:
+    use: flow:affine-coupling
+    inputs: {data: data}
+    config:
+      layers: 2
+      hidden: [16]
+      training: {steps: 60, batch_size: 32, log_every: 5, validate_every: 20, checkpoint_every: 10}
+  score:
+    use: score:denoising
+    inputs: {data: data}
+    config:
+      network: {use: network:mlp, config: {width: 32, blocks: 1}}
+      training: {steps: 200, batch_size: 64, log_every: 50, validate_every: 100}
+  size: {use: estimator:mle, inputs: {data: data}}
+"""
+
+LOSSES, WEIGHTS, NOISY = 1e-9, 1e-7, 0.05
+"""The bounds of the page on several machines, relative: losses and weights in float64 of a loss without noise of its
+own, and the best validation of one that draws noise, of which each process draws its own."""
+
+FAILING = """import os, signal
+from scorefold.errors import TrainingError
+from scorefold.plugin import Component, Port, hookimpl
+from scorefold_tiny.parts import Model
+
+__plugin_api__ = "1.0"
+
+
+@hookimpl
+def scorefold_components():
+    yield Component(
+        kind="score", name="failing", target="failing:Failing", config="scorefold_tiny.config:ModelConfig", summary="x",
+        requires=(Port("data", kind="data"),), provides=("Trainable",),
+    )
+
+
+class Failing(Model):
+    def loss(self, batch, *, progress, generator):
+        how, rank = os.environ["FAILS"], os.environ["RANK"]
+        if progress.step == 7 and how == "killed" and rank == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if progress.step == 7 and how in (rank, "both"):
+            raise TrainingError(f"it fails here, in process {rank if how != 'both' else 'any'}")
+        return super().loss(batch, progress=progress, generator=generator)
+"""
+
+SLOW = """version: 1
+name: slow
+runtime: {device: cpu, threads: 1}
+stages:
+  data: {use: data:tiny}
+  score:
+    use: score:tiny
+    inputs: {data: data}
+    config: {pause: 0.03, training: {steps: 60, batch_size: 8, checkpoint_every: 5, log_every: 5, validate_every: 20}}
+"""
+
+Torchrun = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def torchrun(tmp_path: Path) -> Iterator[Torchrun]:
+    """The command in two processes, ended with the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, **variables: str) -> subprocess.Popen[str]:
+        path = os.pathsep.join([str(TINY), *filter(None, [os.environ.get("PYTHONPATH")])])
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        process = subprocess.Popen(
+            [*launcher, "-m", "scorefold_registry.cli", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def losses(folder: Path, stage: str) -> list[float]:
+    """All that a training reported, in order."""
+    history = read_json(folder / stage / "result.json")["history"]
+    return [row[name] for row in history for name in ("loss", "validation") if name in row]
+
+
+def best(folder: Path) -> float:
+    value: float = read_json(folder / "score" / "result.json")["metrics"]["best validation"]
+    return value
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_two_processes_run_a_file_as_one_does(host: Host, tmp_path: Path, torchrun: Torchrun, parallel: str) -> None:
+    (tmp_path / "run.yaml").write_text(RUN)
+    process = torchrun("run", "run.yaml", "--json", "--quiet", "--set", f"runtime.parallel={parallel}")
+    alone = run_file(host, "run.yaml", runs="alone", cache="alone-cache").folder
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    together = Path(json.loads(out)["run"])
+    assert read_json(together / "environment.json")["processes"] == 2
+    assert [path.name for path in (tmp_path / "runs" / "together").glob("2*")] == [together.name], "one run, of two"
+    here, there = losses(alone, "flow"), losses(together, "flow")
+    assert len(here) == len(there) == 15
+    assert all(math.isclose(one, other, rel_tol=LOSSES) for one, other in zip(here, there, strict=True))
+    weights, others = (load_arrays(folder / "flow" / "state.safetensors") for folder in (alone, together))
+    assert {name: value.shape for name, value in weights.items()} == {name: one.shape for name, one in others.items()}
+    for name, value in weights.items():
+        torch.testing.assert_close(others[name], value, rtol=WEIGHTS, atol=WEIGHTS)
+    assert best(together) != best(alone), "each process draws noise of its own"
+    assert math.isclose(best(together), best(alone), rel_tol=NOISY)
+    host.load(together / "score")
+    sizes = [read_json(folder / "size" / "result.json")["answer"]["value"] for folder in (alone, together)]
+    assert sizes[0] == sizes[1]
+
+
+@pytest.mark.parametrize(
+    ("fails", "message"),
+    [
+        pytest.param("0", "error: run.yaml:7:10: it fails here, in process 0", marks=pytest.mark.slow),
+        ("1", "error: run.yaml:7:10: it fails here, in process 1"),
+        pytest.param("both", "error: run.yaml:7:10: it fails here, in process any", marks=pytest.mark.slow),
+        ("killed", "error: run.yaml:7:10: the processes that train together are not all there any more"),
+    ],
+)
+def test_what_fails_in_one_process_ends_all_with_one_message(
+    tmp_path: Path, torchrun: Torchrun, fails: str, message: str
+) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    (tmp_path / "run.yaml").write_text(SLOW.replace("score:tiny", "score:failing").replace("pause: 0.03, ", ""))
+    began = time.monotonic()
+    process = torchrun("run", "run.yaml", "--quiet", SCOREFOLD_DEV_PLUGINS="failing.py", FAILS=fails)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1, "torchrun's own, for a process that failed"
+    assert out == ""
+    said = [line for line in err.splitlines() if line.startswith("error:")]
+    assert len(said) == 1, err
+    assert said[0].startswith(message), said
+    assert time.monotonic() - began < 60
+    (partial,) = (tmp_path / "runs" / "slow").glob("*.partial")
+    assert read_json(partial / "status.json")["state"] == "failed"
+
+
+def test_ctrl_c_ends_both_and_the_same_command_goes_on(tmp_path: Path, torchrun: Torchrun) -> None:
+    (tmp_path / "run.yaml").write_text(SLOW)
+
+    def checkpoints() -> list[Path]:
+        return list(tmp_path.glob(".scorefold/cache/unfinished/*/*/[0-9]*/*"))
+
+    process = torchrun("run", "run.yaml", "--quiet")
+    end = time.monotonic() + 90
+    while not checkpoints():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert err.count("interrupted in stage 'score'; the same command goes on from there") == 1
+    (partial,) = (tmp_path / "runs" / "slow").glob("*.partial")
+    assert read_json(partial / "status.json")["state"] == "interrupted"
+    process = torchrun("run", "run.yaml", "--quiet", "--json")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    answer: dict[str, Any] = json.loads(out)
+    assert [stage["reused"] for stage in answer["stages"]] == [True, False]
+    events = [json.loads(line) for line in (Path(answer["run"]) / "events.jsonl").read_text().splitlines()]
+    steps = [event["step"] for event in events if event["event"] == "metrics"]
+    assert min(steps) > 5, "it began again from the start"
+    assert max(steps) == 60
+
+
+def test_what_one_process_cannot_do_is_refused_before_anything_runs(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.yaml").write_text(SLOW.replace("threads: 1", "threads: 1, parallel: fsdp2"))
+    assert main(["run", "run.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "error: run.yaml:3:46: parallel is fsdp2, which divides a model over processes, and there is"
+    )
+    assert "torchrun --no-python --nproc-per-node N scorefold run run.yaml" in said
+    with pytest.raises(RunFileError, match="ddp"):
+        run_file(host, "run.yaml", sets=["runtime.parallel=fsdp"])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    assert main(["sweep", "run.yaml", "--over", "seed=0,1"]) == 2
+    assert "'sweep' is a command for one process" in capsys.readouterr().err
+    with pytest.raises(Exception, match="2 processes would each run this file"):
+        run_file(host, "run.yaml", sets=["runtime.parallel=ddp"])
+    assert not (tmp_path / "runs").exists()
