@@ -93,14 +93,19 @@ def run(command: str, folder: Path, *, interrupted: bool = False) -> str:
         words = [sys.executable, "-m", "pip", "install", *where, str(folder / words[-1])]
     elif words[0] in _PROGRAMS:
         words[:1] = [sys.executable, *_PROGRAMS[words[0]]]
-    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    path = os.pathsep.join([str(installed), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(
         words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     return done.stdout
 
 
-_PROGRAMS = {"python": (), "scorefold": ("-m", "scorefold_registry.cli")}
+_PROGRAMS = {
+    "python": (),
+    "scorefold": ("-m", "scorefold_registry.cli"),
+    "torchrun": ("-m", "torch.distributed.run"),
+}
 
 
 def _expanded(word: str, folder: Path) -> list[str]:

@@ -138,3 +138,99 @@ def test_ctrl_c_ends_a_sweep_and_its_cluster(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+JOBS = """version: 1
+name: jobs
+runtime: {{device: cpu, threads: 1, workers: {workers}}}
+{plugins}
+stages:
+  data: {{use: data:sphere, config: {{dimension: 2, ambient: 3, points: 200}}}}
+  dimension:
+    use: estimator:lidl
+    inputs:
+      data: data
+      flow:
+        use: flow:affine-coupling
+        inputs: {{data: data}}
+        config: {{layers: 2, hidden: [8], training: {{steps: 20, batch_size: 32}}}}
+  sinusoids: {{use: data:sinusoid-tasks}}
+  plan:
+    use: allocator:meta
+    inputs:
+      tasks: sinusoids
+      learner:
+        use: learner:maml
+        config: {{updates: 10, new_tasks: {{tasks: 10, support: 5, query: 10}}, validation: {{tasks: 4}}}}
+    config:
+      task_types: [{{name: sinusoid, max_labels: 200}}]
+      pilot: {{labels: 200, sizes: 3, seeds: 2, first_seeds: 2}}
+    options: {{budget: 400}}
+"""
+
+
+def test_an_estimator_and_pilots_answer_the_same_on_a_cluster(
+    host: Host, cluster: DaskExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trainings at several noise levels and trials of allocations, by two workers and by this process: equal bits."""
+    cluster.map("operator:neg", [1], key="start")
+    sent: list[str] = []
+    do = DaskExecutor._do
+
+    def noted(self: DaskExecutor, target: str, *given: object) -> list[int]:
+        sent.append(target)
+        return do(self, target, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(DaskExecutor, "_do", noted)
+    answers = []
+    for plugins in ("", f"plugins: {{dask: {{address: '{cluster.address}'}}}}"):
+        Path("jobs.yaml").write_text(JOBS.format(workers=1, plugins=plugins))
+        assert sent == []
+        result = run_file(host, "jobs.yaml", fresh=True)
+        answers.append([read_json(result.folder / name / "result.json") for name in ("dimension", "plan")])
+    assert set(sent) == {"scorefold_iddiff.lidl:density_at_level", "scorefold_allocation.trials:run_job"}
+    for here, there in zip(*answers, strict=True):
+        timeless = [
+            {name: value for name, value in one["metrics"].items() if "second" not in name} for one in (here, there)
+        ]
+        assert timeless[0] == timeless[1]
+        assert here.get("answer") == there.get("answer")
+        assert here["metrics"]
+
+
+def test_a_cluster_started_by_the_commands_of_dask_does_a_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the page on several machines has it, but for a port that is free."""
+    scheduler = [
+        sys.executable,
+        "-m",
+        "dask",
+        "scheduler",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--dashboard-address",
+        "127.0.0.1:0",
+    ]
+    where = tmp_path / "where.json"
+    started = [subprocess.Popen([*scheduler, "--scheduler-file", where], stderr=subprocess.DEVNULL)]
+    try:
+        end = time.monotonic() + 60
+        while not where.exists() or not where.read_text():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        address = json.loads(where.read_text())["address"]
+        worker = [sys.executable, "-m", "dask", "worker", address, "--nthreads", "1", "--no-dashboard"]
+        started += [subprocess.Popen(worker, stderr=subprocess.DEVNULL) for _ in range(2)]
+        write("plugins: {dask: {workers: 2}}")
+        sets = ["--set", "plugins.dask.workers=null", "--set", f"plugins.dask.address={address}"]
+        assert main(["sweep", "run.yaml", "--over", "seed=0,1", "--json", *sets]) == 0
+        said = capsys.readouterr()
+        assert said.err.splitlines()[0] == "2 points, by scorefold_dask"
+        assert all(point["error"] is None for point in json.loads(said.out)["points"])
+    finally:
+        for process in reversed(started):
+            process.terminate()
+            process.wait(timeout=30)

@@ -214,7 +214,7 @@ def test_what_one_process_cannot_do_is_refused_before_anything_runs(
     assert said.startswith(
         "error: run.yaml:3:46: parallel is fsdp2, which divides a model over processes, and there is"
     )
-    assert "torchrun --no-python --nproc-per-node N scorefold run run.yaml" in said
+    assert "torchrun --nproc-per-node N -m scorefold_registry.cli run run.yaml" in said
     with pytest.raises(RunFileError, match="ddp"):
         run_file(host, "run.yaml", sets=["runtime.parallel=fsdp"])
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -91,10 +91,10 @@ def _check_processes(run: RunFile) -> None:
     would each run the file."""
     if run.runtime.parallel == "fsdp2" and team.current() is None:
         message = "parallel is fsdp2, which divides a model over processes, and there is one"
-        hint = f"torchrun --no-python --nproc-per-node N scorefold run {run.path}, or leave parallel out"
+        hint = f"torchrun --nproc-per-node N -m scorefold_registry.cli run {run.path}, or leave parallel out"
         raise run.source.error(message, ("runtime", "parallel"), hint=hint)
     if (count := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
-        hint = f"torchrun --no-python --nproc-per-node {count} scorefold run {run.path}"
+        hint = f"torchrun --nproc-per-node {count} -m scorefold_registry.cli run {run.path}"
         raise ConfigError(f"{count} processes would each run this file; expected the command scorefold run", hint=hint)
 
 
