@@ -240,6 +240,11 @@ def test_files_of_another_format_than_their_suffix_or_damaged_are_said(points: n
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match=rf"can't be read as numbers in numpy's \{name[-4:]} format"):
             ArrayFile(ArrayConfig(path=str(tmp_path / name)))
+    # Of a header that is no literal, numpy's own message shows an object of Python's parser.
+    array = (tmp_path / "array.npy").read_bytes()
+    (tmp_path / "header.npy").write_bytes(array.replace(b"False", b"f(a,)"))
+    with pytest.raises(DataError, match=r"format: malformed node or string[^<]*$"):
+        ArrayFile(ArrayConfig(path=str(tmp_path / "header.npy")))
 
 
 def test_numbers_that_single_precision_cannot_hold_are_refused(points: np.ndarray, tmp_path: Path) -> None:

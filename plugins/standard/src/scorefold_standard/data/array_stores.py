@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,12 +53,17 @@ def npy_table(files: Sequence[Path], memory: float) -> Table:
     return Table(points=StoredPoints(read, blocks, memory), files=tuple(files))
 
 
+def why_unread(error: Exception) -> str:
+    """Why numpy can't read a file. Of a header that is no literal its message shows an object of Python's parser."""
+    return re.sub(r":? <.* object at 0x.*", "", str(error))
+
+
 def _map(file: Path) -> Array:
     try:
         return np.lib.format.open_memmap(file, mode="r")
     except (ValueError, OSError, EOFError) as error:
         raise DataError(
-            f"{file} can't be read as numbers in numpy's .npy format: {error}",
+            f"{file} can't be read as numbers in numpy's .npy format: {why_unread(error)}",
             hint="save plain numbers: numpy.save(path, points), with points an array of a real type such as float32",
         ) from error
 

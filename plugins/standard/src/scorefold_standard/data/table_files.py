@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from scorefold.errors import ConfigError, DataError
-from scorefold_standard.data.array_stores import is_zarr, npy_table, zarr_table
+from scorefold_standard.data.array_stores import is_zarr, npy_table, why_unread, zarr_table
 from scorefold_standard.data.arrow_tables import arrow_table, is_saved_dataset, parquet_frames, saved_frames
 from scorefold_standard.data.shards import files_of
 from scorefold_standard.data.table_columns import Table, numeric_coordinates, points_array
@@ -77,7 +77,7 @@ def _read_npz(path: Path, config: ArrayConfig) -> Table:
             )
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
-            f"{path} can't be read as numbers in numpy's .npz format: {error}",
+            f"{path} can't be read as numbers in numpy's .npz format: {why_unread(error)}",
             hint="save plain numbers: numpy.savez(path, x=points), with points an array of a real type such as float32",
         ) from error
 
