@@ -3,8 +3,9 @@
     python tests/mutations.py [--only TEXT] [--json]
 
 Not part of ``make test``: it takes about twenty CPU minutes. Every change is made in a copy of the last commit, and the
-tests beside it are run there until the first that fails. Exit status 1 where a change goes unnoticed, or where a line
-that is to be changed is not there once.
+tests beside it are run there until the first that fails; first they are run once without any change, and must pass.
+Progress goes to standard error, the answer to standard output. Exit status 1 where a change goes unnoticed, where the
+tests fail without one, or where a line that is to be changed is not there once.
 """
 
 from __future__ import annotations
@@ -294,20 +295,28 @@ def noticed(mutation: Mutation, root: Path) -> tuple[str, float]:
     began = time.monotonic()
     file.write_text(text.replace(mutation.old, mutation.new))
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", mutation.tests],
-            cwd=root,
-            env={**os.environ, "PYTHONPATH": packages(root), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        failed = first_failure(mutation.tests, root)
     finally:
         file.write_text(text)
+    return failed, time.monotonic() - began
+
+
+def first_failure(tests: str, root: Path) -> str:
+    """The first of some tests that fails in the copy at ``root``, empty where all pass."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", tests],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": packages(root), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode not in (0, 1):
-        raise SystemExit(f"the tests of {mutation.name} did not run:\n{done.stdout[-2000:]}")
+        raise SystemExit(f"the tests {tests} did not run:\n{done.stdout[-2000:]}")
     lines = [line for line in done.stdout.split("\n") if line.startswith(("FAILED", "ERROR"))]
-    return (lines[0].split(" ")[1].rpartition("/")[2] if lines else ""), time.monotonic() - began
+    if done.returncode == 0:
+        return ""
+    return lines[0].split(" ")[1].rpartition("/")[2] if lines else tests
 
 
 def main() -> int:
@@ -321,11 +330,16 @@ def main() -> int:
         root = Path(folder) / "copy"
         subprocess.run(["git", "worktree", "add", "--quiet", "--detach", root, "HEAD"], cwd=ROOT, check=True)
         try:
-            for mutation in (item for item in MUTATIONS if given.only in item.file):
+            chosen = [item for item in MUTATIONS if given.only in item.file]
+            for tests in dict.fromkeys(item.tests for item in chosen):
+                if failed := first_failure(tests, root):
+                    raise SystemExit(f"{failed} of {tests} fails without any change")
+            for mutation in chosen:
                 test, seconds = noticed(mutation, root)
                 rows.append({**asdict(mutation), "noticed_by": test or None, "seconds": round(seconds, 1)})
                 print(
                     f"{'noticed' if test else 'UNNOTICED':<10}{seconds:6.1f} s  {mutation.name}\n{'':18}{test}",
+                    file=sys.stderr,
                     flush=True,
                 )
         finally:
