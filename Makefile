@@ -58,7 +58,7 @@ quick: $(VENV)/installed-test  ## Run the tests that a change touches, for at mo
 coverage: $(VENV)/installed-test  ## Run every test but the slow ones, and say which lines none of them runs
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q --cov --cov-report=json --cov-report=term:skip-covered
 
-attack: $(VENV)/installed-test  ## Kill, signal and damage runs, and fuzz files, a hundred times each (COUNT=1000 for more)
+attack: $(VENV)/installed-test  ## Kill, signal and damage runs 100 times each, and break 1000 files of each sort (COUNT=1000 for more)
 	@$(BIN)/python tests/attack.py --count $(or $(COUNT),100)
 	@SCOREFOLD_FUZZ_TIMES=5 $(BIN)/python -m pytest -q tests/test_fuzz_run_files.py tests/test_fuzz_artefacts.py tests/test_hostile_names.py tests/test_bad_packages.py registry/tests/running/test_interruption.py registry/tests/test_hostile_artefacts.py registry/tests/running/test_hostile_run_files.py
 

@@ -1,10 +1,12 @@
-"""Attacks on runs: killed, signalled, out of disk, with damaged files. Nothing may be lost, and no traceback shown.
+"""Attacks: runs killed, signalled, out of disk, with damaged files; broken run files, states and data files.
 
     python tests/attack.py [--count 100] [--only kill] [--seed 0] [--json]
 
-``make attack`` runs it together with the fuzzed run files and artefacts. After each attack the same command is given
-again, and must end well with the numbers of a run that nobody disturbed. Processes are forked from one that imported
-everything, so that an attack takes half a second; nothing leaves the machine. Exit status 1 where anything was lost.
+Nothing may be lost, and no traceback shown. After each attack on a run the same command is given again, and must end
+well with the numbers of a run that nobody disturbed. Processes are forked from one that imported everything, so that an
+attack takes a second. Broken files, ten for each attack on a run, are read in this process. Nothing leaves the machine.
+Progress goes to standard error, and with ``--json`` the counts to standard output. Exit status 1 where anything was
+lost.
 """
 
 from __future__ import annotations
@@ -13,18 +15,27 @@ import argparse
 import errno
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import traceback
+import warnings
+from collections.abc import Callable, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent / "toys"))  # what the tests of broken files share
+
+from broken_data import make_data, try_data
+from broken_run_files import right_texts, try_broken, watched_host
+from broken_states import Workplace, make_states, try_state
 
 from scorefold_registry.cli.main import main as scorefold
 
@@ -54,11 +65,11 @@ class Tally:
     tried: int = 0
     hit: int = 0
     failures: list[str] = field(default_factory=list)
-    seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
     @property
     def row(self) -> dict[str, Any]:
-        return {**asdict(self), "failures": len(self.failures), "seconds": round(self.seconds, 1)}
+        return {**asdict(self), "failures": len(self.failures), "cpu_seconds": round(self.cpu_seconds, 1)}
 
 
 @dataclass
@@ -67,7 +78,7 @@ class Place:
 
     folder: Path
 
-    def child(self, disturb: Disturb | None = None) -> int:
+    def start(self, disturb: Disturb | None = None) -> int:
         """Start the command in a process of its own, which first disturbs itself; its number."""
         number = os.fork()
         if number:
@@ -82,14 +93,30 @@ class Place:
             if disturb is not None:
                 disturb()
             status = scorefold(["run", "run.yaml", "--quiet"])
+        except BaseException:
+            traceback.print_exc()
         finally:
             # What the parent has open and registered is none of the child's business.
+            sys.stdout.flush()
+            sys.stderr.flush()
             os._exit(status)
 
-    def run(self, disturb: Disturb | None = None) -> tuple[int, str]:
-        """The status of the command (negative for a signal) and all that it printed."""
-        _, ended = os.waitpid(self.child(disturb), 0)
-        return os.waitstatus_to_exitcode(ended), self.told()
+    def end(self, number: int, allowed: Set[int]) -> int:
+        """The status that a command ends with, negative for a signal.
+
+        Raises ``AssertionError`` for one that is not allowed, and for a traceback in what it printed.
+        """
+        _, ended = os.waitpid(number, 0)
+        status, told = os.waitstatus_to_exitcode(ended), self.told()
+        if "Traceback" in told:
+            raise AssertionError(f"a traceback was shown: {told[-1500:]}")
+        if status not in allowed:
+            raise AssertionError(f"it ended with {status}: {told[-500:]}")
+        return status
+
+    def run(self, disturb: Disturb | None = None, allowed: Set[int] = frozenset({0})) -> int:
+        """Start the command, disturbed or not, and see it end."""
+        return self.end(self.start(disturb), allowed)
 
     def told(self) -> str:
         file = self.folder / "told.txt"
@@ -120,20 +147,23 @@ class Attacks:
     def __init__(self, place: Place, random: Random) -> None:
         self.place, self.random = place, random
         began = time.monotonic()
-        status, told = place.run()
-        if status != 0:
-            raise SystemExit(f"the undisturbed run ended with {status}:\n{told}")
+        try:
+            place.run()
+        except AssertionError as error:
+            raise SystemExit(f"the undisturbed run failed: {error}") from None
         self.seconds = time.monotonic() - began
         self.expected = place.numbers()
         place.forget()
-        self.operations = self._count_operations()
+        seen = self._operations()
+        self.operations = len(seen)
+        self.checkpoints = [number for number, what in enumerate(seen, start=1) if what == "c"]
 
-    def _count_operations(self) -> int:
-        """How many files the undisturbed run opens to write, or renames."""
+    def _operations(self) -> str:
+        """A letter for each file that the undisturbed run opens to write or renames: ``c`` for one of a checkpoint."""
         file = self.place.folder / "operations.txt"
         self.place.run(lambda: _at_operation(0, lambda: None, count=file))
         self.place.forget()
-        return len(file.read_text())
+        return file.read_text()
 
     def kill(self) -> bool:
         """SIGKILL at a random moment."""
@@ -144,28 +174,24 @@ class Attacks:
         return self._signal(self.random.choice((signal.SIGINT, signal.SIGTERM)))
 
     def _signal(self, which: signal.Signals) -> bool:
-        number = self.place.child()
+        number = self.place.start()
         time.sleep(self.random.uniform(0, 1.1 * self.seconds))
         os.kill(number, which)
-        _, ended = os.waitpid(number, 0)
-        status = os.waitstatus_to_exitcode(ended)
-        if status not in ENDINGS | {-which}:
-            raise AssertionError(f"it ended with {status}: {self.place.told()[-300:]}")
-        return status != 0
+        return self.place.end(number, ENDINGS | {-which}) != 0
 
     def kill_at_operation(self) -> bool:
         """SIGKILL as a file is opened to write or renamed, the N-th of the run."""
-        number = self.random.randint(1, self.operations)
-        status, _ = self.place.run(lambda: _at_operation(number, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+        return self._kill_at(self.random.randint(1, self.operations))
+
+    def _kill_at(self, number: int) -> bool:
+        kill = lambda: os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
+        status = self.place.run(lambda: _at_operation(number, kill), ENDINGS | {-signal.SIGKILL})
         return status == -signal.SIGKILL
 
     def full_disk(self) -> bool:
         """No space left from the N-th file on."""
         number = self.random.randint(1, self.operations)
-        status, told = self.place.run(lambda: _at_operation(number, _no_space, for_good=True))
-        if status not in ENDINGS:
-            raise AssertionError(f"it ended with {status}: {told[-300:]}")
-        return status != 0
+        return self.place.run(lambda: _at_operation(number, _no_space, for_good=True), ENDINGS) != 0
 
     def damaged_cache(self) -> bool:
         """A finished run, and then a file of the cache cut, changed, removed or replaced with a folder."""
@@ -173,8 +199,9 @@ class Attacks:
         return self._damage(self.place.kept())
 
     def damaged_checkpoint(self) -> bool:
-        """A training that was killed, and one of its checkpoints damaged."""
-        self.kill_at_operation()
+        """A training that was killed as it wrote a checkpoint, and a file of its checkpoints damaged."""
+        self.place.forget()
+        self._kill_at(self.random.choice(self.checkpoints[len(self.checkpoints) // 4 :]))
         return self._damage([path for path in self.place.kept() if "unfinished" in path.parts])
 
     def _damage(self, files: list[Path]) -> bool:
@@ -196,13 +223,7 @@ class Attacks:
 
     def after(self) -> None:
         """Raises ``AssertionError`` unless the same command now ends well, with the numbers of an undisturbed run."""
-        disturbed = self.place.told()
-        status, told = self.place.run()
-        for text in (disturbed, told):
-            if "Traceback" in text:
-                raise AssertionError(f"a traceback was shown: {text[-500:]}")
-        if status != 0:
-            raise AssertionError(f"the next run ended with {status}: {told[-500:]}")
+        self.place.run()
         if (found := self.place.numbers()) != self.expected:
             raise AssertionError(f"the next run found {found}; expected {self.expected}")
 
@@ -221,7 +242,7 @@ def _at_operation(number: int, act: Disturb, *, count: Path | None = None, for_g
         done += 1
         if out is not None:
             busy = True
-            os.write(out, b".")
+            os.write(out, b"c" if "unfinished" in str(arguments[0]) else b".")
             busy = False
         if done == number or (for_good and done > number > 0):
             act()
@@ -233,44 +254,103 @@ def _no_space() -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-KINDS = ("kill", "kill_at_operation", "signal", "full_disk", "damaged_cache", "damaged_checkpoint")
+class Broken:
+    """Files that someone broke, read in this process: each is refused with a message, or is as good as before."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.seed, self.tried = seed, 0
+        self.host = watched_host()
+        self.texts = right_texts(self.host)
+        self.states, self.data, work = folder / "states", folder / "data", folder / "work"
+        for made in (self.states, self.data, work, folder / "read"):
+            made.mkdir()
+        make_states(self.host, self.states)
+        self.right = make_data(self.data)
+        sys.path.insert(0, str(work))  # where what must not be imported stands
+        self.work = Workplace(work, self.states)
+
+    def _random(self, what: str) -> Random:
+        self.tried += 1
+        return Random(f"{self.seed}:{what}:{self.tried}")
+
+    def run_file(self) -> bool:
+        """A run file, planned as ``scorefold validate`` does."""
+        folder, random = self.states.parent, self._random("run file")
+        again = random.random() < 0.2
+        return not try_broken(self.host, self.texts, random, folder / "run.yaml", folder / "ran", again=again)
+
+    def artefact(self) -> bool:
+        """A saved state, loaded."""
+        random = self._random("artefact")
+        name = random.choice(("score", "flow", "reference", "bundle", "analytic", "points"))
+        refused = try_state(self.host, self.states, self.work, random, name)
+        self.work.check_outside()
+        return refused
+
+    def data_file(self) -> bool:
+        """A file of points or a folder of images, read."""
+        return try_data(self.host, self.right, self.states.parent / "read", self._random("data file"))
+
+
+RUNS = ("kill", "kill_at_operation", "signal", "full_disk", "damaged_cache", "damaged_checkpoint")
+FILES = ("run_file", "artefact", "data_file")
+_FILES = 10
+"""Broken files for each attack on a run, which takes a hundred times as long."""
 
 
 def attack(kinds: list[str], count: int, seed: int) -> list[Tally]:
-    """Try each kind so many times. Half of the attacks find a cache, half find none."""
+    """Try each kind so many times, and files ten times as many. Half of the attacks on runs find a cache."""
     tallies = []
-    with tempfile.TemporaryDirectory() as folder:
-        place = Place(Path(folder))
-        (place.folder / "run.yaml").write_text(RUN)
-        attacks = Attacks(place, Random(seed))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if set(kinds) & set(RUNS):
+            place = Place(folder / "place")
+            place.folder.mkdir()
+            (place.folder / "run.yaml").write_text(RUN)
+            attacks = Attacks(place, Random(seed))
+        broken = Broken(folder, seed) if set(kinds) & set(FILES) else None
         for kind in kinds:
-            tally, began = Tally(kind), time.monotonic()
-            for number in range(count):
-                if number % 2 == 0:
-                    place.forget()
+            tally, began = Tally(kind), _cpu_seconds()
+            for number in range(count if kind in RUNS else _FILES * count):
                 tally.tried += 1
                 try:
+                    if kind in FILES:
+                        tally.hit += getattr(broken, kind)()
+                        continue
+                    if number % 2 == 0:
+                        place.forget()
                     tally.hit += getattr(attacks, kind)()
                     attacks.after()
-                except AssertionError as error:
-                    tally.failures.append(f"{kind} {number}: {error}")
-                    place.forget()
-            tally.seconds = time.monotonic() - began
+                except Exception as error:
+                    tally.failures.append(f"{kind} {number}: {type(error).__name__}: {error}")
+                    if kind in RUNS:
+                        place.forget()
+            tally.cpu_seconds = _cpu_seconds() - began
             tallies.append(tally)
-            print(f"{kind:<20}{tally.tried:6} tried {tally.hit:6} hit {len(tally.failures):4} failed", flush=True)
+            row = f"{kind:<20}{tally.tried:6} tried {tally.hit:6} hit {len(tally.failures):4} failed"
+            print(f"{row} {tally.cpu_seconds:8.1f} CPU seconds", file=sys.stderr, flush=True)
     return tallies
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of the children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def main() -> int:
     """Attack; the status is 1 where anything was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=100, help="attacks of each kind")
-    parser.add_argument("--only", choices=KINDS, action="append", help="this kind only (repeatable)")
+    parser.add_argument(
+        "--count", type=int, default=100, help="attacks on runs of each kind; ten times as many on files"
+    )
+    parser.add_argument("--only", choices=RUNS + FILES, action="append", help="this kind only (repeatable)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    tallies = attack(given.only or list(KINDS), given.count, given.seed)
+    warnings.simplefilter("ignore")
+    tallies = attack(given.only or [*RUNS, *FILES], given.count, given.seed)
     failures = [text for tally in tallies for text in tally.failures]
     for text in failures:
         print(text, file=sys.stderr)
