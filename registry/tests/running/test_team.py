@@ -224,3 +224,17 @@ def test_what_one_process_cannot_do_is_refused_before_anything_runs(
     with pytest.raises(Exception, match="2 processes would each run this file"):
         run_file(host, "run.yaml", sets=["runtime.parallel=ddp"])
     assert not (tmp_path / "runs").exists()
+
+
+def test_only_the_first_process_prints_help_and_no_other_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.yaml").write_text(SLOW)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["validate", "run.yaml"]) == 0, "other tools set WORLD_SIZE too, and this one was started alone"
+    assert "valid" in capsys.readouterr().out
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        for arguments in (["run", "--help"], ["--version"], ["--plugins", "standard", "--help"]):
+            assert main(arguments) == 0
+            assert bool(capsys.readouterr().out) == (rank == "0")

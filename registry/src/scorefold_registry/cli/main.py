@@ -6,13 +6,14 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from scorefold.errors import ScorefoldError, printable
 from scorefold_registry.cli.answers import only_answers
 from scorefold_registry.plugins.settings import OPTION_VARIABLE, VARIABLE
+from scorefold_registry.run.torchrun import torchrun_processes
 
 if TYPE_CHECKING:
     from scorefold_registry.plugins.records import Command, PluginRecord
@@ -51,10 +52,8 @@ HOLDS, FAILS, ERROR, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 def main(argv: list[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0 what was asked holds, 1 it does not, 2 an error."""
     _open_all()
-    if _several() and os.environ["RANK"] != "0":
-        from scorefold_registry.run.team import follow
-
-        return follow()
+    if torchrun_processes() > 1 and os.environ["RANK"] != "0":
+        return _follow(list(sys.argv[1:] if argv is None else argv))
     try:
         return _status(argv)
     except BrokenPipeError:
@@ -162,24 +161,35 @@ def _dispatch(arguments: list[str]) -> int:
 
         print(f"scorefold {__version__}")
         return HOLDS
+    together = torchrun_processes() > 1 and not _prints_help(rest)
+    if together and name != "run":
+        raise _usage_error(f"{name!r} is a command for one process", "torchrun is for scorefold run FILE")
     if name in COMMANDS:
         command: Callable[[list[str]], int] = import_module(f"scorefold_registry.cli.commands.{name}").run
-        if _several():
-            command = _led(name, command)
+        if together:
+            command = _led(command)
         with only_answers() if "--json" in rest else nullcontext():
             return _returned(command, rest)
     return _plugin_command(name)(rest)
 
 
-def _several() -> bool:
-    """Whether this is one of several processes that torchrun started."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+def _follow(arguments: list[str]) -> int:
+    """The part of every process but the first, which prints help and errors."""
+    with suppress(ScorefoldError):
+        _take_globals(arguments)
+    if arguments[:1] != ["run"] or _prints_help(arguments):
+        return HOLDS
+    from scorefold_registry.run.team import follow
+
+    return follow()
 
 
-def _led(name: str, command: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
+def _prints_help(arguments: list[str]) -> bool:
+    return not {"-h", "--help"}.isdisjoint(arguments)
+
+
+def _led(command: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
     """A command in the first process, with the others at hand."""
-    if name != "run":
-        raise _usage_error(f"{name!r} is a command for one process", "torchrun is for scorefold run FILE")
     from scorefold_registry.run.team import lead
 
     return lambda arguments: lead(lambda: command(arguments))
@@ -190,7 +200,7 @@ def _returned(command: Callable[[list[str]], int], arguments: list[str]) -> int:
     try:
         return command(arguments)
     except SystemExit as exit_:
-        if exit_.code in (None, HOLDS) and {"-h", "--help"} & set(arguments):
+        if exit_.code in (None, HOLDS) and _prints_help(arguments):
             raise
         hint = "this is a mistake of a plugin; the same command with --debug shows where"
         raise ScorefoldError(f"what was asked for ended by SystemExit: {exit_.code}", hint=hint) from exit_

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from scorefold_registry.run.execution import Session
 from scorefold_registry.run.progress import Silent
 from scorefold_registry.run.result import RunResult
 from scorefold_registry.run.stage_folder import Workshop
+from scorefold_registry.run.torchrun import torchrun_processes
 from scorefold_registry.runfile.plan import Plan, make_plan
 from scorefold_registry.runfile.reader import RunFile, read
 
@@ -93,7 +93,7 @@ def _check_processes(run: RunFile) -> None:
         message = "parallel is fsdp2, which divides a model over processes, and there is one"
         hint = f"torchrun --nproc-per-node N -m scorefold_registry.cli run {run.path}, or leave parallel out"
         raise run.source.error(message, ("runtime", "parallel"), hint=hint)
-    if (count := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+    if (count := torchrun_processes()) > 1:
         hint = f"torchrun --nproc-per-node {count} -m scorefold_registry.cli run {run.path}"
         raise ConfigError(f"{count} processes would each run this file; expected the command scorefold run", hint=hint)
 
