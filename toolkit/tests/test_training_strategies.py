@@ -13,7 +13,9 @@ import torch
 from training_toys import Denoiser, Quadratic, TwoPhase, config, differing, points
 
 from scorefold.artefacts import load_arrays, read_json
+from scorefold.data import Dataset
 from scorefold.errors import TrainingError
+from scorefold.interfaces.capabilities import Loss, Progress
 from scorefold_toolkit.training import fit
 
 
@@ -88,8 +90,19 @@ def test_two_processes_take_the_steps_of_one(together: Path, parallel: str) -> N
         assert isinstance(values, dict)
         for name in values.keys() - {"steps_per_second"}:
             assert their_values[name] == pytest.approx(values[name], rel=1e-5)
+    # In four parts for each step, by an optimiser that torch does not fuse for divided weights.
+    parts = Quadratic()
+    fit(parts, points(), config(steps=20, optimiser="sgd", accumulate=4))
+    torch.testing.assert_close(weights["parts.centre"], parts.centre.detach(), rtol=1e-5, atol=1e-7)
     # Only the first process reports.
     assert read_json(together / f"1-{parallel}.json")["rows"] == []
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_processes_that_find_different_checkpoints_are_refused(together: Path, parallel: str) -> None:
+    for rank in range(2):
+        message = read_json(together / f"{rank}-{parallel}.json")["different"]
+        assert message == "the processes that train together found different checkpoints: step 20, none"
 
 
 def test_processes_that_cannot_share_a_batch_out_are_refused(together: Path) -> None:
@@ -112,6 +125,16 @@ def test_mixed_precision_learns_the_same_within_its_rounding(tmp_path: Path) -> 
     assert differing(mixed, again) == []
     with pytest.raises(TrainingError, match="precision was bf16 and is no"):
         fit(Denoiser(dropout=0.0), points(), config(), validation=points(20), checkpoint_dir=tmp_path)
+
+
+def test_a_loss_in_low_precision_is_reported_in_single_precision() -> None:
+    class Rounded(Quadratic):
+        def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+            return Loss((batch.x.mean() + self.centre.sum() * 0).bfloat16())
+
+    report = fit(Rounded(), points(), config(steps=10, log_every=10), precision="bf16")
+    mean = report.history[-1]["loss"]
+    assert mean != pytest.approx(float(torch.tensor(mean).bfloat16()), rel=1e-6), "it is a mean of ten, not rounded"
 
 
 def test_mixed_precision_keeps_phases_apart() -> None:

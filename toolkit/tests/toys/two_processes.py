@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -93,13 +94,25 @@ def train(folder: Path, parallel: str) -> None:
     except KeyboardInterrupt:
         torch.distributed.barrier()
     resumed = noisy(f"stopped-{parallel}")
+    # Only the first process sees a checkpoint, as on a disk that machines do not share.
+    own = f"own-{RANK}-{parallel}"
+    if RANK == 0:
+        shutil.copytree(folder / f"whole-{parallel}", folder / own)
+    different = ""
+    try:
+        noisy(own)
+    except TrainingError as error:
+        different = error.message
+    parts = Quadratic()
+    fit(parts, points(), config(steps=20, optimiser="sgd", accumulate=4), parallel=parallel)
     facts = {
         "rows": rows,
+        "different": different,
         "refusal": refusal_of(Quadratic(), config(batch_size=15), parallel),
         "single": refusal_of(Scaled(), config(), parallel) if parallel == "fsdp2" else "",
         "held": held(folder, parallel),
     }
-    states: dict[str, nn.Module] = {"exact": exact, "whole": whole, "again": again, "resumed": resumed}
+    states: dict[str, nn.Module] = {"exact": exact, "whole": whole, "again": again, "resumed": resumed, "parts": parts}
     tensors = {f"{name}.{key}": value for name, model in states.items() for key, value in model.state_dict().items()}
     save_arrays(folder / f"{RANK}-{parallel}.safetensors", tensors)
     write_json(folder / f"{RANK}-{parallel}.json", facts)

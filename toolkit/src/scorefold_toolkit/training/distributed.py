@@ -67,7 +67,7 @@ class OneProcess:
         return nullcontext()
 
     def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors as they are saved, whatever part of them stands here."""
+        """Tensors as the first process saves them, whatever part of them stands here; other processes may get none."""
         return dict(tensors)
 
     def parts(self, tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -165,7 +165,13 @@ class Together(OneProcess):
     def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         from torch.distributed.tensor import DTensor
 
-        return {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in tensors.items()}
+        found = {}
+        for name, value in tensors.items():
+            # One at a time: together they are the memory of the device that dividing them saved.
+            full = value.full_tensor() if isinstance(value, DTensor) else value
+            if self.rank == 0:
+                found[name] = full.cpu() if isinstance(value, DTensor) else full
+        return found
 
     def parts(self, tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
         from torch.distributed.tensor import DTensor, distribute_tensor
@@ -210,7 +216,7 @@ def processes_for(model: Trainable, precision: str, *, compiled: bool, parallel:
         raise TrainingError(f"the precision is {precision!r}; expected no, bf16 or fp16")
     if precision == "fp16" and device.type == "cpu":
         raise TrainingError("float16 needs a GPU and the model is on the CPU", hint="use precision: bf16 or no")
-    if parallel is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if parallel is None and "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
         parallel = "ddp"
     if parallel not in (None, "ddp", "fsdp2"):
         raise TrainingError(f"parallel is {parallel!r}; expected ddp or fsdp2")
@@ -237,7 +243,7 @@ def _join(parallel: str) -> None:
 
     if dist.is_available() and dist.is_initialized():
         return
-    if "WORLD_SIZE" not in os.environ:
+    if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
         raise TrainingError(
             f"{parallel} trains in several processes and this one was started alone",
             hint="start it with torchrun --nproc-per-node N",

@@ -42,6 +42,8 @@ def train_phase(task: Task, phase: Phase, steps: int) -> None:
     checkpoints = task.checkpoints(phase, steps)
     saved = None if checkpoints is None else checkpoints.latest()
     damaged = [] if checkpoints is None else checkpoints.warnings
+    if checkpoints is not None:
+        _refuse_different(task, saved)
     if saved is not None and saved[1]["complete"]:
         task.restore(saved, phase)
     elif steps > 0:
@@ -51,6 +53,18 @@ def train_phase(task: Task, phase: Phase, steps: int) -> None:
         with only(task.module, phase, trained):
             _PhaseLoop(task, phase, steps, checkpoints, saved).run()
     task.report.warnings += damaged
+
+
+def _refuse_different(task: Task, saved: State | None) -> None:
+    """Raises ``TrainingError`` where the processes would not go on from the same checkpoint."""
+    found = torch.tensor([-1, 0] if saved is None else [saved[1]["step"], saved[1]["complete"]])
+    every = task.processes.gather(found).tolist()
+    if every.count(every[0]) < len(every):
+        steps = ", ".join("none" if step < 0 else f"step {step}" for step, _ in every)
+        raise TrainingError(
+            f"the processes that train together found different checkpoints: {steps}",
+            hint="with several machines the cache is on a disk that all of them see under the same path",
+        )
 
 
 class _PhaseLoop:

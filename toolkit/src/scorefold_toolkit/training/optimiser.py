@@ -57,9 +57,11 @@ def build_optimiser(groups: Sequence[dict[str, Any]], config: TrainingConfig) ->
         settings["momentum"] = 0.9
     else:
         settings["betas"] = config.betas
+    # torch has no fused SGD of weights that several processes divide.
+    divided = any(hasattr(parameter, "to_local") for group in groups for parameter in group["params"])
     try:
         try:
-            optimiser = kind(groups, **settings, fused=True)
+            optimiser = kind(groups, **settings, fused=not (divided and config.optimiser == "sgd"))
         except RuntimeError:
             # Fused kernels serve floating-point parameters on some devices only; torch says so by this error.
             optimiser = kind(groups, **settings)

@@ -125,7 +125,8 @@ class RecentLosses:
         for name, column in columns.items():
             if column.dim() != 1:
                 raise TrainingError(f"the part {name!r} of the loss has shape {tuple(column.shape[1:])}, not a scalar")
-        return columns
+        # Of mixed precision: a sum over processes or steps needs more than the two digits of bf16.
+        return {name: column if column.dtype.itemsize > 2 else column.float() for name, column in columns.items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Goes on from what ``tensors`` gave."""
