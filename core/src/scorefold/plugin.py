@@ -293,16 +293,13 @@ class Claim:
             raise PluginError(
                 f"claim {self.name!r} has options {self.options!r}; expected a mapping of names to text and numbers"
             )
-        if self.role not in ("gate", "report"):
-            raise PluginError(f"claim {self.name!r} has role {self.role!r}; expected 'gate' or 'report'")
-        if self.basis not in ("published", "derived", "earlier run"):
-            raise PluginError(
-                f"claim {self.name!r} has basis {self.basis!r}; expected published, derived or earlier run"
-            )
-        if self.tolerance[0] not in ("abs", "rel", "min", "max", "range"):
-            raise PluginError(
-                f"claim {self.name!r} has tolerance {self.tolerance!r}; expected abs, rel, min, max or range"
-            )
+        for field_name, value, known in (
+            ("role", self.role, ("gate", "report")),
+            ("basis", self.basis, ("published", "derived", "earlier run")),
+            ("tolerance", self.tolerance[0], ("abs", "rel", "min", "max", "range")),
+        ):
+            if value not in known:
+                raise PluginError(f"claim {self.name!r} has {field_name} {value!r}; expected one of {', '.join(known)}")
 
 
 def _is_option(item: tuple[Any, Any]) -> bool:
