@@ -83,18 +83,24 @@ class Place:
         number = os.fork()
         if number:
             return number
-        status = 70
+        status, within = 70, False
         try:
             os.chdir(self.folder)
-            told = os.open("told.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            os.dup2(told, 1)
-            os.dup2(told, 2)
+            printed = os.open("printed.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            os.dup2(printed, 1)
+            os.dup2(printed, 2)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             if disturb is not None:
                 disturb()
+            within = True
             status = scorefold(["run", "run.yaml", "--quiet"])
-        except BaseException:
-            traceback.print_exc()
+            within = False
+        except BaseException as error:
+            # Ctrl-C before the command or after it ends a process that has nothing to say yet, or no more.
+            if within or not isinstance(error, KeyboardInterrupt):
+                traceback.print_exc()
+            else:
+                status = 130
         finally:
             # What the parent has open and registered is none of the child's business.
             sys.stdout.flush()
@@ -107,19 +113,19 @@ class Place:
         Raises ``AssertionError`` for one that is not allowed, and for a traceback in what it printed.
         """
         _, ended = os.waitpid(number, 0)
-        status, told = os.waitstatus_to_exitcode(ended), self.told()
-        if "Traceback" in told:
-            raise AssertionError(f"a traceback was shown: {told[-1500:]}")
+        status, printed = os.waitstatus_to_exitcode(ended), self.printed()
+        if "Traceback" in printed:
+            raise AssertionError(f"a traceback was shown: {printed[-1500:]}")
         if status not in allowed:
-            raise AssertionError(f"it ended with {status}: {told[-500:]}")
+            raise AssertionError(f"it ended with {status}: {printed[-500:]}")
         return status
 
     def run(self, disturb: Disturb | None = None, allowed: Set[int] = frozenset({0})) -> int:
         """Start the command, disturbed or not, and see it end."""
         return self.end(self.start(disturb), allowed)
 
-    def told(self) -> str:
-        file = self.folder / "told.txt"
+    def printed(self) -> str:
+        file = self.folder / "printed.txt"
         return file.read_text(errors="replace") if file.exists() else ""
 
     def numbers(self) -> dict[str, Any]:
@@ -323,6 +329,7 @@ def attack(kinds: list[str], count: int, seed: int) -> list[Tally]:
                     attacks.after()
                 except Exception as error:
                     tally.failures.append(f"{kind} {number}: {type(error).__name__}: {error}")
+                    print(tally.failures[-1], file=sys.stderr, flush=True)
                     if kind in RUNS:
                         place.forget()
             tally.cpu_seconds = _cpu_seconds() - began
@@ -352,8 +359,6 @@ def main() -> int:
     warnings.simplefilter("ignore")
     tallies = attack(given.only or [*RUNS, *FILES], given.count, given.seed)
     failures = [text for tally in tallies for text in tally.failures]
-    for text in failures:
-        print(text, file=sys.stderr)
     if given.json:
         print(json.dumps([tally.row for tally in tallies], indent=1))
     return 1 if failures else 0
