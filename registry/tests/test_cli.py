@@ -26,13 +26,26 @@ def scorefold_commands(register):
 """
 
 IMPL = """
+import signal
+import time
+import weakref
+
 from scorefold.errors import DataError
 
 def greet(arguments):
     print("hello", *arguments)
     return 1
 
+class Thing:
+    pass
+
 def fail(arguments):
+    if arguments == ["ctrl-c-in-a-callback"]:
+        thing = Thing()
+        watched = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+        del thing
+        time.sleep(5)
+        return 0
     raise {
         "person": DataError("no such column", hint="the columns are a, b", file="x.csv", line=3, column=2),
         "mistake": ZeroDivisionError("division by zero"),
@@ -158,8 +171,9 @@ class TestErrors:
             cli.main(["fail", what, "--debug"])
 
     def test_ctrl_c_is_one_line(self, commands: None, capsys: Captured) -> None:
-        assert cli.main(["fail", "ctrl-c"]) == 130
-        assert capsys.readouterr().err == "interrupted\n"
+        for way in ("ctrl-c", "ctrl-c-in-a-callback"):
+            assert cli.main(["fail", way]) == 130
+            assert capsys.readouterr().err == "interrupted\n"
 
     @pytest.mark.parametrize(("what", "status"), [("exit", 7), ("exit-well", 0)])
     def test_an_exit_keeps_its_status(self, commands: None, what: str, status: int) -> None:

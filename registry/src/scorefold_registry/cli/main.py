@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import io
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
@@ -81,7 +83,7 @@ def _status(argv: list[str] | None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         plugins = _take_globals(arguments)
-        with _plugins_variable(plugins):
+        with _plugins_variable(plugins), _no_interrupt_lost():
             status = _dispatch(arguments)
         # Flushed here, where a reader that has gone away is caught.
         sys.stdout.flush()
@@ -129,6 +131,25 @@ def _take_globals(arguments: list[str]) -> str | None:
             kept.append(argument)
     arguments[:end] = kept
     return plugins
+
+
+@contextmanager
+def _no_interrupt_lost() -> Iterator[None]:
+    """Ctrl-C in a function whose errors Python only prints, such as that of a weak reference, comes again."""
+    before = sys.unraisablehook
+
+    def again(unraisable: sys.UnraisableHookArgs) -> None:
+        if unraisable.exc_type is KeyboardInterrupt:
+            # Not from here: this function's errors are only printed too.
+            threading.Timer(0.05, _thread.interrupt_main).start()
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class Team:
             dist.barrier(self._group)
         except BaseException as error:
             self._whole = False
-            # torchrun, which sees another process end, tells this one to: it is about to, and says why.
+            # torchrun, which sees another process end, ends this one too: it is about to end, and says why.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             raise _cause(error) from error
 
@@ -78,7 +78,7 @@ def lead(command: Callable[[], int]) -> int:
     """Runs a command in the first process, with the others at hand. Its status."""
     global _team
     with _joined() as group:
-        before = signal.signal(signal.SIGTERM, _told_to_end)
+        before = signal.signal(signal.SIGTERM, _on_terminate)
         _team = Team(group)
         try:
             return command()
@@ -137,9 +137,9 @@ def _store() -> Any:
     return dist.distributed_c10d._get_default_store()
 
 
-def _told_to_end(number: int, frame: FrameType | None) -> None:
+def _on_terminate(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _lost("this one was told to end (SIGTERM)")
+    raise _lost("this one got SIGTERM")
 
 
 def _lost(why: str) -> WorkerError:
