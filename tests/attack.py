@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parent / "toys"))  # what the tests of bro
 
 from broken_data import make_data, try_data
 from broken_run_files import right_texts, try_broken, watched_host
-from broken_states import Workplace, make_states, try_state
+from damaged_states import Workplace, make_states, try_state
 
 from scorefold_registry.cli.main import main as scorefold
 

@@ -14,7 +14,7 @@ from random import Random
 
 import pytest
 from broken_folders import break_file, break_folder
-from broken_states import Workplace, make_states, tried, try_state
+from damaged_states import Workplace, make_states, tried, try_state
 
 from scorefold.artefacts import digest_folder
 from scorefold_registry.host import Host

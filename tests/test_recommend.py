@@ -105,7 +105,7 @@ def test_the_status_is_1_and_the_reason_is_printed_where_none_can_be_trusted(
         (["points.csv", "--config", "candidates=1"], ("candidates is 1", "at least 40")),
         (["points.csv", "--config", "tolerance=2"], ("tolerance is 2", "at most 1")),
         (["points.csv", "--config", "points=2"], ("points is 2", "at least 50")),
-        (["points.csv", "--config", "scale=rows"], ("scale", "none", "columns")),
+        (["points.csv", "--set", "scale=rows"], ("scale", "none", "columns")),
         (["points.csv", "--config", "subsample={ess: 2}"], ("ess", "at least 30")),
         (["points.csv", "--only", "mel"], ("estimator:mel", "did you mean estimator:mle")),
         (["points.csv", "--only", ","], ("--only is given no name",)),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from broken_states import tried
+from damaged_states import tried
 
 from scorefold_registry.host import Host
 

@@ -289,9 +289,9 @@ class Watched:
         self.changed: dict[str, set[str]] = {}
         run = loop._PhaseLoop.run
 
-        def watched(loop_self: Any, saved: Any) -> None:
+        def watched(loop_self: Any, *given: Any) -> None:
             before = {name: value.clone() for name, value in flow.state_dict().items()}
-            run(loop_self, saved)
+            run(loop_self, *given)
             after = flow.state_dict()
             self.changed[loop_self.phase.name] = {n for n, value in after.items() if not torch.equal(value, before[n])}
 

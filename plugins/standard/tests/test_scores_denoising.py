@@ -24,6 +24,7 @@ from scorefold_standard.networks.unet import UNet
 from scorefold_standard.score_config import DenoisingConfig
 from scorefold_standard.scores.denoising import Denoising
 from scorefold_standard.scores.noised_distributions import noised
+from scorefold_toolkit.config.denoising import LogNormalLevels, MixtureLevels
 from scorefold_toolkit.distributions import Mixture, SubspaceGaussian
 from scorefold_toolkit.training import fit
 
@@ -336,3 +337,9 @@ def relative_error(model: Denoising, exact: Callable[[Tensor, Tensor], Tensor], 
         wrong += float((scale * (answer - truth)).square().mean())
         total += float((scale * truth).square().mean())
     return wrong / total
+
+
+def test_a_network_that_gives_the_noise_sees_no_more_of_high_noise_than_published() -> None:
+    """The default weighting counts what it errs at high noise by the square of that noise."""
+    assert DenoisingConfig(prediction="eps").levels == LogNormalLevels()
+    assert DenoisingConfig(prediction="x0").levels == DenoisingConfig().levels == MixtureLevels(share=0.25)

@@ -137,7 +137,8 @@ class DenoisingLossConfig(Config):
     noise_levels: LevelsConfig | None = Field(
         None,
         description="How noise levels are drawn, by name or with settings. Null is a mixture, a quarter of it over all "
-        "noise of the process, for the weightings edm and uncertainty, and uniform in its time for the others",
+        "noise of the process, for the weightings edm and uncertainty (lognormal where the prediction is eps), and "
+        "uniform in its time for the others",
     )
     weighting: AnyWeighting = Field(
         WeightingConfig(),
@@ -150,4 +151,7 @@ class DenoisingLossConfig(Config):
         """The distribution of noise levels."""
         if self.noise_levels is not None:
             return self.noise_levels
-        return MixtureLevels(share=0.25) if self.weighting.name in ("edm", "uncertainty") else TimeLevels()
+        if self.weighting.name not in ("edm", "uncertainty"):
+            return TimeLevels()
+        # A network that gives the noise errs there by as much as the noise, which these weigh by its square.
+        return LogNormalLevels() if getattr(self, "prediction", "edm") == "eps" else MixtureLevels(share=0.25)
