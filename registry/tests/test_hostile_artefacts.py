@@ -210,6 +210,11 @@ class TestValues:
             save_file(arrays, tmp_path / "value.safetensors")
             with pytest.raises(ArtefactError, match="don't fit together"):
                 load_value(tmp_path, None)
+        save_value(source, None, tmp_path)
+        facts = json.loads((tmp_path / "value.json").read_text())
+        (tmp_path / "value.json").write_text(json.dumps({**facts, "event_scale": {"centre": 7.0}}))
+        with pytest.raises(ArtefactError, match=r"don't fit together: event_scale holds no units$"):
+            load_value(tmp_path, None)
 
 
 class TestCache:

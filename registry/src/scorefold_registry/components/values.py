@@ -60,7 +60,7 @@ def load_value(folder: Path, component: Any) -> Any:
         return component if facts.type == "component" else None
     try:
         return _decode_data(facts, tensors)
-    except (DataError, KeyError, ValidationError) as error:
+    except (DataError, KeyError) as error:
         lacking = f"the array {error} is missing" if isinstance(error, KeyError) else str(error)
         raise ArtefactError(f"{folder / VALUE_FILE} and the arrays beside it don't fit together: {lacking}") from error
 
@@ -132,9 +132,11 @@ def _decode_data(facts: DataFacts, tensors: Mapping[str, Tensor]) -> TensorSourc
         )
     try:
         conditions = _CONDITIONS.validate_python(facts.condition_spec)
-    except ValidationError:
-        raise DataError("condition_spec describes no conditions") from None
-    source = TensorSource(splits, _SCALE.validate_python(facts.event_scale), conditions)
+        scale = _SCALE.validate_python(facts.event_scale)
+    except ValidationError as error:
+        what = "event_scale holds no units" if error.title == "EventScale" else "condition_spec describes no conditions"
+        raise DataError(what) from None
+    source = TensorSource(splits, scale, conditions)
     check_units(source.event_scale, source.event_shape)
     return source
 
