@@ -55,6 +55,7 @@ def _exact() -> Iterable[Claim]:
         reference=4.0,
         tolerance=("range", (3.998, 4.05)),
         unit=_BITS,
+        structural="uniform levels are what the start gives, and no density costs less: the lower bound is the claim",
     )
     yield Claim(
         name="whole-mass",
@@ -64,6 +65,7 @@ def _exact() -> Iterable[Claim]:
         reference=1.0,
         tolerance=("abs", 0.02),
         unit="probability",
+        structural="every flow has the mass 1: that the code's density has it after training is the claim",
     )
 
 
@@ -249,6 +251,7 @@ def _draws() -> Iterable[Claim]:
         reference=0.0,
         unit="draws",
         profiles=_TRAINED,
+        structural="the start is near the identity and explodes nowhere: that training keeps it so is the claim",
         options={"task": "super-resolution"},
     )
     yield _report(
