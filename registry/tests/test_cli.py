@@ -27,7 +27,7 @@ def scorefold_commands(register):
 
 IMPL = """
 import signal
-import time
+import threading
 import weakref
 
 from scorefold.errors import DataError
@@ -40,11 +40,11 @@ class Thing:
     pass
 
 def fail(arguments):
-    if arguments == ["ctrl-c-in-a-callback"]:
+    if arguments[0].startswith("ctrl-c-in"):
         thing = Thing()
         watched = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
         del thing
-        time.sleep(5)
+        threading.Event().wait(0 if arguments == ["ctrl-c-in-the-last-line"] else 5)
         return 0
     raise {
         "person": DataError("no such column", hint="the columns are a, b", file="x.csv", line=3, column=2),
@@ -171,7 +171,7 @@ class TestErrors:
             cli.main(["fail", what, "--debug"])
 
     def test_ctrl_c_is_one_line(self, commands: None, capsys: Captured) -> None:
-        for way in ("ctrl-c", "ctrl-c-in-a-callback"):
+        for way in ("ctrl-c", "ctrl-c-in-a-callback", "ctrl-c-in-the-last-line"):
             assert cli.main(["fail", way]) == 130
             assert capsys.readouterr().err == "interrupted\n"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,10 @@ def test_saved_datasets_without_one_column_of_images_are_refused(tmp_path: Path)
     save_dataset(tmp_path / "plain", columns, {"image": FEATURES["image"]})
     assert source(tmp_path / "plain").label_names is None
     refuse(tmp_path / "plain", "classes are chosen, and .* has none", ConfigError, classes=[0])
+
+
+@pytest.mark.parametrize("root", ["part-*.tar", "saved"])
+def test_a_source_that_is_sent_opens_its_files_again(root: str, files: Path) -> None:
+    made = ImageFolder(ImagesConfig(root=str(files / root), memory=0), generator=torch.Generator().manual_seed(7))
+    sent = pickle.loads(pickle.dumps(made))
+    assert torch.equal(made.load("train").tensor(), sent.load("train").tensor())

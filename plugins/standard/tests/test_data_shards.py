@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import shard_files
 import torch
@@ -372,3 +375,30 @@ def test_zarr_without_its_package_names_what_to_install(tmp_path: Path, monkeypa
     monkeypatch.setitem(sys.modules, "zarr", None)
     with pytest.raises(ScorefoldError, match=r"pip install 'scorefold-standard\[zarr\]'"):
         source(tmp_path / "x.zarr")
+
+
+@pytest.mark.parametrize("pattern", ["part-*.npy", "part-*.parquet"])
+@pytest.mark.parametrize("memory", [0.0, 1024.0])
+def test_a_source_that_is_sent_opens_its_files_again(memory: float, pattern: str, shards: Path) -> None:
+    """As to the processes of torchrun, with the splits of the one that sends it."""
+    config = ArrayConfig(path=str(shards / pattern), memory=memory, **(COLUMNS if "parquet" in pattern else {}))
+    made = ArrayFile(config, generator=torch.Generator().manual_seed(7))
+    sent = pickle.loads(pickle.dumps(made))
+    for split in ("train", "test"):
+        assert torch.equal(made.load(split).tensor(), sent.load(split).tensor())
+    assert sent.event_scale == made.event_scale
+
+
+@pytest.mark.parametrize("kind", ["int64", "uint8", "bool"])
+def test_a_missing_number_in_a_list_is_missing_wherever_it_stands(kind: str, tmp_path: Path) -> None:
+    rows = [[n % 2, 1, 0] for n in range(200)]
+    rows[150][1] = None  # type: ignore[call-overload]
+    type_ = pa.list_(pa.bool_() if kind == "bool" else getattr(pa, kind)())
+    rows_given = [[None if v is None else bool(v) for v in row] for row in rows] if kind == "bool" else rows
+    pq.write_table(pa.table({"x": pa.array(rows_given, type_)}), tmp_path / "x.parquet", row_group_size=100)
+    config = {"path": str(tmp_path / "x.parquet"), "fractions": (0, 0, 1)}
+    with pytest.raises(DataError, match="row 150"):
+        ArrayFile(ArrayConfig.model_validate(config))
+    test = ArrayFile(ArrayConfig.model_validate({**config, "missing": "drop"})).load("test")
+    assert len(test) == 199
+    assert set(test.tensor().unique().tolist()) == {0.0, 1.0}

@@ -20,7 +20,7 @@ from scorefold_standard import estimator_config as configs
 from scorefold_standard.estimators import neighbours, pca
 from scorefold_standard.estimators.neighbours import nearest_neighbours, sample_size, search
 from scorefold_standard.estimators.pca import PCAEstimator, component_variances, variances_by_batches
-from scorefold_standard.estimators.points import points_of
+from scorefold_standard.estimators.points import points_of, sampled
 from scorefold_standard.estimators.skdim import SkdimEstimator
 
 
@@ -47,6 +47,14 @@ def test_neighbours_are_those_of_all_pairs(columns: int, monkeypatch: pytest.Mon
     expected = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf).sort(dim=1)
     assert np.array_equal(places, expected.indices[:, :9].numpy())
     np.testing.assert_allclose(distances, expected.values[:, :9].numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("columns", [8, 20])
+def test_neighbours_of_points_far_from_0_are_those_of_points_near_it(columns: int) -> None:
+    x = table(400, columns)
+    near, far = (nearest_neighbours((x + offset).numpy(), 5) for offset in (0.0, 1e6))
+    assert np.array_equal(near[1], far[1])
+    np.testing.assert_allclose(near[0], far[0], rtol=1e-8)
 
 
 def test_a_tree_and_all_pairs_find_the_same_above_ten_thousand_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,3 +208,18 @@ def test_a_run_file_shares_shards_among_workers(tmp_path: Path, monkeypatch: pyt
         assert bool(jobs) == (workers == 2)
     assert found[0] == found[1]
     assert found[0]["intrinsic dimension"] == pytest.approx(2, abs=0.3)
+
+
+def test_a_sample_of_streamed_points_is_read_in_batches() -> None:
+    x, most = table(30_000, 3).float(), 0
+
+    def fetch(index: Tensor) -> Dataset:
+        nonlocal most
+        most = max(most, len(index))
+        return Dataset(x=x[index], index=index)
+
+    streamed = StreamedDataset(x=torch.empty(0, 3), fetch=fetch, size=len(x))
+    taken, positions = sampled(streamed, 20_000, gen(), least=3, who="PCA")
+    batches = [batch.x for batch in taken.batches(1000)]
+    assert most == 1000
+    assert torch.equal(torch.cat(batches), x[positions])

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -114,6 +115,20 @@ def torchrun(tmp_path: Path) -> Iterator[Torchrun]:
         process.communicate()
 
 
+FILES = """version: 1
+name: files
+runtime: {device: cpu, threads: 1}
+stages:
+  points: {use: data:array, config: {path: "points-*.npy", memory: 0}}
+  flow:
+    use: flow:affine-coupling
+    inputs: {data: points}
+    config: {layers: 2, hidden: [16], training: {steps: 4, batch_size: 32}}
+  data: {use: data:tiny}
+  score: {use: score:failing, inputs: {data: data}, config: {training: {steps: 4, batch_size: 8}}}
+"""
+
+
 def losses(folder: Path, stage: str) -> list[float]:
     """All that a training reported, in order."""
     history = read_json(folder / stage / "result.json")["history"]
@@ -123,6 +138,19 @@ def losses(folder: Path, stage: str) -> list[float]:
 def best(folder: Path) -> float:
     value: float = read_json(folder / "score" / "result.json")["metrics"]["best validation"]
     return value
+
+
+def test_every_process_opens_streamed_files_and_finds_a_plugin_under_development(
+    tmp_path: Path, torchrun: Torchrun
+) -> None:
+    (tmp_path / "run.yaml").write_text(FILES)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "failing.py").write_text(FAILING)
+    for shard in range(2):
+        np.save(tmp_path / f"points-{shard}.npy", np.random.default_rng(shard).normal(size=(200, 2)))
+    process = torchrun("run", "run.yaml", "--quiet", SCOREFOLD_DEV_PLUGINS="mine/failing.py", FAILS="never")
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import _thread
 import io
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -136,20 +136,29 @@ def _take_globals(arguments: list[str]) -> str | None:
 @contextmanager
 def _no_interrupt_lost() -> Iterator[None]:
     """Ctrl-C in a function whose errors Python only prints, such as that of a weak reference, comes again."""
-    before = sys.unraisablehook
+    before, left = sys.unraisablehook, list[threading.Timer]()
+
+    def press() -> None:
+        left.clear()
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     def again(unraisable: sys.UnraisableHookArgs) -> None:
-        if unraisable.exc_type is KeyboardInterrupt:
-            # Not from here: this function's errors are only printed too.
-            threading.Timer(0.05, _thread.interrupt_main).start()
-        else:
+        if unraisable.exc_type is not KeyboardInterrupt:
             before(unraisable)
+        elif not left:
+            # Not from here: this function's errors are only printed too.
+            left.append(threading.Timer(0.05, press))
+            left[0].daemon = True
+            left[0].start()
 
     sys.unraisablehook = again
     try:
         yield
     finally:
         sys.unraisablehook = before
+        if left:
+            left.pop().cancel()
+            raise KeyboardInterrupt
 
 
 @contextmanager

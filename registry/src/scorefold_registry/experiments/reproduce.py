@@ -241,13 +241,15 @@ class NullMeasurement:
     @property
     def verdict(self) -> str:
         """``fails``, as it should; ``holds``, a gate that says nothing; ``structural``, one that says why it holds;
-        ``untouched``, where nothing is trained; ``skipped``."""
-        if self.error is None and self.value is None:
+        ``untouched``, where nothing is trained; ``skipped``; ``error``, which says nothing either."""
+        if self.error is not None:
+            return "error"
+        if self.value is None:
             return "skipped"
-        if self.error is not None or self.value is None or not within(self.claim, self.value):
-            return "fails" if self.trainings else "untouched"
         if not self.trainings:
             return "untouched"
+        if not within(self.claim, self.value):
+            return "fails"
         return "structural" if self.claim.structural else "holds"
 
     def as_json(self) -> dict[str, Any]:

@@ -44,7 +44,9 @@ class Team:
         Raises ``JobError`` for an item that can't be sent, this process's own error, and where another process is the
         one that failed that one's, or ``WorkerError`` where it ended without a word. After an error the others end.
         """
-        _pass_on(self._group, pickle.dumps((target, torch.get_num_threads(), pack(item, f"what {target} takes"))))
+        _pass_on(
+            self._group, pickle.dumps((sys.path, target, torch.get_num_threads(), pack(item, f"what {target} takes")))
+        )
         try:
             yield
             dist.barrier(self._group)
@@ -95,7 +97,8 @@ def follow() -> int:
     with _joined() as group:
         try:
             while packed := _pass_on(group):
-                target, threads, item = pickle.loads(packed)
+                # Modules of plugins under development are found where the first process finds them.
+                sys.path[:], target, threads, item = pickle.loads(packed)
                 perform(target, item, threads)
                 dist.barrier(group)
         except BaseException as error:
@@ -110,7 +113,7 @@ def _joined() -> Iterator[Group]:
     """The processes as a group that waits without end. What is started from here is not part of it."""
     cuda = torch.cuda.is_available()
     if cuda:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     group = dist.new_group(backend="gloo", timeout=_STAGES_TAKE)
     size = os.environ.pop("WORLD_SIZE")

@@ -245,7 +245,7 @@ class _PhaseLoop:
         if not complete:
             facts["scaler"] = task.processes.scaler_state()
             groups = {"optimiser": optimiser_tensors(self.optimiser), "best": self.best.state}
-            groups["recent"] = {name: torch.tensor(column) for name, column in losses.items()}
+            groups["recent"] = {name: torch.tensor(column, dtype=torch.float64) for name, column in losses.items()}
             if self.average is not None:
                 groups["average"] = {str(place): value for place, value in enumerate(self.average.averages)}
             tensors |= {f"{group}.{name}": value for group, part in groups.items() for name, value in part.items()}

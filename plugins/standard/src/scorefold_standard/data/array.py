@@ -64,7 +64,7 @@ class ArrayFile(DataSource):
             )
         self._kept = kept_rows(points, table, config, self._path)
         rows = torch.from_numpy(self._kept.rows)
-        seed = source_seed(config.seed, generator)
+        self._seed = seed = source_seed(config.seed, generator)
         positions = split_positions(len(rows), config.fractions, seed, config.limit)
         self._rows = {name: rows[position] for name, position in positions.items()}
         measured = np.sort((self._rows["train"] if len(self._rows["train"]) else rows).numpy())
@@ -134,6 +134,10 @@ class ArrayFile(DataSource):
             workers=self._config.workers,
             shuffle=None if stored is None else partial(stored.shuffle, rows),
         )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Where it is sent its files are opened again, and split as here."""
+        return type(self), (self._config.model_copy(update={"seed": self._seed}),)
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)

@@ -190,6 +190,10 @@ def _events(column: pa.ChunkedArray, name: str, file: Path) -> Array:
             )
         shape.append(lengths[0])
         values = values.flatten()
+    if not pa.types.is_floating(values.type):  # so that blocks with missing numbers have the type of those without
+        small = pa.types.is_boolean(values.type) or values.type.bit_width <= 16
+        values = values.cast(pa.uint8() if pa.types.is_boolean(values.type) else values.type)
+        values = values.cast(pa.float32() if small else pa.float64(), safe=False)
     events: Array = values.to_numpy(zero_copy_only=False)
     return events.reshape(shape)
 

@@ -63,7 +63,7 @@ class ImageFolder(DataSource):
             return torch.cat(images)
 
         condition, self.condition_spec = class_condition(config.condition == "label", label, len(classes))
-        seed = source_seed(config.seed, generator)
+        self._seed = seed = source_seed(config.seed, generator)
         self._splits, self.event_scale = image_splits(
             read,
             shape,
@@ -82,6 +82,10 @@ class ImageFolder(DataSource):
         """The name of an image and its pixels."""
         config, (path, content) = self._config, self._pictures.read(row)
         return path, read_image(path, content, size=config.size, crop=config.crop, grey=config.grey)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Where it is sent its files are opened again, and split as here."""
+        return type(self), (self._config.model_copy(update={"seed": self._seed}),)
 
     def load(self, split: str) -> Dataset:
         return pick(self._splits, split)

@@ -114,7 +114,9 @@ class StoredPoints:
         each, begins = np.unique(number[order], return_index=True)
         for block, mine in zip(each.tolist(), np.split(order, begins[1:]), strict=False):
             inside = places[mine] - self._starts[block]
-            found[mine] = self._block(block)[inside].reshape(len(mine), *self.shape[1:])
+            found[mine] = (
+                self._block(block)[inside].reshape(len(mine), *self.shape[1:]).astype(self.dtype, casting="safe")
+            )
         return found
 
     def _block(self, number: int) -> Array:

@@ -39,10 +39,12 @@ class Shard:
 def nearest_neighbours(points: Array, neighbours: int, executor: Executor | None = None) -> tuple[Array, Places]:
     """The distances (n, k) of points (n, D) to their k nearest others, ascending, and the places (n, k) of these.
 
-    The answers are exact. Up to 15 columns a k-d tree of scikit-learn finds them, in n log n steps where the points are
-    spread over few dimensions. More columns are compared pair by pair, in blocks: 1 <= k < n. Points are searched in
-    shards of 8,192, which are jobs where an ``executor`` runs these in parallel and the table has at most 2^24 numbers.
+    The answers are exact but for rounding, which is that of points about their mean. Up to 15 columns a k-d tree of
+    scikit-learn finds them, in n log n steps where the points are spread over few dimensions. More columns are compared
+    pair by pair, in blocks: 1 <= k < n. Points are searched in shards of 8,192, which are jobs where an ``executor``
+    runs these in parallel and the table has at most 2^24 numbers.
     """
+    points = points - points.mean(0)
     index = NearestNeighbors(algorithm="kd_tree" if points.shape[1] <= TREE_COLUMNS else "brute").fit(points)
     sent = executor if points.size <= MOST_SENT else None
     target = f"{__name__}:search"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from scorefold.data import Dataset, as_dataset
+from scorefold.data import Dataset, StreamedDataset, as_dataset
 from scorefold.errors import DataError
 
 QUANTITY = "intrinsic dimension"
@@ -41,6 +42,9 @@ def sampled(
     if limit < least:
         raise DataError(f"{who} needs at least {least} points{why}; its limit is {limit}", hint="raise 'limit'")
     positions = torch.randperm(count, generator=generator)[:limit].sort().values
+    if isinstance(dataset, StreamedDataset):
+        whole = dataset
+        return replace(whole, size=limit, fetch=lambda index: whole.take(positions[index]), shuffle=None), positions
     return dataset.take(positions), positions
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,13 +74,15 @@ def _null(measurements: Iterable[NullMeasurement], as_json: bool) -> int:
         why = f" ({item.claim.structural})" if item.verdict == "structural" else ""
         line = f"{item.verdict:<11}{name}: {came}; expected {_expected(item.claim)}{why}"
         print(printable(line), file=sys.stderr if as_json else sys.stdout, flush=True)
-    empty = [item for item in found if item.verdict == "holds"]
+    empty = [item for item in found if item.verdict in ("holds", "error")]
     if as_json:
         answer = {"holds": not empty, "claims": [item.as_json() for item in found]}
         print_answer(json_text(answer, indent=2))
     else:
-        trained = sum(item.verdict in ("fails", "holds", "structural") for item in found)
-        print_answer(f"{len(empty)} of {trained} gates of trained models hold for untrained ones")
+        count = Counter(item.verdict for item in found)
+        trained = count["fails"] + count["holds"] + count["structural"]
+        errors = f", and {count['error']} end in an error" if count["error"] else ""
+        print_answer(f"{count['holds']} of {trained} gates of trained models hold for untrained ones{errors}")
     return 1 if empty else 0
 
 
