@@ -34,7 +34,7 @@ class Block:
 
 
 class StoredPoints:
-    """Points (N, *E) in blocks, indexed by slices and by integers (n,) as an array of numpy is.
+    """Points (N, *E) in blocks, indexed by slices and by integers (n,) from 0 on.
 
     ``read`` gives the points of a block, an array (rows, *E) of one dtype, the same at every call and from any thread.
     As many blocks stay in memory as fit into ``memory`` MiB, two at least; ``shuffle`` mixes half of them at a time.
