@@ -78,6 +78,7 @@ def test_an_alias_gives_the_value_at_its_anchor() -> None:
         ("a: &x [*x]\n", 1, 4, "contains it"),
         ("a: 1\n---\nb: 2\n", 2, 1, "a second YAML document"),
         ("a: !!python/object:os.system 1\n", 1, 4, "tag"),
+        ("%YAML 1.2\n---\n%YAML 9.9\n---\na: 1\n", 3, 1, "this is YAML 9.9; expected YAML 1.2"),
         ("a: 1\nb: '\x07'\n", 2, 5, "U+0007"),
         ("? [1, 2]\n: 3\n", 1, 3, "a key is a list or a mapping"),
         ("<<: {a: 1}\n", 1, 1, "merge key"),

@@ -149,6 +149,12 @@ def parse(text: str, file: str) -> Positioned:
         result.problems.append(_at(result, _marked(error.problem_mark), message))
     except MarkedYAMLError as error:
         result.problems.append(_broken(error, text, file))
+    except KeyError as error:  # of the rules of a version, which the library looks up
+        if not isinstance(error.args[0], tuple):
+            raise
+        version, found = ".".join(map(str, error.args[0])), _VERSION.search(text)
+        place = _counted(text, found.start() if found else 0)
+        result.problems.append(_at(result, place, f"this is YAML {version}; expected YAML 1.2", "delete this line"))
     except YAMLError as error:
         result.problems.append(_unreadable(error, text, file))
     except RecursionError:
@@ -164,6 +170,7 @@ def parse_value(text: str) -> Any:
     return parsed.data
 
 
+_VERSION = re.compile(r"^%YAML[ \t]+(?!1\.[12][ \t]*$)", re.MULTILINE)
 _ODD_LINE_END = re.compile("[\x85\u2028\u2029]")
 
 
