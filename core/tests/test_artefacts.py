@@ -318,3 +318,10 @@ def test_json_needs_no_torch() -> None:
     script = "import sys, scorefold.artefacts as a; a.json_text({'a': 1}); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
     assert artefacts.STATE_FILE == "state.safetensors"
+
+
+def test_a_link_to_itself_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    before = digest_folder(tmp_path)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert digest_folder(tmp_path) == before

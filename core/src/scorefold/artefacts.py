@@ -306,11 +306,11 @@ def files_in(path: Path) -> list[Path]:
         # Folders that stand here come before links, so that what both lead to keeps its own name.
         with os.scandir(folder) as entries:
             items = sorted(entries, key=lambda item: (item.is_symlink(), item.name))
-        for item in items:
+        for item in map(Path, items):  # where an entry of scandir raises for a link that leads nowhere but to itself
             if item.is_dir():
-                look(Path(item.path), (*above, own))
+                look(item, (*above, own))
             elif item.is_file():
-                found.append(Path(item.path))
+                found.append(item)
 
     look(path, ())
     return sorted(found, key=lambda file: file.relative_to(path).as_posix())
