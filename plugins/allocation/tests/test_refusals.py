@@ -135,7 +135,7 @@ def test_one_seed_has_no_band_and_says_so() -> None:
 
 def test_a_function_has_no_threshold_and_says_so() -> None:
     found = run_pilot(MetaConfig(pilot={"labels": 400}), lambda m, s, q: constant(s + q, m), 16_000)
-    assert any("no training loss is told" in told for told in found.warnings)
+    assert any("no training loss is reported" in told for told in found.warnings)
 
 
 def test_limits_that_leave_no_plan_are_named() -> None:

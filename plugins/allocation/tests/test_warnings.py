@@ -68,7 +68,7 @@ UNSURE, GROWING = Band(0.0, -0.2, 0.2), Band(0.5, 0.4, 0.6)
         ({"edge_shares": (1.0, 1.0), "ends": (2, 2)}, None),
         ({"seeds": 1}, "every size was tried with one seed"),
         ({"threshold": Threshold()}, None),
-        ({"threshold": Threshold(), "worth": 1601.0, "gamma": UNSURE}, "no training loss is told"),
+        ({"threshold": Threshold(), "worth": 1601.0, "gamma": UNSURE}, "no training loss is reported"),
         ({"threshold": Threshold(None, 1024)}, "the learner interpolates its training tasks at this budget"),
         ({"threshold": Threshold(128)}, None),
         ({"gamma": GROWING, "grows": True, "worth": 160_000.0}, "to the power 0.5 (0.4 to 0.6)"),

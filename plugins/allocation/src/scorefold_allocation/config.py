@@ -123,7 +123,7 @@ class PilotConfig(Config):
         None,
         ge=1,
         description="Largest budget of a trial, never above the budget; null: 8 thresholds where the scan crosses the "
-        "threshold, a quarter of the budget where all is above it, all of it where no training loss is told",
+        "threshold, a quarter of the budget where all is above it, all of it where no training loss is reported",
     )
     budgets: int = Field(2, ge=1, le=6, description="Budgets with a grid of their own, each half of the one before")
     sizes: int = Field(12, ge=3, description="Labels per task to try, spread evenly on a log scale")

@@ -133,7 +133,7 @@ def plan_warnings(
     if config.pilot.seeds == 1:
         told.append("every size was tried with one seed, so that bands and intervals have no width: set pilot.seeds")
     if worth > top.budget and threshold == Threshold():
-        told.append("no training loss is told, so it is not known whether the pilot is above the threshold")
+        told.append("no training loss is reported, so it is not known whether the pilot is above the threshold")
     if threshold.labels is None and threshold.below is not None:
         told.append("the learner interpolates its training tasks at this budget: the plan is good for no larger one")
     if best.gamma is not None and best.grows:

@@ -71,7 +71,7 @@ def _described(thing: Any) -> str:
 class Trial:
     """What came of a cell: ``test`` and ``train`` for each of its ``seeds``, nan for what is not finite or failed.
 
-    ``train`` is None where no training loss is told; ``failure`` says why training gave up.
+    ``train`` is None where no training loss is reported; ``failure`` says why training gave up.
     """
 
     cell: Cell
