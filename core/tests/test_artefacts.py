@@ -22,6 +22,7 @@ from scorefold.artefacts import (
     digest_folder,
     json_text,
     load_arrays,
+    load_facts,
     load_state,
     new_folder,
     read_json,
@@ -81,6 +82,30 @@ def test_a_state_written_again_replaces_the_pair_and_nothing_else(tmp_path: Path
     assert manifest == {"n": 2}
     assert torch.equal(tensors["a"], torch.ones(2))
     assert names(folder) == ["figure.png", "manifest.json", "state.safetensors"]
+
+
+def test_a_manifest_that_was_changed_is_refused(tmp_path: Path) -> None:
+    save_state(tmp_path / "s", {"a": torch.zeros(2)}, {"name": "training", "rate": 1e-3, "odd": [math.nan, {"b": "é"}]})
+    file = tmp_path / "s" / "manifest.json"
+    right = file.read_text()
+    for old, new in (("training", "trailing"), ("0.001", "0.003"), ('"rate"', '"race"'), ("NaN", "Nan")):
+        assert right.count(old) == 1
+        file.write_text(right.replace(old, new))
+        for load in (load_state, load_facts):
+            with pytest.raises(ArtefactError, match=r"manifest\.json is not as it was saved"):
+                load(tmp_path / "s")
+    file.write_text(right.replace('"manifest.json"', '"manifest.jso"'))
+    with pytest.raises(ArtefactError, match="is not the manifest of a saved state"):
+        load_facts(tmp_path / "s")
+
+
+def test_a_manifest_without_a_digest_of_its_own_is_read(tmp_path: Path) -> None:
+    save_state(tmp_path / "s", {"a": torch.zeros(2)}, {"n": 1})
+    file = tmp_path / "s" / "manifest.json"
+    written = json.loads(file.read_text())
+    del written["files"]["manifest.json"]
+    file.write_text(json.dumps(written))
+    assert load_state(tmp_path / "s")[1] == load_facts(tmp_path / "s") == {"n": 1}
 
 
 def test_a_failed_write_leaves_the_old_state(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from scorefold.artefacts import LARGEST_JSON, digest_file, digest_folder, json_text, read_json
+from scorefold.artefacts import LARGEST_JSON, digest_file, digest_folder, json_text, load_state, read_json, save_state
 from scorefold.data import Dataset
 from scorefold.errors import ArtefactError
 from scorefold.interfaces import TensorSource
@@ -44,9 +44,9 @@ def folder(host: Host, tmp_path: Path) -> Path:
 @pytest.fixture
 def rewrite(folder: Path) -> Rewrite:
     def change(how: Callable[[dict[str, Any]], object]) -> None:
-        facts = json.loads((folder / "manifest.json").read_text())
+        tensors, facts = load_state(folder)
         how(facts)
-        (folder / "manifest.json").write_text(json.dumps(facts))
+        save_state(folder, tensors, facts)
 
     return change
 
@@ -155,11 +155,10 @@ class TestStates:
             outer = inner.parent / f"{inner.name[:4]}-outer"
             outer.mkdir()
             inner.rename(outer / "in")
-            shutil.copy(outer / "in" / "state.safetensors", outer)
-            facts = json.loads((outer / "in" / "manifest.json").read_text())
+            tensors, facts = load_state(outer / "in")
             digest = digest_file(outer / "in" / "manifest.json")
             facts["ports"] = {"data": {"state": "in", "digest": digest, "copy": True}}
-            (outer / "manifest.json").write_text(json.dumps(facts))
+            save_state(outer, tensors, facts)
             inner = outer.rename(inner)
         # Newer Pythons take fewer of their own frames a level; folders deeper than this can't be removed by shutil.
         before = sys.getrecursionlimit()
@@ -170,11 +169,10 @@ class TestStates:
             sys.setrecursionlimit(before)
 
     @pytest.mark.parametrize("dtype", [torch.int64, torch.complex64, torch.float8_e4m3fn])
-    def test_tensors_of_another_type(self, host: Host, folder: Path, rewrite: Rewrite, dtype: torch.dtype) -> None:
+    def test_tensors_of_another_type(self, host: Host, folder: Path, dtype: torch.dtype) -> None:
         """torch would cast them without a word."""
         weight = torch.zeros(host.load(folder).network.weight.shape)
-        save_file({"network.weight": weight.to(dtype)}, folder / "state.safetensors")
-        rewrite(lambda facts: facts.update(files={"state.safetensors": digest_file(folder / "state.safetensors")}))
+        save_state(folder, {"network.weight": weight.to(dtype)}, load_state(folder)[1])
         assert "network.weight is" in refused(host, folder)
 
 

@@ -9,11 +9,12 @@ import re
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from scorefold.artefacts import LARGEST_JSON, digest_file, digest_folder, read_json
+from scorefold.artefacts import LARGEST_JSON, digest_file, digest_folder, json_text, read_json
 from scorefold.errors import ScorefoldError
 
 
@@ -66,7 +67,7 @@ def sign(folder: Path) -> None:
             continue
         with suppress(ScorefoldError, OSError, ValueError, KeyError, TypeError, AttributeError):
             facts = read_json(path)
-            facts["files"]["state.safetensors"] = digest_file(path.with_name("state.safetensors"))
+            files = {**facts.pop("files"), "state.safetensors": digest_file(path.with_name("state.safetensors"))}
             for entry in facts["ports"].values():
                 for part in entry if isinstance(entry, list) else [entry]:
                     place = path.parent / (part.get("state") or part.get("value") or ".")
@@ -74,7 +75,9 @@ def sign(folder: Path) -> None:
                         part["digest"] = digest_folder(place)
                     elif "state" in part and (part.get("copy") or place.name == "score"):
                         part["digest"] = digest_file(place / "manifest.json")
-            path.write_text(json.dumps(facts))
+            if "manifest.json" in files:
+                files["manifest.json"] = sha256(json_text(facts).encode()).hexdigest()
+            path.write_text(json.dumps({**facts, "files": files}))
 
 
 def redirect(random: Random, path: Path, outside: Path) -> None:

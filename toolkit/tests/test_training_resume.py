@@ -184,6 +184,9 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     ),
     "no state": lambda folder: (folder / "state.safetensors").unlink(),
     "no manifest": lambda folder: (folder / "manifest.json").unlink(),
+    "a letter of it changed": lambda folder: (folder / "manifest.json").write_text(
+        (folder / "manifest.json").read_text().replace("training.", "trailing.", 1)
+    ),
     "no JSON": lambda folder: (folder / "manifest.json").write_text("{"),
     "a list": lambda folder: (folder / "manifest.json").write_text("[]"),
     "not UTF-8": lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe"),

@@ -41,7 +41,7 @@ def save_state(folder: Path, tensors: Mapping[str, Tensor], manifest: Mapping[st
     """Tensors and the facts about them as ``state.safetensors`` and ``manifest.json`` in a folder.
 
     A folder that does not exist appears complete. In one that does, the two files are replaced, the manifest
-    last; it holds the digest of the tensors, so ``load_state`` refuses a pair that does not belong together.
+    last; it holds the digests of both, so ``load_state`` refuses a pair that does not belong together.
     Other files in the folder stay. Raises ``ArtefactError`` for what JSON or safetensors can't hold and for a
     disk that can't be written.
     """
@@ -55,10 +55,14 @@ def save_state(folder: Path, tensors: Mapping[str, Tensor], manifest: Mapping[st
 
 
 def _write_state(folder: Path, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> None:
-    text = json_text(manifest)
+    facts = json.loads(json_text(manifest))
     save_arrays(folder / STATE_FILE, tensors)
-    digests = {STATE_FILE: digest_file(folder / STATE_FILE)}
-    write_json(folder / MANIFEST_FILE, {**json.loads(text), DIGEST_KEY: digests})
+    digests = {STATE_FILE: digest_file(folder / STATE_FILE), MANIFEST_FILE: _digest_of(facts)}
+    write_json(folder / MANIFEST_FILE, {**facts, DIGEST_KEY: digests})
+
+
+def _digest_of(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json_text(facts).encode()).hexdigest()
 
 
 def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -66,20 +70,35 @@ def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises ``ArtefactError`` where either is missing, truncated, or changed since it was saved.
     """
-    manifest = read_json(folder / MANIFEST_FILE)
-    digests = manifest.pop(DIGEST_KEY, None) if isinstance(manifest, dict) else None
-    if not isinstance(digests, dict) or STATE_FILE not in digests:
-        raise ArtefactError(
-            f"{folder / MANIFEST_FILE} is not the manifest of a saved state",
-            hint=f"a saved state is a folder with {STATE_FILE} and the {MANIFEST_FILE} written with it",
-        )
-    state = folder / STATE_FILE
-    if digest_file(state) != digests[STATE_FILE]:
-        raise ArtefactError(
-            f"{state} is not the file that {MANIFEST_FILE} belongs to: changed, truncated or copied alone",
-            hint="restore the folder from where it came, or make it again",
-        )
-    return load_arrays(state), manifest
+    facts, digests = _read_manifest(folder)
+    if digest_file(folder / STATE_FILE) != digests[STATE_FILE]:
+        raise _changed(folder / STATE_FILE)
+    return load_arrays(folder / STATE_FILE), facts
+
+
+def load_facts(folder: Path) -> dict[str, Any]:
+    """The manifest that ``save_state`` wrote, its tensors unread. Raises ``ArtefactError`` as ``load_state`` does."""
+    return _read_manifest(folder)[0]
+
+
+def _read_manifest(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    path = folder / MANIFEST_FILE
+    facts = read_json(path)
+    digests = facts.pop(DIGEST_KEY, None) if isinstance(facts, dict) else None
+    if not isinstance(digests, dict) or not {STATE_FILE} <= set(digests) <= {STATE_FILE, MANIFEST_FILE}:
+        hint = f"a saved state is a folder with {STATE_FILE} and the {MANIFEST_FILE} written with it"
+        raise ArtefactError(f"{path} is not the manifest of a saved state", hint=hint)
+    own = _digest_of(facts)
+    if digests.get(MANIFEST_FILE, own) != own:  # manifests had no digest of their own at first
+        raise _changed(path)
+    return facts, digests
+
+
+def _changed(path: Path) -> ArtefactError:
+    return ArtefactError(
+        f"{path} is not as it was saved: changed, truncated or copied alone",
+        hint="restore the folder from where it came, or make it again",
+    )
 
 
 def save_arrays(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -173,9 +192,9 @@ def _no_number(text: str) -> float:
 
 def csv_text(rows: Iterable[Iterable[Any]]) -> str:
     """Rows as comma-separated values, a line each."""
-    told = io.StringIO()
-    csv.writer(told, lineterminator="\n").writerows(rows)
-    return told.getvalue()
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def json_text(obj: Any, *, indent: int | None = None) -> str:
@@ -196,7 +215,7 @@ def _plain(obj: Any, place: str) -> Any:
     if isinstance(obj, int):
         return int(obj)
     if isinstance(obj, float):
-        return float(obj) if math.isfinite(obj) else _name_of_non_finite(obj)
+        return float(obj) if math.isfinite(obj) else json.dumps(float(obj))
     if isinstance(obj, Mapping):
         for key in obj:
             if not isinstance(key, (str, int)):
@@ -215,12 +234,6 @@ def _plain(obj: Any, place: str) -> Any:
         return _plain(obj.item(), place)
     hint = "tensors and arrays belong into a safetensors file (save_arrays)" if hasattr(obj, "shape") else None
     raise ArtefactError(f"JSON can't hold the {type(obj).__name__} at {place}", hint=hint)
-
-
-def _name_of_non_finite(value: float) -> str:
-    if math.isnan(value):
-        return "NaN"
-    return "Infinity" if value > 0 else "-Infinity"
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -186,26 +186,7 @@ class Allocation:
 
     def summary(self) -> dict[str, Any]:
         """The allocation as JSON; tensors of the curve become lists."""
-
-        def rows(plan: tuple[PlanRow, ...]) -> list[dict[str, Any]]:
-            return [
-                {"task_type": row.task_type, "tasks": row.tasks, "support": row.support, "query": row.query}
-                for row in plan
-            ]
-
-        return {
-            "status": self.status,
-            "plan": rows(self.plan),
-            "leftover": self.leftover,
-            "predicted_loss": self.predicted_loss,
-            "interval": None if self.interval is None else list(self.interval),
-            "near_optimal": [rows(plan) for plan in self.near_optimal],
-            "curve": self._columns(),
-            "reason": self.reason,
-            "remarks": list(self.remarks),
-            "warnings": list(self.warnings),
-            "diagnostics": dict(self.diagnostics),
-        }
+        return asdict(replace(self, curve=self._columns()))
 
     def csv(self) -> str:
         """The curve as comma-separated values, a line for each of its points, under the names of its columns."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from scorefold.artefacts import digest_file
+from scorefold.artefacts import digest_file, load_state, save_state
 from scorefold.errors import ArtefactError
 from scorefold_registry import sweep
 from scorefold_registry.cli.citations import methods
@@ -232,8 +232,8 @@ def refused(plan: MakePlan, text: str) -> Any:
 
 
 def rewrite(folder: Path, **changed: Any) -> None:
-    path = folder / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+    tensors, facts = load_state(folder)
+    save_state(folder, tensors, {**facts, **changed})
 
 
 PRIOR = HEAD + "  prior: {load: runs/tiny/earlier/score}\n"

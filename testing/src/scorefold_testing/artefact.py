@@ -14,7 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scorefold.artefacts import MANIFEST_FILE, STATE_FILE, digest_file, load_arrays, read_json
+from scorefold.artefacts import (
+    MANIFEST_FILE,
+    STATE_FILE,
+    digest_file,
+    load_arrays,
+    load_state,
+    read_json,
+    save_state,
+)
 from scorefold.errors import ArtefactError
 from scorefold_testing.answers import answers_of, inputs_of
 from scorefold_testing.contract import Check, Subject, check, stir
@@ -25,6 +33,7 @@ _DAMAGES: tuple[tuple[str, str, Callable[[bytes], bytes]], ...] = (
     (STATE_FILE, "truncated", lambda content: content[: len(content) // 2]),
     (STATE_FILE, "altered in a byte", lambda content: content[:-1] + bytes([content[-1] ^ 1])),
     (MANIFEST_FILE, "truncated", lambda content: content[: len(content) // 2]),
+    (MANIFEST_FILE, "altered in a letter", lambda content: content.replace(b"e", b"d", 1)),
 )
 HELD = ("score", "flow", "geometry", "estimator", "allocator", "data", "network")
 
@@ -128,12 +137,13 @@ def other_revisions(subject: Subject) -> str:
     """The state of a later revision is refused by an ArtefactError; an earlier one's is taken over, or refused too."""
     component = subject.component
     with _saved(subject) as (_, path):
-        manifest = (path / MANIFEST_FILE).read_text(encoding="utf-8")
+        tensors, facts = load_state(path)
+        manifest = json.dumps(facts)
         named = json.dumps(component.versioned_id)
 
         def as_of(revision: int) -> Any:
             other = json.dumps(f"{component.id}@{revision}")
-            (path / MANIFEST_FILE).write_text(manifest.replace(named, other, 1), encoding="utf-8")
+            save_state(path, tensors, json.loads(manifest.replace(named, other, 1)))
             return subject.host.load(path)
 
         require(named in manifest, f"its manifest does not name {named}", "the component with its revision")

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from scorefold.artefacts import MANIFEST_FILE, STATE_FILE, load_arrays, load_state, read_json, save_state
+from scorefold.artefacts import STATE_FILE, load_arrays, load_facts, load_state, save_state
 from scorefold.errors import ArtefactError
 from scorefold.kinds import CORE_CAPABILITIES, CORE_KINDS
 from scorefold.plugin import Capability, Component, Kind
@@ -107,7 +107,7 @@ class FakeHost:
         return obj
 
     def _read(self, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-        manifest = read_json(path / MANIFEST_FILE)
+        manifest = load_facts(path)
         careless = getattr(resolve(self.catalogue[manifest["name"]].target), "careless", "")
         if careless == "trusting" or (careless == "easy" and not (path / STATE_FILE).exists()):
             try:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from scorefold.artefacts import MANIFEST_FILE, digest_file, read_json
+from scorefold.artefacts import MANIFEST_FILE, digest_file, load_facts
 from scorefold.errors import ArtefactError, PluginError
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.checked_json import checked, read_checked
@@ -82,10 +82,7 @@ def check_manifest(raw: Mapping[str, Any], folder: Path) -> Manifest:
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest in a folder, its state unread; see ``check_manifest`` for the errors."""
-    raw = read_json(folder / MANIFEST_FILE)
-    if not isinstance(raw, dict):
-        raise ArtefactError(f"{folder / MANIFEST_FILE} is not the manifest of a saved state")
-    return check_manifest(raw, folder)
+    return check_manifest(load_facts(folder), folder)
 
 
 def installed(catalogue: Catalogue, manifest: Manifest, folder: Path) -> tuple[Registered, int]:
