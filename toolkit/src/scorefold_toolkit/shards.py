@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+from scorefold.errors import JobError, WorkerError
 from scorefold.jobs import job_function
 from scorefold.stage import Executor
 
@@ -21,11 +22,17 @@ def in_shards(target: str, shards: Iterable[Any], executor: Executor | None, key
     """``target`` (``module:function``) applied to each shard, in order.
 
     Shards are jobs of an executor that is ``parallel``, named by ``key`` and taken ``AT_ONCE`` at a time; otherwise,
-    and where one is left by itself, they are computed here. Raises as the function and ``Executor.map`` do.
+    where one is left by itself and where they can't be sent, they are computed here. Raises as the function does, and
+    ``WorkerError`` where a worker ends.
     """
     function, left = job_function(target), iter(shards)
     while taken := list(islice(left, AT_ONCE if executor is not None and executor.parallel else 1)):
-        if executor is None or len(taken) == 1:
-            yield from map(function, taken)
-        else:
-            yield from executor.map(target, taken, key)
+        answers: Iterable[Any] = map(function, taken)
+        if executor is not None and len(taken) > 1:
+            try:
+                answers = executor.map(target, taken, key)
+            except WorkerError:
+                raise
+            except JobError:
+                pass  # a model of a class that no other process can import is as good here
+        yield from answers

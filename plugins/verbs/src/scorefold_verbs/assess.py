@@ -10,15 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scorefold.data import Condition, Dataset, labels_of
+from scorefold.data import Dataset, labels_of
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
+from scorefold.seeds import derive_seed
 from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.figures import picture_of
 from scorefold_toolkit.metrics import LPIPS
 from scorefold_toolkit.metrics.features import LARGEST
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Metric, Units
 from scorefold_toolkit.operators import HasOperator, Operator
+from scorefold_toolkit.shards import in_shards
 from scorefold_verbs.config.verbs import AssessOptions
 from scorefold_verbs.inputs import Inputs, condition_of, device_of, draw_events, points_of
 from scorefold_verbs.labels import groups_of, left_out_for, row_of, with_labels
@@ -58,7 +60,8 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
     condition by the operator that it came from, to each other by their spread; images and vectors by Frechet distances
     and, for conditional models, by the coverage and the uniformity of the truths' places; vectors by energy distances
     and scores. Metrics that are plugged in come besides. With ``by: label``, the points of each label are measured by
-    themselves too. Draws are made and measured ``batch_size`` at a time. Raises ``DataError`` for fewer than two
+    themselves too. Draws are made and measured ``batch_size`` at a time, each batch with a seed of its own, and made in
+    jobs where the model is on the CPU and the executor runs these in parallel. Raises ``DataError`` for fewer than two
     held-out points and for draws that are not finite, ``ConfigError`` for what does not fit the data.
     """
     source: DataSource = inputs["data"]
@@ -80,18 +83,21 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
     new_measures = _measures(component, options, units, operator, further)
     measures = new_measures(context.generator("places"))
     groups = _Groups.of(component, source, points, new_measures, context) if options.by is not None else None
-    generator = context.generator("assess", device=device_of(component))
     # A cloud of points takes more of them than a row of images or a colour for each condition.
     most = options.shown if condition is not None or len(component.event_shape) == 3 else max(options.shown, _CLOUD)
     shown: list[EvaluationBatch] = []
-    each = max(1, options.batch_size // options.n)
-    for start in range(0, len(points), each):
-        batch = points.take(torch.arange(start, min(start + each, len(points))))
-        given = condition_of(component, batch)
-        draws = units.round(_draw(component, batch, given, options, generator))
+    batches = [points.take(rows) for rows in torch.arange(len(points)).split(max(1, options.batch_size // options.n))]
+    seed = context.seed("assess")
+    shards = (Shard(component, batch, options, derive_seed(seed, number)) for number, batch in enumerate(batches))
+    executor = context.executor if device_of(component).type == "cpu" else None
+    start = 0
+    for batch, x in zip(batches, in_shards(f"{__name__}:draws_of", shards, executor, "samples"), strict=True):
         # Levels are rounded too, so that a draw at the level of its truth equals it bit by bit.
         held = EvaluationBatch(
-            units.round(batch.x), draws, given, None if operator is None else operator.at(batch.index)
+            units.round(batch.x),
+            units.round(x),
+            condition_of(component, batch),
+            None if operator is None else operator.at(batch.index),
         )
         for measure in measures:
             measure.add(held)
@@ -99,7 +105,8 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
             groups.add(start, held, operator, batch.index)
         if start < most:
             shown.append(held)
-        context.progress(start + len(batch), len(points), "held-out points")
+        start += len(batch)
+        context.progress(start, len(points), "held-out points")
     outcome = _outcome(component, options, units, len(points), measures, _shown(shown, most, units, measures))
     if groups is not None:
         outcome.result = with_labels(outcome.result, *groups.rows())
@@ -216,14 +223,22 @@ def _measures(
     return make
 
 
-def _draw(
-    component: ScoreModel | Flow,
-    batch: Dataset,
-    condition: Condition | None,
-    options: AssessOptions,
-    generator: torch.Generator,
-) -> Tensor:
-    """n draws for each point of a batch, (n, C, *E), ``batch_size`` at a time where there are more for one point."""
+@dataclass(frozen=True)
+class Shard:
+    """The held-out points for which draws are one job, with the seed of these."""
+
+    component: ScoreModel | Flow
+    points: Dataset
+    options: AssessOptions
+    seed: int
+
+
+@torch.no_grad()
+def draws_of(shard: Shard) -> Tensor:
+    """n draws for each point of a shard, (n, C, *E), ``batch_size`` at a time where there are more for one point."""
+    component, batch, options = shard.component, shard.points, shard.options
+    generator = torch.Generator(device_of(component)).manual_seed(shard.seed)
+    condition = condition_of(component, batch)
     if condition is None:
         count = options.n * len(batch)
         x = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from scorefold.data import Dataset
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.interfaces.capabilities import KnowsDistribution
-from scorefold.stage import Outcome, StageContext
+from scorefold.seeds import derive_seed
+from scorefold.stage import Executor, Outcome, StageContext
 from scorefold_toolkit.distributions import log_density
+from scorefold_toolkit.shards import in_shards
 from scorefold_verbs.config.verbs import LikelihoodOptions
 from scorefold_verbs.inputs import Inputs, device_of, points_of, refuse_codes
 
@@ -34,8 +37,8 @@ def evaluate_likelihood(
     refuse_codes(component)
     source: DataSource = inputs["data"]
     dataset = points_of(source, options.limit, context)
-    generator = context.generator("evaluate", device=device_of(component))
-    log_prob = log_probs(component, dataset, options, generator, context.progress)
+    seed = context.seed("evaluate")
+    log_prob = log_probs(component, dataset, options, seed, executor=context.executor, progress=context.progress)
     metrics, answer = _likelihood(component, log_prob, _exact_log_prob(component, source, dataset))
     scaled = source.event_scale.log_volume(tuple(component.event_shape))
     if scaled != 0 and source.event_scale.levels is None:
@@ -48,28 +51,28 @@ def log_probs(
     model: ScoreModel | Flow,
     dataset: Dataset,
     options: LikelihoodOptions,
-    generator: torch.Generator | None,
+    seed: int | None,
+    *,
+    executor: Executor | None = None,
     progress: Callable[[int, int, str], None] = lambda done, total, text: None,
 ) -> Tensor:
-    """log p(x | condition) of points in nats, (N,) in float64. Raises ``DataError`` for values that are not finite."""
+    """log p(x | condition) of points in nats, (N,) in float64.
+
+    ``seed`` gives the probes of traces and the noise of discrete data; with None the latter is the middle of each
+    level. A batch has a seed of its own, and is a job where the model is on the CPU and the ``executor`` runs these in
+    parallel. Raises ``DataError`` for values that are not finite.
+    """
+    batches = enumerate(dataset.batches(options.batch_size))
+    shards = (
+        Shard(model, batch, options, None if seed is None else derive_seed(seed, number)) for number, batch in batches
+    )
     values: list[Tensor] = []
-    for batch in dataset.batches(options.batch_size):
-        condition = batch.condition if model.condition_spec is not None else None
-        if isinstance(model, Flow):
-            with torch.no_grad():
-                found = model.log_prob(batch.x, condition, generator=generator)
-        else:
-            found = model.log_prob(
-                batch.x,
-                condition,
-                trace=options.trace,
-                probes=options.probes,
-                generator=generator,
-                rtol=options.tolerance,
-                atol=options.tolerance,
-            )
-        values.append(found.detach().cpu())
-        progress(sum(map(len, values)), len(dataset), "log-likelihood")
+    done = 0
+    sent = executor if device_of(model).type == "cpu" else None
+    for found in in_shards(f"{__name__}:log_prob_of", shards, sent, "log-likelihoods"):
+        values.append(found)
+        done += len(found)
+        progress(done, len(dataset), "log-likelihood")
     log_prob = torch.cat(values).double()
     wrong = int((~torch.isfinite(log_prob)).sum())
     if wrong:
@@ -78,6 +81,30 @@ def log_probs(
             hint="check that the data are those the model was trained for, in its units",
         )
     return log_prob
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The ``points`` whose log-likelihoods are one job, with the seed of what is random in them."""
+
+    model: ScoreModel | Flow
+    points: Dataset
+    options: LikelihoodOptions
+    seed: int | None
+
+
+def log_prob_of(shard: Shard) -> Tensor:
+    """log p(x | condition) of a shard's points in nats, (n,) on the CPU."""
+    model, x, options = shard.model, shard.points.x, shard.options
+    condition = shard.points.condition if model.condition_spec is not None else None
+    generator = None if shard.seed is None else torch.Generator(device_of(model)).manual_seed(shard.seed)
+    if isinstance(model, Flow):
+        with torch.no_grad():
+            found = model.log_prob(x, condition, generator=generator)
+    else:
+        ends = {"rtol": options.tolerance, "atol": options.tolerance}
+        found = model.log_prob(x, condition, trace=options.trace, probes=options.probes, generator=generator, **ends)
+    return found.detach().cpu()
 
 
 def _likelihood(

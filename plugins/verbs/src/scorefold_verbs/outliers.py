@@ -16,11 +16,10 @@ from torch import Tensor
 from scorefold.data import Dataset, index_condition
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
-from scorefold.seeds import derive_generator
-from scorefold.stage import Outcome, StageContext
+from scorefold.stage import Executor, Outcome, StageContext
 from scorefold_verbs.config.verbs import OutlierOptions
 from scorefold_verbs.evaluate import log_probs
-from scorefold_verbs.inputs import Inputs, device_of, points_of, refuse_codes
+from scorefold_verbs.inputs import Inputs, points_of, refuse_codes
 
 
 @dataclass(frozen=True)
@@ -48,17 +47,17 @@ def outlier_scores(
     options: OutlierOptions = OutlierOptions(),  # noqa: B008 - frozen
     *,
     seed: int | None = None,
+    executor: Executor | None = None,
 ) -> OutlierScores:
     """The scores of points and their conditions.
 
     The others' conditions are those of the ``others`` points after each, from the start again at the end. ``seed``
-    gives the noise of discrete data, the same whatever the condition; None is the middle of each level. Raises
-    ``DataError`` for a conditional model and no more points than ``others``.
+    gives the noise of discrete data, the same whatever the condition; None is the middle of each level. Likelihoods are
+    jobs as those of ``evaluate``. Raises ``DataError`` for a conditional model and no more points than ``others``.
     """
 
     def log_prob(given: Dataset) -> Tensor:
-        generator = None if seed is None else derive_generator(seed, "outliers", device=device_of(model))
-        return log_probs(model, given, options, generator)
+        return log_probs(model, given, options, seed, executor=executor)
 
     unit = math.prod(model.event_shape) * math.log(2)
     own = log_prob(dataset)
@@ -108,7 +107,8 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
                 f"the {name} points have no conditions, and the model takes one for each",
                 hint="give points as the model was trained on: with conditions, such as those of data:paired",
             )
-        scores[name] = outlier_scores(component, points, options, seed=context.seed("outliers")).named()
+        found = outlier_scores(component, points, options, seed=context.seed("outliers"), executor=context.executor)
+        scores[name] = found.named()
     metrics: dict[str, float] = {}
     for name, values in scores["usual"].items():
         metrics[f"mean {name} (bits)" if name == "condition cost" else f"mean {name} (bits a dimension)"] = float(
