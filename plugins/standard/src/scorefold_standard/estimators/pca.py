@@ -44,13 +44,15 @@ class PCAEstimator(Estimator):
         config = self.config
         draws = seeded(generator)
         points, positions = sampled(data, config.limit, draws, least=3, who="PCA")
+        note = ""
         if len(points) <= IN_MEMORY:
             x = as_rows(points.tensor(), positions)
-            variances, note = component_variances(x), ""
+            variances = component_variances(x)
         else:
             variances = variances_by_batches(points, positions)
-            x, _ = points_of(points, IN_MEMORY, draws, least=3, who="PCA")
-            note = f"the interval is that of {len(x):,} points"
+            if resamples:
+                x, _ = points_of(points, IN_MEMORY, draws, least=3, who="PCA")
+                note = f"the interval is that of {len(x):,} points"
         value = count_components(variances, config)
         resampled = []
         for _ in range(resamples):
