@@ -71,7 +71,7 @@ def test_core_names_no_plugin() -> None:
     assert not wrong
 
 
-ROOMS = ("plugins", "components", "host", "runfile", "run", "experiments", "cli")
+ROOMS = ("plugins", "components", "host", "runfile", "run", "experiments", "python", "cli")
 """The rooms of the registry: each imports those before it only."""
 
 

@@ -188,6 +188,39 @@ class Bars(Silent):
         self._bar.stop()
 
 
+class OneStage(Silent):
+    """Shows one stage of a run by name: those before it were seen when they were done."""
+
+    def __init__(self, name: str, shown: Silent) -> None:
+        self._name, self._shown = name, shown
+
+    def stage_started(self, name: str, component: str, number: int, count: int) -> None:
+        if name == self._name:
+            self._shown.stage_started(name, component, 1, 1)
+
+    def waiting(self, name: str) -> None:
+        if name == self._name:
+            self._shown.waiting(name)
+
+    def advanced(self, name: str, done: int, total: int, text: str) -> None:
+        if name == self._name:
+            self._shown.advanced(name, done, total, text)
+
+    def warned(self, name: str, text: str) -> None:
+        self._shown.warned(name, text)
+
+    def measured(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
+        if name == self._name:
+            self._shown.measured(name, step, metrics)
+
+    def stage_ended(self, name: str, seconds: float, reused: bool, metrics: Mapping[str, Any]) -> None:
+        if name == self._name:
+            self._shown.stage_ended(name, seconds, reused, metrics)
+
+    def close(self) -> None:
+        self._shown.close()
+
+
 def progress_for(stream: TextIO, quiet: bool = False) -> Silent:
     """Bars where the stream is a terminal, lines elsewhere, nothing where quiet."""
     if quiet:

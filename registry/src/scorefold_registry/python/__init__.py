@@ -1,0 +1,306 @@
+"""What run files do, from Python and from notebooks.
+
+Each function does one stage and gives it back as a ``Stage``. The stages that it needs are its arguments, and part of
+the run file that it writes and runs: checks, seeds, reuse and figures are those of ``scorefold run``, and so are the
+numbers. ``stage.run_file`` is that file.
+
+>>> from scorefold_registry.python import data, estimate
+>>> points = data("data:sphere", dimension=2, ambient=5, points=500, progress=False)
+>>> dimension = estimate("estimator:mle", points, progress=False)
+>>> round(dimension.value.value)
+2
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scorefold.artefacts import write_text
+from scorefold.errors import ConfigError, ScorefoldError
+from scorefold_registry.components.configs import config_model
+from scorefold_registry.components.manifest import read_manifest, state_folder
+from scorefold_registry.host import Host
+from scorefold_registry.plugins.loading import load_target
+from scorefold_registry.python.inputs import as_input, free_name, source_of, stages_in
+from scorefold_registry.python.stage import Setting, Stage
+from scorefold_registry.run.pipeline import run_file
+from scorefold_registry.run.progress import OneStage, progress_for
+from scorefold_registry.run.result import RunResult
+from scorefold_registry.runfile.reader import RunFileError
+
+if TYPE_CHECKING:
+    from scorefold_registry.plugins.records import Registered
+
+__all__ = [
+    "Stage",
+    "allocate",
+    "assess",
+    "data",
+    "do",
+    "estimate",
+    "evaluate",
+    "fit",
+    "interpolate",
+    "load",
+    "run",
+    "sample",
+]
+
+
+def run(
+    file: str | Path,
+    *,
+    sets: Sequence[str] = (),
+    seed: int | None = None,
+    folder: str | Path | None = None,
+    host: Host | None = None,
+    progress: bool = True,
+) -> RunResult:
+    """Run a run file; see ``scorefold_registry.run_file`` for ``sets``, ``seed`` and the errors.
+
+    Runs and cache stand in ``folder``; without one where the command has them (``runs``, ``.scorefold/cache``).
+    """
+    runs, cache = (None, None) if folder is None else (Path(folder) / "runs", Path(folder) / "cache")
+    bar = progress_for(sys.stdout, not progress)
+    return run_file(host or _host(), file, sets=sets, seed=seed, runs=runs, cache=cache, progress=bar)
+
+
+def data(
+    x: Any,
+    *,
+    condition: Any = None,
+    label: Any = None,
+    splits: Sequence[float] | None = None,
+    name: str = "data",
+    seed: int | None = None,
+    runtime: Mapping[str, Any] | None = None,
+    folder: str | Path | None = None,
+    host: Host | None = None,
+    progress: bool = True,
+    **config: Any,
+) -> Stage:
+    """Data to train on and to ask questions of: the first stage, whose settings the later ones share.
+
+    ``x`` is an array or tensor (N, *E), a pandas or polars table, a path to files or images, or the name of a component
+    such as ``data:digits``. ``condition`` and ``label`` (N,) are arrays like it, or names of columns of a table or
+    file. ``splits`` are the fractions for training, validation and test. Further keywords are fields of the component's
+    config: of ``data:array`` (``scale``, ``low``, ``levels``, ...) for arrays and tables.
+
+    ``seed`` is the root seed (0) and ``runtime`` that of a run file (``{"device": "cpu", "workers": 2}``). Runs, cache
+    and data are kept in ``folder``, where later sessions find them again; without one they go when Python ends. Raises
+    ``ConfigError`` and ``DataError`` for what does not fit.
+    """
+    setting = _setting([], folder, seed, runtime, host)
+    use, fields = source_of(x, condition, label, setting.folder)
+    if splits is not None:
+        fields["fractions"] = list(splits)
+    return _done(setting, {}, name, {"use": use, "config": {**fields, **config}}, progress)
+
+
+def load(
+    state: str | Path,
+    *,
+    name: str = "loaded",
+    folder: str | Path | None = None,
+    seed: int | None = None,
+    runtime: Mapping[str, Any] | None = None,
+    host: Host | None = None,
+    progress: bool = True,
+) -> Stage:
+    """A stage of an earlier run, or what ``host.save`` wrote, by its folder; see ``data`` for the other arguments.
+
+    Raises ``ConfigError`` for a folder that holds no saved state, or one of what is not installed.
+    """
+    setting = _setting([], folder, seed, runtime, host)
+    return _done(setting, {}, name, {"load": str(Path(state).absolute())}, progress)
+
+
+def do(
+    verb: str | None,
+    what: str | Stage,
+    data: Any = None,
+    *,
+    config: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    split: str | None = None,
+    name: str | None = None,
+    folder: str | Path | None = None,
+    seed: int | None = None,
+    runtime: Mapping[str, Any] | None = None,
+    host: Host | None = None,
+    progress: bool = True,
+    **given: Any,
+) -> Stage:
+    """A stage: a verb with a component that is named (``score:denoising``) and built, or that an earlier stage gives.
+
+    ``data`` and each keyword that is a port of the component or of the verb is plugged in: a ``Stage``, the name of a
+    component, what ``data`` takes (for a port of data), an object that the host made, or a list of these. Further
+    keywords are options of the verb, or fields of the config where a component is named that has a field so called;
+    ``options`` and ``config`` take them as mappings. ``verb`` None is the kind's own. The stage's seeds derive from its
+    ``name``. ``folder``, ``seed``, ``runtime`` and ``host`` are those of the stages that are given; they are arguments
+    where there is none.
+
+    Raises ``ConfigError`` with everything that does not fit, before anything is computed, and the error of a stage that
+    fails.
+    """
+    stages = list(stages_in([what, data, *given.values()]))
+    setting = _setting(stages, folder, seed, runtime, host)
+    registered = _component(setting.host, what)
+    found = setting.host.catalogue.verb(registered.component, verb)
+    own = registered.component.requires if isinstance(what, str) else ()
+    ports = {port.name: port.kinds for port in (*own, *found.takes)}
+    inputs = {key: given.pop(key) for key in list(given) if key in ports}
+    if data is not None:
+        inputs["data"] = data
+    settings = {"config": dict(config or {}), "options": dict(options or {})}
+    known = () if found.options is None else load_target(registered, found.options).model_fields
+    fields = config_model(registered).model_fields if isinstance(what, str) else known
+    for key, value in given.items():
+        of_component = isinstance(what, str) and (key in fields or key not in known)
+        settings["config" if of_component else "options"][key] = value
+    specs: dict[str, Mapping[str, Any]] = {}
+    for stage in stages:
+        _add(specs, stage.specs)
+    spec: dict[str, Any] = {"use": what if isinstance(what, str) else what.name}
+    if verb is not None:
+        spec["do"] = verb
+    if inputs:
+        spec["inputs"] = {key: as_input(value, "data" in ports[key], setting, specs) for key, value in inputs.items()}
+    spec.update({key: value for key, value in settings.items() if value})
+    if split is not None:
+        spec["split"] = split
+    default = registered.component.kind if isinstance(what, str) else verb or "stage"
+    return _done(setting, specs, name or free_name(default, specs), spec, progress)
+
+
+def fit(model: str | Stage, data: Any, **given: Any) -> Stage:
+    """Train a score, a flow or another model on data; see ``do`` for the arguments.
+
+    >>> from scorefold_registry.python import data, fit
+    >>> points = data("data:sphere", dimension=1, ambient=2, points=200, progress=False)
+    >>> flow = fit("flow:affine-coupling", points, layers=2, training={"steps": 5}, progress=False)
+    >>> type(flow.value).__name__
+    'CouplingFlow'
+    """
+    return do("fit", model, data, **given)
+
+
+def sample(model: str | Stage, data: Any = None, **given: Any) -> Stage:
+    """Samples of a score or a flow, for the conditions of ``data`` where it takes any; ``n`` is how many."""
+    return do("sample", model, data, **given)
+
+
+def evaluate(model: str | Stage, data: Any, **given: Any) -> Stage:
+    """Log-likelihoods of held-out points; see ``do`` for the arguments."""
+    return do("evaluate", model, data, **given)
+
+
+def assess(model: str | Stage, data: Any, **given: Any) -> Stage:
+    """Samples of a model compared with held-out points; see ``do`` for the arguments."""
+    return do("assess", model, data, **given)
+
+
+def interpolate(model: str | Stage, data: Any, **given: Any) -> Stage:
+    """Paths between pairs of points; see ``do`` for the arguments."""
+    return do("interpolate", model, data, **given)
+
+
+def estimate(estimator: str | Stage, data: Any, **given: Any) -> Stage:
+    """What an estimator says of data, such as their intrinsic dimension; ``score=`` where it reads one."""
+    return do("estimate", estimator, data, **given)
+
+
+def allocate(allocator: str | Stage, **given: Any) -> Stage:
+    """A plan for spending a budget of labels; see ``do`` for the arguments."""
+    return do("allocate", allocator, **given)
+
+
+@cache
+def _host() -> Host:
+    return Host.discover()
+
+
+@cache
+def _temporary() -> Path:
+    """A folder that goes when Python ends."""
+    folder = tempfile.mkdtemp(prefix="scorefold-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def _setting(
+    stages: Sequence[Stage],
+    folder: str | Path | None,
+    seed: int | None,
+    runtime: Mapping[str, Any] | None,
+    host: Host | None,
+) -> Setting:
+    """What the given stages share. Raises ``ConfigError`` for stages of two settings, and for another one asked for."""
+    if not stages:
+        place = _temporary() if folder is None else Path(folder)
+        return Setting(host or _host(), place, seed or 0, dict(runtime or {}))
+    setting = stages[0].setting
+    asked = {"folder": None if folder is None else Path(folder), "seed": seed, "runtime": runtime, "host": host}
+    for other in (vars(stage.setting) for stage in stages[1:]):
+        asked.update({key: value for key, value in other.items() if asked[key] is None})
+    for key, value in asked.items():
+        if value is not None and value != getattr(setting, key):
+            raise ConfigError(
+                f"{key} is {value!s:.80} here and {getattr(setting, key)!s:.80} in stage {stages[0].name!r}; expected "
+                "one for all stages of a run",
+                hint=f"give {key} to the first call, data(...), and make the other stages from what it gives",
+            )
+    return setting
+
+
+def _component(host: Host, what: str | Stage) -> Registered:
+    """What is named, or what the stage's verbs act on."""
+    if isinstance(what, str):
+        return host.catalogue.resolve(what)
+    spec = what.specs[what.name]
+    while spec.get("use") in what.specs:
+        spec = what.specs[spec["use"]]
+    if "load" in spec:
+        return host.catalogue.resolve(read_manifest(state_folder(Path(spec["load"]))).component, any_revision=True)
+    return host.catalogue.resolve(spec["use"])
+
+
+def _add(specs: dict[str, Mapping[str, Any]], more: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, spec in more.items():
+        if specs.setdefault(name, spec) != spec:
+            raise ConfigError(
+                f"two different stages are called {name!r}", hint=f"give one a name of its own: name='{name}-2'"
+            )
+
+
+def _done(
+    setting: Setting, specs: Mapping[str, Mapping[str, Any]], name: str, spec: Mapping[str, Any], progress: bool
+) -> Stage:
+    """Write the run file of these stages and run it. Errors name no place in it: its reader has not written it."""
+    if name in specs:
+        hint = f"give this one another name: name='{free_name(name, specs)}'"
+        raise ConfigError(f"a stage that is given is called {name!r} too", hint=hint)
+    every = {**specs, name: spec}
+    text = setting.run_file(every)
+    path = setting.folder / "files" / f"{sha256(text.encode()).hexdigest()[:16]}.yaml"
+    if not path.exists():
+        write_text(path, text)
+    bar = OneStage(name, progress_for(sys.stdout, not progress))
+    try:
+        result = run_file(
+            setting.host, path, runs=setting.folder / "runs", cache=setting.folder / "cache", progress=bar
+        )
+    except ScorefoldError as error:
+        for problem in error.problems if isinstance(error, RunFileError) else (error,):
+            if problem.file == str(path):
+                problem.file = problem.line = problem.column = None
+        raise
+    return Stage(name, result, setting, every)

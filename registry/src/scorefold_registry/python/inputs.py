@@ -1,0 +1,126 @@
+"""What stages are given: arrays and tables are written, objects saved, and named as a run file names them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from scorefold.artefacts import digest_folder, write_text
+from scorefold.errors import ConfigError
+from scorefold_registry.python.stage import Setting, Stage
+from scorefold_registry.run.applying import loader_of
+
+
+def stages_in(values: Sequence[Any]) -> list[Stage]:
+    """The stages among values, in lists too."""
+    found: list[Stage] = []
+    for value in values:
+        found += stages_in(value) if isinstance(value, list | tuple) else [value] if isinstance(value, Stage) else []
+    return found
+
+
+def free_name(name: str, taken: Mapping[str, Any]) -> str:
+    """The name, with a number where it is taken."""
+    number, found = 1, name
+    while found in taken:
+        number += 1
+        found = f"{name}-{number}"
+    return found
+
+
+def as_input(value: Any, takes_data: bool, setting: Setting, specs: dict[str, Mapping[str, Any]]) -> Any:
+    """An input as a run file writes it; objects and arrays are saved, and become stages of ``specs``."""
+    if isinstance(value, Stage):
+        return value.name
+    if isinstance(value, list | tuple) and stages_in([value]):
+        return [as_input(item, takes_data, setting, specs) for item in value]
+    if isinstance(value, Mapping) or (isinstance(value, str) and ":" in value and not Path(value).exists()):
+        return value
+    if setting.host.builder.memory.of(value) is not None:
+        name = free_name("given", specs)
+        specs[name] = {"load": str(_saved(value, setting))}
+        return name
+    if takes_data:
+        use, config = source_of(value, None, None, setting.folder)
+        return {"use": use, "config": config}
+    raise ConfigError(
+        f"an input is {value!r:.80}; expected a stage, a component (kind:name), or an object that this host made",
+        hint="pass what fit(...) or data(...) gave",
+    )
+
+
+def _saved(value: Any, setting: Setting) -> Path:
+    """The folder of an object's state, named by what it holds."""
+    first = setting.folder / "objects" / f"new-{id(value)}"
+    setting.host.save(value, first, bundle=True)
+    place = first.with_name(digest_folder(first)[:16])
+    if place.exists():
+        shutil.rmtree(first)
+    else:
+        first.rename(place)
+    return place.absolute()
+
+
+def source_of(x: Any, condition: Any, label: Any, folder: Path) -> tuple[str, dict[str, Any]]:
+    """The component that reads what was given, and the fields of its config; arrays and tables are written first."""
+    named = {"condition": condition, "label": label}
+    if isinstance(x, str) and ":" in x and not Path(x).exists():
+        return x, {key: value for key, value in named.items() if value is not None}
+    if isinstance(x, str | Path):
+        use, field = loader_of(Path(x))
+        return use, {field: str(Path(x).absolute()), **_columns(named)}
+    write = getattr(x, "to_csv", None) or getattr(x, "write_csv", None)
+    if write is not None:
+        text = write(index=False) if hasattr(x, "to_csv") else write()
+        path = folder / "data" / f"{sha256(text.encode()).hexdigest()[:16]}.csv"
+        if not path.exists():
+            write_text(path, text)
+        return "data:array", {"path": str(path.absolute()), "header": True, **_columns(named)}
+    return "data:array", _array(x, named, folder)
+
+
+def _columns(named: Mapping[str, Any]) -> dict[str, Any]:
+    """Names of columns as the config takes them."""
+    found: dict[str, Any] = {}
+    for key, value in named.items():
+        names = [value] if isinstance(value, str) else value
+        if names is not None and not (isinstance(names, list | tuple) and all(isinstance(one, str) for one in names)):
+            raise ConfigError(
+                f"{key} is {type(value).__name__}; expected the name of a column of the table or file",
+                hint=f"add it to the table as a column and name that, or give arrays for all: data(x, {key}=...)",
+            )
+        if names is not None:
+            found[key] = names[0] if key == "label" else list(names)
+    return found
+
+
+def _array(x: Any, named: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    import numpy as np
+
+    arrays = {"x": x, **{key: value for key, value in named.items() if value is not None}}
+    for key, value in arrays.items():
+        array = value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
+        if array.dtype.kind not in "biufU" or array.ndim == 0 or isinstance(value, str):
+            raise ConfigError(
+                f"{key} is {value!r:.60} of type {type(value).__name__}; expected an array of numbers, one event a row",
+                hint="give a numpy array, a tensor, a table of pandas, a path or the name of a component (data:digits)",
+            )
+        arrays[key] = array
+    digest = sha256(repr([(key, array.shape, str(array.dtype)) for key, array in arrays.items()]).encode())
+    for array in arrays.values():
+        digest.update(np.ascontiguousarray(array).tobytes())
+    path = folder / "data" / f"{digest.hexdigest()[:16]}.npz"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial.npz")
+        np.savez(partial, **arrays)
+        partial.rename(path)
+    fields: dict[str, Any] = {"path": str(path.absolute())}
+    if "label" in arrays:
+        fields["label"] = "label"
+    if "condition" in arrays:
+        fields["condition"] = ["condition"]
+    return fields

@@ -1,0 +1,127 @@
+"""A finished stage as an object in Python: its value, its answer, its figures, and the run file that repeats it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scorefold.errors import ConfigError
+from scorefold_registry.components.stage_files import read_result
+from scorefold_registry.run.figures import DPI
+from scorefold_registry.run.progress import number_text
+from scorefold_registry.run.report import answers, figures_of, stage_warnings, yaml_text
+from scorefold_registry.run.result import RunResult
+from scorefold_registry.runfile.reader import VERSION, near
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from scorefold_registry.host import Host
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all stages of one run share: the host, the root seed, the ``runtime`` of the run file, and the ``folder``
+    with runs, cache and data."""
+
+    host: Host
+    folder: Path
+    seed: int
+    runtime: Mapping[str, Any]
+
+    def run_file(self, stages: Mapping[str, Any]) -> str:
+        """The run file of these stages, as text."""
+        head: dict[str, Any] = {"version": VERSION, "name": "python", "seed": self.seed}
+        if self.runtime:
+            head["runtime"] = dict(self.runtime)
+        return yaml_text({**head, "stages": dict(stages)})
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A stage that was done, or reused, from Python.
+
+    ``value`` is what it gives: a model, a data source, an estimate. ``specs`` are the stages of a run file that lead to
+    it, its own last; ``run`` is the run that did it.
+    """
+
+    name: str
+    run: RunResult
+    setting: Setting
+    specs: Mapping[str, Mapping[str, Any]]
+
+    @cached_property
+    def value(self) -> Any:
+        return self.run.value(self.name)
+
+    @property
+    def folder(self) -> Path:
+        """Where its result, arrays and figures stand."""
+        return self.run.folder / self.name
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """What ``result.json`` holds: metrics, the answer, warnings."""
+        return read_result(self.folder)
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """Numbers by name."""
+        found: Mapping[str, Any] = self.result["metrics"]
+        return found
+
+    @property
+    def warnings(self) -> list[str]:
+        """Warnings of this stage, a sentence each."""
+        return [text for _, text in stage_warnings(self.run.folder, self._facts())]
+
+    @property
+    def run_file(self) -> str:
+        """The run file that repeats it: ``scorefold run`` gives the same numbers."""
+        return self.setting.run_file(self.specs)
+
+    def plot(self, name: str | None = None) -> Figure:
+        """One of its figures by name, or the first. Raises ``ConfigError`` where there is none."""
+        from matplotlib.figure import Figure
+        from matplotlib.image import imread
+
+        drawn = {path.stem: path for path in sorted((self.folder / "figures").glob("*.png"))}
+        if not drawn:
+            raise ConfigError(f"stage {self.name!r} has no figures", hint="its numbers are in 'metrics' and 'value'")
+        if name is not None and name not in drawn:
+            raise ConfigError(f"stage {self.name!r} has no figure {name!r}", hint=near(name, list(drawn)))
+        image = imread(drawn[name or next(iter(drawn))])
+        figure = Figure(figsize=(image.shape[1] / DPI, image.shape[0] / DPI), dpi=DPI)
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.imshow(image)
+        axes.set_axis_off()
+        return figure
+
+    def __repr__(self) -> str:
+        lines = [answer.sentence() for answer in answers(self.run.folder, self._facts())]
+        lines += [f"warning: {text}" for text in self.warnings if not any(text in line for line in lines)]
+        return "\n".join([f"stage {self.name!r}: {self._component}", *(f"  {line}" for line in lines)])
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the answer, the metrics and the figures."""
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th><td>{escape(number_text(value))}</td></tr>"
+            for name, value in self.metrics.items()
+        )
+        pictures = "".join(
+            f"<figure><img src='{figure['source']}' alt='{escape(figure['title'])}' style='max-width:100%'>"
+            f"<figcaption>{escape(figure['caption'])}</figcaption></figure>"
+            for figure in figures_of(self.folder)
+        )
+        return f"<pre>{escape(repr(self))}</pre><table>{rows}</table>{pictures}"
+
+    @property
+    def _component(self) -> str:
+        return str(self._facts()[0]["component"]).partition("@")[0]
+
+    def _facts(self) -> list[dict[str, Any]]:
+        return [stage for stage in self.run.as_json()["stages"] if stage["name"] == self.name]

@@ -1,0 +1,204 @@
+"""Run files written from Python: the same numbers, no work done twice, and errors that name what was given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from scorefold.errors import ConfigError, DataError, PluginError
+from scorefold_registry import Host, run_file
+from scorefold_registry.python import Stage, assess, data, do, estimate, evaluate, fit, interpolate, load, run, sample
+
+ROWS = np.random.default_rng(0).normal(size=(200, 2)) @ np.array([[1.0, 2.0, 0.0, 1.0], [0.0, 1.0, 3.0, -1.0]])
+FLOW: dict[str, Any] = {"layers": 2, "hidden": [8], "training": {"steps": 20, "batch_size": 32}}
+
+
+@pytest.fixture(scope="module")
+def host() -> Host:
+    return Host.discover()
+
+
+@pytest.fixture
+def points(host: Host, tmp_path: Path) -> Stage:
+    return data(ROWS, folder=tmp_path, host=host, progress=False)
+
+
+@pytest.fixture
+def flow(points: Stage) -> Stage:
+    return fit("flow:affine-coupling", points, **FLOW, progress=False)
+
+
+def test_what_a_stage_gives_is_what_a_run_file_gives(flow: Stage, points: Stage, host: Host, tmp_path: Path) -> None:
+    drawn = sample(flow, n=16, progress=False)
+    (tmp_path / "run.yaml").write_text(drawn.run_file)
+    result = run_file(host, tmp_path / "run.yaml", runs=tmp_path / "other", cache=tmp_path / "new")
+    assert not any(stage.reused for stage in result.stages)
+    assert torch.equal(result.value("sample").load("test").x, drawn.value.load("test").x)
+    assert drawn.metrics == result.stages[-1].metrics
+    assert [stage.name for stage in drawn.run.stages] == ["data", "flow", "sample"]
+
+
+def test_nothing_is_done_twice(flow: Stage, points: Stage) -> None:
+    found = evaluate(flow, points, limit=10, progress=False)
+    assert [(stage.name, stage.reused) for stage in found.run.stages] == [
+        ("data", True),
+        ("flow", True),
+        ("evaluate", False),
+    ]
+    again = evaluate(flow, points, limit=10, progress=False)
+    assert all(stage.reused for stage in again.run.stages)
+    assert again.metrics == found.metrics
+    assert found.value["log_prob"].shape == (10,)
+
+
+def test_a_later_session_finds_what_was_done(points: Stage, flow: Stage, tmp_path: Path) -> None:
+    other = Host.discover()
+    same = fit("flow:affine-coupling", data(ROWS, folder=tmp_path, host=other, progress=False), **FLOW, progress=False)
+    assert [stage.reused for stage in same.run.stages] == [True, True]
+
+
+@pytest.mark.parametrize("form", ["array", "tensor", "table", "csv", "npy"])
+def test_data_in_any_form_are_the_same_points(form: str, points: Stage, host: Host, tmp_path: Path) -> None:
+    table = pd.DataFrame(ROWS, columns=["a", "b", "c", "d"])
+    table.to_csv(tmp_path / "rows.csv", index=False)
+    np.save(tmp_path / "rows.npy", ROWS)
+    given: Any = {
+        "array": ROWS,
+        "tensor": torch.from_numpy(ROWS),
+        "table": table,
+        "csv": tmp_path / "rows.csv",
+        "npy": str(tmp_path / "rows.npy"),
+    }[form]
+    found = data(given, folder=tmp_path, host=host, progress=False).value
+    for split in ("train", "validation", "test"):
+        assert torch.equal(found.load(split).x, points.value.load(split).x)
+
+
+def test_labels_conditions_and_splits(host: Host, tmp_path: Path) -> None:
+    label, condition = np.arange(200) % 3, ROWS[:, :1]
+    settings: dict[str, Any] = {"folder": tmp_path, "host": host, "progress": False, "splits": (0.5, 0.25, 0.25)}
+    arrays = data(ROWS[:, 1:], label=label, condition=condition, **settings).value
+    table = pd.DataFrame(ROWS, columns=list("abcd")).assign(kind=label)
+    columns = data(table, label="kind", condition="a", **settings).value
+    for source in (arrays, columns):
+        assert [len(source.load(split)) for split in ("train", "validation", "test")] == [100, 50, 50]
+        assert source.event_shape == (3,)
+    one, other = arrays.load("test"), columns.load("test")
+    assert torch.equal(one.label, other.label)
+    assert torch.equal(one.condition, other.condition)
+
+
+def test_a_component_by_name_and_its_ports(points: Stage, flow: Stage, host: Host) -> None:
+    found = estimate("estimator:mle", points, n_neighbors=7, split="train", progress=False)
+    assert found.specs["estimator"]["config"] == {"n_neighbors": 7}
+    assert found.value.value == pytest.approx(2, abs=0.4)
+    assert found.metrics["intrinsic dimension"] == found.value.value
+    exact = do(None, "score:analytic", host.create("data:sphere", {"dimension": 1, "ambient": 3}), host=host)
+    assert exact.value.event_shape == (3,)
+
+
+def test_an_object_of_the_host_is_plugged_in(host: Host, tmp_path: Path) -> None:
+    sphere = host.create("data:sphere", {"dimension": 2, "ambient": 4, "points": 300})
+    score = host.create("score:analytic", data=sphere)
+    points = data("data:sphere", dimension=2, ambient=4, points=300, folder=tmp_path, host=host, progress=False)
+    found = estimate("estimator:iddiff", points, score=score, points=40, shown=8, sigma=0.05, progress=False)
+    assert float(found.value.pointwise.median()) == 2
+    host.save(score, tmp_path / "score")
+    loaded = load(tmp_path / "score", folder=tmp_path, host=host, progress=False)
+    assert sample(loaded, n=4, progress=False).value.load("test").x.shape == (4, 4)
+
+
+def test_options_and_config_have_forms_of_their_own(flow: Stage, points: Stage) -> None:
+    found = do("sample", flow, options={"n": 3}, progress=False)
+    assert found.specs["sample"] == {"use": "flow", "do": "sample", "options": {"n": 3}}
+    whole = estimate("estimator:pca", points, config={"resamples": 0}, options={"limit": 50}, progress=False)
+    assert whole.specs["estimator"]["options"] == {"limit": 50}
+
+
+def test_a_second_stage_of_a_name_gets_a_number(flow: Stage) -> None:
+    first = sample(flow, n=2, progress=False)
+    assert sample(first.specs and flow, n=3, progress=False).name == "sample"
+    paths = interpolate("geometry:euclidean", first, name="sample-2", pairs=1, progress=False)
+    assert list(paths.specs) == ["data", "flow", "sample", "sample-2"]
+
+
+def test_how_a_stage_is_shown(points: Stage) -> None:
+    found = estimate("estimator:mle", points, split="train", progress=False)
+    assert re.fullmatch(
+        r"stage 'estimator': estimator:mle\n  estimator:mle: intrinsic dimension \d\.\d+ \(95% interval .*\)",
+        repr(found),
+    )
+    page = found._repr_html_()
+    assert page.startswith("<pre>stage &#x27;estimator&#x27;")
+    assert "<img src='data:image/" in page
+    assert found.plot().axes[0].images
+    with pytest.raises(ConfigError, match="has no figure 'dimensions'"):
+        found.plot("dimensions")
+
+
+def test_progress_shows_the_stage_and_not_those_before_it(points: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    estimate("estimator:mle", points, split="train")
+    shown = capsys.readouterr().out
+    assert shown.startswith("[1/1] estimator: estimator:mle\n")
+    assert "data" not in shown
+
+
+def test_a_run_file_is_run(points: Stage, host: Host, tmp_path: Path) -> None:
+    (tmp_path / "file.yaml").write_text(estimate("estimator:mle", points, split="train", progress=False).run_file)
+    result = run(tmp_path / "file.yaml", sets=["stages.estimator.config.n_neighbors=5"], folder=tmp_path, host=host)
+    assert [stage.reused for stage in result.stages] == [True, False]
+
+
+Wrong = Callable[[Stage, Stage, Path], Any]
+REFUSED: dict[str, tuple[Wrong, type[Exception], str]] = {
+    "text": (lambda points, flow, _: data("no such thing"), DataError, "no such thing does not exist"),
+    "no numbers": (lambda points, flow, _: data({"a": 1}), ConfigError, "expected an array of numbers"),
+    "nan": (lambda points, flow, _: data(ROWS * np.nan), DataError, "holds NaN"),
+    "a label that is no column": (
+        lambda points, flow, _: data(pd.DataFrame(ROWS), label=np.arange(200)),
+        ConfigError,
+        "label is ndarray; expected the name of a column",
+    ),
+    "a field that is not there": (
+        lambda points, flow, _: estimate("estimator:mle", points, neighbours=3),
+        ConfigError,
+        "unknown field 'neighbours'\n.*did you mean 'n_neighbors'",
+    ),
+    "an option that is not there": (lambda points, flow, _: sample(flow, number=3), ConfigError, "number"),
+    "a verb that is not there": (lambda points, flow, _: do("smaple", flow), PluginError, "sample"),
+    "a component that is not there": (lambda points, flow, _: fit("flow:afine", points), PluginError, "flow:afine"),
+    "a missing port": (lambda points, flow, _: estimate("estimator:iddiff", points), ConfigError, "'score'"),
+    "a stage of the wrong kind": (lambda points, flow, _: estimate("estimator:mle", flow), ConfigError, "flow"),
+    "a number for a stage": (
+        lambda points, flow, _: estimate("estimator:iddiff", points, score=3),
+        ConfigError,
+        "an input is 3; expected a stage",
+    ),
+    "another seed": (
+        lambda points, flow, _: sample(flow, n=2, seed=5),
+        ConfigError,
+        "seed is 5 here and 0 in stage 'flow'",
+    ),
+    "two stages of one name": (
+        lambda points, flow, _: assess(flow, data(ROWS[:100], folder=points.setting.folder, host=points.setting.host)),
+        ConfigError,
+        "two different stages are called 'data'",
+    ),
+    "a name that is taken": (lambda points, flow, _: sample(flow, n=2, name="data"), ConfigError, "name='data-2'"),
+    "no state": (lambda points, flow, here: load(here / "nothing"), ConfigError, "nothing"),
+}
+
+
+@pytest.mark.parametrize("wrong", REFUSED)
+def test_what_does_not_fit_is_refused(wrong: str, points: Stage, flow: Stage, tmp_path: Path) -> None:
+    act, error, message = REFUSED[wrong]
+    with pytest.raises(error, match=message) as caught:
+        act(points, flow, tmp_path)
+    assert "files/" not in str(caught.value), "the file was not written by its reader"
