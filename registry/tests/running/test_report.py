@@ -14,7 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from scorefold.artefacts import read_json
+from scorefold.artefacts import read_json, write_json
 from scorefold.plugin import hookimpl
 from scorefold_registry.host import Host
 from scorefold_registry.run.progress import duration, number_text
@@ -188,6 +188,22 @@ def test_answers_by_label_stand_in_the_answer_the_report_and_the_json(run: Calla
     assert f"0 {said} {low} to {high} {rows[0]['points']} points" in text
     again = run(BY_LABEL).as_json()["stages"][1]
     assert (again["reused"], again["by_label"]) == (True, rows)
+
+
+def test_a_stage_answers_with_what_it_is_compared_with(tmp_path: Path) -> None:
+    answer = {"quantity": "error", "value": 1.128, "interval": [1.1, 1.2], "truth": 1, "reading": "the mean has 1"}
+    stage = {"name": "error", "component": "score:tiny@1", "metrics": {"first": 3}}
+
+    def said(answer: object) -> list[str]:
+        write_json(tmp_path / "error" / "result.json", {"metrics": {}, "answer": answer})
+        write_json(tmp_path / "error" / "value.json", {"type": "none"})
+        return [each.sentence() for each in answers(tmp_path, [stage])]
+
+    (tmp_path / "error").mkdir()
+    sentence = "score:tiny: error 1.128 (95% interval 1.100 to 1.200), where the truth is 1; the mean has 1"
+    assert said(answer) == [sentence]
+    for other in (None, 3, {**answer, "value": None}, {**answer, "interval": "wide"}, {"quantity": "error"}):
+        assert said(other) == ["score:tiny: first 3"]
 
 
 def test_an_allocation_answers_in_words(run: Callable[..., RunResult]) -> None:

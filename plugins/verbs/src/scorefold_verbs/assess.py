@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,7 @@ from scorefold_verbs.measures import (
     feature_name,
     features_of,
 )
+from scorefold_verbs.readings import training_points
 
 _CLOUD = 500
 
@@ -60,9 +61,10 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
     condition by the operator that it came from, to each other by their spread; images and vectors by Frechet distances
     and, for conditional models, by the coverage and the uniformity of the truths' places; vectors by energy distances
     and scores. Metrics that are plugged in come besides. With ``by: label``, the points of each label are measured by
-    themselves too. Draws are made and measured ``batch_size`` at a time, each batch with a seed of its own, and made in
-    jobs where the model is on the CPU and the executor runs these in parallel. Raises ``DataError`` for fewer than two
-    held-out points and for draws that are not finite, ``ConfigError`` for what does not fit the data.
+    themselves too. What training points in place of the samples would have stands next to the answer. Draws are made
+    and measured ``batch_size`` at a time, each batch with a seed of its own, and made in jobs where the model is on the
+    CPU and the executor runs these in parallel. Raises ``DataError`` for fewer than two held-out points and for draws
+    that are not finite, ``ConfigError`` for what does not fit the data.
     """
     source: DataSource = inputs["data"]
     points = points_of(source, options.conditions, context)
@@ -92,13 +94,7 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
     executor = context.executor if device_of(component).type == "cpu" else None
     start = 0
     for batch, x in zip(batches, in_shards(f"{__name__}:draws_of", shards, executor, "samples"), strict=True):
-        # Levels are rounded too, so that a draw at the level of its truth equals it bit by bit.
-        held = EvaluationBatch(
-            units.round(batch.x),
-            units.round(x),
-            condition_of(component, batch),
-            None if operator is None else operator.at(batch.index),
-        )
+        held = _held(component, batch, x, units, operator)
         for measure in measures:
             measure.add(held)
         if groups is not None:
@@ -108,9 +104,39 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
         start += len(batch)
         context.progress(start, len(points), "held-out points")
     outcome = _outcome(component, options, units, len(points), measures, _shown(shown, most, units, measures))
+    answer = outcome.result["answer"]
+    instead = [measure for measure in new_measures(context.generator("other places")) if _gives(measure, answer)]
+    for number, batch in enumerate(batches):
+        others = training_points(source, options.n * len(batch), context, f"training points {number}")
+        if others is None:
+            break
+        x = others.tensor().reshape(options.n, len(batch), *component.event_shape)
+        for measure in instead:
+            measure.add(_held(component, batch, x, units, operator))
+    else:
+        found, _, _ = _numbers(instead)
+        if answer["quantity"] in found:
+            answer["reading"] = f"training points in place of the samples have {found[answer['quantity']]:.4g}"
     if groups is not None:
         outcome.result = with_labels(outcome.result, *groups.rows())
     return outcome
+
+
+def _held(
+    component: ScoreModel | Flow, batch: Dataset, x: Tensor, units: Units, operator: Operator | None
+) -> EvaluationBatch:
+    """Held-out points and events x (n, C, *E) to compare with them.
+
+    Levels are rounded too, so that a sample at the level of its truth equals it bit by bit.
+    """
+    of_batch = None if operator is None else operator.at(batch.index)
+    return EvaluationBatch(units.round(batch.x), units.round(x), condition_of(component, batch), of_batch)
+
+
+def _gives(measure: Measure, answer: Mapping[str, Any]) -> bool:
+    """Whether the number of an answer is this measure's."""
+    kinds = {"PSNR": Fidelity, "energy": Energy, "Frechet": Frechet}
+    return any(answer["quantity"].startswith(word) and isinstance(measure, kind) for word, kind in kinds.items())
 
 
 @dataclass

@@ -20,6 +20,7 @@ from scorefold_toolkit.distributions import log_density
 from scorefold_toolkit.shards import in_shards
 from scorefold_verbs.config.verbs import LikelihoodOptions
 from scorefold_verbs.inputs import Inputs, device_of, points_of, refuse_codes
+from scorefold_verbs.readings import gaussian_log_density
 
 
 def evaluate_likelihood(
@@ -30,9 +31,10 @@ def evaluate_likelihood(
     It is that of a density in the model's units; where continuous data were scaled, that in the units they were read
     in is given too, less by the logarithms of the factors.
 
-    It is held to the exact one where the data know their density. Hands on ``{"log_prob": (N,) float64}``. Raises
-    ``DataError`` for an empty split and for values that are not finite, ``ConfigError`` for a model whose condition is
-    a code.
+    It is compared with the exact one where the data know their density, and with a normal distribution fitted to the
+    training points where the model takes no condition and there are enough of these. Hands on
+    ``{"log_prob": (N,) float64}``. Raises ``DataError`` for an empty split and for values that are not finite,
+    ``ConfigError`` for a model whose condition is a code.
     """
     refuse_codes(component)
     source: DataSource = inputs["data"]
@@ -40,6 +42,12 @@ def evaluate_likelihood(
     seed = context.seed("evaluate")
     log_prob = log_probs(component, dataset, options, seed, executor=context.executor, progress=context.progress)
     metrics, answer = _likelihood(component, log_prob, _exact_log_prob(component, source, dataset))
+    normal = None
+    if component.condition_spec is None and component.event_scale.levels is None:
+        normal = gaussian_log_density(source, dataset, context)
+    if normal is not None:
+        dimension = math.prod(component.event_shape)
+        answer["reading"] = f"a normal distribution fitted to the training points has {-normal / dimension:.4g}"
     scaled = source.event_scale.log_volume(tuple(component.event_shape))
     if scaled != 0 and source.event_scale.levels is None:
         metrics["log-likelihood in the units of the file (nats)"] = float(log_prob.mean()) - scaled

@@ -21,6 +21,7 @@ from scorefold_verbs.inputs import (
     on_device,
     points_of,
 )
+from scorefold_verbs.readings import of_straight_lines
 
 _DIAGNOSED = 512
 """How many points a geometry is diagnosed on."""
@@ -92,6 +93,7 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
             "quantity": "distance of geodesic middles from the data, over that of held-out points",
             "value": float(near.mean()),
             "interval": [float(near.mean()) - error, float(near.mean()) + error],
+            "reading": of_straight_lines(start.cpu(), end.cpu(), torch.cat([start, end]).cpu(), source),
         }
     flat = paths.reshape(-1, *paths.shape[2:])
     arrays = {"geodesics": paths, "lengths": lengths}

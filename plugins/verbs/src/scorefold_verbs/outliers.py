@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -116,12 +117,17 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
         )
         if "unusual" in scores:
             metrics[f"AUROC by {name}"] = auroc(scores["unusual"][name], values)
+    result: dict[str, Any] = {"metrics": metrics}
+    if "unusual" in scores:
+        best = max((name for name in metrics if name.startswith("AUROC")), key=metrics.__getitem__)
+        reading = "the best of the scores; 0.5 is chance, and 1 separates unusual points from usual ones"
+        result["answer"] = {"quantity": best, "value": metrics[best], "reading": reading}
     flat = {
         (name if group == "usual" else f"unusual {name}"): values
         for group, named in scores.items()
         for name, values in named.items()
     }
-    return Outcome(flat, {"metrics": metrics}, flat, shown=scores)
+    return Outcome(flat, result, flat, shown=scores)
 
 
 @torch.no_grad()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from scorefold.data import Dataset, map_condition
 from scorefold.interfaces import (
+    DataSource,
     Flow,
     ScoreModel,
     TensorSource,
@@ -20,26 +23,38 @@ from scorefold_verbs.inputs import (
     device_of,
     draw_events,
 )
+from scorefold_verbs.readings import distances
 
 
 @torch.no_grad()
 def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions, context: StageContext) -> Outcome:
     """Draw samples, n for each of some conditions taken from the data where the model has any.
 
-    They are handed on as (N, *E), all draws for one condition after those for another, each with its condition.
-    Raises ``ConfigError`` where a condition is needed and there is none, ``DataError`` for samples that are not finite.
+    They are handed on as (N, *E), all draws for one condition after those for another, each with its condition. With
+    data, for a model without conditions, their energy distance from held-out points is reported, next to that of as
+    many training points. Raises ``ConfigError`` where a condition is needed and there is none, ``DataError`` for
+    samples that are not finite.
     """
     generator = context.generator("sample", device=device_of(component))
     condition = conditions_of(component, inputs.get("data"), options.conditions, context)
     x = draw_events(component, options.n, condition, options, generator)
     draws = x if condition is None else x.transpose(0, 1)
     flat = draws.reshape(-1, *component.event_shape).cpu()
-    metrics = {"samples": len(flat), "mean": float(flat.mean()), "std": float(flat.std(correction=0))}
+    metrics: dict[str, Any] = {"samples": len(flat), "mean": float(flat.mean()), "std": float(flat.std(correction=0))}
+    result: dict[str, Any] = {"metrics": metrics}
+    source: DataSource | None = inputs.get("data")
+    found = None if source is None or condition is not None else distances(flat, source, context)
+    if found is not None:
+        metrics["energy distance from held-out points"] = found.samples
+        result["answer"] = {"quantity": "energy distance from held-out points", "value": found.samples}
+        if found.training is not None:
+            metrics["energy distance of training points from them"] = found.training
+            result["answer"]["reading"] = f"as many training points are at {found.training:.4g}"
     scale = component.event_scale
     bounded = scale.low is not None or scale.high is not None
     seen = draws.cpu().clamp(scale.low, scale.high) if bounded else draws.cpu()
     shown = seen if condition is None else EventGroups(seen, "one condition")
     given = map_condition(condition, lambda value: value.repeat_interleave(options.n, dim=0).cpu())
     handed = Dataset(flat, given, index=torch.arange(len(flat)))
-    source = TensorSource({"test": handed}, scale, component.condition_spec)
-    return Outcome(source, {"metrics": metrics}, {"samples": flat}, shown=shown)
+    drawn = TensorSource({"test": handed}, scale, component.condition_spec)
+    return Outcome(drawn, result, {"samples": flat}, shown=shown)

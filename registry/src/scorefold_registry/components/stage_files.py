@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from scorefold.artefacts import read_json
 from scorefold_registry.components.checked_json import checked, read_checked
@@ -64,6 +64,16 @@ class EstimateFacts(BaseModel):
         if self.value is None and (self.interval is not None or not self.headline):
             raise ValueError("an estimate without a value; expected a headline in its place, and no interval")
         return self
+
+
+class AnswerFacts(BaseModel):
+    """The number that a stage is about, as ``result.json`` has it; ``reading`` says what to compare it with."""
+
+    quantity: str
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+    truth: float | None = None
+    reading: str = ""
 
 
 class RowFacts(BaseModel, extra="forbid"):
@@ -139,6 +149,14 @@ def read_stage(folder: Path) -> Mapping[str, Any]:
 def read_result(folder: Path) -> Mapping[str, Any]:
     """What a stage reported: its metrics, and whatever else its verb gave."""
     return read_checked(folder / RESULT_FILE, _Result).model_dump()
+
+
+def read_answer(folder: Path) -> AnswerFacts | None:
+    """The answer in a stage's result; None where there is none, or one of another form."""
+    try:
+        return AnswerFacts.model_validate(read_result(folder).get("answer"))
+    except ValidationError:
+        return None
 
 
 def read_value(folder: Path) -> ValueFacts:

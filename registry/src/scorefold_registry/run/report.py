@@ -22,6 +22,7 @@ from scorefold_registry.components.file_names import file_name
 from scorefold_registry.components.stage_files import (
     AllocationFacts,
     EstimateFacts,
+    read_answer,
     read_result,
     read_stage,
     read_value,
@@ -83,7 +84,7 @@ class Answer:
     quantity: str
     value: str
     interval: str
-    truth: str
+    compared: str
     note: str = ""
     warnings: tuple[str, ...] = ()
     by_label: tuple[LabelAnswer, ...] = ()
@@ -97,13 +98,13 @@ class Answer:
             for row in self.by_label
         ]
         return printable(
-            f"{self.component}: {self.quantity} {self.value}{interval}{self.truth}"
+            f"{self.component}: {self.quantity} {self.value}{interval}{self.compared}"
             + "".join(f"\n  {line}" for line in lines)
         )
 
 
 def answers(folder: Path, stages: Sequence[Mapping[str, Any]]) -> list[Answer]:
-    """The answers of a run's stages: its estimates, or else its allocations, or else the metrics of its last stage."""
+    """The answers of a run's stages, or else the metrics of its last stage."""
     found = [answer for stage in stages if (answer := _answer(folder / stage["name"], stage)) is not None]
     if found or not stages:
         return found
@@ -119,7 +120,7 @@ def answers(folder: Path, stages: Sequence[Mapping[str, Any]]) -> list[Answer]:
 
 
 def _answer(folder: Path, stage: Mapping[str, Any]) -> Answer | None:
-    value = read_value(folder)
+    value, found = read_value(folder), read_answer(folder)
     component = _plain_id(stage["component"])
     if isinstance(value, EstimateFacts):
         said, interval = value.headline, ""
@@ -128,23 +129,29 @@ def _answer(folder: Path, stage: Mapping[str, Any]) -> Answer | None:
             if value.interval is not None:
                 said, low, high = alike(value.value, *value.interval)
                 interval = f"{value.level:.0%} {_interval_name(value)} {low} to {high}"
-        truth = stage["metrics"].get("truth", _answered_truth(folder))
-        told = f", where the truth is {number_text(truth)}" if truth is not None else ""
+        # An answer without a value has no metrics.
+        truth = stage["metrics"].get("truth", None if found is None else found.truth)
         note = str(value.diagnostics.get("note", ""))
         warnings = value.diagnostics.get("warnings", ())
         listed = tuple(map(str, warnings)) if isinstance(warnings, list | tuple) else ()
         rows = label_answers(read_result(folder))
-        return Answer(stage["name"], component, value.quantity, said, interval, told, note, listed, rows)
+        return Answer(stage["name"], component, value.quantity, said, interval, _truth_text(truth), note, listed, rows)
     if isinstance(value, AllocationFacts):
         text = str(read_result(folder).get("text") or value.status)
         return Answer(stage["name"], component, "plan", text, "", "")
-    return None
+    if found is None or found.value is None:
+        return None
+    said, interval = number_text(found.value), ""
+    if found.interval is not None:
+        said, low, high = alike(found.value, *found.interval)
+        interval = f"95% interval {low} to {high}"
+    compared = _truth_text(found.truth) + (f"; {found.reading}" if found.reading else "")
+    rows = label_answers(read_result(folder))
+    return Answer(stage["name"], component, found.quantity, said, interval, compared, by_label=rows)
 
 
-def _answered_truth(folder: Path) -> Any:
-    """The truth next to an answer without a value, which has no metrics."""
-    answer = read_result(folder).get("answer")
-    return answer.get("truth") if isinstance(answer, Mapping) else None
+def _truth_text(truth: Any) -> str:
+    return "" if truth is None else f", where the truth is {number_text(truth)}"
 
 
 def _interval_name(value: EstimateFacts) -> str:

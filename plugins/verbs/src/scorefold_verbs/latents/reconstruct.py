@@ -80,7 +80,9 @@ def reconstruct(component: Any, inputs: Inputs, options: ReconstructOptions, con
     error = errors.relative()
     metrics: dict[str, Any] = {"points": len(dataset)}
     arrays = {"reconstructions": torch.cat(kept)} if kept else {}
-    result: dict[str, Any] = {"metrics": metrics, "answer": {"quantity": RELATIVE_ERROR, "value": error}}
+    reading = f"{'better' if error < 1 else 'no better'} than the mean of the data, which has 1"
+    answer = {"quantity": RELATIVE_ERROR, "value": error, "reading": reading}
+    result: dict[str, Any] = {"metrics": metrics, "answer": answer}
     if errors.certain:
         result["note"] = "the decoder draws nothing: all draws of a code are the same"
     for measure in measures:
@@ -215,6 +217,9 @@ def generate(component: Any, inputs: Inputs, options: GenerateOptions, context: 
         quantity = next((name for name in found if "distance" in name), None)
         if quantity is not None:
             result["answer"] = {"quantity": quantity, "value": found[quantity]}
+            others = [value for name, value in found.items() if "distance of other real events" in name]
+            if others:
+                result["answer"]["reading"] = f"that of other real events is {others[0]:.4g}"
     if not result.get("warnings"):
         result.pop("warnings", None)
     result["metrics"] = metrics

@@ -27,6 +27,7 @@ from scorefold_verbs.latents.stage import (
     own_noise,
     training_points,
 )
+from scorefold_verbs.readings import of_straight_lines
 
 _LIMIT = 10_000
 
@@ -119,6 +120,7 @@ def interpolate(component: Any, inputs: Inputs, options: InterpolateCodesOptions
             "quantity": "distance of decoded middles from the data, over that of held-out points",
             "value": float(near.mean()),
             "interval": [float(near.mean()) - error, float(near.mean()) + error],
+            "reading": of_straight_lines(start, end, ends.cpu(), source),
         }
     columns = tuple(f"{time:.3g}" for time in times.tolist())
     shown = EventRows(x, ("",) * len(x), columns, "Each row: between two points", _bounds(source), start, end)

@@ -1,0 +1,114 @@
+"""What the number of a stage is compared with."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from verb_toys import Normal, Posterior, Shifted, Source, context
+
+from scorefold.data import Dataset, TensorSpec
+from scorefold_verbs.assess import assess
+from scorefold_verbs.config.verbs import AssessOptions, LikelihoodOptions, OutlierOptions, SampleOptions
+from scorefold_verbs.evaluate import evaluate_likelihood
+from scorefold_verbs.outliers import outliers
+from scorefold_verbs.readings import gaussian_log_density, of_straight_lines, training_points
+from scorefold_verbs.sample import sample
+
+
+def normal(*shape: int, seed: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def shifted(**splits: int) -> Source:
+    """Points of the distribution of ``Shifted``: normal about 1, in the plane."""
+    return Source(**{name: Dataset(1 + normal(count, 2, seed=count)) for name, count in splits.items()})
+
+
+def test_the_density_of_a_normal_distribution_is_its_own() -> None:
+    """The mean log-density of N(m, S) under itself is -(D log 2 pi e + log det S) / 2."""
+    factor = torch.tensor([[1.0, 0.0], [3.0, 0.5]], dtype=torch.float64)
+    points = [Dataset(7 + normal(20_000, 2, seed=seed) @ factor.T) for seed in (1, 2)]
+    found = gaussian_log_density(Source(train=points[0], test=points[1]), points[1], context())
+    assert found == pytest.approx(-math.log(2 * math.pi * math.e) - math.log(0.5), abs=0.04)
+
+
+def test_no_normal_distribution_of_too_few_or_flat_points() -> None:
+    test = Dataset(normal(5, 3, seed=1))
+    assert gaussian_log_density(Source(train=Dataset(normal(5, 3, seed=2)), test=test), test, context()) is None
+    flat = normal(50, 3, seed=2) * torch.tensor([1.0, 1.0, 0.0])
+    assert gaussian_log_density(Source(train=Dataset(flat), test=test), test, context()) is None
+    assert gaussian_log_density(Source(test=test), test, context()) is None
+
+
+def test_training_points_are_repeated_only_where_they_are_too_few() -> None:
+    source = Source(train=Dataset(torch.arange(5.0)[:, None]), test=Dataset(torch.zeros(1, 1)))
+    few, many = (training_points(source, count, context(), "some") for count in (4, 12))
+    assert few is not None
+    assert many is not None
+    assert len(few.tensor().unique()) == 4
+    assert sorted(many.tensor().unique(return_counts=True)[1].tolist()) == [2, 2, 2, 3, 3]
+
+
+def test_a_likelihood_is_compared_with_a_normal_distribution() -> None:
+    source = shifted(train=4000, test=400)
+    options = LikelihoodOptions(limit=400)
+    answer = evaluate_likelihood(Shifted().double(), {"data": source}, options, context()).result["answer"]
+    start, _, value = answer["reading"].rpartition(" ")
+    assert start == "a normal distribution fitted to the training points has"
+    assert float(value) == pytest.approx(answer["value"], abs=0.01), "it is the distribution of the model"
+    alone = evaluate_likelihood(Shifted().double(), {"data": shifted(test=40)}, LikelihoodOptions(), context())
+    assert "reading" not in alone.result["answer"]
+
+
+def test_samples_are_compared_with_training_points() -> None:
+    source = shifted(train=501, test=500)
+    right = sample(Shifted().double(), {"data": source}, SampleOptions(n=500), context()).result
+    assert right["answer"]["quantity"] == "energy distance from held-out points"
+    assert abs(right["answer"]["value"]) < 0.03
+    assert right["answer"]["reading"].startswith("as many training points are at ")
+    wrong = sample(Normal().double(), {"data": source}, SampleOptions(n=500, steps=10), context()).result
+    assert wrong["answer"]["value"] > 0.1
+    assert "answer" not in sample(Shifted().double(), {}, SampleOptions(n=5), context()).result
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+def test_an_assessment_is_compared_with_training_points(conditional: bool) -> None:
+    condition = normal(600, 2, seed=1)
+    x = condition + normal(600, 2, seed=2)
+    train, test = (Dataset(x[part], condition=condition[part]) for part in (slice(300, 600), slice(0, 300)))
+    model: Any = Posterior(spec=TensorSpec((2,))) if conditional else Posterior()
+    source = Source(train=train, test=test)
+    options = AssessOptions(n=5, conditions=300, steps=20, batch_size=400)
+    answer = assess(model.double(), {"data": source}, options, context()).result["answer"]
+    value = float(answer["reading"].removeprefix("training points in place of the samples have "))
+    if conditional:
+        assert answer["quantity"] == "energy score"
+        assert value > answer["value"] + 0.2, "points that know nothing of the condition are worse"
+    else:
+        assert answer["quantity"] == "energy distance"
+        assert abs(value) < 0.05
+
+
+def test_unusual_points_are_compared_with_chance() -> None:
+    found = outliers(
+        Shifted().double(),
+        {"data": shifted(test=100), "unusual": Source(test=Dataset(9 + normal(100, 2, seed=5)))},
+        OutlierOptions(),
+        context(),
+    )
+    assert found.result["answer"]["quantity"] == "AUROC by cost"
+    assert found.result["answer"]["value"] > 0.99
+    assert "0.5 is chance" in found.result["answer"]["reading"]
+
+
+def test_straight_lines_across_a_circle_leave_the_data() -> None:
+    angle = torch.linspace(0, 2 * math.pi, 400, dtype=torch.float64)
+    circle = torch.stack([angle.cos(), angle.sin()], 1)
+    noise = normal(100, 2, seed=1) * 0.01
+    source = Source(train=Dataset(circle))
+    text = of_straight_lines(circle[:50], -circle[:50], circle[:100] + noise, source)
+    assert float(text.removeprefix("the middles of straight lines are at ")) > 20
