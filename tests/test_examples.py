@@ -16,6 +16,8 @@ from sklearn.datasets import load_digits
 from scorefold_registry import run_file
 from scorefold_registry.cli.citations import citation, citations
 from scorefold_registry.host import Host
+from scorefold_registry.run.report import yaml_text
+from scorefold_registry.runfile.example import example_run
 from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.reader import read
 
@@ -32,6 +34,19 @@ def run(host: Host, tmp_path: Path, name: str, *sets: str) -> tuple[dict[str, di
     """The metrics of each stage, and the run's folder."""
     result = run_file(host, ROOT / "examples" / name, sets=sets, runs=tmp_path / "runs", cache=tmp_path / "cache")
     return {stage["name"]: stage["metrics"] for stage in result.as_json()["stages"]}, result.folder
+
+
+def test_the_run_file_that_every_component_is_shown_with_is_valid(host: Host, tmp_path: Path) -> None:
+    shown = {item.id: example_run(host.catalogue, item.component) for item in host.components()}
+    for name, example in shown.items():
+        kind = host.catalogue.kinds[name.partition(":")[0]]
+        assert (example is None) == (not kind.default), name
+        if example is not None:
+            (tmp_path / "run.yaml").write_text(yaml_text(example))
+            assert make_plan(host.catalogue, read(tmp_path / "run.yaml")).stages[-1].registered.id == name
+    (tmp_path / "run.yaml").write_text(yaml_text(shown["estimator:iddiff"]))
+    result = run_file(host, tmp_path / "run.yaml", runs=tmp_path / "runs", cache=tmp_path / "cache")
+    assert [stage.name for stage in result.stages] == ["data", "score", "iddiff"]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

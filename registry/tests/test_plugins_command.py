@@ -178,7 +178,8 @@ class Good(Config):
 
     def test_a_component(self, capsys: Captured) -> None:
         assert main(["plugins", "show", "score:good"]) == 0
-        assert capsys.readouterr().out.splitlines() == [
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[:11] == [
             "score:good@1  fake-one 1.0  registered",
             "  does good",
             "  verbs: fit, sample, evaluate, outliers, assess",
@@ -191,6 +192,10 @@ class Good(Config):
             "  config part.size: a whole number, at least 1, default 1. How large",
             "  config rate: a number, above 0, required. How fast",
         ]
+        assert "  verb sample: takes data (optional); gives data" in lines
+        assert any(line.startswith("    option n: a whole number, at least 1, default 64.") for line in lines)
+        start = lines.index("a run file to begin with (small, so that it runs soon):")
+        assert lines[start + 2 : start + 5] == ["version: 1", "name: good", "stages:"]
 
     def test_a_component_as_json(self, capsys: Captured) -> None:
         assert main(["plugins", "show", "score:fine", "--json"]) == 0

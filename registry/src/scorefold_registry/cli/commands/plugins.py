@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import Any
 
 from scorefold.errors import PluginError, printable
+from scorefold.plugin import Port, Verb
 from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.options import Parser
 from scorefold_registry.components.catalogue import Catalogue
@@ -168,8 +170,11 @@ def _component_facts(catalogue: Catalogue, item: Registered) -> dict[str, Any]:
     """All that a component declares, with its config's fields. Imports the config model, not the component."""
     from scorefold_registry.components.configs import config_model
     from scorefold_registry.components.field_text import describe_fields
+    from scorefold_registry.run.report import yaml_text
+    from scorefold_registry.runfile.example import example_run
 
     component = item.component
+    example = example_run(catalogue, component)
     return {
         "component": component.versioned_id,
         "summary": component.summary,
@@ -184,22 +189,44 @@ def _component_facts(catalogue: Catalogue, item: Registered) -> dict[str, Any]:
                 "name": port.name,
                 "kinds": list(port.kinds),
                 "needs": list(port.needs),
-                "optional": port.optional or port.default is not None,
+                "optional": _optional(port),
                 "many": port.many,
             }
             for port in component.requires
         ],
-        "verbs": [verb.name for verb in catalogue.able(component)],
+        "verbs": [_verb_facts(verb) for verb in catalogue.able(component)],
         "config": describe_fields(config_model(item)),
         "cite": component.cite,
+        "run_file": None if example is None else yaml_text(example),
     }
 
 
+def _verb_facts(verb: Verb) -> dict[str, Any]:
+    """What a verb reads, gives and can be set. Imports its options, not its code."""
+    from scorefold_registry.components.field_text import describe_fields
+
+    options = None
+    if verb.options is not None:
+        module, _, name = verb.options.partition(":")
+        options = getattr(import_module(module), name)
+    return {
+        "name": verb.name,
+        "takes": [{"name": port.name, "kinds": list(port.kinds), "optional": _optional(port)} for port in verb.takes],
+        "gives": verb.gives,
+        "options": [] if options is None else describe_fields(options),
+    }
+
+
+def _optional(port: Port) -> bool:
+    return port.optional or port.default is not None
+
+
 def _component_text(facts: Mapping[str, Any]) -> str:
+    names = [verb["name"] for verb in facts["verbs"]]
     lines = [
         f"{facts['component']}  {facts['distribution']} {facts['version']}  {facts['state']}",
         f"  {facts['summary']}",
-        f"  verbs: {', '.join(facts['verbs']) or 'none; it is named inside the config of another component'}",
+        f"  verbs: {', '.join(names) or 'none; it is named inside the config of another component'}",
     ]
     lines += [f"  {name}: {', '.join(facts[name])}" for name in ("aliases", "provides") if facts[name]]
     for port in facts["ports"]:
@@ -208,6 +235,12 @@ def _component_text(facts: Mapping[str, Any]) -> str:
         optional = " (optional)" if port["optional"] else ""
         lines.append(f"  port {port['name']}: {several}{' or '.join(port['kinds'])}{needs}{optional}")
     lines += [_field_line("config", field) for field in facts["config"]]
+    for verb in facts["verbs"]:
+        takes = [f"{port['name']}{' (optional)' if port['optional'] else ''}" for port in verb["takes"]]
+        lines.append(f"  verb {verb['name']}: takes {', '.join(takes) or 'nothing'}; gives {verb['gives']}")
+        lines += [f"  {_field_line('option', field)}" for field in verb["options"]]
+    if facts["run_file"] is not None:
+        lines += ["", "a run file to begin with (small, so that it runs soon):", "", facts["run_file"].rstrip()]
     return "\n".join(lines)
 
 
