@@ -13,7 +13,7 @@ from scorefold.data import Condition
 from scorefold.diffusion import VE
 from scorefold.interfaces import Flow, ScoreModel
 from scorefold_registry.components.building import Made, Memory
-from scorefold_registry.run.costs import cpu_seconds, evaluations, models_of
+from scorefold_registry.run.costs import PeakMemory, cpu_seconds, evaluations, models_of
 from scorefold_toolkit.nn import StandardNormal
 
 
@@ -128,3 +128,17 @@ def test_seconds_are_of_work_and_not_of_waiting() -> None:
     assert cpu_seconds() - start < 0.05
     while cpu_seconds() - start < 0.02:
         sum(range(1000))
+
+
+@pytest.mark.skipif(PeakMemory().megabytes() is None, reason="this system does not say what a process held")
+def test_peak_memory_is_that_since_it_was_asked_for() -> None:
+    first = PeakMemory()
+    before = first.megabytes()
+    block = torch.ones(50_000_000, dtype=torch.float32)
+    del block
+    after, anew = first.megabytes(), PeakMemory().megabytes()
+    assert before is not None
+    assert after is not None
+    assert anew is not None
+    assert after > before + 150, "200 MB were held"
+    assert anew < after - 100, "and are not any more"

@@ -35,6 +35,7 @@ class _StageFacts(BaseModel, extra="allow"):
     seconds: Time
     figure_failure: str | None
     cpu_seconds: Time | None = None
+    peak_memory: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     network_calls: Annotated[int, Field(ge=0)] | None = None
 
 

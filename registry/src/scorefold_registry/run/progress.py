@@ -80,18 +80,25 @@ def _beside(text: str, metrics: Mapping[str, Any]) -> str:
 
 
 class _Rate:
-    """Steps a second since a stage began to report them."""
+    """Steps a second since a stage began to report them, and the time that is left."""
 
     def __init__(self) -> None:
         self._first: tuple[int, float] | None = None
 
     def text(self, step: int) -> str:
+        rate = self._rate(step)
+        return "" if rate is None else f"{rate:.3g} steps/s"
+
+    def left(self, step: int, total: int) -> str:
+        rate = self._rate(step)
+        return "" if rate is None or total <= step else f"{duration((total - step) / rate)} left"
+
+    def _rate(self, step: int) -> float | None:
         now = time.monotonic()
-        if self._first is None or step <= self._first[0]:
+        if self._first is None or step < self._first[0]:
             self._first = (step, now)
-            return ""
         first, began = self._first
-        return f"{(step - first) / max(now - began, 1e-9):.3g} steps/s"
+        return None if step == first else (step - first) / max(now - began, 1e-9)
 
 
 class Lines(Silent):
@@ -114,11 +121,11 @@ class Lines(Silent):
         self._print(f"  {name}: another run is making this stage; waiting for it")
 
     def advanced(self, name: str, done: int, total: int, text: str) -> None:
-        rate = "" if "/s" in text else self._rate.text(done)
+        rate, left = "" if "/s" in text else self._rate.text(done), self._rate.left(done, total)
         if time.monotonic() - self._last < SECONDS_BETWEEN_LINES:
             return
         self._last = time.monotonic()
-        parts = [part for part in (f"{done}/{total}", text, rate, _beside(text, self._latest)) if part]
+        parts = [part for part in (f"{done}/{total}", left, text, rate, _beside(text, self._latest)) if part]
         self._print(f"  {name}: " + ", ".join(parts))
 
     def warned(self, name: str, text: str) -> None:

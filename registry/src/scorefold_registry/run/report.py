@@ -249,6 +249,7 @@ def _stage_view(folder: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
         "took": duration(stage["seconds"]),
         "computed": datetime.fromtimestamp(facts["computed"]).strftime("%d %B %Y, %H:%M"),
         "computed_in": duration(facts["seconds"]),
+        "costs": _costs(facts),
         "inputs": sorted(_stage_names(resolved.get("inputs", {})) | ({facts["source"]} if facts["source"] else set())),
         "configuration": yaml_text({key: value for key, value in resolved.items() if value not in ({}, None)}),
         "more": yaml_text(
@@ -259,6 +260,16 @@ def _stage_view(folder: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
         "data": None if data is None else {"heading": data.heading(), "rows": [cells(one) for one in data.columns]},
         "figures": figures_of(folder),
     }
+
+
+def _costs(facts: Mapping[str, Any]) -> str:
+    """``, 12.3 CPU seconds, at most 540 MB of memory``, as far as they are known."""
+    found = []
+    if facts.get("cpu_seconds") is not None:
+        found.append(f"{facts['cpu_seconds']:.3g} CPU seconds")
+    if facts.get("peak_memory") is not None:
+        found.append(f"at most {facts['peak_memory']:,.0f} MB of memory")
+    return "".join(f", {each}" for each in found)
 
 
 def _stage_names(inputs: Any) -> set[str]:
