@@ -16,10 +16,10 @@ from sklearn.datasets import load_digits
 from scorefold_registry import run_file
 from scorefold_registry.cli.citations import citation, citations
 from scorefold_registry.host import Host
-from scorefold_registry.run.report import yaml_text
 from scorefold_registry.runfile.example import example_run
 from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.reader import read
+from scorefold_registry.runfile.yaml_reader import yaml_text
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))

@@ -12,7 +12,7 @@ from scorefold.plugin import Port, Verb
 from scorefold_registry.components.configs import config_model
 from scorefold_registry.plugins.loading import load_target
 from scorefold_registry.plugins.records import Registered
-from scorefold_registry.run.report import yaml_text
+from scorefold_registry.runfile.yaml_reader import yaml_text
 from scorefold_site.inventory import Inventory
 
 SCHEMA_LINE = "# yaml-language-server: $schema=.scorefold/schema.json"

@@ -21,11 +21,11 @@ from scorefold.config import Config
 from scorefold.errors import ScorefoldError
 from scorefold.plugin import hookimpl
 from scorefold_registry.host import Host
-from scorefold_registry.run.report import yaml_text
 from scorefold_registry.run.stage_folder import resolved_run
 from scorefold_registry.runfile.plan import Plan, make_plan
 from scorefold_registry.runfile.reader import read
 from scorefold_registry.runfile.schema import run_schema
+from scorefold_registry.runfile.yaml_reader import yaml_text
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = [*sorted((ROOT / "examples").glob("*.yaml")), ROOT / "registry/src/scorefold_registry/cli/demo.yaml"]

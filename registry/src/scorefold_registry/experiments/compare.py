@@ -204,7 +204,7 @@ def _measure(
 
 
 def _run_text(name: str, seed: int, threads: int, stages: Mapping[str, Any]) -> str:
-    from scorefold_registry.run.report import yaml_text
+    from scorefold_registry.runfile.yaml_reader import yaml_text
 
     return yaml_text(
         {"version": 1, "name": name, "seed": seed, "runtime": {"threads": threads}, "stages": dict(stages)}

@@ -13,9 +13,10 @@ from scorefold.errors import ConfigError
 from scorefold_registry.components.stage_files import read_result
 from scorefold_registry.run.figures import DPI
 from scorefold_registry.run.progress import number_text
-from scorefold_registry.run.report import answers, figures_of, stage_warnings, yaml_text
+from scorefold_registry.run.report import answers, figures_of, stage_warnings
 from scorefold_registry.run.result import RunResult
 from scorefold_registry.runfile.reader import VERSION, near
+from scorefold_registry.runfile.yaml_reader import yaml_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -32,7 +32,7 @@ from scorefold_registry.run.executor import LocalExecutor, plugins_executor
 from scorefold_registry.run.observers import Events, Observers
 from scorefold_registry.run.progress import Silent
 from scorefold_registry.run.rehearsal import rehearse
-from scorefold_registry.run.report import write_report, yaml_text
+from scorefold_registry.run.report import write_report
 from scorefold_registry.run.result import RunInterrupted, RunResult, StageResult
 from scorefold_registry.run.stage_folder import (
     Workshop,
@@ -46,6 +46,7 @@ from scorefold_registry.run.stage_folder import (
 )
 from scorefold_registry.runfile.plan import Plan, PlannedStage
 from scorefold_registry.runfile.reader import RunFileError
+from scorefold_registry.runfile.yaml_reader import yaml_text
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
@@ -435,7 +436,7 @@ class Session:
         write_text(log, text)
         shown = error if isinstance(error, ScorefoldError) else stage_error(self.host.plugins, planned, error, log)
         if planned.line is not None:
-            shown.at(self.plan.run.path, planned.line, planned.column)
+            shown.at(planned.file or self.plan.run.path, planned.line, planned.column)
         self.events.write("stage-failed", stage=planned.name, error=str(shown))
         self.observers.notify(
             "scorefold_on_stage_error", stage_name=planned.name, run=self.info, stage=info, error=shown

@@ -55,14 +55,14 @@ def rehearse(
             except ScorefoldError as error:
                 ours = not isinstance(error, PluginError) or isinstance(error.__cause__, ScorefoldError)
                 if ours and not to_come.intersection(_plugged(planned.spec.inputs)):
-                    problems.append(error.at(plan.run.path, planned.line, planned.column))
+                    problems.append(error.at(planned.file or plan.run.path, planned.line, planned.column))
                 continue
             except Exception:
                 continue
             try:
                 _check_shapes(planned, value)
             except ShapeError as error:
-                problems.append(error.at(plan.run.path, planned.line, planned.column))
+                problems.append(error.at(planned.file or plan.run.path, planned.line, planned.column))
             except Exception:
                 continue
     return problems

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from scorefold_registry.components.stage_files import (
 from scorefold_registry.run.data_table import HEAD, NUMBERS, cells, summary_in
 from scorefold_registry.run.figures import CAPTIONS
 from scorefold_registry.run.progress import duration, number_text
+from scorefold_registry.runfile.yaml_reader import yaml_text
 
 LARGEST_SVG = 400_000
 """Bytes above which a figure is shown as its PNG: a scatter of many points is smaller so, and looks the same."""
@@ -310,18 +310,3 @@ def environment_facts(environment: Mapping[str, Any]) -> dict[str, str]:
         "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "Plugins": ", ".join(dict.fromkeys(plugins)) or "none",
     }
-
-
-def yaml_text(value: Any) -> str:
-    """A value as YAML in block style, keys in their order."""
-    from ruamel.yaml import YAML
-
-    if value in ({}, []):
-        return ""
-    stream = io.StringIO()
-    writer: Any = YAML(typ="safe", pure=True)
-    writer.default_flow_style = None
-    writer.width = 100
-    writer.sort_base_mapping_type_on_output = False
-    writer.dump(value, stream)
-    return stream.getvalue()

@@ -30,6 +30,7 @@ class PlannedStage:
     """A stage that is ready to run.
 
     ``source`` is the earlier stage it uses and ``artefact`` the state it loads; without either it creates a component.
+    Its place is in ``file``, or in the run file where that is None.
     """
 
     spec: StageSpec
@@ -42,6 +43,7 @@ class PlannedStage:
     offer: Plugged
     line: int | None
     column: int | None
+    file: str | None = None
     artefact: Artefact | None = None
 
     @property
@@ -221,6 +223,7 @@ class _Planner:
             offer=self._offer(spec, registered, verb),
             line=place.line,
             column=place.column,
+            file=place.file,
         )
 
     def _loaded(self, spec: StageSpec, folder: str) -> PlannedStage | None:
@@ -241,7 +244,7 @@ class _Planner:
         place = self.run.source.place(path)
         offer = self._offer(spec, registered, verb)
         return PlannedStage(
-            spec, registered, verb, None, None, None, (), offer, place.line, place.column, artefact=artefact
+            spec, registered, verb, None, None, None, (), offer, place.line, place.column, place.file, artefact
         )
 
     def _source_component(self, spec: StageSpec) -> Registered | None:

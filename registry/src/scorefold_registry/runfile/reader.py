@@ -15,6 +15,8 @@ from scorefold.errors import ConfigError, ScorefoldError
 from scorefold_registry.components.file_names import LONGEST_NAME, file_name, name_fault
 from scorefold_registry.components.messages import config_problems, dotted, quoted
 from scorefold_registry.plugins.names import did_you_mean, sentences
+from scorefold_registry.runfile.extending import KEY as EXTENDS
+from scorefold_registry.runfile.extending import extended
 from scorefold_registry.runfile.yaml_reader import (
     DataPath,
     Place,
@@ -159,12 +161,14 @@ def read(
         raise RunFileError(
             [*source.problems, source.error(f"a run file is a mapping; this is {kind_of(source.data)}", ())]
         )
+    start = path.parent if folder is None else Path(folder)
+    text = extended(source, start) or text
     problems = list(source.problems)
     for option, texts in (("--set", sets), ("--over", swept)):
         for text_of_set in texts:
             _apply_set(source, option, text_of_set, problems)
     run = RunFile(path, text, source, name=file_name(path.stem, default="run"), sets=(*sets, *swept), problems=problems)
-    run.folder = path.parent if folder is None else Path(folder)
+    run.folder = start
     _check_head(run)
     if seed is not None:
         if not 0 <= seed < 2**63:
@@ -247,7 +251,9 @@ def _check_head(run: RunFile) -> None:
     for key in data:
         if key not in TOP_KEYS:
             run.problems.append(
-                source.error(f"{key!r} is not a field of a run file", (key,), key=True, hint=near(key, TOP_KEYS))
+                source.error(
+                    f"{key!r} is not a field of a run file", (key,), key=True, hint=near(key, (*TOP_KEYS, EXTENDS))
+                )
             )
     if "version" not in data:
         run.problems.append(

@@ -32,6 +32,10 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 Schema = dict[str, Any]
 
+_MADE: Schema = {"anyOf": [{"required": ["use"]}, {"required": ["load"]}]}
+_WHOLE: Schema = {"required": ["stages"], "properties": {"stages": {"additionalProperties": _MADE}}}
+"""A file that extends none has stages, and each says what it is made of."""
+
 
 @dataclass(frozen=True)
 class RunSchema:
@@ -51,11 +55,17 @@ def run_schema(catalogue: Catalogue) -> RunSchema:
         "$schema": DIALECT,
         "title": "A Scorefold run file",
         "type": "object",
-        "required": ["version", "stages"],
+        "required": ["version"],
+        "anyOf": [{"required": ["extends"]}, _WHOLE],
         "additionalProperties": False,
         "properties": {
             "version": {"const": VERSION, "description": "The version of the format"},
             "name": {"type": "string", "pattern": _RUN, "description": "The folder under runs/"},
+            "extends": {
+                "type": "string",
+                "minLength": 1,
+                "description": "A run file, by its path from this one, that says what this one does not",
+            },
             "seed": {
                 "type": "integer",
                 "minimum": 0,
@@ -128,7 +138,6 @@ class _Writer:
         }
         return {
             "type": "object",
-            "anyOf": [{"required": ["use"]}, {"required": ["load"]}],
             "additionalProperties": False,
             "properties": properties,
             "allOf": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,11 +35,15 @@ DataPath = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Place:
-    """A place in a file, from 1; or, where ``option`` is set, in that command-line option."""
+    """A place in a file, from 1; or, where ``option`` is set, in that command-line option.
+
+    ``file`` is the file where it is not the one that is read.
+    """
 
     line: int | None
     column: int | None
     option: str | None = None
+    file: str | None = None
 
 
 @dataclass
@@ -66,7 +71,7 @@ class Positioned:
             message = f"{message[: LONGEST_MESSAGE // 2]} ... {message[-LONGEST_MESSAGE // 2 :]}"
         if place.option is not None:
             return ConfigError(f"in {place.option}: {message}", hint=hint)
-        return ConfigError(message, hint=hint, file=self.file, line=place.line, column=place.column)
+        return ConfigError(message, hint=hint, file=place.file or self.file, line=place.line, column=place.column)
 
 
 def without_credentials(text: str) -> str:
@@ -391,3 +396,16 @@ def _float(text: str) -> float:
     if re.fullmatch(r"[-+]?\.inf", text):
         return float(text.replace(".", ""))
     return float("nan") if text == ".nan" else float(text)
+
+
+def yaml_text(value: Any) -> str:
+    """A value as YAML in block style, keys in their order."""
+    if value in ({}, []):
+        return ""
+    stream = io.StringIO()
+    writer: Any = YAML(typ="safe", pure=True)
+    writer.default_flow_style = None
+    writer.width = 100
+    writer.sort_base_mapping_type_on_output = False
+    writer.dump(value, stream)
+    return stream.getvalue()

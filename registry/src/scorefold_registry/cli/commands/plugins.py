@@ -170,8 +170,8 @@ def _component_facts(catalogue: Catalogue, item: Registered) -> dict[str, Any]:
     """All that a component declares, with its config's fields. Imports the config model, not the component."""
     from scorefold_registry.components.configs import config_model
     from scorefold_registry.components.field_text import describe_fields
-    from scorefold_registry.run.report import yaml_text
     from scorefold_registry.runfile.example import example_run
+    from scorefold_registry.runfile.yaml_reader import yaml_text
 
     component = item.component
     example = example_run(catalogue, component)

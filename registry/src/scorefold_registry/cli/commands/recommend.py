@@ -137,8 +137,8 @@ def _name(text: str) -> str:
 
 def _write(name: str, stages: Mapping[str, Any]) -> Path:
     from scorefold.artefacts import write_text
-    from scorefold_registry.run.report import yaml_text
     from scorefold_registry.runfile.reader import VERSION
+    from scorefold_registry.runfile.yaml_reader import yaml_text
 
     file = FOLDER / f"{name}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,69 @@
+"""``extends: base.yaml``: a run file that says only how it differs from another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from scorefold.errors import ConfigError
+from scorefold_registry.runfile.yaml_reader import Positioned, parse, read_text, yaml_text
+
+KEY = "extends"
+
+_OWN = ("version", "name")
+"""Fields of the head that a base keeps to itself."""
+
+
+def extended(source: Positioned, folder: Path) -> str | None:
+    """Put what the base of a run file says into its data, where it says nothing itself; the whole as text.
+
+    Mappings are put together field by field, and all else is replaced: numbers, text and lists. Places of what comes
+    from the base are those in its file, and problems are noted in ``source``. None for a file that extends no other.
+    """
+    if not isinstance(source.data, dict) or KEY not in source.data:
+        return None
+    named = source.data.pop(KEY)
+    if not isinstance(named, str) or not named:
+        what = f"extends is {named!r:.60}; expected the path of a run file, from this one"
+        source.problems.append(source.error(what, (KEY,), hint="for example 'extends: base.yaml'"))
+        return None
+    path = Path(os.path.normpath(folder / named))
+    try:
+        base = parse(read_text(path), str(path))
+    except ConfigError as error:
+        source.problems.append(source.error(f"{path}: {error.message}", (KEY,), hint=error.hint))
+        return None
+    source.problems += base.problems
+    if not isinstance(base.data, dict):
+        if not base.problems:
+            source.problems.append(source.error(f"{path} is no run file: it holds no mapping", (KEY,)))
+        return None
+    if KEY in base.data:
+        hint = f"write what {path.name} extends into it, or extend that file"
+        source.problems.append(source.error(f"{path} extends a file itself; one level is read", (KEY,), hint=hint))
+        return None
+    _keep_states_in_place(base.data, path.parent, folder)
+    head = {key: source.data[key] for key in _OWN if key in source.data}
+    source.data = _merged({**head, **{key: value for key, value in base.data.items() if key not in _OWN}}, source.data)
+    for ours, theirs in ((source.keys, base.keys), (source.values, base.values)):
+        for where, place in theirs.items():
+            if where and where[0] not in _OWN and where not in ours:
+                ours[where] = replace(place, file=str(path))
+    return f"# put together from {Path(source.file).name} and {path.name}\n{yaml_text(source.data)}"
+
+
+def _merged(base: Any, own: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(own, dict)):
+        return own
+    return {**base, **{key: _merged(base[key], value) if key in base else value for key, value in own.items()}}
+
+
+def _keep_states_in_place(data: Mapping[str, Any], base: Path, folder: Path) -> None:
+    """Paths of saved states start at the file that names them."""
+    stages = data.get("stages")
+    for stage in stages.values() if isinstance(stages, dict) else ():
+        if isinstance(stage, dict) and isinstance(stage.get("load"), str):
+            stage["load"] = os.path.relpath(base / stage["load"], folder)
