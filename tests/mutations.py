@@ -150,23 +150,23 @@ MUTATIONS = (
     # Intrinsic dimension.
     plugin(
         "iddiff",
-        "readings.py",
+        "local/readings.py",
         "self.ambient * (1 - moments.share_sum / moments.square_sum)",
         "self.ambient * moments.share_sum / moments.square_sum",
     ),
     plugin(
         "iddiff",
-        "resampling.py",
+        "local/resampling.py",
         "drawn = values[:, None] - (drawn - whole)",
         "drawn = values[:, None] + (drawn - whole)",
     ),
     plugin(
         "iddiff",
-        "lidl.py",
+        "estimators/lidl.py",
         "replace(data, x=data.x + self.level * noise)",
         "replace(data, x=data.x + self.level**2 * noise)",
     ),
-    plugin("iddiff", "denoising_loss.py", "float(values.std()) / len(values) ** 0.5", "float(values.std())"),
+    plugin("iddiff", "estimators/denoising_loss.py", "float(values.std()) / len(values) ** 0.5", "float(values.std())"),
     # Pullback geometry.
     plugin("pullback", "arc.py", "off = k / (4 * k.square() - 1).sqrt()", "off = k / (4 * k.square() + 1).sqrt()"),
     plugin(

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from scorefold_iddiff import cautions
-from scorefold_iddiff.plateaus import Plateau, memorised_levels
-from scorefold_iddiff.readings import Reading
-from scorefold_iddiff.support import Check, Corrected
-from scorefold_iddiff.survey import Survey
+from scorefold_iddiff import warnings
+from scorefold_iddiff.local.plateaus import Plateau, memorised_levels
+from scorefold_iddiff.local.readings import Reading
+from scorefold_iddiff.local.support import Check, Corrected
+from scorefold_iddiff.local.survey import Survey
 
 PAGE = (Path(__file__).parent.parent / "docs" / "reading-dimensions.md").read_text()
 ROWS = re.findall(r"^\| `(.*?)` \|.*\|.*\|$", PAGE.partition("| warning |")[2], re.MULTILINE)
@@ -38,24 +38,24 @@ def every_warning() -> list[str]:
     first, second, third = reading(3, 9, 1), reading(6, 0, 0), reading(1, 0, 0)
     dimensions = torch.tensor([[0.0], [5.0], [5.0]])
     return [
-        *cautions.of_score(first, clean(first), 6),
-        *cautions.of_score(second, clean(second), 6),
-        *cautions.of_score(third, clean(third), 1),
-        *cautions.of_checks([0.1, 0.2], [sound, unsound]),
-        *cautions.of_checks([0.1, 0.2], [unsound, unsound]),
-        *cautions.of_checks([0.1], [unsound]),
-        *cautions.of_bent([25]),
-        *cautions.of_values(99.0, None, 6),
-        *cautions.of_values(99.0, None, 1),
-        *cautions.of_values(6.0, (5.9, 6.1), 6),
-        *cautions.slanted(9.0, 3.0),
-        *cautions.bent_by(20.0),
-        *cautions.of_mixture([row, {**row, "dimension": 5.0}]),
-        *cautions.of_level(torch.full((2,), 7.0), [[], []], [], 5),
-        *cautions.of_level(torch.full((2,), 7.0), [[plateau], [plateau]], [row], 5),
-        *cautions.of_data(look, 0.01, 5, 6),
-        *cautions.of_data(Survey(100, 0.0, 0.9, 6, 0.0), 0.01, 50, 6),
-        *cautions.of_data(Survey(100, 1.0, 0.0, 2, 0.0, 0.06), 0.01, 50, 6),
+        *warnings.of_score(first, clean(first), 6),
+        *warnings.of_score(second, clean(second), 6),
+        *warnings.of_score(third, clean(third), 1),
+        *warnings.of_checks([0.1, 0.2], [sound, unsound]),
+        *warnings.of_checks([0.1, 0.2], [unsound, unsound]),
+        *warnings.of_checks([0.1], [unsound]),
+        *warnings.of_bent([25]),
+        *warnings.of_values(99.0, None, 6),
+        *warnings.of_values(99.0, None, 1),
+        *warnings.of_values(6.0, (5.9, 6.1), 6),
+        *warnings.slanted(9.0, 3.0),
+        *warnings.bent_by(20.0),
+        *warnings.of_mixture([row, {**row, "dimension": 5.0}]),
+        *warnings.of_level(torch.full((2,), 7.0), [[], []], [], 5),
+        *warnings.of_level(torch.full((2,), 7.0), [[plateau], [plateau]], [row], 5),
+        *warnings.of_data(look, 0.01, 5, 6),
+        *warnings.of_data(Survey(100, 0.0, 0.9, 6, 0.0), 0.01, 50, 6),
+        *warnings.of_data(Survey(100, 1.0, 0.0, 2, 0.0, 0.06), 0.01, 50, 6),
         *memorised_levels([0.1, 1.0, 2.0], dimensions, 1.0)[1],
     ]
 

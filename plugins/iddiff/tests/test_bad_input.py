@@ -15,10 +15,10 @@ from scorefold.data import Dataset, TensorSpec
 from scorefold.errors import ConfigError, DataError, ScorefoldError, ShapeError
 from scorefold.interfaces import ScoreModel, TensorSource
 from scorefold.results import Estimate
-from scorefold_iddiff.config import NormalBundleConfig
-from scorefold_iddiff.denoising_loss import DenoisingLoss
-from scorefold_iddiff.estimator import NormalBundle
-from scorefold_iddiff.successors_config import DenoisingLossConfig
+from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
+from scorefold_iddiff.config.successors import DenoisingLossConfig
+from scorefold_iddiff.estimators.denoising_loss import DenoisingLoss
+from scorefold_iddiff.estimators.normal_bundle import NormalBundle
 from scorefold_registry import Host, run_file
 from scorefold_toolkit.distributions import Points, SubspaceGaussian
 

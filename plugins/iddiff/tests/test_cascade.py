@@ -13,11 +13,11 @@ from scorefold.config import VEConfig, VPConfig
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.cascade import STAGES, Cascade
-from scorefold_iddiff.cascade_config import CascadeConfig
-from scorefold_iddiff.config import NormalBundleConfig
-from scorefold_iddiff.estimator import NormalBundle
-from scorefold_iddiff.successors_figures import cascade as draw
+from scorefold_iddiff.config.cascade import CascadeConfig
+from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
+from scorefold_iddiff.estimators.cascade import STAGES, Cascade
+from scorefold_iddiff.estimators.normal_bundle import NormalBundle
+from scorefold_iddiff.figures.successors import cascade as draw
 from scorefold_toolkit.distributions import Mixture, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]

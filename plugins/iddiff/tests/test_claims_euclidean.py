@@ -8,7 +8,8 @@ from importlib import import_module
 import pytest
 import torch
 
-from scorefold_iddiff import claims_euclidean, plugin
+from scorefold_iddiff import plugin
+from scorefold_iddiff.claims import euclidean as claims_euclidean
 from scorefold_registry import Host
 
 

@@ -11,12 +11,13 @@ import torch
 
 from scorefold.config import Config
 from scorefold.errors import DataError
-from scorefold_iddiff import claims_images, claims_published_images
-from scorefold_iddiff.claims_published_images import SETTINGS, Setting
-from scorefold_iddiff.config import NormalBundleConfig
+from scorefold_iddiff.claims import images as claims_images
+from scorefold_iddiff.claims import published_images as claims_published_images
+from scorefold_iddiff.claims.published_images import SETTINGS, Setting
+from scorefold_iddiff.claims.table_images import image_claims
+from scorefold_iddiff.config.data import BlobsConfig, SquaresConfig
+from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
 from scorefold_iddiff.data.images import places
-from scorefold_iddiff.data_config import BlobsConfig, SquaresConfig
-from scorefold_iddiff.image_claims import image_claims
 from scorefold_registry import Host
 from scorefold_standard.data_config import MNISTConfig
 from scorefold_standard.network_config import UNetConfig

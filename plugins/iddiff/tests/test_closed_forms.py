@@ -13,17 +13,17 @@ from torch import Tensor
 from scorefold.config import VEConfig
 from scorefold.interfaces import Estimator, ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.config import NormalBundleConfig
-from scorefold_iddiff.denoising_loss import DenoisingLoss
-from scorefold_iddiff.designs import design, noises
-from scorefold_iddiff.estimator import NormalBundle
-from scorefold_iddiff.flipd import FLIPD
-from scorefold_iddiff.jacobians import noise_field
-from scorefold_iddiff.lanczos import SpectralLanczos
-from scorefold_iddiff.probe import Points as Taken
-from scorefold_iddiff.probe import Probe
-from scorefold_iddiff.readings import Reader
-from scorefold_iddiff.successors_config import DenoisingLossConfig, FLIPDConfig, LanczosConfig
+from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
+from scorefold_iddiff.config.successors import DenoisingLossConfig, FLIPDConfig, LanczosConfig
+from scorefold_iddiff.estimators.denoising_loss import DenoisingLoss
+from scorefold_iddiff.estimators.flipd import FLIPD
+from scorefold_iddiff.estimators.normal_bundle import NormalBundle
+from scorefold_iddiff.estimators.spectral_lanczos import SpectralLanczos
+from scorefold_iddiff.local.designs import design, noises
+from scorefold_iddiff.local.jacobians import noise_field
+from scorefold_iddiff.local.probe import Points as Taken
+from scorefold_iddiff.local.probe import Probe
+from scorefold_iddiff.local.readings import Reader
 from scorefold_registry import Host
 from scorefold_toolkit.distributions import Distribution, Mixture, Points, SphereDistribution, SubspaceGaussian
 

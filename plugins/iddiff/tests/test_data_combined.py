@@ -11,9 +11,9 @@ from torch import Tensor
 from scorefold.config import VEConfig
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource, TensorSource
+from scorefold_iddiff.config.data import LollipopConfig, ProductConfig, SpaghettiConfig, SquaresConfig, UnionConfig
 from scorefold_iddiff.data.combined import ProductOf, UnionOf
 from scorefold_iddiff.data.drawn import DensityDrawn, Drawn
-from scorefold_iddiff.data_config import LollipopConfig, ProductConfig, SpaghettiConfig, SquaresConfig, UnionConfig
 from scorefold_standard.data.manifolds import DensityManifold, Manifold
 from scorefold_standard.data_config import SphereConfig, SwissRollConfig, TorusConfig
 from scorefold_standard.score_config import AnalyticConfig

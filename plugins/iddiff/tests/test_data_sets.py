@@ -16,11 +16,11 @@ from torch import Tensor
 
 from scorefold.config import Config
 from scorefold.errors import ConfigError, DataError
-from scorefold_iddiff import data_config as configs
+from scorefold_iddiff import plugin
+from scorefold_iddiff.config import data as configs
 from scorefold_iddiff.data import images
 from scorefold_iddiff.data.cloud import PointCloud
 from scorefold_iddiff.data.drawn import Drawn, draw
-from scorefold_iddiff.sources import sources
 from scorefold_registry import Host
 from scorefold_testing import Report, conformance
 from scorefold_toolkit.data.manifolds import isometry
@@ -37,7 +37,10 @@ SMALL: list[Config] = [
 IDS = [type(config).__name__ for config in SMALL]
 
 
-@conformance(*sources(), host=Host.discover, origin="scorefold_registry:Host.discover")
+SOURCES = [item for item in plugin.scorefold_components() if item.kind == "data"]
+
+
+@conformance(*SOURCES, host=Host.discover, origin="scorefold_registry:Host.discover")
 def test_the_distributions_of_data_hold_for_all_sources(report: Report) -> None:
     assert "truth-fits" in {check.check for check in report.checks if check.result == "passed"}
 

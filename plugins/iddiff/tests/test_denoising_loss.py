@@ -13,9 +13,9 @@ from scorefold.config import VEConfig, VPConfig
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.denoising_loss import DenoisingLoss
-from scorefold_iddiff.successors_config import DenoisingLossConfig
-from scorefold_iddiff.successors_figures import denoising_loss as draw
+from scorefold_iddiff.config.successors import DenoisingLossConfig
+from scorefold_iddiff.estimators.denoising_loss import DenoisingLoss
+from scorefold_iddiff.figures.successors import denoising_loss as draw
 from scorefold_toolkit.distributions import Points, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]

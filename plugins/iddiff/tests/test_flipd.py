@@ -17,10 +17,10 @@ from scorefold.diffusion import VE
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.flipd import FLIPD, knees
-from scorefold_iddiff.regression import integrate_over_log_noise, slope_in_log_noise
-from scorefold_iddiff.successors_config import FLIPDConfig
-from scorefold_iddiff.successors_figures import flipd as draw
+from scorefold_iddiff.config.successors import FLIPDConfig
+from scorefold_iddiff.estimators.flipd import FLIPD, knees
+from scorefold_iddiff.figures.successors import flipd as draw
+from scorefold_iddiff.local.regression import integrate_over_log_noise, slope_in_log_noise
 from scorefold_toolkit.distributions import Mixture, Points, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]

@@ -13,9 +13,9 @@ from scorefold.config import VEConfig, VPConfig
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.lanczos import SpectralLanczos, lanczos, weight_above
-from scorefold_iddiff.successors_config import LanczosConfig
-from scorefold_iddiff.successors_figures import lanczos as draw
+from scorefold_iddiff.config.successors import LanczosConfig
+from scorefold_iddiff.estimators.spectral_lanczos import SpectralLanczos, lanczos, weight_above
+from scorefold_iddiff.figures.successors import lanczos as draw
 from scorefold_toolkit.distributions import Mixture, Points, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.config import NormalBundleConfig
-from scorefold_iddiff.estimator import NormalBundle
-from scorefold_iddiff.readings import Reading
-from scorefold_iddiff.support import corrected, noise_size
+from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
+from scorefold_iddiff.estimators.normal_bundle import NormalBundle
+from scorefold_iddiff.local.readings import Reading
+from scorefold_iddiff.local.support import corrected, noise_size
 from scorefold_toolkit.distributions import Mixture, Points, Product, SphereDistribution
 
 MakeScore = Callable[..., ScoreModel]

@@ -13,9 +13,9 @@ from torch import Tensor
 from scorefold.config import VEConfig
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.config import NormalBundleConfig
-from scorefold_iddiff.estimator import NormalBundle
-from scorefold_iddiff.plateaus import (
+from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
+from scorefold_iddiff.estimators.normal_bundle import NormalBundle
+from scorefold_iddiff.local.plateaus import (
     Plateau,
     choose_level,
     decades,

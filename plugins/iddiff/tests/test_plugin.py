@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from scorefold.interfaces import ScoreModel
-from scorefold_iddiff import claims, plugin
-from scorefold_iddiff.config import NormalBundleConfig
-from scorefold_iddiff.estimator import NormalBundle
-from scorefold_iddiff.figures import draw
+from scorefold_iddiff import plugin
+from scorefold_iddiff.claims import exact as claims
+from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
+from scorefold_iddiff.estimators.normal_bundle import NormalBundle
+from scorefold_iddiff.figures.normal_bundle import draw
 from scorefold_registry import Host
 from scorefold_toolkit.distributions import Mixture, SphereDistribution
 

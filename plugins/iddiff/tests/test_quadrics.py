@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scorefold_iddiff.quadrics import LEADING, Quadrics, monomials, squared_gradients
+from scorefold_iddiff.manifold_mlp.quadrics import LEADING, Quadrics, monomials, squared_gradients
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import DataError
-from scorefold_iddiff.designs import NOISE_BLOCK, design
-from scorefold_iddiff.rules import paper_rule, projector_rule, reference_rule
-from scorefold_iddiff.spectra import Moments, gather, projector_eigenvalues, singular_values
+from scorefold_iddiff.local.designs import NOISE_BLOCK, design
+from scorefold_iddiff.local.rules import paper_rule, projector_rule, reference_rule
+from scorefold_iddiff.local.spectra import Moments, gather, projector_eigenvalues, singular_values
 
 
 def spectrum(*values: float) -> Tensor:
@@ -84,7 +84,7 @@ def test_large_matrices_are_taken_in_blocks_with_the_same_result(
     monkeypatch: pytest.MonkeyPatch, make_frame: Callable[..., Tensor]
 ) -> None:
     """Only the lower triangle of a Gram matrix is computed, in uneven blocks, and only that is read."""
-    monkeypatch.setattr("scorefold_iddiff.spectra._SPLIT_ABOVE", 5)
+    monkeypatch.setattr("scorefold_iddiff.local.spectra._SPLIT_ABOVE", 5)
     tangent = make_frame(11, 4)
     noise = torch.randn(2, 50, 11, dtype=torch.float64)
     response = noise - noise @ tangent @ tangent.T

@@ -13,14 +13,14 @@ from scorefold.data import Dataset
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff import cautions
-from scorefold_iddiff.config import NormalBundleConfig
-from scorefold_iddiff.estimator import NormalBundle
-from scorefold_iddiff.linear import LinearDenoiser
-from scorefold_iddiff.readings import Reading
-from scorefold_iddiff.scales import headline
-from scorefold_iddiff.support import Corrected, agreement, check_level, steady
-from scorefold_iddiff.survey import Survey, survey
+from scorefold_iddiff import warnings
+from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
+from scorefold_iddiff.estimators.normal_bundle import NormalBundle
+from scorefold_iddiff.local.linear import LinearDenoiser
+from scorefold_iddiff.local.readings import Reading
+from scorefold_iddiff.local.scales import headline
+from scorefold_iddiff.local.support import Corrected, agreement, check_level, steady
+from scorefold_iddiff.local.survey import Survey, survey
 from scorefold_toolkit.distributions import Mixture, Points, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
@@ -212,7 +212,7 @@ def test_a_column_that_float32_merged_is_not_called_constant(value: float, dtype
     x = draws(200, 3)
     x[:, 1] = value
     look = survey(Dataset(x.to(dtype)), x[:2], torch.arange(2), torch.Generator().manual_seed(0))
-    assert any(warning.startswith(said) for warning in cautions.of_data(look, 0.1, 100, 3))
+    assert any(warning.startswith(said) for warning in warnings.of_data(look, 0.1, 100, 3))
 
 
 def test_a_column_of_small_spread_is_not_called_constant() -> None:
@@ -220,5 +220,5 @@ def test_a_column_of_small_spread_is_not_called_constant() -> None:
     x[:, 1] = 1000 + 0.01 * x[:, 1]
     look = survey(Dataset(x.float()), x[:2], torch.arange(2), torch.Generator().manual_seed(0))
     assert look.constant == 0
-    assert not any("constant" in warning for warning in cautions.of_data(look, 0.1, 100, 3))
+    assert not any("constant" in warning for warning in warnings.of_data(look, 0.1, 100, 3))
     assert Survey(1, 1.0, 0.0, 0, 0.0).step == 0

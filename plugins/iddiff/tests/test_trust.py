@@ -14,12 +14,12 @@ from scorefold.data import Dataset
 from scorefold.errors import DataError, ShapeError
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff import cautions
-from scorefold_iddiff.config import NormalBundleConfig
-from scorefold_iddiff.estimator import NormalBundle
-from scorefold_iddiff.readings import Reading
-from scorefold_iddiff.support import Corrected, parted
-from scorefold_iddiff.survey import Survey, survey
+from scorefold_iddiff import warnings
+from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
+from scorefold_iddiff.estimators.normal_bundle import NormalBundle
+from scorefold_iddiff.local.readings import Reading
+from scorefold_iddiff.local.support import Corrected, parted
+from scorefold_iddiff.local.survey import Survey, survey
 from scorefold_toolkit.distributions import SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
@@ -105,17 +105,17 @@ def test_a_score_that_is_no_gradient_is_said(make_score: MakeScore, make_sphere:
 def test_warnings_begin_at_their_bounds() -> None:
     """At dimension 4: slants of 1.5, a defect of 0.3, and curvature of a twentieth of 5 directions where there are
     fewer."""
-    assert [len(cautions.slanted(slant, 4.0)) for slant in (1.45, 1.55, -1.45, -1.55)] == [0, 1, 0, 1]
+    assert [len(warnings.slanted(slant, 4.0)) for slant in (1.45, 1.55, -1.45, -1.55)] == [0, 1, 0, 1]
     four = torch.full((3,), 4.0, dtype=torch.float64)
     for asymmetry, said in ((0.29, 0), (0.31, 1)):
         reading = Reading(four, four, four, 0, asymmetry=torch.full((3,), asymmetry), flipd=four)
-        assert len(cautions.of_score(reading, Corrected(four, four, None), 20)) == said
+        assert len(warnings.of_score(reading, Corrected(four, four, None), 20)) == said
     one = torch.ones(3, dtype=torch.float64)
     assert parted(one + 0.2, one) == pytest.approx(0.04)
     assert parted(10 * one + 0.2, 10 * one) == pytest.approx(0.02)
     clean = Survey(rows=1000, nearest=1.0, copies=0.0, constant=0, spacing=0.0)
     for copies, said in ((0.009, 0), (0.011, 1)):
-        assert len(cautions.of_data(replace(clean, copies=copies), 0.1, 100, 20)) == said
+        assert len(warnings.of_data(replace(clean, copies=copies), 0.1, 100, 20)) == said
     for value, interval, word in (
         (21.6, None, "read as 21.6"),
         (21.4, None, None),
@@ -125,7 +125,7 @@ def test_warnings_begin_at_their_bounds() -> None:
         (19.9, (19.5, 19.95), None),
         (19.96, None, "all 20 directions"),
     ):
-        found = cautions.of_values(value, interval, 20)
+        found = warnings.of_values(value, interval, 20)
         assert found == [] if word is None else word in found[0]
 
 
@@ -205,7 +205,7 @@ def test_one_coordinate_of_four_on_a_grid_makes_no_grid() -> None:
 
 
 def test_a_survey_of_large_data_looks_at_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scorefold_iddiff.survey._COORDINATES", 50)
+    monkeypatch.setattr("scorefold_iddiff.local.survey._COORDINATES", 50)
     x = torch.randn(1000, 5)
     look = survey(Dataset(x), x[:3], torch.arange(3), torch.Generator().manual_seed(0))
     assert look.rows == 10

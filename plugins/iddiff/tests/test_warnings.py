@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from scorefold.interfaces import ScoreModel
-from scorefold_iddiff import cautions
-from scorefold_iddiff.cascade import Cascade
-from scorefold_iddiff.cascade_config import CascadeConfig
-from scorefold_iddiff.config import NormalBundleConfig
-from scorefold_iddiff.denoising_loss import DenoisingLoss
-from scorefold_iddiff.estimator import NormalBundle
-from scorefold_iddiff.flipd import FLIPD
-from scorefold_iddiff.lanczos import SpectralLanczos
-from scorefold_iddiff.successors_config import DenoisingLossConfig, FLIPDConfig, LanczosConfig
+from scorefold_iddiff import warnings
+from scorefold_iddiff.config.cascade import CascadeConfig
+from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
+from scorefold_iddiff.config.successors import DenoisingLossConfig, FLIPDConfig, LanczosConfig
+from scorefold_iddiff.estimators.cascade import Cascade
+from scorefold_iddiff.estimators.denoising_loss import DenoisingLoss
+from scorefold_iddiff.estimators.flipd import FLIPD
+from scorefold_iddiff.estimators.normal_bundle import NormalBundle
+from scorefold_iddiff.estimators.spectral_lanczos import SpectralLanczos
 from scorefold_toolkit.distributions import Mixture, Points, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
@@ -103,6 +103,6 @@ def test_a_score_of_other_data(radius: float, said: bool, make_score: MakeScore,
 
 
 def test_a_note_ends_with_the_first_warning_and_the_number_of_others() -> None:
-    assert cautions.with_warnings("at sigma 1", []) == "at sigma 1"
-    assert cautions.with_warnings("at sigma 1", ["one"]) == "at sigma 1; warning: one"
-    assert cautions.with_warnings("at sigma 1", ["one", "two", "three"]).endswith("one (2 more among the diagnostics)")
+    assert warnings.with_warnings("at sigma 1", []) == "at sigma 1"
+    assert warnings.with_warnings("at sigma 1", ["one"]) == "at sigma 1; warning: one"
+    assert warnings.with_warnings("at sigma 1", ["one", "two", "three"]).endswith("one (2 more among the diagnostics)")

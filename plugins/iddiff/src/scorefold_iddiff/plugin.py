@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 from scorefold.plugin import Claim, Component, Port, hookimpl
-from scorefold_iddiff.euclidean_claims import euclidean_claims
-from scorefold_iddiff.image_claims import image_claims
-from scorefold_iddiff.sources import sources
+from scorefold_iddiff.claims.table_euclidean import euclidean_claims
+from scorefold_iddiff.claims.table_images import image_claims
 
 __plugin_api__ = "1.0"
 
@@ -20,6 +21,9 @@ _FLOW = {
     "config": {"layers": 2, "hidden": [16], "training": {"steps": 20, "warmup": 1}},
     "inputs": {"data": _SPHERE},
 }
+_SAMPLES = Path(__file__).parent / "samples"
+_PAPER = "citation.bib"
+_FLIPD = "cite/flipd.bib"
 _SOURCE = "Stanczuk, Batzolis, Deveney, Schoenlieb, ICML 2024"
 
 
@@ -29,8 +33,8 @@ def scorefold_components() -> Iterable[Component]:
         kind="estimator",
         name="iddiff",
         revision=1,
-        target="scorefold_iddiff.estimator:NormalBundle",
-        config="scorefold_iddiff.config:NormalBundleConfig",
+        target="scorefold_iddiff.estimators.normal_bundle:NormalBundle",
+        config="scorefold_iddiff.config.normal_bundle:NormalBundleConfig",
         requires=(Port("score", kind="score"),),
         summary="Intrinsic dimension from the spectrum of score vectors around a point",
         examples=(
@@ -38,52 +42,52 @@ def scorefold_components() -> Iterable[Component]:
             {"config": {"points": 8, "rule": "reference", "aggregate": "mode"}, "inputs": {"score": _EXACT}},
         ),
         ranges={"dimension": (1, 20)},
-        figures="scorefold_iddiff.figures:draw",
+        figures="scorefold_iddiff.figures.normal_bundle:draw",
         cite="citation.bib",
     )
     yield from _successors()
     yield Component(
         kind="network",
         name="manifold-mlp",
-        target="scorefold_iddiff.manifold_mlp:ManifoldMLP",
-        config="scorefold_iddiff.network_config:ManifoldMLPConfig",
+        target="scorefold_iddiff.manifold_mlp.network:ManifoldMLP",
+        config="scorefold_iddiff.config.networks:ManifoldMLPConfig",
         summary="A multi-layer perceptron for scores of data on manifolds, which corrects the best linear guess",
         examples=({"config": {"width": 32, "blocks": 1}},),
         cite="cite/manifold_mlp.bib",
     )
-    yield from sources()
+    yield from _sources()
 
 
 def _successors() -> Iterable[Component]:
     yield Component(
         kind="estimator",
         name="flipd",
-        target="scorefold_iddiff.flipd:FLIPD",
-        config="scorefold_iddiff.successors_config:FLIPDConfig",
+        target="scorefold_iddiff.estimators.flipd:FLIPD",
+        config="scorefold_iddiff.config.successors:FLIPDConfig",
         requires=(Port("score", kind="score"),),
         summary="Intrinsic dimension from how the density changes with the noise, by derivatives of the score",
         examples=({"config": {"points": 8}, "inputs": {"score": _EXACT}},),
         ranges={"dimension": (1, 20)},
-        figures="scorefold_iddiff.successors_figures:flipd",
+        figures="scorefold_iddiff.figures.successors:flipd",
         cite="cite/flipd.bib",
     )
     yield Component(
         kind="estimator",
         name="denoising-loss",
-        target="scorefold_iddiff.denoising_loss:DenoisingLoss",
-        config="scorefold_iddiff.successors_config:DenoisingLossConfig",
+        target="scorefold_iddiff.estimators.denoising_loss:DenoisingLoss",
+        config="scorefold_iddiff.config.successors:DenoisingLossConfig",
         requires=(Port("score", kind="score"),),
         summary="Intrinsic dimension as the loss of guessing added noise: forward passes only",
         examples=({"config": {"draws": 64, "shown": 8}, "inputs": {"score": _EXACT}},),
         ranges={"dimension": (1, 20)},
-        figures="scorefold_iddiff.successors_figures:denoising_loss",
+        figures="scorefold_iddiff.figures.successors:denoising_loss",
         cite="cite/denoising_loss.bib",
     )
     yield Component(
         kind="estimator",
         name="cascade",
-        target="scorefold_iddiff.cascade:Cascade",
-        config="scorefold_iddiff.cascade_config:CascadeConfig",
+        target="scorefold_iddiff.estimators.cascade:Cascade",
+        config="scorefold_iddiff.config.cascade:CascadeConfig",
         requires=(Port("score", kind="score"),),
         summary="Intrinsic dimension in stages: denoising loss, range finder, and whole spectra where margins are thin",
         examples=(
@@ -91,38 +95,140 @@ def _successors() -> Iterable[Component]:
             {"config": {"points": 8, "bases": "both"}, "inputs": {"score": _EXACT_HIGH}},
         ),
         ranges={"dimension": (1, 20)},
-        figures="scorefold_iddiff.successors_figures:cascade",
+        figures="scorefold_iddiff.figures.successors:cascade",
         cite="cite/cascade.bib",
     )
     yield Component(
         kind="estimator",
         name="spectral-lanczos",
-        target="scorefold_iddiff.lanczos:SpectralLanczos",
-        config="scorefold_iddiff.successors_config:LanczosConfig",
+        target="scorefold_iddiff.estimators.spectral_lanczos:SpectralLanczos",
+        config="scorefold_iddiff.config.successors:LanczosConfig",
         requires=(Port("score", kind="score"),),
         summary="Intrinsic dimension as near-zero eigenvalues of the log-density's Hessian, by Lanczos quadrature",
         examples=({"config": {"points": 8}, "inputs": {"score": _EXACT}},),
         ranges={"dimension": (1, 20)},
-        figures="scorefold_iddiff.successors_figures:lanczos",
+        figures="scorefold_iddiff.figures.successors:lanczos",
         cite="cite/lhsd.bib",
     )
     yield Component(
         kind="estimator",
         name="lidl",
-        target="scorefold_iddiff.lidl:LIDL",
-        config="scorefold_iddiff.successors_config:LIDLConfig",
+        target="scorefold_iddiff.estimators.lidl:LIDL",
+        config="scorefold_iddiff.config.successors:LIDLConfig",
         requires=(
             Port("flow", kind="flow", needs=("Trainable",)),
             Port("data", kind="data", optional=True, whole=True),
         ),
         summary="Intrinsic dimension from the densities of flows, one trained at each of several noise levels",
         examples=({"config": {"levels": [0.05, 0.2], "points": 8}, "inputs": {"flow": _FLOW, "data": _SPHERE}},),
-        figures="scorefold_iddiff.successors_figures:lidl",
+        figures="scorefold_iddiff.figures.successors:lidl",
         cite="cite/lidl.bib",
         known_failures={
             "floor": "the kit has scores of its manifolds and no flows, so checks about answers on them are "
             "left to the plugin's own tests"
         },
+    )
+
+
+def _sources() -> Iterable[Component]:
+    yield _drawn(
+        "non-uniform-sphere",
+        "Drawn",
+        "NonUniformSphereConfig",
+        "A k-sphere whose angles are normal around 0: thin in all but a few directions",
+        _PAPER,
+        {"dimension": 3, "ambient": 6, "points": 100},
+    )
+    yield _drawn(
+        "spaghetti",
+        "DensityDrawn",
+        "SpaghettiConfig",
+        "A long curve of sines of many frequencies, with its exact score",
+        _PAPER,
+        {"ambient": 10, "points": 100, "nodes": 2001},
+    )
+    yield _drawn(
+        "squares",
+        "Drawn",
+        "SquaresConfig",
+        "Images of squares of fixed places and free brightness, which fill a plane",
+        _PAPER,
+        {"squares": 5, "size": 16, "points": 100},
+    )
+    yield _drawn(
+        "blobs",
+        "Drawn",
+        "BlobsConfig",
+        "Images of Gaussian blobs of fixed centres and free widths, which fill a curved set",
+        _PAPER,
+        {"blobs": 5, "size": 16, "points": 100},
+        {"blobs": 5, "size": 16, "points": 100, "flatten": True, "tangents": True},
+    )
+    yield _drawn(
+        "squiggly",
+        "Drawn",
+        "SquigglyConfig",
+        "A Gaussian on a plane, bent by sines and turned several times",
+        _FLIPD,
+        {"dimension": 3, "ambient": 10, "points": 100},
+    )
+    yield _drawn(
+        "lollipop",
+        "Drawn",
+        "LollipopConfig",
+        "A disk, a stick and a dot: dimensions 2, 1 and 0 in one set",
+        _FLIPD,
+        {"points": 100},
+    )
+    yield Component(
+        kind="data",
+        name="point-cloud",
+        target="scorefold_iddiff.data.cloud:PointCloud",
+        config="scorefold_iddiff.config.data:PointCloudConfig",
+        summary="A cloud of points in three coordinates from a JSON file, such as the paper's mammoth",
+        examples=({"config": {"path": str(_SAMPLES / "cloud.json"), "ambient": 10}},),
+        cite=_PAPER,
+    )
+    circle = {"use": "data:sphere", "config": {"dimension": 1, "ambient": 3, "points": 100}}
+    yield _combined(
+        "union",
+        "UnionOf",
+        "The points of several sources as one set, each with the dimension of its part",
+        {"separation": 2.0, "weights": [1, 2]},
+        [{"use": "data:torus", "config": {"form": "revolution", "points": 100}}, circle],
+    )
+    yield _combined(
+        "product",
+        "ProductOf",
+        "Points of several sources side by side: their dimensions add up",
+        {"ambient": 9},
+        [circle, circle, {"use": "data:subspace", "config": {"dimension": 1, "ambient": 2, "points": 100}}],
+    )
+
+
+def _drawn(name: str, target: str, config: str, summary: str, cite: str, *examples: Mapping[str, Any]) -> Component:
+    return Component(
+        kind="data",
+        name=name,
+        target=f"scorefold_iddiff.data.drawn:{target}",
+        config=f"scorefold_iddiff.config.data:{config}",
+        summary=summary,
+        examples=tuple({"config": example} for example in examples),
+        cite=cite,
+    )
+
+
+def _combined(
+    name: str, target: str, summary: str, config: Mapping[str, Any], parts: list[Mapping[str, Any]]
+) -> Component:
+    return Component(
+        kind="data",
+        name=name,
+        target=f"scorefold_iddiff.data.combined:{target}",
+        config=f"scorefold_iddiff.config.data:{name.capitalize()}Config",
+        summary=summary,
+        requires=(Port("parts", kind="data", many=True, whole=True),),
+        examples=({"config": config, "inputs": {"parts": parts}},),
     )
 
 
@@ -133,7 +239,7 @@ def scorefold_claims() -> Iterable[Claim]:
         statement="With the exact score, k-spheres in R^100 (k = 2, 5, 10, 50) get their dimension at every point by "
         "both rules (largest error over points and rules)",
         source=f"{_SOURCE}, section on the k-sphere; exact score instead of a network",
-        target="scorefold_iddiff.claims:exact_spheres",
+        target="scorefold_iddiff.claims.exact:exact_spheres",
         tolerance=("max", 0.0),
         unit="dimensions",
     )
@@ -142,7 +248,7 @@ def scorefold_claims() -> Iterable[Claim]:
         statement="With 20 tangent variances from 1 to 1e-6 in R^100, the projector rule counts those above sigma^2 "
         "at six noise levels (largest error)",
         source="exact linear algebra: the eigenvalues of the projector are lambda / (lambda + sigma^2)",
-        target="scorefold_iddiff.claims:several_scales",
+        target="scorefold_iddiff.claims.exact:several_scales",
         tolerance=("max", 0.0),
         unit="dimensions",
     )
@@ -151,7 +257,7 @@ def scorefold_claims() -> Iterable[Claim]:
         statement="A plain MLP trained on the 10-sphere in R^100 gives 11 by the reference rule, one above the truth, "
         "as published (share of points)",
         source=f"{_SOURCE}, table of results, row of the 10-sphere",
-        target="scorefold_iddiff.claims:trained_sphere",
+        target="scorefold_iddiff.claims.exact:trained_sphere",
         reference=1.0,
         tolerance=("min", 0.95),
         unit="share of points at 11",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scorefold.seeds import derive_generator
-from scorefold_iddiff.data_config import LollipopConfig, NonUniformSphereConfig, SpaghettiConfig, SquigglyConfig
+from scorefold_iddiff.config.data import LollipopConfig, NonUniformSphereConfig, SpaghettiConfig, SquigglyConfig
 from scorefold_toolkit.data.manifolds import Draw, ambient, isometry, normal, sphere_tangent, uniform
 from scorefold_toolkit.distributions import Points
 

@@ -11,7 +11,7 @@ from scorefold.config import Config
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.capabilities import KnowsDistribution
-from scorefold_iddiff import data_config as configs
+from scorefold_iddiff.config import data as configs
 from scorefold_iddiff.data import curved, images
 from scorefold_toolkit.data.manifolds import Draw, splits_of
 from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
-from scorefold_iddiff.data_config import BlobsConfig, SquaresConfig
+from scorefold_iddiff.config.data import BlobsConfig, SquaresConfig
 from scorefold_toolkit.data.manifolds import Draw, uniform
 
 SIDES = (3, 5)

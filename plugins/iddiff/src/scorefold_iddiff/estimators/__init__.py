@@ -1,0 +1,1 @@
+"""Estimators of intrinsic dimension, one module each."""

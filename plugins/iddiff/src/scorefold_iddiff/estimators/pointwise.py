@@ -1,0 +1,119 @@
+"""What estimators with a number at each point share: levels, curves over them, and the answer over all points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset
+from scorefold.random import draw_normal, draw_signs
+from scorefold.results import Estimate
+from scorefold.seeds import derive_generator
+from scorefold_iddiff import warnings as warn
+from scorefold_iddiff.local.plateaus import memorised_levels
+from scorefold_iddiff.local.probe import Points, Probe
+from scorefold_iddiff.local.survey import Survey, survey
+from scorefold_toolkit.numerics import AGGREGATES, bootstrap_interval
+
+_SURVEYED = 16
+"""Points whose neighbours are looked for."""
+
+
+class PointwiseConfig(Protocol):
+    """The settings that they all have."""
+
+    @property
+    def aggregate(self) -> str: ...
+    @property
+    def level(self) -> float: ...
+
+
+def answer(
+    values: Tensor,
+    points: Points,
+    config: PointwiseConfig,
+    generator: torch.Generator,
+    *,
+    note: str,
+    warnings: Sequence[str] = (),
+    interval: tuple[float, float] | None = None,
+    **diagnostics: Any,
+) -> Estimate:
+    """The estimate from dimensions (N,) at the points; the interval is a bootstrap over points unless one is given.
+
+    ``warnings`` come behind those about the value itself, as ``warnings``; the first of all ends the note.
+    """
+    values = values.double().cpu()
+    reduce = AGGREGATES[config.aggregate]
+    value = float(reduce(values))
+    interval = interval or bootstrap_interval(values, reduce, config.level, generator)
+    found = [*warn.of_values(value, interval, points.ambient), *warnings]
+    return Estimate(
+        quantity="intrinsic dimension",
+        value=value,
+        # All coordinates of the data are no estimate: the answer is only that nothing thinner shows.
+        interval=None if warn.fills(value, interval, points.ambient) else interval,
+        covers="points",
+        level=config.level,
+        pointwise=values,
+        diagnostics={
+            "note": warn.with_warnings(note, found),
+            "warnings": found,
+            **diagnostics,
+            "aggregate": config.aggregate,
+            "index": points.index,
+        },
+    )
+
+
+def look_at(dataset: Dataset, points: Points, seed: int) -> Survey:
+    """A survey of the data, with the neighbours of some of the points. Raises ``DataError`` as ``survey``."""
+    few = points.part(0, _SURVEYED)
+    return survey(dataset, few.x, few.index, derive_generator(seed, "survey"))
+
+
+def memorised(levels: Sequence[float], curve: Sequence[Tensor], look: Survey) -> list[str]:
+    """Warnings about a score whose dimensions (M,) at some points fall at levels below the distance of neighbours."""
+    return memorised_levels(levels, torch.stack(list(curve)), look.nearest)[1]
+
+
+def sweep_levels(probe: Probe, sigma: float, sweep: Sequence[float]) -> list[float]:
+    """Multiples of sigma in the range of the process, increasing, sigma among them."""
+    low, high = probe.range()
+    return sorted({factor * sigma for factor in sweep if factor != 1 and low <= factor * sigma <= high} | {sigma})
+
+
+def spaced_levels(low: float, high: float, count: int) -> list[float]:
+    """``count`` levels from low to high, log-spaced."""
+    return torch.logspace(0, 1, count, base=high / low, dtype=torch.float64).mul(low).tolist()
+
+
+def curve_rows(levels: Sequence[float], values: Sequence[Tensor], aggregate: str) -> list[dict[str, float]]:
+    """The dimension against sigma over some points: the aggregate with the least and the greatest."""
+    reduce = AGGREGATES[aggregate]
+    return [
+        {"sigma": level, "value": float(reduce(found)), "least": float(found.min()), "greatest": float(found.max())}
+        for level, found in zip(levels, values, strict=True)
+    ]
+
+
+def scale_note(sigma: float, curve: Sequence[dict[str, float]], moved: str | None) -> str:
+    """What the value is relative to: a dimension is read at a scale, and other scales may say otherwise."""
+    reason = f" ({moved})" if moved else ""
+    text = f"at sigma {sigma:.3g}{reason}: directions along which the data vary by less count as none"
+    if len(curve) < 2:
+        return text
+    values = [row["value"] for row in curve]
+    ends = f"sigma {curve[0]['sigma']:.2g} to {curve[-1]['sigma']:.2g}"
+    return f"{text}; {min(values):.3g} to {max(values):.3g} over {ends}"
+
+
+def draws_at(seed: int, points: Points, count: int, distribution: str = "gaussian") -> Tensor:
+    """Random vectors (N, count, D), normal or of random signs, that hang on each point's place in its data alone."""
+    draw = draw_signs if distribution == "rademacher" else draw_normal
+    shape = (count, points.ambient)
+    generators = (derive_generator(seed, number, device=points.x.device) for number in points.index.tolist())
+    return torch.stack([draw(shape, generator=generator, like=points.x) for generator in generators])

@@ -1,0 +1,1 @@
+"""The score network for data on manifolds."""
