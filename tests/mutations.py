@@ -168,18 +168,20 @@ MUTATIONS = (
     ),
     plugin("iddiff", "estimators/denoising_loss.py", "float(values.std()) / len(values) ** 0.5", "float(values.std())"),
     # Pullback geometry.
-    plugin("pullback", "arc.py", "off = k / (4 * k.square() - 1).sqrt()", "off = k / (4 * k.square() + 1).sqrt()"),
+    plugin(
+        "pullback", "geometry/arc.py", "off = k / (4 * k.square() - 1).sqrt()", "off = k / (4 * k.square() + 1).sqrt()"
+    ),
     plugin(
         "pullback",
-        "potentials.py",
+        "potentials/convex.py",
         "log_cosh = torch.logaddexp(flat, -flat) - math.log(2)",
         "log_cosh = torch.logaddexp(flat, -flat)",
     ),
-    plugin("pullback", "objective.py", "log_det.abs().mean() if kind", "log_det.mean() if kind"),
-    plugin("pullback", "objective.py", "(gram - unit).square()", "gram.square()"),
+    plugin("pullback", "flows/objective.py", "log_det.abs().mean() if kind", "log_det.mean() if kind"),
+    plugin("pullback", "flows/objective.py", "(gram - unit).square()", "gram.square()"),
     plugin(
         "pullback",
-        "geometry.py",
+        "geometry/pullback.py",
         "return self.straight.inverse(w + step)",
         "return self.straight.inverse(w + 2 * step)",
     ),

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from scorefold.data import Condition, DataSpec
 from scorefold.interfaces import Flow
-from scorefold_pullback.config import PullbackConfig
-from scorefold_pullback.flow_config import BananaConfig, LinearConfig, RiverConfig, SqueezedBananaConfig
+from scorefold_pullback.config.flows import BananaConfig, LinearConfig, RiverConfig, SqueezedBananaConfig
+from scorefold_pullback.config.geometry import PullbackConfig
 from scorefold_pullback.flows.linear import Linear
 from scorefold_pullback.flows.shear import Shear
-from scorefold_pullback.geometry import Pullback
+from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_standard.flow_config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 from scorefold_testing.contract import stir

@@ -13,19 +13,19 @@ from torch import Tensor
 
 from scorefold.data import Dataset, StreamedDataset
 from scorefold.interfaces import Flow
-from scorefold_pullback.autoencoder import RiemannianAutoencoder
-from scorefold_pullback.autoencoder_axes import principal_axes
-from scorefold_pullback.autoencoder_bound import ErrorBound, error_bound, largest_stretches
-from scorefold_pullback.autoencoder_curve import kept_counts, pca_curve, reconstruction_curve
-from scorefold_pullback.autoencoder_warnings import warnings_of_bound, warnings_of_variances
-from scorefold_pullback.base import AnisotropicNormal
-from scorefold_pullback.estimator_config import RiemannianAutoencoderConfig
-from scorefold_pullback.flow_config import IdentityConfig, LinearConfig, MixtureConfig
+from scorefold_pullback.autoencoder.axes import principal_axes
+from scorefold_pullback.autoencoder.bound import ErrorBound, error_bound, largest_stretches
+from scorefold_pullback.autoencoder.curve import kept_counts, pca_curve, reconstruction_curve
+from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
+from scorefold_pullback.config.estimators import RiemannianAutoencoderConfig
+from scorefold_pullback.config.flows import IdentityConfig, LinearConfig, MixtureConfig
+from scorefold_pullback.config.potentials import QuadraticConfig
+from scorefold_pullback.flows.base import AnisotropicNormal
 from scorefold_pullback.flows.linear import Identity, Linear
 from scorefold_pullback.flows.mixture import Mixture
-from scorefold_pullback.potential_config import QuadraticConfig
-from scorefold_pullback.potentials import QuadraticPotential
-from scorefold_pullback.spectrum import kept
+from scorefold_pullback.potentials.convex import QuadraticPotential
+from scorefold_pullback.tangent_pca.spectrum import kept
+from scorefold_pullback.warnings import warnings_of_bound, warnings_of_variances
 from scorefold_toolkit.nn import DiagonalNormal, StandardNormal
 
 close = torch.testing.assert_close

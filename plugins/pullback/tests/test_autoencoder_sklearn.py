@@ -18,9 +18,9 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from scorefold.config import TrainingConfig
 from scorefold.interfaces import DataSource, Flow
-from scorefold_pullback.flow_config import LinearConfig
+from scorefold_pullback.autoencoder.sklearn import RiemannianPCA
+from scorefold_pullback.config.flows import LinearConfig
 from scorefold_pullback.flows.linear import Linear
-from scorefold_pullback.sklearn import RiemannianPCA
 from scorefold_standard.flow_config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 from scorefold_toolkit.sklearn import InputError
@@ -108,7 +108,7 @@ def test_images_as_rows() -> None:
 
 
 def identity(shape: tuple[int, ...]) -> Flow:
-    from scorefold_pullback.flow_config import IdentityConfig
+    from scorefold_pullback.config.flows import IdentityConfig
     from scorefold_pullback.flows.linear import Identity
 
     return Identity(IdentityConfig(event_shape=shape))

@@ -15,13 +15,13 @@ from scorefold.data import DataSpec, TensorSpec
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import Flow
 from scorefold.results import Estimate
-from scorefold_pullback.autoencoder import RiemannianAutoencoder
-from scorefold_pullback.autoencoder_figures import draw
-from scorefold_pullback.estimator_config import RiemannianAutoencoderConfig
-from scorefold_pullback.flow_config import IdentityConfig
+from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
+from scorefold_pullback.config.estimators import RiemannianAutoencoderConfig
+from scorefold_pullback.config.flows import IdentityConfig
+from scorefold_pullback.config.training import AnisotropicConfig
+from scorefold_pullback.figures.autoencoder import draw
 from scorefold_pullback.flows.anisotropic import AnisotropicFlow
 from scorefold_pullback.flows.linear import Identity
-from scorefold_pullback.training_config import AnisotropicConfig
 from scorefold_registry import Host, compare, run_file
 from scorefold_standard.flow_config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow

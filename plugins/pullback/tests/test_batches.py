@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from scorefold.data import DataSpec
-from scorefold_pullback import chart
-from scorefold_pullback.chart import Chart
-from scorefold_pullback.config import IsoPullbackConfig, PullbackConfig
-from scorefold_pullback.geometry import Pullback
-from scorefold_pullback.iso import IsoPullback
-from scorefold_pullback.potential_config import CoshConfig, QuadraticConfig
-from scorefold_pullback.potentials import Cosh, QuadraticPotential
+from scorefold_pullback.config.geometry import IsoPullbackConfig, PullbackConfig
+from scorefold_pullback.config.potentials import CoshConfig, QuadraticConfig
+from scorefold_pullback.geometry import chart
+from scorefold_pullback.geometry.chart import Chart
+from scorefold_pullback.geometry.iso import IsoPullback
+from scorefold_pullback.geometry.pullback import Pullback
+from scorefold_pullback.potentials.convex import Cosh, QuadraticPotential
 from scorefold_standard.flow_config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 from scorefold_testing.contract import stir

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from scorefold.interfaces import Flow
-from scorefold_pullback.config import PullbackConfig
-from scorefold_pullback.density import energy, score
-from scorefold_pullback.flow_config import IdentityConfig
+from scorefold_pullback.config.flows import IdentityConfig
+from scorefold_pullback.config.geometry import PullbackConfig
+from scorefold_pullback.config.potentials import CoshConfig
+from scorefold_pullback.data.density import energy, score
 from scorefold_pullback.flows.linear import Identity
-from scorefold_pullback.geometry import Pullback
-from scorefold_pullback.potential_config import CoshConfig
-from scorefold_pullback.potentials import Cosh, conjugate
+from scorefold_pullback.geometry.pullback import Pullback
+from scorefold_pullback.potentials.convex import Cosh, conjugate
 from scorefold_toolkit.potential import Potential
 
 Make = Callable[..., Pullback]

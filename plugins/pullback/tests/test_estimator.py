@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError, DataError
+from scorefold_pullback.config.data import RiverDataConfig, SqueezedBananaDataConfig
+from scorefold_pullback.config.estimators import TangentPCAConfig
 from scorefold_pullback.data.shears import ShearSource
-from scorefold_pullback.data_config import RiverDataConfig, SqueezedBananaDataConfig
-from scorefold_pullback.estimator import TangentPCAEstimator
-from scorefold_pullback.estimator_config import TangentPCAConfig
-from scorefold_pullback.geometry import Pullback
-from scorefold_pullback.spectrum import kept
-from scorefold_pullback.statistics import frechet_variance, tangent_pca
+from scorefold_pullback.geometry.pullback import Pullback
+from scorefold_pullback.tangent_pca.estimator import TangentPCAEstimator
+from scorefold_pullback.tangent_pca.spectrum import kept
+from scorefold_pullback.tangent_pca.statistics import frechet_variance, tangent_pca
 from scorefold_toolkit.numerics import pushforward
 
 Make = Callable[..., Pullback]

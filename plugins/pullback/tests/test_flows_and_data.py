@@ -11,10 +11,10 @@ import torch
 
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow
-from scorefold_pullback import data_config as configs
+from scorefold_pullback.config import data as configs
+from scorefold_pullback.config.flows import IdentityConfig, LinearConfig
 from scorefold_pullback.data.manifolds import ManifoldSource, hemisphere, sinusoid
 from scorefold_pullback.data.shears import ShearSource
-from scorefold_pullback.flow_config import IdentityConfig, LinearConfig
 from scorefold_pullback.flows.linear import Identity, Linear
 from scorefold_toolkit.nn import DiagonalNormal
 

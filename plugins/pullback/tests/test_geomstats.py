@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from scorefold_pullback.geometry import Pullback
-from scorefold_pullback.statistics import geodesic_kmeans
+from scorefold_pullback.geometry.pullback import Pullback
+from scorefold_pullback.tangent_pca.statistics import geodesic_kmeans
 
 pytest.importorskip("geomstats", exc_type=ImportError)
 
@@ -27,7 +27,7 @@ def banana(make_geometry: Make) -> Pullback:
 
 @pytest.fixture
 def space(banana: Pullback) -> Any:
-    from scorefold_pullback.geomstats_bridge import geomstats_space
+    from scorefold_pullback.geometry.geomstats import geomstats_space
 
     return geomstats_space(banana)
 
@@ -89,11 +89,11 @@ def test_with_its_pytorch_backend_gradients_flow() -> None:
     code = """
 import torch
 from geomstats.learning.frechet_mean import FrechetMean
-from scorefold_pullback.config import PullbackConfig
-from scorefold_pullback.flow_config import BananaConfig
+from scorefold_pullback.config.geometry import PullbackConfig
+from scorefold_pullback.config.flows import BananaConfig
 from scorefold_pullback.flows.shear import Shear
-from scorefold_pullback.geometry import Pullback
-from scorefold_pullback.geomstats_bridge import geomstats_space
+from scorefold_pullback.geometry.pullback import Pullback
+from scorefold_pullback.geometry.geomstats import geomstats_space
 banana = Pullback(PullbackConfig(), flow=Shear(BananaConfig(), dtype=torch.float64))
 x = torch.tensor([[2.0, 4.0], [2.0, -4.0]], dtype=torch.float64, requires_grad=True)
 metric = geomstats_space(banana).metric

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from scorefold.errors import DataError, ShapeError
 from scorefold.interfaces import Flow
-from scorefold_pullback.arc import Arc, gauss_legendre
-from scorefold_pullback.chart import Chart
-from scorefold_pullback.config import IsoPullbackConfig
-from scorefold_pullback.iso import IsoPullback
-from scorefold_pullback.potential_config import CoshConfig
-from scorefold_pullback.potentials import Cosh
-from scorefold_pullback.statistics import low_rank, tangent_pca
+from scorefold_pullback.config.geometry import IsoPullbackConfig
+from scorefold_pullback.config.potentials import CoshConfig
+from scorefold_pullback.geometry.arc import Arc, gauss_legendre
+from scorefold_pullback.geometry.chart import Chart
+from scorefold_pullback.geometry.iso import IsoPullback
+from scorefold_pullback.potentials.convex import Cosh
+from scorefold_pullback.tangent_pca.statistics import low_rank, tangent_pca
 
 MakeFlow = Callable[..., Flow]
 close = torch.testing.assert_close

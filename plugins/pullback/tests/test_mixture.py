@@ -12,9 +12,9 @@ from torch import Tensor
 from scorefold.data import DataSpec, EventScale, TensorSpec
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow
-from scorefold_pullback.flow_config import MixtureConfig
+from scorefold_pullback.config.flows import MixtureConfig
 from scorefold_pullback.flows.mixture import Mixture, SharedMixture
-from scorefold_pullback.spectrum import kept
+from scorefold_pullback.tangent_pca.spectrum import kept
 from scorefold_standard.flow_config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 

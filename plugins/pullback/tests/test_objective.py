@@ -13,11 +13,8 @@ from torch import Tensor
 
 from scorefold.errors import DataError
 from scorefold.interfaces import Flow
-from scorefold_pullback.config import IsoPullbackConfig
-from scorefold_pullback.diagnostics import Diagnosis, diagnose
-from scorefold_pullback.geometry import Pullback
-from scorefold_pullback.iso import IsoPullback
-from scorefold_pullback.objective import (
+from scorefold_pullback.config.geometry import IsoPullbackConfig
+from scorefold_pullback.flows.objective import (
     Isometry,
     hessian_penalty,
     isometry_penalty,
@@ -25,6 +22,9 @@ from scorefold_pullback.objective import (
     volume_penalty,
     with_cotangents,
 )
+from scorefold_pullback.geometry.iso import IsoPullback
+from scorefold_pullback.geometry.pullback import Pullback
+from scorefold_pullback.geometry.trust import Diagnosis, diagnose
 from scorefold_toolkit.nn import StandardNormal
 from scorefold_toolkit.numerics import jacobian
 

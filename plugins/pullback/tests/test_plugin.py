@@ -11,9 +11,9 @@ import torch
 from scorefold.errors import ScorefoldError
 from scorefold.stage import StageContext
 from scorefold_pullback import plugin
-from scorefold_pullback.figures import draw
-from scorefold_pullback.geometry import Pullback
-from scorefold_pullback.iso import IsoPullback
+from scorefold_pullback.figures.geometry import draw
+from scorefold_pullback.geometry.iso import IsoPullback
+from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_registry import Host, run_file
 from scorefold_verbs.config.verbs import InterpolateOptions
 from scorefold_verbs.geometry import interpolate as verb_interpolate

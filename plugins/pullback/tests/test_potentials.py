@@ -10,9 +10,16 @@ from torch import Tensor
 from torch.func import jvp
 
 from scorefold.errors import ConfigError, DataError, ShapeError
+from scorefold_pullback.config.potentials import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
 from scorefold_pullback.flows.mixture import SharedMixture
-from scorefold_pullback.potential_config import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
-from scorefold_pullback.potentials import ConvexPotential, Cosh, LogCosh, LogSumExp, QuadraticPotential, conjugate
+from scorefold_pullback.potentials.convex import (
+    ConvexPotential,
+    Cosh,
+    LogCosh,
+    LogSumExp,
+    QuadraticPotential,
+    conjugate,
+)
 from scorefold_toolkit.nn import DiagonalNormal
 from scorefold_toolkit.potential import Potential
 

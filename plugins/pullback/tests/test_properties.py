@@ -11,11 +11,11 @@ from torch.func import jacrev, jvp
 
 from scorefold.data import DataSpec
 from scorefold.interfaces import Flow
-from scorefold_pullback.config import PullbackConfig
-from scorefold_pullback.density import score
-from scorefold_pullback.geometry import Pullback
-from scorefold_pullback.potential_config import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
-from scorefold_pullback.potentials import Cosh, LogCosh, LogSumExp, QuadraticPotential
+from scorefold_pullback.config.geometry import PullbackConfig
+from scorefold_pullback.config.potentials import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
+from scorefold_pullback.data.density import score
+from scorefold_pullback.geometry.pullback import Pullback
+from scorefold_pullback.potentials.convex import Cosh, LogCosh, LogSumExp, QuadraticPotential
 from scorefold_standard.flow_config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 from scorefold_testing.contract import stir

@@ -9,12 +9,12 @@ import torch
 
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow
-from scorefold_pullback.config import IsoPullbackConfig, PullbackConfig
-from scorefold_pullback.figures import draw
-from scorefold_pullback.flow_config import IdentityConfig
+from scorefold_pullback.config.flows import IdentityConfig
+from scorefold_pullback.config.geometry import IsoPullbackConfig, PullbackConfig
+from scorefold_pullback.figures.geometry import draw
 from scorefold_pullback.flows.linear import Identity
-from scorefold_pullback.geometry import Pullback
-from scorefold_pullback.iso import IsoPullback
+from scorefold_pullback.geometry.iso import IsoPullback
+from scorefold_pullback.geometry.pullback import Pullback
 
 MakeFlow = Callable[..., Flow]
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError, DataError, ShapeError
-from scorefold_pullback.geometry import Pullback
-from scorefold_pullback.statistics import (
+from scorefold_pullback.geometry.pullback import Pullback
+from scorefold_pullback.tangent_pca.statistics import (
     TangentPCA,
     frechet_variance,
     geodesic_kmeans,

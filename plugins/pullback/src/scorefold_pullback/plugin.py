@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scorefold.plugin import Capability, Claim, Component, Kind, Port, hookimpl
-from scorefold_pullback.manifold_claims import manifold_claims
-from scorefold_pullback.plane_claims import plane_claims
+from scorefold_pullback.claims.table_manifolds import manifold_claims
+from scorefold_pullback.claims.table_planes import plane_claims
 
 __plugin_api__ = "1.0"
 
@@ -62,8 +62,8 @@ def _geometries() -> Iterable[Component]:
     yield Component(
         kind="geometry",
         name="pullback",
-        target="scorefold_pullback.geometry:Pullback",
-        config="scorefold_pullback.config:PullbackConfig",
+        target="scorefold_pullback.geometry.pullback:Pullback",
+        config="scorefold_pullback.config.geometry:PullbackConfig",
         requires=_CHART,
         provides=("Transports", "ClosedFormGeodesics"),
         summary="Closed-form geodesics through the bulk of a density: Euclidean space pulled back through a flow",
@@ -72,18 +72,18 @@ def _geometries() -> Iterable[Component]:
             {"inputs": {"flow": _BANANA}},
             {"inputs": {"flow": {"use": "flow:river"}, "psi": {"use": "potential:cosh"}}},
         ),
-        figures="scorefold_pullback.figures:draw",
+        figures="scorefold_pullback.figures.geometry:draw",
         cite=_PAPER,
     )
     yield Component(
         kind="geometry",
         name="iso-pullback",
-        target="scorefold_pullback.iso:IsoPullback",
-        config="scorefold_pullback.config:IsoPullbackConfig",
+        target="scorefold_pullback.geometry.iso:IsoPullback",
+        config="scorefold_pullback.config.geometry:IsoPullbackConfig",
         requires=_CHART,
         summary="The geodesics of a pullback geometry at constant Euclidean speed: iso-Riemannian geometry",
         examples=({"inputs": {"flow": _COUPLING}}, {"inputs": {"flow": _BANANA}}),
-        figures="scorefold_pullback.figures:draw",
+        figures="scorefold_pullback.figures.geometry:draw",
         cite="cite/iso.bib",
     )
 
@@ -92,8 +92,8 @@ def _estimators() -> Iterable[Component]:
     yield Component(
         kind="estimator",
         name="tangent-pca",
-        target="scorefold_pullback.estimator:TangentPCAEstimator",
-        config="scorefold_pullback.estimator_config:TangentPCAConfig",
+        target="scorefold_pullback.tangent_pca.estimator:TangentPCAEstimator",
+        config="scorefold_pullback.config.estimators:TangentPCAConfig",
         requires=(Port("geometry", kind="geometry"),),
         summary="Intrinsic dimension by principal geodesics in any geometry, with the Fréchet mean and variance",
         examples=(
@@ -132,8 +132,8 @@ def _autoencoders() -> Iterable[Component]:
     yield Component(
         kind="estimator",
         name="riemannian-autoencoder",
-        target="scorefold_pullback.autoencoder:RiemannianAutoencoder",
-        config="scorefold_pullback.estimator_config:RiemannianAutoencoderConfig",
+        target="scorefold_pullback.autoencoder.estimator:RiemannianAutoencoder",
+        config="scorefold_pullback.config.estimators:RiemannianAutoencoderConfig",
         requires=(Port("flow", kind="flow"),),
         provides=("Encodes",),
         summary="The few latent coordinates of a flow that hold nearly all of its variance: a code, and its dimension",
@@ -142,29 +142,36 @@ def _autoencoders() -> Iterable[Component]:
             {"inputs": {"flow": one}},
             {"config": {"unexplained": 0.05}, "inputs": {"flow": several}},
         ),
-        figures="scorefold_pullback.autoencoder_figures:draw",
+        figures="scorefold_pullback.figures.autoencoder:draw",
         cite=_PAPER,
     )
 
 
 def _flows() -> Iterable[Component]:
     yield _alone(
-        "flow", "banana", "flows.shear:Shear", "BananaConfig", "A Gaussian bent along a parabola" + _CLOSED_FORM, {}
+        "flow",
+        "banana",
+        "flows.shear:Shear",
+        "flows:BananaConfig",
+        "A Gaussian bent along a parabola" + _CLOSED_FORM,
+        {},
     )
     yield _alone(
         "flow",
         "squeezed-banana",
         "flows.shear:Shear",
-        "SqueezedBananaConfig",
+        "flows:SqueezedBananaConfig",
         "A banana with a small variance across its curve" + _CLOSED_FORM,
         {},
     )
-    yield _alone("flow", "river", "flows.shear:Shear", "RiverConfig", "A Gaussian bent along a sine" + _CLOSED_FORM, {})
+    yield _alone(
+        "flow", "river", "flows.shear:Shear", "flows:RiverConfig", "A Gaussian bent along a sine" + _CLOSED_FORM, {}
+    )
     yield _alone(
         "flow",
         "linear",
         "flows.linear:Linear",
-        "LinearConfig",
+        "flows:LinearConfig",
         "A Gaussian by a matrix, a random rotation, or its covariance" + _CLOSED_FORM,
         {"covariance": [[2.0, 1.0], [1.0, 2.0]], "mean": [1.0, -1.0]},
         {"matrix": [[1.0, 2.0], [0.0, -0.5]], "variances": [0.5, 2.0]},
@@ -174,7 +181,7 @@ def _flows() -> Iterable[Component]:
         "flow",
         "identity",
         "flows.linear:Identity",
-        "IdentityConfig",
+        "flows:IdentityConfig",
         "A Gaussian with independent coordinates, of any shape" + _CLOSED_FORM,
         {"event_shape": [1, 2, 2], "variances": [1.0, 2.0, 3.0, 4.0]},
     )
@@ -183,7 +190,7 @@ def _flows() -> Iterable[Component]:
         kind="flow",
         name="mixture",
         target="scorefold_pullback.flows.mixture:Mixture",
-        config="scorefold_pullback.flow_config:MixtureConfig",
+        config="scorefold_pullback.config.flows:MixtureConfig",
         requires=(Port("flow", kind="flow"),),
         summary="Another flow's map with several modes of the same variances as its base: exact geometry of a mixture",
         examples=(
@@ -206,7 +213,7 @@ def _trained_flows() -> Iterable[Component]:
             kind="flow",
             name=name,
             target="scorefold_pullback.flows.anisotropic:AnisotropicFlow",
-            config=f"scorefold_pullback.training_config:{target}",
+            config=f"scorefold_pullback.config.training:{target}",
             revision=2,
             requires=(Port("data", kind="data"),),
             provides=("Trainable",),
@@ -226,8 +233,8 @@ def _potentials() -> Iterable[Component]:
     yield _alone(
         "potential",
         "quadratic",
-        "potentials:QuadraticPotential",
-        "QuadraticConfig",
+        "potentials.convex:QuadraticPotential",
+        "potentials:QuadraticConfig",
         "psi of a Gaussian with any covariance and mean",
         {"covariance": [[2.0, 1.0], [1.0, 2.0]], "location": [1.0, -1.0]},
         {"variances": [0.5, 1.0, 2.0]},
@@ -235,24 +242,24 @@ def _potentials() -> Iterable[Component]:
     yield _alone(
         "potential",
         "cosh",
-        "potentials:Cosh",
-        "CoshConfig",
+        "potentials.convex:Cosh",
+        "potentials:CoshConfig",
         "A sum of hyperbolic cosines, steeper than any quadratic",
         {},
     )
     yield _alone(
         "potential",
         "log-cosh",
-        "potentials:LogCosh",
-        "LogCoshConfig",
+        "potentials.convex:LogCosh",
+        "potentials:LogCoshConfig",
         "A quadratic that is curved more at the origin, coordinate by coordinate",
         {"weight": 2.0},
     )
     yield _alone(
         "potential",
         "log-sum-exp",
-        "potentials:LogSumExp",
-        "LogSumExpConfig",
+        "potentials.convex:LogSumExp",
+        "potentials:LogSumExpConfig",
         "A smooth maximum of linear functions and a quadratic, inverted by Newton's method",
         {"directions": [[1.0, 0.0, 0.5], [-1.0, 2.0, 0.0], [0.0, -1.0, 1.0]], "curvature": 0.5},
     )
@@ -262,23 +269,23 @@ def _sources() -> Iterable[Component]:
     few = {"points": 200}
     chains = {"points": 200, "sampler": "paper", "chain_steps": 20}
     yield _alone(
-        "data", "banana", "data.shears:ShearSource", "BananaDataConfig", "Points along a parabola", few, chains
+        "data", "banana", "data.shears:ShearSource", "data:BananaDataConfig", "Points along a parabola", few, chains
     )
     yield _alone(
         "data",
         "squeezed-banana",
         "data.shears:ShearSource",
-        "SqueezedBananaDataConfig",
+        "data:SqueezedBananaDataConfig",
         "Points close to a parabola",
         few,
         chains,
     )
-    yield _alone("data", "river", "data.shears:ShearSource", "RiverDataConfig", "Points along a sine", few, chains)
+    yield _alone("data", "river", "data.shears:ShearSource", "data:RiverDataConfig", "Points along a sine", few, chains)
     yield _alone(
         "data",
         "sinusoid",
         "data.manifolds:ManifoldSource",
-        "SinusoidConfig",
+        "data:SinusoidConfig",
         "A Gaussian bent by sines into more coordinates, of known dimension",
         {"dimension": 2, "ambient": 5, "points": 200, "tangents": True},
     )
@@ -286,7 +293,7 @@ def _sources() -> Iterable[Component]:
         "data",
         "hemisphere",
         "data.manifolds:ManifoldSource",
-        "HemisphereConfig",
+        "data:HemisphereConfig",
         "A part of a sphere in more coordinates, of known dimension",
         {"dimension": 2, "ambient": 5, "points": 200, "tangents": True},
     )
@@ -298,7 +305,7 @@ def _alone(kind: str, name: str, target: str, config: str, summary: str, *exampl
         kind=kind,
         name=name,
         target=f"scorefold_pullback.{target}",
-        config=f"scorefold_pullback.{kind}_config:{config}",
+        config=f"scorefold_pullback.config.{config}",
         provides=("Potential",) if kind == "potential" else (),
         summary=summary,
         examples=tuple({"config": example} for example in examples),
@@ -313,7 +320,7 @@ def scorefold_claims() -> Iterable[Claim]:
         statement="Distances, geodesics, logarithms, exponentials, transport, metric and mean on the banana and the "
         "river are those worked out by hand (largest error over 1 + the value)",
         source="exact calculus: both maps are shears of the plane",
-        target="scorefold_pullback.claims:closed_forms",
+        target="scorefold_pullback.claims.exact:closed_forms",
         tolerance=("max", 1e-12),
         unit="relative error",
     )
@@ -321,7 +328,7 @@ def scorefold_claims() -> Iterable[Claim]:
         name="arc-length",
         statement="A geodesic of the banana has the arc length of its parabola, and its quarter lies where that says",
         source="exact calculus: the length of a parabola",
-        target="scorefold_pullback.claims:arc_length",
+        target="scorefold_pullback.claims.exact:arc_length",
         tolerance=("max", 1e-12),
         unit="relative error",
     )
@@ -330,7 +337,7 @@ def scorefold_claims() -> Iterable[Claim]:
         statement="The chains of the published code make the squeezed banana more than twice as wide as its "
         "distribution, whose variance across is 1/81 (variance found)",
         source="Diepeveen, Batzolis et al., ICML 2025, their published code run again; not in the paper",
-        target="scorefold_pullback.claims:published_sampler",
+        target="scorefold_pullback.claims.exact:published_sampler",
         role="report",
         reference=0.0289,
         basis="earlier run",

@@ -10,7 +10,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from scorefold.errors import ConfigError
-from scorefold_pullback.map_config import CouplingMapConfig, MapConfig, SplineMapConfig
+from scorefold_pullback.config.maps import CouplingMapConfig, MapConfig, SplineMapConfig
 from scorefold_pullback.maps import build_map
 from scorefold_pullback.maps.checkerboard import Checkerboard
 from scorefold_pullback.maps.rotation import Rotation

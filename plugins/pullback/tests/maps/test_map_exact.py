@@ -11,7 +11,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from scorefold_pullback.map_config import MapConfig
+from scorefold_pullback.config.maps import MapConfig
 from scorefold_pullback.maps import build_map
 from scorefold_testing.contract import stir
 from scorefold_toolkit.nn import Bijection

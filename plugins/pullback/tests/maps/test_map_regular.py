@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from scorefold_pullback.map_config import RegularMapConfig
+from scorefold_pullback.config.maps import RegularMapConfig
 from scorefold_pullback.maps import build_map
 from scorefold_pullback.maps.regular import Parity, ParityConvolution
 from scorefold_pullback.maps.rotation import Rotation

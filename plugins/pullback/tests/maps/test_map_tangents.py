@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from scorefold_pullback.map_config import MapConfig
+from scorefold_pullback.config.maps import MapConfig
 from scorefold_pullback.maps import build_map
 from scorefold_pullback.maps.tangents import can_push, push
 from scorefold_testing.contract import stir

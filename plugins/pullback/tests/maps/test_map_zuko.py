@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from scorefold.errors import ConfigError
-from scorefold_pullback.map_config import ZukoMapConfig
+from scorefold_pullback.config.maps import ZukoMapConfig
 from scorefold_pullback.maps import build_map
 
 

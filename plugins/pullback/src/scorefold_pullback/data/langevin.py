@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from scorefold.interfaces import Flow
-from scorefold_pullback.density import energy, score
+from scorefold_pullback.data.density import energy, score
 from scorefold_toolkit.data.manifolds import normal, uniform
 from scorefold_toolkit.potential import Potential
 

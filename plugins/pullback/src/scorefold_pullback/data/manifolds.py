@@ -8,7 +8,7 @@ import torch
 
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
-from scorefold_pullback.data_config import HemisphereConfig, SinusoidConfig
+from scorefold_pullback.config.data import HemisphereConfig, SinusoidConfig
 from scorefold_toolkit.data.manifolds import Draw, ambient, isometry, normal, sphere_tangent, splits_of, uniform
 from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed
 

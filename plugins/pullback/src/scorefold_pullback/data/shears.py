@@ -8,8 +8,8 @@ import torch
 
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
+from scorefold_pullback.config.data import BananaDataConfig, RiverDataConfig, SqueezedBananaDataConfig
 from scorefold_pullback.data.langevin import published_chains
-from scorefold_pullback.data_config import BananaDataConfig, RiverDataConfig, SqueezedBananaDataConfig
 from scorefold_pullback.flows.shear import Shear
 from scorefold_toolkit.data.manifolds import Draw, normal, splits_of
 from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed

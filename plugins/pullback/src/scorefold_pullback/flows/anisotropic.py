@@ -12,11 +12,10 @@ from scorefold.data import Condition, Dataset, DataSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Flow, Loss, Phase, Progress, Trainable
 from scorefold.random import draw_normal
-from scorefold_pullback.base import AnisotropicNormal
-from scorefold_pullback.covariance import principal_directions
-from scorefold_pullback.maps import build_map
-from scorefold_pullback.maps.tangents import can_push, push
-from scorefold_pullback.objective import (
+from scorefold_pullback.config.training import AnisotropicConfig
+from scorefold_pullback.flows.base import AnisotropicNormal
+from scorefold_pullback.flows.covariance import principal_directions
+from scorefold_pullback.flows.objective import (
     Isometry,
     hessian_penalty,
     isometry_penalty,
@@ -24,7 +23,8 @@ from scorefold_pullback.objective import (
     volume_penalty,
     with_cotangents,
 )
-from scorefold_pullback.training_config import AnisotropicConfig
+from scorefold_pullback.maps import build_map
+from scorefold_pullback.maps.tangents import can_push, push
 
 _FULL_UP_TO = 32
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from scorefold.data import Condition
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow
-from scorefold_pullback.covariance import covariance_of
-from scorefold_pullback.flow_config import IdentityConfig, LinearConfig
+from scorefold_pullback.config.flows import IdentityConfig, LinearConfig
+from scorefold_pullback.flows.covariance import covariance_of
 from scorefold_toolkit.data.manifolds import isometry
 from scorefold_toolkit.nn import DiagonalNormal
 

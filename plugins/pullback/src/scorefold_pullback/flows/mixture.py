@@ -11,7 +11,7 @@ from scorefold.data import Condition
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow
 from scorefold.random import draw_normal, draw_uniform
-from scorefold_pullback.flow_config import MixtureConfig
+from scorefold_pullback.config.flows import MixtureConfig
 from scorefold_toolkit.nn import Quadratic
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from scorefold.data import Condition
 from scorefold.interfaces import Flow
-from scorefold_pullback.flow_config import BananaConfig, RiverConfig
+from scorefold_pullback.config.flows import BananaConfig, RiverConfig
 from scorefold_toolkit.nn import DiagonalNormal
 
 

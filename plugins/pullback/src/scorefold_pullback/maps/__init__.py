@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scorefold.errors import ConfigError
-from scorefold_pullback.map_config import (
+from scorefold_pullback.config.maps import (
     CouplingMapConfig,
     GlowMapConfig,
     MapConfig,

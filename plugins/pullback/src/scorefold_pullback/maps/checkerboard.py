@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from scorefold_pullback.map_config import CheckerboardConfig, CouplingMapConfig, SplineMapConfig
+from scorefold_pullback.config.maps import CheckerboardConfig, CouplingMapConfig, SplineMapConfig
 from scorefold_pullback.maps.rotation import Rotation
 from scorefold_toolkit.nn import (
     Bijection,

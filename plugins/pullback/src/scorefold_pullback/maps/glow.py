@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from scorefold.errors import ConfigError
-from scorefold_pullback.map_config import GlowMapConfig
+from scorefold_pullback.config.maps import GlowMapConfig
 from scorefold_pullback.maps.reshape import Unsqueeze
 from scorefold_toolkit.nn import (
     ACTIVATIONS,

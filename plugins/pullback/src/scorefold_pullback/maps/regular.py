@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scorefold_pullback.map_config import RegularMapConfig
+from scorefold_pullback.config.maps import RegularMapConfig
 from scorefold_pullback.maps.rotation import Rotation
 from scorefold_toolkit.nn import ActNorm, Bijection, Chain
 

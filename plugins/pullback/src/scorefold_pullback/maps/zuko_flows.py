@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.errors import ConfigError
-from scorefold_pullback.map_config import ZukoMapConfig
+from scorefold_pullback.config.maps import ZukoMapConfig
 from scorefold_toolkit.nn import Bijection
 
 ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "elu": nn.ELU}

@@ -1,6 +1,6 @@
 """Interpolations of handwritten digits: how near the middles of geodesics are to the data, beside straight lines'.
 
-Each function of a claim takes a host, a profile and a seed, as in ``scorefold_pullback.claims``.
+Each function of a claim takes a host, a profile and a seed, as in ``scorefold_pullback.claims.exact``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from torch import Tensor
 
 from scorefold.interfaces import DataSource, Flow
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_pullback.claims_training import source, trained
-from scorefold_pullback.config import PullbackConfig
-from scorefold_pullback.geometry import Pullback
+from scorefold_pullback.claims.training import source, trained
+from scorefold_pullback.config.geometry import PullbackConfig
+from scorefold_pullback.geometry.pullback import Pullback
 
 SEEDS, PAIRS = 3, 2000
 

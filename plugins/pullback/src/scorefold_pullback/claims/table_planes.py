@@ -7,7 +7,7 @@ from typing import Any
 
 from scorefold.plugin import Claim
 
-_HERE = "scorefold_pullback.claims_planes"
+_HERE = "scorefold_pullback.claims.planes"
 _TABLE = "Diepeveen, Batzolis et al., ICML 2025, table of the plane sets (project page)"
 _OURS = "our own run of the method, on exact samples; not in the paper"
 _TRAINED = ("quick", "full")

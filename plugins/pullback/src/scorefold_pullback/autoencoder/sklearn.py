@@ -19,9 +19,9 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.errors import ScorefoldError
 from scorefold.interfaces import DataSource, Flow, TensorSource
-from scorefold_pullback.autoencoder import RiemannianAutoencoder
-from scorefold_pullback.autoencoder_axes import place_of
-from scorefold_pullback.estimator_config import RiemannianAutoencoderConfig
+from scorefold_pullback.autoencoder.axes import place_of
+from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
+from scorefold_pullback.config.estimators import RiemannianAutoencoderConfig
 from scorefold_toolkit.sklearn import InputError, trained
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from scorefold.plugin import Claim
 
-_HERE = "scorefold_pullback.claims_manifolds"
+_HERE = "scorefold_pullback.claims.manifolds"
 _PAPER = "Diepeveen, Batzolis et al., ICML 2025, the Riemannian auto-encoder"
 _TRAINED = ("quick", "full")
 _DIGITS = "ours, on scikit-learn's digits; the paper shows interpolations and no figure for them"
@@ -71,7 +71,7 @@ def _digits() -> Iterable[Claim]:
         statement="Middles of geodesics between digits are nearer to the training digits than those of straight lines "
         "(mean distance over that of straight lines, largest over trainings)",
         source=_DIGITS,
-        target="scorefold_pullback.claims_digits:middles",
+        target="scorefold_pullback.claims.digits:middles",
         options={"way": "ratio"},
         tolerance=("max", 0.98),
         unit="times",
@@ -82,7 +82,7 @@ def _digits() -> Iterable[Claim]:
             name=f"digits-{way}",
             statement=f"How far middles of {title} are from the training digits, over what held-out digits are",
             source=_DIGITS,
-            target="scorefold_pullback.claims_digits:middles",
+            target="scorefold_pullback.claims.digits:middles",
             options={"way": way},
             role="report",
             tolerance=("max", 1.4),

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from scorefold.interfaces import Flow
-from scorefold_pullback.autoencoder_axes import quadratic_base
+from scorefold_pullback.autoencoder.axes import quadratic_base
 from scorefold_pullback.flows.mixture import SharedMixture
-from scorefold_pullback.rows import row_lengths
+from scorefold_pullback.geometry.rows import row_lengths
 from scorefold_toolkit.numerics import jacobian
 
 _WHOLE_UP_TO = 32

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorefold_pullback.config.data import SqueezedBananaDataConfig
 from scorefold_pullback.data.langevin import published_chains
-from scorefold_pullback.data_config import SqueezedBananaDataConfig
 from scorefold_pullback.flows.shear import Shear
 
 

@@ -9,10 +9,10 @@ from scorefold.data import Dataset, as_dataset
 from scorefold.errors import DataError
 from scorefold.interfaces import Estimator, Geometry
 from scorefold.results import Estimate
-from scorefold_pullback.estimator_config import TangentPCAConfig
-from scorefold_pullback.geometry import Pullback
-from scorefold_pullback.spectrum import kept
-from scorefold_pullback.statistics import tangent_pca
+from scorefold_pullback.config.estimators import TangentPCAConfig
+from scorefold_pullback.geometry.pullback import Pullback
+from scorefold_pullback.tangent_pca.spectrum import kept
+from scorefold_pullback.tangent_pca.statistics import tangent_pca
 from scorefold_toolkit.numerics import bootstrap_interval, gram_spectrum
 
 _BY_SCORE = (

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
-from scorefold_pullback.flow_config import Matrix
+from scorefold_pullback.config.flows import Matrix
 
 
 def principal_directions(covariance: Tensor) -> tuple[Tensor, Tensor]:

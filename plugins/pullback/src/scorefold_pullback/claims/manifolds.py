@@ -1,6 +1,6 @@
 """Sinusoids and hemispheres: the dimension that a trained flow finds, and what its code loses, beside PCA.
 
-Each function of a claim takes a host, a profile and a seed, as in ``scorefold_pullback.claims``.
+Each function of a claim takes a host, a profile and a seed, as in ``scorefold_pullback.claims.exact``.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor
 
 from scorefold.interfaces import Flow
 from scorefold.seeds import derive_seed
-from scorefold_pullback.autoencoder import RiemannianAutoencoder
-from scorefold_pullback.autoencoder_curve import pca_curve
-from scorefold_pullback.claims_training import source, trained, variances_of
-from scorefold_pullback.estimator_config import RiemannianAutoencoderConfig
-from scorefold_pullback.spectrum import kept
+from scorefold_pullback.autoencoder.curve import pca_curve
+from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
+from scorefold_pullback.claims.training import source, trained, variances_of
+from scorefold_pullback.config.estimators import RiemannianAutoencoderConfig
+from scorefold_pullback.tangent_pca.spectrum import kept
 
 SEEDS = 3
 SHARES = (0.1, 0.05, 0.01)

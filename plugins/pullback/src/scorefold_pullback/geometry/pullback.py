@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from scorefold.errors import ConfigError, ShapeError, UntrainedWarning
 from scorefold.interfaces import ClosedFormGeodesics, Flow, Geometry, Trainable, Transports
 from scorefold.interfaces.geometry import barycentre_weights, check_times
-from scorefold_pullback.chart import Chart
-from scorefold_pullback.config import PullbackConfig
-from scorefold_pullback.diagnostics import diagnose
-from scorefold_pullback.reference import Compared, check_reference
-from scorefold_pullback.rows import check_rows, row_lengths
+from scorefold_pullback.config.geometry import PullbackConfig
+from scorefold_pullback.geometry.chart import Chart
+from scorefold_pullback.geometry.reference import Compared, check_reference
+from scorefold_pullback.geometry.rows import check_rows, row_lengths
+from scorefold_pullback.geometry.trust import diagnose
 from scorefold_toolkit.nn import Quadratic
 from scorefold_toolkit.numerics import jacobian
 from scorefold_toolkit.potential import Potential

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from scorefold.errors import DataError
 from scorefold.interfaces import Flow, Geometry
 from scorefold.interfaces.geometry import barycentre_weights, check_times, flatten
-from scorefold_pullback.arc import Arc
-from scorefold_pullback.config import IsoPullbackConfig
-from scorefold_pullback.geometry import Pullback
-from scorefold_pullback.reference import Compared, check_reference
-from scorefold_pullback.rows import row_lengths
+from scorefold_pullback.config.geometry import IsoPullbackConfig
+from scorefold_pullback.geometry.arc import Arc
+from scorefold_pullback.geometry.pullback import Pullback
+from scorefold_pullback.geometry.reference import Compared, check_reference
+from scorefold_pullback.geometry.rows import row_lengths
 from scorefold_toolkit.potential import Potential
 
 DOUBLINGS = 60

@@ -15,7 +15,7 @@ from torch import Tensor
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import Geometry
 from scorefold.interfaces.geometry import barycentre_weights
-from scorefold_pullback.geometry import Pullback
+from scorefold_pullback.geometry.pullback import Pullback
 
 
 def frechet_variance(geometry: Geometry, x: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from scorefold.config import Config, TrainingConfig
-from scorefold_pullback.map_config import CouplingMapConfig, MapConfig
+from scorefold_pullback.config.maps import CouplingMapConfig, MapConfig
 
 
 class AnisotropicConfig(Config):

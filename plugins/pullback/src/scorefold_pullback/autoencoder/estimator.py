@@ -12,14 +12,14 @@ from scorefold.data import Dataset, EventScale, as_dataset
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import Encodes, Estimator, Flow, Trainable
 from scorefold.results import Estimate
-from scorefold_pullback.autoencoder_axes import PrincipalAxes, principal_axes, quadratic_base
-from scorefold_pullback.autoencoder_bound import error_bound
-from scorefold_pullback.autoencoder_curve import kept_counts, pca_curve, reconstruction_curve
-from scorefold_pullback.autoencoder_warnings import all_equal, warnings_of_bound, warnings_of_variances
-from scorefold_pullback.diagnostics import diagnose
-from scorefold_pullback.estimator_config import RiemannianAutoencoderConfig
-from scorefold_pullback.rows import check_rows, row_lengths
-from scorefold_pullback.spectrum import kept
+from scorefold_pullback.autoencoder.axes import PrincipalAxes, principal_axes, quadratic_base
+from scorefold_pullback.autoencoder.bound import error_bound
+from scorefold_pullback.autoencoder.curve import kept_counts, pca_curve, reconstruction_curve
+from scorefold_pullback.config.estimators import RiemannianAutoencoderConfig
+from scorefold_pullback.geometry.rows import check_rows, row_lengths
+from scorefold_pullback.geometry.trust import diagnose
+from scorefold_pullback.tangent_pca.spectrum import kept
+from scorefold_pullback.warnings import all_equal, warnings_of_bound, warnings_of_variances
 
 _GRID_UP_TO = 128
 _GRIDS = {1: 200, 2: 25}

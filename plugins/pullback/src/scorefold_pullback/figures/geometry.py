@@ -11,8 +11,8 @@ from torch import Tensor
 from scorefold.interfaces import Flow
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold.stage import EventGroups
-from scorefold_pullback.geometry import Pullback
-from scorefold_pullback.iso import IsoPullback
+from scorefold_pullback.geometry.iso import IsoPullback
+from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_toolkit.figures import samples
 from scorefold_toolkit.nn import Quadratic
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from scorefold_pullback.autoencoder_bound import ErrorBound
-from scorefold_pullback.spectrum import kept
+from scorefold_pullback.autoencoder.bound import ErrorBound
+from scorefold_pullback.tangent_pca.spectrum import kept
 
 
 def all_equal(variances: Tensor) -> bool:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.errors import ShapeError
-from scorefold_pullback.covariance import covariance_of
-from scorefold_pullback.newton import invert_gradient, invert_slope
-from scorefold_pullback.potential_config import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
+from scorefold_pullback.config.potentials import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
+from scorefold_pullback.flows.covariance import covariance_of
+from scorefold_pullback.potentials.newton import invert_gradient, invert_slope
 from scorefold_toolkit.nn import Quadratic
 from scorefold_toolkit.numerics import pullback
 from scorefold_toolkit.potential import Potential

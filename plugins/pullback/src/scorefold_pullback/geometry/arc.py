@@ -8,8 +8,8 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from scorefold_pullback.chart import Chart
-from scorefold_pullback.rows import row_lengths
+from scorefold_pullback.geometry.chart import Chart
+from scorefold_pullback.geometry.rows import row_lengths
 
 SEARCH = 60
 POLISH = 2

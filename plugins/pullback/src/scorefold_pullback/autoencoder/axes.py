@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow
-from scorefold_pullback.covariance import principal_directions
+from scorefold_pullback.flows.covariance import principal_directions
 from scorefold_pullback.flows.mixture import SharedMixture
 from scorefold_toolkit.nn import Quadratic
 

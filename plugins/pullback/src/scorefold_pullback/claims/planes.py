@@ -1,6 +1,6 @@
 """Banana, squeezed banana and river: the four flows of the paper's table, trained by its settings on two cores.
 
-Each function of a claim takes a host, a profile and a seed, as in ``scorefold_pullback.claims``.
+Each function of a claim takes a host, a profile and a seed, as in ``scorefold_pullback.claims.exact``.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from torch import Tensor
 
 from scorefold.interfaces import DataSource, Flow
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_pullback.claims_training import source, trained, variances_of
-from scorefold_pullback.config import PullbackConfig
-from scorefold_pullback.flow_config import IdentityConfig
+from scorefold_pullback.claims.training import source, trained, variances_of
+from scorefold_pullback.config.flows import IdentityConfig
+from scorefold_pullback.config.geometry import PullbackConfig
 from scorefold_pullback.flows.linear import Identity
-from scorefold_pullback.geometry import Pullback
-from scorefold_pullback.reference import curves_apart
-from scorefold_pullback.spectrum import kept
+from scorefold_pullback.geometry.pullback import Pullback
+from scorefold_pullback.geometry.reference import curves_apart
+from scorefold_pullback.tangent_pca.spectrum import kept
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "ours": ("anisotropic", {"isometry_weight": 0.2, "volume_weight": 0}),

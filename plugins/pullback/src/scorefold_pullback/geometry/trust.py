@@ -9,8 +9,8 @@ from torch import Tensor
 
 from scorefold.errors import DataError
 from scorefold.interfaces import Flow
-from scorefold_pullback.objective import Isometry, unit_vectors, with_cotangents
-from scorefold_pullback.rows import row_lengths
+from scorefold_pullback.flows.objective import Isometry, unit_vectors, with_cotangents
+from scorefold_pullback.geometry.rows import row_lengths
 
 _FULL_UP_TO = 64
 _SLICE = 16

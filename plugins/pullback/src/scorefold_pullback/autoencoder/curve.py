@@ -9,7 +9,7 @@ from torch import Tensor
 
 from scorefold.data import shuffled
 from scorefold.interfaces import Flow
-from scorefold_pullback.autoencoder_axes import PrincipalAxes
+from scorefold_pullback.autoencoder.axes import PrincipalAxes
 from scorefold_toolkit.numerics import gram_spectrum
 
 _ALL_UP_TO = 16

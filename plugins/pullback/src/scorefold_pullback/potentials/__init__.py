@@ -1,0 +1,1 @@
+"""Potentials in place of a flow's base, and the inverses of their gradients."""

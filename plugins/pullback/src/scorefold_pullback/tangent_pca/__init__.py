@@ -1,0 +1,1 @@
+"""Statistics of points in a geometry, and the dimension by principal geodesics."""
