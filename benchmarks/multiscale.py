@@ -25,9 +25,9 @@ from _turns import Spent, spent
 from torch import Tensor
 
 from scorefold.interfaces import TensorSource
-from scorefold_nonuniform.claims_cost import uniform_and_multiscale
+from scorefold_nonuniform.claims.cost import uniform_and_multiscale
 from scorefold_nonuniform.cost import resolution_scales, scales_of
-from scorefold_nonuniform.scheduler import NonUniformScheduler
+from scorefold_nonuniform.diffusers.scheduler import NonUniformScheduler
 from scorefold_registry import Host
 
 LIMIT = 4.4

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from scorefold.diffusion import PerComponent, Rotated, dpm_solver_pp_2m, time_grid
 from scorefold.interfaces import ScoreModel
-from scorefold_nonuniform.band_config import HaarBandsConfig
-from scorefold_nonuniform.bands import build_bands
-from scorefold_nonuniform.scheduler import NonUniformScheduler
+from scorefold_nonuniform.bands.coefficients import build_bands
+from scorefold_nonuniform.config.bands import HaarBandsConfig
+from scorefold_nonuniform.diffusers.scheduler import NonUniformScheduler
 from scorefold_registry import Host
 
 IMAGES, STEPS = 4, 20

@@ -186,20 +186,20 @@ MUTATIONS = (
         "return self.straight.inverse(w + 2 * step)",
     ),
     # Non-uniform diffusion.
-    plugin("nonuniform", "speeds.py", "offset = 2 * math.log(deviation", "offset = math.log(deviation"),
+    plugin("nonuniform", "bands/speeds.py", "offset = 2 * math.log(deviation", "offset = math.log(deviation"),
     plugin(
         "nonuniform",
-        "speeds.py",
+        "bands/speeds.py",
         "return torch.log1p(lam.exp() * energy).sum(-1) / 2",
         "return torch.log1p(lam.exp() * energy).sum(-1)",
     ),
     plugin(
         "nonuniform",
-        "moments.py",
+        "bands/moments.py",
         "torch.bincount(index, minlength=len(bands)).to(z)).sqrt()",
         "torch.bincount(index, minlength=len(bands)).to(z))",
     ),
-    plugin("nonuniform", "transforms.py", "matrix[0] /= math.sqrt(2)", "matrix[0] /= 2"),
+    plugin("nonuniform", "bands/transforms.py", "matrix[0] /= math.sqrt(2)", "matrix[0] /= 2"),
     # Conditional scores and inverse problems.
     plugin(
         "conditional",

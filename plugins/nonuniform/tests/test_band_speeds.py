@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from scorefold.diffusion import CoefficientScore, PerComponent, Rotated, ddim, heun, time_grid
-from scorefold_nonuniform.bands import Bands, build_bands
-from scorefold_nonuniform.config import NonUniformConfig
-from scorefold_nonuniform.data_config import GaussianFieldConfig
-from scorefold_nonuniform.fields import GaussianField, gaussian_score
-from scorefold_nonuniform.speeds import banded_process
+from scorefold_nonuniform.bands.coefficients import Bands, build_bands
+from scorefold_nonuniform.bands.speeds import banded_process
+from scorefold_nonuniform.config.data import GaussianFieldConfig
+from scorefold_nonuniform.config.scores import NonUniformConfig
+from scorefold_nonuniform.data.gaussian_field import GaussianField, gaussian_score
 from scorefold_toolkit.matrix_process import MatrixProcess
 
 F64 = torch.float64

@@ -16,7 +16,9 @@ from scorefold.diffusion import VP
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel, TensorSource
 from scorefold.plugin import Claim
-from scorefold_nonuniform import claims_cost, cost, figures_cost
+from scorefold_nonuniform import cost
+from scorefold_nonuniform.claims import cost as claims_cost
+from scorefold_nonuniform.claims.table_cost import cost_claims
 from scorefold_nonuniform.cost import (
     Comparison,
     Row,
@@ -33,7 +35,7 @@ from scorefold_nonuniform.cost import (
     scales_of,
     speedup,
 )
-from scorefold_nonuniform.cost_claims import cost_claims
+from scorefold_nonuniform.figures import cost as figures_cost
 from scorefold_registry import Host
 from scorefold_registry.experiments.reproduce import within
 

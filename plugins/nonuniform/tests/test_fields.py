@@ -8,10 +8,10 @@ from torch import Tensor
 
 from scorefold.diffusion import LinearLogSNR, PerComponent
 from scorefold.errors import ConfigError
-from scorefold_nonuniform.band_config import DCTBandsConfig, FourierBandsConfig, HaarBandsConfig, PCABandsConfig
-from scorefold_nonuniform.bands import Bands, build_bands
-from scorefold_nonuniform.data_config import GaussianFieldConfig
-from scorefold_nonuniform.fields import (
+from scorefold_nonuniform.bands.coefficients import Bands, build_bands
+from scorefold_nonuniform.config.bands import DCTBandsConfig, FourierBandsConfig, HaarBandsConfig, PCABandsConfig
+from scorefold_nonuniform.config.data import GaussianFieldConfig
+from scorefold_nonuniform.data.gaussian_field import (
     GaussianField,
     coefficient_moments,
     field_power,

@@ -9,8 +9,8 @@ import torch
 
 from scorefold.data import DataSpec, TensorSpec
 from scorefold.stage import Fitted
-from scorefold_nonuniform.config import MultiScaleConfig, NonUniformConfig
-from scorefold_nonuniform.figures import draw
+from scorefold_nonuniform.config.scores import MultiScaleConfig, NonUniformConfig
+from scorefold_nonuniform.figures.models import draw
 from scorefold_nonuniform.multiscale import MultiScale
 from scorefold_nonuniform.nonuniform import NonUniform
 from scorefold_standard.network_config import MLPConfig

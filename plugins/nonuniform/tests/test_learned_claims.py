@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from scorefold_nonuniform import claims_learned
-from scorefold_nonuniform.bands import build_bands
-from scorefold_nonuniform.config import MultiScaleConfig
-from scorefold_nonuniform.data_config import GaussianFieldConfig
-from scorefold_nonuniform.fields import GaussianField, gaussian_score
-from scorefold_nonuniform.speeds import banded_process
+from scorefold_nonuniform.bands.coefficients import build_bands
+from scorefold_nonuniform.bands.speeds import banded_process
+from scorefold_nonuniform.claims import learned as claims_learned
+from scorefold_nonuniform.config.data import GaussianFieldConfig
+from scorefold_nonuniform.config.scores import MultiScaleConfig
+from scorefold_nonuniform.data.gaussian_field import GaussianField, gaussian_score
 
 F64 = torch.float64
 FIELD = GaussianField(GaussianFieldConfig(size=8, points=300, seed=0))

@@ -13,9 +13,9 @@ from scorefold.data import Dataset, DataSpec, EventScale, TensorSpec
 from scorefold.diffusion import SAMPLERS, time_grid
 from scorefold.errors import ConfigError
 from scorefold.interfaces import TensorSource
-from scorefold_nonuniform.bands import build_bands
-from scorefold_nonuniform.config import MultiScaleConfig, NonUniformConfig
-from scorefold_nonuniform.fields import coefficient_moments, gaussian_score
+from scorefold_nonuniform.bands.coefficients import build_bands
+from scorefold_nonuniform.config.scores import MultiScaleConfig, NonUniformConfig
+from scorefold_nonuniform.data.gaussian_field import coefficient_moments, gaussian_score
 from scorefold_nonuniform.nonuniform import NonUniform
 
 

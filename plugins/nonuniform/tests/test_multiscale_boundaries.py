@@ -11,10 +11,10 @@ from multiscale_toys import F64, field, model
 from scorefold.data import Dataset, DataSpec, EventScale
 from scorefold.diffusion import time_grid
 from scorefold.errors import ConfigError, DataError
-from scorefold_nonuniform.bands import build_bands
-from scorefold_nonuniform.config import MultiScaleConfig
-from scorefold_nonuniform.fields import coefficient_moments
-from scorefold_nonuniform.speeds import boundary_cost, noisiest
+from scorefold_nonuniform.bands.coefficients import build_bands
+from scorefold_nonuniform.bands.speeds import boundary_cost, noisiest
+from scorefold_nonuniform.config.scores import MultiScaleConfig
+from scorefold_nonuniform.data.gaussian_field import coefficient_moments
 
 
 @pytest.mark.parametrize("matched", [True, False])

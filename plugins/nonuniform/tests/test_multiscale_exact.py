@@ -28,17 +28,17 @@ from scorefold.diffusion import (
     samplers,
     time_grid,
 )
-from scorefold_nonuniform.band_config import (
+from scorefold_nonuniform.bands.coefficients import build_bands
+from scorefold_nonuniform.bands.speeds import boundary_cost
+from scorefold_nonuniform.config.bands import (
     BandsConfig,
     DCTBandsConfig,
     FourierBandsConfig,
     HaarBandsConfig,
     WaveletBandsConfig,
 )
-from scorefold_nonuniform.bands import build_bands
-from scorefold_nonuniform.data_config import GaussianFieldConfig
-from scorefold_nonuniform.fields import GaussianField, coefficient_moments, gaussian_score
-from scorefold_nonuniform.speeds import boundary_cost
+from scorefold_nonuniform.config.data import GaussianFieldConfig
+from scorefold_nonuniform.data.gaussian_field import GaussianField, coefficient_moments, gaussian_score
 from scorefold_toolkit.distributions import SubspaceGaussian
 
 F64 = torch.float64

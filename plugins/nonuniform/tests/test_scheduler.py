@@ -27,10 +27,10 @@ from torch import Tensor
 from scorefold.diffusion import SAMPLERS, GeometricVE, IsotropicProcess, LinearLogSNR, PerComponent, Rotated, time_grid
 from scorefold.diffusion.process import expand
 from scorefold.errors import ConfigError
-from scorefold_nonuniform.band_config import HaarBandsConfig
-from scorefold_nonuniform.bands import build_bands
-from scorefold_nonuniform.denoiser import ScoreUNet
-from scorefold_nonuniform.scheduler import PREDICTIONS, NonUniformScheduler
+from scorefold_nonuniform.bands.coefficients import build_bands
+from scorefold_nonuniform.config.bands import HaarBandsConfig
+from scorefold_nonuniform.diffusers.denoiser import ScoreUNet
+from scorefold_nonuniform.diffusers.scheduler import PREDICTIONS, NonUniformScheduler
 from scorefold_standard.scores.diffusers import DiscreteVP
 from scorefold_toolkit.matrix_process import MatrixProcess
 

@@ -32,10 +32,10 @@ from scorefold.diffusion import (
     time_grid,
 )
 from scorefold.errors import ConfigError
-from scorefold_nonuniform.band_config import HaarBandsConfig
-from scorefold_nonuniform.bands import build_bands
-from scorefold_nonuniform.denoiser import ScoreUNet
-from scorefold_nonuniform.scheduler import NonUniformScheduler
+from scorefold_nonuniform.bands.coefficients import build_bands
+from scorefold_nonuniform.config.bands import HaarBandsConfig
+from scorefold_nonuniform.diffusers.denoiser import ScoreUNet
+from scorefold_nonuniform.diffusers.scheduler import NonUniformScheduler
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)

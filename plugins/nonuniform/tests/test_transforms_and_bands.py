@@ -12,9 +12,8 @@ from torch import Tensor
 
 from scorefold.diffusion.rotated import Orthonormal
 from scorefold.errors import ConfigError, DataError, ShapeError
-from scorefold_nonuniform.band_config import BandsConfig
-from scorefold_nonuniform.bands import Bands, build_bands, build_transform
-from scorefold_nonuniform.transforms import (
+from scorefold_nonuniform.bands.coefficients import Bands, build_bands, build_transform
+from scorefold_nonuniform.bands.transforms import (
     PCA,
     Identity,
     Learned,
@@ -24,6 +23,7 @@ from scorefold_nonuniform.transforms import (
     fourier_frequencies,
     fourier_matrix,
 )
+from scorefold_nonuniform.config.bands import BandsConfig
 from scorefold_toolkit.operators import Haar
 
 F64 = torch.float64

@@ -16,7 +16,7 @@ from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import ScoreModel
 from scorefold_conditional.baseline_config import DPSConfig
 from scorefold_conditional.baselines.dps import DPS, largest_singular
-from scorefold_nonuniform.transforms import Wavelet
+from scorefold_nonuniform.bands.transforms import Wavelet
 from scorefold_standard.network_config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.score_config import DenoisingConfig

@@ -17,7 +17,7 @@ from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import ScoreModel
 from scorefold_conditional.baseline_config import RePaintConfig
 from scorefold_conditional.baselines.repaint import RePaint, resampled
-from scorefold_nonuniform.transforms import Wavelet
+from scorefold_nonuniform.bands.transforms import Wavelet
 from scorefold_toolkit.matrix_process import MatrixProcess
 
 IMAGE = (1, 4, 4)

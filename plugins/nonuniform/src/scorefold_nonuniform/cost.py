@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from scorefold.data import Condition, ConditionSpec, TensorSpec, map_condition
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
-from scorefold_nonuniform.banded import spec_at, spec_with_levels
+from scorefold_nonuniform.bands.network_input import spec_at, spec_with_levels
 from scorefold_nonuniform.multiscale import MultiScale
 
 

@@ -16,8 +16,9 @@ from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Loss, Phase, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.interfaces.score import BoundScore
 from scorefold.random import draw_normal
-from scorefold_nonuniform.band_config import LearnedBandsConfig
-from scorefold_nonuniform.banded import (
+from scorefold_nonuniform.bands.coefficients import build_bands
+from scorefold_nonuniform.bands.moments import Moments
+from scorefold_nonuniform.bands.network_input import (
     Noised,
     bound_in_coefficients,
     condition_at,
@@ -32,10 +33,9 @@ from scorefold_nonuniform.banded import (
     training_levels,
     weighted,
 )
-from scorefold_nonuniform.bands import build_bands
-from scorefold_nonuniform.config import MultiScaleConfig
-from scorefold_nonuniform.moments import Moments
-from scorefold_nonuniform.speeds import banded_process, noisiest, spend_budget
+from scorefold_nonuniform.bands.speeds import banded_process, noisiest, spend_budget
+from scorefold_nonuniform.config.bands import LearnedBandsConfig
+from scorefold_nonuniform.config.scores import MultiScaleConfig
 from scorefold_toolkit.config.denoising import WeightingConfig
 from scorefold_toolkit.nn import loss_uncertainty
 

@@ -14,7 +14,9 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.interfaces.score import BoundScore
 from scorefold.random import draw_normal
-from scorefold_nonuniform.banded import (
+from scorefold_nonuniform.bands.coefficients import build_bands
+from scorefold_nonuniform.bands.moments import Moments
+from scorefold_nonuniform.bands.network_input import (
     Noised,
     bound_in_coefficients,
     condition_at,
@@ -28,10 +30,8 @@ from scorefold_nonuniform.banded import (
     training_levels,
     weighted,
 )
-from scorefold_nonuniform.bands import build_bands
-from scorefold_nonuniform.config import NonUniformConfig
-from scorefold_nonuniform.moments import Moments
-from scorefold_nonuniform.speeds import banded_process
+from scorefold_nonuniform.bands.speeds import banded_process
+from scorefold_nonuniform.config.scores import NonUniformConfig
 from scorefold_toolkit.nn import loss_uncertainty
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scorefold.plugin import Claim, Component, Port, hookimpl
-from scorefold_nonuniform.cost_claims import cost_claims
-from scorefold_nonuniform.learned_claims import learned_claims
+from scorefold_nonuniform.claims.table_cost import cost_claims
+from scorefold_nonuniform.claims.table_learned import learned_claims
 
 __plugin_api__ = "1.0"
 
@@ -27,11 +27,11 @@ def _scores() -> Iterable[Component]:
             kind="score",
             name=name,
             target=f"scorefold_nonuniform.{target}",
-            config=f"scorefold_nonuniform.config:{target.partition(':')[2]}Config",
+            config=f"scorefold_nonuniform.config.scores:{target.partition(':')[2]}Config",
             requires=(Port("data", kind="data"), *_PARTS[name]),
             provides=("Trainable",),
             summary=summary,
-            figures="scorefold_nonuniform.figures:draw",
+            figures="scorefold_nonuniform.figures.models:draw",
             examples=tuple({"config": {**config, **_BRIEF}, "inputs": {"data": _FIELD}} for config in _EXAMPLES[name]),
             cite="citation.bib",
         )
@@ -57,8 +57,8 @@ def _sources() -> Iterable[Component]:
     yield Component(
         kind="data",
         name="gaussian-field",
-        target="scorefold_nonuniform.fields:GaussianField",
-        config="scorefold_nonuniform.data_config:GaussianFieldConfig",
+        target="scorefold_nonuniform.data.gaussian_field:GaussianField",
+        config="scorefold_nonuniform.config.data:GaussianFieldConfig",
         summary="Periodic Gaussian images whose distribution is known, and with it every band's score at any speed",
         examples=({"config": {"size": 8, "points": 200}},),
         cite="citation.bib",

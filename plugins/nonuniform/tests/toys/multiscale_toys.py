@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from scorefold.data import DataSpec, EventScale
 from scorefold.interfaces import Network
-from scorefold_nonuniform.bands import build_bands
-from scorefold_nonuniform.config import MultiScaleConfig, NonUniformConfig
-from scorefold_nonuniform.data_config import GaussianFieldConfig
-from scorefold_nonuniform.fields import GaussianField, gaussian_score
+from scorefold_nonuniform.bands.coefficients import build_bands
+from scorefold_nonuniform.config.data import GaussianFieldConfig
+from scorefold_nonuniform.config.scores import MultiScaleConfig, NonUniformConfig
+from scorefold_nonuniform.data.gaussian_field import GaussianField, gaussian_score
 from scorefold_nonuniform.multiscale import MultiScale
 from scorefold_nonuniform.nonuniform import NonUniform
 from scorefold_standard.network_config import MLPConfig

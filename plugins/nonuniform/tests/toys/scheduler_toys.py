@@ -20,9 +20,9 @@ from scorefold.diffusion import (
     Rotated,
 )
 from scorefold.interfaces import ScoreModel
-from scorefold_nonuniform.band_config import HaarBandsConfig
-from scorefold_nonuniform.bands import build_bands
-from scorefold_nonuniform.scheduler import NonUniformScheduler
+from scorefold_nonuniform.bands.coefficients import build_bands
+from scorefold_nonuniform.config.bands import HaarBandsConfig
+from scorefold_nonuniform.diffusers.scheduler import NonUniformScheduler
 
 SHAPE = (2, 8, 8)
 

@@ -15,17 +15,7 @@ from torch import Tensor, nn
 
 from scorefold.diffusion.rotated import Orthonormal
 from scorefold.errors import ConfigError, ShapeError
-from scorefold_nonuniform.band_config import (
-    BandsConfig,
-    DCTBandsConfig,
-    FourierBandsConfig,
-    HaarBandsConfig,
-    LearnedBandsConfig,
-    PCABandsConfig,
-    PixelsBandsConfig,
-    WaveletBandsConfig,
-)
-from scorefold_nonuniform.transforms import (
+from scorefold_nonuniform.bands.transforms import (
     PCA,
     FromData,
     Identity,
@@ -36,6 +26,16 @@ from scorefold_nonuniform.transforms import (
     dct_matrix,
     fourier_frequencies,
     fourier_matrix,
+)
+from scorefold_nonuniform.config.bands import (
+    BandsConfig,
+    DCTBandsConfig,
+    FourierBandsConfig,
+    HaarBandsConfig,
+    LearnedBandsConfig,
+    PCABandsConfig,
+    PixelsBandsConfig,
+    WaveletBandsConfig,
 )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from scorefold.plugin import Claim
 
 DIFFUSERS = "the U-Nets of diffusers: pip install diffusers"
-_HERE = "scorefold_nonuniform.claims_cost"
+_HERE = "scorefold_nonuniform.claims.cost"
 _PAPER = "Batzolis et al. 2022, arXiv 2207.09786, abstract: sampling 4.4 times faster at 128 pixels"
 _COUNTS = "the multiply-accumulates of the published configurations, counted again; not in the paper"
 _EQUAL = "networks of all scales with as many parameters together as the uniform one, untrained"

@@ -19,7 +19,7 @@ from scorefold.data import Condition, ConditionSpec, Dataset, TensorSpec
 from scorefold.diffusion import CoefficientScore, Orthonormal, PerComponent
 from scorefold.errors import ConfigError
 from scorefold.interfaces.score import repeat_condition
-from scorefold_nonuniform.config import BandedConfig
+from scorefold_nonuniform.config.scores import BandedConfig
 from scorefold_toolkit.config.denoising import WeightingConfig
 from scorefold_toolkit.nn import named_parts, named_specs
 from scorefold_toolkit.nn.conditions import drop_condition, null_condition, with_null_class

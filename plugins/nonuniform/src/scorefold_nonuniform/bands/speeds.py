@@ -15,8 +15,8 @@ from torch import Tensor
 from scorefold.config import LogSNRConfig
 from scorefold.diffusion import LinearLogSNR, PerComponent, Rotated, Stretched, build_schedule
 from scorefold.errors import ConfigError
-from scorefold_nonuniform.bands import Bands
-from scorefold_nonuniform.config import BandedConfig
+from scorefold_nonuniform.bands.coefficients import Bands
+from scorefold_nonuniform.config.scores import BandedConfig
 
 _SHORTEST = 0.01
 

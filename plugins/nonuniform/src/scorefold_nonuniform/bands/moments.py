@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from scorefold.data import EventScale
 from scorefold.diffusion import PerComponent
-from scorefold_nonuniform.bands import Bands
+from scorefold_nonuniform.bands.coefficients import Bands
 
 
 class Moments(nn.Module):

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from scorefold.plugin import Claim
-from scorefold_nonuniform.cost_claims import DIFFUSERS
+from scorefold_nonuniform.claims.table_cost import DIFFUSERS
 
-_HERE = "scorefold_nonuniform.claims_learned"
+_HERE = "scorefold_nonuniform.claims.learned"
 _EXACT = "exact: a periodic Gaussian field, whose score is known at any speed"
 _TRAINED = ("quick", "full")
 _ALL = ("smoke", *_TRAINED)

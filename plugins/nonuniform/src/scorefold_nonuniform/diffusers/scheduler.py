@@ -36,10 +36,10 @@ from scorefold.diffusion import (
 )
 from scorefold.errors import ConfigError
 from scorefold.random import draw_normal
-from scorefold_nonuniform.band_config import BandsConfig
-from scorefold_nonuniform.bands import Bands, build_bands
-from scorefold_nonuniform.config import BandedConfig
-from scorefold_nonuniform.speeds import banded_process
+from scorefold_nonuniform.bands.coefficients import Bands, build_bands
+from scorefold_nonuniform.bands.speeds import banded_process
+from scorefold_nonuniform.config.bands import BandsConfig
+from scorefold_nonuniform.config.scores import BandedConfig
 
 
 def _ancestral(*arguments: Any, **options: Any) -> tuple[Tensor, Any]:

@@ -14,9 +14,9 @@ from scorefold.diffusion import DiffusionProcess
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.capabilities import KnowsDistribution
-from scorefold_nonuniform.bands import Bands
-from scorefold_nonuniform.data_config import GaussianFieldConfig
-from scorefold_nonuniform.transforms import Separable, fourier_frequencies, fourier_matrix
+from scorefold_nonuniform.bands.coefficients import Bands
+from scorefold_nonuniform.bands.transforms import Separable, fourier_frequencies, fourier_matrix
+from scorefold_nonuniform.config.data import GaussianFieldConfig
 from scorefold_toolkit.data.manifolds import Draw, normal, splits_of
 from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed
 from scorefold_toolkit.distributions import Distribution, SubspaceGaussian

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from scorefold.config import Inline, LogSNRConfig, ProcessConfig, TrainingConfig, Use
-from scorefold_nonuniform.band_config import BandsConfig, HaarBandsConfig
+from scorefold_nonuniform.config.bands import BandsConfig, HaarBandsConfig
 from scorefold_toolkit.config.denoising import AnyWeighting, DenoisingLossConfig, WeightingConfig
 
 

@@ -16,7 +16,12 @@ from torch import Tensor
 
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_nonuniform.fields import GaussianField, coefficient_moments, gaussian_score, least_noise_loss
+from scorefold_nonuniform.data.gaussian_field import (
+    GaussianField,
+    coefficient_moments,
+    gaussian_score,
+    least_noise_loss,
+)
 from scorefold_toolkit.metrics import frechet_distance
 from scorefold_toolkit.metrics.features import RandomConv
 from scorefold_toolkit.training import fit

@@ -14,8 +14,8 @@ from diffusers import ConfigMixin, DiffusionPipeline, ImagePipelineOutput, Model
 from torch import Tensor, nn
 
 from scorefold.errors import ConfigError, ShapeError
+from scorefold_nonuniform.diffusers.scheduler import NonUniformScheduler
 from scorefold_nonuniform.multiscale import MultiScale
-from scorefold_nonuniform.scheduler import NonUniformScheduler
 
 _TIMESTEPS = 1001
 """With as many, a timestep is 1000 t for t from 0 to 1, as networks of the published construction are told."""
