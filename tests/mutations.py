@@ -203,13 +203,13 @@ MUTATIONS = (
     # Conditional scores and inverse problems.
     plugin(
         "conditional",
-        "model.py",
+        "conditional/model.py",
         "return guidance * given + (1 - guidance) * absent(x, t)",
         "return guidance * given + absent(x, t)",
     ),
     plugin(
         "conditional",
-        "objective.py",
+        "conditional/objective.py",
         "(block.schedule.rates(t)[1] / scale) ** 2 / 2",
         "(block.schedule.rates(t)[1] / scale) ** 2",
     ),
@@ -225,7 +225,7 @@ MUTATIONS = (
         "x = x + known_part(operator, self.process.perturb(known, t, noise) - x)",
         "x = x + known_part(operator, known - x)",
     ),
-    plugin("conditional", "speeds.py", "beta = -2 * drift", "beta = -drift"),
+    plugin("conditional", "conditional/speeds.py", "beta = -2 * drift", "beta = -drift"),
     # Auto-encoders from scores.
     plugin("scorevae", "model.py", "data + beta * kl", "data + kl"),
     plugin(

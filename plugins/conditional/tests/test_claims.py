@@ -9,8 +9,9 @@ import torch
 
 from scorefold.data import Dataset
 from scorefold.plugin import Claim
-from scorefold_conditional import claims_digits, claims_posterior
-from scorefold_conditional.claim_list import conditional_claims
+from scorefold_conditional.claims import digits as claims_digits
+from scorefold_conditional.claims import posterior as claims_posterior
+from scorefold_conditional.claims.table_conditional import conditional_claims
 from scorefold_registry import Host
 from scorefold_registry.experiments.reproduce import within
 from scorefold_toolkit.config.operators import BoxDownsampleConfig

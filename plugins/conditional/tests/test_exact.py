@@ -12,8 +12,8 @@ from torch import Tensor
 
 from scorefold.config import VEConfig
 from scorefold.diffusion import expand
-from scorefold_conditional.model import Conditional
-from scorefold_conditional.objective import Block, joint_loss
+from scorefold_conditional.conditional.model import Conditional
+from scorefold_conditional.conditional.objective import Block, joint_loss
 
 Build = Callable[..., Conditional]
 WIDE = {"name": "ve", "sigma_min": 0.01, "sigma_max": 50.0}
@@ -311,7 +311,8 @@ def density_given(model: Conditional, grid: Tensor, y: Tensor, seed: int) -> Ten
     noise = torch.randn(1, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "scorefold_conditional.noise.draw_normal", lambda shape, generator, like: noise.expand(shape).clone()
+            "scorefold_conditional.conditional.noise.draw_normal",
+            lambda shape, generator, like: noise.expand(shape).clone(),
         )
         return model.log_prob(grid, y.expand(len(grid), 1), rtol=1e-6, atol=1e-6).exp()
 

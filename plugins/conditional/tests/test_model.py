@@ -14,9 +14,9 @@ from scorefold.config import SubVPConfig, TrainingConfig, VEConfig, VPConfig
 from scorefold.data import Condition, Dataset, EventScale, TensorSpec
 from scorefold.diffusion import VE, PerComponent
 from scorefold.interfaces import Progress
-from scorefold_conditional.layout import Layout
-from scorefold_conditional.model import Conditional
-from scorefold_conditional.objective import Block, joint_loss
+from scorefold_conditional.conditional.layout import Layout
+from scorefold_conditional.conditional.model import Conditional
+from scorefold_conditional.conditional.objective import Block, joint_loss
 from scorefold_standard.network_config import MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from scorefold.plugin import Claim, Component, Port, hookimpl
-from scorefold_conditional.baseline_claim_list import baseline_claims
-from scorefold_conditional.claim_list import conditional_claims
+from scorefold_conditional.claims.table_baselines import baseline_claims
+from scorefold_conditional.claims.table_conditional import conditional_claims
 
 __plugin_api__ = "1.0"
 
@@ -36,8 +36,8 @@ def _scores() -> Iterable[Component]:
     yield Component(
         kind="score",
         name="conditional",
-        target="scorefold_conditional.model:Conditional",
-        config="scorefold_conditional.config:ConditionalConfig",
+        target="scorefold_conditional.conditional.model:Conditional",
+        config="scorefold_conditional.config.conditional:ConditionalConfig",
         requires=(Port("data", kind="data"),),
         provides=("Trainable",),
         summary="A score given a condition that stays clean or diffuses too, at any speed: CDE, CDiffE, CMDE, VS-CMDE",
@@ -68,7 +68,7 @@ def _baselines() -> Iterable[Component]:
         kind="score",
         name="dps",
         target="scorefold_conditional.baselines.dps:DPS",
-        config="scorefold_conditional.baseline_config:DPSConfig",
+        config="scorefold_conditional.config.baselines:DPSConfig",
         requires=(prior,),
         summary="An unconditional score guided by the misfit of its denoised estimate: DPS and PiGDM, nothing trained",
         examples=(
@@ -85,7 +85,7 @@ def _baselines() -> Iterable[Component]:
         kind="score",
         name="repaint",
         target="scorefold_conditional.baselines.repaint:RePaint",
-        config="scorefold_conditional.baseline_config:RePaintConfig",
+        config="scorefold_conditional.config.baselines:RePaintConfig",
         requires=(prior,),
         summary="An unconditional score whose draws are given what is known at every step: RePaint, nothing trained",
         examples=(
@@ -100,8 +100,8 @@ def _sources() -> Iterable[Component]:
     yield Component(
         kind="data",
         name="posterior",
-        target="scorefold_conditional.posterior:PosteriorSource",
-        config="scorefold_conditional.data_config:PosteriorConfig",
+        target="scorefold_conditional.data.posterior:PosteriorSource",
+        config="scorefold_conditional.config.data:PosteriorConfig",
         summary="Points on a ring of Gaussians with a noisy coordinate as the condition, and their exact posterior",
         examples=({"config": {"points": 200}},),
         cite=_PAPER,

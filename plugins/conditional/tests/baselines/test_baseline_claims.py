@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from scorefold_conditional import claims_baselines, claims_digits
-from scorefold_conditional.baseline_claim_list import baseline_claims
-from scorefold_conditional.claim_list import conditional_claims
+from scorefold_conditional.claims import baselines as claims_baselines
+from scorefold_conditional.claims import digits as claims_digits
+from scorefold_conditional.claims.table_baselines import baseline_claims
+from scorefold_conditional.claims.table_conditional import conditional_claims
 from scorefold_registry import Host
 
 

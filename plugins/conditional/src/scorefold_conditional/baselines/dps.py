@@ -27,8 +27,8 @@ from scorefold.diffusion.rotated import Rotated, RotatedMap
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold.interfaces.score import BoundScore
-from scorefold_conditional.baseline_config import DPSConfig
 from scorefold_conditional.baselines.prior import Observations, check_prior
+from scorefold_conditional.config.baselines import DPSConfig
 from scorefold_conditional.consistency import conjugate_gradients, shift_denoised
 from scorefold_toolkit.operators import LinearOperator
 

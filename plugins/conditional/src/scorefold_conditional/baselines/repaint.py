@@ -24,8 +24,8 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold.interfaces.score import BoundScore, condition_rows
 from scorefold.random import draw_normal
-from scorefold_conditional.baseline_config import RePaintConfig
 from scorefold_conditional.baselines.prior import Observations, check_prior
+from scorefold_conditional.config.baselines import RePaintConfig
 from scorefold_toolkit.operators import LinearOperator
 
 _ancestral: Sampler = partial(SAMPLERS["predictor-corrector"], corrector_steps=0)  # type: ignore[call-arg]

@@ -19,12 +19,12 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.interfaces.score import BoundScore, repeat_condition
 from scorefold.random import draw_normal, draw_uniform
-from scorefold_conditional.config import ConditionalConfig
+from scorefold_conditional.conditional.layout import LEVEL, Layout
+from scorefold_conditional.conditional.noise import ConditionNoise
+from scorefold_conditional.conditional.objective import Block, joint_loss
+from scorefold_conditional.conditional.speeds import annealed_speed, condition_schedule
+from scorefold_conditional.config.conditional import ConditionalConfig
 from scorefold_conditional.inverse import mask_of, measured_by
-from scorefold_conditional.layout import LEVEL, Layout
-from scorefold_conditional.noise import ConditionNoise
-from scorefold_conditional.objective import Block, joint_loss
-from scorefold_conditional.speeds import annealed_speed, condition_schedule
 from scorefold_toolkit.nn import loss_uncertainty, named_parts, named_specs
 from scorefold_toolkit.nn.conditions import with_null_class
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_conditional.claims_training import ANCESTRAL, trained
-from scorefold_conditional.posterior import PosteriorSource
+from scorefold_conditional.claims.training import ANCESTRAL, trained
+from scorefold_conditional.data.posterior import PosteriorSource
 from scorefold_toolkit.metrics import energy_distance
 
 SIGMA_MAX = 20.0

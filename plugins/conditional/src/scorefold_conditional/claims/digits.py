@@ -13,7 +13,7 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_conditional.claims_training import ANCESTRAL, trained
+from scorefold_conditional.claims.training import ANCESTRAL, trained
 from scorefold_toolkit.metrics import consistency, diversity, psnr, psnr_within
 from scorefold_toolkit.operators import HasOperator, Mask, Operator
 

@@ -1,4 +1,4 @@
-"""DPS, PiGDM and RePaint on the digits of ``claims_digits``, by one unconditional prior that never saw a task."""
+"""DPS, PiGDM and RePaint on the digits of ``claims.digits``, by one unconditional prior that never saw a task."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 
 from scorefold.interfaces import ScoreModel
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_conditional.claims_digits import DRAWS, IMAGES, SEEDS, TASKS, measures, settings
-from scorefold_conditional.claims_training import ANCESTRAL
+from scorefold_conditional.claims.digits import DRAWS, IMAGES, SEEDS, TASKS, measures, settings
+from scorefold_conditional.claims.training import ANCESTRAL
 from scorefold_toolkit.operators import HasOperator
 from scorefold_toolkit.training import fit
 
@@ -24,7 +24,7 @@ METHODS: Mapping[str, tuple[str, Mapping[str, Any], int]] = {
 
 
 def row(host: Any, profile: str, seed: int, *, task: str, method: str, measure: str) -> float:
-    """A measure of ``claims_digits.row`` of a baseline on a task, the mean over trainings of the prior."""
+    """A measure of ``claims.digits.row`` of a baseline on a task, the mean over trainings of the prior."""
     values = [_measured(host, derive_seed(seed, "prior", n), task, method)[measure] for n in range(SEEDS[profile])]
     return sum(values) / len(values)
 

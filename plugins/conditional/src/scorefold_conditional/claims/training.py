@@ -10,7 +10,7 @@ from torch import Tensor
 from scorefold.diffusion import predictor_corrector
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator
-from scorefold_conditional.model import Conditional
+from scorefold_conditional.conditional.model import Conditional
 from scorefold_toolkit.training import fit
 
 

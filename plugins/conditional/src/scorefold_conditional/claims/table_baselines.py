@@ -23,7 +23,7 @@ def baseline_claims() -> Iterable[Claim]:
                     name=f"{task}-{method}-{measure}",
                     statement=f"{task} of digits of 8 x 8 pixels by {method} on an unconditional prior: {measure}",
                     source="ours: beside the conditional scores of the same task, which are not told the hole",
-                    target="scorefold_conditional.claims_baselines:row",
+                    target="scorefold_conditional.claims.baselines:row",
                     role="report",
                     tolerance=("min", 0.0),
                     profiles=("quick", "full"),

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from scorefold.diffusion import VE, Schedule, time_grid
 from scorefold.seeds import derive_generator
-from scorefold_conditional.claims_training import ancestral
-from scorefold_conditional.data_config import PosteriorConfig
-from scorefold_conditional.noise import ConditionNoise
-from scorefold_conditional.posterior import RingPosterior
-from scorefold_conditional.speeds import condition_schedule
+from scorefold_conditional.claims.training import ancestral
+from scorefold_conditional.conditional.noise import ConditionNoise
+from scorefold_conditional.conditional.speeds import condition_schedule
+from scorefold_conditional.config.data import PosteriorConfig
+from scorefold_conditional.data.posterior import RingPosterior
 from scorefold_toolkit.metrics import energy_distance
 
 CORRELATION = 0.9

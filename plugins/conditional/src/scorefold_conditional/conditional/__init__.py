@@ -1,0 +1,1 @@
+"""The score of events given a condition that may diffuse too."""
