@@ -32,7 +32,7 @@ from scorefold.data import Dataset
 from scorefold.diffusion import heun, time_grid
 from scorefold.interfaces import DataSource, Progress, TensorSource
 from scorefold_registry import Host
-from scorefold_scorevae.model import ScoreVAE
+from scorefold_scorevae.scorevae.model import ScoreVAE
 from scorefold_toolkit.training import fit
 
 LIMIT = 1.3

@@ -227,15 +227,15 @@ MUTATIONS = (
     ),
     plugin("conditional", "conditional/speeds.py", "beta = -2 * drift", "beta = -drift"),
     # Auto-encoders from scores.
-    plugin("scorevae", "model.py", "data + beta * kl", "data + kl"),
+    plugin("scorevae", "scorevae/model.py", "data + beta * kl", "data + kl"),
     plugin(
         "scorevae",
-        "encoder.py",
+        "coding/encoder.py",
         "by_log_variance = (z - mean) * deviation / 2",
         "by_log_variance = (z - mean) * deviation",
     ),
-    plugin("scorevae", "objective.py", "return log_snr_range(process) * square", "return square"),
-    plugin("scorevae", "waterfilling.py", "values = ratio / (1 + ratio) ** 2", "values = ratio / (1 + ratio)"),
+    plugin("scorevae", "coding/objective.py", "return log_snr_range(process) * square", "return square"),
+    plugin("scorevae", "coding/waterfilling.py", "values = ratio / (1 + ratio) ** 2", "values = ratio / (1 + ratio)"),
     plugin("scorevae", "vae.py", "(2 * math.pi * variance).log() / 2", "(2 * math.pi * variance).log()"),
     # Conditional flows.
     plugin("caflow", "layers.py", "* (x.shape[2] * x.shape[3])", "* x.shape[2]"),

@@ -12,8 +12,11 @@ import torch
 from scorefold.plugin import Claim
 from scorefold_registry import Host
 from scorefold_registry.experiments.reproduce import within
-from scorefold_scorevae import claims_blobs, claims_exact, claims_images, claims_training
-from scorefold_scorevae.claim_list import scorevae_claims
+from scorefold_scorevae.claims import blobs as claims_blobs
+from scorefold_scorevae.claims import exact as claims_exact
+from scorefold_scorevae.claims import images as claims_images
+from scorefold_scorevae.claims import training as claims_training
+from scorefold_scorevae.claims.table_scorevae import scorevae_claims
 
 CLAIMS = list(scorevae_claims())
 CLOSED = [claim for claim in CLAIMS if claim.target.endswith(":two_points")]

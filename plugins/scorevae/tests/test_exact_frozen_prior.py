@@ -12,7 +12,7 @@ from scorefold.config import TrainingConfig
 from scorefold.data import Dataset
 from scorefold.diffusion import SAMPLERS, time_grid
 from scorefold.interfaces import Progress
-from scorefold_scorevae.model import ScoreVAE
+from scorefold_scorevae.scorevae.model import ScoreVAE
 from scorefold_standard.scores.denoising import Denoising
 from scorefold_toolkit.training import fit
 

@@ -12,7 +12,7 @@ from vae_quadrature import signs, times
 
 from scorefold.data import Dataset
 from scorefold.interfaces import Loss, Progress
-from scorefold_scorevae.model import ScoreVAE
+from scorefold_scorevae.scorevae.model import ScoreVAE
 
 PAIR = worked_decoder()
 CONDITIONAL = [0.04] * 4

@@ -12,7 +12,7 @@ from vae_quadrature import dense_normal, normal, times
 from scorefold.data import Dataset
 from scorefold.diffusion import DiffusionProcess
 from scorefold.interfaces import Progress
-from scorefold_scorevae.model import ScoreVAE
+from scorefold_scorevae.scorevae.model import ScoreVAE
 
 LOSSES = {"without code": 0.0609, "exact": 0.0052, "log-det": 0.0391, "missing": 0.0527, "wrong sign": 0.0933}
 """Sigma2-weighted data terms for uniform times in [1e-3, 1], as published with the method's test values.

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from scorefold.data import ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError, ShapeError
-from scorefold_scorevae.encoder_start import leave_saddle
+from scorefold_scorevae.coding.start import leave_saddle
+from scorefold_scorevae.config.networks import HalfUNetConfig, MirrorDecoderConfig
 from scorefold_scorevae.half_unet import HalfUNet, MirrorDecoder
-from scorefold_scorevae.network_config import HalfUNetConfig, MirrorDecoderConfig
 from scorefold_standard.network_config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 

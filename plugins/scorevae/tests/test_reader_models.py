@@ -18,10 +18,10 @@ from scorefold.diffusion import LinearLogSNR, PerComponent
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold_scorevae import figures
-from scorefold_scorevae.config import ScoreVAEConfig, ScoreVAEPlusConfig
-from scorefold_scorevae.diagnosis import over_time
-from scorefold_scorevae.model import ScoreVAE
-from scorefold_scorevae.plus import ScoreVAEPlus
+from scorefold_scorevae.coding.diagnosis import over_time
+from scorefold_scorevae.config.scorevae import ScoreVAEConfig, ScoreVAEPlusConfig
+from scorefold_scorevae.scorevae.model import ScoreVAE
+from scorefold_scorevae.scorevae.plus import ScoreVAEPlus
 from scorefold_standard.network_config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.score_config import DenoisingConfig

@@ -18,9 +18,9 @@ from scorefold.data import Condition, ConditionSpec, Dataset, DataSpec, EventSca
 from scorefold.diffusion import LinearVP, PerComponent
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError, TrainingError
 from scorefold.interfaces import Progress, ScoreModel
-from scorefold_scorevae.config import ScoreVAEConfig, ScoreVAEPlusConfig
-from scorefold_scorevae.model import ScoreVAE
-from scorefold_scorevae.plus import ScoreVAEPlus
+from scorefold_scorevae.config.scorevae import ScoreVAEConfig, ScoreVAEPlusConfig
+from scorefold_scorevae.scorevae.model import ScoreVAE
+from scorefold_scorevae.scorevae.plus import ScoreVAEPlus
 from scorefold_standard.network_config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.score_config import DenoisingConfig

@@ -26,13 +26,13 @@ from scorefold.interfaces import (
     as_network,
 )
 from scorefold.random import draw_normal, draw_uniform
-from scorefold_scorevae import decoding
-from scorefold_scorevae.diagnosis import evidence_bound, silent
-from scorefold_scorevae.diff_decoder_config import DiffDecoderConfig
-from scorefold_scorevae.encoder import standardised, time_level
-from scorefold_scorevae.encoder_start import leave_saddle
-from scorefold_scorevae.model import checked_code
-from scorefold_scorevae.objective import data_term, diffuse, normal_kl, warmed_up
+from scorefold_scorevae.coding import decoding
+from scorefold_scorevae.coding.diagnosis import evidence_bound, silent
+from scorefold_scorevae.coding.encoder import standardised, time_level
+from scorefold_scorevae.coding.objective import data_term, diffuse, normal_kl, warmed_up
+from scorefold_scorevae.coding.start import leave_saddle
+from scorefold_scorevae.config.diff_decoder import DiffDecoderConfig
+from scorefold_scorevae.scorevae.model import checked_code
 from scorefold_toolkit.score_matching.prediction import expected_noise
 
 
@@ -110,11 +110,11 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
     def decode(
         self, z: Tensor, *, generator: torch.Generator | None = None, noise: Tensor | None = None, **options: Any
     ) -> Tensor:
-        """Draws of p(x | z), one a code (B, k): see ``scorefold_scorevae.decoding.decode``."""
+        """Draws of p(x | z), one a code (B, k): see ``scorefold_scorevae.coding.decoding.decode``."""
         return decoding.decode(self, z, generator=generator, noise=noise, **options)
 
     def encode_noise(self, x: Tensor, z: Tensor, **options: Any) -> Tensor:
-        """The noise that brings x back from z: see ``scorefold_scorevae.decoding.encode_noise``."""
+        """The noise that brings x back from z: see ``scorefold_scorevae.coding.decoding.encode_noise``."""
         return decoding.encode_noise(self, x, z, **options)
 
     def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
@@ -142,7 +142,7 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
         return Loss(data + beta * kl, {"data": data.detach(), "kl": kl.detach()})
 
     def elbo(self, x: Tensor, *, generator: torch.Generator | None = None, draws: int = 1) -> Tensor:
-        """The evidence lower bound of ln p(x) in nats, (B,): see ``scorefold_scorevae.diagnosis.evidence_bound``.
+        """The evidence lower bound of ln p(x) in nats, (B,): see ``coding.diagnosis.evidence_bound``.
 
         Raises ``ConfigError`` for a deterministic code, whose divergence from any density is infinite.
         """

@@ -17,7 +17,7 @@ from torch.nn import functional
 from scorefold.data import Condition, ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Network
-from scorefold_scorevae.network_config import HalfUNetConfig, MirrorDecoderConfig, PathConfig
+from scorefold_scorevae.config.networks import HalfUNetConfig, MirrorDecoderConfig, PathConfig
 from scorefold_toolkit.nn import ConditionMap, ConditionVector, FourierEmbedding, named_parts, named_specs
 
 _LEVEL_WIDTH = 32

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from scorefold.kinds import LATENT_VERBS
 from scorefold.plugin import Claim, Comparison, Component, Kind, Port, hookimpl
-from scorefold_scorevae.claim_list import scorevae_claims
+from scorefold_scorevae.claims.table_scorevae import scorevae_claims
 
 __plugin_api__ = "1.0"
 
@@ -42,8 +42,8 @@ def _codes() -> Iterable[Component]:
     yield Component(
         kind="score",
         name="scorevae",
-        target="scorefold_scorevae.model:ScoreVAE",
-        config="scorefold_scorevae.config:ScoreVAEConfig",
+        target="scorefold_scorevae.scorevae.model:ScoreVAE",
+        config="scorefold_scorevae.config.scorevae:ScoreVAEConfig",
         requires=(Port("prior", kind="score"), Port("data", kind="data")),
         provides=("Trainable", "Encodes", "EncodesNoise"),
         summary="An auto-encoder from a frozen score model: only an encoder is trained, Bayes' rule for scores decodes",
@@ -68,8 +68,8 @@ def _codes() -> Iterable[Component]:
     yield Component(
         kind="score",
         name="scorevae-plus",
-        target="scorefold_scorevae.plus:ScoreVAEPlus",
-        config="scorefold_scorevae.config:ScoreVAEPlusConfig",
+        target="scorefold_scorevae.scorevae.plus:ScoreVAEPlus",
+        config="scorefold_scorevae.config.scorevae:ScoreVAEPlusConfig",
         requires=(Port("code", kind="score", needs=("EncodesNoise",)), Port("data", kind="data", optional=True)),
         provides=("Trainable", "Encodes", "EncodesNoise"),
         summary="A trained ScoreVAE with a network that corrects its score given the code",
@@ -92,7 +92,7 @@ def _baselines() -> Iterable[Component]:
         kind="autoencoder",
         name="vae",
         target="scorefold_scorevae.vae:VAE",
-        config="scorefold_scorevae.vae_config:VAEConfig",
+        config="scorefold_scorevae.config.vae:VAEConfig",
         requires=(Port("data", kind="data"),),
         provides=("Trainable", "Encodes"),
         summary="A variational auto-encoder with a Gaussian decoder, at a beta or at a KL divergence",
@@ -122,7 +122,7 @@ def _baselines() -> Iterable[Component]:
         kind="score",
         name="diff-decoder",
         target="scorefold_scorevae.diff_decoder:DiffDecoder",
-        config="scorefold_scorevae.diff_decoder_config:DiffDecoderConfig",
+        config="scorefold_scorevae.config.diff_decoder:DiffDecoderConfig",
         requires=(Port("data", kind="data"),),
         provides=("Trainable", "Encodes", "EncodesNoise"),
         summary="A score given a code, trained from scratch together with the encoder of the code",
@@ -144,7 +144,7 @@ def _networks() -> Iterable[Component]:
             kind="network",
             name=name,
             target=f"scorefold_scorevae.half_unet:{target}",
-            config=f"scorefold_scorevae.network_config:{config}",
+            config=f"scorefold_scorevae.config.networks:{config}",
             summary=summary,
             examples=({"config": small}, {"config": {**small, "attention": [1], "middle_attention": False}}),
             cite="cite/unet.bib",
@@ -155,8 +155,8 @@ def _sources() -> Iterable[Component]:
     yield Component(
         kind="data",
         name="textured-blobs",
-        target="scorefold_scorevae.blobs:TexturedBlobs",
-        config="scorefold_scorevae.data_config:TexturedBlobsConfig",
+        target="scorefold_scorevae.data.blobs:TexturedBlobs",
+        config="scorefold_scorevae.config.data:TexturedBlobsConfig",
         summary="Images of a blob on a grid of centres under a Gaussian texture, whose distribution is known",
         examples=({"config": {"points": 200}},),
         cite="citation.bib",

@@ -17,9 +17,9 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Progress, Trainable, as_network
 from scorefold.random import draw_normal
 from scorefold_scorevae.autoencoder import Autoencoder
-from scorefold_scorevae.encoder_start import leave_saddle
-from scorefold_scorevae.objective import normal_kl, warmed_up
-from scorefold_scorevae.vae_config import VAEConfig
+from scorefold_scorevae.coding.objective import normal_kl, warmed_up
+from scorefold_scorevae.coding.start import leave_saddle
+from scorefold_scorevae.config.vae import VAEConfig
 
 _RESIDUAL_RATE = 0.01
 _BETA_RATE = 0.02

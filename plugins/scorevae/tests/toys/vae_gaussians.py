@@ -11,9 +11,9 @@ from torch import Tensor
 from scorefold.data import Condition, DataSpec, EventScale
 from scorefold.diffusion import VP, DiffusionProcess
 from scorefold.interfaces import ScoreModel
-from scorefold_scorevae.config import ScoreVAEConfig
-from scorefold_scorevae.encoder import Posterior
-from scorefold_scorevae.model import ScoreVAE
+from scorefold_scorevae.coding.encoder import Posterior
+from scorefold_scorevae.config.scorevae import ScoreVAEConfig
+from scorefold_scorevae.scorevae.model import ScoreVAE
 from scorefold_standard.network_config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 

@@ -10,8 +10,8 @@ from vae_gaussians import GaussianScore, LinearEncoder, real
 from vae_quadrature import signs, times
 
 from scorefold.data import Condition
-from scorefold_scorevae.model import ScoreVAE
-from scorefold_scorevae.objective import normal_kl
+from scorefold_scorevae.coding.objective import normal_kl
+from scorefold_scorevae.scorevae.model import ScoreVAE
 
 
 def loss_by_variance(kappa: Tensor, t_min: float = 1e-3) -> Tensor:

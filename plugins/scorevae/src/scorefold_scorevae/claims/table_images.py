@@ -8,7 +8,7 @@ from typing import Any
 from scorefold.plugin import Claim
 
 _TRAINED = ("quick", "full")
-_HERE = "scorefold_scorevae.claims_images"
+_HERE = "scorefold_scorevae.claims.images"
 _PAPER = (
     "Batzolis, Stanczuk and Schönlieb 2023, CIFAR-10 at 32 pixels in colour and 384 units, as a third party copied it"
 )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from scorefold.diffusion import invert_heun, resolve_sampler, time_grid
 from scorefold.errors import ConfigError, ShapeError
-from scorefold_scorevae.config import DecodingConfig
+from scorefold_scorevae.config.scorevae import DecodingConfig
 
 _TUNED = tuple(DecodingConfig.model_fields)
 _RANDOM = ("euler-maruyama", "predictor-corrector")

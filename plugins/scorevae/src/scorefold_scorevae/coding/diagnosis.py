@@ -13,8 +13,8 @@ from torch import Tensor
 from scorefold.diffusion import Isotropic, time_grid
 from scorefold.errors import ConfigError
 from scorefold.random import draw_normal
-from scorefold_scorevae.objective import level_times, log_snr_range, normal_kl
-from scorefold_scorevae.waterfilling import collapse_weight
+from scorefold_scorevae.coding.objective import level_times, log_snr_range, normal_kl
+from scorefold_scorevae.coding.waterfilling import collapse_weight
 
 _TIMES = 9
 _LEVEL = 0.9

@@ -17,14 +17,14 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, EncodesNoise, Loss, Phase, Progress, ScoreModel, Trainable, as_network
 from scorefold.interfaces.score import BoundScore
 from scorefold.random import draw_normal
-from scorefold_scorevae import decoding
-from scorefold_scorevae.config import ScoreVAEPlusConfig
-from scorefold_scorevae.diagnosis import diagnose
-from scorefold_scorevae.encoder import standardised, time_level
-from scorefold_scorevae.guidance import Guidance
-from scorefold_scorevae.model import ScoreVAE, bound_by_code, checked_code, known_options
-from scorefold_scorevae.objective import data_term, diffuse
-from scorefold_scorevae.prior import check_data
+from scorefold_scorevae.coding import decoding
+from scorefold_scorevae.coding.diagnosis import diagnose
+from scorefold_scorevae.coding.encoder import standardised, time_level
+from scorefold_scorevae.coding.objective import data_term, diffuse
+from scorefold_scorevae.config.scorevae import ScoreVAEPlusConfig
+from scorefold_scorevae.scorevae.guidance import Guidance
+from scorefold_scorevae.scorevae.model import ScoreVAE, bound_by_code, checked_code, known_options
+from scorefold_scorevae.scorevae.prior import check_data
 from scorefold_toolkit.checks import check_trained
 
 
@@ -128,11 +128,11 @@ class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
     def decode(
         self, z: Tensor, *, generator: torch.Generator | None = None, noise: Tensor | None = None, **options: Any
     ) -> Tensor:
-        """Draws of p(x | z), one a code (B, k): see ``scorefold_scorevae.decoding.decode``."""
+        """Draws of p(x | z), one a code (B, k): see ``scorefold_scorevae.coding.decoding.decode``."""
         return decoding.decode(self, z, generator=generator, noise=noise, **options)
 
     def encode_noise(self, x: Tensor, z: Tensor, **options: Any) -> Tensor:
-        """The noise that brings x back from z: see ``scorefold_scorevae.decoding.encode_noise``."""
+        """The noise that brings x back from z: see ``scorefold_scorevae.coding.decoding.encode_noise``."""
         return decoding.encode_noise(self, x, z, **options)
 
     def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:

@@ -18,19 +18,19 @@ from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import DataSource, EncodesNoise, Loss, Phase, Progress, ScoreModel, Trainable
 from scorefold.interfaces.score import BoundScore, repeat_condition
 from scorefold.random import draw_normal
-from scorefold_scorevae import decoding
-from scorefold_scorevae.config import ScoreVAEConfig
-from scorefold_scorevae.diagnosis import diagnose, evidence_bound, silent
-from scorefold_scorevae.encoder import (
+from scorefold_scorevae.coding import decoding
+from scorefold_scorevae.coding.diagnosis import diagnose, evidence_bound, silent
+from scorefold_scorevae.coding.encoder import (
     built_encoder,
     density_gradient,
     encoded,
     standardised,
     time_level,
 )
-from scorefold_scorevae.guidance import Guidance, weights_of
-from scorefold_scorevae.objective import data_term, diffuse, normal_kl, warmed_up
-from scorefold_scorevae.prior import check_prior, prior_condition
+from scorefold_scorevae.coding.objective import data_term, diffuse, normal_kl, warmed_up
+from scorefold_scorevae.config.scorevae import ScoreVAEConfig
+from scorefold_scorevae.scorevae.guidance import Guidance, weights_of
+from scorefold_scorevae.scorevae.prior import check_prior, prior_condition
 
 
 class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
@@ -137,11 +137,11 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
     def decode(
         self, z: Tensor, *, generator: torch.Generator | None = None, noise: Tensor | None = None, **options: Any
     ) -> Tensor:
-        """Draws of p(x | z), one a code (B, k): see ``scorefold_scorevae.decoding.decode``."""
+        """Draws of p(x | z), one a code (B, k): see ``scorefold_scorevae.coding.decoding.decode``."""
         return decoding.decode(self, z, generator=generator, noise=noise, **options)
 
     def encode_noise(self, x: Tensor, z: Tensor, **options: Any) -> Tensor:
-        """The noise that brings x back from z: see ``scorefold_scorevae.decoding.encode_noise``."""
+        """The noise that brings x back from z: see ``scorefold_scorevae.coding.decoding.encode_noise``."""
         return decoding.encode_noise(self, x, z, **options)
 
     def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
@@ -174,7 +174,7 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
         return diagnose(self, x, generator)
 
     def elbo(self, x: Tensor, *, generator: torch.Generator | None = None, draws: int = 1) -> Tensor:
-        """The evidence lower bound of ln p(x) in nats, (B,): see ``scorefold_scorevae.diagnosis.evidence_bound``."""
+        """The evidence lower bound of ln p(x) in nats, (B,): see ``coding.diagnosis.evidence_bound``."""
         self.check_events(x)
         return evidence_bound(self, x, generator, draws)
 

@@ -10,8 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_scorevae.blobs import TexturedBlobs
-from scorefold_scorevae.claims_training import (
+from scorefold_scorevae.claims.training import (
     DECODING,
     REDUCTIONS,
     draw,
@@ -23,6 +22,7 @@ from scorefold_scorevae.claims_training import (
     trained,
     training,
 )
+from scorefold_scorevae.data.blobs import TexturedBlobs
 
 SEEDS = {"smoke": 1, "quick": 3, "full": 3}
 STEPS = {"smoke": 1200, "quick": 3000, "full": 3000}

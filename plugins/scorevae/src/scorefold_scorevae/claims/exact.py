@@ -17,8 +17,8 @@ from scorefold.diffusion import DiffusionProcess
 from scorefold.interfaces import Network, Progress, TensorSource
 from scorefold.interfaces.data import DataSource
 from scorefold.seeds import derive_generator
-from scorefold_scorevae.claims_training import trained, training
-from scorefold_scorevae.objective import normal_kl
+from scorefold_scorevae.claims.training import trained, training
+from scorefold_scorevae.coding.objective import normal_kl
 from scorefold_toolkit.nn import Conditioner
 
 VARIANCES = (2.0, 0.5, 0.1, 0.01)

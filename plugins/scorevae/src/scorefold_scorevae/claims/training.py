@@ -11,7 +11,7 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource, Progress
 from scorefold.seeds import derive_generator
-from scorefold_scorevae.objective import normal_kl
+from scorefold_scorevae.coding.objective import normal_kl
 from scorefold_toolkit.metrics import frechet_distance, sharpness
 from scorefold_toolkit.training import fit
 

@@ -13,7 +13,7 @@ from scorefold.data import EventScale
 from scorefold.diffusion import DiffusionProcess
 from scorefold.errors import ConfigError
 from scorefold.interfaces import as_network
-from scorefold_scorevae.encoder_start import leave_saddle
+from scorefold_scorevae.coding.start import leave_saddle
 
 Posterior = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(x (B, *E), t (B,)) -> mean and log-variance of the code, each (B, k)."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_scorevae.claims_training import (
+from scorefold_scorevae.claims.training import (
     DECODING,
     REDUCTIONS,
     draw,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from scorefold.plugin import Claim
-from scorefold_scorevae.image_claims import image_claims
+from scorefold_scorevae.claims.table_images import image_claims
 
 _ALL = ("smoke", "quick", "full")
 _TRAINED = ("quick", "full")
@@ -25,7 +25,7 @@ def scorevae_claims() -> Iterable[Claim]:
 
 
 def _exact() -> Iterable[Claim]:
-    here = "scorefold_scorevae.claims_exact"
+    here = "scorefold_scorevae.claims.exact"
     for name, term, value, words in (
         ("kept", "kept", 0.0391, "with the Gaussian q(z | x_t) of the right mean and variance"),
         ("left-out", "left out", 0.0527, "the same without the log-determinant, as in the authors' code"),
@@ -84,7 +84,7 @@ def _blob_gates() -> Iterable[Claim]:
         name="blobs-mean-distribution",
         statement=f"{_BLOBS}: L2 of the mean of 8 draws over sqrt(R (1 + 1/8)), R = 7.084",
         source=_DISTRIBUTION,
-        target="scorefold_scorevae.claims_blobs:mean_distribution",
+        target="scorefold_scorevae.claims.blobs:mean_distribution",
         reference=1.004,
         basis="earlier run",
         tolerance=("range", (0.97, 1.03)),
@@ -139,7 +139,7 @@ def _blob(
         name=name,
         statement=f"{_BLOBS}: {words}",
         source=source,
-        target="scorefold_scorevae.claims_blobs:row",
+        target="scorefold_scorevae.claims.blobs:row",
         role=role,
         reference=reference,
         basis="earlier run",

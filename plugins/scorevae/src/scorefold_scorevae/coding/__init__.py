@@ -1,0 +1,1 @@
+"""From events to codes and back: encoder, objective, decoding, and their diagnosis."""

@@ -1,0 +1,1 @@
+"""ScoreVAE and ScoreVAE+: auto-encoders from a frozen score model."""
