@@ -23,10 +23,10 @@ from torch import Tensor
 from torch.profiler import profile
 
 from scorefold.data import DataSpec, TensorSpec
-from scorefold_caflow.config import CAFLOWConfig, EncoderConfig, StepsConfig
-from scorefold_caflow.flow import ImageFlow
-from scorefold_caflow.layers import channels_last
-from scorefold_caflow.parts import TwoEncoders
+from scorefold_caflow.config.flows import CAFLOWConfig, EncoderConfig, StepsConfig
+from scorefold_caflow.flow.model import ImageFlow
+from scorefold_caflow.flow.parts import TwoEncoders
+from scorefold_caflow.layers.mixing import channels_last
 from scorefold_toolkit.nn import ConvConditioner
 
 IMAGE = (1, 16, 16)

@@ -238,16 +238,16 @@ MUTATIONS = (
     plugin("scorevae", "coding/waterfilling.py", "values = ratio / (1 + ratio) ** 2", "values = ratio / (1 + ratio)"),
     plugin("scorevae", "vae.py", "(2 * math.pi * variance).log() / 2", "(2 * math.pi * variance).log()"),
     # Conditional flows.
-    plugin("caflow", "layers.py", "* (x.shape[2] * x.shape[3])", "* x.shape[2]"),
+    plugin("caflow", "layers/mixing.py", "* (x.shape[2] * x.shape[3])", "* x.shape[2]"),
     plugin(
         "caflow",
-        "mixture.py",
+        "layers/mixture.py",
         "target = (moved - shift) * (-log_scale).exp()",
         "target = moved * (-log_scale).exp() - shift",
     ),
     plugin(
         "caflow",
-        "dequantisation.py",
+        "flow/dequantisation.py",
         "self.base.log_prob(noise) - log_det - _log_slope(raw)",
         "self.base.log_prob(noise) - log_det + _log_slope(raw)",
     ),

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
-from scorefold_caflow.bounds import structural_bounds
-from scorefold_caflow.config import EncoderConfig
-from scorefold_caflow.data_config import GaussianPairsConfig
-from scorefold_caflow.encoder import Encoder
-from scorefold_caflow.pairs import GaussianPairs, gaussian_pair
+from scorefold_caflow.config.data import GaussianPairsConfig
+from scorefold_caflow.config.flows import EncoderConfig
+from scorefold_caflow.data.bounds import structural_bounds
+from scorefold_caflow.data.pairs import GaussianPairs, gaussian_pair
+from scorefold_caflow.flow.encoder import Encoder
 
 
 def haar(size: int, scales: int) -> Encoder:

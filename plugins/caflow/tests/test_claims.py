@@ -11,8 +11,11 @@ import torch
 
 from scorefold.data import Dataset
 from scorefold.plugin import Claim
-from scorefold_caflow import claims_exact, claims_factorisation, claims_tasks, claims_training
-from scorefold_caflow.claim_list import caflow_claims
+from scorefold_caflow.claims import exact as claims_exact
+from scorefold_caflow.claims import factorisation as claims_factorisation
+from scorefold_caflow.claims import tasks as claims_tasks
+from scorefold_caflow.claims import training as claims_training
+from scorefold_caflow.claims.table_caflow import caflow_claims
 from scorefold_registry import Host
 from scorefold_registry.experiments.reproduce import within
 

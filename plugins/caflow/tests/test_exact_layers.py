@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from scorefold.data import EventScale
 from scorefold.errors import ConfigError
-from scorefold_caflow.blocks import Block
-from scorefold_caflow.config import StepsConfig
-from scorefold_caflow.dequantisation import Dequantiser
-from scorefold_caflow.layers import AffineInjector, HaarBands, Mixing
-from scorefold_caflow.mixture import MixtureCoupling
-from scorefold_caflow.preprocessing import Logit, Standardise
+from scorefold_caflow.config.flows import StepsConfig
+from scorefold_caflow.flow.dequantisation import Dequantiser
+from scorefold_caflow.flow.preprocessing import Logit, Standardise
+from scorefold_caflow.layers.blocks import Block
+from scorefold_caflow.layers.mixing import AffineInjector, HaarBands, Mixing
+from scorefold_caflow.layers.mixture import MixtureCoupling
 from scorefold_toolkit.nn import (
     ActNorm,
     AffineCoupling,

@@ -14,9 +14,9 @@ from scorefold.config import TrainingConfig
 from scorefold.data import Condition, ConditionSpec, Dataset, EventScale, TensorSpec
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import Phase
-from scorefold_caflow.conditions import SplitCondition, fitted, fitted_channels
-from scorefold_caflow.flow import ImageFlow
-from scorefold_caflow.parts import TwoEncoders
+from scorefold_caflow.flow.conditions import SplitCondition, fitted, fitted_channels
+from scorefold_caflow.flow.model import ImageFlow
+from scorefold_caflow.flow.parts import TwoEncoders
 from scorefold_toolkit.nn import LULinear
 from scorefold_toolkit.training import fit, loop
 

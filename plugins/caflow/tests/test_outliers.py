@@ -14,10 +14,10 @@ from scorefold.data import Dataset, TensorSpec
 from scorefold.errors import DataError
 from scorefold.interfaces import TensorSource
 from scorefold.stage import StageContext
-from scorefold_caflow.bounds import GaussianPair
-from scorefold_caflow.data_config import GaussianPairsConfig
-from scorefold_caflow.flow import ImageFlow
-from scorefold_caflow.pairs import GaussianPairs, gaussian_pair
+from scorefold_caflow.config.data import GaussianPairsConfig
+from scorefold_caflow.data.bounds import GaussianPair
+from scorefold_caflow.data.pairs import GaussianPairs, gaussian_pair
+from scorefold_caflow.flow.model import ImageFlow
 from scorefold_verbs.config.verbs import OutlierOptions
 from scorefold_verbs.outliers import OutlierScores, auroc, outlier_scores, outliers
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from scorefold.config import TrainingConfig
 from scorefold.data import Dataset, TensorSpec
 from scorefold.interfaces import Progress
-from scorefold_caflow.blocks import Block
-from scorefold_caflow.config import StepsConfig
-from scorefold_caflow.flow import ImageFlow
-from scorefold_caflow.recompute import recomputed
+from scorefold_caflow.config.flows import StepsConfig
+from scorefold_caflow.flow.model import ImageFlow
+from scorefold_caflow.layers.blocks import Block
+from scorefold_caflow.layers.recompute import recomputed
 from scorefold_toolkit.training import fit
 
 WAYS = ("checkpoint", "inverse")

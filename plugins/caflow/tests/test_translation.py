@@ -12,10 +12,10 @@ import torch
 from caflow_models import STEPS, depends, draws, latent_shapes_of, latents_like, perturb, slogdet, translation
 from torch import Tensor
 
-from scorefold_caflow.blocks import Block
-from scorefold_caflow.config import EncoderConfig, StepsConfig
-from scorefold_caflow.encoder import Encoder, latent_shapes
-from scorefold_caflow.translation import LatentTranslation
+from scorefold_caflow.config.flows import EncoderConfig, StepsConfig
+from scorefold_caflow.flow.encoder import Encoder, latent_shapes
+from scorefold_caflow.flow.translation import LatentTranslation
+from scorefold_caflow.layers.blocks import Block
 
 VARIANTS = {
     "plain": {},

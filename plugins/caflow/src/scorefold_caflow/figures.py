@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from scorefold.data import Condition, map_condition
-from scorefold_caflow.flow import ImageFlow
+from scorefold_caflow.flow.model import ImageFlow
 from scorefold_toolkit.figures import as_images, strips, training
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from scorefold.plugin import Claim, Component, Port, hookimpl
-from scorefold_caflow.claim_list import caflow_claims
+from scorefold_caflow.claims.table_caflow import caflow_claims
 
 __plugin_api__ = "1.0"
 
@@ -17,8 +17,8 @@ def scorefold_components() -> Iterable[Component]:
     yield Component(
         kind="data",
         name="gaussian-pairs",
-        target="scorefold_caflow.pairs:GaussianPairs",
-        config="scorefold_caflow.data_config:GaussianPairsConfig",
+        target="scorefold_caflow.data.pairs:GaussianPairs",
+        config="scorefold_caflow.config.data:GaussianPairsConfig",
         summary="Images of a Gaussian field and a degraded version, with the distribution of one given the other",
         examples=({"config": {"points": 200}}, {"config": {"points": 200, "task": "inpainting"}}),
         cite="citation.bib",
@@ -72,8 +72,8 @@ def _flows() -> Iterable[Component]:
         yield Component(
             kind="flow",
             name=name,
-            target="scorefold_caflow.flow:ImageFlow",
-            config=f"scorefold_caflow.config:{config}",
+            target="scorefold_caflow.flow.model:ImageFlow",
+            config=f"scorefold_caflow.config.flows:{config}",
             requires=(Port("data", kind="data"),),
             provides=("Trainable",),
             summary=summary,

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.data import ConditionSpec, DataSpec, EventScale, TensorSpec
-from scorefold_caflow.config import CAFLOWConfig, CINNConfig, DualGlowConfig, StepsConfig
-from scorefold_caflow.flow import ImageFlow
-from scorefold_caflow.translation import LatentTranslation
+from scorefold_caflow.config.flows import CAFLOWConfig, CINNConfig, DualGlowConfig, StepsConfig
+from scorefold_caflow.flow.model import ImageFlow
+from scorefold_caflow.flow.translation import LatentTranslation
 
 Module = TypeVar("Module", bound=nn.Module)
 

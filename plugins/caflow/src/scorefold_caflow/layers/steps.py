@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from scorefold_caflow.layers import Mixing, at_pixels
+from scorefold_caflow.layers.mixing import Mixing, at_pixels
 from scorefold_toolkit.nn import Chain, Householder, LULinear, lu_matrices
 
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.data import ConditionSpec
-from scorefold_caflow.blocks import Block
-from scorefold_caflow.conditions import SplitCondition
-from scorefold_caflow.config import CAFLOWConfig, CINNConfig, LatentTranslationConfig
-from scorefold_caflow.encoder import Encoder, Latents, latent_shapes
-from scorefold_caflow.translation import LatentTranslation, Shape
+from scorefold_caflow.config.flows import CAFLOWConfig, CINNConfig, LatentTranslationConfig
+from scorefold_caflow.flow.conditions import SplitCondition
+from scorefold_caflow.flow.encoder import Encoder, Latents, latent_shapes
+from scorefold_caflow.flow.translation import LatentTranslation, Shape
+from scorefold_caflow.layers.blocks import Block
 from scorefold_toolkit.nn import StandardNormal, check_divisible
 
 

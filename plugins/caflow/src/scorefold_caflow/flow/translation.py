@@ -15,10 +15,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from scorefold_caflow.blocks import Block
-from scorefold_caflow.conditions import fitted, fitted_channels
-from scorefold_caflow.config import StepsConfig
-from scorefold_caflow.encoder import Latents
+from scorefold_caflow.config.flows import StepsConfig
+from scorefold_caflow.flow.conditions import fitted, fitted_channels
+from scorefold_caflow.flow.encoder import Latents
+from scorefold_caflow.layers.blocks import Block
 from scorefold_toolkit.nn import squeeze
 
 Shape = tuple[int, int, int]

@@ -19,7 +19,7 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_caflow.claims_training import Trained, costs, trained, training
+from scorefold_caflow.claims.training import Trained, costs, trained, training
 from scorefold_toolkit.metrics import consistency, diversity, psnr, psnr_within
 from scorefold_toolkit.operators import HasOperator, Mask
 

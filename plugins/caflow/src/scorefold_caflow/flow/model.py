@@ -13,10 +13,10 @@ from scorefold.data import Condition, Dataset, measured_rows
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import DataSource, Flow, Loss, Phase, Progress, Trainable
 from scorefold.random import draw_uniform
-from scorefold_caflow.config import CINNConfig, LatentTranslationConfig
-from scorefold_caflow.dequantisation import Dequantiser
-from scorefold_caflow.parts import Given, TwoEncoders, build_parts
-from scorefold_caflow.preprocessing import preprocessing
+from scorefold_caflow.config.flows import CINNConfig, LatentTranslationConfig
+from scorefold_caflow.flow.dequantisation import Dequantiser
+from scorefold_caflow.flow.parts import Given, TwoEncoders, build_parts
+from scorefold_caflow.flow.preprocessing import preprocessing
 from scorefold_toolkit.nn import StandardNormal
 
 _START = 256  # images that normalisations start from

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from scorefold_caflow.blocks import Block
-from scorefold_caflow.config import EncoderConfig
+from scorefold_caflow.config.flows import EncoderConfig
+from scorefold_caflow.layers.blocks import Block
 
 Latents = list[Tensor]
 """The latents of an image, the coarsest first: entry i is (B, C_i, H_i, W_i)."""

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator
-from scorefold_caflow.bounds import Bounds, structural_bounds
-from scorefold_caflow.claims_training import costs, trained, training
-from scorefold_caflow.config import EncoderConfig
-from scorefold_caflow.data_config import GaussianPairsConfig
-from scorefold_caflow.encoder import Encoder
-from scorefold_caflow.pairs import gaussian_pair
+from scorefold_caflow.claims.training import costs, trained, training
+from scorefold_caflow.config.data import GaussianPairsConfig
+from scorefold_caflow.config.flows import EncoderConfig
+from scorefold_caflow.data.bounds import Bounds, structural_bounds
+from scorefold_caflow.data.pairs import gaussian_pair
+from scorefold_caflow.flow.encoder import Encoder
 
 CASES: Mapping[str, Mapping[str, Any]] = {
     "8x8": {"size": 8, "length": 3.0, "factor": 2, "noise_variance": 0.05},

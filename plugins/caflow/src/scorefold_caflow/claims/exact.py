@@ -12,7 +12,7 @@ import torch
 from scorefold.data import Dataset, EventScale
 from scorefold.interfaces import TensorSource
 from scorefold.seeds import derive_generator
-from scorefold_caflow.claims_training import costs, trained, training
+from scorefold_caflow.claims.training import costs, trained, training
 
 LEVELS = 16
 _STEPS, _CHECKED = 200, 40_000

@@ -36,7 +36,7 @@ def caflow_claims() -> Iterable[Claim]:
 
 
 def _exact() -> Iterable[Claim]:
-    here = "scorefold_caflow.claims_exact"
+    here = "scorefold_caflow.claims.exact"
     for model, name in _NAMES.items():
         yield Claim(
             name=f"start-{model}",
@@ -77,7 +77,7 @@ def _bounds() -> Iterable[Claim]:
                 name=f"bound-{case}-{which}".replace("_", "-"),
                 statement=f"Gaussian images {case}, Haar encoders: the least cost with {what}",
                 source=_CLOSED,
-                target="scorefold_caflow.claims_factorisation:bound",
+                target="scorefold_caflow.claims.factorisation:bound",
                 reference=value,
                 tolerance=("abs", 5.1e-5),
                 unit=_BITS,
@@ -121,7 +121,7 @@ def _factorisation() -> Iterable[Claim]:
             name=f"factorisation-{name}",
             statement=f"{about}: {statement}",
             source=_CLOSED,
-            target=f"scorefold_caflow.claims_factorisation:{function}",
+            target=f"scorefold_caflow.claims.factorisation:{function}",
             reference=reference,
             tolerance=tolerance,
             unit="ratio" if function == "parameters" else _BITS,
@@ -133,7 +133,7 @@ def _factorisation() -> Iterable[Claim]:
         yield _report(
             f"factorisation-16x16-{model}",
             f"Gaussian images 16x16, three scales, few steps: cost of a trained {model}, its bound beside",
-            "scorefold_caflow.claims_factorisation:cost",
+            "scorefold_caflow.claims.factorisation:cost",
             _BITS,
             source=_CLOSED,
             reference=value,
@@ -242,7 +242,7 @@ def _against(task: str, model: str, other: str, words: str, tolerance: tuple[str
 
 
 def _draws() -> Iterable[Claim]:
-    here = "scorefold_caflow.claims_tasks"
+    here = "scorefold_caflow.claims.tasks"
     yield Claim(
         name="no-draw-explodes",
         statement="Of 10,000 draws at temperature 1 from a CAFLOW trained on photographs, those that are not finite",
@@ -286,7 +286,7 @@ def _task(
     return _report(
         name.replace(" ", "-"),
         f"{task.capitalize()}, equal parameters and CPU time: {words}",
-        f"scorefold_caflow.claims_tasks:{function}",
+        f"scorefold_caflow.claims.tasks:{function}",
         unit,
         tolerance=tolerance,
         role=role,
@@ -328,7 +328,7 @@ def _equal_size(name: str, words: str, task: str, model: str) -> Claim:
         name=name,
         statement=f"{task.capitalize()}: {words}",
         source="as many to 2 % is what is compared",
-        target="scorefold_caflow.claims_tasks:parameters",
+        target="scorefold_caflow.claims.tasks:parameters",
         reference=1.0,
         tolerance=("abs", 0.02),
         unit="ratio",

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from scorefold_caflow.config import StepsConfig
-from scorefold_caflow.layers import AffineInjector, HaarBands, Mixing, channels_last
-from scorefold_caflow.mixture import MixtureCoupling
-from scorefold_caflow.recompute import recomputed
-from scorefold_caflow.steps import Steps
+from scorefold_caflow.config.flows import StepsConfig
+from scorefold_caflow.layers.mixing import AffineInjector, HaarBands, Mixing, channels_last
+from scorefold_caflow.layers.mixture import MixtureCoupling
+from scorefold_caflow.layers.recompute import recomputed
+from scorefold_caflow.layers.steps import Steps
 from scorefold_toolkit.nn import (
     AffineCoupling,
     Bijection,

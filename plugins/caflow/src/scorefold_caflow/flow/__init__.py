@@ -1,0 +1,1 @@
+"""Flows of images given images: CAFLOW, Dual-Glow, and a conditional invertible network."""
