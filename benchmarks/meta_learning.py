@@ -25,11 +25,11 @@ from _turns import Row, finish, parse_options, race
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from scorefold_allocation.config.data import SinusoidTasksConfig
+from scorefold_allocation.data.regression import SinusoidTasks
 from scorefold_allocation.learners.adaptation import GradientSteps
 from scorefold_allocation.learners.episodes import Episode, query_losses
 from scorefold_allocation.learners.networks import MLP
-from scorefold_allocation.task_config import SinusoidTasksConfig
-from scorefold_allocation.tasks.regression import SinusoidTasks
 
 TASKS, POINTS, RATE = 25, 10, 0.01
 SIZES = (1, 40, 40, 1)

@@ -31,7 +31,7 @@ from scorefold.interfaces import (
     Transports,
 )
 from scorefold.kinds import CORE_CAPABILITIES, CORE_KINDS
-from scorefold_allocation.tasks.source import TaskSource
+from scorefold_allocation.data.source import TaskSource
 from scorefold_toolkit.potential import Potential
 
 MUSTS: dict[type, set[str]] = {

@@ -2,12 +2,12 @@
 
 import torch
 
-from scorefold_allocation.calibration import Outcome, Problem, draw_problem, judge, summary
-from scorefold_allocation.config import MonteCarloConfig, PilotConfig
-from scorefold_allocation.learner import Cell
-from scorefold_allocation.linear_model import LinearProblem, Plans
-from scorefold_allocation.monte_carlo import simulated_risk
-from scorefold_allocation.simulated import NoTasks, SimulatedLearner
+from scorefold_allocation.config.allocator import MonteCarloConfig, PilotConfig
+from scorefold_allocation.learners.interface import Cell
+from scorefold_allocation.learners.simulated import NoTasks, SimulatedLearner
+from scorefold_allocation.search.calibration import Outcome, Problem, draw_problem, judge, summary
+from scorefold_allocation.theory.linear_model import LinearProblem, Plans
+from scorefold_allocation.theory.monte_carlo import simulated_risk
 
 
 def linear(rate: float = 0.4) -> LinearProblem:

@@ -10,8 +10,10 @@ from statistics import mean
 import pytest
 
 from scorefold.plugin import Claim
-from scorefold_allocation import claims_linear, claims_pilot, claims_training
-from scorefold_allocation.claim_list import allocation_claims
+from scorefold_allocation.claims import linear as claims_linear
+from scorefold_allocation.claims import pilot as claims_pilot
+from scorefold_allocation.claims import training as claims_training
+from scorefold_allocation.claims.table_all import allocation_claims
 from scorefold_registry import Host
 from scorefold_registry.experiments.reproduce import within
 

@@ -7,8 +7,8 @@ import torch
 from linear_cases import even, plan, problem, simulated
 
 from scorefold.errors import ConfigError
-from scorefold_allocation.formula import best_training_rate, noise_factor, regime, risk, task_variance, validity
-from scorefold_allocation.moments import shrinkage
+from scorefold_allocation.theory.formula import best_training_rate, noise_factor, regime, risk, task_variance, validity
+from scorefold_allocation.theory.moments import shrinkage
 
 
 def value(*args: object, **options: object) -> float:

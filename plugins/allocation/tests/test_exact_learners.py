@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.func import functional_call, grad, hessian
 from torch.nn.functional import cross_entropy, mse_loss
 
-from scorefold_allocation.learner import Cell
-from scorefold_allocation.learner_config import (
+from scorefold_allocation.config.data import DigitRotationsConfig, LinearTasksConfig, SinusoidTasksConfig
+from scorefold_allocation.config.learners import (
     ANILConfig,
     ConvConfig,
     LinearLearnerConfig,
@@ -21,16 +21,16 @@ from scorefold_allocation.learner_config import (
     MLPConfig,
     PrototypesConfig,
 )
+from scorefold_allocation.data.digits import DigitRotations
+from scorefold_allocation.data.regression import LinearTasks, SinusoidTasks
+from scorefold_allocation.data.source import TaskSource
 from scorefold_allocation.learners.adaptation import GradientSteps, known_class_losses, prototypes, task_losses
 from scorefold_allocation.learners.episodes import Episode, query_losses
-from scorefold_allocation.learners.learners import EpisodicLearner
+from scorefold_allocation.learners.interface import Cell
 from scorefold_allocation.learners.linear import LinearMAML
+from scorefold_allocation.learners.methods import EpisodicLearner
 from scorefold_allocation.learners.networks import MLP, ConvNet, Stack
 from scorefold_allocation.learners.trainer import tasks_of
-from scorefold_allocation.task_config import DigitRotationsConfig, LinearTasksConfig, SinusoidTasksConfig
-from scorefold_allocation.tasks.digits import DigitRotations
-from scorefold_allocation.tasks.regression import LinearTasks, SinusoidTasks
-from scorefold_allocation.tasks.source import TaskSource
 
 NETWORK = MLP((3, 7, 5, 1))
 RATE = 0.1

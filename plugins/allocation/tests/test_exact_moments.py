@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from scorefold.errors import ConfigError
-from scorefold_allocation.linear_model import adapted_loss, best_rate
-from scorefold_allocation.moments import shrunk_traces, wishart_traces
-from scorefold_allocation.monte_carlo import gaussian_factor
+from scorefold_allocation.theory.linear_model import adapted_loss, best_rate
+from scorefold_allocation.theory.moments import shrunk_traces, wishart_traces
+from scorefold_allocation.theory.monte_carlo import gaussian_factor
 
 
 def within(values: torch.Tensor, expected: float | torch.Tensor, errors: float = 4.0) -> bool:

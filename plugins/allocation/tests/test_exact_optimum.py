@@ -9,14 +9,14 @@ import pytest
 import torch
 from linear_cases import even, plan, problem, simulated
 
-from scorefold_allocation.asymptotics import budget_times_risk, frozen_size, large_dimension
-from scorefold_allocation.config import MetaConfig
-from scorefold_allocation.deployment import problem_of
-from scorefold_allocation.formula import risk
-from scorefold_allocation.linear_model import Plans
-from scorefold_allocation.optimum import Found, lattice_of, search
-from scorefold_allocation.purchase import bounds_of
-from scorefold_allocation.theory import Engine
+from scorefold_allocation.config.allocator import MetaConfig
+from scorefold_allocation.theory.asymptotics import budget_times_risk, frozen_size, large_dimension
+from scorefold_allocation.theory.deployment import problem_of
+from scorefold_allocation.theory.engines import Engine
+from scorefold_allocation.theory.formula import risk
+from scorefold_allocation.theory.linear_model import Plans
+from scorefold_allocation.theory.optimum import Found, lattice_of, search
+from scorefold_allocation.theory.purchase import bounds_of
 
 
 def best(budget: int, **settings: Any) -> Found:

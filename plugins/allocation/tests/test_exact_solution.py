@@ -7,7 +7,7 @@ import torch
 from linear_cases import plan, problem, simulated
 from torch import Tensor
 
-from scorefold_allocation.linear_model import Task, draw_task, meta_solution, outer_rows
+from scorefold_allocation.theory.linear_model import Task, draw_task, meta_solution, outer_rows
 
 RATE = 0.3
 

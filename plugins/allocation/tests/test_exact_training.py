@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from scorefold.seeds import derive_generator
-from scorefold_allocation.learner import Cell
-from scorefold_allocation.learner_config import ANILConfig, MAMLConfig, PrototypesConfig
-from scorefold_allocation.learners.learners import EpisodicLearner
+from scorefold_allocation.config.data import DigitRotationsConfig
+from scorefold_allocation.config.learners import ANILConfig, MAMLConfig, PrototypesConfig
+from scorefold_allocation.data.batch import TaskBatch
+from scorefold_allocation.data.digits import DigitRotations
+from scorefold_allocation.learners.interface import Cell
+from scorefold_allocation.learners.methods import EpisodicLearner
 from scorefold_allocation.learners.networks import MLP
 from scorefold_allocation.learners.trainer import tasks_of
-from scorefold_allocation.task_config import DigitRotationsConfig
-from scorefold_allocation.tasks.batch import TaskBatch
-from scorefold_allocation.tasks.digits import DigitRotations
 
 WAYS, NEW, HELD, UPDATES, EVERY = 5, 7, 6, 7, 3
 SETTINGS: dict[str, Any] = {

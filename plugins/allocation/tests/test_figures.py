@@ -9,7 +9,7 @@ import pytest
 
 from scorefold.results import Allocation, PlanRow
 from scorefold_allocation.allocator import MetaAllocator
-from scorefold_allocation.config import MetaConfig
+from scorefold_allocation.config.allocator import MetaConfig
 from scorefold_allocation.figures import allocation, lines_of
 
 

@@ -6,11 +6,11 @@ import pytest
 
 from scorefold.errors import ConfigError
 from scorefold.results import PlanRow
-from scorefold_allocation.bootstrap import Band
-from scorefold_allocation.config import MetaConfig, OwnedConfig
-from scorefold_allocation.grid import Limits
-from scorefold_allocation.incremental import plan, present_size, size_to_keep, worth
-from scorefold_allocation.learner import Cell
+from scorefold_allocation.config.allocator import MetaConfig, OwnedConfig
+from scorefold_allocation.learners.interface import Cell
+from scorefold_allocation.search.grid import Limits
+from scorefold_allocation.search.incremental import plan, present_size, size_to_keep, worth
+from scorefold_allocation.theory.bootstrap import Band
 
 
 def limits(**kind: object) -> Limits:

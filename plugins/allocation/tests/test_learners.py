@@ -15,8 +15,8 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.errors import ConfigError, DataError, TrainingError
 from scorefold.stage import StageContext
-from scorefold_allocation.learner import Cell, Learner, Losses
-from scorefold_allocation.learner_config import (
+from scorefold_allocation.config.data import DigitRotationsConfig, LinearTasksConfig, SinusoidTasksConfig
+from scorefold_allocation.config.learners import (
     CallableLearnerConfig,
     EpisodesConfig,
     EvaluateOptions,
@@ -26,19 +26,19 @@ from scorefold_allocation.learner_config import (
     PrototypesConfig,
     ValidationConfig,
 )
+from scorefold_allocation.data.batch import TaskBatch
+from scorefold_allocation.data.digits import DigitRotations
+from scorefold_allocation.data.regression import LinearTasks, SinusoidTasks
+from scorefold_allocation.data.source import TaskSource
 from scorefold_allocation.learners.adaptation import GradientSteps, known_class_losses, task_accuracies, task_losses
 from scorefold_allocation.learners.episodes import Group, Rule, episodes, measured, tasks_as, train
 from scorefold_allocation.learners.function import CallableLearner
-from scorefold_allocation.learners.learners import EpisodicLearner
+from scorefold_allocation.learners.interface import Cell, Learner, Losses
 from scorefold_allocation.learners.linear import LinearMAML
+from scorefold_allocation.learners.methods import EpisodicLearner
 from scorefold_allocation.learners.networks import MLP, ConvNet
 from scorefold_allocation.learners.trainer import adaptation_labels
-from scorefold_allocation.task_config import DigitRotationsConfig, LinearTasksConfig, SinusoidTasksConfig
-from scorefold_allocation.tasks.batch import TaskBatch
-from scorefold_allocation.tasks.digits import DigitRotations
-from scorefold_allocation.tasks.regression import LinearTasks, SinusoidTasks
-from scorefold_allocation.tasks.source import TaskSource
-from scorefold_allocation.verbs import evaluate
+from scorefold_allocation.learners.verbs import evaluate
 
 SINUSOID = SinusoidTasks(SinusoidTasksConfig())
 DIGITS = DigitRotations(DigitRotationsConfig())
@@ -295,7 +295,7 @@ def test_a_source_without_a_validation_split_keeps_the_last_weights() -> None:
 
 
 MINE = """
-from scorefold_allocation.learner import Losses
+from scorefold_allocation.learners.interface import Losses
 import torch
 number = 3
 def doubled(source, cells, seed, factor=2.0):

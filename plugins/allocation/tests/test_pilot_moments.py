@@ -6,8 +6,8 @@ from torch import Tensor
 
 from scorefold.errors import ConfigError, DataError
 from scorefold_allocation.allocator import MetaAllocator
-from scorefold_allocation.config import MetaConfig
-from scorefold_allocation.pilot_moments import best_size_band, estimate_moments, with_moments
+from scorefold_allocation.config.allocator import MetaConfig
+from scorefold_allocation.search.pilot import best_size_band, estimate_moments, with_moments
 
 
 def pilot(tasks: int, labels: int, seed: int, p: int = 8) -> list[tuple[Tensor, Tensor]]:

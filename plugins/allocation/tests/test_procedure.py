@@ -16,10 +16,10 @@ from scorefold.errors import ConfigError
 from scorefold.jobs import pack, perform, unpack
 from scorefold.results import Allocation
 from scorefold.stage import Executor
-from scorefold_allocation.config import MetaConfig
-from scorefold_allocation.learner import Learner
-from scorefold_allocation.procedure import run_pilot
-from scorefold_allocation.trials import LOG, Trainee
+from scorefold_allocation.config.allocator import MetaConfig
+from scorefold_allocation.learners.interface import Learner
+from scorefold_allocation.search.procedure import run_pilot
+from scorefold_allocation.search.trials import LOG, Trainee
 
 
 def run(
@@ -196,7 +196,7 @@ def test_an_executor_gets_the_cells_as_jobs_and_gives_the_same_answer(tmp_path: 
     executor = Recorder()
     found = run(Known(constant), 1600, executor=executor, folder=tmp_path)
     assert found.summary() == run(Known(constant), 1600).summary()
-    assert {target for target, _ in executor.asked} == {"scorefold_allocation.trials:run_job"}
+    assert {target for target, _ in executor.asked} == {"scorefold_allocation.search.trials:run_job"}
     assert max(count for _, count in executor.asked) >= 11
     lines = (tmp_path / LOG).read_text().splitlines()
     assert len(lines) == sum(count for _, count in executor.asked)

@@ -11,10 +11,10 @@ from known_pilots import Accurate, Failing, Known, Nothing, constant
 
 from scorefold.errors import ConfigError
 from scorefold.results import Allocation
-from scorefold_allocation.config import MetaConfig
-from scorefold_allocation.learner import Learner, Losses
-from scorefold_allocation.procedure import run_pilot
-from scorefold_allocation.trials import Trainee
+from scorefold_allocation.config.allocator import MetaConfig
+from scorefold_allocation.learners.interface import Learner, Losses
+from scorefold_allocation.search.procedure import run_pilot
+from scorefold_allocation.search.trials import Trainee
 
 
 def run(learner: Learner, budget: int, pilot: Mapping[str, Any] | None = None, **config: Any) -> Allocation:

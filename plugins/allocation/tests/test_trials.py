@@ -14,13 +14,13 @@ import torch
 from known_pilots import Known, Nothing, constant, root
 
 from scorefold.errors import ConfigError, DataError, TrainingError
-from scorefold_allocation.learner import Cell, Learner, Losses
-from scorefold_allocation.learner_config import LinearLearnerConfig
+from scorefold_allocation.config.data import DigitRotationsConfig, LinearTasksConfig
+from scorefold_allocation.config.learners import LinearLearnerConfig
+from scorefold_allocation.data.digits import DigitRotations
+from scorefold_allocation.data.regression import LinearTasks
+from scorefold_allocation.learners.interface import Cell, Learner, Losses
 from scorefold_allocation.learners.linear import LinearMAML
-from scorefold_allocation.task_config import DigitRotationsConfig, LinearTasksConfig
-from scorefold_allocation.tasks.digits import DigitRotations
-from scorefold_allocation.tasks.regression import LinearTasks
-from scorefold_allocation.trials import LOG, Trainee, Trials, Tried, digest_of
+from scorefold_allocation.search.trials import LOG, Trainee, Trials, Tried, digest_of
 
 CELL = Cell(4, 2, 2)
 

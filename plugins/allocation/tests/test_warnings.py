@@ -11,13 +11,13 @@ from known_pilots import Failing, Known, Nothing, constant
 
 from scorefold.results import Allocation
 from scorefold_allocation.allocator import MetaAllocator
-from scorefold_allocation.bootstrap import Band
-from scorefold_allocation.config import MetaConfig
-from scorefold_allocation.grid import Limits
-from scorefold_allocation.procedure import run_pilot
-from scorefold_allocation.report import Best, plan_warnings
-from scorefold_allocation.threshold import Threshold
-from scorefold_allocation.trials import Trainee
+from scorefold_allocation.config.allocator import MetaConfig
+from scorefold_allocation.search.grid import Limits
+from scorefold_allocation.search.procedure import run_pilot
+from scorefold_allocation.search.report import Best, plan_warnings
+from scorefold_allocation.search.threshold import Threshold
+from scorefold_allocation.search.trials import Trainee
+from scorefold_allocation.theory.bootstrap import Band
 
 HARMFUL: dict[str, Any] = {"linear": {"rate": 0.0}, "task_types": [{"noise": 1.0, "spread": 0.3}]}
 SIMULATED: dict[str, Any] = {

@@ -39,7 +39,7 @@ from scorefold.plugin import Component, Port, Verb
 from scorefold.random import draw_normal
 from scorefold.results import Allocation, Estimate, PlanRow
 from scorefold.stage import Outcome, StageContext
-from scorefold_allocation.tasks.source import TaskSource
+from scorefold_allocation.data.source import TaskSource
 from scorefold_testing import verb
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Metric, Units
 from scorefold_toolkit.nn.bases import StandardNormal

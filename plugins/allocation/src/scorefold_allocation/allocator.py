@@ -13,17 +13,17 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import Allocator, DataSource
 from scorefold.results import Allocation
 from scorefold.stage import Executor
-from scorefold_allocation.config import MetaConfig
-from scorefold_allocation.deployment import problem_of
-from scorefold_allocation.learner import Learner
-from scorefold_allocation.optimum import Lattice, lattice_of
-from scorefold_allocation.pilot_moments import PilotTask, best_size_band, with_moments
-from scorefold_allocation.procedure import run_pilot
-from scorefold_allocation.purchase import Bounds, bounds_of
-from scorefold_allocation.tasks.source import TaskSource
-from scorefold_allocation.theory import Engine
-from scorefold_allocation.theory_report import report
-from scorefold_allocation.trials import Trainee, Tried
+from scorefold_allocation.config.allocator import MetaConfig
+from scorefold_allocation.data.source import TaskSource
+from scorefold_allocation.learners.interface import Learner
+from scorefold_allocation.search.pilot import PilotTask, best_size_band, with_moments
+from scorefold_allocation.search.procedure import run_pilot
+from scorefold_allocation.search.trials import Trainee, Tried
+from scorefold_allocation.theory.deployment import problem_of
+from scorefold_allocation.theory.engines import Engine
+from scorefold_allocation.theory.optimum import Lattice, lattice_of
+from scorefold_allocation.theory.purchase import Bounds, bounds_of
+from scorefold_allocation.theory.report import report
 from scorefold_toolkit.checks import require_budget
 
 _PLENTY = 1e15  # a budget that pays for whatever the limits allow

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scorefold.plugin import Capability, Claim, Component, Kind, Port, Verb, hookimpl
-from scorefold_allocation.claim_list import allocation_claims
+from scorefold_allocation.claims.table_all import allocation_claims
 
 __plugin_api__ = "1.0"
 
@@ -18,14 +18,14 @@ _SAMPLES = Path(__file__).parent / "samples"
 def scorefold_kinds() -> Iterable[Kind]:
     yield Kind(
         "learner",
-        interface="scorefold_allocation.learner:Learner",
+        interface="scorefold_allocation.learners.interface:Learner",
         verbs=(
             Verb(
                 "evaluate",
                 takes=(Port("data", kind="data", needs=("TaskSource",)),),
                 gives="metrics",
-                target="scorefold_allocation.verbs:evaluate",
-                options="scorefold_allocation.learner_config:EvaluateOptions",
+                target="scorefold_allocation.learners.verbs:evaluate",
+                options="scorefold_allocation.config.learners:EvaluateOptions",
             ),
         ),
         summary="A meta-learner that tells how well an allocation of labels trains it",
@@ -34,7 +34,7 @@ def scorefold_kinds() -> Iterable[Kind]:
 
 @hookimpl
 def scorefold_capabilities() -> Iterable[Capability]:
-    yield Capability("TaskSource", "scorefold_allocation.tasks.source:TaskSource", "It gives learning tasks")
+    yield Capability("TaskSource", "scorefold_allocation.data.source:TaskSource", "It gives learning tasks")
 
 
 @hookimpl
@@ -53,7 +53,7 @@ def _allocator() -> Component:
         kind="allocator",
         name="meta",
         target="scorefold_allocation.allocator:MetaAllocator",
-        config="scorefold_allocation.config:MetaConfig",
+        config="scorefold_allocation.config.allocator:MetaConfig",
         summary="The best labels per task for a meta-learner: by closed form, by simulation, or by trying one",
         requires=(
             Port("learner", kind="learner", optional=True),
@@ -114,8 +114,8 @@ def _sources() -> Iterable[Component]:
         yield Component(
             kind="data",
             name=name,
-            target=f"scorefold_allocation.tasks.{target}",
-            config=f"scorefold_allocation.task_config:{config}",
+            target=f"scorefold_allocation.data.{target}",
+            config=f"scorefold_allocation.config.data:{config}",
             provides=("TaskSource",),
             summary=summary,
             examples=tuple({"config": example} for example in examples),
@@ -125,8 +125,8 @@ def _sources() -> Iterable[Component]:
     yield Component(
         kind="data",
         name="few-shot",
-        target="scorefold_allocation.tasks.labelled:FewShot",
-        config="scorefold_allocation.task_config:FewShotConfig",
+        target="scorefold_allocation.data.labelled:FewShot",
+        config="scorefold_allocation.config.data:FewShotConfig",
         requires=(Port("data", kind="data", default={"use": "data:digits"}, whole=True),),
         provides=("TaskSource",),
         summary="Few-shot tasks from the classes of any labelled source, divided among the splits",
@@ -155,7 +155,7 @@ def _learners() -> Iterable[Component]:
         ),
         (
             "maml",
-            "learners:EpisodicLearner",
+            "methods:EpisodicLearner",
             "MAMLConfig",
             "Weights from which a few gradient steps fit a task, by gradients of second or first order",
             "maml.bib",
@@ -163,7 +163,7 @@ def _learners() -> Iterable[Component]:
         ),
         (
             "anil",
-            "learners:EpisodicLearner",
+            "methods:EpisodicLearner",
             "ANILConfig",
             "MAML whose last layer alone adapts to a task",
             "anil.bib",
@@ -171,7 +171,7 @@ def _learners() -> Iterable[Component]:
         ),
         (
             "prototypes",
-            "learners:EpisodicLearner",
+            "methods:EpisodicLearner",
             "PrototypesConfig",
             "Classes by the nearest mean of their support points in a trained embedding",
             "prototypes.bib",
@@ -191,7 +191,7 @@ def _learners() -> Iterable[Component]:
             kind="learner",
             name=name,
             target=f"scorefold_allocation.learners.{target}",
-            config=f"scorefold_allocation.learner_config:{config}",
+            config=f"scorefold_allocation.config.learners:{config}",
             summary=summary,
             examples=tuple({"config": example} for example in examples),
             cite=cite if cite == "citation.bib" else f"cite/{cite}",

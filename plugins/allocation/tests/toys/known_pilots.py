@@ -9,8 +9,8 @@ import torch
 
 from scorefold.data import Dataset
 from scorefold.errors import TrainingError
-from scorefold_allocation.learner import Cell, Learner, Losses
-from scorefold_allocation.tasks.source import TaskSource
+from scorefold_allocation.data.source import TaskSource
+from scorefold_allocation.learners.interface import Cell, Learner, Losses
 
 Formula = Callable[[int, int], float]
 

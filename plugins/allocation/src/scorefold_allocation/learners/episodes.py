@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from scorefold.seeds import derive_generator
-from scorefold_allocation.learner import Cell
-from scorefold_allocation.learner_config import EpisodesConfig
+from scorefold_allocation.config.learners import EpisodesConfig
+from scorefold_allocation.data.batch import TaskBatch
 from scorefold_allocation.learners.adaptation import Answer, Measure, task_losses
+from scorefold_allocation.learners.interface import Cell
 from scorefold_allocation.learners.networks import Stack, Weights
-from scorefold_allocation.tasks.batch import TaskBatch
 from scorefold_toolkit.training.untrained import untrained
 
 _NUMBERS_AT_ONCE = 2_000_000

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from scorefold_allocation.learner import Cell
+from scorefold_allocation.data.source import TaskSource
+from scorefold_allocation.learners.interface import Cell
 from scorefold_allocation.learners.trainer import tasks_of
-from scorefold_allocation.tasks.source import TaskSource
 
 
 def pooled_ridge(source: TaskSource, cells: Sequence[Cell], seed: int, penalty: float = 1.0) -> list[float]:

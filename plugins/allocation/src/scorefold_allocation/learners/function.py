@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from scorefold.errors import ConfigError, ScorefoldError, TrainingError
-from scorefold_allocation.learner import Cell, Learner, Losses
-from scorefold_allocation.learner_config import CallableLearnerConfig
-from scorefold_allocation.tasks.source import TaskSource
+from scorefold_allocation.config.learners import CallableLearnerConfig
+from scorefold_allocation.data.source import TaskSource
+from scorefold_allocation.learners.interface import Cell, Learner, Losses
 
 
 class CallableLearner(Learner):

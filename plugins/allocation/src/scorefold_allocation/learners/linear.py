@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
-from scorefold_allocation.learner import Cell, Learner, Losses
-from scorefold_allocation.learner_config import LinearLearnerConfig
+from scorefold_allocation.config.learners import LinearLearnerConfig
+from scorefold_allocation.data.batch import TaskBatch
+from scorefold_allocation.data.source import TaskSource
+from scorefold_allocation.learners.interface import Cell, Learner, Losses
 from scorefold_allocation.learners.trainer import adaptation_labels, tasks_of
-from scorefold_allocation.linear_model import meta_solution, outer_rows
-from scorefold_allocation.tasks.batch import TaskBatch
-from scorefold_allocation.tasks.source import TaskSource
+from scorefold_allocation.theory.linear_model import meta_solution, outer_rows
 
 
 class LinearMAML(Learner):

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, max_pool2d
 
 from scorefold.errors import ConfigError
-from scorefold_allocation.learner_config import ConvConfig, MLPConfig
+from scorefold_allocation.config.learners import ConvConfig, MLPConfig
 
 Weights = Sequence[Tensor]
 

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.seeds import derive_generator
-from scorefold_allocation.learner import Cell, Losses
-from scorefold_allocation.learner_config import EpisodesConfig, NewTasksConfig
+from scorefold_allocation.config.learners import EpisodesConfig, NewTasksConfig
+from scorefold_allocation.data.batch import BatchedTasks, TaskBatch, batch_of
+from scorefold_allocation.data.source import TaskSource
 from scorefold_allocation.learners.adaptation import task_accuracies, task_losses
 from scorefold_allocation.learners.episodes import Group, Rule, measured, tasks_as, train
+from scorefold_allocation.learners.interface import Cell, Losses
 from scorefold_allocation.learners.networks import Weights
-from scorefold_allocation.tasks.batch import BatchedTasks, TaskBatch, batch_of
-from scorefold_allocation.tasks.source import TaskSource
 
 MakeRule = Callable[[tuple[int, ...], int | None], Rule]
 """The rule for events of a shape and so many classes, None for numbers."""

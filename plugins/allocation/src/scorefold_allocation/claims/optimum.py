@@ -1,0 +1,72 @@
+"""Claims of where the best size of a task is, and where it stops to depend on the budget. Functions of claims take a
+host, a profile and a seed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from scorefold_allocation.claims.linear import curve, plan, problem, simulated
+from scorefold_allocation.learners.interface import Cell
+from scorefold_allocation.learners.simulated import NoTasks, SimulatedLearner
+from scorefold_allocation.theory.asymptotics import budget_times_risk, frozen_size, large_dimension
+
+_RATES = tuple(rate / 10 for rate in range(-3, 14))
+_RATIOS = (0.1, 1.0, 10.0)
+
+
+def best_size(host: Any, profile: str, seed: int, *, budget: int, dimension: int = 20, rate: float = 0.4) -> float:
+    """The best labels per task, simulated for every even size that divides the budget."""
+    sizes, risks = curve(profile, seed, dimension, rate, budget)
+    return float(sizes[int(risks.argmin())])
+
+
+def frozen_cost(host: Any, profile: str, seed: int, *, budget: int, size: int = 10) -> float:
+    """By how much, relative to the least, R at a budget is larger with the size that is best for large budgets."""
+    sizes, risks = curve(profile, seed, 20, 0.4, budget)
+    return float(risks[sizes.index(size)] / risks.min()) - 1
+
+
+def limit_size(host: Any, profile: str, seed: int, *, dimension: int, rate: float, noise2: float = 1.0) -> float:
+    """The best labels per task of large budgets."""
+    return float(frozen_size(problem(dimension, rate, noise2), 0))
+
+
+def limit_share(host: Any, profile: str, seed: int, *, rate: float, noise2: float) -> float:
+    """c*, the best labels per task over 2 p for large budgets and large p, with nu = 1; 1e-6 is the end of the grid."""
+    c = torch.logspace(-6, 2, 200_001, dtype=torch.float64)
+    return float(c[large_dimension(c, rate, 1.0, noise2).argmin()])
+
+
+def budget_limit(host: Any, profile: str, seed: int) -> float:
+    """b R at 200 thresholds over its limit, for p = 20, a = 0.4 and the best size."""
+    case, size, budget = problem(20, 0.4), frozen_size(problem(20, 0.4)), 8000
+    found = simulated(case, plan((budget // size, size / 2, size / 2)), profile, seed, 0.005)
+    return budget * float(found / budget_times_risk(case, size / 2, size / 2))
+
+
+def most_minima(host: Any, profile: str, seed: int) -> float:
+    """The most local minima that b R has over the size of a task, of 153 problems of large budgets."""
+    half = torch.arange(1, 2001, dtype=torch.float64)
+    counts = []
+    for p in (10, 20, 50):
+        for rate in _RATES:
+            for ratio in _RATIOS:
+                falls = budget_times_risk(problem(p, rate, ratio), half, half).diff() < 0
+                counts.append(int((falls[:-1] & ~falls[1:]).sum()) + int(not bool(falls[0])) + int(bool(falls[-1])))
+    return float(max(counts))
+
+
+def one_task(host: Any, profile: str, seed: int, *, tasks: int) -> float:
+    """R of 72 labels in so many tasks, where p = 20, a = 0.2, sigma^2 = 0.25, nu^2 = 1 and |w_init - w0|^2 = 4."""
+    half = 36 // tasks
+    return float(simulated(problem(20, 0.2, 0.25, 1.0, 4.0), plan((tasks, half, half)), profile, seed, 0.004))
+
+
+def training_loss(host: Any, profile: str, seed: int, *, budget: int, end: str) -> float:
+    """The least or the greatest training loss over five sizes of a task, for p = 20 and a = 0.4."""
+    cells = [Cell(budget // size, size // 2, size // 2) for size in (2, 4, 6, 8, 12)]
+    found = SimulatedLearner(problem(20, 0.4)).evaluate(NoTasks(), cells, seed).train
+    assert found is not None
+    return float(found.min() if end == "least" else found.max())

@@ -1,0 +1,57 @@
+"""The interface of the kind ``learner``: what trains on an allocation of labels and tells how well that went."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+from scorefold_allocation.data.source import TaskSource
+
+
+class Cell(NamedTuple):
+    """An allocation to try: so many training tasks, each with so many support and query labels of all classes."""
+
+    tasks: int
+    support: int
+    query: int
+
+    @property
+    def size(self) -> int:
+        """n, the labels of a task."""
+        return self.support + self.query
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What came out, cell by cell, in float64: ``test`` (cells,), the ``measure`` on new tasks, and ``train`` (cells,),
+    the training loss at the end, or None where there is none. Training that diverges gives nan or inf in its cell."""
+
+    test: Tensor
+    train: Tensor | None = None
+
+
+class Learner(ABC):
+    """A meta-learner that can be trained on any number of tasks.
+
+    Must: ``evaluate``. Given: ``evaluate_seeds``, which a learner that trains several seeds at once overrides.
+    ``measure`` says whether ``Losses.test`` is a loss, 0 or more, of which less is better, or an accuracy in [0, 1].
+    """
+
+    measure: Literal["loss", "accuracy"] = "loss"
+
+    @abstractmethod
+    def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:
+        """Train on each cell from scratch, on tasks of the split ``train``, and test on tasks of the split ``test``.
+
+        Random numbers are common to the cells of a seed: the tasks and labels of a smaller cell are among those of a
+        larger one wherever the source gives that, and all cells are tested on the same tasks. Another seed has other
+        training and new tasks, so that the spread over seeds is that of the whole experiment.
+        """
+
+    def evaluate_seeds(self, source: TaskSource, cells: Sequence[Cell], seeds: Sequence[int]) -> list[Losses]:
+        """``evaluate`` for several seeds."""
+        return [self.evaluate(source, cells, seed) for seed in seeds]

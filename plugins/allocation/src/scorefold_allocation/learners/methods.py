@@ -1,0 +1,82 @@
+"""The learners that train a network by episodes: MAML, ANIL and prototypical networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import torch
+
+from scorefold.errors import ConfigError
+from scorefold_allocation.config.learners import ANILConfig, MAMLConfig, PrototypesConfig
+from scorefold_allocation.data.source import TaskSource
+from scorefold_allocation.learners.adaptation import GradientSteps, known_class_losses, prototypes
+from scorefold_allocation.learners.episodes import Rule
+from scorefold_allocation.learners.interface import Cell, Learner, Losses
+from scorefold_allocation.learners.networks import build
+from scorefold_allocation.learners.trainer import Plan, by_type, evaluate
+
+
+class EpisodicLearner(Learner):
+    """MAML and ANIL by ``gradient_rule``, prototypical networks by ``prototype_rule``, as the config is one of theirs.
+
+    The loss of numbers is the mean squared error, without a half, and of classes the cross-entropy; so is
+    ``Losses.train``, on the tasks' own split, as in training.
+    """
+
+    def __init__(self, config: ANILConfig | PrototypesConfig, *, generator: torch.Generator | None = None) -> None:
+        self.config = config
+        self.measure = config.measure
+
+    def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:
+        return self.evaluate_seeds(source, cells, [seed])[0]
+
+    def evaluate_seeds(self, source: TaskSource, cells: Sequence[Cell], seeds: Sequence[int]) -> list[Losses]:
+        return self._evaluate(source, [[(source, cell)] for cell in cells], seeds)
+
+    def evaluate_mixtures(
+        self, source: TaskSource, mixtures: Sequence[Mapping[str, Cell]], seeds: Sequence[int]
+    ) -> list[Losses]:
+        """``evaluate_seeds`` for mixtures: a cell for each of some types of the source, all tasks weighing alike."""
+        return self._evaluate(source, [by_type(source, mixture) for mixture in mixtures], seeds)
+
+    def _evaluate(self, source: TaskSource, plans: Sequence[Plan], seeds: Sequence[int]) -> list[Losses]:
+        return evaluate(self.config, self.config.new_tasks, self._rule, source, plans, seeds)
+
+    def _rule(self, event_shape: tuple[int, ...], ways: int | None) -> Rule:
+        if isinstance(self.config, PrototypesConfig):
+            return prototype_rule(self.config, event_shape, ways)
+        return gradient_rule(self.config, event_shape, ways)
+
+
+def gradient_rule(config: ANILConfig, event_shape: tuple[int, ...], ways: int | None) -> Rule:
+    """Weights from which a few gradient steps on a task's support set do well on its query set.
+
+    Finn, Abbeel and Levine, "Model-agnostic meta-learning for fast adaptation of deep networks", ICML 2017: of second
+    order, or of first order. By an ``ANILConfig`` only the last layer adapts (Raghu, Raghu, Bengio and Vinyals, "Rapid
+    learning or feature reuse?", ICLR 2020).
+    """
+    new = config.new_tasks
+    order, head_only = 2 if config.order == "second" else 1, not isinstance(config, MAMLConfig)
+    steps = partial(GradientSteps, order=order, head_only=head_only)
+    return Rule(
+        build(config.network, event_shape, ways or 1),
+        training=steps(config.steps, config.rate),
+        new=steps(config.steps if new.steps is None else new.steps, config.rate if new.rate is None else new.rate),
+    )
+
+
+def prototype_rule(config: PrototypesConfig, event_shape: tuple[int, ...], ways: int | None) -> Rule:
+    """Classes by the nearest mean of their support points in an embedding that is trained for it.
+
+    Snell, Swersky and Zemel, "Prototypical networks for few-shot learning", NeurIPS 2017, with squared distances. Query
+    points of a class that is not in the support set count for nothing in training; on new tasks they make the loss
+    infinite, and are wrong in the accuracy. Raises ``ConfigError`` for tasks with numbers to predict.
+    """
+    if ways is None:
+        raise ConfigError(
+            "learner:prototypes tells classes apart; these tasks have numbers to predict",
+            hint="use learner:maml, or a source of classes such as data:digit-rotations",
+        )
+    answer = partial(prototypes, ways=ways)
+    return Rule(build(config.network, event_shape, config.dimension), answer, answer, known_class_losses)

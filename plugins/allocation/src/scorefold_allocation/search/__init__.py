@@ -1,0 +1,1 @@
+"""The best labels a task of a black box, found by trying."""

@@ -1,0 +1,160 @@
+"""Do the bands hold? The procedure on simulated problems with a known optimum, beside plainer searches at equal cost.
+
+A problem is one-step MAML on mixed linear regression (``simulated``), its truth the simulated risk at the target budget
+(``monte_carlo``). A band is a hit where it holds the best labels a task or some within 2 % of its loss; a refusal is
+neither a hit nor a miss. The searches that the procedure is held against choose the size of a task with the lowest mean
+loss at the pilot's budget, with as many labels in all trials together, of sizes that lie evenly in log n, at random, or
+as Ax asks for them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from scorefold.seeds import derive_generator, derive_seed
+from scorefold_allocation.config.allocator import MetaConfig, MonteCarloConfig, PilotConfig
+from scorefold_allocation.learners.simulated import NoTasks, SimulatedLearner
+from scorefold_allocation.search.choices import ax_sizes, random_sizes
+from scorefold_allocation.search.grid import Limits
+from scorefold_allocation.search.procedure import run_pilot
+from scorefold_allocation.search.trials import Trainee, Trials
+from scorefold_allocation.theory.linear_model import LinearProblem, Plans
+from scorefold_allocation.theory.monte_carlo import simulated_risk
+
+NEAR = 0.02
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A linear problem, the budget that a plan is asked for, and the loss there, (k,), of k sizes of a task, (k,)."""
+
+    linear: LinearProblem
+    budget: int
+    sizes: Tensor
+    losses: Tensor
+
+    def regret(self, size: float) -> float:
+        """By what share the loss at a size is above the least; on straight lines in log-log between the sizes."""
+        x, y = self.sizes.log(), self.losses.log()
+        right = int(torch.searchsorted(x, torch.tensor(size).double().log()).clamp(1, len(x) - 1))
+        share = (math.log(size) - float(x[right - 1])) / float(x[right] - x[right - 1])
+        share = min(max(share, 0.0), 1.0)
+        return math.exp(float(y[right - 1] + share * (y[right] - y[right - 1]) - y.min())) - 1
+
+    def hit(self, low: float, high: float) -> bool:
+        """Whether a size from ``low`` to ``high`` is the best one or within ``NEAR`` of its loss."""
+        good = self.sizes[self.losses <= (1 + NEAR) * self.losses.min()]
+        return bool(((good >= low - 1e-9) & (good <= high + 1e-9)).any()) or min(map(self.regret, (low, high))) <= NEAR
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the procedure said of a problem: its regret, whether its band was a hit, the band's width (high over low),
+    the labels of all its trials, and the regrets of other searches by name. A refusal has a ``reason`` alone."""
+
+    regret: float = math.nan
+    hit: bool = False
+    width: float = math.nan
+    label_runs: int = 0
+    others: dict[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+
+def draw_problem(seed: int, thresholds: tuple[float, float] = (30, 300)) -> Problem:
+    """A problem: 6 to 24 weights, an inner rate of -0.3 to 0.6, spread and noise variances of 1/4 to 4, a start at a
+    squared distance of 1/4 to 4, and a budget in multiples of the threshold 2 p, all spread evenly, the last three in
+    logarithms."""
+    u = torch.rand(6, generator=derive_generator(seed, "problem"), dtype=torch.float64)
+    p = 6 + int(19 * float(u[0]))
+    spread2, noise2, start2 = (4 ** (2 * u[i] - 1) for i in (1, 2, 3))
+    linear = LinearProblem(p, 0.9 * float(u[4]) - 0.3, float(start2), spread2[None], noise2[None])
+    low, high = thresholds
+    budget = round(2 * p * low * (high / low) ** float(u[5]))
+    sizes = limits().sizes(min(budget, 10 * p), 12)
+    support = torch.tensor(sizes, dtype=torch.float64)[:, None] / 2
+    tasks = torch.tensor([[float(budget // size)] for size in sizes], dtype=torch.float64)
+    plans = Plans(torch.tensor([0]), tasks, support, support)
+    generator = derive_generator(seed, "truth")
+    losses, _ = simulated_risk(linear, plans, MonteCarloConfig(max_designs=100), generator, 0.005)
+    return Problem(linear, budget, 2 * support[:, 0], losses)
+
+
+def study(
+    count: int = 200, settings: PilotConfig | None = None, others: Sequence[str] = ("uniform", "random")
+) -> list[Outcome]:
+    """The outcomes of problems 0 to ``count`` - 1, each with its own number as seed. 200 take some minutes."""
+    return [judge(draw_problem(seed), settings or PilotConfig(), seed, others) for seed in range(count)]
+
+
+def limits() -> Limits:
+    """Tasks of 2 labels or more, half support and half query, two tasks at least."""
+    return Limits.of(MetaConfig())
+
+
+def judge(problem: Problem, settings: PilotConfig, seed: int, others: Sequence[str] = ("uniform", "random")) -> Outcome:
+    """Run the procedure on a problem, and other searches with as many labels."""
+    trainee = Trainee(SimulatedLearner(problem.linear), NoTasks())
+    found = run_pilot(
+        MetaConfig(pilot=settings), trainee, problem.budget, generator=torch.Generator().manual_seed(seed)
+    )
+    if found.status == "refused":
+        return Outcome(reason=found.reason, label_runs=int(found.diagnostics["label_runs"]))
+    told = found.diagnostics
+    low, high = told["band"]
+    runs, labels = int(told["label_runs"]), float(told["pilot_labels"])
+    return Outcome(
+        regret=problem.regret(told["n"]),
+        hit=problem.hit(low, high),
+        width=high / low,
+        label_runs=runs,
+        others={
+            name: problem.regret(plain_search(name, trainee, labels, runs, settings.sizes, seed)) for name in others
+        },
+    )
+
+
+def plain_search(name: str, trainee: Trainee, labels: float, label_runs: int, count: int, seed: int) -> int:
+    """The size with the lowest mean loss of about ``count`` sizes, all tried with ``labels`` labels and as many seeds
+    each as ``label_runs`` pay for; ``name`` is uniform, random or ax."""
+    trials, bounds = Trials(trainee, derive_seed(seed, name)), limits()
+    if name == "uniform":
+        sizes = bounds.sizes(labels, count)
+    elif name == "random":
+        sizes = random_sizes(bounds, labels, count, derive_generator(seed, "random sizes"))
+    else:
+        sizes = []
+    seeds = range(max(1, round(label_runs / (labels * (len(sizes) or count)))))
+
+    def tried(size: int) -> tuple[float, float]:
+        losses = trials.losses([bounds.cell(size, labels)], seeds)[:, 0]
+        return float(losses.mean()), float(losses.std() / len(losses) ** 0.5)
+
+    if name == "ax":
+        sizes = ax_sizes(tried, bounds, labels, count, seed)
+    return min(sizes, key=lambda size: tried(size)[0])
+
+
+def summary(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """The shares and medians of a study: ``coverage`` and ``width`` over the problems that were not refused."""
+    told = [outcome for outcome in outcomes if not outcome.reason]
+    figures: dict[str, float] = {
+        "problems": len(outcomes),
+        "refused": len(outcomes) - len(told),
+        "coverage": sum(outcome.hit for outcome in told) / len(told),
+        "median width": median(outcome.width for outcome in told),
+        "median label-runs": median(outcome.label_runs for outcome in told),
+    }
+    regrets = {"procedure": [outcome.regret for outcome in told]}
+    regrets |= {name: [outcome.others[name] for outcome in told] for name in told[0].others}
+    for name, values in regrets.items():
+        sorted_values = sorted(values)
+        figures[f"{name}: median regret"] = median(values)
+        figures[f"{name}: 95 % regret"] = sorted_values[min(len(values) - 1, int(0.95 * len(values)))]
+        figures[f"{name}: regret up to 5 %"] = sum(value <= 0.05 for value in values) / len(values)
+    return figures

@@ -1,0 +1,175 @@
+"""What a pilot came to, as an allocation: the plan, its loss, what else would do about as well, and warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from scorefold.results import Allocation
+from scorefold_allocation.config.allocator import MetaConfig
+from scorefold_allocation.search import incremental
+from scorefold_allocation.search.grid import Limits
+from scorefold_allocation.search.threshold import Threshold
+from scorefold_allocation.search.trials import Trials
+from scorefold_allocation.search.valley import Valley
+from scorefold_allocation.theory.bootstrap import Band
+from scorefold_allocation.theory.words import remarks
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best labels a task at a budget: ``size`` with its ``band`` over resamples, ``loss_at`` a size, (D,), and the
+    sizes between which plans are ``near`` it; ``gamma`` is the exponent of its growth where that was measured, and
+    ``grows`` says that the size was extrapolated by it."""
+
+    size: float
+    band: Band
+    loss_at: Callable[[float], Tensor]
+    near: tuple[float, float]
+    gamma: Band | None = None
+    grows: bool = False
+
+
+def report(
+    config: MetaConfig,
+    limits: Limits,
+    trials: Trials,
+    threshold: Threshold,
+    valleys: list[Valley],
+    best: Best,
+    budget: int,
+    worth: float,
+) -> Allocation:
+    """The allocation of ``budget`` labels, which with those that are owned are worth ``worth``."""
+    kind, top = config.task_types[0], valleys[0]
+    size = limits.nearest(best.size, worth)
+    present = incremental.present_size(kind.owned)
+    chosen = limits.nearest(incremental.size_to_keep(size, best.band, present), worth)
+
+    def plan(labels: int) -> incremental.Purchase:
+        return incremental.plan(kind.name, limits, labels, budget, kind.owned, config.leftovers)
+
+    bought = plan(chosen)
+    while bought.tasks < limits.min_tasks and chosen > limits.smallest:
+        chosen -= limits.step
+        bought = plan(chosen)
+    if bought.tasks < limits.min_tasks:
+        reason = f"a budget of {budget} does not pay for {limits.min_tasks} tasks with those that are owned"
+        return Allocation("infeasible", (), budget, reason=reason)
+    ends = sorted({limits.nearest(end, worth) for end in best.near} - {chosen})
+    others = [other.rows for other in map(plan, ends) if other.tasks >= limits.min_tasks]
+    loss = Band.of(best.loss_at(chosen))
+    told = plan_warnings(config, limits, trials, threshold, valleys, best, worth)
+    if chosen != size:
+        told.append(_why_other(chosen, size, present))
+    larger = sum(row.tasks for row in kind.owned if row.support + row.query > chosen)
+    if larger:
+        told.append(
+            f"the loss is predicted as if all that is owned stood in tasks of {chosen} labels; {larger} owned tasks "
+            "have more, so that it may be higher"
+        )
+    regret = None if config.present is None else top.regret(trials, limits, config.present, config.pilot)
+    gamma = None if best.gamma is None else best.gamma.summary()
+    diagnostics: dict[str, Any] = {
+        "engine": "pilot",
+        "regime": _regime(threshold, worth),
+        "threshold": threshold.labels,
+        "scan": threshold.summary(),
+        "n": size,
+        "band": [min(best.band.low, size), max(best.band.high, size)],
+        "edge_share": min(1.0, sum(top.edge_shares)),
+        "near_optimal": list(best.near),
+        "gamma": gamma,
+        "regret": None if regret is None else {"labels_per_task": config.present, **regret.summary()},
+        "buy": [bought.buy],
+        "measure": trials.measure,
+        "pilot_labels": top.budget,
+        "label_runs": trials.label_runs,
+        "seeds": len(top.losses),
+    }
+    return Allocation(
+        status="feasible",
+        plan=bought.rows,
+        leftover=bought.left,
+        predicted_loss=loss.median,
+        interval=(loss.low, loss.high),
+        near_optimal=tuple(others),
+        curve=curve_of(valleys),
+        remarks=remarks(best.near, config.near, diagnostics["regret"]),
+        warnings=tuple(told),
+        diagnostics=diagnostics,
+    )
+
+
+def curve_of(valleys: list[Valley]) -> dict[str, list[float]]:
+    """What was tried, by columns: budget, labels_per_task, tasks, loss, and its interval low to high."""
+    rows = [row for valley in reversed(valleys) for row in valley.table]
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def plan_warnings(
+    config: MetaConfig,
+    limits: Limits,
+    trials: Trials,
+    threshold: Threshold,
+    valleys: list[Valley],
+    best: Best,
+    worth: float,
+) -> list[str]:
+    """Warnings about the plan, a sentence each."""
+    top = valleys[0]
+    told = [f"a trial failed: {failure}" for failure in trials.failures]
+    if top.is_flat:
+        told.append("every size tried gave the same loss: nothing tells them apart")
+    elif top.ends[0] < top.ends[1]:
+        beyond = (top.ends[0] > limits.smallest, top.ends[1] < limits.most(worth))
+        for share, end, further, name in zip(top.edge_shares, top.ends, beyond, ("smallest", "largest"), strict=True):
+            if share > 0.25:
+                there = "the optimum may lie beyond" if further else "a limit on the labels of a task may hold it there"
+                told.append(f"{share:.0%} of the resamples are best at the {name} size tried, {end} labels: {there}")
+    if config.pilot.seeds == 1:
+        told.append("every size was tried with one seed, so that bands and intervals have no width: set pilot.seeds")
+    if worth > top.budget and threshold == Threshold():
+        told.append("no training loss is reported, so it is not known whether the pilot is above the threshold")
+    if threshold.labels is None and threshold.below is not None:
+        told.append("the learner interpolates its training tasks at this budget: the plan is good for no larger one")
+    if best.gamma is not None and best.grows:
+        told.append(
+            f"the best labels per task grow like the budget to the power {best.gamma.median:.2g} "
+            f"({best.gamma.low:.2g} to {best.gamma.high:.2g}): the plan is extrapolated from {top.budget:g} labels "
+            f"to {worth:g}"
+        )
+    elif worth > top.budget:
+        told += _unseen_growth(best, worth / top.budget)
+    return told
+
+
+def _why_other(chosen: int, best: int, present: int | None) -> str:
+    """Why a plan's tasks have another size than the best one."""
+    if chosen == present:
+        return "the size of the tasks that are owned is kept, being inside the band of the best one"
+    return f"the budget does not pay for enough further tasks of {best} labels, the best size: they have {chosen}"
+
+
+def _unseen_growth(best: Best, ratio: float) -> list[str]:
+    """Growth that the pilot can't exclude, where it would take the optimum out of the near-optimal plans."""
+    if best.gamma is None:
+        return ["one budget was tried, so that it is not known whether the best labels per task grow with it"]
+    grown = best.size * ratio ** max(0.0, best.gamma.high)
+    if grown <= max(2 * best.size, best.near[1]):
+        return []
+    return [
+        f"the best labels per task are taken as constant, and growth up to the budget to the power "
+        f"{best.gamma.high:.2g} can't be excluded: by that they would be {grown:.0f}"
+    ]
+
+
+def _regime(threshold: Threshold, worth: float) -> str:
+    if threshold == Threshold():
+        return "unknown"
+    if threshold.labels is None:
+        return "over"
+    return "under" if worth >= 4 * threshold.labels else "threshold"

@@ -1,0 +1,173 @@
+"""The loss against labels a task at one budget: tried size by size, and its minimum with a band."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scorefold_allocation.config.allocator import PilotConfig
+from scorefold_allocation.search.grid import Limits
+from scorefold_allocation.search.local_fit import WINDOW, LocalFit, local_fit, smoothed
+from scorefold_allocation.search.scale import Measure, from_scale, to_scale, variance_on_scale
+from scorefold_allocation.search.trials import Trials
+from scorefold_allocation.theory.bootstrap import Band, resampled_means
+
+
+class PilotRefusal(Exception):  # noqa: N818 - an answer, not an error
+    """What was tried bears no recommendation, and why."""
+
+
+@dataclass(frozen=True)
+class Valley:
+    """The valley at ``budget`` over increasing ``sizes`` (k), the ones that are not clearly worse.
+
+    ``losses`` (R, k) are those of R seeds, ``means`` (D, k) their means over resampled seeds, ``fit`` the minima of
+    these D curves and ``centre`` (one curve) that of the means themselves, both over log n on the measure's scale.
+    ``table`` has a row for each size that gave a finite loss, and ``ends`` are the smallest and the largest of these.
+    """
+
+    budget: float
+    measure: Measure
+    sizes: Tensor
+    losses: Tensor
+    means: Tensor
+    fit: LocalFit
+    centre: LocalFit
+    ends: tuple[int, int]
+    table: tuple[dict[str, float], ...]
+
+    @property
+    def edge_shares(self) -> tuple[float, float]:
+        """The shares of resamples whose minimum is the smallest and the largest size of ``ends``."""
+        sizes = self.fit.position.exp()
+        low, high = sizes <= self.ends[0] + 1e-6, sizes >= self.ends[1] - 1e-6
+        return float(low.double().mean()), float(high.double().mean())
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether all sizes gave the same loss."""
+        return len(self.table) > 1 and len({row["loss"] for row in self.table}) == 1
+
+    @property
+    def weight(self) -> Tensor:
+        """One over the variances (k,) of the mean losses on their scale."""
+        return 1 / variance_on_scale(self.losses, self.measure)
+
+    def least(self) -> Tensor:
+        """The least loss of each resample, (D,)."""
+        return from_scale(self.fit.value, self.measure)
+
+    def loss_at(self, size: float) -> Tensor:
+        """The loss of each resample at a size, (D,): as fitted, or on lines between its means outside of the window."""
+        x, at = self.sizes.log(), torch.tensor([size], dtype=torch.float64).log()
+        y = to_scale(self.means, self.measure)
+        right = int(torch.searchsorted(x, at).clamp(1, max(1, len(x) - 1)))
+        if len(x) == 1:
+            lines = y[:, 0]
+        else:
+            share = ((at - x[right - 1]) / (x[right] - x[right - 1])).clamp(0, 1)
+            lines = y[:, right - 1] + share * (y[:, right] - y[:, right - 1])
+        fitted = self.fit.at(at)[:, 0]
+        return from_scale(torch.where(fitted.isfinite(), fitted, lines), self.measure)
+
+    def capped_share(self, limits: Limits) -> float:
+        """The share of resamples whose minimum is the largest size that this budget, and no limit, allows."""
+        most = limits.most(self.budget)
+        if limits.largest is not None and most + limits.step > limits.largest:
+            return 0.0
+        return float((self.fit.position.exp() >= most - 1e-6).double().mean())
+
+    def near(self, share: float) -> tuple[float, float]:
+        """The sizes between which the fitted loss is within ``share`` of the least."""
+        x = torch.linspace(float(self.centre.low), float(self.centre.high), 400, dtype=torch.float64)
+        loss = from_scale(self.centre.at(x)[0], self.measure)
+        good = x[loss <= (1 + share) * from_scale(self.centre.value, self.measure)].exp()
+        return (float(good.min()), float(good.max())) if len(good) else (float(x[0].exp()), float(x[-1].exp()))
+
+    def regret(self, trials: Trials, limits: Limits, size: int, config: PilotConfig) -> Band | None:
+        """By what share the loss of another size is above the least, or None where it can't be had or trained.
+
+        It is tried with the same seeds, so that what is common to both cancels.
+        """
+        if not self.ends[0] <= size <= limits.most(self.budget):
+            return None
+        losses = trials.losses([limits.cell(size, self.budget)], *rounds(config, len(self.losses)))
+        if not bool(losses.isfinite().all()):
+            return None
+        return Band.of(_resampled(losses, trials, config)[:, 0] / self.least() - 1)
+
+
+def valley(trials: Trials, limits: Limits, budget: float, sizes: list[int], config: PilotConfig, seeds: int) -> Valley:
+    """Try every size with the first seeds, and those that are not clearly worse with all ``seeds``; fit the minimum.
+
+    Raises ``PilotRefusal`` where no size gives finite losses, and for a loss of 0 or less.
+    """
+    first, *rest = rounds(config, seeds)
+    losses, left = _finite(trials, limits, budget, sizes, first)
+    table = {size: _row(limits, budget, size, losses[:, i]) for i, size in enumerate(left)}
+    if rest:
+        left = [size for size, keep in zip(left, _contenders(losses, trials.measure), strict=True) if keep]
+        losses, left = _finite(trials, limits, budget, left, first, *rest)
+        table |= {size: _row(limits, budget, size, losses[:, i]) for i, size in enumerate(left)}
+    means = _resampled(losses, trials, config)
+    x = torch.tensor(left, dtype=torch.float64).log()
+    weight = 1 / variance_on_scale(losses, trials.measure)
+    fit, centre = (
+        local_fit(x, to_scale(values, trials.measure), weight) for values in (means, losses.mean(0, keepdim=True))
+    )
+    rows = tuple(table[size] for size in sorted(table))
+    return Valley(budget, trials.measure, x.exp(), losses, means, fit, centre, (min(table), max(table)), rows)
+
+
+def rounds(config: PilotConfig, seeds: int) -> list[range]:
+    """The numbers of the seeds of all sizes, and of those that the better sizes are tried with further."""
+    first = min(config.first_seeds, seeds)
+    return [range(first), range(first, seeds)] if seeds > first else [range(first)]
+
+
+def _resampled(losses: Tensor, trials: Trials, config: PilotConfig) -> Tensor:
+    """Means over resampled seeds, the same resamples for all that is tried: what budgets and sizes share cancels."""
+    return resampled_means(losses, config.draws, torch.Generator().manual_seed(trials.root))
+
+
+def _finite(trials: Trials, limits: Limits, budget: float, sizes: list[int], *seeds: range) -> tuple[Tensor, list[int]]:
+    """The losses (R, k) of the k sizes whose every loss is finite, and these sizes."""
+    losses = trials.losses([limits.cell(size, budget) for size in sizes], *seeds)
+    good = losses.isfinite().all(0)
+    if not bool(good.any()):
+        said = trials.failures[0] if trials.failures else "nothing was tried"
+        raise PilotRefusal(f"no size of a task gave a finite loss for {budget:g} labels ({said})")
+    told = losses[:, good]
+    if trials.measure == "loss" and bool((told <= 0).any()):
+        raise PilotRefusal(f"a trial gave the loss {float(told.min()):.4g}; expected losses above 0")
+    return losses[:, good], [size for size, keep in zip(sizes, good.tolist(), strict=True) if keep]
+
+
+def _contenders(losses: Tensor, measure: Measure) -> list[bool]:
+    """Which of k sizes to try further, by losses (R, k): a stretch of those within two standard errors of the best
+    one, and of the window around it that its fit needs."""
+    y, variance = to_scale(losses.mean(0), measure), variance_on_scale(losses, measure)
+    if len(losses) < 2:
+        return [True] * len(y)
+    best = int(smoothed(y[None], 1 / variance)[0].argmin())
+    near = y - y[best] <= 2 * (variance + variance[best]).sqrt()
+    start = max(0, min(best - WINDOW // 2, len(y) - WINDOW))
+    near[start : start + WINDOW] = True
+    places = near.nonzero()[:, 0]
+    return [int(places[0]) <= i <= int(places[-1]) for i in range(len(y))]
+
+
+def _row(limits: Limits, budget: float, size: int, losses: Tensor) -> dict[str, float]:
+    generator = torch.Generator().manual_seed(size)
+    band = Band.of(resampled_means(losses[:, None], 400, generator)[:, 0])
+    mean = float(losses.mean())
+    return {
+        "budget": budget,
+        "labels_per_task": size,
+        "tasks": limits.tasks(size, budget),
+        "loss": mean,
+        "low": min(band.low, mean),
+        "high": max(band.high, mean),
+    }

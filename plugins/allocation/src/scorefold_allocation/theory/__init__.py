@@ -1,0 +1,1 @@
+"""The linear model of one-step MAML, and the plans that it calls best."""
