@@ -19,7 +19,7 @@ from scorefold_dask.config import DaskConfig
 from scorefold_dask.executor import DaskExecutor, _NoWorkerError
 from scorefold_dask.worker import Surroundings, run_job, surroundings
 from scorefold_registry.run.executor import LocalExecutor
-from scorefold_standard.estimator_config import MLEConfig
+from scorefold_standard.config.estimators import MLEConfig
 from scorefold_standard.estimators.skdim import SkdimEstimator
 
 

@@ -12,7 +12,7 @@ from scorefold.config import ProcessConfig, VEConfig
 from scorefold.data import EventScale
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.interfaces.capabilities import KnowsDistribution
-from scorefold_standard.score_config import AnalyticConfig
+from scorefold_standard.config.scores import AnalyticConfig
 from scorefold_standard.scores.analytic import AnalyticScore
 from scorefold_toolkit.distributions import Distribution, SphereDistribution
 

@@ -19,10 +19,10 @@ from scorefold_iddiff.config.data import BlobsConfig, SquaresConfig
 from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
 from scorefold_iddiff.data.images import places
 from scorefold_registry import Host
-from scorefold_standard.data_config import MNISTConfig
-from scorefold_standard.network_config import UNetConfig
+from scorefold_standard.config.data import MNISTConfig
+from scorefold_standard.config.networks import UNetConfig
+from scorefold_standard.config.scores import DenoisingConfig
 from scorefold_standard.networks.unet import UNet
-from scorefold_standard.score_config import DenoisingConfig
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from scorefold_pullback.config.geometry import PullbackConfig
 from scorefold_pullback.flows.linear import Linear
 from scorefold_pullback.flows.shear import Shear
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_standard.flow_config import AffineCouplingConfig
+from scorefold_standard.config.flows import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 from scorefold_testing.contract import stir
 from scorefold_toolkit.potential import Potential

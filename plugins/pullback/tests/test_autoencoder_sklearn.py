@@ -21,7 +21,7 @@ from scorefold.interfaces import DataSource, Flow
 from scorefold_pullback.autoencoder.sklearn import RiemannianPCA
 from scorefold_pullback.config.flows import LinearConfig
 from scorefold_pullback.flows.linear import Linear
-from scorefold_standard.flow_config import AffineCouplingConfig
+from scorefold_standard.config.flows import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 from scorefold_toolkit.sklearn import InputError
 

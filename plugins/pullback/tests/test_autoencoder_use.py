@@ -23,7 +23,7 @@ from scorefold_pullback.figures.autoencoder import draw
 from scorefold_pullback.flows.anisotropic import AnisotropicFlow
 from scorefold_pullback.flows.linear import Identity
 from scorefold_registry import Host, compare, run_file
-from scorefold_standard.flow_config import AffineCouplingConfig
+from scorefold_standard.config.flows import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 
 MakeFlow = Callable[..., Flow]

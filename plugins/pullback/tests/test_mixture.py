@@ -15,7 +15,7 @@ from scorefold.interfaces import Flow
 from scorefold_pullback.config.flows import MixtureConfig
 from scorefold_pullback.flows.mixture import Mixture, SharedMixture
 from scorefold_pullback.tangent_pca.spectrum import kept
-from scorefold_standard.flow_config import AffineCouplingConfig
+from scorefold_standard.config.flows import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 
 close = torch.testing.assert_close

@@ -19,7 +19,7 @@ from scorefold_pullback.tangent_pca.statistics import (
     tangent_coordinates,
     tangent_pca,
 )
-from scorefold_standard.config import EuclideanConfig
+from scorefold_standard.config.geometry import EuclideanConfig
 from scorefold_standard.geometry import Euclidean
 
 Make = Callable[..., Pullback]

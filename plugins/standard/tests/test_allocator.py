@@ -6,7 +6,7 @@ import pytest
 
 from scorefold.errors import ConfigError
 from scorefold_standard.allocator import UniformAllocator
-from scorefold_standard.config import UniformConfig
+from scorefold_standard.config.allocator import UniformConfig
 
 
 @pytest.mark.parametrize("types", [("a",), ("a", "b"), ("a", "b", "c")])

@@ -18,15 +18,15 @@ from scorefold_registry import Host
 from scorefold_standard.calibrated.calibration import calibrate, flatness
 from scorefold_standard.calibrated.estimator import Calibrated
 from scorefold_standard.calibrated.facts import grid_steps, measure
-from scorefold_standard.calibrated.figures import plot
 from scorefold_standard.calibrated.recipes import chosen
 from scorefold_standard.calibrated.surrogates import LATENTS, Recipe, surrogate
+from scorefold_standard.config.data import SphereConfig, SubspaceConfig
+from scorefold_standard.config.estimators import CalibratedConfig, MLEConfig, PCAConfig
 from scorefold_standard.data.benchmark import generated
 from scorefold_standard.data.manifolds import draw
-from scorefold_standard.data_config import SphereConfig, SubspaceConfig
-from scorefold_standard.estimator_config import CalibratedConfig, MLEConfig, PCAConfig
 from scorefold_standard.estimators.pca import PCAEstimator
 from scorefold_standard.estimators.skdim import SkdimEstimator
+from scorefold_standard.figures import plot
 
 SMALL = {"candidates": 40, "surrogates": 12, "points": 300}
 

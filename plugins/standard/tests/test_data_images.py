@@ -11,11 +11,11 @@ from PIL import Image
 
 from scorefold.data import Dataset, StreamedDataset, TensorSpec
 from scorefold.errors import ArtefactError, ConfigError, DataError
+from scorefold_standard.config.data import DigitsConfig, ImagesConfig, PairedConfig, PhotographsConfig
 from scorefold_standard.data.digits import Digits
 from scorefold_standard.data.images import ImageFolder
 from scorefold_standard.data.paired import Paired
 from scorefold_standard.data.photographs import Photographs, bands, read_photographs
-from scorefold_standard.data_config import DigitsConfig, ImagesConfig, PairedConfig, PhotographsConfig
 from scorefold_toolkit.data.splits import moments
 from scorefold_toolkit.operators import HasOperator
 

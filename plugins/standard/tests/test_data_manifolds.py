@@ -9,8 +9,7 @@ import torch
 
 from scorefold.config import Config
 from scorefold.errors import ConfigError, DataError
-from scorefold_standard.data.manifolds import DensityManifold, Manifold, draw
-from scorefold_standard.data_config import (
+from scorefold_standard.config.data import (
     DigitsConfig,
     GaussianMixtureConfig,
     HelixConfig,
@@ -19,6 +18,7 @@ from scorefold_standard.data_config import (
     SwissRollConfig,
     TorusConfig,
 )
+from scorefold_standard.data.manifolds import DensityManifold, Manifold, draw
 from scorefold_toolkit.data.manifolds import complete_basis, isometry
 from scorefold_toolkit.distributions import Mixture, SphereDistribution, SubspaceGaussian
 

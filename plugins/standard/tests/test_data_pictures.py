@@ -13,8 +13,8 @@ from shard_files import COUNT, pixels, png, save_dataset, write_tar, write_tars
 
 from scorefold.data import StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
+from scorefold_standard.config.data import ImagesConfig
 from scorefold_standard.data.images import ImageFolder
-from scorefold_standard.data_config import ImagesConfig
 
 SPLITS = ("train", "validation", "test")
 NAMES = ["ant", "bee", "cat", "dog"]

@@ -21,10 +21,10 @@ from shard_files import COUNT, points, save_dataset, write_npy, write_parquet, w
 from scorefold.data import StreamedDataset
 from scorefold.errors import ConfigError, DataError, ScorefoldError
 from scorefold.interfaces import DataSource
+from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.array import ArrayFile
 from scorefold_standard.data.shards import files_of
 from scorefold_standard.data.stored import Block, StoredPoints
-from scorefold_standard.data_config import ArrayConfig
 from scorefold_toolkit.training.batches import batch_positions
 
 SPLITS = ("train", "validation", "test")

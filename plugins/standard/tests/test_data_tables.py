@@ -17,9 +17,9 @@ from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import Estimator, TensorSource
 from scorefold.results import Estimate
 from scorefold.stage import StageContext
+from scorefold_standard.config.data import ArrayConfig, BenchmarkManifoldConfig
+from scorefold_standard.config.estimators import MLEConfig, PCAConfig, TwoNNConfig
 from scorefold_standard.data.array import ArrayFile
-from scorefold_standard.data_config import ArrayConfig, BenchmarkManifoldConfig
-from scorefold_standard.estimator_config import MLEConfig, PCAConfig, TwoNNConfig
 from scorefold_standard.estimators.pca import PCAEstimator
 from scorefold_standard.estimators.skdim import SkdimEstimator
 from scorefold_toolkit.data.rounding import rounding_warning

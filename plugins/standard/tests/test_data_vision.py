@@ -17,8 +17,8 @@ from pydantic import ValidationError
 
 from scorefold.data import StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
+from scorefold_standard.config.data import CelebAConfig, CIFAR10Config, FashionMNISTConfig, MNISTConfig
 from scorefold_standard.data.vision import CIFAR10, MNIST, CelebA
-from scorefold_standard.data_config import CelebAConfig, CIFAR10Config, FashionMNISTConfig, MNISTConfig
 
 SPLITS = ("train", "validation", "test")
 ATTRIBUTES = [f"Attribute_{i}" for i in range(38)] + ["Smiling", "Young"]

@@ -13,10 +13,10 @@ import torch
 from scorefold.config import Config
 from scorefold.data import Dataset, StreamedDataset
 from scorefold.errors import DataError
-from scorefold_standard import estimator_config as configs
+from scorefold_standard.config import estimators as configs
+from scorefold_standard.config.data import DigitsConfig, HelixConfig, SphereConfig, SubspaceConfig
 from scorefold_standard.data.digits import Digits
 from scorefold_standard.data.manifolds import draw
-from scorefold_standard.data_config import DigitsConfig, HelixConfig, SphereConfig, SubspaceConfig
 from scorefold_standard.estimators.pca import PCAEstimator, component_variances, count_components
 from scorefold_standard.estimators.points import interval_by_halves
 from scorefold_standard.estimators.skdim import METHODS, SkdimEstimator

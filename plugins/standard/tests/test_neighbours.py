@@ -16,7 +16,7 @@ from scorefold.errors import DataError
 from scorefold.stage import Executor
 from scorefold_registry import Host, run_file
 from scorefold_registry.run.executor import LocalExecutor
-from scorefold_standard import estimator_config as configs
+from scorefold_standard.config import estimators as configs
 from scorefold_standard.estimators import neighbours, pca
 from scorefold_standard.estimators.neighbours import nearest_neighbours, sample_size, search
 from scorefold_standard.estimators.pca import PCAEstimator, component_variances, variances_by_batches

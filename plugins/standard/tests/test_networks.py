@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from scorefold.data import TensorSpec
 from scorefold.errors import ConfigError, ShapeError
-from scorefold_standard.network_config import MLPConfig, UNetConfig
+from scorefold_standard.config.networks import MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scorefold.errors import DataError
 from scorefold.results import Estimate
-from scorefold_standard.estimator_config import PPCAConfig
+from scorefold_standard.config.estimators import PPCAConfig
 from scorefold_standard.estimators.ppca import PPCAEstimator
 
 

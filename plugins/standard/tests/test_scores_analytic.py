@@ -15,9 +15,9 @@ from scorefold.diffusion.process import Isotropic
 from scorefold.errors import DataError, ShapeError
 from scorefold.interfaces import DataSource, TensorSource
 from scorefold.interfaces.capabilities import KnowsDistribution
+from scorefold_standard.config.data import SphereConfig, TorusConfig
+from scorefold_standard.config.scores import AnalyticConfig
 from scorefold_standard.data.manifolds import DensityManifold
-from scorefold_standard.data_config import SphereConfig, TorusConfig
-from scorefold_standard.score_config import AnalyticConfig
 from scorefold_standard.scores.analytic import AnalyticScore
 from scorefold_standard.scores.bessel import bessel_ratio_over_argument, log_bessel_normalised
 from scorefold_standard.scores.noised_distributions import NoisedSubspaceGaussian, noised

@@ -18,10 +18,10 @@ from scorefold.diffusion import PerComponent
 from scorefold.diffusion.schedules import GeometricVE
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Network, Prepares, Progress, TensorSource
-from scorefold_standard.network_config import MLPConfig, UNetConfig
+from scorefold_standard.config.networks import MLPConfig, UNetConfig
+from scorefold_standard.config.scores import DenoisingConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet
-from scorefold_standard.score_config import DenoisingConfig
 from scorefold_standard.scores.denoising import Denoising
 from scorefold_standard.scores.noised_distributions import noised
 from scorefold_toolkit.config.denoising import LogNormalLevels, MixtureLevels

@@ -24,7 +24,7 @@ from torch import Tensor
 import scorefold_standard
 from scorefold.diffusion import IsotropicProcess
 from scorefold.errors import ArtefactError, ConfigError, ShapeError
-from scorefold_standard.score_config import DiffusersConfig
+from scorefold_standard.config.scores import DiffusersConfig
 from scorefold_standard.scores.diffusers import _WEIGHTS, DiffusersScore, DiscreteVP
 
 SHAPE = (2, 8, 8)

@@ -10,7 +10,7 @@ import torch
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Allocator
 from scorefold.results import Allocation, PlanRow
-from scorefold_standard.config import UniformConfig
+from scorefold_standard.config.allocator import UniformConfig
 from scorefold_toolkit.checks import require_budget, require_constraints
 
 _LEAST = {"support": 1, "query": 0, "min_tasks": 0, "max_tasks": 1}

@@ -11,7 +11,7 @@ from scorefold.data import DataSpec
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import ClosedFormGeodesics, DataSource, Geometry, Transports
 from scorefold.interfaces.geometry import barycentre_weights, check_times, flatten
-from scorefold_standard.config import EuclideanConfig
+from scorefold_standard.config.geometry import EuclideanConfig
 
 
 class Euclidean(Geometry, Transports, ClosedFormGeodesics):

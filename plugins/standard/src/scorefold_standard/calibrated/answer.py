@@ -12,7 +12,7 @@ import torch
 
 from scorefold.results import Estimate
 from scorefold_standard.calibrated.calibration import Array, Calibration, Curve, calibrate, flatness
-from scorefold_standard.estimator_config import CalibratedConfig
+from scorefold_standard.config.estimators import CalibratedConfig
 from scorefold_standard.estimators.points import QUANTITY
 
 FLAT = 0.3

@@ -22,7 +22,7 @@ from scorefold_standard.calibrated.looks import look
 from scorefold_standard.calibrated.readings import Panel
 from scorefold_standard.calibrated.recipes import Draws, chosen, coarse, refined
 from scorefold_standard.calibrated.surrogates import Recipe, surrogate
-from scorefold_standard.estimator_config import CalibratedConfig
+from scorefold_standard.config.estimators import CalibratedConfig
 from scorefold_standard.estimators.points import points_of, seeded
 
 ROUNDS = 4

@@ -17,6 +17,7 @@ from scorefold.data_summary import DataSummary
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator
+from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.scaling import scale_of, statistics_of
 from scorefold_standard.data.shards import digest_files
 from scorefold_standard.data.stored import StoredPoints
@@ -34,7 +35,6 @@ from scorefold_standard.data.table_checks import (
 from scorefold_standard.data.table_columns import Table
 from scorefold_standard.data.table_files import read_table
 from scorefold_standard.data.table_summary import refuse_merged, summarise_table
-from scorefold_standard.data_config import ArrayConfig
 from scorefold_toolkit.data.splits import pick, source_seed, split_positions
 
 _QUARTILE_NUMBERS = 2**22

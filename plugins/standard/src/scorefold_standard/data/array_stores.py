@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from scorefold.errors import ConfigError, DataError, ScorefoldError
+from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.stored import Array, Block, StoredPoints
 from scorefold_standard.data.table_columns import Points, Table, points_array
-from scorefold_standard.data_config import ArrayConfig
 
 _LEAST, _MOST = 2**16, 2**22
 

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 
 from scorefold.artefacts import read_json
 from scorefold.errors import DataError
+from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.stored import Array, Block, StoredPoints
 from scorefold_standard.data.table_columns import Table, coordinates, numeric_coordinates
-from scorefold_standard.data_config import ArrayConfig
 
 _END = b"\xff\xff\xff\xff\0\0\0\0"
 """The last bytes of a whole Arrow stream."""

@@ -6,8 +6,8 @@ import torch
 
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
+from scorefold_standard.config.data import DigitsConfig
 from scorefold_standard.data.units import Units, class_condition
-from scorefold_standard.data_config import DigitsConfig
 from scorefold_toolkit.data.splits import measured_split, moments, pick, source_seed, split_positions
 
 

@@ -12,12 +12,12 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
+from scorefold_standard.config.data import ImagesConfig
 from scorefold_standard.data.arrow_tables import is_saved_dataset
 from scorefold_standard.data.pictures import Pictures, folder_pictures, saved_pictures, tar_pictures
 from scorefold_standard.data.pixels import image_splits
 from scorefold_standard.data.shards import files_of
 from scorefold_standard.data.units import Units, class_condition
-from scorefold_standard.data_config import ImagesConfig
 from scorefold_toolkit.data.images import image_size, read_image
 from scorefold_toolkit.data.splits import of_classes, pick, source_seed, split_positions
 

@@ -12,7 +12,7 @@ from scorefold.data import Condition, Dataset, StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator
-from scorefold_standard.data_config import PairedConfig
+from scorefold_standard.config.data import PairedConfig
 from scorefold_toolkit.data.splits import moments, source_seed
 from scorefold_toolkit.operators import Haar, Mask, Operator, RandomMask, build_operator
 

@@ -13,8 +13,8 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS
 from scorefold.seeds import derive_generator
+from scorefold_standard.config.data import PhotographsConfig
 from scorefold_standard.data.units import Units
-from scorefold_standard.data_config import PhotographsConfig
 from scorefold_toolkit.data.splits import measured_split, moments, pick, source_seed, split_sizes
 
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from scorefold.data import ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError, DataError
+from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.stored import Array, StoredPoints
 from scorefold_standard.data.table_columns import Points, Table
-from scorefold_standard.data_config import ArrayConfig
 
 Rows = npt.NDArray[np.int64]
 _LARGEST = float(np.finfo(np.float32).max)  # events are float32

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from scorefold.errors import ConfigError, DataError
+from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.stored import Array, StoredPoints
-from scorefold_standard.data_config import ArrayConfig
 
 Points = Array | StoredPoints
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from scorefold.errors import ConfigError, DataError
+from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.array_stores import is_zarr, npy_table, why_unread, zarr_table
 from scorefold_standard.data.arrow_tables import arrow_table, is_saved_dataset, parquet_frames, saved_frames
 from scorefold_standard.data.shards import files_of
 from scorefold_standard.data.table_columns import Table, numeric_coordinates, points_array
-from scorefold_standard.data_config import ArrayConfig
 
 _FORMATS = {
     ".npy": set[str](),

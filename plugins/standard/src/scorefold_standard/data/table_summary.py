@@ -19,11 +19,11 @@ from scorefold.data_summary import (
     describe_event,
 )
 from scorefold.errors import DataError
+from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.stored import Array
 from scorefold_standard.data.table_checks import Kept, Rows, digests
 from scorefold_standard.data.table_columns import Points, Table
 from scorefold_standard.data.table_warnings import table_warnings
-from scorefold_standard.data_config import ArrayConfig
 
 _LOST, _GRAVE = 0.05, 0.5  # shares of a column's distinct values that float32 merges
 _COMPARED = 20_000  # rows in which values are compared: more of them meet in float32 by chance

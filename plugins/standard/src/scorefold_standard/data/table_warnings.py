@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from scorefold.data_summary import HEAVY_TAIL, LOOKED_AT, MOST_COLUMNS, ColumnSummary, is_code, is_identifier
+from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.table_checks import Kept
 from scorefold_standard.data.table_columns import Points, Table
-from scorefold_standard.data_config import ArrayConfig
 from scorefold_toolkit.data.rounding import rounding_warning
 
 UNEVEN = 10.0

@@ -16,10 +16,10 @@ from torch import Tensor
 from scorefold.data import Condition, ConditionSpec, Dataset, EventScale, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
+from scorefold_standard.config.data import CelebAConfig, CIFAR10Config, FashionMNISTConfig, MNISTConfig
 from scorefold_standard.data.pixels import image_splits, resized
 from scorefold_standard.data.shards import digest_files
 from scorefold_standard.data.units import Units, class_condition
-from scorefold_standard.data_config import CelebAConfig, CIFAR10Config, FashionMNISTConfig, MNISTConfig
 from scorefold_toolkit.data.images import read_image
 from scorefold_toolkit.data.splits import chosen, hold_out, of_classes, pick, source_seed
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
-from scorefold_standard.estimator_config import PCAConfig
+from scorefold_standard.config.estimators import PCAConfig
 from scorefold_standard.estimators.points import QUANTITY, as_rows, noted, points_of, sampled, seeded
 
 IN_MEMORY = 10_000

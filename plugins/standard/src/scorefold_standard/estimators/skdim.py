@@ -21,7 +21,7 @@ from scorefold.errors import DataError
 from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
 from scorefold.stage import Executor
-from scorefold_standard import estimator_config as configs
+from scorefold_standard.config import estimators as configs
 from scorefold_standard.estimators.neighbours import nearest_neighbours, sample_size
 from scorefold_standard.estimators.points import QUANTITY, interval_by_halves, noted, points_of, seeded
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from scorefold.data import ConditionSpec
 from scorefold.interfaces import Network
-from scorefold_standard.network_config import AutoConfig, MLPConfig, UNetConfig
+from scorefold_standard.config.networks import AutoConfig, MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet
 

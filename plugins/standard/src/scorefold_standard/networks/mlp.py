@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from scorefold.data import Condition, ConditionSpec
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Network
-from scorefold_standard.network_config import MLPConfig
+from scorefold_standard.config.networks import MLPConfig
 from scorefold_standard.networks.embedding import ConditionEmbedding
 from scorefold_toolkit.nn import ACTIVATIONS, FourierEmbedding, ResidualBlock, named_parts, named_specs
 

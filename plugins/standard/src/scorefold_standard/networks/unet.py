@@ -11,7 +11,7 @@ from torch.nn import functional
 from scorefold.data import Condition, ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Network
-from scorefold_standard.network_config import UNetConfig
+from scorefold_standard.config.networks import UNetConfig
 from scorefold_standard.networks.embedding import ConditionEmbedding
 from scorefold_toolkit.nn import named_parts, named_specs
 

@@ -14,7 +14,7 @@ from scorefold.diffusion.process import Isotropic
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.interfaces.capabilities import KnowsDistribution
-from scorefold_standard.score_config import AnalyticConfig
+from scorefold_standard.config.scores import AnalyticConfig
 from scorefold_standard.scores.noised_distributions import noised
 from scorefold_toolkit.distributions import Points, SubspaceGaussian
 

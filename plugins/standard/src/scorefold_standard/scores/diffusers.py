@@ -18,7 +18,7 @@ from scorefold.data import Condition, EventScale, TensorSpec
 from scorefold.diffusion import VE, IsotropicProcess, Schedule
 from scorefold.errors import ArtefactError, ConfigError
 from scorefold.interfaces import ScoreModel
-from scorefold_standard.score_config import DiffusersConfig
+from scorefold_standard.config.scores import DiffusersConfig
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _PREDICTIONS = ("epsilon", "sample", "v_prediction")
