@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from scorefold_templates import kinds, render
+
 ROOT = Path(__file__).parent.parent
 WORKSPACE = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MEMBERS = [
@@ -122,6 +124,82 @@ def test_rooms_of_the_registry_point_one_way() -> None:
     for name, room in rooms.items():
         for other in imported_modules(files[name], rooms):
             assert ROOMS.index(rooms[other]) <= ROOMS.index(room), f"{name} imports {other}"
+
+
+SKELETON = (
+    *("__init__.py", "py.typed", "plugin.py", "config.py", "config", "data", "claims", "figures.py", "figures"),
+    *("warnings.py", "citation.bib", "cite", "samples"),
+)
+"""What any plugin's package may hold. Its other modules and folders are those of its methods: the README names them."""
+
+MOST_ENTRIES = 16
+METHODS = [folder for folder in PLUGINS if folder.name not in ("verbs", "dask", "tracking")]
+"""The plugins that offer components. The modules of the others are what they do at run time, each a few."""
+
+
+def skeleton_faults(folder: Path) -> list[str]:
+    """Where the plugin in a folder has not the rooms that every plugin has."""
+    (package,) = (folder / "src").iterdir()
+    entries = {entry.name: entry for entry in package.iterdir() if entry.name != "__pycache__"}
+    text = (folder / "README.md").read_text() if (folder / "README.md").exists() else ""
+    named = {
+        name.removeprefix(f"src/{package.name}/").split("/")[0] for name in re.findall(r"`([\w/]+(?:\.py|/))", text)
+    }
+    faults = [
+        f"{name} is neither a room nor named in README.md" for name in sorted(entries.keys() - {*SKELETON, *named})
+    ]
+    if len(entries) > MOST_ENTRIES:
+        faults.append(f"the package shows {len(entries)} entries; {MOST_ENTRIES} at most")
+    faults += [f"{name} is missing" for name in ("__init__.py", "py.typed", "plugin.py") if name not in entries]
+    if "claims" in entries and "citation.bib" not in entries:
+        faults.append("it has claims and no citation.bib")
+    empty = (package / "config/__init__.py", package / "claims/__init__.py")
+    faults += [f"{file.relative_to(package)} is not empty" for file in empty if file.exists() and file.read_text()]
+    for file in sorted(package.rglob("*.py")):
+        room = file.parent.name
+        if re.fullmatch(r".+_config|claims?_.+|.+_claims?", file.stem) or re.fullmatch(
+            rf"{room}(_.+)?|.+_{room}", file.stem
+        ):
+            faults.append(f"{file.relative_to(package)}: the name repeats its room's")
+    return faults
+
+
+@pytest.mark.parametrize("folder", METHODS, ids=lambda folder: folder.name)
+def test_every_plugin_has_the_same_rooms(folder: Path) -> None:
+    assert not skeleton_faults(folder)
+
+
+def test_a_new_plugin_has_the_rooms_too(tmp_path: Path) -> None:
+    for kind in kinds():
+        assert not skeleton_faults(render(kind, "my-own", tmp_path / kind))
+
+
+def test_what_is_outside_the_rooms_is_seen(tmp_path: Path) -> None:
+    package = tmp_path / "src/scorefold_x"
+    for name in (
+        "__init__.py",
+        "py.typed",
+        "plugin.py",
+        "data_config.py",
+        "claims/claims_exact.py",
+        "claims/__init__.py",
+    ):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).touch()
+    (package / "claims/__init__.py").write_text("pass")
+    assert skeleton_faults(tmp_path) == [
+        "data_config.py is neither a room nor named in README.md",
+        "it has claims and no citation.bib",
+        "claims/__init__.py is not empty",
+        "claims/claims_exact.py: the name repeats its room's",
+        "data_config.py: the name repeats its room's",
+    ]
+
+
+@pytest.mark.parametrize("folder", PLUGINS, ids=lambda folder: folder.name)
+def test_every_plugin_says_what_it_is(folder: Path) -> None:
+    assert (folder / "README.md").read_text().startswith(f"# scorefold-{folder.name}\n")
+    assert tomllib.loads((folder / "pyproject.toml").read_text())["project"]["readme"] == "README.md"
 
 
 def every_requirement(project: dict[str, Any]) -> list[str]:
