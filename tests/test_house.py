@@ -151,8 +151,9 @@ def skeleton_faults(folder: Path) -> list[str]:
     if len(entries) > MOST_ENTRIES:
         faults.append(f"the package shows {len(entries)} entries; {MOST_ENTRIES} at most")
     faults += [f"{name} is missing" for name in ("__init__.py", "py.typed", "plugin.py") if name not in entries]
-    if "claims" in entries and "citation.bib" not in entries:
-        faults.append("it has claims and no citation.bib")
+    if "claims" in entries:
+        needed = (package / "citation.bib", package / "claims/table.toml")
+        faults += [f"it has claims and no {file.name}" for file in needed if not file.exists()]
     empty = (package / "config/__init__.py", package / "claims/__init__.py")
     faults += [f"{file.relative_to(package)} is not empty" for file in empty if file.exists() and file.read_text()]
     for file in sorted(package.rglob("*.py")):
@@ -190,6 +191,7 @@ def test_what_is_outside_the_rooms_is_seen(tmp_path: Path) -> None:
     assert skeleton_faults(tmp_path) == [
         "data_config.py is neither a room nor named in README.md",
         "it has claims and no citation.bib",
+        "it has claims and no table.toml",
         "claims/__init__.py is not empty",
         "claims/claims_exact.py: the name repeats its room's",
         "data_config.py: the name repeats its room's",

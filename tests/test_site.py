@@ -154,7 +154,7 @@ def watcher(calls: list[str], *, answer: Any = None) -> ModuleType:
         def adding(register: Any) -> None:
             calls.append(name)
 
-        listed = name in BANDS[0].steps
+        listed = name in (*BANDS[0].steps, *BANDS[-1].steps)
         function = adding if name == "scorefold_commands" else listing if listed else hook
         function.__name__, function.__module__ = name, "watcher"
         return hookimpl(function)
@@ -169,11 +169,13 @@ def test_hooks_are_called_in_the_order_of_the_diagram(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(RUN)
     host = Host.discover(extra_plugins=[watcher(calls)])
     run_file(host, tmp_path / "run.yaml", runs=tmp_path / "kept", cache=tmp_path / "cache")
-    listed, began, stage, ended, early = (band.steps for band in BANDS)
+    listed, began, stage, ended, early, wanted = (band.steps for band in BANDS)
     once = [step for step in stage if step != "scorefold_on_metrics"]
     both = [name if isinstance(name, str) else name[0] for name in once]
     trained = [*both[:2], *["scorefold_on_metrics"] * calls.count("scorefold_on_metrics"), *both[2:]]
     assert calls == [*listed, *began, *both, *trained, *ended]
+    assert all(record.claims is not None for record in host.plugins)
+    assert calls[-1:] == list(wanted)
     assert "scorefold_on_metrics" in calls
     assert not set(early) & set(calls)
 

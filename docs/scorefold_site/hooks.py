@@ -34,7 +34,6 @@ BANDS = (
             "scorefold_kinds",
             "scorefold_capabilities",
             "scorefold_verbs",
-            "scorefold_claims",
             "scorefold_settings",
             "scorefold_commands",
         ),
@@ -53,6 +52,7 @@ BANDS = (
     ),
     Band("A run is complete", "its report is written in between", ("scorefold_report_sections", "scorefold_after_run")),
     Band("Or it ends early", "after a failure or Ctrl-C", ("scorefold_on_run_error",)),
+    Band("Claims are wanted", "by plugins show, plugins doctor and reproduce", ("scorefold_claims",)),
 )
 
 _NOTES = {

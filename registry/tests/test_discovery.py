@@ -166,6 +166,7 @@ def test_a_broken_plugin_is_recorded_and_harms_no_other(
     # One that sorts before the healthy plugin and one after it.
     folders = {name: install(name, source) for name in ("fake-broken", "fake-zbroken")}
     found = discover()
+    found.ask_claims()
     for name, folder in folders.items():
         broken = record(found, name)
         assert broken.state == "broken"
@@ -175,6 +176,17 @@ def test_a_broken_plugin_is_recorded_and_harms_no_other(
         place = f"{folder / 'plugin.py'}" + (f":{line}" if line else "")
         assert (broken.frame or "").startswith(place)
     assert_unharmed(found)
+
+
+def test_claims_are_asked_for_once_and_only_when_they_are_wanted(install: Install, healthy: str) -> None:
+    lines = ("asked = []", "@hookimpl", "def scorefold_claims():", "    asked.append(1)", "    raise ValueError('no')")
+    install("fake-claims", "\n".join(lines))
+    late = record(discover(), "fake-claims")
+    assert (late.state, late.cause) == ("registered", None)
+    assert (late.claims, late.claims) == ([], [])
+    assert late.module is not None
+    assert late.module.asked == [1]
+    assert (late.state, late.cause) == ("broken", "ValueError: no")
 
 
 def test_the_frame_is_the_plugins_own_line_nearest_to_the_failure(install: Install, healthy: str) -> None:

@@ -13,11 +13,11 @@ from scorefold.plugin import Claim
 from scorefold_allocation.claims import linear as claims_linear
 from scorefold_allocation.claims import pilot as claims_pilot
 from scorefold_allocation.claims import training as claims_training
-from scorefold_allocation.claims.table_all import allocation_claims
+from scorefold_allocation.plugin import scorefold_claims
 from scorefold_registry import Host
 from scorefold_registry.experiments.reproduce import within
 
-CLAIMS = {claim.name: claim for claim in allocation_claims()}
+CLAIMS = {claim.name: claim for claim in scorefold_claims()}
 LONG = ("optimum-", "freezing-", "risk-25", "risk-leading", "easy-over")
 """Claims whose simulations take seconds: they are for the command."""
 FORMULAS = [name for name, claim in CLAIMS.items() if claim.profiles[0] == "smoke" and not name.startswith(LONG)]
@@ -36,7 +36,7 @@ def measured(host: Host, claim: Claim, profile: str, seed: int = 0) -> float:
 
 
 def test_names_are_claimed_once() -> None:
-    assert len(CLAIMS) == len(list(allocation_claims()))
+    assert len(CLAIMS) == len(list(scorefold_claims()))
 
 
 @pytest.mark.parametrize("name", FORMULAS)

@@ -15,11 +15,11 @@ from scorefold_caflow.claims import exact as claims_exact
 from scorefold_caflow.claims import factorisation as claims_factorisation
 from scorefold_caflow.claims import tasks as claims_tasks
 from scorefold_caflow.claims import training as claims_training
-from scorefold_caflow.claims.table_caflow import caflow_claims
+from scorefold_caflow.plugin import scorefold_claims
 from scorefold_registry import Host
 from scorefold_registry.experiments.reproduce import within
 
-CLAIMS = {claim.name: claim for claim in caflow_claims()}
+CLAIMS = {claim.name: claim for claim in scorefold_claims()}
 COUNTED = [name for name in CLAIMS if name.startswith(("bound-", "start-", "one-encoding"))]
 SIZES = [name for name in CLAIMS if name.endswith("-parameters")]
 CACHED = [
@@ -42,7 +42,7 @@ def measured(host: Host, claim: Claim, profile: str) -> float:
 
 
 def test_names_are_claimed_once() -> None:
-    assert len(CLAIMS) == len(list(caflow_claims()))
+    assert len(CLAIMS) == len(list(scorefold_claims()))
 
 
 @pytest.mark.parametrize("name", COUNTED + SIZES)

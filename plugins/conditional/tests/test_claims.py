@@ -11,13 +11,13 @@ from scorefold.data import Dataset
 from scorefold.plugin import Claim
 from scorefold_conditional.claims import digits as claims_digits
 from scorefold_conditional.claims import posterior as claims_posterior
-from scorefold_conditional.claims.table_conditional import conditional_claims
+from scorefold_conditional.plugin import scorefold_claims
 from scorefold_registry import Host
 from scorefold_registry.experiments.reproduce import within
 from scorefold_toolkit.config.operators import BoxDownsampleConfig
 from scorefold_toolkit.operators import Mask, build_operator
 
-CLAIMS = list(conditional_claims())
+CLAIMS = [claim for claim in scorefold_claims() if ".baselines:" not in claim.target]
 QUICK = [claim for claim in CLAIMS if "smoke" in claim.profiles and "exact" in claim.target]
 
 

@@ -14,10 +14,10 @@ from scorefold.errors import DataError
 from scorefold_iddiff.claims import images as claims_images
 from scorefold_iddiff.claims import published_images as claims_published_images
 from scorefold_iddiff.claims.published_images import SETTINGS, Setting
-from scorefold_iddiff.claims.table_images import image_claims
 from scorefold_iddiff.config.data import BlobsConfig, SquaresConfig
 from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
 from scorefold_iddiff.data.images import places
+from scorefold_iddiff.plugin import scorefold_claims
 from scorefold_registry import Host
 from scorefold_standard.config.data import MNISTConfig
 from scorefold_standard.config.networks import UNetConfig
@@ -63,7 +63,7 @@ def test_classical_estimators_order_digits(host: Host, capsys: pytest.CaptureFix
 
 @pytest.mark.slow
 def test_fishers_is_left_out_where_it_gives_no_number(host: Host) -> None:
-    assert "fishers-squares-100" not in {claim.name for claim in image_claims()}
+    assert "fishers-squares-100" not in {claim.name for claim in scorefold_claims()}
     with pytest.raises(DataError, match="FisherS gives nan"):
         claims_images.classical(host, "quick", 0, method="fishers", name="squares-100")
 

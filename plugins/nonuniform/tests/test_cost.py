@@ -18,7 +18,6 @@ from scorefold.interfaces import ScoreModel, TensorSource
 from scorefold.plugin import Claim
 from scorefold_nonuniform import cost
 from scorefold_nonuniform.claims import cost as claims_cost
-from scorefold_nonuniform.claims.table_cost import cost_claims
 from scorefold_nonuniform.cost import (
     Comparison,
     Row,
@@ -36,10 +35,11 @@ from scorefold_nonuniform.cost import (
     speedup,
 )
 from scorefold_nonuniform.figures import cost as figures_cost
+from scorefold_nonuniform.plugin import scorefold_claims
 from scorefold_registry import Host
 from scorefold_registry.experiments.reproduce import within
 
-CLAIMS = list(cost_claims())
+CLAIMS = [claim for claim in scorefold_claims() if ".cost:" in claim.target]
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from scorefold_scorevae.claims import blobs as claims_blobs
 from scorefold_scorevae.claims import exact as claims_exact
 from scorefold_scorevae.claims import images as claims_images
 from scorefold_scorevae.claims import training as claims_training
-from scorefold_scorevae.claims.table_scorevae import scorevae_claims
+from scorefold_scorevae.plugin import scorefold_claims
 
-CLAIMS = list(scorevae_claims())
+CLAIMS = list(scorefold_claims())
 CLOSED = [claim for claim in CLAIMS if claim.target.endswith(":two_points")]
 CACHED = [
     value
@@ -108,7 +108,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_what_is_trained_can_be_measured(host: Host, hasty: None) -> None:
-    trained = [claim for claim in CLAIMS if "claims_exact" not in claim.target]
+    trained = [claim for claim in CLAIMS if ".exact:" not in claim.target]
     assert len(trained) > 50
     for claim in trained:
         value = measured(host, claim, "quick")

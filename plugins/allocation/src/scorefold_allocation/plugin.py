@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scorefold.plugin import Capability, Claim, Component, Kind, Port, Verb, hookimpl
-from scorefold_allocation.claims.table_all import allocation_claims
+from scorefold_toolkit.claims import read_claims
 
 __plugin_api__ = "1.0"
 
@@ -200,4 +200,4 @@ def _learners() -> Iterable[Component]:
 
 @hookimpl
 def scorefold_claims() -> Iterable[Claim]:
-    yield from allocation_claims()
+    return read_claims(Path(__file__).parent)

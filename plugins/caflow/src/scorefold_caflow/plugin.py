@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from scorefold.plugin import Claim, Component, Port, hookimpl
-from scorefold_caflow.claims.table_caflow import caflow_claims
+from scorefold_toolkit.claims import read_claims
 
 __plugin_api__ = "1.0"
 
@@ -86,4 +87,4 @@ def _flows() -> Iterable[Component]:
 
 @hookimpl
 def scorefold_claims() -> Iterable[Claim]:
-    yield from caflow_claims()
+    return read_claims(Path(__file__).parent)

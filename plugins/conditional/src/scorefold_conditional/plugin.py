@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from scorefold.plugin import Claim, Component, Port, hookimpl
-from scorefold_conditional.claims.table_baselines import baseline_claims
-from scorefold_conditional.claims.table_conditional import conditional_claims
+from scorefold_toolkit.claims import read_claims
 
 __plugin_api__ = "1.0"
 
@@ -110,5 +110,4 @@ def _sources() -> Iterable[Component]:
 
 @hookimpl
 def scorefold_claims() -> Iterable[Claim]:
-    yield from conditional_claims()
-    yield from baseline_claims()
+    return read_claims(Path(__file__).parent)

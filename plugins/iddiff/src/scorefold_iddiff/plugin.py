@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scorefold.plugin import Claim, Component, Port, hookimpl
-from scorefold_iddiff.claims.table_euclidean import euclidean_claims
-from scorefold_iddiff.claims.table_images import image_claims
+from scorefold_toolkit.claims import read_claims
 
 __plugin_api__ = "1.0"
 
@@ -234,33 +233,4 @@ def _combined(
 
 @hookimpl
 def scorefold_claims() -> Iterable[Claim]:
-    yield Claim(
-        name="exact-spheres",
-        statement="With the exact score, k-spheres in R^100 (k = 2, 5, 10, 50) get their dimension at every point by "
-        "both rules (largest error over points and rules)",
-        source=f"{_SOURCE}, section on the k-sphere; exact score instead of a network",
-        target="scorefold_iddiff.claims.exact:exact_spheres",
-        tolerance=("max", 0.0),
-        unit="dimensions",
-    )
-    yield Claim(
-        name="several-scales",
-        statement="With 20 tangent variances from 1 to 1e-6 in R^100, the projector rule counts those above sigma^2 "
-        "at six noise levels (largest error)",
-        source="exact linear algebra: the eigenvalues of the projector are lambda / (lambda + sigma^2)",
-        target="scorefold_iddiff.claims.exact:several_scales",
-        tolerance=("max", 0.0),
-        unit="dimensions",
-    )
-    yield Claim(
-        name="trained-sphere",
-        statement="A plain MLP trained on the 10-sphere in R^100 gives 11 by the reference rule, one above the truth, "
-        "as published (share of points)",
-        source=f"{_SOURCE}, table of results, row of the 10-sphere",
-        target="scorefold_iddiff.claims.exact:trained_sphere",
-        reference=1.0,
-        tolerance=("min", 0.95),
-        unit="share of points at 11",
-    )
-    yield from euclidean_claims()
-    yield from image_claims()
+    return read_claims(Path(__file__).parent)

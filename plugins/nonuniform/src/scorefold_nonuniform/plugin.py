@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from scorefold.plugin import Claim, Component, Port, hookimpl
-from scorefold_nonuniform.claims.table_cost import cost_claims
-from scorefold_nonuniform.claims.table_learned import learned_claims
+from scorefold_toolkit.claims import read_claims
 
 __plugin_api__ = "1.0"
 
@@ -67,5 +67,4 @@ def _sources() -> Iterable[Component]:
 
 @hookimpl
 def scorefold_claims() -> Iterable[Claim]:
-    yield from cost_claims()
-    yield from learned_claims()
+    return read_claims(Path(__file__).parent)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from scorefold.plugin import Capability, Claim, Component, Kind, Port, hookimpl
-from scorefold_pullback.claims.table_manifolds import manifold_claims
-from scorefold_pullback.claims.table_planes import plane_claims
+from scorefold_toolkit.claims import read_claims
 
 __plugin_api__ = "1.0"
 
@@ -315,34 +315,4 @@ def _alone(kind: str, name: str, target: str, config: str, summary: str, *exampl
 
 @hookimpl
 def scorefold_claims() -> Iterable[Claim]:
-    yield Claim(
-        name="closed-forms",
-        statement="Distances, geodesics, logarithms, exponentials, transport, metric and mean on the banana and the "
-        "river are those worked out by hand (largest error over 1 + the value)",
-        source="exact calculus: both maps are shears of the plane",
-        target="scorefold_pullback.claims.exact:closed_forms",
-        tolerance=("max", 1e-12),
-        unit="relative error",
-    )
-    yield Claim(
-        name="arc-length",
-        statement="A geodesic of the banana has the arc length of its parabola, and its quarter lies where that says",
-        source="exact calculus: the length of a parabola",
-        target="scorefold_pullback.claims.exact:arc_length",
-        tolerance=("max", 1e-12),
-        unit="relative error",
-    )
-    yield Claim(
-        name="published-sampler",
-        statement="The chains of the published code make the squeezed banana more than twice as wide as its "
-        "distribution, whose variance across is 1/81 (variance found)",
-        source="Diepeveen, Batzolis et al., ICML 2025, their published code run again; not in the paper",
-        target="scorefold_pullback.claims.exact:published_sampler",
-        role="report",
-        reference=0.0289,
-        basis="earlier run",
-        tolerance=("rel", 0.15),
-        unit="variance",
-    )
-    yield from plane_claims()
-    yield from manifold_claims()
+    return read_claims(Path(__file__).parent)

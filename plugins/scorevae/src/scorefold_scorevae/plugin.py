@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from scorefold.kinds import LATENT_VERBS
 from scorefold.plugin import Claim, Comparison, Component, Kind, Port, hookimpl
-from scorefold_scorevae.claims.table_scorevae import scorevae_claims
+from scorefold_toolkit.claims import read_claims
 
 __plugin_api__ = "1.0"
 
@@ -165,4 +166,4 @@ def _sources() -> Iterable[Component]:
 
 @hookimpl
 def scorefold_claims() -> Iterable[Claim]:
-    yield from scorevae_claims()
+    return read_claims(Path(__file__).parent)

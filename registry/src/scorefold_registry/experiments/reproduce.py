@@ -173,7 +173,7 @@ def _named(plugins: Sequence[PluginRecord], name: str) -> list[PluginRecord]:
         hint = sentences(did_you_mean(name, known), f"the plugins are {', '.join(known)}")
         raise ConfigError(f"no plugin is called {name!r}", hint=hint)
     for record in found:
-        if record.cause is not None and not record.claims:
+        if not record.claims and record.cause is not None:
             raise PluginError(f"the {record.label} is {record.state}: {record.cause}", hint="scorefold plugins doctor")
     return found
 

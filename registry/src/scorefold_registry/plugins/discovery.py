@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -14,10 +15,10 @@ import pluggy
 
 from scorefold import hookspecs
 from scorefold.errors import ScorefoldError
-from scorefold.plugin import ENTRY_POINT_GROUP, PLUGIN_API
+from scorefold.plugin import ENTRY_POINT_GROUP, PLUGIN_API, Claim
 from scorefold_registry.plugins.allowlist import apply_list, chosen_list
 from scorefold_registry.plugins.development import development_plugins, plugin_name
-from scorefold_registry.plugins.hooks import HookError, ask, check_hooks
+from scorefold_registry.plugins.hooks import HookError, ask, ask_claims, check_hooks
 from scorefold_registry.plugins.import_guard import watch_imports
 from scorefold_registry.plugins.loading import describe, fix, own_frame
 from scorefold_registry.plugins.names import normalise
@@ -44,6 +45,11 @@ class Discovery:
     manager: pluggy.PluginManager
     settings: Settings = field(default_factory=Settings)
     notes: list[str] = field(default_factory=list)
+
+    def ask_claims(self) -> None:
+        """Asks every plugin for its claims, so that one whose claims are broken is so in its record."""
+        for record in self.plugins:
+            record.claims  # noqa: B018
 
 
 def discover(
@@ -131,9 +137,19 @@ def _register_all(records: Sequence[PluginRecord], manager: pluggy.PluginManager
         if record.state == "found":
             with _recording_failure(record):
                 ask(record)
+                record.ask_claims = partial(_claims, record, manager)
                 record.state = "registered"
             if record.state == "broken":
                 manager.unregister(name=record.key)
+
+
+def _claims(record: PluginRecord, manager: pluggy.PluginManager) -> list[Claim]:
+    found: list[Claim] = []
+    with _recording_failure(record):
+        found = ask_claims(record)
+    if record.state == "broken":
+        manager.unregister(name=record.key)
+    return found
 
 
 @contextmanager

@@ -76,13 +76,12 @@ def _check_declaration(name: str, function: FunctionType) -> None:
 
 
 def ask(record: PluginRecord) -> None:
-    """Asks a plugin what it offers."""
+    """Asks a plugin what it offers, but for its claims."""
     hooks = implementations(record.module)
     record.components = _offers(hooks, "scorefold_components", Component)
     record.kinds = _offers(hooks, "scorefold_kinds", Kind)
     record.capabilities = _offers(hooks, "scorefold_capabilities", Capability)
     record.verbs = _offers(hooks, "scorefold_verbs", Verb)
-    record.claims = _offers(hooks, "scorefold_claims", Claim)
     for function in hooks.get("scorefold_settings", ()):
         record.settings = function()
         try:
@@ -91,6 +90,11 @@ def ask(record: PluginRecord) -> None:
             raise HookError(error.message, function) from error
     for function in hooks.get("scorefold_commands", ()):
         function(register=_register_command(record))
+
+
+def ask_claims(record: PluginRecord) -> list[Claim]:
+    """Asks a plugin for its claims."""
+    return _offers(implementations(record.module), "scorefold_claims", Claim)
 
 
 def _register_command(record: PluginRecord) -> Callable[[str, str, str], None]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -57,9 +59,14 @@ class PluginRecord:
     kinds: list[Kind] = field(default_factory=list)
     capabilities: list[Capability] = field(default_factory=list)
     verbs: list[Verb] = field(default_factory=list)
-    claims: list[Claim] = field(default_factory=list)
+    ask_claims: Callable[[], list[Claim]] = list
     commands: list[Command] = field(default_factory=list)
     settings: str | None = None
+
+    @cached_property
+    def claims(self) -> list[Claim]:
+        """What it says anyone can measure again, asked for when it is wanted, as it may be in a table to read."""
+        return self.ask_claims()
 
     @property
     def label(self) -> str:

@@ -78,6 +78,7 @@ def _show(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     discovery = discover()
+    discovery.ask_claims()
     catalogue = Catalogue(discovery.plugins, discovery.settings.prefer)
     found = [record for record in discovery.plugins if _is_called(record, options.name)]
     facts: dict[str, Any]
@@ -102,6 +103,7 @@ def _doctor(arguments: list[str]) -> int:
     from scorefold_registry.cli.doctor import examine, report
 
     discovery = discover()
+    discovery.ask_claims()
     found = examine(discovery, Catalogue(discovery.plugins, discovery.settings.prefer), load=options.load)
     if options.json:
         _print_json(found.as_json())
