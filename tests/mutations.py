@@ -62,7 +62,7 @@ MUTATIONS = (
         "return -noise_rate / 2, noise_rate",
         "core/tests",
     ),
-    Mutation(CORE + "diffusion/samplers.py", "x = x + 2 * snr * langevin", "x = x + snr * langevin", "core/tests"),
+    Mutation(CORE + "diffusion/samplers.py", "x = x + 2 * snr * (snr", "x = x + snr * (snr", "core/tests"),
     Mutation(
         CORE + "diffusion/samplers.py",
         "x = ratio * x + gain * (noise + noise_next) / 2",
@@ -77,8 +77,8 @@ MUTATIONS = (
     ),
     Mutation(
         CORE + "diffusion/likelihood.py",
-        "return process.drift(x, t) - noise / 2",
-        "return process.drift(x, t) - noise",
+        "square(process.dispersion(x, t), score(x, t)) / 2",
+        "square(process.dispersion(x, t), score(x, t))",
         "core/tests",
     ),
     Mutation(

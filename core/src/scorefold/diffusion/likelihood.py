@@ -12,8 +12,9 @@ from torch import Tensor
 from torchdiffeq import odeint
 
 from scorefold.diffusion.divergence import divergence
-from scorefold.diffusion.process import DiffusionProcess
+from scorefold.diffusion.process import DiffusionProcess, ScoreFunction
 from scorefold.diffusion.rotated import Rotated, in_coefficients
+from scorefold.diffusion.steps import square
 from scorefold.errors import ConfigError, DataError
 from scorefold.random import draw_signs
 
@@ -22,7 +23,7 @@ _CHUNK = 2**24  # numbers in the tangents of one pass of the exact trace
 
 @torch.no_grad()
 def probability_flow_log_prob(
-    score: Callable[[Tensor, Tensor], Tensor],
+    score: ScoreFunction,
     process: DiffusionProcess,
     x: Tensor,
     *,
@@ -38,9 +39,8 @@ def probability_flow_log_prob(
     Integrates dx/dt = v = f - 1/2 G G^T score and d log p / dt = -div v from t_min to t_max by dopri5 and adds the
     prior's log-density (Song et al. 2021, sec. 4.3 and app. D.2). ``trace`` is ``exact`` (D tangents a step, many at
     once; as many as there are components that still move) or ``hutchinson``, unbiased, with ``probes`` Rademacher
-    vectors held fixed along the path. ``mode`` is the
-    differentiation of ``scorefold.diffusion.divergence``. The tolerances hold for each point. No gradient flows
-    through the result.
+    vectors held fixed along the path. ``mode`` is the differentiation of ``scorefold.diffusion.divergence``. The
+    tolerances hold for each point. No gradient flows through the result.
 
     Raises ``ConfigError`` for options that do not fit, ``DataError`` where the flow does not stay finite.
     """
@@ -59,9 +59,9 @@ def probability_flow_log_prob(
     for start, end in pairwise((process.t_min, *process.breakpoints, process.t_max)):
         moving = _moving(process, x, start, end)
         part = x if moving is None else x.flatten(1)[:, moving]
-        velocity = partial(_velocity_of_part, score, process, x, moving)
+        velocity = partial(_velocity, score, process, x, moving)
         part, gained = _solve(velocity, _trace(part, signs, moving, mode), part, start, end, rtol, atol)
-        x = part if moving is None else x.flatten(1).index_copy(1, moving, part).reshape(x.shape)
+        x = _placed(part, moving, x)
         log_prob = log_prob + gained
     return log_prob + process.prior_log_prob(x)
 
@@ -73,6 +73,11 @@ def _moving(process: DiffusionProcess, x: Tensor, start: float, end: float) -> T
         return None
     moves = (levels[0] != levels[1]).expand(x.shape[1:]).flatten()
     return None if bool(moves.all()) else moves.nonzero().flatten()
+
+
+def _placed(part: Tensor, moving: Tensor | None, x: Tensor) -> Tensor:
+    """Events x with ``part`` in place of the components that move."""
+    return part if moving is None else x.flatten(1).index_copy(1, moving, part).reshape(x.shape)
 
 
 def _trace(
@@ -119,27 +124,13 @@ def _solve(
     return path[-1], gained[-1]
 
 
-def _velocity_of_part(
-    score: Callable[[Tensor, Tensor], Tensor],
-    process: DiffusionProcess,
-    x: Tensor,
-    moving: Tensor | None,
-    part: Tensor,
-    t: Tensor,
+def _velocity(
+    score: ScoreFunction, process: DiffusionProcess, x: Tensor, moving: Tensor | None, part: Tensor, t: Tensor
 ) -> Tensor:
-    """The velocity of the moving components (B, K) of events x, or of all of them."""
-    if moving is None:
-        return _velocity(score, process, part, t)
-    whole = x.flatten(1).index_copy(1, moving, part).reshape(x.shape)
-    return _velocity(score, process, whole, t).flatten(1)[:, moving]
-
-
-def _velocity(score: Callable[[Tensor, Tensor], Tensor], process: DiffusionProcess, x: Tensor, t: Tensor) -> Tensor:
-    """The probability flow's velocity f - 1/2 G G^T score, (B, *E)."""
-    dispersion = process.dispersion(x, t)
-    s = score(x, t)
-    noise = dispersion**2 * s if isinstance(dispersion, Tensor) else dispersion.apply(dispersion.apply_transpose(s))
-    return process.drift(x, t) - noise / 2
+    """f - 1/2 G G^T score of the components (B, K) of events x that move, or of all (B, *E)."""
+    x = _placed(part, moving, x)
+    velocity = process.drift(x, t) - square(process.dispersion(x, t), score(x, t)) / 2
+    return velocity if moving is None else velocity.flatten(1)[:, moving]
 
 
 def _worst_point(error: tuple[Tensor, Tensor]) -> Tensor:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+ScoreFunction = Callable[[Tensor, Tensor], Tensor]
+"""(x (B, *E), t (B,)) -> the score (B, *E)."""
 
 
 @runtime_checkable
@@ -104,6 +108,11 @@ class DiffusionProcess(nn.Module, ABC):
         signal_t, scale_t = self.coefficients(x, t)
         a = signal_t / signal_s
         return a, (scale_t**2 - (a * scale_s) ** 2).clamp_min(0).sqrt()
+
+
+def couples(process: DiffusionProcess, x: Tensor, times: Tensor) -> bool:
+    """Whether components of events x (B, *E) drive one another, at the first of some times: G is then a map."""
+    return not isinstance(process.dispersion(x[:1], times[:1].to(x)), Tensor)
 
 
 class Isotropic(ABC):

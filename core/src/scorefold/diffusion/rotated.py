@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from scorefold.diffusion.process import DiffusionProcess, LinearMap
+from scorefold.diffusion.process import DiffusionProcess, LinearMap, ScoreFunction, couples
 from scorefold.errors import ConfigError, ShapeError
 
 
@@ -42,8 +42,7 @@ class RotatedMap:
     def apply(self, v: Tensor) -> Tensor:
         return self.transform.inverse(self.diagonal * self.transform(v))
 
-    def apply_transpose(self, v: Tensor) -> Tensor:
-        return self.apply(v)
+    apply_transpose = apply
 
     def solve(self, v: Tensor) -> Tensor:
         return self.transform.inverse(self.transform(v) / self.diagonal)
@@ -68,7 +67,7 @@ class Rotated(DiffusionProcess):
             raise ShapeError(f"coefficients have shape {tuple(shape)}; the transform is for {transform.event_shape}")
         device = next((buffer.device for buffer in inner.buffers()), None)
         probe = torch.zeros(1, *transform.event_shape, device=device)
-        if not isinstance(inner.dispersion(probe, torch.full((1,), inner.t_max, device=device)), Tensor):
+        if couples(inner, probe, probe.new_tensor([inner.t_max])):
             raise ConfigError(
                 f"{type(inner).__name__} couples the components; a rotated process takes one that does not"
             )
@@ -81,7 +80,7 @@ class Rotated(DiffusionProcess):
 
     def coefficients(self, x: Tensor, t: Tensor) -> tuple[LinearMap, LinearMap]:  # type: ignore[override]
         signal, scale = self.inner.coefficients(x, t)
-        return self._map(signal), self._map(scale)
+        return RotatedMap(self.transform, signal), RotatedMap(self.transform, scale)
 
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
         return self.transform.inverse(self.inner.drift(self.transform(x), t))
@@ -89,7 +88,7 @@ class Rotated(DiffusionProcess):
     def dispersion(self, x: Tensor, t: Tensor) -> LinearMap:
         dispersion = self.inner.dispersion(x, t)
         assert isinstance(dispersion, Tensor)
-        return self._map(dispersion)
+        return RotatedMap(self.transform, dispersion)
 
     def log_snr(self, t: Tensor) -> Tensor:
         return self.inner.log_snr(t)
@@ -123,13 +122,7 @@ class Rotated(DiffusionProcess):
         a, q = self.inner.transition(x, s, t)
         assert isinstance(a, Tensor)
         assert isinstance(q, Tensor)
-        return self._map(a), self._map(q)
-
-    def _map(self, diagonal: Tensor) -> RotatedMap:
-        return RotatedMap(self.transform, diagonal)
-
-
-ScoreFunction = Callable[[Tensor, Tensor], Tensor]
+        return RotatedMap(self.transform, a), RotatedMap(self.transform, q)
 
 
 @dataclass(frozen=True)
@@ -149,9 +142,4 @@ def in_coefficients(score: ScoreFunction, process: Rotated) -> ScoreFunction:
     transform = process.transform
     if isinstance(score, CoefficientScore) and score.transform is transform:
         return score.of_coefficients
-
-    def of_coefficients(z: Tensor, t: Tensor) -> Tensor:
-        result: Tensor = transform(score(transform.inverse(z), t))
-        return result
-
-    return of_coefficients
+    return lambda z, t: transform(score(transform.inverse(z), t))

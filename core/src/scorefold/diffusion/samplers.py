@@ -5,14 +5,15 @@ time, state). ``score`` maps (x, t (B,)) to the score; times decrease. All work 
 several speeds: a component whose time has run out stands still, one that becomes active starts with a first-order step.
 Where the components are coefficients in another basis (``Rotated``), steps are taken, and states kept, in that basis.
 The state carries a multistep history across calls, so a grid may be walked in pieces with another score for each.
-Raises ``ConfigError`` and ``ShapeError`` for times that do not fit the process (see ``grids.Grid.of``).
+Raises ``ConfigError`` and ``ShapeError`` for times that do not fit the process (see ``steps.each_step``). In the bodies
+``apply(F, x)`` is F x, ``square(G, s)`` G G^T s and ``solve(a, x)`` a^-1 x, for numbers and for matrices.
 """
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import wraps
 from types import MappingProxyType
@@ -21,30 +22,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from scorefold.diffusion.grids import Grid
-from scorefold.diffusion.process import DiffusionProcess, LinearMap, expand
+from scorefold.diffusion.process import DiffusionProcess, ScoreFunction, couples
 from scorefold.diffusion.rotated import Rotated, in_coefficients
+from scorefold.diffusion.schedules import Value
+from scorefold.diffusion.steps import Equation, Exponential, Flow, InSigma, Kernel, apply, each_step, solve, square
 from scorefold.errors import ConfigError
 from scorefold.random import draw_normal
-
-__all__ = [
-    "SAMPLERS",
-    "History",
-    "Sampler",
-    "by_components",
-    "ddim",
-    "default_sampler",
-    "default_steps",
-    "dpm_solver_pp_2m",
-    "edm",
-    "euler_maruyama",
-    "heun",
-    "invert_heun",
-    "predictor_corrector",
-    "resolve_sampler",
-]
-
-ScoreFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 class Sampler(Protocol):
@@ -91,12 +74,11 @@ def euler_maruyama(
 
     Weak order 1. The step that ends at t_min returns its mean.
     """
-    grid = Grid.of(process, x, times)
-    for k, (drift, dispersion) in enumerate(grid.rows(_sde)):
-        h, t = grid.lengths[k], grid.labels[k].expand(len(x))
-        x = x - h * (_apply(drift, x) - _square(dispersion, score(x, t)))
-        if not _drops_noise(grid, k):
-            x = x + math.sqrt(h) * _apply(dispersion, _noise(x, generator))
+    for step, (drift, dispersion) in each_step(process, x, times, Equation.of):
+        x = x - step.h * (apply(drift, x) - square(dispersion, score(x, step.t)))
+        if not step.last:
+            xi = draw_normal(tuple(x.shape), generator=generator, like=x)
+            x = x + math.sqrt(step.h) * apply(dispersion, xi)
     return x, None
 
 
@@ -119,15 +101,14 @@ def predictor_corrector(
     preconditioned by each component's own noise level, since one step length for all is set by the noisiest component.
     Takes ``corrector_steps`` + 1 network calls a step; the predictor that ends at t_min returns its mean.
     """
-    grid = Grid.of(process, x, times)
-    for k, (a, q, scale) in enumerate(grid.rows(_kernels)):
-        t = grid.labels[k].expand(len(x))
+    for step, (a, q, scale) in each_step(process, x, times, Kernel.of):
         for _ in range(corrector_steps):
-            langevin = snr * _square(scale, score(x, t)) + _apply(scale, _noise(x, generator))
-            x = x + 2 * snr * langevin
-        x = _solve(a, x + _square(q, score(x, t)))
-        if not _drops_noise(grid, k):
-            x = x + _apply(q, _noise(x, generator))
+            towards = square(scale, score(x, step.t))
+            xi = draw_normal(tuple(x.shape), generator=generator, like=x)
+            x = x + 2 * snr * (snr * towards + apply(scale, xi))
+        x = solve(a, x + square(q, score(x, step.t)))
+        if not step.last:
+            x = x + apply(q, draw_normal(tuple(x.shape), generator=generator, like=x))
     return x, None
 
 
@@ -145,10 +126,11 @@ def heun(
 
     Takes two network calls a step; deterministic.
     """
-    grid = Grid.of(process, x, times)
-    for k, (drift, dispersion, drift_end, dispersion_end) in enumerate(grid.rows(_flow)):
-        here, there = (drift, dispersion, grid.labels[k]), (drift_end, dispersion_end, grid.labels[k + 1])
-        x = _heun_step(score, x, -grid.lengths[k], here, there)
+    for step, flow in each_step(process, x, times, Flow.of):
+        slope = apply(flow.drift, x) - square(flow.dispersion, score(x, step.t)) / 2
+        guess = x - step.h * slope
+        slope_next = apply(flow.drift_next, guess) - square(flow.dispersion_next, score(guess, step.t_next)) / 2
+        x = x - (step.h / 2) * (slope + slope_next)
     return x, None
 
 
@@ -169,11 +151,9 @@ def edm(
     processes.
     """
     _refuse_maps(process, x, times, "edm")
-    grid = Grid.of(process, x, times)
-    for k, (ratio, gain, scale, scale_next) in enumerate(grid.rows(_in_sigma)):
-        t, t_next = grid.labels[k].expand(len(x)), grid.labels[k + 1].expand(len(x))
-        noise = -scale * score(x, t)
-        noise_next = -scale_next * score(ratio * x + gain * noise, t_next)
+    for step, (ratio, gain, scale, scale_next) in each_step(process, x, times, InSigma.of):
+        noise = -scale * score(x, step.t)
+        noise_next = -scale_next * score(ratio * x + gain * noise, step.t_next)
         x = ratio * x + gain * (noise + noise_next) / 2
     return x, None
 
@@ -193,10 +173,11 @@ def invert_heun(
     ``times`` decrease as for every sampler; x is an event at the last of them, and comes back as it stands at the
     first. ``heun`` with the same score and times brings it back, up to the error of the steps.
     """
-    grid = Grid.of(process, x, times)
-    for k, (drift_end, dispersion_end, drift, dispersion) in reversed(list(enumerate(grid.rows(_flow)))):
-        here, there = (drift, dispersion, grid.labels[k + 1]), (drift_end, dispersion_end, grid.labels[k])
-        x = _heun_step(score, x, grid.lengths[k], here, there)
+    for step, flow in reversed(list(each_step(process, x, times, Flow.of))):
+        slope = apply(flow.drift_next, x) - square(flow.dispersion_next, score(x, step.t_next)) / 2
+        guess = x + step.h * slope
+        slope_before = apply(flow.drift, guess) - square(flow.dispersion, score(guess, step.t)) / 2
+        x = x + (step.h / 2) * (slope + slope_before)
     return x, None
 
 
@@ -215,9 +196,8 @@ def ddim(
     Raises ``ConfigError`` for matrix processes, whose components have no signal-to-noise ratio of their own.
     """
     _refuse_maps(process, x, times, "ddim")
-    grid = Grid.of(process, x, times)
-    for k, (signal, scale, ratio, gain, _) in enumerate(grid.rows(_exponential)):
-        denoised = (x + _square(scale, score(x, grid.labels[k].expand(len(x))))) / signal
+    for step, (signal, scale, ratio, gain, _) in each_step(process, x, times, Exponential.of):
+        denoised = (x + scale**2 * score(x, step.t)) / signal
         x = ratio * x + gain * denoised
     return x, None
 
@@ -227,7 +207,7 @@ class History:
     """What DPM-Solver++(2M) remembers of its last step: x0-hat, and the step's length in ln(signal / scale)."""
 
     denoised: Tensor
-    length: float | Tensor
+    length: Value
 
 
 @by_components
@@ -248,9 +228,8 @@ def dpm_solver_pp_2m(
     ``ConfigError`` for matrix processes.
     """
     _refuse_maps(process, x, times, "dpmpp-2m")
-    grid = Grid.of(process, x, times)
-    for k, (signal, scale, ratio, gain, length) in enumerate(grid.rows(_exponential)):
-        denoised = (x + _square(scale, score(x, grid.labels[k].expand(len(x))))) / signal
+    for step, (signal, scale, ratio, gain, length) in each_step(process, x, times, Exponential.of):
+        denoised = (x + scale**2 * score(x, step.t)) / signal
         target = denoised
         if state is not None:
             target = denoised + _extrapolation(length, state.length) * (denoised - state.denoised)
@@ -280,7 +259,7 @@ def default_sampler(process: DiffusionProcess, x: Tensor) -> str:
     basis, which differ in noise: at 37 calls a multi-scale model of images had half the Frechet distance of Heun's."""
     if isinstance(process, Rotated):
         return "dpmpp-2m"
-    return "heun" if _is_map(process, x, x.new_tensor([process.t_max])) else "edm"
+    return "heun" if couples(process, x, x.new_tensor([process.t_max])) else "edm"
 
 
 def default_steps(sampler: str | Sampler) -> int:
@@ -302,84 +281,7 @@ def resolve_sampler(sampler: str | Sampler) -> Sampler:
     )
 
 
-def _heun_step(
-    score: ScoreFunction, x: Tensor, h: float, here: tuple[Any, Any, Tensor], there: tuple[Any, Any, Tensor]
-) -> Tensor:
-    """Heun's step of length h along the probability flow, forward in time where h > 0, between two (F, G, time)."""
-
-    def velocity(x: Tensor, drift: Any, dispersion: Any, t: Tensor) -> Tensor:
-        return _apply(drift, x) - _square(dispersion, score(x, t.expand(len(x)))) / 2
-
-    start = velocity(x, *here)
-    return x + (h / 2) * (start + velocity(x + h * start, *there))
-
-
-def _drops_noise(grid: Grid, k: int) -> bool:
-    """Only the step that ends the whole run is noiseless: dropping noise at the end of every piece of a grid leaves the
-    components that go on with too little variance."""
-    return grid.final and k == len(grid.lengths) - 1
-
-
-def _noise(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    return draw_normal(tuple(x.shape), generator=generator, like=x)
-
-
-@dataclass(frozen=True)
-class _Drift:
-    """f(., t) of a matrix process as a map."""
-
-    process: DiffusionProcess
-    t: Tensor
-
-    def apply(self, v: Tensor) -> Tensor:
-        return self.process.drift(v, self.t.expand(len(v)))
-
-
-def _sde(process: DiffusionProcess, like: Tensor, t: Tensor, t_next: Tensor) -> tuple[Any, ...]:
-    """(F, G) at t. The drift is linear: at 1 it is its own factor."""
-    dispersion = process.dispersion(like, t)
-    return (process.drift(like, t) if isinstance(dispersion, Tensor) else _Drift(process, t)), dispersion
-
-
-def _flow(process: DiffusionProcess, like: Tensor, t: Tensor, t_next: Tensor) -> tuple[Any, ...]:
-    """(F, G) at t and at t_next, 0 for components that this step does not move.
-
-    A component that ends at t_next already runs there, and would take half a step.
-    """
-    terms = (*_sde(process, like, t, t_next), *_sde(process, like, t_next, t))
-    if not isinstance(terms[1], Tensor):
-        return terms
-    moving = _moving(process, like, t, t_next)
-    return tuple(moving * term for term in terms)
-
-
-def _in_sigma(process: DiffusionProcess, like: Tensor, t: Tensor, t_next: Tensor) -> tuple[Any, ...]:
-    """signal' / signal, signal' (sigma' - sigma), scale and scale': the second is 0 for components at rest."""
-    signal, scale = process.coefficients(like, t)
-    signal_next, scale_next = process.coefficients(like, t_next)
-    return signal_next / signal, scale_next - signal_next * scale / signal, scale, scale_next
-
-
-def _kernels(process: DiffusionProcess, like: Tensor, t: Tensor, t_next: Tensor) -> tuple[Any, ...]:
-    """(a, q) of the transition from t_next to t, and the scale at t, 0 for components that this step does not move."""
-    a, q = process.transition(like, t_next, t)
-    scale = process.coefficients(like, t)[1]
-    return a, q, scale * _moving(process, like, t, t_next) if isinstance(scale, Tensor) else scale
-
-
-def _exponential(process: DiffusionProcess, like: Tensor, t: Tensor, t_next: Tensor) -> tuple[Any, ...]:
-    """(signal, scale) at t; scale' / scale, -signal' (e^-h - 1) and h of the step, 0 for components at rest."""
-    signal, scale = process.coefficients(like, t)
-    signal_next, scale_next = process.coefficients(like, t_next)
-    h = expand(process.log_snr(t_next) - process.log_snr(t), like) / 2
-    return signal, scale, scale_next / scale, -signal_next * torch.expm1(-h), h
-
-
-def _moving(process: DiffusionProcess, like: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
-    return expand(process.log_snr(t_next) != process.log_snr(t), like)
-
-
-def _extrapolation(length: Any, before: Any) -> Any:
+def _extrapolation(length: Value, before: Value) -> Value:
     """1 / 2r = h / (2 h_before), or 0 where the step must be of first order."""
     if isinstance(length, Tensor) or isinstance(before, Tensor):
         length, before = torch.as_tensor(length), torch.as_tensor(before)
@@ -388,28 +290,8 @@ def _extrapolation(length: Any, before: Any) -> Any:
     return length / (2 * before) if 0 < length <= 2 * before else 0.0
 
 
-def _apply(factor: Any, v: Tensor) -> Tensor:
-    result: Tensor = factor * v if isinstance(factor, float | Tensor) else factor.apply(v)
-    return result
-
-
-def _square(factor: Any, v: Tensor) -> Tensor:
-    """factor factor^T v."""
-    result: Tensor = factor**2 * v if isinstance(factor, float | Tensor) else factor.apply(factor.apply_transpose(v))
-    return result
-
-
-def _solve(factor: Any, v: Tensor) -> Tensor:
-    result: Tensor = v / factor if isinstance(factor, float | Tensor) else factor.solve(v)
-    return result
-
-
-def _is_map(process: DiffusionProcess, x: Tensor, times: Tensor) -> bool:
-    return times.dim() == 1 and isinstance(process.dispersion(x[:1], times[:1].to(x)), LinearMap)
-
-
 def _refuse_maps(process: DiffusionProcess, x: Tensor, times: Tensor, name: str) -> None:
-    if _is_map(process, x, times):
+    if times.dim() == 1 and couples(process, x, times):
         raise ConfigError(
             f"the sampler {name} works component by component; {type(process).__name__} couples the components",
             hint="use euler-maruyama, predictor-corrector or heun",
