@@ -46,10 +46,12 @@ class EventScale:
     over [low, high], or is None for continuous data. ``mean`` is one number over all points and coordinates of the
     training split; ``std`` is one number too. Of bounded data it is the root mean square of the deviations from
     ``mean``; of others of those of the coordinates from their own means, so that it stays when data are shifted or
-    rotated. ``centre`` holds the mean of each coordinate of a vector
-    where one number won't do for all; see ``middle``. x = (raw - shift) / factor says how raw data became x, with one
-    number for all coordinates or a tuple with one for each coordinate of a vector. Raises ``DataError`` for fewer than
-    2 levels, and for bounds of data whose coordinates have units of their own.
+    rotated. ``centre`` holds the mean of each coordinate of a vector where one number won't do for all; see ``middle``.
+    x = (raw - shift) / factor says how raw data became x, with one number for all coordinates or a tuple of one for
+    each. Raises ``DataError`` for fewer than 2 levels, and for bounds of data whose coordinates have their own units.
+
+    >>> EventScale(low=0.0, high=1.0, levels=256, factor=255.0).to_raw(torch.tensor([0.2, 1.0]))
+    tensor([ 51., 255.])
     """
 
     low: float | None = None
@@ -194,6 +196,9 @@ class Dataset:
     ``x`` is (N, *E); ``condition`` a tensor or named tensors with N rows; ``label`` (N,) integers; ``index`` (N,) the
     position of each point in its source; ``truth`` holds known facts by name: numbers, or tensors with N rows (such as
     ``dimension``, an int for all points or a tensor (N,)). Raises ``ShapeError`` where the numbers of rows differ.
+
+    >>> [batch.label.tolist() for batch in Dataset(x=torch.zeros(5, 2), label=torch.arange(5)).batches(2)]
+    [[0, 1], [2, 3], [4]]
     """
 
     x: Tensor

@@ -34,6 +34,9 @@ class Estimate:
     report; ``index`` (n,) holds the positions of the points that ``pointwise`` covers, where these are not all.
 
     Raises ``ValueError`` for a value of None with an interval or without a headline.
+
+    >>> print(Estimate("intrinsic dimension", 2.04, interval=(1.9, 2.2)).text())
+    intrinsic dimension 2.04 (95% interval 1.9 to 2.2)
     """
 
     quantity: str

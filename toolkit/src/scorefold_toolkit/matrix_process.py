@@ -58,6 +58,10 @@ class MatrixProcess(DiffusionProcess):
 
     Raises ``ShapeError`` for matrices that do not fit, ``ConfigError`` for knots that do not run from 0 to t_max, and
     where P(t_min) is not positive definite, that is where the noise does not reach every component.
+
+    >>> process = MatrixProcess(-torch.eye(2) / 2, torch.eye(2), speed=(0.1, 20.0))  # VP, as a matrix
+    >>> process.coefficients(torch.zeros(1, 2), torch.ones(1))[1].apply(torch.ones(1, 2))
+    tensor([[1.0000, 1.0000]])
     """
 
     drift_matrix: Tensor

@@ -37,9 +37,8 @@ class Allocator(ABC):
         """A plan for ``budget`` labels.
 
         ``pilot`` is what is known of the tasks beforehand (None: nothing), a ``Pilot`` where losses can be asked for;
-        ``constraints`` bound the plan. Raises
-        ``ConfigError`` for a budget below 0 or an unknown constraint; a budget that allows no plan is an
-        ``infeasible`` allocation, not an error.
+        ``constraints`` bound the plan. Raises ``ConfigError`` for a budget below 0 or an unknown constraint; a budget
+        that allows no plan is an ``infeasible`` allocation, not an error.
         """
 
     def keep_in(self, folder: Path) -> None:  # noqa: B027 - most have nothing to keep

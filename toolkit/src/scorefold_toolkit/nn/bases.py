@@ -33,7 +33,11 @@ class Quadratic(Potential):
 
 
 class StandardNormal(nn.Module, Quadratic):
-    """N(0, I) on latents of any shape."""
+    """N(0, I) on latents of any shape.
+
+    >>> StandardNormal().log_prob(torch.zeros(2, 1))
+    tensor([-0.9189, -0.9189])
+    """
 
     centre: float = 0.0
 
