@@ -20,6 +20,7 @@ from scorefold.diffusion import (
     probability_flow_log_prob,
     samplers,
 )
+from scorefold.diffusion.grids import time_grid
 from scorefold.errors import ConfigError, ShapeError
 from scorefold_toolkit.matrix_process import MatrixProcess
 
@@ -288,3 +289,15 @@ def test_what_does_not_fit_is_refused(make, error, match) -> None:
 
 def test_rows_without_an_end_are_of_equal_length() -> None:
     torch.testing.assert_close(MatrixProcess(*tables()).knots, torch.linspace(0, 1, 4, dtype=F64))
+
+
+@pytest.mark.parametrize("spacing", ["karras", "log-snr"])
+def test_a_time_grid_is_the_same_in_single_precision(spacing: str) -> None:
+    matrices = torch.stack([-0.5 * torch.eye(2), -torch.eye(2)]), torch.stack([torch.eye(2), 2 * torch.eye(2)])
+    single, double = (
+        MatrixProcess(*(matrix.to(dtype) for matrix in matrices), speed=(0.1, 5.0))
+        for dtype in (torch.float32, torch.float64)
+    )
+    times = time_grid(single, 8, spacing)
+    assert times.dtype == torch.float64
+    torch.testing.assert_close(times, time_grid(double, 8, spacing), atol=1e-4, rtol=0)

@@ -169,6 +169,7 @@ class MatrixProcess(DiffusionProcess):
 
     def log_snr(self, t: Tensor) -> Tensor:
         """The mean over directions, (log det Psi Psi^T - log det P) / D: (B,)."""
+        t = t.to(self.drift_matrix)  # time grids are in float64, and the matrices in the model's dtype
         row, elapsed = self._since_knot(t)
         log_signal = self.log_signals[row] + _rows(self.drift_matrix)[row].diagonal(dim1=-2, dim2=-1).sum(-1) * elapsed
         return 2 * (log_signal - self._scale(t).log_det()) / self.drift_matrix.shape[-1]
