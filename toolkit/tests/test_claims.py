@@ -12,8 +12,9 @@ from scorefold_toolkit.claims import read_claims
 
 SINGLE = '[exact]\nstatement = "It holds"\nsource = "closed form"\ntarget = "exact:error"\ntolerance = ["max", 0]\n'
 GROUP = """
+gates = ["sphere-3"]
+
 [defaults]
-role = "report"
 profiles = ["quick", "full"]
 source = "ours"
 
@@ -33,10 +34,10 @@ name = "{data}-{k:g}"
 statement = "{k} on {data_words}{what}"
 target = "trained:both"
 options = {data = "{data}", k = "{k}", over = "{over}"}
-columns = ["data", "k", "what", "role", "over", "tolerance"]
+columns = ["data", "k", "what", "over", "tolerance"]
 rows = [
-    ["sphere", 3.0, ", exactly", "gate", "", ["abs", 0.0]],
-    ["sphere", 2, " {as it is}", "", "largest"],
+    ["sphere", 3.0, ", exactly", "", ["abs", 0.0]],
+    ["sphere", 2, " {as it is}", "largest"],
 ]
 
 [joined]
@@ -59,7 +60,7 @@ def claims(folder: Path, text: str) -> list[Claim]:
 def test_a_table_is_a_claim_by_its_name(tmp_path: Path) -> None:
     target = "scorefold_mine.claims.exact:error"
     assert claims(tmp_path, SINGLE) == [
-        Claim("exact", "It holds", "closed form", target=target, tolerance=("max", 0)),
+        Claim("exact", "It holds", "closed form", target=target, tolerance=("max", 0), role="report"),
     ]
 
 
@@ -88,6 +89,13 @@ def test_each_row_of_a_group_is_a_claim(tmp_path: Path) -> None:
 
 
 BAD = {
+    "a gate that is no claim": ('gates = ["exakt"]\n' + SINGLE, "gates names 'exakt', and there is no such claim"),
+    "a gate twice": (
+        'gates = ["exact", "exact"]\n' + SINGLE,
+        "gates names 'exact', and there is no such claim, or it is",
+    ),
+    "gates in one text": ('gates = "exact"\n' + SINGLE, "gates is 'exact'; expected the names of claims, in a list"),
+    "a role": (SINGLE + 'role = "gate"\n', "[exact]: a claim has no 'role'; it has basis, name, needs"),
     "no TOML": ("[exact", "can't be read: Expected"),
     "unknown field": (SINGLE + "refrence = 1\n", "[exact]: a claim has no 'refrence'; it has basis, name, needs"),
     "no target": ('[exact]\nstatement = "s"\nsource = "s"\n', "[exact]: it says no target"),

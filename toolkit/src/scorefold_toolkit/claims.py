@@ -14,13 +14,14 @@ from typing import Any
 from scorefold.errors import PluginError
 from scorefold.plugin import Claim
 
-_FIELDS = frozenset(field.name for field in fields(Claim))
+_FIELDS = frozenset(field.name for field in fields(Claim)) - {"role"}
 _NEEDED = ("name", "statement", "source", "target")
 
 
 def read_claims(package: Path) -> Iterator[Claim]:
     """The claims of ``claims/table.toml`` in the folder of a package, in their order.
 
+    ``gates`` lists the names of those that decide; all others are reported.
     A table with ``rows`` is a group, in which each row is a claim; any other is a claim, by the table's name. Both have
     the fields of ``Claim``, those of ``[defaults]`` where they have none of their own, and a ``target``
     ``module:function`` in the package's ``claims``. In a group ``columns`` name the cells of a row. A column named as a
@@ -38,7 +39,10 @@ def read_claims(package: Path) -> Iterator[Claim]:
         tables = tomllib.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise PluginError(f"the claims in {file} can't be read: {error}") from error
-    defaults, words = tables.pop("defaults", {}), tables.pop("words", {})
+    defaults, words, gates = tables.pop("defaults", {}), tables.pop("words", {}), tables.pop("gates", [])
+    if not (isinstance(gates, list) and all(isinstance(gate, str) for gate in gates)):
+        raise PluginError(f"{file}: gates is {gates!r:.60}; expected the names of claims, in a list")
+    left = list(gates)
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise PluginError(f"{file}: {name} is not a table; expected [name-of-the-claim], or a group with rows")
@@ -50,19 +54,24 @@ def read_claims(package: Path) -> Iterator[Claim]:
                     raise TypeError(f"{len(row)} cells; expected one for each of {', '.join(columns)}")
                 cells = dict(zip_longest(columns, row, fillvalue=""))
                 found = _filled({**own, **table}, _with_words(cells, words))
-                claim = _claim({**_filled(defaults, {}), **found}, package.name)
+                claim = _claim({**_filled(defaults, {}), **found}, package.name, gates)
             except (PluginError, TypeError, ValueError, AttributeError, LookupError) as error:
                 where = f"[{name}]" if rows is None else f"[{name}], row {number}"
                 raise PluginError(f"{file}: {where}: {_cause(error, columns)}") from error
+            if claim.name in left:
+                left.remove(claim.name)
             yield claim
+    if left:
+        raise PluginError(f"{file}: gates names {left[0]!r}, and there is no such claim, or it is there twice")
 
 
-def _claim(found: dict[str, Any], package: str) -> Claim:
+def _claim(found: dict[str, Any], package: str, gates: list[str]) -> Claim:
     if unknown := sorted(found.keys() - _FIELDS):
         raise TypeError(f"a claim has no {unknown[0]!r}; it has {', '.join(sorted(_FIELDS))}")
     if missing := [name for name in _NEEDED if name not in found]:
         raise TypeError(f"it says no {missing[0]}")
-    return Claim(**{**found, "target": f"{package}.claims.{found['target']}"})
+    role = "gate" if found["name"] in gates else "report"
+    return Claim(**{**found, "role": role, "target": f"{package}.claims.{found['target']}"})
 
 
 def _with_words(row: dict[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
