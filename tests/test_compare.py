@@ -15,7 +15,7 @@ from scorefold_registry import Host
 from scorefold_registry.cli.main import main
 from scorefold_registry.components.configs import check_use
 from scorefold_registry.experiments.cases import find_cases
-from scorefold_registry.experiments.comparison_plan import Choices, NotOnThisCaseError, stages_of
+from scorefold_registry.experiments.row_file import Choices, NotOnThisCaseError, stages_of
 from scorefold_registry.runfile.yaml_reader import parse
 
 SCHEMA = json.loads(files("scorefold").joinpath("schemas/compare.json").read_text())

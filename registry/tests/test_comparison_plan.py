@@ -12,8 +12,8 @@ from scorefold.errors import ConfigError
 from scorefold.plugin import Comparison
 from scorefold_registry import compare
 from scorefold_registry.experiments.cases import Case, find_cases
-from scorefold_registry.experiments.comparison_plan import Choices, NotOnThisCaseError, stages_of
-from scorefold_registry.experiments.comparison_rows import Row, with_regrets
+from scorefold_registry.experiments.row_file import Choices, NotOnThisCaseError, stages_of
+from scorefold_registry.experiments.rows import CaseRow, with_regrets
 from scorefold_registry.host import Host
 
 ESTIMATE = Comparison(verbs=("estimate",))
@@ -167,7 +167,7 @@ def scorefold_components():
 @pytest.fixture
 def own(install: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Host:
     install("fake-own", PLUGIN, files={"own.py": OWN})
-    monkeypatch.setattr("scorefold_registry.experiments.comparison_figure.draw", lambda rows: {})
+    monkeypatch.setattr("scorefold_registry.experiments.figure.draw_comparison", lambda rows: {})
     return Host.discover()
 
 
@@ -198,12 +198,12 @@ def test_a_verb_without_an_answer_is_a_reason(own: Host) -> None:
 def test_regrets_are_against_the_best_of_a_case_in_the_same_quantity() -> None:
     smallest = Comparison(verbs=("evaluate",), best="smallest")
     rows = [
-        Row("a", "x", value=2.0, quantity="nats"),
-        Row("b", "x", value=1.5, quantity="nats"),
-        Row("c", "x", value=9.0, quantity="bits"),
-        Row("a", "y", value=float("nan"), quantity="nats"),
-        Row("b", "y", value=4.0, quantity="nats"),
-        Row("c", "y", error="no"),
+        CaseRow("a", "x", value=2.0, quantity="nats"),
+        CaseRow("b", "x", value=1.5, quantity="nats"),
+        CaseRow("c", "x", value=9.0, quantity="bits"),
+        CaseRow("a", "y", value=float("nan"), quantity="nats"),
+        CaseRow("b", "y", value=4.0, quantity="nats"),
+        CaseRow("c", "y", error="no"),
     ]
     found = [row.regret for row in with_regrets(rows, smallest)]
     assert found[:3] == [0.5, 0.0, 0.0]

@@ -12,7 +12,7 @@ import torch
 from scorefold.errors import PluginError
 from scorefold.plugin import Port
 from scorefold_registry.experiments.cases import Case
-from scorefold_registry.experiments.comparison_plan import Choices, stages_of
+from scorefold_registry.experiments.row_file import Choices, stages_of
 from scorefold_registry.host import Host
 from scorefold_registry.run.stage_folder import key_of, resolved_stage
 from scorefold_registry.runfile.plan import make_plan

@@ -13,7 +13,7 @@ import pytest
 
 from scorefold.plugin import Claim
 from scorefold_registry.cli.main import main
-from scorefold_registry.experiments.reproduce import within
+from scorefold_registry.experiments.claims import within
 
 Install = Callable[..., Path]
 Captured = pytest.CaptureFixture[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,16 +12,16 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scorefold_registry.experiments.sweep_figure import draw_sweep
-from scorefold_registry.experiments.sweep_report import points_table, table_text
-from scorefold_registry.experiments.sweep_result import Row, SweepResult, csv_of, make_settings
+from scorefold_registry.experiments.figure import draw_sweep
+from scorefold_registry.experiments.rows import PointRow, SweepResult, make_settings
+from scorefold_registry.experiments.table import points_table, print_table, swept_csv
 from scorefold_registry.run.figures import draw
 
 
 def swept(points: Sequence[tuple[Mapping[str, Any], float | None]]) -> SweepResult:
     """A sweep of these points, each with its values and what it measured."""
     rows = tuple(
-        Row(number, values, {"s.m": value}, None, 1.0, 1, 0, None)
+        PointRow(number, values, {"s.m": value}, None, 1.0, 1, 0, None)
         for number, (values, value) in enumerate(points, start=1)
     )
     fields = tuple(points[0][0])
@@ -84,7 +85,8 @@ def test_fields_and_values_are_called_anything(tmp_path: Path) -> None:
     """No mathematics between dollars, no formula in the table, and nothing that steers."""
     names = ["$\\frac{$", "=1+1", "\x1b[2J", "\u4e2d\u6587", "\u202etxt"]
     result = swept([({"a.$x": name, "b.y": number % 2}, float(number)) for number, name in enumerate(names)])
-    assert draw("scorefold_registry.experiments.sweep_figure:draw_sweep", result, tmp_path, math=False) == ["s.m"]
-    text = csv_of(result)
+    assert draw("scorefold_registry.experiments.figure:draw_sweep", result, tmp_path, math=False) == ["s.m"]
+    text, printed = swept_csv(result), io.StringIO()
+    print_table(points_table(result), printed)
     assert "'=1+1" in text
-    assert not {part for part in text + table_text(points_table(result)) if part in "\x1b\u202e"}
+    assert not {part for part in text + printed.getvalue() if part in "\x1b\u202e"}

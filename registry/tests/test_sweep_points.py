@@ -10,17 +10,9 @@ from typing import Any
 import pytest
 
 from scorefold.errors import ConfigError
+from scorefold_registry.experiments.measures import Measure, as_number, metric_of, named, parse_measures
 from scorefold_registry.experiments.points import axes_of, make_points, parse_axis, point_text, short_names
-from scorefold_registry.experiments.sweep_result import (
-    Measure,
-    Row,
-    as_number,
-    best_setting,
-    make_settings,
-    metric_of,
-    named,
-    parse_measures,
-)
+from scorefold_registry.experiments.rows import PointRow, best_setting, make_settings
 from scorefold_registry.runfile.yaml_reader import parse_value
 
 
@@ -163,7 +155,7 @@ def test_metrics_are_found_by_name_whatever_the_case_and_the_spaces() -> None:
 
 
 def test_a_metric_that_no_point_has_is_named_with_those_there_are() -> None:
-    rows = [{"stages": []}, {"stages": told(error=1.0, truth=2)}]
+    rows = [[], told(error=1.0, truth=2)]
     assert named([Measure("dimension")], rows) == {Measure("dimension"): "dimension.error"}
     assert named([Measure("score", "x")], rows) == {Measure("score", "x"): "score.x"}, "no point came that far"
     with pytest.raises(ConfigError, match="stage 'dimension' has no metric 'eror'") as caught:
@@ -172,8 +164,8 @@ def test_a_metric_that_no_point_has_is_named_with_those_there_are() -> None:
     assert "reuses" in str(caught.value.hint)
 
 
-def row(number: int, a: Any, seed: int, value: float | None, error: Any = None) -> Row:
-    return Row(number, {"a": a, "seed": seed}, {"s.m": value}, None, 1.0, 1, 0, error)
+def row(number: int, a: Any, seed: int, value: float | None, error: Any = None) -> PointRow:
+    return PointRow(number, {"a": a, "seed": seed}, {"s.m": value}, None, 1.0, 1, 0, error)
 
 
 def test_seeds_are_taken_together_and_the_best_has_no_failures() -> None:

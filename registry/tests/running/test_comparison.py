@@ -19,7 +19,7 @@ from scorefold.artefacts import read_json
 from scorefold.results import Estimate
 from scorefold_registry import compare as compare_on
 from scorefold_registry import run_file
-from scorefold_registry.experiments.comparison_rows import Row, over_seeds
+from scorefold_registry.experiments.rows import CaseRow, over_seeds
 from scorefold_registry.host import Host
 from scorefold_registry.runfile.reader import read
 
@@ -125,9 +125,9 @@ def test_seeds_give_a_mean_and_a_range(compare: Compare) -> None:
 
 
 def test_one_seed_that_fails_is_the_reason() -> None:
-    rows = [Row("estimator:a", "x", value=1.0), Row("estimator:a", "x", error="too few points")]
-    assert over_seeds(rows).error == "too few points"
-    assert over_seeds(rows).value is None
+    rows = [CaseRow("estimator:a", "x", value=1.0), CaseRow("estimator:a", "x", error="too few points")]
+    assert over_seeds(rows, 2).error == "too few points"
+    assert over_seeds(rows, 2).value is None
 
 
 def test_each_row_runs_by_itself_to_the_same_answer(compare: Compare, host: Host) -> None:
@@ -413,7 +413,7 @@ def test_an_interrupted_comparison_goes_on(say: Say) -> None:
         patch.setattr(parts.Scored, "estimate", stop)
         said = say(*command)
     assert said.status == 130
-    assert said.err == "interrupted; the same command goes on from there\n"
+    assert said.err == "interrupted after 1 of 2 rows; the same command goes on from there\n"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             parts.Mean, "estimate", stop

@@ -22,7 +22,7 @@ from scorefold.jobs import pack, perform, unpack
 from scorefold.plugin import hookimpl
 from scorefold.stage import Executor
 from scorefold_registry import sweep
-from scorefold_registry.experiments.sweep_result import SweepResult
+from scorefold_registry.experiments.rows import SweepResult
 from scorefold_registry.host import Host
 from scorefold_registry.run.pipeline import run_file
 

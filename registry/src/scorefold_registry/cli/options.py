@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from scorefold.errors import ConfigError
@@ -27,6 +28,17 @@ class Parser(argparse.ArgumentParser):
         options = [option for action in self._actions for option in action.option_strings]
         near = did_you_mean(unknown.partition("=")[0], options) if unknown.startswith("-") else ""
         raise UsageError(message, hint=sentences(near, usage))
+
+
+def count(least: int) -> Callable[[str], int]:
+    """The type of an option that takes a whole number from ``least``."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
+        return int(text)
+
+    return read
 
 
 def pairs(given: list[str], option: str, example: str) -> dict[str, Any]:

@@ -6,24 +6,23 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefold.artefacts import write_json, write_text
-from scorefold.errors import DataError, PluginError, ScorefoldError, ShapeError, printable
+from scorefold.errors import ConfigError, PluginError, ScorefoldError, ShapeError, printable
 from scorefold.plugin import Comparison
 from scorefold_registry.components.file_names import file_name
 from scorefold_registry.components.stage_files import read_result, read_stage
-from scorefold_registry.experiments.cases import Case
-from scorefold_registry.experiments.comparison_plan import NotOnThisCaseError, stages_of
-from scorefold_registry.experiments.comparison_rows import Row, judged, over_seeds, with_regrets
-from scorefold_registry.experiments.comparison_table import row_text
+from scorefold_registry.experiments.cases import Case, find_cases
+from scorefold_registry.experiments.engine import Answer, Experiment, as_ours, run_here
+from scorefold_registry.experiments.measures import answer_of
 from scorefold_registry.experiments.progress import Watch
-from scorefold_registry.experiments.question import Question
-from scorefold_registry.experiments.sweep_result import as_number
-from scorefold_registry.plugins.loading import describe
+from scorefold_registry.experiments.question import choose, find_components
+from scorefold_registry.experiments.row_file import Choices, NotOnThisCaseError, run_text, stages_of, used_in
+from scorefold_registry.experiments.rows import CaseRow, ComparisonResult, over_seeds, with_regrets
 from scorefold_registry.plugins.records import Registered
 from scorefold_registry.run import folders as run_folders
 from scorefold_registry.run.cache import area, make_folder, refuse_others
@@ -35,36 +34,7 @@ if TYPE_CHECKING:
     from scorefold_registry.host import Host
 
 ROWS = "rows"
-
-
-@dataclass(frozen=True)
-class ComparisonResult:
-    """A finished comparison: its rows in the order they were measured, and the folder that holds it."""
-
-    kind: str
-    comparison: Comparison
-    rows: tuple[Row, ...]
-    folder: Path
-    seconds: float
-
-    @property
-    def complete(self) -> bool:
-        """Whether every row was measured that could be put on its case, and at least one was."""
-        measured = [row for row in self.rows if not row.skipped]
-        return bool(measured) and all(row.error is None for row in measured)
-
-    def as_json(self) -> dict[str, Any]:
-        """The object that ``scorefold compare --json`` prints."""
-        return {"kind": self.kind, "rows": [row.as_json() for row in self.rows]}
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a comparison goes: its folder, and the folder of stages that are kept."""
-
-    folder: Path
-    cache: Path | None = None
-    fresh: bool = False
+Pair = tuple[Registered, Case]
 
 
 def compare(
@@ -82,76 +52,58 @@ def compare(
     out: Path | str | None = None,
     cache: Path | str | None = None,
     fresh: bool = False,
-) -> ComparisonResult:
-    """Put every installed component of a kind, or with a capability, on the same cases.
-
-    See ``scorefold_registry.experiments.question.ask`` for what can be chosen, and ``run_comparison`` for where it
-    goes. What goes wrong with one component is an ``error`` in its rows.
-    """
-    from scorefold_registry.experiments.question import ask
-
-    question = ask(
-        host.catalogue,
-        kind,
-        on=on,
-        only=only,
-        skip=skip,
-        plugged=plugged,
-        fields=fields,
-        seed=seed,
-        seeds=seeds,
-        threads=threads,
-    )
-    places = [None if place is None else Path(place) for place in (out, cache)]
-    return run_comparison(host, question, out=places[0], cache=places[1], fresh=fresh)
-
-
-def run_comparison(
-    host: Host,
-    question: Question,
-    *,
-    out: Path | None = None,
-    cache: Path | None = None,
-    fresh: bool = False,
     command: Sequence[str] = (),
     watch: Watch | None = None,
 ) -> ComparisonResult:
-    """Measure every row and write the comparison to ``out``, or to a new folder among the runs.
+    """Put every installed component of a kind, or with a capability, on the same cases.
 
-    Rows that were measured before are taken from the cache with the cost they had, unless ``fresh``; an interrupted
-    comparison goes on from there. Raises ``RunInterrupted`` after Ctrl-C and ``ArtefactError`` where a folder can't be
-    written; what goes wrong in a row is the row's ``error``.
+    ``kind`` is a kind or a capability; ``on``, ``only`` and ``skip`` are names, each one or several separated by
+    commas; ``plugged`` maps ports to inline components, ``fields`` maps ``component.field`` to values. All of it is
+    checked before anything runs and before torch is imported: ``ConfigError`` and ``PluginError`` for what does not
+    exist or does not fit, with near misses.
+
+    The comparison is written to ``out``, or to a new folder among the runs. Rows that were measured before are taken
+    from the cache with the cost they had, unless ``fresh``; an interrupted comparison goes on from there. Raises
+    ``Interrupted`` after Ctrl-C and ``ArtefactError`` where a folder can't be written; what goes wrong with one
+    component is an ``error`` in its rows.
     """
-    from scorefold_registry.experiments.comparison_report import write_comparison
+    comparison, components = find_components(host.catalogue, kind, only, skip)
+    cases = find_cases(host.catalogue, kind, comparison, on)
+    choices = choose(host.catalogue, comparison, components, cases, plugged or {}, fields or {})
+    for name, value, least in (("seed", seed, 0), ("seeds", seeds, 1), ("threads", threads, 1)):
+        if value < least:
+            raise ConfigError(f"{name} is {value}; expected at least {least}")
+
+    from scorefold_registry.experiments.page import write_comparison
     from scorefold_registry.run.environment import describe_environment
 
-    watch, began = watch or Watch(), time.time()
+    began = time.time()
     # Without it every row would fail alike.
     make_folder(area("cache", cache, ".scorefold/cache"))
-    with _new_folder(question, out) as (folder, final):
+    with _new_folder(kind, None if out is None else Path(out)) as (folder, final):
         status = {"name": final.parent.name, "command": " ".join(command), "started": began}
         write_json(folder / "status.json", {"state": "running", **status})
-        try:
-            rows = list(_measured(host, question, Place(folder, cache, fresh), watch))
-        finally:
-            watch.close()
+        experiment = _Comparison(host, comparison, choices, folder / ROWS, threads, cache, fresh)
+        # Case by case, so that what a case needs is made once and used while it is at hand.
+        experiment.tasks = [(component, case) for case in cases for component in components]
+        experiment.seeds = range(seed, seed + seeds)
+        rows = with_regrets(run_here(experiment, watch or Watch()), comparison)
         seconds = time.time() - began
-        rows = with_regrets(rows, question.comparison)
-        result = ComparisonResult(question.kind, question.comparison, tuple(rows), folder, seconds)
-        write_comparison(folder, result, describe_environment(host.plugins, "cpu", question.seeds[0]), command)
+        result = ComparisonResult(kind, comparison, tuple(rows), folder, seconds)
+        write_comparison(result, describe_environment(host.plugins, "cpu", seed), command)
         write_json(folder / "status.json", {"state": "complete", **status, "ended": time.time(), "seconds": seconds})
     return replace(result, folder=final)
 
 
 @contextmanager
-def _new_folder(question: Question, out: Path | None) -> Iterator[tuple[Path, Path]]:
+def _new_folder(kind: str, out: Path | None) -> Iterator[tuple[Path, Path]]:
     """Where a comparison is written, and where it stands in the end."""
     if out is not None:
         refuse_others(out, ROWS)
         make_folder(out / ROWS)
         yield out, out
         return
-    parent = area("runs", None, "runs").absolute() / f"compare-{question.kind.lower()}"
+    parent = area("runs", None, "runs").absolute() / f"compare-{kind.lower()}"
     with run_folders.new_run(parent, f"{datetime.now():%Y%m%d-%H%M%S}") as folder:
         (folder / ROWS).mkdir()
         final = run_folders.final_name(folder)
@@ -159,130 +111,92 @@ def _new_folder(question: Question, out: Path | None) -> Iterator[tuple[Path, Pa
         folder.rename(final)
 
 
-def _measured(host: Host, question: Question, place: Place, watch: Watch) -> Iterator[Row]:
-    """Every row as it comes. What can't be measured is a row too, with the reason."""
-    watch.began(len(question.pairs))
-    for registered, case in question.pairs:
-        label = host.catalogue.pinned(registered).rpartition("@")[0]
-        shown = watch.started(f"{label} on {case.name}")
-        row = Row(component=label, case=case.name, truth=case.truth)
-        row = over_seeds(
-            [_measure(host, question, place, registered, case, row, seed, shown) for seed in question.seeds]
-        )
-        watch.ended(row_text(row), failed=row.error is not None)
-        yield row
+@dataclass
+class _Comparison(Experiment[Pair, CaseRow, CaseRow]):
+    """The rows of a comparison as the engine makes them: a run file each, run in this process, which counts calls."""
+
+    host: Host
+    comparison: Comparison
+    choices: Choices
+    folder: Path
+    threads: int
+    cache: Path | str | None
+    fresh: bool
+    stages: dict[Path, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    """Those of the run files that were written."""
+
+    def label(self, task: Pair) -> str:
+        return f"{self._component(task)} on {task[1].name}"
+
+    def run(self, task: Pair, seed: int, shown: Silent | None) -> CaseRow:
+        from scorefold_registry.run.pipeline import run_plan
+
+        file = self._file(task, seed)
+        stages = stages_of(self.host.catalogue, task[0], self.comparison, task[1], self.choices)
+        write_text(file, run_text(file.stem, seed, self.threads, stages))
+        self.stages[file] = stages
+        plan = make_plan(self.host.catalogue, read(file))
+        result = run_plan(self.host, plan, runs=self.folder, cache=self.cache, fresh=self.fresh, progress=shown)
+        return _answered(self._begun(task, seed), result.folder, [stage.name for stage in result.stages])
+
+    def row(self, task: Pair, answers: Sequence[Answer[CaseRow]]) -> CaseRow:
+        rows = [self._ended(task, seed, answer) for seed, answer in zip(self.seeds, answers, strict=False)]
+        return over_seeds(rows, len(self.seeds))
+
+    def line(self, row: CaseRow) -> str:
+        from scorefold_registry.experiments.table import compared_line
+
+        return compared_line(row)
+
+    def _component(self, task: Pair) -> str:
+        return self.host.catalogue.pinned(task[0]).rpartition("@")[0]
+
+    def _file(self, task: Pair, seed: int) -> Path:
+        ending = f"-seed-{seed}" if len(self.seeds) > 1 else ""
+        return self.folder / f"{file_name(f'{self._component(task)}-{task[1].name}{ending}')}.yaml"
+
+    def _begun(self, task: Pair, seed: int) -> CaseRow:
+        """The row of a task before it is measured."""
+        row = CaseRow(self._component(task), task[1].name, truth=task[1].truth)
+        file = self._file(task, seed)
+        if file not in self.stages:
+            return row
+        return replace(row, run_file=f"{ROWS}/{file.name}", uses=used_in(self.stages[file]))
+
+    def _ended(self, task: Pair, seed: int, answer: Answer[CaseRow]) -> CaseRow:
+        """The row of one seed. Of its run nothing stays but the run file and the traceback of a failure."""
+        file = self._file(task, seed)
+        runs, traceback = file.with_suffix(""), file.with_suffix(".txt")
+        traceback.unlink(missing_ok=True)
+        for log in runs.glob("*/error.txt") if answer.error is not None else ():
+            shutil.copyfile(log, traceback)
+        shutil.rmtree(runs, ignore_errors=True)
+        if answer.error is None:
+            assert answer.value is not None
+            return answer.value
+        skipped = isinstance(answer.error, (NotOnThisCaseError, ShapeError))
+        return replace(self._begun(task, seed), error=_reason(as_ours(answer.error)), skipped=skipped)
 
 
-def _measure(
-    host: Host,
-    question: Question,
-    place: Place,
-    registered: Registered,
-    case: Case,
-    row: Row,
-    seed: int,
-    shown: Silent | None,
-) -> Row:
-    from scorefold_registry.run.pipeline import run_plan
-
-    ending = f"-seed-{seed}" if len(question.seeds) > 1 else ""
-    name = file_name(f"{row.component}-{case.name}{ending}")
-    file = place.folder / ROWS / f"{name}.yaml"
-    file.with_suffix(".txt").unlink(missing_ok=True)
-    try:
-        stages = stages_of(host.catalogue, registered, question.comparison, case, question.choices)
-        write_text(file, _run_text(name, seed, question.threads, stages))
-        row = replace(row, run_file=f"{ROWS}/{file.name}", uses=_uses(stages))
-        plan = make_plan(host.catalogue, read(file))
-        result = run_plan(host, plan, runs=file.parent, cache=place.cache, fresh=place.fresh, progress=shown)
-        measured = _read(row, result.folder, [stage.name for stage in result.stages])
-    except Exception as error:
-        _keep_traceback(file.parent / name, file.with_suffix(".txt"))
-        return replace(row, error=_said(error), skipped=isinstance(error, (NotOnThisCaseError, ShapeError)))
-    shutil.rmtree(file.parent / name, ignore_errors=True)
-    return measured
-
-
-def _run_text(name: str, seed: int, threads: int, stages: Mapping[str, Any]) -> str:
-    from scorefold_registry.runfile.yaml_reader import yaml_text
-
-    return yaml_text(
-        {"version": 1, "name": name, "seed": seed, "runtime": {"threads": threads}, "stages": dict(stages)}
-    )
-
-
-def _uses(stages: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """The components that were plugged in, data apart."""
-    made = [stage["use"] for name, stage in stages.items() if name != "data" and ":" in stage["use"]]
-    return tuple(made[:-1])
-
-
-def _said(error: Exception) -> str:
-    """Why a row has no number, in a line."""
-    if not isinstance(error, ScorefoldError):
-        return printable(describe(error))
-    hint = "" if isinstance(error, PluginError) or not error.hint else f" ({error.hint})"
-    return printable(" ".join(f"{error.message}{hint}".split()))
-
-
-def _keep_traceback(runs: Path, target: Path) -> None:
-    """Keep what a failed run knows of its error, and drop the rest of it."""
-    for log in runs.glob("*/error.txt"):
-        shutil.copyfile(log, target)
-    shutil.rmtree(runs, ignore_errors=True)
-
-
-def _read(row: Row, folder: Path, stages: Sequence[str]) -> Row:
-    """What a run answered and what it cost, from the folders of its stages."""
+def _answered(row: CaseRow, folder: Path, stages: Sequence[str]) -> CaseRow:
+    """The row with what a run answered and what it cost, from the folders of its stages."""
     facts = {name: read_stage(folder / name) for name in stages}
     results = {name: read_result(folder / name) for name in stages}
     last = facts[stages[-1]]
-    answer = _answer(last["verb"], results[stages[-1]].get("answer"))
+    answer = answer_of(last["verb"], results[stages[-1]].get("answer"), row.truth)
     if answer is None:
-        reason = f"the verb {last['verb']!r} gave no answer on these data"
-        return replace(row, error=reason)
-    interval = answer.get("interval")
+        return replace(row, error=f"the verb {last['verb']!r} gave no answer on these data")
     trained = [facts[name]["cpu_seconds"] or 0.0 for name in stages if results[name].get("trained")]
-    return judged(
-        replace(
-            row,
-            quantity=answer["quantity"],
-            value=_number_if_any(answer["value"]),
-            headline=str(answer["headline"]) if answer.get("headline") else None,
-            interval=None if interval is None else (_number(interval[0]), _number(interval[1])),
-            truth=row.truth if row.truth is not None else _number_if_any(answer.get("truth")),
-            cpu_seconds=last["cpu_seconds"],
-            network_calls=last["network_calls"],
-            training_cpu_seconds=sum(trained) if trained else None,
-        )
+    return replace(
+        row,
+        **answer,
+        cpu_seconds=last["cpu_seconds"],
+        network_calls=last["network_calls"],
+        training_cpu_seconds=sum(trained) if trained else None,
     )
 
 
-def _answer(verb: str, answer: Any) -> Mapping[str, Any] | None:
-    """What a verb answered, None where it gave nothing. Raises ``DataError`` for what is no answer."""
-    if answer is None:
-        return None
-    interval = answer.get("interval") if isinstance(answer, Mapping) else None
-    if (
-        not isinstance(answer, Mapping)
-        or not isinstance(answer.get("quantity"), str)
-        or "value" not in answer
-        or not (interval is None or (isinstance(interval, list) and len(interval) == 2))
-    ):
-        raise DataError(
-            f"the verb {verb!r} answered {answer!r:.200}; expected a mapping with a quantity as text, a value and, "
-            "where they are known, an interval of two numbers and the truth"
-        )
-    return answer
-
-
-def _number(value: Any) -> float:
-    """A number that an answer gives. Raises ``DataError`` for what is none."""
-    number = as_number(value)
-    if number is None:
-        raise DataError(f"the answer is {value!r}; expected a number")
-    return number
-
-
-def _number_if_any(value: Any) -> float | None:
-    return None if value is None else _number(value)
+def _reason(error: ScorefoldError) -> str:
+    """Why a row has no number, in a line."""
+    hint = "" if isinstance(error, PluginError) or not error.hint else f" ({error.hint})"
+    return printable(" ".join(f"{error.message}{hint}".split()))

@@ -19,6 +19,9 @@ from scorefold_registry.runfile.yaml_reader import parse_value
 _DIGITS = 6
 """Significant digits of a drawn number: enough for any setting, and few enough to be read and typed again."""
 
+SEED = "seed"
+"""The field over which a sweep gives mean and spread."""
+
 _CALL = re.compile(r"([A-Za-z_]+)\((.*)\)\Z", re.S)
 
 

@@ -31,10 +31,10 @@ class Watch:
 
 
 class LineWatch(Watch):
-    """A line for each run as it ends, and one now and then while a stage of it takes long."""
+    """A line for each run as it ends, numbered or not, and one now and then while a stage of it takes long."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, numbered: bool = True) -> None:
+        self._stream, self._numbered = stream, numbered
         self._count = self._done = 0
 
     def began(self, count: int, said: str = "") -> None:
@@ -47,7 +47,7 @@ class LineWatch(Watch):
 
     def ended(self, text: str, *, failed: bool) -> None:
         self._done += 1
-        self._print(f"[{self._done}/{self._count}] {text}")
+        self._print(f"[{self._done}/{self._count}] {text}" if self._numbered else text)
 
     def _print(self, text: str) -> None:
         print(printable(text), file=self._stream, flush=True)

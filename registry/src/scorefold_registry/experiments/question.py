@@ -1,9 +1,8 @@
-"""What is to be compared: components, cases and what is chosen for all rows, checked before anything runs."""
+"""What is to be compared: components and what is chosen for all rows, checked before anything runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -13,73 +12,21 @@ from scorefold.plugin import Comparison
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.configs import check_config
 from scorefold_registry.components.messages import config_error
-from scorefold_registry.experiments.cases import Case, check_cases, find_cases
-from scorefold_registry.experiments.comparison_plan import Choices, as_inline, own_config, put
+from scorefold_registry.experiments.cases import Case, check_cases
+from scorefold_registry.experiments.row_file import Choices, as_inline, own_config, put
 from scorefold_registry.plugins.names import did_you_mean, sentences
 from scorefold_registry.plugins.records import Registered
 from scorefold_registry.runfile.reader import near
 
 
-@dataclass(frozen=True)
-class Question:
-    """What is compared, checked: the components, the cases, and what was chosen for all rows.
+def find_components(
+    catalogue: Catalogue, kind: str, only: Sequence[str], skip: Sequence[str]
+) -> tuple[Comparison, list[Registered]]:
+    """How a kind or capability is compared, and its components: those in ``only`` or all, without those in ``skip``.
 
-    ``kind`` is the kind or capability as it was asked for.
+    ``only`` and ``skip`` are names, each one or several separated by commas. Raises ``ConfigError`` with near misses
+    for what does not exist or is not compared.
     """
-
-    kind: str
-    comparison: Comparison
-    components: tuple[Registered, ...]
-    cases: tuple[Case, ...]
-    choices: Choices
-    seeds: tuple[int, ...]
-    threads: int
-
-    @property
-    def pairs(self) -> list[tuple[Registered, Case]]:
-        """Every row to be, case by case, so that what a case needs is made once and used while it is at hand."""
-        return [(registered, case) for case in self.cases for registered in self.components]
-
-
-def ask(
-    catalogue: Catalogue,
-    kind: str,
-    *,
-    on: Sequence[str] = (),
-    only: Sequence[str] = (),
-    skip: Sequence[str] = (),
-    plugged: Mapping[str, Any] | None = None,
-    fields: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    seeds: int = 1,
-    threads: int = 1,
-) -> Question:
-    """Check what is to be compared, before anything runs.
-
-    ``kind`` is a kind or a capability; ``on``, ``only`` and ``skip`` are names, each one or several parted by commas;
-    ``plugged`` maps ports to inline components; ``fields`` maps ``component.field`` to values. Raises ``ConfigError``
-    and ``PluginError`` for what does not exist or does not fit, with near misses.
-    """
-    comparison, components = _components(catalogue, kind)
-    components = _chosen(components, only, skip)
-    cases = find_cases(catalogue, kind, comparison, on)
-    last = comparison.verbs[-1]
-    for owner, item in {item.component.kind: item for item in components}.items():
-        kind_of_owner = catalogue.kind(owner)
-        verb = catalogue.verb(item.component, last) if last in kind_of_owner.verb_names else kind_of_owner.verb(last)
-        if verb is not None:
-            check_cases(cases, verb, _model(verb.options))
-    choices = Choices(_plugged(catalogue, components, plugged or {}), _fields(catalogue, fields or {}))
-    _check_fields(catalogue, components, cases, choices)
-    for name, value, least in (("seed", seed, 0), ("seeds", seeds, 1), ("threads", threads, 1)):
-        if value < least:
-            raise ConfigError(f"{name} is {value}; expected at least {least}")
-    return Question(
-        kind, comparison, tuple(components), tuple(cases), choices, tuple(range(seed, seed + seeds)), threads
-    )
-
-
-def _components(catalogue: Catalogue, kind: str) -> tuple[Comparison, list[Registered]]:
     able = [name for name, item in catalogue.kinds.items() if item.comparison is not None]
     able += [name for name, item in catalogue.capabilities.items() if item.comparison is not None]
     known = f"what can be compared: {', '.join(able)}"
@@ -103,7 +50,7 @@ def _components(catalogue: Catalogue, kind: str) -> tuple[Comparison, list[Regis
         raise ConfigError(f"there is no kind or capability {kind!r}", hint=sentences(near, known))
     if not found:
         raise ConfigError(f"nothing that is installed is or provides {kind}", hint=known)
-    return comparison, found
+    return comparison, _chosen(found, only, skip)
 
 
 def _chosen(components: Sequence[Registered], only: Sequence[str], skip: Sequence[str]) -> list[Registered]:
@@ -128,6 +75,30 @@ def _chosen(components: Sequence[Registered], only: Sequence[str], skip: Sequenc
     if not chosen:
         raise ConfigError("every component was left out; nothing is compared")
     return chosen
+
+
+def choose(
+    catalogue: Catalogue,
+    comparison: Comparison,
+    components: Sequence[Registered],
+    cases: Sequence[Case],
+    plugged: Mapping[str, Any],
+    fields: Mapping[str, Any],
+) -> Choices:
+    """What is chosen for all rows: components for ports, and values for ``component.field``.
+
+    Raises ``ConfigError`` and ``PluginError`` for what does not exist or does not fit, with near misses, and for a case
+    that the compared verb of a component can't be put on.
+    """
+    last = comparison.verbs[-1]
+    for owner, item in {item.component.kind: item for item in components}.items():
+        kind = catalogue.kind(owner)
+        verb = catalogue.verb(item.component, last) if last in kind.verb_names else kind.verb(last)
+        if verb is not None:
+            check_cases(cases, verb, _model(verb.options))
+    choices = Choices(_plugged(catalogue, components, plugged), _fields(catalogue, fields))
+    _check_fields(catalogue, components, cases, choices)
+    return choices
 
 
 def _model(target: str | None) -> type[Config] | None:

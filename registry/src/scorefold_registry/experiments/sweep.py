@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,52 +11,34 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from scorefold.artefacts import read_json, write_json, write_text
-from scorefold.errors import ConfigError, WorkerError
-from scorefold.stage import Executor, RunInfo
-from scorefold_registry.experiments.points import Point, axes_of, point_text
+from scorefold.artefacts import json_text, write_text
+from scorefold.errors import ConfigError, ScorefoldError
+from scorefold.stage import RunInfo
+from scorefold_registry.experiments.engine import Answer, Experiment, run_elsewhere, run_here
+from scorefold_registry.experiments.job import TARGET, PointJob, PointRecord, recorded, run_job, write_record
+from scorefold_registry.experiments.measures import Measure, choose_measures, metric_of, named
+from scorefold_registry.experiments.points import SEED, Axis, Point, axes_of, make_points, point_text
 from scorefold_registry.experiments.progress import Watch
-from scorefold_registry.experiments.sweep_job import TARGET, PointJob, failed_row, run_here
-from scorefold_registry.experiments.sweep_plan import SweepPlan, plan_sweep
-from scorefold_registry.experiments.sweep_report import write_sweep
-from scorefold_registry.experiments.sweep_result import (
-    Measure,
-    SweepResult,
-    best_setting,
-    make_row,
-    make_settings,
-    metric_of,
-    named,
-)
+from scorefold_registry.experiments.rows import SweepResult, best_setting, make_row, make_settings
 from scorefold_registry.plugins.development import development_plugins
 from scorefold_registry.plugins.records import LOCAL
 from scorefold_registry.run.cache import area, make_folder, refuse_others
 from scorefold_registry.run.executor import LocalExecutor, plugins_executor
-from scorefold_registry.run.progress import duration, number_text
-from scorefold_registry.run.stage_folder import resolved_run
+from scorefold_registry.run.progress import Silent, duration, number_text
+from scorefold_registry.runfile.plan import Plan, make_plan
+from scorefold_registry.runfile.reader import RunFileError, read
 
 if TYPE_CHECKING:
+    from scorefold_registry.components.catalogue import Catalogue
     from scorefold_registry.host import Host
 
-SECONDS_BETWEEN_LOOKS = 0.2
 POINTS = "points"
-
-Rows = dict[int, dict[str, Any]]
-"""What the jobs of points told, by the points' numbers."""
-
-
-class SweepInterrupted(KeyboardInterrupt):
-    """The user stopped a sweep after ``done`` of ``points``; the same command goes on from there."""
-
-    def __init__(self, done: int, points: int) -> None:
-        super().__init__(done, points)
-        self.done, self.points = done, points
 
 
 def sweep(
     host: Host,
     path: Path | str,
-    over: Mapping[str, Sequence[Any] | str],
+    over: Mapping[str, Sequence[Any] | str] | Sequence[Axis],
     *,
     measure: Sequence[str] = (),
     best: str | None = None,
@@ -67,74 +49,83 @@ def sweep(
     workers: int | None = None,
     out: Path | str | None = None,
     cache: Path | str | None = None,
-) -> SweepResult:
-    """Run a run file at many values of some of its fields.
-
-    ``over`` gives the values of each field, or how they are drawn: ``{"seed": [0, 1], "stages.score.config.width":
-    "integers(8, 64)"}``. A point that fails is a row of the result. See ``plan_sweep`` and ``run_sweep`` for the other
-    arguments and the errors.
-    """
-    plan = plan_sweep(
-        host.catalogue,
-        path,
-        axes_of(over),
-        in_step=in_step,
-        random=random,
-        measure=measure,
-        best=best,
-        sets=sets,
-        seed=seed,
-        out=out,
-    )
-    return run_sweep(host, plan, workers=workers, cache=cache)
-
-
-def run_sweep(
-    host: Host,
-    plan: SweepPlan,
-    *,
-    workers: int | None = None,
-    cache: str | Path | None = None,
     watch: Watch | None = None,
 ) -> SweepResult:
-    """Run every point of a sweep that has been checked, and write its results into its folder.
+    """Run a run file at many values of some of its fields, and write the results into the sweep's folder.
 
-    Points go to the executor of a plugin that the run file configures, or else to ``workers`` processes (without a
-    number, as many as the file's runtime says); all share one cache of stages. A point that fails is a row with its
-    error. Raises ``ConfigError`` where a measure is not there, and ``SweepInterrupted``.
+    ``over`` gives the values of each field, or how they are drawn: ``{"seed": [0, 1], "stages.score.config.width":
+    "integers(8, 64)"}``; see ``make_points`` for ``in_step`` and ``random``, ``run_file`` for ``sets`` and ``seed``.
+    ``measure`` are texts such as ``"dimension.error"``; without any, the first metric of each stage that no other uses.
+    ``best`` is ``"min:STAGE.METRIC"`` or ``"max:..."``. Everything goes to ``out``, or to a folder of its own in
+    ``sweeps``. Points go to the executor of a plugin that the run file configures, or else to ``workers`` processes
+    (without a number, as many as the file's runtime says); all share one cache of stages.
+
+    Every point is checked before the first is run and before torch is imported; one that fails is a row of the result.
+    Raises ``RunFileError`` with every problem of every point, ``ConfigError`` for a sweep that can't be made or a
+    measure that is not there, and ``Interrupted`` after Ctrl-C.
     """
     began = time.monotonic()
-    watch = watch or Watch()
-    refuse_others(plan.folder, POINTS)
-    make_folder(plan.folder)
+    axes = axes_of(over) if isinstance(over, Mapping) else tuple(over)
+    base = read(path, sets, seed)
+    points = make_points(axes, in_step=in_step, random=random, seed=base.seed)
+    fields = tuple(axis.field for axis in axes)
+    root = None if SEED in fields else seed
+    plans = _plans(host.catalogue, base.path, points, sets, root)
+    measures, goal = choose_measures(plans[0], measure, best)
+    name = plans[0].run.name
+    asked = json_text([base.text, list(sets), seed, [point.sets for point in points]])
+    own = f"{name}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+    folder = area("sweeps", None, "sweeps") / own if out is None else Path(out)
     kept = area("cache", cache, ".scorefold/cache").absolute()
-    # Without it every point would fail alike.
-    make_folder(kept)
-    with _alone(plan.folder):
-        rows = run_points(host, plan, workers, kept, watch)
-        ordered = [rows[point.number] for point in plan.points]
-        labels = named(plan.measures, ordered)
-        made = tuple(make_row(point, row, labels) for point, row in zip(plan.points, ordered, strict=True))
+
+    from scorefold_registry.experiments.page import write_sweep
+
+    with _open(folder, kept):
+        jobs = _jobs(host, base.path, points, plans, folder, kept, tuple(sets), root)
+        experiment = _Sweep(host, points, measures, jobs)
+        records = _run(experiment, plans[0], folder, workers, watch or Watch())
+        labels = named(measures, [record.stages for record in records])
+        rows = tuple(make_row(point, record, labels) for point, record in zip(points, records, strict=True))
         shown = tuple(dict.fromkeys(labels.values()))
-        settings = make_settings(made, shown)
+        settings = make_settings(rows, shown)
         result = SweepResult(
-            name=plan.plans[0].run.name,
-            folder=plan.folder,
-            file=plan.file,
-            fields=plan.fields,
+            name=name,
+            folder=folder,
+            file=base.path,
+            fields=fields,
             measures=shown,
-            rows=made,
+            rows=rows,
             settings=settings,
-            goal=None if plan.best is None else f"{plan.best[0]}:{labels[plan.best[1]]}",
-            best=None if plan.best is None else best_setting(settings, plan.best[0], labels[plan.best[1]]),
+            goal=None if goal is None else f"{goal[0]}:{labels[goal[1]]}",
+            best=None if goal is None else best_setting(settings, goal[0], labels[goal[1]]),
             seconds=time.monotonic() - began,
         )
         write_sweep(result)
     return result
 
 
+def _plans(
+    catalogue: Catalogue, path: Path, points: Sequence[Point], sets: Sequence[str], seed: int | None
+) -> tuple[Plan, ...]:
+    plans: list[Plan] = []
+    problems: dict[str, ScorefoldError] = {}
+    for point in points:
+        try:
+            plans.append(make_plan(catalogue, read(path, sets, seed, swept=point.sets)))
+        except RunFileError as error:
+            # What is wrong with the file itself is wrong with every point.
+            problems |= {str(problem): problem for problem in error.problems if str(problem) not in problems}
+    if problems:
+        raise RunFileError(list(problems.values()))
+    return tuple(plans)
+
+
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _open(folder: Path, cache: Path) -> Iterator[None]:
+    """Make a sweep's folder and the cache, without which every point would fail alike, and work there alone."""
+    refuse_others(folder, POINTS)
+    make_folder(folder)
+    make_folder(cache)
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -147,67 +138,70 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def run_points(host: Host, plan: SweepPlan, workers: int | None, cache: Path, watch: Watch) -> Rows:
-    """The row of every point. Raises ``SweepInterrupted`` after Ctrl-C, when no worker is left."""
-    records = plan.folder / POINTS
-    make_folder(records)
-    # What an earlier sweep left, and nothing else that stands in a folder of this name.
-    for record in records.glob("*.json"):
-        if record.stem.isdecimal():
-            record.unlink()
-    jobs = _jobs(host, plan, records, cache)
-    first = plan.plans[0]
-    info = RunInfo(first.run.name, plan.folder, first.run.seed, resolved_run(host.catalogue, first), first.plugins)
-    count = first.run.runtime.workers if workers is None else workers
-    offered = plugins_executor(host, info)
-    try:
-        if offered is None and count == 1:
-            watch.began(len(jobs), _beginning(len(jobs), "one after another"))
-            return dict(_one_by_one(host, plan, jobs, watch))
-        _refuse_handed(host)
-        by = f"on {count} processes" if offered is None else f"by {type(offered).__module__.partition('.')[0]}"
-        watch.began(len(jobs), _beginning(len(jobs), by))
-        with _watching(records, plan, watch):
-            # Each job sets its own threads, so this is only what the pool itself needs to be told.
-            return _elsewhere(LocalExecutor(count) if offered is None else offered, plan, jobs)
-    except KeyboardInterrupt:
-        raise SweepInterrupted(len(list(records.glob("*.json"))), len(jobs)) from None
-    finally:
-        watch.close()
+class _Sweep(Experiment[PointJob, dict[str, Any], PointRecord]):
+    """The points of a sweep as the engine runs them."""
+
+    def __init__(
+        self, host: Host, points: Sequence[Point], measures: Sequence[Measure], jobs: Sequence[PointJob]
+    ) -> None:
+        self.host, self.measures, self.tasks = host, measures, jobs
+        self.texts = {point.number: point_text(point) for point in points}
+
+    def label(self, task: PointJob) -> str:
+        return self.texts[task.number]
+
+    def run(self, task: PointJob, seed: int, shown: Silent | None) -> dict[str, Any]:
+        return run_job(self.host, task)
+
+    def row(self, task: PointJob, answers: Sequence[Answer[dict[str, Any]]]) -> PointRecord:
+        return write_record(task, answers[0])
+
+    def recorded(self, task: PointJob) -> PointRecord | None:
+        return recorded(task)
+
+    def line(self, row: PointRecord) -> str:
+        said = self.texts[row.number]
+        if row.error is not None:
+            return f"{said}: failed: {' '.join(row.error['message'].split())}"
+        hits = [(measure.stage, metric_of(measure, row.stages)) for measure in self.measures]
+        numbers = ", ".join(f"{stage}.{hit[0]} {number_text(hit[1])}" for stage, hit in hits if hit is not None)
+        took = "reused" if all(stage["reused"] for stage in row.stages) else duration(row.seconds)
+        return f"{said}: {numbers} ({took})" if numbers else f"{said}: {took}"
 
 
-def _beginning(count: int, by: str) -> str:
-    return f"{count} point{'' if count == 1 else 's'}, {by}"
-
-
-def outcome(measures: Sequence[Measure], point: Point, row: Mapping[str, Any]) -> str:
-    """A point and what came out of it, in one line."""
-    said = point_text(point)
-    if row["error"] is not None:
-        return f"{said}: failed: {' '.join(row['error']['message'].split())}"
-    found = [(measure.stage, *hit) for measure in measures if (hit := metric_of(measure, row["stages"])) is not None]
-    numbers = ", ".join(f"{stage}.{name} {number_text(value)}" for stage, name, value in found)
-    took = "reused" if all(stage["reused"] for stage in row["stages"]) else duration(row["seconds"])
-    return f"{said}: {numbers} ({took})" if numbers else f"{said}: {took}"
-
-
-def _jobs(host: Host, plan: SweepPlan, records: Path, cache: Path) -> list[PointJob]:
+def _jobs(
+    host: Host,
+    source: Path,
+    points: Sequence[Point],
+    plans: Sequence[Plan],
+    folder: Path,
+    cache: Path,
+    sets: tuple[str, ...],
+    seed: int | None,
+) -> list[PointJob]:
+    """What says how each point is run; it leaves its record in a folder that is emptied of those before."""
     import torch
 
+    records = folder / POINTS
+    make_folder(records)
+    # What an earlier sweep left, and nothing else that stands in a folder of this name.
+    for file in records.glob("*.json"):
+        if file.stem.isdecimal():
+            file.unlink()
     # A copy, so that every point runs the same file, whatever becomes of the original meanwhile.
-    file = plan.folder / plan.file.name
-    if file.resolve() != plan.file.resolve():
-        write_text(file, plan.plans[0].run.text)
+    file = folder / source.name
+    if file.resolve() != source.resolve():
+        write_text(file, plans[0].run.text)
     usable = [record for record in host.plugins if record.state != "disabled"]
     return [
         PointJob(
             number=point.number,
             file=str(file.absolute()),
-            folder=str(plan.file.parent.absolute()),
-            sets=plan.sets,
+            folder=str(source.parent.absolute()),
+            sets=sets,
             swept=point.sets,
-            seed=plan.seed,
-            runs=str((plan.folder / "runs").absolute()),
+            seed=seed,
+            runs=str((folder / "runs").absolute()),
             cache=str(cache),
             here=str(Path.cwd()),
             record=str((records / f"{point.number}.json").absolute()),
@@ -215,8 +209,26 @@ def _jobs(host: Host, plan: SweepPlan, records: Path, cache: Path) -> list[Point
             plugins=tuple(f"{record.distribution}/{record.name}" for record in usable),
             settings=None if host.settings.file is None else str(host.settings.file),
         )
-        for point, planned in zip(plan.points, plan.plans, strict=True)
+        for point, planned in zip(points, plans, strict=True)
     ]
+
+
+def _run(points: _Sweep, first: Plan, folder: Path, workers: int | None, watch: Watch) -> list[PointRecord]:
+    """The records of all points, run where the run file or the command says."""
+    from scorefold_registry.run.stage_folder import resolved_run
+
+    host, run, count = points.host, first.run, len(points.tasks)
+    said = f"{count} point{'' if count == 1 else 's'}"
+    workers = run.runtime.workers if workers is None else workers
+    info = RunInfo(run.name, folder, run.seed, resolved_run(host.catalogue, first), first.plugins)
+    offered = plugins_executor(host, info)
+    if offered is None and workers == 1:
+        return run_here(points, watch, f"{said}, one after another")
+    _refuse_handed(host)
+    by = f"on {workers} processes" if offered is None else f"by {type(offered).__module__.partition('.')[0]}"
+    # Each job sets its own threads, so an executor of ours need not be given their number.
+    executor = LocalExecutor(workers) if offered is None else offered
+    return run_elsewhere(points, watch, f"{said}, {by}", executor, TARGET, f"sweep of {run.name}")
 
 
 def _refuse_handed(host: Host) -> None:
@@ -228,57 +240,3 @@ def _refuse_handed(host: Host) -> None:
             raise ConfigError(
                 f"plugin {record.name!r} was handed over as a module, which no worker can import", hint=hint
             )
-
-
-def _one_by_one(
-    host: Host, plan: SweepPlan, jobs: Sequence[PointJob], watch: Watch
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    for point, job in zip(plan.points, jobs, strict=True):
-        row = run_here(host, job)
-        watch.ended(outcome(plan.measures, point, row), failed=row["error"] is not None)
-        yield job.number, row
-
-
-def _elsewhere(executor: Executor, plan: SweepPlan, jobs: Sequence[PointJob]) -> Rows:
-    """The rows of jobs that an executor does. A job that ends its worker is a row with that error."""
-    rows: Rows = {}
-    try:
-        while left := [job for job in jobs if job.number not in rows]:
-            try:
-                told = executor.map(TARGET, left, key=f"sweep of {plan.plans[0].run.name}")
-                rows |= {row["number"]: row for row in told}
-            except WorkerError as error:
-                done = [job for job in left if Path(job.record).exists()]
-                rows |= {job.number: read_json(Path(job.record)) for job in done}
-                dead = left[error.item]
-                rows[dead.number] = failed_row(dead, error)
-                write_json(Path(dead.record), rows[dead.number])
-    finally:
-        executor.close()
-    return rows
-
-
-@contextmanager
-def _watching(records: Path, plan: SweepPlan, watch: Watch) -> Iterator[None]:
-    """Tell of each point when its record appears: an executor answers only when all are done."""
-    left = {f"{point.number}.json": point for point in plan.points}
-    over = threading.Event()
-
-    def look() -> None:
-        for name in sorted(left, key=lambda name: int(name.partition(".")[0])):
-            if (records / name).exists():
-                row = read_json(records / name)
-                watch.ended(outcome(plan.measures, left.pop(name), row), failed=row["error"] is not None)
-
-    def look_again() -> None:
-        while not over.wait(SECONDS_BETWEEN_LOOKS):
-            look()
-
-    thread = threading.Thread(target=look_again, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        look()

@@ -5,52 +5,47 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from scorefold.artefacts import json_text
 from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.hosting import discover_host
+from scorefold_registry.cli.main import INTERRUPTED
 from scorefold_registry.cli.options import Parser, pairs
-
-if TYPE_CHECKING:
-    from scorefold_registry.experiments.compare import ComparisonResult
-
-INTERRUPTED = 130
-"""The exit status of a comparison that Ctrl-C ended, as a shell gives it."""
+from scorefold_registry.experiments.compare import compare
+from scorefold_registry.experiments.engine import Interrupted
+from scorefold_registry.experiments.progress import watch_for
+from scorefold_registry.experiments.rows import ComparisonResult
 
 
 def run(arguments: list[str]) -> int:
     """Compare and print the table. The status is 0 where every row was measured, 1 where one wasn't, 130 on Ctrl-C."""
     given = _parser().parse_args(arguments)
     host = discover_host()
-
-    from scorefold_registry.experiments.question import ask
-
-    # What was asked is checked before torch is imported.
-    question = ask(
-        host.catalogue,
-        given.kind,
-        on=given.on,
-        only=given.only,
-        skip=given.skip,
-        plugged=pairs(given.plugged, "--with", "score=score:denoising"),
-        fields=pairs(given.fields, "--config", "iddiff.points=16"),
-        seed=given.seed,
-        seeds=given.seeds,
-        threads=given.threads,
-    )
     try:
-        from scorefold_registry.experiments.compare import run_comparison
-        from scorefold_registry.experiments.progress import watch_for
-
-        watch = watch_for(sys.stderr if given.json else sys.stdout, given.quiet)
-        command = ["scorefold", "compare", *arguments]
-        result = run_comparison(
-            host, question, out=given.out, cache=given.cache, fresh=given.fresh, command=command, watch=watch
+        result = compare(
+            host,
+            given.kind,
+            on=given.on,
+            only=given.only,
+            skip=given.skip,
+            plugged=pairs(given.plugged, "--with", "score=score:denoising"),
+            fields=pairs(given.fields, "--config", "iddiff.points=16"),
+            seed=given.seed,
+            seeds=given.seeds,
+            threads=given.threads,
+            out=given.out,
+            cache=given.cache,
+            fresh=given.fresh,
+            command=["scorefold", "compare", *arguments],
+            watch=watch_for(sys.stderr if given.json else sys.stdout, given.quiet),
         )
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from there", file=sys.stderr)
+    except Interrupted as stopped:
+        print(f"{stopped} rows; the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
-    _tell(result, as_json=given.json)
+    if given.json:
+        print_answer(json_text(result.as_json(), indent=2))
+    else:
+        _tell(result)
     return 0 if result.complete else 1
 
 
@@ -94,16 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _tell(result: ComparisonResult, *, as_json: bool) -> None:
-    from scorefold.artefacts import json_text
-    from scorefold_registry.experiments.comparison_table import grid, print_table, reasons
+def _tell(result: ComparisonResult) -> None:
+    """Print the table, why rows have no value, and where the report is."""
+    from scorefold_registry.experiments.table import compared_reasons, compared_table, print_table
 
-    if as_json:
-        print_answer(json_text(result.as_json(), indent=2))
-        return
-    table = grid(result.rows, result.comparison)
     print()
-    print_table(table, sys.stdout)
-    for reason in reasons(table):
+    print_table(compared_table(result.rows, result.comparison, short=True), sys.stdout)
+    for reason in compared_reasons(result.rows):
         print(f"no value: {reason}")
     print(f"\nreport: {result.folder / 'report.html'}")

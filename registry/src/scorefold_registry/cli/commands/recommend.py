@@ -84,7 +84,7 @@ def _stages(given: argparse.Namespace) -> dict[str, Any]:
 
 def _with(config: Mapping[str, Any], given: list[str], option: str, example: str) -> dict[str, Any]:
     """A configuration with the fields of an option put in."""
-    from scorefold_registry.experiments.comparison_plan import put
+    from scorefold_registry.experiments.row_file import put
 
     changed = dict(config)
     for name, value in pairs(given, option, example).items():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scorefold.errors import ConfigError, printable
 from scorefold_registry.cli.answers import print_answer
-from scorefold_registry.cli.options import Parser, UsageError
+from scorefold_registry.cli.options import Parser, UsageError, count
 from scorefold_registry.run.cache import Cache, area, folder_size
 from scorefold_registry.run.folders import RunEntry, list_runs, remove_runs, superseded
 from scorefold_registry.run.past_runs import differences, find_run, results_of
@@ -32,7 +32,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--runs", type=Path, metavar="DIR", help="the folder of runs (default: runs)")
     parser.add_argument("--name", help="list, clean: only runs of this name")
     parser.add_argument(
-        "--keep", type=_count, default=5, metavar="N", help="clean: keep N complete runs of each name (default: 5)"
+        "--keep", type=count(0), default=5, metavar="N", help="clean: keep N complete runs of each name (default: 5)"
     )
     parser.add_argument(
         "--cache-days", type=_days, metavar="DAYS", help="clean: also remove kept stages unused for so many days"
@@ -47,12 +47,6 @@ def run(arguments: list[str]) -> int:
         raise UsageError(f"runs {given.do} takes {wanted}; {len(given.run)} were given")
     actions = {"list": _list, "clean": _clean, "show": _show, "open": _open, "diff": _diff}
     return actions[given.do](given)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
-    return int(text)
 
 
 def _days(text: str) -> float:

@@ -6,51 +6,71 @@ import argparse
 import sys
 from pathlib import Path
 
+from scorefold.artefacts import json_text
+from scorefold.errors import printable
 from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.hosting import discover_host
-from scorefold_registry.cli.options import Parser
+from scorefold_registry.cli.main import INTERRUPTED
+from scorefold_registry.cli.options import Parser, count
+from scorefold_registry.experiments.engine import Interrupted
 from scorefold_registry.experiments.points import parse_axis
-from scorefold_registry.experiments.sweep_plan import plan_sweep
-
-INTERRUPTED = 130
-"""The exit status of a sweep that Ctrl-C ended, as a shell gives it."""
+from scorefold_registry.experiments.progress import watch_for
+from scorefold_registry.experiments.rows import SweepResult
+from scorefold_registry.experiments.sweep import sweep
+from scorefold_registry.run.progress import duration
 
 
 def run(arguments: list[str]) -> int:
     """Run every point and print the table. The status is 0, 1 where a point failed, or 130 after Ctrl-C."""
     given = _parser().parse_args(arguments)
     host = discover_host()
-    # Every point is checked before torch is imported.
-    plan = plan_sweep(
-        host.catalogue,
-        given.file,
-        [parse_axis(text) for text in given.over],
-        in_step=given.zip,
-        random=given.random,
-        measure=given.measure,
-        best=given.best,
-        sets=given.sets,
-        seed=given.seed,
-        out=given.out,
-    )
-
-    from scorefold.artefacts import json_text
-    from scorefold_registry.experiments.progress import watch_for
-    from scorefold_registry.experiments.sweep import SweepInterrupted, run_sweep
-    from scorefold_registry.experiments.sweep_report import tell_sweep
-
-    watch = watch_for(sys.stderr if given.json else sys.stdout, given.quiet)
     try:
-        result = run_sweep(host, plan, workers=given.workers, cache=given.cache, watch=watch)
-    except SweepInterrupted as stopped:
-        done = f"interrupted after {stopped.done} of {stopped.points} points"
-        print(f"{done}; the same command goes on from there", file=sys.stderr)
+        result = sweep(
+            host,
+            given.file,
+            [parse_axis(text) for text in given.over],
+            measure=given.measure,
+            best=given.best,
+            in_step=given.zip,
+            random=given.random,
+            sets=given.sets,
+            seed=given.seed,
+            workers=given.workers,
+            out=given.out,
+            cache=given.cache,
+            watch=watch_for(sys.stderr if given.json else sys.stdout, given.quiet),
+        )
+    except Interrupted as stopped:
+        print(f"{stopped} points; the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
     if given.json:
         print_answer(json_text(result.as_json(), indent=2))
     else:
-        tell_sweep(result, sys.stdout)
+        _tell(result)
     return 1 if result.failed else 0
+
+
+def _tell(result: SweepResult) -> None:
+    """Print the tables, what failed, the best setting where one was asked for, and where everything is."""
+    from scorefold_registry.experiments.table import (
+        best_text,
+        failures,
+        points_table,
+        print_table,
+        settings_table,
+        summary,
+    )
+
+    for table in [points_table(result), *([settings_table(result)] if result.seeds else [])]:
+        print()
+        print_table(table, sys.stdout)
+    for failure in failures(result):
+        print(printable(f"\n{failure}"))
+    print(f"\n{summary(result)} in {duration(result.seconds)}")
+    if result.goal is not None:
+        print(printable(best_text(result)))
+    for what, name in (("runs", "runs"), ("table", "sweep.csv"), ("report", "report.html")):
+        print(f"{what}: {result.folder / name}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,15 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="sets", help="set a field")
     parser.add_argument("--seed", type=int, help="the root seed, in place of the file's")
-    parser.add_argument("--workers", type=_count, metavar="N", help="processes (default: the file's runtime.workers)")
+    parser.add_argument("--workers", type=count(1), metavar="N", help="processes (default: the file's runtime.workers)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where everything goes (default: a folder in sweeps)")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where stages are kept (default: .scorefold/cache)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)

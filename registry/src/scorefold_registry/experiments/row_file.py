@@ -40,6 +40,21 @@ def stages_of(
     return _Stages(catalogue, case, choices).compared(registered, comparison)
 
 
+def run_text(name: str, seed: int, threads: int, stages: Mapping[str, Any]) -> str:
+    """The text of a run file with these stages."""
+    from scorefold_registry.runfile.yaml_reader import yaml_text
+
+    return yaml_text(
+        {"version": 1, "name": name, "seed": seed, "runtime": {"threads": threads}, "stages": dict(stages)}
+    )
+
+
+def used_in(stages: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """The components that are plugged in, data apart."""
+    made = [stage["use"] for name, stage in stages.items() if name != "data" and ":" in stage["use"]]
+    return tuple(made[:-1])
+
+
 def as_inline(value: Any) -> dict[str, Any] | None:
     """A component named inline as ``{use, config, inputs}``: a mapping, a ``Use`` or just a name."""
     if isinstance(value, Use):

@@ -1,0 +1,193 @@
+"""One engine for many runs: each task is run and becomes a row, and one that fails is a row too and stops no other."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from scorefold.artefacts import read_json, write_json
+from scorefold.errors import ScorefoldError, WorkerError
+from scorefold.stage import Executor
+from scorefold_registry.experiments.progress import Watch
+from scorefold_registry.plugins.loading import describe
+from scorefold_registry.run.progress import Silent
+
+SECONDS_BETWEEN_LOOKS = 0.2
+
+TaskT = TypeVar("TaskT")
+ValueT = TypeVar("ValueT")
+RowT = TypeVar("RowT", bound=Any)
+
+
+@dataclass(frozen=True)
+class Answer(Generic[ValueT]):
+    """What one run of a task gave, or the error that it ended with. ``kept`` says that it was measured before."""
+
+    value: ValueT | None = None
+    error: BaseException | None = None
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    kept: bool = False
+
+
+class Experiment(ABC, Generic[TaskT, ValueT, RowT]):
+    """What is run many times: ``tasks``, each with every one of ``seeds`` (one for tasks that have their own)."""
+
+    tasks: Sequence[TaskT]
+    seeds: Sequence[int] = (0,)
+
+    @abstractmethod
+    def label(self, task: TaskT) -> str:
+        """What a person sees while the task is run."""
+
+    @abstractmethod
+    def run(self, task: TaskT, seed: int, shown: Silent | None) -> ValueT | None:
+        """Run a task with a seed. It may raise anything. None where there is nothing to run it on."""
+
+    @abstractmethod
+    def row(self, task: TaskT, answers: Sequence[Answer[ValueT]]) -> RowT:
+        """The row of a task, with its ``error`` or None, from its answers: one a seed, or fewer, the last without a
+        value."""
+
+    def line(self, row: RowT) -> str:
+        """The row as a person sees it when it comes."""
+        return str(row)
+
+    def kept_in(self, task: TaskT, seed: int) -> Path | None:
+        """The file that keeps the value of a task, which is a number; None where every one is measured anew."""
+        return None
+
+    def recorded(self, task: TaskT) -> RowT | None:
+        """The row that a task has left on disk, wherever it is run; None while it is not done."""
+        raise NotImplementedError
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user stopped an experiment after ``done`` of its ``tasks``; the same command goes on from there."""
+
+    def __init__(self, done: int, tasks: int) -> None:
+        super().__init__(done, tasks)
+        self.done, self.tasks = done, tasks
+
+    def __str__(self) -> str:
+        return f"interrupted after {self.done} of {self.tasks}"
+
+
+def as_ours(error: BaseException) -> ScorefoldError:
+    """An error with a message in one line, which stands in a row."""
+    return error if isinstance(error, ScorefoldError) else ScorefoldError(describe(error))
+
+
+def attempt(run: Callable[[], ValueT | None]) -> Answer[ValueT]:
+    """What a function gives, or the error that it ends with, whatever a plugin raises; Ctrl-C passes."""
+    from scorefold_registry.run.costs import cpu_seconds
+
+    began, before = time.monotonic(), cpu_seconds()
+    value, failure = None, None
+    try:
+        value = run()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        failure = error
+    return Answer(value, failure, time.monotonic() - began, cpu_seconds() - before)
+
+
+def run_here(experiment: Experiment[TaskT, ValueT, RowT], watch: Watch, said: str = "") -> list[RowT]:
+    """The rows of all tasks, run one after another in this process. Raises ``Interrupted`` after Ctrl-C."""
+    rows: list[RowT] = []
+    watch.began(len(experiment.tasks), said)
+    try:
+        for task in experiment.tasks:
+            shown = watch.started(experiment.label(task))
+            rows.append(experiment.row(task, list(_answers(experiment, task, shown))))
+            watch.ended(experiment.line(rows[-1]), failed=rows[-1].error is not None)
+    except KeyboardInterrupt:
+        raise Interrupted(len(rows), len(experiment.tasks)) from None
+    finally:
+        watch.close()
+    return rows
+
+
+def _answers(
+    experiment: Experiment[TaskT, ValueT, RowT], task: TaskT, shown: Silent | None
+) -> Iterator[Answer[ValueT]]:
+    for seed in experiment.seeds:
+        file = experiment.kept_in(task, seed)
+        answer = None if file is None else _kept(file)
+        if answer is None:
+            answer = attempt(partial(experiment.run, task, seed, shown))
+            if file is not None and answer.value is not None:
+                write_json(file, {"value": answer.value, "cpu_seconds": answer.cpu_seconds})
+        yield answer
+        if answer.value is None:
+            return
+
+
+def _kept(file: Path) -> Answer[Any] | None:
+    """A number measured before, with its CPU seconds; None where there is none, or it can't be read."""
+    try:
+        data = read_json(file)
+        return Answer(float(data["value"]), cpu_seconds=float(data["cpu_seconds"]), kept=True)
+    except (ScorefoldError, OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def run_elsewhere(
+    experiment: Experiment[TaskT, ValueT, RowT], watch: Watch, said: str, executor: Executor, target: str, key: str
+) -> list[RowT]:
+    """The rows of all tasks, which an executor hands to ``target`` (``module:function``), a task at a time.
+
+    A task that ends its worker is a row with that error, and the others go on. ``key`` names the tasks in what is
+    printed. Closes the executor. Raises ``Interrupted`` after Ctrl-C, when no worker is left.
+    """
+    rows: dict[TaskT, RowT] = {}
+    watch.began(len(experiment.tasks), said)
+    try:
+        with _watching(experiment, watch), closing(executor):
+            while left := [task for task in experiment.tasks if task not in rows]:
+                try:
+                    rows |= zip(left, executor.map(target, left, key=key), strict=True)
+                except WorkerError as error:
+                    rows |= {task: row for task in left if (row := experiment.recorded(task)) is not None}
+                    dead = left[error.item]
+                    rows[dead] = experiment.row(dead, [Answer(error=error)])
+    except KeyboardInterrupt:
+        done = sum(experiment.recorded(task) is not None for task in experiment.tasks)
+        raise Interrupted(done, len(experiment.tasks)) from None
+    finally:
+        watch.close()
+    return [rows[task] for task in experiment.tasks]
+
+
+@contextmanager
+def _watching(experiment: Experiment[TaskT, ValueT, RowT], watch: Watch) -> Iterator[None]:
+    """Show each row when its record appears: an executor answers only when all are done."""
+    left = list(experiment.tasks)
+    over = threading.Event()
+
+    def look() -> None:
+        for task in list(left):
+            if (row := experiment.recorded(task)) is not None:
+                left.remove(task)
+                watch.ended(experiment.line(row), failed=row.error is not None)
+
+    def look_again() -> None:
+        while not over.wait(SECONDS_BETWEEN_LOOKS):
+            look()
+
+    thread = threading.Thread(target=look_again, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        look()

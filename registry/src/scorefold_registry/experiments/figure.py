@@ -1,0 +1,191 @@
+"""The figures of many runs: a comparison's values on each case, and a sweep's measures against its fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from scorefold.artefacts import json_text
+from scorefold.errors import printable
+from scorefold.plotting import ACCENT, INK, SOFT, WARM, tidy
+from scorefold_registry.experiments.points import SEED, short_names, value_text
+from scorefold_registry.experiments.rows import CaseRow, Setting, Spread, SweepResult, component_names, is_finite
+from scorefold_registry.run.progress import number_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_ACROSS_CASES, _ACROSS_FIELDS = 5, 3
+"""Panels next to each other before a new line of them begins."""
+_MOST_LINES, _MOST_TICKS, _MOST_LETTERS = 6, 5, 30
+_LOG_RANGE = 30.0
+"""The ratio of largest to smallest from which positive values are drawn on a logarithmic axis."""
+_COLOURS = (ACCENT, "#d9480f", "#2b8a3e", "#862e9c", "#0b7285", "#5c4813")
+
+
+def _panels(count: int, most: int, size: Callable[[int, int], tuple[float, float]]) -> tuple[Figure, list[Axes], int]:
+    """A figure with so many panels, at most ``most`` in a line, and how many stand in one; ``size`` is of (in a line,
+    lines)."""
+    from matplotlib.figure import Figure
+
+    across = min(most, count)
+    down = -(-count // across)
+    figure = Figure(figsize=size(across, down), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False, sharey=True).ravel().tolist()
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    for axes in panels[:count]:
+        tidy(axes)
+    return figure, panels, across
+
+
+def draw_comparison(rows: Sequence[CaseRow]) -> Mapping[str, Figure]:
+    """The figure ``comparison``: a panel a case, a line a component, each value with its interval.
+
+    There must be at least one row.
+    """
+    cases = list(dict.fromkeys(row.case for row in rows))
+    names = component_names(rows)
+    height = 1.3 + 0.24 * len(names)
+    figure, panels, _ = _panels(len(cases), _ACROSS_CASES, lambda across, down: (2.2 + 2.1 * across, down * height))
+    for case, axes in zip(cases, panels, strict=False):
+        _case(axes, {row.component: row for row in rows if row.case == case}, names)
+        axes.set_title(printable(case), fontsize=10, color=INK)
+    quantities = dict.fromkeys(row.quantity for row in rows if row.quantity is not None)
+    figure.supxlabel(printable(" or ".join(quantities)), fontsize=10, color=INK)
+    figure.set_label("Each component's value on each case, with its interval; the dashed line is the truth.")
+    return {"comparison": figure}
+
+
+def _case(axes: Axes, rows: Mapping[str, CaseRow], names: Mapping[str, str]) -> None:
+    axes.set_yticks(range(len(names)), list(names.values()))
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(axis="y", color=SOFT, alpha=0.4, linewidth=0.6)
+    axes.tick_params(axis="y", length=0)
+    truth = next((row.truth for row in rows.values() if row.truth is not None), None)
+    if truth is not None:
+        axes.axvline(truth, color=WARM, linestyle="--", linewidth=1.1, zorder=1)
+    for place, component in enumerate(names):
+        row = rows[component]
+        if not is_finite(row.value):
+            where = axes.get_yaxis_transform()
+            axes.text(
+                0.02, place, "no value", transform=where, fontsize=7.5, color="#7b8794", va="center", style="italic"
+            )
+            continue
+        if row.interval is not None and all(map(is_finite, row.interval)):
+            axes.plot(row.interval, (place, place), color=ACCENT, alpha=0.45, linewidth=3.2, solid_capstyle="butt")
+        axes.plot([row.value], [place], "o", color=ACCENT, markersize=4.5)
+    axes.margins(x=0.12)
+    if all(row.value is None for row in rows.values()):
+        axes.set_xticks([])
+
+
+def draw_sweep(result: SweepResult) -> dict[str, Figure]:
+    """A figure for each measure that is finite somewhere, with a panel for each field that takes several values.
+
+    Each shows mean and spread over seeds.
+    """
+    fields = [field for field in result.fields if field != SEED and _count(result, field) > 1] or [SEED]
+    if fields == [SEED] and not result.seeds:
+        fields = [result.fields[0]]
+    shown = [label for label in result.measures if any(is_finite(row.measures[label]) for row in result.rows)]
+    return {label: _measure(result, label, fields) for label in shown}
+
+
+def _count(result: SweepResult, field: str) -> int:
+    """How many values a field takes."""
+    return len({json_text(row.values[field]) for row in result.rows})
+
+
+def _measure(result: SweepResult, label: str, fields: Sequence[str]) -> Figure:
+    figure, panels, across = _panels(
+        len(fields), _ACROSS_FIELDS, lambda across, down: (max(5.2, 3.9 * across), 3.7 * down)
+    )
+    short = short_names(result.fields)
+    for axes, field in zip(panels, fields, strict=False):
+        _field(axes, result, label, field)
+        axes.set_xlabel(printable(short[field]), fontsize=9, color=INK)
+    for axes in panels[::across]:
+        axes.set_ylabel(printable(label), fontsize=9, color=INK)
+    seeds = _count(result, SEED) if result.seeds else 1
+    over = f", mean and standard deviation over {seeds} seeds" if seeds > 1 else ""
+    figure.set_label(f"{label} against {' and '.join(short[field] for field in fields)}{over}")
+    return figure
+
+
+def _field(axes: Axes, result: SweepResult, label: str, field: str) -> None:
+    place = _places(axes, [row.values[field] for row in result.rows])
+    several_seeds = any(len(setting.points) > 1 for setting in result.settings)
+    dots = [(place(row.values[field]), found) for row in result.rows if is_finite(found := row.measures[label])]
+    if several_seeds or field == SEED:
+        axes.plot(*zip(*dots, strict=True), "o", color=SOFT, markersize=4, zorder=1)
+    if field == SEED:
+        _level(axes, result.settings[0], label)
+    else:
+        _lines(axes, result, label, field, place)
+    if _is_wide([found for _, found in dots]):
+        axes.set_yscale("log")
+
+
+def _is_wide(values: Sequence[float]) -> bool:
+    """Whether values need a logarithmic axis."""
+    return min(values) > 0 and max(values) > _LOG_RANGE * min(values)
+
+
+def _places(axes: Axes, values: Sequence[Any]) -> Callable[[Any], float]:
+    """Where a value stands on the x axis: a number at itself, anything else at its turn."""
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        if _is_wide(values):
+            axes.set_xscale("log")
+        if len(set(values)) <= _MOST_TICKS:
+            ticks = sorted(set(values))
+            axes.set_xticks(ticks, [number_text(tick) for tick in ticks])
+            axes.minorticks_off()
+        return float
+    by_text = {json_text(value): value for value in values}
+    order = list(by_text)
+    names = [printable(value_text(value)) for value in by_text.values()]
+    axes.set_xticks(range(len(order)), names, rotation=20 if sum(map(len, names)) > _MOST_LETTERS else 0)
+    axes.set_xlim(-0.5, len(order) - 0.5)
+    return lambda value: float(order.index(json_text(value)))
+
+
+def _level(axes: Axes, setting: Setting, label: str) -> None:
+    """Mean and spread of the one setting there is, across all seeds."""
+    spread = setting.measures[label]
+    if not is_finite(spread.mean):
+        return
+    axes.axhline(spread.mean, color=ACCENT, linewidth=1.5)
+    if spread.std is not None:
+        axes.axhspan(spread.mean - spread.std, spread.mean + spread.std, color=ACCENT, alpha=0.12, linewidth=0)
+
+
+def _lines(axes: Axes, result: SweepResult, label: str, field: str, place: Callable[[Any], float]) -> None:
+    """A line for each combination of the other fields; no lines where there are too many of them to separate."""
+    groups: dict[str, list[Setting]] = {}
+    short = short_names(result.fields)
+    for setting in result.settings:
+        if is_finite(setting.measures[label].mean):
+            others = {name: value for name, value in setting.values.items() if name != field}
+            groups.setdefault(json_text(others), []).append(setting)
+    joined = len(groups) <= _MOST_LINES
+    for number, settings in enumerate(groups.values()):
+        ordered = sorted(settings, key=lambda setting: place(setting.values[field]))
+        x = [place(setting.values[field]) for setting in ordered]
+        _line(axes, x, [setting.measures[label] for setting in ordered], _COLOURS[number] if joined else ACCENT, joined)
+        if joined and len(groups) > 1:
+            others = {name: value for name, value in settings[0].values.items() if name != field}
+            said = " ".join(f"{short[name]}={value_text(value)}" for name, value in others.items())
+            axes.lines[-1].set_label(printable(said))
+    if joined and len(groups) > 1:
+        axes.legend(fontsize=8, frameon=False)
+
+
+def _line(axes: Axes, x: Sequence[float], spreads: Sequence[Spread], colour: str, joined: bool) -> None:
+    means = [spread.mean for spread in spreads if is_finite(spread.mean)]
+    errors = [spread.std or 0.0 for spread in spreads]
+    if any(errors):
+        axes.errorbar(x, means, yerr=errors, fmt="none", ecolor=colour, elinewidth=1.2, capsize=3, zorder=2)
+    axes.plot(x, means, "o-" if joined else "o", color=colour, markersize=5, linewidth=1.5, zorder=3)
