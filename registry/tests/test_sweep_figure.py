@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scorefold_registry.experiments.figure import draw_sweep
-from scorefold_registry.experiments.rows import PointRow, SweepResult, make_settings
+from scorefold_registry.experiments.rows import PointRow, SweepResult
 from scorefold_registry.experiments.table import points_table, print_table, swept_csv
 from scorefold_registry.run.figures import draw
 
@@ -25,8 +25,7 @@ def swept(points: Sequence[tuple[Mapping[str, Any], float | None]]) -> SweepResu
         for number, (values, value) in enumerate(points, start=1)
     )
     fields = tuple(points[0][0])
-    settings = make_settings(rows, ["s.m"])
-    return SweepResult("x", Path("x"), Path("x.yaml"), fields, ("s.m",), rows, settings, None, None, 1.0)
+    return SweepResult("x", Path("x"), Path("x.yaml"), fields, ("s.m",), rows, None, 1.0)
 
 
 def panels(result: SweepResult) -> tuple[Figure, list[Axes]]:

@@ -83,10 +83,10 @@ def compare(
     with _new_folder(kind, None if out is None else Path(out)) as (folder, final):
         status = {"name": final.parent.name, "command": " ".join(command), "started": began}
         write_json(folder / "status.json", {"state": "running", **status})
-        experiment = _Comparison(host, comparison, choices, folder / ROWS, threads, cache, fresh)
         # Case by case, so that what a case needs is made once and used while it is at hand.
-        experiment.tasks = [(component, case) for case in cases for component in components]
-        experiment.seeds = range(seed, seed + seeds)
+        pairs = [(component, case) for case in cases for component in components]
+        all_seeds = range(seed, seed + seeds)
+        experiment = _Comparison(pairs, host, comparison, choices, folder / ROWS, threads, cache, fresh, all_seeds)
         rows = with_regrets(run_here(experiment, watch or Watch()), comparison)
         seconds = time.time() - began
         result = ComparisonResult(kind, comparison, tuple(rows), folder, seconds)
@@ -115,6 +115,7 @@ def _new_folder(kind: str, out: Path | None) -> Iterator[tuple[Path, Path]]:
 class _Comparison(Experiment[Pair, CaseRow, CaseRow]):
     """The rows of a comparison as the engine makes them: a run file each, run in this process, which counts calls."""
 
+    tasks: Sequence[Pair]
     host: Host
     comparison: Comparison
     choices: Choices
@@ -122,6 +123,7 @@ class _Comparison(Experiment[Pair, CaseRow, CaseRow]):
     threads: int
     cache: Path | str | None
     fresh: bool
+    seeds: Sequence[int] = (0,)
     stages: dict[Path, dict[str, dict[str, Any]]] = field(default_factory=dict)
     """Those of the run files that were written."""
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from scorefold.errors import ConfigError, DataError
 from scorefold_registry.plugins.names import did_you_mean, sentences
@@ -120,6 +122,26 @@ def named(measures: Sequence[Measure], runs: Sequence[Stages]) -> dict[Measure, 
     return labels
 
 
+def _number(value: Any) -> float:
+    number = as_number(value)
+    if number is None:
+        raise ValueError(f"{value!r} is not a number")
+    return number
+
+
+_Number = Annotated[float, BeforeValidator(_number)]
+
+
+class _Answer(BaseModel):
+    """What a verb answers, in the results that it leaves."""
+
+    quantity: str
+    value: _Number | None
+    interval: tuple[_Number, _Number] | None = None
+    truth: _Number | None = None
+    headline: Annotated[str | None, BeforeValidator(lambda text: str(text) if text else None)] = None
+
+
 def answer_of(verb: str, answer: Any, truth: float | None) -> dict[str, Any] | None:
     """What a verb answered: ``quantity``, ``value``, ``interval``, ``truth``, the ``difference`` from it, ``headline``.
 
@@ -128,35 +150,13 @@ def answer_of(verb: str, answer: Any, truth: float | None) -> dict[str, Any] | N
     """
     if answer is None:
         return None
-    interval = answer.get("interval") if isinstance(answer, Mapping) else None
-    if (
-        not isinstance(answer, Mapping)
-        or not isinstance(answer.get("quantity"), str)
-        or "value" not in answer
-        or not (interval is None or (isinstance(interval, list) and len(interval) == 2))
-    ):
+    try:
+        found = _Answer.model_validate(answer)
+    except ValidationError:
         raise DataError(
             f"the verb {verb!r} answered {answer!r:.200}; expected a mapping with a quantity as text, a value and, "
             "where they are known, an interval of two numbers and the truth"
-        )
-    value = _number_if_any(answer["value"])
-    truth = _number_if_any(answer.get("truth")) if truth is None else truth
-    return {
-        "quantity": answer["quantity"],
-        "value": value,
-        "interval": None if interval is None else (_number(interval[0]), _number(interval[1])),
-        "truth": truth,
-        "difference": None if value is None or truth is None else value - truth,
-        "headline": str(answer["headline"]) if answer.get("headline") else None,
-    }
-
-
-def _number(value: Any) -> float:
-    number = as_number(value)
-    if number is None:
-        raise DataError(f"the answer is {value!r}; expected a number")
-    return number
-
-
-def _number_if_any(value: Any) -> float | None:
-    return None if value is None else _number(value)
+        ) from None
+    truth = found.truth if truth is None else truth
+    difference = None if found.value is None or truth is None else found.value - truth
+    return {**vars(found), "truth": truth, "difference": difference}

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -75,6 +76,7 @@ def _named(plugins: Sequence[PluginRecord], name: str) -> list[PluginRecord]:
     return found
 
 
+@dataclass
 class Reproduction(Experiment[Pair, float, Measurement]):
     """Claims as the engine measures them.
 
@@ -82,11 +84,11 @@ class Reproduction(Experiment[Pair, float, Measurement]):
     changed, so that an interrupted reproduction goes on where it was.
     """
 
-    def __init__(
-        self, host: Host, pairs: Sequence[Pair], profile: str, seeds: Sequence[int] = (0,), keep: Path | None = None
-    ) -> None:
-        self.host, self.profile, self.keep = host, profile, keep
-        self.tasks, self.seeds = pairs, tuple(seeds)
+    host: Host
+    tasks: Sequence[Pair]
+    profile: str
+    seeds: Sequence[int] = (0,)
+    keep: Path | None = None
 
     def label(self, task: Pair) -> str:
         return f"{task[0].name}/{task[1].name}"
@@ -112,13 +114,13 @@ class Reproduction(Experiment[Pair, float, Measurement]):
         )
 
 
+@dataclass
 class NullReproduction(Reproduction):
-    """Gates with every training cut to no step; what is kept from one claim to the next is dropped, so that each says
+    """Claims with every training cut to no step; what is kept from one claim to the next is dropped, so that each says
     which trainings it needs."""
 
-    def __init__(self, host: Host, pairs: Sequence[Pair], profile: str) -> None:
-        super().__init__(host, [(record, claim) for record, claim in pairs if claim.role == "gate"], profile)
-        self._trainings: tuple[str, ...] = ()
+    trainings: tuple[str, ...] = ()
+    """Those that the last claim needed."""
 
     def run(self, task: Pair, seed: int, shown: Silent | None) -> float | None:
         _forget(task[0].package)
@@ -129,11 +131,11 @@ class NullReproduction(Reproduction):
                 return super().run(task, seed, shown)
             finally:
                 del os.environ[UNTRAINED]
-                self._trainings = tuple(log.read_text().split()) if log.exists() else ()
+                self.trainings = tuple(log.read_text().split()) if log.exists() else ()
                 _forget(task[0].package)
 
     def row(self, task: Pair, answers: Sequence[Answer[float]]) -> NullMeasurement:
-        return NullMeasurement(**vars(super().row(task, answers)), trainings=self._trainings)
+        return NullMeasurement(**vars(super().row(task, answers)), trainings=self.trainings)
 
 
 def _reason(error: BaseException, package: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import stdev
 from typing import Any, TypeGuard
@@ -129,7 +130,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """A finished sweep. ``best`` is the setting whose mean is least or greatest, where that was asked for."""
+    """A finished sweep. ``goal`` is ``min:LABEL`` or ``max:LABEL``, where a best setting was asked for."""
 
     name: str
     folder: Path
@@ -137,10 +138,19 @@ class SweepResult:
     fields: tuple[str, ...]
     measures: tuple[str, ...]
     rows: tuple[PointRow, ...]
-    settings: tuple[Setting, ...]
     goal: str | None
-    best: Setting | None
     seconds: float
+
+    @cached_property
+    def settings(self) -> tuple[Setting, ...]:
+        """The points with their seeds taken together."""
+        return make_settings(self.rows, self.measures)
+
+    @property
+    def best(self) -> Setting | None:
+        """The setting whose mean is least or greatest, where that was asked for and one is finite."""
+        goal, _, label = (self.goal or "").partition(":")
+        return best_setting(self.settings, goal, label) if goal else None
 
     @property
     def failed(self) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from scorefold_registry.experiments.job import TARGET, PointJob, PointRecord, re
 from scorefold_registry.experiments.measures import Measure, choose_measures, metric_of, named
 from scorefold_registry.experiments.points import SEED, Axis, Point, axes_of, make_points, point_text
 from scorefold_registry.experiments.progress import Watch
-from scorefold_registry.experiments.rows import SweepResult, best_setting, make_row, make_settings
+from scorefold_registry.experiments.rows import SweepResult, make_row
 from scorefold_registry.plugins.development import development_plugins
 from scorefold_registry.plugins.records import LOCAL
 from scorefold_registry.run.cache import area, make_folder, refuse_others
@@ -82,22 +83,19 @@ def sweep(
 
     with _open(folder, kept):
         jobs = _jobs(host, base.path, points, plans, folder, kept, tuple(sets), root)
-        experiment = _Sweep(host, points, measures, jobs)
+        texts = {point.number: point_text(point) for point in points}
+        experiment = _Sweep(jobs, host, measures, texts)
         records = _run(experiment, plans[0], folder, workers, watch or Watch())
         labels = named(measures, [record.stages for record in records])
         rows = tuple(make_row(point, record, labels) for point, record in zip(points, records, strict=True))
-        shown = tuple(dict.fromkeys(labels.values()))
-        settings = make_settings(rows, shown)
         result = SweepResult(
             name=name,
             folder=folder,
             file=base.path,
             fields=fields,
-            measures=shown,
+            measures=tuple(dict.fromkeys(labels.values())),
             rows=rows,
-            settings=settings,
             goal=None if goal is None else f"{goal[0]}:{labels[goal[1]]}",
-            best=None if goal is None else best_setting(settings, goal[0], labels[goal[1]]),
             seconds=time.monotonic() - began,
         )
         write_sweep(result)
@@ -138,14 +136,14 @@ def _open(folder: Path, cache: Path) -> Iterator[None]:
         lock.release()
 
 
+@dataclass
 class _Sweep(Experiment[PointJob, dict[str, Any], PointRecord]):
-    """The points of a sweep as the engine runs them."""
+    """The points of a sweep as the engine runs them, here or elsewhere; ``texts`` has what each is called."""
 
-    def __init__(
-        self, host: Host, points: Sequence[Point], measures: Sequence[Measure], jobs: Sequence[PointJob]
-    ) -> None:
-        self.host, self.measures, self.tasks = host, measures, jobs
-        self.texts = {point.number: point_text(point) for point in points}
+    tasks: Sequence[PointJob]
+    host: Host
+    measures: Sequence[Measure]
+    texts: Mapping[int, str]
 
     def label(self, task: PointJob) -> str:
         return self.texts[task.number]

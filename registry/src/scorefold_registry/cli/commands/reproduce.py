@@ -49,7 +49,7 @@ def run(arguments: list[str]) -> int:
     keep = None if given.fresh or given.profile == "smoke" else area("claims", given.keep, ".scorefold/claims")
     claims = Reproduction(host, pairs, given.profile, range(given.seeds), keep)
     if given.null:
-        claims = NullReproduction(host, pairs, given.profile)
+        claims = NullReproduction(host, [pair for pair in pairs if pair[1].role == "gate"], given.profile)
     measured = run_here(claims, LineWatch(sys.stderr if given.json else sys.stdout, numbered=False))
     # A gate that holds without a training says nothing, and one that ends in an error neither.
     held = not any(item.verdict in ("holds", "error") for item in measured) if given.null else holds(measured)
