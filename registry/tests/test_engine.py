@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -48,17 +49,26 @@ class Divisions(Experiment[int, float, Row]):
     def row(self, task: int, answers: Sequence[Answer[float]]) -> Row:
         error = answers[-1].error
         values = tuple(answer.value for answer in answers if answer.value is not None)
-        return Row(values, tuple(answer.kept for answer in answers), None if error is None else type(error).__name__)
+        return Row(values, tuple(answer.kept for answer in answers), None if error is None else error.message)
 
 
 def test_one_failure_stops_no_other_task_and_ends_its_own_seeds() -> None:
     tried, stream = Divisions([0, 13, 7, 4], seeds=[1, 2]), StringIO()
     rows = run_here(tried, LineWatch(stream), "4 tasks")
-    assert [row.error for row in rows] == ["ZeroDivisionError", "SystemExit", None, None]
+    assert [row.error for row in rows] == [
+        "ZeroDivisionError: division by zero",
+        "SystemExit: in the middle",
+        None,
+        None,
+    ]
     assert rows[3].values == (0.25, 0.5)
     assert tried.asked == [(0, 1), (13, 1), (7, 1), (4, 1), (4, 2)]
     assert stream.getvalue().splitlines() == [
-        *("4 tasks", "[1/4] ZeroDivisionError", "[2/4] SystemExit", "[3/4] 0", "[4/4] 0.75")
+        "4 tasks",
+        "[1/4] ZeroDivisionError: division by zero",
+        "[2/4] SystemExit: in the middle",
+        "[3/4] 0",
+        "[4/4] 0.75",
     ]
 
 
@@ -78,3 +88,20 @@ def test_a_stop_says_how_far_it_came() -> None:
     with pytest.raises(Interrupted, match="interrupted after 1 of 3") as caught:
         run_here(Divisions([4, 99, 5]), LineWatch(StringIO()))
     assert (caught.value.done, caught.value.tasks) == (1, 3)
+
+
+def test_a_failure_holds_nothing_of_its_run() -> None:
+    """Models and data of a row that failed are gone before the next begins."""
+    left: list[weakref.ref[Divisions]] = []
+
+    class Heavy(Divisions):
+        def run(self, task: int, seed: int, shown: Silent | None) -> float | None:
+            assert not any(reference() for reference in left)
+            data = Divisions([])
+            left.append(weakref.ref(data))
+            try:
+                raise KeyError(data)
+            except KeyError as error:
+                raise ValueError("it fails") from error
+
+    assert [row.error for row in run_here(Heavy([1, 2, 3]), LineWatch(StringIO()))] == ["ValueError: it fails"] * 3

@@ -17,7 +17,7 @@ from scorefold.plugin import Comparison
 from scorefold_registry.components.file_names import file_name
 from scorefold_registry.components.stage_files import read_result, read_stage
 from scorefold_registry.experiments.cases import Case, find_cases
-from scorefold_registry.experiments.engine import Answer, Experiment, as_ours, run_here
+from scorefold_registry.experiments.engine import Answer, Experiment, run_here
 from scorefold_registry.experiments.measures import answer_of
 from scorefold_registry.experiments.progress import Watch
 from scorefold_registry.experiments.question import choose, find_components
@@ -177,7 +177,7 @@ class _Comparison(Experiment[Pair, CaseRow, CaseRow]):
             assert answer.value is not None
             return answer.value
         skipped = isinstance(answer.error, (NotOnThisCaseError, ShapeError))
-        return replace(self._begun(task, seed), error=_reason(as_ours(answer.error)), skipped=skipped)
+        return replace(self._begun(task, seed), error=_in_a_line(answer.error), skipped=skipped)
 
 
 def _answered(row: CaseRow, folder: Path, stages: Sequence[str]) -> CaseRow:
@@ -198,7 +198,7 @@ def _answered(row: CaseRow, folder: Path, stages: Sequence[str]) -> CaseRow:
     )
 
 
-def _reason(error: ScorefoldError) -> str:
+def _in_a_line(error: ScorefoldError) -> str:
     """Why a row has no number, in a line."""
     hint = "" if isinstance(error, PluginError) or not error.hint else f" ({error.hint})"
     return printable(" ".join(f"{error.message}{hint}".split()))

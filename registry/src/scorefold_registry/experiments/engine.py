@@ -31,10 +31,37 @@ class Answer(Generic[ValueT]):
     """What one run of a task gave, or the error that it ended with. ``kept`` says that it was measured before."""
 
     value: ValueT | None = None
-    error: BaseException | None = None
+    error: ScorefoldError | None = None
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     kept: bool = False
+
+
+def as_ours(error: BaseException) -> ScorefoldError:
+    """An error with a message in one line, which stands in a row."""
+    return error if isinstance(error, ScorefoldError) else ScorefoldError(describe(error))
+
+
+def attempt(
+    run: Callable[[], ValueT | None], reason: Callable[[BaseException], ScorefoldError] = as_ours
+) -> Answer[ValueT]:
+    """What a function gives, or the reason of the error that it ends with, whatever a plugin raises; Ctrl-C passes."""
+    from scorefold_registry.run.costs import cpu_seconds
+
+    began, before = time.monotonic(), cpu_seconds()
+
+    def spent() -> tuple[float, float]:
+        return time.monotonic() - began, cpu_seconds() - before
+
+    try:
+        return Answer(run(), None, *spent())
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        why = reason(error)
+        # Frames hold the models and the data of the run, and would hold them until somebody collects garbage.
+        why.__traceback__ = why.__context__ = why.__cause__ = None
+        return Answer(None, why, *spent())
 
 
 class Experiment(ABC, Generic[TaskT, ValueT, RowT]):
@@ -60,6 +87,10 @@ class Experiment(ABC, Generic[TaskT, ValueT, RowT]):
         """The row as a person sees it when it comes."""
         return str(row)
 
+    def reason(self, task: TaskT, error: BaseException) -> ScorefoldError:
+        """Why a run of a task gives no value, with a message in one line."""
+        return as_ours(error)
+
     def kept_in(self, task: TaskT, seed: int) -> Path | None:
         """The file that keeps the value of a task, which is a number; None where every one is measured anew."""
         return None
@@ -78,26 +109,6 @@ class Interrupted(KeyboardInterrupt):
 
     def __str__(self) -> str:
         return f"interrupted after {self.done} of {self.tasks}"
-
-
-def as_ours(error: BaseException) -> ScorefoldError:
-    """An error with a message in one line, which stands in a row."""
-    return error if isinstance(error, ScorefoldError) else ScorefoldError(describe(error))
-
-
-def attempt(run: Callable[[], ValueT | None]) -> Answer[ValueT]:
-    """What a function gives, or the error that it ends with, whatever a plugin raises; Ctrl-C passes."""
-    from scorefold_registry.run.costs import cpu_seconds
-
-    began, before = time.monotonic(), cpu_seconds()
-    value, failure = None, None
-    try:
-        value = run()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        failure = error
-    return Answer(value, failure, time.monotonic() - began, cpu_seconds() - before)
 
 
 def run_here(experiment: Experiment[TaskT, ValueT, RowT], watch: Watch, said: str = "") -> list[RowT]:
@@ -123,7 +134,7 @@ def _answers(
         file = experiment.kept_in(task, seed)
         answer = None if file is None else _kept(file)
         if answer is None:
-            answer = attempt(partial(experiment.run, task, seed, shown))
+            answer = attempt(partial(experiment.run, task, seed, shown), partial(experiment.reason, task))
             if file is not None and answer.value is not None:
                 write_json(file, {"value": answer.value, "cpu_seconds": answer.cpu_seconds})
         yield answer

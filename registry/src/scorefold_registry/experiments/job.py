@@ -14,7 +14,7 @@ from typing import Any
 from scorefold.artefacts import read_json, write_json
 from scorefold.errors import ConfigError, ScorefoldError
 from scorefold.stage import Executor
-from scorefold_registry.experiments.engine import Answer, as_ours, attempt
+from scorefold_registry.experiments.engine import Answer, attempt
 from scorefold_registry.host import Host
 from scorefold_registry.run.executor import LocalExecutor
 from scorefold_registry.runfile.reader import RunFile, read
@@ -89,7 +89,7 @@ def run_job(host: Host, job: PointJob, jobs: Executor | None = None) -> dict[str
 def write_record(job: PointJob, answer: Answer[dict[str, Any]]) -> PointRecord:
     """What came out of a point, also written to the job's file. The run's folder may hold the traceback of an error."""
     ran = answer.value or {"run": _newest(job), "stages": []}
-    error = None if answer.error is None else as_ours(answer.error).as_json()
+    error = None if answer.error is None else answer.error.as_json()
     made = PointRecord(job.number, ran["run"], ran["stages"], error, round(answer.seconds, 3))
     write_json(Path(job.record), vars(made))
     return made

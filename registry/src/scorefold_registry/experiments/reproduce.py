@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from scorefold.config import UNTRAINED
-from scorefold.errors import ConfigError, PluginError
+from scorefold.errors import ConfigError, PluginError, ScorefoldError
 from scorefold.plugin import Claim
 from scorefold_registry.experiments.claims import Measurement, NullMeasurement, within
 from scorefold_registry.experiments.engine import Answer, Experiment, as_ours
@@ -100,6 +100,10 @@ class Reproduction(Experiment[Pair, float, Measurement]):
         within(task[1], 0.0)  # A tolerance that can't be compared with is found before an hour is spent.
         return _value(self.host, *task, self.profile, seed)
 
+    def reason(self, task: Pair, error: BaseException) -> ScorefoldError:
+        frame = own_frame(error, {task[0].package})
+        return ScorefoldError(as_ours(error).message + (f" (at {frame})" if frame else ""))
+
     def row(self, task: Pair, answers: Sequence[Answer[float]]) -> Measurement:
         values = [answer.value for answer in answers if answer.value is not None]
         error = answers[-1].error
@@ -109,7 +113,7 @@ class Reproduction(Experiment[Pair, float, Measurement]):
             tuple(self.seeds),
             tuple(values) if len(values) == len(self.seeds) else (),
             sum(answer.cpu_seconds for answer in answers),
-            None if error is None else _reason(error, task[0].package),
+            None if error is None else error.message,
             kept=all(answer.kept for answer in answers),
         )
 
@@ -136,12 +140,6 @@ class NullReproduction(Reproduction):
 
     def row(self, task: Pair, answers: Sequence[Answer[float]]) -> NullMeasurement:
         return NullMeasurement(**vars(super().row(task, answers)), trainings=self.trainings)
-
-
-def _reason(error: BaseException, package: str) -> str:
-    """Why a claim has no number, and where in its plugin."""
-    frame = own_frame(error, {package})
-    return as_ours(error).message + (f" (at {frame})" if frame else "")
 
 
 def _forget(package: str) -> None:
