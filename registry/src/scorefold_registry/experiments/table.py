@@ -188,8 +188,10 @@ def print_table(table: Table, stream: TextIO) -> None:
     console = Console(file=stream, highlight=False)
     needed = console.measure(_drawn(table, every, "\n"), options=console.options.update(max_width=10_000)).maximum
     parted = needed > console.width and table.together
-    for columns in [every[: table.together], [0, *every[table.together :]]] if parted else [every]:
-        console.print(_drawn(table, columns, "\n"))
+    if parted:
+        console.print(_drawn(table, every[: table.together], "\n"), "")
+        every = [0, *every[table.together :]]
+    console.print(_drawn(table, every, "\n"))
 
 
 def _drawn(table: Table, columns: Sequence[int], break_: str) -> rich.table.Table:
