@@ -15,7 +15,7 @@ from scorefold_allocation.claims import pilot as claims_pilot
 from scorefold_allocation.claims import training as claims_training
 from scorefold_allocation.plugin import scorefold_claims
 from scorefold_registry import Host
-from scorefold_registry.experiments.reproduce import within
+from scorefold_registry.experiments.claims import within
 
 CLAIMS = {claim.name: claim for claim in scorefold_claims()}
 LONG = ("optimum-", "freezing-", "risk-25", "risk-leading", "easy-over")

@@ -17,7 +17,7 @@ from scorefold_caflow.claims import tasks as claims_tasks
 from scorefold_caflow.claims import training as claims_training
 from scorefold_caflow.plugin import scorefold_claims
 from scorefold_registry import Host
-from scorefold_registry.experiments.reproduce import within
+from scorefold_registry.experiments.claims import within
 
 CLAIMS = {claim.name: claim for claim in scorefold_claims()}
 COUNTED = [name for name in CLAIMS if name.startswith(("bound-", "start-", "one-encoding"))]

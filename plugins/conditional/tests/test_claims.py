@@ -13,7 +13,7 @@ from scorefold_conditional.claims import digits as claims_digits
 from scorefold_conditional.claims import posterior as claims_posterior
 from scorefold_conditional.plugin import scorefold_claims
 from scorefold_registry import Host
-from scorefold_registry.experiments.reproduce import within
+from scorefold_registry.experiments.claims import within
 from scorefold_toolkit.config.operators import BoxDownsampleConfig
 from scorefold_toolkit.operators import Mask, build_operator
 

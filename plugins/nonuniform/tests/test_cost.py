@@ -37,7 +37,7 @@ from scorefold_nonuniform.cost import (
 from scorefold_nonuniform.figures import cost as figures_cost
 from scorefold_nonuniform.plugin import scorefold_claims
 from scorefold_registry import Host
-from scorefold_registry.experiments.reproduce import within
+from scorefold_registry.experiments.claims import within
 
 CLAIMS = [claim for claim in scorefold_claims() if ".cost:" in claim.target]
 

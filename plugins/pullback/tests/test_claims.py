@@ -18,7 +18,7 @@ from scorefold_pullback.claims import planes as claims_planes
 from scorefold_pullback.claims.training import source, trained, variances_of
 from scorefold_pullback.config.training import AnisotropicConfig
 from scorefold_registry import Host
-from scorefold_registry.experiments.reproduce import within
+from scorefold_registry.experiments.claims import within
 
 CLAIMS = list(plugin.scorefold_claims())
 MODULES = {module.__name__: module for module in (claims, claims_digits, claims_planes, claims_manifolds)}

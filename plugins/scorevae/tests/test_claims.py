@@ -11,7 +11,7 @@ import torch
 
 from scorefold.plugin import Claim
 from scorefold_registry import Host
-from scorefold_registry.experiments.reproduce import within
+from scorefold_registry.experiments.claims import within
 from scorefold_scorevae.claims import blobs as claims_blobs
 from scorefold_scorevae.claims import exact as claims_exact
 from scorefold_scorevae.claims import images as claims_images
