@@ -14,7 +14,21 @@ import torch
 
 from scorefold.errors import ConfigError, DataError, PluginError
 from scorefold_registry import Host, run_file
-from scorefold_registry.python import Stage, assess, data, do, estimate, evaluate, fit, interpolate, load, run, sample
+from scorefold_registry.python import (
+    Stage,
+    assess,
+    compare,
+    data,
+    do,
+    estimate,
+    evaluate,
+    fit,
+    interpolate,
+    load,
+    run,
+    sample,
+    sweep,
+)
 
 ROWS = np.random.default_rng(0).normal(size=(200, 2)) @ np.array([[1.0, 2.0, 0.0, 1.0], [0.0, 1.0, 3.0, -1.0]])
 FLOW: dict[str, Any] = {"layers": 2, "hidden": [8], "training": {"steps": 20, "batch_size": 32}}
@@ -154,6 +168,24 @@ def test_a_run_file_is_run(points: Stage, host: Host, tmp_path: Path) -> None:
     (tmp_path / "file.yaml").write_text(estimate("estimator:mle", points, split="train", progress=False).run_file)
     result = run(tmp_path / "file.yaml", sets=["stages.estimator.config.n_neighbors=5"], folder=tmp_path, host=host)
     assert [stage.reused for stage in result.stages] == [True, False]
+
+
+def test_a_stage_is_swept_with_what_was_done_before(points: Stage, host: Host, tmp_path: Path) -> None:
+    found = estimate("estimator:mle", points, split="train", progress=False)
+    over = {"stages.estimator.config.n_neighbors": [5, 9]}
+    result = sweep(found, over, progress=False, workers=1)
+    assert [row.error for row in result.rows] == [None, None]
+    assert result.folder.is_relative_to(tmp_path)
+    assert [(row.stages, row.reused) for row in result.rows] == [(2, 1), (2, 1)], "the data were read before"
+    (tmp_path / "file.yaml").write_text(found.run_file)
+    again = sweep(tmp_path / "file.yaml", over, host=host, progress=False, workers=1, out=tmp_path / "sweep")
+    assert [row.measures for row in again.rows] == [row.measures for row in result.rows]
+
+
+def test_a_comparison_without_a_host_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = compare("estimator", on=["2-sphere"], only=["pca"], out=tmp_path / "out", cache=tmp_path / "cache")
+    assert [row.component for row in result.rows] == ["estimator:pca"]
+    assert "pca on 2-sphere" in capsys.readouterr().out
 
 
 Wrong = Callable[[Stage, Stage, Path], Any]

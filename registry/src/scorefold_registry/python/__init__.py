@@ -27,6 +27,10 @@ from scorefold.artefacts import write_text
 from scorefold.errors import ConfigError, ScorefoldError
 from scorefold_registry.components.configs import config_model
 from scorefold_registry.components.manifest import read_manifest, state_folder
+from scorefold_registry.experiments.compare import compare as run_comparison
+from scorefold_registry.experiments.progress import watch_for
+from scorefold_registry.experiments.rows import ComparisonResult, SweepResult
+from scorefold_registry.experiments.sweep import sweep as run_sweep
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.loading import load_target
 from scorefold_registry.python.inputs import as_input, free_name, source_of, stages_in
@@ -43,6 +47,7 @@ __all__ = [
     "Stage",
     "allocate",
     "assess",
+    "compare",
     "data",
     "do",
     "estimate",
@@ -52,6 +57,7 @@ __all__ = [
     "load",
     "run",
     "sample",
+    "sweep",
 ]
 
 
@@ -71,6 +77,35 @@ def run(
     runs, cache = (None, None) if folder is None else (Path(folder) / "runs", Path(folder) / "cache")
     bar = progress_for(sys.stdout, not progress)
     return run_file(host or _host(), file, sets=sets, seed=seed, runs=runs, cache=cache, progress=bar)
+
+
+def compare(kind: str, *, host: Host | None = None, progress: bool = True, **asked: Any) -> ComparisonResult:
+    """Put every installed component of a kind on the same cases; see ``scorefold_registry.compare`` for ``asked``."""
+    return run_comparison(host or _host(), kind, watch=watch_for(sys.stdout, not progress), **asked)
+
+
+def sweep(
+    what: Stage | str | Path,
+    over: Mapping[str, Sequence[Any] | str],
+    *,
+    host: Host | None = None,
+    progress: bool = True,
+    **asked: Any,
+) -> SweepResult:
+    """Run what leads to a stage, or a run file, at many values of some fields.
+
+    ``over`` names fields as in a run file: ``{"stages.flow.config.layers": [2, 4], "seed": [0, 1]}``; a stage's
+    ``run_file`` shows them. See ``scorefold_registry.sweep`` for ``asked``. What a stage's run has in common with the
+    points is used again, and the sweep stands in its folder.
+    """
+    watch = watch_for(sys.stdout, not progress)
+    if not isinstance(what, Stage):
+        return run_sweep(host or _host(), what, over, watch=watch, **asked)
+    setting = what.setting
+    path = _written(setting, what.specs)
+    places = {"out": setting.folder / "sweeps" / sha256(f"{path.name}{over}".encode()).hexdigest()[:16]}
+    places["cache"] = setting.folder / "cache"
+    return run_sweep(setting.host, path, over, watch=watch, **{**places, **asked})
 
 
 def data(
@@ -289,10 +324,7 @@ def _done(
         hint = f"give this one another name: name='{free_name(name, specs)}'"
         raise ConfigError(f"a stage that is given is called {name!r} too", hint=hint)
     every = {**specs, name: spec}
-    text = setting.run_file(every)
-    path = setting.folder / "files" / f"{sha256(text.encode()).hexdigest()[:16]}.yaml"
-    if not path.exists():
-        write_text(path, text)
+    path = _written(setting, every)
     bar = OneStage(name, progress_for(sys.stdout, not progress))
     try:
         result = run_file(
@@ -304,3 +336,12 @@ def _done(
                 problem.file = problem.line = problem.column = None
         raise
     return Stage(name, result, setting, every)
+
+
+def _written(setting: Setting, specs: Mapping[str, Mapping[str, Any]]) -> Path:
+    """The run file of these stages in their folder, named by what it says."""
+    text = setting.run_file(specs)
+    path = setting.folder / "files" / f"{sha256(text.encode()).hexdigest()[:16]}.yaml"
+    if not path.exists():
+        write_text(path, text)
+    return path
