@@ -199,6 +199,8 @@ class Dataset:
 
     >>> [batch.label.tolist() for batch in Dataset(x=torch.zeros(5, 2), label=torch.arange(5)).batches(2)]
     [[0, 1], [2, 3], [4]]
+    >>> Dataset(x=torch.zeros(5, 2), label=torch.arange(5))
+    Dataset(5 of shape (2,), label)
     """
 
     x: Tensor
@@ -224,6 +226,10 @@ class Dataset:
 
     def __len__(self) -> int:
         return self.x.shape[0]
+
+    def __repr__(self) -> str:
+        held = [f"{len(self):,} of shape {self.event_shape}", *(name for name, _ in self._columns()), *self.truth]
+        return f"{type(self).__name__}({', '.join(held)})"
 
     @property
     def event_shape(self) -> tuple[int, ...]:
