@@ -15,6 +15,7 @@ from typing import Any
 
 import importlib_metadata
 import pytest
+from wheel_building import build_wheels
 
 ROOT = Path(__file__).parent.parent
 VERSIONS = {importlib_metadata.version(name) for name in ("scorefold-core", "numpy")}
@@ -101,16 +102,6 @@ def write(folder: Path, name: str, package: Package) -> None:
     )
 
 
-BUILD = """
-import os, sys
-from hatchling.build import build_wheel
-out, *folders = sys.argv[1:]
-for folder in folders:
-    os.chdir(folder)
-    build_wheel(out)
-"""
-
-
 def call(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith("SCOREFOLD_")}
     return subprocess.run(
@@ -138,14 +129,12 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, package in PACKAGES.items():
         write(folders[name], name, package)
     good = folders.pop("good-half")
-    wheels = base / "wheels"
-    wheels.mkdir()
-    check(call(sys.executable, "-c", BUILD, wheels, *folders.values(), cwd=base))
-    assert len(list(wheels.iterdir())) == len(PACKAGES) - 1
+    wheels = build_wheels(base / "wheels", folders.values())
+    assert len(wheels) == len(PACKAGES) - 1
     check(
         call(
             *(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check"),
-            *("--no-deps", "--no-build-isolation", "--no-index", good, *sorted(wheels.iterdir())),
+            *("--no-deps", "--no-build-isolation", "--no-index", good, *wheels),
             cwd=base,
         )
     )

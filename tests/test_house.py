@@ -14,17 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wheel_building import build_wheels, members
 
 from scorefold_templates import kinds, render
 
 ROOT = Path(__file__).parent.parent
 WORKSPACE = tomllib.loads((ROOT / "pyproject.toml").read_text())
-MEMBERS = [
-    folder
-    for pattern in WORKSPACE["tool"]["uv"]["workspace"]["members"]
-    for folder in sorted(ROOT.glob(pattern))
-    if (folder / "pyproject.toml").exists()
-]
+MEMBERS = members()
 PLUGINS = [folder for folder in MEMBERS if folder.parent.name == "plugins"]
 BELOW = {"core": (), "templates": (), "toolkit": ("scorefold",), "registry": ("scorefold",)}
 """What a member may import of ours besides itself; plugins and the conformance checks import core and the toolkit."""
@@ -280,19 +276,13 @@ def test_plugin_modules_import_no_pydantic() -> None:
     assert not loaded & {"torch", "numpy", "pydantic", "pydantic_core"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """Every member's wheel, built without isolation, as the list of names in it."""
-    out = tmp_path_factory.mktemp("wheels")
-    contents = {}
-    for folder in MEMBERS:
-        command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(folder)]
-        outcome = subprocess.run(command, capture_output=True, text=True)
-        assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-        (wheel,) = out.glob("*.whl")
-        contents[folder.name] = zipfile.ZipFile(wheel).namelist()
-        wheel.unlink()
-    return contents
+    """The names in every member's wheel, by the member's folder."""
+    built = build_wheels(tmp_path_factory.mktemp("house") / "wheels", MEMBERS)
+    contents = {wheel.name.partition("-")[0]: zipfile.ZipFile(wheel).namelist() for wheel in built}
+    projects = {folder.name: tomllib.loads((folder / "pyproject.toml").read_text())["project"] for folder in MEMBERS}
+    return {folder: contents[project["name"].replace("-", "_")] for folder, project in projects.items()}
 
 
 def test_every_wheel_has_one_top_level_package_of_ours(wheels: dict[str, list[str]]) -> None:

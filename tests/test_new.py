@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wheel_building import build_wheels
 
 from scorefold.kinds import CORE_KINDS
 from scorefold_registry.cli.main import main
@@ -16,22 +17,32 @@ from scorefold_registry.cli.main import main
 KINDS = [*(kind.name for kind in CORE_KINDS), "metric", "verb"]
 
 
-@pytest.fixture
-def folders(tmp_path: Path) -> dict[str, Path]:
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A new plugin of each kind, ``my-KIND``, by its name."""
-    made = {f"my-{kind}": tmp_path / f"scorefold-my-{kind}" for kind in KINDS}
+    base = tmp_path_factory.mktemp("new")
+    made = {f"my-{kind}": base / f"scorefold-my-{kind}" for kind in KINDS}
     for kind, (name, folder) in zip(KINDS, made.items(), strict=True):
         assert main(["new", name, "--kind", kind, "--out", str(folder), "--json"]) == 0
     return made
+
+
+@pytest.fixture(scope="module")
+def built(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """What is installed of them: the folder of the first, which pip builds itself, and wheels of the others."""
+    first, *others = folders.values()
+    return [first, *build_wheels(tmp_path_factory.mktemp("built") / "wheels", others)]
 
 
 def listed(environment: Any) -> Any:
     return json.loads(environment.scorefold("plugins", "list", "--json"))
 
 
-def test_new_plugins_stand_beside_ours_and_leave_no_trace(environment: Any, folders: dict[str, Path]) -> None:
+def test_new_plugins_stand_beside_ours_and_leave_no_trace(
+    environment: Any, folders: dict[str, Path], built: list[Path]
+) -> None:
     files, plugins = environment.contents(), listed(environment)
-    environment.install(*folders.values())
+    environment.install(*built)
 
     doctor = json.loads(environment.scorefold("plugins", "doctor", "--load", "--json"))
     findings = {item["name"]: item["findings"] for item in doctor["plugins"]}
@@ -56,9 +67,9 @@ def test_new_plugins_stand_beside_ours_and_leave_no_trace(environment: Any, fold
     environment.scorefold("validate", folders["my-score"] / "run.yaml", status=1)
 
 
-def test_new_plugins_pass_their_own_tests(environment: Any, folders: dict[str, Path]) -> None:
+def test_new_plugins_pass_their_own_tests(environment: Any, folders: dict[str, Path], built: list[Path]) -> None:
     """All in one process, by the settings that each comes with, which are the same."""
-    environment.install(*folders.values())
+    environment.install(*built)
     settings = folders["my-data"] / "pyproject.toml"
     own = [folder / "tests" for folder in folders.values()]
     told = environment.call("-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", settings, *own)

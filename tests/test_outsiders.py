@@ -8,27 +8,16 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 import tomllib
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from wheel_building import BUILD, build_wheels, members
+
 ROOT = Path(__file__).parent.parent
 NAMES = ("mle", "ratio", "halves")
 CASES = ("2-sphere", "sheet")
-
-BUILD = """
-import os, sys
-from hatchling.build import build_wheel
-
-out, *folders = sys.argv[1:]
-for folder in folders:
-    os.chdir(folder)
-    build_wheel(out)
-"""
-"""Builds wheels as ``make dist`` does, in one process."""
 
 CONFIG = '''"""The settings of estimator:halves, as a run file writes them under `config`."""
 
@@ -203,12 +192,6 @@ def make_wrapper(plugin: Path) -> None:
     (package / "outside.py").write_text(METRIC)
 
 
-def members() -> list[Path]:
-    """The folders of the workspace that ``make dist`` builds."""
-    workspace = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"]["workspace"]
-    return [path.parent for pattern in workspace["members"] for path in sorted(ROOT.glob(f"{pattern}/pyproject.toml"))]
-
-
 def named(folder: Path) -> str:
     name: str = tomllib.loads((folder / "pyproject.toml").read_text())["project"]["name"]
     return name
@@ -225,8 +208,7 @@ def swapped(file: Path, ours: str, theirs: str) -> str:
 def installed(environment: Any, folder: Path) -> None:
     """All of ours and the two plugins, as wheels, each found beside the others and none in this repository."""
     ours, dist = members(), folder / "dist"
-    dist.mkdir()
-    subprocess.run([sys.executable, "-c", BUILD, dist, *ours], check=True)
+    build_wheels(dist, ours)
     offline = ("install", "--no-index", "--find-links", dist)
     # Ours are seen from the environment that runs the tests, too, and pip would leave it at that.
     environment.pip(*offline, "--no-deps", "--ignore-installed", *map(named, ours))
