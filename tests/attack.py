@@ -12,7 +12,9 @@ lost.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
+import importlib
 import json
 import os
 import resource
@@ -152,8 +154,9 @@ class Attacks:
 
     def __init__(self, place: Place, random: Random) -> None:
         self.place, self.random = place, random
-        began = time.monotonic()
         try:
+            self._import()
+            began = time.monotonic()
             place.run()
         except AssertionError as error:
             raise SystemExit(f"the undisturbed run failed: {error}") from None
@@ -163,6 +166,15 @@ class Attacks:
         seen = self._operations()
         self.operations = len(seen)
         self.checkpoints = [number for number, what in enumerate(seen, start=1) if what == "c"]
+
+    def _import(self) -> None:
+        """Import here what the command imports, so that no process that is forked later has to."""
+        file = self.place.folder / "imported.txt"
+        self.place.run(lambda: _note_imports(file))
+        self.place.forget()
+        for name in file.read_text().split():
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
 
     def _operations(self) -> str:
         """A letter for each file that the undisturbed run opens to write or renames: ``c`` for one of a checkpoint."""
@@ -232,6 +244,17 @@ class Attacks:
         self.place.run()
         if (found := self.place.numbers()) != self.expected:
             raise AssertionError(f"the next run found {found}; expected {self.expected}")
+
+
+def _note_imports(file: Path) -> None:
+    """Write the name of each module that this process imports from now on, a line each."""
+    out = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "import":
+            os.write(out, f"{arguments[0]}\n".encode())
+
+    sys.addaudithook(hook)
 
 
 def _at_operation(number: int, act: Disturb, *, count: Path | None = None, for_good: bool = False) -> None:
