@@ -125,14 +125,18 @@ def test_your_own_images(host: Host, tmp_path: Path) -> None:
     folder.mkdir()
     for index, image in enumerate(load_digits().images[:60]):
         Image.fromarray((image * 15).astype("uint8")).save(folder / f"{index:03}.png")
-    sets = (f"stages.data.config.root={folder}", "stages.score.config.training.minutes=0.05")
+    sets = (
+        f"stages.data.config.root={folder}",
+        "stages.score.config.training.minutes=0.02",
+        "stages.dimension.config={points: 2, levels: 3, resamples: 0}",
+    )
     metrics, run_folder = run(host, tmp_path, "your-images.yaml", *sets)
     assert metrics["data"]["test points"] == 6
     assert withheld(run_folder)
 
 
 def test_samples_and_likelihood_of_digits(host: Host, tmp_path: Path) -> None:
-    sets = ("stages.score.config.training.minutes=0.1", "stages.likelihood.options.limit=4")
+    sets = ("stages.score.config.training.minutes=0.02", "stages.likelihood.options.limit=4")
     metrics, folder = run(host, tmp_path, "digits-samples.yaml", *sets)
     assert metrics["samples"]["samples"] == 64
     assert np.isfinite(metrics["likelihood"]["log-likelihood (nats)"])
