@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from warm_commands import Command
 
 from scorefold_registry.cli.main import main
 from scorefold_registry.host import Host
@@ -94,21 +95,30 @@ def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
 
 
 @pytest.fixture
-def launch(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """The command in another process, ended with the test."""
-    started: list[subprocess.Popen[str]] = []
+def environment() -> dict[str, str]:
+    """The environment variables of a process that finds the tiny plugin."""
+    path = os.pathsep.join([str(TINY), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
-    def start(*arguments: str, cwd: Path = tmp_path, code: str | None = None) -> subprocess.Popen[str]:
-        code = code or "import sys; from scorefold_registry.cli.main import main; sys.exit(main())"
-        environment = {**os.environ, "PYTHONPATH": str(TINY), "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments],
-            cwd=cwd,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+
+@pytest.fixture
+def launch(tmp_path: Path, environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[str] | Command]]:
+    """The command, or some code in a fresh interpreter, in another process, ended with the test."""
+    started: list[subprocess.Popen[str] | Command] = []
+
+    def start(*arguments: str, cwd: Path = tmp_path, code: str | None = None, **variables: str) -> Any:
+        process: subprocess.Popen[str] | Command
+        if code is None:
+            process = Command(arguments, cwd, {**environment, **variables})
+        else:
+            process = subprocess.Popen(
+                [sys.executable, "-c", code, *arguments],
+                cwd=cwd,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
         started.append(process)
         return process
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,8 +22,6 @@ from scorefold_registry.cli.main import main
 from scorefold_registry.host import Host
 from scorefold_registry.run.pipeline import run_file
 from scorefold_registry.runfile.reader import RunFileError
-
-TINY = Path(__file__).parent / "tiny"
 
 RUN = """version: 1
 name: together
@@ -45,6 +43,16 @@ stages:
       training: {steps: 200, batch_size: 64, log_every: 50, validate_every: 100}
   size: {use: estimator:mle, inputs: {data: data}}
 """
+
+MORE = """  points: {use: data:array, config: {path: "points-*.npy", memory: 0}}
+  streamed:
+    use: flow:affine-coupling
+    inputs: {data: points}
+    config: {layers: 2, hidden: [16], training: {steps: 4, batch_size: 32}}
+  tiny: {use: data:tiny}
+  mine: {use: score:failing, inputs: {data: tiny}, config: {training: {steps: 4, batch_size: 8}}}
+"""
+"""Stages with streamed files, and with a plugin under development."""
 
 LOSSES, WEIGHTS, NOISY = 1e-9, 1e-7, 0.05
 """The bounds of the page on several machines, relative: losses and weights in float64 of a loss without noise of its
@@ -91,17 +99,16 @@ Torchrun = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
-def torchrun(tmp_path: Path) -> Iterator[Torchrun]:
+def torchrun(tmp_path: Path, environment: dict[str, str]) -> Iterator[Torchrun]:
     """The command in two processes, ended with the test."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str, **variables: str) -> subprocess.Popen[str]:
-        path = os.pathsep.join([str(TINY), *filter(None, [os.environ.get("PYTHONPATH")])])
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
         process = subprocess.Popen(
             [*launcher, "-m", "scorefold_registry.cli", *arguments],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **variables},
+            env={**environment, **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -115,20 +122,6 @@ def torchrun(tmp_path: Path) -> Iterator[Torchrun]:
         process.communicate()
 
 
-FILES = """version: 1
-name: files
-runtime: {device: cpu, threads: 1}
-stages:
-  points: {use: data:array, config: {path: "points-*.npy", memory: 0}}
-  flow:
-    use: flow:affine-coupling
-    inputs: {data: points}
-    config: {layers: 2, hidden: [16], training: {steps: 4, batch_size: 32}}
-  data: {use: data:tiny}
-  score: {use: score:failing, inputs: {data: data}, config: {training: {steps: 4, batch_size: 8}}}
-"""
-
-
 def losses(folder: Path, stage: str) -> list[float]:
     """All that a training reported, in order."""
     history = read_json(folder / stage / "result.json")["history"]
@@ -140,40 +133,84 @@ def best(folder: Path) -> float:
     return value
 
 
-def test_every_process_opens_streamed_files_and_finds_a_plugin_under_development(
-    tmp_path: Path, torchrun: Torchrun
-) -> None:
-    (tmp_path / "run.yaml").write_text(FILES)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "failing.py").write_text(FAILING)
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the run file, the same with more stages, and what these read."""
+    folder = tmp_path_factory.mktemp("team")
+    (folder / "alone.yaml").write_text(RUN)
+    (folder / "run.yaml").write_text(RUN + MORE)
+    (folder / "mine").mkdir()
+    (folder / "mine" / "failing.py").write_text(FAILING)
     for shard in range(2):
-        np.save(tmp_path / f"points-{shard}.npy", np.random.default_rng(shard).normal(size=(200, 2)))
-    process = torchrun("run", "run.yaml", "--quiet", SCOREFOLD_DEV_PLUGINS="mine/failing.py", FAILS="never")
-    _, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
+        np.save(folder / f"points-{shard}.npy", np.random.default_rng(shard).normal(size=(200, 2)))
+    return folder
+
+
+def run_pair(launch: Callable[..., Any], *arguments: str, cwd: Path, **variables: str) -> str:
+    """What the command prints in two processes that are given what torchrun gives, and that end well.
+
+    The page on several machines runs torchrun itself.
+    """
+    variables |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    processes = [launch(*arguments, cwd=cwd, **variables, **rank) for rank in ranks]
+    printed: list[tuple[str, str]] = [process.communicate(timeout=240) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], printed
+    assert printed[1][0] == "", "only the first prints"
+    return printed[0][0]
+
+
+Pair = Callable[[str], Path]
+
+
+@pytest.fixture
+def together(made: Path, launch: Callable[..., Any]) -> Pair:
+    """The folder of a run by two processes, made once for each way to divide the work."""
+
+    def run(parallel: str) -> Path:
+        kept = made / f"{parallel}.json"
+        if not kept.exists():
+            file = "run.yaml" if parallel == "ddp" else "alone.yaml"
+            arguments = ("run", file, "--json", "--quiet", "--set", f"runtime.parallel={parallel}")
+            where = ("--runs", parallel, "--cache", f"{parallel}-cache")
+            own = {"SCOREFOLD_DEV_PLUGINS": "mine/failing.py", "FAILS": "never"}
+            kept.write_text(run_pair(launch, *arguments, *where, cwd=made, **own))
+        return Path(json.loads(kept.read_text())["run"])
+
+    return run
+
+
+def test_every_process_opens_streamed_files_and_finds_a_plugin_under_development(together: Pair) -> None:
+    for stage, step in (("streamed", 4), ("mine", 4)):
+        assert read_json(together("ddp") / stage / "result.json")["metrics"]["steps"] == step
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
-def test_two_processes_run_a_file_as_one_does(host: Host, tmp_path: Path, torchrun: Torchrun, parallel: str) -> None:
-    (tmp_path / "run.yaml").write_text(RUN)
-    process = torchrun("run", "run.yaml", "--json", "--quiet", "--set", f"runtime.parallel={parallel}")
-    alone = run_file(host, "run.yaml", runs="alone", cache="alone-cache").folder
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    together = Path(json.loads(out)["run"])
-    assert read_json(together / "environment.json")["processes"] == 2
-    assert [path.name for path in (tmp_path / "runs" / "together").glob("2*")] == [together.name], "one run, of two"
-    here, there = losses(alone, "flow"), losses(together, "flow")
+def test_two_processes_run_a_file_as_one_does(
+    host: Host, made: Path, together: Pair, parallel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = together(parallel)
+    monkeypatch.chdir(made)
+    alone = run_file(host, "alone.yaml", runs="alone", cache="alone-cache").folder
+    assert read_json(pair / "environment.json")["processes"] == 2
+    assert [path.name for path in pair.parent.glob("2*")] == [pair.name], "one run, of two"
+    here, there = losses(alone, "flow"), losses(pair, "flow")
     assert len(here) == len(there) == 15
     assert all(math.isclose(one, other, rel_tol=LOSSES) for one, other in zip(here, there, strict=True))
-    weights, others = (load_arrays(folder / "flow" / "state.safetensors") for folder in (alone, together))
+    weights, others = (load_arrays(folder / "flow" / "state.safetensors") for folder in (alone, pair))
     assert {name: value.shape for name, value in weights.items()} == {name: one.shape for name, one in others.items()}
     for name, value in weights.items():
         torch.testing.assert_close(others[name], value, rtol=WEIGHTS, atol=WEIGHTS)
-    assert best(together) != best(alone), "each process draws noise of its own"
-    assert math.isclose(best(together), best(alone), rel_tol=NOISY)
-    host.load(together / "score")
-    sizes = [read_json(folder / "size" / "result.json")["answer"]["value"] for folder in (alone, together)]
+    assert best(pair) != best(alone), "each process draws noise of its own"
+    assert math.isclose(best(pair), best(alone), rel_tol=NOISY)
+    host.load(pair / "score")
+    sizes = [read_json(folder / "size" / "result.json")["answer"]["value"] for folder in (alone, pair)]
     assert sizes[0] == sizes[1]
 
 
@@ -204,7 +241,9 @@ def test_what_fails_in_one_process_ends_all_with_one_message(
     assert read_json(partial / "status.json")["state"] == "failed"
 
 
-def test_ctrl_c_ends_both_and_the_same_command_goes_on(tmp_path: Path, torchrun: Torchrun) -> None:
+def test_ctrl_c_ends_both_and_the_same_command_goes_on(
+    tmp_path: Path, torchrun: Torchrun, launch: Callable[..., Any]
+) -> None:
     (tmp_path / "run.yaml").write_text(SLOW)
 
     def checkpoints() -> list[Path]:
@@ -217,15 +256,12 @@ def test_ctrl_c_ends_both_and_the_same_command_goes_on(tmp_path: Path, torchrun:
         assert time.monotonic() < end
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode != 0
     assert err.count("interrupted in stage 'score'; the same command goes on from there") == 1
     (partial,) = (tmp_path / "runs" / "slow").glob("*.partial")
     assert read_json(partial / "status.json")["state"] == "interrupted"
-    process = torchrun("run", "run.yaml", "--quiet", "--json")
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    answer: dict[str, Any] = json.loads(out)
+    answer: dict[str, Any] = json.loads(run_pair(launch, "run", "run.yaml", "--quiet", "--json", cwd=tmp_path))
     assert [stage["reused"] for stage in answer["stages"]] == [True, False]
     events = [json.loads(line) for line in (Path(answer["run"]) / "events.jsonl").read_text().splitlines()]
     steps = [event["step"] for event in events if event["event"] == "metrics"]
