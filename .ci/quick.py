@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SECONDS = 90
+SECONDS, STARTS = 90, 70
+"""How long all of it may take, and after how long no other test is started."""
 ALWAYS = ("tests/test_house.py", "tests/test_words.py")
 
 
@@ -49,7 +50,7 @@ def main() -> int:
     tests = dict.fromkeys(test for file in changed() for test in tests_of(file))
     chosen = [str(test.relative_to(ROOT)) for test in tests] + [name for name in ALWAYS if ROOT / name not in tests]
     print(f"{len(chosen)} files of tests, {SECONDS} s at most")
-    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "worksteal", "-q", "--seconds", str(SECONDS)]
+    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "worksteal", "-q", "--seconds", str(STARTS)]
     return subprocess.run([*command, *chosen], cwd=ROOT, check=False).returncode
 
 

@@ -190,9 +190,14 @@ def test_a_failing_stage_is_the_other_way_of_the_fork(tmp_path: Path) -> None:
     assert calls[-4:] == ends
 
 
-def test_every_error_class_and_every_code_is_documented() -> None:
+@pytest.fixture(scope="module")
+def modules() -> Any:
+    """The parsed source of every module of ours."""
+    return sources(ROOT)
+
+
+def test_every_error_class_and_every_code_is_documented(modules: Any) -> None:
     text = (ROOT / "docs/errors.md").read_text()
-    modules = sources(ROOT)
     for name, item in error_classes(modules).items():
         assert f"`{name}`" in text, name
         assert f"`{item.code}`" in text, name
@@ -201,8 +206,8 @@ def test_every_error_class_and_every_code_is_documented() -> None:
         assert f"| `{word}` | " in text, word
 
 
-def test_every_message_is_listed(site: dict[str, str]) -> None:
-    found = messages(sources(ROOT))
+def test_every_message_is_listed(site: dict[str, str], modules: Any) -> None:
+    found = messages(modules)
     assert len(found) > 300
     assert any("is claimed by ‹who›" in message.text for message in found)
     for message in found:
