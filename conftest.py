@@ -49,3 +49,11 @@ def _fixed_seed() -> None:
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def warm_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worker processes are forked from one that has imported what jobs import, so that none has to."""
+    from warm_commands import FORKS
+
+    monkeypatch.setattr("scorefold_registry.run.executor.multiprocessing.get_context", lambda method: FORKS)

@@ -343,7 +343,11 @@ def test_many_points_are_streamed(
 
 @pytest.mark.parametrize("design", [None, "range-finder"])
 def test_points_are_shards_with_the_same_bits_for_any_number_of_workers(
-    design: str | None, make_score: MakeScore, make_sphere: MakeSphere, monkeypatch: pytest.MonkeyPatch
+    design: str | None,
+    make_score: MakeScore,
+    make_sphere: MakeSphere,
+    monkeypatch: pytest.MonkeyPatch,
+    warm_workers: None,
 ) -> None:
     distribution, x = make_sphere(2, ambient=6, points=300)
     monkeypatch.setattr("scorefold_iddiff.estimators.normal_bundle._COORDINATES_IN_SHARD", 600)

@@ -89,7 +89,7 @@ def measured(model: VAE, x: Tensor) -> tuple[float, float]:
 def test_a_linear_one_trains_to_reverse_water_filling(beta: float, latent: int, coded: int) -> None:
     """kappa = beta along each coded direction; directions of less variance, and units too many, say nothing."""
     x = gaussian_points()
-    model = linear(beta, latent, x, training={"steps": 6000, "learning_rate": 3e-2})
+    model = linear(beta, latent, x, training={"steps": 3000, "learning_rate": 3e-2})
     fit(model, Dataset(x), model.training_config, seed=0)
     (kl, residual), (best_kl, best_residual) = measured(model, x), optimum(beta, latent)
     assert kl == pytest.approx(best_kl, rel=0.02)

@@ -24,7 +24,7 @@ from scorefold_registry.run.figures import draw
 from scorefold_registry.run.progress import Bars, Lines, Silent, metrics_text, progress_for
 
 
-def test_jobs_come_back_in_order_whoever_did_them() -> None:
+def test_jobs_come_back_in_order_whoever_did_them(warm_workers: None) -> None:
     serial = LocalExecutor().map("scorefold_tiny.parts:square", range(7), key="squares")
     assert serial == [0, 1, 4, 9, 16, 25, 36]
     executor = LocalExecutor(workers=2, threads=1)

@@ -116,7 +116,9 @@ def test_stages_that_no_swept_field_reaches_are_computed_once_and_a_second_sweep
     assert [row.reused for row in more.rows] == [3, 2]
 
 
-def test_workers_change_no_result_and_compute_shared_stages_once(host: Host, file: Path, say: Say) -> None:
+def test_workers_change_no_result_and_compute_shared_stages_once(
+    host: Host, file: Path, say: Say, warm_workers: None
+) -> None:
     over = {STEPS: [2, 6], "stages.dimension.config.scale": [1.0, 2.0]}
     here = sweep(host, file, over, out="here", cache="here-cache")
     options = [text for field, values in over.items() for text in ("--over", f"{field}={values[0]},{values[1]}")]
