@@ -14,8 +14,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+import multiprocessing
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,9 +54,16 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-@pytest.fixture
-def warm_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def warm_workers() -> Iterator[None]:
     """Worker processes are forked from one that has imported what jobs import, so that none has to."""
     from warm_commands import FORKS
 
-    monkeypatch.setattr("scorefold_registry.run.executor.multiprocessing.get_context", lambda method: FORKS)
+    plain = multiprocessing.get_context
+
+    def forking(method: str | None = None) -> Any:
+        return FORKS if method == "spawn" else plain(method)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("multiprocessing.get_context", forking)
+        yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 import shard_files
 import torch
 from shard_files import COUNT, points, save_dataset, write_npy, write_parquet, write_tars
+from warm_commands import FORKS
 
 from scorefold.data import StreamedDataset
 from scorefold.errors import ConfigError, DataError, ScorefoldError
@@ -145,9 +145,10 @@ def test_batches_depend_on_seed_and_step_alone(workers: int, shards: Path) -> No
 def test_a_killed_training_on_shards_goes_on_to_the_same_bits(case: str, tmp_path: Path) -> None:
     {"npy": write_npy, "parquet": write_parquet, "tar": write_tars}[case](tmp_path)
     kept = tmp_path / "kept"
-    script = Path(shard_files.__file__)
-    done = subprocess.run([sys.executable, script, case, tmp_path, kept], capture_output=True, text=True)
-    assert done.returncode == -9, done.stderr
+    process = FORKS.Process(target=shard_files.train, args=(case, tmp_path, kept), kwargs={"killed": True})
+    process.start()
+    process.join()
+    assert process.exitcode == -9
     assert [path.name for path in (kept / "fit").iterdir()] == ["2"]  # the second checkpoint, of step 14
     resumed = shard_files.train(case, tmp_path, kept).state_dict()
     whole = shard_files.train(case, tmp_path, None).state_dict()

@@ -25,7 +25,7 @@ from scorefold_standard.estimators.skdim import SkdimEstimator
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[Executor]:
+def workers(warm_workers: None) -> Iterator[Executor]:
     executor = LocalExecutor(2, threads=torch.get_num_threads())
     yield executor
     executor.close()

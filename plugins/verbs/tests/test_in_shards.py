@@ -38,7 +38,7 @@ class Counting(LocalExecutor):
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[Counting]:
+def workers(warm_workers: None) -> Iterator[Counting]:
     executor = Counting(2)
     yield executor
     executor.close()

@@ -9,7 +9,6 @@ import io
 import json
 import os
 import signal
-import sys
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -115,8 +114,3 @@ def train(case: str, folder: Path, kept: Path | None, *, killed: bool = False) -
     settings = TrainingConfig(steps=40, batch_size=16, log_every=1, checkpoint_every=7, warmup=5)
     fit(model, source.load("train"), settings, seed=3, checkpoint_dir=kept, metrics=watch)
     return model
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    train(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), killed=True)
