@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from warm_commands import Command
 
 from scorefold.errors import ScorefoldError
 from scorefold.plugin import hookimpl
@@ -242,8 +242,7 @@ stages:
     config: {network: {use: network:mlp, config: {width: 8, blocks: 1}}, training: {steps: 1000000, log_every: 10}}
 """,
     )
-    command = [sys.executable, "-m", "scorefold_registry.cli", "run", str(long), "--json"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = Command(("run", str(long), "--json"), tmp_path, os.environ)
     deadline = time.monotonic() + 60
     while not any("steps_per_second" in path.read_text() for path in tmp_path.glob("runs/small/*/events.jsonl")):
         assert time.monotonic() < deadline
@@ -258,7 +257,7 @@ stages:
     (found,) = store.search_runs([experiment.experiment_id])
     assert found.info.status == "KILLED"
     assert "score/loss" in found.data.metrics, "what was measured until then is kept"
-    assert out == b""
+    assert out == ""
 
 
 def test_passwords_are_left_out_of_what_is_said() -> None:
