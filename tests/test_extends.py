@@ -131,3 +131,31 @@ def test_the_schema_knows_it(host: Host) -> None:
     assert list(validator.iter_errors({"version": 1}))
     assert list(validator.iter_errors({"version": 1, "extends": 3}))
     assert json.dumps(right)
+
+
+def test_a_base_is_the_file_that_the_system_opens(tmp_path: Path, host: Host) -> None:
+    (tmp_path / "sub" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "sub" / "deep")
+    (tmp_path / "base.yaml").write_text(BASE.replace("n_neighbors: 9", "n_neighbors: 5"))
+    (tmp_path / "sub" / "base.yaml").write_text(BASE)
+    (tmp_path / "own.yaml").write_text("version: 1\nextends: link/../base.yaml\n")
+    assert read(tmp_path / "own.yaml").stages["dimension"].config == {"n_neighbors": 9}
+
+
+def test_a_state_by_its_whole_path_stays_there(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(f"version: 1\nstages: {{score: {{load: {tmp_path / 'score'}}}}}\n")
+    (tmp_path / "own.yaml").write_text("version: 1\nextends: base.yaml\n")
+    assert read(tmp_path / "own.yaml").stages["score"].load == str(tmp_path / "score")
+
+
+def test_a_base_of_another_version_is_refused(plan: Written) -> None:
+    with pytest.raises(RunFileError, match="is of version 2, and this file of 1"):
+        plan(OWN, BASE.replace("version: 1", "version: 2"))
+    with pytest.raises(RunFileError, match="there is no such file") as caught:
+        plan("version: 1\nextends: other.yaml\n")
+    assert len(caught.value.problems) == 1, "what would follow from it is not listed"
+
+
+def test_it_can_not_be_set_on_the_command_line(plan: Written) -> None:
+    with pytest.raises(RunFileError, match="write it into the file"):
+        plan(BASE, sets=("extends=base.yaml",))

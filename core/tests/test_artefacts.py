@@ -99,6 +99,14 @@ def test_a_manifest_that_was_changed_is_refused(tmp_path: Path) -> None:
         load_facts(tmp_path / "s")
 
 
+def test_a_manifest_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    save_state(tmp_path / "s", {"a": torch.zeros(2)}, {"n": 1})
+    file = tmp_path / "s" / "manifest.json"
+    file.write_text(file.read_text().replace('"n": 1', f'"n": {"[" * 700 + "]" * 700}'))
+    with pytest.raises(ArtefactError):
+        load_facts(tmp_path / "s")
+
+
 def test_a_manifest_without_a_digest_of_its_own_is_read(tmp_path: Path) -> None:
     save_state(tmp_path / "s", {"a": torch.zeros(2)}, {"n": 1})
     file = tmp_path / "s" / "manifest.json"

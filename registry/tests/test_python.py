@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from scorefold.errors import ConfigError, DataError, PluginError
+from scorefold.errors import ConfigError, DataError, PluginError, ScorefoldError
 from scorefold_registry import Host, run_file
 from scorefold_registry.python import (
     Stage,
@@ -234,3 +235,52 @@ def test_what_does_not_fit_is_refused(wrong: str, points: Stage, flow: Stage, tm
     with pytest.raises(error, match=message) as caught:
         act(points, flow, tmp_path)
     assert "files/" not in str(caught.value), "the file was not written by its reader"
+
+
+def test_numbers_and_lists_of_numpy_are_written_plainly(points: Stage, flow: Stage, host: Host, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"folder": tmp_path, "host": host, "progress": False}
+    found = data(ROWS, seed=np.int64(0), splits=np.array([0.8, 0.1, 0.1]), **settings)
+    assert "fractions: [0.8, 0.1, 0.1]" in found.run_file
+    assert sample(flow, n=np.int64(3), progress=False).metrics["samples"] == 3
+    lists = assess(flow, points, metrics=["metric:neighbours"], n=1, conditions=20, progress=False)
+    assert "density" in lists.metrics
+
+
+ODD: dict[str, tuple[Callable[[], Any], str]] = {
+    "masked": (lambda: data(np.ma.masked_greater(ROWS, 1.0)), "x has masked values"),
+    "ragged": (lambda: data([[1.0, 2.0], [3.0]]), "expected an array of numbers"),
+    "sparse": (lambda: data(torch.eye(3).to_sparse()), "expected an array of numbers"),
+    "levels of names": (
+        lambda: data(pd.DataFrame(ROWS[:, :2], columns=pd.MultiIndex.from_tuples([("a", 1), ("a", 2)]))),
+        "names of columns on several levels",
+    ),
+    "labels that look like numbers": (
+        lambda: data(pd.DataFrame(ROWS).assign(kind=["01", "1"] * 100), label="kind"),
+        "the label '01' in column 'kind' is text",
+    ),
+    "two files": (lambda: data(pd.DataFrame(ROWS), path="other.csv"), "path is given twice"),
+    "a model for a stage": (lambda: do("sample", torch.nn.Linear(2, 2)), "expected a component or a stage"),
+    "no name": (lambda: data(ROWS, name=None), "the name of the stage is None"),  # type: ignore[arg-type]
+    "a runtime in a word": (lambda: data(ROWS, runtime="cpu"), "runtime is text; expected a mapping"),  # type: ignore[arg-type]
+    "a device": (lambda: data(ROWS, runtime={"device": torch.device("cpu")}), "device"),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_data_are_refused_by_what_they_are(odd: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    act, message = ODD[odd]
+    with pytest.raises(ScorefoldError, match=message):
+        act()
+
+
+def test_labels_may_be_objects_of_text(host: Host, tmp_path: Path) -> None:
+    kinds = pd.Series(["cat", "dog"] * 100)
+    found = data(ROWS, label=kinds, folder=tmp_path, host=host, progress=False).value
+    assert sorted(found.load("train").label.unique().tolist()) == [0, 1]
+
+
+def test_a_stage_is_shown_when_its_folder_is_gone(points: Stage) -> None:
+    shutil.rmtree(points.run.folder)
+    assert repr(points) == "stage 'data': data:array, whose folder is gone"
+    assert "is gone" in points._repr_html_()

@@ -100,6 +100,7 @@ def test_the_relative_error_is_that_of_one_decoding() -> None:
     assert outcome.result["answer"] == {
         "quantity": "relative reconstruction error",
         "value": pytest.approx(float(expected)),
+        "reading": f"{'better' if expected < 1 else 'no better'} than the mean of the data, which has 1",
     }
     torch.testing.assert_close(outcome.arrays["reconstructions"], back)
 
@@ -294,7 +295,12 @@ def test_events_of_codes_like_those_of_data_are_like_data(codes: Any) -> None:
         metrics["Frechet distance (coordinates)"] < 2 * metrics["Frechet distance of other real events (coordinates)"]
     )
     assert abs(metrics["energy distance"]) < 0.02
-    assert outcome.result["answer"] == {"quantity": "energy distance", "value": metrics["energy distance"]}
+    of_others = metrics["energy distance of other real events"]
+    assert outcome.result["answer"] == {
+        "quantity": "energy distance",
+        "value": metrics["energy distance"],
+        "reading": f"that of other real events is {of_others:.4g}",
+    }
 
 
 def test_distances_of_generated_events_are_over_equal_numbers() -> None:

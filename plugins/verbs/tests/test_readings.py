@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from scorefold_verbs.assess import assess
 from scorefold_verbs.config.verbs import AssessOptions, LikelihoodOptions, OutlierOptions, SampleOptions
 from scorefold_verbs.evaluate import evaluate_likelihood
 from scorefold_verbs.outliers import outliers
-from scorefold_verbs.readings import gaussian_log_density, of_straight_lines, training_points
+from scorefold_verbs.readings import distances, gaussian_log_density, of_straight_lines, training_points
 from scorefold_verbs.sample import sample
 
 
@@ -44,13 +46,14 @@ def test_no_normal_distribution_of_too_few_or_flat_points() -> None:
     assert gaussian_log_density(Source(test=test), test, context()) is None
 
 
-def test_training_points_are_repeated_only_where_they_are_too_few() -> None:
+def test_training_points_are_different_ones_and_not_those_that_are_read() -> None:
     source = Source(train=Dataset(torch.arange(5.0)[:, None]), test=Dataset(torch.zeros(1, 1)))
-    few, many = (training_points(source, count, context(), "some") for count in (4, 12))
-    assert few is not None
-    assert many is not None
-    assert len(few.tensor().unique()) == 4
-    assert sorted(many.tensor().unique(return_counts=True)[1].tolist()) == [2, 2, 2, 3, 3]
+    for count in (4, 12):
+        found = training_points(source, count, context())
+        assert found is not None
+        assert len(found.tensor().unique()) == len(found) == min(count, 5)
+    assert training_points(source, 4, replace(context(), split="train")) is None
+    assert training_points(Source(test=Dataset(torch.zeros(1, 1))), 4, context()) is None
 
 
 def test_a_likelihood_is_compared_with_a_normal_distribution() -> None:
@@ -58,7 +61,7 @@ def test_a_likelihood_is_compared_with_a_normal_distribution() -> None:
     options = LikelihoodOptions(limit=400)
     answer = evaluate_likelihood(Shifted().double(), {"data": source}, options, context()).result["answer"]
     start, _, value = answer["reading"].rpartition(" ")
-    assert start == "a normal distribution fitted to the training points has"
+    assert start == "a normal distribution fitted to the training split of these data has"
     assert float(value) == pytest.approx(answer["value"], abs=0.01), "it is the distribution of the model"
     alone = evaluate_likelihood(Shifted().double(), {"data": shifted(test=40)}, LikelihoodOptions(), context())
     assert "reading" not in alone.result["answer"]
@@ -67,19 +70,40 @@ def test_a_likelihood_is_compared_with_a_normal_distribution() -> None:
 def test_samples_are_compared_with_training_points() -> None:
     source = shifted(train=501, test=500)
     right = sample(Shifted().double(), {"data": source}, SampleOptions(n=500), context()).result
-    assert right["answer"]["quantity"] == "energy distance from held-out points"
+    assert right["answer"]["quantity"] == "energy distance from the test points"
     assert abs(right["answer"]["value"]) < 0.03
     assert right["answer"]["reading"].startswith("as many training points are at ")
     wrong = sample(Normal().double(), {"data": source}, SampleOptions(n=500, steps=10), context()).result
     assert wrong["answer"]["value"] > 0.1
-    assert "answer" not in sample(Shifted().double(), {}, SampleOptions(n=5), context()).result
+    unlike = Source(train=Dataset(normal(9, 2, seed=1))), Source(test=Dataset(normal(9, 3, seed=1)))
+    for other in ({}, *({"data": source} for source in unlike)):
+        assert "answer" not in sample(Shifted().double(), other, SampleOptions(n=5), context()).result
+
+
+def test_few_training_points_are_not_counted_twice() -> None:
+    """Copies of a point are no distance apart, which would make training points look far from the data."""
+    answers = {
+        count: sample(
+            Shifted().double(), {"data": shifted(train=count, test=320)}, SampleOptions(n=300), context()
+        ).result["answer"]
+        for count in (1, 4)
+    }
+    assert "reading" not in answers[1]
+    assert abs(float(answers[4]["reading"].rpartition(" ")[2])) < 0.4
+
+
+def test_wide_events_are_compared_in_seconds() -> None:
+    wide = Source(train=Dataset(torch.randn(400, 3, 64, 64)), test=Dataset(torch.randn(400, 3, 64, 64)))
+    began = time.process_time()
+    assert distances(torch.randn(400, 3, 64, 64), wide, context()) is not None
+    assert time.process_time() - began < 30
 
 
 @pytest.mark.parametrize("conditional", [True, False])
 def test_an_assessment_is_compared_with_training_points(conditional: bool) -> None:
-    condition = normal(600, 2, seed=1)
-    x = condition + normal(600, 2, seed=2)
-    train, test = (Dataset(x[part], condition=condition[part]) for part in (slice(300, 600), slice(0, 300)))
+    condition = normal(900, 2, seed=1)
+    x = condition + normal(900, 2, seed=2)
+    train, test = (Dataset(x[part], condition=condition[part]) for part in (slice(300, 900), slice(0, 300)))
     model: Any = Posterior(spec=TensorSpec((2,))) if conditional else Posterior()
     source = Source(train=train, test=test)
     options = AssessOptions(n=5, conditions=300, steps=20, batch_size=400)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -94,7 +95,7 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
     executor = context.executor if device_of(component).type == "cpu" else None
     start = 0
     for batch, x in zip(batches, in_shards(f"{__name__}:draws_of", shards, executor, "samples"), strict=True):
-        held = _held(component, batch, x, units, operator)
+        held = _held(component, units, operator, batch, x)
         for measure in measures:
             measure.add(held)
         if groups is not None:
@@ -106,14 +107,7 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
     outcome = _outcome(component, options, units, len(points), measures, _shown(shown, most, units, measures))
     answer = outcome.result["answer"]
     instead = [measure for measure in new_measures(context.generator("other places")) if _gives(measure, answer)]
-    for number, batch in enumerate(batches):
-        others = training_points(source, options.n * len(batch), context, f"training points {number}")
-        if others is None:
-            break
-        x = others.tensor().reshape(options.n, len(batch), *component.event_shape)
-        for measure in instead:
-            measure.add(_held(component, batch, x, units, operator))
-    else:
+    if _add_training_points(instead, source, batches, options.n, partial(_held, component, units, operator), context):
         found, _, _ = _numbers(instead)
         if answer["quantity"] in found:
             answer["reading"] = f"training points in place of the samples have {found[answer['quantity']]:.4g}"
@@ -123,7 +117,7 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
 
 
 def _held(
-    component: ScoreModel | Flow, batch: Dataset, x: Tensor, units: Units, operator: Operator | None
+    component: ScoreModel | Flow, units: Units, operator: Operator | None, batch: Dataset, x: Tensor
 ) -> EvaluationBatch:
     """Held-out points and events x (n, C, *E) to compare with them.
 
@@ -131,6 +125,32 @@ def _held(
     """
     of_batch = None if operator is None else operator.at(batch.index)
     return EvaluationBatch(units.round(batch.x), units.round(x), condition_of(component, batch), of_batch)
+
+
+def _add_training_points(
+    measures: Sequence[Measure],
+    source: DataSource,
+    batches: Sequence[Dataset],
+    most: int,
+    hold: Callable[[Dataset, Tensor], EvaluationBatch],
+    context: StageContext,
+) -> bool:
+    """Add training points in place of samples, each of them once: ``most`` for each held-out point, or as many as there
+    are. False where there are fewer than held-out points."""
+    count = sum(map(len, batches))
+    training = training_points(source, most * count, context)
+    each = 0 if training is None else len(training) // count
+    if training is None or each == 0:
+        return False
+    order = torch.randperm(len(training), generator=context.generator("order of training points"))[: each * count]
+    places, start = order.reshape(each, count), 0
+    for batch in batches:
+        rows = places[:, start : start + len(batch)]
+        x = training.take(rows.flatten()).tensor().reshape(*rows.shape, *batch.event_shape)
+        for measure in measures:
+            measure.add(hold(batch, x.to(batch.x)))
+        start += len(batch)
+    return True
 
 
 def _gives(measure: Measure, answer: Mapping[str, Any]) -> bool:

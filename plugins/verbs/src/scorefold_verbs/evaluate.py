@@ -47,7 +47,9 @@ def evaluate_likelihood(
         normal = gaussian_log_density(source, dataset, context)
     if normal is not None:
         dimension = math.prod(component.event_shape)
-        answer["reading"] = f"a normal distribution fitted to the training points has {-normal / dimension:.4g}"
+        answer["reading"] = (
+            f"a normal distribution fitted to the training split of these data has {-normal / dimension:.4g}"
+        )
     scaled = source.event_scale.log_volume(tuple(component.event_shape))
     if scaled != 0 and source.event_scale.levels is None:
         metrics["log-likelihood in the units of the file (nats)"] = float(log_prob.mean()) - scaled

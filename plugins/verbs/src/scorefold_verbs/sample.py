@@ -45,8 +45,9 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     source: DataSource | None = inputs.get("data")
     found = None if source is None or condition is not None else distances(flat, source, context)
     if found is not None:
-        metrics["energy distance from held-out points"] = found.samples
-        result["answer"] = {"quantity": "energy distance from held-out points", "value": found.samples}
+        quantity = f"energy distance from the {context.split or 'test'} points"
+        metrics[quantity] = found.samples
+        result["answer"] = {"quantity": quantity, "value": found.samples}
         if found.training is not None:
             metrics["energy distance of training points from them"] = found.training
             result["answer"]["reading"] = f"as many training points are at {found.training:.4g}"

@@ -136,7 +136,9 @@ def data(
     setting = _setting([], folder, seed, runtime, host)
     use, fields = source_of(x, condition, label, setting.folder)
     if splits is not None:
-        fields["fractions"] = list(splits)
+        fields["fractions"] = splits
+    if twice := sorted(fields.keys() & config.keys()):
+        raise ConfigError(f"{twice[0]} is given twice: by the data, and by a keyword", hint=f"leave {twice[0]}= out")
     return _done(setting, {}, name, {"use": use, "config": {**fields, **config}}, progress)
 
 
@@ -187,6 +189,9 @@ def do(
     fails.
     """
     stages = list(stages_in([what, data, *given.values()]))
+    if not isinstance(what, str | Stage):
+        hint = "name a component, such as 'score:denoising', or give what fit(...), load(...) or data(...) gave"
+        raise ConfigError(f"{verb or 'a stage'} is asked of {what!r:.60}; expected a component or a stage", hint=hint)
     setting = _setting(stages, folder, seed, runtime, host)
     registered = _component(setting.host, what)
     found = setting.host.catalogue.verb(registered.component, verb)
@@ -279,11 +284,11 @@ def _setting(
     host: Host | None,
 ) -> Setting:
     """What the given stages share. Raises ``ConfigError`` for stages of two settings, and for another one asked for."""
+    place = None if folder is None else Path(folder).expanduser().absolute()
     if not stages:
-        place = _temporary() if folder is None else Path(folder)
-        return Setting(host or _host(), place, seed or 0, dict(runtime or {}))
+        return Setting(host or _host(), place or _temporary(), 0 if seed is None else seed, runtime or {})
     setting = stages[0].setting
-    asked = {"folder": None if folder is None else Path(folder), "seed": seed, "runtime": runtime, "host": host}
+    asked = {"folder": place, "seed": seed, "runtime": runtime, "host": host}
     for other in (vars(stage.setting) for stage in stages[1:]):
         asked.update({key: value for key, value in other.items() if asked[key] is None})
     for key, value in asked.items():
@@ -320,6 +325,8 @@ def _done(
     setting: Setting, specs: Mapping[str, Mapping[str, Any]], name: str, spec: Mapping[str, Any], progress: bool
 ) -> Stage:
     """Write the run file of these stages and run it. Errors name no place in it: its reader has not written it."""
+    if not isinstance(name, str):
+        raise ConfigError(f"the name of the stage is {name!r:.60}; expected text", hint="leave name= out")
     if name in specs:
         hint = f"give this one another name: name='{free_name(name, specs)}'"
         raise ConfigError(f"a stage that is given is called {name!r} too", hint=hint)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from scorefold.artefacts import digest_folder, write_text
 from scorefold.errors import ConfigError
 from scorefold_registry.python.stage import Setting, Stage
 from scorefold_registry.run.applying import loader_of
+from scorefold_registry.run.cache import make_folder
 
 
 def stages_in(values: Sequence[Any]) -> list[Stage]:
@@ -35,7 +38,7 @@ def as_input(value: Any, takes_data: bool, setting: Setting, specs: dict[str, Ma
     """An input as a run file writes it; objects and arrays are saved, and become stages of ``specs``."""
     if isinstance(value, Stage):
         return value.name
-    if isinstance(value, list | tuple) and stages_in([value]):
+    if isinstance(value, list | tuple) and not (takes_data and not stages_in([value])):
         return [as_input(item, takes_data, setting, specs) for item in value]
     if isinstance(value, Mapping) or (isinstance(value, str) and ":" in value and not Path(value).exists()):
         return value
@@ -54,13 +57,12 @@ def as_input(value: Any, takes_data: bool, setting: Setting, specs: dict[str, Ma
 
 def _saved(value: Any, setting: Setting) -> Path:
     """The folder of an object's state, named by what it holds."""
-    first = setting.folder / "objects" / f"new-{id(value)}"
+    first = setting.folder / "objects" / f"new-{token_hex(4)}"
     setting.host.save(value, first, bundle=True)
     place = first.with_name(digest_folder(first)[:16])
-    if place.exists():
-        shutil.rmtree(first)
-    else:
+    with suppress(OSError):  # it stands there already
         first.rename(place)
+    shutil.rmtree(first, ignore_errors=True)
     return place.absolute()
 
 
@@ -70,16 +72,41 @@ def source_of(x: Any, condition: Any, label: Any, folder: Path) -> tuple[str, di
     if isinstance(x, str) and ":" in x and not Path(x).exists():
         return x, {key: value for key, value in named.items() if value is not None}
     if isinstance(x, str | Path):
-        use, field = loader_of(Path(x))
-        return use, {field: str(Path(x).absolute()), **_columns(named)}
-    write = getattr(x, "to_csv", None) or getattr(x, "write_csv", None)
-    if write is not None:
-        text = write(index=False) if hasattr(x, "to_csv") else write()
+        place = Path(x).expanduser()
+        use, field = loader_of(place)
+        return use, {field: str(place.absolute()), **_columns(named)}
+    if hasattr(x, "to_csv") or hasattr(x, "write_csv"):
+        columns = _columns(named)
+        _check_table(x, columns)
+        text = x.to_csv(index=False) if hasattr(x, "to_csv") else x.write_csv()
         path = folder / "data" / f"{sha256(text.encode()).hexdigest()[:16]}.csv"
         if not path.exists():
             write_text(path, text)
-        return "data:array", {"path": str(path.absolute()), "header": True, **_columns(named)}
+        return "data:array", {"path": str(path.absolute()), "header": True, **columns}
     return "data:array", _array(x, named, folder)
+
+
+def _check_table(x: Any, columns: Mapping[str, Any]) -> None:
+    """Raises ``ConfigError`` for a table that a file of comma-separated values would not hold as it is."""
+    if getattr(x.columns, "nlevels", 1) > 1:
+        hint = "join them: table.columns = ['-'.join(map(str, name)) for name in table.columns]"
+        raise ConfigError("the table has names of columns on several levels; expected one name a column", hint=hint)
+    label = columns.get("label")
+    values = {value for value in x[label] if isinstance(value, str)} if label in list(x.columns) else set()
+    odd = sorted(value for value in values if value.strip().upper() in ("", "NA", "NAN", "NULL") or _is_number(value))
+    if odd:
+        raise ConfigError(
+            f"the label {odd[0]!r} in column {label!r} is text, and would be read as a number or as missing",
+            hint=f"name it otherwise: table[{label!r}] = 'class ' + table[{label!r}]",
+        )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _columns(named: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,27 +127,43 @@ def _columns(named: Mapping[str, Any]) -> dict[str, Any]:
 def _array(x: Any, named: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     import numpy as np
 
-    arrays = {"x": x, **{key: value for key, value in named.items() if value is not None}}
-    for key, value in arrays.items():
-        array = value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
-        if array.dtype.kind not in "biufU" or array.ndim == 0 or isinstance(value, str):
-            raise ConfigError(
-                f"{key} is {value!r:.60} of type {type(value).__name__}; expected an array of numbers, one event a row",
-                hint="give a numpy array, a tensor, a table of pandas, a path or the name of a component (data:digits)",
-            )
-        arrays[key] = array
+    given = {"x": x, **{key: value for key, value in named.items() if value is not None}}
+    arrays = {key: _as_array(key, value) for key, value in given.items()}
     digest = sha256(repr([(key, array.shape, str(array.dtype)) for key, array in arrays.items()]).encode())
     for array in arrays.values():
         digest.update(np.ascontiguousarray(array).tobytes())
     path = folder / "data" / f"{digest.hexdigest()[:16]}.npz"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial.npz")
+        make_folder(path.parent)
+        partial = path.with_name(f"{token_hex(4)}.partial.npz")
         np.savez(partial, **arrays)
-        partial.rename(path)
+        partial.replace(path)
     fields: dict[str, Any] = {"path": str(path.absolute())}
     if "label" in arrays:
         fields["label"] = "label"
     if "condition" in arrays:
         fields["condition"] = ["condition"]
     return fields
+
+
+def _as_array(name: str, value: Any) -> Any:
+    """A value as a numpy array with a row for each event."""
+    import numpy as np
+
+    if np.ma.is_masked(value):
+        hint = "fill them: x.filled(float('nan')), and data(..., missing='drop') leaves these rows out"
+        raise ConfigError(f"{name} has masked values, which an array without its mask would hold as numbers", hint=hint)
+    try:
+        array = value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
+        if array.dtype.kind == "O":
+            array = np.array(array.tolist())
+    except (TypeError, ValueError, RuntimeError):
+        array = np.array(None)
+    kinds = "biufU" if name == "label" else "biuf"
+    if array.dtype.kind not in kinds or array.ndim == 0:
+        what = "a label for each event" if name == "label" else "an array of numbers, one event a row"
+        raise ConfigError(
+            f"{name} is {value!r:.60} of type {type(value).__name__}; expected {what}",
+            hint="give a numpy array, a tensor, a table of pandas, a path or the name of a component (data:digits)",
+        )
+    return array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scorefold.artefacts import json_text
 from scorefold.errors import ConfigError
 from scorefold_registry.components.stage_files import read_result
 from scorefold_registry.run.figures import DPI
@@ -38,8 +40,20 @@ class Setting:
         """The run file of these stages, as text."""
         head: dict[str, Any] = {"version": VERSION, "name": "python", "seed": self.seed}
         if self.runtime:
-            head["runtime"] = dict(self.runtime)
-        return yaml_text({**head, "stages": dict(stages)})
+            head["runtime"] = self.runtime
+        # What JSON can hold and YAML's writer does not know: numpy's numbers, tuples, paths.
+        return yaml_text(json.loads(json_text(_plain({**head, "stages": dict(stages)}))))
+
+
+def _plain(value: Any) -> Any:
+    """A value with arrays as lists, and text and numbers of classes of their own as what they are."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, str):
+        return str(value)
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,12 +117,16 @@ class Stage:
         return figure
 
     def __repr__(self) -> str:
+        if not self.folder.is_dir():
+            return f"stage {self.name!r}: {self._component}, whose folder is gone"
         lines = [answer.sentence() for answer in answers(self.run.folder, self._facts())]
         lines += [f"warning: {text}" for text in self.warnings if not any(text in line for line in lines)]
         return "\n".join([f"stage {self.name!r}: {self._component}", *(f"  {line}" for line in lines)])
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the answer, the metrics and the figures."""
+        if not self.folder.is_dir():
+            return f"<pre>{escape(repr(self))}</pre>"
         rows = "".join(
             f"<tr><th style='text-align:left'>{escape(name)}</th><td>{escape(number_text(value))}</td></tr>"
             for name, value in self.metrics.items()

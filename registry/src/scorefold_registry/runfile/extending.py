@@ -30,7 +30,7 @@ def extended(source: Positioned, folder: Path) -> str | None:
         what = f"extends is {named!r:.60}; expected the path of a run file, from this one"
         source.problems.append(source.error(what, (KEY,), hint="for example 'extends: base.yaml'"))
         return None
-    path = Path(os.path.normpath(folder / named))
+    path = folder / named
     try:
         base = parse(read_text(path), str(path))
     except ConfigError as error:
@@ -40,6 +40,11 @@ def extended(source: Positioned, folder: Path) -> str | None:
     if not isinstance(base.data, dict):
         if not base.problems:
             source.problems.append(source.error(f"{path} is no run file: it holds no mapping", (KEY,)))
+        return None
+    version = source.data.get("version")
+    if version is not None and base.data.get("version", version) != version:
+        what = f"{path} is of version {base.data['version']!r:.20}, and this file of {version!r:.20}"
+        source.problems.append(source.error(what, (KEY,), hint="bring both to one version"))
         return None
     if KEY in base.data:
         hint = f"write what {path.name} extends into it, or extend that file"
@@ -65,5 +70,6 @@ def _keep_states_in_place(data: Mapping[str, Any], base: Path, folder: Path) -> 
     """Paths of saved states start at the file that names them."""
     stages = data.get("stages")
     for stage in stages.values() if isinstance(stages, dict) else ():
-        if isinstance(stage, dict) and isinstance(stage.get("load"), str):
-            stage["load"] = os.path.relpath(base / stage["load"], folder)
+        saved = stage.get("load") if isinstance(stage, dict) else None
+        if isinstance(saved, str) and not os.path.isabs(saved):
+            stage["load"] = os.path.relpath(base / saved, folder)

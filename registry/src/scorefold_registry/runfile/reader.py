@@ -162,7 +162,10 @@ def read(
             [*source.problems, source.error(f"a run file is a mapping; this is {kind_of(source.data)}", ())]
         )
     start = path.parent if folder is None else Path(folder)
+    before = len(source.problems)
     text = extended(source, start) or text
+    if len(source.problems) > before:
+        raise RunFileError(source.problems)
     problems = list(source.problems)
     for option, texts in (("--set", sets), ("--over", swept)):
         for text_of_set in texts:
@@ -252,7 +255,10 @@ def _check_head(run: RunFile) -> None:
         if key not in TOP_KEYS:
             run.problems.append(
                 source.error(
-                    f"{key!r} is not a field of a run file", (key,), key=True, hint=near(key, (*TOP_KEYS, EXTENDS))
+                    f"{key!r} is not a field of a run file",
+                    (key,),
+                    key=True,
+                    hint="write it into the file" if key == EXTENDS else near(key, (*TOP_KEYS, EXTENDS)),
                 )
             )
     if "version" not in data:
