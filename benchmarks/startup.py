@@ -51,7 +51,7 @@ def main() -> int:
                 spent = measure(commands[name], surroundings(Path(folder), name in PEERS))
                 if number > 0:  # the first round warms up
                     times[name].append(spent)
-    return tell(times, options.distributions, options.rounds)
+    return print_times(times, options.distributions, options.rounds)
 
 
 def peers_installed() -> Path:
@@ -97,7 +97,7 @@ def measure(command: list[str], variables: dict[str, str]) -> tuple[float, float
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall
 
 
-def tell(times: Times, distributions: int, rounds: int) -> int:
+def print_times(times: Times, distributions: int, rounds: int) -> int:
     """Print the table and whether both limits hold; the exit status."""
     print(f"seconds, medians of {rounds} rounds; ours beside {distributions} other distributions")
     print(f"{'':34}{'CPU':>7}{'wall':>7}   CPU time, times that of '{OURS}': median (quartiles)")

@@ -281,10 +281,10 @@ def main() -> int:
         for name in names[number % len(names) :] + names[: number % len(names)]:
             times[name].append(measure(calls[name]))
     print(f"torch {torch.__version__}, {options.threads} thread(s), {options.rounds} rounds of {options.steps} steps")
-    return tell(times, options.steps)
+    return print_times(times, options.steps)
 
 
-def tell(times: Mapping[str, list[tuple[float, float]]], steps: int) -> int:
+def print_times(times: Mapping[str, list[tuple[float, float]]], steps: int) -> int:
     """Print the table and whether the limit holds; the exit status."""
     print(f"{'microseconds a step':28}{'CPU':>7}{'wall':>7}   against the loop by hand, CPU: median (quartiles)")
     more: dict[str, float] = {}

@@ -52,9 +52,9 @@ from scorefold_registry.cli.main import main
 
 done = []
 for command in json.loads(sys.argv[1]):
-    with redirect_stdout(io.StringIO()) as told:
-        done.append((main(command), told))
-print(json.dumps([(status, told.getvalue()) for status, told in done]))
+    with redirect_stdout(io.StringIO()) as printed:
+        done.append((main(command), printed))
+print(json.dumps([(status, printed.getvalue()) for status, printed in done]))
 """
 """Most of what a command costs is importing torch, and this pays it once."""
 

@@ -38,14 +38,14 @@ def test_the_tutorials_and_the_errors_are_among_the_pages_that_are_run() -> None
     assert set(RUNNING) >= {"tutorial.md", "author-tutorial.md", "errors.md", "scikit-learn.md"}
 
 
-def test_a_page_that_shows_something_else_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_that_shows_something_else_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     page = '```text title="a.txt"\none 1.5\n```\n\n```console\n$ cat a.txt\n{}\n```\n'
     assert sessions.differences(page.format("one 1.52"), tmp_path) == []
     assert sessions.differences(page.format("...1.5"), tmp_path) == []
     for wrong in ("one 1.9", "two 1.5", "one 1.5\nmore", "one"):
-        (told,) = sessions.differences(page.format(wrong), tmp_path)
-        assert told.startswith("$ cat a.txt")
+        (difference,) = sessions.differences(page.format(wrong), tmp_path)
+        assert difference.startswith("$ cat a.txt")
     lines = "```console\n$ printf 'a\\nb\\nc'\na\n...\nc\n```\n"
     assert not sessions.differences(lines, tmp_path)
     assert not sessions.differences(lines.replace("nb", "nc"), tmp_path)

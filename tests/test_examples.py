@@ -180,9 +180,9 @@ def test_the_other_half_of_digits(host: Host, tmp_path: Path) -> None:
 def test_labels_per_task_by_theory(host: Host, tmp_path: Path) -> None:
     metrics, folder = run(host, tmp_path, "allocate-labels.yaml")
     assert metrics["plan"]["tasks"] > 30 * metrics["tied"]["tasks"]  # the way to adapt decides
-    told = json.loads((folder / "plan" / "result.json").read_text())["allocation"]
-    assert told["diagnostics"]["buy"][0]["new_tasks"] < metrics["plan"]["tasks"]  # 30 are there already
-    assert told["diagnostics"]["regret"]["median"] > 0
+    plan = json.loads((folder / "plan" / "result.json").read_text())["allocation"]
+    assert plan["diagnostics"]["buy"][0]["new_tasks"] < metrics["plan"]["tasks"]  # 30 are there already
+    assert plan["diagnostics"]["regret"]["median"] > 0
     assert {path.stem for path in (folder / "plan").glob("figures/*.png")} == {
         "allocation",
         "labels-per-task",
@@ -198,9 +198,9 @@ def test_labels_per_task_by_trying(host: Host, tmp_path: Path) -> None:
     )
     metrics, folder = run(host, tmp_path, "allocate-pilot.yaml", *sets)
     assert metrics["plan"]["predicted loss"] > 0
-    told = json.loads((folder / "plan" / "result.json").read_text())["allocation"]
-    spent = sum(row["tasks"] * (row["support"] + row["query"]) for row in told["plan"])
-    assert spent + told["leftover"] == 4000
+    plan = json.loads((folder / "plan" / "result.json").read_text())["allocation"]
+    spent = sum(row["tasks"] * (row["support"] + row["query"]) for row in plan["plan"])
+    assert spent + plan["leftover"] == 4000
     assert "labels-per-task" in {path.stem for path in (folder / "plan").glob("figures/*.png")}
 
 

@@ -167,7 +167,7 @@ def test_a_run_file_refuses_names_that_are_not_folders(host: Host, tmp_path: Pat
 
 
 @each_name
-def test_what_the_terminal_is_told_does_not_steer_it(
+def test_what_the_terminal_is_sent_does_not_steer_it(
     host: Host, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "run.yaml"

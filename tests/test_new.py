@@ -49,8 +49,8 @@ def test_new_plugins_stand_beside_ours_and_leave_no_trace(
     assert {name: findings[name] for name in folders} == {name: [] for name in folders}
 
     checked = environment.commands(*(("plugins", "check", f"scorefold-{name}", "--json") for name in folders))
-    for kind, name, (status, told) in zip(KINDS, folders, checked, strict=True):
-        checks = json.loads(told)["checks"]
+    for kind, name, (status, printed) in zip(KINDS, folders, checked, strict=True):
+        checks = json.loads(printed)["checks"]
         assert status == 0, [item for item in checks if item["result"] == "failed"]
         (floor,) = [item for item in checks if item["check"] == "floor"]
         assert (floor["component"], floor["result"]) == (f"{kind}:{name}", "passed")
@@ -72,8 +72,8 @@ def test_new_plugins_pass_their_own_tests(environment: Any, folders: dict[str, P
     environment.install(*built)
     settings = folders["my-data"] / "pyproject.toml"
     own = [folder / "tests" for folder in folders.values()]
-    told = environment.call("-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", settings, *own)
-    passed = int(told.strip().splitlines()[-1].split()[0])
+    printed = environment.call("-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", settings, *own)
+    passed = int(printed.strip().splitlines()[-1].split()[0])
     # Each has one test of conformance, one of its run file, and one or more of its own.
     assert passed >= 3 * len(folders)
 

@@ -222,17 +222,17 @@ def installed(environment: Any, folder: Path) -> None:
     assert [path for path in places if not Path(path).is_relative_to(environment.site)] == []
 
 
-def check_passes(told: tuple[int, str]) -> None:
+def check_passes(answer: tuple[int, str]) -> None:
     """What ``plugins check`` printed: all checks hold, and enough of them were tried."""
-    status, text = told
+    status, text = answer
     checks = json.loads(text)["checks"]
     assert status == 0, [item for item in checks if item["result"] == "failed"]
     assert ("floor", "passed") in {(item["check"], item["result"]) for item in checks}
 
 
-def check_rows(told: tuple[int, str], folder: Path) -> None:
+def check_rows(answer: tuple[int, str], folder: Path) -> None:
     """What ``compare`` printed and wrote: each estimator on each case, the wrapper with the default of its port."""
-    status, text = told
+    status, text = answer
     rows = {(row["component"], row["case"]): row for row in json.loads(text)["rows"]}
     assert status == 0, [row["error"] for row in rows.values()]
     assert set(rows) == set(product([f"estimator:{name}" for name in NAMES], CASES))
@@ -242,9 +242,9 @@ def check_rows(told: tuple[int, str], folder: Path) -> None:
         assert abs(rows["estimator:halves", case]["difference"]) < 0.5
 
 
-def dimension(told: tuple[int, str]) -> tuple[float, float, float]:
+def dimension(answer: tuple[int, str]) -> tuple[float, float, float]:
     """The dimension that a run found, with the ends of its interval."""
-    status, text = told
+    status, text = answer
     assert status == 0, text
     (found,) = [item["metrics"] for item in json.loads(text)["stages"] if item["name"] == "dimension"]
     quantity = "intrinsic dimension"

@@ -12,7 +12,8 @@ BANNED = {
     r"\bmend(s|ed|ing)?\b": "fix",
     r"(?<!power.)\blaws?\b": "distribution, or check",
     r"\bby heart\b": "memorise",
-    r"\btold apart\b": "AUROC, or separated",
+    # Names of checks, which files of users may hold, and the method of file objects stay.
+    r"(?<!-)(?<!source\.)\b(told|tell(s|ing)?)\b": "report, print, show, separate, or say which",
     r"(?<!for word), in words\b": "nothing in its place",
 }
 """Patterns and what to write. Changes of the past keep their words, and so does what maps old names to new ones."""
@@ -52,9 +53,11 @@ def test_no_old_word_comes_back() -> None:
 
 
 def test_an_old_word_is_seen() -> None:
-    assert found("what mends it, in words; the law of data") == [
+    assert found("what mends it, in words; the law of data; is_told; a file tells") == [
         "'mends': write fix",
         "'law': write distribution, or check",
+        "'told': write report, print, show, separate, or say which",
+        "'tells': write report, print, show, separate, or say which",
         "', in words': write nothing in its place",
     ]
-    assert found("power laws recommend a flawless amendment") == []
+    assert found("power laws recommend a flawless amendment; estimate-told; source.tell()") == []

@@ -204,6 +204,6 @@ def message_page(root: Path) -> str:
             parts += [f"## {name}", f"{prose(item.meaning)} Code: {code(item.code)}."]
         for module in dict.fromkeys(message.module for message in mine):
             rows = [(prose(message.text), prose(message.hint)) for message in mine if message.module == module]
-            told = [row[: 2 if any(hint for _, hint in rows) else 1] for row in rows]
-            parts += [f"In {code(module)}:", table(("message", "hint")[: len(told[0])], told)]
+            shown = [row[: 2 if any(hint for _, hint in rows) else 1] for row in rows]
+            parts += [f"In {code(module)}:", table(("message", "hint")[: len(shown[0])], shown)]
     return page(*parts)

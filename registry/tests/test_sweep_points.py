@@ -140,12 +140,12 @@ def test_measures_are_stages_with_a_metric_or_their_first() -> None:
         assert "did you mean" in str(caught.value.hint)
 
 
-def told(**metrics: Any) -> list[dict[str, Any]]:
+def stages_with(**metrics: Any) -> list[dict[str, Any]]:
     return [{"name": "dimension", "metrics": metrics, "reused": False}]
 
 
 def test_metrics_are_found_by_name_whatever_the_case_and_the_spaces() -> None:
-    stages = told(**{"note": "words", "Intrinsic dimension": 3, "loss": "NaN"})
+    stages = stages_with(**{"note": "words", "Intrinsic dimension": 3, "loss": "NaN"})
     assert metric_of(Measure("dimension"), stages) == ("Intrinsic dimension", 3.0)
     assert metric_of(Measure("dimension", "intrinsic-dimension"), stages) == ("Intrinsic dimension", 3.0)
     assert math.isnan(metric_of(Measure("dimension", "loss"), stages)[1])  # type: ignore[index]
@@ -155,7 +155,7 @@ def test_metrics_are_found_by_name_whatever_the_case_and_the_spaces() -> None:
 
 
 def test_a_metric_that_no_point_has_is_named_with_those_there_are() -> None:
-    rows = [[], told(error=1.0, truth=2)]
+    rows = [[], stages_with(error=1.0, truth=2)]
     assert named([Measure("dimension")], rows) == {Measure("dimension"): "dimension.error"}
     assert named([Measure("score", "x")], rows) == {Measure("score", "x"): "score.x"}, "no point came that far"
     with pytest.raises(ConfigError, match="stage 'dimension' has no metric 'eror'") as caught:

@@ -59,7 +59,7 @@ def test_checks_are_chosen_and_counted_by_level() -> None:
     assert [check.check for check in both.checks] == ["within-budget"]
 
 
-def test_an_error_inside_a_component_is_told_with_its_place() -> None:
+def test_an_error_inside_a_component_is_reported_with_its_place() -> None:
     (check,) = report_on("score:breaks-score-refuses-other-shapes-2", only=["score-refuses-other-shapes"]).failures
     assert "ended in RuntimeError" in check.detail
     (check,) = report_on("allocator:breaks-constructor-3", only=["within-budget"]).failures
@@ -73,7 +73,7 @@ def test_each_example_is_tried_and_named() -> None:
     assert "documented[1]" not in names, "the declaration is one"
 
 
-def test_an_expected_failure_is_told_with_its_reason() -> None:
+def test_an_expected_failure_is_reported_with_its_reason() -> None:
     report = report_on(SPENDER, expected={f"{SPENDER}/within-budget": "rounds up"})
     (check,) = [check for check in report.checks if check.result == "expected-failure"]
     assert check.detail.startswith("rounds up: for 0 labels")
@@ -195,7 +195,7 @@ def test_fakes(report):
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_counts_are_told_at_the_end_of_a_run(workers: str, tmp_path: Path) -> None:
+def test_counts_are_printed_at_the_end_of_a_run(workers: str, tmp_path: Path) -> None:
     """With workers of pytest-xdist too, which bring the counts of their tests."""
     (tmp_path / "conftest.py").write_text(CONFTEST.format(fakes=str(Path(__file__).parent / "fakes")))
     (tmp_path / "test_fakes.py").write_text(TESTS)
@@ -203,8 +203,8 @@ def test_counts_are_told_at_the_end_of_a_run(workers: str, tmp_path: Path) -> No
     found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert found.returncode == 0, found.stdout
     one = report_on(TENS, levels=["contract"]).counts
-    told = ", ".join(f"{2 * count} {result}" for result, count in one.items())
-    assert f"conformance of 2 components: {told}" in found.stdout.splitlines()
+    counted = ", ".join(f"{2 * count} {result}" for result, count in one.items())
+    assert f"conformance of 2 components: {counted}" in found.stdout.splitlines()
 
 
 def test_every_check_is_documented() -> None:

@@ -274,7 +274,7 @@ def test_no_code_in_a_weights_file_is_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_random_features_are_fixed_and_tell_images_apart() -> None:
+def test_random_features_are_fixed_and_separate_images() -> None:
     before = torch.get_rng_state()
     network, again = feature_network("random-conv", 1), feature_network("random-conv", 1)
     assert torch.equal(torch.get_rng_state(), before)
@@ -319,7 +319,7 @@ def test_inception_gives_what_torchvision_pools(tmp_path: Path, monkeypatch: pyt
         network(2 * large - 1)
     (expected,) = pooled
     found = features(x)
-    # Untrained, its features are alike for all images: what tells two apart is compared, at its own scale.
+    # Untrained, its features are alike for all images: what separates two is compared, at its own scale.
     difference = expected[0] - expected[1]
     torch.testing.assert_close(found[0] - found[1], difference, rtol=0, atol=float(difference.abs().max()) / 50)
     torch.testing.assert_close(found, expected, rtol=0, atol=float(expected.abs().max()) / 1000)

@@ -88,10 +88,10 @@ def test_alone_and_in_any_order_as_together() -> None:
 
 
 def test_jobs_give_the_same_weights_and_one_report() -> None:
-    together, told = whole(), list[tuple[int, int, str]]()
+    together, shown = whole(), list[tuple[int, int, str]]()
     model, executor = Pair(), Parcels()
     report = fit_apart(
-        model, points(), CONFIG, executor, validation=points(1), seed=3, progress=lambda *step: told.append(step)
+        model, points(), CONFIG, executor, validation=points(1), seed=3, progress=lambda *step: shown.append(step)
     )
     same(model, together)
     reference = fit(Pair(), points(), CONFIG, validation=points(1), seed=3)
@@ -99,7 +99,7 @@ def test_jobs_give_the_same_weights_and_one_report() -> None:
     assert steps == [(row["step"], row["phase"]) for row in reference.history]
     assert report.steps == 24
     assert report.best_validation == reference.best_validation
-    assert told == [(1, 2, "part-0 trained"), (2, 2, "part-1 trained")]
+    assert shown == [(1, 2, "part-0 trained"), (2, 2, "part-1 trained")]
     assert not model.training
 
 

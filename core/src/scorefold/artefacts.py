@@ -230,7 +230,7 @@ def _plain(obj: Any, place: str) -> Any:
         return _plain(obj.model_dump(), place)
     if is_dataclass(obj) and not isinstance(obj, type):
         return _plain(asdict(obj), place)
-    # Scalars of numpy and torch are told by their interface, so that neither needs to be imported for it.
+    # Scalars of numpy and torch are known by their interface, so that neither needs to be imported for it.
     if getattr(obj, "shape", None) == () and hasattr(obj, "item"):
         return _plain(obj.item(), place)
     hint = "tensors and arrays belong into a safetensors file (save_arrays)" if hasattr(obj, "shape") else None

@@ -31,7 +31,7 @@ class Executor(ABC):
 
     @abstractmethod
     def map(self, target: str, items: Iterable[Any], key: str) -> list[Any]:
-        """``target`` (``module:function``) applied to each item, in order; ``key`` names the jobs in what is told.
+        """``target`` (``module:function``) applied to each item, in order; ``key`` names the jobs in reports.
 
         Items and answers pass through pickle. Raises the error of the first job that fails, ``WorkerError`` where its
         worker ends, and ``JobError`` where an item or an answer can't be sent.

@@ -1,4 +1,4 @@
-"""Plans that can be bought: costs, limits, classes, owned labels, splits, leftovers; refusals, and what is told."""
+"""Plans that can be bought: costs, limits, classes, owned labels, splits, leftovers; refusals, and diagnostics."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ def test_limits_on_labels_and_tasks_hold() -> None:
     found = plan(5000, {"min_labels": 30, "max_labels": 50, "min_tasks": 3, "max_tasks": 20})
     assert sum(row.tasks for row in found.plan) <= 20
     assert all(30 <= row.support + row.query <= 50 for row in found.plan)
-    assert any("as many labels as may be" in told for told in found.warnings)
+    assert any("as many labels as may be" in text for text in found.warnings)
     small = plan(5000, {"min_labels": 30})
-    assert any("as few labels as may be" in told for told in small.warnings)
+    assert any("as few labels as may be" in text for text in small.warnings)
 
 
 def test_a_fixed_mix_buys_types_in_their_proportions() -> None:
@@ -133,7 +133,7 @@ def test_more_of_everything_is_never_predicted_to_do_worse() -> None:
 def test_labels_that_do_harm_are_held_back_where_that_is_allowed() -> None:
     settings: dict[str, Any] = {"linear": {"rate": 0.0}, "task_types": [{"noise": 1.0, "spread": 0.3}]}
     spending, holding = plan(36, **settings), plan(36, hold_back=True, **settings)
-    assert any("hold_back" in told for told in spending.warnings)
+    assert any("hold_back" in text for text in spending.warnings)
     assert loss(holding) < loss(spending)
     assert holding.leftover > spending.leftover
     losses = [loss(plan(budget, hold_back=True, **settings)) for budget in (12, 24, 32, 48)]
@@ -143,7 +143,7 @@ def test_labels_that_do_harm_are_held_back_where_that_is_allowed() -> None:
 def test_near_the_threshold_the_formula_hands_over_to_simulation_and_says_so() -> None:
     found = plan(48, linear={"dimension": 10})
     assert found.diagnostics["engine"] == "monte-carlo"
-    assert any("no closed form is valid" in told for told in found.warnings)
+    assert any("no closed form is valid" in text for text in found.warnings)
     assert found.interval is not None
     assert found.interval[0] < loss(found) < found.interval[1]
 
@@ -171,18 +171,18 @@ def test_simulation_is_the_same_from_the_same_generator() -> None:
     assert one.summary() == other.summary()
 
 
-def test_it_tells_what_there_is_to_know() -> None:
+def test_the_diagnostics_hold_what_there_is_to_know() -> None:
     found = plan(2000, present=100)
     assert found.status == "optimal"
-    told = found.diagnostics
-    assert told["engine"] == "formula"
-    assert told["regime"] == "under"
-    assert told["threshold"] == pytest.approx(40.0)
-    assert told["n"] == 10
-    assert told["band"][0] <= 10 <= told["band"][1]
-    assert told["gamma"]["low"] <= 0 <= told["gamma"]["high"]
-    assert told["regret"]["labels_per_task"] == 100
-    assert 0 < told["regret"]["low"] <= told["regret"]["median"] <= told["regret"]["high"]
+    diagnostics = found.diagnostics
+    assert diagnostics["engine"] == "formula"
+    assert diagnostics["regime"] == "under"
+    assert diagnostics["threshold"] == pytest.approx(40.0)
+    assert diagnostics["n"] == 10
+    assert diagnostics["band"][0] <= 10 <= diagnostics["band"][1]
+    assert diagnostics["gamma"]["low"] <= 0 <= diagnostics["gamma"]["high"]
+    assert diagnostics["regret"]["labels_per_task"] == 100
+    assert 0 < diagnostics["regret"]["low"] <= diagnostics["regret"]["median"] <= diagnostics["regret"]["high"]
     best = loss(found)
     for other in found.near_optimal:
         assert 0 < sum(row.tasks * (row.support + row.query) for row in other) <= 2000
@@ -309,7 +309,7 @@ def test_a_loss_of_0_has_no_regret_beside_it(settings: dict[str, Any]) -> None:
 def test_sizes_that_are_not_allowed_get_no_regret_and_a_word_of_it(present: int) -> None:
     found = plan(1000, present=present, task_types=[{"min_labels": 20}])
     assert found.diagnostics["regret"] is None
-    assert any(f"the regret of {present} labels per task" in told for told in found.warnings)
+    assert any(f"the regret of {present} labels per task" in text for text in found.warnings)
     allowed = plan(1000, present=20, task_types=[{"min_labels": 20}])
     assert allowed.diagnostics["regret"]["labels_per_task"] == 20
 
@@ -356,10 +356,10 @@ def test_no_more_labels_are_predicted_to_do_worse_without_a_word() -> None:
     settings: dict[str, Any] = {"linear": {"dimension": 6, "rate": 0.2}, "task_types": [{"spread": 0.5}]}
     few, more = (plan(budget, monte_carlo={"max_designs": 300, "sizes": 6}, **settings) for budget in (4, 24))
     assert loss(more) > loss(few)
-    assert any("do better" in told for told in more.warnings)
+    assert any("do better" in text for text in more.warnings)
 
 
-def test_a_recommendation_tells_what_else_would_do_and_what_the_present_choice_loses() -> None:
+def test_a_recommendation_says_what_else_would_do_and_what_the_present_choice_loses() -> None:
     found = plan(2000, present=100)
     low, high = found.diagnostics["near_optimal"]
     said = f"Between {low:.0f} and {high:.0f} labels per task would be within 2% of the least loss and as good as the "

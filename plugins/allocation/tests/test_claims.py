@@ -44,7 +44,7 @@ def test_formulas_hold(host: Host, name: str) -> None:
     assert within(CLAIMS[name], measured(host, CLAIMS[name], "smoke"))
 
 
-def test_numbers_that_belong_to_other_problems_are_told_from_these(host: Host) -> None:
+def test_numbers_that_belong_to_other_problems_are_separated_from_these(host: Host) -> None:
     """A table of which every row held whatever it was given would say nothing."""
     for one, other in (
         ("growth-tied-labels", "growth-fixed-labels"),

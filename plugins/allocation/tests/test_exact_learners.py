@@ -227,7 +227,7 @@ def test_prototypes_do_not_see_orders(few_shot: tuple[Callable[..., Tensor], Ten
     torch.testing.assert_close(answer(x.repeat(1, 2, 1), y.repeat(1, 2), query), logits, rtol=1e-12, atol=1e-12)
 
 
-def test_a_class_without_support_is_never_told(
+def test_a_class_without_support_is_never_predicted(
     few_shot: tuple[Callable[..., Tensor], Tensor, Tensor, Tensor],
 ) -> None:
     answer, x, _, query = few_shot

@@ -57,8 +57,8 @@ def test_the_threshold_and_the_plan_stand_in_the_figure_of_budgets(plan: Allocat
 def test_the_plan_of_a_pilot_stands_at_its_own_budget(plan: Allocation) -> None:
     curve = {name: values[-12:] for name, values in plan.curve.items()}
     curve["budget"] = [240.0] * 5 + [480.0] * 7
-    rows, told = (PlanRow("task", 99, 5, 5),), {**plan.diagnostics, "engine": "pilot"}
-    axes = allocation(replace(plan, plan=rows, leftover=10, curve=curve, diagnostics=told))["budget"].axes[0]
+    rows, diagnostics = (PlanRow("task", 99, 5, 5),), {**plan.diagnostics, "engine": "pilot"}
+    axes = allocation(replace(plan, plan=rows, leftover=10, curve=curve, diagnostics=diagnostics))["budget"].axes[0]
     (place,) = [list(each.get_xdata()) for each in axes.lines if each.get_label().startswith("the plan")]
     assert place == [1000]
 

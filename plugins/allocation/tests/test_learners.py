@@ -273,7 +273,7 @@ def test_a_network_has_an_output_for_each_class_of_a_task_however_few_labels_sho
 
 
 def test_tasks_that_a_learner_is_not_for_are_refused() -> None:
-    with pytest.raises(ConfigError, match="prototypes tells classes apart; these tasks have numbers"):
+    with pytest.raises(ConfigError, match="prototypes separates classes; these tasks have numbers"):
         EpisodicLearner(PrototypesConfig(updates=1)).evaluate(SINUSOID, [CELL], 0)
     with pytest.raises(ConfigError, match="measure: accuracy was asked for, and these tasks have numbers"):
         maml(measure="accuracy").evaluate(SINUSOID, [CELL], 0)
@@ -375,7 +375,7 @@ class Fixed(Learner):
         return Losses(test, 2 * test)
 
 
-def test_the_verb_tells_of_each_allocation_and_of_the_best() -> None:
+def test_the_verb_reports_each_allocation_and_the_best() -> None:
     options = EvaluateOptions(cells=({"tasks": 9, "support": 2, "query": 2}, {"tasks": 18, "support": 1, "query": 1}))
     outcome = evaluate(Fixed(), {"data": LINEAR}, options, StageContext("try"))
     assert outcome.result["best"] == {"tasks": 18, "support": 1, "query": 1}
@@ -412,12 +412,12 @@ def test_the_verb_goes_on_without_what_diverged(measure: Literal["loss", "accura
 
 
 @pytest.mark.parametrize(("name", "source"), [("loss", SINUSOID), ("loss", DIGITS), ("accuracy", DIGITS)])
-def test_a_diverging_training_is_told_and_not_hidden(name: str, source: TaskSource) -> None:
+def test_a_diverging_training_is_reported_and_not_hidden(name: str, source: TaskSource) -> None:
     settings: dict[str, Any] = {"updates": 8, "validation": {"every": 4}, "measure": name}
     assert not bool(maml(rate=1e20, **settings).evaluate(source, [CELL], 0).test.isfinite().any())
 
 
-def test_prototypes_that_overflow_are_told_and_not_hidden() -> None:
+def test_prototypes_that_overflow_are_reported_and_not_hidden() -> None:
     settings: dict[str, Any] = {"updates": 8, "learning_rate": 1e20, "validation": {"every": 4}, "new_tasks": FEW}
     for measure in ("loss", "accuracy"):
         learner = EpisodicLearner(PrototypesConfig(measure=measure, **settings))

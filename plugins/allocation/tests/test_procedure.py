@@ -1,4 +1,4 @@
-"""The procedure on losses with a known optimum: found, told with its band, refused below the threshold, resumed."""
+"""The procedure on losses with a known optimum: found, reported with its band, refused below the threshold, resumed."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_growth_that_is_seen_is_extrapolated_with_a_warning() -> None:
     assert any("extrapolated" in warning for warning in found.warnings)
 
 
-def test_growth_that_can_not_be_excluded_is_told() -> None:
+def test_growth_that_can_not_be_excluded_is_reported() -> None:
     found = run(Known(constant, noise=0.5, threshold=100), 1_000_000)
     assert found.diagnostics["gamma"]["low"] < 0
     assert any("can't be excluded" in warning for warning in found.warnings)
@@ -91,7 +91,7 @@ def test_without_a_size_the_pilot_is_as_large_as_the_threshold_asks() -> None:
 
 
 @pytest.mark.parametrize("raises", [False, True])
-def test_cells_that_fail_are_left_out_and_told(raises: bool) -> None:
+def test_cells_that_fail_are_left_out_and_reported(raises: bool) -> None:
     found = run(Failing(constant, 100, raises), 1600)
     assert constant(size(found), 1600 // size(found)) < 1.1 * 40 / 1600
     assert any("not finite" in warning for warning in found.warnings)
@@ -211,7 +211,7 @@ def test_seeds_come_from_the_generator() -> None:
     assert one != other
 
 
-def test_a_search_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_that_is_not_installed_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ax.api.client", None)
     with pytest.raises(ConfigError, match="Ax, which is not installed"):
         run(Known(constant), 1600, pilot={"search": "ax"})

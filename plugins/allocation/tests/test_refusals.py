@@ -36,7 +36,7 @@ def test_a_pilot_too_small_for_three_sizes_is_refused(labels: int) -> None:
 
 
 @pytest.mark.parametrize("config", [{"task_types": [{"min_labels": 10, "max_labels": 10}]}, {"min_tasks": 50}])
-def test_the_scan_tells_of_budgets_that_were_tried_alone(config: dict[str, Any]) -> None:
+def test_the_scan_reports_budgets_that_were_tried_alone(config: dict[str, Any]) -> None:
     found = run(Known(constant, threshold=100), 160_000, **config)
     assert found.status == "feasible"
     assert found.diagnostics["scan"]["below"] in (None, 80, 100)
@@ -86,7 +86,7 @@ def test_trials_that_gave_no_loss_are_shown_without_one() -> None:
 def test_cells_that_fail_take_no_threshold_away() -> None:
     found = run(Failing(constant, 30, raises=True), 160_000)
     assert found.diagnostics["threshold"] is not None
-    assert not any("no training loss" in told for told in found.warnings)
+    assert not any("no training loss" in text for text in found.warnings)
 
 
 def test_growth_is_not_read_off_budgets_near_the_threshold_or_sizes_that_a_budget_holds_down() -> None:
@@ -100,8 +100,8 @@ def test_growth_is_not_read_off_budgets_near_the_threshold_or_sizes_that_a_budge
 def test_noise_is_not_taken_for_none_where_coarse_accuracies_agree() -> None:
     class Coarse(Accurate):
         def evaluate(self, source: Any, cells: Any, seed: int) -> Losses:
-            told = super().evaluate(source, cells, seed).test
-            return Losses((told * 40).round() / 40)
+            accuracies = super().evaluate(source, cells, seed).test
+            return Losses((accuracies * 40).round() / 40)
 
     found = run(Coarse(lambda n, m: 20 * constant(n, m)), 1600)
     assert found.diagnostics["seeds"] == 6
@@ -109,7 +109,7 @@ def test_noise_is_not_taken_for_none_where_coarse_accuracies_agree() -> None:
     assert found.interval[0] < found.interval[1]
 
 
-def test_perfect_and_hopeless_accuracies_are_told() -> None:
+def test_perfect_and_hopeless_accuracies_are_reported() -> None:
     class Always(Accurate):
         accuracy = 1.0
 
@@ -122,20 +122,20 @@ def test_perfect_and_hopeless_accuracies_are_told() -> None:
         for budget in (1600, 160_000):
             found = run(learner, budget)
             assert found.predicted_loss == pytest.approx(1 - accuracy, abs=2e-3)
-            assert any("nothing tells them apart" in told for told in found.warnings)
+            assert any("nothing separates them" in text for text in found.warnings)
             low, high = found.diagnostics["band"]
             assert low <= found.diagnostics["n"] <= high
 
 
 def test_one_seed_has_no_band_and_says_so() -> None:
     found = run(Known(constant), 1600, pilot={"seeds": 1, "first_seeds": 1})
-    assert any("one seed" in told for told in found.warnings)
-    assert not any("one seed" in told for told in run(Known(constant), 1600).warnings)
+    assert any("one seed" in text for text in found.warnings)
+    assert not any("one seed" in text for text in run(Known(constant), 1600).warnings)
 
 
 def test_a_function_has_no_threshold_and_says_so() -> None:
     found = run_pilot(MetaConfig(pilot={"labels": 400}), lambda m, s, q: constant(s + q, m), 16_000)
-    assert any("no training loss is reported" in told for told in found.warnings)
+    assert any("no training loss is reported" in text for text in found.warnings)
 
 
 def test_limits_that_leave_no_plan_are_named() -> None:
@@ -160,8 +160,8 @@ def test_a_budget_below_the_best_size_buys_a_smaller_task_where_one_is_missing()
     found = run(Known(constant), 6, task_types=[kind])
     assert sum(row.tasks for row in found.plan) == 2
     assert spent(found) + found.leftover == 106
-    assert any("does not pay for enough" in told for told in found.warnings)
-    assert not any("is kept" in told for told in found.warnings)
+    assert any("does not pay for enough" in text for text in found.warnings)
+    assert not any("is kept" in text for text in found.warnings)
     found = run(Known(constant), 1, task_types=[kind])
     assert (found.status, found.leftover) == ("infeasible", 1)
 
@@ -169,14 +169,14 @@ def test_a_budget_below_the_best_size_buys_a_smaller_task_where_one_is_missing()
 def test_owned_tasks_that_are_too_large_are_no_reason_for_a_rosy_loss() -> None:
     kind = {"owned": [{"tasks": 10, "support": 100, "query": 100}]}
     found = run(Known(constant, noise=0.02), 400, task_types=[kind])
-    assert any("10 owned tasks have more" in told for told in found.warnings)
+    assert any("10 owned tasks have more" in text for text in found.warnings)
 
 
 def test_the_loss_is_that_of_the_size_that_is_kept() -> None:
     kind = {"owned": [{"tasks": 10, "support": 16, "query": 16}]}
     found = run(Known(constant, noise=1.0), 1280, task_types=[kind], pilot={"seeds": 3})
     free = run(Known(constant, noise=1.0), 1600, pilot={"seeds": 3})
-    if any("is kept" in told for told in found.warnings):
+    if any("is kept" in text for text in found.warnings):
         assert found.predicted_loss > free.predicted_loss
 
 

@@ -82,7 +82,7 @@ class Counting(Known):
 
 
 @pytest.mark.parametrize("error", [TrainingError("it diverged"), DataError("a class has 3 points")])
-def test_a_trial_that_gave_up_is_told_and_tried_again_when_it_goes_on(tmp_path: Path, error: Exception) -> None:
+def test_a_trial_that_gave_up_is_reported_and_tried_again_when_it_goes_on(tmp_path: Path, error: Exception) -> None:
     learner = Counting(constant)
     learner.failures, learner.error = 1, error
     first = trials(Trainee(learner, Nothing()), tmp_path)

@@ -51,7 +51,7 @@ def test_what_takes_no_training_holds(host: Host, name: str) -> None:
     assert within(claim, measured(host, claim, "quick"))
 
 
-def test_bounds_are_told_from_one_another(host: Host) -> None:
+def test_bounds_are_separated_from_one_another(host: Host) -> None:
     value = measured(host, CLAIMS["bound-8x8-dual-glow"], "smoke")
     assert not within(CLAIMS["bound-8x8-caflow"], value)
     assert within(CLAIMS["factorisation-dual-glow"], value)

@@ -128,7 +128,7 @@ def test_the_probabilities_of_all_images_are_at_most_one_together(dequantisation
     assert bound < float(mass.mean())
     if dequantisation == "variational":  # whose estimates have too long a tail for more
         return
-    # What is missing is what the flow puts beyond the levels, which draws tell as well.
+    # What is missing is what the flow puts beyond the levels, which draws show as well.
     drawn = flow.sample(20_000, given, generator=generator)
     within = ((drawn > -0.5) & (drawn < 3.5)).flatten(1).all(1).double()
     assert float(mass.mean()) == pytest.approx(float(within.mean()), abs=4 * error + 4 * float(within.std()) / 141)

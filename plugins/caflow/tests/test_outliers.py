@@ -1,4 +1,4 @@
-"""Likelihoods of image flows as scores of unusual pairs, against closed forms; and what they can't tell."""
+"""Likelihoods of image flows as scores of unusual pairs, against closed forms; and what they can't show."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_scores_are_those_of_the_exact_distribution() -> None:
     assert torch.allclose(scores.condition_cost, -flow.condition_log_prob(y) / math.log(2))
 
 
-def test_mismatch_tells_pairs_that_do_not_belong_together_and_the_conditions_cost_unusual_conditions() -> None:
+def test_mismatch_shows_pairs_that_do_not_belong_together_and_the_conditions_cost_unusual_conditions() -> None:
     pair = gaussian_pair(GaussianPairsConfig(size=4))
     flow = exact_flow(pair)
     (w, y), (_, other) = drawn(pair, 300), drawn(pair, 300, seed=12)

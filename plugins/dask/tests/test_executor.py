@@ -178,7 +178,7 @@ def _listening(pid: int) -> list[Any]:
         ("elsewhere", "missing port number"),
     ],
 )
-def test_a_scheduler_that_does_not_answer_is_told_in_time(address: str, why: str) -> None:
+def test_a_scheduler_that_does_not_answer_is_reported_in_time(address: str, why: str) -> None:
     began = time.monotonic()
     executor = DaskExecutor(DaskConfig(address=address, timeout=0.5), threads=1)
     with pytest.raises(ConfigError, match=f"no Dask scheduler answers at {address} within 0.5 s") as caught:

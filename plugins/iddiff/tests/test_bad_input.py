@@ -196,7 +196,7 @@ def test_one_coordinate(name: str, host: Host, make_score: MakeScore) -> None:
 
 
 @scored
-def test_a_score_that_was_not_trained_is_told(name: str, host: Host) -> None:
+def test_a_score_that_was_not_trained_is_reported(name: str, host: Host) -> None:
     source = host.create("data:sphere", {"dimension": 2, "ambient": 6, "points": 300})
     network = {"use": "network:mlp", "config": {"width": 16, "blocks": 1}}
     score = host.create("score:denoising", {"network": network, "training": {"steps": 3}}, data=source)
@@ -205,7 +205,7 @@ def test_a_score_that_was_not_trained_is_told(name: str, host: Host) -> None:
 
 
 @scored
-def test_a_score_of_other_data_is_told(name: str, host: Host, make_score: MakeScore, make_frame: MakeFrame) -> None:
+def test_a_score_of_other_data_is_reported(name: str, host: Host, make_score: MakeScore, make_frame: MakeFrame) -> None:
     basis = make_frame(AMBIENT, RANK)
     found = read(host, name, plane(basis) + 20, make_score(distribution(basis), (AMBIENT,)))
     said = {"iddiff": "trained on other data", "spectral-lanczos": "the score is coarse"}
@@ -226,7 +226,7 @@ class Wavy(nn.Module):
 
 
 @pytest.mark.parametrize("name", ["iddiff", "denoising-loss"])
-def test_a_coarse_score_is_told_by_its_guesses(name: str, make_score: MakeScore, make_frame: MakeFrame) -> None:
+def test_a_coarse_score_is_seen_by_its_guesses(name: str, make_score: MakeScore, make_frame: MakeFrame) -> None:
     """Waves add D size^2 / 2 to the loss, and as much to E g (g - z): the answer is too high by that."""
     basis = make_frame(AMBIENT, RANK)
     wavy: Any = Wavy(make_score(distribution(basis), (AMBIENT,)), 1.0)
@@ -242,7 +242,7 @@ def test_a_coarse_score_is_told_by_its_guesses(name: str, make_score: MakeScore,
 
 
 @scored
-def test_memorised_points_are_told(name: str, host: Host, make_score: MakeScore) -> None:
+def test_memorised_points_are_reported(name: str, host: Host, make_score: MakeScore) -> None:
     """The exact score of 60 points of a circle: each an island at noise below their distance, a line above."""
     angle = torch.linspace(0, 6.2, 60, dtype=torch.float64)
     x = torch.stack([angle.cos(), angle.sin(), 0 * angle], 1)

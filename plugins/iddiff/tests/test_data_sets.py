@@ -228,7 +228,7 @@ def test_a_cloud_is_centred_scaled_and_moved(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("{", "can't be read as a list"),
         ('{"points": [[1, 2, 3]]}', "can't be read as a list"),
@@ -240,10 +240,10 @@ def test_a_cloud_is_centred_scaled_and_moved(tmp_path: Path) -> None:
         ("[[1, 2, 3], [0, 0, 0]]", "2 points can't be split"),
     ],
 )
-def test_files_that_hold_no_cloud_are_refused(text: str, told: str, tmp_path: Path) -> None:
+def test_files_that_hold_no_cloud_are_refused(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         PointCloud(configs.PointCloudConfig(path=write(tmp_path, text)))
-    assert told in caught.value.message
+    assert message in caught.value.message
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_too_few_coordinates_are_refused(config: Config) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "fields", "told"),
+    ("model", "fields", "message"),
     [
         (configs.BlobsConfig, {"blobs": 63, "size": 8}, "images of 8 pixels take 62"),
         (configs.BlobsConfig, {"widths": [2.0, 1.0]}, "expected"),
@@ -277,6 +277,6 @@ def test_too_few_coordinates_are_refused(config: Config) -> None:
         (configs.SquaresConfig, {"size": 5}, "greater than or equal to 8"),
     ],
 )
-def test_configs_refuse_what_cannot_be(model: type[Config], fields: dict[str, object], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_configs_refuse_what_cannot_be(model: type[Config], fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         model.model_validate(fields)

@@ -129,7 +129,7 @@ def test_the_curve_and_its_figure(make_score: MakeScore, make_sphere: MakeSphere
     assert median.interval is not None
 
 
-def test_faults_are_told(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+def test_faults_are_reported(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     distribution, x = make_sphere(3, ambient=10)
     with pytest.raises(ConfigError, match=r"sigma is 0\.5"):
         estimate(make_score(distribution, (10,), VEConfig(sigma_min=0.01, sigma_max=0.1)), x, sigma=0.5)

@@ -293,7 +293,7 @@ def test_networks_without_forward_mode_are_named_with_the_way_out() -> None:
     assert estimate(Fallen(), x, sigma=0.1, derivatives="reverse").value == pytest.approx(3, abs=0.1)
 
 
-def test_faults_are_told(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+def test_faults_are_reported(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     distribution, x = make_sphere(3, ambient=10)
     score = make_score(distribution, (10,), VEConfig(sigma_min=0.01, sigma_max=0.012))
     with pytest.raises(ConfigError, match=r"goes from 0\.01 to 0\.012"):

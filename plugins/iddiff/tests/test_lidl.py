@@ -185,7 +185,7 @@ def test_a_run_file_names_the_flow_inline(tmp_path: Path) -> None:
     assert "intrinsic dimension" in result.stages[-1].metrics
 
 
-def test_faults_are_told(make_frame: MakeFrame) -> None:
+def test_faults_are_reported(make_frame: MakeFrame) -> None:
     x = plane(2, 4, 50, make_frame)
     with pytest.raises(DataError, match="at least 2"):
         estimate(GaussianFlow(4), x[:1])

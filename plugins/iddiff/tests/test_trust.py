@@ -223,6 +223,6 @@ def test_a_survey_of_large_data_looks_at_a_part(monkeypatch: pytest.MonkeyPatch)
         (torch.ones(50, 4), 0.0),
     ],
 )
-def test_grids_are_told_by_whole_multiples(x: Tensor, spacing: float) -> None:
+def test_grids_are_found_by_whole_multiples(x: Tensor, spacing: float) -> None:
     look = survey(Dataset(x), x[:2], torch.arange(2), torch.Generator().manual_seed(0))
     assert look.spacing == pytest.approx(spacing, rel=1e-3)

@@ -1,4 +1,4 @@
-"""The cost of sampling: the model's formulas, counts that are known, timing that is told what it measures, claims."""
+"""The cost of sampling: the model's formulas, counts that are known, timing that is given what it measures, claims."""
 
 from __future__ import annotations
 

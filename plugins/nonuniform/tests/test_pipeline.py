@@ -155,7 +155,7 @@ def test_a_trained_model_of_ours_becomes_a_pipeline_of_theirs(tmp_path: Path) ->
 
 def test_only_models_that_diffusers_can_hold_become_pipelines() -> None:
     for settings in ({"construction": "ours"}, {"network": {"use": "network:mlp", "config": {"width": 8}}}):
-        with pytest.raises(ConfigError, match=r"told one number|no UNet2DModel"):
+        with pytest.raises(ConfigError, match=r"given one number|no UNet2DModel"):
             MultiScalePipeline.of_score(published(**settings))
     uneven = {"use": "network:unet", "config": {"channels": [4, 4, 4, 4], "groups": 4}}
     with pytest.raises(ConfigError, match=r"shape \(3, 4, 4\)"):
@@ -165,9 +165,9 @@ def test_only_models_that_diffusers_can_hold_become_pipelines() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ConfigError, match="no networks were given"):
         ScaleUNets([])
-    with pytest.raises(ConfigError, match="names no bands") as told:
+    with pytest.raises(ConfigError, match="names no bands") as refused:
         MultiScalePipeline(networks(), NonUniformScheduler("vp"))
-    assert "'levels': 2" in str(told.value.hint)
+    assert "'levels': 2" in str(refused.value.hint)
     with pytest.raises(ConfigError, match="end together"):
         MultiScalePipeline(networks(), scheduler(ends=[1, 1, 1]))
     with pytest.raises(ShapeError, match="the scheduler's scales have"):

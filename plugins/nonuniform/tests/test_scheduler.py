@@ -203,9 +203,9 @@ def test_the_noise_to_start_from() -> None:
     assert torch.equal(NonUniformScheduler(exploding).init_noise_sigma, scales)
     turned = Rotated(exploding, build_bands(HaarBandsConfig(), SHAPE).transform)
     scheduler = NonUniformScheduler(turned)
-    with pytest.raises(ConfigError, match="no multiple of white noise") as told:
+    with pytest.raises(ConfigError, match="no multiple of white noise") as refused:
         _ = scheduler.init_noise_sigma
-    assert "sample_prior" in str(told.value.hint)
+    assert "sample_prior" in str(refused.value.hint)
     drawn = scheduler.sample_prior((2000, *SHAPE), generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(turned.transform(drawn).std(0), scales, rtol=0.1, atol=0)
 

@@ -121,9 +121,9 @@ def test_a_process_made_in_python_is_given_again(tmp_path: Path) -> None:
     assert "speeds" not in repr(scheduler)
     scheduler.save_config(tmp_path)
     config = NonUniformScheduler.load_config(tmp_path)
-    with pytest.raises(ConfigError, match="this config holds none") as told:
+    with pytest.raises(ConfigError, match="this config holds none") as refused:
         NonUniformScheduler.from_config(config)
-    assert "from_config(config, process=...)" in str(told.value.hint)
+    assert "from_config(config, process=...)" in str(refused.value.hint)
     assert len(NonUniformScheduler.from_config(config, process=speeds())) == 77
 
 

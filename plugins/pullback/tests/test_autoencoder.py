@@ -383,15 +383,15 @@ def test_what_is_warned_of_is_said(make_flow: MakeFlow, generator: torch.Generat
     x = flow.sample(400, generator=generator)
     assert coder(flow).estimate(x).diagnostics["warnings"] == []
 
-    def told(*factors: float) -> str:
+    def warned(*factors: float) -> str:
         z = flow(x)[0] * torch.tensor(factors, dtype=torch.float64)
         return " ".join(coder(flow).estimate(flow.inverse(z)[0]).diagnostics["warnings"])
 
-    assert "the points are not of the flow's distribution" in told(2.0, 2.0)
-    assert "the points are not of the flow's distribution" in told(2.0, 1.0)
-    assert "the points are not of the flow's distribution" not in told(0.1, 1.0)
-    assert "2 would be kept, and not 1" in told(1.4, 0.75)
-    assert told(1.1, 0.95) == ""
+    assert "the points are not of the flow's distribution" in warned(2.0, 2.0)
+    assert "the points are not of the flow's distribution" in warned(2.0, 1.0)
+    assert "the points are not of the flow's distribution" not in warned(0.1, 1.0)
+    assert "2 would be kept, and not 1" in warned(1.4, 0.75)
+    assert warned(1.1, 0.95) == ""
     flow = Identity(IdentityConfig(event_shape=(6,)), dtype=torch.float64)
     flow.base = StandardNormal()
     found = coder(flow).estimate(torch.randn(50, 6, generator=generator, dtype=torch.float64))
@@ -404,14 +404,14 @@ def test_what_is_warned_of_is_said(make_flow: MakeFlow, generator: torch.Generat
 
 
 def test_numbers_of_coordinates_that_points_do_not_bear_out() -> None:
-    def told(*measured: float, rank: int) -> list[str]:
+    def warned(*measured: float, rank: int) -> list[str]:
         variances = torch.tensor([1.0, 0.8, 0.02]).double()
         return warnings_of_variances(variances, torch.tensor(measured).double(), rank, 0.1)
 
-    assert told(1.5, 0.2, 0.02, rank=2) == []
-    assert told(1.5, 0.15, 0.02, rank=2) == []
-    assert "1 would be kept, and not 2" in told(1.5, 0.05, 0.02, rank=2)[0]
-    assert "2 would be kept, and not 1" in told(1.5, 0.4, 0.02, rank=1)[0]
+    assert warned(1.5, 0.2, 0.02, rank=2) == []
+    assert warned(1.5, 0.15, 0.02, rank=2) == []
+    assert "1 would be kept, and not 2" in warned(1.5, 0.05, 0.02, rank=2)[0]
+    assert "2 would be kept, and not 1" in warned(1.5, 0.4, 0.02, rank=1)[0]
 
 
 def test_a_volume_that_differs_is_warned_of_for_the_theorem_alone() -> None:
@@ -422,7 +422,7 @@ def test_a_volume_that_differs_is_warned_of_for_the_theorem_alone() -> None:
     assert warnings_of_bound(0.5, 0.1, replace(bound, beta=None, log_constant=None, theorem=None)) == []
 
 
-def test_the_bound_that_points_exceed_is_told(make_flow: MakeFlow) -> None:
+def test_the_bound_that_points_exceed_is_reported(make_flow: MakeFlow) -> None:
     flow = make_flow("banana")
     found = coder(flow, bound_points=1).estimate(around(flow, 3.0, torch.zeros(1).double()).repeat(20, 1))
     assert any("is above the bound" in text for text in found.diagnostics["warnings"])

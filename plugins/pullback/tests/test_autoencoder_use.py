@@ -63,8 +63,8 @@ def test_a_flow_that_was_never_trained() -> None:
     with pytest.raises(ConfigError, match="flow is not fitted: its 4 variances are all 1") as refused:
         RiemannianAutoencoder(CONFIG, flow=flow).estimate(x)
     assert refused.value.hint == "train the flow first, or set dimension in place of unexplained"
-    told = RiemannianAutoencoder(RiemannianAutoencoderConfig(dimension=2), flow=flow).estimate(x)
-    assert any("not fitted" in text for text in told.diagnostics["warnings"])
+    found = RiemannianAutoencoder(RiemannianAutoencoderConfig(dimension=2), flow=flow).estimate(x)
+    assert any("not fitted" in text for text in found.diagnostics["warnings"])
     for answer in (RiemannianAutoencoder.encode, RiemannianAutoencoder.decode, RiemannianAutoencoder.residuals):
         with pytest.raises(ConfigError, match="flow is not fitted"):
             answer(RiemannianAutoencoder(CONFIG, flow=flow), x)
@@ -107,7 +107,7 @@ def test_empty_batches_are_answered(make_flow: MakeFlow) -> None:
     assert made.decode(X[:0, :1]).shape == (0, 2)
 
 
-def test_the_estimate_is_told_in_json(make_flow: MakeFlow) -> None:
+def test_the_estimate_is_written_in_json(make_flow: MakeFlow) -> None:
     x = make_flow("squeezed").sample(30, generator=torch.Generator().manual_seed(0))
     found = RiemannianAutoencoder(CONFIG, flow=make_flow("squeezed")).estimate(x)
     said = json.loads(json.dumps(found.summary(), allow_nan=False))["diagnostics"]

@@ -286,7 +286,7 @@ def test_many_coordinates_are_diagnosed_by_slices(make_flow: MakeFlow) -> None:
     assert found.largest_stretch == pytest.approx(1)
 
 
-def test_a_geometry_tells_what_its_points_say(make_flow: MakeFlow, make_geometry: Callable[..., Pullback]) -> None:
+def test_a_geometry_reports_what_its_points_say(make_flow: MakeFlow, make_geometry: Callable[..., Pullback]) -> None:
     uneven = make_flow("linear", matrix=[[20.0, 0.0], [0.0, 1.0]])
     for geometry in (make_geometry(uneven), IsoPullback(IsoPullbackConfig(), flow=uneven)):
         numbers, warnings = geometry.diagnose(drawn(uneven))

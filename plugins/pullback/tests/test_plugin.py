@@ -49,7 +49,7 @@ def test_a_geometry_of_any_flow_and_psi_through_the_host(host: Host, tmp_path: P
     torch.testing.assert_close(geometry.distance(x[:1], x[1:]), torch.tensor([4.0], dtype=torch.float64))
 
 
-def test_the_example_runs_and_its_numbers_are_told(host: Host, tmp_path: Path) -> None:
+def test_the_example_runs_and_its_numbers_are_reported(host: Host, tmp_path: Path) -> None:
     file = ROOT / "examples/banana-geodesics.yaml"
     result = run_file(host, file, runs=tmp_path / "runs", cache=tmp_path / "cache")
     metrics = {stage["name"]: stage["metrics"] for stage in result.as_json()["stages"]}

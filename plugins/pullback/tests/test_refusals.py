@@ -86,11 +86,11 @@ def test_batches_dtypes_and_times(banana: Pullback) -> None:
         banana.mean(X, torch.zeros(2, dtype=torch.float64))
 
 
-def test_a_flow_that_was_not_trained_is_told(make_geometry: Make) -> None:
+def test_a_flow_that_was_not_trained_is_reported(make_geometry: Make) -> None:
     flow = make_geometry("coupling").flow.train()
     x = torch.zeros(2, 4, dtype=torch.float64)
     spread = x + torch.arange(2.0)[:, None]
-    told = r"flow, a CouplingFlow, is in training mode.* call flow\.eval\(\)"
+    message = r"flow, a CouplingFlow, is in training mode.* call flow\.eval\(\)"
     calls: list[Callable[[Pullback], object]] = [
         lambda space: space.exp(x, x),
         lambda space: space.distance(x, x),
@@ -98,13 +98,13 @@ def test_a_flow_that_was_not_trained_is_told(make_geometry: Make) -> None:
         lambda space: IsoPullback(IsoPullbackConfig(), flow=space.flow).log(x, x + 1),
     ]
     for call in calls:
-        with pytest.warns(UntrainedWarning, match=told) as caught:
+        with pytest.warns(UntrainedWarning, match=message) as caught:
             call(make_geometry(flow))
         assert len(caught) == 1
     untrained = make_geometry(flow)
-    with pytest.warns(UntrainedWarning, match=told):
+    with pytest.warns(UntrainedWarning, match=message):
         untrained.exp(x, x)
-    untrained.log(x, spread)  # it is told once
+    untrained.log(x, spread)  # it is reported once
     assert "is in training mode" in untrained.diagnose(spread)[1][0]
     fit(untrained.flow, spread, TrainingConfig(steps=1, batch_size=2))
     assert not any("training mode" in warning for warning in untrained.diagnose(spread)[1])

@@ -44,7 +44,7 @@ def test_names_are_claimed_once() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_the_log_determinant_is_told_from_none_and_a_wrong_one(host: Host) -> None:
+def test_the_log_determinant_is_separated_from_none_and_a_wrong_one(host: Host) -> None:
     for claim in CLOSED:
         value = measured(host, claim, "smoke")
         assert [within(other, value) for other in CLOSED] == [other is claim for other in CLOSED]

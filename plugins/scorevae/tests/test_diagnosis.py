@@ -1,4 +1,4 @@
-"""What a trained encoder is told of itself: its bound, its parts over time, its coverage, and when it says nothing."""
+"""What is reported of a trained encoder: its bound, its parts over time, its coverage, and when it says nothing."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_parts_over_time_are_those_of_the_closed_form(worked, generator) -> 
     assert float(seen.sizes["encoder"][-1]) < 0.02 * float(seen.sizes["encoder"].max())
 
 
-def test_a_code_that_says_nothing_is_told_with_its_cause(worked) -> None:
+def test_a_code_that_says_nothing_is_reported_with_its_cause(worked) -> None:
     _, model = worked
     x = real([[0.1, 0.2, 0.3, 0.4]])
     assert model.training_warnings(Dataset(x)) == ()

@@ -1,4 +1,4 @@
-"""Samplers with an exact score given the code: each is an affine map of the noise, so two starts tell its
+"""Samplers with an exact score given the code: each is an affine map of the noise, so two starts give its
 distribution."""
 
 from __future__ import annotations

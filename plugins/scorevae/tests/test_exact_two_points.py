@@ -72,7 +72,7 @@ def fields(
     }
 
 
-def test_the_losses_tell_the_log_determinants_apart(losses: dict[str, float]) -> None:
+def test_the_losses_separate_the_log_determinants(losses: dict[str, float]) -> None:
     for name, value in LOSSES.items():
         assert losses[name] == pytest.approx(value, abs=1.1e-4), name
     assert losses["missing"] == pytest.approx(0.05262, abs=6e-6)

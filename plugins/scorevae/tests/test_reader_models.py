@@ -118,7 +118,7 @@ def test_more_speeds_than_times_are_looked_at() -> None:
 
 @pytest.mark.parametrize("sampler", ["euler-maruyama", "predictor-corrector"])
 def test_a_sampler_that_draws_keeps_no_noise(sampler: str) -> None:
-    """Noise at the start doesn't decide what such a sampler draws, so none of an event is told as its own."""
+    """Noise at the start doesn't decide what such a sampler draws, so none of an event is returned as its own."""
     x = normal(3, 3)
     model = auto_encoder(neural_prior(), 2, encoder=NETWORKS["tanh"], decoding={"sampler": sampler})
     z = model.encode(x).detach()
@@ -166,7 +166,7 @@ def test_a_corrector_trained_on_data_in_other_units() -> None:
         ScoreVAEPlus(config, code=code, data=DataSpec((4,), EventScale(low=-1.0, high=1.0)))
 
 
-def test_variances_beyond_the_range_of_numbers_are_told_in_words() -> None:
+def test_variances_beyond_the_range_of_numbers_are_reported_as_text() -> None:
     def certain(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         return x[:, :2], x[:, :2] * 0 - 300
 

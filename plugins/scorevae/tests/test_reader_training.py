@@ -27,17 +27,17 @@ def build(encoder: str = "tanh", **config: Any) -> ScoreVAE:
 
 
 def trained(model: ScoreVAE) -> list[Mapping[str, float]]:
-    """What is told after each of four steps."""
-    told: list[Mapping[str, float]] = []
+    """What is reported after each of four steps."""
+    reported: list[Mapping[str, float]] = []
     x = torch.randn(64, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     config = TrainingConfig(steps=STEPS, batch_size=16, log_every=1)
-    fit(model, x, config, metrics=lambda step, values: told.append(values))
-    return told
+    fit(model, x, config, metrics=lambda step, values: reported.append(values))
+    return reported
 
 
 def test_beta_rises_while_the_encoder_trains() -> None:
-    told = trained(build(beta=0.5, beta_warmup=1.0))
-    betas = [(values["loss"] - values["data"]) / values["kl"] for values in told]
+    reported = trained(build(beta=0.5, beta_warmup=1.0))
+    betas = [(values["loss"] - values["data"]) / values["kl"] for values in reported]
     assert betas == pytest.approx([0.5 * (step + 1) / STEPS for step in range(STEPS)], rel=1e-6)
 
 

@@ -271,7 +271,7 @@ def test_units_of_the_data_change_nothing_but_the_units() -> None:
 
 
 def test_a_start_off_the_saddle() -> None:
-    """network:mlp starts as 0; as an encoder it must tell events apart from the first step on."""
+    """network:mlp starts as 0; as an encoder it must separate events from the first step on."""
     model = small()
     assert float(model.encode(normal(50, 4)).detach().std(0).min()) > 0.01
     loss = model.loss(Dataset(normal(50, 4)), progress=START, generator=generator())

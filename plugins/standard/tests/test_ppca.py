@@ -73,7 +73,7 @@ def test_the_interval_is_none_where_a_half_is_too_small() -> None:
     assert estimate(drawn(40, 2, 9), resamples=0).interval is None
 
 
-def test_faults_are_told() -> None:
+def test_faults_are_reported() -> None:
     with pytest.raises(DataError, match="as many points as coordinates, 9; 5 were given"):
         estimate(drawn(5, 2, 9))
     with pytest.raises(DataError, match="at least 3 points"):

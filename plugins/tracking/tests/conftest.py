@@ -61,8 +61,8 @@ def write(tmp_path: Path) -> Write:
 def steps_of(result: RunResult, stage: str, name: str) -> list[tuple[int, float]]:
     """A metric that a stage reported, with its steps, as the run's own record has it."""
     lines = [json.loads(line) for line in (result.folder / "events.jsonl").read_text().splitlines()]
-    told = [line for line in lines if line["event"] == "metrics" and line["stage"] == stage]
-    return [(line["step"], line["metrics"][name]) for line in told if name in line["metrics"]]
+    written = [line for line in lines if line["event"] == "metrics" and line["stage"] == stage]
+    return [(line["step"], line["metrics"][name]) for line in written if name in line["metrics"]]
 
 
 @pytest.fixture

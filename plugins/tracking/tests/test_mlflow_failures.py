@@ -107,7 +107,7 @@ def whole(result: RunResult) -> bool:
     return [stage.name for stage in result.stages] == ["data", "score", "dimension"]
 
 
-def told_once(result: RunResult) -> str:
+def only_failure(result: RunResult) -> str:
     """The one failure, which stands in the events and in the report."""
     (failure,) = result.failures
     lines = [json.loads(line) for line in (result.folder / "events.jsonl").read_text().splitlines()]
@@ -138,7 +138,7 @@ def test_a_server_that_is_down(run: Any, server: FakeServer) -> None:
     began = time.monotonic()
     result = run(settings(server.uri, timeout=0.5))
     assert whole(result)
-    assert "no answer within 0.5 s" in told_once(result)
+    assert "no answer within 0.5 s" in only_failure(result)
     assert result.failures[0].hook == "scorefold_before_run"
     assert "MLflow: <a" not in result.report.read_text()
     assert time.monotonic() - began < 20
@@ -148,14 +148,14 @@ def test_a_server_that_never_answers(run: Any, server: FakeServer) -> None:
     server.delay = 1000
     result = run(settings(server.uri, timeout=0.5))
     assert whole(result)
-    assert "no answer within 0.5 s" in told_once(result)
+    assert "no answer within 0.5 s" in only_failure(result)
 
 
 def test_a_server_that_refuses(run: Any, server: FakeServer) -> None:
     server.breaks = lambda call, body: call == "runs/create"
     result = run(settings(server.uri))
     assert whole(result)
-    assert "not today" in told_once(result)
+    assert "not today" in only_failure(result)
 
 
 def test_a_slow_server_does_not_slow_the_run(run: Any, server: FakeServer) -> None:
@@ -169,7 +169,7 @@ def test_a_slow_server_does_not_slow_the_run(run: Any, server: FakeServer) -> No
     server.breaks = slow
     result = run(settings(server.uri, interval=1e-6, timeout=1))
     assert whole(result)
-    assert "no answer within 1 s" in told_once(result)
+    assert "no answer within 1 s" in only_failure(result)
     assert result.failures[0].hook == "scorefold_after_run"
     assert result.seconds < 20
 
@@ -178,7 +178,7 @@ def test_a_server_that_dies_on_the_way(run: Any, server: FakeServer, tmp_path: P
     server.breaks = lambda call, body: bool(body.get("metrics"))
     result = run({**settings(server.uri, interval=1e-6), "tensorboard": {}})
     assert whole(result)
-    said = told_once(result)
+    said = only_failure(result)
     assert "no longer tracked in MLflow" in said
     assert "not today" in said
     assert "MLflow: <a" not in result.report.read_text()
@@ -188,7 +188,7 @@ def test_a_server_that_dies_on_the_way(run: Any, server: FakeServer, tmp_path: P
 def test_two_places_that_fail_in_one_hook_are_both_named(run: Any, server: FakeServer, tmp_path: Path) -> None:
     server.breaks = lambda call, body: call == "runs/create"
     (tmp_path / "board").write_text("a file")
-    said = told_once(run({**settings(server.uri), "tensorboard": {"directory": "board"}}))
+    said = only_failure(run({**settings(server.uri), "tensorboard": {"directory": "board"}}))
     assert "no longer tracked in TensorBoard" in said
     assert "no longer tracked in MLflow" in said
 
@@ -229,7 +229,7 @@ def test_a_run_inside_a_run_ends_by_itself(write: Any, server: FakeServer, tmp_p
     assert [body["status"] for body in server.bodies("runs/update")] == ["FINISHED", "FINISHED"]
 
 
-def test_ctrl_c_is_told_as_killed(write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_is_reported_as_killed(write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     long = write(
         {"mlflow": {"uri": f"file:{tmp_path}/store"}},

@@ -1,4 +1,4 @@
-"""What a run file may say of tracking, and that a library which is missing is told of before the run."""
+"""What a run file may say of tracking, and that a library which is missing is reported before the run."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_what_is_wrong_is_said_in_its_place(write: Any, settings: dict[str, Any]
 @pytest.mark.parametrize(
     ("library", "settings"), [("tensorboard", {"tensorboard": {}}), ("mlflow", {"mlflow": {"uri": "http://localhost"}})]
 )
-def test_a_missing_library_is_told_by_validate(
+def test_a_missing_library_is_reported_by_validate(
     write: Any, without: Any, capsys: pytest.CaptureFixture[str], library: str, settings: dict[str, Any]
 ) -> None:
     without(library)

@@ -148,7 +148,7 @@ def test_a_probe_is_logistic_regression_on_standardised_codes() -> None:
     )
 
 
-def test_the_probe_finds_the_only_unit_that_tells() -> None:
+def test_the_probe_finds_the_only_unit_that_matters() -> None:
     codes = normal(4000, 3, seed=6)
     probe = fit_probe(codes, codes[:, 1] + 0.3 * normal(4000, 1, seed=7)[:, 0] > 0)
     direction = probe.weight / probe.weight.norm()

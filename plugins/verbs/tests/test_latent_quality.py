@@ -162,7 +162,7 @@ def test_a_code_is_drawn_once_for_all_its_draws() -> None:
     assert float(curve[0]) > mean.result["metrics"]["root-mean-square distance"] + 0.05
 
 
-def test_a_blurred_mean_is_told_by_its_sharpness_and_its_frechet_distance() -> None:
+def test_a_blurred_mean_is_seen_by_its_sharpness_and_its_frechet_distance() -> None:
     source = events(IMAGE, test=300, train=300)
     metrics = run(reconstruct, linear(IMAGE), source, ReconstructOptions(codes="drawn", draws=4)).result["metrics"]
     assert metrics["sharpness over that of the originals"] == pytest.approx(1.0, abs=0.05)

@@ -223,7 +223,7 @@ def test_edits_move_codes_along_the_attribute_and_the_decoded_events_with_them()
     assert float(direction[0]) > 0.99
     x, point = outcome.arrays["edits"], outcome.drawn.before
     torch.testing.assert_close(x[:, 1], point)
-    # The first unit tells the class, and a code moved by s sqrt(k) deviations of it is decoded so much further.
+    # The first unit decides the class, and a code moved by s sqrt(k) deviations of it is decoded so much further.
     mean = model.encode(source.load("train").x)
     step = 0.5 * math.sqrt(4) * direction * mean.std(0) * model.get_buffer("weights")
     torch.testing.assert_close(x[:, 2, :4] - point[:, :4], step.expand(4, 4))

@@ -1,4 +1,4 @@
-"""Scores of unusual points from models whose every density is known, and the verb that tells them."""
+"""Scores of unusual points from models whose every density is known, and the verb that reports them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_scores_by_hand() -> None:
     )
 
 
-def test_the_verb_tells_how_well_each_score_works() -> None:
+def test_the_verb_reports_how_well_each_score_works() -> None:
     usual, unusual = Source(test=pairs(200)), Source(test=pairs(200, apart=3.0, seed=1))
     outcome = outliers(Knowing(spec=SPEC), {"data": usual, "unusual": unusual}, OutlierOptions(), context())
     metrics = checked(outcome)

@@ -196,19 +196,19 @@ def test_sampling_says_what_is_missing() -> None:
         verb_sample(model, {"data": Source(test=rows(0, condition=torch.zeros(0)))}, options, context())
 
 
-class Told(Normal):
-    """Notes what it is told of its sampling."""
+class Recorded(Normal):
+    """Notes the options of its sampling."""
 
     def bind(self, condition: Any = None, *, generator: Any = None, guidance: float = 1.0, **options: Any) -> Any:
-        self.told = options
+        self.options = options
         return super().bind(condition, generator=generator, guidance=guidance)
 
 
 def test_further_options_of_sampling_reach_the_model() -> None:
-    model = Told()
+    model = Recorded()
     options = SampleOptions(n=2, steps=(3,), spacing="log-snr", sampling={"condition_noise": "path"})
     verb_sample(model, {}, options, context())
-    assert model.told == {"condition_noise": "path"}
+    assert model.options == {"condition_noise": "path"}
     with pytest.raises(ConfigError, match="knows no sampling option condition_noise"):
         verb_sample(Normal(), {}, SampleOptions(n=2, sampling={"condition_noise": "path"}), context())
     with pytest.raises(ConfigError, match="flows know no sampling option condition_noise"):

@@ -85,7 +85,7 @@ def test_likelihoods_given_conditions_and_of_one_point() -> None:
     assert checked(plain)["log-likelihood (nats)"] == pytest.approx(-math.log(2 * math.pi) - 100, rel=1e-6)
 
 
-def test_likelihoods_that_cannot_be_told() -> None:
+def test_likelihoods_that_cannot_be_reported() -> None:
     with pytest.raises(DataError, match="test split has no points"):
         evaluate_likelihood(Shifted(), {"data": Source(test=rows(0))}, LikelihoodOptions(), context())
     spoilt = Dataset(torch.tensor([[0.0, 1.0], [math.nan, 1.0], [math.inf, 0.0]]))

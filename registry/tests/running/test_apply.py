@@ -47,9 +47,9 @@ def test_data_in_other_units_are_reported_before_the_result(say: Say, finished: 
     assert said.status == 0
     assert "times as widely as those that the model was trained on" in said.err
     assert "column 0 has mean" in said.err
-    told = say(*arguments, "--data", "centimetres.npy", "--json").json
-    jsonschema.validate(told, json.loads((files("scorefold") / "schemas" / "apply.json").read_text()))
-    assert len(told["warnings"]) == 2
+    printed = say(*arguments, "--data", "centimetres.npy", "--json").json
+    jsonschema.validate(printed, json.loads((files("scorefold") / "schemas" / "apply.json").read_text()))
+    assert len(printed["warnings"]) == 2
 
 
 def test_samples_come_back_in_the_units_of_the_data(say: Say, finished: RunResult) -> None:

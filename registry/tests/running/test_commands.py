@@ -181,7 +181,7 @@ def test_a_run_is_going_on_until_it_has_its_name(say: Say, monkeypatch: pytest.M
         assert say("runs", "list", "--json").json["runs"][0]["state"] == "running"
         assert say("runs", "clean", "--keep", "0", "--json").json["removed"] == []
     assert say("runs", "list", "--json").json["runs"][0]["state"] == "interrupted"
-    # Complete and renamed, but its observers are still being told.
+    # Complete and renamed, but its observers are still being notified.
     folder = folder.rename("runs/short/20200101-000000-abcdefab")
     with FileLock("runs/short/.20200101-000000-abcdefab.lock"):
         assert say("runs", "list", "--json").json["runs"][0]["state"] == "complete"

@@ -1,4 +1,4 @@
-"""Who is told of a run and in which order, and who may do its stages in our place."""
+"""Who is notified of a run, in which order, and who may do its stages in our place."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_hooks_are_called_in_order(run: Run, monkeypatch: pytest.MonkeyPatch, tm
     assert (tmp_path / "notes").read_text().splitlines() == ["before_run tiny", "after_run True"]
 
 
-def test_a_failing_observer_is_told_and_stops_nothing(
+def test_a_failing_observer_is_reported_and_stops_nothing(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TINY_OBSERVER", "fails")
@@ -108,21 +108,21 @@ def test_an_observer_that_fails_hides_no_other(host: Host, write: Callable[[str]
 
 
 @pytest.mark.parametrize(("raised", "state"), [(KeyboardInterrupt, "interrupted"), (RuntimeError, "failed")])
-def test_a_run_that_ends_early_is_told(write: Callable[[str], Path], raised: type[BaseException], state: str) -> None:
-    told: list[tuple[str, str]] = []
+def test_a_run_that_ends_early_is_seen(write: Callable[[str], Path], raised: type[BaseException], state: str) -> None:
+    seen: list[tuple[str, str]] = []
 
     def stopping(stage: Any) -> None:
         if stage.name == "mean":
             raise raised("enough")
 
     def ended(run: Any, state: str, error: BaseException) -> None:
-        told.append((state, json.loads((run.folder / "status.json").read_text())["state"]))
+        seen.append((state, json.loads((run.folder / "status.json").read_text())["state"]))
         assert "mean" in str(error) or "enough" in str(error)
 
     watcher = plugin(scorefold_run_stage=stopping, scorefold_on_run_error=ended)
     with pytest.raises((KeyboardInterrupt, ScorefoldError)):
         run_file(Host.discover(extra_plugins=[watcher]), write(SHORT))
-    assert told == [(state, state)]
+    assert seen == [(state, state)]
 
 
 def test_sections_of_plugins_stand_in_the_report(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_a_plugin_may_serve_the_jobs_of_stages(write: Callable[[str], Path]) -> 
     assert len(result.stages) == 2
 
 
-def test_an_executor_that_fails_and_sections_that_are_none_are_told(write: Callable[[str], Path]) -> None:
+def test_an_executor_that_fails_and_sections_that_are_none_are_reported(write: Callable[[str], Path]) -> None:
     def executor(run: Any) -> Executor:
         raise OSError("no cluster")
 
@@ -183,18 +183,18 @@ def test_an_executor_that_fails_and_sections_that_are_none_are_told(write: Calla
     assert "'only a title' is no pair" in result.failures[0].text()
 
 
-def test_plugins_are_told_in_their_order(write: Callable[[str], Path]) -> None:
-    told: list[str] = []
+def test_plugins_are_notified_in_their_order(write: Callable[[str], Path]) -> None:
+    seen: list[str] = []
 
     def watching(name: str) -> ModuleType:
         def before(run: Any) -> None:
-            told.append(name)
+            seen.append(name)
 
         return plugin(name, scorefold_before_run=before)
 
     host = Host.discover(extra_plugins=[watching("one"), watching("two"), watching("three")])
     run_file(host, write(SHORT))
-    assert told == ["one", "two", "three"]
+    assert seen == ["one", "two", "three"]
 
 
 def test_a_stage_may_run_another_file_with_the_same_host(write: Callable[..., Path]) -> None:

@@ -1,4 +1,4 @@
-"""Stages that load what an earlier run made: handed on as it is, by reference, and told from what is no state."""
+"""Stages that load what an earlier run made: handed on as it is, by reference, and separated from what is no state."""
 
 from __future__ import annotations
 
@@ -156,8 +156,8 @@ def test_every_command_knows_it(say: Callable[..., Any], write: Callable[..., Pa
     assert stage in say("graph", file, "--json").json["stages"]
     assert "prior: score:tiny, load" in say("graph", file).out
     assert "score:tiny" in say("cite", file, "--json").json["without"]
-    told = say("run", file, "--json").json
-    assert {**told["stages"][0], "seconds": 0} == {
+    printed = say("run", file, "--json").json
+    assert {**printed["stages"][0], "seconds": 0} == {
         "name": "prior",
         "component": "score:tiny@1",
         "reused": False,
@@ -166,7 +166,7 @@ def test_every_command_knows_it(say: Callable[..., Any], write: Callable[..., Pa
     }
     (listed,) = [entry for entry in say("runs", "list", "--json").json["runs"] if entry["name"] == "again"]
     assert "prior" in listed["stages"]
-    folder = Path(told["run"])
+    folder = Path(printed["run"])
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     assert [event["event"] for event in events if event.get("stage") == "prior"] == ["stage-started", "stage-ended"]
     report = (folder / "report.html").read_text()
@@ -197,7 +197,7 @@ def test_checking_reads_the_manifest_alone(
 
 
 MIXED = "stage 'prior' loads a saved state and takes no "
-# § stands where the fault is told.
+# § stands where the fault is reported.
 FORMS = {
     "a component": ("{load: here/score, §use: score:tiny}", MIXED + "'use'"),
     "a configuration": ("{load: here/score, §config: {}}", MIXED + "'config'"),
@@ -216,7 +216,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize(("written", "said"), FORMS.values(), ids=FORMS)
-def test_what_can_not_be_loaded_is_told_with_its_place(plan: MakePlan, earlier: Path, written: str, said: str) -> None:
+def test_what_can_not_be_loaded_is_shown_with_its_place(plan: MakePlan, earlier: Path, written: str, said: str) -> None:
     text = HEAD + f"  prior: {written}\n".replace("here", "runs/tiny/earlier")
     problem = refused(plan, text.replace("§", ""))
     assert said in problem.message + f" | {problem.hint}"

@@ -1,4 +1,4 @@
-"""Runs: what they leave, what is reused and what isn't, who is told, and what a failing stage says."""
+"""Runs: what they leave, what is reused and what isn't, who is notified, and what a failing stage says."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_a_verb_on_a_stage_leaves_that_stage_as_it_was(run: Run) -> None:
 FAULT = SHORT + "  fault: {use: estimator:tiny-fault, inputs: {data: data}}\n"
 
 
-def test_bad_data_is_told_at_the_stage(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_bad_data_is_reported_at_the_stage(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TINY_NOTES", str(tmp_path / "notes"))
     with pytest.raises(DataError) as caught:
         run(FAULT, sets=["stages.fault.config.kind=data"])
@@ -157,7 +157,7 @@ def test_a_figure_that_fails_costs_no_result(run: Run) -> None:
         assert "there is nothing to draw" in result.report.read_text()
 
 
-def test_a_missing_data_file_is_told_at_the_stage(run: Run) -> None:
+def test_a_missing_data_file_is_reported_at_the_stage(run: Run) -> None:
     with pytest.raises(DataError, match="no file") as caught:
         run(SHORT.replace("data:tiny}", "data:tiny, config: {path: gone.txt}}"))
     assert caught.value.line == 5
@@ -183,7 +183,7 @@ def test_a_crash_in_a_plugin_names_it_and_keeps_its_traceback(run: Run, say: Cal
         run(FAULT)
 
 
-def test_a_device_that_is_not_here_is_told_at_its_place(run: Run) -> None:
+def test_a_device_that_is_not_here_is_reported_at_its_place(run: Run) -> None:
     with pytest.raises(ConfigError, match="cuda:99") as caught:
         run(SHORT.replace("device: cpu", "device: cuda:99"))
     assert (caught.value.line, caught.value.column) == (3, 19)
@@ -210,7 +210,7 @@ def test_a_plugin_that_ends_the_process_ends_the_run_with_an_error(say: Callable
     assert "SystemExit" in said.err
 
 
-def test_a_cache_that_can_not_be_made_is_told_before_anything_is_written(run: Run) -> None:
+def test_a_cache_that_can_not_be_made_is_reported_before_anything_is_written(run: Run) -> None:
     Path("kept").write_text("a file")
     with pytest.raises(ArtefactError, match="kept can't be made") as caught:
         run(SHORT, cache="kept")

@@ -1,4 +1,4 @@
-"""Run files that are right are ordered; of those that are wrong, every fault is told with its place."""
+"""Run files that are right are ordered; of those that are wrong, every fault is reported with its place."""
 # ruff: noqa: E501 - one fault stands on one line
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def test_stages_are_ordered_by_need_and_otherwise_as_written(plan: MakePlan) -> 
 D = "  data: {use: data:tiny}\n"
 S = "  score: {use: score:tiny, inputs: {data: data}}\n"
 
-# § stands where the fault is told.
+# § stands where the fault is reported.
 FAULTS = {
     "unknown component": (D + "  m: {use: §estimator:tiny-men, inputs: {data: data}}\n", 'did you mean estimator:tiny-mean'),
     "unknown kind": (D + "  m: {use: §estimater:mle}\n", "did you mean 'estimator'"),
@@ -104,7 +104,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_told_with_its_place_and_its_fix(plan: MakePlan, name: str) -> None:
+def test_a_fault_is_reported_with_its_place_and_its_fix(plan: MakePlan, name: str) -> None:
     marked, expected = FAULTS[name]
     message, *found = problem_of(plan, stages(marked.replace("§", "")))
     assert expected in message
@@ -126,7 +126,7 @@ def test_a_fault_is_told_with_its_place_and_its_fix(plan: MakePlan, name: str) -
         ("a cycle", "cycle"),
     ],
 )
-def test_a_program_tells_faults_by_their_code(plan: MakePlan, name: str, code: str) -> None:
+def test_a_program_separates_faults_by_their_code(plan: MakePlan, name: str, code: str) -> None:
     with pytest.raises(RunFileError) as caught:
         plan(stages(FAULTS[name][0].replace("§", "")))
     assert [problem.code for problem in caught.value.problems] == [code]
@@ -164,7 +164,7 @@ def test_faults_of_the_whole_file(plan: MakePlan, name: str) -> None:
     assert found == place_of_mark(marked)
 
 
-def test_everything_is_told_in_one_go_by_line(plan: MakePlan) -> None:
+def test_everything_is_reported_in_one_go_by_line(plan: MakePlan) -> None:
     text = stages(
         "  data: {use: data:tiny, config: {points: 1}}\n"
         "  score: {use: score:tiny, inputs: {data: dat}, config: {training: {steps: -1}, net: {use: network:tiny, "

@@ -58,7 +58,7 @@ def test_validate_finds_all_of_them_and_computes_nothing(write: Write, say: Say)
     assert not Path("runs").exists()
 
 
-def test_what_only_a_value_can_tell_is_passed_over(host: Host, write: Write, say: Say) -> None:
+def test_what_only_a_value_can_show_is_passed_over(host: Host, write: Write, say: Say) -> None:
     """Samples have their shape once they are drawn; a stage that reads them is not tried before."""
     file = write(
         HEAD

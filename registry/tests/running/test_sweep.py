@@ -71,10 +71,10 @@ def test_a_sweep_says_what_came_out_of_every_point_and_where_it_is(say: Say, fil
     assert any("±" in line for line in lines), "mean and spread over seeds"
     assert any(line.startswith("greatest dimension.intrinsic dimension: ") and f"at {STEPS}=" in line for line in lines)
     folder = Path(lines[-1].removeprefix("report: ")).parent
-    told = json.loads((folder / "sweep.json").read_text())
-    jsonschema.validate(told, schema())
-    assert told["fields"] == [STEPS, "seed"]
-    for point in told["points"]:
+    written = json.loads((folder / "sweep.json").read_text())
+    jsonschema.validate(written, schema())
+    assert written["fields"] == [STEPS, "seed"]
+    for point in written["points"]:
         run = Path(point["run"])
         assert run.is_relative_to((folder / "runs" / "tiny").absolute())
         resolved = (run / "resolved.yaml").read_text()
@@ -84,8 +84,8 @@ def test_a_sweep_says_what_came_out_of_every_point_and_where_it_is(say: Say, fil
     with (folder / "sweep.csv").open() as stream:
         table = list(csv.DictReader(stream))
     assert [line[STEPS] for line in table] == ["2", "2", "6", "6"]
-    assert float(table[0]["dimension.intrinsic dimension"]) == told["points"][0]["measures"][told["measures"][0]]
-    assert [line["run"] for line in table] == [point["run"] for point in told["points"]]
+    assert float(table[0]["dimension.intrinsic dimension"]) == written["points"][0]["measures"][written["measures"][0]]
+    assert [line["run"] for line in table] == [point["run"] for point in written["points"]]
     assert {path.name for path in (folder / "figures").iterdir()} >= {
         "dimension.intrinsic-dimension.png",
         "dimension.intrinsic-dimension.svg",
@@ -167,10 +167,10 @@ def test_a_point_that_fails_is_a_row_with_its_error(say: Say, write: Callable[..
     page = Path("out/report.html").read_text()
     assert f"{Path(value['run']).name}/error.txt" in page
     assert "failed: too few points" in said.err
-    told = say("sweep", "run.yaml", "--over", over, "--out", "out", "--quiet")
-    assert told.status == 1
-    assert "3 points, 2 failed" in told.out
-    assert "\npoint 1: run.yaml:6:" in told.out
+    printed = say("sweep", "run.yaml", "--over", over, "--out", "out", "--quiet")
+    assert printed.status == 1
+    assert "3 points, 2 failed" in printed.out
+    assert "\npoint 1: run.yaml:6:" in printed.out
     assert len(list(Path("out/runs/faulty").glob("2*"))) <= 5
 
 

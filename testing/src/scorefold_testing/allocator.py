@@ -67,7 +67,7 @@ def refuses_bad_budgets(subject: Subject) -> str:
 
 
 @check("allocation-told", "allocator", level="contract")
-def allocation_told(subject: Subject) -> str:
+def allocation_reported(subject: Subject) -> str:
     """An allocation can be written as text and as JSON."""
     found = _plan(subject, 1000)
     text = str(found.text())
@@ -132,7 +132,7 @@ CHECKS: tuple[Check, ...] = (
     whole_numbers,
     infeasible_budget,
     refuses_bad_budgets,
-    allocation_told,
+    allocation_reported,
     loss_predicted,
     near_optimum,
 )

@@ -76,7 +76,7 @@ def bundle_stands_alone(subject: Subject) -> str:
 
 def _same_in_a_fresh_process(subject: Subject, obj: Any, path: Path) -> str:
     if subject.origin is None:
-        raise NotApplicableError("the kit was not told how to make a host in another process")
+        raise NotApplicableError("the kit does not know how to make a host in another process")
     kind, generator = subject.component.kind, subject.generator("use")
     inputs = inputs_of(obj, subject, _dtype(obj))
     here = answers_of(kind, obj, inputs, generator)

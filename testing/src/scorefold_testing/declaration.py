@@ -124,7 +124,7 @@ def cited(subject: Subject) -> str:
 def lazy_declaration(subject: Subject) -> str:
     """The module that declares the component imports nothing heavy, and no pydantic either."""
     if subject.plugin is None:
-        raise NotApplicableError("the kit was not told which module declares it")
+        raise NotApplicableError("the kit does not know which module declares it")
     module = subject.plugin.partition(":")[0]
     _require_light(module, _loaded(module, "", ()), (*HEAVY, "pydantic"))
     return f"imported alone: {module}"
@@ -160,7 +160,7 @@ def _loaded(module: str, model: str, configs: tuple[str, ...]) -> frozenset[str]
 
 
 def _undescribed(model: type[BaseModel], prefix: str = "", within: tuple[type[BaseModel], ...] = ()) -> list[str]:
-    """Fields without a description, nested models' too. The ``name`` that tells models of a union apart needs none."""
+    """Fields without a description, nested models' too. The ``name`` that separates models of a union needs none."""
     bare = []
     for name, field in model.model_fields.items():
         nested = _models(field.annotation)

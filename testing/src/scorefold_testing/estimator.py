@@ -190,7 +190,7 @@ def interval_holds_value(subject: Subject) -> str:
 
 
 @check("estimate-told", "estimator", level="contract")
-def estimate_told(subject: Subject) -> str:
+def estimate_reported(subject: Subject) -> str:
     """The estimate of a Gaussian on a plane is a finite number, and can be written as JSON."""
     found, _ = _estimate(subject, subspace())
     value = _value(found, subspace().name)
@@ -227,6 +227,6 @@ CHECKS: tuple[Check, ...] = (
     refuses_too_few,
     estimate_shapes,
     interval_holds_value,
-    estimate_told,
+    estimate_reported,
     tensor_or_dataset,
 )

@@ -24,8 +24,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
                 components += name == CONFORMANCE
                 {CONFORMANCE: totals, PROVEN: proven}.get(name, Counter()).update(counts)
     if components:
-        told = ", ".join(f"{count} {result}" for result, count in totals.items())
-        terminalreporter.write_line(f"conformance of {components} components: {told}")
+        counted = ", ".join(f"{count} {result}" for result, count in totals.items())
+        terminalreporter.write_line(f"conformance of {components} components: {counted}")
     if proven:
-        told = ", ".join(f"{count} {what}" for what, count in proven.items())
-        terminalreporter.write_line(f"checks of the kit proven by broken fakes: {told}")
+        counted = ", ".join(f"{count} {what}" for what, count in proven.items())
+        terminalreporter.write_line(f"checks of the kit proven by broken fakes: {counted}")

@@ -145,14 +145,14 @@ def phases_cover(subject: Subject) -> str:
 
 
 @check("strategies-told", level="contract", capability="Trainable")
-def strategies_told(subject: Subject) -> str:
+def strategies_reported(subject: Subject) -> str:
     """For each strategy of training it says None, or why it can't be trained so."""
     model = subject.build()
-    told = {strategy: model.refuses(strategy) for strategy in STRATEGIES}
-    for strategy, reason in told.items():
+    answers = {strategy: model.refuses(strategy) for strategy in STRATEGIES}
+    for strategy, reason in answers.items():
         fits = reason is None or (isinstance(reason, str) and bool(reason.strip()))
         require(fits, f"of {strategy} it says {reason!r}", "None, or a reason")
-    return ", ".join(strategy for strategy, reason in told.items() if reason is None) or "refuses all"
+    return ", ".join(strategy for strategy, reason in answers.items() if reason is None) or "refuses all"
 
 
 CHECKS: tuple[Check, ...] = (
@@ -161,5 +161,5 @@ CHECKS: tuple[Check, ...] = (
     loss_follows_generator,
     loss_validates,
     phases_cover,
-    strategies_told,
+    strategies_reported,
 )

@@ -77,7 +77,7 @@ breaks("accelerator-kept", SinhGeometry, exp=lambda self, x, v: torch.zeros(x.sh
 # Saved states.
 
 
-def told(self: Any, x: Tensor, t: Tensor, c: Any = None) -> Tensor:
+def differs(self: Any, x: Tensor, t: Tensor, c: Any = None) -> Tensor:
     secret = 1.0 + in_a_fresh_process()
     return secret * GaussianScore.score(self, x, t, c)
 
@@ -96,7 +96,7 @@ def reads_again(self: Any, config: Any) -> None:
     assert Path(config.path).read_text()
 
 
-class Told(dict[str, int]):
+class Plain(dict[str, int]):
     """No tensor."""
 
 
@@ -105,11 +105,11 @@ def counted(self: Any, state: Any, *arguments: Any, **options: Any) -> None:
     self.mean.data.add_(1.0)
 
 
-breaks("saved-state", GaussianScore, score=told)
+breaks("saved-state", GaussianScore, score=differs)
 breaks("saved-state", GaussianScore, score=dies)
 breaks("saved-state", Neighbours, estimate=changed(Neighbours, "estimate", only_here))
 breaks("bundle-stands-alone", Tens, dict(FILE), __init__=reads_again)
-breaks("state-of-tensors", GaussianScore, get_extra_state=lambda self: Told(a=1), set_extra_state=lambda self, x: None)
+breaks("state-of-tensors", GaussianScore, get_extra_state=lambda self: Plain(a=1), set_extra_state=lambda self, x: None)
 breaks("state-of-tensors", Tens, careless="pickles")
 breaks("saved-again", GaussianScore, _load_from_state_dict=counted)
 breaks("damage-refused", Tens, careless="trusting")

@@ -118,7 +118,7 @@ def _optima(plan: Allocation, lines: Sequence[Line]) -> Figure:
 
 
 def _size(plan: Allocation) -> float | None:
-    """The labels of a task of the plan; None for an allocator that tells none."""
+    """The labels of a task of the plan; None for an allocator that reports none."""
     found = plan.diagnostics.get("n")
     return None if found is None else float(found)
 

@@ -28,7 +28,7 @@ def scorefold_kinds() -> Iterable[Kind]:
                 options="scorefold_allocation.config.learners:EvaluateOptions",
             ),
         ),
-        summary="A meta-learner that tells how well an allocation of labels trains it",
+        summary="A meta-learner that reports how well an allocation of labels trains it",
     )
 
 

@@ -35,7 +35,7 @@ def root(n: int, m: int) -> float:
 
 
 class Known(Learner):
-    """Tells ``formula`` (n, m) times exp(noise z), z standard normal with ``common`` of its variance shared by all
+    """Reports ``formula`` (n, m) times exp(noise z), z standard normal with ``common`` of its variance shared by all
     cells of a seed; the training loss is 0 for up to ``threshold`` labels, and the test loss above it.
 
     ``asked`` counts its trainings. It breaks off in the middle of the one of this number, where that is given.
@@ -77,7 +77,7 @@ class Accurate(Known):
 
 
 class Failing(Known):
-    """Can't be trained on tasks of more than ``most`` labels: it raises, or tells nan."""
+    """Can't be trained on tasks of more than ``most`` labels: it raises, or reports nan."""
 
     def __init__(self, formula: Formula, most: int, raises: bool = False) -> None:
         super().__init__(formula)

@@ -70,7 +70,7 @@ def measured_by(config: ConditionalConfig, event_shape: Shape, specs: Mapping[st
 
 
 def check_masks(operator: LinearOperator, who: str) -> None:
-    """Raises ``ConfigError`` for a mask of each event among several steps, which conditions can't tell."""
+    """Raises ``ConfigError`` for a mask of each event among several steps, which conditions can't show."""
     if any(isinstance(part, RandomMask) for part in getattr(operator, "operators", ())):
         raise ConfigError(
             f"the operator of {who} has a mask of each event as one step of several; expected it alone",

@@ -174,16 +174,16 @@ def test_a_mask_of_each_event(gaussian: Any, prior_of: Any) -> None:
 
 def test_what_can_t_be_replaced_is_refused(pair: Any, gaussian: Any, prior_of: Any) -> None:
     bands = prior_of(gaussian(16), two_scales(), IMAGE)
-    with pytest.raises(ConfigError, match="'mask' tells of an event does not diffuse by itself under this process"):
+    with pytest.raises(ConfigError, match="'mask' shows of an event does not diffuse by itself under this process"):
         repaint(bands, "mask")
-    with pytest.raises(ConfigError, match="'bicubic-downsample' tells of an event does not diffuse by itself"):
+    with pytest.raises(ConfigError, match="'bicubic-downsample' shows of an event does not diffuse by itself"):
         repaint(bands, {"name": "bicubic-downsample", "factor": 2})
     eye = torch.eye(2, dtype=torch.float64)
     drift = torch.tensor([[-1, 0.5], [0, -1]], dtype=torch.float64)
     with pytest.raises(ConfigError, match="several speeds or drive others"):
         repaint(prior_of(pair.distribution, MatrixProcess(drift, eye, start=1e-4 * eye), (2,)))
     skew = [{"name": "bicubic-downsample", "factor": 2}, {"name": "mask", "fraction": 0.5}]
-    with pytest.raises(ConfigError, match="'compose' tells of an event is no orthogonal part of it"):
+    with pytest.raises(ConfigError, match="'compose' shows of an event is no orthogonal part of it"):
         repaint(prior_of(gaussian(64), VP(), (1, 8, 8)), skew)
     with pytest.raises(ConfigError, match="prior of score:repaint, a GaussianPrior, takes a condition"):
         repaint(prior_of(pair.distribution, VE(), (2,), 3))

@@ -36,7 +36,7 @@ from scorefold_toolkit.nn import loss_uncertainty
 
 
 class NonUniform(ScoreModel, Trainable):
-    """The score of events whose bands diffuse at several speeds, by one network that is told the noise of each.
+    """The score of events whose bands diffuse at several speeds, by one network that is given the noise of each.
 
     The network sees the whole event at all times, its bands centred and of unit size, and the log-SNR of each band: so
     bands may end at one time, or one after the other. With equal ends it is the usual, uniform diffusion.

@@ -45,8 +45,8 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
 
     the loss of ``score:scorevae`` for another model, so that one beta weighs the same. With beta 0 the code is
     z = mean(x_0); the network sees it less ``code_mean`` and over ``code_std``, which training takes once, so that it
-    starts at unit size. With ``condition_dropout`` the network also sees events without their code, told
-    apart from the code 0, which is then the score without a condition.
+    starts at unit size. With ``condition_dropout`` the network also sees events without their code, marked
+    as such and not as the code 0, and gives the score without a condition for them.
 
     Raises ``ConfigError`` for networks that are not built or do not fit.
     """

@@ -138,7 +138,7 @@ class UpPath(nn.Module):
 
 
 class Context(nn.Module):
-    """What every block is told: noise level and condition as one vector (B, width), and images (B, beside, H, W)."""
+    """What every block is given: noise level and condition as one vector (B, width), and images (B, beside, H, W)."""
 
     def __init__(self, channels: int, size: Size, *, time: bool, condition: ConditionSpec | None) -> None:
         super().__init__()
@@ -164,8 +164,8 @@ class Context(nn.Module):
                 raise ConfigError("the network was built with a time and got none")
             total = self.from_level(self.level(t))
         if self.from_vector is not None:
-            told: Tensor = self.from_vector(self.vector(_only(parts, self.others), x))
-            total = told if total is None else total + told
+            term: Tensor = self.from_vector(self.vector(_only(parts, self.others), x))
+            total = term if total is None else total + term
         if total is None or self.mixed is None:
             return None, beside
         return functional.silu(self.mixed(functional.silu(total))), beside

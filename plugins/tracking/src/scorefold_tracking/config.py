@@ -16,7 +16,7 @@ _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
 def _installed(module: str, product: str) -> None:
-    """A library that is missing is told of before hours of training, and not after."""
+    """A library that is missing is reported before hours of training, and not after."""
     if find_spec(module) is None:
         raise ValueError(f"{product} is not installed: pip install 'scorefold-tracking[{module}]'")
 

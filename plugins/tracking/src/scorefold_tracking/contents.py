@@ -1,4 +1,4 @@
-"""What a run has to tell: its configuration as flat fields, its numbers, its figures."""
+"""What is reported of a run: its configuration as flat fields, its numbers, its figures."""
 
 from __future__ import annotations
 

@@ -33,35 +33,35 @@ def scorefold_before_run(run: RunInfo) -> None:
 
 @hookimpl
 def scorefold_on_metrics(run: RunInfo, stage: StageInfo, step: int, metrics: Mapping[str, float]) -> None:
-    if told := _told(run):
-        told.metrics(stage.name, step, metrics)
+    if tracked := _tracked(run):
+        tracked.metrics(stage.name, step, metrics)
 
 
 @hookimpl
 def scorefold_after_stage(run: RunInfo, stage: StageInfo, outputs: Outcome) -> None:
-    if told := _told(run):
-        told.stage_ended(stage.name, outputs.result.get("metrics", {}))
+    if tracked := _tracked(run):
+        tracked.stage_ended(stage.name, outputs.result.get("metrics", {}))
 
 
 @hookimpl
 def scorefold_on_run_error(run: RunInfo, state: str) -> None:
-    if told := _told(run):
-        told.ended("interrupted" if state == "interrupted" else "failed")
+    if tracked := _tracked(run):
+        tracked.ended("interrupted" if state == "interrupted" else "failed")
 
 
 @hookimpl
 def scorefold_report_sections(run: RunInfo) -> Iterable[tuple[str, str]]:
-    told = _told(run)
-    return told.report_sections() if told else ()
+    tracked = _tracked(run)
+    return tracked.report_sections() if tracked else ()
 
 
 @hookimpl
 def scorefold_after_run(run: RunInfo, result: Mapping[str, Any]) -> None:
-    if told := _told(run):
-        told.completed(run.folder, result["stages"])
+    if tracked := _tracked(run):
+        tracked.completed(run.folder, result["stages"])
 
 
-def _told(run: RunInfo) -> TrackedRun | None:
+def _tracked(run: RunInfo) -> TrackedRun | None:
     if _NAME not in run.plugins:
         return None
     from scorefold_tracking import tracked

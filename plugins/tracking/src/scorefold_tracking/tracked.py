@@ -31,7 +31,7 @@ class TrackedRun:
         self._places: dict[str, Tracker] = {}
         self._failures: list[str] = []
         self._finals: dict[str, float] = {}
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def start(self, openers: Mapping[str, Callable[[], Tracker]]) -> None:
         """Open each place."""
@@ -45,7 +45,7 @@ class TrackedRun:
     def metrics(self, stage: str, step: int, metrics: Mapping[str, Any]) -> None:
         """A stage has reported metrics at a step."""
         values = numbers(metrics)
-        self._tell(lambda place: place.metrics(stage, step, values))
+        self._notify(lambda place: place.metrics(stage, step, values))
         self._raise_failures()
 
     def stage_ended(self, stage: str, metrics: Mapping[str, Any]) -> None:
@@ -59,26 +59,26 @@ class TrackedRun:
         return [("Tracking", "".join(f"<p>{place}</p>" for place in places))] if places else []
 
     def completed(self, folder: Path, stages: Sequence[Mapping[str, Any]]) -> None:
-        """The run is complete, in ``folder``. No hook is called for a stage that is reused, so those are told now."""
+        """The run is complete, in ``folder``. No hook is called for reused stages, so they are reported now."""
         self._folder = folder
         for stage in stages:
-            if stage["name"] not in self._told:
+            if stage["name"] not in self._reported:
                 self._finish_stage(stage["name"], stage["metrics"])
         self.ended("complete")
 
     def ended(self, state: State) -> None:
         """The run has ended."""
         _OPEN.pop(final_folder(self._folder), None)
-        self._tell(lambda place: place.ended(state, self._folder, self._finals))
+        self._notify(lambda place: place.ended(state, self._folder, self._finals))
         self._raise_failures()
 
     def _finish_stage(self, stage: str, metrics: Mapping[str, Any]) -> None:
         values = numbers(metrics)
-        self._told.add(stage)
+        self._reported.add(stage)
         self._finals |= {final_name(stage, name): value for name, value in values.items()}
-        self._tell(lambda place: place.stage_ended(stage, self._folder, values))
+        self._notify(lambda place: place.stage_ended(stage, self._folder, values))
 
-    def _tell(self, call: Callable[[Tracker], None]) -> None:
+    def _notify(self, call: Callable[[Tracker], None]) -> None:
         for name, place in list(self._places.items()):
             try:
                 call(place)

@@ -1,4 +1,4 @@
-"""The verb ``outliers``: likelihoods as scores of how unusual a point is, and how well they tell unusual points apart.
+"""The verb ``outliers``: likelihoods as scores of how unusual a point is, and how well they separate unusual points.
 
 The likelihood of an image alone is a poor score: smooth images cost few bits wherever they come from (Nalisnick et al.
 2019; Kirichenko et al. 2020). With a condition there are two others: what a point costs given its own condition against
@@ -91,7 +91,7 @@ def auroc(unusual: Tensor, usual: Tensor) -> float:
 
 
 def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptions, context: StageContext) -> Outcome:
-    """Scores of held-out points, and how well they tell the points of ``unusual`` from them where that is given.
+    """Scores of held-out points, and how well they separate the points of ``unusual`` from them where that is given.
 
     Hands on the scores by name. Raises as ``evaluate``, and ``DataError`` for points without the conditions that the
     model takes.

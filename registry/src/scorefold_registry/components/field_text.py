@@ -17,7 +17,7 @@ from scorefold_registry.plugins.names import join_or
 def describe_fields(model: type[BaseModel], prefix: str = "") -> list[dict[str, Any]]:
     """Every field of a config, nested models' fields after the field: name, type, default and description of each.
 
-    Of a field that may be one of several models, each told by its own tag, ``process[ve].sigma_min`` is a field of the
+    Of a field that may be one of several models, each with its own tag, ``process[ve].sigma_min`` is a field of the
     model with the tag ``ve``.
     """
     fields = []

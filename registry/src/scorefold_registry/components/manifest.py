@@ -24,7 +24,7 @@ FORMAT = 1
 REFERENCE_FILE = "reference.json"
 """In a folder that holds another's state: where that stands, and the digest of its manifest."""
 
-# They stand in the line that a person is told to type.
+# They stand in the line that a person is to type.
 _Distribution = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=200)]
 _Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]*$", max_length=200)]
 

@@ -1,4 +1,4 @@
-"""A run while it goes on: stages in order, each created, done and saved, or reused; observers told; a report."""
+"""A run while it goes on: stages in order, each created, done and saved, or reused; observers notified; a report."""
 
 from __future__ import annotations
 
@@ -107,13 +107,13 @@ class Session:
         except KeyboardInterrupt:
             interrupted = RunInterrupted(self.current, self.info.folder)
             self._end("interrupted", stage=self.current)
-            self._tell_error("interrupted", interrupted)
+            self._notify_error("interrupted", interrupted)
             raise interrupted from None
         except Exception as error:
             self._end("failed", stage=self.current, error=str(error))
-            self._tell_error("failed", error)
+            self._notify_error("failed", error)
             raise
-        return self._tell_end(result, sections)
+        return self._notify_end(result, sections)
 
     def _write_head(self) -> None:
         folder, file = self.info.folder, self.plan.run
@@ -153,7 +153,7 @@ class Session:
         write_json(folder / "status.json", {**status, "state": state, "ended": time.time(), **facts})
         self.events.write(f"run-{state}", **facts)
 
-    def _tell_error(self, state: str, error: BaseException) -> None:
+    def _notify_error(self, state: str, error: BaseException) -> None:
         self.observers.notify("scorefold_on_run_error", run=self.info, state=state, error=error)
 
     def _finish(self, seconds: float) -> tuple[RunResult, list[tuple[str, str, str]]]:
@@ -176,8 +176,8 @@ class Session:
         run_folders.link_latest(final)
         return result, sections
 
-    def _tell_end(self, result: RunResult, sections: Sequence[tuple[str, str, str]]) -> RunResult:
-        """Tell the observers of a run that is complete; an observer that fails now still stands in the report."""
+    def _notify_end(self, result: RunResult, sections: Sequence[tuple[str, str, str]]) -> RunResult:
+        """Notify the observers of a run that is complete; an observer that fails now still stands in the report."""
         self.events.moved(result.folder / "events.jsonl")
         for name in self.built:
             self._saved_at(name, result.folder / name)
@@ -350,7 +350,7 @@ class Session:
         return found
 
     def _saved_at(self, name: str, folder: Path) -> None:
-        """Tell the host where the state of a stage's component stands, so that others can refer to it."""
+        """Give the host the folder of the state of a stage's component, so that others can refer to it."""
         if name in self.built and has_state(folder):
             self.host.moved(self.built[name], folder)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from scorefold_registry.host import Host
 
 SECONDS_TO_END = 5.0
-"""What a job has left to end cleanly once its worker is told to stop."""
+"""What a job has left to end cleanly once its worker has to stop."""
 
 
 def plugins_executor(host: Host, run: RunInfo) -> Executor | None:
@@ -132,7 +132,7 @@ def _left(packed: Sequence[bytes], answers: dict[int, bytes]) -> list[int]:
 
 
 _working, _stopped = threading.Event(), threading.Event()
-"""What a worker process knows of itself: it is in the middle of a job; it was told to stop."""
+"""What a worker process knows of itself: it is in the middle of a job; it has to stop."""
 
 
 def _start(leash: Connection) -> None:

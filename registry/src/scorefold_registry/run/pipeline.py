@@ -78,8 +78,8 @@ def run_plan(
             raise run.source.error(error.message, ("runtime", "device"), hint=error.hint) from None
         workshop = Workshop(host, run.seed, device, dtype)
         make_folder(cache_area)
-        told = progress or Silent()
-        session = Session(host, plan, Cache(cache_area), told, fresh, workshop, command or _command(run), jobs)
+        shown = progress or Silent()
+        session = Session(host, plan, Cache(cache_area), shown, fresh, workshop, command or _command(run), jobs)
         with run_folders.new_run(runs_area / run.name, name) as folder, session.surroundings(folder):
             return session.run()
     finally:

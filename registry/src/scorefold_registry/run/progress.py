@@ -73,7 +73,7 @@ def _ending(name: str, seconds: float, reused: bool, metrics: Mapping[str, Any])
 
 
 def _beside(text: str, metrics: Mapping[str, Any]) -> str:
-    """The first metrics, unless a stage's own text tells of them already."""
+    """The first metrics, unless a stage's own text has them already."""
     if any(name in text for name in metrics):
         return ""
     return metrics_text({name: value for name, value in metrics.items() if name != "step"}, limit=2)

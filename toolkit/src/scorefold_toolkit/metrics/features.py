@@ -37,8 +37,8 @@ class RandomConv(nn.Module):
     """A small convolutional network whose weights are random and always the same: images (B, C, H, W) to (B, 64).
 
     Three 3 x 3 convolutions (32, 64 and 16 channels, leaky rectifiers, the mean of 2 x 2 pixels between them where
-    there are as many), then the means over the four quarters of the image. Nothing was learned: it tells textures,
-    edges and where they lie apart, and knows no objects. Its distances compare models on small images with each other,
+    there are as many), then the means over the four quarters of the image. Nothing was learned: it separates textures,
+    edges and where they lie, and knows no objects. Its distances compare models on small images with each other,
     at equal sample sizes, and with no number of any paper.
     """
 

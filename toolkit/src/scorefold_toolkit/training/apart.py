@@ -68,7 +68,7 @@ def fit_apart(
 ) -> FitReport:
     """As ``scorefold_toolkit.training.fit``, with each phase a job for ``executor``; the weights come out the same.
 
-    What was measured on the way is told at the end. Raises as ``fit``, and ``JobError`` for data that can't be sent.
+    What was measured is reported at the end. Raises as ``fit``, and ``JobError`` for data that can't be sent.
     """
     assert isinstance(model, Trainable)
     phases = list(model.phases())

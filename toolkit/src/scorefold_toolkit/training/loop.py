@@ -185,7 +185,7 @@ class _PhaseLoop:
         task.report.final_learning_rate = rate
         task.report.history.append({"step": task.report.steps, "phase": self.phase.name, **values})
         if task.processes.rank == 0:
-            task.tell(values)
+            task.report_metrics(values)
         self._show(f"loss {means['loss']:.4g}, {speed:.0f} steps/s")
 
     def _show(self, text: str) -> None:
@@ -213,7 +213,7 @@ class _PhaseLoop:
         task.report.best_validation = self.best.loss if math.isfinite(self.best.loss) else None
         task.report.history.append({"step": task.report.steps, "phase": self.phase.name, "validation": loss})
         if task.processes.rank == 0:
-            task.tell({"validation": loss})
+            task.report_metrics({"validation": loss})
 
     def _finish(self) -> None:
         self._losses()

@@ -90,7 +90,7 @@ class Task:
             torch.cuda.set_rng_state(states["cuda"], self.processes.device)
         self.report.take_over(facts["report"])
 
-    def tell(self, values: Mapping[str, float]) -> None:
+    def report_metrics(self, values: Mapping[str, float]) -> None:
         """Reports numbers at the present step."""
         if self.metrics is not None:
             self.metrics(self.step, values)

@@ -1,4 +1,4 @@
-"""What an allocator is told of its problem. No torch here: run files are checked before it is imported."""
+"""The problem of an allocator. No torch here: run files are checked before it is imported."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ class MetaConfig(Config):
     monte_carlo: MonteCarloConfig = Field(MonteCarloConfig(), description="How exactly plans are simulated")
     pilot: PilotConfig = Field(PilotConfig(), description="How a learner is tried")
     present: int | None = Field(
-        None, ge=2, description="Labels per task taken at present, to tell the regret of; null: none"
+        None, ge=2, description="Labels per task taken at present, whose regret is reported; null: none"
     )
     near: float = Field(0.02, gt=0, lt=1, description="Plans within this share of the least loss are near-optimal")
     near_budget: float = Field(

@@ -81,8 +81,8 @@ class EpisodesConfig(Config):
     validation: ValidationConfig = Field(ValidationConfig(), description="The tasks that choose the weights to keep")
     measure: Literal["loss", "accuracy"] = Field(
         "loss",
-        description="What is told of new tasks: the mean squared error of numbers, or the cross-entropy of classes; or "
-        "the share of classes that are right",
+        description="What is reported of new tasks: the mean squared error of numbers, or the cross-entropy of "
+        "classes; or the share of classes that are right",
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="Precision of weights and data")
 
@@ -109,7 +109,7 @@ class PrototypesConfig(EpisodesConfig):
     dimension: int = Field(64, ge=1, description="Coordinates of the embedding")
     measure: Literal["loss", "accuracy"] = Field(
         "accuracy",
-        description="What is told of new tasks; the loss is infinite where the support labels of one lack a class",
+        description="What is reported of new tasks; the loss is infinite where the support labels of one lack a class",
     )
     new_tasks: NewTasksConfig = Field(NewTasksConfig(), description="The tasks it is tested on")
 

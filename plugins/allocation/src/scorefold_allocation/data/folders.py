@@ -164,10 +164,10 @@ def _files_of_table(table: Path) -> Listed:
         )
     found: Listed = []
     for row in filter(None, rows):
-        told = dict(zip(header, map(str.strip, row), strict=False))
-        if not told.get("filename") or not told.get("label"):
+        entry = dict(zip(header, map(str.strip, row), strict=False))
+        if not entry.get("filename") or not entry.get("label"):
             raise DataError(f"line {rows.line_num} of {table} is {','.join(row)}; expected a file and its label")
-        found.append((table.parent / "images" / told["filename"], told["label"]))
+        found.append((table.parent / "images" / entry["filename"], entry["label"]))
     lacking = [path for path, _ in found if not path.is_file()]
     if lacking:
         raise DataError(f"{table} lists {len(lacking)} files that aren't there, {lacking[0]} among them")

@@ -24,7 +24,7 @@ class LinearTasks(DataSource, BatchedTasks[LinearTypeConfig]):
 
     Mixed linear regression as in Bernacchia, "Meta-learning with negative learning rates", ICLR 2021. Events x are
     (p,), targets (N,) stand in the truth ``target``; as ordinary data the points of some tasks are pooled, and the
-    truth ``task`` tells which. Tasks are in float64, pooled points in float32.
+    truth ``task`` says which. Tasks are in float64, pooled points in float32.
     """
 
     def __init__(self, config: LinearTasksConfig, *, generator: torch.Generator | None = None) -> None:

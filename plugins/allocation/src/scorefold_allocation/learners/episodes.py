@@ -95,7 +95,7 @@ def train(
             for k, w in zip(kept, weights, strict=True):
                 k[better] = w.detach()[better]
     last = [w.detach() for w in weights]
-    # Where no look at held-out tasks gave a number, the last weights tell why.
+    # Where no look at held-out tasks gave a number, the last weights show why.
     never = least == torch.inf
     for k, w in zip(kept, last, strict=True):
         k[never] = w[never]

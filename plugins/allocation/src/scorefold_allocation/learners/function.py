@@ -39,7 +39,7 @@ class CallableLearner(Learner):
                 f"target: the module {module} has no {name}", hint="target: module:function, both as they are spelt"
             ) from error
         except Exception as error:
-            raise ConfigError(f"target: {module} fails as it is imported: {_told(error)}") from error
+            raise ConfigError(f"target: {module} fails as it is imported: {_described(error)}") from error
         if not callable(self._function):
             raise ConfigError(f"target: {config.target} is a {type(self._function).__name__}; expected a function")
         self._refuse_other_arguments()
@@ -50,7 +50,7 @@ class CallableLearner(Learner):
         except ScorefoldError:
             raise
         except Exception as error:
-            raise TrainingError(f"{self.config.target} raised {_told(error)}") from error
+            raise TrainingError(f"{self.config.target} raised {_described(error)}") from error
         if not isinstance(answer, Losses):
             return Losses(self._numbers(answer, len(cells), self.measure))
         train = None if answer.train is None else self._numbers(answer.train, len(cells), "loss")
@@ -60,7 +60,7 @@ class CallableLearner(Learner):
         options = self.config.options
         try:
             takes = inspect.signature(self._function)
-        except (TypeError, ValueError):  # some functions of C tell no signature
+        except (TypeError, ValueError):  # some functions of C have no signature
             return
         try:
             takes.bind(None, (), 0, **options)
@@ -95,7 +95,7 @@ class CallableLearner(Learner):
         return numbers
 
 
-def _told(error: Exception) -> str:
+def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 

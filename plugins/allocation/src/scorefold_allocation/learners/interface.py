@@ -1,4 +1,4 @@
-"""The interface of the kind ``learner``: what trains on an allocation of labels and tells how well that went."""
+"""The interface of the kind ``learner``: what trains on an allocation of labels and reports how well that went."""
 
 from __future__ import annotations
 

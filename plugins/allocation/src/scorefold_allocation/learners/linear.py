@@ -67,7 +67,7 @@ class LinearMAML(Learner):
 def _loss(weights: Tensor, x: Tensor, y: Tensor, support: int, steps: int, rate: float) -> Tensor:
     """Half the mean squared error on query sets after some steps on support sets; x (m, n, p), y (m, n)."""
     own = weights.expand(len(x), 1, -1).mT
-    given, told = x[:, :support], y[:, :support, None]
+    inputs, targets = x[:, :support], y[:, :support, None]
     for _ in range(steps):
-        own = own - rate / support * given.mT @ (given @ own - told)
+        own = own - rate / support * inputs.mT @ (inputs @ own - targets)
     return (x[:, support:] @ own - y[:, support:, None]).square().mean() / 2

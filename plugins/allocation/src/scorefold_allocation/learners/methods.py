@@ -75,7 +75,7 @@ def prototype_rule(config: PrototypesConfig, event_shape: tuple[int, ...], ways:
     """
     if ways is None:
         raise ConfigError(
-            "learner:prototypes tells classes apart; these tasks have numbers to predict",
+            "learner:prototypes separates classes; these tasks have numbers to predict",
             hint="use learner:maml, or a source of classes such as data:digit-rotations",
         )
     answer = partial(prototypes, ways=ways)

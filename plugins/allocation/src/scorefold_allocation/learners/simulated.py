@@ -1,7 +1,7 @@
 """A learner whose losses are simulated fast: one-step MAML on mixed linear regression, solved in closed form.
 
 Its random numbers are a function of (seed, task, point, coordinate), so that the cells of a seed share all tasks and
-points that both have, in whatever order and number they are tried. What it tells is |w_hat - w0|^2 alone, the part of
+points that both have, in whatever order and number they are tried. What it reports is |w_hat - w0|^2 alone, the part of
 the loss that an allocation can change.
 """
 
@@ -31,7 +31,7 @@ class NoTasks(TaskSource):
 
 
 class SimulatedLearner(Learner):
-    """Solves tasks of the first type of ``problem`` and tells |w_hat - w0|^2, and the training loss beside it."""
+    """Solves tasks of the first type of ``problem`` and reports |w_hat - w0|^2, and the training loss."""
 
     def __init__(self, problem: LinearProblem) -> None:
         self.problem = self.config = problem

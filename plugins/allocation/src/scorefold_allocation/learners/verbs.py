@@ -37,11 +37,11 @@ def evaluate(component: Learner, inputs: Mapping[str, Any], options: EvaluateOpt
         values = arrays["test"][:, number]
         spread = float(values.std()) if len(values) > 1 else None
         row = [*cell, float(values.mean()), spread]
-        told = {f"test {component.measure}": row[3], "its deviation over seeds": spread}
+        measured = {f"test {component.measure}": row[3], "its deviation over seeds": spread}
         if "train" in arrays:
             row.append(float(arrays["train"][:, number].mean()))
-            told["training loss"] = row[-1]
-        for what, value in told.items():
+            measured["training loss"] = row[-1]
+        for what, value in measured.items():
             if value is not None and math.isfinite(value):
                 metrics[f"{what}, {_named(cell)}"] = value
         rows.append(row)

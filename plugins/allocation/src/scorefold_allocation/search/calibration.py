@@ -105,11 +105,11 @@ def judge(problem: Problem, settings: PilotConfig, seed: int, others: Sequence[s
     )
     if found.status == "refused":
         return Outcome(reason=found.reason, label_runs=int(found.diagnostics["label_runs"]))
-    told = found.diagnostics
-    low, high = told["band"]
-    runs, labels = int(told["label_runs"]), float(told["pilot_labels"])
+    diagnostics = found.diagnostics
+    low, high = diagnostics["band"]
+    runs, labels = int(diagnostics["label_runs"]), float(diagnostics["pilot_labels"])
     return Outcome(
-        regret=problem.regret(told["n"]),
+        regret=problem.regret(diagnostics["n"]),
         hit=problem.hit(low, high),
         width=high / low,
         label_runs=runs,
@@ -142,16 +142,16 @@ def plain_search(name: str, trainee: Trainee, labels: float, label_runs: int, co
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, float]:
     """The shares and medians of a study: ``coverage`` and ``width`` over the problems that were not refused."""
-    told = [outcome for outcome in outcomes if not outcome.reason]
+    answered = [outcome for outcome in outcomes if not outcome.reason]
     figures: dict[str, float] = {
         "problems": len(outcomes),
-        "refused": len(outcomes) - len(told),
-        "coverage": sum(outcome.hit for outcome in told) / len(told),
-        "median width": median(outcome.width for outcome in told),
-        "median label-runs": median(outcome.label_runs for outcome in told),
+        "refused": len(outcomes) - len(answered),
+        "coverage": sum(outcome.hit for outcome in answered) / len(answered),
+        "median width": median(outcome.width for outcome in answered),
+        "median label-runs": median(outcome.label_runs for outcome in answered),
     }
-    regrets = {"procedure": [outcome.regret for outcome in told]}
-    regrets |= {name: [outcome.others[name] for outcome in told] for name in told[0].others}
+    regrets = {"procedure": [outcome.regret for outcome in answered]}
+    regrets |= {name: [outcome.others[name] for outcome in answered] for name in answered[0].others}
     for name, values in regrets.items():
         sorted_values = sorted(values)
         figures[f"{name}: median regret"] = median(values)

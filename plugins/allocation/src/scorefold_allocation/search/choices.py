@@ -84,10 +84,10 @@ def ax_sizes(
         if size not in tried:
             tried[size] = loss(size)
         mean, error_of_mean = tried[size]
-        told = mean if math.isnan(error_of_mean) else (mean, error_of_mean)
+        observed = mean if math.isnan(error_of_mean) else (mean, error_of_mean)
         with warnings.catch_warnings(action="ignore"):
             if math.isfinite(mean):
-                client.complete_trial(trial_index=number, raw_data={"loss": told})
+                client.complete_trial(trial_index=number, raw_data={"loss": observed})
             else:
                 client.mark_trial_failed(trial_index=number)
     return list(tried)

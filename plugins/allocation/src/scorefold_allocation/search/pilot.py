@@ -67,14 +67,15 @@ def estimate_moments(tasks: Sequence[PilotTask], counts: Tensor | None = None) -
 
 
 def with_moments(config: MetaConfig, tasks: Sequence[PilotTask]) -> MetaConfig:
-    """The config with what the pilot tells of its one type of task: number of weights, spread, noise, start distance.
+    """The config with what the pilot shows of its one type of task: number of weights, spread, noise, start distance.
 
     What is estimated below 0 is taken as 0. An engine pilot, which has nothing to try here, becomes formula. Raises
     ``DataError`` as ``estimate_moments`` does, and ``ConfigError`` for several types of task.
     """
     if len(config.task_types) > 1:
         raise ConfigError(
-            f"a pilot of tasks tells of one type, and there are {len(config.task_types)}", hint="name one in task_types"
+            f"a pilot of tasks describes one type, and there are {len(config.task_types)}",
+            hint="name one in task_types",
         )
     spread2, noise2, centre2 = (float(value.clamp_min(0)) for value in _columns(estimate_moments(tasks)))
     kind = config.task_types[0].model_copy(update={"spread": spread2**0.5, "noise": noise2**0.5})

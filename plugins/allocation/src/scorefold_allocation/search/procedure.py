@@ -72,8 +72,8 @@ def run_pilot(
         valleys = try_budgets(trials, limits, labels, labels < worth, threshold, settings)
         best = best_at(valleys, limits, worth, config.near)
     except PilotRefusal as refusal:
-        told = {"engine": "pilot", "threshold": threshold.labels, "scan": threshold.summary()}
-        told |= {"label_runs": trials.label_runs}
+        diagnostics = {"engine": "pilot", "threshold": threshold.labels, "scan": threshold.summary()}
+        diagnostics |= {"label_runs": trials.label_runs}
         return Allocation(
             "refused",
             (),
@@ -82,7 +82,7 @@ def run_pilot(
             reason=str(refusal),
             remarks=paid_for(trials),
             warnings=trials.failures,
-            diagnostics=told,
+            diagnostics=diagnostics,
         )
     return report(config, limits, trials, threshold, valleys, best, budget, worth)
 
@@ -153,7 +153,7 @@ def try_budgets(
 ) -> list[Valley]:
     """Steps 2 to 4 at the pilot's budget and, where the answer is for a larger one, at its halves; largest first.
 
-    Halves of less than two thresholds are left out, as growth across the threshold tells nothing of that above it.
+    Halves of less than two thresholds are left out, as growth across the threshold says nothing of that above it.
 
     A pilot that gives the same loss twice has no noise: one seed is enough then, and sizes are tried ever closer
     around the best one instead.
@@ -183,8 +183,8 @@ def noise_free(trials: Trials, cell: Cell, seeds: range) -> bool:
         return False
 
     def agree() -> bool:
-        told = [trial.test for trial in trials.done.values() if all(map(math.isfinite, trial.test))]
-        return all(len(set(test)) == 1 for test in told)
+        finite = [trial.test for trial in trials.done.values() if all(map(math.isfinite, trial.test))]
+        return all(len(set(test)) == 1 for test in finite)
 
     return agree() and all(map(math.isfinite, trials.run([cell], seeds)[0].test)) and agree()
 
@@ -206,7 +206,7 @@ def best_at(valleys: list[Valley], limits: Limits, worth: float, near: float) ->
 
     At the pilot's own budget it is the one found there. For a larger one it is the same unless n* ~ b^gamma clearly
     ``grows``; then it is where the surface through all that was tried is least at that budget. An optimum that a
-    budget's own size holds down tells nothing of growth.
+    budget's own size holds down says nothing of growth.
     """
     top = valleys[0]
     band = Band.of(top.fit.position.exp())

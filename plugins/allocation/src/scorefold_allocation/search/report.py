@@ -62,12 +62,12 @@ def report(
     ends = sorted({limits.nearest(end, worth) for end in best.near} - {chosen})
     others = [other.rows for other in map(plan, ends) if other.tasks >= limits.min_tasks]
     loss = Band.of(best.loss_at(chosen))
-    told = plan_warnings(config, limits, trials, threshold, valleys, best, worth)
+    warnings = plan_warnings(config, limits, trials, threshold, valleys, best, worth)
     if chosen != size:
-        told.append(_why_other(chosen, size, present))
+        warnings.append(_why_other(chosen, size, present))
     larger = sum(row.tasks for row in kind.owned if row.support + row.query > chosen)
     if larger:
-        told.append(
+        warnings.append(
             f"the loss is predicted as if all that is owned stood in tasks of {chosen} labels; {larger} owned tasks "
             "have more, so that it may be higher"
         )
@@ -99,7 +99,7 @@ def report(
         near_optimal=tuple(others),
         curve=curve_of(valleys),
         remarks=remarks(best.near, config.near, diagnostics["regret"]),
-        warnings=tuple(told),
+        warnings=tuple(warnings),
         diagnostics=diagnostics,
     )
 
@@ -121,30 +121,36 @@ def plan_warnings(
 ) -> list[str]:
     """Warnings about the plan, a sentence each."""
     top = valleys[0]
-    told = [f"a trial failed: {failure}" for failure in trials.failures]
+    warnings = [f"a trial failed: {failure}" for failure in trials.failures]
     if top.is_flat:
-        told.append("every size tried gave the same loss: nothing tells them apart")
+        warnings.append("every size tried gave the same loss: nothing separates them")
     elif top.ends[0] < top.ends[1]:
         beyond = (top.ends[0] > limits.smallest, top.ends[1] < limits.most(worth))
         for share, end, further, name in zip(top.edge_shares, top.ends, beyond, ("smallest", "largest"), strict=True):
             if share > 0.25:
                 there = "the optimum may lie beyond" if further else "a limit on the labels of a task may hold it there"
-                told.append(f"{share:.0%} of the resamples are best at the {name} size tried, {end} labels: {there}")
+                warnings.append(
+                    f"{share:.0%} of the resamples are best at the {name} size tried, {end} labels: {there}"
+                )
     if config.pilot.seeds == 1:
-        told.append("every size was tried with one seed, so that bands and intervals have no width: set pilot.seeds")
+        warnings.append(
+            "every size was tried with one seed, so that bands and intervals have no width: set pilot.seeds"
+        )
     if worth > top.budget and threshold == Threshold():
-        told.append("no training loss is reported, so it is not known whether the pilot is above the threshold")
+        warnings.append("no training loss is reported, so it is not known whether the pilot is above the threshold")
     if threshold.labels is None and threshold.below is not None:
-        told.append("the learner interpolates its training tasks at this budget: the plan is good for no larger one")
+        warnings.append(
+            "the learner interpolates its training tasks at this budget: the plan is good for no larger one"
+        )
     if best.gamma is not None and best.grows:
-        told.append(
+        warnings.append(
             f"the best labels per task grow like the budget to the power {best.gamma.median:.2g} "
             f"({best.gamma.low:.2g} to {best.gamma.high:.2g}): the plan is extrapolated from {top.budget:g} labels "
             f"to {worth:g}"
         )
     elif worth > top.budget:
-        told += _unseen_growth(best, worth / top.budget)
-    return told
+        warnings += _unseen_growth(best, worth / top.budget)
+    return warnings
 
 
 def _why_other(chosen: int, best: int, present: int | None) -> str:

@@ -13,7 +13,7 @@ _LEAST_RATE = 1e-4
 
 
 def as_losses(test: Tensor, measure: Measure) -> Tensor:
-    """Losses of what a learner tells: a loss as it is, 1 - accuracy for an accuracy, 1e-4 at the least."""
+    """Losses of what a learner reports: a loss as it is, 1 - accuracy for an accuracy, 1e-4 at the least."""
     return test if measure == "loss" else (1 - test).clamp_min(_LEAST_RATE)
 
 

@@ -22,7 +22,7 @@ from scorefold_allocation.search.trials import Trial, Trials
 class Threshold:
     """The scan's outcome: ``labels`` is the first scanned budget above the threshold, ``below`` the last one below it.
 
-    Either is None where no budget was so; both are where training losses are not told.
+    Either is None where no budget was so; both are where training losses are not reported.
     """
 
     labels: int | None = None
@@ -42,7 +42,7 @@ def scan(trials: Trials, limits: Limits, largest: float, *, seeds: range, share:
     """Budgets doubled up to ``largest`` until training losses are clearly above 0 at two middle sizes.
 
     Clearly: above ``share`` of the test loss (of 1 for an accuracy, whose training loss is not one), one-sided at 5 %
-    over the seeds. Sizes that can't be trained tell nothing, nor do budgets that pay for no plan.
+    over the seeds. Sizes that can't be trained show nothing, nor do budgets that pay for no plan.
     """
     below, budget = None, max(1, 4 * math.ceil(limits.cost(limits.smallest)))
     while budget <= largest:

@@ -45,7 +45,7 @@ Tried = Trainee | Callable[[int, int, int], float]
 
 
 def digest_of(tried: Tried) -> str:
-    """What tells the lines of a log apart: classes, settings and files of a learner and its source; the name and the
+    """What separates the lines of a log: classes, settings and files of a learner and its source; the name and the
     code of a pilot, though not that of what it calls. Of a class without a ``config`` it is the name alone."""
     parts = (tried.learner, tried.source) if isinstance(tried, Trainee) else (tried,)
     return hashlib.sha256("\n".join(map(_described, parts)).encode()).hexdigest()[:16]
@@ -56,15 +56,15 @@ def _described(thing: Any) -> str:
         return f"{_described(thing.func)} {thing.args!r} {thing.keywords!r}"
     named = thing if hasattr(thing, "__qualname__") else type(thing)
     config, code = getattr(thing, "config", None), getattr(thing, "__code__", None)
-    told = [named.__module__, named.__qualname__, type(config).__qualname__]
-    told.append(config.model_dump_json() if isinstance(config, Config) else repr(config))
+    texts = [named.__module__, named.__qualname__, type(config).__qualname__]
+    texts.append(config.model_dump_json() if isinstance(config, Config) else repr(config))
     if isinstance(thing, Learner):
-        told.append(thing.measure)
+        texts.append(thing.measure)
     if isinstance(thing, DataSource):
-        told.append(str(thing.fingerprint()))
+        texts.append(str(thing.fingerprint()))
     if isinstance(code, CodeType):
-        told += [code.co_code.hex(), *(repr(value) for value in code.co_consts if not isinstance(value, CodeType))]
-    return " ".join(told)
+        texts += [code.co_code.hex(), *(repr(value) for value in code.co_consts if not isinstance(value, CodeType))]
+    return " ".join(texts)
 
 
 @dataclass(frozen=True)
@@ -83,20 +83,20 @@ class Trial:
     def line(self, tried: str) -> str:
         """The trial as a line of JSON, of what has the digest ``tried``."""
         train = None if self.train is None else [_or_null(value) for value in self.train]
-        told = {"tried": tried, "cell": list(self.cell), "seeds": list(self.seeds)}
-        told["test"] = [_or_null(value) for value in self.test]
-        return json.dumps({**told, "train": train, "failure": self.failure}) + "\n"
+        facts = {"tried": tried, "cell": list(self.cell), "seeds": list(self.seeds)}
+        facts["test"] = [_or_null(value) for value in self.test]
+        return json.dumps({**facts, "train": train, "failure": self.failure}) + "\n"
 
     @classmethod
     def read(cls, line: str, tried: str) -> Trial | None:
         """The trial of a line, or None for a line that was cut short or is of something else."""
         try:
-            told = json.loads(line)
-            if told["tried"] != tried:
+            facts = json.loads(line)
+            if facts["tried"] != tried:
                 return None
-            cell, seeds, test = Cell(*told["cell"]), tuple(told["seeds"]), tuple(map(_or_nan, told["test"]))
-            train = None if told["train"] is None else tuple(map(_or_nan, told["train"]))
-            return cls(cell, seeds, test, train, told["failure"])
+            cell, seeds, test = Cell(*facts["cell"]), tuple(facts["seeds"]), tuple(map(_or_nan, facts["test"]))
+            train = None if facts["train"] is None else tuple(map(_or_nan, facts["train"]))
+            return cls(cell, seeds, test, train, facts["failure"])
         except (ValueError, KeyError, TypeError):
             return None
 
@@ -147,7 +147,7 @@ class Trials:
 
     @property
     def measure(self) -> Measure:
-        """What a trial tells: a loss, or an accuracy."""
+        """What a trial reports: a loss, or an accuracy."""
         return self.tried.learner.measure if isinstance(self.tried, Trainee) else "loss"
 
     def run(self, cells: Sequence[Cell], seeds: range) -> list[Trial]:
@@ -237,13 +237,13 @@ def run_job(job: Job) -> Trial:
 
 def _called(pilot: Callable[[int, int, int], float], cell: Cell, seeds: tuple[int, ...]) -> Trial:
     try:
-        told = [pilot(*cell) for _ in seeds]
+        losses = [pilot(*cell) for _ in seeds]
     except (TrainingError, DataError) as error:
         return _failed(cell, seeds, error)
     try:
-        return Trial(cell, seeds, tuple(_finite(float(value)) for value in told))
+        return Trial(cell, seeds, tuple(_finite(float(value)) for value in losses))
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"the pilot gave {told[0]!r:.80}; expected a number, the loss") from error
+        raise ConfigError(f"the pilot gave {losses[0]!r:.80}; expected a number, the loss") from error
 
 
 def _failed(cell: Cell, seeds: tuple[int, ...], error: Exception) -> Trial:

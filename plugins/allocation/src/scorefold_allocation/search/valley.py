@@ -139,10 +139,10 @@ def _finite(trials: Trials, limits: Limits, budget: float, sizes: list[int], *se
     if not bool(good.any()):
         said = trials.failures[0] if trials.failures else "nothing was tried"
         raise PilotRefusal(f"no size of a task gave a finite loss for {budget:g} labels ({said})")
-    told = losses[:, good]
-    if trials.measure == "loss" and bool((told <= 0).any()):
-        raise PilotRefusal(f"a trial gave the loss {float(told.min()):.4g}; expected losses above 0")
-    return losses[:, good], [size for size, keep in zip(sizes, good.tolist(), strict=True) if keep]
+    kept = losses[:, good]
+    if trials.measure == "loss" and bool((kept <= 0).any()):
+        raise PilotRefusal(f"a trial gave the loss {float(kept.min()):.4g}; expected losses above 0")
+    return kept, [size for size, keep in zip(sizes, good.tolist(), strict=True) if keep]
 
 
 def _contenders(losses: Tensor, measure: Measure) -> list[bool]:

@@ -102,15 +102,15 @@ def regime(problem: LinearProblem, plans: Plans) -> str:
 def validity(problem: LinearProblem, known: Risk) -> str:
     """Which expression a ``Risk`` (C = 1) is, and how far it can be trusted."""
     name, error = EXPRESSIONS[int(known.expression)], float(known.error)
-    told = {
+    text = {
         "exact": "exact for an inner rate of 0",
         "coupled": "exact for an inner rate of 0, with the noise of its rows for other rates",
         "patched": "leading order in weights over query labels, corrected as it is exactly for an inner rate of 0",
     }[name]
     if error == float("inf"):
-        return f"{told}; not valid here, with about as many query labels as weights or a single task"
+        return f"{text}; not valid here, with about as many query labels as weights or a single task"
     trust = "valid" if bool(known.valid) else "uncertain"
-    return f"{told}; {trust}, simulations were within {error:.0%} of it" if error > 0 else told
+    return f"{text}; {trust}, simulations were within {error:.0%} of it" if error > 0 else text
 
 
 def outer_weights(problem: LinearProblem, plans: Plans) -> Tensor:
@@ -125,7 +125,7 @@ def outer_weights(problem: LinearProblem, plans: Plans) -> Tensor:
     if problem.weighting == "best":
         noise, spread = _variances(problem, plans)
         phi = noise + spread
-        # Tasks without noise and spread tell w0 exactly: their weight is large beside any other's, and not infinite.
+        # Tasks without noise and spread give w0 exactly: their weight is large next to any other's, and not infinite.
         phi = phi.clamp_min(1e-9 * float(phi.max()) or 1.0)
         return shrinkage(plans.support, problem.dimension, problem.rate) / (plans.query * phi)
     raise ConfigError(

@@ -38,8 +38,8 @@ def report(engine: Engine, lattice: Lattice, best: Judged, warnings: list[str]) 
     band = [min(sizes), max(sizes)]
     behind = regret(engine, lattice, best)
     if config.present is not None and behind is None:
-        told = "the limits or the budget do not allow them, or a loss is 0 or not known"
-        warnings = [*warnings, f"nothing is said of the regret of {config.present} labels per task: {told}"]
+        reason = "the limits or the budget do not allow them, or a loss is 0 or not known"
+        warnings = [*warnings, f"nothing is said of the regret of {config.present} labels per task: {reason}"]
     diagnostics: dict[str, Any] = {
         "engine": engine.name,
         "regime": regime(engine.problem, plans),
@@ -108,7 +108,7 @@ def without_tasks(config: MetaConfig, plans: Plans) -> tuple[str, ...]:
 
 def purchases(config: MetaConfig, bought: Bought) -> list[dict[str, Any]]:
     """What has to be bought, type by type: new tasks, and owned ones that get more labels, by the labels they have."""
-    told: list[dict[str, Any]] = []
+    purchased: list[dict[str, Any]] = []
     place = 0
     for i, kind in enumerate(config.task_types):
         grown = []
@@ -117,8 +117,8 @@ def purchases(config: MetaConfig, bought: Bought) -> list[dict[str, Any]]:
                 grown.append({"tasks": count, "support": row.support, "query": row.query})
             place += 1
         if (new := int(bought.new[0, i])) > 0 or grown:
-            told.append({"task_type": kind.name, "new_tasks": new, "grown": grown})
-    return told
+            purchased.append({"task_type": kind.name, "new_tasks": new, "grown": grown})
+    return purchased
 
 
 def sizes_of(config: MetaConfig, plans: Plans) -> Tensor:
@@ -153,13 +153,13 @@ def curve(engine: Engine, lattice: Lattice, line: Judged) -> dict[str, list[floa
     for budget, judged in sorted(budgets, key=lambda pair: pair[0]):
         # Sizes too large for a single new task are no points of the curve, unless none is to be bought at all.
         bought = judged.found.bought.new.sum(-1) > 0
-        told_of = bought if bool(bought.any()) else ~bought
-        known = (told_of & judged.loss.isfinite() & judged.low.isfinite() & judged.high.isfinite()).nonzero()[:, 0]
+        shown = bought if bool(bought.any()) else ~bought
+        known = (shown & judged.loss.isfinite() & judged.low.isfinite() & judged.high.isfinite()).nonzero()[:, 0]
         kept = judged.take(known)
         plans = kept.found.bought.plans
-        told = (sizes_of(engine.config, plans), plans.tasks.sum(-1), kept.loss, kept.low, kept.high)
+        points = (sizes_of(engine.config, plans), plans.tasks.sum(-1), kept.loss, kept.low, kept.high)
         columns["budget"] += [budget] * len(known)
-        for name, values in zip(list(columns)[1:], told, strict=True):
+        for name, values in zip(list(columns)[1:], points, strict=True):
             columns[name] += values.tolist()
     return columns
 
@@ -195,9 +195,9 @@ def regret(engine: Engine, lattice: Lattice, best: Judged) -> dict[str, float] |
 
 def edges(lattice: Lattice, best: Judged) -> list[str]:
     """Bounds that the best plan leans on."""
-    plans, told = best.found.bought.plans, []
+    plans, leaning = best.found.bought.plans, []
     if float(plans.tasks.sum()) == lattice.bounds.min_tasks:
-        told.append(
+        leaning.append(
             f"the best plan has as few tasks as may be, {lattice.bounds.min_tasks}: fewer might be better still"
         )
     for place, kind in enumerate(lattice.config.task_types):
@@ -205,10 +205,10 @@ def edges(lattice: Lattice, best: Judged) -> list[str]:
             continue
         size = float(plans.support[0, place] + plans.query[0, place])
         if size == float(lattice.least[place]):
-            told.append(f"tasks of type {kind.name} have as few labels as may be, {size:g}")
+            leaning.append(f"tasks of type {kind.name} have as few labels as may be, {size:g}")
         elif lattice.bounds.labels[place][1] is not None and size + float(lattice.step.min()) > lattice.most[place]:
-            told.append(f"tasks of type {kind.name} have as many labels as may be, {size:g}")
-    return told
+            leaning.append(f"tasks of type {kind.name} have as many labels as may be, {size:g}")
+    return leaning
 
 
 def less(engine: Engine, lattice: Lattice, best: Judged) -> list[str]:
@@ -220,9 +220,9 @@ def less(engine: Engine, lattice: Lattice, best: Judged) -> list[str]:
         other = closed.best(smaller)
         if bool(other.high.isfinite()) and float(other.loss) < float(best.loss):
             does = "would" if float(other.high) < float(best.low) else "might"
-            told = f"{smaller.budget:g} of {lattice.budget:g} {does} do better, with a loss of {float(other.loss):.4g}"
+            gain = f"{smaller.budget:g} of {lattice.budget:g} {does} do better, with a loss of {float(other.loss):.4g}"
             rows = f"around {engine.problem.dimension} query labels, one a weight"
-            return [f"{told}: {rows}, more of them do harm (hold_back: true leaves the rest unspent)"]
+            return [f"{gain}: {rows}, more of them do harm (hold_back: true leaves the rest unspent)"]
     return []
 
 

@@ -20,7 +20,7 @@ class MixtureCoupling(Bijection):
 
     F is the distribution function of a mixture of ``components`` logistics. ``conditioner(kept, condition)`` gives
     (B, (2 + 3 components) moved, H, W). At parameters 0 the components are equal but for their means, which are spread
-    over [-1, 1] so that training can tell them apart. The inverse is searched for by bisection, and finished by
+    over [-1, 1] so that training can separate them. The inverse is searched for by bisection, and finished by
     Newton's steps, which carry its derivatives.
     """
 

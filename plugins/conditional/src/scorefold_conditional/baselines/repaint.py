@@ -1,6 +1,6 @@
 """RePaint (Lugmayr et al. 2022): what is known of an event is replaced by its noised value at every step.
 
-What y = A x tells of x is its part P x = A^+ y with P = A^+ A, the projection on the range of A^T: the pixels of a
+What y = A x shows of x is its part P x = A^+ y with P = A^+ A, the projection on the range of A^T: the pixels of a
 mask, the coarse band of an image where A takes block means. Where signal and scale of the process commute with P, the
 known part of x_t given y is signal A^+ y + scale P z, whatever the rest is, so that it can be drawn: all components of
 the known part diffuse at one speed, or A picks single components. Under a process with one speed a band in a wavelet
@@ -178,7 +178,7 @@ def check_known_part(operator: LinearOperator, process: DiffusionProcess, like: 
     skew = float((known(v) * w - v * known(w)).sum().abs())
     if skew > tolerance * float(v.norm() * w.norm()):
         raise ConfigError(
-            f"what the operator {name!r} tells of an event is no orthogonal part of it, so it can't be replaced",
+            f"what the operator {name!r} shows of an event is no orthogonal part of it, so it can't be replaced",
             hint="RePaint takes masks, and operators one step of which is enough; score:dps takes any",
         )
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
@@ -188,7 +188,7 @@ def check_known_part(operator: LinearOperator, process: DiffusionProcess, like: 
             gap = float((known(moved) - _apply(factor, known(v))).norm())
             if gap > tolerance * float(moved.norm()):
                 raise ConfigError(
-                    f"what the operator {name!r} tells of an event does not diffuse by itself under this process "
+                    f"what the operator {name!r} shows of an event does not diffuse by itself under this process "
                     f"({type(process).__name__}): its components have several speeds or drive others",
                     hint="take a mask, an operator that picks components of one speed, or a prior of one speed",
                 )

@@ -1,6 +1,6 @@
 """The denoising loss as the dimension: forward passes only.
 
-Yeats et al., arXiv 2510.12975. A denoiser can tell the part of the noise that left the manifold and not the part
+Yeats et al., arXiv 2510.12975. A denoiser can see the part of the noise that left the manifold and not the part
 along it, so the squared error of the guessed noise, summed over coordinates, is the dimension: E |z - eps-hat(signal x
 + scale z)|^2 -> k as the noise becomes small.
 """

@@ -15,7 +15,7 @@ _COORDINATES = 2**22
 """Coordinates of the data looked at, a random part of larger data."""
 
 _GRID_ROWS, _GRID_COLUMNS, _GRID_VALUES = 2000, 64, 1024
-_TELLING = 20
+_ENOUGH_VALUES = 20
 """Distinct values that don't lie whole multiples of a step apart by chance."""
 
 
@@ -112,7 +112,7 @@ def _step(values: Tensor) -> float:
     """The step of the grid on which values lie: whole multiples apart, and if there are few of them often repeated;
     else 0."""
     distinct = values.unique()
-    if not 2 <= len(distinct) <= _GRID_VALUES or len(values) // 4 < len(distinct) < _TELLING:
+    if not 2 <= len(distinct) <= _GRID_VALUES or len(values) // 4 < len(distinct) < _ENOUGH_VALUES:
         return 0.0
     gaps = distinct.diff()
     step = float(gaps.min())

@@ -50,7 +50,7 @@ class Quadrics(nn.Module):
 
         The first is the one of least mean square of q when c = -1, and of several such the smallest, as the sphere is
         for points on it; the others, orthogonal to it, have the least mean squared distance (Taubin 1991). The last
-        half of the points is not fitted: their root-mean-square d are the ``distances``, which tell a quadric from too
+        half of the points is not fitted: their root-mean-square d are the ``distances``, which show a quadric from too
         few points.
         """
         count, leading = self.linear.shape

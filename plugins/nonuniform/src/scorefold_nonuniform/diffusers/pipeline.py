@@ -18,7 +18,7 @@ from scorefold_nonuniform.diffusers.scheduler import NonUniformScheduler
 from scorefold_nonuniform.multiscale import MultiScale
 
 _TIMESTEPS = 1001
-"""With as many, a timestep is 1000 t for t from 0 to 1, as networks of the published construction are told."""
+"""With as many, a timestep is 1000 t for t from 0 to 1, as networks of the published construction take it."""
 
 
 class ScaleUNets(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -93,7 +93,7 @@ class MultiScalePipeline(DiffusionPipeline):  # type: ignore[misc]
         """
         if score.config.construction != "published" or score.condition_spec is not None:
             raise ConfigError(
-                "diffusers' networks are told one number, the timestep; those of this model are told more",
+                "diffusers' networks are given one number, the timestep; those of this model are given more",
                 hint="set construction: published, without a condition, or use denoiser.ScoreUNet(score)",
             )
         scheduler = NonUniformScheduler(
@@ -151,7 +151,7 @@ class MultiScalePipeline(DiffusionPipeline):  # type: ignore[misc]
 
 @torch.no_grad()
 def _unet_of(network: Any, shape: tuple[int, ...]) -> UNet2DModel:
-    """The UNet2DModel inside a network, which must answer as the network does when it is told 1000 t as the timestep.
+    """The UNet2DModel inside a network, which must answer as the network does at the timestep 1000 t.
 
     Raises ``ConfigError`` for a network that is no such thing.
     """

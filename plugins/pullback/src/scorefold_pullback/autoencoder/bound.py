@@ -1,4 +1,4 @@
-"""The error bound of a Riemannian auto-encoder, beside which the realised error is told.
+"""The error bound of a Riemannian auto-encoder, which is reported with the realised error.
 
 For p ~ exp(-psi o phi) with psi(z) = z^T A^-1 z / 2 in D coordinates and a code that drops variances of sum s,
 

@@ -109,7 +109,7 @@ class IsoPullback(nn.Module, Geometry):
         w = self.pullback.straight(points)
         pull, step = self._pull(mean, w, shares), 1.0
         scale = 1 + float(points.detach().abs().max())
-        for moves in range(1, self.config.iterations + 1):  # noqa: B007 - told where none is found
+        for moves in range(1, self.config.iterations + 1):  # noqa: B007 - in the error where none is found
             if float(pull.detach().norm()) <= 100 * torch.finfo(points.dtype).eps * scale:
                 return mean
             moved = mean + step * pull

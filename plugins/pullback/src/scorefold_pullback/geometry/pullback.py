@@ -55,7 +55,7 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
         check_reference(self, reference)
         # A base is not held a second time: it is part of the flow, and so of the flow's state.
         self._plugged = psi
-        self._told = False
+        self._warned = False
         _check(config, flow, psi)
 
     @property
@@ -204,8 +204,8 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
 
     def _checked(self, name: str, value: Tensor) -> Tensor:
         check_rows(name, value, self.event_shape, "this geometry")
-        if not self._told and (untrained := self._untrained()):
-            self._told = True
+        if not self._warned and (untrained := self._untrained()):
+            self._warned = True
             warnings.warn(untrained, UntrainedWarning, stacklevel=4)
         return value
 

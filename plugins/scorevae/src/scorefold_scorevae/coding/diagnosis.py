@@ -83,7 +83,7 @@ def evidence_bound(model: Any, x: Tensor, generator: torch.Generator | None, dra
     (first, last_signal), (start, last_scale) = (
         value.flatten().tolist() for value in process.coefficients(x[:1].expand(2, *x.shape[1:]), ends)
     )
-    told = -size / 2 * (math.log(2 * math.pi) + 2 * math.log(start / first) + 1)
+    likelihood = -size / 2 * (math.log(2 * math.pi) + 2 * math.log(start / first) + 1)
     entropy = size / 2 * (math.log(2 * math.pi) + 2 * math.log(last_scale) + 1)
     # Every event's times are spread evenly over its draws.
     repeated = x.repeat(draws, *[1] * (x.dim() - 1))
@@ -94,7 +94,7 @@ def evidence_bound(model: Any, x: Tensor, generator: torch.Generator | None, dra
     error = model.noise(process.perturb(repeated, t, noise), t, z) - noise
     data = log_snr_range(process) * error.flatten(1).square().sum(1) / 2
     end = process.prior_log_prob(last_signal * repeated + last_scale * far)
-    bound: Tensor = (end - data).unflatten(0, (draws, len(x))).mean(0) + entropy + told - kl
+    bound: Tensor = (end - data).unflatten(0, (draws, len(x))).mean(0) + entropy + likelihood - kl
     return bound
 
 

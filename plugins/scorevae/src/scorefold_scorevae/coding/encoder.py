@@ -50,8 +50,8 @@ def encoded(network: nn.Module, shown: Tensor, level: Tensor, *, recompute: bool
 
     def answered() -> Tensor:
         with sdpa_kernel(SDPBackend.MATH):  # inside, so that it holds where activations are computed again
-            told: Tensor = network(shown, level)
-        return told
+            output: Tensor = network(shown, level)
+        return output
 
     again = recompute and torch.is_grad_enabled()
     answer = checkpoint(answered, use_reentrant=False) if again else answered()
@@ -66,7 +66,7 @@ def standardised(process: DiffusionProcess, scale: EventScale, x: Tensor, t: Ten
 
 
 def time_level(process: DiffusionProcess, t: Tensor, time: str = "log-snr") -> Tensor:
-    """What a network is told of t (B,): log(scale / signal), or with ``linear`` -10 at t_min to 10 at t_max."""
+    """What a network is given for t (B,): log(scale / signal), or with ``linear`` -10 at t_min to 10 at t_max."""
     if time == "linear":
         share = (t - process.t_min) / (process.t_max - process.t_min)
         return _REACH * (2 * share - 1)

@@ -53,7 +53,7 @@ class ScoreVAEConfig(DiffusedLossConfig):
     )
     encoder_time: Literal["log-snr", "linear"] = Field(
         "log-snr",
-        description="What the encoder is told of the time: the noise level log(scale / signal), or t itself, from -10 "
+        description="The time as the encoder gets it: the noise level log(scale / signal), or t itself, from -10 "
         "at the first to 10 at the last time",
     )
     beta: float = Field(0.01, ge=0, description="Weight of the code's KL divergence from N(0, I)")

@@ -90,8 +90,8 @@ def _neighbours(y: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def _noise(y: Tensor, variances: Tensor, neighbours: Tensor) -> float:
     """The largest deviation of isotropic noise that points (n, r) allow.
 
-    No direction varies less than the noise: neither over all points nor, where the neighbourhoods are large enough to
-    tell, within them. The smallest variance of m points in r directions is about (1 - sqrt(r / m))^2 of the true one.
+    No direction varies less than the noise: neither over all points nor, where the neighbourhoods are large enough for
+    it, within them. The smallest variance of m points in r directions is about (1 - sqrt(r / m))^2 of the true one.
     """
     count, rank = neighbours.shape[1], y.shape[1]
     least = float(variances[-1]) / max(0.1, 1 - (rank / len(y)) ** 0.5) ** 2

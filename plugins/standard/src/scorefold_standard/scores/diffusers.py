@@ -153,13 +153,13 @@ def _load_unet(folder: Path) -> nn.Module:
     from diffusers import UNet2DModel  # five seconds to import, so only where one is loaded
 
     try:
-        model, told = UNet2DModel.from_pretrained(
+        model, info = UNet2DModel.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except Exception as error:  # the constructor of a network raises anything for settings it was not made for
         raise ArtefactError(f"the network in {folder} can't be loaded: {error}") from error
     # diffusers only warns of these, and draws the weights that are missing.
-    for what, names in (("lacks", told["missing_keys"]), ("has no use for", told["unexpected_keys"])):
+    for what, names in (("lacks", info["missing_keys"]), ("has no use for", info["unexpected_keys"])):
         if names:
             raise ArtefactError(
                 f"the network in {folder} {what} the weights {', '.join(sorted(names)[:3])}"

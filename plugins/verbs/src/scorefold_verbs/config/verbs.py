@@ -127,12 +127,12 @@ class LikelihoodOptions(Config):
 
 
 class OutlierOptions(LikelihoodOptions):
-    """By what unusual points are told."""
+    """How unusual points are scored."""
 
     others: int = Field(
         8,
         ge=1,
-        description="How many other points' conditions each point is also given, so that what its own tells of it can "
+        description="How many other points' conditions each point is also given, so that what its own says of it can "
         "be seen (conditional models); costs as many likelihoods",
     )
 

@@ -144,7 +144,7 @@ def fit_mixture(codes: Tensor, components: int, seed: int) -> MixtureDistributio
         )
     model = GaussianMixture(components, covariance_type="full", random_state=seed % 2**32)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # told by ``converged``
+        warnings.simplefilter("ignore", ConvergenceWarning)  # reported by ``converged``
         model.fit(codes.double().cpu().numpy())
     means, covariances = torch.from_numpy(model.means_), torch.from_numpy(model.covariances_)
     parts = tuple(NormalDistribution(mean, covariance) for mean, covariance in zip(means, covariances, strict=True))
@@ -206,7 +206,7 @@ def fit_probe(codes: Tensor, positive: Tensor, penalty: float = 1.0) -> Probe:
     """Logistic regression of ``positive`` (N,) on standardised codes (N, k): sum of losses + penalty/2 |weight|^2.
 
     The classes count as often as they come. Raises ``DataError`` where all points are of one class, and for codes
-    that don't tell the classes apart at all.
+    that don't separate the classes at all.
     """
     if bool(positive.all()) or not bool(positive.any()):
         share = "all" if bool(positive.all()) else "none"
@@ -232,5 +232,5 @@ def fit_probe(codes: Tensor, positive: Tensor, penalty: float = 1.0) -> Probe:
         optimiser.step(loss)
     found = weight.detach()
     if not float(found.norm()) > 0:
-        raise DataError("the codes are all the same, and tell no attribute", hint="see what 'do: latents' says of them")
+        raise DataError("the codes are all the same, and show no attribute", hint="see what 'do: latents' says of them")
     return Probe(found, float(bias.detach()), mean, scale)

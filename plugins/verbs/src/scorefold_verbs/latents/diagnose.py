@@ -42,7 +42,7 @@ def latents(component: Any, inputs: Inputs, options: LatentsOptions, context: St
     Salakhutdinov 2016). The aggregate posterior, the distribution of the codes of all points, is held to N(0, I) by the
     divergence of the normal distribution with its moments; what is left of the total is no less than the information
     that a code has of its point. A code without a distribution, which is a function of its point, has no finite
-    divergence: its variances are told instead. The component may have more to say: see ``Encodes.diagnose_codes``.
+    divergence: its variances are reported instead. The component may have more to say: see ``Encodes.diagnose_codes``.
 
     Raises ``ConfigError`` for a component without a latent space, ``DataError`` for fewer than two points.
     """
@@ -60,7 +60,7 @@ def latents(component: Any, inputs: Inputs, options: LatentsOptions, context: St
     kl: Tensor | None = None
     if distributions.deterministic:
         active = spread > 0
-        result["note"] = _told(distributions)
+        result["note"] = _note(distributions)
         metrics["units that vary"] = int(active.sum())
         if not bool(active.any()):
             warnings.append("the code is the same for all points: it holds nothing of them")
@@ -106,7 +106,7 @@ def latents(component: Any, inputs: Inputs, options: LatentsOptions, context: St
     return Outcome(dict(metrics), result, arrays, shown=LatentsShown(distributions, kl, active, spectrum))
 
 
-def _told(distributions: CodeDistributions) -> str:
+def _note(distributions: CodeDistributions) -> str:
     """Why there is no divergence."""
     fixed = int((distributions.std <= 0).any(0).sum())
     units = distributions.mean.shape[1]

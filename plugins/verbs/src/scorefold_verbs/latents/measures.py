@@ -130,7 +130,7 @@ class FrechetBesideFloor(Measure):
 
     The others are what ``others`` gives in batches, as many events as far as there are, or, where it is None, the two
     halves of the real ones are held to each other. Nothing but the sample makes that floor: a distance near it can't be
-    told from 0.
+    separated from 0.
     """
 
     def __init__(self, name: str, network: nn.Module, units: Units, others: Iterable[Tensor] | None) -> None:

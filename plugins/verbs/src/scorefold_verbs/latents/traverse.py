@@ -214,7 +214,7 @@ def _axes(distributions: CodeDistributions, kind: str, count: int) -> tuple[Tens
 def edit(component: Any, inputs: Inputs, options: EditOptions, context: StageContext) -> Outcome:
     """Held-out points with an attribute put on and taken off, handed on as (points x strengths), point by point.
 
-    A linear probe learns from the codes of the training split to tell whether a point is of class ``label``, and codes
+    A linear probe learns from the codes of the training split to say whether a point is of class ``label``, and codes
     are moved across its boundary: see ``Probe.moved``. The noise is the image's own where it is encoded. Decisions
     changed are the share of points for which the probe decides otherwise than for their own code: of all held-out
     points by the moved codes themselves, of the edited ones also by the codes of the events that these decode to.
@@ -244,7 +244,7 @@ def edit(component: Any, inputs: Inputs, options: EditOptions, context: StageCon
     if right <= max(share, 1 - share):
         result["warnings"] = [
             f"the probe is right for {100 * right:.3g}% of held-out points, no more than always naming the "
-            f"larger side: the code tells class {options.label} by no plane, and edits mean nothing"
+            f"larger side: no plane of the code separates class {options.label}, and edits mean nothing"
         ]
     edited = _of_both(has, options.points)
     x = points.take(edited).x

@@ -131,10 +131,10 @@ def _summary(items: Sequence[Any], report: Any) -> str:
     lines = []
     for name in dict.fromkeys(item.component.id for item in items):
         own = [check.result for check in report.checks if check.component == name]
-        lines.append(f"{name}  {_told({result: own.count(result) for result in dict.fromkeys(own)})}")
-    levels = [f"{level}: {_told(counts)}" for level, counts in report.levels.items()]
-    return "\n".join([*lines, *levels, f"in all: {_told(report.counts)}"])
+        lines.append(f"{name}  {_counts_text({result: own.count(result) for result in dict.fromkeys(own)})}")
+    levels = [f"{level}: {_counts_text(counts)}" for level, counts in report.levels.items()]
+    return "\n".join([*lines, *levels, f"in all: {_counts_text(report.counts)}"])
 
 
-def _told(counts: Mapping[str, int]) -> str:
+def _counts_text(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {result}" for result, count in counts.items())

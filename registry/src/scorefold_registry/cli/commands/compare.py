@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> int:
     if given.json:
         print_answer(json_text(result.as_json(), indent=2))
     else:
-        _tell(result)
+        _print_result(result)
     return 0 if result.complete else 1
 
 
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _tell(result: ComparisonResult) -> None:
+def _print_result(result: ComparisonResult) -> None:
     """Print the table, why rows have no value, and where the report is."""
     from scorefold_registry.experiments.table import compared_reasons, compared_table, print_table
 

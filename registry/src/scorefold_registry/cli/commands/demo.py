@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import as_file, files
 
-from scorefold_registry.cli.commands.run import add_run_options, run_and_tell
+from scorefold_registry.cli.commands.run import add_run_options, run_and_print
 from scorefold_registry.cli.options import Parser
 
 
@@ -17,4 +17,4 @@ def run(arguments: list[str]) -> int:
         if not given.json:
             print("What is the intrinsic dimension of handwritten digits?")
         seed = [] if given.seed is None else ["--seed", str(given.seed)]
-        return run_and_tell(file, given, command=["scorefold", "demo", *seed])
+        return run_and_print(file, given, command=["scorefold", "demo", *seed])

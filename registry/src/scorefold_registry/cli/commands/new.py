@@ -115,11 +115,11 @@ def _update(folder: Path, record: Record, templates: Templates, given: argparse.
         "dry_run": given.dry_run,
         "files": [{"path": change.path, "action": change.action} for change in changes],
     }
-    print_answer(json.dumps(facts, indent=2) if given.json else _told(facts, changes))
+    print_answer(json.dumps(facts, indent=2) if given.json else _update_text(facts, changes))
     return 1 if any(change.action == "merge" for change in changes) else 0
 
 
-def _told(facts: dict[str, Any], changes: list[Change]) -> str:
+def _update_text(facts: dict[str, Any], changes: list[Change]) -> str:
     """An update as text: a line for each file that something is done with, or that needs a decision."""
     versions = f"{facts['template']} {facts['to']}"
     if facts["from"] != facts["to"]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from scorefold.errors import ConfigError, PluginError, printable
 from scorefold_registry.cli.answers import print_answer
-from scorefold_registry.cli.commands.run import INTERRUPTED, add_run_options, run_plan_of, tell
+from scorefold_registry.cli.commands.run import INTERRUPTED, add_run_options, print_answers, run_plan_of
 from scorefold_registry.cli.options import Parser, pairs
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def run(arguments: list[str]) -> int:
     if given.json:
         _print_json(result, file, estimate)
     else:
-        tell(result, as_json=False)
+        print_answers(result, as_json=False)
         _print_table(estimate["diagnostics"]["table"])
         print(printable(f"run file: {file}"))
     return 0 if estimate["value"] is not None else 1

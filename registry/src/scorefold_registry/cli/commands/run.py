@@ -29,7 +29,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="sets", help="set a field")
     add_run_options(parser)
     given = parser.parse_args(arguments)
-    return run_and_tell(given.file, given, sets=given.sets)
+    return run_and_print(given.file, given, sets=given.sets)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +42,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
-def run_and_tell(
+def run_and_print(
     file: Path, given: argparse.Namespace, *, sets: Sequence[str] = (), command: Sequence[str] | None = None
 ) -> int:
     """Run a file with progress on a terminal, then print the answers and the report, or JSON.
@@ -52,14 +52,14 @@ def run_and_tell(
     result = run_plan_of(file, given, sets=sets, command=command)
     if result is None:
         return INTERRUPTED
-    tell(result, as_json=given.json)
+    print_answers(result, as_json=given.json)
     return 0
 
 
 def run_plan_of(
     file: Path, given: argparse.Namespace, *, sets: Sequence[str] = (), command: Sequence[str] | None = None
 ) -> RunResult | None:
-    """Run a file with progress on a terminal; None after Ctrl-C. The arguments are those of ``run_and_tell``."""
+    """Run a file with progress on a terminal; None after Ctrl-C. The arguments are those of ``run_and_print``."""
     from scorefold_registry.run.progress import progress_for
 
     host = discover_host()
@@ -85,7 +85,7 @@ def run_plan_of(
         return None
 
 
-def tell(result: RunResult, *, as_json: bool) -> None:
+def print_answers(result: RunResult, *, as_json: bool) -> None:
     """Print what a run answered and where its report is; failing observers go to standard error."""
     from scorefold.artefacts import json_text
     from scorefold_registry.run.report import answers, stage_warnings

@@ -46,11 +46,11 @@ def run(arguments: list[str]) -> int:
     if given.json:
         print_answer(json_text(result.as_json(), indent=2))
     else:
-        _tell(result)
+        _print_result(result)
     return 1 if result.failed else 0
 
 
-def _tell(result: SweepResult) -> None:
+def _print_result(result: SweepResult) -> None:
     """Print the tables, what failed, the best setting where one was asked for, and where everything is."""
     from scorefold_registry.experiments.table import (
         best_text,

@@ -30,7 +30,7 @@ def fail(item: str) -> str:
 
 
 def die(item: tuple[str, str, int]) -> int:
-    """Ends its process if told so: "always", or "once" as a file tells; otherwise squares."""
+    """Ends its process, "always", or "once" as a file records; otherwise squares."""
     how, folder, number = item
     mark = Path(folder) / f"died-{number}"
     if how == "always" or (how == "once" and not mark.exists()):

@@ -122,7 +122,7 @@ class OddError(BaseException):
 
 
 class Fault(Estimator):
-    """Fails in the way it is told to."""
+    """Fails in the way that its config names."""
 
     def __init__(self, config: Any) -> None:
         self._kind = config.kind
