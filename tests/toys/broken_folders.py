@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from scorefold.artefacts import LARGEST_JSON, digest_file, digest_folder, json_text, read_json
+from scorefold.artefacts import LARGEST_JSON, digest_file, digest_folder, read_json
 from scorefold.errors import ScorefoldError
 
 
@@ -76,7 +76,7 @@ def sign(folder: Path) -> None:
                     elif "state" in part and (part.get("copy") or place.name == "score"):
                         part["digest"] = digest_file(place / "manifest.json")
             if "manifest.json" in files:
-                files["manifest.json"] = sha256(json_text(facts).encode()).hexdigest()
+                files["manifest.json"] = sha256(json.dumps(facts).encode()).hexdigest()
             path.write_text(json.dumps({**facts, "files": files}))
 
 
