@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from scorefold.artefacts import write_text
 from scorefold.errors import ConfigError, ScorefoldError
 from scorefold_registry.components.configs import config_model
+from scorefold_registry.components.file_names import free_name
 from scorefold_registry.components.manifest import read_manifest, state_folder
 from scorefold_registry.experiments.compare import compare as run_comparison
 from scorefold_registry.experiments.progress import watch_for
@@ -33,7 +34,7 @@ from scorefold_registry.experiments.rows import ComparisonResult, SweepResult
 from scorefold_registry.experiments.sweep import sweep as run_sweep
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.loading import load_target
-from scorefold_registry.python.inputs import as_input, free_name, source_of, stages_in
+from scorefold_registry.python.inputs import as_input, source_of, stages_in
 from scorefold_registry.python.stage import Setting, Stage
 from scorefold_registry.run.pipeline import run_file
 from scorefold_registry.run.progress import OneStage, progress_for

@@ -12,6 +12,7 @@ from typing import Any
 
 from scorefold.artefacts import digest_folder, write_text
 from scorefold.errors import ConfigError
+from scorefold_registry.components.file_names import free_name
 from scorefold_registry.python.stage import Setting, Stage
 from scorefold_registry.run.applying import loader_of
 from scorefold_registry.run.cache import make_folder
@@ -22,15 +23,6 @@ def stages_in(values: Sequence[Any]) -> list[Stage]:
     found: list[Stage] = []
     for value in values:
         found += stages_in(value) if isinstance(value, list | tuple) else [value] if isinstance(value, Stage) else []
-    return found
-
-
-def free_name(name: str, taken: Mapping[str, Any]) -> str:
-    """The name, with a number where it is taken."""
-    number, found = 1, name
-    while found in taken:
-        number += 1
-        found = f"{name}-{number}"
     return found
 
 

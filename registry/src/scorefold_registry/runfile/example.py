@@ -9,7 +9,7 @@ from typing import Any
 
 from scorefold.plugin import Component, Port, Verb
 from scorefold_registry.components.catalogue import Catalogue
-from scorefold_registry.components.file_names import file_name
+from scorefold_registry.components.file_names import file_name, free_name
 from scorefold_registry.runfile.plan import inline_use
 from scorefold_registry.runfile.reader import STAGE_NAME, VERSION
 
@@ -35,7 +35,7 @@ def example_run(catalogue: Catalogue, component: Component) -> dict[str, Any] | 
     if options := _required_options(verb):
         last["options"] = options
     name = component.name if STAGE_NAME.match(component.name) else component.kind
-    stages[_free(name, stages)] = last
+    stages[free_name(name, stages)] = last
     return {"version": VERSION, "name": file_name(component.name, default="run"), "stages": stages}
 
 
@@ -63,7 +63,7 @@ def _named(catalogue: Catalogue, value: Any, stages: dict[str, dict[str, Any]]) 
     same = next((name for name, other in stages.items() if other == stage), None)
     if same is not None:
         return same
-    name = _free(component.kind, stages)
+    name = free_name(component.kind, stages)
     stages[name] = stage
     return name
 
@@ -108,11 +108,3 @@ def _required_options(verb: Verb) -> dict[str, Any]:
     fields = getattr(import_module(module), name).model_fields
     example = next((dict(example["options"]) for example in verb.examples if example.get("options")), {})
     return {name: example[name] for name, field in fields.items() if field.is_required() and name in example}
-
-
-def _free(name: str, taken: Mapping[str, Any]) -> str:
-    number, found = 1, name
-    while found in taken:
-        number += 1
-        found = f"{name}-{number}"
-    return found
