@@ -69,8 +69,9 @@ def distances(x: Tensor, source: DataSource, context: StageContext) -> Distances
     if min(most, len(others)) < 2:
         return None
     training = training_points(source, len(others), context)
-    enough = training is not None and len(training) > 1
-    of_training = energy_distance(training.tensor(), others) if training is not None and enough else None
+    of_training = None
+    if training is not None and len(training) > 1:
+        of_training = energy_distance(training.tensor(), others)
     return Distances(energy_distance(x[:most].cpu(), others), of_training)
 
 

@@ -11,6 +11,7 @@ from scorefold.errors import ConfigError
 from scorefold.plugin import Comparison, Port, Verb
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.configs import check_config
+from scorefold_registry.components.file_names import free_name
 from scorefold_registry.experiments.cases import Case
 from scorefold_registry.plugins.loading import load_target
 from scorefold_registry.plugins.records import Registered
@@ -118,9 +119,9 @@ class _Stages:
         for verb in verbs:
             stage: dict[str, Any]
             if use:
-                name, stage = self._free(verb.name), {"use": use, "do": verb.name, "inputs": self._verb(verb)}
+                name, stage = free_name(verb.name, self.made), {"use": use, "do": verb.name, "inputs": self._verb(verb)}
             else:
-                use = name = self._free(f"{kind.name}-{registered.component.name}")
+                use = name = free_name(f"{kind.name}-{registered.component.name}", self.made)
                 inputs = self._constructor(registered, self.choices.plugged, {}, chosen=False)
                 inputs |= self._verb(verb, registered)
                 config = self._config(registered, own_config(self.catalogue, registered))
@@ -133,13 +134,6 @@ class _Stages:
 
     def _name(self, registered: Registered) -> str:
         return self.catalogue.pinned(registered).rpartition("@")[0]
-
-    def _free(self, name: str) -> str:
-        count = 2
-        free = name
-        while free in self.made:
-            free, count = f"{name}-{count}", count + 1
-        return free
 
     def _data(self) -> str:
         """The stage of the case's data."""
@@ -232,7 +226,7 @@ class _Stages:
         stage = {"use": inline["use"], "config": config, "inputs": {**inputs, **self._verb(verb, found)}}
         same = [name for name, made in self.made.items() if made == stage]
         if not same:
-            same = [self._free(f"{component.kind}-{component.name}")]
+            same = [free_name(f"{component.kind}-{component.name}", self.made)]
             self.made[same[0]] = stage
         return same[0]
 
