@@ -133,6 +133,12 @@ def test_an_outlier_that_would_merge_a_column_is_refused_and_robust_reads_it(tmp
     assert len(x[:, 1].unique()) == 300
 
 
+def test_whole_numbers_that_float64_would_merge_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(600, dtype=np.uint64).reshape(300, 2) + np.uint64(2**63))
+    with pytest.raises(DataError, match="merge the 300 distinct values of column 'x0'"):
+        source(tmp_path / "x.npy", scale="columns")
+
+
 def test_columns_of_one_unit_or_with_bounds_are_not_reported(tmp_path: Path) -> None:
     even = np.random.default_rng(0).uniform(size=(200, 3)) * [1.0, 2.0, 8.0]
     np.save(tmp_path / "even.npy", even)

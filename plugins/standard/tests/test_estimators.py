@@ -217,6 +217,17 @@ def test_a_half_without_a_number_leaves_no_interval() -> None:
     assert any("no interval" in text for text in answer.diagnostics["warnings"])
 
 
+def test_too_few_points_for_halves_are_reported_with_the_answer(sphere: torch.Tensor) -> None:
+    few = SkdimEstimator(configs.MLEConfig()).estimate(sphere[:30], generator=gen())
+    assert few.interval is None
+    assert few.diagnostics["warnings"] == [
+        "30 points are few for MLE with n_neighbors: 20, and give no interval: half of them are less than the 21 that "
+        "it needs"
+    ]
+    alone = SkdimEstimator(configs.MLEConfig()).point_estimate(sphere[:30], generator=gen())
+    assert "warnings" not in alone.diagnostics
+
+
 @pytest.mark.parametrize("resamples", [0, 4])
 def test_an_estimate_without_fault_has_neither_warning_nor_note(resamples: int, sphere: torch.Tensor) -> None:
     answer = SkdimEstimator(configs.TwoNNConfig(resamples=resamples)).estimate(sphere, generator=gen())

@@ -22,11 +22,18 @@ def isolated(warn: Callable[[str], None]) -> Iterator[None]:
     Ctrl-C is put back too, and the ``Surroundings``.
     """
     try:
-        with unchanged() as changed, _only_true_interrupts(), _no_exit():
+        with guarded() as changed, _only_true_interrupts():
             yield
     finally:
         for what in changed:
             warn(f"it changes {what} while it is imported, which was changed back")
+
+
+@contextmanager
+def guarded() -> Iterator[list[str]]:
+    """Runs a plugin's code: what it changes of the ``Surroundings`` is put back and listed, ``os._exit`` is refused."""
+    with unchanged() as changed, _no_exit():
+        yield changed
 
 
 @contextmanager

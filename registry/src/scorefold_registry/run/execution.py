@@ -21,7 +21,8 @@ from scorefold.stage import Executor, Outcome, RunInfo, StageContext, StageInfo
 from scorefold_registry.components.manifest import has_state
 from scorefold_registry.components.stage_files import STAGE_FILE, read_result, read_stage
 from scorefold_registry.plugins.loading import load_target
-from scorefold_registry.plugins.surroundings import Marks, refuse_changed_files, unchanged
+from scorefold_registry.plugins.process_guard import guarded
+from scorefold_registry.plugins.surroundings import Marks, refuse_changed_files
 from scorefold_registry.run import folders as run_folders
 from scorefold_registry.run import team
 from scorefold_registry.run.cache import Cache
@@ -263,7 +264,7 @@ class Session:
         load_target(planned.registered, planned.registered.component.target)
         import_module(planned.verb.target.partition(":")[0])
         self.calls, marks, started, memory = None, Marks(inputs), cpu_seconds(), PeakMemory()
-        with unchanged() as changed:
+        with guarded() as changed:
             outcome = self.host.hook.scorefold_run_stage(run=self.info, stage=info, inputs=inputs)
         spent = cpu_seconds() - started
         if not isinstance(outcome, Outcome):

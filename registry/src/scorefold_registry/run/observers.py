@@ -13,7 +13,8 @@ import pluggy
 from scorefold.artefacts import json_text
 from scorefold.stage import Executor, RunInfo
 from scorefold_registry.plugins.loading import describe, own_frame
-from scorefold_registry.plugins.surroundings import Marks, unchanged
+from scorefold_registry.plugins.process_guard import guarded
+from scorefold_registry.plugins.surroundings import Marks
 
 
 class Events:
@@ -73,7 +74,7 @@ class Observers:
             given = {name: arguments[name] for name in implementation.argnames}
             shown = given.get("inputs") or ({stage_name: given["outputs"].value} if "outputs" in given else {})
             marks = Marks(shown)
-            with unchanged() as changed:
+            with guarded() as changed:
                 answered, answer = self._call(implementation.function, given, plugin, hook, stage_name)
             for name in marks.changed():
                 self.spoilt.append(name)

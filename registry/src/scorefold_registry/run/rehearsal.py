@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from scorefold.errors import PluginError, ScorefoldError, ShapeError
-from scorefold_registry.plugins.surroundings import unchanged
+from scorefold_registry.plugins.process_guard import guarded
 from scorefold_registry.run.stage_folder import Workshop
 from scorefold_registry.runfile.plan import Plan, PlannedStage, inline_use
 
@@ -47,7 +47,7 @@ def rehearse(
                 raise _UnknownError(name) from None
         return built[name]
 
-    with unchanged(), warnings.catch_warnings():
+    with guarded(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for planned in stages:
             try:

@@ -43,8 +43,8 @@ def refuse_merged(
     if points.ndim != 2 or (exact and scale == replace(scale, shift=0.0, factor=1.0)):
         return {}
     few = rows[:: max(1, len(rows) // min(_COMPARED, max(2, LOOKED_AT // points.shape[1])))]
-    before = np.asarray(points[few], dtype=np.float64)
-    after = scale.from_raw(torch.from_numpy(before)).float().numpy()
+    before = np.asarray(points[few])  # in its own type: float64 merges whole numbers beyond 2**53
+    after = scale.from_raw(torch.from_numpy(before.astype(np.float64))).float().numpy()
     found: dict[int, tuple[int, int]] = {}
     for column in range(points.shape[1]):
         counts = len(np.unique(before[:, column])), len(np.unique(after[:, column]))

@@ -163,6 +163,11 @@ class SkdimEstimator(Estimator):
         )
         if interval is None and halves:
             heard.append("no interval: the method gives no number for some halves of the points")
+        elif resamples and not halves:
+            heard.append(
+                f"{len(distinct)} points are few for {method.name}{self._why()}, and give no interval: half of them "
+                f"are less than the {least} that it needs"
+            )
         diagnostics: dict[str, Any] = {"method": method.name, "points": len(x), "duplicates": len(x) - len(distinct)}
         if len(positions) < len(dataset):
             diagnostics["index"] = positions

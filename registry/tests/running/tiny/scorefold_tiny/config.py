@@ -34,4 +34,4 @@ class MeanConfig(Config):
 
 
 class FaultConfig(Config):
-    kind: str = Field("value", description="data, value, figures, exit or odd: what goes wrong")
+    kind: str = Field("value", description="data, value, figures, exit, end or odd: what goes wrong")

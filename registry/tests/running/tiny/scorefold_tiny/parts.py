@@ -134,6 +134,8 @@ class Fault(Estimator):
             return Estimate("intrinsic dimension", 1.0)
         if self._kind == "exit":
             sys.exit(0)
+        if self._kind == "end":
+            os._exit(0)
         if self._kind == "odd":
             raise OddError
         raise ValueError("deep inside\nwith a second line")
