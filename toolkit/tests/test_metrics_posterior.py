@@ -329,5 +329,5 @@ def test_inception_gives_what_torchvision_pools(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(ConfigError, match="expected pixels, random-conv or inception"):
         feature_network("resnet", 3)  # type: ignore[arg-type]
     monkeypatch.setitem(__import__("sys").modules, "torchvision.models", None)
-    with pytest.raises(ScorefoldError, match="needs torchvision"):
+    with pytest.raises(ScorefoldError, match="inception needs a library that can't be imported"):
         feature_network("inception", 3, weights=tmp_path / "inception.pth")

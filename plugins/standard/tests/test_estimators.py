@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from scorefold.config import Config
 from scorefold.data import Dataset, StreamedDataset
-from scorefold.errors import DataError
+from scorefold.errors import ConfigError, DataError
 from scorefold_standard.config import estimators as configs
 from scorefold_standard.config.data import DigitsConfig, HelixConfig, SphereConfig, SubspaceConfig
 from scorefold_standard.data.digits import Digits
@@ -62,6 +63,40 @@ def test_methods_know_a_sphere(config: Any, sphere: torch.Tensor) -> None:
         assert answer.pointwise.shape == (300,)
     else:
         assert answer.pointwise is None
+
+
+@pytest.mark.parametrize("unbiased", [False, True])
+def test_mle_is_that_of_scikit_dimension(unbiased: bool, sphere: torch.Tensor) -> None:
+    answer = SkdimEstimator(configs.MLEConfig(unbiased=unbiased, resamples=0)).estimate(sphere)
+    theirs = skdim.id.MLE(unbiased=unbiased).fit(sphere.double().numpy(), n_neighbors=20)
+    assert answer.value == pytest.approx(theirs.dimension_, rel=1e-6)
+    assert answer.pointwise is not None
+    assert answer.pointwise.numpy() == pytest.approx(theirs.dimension_pw_, rel=1e-6)
+
+
+@pytest.mark.parametrize("method", ["linear", "mle"])
+@pytest.mark.parametrize("discard", [0.1, 0.37])
+def test_two_nn_is_that_of_scikit_dimension(method: Any, discard: float, sphere: torch.Tensor) -> None:
+    answer = SkdimEstimator(configs.TwoNNConfig(method=method, discard=discard, resamples=0)).estimate(sphere)
+    theirs = skdim.id.TwoNN(method=method, discard_fraction=discard).fit(sphere.double().numpy())
+    assert answer.value == pytest.approx(theirs.dimension_, rel=1e-6)
+
+
+def test_two_nn_of_every_ratio_leaves_out_the_share_that_has_no_logarithm(sphere: torch.Tensor) -> None:
+    answer = SkdimEstimator(configs.TwoNNConfig(discard=0, resamples=0)).estimate(sphere)
+    assert answer.value == pytest.approx(3, abs=0.4)
+
+
+@pytest.mark.parametrize("config", ALL)
+def test_what_needs_no_library_works_without_it(
+    config: Any, sphere: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "skdim", None)
+    if METHODS[type(config)].formula is not None:
+        assert SkdimEstimator(config).estimate(sphere).value is not None
+        return
+    with pytest.raises(ConfigError, match=r"pip install 'scorefold-standard\[dimension\]'"):
+        SkdimEstimator(config)
 
 
 FAST = [c for c in ALL if not isinstance(c.values[0], configs.ESSConfig | configs.PHConfig)]
@@ -193,15 +228,15 @@ def test_points_without_an_answer_are_counted() -> None:
 def test_what_a_method_prints_or_warns_of_ends_up_in_the_diagnostics(
     sphere: torch.Tensor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    original = skdim.id.TwoNN.fit
+    original = skdim.id.CorrInt.fit
 
     def fit(self: Any, points: Any) -> Any:
         print("a printed word")
         warnings.warn("a warning", stacklevel=1)
         return original(self, points)
 
-    monkeypatch.setattr(skdim.id.TwoNN, "fit", fit)
-    answer = SkdimEstimator(configs.TwoNNConfig(resamples=0)).estimate(sphere)
+    monkeypatch.setattr(skdim.id.CorrInt, "fit", fit)
+    answer = SkdimEstimator(configs.CorrIntConfig(resamples=0)).estimate(sphere)
     assert answer.diagnostics["warnings"] == ["a printed word", "a warning"]
     assert capsys.readouterr().out == ""
 

@@ -17,7 +17,7 @@ from scorefold_pullback.maps import build_map
 
 def test_without_zuko_a_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zuko", None)
-    with pytest.raises(ConfigError, match=r"zuko, which is not installed\n  pip install scorefold-pullback\[zuko\]"):
+    with pytest.raises(ConfigError, match=r"map: zuko needs a library .*\n  pip install 'scorefold-pullback\[zuko\]'"):
         build_map(ZukoMapConfig(), (2,))
 
 

@@ -263,6 +263,6 @@ def _as_image(x: Tensor) -> Tensor:
 def _check_image(what: str, way: str, shape: Shape) -> None:
     if len(shape) not in (2, 3) or math.prod(shape) < 1:
         raise ConfigError(
-            f"{what} was asked for events of shape {tuple(shape)} {way}; it takes images (C, H, W) or (H, W)",
+            f"{what} takes images (C, H, W) or (H, W); the shape of what goes {way} is {tuple(shape)}",
             hint="use network:mlp for vectors",
         )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from scorefold.errors import DataError, ScorefoldError
+from scorefold.errors import DataError
+from scorefold_toolkit.libraries import library
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -24,15 +25,11 @@ def read_image(path: Path, content: bytes | None = None, *, size: int | None, cr
     ``size`` resizes to size x size by bicubic interpolation; with ``crop``, the largest centred square of the image is
     kept, otherwise the whole image is stretched. Raises ``DataError``, which names the file, for one that isn't a JPEG,
     PNG, PPM, BMP, TIFF or WebP image, is damaged, has more than 8 bits a channel, several frames, or pixels that can be
-    seen through, and ``ScorefoldError`` where Pillow is missing.
+    seen through, and ``ConfigError`` where Pillow is missing.
     """
-    try:
+    with library("an image file", "scorefold-toolkit[images]"):
         from PIL import Image, ImageOps, UnidentifiedImageError
         from torchvision.transforms.functional import pil_to_tensor
-    except ImportError as error:
-        hint = "pip install 'scorefold-toolkit[images]'"
-        raise ScorefoldError("image files need Pillow and torchvision", hint=hint) from error
-
     try:
         with Image.open(path if content is None else BytesIO(content), formats=_FORMATS) as opened:
             _refuse_deep(opened, path)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scorefold.errors import ConfigError, ScorefoldError
+from scorefold.errors import ConfigError
+from scorefold_toolkit.libraries import library
 from scorefold_toolkit.metrics.weights import read_weights
 
 FeatureName = Literal["pixels", "random-conv", "inception"]
@@ -75,12 +76,8 @@ class Inception(nn.Module):
 
     def __init__(self, weights: str | Path) -> None:
         super().__init__()
-        try:
+        with library("inception", "scorefold-toolkit[images]"):
             from torchvision.models import inception_v3
-        except ImportError as error:
-            raise ScorefoldError(
-                "inception needs torchvision", hint="pip install 'scorefold-toolkit[images]'"
-            ) from error
         with torch.device("meta"):  # nothing is drawn for weights that are about to be replaced
             network = inception_v3(weights=None, init_weights=False, aux_logits=False, transform_input=False)
         shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from scorefold.errors import ScorefoldError
+from scorefold_toolkit.libraries import library
 from scorefold_toolkit.operators.base import Operator
 
 _LUMA = (0.299, 0.587, 0.114)
@@ -35,10 +35,8 @@ class Edges(Operator):
         super().__init__(in_shape, (1, *in_shape[1:]))
         self.sigma, self.thresholds = sigma, (low_threshold / 255, high_threshold / 255)
         self.low, self.high = low, high
-        try:
+        with library("an operator of edges", "scorefold-toolkit[images]"):
             from skimage.feature import canny
-        except ImportError as error:
-            raise ScorefoldError("edges need scikit-image", hint="pip install 'scorefold-toolkit[images]'") from error
         self._canny = canny
 
     def _apply(self, x: Tensor) -> Tensor:

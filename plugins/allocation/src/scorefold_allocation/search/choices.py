@@ -9,24 +9,19 @@ from collections.abc import Callable
 
 import torch
 
-from scorefold.errors import ConfigError
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold_allocation.config.allocator import PilotConfig
 from scorefold_allocation.search.grid import Limits
 from scorefold_allocation.search.trials import Trials
+from scorefold_toolkit.libraries import library
 
 
 def require_search(config: PilotConfig) -> None:
     """Raise ``ConfigError`` for a search by Ax that is not installed: before anything is tried."""
     if config.search != "ax":
         return
-    try:
+    with library("pilot: {search: ax}", "scorefold-allocation[ax]"):
         import ax.api.client  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(
-            "the search ax needs Ax, which is not installed",
-            hint="pip install 'scorefold-allocation[ax]', or pilot: {search: grid}",
-        ) from error
 
 
 def sizes_to_try(trials: Trials, limits: Limits, budget: float, config: PilotConfig, seeds: int) -> list[int]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from scorefold.errors import ConfigError
 from scorefold_pullback.config.maps import ZukoMapConfig
+from scorefold_toolkit.libraries import library
 from scorefold_toolkit.nn import Bijection
 
 ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "elu": nn.ELU}
@@ -60,12 +61,8 @@ def zuko_map(config: ZukoMapConfig, features: int) -> Bijection:
 
 
 def _class_of(name: str) -> Any:
-    try:
+    with library("map: zuko", "scorefold-pullback[zuko]"):
         from zuko import flows
-    except ImportError:
-        raise ConfigError(
-            "map: zuko needs the library zuko, which is not installed", hint="pip install scorefold-pullback[zuko]"
-        ) from None
     known = {key: value for key, value in vars(flows).items() if isinstance(value, type)}
     names = [key for key, value in known.items() if issubclass(value, flows.Flow) and value is not flows.Flow]
     if name in names:

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from scorefold.errors import ConfigError, DataError, ScorefoldError
+from scorefold.artefacts import read_json
+from scorefold.errors import ConfigError, DataError
 from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.stored import Array, Block, StoredPoints
 from scorefold_standard.data.table_columns import Points, Table, points_array
+from scorefold_toolkit.libraries import library
 
 _LEAST, _MOST = 2**16, 2**22
 
@@ -73,18 +75,27 @@ def is_zarr(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup"))
 
 
+def is_saved_dataset(folder: Path) -> bool:
+    """Whether a folder is what ``save_to_disk`` of Hugging Face's datasets writes."""
+    return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
+
+
+def column_types(folder: Path) -> dict[str, Any]:
+    """What dataset_info.json of a saved dataset says of its columns, such as {"image": {"_type": "Image"}}."""
+    info = folder / "dataset_info.json"
+    found = read_json(info) if info.is_file() else {}
+    features = found.get("features") if isinstance(found, dict) else None
+    return {name: facts for name, facts in (features or {}).items() if isinstance(facts, dict)}
+
+
 def zarr_table(folder: Path, config: ArrayConfig) -> Table:
     """The rows of a Zarr array, or of the arrays of a group, which ``key``, ``label`` and ``condition`` name.
 
-    Labels and conditions are read whole. Raises ``ScorefoldError`` where the package zarr is missing, ``DataError``
+    Labels and conditions are read whole. Raises ``ConfigError`` where the package zarr is missing, ``DataError``
     for what it can't open.
     """
-    try:
+    with library(f"the Zarr array {folder}", "scorefold-standard[zarr]"):
         import zarr
-    except ImportError as error:
-        raise ScorefoldError(
-            f"{folder} is a Zarr array, which the package zarr reads", hint="pip install 'scorefold-standard[zarr]'"
-        ) from error
     try:
         node = zarr.open(str(folder), mode="r")
     except Exception as error:  # zarr raises errors of many kinds for metadata that it can't read

@@ -58,19 +58,6 @@ def parquet_frames(files: Sequence[Path]) -> Frames:
     return _some(Frames(tuple(files), schema, blocks, read))
 
 
-def is_saved_dataset(folder: Path) -> bool:
-    """Whether a folder is what ``save_to_disk`` of Hugging Face's datasets writes."""
-    return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
-
-
-def column_types(folder: Path) -> dict[str, Any]:
-    """What dataset_info.json of a saved dataset says of its columns, such as {"image": {"_type": "Image"}}."""
-    info = folder / "dataset_info.json"
-    found = read_json(info) if info.is_file() else {}
-    features = found.get("features") if isinstance(found, dict) else None
-    return {name: facts for name, facts in (features or {}).items() if isinstance(facts, dict)}
-
-
 def saved_frames(folder: Path) -> Frames:
     """The record batches of a folder that ``save_to_disk`` wrote: Arrow streams, which state.json names in order.
 

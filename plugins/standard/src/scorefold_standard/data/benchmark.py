@@ -15,6 +15,7 @@ from scorefold_standard.config.data import BenchmarkManifoldConfig
 from scorefold_standard.data.scaling import scale_of, statistics_of
 from scorefold_toolkit.data.manifolds import Draw, splits_of
 from scorefold_toolkit.data.splits import chosen, measured_split, pick, source_seed
+from scorefold_toolkit.libraries import library
 
 
 class BenchmarkManifold(DataSource):
@@ -43,7 +44,7 @@ class BenchmarkManifold(DataSource):
 def generated(name: str, count: int, seed: int) -> tuple[Tensor, int]:
     """Points (count, D) in float64 of the manifold of that name, and its dimension."""
     # Its first import switches all warnings off, which must neither last nor hide the next ones.
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), library("data:benchmark-manifold", "scorefold-standard[dimension]"):
         from skdim.datasets import BenchmarkManifolds
 
     manifolds = BenchmarkManifolds(random_state=derive_seed(seed, "points") % 2**32)

@@ -13,7 +13,7 @@ from scorefold.data import Dataset
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
 from scorefold_standard.config.data import ImagesConfig
-from scorefold_standard.data.arrow_tables import is_saved_dataset
+from scorefold_standard.data.array_stores import is_saved_dataset
 from scorefold_standard.data.pictures import Pictures, folder_pictures, saved_pictures, tar_pictures
 from scorefold_standard.data.pixels import image_splits
 from scorefold_standard.data.shards import files_of

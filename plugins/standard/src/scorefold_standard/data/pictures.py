@@ -14,8 +14,9 @@ from torch import Tensor
 
 from scorefold.artefacts import digest_folder, files_in
 from scorefold.errors import DataError
-from scorefold_standard.data.arrow_tables import column_types, saved_frames
+from scorefold_standard.data.array_stores import column_types
 from scorefold_standard.data.shards import digest_files, unchanged
+from scorefold_toolkit.libraries import library
 
 _SPLIT_NAMES = {"train", "val", "valid", "validation", "test"}
 _PADDING = 512
@@ -151,6 +152,8 @@ def saved_pictures(folder: Path) -> Pictures:
 
     Raises ``DataError`` where there is another number of such columns, and for images that are kept elsewhere.
     """
+    with library(f"the saved dataset {folder}", "scorefold-standard[parquet]"):
+        from scorefold_standard.data.arrow_tables import saved_frames
     frames = saved_frames(folder)
     features = column_types(folder)
     images, labels = (

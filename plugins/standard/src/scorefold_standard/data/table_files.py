@@ -13,10 +13,10 @@ import numpy as np
 
 from scorefold.errors import ConfigError, DataError
 from scorefold_standard.config.data import ArrayConfig
-from scorefold_standard.data.array_stores import is_zarr, npy_table, why_unread, zarr_table
-from scorefold_standard.data.arrow_tables import arrow_table, is_saved_dataset, parquet_frames, saved_frames
+from scorefold_standard.data.array_stores import is_saved_dataset, is_zarr, npy_table, why_unread, zarr_table
 from scorefold_standard.data.shards import files_of
 from scorefold_standard.data.table_columns import Table, numeric_coordinates, points_array
+from scorefold_toolkit.libraries import library
 
 _FORMATS = {
     ".npy": set[str](),
@@ -35,7 +35,7 @@ def read_table(path: Path, config: ArrayConfig, *, text: bool = False) -> Table:
     if path.is_dir() and (is_zarr(path) or is_saved_dataset(path)):
         kind = "zarr" if is_zarr(path) else "datasets"
         _check_options(f"a {kind} folder", _FOLDERS[kind], config)
-        return zarr_table(path, config) if kind == "zarr" else arrow_table(saved_frames(path), config, path, text)
+        return zarr_table(path, config) if kind == "zarr" else _arrow_table([path], config, path, text)
     files = files_of(config.path, "points")
     suffix = files[0].suffix.lower()
     if suffix not in _FORMATS:
@@ -44,13 +44,21 @@ def read_table(path: Path, config: ArrayConfig, *, text: bool = False) -> Table:
     if suffix == ".npy":
         return npy_table(files, config.memory)
     if suffix == ".parquet":
-        return arrow_table(parquet_frames(files), config, path, text)
+        return _arrow_table(files, config, path, text)
     if len(files) > 1:
         raise DataError(
             f"{path} names {len(files)} {suffix} files, of which each is read as a whole; expected one",
             hint="save them as parquet or npy files, which are read bit by bit",
         )
     return _read_csv(files[0], config, text) if suffix == ".csv" else _read_npz(files[0], config)
+
+
+def _arrow_table(files: Sequence[Path], config: ArrayConfig, path: Path, text: bool) -> Table:
+    """The table of parquet files, or of one folder of a saved dataset."""
+    with library(f"the table {path}", "scorefold-standard[parquet]"):
+        from scorefold_standard.data.arrow_tables import arrow_table, parquet_frames, saved_frames
+    frames = saved_frames(path) if path.is_dir() else parquet_frames(files)
+    return arrow_table(frames, config, path, text)
 
 
 def _check_options(what: str, allowed: set[str], config: ArrayConfig) -> None:

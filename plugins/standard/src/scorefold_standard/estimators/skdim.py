@@ -1,4 +1,4 @@
-"""scikit-dimension's estimators behind one adapter (Bac et al. 2021)."""
+"""MLE, TwoNN and scikit-dimension's estimators behind one adapter (Bac et al. 2021)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,10 @@ from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
 from scorefold.stage import Executor
 from scorefold_standard.config import estimators as configs
+from scorefold_standard.estimators.formulas import mle, two_nn
 from scorefold_standard.estimators.neighbours import nearest_neighbours, sample_size
 from scorefold_standard.estimators.points import QUANTITY, interval_by_halves, noted, points_of, seeded
-
-# Its first import switches all warnings off, which must neither last nor hide the next ones.
-with warnings.catch_warnings():
-    import skdim
+from scorefold_toolkit.libraries import library
 
 Array = npt.NDArray[np.float64]
 
@@ -37,17 +35,19 @@ class Method:
     """One class of ``skdim.id``: its arguments from (config, points, coordinates), and the fewest points it can take.
 
     ``local`` methods estimate at every point from ``config.n_neighbors`` neighbours; ``patched`` ones are global but
-    applied to the neighbourhood of every point; ``distances`` ones read the distances of so many neighbours; the others
-    give one number of the points. ``random`` methods take a seed.
+    applied to the neighbourhood of every point; the others give one number of the points. ``random`` methods take a
+    seed. A ``formula`` stands for the class: it makes estimates of the distances (N, k) to the nearest neighbours,
+    ``neighbours`` of them, and needs no library.
     """
 
     name: str
-    arguments: Callable[[Any, int, int], dict[str, Any]]
     least: Callable[[Any], int]
+    arguments: Callable[[Any, int, int], dict[str, Any]] = lambda c, n, d: {}
     local: bool = False
     patched: bool = False
-    distances: int | None = None
     random: bool = False
+    formula: Callable[[Any, Array], Array | float] | None = None
+    neighbours: Callable[[Any], int] = lambda c: int(c.n_neighbors)
 
 
 def _sizes(config: configs.KNNConfig, n: int) -> npt.NDArray[np.int64]:
@@ -65,50 +65,49 @@ def _neighbours(config: Any) -> int:
 
 
 METHODS: Mapping[type[Config], Method] = {
-    configs.MLEConfig: Method("MLE", lambda c, n, d: {"unbiased": c.unbiased}, _neighbours, local=True),
+    configs.MLEConfig: Method("MLE", _neighbours, local=True, formula=mle),
     configs.TwoNNConfig: Method(
-        "TwoNN",
-        lambda c, n, d: {"discard_fraction": c.discard, "method": c.method, "dist": True},
-        lambda c: max(10, math.ceil(3 / (1 - c.discard))),
-        distances=2,
+        "TwoNN", lambda c: max(10, math.ceil(3 / (1 - c.discard))), formula=two_nn, neighbours=lambda c: 2
     ),
-    configs.LPCAConfig: Method("lPCA", _lpca, _neighbours, patched=True),
-    configs.CorrIntConfig: Method("CorrInt", lambda c, n, d: {"k1": c.near, "k2": c.far}, lambda c: int(c.far) + 1),
+    configs.LPCAConfig: Method("lPCA", _neighbours, _lpca, patched=True),
+    configs.CorrIntConfig: Method("CorrInt", lambda c: int(c.far) + 1, lambda c, n, d: {"k1": c.near, "k2": c.far}),
     configs.DANCoConfig: Method(
         "DANCo",
-        lambda c, n, d: {"k": c.n_neighbors, "D": min(d, c.max_dimension or 100), "ver": c.version},
         lambda c: max(20, c.n_neighbors + 2),
+        lambda c, n, d: {"k": c.n_neighbors, "D": min(d, c.max_dimension or 100), "ver": c.version},
         random=True,
     ),
-    configs.FisherSConfig: Method("FisherS", lambda c, n, d: {"conditional_number": c.condition}, lambda c: 10),
-    configs.ESSConfig: Method("ESS", lambda c, n, d: {"ver": c.version}, _neighbours, local=True, random=True),
-    configs.TLEConfig: Method("TLE", lambda c, n, d: {}, _neighbours, local=True),
-    configs.MADAConfig: Method("MADA", lambda c, n, d: {}, _neighbours, local=True),
-    configs.MOMConfig: Method("MOM", lambda c, n, d: {}, _neighbours, local=True),
+    configs.FisherSConfig: Method("FisherS", lambda c: 10, lambda c, n, d: {"conditional_number": c.condition}),
+    configs.ESSConfig: Method("ESS", _neighbours, lambda c, n, d: {"ver": c.version}, local=True, random=True),
+    configs.TLEConfig: Method("TLE", _neighbours, local=True),
+    configs.MADAConfig: Method("MADA", _neighbours, local=True),
+    configs.MOMConfig: Method("MOM", _neighbours, local=True),
     configs.KNNConfig: Method(
         "KNN",
+        lambda c: max(20, 4 * (c.n_neighbors + 2)),
         # gamma = 1 is the edge length itself, which is below the dimension for every curve and surface.
         lambda c, n, d: {"k": c.n_neighbors, "ps": _sizes(c, n), "M": c.repeats, "gamma": 1},
-        lambda c: max(20, 4 * (c.n_neighbors + 2)),
         random=True,
     ),
     configs.MiNDMLConfig: Method(
         "MiND_ML",
-        lambda c, n, d: {"k": c.n_neighbors, "D": c.max_dimension or d, "ver": c.version},
         lambda c: int(c.n_neighbors) + 3,
+        lambda c, n, d: {"k": c.n_neighbors, "D": c.max_dimension or d, "ver": c.version},
     ),
-    configs.GRIDEConfig: Method("GRIDE", lambda c, n, d: {"n1": c.near, "n2": c.far}, lambda c: max(10, c.far + 1)),
+    configs.GRIDEConfig: Method("GRIDE", lambda c: max(10, c.far + 1), lambda c, n, d: {"n1": c.near, "n2": c.far}),
     configs.PHConfig: Method(
         "PH",
-        lambda c, n, d: {"alpha": c.power, "nsteps": c.sizes, "subsamples": c.repeats},
         lambda c: 20,
+        lambda c, n, d: {"alpha": c.power, "nsteps": c.sizes, "subsamples": c.repeats},
         random=True,
     ),
 }
 
 
 class SkdimEstimator(Estimator):
-    """Intrinsic dimension by a method of scikit-dimension; the type of the config says which.
+    """Intrinsic dimension by a closed form or a method of scikit-dimension; the type of the config says which.
+
+    Raises ``ConfigError`` for a method of scikit-dimension where this is not installed.
 
     Events are flattened; exact duplicates count once, since neighbour distances of 0 have no logarithm. Local methods
     give ``pointwise``, which is not finite at points where the method has no answer: the value leaves these out, and
@@ -124,6 +123,7 @@ class SkdimEstimator(Estimator):
     def __init__(self, config: Config, *, executor: Executor | None = None) -> None:
         self.config: Any = config
         self.executor = executor
+        self._methods()
 
     @property
     def method(self) -> Method:
@@ -194,6 +194,15 @@ class SkdimEstimator(Estimator):
         except DataError:
             return math.nan
 
+    def _methods(self) -> Any:
+        """The library's methods, where one is asked: ``skdim.id``."""
+        if self.method.formula is not None:
+            return None
+        # Its first import switches all warnings off, which must neither last nor hide the next ones.
+        with warnings.catch_warnings(), library(self.method.name, "scorefold-standard[dimension]"):
+            import skdim
+        return skdim.id
+
     def _why(self) -> str:
         count = getattr(self.config, "n_neighbors", None)
         return "" if count is None else f" with n_neighbors: {count}"
@@ -204,16 +213,19 @@ class SkdimEstimator(Estimator):
         # scikit-dimension asks for two coordinates; one more that is 0 changes no distance.
         if points.shape[1] == 1:
             points = np.hstack([points, np.zeros_like(points)])
-        printed = io.StringIO()
+        methods, printed = self._methods(), io.StringIO()
         with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"), redirect_stdout(printed):
             warnings.simplefilter("always")
-            value, pointwise = self._fitted(skdim.id, points, seed)
+            value, pointwise = self._fitted(methods, points, seed)
         heard.extend(str(warning.message) for warning in caught)
         heard.extend(printed.getvalue().splitlines())
         return value, pointwise
 
     def _fitted(self, methods: Any, points: Array, seed: int) -> tuple[float, Tensor | None]:
         config, method = self.config, self.method
+        if method.formula is not None:
+            distances, _ = nearest_neighbours(points, method.neighbours(config), self.executor)
+            return self._answer(method.formula(config, distances))
         arguments = method.arguments(config, *points.shape)
         if method.random:
             arguments["random_state"] = seed
@@ -227,13 +239,16 @@ class SkdimEstimator(Estimator):
                 _, places = nearest_neighbours(points, config.n_neighbors, self.executor)
                 estimates = model.fit_transform_pw(points, n_neighbors=config.n_neighbors, precomputed_knn=places)
             else:
-                if method.distances is not None:
-                    points, _ = nearest_neighbours(points, method.distances, self.executor)
-                return float(model.fit(points).dimension_), None
+                estimates = float(model.fit(points).dimension_)
         except Exception as error:  # scikit-dimension raises anything for points its methods were not made for
             raise DataError(f"{method.name} can't estimate from these points: {error}") from error
+        return self._answer(estimates)
+
+    def _answer(self, estimates: Array | float) -> tuple[float, Tensor | None]:
+        if isinstance(estimates, float):
+            return estimates, None
         pointwise = torch.from_numpy(np.asarray(estimates, dtype=np.float64))
-        return _combined(pointwise[torch.isfinite(pointwise)], config.combine), pointwise
+        return _combined(pointwise[torch.isfinite(pointwise)], self.config.combine), pointwise
 
 
 def _combined(estimates: Tensor, how: str) -> float:

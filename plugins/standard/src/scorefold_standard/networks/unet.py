@@ -13,6 +13,7 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import Network
 from scorefold_standard.config.networks import UNetConfig
 from scorefold_standard.networks.embedding import ConditionEmbedding
+from scorefold_toolkit.libraries import library
 from scorefold_toolkit.nn import named_parts, named_specs
 
 
@@ -33,7 +34,7 @@ class UNet(Network):
         for name, shape in (("in", in_shape), ("out", out_shape)):
             if len(shape) not in (2, 3):
                 raise ConfigError(
-                    f"a U-Net was asked for events of shape {tuple(shape)} {name}; it takes images (C, H, W) or (H, W)",
+                    f"a U-Net takes images (C, H, W) or (H, W); the shape of what goes {name} is {tuple(shape)}",
                     hint="use network:mlp for vectors",
                 )
         if in_shape[-2:] != out_shape[-2:]:
@@ -61,7 +62,8 @@ class ImageUNet(nn.Module):
         condition: ConditionSpec | None = None,
     ) -> None:
         super().__init__()
-        from diffusers import UNet2DModel  # five seconds to import, so only where one is built
+        with library("network:unet", "scorefold-standard[images]"):
+            from diffusers import UNet2DModel  # five seconds to import, so only where one is built
 
         self.out_shape = tuple(out_shape)
         self.time = time

@@ -19,6 +19,7 @@ from scorefold.diffusion import VE, IsotropicProcess, Schedule
 from scorefold.errors import ArtefactError, ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold_standard.config.scores import DiffusersConfig
+from scorefold_toolkit.libraries import library
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _PREDICTIONS = ("epsilon", "sample", "v_prediction")
@@ -150,7 +151,8 @@ def _load_unet(folder: Path) -> nn.Module:
     name = _class_name(folder / "config.json")
     if name != "UNet2DModel":
         raise ConfigError(f"{folder} holds a {name}; expected a UNet2DModel, a network on images without text")
-    from diffusers import UNet2DModel  # five seconds to import, so only where one is loaded
+    with library("score:diffusers", "scorefold-standard[images]"):
+        from diffusers import UNet2DModel  # five seconds to import, so only where one is loaded
 
     try:
         model, info = UNet2DModel.from_pretrained(
@@ -172,8 +174,8 @@ def _load_unet(folder: Path) -> nn.Module:
 
 def _load_scheduler(folder: Path) -> Any:
     name = _class_name(folder / "scheduler_config.json")
-    import diffusers
-
+    with library("score:diffusers", "scorefold-standard[images]"):
+        import diffusers
     kind: Any = getattr(diffusers, name, object)
     is_scheduler = isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)
     if not is_scheduler:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scorefold.errors import ConfigError, DataError, ScorefoldError, ShapeError
+from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.random import draw_normal
+from scorefold_toolkit.libraries import library
 from scorefold_toolkit.numerics.spectra import symmetric_sqrt
 
 LARGEST = 4096
@@ -127,16 +128,11 @@ class MixtureDistribution:
 def fit_mixture(codes: Tensor, components: int, seed: int) -> MixtureDistribution:
     """A mixture of normal distributions with full covariances, fitted to codes (N, k) by scikit-learn.
 
-    Raises ``ScorefoldError`` without scikit-learn, ``ConfigError`` for more components than codes.
+    Raises ``ConfigError`` without scikit-learn, and for more components than codes.
     """
-    try:
+    with library("a mixture of codes", "scorefold-verbs[mixtures]"):
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
-    except ImportError as error:
-        raise ScorefoldError(
-            "a mixture of codes is fitted by scikit-learn, which is not installed",
-            hint="pip install scikit-learn, or take codes: gaussian",
-        ) from error
     if components > len(codes):
         raise ConfigError(
             f"a mixture of {components} components was asked for, of {len(codes)} codes",
