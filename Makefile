@@ -21,10 +21,11 @@ $(BIN)/python:
 		{ echo "Scorefold needs Python 3.11 or later; run: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
-# $(call install,EXTRA,MEMBERS): the root lists members and extras; members are then linked, so that an edit takes effect.
+# $(call install,EXTRA,MEMBERS): members from this checkout with what the extra needs; then they are linked, so that an
+# edit takes effect.
 define install
 	@echo "== installing Scorefold$(1) into $(VENV) (some minutes the first time: torch is large)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check '.$(1)'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix ./,$(2)) '.$(1)'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(addprefix -e ./,$(2))
 	@touch $@
 endef
@@ -43,6 +44,10 @@ $(VENV)/installed-bench: $(VENV)/installed $(MANIFESTS)
 
 $(VENV)/installed-docs: $(VENV)/installed $(MANIFESTS)
 	$(call install,[docs],$(MEMBERS))
+
+$(VENV)/installed-release: $(BIN)/python $(MANIFESTS)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check build hatchling twine check-wheel-contents
+	@touch $@
 
 install: $(VENV)/installed  ## Install Scorefold and its plugins into .venv
 
@@ -91,8 +96,8 @@ bench: $(VENV)/installed-bench  ## Time Scorefold side by side with its peers
 known: $(VENV)/installed-test  ## Write what our plugins offer, for the errors that name one that is missing
 	@$(BIN)/python .ci/known.py
 
-dist: $(VENV)/installed-test  ## Build every wheel into dist/
-	@for member in $(MEMBERS); do $(BIN)/python -m build --quiet --wheel --outdir dist $$member || exit 1; done; ls dist
+dist: $(VENV)/installed-release  ## Build and check every distribution, and try them in an empty environment
+	@$(BIN)/python .ci/dist.py
 
 clean:  ## Remove build outputs, runs and the cache (not .venv)
 	rm -rf dist build site .pytest_cache .mypy_cache .ruff_cache runs .scorefold

@@ -1,7 +1,7 @@
 """Prints the version of Scorefold, or writes a new one everywhere: python .ci/version.py [0.2.0]
 
-The one source is ``core/src/scorefold/__init__.py``; a test holds every member, CITATION.cff and the requirements among
-members to it.
+The one source is ``core/src/scorefold/__init__.py``; a test compares every member, CITATION.cff and the versions that
+members require of each other with it.
 """
 
 from __future__ import annotations
@@ -33,13 +33,19 @@ def said(file: Path) -> str:
     return found[1]
 
 
+def siblings(file: Path) -> list[str]:
+    """The versions that a file requires of other members, such as 0.1.0 in ``scorefold-core~=0.1.0``."""
+    return re.findall(r'"scorefold-[a-z]+(?:\[[a-z,]+\])?~=([^"]+)"', file.read_text())
+
+
 def write(version: str) -> None:
     """Write a version into every file that says one."""
     for file in files():
         text, old = file.read_text(), said(file)
         line = re.search(LINES[file.name], text, re.M)
         assert line is not None
-        file.write_text(text[: line.start()] + line[0].replace(old, version) + text[line.end() :])
+        text = text[: line.start()] + line[0].replace(old, version) + text[line.end() :]
+        file.write_text(text.replace(f'~={old}"', f'~={version}"'))
 
 
 if __name__ == "__main__":

@@ -210,7 +210,7 @@ def test_what_is_imported_is_declared(folder: Path) -> None:
     """Every third-party import stands in the distribution's own dependencies, those of its extras included."""
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     declared = {
-        requirement.split(">")[0].split("=")[0].split("[")[0].strip().lower().replace("-", "_")
+        re.split("[~<>=[]", requirement)[0].strip().lower().replace("-", "_")
         for requirement in every_requirement(project)
     }
     imports_by_distribution = {
@@ -306,8 +306,8 @@ def test_wheels_hold_what_is_read_at_run_time(wheels: dict[str, list[str]]) -> N
 def test_the_root_installs_every_member() -> None:
     names = {tomllib.loads((folder / "pyproject.toml").read_text())["project"]["name"] for folder in MEMBERS}
     requirements = every_requirement(WORKSPACE["project"])
-    listed = {item.split(" @ ")[0].split("[")[0] for item in requirements if " @ " in item}
-    assert listed == names
+    listed = {re.split(r"[\[~]", item)[0] for item in requirements}
+    assert names <= listed
     assert set(WORKSPACE["tool"]["uv"]["sources"]) == names
 
 
@@ -319,3 +319,17 @@ def test_every_member_has_the_one_version() -> None:
         str(file.relative_to(ROOT)): version.said(version.SOURCE) for file in version.files()
     }
     assert len(version.files()) == len(MEMBERS) + 3
+    required = {item for file in version.files() for item in version.siblings(file)}
+    assert required == {version.said(version.SOURCE)}
+
+
+@pytest.mark.parametrize("folder", MEMBERS, ids=lambda folder: folder.name)
+def test_every_member_can_be_published(folder: Path) -> None:
+    """A README, the licence, and the same people and pages as the whole."""
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    assert (folder / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+    assert (folder / project["readme"]).read_text().startswith(f"# {project['name']}\n")
+    for field in ("authors", "keywords", "classifiers", "license", "requires-python"):
+        assert project[field] == WORKSPACE["project"][field]
+    ours = [item for item in every_requirement(project) if item.startswith("scorefold-")]
+    assert all("~=" in item or item.startswith(project["name"]) for item in ours)

@@ -104,7 +104,7 @@ def _parquet(out: Path, outcome: Outcome) -> None:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise ConfigError("writing parquet needs pyarrow", hint="pip install pyarrow") from None
+        raise ConfigError("writing parquet needs pyarrow", hint="pip install 'scorefold-registry[parquet]'") from None
     names, flat = _columns(outcome)
     table = pyarrow.table({name: flat[:, index] for index, name in enumerate(names)})
     pyarrow.parquet.write_table(table, out)
