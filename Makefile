@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-DEFAULT := core toolkit testing registry plugins/verbs plugins/standard plugins/iddiff plugins/pullback plugins/nonuniform plugins/conditional plugins/scorevae plugins/caflow plugins/allocation templates
+DEFAULT := core toolkit testing registry plugins/verbs plugins/standard plugins/iddiff plugins/pullback plugins/nonuniform plugins/conditional plugins/scorevae plugins/caflow plugins/allocation plugins/flowmatching templates
 OPTIONAL := plugins/dask plugins/tracking
 MEMBERS := $(DEFAULT) $(OPTIONAL)
 LONG := benchmarks/images.py benchmarks/dimensions.py benchmarks/growth.py
@@ -79,7 +79,7 @@ lowest:  ## make test on Python 3.11 with the lowest version of every requiremen
 lint: $(VENV)/installed-lint  ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy core/src toolkit/src testing/src registry/src plugins/verbs/src plugins/standard/src plugins/iddiff/src plugins/pullback/src plugins/nonuniform/src plugins/conditional/src plugins/scorevae/src plugins/caflow/src plugins/allocation/src plugins/dask/src plugins/tracking/src templates/src docs/mkdocs_hooks.py docs/scorefold_site
+	@$(BIN)/mypy $(addsuffix /src,$(MEMBERS)) docs/mkdocs_hooks.py docs/scorefold_site
 
 format: $(VENV)/installed-lint  ## Format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -20,7 +20,7 @@ def test_exact_claims_hold(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "plugin", ["allocation", "caflow", "conditional", "iddiff", "nonuniform", "pullback", "scorevae"]
+    "plugin", ["allocation", "caflow", "conditional", "flowmatching", "iddiff", "nonuniform", "pullback", "scorevae"]
 )
 def test_no_gate_holds_for_untrained_models(plugin: str, capsys: pytest.CaptureFixture[str]) -> None:
     status = main(["reproduce", plugin, "--null", "--profile", "quick"])

@@ -1,0 +1,55 @@
+"""Trained flows: units, conditions, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from scorefold.config import TrainingConfig
+from scorefold.data import Dataset, DataSpec, EventScale, TensorSpec
+from scorefold.errors import ConfigError
+from scorefold_flowmatching.claims.exact import gaussian_map, same_flow
+from scorefold_flowmatching.config import FlowMatchingConfig
+from scorefold_flowmatching.score import FlowMatching
+from scorefold_standard.config.networks import MLPConfig
+from scorefold_standard.networks.mlp import MLP
+from scorefold_toolkit.training import fit
+
+
+def flow_of(spec: Any = None, **config: Any) -> FlowMatching:
+    data = DataSpec((2,), EventScale(mean=10.0, std=4.0), spec)
+    network: Any = MLP(MLPConfig(width=32, blocks=1))
+    return FlowMatching(FlowMatchingConfig(network=network, **config), data=data)
+
+
+def gaussians(count: int) -> Dataset:
+    """Two classes, about 6 and 14 in both coordinates."""
+    label = torch.arange(count) % 2
+    noise = torch.randn(count, 2, generator=torch.Generator().manual_seed(0))
+    return Dataset(noise + 6.0 + 8.0 * label[:, None], condition=label)
+
+
+def test_exact_claims_hold() -> None:
+    assert gaussian_map(None, "smoke", 0) <= 0.002
+    assert same_flow(None, "smoke", 0) <= 1e-9
+
+
+def test_classes_come_where_they_are_and_guidance_needs_dropout() -> None:
+    training = TrainingConfig(steps=500, batch_size=128, learning_rate=0.003)
+    flow = flow_of(TensorSpec((), classes=2), condition_dropout=0.2, training=training)
+    fit(flow, gaussians(2000), training)
+    samples = flow.sample(400, torch.tensor([0, 1]), generator=torch.Generator().manual_seed(0)).mean(0)
+    torch.testing.assert_close(samples, torch.tensor([[6.0, 6.0], [14.0, 14.0]]), atol=0.6, rtol=0)
+    assert flow.sample(10, torch.tensor([0]), guidance=2.0).shape == (10, 1, 2)
+    both = flow.sample(400, generator=torch.Generator().manual_seed(0))
+    assert both.std() == pytest.approx(4.1, abs=0.8)
+    with pytest.raises(ConfigError, match="trained with a condition and got none"):
+        flow_of(TensorSpec((), classes=2)).sample(2)
+
+
+@pytest.mark.parametrize("times", [{"t_min": 0}, {"t_max": 1}, {"t_min": 0.5, "t_max": 0.4}])
+def test_times_outside_the_path_are_refused(times: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="t_m"):
+        flow_of(**times)
