@@ -113,5 +113,5 @@ def test_each_schema_is_one_and_is_met(schema: str) -> None:
 
 
 def test_each_command_is_among_them() -> None:
-    """But for ``schema``, which prints the schema of run files itself."""
-    assert {command.split()[0] for _, command in ANSWERS} >= COMMANDS.keys() - {"schema"}
+    """But for ``schema``, which prints the schema of run files itself, and ``completion``, which prints a script."""
+    assert {command.split()[0] for _, command in ANSWERS} >= COMMANDS.keys() - {"schema", "completion"}

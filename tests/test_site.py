@@ -16,13 +16,14 @@ import scorefold_site
 from scorefold.plugin import hookimpl
 from scorefold_registry import run_file
 from scorefold_registry.cli.main import COMMANDS
+from scorefold_registry.cli.parsers import parsers
 from scorefold_registry.components.configs import config_model
 from scorefold_registry.components.field_text import describe_fields
 from scorefold_registry.host import Host
 from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.plugin_settings import settings_model
 from scorefold_registry.runfile.reader import read
-from scorefold_site.commands import options, parsers
+from scorefold_site.commands import commands, options
 from scorefold_site.copies import copied_pages
 from scorefold_site.docstrings import markdown_of
 from scorefold_site.errors import error_classes, messages, problem_codes, sources
@@ -110,7 +111,7 @@ def test_every_capability_is_documented(site: dict[str, str]) -> None:
 
 
 def test_every_option_of_every_command_is_documented(found: Inventory, site: dict[str, str]) -> None:
-    made = parsers(found)
+    made = parsers(commands(found))
     assert {name.partition(" ")[0] for name in made} >= set(COMMANDS)
     assert {"plugins list", "plugins show", "plugins check", "plugins doctor"} <= set(made)
     for name, parser in made.items():

@@ -3,69 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib import import_module
 
 from scorefold_registry.cli.main import COMMANDS, USAGE
 from scorefold_registry.cli.options import Parser
+from scorefold_registry.cli.parsers import Run, parsers
 from scorefold_registry.plugins.loading import load_command
 from scorefold_site.inventory import Inventory
 from scorefold_site.markdown import cell, code, fence, page, prose, table
 
-Run = Callable[[list[str]], int]
 
-
-class _MadeError(Exception):
-    """Ends a command as soon as it has made its parser."""
-
-    def __init__(self, parser: Parser) -> None:
-        super().__init__(parser.prog)
-        self.parser = parser
-
-
-@contextmanager
-def _no_parsing(program: str) -> Iterator[None]:
-    """Within it, the parser of a program raises ``_MadeError`` in place of reading arguments; others read them."""
-    original = Parser.parse_args
-
-    def parse_args(self: Parser, arguments: list[str]) -> argparse.Namespace:
-        if self.prog == program:
-            raise _MadeError(self)
-        return original(self, arguments)
-
-    Parser.parse_args = parse_args  # type: ignore[method-assign, assignment]
-    try:
-        yield
-    finally:
-        Parser.parse_args = original  # type: ignore[method-assign]
-
-
-def parser_of(run: Run, program: str, arguments: list[str]) -> Parser:
-    """The parser that a command makes when it is called with arguments; the command itself does nothing."""
-    try:
-        with _no_parsing(program):
-            run(arguments)
-    except _MadeError as made:
-        return made.parser
-    raise LookupError(f"{program} makes no parser of its own")
-
-
-def parsers(inventory: Inventory) -> dict[str, Parser]:
-    """The parsers of our commands by what is typed: ``run``, ``plugins list``."""
-    found: dict[str, Parser] = {}
-    for name, run in _commands(inventory).items():
-        parser = parser_of(run, f"scorefold {name}", [])
-        words = next((action.choices for action in parser._actions if action.dest == "command"), None)
-        if words is None:
-            found[name] = parser
-        else:
-            for word in words:
-                found[f"{name} {word}"] = parser_of(run, f"scorefold {name} {word}", [str(word)])
-    return found
-
-
-def _commands(inventory: Inventory) -> dict[str, Run]:
+def commands(inventory: Inventory) -> dict[str, Run]:
+    """The functions of our commands and of those that plugins of ours add, by name."""
     own: dict[str, Run] = {name: import_module(f"scorefold_registry.cli.commands.{name}").run for name in COMMANDS}
     added = {
         command.name: load_command(record, command)
@@ -88,7 +37,7 @@ def command_page(inventory: Inventory) -> str:
         "What `scorefold COMMAND --help` prints, of all commands; [commands](commands.md) says what they are for.",
         fence(USAGE.partition("\n\ncommands")[0]),
     ]
-    for name, parser in parsers(inventory).items():
+    for name, parser in parsers(commands(inventory)).items():
         rows = [(_written(action), _meaning(parser, action)) for action in options(parser)]
         parts += [
             f"## scorefold {name}",

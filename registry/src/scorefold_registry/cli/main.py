@@ -32,6 +32,7 @@ COMMANDS = {
     "reproduce": "measure the claims of plugins again",
     "cite": "print BibTeX for the methods of a run file",
     "schema": "write JSON Schema of run files, for editors",
+    "completion": "print the script that lets a shell complete commands",
     "runs": "list past runs and clean up",
     "graph": "show how the stages of a run file hang together",
     "new": "write a plugin from a template",
