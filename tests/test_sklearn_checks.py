@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import skdim.id
-from sklearn.model_selection import ParameterGrid
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, ParameterGrid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 
 from scorefold.interfaces import DataSource, Estimator, ScoreModel
 from scorefold_registry import Host
-from scorefold_toolkit.sklearn import EXPECTED_FAILED_CHECKS, DimensionEstimator, as_estimator
+from scorefold_standard.config.estimators import MLEConfig
+from scorefold_toolkit.sklearn import EXPECTED_FAILED_CHECKS, DimensionEstimator, InputError, as_estimator
 
 HOST = Host.discover()
 
@@ -118,6 +121,29 @@ def test_it_stands_where_scikit_dimensions_own_stands() -> None:
     assert ours.transform() == pytest.approx(theirs.transform())
     smooth = [model.fit(X, smooth=True, n_neighbors=10).dimension_pw_smooth_ for model in (ours, theirs)]
     np.testing.assert_allclose(smooth[0], smooth[1])
+
+
+def test_settings_of_our_estimators_are_searched_over() -> None:
+    """Few neighbours are noisy and too many see the curvature of the sphere: a search finds those between."""
+    X = HOST.create("data:sphere", {"dimension": 3, "ambient": 8, "points": 1000}).load("train").x.numpy()
+    mle = as_estimator(HOST.create("estimator:mle", {"resamples": 0}))
+    search = GridSearchCV(mle, {"estimator__n_neighbors": [3, 30, 400]}).fit(X, np.full(len(X), 3))
+    assert search.best_params_ == {"estimator__n_neighbors": 30}
+    again = pickle.loads(pickle.dumps(clone(search.best_estimator_))).fit(X)
+    assert again.get_params()["estimator__n_neighbors"] == 30
+    assert again.dimension_ == search.best_estimator_.dimension_
+    listed = {name for name in mle.get_params() if "__" in name}
+    assert listed == {f"estimator__{name}" for name in MLEConfig.model_fields}
+    assert search.best_estimator_.set_output(transform="pandas").transform_pw().shape == (800, 1)
+
+
+def test_what_was_built_with_more_than_a_config_has_no_settings() -> None:
+    sphere = HOST.create("data:sphere", {"points": 100})
+    flipd = HOST.create("estimator:flipd", score=HOST.create("score:analytic", data=sphere))
+    for built in (flipd, HOST.create("estimator:calibrated")):
+        assert not [name for name in as_estimator(built).get_params() if "__" in name]
+        with pytest.raises(InputError, match="no settings inside"):
+            as_estimator(built).set_params(estimator__points=5)
 
 
 def test_it_ends_a_pipeline_and_is_searched_over() -> None:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+import sklearn
 import torch
+from pydantic import Field, model_validator
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
 from torch import Tensor, nn
 
-from scorefold.config import TrainingConfig
+from scorefold.config import Config, TrainingConfig
 from scorefold.data import Condition, Dataset, as_dataset
 from scorefold.diffusion import VE
 from scorefold.errors import DataError
-from scorefold.interfaces import DataSource, Estimator, Loss, Progress, ScoreModel, Trainable
+from scorefold.interfaces import DataSource, Estimator, Loss, Progress, ScoreModel, TensorSource, Trainable
 from scorefold.results import Estimate
 from scorefold_toolkit.numerics import AGGREGATES
 from scorefold_toolkit.sklearn import DimensionEstimator, InputError, NoSingleDimensionWarning, as_estimator
@@ -100,6 +104,7 @@ class Reading(Estimator):
 
 
 X = np.arange(20.0).reshape(5, 4)
+LEARNED = TensorSource(torch.from_numpy(X))
 VALUES = [1.0, 2.0, 2.2, 4.0, 9.0]
 
 
@@ -213,12 +218,136 @@ def test_random_states_decide() -> None:
 
 def test_it_is_cloned_set_and_pickled() -> None:
     made = as_estimator(Fixed(VALUES), comb="max", random_state=1).fit(X)
-    assert set(made.get_params()) == {"estimator", "score_model", "comb", "event_shape", "random_state"}
+    assert set(made.get_params(False)) == {"estimator", "score_model", "comb", "event_shape", "random_state"}
     copy = clone(made)
     assert copy.comb == "max"
     assert not hasattr(copy, "dimension_")
     assert pickle.loads(pickle.dumps(made)).dimension_ == 9
     assert "DimensionEstimator" in repr(made)
+
+
+class ScaledConfig(Config):
+    factor: float = Field(1.0, gt=0)
+    low: float = 0.0
+
+    @model_validator(mode="after")
+    def _order(self) -> ScaledConfig:
+        if self.low > self.factor:
+            raise ValueError(f"low is {self.low:g} and factor {self.factor:g}; low must be the smaller one")
+        return self
+
+
+class Scaled(Estimator):
+    """A factor times the mean of the first coordinate."""
+
+    def __init__(self, config: ScaledConfig) -> None:
+        self.config = config
+
+    def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        return Estimate("intrinsic dimension", self.config.factor * float(as_dataset(data).x[:, 0].mean()))
+
+
+def brief(data: DataSource, steps: int = 40) -> ScoreModel:
+    made = Learned(data)
+    made.training_config = TrainingConfig(steps=steps, warmup=1, learning_rate=0.1, ema=None, schedule="constant")
+    return made
+
+
+def test_settings_inside_are_parameters() -> None:
+    made = as_estimator(Scaled(ScaledConfig()))
+    inside = {name: value for name, value in made.get_params().items() if "__" in name}
+    assert inside == {"estimator__factor": 1.0, "estimator__low": 0.0}
+    assert "estimator__factor" not in made.get_params(deep=False)
+    first = made.estimator
+    assert made.set_params(estimator__factor=2.0).fit(X).dimension_ == 16
+    assert isinstance(first, Scaled)
+    assert first.config.factor == 1, "the one that was given stays as it is"
+    copy = clone(made)
+    assert copy.get_params()["estimator__factor"] == 2
+    assert pickle.loads(pickle.dumps(copy)).fit(X).dimension_ == 16
+    assert made.set_params(estimator=Scaled(ScaledConfig()), estimator__low=0.5).get_params()["estimator__factor"] == 1
+
+
+def test_keyword_arguments_of_functions_are_parameters() -> None:
+    made = as_estimator(Reading, score_model=partial(brief, steps=30))
+    assert made.get_params()["score_model__steps"] == 30
+    made.set_params(score_model__steps=5).fit(X)
+    assert isinstance(made.score_model_, Learned)
+    assert made.score_model_.training_config.steps == 5
+    assert clone(made).get_params()["score_model__steps"] == 5
+    assert pickle.loads(pickle.dumps(clone(made))).fit(X).dimension_ == made.dimension_
+
+
+def test_a_search_over_settings_inside() -> None:
+    """Without y the factor whose dimensions differ least between folds wins; with y the one that comes nearest."""
+    rows = np.arange(40.0).reshape(20, 2)[np.random.default_rng(0).permutation(20)]
+    grid = {"estimator__factor": [0.1, 0.5, 2.0]}
+    assert GridSearchCV(as_estimator(Scaled(ScaledConfig())), grid).fit(rows).best_params_ == {"estimator__factor": 0.1}
+    found = GridSearchCV(as_estimator(Scaled(ScaledConfig())), grid).fit(rows, np.full(20, 9.5))
+    assert found.best_params_ == {"estimator__factor": 0.5}
+    assert found.best_score_ == pytest.approx(-0.5 * np.mean([abs(m - 19) for m in fold_means(rows)]))
+    assert found.best_estimator_.dimension_ == pytest.approx(9.5)
+
+
+def fold_means(rows: np.ndarray[Any, Any]) -> list[float]:
+    """The mean first coordinates of what five folds leave."""
+    return [float(np.delete(rows[:, 0], range(start, start + 4)).mean()) for start in range(0, 20, 4)]
+
+
+def test_a_search_over_the_training_of_a_score_compares_losses() -> None:
+    found = GridSearchCV(as_estimator(Reading, score_model=brief), {"score_model__steps": [0, 40]}, cv=2).fit(X)
+    assert found.best_params_ == {"score_model__steps": 40}
+    losses = found.cv_results_["mean_test_score"]
+    assert losses[0] == -1, "the loss is the square of a weight that starts at 1"
+    assert -0.1 < losses[1] < 0
+    assert as_estimator(Reading, score_model=Learned(LEARNED)).fit(X).score(X) == 0, "a score that is used as it is"
+
+
+def test_a_score_compares_dimensions() -> None:
+    made = as_estimator(Fixed(None), comb=None).fit(X)
+    assert made.score(X[:3]) == -4, "means of the first coordinate: 8, and 4 without the last two"
+    assert made.score(X, [8, 8, 8, 9, 9]) == pytest.approx(-0.4)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        made.score(X, [8])
+    with pytest.raises(NotFittedError):
+        as_estimator(Fixed(None)).score(X)
+
+
+def test_unknown_settings_and_values_are_refused() -> None:
+    made = as_estimator(Scaled(ScaledConfig()), score_model=brief)
+    for settings, message in (
+        (
+            {"estimator__facto": 1},
+            "no setting 'facto'\n  did you mean estimator__factor. it has factor, low",
+        ),
+        ({"estimator__factor": -1}, "estimator__factor is -1: Input should be greater than 0"),
+        ({"estimator__low": 2.0}, "low is 2 and factor 1; low must be the smaller one"),
+        ({"score_model__step": 1}, "score_model has no setting 'step'\n  did you mean score_model__steps"),
+        ({"comb__way": 1}, "comb__way was given, and comb has no settings inside it\n  give a function"),
+        ({"estimatr__factor": 1}, "Invalid parameter 'estimatr'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            made.set_params(**settings)
+    assert made.get_params()["estimator__factor"] == 1
+    with pytest.raises(InputError, match="estimator has no settings inside"):
+        as_estimator(Reading(Learned(LEARNED))).set_params(estimator__factor=1)
+
+
+def test_points_as_a_table() -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(X, index=list("abcde"))
+    made = as_estimator(Fixed(VALUES)).set_output(transform="pandas")
+    found = made.fit_transform_pw(table, smooth=True, n_neighbors=1)
+    assert found.columns.tolist() == ["dimension", "dimension_smooth"]
+    assert found["dimension"].to_dict() == dict(zip("abcde", VALUES, strict=True))
+    assert found.loc["a", "dimension_smooth"] == pytest.approx(1.5)
+    assert clone(made).fit_transform_pw(X).index.tolist() == [0, 1, 2, 3, 4]
+    assert made.transform(table) == np.mean(VALUES), "one number as ever"
+    assert isinstance(made.set_output(transform="default").fit_transform_pw(table), np.ndarray)
+    with sklearn.config_context(transform_output="pandas"):
+        assert as_estimator(Fixed(VALUES)).fit_transform_pw(table).index.tolist() == list("abcde")
+    with pytest.raises(InputError, match="'panda'; expected 'default' or 'pandas'"):
+        made.set_output(transform="panda")
 
 
 def test_faults_are_value_errors_in_words() -> None:
@@ -236,6 +365,10 @@ def test_faults_are_value_errors_in_words() -> None:
         as_estimator(Fixed(None), comb="max").fit(X)
     with pytest.raises(InputError, match="use fit_pw"):
         as_estimator(Fixed(None)).fit(X, smooth=True)
+    with pytest.raises(InputError, match=r"estimator is 'estimator:mle'; expected one that is built.*\n.*host.create"):
+        as_estimator("estimator:mle").fit(X)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="gave a NoneType; expected an Estimator"):
+        as_estimator(lambda data: None).fit(X)  # type: ignore[arg-type,return-value]
     assert issubclass(InputError, ValueError)
 
 

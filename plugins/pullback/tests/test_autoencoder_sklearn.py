@@ -12,6 +12,7 @@ import torch
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
@@ -98,6 +99,42 @@ def test_a_flow_that_trains_does_so_on_the_rows() -> None:
     assert np.ptp(made.explained_variance_) > 0
     line = make_pipeline(StandardScaler(), RiemannianPCA(gaussian, n_components=1))
     assert line.fit_transform(X).shape == (300, 1)
+
+
+def layered(data: DataSource, steps: int = 20) -> Flow:
+    config = AffineCouplingConfig(layers=2, hidden=(8,), training=TrainingConfig(steps=steps, warmup=1))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return CouplingFlow(config, data=data)
+
+
+def test_its_score_is_the_likelihood_as_a_pcas_is() -> None:
+    ours, theirs = RiemannianPCA(gaussian).fit(X), PCA().fit(X)
+    difference = 1 - (X.shape[0] - 1) / X.shape[0]
+    assert ours.score(X) == pytest.approx(theirs.score(X), abs=3 * difference)
+    np.testing.assert_allclose(ours.score_samples(X).mean(), ours.score(X))
+    with pytest.raises(NotFittedError):
+        RiemannianPCA(gaussian).score(X)
+
+
+def test_settings_of_its_flow_are_searched_over() -> None:
+    made = RiemannianPCA(layered, n_components=1)
+    assert made.get_params()["flow__steps"] == 20
+    bent = np.random.default_rng(0).standard_normal((400, 2))
+    bent[:, 1] = bent[:, 0] ** 2 + 0.3 * bent[:, 1]
+    search = GridSearchCV(made, {"flow__steps": [0, 200]}, cv=2).fit(bent)
+    assert search.best_params_ == {"flow__steps": 200}
+    assert pickle.loads(pickle.dumps(clone(search.best_estimator_))).get_params()["flow__steps"] == 200
+    with pytest.raises(InputError, match="flow has no setting 'step'\n  did you mean flow__steps"):
+        made.set_params(flow__step=3)
+
+
+def test_codes_as_a_table() -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(X, columns=list("abc"), index=range(5, 305))
+    codes = RiemannianPCA(gaussian, n_components=2).set_output(transform="pandas").fit_transform(table)
+    assert codes.columns.tolist() == ["riemannianpca0", "riemannianpca1"]
+    assert codes.index.tolist() == list(range(5, 305))
 
 
 def test_images_as_rows() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from pydantic import ValidationError
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
@@ -22,19 +22,20 @@ from scorefold.interfaces import DataSource, Flow, TensorSource
 from scorefold_pullback.autoencoder.axes import place_of
 from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
 from scorefold_pullback.config.estimators import RiemannianAutoencoderConfig
-from scorefold_toolkit.sklearn import InputError, trained
+from scorefold_toolkit.sklearn import InputError, SettingsInside, trained
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class RiemannianPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class RiemannianPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SettingsInside):  # type: ignore[misc]
     """The coordinates of a flow that hold nearly all of its variance, as a PCA's components are of a linear map.
 
     ``flow`` is a fitted flow, which is used as it is, or a function that builds one for data (a ``DataSource``); one
-    that can be trained is then trained on ``X`` by its own settings whenever ``fit`` is called. ``unexplained`` is the
-    share of the variance that may be left, 0.1 where neither it nor ``n_components`` is given. Rows of ``X`` are events
-    of shape ``event_shape``, by default vectors. ``random_state`` seeds the training; None is seed 0.
+    that can be trained is then trained on ``X`` by its own settings whenever ``fit`` is called. Keyword arguments of
+    that function are set and searched over as ``flow__layers``. ``unexplained`` is the share of the variance that may
+    be left, 0.1 where neither it nor ``n_components`` is given. Rows of ``X`` are events of shape ``event_shape``, by
+    default vectors. ``random_state`` seeds the training; None is seed 0.
 
     After ``fit``: ``n_components_``; ``explained_variance_`` and ``explained_variance_ratio_`` (n_components_,), of the
     flow's base, widest first; ``flow_``; ``autoencoder_``; ``n_features_in_``.
@@ -92,6 +93,15 @@ class RiemannianPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def residuals(self, X: Any) -> Array:
         """The distance (n,) of each row from its reconstruction: large for outliers."""
         return self._applied(RiemannianAutoencoder.residuals, self._new(X))
+
+    def score_samples(self, X: Any) -> Array:
+        """The log-density (n,) of each row under the flow, in nats."""
+        check_is_fitted(self, "autoencoder_")
+        return self._applied(lambda autoencoder, x: self.flow_.log_prob(x), self._new(X))
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """The mean of ``score_samples``, as a PCA's ``score`` is under its normal distribution; ``y`` is not read."""
+        return float(self.score_samples(X).mean())
 
     @property
     def _n_features_out(self) -> int:

@@ -1,8 +1,4 @@
-"""Estimators of intrinsic dimension as scikit-learn's: ``fit``, ``dimension_``, ``dimension_pw_``.
-
-Needs scikit-learn (``pip install 'scorefold-toolkit[sklearn]'``), which nothing else here imports. The methods are
-those of scikit-dimension's estimators (Bac et al. 2021), so that one can stand where the other did.
-"""
+"""An estimator of intrinsic dimension with the methods and attributes of scikit-dimension's (Bac et al. 2021)."""
 
 from __future__ import annotations
 
@@ -13,25 +9,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
+from sklearn import get_config
+from sklearn.base import clone
+from sklearn.neighbors import NearestNeighbors
+from sklearn.utils import TransformerTags, check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from scorefold.data import Dataset
-from scorefold.errors import DataError, ScorefoldError
-from scorefold.interfaces import DataSource, Estimator, Flow, ScoreModel, TensorSource, Trainable
+from scorefold.errors import DataError
+from scorefold.interfaces import DataSource, Estimator, Flow, Progress, ScoreModel, TensorSource, Trainable
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold_toolkit.data.rounding import rounding_warning
 from scorefold_toolkit.numerics import AGGREGATES, bootstrap_interval
-
-try:
-    from sklearn.base import BaseEstimator
-    from sklearn.neighbors import NearestNeighbors
-    from sklearn.utils import TransformerTags, check_random_state
-    from sklearn.utils.validation import check_is_fitted, validate_data
-except ImportError as error:
-    raise ScorefoldError(
-        "scorefold_toolkit.sklearn needs scikit-learn 1.6 or later", hint="pip install 'scorefold-toolkit[sklearn]'"
-    ) from error
+from scorefold_toolkit.sklearn.settings import InputError, SettingsInside
+from scorefold_toolkit.training import fit
+from scorefold_toolkit.training.distributed import OneProcess
+from scorefold_toolkit.training.validation import validation_loss
 
 _Model = TypeVar("_Model", ScoreModel, Flow)
 
@@ -54,10 +49,6 @@ class NoSingleDimensionWarning(UserWarning):
     """The data or the model support no single dimension: ``dimension_`` is nan, and the text says the range."""
 
 
-class InputError(DataError, ValueError):
-    """Data or parameters that an estimator can't take, as scikit-learn wants to hear of them: a ``ValueError``."""
-
-
 def as_estimator(
     estimator: Estimator | Callable[..., Estimator],
     *,
@@ -70,7 +61,8 @@ def as_estimator(
 
     ``estimator`` is one that is built, or a function that builds it: from the score where one is given, and from the
     data otherwise. ``score_model`` is a fitted score, which is used as it is, or a function that builds one for the
-    data; one that can be trained is then trained on ``X`` by its own settings. ``comb`` says how the dimensions at
+    data; one that can be trained is then trained on ``X`` by its own settings. What is inside either of them is set and
+    searched over as ``estimator__n_neighbors``: see ``SettingsInside``. ``comb`` says how the dimensions at
     points give one (mean, median, mode, max); None leaves that to the estimator. Rows of ``X`` are events of shape
     ``event_shape``, by default vectors. ``random_state`` seeds the training and the estimate; None is seed 0.
     """
@@ -79,7 +71,7 @@ def as_estimator(
     )
 
 
-class DimensionEstimator(BaseEstimator):  # type: ignore[misc]
+class DimensionEstimator(SettingsInside):
     """What ``as_estimator`` makes; parameters as there.
 
     After ``fit``: ``dimension_``, nan with a ``NoSingleDimensionWarning`` where the data support no one number;
@@ -158,18 +150,58 @@ class DimensionEstimator(BaseEstimator):  # type: ignore[misc]
             self._smooth(points, n_neighbors)
         return self
 
-    def transform_pw(self, X: Any = None) -> Array | tuple[Array, Array]:
-        """The dimensions at the points (n,) found by ``fit_pw``, with the smoothed ones where these were asked for."""
+    def transform_pw(self, X: Any = None) -> Any:
+        """The dimensions at the points (n,) found by ``fit_pw``, with the smoothed ones where these were asked for.
+
+        One array or two, or a table: see ``set_output``.
+        """
         check_is_fitted(self, "dimension_pw_")
         if X is not None:
             validate_data(self, X, reset=False)
-        if hasattr(self, "dimension_pw_smooth_"):
-            return self.dimension_pw_, self.dimension_pw_smooth_
-        return self.dimension_pw_
+        smooth = getattr(self, "dimension_pw_smooth_", None)
+        library = getattr(self, "_sklearn_output_config", {}).get("transform", get_config()["transform_output"])
+        if library != "pandas":
+            return self.dimension_pw_ if smooth is None else (self.dimension_pw_, smooth)
+        import pandas as pd
 
-    def fit_transform_pw(self, X: Any, y: Any = None, **settings: Any) -> Array | tuple[Array, Array]:
+        columns = {"dimension": self.dimension_pw_} | ({} if smooth is None else {"dimension_smooth": smooth})
+        return pd.DataFrame(columns, index=self._index)
+
+    def fit_transform_pw(self, X: Any, y: Any = None, **settings: Any) -> Any:
         """The dimensions at the points of ``X``; ``settings`` are those of ``fit_pw``."""
         return self.fit_pw(X, y, **settings).transform_pw()
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """How well what ``fit`` found holds at other points ``X`` (n, features); the larger the better.
+
+        Where the true dimensions ``y`` (n,) of the rows are given, minus the mean of ``abs(dimension_ - y)``. Otherwise
+        where ``fit`` trained a score, minus its loss at ``X``; and else minus the difference between ``dimension_`` and
+        the dimension that the same parameters give for ``X``: a dimension that changes with the points scores low.
+        """
+        check_is_fitted(self, "dimension_")
+        points = validate_data(self, X, dtype=[np.float64, np.float32], reset=False, copy=True)
+        if y is not None:
+            known = column_or_1d(y, dtype=np.float64)
+            check_consistent_length(points, known)
+            return -float(np.abs(self.dimension_ - known).mean())
+        score = getattr(self, "score_model_", None)
+        if score is not self.score_model and isinstance(score, Trainable):
+            return -_loss(score, dataset_of(points, self.event_shape))
+        again: DimensionEstimator = clone(self).set_params(score_model=score)
+        return -abs(self.dimension_ - float(again.fit(points).dimension_))
+
+    def set_output(self, *, transform: str | None = None) -> DimensionEstimator:
+        """What ``transform_pw`` and ``fit_transform_pw`` give: arrays (``default``), or a table (``pandas``).
+
+        Its columns are ``dimension`` and, where it was smoothed, ``dimension_smooth``; it has the index of the table
+        that ``fit`` was given. None changes nothing; ``transform`` gives a number all the same. Returns itself. Raises
+        ``InputError`` for another word.
+        """
+        if transform not in (None, "default", "pandas"):
+            raise InputError(f"transform is {transform!r}; expected 'default' or 'pandas'")
+        if transform is not None:
+            self._sklearn_output_config = {"transform": transform}
+        return self
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -179,6 +211,7 @@ class DimensionEstimator(BaseEstimator):  # type: ignore[misc]
     def _checked(self, X: Any) -> Array:
         """X as a new array (n, features). scikit-learn's own words for what is wrong with it, as ``ValueError``."""
         points: Array = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2, copy=True)
+        self._index = X.index if hasattr(X, "iloc") else None
         shape = self.event_shape
         if shape is not None and int(np.prod(shape)) != points.shape[1]:
             raise InputError(f"X has {points.shape[1]} features; events of shape {tuple(shape)} have {np.prod(shape)}")
@@ -194,22 +227,25 @@ class DimensionEstimator(BaseEstimator):  # type: ignore[misc]
         return 0 if self.random_state is None else int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _estimated(self, points: Array) -> Estimate:
-        x = torch.from_numpy(points)
-        x = x if self.event_shape is None else x.reshape(len(x), *self.event_shape)
-        dataset = Dataset(x, index=torch.arange(len(x)))
-        seed = self._seed()
+        dataset, seed = dataset_of(points, self.event_shape), self._seed()
         try:
             estimator = self._built(TensorSource({"train": dataset, "test": dataset}), seed)
             answer = estimator.estimate(dataset, generator=derive_generator(seed, "estimate"))
         except DataError as error:
             raise InputError(error.message, hint=error.hint) from error
-        rounded = rounding_warning(x)
+        rounded = rounding_warning(dataset.tensor())
         if rounded:
             warnings.warn(rounded, UserWarning, stacklevel=3)
         return answer.with_warnings([rounded] if rounded else [])
 
     def _built(self, source: TensorSource, seed: int) -> Estimator:
         made, score = self.estimator, self.score_model
+        for name, part in (("estimator", made), ("score_model", score)):
+            if not (part is None or isinstance(part, Estimator) or callable(part)):
+                raise InputError(
+                    f"{name} is {part!r}; expected one that is built, or a function that builds it",
+                    hint=f"host.create({part!r}) with host = Host.discover()" if isinstance(part, str) else None,
+                )
         if made is None:
             raise InputError("no estimator was given", hint="as_estimator(host.create('estimator:...'))")
         if isinstance(made, Estimator):
@@ -219,12 +255,14 @@ class DimensionEstimator(BaseEstimator):  # type: ignore[misc]
                     hint="give a function that builds it from the score: lambda score: host.create(..., score=score)",
                 )
             return made
-        if score is None:
-            return made(source)
-        if not isinstance(score, ScoreModel):
+        if score is not None and not isinstance(score, ScoreModel):
             score = trained(score(source), source.load("train"), derive_seed(seed, "training"))
-        self.score_model_ = score
-        return made(score)
+        if score is not None:
+            self.score_model_ = score
+        built = made(source if score is None else score)
+        if not isinstance(built, Estimator):
+            raise InputError(f"the function {made!r} gave a {type(built).__name__}; expected an Estimator")
+        return built
 
     def _combine(self, comb: str | None) -> None:
         """The dimensions at points as one, with its bootstrap over them, where ``comb`` asks for that."""
@@ -259,14 +297,31 @@ class DimensionEstimator(BaseEstimator):  # type: ignore[misc]
         self.dimension_pw_smooth_ = np.where(known.any(1), mean, np.nan)
 
 
+def dataset_of(points: Array, event_shape: tuple[int, ...] | None = None) -> Dataset:
+    """Rows (n, features) as a data set of events, by default vectors."""
+    x = torch.from_numpy(points)
+    x = x if event_shape is None else x.reshape(len(x), *event_shape)
+    return Dataset(x, index=torch.arange(len(x)))
+
+
 def trained(model: _Model, data: Dataset, seed: int = 0) -> _Model:
     """A model trained on data in its own dtype by its own settings; one that can't be trained as it is."""
     if isinstance(model, Trainable) and isinstance(model, nn.Module):
-        from scorefold_toolkit.training import fit
-
-        dtypes = [parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()]
-        fit(model, data.to(dtype=dtypes[0] if dtypes else None), model.training_config, seed=seed)
+        fit(model, _for(model, data), model.training_config, seed=seed)
     return model
+
+
+def _loss(model: Trainable, data: Dataset) -> float:
+    """The mean loss of a trained model at points, as a validation computes it."""
+    assert isinstance(model, nn.Module)
+    progress = Progress(0, 1, model.phases()[-1].name)
+    here = OneProcess(next(model.parameters()).device, "no")
+    return validation_loss(model, _for(model, data), 256, progress=progress, seed=0, processes=here)
+
+
+def _for(model: nn.Module, data: Dataset) -> Dataset:
+    """Data in the dtype of a model."""
+    return data.to(dtype=next((part.dtype for part in model.parameters() if part.is_floating_point()), None))
 
 
 def _value_or_nan(answer: Estimate) -> float:

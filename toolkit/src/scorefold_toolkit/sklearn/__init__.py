@@ -1,0 +1,31 @@
+"""Estimators of intrinsic dimension as scikit-learn's: ``fit``, ``dimension_``, ``dimension_pw_``, ``score``.
+
+Needs scikit-learn (``pip install 'scorefold-toolkit[sklearn]'``), which nothing else here imports. The methods are
+those of scikit-dimension's estimators (Bac et al. 2021), so that one can stand where the other did.
+"""
+
+from scorefold.errors import ScorefoldError
+
+try:
+    from scorefold_toolkit.sklearn.dimension import (
+        EXPECTED_FAILED_CHECKS,
+        DimensionEstimator,
+        NoSingleDimensionWarning,
+        as_estimator,
+        trained,
+    )
+    from scorefold_toolkit.sklearn.settings import InputError, SettingsInside
+except ImportError as error:
+    raise ScorefoldError(
+        "scorefold_toolkit.sklearn needs scikit-learn 1.6 or later", hint="pip install 'scorefold-toolkit[sklearn]'"
+    ) from error
+
+__all__ = [
+    "EXPECTED_FAILED_CHECKS",
+    "DimensionEstimator",
+    "InputError",
+    "NoSingleDimensionWarning",
+    "SettingsInside",
+    "as_estimator",
+    "trained",
+]
