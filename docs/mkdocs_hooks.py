@@ -11,13 +11,14 @@ from mkdocs.structure.files import File, Files
 
 from scorefold_site import pages
 from scorefold_site.copies import copied_pages
+from scorefold_site.notebooks import notebook_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @lru_cache(maxsize=1)
-def _pages() -> dict[str, str]:
-    return {**pages(ROOT), **copied_pages(ROOT)}
+def _pages() -> dict[str, str | bytes]:
+    return {**pages(ROOT), **copied_pages(ROOT), **notebook_pages(ROOT)}
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -41,7 +42,7 @@ def _listed(value: str) -> Any:
     if not value.endswith("/*"):
         return value
     folder = value.removesuffix("*")
-    inside = [path.removeprefix(folder) for path in _pages() if path.startswith(folder)]
+    inside = [path.removeprefix(folder) for path in _pages() if path.startswith(folder) and path.endswith(".md")]
     entries: list[Any] = [folder + path for path in inside if "/" not in path]
     for section in dict.fromkeys(path.partition("/")[0] for path in inside if "/" in path):
         entries.append({section: [folder + path for path in inside if path.startswith(f"{section}/")]})
@@ -49,7 +50,10 @@ def _listed(value: str) -> Any:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the generated pages."""
-    for path, text in _pages().items():
-        files.append(File.generated(config, path, content=text))
+    """Adds the generated pages. That of a notebook takes the place of its source."""
+    for path, content in _pages().items():
+        source = files.get_file_from_path(path)
+        if source is not None:
+            files.remove(source)
+        files.append(File.generated(config, path, content=content))
     return files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -33,6 +34,7 @@ from scorefold_site.markdown import cell, code, fence, prose, table
 from scorefold_site.plugins import plugin_records
 from scorefold_site.run_files import example_files
 from scorefold_site.schemas import schemas
+from scorefold_site.sessions import blocks
 
 ROOT = Path(__file__).parent.parent
 
@@ -247,6 +249,30 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_site_builds_without_a_warning(built: Path, site: dict[str, str]) -> None:
     for path in site:
         assert (built / path).with_suffix(".html").is_file(), path
+
+
+NOTEBOOKS = sorted(path.stem for path in (ROOT / "docs/notebooks").glob("*.md"))
+
+
+def test_there_are_notebooks_for_a_table_images_and_a_plugin() -> None:
+    assert NOTEBOOKS == ["own-images", "own-plugin", "own-table"]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_was_run_and_can_be_downloaded(built: Path, name: str) -> None:
+    """Its code has run, or the site was not built; page and download show what the cells gave."""
+    page = (built / f"notebooks/{name}.html").read_text()
+    assert f'href="{name}.ipynb"' in page
+    assert re.search(r"<img [^>]*src=[\"'](?:data:image/|[\w./-]+\.png)", page), "a figure stands on the page"
+    notebook = json.loads((built / f"notebooks/{name}.ipynb").read_text())
+    source = (ROOT / f"docs/notebooks/{name}.md").read_text()
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert len(cells) == len([block for block in blocks(source) if block.language == "python"]) > 4
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert {output["output_type"] for output in outputs} >= {"execute_result"}
+    assert not [output for output in outputs if output.get("name") == "stderr"], "no warnings"
+    assert "image" in json.dumps(outputs)
 
 
 def test_the_site_needs_no_network(built: Path) -> None:

@@ -26,18 +26,26 @@ def likelihood(values: Mapping[str, Tensor]) -> Mapping[str, Figure]:
 
 
 def outlier_scores(scores: Mapping[str, Mapping[str, Tensor]]) -> Mapping[str, Figure]:
-    """The histograms of each outlier score: over usual points, and over unusual ones where there are any."""
+    """The histograms of each outlier score: over usual points, and over unusual ones where there are any.
+
+    What lies beyond three times the range of the usual ones stands in the last bar, so that these are seen.
+    """
     usual, unusual = scores["usual"], scores.get("unusual")
     figure = empty_figure(3.4 * len(usual) + 0.6, 3.2)
     places = figure.subplots(1, len(usual), squeeze=False)[0]
     for axes, (name, values) in zip(places, usual.items(), strict=True):
         tidy(axes)
         both = values if unusual is None else torch.cat((values, unusual[name]))
-        edges = torch.linspace(float(both.min()), float(both.max()) + 1e-9, 41).tolist()
+        limit = float(3 * values.max() - 2 * values.min())
+        high = min(float(both.max()), limit)
+        edges = torch.linspace(float(both.min()), high + 1e-9, 41).tolist()
         axes.hist(values.numpy(), bins=edges, color=SOFT, label="usual", density=True)
         if unusual is not None:
-            axes.hist(unusual[name].numpy(), bins=edges, color=WARM, alpha=0.6, label="unusual", density=True)
-        axes.set(xlabel=f"{name} ({'bits' if name == 'condition cost' else 'bits a dimension'})", yticks=[])
+            shown = unusual[name].clamp(max=high).numpy()
+            axes.hist(shown, bins=edges, color=WARM, alpha=0.6, label="unusual", density=True)
+        units = "bits" if name == "condition cost" else "bits a dimension"
+        beyond = f"; the last bar: {limit:.3g} and more" if float(both.max()) > limit else ""
+        axes.set(xlabel=f"{name} ({units}{beyond})", yticks=[])
     if unusual is not None:
         places[0].legend(frameon=False, fontsize=9)
     return {"outliers": figure}
