@@ -22,6 +22,7 @@ from scorefold.interfaces import DataSource, Estimator, Flow, Progress, ScoreMod
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold_toolkit.data.rounding import rounding_warning
+from scorefold_toolkit.libraries import library
 from scorefold_toolkit.numerics import AGGREGATES, bootstrap_interval
 from scorefold_toolkit.sklearn.settings import InputError, SettingsInside
 from scorefold_toolkit.training import fit
@@ -159,11 +160,11 @@ class DimensionEstimator(SettingsInside):
         if X is not None:
             validate_data(self, X, reset=False)
         smooth = getattr(self, "dimension_pw_smooth_", None)
-        library = getattr(self, "_sklearn_output_config", {}).get("transform", get_config()["transform_output"])
-        if library != "pandas":
+        wanted = getattr(self, "_sklearn_output_config", {}).get("transform", get_config()["transform_output"])
+        if wanted != "pandas":
             return self.dimension_pw_ if smooth is None else (self.dimension_pw_, smooth)
-        import pandas as pd
-
+        with library("a table of pandas", "scorefold-toolkit[sklearn]"):
+            import pandas as pd
         columns = {"dimension": self.dimension_pw_} | ({} if smooth is None else {"dimension_smooth": smooth})
         return pd.DataFrame(columns, index=self._index)
 
