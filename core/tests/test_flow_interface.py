@@ -161,7 +161,7 @@ def test_a_flow_without_parameters_takes_any_dtype() -> None:
 def test_events_that_do_not_fit_are_named() -> None:
     with pytest.raises(ShapeError, match=r"takes \(B, 2, 3\)"):
         Shift().log_prob(_x(4, 3, 2))
-    with pytest.raises(ShapeError, match=r"torch.float32 on cpu; this flow computes in torch.float64"):
+    with pytest.raises(ShapeError, match=r"torch.float32 on cpu; this model is torch.float64"):
         Shift().log_prob(_x(4, 2, 3).float())
     with pytest.raises(ShapeError, match="on meta"):
         Shift().log_prob(_x(4, 2, 3).to("meta"))

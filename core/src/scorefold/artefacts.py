@@ -1,8 +1,7 @@
 """What is written to disk: safetensors and JSON only, complete or not there at all.
 
-Everything is written under a temporary name beside its place, flushed to the disk and then renamed, so that a
-reader (or a resumed run) never sees half a file. Loading runs no code. torch is imported only where tensors
-are.
+Everything is written under a temporary name beside its place, flushed to the disk and then renamed, so that a reader
+(or a resumed run) never sees half a file. Loading runs no code. torch is imported only where tensors are.
 """
 
 from __future__ import annotations
@@ -40,10 +39,9 @@ _PARTIAL = ".partial"
 def save_state(folder: Path, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> None:
     """Tensors and the facts about them as ``state.safetensors`` and ``manifest.json`` in a folder.
 
-    A folder that does not exist appears complete. In one that does, the two files are replaced, the manifest
-    last; it holds the digests of both, so ``load_state`` refuses a pair that does not belong together.
-    Other files in the folder stay. Raises ``ArtefactError`` for what JSON or safetensors can't hold and for a
-    disk that can't be written.
+    A folder that does not exist appears complete. In one that does, the two files are replaced, the manifest last; it
+    holds the digests of both, so ``load_state`` refuses a pair that does not belong together. Other files in the folder
+    stay. Raises ``ArtefactError`` for what JSON or safetensors can't hold and for a disk that can't be written.
     """
     if DIGEST_KEY in manifest:
         raise ArtefactError(f"a manifest has an entry {DIGEST_KEY!r}, which is where digests are kept")
@@ -66,9 +64,8 @@ def _digest_of(facts: Mapping[str, Any]) -> str:
 
 
 def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors (on the CPU) and the manifest that ``save_state`` wrote.
-
-    Raises ``ArtefactError`` where either is missing, truncated, or changed since it was saved.
+    """The tensors (on the CPU) and the manifest that ``save_state`` wrote. Raises ``ArtefactError`` where either is
+    missing, truncated, or changed since it was saved.
     """
     facts, digests = _read_manifest(folder)
     if digest_file(folder / STATE_FILE) != digests[STATE_FILE]:
@@ -200,10 +197,9 @@ def csv_text(rows: Iterable[Iterable[Any]]) -> str:
 def json_text(obj: Any, *, indent: int | None = None) -> str:
     """An object as standard JSON.
 
-    Beside what JSON knows it takes tuples, paths, dataclasses, pydantic models, and numpy's and torch's
-    numbers. JSON has no NaN or infinities: they become the strings "NaN", "Infinity" and "-Infinity", which
-    ``float`` and pydantic's float fields read back. Raises ``ArtefactError`` naming the place of anything
-    else.
+    Beside what JSON knows it takes tuples, paths, dataclasses, pydantic models, and numpy's and torch's numbers. JSON
+    has no NaN or infinities: they become the strings "NaN", "Infinity" and "-Infinity", which ``float`` and pydantic's
+    float fields read back. Raises ``ArtefactError`` naming the place of anything else.
     """
     # Only strings can hold such characters, and there their escapes mean the same.
     return printable(json.dumps(_plain(obj, "$"), indent=indent, ensure_ascii=False, allow_nan=False))
@@ -286,9 +282,8 @@ def digest_file(path: Path) -> str:
 
 
 def digest_folder(path: Path) -> str:
-    """The SHA-256 of a folder: of the relative paths and contents of all ``files_in`` it, in order of path.
-
-    Raises ``ArtefactError`` as that does.
+    """The SHA-256 of a folder: of the relative paths and contents of all ``files_in`` it, in order of path. Raises
+    ``ArtefactError`` as that does.
     """
     digest = hashlib.sha256()
     for file in files_in(path):

@@ -46,7 +46,6 @@ def set_call_rows(rows: int | None) -> None:
 
 def call_rows(model: nn.Module, like: Tensor, call: Callable[[int], object]) -> int:
     """Events in one call of a model whose answers are as ``like``; ``call(n)`` makes one with n events of no meaning.
-
     Where that call fails, a network of 256 numbers a coordinate is assumed.
     """
     if _chosen is not None:
@@ -60,10 +59,8 @@ def call_rows(model: nn.Module, like: Tensor, call: Callable[[int], object]) -> 
 
 
 def in_calls(rows: int, function: Callable[..., Any], x: Tensor, *others: Tensor, condition: Condition | None) -> Any:
-    """``function(x, *others, condition)`` in calls of ``rows`` events, put together again.
-
-    x is (B, *E); others and conditions have B rows, or 1 for all. What the function gives is a tensor or a tuple of
-    tensors with B rows.
+    """``function(x, *others, condition)`` in calls of ``rows`` events, put together again. x is (B, *E); others and
+    conditions have B rows, or 1 for all. What the function gives is a tensor or a tuple of tensors with B rows.
     """
     if len(x) <= rows:
         return function(x, *others, condition)

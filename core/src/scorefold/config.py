@@ -8,7 +8,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 
 class Config(BaseModel):
-    """The base of every component's config: unknown fields and numbers that aren't finite are errors; immutable."""
+    """The base of every component's config: unknown fields and numbers that aren't finite are errors; immutable.
+
+    >>> class RankConfig(Config):
+    ...     floor: float = Field(1e-6, gt=0)
+    >>> RankConfig(floor=0.5)
+    RankConfig(floor=0.5)
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 

@@ -105,9 +105,8 @@ class EventScale:
         return self.std * math.sqrt(math.prod(event_shape))
 
     def to_raw(self, x: Tensor) -> Tensor:
-        """x in the units of the data as they were read, clipped to [low, high] first where those are known.
-
-        In float64 where each coordinate has a unit of its own: float32 need not hold the digits of its raw values.
+        """x in the units of the data as they were read, clipped to [low, high] first where those are known. In float64
+        where each coordinate has a unit of its own: float32 need not hold the digits of its raw values.
         """
         if self.bounded:
             x = x.clamp(self.low, self.high)
@@ -252,9 +251,8 @@ class Dataset:
         )
 
     def takes(self, positions: Iterable[Tensor]) -> Generator[Dataset, None, None]:
-        """``take`` of each of several positions (n,), in order; ``positions`` may be endless.
-
-        A reader that stops early closes it (``contextlib.closing``), so that nothing more is decoded.
+        """``take`` of each of several positions (n,), in order; ``positions`` may be endless. A reader that stops early
+        closes it (``contextlib.closing``), so that nothing more is decoded.
         """
         for index in positions:
             yield self.take(index)
@@ -285,7 +283,6 @@ class Dataset:
         self, size: int, generator: torch.Generator | None = None, *, drop_last: bool = False
     ) -> Iterator[Dataset]:
         """One pass in batches of ``size``: in order, or shuffled by a generator. ``drop_last`` leaves out a short one.
-
         Raises ``DataError`` for a size below 1.
         """
         if size < 1:
@@ -387,3 +384,15 @@ def as_dataset(data: Tensor | Dataset) -> Dataset:
             hint="for N numbers, pass data[:, None]",
         )
     return Dataset(x=data, index=torch.arange(data.shape[0]))
+
+
+def check_events(x: Tensor, event_shape: tuple[int, ...], like: Tensor) -> None:
+    """Raises ``ShapeError`` unless x is (B, *event_shape), on the device and in the dtype of ``like``."""
+    if x.dim() == 0 or tuple(x.shape[1:]) != event_shape:
+        expected = ", ".join(["B", *map(str, event_shape)])
+        raise ShapeError(f"x has shape {tuple(x.shape)}; this model takes ({expected})")
+    if (x.device, x.dtype) != (like.device, like.dtype):
+        raise ShapeError(
+            f"x is {x.dtype} on {x.device}; this model is {like.dtype} on {like.device}",
+            hint=f'move one of them: x.to("{like.device}", {like.dtype}), or model.to(device, dtype)',
+        )

@@ -91,9 +91,8 @@ def shape_text(shape: Sequence[int]) -> str:
 
 
 def summarise(parts: Iterable[Dataset], scale: EventScale, event_shape: tuple[int, ...]) -> DataSummary:
-    """The summary of a source's splits, in the units they were read in.
-
-    Of large data the first points of each split are looked at.
+    """The summary of a source's splits, in the units they were read in. Of large data the first points of each split
+    are looked at.
     """
     splits = list(parts)
     rows = sum(map(len, splits))

@@ -51,9 +51,8 @@ def scorefold_commands(register: Callable[..., None]) -> None:
 
 @hookspec
 def scorefold_settings() -> str:
-    """The plugin's own settings, ``module:Model``: a ``scorefold.config.Config`` with a default for every field.
-
-    A run file gives them under ``plugins``, by the plugin's name; hooks find them in ``run.plugins``.
+    """The plugin's own settings, ``module:Model``: a ``scorefold.config.Config`` with a default for every field. A run
+    file gives them under ``plugins``, by the plugin's name; hooks find them in ``run.plugins``.
     """
     raise NotImplementedError
 

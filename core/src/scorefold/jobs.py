@@ -21,9 +21,8 @@ def job_function(target: str) -> Callable[[Any], Any]:
 
 
 def pack(value: Any, what: str) -> bytes:
-    """A value as it is sent; ``what`` names it in the ``JobError`` raised for one that can't be pickled.
-
-    Tensors are copied: sharing their memory, as torch's own queues do, would tie it to the process that made them.
+    """A value as it is sent; ``what`` names it in the ``JobError`` raised for one that can't be pickled. Tensors are
+    copied: sharing their memory, as torch's own queues do, would tie it to the process that made them.
     """
     try:
         return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
@@ -39,7 +38,6 @@ def unpack(packed: bytes) -> Any:
 
 def perform(target: str, packed: bytes, threads: int | None) -> bytes:
     """Do one job in a worker: ``target`` on a packed item, with so many torch threads (None leaves them); packed.
-
     Raises the job's own error, or a ``JobError`` with its words where the error itself can't be sent.
     """
     if threads is not None:

@@ -49,16 +49,15 @@ def check_target(what: str, target: object) -> None:
 class Port:
     """One input of a constructor or a verb.
 
-    ``kind`` is what may be plugged in, one kind or several; ``needs`` are the capabilities it must provide;
-    ``many`` takes a list; ``default`` is an inline component (``{"use": "kind:name", "config": {...}}``) used when
-    nothing is plugged in. ``when`` names a capability: the port is then required only of components that provide it.
-    ``whole`` on a data port says that the component reads the data itself, not only its shape and scale, so that
-    loading a saved state rebuilds the source too; ``needs_density`` that it is made from the distribution of the data
-    where the source knows it (``scorefold.interfaces.capabilities.KnowsDistribution``) and does something else where it
-    doesn't, such as memorising the points, so that ``compare`` puts it on such data only where somebody chose it.
-    ``installed`` on a port that takes a list plugs in, where nothing else is, every installed component of its kinds
-    whose constructor has no port, with its default configuration; a constructor that takes ``port_names`` gets the
-    components' names by port.
+    ``kind`` is what may be plugged in, one kind or several; ``needs`` are the capabilities it must provide; ``many``
+    takes a list; ``default`` is an inline component (``{"use": "kind:name", "config": {...}}``) used when nothing is
+    plugged in. ``when`` names a capability: the port is then required only of components that provide it. ``whole`` on
+    a data port says that the component reads the data itself, not only its shape and scale, so that loading a saved
+    state rebuilds the source too; ``needs_density`` that it is made from the distribution of the data where the source
+    knows it (``scorefold.interfaces.capabilities.KnowsDistribution``) and does something else where it doesn't, such as
+    memorising the points, so that ``compare`` puts it on such data only where somebody chose it. ``installed`` on a
+    port that takes a list plugs in, where nothing else is, every installed component of its kinds whose constructor has
+    no port, with its default configuration; a constructor that takes ``port_names`` gets the components' names by port.
     """
 
     name: str
@@ -199,6 +198,10 @@ class Component:
 
     ``overrides`` names the ``distribution/name`` that this one asks to replace; it does so only where the other names
     this one's distribution in ``yields_to``. Otherwise the name is nobody's until the user prefers one.
+
+    >>> data = Port("data", kind="data")
+    >>> Component("estimator", "rank", "my.module:Rank", "my.config:RankConfig", "A rank", requires=(data,)).id
+    'estimator:rank'
     """
 
     kind: str

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class Estimate:
     """An estimated quantity with its uncertainty.
 
-    ``value`` is the estimate over all points and ``interval`` its confidence interval (low, high) at ``level`` in
-    (0, 1). ``covers`` names what the interval is about where it is not all uncertainty: with "points" it is printed as
-    a spread over points, which says nothing of another training or scale.
+    ``value`` is the estimate over all points and ``interval`` its confidence interval (low, high) at ``level`` in (0,
+    1). ``covers`` names what the interval is about where it is not all uncertainty: with "points" it is printed as a
+    spread over points, which says nothing of another training or scale.
 
     ``value`` is None where the data or the model support no single number. Then there is no ``interval`` either, and
     ``headline`` is printed in its place: "3 to 46, depending on the scale; no single dimension".
@@ -31,9 +31,8 @@ class Estimate:
     ``pointwise`` (N,) holds the estimate at each point, ``spectrum`` (M, D) the spectra at M chosen points. Diagnostics
     are numbers, strings, lists, mappings of these, and tensors; ``note``, where there is one, says in a line what the
     value means, and is printed next to it; ``warnings`` lists reasons not to rely on the value, and is printed in the
-    report; ``index`` (n,) holds the positions of the points that ``pointwise`` covers, where these are not all.
-
-    Raises ``ValueError`` for a value of None with an interval or without a headline.
+    report; ``index`` (n,) holds the positions of the points that ``pointwise`` covers, where these are not all. Raises
+    ``ValueError`` for a value of None with an interval or without a headline.
 
     >>> print(Estimate("intrinsic dimension", 2.04, interval=(1.9, 2.2)).text())
     intrinsic dimension 2.04 (95% interval 1.9 to 2.2)
@@ -109,9 +108,8 @@ class Estimate:
         return arrays
 
     def plot(self) -> Figure:
-        """The histogram over points, with the value and its interval; the value alone without points.
-
-        Raises ``ScorefoldError`` where matplotlib is missing.
+        """The histogram over points, with the value and its interval; the value alone without points. Raises
+        ``ScorefoldError`` where matplotlib is missing.
         """
         from scorefold.plotting import ACCENT, SOFT, new_figure
 

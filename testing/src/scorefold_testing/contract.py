@@ -24,7 +24,13 @@ LEVELS = ("contract", "numerics", "determinism", "device", "artefact", "laziness
 
 
 class Host(Protocol):
-    """What the kit needs of a host: components made, saved and loaded by name. The registry's ``Host`` is one."""
+    """What the kit needs of a host: components made, saved and loaded by name. The registry's ``Host`` is one.
+
+    >>> from scorefold_registry import Host as Registry
+    >>> host: Host = Registry.discover()
+    >>> "estimator:mle" in [item.id for item in host.components()]
+    True
+    """
 
     def interface(self, kind: str) -> type:
         """The class that components of a kind derive from."""
@@ -59,6 +65,9 @@ class CheckResult:
     """A check tried on a component: ``result`` is passed, failed, skipped or expected-failure, ``detail`` why.
 
     ``check`` is the check's name, with ``[N]`` after it for an example other than the first, ``level`` the check's own.
+
+    >>> print(CheckResult("estimator:rank", "interval-holds-value", "numerics", "failed", "2.5 is above 2.4"))
+    estimator:rank interval-holds-value: 2.5 is above 2.4
     """
 
     component: str
@@ -82,6 +91,13 @@ class Subject:
     ``name`` is what the host resolves; ``seed`` the check's own seed, derived from the root seed, the component, the
     example and the check; ``plugin`` the module its declaration stands in, where that is known; ``origin`` is
     ``module:function`` giving a host in another process, or None where checks on fresh processes can't be tried.
+
+    >>> from scorefold_registry import Host
+    >>> host = Host.discover()
+    >>> mle = host.catalogue.resolve("estimator:mle").component
+    >>> subject = Subject(mle, host, "estimator:mle", example={"config": {"n_neighbors": 5}})
+    >>> subject.build().config.n_neighbors
+    5
     """
 
     component: Component
@@ -162,6 +178,10 @@ class Check:
     ``ViolationError`` where the check is broken and ``NotApplicableError`` where it has nothing to say. Checks that are
     tried ``once`` are about the declaration, the others about each example. Those of all kinds are tried on verbs only
     with ``verbs``.
+
+    >>> check = Check("is-even", "contract", lambda subject: "", kinds=("estimator",))
+    >>> check.name, check.capability, check.once
+    ('is-even', None, False)
     """
 
     name: str

@@ -83,7 +83,14 @@ FLOORS: Mapping[str, int] = {
 
 @dataclass(frozen=True)
 class Item:
-    """A component to be checked: ``name`` is what the host resolves, ``plugin`` the module that declares it."""
+    """A component to be checked: ``name`` is what the host resolves, ``plugin`` the module that declares it.
+
+    >>> from scorefold_registry import Host
+    >>> host = Host.discover()
+    >>> item = Item(host.catalogue.resolve("estimator:mle").component, "estimator:mle")
+    >>> [result.result for result in check_components([item], host, only=["right-on-sphere"])]
+    ['passed']
+    """
 
     component: Component
     name: str
@@ -98,7 +105,13 @@ def verb_item(declared: Verb, plugin: str | None = None) -> Item:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of all checks."""
+    """What came of all checks.
+
+    >>> passed = CheckResult("estimator:rank", "right-on-sphere", "numerics", "passed", "")
+    >>> report = Report((passed,))
+    >>> report.holds, report.counts["passed"]
+    (True, 1)
+    """
 
     checks: tuple[CheckResult, ...]
 

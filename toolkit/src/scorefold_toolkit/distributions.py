@@ -33,6 +33,10 @@ class SubspaceGaussian:
     ``mean`` (D,), ``basis`` (D, k) with orthonormal columns, ``variances`` (k,) non-negative; k = 0 is a point and
     k = D a Gaussian of full rank. Raises ``ShapeError`` for shapes that don't fit and for a basis that isn't
     orthonormal.
+
+    >>> line = SubspaceGaussian(torch.zeros(3), basis=torch.eye(3)[:, :1], variances=torch.tensor([4.0]))
+    >>> line.dimension, coordinates(line)
+    (1, 3)
     """
 
     mean: Tensor
@@ -59,6 +63,10 @@ class SphereDistribution:
     ``centre`` (D,), ``basis`` (D, k+1) with orthonormal columns, ``radius`` above 0. ``noise_std`` is the noise that
     the data themselves carry: at noise level sigma of a diffusion the points are a sphere with noise of variance
     sigma^2 + noise_std^2. Raises ``ShapeError`` as ``SubspaceGaussian`` does.
+
+    >>> circle = SphereDistribution(torch.zeros(3), basis=torch.eye(3)[:, :2], radius=2.0)
+    >>> circle.dimension, coordinates(circle)
+    (1, 3)
     """
 
     centre: Tensor
@@ -79,7 +87,11 @@ class SphereDistribution:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """The uniform distribution on finitely many points, ``x`` (N, D)."""
+    """The uniform distribution on finitely many points, ``x`` (N, D).
+
+    >>> coordinates(Points(torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0]])))
+    2
+    """
 
     x: Tensor
 
@@ -94,6 +106,11 @@ class SharedGaussians:
 
     ``means`` (C, D), ``basis`` (D, D) orthonormal, ``variances`` (D,) non-negative. All of them cost two products with
     matrices (C, D), where a ``Mixture`` asks each. Raises ``ShapeError`` as ``SubspaceGaussian`` does.
+
+    >>> axis = torch.eye(1, dtype=torch.float64)
+    >>> two = SharedGaussians(torch.tensor([[-5.0], [5.0]]).double(), basis=axis, variances=axis[0])
+    >>> log_density(two, torch.tensor([[5.0], [0.0]])).exp().round(decimals=4)
+    tensor([0.1995, 0.0000], dtype=torch.float64)
     """
 
     means: Tensor
@@ -117,7 +134,14 @@ class SharedGaussians:
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """A mixture of distributions; ``weights`` (C,) are non-negative and sum to 1, else ``ShapeError`` is raised."""
+    """A mixture of distributions; ``weights`` (C,) are non-negative and sum to 1, else ``ShapeError`` is raised.
+
+    >>> axis = torch.eye(1, dtype=torch.float64)
+    >>> left, right = (SubspaceGaussian(m * axis[0], axis, axis[0]) for m in (-5.0, 5.0))
+    >>> uneven = Mixture(torch.tensor([0.75, 0.25]), (left, right))
+    >>> log_density(uneven, torch.tensor([[-5.0], [5.0]])).exp().round(decimals=4)
+    tensor([0.2992, 0.0997], dtype=torch.float64)
+    """
 
     weights: Tensor
     components: tuple[Distribution, ...]
@@ -137,6 +161,10 @@ class Product:
     their coordinates.
 
     Raises ``ShapeError`` where there is no component.
+
+    >>> circle = SphereDistribution(torch.zeros(2), basis=torch.eye(2), radius=1.0)
+    >>> coordinates(Product((circle, circle)))  # a torus in R^4
+    4
     """
 
     components: tuple[Distribution, ...]
@@ -152,6 +180,11 @@ class Embedded:
 
     ``centre`` (D,), ``basis`` (D, m) with orthonormal columns. Raises ``ShapeError`` as ``SubspaceGaussian`` does, and
     where the distribution isn't one on R^m.
+
+    >>> circle = SphereDistribution(torch.zeros(2), basis=torch.eye(2), radius=1.0)
+    >>> lifted = Embedded(circle, centre=torch.tensor([0.0, 0.0, 9.0]), basis=torch.eye(3)[:, :2])
+    >>> coordinates(circle), coordinates(lifted)
+    (2, 3)
     """
 
     distribution: Distribution

@@ -74,11 +74,10 @@ def divergence(
     """f(x) (B, *E) and the trace of its Jacobian (B,), for f: (B, *E) -> (B, *E).
 
     ``exact`` takes D passes, ``chunk`` of them at once. ``hutchinson`` averages v^T J v over ``probes`` Rademacher
-    vectors drawn from ``generator``, or over the vectors given as ``noise`` (probes, B, *E), which an ODE solver
-    must hold fixed along a path (Hutchinson 1990; Grathwohl et al. 2019). Its variance is 2 (||S||_F^2 - sum_i
-    S_ii^2) / probes with S the symmetric part of J. ``mode`` is forward (needs forward-mode rules of every
-    operation) or reverse (works with any module). Raises ``ConfigError`` for unknown options, ``ShapeError`` where
-    f changes the shape.
+    vectors drawn from ``generator``, or over the vectors given as ``noise`` (probes, B, *E), which an ODE solver must
+    hold fixed along a path (Hutchinson 1990; Grathwohl et al. 2019). Its variance is 2 (||S||_F^2 - sum_i S_ii^2) /
+    probes with S the symmetric part of J. ``mode`` is forward (needs forward-mode rules of every operation) or reverse
+    (works with any module). Raises ``ConfigError`` for unknown options, ``ShapeError`` where f changes the shape.
     """
     if trace not in ("exact", "hutchinson") or mode not in ("forward", "reverse"):
         raise ConfigError(

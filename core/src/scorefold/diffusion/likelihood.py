@@ -40,9 +40,8 @@ def probability_flow_log_prob(
     prior's log-density (Song et al. 2021, sec. 4.3 and app. D.2). ``trace`` is ``exact`` (D tangents a step, many at
     once; as many as there are components that still move) or ``hutchinson``, unbiased, with ``probes`` Rademacher
     vectors held fixed along the path. ``mode`` is the differentiation of ``scorefold.diffusion.divergence``. The
-    tolerances hold for each point. No gradient flows through the result.
-
-    Raises ``ConfigError`` for options that do not fit, ``DataError`` where the flow does not stay finite.
+    tolerances hold for each point. No gradient flows through the result. Raises ``ConfigError`` for options that do not
+    fit, ``DataError`` where the flow does not stay finite.
     """
     if trace not in ("exact", "hutchinson") or probes < 1 or not (rtol > 0 and atol > 0):
         raise ConfigError(

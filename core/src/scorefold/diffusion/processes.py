@@ -69,9 +69,8 @@ class IsotropicProcess(DiffusionProcess, Isotropic):
         return scale / signal
 
     def time_at(self, noise_to_signal: Tensor) -> Tensor:
-        """The time (B,) at which scale / signal takes these values (B,).
-
-        Raises ``ConfigError`` for values that the process does not reach on [t_min, t_max].
+        """The time (B,) at which scale / signal takes these values (B,). Raises ``ConfigError`` for values that the
+        process does not reach on [t_min, t_max].
         """
         t = self.schedule.time_at(noise_to_signal)
         ends = self.noise_to_signal(torch.tensor([self.t_min, self.t_max], dtype=torch.float64)).tolist()
@@ -163,9 +162,8 @@ class PerComponent(DiffusionProcess):
     ``schedules`` is one schedule whose parameters broadcast to the event shape; or one whose parameters are (n,) with
     ``blocks`` (*E), integers below n, the block of each component; or a list of (block, schedule) whose blocks cover
     each component once and whose schedules have numbers as parameters. t_min is the largest of the schedules' unless
-    given; t_max is their last end. Drift and dispersion of a component are 0 after its end.
-
-    Raises ``ShapeError`` for blocks that overlap or leave a component out, and for parameters that do not broadcast.
+    given; t_max is their last end. Drift and dispersion of a component are 0 after its end. Raises ``ShapeError`` for
+    blocks that overlap or leave a component out, and for parameters that do not broadcast.
     """
 
     index: Tensor | None
@@ -221,9 +219,8 @@ class PerComponent(DiffusionProcess):
         return self._spread(lambda schedule, u: (schedule.log_snr(u),), t)[0]
 
     def levels(self, t: Tensor) -> Tensor:
-        """log(signal^2 / scale^2) of each block at times t (B,): (B, blocks).
-
-        Raises ``ShapeError`` for a process without blocks.
+        """log(signal^2 / scale^2) of each block at times t (B,): (B, blocks). Raises ``ShapeError`` for a process
+        without blocks.
         """
         return self._of_blocks(lambda schedule, u: (schedule.log_snr(u),), t)[0]
 
@@ -233,9 +230,8 @@ class PerComponent(DiffusionProcess):
         return signal, scale
 
     def block_rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(a, g) of each block's dx = a x dt + g dw at times t (B,), 0 after its end: (B, blocks) each.
-
-        Raises as ``levels``.
+        """(a, g) of each block's dx = a x dt + g dw at times t (B,), 0 after its end: (B, blocks) each. Raises as
+        ``levels``.
         """
         rate, dispersion = self._of_blocks(_running_rates, t)
         return rate, dispersion

@@ -3,6 +3,10 @@
 A parameter is a float, or a tensor that broadcasts with events (one value a component, ``(*E)``); every method takes
 times t that broadcast against the parameters and returns tensors of the broadcast shape. Beyond its ``t_end`` a
 schedule keeps the values that it has there.
+
+>>> schedules = (GeometricVE(), EDM(), LinearVP(), LinearSubVP(), LinearLogSNR(), Cosine(), Stretched(Cosine(), 2.0))
+>>> [round(float(schedule.log_snr(torch.tensor(0.5))), 1) for schedule in schedules]
+[0.7, -1.8, -2.5, -2.4, 0.0, 0.0, 1.7]
 """
 
 from __future__ import annotations

@@ -130,10 +130,8 @@ FactorsOf = Callable[[DiffusionProcess, Tensor, Tensor, Tensor], Factors]
 def each_step(
     process: DiffusionProcess, x: Tensor, times: Tensor, factors_of: FactorsOf[Factors]
 ) -> Iterator[tuple[Step, Factors]]:
-    """The S steps of x (B, *E) between ``times`` (S + 1,), with the factors of each.
-
-    Raises ``ShapeError`` unless times are (S + 1,), ``ConfigError`` unless they decrease within [t_min, t_max] and hold
-    the process' breakpoints.
+    """The S steps of x (B, *E) between ``times`` (S + 1,), with the factors of each. Raises ``ShapeError`` unless times
+    are (S + 1,), ``ConfigError`` unless they decrease within [t_min, t_max] and hold the process' breakpoints.
     """
     exact = _on_marks(process, times)
     lengths: list[float] = (exact[:-1] - exact[1:]).tolist()

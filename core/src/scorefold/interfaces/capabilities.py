@@ -57,6 +57,13 @@ class Trainable(ABC):
     Must: ``loss``. May: ``prepare``, ``phases``, ``parameter_groups``, ``refuses``. Modules outside the running phase
     stay in evaluation mode and get no gradients. What training changes must be parameters or buffers: that is all that
     checkpoints hold.
+
+    >>> class Line(nn.Linear, Trainable):
+    ...     training_config = TrainingConfig(steps=100)
+    ...     def loss(self, batch, *, progress, generator):
+    ...         return Loss((self(batch.x) - 2 * batch.x).square().mean())
+    >>> [phase.name for phase in Line(1, 1).phases()]
+    ['fit']
     """
 
     training_config: TrainingConfig
@@ -71,7 +78,6 @@ class Trainable(ABC):
 
     def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:  # noqa: B027 - optional on purpose
         """A start from the data (actnorm statistics, a PCA): called once, before optimiser and averaged weights exist.
-
         A training that goes on from a checkpoint calls it as well, and then loads what the checkpoint holds.
         """
 
@@ -81,9 +87,8 @@ class Trainable(ABC):
         return (Phase("fit", (self,)),)
 
     def parameter_groups(self, phase: Phase) -> Iterable[dict[str, Any]]:
-        """Parameter groups for the optimiser; a group may carry its own ``lr`` (and other optimiser settings).
-
-        Only parameters in a group are trained, and of those only the ones that ask for gradients.
+        """Parameter groups for the optimiser; a group may carry its own ``lr`` (and other optimiser settings). Only
+        parameters in a group are trained, and of those only the ones that ask for gradients.
         """
         seen: dict[int, nn.Parameter] = {}
         for module in phase.modules:
@@ -92,9 +97,8 @@ class Trainable(ABC):
         return [{"params": list(seen.values())}]
 
     def refuses(self, strategy: str) -> str | None:
-        """Why this component can't be trained with a strategy, or None where it can.
-
-        Strategies are ``distributed`` (several processes), ``bf16``, ``fp16`` and ``compile``.
+        """Why this component can't be trained with a strategy, or None where it can. Strategies are ``distributed``
+        (several processes), ``bf16``, ``fp16`` and ``compile``.
         """
         return None
 
@@ -129,9 +133,8 @@ class Encodes(ABC):
         return self.decode(self.draw_codes(n, generator=generator), generator=generator, **options)
 
     def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Codes (n, *latent_shape) from the distribution that training held them to, on the component's device.
-
-        Raises ``ConfigError`` where there is no such distribution.
+        """Codes (n, *latent_shape) from the distribution that training held them to, on the component's device. Raises
+        ``ConfigError`` where there is no such distribution.
         """
         raise ConfigError(
             f"{type(self).__name__} holds its codes to no distribution that new ones could be drawn from",
@@ -143,9 +146,8 @@ class Encodes(ABC):
     ) -> tuple[Mapping[str, float], Sequence[str], Mapping[str, Tensor]]:
         """What the component itself has to say of the codes of some events x (N, *E), for the verb ``latents``.
 
-        Numbers by name, finite, which stand in the result's ``diagnostics``; warnings about the
-        codes; arrays by name. All that is drawn comes from ``generator``, on the component's device. Nothing by
-        default.
+        Numbers by name, finite, which stand in the result's ``diagnostics``; warnings about the codes; arrays by name.
+        All that is drawn comes from ``generator``, on the component's device. Nothing by default.
         """
         return {}, (), {}
 
@@ -158,9 +160,8 @@ class EncodesNoise(Encodes):
 
     @abstractmethod
     def encode_noise(self, x: Tensor, z: Tensor, **options: Any) -> Tensor:
-        """The noise (B, *E) with which ``decode`` brings x (B, *E) back from its code z (B, *latent_shape).
-
-        ``options`` are those of ``decode``.
+        """The noise (B, *E) with which ``decode`` brings x (B, *E) back from its code z (B, *latent_shape). ``options``
+        are those of ``decode``.
         """
 
 
@@ -182,7 +183,5 @@ class KnowsDistribution(ABC):
     @abstractmethod
     def distribution(self) -> Any:
         """The distribution of the points, a ``scorefold_toolkit.distributions.Distribution`` over flattened events
-        (D,).
-
-        None where a source that this one is made of has none.
+        (D,). None where a source that this one is made of has none.
         """

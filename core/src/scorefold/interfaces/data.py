@@ -69,9 +69,11 @@ class TensorSource(DataSource):
     """Tensors in memory as a source: the samples of a stage, or data from a Python session.
 
     ``splits`` maps a split to a data set; a tensor alone is the test split. ``condition_spec`` describes their
-    conditions; without it, it is read from them (``scorefold.data.spec_of_conditions``): give it where classes of the
-    data are missing here. ``warnings`` are those that the data come with. Raises ``DataError`` where there
-    is no split, or only some splits have conditions.
+    conditions; without it, it is read from them (``scorefold.data.spec_of_conditions``): give it where classes are
+    missing here. ``warnings`` are those of the data. Raises ``DataError`` for no split, or conditions of some only.
+
+    >>> TensorSource(torch.ones(4, 2)).load("test")
+    Dataset(4 of shape (2,), index)
     """
 
     def __init__(

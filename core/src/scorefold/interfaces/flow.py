@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.batching import FEW, blank_condition, call_rows, in_calls
-from scorefold.data import Condition, ConditionSpec, EventScale, map_condition
+from scorefold.data import Condition, ConditionSpec, EventScale, check_events, map_condition
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.random import draw_uniform
 
@@ -41,6 +41,15 @@ class Flow(nn.Module, ABC):
     and the other way. May: ``latent_shapes`` for multi-scale flows, which return one z; ``invert_draws`` to encode
     each condition once, ``condition_log_prob`` for flows that know how usual a condition is. Given: ``log_prob``,
     ``sample``, ``bits_per_dim``, ``unpack``, ``check_events``.
+
+    >>> from scorefold_toolkit.nn import StandardNormal
+    >>> class Half(Flow):
+    ...     def forward(self, x, condition=None):
+    ...         return x / 2, -math.log(2) * x.new_ones(len(x))
+    ...     def inverse(self, z, condition=None):
+    ...         return 2 * z, math.log(2) * z.new_ones(len(z))
+    >>> round(float(Half((1,), StandardNormal()).log_prob(torch.zeros(1, 1))), 3)  # -log(2 sqrt(2 pi))
+    -1.612
     """
 
     event_shape: tuple[int, ...]
@@ -121,7 +130,6 @@ class Flow(nn.Module, ABC):
 
     def dequantise(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """x + (u - 1/2) bin for discrete data, u uniform from the generator or 1/2; x itself for continuous data.
-
         Raises ``ShapeError`` where x does not fit.
         """
         self.check_events(x)
@@ -133,9 +141,8 @@ class Flow(nn.Module, ABC):
     def bits_per_dim(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """-log2 p(x | condition) / D on the discrete scale of the data, (B,).
-
-        Raises ``ConfigError`` for continuous data, whose density has no such scale.
+        """-log2 p(x | condition) / D on the discrete scale of the data, (B,). Raises ``ConfigError`` for continuous
+        data, whose density has no such scale.
         """
         if self.bin_width is None:
             raise ConfigError(
@@ -196,16 +203,7 @@ class Flow(nn.Module, ABC):
 
     def check_events(self, x: Tensor) -> None:
         """Raises ``ShapeError`` unless x is (B, *event_shape) on the device and in the dtype of the flow."""
-        if tuple(x.shape[1:]) != self.event_shape or x.dim() == 0:
-            raise ShapeError(
-                f"x has shape {tuple(x.shape)}; this flow takes (B, {', '.join(map(str, self.event_shape))})"
-            )
-        reference = self._reference(x)
-        if x.dtype != reference.dtype or x.device != reference.device:
-            raise ShapeError(
-                f"x is {x.dtype} on {x.device}; this flow computes in {reference.dtype} on {reference.device}",
-                hint=f'x.to("{reference.device}", {reference.dtype}), or move the flow by flow.to(...)',
-            )
+        check_events(x, self.event_shape, self._reference(x))
 
     def _reference(self, default: Tensor | None = None) -> Tensor:
         """A tensor with the device and dtype of the flow; ``default`` where it has neither parameters nor buffers."""

@@ -17,9 +17,8 @@ def flatten(v: Tensor) -> Tensor:
 
 
 def barycentre_weights(points: Tensor, weights: Tensor | None) -> Tensor:
-    """Weights (N,) of points (N, *E) that sum to 1, equal ones where none are given.
-
-    Raises ``ShapeError`` for no points and for weights of another shape, below 0 or all 0.
+    """Weights (N,) of points (N, *E) that sum to 1, equal ones where none are given. Raises ``ShapeError`` for no
+    points and for weights of another shape, below 0 or all 0.
     """
     if len(points) == 0:
         raise ShapeError("the mean of no points was asked for")
@@ -47,6 +46,13 @@ class Geometry(ABC):
     Must: ``event_shape``, ``metric``, ``exp``, ``log``. Given, override for speed: ``inner``, ``norm``, ``distance``,
     ``distance_matrix``, ``geodesic``, ``mean``, ``diagnose``. Points and tangent vectors are (B, *E); a batch
     of 1 broadcasts.
+
+    >>> class Wide(Geometry):  # twice as far along the first coordinate
+    ...     exp, log = (lambda self, x, v: x + v), (lambda self, x, y: y - x)
+    ...     def metric(self, x):
+    ...         return torch.diag(torch.tensor([4.0, 1.0])).expand(len(x), 2, 2)
+    >>> Wide().distance(torch.zeros(1, 2), torch.eye(2))
+    tensor([2., 1.])
     """
 
     event_shape: tuple[int, ...]
@@ -83,10 +89,7 @@ class Geometry(ABC):
         return torch.stack(rows) if rows else x.new_empty(0, len(y))
 
     def geodesic(self, x: Tensor, y: Tensor, s: Tensor) -> Tensor:
-        """The geodesics from x (B, *E) to y (B, *E) at times s (T,) in [0, 1]: (B, T, *E).
-
-        Raises as ``check_times``.
-        """
+        """The geodesics from x to y (B, *E) at times s (T,) in [0, 1]: (B, T, *E). Raises as ``check_times``."""
         check_times(s)
         x, y = torch.broadcast_tensors(x, y)
         v = self.log(x, y)

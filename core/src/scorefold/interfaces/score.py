@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.batching import FEW, blank_condition, call_rows, in_calls
-from scorefold.data import Condition, ConditionSpec, EventScale, map_condition
+from scorefold.data import Condition, ConditionSpec, EventScale, check_events, map_condition
 from scorefold.diffusion.grids import time_grid
 from scorefold.diffusion.likelihood import probability_flow_log_prob
 from scorefold.diffusion.process import DiffusionProcess
@@ -37,7 +37,6 @@ def condition_rows(condition: Condition) -> int:
 
 def repeat_condition(condition: Condition | None, count: int) -> Condition | None:
     """A condition with ``count`` rows: its C rows one after another, count / C times; row i serves events i, i + C, ...
-
     Raises ``ShapeError`` where count is not a multiple of C.
     """
     if condition is None or condition_rows(condition) == count:
@@ -56,6 +55,13 @@ class ScoreModel(nn.Module, ABC):
     Must: set ``process``, ``event_shape``, ``condition_spec`` and ``event_scale`` (the units of its samples) by this
     constructor, and implement ``score``. Given, override for speed or meaning: ``noise``, ``denoise``, ``bind``,
     ``sample``, ``remove_noise``, ``log_prob``. No global random state is touched: pass a generator.
+
+    >>> from scorefold.diffusion import VE
+    >>> class Gaussian(ScoreModel):  # of standard normal data, whose variance with noise is 1 + sigma(t)^2
+    ...     def score(self, x, t, condition=None):
+    ...         return -x / (1 + self.process.coefficients(x, t)[1] ** 2)
+    >>> round(float(Gaussian(VE(), (2,)).log_prob(torch.zeros(1, 2))), 2)  # -log(2 pi)
+    -1.84
     """
 
     process: DiffusionProcess
@@ -155,9 +161,8 @@ class ScoreModel(nn.Module, ABC):
         return x.reshape(*lead, *self.event_shape)
 
     def remove_noise(self, bound: BoundScore, x: Tensor) -> Tensor:
-        """The end of ``sample``: x (B, *E) at t_min without its noise, E[x_0 | x], by the score that sampled it.
-
-        A model whose bound score is more than a score, such as one with moves towards an observation, overrides this.
+        """The end of ``sample``: x (B, *E) at t_min without its noise, E[x_0 | x], by the score that sampled it. A
+        model whose bound score is more than a score, such as one with moves towards an observation, overrides this.
         """
         t = x.new_full((len(x),), self.process.t_min)
         return self.process.denoised_from_score(bound(x, t), x, t)
@@ -217,15 +222,7 @@ class ScoreModel(nn.Module, ABC):
 
     def check_events(self, x: Tensor) -> None:
         """Raises ``ShapeError`` unless x is (B, *event_shape), on the device and in the dtype of the model."""
-        if tuple(x.shape[1:]) != self.event_shape:
-            expected = ", ".join(["B", *map(str, self.event_shape)])
-            raise ShapeError(f"x has shape {tuple(x.shape)}; this model takes ({expected})")
-        reference = self._reference(x)
-        if (x.device, x.dtype) != (reference.device, reference.dtype):
-            raise ShapeError(
-                f"x is {x.dtype} on {x.device}; this model is {reference.dtype} on {reference.device}",
-                hint="move one of them: x.to(device, dtype) or model.to(device, dtype)",
-            )
+        check_events(x, self.event_shape, self._reference(x))
 
     def match_inputs(
         self, x: Tensor, t: Tensor, condition: Condition | None = None
@@ -251,7 +248,5 @@ class ScoreModel(nn.Module, ABC):
 
     def _reference(self, default: Tensor | None = None) -> Tensor:
         """A tensor with the device and dtype of the model's parameters or buffers; of ``default`` where it has none."""
-        for tensor in itertools.chain(self.parameters(), self.buffers()):
-            if tensor.is_floating_point():
-                return tensor
-        return torch.empty((), dtype=torch.get_default_dtype()) if default is None else default
+        tensors = itertools.chain(self.parameters(), self.buffers())
+        return next((t for t in tensors if t.is_floating_point()), torch.empty(()) if default is None else default)

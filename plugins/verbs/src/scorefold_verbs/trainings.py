@@ -30,7 +30,7 @@ def over_trainings(found: Sequence[Estimate]) -> Estimate:
 
     >>> one, two, three = (Estimate("intrinsic dimension", v, (v - 0.49, v + 0.49)) for v in (10.2, 9.6, 10.5))
     >>> over_trainings([one, two, three]).text()
-    'intrinsic dimension 10.1 (95% interval 8.863 to 11.34)'
+    'intrinsic dimension 10.1 (95% interval 8.861 to 11.34)'
     """
     quantities, levels = {each.quantity for each in found}, {each.level for each in found}
     if len(found) < FEWEST:

@@ -37,7 +37,13 @@ class StageResult:
 
 @dataclass
 class RunResult:
-    """A finished run: its folder, its report, its stages in order, and the observers that failed."""
+    """A finished run: its folder, its report, its stages in order, and the observers that failed.
+
+    >>> from scorefold_registry.python import data
+    >>> run = data("data:sphere", dimension=2, ambient=3, points=100, progress=False).run
+    >>> [(stage.name, stage.component) for stage in run.stages], run.value("data").event_shape
+    ([('data', 'data:sphere@1')], (3,))
+    """
 
     name: str
     folder: Path

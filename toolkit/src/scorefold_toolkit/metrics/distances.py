@@ -52,6 +52,12 @@ class Moments:
     ``count`` (N), ``mean`` (D,) and ``covariance`` (D, D). As long as there are no more points than features the points
     themselves are kept, which takes less room and less work; then they are folded in as Chan, Golub and LeVeque 1979
     do.
+
+    >>> moments = Moments()
+    >>> for batch in torch.tensor([[[1.0], [3.0]], [[5.0], [7.0]]]):
+    ...     moments.add(batch)
+    >>> moments.mean, moments.covariance
+    (tensor([4.], dtype=torch.float64), tensor([[6.6667]], dtype=torch.float64))
     """
 
     def __init__(self) -> None:

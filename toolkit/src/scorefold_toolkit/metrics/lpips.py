@@ -34,6 +34,11 @@ class LPIPS(nn.Module):
     (alexnet-owt-7be5be79.pth), ``heads`` that of the lpips package (weights/v0.1/alex.pth); both are files at hand,
     for nothing is downloaded. Raises ``DataError`` for files that are something else, ``ShapeError`` for images of
     fewer than 31 pixels a side.
+
+    >>> LPIPS("alexnet.pth", "alex.pth")  # raises, where the published weights are not at hand
+    Traceback (most recent call last):
+    scorefold.errors.DataError: there is no file alexnet.pth; expected torchvision's state dict of AlexN...
+      weights are read from files, never fetched
     """
 
     def __init__(self, alexnet: str | Path, heads: str | Path) -> None:

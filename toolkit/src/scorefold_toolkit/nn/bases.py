@@ -18,6 +18,10 @@ class Quadratic(Potential):
     """psi(z) = |whiten(z)|^2 / 2 with ``whiten(z)`` = L^-1 (z - m) and A = L L^T: the potential of N(m, A).
 
     Must, beside what a ``Potential`` must: ``whiten`` and ``unwhiten``.
+
+    >>> z = torch.tensor([[3.0, 4.0]])
+    >>> isinstance(StandardNormal(), Quadratic), StandardNormal().value(z)
+    (True, tensor([12.5000]))
     """
 
     @abstractmethod
@@ -73,6 +77,10 @@ class DiagonalNormal(nn.Module, Quadratic):
 
     It starts at mean 0 and variance 1, or at ``variances`` (*E). Raises ``ConfigError`` for variances of another shape
     or not above 0.
+
+    >>> base = DiagonalNormal((2,), variances=torch.tensor([1.0, 4.0]))
+    >>> base.whiten(torch.tensor([[1.0, 4.0]])).detach()
+    tensor([[1., 2.]])
     """
 
     def __init__(self, event_shape: tuple[int, ...], variances: Tensor | None = None) -> None:

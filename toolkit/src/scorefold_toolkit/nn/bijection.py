@@ -1,4 +1,12 @@
-"""The contract of an invertible layer, and layers in sequence."""
+"""The contract of an invertible layer, and layers in sequence.
+
+>>> import torch
+>>> from scorefold_toolkit.nn import AffineCoupling, Conditioner, Permutation
+>>> flow = Chain([AffineCoupling(4, Conditioner(2, 4)), Permutation(torch.arange(3, -1, -1))])
+>>> z, log_det = flow(torch.ones(5, 4))
+>>> torch.allclose(flow.inverse(z)[0], torch.ones(5, 4)), log_det.shape, isinstance(flow, Bijection)
+(True, torch.Size([5]), True)
+"""
 
 from __future__ import annotations
 

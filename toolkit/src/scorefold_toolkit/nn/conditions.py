@@ -77,7 +77,14 @@ def vector_width(spec: TensorSpec) -> int:
 
 
 class ConditionVector(nn.Module):
-    """A condition as one vector (B, width), its parts side by side; None for a model without one."""
+    """A condition as one vector (B, width), its parts side by side; None for a model without one.
+
+    >>> from scorefold.data import TensorSpec
+    >>> one_hot = ConditionVector(TensorSpec((), classes=3))
+    >>> one_hot.width, one_hot(torch.tensor([0, 2]), like=torch.zeros(2, 1))
+    (3, tensor([[1., 0., 0.],
+            [0., 0., 1.]]))
+    """
 
     def __init__(self, spec: ConditionSpec | None) -> None:
         super().__init__()
@@ -98,6 +105,11 @@ class ConditionMap(nn.Module):
 
     Parts of three dimensions are images: they are brought to H x W by the nearest pixel. All others are flattened
     and the same at every pixel.
+
+    >>> from scorefold.data import TensorSpec
+    >>> beside = ConditionMap({"class": TensorSpec((), classes=3), "image": TensorSpec((1, 4, 4))}, size=(4, 4))
+    >>> beside({"class": torch.tensor([1]), "image": torch.zeros(1, 1, 4, 4)}, like=torch.zeros(1, 1, 4, 4)).shape
+    torch.Size([1, 4, 4, 4])
     """
 
     def __init__(self, spec: ConditionSpec | None, size: tuple[int, int]) -> None:

@@ -38,6 +38,12 @@ class AffineCoupling(Bijection):
     ``conditioner(kept, condition)`` gives (B, 2 moved, ...): raw log-scales, then shifts. Log-scales are s = bound
     tanh(raw): symmetric about 0, smooth, and |s| < bound, so that a chain of layers can neither collapse nor explode
     within float32. ``swap`` moves the first half. One coordinate alone is moved by the condition.
+
+    >>> from scorefold_toolkit.nn import Conditioner
+    >>> layer = AffineCoupling(4, Conditioner(2, 4))
+    >>> z, log_det = layer(torch.ones(1, 4))
+    >>> z.detach()[:, :2], torch.allclose(layer.inverse(z)[1], -log_det)  # the first half stays as it is
+    (tensor([[1., 1.]]), True)
     """
 
     bound: Tensor
@@ -71,6 +77,11 @@ class SplineCoupling(Bijection):
 
     ``conditioner(kept, condition)`` gives (B, (3 bins - 1) moved, ...), bins before coordinates. Outside [-bound,
     bound] the layer is the identity.
+
+    >>> from scorefold_toolkit.nn import Conditioner
+    >>> layer = SplineCoupling(2, Conditioner(1, 3 * 8 - 1), bins=8, bound=5.0)
+    >>> layer(torch.tensor([[0.0, 9.0]]))[0].detach()  # beyond the bound a spline is the identity
+    tensor([[0., 9.]])
     """
 
     def __init__(
@@ -99,7 +110,13 @@ Coupling = AffineCoupling | SplineCoupling
 
 
 class Couplings(Bijection):
-    """Couplings of the same features one after the other: a ``Chain`` of them that joins the halves only at its end."""
+    """Couplings of the same features one after the other: a ``Chain`` of them that joins the halves only at its end.
+
+    >>> from scorefold_toolkit.nn import Conditioner
+    >>> layers = Couplings([AffineCoupling(4, Conditioner(2, 4), swap=swap) for swap in (False, True)])
+    >>> torch.allclose(layers.inverse(layers(torch.ones(3, 4))[0])[0], torch.ones(3, 4))
+    True
+    """
 
     def __init__(self, layers: Iterable[Coupling]) -> None:
         super().__init__()

@@ -18,6 +18,11 @@ class MultiScale(Bijection):
     After every level but the last the first half of the channels is a finished latent and the second half goes on.
     z packs the latents, flattened in order, into the shape of the event; ``latent_shapes`` says how. A condition
     (B, K, H, W) is squeezed once a level; (B, K, 1, 1) stays as it is.
+
+    >>> from scorefold_toolkit.nn import ActNorm, Chain, Squeeze
+    >>> flow = MultiScale([Chain([Squeeze(), ActNorm(4)]), Chain([Squeeze(), ActNorm(8)])], event_shape=(1, 4, 4))
+    >>> flow.latent_shapes, flow(torch.ones(2, 1, 4, 4))[0].shape
+    ([(2, 2, 2), (8, 1, 1)], torch.Size([2, 1, 4, 4]))
     """
 
     def __init__(self, levels: Sequence[Bijection], event_shape: tuple[int, int, int]) -> None:

@@ -54,6 +54,9 @@ class Conditioner(nn.Module):
 
     The condition enters the first layer by weights of its own. ``features`` may be 0: the result then depends on
     the condition alone, or is constant.
+
+    >>> Conditioner(3, 5, hidden=(16,), condition=2)(torch.zeros(4, 3), torch.zeros(4, 2)).shape
+    torch.Size([4, 5])
     """
 
     def __init__(
@@ -94,6 +97,9 @@ class ConvConditioner(nn.Module):
     """Convolutions 3x3, 1x1, 3x3 from (B, channels, H, W) to (B, out, H, W) (Glow, Kingma and Dhariwal 2018).
 
     The condition is (B, condition, H, W), or (B, condition, 1, 1) where it is the same everywhere.
+
+    >>> ConvConditioner(1, 2, hidden=8)(torch.zeros(4, 1, 6, 6)).shape
+    torch.Size([4, 2, 6, 6])
     """
 
     def __init__(
@@ -161,6 +167,9 @@ class FourierEmbedding(nn.Module):
     The frequencies run geometrically from ``lowest`` to ``highest``. The defaults suit noise levels on a log scale, of
     order -10 to 10: over a period of 40 no two levels look alike, and a period of 1 is a factor e of noise. Raises
     ``ConfigError`` for an odd width.
+
+    >>> FourierEmbedding(4)(torch.tensor([0.0, 1.0])).shape
+    torch.Size([2, 4])
     """
 
     frequencies: Tensor
@@ -184,6 +193,9 @@ class ResidualBlock(nn.Module):
 
     W2 starts at 0, so a stack of blocks starts as the identity. ``dropout`` is the share of units that training drops
     before W2.
+
+    >>> ResidualBlock(8, context=3)(torch.zeros(2, 8), torch.zeros(2, 3)).shape
+    torch.Size([2, 8])
     """
 
     def __init__(self, width: int, *, context: int = 0, activation: Activation = "silu", dropout: float = 0.0) -> None:

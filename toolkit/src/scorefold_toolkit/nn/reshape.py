@@ -71,7 +71,11 @@ def _check_even(x: Tensor) -> None:
 
 
 class Squeeze(Bijection):
-    """Images (B, C, H, W) to (B, 4C, H/2, W/2) by ``squeeze``."""
+    """Images (B, C, H, W) to (B, 4C, H/2, W/2) by ``squeeze``.
+
+    >>> Squeeze()(torch.arange(4.0).reshape(1, 1, 2, 2))[0].flatten()
+    tensor([0., 1., 2., 3.])
+    """
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return squeeze(x), x.new_zeros(())
@@ -81,7 +85,11 @@ class Squeeze(Bijection):
 
 
 class HaarSqueeze(Bijection):
-    """Images (B, C, H, W) to (B, 4C, H/2, W/2): the four Haar bands, each of C channels, coarse first."""
+    """Images (B, C, H, W) to (B, 4C, H/2, W/2): the four Haar bands, each of C channels, coarse first.
+
+    >>> HaarSqueeze()(torch.ones(1, 1, 2, 2))[0].flatten()  # flat: all in the coarse band
+    tensor([2., 0., 0., 0.])
+    """
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return torch.cat(haar_split(x), 1), x.new_zeros(())
@@ -92,7 +100,11 @@ class HaarSqueeze(Bijection):
 
 
 class Permutation(Bijection):
-    """The entries of dimension 1 (features or channels) in another order: z[:, i] = x[:, order[i]]."""
+    """The entries of dimension 1 (features or channels) in another order: z[:, i] = x[:, order[i]].
+
+    >>> Permutation(torch.tensor([2, 0, 1]))(torch.tensor([[10.0, 20.0, 30.0]]))[0]
+    tensor([[30., 10., 20.]])
+    """
 
     order: Tensor
     back: Tensor

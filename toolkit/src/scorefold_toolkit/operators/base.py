@@ -20,6 +20,12 @@ class Operator(ABC):
     """A map A from events of ``in_shape`` to events of ``out_shape``, applied to batches (B, *in_shape).
 
     Must: ``_apply``. May: ``at``, ``out_range``. Given: ``__call__``, which checks shapes and raises ``ShapeError``.
+
+    >>> class Clip(Operator):
+    ...     def _apply(self, x):
+    ...         return x.clamp(0, 1)
+    >>> Clip((2,), (2,))(torch.tensor([[-1.0, 0.5]]))
+    tensor([[0.0000, 0.5000]])
     """
 
     def __init__(self, in_shape: Sequence[int], out_shape: Sequence[int]) -> None:
@@ -56,6 +62,11 @@ class LinearOperator(Operator):
 
     Must: ``_apply``, ``_adjoint``, ``_pseudo_inverse``. Given: ``adjoint`` and ``pseudo_inverse``, which check shapes
     and raise ``ShapeError``.
+
+    >>> from scorefold_toolkit.operators import Mask
+    >>> hide = Mask(torch.tensor([1.0, 0.0]), (2,))
+    >>> isinstance(hide, LinearOperator), hide.pseudo_inverse(hide(torch.tensor([[3.0, 5.0]])))
+    (True, tensor([[3., 0.]]))
     """
 
     @abstractmethod
@@ -81,7 +92,14 @@ class LinearOperator(Operator):
 
 @runtime_checkable
 class HasOperator(Protocol):
-    """A data source whose condition is an event that went through ``operator``, with or without noise."""
+    """A data source whose condition is an event that went through ``operator``, with or without noise.
+
+    >>> from types import SimpleNamespace
+    >>> from scorefold_toolkit.operators import Mask
+    >>> source: HasOperator = SimpleNamespace(operator=Mask(torch.tensor([1.0, 0.0]), (2,)))
+    >>> source.operator.in_shape
+    (2,)
+    """
 
     operator: Operator
 
@@ -109,6 +127,11 @@ class Chain(Operator):
     """Operators one after the other, the first applied first; some of them are not linear (see ``Composition``).
 
     Raises ``ShapeError`` where neighbours do not fit.
+
+    >>> from scorefold_toolkit.operators import Edges, Grey
+    >>> edges = Chain([Grey(torch.ones(3) / 3, (3, 8, 8)), Edges((1, 8, 8))])
+    >>> edges(torch.zeros(2, 3, 8, 8)).shape
+    torch.Size([2, 1, 8, 8])
     """
 
     def __init__(self, operators: Sequence[Operator]) -> None:
@@ -137,6 +160,12 @@ class Composition(LinearOperator):
     is the shortest such x only where each step's pseudo-inverse keeps to the range of the next one's adjoint, as for
     orthonormal or commuting steps. Where it gives none, as for a mask before block means, the pseudo-inverse is by
     ``least_squares``. Raises ``ShapeError`` where neighbours do not fit.
+
+    >>> from scorefold_toolkit.operators import Grey, Mask
+    >>> both = Composition([Grey(torch.tensor([0.5, 0.5]), (2, 1, 2)), Mask(torch.tensor([1.0, 0.0]), (1, 1, 2))])
+    >>> y = both(torch.tensor([[[[1.0, 2.0]], [[3.0, 4.0]]]]))
+    >>> y, both.adjoint(y).shape
+    (tensor([[[[2., 0.]]]]), torch.Size([1, 2, 1, 2]))
     """
 
     def __init__(self, operators: Sequence[LinearOperator]) -> None:

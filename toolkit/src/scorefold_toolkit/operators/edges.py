@@ -20,6 +20,11 @@ class Edges(Operator):
     blurred by a Gaussian of ``sigma`` pixels; ``low_threshold`` and ``high_threshold`` are for its Sobel gradient
     with 255 for white, as the conditional score papers state them. No gradient passes. Needs scikit-image: raises
     ``ScorefoldError`` where it is missing.
+
+    >>> image = torch.zeros(1, 1, 8, 8)
+    >>> image[..., 4:] = 1.0
+    >>> Edges((1, 8, 8))(image)[0, 0, 3]
+    tensor([0., 0., 0., 1., 1., 0., 0., 0.])
     """
 
     def __init__(

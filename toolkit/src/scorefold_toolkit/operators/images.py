@@ -19,6 +19,9 @@ class Mask(LinearOperator):
 
     A mask of one dimension more, (C, *event), is another one for each of C events, and repeats in turn for k C of them,
     as conditions do.
+
+    >>> Mask(torch.tensor([1.0, 0.0, 1.0]), (3,))(torch.tensor([[5.0, 6.0, 7.0]]))
+    tensor([[5., 0., 7.]])
     """
 
     def __init__(self, mask: Tensor, in_shape: Sequence[int]) -> None:
@@ -49,6 +52,11 @@ class RandomMask(LinearOperator):
     """Another mask for every point, drawn from the point's index alone: ``at(index)`` is the ``Mask`` of some points.
 
     ``draw`` gives the mask of an index, broadcastable to the event. Applied without ``at`` it raises ``ConfigError``.
+
+    >>> half = RandomMask(lambda index: torch.tensor([index % 2, 1 - index % 2]).float(), (2,))
+    >>> half.at(torch.tensor([0, 1]))(torch.ones(2, 2))
+    tensor([[0., 1.],
+            [1., 0.]])
     """
 
     def __init__(self, draw: Callable[[int], Tensor], in_shape: Sequence[int]) -> None:
@@ -75,7 +83,12 @@ class RandomMask(LinearOperator):
 
 
 class Separable(LinearOperator):
-    """y = R x K^T on every channel of an image (C, H, W), with matrices R (H', H) and K (W', W)."""
+    """y = R x K^T on every channel of an image (C, H, W), with matrices R (H', H) and K (W', W).
+
+    >>> mean = torch.full((1, 2), 0.5)
+    >>> Separable(mean, mean, (1, 2, 2))(torch.arange(4.0).reshape(1, 1, 2, 2)).item()
+    1.5
+    """
 
     def __init__(self, rows: Tensor, columns: Tensor, in_shape: Sequence[int]) -> None:
         super().__init__(in_shape, (in_shape[0], rows.shape[0], columns.shape[0]))
@@ -100,7 +113,11 @@ class Separable(LinearOperator):
 
 
 class Grey(LinearOperator):
-    """One channel sum_c w_c x_c of an image (C, H, W), with weights (C,)."""
+    """One channel sum_c w_c x_c of an image (C, H, W), with weights (C,).
+
+    >>> Grey(torch.tensor([0.5, 0.25, 0.25]), (3, 1, 1))(torch.tensor([4.0, 8.0, 0.0]).reshape(1, 3, 1, 1)).item()
+    4.0
+    """
 
     def __init__(self, weights: Tensor, in_shape: Sequence[int]) -> None:
         super().__init__(in_shape, (1, *in_shape[1:]))
@@ -122,6 +139,9 @@ class Haar(LinearOperator):
     Coefficients are laid out as an image of the same shape (Mallat 1989): the coarse band (C, H/2, W/2) in the
     corner at (0, 0), the differences along the width to its right, those along the height below it, both on the
     diagonal.
+
+    >>> Haar(1, (1, 2, 2))(torch.ones(1, 1, 2, 2)).flatten()  # flat: all in the coarse band
+    tensor([2., 0., 0., 0.])
     """
 
     def __init__(self, levels: int, in_shape: Sequence[int]) -> None:

@@ -23,6 +23,10 @@ class Radon(LinearOperator):
 
     The pseudo-inverse is by ``least_squares``; noise in directions of small singular values swamps it, as it does any
     pseudo-inverse.
+
+    >>> sums = Radon(torch.tensor([0.0, 90.0]), (1, 4, 4))
+    >>> sums(torch.ones(1, 1, 4, 4)).shape
+    torch.Size([1, 1, 2, 6])
     """
 
     def __init__(self, angles: Tensor, in_shape: Sequence[int], bins: int | None = None) -> None:

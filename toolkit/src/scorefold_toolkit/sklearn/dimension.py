@@ -80,6 +80,14 @@ class DimensionEstimator(SettingsInside):
     ``n_features_in_``; where the estimator reads single points ``dimension_pw_`` (n,), nan at points that it left out;
     where there are any ``spectra_`` (m, D), ``sigma_`` and ``score_model_``; after ``smooth`` ``dimension_pw_smooth_``
     (n,).
+
+    >>> from scorefold.data import as_dataset
+    >>> class Rank(Estimator):
+    ...     def estimate(self, data, *, generator=None):
+    ...         return Estimate("intrinsic dimension", float(torch.linalg.matrix_rank(as_dataset(data).x)))
+    >>> X = np.ones((6, 3)) * np.arange(6)[:, None]
+    >>> DimensionEstimator(Rank()).fit(X).dimension_
+    1.0
     """
 
     def __init__(

@@ -27,6 +27,12 @@ class SettingsInside(BaseEstimator):  # type: ignore[misc]
     A built ``Estimator`` has the fields of its config, a function its keyword arguments that have a default, those that
     ``functools.partial`` gave it among them. A model has none, since it was trained with its settings, nor has an
     estimator that was built from more than a config: a function that builds it has.
+
+    >>> from scorefold_toolkit.sklearn import as_estimator
+    >>> def build(data, levels=3):
+    ...     raise NotImplementedError("it is called by fit")
+    >>> as_estimator(build).set_params(estimator__levels=5).get_params()["estimator__levels"]
+    5
     """
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:

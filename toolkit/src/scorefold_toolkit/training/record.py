@@ -24,6 +24,10 @@ class FitReport:
     with either ``loss``, its parts, ``learning_rate`` and ``steps_per_second``, or ``validation``, the loss of the
     held-out points under the averaged weights. ``best_validation`` is the lowest of these in the last phase, and
     ``warnings`` say what went wrong on the way.
+
+    >>> report = FitReport(steps=20, history=[{"step": 10, "loss": 0.5}, {"step": 20, "loss": 0.4}])
+    >>> report.last("loss")
+    0.4
     """
 
     steps: int = 0
