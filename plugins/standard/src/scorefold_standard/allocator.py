@@ -23,6 +23,10 @@ class UniformAllocator(Allocator):
     A task costs support + query labels. Types that come first get the tasks that don't divide evenly. It learns
     nothing from a pilot and predicts no loss. Constraints: ``support`` and ``query`` replace the configured sizes;
     ``min_tasks`` and ``max_tasks`` bound the number of tasks over all types.
+
+    >>> from scorefold_registry import Host
+    >>> print(Host.discover().create("allocator:uniform", {"support": 4, "query": 6}).allocate(105).text())
+    10 tasks of type task, each with 4 support and 6 query examples. 5 labels left over.
     """
 
     def __init__(self, config: UniformConfig) -> None:

@@ -19,6 +19,11 @@ class Euclidean(Geometry, Transports, ClosedFormGeodesics):
 
     The event shape is the configured one or that of the data plugged in. Raises ``ConfigError`` where there is neither,
     or where they differ.
+
+    >>> from scorefold_registry import Host
+    >>> plane = Host.discover().create("geometry:euclidean", {"event_shape": [2]})
+    >>> plane.distance(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]))
+    tensor([5.])
     """
 
     def __init__(self, config: EuclideanConfig, *, data: DataSource | DataSpec | None = None) -> None:

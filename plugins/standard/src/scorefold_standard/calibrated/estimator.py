@@ -41,6 +41,12 @@ class Calibrated(Estimator):
     ``diagnostics["table"]`` holds for each estimator its ``reading``, the ``corrected`` value, its relative ``error``
     on the surrogates, whether it was ``used``, and ``why`` it wasn't. The arrays are those of the surrogates:
     ``surrogate_dimensions`` (N,), ``surrogate_readings`` (N, m) and ``surrogate_weights`` (N,).
+
+    >>> from scorefold_registry import Host
+    >>> host = Host.discover()
+    >>> two = host.create("estimator:calibrated", {"surrogates": 12}, estimators=["estimator:mle", "estimator:twonn"])
+    >>> two.config.surrogates, list(two.panel.estimators)
+    (12, ['mle', 'twonn'])
     """
 
     def __init__(

@@ -50,6 +50,17 @@ class ArrayFile(DataSource):
     numeric, holds NaN, infinity or numbers beyond single precision (unless ``missing: drop``), or has too few rows,
     for values that are not what ``low``, ``high`` and ``levels`` say, and for a column most of whose values float32
     would merge.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from scorefold_registry import Host
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/points.npy", np.arange(40.0).reshape(20, 2))
+    ...     table = Host.discover().create("data:array", {"path": f"{folder}/points.npy", "scale": "table"})
+    ...     table.load("train")
+    Dataset(16 of shape (2,), index)
+    >>> table.event_scale.factor > 1
+    True
     """
 
     def __init__(self, config: ArrayConfig, *, generator: torch.Generator | None = None) -> None:

@@ -23,6 +23,12 @@ class BenchmarkManifold(DataSource):
 
     Events are vectors; ``truth`` holds ``dimension``. M9_Affine and M12_Norm fill all their coordinates; the M10 are
     surfaces of cubes, where faces meet at edges. Raises ``DataError`` for too few points.
+
+    >>> from scorefold_registry import Host
+    >>> manifold = Host.discover().create("data:benchmark-manifold", {"name": "M6_Nonlinear", "points": 200})
+    >>> train = manifold.load("train")
+    >>> train.x.shape, int(train.truth["dimension"])
+    (torch.Size([160, 36]), 6)
     """
 
     def __init__(self, config: BenchmarkManifoldConfig, *, generator: torch.Generator | None = None) -> None:

@@ -15,6 +15,11 @@ class Digits(DataSource):
     """1,797 digits as images (1, 8, 8), or vectors (64), with 17 grey levels; the label is the digit.
 
     ``index`` is the position in scikit-learn's array.
+
+    >>> from scorefold_registry import Host
+    >>> binary = Host.discover().create("data:digits", {"digits": [0, 1]})
+    >>> binary.event_shape, binary.load("test").label.unique().tolist()
+    ((1, 8, 8), [0, 1])
     """
 
     label_names = tuple(map(str, range(10)))

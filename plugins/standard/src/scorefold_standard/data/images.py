@@ -32,6 +32,15 @@ class ImageFolder(DataSource):
     Those that do not fit in ``memory`` are decoded by ``workers`` threads as they are needed, in any order: each image
     is read by itself. Raises ``DataError`` where there are no images, for one that can't be decoded, and for images of
     several sizes where no size is given.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> from scorefold_registry import Host
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for number in range(20):
+    ...         Image.new("L", (8, 8), color=number).save(f"{folder}/{number}.png")
+    ...     Host.discover().create("data:images", {"root": folder, "size": 4, "grey": True}).load("train")
+    Dataset(16 of shape (1, 4, 4), index)
     """
 
     def __init__(self, config: ImagesConfig, *, generator: torch.Generator | None = None) -> None:

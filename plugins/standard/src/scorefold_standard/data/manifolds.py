@@ -65,6 +65,11 @@ class Manifold(_Drawn):
     """Points on a manifold whose distribution has no closed form: Swiss roll, helix.
 
     Events are vectors (ambient,); ``truth`` holds ``dimension`` and, where asked for, ``tangent``.
+
+    >>> from scorefold_registry import Host
+    >>> sheet = Host.discover().create("data:swiss-roll", {"points": 100}).load("train")
+    >>> sheet.x.shape, sheet.truth["dimension"]
+    (torch.Size([80, 3]), 2)
     """
 
 
@@ -72,6 +77,12 @@ class DensityManifold(_Drawn, KnowsDistribution):
     """Points of a closed-form distribution: sphere, flat torus, subspace, Gaussian mixture. Otherwise as ``Manifold``.
 
     A torus of revolution is the one without.
+
+    >>> from scorefold_registry import Host
+    >>> sphere = Host.discover().create("data:sphere", {"dimension": 2, "ambient": 5, "points": 100})
+    >>> x = sphere.load("train").x
+    >>> x.shape, bool((x.norm(dim=1) - 1).abs().max() < 1e-5)
+    (torch.Size([80, 5]), True)
     """
 
     def distribution(self) -> Distribution | None:

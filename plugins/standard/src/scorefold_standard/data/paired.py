@@ -29,6 +29,12 @@ class Paired(DataSource):
     With ``hidden`` x is the part of the event that a mask hides, a rectangle that is the same for all points, and the
     scale's moments are of that part; ``operator`` is then None, since it takes whole events. Raises ``ConfigError`` for
     an operator that hides no rectangle.
+
+    >>> from scorefold_registry import Host
+    >>> halved = {"operator": {"name": "box-downsample", "factor": 2}}
+    >>> pairs = Host.discover().create("data:paired", halved, data={"use": "data:digits", "config": {"limit": 100}})
+    >>> pairs.event_shape, pairs.load("train").condition.shape[1:]
+    ((1, 8, 8), torch.Size([1, 4, 4]))
     """
 
     def __init__(self, config: PairedConfig, *, data: DataSource, generator: torch.Generator | None = None) -> None:

@@ -24,6 +24,10 @@ class Photographs(DataSource):
     Each photograph is cut from left to right into one band a split, as wide as its fraction, and patches are drawn
     within the bands, so no two splits share a pixel; patches of one split may overlap. The label is the photograph,
     truth ``corner`` (N, 2) the row and column of each patch's first pixel.
+
+    >>> from scorefold_registry import Host
+    >>> Host.discover().create("data:photographs", {"size": 16, "points": 200}).load("test").x.shape
+    torch.Size([30, 3, 16, 16])
     """
 
     def __init__(self, config: PhotographsConfig, *, generator: torch.Generator | None = None) -> None:

@@ -50,6 +50,12 @@ class MNIST(DataSource):
     """MNIST or Fashion-MNIST as images (1, 28, 28), or resized and padded; the published test split is the test split.
 
     ``index`` counts over the training images, then the test images.
+
+    >>> from importlib.resources import files
+    >>> from scorefold_registry import Host
+    >>> root = str(files("scorefold_standard") / "samples/mnist")  # the first images, for tests
+    >>> Host.discover().create("data:mnist", {"root": root}).event_shape
+    (1, 28, 28)
     """
 
     def __init__(self, config: MNISTConfig | FashionMNISTConfig, *, generator: torch.Generator | None = None) -> None:
@@ -80,6 +86,13 @@ class CIFAR10(DataSource):
     """CIFAR-10 as images (3, 32, 32), or resized; the published test batch is the test split.
 
     ``index`` is as in ``MNIST``.
+
+    >>> from importlib.resources import files
+    >>> from scorefold_registry import Host
+    >>> root = str(files("scorefold_standard") / "samples/cifar10")  # the first images, for tests
+    >>> cifar = Host.discover().create("data:cifar10", {"root": root, "verify": False})
+    >>> cifar.event_shape, cifar.label_names[:3]
+    ((3, 32, 32), ('airplane', 'automobile', 'bird'))
     """
 
     def __init__(self, config: CIFAR10Config, *, generator: torch.Generator | None = None) -> None:
@@ -102,6 +115,12 @@ class CelebA(DataSource):
 
     The label is an attribute, 0 or 1; the condition the forty attributes (40,), each 0.0 or 1.0. ``index`` is the row
     of the attribute list, from 0.
+
+    >>> from importlib.resources import files
+    >>> from scorefold_registry import Host
+    >>> root = str(files("scorefold_standard") / "samples")  # the first images, for tests
+    >>> Host.discover().create("data:celeba", {"root": root, "size": 16}).event_shape
+    (3, 16, 16)
     """
 
     def __init__(self, config: CelebAConfig, *, generator: torch.Generator | None = None) -> None:

@@ -21,6 +21,11 @@ class PPCAEstimator(Estimator):
     It is at most D - 1, and counts the directions that the points span, not those of a curved manifold. ``spectrum``
     (1, D) holds the variances of all components, largest first. The interval is over random halves of the points, and
     None where a half has fewer points than coordinates.
+
+    >>> from scorefold_registry import Host
+    >>> x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([3.0, 1.0, 1.0])
+    >>> Host.discover().create("estimator:ppca", {"resamples": 0}).estimate(x).value
+    1.0
     """
 
     def __init__(self, config: PPCAConfig) -> None:

@@ -46,6 +46,13 @@ class CouplingFlow(Flow, Trainable):
     images, as channels.
 
     Raises ``ConfigError`` for images that can't be halved ``levels`` times, with the nearest sizes that can.
+
+    >>> from scorefold_registry import Host
+    >>> banana = {"use": "data:banana", "config": {"points": 200}}
+    >>> flow = Host.discover().create("flow:affine-coupling", {"layers": 2, "hidden": [8]}, data=banana)
+    >>> x = torch.zeros(3, 2)
+    >>> torch.allclose(flow.inverse(flow(x)[0])[0], x, atol=1e-5), flow.log_prob(x).shape
+    (True, torch.Size([3]))
     """
 
     _anchor: Tensor

@@ -15,7 +15,13 @@ _LEAST_SIZE = 8
 
 
 class AutoNetwork(Network):
-    """Builds the default U-Net for images (C, H, W) of at least 8 x 8, and the default MLP for all other events."""
+    """Builds the default U-Net for images (C, H, W) of at least 8 x 8, and the default MLP for all other events.
+
+    >>> from scorefold_registry import Host
+    >>> auto = Host.discover().create("network:auto")
+    >>> [type(auto.build(shape, shape, time=True)).__name__ for shape in ((8,), (1, 8, 8))]
+    ['ResidualMLP', 'ImageUNet']
+    """
 
     def __init__(self, config: AutoConfig) -> None:
         self.config = config

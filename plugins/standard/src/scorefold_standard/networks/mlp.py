@@ -17,7 +17,14 @@ _LEVEL_WIDTH = 32
 
 
 class MLP(Network):
-    """Builds ``ResidualMLP`` modules for events of any shape."""
+    """Builds ``ResidualMLP`` modules for events of any shape.
+
+    >>> import torch
+    >>> from scorefold_registry import Host
+    >>> network = Host.discover().create("network:mlp", {"width": 16, "blocks": 1}).build((3,), (5,), time=True)
+    >>> network(torch.zeros(4, 3), torch.zeros(4)).shape
+    torch.Size([4, 5])
+    """
 
     def __init__(self, config: MLPConfig) -> None:
         self.config = config

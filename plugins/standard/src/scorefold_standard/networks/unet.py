@@ -18,7 +18,14 @@ from scorefold_toolkit.nn import named_parts, named_specs
 
 
 class UNet(Network):
-    """Builds ``ImageUNet`` modules for images (C, H, W) or (H, W)."""
+    """Builds ``ImageUNet`` modules for images (C, H, W) or (H, W).
+
+    >>> from scorefold_registry import Host
+    >>> unet = Host.discover().create("network:unet", {"channels": [8, 8], "groups": 4})
+    >>> network = unet.build((1, 8, 8), (2, 8, 8), time=True)
+    >>> network(torch.zeros(4, 1, 8, 8), torch.zeros(4)).shape
+    torch.Size([4, 2, 8, 8])
+    """
 
     def __init__(self, config: UNetConfig) -> None:
         self.config = config

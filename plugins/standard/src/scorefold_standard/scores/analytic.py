@@ -45,6 +45,12 @@ class AnalyticScore(ScoreModel):
     (``remarks`` says so, unless the config has ``points``); or the Gaussian with their mean and covariance, whose
     denoiser is Wiener's filter. Buffers hold the distribution, in ``dtype`` or torch's default. Raises ``DataError``
     where the port holds no data.
+
+    >>> from scorefold_registry import Host
+    >>> plane = {"use": "data:subspace", "config": {"dimension": 2, "ambient": 2, "points": 100}}
+    >>> score = Host.discover().create("score:analytic", data=plane)
+    >>> score.score(torch.ones(1, 2), torch.zeros(1)).round(decimals=2)  # that of a standard normal at x = (1, 1)
+    tensor([[-1., -1.]])
     """
 
     def __init__(self, config: AnalyticConfig, *, data: DataSource, dtype: torch.dtype | None = None) -> None:

@@ -36,6 +36,13 @@ class Denoising(ScoreModel, Trainable):
 
     The condition is the data's own. With ``condition_dropout`` the model also learns the score without one, which
     is then what ``condition=None`` gives, as guidance needs: classes get one more, tensors become 0.
+
+    >>> from scorefold_registry import Host
+    >>> network = {"use": "network:mlp", "config": {"width": 16, "blocks": 1}}
+    >>> circle = {"use": "data:sphere", "config": {"dimension": 1, "ambient": 2, "points": 100}}
+    >>> score = Host.discover().create("score:denoising", {"network": network}, data=circle)
+    >>> score.score(torch.ones(4, 2), torch.full((4,), 0.5)).shape, score.training_config.steps
+    (torch.Size([4, 2]), 4000)
     """
 
     def __init__(self, config: DenoisingConfig, *, data: DataSource) -> None:

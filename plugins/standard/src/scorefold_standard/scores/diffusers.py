@@ -80,6 +80,12 @@ class DiffusersScore(ScoreModel):
     whose network answers with the score. A network that also predicts variances is read at its first half.
     Class-conditional networks take the label as their condition. Raises ``ConfigError`` and ``ArtefactError`` for
     folders that are not such a model.
+
+    >>> from importlib.resources import files
+    >>> from scorefold_registry import Host
+    >>> path = str(files("scorefold_standard") / "samples/diffusers")  # a U-Net of a few kilobytes
+    >>> Host.discover().create("score:diffusers", {"path": path}).event_shape
+    (1, 8, 8)
     """
 
     def __init__(self, config: DiffusersConfig) -> None:
