@@ -22,6 +22,12 @@ class PointCloud(DataSource):
 
     ``index`` is the row in the file, from 0. Raises ``DataError`` for a file that is missing or doesn't hold a list of
     [x, y, z], and for points that are all one.
+
+    >>> from importlib.resources import files
+    >>> from scorefold_registry import Host
+    >>> path = str(files("scorefold_iddiff") / "samples/cloud.json")
+    >>> Host.discover().create("data:point-cloud", {"path": path, "ambient": 10}).event_shape
+    (10,)
     """
 
     def __init__(self, config: PointCloudConfig, *, generator: torch.Generator | None = None) -> None:

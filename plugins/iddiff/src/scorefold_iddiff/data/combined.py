@@ -27,6 +27,12 @@ class UnionOf(DataSource, KnowsDistribution):
     ``weights`` each split holds as many points as the parts have for these shares. Each split is made of the parts'
     splits of that name. Conditions of the parts are dropped. Raises ``ConfigError`` for parts of different shapes or
     another number of weights.
+
+    >>> from scorefold_registry import Host
+    >>> parts = [{"use": "data:sphere", "config": {"dimension": d, "ambient": 5, "points": 100}} for d in (1, 3)]
+    >>> both = Host.discover().create("data:union", parts=parts).load("train")
+    >>> both.truth["dimension"].unique().tolist()
+    [1, 3]
     """
 
     def __init__(
@@ -108,6 +114,12 @@ class ProductOf(DataSource, KnowsDistribution):
     Each split has as many points as the part with the fewest in it, and each point of a part is in at most one. With
     ``ambient`` all is moved by a random isometry. ``truth`` holds ``dimension`` and ``tangent`` where all parts know
     theirs. Raises ``ConfigError`` where ``ambient`` is too small.
+
+    >>> from scorefold_registry import Host
+    >>> circle = {"use": "data:sphere", "config": {"dimension": 1, "ambient": 2, "points": 100}}
+    >>> torus = Host.discover().create("data:product", parts=[circle, circle]).load("train")
+    >>> torus.x.shape[1], int(torus.truth["dimension"])
+    (4, 2)
     """
 
     def __init__(

@@ -37,6 +37,11 @@ class Drawn(DataSource):
 
     ``truth`` holds ``dimension`` and, where asked for, ``tangent``, of flattened events. Raises ``ConfigError`` for
     sizes that can't be and ``DataError`` for too few points.
+
+    >>> from scorefold_registry import Host
+    >>> squares = Host.discover().create("data:squares", {"points": 100}).load("train")
+    >>> squares.x.shape[1:], int(squares.truth["dimension"])
+    (torch.Size([1, 32, 32]), 10)
     """
 
     def __init__(self, config: Any, *, generator: torch.Generator | None = None) -> None:
@@ -50,7 +55,13 @@ class Drawn(DataSource):
 
 
 class DensityDrawn(DataSource, KnowsDistribution):
-    """Points of a set whose distribution is known. Otherwise as ``Drawn``."""
+    """Points of a set whose distribution is known. Otherwise as ``Drawn``.
+
+    >>> from scorefold_registry import Host
+    >>> curve = Host.discover().create("data:spaghetti", {"ambient": 10, "points": 100, "nodes": 2001}).load("train")
+    >>> curve.x.shape[1], int(curve.truth["dimension"])
+    (10, 1)
+    """
 
     def __init__(self, config: Any, *, generator: torch.Generator | None = None) -> None:
         seed = source_seed(config.seed, generator)

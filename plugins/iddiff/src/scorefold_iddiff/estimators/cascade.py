@@ -61,6 +61,13 @@ class Cascade(Estimator):
 
     A point is settled by the range finder unless an eigenvalue that it found is within ``thin`` of 1/2. The process
     must be isotropic (VE, VP, sub-VP).
+
+    >>> from scorefold_registry import Host
+    >>> host = Host.discover()
+    >>> sphere = host.create("data:sphere", {"dimension": 3, "ambient": 10, "points": 200})
+    >>> cascade = host.create("estimator:cascade", {"points": 8}, score=host.create("score:analytic", data=sphere))
+    >>> cascade.estimate(sphere.load("train")).value
+    3.0
     """
 
     def __init__(self, config: CascadeConfig, *, score: ScoreModel) -> None:

@@ -34,6 +34,14 @@ class DenoisingLoss(Estimator):
 
     A draw's error has a deviation of about sqrt(2 k). What a trained score lacks to the exact one adds to its loss, and
     so to the answer: the bias is the excess loss.
+
+    >>> from scorefold_registry import Host
+    >>> host = Host.discover()
+    >>> sphere = host.create("data:sphere", {"dimension": 3, "ambient": 10, "points": 200})
+    >>> score = host.create("score:analytic", data=sphere)
+    >>> loss = host.create("estimator:denoising-loss", {"draws": 64, "sweep": []}, score=score)
+    >>> round(loss.estimate(sphere.load("train"), generator=torch.Generator().manual_seed(0)).value, 1)
+    3.0
     """
 
     def __init__(self, config: DenoisingLossConfig, *, score: ScoreModel) -> None:

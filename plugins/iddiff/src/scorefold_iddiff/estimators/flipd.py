@@ -60,6 +60,14 @@ class FLIPD(Estimator):
     the curve bends (``knees``). ``regression`` integrates FLIPD - D over the levels to the log-density and takes its
     slope, which is LIDL with one model (``regression``); the paper's levels are those of LIDL, 0.01 to 0.1 for data of
     unit deviation a coordinate.
+
+    >>> from scorefold_registry import Host
+    >>> host = Host.discover()
+    >>> sphere = host.create("data:sphere", {"dimension": 3, "ambient": 10, "points": 200})
+    >>> score = host.create("score:analytic", data=sphere)
+    >>> flipd = host.create("estimator:flipd", {"points": 8, "sweep": []}, score=score)
+    >>> round(flipd.estimate(sphere.load("train")).value, 2)
+    3.0
     """
 
     def __init__(self, config: FLIPDConfig, *, score: ScoreModel) -> None:

@@ -54,6 +54,15 @@ class LIDL(Estimator):
     ``flow`` is what each level's model starts as: a copy of it is trained for every level by its own training settings,
     and it stays as it was. ``data``, where it is plugged in, gives the training points, its train split; otherwise the
     models are trained on the points of the estimate. Trainings are jobs for the ``executor`` where there is one.
+
+    >>> from scorefold_registry import Host
+    >>> host = Host.discover()
+    >>> data = host.create("data:sphere", {"dimension": 2, "ambient": 4, "points": 200})
+    >>> training = {"steps": 10, "warmup": 1}  # far too few for a dimension
+    >>> flow = host.create("flow:affine-coupling", {"layers": 2, "hidden": [8], "training": training}, data=data)
+    >>> lidl = host.create("estimator:lidl", {"levels": [0.05, 0.2], "points": 8}, flow=flow)
+    >>> lidl.estimate(data.load("train")).pointwise.shape
+    torch.Size([8])
     """
 
     def __init__(

@@ -57,6 +57,13 @@ class NormalBundle(Estimator):
     noise level is known points are read in shards of 2^15 coordinates, which are jobs where the ``executor`` runs these
     in parallel and the score is on the CPU. The noise of a point derives from the seed and its place in the data, so
     the answer is the same bit by bit for any number of workers.
+
+    >>> from scorefold_registry import Host
+    >>> host = Host.discover()
+    >>> sphere = host.create("data:sphere", {"dimension": 3, "ambient": 10, "points": 200})
+    >>> score = host.create("score:analytic", data=sphere)
+    >>> host.create("estimator:iddiff", {"points": 8}, score=score).estimate(sphere.load("train")).value
+    3.0
     """
 
     def __init__(self, config: NormalBundleConfig, *, score: ScoreModel, executor: Executor | None = None) -> None:

@@ -43,7 +43,16 @@ _ENDED = 1e-5
 
 
 class SpectralLanczos(Estimator):
-    """Dimensions at points as traces of a step function of the score's Jacobian, from products with it alone."""
+    """Dimensions at points as traces of a step function of the score's Jacobian, from products with it alone.
+
+    >>> from scorefold_registry import Host
+    >>> host = Host.discover()
+    >>> sphere = host.create("data:sphere", {"dimension": 3, "ambient": 10, "points": 200})
+    >>> score = host.create("score:analytic", data=sphere)
+    >>> lanczos = host.create("estimator:spectral-lanczos", {"points": 8}, score=score)
+    >>> round(lanczos.estimate(sphere.load("train")).value, 1)
+    3.0
+    """
 
     def __init__(self, config: LanczosConfig, *, score: ScoreModel) -> None:
         self.config = config

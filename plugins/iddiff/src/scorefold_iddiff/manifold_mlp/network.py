@@ -35,7 +35,14 @@ _EMBEDDING = 64
 
 
 class ManifoldMLP(Network):
-    """Builds ``ManifoldNetwork`` modules for events of any shape, flattened."""
+    """Builds ``ManifoldNetwork`` modules for events of any shape, flattened.
+
+    >>> from scorefold_registry import Host
+    >>> manifold_mlp = Host.discover().create("network:manifold-mlp", {"width": 32, "blocks": 1})
+    >>> network = manifold_mlp.build((5,), (5,), time=True)
+    >>> network(torch.zeros(4, 5), torch.zeros(4)).shape, network.prediction
+    (torch.Size([4, 5]), 'eps')
+    """
 
     def __init__(self, config: ManifoldMLPConfig) -> None:
         self.config = config
