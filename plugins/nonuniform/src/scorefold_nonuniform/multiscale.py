@@ -64,6 +64,13 @@ class MultiScale(ScoreModel, Trainable):
     boundary distribution. Networks share nothing and are trained one by one, each a phase that depends on no other;
     ``parts`` are models like this one that were trained on some scales elsewhere, whose networks are taken over, with
     the moments of the data that they saw: what is trained besides must see the same data.
+
+    >>> from scorefold_registry import Host
+    >>> field = {"use": "data:gaussian-field", "config": {"size": 8, "points": 100}}
+    >>> network = {"use": "network:mlp", "config": {"width": 16, "blocks": 1}}
+    >>> score = Host.discover().create("score:multiscale", {"network": network}, data=field)
+    >>> [phase.name for phase in score.phases()]
+    ['scale-1', 'scale-2', 'scale-3']
     """
 
     ends: Tensor

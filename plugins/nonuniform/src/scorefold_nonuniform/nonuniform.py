@@ -40,6 +40,13 @@ class NonUniform(ScoreModel, Trainable):
 
     The network sees the whole event at all times, its bands centred and of unit size, and the log-SNR of each band: so
     bands may end at one time, or one after the other. With equal ends it is the usual, uniform diffusion.
+
+    >>> from scorefold_registry import Host
+    >>> field = {"use": "data:gaussian-field", "config": {"size": 8, "points": 100}}
+    >>> network = {"use": "network:mlp", "config": {"width": 16, "blocks": 1}}
+    >>> score = Host.discover().create("score:nonuniform", {"network": network}, data=field)
+    >>> type(score.process).__name__, score.sample(2, steps=4).shape
+    ('Rotated', torch.Size([2, 1, 8, 8]))
     """
 
     def __init__(self, config: NonUniformConfig, *, data: DataSource) -> None:

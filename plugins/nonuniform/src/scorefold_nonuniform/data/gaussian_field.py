@@ -27,6 +27,10 @@ class GaussianField(DataSource, KnowsDistribution):
 
     Its real Fourier coefficients are independent, with variances that are proportional to (1 + |k|^2)^-decay, k in
     cycles an image, and have mean 1.
+
+    >>> from scorefold_registry import Host
+    >>> Host.discover().create("data:gaussian-field", {"size": 8, "points": 200}).load("train").x.shape
+    torch.Size([160, 1, 8, 8])
     """
 
     def __init__(self, config: GaussianFieldConfig, *, generator: torch.Generator | None = None) -> None:
