@@ -37,6 +37,13 @@ class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
 
     Raises ``ConfigError`` for a flow with conditions, a flow whose base is not normal (or a mixture of normal
     distributions with the same variances), and a dimension above D.
+
+    >>> from scorefold_registry import Host
+    >>> host = Host.discover()
+    >>> pca = host.create("estimator:riemannian-autoencoder", {"dimension": 1}, flow=host.create("flow:banana"))
+    >>> x = host.create("data:banana", {"points": 200}).load("train").x
+    >>> pca.encode(x).shape, bool(pca.residuals(x).mean() < x.std())
+    (torch.Size([160, 1]), True)
     """
 
     def __init__(self, config: RiemannianAutoencoderConfig, *, flow: Flow) -> None:

@@ -49,6 +49,11 @@ class ManifoldSource(DataSource):
     """Points of a sinusoid or a hemisphere; ``truth`` holds ``dimension`` and, where asked for, ``tangent``.
 
     Raises ``ConfigError`` for too few coordinates and ``DataError`` for too few points.
+
+    >>> from scorefold_registry import Host
+    >>> cap = Host.discover().create("data:hemisphere", {"points": 200}).load("train")
+    >>> cap.x.shape, int(cap.truth["dimension"])
+    (torch.Size([160, 3]), 2)
     """
 
     def __init__(self, config: SinusoidConfig | HemisphereConfig, *, generator: torch.Generator | None = None) -> None:

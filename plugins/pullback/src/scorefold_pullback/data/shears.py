@@ -22,6 +22,11 @@ class ShearSource(DataSource):
 
     Events are (2,). ``truth`` holds each point's ``log_density`` under the exact distribution in nats, whichever
     sampler drew it. The distribution fills the plane, thinly across its curve, so that no dimension is called true.
+
+    >>> from scorefold_registry import Host
+    >>> banana = Host.discover().create("data:banana", {"points": 200}).load("train")
+    >>> banana.x.shape
+    torch.Size([160, 2])
     """
 
     def __init__(self, config: ShearDataConfig, *, generator: torch.Generator | None = None) -> None:

@@ -38,6 +38,14 @@ class AnisotropicFlow(Flow, Trainable):
     plus the weighted penalties of ``objective``. Diepeveen, Batzolis et al., ICML 2025.
 
     Raises ``ConfigError`` for data with conditions and for a start from principal axes of a map of images.
+
+    >>> from scorefold_registry import Host
+    >>> banana = {"use": "data:banana", "config": {"points": 200}}
+    >>> coupling = {"name": "coupling", "layers": 2, "width": 16}
+    >>> flow = Host.discover().create("flow:anisotropic", {"map": coupling}, data=banana)
+    >>> x = torch.ones(1, 2)
+    >>> torch.allclose(flow.inverse(flow(x)[0])[0], x, atol=1e-5)
+    True
     """
 
     base: AnisotropicNormal

@@ -21,6 +21,12 @@ class Linear(Flow):
 
     Nothing is trained. Raises ``ConfigError`` for a W that is singular and a covariance that is not symmetric and
     positive definite.
+
+    >>> from scorefold_registry import Host
+    >>> normal = Host.discover().create("flow:linear", {"covariance": [[2.0, 1.0], [1.0, 2.0]]})
+    >>> normal.sample(5000, generator=torch.Generator().manual_seed(0)).T.cov().round()
+    tensor([[2., 1.],
+            [1., 2.]])
     """
 
     matrix: Tensor
@@ -73,6 +79,11 @@ class Identity(Flow):
     """z = x on events of any shape, with x ~ N(0, diag(variances)). Nothing is trained.
 
     Raises ``ConfigError`` for another number of variances than of coordinates.
+
+    >>> from scorefold_registry import Host
+    >>> normal = Host.discover().create("flow:identity", {"event_shape": [1], "variances": [4.0]})
+    >>> normal.log_prob(torch.zeros(1, 1)).exp()  # 1 / (2 sqrt(2 pi))
+    tensor([0.1995])
     """
 
     def __init__(self, config: IdentityConfig, *, dtype: torch.dtype | None = None) -> None:

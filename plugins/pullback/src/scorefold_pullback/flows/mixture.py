@@ -78,6 +78,12 @@ class Mixture(Flow):
 
     Nothing is trained here. Raises ``ConfigError`` for offsets or variances of another size than the flow's events, and
     for a flow with conditions.
+
+    >>> from scorefold_registry import Host
+    >>> line = {"use": "flow:identity", "config": {"event_shape": [1]}}
+    >>> two = Host.discover().create("flow:mixture", {"offsets": [[-5.0], [5.0]], "variances": [1.0]}, flow=line)
+    >>> two.log_prob(torch.tensor([[-5.0], [0.0], [5.0]])).exp().detach().round(decimals=3)
+    tensor([0.1990, 0.0000, 0.1990])
     """
 
     def __init__(self, config: MixtureConfig, *, flow: Flow, dtype: torch.dtype | None = None) -> None:

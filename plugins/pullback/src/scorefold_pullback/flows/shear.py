@@ -16,6 +16,11 @@ class Shear(Flow):
 
     Nothing is trained. Made with ``dtype=``, its variances have all digits of that dtype. Diepeveen, Batzolis et al.
     2025, the two-dimensional sets.
+
+    >>> from scorefold_registry import Host
+    >>> banana = Host.discover().create("flow:banana")
+    >>> banana(torch.tensor([[1.0, 3.0]]))[0]  # the parabola x = y^2 / 9 becomes a line
+    tensor([[0., 3.]])
     """
 
     base: DiagonalNormal

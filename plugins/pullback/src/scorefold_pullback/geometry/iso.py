@@ -33,6 +33,14 @@ class IsoPullback(nn.Module, Geometry):
 
     Distances are lengths of these curves, symmetric and additive along each, but a way round by a third point may be
     shorter. Parallel transport is not given: the source has none.
+
+    >>> from scorefold_registry import Host
+    >>> host = Host.discover()
+    >>> bent = host.create("geometry:iso-pullback", flow=host.create("flow:banana"))
+    >>> ends = torch.tensor([[1.0, -3.0]]), torch.tensor([[1.0, 3.0]])
+    >>> path = bent.geodesic(*ends, torch.linspace(0, 1, 5))[0]
+    >>> path.diff(dim=0).norm(dim=1).round(decimals=1)  # one speed, measured as we see it
+    tensor([1.6000, 1.6000, 1.6000, 1.6000])
     """
 
     def __init__(

@@ -42,6 +42,13 @@ class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
 
     Raises ``ConfigError`` where there is no psi, for ``whitened`` with a psi that is not quadratic, for a psi of
     another event shape, for a flow with conditions, and for a reference with events of another shape.
+
+    >>> from scorefold_registry import Host
+    >>> host = Host.discover()
+    >>> bent = host.create("geometry:pullback", flow=host.create("flow:banana"))
+    >>> ends = torch.tensor([[1.0, -3.0]]), torch.tensor([[1.0, 3.0]])
+    >>> bent.geodesic(*ends, torch.tensor([0.5]))[0]  # through the bulk of the banana, not straight across
+    tensor([[0., 0.]])
     """
 
     def __init__(

@@ -30,6 +30,11 @@ class QuadraticPotential(nn.Module, Quadratic):
     """psi(z) = (z - m)^T A^-1 (z - m) / 2, A = L L^T by Cholesky. grad psi*(y) = A y + m.
 
     Raises ``ConfigError`` for an A that is not symmetric or not positive definite.
+
+    >>> from scorefold_registry import Host
+    >>> psi = Host.discover().create("potential:quadratic", {"covariance": [[4.0]]})
+    >>> psi.value(torch.tensor([[2.0]])), psi.grad(torch.tensor([[2.0]]))
+    (tensor([0.5000]), tensor([[0.5000]]))
     """
 
     factor: Tensor
@@ -78,7 +83,13 @@ def _lower_solve(factor: Tensor, x: Tensor) -> Tensor:
 
 
 class Cosh(Potential):
-    """psi(z) = sum_i cosh z_i, with grad psi* = asinh: 1-strongly convex, and not quadratic."""
+    """psi(z) = sum_i cosh z_i, with grad psi* = asinh: 1-strongly convex, and not quadratic.
+
+    >>> from scorefold_registry import Host
+    >>> psi = Host.discover().create("potential:cosh")
+    >>> psi.grad_inverse(psi.grad(torch.tensor([[1.5]])))
+    tensor([[1.5000]])
+    """
 
     def __init__(self, config: CoshConfig) -> None:
         self.event_shape = config.event_shape
@@ -101,6 +112,11 @@ class LogCosh(Potential):
 
     Its gradient c z + w tanh z has no inverse in elementary functions; each coordinate's is found by Newton's method to
     rounding.
+
+    >>> from scorefold_registry import Host
+    >>> psi = Host.discover().create("potential:log-cosh", {"weight": 2.0})
+    >>> psi.grad_inverse(psi.grad(torch.tensor([[1.5]])))
+    tensor([[1.5000]])
     """
 
     def __init__(self, config: LogCoshConfig) -> None:
@@ -150,7 +166,13 @@ class ConvexPotential(nn.Module, Potential):
 
 
 class LogSumExp(ConvexPotential):
-    """psi(z) = c |z|^2 / 2 + log sum_k exp(w_k . z): a smooth maximum of linear functions, inverted by Newton."""
+    """psi(z) = c |z|^2 / 2 + log sum_k exp(w_k . z): a smooth maximum of linear functions, inverted by Newton.
+
+    >>> from scorefold_registry import Host
+    >>> psi = Host.discover().create("potential:log-sum-exp", {"directions": [[1.0], [-1.0]], "curvature": 0.5})
+    >>> psi.grad(torch.zeros(1, 1)), psi.grad_inverse(psi.grad(torch.tensor([[1.5]])))
+    (tensor([[0.]]), tensor([[1.5000]]))
+    """
 
     directions: Tensor
 

@@ -27,6 +27,13 @@ class TangentPCAEstimator(Estimator):
     ``spectrum`` (1, D) holds the variances, largest first; the diagnostics the ``mean``, the ``directions`` that are
     kept, as tangent vectors at it, the ``squared_distances`` to it and their mean, the ``frechet_variance``. The
     interval is the bootstrap's over points, widened to hold the value.
+
+    >>> from scorefold_registry import Host
+    >>> flat = {"use": "geometry:euclidean", "config": {"event_shape": [3]}}
+    >>> pca = Host.discover().create("estimator:tangent-pca", {"resamples": 20}, geometry=flat)
+    >>> x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 1.0, 0.01])
+    >>> pca.estimate(x).value
+    2.0
     """
 
     def __init__(self, config: TangentPCAConfig, *, geometry: Geometry) -> None:
