@@ -49,6 +49,14 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
     as such and not as the code 0, and gives the score without a condition for them.
 
     Raises ``ConfigError`` for networks that are not built or do not fit.
+
+    >>> from scorefold_registry import Host
+    >>> network = {"use": "network:mlp", "config": {"width": 16, "blocks": 1}}
+    >>> config = {"latent": 2, "encoder": network, "network": network}
+    >>> sphere = {"use": "data:sphere", "config": {"dimension": 2, "ambient": 4, "points": 100}}
+    >>> model = Host.discover().create("score:diff-decoder", config, data=sphere)
+    >>> model.encode(torch.zeros(3, 4)).shape
+    torch.Size([3, 2])
     """
 
     code_mean: Tensor

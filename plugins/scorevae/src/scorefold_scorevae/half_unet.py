@@ -27,7 +27,13 @@ Size = tuple[int, int]
 
 
 class HalfUNet(Network):
-    """Builds ``DownPath`` modules: images (C, H, W) or (H, W) of any size to any shape, mostly a vector (k,)."""
+    """Builds ``DownPath`` modules: images (C, H, W) or (H, W) of any size to any shape, mostly a vector (k,).
+
+    >>> from scorefold_registry import Host
+    >>> half = Host.discover().create("network:half-unet", {"channels": [8, 16], "blocks": 1, "groups": 4})
+    >>> half.build((1, 8, 8), (3,))(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 3])
+    """
 
     def __init__(self, config: HalfUNetConfig) -> None:
         self.config = config
@@ -41,7 +47,13 @@ class HalfUNet(Network):
 
 
 class MirrorDecoder(Network):
-    """Builds ``UpPath`` modules: any shape, mostly a vector (k,), to images (C, H, W) or (H, W) of any size."""
+    """Builds ``UpPath`` modules: any shape, mostly a vector (k,), to images (C, H, W) or (H, W) of any size.
+
+    >>> from scorefold_registry import Host
+    >>> mirror = Host.discover().create("network:mirror-decoder", {"channels": [8, 16], "blocks": 1, "groups": 4})
+    >>> mirror.build((3,), (1, 8, 8))(torch.zeros(2, 3)).shape
+    torch.Size([2, 1, 8, 8])
+    """
 
     def __init__(self, config: MirrorDecoderConfig) -> None:
         self.config = config

@@ -38,6 +38,14 @@ class VAE(Autoencoder, Trainable):
     hundred or so steps, with z drawn, which is the sigma of the largest likelihood. ``beta`` is what it was at the end
     of training, moved where the configuration has a ``target_kl``. Raises ``ConfigError`` for networks that are not
     built or give other shapes, and for bounds that the data do not have.
+
+    >>> from scorefold_registry import Host
+    >>> network = {"use": "network:mlp", "config": {"width": 16, "blocks": 1}}
+    >>> config = {"latent": 2, "encoder": network, "decoder": network}
+    >>> sphere = {"use": "data:sphere", "config": {"dimension": 2, "ambient": 4, "points": 100}}
+    >>> vae = Host.discover().create("autoencoder:vae", config, data=sphere)
+    >>> vae.encode(torch.zeros(3, 4)).shape, vae.reconstruct(torch.zeros(3, 4)).shape
+    (torch.Size([3, 2]), torch.Size([3, 4]))
     """
 
     residual_std: Tensor

@@ -25,6 +25,10 @@ class TexturedBlobs(DataSource, KnowsDistribution):
     The centre c is uniform on a grid; the texture is Gaussian with independent coefficients in the orthonormal
     two-dimensional cosine transform, of variance ``texture`` where sqrt(i^2 + j^2) > ``cutoff``, else ``smooth``.
     ``truth`` holds ``centre`` (N, 2), row and column in pixels.
+
+    >>> from scorefold_registry import Host
+    >>> Host.discover().create("data:textured-blobs", {"points": 200}).event_shape
+    (1, 8, 8)
     """
 
     def __init__(self, config: TexturedBlobsConfig, *, generator: torch.Generator | None = None) -> None:

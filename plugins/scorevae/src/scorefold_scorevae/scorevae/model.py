@@ -47,6 +47,15 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
 
     Raises ``ConfigError`` for a prior that is not trained, needs a condition, or was made for other events than the
     data's.
+
+    >>> from scorefold_registry import Host
+    >>> host = Host.discover()
+    >>> sphere = host.create("data:sphere", {"dimension": 2, "ambient": 4, "points": 100})
+    >>> prior = host.create("score:analytic", {"gaussian": True, "process": "vp"}, data=sphere)
+    >>> encoder = {"use": "network:mlp", "config": {"width": 16, "blocks": 1, "activation": "tanh"}}
+    >>> model = host.create("score:scorevae", {"latent": 2, "encoder": encoder}, prior=prior, data=sphere)
+    >>> model.encode(torch.zeros(3, 4)).shape, [phase.name for phase in model.phases()]
+    (torch.Size([3, 2]), ['encoder'])
     """
 
     divergence_mode = "reverse"

@@ -36,6 +36,16 @@ class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
     left out and c alone brings the code in. Codes are the ScoreVAE's.
 
     Raises ``ConfigError`` for a code that is no trained ScoreVAE, and for data in other units than the code's.
+
+    >>> from scorefold_registry import Host
+    >>> host = Host.discover()
+    >>> sphere = host.create("data:sphere", {"dimension": 2, "ambient": 4, "points": 100})
+    >>> prior = host.create("score:analytic", {"gaussian": True, "process": "vp"}, data=sphere)
+    >>> network = {"use": "network:mlp", "config": {"width": 16, "blocks": 1, "activation": "tanh"}}
+    >>> code = host.create("score:scorevae", {"latent": 2, "encoder": network}, prior=prior, data=sphere)
+    >>> plus = host.create("score:scorevae-plus", {"network": network}, code=code.eval())  # eval: as if trained
+    >>> plus.latent_shape, [phase.name for phase in plus.phases()]
+    ((2,), ['corrector'])
     """
 
     divergence_mode = "reverse"
