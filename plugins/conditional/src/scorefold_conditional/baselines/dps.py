@@ -41,6 +41,13 @@ class DPS(ScoreModel):
 
     Raises ``ConfigError`` for a conditional or an untrained prior, for events that the operator can't serve, and for
     ``covariance: isotropic`` under a process that couples components.
+
+    >>> from scorefold_registry import Host
+    >>> digits = {"use": "data:digits", "config": {"limit": 100}}
+    >>> prior = {"use": "score:analytic", "config": {"gaussian": True, "process": "vp"}, "inputs": {"data": digits}}
+    >>> dps = Host.discover().create("score:dps", {"operator": {"name": "box-downsample", "factor": 2}}, prior=prior)
+    >>> dps.sample(3, condition=torch.zeros(1, 1, 4, 4), steps=4).shape
+    torch.Size([3, 1, 1, 8, 8])
     """
 
     def __init__(self, config: DPSConfig, *, prior: ScoreModel) -> None:

@@ -42,6 +42,13 @@ class RePaint(ScoreModel):
     Neither is the posterior's, since the prior sees the known part with noise of its own where the posterior knows it
     exactly; resampling makes up for a part of that. Raises ``ConfigError`` for a conditional or an untrained prior,
     and for an operator whose known part does not diffuse by itself under the prior's process.
+
+    >>> from scorefold_registry import Host
+    >>> digits = {"use": "data:digits", "config": {"limit": 100}}
+    >>> prior = {"use": "score:analytic", "config": {"gaussian": True, "process": "vp"}, "inputs": {"data": digits}}
+    >>> repaint = Host.discover().create("score:repaint", {"jump_length": 2, "resamples": 2}, prior=prior)
+    >>> repaint.sample(3, condition=torch.zeros(1, 1, 8, 8), steps=4).shape
+    torch.Size([3, 1, 1, 8, 8])
     """
 
     def __init__(self, config: RePaintConfig, *, prior: ScoreModel) -> None:

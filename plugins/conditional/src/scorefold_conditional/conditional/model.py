@@ -43,6 +43,13 @@ class Conditional(ScoreModel, Trainable):
 
     ``reached_speed`` is the speed of the last training step of vs-cmde: sampling uses it, and it is the target at the
     end of the annealing. Validation is at the target, so that its losses can be compared.
+
+    >>> from scorefold_registry import Host
+    >>> network = {"use": "network:mlp", "config": {"width": 16, "blocks": 1}}
+    >>> ring = {"use": "data:posterior", "config": {"points": 200}}
+    >>> score = Host.discover().create("score:conditional", {"network": network, "estimator": "cde"}, data=ring)
+    >>> score.sample(3, condition=torch.zeros(1, 1), steps=4).shape
+    torch.Size([3, 1, 2])
     """
 
     condition_mean: Tensor

@@ -77,7 +77,13 @@ class RingPosterior:
 
 class PosteriorSource(DataSource, KnowsDistribution):
     """Pairs of x (2,) and its condition y (1,). ``posterior`` is the exact distribution of x given y; ``truth`` holds
-    each point's ``log_density`` under it, in nats."""
+    each point's ``log_density`` under it, in nats.
+
+    >>> from scorefold_registry import Host
+    >>> ring = Host.discover().create("data:posterior", {"points": 200}).load("train")
+    >>> ring.x.shape, ring.condition.shape
+    (torch.Size([160, 2]), torch.Size([160, 1]))
+    """
 
     def __init__(self, config: PosteriorConfig, *, generator: torch.Generator | None = None) -> None:
         seed = source_seed(config.seed, generator)
