@@ -19,7 +19,13 @@ from scorefold_toolkit.distributions import SubspaceGaussian
 class GaussianPairs(DataSource, KnowsDistribution):
     """Images w (1, n, n) of covariance exp(-distance / length) + nugget [same pixel], and y = P w + noise of the same
     size. ``pair`` is their distribution; ``truth`` holds the ``log_density`` of each image given its condition, in
-    nats."""
+    nats.
+
+    >>> from scorefold_registry import Host
+    >>> pairs = Host.discover().create("data:gaussian-pairs", {"points": 200}).load("train")
+    >>> pairs.x.shape[1:], pairs.condition.shape[1:]
+    (torch.Size([1, 8, 8]), torch.Size([1, 8, 8]))
+    """
 
     def __init__(self, config: GaussianPairsConfig, *, generator: torch.Generator | None = None) -> None:
         seed = source_seed(config.seed, generator)

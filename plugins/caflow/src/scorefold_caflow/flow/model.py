@@ -34,6 +34,15 @@ class ImageFlow(Flow, Trainable):
     else.
 
     Raises ``ConfigError`` for events that are no images, and for sizes that the scales can't halve.
+
+    >>> from scorefold_registry import Host
+    >>> host = Host.discover()
+    >>> digits = {"use": "data:digits", "config": {"limit": 60}}
+    >>> pairs = host.create("data:paired", {"operator": {"name": "mask"}}, data=digits)
+    >>> small = {"steps": 1, "hidden": 8}
+    >>> flow = host.create("flow:caflow", {"encoder": small, "translation": small}, data=pairs)
+    >>> flow.sample(2, condition=pairs.load("test").condition[:3]).shape
+    torch.Size([2, 3, 1, 8, 8])
     """
 
     def __init__(self, config: LatentTranslationConfig | CINNConfig, *, data: DataSource) -> None:
