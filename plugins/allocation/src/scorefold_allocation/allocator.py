@@ -37,6 +37,11 @@ class MetaAllocator(Allocator):
     the simulation and says so. Ties (no spread, and an inner rate of 0) go to the smallest tasks. A learner with its
     tasks, or a ``Pilot``, is tried instead. Losses are half the mean squared error for the linear model, and the
     learner's or the pilot's own otherwise.
+
+    >>> from scorefold_registry import Host
+    >>> plan = Host.discover().create("allocator:meta").allocate(1000)
+    >>> plan.plan, round(plan.predicted_loss, 2)
+    ((PlanRow(task_type='task', tasks=100, support=5, query=5),), 0.88)
     """
 
     def __init__(

@@ -20,6 +20,12 @@ class DigitRotations(DataSource, BatchedTasks[NoisyTypeConfig]):
 
     Events are vectors (64) or images (1, 8, 8). The label, as ordinary data, is 4 digit + turn, the index 4 image +
     turn. The splits share no class.
+
+    >>> from scorefold_registry import Host
+    >>> source = Host.discover().create("data:digit-rotations")
+    >>> (support, query), = source.tasks(1, support=10, query=5, generator=torch.Generator().manual_seed(0))
+    >>> support.x.shape, query.x.shape, support.label.unique().tolist()
+    (torch.Size([10, 64]), torch.Size([5, 64]), [0, 1, 2, 3, 4])
     """
 
     def __init__(self, config: DigitRotationsConfig, *, generator: torch.Generator | None = None) -> None:

@@ -39,6 +39,14 @@ class FewShotFolders(DataSource, BatchedTasks[NoisyTypeConfig]):
     the order of the lists. Images are decoded when they are read, but for splits that fit in memory. Raises
     ``DataError`` for lists that name what isn't there or one thing twice, classes in two splits, files that can't be
     decoded, and images of several sizes where no size is given.
+
+    >>> from importlib.resources import files
+    >>> from scorefold_registry import Host
+    >>> root = str(files("scorefold_allocation") / "samples/few-shot")
+    >>> source = Host.discover().create("data:few-shot-folders", {"root": root, "ways": 2})
+    >>> (support, query), = source.tasks(1, support=4, query=2, generator=torch.Generator().manual_seed(0))
+    >>> support.x.shape, query.x.shape
+    (torch.Size([4, 3, 8, 8]), torch.Size([2, 3, 8, 8]))
     """
 
     def __init__(self, config: FewShotFoldersConfig, *, generator: torch.Generator | None = None) -> None:

@@ -27,6 +27,13 @@ class FewShot(DataSource, BatchedTasks[NoisyTypeConfig]):
     Events, labels and indices are the source's; conditions are left out. The scale's moments are of training classes.
     A source that decodes its points as they are read is read so here too. Raises ``ConfigError`` for classes that there
     are not, that stand in two splits, or that are fewer than a task has, and ``DataError`` for a source without labels.
+
+    >>> from scorefold_registry import Host
+    >>> digits = {"use": "data:digits", "config": {"limit": 400}}
+    >>> source = Host.discover().create("data:few-shot", {"ways": 3, "validation": [3, 4, 5]}, data=digits)
+    >>> (support, query), = source.tasks(1, support=6, query=3, generator=torch.Generator().manual_seed(0))
+    >>> support.x.shape, support.label.tolist()
+    (torch.Size([6, 1, 8, 8]), [0, 1, 2, 0, 1, 2])
     """
 
     def __init__(self, config: FewShotConfig, *, data: DataSource, generator: torch.Generator | None = None) -> None:

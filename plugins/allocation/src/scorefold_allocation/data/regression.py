@@ -25,6 +25,12 @@ class LinearTasks(DataSource, BatchedTasks[LinearTypeConfig]):
     Mixed linear regression as in Bernacchia, "Meta-learning with negative learning rates", ICLR 2021. Events x are
     (p,), targets (N,) stand in the truth ``target``; as ordinary data the points of some tasks are pooled, and the
     truth ``task`` says which. Tasks are in float64, pooled points in float32.
+
+    >>> from scorefold_registry import Host
+    >>> source = Host.discover().create("data:linear-tasks", {"dimension": 5})
+    >>> tasks = list(source.tasks(3, support=4, query=8, generator=torch.Generator().manual_seed(0)))
+    >>> len(tasks), tasks[0][0].x.shape, tasks[0][1].x.shape
+    (3, torch.Size([4, 5]), torch.Size([8, 5]))
     """
 
     def __init__(self, config: LinearTasksConfig, *, generator: torch.Generator | None = None) -> None:
@@ -54,6 +60,12 @@ class SinusoidTasks(DataSource, BatchedTasks[TypeConfig]):
     """Task i is y = A_i sin(x + phase_i), with A, phase and x uniform (Finn, Abbeel and Levine, ICML 2017).
 
     Events x are (1,), targets and pooled points as in ``LinearTasks``.
+
+    >>> from scorefold_registry import Host
+    >>> source = Host.discover().create("data:sinusoid-tasks")
+    >>> (support, query), = source.tasks(1, support=4, query=8, generator=torch.Generator().manual_seed(0))
+    >>> support.x.shape, query.x.shape
+    (torch.Size([4, 1]), torch.Size([8, 1]))
     """
 
     def __init__(self, config: SinusoidTasksConfig, *, generator: torch.Generator | None = None) -> None:

@@ -21,6 +21,16 @@ class CallableLearner(Learner):
     The function is imported when the learner is built. Raises ``ConfigError`` where it can't be or doesn't take these
     arguments, for an answer that is neither, and for numbers that ``measure`` rules out; ``TrainingError`` where the
     function raises. Numbers that are not finite are handed on.
+
+    >>> from scorefold_allocation.learners.interface import Cell
+    >>> from scorefold_registry import Host
+    >>> host = Host.discover()
+    >>> target = "scorefold_allocation.learners.example:pooled_ridge"
+    >>> learner = host.create("learner:callable", {"target": target, "options": {"penalty": 0.1}})
+    >>> tasks = host.create("data:linear-tasks", {"dimension": 3})
+    >>> losses = learner.evaluate(tasks, [Cell(10, 5, 5), Cell(200, 5, 5)], seed=0)
+    >>> bool(losses.test[1] < losses.test[0])  # more tasks, a smaller loss on new ones
+    True
     """
 
     def __init__(self, config: CallableLearnerConfig, *, generator: torch.Generator | None = None) -> None:
