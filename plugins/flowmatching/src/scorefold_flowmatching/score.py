@@ -23,6 +23,15 @@ class FlowMatching(ScoreModel, Trainable):
     sees u = (1 - t) u_0 + t z and log(t / (1 - t)), and learns E[z - u_0 | u]. Noise and datum are independent, so that
     F gives the expected noise, u + (1 - t) F, and with it the score: everything that works on score models works on
     this one. The condition is the data's own; with ``condition_dropout`` the model can be guided.
+
+    >>> from scorefold_registry import Host
+    >>> network = {"use": "network:mlp", "config": {"width": 16, "blocks": 1}}
+    >>> circle = {"use": "data:sphere", "config": {"dimension": 1, "ambient": 2, "points": 100}}
+    >>> flow = Host.discover().create("score:flow-matching", {"network": network}, data=circle)
+    >>> x, t = torch.ones(4, 2), torch.full((4,), 0.5)
+    >>> drift, dispersion = flow.process.drift(x, t), flow.process.dispersion(x, t)
+    >>> torch.allclose(flow.velocity(x, t), drift - dispersion**2 * flow.score(x, t) / 2, atol=1e-5)
+    True
     """
 
     def __init__(self, config: FlowMatchingConfig, *, data: DataSource) -> None:
