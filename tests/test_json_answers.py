@@ -41,6 +41,7 @@ ANSWERS = (
     ("apply", "apply RUN/pca --data points.npy --out answer.json"),
     ("inspect", "inspect points.npy"),
     ("inspect", "inspect table.csv --read label=kind"),
+    ("start", "start points.npy --question samples"),
     ("runs-list", "runs list"),
     ("runs-show", "runs show small"),
     ("runs-diff", "runs diff small small"),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "demo": "train a score model on handwritten digits and estimate their dimension",
+    "start": "write a run file for your data and a question",
     "run": "run a run file",
     "sweep": "run a run file at many values of some of its fields",
     "apply": "use a trained stage on new data",
@@ -35,7 +36,7 @@ COMMANDS = {
     "completion": "print the script that lets a shell complete commands",
     "runs": "list past runs and clean up",
     "graph": "show how the stages of a run file hang together",
-    "new": "write a plugin from a template",
+    "new": "write a plugin from a template, or a run file",
     "plugins": "list plugins, show what they offer and what is wrong with them",
 }
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -13,21 +13,21 @@ from scorefold.interfaces import DataSource
 from scorefold_registry.components.configs import config_model
 from scorefold_registry.components.messages import config_error, config_problems
 from scorefold_registry.plugins.loading import load_target
-from scorefold_registry.run.applying import loader_of, read_fields
+from scorefold_registry.run.applying import loader_of
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
 
 
-def inspect_data(host: Host, data: Path, read: Sequence[str]) -> DataSummary:
-    """The summary of files of points, which a pattern may name, or of images; ``read`` sets fields of their loader.
+def inspect_data(host: Host, data: Path, fields: Mapping[str, Any]) -> DataSummary:
+    """The summary of files of points, which a pattern may name, or of images, with these fields of their loader.
 
     Raises ``DataError`` for a file that can't be read at all, and ``ConfigError`` for a field that does not fit.
     """
     name, field = loader_of(data)
     registered = host.catalogue.resolve(name)
     model = config_model(registered)
-    raw = {**read_fields(read, "--read"), field: str(data)}
+    raw = {**fields, field: str(data)}
     try:
         config = model.model_validate(raw)
     except ValidationError as error:

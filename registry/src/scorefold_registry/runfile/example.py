@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from importlib import import_module
 from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from scorefold.plugin import Component, Port, Verb
 from scorefold_registry.components.catalogue import Catalogue
@@ -15,6 +20,9 @@ from scorefold_registry.runfile.reader import STAGE_NAME, VERSION
 
 OWN_DATA = {"use": "data:array", "config": {"path": "FILE"}}
 """The data of a run file for whoever has some, where the component's example names none."""
+
+WIDTH = 100
+"""Characters of a line of a run file that is written with comments."""
 
 
 def example_run(catalogue: Catalogue, component: Component) -> dict[str, Any] | None:
@@ -36,7 +44,44 @@ def example_run(catalogue: Catalogue, component: Component) -> dict[str, Any] | 
         last["options"] = options
     name = component.name if STAGE_NAME.match(component.name) else component.kind
     stages[free_name(name, stages)] = last
-    return {"version": VERSION, "name": file_name(component.name, default="run"), "stages": stages}
+    return as_run_file(component.name, stages)
+
+
+def as_run_file(name: str, stages: Mapping[str, Any]) -> dict[str, Any]:
+    """Stages as a run file, a mapping, whose run is called as near to a name as a folder can be."""
+    return {"version": VERSION, "name": file_name(name, default="run"), "stages": stages}
+
+
+def commented_text(run: Mapping[str, Any], heading: Sequence[str], comments: Mapping[tuple[str, ...], str]) -> str:
+    """A run file as text: a heading, and above a field the comment that stands for its path, such as
+    ``("stages", "data", "config", "scale")``."""
+    writer: Any = YAML()
+    writer.width = WIDTH
+    # ruamel's own way to write null is nothing at all.
+    writer.representer.add_representer(
+        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+
+    def styled(value: Any, place: tuple[str, ...]) -> Any:
+        if isinstance(value, list | tuple):
+            listed: Any = CommentedSeq(value)
+            listed.fa.set_flow_style()
+            return listed
+        if not isinstance(value, Mapping):
+            return value
+        found: Any = CommentedMap()
+        for key, item in value.items():
+            found[key] = styled(item, (*place, key))
+            if text := comments.get((*place, key)):
+                indent = 2 * len(place)
+                lines = textwrap.wrap(text, WIDTH - indent - 2, break_long_words=False, break_on_hyphens=False)
+                found.yaml_set_comment_before_after_key(key, before="\n".join(lines), indent=indent)
+        return found
+
+    stream = io.StringIO()
+    writer.dump(styled(run, ()), stream)
+    said = "".join(f"# {line}".rstrip() + "\n" for line in heading)
+    return said + stream.getvalue()
 
 
 def _written(catalogue: Catalogue, use: Mapping[str, Any], stages: dict[str, dict[str, Any]]) -> dict[str, Any]:

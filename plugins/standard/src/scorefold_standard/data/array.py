@@ -14,7 +14,7 @@ from torch import Tensor
 from scorefold.artefacts import digest_file, digest_folder
 from scorefold.data import Dataset, StreamedDataset
 from scorefold.data_summary import DataSummary
-from scorefold.errors import ConfigError
+from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator
 from scorefold_standard.config.data import ArrayConfig
@@ -74,6 +74,10 @@ class ArrayFile(DataSource):
                 hint="scale: table",
             )
         self._kept = kept_rows(points, table, config, self._path)
+        if len(self._kept.rows) == 0:
+            raise DataError(
+                f"every row of {self._path} has a missing value", hint="leave the columns that are empty out"
+            )
         rows = torch.from_numpy(self._kept.rows)
         self._seed = seed = source_seed(config.seed, generator)
         positions = split_positions(len(rows), config.fractions, seed, config.limit)

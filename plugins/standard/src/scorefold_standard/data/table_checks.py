@@ -71,7 +71,7 @@ def row_name(points: Points, row: int | np.int64) -> str:
 
 
 def kept_rows(points: Points, table: Table, config: ArrayConfig, path: Path) -> Kept:
-    """The rows to use. Raises ``DataError`` for gaps where they are refused, and where no row is left."""
+    """The rows to use, perhaps none. Raises ``DataError`` for gaps where they are refused."""
     whole = np.concatenate([(np.abs(block.astype(np.float64)) <= _LARGEST).all(axis=1) for _, block in blocks(points)])
     bad = np.flatnonzero(~whole)
     if len(bad) and config.missing == "refuse":
@@ -90,8 +90,6 @@ def kept_rows(points: Points, table: Table, config: ArrayConfig, path: Path) -> 
     if config.duplicates == "drop" and len(rows):
         first = np.sort(np.unique(digests(points, rows), return_index=True)[1])
         rows, copies = rows[first], len(rows) - len(first)
-    if len(rows) == 0:
-        raise DataError(f"every row of {path} has a missing value", hint="leave the columns that are empty out")
     return Kept(rows, incomplete, copies)
 
 

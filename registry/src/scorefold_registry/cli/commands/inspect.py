@@ -19,10 +19,11 @@ def run(arguments: list[str]) -> int:
     host = discover_host()
 
     from scorefold.artefacts import json_text
+    from scorefold_registry.run.applying import read_fields
     from scorefold_registry.run.data_table import summary_text
     from scorefold_registry.run.inspecting import inspect_data
 
-    summary = inspect_data(host, given.data, given.read)
+    summary = inspect_data(host, given.data, read_fields(given.read, "--read"))
     if given.json:
         print_answer(json_text({"file": str(given.data), **summary.as_json()}, indent=2))
     else:

@@ -29,6 +29,10 @@ from scorefold_registry.host import Host
 
 def run(arguments: list[str]) -> int:
     """Write a plugin from a template, or update one. The status is 1 where an update leaves something to merge."""
+    if start_arguments := _for_a_run_file(arguments):
+        from scorefold_registry.cli.commands import start
+
+        return start.run(start_arguments)
     given = _parse(arguments)
     host = discover_host()
     found, notes = find_templates()
@@ -45,10 +49,21 @@ def run(arguments: list[str]) -> int:
     return _create(folder, templates, given)
 
 
+def _for_a_run_file(arguments: list[str]) -> list[str]:
+    """The arguments of ``scorefold start`` in those of ``scorefold new DATA --kind run``; none for another kind."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--kind")
+    try:
+        given, others = parser.parse_known_args(arguments)
+    except argparse.ArgumentError:
+        return []  # the command's own parser says what is wrong
+    return others if given.kind == "run" else []
+
+
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser("new", "Write a whole plugin from a template, which passes its own tests as it is; or update one.")
     parser.add_argument("name", nargs="?", help="of the component, lower-case words joined by '-'")
-    parser.add_argument("--kind", help="of the component, such as estimator; or verb")
+    parser.add_argument("--kind", help="of the component, such as estimator; or verb; or run, which is scorefold start")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the new folder (default: scorefold-NAME)")
     parser.add_argument("--from", dest="source", metavar="DIST", help="whose template, where several have one")
     parser.add_argument(

@@ -34,7 +34,7 @@ def run(arguments: list[str]) -> int:
     given = _parser().parse_args(arguments)
     stages = _stages(given)
     # A run folder is named after the run, and the file stays where errors point to.
-    file = _write(_name(given.data), stages)
+    file = _write(f"recommend-{data_name(given.data)}", stages)
     result = run_plan_of(file, given, command=["scorefold", "recommend", *arguments])
     if result is None:
         return INTERRUPTED
@@ -127,22 +127,22 @@ def _every_point(use: str, everything: dict[str, Any]) -> dict[str, Any]:
     return everything if everything.keys() <= fields.keys() else {}
 
 
-def _name(text: str) -> str:
-    from scorefold_registry.components.file_names import LONGEST_NAME, file_name
+def data_name(text: str) -> str:
+    """A name for data that were named on the command line: that of the file, the folder or the component."""
+    from scorefold_registry.components.file_names import file_name
 
-    return f"recommend-{file_name(Path(text).stem if ':' not in text else text.partition(':')[2], 'data')}"[
-        :LONGEST_NAME
-    ]
+    return file_name(Path(text).stem if ":" not in text else text.partition(":")[2], "data")
 
 
 def _write(name: str, stages: Mapping[str, Any]) -> Path:
     from scorefold.artefacts import write_text
-    from scorefold_registry.runfile.reader import VERSION
+    from scorefold_registry.runfile.example import as_run_file
     from scorefold_registry.runfile.yaml_reader import yaml_text
 
-    file = FOLDER / f"{name}.yaml"
+    run = as_run_file(name, stages)
+    file = FOLDER / f"{run['name']}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, yaml_text({"version": VERSION, "name": name, "stages": stages}))
+    write_text(file, yaml_text(run))
     return file
 
 

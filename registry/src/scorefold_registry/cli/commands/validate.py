@@ -29,7 +29,7 @@ def run(arguments: list[str]) -> int:
     try:
         plan = make_plan(host.catalogue, read(given.file, given.sets))
         if given.data:
-            _rehearse(host, plan)
+            rehearse_all(host, plan)
     except RunFileError as error:
         if given.json:
             problems = [problem.as_json() for problem in error.problems]
@@ -47,7 +47,7 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _rehearse(host: Host, plan: Plan) -> None:
+def rehearse_all(host: Host, plan: Plan) -> None:
     """Raises ``RunFileError`` for what a run would find wrong before its first long stage."""
     import torch
 

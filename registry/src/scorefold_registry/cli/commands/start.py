@@ -1,0 +1,159 @@
+"""``scorefold start DATA``: look at data, ask what is wanted of them, and write a run file that answers it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scorefold.errors import ConfigError, ScorefoldError
+from scorefold_registry.cli.answers import print_answer
+from scorefold_registry.cli.hosting import discover_host
+from scorefold_registry.cli.options import Parser, pairs
+
+if TYPE_CHECKING:
+    from scorefold_registry.cli.starting.questions import Question
+    from scorefold_registry.cli.starting.reading import Reading
+    from scorefold_registry.host import Host
+
+TEXTS = {
+    "dimension": "what is its intrinsic dimension?",
+    "samples": "what do new samples like it look like?",
+    "between": "what lies between two of its points?",
+    "unlike": "is a point unlike the data?",
+    "likelihood": "how likely is a point?",
+}
+"""The questions by the word that ``--question`` takes."""
+
+
+def run(arguments: list[str]) -> int:
+    """Write a run file for data and a question, say what was seen in the data, and check the file as a run would.
+
+    The question is asked on a terminal where it is not given. Raises ``ConfigError`` where nobody can be asked and for
+    a file that is there already, and what is wrong with the data as an error that says what fixes it.
+    """
+    given = _parser().parse_args(arguments)
+    asked = given.question or _ask()
+    host = discover_host()
+
+    from scorefold_registry.cli.commands.recommend import data_name
+    from scorefold_registry.cli.starting.questions import QUESTIONS
+    from scorefold_registry.cli.starting.reading import read_data
+
+    question = QUESTIONS[asked]
+    out = given.out or Path(f"{data_name(given.data)}-{asked}.yaml")
+    if out.exists():
+        raise ConfigError(f"{out} is there already", hint="--out FILE names another; a run file is never written over")
+    reading = read_data(host, given.data, pairs(given.fields, "--set", "label=species"), question.side)
+    text = _text(reading, question, TEXTS[asked], out, arguments)
+    _write(host, out, text)
+    steps = [f"scorefold run {out}", f"scorefold validate {out}", f"scorefold plugins show {reading.use}"]
+    if given.json:
+        facts = {"run_file": str(out), "question": asked, "seen": reading.seen.as_json(), "next": steps}
+        print_answer(json.dumps({**facts, "config": dict(reading.config)}, indent=2))
+    else:
+        _print(reading, out, steps)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser("start", "Write a run file for your data and a question about them.")
+    parser.add_argument(
+        "data", metavar="DATA", help="an npy, npz, csv or parquet file, a folder of images, or data:NAME"
+    )
+    listed = "; ".join(f"{word}: {text}" for word, text in TEXTS.items())
+    parser.add_argument("--question", choices=tuple(TEXTS), help=f"{listed} (asked on a terminal)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", dest="fields", help="how the data are read"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the new file (default: DATA-QUESTION.yaml, here)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _ask() -> str:
+    """The question that somebody at a terminal chooses."""
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            "no question is given, and there is no terminal to ask on",
+            hint=f"--question {'|'.join(TEXTS)}",
+        )
+    for number, (word, text) in enumerate(TEXTS.items(), 1):
+        print(f"{number}  {word:<10}  {text}", file=sys.stderr)
+    words = list(TEXTS)
+    while True:
+        print(f"question (1 to {len(words)}): ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            raise KeyboardInterrupt
+        said = line.strip()
+        if said in words:
+            return said
+        if said.isdecimal() and 1 <= int(said) <= len(words):
+            return words[int(said) - 1]
+
+
+def _text(reading: Reading, question: Question, asked: str, out: Path, arguments: list[str]) -> str:
+    from scorefold_registry.runfile.example import as_run_file, commented_text
+
+    stages, comments = question.stages(reading)
+    config = dict(reading.config)
+    why = dict(reading.why)
+    if question.every and not reading.images and "fractions" not in config and reading.use == "data:array":
+        config["fractions"], why["fractions"] = [0, 0, 1], "all points are in the split that the estimate reads"
+    for name in ("path", "root"):
+        if name in config:
+            config[name] = _from(out, config[name])
+    data = {"use": reading.use, **({"config": config} if config else {})}
+    heading = [
+        "yaml-language-server: $schema=.scorefold/schema.json",
+        f"{asked[0].upper()}{asked[1:]}",
+        f"  scorefold run {out}",
+        f"Written by: scorefold start {' '.join(arguments)}",
+        f"Seen: {reading.seen.heading()}; {reading.points:,} points are read.",
+        "Every field that is not here has its default: scorefold plugins show COMPONENT lists them.",
+    ]
+    said = {("stages", *place): text for place, text in comments.items()}
+    said |= {("stages", "data", "config", name): text for name, text in why.items()}
+    run = as_run_file(out.stem, {"data": data, **stages})
+    return commented_text({**run, "stages": {"data": data, **stages}}, heading, said)
+
+
+def _from(out: Path, given: str) -> str:
+    """The data's path as it stands in a run file."""
+    path = Path(given).expanduser()
+    return str(path.absolute() if out.absolute().parent != Path.cwd() else path)
+
+
+def _write(host: Host, out: Path, text: str) -> None:
+    """Writes the file, and takes it back where a run of it would fail."""
+    from scorefold_registry.cli.commands.validate import rehearse_all
+    from scorefold_registry.runfile.plan import make_plan
+    from scorefold_registry.runfile.reader import read
+
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with out.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise ConfigError(f"{out} can't be written: {error.strerror or error}", hint="--out names another") from error
+    try:
+        rehearse_all(host, make_plan(host.catalogue, read(out)))
+    except ScorefoldError:
+        out.unlink()
+        raise
+
+
+def _print(reading: Reading, out: Path, steps: list[str]) -> None:
+    from scorefold_registry.run.data_table import summary_text
+
+    lines = [summary_text(reading.seen), ""]
+    lines += [f"{name}: {_shown(reading.config[name])} ({text})" for name, text in reading.why.items()]
+    lines += [f"{out} is written, and checked with the data; next:", *(f"  {step}" for step in steps)]
+    print_answer("\n".join(lines))
+
+
+def _shown(value: Any) -> str:
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)

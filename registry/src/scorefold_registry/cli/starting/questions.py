@@ -1,0 +1,166 @@
+"""The stages that answer each question that ``scorefold start`` knows, for tables and for images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from scorefold_registry.cli.starting.reading import Reading
+
+Stages = dict[str, dict[str, Any]]
+Comments = dict[tuple[str, ...], str]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What can be asked of data: ``stages`` makes the stages after the data and the comments on their fields, by path.
+
+    ``side`` is the largest height and width of images, in pixels, that are read for it, and ``every`` says that all
+    points are in one split.
+    """
+
+    stages: Callable[[Reading], tuple[Stages, Comments]]
+    side: int = 32
+    every: bool = False
+
+
+_SMALL_IMAGE = 8  # pixels a side, below which a U-Net has nothing to halve
+_HELD_OUT = 0.1  # the share of points in the test split
+
+_MINUTES = "how long it trains; more is better: the report shows whether the loss still fell"
+_NEW = "scorefold apply RUN/{model} --do {verb} --data NEW --out scores.csv gives it for each point of another file"
+
+
+def _network(reading: Reading) -> dict[str, Any]:
+    if reading.images and min(reading.event_shape[-2:]) >= _SMALL_IMAGE:
+        return {"use": "network:unet", "config": {"channels": [32, 64, 64]}}
+    return {"use": "network:mlp", "config": {"width": 256}}
+
+
+def _score(reading: Reading, noise_levels: Mapping[str, Any] | None) -> dict[str, Any]:
+    config: dict[str, Any] = {"network": _network(reading)}
+    if noise_levels is not None:
+        config["noise_levels"] = dict(noise_levels)
+    config["training"] = {"minutes": 10 if reading.images else 3, "batch_size": min(128, reading.points // 2)}
+    return {"use": "score:denoising", "inputs": {"data": "data"}, "config": config}
+
+
+_SCORE_COMMENTS: Comments = {
+    ("score",): "a score model: it learns in which direction noised points lie nearer to the data",
+    ("score", "config", "network"): "a U-Net for images, a perceptron for all else; channels and width are its size",
+    ("score", "config", "training"): _MINUTES,
+}
+_DIMENSIONS_ARE_READ = {"name": "mixture", "low": 0.01, "high": 1}
+
+
+def _dimension(reading: Reading) -> tuple[Stages, Comments]:
+    if not reading.images:
+        return {"dimension": {"use": "estimator:calibrated", "inputs": {"data": "data"}}}, {
+            ("dimension",): "every estimator that is installed, checked on surrogate data of known dimension and "
+            "corrected; estimator:mle in its place is one of them, in a second"
+        }
+    stages = {
+        "score": _score(reading, _DIMENSIONS_ARE_READ),
+        "dimension": {"use": "estimator:iddiff", "inputs": {"score": "score", "data": "data"}},
+        "neighbours": {"use": "estimator:mle", "inputs": {"data": "data"}, "split": "train"},
+    }
+    return stages, {
+        **_SCORE_COMMENTS,
+        ("score", "config", "noise_levels"): "a share of the training at the little noise where dimensions are read",
+        ("dimension",): "how many directions lie along the data, at every scale",
+        ("neighbours",): "the same from distances between neighbours, to compare: too low for many dimensions",
+    }
+
+
+def _samples(reading: Reading) -> tuple[Stages, Comments]:
+    levels = None if reading.images else {"name": "lognormal", "mean": -0.107, "std": 1.6}
+    sample = {
+        "use": "score",
+        "do": "sample",
+        "inputs": {"data": "data"},
+        "options": {"n": 64 if reading.images else 1000},
+    }
+    comments: Comments = {
+        **_SCORE_COMMENTS,
+        ("score", "config", "noise_levels"): "at which noise it trains; wider than for images, for tables have "
+        "structure at more scales",
+        ("samples",): "new points, compared with held-out ones; scorefold apply RUN/score --do sample --out FILE makes "
+        "more of them, in the units of the data",
+    }
+    return {"score": _score(reading, levels), "samples": sample}, comments
+
+
+def _between(reading: Reading) -> tuple[Stages, Comments]:
+    config: dict[str, Any] = {"map": {"name": "coupling", "layers": 8 if reading.images else 4}}
+    if reading.images:
+        config |= {"isometry_weight": 0.3, "volume_weight": 0}
+    config["training"] = {"steps": 1500 if reading.images else 3000, "learning_rate": 2.0e-3}
+    pairs = {"pairs": max(1, min(40, int(_HELD_OUT * reading.points) // 2)), "times": 9}
+    stages: Stages = {
+        "flow": {"use": "flow:anisotropic", "inputs": {"data": "data"}, "config": config},
+        "geometry": {"use": "geometry:pullback", "inputs": {"flow": "flow", "data": "data"}},
+        "paths": {"use": "geometry", "do": "interpolate", "inputs": {"data": "data"}, "options": dict(pairs)},
+        "straight": {
+            "use": "geometry:euclidean",
+            "do": "interpolate",
+            "inputs": {"data": "data"},
+            "options": dict(pairs),
+        },
+    }
+    return stages, {
+        ("flow",): "a flow: an invertible map that straightens the data",
+        (
+            "flow",
+            "config",
+            "training",
+        ): "more steps are better: the report shows whether the loss still fell",
+        ("geometry",): "shortest paths are straight lines behind the flow; its figures show some",
+        ("paths",): "between pairs of held-out points; 'middles from the data' is 1 where they lie among the data",
+        ("straight",): "the baseline, between the same points",
+    }
+
+
+def _density(reading: Reading, verb: str, comment: str) -> tuple[Stages, Comments]:
+    """A model with a density, and a verb that reads it."""
+    if reading.images:
+        name, stages, comments = "score", {"score": _score(reading, None)}, dict(_SCORE_COMMENTS)
+    else:
+        name = "flow"
+        stages = {
+            "flow": {
+                "use": "flow:spline-coupling",
+                "inputs": {"data": "data"},
+                "config": {"training": {"steps": 3000, "validate_every": 200, "patience": 5}},
+            }
+        }
+        comments = {
+            ("flow",): "a flow: an invertible map of the data to noise, whose density is exact",
+            ("flow", "config", "training"): "it stops where held-out points have not become likelier for a while",
+        }
+    stages["answer"] = {"use": name, "do": verb, "inputs": {"data": "data"}}
+    if reading.images:
+        stages["answer"]["options"] = {"limit": 64}
+        comments["answer", "options"] = "the number of points: each takes the model a hundred calls or more"
+    comments[("answer",)] = f"{comment}; {_NEW.format(model=name, verb=verb)}"
+    return stages, comments
+
+
+def _unlike(reading: Reading) -> tuple[Stages, Comments]:
+    text = "the cost of held-out points in bits: a point that costs more than nearly all of them is unlike the data"
+    if reading.images:
+        text += ", but smooth images cost little wherever they come from"
+    return _density(reading, "outliers", text)
+
+
+def _likelihood(reading: Reading) -> tuple[Stages, Comments]:
+    return _density(reading, "evaluate", "the log-likelihood of held-out points, next to that of a normal distribution")
+
+
+QUESTIONS = {
+    "dimension": Question(_dimension, side=16, every=True),
+    "samples": Question(_samples),
+    "between": Question(_between, side=16),
+    "unlike": Question(_unlike),
+    "likelihood": Question(_likelihood),
+}

@@ -1,0 +1,209 @@
+"""How data are best read: which columns are coordinates, in which units, at which size, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scorefold.data_summary import HEAVY_TAIL, DataSummary, is_code, is_identifier
+from scorefold.errors import DataError
+from scorefold_registry.run.applying import loader_of
+from scorefold_registry.run.inspecting import inspect_data
+
+if TYPE_CHECKING:
+    from scorefold_registry.host import Host
+
+FEWEST_POINTS = 50
+"""Points below which no file is written: the splits would hold a handful."""
+
+_MOST_CLASSES = 20
+_LOOKED_AT = 64
+_NAMED = 8
+_DELIMITERS = (";", "\t", "|")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A component that reads data, its config, and why each of its fields is as it is.
+
+    ``seen`` is what the data hold, read so; ``points`` of ``event_shape`` are left of them.
+    """
+
+    use: str
+    config: Mapping[str, Any]
+    seen: DataSummary
+    event_shape: tuple[int, ...]
+    points: int
+    why: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def images(self) -> bool:
+        """Whether a point has several axes."""
+        return len(self.event_shape) > 1
+
+
+def read_data(host: Host, given: str, fields: Mapping[str, Any], side: int) -> Reading:
+    """How a file, a folder of images or a component is read; ``fields`` are settled, and ``side`` is the largest height
+    and width of an image in pixels.
+
+    Raises ``DataError`` and ``ConfigError``, with what fixes it, for data that nothing can be written for.
+    """
+    if given.partition(":")[0] == "data" and not Path(given).exists():
+        source = host.create(given, fields)
+        seen = source.summary()
+        reading = Reading(given, dict(fields), seen, tuple(source.event_shape), seen.rows)
+    else:
+        use, name = loader_of(Path(given).expanduser())
+        read = _images if use == "data:images" else _table
+        try:
+            reading = read(host, Path(given), fields, side)
+        except DataError as error:
+            fields_named = error.hint is not None and ": " in error.hint
+            hint = (
+                f"{error.hint} (scorefold start sets such a field by --set FIELD=VALUE)" if fields_named else error.hint
+            )
+            raise DataError(error.message, hint=hint) from None
+        reading = replace(reading, config={name: given, **reading.config})
+    if reading.points < FEWEST_POINTS:
+        raise _too_few(given, reading)
+    return reading
+
+
+def _too_few(given: str, reading: Reading) -> DataError:
+    used = [one for one in reading.seen.columns if one.missing and one.use != "not used"]
+    gaps = sorted(used, key=lambda one: -one.missing)
+    hint = "splits and neighbours need more of them"
+    if gaps and reading.seen.rows >= FEWEST_POINTS:
+        without = ", ".join(f"-{one.name}" for one in gaps[:_NAMED])
+        hint = f"most gaps are in these columns; to leave them out: --set 'columns=[{without}]'; or fill the gaps in"
+    left = f"{reading.points} of {reading.seen.rows}" if reading.points < reading.seen.rows else f"{reading.points}"
+    return DataError(f"{given} has {left} points to use; expected {FEWEST_POINTS} at least", hint=hint)
+
+
+def _table(host: Host, path: Path, fields: Mapping[str, Any], side: int) -> Reading:
+    """Files of numbers. What distorts distances is left out, unless ``fields`` settle it."""
+    config, why = dict(fields), dict[str, str]()
+    seen = inspect_data(host, path, config)
+    first = seen.columns[0].name if seen.columns else ""
+    mark = next((mark for mark in _DELIMITERS if mark in first), None)
+    if mark is not None and len(seen.columns) == 1 and "delimiter" not in config:
+        config["delimiter"], why["delimiter"] = mark, "what separates the columns"
+        seen = inspect_data(host, path, config)
+    if len(seen.event_shape) > 1:
+        config.setdefault("scale", "table")
+        return Reading("data:array", config, seen, seen.event_shape, seen.rows - seen.incomplete, why)
+    label = _label(seen, config)
+    if label is not None:
+        config["label"], why["label"] = label, "names the class of each point, for answers by class (by: label)"
+    if "columns" not in config:
+        out = _left_out(seen, label)
+        coordinates = [one for one in seen.columns if one.use == "coordinate" and one.name not in out]
+        if not coordinates and seen.event_shape[0] > 0 and seen.columns[0].name != "all coordinates":
+            reasons = _joined(f"{name} {reason}" for name, reason in out.items())
+            raise DataError(f"no column of {path} is left for the points: {reasons}", hint="columns: [NAME, NAME]")
+        if out and _names_columns(path):
+            config["columns"] = [f"-{name}" for name in out]
+            why["columns"] = "left out: " + _joined(f"{name} {reason}" for name, reason in out.items())
+    if seen.event_shape[0] == 0:
+        raise DataError(
+            f"{path} has no column of numbers: {_joined(f'{one.name} holds {one.type}' for one in seen.columns)}",
+            hint="write numbers with a decimal point (not a comma), and set delimiter: to what is between columns",
+        )
+    read = {**config, "missing": "drop"} if "missing" not in config else config
+    seen = inspect_data(host, path, read)
+    if seen.incomplete and "missing" not in config:
+        config["missing"] = "drop"
+        why["missing"] = f"leaves out the {seen.incomplete:,} rows with missing values; or fill them in"
+    if seen.copies and "duplicates" not in config:
+        config["duplicates"] = "drop"
+        why["duplicates"] = f"{_rows(seen.copies)} exact copies of others; keep, where they were measured apart"
+    if "scale" not in config and "low" not in config and "high" not in config:
+        config["scale"], why["scale"] = _scale(seen, path)
+    seen = inspect_data(host, path, config)  # its warnings are those that are left
+    points = seen.rows - seen.incomplete - (seen.copies or 0 if config.get("duplicates") == "drop" else 0)
+    return Reading("data:array", config, seen, seen.event_shape, points, why)
+
+
+def _label(seen: DataSummary, config: Mapping[str, Any]) -> str | None:
+    """The first column of text with few distinct values, where nothing is the label yet."""
+    if "label" in config or "columns" in config:
+        return None
+    texts = [one for one in seen.columns if one.use == "not used" and 1 < one.distinct <= _MOST_CLASSES]
+    return next((one.name for one in texts if 2 * one.distinct < seen.rows and 2 * one.missing < seen.rows), None)
+
+
+def _left_out(seen: DataSummary, label: str | None) -> dict[str, str]:
+    """The columns that are no measurements, each with the reason."""
+    codes = [one for one in seen.columns if is_code(one) and one.use == "coordinate"]
+    some = 2 * len(codes) < len([one for one in seen.columns if one.use == "coordinate"])
+    found: dict[str, str] = {}
+    for one in seen.columns:
+        if one.name == label or one.use not in ("coordinate", "not used"):
+            continue
+        if one.use == "not used":
+            found[one.name] = f"holds {one.type}"
+        elif one.distinct == 0:
+            found[one.name] = "is empty"
+        elif one.distinct == 1:
+            found[one.name] = "is constant"
+        elif 2 * one.missing > seen.rows:
+            found[one.name] = f"lacks {one.missing:,} of {seen.rows:,} values"
+        elif is_identifier(one):
+            found[one.name] = "numbers the rows"
+        elif some and is_code(one):
+            found[one.name] = f"holds {one.distinct} values, as codes of categories do"
+    return found
+
+
+def _scale(seen: DataSummary, path: Path) -> tuple[str, str]:
+    tails = [one.name for one in seen.columns if one.use == "coordinate" and "heavy tail" in one.warnings]
+    if tails:
+        return "robust", f"some rows of {_joined(tails)} lie more than {HEAVY_TAIL:g} deviations out; else columns"
+    if _names_columns(path):
+        return "columns", "each column by its own deviation; table, where all have one unit"
+    return "table", "one unit for all columns; columns, where each has its own"
+
+
+def _names_columns(path: Path) -> bool:
+    return path.suffix.lower() not in (".npy", ".npz") and not (path / ".zarray").exists()
+
+
+def _images(host: Host, path: Path, fields: Mapping[str, Any], side: int) -> Reading:
+    """Images, reduced to what a small network can learn in minutes, in grey where they are."""
+    config, why = dict(fields), dict[str, str]()
+    try:
+        seen = inspect_data(host, path, config)
+        whole = _size(seen.event_shape)
+    except DataError:
+        # Images of several sizes; what else is wrong is raised again.
+        if "size" in fields:
+            raise
+        seen = inspect_data(host, path, {**config, "size": side})
+        whole = "several sizes"
+    height, width = seen.event_shape[-2:]
+    if "size" not in fields and (whole == "several sizes" or height != width or height > side):
+        config["size"] = side
+        why["size"] = f"the images have {whole}; the centred square of each is made small, to learn it in minutes"
+    source = host.create("data:images", {"root": str(path), **config})
+    points = source.load("train").tensor(_LOOKED_AT)
+    if "grey" not in fields and points.shape[1] == 3 and bool((points == points[:, :1]).all()):
+        config["grey"], why["grey"] = True, f"the {len(points)} images that were looked at have no colour"
+    shape = (1 if config.get("grey") else int(points.shape[1]), *map(int, points.shape[2:]))
+    seen = replace(seen, warnings=tuple(dict.fromkeys((*seen.warnings, *source.data_warnings()))))
+    return Reading("data:images", config, seen, shape, seen.rows, why)
+
+
+def _size(shape: Sequence[int]) -> str:
+    return f"{shape[-1]} x {shape[-2]} pixels"
+
+
+def _rows(count: int) -> str:
+    return "1 row is among" if count == 1 else f"{count:,} rows are"
+
+
+def _joined(parts: Iterable[str]) -> str:
+    every = list(parts)
+    more = f" and {len(every) - _NAMED} more" if len(every) > _NAMED else ""
+    return ", ".join(every[:_NAMED]) + more
