@@ -110,7 +110,7 @@ def test_what_is_written_for_a_table_runs(question: str, capsys: Captured) -> No
 def test_what_is_written_for_images_runs(question: str, capsys: Captured) -> None:
     pictures(Path("pictures"))
     said = start(capsys, "pictures", "--question", question, "--out", "new/run.yaml")
-    assert said["config"] == {"root": "pictures", "grey": True}
+    assert said["config"] == {"root": "../pictures", "grey": True}
     text = Path("new/run.yaml").read_text()
     assert ("use: network:unet" in text) == (question != "between")
     quick = {

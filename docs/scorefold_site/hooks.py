@@ -41,7 +41,7 @@ BANDS = (
     Band("A run begins", "its folder exists", ("scorefold_before_run", "scorefold_executor")),
     Band(
         "Each stage, in order",
-        "left out for a stage that is reused",
+        "none of them for a stage that is reused: scorefold_after_run gets its result",
         (
             "scorefold_before_stage",
             "scorefold_run_stage",

@@ -26,7 +26,7 @@ class TensorBoardConfig(Config):
 
     directory: Path | None = Field(
         None,
-        description="Folder of event files, seen from where the command is given: a run writes to "
+        description="Folder of event files, seen from the run file: a run writes to "
         "DIRECTORY/NAME/TIME-HASH, so that runs stand side by side. Null takes the folder tensorboard of the run",
     )
     figures: bool = Field(True, description="Show the figures of stages as images")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -309,7 +310,7 @@ def feature_name(wanted: FeatureName | None, shape: Sequence[int]) -> FeatureNam
     return name
 
 
-def features_of(name: FeatureName, shape: Sequence[int], weights: str | None, units: Units) -> nn.Module:
+def features_of(name: FeatureName, shape: Sequence[int], weights: Path | None, units: Units) -> nn.Module:
     """What gives the features (B, F) of events of a shape: of images by name, of anything else the numbers themselves.
 
     Images of other than 1 or 3 channels have the random ones where Inception is asked for, which takes no others.
@@ -321,7 +322,7 @@ def features_of(name: FeatureName, shape: Sequence[int], weights: str | None, un
 
 
 def condition_networks(
-    name: FeatureName, spec: ConditionSpec | None, weights: str | None, units: Units
+    name: FeatureName, spec: ConditionSpec | None, weights: Path | None, units: Units
 ) -> dict[str, nn.Module]:
     """What gives the features of each part of a condition: classes as codes, the rest as events."""
     return {

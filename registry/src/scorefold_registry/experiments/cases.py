@@ -19,6 +19,7 @@ from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.configs import check_use
 from scorefold_registry.components.file_names import file_name
 from scorefold_registry.components.messages import config_error, config_problems
+from scorefold_registry.components.paths import absolute, anchored_use
 from scorefold_registry.plugins.names import did_you_mean, sentences
 from scorefold_registry.runfile.reader import KEY_CODES, kind_of
 from scorefold_registry.runfile.yaml_reader import Positioned, parse, parse_value, read_text
@@ -172,6 +173,11 @@ def _read(catalogue: Catalogue, source: Positioned, name: str, raw: Any) -> Case
         for problem in check_use(catalogue, use)[1]:
             is_key = problem.code in KEY_CODES
             raise source.error(problem.message, (name, *problem.path), key=is_key, hint=problem.hint)
+        # Paths start at the file, as those of run files do.
+        given = anchored_use(
+            catalogue, use.model_dump(), lambda _, written: absolute(written, Path(source.file).parent)
+        )
+        model = model.model_copy(update={"config": given["config"], "inputs": given["inputs"]})
     return _case(name, model)
 
 

@@ -15,6 +15,7 @@ from scorefold.artefacts import write_json, write_text
 from scorefold.errors import ConfigError, PluginError, ScorefoldError, ShapeError, printable
 from scorefold.plugin import Comparison
 from scorefold_registry.components.file_names import file_name
+from scorefold_registry.components.paths import anchored_use, from_here
 from scorefold_registry.components.stage_files import read_result, read_stage
 from scorefold_registry.experiments.cases import Case, find_cases
 from scorefold_registry.experiments.engine import Answer, Experiment, run_here
@@ -134,7 +135,10 @@ class _Comparison(Experiment[Pair, CaseRow, CaseRow]):
         from scorefold_registry.run.pipeline import run_plan
 
         file = self._file(task, seed)
-        stages = stages_of(self.host.catalogue, task[0], self.comparison, task[1], self.choices)
+        catalogue = self.host.catalogue
+        stages = stages_of(catalogue, task[0], self.comparison, task[1], self.choices)
+        # The file stands among the rows, and what was asked is seen from here.
+        stages = {name: anchored_use(catalogue, stage, from_here) for name, stage in stages.items()}
         write_text(file, run_text(file.stem, seed, self.threads, stages))
         self.stages[file] = stages
         plan = make_plan(self.host.catalogue, read(file))

@@ -18,16 +18,20 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from scorefold.artefacts import write_text
 from scorefold.errors import ConfigError, ScorefoldError
 from scorefold_registry.components.configs import config_model
 from scorefold_registry.components.file_names import free_name
 from scorefold_registry.components.manifest import read_manifest, state_folder
+from scorefold_registry.components.paths import anchored, anchored_use, from_here
 from scorefold_registry.experiments.compare import compare as run_comparison
 from scorefold_registry.experiments.progress import watch_for
 from scorefold_registry.experiments.rows import ComparisonResult, SweepResult
@@ -140,7 +144,8 @@ def data(
         fields["fractions"] = splits
     if twice := sorted(fields.keys() & config.keys()):
         raise ConfigError(f"{twice[0]} is given twice: by the data, and by a keyword", hint=f"leave {twice[0]}= out")
-    return _done(setting, {}, name, {"use": use, "config": {**fields, **config}}, progress)
+    spec = anchored_use(setting.host.catalogue, {"use": use, "config": {**fields, **config}}, from_here)
+    return _done(setting, {}, name, spec, progress)
 
 
 def load(
@@ -202,7 +207,8 @@ def do(
     if data is not None:
         inputs["data"] = data
     settings = {"config": dict(config or {}), "options": dict(options or {})}
-    known = () if found.options is None else load_target(registered, found.options).model_fields
+    model = None if found.options is None else load_target(registered, found.options)
+    known = () if model is None else model.model_fields
     fields = config_model(registered).model_fields if isinstance(what, str) else known
     for key, value in given.items():
         of_component = isinstance(what, str) and (key in fields or key not in known)
@@ -216,6 +222,10 @@ def do(
     if inputs:
         spec["inputs"] = {key: as_input(value, "data" in ports[key], setting, specs) for key, value in inputs.items()}
     spec.update({key: value for key, value in settings.items() if value})
+    spec = anchored_use(setting.host.catalogue, spec, from_here)
+    if model is not None and "options" in spec:
+        with suppress(ValidationError):  # the plan says what is wrong
+            spec["options"] = anchored(model.model_validate(spec["options"]), spec["options"], from_here)
     if split is not None:
         spec["split"] = split
     default = registered.component.kind if isinstance(what, str) else verb or "stage"

@@ -38,6 +38,7 @@ from scorefold_registry.run.result import RunInterrupted, RunResult, StageResult
 from scorefold_registry.run.stage_folder import (
     Workshop,
     draw_again,
+    fingerprints,
     key_of,
     load_stage,
     note_steps,
@@ -224,14 +225,15 @@ class Session:
     def _key(self, planned: PlannedStage) -> str:
         import torch
 
-        fingerprints: list[str | None] = []
+        digests: list[str | None] = []
         creates = planned.source is None and planned.artefact is None
         if creates and planned.registered.component.kind == "data":
             source = self.workshop.source(planned, self._value)
-            self.fingerprints[planned.name] = source.fingerprint()
-            fingerprints.append(self.fingerprints[planned.name])
+            assert planned.config is not None
+            digests = fingerprints(source, planned.config)
+            self.fingerprints[planned.name] = digests[0]
             self.values[planned.name] = self.built[planned.name] = source
-        fingerprints += self.workshop.inline_fingerprints(planned, self._value)
+        digests += self.workshop.inline_fingerprints(planned, self._value)
         runtime = self.plan.run.runtime
         surroundings = {
             "seed": derive_seed(self.info.seed, planned.name),
@@ -244,7 +246,7 @@ class Session:
         }
         if team.current() is not None:
             surroundings |= {"processes": team.processes(), "parallel": runtime.parallel}
-        return key_of(self.host, planned, self.keys.__getitem__, fingerprints, surroundings)
+        return key_of(self.host, planned, self.keys.__getitem__, digests, surroundings)
 
     def _compute(self, planned: PlannedStage, info: StageInfo, began: float) -> None:
         """Run the stage, write its folder and keep it. The key's lock is held."""

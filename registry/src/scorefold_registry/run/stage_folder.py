@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from pydantic import BaseModel
 
 from scorefold.artefacts import save_arrays, write_json, write_text
 from scorefold.config import Config, Use
@@ -19,6 +17,7 @@ from scorefold.stage import Fitted, Outcome, StageContext
 from scorefold_registry.components.catalogue import CORE
 from scorefold_registry.components.configs import check_config, inline_uses, resolve_config, with_installed
 from scorefold_registry.components.manifest import REFERENCE_FILE, has_state, uses_in
+from scorefold_registry.components.paths import paths_in
 from scorefold_registry.components.saving import port_objects, relative
 from scorefold_registry.components.stage_files import RESULT_FILE, STAGE_FILE, read_result, read_stage, stages_near
 from scorefold_registry.components.values import load_value, save_value
@@ -144,6 +143,7 @@ def key_of(
     resolved = resolved_stage(host.catalogue, planned, lambda name: {"key": keys(name)})
     if planned.source is not None:
         resolved["use"] = {"key": keys(planned.source)}
+    resolved = _without_folders(resolved, planned.paths)
     parts = [planned.registered, *(host.catalogue.resolve(use) for use in uses_in(resolved))]
     targets = [planned.verb.target, *(part.component.target for part in parts)]
     facts = {
@@ -156,6 +156,15 @@ def key_of(
     return stage_key(facts, targets)
 
 
+def _without_folders(value: Any, paths: Container[str]) -> Any:
+    """A resolved stage with names of files in place of their paths: wherever they are, it is the same stage."""
+    if isinstance(value, Mapping):
+        return {key: _without_folders(item, paths) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(item, paths) for item in value]
+    return Path(value).name if isinstance(value, str) and value in paths else value
+
+
 def _code_of(parts: Sequence[Registered], verb_owner: PluginRecord | None = None) -> dict[str, Any]:
     """The distributions of components and of the plugin that added the verb, and the libraries that they build on."""
     distributions = {part.distribution: part.version for part in parts}
@@ -165,6 +174,12 @@ def _code_of(parts: Sequence[Registered], verb_owner: PluginRecord | None = None
         "distributions": distributions,
         "libraries": [libraries(name) for name in sorted({CORE, *distributions})],
     }
+
+
+def fingerprints(source: Any, config: Config) -> list[str | None]:
+    """The digest of the files that a data source reads; that of the paths in its config where it gives none."""
+    own = source.fingerprint()
+    return [own] if own is not None else [own, *_path_digests(config)]
 
 
 @dataclass
@@ -191,9 +206,11 @@ class Workshop:
             parts += _named_in(planned.config)
             if planned.registered.component.kind != "data":
                 found += _path_digests(planned.config)
+        if planned.options is not None:
+            found += _path_digests(planned.options)
         for part, config in _parts_in(parts, self.host.catalogue):
             if self.host.catalogue.resolve(part["use"]).component.kind == "data":
-                found.append(self._built(part, planned.name).fingerprint())
+                found += fingerprints(self._built(part, planned.name), config)
             else:
                 found += _path_digests(config)
         return found
@@ -280,17 +297,9 @@ def _named_in(config: Config) -> list[dict[str, Any]]:
     return [item.value.model_dump() for item in inline_uses(config) if isinstance(item.value, Use)]
 
 
-def _path_digests(config: Any) -> Iterator[str | None]:
+def _path_digests(config: Config) -> Iterator[str | None]:
     """What stands on disk at the paths in a configuration (fields of the type ``Path``), inline components apart."""
-    if isinstance(config, Path):
-        yield files_digest(config)
-    elif isinstance(config, BaseModel) and not isinstance(config, Use):
-        yield from _path_digests([getattr(config, name) for name in type(config).model_fields])
-    elif isinstance(config, Mapping):
-        yield from _path_digests(list(config.values()))
-    elif isinstance(config, (list, tuple)):
-        for item in config:
-            yield from _path_digests(item)
+    return (files_digest(path) for _, path in paths_in(config))
 
 
 def perform(planned: PlannedStage, component: Any, inputs: Mapping[str, Any], context: StageContext) -> Outcome:

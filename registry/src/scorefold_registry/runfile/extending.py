@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,8 @@ def extended(source: Positioned, folder: Path) -> str | None:
     """Put what the base of a run file says into its data, where it says nothing itself; the whole as text.
 
     Mappings are put together field by field, and all else is replaced: numbers, text and lists. Places of what comes
-    from the base are those in its file, and problems are noted in ``source``. None for a file that extends no other.
+    from the base are those in its file, which its paths start at, and problems are noted in ``source``. None for a file
+    that extends no other.
     """
     if not isinstance(source.data, dict) or KEY not in source.data:
         return None
@@ -50,7 +49,6 @@ def extended(source: Positioned, folder: Path) -> str | None:
         hint = f"write what {path.name} extends into it, or extend that file"
         source.problems.append(source.error(f"{path} extends a file itself; one level is read", (KEY,), hint=hint))
         return None
-    _keep_states_in_place(base.data, path.parent, folder)
     head = {key: source.data[key] for key in _OWN if key in source.data}
     source.data = _merged({**head, **{key: value for key, value in base.data.items() if key not in _OWN}}, source.data)
     for ours, theirs in ((source.keys, base.keys), (source.values, base.values)):
@@ -64,12 +62,3 @@ def _merged(base: Any, own: Any) -> Any:
     if not (isinstance(base, dict) and isinstance(own, dict)):
         return own
     return {**base, **{key: _merged(base[key], value) if key in base else value for key, value in own.items()}}
-
-
-def _keep_states_in_place(data: Mapping[str, Any], base: Path, folder: Path) -> None:
-    """Paths of saved states start at the file that names them."""
-    stages = data.get("stages")
-    for stage in stages.values() if isinstance(stages, dict) else ():
-        saved = stage.get("load") if isinstance(stage, dict) else None
-        if isinstance(saved, str) and not os.path.isabs(saved):
-            stage["load"] = os.path.relpath(base / saved, folder)

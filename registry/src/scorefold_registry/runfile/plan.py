@@ -17,8 +17,10 @@ from scorefold.plugin import Verb
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.configs import Plugged, check_config, check_inputs, check_use, with_installed
 from scorefold_registry.components.messages import Problem, config_problems
+from scorefold_registry.components.paths import anchored, anchored_inputs, anchored_use
 from scorefold_registry.plugins.records import Registered
 from scorefold_registry.runfile.loaded_stages import Artefact, find_artefact
+from scorefold_registry.runfile.paths import folder_of, from_file, note_base, put_together
 from scorefold_registry.runfile.plugin_settings import plan_settings
 from scorefold_registry.runfile.reader import KEY_CODES, RunFile, RunFileError, StageSpec, kind_of, near
 from scorefold_registry.runfile.repeats import write_out
@@ -30,7 +32,8 @@ class PlannedStage:
     """A stage that is ready to run.
 
     ``source`` is the earlier stage it uses and ``artefact`` the state it loads; without either it creates a component.
-    Its place is in ``file``, or in the run file where that is None.
+    Its place is in ``file``, or in the run file where that is None. ``paths`` are all that its settings name, absolute
+    as they stand there.
     """
 
     spec: StageSpec
@@ -45,6 +48,7 @@ class PlannedStage:
     column: int | None
     file: str | None = None
     artefact: Artefact | None = None
+    paths: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -92,6 +96,7 @@ def make_plan(catalogue: Catalogue, run: RunFile) -> Plan:
     planner = _Planner(catalogue, run)
     stages = planner.plan()
     plugins = plan_settings(catalogue, run)
+    put_together(run)
     if run.problems:
         # A value that could not be read is null, which the checks after it complain of too.
         unread = {(problem.line, problem.column) for problem in run.source.problems}
@@ -116,6 +121,7 @@ class _Planner:
     catalogue: Catalogue
     run: RunFile
     offers: dict[str, Plugged | None] = field(default_factory=dict)
+    paths: set[str] = field(default_factory=set)
     planned: dict[str, PlannedStage] = field(default_factory=dict)
 
     def error(
@@ -185,6 +191,7 @@ class _Planner:
     def _stage(self, spec: StageSpec) -> PlannedStage | None:
         if spec.load is not None:
             return self._loaded(spec, spec.load)
+        self.paths = set()
         source = spec.use if spec.uses_stage else None
         registered = self._source_component(spec) if source else self._resolve(spec.use, (*spec.path, "use"))
         if registered is None:
@@ -194,7 +201,7 @@ class _Planner:
         verb = self._verb(spec, registered)
         config = None
         if source is None:
-            config = self._config(registered, spec.config, spec.path)
+            config = self._config(registered, self._anchored_config(spec), spec.path)
         elif spec.config:
             hint = "the configuration belongs to the stage that creates the component; a verb's settings are 'options'"
             self.error(
@@ -212,8 +219,9 @@ class _Planner:
         ports_of = registered if source is None else Registered(replace(component, requires=()), registered.record)
         self._inputs(spec.inputs, spec.path, ports_of, verb)
         place = self.run.source.place((*spec.path, "use"))
+        inputs = anchored_inputs(self.catalogue, spec.inputs, from_file(self.run, (*spec.path, "inputs"), self.paths))
         return PlannedStage(
-            spec=replace(spec, inputs=with_installed(self.catalogue, ports_of, spec.inputs)),
+            spec=replace(spec, inputs=with_installed(self.catalogue, ports_of, inputs)),
             registered=registered,
             verb=verb,
             config=config,
@@ -224,13 +232,24 @@ class _Planner:
             line=place.line,
             column=place.column,
             file=place.file,
+            paths=frozenset(self.paths),
         )
+
+    def _anchored_config(self, spec: StageSpec) -> Mapping[str, Any]:
+        """The configuration of a stage with absolute paths."""
+        written = {"use": spec.use, "config": spec.config}
+        anchored: Mapping[str, Any] = anchored_use(self.catalogue, written, from_file(self.run, spec.path, self.paths))[
+            "config"
+        ]
+        return anchored
 
     def _loaded(self, spec: StageSpec, folder: str) -> PlannedStage | None:
         """A stage that hands on a saved state, of which only manifests are read here."""
         path = (*spec.path, "load")
+        place = os.path.realpath(folder_of(self.run, path) / folder)
+        note_base(self.run, path, place)
         try:
-            artefact = find_artefact(self.catalogue, Path(os.path.realpath(self.run.folder / folder)))
+            artefact = find_artefact(self.catalogue, Path(place))
         except ArtefactError as error:
             self.error(error.message, path, hint=error.hint, code=error.code)
             return None
@@ -241,11 +260,9 @@ class _Planner:
             return None
         registered = artefact.components[0]
         verb = Verb("load", (), registered.component.kind, "scorefold_registry.run.stage_folder:hand_on")
-        place = self.run.source.place(path)
+        at = self.run.source.place(path)
         offer = self._offer(spec, registered, verb)
-        return PlannedStage(
-            spec, registered, verb, None, None, None, (), offer, place.line, place.column, place.file, artefact
-        )
+        return PlannedStage(spec, registered, verb, None, None, None, (), offer, at.line, at.column, at.file, artefact)
 
     def _source_component(self, spec: StageSpec) -> Registered | None:
         """The component behind an earlier stage that is used; None (already reported, or reported here) without one."""
@@ -318,7 +335,8 @@ class _Planner:
         module, _, name = verb.options.partition(":")
         model: type[Config] = getattr(import_module(module), name)
         try:
-            return model.model_validate(spec.options)
+            anchor = from_file(self.run, (*spec.path, "options"), self.paths)
+            return model.model_validate(anchored(model.model_validate(spec.options), spec.options, anchor))
         except ValidationError as error:
             for problem in config_problems(model, error, spec.options):
                 self._add(problem, (*spec.path, "options"))

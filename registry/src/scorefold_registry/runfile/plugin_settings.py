@@ -11,9 +11,11 @@ from scorefold.config import Config
 from scorefold.errors import PluginError, ScorefoldError
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.messages import Problem, config_problems, show
+from scorefold_registry.components.paths import anchored
 from scorefold_registry.plugins.known import missing_plugin
 from scorefold_registry.plugins.loading import describe, load_settings
 from scorefold_registry.plugins.records import PluginRecord
+from scorefold_registry.runfile.paths import from_file
 from scorefold_registry.runfile.reader import KEY_CODES, RunFile, near
 from scorefold_registry.runfile.yaml_reader import DataPath
 
@@ -59,7 +61,10 @@ def plan_settings(catalogue: Catalogue, run: RunFile) -> dict[str, Config]:
         except PluginError as error:
             _report(run, Problem((), error.message, error.hint, "unknown-field"), path)
             continue
-        config, problems = check_settings(record, {} if raw is None else raw)
+        written = {} if raw is None else raw
+        config, problems = check_settings(record, written)
+        if config is not None:
+            config, problems = check_settings(record, anchored(config, written, from_file(run, path, set())))
         for problem in problems:
             _report(run, problem, path)
         if config is not None:

@@ -92,7 +92,10 @@ class RunFileError(ConfigError):
 
 @dataclass(frozen=True)
 class StageSpec:
-    """A stage as it is written: ``use`` names a component or an earlier stage, or ``load`` the folder of a state."""
+    """A stage as it is written: ``use`` names a component or an earlier stage, or ``load`` the folder of a state.
+
+    One that is not written itself ``repeats`` another, and has its place.
+    """
 
     name: str
     use: str = ""
@@ -102,10 +105,11 @@ class StageSpec:
     config: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     split: str | None = None
+    repeats: str | None = None
 
     @property
     def path(self) -> DataPath:
-        return ("stages", self.name)
+        return ("stages", self.repeats or self.name)
 
     @property
     def uses_stage(self) -> bool:
@@ -116,8 +120,8 @@ class StageSpec:
 class RunFile:
     """A run file: its text as given, its data with places, and its stages in the order they are written.
 
-    ``plugins`` are the settings of plugins by their names, as they are written; paths of saved states start at
-    ``folder``.
+    ``plugins`` are the settings of plugins by their names, as they are written. Paths start at ``folder``; ``of_base``
+    has those that start at a base in another folder, as they are written from ``folder``.
     """
 
     path: Path
@@ -131,6 +135,7 @@ class RunFile:
     sets: tuple[str, ...] = ()
     problems: list[ScorefoldError] = field(default_factory=list)
     folder: Path = Path()
+    of_base: dict[DataPath, str] = field(default_factory=dict)
 
 
 def read(
@@ -143,7 +148,7 @@ def read(
 ) -> RunFile:
     """The run file with ``--set`` values put in, then those of a sweep, and its root seed replaced by ``seed``.
 
-    ``folder`` is where what it loads is looked for, if not where it stands (it is a copy).
+    ``folder`` is where its paths start, if not where it stands (it is a copy).
     Its ``problems`` hold what is wrong with its form; ``make_plan`` adds what is wrong with its meaning, and raises.
 
     Raises ``ConfigError`` for a file that can't be read as text, and ``RunFileError`` where nothing is left to check

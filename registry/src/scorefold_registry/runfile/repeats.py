@@ -30,9 +30,9 @@ def write_out(catalogue: Catalogue, run: RunFile) -> None:
         options = {key: value for key, value in spec.options.items() if key != OPTION}
         for number in range(2, count + 1):
             again = {model: f"{model}-{number}" for model in models}
-            copies = {new: replace(written[model], name=new) for model, new in again.items()}
+            copies = {new: replace(written[model], name=new, repeats=model) for model, new in again.items()}
             own = f"{name}-{number}"
-            copies[own] = replace(spec, name=own, inputs=_renamed(spec.inputs, again), options=options)
+            copies[own] = replace(spec, name=own, repeats=name, inputs=_renamed(spec.inputs, again), options=options)
             if taken := sorted(copies.keys() & written.keys()):
                 message = f"{OPTION} is {count}, which makes a stage {taken[0]!r}, and there is one already"
                 _refuse(run, spec, message, f"give stage {taken[0]!r} another name")

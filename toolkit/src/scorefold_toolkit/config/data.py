@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
+
+
+def _not_empty(value: Any) -> Any:
+    if value == "":
+        raise ValueError("the path is empty; expected a file or a folder")
+    return value
+
+
+FilePath = Annotated[Path, BeforeValidator(_not_empty, json_schema_input_type=Path)]
+"""A file or folder, or files by a pattern. In a run file a relative one starts at the file, as any ``Path`` does."""
 
 ClassName = Annotated[int, Field(ge=0)] | Annotated[str, Field(min_length=1)]
 """A class of labelled data: its number, or its name where the source has names."""

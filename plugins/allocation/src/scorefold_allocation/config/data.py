@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field, model_validator
 
 from scorefold.config import Config
-from scorefold_toolkit.config.data import Classes, ClassName, Seed
+from scorefold_toolkit.config.data import Classes, ClassName, FilePath, Seed
 
 Digit = Annotated[int, Field(ge=0, le=9)]
 PooledTasks = Annotated[int, Field(ge=1, description="Tasks in each split, where it is read as ordinary data")]
@@ -133,8 +133,7 @@ class DigitRotationsConfig(ClassTasksConfig):
 class FewShotFoldersConfig(ClassTasksConfig):
     """Images in folders, split by class: as CIFAR-FS or as mini-ImageNet is published."""
 
-    root: str = Field(
-        min_length=1,
+    root: FilePath = Field(
         description="The folder: with a folder for each class (in it or in data/) and lists of class names, train.txt, "
         "val.txt, test.txt; or with train.csv, val.csv, test.csv of filename,label and the files in images/",
     )

@@ -50,7 +50,7 @@ class FewShotFolders(DataSource, BatchedTasks[NoisyTypeConfig]):
     """
 
     def __init__(self, config: FewShotFoldersConfig, *, generator: torch.Generator | None = None) -> None:
-        root = Path(config.root).expanduser()
+        root = config.root.expanduser()
         listed, self._lists = _listed(root, config.form)
         _refuse_shared(listed)
         names = {name: number for number, name in enumerate(sorted({name for f in listed.values() for _, name in f}))}
@@ -128,7 +128,10 @@ def _decode(path: Path, config: FewShotFoldersConfig) -> Tensor:
 def _listed(root: Path, form: str | None) -> tuple[dict[str, Listed], list[Path]]:
     """The files of each split with their classes, and the lists that say so."""
     if not root.is_dir():
-        raise DataError(f"{root} isn't a folder", hint="a relative path starts at the working folder")
+        raise DataError(
+            f"{root} isn't a folder",
+            hint="a relative path starts at the run file, elsewhere at the working folder",
+        )
     if form == "csv" or (form is None and (root / "train.csv").is_file()):
         return _read_lists(root, ".csv", _files_of_table)
     places = [root, root / "splits", *sorted((root / "splits").glob("*/"))]

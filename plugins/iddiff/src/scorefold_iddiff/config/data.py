@@ -7,7 +7,17 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from scorefold.config import Config
-from scorefold_toolkit.config.data import FRACTIONS, Ambient, Fractions, Isometry, Noise, Points, Seed, Tangents
+from scorefold_toolkit.config.data import (
+    FRACTIONS,
+    Ambient,
+    FilePath,
+    Fractions,
+    Isometry,
+    Noise,
+    Points,
+    Seed,
+    Tangents,
+)
 
 
 def _widths(value: tuple[float, float]) -> tuple[float, float]:
@@ -91,7 +101,7 @@ class LollipopConfig(Config):
 class PointCloudConfig(Config):
     """A cloud of points in 3 coordinates from a JSON file, centred, divided by its range and moved by an isometry."""
 
-    path: str = Field(min_length=1, description="A JSON file with a list of [x, y, z]")
+    path: FilePath = Field(description="A JSON file with a list of [x, y, z]")
     dimension: int = Field(2, ge=0, le=3, description="The dimension that the cloud is known to have, 2 for a surface")
     ambient: Ambient = 100
     isometry: Isometry = None

@@ -32,7 +32,7 @@ class PointCloud(DataSource):
 
     def __init__(self, config: PointCloudConfig, *, generator: torch.Generator | None = None) -> None:
         seed = source_seed(config.seed, generator)
-        self._path = Path(config.path).expanduser()
+        self._path = config.path.expanduser()
         raw = read_cloud(self._path)
         rows = chosen(len(raw), config.limit, seed).sort().values
         centred = raw - raw.mean(0)
@@ -60,7 +60,7 @@ def read_cloud(path: Path) -> Tensor:
         what = "is a folder" if path.is_dir() else "does not exist"
         raise DataError(
             f"{path} {what}; expected a JSON file with a list of [x, y, z]",
-            hint="a relative path starts at the working folder",
+            hint="a relative path starts at the run file, elsewhere at the working folder",
         )
     try:
         points = torch.tensor(json.loads(path.read_text(encoding="utf-8")), dtype=torch.float64)

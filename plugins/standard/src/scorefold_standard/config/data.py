@@ -11,6 +11,7 @@ from scorefold.config import Config
 from scorefold_toolkit.config.data import (
     FRACTIONS,
     Ambient,
+    FilePath,
     Fractions,
     Isometry,
     KeptClasses,
@@ -95,8 +96,7 @@ class DigitsConfig(Config):
 class ArrayConfig(Config):
     """Points in files, one a row: npy, npz, csv, parquet, a Zarr array or a folder saved by Hugging Face's datasets."""
 
-    path: str = Field(
-        min_length=1,
+    path: FilePath = Field(
         description="A file (.npy, .npz, .csv, .parquet), npy or parquet files by a pattern (shards/*.npy, "
         "part-{000..011}.parquet), a Zarr folder, or a folder of Hugging Face's save_to_disk",
     )
@@ -165,8 +165,7 @@ class ArrayConfig(Config):
 class ImagesConfig(Config):
     """Images in a folder or one sub-folder a class, in tar files, or in a folder saved by Hugging Face's datasets."""
 
-    root: str = Field(
-        min_length=1,
+    root: FilePath = Field(
         description="The folder with the images, or with one sub-folder a class; tar files of images (and .cls files "
         "with their classes), by a pattern such as shards/*.tar or part-{000..011}.tar; or the folder of a dataset "
         "that was saved by save_to_disk",
@@ -187,7 +186,7 @@ class ImagesConfig(Config):
 class MNISTConfig(Config):
     """MNIST in its published idx files, plain or gzipped (Le Cun et al. 1998)."""
 
-    root: str = Field(description="A folder with the four idx files, in it or in MNIST/raw or raw below it")
+    root: FilePath = Field(description="A folder with the four idx files, in it or in MNIST/raw or raw below it")
     size: Size = None
     pad: int = Field(0, ge=0, description="Black pixels added on each side, after resizing")
     classes: KeptClasses = None
@@ -202,7 +201,7 @@ class MNISTConfig(Config):
 class FashionMNISTConfig(Config):
     """Fashion-MNIST in its published idx files, plain or gzipped (Xiao et al. 2017)."""
 
-    root: str = Field(description="A folder with the four idx files, in it or in FashionMNIST/raw or raw below it")
+    root: FilePath = Field(description="A folder with the four idx files, in it or in FashionMNIST/raw or raw below it")
     size: Size = None
     pad: int = Field(0, ge=0, description="Black pixels added on each side, after resizing")
     classes: KeptClasses = None
@@ -217,7 +216,7 @@ class FashionMNISTConfig(Config):
 class CIFAR10Config(Config):
     """CIFAR-10 in its published batches (Krizhevsky 2009)."""
 
-    root: str = Field(description="The folder that holds cifar-10-batches-py")
+    root: FilePath = Field(description="The folder that holds cifar-10-batches-py")
     verify: bool = Field(
         True, description="Check the published digests; reading the batches, which are pickles, runs no code either way"
     )
@@ -234,7 +233,7 @@ class CIFAR10Config(Config):
 class CelebAConfig(Config):
     """CelebA's aligned faces (Liu et al. 2015) with their published splits."""
 
-    root: str = Field(
+    root: FilePath = Field(
         description="The folder celeba, or the one above, with img_align_celeba/ and the lists of attributes and splits"
     )
     size: int = Field(64, ge=1, description="Height and width in pixels")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cached_property, partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -64,7 +63,7 @@ class ArrayFile(DataSource):
     """
 
     def __init__(self, config: ArrayConfig, *, generator: torch.Generator | None = None) -> None:
-        self._config, self._path = config, Path(config.path).expanduser()
+        self._config, self._path = config, config.path.expanduser()
         self._table = table = read_table(self._path, config)
         self._points = points = shaped(table.points, config, self._path)
         self.event_shape = tuple(points.shape[1:])
@@ -166,7 +165,7 @@ class ArrayFile(DataSource):
     @classmethod
     def inspect(cls, config: ArrayConfig) -> DataSummary:
         """What a file holds, whether or not it can be loaded with this config: text and gaps are allowed."""
-        path = Path(config.path).expanduser()
+        path = config.path.expanduser()
         table = read_table(path, config, text=True)
         if table.points.ndim == 2 and table.points.shape[1] == 0:
             return summarise_table(table, table.points, Kept(np.arange(0)), config, {})

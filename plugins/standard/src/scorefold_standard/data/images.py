@@ -44,8 +44,8 @@ class ImageFolder(DataSource):
     """
 
     def __init__(self, config: ImagesConfig, *, generator: torch.Generator | None = None) -> None:
-        root = Path(config.root).expanduser()
-        self._config, self._pictures = config, _pictures(root, config.root)
+        root = config.root.expanduser()
+        self._config, self._pictures = config, _pictures(root)
         label, classes = self._pictures.label, self._pictures.classes
         self.label_names = classes or None
         if config.classes is not None and label is None:
@@ -127,13 +127,13 @@ class ImageFolder(DataSource):
         return self._pictures.digest()
 
 
-def _pictures(root: Path, given: str) -> Pictures:
+def _pictures(root: Path) -> Pictures:
     """The images of a folder, of a saved dataset, or of the tar files that a pattern names."""
     if root.is_dir():
         return saved_pictures(root) if is_saved_dataset(root) else folder_pictures(root)
     if root.suffix.lower() != ".tar":
         raise DataError(
             f"{root} isn't a folder and doesn't end with .tar; expected a folder of images, or tar files of them",
-            hint="a relative path starts at the working folder; unpack .tar.gz files with gunzip",
+            hint="a relative path starts at the run file, elsewhere at the working folder; gunzip unpacks .tar.gz",
         )
-    return tar_pictures(files_of(given, "images"))
+    return tar_pictures(files_of(str(root), "images"))

@@ -197,7 +197,10 @@ def list_images(root: Path) -> tuple[list[tuple[Path, int]], list[str]]:
     from torchvision.datasets.folder import IMG_EXTENSIONS, is_image_file
 
     if not root.is_dir():
-        raise DataError(f"{root} isn't a folder", hint="a relative path starts at the working folder")
+        raise DataError(
+            f"{root} isn't a folder",
+            hint="a relative path starts at the run file, elsewhere at the working folder",
+        )
     images = [path for path in files_in(root) if is_image_file(path.name)]
     flat = sorted(path for path in images if path.parent == root)
     below = [(path, path.relative_to(root).parts[0]) for path in images if path.parent != root]

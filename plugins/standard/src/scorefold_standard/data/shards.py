@@ -99,7 +99,7 @@ def _matching(pattern: str, what: str) -> list[Path]:
                 f"{file} {kind}; expected a file of {what}",
                 hint=f"name the files in it, such as {file}/*.npy"
                 if folder and what == "points"
-                else "a relative path starts at the working folder",
+                else "a relative path starts at the run file, elsewhere at the working folder",
             )
     return files
 
@@ -116,6 +116,7 @@ def _names(pattern: str, what: str) -> list[str]:
     if not found:
         raise DataError(
             f"no file is called {pattern}; expected files of {what}",
-            hint="a relative path starts at the working folder; * stands for any characters of one name",
+            hint="a relative path starts at the run file, elsewhere at the working folder; * stands for any characters "
+            "of one name",
         )
     return found

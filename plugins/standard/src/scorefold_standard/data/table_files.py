@@ -36,7 +36,7 @@ def read_table(path: Path, config: ArrayConfig, *, text: bool = False) -> Table:
         kind = "zarr" if is_zarr(path) else "datasets"
         _check_options(f"a {kind} folder", _FOLDERS[kind], config)
         return zarr_table(path, config) if kind == "zarr" else _arrow_table([path], config, path, text)
-    files = files_of(config.path, "points")
+    files = files_of(str(path), "points")
     suffix = files[0].suffix.lower()
     if suffix not in _FORMATS:
         raise DataError(f"{files[0]} ends with {suffix!r}; a file of points ends with one of {', '.join(_FORMATS)}")

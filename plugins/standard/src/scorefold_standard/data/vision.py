@@ -60,7 +60,7 @@ class MNIST(DataSource):
 
     def __init__(self, config: MNISTConfig | FashionMNISTConfig, *, generator: torch.Generator | None = None) -> None:
         folder = "MNIST" if isinstance(config, MNISTConfig) else "FashionMNIST"
-        self._files = _find_idx(Path(config.root).expanduser(), folder)
+        self._files = _find_idx(config.root.expanduser(), folder)
         train, train_label, test, test_label = (_read_idx(path) for path in self._files)
         for name, images, label in (("training", train, train_label), ("test", test, test_label)):
             if images.dim() != 3 or label.dim() != 1 or len(images) != len(label):
@@ -96,7 +96,7 @@ class CIFAR10(DataSource):
     """
 
     def __init__(self, config: CIFAR10Config, *, generator: torch.Generator | None = None) -> None:
-        self._files, train, train_label, test, test_label = _read_cifar(Path(config.root).expanduser(), config.verify)
+        self._files, train, train_label, test, test_label = _read_cifar(config.root.expanduser(), config.verify)
         images, label = torch.cat([train, test]), torch.cat([train_label, test_label])
         self.label_names = CIFAR
         self.event_shape, self._splits, self.event_scale, self.condition_spec = _labelled_splits(
@@ -124,7 +124,7 @@ class CelebA(DataSource):
     """
 
     def __init__(self, config: CelebAConfig, *, generator: torch.Generator | None = None) -> None:
-        root = Path(config.root).expanduser()
+        root = config.root.expanduser()
         folder = root if (root / "img_align_celeba").is_dir() else root / "celeba"
         self._folder = folder
         names, attributes, values, partition = _read_celeba(folder)

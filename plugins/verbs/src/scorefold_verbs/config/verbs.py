@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from scorefold.config import Config
+from scorefold_toolkit.config.data import FilePath
 
-_File = Annotated[str, Field(min_length=1)]
 _ByLabel = Annotated[
     Literal["label"] | None,
     Field(
@@ -72,8 +72,8 @@ class SampleOptions(DrawingOptions):
 class LpipsOptions(Config):
     """The two weight files of LPIPS."""
 
-    alexnet: _File = Field(description="torchvision's state dict of AlexNet, alexnet-owt-7be5be79.pth")
-    heads: _File = Field(description="The linear heads of the lpips package, weights/v0.1/alex.pth")
+    alexnet: FilePath = Field(description="torchvision's state dict of AlexNet, alexnet-owt-7be5be79.pth")
+    heads: FilePath = Field(description="The linear heads of the lpips package, weights/v0.1/alex.pth")
 
 
 class FeatureOptions(Config):
@@ -84,7 +84,7 @@ class FeatureOptions(Config):
         description="What Frechet distances are between: the coordinates themselves (pixels), the features of a fixed "
         "random network for small images (random-conv), or Inception-v3's; null is random-conv for images, else pixels",
     )
-    inception: _File | None = Field(
+    inception: FilePath | None = Field(
         None, description="The file of torchvision's Inception-v3, inception_v3_google-0cc3c7bd.pth; nothing is fetched"
     )
 

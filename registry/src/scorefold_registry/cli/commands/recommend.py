@@ -79,7 +79,12 @@ def _stages(given: argparse.Namespace) -> dict[str, Any]:
     settings = _with({}, given.config, "--config", "surrogates=80")
     if settings:
         stage["config"] = settings
-    return {"data": {"use": use, "config": config}, STAGE: stage}
+    from scorefold_registry.cli.hosting import discover_host
+    from scorefold_registry.components.paths import anchored_use, from_here
+
+    # The file stands in a folder of its own, and what was typed is seen from here.
+    data = anchored_use(discover_host().catalogue, {"use": use, "config": config}, from_here)
+    return {"data": data, STAGE: stage}
 
 
 def _with(config: Mapping[str, Any], given: list[str], option: str, example: str) -> dict[str, Any]:

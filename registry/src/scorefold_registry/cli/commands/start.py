@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,8 @@ from scorefold.errors import ConfigError, ScorefoldError
 from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.hosting import discover_host
 from scorefold_registry.cli.options import Parser, pairs
+from scorefold_registry.components.messages import RawPath
+from scorefold_registry.components.paths import anchored_use
 
 if TYPE_CHECKING:
     from scorefold_registry.cli.starting.questions import Question
@@ -47,6 +51,7 @@ def run(arguments: list[str]) -> int:
     if out.exists():
         raise ConfigError(f"{out} is there already", hint="--out FILE names another; a run file is never written over")
     reading = read_data(host, given.data, pairs(given.fields, "--set", "label=species"), question.side)
+    reading = replace(reading, config=_seen_from(host, reading, out.parent))
     text = _text(reading, question, TEXTS[asked], out, arguments)
     _write(host, out, text)
     steps = [f"scorefold run {out}", f"scorefold validate {out}", f"scorefold plugins show {reading.use}"]
@@ -103,9 +108,6 @@ def _text(reading: Reading, question: Question, asked: str, out: Path, arguments
     why = dict(reading.why)
     if question.every and not reading.images and "fractions" not in config and reading.use == "data:array":
         config["fractions"], why["fractions"] = [0, 0, 1], "all points are in the split that the estimate reads"
-    for name in ("path", "root"):
-        if name in config:
-            config[name] = _from(out, config[name])
     data = {"use": reading.use, **({"config": config} if config else {})}
     heading = [
         "yaml-language-server: $schema=.scorefold/schema.json",
@@ -121,10 +123,15 @@ def _text(reading: Reading, question: Question, asked: str, out: Path, arguments
     return commented_text({**run, "stages": {"data": data, **stages}}, heading, said)
 
 
-def _from(out: Path, given: str) -> str:
-    """The data's path as it stands in a run file."""
-    path = Path(given).expanduser()
-    return str(path.absolute() if out.absolute().parent != Path.cwd() else path)
+def _seen_from(host: Host, reading: Reading, folder: Path) -> dict[str, Any]:
+    """The data's config with relative paths as they stand in a file in a folder."""
+
+    def anchor(place: RawPath, path: Path) -> str:
+        return str(path) if path.expanduser().is_absolute() else os.path.relpath(path, folder)
+
+    given = {"use": reading.use, "config": reading.config}
+    config: dict[str, Any] = anchored_use(host.catalogue, given, anchor)["config"]
+    return config
 
 
 def _write(host: Host, out: Path, text: str) -> None:

@@ -11,7 +11,7 @@ from scorefold.config import Config, Inline, TrainingConfig, Use
 
 class PointsConfig(Config):
     points: int = Field(60, ge=3, description="Points in all")
-    path: str | None = Field(None, description="A file whose first number shifts the points")
+    path: Path | None = Field(None, description="A file whose first number shifts the points")
 
 
 class NetConfig(Config):
