@@ -17,8 +17,8 @@ from scorefold.errors import ScorefoldError
 from scorefold.interfaces import TensorSource
 from scorefold.plotting import new_figure
 from scorefold.results import Allocation, Estimate, PlanRow
-from scorefold.stage import EventGroups
 from scorefold_toolkit import figures as event_figures
+from scorefold_toolkit.figures import EventGroups
 from scorefold_toolkit.training import FitReport
 from scorefold_verbs.figures.data import data as data_figures
 from scorefold_verbs.figures.estimate import estimate as estimate_figures

@@ -33,7 +33,7 @@ DIGEST_KEY = "files"
 LARGEST_JSON = 2**28
 """Bytes of a JSON file that is read; what is larger belongs into a safetensors file."""
 
-_PARTIAL = ".partial"
+PARTIAL = ".partial"
 
 
 def save_state(folder: Path, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> None:
@@ -266,15 +266,6 @@ def _put_in_place(partial: Path, path: Path, replace: bool) -> None:
         shutil.rmtree(old)
 
 
-def clear_partials(folder: Path) -> None:
-    """Removes what killed writers left in a folder. Call it only where nobody else writes (under a lock)."""
-    for leftover in folder.glob(f".*{_PARTIAL}"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
-
-
 def digest_file(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with _reading(path), path.open("rb") as file:
@@ -325,7 +316,7 @@ def files_in(path: Path) -> list[Path]:
 
 
 def _partial_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
 
 
 @contextmanager

@@ -6,8 +6,8 @@ Nothing here imports torch or pydantic, so listing every installed plugin stays 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pluggy
@@ -159,12 +159,6 @@ class Kind:
         for name in self.verb_names:
             _check_name(f"a verb of the kind {self.name!r}", name)
         check_target(f"the interface of kind {self.name!r}", self.interface)
-
-    def with_verbs(self, given: Iterable[Verb]) -> Kind:
-        """The kind with verbs that plugins give it."""
-        verbs = {verb.name: verb for verb in (*self.verbs, *given)}
-        listed = {name: verbs[name] for name in self.verb_names if name in verbs}
-        return replace(self, verbs=tuple((listed | verbs).values()))
 
     @property
     def default(self) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,34 @@ if TYPE_CHECKING:
 
     from scorefold.config import Config
     from scorefold.data import Condition
+
+Show = Callable[[int, int, str], None]
+_show: ContextVar[Show] = ContextVar("show", default=lambda done, total, text: None)
+
+
+@contextmanager
+def showing(show: Show) -> Iterator[None]:
+    """Within it ``report`` calls ``show(done, total, text)``; around a stage that is its progress bar."""
+    before = _show.set(show)
+    try:
+        yield
+    finally:
+        _show.reset(before)
+
+
+def report(done: int, total: int, text: str) -> None:
+    """Say how much is done, from inside any code; nothing happens where nobody shows it."""
+    _show.get()(done, total, text)
+
+
+def reported(items: Iterable[Any], total: int, text: str, size: int = 1) -> Iterator[Any]:
+    """The items of a loop, each ``size`` of ``total``, with a report after each; one from inside is a share of it."""
+    outside, done = _show.get(), 0
+    with showing(lambda step, steps, _: outside(min(total, done + size * step // steps), total, text)):
+        for item in items:
+            yield item
+            done = min(total, done + size)
+            outside(done, total, text)
 
 
 class Executor(ABC):
@@ -74,9 +103,8 @@ class StageContext:
 
     ``seed_root`` and ``stage`` give the seeds; ``split`` is the split the user chose, or None for the verb's own;
     ``checkpoint_dir`` is a folder that survives an interruption; ``metrics(step, values)`` reports numbers;
-    ``progress(done, total, text)`` moves the progress bar; ``warn(text)`` shows a warning at once, before hours of
-    work that it may spare. ``together(target, item)`` has the other processes that torchrun started do ``target``
-    (``module:function``) while its block runs here; None where there are none. ``parallel`` is how they train.
+    ``progress`` is what ``report`` calls; ``warn(text)`` shows a warning at once. ``together(target, item)`` has other
+    processes of torchrun do ``module:function`` while its block runs here, or is None; ``parallel`` is how they train.
     """
 
     stage: str
@@ -90,7 +118,7 @@ class StageContext:
     checkpoint_dir: Path | None = None
     executor: Executor | None = None
     metrics: Callable[[int, Mapping[str, float]], None] = lambda step, values: None
-    progress: Callable[[int, int, str], None] = lambda done, total, text: None
+    progress: Show = lambda done, total, text: None
     warn: Callable[[str], None] = lambda text: None
 
     def seed(self, purpose: str) -> int:
@@ -100,18 +128,6 @@ class StageContext:
     def generator(self, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
         """A generator for one purpose in this stage."""
         return derive_generator(self.seed_root, self.stage, purpose, device=device)
-
-
-@dataclass(frozen=True)
-class EventGroups:
-    """Events in groups, for figures: ``x`` (G, n, *E); ``group`` says what one is.
-
-    The n events of a ``path`` are neighbours on a curve, ends included; otherwise their order means nothing.
-    """
-
-    x: Tensor
-    group: str
-    path: bool = False
 
 
 @dataclass(frozen=True)

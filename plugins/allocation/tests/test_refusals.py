@@ -11,6 +11,7 @@ from known_pilots import Accurate, Failing, Known, Nothing, constant
 
 from scorefold.errors import ConfigError
 from scorefold.results import Allocation
+from scorefold.stage import showing
 from scorefold_allocation.config.allocator import MetaConfig
 from scorefold_allocation.learners.interface import Learner, Losses
 from scorefold_allocation.search.procedure import run_pilot
@@ -60,9 +61,8 @@ def test_a_learner_that_always_fails_is_refused_for_that(raises: bool) -> None:
 def test_a_refused_pilot_shows_the_trials_that_it_paid_for() -> None:
     shown: list[tuple[int, int, str]] = []
     settings = MetaConfig(pilot={"labels": 1600, "seeds": 6})
-    found = run_pilot(
-        settings, Trainee(Known(constant, threshold=1000), Nothing()), 160_000, progress=lambda *at: shown.append(at)
-    )
+    with showing(lambda *at: shown.append(at)):
+        found = run_pilot(settings, Trainee(Known(constant, threshold=1000), Nothing()), 160_000)
     assert found.status == "refused"
     table = found.curve
     assert list(table) == ["tasks", "support", "query", "seeds", "loss", "training loss"]

@@ -136,6 +136,7 @@ def test_the_example_runs(tmp_path: Path) -> None:
         "stages.score.config.training.steps=40",
         "stages.dimension.config.points=3",
         "stages.data.config.points=100",
+        "plugins.tracking.tensorboard.directory=runs/tensorboard",
     ]
     result = run_file(Host.discover(), example, sets=sets)
     assert result.failures == ()

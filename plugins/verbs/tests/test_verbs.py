@@ -21,8 +21,9 @@ from scorefold.diffusion.process import DiffusionProcess
 from scorefold.errors import ConfigError, DataError, SplitError, TrainingError
 from scorefold.interfaces import Flow, Loss, Progress, ScoreModel, TensorSource, Trainable
 from scorefold.results import Estimate
-from scorefold.stage import EventGroups, StageContext
+from scorefold.stage import StageContext
 from scorefold_registry.run.units import unit_warnings
+from scorefold_toolkit.figures import EventGroups
 from scorefold_verbs.config.verbs import (
     InterpolateOptions,
     LikelihoodOptions,

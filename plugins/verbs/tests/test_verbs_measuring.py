@@ -17,7 +17,8 @@ from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import Allocator, Encodes, Estimator
 from scorefold.results import Allocation, Estimate, PlanRow
 from scorefold.seeds import derive_generator
-from scorefold.stage import EventGroups
+from scorefold.stage import showing
+from scorefold_toolkit.figures import EventGroups
 from scorefold_verbs.allocate import allocate as verb_allocate
 from scorefold_verbs.config.verbs import (
     AllocateOptions,
@@ -62,13 +63,16 @@ def test_discrete_data_have_bits_per_dimension() -> None:
 def test_likelihoods_of_a_score_model_by_its_flow() -> None:
     x = torch.tensor([[0.0, 1.0], [2.0, -1.0]])
     seen: list[tuple[int, int, str]] = []
-    here = context(progress=lambda done, total, text: seen.append((done, total, text)))
     options = LikelihoodOptions(batch_size=1)
-    metrics = checked(evaluate_likelihood(Normal(), {"data": Source(test=Dataset(x))}, options, here))
+    with showing(lambda done, total, text: seen.append((done, total, text))):
+        metrics = checked(evaluate_likelihood(Normal(), {"data": Source(test=Dataset(x))}, options, context()))
     expected = float(torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(1).mean())
     assert metrics["log-likelihood (nats)"] == pytest.approx(expected, abs=1e-2)
     assert "bits per dimension" not in metrics
-    assert [row[:2] for row in seen] == [(1, 2), (2, 2)]
+    # The ways of both points to noise, each counted as its share of the whole.
+    assert {row[1:] for row in seen} == {(2, "log-likelihoods")}
+    assert [row[0] for row in seen] == sorted(row[0] for row in seen)
+    assert len(seen) >= 4
 
 
 def test_likelihoods_given_conditions_and_of_one_point() -> None:

@@ -191,9 +191,24 @@ def test_lines_say_loss_and_rate_now_and_then(monkeypatch: pytest.MonkeyPatch) -
     lines.stage_ended("score", 3.21, False, {"loss": 0.125})
     said = stream.getvalue().splitlines()
     assert said[0] == "[1/2] score: score:tiny"
-    assert any(re.match(r"  score: \d0/50, [\d.]+ s left, fit, [\d.]+ steps/s, loss 0.25", line) for line in said)
+    assert any(re.match(r"  score: \d0/50, [\d.]+ s left, fit, [\d.]+/s, loss 0.25", line) for line in said)
     assert 1 <= sum("/50" in line for line in said) < 5
     assert said[-1] == "  score: 3.2 s (loss 0.125)"
+
+
+def test_what_is_left_is_that_of_the_part_that_is_being_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
+    stream = io.StringIO()
+    lines = Lines(stream)
+    lines.stage_started("dimension", "estimator:tiny", 1, 1)
+    for done in range(1, 4):
+        lines.advanced("dimension", done, 12, "noise levels")
+    for done in range(2, 5):
+        lines.advanced("dimension", done, 100, "points")
+    said = [line.partition(", ")[2] for line in stream.getvalue().splitlines() if "/100" in line]
+    assert said[0] == "points"  # nothing is known yet of how long they take
+    assert all("left, points" in line for line in said[1:])
 
 
 def test_bars_say_the_same_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

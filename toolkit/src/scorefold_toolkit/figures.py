@@ -7,6 +7,7 @@ asked for: models can be used without it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,6 @@ from torch.nn import functional
 
 from scorefold.plotting import ACCENT, INK, SOFT, empty_figure, new_figure
 from scorefold.results import Allocation
-from scorefold.stage import EventGroups
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +25,18 @@ if TYPE_CHECKING:
 
 _GROUPS, _EACH = 8, 9  # what a figure shows of events in groups
 _GAP = 1
+
+
+@dataclass(frozen=True)
+class EventGroups:
+    """Events in groups, for figures: ``x`` (G, n, *E); ``group`` says what one is.
+
+    The n events of a ``path`` are neighbours on a curve, ends included; otherwise their order means nothing.
+    """
+
+    x: Tensor
+    group: str
+    path: bool = False
 
 
 def samples(drawn: Tensor | EventGroups) -> Mapping[str, Figure]:

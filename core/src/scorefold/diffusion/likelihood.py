@@ -17,6 +17,7 @@ from scorefold.diffusion.rotated import Rotated, in_coefficients
 from scorefold.diffusion.steps import square
 from scorefold.errors import ConfigError, DataError
 from scorefold.random import draw_signs
+from scorefold.stage import report
 
 _CHUNK = 2**24  # numbers in the tangents of one pass of the exact trace
 
@@ -108,6 +109,9 @@ def _solve(
         times = t.clamp_min(opened).expand(len(x))
         return take(lambda point: velocity(point, times), state[0])
 
+    derivatives.callback_accept_step = lambda t, _, step: report(  # type: ignore[attr-defined]
+        round(100 * float(t + step - start) / (end - start)), 100, "% of the way to noise"
+    )
     ends = x.new_tensor([start, end])
     # Without step_t the solver steps past the end, where the process is not defined, and interpolates back.
     options = {"norm": _worst_point, "step_t": ends[1:]}

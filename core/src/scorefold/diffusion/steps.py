@@ -17,6 +17,7 @@ from torch import Tensor
 from scorefold.diffusion.process import DiffusionProcess, LinearMap, couples, expand
 from scorefold.diffusion.schedules import Value
 from scorefold.errors import ConfigError, ShapeError
+from scorefold.stage import reported
 
 _CHUNK = 2**22  # numbers in one table: per-component schedules of large events are tabulated some steps at a time
 
@@ -138,11 +139,12 @@ def each_step(
     labels = pairwise([t.expand(len(x)) for t in exact.to(x).unbind()])
     taken = [Step(t, t_next, h, False) for (t, t_next), h in zip(labels, lengths, strict=True)]
     taken[-1] = taken[-1]._replace(last=float(exact[-1]) == process.t_min)
+    steps = reported(taken, len(taken), "steps of the sampler")
     # Differences of nearby noise levels lose digits in single precision; Apple's devices have no other.
     precise = exact.to(x.device, torch.float32 if x.device.type == "mps" else torch.float64)
     like = torch.ones((1,) * x.dim(), dtype=precise.dtype, device=x.device)
     if couples(process, like, precise):
-        for step, (t, t_next) in zip(taken, pairwise(exact.to(x).split(1)), strict=True):
+        for step, (t, t_next) in zip(steps, pairwise(exact.to(x).split(1)), strict=True):
             yield step, factors_of(process, x[:1], t, t_next)
         return
     size = max(1, _CHUNK // max(1, x[:1].numel()))
@@ -150,7 +152,8 @@ def each_step(
         some = slice(first, first + size)
         table = factors_of(process, like, precise[:-1][some], precise[1:][some])
         columns = [c.flatten().tolist() if c.numel() == len(c) else c.to(x.dtype).unbind() for c in table]
-        yield from zip(taken[some], map(table._make, zip(*columns, strict=True)), strict=True)
+        for factors in map(table._make, zip(*columns, strict=True)):
+            yield next(steps), factors
 
 
 def _on_marks(process: DiffusionProcess, times: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ class Pilot(Protocol):
 class Allocator(ABC):
     """Plans how many tasks to take, and how many labels each.
 
-    Must: ``allocate``. An allocator never spends more than the budget. Given: ``keep_in``, ``report_to``.
+    Must: ``allocate``. An allocator never spends more than the budget. Given: ``keep_in``.
     """
 
     @abstractmethod
@@ -43,6 +43,3 @@ class Allocator(ABC):
 
     def keep_in(self, folder: Path) -> None:  # noqa: B027 - most have nothing to keep
         """Keep what is tried in a folder that survives an interruption, and go on from what is there already."""
-
-    def report_to(self, progress: Callable[[int, int, str], None]) -> None:  # noqa: B027 - most are quick
-        """Call ``progress(done, total, text)`` while ``allocate`` tries something."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from scorefold.results import Estimate
 class Estimator(ABC):
     """Estimates a quantity of a data set, such as its intrinsic dimension.
 
-    Must: ``estimate``. May: ``point_estimate``, where the interval costs much of the time, and ``show_progress``.
+    Must: ``estimate``. May: ``point_estimate``, where the interval costs much of the time.
 
     >>> class Rank(Estimator):
     ...     def estimate(self, data, *, generator=None):
@@ -35,6 +34,3 @@ class Estimator(ABC):
         that of ``estimate``. Raises as it does.
         """
         return self.estimate(data, generator=generator)
-
-    def show_progress(self, progress: Callable[[int, int, str], None]) -> None:  # noqa: B027 - most are quick
-        """Call ``progress(done, total, text)`` while an estimate is made, as a stage's progress bar takes it."""

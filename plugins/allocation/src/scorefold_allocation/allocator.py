@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,13 +66,9 @@ class MetaAllocator(Allocator):
         self.trainee = None if learner is None or tasks is None else Trainee(learner, tasks)
         self.executor = executor
         self.folder: Path | None = None
-        self._progress: Callable[[int, int, str], None] | None = None
 
     def keep_in(self, folder: Path) -> None:
         self.folder = folder
-
-    def report_to(self, progress: Callable[[int, int, str], None]) -> None:
-        self._progress = progress
 
     def allocate(
         self,
@@ -107,7 +103,6 @@ class MetaAllocator(Allocator):
                 generator=generator,
                 folder=self.folder,
                 executor=self.executor,
-                progress=self._progress,
             )
         return self._solved(bounds, budget, generator)
 

@@ -20,7 +20,6 @@ def allocate(component: Allocator, inputs: Inputs, options: AllocateOptions, con
     """Plan the spending of a budget. Raises as the allocator does."""
     if context.checkpoint_dir is not None:
         component.keep_in(context.checkpoint_dir)
-    component.report_to(context.progress)
     plan = component.allocate(
         options.budget,
         constraints=options.constraints,

@@ -15,7 +15,7 @@ from scorefold.data import Dataset, labels_of
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.seeds import derive_seed
-from scorefold.stage import Outcome, StageContext
+from scorefold.stage import Outcome, StageContext, reported
 from scorefold_toolkit.figures import picture_of
 from scorefold_toolkit.metrics import LPIPS
 from scorefold_toolkit.metrics.features import LARGEST
@@ -94,7 +94,9 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
     shards = (Shard(component, batch, options, derive_seed(seed, number)) for number, batch in enumerate(batches))
     executor = context.executor if device_of(component).type == "cpu" else None
     start = 0
-    for batch, x in zip(batches, in_shards(f"{__name__}:draws_of", shards, executor, "samples"), strict=True):
+    drawn = in_shards(f"{__name__}:draws_of", shards, executor, "samples")
+    each = reported(zip(batches, drawn, strict=True), len(points), "held-out points", len(batches[0]))
+    for batch, x in each:
         held = _held(component, units, operator, batch, x)
         for measure in measures:
             measure.add(held)
@@ -103,7 +105,6 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
         if start < most:
             shown.append(held)
         start += len(batch)
-        context.progress(start, len(points), "held-out points")
     outcome = _outcome(component, options, units, len(points), measures, _shown(shown, most, units, measures))
     answer = outcome.result["answer"]
     instead = [measure for measure in new_measures(context.generator("other places")) if _gives(measure, answer)]

@@ -13,7 +13,7 @@ from scorefold.interfaces import (
     DataSource,
     Estimator,
 )
-from scorefold.stage import Outcome, StageContext
+from scorefold.stage import Outcome, StageContext, reported
 from scorefold_toolkit.data.rounding import rounding_warning
 from scorefold_verbs.config.verbs import (
     EstimateOptions,
@@ -41,7 +41,6 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
     source: DataSource = inputs["data"]
     dataset = points_of(source, options.limit, context)
     label = None if options.by is None else labels_of(dataset)
-    component.show_progress(context.progress)
     answer = component.estimate(dataset, generator=context.generator("estimate"))
     if "repeats" in inputs:
         answer = over_trainings([answer, *inputs["repeats"]])
@@ -68,8 +67,7 @@ def _estimates_by_label(
     """What the points of each label give, and the labels that are left out."""
     groups, left_out = groups_of(label, names)
     rows = []
-    for done, (number, positions) in enumerate(groups.items()):
-        context.progress(done, len(groups), "labels")
+    for number, positions in reported(groups.items(), len(groups), "labels"):
         try:
             found = component.estimate(dataset.take(positions), generator=context.generator(f"estimate label {number}"))
         except DataError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold.seeds import derive_seed
-from scorefold.stage import Executor, Outcome, StageContext
+from scorefold.stage import Executor, Outcome, StageContext, reported
 from scorefold_toolkit.distributions import log_density
 from scorefold_toolkit.shards import in_shards
 from scorefold_verbs.config.verbs import LikelihoodOptions
@@ -40,7 +39,7 @@ def evaluate_likelihood(
     source: DataSource = inputs["data"]
     dataset = points_of(source, options.limit, context)
     seed = context.seed("evaluate")
-    log_prob = log_probs(component, dataset, options, seed, executor=context.executor, progress=context.progress)
+    log_prob = log_probs(component, dataset, options, seed, executor=context.executor)
     metrics, answer = _likelihood(component, log_prob, _exact_log_prob(component, source, dataset))
     normal = None
     if component.condition_spec is None and component.event_scale.levels is None:
@@ -64,7 +63,6 @@ def log_probs(
     seed: int | None,
     *,
     executor: Executor | None = None,
-    progress: Callable[[int, int, str], None] = lambda done, total, text: None,
 ) -> Tensor:
     """log p(x | condition) of points in nats, (N,) in float64.
 
@@ -76,13 +74,9 @@ def log_probs(
     shards = (
         Shard(model, batch, options, None if seed is None else derive_seed(seed, number)) for number, batch in batches
     )
-    values: list[Tensor] = []
-    done = 0
     sent = executor if device_of(model).type == "cpu" else None
-    for found in in_shards(f"{__name__}:log_prob_of", shards, sent, "log-likelihoods"):
-        values.append(found)
-        done += len(found)
-        progress(done, len(dataset), "log-likelihood")
+    found = in_shards(f"{__name__}:log_prob_of", shards, sent, "log-likelihoods")
+    values = list(reported(found, len(dataset), "log-likelihoods", options.batch_size))
     log_prob = torch.cat(values).double()
     wrong = int((~torch.isfinite(log_prob)).sum())
     if wrong:

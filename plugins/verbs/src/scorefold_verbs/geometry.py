@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Geometry, TensorSource
-from scorefold.stage import EventGroups, Outcome, StageContext
+from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.checks import check_trained
+from scorefold_toolkit.figures import EventGroups
 from scorefold_verbs.config.verbs import (
     InterpolateOptions,
 )

@@ -13,7 +13,8 @@ from scorefold.interfaces import (
     ScoreModel,
     TensorSource,
 )
-from scorefold.stage import EventGroups, Outcome, StageContext
+from scorefold.stage import Outcome, StageContext
+from scorefold_toolkit.figures import EventGroups
 from scorefold_verbs.config.verbs import (
     SampleOptions,
 )

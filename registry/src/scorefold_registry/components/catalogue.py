@@ -363,7 +363,10 @@ class Catalogue:
                 verb = owners[0][1]
                 found.setdefault(kind, []).append(replace(verb, gives=verb.gives or kind))
         for kind, verbs in found.items():
-            self.kinds[kind] = self.kinds[kind].with_verbs(verbs)
+            own = self.kinds[kind]
+            every = {verb.name: verb for verb in (*own.verbs, *verbs)}
+            listed = {name: every[name] for name in own.verb_names if name in every}
+            self.kinds[kind] = replace(own, verbs=tuple((listed | every).values()))
 
     @staticmethod
     def _verbs_for(kind: Kind, record: PluginRecord) -> list[Verb]:

@@ -17,7 +17,7 @@ from scorefold.artefacts import new_folder, read_json, write_json, write_text
 from scorefold.errors import PluginError, ScorefoldError
 from scorefold.plugin import hookimpl
 from scorefold.seeds import derive_seed
-from scorefold.stage import Executor, Outcome, RunInfo, StageContext, StageInfo
+from scorefold.stage import Executor, Outcome, RunInfo, Show, StageContext, StageInfo, showing
 from scorefold_registry.components.manifest import has_state
 from scorefold_registry.components.stage_files import STAGE_FILE, read_result, read_stage
 from scorefold_registry.plugins.loading import load_target
@@ -304,7 +304,7 @@ class Session:
             "network_calls": self.calls,
         }
         target = self.info.folder / planned.name
-        with new_folder(target) as partial:
+        with new_folder(target) as partial, showing(self._advanced(planned.name)):
             write_stage(self.host, planned, component, outcome, partial, facts)
         self._saved_at(planned.name, target)
         if planned.artefact is None and not changed:
@@ -379,16 +379,20 @@ class Session:
             checkpoint_dir=checkpoints,
             executor=self.executor,
             metrics=lambda step, values: self._measured(stage, step, values),
-            progress=lambda done, total, text: self.progress.advanced(stage.name, done, total, text),
+            progress=self._advanced(stage.name),
             warn=lambda text: self.progress.warned(stage.name, text),
         )
-        if planned.verb.gives == planned.registered.component.kind:
-            # It makes or trains the component: what it costs is steps, and not evaluations.
-            return perform(planned, component, inputs, context)
-        with evaluations(models_of(self.host.builder.memory, component, *inputs.values())) as tally:
-            outcome = perform(planned, component, inputs, context)
+        with showing(context.progress):
+            if planned.verb.gives == planned.registered.component.kind:
+                # It makes or trains the component: what it costs is steps, and not evaluations.
+                return perform(planned, component, inputs, context)
+            with evaluations(models_of(self.host.builder.memory, component, *inputs.values())) as tally:
+                outcome = perform(planned, component, inputs, context)
         self.calls = tally.points
         return outcome
+
+    def _advanced(self, name: str) -> Show:
+        return lambda done, total, text: self.progress.advanced(name, done, total, text)
 
     def _measured(self, stage: StageInfo, step: int, metrics: Mapping[str, float]) -> None:
         self.events.write("metrics", stage=stage.name, step=step, metrics=dict(metrics))

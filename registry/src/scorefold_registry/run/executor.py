@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from scorefold.errors import PluginError, ScorefoldError, WorkerError
 from scorefold.jobs import job_function, pack, perform, unpack
-from scorefold.stage import Executor, RunInfo
+from scorefold.stage import Executor, RunInfo, reported
 from scorefold_registry.plugins.loading import describe
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class LocalExecutor(Executor):
         items = list(items)
         function = job_function(target)
         if self._workers == 1 or len(items) < 2:
-            return [function(item) for item in items]
+            return [function(item) for item in reported(items, len(items), key)]
         packed = [pack(item, f"item {number} of {key!r}") for number, item in enumerate(items)]
         answers: dict[int, bytes] = {}
         try:
@@ -74,12 +74,12 @@ class LocalExecutor(Executor):
     def _go_on(self, target: str, packed: Sequence[bytes], key: str, answers: dict[int, bytes]) -> None:
         """Do the jobs that are left, or some of them where a worker dies. Raises ``WorkerError`` for its job."""
         try:
-            self._do(target, packed, _left(packed, answers), answers)
+            self._do(target, packed, key, _left(packed, answers), answers)
         except BrokenProcessPool:
             # Each worker holds one job and the queue before them one more each, and one: the fault is among these.
             for number in _left(packed, answers)[: 2 * self._workers + 1]:
                 try:
-                    self._do(target, packed, [number], answers)
+                    self._do(target, packed, key, [number], answers)
                 except BrokenProcessPool:
                     raise WorkerError(
                         f"the worker process ended in the middle of job {number} of {key!r}, twice",
@@ -87,12 +87,14 @@ class LocalExecutor(Executor):
                         hint="it may have run out of memory, or been killed; with one worker its own words show",
                     ) from None
 
-    def _do(self, target: str, packed: Sequence[bytes], numbers: Iterable[int], answers: dict[int, bytes]) -> None:
+    def _do(
+        self, target: str, packed: Sequence[bytes], key: str, numbers: Iterable[int], answers: dict[int, bytes]
+    ) -> None:
         jobs = {}
         try:
             for number in numbers:
                 jobs[number] = self._running_pool().submit(_work, target, packed[number], self._threads)
-            for number, job in jobs.items():
+            for number, job in reported(jobs.items(), len(jobs), key):
                 answers[number] = job.result()
         except BaseException as error:
             for number, job in jobs.items():

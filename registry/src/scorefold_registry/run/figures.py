@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefold.artefacts import read_json, write_json
+from scorefold.stage import reported
 from scorefold_registry.components.file_names import file_name, free_name
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def _draw(target: str, shown: Any, folder: Path) -> list[str]:
     module, _, function = target.partition(":")
     figures: Mapping[str, Figure] = getattr(import_module(module), function)(shown) or {}
     captions: dict[str, dict[str, str]] = {}
-    for name, figure in figures.items():
+    for name, figure in reported(figures.items(), len(figures), "figures"):
         stem = free_name(file_name(name), captions)
         _write(figure, folder / "figures", stem)
         captions[stem] = {"name": name, **_words(figure, name)}

@@ -80,23 +80,24 @@ def _beside(text: str, metrics: Mapping[str, Any]) -> str:
 
 
 class _Rate:
-    """Steps a second since a stage began to report them, and the time that is left."""
+    """What is done a second since a part of a stage began to report it, and the time that is left of this part."""
 
     def __init__(self) -> None:
         self._first: tuple[int, float] | None = None
+        self._total = 0
 
-    def text(self, step: int) -> str:
-        rate = self._rate(step)
-        return "" if rate is None else f"{rate:.3g} steps/s"
+    def text(self, step: int, total: int) -> str:
+        rate = self._rate(step, total)
+        return "" if rate is None else f"{rate:.3g}/s"
 
     def left(self, step: int, total: int) -> str:
-        rate = self._rate(step)
+        rate = self._rate(step, total)
         return "" if rate is None or total <= step else f"{duration((total - step) / rate)} left"
 
-    def _rate(self, step: int) -> float | None:
+    def _rate(self, step: int, total: int) -> float | None:
         now = time.monotonic()
-        if self._first is None or step < self._first[0]:
-            self._first = (step, now)
+        if self._first is None or step < self._first[0] or total != self._total:
+            self._first, self._total = (step, now), total
         first, began = self._first
         return None if step == first else (step - first) / max(now - began, 1e-9)
 
@@ -121,7 +122,7 @@ class Lines(Silent):
         self._print(f"  {name}: another run is making this stage; waiting for it")
 
     def advanced(self, name: str, done: int, total: int, text: str) -> None:
-        rate, left = "" if "/s" in text else self._rate.text(done), self._rate.left(done, total)
+        rate, left = "" if "/s" in text else self._rate.text(done, total), self._rate.left(done, total)
         if time.monotonic() - self._last < SECONDS_BETWEEN_LINES:
             return
         self._last = time.monotonic()
@@ -167,7 +168,7 @@ class Bars(Silent):
         self._bar.update(self._task, note="another run is making this stage; waiting for it")
 
     def advanced(self, name: str, done: int, total: int, text: str) -> None:
-        rate = "" if "/s" in text else self._rate.text(done)
+        rate = "" if "/s" in text else self._rate.text(done, total)
         self._text = ", ".join(part for part in (text, rate) if part)
         self._bar.update(self._task, completed=done, total=total)
         left = self._bar.tasks[-1].time_remaining

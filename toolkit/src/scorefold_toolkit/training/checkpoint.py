@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from scorefold.artefacts import clear_partials, json_text, load_state, save_state
+from scorefold.artefacts import PARTIAL, json_text, load_state, save_state
 from scorefold.config import TrainingConfig
 from scorefold.data import Dataset
 from scorefold.errors import ArtefactError, TrainingError
@@ -63,7 +63,7 @@ class Checkpoints:
 
     def write(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """A checkpoint newer than all others, which go when it is complete."""
-        clear_partials(self.folder)
+        _clear_partials(self.folder)
         older = self._numbers()
         # A number of its own, not the step's: a resumed run may write at the same step again, and would have to remove
         # what it goes on from.
@@ -112,3 +112,12 @@ def _describe(dataset: Dataset) -> str:
     sample = dataset.take(torch.linspace(0, points - 1, min(points, _SAMPLE)).long()).x
     digest = hashlib.sha256(save({"x": sample.detach().cpu().contiguous()})).hexdigest()[:16]
     return f"{points} points {digest}"
+
+
+def _clear_partials(folder: Path) -> None:
+    """Removes what killed writers left in a folder, where nobody else writes."""
+    for leftover in folder.glob(f".*{PARTIAL}"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -42,12 +42,11 @@ def run_pilot(
     generator: torch.Generator | None = None,
     folder: Path | None = None,
     executor: Executor | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
 ) -> Allocation:
     """The plan for ``budget`` labels of tasks of one size, by trying a learner or a ``Pilot``.
 
     ``constraints`` bound min_labels, max_labels, min_tasks and max_tasks further. What is tried is kept in ``folder``
-    and not tried again; a learner's trials are jobs for the ``executor``, and ``progress`` shows them. Without a
+    and not tried again; a learner's trials are jobs for the ``executor``. Without a
     generator the seeds are those of seed 0. The allocation is ``infeasible`` where no plan fits, and ``refused``, with
     the reason, where what was tried bears none; its ``curve`` then holds the trials.
 
@@ -62,7 +61,6 @@ def run_pilot(
     generator = generator or torch.Generator().manual_seed(0)
     root = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     trials = Trials(pilot, root, None if folder is None else folder / LOG, executor)
-    trials.progress = progress or trials.progress
     threshold = Threshold()
     try:
         threshold = scan_threshold(trials, limits, worth, settings)

@@ -24,7 +24,7 @@ from scorefold.config import Config
 from scorefold.errors import ConfigError, DataError, TrainingError
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_seed
-from scorefold.stage import Executor
+from scorefold.stage import Executor, report
 from scorefold_allocation.data.source import TaskSource
 from scorefold_allocation.learners.interface import Cell, Learner
 from scorefold_allocation.search.scale import Measure, as_losses
@@ -119,8 +119,7 @@ class Trials:
 
     Seed i is the same for all cells, so that they share their random numbers. A learner's trials are jobs for the
     ``executor``; a pilot is called in this process. ``log`` is a file that survives an interruption, or None; what it
-    has ``kept`` is not tried again, but for trials that gave up. ``done`` is what was asked for. ``progress`` is called
-    with how many of the trials of one step are done, and what was tried last.
+    has ``kept`` is not tried again, but for trials that gave up. ``done`` is what was asked for.
     """
 
     tried: Tried
@@ -130,7 +129,6 @@ class Trials:
     kept: dict[tuple[Cell, tuple[int, ...]], Trial] = field(default_factory=dict)
     done: dict[tuple[Cell, tuple[int, ...]], Trial] = field(default_factory=dict)
     digest: str = ""
-    progress: Callable[[int, int, str], None] = lambda done, total, text: None
 
     def __post_init__(self) -> None:
         if self.log is None:
@@ -190,7 +188,7 @@ class Trials:
     def _do(self, cells: list[Cell], seeds: tuple[int, ...]) -> list[Trial]:
         if isinstance(self.tried, Trainee) and self.executor is not None and self.executor.parallel and cells:
             jobs = [Job(self.tried, self.digest, cell, seeds, self.log) for cell in cells]
-            self.progress(0, len(cells), f"{len(cells)} trials with {len(seeds)} seeds")
+            report(0, len(cells), f"{len(cells)} trials with {len(seeds)} seeds")
             found: list[Trial] = self.executor.map(
                 "scorefold_allocation.search.trials:run_job", jobs, "trials of allocations"
             )
@@ -198,7 +196,7 @@ class Trials:
             return found
         trials = []
         for number, cell in enumerate(cells):
-            self.progress(number, len(cells), f"{cell.tasks} tasks of {cell.size} labels, {len(seeds)} seeds")
+            report(number, len(cells), f"{cell.tasks} tasks of {cell.size} labels, {len(seeds)} seeds")
             trials.append(self._try(cell, seeds))
         return trials
 

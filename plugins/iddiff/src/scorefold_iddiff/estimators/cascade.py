@@ -23,6 +23,7 @@ from torch import Tensor
 from scorefold.data import Dataset, as_dataset, index_condition
 from scorefold.interfaces import Estimator, ScoreModel
 from scorefold.results import Estimate
+from scorefold.stage import reported
 from scorefold_iddiff import warnings as warn
 from scorefold_iddiff.config.cascade import CascadeConfig
 from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
@@ -244,7 +245,8 @@ class _Settling:
         return whole
 
     def _read(self, reader: Reader, rows: Tensor, stage: str, block: int = BLOCK) -> None:
-        for part, detail in ((rows[rows < self.config.shown], True), (rows[rows >= self.config.shown], False)):
+        parts = ((rows[rows < self.config.shown], True), (rows[rows >= self.config.shown], False))
+        for part, detail in reported(parts, len(parts), f"parts of the {len(rows)} points of stage {stage}"):
             if len(part):
                 found = reader.read(_rows_of(self.points, part), self.sigma, detail=detail, block=block)
                 self.calls[stage] += found.calls

@@ -15,6 +15,7 @@ from torch import Tensor
 from scorefold.data import Dataset, as_dataset
 from scorefold.interfaces import Estimator, ScoreModel
 from scorefold.results import Estimate
+from scorefold.stage import reported
 from scorefold_iddiff import warnings as warn
 from scorefold_iddiff.config.successors import DenoisingLossConfig
 from scorefold_iddiff.estimators.pointwise import (
@@ -124,7 +125,8 @@ def guesses(
     rows = probe.rows(batch, points.ambient)
     guess = probe.expected_noise(points, sigma, rows)
     losses, slants = [], []
-    for which in torch.arange(len(points)).split(max(1, rows // draws)):
+    size = max(1, rows // draws)
+    for which in reported(torch.arange(len(points)).split(size), len(points), "points", size):
         noise = draws_at(seed, points.part(int(which[0]), int(which[-1]) + 1), draws)
         guessed = guess(which, noise)
         losses.append((noise - guessed).square().sum(2).double().cpu())

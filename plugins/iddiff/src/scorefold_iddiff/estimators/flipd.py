@@ -18,6 +18,7 @@ from scorefold.data import Dataset, as_dataset
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Estimator, ScoreModel
 from scorefold.results import Estimate
+from scorefold.stage import reported
 from scorefold_iddiff import warnings as warn
 from scorefold_iddiff.config.successors import FLIPDConfig
 from scorefold_iddiff.estimators.pointwise import (
@@ -199,7 +200,7 @@ class FLIPD(Estimator):
         exact = self._exact(points.ambient)
         vectors = None if exact else draws_at(seed, points, self.config.probes, self.config.probe_distribution)
         flipd, traces = [], []
-        for level in levels:
+        for level in reported(levels, len(points) * len(levels), "points, over all noise levels", len(points)):
             square, trace = noise_and_trace(
                 self.probe,
                 points,

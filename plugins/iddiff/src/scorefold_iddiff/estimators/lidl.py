@@ -22,7 +22,7 @@ from scorefold.interfaces import DataSource, Estimator, Flow, Loss, Phase, Progr
 from scorefold.random import draw_normal
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold.stage import Executor
+from scorefold.stage import Executor, reported
 from scorefold_iddiff import warnings as warn
 from scorefold_iddiff.config.successors import LIDLConfig
 from scorefold_iddiff.estimators.pointwise import answer, look_at, spaced_levels
@@ -147,7 +147,7 @@ class LIDL(Estimator):
 
     def _done(self, jobs: list[Job]) -> list[Tensor]:
         if self.executor is None:
-            return [density_at_level(job) for job in jobs]
+            return [density_at_level(job) for job in reported(jobs, len(jobs), "lidl levels")]
         return self.executor.map("scorefold_iddiff.estimators.lidl:density_at_level", jobs, "lidl levels")
 
 

@@ -20,7 +20,7 @@ from scorefold.data import Dataset, as_dataset
 from scorefold.interfaces import Estimator, ScoreModel
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator
-from scorefold.stage import Executor
+from scorefold.stage import Executor, reported
 from scorefold_iddiff import warnings as warn
 from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
 from scorefold_iddiff.local.linear import LinearDenoiser
@@ -125,9 +125,11 @@ class NormalBundle(Estimator):
         self, reader: Reader, dataset: Dataset, index: Tensor, sigma: float, executor: Executor | None
     ) -> Iterable[Reading]:
         """What is read at the points that are not shown, at places (n,)."""
-        places = index.split(max(1, _COORDINATES_IN_SHARD // reader.ambient)) if len(index) else ()
+        size = max(1, _COORDINATES_IN_SHARD // reader.ambient)
+        places = index.split(size) if len(index) else ()
         shards = (Shard(reader, self.probe.take(dataset, own), sigma) for own in places)
-        return in_shards("scorefold_iddiff.local.readings:read_shard", shards, executor, "iddiff points")
+        found = in_shards("scorefold_iddiff.local.readings:read_shard", shards, executor, "iddiff points")
+        return reported(found, len(index), "points", size)
 
     def _level(
         self, reader: Reader, x: Tensor, shown: Points, look: Survey, scene: Scene
@@ -138,7 +140,8 @@ class NormalBundle(Estimator):
         seen: dict[float, Reading] = {}
 
         def search(levels: list[float]) -> tuple[Curve, int | None]:
-            seen.update((level, reader.read(shown, level, curve=True)) for level in levels)
+            for level in reported(levels, len(levels), "noise levels"):
+                seen[level] = reader.read(shown, level, curve=True)
             curve = judge(sorted(seen), [seen[level] for level in sorted(seen)], scene)
             return curve, choose_level(curve.plateaus, curve.dimensions, curve.straight)
 
@@ -157,9 +160,9 @@ class NormalBundle(Estimator):
     def _curve(self, reader: Reader, shown: Points, sigma: float, seen: dict[float, Reading], scene: Scene) -> Curve:
         """k against sigma at the shown points, at the multiples of sigma in the process's range."""
         low, high = self.probe.range()
-        for level in (factor * sigma for factor in self.config.sweep if factor != 1):
-            if low <= level <= high:
-                seen[level] = reader.read(shown, level, curve=True)
+        levels = [factor * sigma for factor in self.config.sweep if factor != 1 and low <= factor * sigma <= high]
+        for level in reported(levels, len(levels), "noise levels of the curve"):
+            seen[level] = reader.read(shown, level, curve=True)
         return judge(sorted(seen), [seen[level] for level in sorted(seen)], scene)
 
     def _answer(

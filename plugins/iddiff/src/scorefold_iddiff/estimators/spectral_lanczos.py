@@ -23,6 +23,7 @@ from torch import Tensor
 from scorefold.data import Dataset, as_dataset
 from scorefold.interfaces import Estimator, ScoreModel
 from scorefold.results import Estimate
+from scorefold.stage import reported
 from scorefold_iddiff import warnings as warn
 from scorefold_iddiff.config.successors import LanczosConfig
 from scorefold_iddiff.estimators.pointwise import (
@@ -119,7 +120,8 @@ class SpectralLanczos(Estimator):
         exact = ambient <= config.probes
         width = ambient if exact else config.probes
         found, products = [], 0
-        for which in torch.arange(len(points)).split(max(1, self.probe.rows(config.batch, ambient) // width)):
+        size = max(1, self.probe.rows(config.batch, ambient) // width)
+        for which in reported(torch.arange(len(points)).split(size), len(points), "points", size):
             if exact:
                 eye = torch.eye(ambient, dtype=points.x.dtype, device=points.x.device)
                 vectors = eye.repeat(len(which), 1)

@@ -17,6 +17,7 @@ from torch import Tensor
 from scorefold.data import index_condition
 from scorefold.diffusion.divergence import divergence
 from scorefold.errors import ConfigError
+from scorefold.stage import reported
 from scorefold_iddiff.local.probe import Points, Probe, check_finite
 from scorefold_toolkit.numerics import pushforward
 
@@ -52,7 +53,8 @@ def noise_and_trace(
     """
     width = points.ambient if vectors is None else vectors.shape[1]
     squares, traces = [], []
-    for which in torch.arange(len(points)).split(max(1, rows // width)):
+    each = max(1, rows // width)
+    for which in reported(torch.arange(len(points)).split(each), len(points), "points", each):
         field, clean, scale = noise_field(probe, points, sigma, which)
         given, size = None, torch.full((len(which),), float(points.ambient), dtype=clean.dtype, device=clean.device)
         if vectors is not None:
@@ -81,7 +83,7 @@ def squared_noise(probe: Probe, points: Points, sigma: float, rows: int) -> Tens
     """|e|^2 at each point, (N,) in float64 on the CPU, ``rows`` points a call: 0 where the data are flat and the score
     is exact. Raises ``DataError`` where the score isn't finite."""
     found = []
-    for which in torch.arange(len(points)).split(rows):
+    for which in reported(torch.arange(len(points)).split(rows), len(points), "points", rows):
         field, clean, _ = noise_field(probe, points, sigma, which)
         found.append(field(clean).double().flatten(1).square().sum(1).cpu())
     squares = torch.cat(found)

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold.results import Estimate
-from scorefold.stage import EventGroups
-from scorefold_toolkit.figures import samples
+from scorefold_toolkit.figures import EventGroups, samples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from scorefold.interfaces import Flow
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
-from scorefold.stage import EventGroups
 from scorefold_pullback.geometry.iso import IsoPullback
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_toolkit.figures import samples
+from scorefold_toolkit.figures import EventGroups, samples
 from scorefold_toolkit.nn import Quadratic
 
 if TYPE_CHECKING:

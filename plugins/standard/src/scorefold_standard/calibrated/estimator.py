@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from scorefold.data import Dataset, as_dataset
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
+from scorefold.stage import report, reported
 from scorefold_standard.calibrated.answer import Checked, answer
 from scorefold_standard.calibrated.calibration import Array, squared_distances, weights_of
 from scorefold_standard.calibrated.facts import LEAST, Facts, measure
@@ -61,10 +62,6 @@ class Calibrated(Estimator):
         self.config = config
         names = (port_names or {}).get("estimators") or [f"{type(e).__name__}-{i}" for i, e in enumerate(estimators)]
         self.panel = Panel(dict(zip(names, estimators, strict=True)), config.subsample)
-        self._progress: Callable[[int, int, str], None] = lambda done, total, text: None
-
-    def show_progress(self, progress: Callable[[int, int, str], None]) -> None:
-        self._progress = progress
 
     def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
         """Raises ``DataError`` for too few distinct points and for points that aren't finite."""
@@ -118,8 +115,7 @@ class Calibrated(Estimator):
         dimensions = np.array([recipe.dimension for recipe in recipes], dtype=np.float64)
         places = chosen(dimensions, distances, config.surrogates)
         rows: list[list[float]] = []
-        for count, place in enumerate(places):
-            self._progress(count, len(places), f"reading surrogates, dimension {recipes[place].dimension}")
+        for count, place in reported(enumerate(places), len(places), "surrogates read"):
             points = surrogate(facts, recipes[place], torch.Generator().manual_seed(seeds[place]))
             found, _ = panel.read(points, seed + 1 + count)
             rows.append([found.get(name, math.nan) for name in names])
@@ -139,7 +135,7 @@ class Calibrated(Estimator):
             else:
                 more = refined(facts, recipes, weights_of(distances, len(recipes) // 8), each, numbers)
             for recipe in more:
-                self._progress(len(found), ROUNDS * each, "looking for surrogates like the data")
+                report(len(found), ROUNDS * each, "looking for surrogates like the data")
                 seeds.append(int(torch.randint(0, 2**62, (), generator=draws)))
                 recipes.append(recipe)
                 found.append(looks(facts, surrogate(facts, recipe, torch.Generator().manual_seed(seeds[-1]))))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.neighbors import NearestNeighbors
 
-from scorefold.stage import Executor
+from scorefold.stage import Executor, reported
 from scorefold_toolkit.shards import in_shards
 
 Array = npt.NDArray[np.float64]
@@ -48,7 +48,8 @@ def nearest_neighbours(points: Array, neighbours: int, executor: Executor | None
     index = NearestNeighbors(algorithm="kd_tree" if points.shape[1] <= TREE_COLUMNS else "brute").fit(points)
     sent = executor if points.size <= MOST_SENT else None
     target = f"{__name__}:search"
-    found = list(in_shards(target, _shards(index, points, neighbours), sent, "nearest neighbours"))
+    shards = in_shards(target, _shards(index, points, neighbours), sent, "nearest neighbours")
+    found = list(reported(shards, len(points), "points whose neighbours are found", SHARD_ROWS))
     distances, places = zip(*found, strict=True)
     return np.concatenate(distances), np.concatenate(places)
 

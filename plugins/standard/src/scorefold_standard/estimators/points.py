@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scorefold.data import Dataset, StreamedDataset, as_dataset
 from scorefold.errors import DataError
+from scorefold.stage import reported
 
 QUANTITY = "intrinsic dimension"
 
@@ -92,7 +93,7 @@ def interval_by_halves(
     from scipy.stats import t
 
     squares = []
-    for _ in range(resamples // 2):
+    for _ in reported(range(resamples // 2), resamples // 2, "pairs of halves for the interval"):
         order = torch.randperm(count, generator=generator)
         a, b = (fit(half.sort().values) for half in (order[: count // 2], order[count // 2 :]))
         if not (math.isfinite(a) and math.isfinite(b)):

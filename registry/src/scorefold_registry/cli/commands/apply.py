@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from scorefold.errors import printable
@@ -29,20 +30,28 @@ def run(arguments: list[str]) -> int:
     host = discover_host()
 
     from scorefold.artefacts import json_text
+    from scorefold.stage import showing
     from scorefold_registry.run.applying import apply_stage
-    from scorefold_registry.run.progress import metrics_text
+    from scorefold_registry.run.progress import metrics_text, progress_for
 
-    outcome = apply_stage(
-        host,
-        given.stage,
-        verb=given.do,
-        data=given.data,
-        out=given.out,
-        options=given.options,
-        read=given.read,
-        device=given.device,
-        seed=given.seed,
-    )
+    # What is printed on standard output is the answer.
+    bar = progress_for(sys.stderr, not sys.stderr.isatty())
+    bar.stage_started(given.stage.name, given.do or "", 1, 1)
+    try:
+        with showing(partial(bar.advanced, given.stage.name)):
+            outcome = apply_stage(
+                host,
+                given.stage,
+                verb=given.do,
+                data=given.data,
+                out=given.out,
+                options=given.options,
+                read=given.read,
+                device=given.device,
+                seed=given.seed,
+            )
+    finally:
+        bar.close()
     metrics = outcome.result.get("metrics", {})
     estimate = outcome.result.get("estimate", {}).get("diagnostics", {})
     warnings = [*outcome.result.get("warnings", []), *estimate.get("warnings", [])]
