@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scorefold.plotting import ACCENT, INK, SOFT, empty_figure, new_figure
+from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure
 from scorefold.results import Allocation
 
 if TYPE_CHECKING:
@@ -260,6 +260,10 @@ def training(fitted: Any) -> Mapping[str, Figure]:
             axes.axvline(start, color=INK, linestyle=":", linewidth=0.8)
             axes.annotate(f" {phase}", (start, 1), xycoords=("data", "axes fraction"), va="top", fontsize=9, color=INK)
         start = rows[-1]["step"]
+    reference = getattr(getattr(fitted, "report", fitted), "reference", None)
+    if reference is not None:
+        said = getattr(fitted, "report", fitted).reference_of
+        axes.axhline(reference, color=WARM, linestyle="--", linewidth=1, label=said, zorder=0)
     values = [row[name] for row in history for name in styles if name in row]
     if 0 < 50 * min(values) < max(values):
         axes.set_yscale("log")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -33,6 +34,7 @@ from scorefold_nonuniform.bands.network_input import (
 from scorefold_nonuniform.bands.speeds import banded_process
 from scorefold_nonuniform.config.scores import NonUniformConfig
 from scorefold_toolkit.nn import loss_uncertainty
+from scorefold_toolkit.training.reference import LossReference, silent_network
 
 
 class NonUniform(ScoreModel, Trainable):
@@ -126,6 +128,10 @@ class NonUniform(ScoreModel, Trainable):
         deviation = self.moments.deviations[self.bands.index]
         values = weighted(residual, noised, deviation, dispersion, self.config.weighting)
         return Loss(levels.reweigh(values, t, self.config.weighting, self.uncertainty).mean())
+
+    def loss_reference(self, points: Dataset, loss: Callable[[], float]) -> LossReference | None:
+        """The loss where the network answers 0; None where errors are weighed by what is learned."""
+        return None if self.uncertainty is not None else silent_network(self.network, loss)
 
     def _noise(self, z: Tensor, noised: Noised, condition: Condition | None) -> Tensor:
         condition = given_or_null(condition, self.condition_spec, self.config.condition_dropout, z)

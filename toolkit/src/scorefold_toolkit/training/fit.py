@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scorefold.config import TrainingConfig
 from scorefold.data import Dataset, as_dataset
 from scorefold.errors import ShapeError, TrainingError
-from scorefold.interfaces.capabilities import Phase, Trainable
+from scorefold.interfaces.capabilities import Phase, Progress, Trainable
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold_toolkit.training.distributed import OneProcess, processes_for
 from scorefold_toolkit.training.duration import steps_in
@@ -20,8 +20,10 @@ from scorefold_toolkit.training.interrupt import Interrupt, deferred_interrupt
 from scorefold_toolkit.training.loop import train_phase
 from scorefold_toolkit.training.phases import ordered_phases, share_steps
 from scorefold_toolkit.training.record import Clock, FitReport
+from scorefold_toolkit.training.reference import HasLossReference, LossReference, some_of
 from scorefold_toolkit.training.task import Task
 from scorefold_toolkit.training.untrained import untrained
+from scorefold_toolkit.training.validation import validation_loss
 
 
 def fit(
@@ -107,6 +109,9 @@ def fit(
                 report=report,
                 clock=clock,
             )
+            found = _reference(task)
+            if found is not None:
+                report.reference, report.reference_of = found.value, found.of
             for phase, steps in zip(phases, shares, strict=True):
                 if only is not None and phase.name != only:
                     continue
@@ -119,6 +124,25 @@ def fit(
     model.eval()
     clock.add_to(report)
     return report
+
+
+def _reference(task: Task) -> LossReference | None:
+    """What the losses are to be compared with, where the model says so and has one phase."""
+    if not isinstance(task.model, HasLossReference) or len(task.model.phases()) > 1:
+        return None
+    points = some_of(task.train) if task.validation is None else task.validation
+
+    def loss() -> float:
+        return validation_loss(
+            task.model,
+            points,
+            task.config.batch_size,
+            progress=Progress(0, task.total, "fit"),
+            seed=task.seed,
+            processes=task.processes,
+        )
+
+    return task.model.loss_reference(points, loss)
 
 
 def _train_apart(task: Task, phase: Phase, steps: int) -> None:

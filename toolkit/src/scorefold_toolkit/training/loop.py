@@ -186,7 +186,8 @@ class _PhaseLoop:
         task.report.history.append({"step": task.report.steps, "phase": self.phase.name, **values})
         if task.processes.rank == 0:
             task.report_metrics(values)
-        self._show(f"loss {means['loss']:.4g}, {speed:.0f} steps/s")
+        reference = "" if task.report.reference is None else f" of {task.report.reference:.4g}"
+        self._show(f"loss {means['loss']:.4g}{reference}, {speed:.0f} steps/s")
 
     def _show(self, text: str) -> None:
         task = self.task

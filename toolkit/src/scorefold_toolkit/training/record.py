@@ -23,7 +23,8 @@ class FitReport:
     process (earlier parts of a resumed run counted in); ``history`` has a row for each report: ``step`` and ``phase``
     with either ``loss``, its parts, ``learning_rate`` and ``steps_per_second``, or ``validation``, the loss of the
     held-out points under the averaged weights. ``best_validation`` is the lowest of these in the last phase, and
-    ``warnings`` say what went wrong on the way.
+    ``warnings`` say what went wrong on the way. ``reference`` is the loss of something that learned nothing, on the
+    held-out points or on some of those of training, and ``reference_of`` says what that is; None for none.
 
     >>> report = FitReport(steps=20, history=[{"step": 10, "loss": 0.5}, {"step": 20, "loss": 0.4}])
     >>> report.last("loss")
@@ -36,6 +37,8 @@ class FitReport:
     stopped_early: bool = False
     best_validation: float | None = None
     final_learning_rate: float | None = None
+    reference: float | None = None
+    reference_of: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -48,6 +51,7 @@ class FitReport:
         numbers = {
             "steps": self.steps,
             "loss": self.last("loss"),
+            f"loss of {self.reference_of}": self.reference,
             "best validation": self.best_validation,
             "final learning rate": self.final_learning_rate,
             "seconds": self.seconds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ from scorefold_toolkit.nn import (
     coupling_halves,
     spline_parameters,
 )
+from scorefold_toolkit.training.reference import LossReference, normal_reference
 
 CouplingFlowConfig = AffineCouplingConfig | SplineCouplingConfig
 
@@ -118,6 +120,10 @@ class CouplingFlow(Flow, Trainable):
         if self.bin_width is None:
             return Loss(value)
         return Loss(value, {"bits_per_dim": value.detach() / math.log(2)})
+
+    def loss_reference(self, points: Dataset, loss: Callable[[], float]) -> LossReference | None:
+        """The loss of a normal distribution; none with conditions, which would narrow it."""
+        return normal_reference(points) if self.condition_spec is None and self.bin_width is None else None
 
     def _reference(self, default: Tensor | None = None) -> Tensor:
         return self._anchor

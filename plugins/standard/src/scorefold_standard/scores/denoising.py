@@ -7,6 +7,8 @@ for ``edm`` and ``x0`` its output too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,7 @@ from scorefold_toolkit.nn.conditions import drop_condition, null_condition, with
 from scorefold_toolkit.score_matching.losses import denoising_score_matching
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
 from scorefold_toolkit.score_matching.prediction import expected_noise
+from scorefold_toolkit.training.reference import LossReference, silent_network
 
 
 class Denoising(ScoreModel, Trainable):
@@ -105,6 +108,10 @@ class Denoising(ScoreModel, Trainable):
             generator=generator,
         )
         return Loss(levels.reweigh(values, times, self.config.weighting, self.uncertainty).mean())
+
+    def loss_reference(self, points: Dataset, loss: Callable[[], float]) -> LossReference | None:
+        """The loss where the network answers 0; None where errors are weighed by what is learned."""
+        return None if self.uncertainty is not None else silent_network(self.network, loss)
 
     def _condition(self, condition: Condition | None, x: Tensor) -> Condition | None:
         """The condition as the network takes it: the null condition in place of none."""

@@ -1,0 +1,82 @@
+"""References of losses: what something that learned nothing would have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from scorefold.config import TrainingConfig
+from scorefold.data import Dataset
+from scorefold.interfaces import Loss, Progress, Trainable
+from scorefold_toolkit.figures import training
+from scorefold_toolkit.training import fit
+from scorefold_toolkit.training.reference import LossReference, answering_zero, normal_reference, silent_network
+
+
+class Squares(nn.Module, Trainable):
+    """Guesses the first coordinate from the others: answering 0 it has their mean square."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.network = nn.Linear(2, 1)
+        self.training_config = TrainingConfig(steps=steps, log_every=1, validate_every=1, ema=None)
+
+    def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+        return Loss((self.network(batch.x[:, 1:])[:, 0] - batch.x[:, 0]).square().mean())
+
+    def loss_reference(self, points: Dataset, loss: Callable[[], float]) -> LossReference | None:
+        return silent_network(self.network, loss)
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_a_training_reports_what_its_loss_is_to_be_compared_with(held_out: bool) -> None:
+    x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    model, lines = Squares(3), list[str]()
+    report = fit(
+        model,
+        x[:150],
+        model.training_config,
+        validation=x[150:] if held_out else None,
+        progress=lambda done, total, text: lines.append(text),
+    )
+    expected = float((x[150:] if held_out else x[:150])[:, 0].square().mean())
+    assert report.reference == pytest.approx(expected)
+    assert report.summary()["metrics"]["loss of a network that answers 0"] == report.reference
+    assert any(f" of {report.reference:.4g}, " in line for line in lines)
+    (figure,) = training(report).values()
+    assert "a network that answers 0" in [text.get_text() for text in figure.axes[0].get_legend().get_texts()]  # type: ignore[union-attr]
+
+
+def test_measuring_a_reference_changes_no_training() -> None:
+    class Plain(Squares):
+        loss_reference = None  # type: ignore[assignment]
+
+    x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    weights = []
+    for kind in (Squares, Plain):
+        torch.manual_seed(0)
+        model = kind(5)
+        report = fit(model, x, model.training_config, validation=x[:20])
+        weights.append(model.network.weight.detach().clone())
+    assert torch.equal(*weights)
+    assert report.reference is None
+
+
+def test_a_network_answers_zero_only_within() -> None:
+    network = nn.Linear(2, 2)
+    x = torch.ones(3, 2)
+    with answering_zero(network):
+        assert not network(x).any()
+    assert network(x).any()
+
+
+def test_a_normal_distribution_is_a_closed_form() -> None:
+    x = torch.randn(100_000, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 3.0])
+    found = normal_reference(Dataset(x))
+    assert found is not None
+    assert found.value == pytest.approx(0.5 * math.log(2 * math.pi * math.e) + math.log(3) / 2, abs=1e-2)
+    assert normal_reference(Dataset(torch.zeros(5, 2))) is None
