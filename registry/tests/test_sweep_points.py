@@ -64,7 +64,15 @@ def test_draws_repeat_and_more_of_them_begin_with_the_same() -> None:
     assert list(few[0]) == ["rate", "width", "how", "u", "seed"]
     assert points(*over, random=5, seed=8) != few
     alone = points("rate=loguniform(1e-4, 1e-1)", random=5, seed=7)
-    assert [row["rate"] for row in alone] == [row["rate"] for row in few[::2]], "other fields change no draw"
+    assert [row["rate"] for row in alone] == [row["rate"] for row in few[::2]], "further fields change no draw"
+
+
+def test_draws_fill_the_space_evenly() -> None:
+    """Each of 8 x 8 squares has one of 64 points of a Sobol sequence; of random points, a third of them would have none."""
+    found = points("a=uniform(0, 8)", "b=uniform(0, 8)", random=64, seed=3)
+    squares = {(math.floor(row["a"]), math.floor(row["b"])) for row in found}
+    assert len(squares) >= 62  # a number that is rounded to six digits may pass an edge
+    assert len(points("a=uniform(0, 1)", random=1)) == 1
 
 
 def test_draws_are_of_their_distributions() -> None:
