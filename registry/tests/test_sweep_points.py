@@ -68,7 +68,7 @@ def test_draws_repeat_and_more_of_them_begin_with_the_same() -> None:
 
 
 def test_draws_fill_the_space_evenly() -> None:
-    """Each of 8 x 8 squares has one of 64 points of a Sobol sequence; of random points, a third of them would have none."""
+    """Each of 8 x 8 squares has one of 64 points of a Sobol sequence; of random points, a third would have none."""
     found = points("a=uniform(0, 8)", "b=uniform(0, 8)", random=64, seed=3)
     squares = {(math.floor(row["a"]), math.floor(row["b"])) for row in found}
     assert len(squares) >= 62  # a number that is rounded to six digits may pass an edge

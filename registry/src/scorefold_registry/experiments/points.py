@@ -30,12 +30,17 @@ _CALL = re.compile(r"([A-Za-z_]+)\((.*)\)\Z", re.S)
 
 @dataclass(frozen=True)
 class Axis:
-    """A swept field: either its values, or how one is drawn from a uniform number in [0, 1). ``text`` is the option."""
+    """A swept field: either its values, or how one is drawn from a uniform number in [0, 1). ``text`` is the option.
+
+    ``distribution`` is the name of what is drawn from, and ``bounds`` what stands in its brackets.
+    """
 
     field: str
     text: str
     values: tuple[Any, ...] = ()
     draw: Callable[[float], Any] | None = None
+    distribution: str = ""
+    bounds: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ def parse_axis(text: str) -> Axis:
         raise _fault(text, "expected a field, '=' and values", "for example --over seed=0,1,2")
     call = _CALL.match(given)
     if call is not None:
-        return Axis(field, text, draw=_distribution(text, call[1], call[2]))
+        draw, bounds = _distribution(text, call[1], call[2])
+        return Axis(field, text, draw=draw, distribution=call[1], bounds=bounds)
     return Axis(field, text, _values(text, given))
 
 
@@ -158,8 +164,9 @@ def _values(text: str, given: str) -> tuple[Any, ...]:
     return found
 
 
-def _distribution(text: str, name: str, given: str) -> Callable[[float], Any]:
-    """How a value is drawn. Raises ``ConfigError`` for a distribution that is not known, or whose bounds make none."""
+def _distribution(text: str, name: str, given: str) -> tuple[Callable[[float], Any], tuple[Any, ...]]:
+    """How a value is drawn, and from what. Raises ``ConfigError`` for a distribution that is not known, or whose bounds
+    make none."""
     maker = _DISTRIBUTIONS.get(name)
     if maker is None:
         known = f"distributions: {', '.join(f'{known}{form}' for known, (form, _) in _DISTRIBUTIONS.items())}"
@@ -167,7 +174,7 @@ def _distribution(text: str, name: str, given: str) -> Callable[[float], Any]:
     form, make = maker
     values = _values(text, given)
     try:
-        return make(values)
+        return make(values), values
     except (TypeError, ValueError) as error:
         raise _fault(text, str(error), f"expected {name}{form}") from None
 
@@ -182,20 +189,21 @@ def _bounds(values: Sequence[Any], kind: type | tuple[type, ...]) -> tuple[Any, 
     return low, high
 
 
-def _rounded(value: float, low: float, high: float) -> float:
+def rounded(value: float, low: float, high: float) -> float:
+    """A drawn number with as many digits as a person types, within its bounds."""
     return min(max(float(f"{value:.{_DIGITS}g}"), low), high)
 
 
 def _uniform(values: Sequence[Any]) -> Callable[[float], float]:
     low, high = map(float, _bounds(values, (int, float)))
-    return lambda u: _rounded(low + (high - low) * u, low, high)
+    return lambda u: rounded(low + (high - low) * u, low, high)
 
 
 def _loguniform(values: Sequence[Any]) -> Callable[[float], float]:
     low, high = map(float, _bounds(values, (int, float)))
     if low <= 0:
         raise ValueError(f"{values[0]} is not above 0")
-    return lambda u: _rounded(low * (high / low) ** u, low, high)
+    return lambda u: rounded(low * (high / low) ** u, low, high)
 
 
 def _integers(values: Sequence[Any]) -> Callable[[float], int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from scorefold_registry.experiments.measures import Measure, choose_measures, me
 from scorefold_registry.experiments.points import SEED, Axis, Point, axes_of, make_points, point_text
 from scorefold_registry.experiments.progress import Watch
 from scorefold_registry.experiments.rows import SweepResult, make_row
+from scorefold_registry.experiments.search import Asked, search_for
 from scorefold_registry.plugins.development import development_plugins
 from scorefold_registry.plugins.records import LOCAL
 from scorefold_registry.run.cache import area, make_folder, refuse_others
@@ -45,6 +46,7 @@ def sweep(
     best: str | None = None,
     in_step: bool = False,
     random: int | None = None,
+    search: int | None = None,
     sets: Sequence[str] = (),
     seed: int | None = None,
     workers: int | None = None,
@@ -57,9 +59,10 @@ def sweep(
     ``over`` gives the values of each field, or how they are drawn: ``{"seed": [0, 1], "stages.score.config.width":
     "integers(8, 64)"}``; see ``make_points`` for ``in_step`` and ``random``, ``run_file`` for ``sets`` and ``seed``.
     ``measure`` are texts such as ``"dimension.error"``; without any, the first metric of each stage that no other uses.
-    ``best`` is ``"min:STAGE.METRIC"`` or ``"max:..."``. Everything goes to ``out``, or to a folder of its own in
-    ``sweeps``. Points go to the executor of a plugin that the run file configures, or else to ``workers`` processes
-    (without a number, as many as the file's runtime says); all share one cache of stages.
+    ``best`` is ``"min:STAGE.METRIC"`` or ``"max:..."``. With ``search`` so many settings are tried one after another,
+    each chosen by what those before it gave (see ``Search``), which needs ``best``. Everything goes to ``out``, or to a
+    folder of its own in ``sweeps``. Points go to the executor of a plugin that the run file configures, or else to
+    ``workers`` processes (without a number, as many as the file's runtime says); all share one cache of stages.
 
     Every point is checked before the first is run and before torch is imported; one that fails is a row of the result.
     Raises ``RunFileError`` with every problem of every point, ``ConfigError`` for a sweep that can't be made or a
@@ -68,13 +71,19 @@ def sweep(
     began = time.monotonic()
     axes = axes_of(over) if isinstance(over, Mapping) else tuple(over)
     base = read(path, sets, seed)
-    points = make_points(axes, in_step=in_step, random=random, seed=base.seed)
+    found = (
+        None
+        if search is None
+        else search_for(axes, search, best, base.seed, in_step=in_step, random=random, workers=workers)
+    )
+    points = [found.point(0)] if found else make_points(axes, in_step=in_step, random=random, seed=base.seed)
     fields = tuple(axis.field for axis in axes)
     root = None if SEED in fields else seed
     plans = _plans(host.catalogue, base.path, points, sets, root)
     measures, goal = choose_measures(plans[0], measure, best)
     name = plans[0].run.name
-    asked = json_text([base.text, list(sets), seed, [point.sets for point in points]])
+    what = [axis.text for axis in axes] if found else [point.sets for point in points]
+    asked = json_text([base.text, list(sets), seed, what])
     own = f"{name}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
     folder = area("sweeps", None, "sweeps") / own if out is None else Path(out)
     kept = area("cache", cache, ".scorefold/cache").absolute()
@@ -82,10 +91,16 @@ def sweep(
     from scorefold_registry.experiments.page import write_sweep
 
     with _open(folder, kept):
-        jobs = _jobs(host, base.path, points, plans, folder, kept, tuple(sets), root)
-        texts = {point.number: point_text(point) for point in points}
-        experiment = _Sweep(jobs, host, measures, texts)
-        records = _run(experiment, plans[0], folder, workers, watch or Watch())
+        make = _job_maker(host, base.path, plans[0], folder, kept, tuple(sets), root)
+        if found and goal:
+            asked_for = Asked(found, make, goal[1])
+            experiment = _Sweep(asked_for, host, measures, asked_for.texts, asked_for.tell)
+            records = run_here(experiment, watch or Watch(), f"a search of {search} settings, one after another")
+            points = found.points[: len(records)]
+        else:
+            jobs = [make(point, planned) for point, planned in zip(points, plans, strict=True)]
+            texts = {point.number: point_text(point) for point in points}
+            records = _run(_Sweep(jobs, host, measures, texts), plans[0], folder, workers, watch or Watch())
         labels = named(measures, [record.stages for record in records])
         rows = tuple(make_row(point, record, labels) for point, record in zip(points, records, strict=True))
         result = SweepResult(
@@ -144,6 +159,7 @@ class _Sweep(Experiment[PointJob, dict[str, Any], PointRecord]):
     host: Host
     measures: Sequence[Measure]
     texts: Mapping[int, str]
+    tell: Callable[[PointRecord], None] = lambda record: None
 
     def label(self, task: PointJob) -> str:
         return self.texts[task.number]
@@ -152,7 +168,9 @@ class _Sweep(Experiment[PointJob, dict[str, Any], PointRecord]):
         return run_job(self.host, task)
 
     def row(self, task: PointJob, answers: Sequence[Answer[dict[str, Any]]]) -> PointRecord:
-        return write_record(task, answers[0])
+        record = write_record(task, answers[0])
+        self.tell(record)
+        return record
 
     def recorded(self, task: PointJob) -> PointRecord | None:
         return recorded(task)
@@ -167,17 +185,11 @@ class _Sweep(Experiment[PointJob, dict[str, Any], PointRecord]):
         return f"{said}: {numbers} ({took})" if numbers else f"{said}: {took}"
 
 
-def _jobs(
-    host: Host,
-    source: Path,
-    points: Sequence[Point],
-    plans: Sequence[Plan],
-    folder: Path,
-    cache: Path,
-    sets: tuple[str, ...],
-    seed: int | None,
-) -> list[PointJob]:
-    """What says how each point is run; it leaves its record in a folder that is emptied of those before."""
+def _job_maker(
+    host: Host, source: Path, first: Plan, folder: Path, cache: Path, sets: tuple[str, ...], seed: int | None
+) -> Callable[[Point, Plan | None], PointJob]:
+    """What makes the job of a point, which leaves its record in a folder that is emptied of those before. A point
+    without a plan of its own has the threads of the first."""
     import torch
 
     records = folder / POINTS
@@ -187,14 +199,15 @@ def _jobs(
         if file.stem.isdecimal():
             file.unlink()
     # A copy, so that every point runs the same file, whatever becomes of the original meanwhile.
-    file = folder / source.name
-    if file.resolve() != source.resolve():
-        write_text(file, plans[0].run.text)
+    copied = folder / source.name
+    if copied.resolve() != source.resolve():
+        write_text(copied, first.run.text)
     usable = [record for record in host.plugins if record.state != "disabled"]
-    return [
-        PointJob(
+
+    def make(point: Point, planned: Plan | None) -> PointJob:
+        return PointJob(
             number=point.number,
-            file=str(file.absolute()),
+            file=str(copied.absolute()),
             folder=str(source.parent.absolute()),
             sets=sets,
             swept=point.sets,
@@ -203,12 +216,12 @@ def _jobs(
             cache=str(cache),
             here=str(Path.cwd()),
             record=str((records / f"{point.number}.json").absolute()),
-            threads=planned.run.runtime.threads or torch.get_num_threads(),
+            threads=(planned or first).run.runtime.threads or torch.get_num_threads(),
             plugins=tuple(f"{record.distribution}/{record.name}" for record in usable),
             settings=None if host.settings.file is None else str(host.settings.file),
         )
-        for point, planned in zip(points, plans, strict=True)
-    ]
+
+    return make
 
 
 def _run(points: _Sweep, first: Plan, folder: Path, workers: int | None, watch: Watch) -> list[PointRecord]:

@@ -33,6 +33,7 @@ def run(arguments: list[str]) -> int:
             best=given.best,
             in_step=given.zip,
             random=given.random,
+            search=given.search,
             sets=given.sets,
             seed=given.seed,
             workers=given.workers,
@@ -85,7 +86,10 @@ def _parser() -> argparse.ArgumentParser:
         "choice(a,b,...)",
     )
     parser.add_argument("--zip", action="store_true", help="take the values in step, not in every combination")
-    parser.add_argument("--random", type=int, metavar="N", help="draw N times, from the root seed")
+    parser.add_argument("--random", type=int, metavar="N", help="draw N times, by a Sobol sequence")
+    parser.add_argument(
+        "--search", type=int, metavar="N", help="try N settings, each chosen by those before it, for --best (Optuna)"
+    )
     parser.add_argument(
         "--measure",
         action="append",
