@@ -25,9 +25,8 @@ class Estimator(ABC):
 
     @abstractmethod
     def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
-        """The estimate from data (N, *E), a tensor or a data set, streamed where it is large. Raises ``DataError`` for
-        too few points, naming how many are needed.
-        """
+        """The estimate from data (N, *E), a tensor or a data set, streamed where it is large. Raises
+        ``DataError`` for too few points, naming how many are needed."""
 
     def point_estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
         """The estimate without what is only needed for its interval, for callers that call it many times. The value is
