@@ -245,6 +245,7 @@ LIGHT = [
     "scorefold.config",
     "scorefold_toolkit.config.data",
     "scorefold_toolkit.config.denoising",
+    "scorefold_toolkit.config.drawing",
     "scorefold_toolkit.config.operators",
     *(f"{PACKAGES[folder]}.{file.stem}" for folder in PLUGINS for file in (folder / "src").glob("*/*config.py")),
     *(

@@ -16,9 +16,10 @@ from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor, Outcome, StageContext, reported
 from scorefold_toolkit.distributions import log_density
+from scorefold_toolkit.drawing import device_of, refuse_codes
 from scorefold_toolkit.shards import in_shards
 from scorefold_verbs.config.verbs import LikelihoodOptions
-from scorefold_verbs.inputs import Inputs, device_of, points_of, refuse_codes
+from scorefold_verbs.inputs import Inputs, points_of
 from scorefold_verbs.readings import gaussian_log_density
 
 

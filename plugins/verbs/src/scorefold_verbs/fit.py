@@ -18,10 +18,8 @@ from scorefold.interfaces import (
     Trainable,
 )
 from scorefold.stage import Fitted, Outcome, StageContext
-from scorefold_verbs.inputs import (
-    Inputs,
-    device_of,
-)
+from scorefold_toolkit.drawing import device_of
+from scorefold_verbs.inputs import Inputs
 from scorefold_verbs.latents.measures import RELATIVE_ERROR
 from scorefold_verbs.latents.reconstruct import quick_error
 from scorefold_verbs.noise import noise_warnings

@@ -1,4 +1,4 @@
-"""What verbs share: the points and the conditions they read, and the events they draw."""
+"""What verbs share: the points and the conditions they read."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from scorefold.data import Condition, Dataset
-from scorefold.errors import ConfigError, DataError, SplitError
-from scorefold.interfaces import DataSource, EncodesNoise, Flow, ScoreModel
+from scorefold.errors import ConfigError, SplitError
+from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.stage import StageContext
-from scorefold_verbs.config.verbs import DrawingOptions
+from scorefold_toolkit.drawing import condition_of, refuse_codes
 
 Inputs = Mapping[str, Any]
 
@@ -34,14 +34,6 @@ def points_of(source: DataSource, limit: int | None, context: StageContext) -> D
     return dataset if limit is None or limit >= len(dataset) else dataset.take(torch.arange(limit))
 
 
-def device_of(component: Any) -> torch.device:
-    """Where a component's parameters or buffers are; the CPU where it has none."""
-    if isinstance(component, nn.Module):
-        for tensor in (*component.parameters(), *component.buffers()):
-            return tensor.device
-    return torch.device("cpu")
-
-
 def conditions_of(
     component: ScoreModel | Flow, source: DataSource | None, count: int, context: StageContext
 ) -> Condition | None:
@@ -59,52 +51,6 @@ def conditions_of(
         )
     points = points_of(source, count, context)
     return condition_of(component, points.take(torch.arange(len(points))))
-
-
-def condition_of(component: ScoreModel | Flow, points: Dataset) -> Condition | None:
-    """The conditions of points, or None for a model that takes none. Raises ``ConfigError`` where there should be."""
-    if component.condition_spec is None:
-        return None
-    refuse_codes(component)
-    if points.condition is None:
-        raise ConfigError(
-            "this model was trained with conditions, and the data given have none",
-            hint="take conditions from data of the kind that the model was trained on",
-        )
-    return points.condition
-
-
-def refuse_codes(component: ScoreModel | Flow) -> None:
-    """Raises ``ConfigError`` for a model whose condition is a code of its own, which data don't have."""
-    if isinstance(component, EncodesNoise):
-        raise ConfigError(
-            f"the condition of {type(component).__name__} is the code of an event, and data hold no codes",
-            hint="do: generate draws events from new codes, reconstruct from those of data; latents bounds likelihoods",
-        )
-
-
-def draw_events(
-    component: ScoreModel | Flow,
-    n: int,
-    condition: Condition | None,
-    options: DrawingOptions,
-    generator: torch.Generator,
-) -> Tensor:
-    """n draws (n, *E), or n for each of C conditions (n, C, *E), as the options say.
-
-    Raises ``ConfigError`` for options that the model does not know, ``DataError`` for draws that are not finite.
-    """
-    if isinstance(component, Flow):
-        if options.sampling:
-            raise ConfigError(f"flows know no sampling option {', '.join(options.sampling)}", hint="leave sampling out")
-        x = component.sample(n, condition, temperature=options.temperature, generator=generator)
-    else:
-        names = ("steps", "sampler", "spacing", "to_zero")
-        given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-        x = component.sample(n, condition, guidance=options.guidance, generator=generator, **given, **options.sampling)
-    if not bool(torch.isfinite(x).all()):
-        raise DataError("the samples are not finite", hint="use more steps, another sampler, or train for longer")
-    return x
 
 
 def nearness(middles: Tensor, held_out: Tensor, source: DataSource) -> Tensor | None:

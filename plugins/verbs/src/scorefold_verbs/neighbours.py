@@ -8,6 +8,7 @@ from torch import Tensor
 from scorefold.data import ConditionSpec
 from scorefold.errors import DataError
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Metric, Units
+from scorefold_toolkit.metrics.neighbours import balls
 from scorefold_verbs.config.metrics import NeighboursConfig
 
 MOST = 10_000
@@ -56,18 +57,5 @@ class _Balls(Measure):
                 f"{len(truths)} held-out points have no {most} neighbours each",
                 hint="take more of them (options: conditions), or fewer neighbours",
             )
-        apart = torch.cdist(samples, truths)
-        radii, own = _radii(truths, (self.first, self.second)), _radii(samples, (self.first,))
-        inside = apart <= radii[1]
-        return {
-            "precision": float((apart <= radii[0]).any(1).double().mean()),
-            "recall": float((apart <= own[0][:, None]).any(0).double().mean()),
-            "density": float(inside.sum(1).double().mean()) / self.second,
-            "coverage": float(inside.any(0).double().mean()),
-        }
-
-
-def _radii(x: Tensor, neighbours: tuple[int, ...]) -> list[Tensor]:
-    """The distances (N,) of points (N, D) from their k-th nearest other point, for each k."""
-    nearest = torch.cdist(x, x).fill_diagonal_(torch.inf).topk(max(neighbours), largest=False).values
-    return [nearest[:, k - 1] for k in neighbours]
+        within = torch.cdist(truths, truths), torch.cdist(samples, samples)
+        return balls(torch.cdist(samples, truths), *within, self.first, self.second)

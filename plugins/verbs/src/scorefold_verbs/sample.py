@@ -14,16 +14,12 @@ from scorefold.interfaces import (
     TensorSource,
 )
 from scorefold.stage import Outcome, StageContext
+from scorefold_toolkit.drawing import device_of, draw_events
 from scorefold_toolkit.figures import EventGroups
 from scorefold_verbs.config.verbs import (
     SampleOptions,
 )
-from scorefold_verbs.inputs import (
-    Inputs,
-    conditions_of,
-    device_of,
-    draw_events,
-)
+from scorefold_verbs.inputs import Inputs, conditions_of
 from scorefold_verbs.readings import distances
 
 

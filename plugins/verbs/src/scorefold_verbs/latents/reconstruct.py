@@ -15,10 +15,11 @@ from scorefold.errors import ConfigError, DataError, ScorefoldError, SplitError
 from scorefold.interfaces import DataSource, Encodes, TensorSource
 from scorefold.random import draw_normal
 from scorefold.stage import Outcome, StageContext
+from scorefold_toolkit.drawing import device_of
 from scorefold_toolkit.metrics import energy_distance
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
 from scorefold_verbs.config.latents import GenerateOptions, ReconstructOptions
-from scorefold_verbs.inputs import Inputs, device_of, on_device, points_of
+from scorefold_verbs.inputs import Inputs, on_device, points_of
 from scorefold_verbs.latents.codes import MixtureDistribution, NormalDistribution, fit_mixture
 from scorefold_verbs.latents.measures import RELATIVE_ERROR, Distances, Errors, lpips_of, realism
 from scorefold_verbs.latents.stage import beside, code_distributions, decoded, encoder_of, training_points
