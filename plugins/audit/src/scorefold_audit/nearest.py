@@ -1,0 +1,107 @@
+"""Nearest training points: distances, and how many points are nearer than chance would have them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.neighbors import NearestNeighbors
+
+Numbers = NDArray[np.float64]
+Rows = NDArray[np.float32]
+Places = NDArray[np.int64]
+
+NEIGHBOURS = 10
+"""How many neighbours are looked at for one that is no duplicate of the first."""
+
+_AT_ONCE = 2**25
+"""Numbers that are held at once while distances are taken again."""
+
+_NEAREST = 0.13
+"""A near-duplicate is nearer than this share of the median distance, whatever the dimension (cleanlab)."""
+
+BY_CHANCE = 1e-4
+"""The share of points that chance puts so near."""
+
+
+class Search:
+    """Nearest points among n fixed ones (n, D), brute force for many coordinates and a tree for few."""
+
+    def __init__(self, points: Rows) -> None:
+        self.points = points
+        self._tree = NearestNeighbors(algorithm="auto").fit(points)
+
+    def nearest(self, queries: Rows, count: int = 1) -> tuple[Numbers, Places]:
+        """Distances (m, k) in increasing order and places (m, k) of the ``count`` nearest points, or of all if fewer.
+
+        Distances are taken again by differences in float64: those of copies are 0, and not what is left of a
+        difference of large squares.
+        """
+        count = min(count, len(self.points))
+        found: Places = self._tree.kneighbors(queries, count, return_distance=False)
+        distances = np.empty(found.shape)
+        step = max(1, _AT_ONCE // (count * max(1, queries.shape[1])))
+        for start in range(0, len(queries), step):
+            rows = slice(start, start + step)
+            apart = self.points[found[rows]].astype(np.float64) - queries[rows, None]
+            distances[rows] = np.sqrt(np.einsum("mkd,mkd->mk", apart, apart))
+        order = np.argsort(distances, axis=1, kind="stable")
+        return np.take_along_axis(distances, order, 1), np.take_along_axis(found, order, 1)
+
+    def own(self, places: Places) -> Numbers:
+        """The distance (k,) of the points at these places (k,) from their nearest other point."""
+        distances, found = self.nearest(self.points[places], 2)
+        # A duplicate may come before the point itself: then both distances are 0.
+        return np.where(found[:, 0] == places, distances[:, -1], distances[:, 0])
+
+
+@dataclass(frozen=True)
+class Near:
+    """The nearest training point of each of m points: its ``distance`` (m,), its place ``index`` (m,), and the
+    ``ratio`` (m,) of that distance to the one of the next training point that is no duplicate of it."""
+
+    distance: Numbers
+    index: Places
+    ratio: Numbers
+
+    @classmethod
+    def of(cls, search: Search, queries: Rows, duplicate: float = 0.0) -> Near:
+        """``duplicate`` is the distance up to which two training points count as one."""
+        distances, index = search.nearest(queries, NEIGHBOURS)
+        second = np.empty(len(queries))
+        step = max(1, _AT_ONCE // (index.shape[1] * max(1, queries.shape[1])))
+        for start in range(0, len(queries), step):
+            rows = slice(start, start + step)
+            neighbours = search.points[index[rows]].astype(np.float64)
+            apart = np.linalg.norm(neighbours - neighbours[:, :1], axis=2) > duplicate
+            # Where all are duplicates of the first, the last one serves.
+            first = np.where(apart.any(1), apart.argmax(1), index.shape[1] - 1)
+            second[rows] = np.take_along_axis(distances[rows], first[:, None], 1)[:, 0]
+        first_distance = distances[:, 0]
+        ratio = np.divide(first_distance, second, out=np.zeros_like(second), where=second > 0)
+        return cls(first_distance, index[:, 0], ratio)
+
+    def take(self, rows: NDArray[np.bool_]) -> Near:
+        return Near(self.distance[rows], self.index[rows], self.ratio[rows])
+
+
+def dimension_of(ratio: Numbers) -> float:
+    """The dimension d by which (d1 / d2)^d is uniform: log 2 over minus the logarithm of the median ratio.
+
+    The median, so that duplicates, whose ratios are 0, don't count.
+    """
+    median = float(np.median(ratio))
+    return math.log(2) / -math.log(median) if 0 < median < 1 else 1.0
+
+
+def duplicate_distance(distance: Numbers, ratio: Numbers) -> float:
+    """The distance below which two points are near-duplicates, of the distances and ratios of points to their nearest.
+
+    P(distance < c median) = 1 - 2^(-c^d) where points are locally uniform in d dimensions: c is such that chance has
+    one in 10,000 so near, and 0.13 at most.
+    """
+    dimension = dimension_of(ratio)
+    share = float((-math.log2(1 - BY_CHANCE)) ** (1 / dimension))
+    return min(_NEAREST, share) * float(np.median(distance))

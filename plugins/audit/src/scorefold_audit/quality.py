@@ -1,0 +1,125 @@
+"""How close samples are to held-out points as a whole, each number next to what equal distributions would give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scorefold.errors import DataError
+from scorefold_toolkit.metrics import frechet_distance
+from scorefold_toolkit.metrics.neighbours import balls
+
+PRECISION, DENSITY = 3, 5
+"""The neighbours behind precision and recall, and behind density and coverage, of the papers."""
+
+FEWEST = 20
+WIDEST = 2048
+_SIZES = 15
+_REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Permuted:
+    """A number, its mean and standard deviation over permutations of samples and held-out points, and the chances of
+    one as small and as large there."""
+
+    value: float
+    mean: float
+    deviation: float
+    p_low: float
+    p_high: float
+
+    @classmethod
+    def of(cls, value: float, permuted: Tensor) -> Permuted:
+        count = len(permuted) + 1
+        # A hair, so that a permutation that gives the same number counts as one whatever its rounding.
+        hair = 1e-12 * max(1.0, abs(value))
+        low, high = int((permuted <= value + hair).sum()), int((permuted >= value - hair).sum())
+        deviation = float(permuted.std())
+        return cls(value, float(permuted.mean()), deviation, (1 + low) / count, (1 + high) / count)
+
+
+def check_enough(samples: Tensor, held_out: Tensor, what: str, fewest: int = FEWEST) -> None:
+    """Raises ``DataError`` where either set has too few points."""
+    for name, points in (("samples", samples), ("held-out points", held_out)):
+        if len(points) < fewest:
+            raise DataError(f"{what} needs at least {fewest} {name}; {len(points)} were given")
+
+
+def neighbourhoods(
+    samples: Tensor, held_out: Tensor, permutations: int, generator: torch.Generator
+) -> dict[str, Permuted]:
+    """Precision, recall, density and coverage of N samples (N, D) next to as many held-out points, with their values
+    over permutations. Raises ``DataError`` for fewer than 20."""
+    check_enough(samples, held_out, "the test of precision, recall, density and coverage")
+    m = len(samples)
+    every = torch.cat([samples, held_out]).double()
+    apart = torch.cdist(every, every)
+
+    def measure(order: Tensor) -> dict[str, float]:
+        q, y = order[:m], order[m:]
+        rows = apart[q]
+        return balls(rows[:, y], apart[y][:, y], rows[:, q], PRECISION, DENSITY)
+
+    found = measure(torch.arange(len(every)))
+    others = [measure(torch.randperm(len(every), generator=generator)) for _ in range(permutations)]
+    return {name: Permuted.of(value, torch.tensor([one[name] for one in others])) for name, value in found.items()}
+
+
+def kernel_distance(samples: Tensor, held_out: Tensor, permutations: int, generator: torch.Generator) -> Permuted:
+    """The unbiased squared kernel distance (KID) of samples (m, D) and held-out points (h, D), with the kernel
+    (x.y / D + 1)^3 (Binkowski et al. 2018). Raises ``DataError`` for fewer than 20."""
+    check_enough(samples, held_out, "the test of the kernel distance")
+    every, m, h = torch.cat([samples, held_out]).double(), len(samples), len(held_out)
+    kernel = (every @ every.T / every.shape[1] + 1) ** 3
+    orders = [torch.arange(m + h), *(torch.randperm(m + h, generator=generator) for _ in range(permutations))]
+    labels = torch.zeros(len(orders), m + h, dtype=torch.float64)
+    for row, order in zip(labels, orders, strict=True):
+        row[order[:m]] = 1
+    diagonal = kernel.diagonal()
+    of_samples = labels @ kernel
+    within = (of_samples * labels).sum(1) - labels @ diagonal
+    cross = (of_samples * (1 - labels)).sum(1)
+    others = (((1 - labels) @ kernel) * (1 - labels)).sum(1) - (1 - labels) @ diagonal
+    values = within / (m * (m - 1)) + others / (h * (h - 1)) - 2 * cross / (m * h)
+    return Permuted.of(float(values[0]), values[1:])
+
+
+@dataclass(frozen=True)
+class Frechet:
+    """The squared Frechet distance of samples and held-out points, that of as many training points in place of the
+    samples, and what the first one tends to for ever more samples (15 sizes, straight in 1 / N)."""
+
+    value: float
+    training: float | None
+    limit: float | None
+    points: int
+
+
+def frechet(samples: Tensor, held_out: Tensor, training: Tensor, generator: torch.Generator) -> Frechet:
+    """Of features (m, D), (h, D) and (n, D). Raises ``DataError`` for no more points than features, of which the
+    covariance would be singular, and for more than 2,048 features."""
+    features = samples.shape[1]
+    if features > WIDEST:
+        raise DataError(f"a Frechet distance of {features} features takes too long; {WIDEST} at most")
+    check_enough(samples, held_out, f"a Frechet distance of {features} features", features + 2)
+    count = len(samples)
+    of_training = frechet_distance(some(training, count, generator), held_out) if len(training) >= count else None
+    least = max(count // 4, features + 2, 10)
+    limit = None
+    if count >= 2 * least:
+        sizes = np.linspace(least, count, _SIZES).astype(int)
+        values = [
+            np.mean([frechet_distance(some(samples, int(size), generator), held_out) for _ in range(_REPEATS)])
+            for size in sizes
+        ]
+        limit = float(np.polyfit(1 / sizes, values, 1)[1])
+    return Frechet(frechet_distance(samples, held_out), of_training, limit, count)
+
+
+def some(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """At most so many of the points, chosen at random without replacement: repeated points would look like copies."""
+    return points[torch.randperm(len(points), generator=generator)[:count]]

@@ -1,0 +1,200 @@
+"""The three sets of an audit: training points, held-out points and samples, all in the units of the training data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset, EventScale
+from scorefold.errors import DataError, ShapeError, SplitError
+from scorefold.interfaces import DataSource, Flow, ScoreModel
+from scorefold.interfaces.data import SPLITS
+from scorefold.seeds import derive_seed
+from scorefold.stage import StageContext
+from scorefold_audit.config import AuditOptions
+from scorefold_toolkit.drawing import condition_of, device_of, draw_events
+from scorefold_toolkit.metrics.measure import Units
+
+_OTHER_UNITS = 10.0
+"""How many times wider or narrower than training points held-out points or samples are taken to be in other units."""
+
+
+@dataclass(frozen=True)
+class Sets:
+    """``training`` (n points) and ``held_out`` (h points), with their conditions, and ``samples`` (m, *E), on the CPU
+    in float32; ``scale`` is the units of all of them, and ``warnings`` what was noticed while they were read."""
+
+    training: Dataset
+    held_out: Dataset
+    samples: Tensor
+    scale: EventScale
+    warnings: tuple[str, ...] = ()
+
+    def without(self, rows: Tensor) -> Sets:
+        """The sets without these held-out points, a mask (h,)."""
+        return replace(self, held_out=self.held_out.take((~rows).nonzero()[:, 0]))
+
+
+def read_sets(
+    component: ScoreModel | Flow | DataSource, inputs: Mapping[str, Any], options: AuditOptions, context: StageContext
+) -> Sets:
+    """The points of ``data`` and ``held_out``, and samples: drawn from a model, or those of a data source.
+
+    Training points are the split ``train`` of ``data``; held-out points all of ``held_out`` where that is given, else
+    the stage's split, ``test`` by default. Raises ``DataError`` for sets that are empty, not finite or in other units,
+    ``ShapeError`` for events of different shapes.
+    """
+    source: DataSource = inputs["data"]
+    scale, warnings = source.event_scale, list[str]()
+    training = _whole(source.load("train"))
+    other: DataSource | None = inputs.get("held_out")
+    if other is None:
+        held_out = _held_out_split(source, context)
+    else:
+        held_out = _whole(_everything(other, context.split))
+        held_out = replace(held_out, x=in_units(held_out.x, other.event_scale, scale))
+        left = _count_left(source)
+        if left:
+            warnings.append(
+                f"{left:,} points of the data's other splits are neither training nor held-out points here: were they "
+                "trained on, give them to training too (fractions: [1, 0, 0])"
+            )
+    order = torch.randperm(len(held_out), generator=context.generator("held-out points"))[: options.held_out]
+    held_out = held_out.take(order.sort().values)
+    if isinstance(component, DataSource):
+        drawn = _everything(component, None)
+        events = drawn.take(torch.arange(min(len(drawn), options.n))).x
+        samples = in_units(events, component.event_scale, scale)
+    else:
+        samples = in_units(_draw(component, held_out, options, context), component.event_scale, scale)
+    _check_shapes(training, held_out, samples)
+    # As an image file would keep them: a copy is then equal to its original bit by bit.
+    units = Units.of(scale, training.x, "levels")
+    samples, held_out = units.round(samples), replace(held_out, x=units.round(held_out.x))
+    warnings += _unit_warnings(training.x, held_out.x, samples)
+    return Sets(training, held_out, samples, scale, tuple(warnings))
+
+
+def in_units(x: Tensor, own: EventScale, wanted: EventScale) -> Tensor:
+    """Events (N, *E) of one scale in the units of another, float32 on the CPU."""
+    x = x.detach().cpu()
+    if (own.shift, own.factor) != (wanted.shift, wanted.factor):
+        x = wanted.from_raw(own.to_raw(x.double()))
+    return x.float()
+
+
+def to_model(points: Dataset, model: ScoreModel | Flow, scale: EventScale, context: StageContext) -> Dataset:
+    """Points of an audit as the model takes them: in its units, on its device and in its dtype."""
+    x = in_units(points.x, scale, model.event_scale)
+    parameter = next((p for p in (*model.parameters(), *model.buffers()) if p.is_floating_point()), None)
+    dtype = context.dtype if parameter is None else parameter.dtype
+    return replace(points, x=x).to(device_of(model), dtype)
+
+
+def _whole(dataset: Dataset) -> Dataset:
+    """All points of a data set in memory, float32 on the CPU."""
+    whole = dataset.take(torch.arange(len(dataset))).to("cpu", torch.float32)
+    return Dataset(whole.x, whole.condition)
+
+
+def _held_out_split(source: DataSource, context: StageContext) -> Dataset:
+    split = context.split or "test"
+    try:
+        found = _whole(source.load(split))
+    except SplitError as error:
+        raise DataError(
+            f"there are no held-out points: {error.message}; without them nothing says how near is too near",
+            hint="give data with a test split, or points that the model was not trained on: inputs: {held_out: STAGE}",
+        ) from error
+    return found
+
+
+def _everything(source: DataSource, split: str | None) -> Dataset:
+    """The points of a split, or of all splits in turn."""
+    parts: list[Dataset] = []
+    for name in SPLITS if split is None else (split,):
+        with suppress(SplitError):
+            parts.append(source.load(name))
+    full = [part for part in parts if len(part)]
+    if not full:
+        raise DataError("a data source was given that has no points", hint="give data with points")
+    if len(full) == 1:
+        return full[0]
+    if any(part.condition is not None for part in full):
+        raise DataError(
+            "points with conditions were given in several splits; expected one split",
+            hint="put all of them into one: fractions: [0, 0, 1]",
+        )
+    return Dataset(torch.cat([_whole(part).x for part in full]))
+
+
+def _count_left(source: DataSource) -> int:
+    count = 0
+    for name in ("validation", "test"):
+        with suppress(SplitError):
+            count += len(source.load(name))
+    return count
+
+
+def _draw(model: ScoreModel | Flow, held_out: Dataset, options: AuditOptions, context: StageContext) -> Tensor:
+    """n events, for the conditions of held-out points in turn where the model takes any; each batch has its seed."""
+    seed, parts = context.seed("audit"), list[Tensor]()
+    # Only their conditions are read, which have no units.
+    given = to_model(held_out, model, model.event_scale, context) if model.condition_spec is not None else None
+    for number, start in enumerate(range(0, options.n, options.batch_size)):
+        count = min(options.batch_size, options.n - start)
+        generator = torch.Generator(device_of(model)).manual_seed(derive_seed(seed, number))
+        condition = None
+        if given is not None:
+            condition = condition_of(model, given.take((start + torch.arange(count)) % len(given)))
+        with torch.no_grad():
+            drawn = draw_events(model, count if condition is None else 1, condition, options, generator)
+        parts.append(drawn.reshape(count, *model.event_shape).cpu())
+        context.progress(start + count, options.n, "samples")
+    return torch.cat(parts)
+
+
+def _check_shapes(training: Dataset, held_out: Dataset, samples: Tensor) -> None:
+    every = {"training points": training.x, "held-out points": held_out.x, "samples": samples}
+    shapes = {name: tuple(x.shape[1:]) for name, x in every.items()}
+    if len(set(shapes.values())) > 1:
+        given = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ShapeError(
+            f"the sets have events of different shapes: {given}; expected one shape",
+            hint="read them the same way; samples in a file can be given their shape by x.reshape(-1, C, H, W)",
+        )
+    for name, x in every.items():
+        if len(x) == 0:
+            raise DataError(f"there are no {name}", hint="give at least 20 of each")
+        if wrong := int((~x.flatten(1).isfinite().all(1)).sum()):
+            raise DataError(f"{wrong} of {len(x)} {name} are not finite", hint="leave these rows out")
+
+
+def _unit_warnings(training: Tensor, held_out: Tensor, samples: Tensor) -> Sequence[str]:
+    """Warnings about samples in what look like other units. Raises ``DataError`` for held-out points in them."""
+    usual = _spread(training)
+    ratio = _spread(held_out) / usual if usual > 0 else 1.0
+    if not 1 / _OTHER_UNITS < ratio < _OTHER_UNITS and len(held_out) > 1:
+        raise DataError(
+            f"held-out points spread {ratio:.3g} times as far as training points; expected points of one kind, in the "
+            "same units",
+            hint="read both the same way: the same columns, the same scale, both 0 to 255 or both 0 to 1",
+        )
+    ratio = _spread(samples) / usual if usual > 0 else 1.0
+    if 1 / _OTHER_UNITS < ratio < _OTHER_UNITS:
+        return []
+    return [
+        f"the samples spread {ratio:.3g} times as far as training points: if they are in other units (0 to 255, or 0 "
+        "to 1), bring them to those of the training data"
+    ]
+
+
+def _spread(x: Tensor) -> float:
+    """The root mean square distance of points from their mean."""
+    flat = x.flatten(1).double()
+    return float((flat - flat.mean(0)).square().sum(1).mean().sqrt())

@@ -1,0 +1,172 @@
+"""The features that distances are between, and all that is measured of copying in one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import binom
+from torch import Tensor, nn
+
+from scorefold.errors import ConfigError, DataError
+from scorefold.stage import StageContext
+from scorefold_audit import copies
+from scorefold_audit.config import AuditOptions, SpaceName
+from scorefold_audit.copies import Closeness, Nearer, Rates
+from scorefold_audit.nearest import BY_CHANCE, Near, Numbers, Places, Rows, Search, duplicate_distance
+from scorefold_audit.sets import Sets
+from scorefold_toolkit.metrics import feature_network
+from scorefold_toolkit.metrics.measure import Units
+
+FEWEST = 20
+_DUPLICATES = 5000
+"""How many training points, chosen at random, are searched for near-duplicates among all of them."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """Features (n, D), (h, D) and (m, D) of the three sets, and what finds the nearest training points."""
+
+    name: SpaceName
+    training: Rows
+    held_out: Rows
+    samples: Rows
+    search: Search
+
+    def without(self, rows: NDArray[np.bool_]) -> Space:
+        """The space without these held-out points, a mask (h,)."""
+        return replace(self, held_out=self.held_out[~rows])
+
+    @property
+    def spread(self) -> float:
+        """The root mean square deviation of a coordinate over training points."""
+        return float(self.training.astype(np.float64).var(0).mean() ** 0.5)
+
+
+def spaces_of(sets: Sets, options: AuditOptions, context: StageContext) -> list[Space]:
+    """The spaces that the options name, or those that fit. Raises ``ConfigError`` for features of other events."""
+    shape = sets.training.event_shape
+    image = len(shape) == 3
+    names: tuple[SpaceName, ...] = options.spaces or (("pixels", "random-conv") if image else ("columns",))
+    fit = ("pixels", "random-conv", "inception") if image else ("columns",)
+    if wrong := [name for name in names if name not in fit]:
+        raise ConfigError(
+            f"the space {wrong[0]!r} does not fit events of shape {tuple(shape)}; those that do are {', '.join(fit)}",
+            hint="leave spaces out",
+        )
+    return [_space(name, sets, options, context) for name in dict.fromkeys(names)]
+
+
+def _space(name: SpaceName, sets: Sets, options: AuditOptions, context: StageContext) -> Space:
+    every = (sets.training.x, sets.held_out.x, sets.samples)
+    if name in ("random-conv", "inception"):
+        network = feature_network(name, every[0].shape[1], weights=options.inception).to(context.device)
+        units = Units.of(sets.scale, sets.training.x, "none")
+        found = [_features(network, x, units, options.batch_size, context) for x in every]
+    else:
+        found = [np.asarray(x.flatten(1).numpy(), dtype=np.float32) for x in every]
+        if name == "columns" and options.scale == "columns":
+            deviation = found[0].std(0, dtype=np.float64).astype(np.float32)
+            found = [(x / np.where(deviation > 0, deviation, 1)).astype(np.float32) for x in found]
+    return Space(name, found[0], found[1], found[2], Search(found[0]))
+
+
+@torch.no_grad()
+def _features(network: nn.Module, x: Tensor, units: Units, batch_size: int, context: StageContext) -> Rows:
+    parts = [network(units.unit(batch.to(context.device))).flatten(1).float().cpu() for batch in x.split(batch_size)]
+    found: Rows = torch.cat(parts).numpy()
+    return found
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Held-out points that are training points or near-duplicates of some, a mask (h,), and how many training points of
+    those searched have a near-duplicate among the others.
+
+    ``leaked`` says that there are more of the first than chance or the data's own duplicates explain (Fisher's test at
+    5 %): such points say nothing of a model that copies and are left out. Otherwise they are as usual in these data as
+    among training points, and stay.
+    """
+
+    rows: NDArray[np.bool_]
+    duplicates: int
+    searched: int
+    leaked: bool
+
+    @property
+    def duplicated(self) -> bool:
+        """Whether training points have more near-duplicates than chance gives in one of a thousand audits."""
+        # They come in pairs.
+        pairs = (self.duplicates + 1) // 2
+        return float(binom.sf(pairs - 1, self.searched, BY_CHANCE)) < 1e-3
+
+
+def overlap_of(space: Space, near: Near, seed: int) -> Overlap:
+    """Raises ``DataError`` where fewer than two held-out points are no training points."""
+    apart = near.distance > 1e-9 * space.spread
+    if apart.sum() >= 2:
+        near_duplicate = duplicate_distance(near.distance[apart], near.ratio[apart])
+        rows = near.distance < near_duplicate if near_duplicate > 0 else ~apart
+    else:
+        near_duplicate, rows = 0.0, ~apart
+    if (~rows).sum() < 2:
+        raise DataError(
+            f"{int(rows.sum())} of {len(rows)} held-out points are training points; held-out points must be others",
+            hint="give points that the model was not trained on, such as the test split",
+        )
+    chosen = np.random.default_rng(seed).permutation(len(space.training))[:_DUPLICATES]
+    own = space.search.own(np.sort(chosen)) if len(space.training) > 1 else np.array([np.inf])
+    duplicates = int((own <= near_duplicate).sum())
+    rates = Rates(int(rows.sum()), len(rows), duplicates, len(chosen))
+    return Overlap(rows, duplicates, len(chosen), rates.p_more() < 0.05)
+
+
+@dataclass(frozen=True)
+class Copying:
+    """What is measured of copying in one space: see the functions of ``copies``. ``p`` (m,) are the p-values of single
+    samples, and ``named`` the places of those that are named as copies."""
+
+    space: SpaceName
+    near: Near
+    near_held_out: Near
+    rates: Rates
+    closeness: Closeness
+    cells: float | None
+    authentic: Rates
+    nearer: Nearer
+    p: Numbers
+    named: Places
+
+    def held_out_above(self) -> float:
+        """The share of held-out points whose ratio is above that of every sample that is named."""
+        return float((self.near_held_out.ratio > self.near.ratio[self.named].max()).mean())
+
+
+def copying(space: Space, near_held_out: Near | None, listed: float, seed: int) -> Copying:
+    """Raises ``DataError`` for fewer than 20 samples, held-out or training points."""
+    counts = {"samples": space.samples, "held-out points": space.held_out, "training points": space.training}
+    for name, points in counts.items():
+        if len(points) < FEWEST:
+            raise DataError(f"the tests of copying need at least {FEWEST} {name}; {len(points)} were given")
+    first = near_held_out or Near.of(space.search, space.held_out)
+    duplicate = duplicate_distance(first.distance, first.ratio)
+    other = Near.of(space.search, space.held_out, duplicate)
+    near = Near.of(space.search, space.samples, duplicate)
+    to_held_out = Search(space.held_out).nearest(space.samples)
+    p = copies.p_values(near.ratio, other.ratio)
+    h, m = len(space.held_out), len(space.samples)
+    count = [int((each.ratio < copies.RATIO).sum()) for each in (near, other)]
+    return Copying(
+        space.name,
+        near,
+        other,
+        Rates(count[0], m, count[1], h),
+        copies.closeness(near.distance, other.distance),
+        copies.by_cells(space.training, space.samples, space.held_out, near, other, seed),
+        copies.authentic(space.search, near, other),
+        copies.nearer_to_training(near, to_held_out[0][:, 0], to_held_out[1][:, 0], len(space.training), h),
+        p,
+        copies.named(p, listed),
+    )
