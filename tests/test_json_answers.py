@@ -47,6 +47,7 @@ ANSWERS = (
     ("runs-diff", "runs diff small small"),
     ("runs-open", "runs open small"),
     ("recommend", "recommend points.npy --only mle,pca --config candidates=40 --config surrogates=12"),
+    ("audit", "audit points.npy --train train.npy --held-out held-out.npy --set permutations=99"),
     ("compare", "compare estimator --on 2-sphere,curve --only pca,mle --config mle.resamples=0"),
     ("sweep", "sweep run.yaml --over stages.data.config.dimension=1,2 --over seed=0,1 --workers 1"),
     ("reproduce", "reproduce pullback --only closed-forms --profile smoke"),
@@ -67,6 +68,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("answers")
     (made / "run.yaml").write_text(RUN_FILE)
     np.save(made / "points.npy", np.random.default_rng(0).standard_normal((50, 3)))
+    for number, name in enumerate(("train", "held-out"), 1):
+        np.save(made / f"{name}.npy", np.random.default_rng(number).standard_normal((50, 3)))
     (made / "table.csv").write_text("id,a,kind\n" + "".join(f"{i},{i % 7 or ''},x\n" for i in range(60)))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(made)

@@ -122,17 +122,17 @@ def _note_copying(report: Report, found: Copying, options: AuditOptions) -> None
     report.findings += [verdicts.of_copies(found), verdicts.of_closeness(found)]
     numbers = {
         "copied share": found.rates.excess(),
-        "samples three times nearer to one training point than to the next": found.rates.sample_rate,
-        "held-out points three times nearer to one training point than to the next": found.rates.held_out_rate,
+        "near-copies among samples": found.rates.sample_rate,
+        "near-copies among held-out points": found.rates.held_out_rate,
         "named copies": len(found.named),
         "samples nearer than held-out points": found.closeness.area,
         "Z_U": found.closeness.z,
         "authentic samples": found.authentic.sample_rate,
         "authentic held-out points": found.authentic.held_out_rate,
         "authentic samples, p-value": found.authentic.p_fewer(),
-        "samples nearer to training than to held-out points": found.nearer.share,
-        "samples nearer to training than to held-out points, expected": found.nearer.expected,
-        "samples nearer to training than to held-out points, p-value": found.nearer.p,
+        "nearer to training than to held-out points": found.nearer.share,
+        "nearer to training than to held-out points, expected": found.nearer.expected,
+        "nearer to training than to held-out points, p-value": found.nearer.p,
     }
     if found.cells is not None:
         numbers["C_T"] = found.cells

@@ -16,7 +16,7 @@ from scorefold_audit.nearest import Near, Numbers, Places, Rows, Search
 RATIO = 1 / 3
 """A sample whose nearest training point is three times as near as the next one counts as a copy (Yoon et al. 2023)."""
 
-_CELLS, _WIDEST, _FEWEST_IN_CELL = 3, 64, 20
+_CELLS, _WIDEST, _FEWEST_IN_CELL, _FITTED = 3, 64, 20, 10_000
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,11 @@ def by_cells(training: Rows, samples: Rows, held_out: Rows, near: Near, near_hel
     """C_T of Meehan et al. 2020: the mean of Z_U over k-means cells of the training points, by their share of held-out
     points; None where no cell has enough samples and held-out points.
 
-    64 principal directions at most, 3 cells, those with more than 20 samples.
+    64 principal directions at most, 3 cells, those with more than 20 samples; cells are found from 10,000 training
+    points at most.
     """
+    if len(training) > _FITTED:
+        training = training[np.random.default_rng(seed).permutation(len(training))[:_FITTED]]
     if training.shape[1] > _WIDEST:
         directions = PCA(_WIDEST, random_state=seed).fit(training)
         training, samples, held_out = (directions.transform(each) for each in (training, samples, held_out))

@@ -16,7 +16,7 @@ Places = NDArray[np.int64]
 NEIGHBOURS = 10
 """How many neighbours are looked at for one that is no duplicate of the first."""
 
-_AT_ONCE = 2**25
+_AT_ONCE = 2**22
 """Numbers that are held at once while distances are taken again."""
 
 _NEAREST = 0.13

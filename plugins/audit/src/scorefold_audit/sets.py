@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,8 +20,9 @@ from scorefold_audit.config import AuditOptions
 from scorefold_toolkit.drawing import condition_of, device_of, draw_events
 from scorefold_toolkit.metrics.measure import Units
 
-_OTHER_UNITS = 10.0
-"""How many times wider or narrower than training points held-out points or samples are taken to be in other units."""
+_OTHER_UNITS, _ALIKE = 10.0, 1e-3
+"""How many times wider or narrower than training points held-out points or samples are taken to be in other units, and
+what share of their spread is that of points which are all alike."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ def read_sets(
     # As an image file would keep them: a copy is then equal to its original bit by bit.
     units = Units.of(scale, training.x, "levels")
     samples, held_out = units.round(samples), replace(held_out, x=units.round(held_out.x))
-    warnings += _unit_warnings(training.x, held_out.x, samples)
+    _check_units("held-out points", held_out.x, training.x)
+    if isinstance(component, DataSource):
+        _check_units("samples", samples, training.x)
     return Sets(training, held_out, samples, scale, tuple(warnings))
 
 
@@ -98,8 +101,9 @@ def to_model(points: Dataset, model: ScoreModel | Flow, scale: EventScale, conte
 
 def _whole(dataset: Dataset) -> Dataset:
     """All points of a data set in memory, float32 on the CPU."""
-    whole = dataset.take(torch.arange(len(dataset))).to("cpu", torch.float32)
-    return Dataset(whole.x, whole.condition)
+    # Points in memory are not copied: training sets are large.
+    whole = dataset if len(dataset.x) == len(dataset) else dataset.take(torch.arange(len(dataset)))
+    return Dataset(whole.x, whole.condition).to("cpu", torch.float32)
 
 
 def _held_out_split(source: DataSource, context: StageContext) -> Dataset:
@@ -175,26 +179,17 @@ def _check_shapes(training: Dataset, held_out: Dataset, samples: Tensor) -> None
             raise DataError(f"{wrong} of {len(x)} {name} are not finite", hint="leave these rows out")
 
 
-def _unit_warnings(training: Tensor, held_out: Tensor, samples: Tensor) -> Sequence[str]:
-    """Warnings about samples in what look like other units. Raises ``DataError`` for held-out points in them."""
-    usual = _spread(training)
-    ratio = _spread(held_out) / usual if usual > 0 else 1.0
-    if not 1 / _OTHER_UNITS < ratio < _OTHER_UNITS and len(held_out) > 1:
+def _check_units(name: str, x: Tensor, training: Tensor) -> None:
+    """Raises ``DataError`` for points that spread far more or far less than training points, as those in other units
+    do; points that are all alike may be in any."""
+    ratio = _spread(x) / (_spread(training) or 1.0)
+    if ratio > _OTHER_UNITS or _ALIKE < ratio < 1 / _OTHER_UNITS:
         raise DataError(
-            f"held-out points spread {ratio:.3g} times as far as training points; expected points of one kind, in the "
-            "same units",
-            hint="read both the same way: the same columns, the same scale, both 0 to 255 or both 0 to 1",
+            f"{name} spread {ratio:.3g} times as far as training points; expected the same units, as they were read",
+            hint="bring both to the same: the same columns, both from 0 to 255 or both from 0 to 1",
         )
-    ratio = _spread(samples) / usual if usual > 0 else 1.0
-    if 1 / _OTHER_UNITS < ratio < _OTHER_UNITS:
-        return []
-    return [
-        f"the samples spread {ratio:.3g} times as far as training points: if they are in other units (0 to 255, or 0 "
-        "to 1), bring them to those of the training data"
-    ]
 
 
 def _spread(x: Tensor) -> float:
     """The root mean square distance of points from their mean."""
-    flat = x.flatten(1).double()
-    return float((flat - flat.mean(0)).square().sum(1).mean().sqrt())
+    return float(x.flatten(1).var(0, correction=0).sum().sqrt())

@@ -42,7 +42,7 @@ class Space:
     @property
     def spread(self) -> float:
         """The root mean square deviation of a coordinate over training points."""
-        return float(self.training.astype(np.float64).var(0).mean() ** 0.5)
+        return float(self.training.var(0, dtype=np.float64).mean() ** 0.5)
 
 
 def spaces_of(sets: Sets, options: AuditOptions, context: StageContext) -> list[Space]:

@@ -29,6 +29,7 @@ COMMANDS = {
     "inspect": "show what a file of data holds, and what is wrong with it",
     "validate": "check a run file without running it",
     "recommend": "which estimate of dimension to believe for a file of data",
+    "audit": "whether a model copies its training data, and how good it is",
     "compare": "put every installed component of a kind on the same cases",
     "reproduce": "measure the claims of plugins again",
     "cite": "print BibTeX for the methods of a run file",

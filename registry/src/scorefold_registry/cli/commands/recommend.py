@@ -34,7 +34,7 @@ def run(arguments: list[str]) -> int:
     given = _parser().parse_args(arguments)
     stages = _stages(given)
     # A run folder is named after the run, and the file stays where errors point to.
-    file = _write(f"recommend-{data_name(given.data)}", stages)
+    file = write_run_file(FOLDER, f"recommend-{data_name(given.data)}", stages)
     result = run_plan_of(file, given, command=["scorefold", "recommend", *arguments])
     if result is None:
         return INTERRUPTED
@@ -68,15 +68,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _stages(given: argparse.Namespace) -> dict[str, Any]:
     """The two stages of the run file: the data, of which every point is read, and the estimator."""
-    use, config = _data(given.data)
-    config = _with(config, given.fields, "--set", "label=species")
+    use, config = data_stage(given.data)
+    config = with_fields(config, given.fields, "--set", "label=species")
     stage: dict[str, Any] = {"use": "estimator:calibrated", "inputs": {"data": "data"}}
     names = [name.strip() for text in given.only for name in text.split(",") if name.strip()]
     if given.only and not names:
         raise ConfigError("--only is given no name", hint="for example --only mle,twonn")
     if names:
         stage["inputs"]["estimators"] = [name if ":" in name else f"estimator:{name}" for name in names]
-    settings = _with({}, given.config, "--config", "surrogates=80")
+    settings = with_fields({}, given.config, "--config", "surrogates=80")
     if settings:
         stage["config"] = settings
     from scorefold_registry.cli.hosting import discover_host
@@ -87,7 +87,7 @@ def _stages(given: argparse.Namespace) -> dict[str, Any]:
     return {"data": data, STAGE: stage}
 
 
-def _with(config: Mapping[str, Any], given: list[str], option: str, example: str) -> dict[str, Any]:
+def with_fields(config: Mapping[str, Any], given: list[str], option: str, example: str) -> dict[str, Any]:
     """A configuration with the fields of an option put in."""
     from scorefold_registry.experiments.row_file import put
 
@@ -97,7 +97,7 @@ def _with(config: Mapping[str, Any], given: list[str], option: str, example: str
     return changed
 
 
-def _data(text: str) -> tuple[str, dict[str, Any]]:
+def data_stage(text: str) -> tuple[str, dict[str, Any]]:
     """The component that reads what was named, and its configuration: every point of a file is in one split."""
     path = Path(text).expanduser()
     everything = {"fractions": [0, 0, 1]}
@@ -116,7 +116,7 @@ def _data(text: str) -> tuple[str, dict[str, Any]]:
         return text, _every_point(text, everything)
     raise ConfigError(
         f"given {text!r}; expected a file that ends with {', '.join(TABLES)}, a folder of images, or a component",
-        hint="for example scorefold recommend points.csv, or scorefold recommend data:digits",
+        hint="for example points.csv, or data:digits",
     )
 
 
@@ -139,13 +139,14 @@ def data_name(text: str) -> str:
     return file_name(Path(text).stem if ":" not in text else text.partition(":")[2], "data")
 
 
-def _write(name: str, stages: Mapping[str, Any]) -> Path:
+def write_run_file(folder: Path, name: str, stages: Mapping[str, Any]) -> Path:
+    """The run file of these stages, written into a folder."""
     from scorefold.artefacts import write_text
     from scorefold_registry.runfile.example import as_run_file
     from scorefold_registry.runfile.yaml_reader import yaml_text
 
     run = as_run_file(name, stages)
-    file = FOLDER / f"{run['name']}.yaml"
+    file = folder / f"{run['name']}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, yaml_text(run))
     return file

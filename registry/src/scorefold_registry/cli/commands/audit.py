@@ -1,0 +1,202 @@
+"""``scorefold audit MODEL``: whether a model copies its training data, from a stage or a file of samples."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scorefold.errors import ConfigError, PluginError, printable
+from scorefold_registry.cli.answers import print_answer
+from scorefold_registry.cli.commands.recommend import data_name, data_stage, with_fields, write_run_file
+from scorefold_registry.cli.commands.run import INTERRUPTED, add_run_options, print_answers, run_plan_of
+from scorefold_registry.cli.options import Parser
+
+FOLDER = Path(".scorefold") / "audit"
+"""Where the run files are written that this command runs."""
+
+STAGE = "audit"
+NAMES = (
+    *("copies", "memorisation", "membership", "likelihood-gap", "off-the-data", "misses-data", "different"),
+    *("overlap", "duplicates"),
+)
+"""The verdicts that ``--fail-on`` takes, as the verb names them."""
+
+
+def run(arguments: list[str]) -> int:
+    """Write a run file with the model, its data and the verb ``audit``, run it and print the verdicts.
+
+    The status is 0, 1 where a verdict that ``--fail-on`` names was found, 130 after Ctrl-C. Raises ``ConfigError`` for
+    what is no model, no samples or no data.
+    """
+    given = _parser().parse_args(arguments)
+    fail_on = _names(given.fail_on)
+    if given.train and ":" in given.train and (place := _trained_on(Path(given.model))) is not None:
+        note = f"{given.train} may put other points into its splits than in training; without --train {place} is read"
+        print(printable(f"note: {note}"), file=sys.stderr)
+    file = write_run_file(FOLDER, f"audit-{data_name(given.model)}", _stages(given))
+    result = run_plan_of(file, given, command=["scorefold", "audit", *arguments])
+    if result is None:
+        return INTERRUPTED
+    from scorefold_registry.components.stage_files import read_result
+
+    found = read_result(result.folder / STAGE)
+    audit = found["audit"]
+    failed = sorted({verdict["name"] for verdict in audit["verdicts"] if verdict["found"]} & fail_on)
+    # What could not be tested must not pass for what was tested and not found.
+    untested = sorted(fail_on - {verdict["name"] for verdict in audit["verdicts"]})
+    if given.json:
+        from scorefold.artefacts import json_text
+
+        places = {"run": str(result.folder), "report": str(result.report), "run_file": str(file)}
+        said = {"metrics": found["metrics"], "warnings": found["warnings"], **audit, "failed": failed}
+        print_answer(json_text({**said, "untested": untested, **places}, indent=2))
+    else:
+        print_answers(result, as_json=False)
+        _print_rest(audit)
+        print(printable(f"run file: {file}"))
+    for name in untested:
+        print(printable(f"{name} was not tested, so nothing is said of it"), file=sys.stderr)
+    return 1 if failed or untested else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser("audit", "Whether a model copies its training data, and how good it is.")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="the folder of a stage in a run's folder or of a saved component, a file of samples (npy, npz, csv, "
+        "parquet), or a folder of sampled images",
+    )
+    parser.add_argument(
+        "--train",
+        metavar="DATA",
+        help="what it was trained on: the folder of a data stage (RUN/data), a file, a folder of images or data:NAME "
+        "(default: the data stage that the stage names)",
+    )
+    parser.add_argument(
+        "--held-out", metavar="DATA", help="what it was not trained on (default: the test split of --train)"
+    )
+    parser.add_argument(
+        "--fail-on", action="append", default=[], metavar="NAME,...", help=f"end with status 1: {', '.join(NAMES)}"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="OPTION=VALUE", dest="options", help="of the verb audit"
+    )
+    parser.add_argument(
+        "--read",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="a field of whatever reads data and has it",
+    )
+    add_run_options(parser)
+    return parser
+
+
+def _names(given: Sequence[str]) -> set[str]:
+    from scorefold_registry.runfile.reader import near
+
+    names = {name.strip() for text in given for name in text.split(",") if name.strip()}
+    if given and not names:
+        raise ConfigError("--fail-on is given no name", hint="for example --fail-on copies,memorisation")
+    for name in sorted(names):
+        if name not in NAMES:
+            raise ConfigError(f"--fail-on {name}: there is no such verdict", hint=near(name, list(NAMES)))
+    return names
+
+
+def _stages(given: argparse.Namespace) -> dict[str, Any]:
+    """The stages of the run file: training data, held-out data, the model or its samples, and the audit."""
+    # Samples alone are read as the data are; a saved model is loaded.
+    model = _data(given.model, given.read, [0, 0, 1])
+    train = given.train or _trained_on(Path(given.model))
+    if train is None:
+        raise ConfigError(
+            f"{given.model} names no data that it was trained on",
+            hint="add --train with them: a file, a folder of images, the folder of a data stage or data:NAME",
+        )
+    held_out = None if given.held_out == train else given.held_out
+    stages = {"train": _data(train, given.read, [1, 0, 0])}
+    inputs = {"data": "train"}
+    if held_out is not None:
+        stages["held_out"] = _data(held_out, given.read, [0, 0, 1])
+        inputs["held_out"] = "held_out"
+    elif "fractions" in stages["train"].get("config", {}):
+        raise ConfigError(
+            f"all points of {train} are training points, and there are no others to compare with",
+            hint="add --held-out with points of the same kind that the model was not trained on",
+        )
+    stages["model"] = model
+    _check_read(given.read, stages)
+    asked: dict[str, Any] = {"use": "model", "do": "audit", "inputs": inputs}
+    options = with_fields({}, given.options, "--set", "n=2000")
+    return {**stages, STAGE: {**asked, "options": options} if options else asked}
+
+
+def _data(text: str, read: list[str], fractions: list[int]) -> dict[str, Any]:
+    """The stage that loads a saved state, or reads every point of a file into one split; a component stays as it is."""
+    from scorefold_registry.components.manifest import has_state
+    from scorefold_registry.components.stage_files import STAGE_FILE
+
+    path = Path(text).expanduser()
+    # A run or a stage without a state is no folder of images either: what loads it says what there is.
+    if path.is_dir() and (has_state(path) or any((path / name).is_file() for name in (STAGE_FILE, "run.yaml"))):
+        return {"load": str(path.absolute())}
+    use, config = data_stage(text)
+    config = {} if ":" in text and not path.exists() else {**config, "fractions": fractions}
+    fitting = [field for field in read if field.partition("=")[0].strip().partition(".")[0] in _fields(use)]
+    config = with_fields(config, fitting, "--read", "columns=[a, b]")
+    return _as_seen_from_here({"use": use, "config": config} if config else {"use": use})
+
+
+def _as_seen_from_here(stage: dict[str, Any]) -> dict[str, Any]:
+    """The stage with the paths that were typed, which start at the working folder and not at the written file."""
+    from scorefold_registry.cli.hosting import discover_host
+    from scorefold_registry.components.paths import anchored_use, from_here
+
+    return dict(anchored_use(discover_host().catalogue, stage, from_here))
+
+
+def _fields(use: str) -> set[str]:
+    """The fields of the configuration of a data component; none of one that is not installed, as the plan says."""
+    from scorefold_registry.components.configs import config_model
+    from scorefold_registry.host import Host
+
+    try:
+        return set(config_model(Host.discover().catalogue.resolve(use)).model_fields)
+    except PluginError:
+        return set()
+
+
+def _check_read(read: list[str], stages: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises ``ConfigError`` for a field that none of the data that are read has."""
+    from scorefold_registry.runfile.reader import near
+
+    known = {field for stage in stages.values() if "use" in stage for field in _fields(stage["use"])}
+    for text in read:
+        name = text.partition("=")[0].strip().partition(".")[0]
+        if name not in known:
+            raise ConfigError(f"--read {text}: none of the data has a field {name!r}", hint=near(name, sorted(known)))
+
+
+def _trained_on(model: Path) -> str | None:
+    """The folder of the data stage that a stage's component was made with, where it stands beside it."""
+    from scorefold_registry.components.stage_files import STAGE_FILE, read_stage
+
+    if not (model / STAGE_FILE).is_file():
+        return None
+    named = read_stage(model)["resolved"].get("inputs", {}).get("data")
+    place = model.absolute().parent / named if isinstance(named, str) else None
+    return str(place) if place is not None and place.is_dir() else None
+
+
+def _print_rest(audit: Mapping[str, Any]) -> None:
+    """What was tested and not found, and what was withheld; what was found has been printed."""
+    for verdict in audit["verdicts"]:
+        if not verdict["found"]:
+            print(printable(f"not found: {verdict['name']}: {verdict['text']}"))
+    for row in audit["withheld"]:
+        print(printable(f"withheld: {row['part']}: {row['reason']}"))
