@@ -43,10 +43,12 @@ class Permuted:
 
 
 def check_enough(samples: Tensor, held_out: Tensor, what: str, fewest: int = FEWEST) -> None:
-    """Raises ``DataError`` where either set has too few points."""
-    for name, points in (("samples", samples), ("held-out points", held_out)):
-        if len(points) < fewest:
-            raise DataError(f"{what} needs at least {fewest} {name}; {len(points)} were given")
+    """Raises ``DataError`` where either set, of which as many points are taken, has too few."""
+    count = min(len(samples), len(held_out))
+    if count < fewest:
+        raise DataError(
+            f"{what} needs at least {fewest} samples and as many held-out points; there are {count} of each"
+        )
 
 
 def neighbourhoods(

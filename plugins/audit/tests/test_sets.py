@@ -1,0 +1,160 @@
+"""Bad input, and what is withheld: shapes, units, overlap, duplicates, too few points, models without a likelihood."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from audit_controls import audited, found, ring, sets, source
+
+from scorefold.data import Dataset, EventScale
+from scorefold.errors import ConfigError, DataError, ShapeError
+from scorefold.interfaces import TensorSource
+from scorefold.stage import StageContext
+from scorefold_audit.audit import audit
+from scorefold_audit.config import AuditOptions
+
+QUICK = {"permutations": 99, "quality_points": 100}
+
+
+def points(count: int, seed: int) -> torch.Tensor:
+    return ring(count, torch.Generator().manual_seed(seed))
+
+
+def withheld(result: dict) -> dict[str, str]:
+    return {row["part"]: row["reason"] for row in result["audit"]["withheld"]}
+
+
+def test_events_of_different_shapes_are_refused_with_all_of_them() -> None:
+    with pytest.raises(ShapeError, match=r"training points \(2,\), held-out points \(2,\), samples \(4,\)") as refused:
+        audited(points(50, 0), points(50, 1), torch.zeros(50, 4))
+    assert "reshape" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize("factor", [255.0, 1 / 255])
+def test_other_units_are_refused(factor: float) -> None:
+    with pytest.raises(DataError, match="samples spread"):
+        audited(points(50, 0), points(50, 1), factor * points(50, 2))
+    with pytest.raises(DataError, match="held-out points spread"):
+        audited(points(50, 0), factor * points(50, 1), points(50, 2))
+
+
+def test_units_that_sources_know_are_made_the_same() -> None:
+    training, held_out, samples = sets("tenth", "ring", 0, 300)
+    scale = EventScale(shift=100.0, factor=7.0)
+    given = TensorSource({"test": Dataset((samples * 1 + 0).double() * 7 + 100)}, EventScale())
+    data = TensorSource({"train": Dataset(training), "test": Dataset(held_out)}, scale)
+    options = AuditOptions.model_validate({"n": 300, "scale": "none", **QUICK})
+    same = audit(given, {"data": data}, options, StageContext("audit")).result
+    plain = audited(training, held_out, samples, **QUICK)
+    assert same["answer"]["value"] == pytest.approx(plain["answer"]["value"], abs=0.02)
+
+
+def test_numbers_that_are_not_finite_are_counted() -> None:
+    samples = points(50, 2)
+    samples[3] = torch.nan
+    with pytest.raises(DataError, match="1 of 50 samples are not finite"):
+        audited(points(50, 0), points(50, 1), samples)
+
+
+def test_held_out_points_that_were_trained_on_are_left_out_and_reported() -> None:
+    training, held_out, samples = sets("copier", "ring", 0, 300)
+    held_out[:60] = training[:60]
+    result = audited(training, held_out, samples, **QUICK)
+    assert {"copies", "memorisation"} <= found(result)
+    (overlap,) = [verdict for verdict in result["audit"]["verdicts"] if verdict["name"] == "overlap"]
+    assert overlap["found"]
+    assert "60 of 300 held-out points" in result["warnings"][0]
+    assert result["metrics"]["held-out points that are training points"] == 60
+
+
+def test_held_out_points_that_are_all_training_points_are_refused() -> None:
+    training = points(80, 0)
+    with pytest.raises(DataError, match="80 of 80 held-out points are training points"):
+        audited(training, training.clone(), points(50, 1))
+
+
+def test_data_that_repeat_by_nature_are_not_taken_for_copies() -> None:
+    """Points of a coarse grid: a tenth of held-out points and of right samples equal training points by chance."""
+
+    def coarse(seed: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randint(60, (300, 2), generator=generator).float()
+
+    result = audited(coarse(0), coarse(1), coarse(2), **QUICK)
+    assert result["metrics"]["held-out points that are training points"] > 10
+    verdicts = {verdict["name"]: verdict["found"] for verdict in result["audit"]["verdicts"]}
+    assert not verdicts["overlap"]
+    assert verdicts["duplicates"]
+    assert not found(result)
+    assert "near-duplicates of others" in result["warnings"][0]
+
+
+def test_what_too_few_points_can_not_test_is_withheld_and_the_rest_is_given() -> None:
+    result = audited(points(300, 0), points(19, 1), points(300, 2), **QUICK)
+    reasons = withheld(result)
+    assert reasons["copies (columns)"] == "the tests of copying need at least 20 held-out points; 19 were given"
+    assert "at least 20 samples and as many held-out points; there are 19 of each" in reasons["precision and recall"]
+    assert "at least 20 samples" in reasons["kernel distance"]
+    assert result["metrics"]["Frechet distance"] > 0
+    assert "answer" not in result
+    few = withheld(audited(points(300, 0), points(40, 1), points(300, 2), **QUICK))
+    assert "at least 74 of them, with 40 held-out points" in few["names of fewer copies (columns)"]
+
+
+def test_samples_alone_have_no_membership_and_it_is_said() -> None:
+    result = audited(*sets("right", "ring", 0, 100), **QUICK)
+    assert withheld(result)["membership"] == "samples alone have no loss and no likelihood"
+
+
+def test_without_held_out_points_the_error_says_what_to_give() -> None:
+    with pytest.raises(DataError, match="there are no held-out points") as refused:
+        audit(
+            source(test=points(50, 2)),
+            {"data": source(points(50, 0))},
+            AuditOptions.model_validate(QUICK),
+            StageContext("a"),
+        )
+    assert "held_out: STAGE" in str(refused.value.hint)
+
+
+def test_held_out_points_of_their_own_and_points_that_are_left_over() -> None:
+    data, held_out = source(points(100, 0), points(30, 1)), source(test=points(100, 3))
+    options = AuditOptions.model_validate(QUICK)
+    outcome = audit(source(test=points(50, 2)), {"data": data, "held_out": held_out}, options, StageContext("a"))
+    assert outcome.result["metrics"]["held-out points"] == 100
+    assert "30 points of the data's other splits are neither" in outcome.result["warnings"][0]
+
+
+def test_spaces_fit_the_events_and_columns_are_scaled() -> None:
+    with pytest.raises(ConfigError, match="the space 'random-conv' does not fit events of shape"):
+        audited(points(50, 0), points(50, 1), points(50, 2), spaces=["random-conv"], **QUICK)
+    with pytest.raises(ValueError, match="inception names the file"):
+        AuditOptions.model_validate({"spaces": ["inception"]})
+    # A column of large numbers without meaning hides copies, unless each column counts the same.
+    training, held_out, samples = (
+        torch.cat([1e4 * torch.randn(300, 1, generator=torch.Generator().manual_seed(n)), x], 1)
+        for n, x in enumerate(sets("copier", "ring", 0, 300))
+    )
+    nearer = "samples nearer than held-out points (columns)"
+    share = {
+        scale: audited(training, held_out, samples, scale=scale, **QUICK)["metrics"][nearer]
+        for scale in ("columns", "none")
+    }
+    assert share["none"] < 0.56
+    assert share["columns"] > share["none"]
+
+
+def test_images_are_compared_by_pixels_and_by_random_features() -> None:
+    generator = torch.Generator().manual_seed(0)
+    smooth = torch.nn.functional.interpolate(torch.rand(360, 1, 3, 3, generator=generator), (8, 8), mode="bilinear")
+    training, held_out, samples = smooth.split(120)
+    samples = samples.clone()
+    samples[:30] = training[:30]
+    scale = EventScale(low=0.0, high=1.0, levels=256, factor=255.0)
+    splits = {"train": Dataset(training), "test": Dataset(held_out)}
+    given, data = TensorSource({"test": Dataset(samples)}, scale), TensorSource(splits, scale)
+    outcome = audit(given, {"data": data}, AuditOptions.model_validate(QUICK), StageContext("a"))
+    assert {listed["space"] for listed in outcome.result["audit"]["copies"]} == {"pixels", "random-conv"}
+    assert outcome.result["answer"]["value"] == pytest.approx(0.25, abs=0.03)
+    assert outcome.shown.samples.shape == (50, 1, 8, 8)
+    assert (outcome.shown.ratio[:30] < 0.2).all()

@@ -1,0 +1,114 @@
+"""``scorefold audit`` and the verb from run files and from Python: from a model or a file to verdicts and a page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scorefold_audit.verdicts import NAMES
+from scorefold_registry.cli.commands import audit as command
+from scorefold_registry.cli.main import main
+from scorefold_registry.python import data, do
+
+QUICK = ["--quiet", "--set", "permutations=99", "--set", "quality_points=100", "--set", "n=150"]
+RUN_FILE = """version: 1
+name: ring
+runtime: {device: cpu, threads: 1}
+stages:
+  data: {use: data:gaussian-mixture, config: {points: 600, fractions: [0.5, 0, 0.5]}}
+  copier: {use: score:analytic, config: {points: true}, inputs: {data: data}}
+  right: {use: score:analytic, inputs: {data: data}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    train, held_out, samples = (rng.standard_normal((150, 4)) for _ in range(3))
+    np.save("train.npy", train)
+    np.save("held-out.npy", held_out)
+    np.save("right.npy", samples)
+    samples[:40] = train[:40]
+    np.save("copies.npy", samples)
+
+
+def test_the_verdicts_that_the_command_takes_are_those_of_the_verb() -> None:
+    assert command.NAMES == NAMES
+
+
+def test_samples_in_a_file_and_the_status(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["audit", "copies.npy", "--train", "train.npy", "--held-out", "held-out.npy", *QUICK]
+    assert main(asked) == 0
+    said = capsys.readouterr().out
+    assert "40 of 150 samples are nearer to a training point" in said
+    assert "copied share of the samples (columns) 0.26" in said
+    assert "not found: off-the-data" in said
+    assert "withheld: membership: samples alone have no loss" in said
+    assert main([*asked, "--fail-on", "copies,overlap"]) == 1
+    assert main([*asked, "--fail-on", "overlap", "--fail-on", "off-the-data"]) == 0
+    # What was not tested does not pass.
+    assert main([*asked, "--fail-on", "membership", "--json"]) == 1
+    printed = capsys.readouterr()
+    found = json.loads(printed.out[printed.out.index("{\n") :])
+    assert found["failed"] == []
+    assert found["untested"] == ["membership"]
+    assert "membership was not tested" in printed.err
+    assert Path(found["run_file"]).is_file()
+    page = Path(found["report"]).read_text()
+    assert "Audit: audit" in page
+    assert "Withheld" in page
+    assert page.count("data:image/") >= 2
+
+
+def test_a_stage_is_audited_on_the_data_that_it_names(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("run.yaml").write_text(RUN_FILE)
+    assert main(["run", "run.yaml", "--quiet"]) == 0
+    (run,) = Path("runs/ring").glob("2*")
+    assert main(["audit", str(run / "copier"), *QUICK, "--fail-on", "copies,membership"]) == 1
+    assert "the model knows its training points" in capsys.readouterr().out
+    assert main(["audit", str(run / "right"), *QUICK, "--fail-on", "copies,memorisation,membership"]) == 0
+    assert main(["audit", str(run / "right"), *QUICK, "--train", str(run / "data")]) == 0
+    capsys.readouterr()
+    assert main(["audit", str(run / "right"), *QUICK, "--train", "data:gaussian-mixture"]) == 0
+    assert "may put other points into its splits" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["right.npy"], "names no data that it was trained on"),
+        (["right.npy", "--train", "train.npy"], "all points of train.npy are training points"),
+        (["nothing.npy", "--train", "train.npy"], "nothing.npy, which does not exist"),
+        (
+            ["right.npy", "--train", "train.npy", "--held-out", "train.npy"],
+            "all points of train.npy are training points",
+        ),
+        (["right.npy", "--train", "train.npy", "--fail-on", "copy"], "did you mean 'copies'"),
+        (["right.npy", "--train", "train.npy", "--fail-on", ","], "--fail-on is given no name"),
+        (["right.npy", "--train", "train.npy", "--held-out", "held-out.npy", "--read", "colums=[a]"], "'columns'"),
+        (["right.npy", "--train", "train.npy", "--held-out", "held-out.npy", "--set", "m=3"], "unknown field 'm'"),
+    ],
+)
+def test_what_can_not_be_asked_is_an_error_for_people(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["audit", *arguments, "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Traceback" not in said
+
+
+def test_from_python(tmp_path: Path) -> None:
+    folder = tmp_path / "python"
+    train = data(np.load("train.npy"), splits=(1, 0, 0), name="train", folder=folder, progress=False)
+    held_out = data(np.load("held-out.npy"), splits=(0, 0, 1), name="held-out", folder=folder, progress=False)
+    samples = data(np.load("copies.npy"), splits=(0, 0, 1), name="samples", folder=folder, progress=False)
+    stage = do("audit", samples, train, held_out=held_out, permutations=99, quality_points=100, progress=False)
+    assert stage.metrics["named copies (columns)"] == 40
+    assert stage.result["answer"]["value"] == pytest.approx(0.257, abs=0.01)
+    assert stage.plot("pairs") is not None
+    assert "copies" in repr(stage)
