@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEFAULT := core toolkit testing registry plugins/verbs plugins/standard plugins/iddiff plugins/pullback plugins/nonuniform plugins/conditional plugins/scorevae plugins/caflow plugins/allocation plugins/audit plugins/flowmatching templates
 OPTIONAL := plugins/dask plugins/tracking
 MEMBERS := $(DEFAULT) $(OPTIONAL)
-LONG := benchmarks/images.py benchmarks/dimensions.py benchmarks/growth.py
+LONG := benchmarks/images.py benchmarks/dimensions.py benchmarks/growth.py benchmarks/audit.py
 MANIFESTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
 
 export OMP_NUM_THREADS ?= 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from audit_controls import DATA, audited, found, sets
+
+from scorefold_audit.claims.controls import DATA, audited, found, sets
 
 COPYING = {"copies", "memorisation"}
 QUICK = {"permutations": 199, "quality_points": 300}

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from audit_controls import sphere
 from scipy.stats import binom
 
+from scorefold_audit.claims.controls import sphere
 from scorefold_audit.copies import Rates, authentic, closeness, fewest_named, named, nearer_to_training, p_values, z_of
 from scorefold_audit.nearest import Near, Search, dimension_of, duplicate_distance
 from scorefold_audit.quality import kernel_distance, neighbourhoods

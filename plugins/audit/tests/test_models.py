@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from audit_controls import found, ring, sphere
 from torch import Tensor
 
 from scorefold.data import Condition, Dataset, TensorSpec
@@ -14,6 +13,7 @@ from scorefold.errors import DataError
 from scorefold.interfaces import ScoreModel, TensorSource
 from scorefold.stage import StageContext
 from scorefold_audit.audit import audit
+from scorefold_audit.claims.controls import found, ring, sphere
 from scorefold_audit.config import AuditOptions
 from scorefold_audit.membership import denoising_losses, likelihood_gap, membership, time_at
 from scorefold_registry import Host

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from audit_controls import audited, found, ring, sets, source
 
 from scorefold.data import Dataset, EventScale
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import TensorSource
 from scorefold.stage import StageContext
 from scorefold_audit.audit import audit
+from scorefold_audit.claims.controls import audited, found, ring, sets, source
 from scorefold_audit.config import AuditOptions
 
 QUICK = {"permutations": 99, "quality_points": 100}

@@ -59,4 +59,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     def row(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
-    return f"<table>{row(head, 'th')}{''.join(row(cells, 'td') for cells in rows)}</table>"
+    # The report's own tables are of names and numbers; these hold sentences.
+    style = "max-width: none; overflow-wrap: normal"
+    return f'<table style="{style}">{row(head, "th")}{"".join(row(cells, "td") for cells in rows)}</table>'

@@ -1,8 +1,9 @@
-"""The controls of an audit: data of known distribution, and models that copy, are right, too wide or incomplete."""
+"""The controls: data of known distribution, models that copy, are right, too wide or incomplete, and their audits."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,11 +11,14 @@ from torch import Tensor
 
 from scorefold.data import Dataset
 from scorefold.interfaces import TensorSource
+from scorefold.seeds import derive_seed
 from scorefold.stage import StageContext
 from scorefold_audit.audit import audit
 from scorefold_audit.config import AuditOptions
 
 MODES = 8
+SEEDS = {"smoke": 2, "quick": 5, "full": 20}
+POINTS = 500
 
 
 def ring(count: int, generator: torch.Generator, modes: int = MODES) -> Tensor:
@@ -31,11 +35,13 @@ def sphere(count: int, generator: torch.Generator, half: bool = False) -> Tensor
     if half:
         x[:, 0] = x[:, 0].abs()
     basis = np.linalg.qr(np.random.default_rng(0).standard_normal((50, 11)))[0]
-    return (x @ torch.from_numpy(basis).T).float()
+    turned: Tensor = x @ torch.from_numpy(basis).T
+    return turned.float()
 
 
 DATA = {"ring": ring, "sphere": sphere}
 WIDE = {"ring": 1.0, "sphere": 0.1}
+MODELS = ("copier", "right", "tenth", "wide", "incomplete")
 
 
 def samples_of(model: str, data: str, training: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -56,7 +62,7 @@ def samples_of(model: str, data: str, training: Tensor, count: int, generator: t
     return x
 
 
-def sets(model: str, data: str, seed: int, size: int = 500) -> tuple[Tensor, Tensor, Tensor]:
+def sets(model: str, data: str, seed: int, size: int = POINTS) -> tuple[Tensor, Tensor, Tensor]:
     """Training points, held-out points and samples, ``size`` of each."""
     generator = torch.Generator().manual_seed(seed)
     training, held_out = DATA[data](size, generator), DATA[data](size, generator)
@@ -69,13 +75,28 @@ def source(train: Tensor | None = None, test: Tensor | None = None) -> TensorSou
     return TensorSource({name: Dataset(x) for name, x in splits.items() if x is not None})
 
 
-def audited(training: Tensor, held_out: Tensor, samples: Tensor, seed: int = 0, **options: object) -> dict:
+def audited(training: Tensor, held_out: Tensor, samples: Tensor, seed: int = 0, **options: Any) -> dict[str, Any]:
     """The result of an audit of samples alone, without an estimator of dimension."""
     asked = AuditOptions.model_validate({"scale": "none", "n": len(samples), **options})
-    outcome = audit(source(test=samples), {"data": source(training, held_out)}, asked, StageContext("audit", seed))
-    return outcome.result
+    return audit(source(test=samples), {"data": source(training, held_out)}, asked, StageContext("audit", seed)).result
 
 
-def found(result: dict) -> set[str]:
+def found(result: dict[str, Any]) -> set[str]:
     """The names of the verdicts of a result that found something by a test."""
     return {verdict["name"] for verdict in result["audit"]["verdicts"] if verdict["found"] and verdict["p"] is not None}
+
+
+def _results(profile: str, seed: int, model: str, data: str) -> list[dict[str, Any]]:
+    seeds = [derive_seed(seed, model, data, number) % 2**32 for number in range(SEEDS[profile])]
+    return [audited(*sets(model, data, each), seed=each, permutations=199) for each in seeds]
+
+
+def share(host: Any, profile: str, seed: int, *, model: str, data: str) -> float:
+    """The copied share that audits of a model report, the mean over seeds."""
+    return float(np.mean([result["answer"]["value"] for result in _results(profile, seed, model, data)]))
+
+
+def rate(host: Any, profile: str, seed: int, *, model: str, data: str, verdict: str) -> float:
+    """How often audits of a model find something: the share of seeds with this verdict, or with ``any``."""
+    names = [found(result) for result in _results(profile, seed, model, data)]
+    return float(np.mean([bool(each) if verdict == "any" else verdict in each for each in names]))
