@@ -310,3 +310,20 @@ def test_every_citation_of_ours_is_read(host: Host) -> None:
     assert len(cited) > 15
     for item in cited:
         assert list(citation(item)), item.id
+
+
+def test_an_audit_separates_a_copier_from_a_model_that_is_too_wide(host: Host, tmp_path: Path) -> None:
+    sets = [f"stages.{stage}.options.permutations=199" for stage in ("audit", "audit-gaussian")]
+    sets += [f"stages.{stage}.options.n=200" for stage in ("audit", "audit-gaussian")]
+    _, folder = run(host, tmp_path, "audit-digits.yaml", *sets)
+    found = {
+        stage: {
+            verdict["name"]
+            for verdict in json.loads((folder / stage / "result.json").read_text())["audit"]["verdicts"]
+            if verdict["found"]
+        }
+        for stage in ("audit", "audit-gaussian")
+    }
+    assert {"copies", "memorisation", "membership"} <= found["audit"]
+    assert "off-the-data" in found["audit-gaussian"]
+    assert not found["audit-gaussian"] & {"copies", "memorisation"}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -11,11 +14,13 @@ from scorefold.data import Condition, Dataset, TensorSpec
 from scorefold.diffusion import VP
 from scorefold.errors import DataError
 from scorefold.interfaces import ScoreModel, TensorSource
-from scorefold.stage import StageContext
+from scorefold.jobs import job_function
+from scorefold.stage import Executor, StageContext
 from scorefold_audit.audit import audit
 from scorefold_audit.claims.controls import found, ring, sphere
 from scorefold_audit.config import AuditOptions
 from scorefold_audit.membership import denoising_losses, likelihood_gap, membership, time_at
+from scorefold_audit.sets import read_sets
 from scorefold_registry import Host
 
 QUICK = {"permutations": 99, "quality_points": 100, "n": 200, "steps": 12}
@@ -82,6 +87,27 @@ def test_a_flow_has_its_likelihood_without_asking(host: Host) -> None:
     result = audited(flow, data)
     assert {"membership", "likelihood-gap"} <= {verdict["name"] for verdict in result["audit"]["verdicts"]}
     assert not found(result) & {"copies", "membership", "likelihood-gap"}
+
+
+def test_samples_are_drawn_in_jobs_with_the_same_bits(host: Host) -> None:
+    model, data = mixture(host)
+
+    class Apart(Executor):
+        """Jobs one after another, as another process would get them."""
+
+        keys: ClassVar[list[str]] = []
+
+        def map(self, target: str, items: Iterable[Any], key: str) -> list[Any]:
+            self.keys.append(key)
+            return [job_function(target)(item) for item in items]
+
+    options = AuditOptions.model_validate({**QUICK, "batch_size": 50})
+    one, other = (
+        read_sets(model, {"data": data}, options, StageContext("audit", executor=executor)).samples
+        for executor in (None, Apart())
+    )
+    assert Apart.keys == ["samples"]
+    assert torch.equal(one, other)
 
 
 class Shifted(ScoreModel):

@@ -108,16 +108,19 @@ class Closeness:
 def closeness(samples: Numbers, held_out: Numbers) -> Closeness:
     """Of distances (m,) and (h,)."""
     m, h = len(samples), len(held_out)
-    above = float(mannwhitneyu(samples, held_out).statistic)
-    area = 1 - above / (m * h)
+    area = 1 - _above(samples, held_out) / (m * h)
     return Closeness(area, area_interval(area, m, h), z_of(samples, held_out))
 
 
 def z_of(samples: Numbers, held_out: Numbers) -> float:
     """Z_U = (U - hm/2 + 1/2) / sqrt(hm (h + m + 1) / 12), U the pairs in which the sample is farther, ties half."""
     m, h = len(samples), len(held_out)
-    above = float(mannwhitneyu(samples, held_out).statistic)
-    return (above - h * m / 2 + 0.5) / math.sqrt(h * m * (h + m + 1) / 12)
+    return (_above(samples, held_out) - h * m / 2 + 0.5) / math.sqrt(h * m * (h + m + 1) / 12)
+
+
+def _above(samples: Numbers, held_out: Numbers) -> float:
+    """U, the number of pairs in which the sample's distance is the larger one, ties half."""
+    return float(mannwhitneyu(samples, held_out, method="asymptotic").statistic)
 
 
 def area_interval(area: float, m: int, h: int) -> tuple[float, float]:

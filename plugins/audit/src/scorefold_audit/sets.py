@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefold.data import Dataset, EventScale
+from scorefold.data import Condition, Dataset, EventScale
 from scorefold.errors import DataError, ShapeError, SplitError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.interfaces.data import SPLITS
@@ -19,6 +19,7 @@ from scorefold.stage import StageContext
 from scorefold_audit.config import AuditOptions
 from scorefold_toolkit.drawing import condition_of, device_of, draw_events
 from scorefold_toolkit.metrics.measure import Units
+from scorefold_toolkit.shards import in_shards
 
 _OTHER_UNITS, _ALIKE = 10.0, 1e-3
 """How many times wider or narrower than training points held-out points or samples are taken to be in other units, and
@@ -146,21 +147,42 @@ def _count_left(source: DataSource) -> int:
 
 
 def _draw(model: ScoreModel | Flow, held_out: Dataset, options: AuditOptions, context: StageContext) -> Tensor:
-    """n events, for the conditions of held-out points in turn where the model takes any; each batch has its seed."""
-    seed, parts = context.seed("audit"), list[Tensor]()
+    """n events, for the conditions of held-out points in turn where the model takes any, in jobs where the model is on
+    the CPU and the executor runs these in parallel; each batch has a seed of its own."""
+    seed, parts, starts = context.seed("audit"), list[Tensor](), range(0, options.n, options.batch_size)
     # Only their conditions are read, which have no units.
     given = to_model(held_out, model, model.event_scale, context) if model.condition_spec is not None else None
-    for number, start in enumerate(range(0, options.n, options.batch_size)):
-        count = min(options.batch_size, options.n - start)
-        generator = torch.Generator(device_of(model)).manual_seed(derive_seed(seed, number))
-        condition = None
+    shards = []
+    for number, start in enumerate(starts):
+        count, condition = min(options.batch_size, options.n - start), None
         if given is not None:
             condition = condition_of(model, given.take((start + torch.arange(count)) % len(given)))
-        with torch.no_grad():
-            drawn = draw_events(model, count if condition is None else 1, condition, options, generator)
-        parts.append(drawn.reshape(count, *model.event_shape).cpu())
-        context.progress(start + count, options.n, "samples")
+        shards.append(Shard(model, count, condition, options, derive_seed(seed, number)))
+    executor = context.executor if device_of(model).type == "cpu" else None
+    for drawn in in_shards(f"{__name__}:draws_of", shards, executor, "samples"):
+        parts.append(drawn)
+        context.progress(sum(map(len, parts)), options.n, "samples")
     return torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Events that are drawn in one job: so many, for as many conditions where the model takes any, from a seed."""
+
+    model: ScoreModel | Flow
+    count: int
+    condition: Condition | None
+    options: AuditOptions
+    seed: int
+
+
+@torch.no_grad()
+def draws_of(shard: Shard) -> Tensor:
+    """The events of a shard (count, *E), on the CPU."""
+    generator = torch.Generator(device_of(shard.model)).manual_seed(shard.seed)
+    n = shard.count if shard.condition is None else 1
+    drawn = draw_events(shard.model, n, shard.condition, shard.options, generator)
+    return drawn.reshape(shard.count, *shard.model.event_shape).cpu()
 
 
 def _check_shapes(training: Dataset, held_out: Dataset, samples: Tensor) -> None:
