@@ -286,15 +286,17 @@ def _outcome(
         arrays[f"held-out distance ({found.space})"] = torch.from_numpy(found.near_held_out.distance)
         arrays[f"held-out ratio ({found.space})"] = torch.from_numpy(found.near_held_out.ratio)
     order = np.argsort(first.near.ratio, kind="stable")[:LISTED]
-    places = torch.from_numpy(order)
     shown = Audited(
         measured,
-        sets.samples[places],
+        sets.samples[torch.from_numpy(order)],
         sets.training.take(torch.from_numpy(first.near.index[order])).x,
         torch.from_numpy(first.near.ratio[order]),
         torch.from_numpy(np.isin(order, first.named)),
         (sets.scale.low, sets.scale.high),
     )
+    # What may have been drawn for this audit alone, in the units that the data were read in.
+    arrays["most like copies"] = sets.scale.to_raw(shown.samples)
+    arrays["their nearest training points"] = sets.scale.to_raw(shown.training)
     return Outcome(report.metrics, result, arrays, shown=shown)
 
 

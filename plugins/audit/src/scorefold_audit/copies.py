@@ -113,7 +113,13 @@ def closeness(samples: Numbers, held_out: Numbers) -> Closeness:
 
 
 def z_of(samples: Numbers, held_out: Numbers) -> float:
-    """Z_U = (U - hm/2 + 1/2) / sqrt(hm (h + m + 1) / 12), U the pairs in which the sample is farther, ties half."""
+    """Z_U = (U - hm/2 + 1/2) / sqrt(hm (h + m + 1) / 12), U the pairs in which the sample is farther, ties half.
+
+    Of distances (m,) and (h,) (Meehan et al. 2020).
+
+    >>> round(z_of(np.zeros(500), np.ones(500)), 2)
+    -27.37
+    """
     m, h = len(samples), len(held_out)
     return (_above(samples, held_out) - h * m / 2 + 0.5) / math.sqrt(h * m * (h + m + 1) / 12)
 
@@ -208,5 +214,9 @@ def named(p: Numbers, share: float) -> Places:
 
 
 def fewest_named(m: int, h: int, share: float) -> int:
-    """How many copies among m samples there must be for any to be named, with h held-out points."""
+    """How many copies among m samples there must be for any to be named, with h held-out points.
+
+    >>> fewest_named(500, 500, 0.1), fewest_named(1000, 10_000, 0.1)
+    (10, 1)
+    """
     return max(1, math.ceil(m / (share * (h + 1)) - 1e-9))

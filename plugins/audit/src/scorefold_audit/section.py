@@ -33,6 +33,9 @@ def _section(found: Mapping[str, Any]) -> str:
     parts = [
         f"<p>The chance of any false alarm among these tests is at most {found['level']:.0%}, all together. A test "
         "that finds nothing says what it would have found; it is no proof that there is nothing.</p>",
+        "<p>Distances between distributions are biased upwards in small samples: a Frechet distance is to be compared "
+        "with that of as many training points, and with others of as many points only; the kernel distance has no such "
+        "bias, and scatters about 0.</p>",
         _table(["", "verdict", "what was found", "p alone"], verdicts),
     ]
     for listed in found["copies"]:

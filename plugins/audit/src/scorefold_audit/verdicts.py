@@ -97,7 +97,11 @@ def judge(findings: Sequence[Finding], level: float) -> list[dict[str, Any]]:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p-values adjusted by Holm's procedure (1979): the chance of any false one at or below a level is that level."""
+    """p-values adjusted by Holm's procedure (1979): the chance of any false one at or below a level is that level.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
     order = np.argsort(p, kind="stable")
     adjusted, highest = [0.0] * len(p), 0.0
     for rank, place in enumerate(order):
@@ -122,10 +126,11 @@ def of_copies(found: Copying) -> Finding:
     share, (low, high) = rates.excess(), rates.interval()
     about = f"an estimated {share:.1%} of samples are copies (95% interval {low:.1%} to {high:.1%}, {found.space})"
     if len(found.named):
-        count = f"{len(found.named)} of {rates.of_samples} samples are"
+        above = found.held_out_above()
+        others = "any held-out point is" if above == 1 else f"{100 * above:.4g}% of held-out points are"
         about = (
-            f"{count} nearer to a training point, against the next one, than {100 * found.held_out_above():.4g}% of "
-            f"held-out points are: copies; {about}"
+            f"{len(found.named)} of {rates.of_samples} samples are nearer to a training point, against the next one, "
+            f"than {others}: copies; {about}"
         )
     return Finding(
         "copies",

@@ -147,6 +147,8 @@ def _data(text: str, read: list[str], fractions: list[int]) -> dict[str, Any]:
         return {"load": str(path.absolute())}
     use, config = data_stage(text)
     config = {} if ":" in text and not path.exists() else {**config, "fractions": fractions}
+    if use == "data:array":
+        config = {**config, "scale": "none"}  # columns are scaled by the verb, and only there
     fitting = [field for field in read if field.partition("=")[0].strip().partition(".")[0] in _fields(use)]
     config = with_fields(config, fitting, "--read", "columns=[a, b]")
     return _as_seen_from_here({"use": use, "config": config} if config else {"use": use})
