@@ -11,7 +11,7 @@ from scipy.stats import binom
 
 from scorefold_audit.claims.controls import sphere
 from scorefold_audit.copies import Rates, authentic, closeness, fewest_named, named, nearer_to_training, p_values, z_of
-from scorefold_audit.nearest import Near, Search, dimension_of, duplicate_distance
+from scorefold_audit.nearest import Near, Neighbours, Search, dimension_of, duplicate_distance
 from scorefold_audit.quality import kernel_distance, neighbourhoods
 from scorefold_audit.verdicts import holm, rank_deviation, shift
 
@@ -24,7 +24,7 @@ def uniform(count: int, dimension: int, seed: int) -> np.ndarray:
 
 def near(count: int, dimension: int, queries: int, seed: int = 0) -> tuple[Search, Near]:
     search = Search(uniform(count, dimension, seed))
-    return search, Near.of(search, uniform(queries, dimension, seed + 1))
+    return search, Near.of(search, Neighbours.of(search, uniform(queries, dimension, seed + 1)))
 
 
 @pytest.mark.parametrize(("dimension", "expected"), [(1, 1 / 3), (2, 1 / 9)])
@@ -68,7 +68,8 @@ def test_a_duplicate_in_training_hides_no_copy() -> None:
     points = np.random.default_rng(0).normal(size=(100, 5)).astype(np.float32)
     twice = np.concatenate([points, points[:1] + 1e-6])
     copy = points[:1] + 1e-3
-    plain, merged = (Near.of(Search(twice), copy, apart) for apart in (0.0, 1e-4))
+    search = Search(twice)
+    plain, merged = (Near.of(search, Neighbours.of(search, copy), apart) for apart in (0.0, 1e-4))
     assert plain.ratio[0] > 0.99
     assert merged.ratio[0] < 0.01
 
@@ -85,7 +86,7 @@ def test_the_share_nearer_to_training_has_the_variance_of_permuted_names() -> No
         shares.append(names[nearest].mean())
     training = Search(points[:n])
     distance, index = Search(points[n:]).nearest(samples)
-    found = nearer_to_training(Near.of(training, samples), distance[:, 0], index[:, 0], n, h)
+    found = nearer_to_training(Near.of(training, Neighbours.of(training, samples)), distance[:, 0], index[:, 0], n, h)
     z = (found.share - np.mean(shares)) / np.std(shares)
     assert found.expected == 0.4 == pytest.approx(np.mean(shares), abs=0.01)
     assert found.p == pytest.approx(0.5 * math.erfc(z / math.sqrt(2)), abs=0.02)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from scorefold.stage import Outcome, StageContext
 from scorefold_audit import copies, quality, verdicts
 from scorefold_audit.config import AuditOptions
 from scorefold_audit.membership import denoising_losses, likelihood_gap, log_likelihoods, membership
-from scorefold_audit.nearest import Near, dimension_of
+from scorefold_audit.nearest import Near, Neighbours, dimension_of
 from scorefold_audit.sets import Sets, read_sets, to_model
 from scorefold_audit.spaces import Copying, Overlap, Space, copying, overlap_of, spaces_of
 from scorefold_audit.verdicts import Finding
@@ -72,25 +73,22 @@ def audit(
     sets = read_sets(component, inputs, options, context)
     report = Report(warnings=list(sets.warnings))
     spaces = spaces_of(sets, options, context)
-    near_held_out = Near.of(spaces[0].search, spaces[0].held_out)
-    overlap = overlap_of(spaces[0], near_held_out, context.seed("duplicates") % 2**32)
+    neighbours = Neighbours.of(spaces[0].search, spaces[0].held_out)
+    overlap = overlap_of(spaces[0], neighbours, context.seed("duplicates") % 2**32)
     _note_sizes(report, sets, overlap)
     if overlap.leaked:
         sets = sets.without(torch.from_numpy(overlap.rows))
         spaces = [space.without(overlap.rows) for space in spaces]
-        near_held_out = near_held_out.take(~overlap.rows)
-    measured = []
+        neighbours = neighbours.take(~overlap.rows)
+    measured, seed = [], context.seed("cells") % 2**32
     for number, space in enumerate(spaces):
         context.progress(number, len(spaces), f"copies by {space.name}")
-        first = near_held_out if number == 0 else None
-        found = report.attempt(
-            f"copies ({space.name})",
-            lambda space=space, first=first: copying(space, first, options.listed, context.seed("cells") % 2**32),  # type: ignore[misc]
-        )
+        known = neighbours if number == 0 else None
+        found = report.attempt(f"copies ({space.name})", partial(copying, space, known, options.listed, seed))
         if found is not None:
             measured.append(found)
             _note_copying(report, found, options)
-    _membership(report, component, sets, spaces[0], near_held_out, options, context)
+    _membership(report, component, sets, spaces[0], Near.of(spaces[0].search, neighbours), options, context)
     _quality(report, spaces[-1], options, context)
     _dimensions(report, inputs.get("estimator"), sets, context)
     return _outcome(report, sets, overlap, tuple(measured), options)
@@ -245,12 +243,14 @@ def _dimensions(report: Report, estimator: Estimator | None, sets: Sets, context
     count = min(len(samples), len(held_out))
     for name, points in (("samples", samples), ("held-out points", held_out)):
         chosen = quality.some(points, count, context.generator("dimension"))
-        found = report.attempt(
-            f"dimension of {name}",
-            lambda chosen=chosen: estimator.estimate(chosen, generator=context.generator("estimate")).number(),  # type: ignore[misc]
-        )
+        generator = context.generator("estimate")
+        found = report.attempt(f"dimension of {name}", partial(_dimension, estimator, chosen, generator))
         if found is not None:
             report.metrics[f"dimension of {name}"] = found
+
+
+def _dimension(estimator: Estimator, points: Tensor, generator: torch.Generator) -> float:
+    return estimator.point_estimate(points, generator=generator).number()
 
 
 def _outcome(

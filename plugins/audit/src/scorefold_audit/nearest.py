@@ -58,6 +58,22 @@ class Search:
 
 
 @dataclass(frozen=True)
+class Neighbours:
+    """The ``distances`` (m, k) of the nearest training points, increasing, and their places ``index`` (m, k)."""
+
+    distances: Numbers
+    index: Places
+
+    @classmethod
+    def of(cls, search: Search, queries: Rows) -> Neighbours:
+        """So many of each of m points that one which is no duplicate of the first is among them."""
+        return cls(*search.nearest(queries, NEIGHBOURS))
+
+    def take(self, rows: NDArray[np.bool_]) -> Neighbours:
+        return Neighbours(self.distances[rows], self.index[rows])
+
+
+@dataclass(frozen=True)
 class Near:
     """The nearest training point of each of m points: its ``distance`` (m,), its place ``index`` (m,), and the
     ``ratio`` (m,) of that distance to the one of the next training point that is no duplicate of it."""
@@ -67,24 +83,21 @@ class Near:
     ratio: Numbers
 
     @classmethod
-    def of(cls, search: Search, queries: Rows, duplicate: float = 0.0) -> Near:
+    def of(cls, search: Search, neighbours: Neighbours, duplicate: float = 0.0) -> Near:
         """``duplicate`` is the distance up to which two training points count as one."""
-        distances, index = search.nearest(queries, NEIGHBOURS)
-        second = np.empty(len(queries))
-        step = max(1, _AT_ONCE // (index.shape[1] * max(1, queries.shape[1])))
-        for start in range(0, len(queries), step):
+        distances, index = neighbours.distances, neighbours.index
+        second = np.empty(len(index))
+        step = max(1, _AT_ONCE // (index.shape[1] * max(1, search.points.shape[1])))
+        for start in range(0, len(index), step):
             rows = slice(start, start + step)
-            neighbours = search.points[index[rows]].astype(np.float64)
-            apart = np.linalg.norm(neighbours - neighbours[:, :1], axis=2) > duplicate
+            points = search.points[index[rows]].astype(np.float64)
+            apart = np.linalg.norm(points - points[:, :1], axis=2) > duplicate
             # Where all are duplicates of the first, the last one serves.
             first = np.where(apart.any(1), apart.argmax(1), index.shape[1] - 1)
             second[rows] = np.take_along_axis(distances[rows], first[:, None], 1)[:, 0]
-        first_distance = distances[:, 0]
-        ratio = np.divide(first_distance, second, out=np.zeros_like(second), where=second > 0)
-        return cls(first_distance, index[:, 0], ratio)
-
-    def take(self, rows: NDArray[np.bool_]) -> Near:
-        return Near(self.distance[rows], self.index[rows], self.ratio[rows])
+        nearest = distances[:, 0]
+        ratio = np.divide(nearest, second, out=np.zeros_like(second), where=second > 0)
+        return cls(nearest, index[:, 0], ratio)
 
 
 def dimension_of(ratio: Numbers) -> float:

@@ -15,7 +15,7 @@ from scorefold.stage import StageContext
 from scorefold_audit import copies
 from scorefold_audit.config import AuditOptions, SpaceName
 from scorefold_audit.copies import Closeness, Nearer, Rates
-from scorefold_audit.nearest import BY_CHANCE, Near, Numbers, Places, Rows, Search, duplicate_distance
+from scorefold_audit.nearest import BY_CHANCE, Near, Neighbours, Numbers, Places, Rows, Search, duplicate_distance
 from scorefold_audit.sets import Sets
 from scorefold_toolkit.metrics import feature_network
 from scorefold_toolkit.metrics.measure import Units
@@ -103,8 +103,9 @@ class Overlap:
         return float(binom.sf(pairs - 1, self.searched, BY_CHANCE)) < 1e-3
 
 
-def overlap_of(space: Space, near: Near, seed: int) -> Overlap:
-    """Raises ``DataError`` where fewer than two held-out points are no training points."""
+def overlap_of(space: Space, neighbours: Neighbours, seed: int) -> Overlap:
+    """Of held-out points with these neighbours. Raises ``DataError`` where fewer than two are no training points."""
+    near = Near.of(space.search, neighbours)
     apart = near.distance > 1e-9 * space.spread
     if apart.sum() >= 2:
         near_duplicate = duplicate_distance(near.distance[apart], near.ratio[apart])
@@ -144,16 +145,20 @@ class Copying:
         return float((self.near_held_out.ratio > self.near.ratio[self.named].max()).mean())
 
 
-def copying(space: Space, near_held_out: Near | None, listed: float, seed: int) -> Copying:
-    """Raises ``DataError`` for fewer than 20 samples, held-out or training points."""
+def copying(space: Space, neighbours: Neighbours | None, listed: float, seed: int) -> Copying:
+    """``neighbours`` are those of held-out points, where they are known.
+
+    Raises ``DataError`` for fewer than 20 samples, held-out or training points.
+    """
     counts = {"samples": space.samples, "held-out points": space.held_out, "training points": space.training}
     for name, points in counts.items():
         if len(points) < FEWEST:
             raise DataError(f"the tests of copying need at least {FEWEST} {name}; {len(points)} were given")
-    first = near_held_out or Near.of(space.search, space.held_out)
+    neighbours = neighbours or Neighbours.of(space.search, space.held_out)
+    first = Near.of(space.search, neighbours)
     duplicate = duplicate_distance(first.distance, first.ratio)
-    other = Near.of(space.search, space.held_out, duplicate)
-    near = Near.of(space.search, space.samples, duplicate)
+    other = Near.of(space.search, neighbours, duplicate)
+    near = Near.of(space.search, Neighbours.of(space.search, space.samples), duplicate)
     to_held_out = Search(space.held_out).nearest(space.samples)
     p = copies.p_values(near.ratio, other.ratio)
     h, m = len(space.held_out), len(space.samples)
