@@ -95,5 +95,5 @@ NO_ROOM = {
     "scorefold.interfaces.network": "Network Prepares",
     "scorefold.plugin": "Capability Claim Comparison Kind Verb",
     "scorefold.results": "Allocation PlanRow",
-    "scorefold.stage": "EventGroups Executor Fitted Outcome RunInfo StageContext StageInfo",
+    "scorefold.stage": "Executor Fitted Outcome RunInfo StageContext StageInfo",
 }

@@ -12,8 +12,8 @@ BANNED = {
     r"\bmend(s|ed|ing)?\b": "fix",
     r"(?<!power.)\blaws?\b": "distribution, or check",
     r"\bby heart\b": "memorise",
-    # Names of checks, which files of users may hold, and the method of file objects stay.
-    r"(?<!-)(?<!source\.)\b(told|tell(s|ing)?)\b": "report, print, show, separate, or say which",
+    # Names of checks, which files of users may hold, and the methods of file objects and of Optuna's studies stay.
+    r"(?<!-)(?<!source\.)(?<!study\.)\b(told|tell(s|ing)?)\b": "report, print, show, separate, or say which",
     r"(?<!for word), in words\b": "nothing in its place",
 }
 """Patterns and what to write. Changes of the past keep their words, and so does what maps old names to new ones."""

@@ -89,9 +89,9 @@ def test_a_mixture_without_scikit_learn_says_what_to_install(monkeypatch: pytest
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ScorefoldError, match="not installed") as caught:
+    with pytest.raises(ScorefoldError, match="a mixture of codes needs a library") as caught:
         fit_mixture(torch.zeros(4, 1), 1, seed=0)
-    assert "pip install scikit-learn" in str(caught.value)
+    assert "pip install 'scorefold-verbs[mixtures]'" in str(caught.value)
 
 
 def test_great_circles_keep_their_angles_and_turn_evenly() -> None:

@@ -37,7 +37,7 @@ def tried(search: Search, gives: Callable[[dict[str, Any]], float | None]) -> li
             found.append(dict(search.point(number).values))
         except IndexError:
             break
-        search.tell(gives(found[-1]))
+        search.answer(gives(found[-1]))
     return found
 
 

@@ -32,6 +32,10 @@ class EventGroups:
     """Events in groups, for figures: ``x`` (G, n, *E); ``group`` says what one is.
 
     The n events of a ``path`` are neighbours on a curve, ends included; otherwise their order means nothing.
+
+    >>> lines = EventGroups(torch.rand(3, 5, 2), "pair of points", path=True)
+    >>> list(samples(lines))
+    ['samples']
     """
 
     x: Tensor

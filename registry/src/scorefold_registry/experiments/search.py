@@ -64,13 +64,14 @@ class Search:
         return self._trials * len(self._rows)
 
     def point(self, number: int) -> Point:
-        """The point at a position from 0, once all those before its trial were told. Raises ``IndexError`` behind the
-        last."""
+        """The point at a position from 0, once there are answers to all those before its trial.
+
+        Raises ``IndexError`` behind the last."""
         while number >= len(self.points) and len(self._asked) < self._trials and self._ask():
             pass
         return self.points[number]
 
-    def tell(self, value: float | None) -> None:
+    def answer(self, value: float | None) -> None:
         """What the next point gave; None where it failed."""
         self._found.append(value)
         if len(self._found) % len(self._rows) == 0:
@@ -148,10 +149,10 @@ class Asked(Sequence[PointJob]):
             self._jobs.append(self._make(point, None))
         return self._jobs[place]
 
-    def tell(self, record: PointRecord) -> None:
+    def answer(self, record: PointRecord) -> None:
         """What a point gave, for the points to come."""
         hit = metric_of(self._measure, record.stages)
-        self._search.tell(None if record.error is not None or hit is None else hit[1])
+        self._search.answer(None if record.error is not None or hit is None else hit[1])
 
 
 def _space(axis: Axis) -> Any:

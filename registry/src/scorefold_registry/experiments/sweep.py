@@ -94,7 +94,7 @@ def sweep(
         make = _job_maker(host, base.path, plans[0], folder, kept, tuple(sets), root)
         if found and goal:
             asked_for = Asked(found, make, goal[1])
-            experiment = _Sweep(asked_for, host, measures, asked_for.texts, asked_for.tell)
+            experiment = _Sweep(asked_for, host, measures, asked_for.texts, asked_for.answer)
             records = run_here(experiment, watch or Watch(), f"a search of {search} settings, one after another")
             points = found.points[: len(records)]
         else:
@@ -159,7 +159,7 @@ class _Sweep(Experiment[PointJob, dict[str, Any], PointRecord]):
     host: Host
     measures: Sequence[Measure]
     texts: Mapping[int, str]
-    tell: Callable[[PointRecord], None] = lambda record: None
+    answered: Callable[[PointRecord], None] = lambda record: None
 
     def label(self, task: PointJob) -> str:
         return self.texts[task.number]
@@ -169,7 +169,7 @@ class _Sweep(Experiment[PointJob, dict[str, Any], PointRecord]):
 
     def row(self, task: PointJob, answers: Sequence[Answer[dict[str, Any]]]) -> PointRecord:
         record = write_record(task, answers[0])
-        self.tell(record)
+        self.answered(record)
         return record
 
     def recorded(self, task: PointJob) -> PointRecord | None:
