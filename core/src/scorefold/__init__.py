@@ -10,18 +10,9 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_LAZY = {
-    "ScoreModel": "scorefold.interfaces",
-    "Flow": "scorefold.interfaces",
-    "Geometry": "scorefold.interfaces",
-    "Estimator": "scorefold.interfaces",
-    "Allocator": "scorefold.interfaces",
-    "DataSource": "scorefold.interfaces",
-    "Network": "scorefold.interfaces",
-    "Dataset": "scorefold.data",
-    "Estimate": "scorefold.results",
-    "Allocation": "scorefold.results",
-}
+_INTERFACES = ("ScoreModel", "Flow", "Geometry", "Estimator", "Allocator", "DataSource", "Network")
+_RESULTS = dict.fromkeys(("Estimate", "Allocation"), "scorefold.results")
+_LAZY = {**dict.fromkeys(_INTERFACES, "scorefold.interfaces"), "Dataset": "scorefold.data", **_RESULTS}
 
 __all__ = ["__version__", *sorted(_LAZY)]
 

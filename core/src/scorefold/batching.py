@@ -44,15 +44,17 @@ def set_call_rows(rows: int | None) -> None:
     _chosen = rows
 
 
-def call_rows(model: nn.Module, like: Tensor, call: Callable[[int], object]) -> int:
-    """Events in one call of a model whose answers are as ``like``; ``call(n)`` makes one with n events of no meaning.
-    Where that call fails, a network of 256 numbers a coordinate is assumed.
+def call_rows(
+    model: nn.Module, like: Tensor, spec: ConditionSpec | None, call: Callable[[Tensor, Condition | None], object]
+) -> int:
+    """Events in one call of a model: ``call(x, condition)`` makes one with copies of the event ``like`` (1, *E) and
+    conditions of no meaning. Where that call fails, a network of 256 numbers a coordinate is assumed.
     """
     if _chosen is not None:
         return _chosen
     known = _measured.get(model)
     if known is None or known[:2] != (like.device, like.dtype):
-        each = _bytes_an_event(model, call) or _NUMBERS * like[0].numel() * like.element_size()
+        each = _bytes_an_event(model, like, spec, call) or _NUMBERS * like[0].numel() * like.element_size()
         limit = CPU_BYTES if like.device.type == "cpu" else DEVICE_BYTES
         known = _measured[model] = (like.device, like.dtype, max(1, min(MOST, limit // each)))
     return known[2]
@@ -101,7 +103,9 @@ class _Sizes(TorchDispatchMode):
         return answer
 
 
-def _bytes_an_event(model: nn.Module, call: Callable[[int], object]) -> int | None:
+def _bytes_an_event(
+    model: nn.Module, like: Tensor, spec: ConditionSpec | None, call: Callable[[Tensor, Condition | None], object]
+) -> int | None:
     """The largest tensor of a call, a further event; None where it can't be measured."""
     modes = {module: module.training for module in model.modules()}
     model.eval()  # dropout would take global random numbers
@@ -109,7 +113,7 @@ def _bytes_an_event(model: nn.Module, call: Callable[[int], object]) -> int | No
         sizes = []
         for rows in (1, 3):
             with torch.no_grad(), _Sizes() as noted:
-                call(rows)
+                call(like.repeat(rows, *[1] * (like.dim() - 1)), blank_condition(spec, rows, like))
             sizes.append(noted.found)
     except Exception:
         # Events of no meaning may be refused; the real ones that follow get the model's own answer.

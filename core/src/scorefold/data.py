@@ -389,8 +389,7 @@ def as_dataset(data: Tensor | Dataset) -> Dataset:
 def check_events(x: Tensor, event_shape: tuple[int, ...], like: Tensor) -> None:
     """Raises ``ShapeError`` unless x is (B, *event_shape), on the device and in the dtype of ``like``."""
     if x.dim() == 0 or tuple(x.shape[1:]) != event_shape:
-        expected = ", ".join(["B", *map(str, event_shape)])
-        raise ShapeError(f"x has shape {tuple(x.shape)}; this model takes ({expected})")
+        raise ShapeError(f"x has shape {tuple(x.shape)}; this model takes ({', '.join(map(str, ('B', *event_shape)))})")
     if (x.device, x.dtype) != (like.device, like.dtype):
         raise ShapeError(
             f"x is {x.dtype} on {x.device}; this model is {like.dtype} on {like.device}",

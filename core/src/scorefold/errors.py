@@ -65,14 +65,7 @@ class ScorefoldError(Exception):
 
     def as_json(self) -> dict[str, object]:
         """The object printed under ``--json``: code, message, file, line, column (and hint)."""
-        return {
-            "code": self.code,
-            "message": self.message,
-            "hint": self.hint,
-            "file": self.file,
-            "line": self.line,
-            "column": self.column,
-        }
+        return {name: getattr(self, name) for name in ("code", "message", "hint", "file", "line", "column")}
 
 
 def _again(kind: type[ScorefoldError], args: tuple[Any, ...], state: Mapping[str, Any]) -> ScorefoldError:

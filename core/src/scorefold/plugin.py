@@ -1,6 +1,12 @@
 """All that a plugin's ``plugin.py`` imports: declarations made of strings and small tuples.
 
 Nothing here imports torch or pydantic, so listing every installed plugin stays cheap.
+
+>>> count = Verb("count", takes=(Port("data", kind="data"),), gives="metrics", target="my.verbs:count")
+>>> Kind("learner", "my.module:Learner", verbs=(count,), comparison=Comparison(("count",), best="largest")).default
+'count'
+>>> Capability("Stacks", "my.module:Stacks").name, Claim("two", "A plane is 2", "closed form", "my:two").role
+('Stacks', 'gate')
 """
 
 from __future__ import annotations

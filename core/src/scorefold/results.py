@@ -171,6 +171,9 @@ class Allocation:
     against one or more axes of the plan: columns by name, lists or tensors of one length. ``remarks`` are sentences
     that the recommendation ends with, ``warnings`` are about the plan, and ``diagnostics``
     what else there is to know of it, as JSON.
+
+    >>> print(Allocation("optimal", (PlanRow("digits", 2, support=5, query=15),), leftover=3).text())
+    2 tasks of type digits, each with 5 support and 15 query examples. 3 labels left over.
     """
 
     status: str

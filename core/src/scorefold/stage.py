@@ -105,6 +105,9 @@ class StageContext:
     ``checkpoint_dir`` is a folder that survives an interruption; ``metrics(step, values)`` reports numbers;
     ``progress`` is what ``report`` calls; ``warn(text)`` shows a warning at once. ``together(target, item)`` has other
     processes of torchrun do ``module:function`` while its block runs here, or is None; ``parallel`` is how they train.
+
+    >>> StageContext("score", seed_root=7).seed("noise") == derive_seed(7, "score", "noise")
+    True
     """
 
     stage: str

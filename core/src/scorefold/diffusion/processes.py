@@ -26,6 +26,10 @@ class IsotropicProcess(DiffusionProcess, Isotropic):
     ``mean`` is that of the data, a number or a tensor of the event shape (or one that broadcasts to it): the prior is
     N(signal mean, prior_scale^2). A mean of m in each of D coordinates is m sqrt(D) / prior_scale of the prior's
     deviations along one direction, which counts for large events however large the noise of a coordinate is.
+
+    >>> process = IsotropicProcess(GeometricVE(0.1, 10.0))
+    >>> process.perturb(torch.ones(1, 1), torch.ones(1), noise=torch.ones(1, 1)), process.time_at(torch.ones(1))
+    (tensor([[11.0000]]), tensor([0.5000]))
     """
 
     def __init__(self, schedule: Schedule, mean: Tensor | float = 0.0) -> None:

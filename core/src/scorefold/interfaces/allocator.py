@@ -23,6 +23,12 @@ class Allocator(ABC):
     """Plans how many tasks to take, and how many labels each.
 
     Must: ``allocate``. An allocator never spends more than the budget. Given: ``keep_in``.
+
+    >>> class OneTask(Allocator):
+    ...     def allocate(self, budget, *, pilot=None, constraints=None, generator=None):
+    ...         return Allocation("refused", (), leftover=budget, reason="nothing is known of the tasks")
+    >>> OneTask().allocate(9).text()
+    'No recommendation: nothing is known of the tasks.'
     """
 
     @abstractmethod

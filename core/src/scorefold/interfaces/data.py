@@ -23,6 +23,13 @@ class DataSource(ABC):
 
     Must: ``load``, and set ``event_shape`` and ``event_scale`` when constructed. May: ``condition_spec``,
     ``label_names``, ``fingerprint``, ``data_warnings``, ``summary``, ``inspect``. Given: ``spec``.
+
+    >>> class Line(DataSource):
+    ...     event_shape, event_scale = (1,), EventScale()
+    ...     def load(self, split):
+    ...         return Dataset(torch.linspace(0, 1, 5)[:, None])
+    >>> Line().summary().rows, TensorSource(torch.ones(4, 2)).load("test")
+    (15, Dataset(4 of shape (2,), index))
     """
 
     event_shape: tuple[int, ...]
@@ -71,9 +78,6 @@ class TensorSource(DataSource):
     ``splits`` maps a split to a data set; a tensor alone is the test split. ``condition_spec`` describes their
     conditions; without it, it is read from them (``scorefold.data.spec_of_conditions``): give it where classes are
     missing here. ``warnings`` are those of the data. Raises ``DataError`` for no split, or conditions of some only.
-
-    >>> TensorSource(torch.ones(4, 2)).load("test")
-    Dataset(4 of shape (2,), index)
     """
 
     def __init__(

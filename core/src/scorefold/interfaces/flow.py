@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from scorefold.batching import FEW, blank_condition, call_rows, in_calls
+from scorefold.batching import FEW, call_rows, in_calls
 from scorefold.data import Condition, ConditionSpec, EventScale, check_events, map_condition
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.random import draw_uniform
@@ -121,12 +121,7 @@ class Flow(nn.Module, ABC):
         like = self._reference().new_full((1, *self.event_shape), self.event_scale.mean)
         # Not counted among the calls of a stage, which the registry wraps.
         forward = inspect.unwrap(type(self).forward)
-
-        def call(rows: int) -> object:
-            x = like.expand(rows, *self.event_shape).clone()
-            return forward(self, x, blank_condition(self.condition_spec, rows, x))
-
-        return call_rows(self, like, call)
+        return call_rows(self, like, self.condition_spec, lambda x, given: forward(self, x, given))
 
     def dequantise(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """x + (u - 1/2) bin for discrete data, u uniform from the generator or 1/2; x itself for continuous data.

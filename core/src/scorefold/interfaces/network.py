@@ -17,6 +17,12 @@ class Network(ABC):
     Must: ``build``. The module's ``forward(x, t=None, condition=None)`` takes x (B, *in_shape), t (B,) where ``time``
     was asked for, and the condition where one was, and returns (B, *out_shape). t is a noise level on a log scale, of
     order -10 to 10; how it is embedded is the network's affair.
+
+    >>> class OneLayer(Network):
+    ...     def build(self, in_shape, out_shape, *, time=False, condition=None):
+    ...         return nn.Linear(*in_shape, *out_shape)
+    >>> as_network(OneLayer(), "the network").build((3,), (2,))(torch.zeros(4, 3)).shape
+    torch.Size([4, 2])
     """
 
     @abstractmethod

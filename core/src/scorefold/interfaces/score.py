@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from scorefold.batching import FEW, blank_condition, call_rows, in_calls
+from scorefold.batching import FEW, call_rows, in_calls
 from scorefold.data import Condition, ConditionSpec, EventScale, check_events, map_condition
 from scorefold.diffusion.grids import time_grid
 from scorefold.diffusion.likelihood import probability_flow_log_prob
@@ -210,15 +210,8 @@ class ScoreModel(nn.Module, ABC):
         """How many events one call of ``score`` should get: see ``scorefold.batching``."""
         like = self._reference().new_full((1, *self.event_shape), self.event_scale.mean)
         # Not counted among the calls of a stage, which the registry wraps.
-        score = inspect.unwrap(type(self).score)
-
-        def call(rows: int) -> Tensor:
-            x = like.expand(rows, *self.event_shape).clone()
-            t = x.new_full((rows,), (self.process.t_min + self.process.t_max) / 2)
-            found: Tensor = score(self, x, t, blank_condition(self.condition_spec, rows, x))
-            return found
-
-        return call_rows(self, like, call)
+        score, t = inspect.unwrap(type(self).score), like.new_tensor([(self.process.t_min + self.process.t_max) / 2])
+        return call_rows(self, like, self.condition_spec, lambda x, given: score(self, x, t.repeat(len(x)), given))
 
     def check_events(self, x: Tensor) -> None:
         """Raises ``ShapeError`` unless x is (B, *event_shape), on the device and in the dtype of the model."""
