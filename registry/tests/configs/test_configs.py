@@ -130,6 +130,7 @@ def test_a_config_instance_of_the_right_model(host: Host) -> None:
         ({"odd": 2}, ("odd",), "value", "odd: even numbers have no middle"),
         ({"odd": 9, "auto": 9}, (), "value", "odd and auto can't both be 9"),
         ({"odd": 13}, (), "plugin", "checking the config of score:full failed: RuntimeError: a validator that fails"),
+        ({"odd": 17}, (), "plugin", "checking the config of score:full failed: SystemExit: 0"),
         ({"odd": 15}, (), "config", "not fifteen"),
         ({"network": 3}, ("network",), "type", "network is 3 (a number); expected a component of kind network"),
         ({"network": None}, ("network",), "type", "network is null; expected a component of kind network"),

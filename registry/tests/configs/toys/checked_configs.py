@@ -73,6 +73,8 @@ class Full(Config):
     def _is_odd(cls, value):
         if value == 13:
             raise RuntimeError("a validator that fails")
+        if value == 17:
+            raise SystemExit(0)
         if value == 15:
             raise ConfigError("not fifteen", hint="sixteen is not odd either")
         if value % 2 == 0:
