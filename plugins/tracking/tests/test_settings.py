@@ -46,11 +46,12 @@ def test_both_are_off_unless_they_are_named() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({}, "expected tensorboard: {}, mlflow: {} or both"),
+        ({}, "expected tensorboard: {}, mlflow: {}, wandb: {} or several"),
         ({"tensorbord": {}}, "did you mean 'tensorboard'"),
         ({"tensorboard": {"directory": 3}}, "tensorboard.directory"),
         ({"mlflow": {"uri": "http://localhost", "interval": 0}}, "mlflow.interval"),
         ({"mlflow": {"uri": "http://localhost", "tags": {"a": 1}}}, "mlflow.tags"),
+        ({"wandb": {"mode": "ofline"}}, "wandb.mode"),
     ],
 )
 def test_what_is_wrong_is_said_in_its_place(write: Any, settings: dict[str, Any], said: str) -> None:
@@ -60,7 +61,12 @@ def test_what_is_wrong_is_said_in_its_place(write: Any, settings: dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    ("library", "settings"), [("tensorboard", {"tensorboard": {}}), ("mlflow", {"mlflow": {"uri": "http://localhost"}})]
+    ("library", "settings"),
+    [
+        ("tensorboard", {"tensorboard": {}}),
+        ("mlflow", {"mlflow": {"uri": "http://localhost"}}),
+        ("wandb", {"wandb": {"mode": "offline"}}),
+    ],
 )
 def test_a_missing_library_is_reported_by_validate(
     write: Any, without: Any, capsys: pytest.CaptureFixture[str], library: str, settings: dict[str, Any]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -62,16 +63,42 @@ class MLflowConfig(Config):
         store = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite"
         if store.startswith(_DATABASES) and find_spec("sqlalchemy") is None:
             raise ValueError(
-                "a local store needs all of MLflow: pip install 'scorefold-tracking[mlflow]', or name a server"
+                "a local store needs all of MLflow: pip install 'scorefold-tracking[mlflow-store]', or name a server"
             )
         return uri
 
 
+class WandbConfig(Config):
+    """What goes to Weights & Biases, and how it is called there."""
+
+    project: str | None = Field(None, min_length=1, description="Project; null takes the name of the run file")
+    entity: str | None = Field(None, min_length=1, description="User or team; null takes the one that is logged in")
+    run_name: str | None = Field(None, min_length=1, description="Run; null takes the name of the run's folder")
+    group: str | None = Field(None, min_length=1, description="Runs of one group are shown together")
+    tags: tuple[str, ...] = Field((), description="Tags of the run")
+    mode: Literal["online", "offline"] | None = Field(
+        None, description="offline writes files, which 'wandb sync' sends later; null takes WANDB_MODE, or else online"
+    )
+    directory: Path | None = Field(
+        None, description="Where its folder 'wandb' is made; null takes WANDB_DIR, or else the working folder"
+    )
+    figures: bool = Field(True, description="Show the figures of stages as images")
+    artefacts: bool = Field(True, description="Upload the report, and each stage's result.json")
+    timeout: float = Field(
+        60.0, gt=0, description="Seconds that a run waits for the server at its start and at its end"
+    )
+
+    def is_offline(self) -> bool:
+        """Whether nothing is sent."""
+        return (self.mode or os.environ.get("WANDB_MODE", "online")) == "offline"
+
+
 class TrackingConfig(Config):
-    """Where runs are tracked: TensorBoard, MLflow or both."""
+    """Where runs are tracked: TensorBoard, MLflow, Weights & Biases or several of them."""
 
     tensorboard: TensorBoardConfig | None = Field(None, description="TensorBoard; {} takes every default, null none")
     mlflow: MLflowConfig | None = Field(None, description="MLflow; {} takes every default, null none")
+    wandb: WandbConfig | None = Field(None, description="Weights & Biases; {} takes every default, null none")
 
     @field_validator("tensorboard")
     @classmethod
@@ -87,8 +114,15 @@ class TrackingConfig(Config):
             _installed("mlflow", "MLflow")
         return value
 
+    @field_validator("wandb")
+    @classmethod
+    def _has_wandb(cls, value: WandbConfig | None) -> WandbConfig | None:
+        if value is not None:
+            _installed("wandb", "Weights & Biases")
+        return value
+
     @model_validator(mode="after")
     def _somewhere(self) -> TrackingConfig:
-        if self.tensorboard is None and self.mlflow is None:
-            raise ValueError("nothing is tracked: expected tensorboard: {}, mlflow: {} or both")
+        if self.tensorboard is None and self.mlflow is None and self.wandb is None:
+            raise ValueError("nothing is tracked: expected tensorboard: {}, mlflow: {}, wandb: {} or several")
         return self

@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from scorefold.artefacts import read_json
+from scorefold.stage import RunInfo
+
 PARTIAL = ".partial"
 
 
@@ -19,6 +22,24 @@ def final_folder(folder: Path) -> Path:
 def tracked_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The resolved configuration without the settings of plugins: they change no result."""
     return {name: value for name, value in config.items() if name != "plugins"}
+
+
+def facts(run: RunInfo) -> dict[str, str]:
+    """What is noted of every run: its folder, seed and command, the device, and the versions it ran with."""
+    environment = read_json(run.folder / "environment.json")
+    versions = {
+        "python": environment["python"],
+        **environment["versions"],
+        **environment["scorefold"],
+        **{plugin["distribution"]: plugin["version"] for plugin in environment["plugins"]},
+    }
+    return {
+        "scorefold.run_folder": str(run.folder),
+        "scorefold.seed": str(run.seed),
+        "scorefold.command": without_password(read_json(run.folder / "status.json")["command"]),
+        "scorefold.device": environment["device"],
+        **{f"scorefold.version.{name}": str(version) for name, version in versions.items()},
+    }
 
 
 def flat_fields(config: Any, path: str = "") -> Iterator[tuple[str, bool | int | float | str]]:
@@ -62,3 +83,8 @@ def figures(folder: Path) -> list[Path]:
 def without_password(text: str) -> str:
     """The text with the user and the password left out of every address in it."""
     return re.sub(r"(?<=://)[^/\s@]+@", "", text)
+
+
+def safe_name(name: str) -> str:
+    """A name that every place takes: letters, digits, ``_``, ``-`` and ``.``, at most 100 of them."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:100]

@@ -15,11 +15,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from scorefold.artefacts import read_json
 from scorefold.stage import RunInfo
 from scorefold_tracking.config import MLflowConfig
 from scorefold_tracking.contents import (
     curve_name,
+    facts,
     figures,
     final_folder,
     final_name,
@@ -92,7 +92,7 @@ class MLflowRun(Tracker):
         self._experiment = _experiment(self._client, config.experiment or run.name)
         name = config.run_name or final_folder(run.folder).name
         self._id = self._client.create_run(self._experiment, run_name=name).info.run_id
-        self._set_tags({**_facts(run), **config.tags})
+        self._set_tags({**facts(run), **config.tags})
         fields = {allowed_name(name): str(value) for name, value in flat_fields(tracked_config(run.config))}
         for chunk in _chunks([Param(name, value) for name, value in fields.items()], _MOST_PARAMETERS):
             self._client.log_batch(self._id, params=chunk)
@@ -128,24 +128,6 @@ class MLflowRun(Tracker):
         except Exception:
             self._sender.close()
             raise
-
-
-def _facts(run: RunInfo) -> dict[str, str]:
-    """The tags of every run: its folder, seed and command, the device, and the versions it ran with."""
-    environment = read_json(run.folder / "environment.json")
-    versions = {
-        "python": environment["python"],
-        **environment["versions"],
-        **environment["scorefold"],
-        **{plugin["distribution"]: plugin["version"] for plugin in environment["plugins"]},
-    }
-    return {
-        "scorefold.run_folder": str(run.folder),
-        "scorefold.seed": str(run.seed),
-        "scorefold.command": without_password(read_json(run.folder / "status.json")["command"]),
-        "scorefold.device": environment["device"],
-        **{f"scorefold.version.{name}": str(version) for name, version in versions.items()},
-    }
 
 
 def _experiment(client: MlflowClient, name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from scorefold.errors import ScorefoldError
 from scorefold.stage import RunInfo
-from scorefold_tracking.config import MLflowConfig, TensorBoardConfig, TrackingConfig
+from scorefold_tracking.config import MLflowConfig, TensorBoardConfig, TrackingConfig, WandbConfig
 from scorefold_tracking.contents import final_folder, final_name, numbers, without_password
 from scorefold_tracking.tracker import State, Tracker
 
@@ -108,12 +108,14 @@ def start(run: RunInfo, settings: TrackingConfig) -> None:
         openers["TensorBoard"] = partial(_event_files, run, settings.tensorboard)
     if settings.mlflow is not None:
         openers["MLflow"] = partial(_mlflow_run, run, settings.mlflow)
+    if settings.wandb is not None:
+        openers["Weights & Biases"] = partial(_wandb_run, run, settings.wandb)
     tracked = _OPEN[final_folder(run.folder)] = TrackedRun(run.folder)
     tracked.start(openers)
 
 
 def _event_files(run: RunInfo, config: TensorBoardConfig) -> Tracker:
-    # Imported where a failure is that of one place: each of the two needs a library that may be broken.
+    # Imported where a failure is that of one place: each of them needs a library that may be broken.
     from scorefold_tracking.event_files import EventFiles
 
     return EventFiles(run, config)
@@ -123,6 +125,12 @@ def _mlflow_run(run: RunInfo, config: MLflowConfig) -> Tracker:
     from scorefold_tracking.mlflow_run import MLflowRun
 
     return MLflowRun(run, config)
+
+
+def _wandb_run(run: RunInfo, config: WandbConfig) -> Tracker:
+    from scorefold_tracking.wandb_run import WandbRun
+
+    return WandbRun(run, config)
 
 
 def find(folder: Path) -> TrackedRun | None:
