@@ -25,6 +25,7 @@ from scorefold.stage import Executor
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.configs import check_config, inline_uses, with_installed
 from scorefold_registry.components.messages import RawPath, config_error, dotted
+from scorefold_registry.components.shown import show_by_origin
 from scorefold_registry.plugins.loading import describe, load_target, own_frame
 from scorefold_registry.plugins.names import did_you_mean, sentences
 from scorefold_registry.plugins.records import Registered
@@ -104,6 +105,7 @@ class Builder:
             obj.to(device=place.device, dtype=place.dtype)
         inline = frozenset(name for name in plugged if _is_inline(ports.get(name, "")))
         self.memory.keep(obj, Made(registered, checked, plugged, inline, place))
+        show_by_origin(obj, registered.id, checked, plugged)
         return obj
 
     def build_use(self, use: Use, outer: Mapping[str, Any], place: Placement) -> Any:
