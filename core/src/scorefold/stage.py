@@ -71,8 +71,7 @@ def reported(items: Iterable[Any], total: int, text: str, size: int = 1) -> Iter
     with showing(lambda step, steps, _: outside(min(total, done + size * step // steps), total, text)):
         for item in items:
             yield item
-            done = min(total, done + size)
-            outside(done, total, text)
+            outside(done := min(total, done + size), total, text)
 
 
 class Executor(ABC):
