@@ -26,6 +26,7 @@ class Question:
 
 
 _SMALL_IMAGE = 8  # pixels a side, below which a U-Net has nothing to halve
+_FEW = 2000  # points, below which a wide network memorises them
 _HELD_OUT = 0.1  # the share of points in the test split
 
 _MINUTES = "how long it trains; more is better: the report shows whether the loss still fell"
@@ -35,7 +36,7 @@ _NEW = "scorefold apply RUN/{model} --do {verb} --data NEW --out scores.csv give
 def _network(reading: Reading) -> dict[str, Any]:
     if reading.images and min(reading.event_shape[-2:]) >= _SMALL_IMAGE:
         return {"use": "network:unet", "config": {"channels": [32, 64, 64]}}
-    return {"use": "network:mlp", "config": {"width": 256}}
+    return {"use": "network:mlp", "config": {"width": 64 if reading.points < _FEW else 256}}
 
 
 def _score(reading: Reading, noise_levels: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -43,6 +44,9 @@ def _score(reading: Reading, noise_levels: Mapping[str, Any] | None) -> dict[str
     if noise_levels is not None:
         config["noise_levels"] = dict(noise_levels)
     config["training"] = {"minutes": 10 if reading.images else 3, "batch_size": min(128, reading.points // 2)}
+    if not reading.images:
+        # A perceptron memorises some hundred points within a minute.
+        config["training"] |= {"validate_every": 100, "patience": 10}
     return {"use": "score:denoising", "inputs": {"data": "data"}, "config": config}
 
 
@@ -81,8 +85,12 @@ def _samples(reading: Reading) -> tuple[Stages, Comments]:
         "inputs": {"data": "data"},
         "options": {"n": 64 if reading.images else 1000},
     }
-    comments: Comments = {
-        **_SCORE_COMMENTS,
+    comments: Comments = dict(_SCORE_COMMENTS)
+    if not reading.images:
+        comments["score", "config", "training"] = (
+            "at most these minutes; it stops where the loss of held-out points has not fallen for a while"
+        )
+    comments |= {
         ("score", "config", "noise_levels"): "at which noise it trains; wider than for images, for tables have "
         "structure at more scales",
         ("samples",): "new points, compared with held-out ones; scorefold apply RUN/score --do sample --out FILE makes "
