@@ -30,6 +30,17 @@ def test_a_right_model_is_not_accused(data: str) -> None:
             assert "would have been found in 8 of 10 such audits" in verdict["text"]
 
 
+def test_too_few_permutations_could_have_found_nothing() -> None:
+    result = audited(*sets("right", "ring", 1, 100), permutations=99)
+    reach = {verdict["name"]: verdict["smallest_found"] for verdict in result["audit"]["verdicts"] if verdict["p"]}
+    # 1 of 100 is the least p-value, and the strictest of five steps is at 1 %.
+    assert reach["off-the-data"] is not None
+    strict = audited(*sets("right", "ring", 1, 100), permutations=99, level=0.04)["audit"]["verdicts"]
+    assert {verdict["name"] for verdict in strict if verdict["p"] and verdict["smallest_found"] is None} == {
+        *("off-the-data", "misses-data", "different")
+    }
+
+
 @pytest.mark.parametrize("data", DATA)
 def test_a_tenth_of_copies_is_found_and_measured(data: str) -> None:
     result = audited(*sets("tenth", data, 0), **QUICK)

@@ -23,14 +23,15 @@ _REPEATS = 5
 
 @dataclass(frozen=True)
 class Permuted:
-    """A number, its mean and standard deviation over permutations of samples and held-out points, and the chances of
-    one as small and as large there."""
+    """A number, its mean and standard deviation over permutations of samples and held-out points, the chances of one as
+    small and as large there, and the least chance that so many permutations can give."""
 
     value: float
     mean: float
     deviation: float
     p_low: float
     p_high: float
+    least_p: float
 
     @classmethod
     def of(cls, value: float, permuted: Tensor) -> Permuted:
@@ -39,7 +40,7 @@ class Permuted:
         hair = 1e-12 * max(1.0, abs(value))
         low, high = int((permuted <= value + hair).sum()), int((permuted >= value - hair).sum())
         deviation = float(permuted.std())
-        return cls(value, float(permuted.mean()), deviation, (1 + low) / count, (1 + high) / count)
+        return cls(value, float(permuted.mean()), deviation, (1 + low) / count, (1 + high) / count, 1 / count)
 
 
 def check_enough(samples: Tensor, held_out: Tensor, what: str, fewest: int = FEWEST) -> None:

@@ -73,11 +73,8 @@ def judge(findings: Sequence[Finding], level: float) -> list[dict[str, Any]]:
         smallest = finding.detectable(level / len(findings))
         text = f"{finding.found if found else finding.clear} ({_p_text(p)})"
         if not found:
-            text += (
-                f"; {finding.smallest.format(smallest)}"
-                if smallest is not None
-                else "; no effect would have been found"
-            )
+            reach = "no effect would have been found" if smallest is None else finding.smallest.format(smallest)
+            text = f"{text}; {reach}"
         verdicts.append(
             {
                 "name": finding.name,
@@ -248,7 +245,7 @@ def _low(permuted: Permuted, name: str, space: str, effect: str, found: str, cle
         found,
         clear,
         "{:.1%} or less would have been found in 8 of 10 such audits",
-        lambda level: max(0.0, permuted.mean - reach(level)),
+        lambda level: max(0.0, permuted.mean - reach(level)) if level >= permuted.least_p else None,
     )
 
 
@@ -266,7 +263,7 @@ def of_kernel(permuted: Permuted, space: str) -> Finding:
         f"samples and held-out points differ in distribution: {said}",
         f"no difference in distribution was found: {said}",
         "{:.3g} or more would have been found in 8 of 10 such audits",
-        reach,
+        lambda level: reach(level) if level >= permuted.least_p else None,
     )
 
 
