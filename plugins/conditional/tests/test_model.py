@@ -387,3 +387,16 @@ def test_a_condition_may_be_of_another_precision_or_whole_numbers(build: Build) 
     ]
     assert torch.equal(draws[0], draws[1])
     assert torch.equal(draws[0], draws[2])
+
+
+def test_the_loss_stands_next_to_that_of_a_network_that_answers_0(build: Build) -> None:
+    """x is its condition with a little noise, so that a network which reads it leaves most of the reference behind."""
+    y = torch.randn(800, 1, generator=torch.Generator().manual_seed(0))
+    x = y + 0.1 * torch.randn(800, 1, generator=torch.Generator().manual_seed(1))
+    training = TrainingConfig(steps=300, batch_size=200, learning_rate=0.01)
+    network = MLP(MLPConfig(width=32, blocks=1))
+    model = build((1,), network=network, estimator="cde", weighting="edm", training=training)
+    report = fit(model, Dataset(x, condition=y), training)
+    assert report.reference_of == "a network that answers 0"
+    assert report.reference is not None
+    assert report.last("loss") < 0.5 * report.reference

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from scorefold_flowmatching.config import FlowMatchingConfig
 from scorefold_flowmatching.schedule import Rectified
 from scorefold_toolkit.nn.conditions import drop_condition, null_condition, with_null_class
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
+from scorefold_toolkit.training.reference import LossReference, silent_network
 
 
 class FlowMatching(ScoreModel, Trainable):
@@ -72,6 +75,10 @@ class FlowMatching(ScoreModel, Trainable):
         share = self._as_event(t)
         answer = self._answer((1 - share) * data + share * noise, t, condition)
         return Loss(((answer - (noise - data)) ** 2).mean())
+
+    def loss_reference(self, points: Dataset, loss: Callable[[], float]) -> LossReference:
+        """The loss where the network answers 0: about 2, the mean square of z - u_0."""
+        return silent_network(self.network, loss)
 
     def _standard(self, x: Tensor, t: Tensor) -> Tensor:
         """x_t in units of the data's deviation, about its mean: u."""

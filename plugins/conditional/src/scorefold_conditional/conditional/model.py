@@ -6,7 +6,7 @@ Batzolis, Stanczuk, Schoenlieb and Etmann (2021), sections 3 and 4; Batzolis et 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -29,6 +29,7 @@ from scorefold_toolkit.nn import loss_uncertainty, named_parts, named_specs
 from scorefold_toolkit.nn.conditions import with_null_class
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
 from scorefold_toolkit.score_matching.prediction import expected_noise
+from scorefold_toolkit.training.reference import LossReference, silent_network
 
 Parts = Mapping[str, Tensor]
 
@@ -247,6 +248,10 @@ class Conditional(ScoreModel, Trainable):
         return probability_flow_log_prob(
             bound, self.process, x, trace=trace, probes=probes, generator=generator, rtol=rtol, atol=atol
         )
+
+    def loss_reference(self, points: Dataset, loss: Callable[[], float]) -> LossReference | None:
+        """The loss where the network answers 0; None where errors are weighed by what is learned."""
+        return None if self.uncertainty is not None else silent_network(self.network, loss)
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
         x0, parts = batch.x, self._parts(batch.condition, batch.x)
