@@ -17,9 +17,12 @@ from scorefold.stage import Executor
 from scorefold_registry.experiments.engine import Answer, attempt
 from scorefold_registry.host import Host
 from scorefold_registry.run.executor import LocalExecutor
+from scorefold_registry.run.progress import Silent
 from scorefold_registry.runfile.reader import RunFile, read
 
 TARGET = "scorefold_registry.experiments.job:run_point"
+PRUNED = "pruned"
+"""The code of the error of a point whose training was ended early."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,9 @@ def run_point(job: PointJob) -> PointRecord:
     return write_record(job, attempt(lambda: run_job(host, job, LocalExecutor())))
 
 
-def run_job(host: Host, job: PointJob, jobs: Executor | None = None) -> dict[str, Any]:
+def run_job(
+    host: Host, job: PointJob, jobs: Executor | None = None, *, progress: Silent | None = None
+) -> dict[str, Any]:
     """Run a point with a host: what ``scorefold run --json`` prints. Raises what the run does."""
     import torch
 
@@ -77,7 +82,8 @@ def run_job(host: Host, job: PointJob, jobs: Executor | None = None) -> dict[str
             torch.set_num_threads(job.threads)
             run = read(job.file, job.sets, job.seed, swept=job.swept, folder=job.folder)
             before = _folders(job, run)
-            result = run_plan(host, make_plan(host.catalogue, run), runs=job.runs, cache=job.cache, jobs=jobs)
+            plan = make_plan(host.catalogue, run)
+            result = run_plan(host, plan, runs=job.runs, cache=job.cache, jobs=jobs, progress=progress)
     finally:
         torch.set_num_threads(threads)
     # The same point, run before: all that it had is in the cache and in the new folder.

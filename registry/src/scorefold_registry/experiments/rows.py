@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 
 from scorefold.artefacts import json_text
 from scorefold.plugin import Comparison
-from scorefold_registry.experiments.job import PointRecord
+from scorefold_registry.experiments.job import PRUNED, PointRecord
 from scorefold_registry.experiments.measures import Measure, metric_of
 from scorefold_registry.experiments.points import SEED, Point
 
@@ -95,6 +95,11 @@ class PointRow:
     error: Mapping[str, Any] | None
 
     @property
+    def pruned(self) -> bool:
+        """Whether its training was ended early, which is no failure."""
+        return self.error is not None and self.error["code"] == PRUNED
+
+    @property
     def failure(self) -> str:
         """Its error in one line, with its place; empty where it did not fail."""
         if self.error is None:
@@ -155,7 +160,7 @@ class SweepResult:
     @property
     def failed(self) -> int:
         """How many points failed."""
-        return sum(row.error is not None for row in self.rows)
+        return sum(row.error is not None and not row.pruned for row in self.rows)
 
     @property
     def seeds(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, overload
 from scorefold.artefacts import json_text
 from scorefold.errors import ConfigError
 from scorefold.seeds import derive_seed
-from scorefold_registry.experiments.job import PointJob, PointRecord
+from scorefold_registry.experiments.job import PRUNED, PointJob, PointRecord
 from scorefold_registry.experiments.measures import Measure, metric_of
 from scorefold_registry.experiments.points import Axis, Point, point_text, rounded
 
@@ -26,10 +26,13 @@ class Search:
     as seeds; what it gives is their mean. What a trial is follows from ``seed`` and from what those before it gave, so
     the same search asks for the same points again, and goes on where it was stopped.
 
+    With ``prunes`` a trial may be given up by what its training reports on the way: at the same step it is worse than
+    the median of those before it, of which there must be five.
+
     Raises ``ConfigError`` where Optuna is not installed, no field is drawn, or there are no trials.
     """
 
-    def __init__(self, axes: Sequence[Axis], trials: int, *, lowest: bool, seed: int) -> None:
+    def __init__(self, axes: Sequence[Axis], trials: int, *, lowest: bool, seed: int, prunes: bool = False) -> None:
         if find_spec("optuna") is None:
             raise ConfigError(
                 "--search needs Optuna, which is not installed",
@@ -52,7 +55,11 @@ class Search:
         self._order = [axis.field for axis in axes]
         self._trials = trials
         sampler = optuna.samplers.TPESampler(seed=derive_seed(seed, "search") % 2**32)
-        self._study = optuna.create_study(direction="minimize" if lowest else "maximize", sampler=sampler)
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=5) if prunes else optuna.pruners.NopPruner()
+        self._lowest = lowest
+        self._study = optuna.create_study(
+            direction="minimize" if lowest else "maximize", sampler=sampler, pruner=pruner
+        )
         self._space = {axis.field: _space(axis) for axis in self._drawn}
         self.points: list[Point] = []
         self._asked: list[tuple[Any, str]] = []
@@ -71,8 +78,28 @@ class Search:
             pass
         return self.points[number]
 
-    def answer(self, value: float | None) -> None:
-        """What the next point gave; None where it failed."""
+    @property
+    def rows(self) -> int:
+        """How many points a trial has."""
+        return len(self._rows)
+
+    def report(self, step: int, loss: float) -> bool:
+        """A loss of the training of the last trial, at a step. Whether the trial is to be given up."""
+        trial, _ = self._asked[-1]
+        # What is compared is worse where it is greater, whichever way the search goes.
+        trial.report(loss if self._lowest else -loss, step)
+        return bool(trial.should_prune())
+
+    def answer(self, value: float | None, *, pruned: bool = False) -> None:
+        """What the next point gave; None where it failed, or was given up."""
+        from optuna.trial import TrialState
+
+        if pruned:
+            trial, said = self._asked[-1]
+            self._found.append(None)
+            self._known[said] = None
+            self._study.tell(trial, state=TrialState.PRUNED)
+            return
         self._found.append(value)
         if len(self._found) % len(self._rows) == 0:
             numbers = [each for each in self._found[-len(self._rows) :] if each is not None and math.isfinite(each)]
@@ -113,6 +140,7 @@ def search_for(
     in_step: bool,
     random: int | None,
     workers: int | None,
+    prune: str | None = None,
 ) -> Search:
     """The search that was asked for. Raises ``ConfigError`` for what does not go with one."""
     others = {"--random": random, "--zip": in_step or None, "--workers": None if workers == 1 else workers}
@@ -122,7 +150,7 @@ def search_for(
             raise ConfigError(f"--search and {option} exclude each other", hint=hint)
     if best is None:
         raise ConfigError("--search needs --best, which it searches for", hint="for example --best min:score.loss")
-    return Search(axes, trials, lowest=best.partition(":")[0] != "max", seed=seed)
+    return Search(axes, trials, lowest=best.partition(":")[0] != "max", seed=seed, prunes=prune is not None)
 
 
 class Asked(Sequence[PointJob]):
@@ -152,7 +180,8 @@ class Asked(Sequence[PointJob]):
     def answer(self, record: PointRecord) -> None:
         """What a point gave, for the points to come."""
         hit = metric_of(self._measure, record.stages)
-        self._search.answer(None if record.error is not None or hit is None else hit[1])
+        value = None if record.error is not None or hit is None else hit[1]
+        self._search.answer(value, pruned=record.error is not None and record.error["code"] == PRUNED)
 
 
 def _space(axis: Axis) -> Any:

@@ -16,10 +16,11 @@ from scorefold.artefacts import json_text, write_text
 from scorefold.errors import ConfigError, ScorefoldError
 from scorefold.stage import RunInfo
 from scorefold_registry.experiments.engine import Answer, Experiment, run_elsewhere, run_here
-from scorefold_registry.experiments.job import TARGET, PointJob, PointRecord, recorded, run_job, write_record
+from scorefold_registry.experiments.job import PRUNED, TARGET, PointJob, PointRecord, recorded, run_job, write_record
 from scorefold_registry.experiments.measures import Measure, choose_measures, metric_of, named
 from scorefold_registry.experiments.points import SEED, Axis, Point, axes_of, make_points, point_text
 from scorefold_registry.experiments.progress import Watch
+from scorefold_registry.experiments.pruning import Pruning, check_pruned
 from scorefold_registry.experiments.rows import SweepResult, make_row
 from scorefold_registry.experiments.search import Asked, search_for
 from scorefold_registry.plugins.development import development_plugins
@@ -47,6 +48,7 @@ def sweep(
     in_step: bool = False,
     random: int | None = None,
     search: int | None = None,
+    prune: str | None = None,
     sets: Sequence[str] = (),
     seed: int | None = None,
     workers: int | None = None,
@@ -60,9 +62,11 @@ def sweep(
     "integers(8, 64)"}``; see ``make_points`` for ``in_step`` and ``random``, ``run_file`` for ``sets`` and ``seed``.
     ``measure`` are texts such as ``"dimension.error"``; without any, the first metric of each stage that no other uses.
     ``best`` is ``"min:STAGE.METRIC"`` or ``"max:..."``. With ``search`` so many settings are tried one after another,
-    each chosen by what those before it gave (see ``Search``), which needs ``best``. Everything goes to ``out``, or to a
-    folder of its own in ``sweeps``. Points go to the executor of a plugin that the run file configures, or else to
-    ``workers`` processes (without a number, as many as the file's runtime says); all share one cache of stages.
+    each chosen by what those before it gave (see ``Search``), which needs ``best``; ``prune`` names a stage whose
+    training is ended where its validation losses are worse than those of most settings before it. Everything goes to
+    ``out``, or to a folder of its own in ``sweeps``. Points go to the executor of a plugin that the run file
+    configures, or else to ``workers`` processes (without a number, as many as the file's runtime says); all share one
+    cache of stages.
 
     Every point is checked before the first is run and before torch is imported; one that fails is a row of the result.
     Raises ``RunFileError`` with every problem of every point, ``ConfigError`` for a sweep that can't be made or a
@@ -74,16 +78,20 @@ def sweep(
     found = (
         None
         if search is None
-        else search_for(axes, search, best, base.seed, in_step=in_step, random=random, workers=workers)
+        else search_for(axes, search, best, base.seed, in_step=in_step, random=random, workers=workers, prune=prune)
     )
+    if prune is not None and found is None:
+        raise ConfigError("--prune goes with --search", hint="for example --search 20 --best min:score.loss")
     points = [found.point(0)] if found else make_points(axes, in_step=in_step, random=random, seed=base.seed)
     fields = tuple(axis.field for axis in axes)
     root = None if SEED in fields else seed
     plans = _plans(host.catalogue, base.path, points, sets, root)
+    if found and prune is not None:
+        check_pruned(prune, plans[0], found.rows)
     measures, goal = choose_measures(plans[0], measure, best)
     name = plans[0].run.name
     what = [axis.text for axis in axes] if found else [point.sets for point in points]
-    asked = json_text([base.text, list(sets), seed, what])
+    asked = json_text([base.text, list(sets), seed, what, *([prune] if prune is not None else [])])
     own = f"{name}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
     folder = area("sweeps", None, "sweeps") / own if out is None else Path(out)
     kept = area("cache", cache, ".scorefold/cache").absolute()
@@ -94,7 +102,8 @@ def sweep(
         make = _job_maker(host, base.path, plans[0], folder, kept, tuple(sets), root)
         if found and goal:
             asked_for = Asked(found, make, goal[1])
-            experiment = _Sweep(asked_for, host, measures, asked_for.texts, asked_for.answer)
+            run = run_job if prune is None else Pruning(prune, found.report, folder).run
+            experiment = _Sweep(asked_for, host, measures, asked_for.texts, asked_for.answer, run)
             records = run_here(experiment, watch or Watch(), f"a search of {search} settings, one after another")
             points = found.points[: len(records)]
         else:
@@ -160,12 +169,13 @@ class _Sweep(Experiment[PointJob, dict[str, Any], PointRecord]):
     measures: Sequence[Measure]
     texts: Mapping[int, str]
     answered: Callable[[PointRecord], None] = lambda record: None
+    run_point: Callable[[Host, PointJob], dict[str, Any]] | None = None
 
     def label(self, task: PointJob) -> str:
         return self.texts[task.number]
 
     def run(self, task: PointJob, seed: int, shown: Silent | None) -> dict[str, Any]:
-        return run_job(self.host, task)
+        return (self.run_point or run_job)(self.host, task)
 
     def row(self, task: PointJob, answers: Sequence[Answer[dict[str, Any]]]) -> PointRecord:
         record = write_record(task, answers[0])
@@ -178,7 +188,8 @@ class _Sweep(Experiment[PointJob, dict[str, Any], PointRecord]):
     def line(self, row: PointRecord) -> str:
         said = self.texts[row.number]
         if row.error is not None:
-            return f"{said}: failed: {' '.join(row.error['message'].split())}"
+            how = "ended early" if row.error["code"] == PRUNED else "failed"
+            return f"{said}: {how}: {' '.join(row.error['message'].split())}"
         hits = [(measure.stage, metric_of(measure, row.stages)) for measure in self.measures]
         numbers = ", ".join(f"{stage}.{hit[0]} {number_text(hit[1])}" for stage, hit in hits if hit is not None)
         took = "reused" if all(stage["reused"] for stage in row.stages) else duration(row.seconds)

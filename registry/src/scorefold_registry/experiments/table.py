@@ -144,7 +144,9 @@ def points_table(result: SweepResult) -> Table:
 
 def _point(result: SweepResult, row: PointRow) -> list[str]:
     found = [row.measures[label] for label in result.measures]
-    took = "failed" if row.error else "reused" if row.reused == row.stages else duration(row.seconds)
+    took = "reused" if row.reused == row.stages else duration(row.seconds)
+    if row.error is not None:
+        took = "ended early" if row.pruned else "failed"
     values = [value_text(row.values[field]) for field in result.fields]
     return [str(row.number), *values, *(MISSING if value is None else number_text(value) for value in found), took]
 
@@ -238,10 +240,11 @@ def _by_reason(found: Iterable[tuple[str, str]]) -> Iterable[tuple[str, list[str
 
 
 def summary(result: SweepResult) -> str:
-    """How many points there were and how many failed."""
-    count = len(result.rows)
+    """How many points there were, how many failed and how many were ended early."""
+    count, pruned = len(result.rows), sum(row.pruned for row in result.rows)
     failed = f", {result.failed} failed" if result.failed else ""
-    return f"{count} point{'' if count == 1 else 's'}{failed}"
+    ended = f", {pruned} ended early" if pruned else ""
+    return f"{count} point{'' if count == 1 else 's'}{failed}{ended}"
 
 
 def best_text(result: SweepResult) -> str:

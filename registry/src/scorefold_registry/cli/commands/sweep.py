@@ -34,6 +34,7 @@ def run(arguments: list[str]) -> int:
             in_step=given.zip,
             random=given.random,
             search=given.search,
+            prune=given.prune,
             sets=given.sets,
             seed=given.seed,
             workers=given.workers,
@@ -89,6 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--random", type=int, metavar="N", help="draw N times, by a Sobol sequence")
     parser.add_argument(
         "--search", type=int, metavar="N", help="try N settings, each chosen by those before it, for --best (Optuna)"
+    )
+    parser.add_argument(
+        "--prune",
+        metavar="STAGE",
+        help="with --search: end the training of this stage where most settings before had less validation loss",
     )
     parser.add_argument(
         "--measure",
