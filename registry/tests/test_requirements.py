@@ -125,8 +125,11 @@ def test_the_doctor_names_requirements_of_plugins_that_work(
     assert not any(finding["fault"] for finding in plugins["off"]["findings"])
 
 
-@pytest.mark.parametrize(("requirement", "imported"), [("scorefold-core", False), ("scorefold-core>=0.0.1", True)])
-def test_packaging_is_imported_only_where_a_version_is_required(
+@pytest.mark.parametrize(
+    ("requirement", "imported"),
+    [("scorefold-core", False), (f"scorefold-core~={HAVE}", False), ("scorefold-core>=0.0.1", True)],
+)
+def test_packaging_is_imported_only_where_another_version_is_required(
     install: Install, requirement: str, imported: bool
 ) -> None:
     folder = install("fake-one", "", requires=[requirement, "torch>=2.4"])

@@ -7,6 +7,7 @@ import sys
 import warnings
 from typing import Any
 
+import numpy as np
 import pytest
 import skdim
 import torch
@@ -18,6 +19,7 @@ from scorefold_standard.config import estimators as configs
 from scorefold_standard.config.data import DigitsConfig, HelixConfig, SphereConfig, SubspaceConfig
 from scorefold_standard.data.digits import Digits
 from scorefold_standard.data.manifolds import draw
+from scorefold_standard.estimators.formulas import two_nn
 from scorefold_standard.estimators.pca import PCAEstimator, component_variances, count_components
 from scorefold_standard.estimators.points import interval_by_halves
 from scorefold_standard.estimators.skdim import METHODS, SkdimEstimator
@@ -80,6 +82,15 @@ def test_two_nn_is_that_of_scikit_dimension(method: Any, discard: float, sphere:
     answer = SkdimEstimator(configs.TwoNNConfig(method=method, discard=discard, resamples=0)).estimate(sphere)
     theirs = skdim.id.TwoNN(method=method, discard_fraction=discard).fit(sphere.double().numpy())
     assert answer.value == pytest.approx(theirs.dimension_, rel=1e-6)
+
+
+def test_two_nn_leaves_out_points_at_distance_0_of_another() -> None:
+    distances = np.array([[0.0, 1.0], [0.0, 0.0], *np.random.default_rng(0).uniform([1, 2], [2, 4], (40, 2))])
+    for method in ("linear", "mle"):
+        config = configs.TwoNNConfig(method=method)  # type: ignore[arg-type]
+        with np.errstate(all="ignore"):
+            assert two_nn(config, distances) == two_nn(config, distances[2:])
+            assert math.isnan(two_nn(config, distances[:2]))
 
 
 def test_two_nn_of_every_ratio_leaves_out_the_share_that_has_no_logarithm(sphere: torch.Tensor) -> None:

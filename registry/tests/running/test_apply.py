@@ -100,8 +100,8 @@ def test_rows_are_written_in_the_order_of_the_file(say: Say, finished: RunResult
         (["STAGE/score", "--do", "sample", "--out", "o.npy", "--device", "cuda:99"], "leave --device out"),
         (["STAGE/score", "--do", "sample", "--out", "wide.npy/o.npy"], "wide.npy/o.npy can't be written: "),
         (["STAGE/score", "--do", "sample", "--out", "folder.npy"], "folder.npy is a folder"),
-        (["STAGE/data", "--out", "o.npy"], "data:tiny can do nothing with new data"),
-        (["STAGE/data", "--do", "load", "--out", "o.npy"], "data:tiny can do nothing with new data"),
+        (["STAGE/data", "--out", "o.npy"], "say what to do: --do VERB"),
+        (["STAGE/data", "--do", "load", "--out", "o.npy"], "data:tiny can't 'load' new data"),
         (["STAGE/score", "--do", "evaluate", "--data", "gone.npy", "--out", "o.npy"], "gone.npy does not exist"),
         (["STAGE/score", "--do", "evaluate", "--data", "wide.npy", "--out", "o.npy"], "the model was trained on (2,)"),
         (["STAGE/samples", "--out", "o.npy"], "apply stage 'score'"),
@@ -117,6 +117,11 @@ def test_what_can_not_be_applied_says_why(say: Say, finished: RunResult, argumen
     assert expected in said.err
     assert "Traceback" not in said.err
     assert not list(Path().glob("*o.*"))
+
+
+def test_what_has_no_verb_for_new_data_says_so(say: Say, finished: RunResult) -> None:
+    said = say("--plugins=-audit", "apply", str(finished.folder / "data"), "--out", "o.npy")
+    assert (said.status, "data:tiny can do nothing with new data" in said.err) == (2, True)
 
 
 def test_images_are_read_as_the_stage_read_its_own(say: Say, run: Callable[..., RunResult]) -> None:

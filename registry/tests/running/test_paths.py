@@ -125,8 +125,9 @@ def test_python_starts_at_the_working_folder(host: Host, project: Path, monkeypa
     assert host.create("data:tiny", {"path": "shift.txt"}).fingerprint()
     points = data("data:tiny", path="shift.txt", host=host, progress=False)
     found = estimate("estimator:tiny-mean", points, table="table", host=host, progress=False)
-    assert f"path: {Path('shift.txt').absolute()}" in " ".join(found.run_file.split())
-    assert f"table: {Path('table').absolute()}" in found.run_file
+    written = " ".join(found.run_file.split())
+    assert f"path: {Path('shift.txt').absolute()}" in written
+    assert f"table: {Path('table').absolute()}" in written
 
 
 def test_cases_of_a_comparison_start_at_their_file(host: Host, project: Path) -> None:

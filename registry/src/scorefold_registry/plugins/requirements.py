@@ -31,13 +31,23 @@ class Unmet:
 def unmet_contract(distribution: str, requires: Iterable[str]) -> Unmet | None:
     """What a distribution requires of Scorefold's core or toolkit and does not get; None where it fits.
 
-    Costs nothing where no version is required: ``packaging`` is imported only for one that is.
+    Costs nothing where no version is required, or just the one that is installed: ``packaging`` is imported for others.
     """
     for text in requires:
         name, rest = _split(text)
-        if normalise(name) in OURS and rest and (found := _unmet(distribution, text)) is not None:
+        judged = normalise(name) in OURS and rest and not _is_installed(name, rest)
+        if judged and (found := _unmet(distribution, text)) is not None:
             return found
     return None
+
+
+def _is_installed(name: str, rest: str) -> bool:
+    """Whether a requirement such as ``~=1.2`` names the very version that is installed, as those among our own do."""
+    named = re.fullmatch(r"(?:~=|>=|==)\s*([\d.]+)", rest)
+    try:
+        return named is not None and named[1] == importlib_metadata.version(name)
+    except importlib_metadata.PackageNotFoundError:
+        return False
 
 
 def unmet(distribution: str, requires: Iterable[str]) -> Iterator[Unmet]:

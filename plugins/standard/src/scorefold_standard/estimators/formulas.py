@@ -30,13 +30,19 @@ def two_nn(config: TwoNNConfig, distances: Array) -> float:
 
     log(r_2 / r_1) is exponential at the rate of the dimension; its largest ``discard`` are left out. ``linear`` is the
     slope through the origin of -log(1 - F) against it, ``mle`` the unbiased estimate of the rate under censoring.
+    Points at distance 0 of another, as rounding makes them, have no ratio and are left out; where all ratios are 1, as
+    on a grid, the slope is 0.
     """
-    ratios = np.sort(np.log(distances[:, 1] / distances[:, 0]))
+    ratios = np.log(distances[:, 1] / distances[:, 0])
+    ratios = np.sort(ratios[np.isfinite(ratios)])
     kept = int(len(ratios) * (1 - config.discard))
     few = ratios[:kept]
+    if kept < 2:
+        return float("nan")
     if config.method == "mle":
         return float((kept - 1) / (few.sum() + (len(ratios) - kept) * few[-1]))
     share = np.arange(1, kept + 1) / len(ratios)
     # Where nothing is left out the last has the share 1, whose logarithm is not finite.
     few, share = few[share < 1], share[share < 1]
-    return float(few @ -np.log(1 - share) / (few @ few))
+    size = few @ few
+    return float(few @ -np.log(1 - share) / size) if size > 0 else 0.0
