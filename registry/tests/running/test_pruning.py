@@ -13,8 +13,9 @@ import pytest
 
 from scorefold.errors import ConfigError, DataError
 from scorefold_registry.experiments.engine import Interrupted
+from scorefold_registry.experiments.job import PrunedError
 from scorefold_registry.experiments.points import parse_axis
-from scorefold_registry.experiments.pruning import PrunedError, Pruning
+from scorefold_registry.experiments.pruning import Pruning
 from scorefold_registry.experiments.search import Search
 from scorefold_registry.experiments.sweep import sweep
 from scorefold_registry.host import Host

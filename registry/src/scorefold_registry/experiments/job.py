@@ -21,8 +21,12 @@ from scorefold_registry.run.progress import Silent
 from scorefold_registry.runfile.reader import RunFile, read
 
 TARGET = "scorefold_registry.experiments.job:run_point"
-PRUNED = "pruned"
-"""The code of the error of a point whose training was ended early."""
+
+
+class PrunedError(ScorefoldError):
+    """The training of a point was ended early."""
+
+    code = "pruned"
 
 
 @dataclass(frozen=True)

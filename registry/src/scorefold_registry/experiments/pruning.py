@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefold.artefacts import read_json, write_json
-from scorefold.errors import ConfigError, ScorefoldError
-from scorefold_registry.experiments.job import PRUNED, PointJob, run_job
+from scorefold.errors import ConfigError
+from scorefold_registry.experiments.job import PointJob, PrunedError, run_job
 from scorefold_registry.run.progress import Silent
 from scorefold_registry.runfile.plan import Plan
 
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
 LOSSES = "losses"
 Report = Callable[[int, float], bool]
 """(step, loss) -> whether a training with this loss at this step is to end."""
-
-
-class PrunedError(ScorefoldError):
-    """A training that was ended early."""
-
-    code = PRUNED
 
 
 class LossWatch(Silent):

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 
 from scorefold.artefacts import json_text
 from scorefold.plugin import Comparison
-from scorefold_registry.experiments.job import PRUNED, PointRecord
+from scorefold_registry.experiments.job import PointRecord, PrunedError
 from scorefold_registry.experiments.measures import Measure, metric_of
 from scorefold_registry.experiments.points import SEED, Point
 
@@ -97,7 +97,7 @@ class PointRow:
     @property
     def pruned(self) -> bool:
         """Whether its training was ended early, which is no failure."""
-        return self.error is not None and self.error["code"] == PRUNED
+        return self.error is not None and self.error["code"] == PrunedError.code
 
     @property
     def failure(self) -> str:

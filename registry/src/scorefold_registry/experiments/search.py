@@ -11,7 +11,7 @@ from typing import Any, overload
 from scorefold.artefacts import json_text
 from scorefold.errors import ConfigError
 from scorefold.seeds import derive_seed
-from scorefold_registry.experiments.job import PRUNED, PointJob, PointRecord
+from scorefold_registry.experiments.job import PointJob, PointRecord, PrunedError
 from scorefold_registry.experiments.measures import Measure, metric_of
 from scorefold_registry.experiments.points import Axis, Point, point_text, rounded
 
@@ -181,7 +181,7 @@ class Asked(Sequence[PointJob]):
         """What a point gave, for the points to come."""
         hit = metric_of(self._measure, record.stages)
         value = None if record.error is not None or hit is None else hit[1]
-        self._search.answer(value, pruned=record.error is not None and record.error["code"] == PRUNED)
+        self._search.answer(value, pruned=record.error is not None and record.error["code"] == PrunedError.code)
 
 
 def _space(axis: Axis) -> Any:

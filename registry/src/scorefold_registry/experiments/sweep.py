@@ -16,7 +16,15 @@ from scorefold.artefacts import json_text, write_text
 from scorefold.errors import ConfigError, ScorefoldError
 from scorefold.stage import RunInfo
 from scorefold_registry.experiments.engine import Answer, Experiment, run_elsewhere, run_here
-from scorefold_registry.experiments.job import PRUNED, TARGET, PointJob, PointRecord, recorded, run_job, write_record
+from scorefold_registry.experiments.job import (
+    TARGET,
+    PointJob,
+    PointRecord,
+    PrunedError,
+    recorded,
+    run_job,
+    write_record,
+)
 from scorefold_registry.experiments.measures import Measure, choose_measures, metric_of, named
 from scorefold_registry.experiments.points import SEED, Axis, Point, axes_of, make_points, point_text
 from scorefold_registry.experiments.progress import Watch
@@ -188,7 +196,7 @@ class _Sweep(Experiment[PointJob, dict[str, Any], PointRecord]):
     def line(self, row: PointRecord) -> str:
         said = self.texts[row.number]
         if row.error is not None:
-            how = "ended early" if row.error["code"] == PRUNED else "failed"
+            how = "ended early" if row.error["code"] == PrunedError.code else "failed"
             return f"{said}: {how}: {' '.join(row.error['message'].split())}"
         hits = [(measure.stage, metric_of(measure, row.stages)) for measure in self.measures]
         numbers = ", ".join(f"{stage}.{hit[0]} {number_text(hit[1])}" for stage, hit in hits if hit is not None)
