@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import doctest
 import itertools
 import re
 import subprocess
@@ -54,14 +53,7 @@ def test_dependencies_point_one_way(folder: Path) -> None:
 
 
 def test_core_is_small() -> None:
-    """The examples of docstrings, which every public class has, don't count."""
-    examples = doctest.DocTestParser()
-    lines = 0
-    for file in (ROOT / "core/src").rglob("*.py"):
-        text = file.read_text()
-        shown = examples.get_examples(text, str(file)) if ">>> " in text else []
-        lines += len(text.splitlines()) - sum((one.source + one.want).count("\n") for one in shown)
-    assert lines <= 5500
+    assert sum(len(file.read_text().splitlines()) for file in (ROOT / "core/src").rglob("*.py")) <= 5500
 
 
 def test_core_names_no_plugin() -> None:

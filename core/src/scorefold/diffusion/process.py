@@ -1,15 +1,4 @@
-"""The contract of a diffusion process: dx = f(x, t) dt + G(t) dw with a linear drift f = F(t) x.
-
->>> from scorefold.diffusion import VP
->>> process, x, t = VP(), torch.ones(2, 3), torch.tensor([0.1, 0.9])
->>> isinstance(process, DiffusionProcess), isinstance(process, Isotropic)
-(True, True)
->>> noised = process.perturb(x, t, torch.zeros(2, 3))  # signal x_0 + scale noise
->>> torch.equal(noised, process.coefficients(x, t)[0] * x)
-True
->>> isinstance(process.dispersion(x, t), LinearMap)  # of a matrix process it is one
-False
-"""
+"""The contract of a diffusion process: dx = f(x, t) dt + G(t) dw with a linear drift f = F(t) x."""
 
 from __future__ import annotations
 

@@ -1,18 +1,4 @@
-"""Processes whose components are the coefficients of an event in an orthonormal basis: bands, rings, principal axes.
-
->>> from scorefold.diffusion import VE
->>> class Swap(Orthonormal):
-...     def forward(self, x):
-...         return x.flip(1)
-...     inverse = forward
->>> process, swap = Rotated(VE(), Swap((2,))), Swap((2,))
->>> dispersion = process.dispersion(torch.zeros(1, 2), torch.tensor([0.5]))
->>> isinstance(dispersion, RotatedMap)
-True
->>> score = CoefficientScore(lambda z, t: -z, swap)  # computed where components diffuse alone
->>> score(torch.tensor([[1.0, 2.0]]), torch.tensor([0.5]))
-tensor([[-1., -2.]])
-"""
+"""Processes whose components are the coefficients of an event in an orthonormal basis: bands, rings, principal axes."""
 
 from __future__ import annotations
 
