@@ -31,6 +31,7 @@ MODULES = {
         (
             "scorefold_toolkit.numerics",
             "scorefold.random",
+            "scorefold_toolkit.rotated",
             "scorefold_toolkit.operators",
             "scorefold_toolkit.metrics",
             "scorefold.seeds",

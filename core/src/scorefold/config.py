@@ -35,7 +35,12 @@ INLINE_MARK = "x-scorefold-inline"
 
 
 class InlineKind:
-    """Marks a config field as an inline component of a kind: ``network: Inline("network")``."""
+    """Marks a config field as an inline component of a kind: ``network: Inline("network")``.
+
+    >>> mark = Inline("network", needs=("Trainable",)).__metadata__[-1]
+    >>> isinstance(mark, InlineKind), mark.kind, mark.needs
+    (True, 'network', ('Trainable',))
+    """
 
     def __init__(self, kind: str, needs: tuple[str, ...] = ()) -> None:
         self.kind = kind

@@ -141,6 +141,10 @@ class DataSpec:
 
     A ``DataSource`` has the same three attributes, so a constructor may read either; a saved model is rebuilt from
     this alone.
+
+    >>> spec = DataSpec((1, 28, 28), condition_spec=TensorSpec((), classes=10))
+    >>> spec.event_shape, spec.event_scale.std
+    ((1, 28, 28), 1.0)
     """
 
     event_shape: tuple[int, ...]
@@ -317,6 +321,10 @@ class StreamedDataset(Dataset):
     some positions (n,), the same at every call and from any thread; ``size`` is N. ``workers`` threads decode batches
     ahead of their use (image decoding releases the interpreter lock). What is known of the points comes with each
     batch. ``shuffle`` gives ``order`` where not every order is read equally fast, as of points in blocks.
+
+    >>> squares = StreamedDataset(torch.empty(0, 1), fetch=lambda i: Dataset(i[:, None].float() ** 2), size=10**9)
+    >>> len(squares), squares.take(torch.tensor([3, 700])).x.flatten().tolist()
+    (1000000000, [9.0, 490000.0])
     """
 
     fetch: Callable[[Tensor], Dataset] = field(kw_only=True)

@@ -57,6 +57,9 @@ class DataSummary:
 
     ``incomplete`` counts rows with a missing value, ``copies`` rows that repeat an earlier one exactly, and ``shared``
     those of them whose original is in another split; None where they were not counted.
+
+    >>> DataSummary(1200, (3,), (), incomplete=4, copies=1).heading()
+    '1,200 rows of 3 columns, 4 with missing values, 1 exact copy'
     """
 
     rows: int

@@ -1,4 +1,30 @@
-"""What passes between the pipeline and the code it runs: contexts, outcomes, executors."""
+"""What passes between the pipeline and the code it runs: contexts, outcomes, executors.
+
+A verb of a plugin takes a component, its inputs, its options and a context, and gives an outcome:
+
+>>> def count(component, inputs, options, context):
+...     rows = len(inputs["data"].load(context.split or "train"))
+...     return Outcome(rows, {"metrics": {"rows": rows}, "answer": {"quantity": "rows", "value": rows}})
+
+Hooks see the run and its stages:
+
+>>> run = RunInfo("digits", Path("runs/digits/now"), seed=0, config={})
+>>> stage = StageInfo("score", "score:denoising@1", "fit", key="0f3a")
+>>> f"{run.name}: {stage.name} is {stage.verb} of {stage.component}"
+'digits: score is fit of score:denoising@1'
+
+A figure of a training gets what was trained, and an executor runs jobs by the names of their functions:
+
+>>> import torch
+>>> Fitted(report=None, model=torch.nn.Linear(2, 2), events=torch.zeros(5, 2)).events.shape
+torch.Size([5, 2])
+>>> class Here(Executor):
+...     def map(self, target, items, key):
+...         module, _, name = target.partition(":")
+...         return [getattr(__import__(module), name)(item) for item in items]
+>>> Here().map("math:sqrt", [4.0, 9.0], "roots")
+[2.0, 3.0]
+"""
 
 from __future__ import annotations
 

@@ -16,10 +16,8 @@ from torch import Tensor
 from torchdiffeq import odeint
 
 from scorefold.diffusion import (
-    CoefficientScore,
     LinearLogSNR,
     PerComponent,
-    Rotated,
     ddim,
     dpm_solver_pp_2m,
     euler_maruyama,
@@ -40,6 +38,7 @@ from scorefold_nonuniform.config.bands import (
 from scorefold_nonuniform.config.data import GaussianFieldConfig
 from scorefold_nonuniform.data.gaussian_field import GaussianField, coefficient_moments, gaussian_score
 from scorefold_toolkit.distributions import SubspaceGaussian
+from scorefold_toolkit.rotated import CoefficientScore, Rotated
 
 F64 = torch.float64
 HAAR = HaarBandsConfig(levels=2)

@@ -24,7 +24,7 @@ from scheduler_toys import (
 )
 from torch import Tensor
 
-from scorefold.diffusion import SAMPLERS, GeometricVE, IsotropicProcess, LinearLogSNR, PerComponent, Rotated, time_grid
+from scorefold.diffusion import SAMPLERS, GeometricVE, IsotropicProcess, LinearLogSNR, PerComponent, time_grid
 from scorefold.diffusion.process import expand
 from scorefold.errors import ConfigError
 from scorefold_nonuniform.bands.coefficients import build_bands
@@ -33,6 +33,7 @@ from scorefold_nonuniform.diffusers.denoiser import ScoreUNet
 from scorefold_nonuniform.diffusers.scheduler import PREDICTIONS, NonUniformScheduler
 from scorefold_standard.scores.diffusers import DiscreteVP
 from scorefold_toolkit.matrix_process import MatrixProcess
+from scorefold_toolkit.rotated import Rotated
 
 
 @pytest.mark.parametrize("name", PROCESSES)

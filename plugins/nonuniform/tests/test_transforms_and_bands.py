@@ -10,7 +10,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from scorefold.diffusion.rotated import Orthonormal
+from scorefold.diffusion import Orthonormal
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold_nonuniform.bands.coefficients import Bands, build_bands, build_transform
 from scorefold_nonuniform.bands.transforms import (

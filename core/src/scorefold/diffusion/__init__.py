@@ -2,7 +2,7 @@
 
 from scorefold.diffusion.grids import SPACINGS, time_grid
 from scorefold.diffusion.likelihood import probability_flow_log_prob
-from scorefold.diffusion.process import DiffusionProcess, Isotropic, LinearMap, expand
+from scorefold.diffusion.process import DiffusionProcess, Isotropic, LinearMap, Orthonormal, expand
 from scorefold.diffusion.processes import (
     VE,
     VP,
@@ -13,7 +13,6 @@ from scorefold.diffusion.processes import (
     build_schedule,
     process_of,
 )
-from scorefold.diffusion.rotated import CoefficientScore, Orthonormal, Rotated, RotatedMap, in_coefficients
 from scorefold.diffusion.samplers import (
     SAMPLERS,
     Sampler,
@@ -43,7 +42,6 @@ __all__ = [
     "SPACINGS",
     "VE",
     "VP",
-    "CoefficientScore",
     "Cosine",
     "DiffusionProcess",
     "GeometricVE",
@@ -55,8 +53,6 @@ __all__ = [
     "LinearVP",
     "Orthonormal",
     "PerComponent",
-    "Rotated",
-    "RotatedMap",
     "Sampler",
     "Schedule",
     "Stretched",
@@ -69,7 +65,6 @@ __all__ = [
     "euler_maruyama",
     "expand",
     "heun",
-    "in_coefficients",
     "invert_heun",
     "predictor_corrector",
     "probability_flow_log_prob",

@@ -13,7 +13,6 @@ from torchdiffeq import odeint
 
 from scorefold.diffusion.divergence import divergence
 from scorefold.diffusion.process import DiffusionProcess, ScoreFunction
-from scorefold.diffusion.rotated import Rotated, in_coefficients
 from scorefold.diffusion.steps import square
 from scorefold.errors import ConfigError, DataError
 from scorefold.random import draw_signs
@@ -51,8 +50,9 @@ def probability_flow_log_prob(
         )
     if len(x) == 0:
         return x.new_zeros(0)
-    if isinstance(process, Rotated):  # |det W| = 1
-        score, x, process = in_coefficients(score, process), process.transform(x), process.inner
+    if process.basis is not None:  # orthonormal: |det W| = 1
+        x = process.basis(x)
+        score, process = process.of_coefficients(score)
     signs = draw_signs((probes, *x.shape), generator=generator, like=x) if trace == "hutchinson" else None
     log_prob = x.new_zeros(len(x))
     # The flow is smooth between the ends of components, and those at rest have neither velocity nor divergence.

@@ -1,9 +1,25 @@
-"""The contract of a diffusion process: dx = f(x, t) dt + G(t) dw with a linear drift f = F(t) x."""
+"""The contract of a diffusion process: dx = f(x, t) dt + G(t) dw with a linear drift f = F(t) x.
+
+>>> from scorefold.diffusion import VP
+>>> process, x, t = VP(), torch.ones(2, 3), torch.tensor([0.1, 0.9])
+>>> isinstance(process, DiffusionProcess), isinstance(process, Isotropic)
+(True, True)
+>>> torch.equal(process.perturb(x, t, noise=torch.zeros(2, 3)), process.marginal(x, t)[0])
+True
+>>> isinstance(process.dispersion(x, t), LinearMap)  # of a matrix process it is one
+False
+>>> class Flipped(Orthonormal):
+...     def forward(self, x):
+...         return x.flip(1)
+...     inverse = forward
+>>> Flipped((2,))(torch.tensor([[1.0, 2.0]]))
+tensor([[2., 1.]])
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -35,13 +51,32 @@ def expand(value: Tensor, x: Tensor) -> Tensor:
     return value.reshape(value.shape[0], *[1] * (x.dim() - 1)) if value.dim() == 1 else value
 
 
+class Orthonormal(nn.Module, ABC):
+    """An orthonormal change of basis of events: coefficients z = W x with W^T W = 1, both (B, *event_shape).
+
+    Must: ``forward`` and ``inverse``. Lengths, densities and white noise are the same on both sides.
+    """
+
+    def __init__(self, event_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.event_shape = tuple(event_shape)
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """The coefficients W x of events x (B, *E): (B, *E)."""
+
+    @abstractmethod
+    def inverse(self, z: Tensor) -> Tensor:
+        """The events W^T z of coefficients z (B, *E): (B, *E)."""
+
+
 class DiffusionProcess(nn.Module, ABC):
     """A linear diffusion: x_t = signal(t) x_0 + scale(t) z with z standard normal; t_min <= t <= t_max, t = 0 is data.
 
     Must: ``coefficients``, ``drift``, ``dispersion``, ``log_snr``, ``sample_prior``, ``prior_log_prob``. May:
-    ``breakpoints``. Times are (B,). Coefficients broadcast to (B, *E); a matrix process gives ``LinearMap`` objects
-    instead and overrides what is given here: ``marginal``, ``perturb``, ``noise_from_score``, ``score_from_noise``,
-    ``denoised_from_score``, ``transition``.
+    ``breakpoints``, ``basis`` with ``of_coefficients``. Times are (B,). Coefficients broadcast to (B, *E); a matrix
+    process gives ``LinearMap`` objects instead and overrides what is given here: ``marginal``, ``perturb``,
+    ``noise_from_score``, ``score_from_noise``, ``denoised_from_score``, ``transition``.
     """
 
     t_min: float
@@ -75,6 +110,15 @@ class DiffusionProcess(nn.Module, ABC):
     def breakpoints(self) -> tuple[float, ...]:
         """The times inside (t_min, t_max), increasing, at which a component stops: a time grid must hold them."""
         return ()
+
+    @property
+    def basis(self) -> Orthonormal | None:
+        """The change of basis after which samplers take their steps; None where components are those of x itself."""
+        return None
+
+    def of_coefficients(self, score: ScoreFunction) -> tuple[ScoreFunction, DiffusionProcess]:
+        """The score and the process of the coefficients ``basis(x)``; ``score`` and the process itself without one."""
+        return score, self
 
     def marginal(self, x0: Tensor, t: Tensor) -> tuple[Tensor, Tensor | LinearMap]:
         """(mean, scale) of x_t given x_0 = x0 (B, *E)."""

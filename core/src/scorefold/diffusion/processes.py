@@ -168,6 +168,11 @@ class PerComponent(DiffusionProcess):
     each component once and whose schedules have numbers as parameters. t_min is the largest of the schedules' unless
     given; t_max is their last end. Drift and dispersion of a component are 0 after its end. Raises ``ShapeError`` for
     blocks that overlap or leave a component out, and for parameters that do not broadcast.
+
+    >>> process = PerComponent((2,), [([0], GeometricVE(0.01, 1.0)), ([1], GeometricVE(0.01, 100.0))])
+    >>> signal, scale = process.coefficients(torch.zeros(1, 2), torch.tensor([0.5]))
+    >>> [round(float(value), 2) for value in scale[0]]  # each the root of its least times its greatest noise
+    [0.1, 1.0]
     """
 
     index: Tensor | None

@@ -34,6 +34,11 @@ class Schedule(nn.Module, ABC):
     """How one component, or each component of an event, is noised over time.
 
     Must: ``signal_scale``, ``rates``, ``log_snr``, ``time_at``, and set ``t_min``, ``t_end`` and ``prior_scale``.
+
+    >>> schedule: Schedule = Cosine()
+    >>> t = schedule.time_at(torch.tensor([1.0]))  # where noise and signal are equal
+    >>> [round(float(value), 3) for value in schedule.signal_scale(t)]
+    [0.707, 0.707]
     """
 
     t_min: float

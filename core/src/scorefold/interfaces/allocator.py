@@ -13,7 +13,12 @@ from scorefold.results import Allocation
 
 
 class Pilot(Protocol):
-    """What training on a plan comes to, known or tried: what an allocator that looks for the best plan asks."""
+    """What training on a plan comes to, known or tried: what an allocator that looks for the best plan asks.
+
+    >>> known: Pilot = lambda tasks, support, query: 1 / tasks + 1 / support + 1 / query
+    >>> min(range(1, 13), key=lambda support: known(36 // support, support, 10))  # 36 support labels in all
+    6
+    """
 
     def __call__(self, tasks: int, support: int, query: int) -> float:
         """The test loss after training on so many tasks, each with so many support and query labels."""

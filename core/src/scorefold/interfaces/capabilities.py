@@ -1,4 +1,33 @@
-"""Capabilities: what some components can do beyond their kind. Types here, strings in a component's ``provides``."""
+"""Capabilities: what some components can do beyond their kind. Types here, strings in a component's ``provides``.
+
+>>> class Halves(Encodes):
+...     latent_shape = (1,)
+...     def encode(self, x):
+...         return x.mean(1, keepdim=True)
+...     def decode(self, z, *, generator=None, **options):
+...         return z.expand(-1, 2)
+...     def encode_distribution(self, x):
+...         return self.encode(x), torch.zeros(len(x), 1)
+>>> Halves().reconstruct(torch.tensor([[1.0, 3.0]]))
+tensor([[2., 2.]])
+>>> class Exact(Halves, EncodesNoise):
+...     def decode(self, z, *, generator=None, noise=0.0):
+...         return z + noise
+...     def encode_noise(self, x, z, **options):
+...         return x - z
+>>> x = torch.tensor([[1.0, 3.0]])
+>>> Exact().decode(Exact().encode(x), noise=Exact().encode_noise(x, Exact().encode(x)))
+tensor([[1., 3.]])
+>>> class Flat(ClosedFormGeodesics, Transports):
+...     def transport(self, x, y, v):
+...         return v
+>>> class Point(KnowsDistribution):
+...     def distribution(self):
+...         return None
+>>> heads = Phase("heads", (nn.Linear(2, 2),), after="body")
+>>> Progress(step=10, total=100, phase=heads.name)
+Progress(step=10, total=100, phase='heads')
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,13 @@ from scorefold.random import draw_uniform
 
 
 class Base(Protocol):
-    """The base distribution of a flow, over latents (B, *latent event)."""
+    """The base distribution of a flow, over latents (B, *latent event).
+
+    >>> from scorefold_toolkit.nn import StandardNormal
+    >>> base: Base = StandardNormal()
+    >>> base.sample((5, 2), generator=None, like=torch.zeros(1)).shape, base.centre
+    (torch.Size([5, 2]), 0.0)
+    """
 
     @property
     def centre(self) -> Tensor | float:

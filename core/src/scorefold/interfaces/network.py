@@ -52,6 +52,15 @@ class Prepares(ABC):
     """What a module that a ``Network`` built may be besides: one that takes statistics of the data before training.
 
     Must: ``prepare``, and say its ``prediction``. What it takes must be buffers, so that a saved state holds it.
+
+    >>> class Centred(nn.Linear, Prepares):
+    ...     prediction = "eps"
+    ...     def prepare(self, x, spread, generator):
+    ...         self.register_buffer("mean", x.mean(0))
+    >>> network = Centred(2, 2)
+    >>> network.prepare(torch.ones(9, 2), 1.0, torch.Generator())
+    >>> network.state_dict()["mean"]
+    tensor([1., 1.])
     """
 
     prediction: str

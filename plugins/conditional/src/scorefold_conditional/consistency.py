@@ -11,11 +11,11 @@ from torch import Tensor
 
 from scorefold.diffusion import DiffusionProcess
 from scorefold.diffusion.process import LinearMap
-from scorefold.diffusion.rotated import RotatedMap
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces.score import BoundScore, repeat_condition
 from scorefold_toolkit.matrix_process import DenseMap
 from scorefold_toolkit.operators import LinearOperator
+from scorefold_toolkit.rotated import RotatedMap
 
 _STEPS = 50
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scorefold.diffusion import VE, VP, DiffusionProcess, GeometricVE, LinearVP, PerComponent, Rotated
+from scorefold.diffusion import VE, VP, DiffusionProcess, GeometricVE, LinearVP, PerComponent
 from scorefold.errors import ConfigError, ShapeError
 from scorefold_conditional.consistency import conjugate_gradients, project
 from scorefold_nonuniform.bands.transforms import Wavelet
@@ -21,6 +21,7 @@ from scorefold_toolkit.config.operators import (
 )
 from scorefold_toolkit.matrix_process import MatrixProcess
 from scorefold_toolkit.operators import LinearOperator, as_linear, build_operator
+from scorefold_toolkit.rotated import Rotated
 
 SHAPE = (3, 4, 4)
 OPERATORS = {

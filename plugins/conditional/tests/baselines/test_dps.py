@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import DataSpec, EventScale
-from scorefold.diffusion import VE, VP, GeometricVE, LinearVP, PerComponent, Rotated, probability_flow_log_prob
+from scorefold.diffusion import VE, VP, GeometricVE, LinearVP, PerComponent, probability_flow_log_prob
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import ScoreModel
 from scorefold_conditional.baselines.dps import DPS, largest_singular
@@ -23,6 +23,7 @@ from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.scores.denoising import Denoising
 from scorefold_toolkit.matrix_process import MatrixProcess
 from scorefold_toolkit.operators import as_linear, build_operator
+from scorefold_toolkit.rotated import Rotated
 
 SHAPE = (3, 2, 2)
 OPERATORS: dict[str, Any] = {

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from scorefold.data import EventScale
-from scorefold.diffusion import VE, VP, LinearLogSNR, PerComponent, Rotated, predictor_corrector
+from scorefold.diffusion import VE, VP, LinearLogSNR, PerComponent, predictor_corrector
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import ScoreModel
 from scorefold_conditional.baselines.repaint import RePaint, resampled
 from scorefold_conditional.config.baselines import RePaintConfig
 from scorefold_nonuniform.bands.transforms import Wavelet
 from scorefold_toolkit.matrix_process import MatrixProcess
+from scorefold_toolkit.rotated import Rotated
 
 IMAGE = (1, 4, 4)
 PAIR = {"name": "mask", "region": "pixels", "fraction": 0.5, "seed": 1}

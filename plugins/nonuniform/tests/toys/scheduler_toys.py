@@ -11,18 +11,12 @@ from diffusers import (
 from torch import Tensor
 
 from scorefold.data import TensorSpec
-from scorefold.diffusion import (
-    VE,
-    VP,
-    DiffusionProcess,
-    LinearLogSNR,
-    PerComponent,
-    Rotated,
-)
+from scorefold.diffusion import VE, VP, DiffusionProcess, LinearLogSNR, PerComponent
 from scorefold.interfaces import ScoreModel
 from scorefold_nonuniform.bands.coefficients import build_bands
 from scorefold_nonuniform.config.bands import HaarBandsConfig
 from scorefold_nonuniform.diffusers.scheduler import NonUniformScheduler
+from scorefold_toolkit.rotated import Rotated
 
 SHAPE = (2, 8, 8)
 

@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition
-from scorefold.diffusion.rotated import Rotated, RotatedMap
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold.interfaces.score import BoundScore
@@ -31,6 +30,7 @@ from scorefold_conditional.baselines.prior import Observations, check_prior
 from scorefold_conditional.config.baselines import DPSConfig
 from scorefold_conditional.consistency import conjugate_gradients, shift_denoised
 from scorefold_toolkit.operators import LinearOperator
+from scorefold_toolkit.rotated import Rotated, RotatedMap
 
 _STEPS = 50
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from scorefold.diffusion.rotated import Orthonormal
+from scorefold.diffusion import Orthonormal
 from scorefold.errors import ConfigError, ShapeError
 from scorefold_nonuniform.bands.transforms import (
     PCA,

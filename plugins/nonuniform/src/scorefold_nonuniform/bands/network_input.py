@@ -16,13 +16,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from scorefold.data import Condition, ConditionSpec, Dataset, TensorSpec
-from scorefold.diffusion import CoefficientScore, Orthonormal, PerComponent
+from scorefold.diffusion import Orthonormal, PerComponent
 from scorefold.errors import ConfigError
 from scorefold.interfaces.score import repeat_condition
 from scorefold_nonuniform.config.scores import BandedConfig
 from scorefold_toolkit.config.denoising import WeightingConfig
 from scorefold_toolkit.nn import named_parts, named_specs
 from scorefold_toolkit.nn.conditions import drop_condition, null_condition, with_null_class
+from scorefold_toolkit.rotated import CoefficientScore
 from scorefold_toolkit.score_matching.losses import noise_weight, total
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
 

@@ -15,7 +15,7 @@ import pywt
 import torch
 from torch import Tensor, nn
 
-from scorefold.diffusion.rotated import Orthonormal
+from scorefold.diffusion import Orthonormal
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold_toolkit.nn.linear import reflections_product
 from scorefold_toolkit.nn.reshape import check_divisible, haar_merge, haar_split

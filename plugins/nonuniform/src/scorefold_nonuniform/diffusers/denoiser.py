@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.data import Condition
-from scorefold.diffusion import Rotated
 from scorefold.diffusion.process import expand
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import ScoreModel
@@ -38,12 +37,7 @@ class Denoiser(nn.Module):
         """
         process = self.score_model.process
         t = self.time_of(sigma)
-        if isinstance(process, Rotated):
-            z = process.transform(x)
-            x = process.transform.inverse(process.inner.coefficients(z, t)[0] * z)
-        else:
-            x = process.coefficients(x, t)[0] * x
-        return self.score_model.denoise(x, t, condition)
+        return self.score_model.denoise(process.marginal(x, t)[0], t, condition)
 
     def time_of(self, sigma: Tensor) -> Tensor:
         """The times (B,) at which the process has these sigmas, by bisection of their mean logarithm.

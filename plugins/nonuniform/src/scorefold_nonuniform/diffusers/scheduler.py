@@ -25,7 +25,6 @@ from scorefold.diffusion import (
     IsotropicProcess,
     Orthonormal,
     PerComponent,
-    Rotated,
     Sampler,
     build_process,
     ddim,
@@ -40,6 +39,7 @@ from scorefold_nonuniform.bands.coefficients import Bands, build_bands
 from scorefold_nonuniform.bands.speeds import banded_process
 from scorefold_nonuniform.config.bands import BandsConfig
 from scorefold_nonuniform.config.scores import BandedConfig
+from scorefold_toolkit.rotated import Rotated
 
 
 def _ancestral(*arguments: Any, **options: Any) -> tuple[Tensor, Any]:

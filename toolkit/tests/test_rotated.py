@@ -14,8 +14,6 @@ from scorefold.diffusion import (
     LinearVP,
     Orthonormal,
     PerComponent,
-    Rotated,
-    RotatedMap,
     dpm_solver_pp_2m,
     probability_flow_log_prob,
     time_grid,
@@ -23,6 +21,7 @@ from scorefold.diffusion import (
 from scorefold.diffusion.samplers import default_sampler, default_steps
 from scorefold.errors import ConfigError, ShapeError
 from scorefold_toolkit.matrix_process import MatrixProcess
+from scorefold_toolkit.rotated import Rotated, RotatedMap
 from scorefold_toolkit.score_matching.losses import denoising_score_matching
 
 F64 = torch.float64

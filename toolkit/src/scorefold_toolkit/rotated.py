@@ -1,35 +1,28 @@
-"""Processes whose components are the coefficients of an event in an orthonormal basis: bands, rings, principal axes."""
+"""Processes whose components are the coefficients of an event in an orthonormal basis: bands, rings, principal axes.
+
+>>> from scorefold.diffusion import VE
+>>> class Flipped(Orthonormal):
+...     def forward(self, x):
+...         return x.flip(1)
+...     inverse = forward
+>>> flipped = Flipped((2,))
+>>> process = Rotated(VE(), flipped)
+>>> isinstance(process.dispersion(torch.zeros(1, 2), torch.tensor([0.5])), RotatedMap)
+True
+>>> score = CoefficientScore(lambda z, t: -z, flipped)  # computed where components diffuse alone
+>>> score(torch.tensor([[1.0, 2.0]]), torch.tensor([0.5]))
+tensor([[-1., -2.]])
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from scorefold.diffusion.process import DiffusionProcess, LinearMap, ScoreFunction, couples
+from scorefold.diffusion.process import DiffusionProcess, LinearMap, Orthonormal, ScoreFunction, couples
 from scorefold.errors import ConfigError, ShapeError
-
-
-class Orthonormal(nn.Module, ABC):
-    """An orthonormal change of basis of events: coefficients z = W x with W^T W = 1, both (B, *event_shape).
-
-    Must: ``forward`` and ``inverse``. Lengths, densities and white noise are the same on both sides.
-    """
-
-    def __init__(self, event_shape: Sequence[int]) -> None:
-        super().__init__()
-        self.event_shape = tuple(event_shape)
-
-    @abstractmethod
-    def forward(self, x: Tensor) -> Tensor:
-        """The coefficients W x of events x (B, *E): (B, *E)."""
-
-    @abstractmethod
-    def inverse(self, z: Tensor) -> Tensor:
-        """The events W^T z of coefficients z (B, *E): (B, *E)."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +49,8 @@ class Rotated(DiffusionProcess):
     """Events x whose coefficients z = W x diffuse by ``inner``, component by component.
 
     Signal, scale, dispersion and transitions are ``RotatedMap``s; ``log_snr`` is that of the coefficients. Samplers and
-    ``probability_flow_log_prob`` work in the coefficients (see ``in_coefficients``). Raises ``ConfigError`` for an
-    inner process that couples its components, ``ShapeError`` where its event shape is not the transform's.
+    ``probability_flow_log_prob`` work in the coefficients. Raises ``ConfigError`` for an inner process that couples
+    its components, ``ShapeError`` where its event shape is not the transform's.
     """
 
     def __init__(self, inner: DiffusionProcess, transform: Orthonormal) -> None:
@@ -73,6 +66,16 @@ class Rotated(DiffusionProcess):
             )
         self.inner, self.transform = inner, transform
         self.t_min, self.t_max = inner.t_min, inner.t_max
+
+    @property
+    def basis(self) -> Orthonormal:
+        return self.transform
+
+    def of_coefficients(self, score: ScoreFunction) -> tuple[ScoreFunction, DiffusionProcess]:
+        transform = self.transform
+        if isinstance(score, CoefficientScore) and score.transform is transform:
+            return score.of_coefficients, self.inner
+        return lambda z, t: transform(score(transform.inverse(z), t)), self.inner
 
     @property
     def breakpoints(self) -> tuple[float, ...]:
@@ -135,11 +138,3 @@ class CoefficientScore:
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         return self.transform.inverse(self.of_coefficients(self.transform(x), t))
-
-
-def in_coefficients(score: ScoreFunction, process: Rotated) -> ScoreFunction:
-    """The score of the coefficients, (z (B, *E), t (B,)) -> W score(W^T z, t)."""
-    transform = process.transform
-    if isinstance(score, CoefficientScore) and score.transform is transform:
-        return score.of_coefficients
-    return lambda z, t: transform(score(transform.inverse(z), t))
