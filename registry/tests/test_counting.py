@@ -14,7 +14,8 @@ from scorefold.data import Condition
 from scorefold.diffusion import VE
 from scorefold.interfaces import Flow, ScoreModel
 from scorefold_registry.components.building import Made, Memory
-from scorefold_registry.run.costs import PeakMemory, cpu_seconds, evaluations, models_of
+from scorefold_registry.run.costs import cpu_seconds, evaluations, models_of
+from scorefold_registry.run.memory import peak_memory, restart_peak
 from scorefold_toolkit.nn import StandardNormal
 
 
@@ -131,13 +132,15 @@ def test_seconds_are_of_work_and_not_of_waiting() -> None:
         sum(range(1000))
 
 
-@pytest.mark.skipif(PeakMemory().megabytes() is None, reason="this system does not say what a process held")
-def test_peak_memory_is_that_since_it_was_asked_for() -> None:
-    first = PeakMemory()
-    before = first.megabytes()
+@pytest.mark.skipif(peak_memory() is None, reason="this system does not say what a process held")
+def test_peak_memory_is_that_since_it_was_restarted() -> None:
+    restart_peak()
+    before = peak_memory()
     with mmap.mmap(-1, 200_000_000) as block:  # new pages, which no allocator has kept
         block.write(b"x" * 200_000_000)
-    after, anew = first.megabytes(), PeakMemory().megabytes()
+    after = peak_memory()
+    restart_peak()
+    anew = peak_memory()
     assert before is not None
     assert after is not None
     assert anew is not None

@@ -181,6 +181,7 @@ class Terminal(io.StringIO):
 def test_lines_say_loss_and_rate_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 1000, 2))
     monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("scorefold_registry.run.progress.peak_memory", lambda: 1234.5)
     stream = io.StringIO()
     lines = Lines(stream)
     lines.stage_started("score", "score:tiny", 1, 2)
@@ -191,7 +192,7 @@ def test_lines_say_loss_and_rate_now_and_then(monkeypatch: pytest.MonkeyPatch) -
     lines.stage_ended("score", 3.21, False, {"loss": 0.125})
     said = stream.getvalue().splitlines()
     assert said[0] == "[1/2] score: score:tiny"
-    assert any(re.match(r"  score: \d0/50, [\d.]+ s left, fit, [\d.]+/s, loss 0.25", line) for line in said)
+    assert any(re.match(r"  score: \d0/50, [\d.]+ s left, fit, [\d.]+/s, loss 0.25, peak 1,234 MB", line) for line in said)
     assert 1 <= sum("/50" in line for line in said) < 5
     assert said[-1] == "  score: 3.2 s (loss 0.125)"
 
@@ -207,13 +208,14 @@ def test_what_is_left_is_that_of_the_part_that_is_being_done(monkeypatch: pytest
     for done in range(2, 5):
         lines.advanced("dimension", done, 100, "points")
     said = [line.partition(", ")[2] for line in stream.getvalue().splitlines() if "/100" in line]
-    assert said[0] == "points"  # nothing is known yet of how long they take
+    assert re.fullmatch(r"points(, peak [\d,]+ MB)?", said[0])  # nothing is known yet of how long they take
     assert all("left, points" in line for line in said[1:])
 
 
 def test_bars_say_the_same_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("scorefold_registry.run.progress.peak_memory", lambda: 800.0)
     stream = Terminal()
     bars = Bars(stream)
     bars.stage_started("score", "score:tiny", 1, 1)
@@ -224,7 +226,7 @@ def test_bars_say_the_same_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
     bars.stage_ended("score", 3.21, True, {"loss [x]": 0.125})
     bars.close()
     said = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
-    assert re.search(r"\[1/1\] score .*350/2000, loss 0.4012, 40 steps/s *[\r\n]", said)
+    assert re.search(r"\[1/1\] score .*350/2000, loss 0.4012, 40 steps/s, peak 800 MB *[\r\n]", said)
     assert "score: reused (loss [x] 0.125)" in said
 
 

@@ -6,9 +6,8 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -26,23 +25,6 @@ def cpu_seconds() -> float:
     """CPU seconds of this process and of those it has waited for."""
     children = os.times()
     return time.process_time() + children.children_user + children.children_system
-
-
-class PeakMemory:
-    """The most memory that this process has held since this object was made, or since it began where the system counts
-    only that. Linux counts anew; other systems may not."""
-
-    def __init__(self) -> None:
-        # Linux: the peak so far becomes what is held now.
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
-
-    def megabytes(self) -> float | None:
-        """In MB (10^6 bytes); None where the system does not say."""
-        with suppress(OSError):
-            lines = Path("/proc/self/status").read_text().splitlines()
-            return next((1.024e-3 * float(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
-        return None
 
 
 @dataclass

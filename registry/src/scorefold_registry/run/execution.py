@@ -26,10 +26,11 @@ from scorefold_registry.plugins.surroundings import Marks, refuse_changed_files
 from scorefold_registry.run import folders as run_folders
 from scorefold_registry.run import team
 from scorefold_registry.run.cache import Cache
-from scorefold_registry.run.costs import PeakMemory, cpu_seconds, evaluations, models_of
+from scorefold_registry.run.costs import cpu_seconds, evaluations, models_of
 from scorefold_registry.run.environment import describe_environment
 from scorefold_registry.run.error_attribution import stage_error
 from scorefold_registry.run.executor import LocalExecutor, plugins_executor
+from scorefold_registry.run.memory import peak_memory, restart_peak
 from scorefold_registry.run.observers import Events, Observers
 from scorefold_registry.run.progress import Silent
 from scorefold_registry.run.rehearsal import rehearse
@@ -265,7 +266,8 @@ class Session:
         # What importing code costs is the process's business, and not the method's.
         load_target(planned.registered, planned.registered.component.target)
         import_module(planned.verb.target.partition(":")[0])
-        self.calls, marks, started, memory = None, Marks(inputs), cpu_seconds(), PeakMemory()
+        self.calls, marks, started = None, Marks(inputs), cpu_seconds()
+        restart_peak()
         with guarded() as changed:
             outcome = self.host.hook.scorefold_run_stage(run=self.info, stage=info, inputs=inputs)
         spent = cpu_seconds() - started
@@ -300,7 +302,7 @@ class Session:
             "computed": time.time(),
             "seconds": time.monotonic() - began,
             "cpu_seconds": spent,
-            "peak_memory": memory.megabytes(),
+            "peak_memory": peak_memory(),
             "network_calls": self.calls,
         }
         target = self.info.folder / planned.name

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from scorefold.errors import printable
+from scorefold_registry.run.memory import peak_memory
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -79,6 +80,11 @@ def _beside(text: str, metrics: Mapping[str, Any]) -> str:
     return metrics_text({name: value for name, value in metrics.items() if name != "step"}, limit=2)
 
 
+def _memory() -> str:
+    megabytes = peak_memory()
+    return "" if megabytes is None else f"peak {megabytes:,.0f} MB"
+
+
 class _Rate:
     """What is done a second since a part of a stage began to report it, and the time that is left of this part."""
 
@@ -126,7 +132,7 @@ class Lines(Silent):
         if time.monotonic() - self._last < SECONDS_BETWEEN_LINES:
             return
         self._last = time.monotonic()
-        parts = [part for part in (f"{done}/{total}", left, text, rate, _beside(text, self._latest)) if part]
+        parts = [part for part in (f"{done}/{total}", left, text, rate, _beside(text, self._latest), _memory()) if part]
         self._print(f"  {name}: " + ", ".join(parts))
 
     def warned(self, name: str, text: str) -> None:
@@ -147,7 +153,7 @@ class Bars(Silent):
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=12),
             TextColumn("{task.fields[note]}", markup=False),
             console=self._console,
             transient=True,
@@ -157,10 +163,12 @@ class Bars(Silent):
         self._text = ""
         self._metrics: Mapping[str, float] = {}
         self._rate = _Rate()
+        self._memory, self._measured = "", 0.0
         self._bar.start()
 
     def stage_started(self, name: str, component: str, number: int, count: int) -> None:
         self._left, self._text, self._metrics, self._rate = "", "", {}, _Rate()
+        self._memory, self._measured = "", 0.0
         # Short enough for bar, steps, time left, loss and rate to fit a terminal of 80 columns.
         self._task = self._bar.add_task(f"\\[{number}/{count}] {name}", total=None, note=component)
 
@@ -170,6 +178,8 @@ class Bars(Silent):
     def advanced(self, name: str, done: int, total: int, text: str) -> None:
         rate = "" if "/s" in text else self._rate.text(done, total)
         self._text = ", ".join(part for part in (text, rate) if part)
+        if time.monotonic() - self._measured > 1:
+            self._memory, self._measured = _memory(), time.monotonic()
         self._bar.update(self._task, completed=done, total=total)
         left = self._bar.tasks[-1].time_remaining
         self._left = "" if left is None else f"{duration(left)} left"
@@ -185,7 +195,7 @@ class Bars(Silent):
     def _note(self) -> str:
         task = self._bar.tasks[-1]
         steps = "" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}"
-        parts = (steps, self._left, self._text, _beside(self._text, self._metrics))
+        parts = (steps, self._left, self._text, _beside(self._text, self._metrics), self._memory)
         return printable(", ".join(part for part in parts if part))
 
     def stage_ended(self, name: str, seconds: float, reused: bool, metrics: Mapping[str, Any]) -> None:
