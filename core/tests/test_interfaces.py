@@ -31,6 +31,7 @@ from scorefold.interfaces import (
     Transports,
 )
 from scorefold.kinds import CORE_CAPABILITIES, CORE_KINDS
+from scorefold.stage import showing
 from scorefold_allocation.data.source import TaskSource
 from scorefold_toolkit.potential import Potential
 
@@ -238,3 +239,13 @@ def test_no_points_are_legal_for_a_geometry() -> None:
     assert space.distance_matrix(none, events((1, 1))).shape == (0, 1)
     assert space.distance_matrix(events((1, 1)), none).shape == (1, 0)
     assert space.geodesic(none, none, torch.tensor([0.0, 1.0], dtype=torch.float64)).shape == (0, 2, 1, 2)
+
+
+def test_geometries_without_closed_forms_say_how_far_they_are() -> None:
+    said = list[tuple[int, int, str]]()
+    x = events((1, 2), (3, 4), (5, 6))
+    with showing(lambda done, total, text: said.append((done, total, text))):
+        Stretched().distance_matrix(x)
+        Stretched().geodesic(x, x, torch.tensor([0.0, 1.0]))
+    assert said == [(1, 3, "rows of distances"), (2, 3, "rows of distances"), (3, 3, "rows of distances"),
+                    (1, 2, "times"), (2, 2, "times")]  # fmt: skip

@@ -28,7 +28,7 @@ class Squares(nn.Module, Trainable):
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
         return Loss((self.network(batch.x[:, 1:])[:, 0] - batch.x[:, 0]).square().mean())
 
-    def loss_reference(self, points: Dataset, loss: Callable[[], float]) -> LossReference | None:
+    def loss_reference(self, points: Dataset, loss: Callable[[], float], phase: str) -> LossReference | None:
         return silent_network(self.network, loss)
 
 

@@ -160,9 +160,8 @@ class StageContext:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained component, for figures: its ``report`` (of ``fit``), the ``model`` itself, and some
-    of the ``events`` (n, *E) that it was trained on, with their ``condition`` where the data have one. What
-    figures draw of a training that was none is ``{}``."""
+    """A trained component, for figures: its ``report`` (of ``fit``), the ``model``, and some of its ``events`` (n, *E)
+    with their ``condition`` where the data have one. What figures draw of a training that was none is ``{}``."""
 
     report: Any
     model: Any

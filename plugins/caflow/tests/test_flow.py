@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -441,3 +442,18 @@ def test_draws_that_are_not_finite_are_warned_of() -> None:
     assert [said.partition(";")[0] for said in flow.training_warnings(dataset)][1:] == [
         "64 of 64 draws are not finite: set linear: orthogonal, lower bound, or take dtype: float64"
     ]
+
+
+@pytest.mark.parametrize("scale", [CONTINUOUS, levels(4)], ids=["continuous", "discrete"])
+def test_the_reference_of_the_loss_is_a_normal_distribution_s(scale: EventScale) -> None:
+    """In bits a dimension: of continuous data its density's, of levels that of the levels."""
+    flow, data = image_flow(order="staged", scale=scale), pairs(4000, scale)
+    found = flow.loss_reference(data, lambda: 0.0, "translation")
+    assert found is not None
+    variances = data.x.flatten(1).var(0, correction=0) + (0 if scale.levels is None else 1 / 12)
+    assert found.value == pytest.approx(float((2 * math.pi * math.e * variances).log2().mean() / 2), rel=1e-6)
+    assert flow.loss_reference(data, lambda: 0.0, "condition-encoder") is None
+    lines = list[str]()
+    fit(flow, data.take(torch.arange(48)), flow.training_config, progress=lambda done, total, text: lines.append(text))
+    said = {line.partition(":")[0]: " of " in line for line in lines}
+    assert said == {"event-encoder": True, "condition-encoder": False, "translation": True}

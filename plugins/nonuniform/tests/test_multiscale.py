@@ -7,16 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from multiscale_toys import F64, exact_model, model, network, trained
+from multiscale_toys import F64, exact_model, field, model, network, trained
 
 from scorefold.data import Dataset, DataSpec, EventScale, TensorSpec
 from scorefold.diffusion import SAMPLERS, time_grid
 from scorefold.errors import ConfigError
-from scorefold.interfaces import TensorSource
+from scorefold.interfaces import Progress, TensorSource
 from scorefold_nonuniform.bands.coefficients import build_bands
 from scorefold_nonuniform.config.scores import MultiScaleConfig, NonUniformConfig
 from scorefold_nonuniform.data.gaussian_field import coefficient_moments, gaussian_score
 from scorefold_nonuniform.nonuniform import NonUniform
+from scorefold_toolkit.training import fit
 
 
 def test_the_score_is_exact_on_every_scale_where_networks_are() -> None:
@@ -199,3 +200,27 @@ def test_models_by_bands_weigh_the_noise_of_uniform_times_alike(config: Any) -> 
     """The lognormal levels of images, the default elsewhere, gave 2.7 times the Frechet distance on Fashion-MNIST."""
     assert config().weighting.name == "simple"
     assert config().levels.name == "time"
+
+
+def test_each_scale_has_a_reference_of_its_loss() -> None:
+    """It is the loss where the scale's network answers 0, whatever the others do."""
+    lines = list[str]()
+    built = model(network=network())
+    report = fit(
+        built, field().load("train"), built.training_config, progress=lambda done, total, text: lines.append(text)
+    )
+    assert {line.partition(":")[0] for line in lines if " of " in line} == {"scale-1", "scale-2", "scale-3"}
+    data = field().load("test")
+
+    def own() -> float:
+        draws = torch.Generator().manual_seed(3)
+        return float(built.loss(data, progress=Progress(0, 1, "scale-2"), generator=draws).value.detach())
+
+    built.eval()
+    found = built.loss_reference(data, own, "scale-2")
+    with torch.no_grad():
+        for parameter in built.networks[1].parameters():
+            parameter.zero_()
+    assert found is not None
+    assert found.value == pytest.approx(own(), rel=1e-6)
+    assert report.reference is not None

@@ -338,3 +338,17 @@ def test_images_keep_their_pixels_in_place() -> None:
     flow.prepare(Dataset(x), torch.Generator().manual_seed(0))
     loss_of(flow, x).value.backward()
     assert torch.allclose(flow.inverse(flow(x)[0])[0], x, atol=1e-9)
+
+
+@pytest.mark.parametrize("levels", [None, 2])
+def test_the_reference_of_the_loss_is_that_of_a_flow_with_the_variances_alone(levels: int | None) -> None:
+    draws = torch.Generator().manual_seed(7)
+    if levels is None:
+        scale, x = SCALE, torch.randn(20_000, 3, dtype=torch.float64, generator=draws) * torch.tensor([3.0, 1.0, 0.2])
+    else:
+        scale = EventScale(low=0.0, high=1.0, levels=levels, mean=0.5, std=0.5)
+        x = torch.randint(0, 2, (20_000, 3), dtype=torch.float64, generator=draws)
+    flow = prepared(x, scale=scale, noise=0.1, variance_floor=1e-6)  # its map is the identity
+    found = flow.loss_reference(Dataset(x), lambda: 0.0, "fit")
+    assert found is not None
+    assert found.value == pytest.approx(float(loss_of(flow, x).value.detach()), abs=0.05)

@@ -103,3 +103,17 @@ def test_training_a_corrector_repairs_the_score_and_leaves_the_code(code: ScoreV
     assert all(torch.equal(value, before[name]) for name, value in code.state_dict().items())
     assert all(parameter.grad is None for parameter in code.parameters())
     assert not any(module.training for module in code.modules())
+
+
+def test_the_reference_of_its_loss_is_that_of_the_code_alone(code: ScoreVAE) -> None:
+    model, x = corrected(code), torch.ones(64, 1, dtype=torch.float64)
+
+    def own() -> float:
+        generator = torch.Generator().manual_seed(3)
+        return float(model.loss(Dataset(x), progress=Progress(0, 1, "corrector"), generator=generator).value.detach())
+
+    start = own()  # its network answers 0 until it is trained
+    torch.nn.init.ones_(list(model.network.parameters())[-1])
+    found = model.loss_reference(Dataset(x), own, "corrector")
+    assert found.value == pytest.approx(start, rel=1e-12)
+    assert own() != pytest.approx(start, rel=1e-3)

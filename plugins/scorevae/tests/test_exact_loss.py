@@ -108,3 +108,17 @@ def test_times_by_importance_change_the_variance_and_not_the_value(generator: to
         assert float(values.mean()) == pytest.approx(likelihood_term(model, CONDITIONAL), abs=4 * error), name
         variances[name] = float(values.var())
     assert variances["stratified"] > 10 * variances["log-snr"]
+
+
+def test_the_reference_of_the_loss_is_that_of_the_prior_alone() -> None:
+    x = PAIR.prior(1e-3).process.sample_prior((64, 4), generator=None, like=torch.zeros(1, dtype=torch.float64))
+    model = auto_encoder(PAIR.prior(1e-3), 2)
+    torch.nn.init.ones_(list(model.encoder.parameters())[-1])
+
+    def own(of: ScoreVAE) -> float:
+        return float(loss(of, x, torch.Generator().manual_seed(3)).value.detach())
+
+    found = model.loss_reference(Dataset(x), lambda: own(model), "encoder")
+    assert found.of == "the prior alone, without a code"
+    assert found.value == pytest.approx(own(silent_model(1e-3)), rel=1e-12)
+    assert found.value != pytest.approx(own(model), rel=1e-3)

@@ -355,3 +355,11 @@ def test_by_name_in_a_host(tmp_path: Any) -> None:
     assert torch.equal(again.reconstruct(x), model.reconstruct(x))
     assert torch.equal(again.residual_std, model.residual_std)
     assert float(model.residual_std) != data.event_scale.std
+
+
+@pytest.mark.parametrize("loss", ["squared", "norm"])
+def test_the_reference_of_the_loss_is_the_mean_of_the_data(loss: str) -> None:
+    x = gaussian_points()
+    found = linear(1.0, 2, x, loss=loss).loss_reference(Dataset(x), lambda: 0.0, "fit")
+    apart = (x - x.mean(0)).norm(dim=1)
+    assert found.value == pytest.approx(float(VARIANCES.sum() / 2 if loss == "squared" else apart.mean()), rel=1e-6)

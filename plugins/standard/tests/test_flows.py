@@ -259,3 +259,16 @@ def test_configs_refuse_what_they_do_not_know() -> None:
     with pytest.raises(ValidationError):
         SplineCouplingConfig.model_validate({"bins": 1})
     assert SplineCouplingConfig.model_validate({"training": {"steps": 3}}).training == TrainingConfig(steps=3)
+
+
+@pytest.mark.parametrize("levels", [None, 4])
+def test_the_reference_of_the_loss_is_that_of_the_identity(levels: int | None, generator: torch.Generator) -> None:
+    scale = SCALE if levels is None else EventScale(low=-3.0, high=3.0, levels=levels, mean=0.0, std=2.24)
+    x = 0.7 + 2 * torch.randn(20_000, 5, dtype=torch.float64, generator=generator)
+    if levels is not None:
+        x = 2 * torch.randint(0, levels, (20_000, 5), dtype=torch.float64, generator=generator) - 3
+    flow = flow_of(scale=scale, noise=0.0)
+    found = flow.loss_reference(Dataset(x), lambda: 0.0, "fit")
+    own = flow.loss(Dataset(x), progress=Progress(0, 1, "fit"), generator=generator).value
+    assert found is not None
+    assert found.value == pytest.approx(float(own.detach()), abs=0.06)

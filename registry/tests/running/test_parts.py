@@ -192,7 +192,9 @@ def test_lines_say_loss_and_rate_now_and_then(monkeypatch: pytest.MonkeyPatch) -
     lines.stage_ended("score", 3.21, False, {"loss": 0.125})
     said = stream.getvalue().splitlines()
     assert said[0] == "[1/2] score: score:tiny"
-    assert any(re.match(r"  score: \d0/50, [\d.]+ s left, fit, [\d.]+/s, loss 0.25, peak 1,234 MB", line) for line in said)
+    assert any(
+        re.match(r"  score: \d0/50, [\d.]+ s left, fit, [\d.]+/s, loss 0.25, peak 1,234 MB", line) for line in said
+    )
     assert 1 <= sum("/50" in line for line in said) < 5
     assert said[-1] == "  score: 3.2 s (loss 0.125)"
 

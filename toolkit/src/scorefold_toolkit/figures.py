@@ -265,7 +265,7 @@ def training(fitted: Any) -> Mapping[str, Figure]:
             axes.annotate(f" {phase}", (start, 1), xycoords=("data", "axes fraction"), va="top", fontsize=9, color=INK)
         start = rows[-1]["step"]
     reference = getattr(getattr(fitted, "report", fitted), "reference", None)
-    if reference is not None:
+    if reference is not None and len(phases) == 1:
         said = getattr(fitted, "report", fitted).reference_of
         axes.axhline(reference, color=WARM, linestyle="--", linewidth=1, label=said, zorder=0)
     values = [row[name] for row in history for name in styles if name in row]

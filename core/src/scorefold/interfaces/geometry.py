@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import DataError, ShapeError
+from scorefold.stage import reported
 
 
 def flatten(v: Tensor) -> Tensor:
@@ -85,7 +86,7 @@ class Geometry(ABC):
     def distance_matrix(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """All distances between x (B1, *E) and y (B2, *E), or between the points of x: (B1, B2)."""
         y = x if y is None else y
-        rows = [self.distance(point[None].expand_as(y), y) for point in x]
+        rows = [self.distance(point[None].expand_as(y), y) for point in reported(x, len(x), "rows of distances")]
         return torch.stack(rows) if rows else x.new_empty(0, len(y))
 
     def geodesic(self, x: Tensor, y: Tensor, s: Tensor) -> Tensor:
@@ -95,7 +96,7 @@ class Geometry(ABC):
         v = self.log(x, y)
         if len(s) == 0:
             return x.new_empty(len(x), 0, *x.shape[1:])
-        return torch.stack([self.exp(x, time * v) for time in s], dim=1)
+        return torch.stack([self.exp(x, time * v) for time in reported(s, len(s), "times")], dim=1)
 
     def mean(self, points: Tensor, weights: Tensor | None = None) -> Tensor:
         """The weighted barycentre of points (N, *E) as one point (*E), by Karcher's fixed point iteration.

@@ -76,7 +76,7 @@ class FlowMatching(ScoreModel, Trainable):
         answer = self._answer((1 - share) * data + share * noise, t, condition)
         return Loss(((answer - (noise - data)) ** 2).mean())
 
-    def loss_reference(self, points: Dataset, loss: Callable[[], float]) -> LossReference:
+    def loss_reference(self, points: Dataset, loss: Callable[[], float], phase: str) -> LossReference:
         """The loss where the network answers 0: about 2, the mean square of z - u_0."""
         return silent_network(self.network, loss)
 

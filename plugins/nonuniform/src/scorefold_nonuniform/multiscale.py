@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -38,6 +38,7 @@ from scorefold_nonuniform.config.bands import LearnedBandsConfig
 from scorefold_nonuniform.config.scores import MultiScaleConfig
 from scorefold_toolkit.config.denoising import WeightingConfig
 from scorefold_toolkit.nn import loss_uncertainty
+from scorefold_toolkit.training.reference import LossReference, silent_network
 
 
 class ScaleNetwork(nn.Module):
@@ -247,7 +248,7 @@ class MultiScale(ScoreModel, Trainable):
         ]
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
-        scale = int(progress.phase.removeprefix("scale-")) - 1
+        scale = _scale(progress.phase)
         if self._network(scale).training:
             self._network(scale).trained.fill_(True)
         z0 = self.bands.transform(batch.x)
@@ -265,6 +266,11 @@ class MultiScale(ScoreModel, Trainable):
         values = weighted(residual, noised, deviations[index], dispersion, self.config.weighting)
         uncertainty = self._network(scale).uncertainty
         return Loss(levels.reweigh(values, t, self.config.weighting, uncertainty).mean())
+
+    def loss_reference(self, points: Dataset, loss: Callable[[], float], phase: str) -> LossReference | None:
+        """The loss of a scale whose network answers 0; None where errors are weighed by what is learned."""
+        network = self._network(_scale(phase))
+        return None if network.uncertainty is not None else silent_network(network, loss)
 
     def refuses(self, strategy: str) -> str | None:
         if strategy == "compile":
@@ -339,6 +345,11 @@ class MultiScale(ScoreModel, Trainable):
             f"scale {scale + 1} of this model was not trained; trained are {', '.join(done) or 'none'}",
             hint="train the others too and plug all into one score:multiscale: inputs: {parts: [...]}",
         )
+
+
+def _scale(phase: str) -> int:
+    """The scale that a phase trains."""
+    return int(phase.removeprefix("scale-")) - 1
 
 
 def _networks(config: MultiScaleConfig, count: int) -> list[Any]:

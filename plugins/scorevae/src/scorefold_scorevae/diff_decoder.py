@@ -6,7 +6,7 @@ it is an auto-encoder as that of Preechakul et al. (2022).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -34,6 +34,7 @@ from scorefold_scorevae.coding.start import leave_saddle
 from scorefold_scorevae.config.diff_decoder import DiffDecoderConfig
 from scorefold_scorevae.scorevae.model import checked_code
 from scorefold_toolkit.score_matching.prediction import expected_noise
+from scorefold_toolkit.training.reference import LossReference, answering_zero, silent_network
 
 
 class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
@@ -148,6 +149,11 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
         kl = normal_kl(mean, log_variance).sum(1).mean()
         beta = self.config.beta * warmed_up(self.config.beta_warmup, progress, training=self.training)
         return Loss(data + beta * kl, {"data": data.detach(), "kl": kl.detach()})
+
+    def loss_reference(self, points: Dataset, loss: Callable[[], float], phase: str) -> LossReference:
+        """The loss where encoder and network answer 0: the best linear guess, without a code."""
+        with answering_zero(self.encoder):
+            return silent_network(self.network, loss, "networks that answer 0")
 
     def elbo(self, x: Tensor, *, generator: torch.Generator | None = None, draws: int = 1) -> Tensor:
         """The evidence lower bound of ln p(x) in nats, (B,): see ``coding.diagnosis.evidence_bound``.

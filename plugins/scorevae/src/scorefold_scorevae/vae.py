@@ -6,7 +6,7 @@ Kingma and Welling (2014), with the weight of Higgins et al. (2017).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from scorefold_scorevae.autoencoder import Autoencoder
 from scorefold_scorevae.coding.objective import normal_kl, warmed_up
 from scorefold_scorevae.coding.start import leave_saddle
 from scorefold_scorevae.config.vae import VAEConfig
+from scorefold_toolkit.training.reference import LossReference
 
 _RESIDUAL_RATE = 0.01
 _BETA_RATE = 0.02
@@ -149,6 +150,14 @@ class VAE(Autoencoder, Trainable):
             self._keep(error.detach(), kl.detach(), progress)
         parts = {"reconstruction": misfit.detach(), "kl": kl.detach(), "beta": beta.detach()}
         return Loss(misfit + beta * kl, parts)
+
+    def loss_reference(self, points: Dataset, loss: Callable[[], float], phase: str) -> LossReference:
+        """The loss of decoding every code to the mean of the points."""
+        x = points.tensor().flatten(1)
+        error = x - x.mean(0)
+        squared = self.config.loss == "squared"
+        each = error.square().sum(1) / 2 if squared else torch.linalg.vector_norm(error, dim=1)
+        return LossReference(float(each.mean()), "the mean of the data")
 
     def diagnose_codes(
         self, x: Tensor, generator: torch.Generator

@@ -109,16 +109,13 @@ def fit(
                 report=report,
                 clock=clock,
             )
-            found = _reference(task)
-            if found is not None:
-                report.reference, report.reference_of = found.value, found.of
             for phase, steps in zip(phases, shares, strict=True):
                 if only is not None and phase.name != only:
                     continue
                 if phase.independent:
                     _train_apart(task, phase, steps)
                 else:
-                    train_phase(task, phase, steps)
+                    _train(task, phase, steps)
                 if interrupt.pressed:
                     raise KeyboardInterrupt
     model.eval()
@@ -126,9 +123,16 @@ def fit(
     return report
 
 
-def _reference(task: Task) -> LossReference | None:
-    """What the losses are to be compared with, where the model says so and has one phase."""
-    if not isinstance(task.model, HasLossReference) or len(task.model.phases()) > 1:
+def _train(task: Task, phase: Phase, steps: int) -> None:
+    """Trains a phase, with what its losses are to be compared with in the report."""
+    found = _reference(task, phase.name)
+    task.report.reference, task.report.reference_of = (None, "") if found is None else (found.value, found.of)
+    train_phase(task, phase, steps)
+
+
+def _reference(task: Task, phase: str) -> LossReference | None:
+    """What the losses of a phase are to be compared with, where the model says so."""
+    if not isinstance(task.model, HasLossReference):
         return None
     points = some_of(task.train) if task.validation is None else task.validation
 
@@ -137,12 +141,12 @@ def _reference(task: Task) -> LossReference | None:
             task.model,
             points,
             task.config.batch_size,
-            progress=Progress(0, task.total, "fit"),
+            progress=Progress(0, task.total, phase),
             seed=task.seed,
             processes=task.processes,
         )
 
-    return task.model.loss_reference(points, loss)
+    return task.model.loss_reference(points, loss, phase)
 
 
 def _train_apart(task: Task, phase: Phase, steps: int) -> None:
@@ -154,7 +158,7 @@ def _train_apart(task: Task, phase: Phase, steps: int) -> None:
     whole = task.report
     task.before, task.report = whole.steps, FitReport()
     try:
-        train_phase(task, phase, steps)
+        _train(task, phase, steps)
     finally:
         whole.include(task.report)
         task.before, task.report = 0, whole

@@ -23,8 +23,9 @@ class FitReport:
     process (earlier parts of a resumed run counted in); ``history`` has a row for each report: ``step`` and ``phase``
     with either ``loss``, its parts, ``learning_rate`` and ``steps_per_second``, or ``validation``, the loss of the
     held-out points under the averaged weights. ``best_validation`` is the lowest of these in the last phase, and
-    ``warnings`` say what went wrong on the way. ``reference`` is the loss of something that learned nothing, on the
-    held-out points or on some of those of training, and ``reference_of`` says what that is; None for none.
+    ``warnings`` say what went wrong on the way. ``reference`` is the loss of something that learned nothing, in the
+    last phase too, on the held-out points or on some of those of training, and ``reference_of`` says what that is; None
+    for none.
 
     >>> report = FitReport(steps=20, history=[{"step": 10, "loss": 0.5}, {"step": 20, "loss": 0.4}])
     >>> report.last("loss")
@@ -85,6 +86,7 @@ class FitReport:
         self.cpu_seconds += part.cpu_seconds
         self.stopped_early = self.stopped_early or part.stopped_early
         self.best_validation, self.final_learning_rate = part.best_validation, part.final_learning_rate
+        self.reference, self.reference_of = part.reference, part.reference_of
 
 
 class Clock:

@@ -30,8 +30,9 @@ class LossReference:
 class HasLossReference(Protocol):
     """A ``Trainable`` whose loss has something to compare it with."""
 
-    def loss_reference(self, points: Dataset, loss: Callable[[], float]) -> LossReference | None:
-        """The reference on points (N, *E); ``loss()`` is the model's own loss on them, as it stands. None for none."""
+    def loss_reference(self, points: Dataset, loss: Callable[[], float], phase: str) -> LossReference | None:
+        """The reference of a phase on points (N, *E); ``loss()`` is the model's own loss on them, as it stands. None
+        for none."""
 
 
 @contextmanager
@@ -39,7 +40,8 @@ def answering_zero(network: nn.Module) -> Iterator[None]:
     """Within it a network answers 0 whatever it is asked: a preconditioned score is then the best linear guess."""
 
     def zero(module: nn.Module, given: Any, answer: Any) -> Any:
-        return tree_map(lambda part: torch.zeros_like(part) if isinstance(part, Tensor) else part, answer)
+        # Times 0, so that what differentiates the answer still can.
+        return tree_map(lambda part: 0 * part if isinstance(part, Tensor) else part, answer)
 
     handle = network.register_forward_hook(zero)
     try:
@@ -48,16 +50,22 @@ def answering_zero(network: nn.Module) -> Iterator[None]:
         handle.remove()
 
 
-def silent_network(network: nn.Module, loss: Callable[[], float]) -> LossReference:
-    """The loss of a model whose network answers 0."""
+def silent_network(
+    network: nn.Module, loss: Callable[[], float], of: str = "a network that answers 0"
+) -> LossReference:
+    """The loss of a model whose network answers 0, or what that comes to."""
     with answering_zero(network):
-        return LossReference(loss(), "a network that answers 0")
+        return LossReference(loss(), of)
 
 
-def normal_reference(points: Dataset) -> LossReference | None:
+def normal_reference(points: Dataset, *, bin_width: float | None = None, noise: float = 0.0) -> LossReference | None:
     """The negative log-density of points (N, *E), in nats a coordinate, under normal distributions of each coordinate
-    with its own mean and deviation; None where one does not vary."""
-    variances = points.tensor().flatten(1).double().var(0, correction=0)
+    with its own mean and deviation; None where one does not vary.
+
+    It is of points with ``noise`` of this deviation, and spread evenly over their level where they have levels.
+    """
+    added = noise**2 + (bin_width or 0.0) ** 2 / 12
+    variances = points.tensor().flatten(1).double().var(0, correction=0) + added
     if not len(variances) or not bool((variances > 0).all()):
         return None
     value = 0.5 * (math.log(2 * math.pi * math.e) + float(variances.log().mean()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from scorefold_caflow.flow.dequantisation import Dequantiser
 from scorefold_caflow.flow.parts import Given, TwoEncoders, build_parts
 from scorefold_caflow.flow.preprocessing import preprocessing
 from scorefold_toolkit.nn import StandardNormal
+from scorefold_toolkit.training.reference import LossReference, normal_reference
 
 _START = 256  # images that normalisations start from
 _ROUND_TRIP = 1e-3  # how far, in deviations of the data, an event may come back
@@ -188,6 +189,14 @@ class ImageFlow(Flow, Trainable):
             return Loss(bits)
         own = -given.log_prob.mean() / (self.dimension * math.log(2))
         return Loss(bits + weight * own, {"bits": bits.detach(), "bits of the condition": own.detach()})
+
+    def loss_reference(self, points: Dataset, loss: Callable[[], float], phase: str) -> LossReference | None:
+        """The bits a dimension of a normal distribution of each coordinate, which knows no condition."""
+        found = None if phase == "condition-encoder" else normal_reference(points, bin_width=self.bin_width)
+        if found is None:
+            return None
+        nats = found.value - (0.0 if self.bin_width is None else math.log(self.bin_width))
+        return LossReference(nats / math.log(2), found.of)
 
     def refuses(self, strategy: str) -> str | None:
         if strategy == "compile" and self.config.recompute != "no":

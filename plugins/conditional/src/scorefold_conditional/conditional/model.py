@@ -249,7 +249,7 @@ class Conditional(ScoreModel, Trainable):
             bound, self.process, x, trace=trace, probes=probes, generator=generator, rtol=rtol, atol=atol
         )
 
-    def loss_reference(self, points: Dataset, loss: Callable[[], float]) -> LossReference | None:
+    def loss_reference(self, points: Dataset, loss: Callable[[], float], phase: str) -> LossReference | None:
         """The loss where the network answers 0; None where errors are weighed by what is learned."""
         return None if self.uncertainty is not None else silent_network(self.network, loss)
 

@@ -9,7 +9,7 @@ model.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +30,7 @@ from scorefold_iddiff.local.probe import Points, check_resolution, order, rows_a
 from scorefold_iddiff.local.regression import slope_in_log_noise
 from scorefold_iddiff.local.survey import looked_at
 from scorefold_toolkit.training import fit
+from scorefold_toolkit.training.reference import HasLossReference, LossReference
 
 _START_POINTS = 10_000
 
@@ -177,6 +178,13 @@ class NoisedFlow(nn.Module, Trainable):
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
         return self._trainable.loss(self._noised(batch, generator), progress=progress, generator=generator)
+
+    def loss_reference(self, points: Dataset, loss: Callable[[], float], phase: str) -> LossReference | None:
+        """The flow's own reference, on noised points."""
+        if not isinstance(self.flow, HasLossReference):
+            return None
+        noised = self._noised(points.take(torch.arange(len(points))), torch.Generator(points.x.device).manual_seed(0))
+        return self.flow.loss_reference(noised, loss, phase)
 
     def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
         """The flow's own start, from up to 10,000 noised points."""

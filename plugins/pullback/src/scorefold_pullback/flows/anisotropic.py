@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from scorefold_pullback.flows.objective import (
 )
 from scorefold_pullback.maps import build_map
 from scorefold_pullback.maps.tangents import can_push, push
+from scorefold_toolkit.training.reference import LossReference, normal_reference
 
 _FULL_UP_TO = 32
 
@@ -125,6 +127,11 @@ class AnisotropicFlow(Flow, Trainable):
         if strategy == "compile" and twice:
             return "its penalties differentiate the map twice, which torch.compile cannot"
         return None
+
+    def loss_reference(self, points: Dataset, loss: Callable[[], float], phase: str) -> LossReference | None:
+        """The nats an event of a normal distribution of each coordinate."""
+        found = normal_reference(points, bin_width=self.bin_width, noise=self.config.noise)
+        return None if found is None else replace(found, value=self.dimension * found.value)
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
         """The mean negative log-likelihood in nats an event and the weighted penalties, each a part of its own.

@@ -31,6 +31,7 @@ from scorefold_scorevae.coding.objective import data_term, diffuse, normal_kl, w
 from scorefold_scorevae.config.scorevae import ScoreVAEConfig
 from scorefold_scorevae.scorevae.guidance import Guidance, weights_of
 from scorefold_scorevae.scorevae.prior import check_prior, prior_condition
+from scorefold_toolkit.training.reference import LossReference, silent_network
 
 
 class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
@@ -169,6 +170,10 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
         kl = normal_kl(mean, log_variance).sum(1).mean()
         beta = self.config.beta * warmed_up(self.config.beta_warmup, progress, training=self.encoder.training)
         return Loss(data + beta * kl, {"data": data.detach(), "kl": kl.detach()})
+
+    def loss_reference(self, points: Dataset, loss: Callable[[], float], phase: str) -> LossReference:
+        """The loss where the encoder answers 0, so that no code changes the prior's score."""
+        return silent_network(self.encoder, loss, "the prior alone, without a code")
 
     def refuses(self, strategy: str) -> str | None:
         return refused(strategy)

@@ -6,7 +6,7 @@ Stanczuk and Schönlieb 2023).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import torch
@@ -26,6 +26,7 @@ from scorefold_scorevae.scorevae.guidance import Guidance
 from scorefold_scorevae.scorevae.model import ScoreVAE, bound_by_code, checked_code, known_options
 from scorefold_scorevae.scorevae.prior import check_data
 from scorefold_toolkit.checks import check_trained
+from scorefold_toolkit.training.reference import LossReference, silent_network
 
 
 class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
@@ -157,6 +158,10 @@ class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
             expected = self.code.noise(point.x, point.t, z if self.config.encoder_term else None)
         expected = expected + self.corrector(point.x, point.t, z)
         return Loss(data_term(self.process, point, expected, self.config).mean())
+
+    def loss_reference(self, points: Dataset, loss: Callable[[], float], phase: str) -> LossReference:
+        """The loss where the corrector answers 0."""
+        return silent_network(self.network, loss, "the ScoreVAE without a corrector")
 
     def diagnose_codes(
         self, x: Tensor, generator: torch.Generator

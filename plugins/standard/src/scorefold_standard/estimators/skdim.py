@@ -20,7 +20,7 @@ from scorefold.data import Dataset, as_dataset
 from scorefold.errors import DataError
 from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
-from scorefold.stage import Executor
+from scorefold.stage import Executor, report
 from scorefold_standard.config import estimators as configs
 from scorefold_standard.estimators.formulas import mle, two_nn
 from scorefold_standard.estimators.neighbours import nearest_neighbours, sample_size
@@ -157,6 +157,7 @@ class SkdimEstimator(Estimator):
                 f"{method.name} needs at least {least} distinct points{self._why()}; of {len(x)}, {len(distinct)} are"
             )
         heard: list[str] = []
+        report(0, 1, f"{method.name} of all {len(distinct):,} points")  # one call, which doesn't say how far it is
         value, pointwise = self._fit(distinct, seed, heard)
         if not (math.isfinite(value) and value >= 0):
             raise DataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -121,9 +122,12 @@ class CouplingFlow(Flow, Trainable):
             return Loss(value)
         return Loss(value, {"bits_per_dim": value.detach() / math.log(2)})
 
-    def loss_reference(self, points: Dataset, loss: Callable[[], float]) -> LossReference | None:
-        """The loss of a normal distribution; none with conditions, which would narrow it."""
-        return normal_reference(points) if self.condition_spec is None and self.bin_width is None else None
+    def loss_reference(self, points: Dataset, loss: Callable[[], float], phase: str) -> LossReference | None:
+        """The nats a coordinate of a normal distribution of each, which knows no condition."""
+        found = normal_reference(points, bin_width=self.bin_width)
+        if found is None or self.bin_width is None:
+            return found
+        return replace(found, value=found.value - math.log(self.bin_width))
 
     def _reference(self, default: Tensor | None = None) -> Tensor:
         return self._anchor

@@ -109,7 +109,7 @@ class Denoising(ScoreModel, Trainable):
         )
         return Loss(levels.reweigh(values, times, self.config.weighting, self.uncertainty).mean())
 
-    def loss_reference(self, points: Dataset, loss: Callable[[], float]) -> LossReference | None:
+    def loss_reference(self, points: Dataset, loss: Callable[[], float], phase: str) -> LossReference | None:
         """The loss where the network answers 0; None where errors are weighed by what is learned."""
         return None if self.uncertainty is not None else silent_network(self.network, loss)
 
