@@ -10,7 +10,7 @@ MANIFESTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install demo test quick coverage attack slow matrix lowest lint format docs docs-serve bench known dist clean
+.PHONY: help install demo test quick coverage attack slow matrix lowest lint format docs bench known dist clean
 
 help:  ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -79,16 +79,13 @@ lowest:  ## make test on Python 3.11 with the lowest version of every requiremen
 lint: $(VENV)/installed-lint  ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy $(addsuffix /src,$(MEMBERS)) docs/mkdocs_hooks.py docs/scorefold_site
+	@$(BIN)/mypy $(addsuffix /src,$(MEMBERS)) docs/scorefold_site
 
 format: $(VENV)/installed-lint  ## Format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 docs: $(VENV)/installed-docs  ## Build the documentation into site/, which opens from disk
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
-
-docs-serve: $(VENV)/installed-docs  ## Serve the documentation while you write it
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
+	@PYTHONPATH=docs $(BIN)/python -m scorefold_site.build site
 
 bench: $(VENV)/installed-bench  ## Time Scorefold side by side with its peers
 	@for file in $(filter-out $(LONG),$(wildcard benchmarks/[a-z]*.py)); do echo "== $$file"; $(BIN)/python $$file || exit 1; done

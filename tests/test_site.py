@@ -26,8 +26,9 @@ from scorefold_registry.runfile.plugin_settings import settings_model
 from scorefold_registry.runfile.reader import read
 from scorefold_site.commands import commands, options
 from scorefold_site.copies import copied_pages
-from scorefold_site.docstrings import markdown_of
+from scorefold_site.docstrings import rst_of
 from scorefold_site.errors import error_classes, messages, problem_codes, sources
+from scorefold_site.formulas import drawn
 from scorefold_site.hooks import BANDS, hooks
 from scorefold_site.inventory import Inventory, inventory
 from scorefold_site.markdown import cell, code, fence, prose, table
@@ -35,6 +36,7 @@ from scorefold_site.plugins import plugin_records
 from scorefold_site.run_files import example_files
 from scorefold_site.schemas import schemas
 from scorefold_site.sessions import blocks
+from scorefold_site.theory import named
 
 ROOT = Path(__file__).parent.parent
 
@@ -81,7 +83,7 @@ def test_no_page_names_a_folder_of_this_machine(site: dict[str, str]) -> None:
 def test_every_kind_has_a_page_with_its_verbs_and_their_options(found: Inventory, site: dict[str, str]) -> None:
     for kind in found.kinds:
         page = site[f"kinds/{kind.name}.md"]
-        assert f"::: {kind.interface.replace(':', '.')}" in page
+        assert f".. autoclass:: {kind.interface.replace(':', '.')}" in page
         for verb in kind.verbs:
             section = page.partition(f"### {verb.name}\n")[2].partition("\n### ")[0]
             assert section, (kind.name, verb.name)
@@ -232,16 +234,16 @@ def test_markdown_keeps_what_a_docstring_says() -> None:
     assert fence("```\nx\n```").startswith("````\n")
     assert table(("a",), [("x|y",)]).endswith(r"| x\|y |")
     assert table(("a",), []) == ""
-    assert markdown_of("One *E.\n\n>>> 1\n1") == "One \\*E.\n\n```pycon\n>>> 1\n1\n```"
+    assert rst_of("One *E, ``a_`` and\n|x|.\n\n>>> 1\n1") == "One \\*E, ``a_`` and \\|x\\|.\n\n>>> 1\n1\n"
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built as ``make docs`` does: any warning fails it."""
     out = tmp_path_factory.mktemp("site")
-    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    command = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(out)]
-    outcome = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    paths = os.pathsep.join([str(ROOT / "docs"), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "scorefold_site.build", str(out)]
+    outcome = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     return out
 
@@ -290,7 +292,7 @@ def test_the_site_needs_no_network(built: Path) -> None:
 
 
 def test_links_inside_the_site_lead_somewhere(built: Path) -> None:
-    """Anchors of the hand-made diagram included, which MkDocs does not look at."""
+    """Anchors of the hand-made diagram included, which Sphinx does not look at."""
     for page in built.rglob("*.html"):
         text = page.read_text()
         for target in re.findall(r"href=\"([^\"]+)\"", text):
@@ -301,3 +303,59 @@ def test_links_inside_the_site_lead_somewhere(built: Path) -> None:
             assert there.exists(), f"{page.name}: {target}"
             if anchor and there.suffix == ".html":
                 assert f'id="{anchor}"' in there.read_text(), f"{page.name}: {target}"
+
+
+def test_every_function_that_a_formula_names_has_an_entry(built: Path) -> None:
+    functions = named(ROOT)
+    assert len(functions) > 50
+    linked = "".join(page.read_text() for page in (built / "theory").glob("*.html"))
+    for name, item in functions.items():
+        own = f"{item.__module__}.{item.__qualname__}"
+        assert f'id="{name}"' in linked or own in linked, name
+        assert re.search(rf'<a class="reference internal" href="[^"]*#{re.escape(name)}"', linked), f"{name} is no link"
+
+
+def test_formulas_are_drawn_and_read_out(built: Path) -> None:
+    pages = [path for path in (ROOT / "docs/theory").glob("*.md") if "$$" in path.read_text()]
+    assert len(pages) == 7, "one for each paper"
+    for page in pages:
+        shown = (built / f"theory/{page.stem}.html").read_text()
+        written = len(re.findall(r"\$\$.+?\$\$", page.read_text(), re.DOTALL))
+        assert shown.count('class="formula"') == written > 0
+    assert 'aria-label="x^2"' in drawn("x^2", inline=True)
+    with pytest.raises(ValueError, match="can't be drawn"):
+        drawn(r"\Big\lvert x", inline=False)
+
+
+QUESTIONS = {
+    "What is the intrinsic dimension of my table?": ("tables.html", "intrinsic dimension"),
+    "May I trust this dimension?": ("reading-dimensions.html", "plateau"),
+    "What lies between these two points?": ("pullback.html", "geodesic"),
+    "Does this model copy its training data?": ("audit.html", "copies"),
+    "How many labels should I buy for each task?": ("allocation.html", "labels per task"),
+    "How do I fill in pixels that are missing?": ("conditional.html", "inpainting"),
+    "Which of my rows are unlike the others?": ("notebooks/own-table.html", "outliers"),
+    "What few numbers hold my images?": ("scorevae.html", "reconstruct"),
+    "How do I make an image from another one?": ("caflow.html", "condition"),
+    "My data don't fit into memory": ("large-data.html", "memory"),
+    "What does this error mean?": ("errors.html", "ConfigError"),
+    "How do I add a method of my own?": ("author-tutorial.html", "pip install"),
+}
+
+
+def test_a_reader_finds_each_answer_in_two_clicks(built: Path) -> None:
+    """From the first page, by links in the text alone: the list at the side would make every page one click."""
+    start = (built / "index.html").resolve()
+    near = {start, *links_of(start)}
+    reached = near.union(*(links_of(page) for page in near))
+    for question, (page, words) in QUESTIONS.items():
+        there = (built / page).resolve()
+        assert there in reached, f"{question} {page} is more than two clicks away"
+        assert words in there.read_text(), f"{question} {page} says nothing of {words}"
+
+
+def links_of(page: Path) -> set[Path]:
+    """The pages that the text of a page links to."""
+    article = page.read_text().partition("<article")[2].partition("</article>")[0]
+    targets = [target.partition("#")[0] for target in re.findall(r'href="([^":]+)"', article)]
+    return {(page.parent / target).resolve() for target in targets if target.endswith(".html")}

@@ -1,8 +1,8 @@
-"""The reference of what plugins and scripts import, written by mkdocstrings from the docstrings."""
+"""The reference of what plugins and scripts import, written by autodoc from the docstrings."""
 
 from __future__ import annotations
 
-from scorefold_site.markdown import page
+from scorefold_site.markdown import page, python
 
 MODULES = {
     "registry": ("The host", ("scorefold_registry.host.Host", "scorefold_registry.run.result.RunResult")),
@@ -58,4 +58,4 @@ def api_pages() -> dict[str, str]:
 
 
 def _page(title: str, members: tuple[str, ...]) -> str:
-    return page(f"# {title}", *(f"::: {member}" for member in members))
+    return page(f"# {title}", *(part for member in members for part in (f"## `{member}`", python(member))))

@@ -9,7 +9,7 @@ from scorefold_registry.components.configs import config_model
 from scorefold_registry.plugins.records import Registered
 from scorefold_site.fields import field_table
 from scorefold_site.inventory import Inventory
-from scorefold_site.markdown import code, fence, indented, page, prose, table
+from scorefold_site.markdown import code, fence, folded, page, prose, python, table
 from scorefold_site.references import reference
 from scorefold_site.run_files import example_files
 from scorefold_verbs.plugin import scorefold_verbs
@@ -59,7 +59,7 @@ def component_page(inventory: Inventory, item: Registered) -> str:
         *_citation(item),
         *_known_failures(component),
         "## Python",
-        f"::: {component.target.replace(':', '.')}",
+        python(component.target.replace(":", "."), index=False),
     )
 
 
@@ -124,7 +124,7 @@ def _citation(item: Registered) -> list[str]:
         return []
     parts = ["## Citation"]
     for key, entry in citation(item):
-        parts += [reference(entry), f'??? quote "BibTeX: {key}"\n\n{indented(fence(entry, "bibtex"))}']
+        parts += [reference(entry), folded(f"BibTeX: {key}", fence(entry, "bibtex"))]
     return parts
 
 

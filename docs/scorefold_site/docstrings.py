@@ -1,28 +1,34 @@
-"""Docstrings for mkdocstrings: ours are plain prose with code in double backticks, and Markdown is neither."""
+"""Docstrings for Sphinx: ours are plain prose with code in double backticks, and reStructuredText is a little more."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-import griffe
-
-from scorefold_site.markdown import fence, prose
+from sphinx.application import Sphinx
 
 
-class PlainDocstrings(griffe.Extension):  # type: ignore[misc, unused-ignore]
-    """Rewrites every docstring as Markdown that reads the same."""
-
-    def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        """Called once for each object that griffe has read."""
-        if obj.docstring is not None:
-            obj.docstring.value = markdown_of(obj.docstring.value)
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Has autodoc read docstrings as they are meant."""
+    app.connect("autodoc-process-docstring", _processed)
+    return {"parallel_read_safe": True}
 
 
-def markdown_of(text: str) -> str:
-    """Prose with nothing in it that Markdown would take for itself, and doctests as blocks of code."""
-    return "\n\n".join(_paragraph(part) for part in re.split(r"\n\s*\n", text))
+def _processed(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    lines[:] = rst_of("\n".join(lines)).splitlines()
+
+
+def rst_of(text: str) -> str:
+    """Prose with nothing in it that reStructuredText would take for itself, and doctests as blocks of code."""
+    return "\n\n".join(_paragraph(part) for part in re.split(r"\n\s*\n", text.strip("\n"))) + "\n"
 
 
 def _paragraph(text: str) -> str:
-    return fence(text, "pycon") if text.lstrip().startswith(">>>") else prose(text)
+    if text.lstrip().startswith(">>>"):
+        return text
+    parts = re.split(r"(``.+?``|`[^`\n]+`)", " ".join(text.split()), flags=re.DOTALL)
+    return "".join(f"``{part.strip('`')}``" if number % 2 else _literal(part) for number, part in enumerate(parts))
+
+
+def _literal(text: str) -> str:
+    return re.sub(r"([\\*_|`])", r"\\\1", text)

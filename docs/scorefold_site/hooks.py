@@ -119,4 +119,5 @@ def diagram() -> str:
 def _node(name: str) -> str:
     note = _NOTES.get(name, "")
     beside = f"<small>{escape(note)}</small>" if note else ""
-    return f'<a href="#{name}"><code>{name}</code>{beside}</a>'
+    anchor = name.replace("_", "-")
+    return f'<a href="#{anchor}"><code>{name}</code>{beside}</a>'

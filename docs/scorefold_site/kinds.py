@@ -10,7 +10,7 @@ from scorefold.plugin import Kind, Port, Verb
 from scorefold_site.components import component_path, port_words
 from scorefold_site.fields import field_table
 from scorefold_site.inventory import Inventory
-from scorefold_site.markdown import code, page, prose, table
+from scorefold_site.markdown import code, page, prose, python, table
 from scorefold_testing import CHECKS, FLOORS, Check
 
 
@@ -56,7 +56,7 @@ def kind_page(inventory: Inventory, kind: Kind) -> str:
         "## Checks",
         _checks(kind),
         "## Interface",
-        f"::: {kind.interface.replace(':', '.')}",
+        python(kind.interface.replace(":", "."), index=False),
     )
 
 
@@ -131,8 +131,7 @@ def _capabilities(inventory: Inventory) -> str:
             f"## {name}",
             f"Components: {', '.join(having)}." if having else "No component of this repository has it.",
             table(("check", "says"), checks),
-            f"::: {capability.__module__}.{capability.__qualname__}\n    options:\n      show_root_heading: false\n"
-            "      show_root_toc_entry: false",
+            python(f"{capability.__module__}.{capability.__qualname__}", index=False),
         ]
     return page(*parts)
 

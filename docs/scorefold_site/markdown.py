@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable, Sequence
 from html import escape as escape_html
+from importlib import import_module
+from importlib.util import find_spec
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -46,6 +49,23 @@ def page(*parts: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def indented(text: str) -> str:
-    """Text as the body of an admonition."""
-    return "\n".join(f"    {line}" if line else "" for line in text.splitlines())
+def folded(title: str, text: str) -> str:
+    """A part that opens when its title is clicked."""
+    return f"<details><summary>{escape_html(title)}</summary>\n\n{text}\n\n</details>"
+
+
+def python(target: str, *, index: bool = True) -> str:
+    """What the docstrings of a module, class or function say; ``index`` on the one page that links lead to."""
+    module, _, name = target.rpartition(".")
+    kind = "module"
+    if not _is_module(target):
+        kind = "class" if inspect.isclass(getattr(import_module(module), name)) else "function"
+    options = "" if index else "\n   :no-index:"
+    return fence(f".. auto{kind}:: {target}{options}", "{eval-rst}")
+
+
+def _is_module(target: str) -> bool:
+    try:
+        return find_spec(target) is not None
+    except ModuleNotFoundError:
+        return False

@@ -50,7 +50,7 @@ def _rendered(name: str, notebook: Any) -> dict[str, str | bytes]:
 
     text, resources = MarkdownExporter().from_notebook_node(notebook, {"output_files_dir": f"{name}-figures"})
     heading, _, rest = text.lstrip().partition("\n")
-    download = f"[Download this notebook]({name}.ipynb){{ .md-button download={name}.ipynb }}"
+    download = f'<a class="download" href="{name}.ipynb" download>Download this notebook</a>'
     files: dict[str, str | bytes] = {f"notebooks/{path}": content for path, content in resources["outputs"].items()}
     files[f"notebooks/{name}.ipynb"] = nbformat.writes(notebook)
     files[f"notebooks/{name}.md"] = f"{heading}\n\n{download}\n{rest}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Any
 
-from scorefold_site.markdown import code, fence, indented, page, prose, table
+from scorefold_site.markdown import code, fence, folded, page, prose, table
 
 
 def schemas() -> dict[str, dict[str, Any]]:
@@ -31,7 +31,7 @@ def schema_page() -> str:
             f"## {name}",
             f"{prose(schema['title'])}.",
             table(("field", "type", "meaning"), _rows(schema, schema)),
-            f'??? abstract "{name}.json"\n\n{indented(fence(text, "json"))}',
+            folded(f"{name}.json", fence(text, "json")),
         ]
     return page(*parts)
 

@@ -1,0 +1,93 @@
+"""Builds the site: writes all pages into a folder and has Sphinx make HTML of them.
+
+``python -m scorefold_site.build OUT``, with ``docs`` on the path. Any warning of Sphinx is an error.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from scorefold_site import pages, theory
+from scorefold_site.copies import copied_pages
+from scorefold_site.markdown import fence
+from scorefold_site.navigation import NAVIGATION
+from scorefold_site.notebooks import notebook_pages
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def build(out: Path) -> int:
+    """Writes the site into ``out``, which is emptied first; the status of Sphinx."""
+    shutil.rmtree(out, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "docs"
+        write_pages(source)
+        command = [
+            sys.executable,
+            "-m",
+            "sphinx",
+            "-q",
+            "-W",
+            "--keep-going",
+            "-j",
+            "auto",
+            "-b",
+            "html",
+            "-d",
+            f"{folder}/doctrees",
+        ]
+        status = subprocess.run([*command, str(source), str(out)], check=False).returncode
+    for left in ("objects.inv", ".buildinfo"):
+        (out / left).unlink(missing_ok=True)
+    return status
+
+
+def write_pages(folder: Path) -> None:
+    """Every page, written and generated, with what it shows, and the settings of Sphinx."""
+    shutil.copytree(ROOT / "docs", folder, ignore=shutil.ignore_patterns("scorefold_site", "__pycache__", "*.pyc"))
+    files = {**pages(ROOT), **copied_pages(ROOT), **notebook_pages(ROOT), **theory.function_page(ROOT)}
+    for path, content in files.items():
+        # What is no page, such as a notebook, is downloaded; a figure stands beside its page.
+        place = folder / ("downloads/" + path if path.endswith(".ipynb") else path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content if isinstance(content, bytes) else content.encode())
+    for page in folder.rglob("*.md"):
+        text = captioned(page.read_text(encoding="utf-8"))
+        page.write_text(theory.linked(text) if page.parent.name == "theory" else text, encoding="utf-8")
+    start = folder / "index.md"
+    start.write_text(start.read_text(encoding="utf-8") + "".join(_toctrees(folder)), encoding="utf-8")
+
+
+def captioned(text: str) -> str:
+    """Markdown in which the titles of blocks (``yaml title="mine.yaml"``) are captions of Sphinx."""
+    return re.sub(r'^```(\w+) title="([^"]+)"$', r"```{code-block} \1\n:caption: \2", text, flags=re.MULTILINE)
+
+
+def _toctrees(folder: Path) -> list[str]:
+    return [_toctree(folder, group, entries) for group, entries in NAVIGATION.items()]
+
+
+def _toctree(folder: Path, group: str, entries: dict[str, str]) -> str:
+    lines = []
+    for path, title in entries.items():
+        if not path.endswith("/*"):
+            lines.append(f"{title} <{path}>")
+            continue
+        inside = path.removesuffix("/*")
+        index = folder / inside / "index.md"
+        if not index.exists():
+            index.write_text(f"# {title}\n")
+        listed = sorted(str(page.relative_to(index.parent)) for page in index.parent.rglob("*.md") if page != index)
+        tree = fence(":hidden:\n\n" + "\n".join(name.removesuffix(".md") for name in listed), "{toctree}")
+        index.write_text(f"{index.read_text()}\n\n{tree}\n")
+        lines.append(f"{title} <{inside}/index>")
+    return "\n\n" + fence(f":hidden:\n:caption: {group}\n\n" + "\n".join(lines), "{toctree}") + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(build(Path(sys.argv[1])))

@@ -1,0 +1,60 @@
+"""What stands where on the site: four groups of pages."""
+
+from __future__ import annotations
+
+NAVIGATION: dict[str, dict[str, str]] = {
+    "Learn": {
+        "tutorial": "Tutorial",
+        "choose": "Which method for my question?",
+        "notebooks/*": "Notebooks",
+        "examples": "Examples",
+        "author-tutorial": "Write a plugin",
+    },
+    "How-to": {
+        "tables": "Your own table",
+        "large-data": "Data larger than memory",
+        "run-files": "Run files",
+        "python": "From Python",
+        "scikit-learn": "From scikit-learn",
+        "audit": "Ask your model (audit)",
+        "tracking": "Follow runs (TensorBoard, MLflow, W&B)",
+        "several-machines": "Several machines",
+        "plugins": "Plugins",
+        "testing": "Test a plugin",
+    },
+    "Methods": {
+        "methods": "What there is",
+        "reading-dimensions": "Intrinsic dimension",
+        "dimensions-of-images": "Dimensions of images",
+        "manifold-mlp": "A network for manifolds",
+        "pullback": "Geodesics (pullback geometry)",
+        "noise-levels": "Score models and noise levels",
+        "bands": "Non-uniform diffusion",
+        "multiscale": "Multi-scale diffusion",
+        "conditional": "Conditional scores (CDE, CMDE, CDiffE)",
+        "scorevae": "Auto-encoders from scores (ScoreVAE)",
+        "latent-codes": "Latent codes",
+        "caflow": "Conditional flows (CAFLOW)",
+        "allocation": "Data allocation in meta-learning",
+        "theory/*": "Theory",
+        "claims": "What the claims are worth",
+    },
+    "Reference": {
+        "commands": "Commands",
+        "command-options": "Options of every command",
+        "errors": "Errors",
+        "messages": "Every message",
+        "schemas": "JSON",
+        "our-plugins": "Our plugins",
+        "components/*": "Components",
+        "kinds/*": "Kinds",
+        "capabilities": "Capabilities",
+        "hooks": "Hooks in order",
+        "api/*": "Python",
+        "architecture": "How it is built",
+        "glossary": "Glossary",
+        "contributing": "Contributing",
+        "changelog": "Changelog",
+    },
+}
+"""Titles by page, in order, for each group. ``folder/*`` stands for all pages of a folder."""
