@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import warnings
 from typing import Any
 from xml.etree.ElementTree import tostring
 
-import ziamath
 from docutils import nodes
 from sphinx.application import Sphinx
+
+with warnings.catch_warnings():  # it finds its font by a function that Python deprecates
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import ziamath
 
 _SIZE = 16
 """The height of the letters' square that formulas are drawn for; a page scales it to its own letters."""

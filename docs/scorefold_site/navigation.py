@@ -8,6 +8,7 @@ NAVIGATION: dict[str, dict[str, str]] = {
         "choose": "Which method for my question?",
         "notebooks/*": "Notebooks",
         "examples": "Examples",
+        "coming-from": "Coming from another library",
         "author-tutorial": "Write a plugin",
     },
     "How-to": {
