@@ -163,7 +163,10 @@ def test_the_page_of_run_files_loads_from_the_run_it_shows(
     assert second.value("draws").load("test").x.shape == (8, 100)
 
 
-def test_links_of_the_readme_point_somewhere() -> None:
-    """Those between the pages of the site are checked where the site is built, for many of the pages are generated."""
-    for target in re.findall(r"\]\(([^)#]+)\)", DOCS["README.md"]):
-        assert target.startswith("http") or (ROOT / target).exists(), target
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.stem
+)
+def test_links_between_files_hold_without_the_site(page: Path) -> None:
+    """Pages that the site makes are linked to by the files that they are made from."""
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+        assert target.startswith("http") or (page.parent / target).exists(), target

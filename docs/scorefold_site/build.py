@@ -14,6 +14,7 @@ from pathlib import Path
 
 from scorefold_site import pages, theory
 from scorefold_site.copies import copied_pages
+from scorefold_site.links import on_site
 from scorefold_site.markdown import fence
 from scorefold_site.navigation import NAVIGATION
 from scorefold_site.notebooks import notebook_pages
@@ -57,7 +58,7 @@ def write_pages(folder: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content if isinstance(content, bytes) else content.encode())
     for page in folder.rglob("*.md"):
-        text = captioned(page.read_text(encoding="utf-8"))
+        text = captioned(on_site(page.read_text(encoding="utf-8"), page.relative_to(folder).as_posix()))
         page.write_text(theory.linked(text) if page.parent.name == "theory" else text, encoding="utf-8")
     start = folder / "index.md"
     start.write_text(start.read_text(encoding="utf-8") + "".join(_toctrees(folder)), encoding="utf-8")

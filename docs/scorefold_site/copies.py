@@ -1,4 +1,4 @@
-"""Pages that are files of the repository: the changelog, the examples and how to contribute."""
+"""Pages that are files of the repository: the changelog, the examples, the benchmarks and how to contribute."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from pathlib import Path
 
 from scorefold_site.markdown import fence, page
 
-_COPIES = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
+_COPIES = {
+    "benchmarks.md": "benchmarks/README.md",
+    "changelog.md": "CHANGELOG.md",
+    "contributing.md": "CONTRIBUTING.md",
+}
 
 _LANGUAGES = {".yaml": "yaml", ".py": "python"}
 
@@ -19,7 +23,7 @@ def copied_pages(root: Path) -> dict[str, str]:
 
 
 def _read(root: Path, source: str) -> str:
-    return re.sub(r"\]\(docs/", "](", (root / source).read_text(encoding="utf-8"))
+    return re.sub(r"\]\((\.\./)?docs/", "](", (root / source).read_text(encoding="utf-8"))
 
 
 def _examples(root: Path) -> str:

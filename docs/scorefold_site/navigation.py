@@ -52,6 +52,7 @@ NAVIGATION: dict[str, dict[str, str]] = {
         "capabilities": "Capabilities",
         "hooks": "Hooks in order",
         "api/*": "Python",
+        "benchmarks": "Benchmarks beside peers",
         "architecture": "How it is built",
         "glossary": "Glossary",
         "contributing": "Contributing",
