@@ -297,6 +297,7 @@ def test_links_inside_the_site_lead_somewhere(built: Path) -> None:
         text = page.read_text()
         for target in re.findall(r"href=\"([^\"]+)\"", text):
             path, _, anchor = target.partition("#")
+            path = path.partition("?")[0]
             if re.match(r"[a-z]+:|/", path):
                 continue
             there = (page.parent / path).resolve() if path else page
