@@ -28,6 +28,9 @@ sys.path[:0] = map(str, sorted(Path(__file__).parent.glob("**/tests/**/toys")))
 
 torch.set_num_threads(1)
 
+# No test is there to survive a power cut, and a run waits for the disk as long as it computes.
+os.fsync = lambda file: None
+
 BEGAN = time.monotonic()
 
 pytest_plugins = ["scorefold_testing.summary"]

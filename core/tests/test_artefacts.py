@@ -302,6 +302,24 @@ def test_a_killed_writer_leaves_no_half_file(tmp_path: Path) -> None:
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".partial"]
 
 
+def test_what_is_written_is_flushed_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut leaves a whole file or none: contents first, then the name, then the folder that holds the name."""
+    file, folder = tmp_path / "a.json", tmp_path / "folder"
+    flushed: list[tuple[int, bool]] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append((os.fstat(handle).st_ino, named.exists())))
+    named = file
+    write_json(file, {"n": 1})
+    assert flushed == [(file.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
+    flushed.clear()
+    named = folder
+    with new_folder(folder) as partial:
+        (partial / "inner").mkdir()
+        (partial / "inner" / "b").write_text("b")
+    inside = {path.stat().st_ino for path in (folder / "inner" / "b", folder / "inner", folder)}
+    assert {number for number, there in flushed if not there} == inside
+    assert flushed[-1] == (tmp_path.stat().st_ino, True)
+
+
 def test_a_file_is_replaced_and_never_written_into(tmp_path: Path) -> None:
     """Whoever reads the old file goes on reading it: a second name of it keeps what it held."""
     path, other = tmp_path / "a.txt", tmp_path / "b.txt"

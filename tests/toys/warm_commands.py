@@ -16,6 +16,8 @@ from pathlib import Path
 
 from scorefold_registry.cli.main import main
 
+os.fsync = lambda file: None  # as in the process of the tests
+
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     [

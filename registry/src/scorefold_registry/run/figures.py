@@ -67,7 +67,7 @@ def _write(figure: Figure, folder: Path, stem: str) -> None:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         figure.savefig(folder / f"{stem}.svg", format="svg", metadata={"Date": None})
         # Laid out by now: doing it again would cost as much as the drawing.
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)
         figure.savefig(folder / f"{stem}.png", format="png", dpi=DPI)
 
 
