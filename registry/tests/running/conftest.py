@@ -65,9 +65,15 @@ def write(tmp_path: Path) -> Write:
 
 
 @pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No figures, most of what a tiny run costs, for tests that do not look at them."""
-    monkeypatch.setattr("scorefold_registry.run.stage_folder.draw", lambda target, shown, folder: [])
+def drawn() -> None:
+    """Figures, for tests that look at them."""
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No figures elsewhere: they are most of what a tiny run costs."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr("scorefold_registry.run.stage_folder.draw", lambda target, shown, folder: [])
 
 
 @pytest.fixture

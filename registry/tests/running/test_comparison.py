@@ -30,8 +30,8 @@ Compare = Callable[..., dict[tuple[str, str], Any]]
 
 
 @pytest.fixture(autouse=True)
-def _tiny_alone(monkeypatch: pytest.MonkeyPatch, undrawn: None) -> None:
-    """No plugin but the tiny one, and no figures of stages."""
+def _tiny_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No plugin but the tiny one."""
     monkeypatch.setenv("SCOREFOLD_PLUGINS", "tiny,verbs")
 
 

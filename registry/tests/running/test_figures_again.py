@@ -8,6 +8,8 @@ import pytest
 
 from scorefold_registry.run.result import RunResult
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 SHORT = """version: 1
 name: short
 runtime: {device: cpu, threads: 1}

@@ -27,8 +27,6 @@ stages:
 
 Run = Callable[..., RunResult]
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 
 def events(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]

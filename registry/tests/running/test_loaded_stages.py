@@ -26,7 +26,6 @@ from scorefold_registry.runfile.reader import RunFileError
 Run = Callable[..., RunResult]
 MakePlan = Callable[..., Plan]
 
-pytestmark = pytest.mark.usefixtures("undrawn")
 
 HEAD = "version: 1\nname: again\nseed: 3\nruntime: {device: cpu, threads: 1}\nstages:\n"
 AGAIN = (

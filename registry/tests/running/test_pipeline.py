@@ -147,7 +147,7 @@ def test_bad_data_is_reported_at_the_stage(run: Run, monkeypatch: pytest.MonkeyP
     assert json.loads((newest / "status.json").read_text())["state"] == "failed"
 
 
-def test_a_figure_that_fails_costs_no_result(run: Run) -> None:
+def test_a_figure_that_fails_costs_no_result(run: Run, drawn: None) -> None:
     for already in (False, True):
         result = run(FAULT, sets=["stages.fault.config.kind=figures"])
         assert reused(result)["fault"] is already

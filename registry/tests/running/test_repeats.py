@@ -32,7 +32,7 @@ def test_the_option_is_written_out_as_stages(plan: MakePlan) -> None:
     assert made["score-2"].config == made["score"].config
 
 
-def test_the_answer_covers_the_trainings(run: Run, undrawn: None) -> None:
+def test_the_answer_covers_the_trainings(run: Run) -> None:
     result = run(RUN)
 
     def written(stage: str) -> dict[str, Any]:

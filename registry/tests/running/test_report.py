@@ -21,6 +21,8 @@ from scorefold_registry.run.progress import duration, number_text
 from scorefold_registry.run.report import Answer, alike, answers, stage_warnings
 from scorefold_registry.run.result import RunResult
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 

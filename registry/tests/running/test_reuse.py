@@ -23,8 +23,6 @@ stages:
 
 Run = Callable[..., RunResult]
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 
 def reused(result: RunResult) -> dict[str, bool]:
     return {stage.name: stage.reused for stage in result.stages}

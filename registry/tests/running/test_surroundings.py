@@ -34,7 +34,6 @@ stages:
 
 Run = Callable[..., RunResult]
 
-pytestmark = pytest.mark.usefixtures("undrawn")
 
 CHANGES: dict[str, Callable[[], object]] = {
     "the working folder": lambda: os.chdir("/"),

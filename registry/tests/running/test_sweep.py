@@ -43,11 +43,6 @@ def schema() -> Any:
     return json.loads((files("scorefold") / "schemas" / "sweep.json").read_text())
 
 
-@pytest.fixture(autouse=True)
-def _undrawn(undrawn: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The runs of this process draw nothing; the sweep itself does."""
-
-
 @pytest.fixture
 def file(write: Callable[..., Path]) -> Path:
     return write(TEXT)

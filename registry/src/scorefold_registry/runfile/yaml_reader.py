@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.composer import Composer, MaxDepthExceededError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
-from ruamel.yaml.scanner import RoundTripScanner
+from ruamel.yaml.scanner import Scanner
 
 from scorefold.errors import ConfigError, ScorefoldError
 
@@ -138,7 +138,7 @@ def parse(text: str, file: str) -> Positioned:
         result.problems.append(_at(result, _counted(text, found.start()), what, "delete that character"))
         return result
     try:
-        reader = YAML(typ="rt", pure=True)
+        reader = YAML(typ="safe", pure=True)
         reader.max_depth, reader.Composer, reader.Scanner = DEEPEST, _BoundedComposer, _BoundedScanner
         node = reader.compose(text)
         if node is not None:
@@ -200,7 +200,7 @@ class _BoundedComposer(Composer):  # type: ignore[misc]
         return super().compose_node(parent, index)
 
 
-class _BoundedScanner(RoundTripScanner):  # type: ignore[misc]
+class _BoundedScanner(Scanner):  # type: ignore[misc]
     """ruamel's, which looks a thousand brackets ahead, at a cost that grows with the square of their number."""
 
     def fetch_flow_collection_start(self, TokenClass: Any, to_push: str) -> None:
