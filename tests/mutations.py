@@ -138,15 +138,15 @@ MUTATIONS = (
         "return moved * log_slope.exp() - shift, log_slope",
         "toolkit/tests",
     ),
+    Mutation(
+        TOOLKIT + "metrics/neighbours.py",
+        "float(inside.sum(1).double().mean()) / density_neighbours",
+        "float(inside.sum(1).double().mean())",
+        "toolkit/tests",
+    ),
     # Verbs.
     plugin("verbs", "outliers.py", "math.log(options.others)", "math.log(1 + options.others)"),
     plugin("verbs", "trainings.py", "stdev(values) / math.sqrt(len(values))", "stdev(values)"),
-    plugin(
-        "verbs",
-        "neighbours.py",
-        "float(inside.sum(1).double().mean()) / self.second",
-        "float(inside.sum(1).double().mean())",
-    ),
     # Intrinsic dimension.
     plugin(
         "iddiff",
@@ -256,6 +256,26 @@ MUTATIONS = (
     plugin("allocation", "theory/formula.py", "((query + 1) * g.g1 + p * g.g2)", "(query * g.g1 + p * g.g2)"),
     plugin("allocation", "theory/asymptotics.py", "H = (1 - a) ** 2 + a**2 * y", "H = (1 - a) ** 2 + a * y"),
     plugin("allocation", "theory/linear_model.py", "step = rate / len(X)", "step = rate"),
+    # Audits of samples.
+    plugin("audit", "copies.py", "rest = 1 - self.held_out_rate\n        return", "rest = 1.0\n        return"),
+    plugin("audit", "copies.py", "high_h - self.held_out_rate)", "self.held_out_rate - low_h)"),
+    plugin("audit", "copies.py", "rate + share * (1 - rate)", "rate + share"),
+    plugin("audit", "copies.py", "math.sqrt(h * m * (h + m + 1) / 12)", "math.sqrt(h * m * (h + m + 1) / 6)"),
+    plugin("audit", "copies.py", "(float((weights**2).sum()) - 1 / every)", "float((weights**2).sum())"),
+    plugin("audit", "copies.py", "return (1 + below) / (len(held_out) + 1)", "return below / len(held_out)"),
+    plugin("audit", "nearest.py", "return math.log(2) / -math.log(median)", "return 1 / -math.log(median)"),
+    plugin("audit", "nearest.py", "-math.log2(1 - BY_CHANCE)", "-math.log(1 - BY_CHANCE)"),
+    plugin("audit", "membership.py", "log_snr > -2 * math.log(noise)", "log_snr > -math.log(noise)"),
+    plugin("audit", "quality.py", "(1 + low) / count, (1 + high) / count", "low / count, high / count"),
+    plugin("audit", "quality.py", "- 2 * cross / (m * h)", "- cross / (m * h)"),
+    # Flow matching.
+    plugin("flowmatching", "schedule.py", "(2 * t / (1 - t)).sqrt()", "(t / (1 - t)).sqrt()"),
+    plugin("flowmatching", "schedule.py", "-2 * (torch.logit(self.held(t))", "-(torch.logit(self.held(t))"),
+    plugin("flowmatching", "schedule.py", "return ratio / (1 + ratio)", "return ratio"),
+    plugin("flowmatching", "schedule.py", "math.hypot(t_end, 1 - t_end)", "t_end"),
+    plugin("flowmatching", "score.py", "t, condition) - self.event_scale.middle(x)", "t, condition)"),
+    plugin("flowmatching", "score.py", "self._as_event(1 - t) * self._answer", "self._answer"),
+    plugin("flowmatching", "score.py", "(answer - (noise - data)) ** 2", "(answer - (data - noise)) ** 2"),
     # The standard methods.
     plugin(
         "standard",

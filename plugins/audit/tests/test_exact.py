@@ -11,8 +11,8 @@ from scipy.stats import binom
 
 from scorefold_audit.claims.controls import sphere
 from scorefold_audit.copies import Rates, authentic, closeness, fewest_named, named, nearer_to_training, p_values, z_of
-from scorefold_audit.nearest import Near, Neighbours, Search, dimension_of, duplicate_distance
-from scorefold_audit.quality import kernel_distance, neighbourhoods
+from scorefold_audit.nearest import BY_CHANCE, Near, Neighbours, Search, dimension_of, duplicate_distance
+from scorefold_audit.quality import Permuted, kernel_distance, neighbourhoods
 from scorefold_audit.verdicts import holm, rank_deviation, shift
 
 
@@ -142,3 +142,25 @@ def _kernel_distance(x: torch.Tensor, y: torch.Tensor) -> float:
         return float(total) / (len(a) * (len(b) - own))
 
     return mean(x, x, True) + mean(y, y, True) - 2 * mean(x, y, False)
+
+
+def test_the_interval_of_an_excess_is_the_published_one() -> None:
+    """56 of 70 next to 48 of 80: 0.0524 to 0.3339 for the difference (Newcombe 1998, table II, method 10)."""
+    low, high = Rates(56, 70, 48, 80).interval()
+    # An excess is the difference over 1 - 48/80.
+    assert 0.4 * low == pytest.approx(0.0524, abs=5e-5)
+    assert 0.4 * high == pytest.approx(0.3339, abs=5e-5)
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3])
+def test_chance_puts_one_point_in_ten_thousand_below_the_distance_of_duplicates(dimension: int) -> None:
+    distance, ratio = np.full(9, 5.0), np.full(9, 0.5 ** (1 / dimension))
+    share = duplicate_distance(distance, ratio) / 5
+    assert 1 - 2 ** -(share**dimension) == pytest.approx(BY_CHANCE, rel=1e-6)
+
+
+def test_chances_of_permutations_count_the_value_itself() -> None:
+    among = Permuted.of(2.0, torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64))
+    assert (among.p_low, among.p_high, among.least_p) == (3 / 5, 4 / 5, 1 / 5)
+    below = Permuted.of(0.0, torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))
+    assert (below.p_low, below.p_high) == (1 / 4, 1.0)

@@ -43,6 +43,13 @@ def test_units_change_no_answer_but_its_units() -> None:
     torch.testing.assert_close(large.velocity(moved, t), 3 * small.velocity(x, t) - 7, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("t_end", [0.6, 0.999])
+def test_the_prior_spreads_as_data_of_that_deviation_do_at_the_end(t_end: float) -> None:
+    path = Rectified(2.0, t_end=t_end)
+    signal, scale = path.signal_scale(at(t_end))
+    assert path.prior_scale == pytest.approx(float((4 * signal**2 + scale**2).sqrt()), rel=1e-12)
+
+
 def test_rates_are_those_of_the_kernel() -> None:
     path = Rectified(2.0)
     t = torch.linspace(0.01, 0.99, 30, dtype=torch.float64).requires_grad_()

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -76,8 +77,7 @@ def fitted(x: Tensor, size: tuple[int, int]) -> Tensor:
     cell = _cell(tuple(x.shape[-2:]), size)
     if cell is None:
         return functional.interpolate(x, size, mode="nearest")
-    cells: Tensor = x.unflatten(3, (-1, cell[1])).unflatten(2, (-1, cell[0]))  # (B, C, h, dy, w, dx)
-    return cells.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+    return rearrange(x, "b c (h dy) (w dx) -> b (c dy dx) h w", dy=cell[0], dx=cell[1])
 
 
 def fitted_channels(shape: Sequence[int], size: tuple[int, int]) -> int:
