@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -38,6 +39,12 @@ pytest_plugins = ["scorefold_testing.summary"]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seconds", type=float, help="skip the tests that are left after so many seconds (make quick)")
+
+
+def pytest_collection_finish() -> None:
+    """The collector need not go through what is imported again and again, which takes a sixth of the time."""
+    gc.freeze()
+    gc.set_threshold(10_000)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
