@@ -30,7 +30,9 @@ FORKS.set_forkserver_preload(
         "scorefold_standard.flows.coupling",
         "matplotlib.backends.backend_agg",
         "matplotlib.backends.backend_svg",
+        "mpl_toolkits.mplot3d",
         "torch.distributed.fsdp",
+        "torch._dynamo",
         "sklearn.neighbors",
     ]
 )

@@ -9,7 +9,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torchdiffeq import odeint
 
 from scorefold.diffusion.divergence import divergence
 from scorefold.diffusion.process import DiffusionProcess, ScoreFunction
@@ -101,6 +100,7 @@ def _solve(
     atol: float,
 ) -> tuple[Tensor, Tensor]:
     """x at the end of a piece and the integral of the velocity's divergence along the way, (B,)."""
+    from torchdiffeq import odeint  # here: it takes as long to import as all interfaces
 
     # A component that ends where the piece starts still runs at that very time, but not in this piece.
     opened = start * (1 + 4e-6)
