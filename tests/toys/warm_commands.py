@@ -1,4 +1,5 @@
-"""The command in processes of their own that start at once, forked from one that has imported what a run imports.
+"""The command, or a script, in processes of their own that start at once, forked from one that has imported what a
+run imports.
 
 That one has trained nothing: torch does not go on in what is forked from a process that has, where there are GPUs.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -41,9 +43,12 @@ FORKS.set_forkserver_preload(
 class Command:
     """One that was started, with what ``subprocess.Popen`` has of it."""
 
-    def __init__(self, arguments: tuple[str, ...], folder: Path, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, arguments: tuple[str, ...], folder: Path, variables: Mapping[str, str], script: Path | None = None
+    ) -> None:
+        """``scorefold`` with these arguments in a folder, or a Python file in its place, with these variables alone."""
         self._printed = [Path(tempfile.mkdtemp(dir=folder)) / name for name in ("out", "err")]
-        self._process = FORKS.Process(target=_perform, args=(arguments, folder, self._printed, dict(variables)))
+        self._process = FORKS.Process(target=_perform, args=(arguments, folder, self._printed, dict(variables), script))
         self._process.start()
 
     @property
@@ -70,7 +75,9 @@ class Command:
         return out, err
 
 
-def _perform(arguments: tuple[str, ...], folder: Path, printed: list[Path], variables: dict[str, str]) -> None:
+def _perform(
+    arguments: tuple[str, ...], folder: Path, printed: list[Path], variables: dict[str, str], script: Path | None
+) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(variables)
@@ -78,5 +85,7 @@ def _perform(arguments: tuple[str, ...], folder: Path, printed: list[Path], vari
         opened = os.open(path, os.O_WRONLY | os.O_CREAT)
         os.dup2(opened, number)
         os.close(opened)
-    sys.argv = ["scorefold", *arguments]
-    sys.exit(main())
+    sys.argv = [str(script or "scorefold"), *arguments]
+    if script is None:
+        sys.exit(main())
+    runpy.run_path(str(script), run_name="__main__")

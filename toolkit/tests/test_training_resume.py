@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from killed_trainings import CASES, OFTEN
 from torch import nn
 from training_toys import Denoiser, Quadratic, TwoPhase, config, differing, points
+from warm_commands import Command
 
 from scorefold.artefacts import read_json
 from scorefold.data import Dataset
@@ -26,8 +26,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the processes left behind that were killed in the middle of each case."""
     folder = tmp_path_factory.mktemp("killed")
     script = Path(__file__).parent / "toys" / "killed_trainings.py"
-    done = subprocess.run([sys.executable, script, folder], capture_output=True, text=True, check=True)
-    assert dict(line.split() for line in done.stdout.splitlines()) == dict.fromkeys(CASES, "-9")
+    out, err = Command((str(folder),), folder, os.environ, script).communicate()
+    assert dict(line.split() for line in out.splitlines()) == dict.fromkeys(CASES, "-9"), err
     return folder
 
 

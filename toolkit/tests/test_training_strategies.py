@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from training_toys import Denoiser, Quadratic, TwoPhase, config, differing, points
+from warm_commands import Command
 
 from scorefold.artefacts import load_arrays, read_json
 from scorefold.data import Dataset
@@ -39,12 +40,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "MASTER_PORT": str(free_port()),
     }
     children = [
-        subprocess.Popen(
-            [sys.executable, script, folder],
-            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        Command((str(folder),), folder, {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, script)
         for rank in range(2)
     ]
     errors = [child.communicate(timeout=120)[1] for child in children]
