@@ -38,6 +38,18 @@ def write_distribution(
 
 
 @pytest.fixture
+def drawn() -> None:
+    """Figures, for tests that look at them."""
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No figures elsewhere: they are most of what a small run costs."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr("scorefold_registry.run.stage_folder.draw", lambda target, shown, folder: [])
+
+
+@pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """``install("fake-one", plugin_source, files={"impl.py": source}, version="1.0", header=True,
     requires=("numpy",))``.

@@ -144,7 +144,7 @@ def test_a_second_stage_of_a_name_gets_a_number(flow: Stage) -> None:
     assert list(paths.specs) == ["data", "flow", "sample", "sample-2"]
 
 
-def test_how_a_stage_is_shown(points: Stage) -> None:
+def test_how_a_stage_is_shown(points: Stage, drawn: None) -> None:
     found = estimate("estimator:mle", points, split="train", progress=False)
     assert re.fullmatch(
         r"stage 'estimator': estimator:mle\n  estimator:mle: intrinsic dimension \d\.\d+ \(95% interval .*\)",

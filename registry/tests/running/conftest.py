@@ -65,18 +65,6 @@ def write(tmp_path: Path) -> Write:
 
 
 @pytest.fixture
-def drawn() -> None:
-    """Figures, for tests that look at them."""
-
-
-@pytest.fixture(autouse=True)
-def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No figures elsewhere: they are most of what a tiny run costs."""
-    if "drawn" not in request.fixturenames:
-        monkeypatch.setattr("scorefold_registry.run.stage_folder.draw", lambda target, shown, folder: [])
-
-
-@pytest.fixture
 def plan(host: Host, write: Write) -> Callable[..., Plan]:
     return lambda text, sets=(): make_plan(host.catalogue, read(write(text), sets))
 
