@@ -142,7 +142,7 @@ MUTATIONS = (
         TOOLKIT + "metrics/neighbours.py",
         "float(inside.sum(1).double().mean()) / density_neighbours",
         "float(inside.sum(1).double().mean())",
-        "toolkit/tests",
+        "plugins/verbs/tests/test_neighbours.py",
     ),
     # Verbs.
     plugin("verbs", "outliers.py", "math.log(options.others)", "math.log(1 + options.others)"),
