@@ -8,6 +8,8 @@ import signal
 import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Threads of tests that take several sleep until there is work: by default they spin, for up to half of a test's time.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
