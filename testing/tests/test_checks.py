@@ -12,7 +12,7 @@ import torch
 from broken_fakes import BREAKS, PLUGINS
 from clauses import Clause, clauses, clauses_of
 from fake_host import make_host
-from good_fakes import COMPONENTS
+from good_declarations import COMPONENTS
 
 from scorefold_testing import CHECKS, LEVELS, CheckResult, Item, check_components, declaration, device
 from scorefold_testing.contract import FAILED, PASSED, SKIPPED

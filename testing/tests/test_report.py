@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from fake_host import make_host
-from good_fakes import declare
+from good_declarations import declare
 
 from scorefold.errors import ConfigError
 from scorefold_testing import CHECKS, FLOORS, LEVELS, CheckResult, Item, Report, check_components, conformance

@@ -6,14 +6,7 @@ from typing import Any
 
 import torch
 from broken_fakes import breaks, calls, changed
-from good_fakes import (
-    GaussianScore,
-    Noisy,
-    Sum,
-    Sums,
-    Toy,
-    Whole,
-)
+from good_fakes import GaussianScore, Noisy, Sum, Sums, Toy, Whole
 from torch import Tensor, nn
 
 from scorefold.data import Dataset

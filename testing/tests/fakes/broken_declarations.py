@@ -6,7 +6,8 @@ import time
 from typing import Any
 
 from broken_fakes import breaks
-from good_fakes import DATA, Tens, Toy
+from good_declarations import DATA
+from good_fakes import Tens, Toy
 
 figure = "no function"
 

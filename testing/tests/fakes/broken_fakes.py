@@ -9,14 +9,8 @@ import sys
 from collections import Counter
 from typing import Any
 
+from good_declarations import ABLE, BATCHED, CURVED, FILE, NOISY, SCORED, TRAINED, declare
 from good_fakes import (
-    ABLE,
-    BATCHED,
-    CURVED,
-    FILE,
-    NOISY,
-    SCORED,
-    TRAINED,
     Fed,
     Filed,
     GaussianScore,
@@ -32,7 +26,6 @@ from good_fakes import (
     Tens,
     Toy,
     Whole,
-    declare,
 )
 
 from scorefold.plugin import Component

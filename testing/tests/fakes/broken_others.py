@@ -8,13 +8,7 @@ from typing import Any
 
 import torch
 from broken_fakes import breaks, calls, changed
-from good_fakes import (
-    Neighbours,
-    Pixels,
-    Points,
-    Searching,
-    Tens,
-)
+from good_fakes import Neighbours, Pixels, Points, Searching, Tens
 from torch import Tensor
 
 from scorefold.data import Dataset, StreamedDataset, TensorSpec

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 from broken_fakes import breaks, calls, changed
-from good_fakes import CLASSES, GaussianScore, SmallFlow
+from good_declarations import CLASSES
+from good_fakes import GaussianScore, SmallFlow
 from torch import Tensor
 
 from scorefold.errors import ShapeError

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 from broken_fakes import breaks, calls, changed, in_a_fresh_process
-from good_fakes import FILE, Fed, Filed, GaussianScore, Neighbours, SinhGeometry, Tens
+from good_declarations import FILE
+from good_fakes import Fed, Filed, GaussianScore, Neighbours, SinhGeometry, Tens
 from torch import Tensor, nn
 
 # Determinism, and what using them leaves behind.

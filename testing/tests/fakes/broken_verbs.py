@@ -9,7 +9,7 @@ from typing import Any
 import good_fakes
 import torch
 from broken_fakes import BREAKS, COMPONENTS, calls
-from good_fakes import COUNT, COUNTED
+from good_declarations import COUNT, COUNTED
 from torch import nn
 
 from scorefold.stage import Outcome

@@ -119,7 +119,7 @@ class FakeHost:
 
 def make_host() -> FakeHost:
     """The host of all fakes, the good and the broken."""
-    good, broken = importlib.import_module("good_fakes"), importlib.import_module("broken_fakes")
+    good, broken = importlib.import_module("good_declarations"), importlib.import_module("broken_fakes")
     for name in ("declarations", "states", "scores", "models", "others", "metrics", "verbs", "abilities"):
         importlib.import_module(f"broken_{name}")  # adds its own to the broken ones
     return FakeHost({item.id: item for item in (*good.COMPONENTS, *broken.COMPONENTS)})
