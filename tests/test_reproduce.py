@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from scorefold_registry import Host
 from scorefold_registry.cli.main import main
 
 
@@ -16,6 +17,14 @@ def test_exact_claims_hold(capsys: pytest.CaptureFixture[str]) -> None:
     assert [(claim["claim"], claim["verdict"]) for claim in found["claims"]] == [(name, "holds") for name in names]
     # A plugin's smoke profile takes less than three minutes of CPU; these take seconds of it.
     assert sum(claim["cpu_seconds"] for claim in found["claims"]) < 60
+
+
+def test_a_plugin_claims_a_name_once() -> None:
+    plugins = [record for record in Host.discover().plugins if record.claims]
+    assert {"allocation", "caflow", "iddiff", "scorevae"} <= {record.name for record in plugins}
+    for record in plugins:
+        names = [claim.name for claim in record.claims]
+        assert len(set(names)) == len(names), record.name
 
 
 @pytest.mark.slow

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib import import_module
 from statistics import mean
 
 import pytest
+from claim_values import measured
 
-from scorefold.plugin import Claim
 from scorefold_allocation.claims import linear as claims_linear
 from scorefold_allocation.claims import pilot as claims_pilot
 from scorefold_allocation.claims import training as claims_training
@@ -27,16 +26,6 @@ FORMULAS = [name for name in FORMULAS if not CLAIMS[name].target.endswith("momen
 @pytest.fixture(scope="module")
 def host() -> Host:
     return Host.discover()
-
-
-def measured(host: Host, claim: Claim, profile: str, seed: int = 0) -> float:
-    module, function = claim.target.split(":")
-    found: float = getattr(import_module(module), function)(host, profile, seed, **claim.options)
-    return found
-
-
-def test_names_are_claimed_once() -> None:
-    assert len(CLAIMS) == len(list(scorefold_claims()))
 
 
 @pytest.mark.parametrize("name", FORMULAS)

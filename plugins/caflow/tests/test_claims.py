@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib import import_module
 
 import pytest
 import torch
+from claim_values import measured
 
 from scorefold.data import Dataset
-from scorefold.plugin import Claim
 from scorefold_caflow.claims import exact as claims_exact
 from scorefold_caflow.claims import factorisation as claims_factorisation
 from scorefold_caflow.claims import tasks as claims_tasks
@@ -33,16 +32,6 @@ CACHED = [
 @pytest.fixture(scope="module")
 def host() -> Host:
     return Host.discover()
-
-
-def measured(host: Host, claim: Claim, profile: str) -> float:
-    module, function = claim.target.split(":")
-    found: float = getattr(import_module(module), function)(host, profile, 0, **claim.options)
-    return found
-
-
-def test_names_are_claimed_once() -> None:
-    assert len(CLAIMS) == len(list(scorefold_claims()))
 
 
 @pytest.mark.parametrize("name", COUNTED + SIZES)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from claim_values import measured
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -240,18 +241,12 @@ def test_pictures_show_every_network_and_resolution() -> None:
     assert lines["the same, and o a step"][2] < lines["measured"][2]
 
 
-def measured(host: Host, claim: Claim, profile: str = "smoke") -> float:
-    function = getattr(claims_cost, claim.target.partition(":")[2])
-    found: float = function(host, profile, 0, **claim.options)
-    return found
-
-
 COUNTED = [claim for claim in CLAIMS if "smoke" in claim.profiles and not claim.name.endswith("measured")]
 
 
 @pytest.mark.parametrize("claim", COUNTED, ids=lambda claim: claim.name)
 def test_claims_that_only_count_hold(host: Host, claim: Claim) -> None:
-    assert within(claim, measured(host, claim))
+    assert within(claim, measured(host, claim, "smoke"))
 
 
 def operations(call: Callable[[], Any], device: str) -> float:

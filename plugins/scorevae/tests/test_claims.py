@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib import import_module
 
 import pytest
 import torch
+from claim_values import measured
 
-from scorefold.plugin import Claim
 from scorefold_registry import Host
 from scorefold_registry.experiments.claims import within
 from scorefold_scorevae.claims import blobs as claims_blobs
@@ -31,17 +30,6 @@ CACHED = [
 @pytest.fixture(scope="module")
 def host() -> Host:
     return Host.discover()
-
-
-def measured(host: Host, claim: Claim, profile: str) -> float:
-    module, function = claim.target.split(":")
-    found: float = getattr(import_module(module), function)(host, profile, 0, **claim.options)
-    return found
-
-
-def test_names_are_claimed_once() -> None:
-    names = [claim.name for claim in CLAIMS]
-    assert len(set(names)) == len(names)
 
 
 def test_the_log_determinant_is_separated_from_none_and_a_wrong_one(host: Host) -> None:
