@@ -34,13 +34,11 @@ torch.set_num_threads(1)
 # No test is there to survive a power cut, and a run waits for the disk as long as it computes.
 os.fsync = lambda file: None
 
-BEGAN = time.monotonic()
-
 pytest_plugins = ["scorefold_testing.summary"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--seconds", type=float, help="skip the tests that are left after so many seconds (make quick)")
+    parser.addoption("--until", type=float, help="skip the tests that are left at this time of time.time (make quick)")
 
 
 def pytest_collection_finish() -> None:
@@ -50,9 +48,9 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    limit = item.config.getoption("--seconds")
-    if limit is not None and time.monotonic() - BEGAN > limit:
-        pytest.skip(f"the {limit:g} s of this run are over")
+    until = item.config.getoption("--until")
+    if until is not None and time.time() > until:
+        pytest.skip("the time of this run is over")
 
 
 @pytest.fixture(autouse=True)
