@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -334,3 +335,9 @@ def test_every_member_can_be_published(folder: Path) -> None:
         assert project[field] == WORKSPACE["project"][field]
     ours = [item for item in every_requirement(project) if item.startswith("scorefold-")]
     assert all("~=" in item or item.startswith(project["name"]) for item in ours)
+
+
+def test_the_formulas_that_mutations_change_stand_where_they_are_looked_for() -> None:
+    mutations = runpy.run_path(str(ROOT / "tests" / "mutations.py"))["MUTATIONS"]
+    lost = [item.name for item in mutations if (ROOT / item.file).read_text().count(item.old) != 1]
+    assert not lost, "tests/mutations.py changes lines that are not there once; expected the line as it is now"
