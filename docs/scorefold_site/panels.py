@@ -1,0 +1,111 @@
+"""The picture of the README: one answer of each of four runs.
+
+``python -m scorefold_site.panels RUNS OUT.png``, with ``docs`` on the path, where RUNS has the runs of the examples
+``digits-dimension``, ``banana-geodesics`` and ``digits-inpainting`` and that of the first file of ``docs/audit.md``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from safetensors.torch import load_file
+from torch import Tensor
+
+from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, tidy
+from scorefold_registry.python import load
+
+
+def draw(runs: Path, out: Path) -> None:
+    """Writes the picture of four panels."""
+    figure = empty_figure(11, 7.6)
+    axes = [figure.add_subplot(2, 2, place) for place in range(1, 5)]
+    for each in axes:
+        tidy(each)
+    dimension(axes[0], runs / "digits-dimension/latest/dimension")
+    geodesics(axes[1], runs / "banana-geodesics/latest")
+    inpainting(axes[2], runs / "digits-inpainting/latest")
+    copies(axes[3], runs / "audit/latest/audit")
+    figure.savefig(out, dpi=110)
+
+
+def dimension(axes: Axes, stage: Path) -> None:
+    """How many directions digits vary along, against the scale at which one looks."""
+    arrays, curve = load_file(stage / "arrays.safetensors"), _result(stage)["estimate"]["diagnostics"]["curve"]
+    scales = [row["sigma"] for row in curve]
+    points = arrays["curve_pointwise"].double().T  # points, scales
+    axes.fill_between(scales, *_ends(points), color=SOFT, alpha=0.6, linewidth=0)
+    axes.plot(scales, points.mean(0), color=ACCENT, marker="o", markersize=3)
+    axes.set_xscale("log")
+    axes.set(xlabel="scale, in units of the data", ylabel="dimension")
+    _title(axes, "What is the dimension of handwritten digits?", "it depends on how closely one looks: 1 to 42")
+
+
+def geodesics(axes: Axes, run: Path) -> None:
+    """Geodesics and straight lines between held-out points."""
+    axes.scatter(*load(run / "data", progress=False).value.load("train").x.T, s=2, color=SOFT, linewidths=0)
+    for path in load_file(run / "paths/arrays.safetensors")["geodesics"]:
+        axes.plot(*path[[0, -1]].T, color=WARM, linewidth=1, linestyle="--")
+        axes.plot(*path.T, color=ACCENT, linewidth=1.6)
+        axes.plot(*path[[0, -1]].T, "o", color=INK, markersize=3)
+    axes.set(xticks=[], yticks=[])
+    _title(axes, "What lies between two points?", "geodesics (blue) follow the data; straight lines cut across")
+
+
+def inpainting(axes: Axes, run: Path) -> None:
+    """Digits with a hole, draws of what may be in it, and the truth."""
+    held = load(run / "holes", progress=False).value.load("test")
+    draws = load_file(run / "draws/arrays.safetensors")["draws"]
+    seen = held.condition["image"].masked_fill(held.condition["mask"] == 0, 0.5)
+    rows = [
+        torch.cat([_image(seen[row]), *(_image(draw) for draw in draws[row][:6]), _image(held.x[row])], 1)
+        for row in range(4)
+    ]
+    axes.imshow(torch.cat(rows), cmap="gray_r", vmin=0, vmax=1)
+    axes.text(0.06, -0.07, "seen", transform=axes.transAxes, ha="center", fontsize=9, color=INK)
+    axes.text(0.5, -0.07, "draws", transform=axes.transAxes, ha="center", fontsize=9, color=INK)
+    axes.text(0.94, -0.07, "truth", transform=axes.transAxes, ha="center", fontsize=9, color=INK)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    _title(axes, "What is hidden here?", "six draws of what fits")
+
+
+def copies(axes: Axes, stage: Path) -> None:
+    """How near samples are to a training point against the next one, beside held-out points."""
+    arrays = load_file(stage / "arrays.safetensors")
+    bins = torch.linspace(0, 1, 31).tolist()
+    for name, colour, label in (
+        ("held-out ratio", SOFT, "held-out points"),
+        ("ratio", WARM, "samples of a model that copies"),
+    ):
+        values = arrays[f"{name} (columns)"]
+        axes.hist(values.numpy(), bins=bins, color=colour, alpha=0.8, label=label, density=True)
+    axes.set(xlabel="distance to the nearest training point over that to the next", yticks=[])
+    axes.legend(frameon=False, fontsize=9)
+    _title(axes, "Does this model copy its training data?", "500 of 500 samples are copies")
+
+
+def _title(axes: Axes, question: str, answer: str) -> None:
+    axes.set_title(f"{question}\n", fontsize=12, color=INK, loc="left", fontweight="bold")
+    axes.text(0, 1.02, answer, transform=axes.transAxes, fontsize=10, color=INK, va="bottom")
+
+
+def _ends(points: Tensor) -> tuple[Tensor, Tensor]:
+    return points.min(0).values, points.max(0).values
+
+
+def _image(event: Tensor) -> Tensor:
+    """An image (C, H, W) as its first channel, with a border."""
+    return torch.nn.functional.pad(event[0].double().clamp(0, 1), (1, 1, 1, 1))
+
+
+def _result(stage: Path) -> Any:
+    return json.loads((stage / "result.json").read_text())
+
+
+if __name__ == "__main__":
+    draw(Path(sys.argv[1]), Path(sys.argv[2]))
