@@ -47,7 +47,8 @@ def dimension(axes: Axes, stage: Path) -> None:
 
 def geodesics(axes: Axes, run: Path) -> None:
     """Geodesics and straight lines between held-out points."""
-    axes.scatter(*load(run / "data", progress=False).value.load("train").x.T, s=2, color=SOFT, linewidths=0)
+    x, y = load(run / "data", progress=False).value.load("train").x.T
+    axes.scatter(x, y, s=2, color=SOFT, linewidths=0)
     for path in load_file(run / "paths/arrays.safetensors")["geodesics"]:
         axes.plot(*path[[0, -1]].T, color=WARM, linewidth=1, linestyle="--")
         axes.plot(*path.T, color=ACCENT, linewidth=1.6)
