@@ -233,6 +233,15 @@ def test_interpolation_of_digits(host: Host, tmp_path: Path) -> None:
     assert metrics["paths"]["middles from the data"] > 1
 
 
+def test_paths_through_the_noise_of_digits(host: Host, tmp_path: Path) -> None:
+    sets = ("stages.score.config.training.steps=60", "stages.flow.config.training.steps=20")
+    metrics, folder = run(host, tmp_path, "digits-noise-paths.yaml", *sets)
+    assert metrics["paths"]["round-trip error of the ends"] < 0.05
+    assert metrics["of-flow"]["round-trip error of the ends"] < 0.05
+    assert metrics["noise"]["points"] == 180
+    assert {path.stem for path in (folder / "paths").glob("figures/*.png")} == {"rows"}
+
+
 @pytest.fixture(scope="module")
 def checkpoint() -> ModuleType:
     """The script of that name."""

@@ -15,6 +15,7 @@ from scorefold.interfaces import Progress
 from scorefold_flowmatching.claims.exact import exact_flow
 from scorefold_flowmatching.schedule import Rectified
 from scorefold_toolkit.config.denoising import LogitNormalLevels
+from scorefold_toolkit.probability_flow import decode_noise, encode_noise
 from scorefold_toolkit.score_matching.losses import denoising_score_matching
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
 
@@ -122,3 +123,15 @@ def test_the_prior_is_the_distribution_at_the_last_time() -> None:
 def test_other_shapes_are_refused() -> None:
     with pytest.raises(ShapeError, match="shape"):
         exact_flow(0.5, EventScale()).velocity(at(1.0, 2.0)[None], at(0.5))
+
+
+def test_noise_of_normal_data_is_their_standard_coordinate() -> None:
+    """For data N(m, c^2) the flow takes x(1) = z to m + c z; between ends short of 0 and 1 it keeps (x - a m) / d."""
+    flow = exact_flow(0.5, EventScale(mean=2.0, std=1.0))
+    x = at(2.0, 2.5, 0.5)[:, None]
+    (a, b), (a_end, b_end) = (flow.process.coefficients(x, at(t)) for t in (flow.process.t_min, flow.process.t_max))
+    deviation, deviation_end = ((0.25 * p**2 + q**2).sqrt() for p, q in ((a, b), (a_end, b_end)))
+    noise = encode_noise(flow, x, steps=1000)
+    torch.testing.assert_close(noise, 2 * a_end + (x - 2 * a) * deviation_end / deviation, atol=2e-4, rtol=0)
+    torch.testing.assert_close(noise, (x - 2) / 0.5, atol=1e-2, rtol=0)
+    torch.testing.assert_close(decode_noise(flow, noise, steps=1000), x, atol=1e-6, rtol=0)

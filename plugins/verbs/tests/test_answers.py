@@ -271,7 +271,7 @@ def test_the_verbs_that_are_compared_exist() -> None:
     (comparison,) = (item.comparison for item in CORE_CAPABILITIES if item.comparison is not None)
     for name in ("score", "flow"):
         assert all(kinds[name].verb(verb) is not None for verb in comparison.verbs)
-    for verb in ("encode", "reconstruct"):
+    for verb in ("reconstruct", "traverse"):
         assert kinds["estimator"].verb(verb) == kinds["flow"].verb(verb)
 
 

@@ -17,7 +17,7 @@ from scorefold_verbs.assess import assess
 from scorefold_verbs.config.verbs import AssessOptions, LikelihoodOptions, OutlierOptions, SampleOptions
 from scorefold_verbs.evaluate import evaluate_likelihood
 from scorefold_verbs.outliers import outliers
-from scorefold_verbs.readings import distances, gaussian_log_density, of_straight_lines, training_points
+from scorefold_verbs.readings import distances, gaussian_log_density, of_path, training_points
 from scorefold_verbs.sample import sample
 
 
@@ -134,5 +134,7 @@ def test_straight_lines_across_a_circle_leave_the_data() -> None:
     circle = torch.stack([angle.cos(), angle.sin()], 1)
     noise = normal(100, 2, seed=1) * 0.01
     source = Source(train=Dataset(circle))
-    text = of_straight_lines(circle[:50], -circle[:50], circle[:100] + noise, source)
-    assert float(text.removeprefix("the middles of straight lines are at ")) > 20
+    start = circle[:50] + noise[:50]
+    found, result = of_path(start, start, -start, source, what="decoded")
+    assert found["middles from the data"] == result["answer"]["value"] == pytest.approx(1, abs=0.3)
+    assert float(result["answer"]["reading"].removeprefix("the middles of straight lines are at ")) > 20

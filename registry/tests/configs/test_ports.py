@@ -77,6 +77,6 @@ class TestInputs:
         assert found.code == "missing-port"
 
     def test_a_verb_that_the_component_cannot_do(self, host: Host) -> None:
-        found = self.check(host, "score:full", {"data": None}, "encode")[0]
+        found = self.check(host, "score:full", {"data": None}, "traverse")[0]
         assert (found.path, found.code) == ((), "capability")
-        assert found.message == "score:full can't encode: that needs Encodes"
+        assert found.message == "score:full can't traverse: that needs Encodes"

@@ -71,7 +71,7 @@ FAULTS = {
     "an input that is missing": ("  §m: {use: estimator:tiny-mean}\n", "port 'data'"),
     "an input that is missing though there is a stage": (D + "  §m: {use: estimator:tiny-mean}\n", 'inputs: {data: data}'),
     "unknown port": (D + "  m: {use: estimator:tiny-mean, inputs: {data: data, §scroe: data}}\n", "did you mean 'score'"),
-    "a capability that is missing": (D + S + "  c: {use: score, do: §encode, inputs: {data: data}}\n", 'needs Encodes'),
+    "a capability that is missing": (D + S + "  c: {use: score, do: §traverse, inputs: {data: data}}\n", 'needs Encodes'),
     "a list for one": (D + "  m: {use: estimator:tiny-mean, inputs: {data: §[data, data]}}\n", 'takes one'),
     "a number for a stage": (D + "  m: {use: estimator:tiny-mean, inputs: {data: §3}}\n", 'expected a stage'),
     "a cycle": ("  a: {use: score:tiny, inputs: {data: §b}}\n  b: {use: a, do: sample}\n", 'a -> b -> a'),

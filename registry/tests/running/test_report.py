@@ -167,6 +167,18 @@ def test_runs_without_an_estimate_answer_with_what_they_measured(run: Callable[.
     assert answers(Path(), []) == []
 
 
+def test_a_stage_without_a_value_says_why(run: Callable[..., RunResult]) -> None:
+    result = run("version: 1\nstages:\n  data: {use: data:tiny}\n")
+    stages = result.as_json()["stages"]
+    file = result.folder / "data" / "result.json"
+    answer = {"quantity": "distance", "value": None, "interval": None, "reading": "withheld: it is too far"}
+    file.write_text(json.dumps({**read_json(file), "answer": answer}))
+    (found,) = answers(result.folder, stages)
+    assert found.sentence() == "data:tiny: distance no value; withheld: it is too far"
+    file.write_text(json.dumps({**read_json(file), "answer": {"quantity": "distance", "value": None}}))
+    assert answers(result.folder, stages)[0].quantity == "train points"
+
+
 BY_LABEL = """version: 1
 name: labelled
 stages:
@@ -204,7 +216,13 @@ def test_a_stage_answers_with_what_it_is_compared_with(tmp_path: Path) -> None:
     (tmp_path / "error").mkdir()
     sentence = "score:tiny: error 1.128 (95% interval 1.100 to 1.200), where the truth is 1; the mean has 1"
     assert said(answer) == [sentence]
-    for other in (None, 3, {**answer, "value": None}, {**answer, "interval": "wide"}, {"quantity": "error"}):
+    for other in (
+        None,
+        3,
+        {**answer, "value": None, "reading": ""},
+        {**answer, "interval": "wide"},
+        {"quantity": "error"},
+    ):
         assert said(other) == ["score:tiny: first 3"]
 
 

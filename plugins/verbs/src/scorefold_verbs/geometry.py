@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Geometry, TensorSource
 from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.checks import check_trained
 from scorefold_toolkit.figures import EventGroups
-from scorefold_verbs.config.verbs import (
-    InterpolateOptions,
-)
-from scorefold_verbs.inputs import (
-    Inputs,
-    nearness,
-    on_device,
-    points_of,
-)
-from scorefold_verbs.readings import of_straight_lines
+from scorefold_verbs.config.verbs import InterpolateOptions
+from scorefold_verbs.inputs import Inputs, drawn_pairs, on_device, points_of
+from scorefold_verbs.readings import of_path
 
 _DIAGNOSED = 512
 """How many points a geometry is diagnosed on."""
@@ -74,28 +65,16 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
     _check_trained(component)
     source: DataSource = inputs["data"]
     points = on_device(context, source.load(context.split or "test")).tensor(limit=10_000)
-    if len(points) < 2 * options.pairs:
-        raise DataError(
-            f"{options.pairs} pairs need {2 * options.pairs} points; the split has {len(points)}",
-            hint=f"set options.pairs to at most {len(points) // 2}",
-        )
-    order = torch.randperm(len(points), generator=context.generator("interpolate"))[: 2 * options.pairs]
-    start, end = points[order[: options.pairs]], points[order[options.pairs :]]
+    start, end = points[drawn_pairs(len(points), options.pairs, context).to(points.device)].chunk(2)
     times = torch.linspace(0, 1, options.times, dtype=points.dtype, device=points.device)
     paths = component.geodesic(start, end, times).cpu()
     lengths = component.distance(start, end).cpu()
     metrics = {"pairs": options.pairs, "mean length": float(lengths.mean())}
     result: dict[str, Any] = {"metrics": metrics, **_trust(component, points[:_DIAGNOSED])}
-    near = nearness(paths[:, options.times // 2], torch.cat([start, end]).cpu(), source)
-    if near is not None:
-        metrics["middles from the data"] = float(near.mean())
-        error = 1.96 * float(near.std(correction=0)) / math.sqrt(len(near))
-        result["answer"] = {
-            "quantity": "distance of geodesic middles from the data, over that of held-out points",
-            "value": float(near.mean()),
-            "interval": [float(near.mean()) - error, float(near.mean()) + error],
-            "reading": of_straight_lines(start.cpu(), end.cpu(), torch.cat([start, end]).cpu(), source),
-        }
+    middles = paths[:, options.times // 2]
+    found, answer = of_path(middles, start.cpu(), end.cpu(), source, what="geodesic")
+    metrics |= found
+    result |= answer
     flat = paths.reshape(-1, *paths.shape[2:])
     arrays = {"geodesics": paths, "lengths": lengths}
     shown = EventGroups(paths, "one geodesic", path=True)

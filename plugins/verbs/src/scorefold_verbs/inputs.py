@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition, Dataset
-from scorefold.errors import ConfigError, SplitError
+from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.stage import StageContext
 from scorefold_toolkit.drawing import condition_of, refuse_codes
@@ -51,6 +51,19 @@ def conditions_of(
         )
     points = points_of(source, count, context)
     return condition_of(component, points.take(torch.arange(len(points))))
+
+
+def drawn_pairs(count: int, pairs: int, context: StageContext) -> Tensor:
+    """Positions of points, drawn without replacement: the first of each pair, then the second of each, (2 pairs,).
+
+    Raises ``DataError`` for fewer points than the pairs need.
+    """
+    if count < 2 * pairs:
+        raise DataError(
+            f"{pairs} pairs need {2 * pairs} points; the split has {count}",
+            hint=f"set options.pairs to at most {count // 2}",
+        )
+    return torch.randperm(count, generator=context.generator("interpolate"))[: 2 * pairs]
 
 
 def nearness(middles: Tensor, held_out: Tensor, source: DataSource) -> Tensor | None:

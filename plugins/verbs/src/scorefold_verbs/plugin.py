@@ -96,6 +96,7 @@ def scorefold_verbs() -> Iterable[Verb]:
         figures="scorefold_toolkit.figures:allocation",
         examples=({"use": "allocator:uniform", "options": {"budget": 100}},),
     )
+    yield from _of_noise()
     yield from _of_codes()
 
 
@@ -158,6 +159,24 @@ def _of_geometries() -> Iterable[Verb]:
         figures="scorefold_toolkit.figures:samples",
         examples=({"use": "geometry:euclidean", "inputs": {"data": _SPHERE}, "options": {"pairs": 4}},),
     )
+
+
+def _of_noise() -> Iterable[Verb]:
+    """Of any score and any flow; those that have codes of their own do the same with these."""
+    for name, options, figures, asked in (
+        ("encode", "EncodeNoiseOptions", "scorefold_toolkit.figures:samples", {"limit": 8}),
+        ("interpolate", "InterpolateCodesOptions", _figures("latents:rows"), {"pairs": 2, "times": 3}),
+    ):
+        yield Verb(
+            name,
+            kinds=("score", "flow"),
+            takes=(_DATA,),
+            gives="data",
+            target=f"scorefold_verbs.paths:{name}",
+            options=_options(f"latents:{options}"),
+            figures=figures,
+            examples=_gaussian(**asked, decoding={"steps": 8}),
+        )
 
 
 def _of_codes() -> Iterable[Verb]:

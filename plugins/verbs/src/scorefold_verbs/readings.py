@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from scorefold.data import Dataset
 from scorefold.errors import SplitError
 from scorefold.interfaces import DataSource
 from scorefold.stage import StageContext
-from scorefold_toolkit.metrics import energy_distance
+from scorefold_toolkit.metrics import energy_distance, sharpness
 from scorefold_verbs.inputs import nearness, points_of
 
 MOST = 2000
@@ -95,7 +96,31 @@ def gaussian_log_density(source: DataSource, points: Dataset, context: StageCont
     return float(-0.5 * white.square().sum(0).mean()) - log_volume - 0.5 * columns * math.log(2 * math.pi)
 
 
-def of_straight_lines(start: Tensor, end: Tensor, held_out: Tensor, source: DataSource) -> str:
-    """Where the middles of straight lines between pairs (B, *E) lie, in the unit of ``nearness``."""
-    near = nearness((start + end) / 2, held_out, source)
-    return "" if near is None else f"the middles of straight lines are at {float(near.mean()):.3g}"
+def of_path(
+    middles: Tensor, start: Tensor, end: Tensor, source: DataSource, *, what: str
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Metrics of the middles of paths between ``start`` and ``end`` (B, *E), and the ``answer`` entry of a result.
+
+    How far they are from the data, in the unit of ``nearness``, and of images their sharpness over that of the ends,
+    next to straight lines: the mean of two images is blurred, and near to many. No entry where nothing is compared.
+    """
+    held_out, straight = torch.cat([start, end]), (start + end) / 2
+    image = start.dim() == 4 and min(start.shape[2:]) >= 3
+    sharp = [float(sharpness(x.double()).mean()) for x in (held_out, middles, straight)] if image else [0.0] * 3
+    real = sharp[0]
+    share, of_straight = (value / (real or 1) for value in sharp[1:])
+    metrics = {"sharpness of the middles over that of the points": share} if real else {}
+    near, line = nearness(middles, held_out, source), nearness(straight, held_out, source)
+    if near is None or line is None:
+        return metrics, {}
+    value, error = float(near.mean()), 1.96 * float(near.std(correction=0)) / math.sqrt(len(near))
+    reading = f"the middles of straight lines are at {float(line.mean()):.3g}"
+    if real:
+        reading += f", and have {of_straight:.2g} of the points' sharpness, these {share:.2g}"
+    answer = {
+        "quantity": f"distance of {what} middles from the data, over that of held-out points",
+        "value": value,
+        "interval": [value - error, value + error],
+        "reading": reading,
+    }
+    return {**metrics, "middles from the data": value}, {"answer": answer}

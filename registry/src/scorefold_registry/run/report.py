@@ -139,10 +139,10 @@ def _answer(folder: Path, stage: Mapping[str, Any]) -> Answer | None:
     if isinstance(value, AllocationFacts):
         text = str(read_result(folder).get("text") or value.status)
         return Answer(stage["name"], component, "plan", text, "", "")
-    if found is None or found.value is None:
+    if found is None or (found.value is None and not found.reading):
         return None
-    said, interval = number_text(found.value), ""
-    if found.interval is not None:
+    said, interval = "no value" if found.value is None else number_text(found.value), ""
+    if found.value is not None and found.interval is not None:
         said, low, high = alike(found.value, *found.interval)
         interval = f"95% interval {low} to {high}"
     compared = _truth_text(found.truth) + (f"; {found.reading}" if found.reading else "")

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefold.diffusion import invert_heun, resolve_sampler, time_grid
+from scorefold.diffusion import resolve_sampler, time_grid
 from scorefold.errors import ConfigError, ShapeError
 from scorefold_scorevae.config.scorevae import DecodingConfig
+from scorefold_toolkit.probability_flow import to_noise
 
 _TUNED = tuple(DecodingConfig.model_fields)
 _RANDOM = ("euler-maruyama", "predictor-corrector")
@@ -51,7 +52,7 @@ def encode_noise(model: Any, x: Tensor, z: Tensor, **options: Any) -> Tensor:
     model.check_events(x)
     z, x = _one_batch(z, x)
     bound = model.bind(z, guidance=settings.pop("guidance"), **further)
-    return invert_heun(bound, model.process, x, time_grid(model.process, **settings))[0]
+    return to_noise(bound, model.process, x, time_grid(model.process, **settings))
 
 
 def check_codes(model: Any, z: Tensor) -> None:

@@ -42,6 +42,12 @@ class ReconstructOptions(EncodeOptions, DecodingOptions, FeatureOptions):
     shown: int = Field(8, ge=1, description="Points in the figure")
 
 
+class EncodeNoiseOptions(EncodeOptions, DecodingOptions):
+    """Which points of a score or a flow to encode, and how."""
+
+    batch_size: int = Field(256, ge=1, description="Points encoded at once")
+
+
 class LatentsOptions(EncodeOptions):
     """Which points' codes are diagnosed."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +9,12 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Dataset
-from scorefold.errors import ConfigError, DataError, SplitError
+from scorefold.errors import ConfigError, SplitError
 from scorefold.interfaces import DataSource, Encodes, TensorSource
 from scorefold.stage import Outcome, StageContext
-from scorefold_toolkit.metrics import sharpness
 from scorefold_verbs.config.latents import EditOptions, InterpolateCodesOptions, TraverseOptions
 from scorefold_verbs.config.verbs import EncodeOptions
-from scorefold_verbs.inputs import Inputs, nearness, on_device, points_of
+from scorefold_verbs.inputs import Inputs, drawn_pairs, on_device, points_of
 from scorefold_verbs.latents.codes import CodeDistributions, Probe, fit_probe, lerp, slerp
 from scorefold_verbs.latents.stage import (
     beside,
@@ -27,7 +25,7 @@ from scorefold_verbs.latents.stage import (
     own_noise,
     training_points,
 )
-from scorefold_verbs.readings import of_straight_lines
+from scorefold_verbs.readings import of_path
 
 _LIMIT = 10_000
 
@@ -79,13 +77,7 @@ def interpolate(component: Any, inputs: Inputs, options: InterpolateCodesOptions
     held = held_noise(encoder, options.noise)
     source: DataSource = inputs["data"]
     points = on_device(context, source.load(context.split or "test")).tensor(limit=_LIMIT)
-    if len(points) < 2 * options.pairs:
-        raise DataError(
-            f"{options.pairs} pairs need {2 * options.pairs} points; the split has {len(points)}",
-            hint=f"set options.pairs to at most {len(points) // 2}",
-        )
-    order = torch.randperm(len(points), generator=context.generator("interpolate"))[: 2 * options.pairs]
-    ends = points[order.to(points.device)]
+    ends = points[drawn_pairs(len(points), options.pairs, context).to(points.device)]
     codes = torch.cat([encoder.encode(part) for part in ends.split(options.batch_size)])
     times = torch.linspace(0, 1, options.times, dtype=torch.float64)
     between = slerp if options.path == "spherical" else lerp
@@ -105,23 +97,9 @@ def interpolate(component: Any, inputs: Inputs, options: InterpolateCodesOptions
         "L2 of the ends from their points": float(outer.mean()),
     }
     result: dict[str, Any] = {"metrics": metrics}
-    middles = x[:, options.times // 2]
-    if len(x.shape) == 5 and min(x.shape[3:]) >= 3:
-        real = float(sharpness(ends.double()).mean())
-        if real > 0:
-            metrics["sharpness of the middles over that of the points"] = (
-                float(sharpness(middles.double()).mean()) / real
-            )
-    near = nearness(middles, ends.cpu(), source)
-    if near is not None:
-        metrics["middles from the data"] = float(near.mean())
-        error = 1.96 * float(near.std(correction=0)) / math.sqrt(len(near))
-        result["answer"] = {
-            "quantity": "distance of decoded middles from the data, over that of held-out points",
-            "value": float(near.mean()),
-            "interval": [float(near.mean()) - error, float(near.mean()) + error],
-            "reading": of_straight_lines(start, end, ends.cpu(), source),
-        }
+    found, answer = of_path(x[:, options.times // 2], start, end, source, what="decoded")
+    metrics |= found
+    result |= answer
     columns = tuple(f"{time:.3g}" for time in times.tolist())
     shown = EventRows(x, ("",) * len(x), columns, "Each row: between two points", _bounds(source), start, end)
     arrays = {"interpolations": x, "codes": path.cpu()}
