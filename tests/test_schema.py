@@ -162,7 +162,7 @@ WRONG = {
     "missing field": stages("data: {use: data:array}"),
     "missing field of a given config": stages("data: {use: data:array, config: {scale: table}}"),
     "unknown verb": stages("data: {use: data:sphere, do: fit}"),
-    "verb beyond its capabilities": stages("score: {use: score:analytic, do: encode, inputs: {data: data:sphere}}"),
+    "verb beyond its capabilities": stages("score: {use: score:analytic, do: traverse, inputs: {data: data:sphere}}"),
     "unknown port": stages(f"{SPHERE}, score: {{use: score:analytic, inputs: {{date: data}}}}"),
     "missing port": stages("score: {use: score:analytic}"),
     "missing data to fit": stages("flow: {use: flow:spline-coupling}"),
