@@ -242,6 +242,13 @@ def test_paths_through_the_noise_of_digits(host: Host, tmp_path: Path) -> None:
     assert {path.stem for path in (folder / "paths").glob("figures/*.png")} == {"rows"}
 
 
+def test_geodesics_between_codes_of_digits(host: Host, tmp_path: Path) -> None:
+    sets = ("stages.vae.config.training.steps=200", "stages.paths.options.pairs=2")
+    metrics, folder = run(host, tmp_path, "digits-code-geometry.yaml", *sets)
+    assert metrics["paths"]["mean length"] > 0
+    assert {path.stem for path in (folder / "space").glob("figures/*.png")} == {"geodesics", "decoded"}
+
+
 @pytest.fixture(scope="module")
 def checkpoint() -> ModuleType:
     """The script of that name."""

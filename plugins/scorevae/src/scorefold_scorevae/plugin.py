@@ -27,6 +27,7 @@ def scorefold_kinds() -> Iterable[Kind]:
 def scorefold_components() -> Iterable[Component]:
     yield from _codes()
     yield from _baselines()
+    yield from _geometries()
     yield from _networks()
     yield from _sources()
 
@@ -132,6 +133,25 @@ def _baselines() -> Iterable[Component]:
             {"config": {**decoder, "beta": 0.0, "condition_dropout": 0.1}, "inputs": {"data": sphere}},
         ),
         cite="cite/diff_decoder.bib",
+    )
+
+
+def _geometries() -> Iterable[Component]:
+    sphere = {"use": "data:sphere", "config": {"dimension": 2, "ambient": 3, "points": 100}}
+    coupling = {"use": "flow:affine-coupling", "config": {"layers": 2, "hidden": [16]}, "inputs": {"data": sphere}}
+    yield Component(
+        kind="geometry",
+        name="decoder",
+        target="scorefold_scorevae.geometry.decoder:DecoderGeometry",
+        config="scorefold_scorevae.config.geometry:DecoderGeometryConfig",
+        requires=(Port("model", kind=("autoencoder", "score", "flow", "estimator"), optional=True),),
+        summary="Codes measured by what a decoder makes of them: geodesics solved by numbers under any decoder",
+        examples=(
+            {"inputs": {"model": {"use": "flow:banana"}}},
+            {"inputs": {"model": coupling}},
+        ),
+        figures="scorefold_scorevae.figures:geometry",
+        cite="cite/decoder_geometry.bib",
     )
 
 

@@ -1,0 +1,1 @@
+"""The geometry that a decoder gives its codes."""
