@@ -54,6 +54,22 @@ def scorefold_components() -> Iterable[Component]:
         summary="Precision, recall, density and coverage by nearest neighbours",
         cite="citation.bib",
     )
+    yield Component(
+        kind="metric",
+        name="tarp",
+        target="scorefold_verbs.posterior:TARP",
+        config="scorefold_verbs.config.metrics:TARPConfig",
+        summary="Expected coverage of draws from a posterior by balls around random points, with a p-value",
+        cite="citation.bib",
+    )
+    yield Component(
+        kind="metric",
+        name="lc2st",
+        target="scorefold_verbs.posterior:LC2ST",
+        config="scorefold_verbs.config.metrics:LC2STConfig",
+        summary="Whether a classifier separates draws from truths at single conditions, with its null",
+        cite="citation.bib",
+    )
 
 
 @hookimpl

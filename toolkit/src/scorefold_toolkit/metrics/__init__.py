@@ -1,6 +1,6 @@
 """Measures of how close images, features and samples are."""
 
-from scorefold_toolkit.metrics.calibration import coverage, joint_uniformity, pit, uniformity
+from scorefold_toolkit.metrics.calibration import coverage, joint_uniformity, pit, tarp, uniformity
 from scorefold_toolkit.metrics.distances import (
     Moments,
     energy_distance,
@@ -30,5 +30,6 @@ __all__ = [
     "round_to_levels",
     "sharpness",
     "ssim",
+    "tarp",
     "uniformity",
 ]

@@ -11,6 +11,7 @@ from scorefold.errors import ConfigError, DataError, ShapeError
 
 _FEWEST = 8
 _COLUMNS = 4096
+_MOVED = 3  # deviations of the draws that a condition moves a random point by
 
 
 def pit(draws: Tensor, truth: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -28,6 +29,38 @@ def pit(draws: Tensor, truth: Tensor, generator: torch.Generator | None = None) 
     # One of the equal + 1 places between the draws at the truth, and a place within it, are one uniform together.
     within = torch.rand(truth.shape, generator=generator, dtype=torch.float64)
     return (below + within * (equal + 1)) / (len(draws) + 1)
+
+
+def tarp(draws: Tensor, truth: Tensor, generator: torch.Generator, condition: Tensor | None = None) -> Tensor:
+    """The place of each truth among its draws by the distance from a random point: (C,) in [0, 1].
+
+    ``draws`` (n, C, *E), ``truth`` (C, *E). For each truth a reference point is uniform over the range of all draws,
+    moved by a random linear map of its ``condition`` (C, K), without which draws that pass the condition over would
+    pass; distances are in deviations of the draws. The place is the share of draws nearer to it than the truth, made
+    continuous as by ``pit``. The share of places below alpha is the expected coverage at alpha of "Tests of accuracy
+    with random points" (Lemos, Coogan, Hezaveh and Perreault-Levasseur 2023, algorithm 2). Uniform for draws from the
+    posterior, whatever the references are: they don't depend on the truth. Raises ``ShapeError`` as ``pit``.
+    """
+    flat, given = draws.detach().cpu().double().flatten(2), truth.detach().cpu().double().flatten(1)
+    if flat.dim() != 3 or flat.shape[1:] != given.shape or len(flat) == 0:
+        raise ShapeError(f"draws {tuple(draws.shape)} were held to truths {tuple(truth.shape)}; expected (n, C, *E)")
+    every = flat.flatten(0, 1)
+    scale = _deviations(every)
+    low, high = every.aminmax(dim=0)
+    reference = low + (high - low) * torch.rand(given.shape, generator=generator, dtype=torch.float64)
+    if condition is not None:
+        shown = condition.detach().cpu().double().flatten(1)
+        shown = (shown - shown.mean(0)) / _deviations(shown)
+        towards = torch.randn(shown.shape[1], given.shape[1], generator=generator, dtype=torch.float64)
+        reference = reference + _MOVED * scale * (shown @ towards) / math.sqrt(max(1, shown.shape[1]))
+    distances = ((flat - reference) / scale).norm(dim=2)
+    return pit(distances[..., None], ((given - reference) / scale).norm(dim=1)[:, None], generator)[:, 0]
+
+
+def _deviations(x: Tensor) -> Tensor:
+    """The standard deviations of the columns of x (N, D), 1 for a column that is constant."""
+    found = x.std(0, correction=0)
+    return torch.where(found > 0, found, torch.ones_like(found))
 
 
 def coverage(places: Tensor, level: float) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from scorefold.config import Config
@@ -12,3 +14,28 @@ class NeighboursConfig(Config):
 
     precision_neighbours: int = Field(3, ge=1, description="Of precision and recall (3 in the paper)")
     density_neighbours: int = Field(5, ge=1, description="Of density and coverage (5 in the paper)")
+
+
+class TARPConfig(Config):
+    """The random points of TARP."""
+
+    references: int = Field(8, ge=1, description="Random points for each truth, each a test of its own")
+    seed: int = Field(0, ge=0, description="Seed of the random points, and of ties")
+    warns_below: float = Field(1e-3, gt=0, lt=1, description="The p-value below which there is a warning")
+
+
+class LC2STConfig(Config):
+    """The classifier of LC2ST, and how often truth and draw are exchanged."""
+
+    exchanges: int = Field(
+        100, ge=19, description="Trainings with truth and draw exchanged at random; the least p-value is 1 over 1 more"
+    )
+    classifier: Literal["quadratic", "mlp"] | None = Field(
+        None,
+        description="Logistic regression on numbers, their squares and products (quadratic), or a network (mlp); null "
+        "is quadratic up to 40 numbers of event and condition together",
+    )
+    width: int = Field(32, ge=1, description="Units in each of the network's two hidden layers (mlp)")
+    iterations: int = Field(100, ge=1, description="Passes over the pairs, at most (mlp)")
+    seed: int = Field(0, ge=0, description="Seed of the classifier and of the exchanges")
+    warns_below: float = Field(0.01, gt=0, lt=1, description="The p-value below which there is a warning")
