@@ -101,6 +101,18 @@ class EdgesConfig(Config):
         return self
 
 
+class DeepinvConfig(Config):
+    """A linear physics of deepinv, without its noise."""
+
+    name: Literal["deepinv"] = "deepinv"
+    physics: str = Field(description="The class in deepinv.physics, such as Inpainting, Blur or Tomography")
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Its options by name; img_size, channels and img_width are those of the events unless given",
+    )
+    seed: int = Field(0, ge=0, description="Seed of what it draws, such as a random mask")
+
+
 class ComposeConfig(Config):
     """Operators one after the other."""
 
@@ -126,10 +138,11 @@ _Operator = Annotated[
     | HaarConfig
     | RadonConfig
     | EdgesConfig
+    | DeepinvConfig
     | ComposeConfig,
     Field(discriminator="name"),
 ]
-# compose is not among the bare names: it needs its operators.
+# compose and deepinv are not among the bare names: they need more than a name.
 _OperatorName = Literal[
     "mask", "box-downsample", "bicubic-downsample", "gaussian-blur", "grey", "haar", "radon", "edges"
 ]

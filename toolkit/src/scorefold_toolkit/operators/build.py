@@ -15,6 +15,7 @@ from scorefold_toolkit.config.operators import (
     BicubicDownsampleConfig,
     BoxDownsampleConfig,
     ComposeConfig,
+    DeepinvConfig,
     EdgesConfig,
     GaussianBlurConfig,
     GreyConfig,
@@ -36,6 +37,7 @@ from scorefold_toolkit.operators.images import (
     blur_matrix,
     box_matrix,
 )
+from scorefold_toolkit.operators.physics import build_physics
 from scorefold_toolkit.operators.radon import Radon
 
 _UNIT = EventScale(low=0.0, high=1.0)
@@ -44,8 +46,8 @@ _UNIT = EventScale(low=0.0, high=1.0)
 def build_operator(config: OperatorConfig, in_shape: Sequence[int], *, scale: EventScale = _UNIT) -> Operator:
     """The operator of a config, on events of ``in_shape`` in units of ``scale`` (which ``edges`` alone needs).
 
-    All but ``mask`` with region ``pixels`` need images (C, H, W). Raises ``ConfigError`` for an event that the
-    operator can't serve, with the nearest sizes where a size is the trouble.
+    All but ``deepinv`` and ``mask`` with region ``pixels`` need images (C, H, W). Raises ``ConfigError`` for an event
+    that the operator can't serve, with the nearest sizes where a size is the trouble.
     """
     shape = tuple(in_shape)
     if isinstance(config, ComposeConfig):
@@ -54,6 +56,8 @@ def build_operator(config: OperatorConfig, in_shape: Sequence[int], *, scale: Ev
             operators.append(build_operator(part, shape, scale=scale))
             shape = operators[-1].out_shape
         return compose(operators)
+    if isinstance(config, DeepinvConfig):
+        return build_physics(config.physics, config.options, config.seed, shape)
     if len(shape) != 3 and not (isinstance(config, MaskConfig) and config.region == "pixels"):
         raise ConfigError(f"the operator {config.name!r} needs images (C, H, W); events have shape {shape}")
     match config:
