@@ -10,7 +10,7 @@ import torch
 from charts import sphere, torus
 from torch import Tensor
 
-from scorefold.errors import ConfigError, DataError, PluginError, ShapeError
+from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.stage import StageContext, showing
 from scorefold_registry import Host
 from scorefold_scorevae.config.geometry import DecoderGeometryConfig
@@ -178,7 +178,7 @@ def test_wrong_input_is_named(host: Host) -> None:
         host.create("geometry:decoder", {"target": "charts:sphere"})
     with pytest.raises(ConfigError, match="AnalyticScore decodes nothing"):
         host.create("geometry:decoder", model=score)
-    with pytest.raises(PluginError, match="charts:nothing"):
+    with pytest.raises(ConfigError, match="target is 'charts:nothing', and there is no such function"):
         surface("nothing")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scorefold.errors import ConfigError, DataError, ShapeError
+from scorefold.errors import ConfigError, DataError, PluginError, ShapeError
 from scorefold.interfaces import Encodes, Flow, Geometry, ScoreModel
 from scorefold.interfaces.geometry import barycentre_weights, check_times
 from scorefold.jobs import job_function
@@ -207,7 +207,13 @@ class _Decoder(nn.Module):
         self.model: Any = model
         self.options = dict(config.decoding)
         if config.target is not None:
-            self.target = job_function(config.target)
+            try:
+                self.target = job_function(config.target)
+            except PluginError as error:
+                raise ConfigError(
+                    f"target is {config.target!r}, and there is no such function: {error.__cause__}",
+                    hint="write module:function, and put the module's folder on Python's path (PYTHONPATH)",
+                ) from error
         self.shape = (config.dimension or 0,) if model is None else _code_shape(model)
 
     def forward(self, z: Tensor) -> Tensor:
