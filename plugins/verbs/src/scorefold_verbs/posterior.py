@@ -119,6 +119,15 @@ class LC2ST(Metric):
     of exchanges whose statistic is no smaller) / (1 + exchanges), which for draws from the posterior is at most alpha
     with a probability of at most alpha. ``LC2ST p-value`` is that of the mean over conditions; each condition's own
     stands in the arrays, and the share of them below 5 % in the metrics.
+
+    >>> from scorefold.data import TensorSpec
+    >>> from scorefold_registry import Host
+    >>> spec, units = TensorSpec((1,)), Units(low=-1.0, high=1.0)
+    >>> measure = Host.discover().create("metric:lc2st", {"exchanges": 19}).start(units, (1,), spec)
+    >>> truth, noise, z = torch.randn(3, 200, 1, generator=torch.Generator().manual_seed(0))
+    >>> measure.add(EvaluationBatch(truth, draws=truth[None] + 0.1 * z + 1, condition=truth + 0.1 * noise))  # off by 1
+    >>> round(measure.metrics()["LC2ST p-value"], 2)
+    0.05
     """
 
     def __init__(self, config: LC2STConfig) -> None:
