@@ -18,6 +18,7 @@ NAVIGATION: dict[str, dict[str, str]] = {
         "python": "From Python",
         "scikit-learn": "From scikit-learn",
         "audit": "Ask your model (audit)",
+        "checkpoints": "Ask your checkpoint",
         "tracking": "Follow runs (TensorBoard, MLflow, W&B)",
         "several-machines": "Several machines",
         "plugins": "Plugins",

@@ -1,8 +1,9 @@
 """Pages that can be run: the files they show are written, their commands run, and what these print is compared.
 
 A block with a title (``yaml title="mine.yaml"``) is a file; a ``console`` block holds commands, each after ``$ ``, with
-what they print below; a ``pycon`` block is Python as in a doctest. In what is printed ``...`` stands for anything,
-folders of runs and times are not compared, and numbers with a point may differ a little from one machine to the next.
+what they print below, and before the first word the variables that it gets (``NAME=value``); a ``pycon`` block is
+Python as in a doctest. In what is printed ``...`` stands for anything, folders of runs and times are not compared, and
+numbers with a point may differ a little from one machine to the next.
 ``^C`` in what a command prints says that it is interrupted there, once it has something to go on from. What a page
 installs goes into a folder of its own, ``INSTALLED``, so that the environment stays as it was.
 """
@@ -13,6 +14,7 @@ import contextlib
 import doctest
 import glob
 import io
+import itertools
 import math
 import os
 import re
@@ -24,6 +26,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 from scorefold_registry.cli.main import main
 
@@ -33,6 +36,7 @@ _CHANGING = (
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d"), "WHEN"),
     (re.compile(r"\b\d+(\.\d+)? (s|min)\b"), "SECONDS"),
 )
+_VARIABLE = re.compile(r"[A-Z_]+=")
 _DECIMAL = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 INSTALLED = ".installed"
 CLOSE, NEAR = 0.1, 0.02
@@ -80,6 +84,12 @@ def differences(page: str, folder: Path) -> list[str]:
 def run(command: str, folder: Path, *, interrupted: bool = False) -> str:
     """What a command prints in a folder, on both streams. Ours run in this process, which has torch already."""
     words = [name for word in shlex.split(command) for name in _expanded(word, folder)]
+    given = dict(word.split("=", 1) for word in itertools.takewhile(_VARIABLE.match, words))
+    with patch.dict(os.environ, given):
+        return _run(words[len(given) :], folder, interrupted)
+
+
+def _run(words: list[str], folder: Path, interrupted: bool) -> str:
     if interrupted:
         return _interrupted(words, folder)
     installed = folder / INSTALLED

@@ -13,11 +13,11 @@ from scorefold.diffusion import VE
 from scorefold.errors import ShapeError
 from scorefold.interfaces import Progress
 from scorefold_flowmatching.claims.exact import exact_flow
-from scorefold_flowmatching.schedule import Rectified
 from scorefold_toolkit.config.denoising import LogitNormalLevels
 from scorefold_toolkit.probability_flow import decode_noise, encode_noise
 from scorefold_toolkit.score_matching.losses import denoising_score_matching
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
+from scorefold_toolkit.score_matching.rectified import Rectified
 
 
 def at(*values: float) -> Tensor:

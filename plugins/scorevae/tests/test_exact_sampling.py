@@ -12,8 +12,8 @@ from vae_gaussians import GaussianScore, LinearEncoder, auto_encoder, real, work
 
 from scorefold.diffusion import EDM, VE, VP, Cosine, IsotropicProcess, SubVP, euler_maruyama, heun
 from scorefold.interfaces.score import BoundScore
+from scorefold_checkpoints.schedules import DiscreteVP
 from scorefold_scorevae.scorevae.model import ScoreVAE
-from scorefold_standard.scores.diffusers import DiscreteVP
 
 ONE = real([[1.0]])
 SIGNAL_AT_END = 0.0065718  # of VP(0.1, 20) at t = 1

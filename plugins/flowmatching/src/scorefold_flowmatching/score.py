@@ -13,9 +13,9 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Progress, ScoreModel, Trainable, as_network
 from scorefold.random import draw_normal
 from scorefold_flowmatching.config import FlowMatchingConfig
-from scorefold_flowmatching.schedule import Rectified
 from scorefold_toolkit.nn.conditions import drop_condition, null_condition, with_null_class
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
+from scorefold_toolkit.score_matching.rectified import Rectified
 from scorefold_toolkit.training.reference import LossReference, silent_network
 
 

@@ -241,17 +241,6 @@ def _models() -> Iterable[Component]:
     )
     yield Component(
         kind="score",
-        name="diffusers",
-        target="scorefold_standard.scores.diffusers:DiffusersScore",
-        config="scorefold_standard.config.scores:DiffusersConfig",
-        summary="A diffusers pipeline or U-Net and scheduler from a local folder",
-        examples=({"config": {"path": str(_SAMPLES / "diffusers")}},),
-        known_failures={
-            "bundle-stands-alone": "the network and its scheduler are described by the folder that it was published in"
-        },
-    )
-    yield Component(
-        kind="score",
         name="analytic",
         target="scorefold_standard.scores.analytic:AnalyticScore",
         config="scorefold_standard.config.scores:AnalyticConfig",

@@ -54,6 +54,9 @@ MOVED = {
 } | {"scorefold.testing": "scorefold_testing"}
 """Modules by the name that they had up to version 0.1."""
 
+COMPONENTS = {"scorefold-standard/score:diffusers": "scorefold-checkpoints/score:diffusers"}
+"""Components by the distribution that they were in, and the one that has them now: older states are theirs."""
+
 
 def new_place(module: str) -> str | None:
     """What to import in place of a module that is not there, or None."""

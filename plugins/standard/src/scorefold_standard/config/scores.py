@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -56,14 +55,3 @@ class DenoisingConfig(DenoisingLossConfig):
         0.0, ge=0, lt=1, description="Share of training points whose condition is left out; above 0 allows guidance"
     )
     training: TrainingConfig = Field(TrainingConfig(), description="How it is trained")
-
-
-class DiffusersConfig(Config):
-    """A published diffusers model in a local folder, never downloaded."""
-
-    path: Path = Field(
-        description="Folder of a pipeline (with unet/ and scheduler/), or of a UNet2DModel (with config.json)"
-    )
-    scheduler: Path | None = Field(
-        None, description="Folder with scheduler_config.json, where it is not in the model's folder or its scheduler/"
-    )

@@ -1,1 +1,1 @@
-"""Score models: closed forms, denoising score matching, and published diffusers checkpoints."""
+"""Score models: closed forms, and denoising score matching."""

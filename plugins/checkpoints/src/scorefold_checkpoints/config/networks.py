@@ -1,0 +1,83 @@
+"""Settings of networks of one's own. No torch here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from scorefold.config import Config, CosineConfig, EDMConfig, LogSNRConfig, SubVPConfig, VEConfig, VPConfig
+from scorefold_toolkit.config.data import FilePath
+
+
+class FlowConfig(Config):
+    """The straight paths of flow matching: signal 1 - t, scale t."""
+
+    name: Literal["flow"] = "flow"
+    t_min: float = Field(1e-3, gt=0, lt=0.5, description="Least time: the data with this share of noise")
+    t_max: float = Field(0.999, gt=0.5, lt=1, description="Greatest time, from which sampling starts")
+
+
+class DDPMConfig(Config):
+    """Betas at timesteps from 0 on; signal^2 is the product of all 1 - beta so far (Ho et al. 2020)."""
+
+    name: Literal["ddpm"] = "ddpm"
+    betas: Literal["linear", "scaled-linear", "cosine"] = Field(
+        "linear", description="How beta rises: itself, its root, or by a cosine (Nichol and Dhariwal 2021)"
+    )
+    steps: int = Field(1000, ge=2, description="Number of timesteps")
+    beta_start: float = Field(1e-4, gt=0, lt=1, description="First beta; not of cosine")
+    beta_end: float = Field(0.02, gt=0, lt=1, description="Last beta; not of cosine")
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+_Schedule = Annotated[
+    VEConfig | VPConfig | SubVPConfig | LogSNRConfig | CosineConfig | EDMConfig | FlowConfig | DDPMConfig,
+    Field(discriminator="name"),
+]
+_Name = Literal["ve", "vp", "subvp", "log-snr", "cosine", "edm", "flow", "ddpm"]
+
+
+class NetworkConfig(Config):
+    """What a network was trained to answer, and on which noise."""
+
+    parametrisation: Literal["epsilon", "x0", "v", "score", "velocity"] = Field(
+        description="What it answers at x = a x_0 + b z: the noise z, the datum x_0, v = a z - b x_0, the score, or "
+        "the velocity z - x_0"
+    )
+    schedule: Annotated[_Schedule, BeforeValidator(_named, json_schema_input_type=_Schedule | _Name)] = Field(
+        description="The noise that it was trained on, by name or with its settings"
+    )
+    time: Literal["t", "sigma", "log-sigma", "none"] = Field(
+        "t",
+        description="What it is shown next to x: the schedule's own time, sigma = b / a or its logarithm, times "
+        "time_factor; none for a network of x alone",
+    )
+    time_factor: float = Field(1.0, gt=0, description="What that is multiplied by, such as 1000 or 0.25")
+    event_shape: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        None, min_length=1, description="Shape of an event, such as [1, 28, 28]; null for that of the data"
+    )
+    classes: int | None = Field(
+        None, ge=1, description="Number of classes, whose label it takes as third argument; null for none"
+    )
+
+
+class CallableConfig(NetworkConfig):
+    """A network that a Python module makes."""
+
+    network: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="module:function, which makes the network or is it; null where Python hands it over",
+    )
+    file: FilePath | None = Field(None, description="The module's file, where the module is not installed")
+    weights: FilePath | None = Field(None, description="A safetensors file with its state dict; null for its own")
+
+
+class ExportedConfig(NetworkConfig):
+    """A network in an archive of TorchScript or torch.export."""
+
+    path: FilePath = Field(description="The archive, such as network.pt2 (torch.export) or network.pt (TorchScript)")

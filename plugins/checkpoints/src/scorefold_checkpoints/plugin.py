@@ -1,0 +1,87 @@
+"""What this plugin offers: score models from published checkpoints and from own networks, and latents as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from scorefold.plugin import Capability, Component, Port, hookimpl
+
+__plugin_api__ = "1.0"
+
+_SAMPLES = Path(__file__).parent / "samples"
+_LATENT = {"path": str(_SAMPLES / "latent")}
+_DIGITS = {"use": "data:digits", "config": {"limit": 100}}
+_OWN = {"parametrisation": "velocity", "schedule": "flow", "event_shape": [2]}
+_ELSEWHERE = "the network and its scheduler are described by the folder that it was published in"
+
+_META = "torch moves TorchScript to every device but meta, which is the one that is tried"
+
+
+@hookimpl
+def scorefold_components() -> Iterable[Component]:
+    yield Component(
+        kind="score",
+        name="diffusers",
+        revision=2,
+        target="scorefold_checkpoints.diffusers.score:DiffusersScore",
+        config="scorefold_checkpoints.config.diffusers:DiffusersConfig",
+        summary="A diffusers network and its scheduler, from a folder or from the Hugging Face cache",
+        provides=("DecodesLatents",),
+        examples=({"config": {"path": str(_SAMPLES / "diffusers")}}, {"config": {**_LATENT, "space": "latent"}}),
+        known_failures={f"bundle-stands-alone{example}": _ELSEWHERE for example in ("", "[1]")},
+        cite="citation.bib",
+    )
+    yield Component(
+        kind="score",
+        name="callable",
+        target="scorefold_checkpoints.own.score:NetworkScore",
+        config="scorefold_checkpoints.config.networks:CallableConfig",
+        summary="A network of your own from a Python module, with its parametrisation and its schedule",
+        requires=(Port("data", kind="data", optional=True),),
+        examples=({"config": {**_OWN, "network": "scorefold_checkpoints.own.example:NormalVelocity"}},),
+    )
+    yield Component(
+        kind="score",
+        name="exported",
+        aliases=("torchscript",),
+        target="scorefold_checkpoints.own.score:NetworkScore",
+        config="scorefold_checkpoints.config.networks:ExportedConfig",
+        summary="A network from an archive of torch.export or TorchScript, with its parametrisation and its schedule",
+        requires=(Port("data", kind="data", optional=True),),
+        examples=({"config": {**_OWN, "path": str(_SAMPLES / "normal.pt")}},),
+        known_failures={
+            "bundle-stands-alone": "the program of the network is in its archive",
+            **dict.fromkeys(("device-arrives", "device-followed", "other-device-refused"), _META),
+        },
+    )
+    yield Component(
+        kind="data",
+        name="latents",
+        target="scorefold_checkpoints.data.latents:Latents",
+        config="scorefold_checkpoints.config.diffusers:LatentsConfig",
+        summary="Images as latents of a published model's autoencoder",
+        requires=(Port("data", kind="data", whole=True),),
+        examples=({"config": _LATENT, "inputs": {"data": _DIGITS}},),
+    )
+    latent = {"use": "score:diffusers", "config": {**_LATENT, "space": "latent"}}
+    latents = {"use": "data:latents", "config": _LATENT, "inputs": {"data": _DIGITS}}
+    yield Component(
+        kind="data",
+        name="decoded",
+        target="scorefold_checkpoints.data.decoded:Decoded",
+        config="scorefold_checkpoints.config.diffusers:DecodedConfig",
+        summary="Latents of a latent model, such as its samples, as images",
+        requires=(
+            Port("model", kind="score", needs=("DecodesLatents",)),
+            Port("latents", kind="data", whole=True),
+        ),
+        examples=({"inputs": {"model": latent, "latents": latents}},),
+    )
+
+
+@hookimpl
+def scorefold_capabilities() -> Iterable[Capability]:
+    yield Capability(
+        "DecodesLatents", "scorefold_checkpoints.diffusers.latent:DecodesLatents", "It shows its latents as images"
+    )
