@@ -111,9 +111,9 @@ def test_a_folder_of_that_name_comes_first(put: Put, tmp_path: Path, monkeypatch
 
 
 def test_what_the_cache_lacks_is_named_with_the_command(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="there is no folder") as found:
+    with pytest.raises(ConfigError, match=r"there is no folder .*, and no someone/absent in the Hugging Face") as found:
         load(path="someone/absent")
-    assert "hf download someone/absent" in str(found.value)
+    assert "hf download someone/absent, or set download: true" in str(found.value)
     with pytest.raises(ConfigError, match=r"revision v2 is not in the Hugging Face cache.*model_index") as found:
         load(path="someone/absent", revision="v2")
     assert "hf download someone/absent --revision v2, or set download: true" in str(found.value)
@@ -215,6 +215,9 @@ def test_variants_are_named_and_half_precision_computes_in_the_network_alone(tmp
         assert noise.dtype == torch.float32
         torch.testing.assert_close(noise, exact, rtol=5e-2, atol=5e-2)
         assert model.sample(1, steps=2).dtype == torch.float32
+    with pytest.raises(ConfigError, match=r"holds no diffusion_pytorch_model\.bf16") as found:
+        load(path=tmp_path, variant="bf16")
+    assert "leave variant out" in str(found.value)
     (tmp_path / "unet/diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"there is fp16") as found:
         load(path=tmp_path)

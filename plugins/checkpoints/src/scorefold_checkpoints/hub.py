@@ -64,6 +64,6 @@ def download(name: str, revision: str | None, variant: str | None) -> Path:
     except Exception as error:  # of the network, the disk, the name or the permission: the library has many
         raise ConfigError(
             f"{name} can't be downloaded: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            hint=f"check the name and the network (HF_HUB_OFFLINE must not be 1), or elsewhere: "
-            f"{command(name, revision)}, and copy {cache_folder()}",
+            hint="check the name and the network, and that HF_HUB_OFFLINE is not 1; or copy another machine's cache "
+            f"to {cache_folder()}: {command(name, revision)}",
         ) from error

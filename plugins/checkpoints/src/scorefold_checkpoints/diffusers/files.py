@@ -48,10 +48,12 @@ def find_source(path: Path | str, revision: str | None, fetch: bool, variant: st
         return Source(folder, path, again)
     if not path.is_dir():
         name = "/".join(path.parts[-2:])
-        hint = "check the path"
-        if hub.is_name(name):
-            hint += f", or download the model {name}: {hub.command(name, None)}"
-        raise ConfigError(f"there is no folder {path}; expected {_LAYOUT}", hint=hint)
+        if hub.is_name(name) and not path.parent.exists():
+            raise ConfigError(
+                f"there is no folder {path}, and no {name} in the Hugging Face cache {hub.cache_folder()}",
+                hint=f"{hub.command(name, None)}, or set download: true",
+            )
+        raise ConfigError(f"there is no folder {path}; expected {_LAYOUT}", hint="check the path")
     return Source(path, str(path))
 
 
@@ -134,8 +136,10 @@ def _no_weights(folder: Path, source: Source, expected: str) -> ConfigError:
     others = sorted(re.findall(rf"{_STEM}\.(\w+)[-.]", " ".join(file.name for file in folder.glob("*.safetensors"))))
     others = [each for each in dict.fromkeys(others) if each != "safetensors"]
     pickled = [file.name for suffix in ("bin", "pt", "pth", "ckpt") for file in sorted(folder.glob(f"*.{suffix}"))]
-    message, hint = f"{folder} holds no {expected}", source.again
-    if others:
+    message, hint, plain = f"{folder} holds no {expected}", source.again, f"{_STEM}.safetensors"
+    if expected != plain and (folder / plain).is_file():
+        hint = "leave variant out to read the plain weights"
+    elif others:
         message, hint = f"{message}; there is {' and '.join(others)}", f"set variant: {others[0]}"
     elif pickled:
         message += f", only the pickle {pickled[0]}, which could run code when it is loaded"
