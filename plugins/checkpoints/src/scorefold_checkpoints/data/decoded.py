@@ -53,8 +53,7 @@ class Decoded(DataSource):
         return self._latents.data_warnings()
 
     def _decode(self, z: Tensor) -> Tensor:
-        device = next(self._model.parameters()).device  # type: ignore[attr-defined]
-        return self._model.decode(z.to(device)).cpu()
+        return self._model.decode(z).to(z)
 
 
 def _first(source: DataSource, count: int) -> Tensor:

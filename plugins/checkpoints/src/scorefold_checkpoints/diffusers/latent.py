@@ -25,7 +25,8 @@ class DecodesLatents(ABC):
 
     @abstractmethod
     def decode(self, z: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [-1, 1] of latents (B, *E). Raises ``ConfigError`` for a model of pixels."""
+        """Images (B, C, H, W) in [-1, 1] of latents (B, *E), on the device of the model. Raises ``ConfigError`` for a
+        model of pixels, ``ShapeError`` for latents of another shape."""
 
 
 class Autoencoder:

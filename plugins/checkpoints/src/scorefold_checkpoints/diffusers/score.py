@@ -77,6 +77,7 @@ class DiffusersScore(ScoreModel, DecodesLatents):
     def decode(self, z: Tensor) -> Tensor:
         if self.autoencoder is None:
             raise ConfigError("this model's events are images, and there is nothing to decode", hint="space: latent")
+        z = z.to(self._reference())
         self.check_events(z)
         return self.autoencoder.decode(z)
 
