@@ -15,6 +15,7 @@ from diffusers import (
     DDPMPipeline,
     DDPMScheduler,
     ScoreSdeVeScheduler,
+    UNet1DModel,
     UNet2DModel,
 )
 from safetensors.torch import load_file, save_file
@@ -274,3 +275,33 @@ def test_a_state_from_before_the_move_is_read(tmp_path: Path) -> None:
     found = host.load(tmp_path / "older")
     for name, value in model.named_parameters():
         torch.testing.assert_close(found.get_parameter(name), 2 * value)
+
+
+def test_half_precision_stays_in_the_network(tmp_path: Path) -> None:
+    """Runs make models float32: the events, not a network whose precision was chosen."""
+    saved(tmp_path, DDPMScheduler())
+    model = Host.discover().create(
+        "score:diffusers", {"path": str(tmp_path), "precision": "float16"}, dtype=torch.float32
+    )
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float16}
+    x = torch.randn(1, *SHAPE)
+    assert model.log_prob(x, trace="hutchinson", rtol=0.1, atol=0.1).dtype == torch.float32
+
+
+def test_sequences_have_one_side(tmp_path: Path) -> None:
+    network = UNet1DModel(
+        sample_size=64,
+        in_channels=2,
+        out_channels=2,
+        extra_in_channels=64,
+        block_out_channels=(32, 32, 64),
+        layers_per_block=1,
+    ).eval()
+    network.save_pretrained(tmp_path / "unet")
+    DDPMScheduler().save_pretrained(tmp_path / "scheduler")
+    model = load(tmp_path)
+    assert model.event_shape == (2, 64)
+    assert not model.event_scale.bounded
+    x, t = torch.randn(2, 2, 64), torch.tensor([3.0, 400.0])
+    with torch.no_grad():
+        torch.testing.assert_close(model.noise(x, t), network(x, t, return_dict=False)[0])

@@ -142,10 +142,10 @@ def test_labels_are_the_third_argument() -> None:
     [
         (lambda x, t: x[:, :1], r"answered shape \(2, 1\) to events \(2, 2\)"),
         (lambda x, t: (x, t), "answered a tuple"),
-        (lambda x: x, "failed with 2 events of shape"),
+        (lambda x: x, r"called as network\(x, time\) with x \(2, 2\): TypeError"),
         (lambda x, t: 2 * x, "ignores the time"),
         (lambda x, t: x / 0 * t[:, None], "is not finite"),
-        (lambda x, t: x.reshape(4) * t, "failed with 2 events"),
+        (lambda x, t: x.reshape(4) * t, "called as network"),
         (3, "is a int; expected a function"),
     ],
 )
@@ -209,7 +209,7 @@ def test_modules_and_files_that_are_not_there(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "bad.py").write_text("1 / 0")
     with pytest.raises(ConfigError, match="can't be imported: ZeroDivisionError"):
         named("net:net", tmp_path / "bad.py")
-    with pytest.raises(ValidationError, match="network"):
+    with pytest.raises(ValidationError, match="expected module:name"):
         named("no colon")
     with pytest.raises(ConfigError, match="has no network"):
         score_of()

@@ -12,7 +12,7 @@ __plugin_api__ = "1.0"
 _SAMPLES = Path(__file__).parent / "samples"
 _LATENT = {"path": str(_SAMPLES / "latent")}
 _DIGITS = {"use": "data:digits", "config": {"limit": 100}}
-_OWN = {"parametrisation": "velocity", "schedule": "flow", "event_shape": [2]}
+_OWN = {"parametrisation": "velocity", "schedule": "flow", "event_shape": [1, 2, 2]}
 _ELSEWHERE = "the network and its scheduler are described by the folder that it was published in"
 
 _META = "torch moves TorchScript to every device but meta, which is the one that is tried"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from scorefold.config import Config, CosineConfig, EDMConfig, LogSNRConfig, SubVPConfig, VEConfig, VPConfig
 from scorefold_toolkit.config.data import FilePath
@@ -65,12 +66,17 @@ class NetworkConfig(Config):
     )
 
 
+def _module_and_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
+        raise ValueError(f"the network is {value!r}; expected module:name, such as my_net:Net")
+    return value
+
+
 class CallableConfig(NetworkConfig):
     """A network that a Python module makes."""
 
-    network: str | None = Field(
+    network: Annotated[str, AfterValidator(_module_and_name)] | None = Field(
         None,
-        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
         description="module:function, which makes the network or is it; null where Python hands it over",
     )
     file: FilePath | None = Field(None, description="The module's file, where the module is not installed")

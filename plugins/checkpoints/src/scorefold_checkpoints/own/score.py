@@ -112,18 +112,7 @@ class NetworkScore(ScoreModel):
             for t in times.to(like):
                 a, b = self.process.coefficients(x, t.expand(rows))
                 time = self._time(t.expand(rows), (b / a).reshape(-1))
-                try:
-                    answers.append(self._answer(x, time, labels))
-                except ScorefoldError:
-                    raise
-                except Exception as error:  # of the network
-                    raise ConfigError(
-                        f"the network failed with {rows} events of shape {tuple(self.event_shape)} and times "
-                        f"({rows},): {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-                        hint="it is called as network(x, time)"
-                        + (", with labels (B,)" if labels is not None else "")
-                        + "; an archive of torch.export needs a batch of any size (dynamic_shapes)",
-                    ) from error
+                answers.append(self._tried(x, time, labels))
         if not all(bool(answer.isfinite().all()) for answer in answers):
             raise ConfigError("the network's answer to standard normal events is not finite")
         if self.config.time != "none" and torch.equal(answers[0], answers[1]):
@@ -131,6 +120,22 @@ class NetworkScore(ScoreModel):
                 "the network answers the same at two times: it ignores the time that it is shown",
                 hint="set time: none for a network of x alone; otherwise check that it uses its second argument",
             )
+
+    def _tried(self, x: Tensor, time: Tensor, labels: Tensor | None) -> Tensor:
+        """The answer, or the network's own error as a ``ConfigError``."""
+        try:
+            return self._answer(x, time, labels)
+        except ScorefoldError:
+            raise
+        except Exception as error:  # of the network
+            timed, labelled = self.config.time != "none", labels is not None
+            call = f"network(x{', time' if timed else ''}{', label' if labelled else ''})"
+            raise ConfigError(
+                f"the network failed, called as {call} with x {tuple(x.shape)}: {type(error).__name__}: "
+                f"{str(error).splitlines()[0] if str(error) else ''}",
+                hint=f"it takes {call}, each with one row an event; an archive of torch.export takes a batch of any "
+                "size (dynamic_shapes)",
+            ) from error
 
 
 def _process(config: CallableConfig | ExportedConfig, scale: EventScale, shape: tuple[int, ...]) -> IsotropicProcess:
