@@ -20,6 +20,11 @@ _META = "torch moves TorchScript to every device but meta, which is the one that
 
 @hookimpl
 def scorefold_components() -> Iterable[Component]:
+    yield from _scores()
+    yield from _sources()
+
+
+def _scores() -> Iterable[Component]:
     yield Component(
         kind="score",
         name="diffusers",
@@ -55,6 +60,9 @@ def scorefold_components() -> Iterable[Component]:
             **dict.fromkeys(("device-arrives", "device-followed", "other-device-refused"), _META),
         },
     )
+
+
+def _sources() -> Iterable[Component]:
     yield Component(
         kind="data",
         name="latents",
