@@ -14,8 +14,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from scorefold_registry import run_file
-from scorefold_registry.cli.citations import citation, citations
 from scorefold_registry.host import Host
+from scorefold_registry.runfile.citations import citation, citations
 from scorefold_registry.runfile.example import example_run
 from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.reader import read

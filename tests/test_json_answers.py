@@ -39,6 +39,8 @@ ANSWERS = (
     ("run", "run run.yaml"),
     ("run", "demo"),
     ("apply", "apply RUN/pca --data points.npy --out answer.json"),
+    ("push", "push RUN/pca ./shared"),
+    ("pull", "pull ./given mine"),
     ("inspect", "inspect points.npy"),
     ("inspect", "inspect table.csv --read label=kind"),
     ("start", "start points.npy --question samples"),
@@ -75,6 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(made)
         assert main(["run", "run.yaml", "--quiet"]) == 0
         assert main(["new", "my-own", "--kind", "estimator"]) == 0
+        assert main(["push", "runs/small/latest/pca", "./given"]) == 0
     return made
 
 

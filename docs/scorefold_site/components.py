@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from scorefold.kinds import CORE_KINDS
 from scorefold.plugin import Component, Port
-from scorefold_registry.cli.citations import citation
 from scorefold_registry.components.configs import config_model
 from scorefold_registry.plugins.records import Registered
+from scorefold_registry.runfile.citations import citation
 from scorefold_site.fields import field_table
 from scorefold_site.inventory import Inventory
 from scorefold_site.markdown import code, fence, folded, page, prose, python, table

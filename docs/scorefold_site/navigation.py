@@ -19,6 +19,7 @@ NAVIGATION: dict[str, dict[str, str]] = {
         "scikit-learn": "From scikit-learn",
         "audit": "Ask your model (audit)",
         "checkpoints": "Ask your checkpoint",
+        "sharing": "Share a model",
         "tracking": "Follow runs (TensorBoard, MLflow, W&B)",
         "several-machines": "Several machines",
         "plugins": "Plugins",

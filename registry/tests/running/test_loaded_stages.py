@@ -16,10 +16,10 @@ import torch
 from scorefold.artefacts import digest_file, load_state, save_state
 from scorefold.errors import ArtefactError
 from scorefold_registry import sweep
-from scorefold_registry.cli.citations import methods
 from scorefold_registry.host import Host
 from scorefold_registry.run.applying import apply_stage
 from scorefold_registry.run.result import RunResult
+from scorefold_registry.runfile.citations import methods
 from scorefold_registry.runfile.plan import Plan
 from scorefold_registry.runfile.reader import RunFileError
 

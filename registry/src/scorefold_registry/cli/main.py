@@ -26,6 +26,8 @@ COMMANDS = {
     "run": "run a run file",
     "sweep": "run a run file at many values of some of its fields",
     "apply": "use a trained stage on new data",
+    "push": "write a trained stage as a folder for others, or upload it to the Hugging Face Hub",
+    "pull": "check and copy a model that somebody pushed",
     "inspect": "show what a file of data holds, and what is wrong with it",
     "validate": "check a run file without running it",
     "recommend": "which estimate of dimension to believe for a file of data",

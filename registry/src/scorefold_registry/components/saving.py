@@ -164,7 +164,7 @@ def _load(builder: Builder, path: Path, device: torch.device | str | None, loade
         return loaded[path]
     tensors, raw = load_state(path)
     manifest = check_manifest(raw, path)
-    registered, config, tensors = _current(builder, path, manifest, tensors)
+    registered, config, tensors = current_state(builder, path, manifest, tensors)
     ports = {}
     for name, entry in manifest.ports.items():
         entries = entry if isinstance(entry, list) else [entry]
@@ -186,7 +186,7 @@ def _load(builder: Builder, path: Path, device: torch.device | str | None, loade
     return obj
 
 
-def _current(
+def current_state(
     builder: Builder, path: Path, manifest: Manifest, tensors: dict[str, Tensor]
 ) -> tuple[Registered, Any, dict[str, Tensor]]:
     """The installed component, with config and tensors as its revision has them."""

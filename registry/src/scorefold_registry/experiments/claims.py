@@ -97,7 +97,7 @@ class Measurement:
         if self.skipped:
             return f"{start}it needs {self.claim.needs or 'data or weights that are not at hand'}"
         unit = f" {self.claim.unit}" if self.claim.unit else ""
-        expected = f"; expected {_expected(self.claim)}" if self.claim.role == "gate" else ""
+        expected = f"; expected {expected_text(self.claim)}" if self.claim.role == "gate" else ""
         reference = "" if self.claim.reference is None else f"; {self.claim.basis} {self.claim.reference:g}"
         values = ", ".join(f"{value:.6g}" for value in self.values)
         return f"{start}measured {values}{unit}{expected}{reference} ({self.claim.source})"
@@ -130,10 +130,11 @@ class NullMeasurement(Measurement):
             return start + self.error
         came = f"it needs {self.claim.needs}" if self.measured is None else f"{self.measured:.6g}"
         why = f" ({self.claim.structural})" if self.verdict == "structural" else ""
-        return f"{start}{came}; expected {_expected(self.claim)}{why}"
+        return f"{start}{came}; expected {expected_text(self.claim)}{why}"
 
 
-def _expected(claim: Claim) -> str:
+def expected_text(claim: Claim) -> str:
+    """What a claim expects, as a sentence ends."""
     kind, bound = claim.tolerance
     if kind == "range":
         return f"{bound[0]:g} to {bound[1]:g}"

@@ -17,6 +17,7 @@ import atexit
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -44,6 +45,8 @@ from scorefold_registry.run.pipeline import run_file
 from scorefold_registry.run.progress import OneStage, progress_for
 from scorefold_registry.run.result import RunResult
 from scorefold_registry.runfile.reader import RunFileError
+from scorefold_registry.sharing.pull import pull as fetch
+from scorefold_registry.sharing.push import push as share
 
 if TYPE_CHECKING:
     from scorefold_registry.plugins.records import Registered
@@ -60,6 +63,8 @@ __all__ = [
     "fit",
     "interpolate",
     "load",
+    "pull",
+    "push",
     "run",
     "sample",
     "sweep",
@@ -164,6 +169,37 @@ def load(
     """
     setting = _setting([], folder, seed, runtime, host)
     return _done(setting, {}, name, {"load": str(Path(state).absolute())}, progress)
+
+
+def push(
+    what: Stage | str | Path,
+    to: str | Path,
+    *,
+    licence: str | None = None,
+    private: bool = True,
+    host: Host | None = None,
+) -> str:
+    """Write a stage's model into a new folder for others (``./name``), or upload it to the Hugging Face Hub.
+
+    ``what`` is a stage, or its folder in an earlier run (with a ``host`` of its own, if any). The answer is the folder
+    or the address. See ``scorefold_registry.sharing.push.push`` for what is written and for the errors; what a person
+    should know of it is a warning.
+    """
+    if isinstance(what, Stage):
+        host, what = what.setting.host, what.folder
+    pushed = share(host or _host(), what, to, licence=licence, private=private)
+    for note in pushed.notes:
+        warnings.warn(note, stacklevel=2)
+    return pushed.place
+
+
+def pull(source: str | Path, to: str | Path | None = None, *, revision: str | None = None, **given: Any) -> Stage:
+    """The model that somebody pushed, from a folder or from the Hub, copied into ``to`` (``models/NAME``) and loaded.
+
+    Further keywords are those of ``load``. Nothing in it is run; see ``scorefold_registry.sharing.pull.pull`` for what
+    is checked and for the errors.
+    """
+    return load(fetch(given.get("host") or _host(), source, to, revision=revision), **given)
 
 
 def do(

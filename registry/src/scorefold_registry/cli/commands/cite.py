@@ -8,9 +8,9 @@ from pathlib import Path
 
 from scorefold.errors import printable
 from scorefold_registry.cli.answers import print_answer
-from scorefold_registry.cli.citations import citations
 from scorefold_registry.cli.hosting import discover_host
 from scorefold_registry.cli.options import Parser
+from scorefold_registry.runfile.citations import citations
 from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.reader import read
 

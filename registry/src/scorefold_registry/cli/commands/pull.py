@@ -1,0 +1,33 @@
+"""``scorefold pull FROM [TO]``: a model that somebody pushed, checked and copied."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from scorefold_registry.cli.answers import print_answer
+from scorefold_registry.cli.hosting import discover_host
+from scorefold_registry.cli.options import Parser
+
+
+def run(arguments: list[str]) -> int:
+    """Copy a pushed model into a folder once it has been checked, and say how a run file uses it. The status is 0."""
+    parser = Parser("pull", "Check and copy a model that somebody pushed. Nothing in it is run.")
+    parser.add_argument("source", metavar="FROM", help="a folder (./NAME), or a repository of the Hub (org/name)")
+    parser.add_argument("to", nargs="?", type=Path, metavar="TO", help="a new folder (default: models/NAME)")
+    parser.add_argument("--revision", help="a branch, tag or commit of the repository (default: its main branch)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    given = parser.parse_args(arguments)
+    host = discover_host()
+
+    from scorefold_registry.components.manifest import read_manifest
+    from scorefold_registry.sharing.pull import pull
+
+    folder = pull(host, given.source, given.to, revision=given.revision)
+    manifest = read_manifest(folder)
+    if given.json:
+        made = {"component": manifest.component, "distribution": manifest.distribution, "version": manifest.version}
+        print_answer(json.dumps({"from": given.source, "to": str(folder), **made}, indent=2))
+    else:
+        print_answer(f"{folder}: {manifest.saved}\nin a run file: model: {{load: {folder}}}")
+    return 0
