@@ -257,17 +257,27 @@ MUTATIONS = (
     plugin("allocation", "theory/asymptotics.py", "H = (1 - a) ** 2 + a**2 * y", "H = (1 - a) ** 2 + a * y"),
     plugin("allocation", "theory/linear_model.py", "step = rate / len(X)", "step = rate"),
     # Audits of samples.
-    plugin("audit", "copies.py", "rest = 1 - self.held_out_rate\n        return", "rest = 1.0\n        return"),
-    plugin("audit", "copies.py", "high_h - self.held_out_rate)", "self.held_out_rate - low_h)"),
-    plugin("audit", "copies.py", "rate + share * (1 - rate)", "rate + share"),
-    plugin("audit", "copies.py", "math.sqrt(h * m * (h + m + 1) / 12)", "math.sqrt(h * m * (h + m + 1) / 6)"),
-    plugin("audit", "copies.py", "(float((weights**2).sum()) - 1 / every)", "float((weights**2).sum())"),
-    plugin("audit", "copies.py", "return (1 + below) / (len(held_out) + 1)", "return below / len(held_out)"),
-    plugin("audit", "nearest.py", "return math.log(2) / -math.log(median)", "return 1 / -math.log(median)"),
-    plugin("audit", "nearest.py", "-math.log2(1 - BY_CHANCE)", "-math.log(1 - BY_CHANCE)"),
-    plugin("audit", "membership.py", "log_snr > -2 * math.log(noise)", "log_snr > -math.log(noise)"),
-    plugin("audit", "quality.py", "(1 + low) / count, (1 + high) / count", "low / count, high / count"),
-    plugin("audit", "quality.py", "- 2 * cross / (m * h)", "- cross / (m * h)"),
+    plugin(
+        "audit", "copying/statistics.py", "rest = 1 - self.held_out_rate\n        return", "rest = 1.0\n        return"
+    ),
+    plugin("audit", "copying/statistics.py", "high_h - self.held_out_rate)", "self.held_out_rate - low_h)"),
+    plugin("audit", "copying/statistics.py", "rate + share * (1 - rate)", "rate + share"),
+    plugin(
+        "audit", "copying/statistics.py", "math.sqrt(h * m * (h + m + 1) / 12)", "math.sqrt(h * m * (h + m + 1) / 6)"
+    ),
+    plugin("audit", "copying/statistics.py", "(float((weights**2).sum()) - 1 / every)", "float((weights**2).sum())"),
+    plugin(
+        "audit", "copying/statistics.py", "return (1 + below) / (len(held_out) + 1)", "return below / len(held_out)"
+    ),
+    plugin("audit", "copying/nearest.py", "return math.log(2) / -math.log(median)", "return 1 / -math.log(median)"),
+    plugin("audit", "copying/nearest.py", "-math.log2(1 - BY_CHANCE)", "-math.log(1 - BY_CHANCE)"),
+    plugin("audit", "membership/losses.py", "log_snr > -2 * math.log(noise)", "log_snr > -math.log(noise)"),
+    plugin("audit", "quality/comparison.py", "(1 + low) / count, (1 + high) / count", "low / count, high / count"),
+    plugin("audit", "quality/comparison.py", "- 2 * cross / (m * h)", "- cross / (m * h)"),
+    plugin("audit", "quality/diversity.py", "/ (2 * width**2)", "/ width**2"),
+    plugin("audit", "copying/likelihood.py", "dimension * (variances + math", "(variances + math"),
+    plugin("audit", "membership/dimension.py", "x[0].numel() + trace", "trace"),
+    plugin("audit", "unusual/judging.py", "2 * np.minimum(likelihood", "np.minimum(likelihood"),
     # Flow matching.
     plugin("flowmatching", "schedule.py", "(2 * t / (1 - t)).sqrt()", "(t / (1 - t)).sqrt()"),
     plugin("flowmatching", "schedule.py", "-2 * (torch.logit(self.held(t))", "-(torch.logit(self.held(t))"),

@@ -81,7 +81,6 @@ def test_a_stage_is_audited_on_the_data_that_it_names(capsys: pytest.CaptureFixt
     ("arguments", "message"),
     [
         (["right.npy"], "names no data that it was trained on"),
-        (["right.npy", "--train", "train.npy"], "all points of train.npy are training points"),
         (["nothing.npy", "--train", "train.npy"], "nothing.npy, which does not exist"),
         (
             ["right.npy", "--train", "train.npy", "--held-out", "train.npy"],
@@ -100,6 +99,38 @@ def test_what_can_not_be_asked_is_an_error_for_people(
     said = capsys.readouterr().err
     assert message in said
     assert "Traceback" not in said
+
+
+def test_without_held_out_points_nothing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "copies.npy", "--train", "train.npy", *QUICK]) == 0
+    said = capsys.readouterr().out
+    assert "there is no verdict" in said or "no verdict" in said
+    assert "withheld: every verdict: there are no held-out points" in said
+    assert main(["audit", "copies.npy", "--train", "train.npy", *QUICK, "--fail-on", "copies", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdicts"] == []
+    assert found["untested"] == ["copies"]
+    assert found["metrics"]["near-copies among samples (columns)"] > 0.2
+    assert found["training"] is None
+    page = Path(found["report"]).read_text()
+    assert "without held-out points nothing says how near is too near" in page
+
+
+def test_points_that_are_asked_about(capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("points.npy", np.array([[0.0, 0.1, 0.2, 0.3], [9.0, 9.0, 9.0, 9.0]]))
+    asked = ["audit", "right.npy", "--train", "train.npy", "--held-out", "held-out.npy", *QUICK]
+    assert main([*asked, "--points", "points.npy"]) == 0
+    said = capsys.readouterr().out
+    assert "unlike the training data: point 1: far from training points" in said
+    assert main([*asked, "--points", "points.npy", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["unlike"] for row in found["points"]] == [False, True]
+    assert "1 of 2 are unlike the data" in Path(found["report"]).read_text()
+    np.save("wrong.npy", np.zeros((3, 5)))
+    assert main([*asked, "--points", "wrong.npy"]) == 2
+    assert "points (5,)" in capsys.readouterr().err
+    assert main([*asked, "--points", "nothing.npy"]) == 2
+    assert "does not exist" in capsys.readouterr().err
 
 
 def test_from_python(tmp_path: Path) -> None:

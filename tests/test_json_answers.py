@@ -50,6 +50,8 @@ ANSWERS = (
     ("runs-open", "runs open small"),
     ("recommend", "recommend points.npy --only mle,pca --config candidates=40 --config surrogates=12"),
     ("audit", "audit points.npy --train train.npy --held-out held-out.npy --set permutations=99"),
+    ("audit", "audit points.npy --train train.npy --held-out held-out.npy --points points.npy --set permutations=99"),
+    ("audit", "audit points.npy --train train.npy"),
     ("compare", "compare estimator --on 2-sphere,curve --only pca,mle --config mle.resamples=0"),
     ("sweep", "sweep run.yaml --over stages.data.config.dimension=1,2 --over seed=0,1 --workers 1"),
     ("reproduce", "reproduce pullback --only closed-forms --profile smoke"),

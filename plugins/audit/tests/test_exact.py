@@ -10,10 +10,20 @@ import torch
 from scipy.stats import binom
 
 from scorefold_audit.claims.controls import sphere
-from scorefold_audit.copies import Rates, authentic, closeness, fewest_named, named, nearer_to_training, p_values, z_of
-from scorefold_audit.nearest import BY_CHANCE, Near, Neighbours, Search, dimension_of, duplicate_distance
-from scorefold_audit.quality import Permuted, kernel_distance, neighbourhoods
+from scorefold_audit.copying.nearest import BY_CHANCE, Near, Neighbours, Search, dimension_of, duplicate_distance
+from scorefold_audit.copying.statistics import (
+    Rates,
+    authentic,
+    closeness,
+    fewest_named,
+    named,
+    nearer_to_training,
+    p_values,
+    z_of,
+)
+from scorefold_audit.quality.comparison import Permuted, kernel_distance, neighbourhoods
 from scorefold_audit.verdicts import holm, rank_deviation, shift
+from scorefold_toolkit.metrics.neighbours import balls
 
 
 def uniform(count: int, dimension: int, seed: int) -> np.ndarray:
@@ -62,6 +72,16 @@ def test_distances_of_copies_are_exact() -> None:
     distances, index = Search(points).nearest(points)
     assert (distances == 0).all()
     assert (index[:, 0] == np.arange(300)).all()
+
+
+def test_faiss_finds_the_same_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss")
+    points, queries = (np.random.default_rng(seed).normal(size=(800, 20)).astype(np.float32) for seed in (0, 1))
+    plain = Search(points).nearest(queries, 10)
+    monkeypatch.setattr("scorefold_audit.copying.nearest.LARGE", 100)
+    distances, index = Search(points).nearest(queries, 10)
+    assert (index == plain[1]).all()
+    assert (distances == plain[0]).all()
 
 
 def test_a_duplicate_in_training_hides_no_copy() -> None:
@@ -120,6 +140,13 @@ def test_holm_and_the_smallest_shift() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]) == []
     assert shift(2.0)(0.05) == pytest.approx(2 * (1.6449 + 0.8416), abs=1e-3)
+
+
+def test_precision_to_coverage_are_those_of_the_papers(generator: torch.Generator) -> None:
+    x, y = torch.randn(150, 3, generator=generator).double(), 1.3 * torch.randn(130, 3, generator=generator).double()
+    found = neighbourhoods(x, y, 99, generator)
+    expected = balls(torch.cdist(x, y), torch.cdist(y, y), torch.cdist(x, x))
+    assert {name: permuted.value for name, permuted in found.items()} == pytest.approx(expected)
 
 
 def test_quality_of_equal_distributions_is_as_expected(generator: torch.Generator) -> None:

@@ -19,7 +19,7 @@ from scorefold.stage import Executor, StageContext
 from scorefold_audit.audit import audit
 from scorefold_audit.claims.controls import found, ring, sphere
 from scorefold_audit.config import AuditOptions
-from scorefold_audit.membership import denoising_losses, likelihood_gap, membership, time_at
+from scorefold_audit.membership.losses import denoising_losses, likelihood_gap, membership, time_at
 from scorefold_audit.sets import read_sets
 from scorefold_registry import Host
 
@@ -61,7 +61,7 @@ def test_losses_at_the_nearest_time_are_as_in_the_closed_form(host: Host) -> Non
     training, held_out = data.load("train"), data.load("test")
     time = time_at(model, 0.05, training.x)
     assert float(model.process.log_snr(time)) == pytest.approx(-2 * np.log(0.05), abs=1e-3)
-    known, other = (denoising_losses(model, points, 0.05, 4, 100, 0) for points in (training, held_out))
+    known, other = (denoising_losses(model, points, time, 4, 100, 0) for points in (training, held_out))
     assert membership(known, other).apart.area > 0.9
     assert np.median(known) < 0.1 * np.median(other)
 
@@ -103,7 +103,7 @@ def test_samples_are_drawn_in_jobs_with_the_same_bits(host: Host) -> None:
 
     options = AuditOptions.model_validate({**QUICK, "batch_size": 50})
     one, other = (
-        read_sets(model, {"data": data}, options, StageContext("audit", executor=executor)).samples
+        read_sets(model, {"data": data}, options, StageContext("audit", executor=executor)).samples.x
         for executor in (None, Apart())
     )
     assert Apart.keys == ["samples"]
@@ -130,6 +130,7 @@ def test_a_conditional_model_gets_the_conditions_of_held_out_points() -> None:
 
     result = audited(Shifted(), TensorSource({"train": points(), "test": points()}), membership_points=50)
     assert not found(result)
+    assert "too many different values" in result["warnings"][0]
 
 
 def test_the_dimension_of_samples_is_compared(host: Host) -> None:

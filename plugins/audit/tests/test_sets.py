@@ -106,15 +106,17 @@ def test_samples_alone_have_no_membership_and_it_is_said() -> None:
     assert withheld(result)["membership"] == "samples alone have no loss and no likelihood"
 
 
-def test_without_held_out_points_the_error_says_what_to_give() -> None:
-    with pytest.raises(DataError, match="there are no held-out points") as refused:
-        audit(
-            source(test=points(50, 2)),
-            {"data": source(points(50, 0))},
-            AuditOptions.model_validate(QUICK),
-            StageContext("a"),
-        )
-    assert "held_out: STAGE" in str(refused.value.hint)
+def test_without_held_out_points_there_are_raw_numbers_and_no_verdict() -> None:
+    training = points(100, 0)
+    options, context = AuditOptions.model_validate(QUICK), StageContext("a")
+    result = audit(source(test=training[:60]), {"data": source(training)}, options, context).result
+    assert result["metrics"]["near-copies among samples (columns)"] == 1
+    assert result["metrics"]["authentic samples (columns)"] == 0
+    assert result["metrics"]["distance of samples from training points over theirs (median) (columns)"] == 0
+    assert result["audit"]["verdicts"] == []
+    assert "answer" not in result
+    assert "inputs: {held_out: STAGE}" in withheld(result)["every verdict"]
+    assert "no verdict" in result["warnings"][-1]
 
 
 def test_held_out_points_of_their_own_and_points_that_are_left_over() -> None:

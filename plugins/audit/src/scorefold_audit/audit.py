@@ -2,62 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from scorefold.data import Dataset
-from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Estimator, Flow, ScoreModel
 from scorefold.stage import Outcome, StageContext
-from scorefold_audit import copies, quality, verdicts
+from scorefold_audit import verdicts
 from scorefold_audit.config import AuditOptions
-from scorefold_audit.membership import denoising_losses, likelihood_gap, log_likelihoods, membership
-from scorefold_audit.nearest import Near, Neighbours, dimension_of
-from scorefold_audit.sets import Sets, read_sets, to_model
-from scorefold_audit.spaces import Copying, Overlap, Space, copying, overlap_of, spaces_of
-from scorefold_audit.verdicts import Finding
-
-T = TypeVar("T")
-
-LISTED = 50
-"""How many samples are listed next to their nearest training points."""
-
-
-@dataclass(frozen=True)
-class Audited:
-    """What figures show: what was measured of copying in each space, and for the most copied samples (k, *E) their
-    nearest training points (k, *E) with the ratio (k,) of each and whether it was named (k,)."""
-
-    copying: tuple[Copying, ...]
-    samples: Tensor
-    training: Tensor
-    ratio: Tensor
-    named: Tensor
-    limits: tuple[float | None, float | None]
-
-
-@dataclass
-class Report:
-    """What an audit has found so far."""
-
-    metrics: dict[str, float] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
-    withheld: list[dict[str, str]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    def attempt(self, part: str, measure: Callable[[], T]) -> T | None:
-        """What is measured, or None where there are too few points for it: then the reason is noted."""
-        try:
-            return measure()
-        except DataError as error:
-            self.withheld.append({"part": part, "reason": error.message})
-            return None
+from scorefold_audit.copying import statistics as copies
+from scorefold_audit.copying.blind import raw_numbers
+from scorefold_audit.copying.nearest import NEIGHBOURS, Near, Neighbours
+from scorefold_audit.copying.spaces import Copying, Overlap, Space, copying, overlap_of, spaces_of
+from scorefold_audit.membership.measures import measure_membership
+from scorefold_audit.quality.comparison import some
+from scorefold_audit.quality.measures import measure_quality
+from scorefold_audit.report import LISTED, Report
+from scorefold_audit.sets import Sets, read_sets
+from scorefold_audit.unusual.points import measure_points
+from scorefold_audit.unusual.training import training_lists
 
 
 def audit(
@@ -67,19 +33,48 @@ def audit(
 
     Copying is tested against held-out points, which a right model's samples are as near to training points as. Tests
     are corrected for how many there are, and each that finds nothing says what it would have found. What points or the
-    model don't allow is withheld, with the reason. Raises as ``read_sets``, and ``DataError`` where held-out points are
-    training points.
+    model don't allow is withheld, with the reason; without held-out points every verdict is. Raises as ``read_sets``,
+    and ``DataError`` where held-out points are training points.
     """
     sets = read_sets(component, inputs, options, context)
     report = Report(warnings=list(sets.warnings))
     spaces = spaces_of(sets, options, context)
-    neighbours = Neighbours.of(spaces[0].search, spaces[0].held_out)
+    if sets.blind:
+        return _without_held_out(report, sets, spaces, options, context)
+    neighbours = Neighbours.of(spaces[0].search, spaces[0].within("held_out"))
     overlap = overlap_of(spaces[0], neighbours, context.seed("duplicates") % 2**32)
     _note_sizes(report, sets, overlap)
     if overlap.leaked:
         sets = sets.without(torch.from_numpy(overlap.rows))
         spaces = [space.without(overlap.rows) for space in spaces]
         neighbours = neighbours.take(~overlap.rows)
+    measured = _copying(report, spaces, neighbours, options, context)
+    near = Near.of(spaces[0].search, neighbours)
+    measure_membership(report, component, sets, spaces[0], near, options, context)
+    measure_quality(report, spaces[-1], options, context)
+    _dimensions(report, inputs.get("estimator"), sets, context)
+    _note_training(report, spaces[0], overlap, neighbours, options)
+    if len(sets.points):
+        context.progress(0, 1, "points")
+        measure_points(report, component, sets, spaces[0], options, context)
+    report.facts += verdicts.facts(overlap)
+    return report.outcome(sets, measured, options.level)
+
+
+def _without_held_out(
+    report: Report, sets: Sets, spaces: list[Space], options: AuditOptions, context: StageContext
+) -> Outcome:
+    report.withhold("every verdict", sets.blind)
+    report.metrics |= {"samples": len(sets.samples), "training points": len(sets.training)}
+    for space in spaces:
+        report.metrics |= raw_numbers(space, options.quality_points, context.generator("quality"))
+    report.warnings.append("without held-out points there is no verdict: its numbers say nothing by themselves")
+    return report.outcome(sets, (), options.level)
+
+
+def _copying(
+    report: Report, spaces: list[Space], neighbours: Neighbours, options: AuditOptions, context: StageContext
+) -> tuple[Copying, ...]:
     measured, seed = [], context.seed("cells") % 2**32
     for number, space in enumerate(spaces):
         context.progress(number, len(spaces), f"copies by {space.name}")
@@ -88,10 +83,7 @@ def audit(
         if found is not None:
             measured.append(found)
             _note_copying(report, found, options)
-    _membership(report, component, sets, spaces[0], Near.of(spaces[0].search, neighbours), options, context)
-    _quality(report, spaces[-1], options, context)
-    _dimensions(report, inputs.get("estimator"), sets, context)
-    return _outcome(report, sets, overlap, tuple(measured), options)
+    return tuple(measured)
 
 
 def _note_sizes(report: Report, sets: Sets, overlap: Overlap) -> None:
@@ -103,6 +95,8 @@ def _note_sizes(report: Report, sets: Sets, overlap: Overlap) -> None:
         "held-out points that are training points": shared,
         "near-duplicates among training points": overlap.duplicates / overlap.searched,
     }
+    if sets.groups is not None:
+        report.metrics["conditions that points are compared within"] = 1 + int(sets.groups[0].max())
     if overlap.leaked:
         report.warnings.append(
             f"{shared} of {len(overlap.rows)} held-out points are training points or near-duplicates of some, more "
@@ -141,108 +135,36 @@ def _note_copying(report: Report, found: Copying, options: AuditOptions) -> None
             f"copies are named one by one where there are at least {fewest} of them, with {found.rates.of_held_out} "
             "held-out points; more held-out points name fewer"
         )
-        report.withheld.append({"part": f"names of fewer copies ({where})", "reason": reason})
+        report.withhold(f"names of fewer copies ({where})", reason)
 
 
-def _membership(
-    report: Report,
-    component: ScoreModel | Flow | DataSource,
-    sets: Sets,
-    space: Space,
-    near: Near,
-    options: AuditOptions,
-    context: StageContext,
+def _note_training(
+    report: Report, space: Space, overlap: Overlap, neighbours: Neighbours, options: AuditOptions
 ) -> None:
-    """Losses, and likelihoods where they are asked for or come without an ODE."""
-    if isinstance(component, DataSource):
-        report.withheld.append({"part": "membership", "reason": "samples alone have no loss and no likelihood"})
+    """Near-duplicates and outliers among training points, as lists."""
+    if len(space.training) <= NEIGHBOURS:
+        report.withhold("outliers of the training points", f"they need more than {NEIGHBOURS} training points")
         return
-    generator, size = context.generator("membership"), options.membership_points
-    count = min(size, len(sets.training), len(sets.held_out))
-    both = [
-        to_model(points.take(torch.randperm(len(points), generator=generator)[:count]), component, sets.scale, context)
-        for points in (sets.training, sets.held_out)
-    ]
-    seed, found = context.seed("losses"), None
-    if isinstance(component, ScoreModel):
-        noise = options.noise or _noise(component, both[0], space, near)
-        report.metrics["noise of the losses"] = noise
-        arguments = (noise, options.loss_draws, options.batch_size, seed)
-        found = report.attempt(
-            "membership", lambda: membership(*(denoising_losses(component, points, *arguments) for points in both))
-        )
-        both = [points.take(torch.arange(min(len(points), options.likelihood))) for points in both]
-        if options.likelihood == 0:
-            reason = "a score model's is an ODE for each point, which is slow; options: {likelihood: 100}"
-            report.withheld.append({"part": "likelihood", "reason": reason})
-    if isinstance(component, Flow) or options.likelihood > 0:
-        values = [log_likelihoods(component, points, options.batch_size, seed) for points in both]
-        if isinstance(component, Flow):
-            found = report.attempt("membership", lambda: membership(*(-value for value in values)))
-        gap = report.attempt("likelihood", lambda: likelihood_gap(*values))
-        if gap is not None:
-            report.findings.append(verdicts.of_likelihoods(gap))
-            report.metrics["log-likelihood of training points (nats)"] = gap.training
-            report.metrics["log-likelihood of held-out points (nats)"] = gap.held_out
-    if found is not None:
-        report.findings.append(verdicts.of_membership(found, count))
-        report.metrics["training points with less loss than held-out points"] = found.apart.area
-        if found.found is not None:
-            report.metrics["training points found at 1% false alarms"] = found.found
-
-
-def _noise(model: ScoreModel, points: Dataset, space: Space, near: Near) -> float:
-    """How far held-out points are from training points over the root of the dimension, in deviations of the data, half
-    of one at most; in the units of the model."""
-    deviation = float(points.x.flatten(1).double().var(0, correction=0).mean().sqrt())
-    dimension = dimension_of(near.ratio)
-    share = float(np.median(near.distance)) / max(space.spread, 1e-30) / max(dimension, 1.0) ** 0.5
-    return float(max(min(share, 0.5), 1e-3) * (deviation or 1.0))
-
-
-def _quality(report: Report, space: Space, options: AuditOptions, context: StageContext) -> None:
-    """Precision, recall, density, coverage, the kernel and the Frechet distance, of sets of one size."""
-    generator = context.generator("quality")
-    training, held_out, samples = (
-        torch.from_numpy(x).double() for x in (space.training, space.held_out, space.samples)
-    )
-    count = min(options.quality_points, len(samples), len(held_out))
-    q, y = (quality.some(x, count, generator) for x in (samples, held_out))
-    context.progress(0, 1, "quality")
-    near = report.attempt("precision and recall", lambda: quality.neighbourhoods(q, y, options.permutations, generator))
-    if near is not None:
-        report.findings += [
-            verdicts.of_precision(near["precision"], space.name),
-            verdicts.of_recall(near["recall"], space.name),
-        ]
-        report.metrics |= {name: permuted.value for name, permuted in near.items()}
-        report.metrics |= {f"{name} of equal distributions": permuted.mean for name, permuted in near.items()}
-    kernel = report.attempt("kernel distance", lambda: quality.kernel_distance(q, y, options.permutations, generator))
-    if kernel is not None:
-        report.findings.append(verdicts.of_kernel(kernel, space.name))
-        report.metrics["kernel distance"] = kernel.value
-    count = min(len(samples), len(held_out))
-    q, y = (quality.some(x, count, generator) for x in (samples, held_out))
-    frechet = report.attempt("Frechet distance", lambda: quality.frechet(q, y, training, generator))
-    if frechet is not None:
-        report.metrics["Frechet distance"] = frechet.value
-        report.metrics["Frechet points"] = frechet.points
-        if frechet.training is not None:
-            report.metrics["Frechet distance of as many training points"] = frechet.training
-        if frechet.limit is not None:
-            report.metrics["Frechet distance, of ever more samples"] = frechet.limit
+    distances = neighbours.distances[:, -1]
+    found = training_lists(space.search, overlap, distances, options.listed, LISTED)
+    report.lists["training"] = found
+    report.metrics["outliers among training points"] = found["outliers_named"]
+    fewest = copies.fewest_named(overlap.searched, len(distances), options.listed)
+    if fewest > 1:
+        reason = f"outliers are named where there are at least {fewest} of them; more held-out points name fewer"
+        report.withhold("names of fewer outliers", reason)
 
 
 def _dimensions(report: Report, estimator: Estimator | None, sets: Sets, context: StageContext) -> None:
     """The dimension of samples and of held-out points, by one estimator from as many points of each."""
     if estimator is None:
-        report.withheld.append({"part": "dimension", "reason": "no estimator was plugged in"})
+        report.withhold("dimension", "no estimator was plugged in")
         return
     # Repeated points have no dimension, and a copier's samples repeat.
-    samples, held_out = (torch.unique(x, dim=0) for x in (sets.samples, sets.held_out.x))
+    samples, held_out = (torch.unique(points.x, dim=0) for points in (sets.samples, sets.held_out))
     count = min(len(samples), len(held_out))
     for name, points in (("samples", samples), ("held-out points", held_out)):
-        chosen = quality.some(points, count, context.generator("dimension"))
+        chosen = some(points, count, context.generator("dimension"))
         generator = context.generator("estimate")
         found = report.attempt(f"dimension of {name}", partial(_dimension, estimator, chosen, generator))
         if found is not None:
@@ -251,68 +173,3 @@ def _dimensions(report: Report, estimator: Estimator | None, sets: Sets, context
 
 def _dimension(estimator: Estimator, points: Tensor, generator: torch.Generator) -> float:
     return estimator.point_estimate(points, generator=generator).number()
-
-
-def _outcome(
-    report: Report, sets: Sets, overlap: Overlap, measured: tuple[Copying, ...], options: AuditOptions
-) -> Outcome:
-    judged = verdicts.judge(report.findings, options.level)
-    facts = verdicts.facts(overlap)
-    warnings = [*report.warnings, *(verdict["text"] for verdict in judged if verdict["found"])]
-    result: dict[str, Any] = {
-        "metrics": report.metrics,
-        "warnings": warnings,
-        "audit": {
-            "level": options.level,
-            "verdicts": [*judged, *facts],
-            "copies": [_listed(found) for found in measured],
-            "withheld": report.withheld,
-        },
-    }
-    if not measured:
-        return Outcome(report.metrics, result)
-    first = measured[0]
-    result["answer"] = {
-        "quantity": f"copied share of the samples ({first.space})",
-        "value": first.rates.excess(),
-        "interval": list(first.rates.interval()),
-        "reading": verdicts.summary(judged),
-    }
-    arrays = {}
-    for found in measured:
-        arrays[f"distance ({found.space})"] = torch.from_numpy(found.near.distance)
-        arrays[f"ratio ({found.space})"] = torch.from_numpy(found.near.ratio)
-        arrays[f"nearest training point ({found.space})"] = torch.from_numpy(found.near.index)
-        arrays[f"held-out distance ({found.space})"] = torch.from_numpy(found.near_held_out.distance)
-        arrays[f"held-out ratio ({found.space})"] = torch.from_numpy(found.near_held_out.ratio)
-    order = np.argsort(first.near.ratio, kind="stable")[:LISTED]
-    shown = Audited(
-        measured,
-        sets.samples[torch.from_numpy(order)],
-        sets.training.take(torch.from_numpy(first.near.index[order])).x,
-        torch.from_numpy(first.near.ratio[order]),
-        torch.from_numpy(np.isin(order, first.named)),
-        (sets.scale.low, sets.scale.high),
-    )
-    # What may have been drawn for this audit alone, in the units that the data were read in.
-    arrays["most like copies"] = sets.scale.to_raw(shown.samples)
-    arrays["their nearest training points"] = sets.scale.to_raw(shown.training)
-    return Outcome(report.metrics, result, arrays, shown=shown)
-
-
-def _listed(found: Copying) -> dict[str, Any]:
-    """The samples that are nearest to a training point, against the next one, as JSON; the surest first."""
-    order = np.argsort(found.near.ratio, kind="stable")[:LISTED]
-    chosen = set(found.named.tolist())
-    rows = [
-        {
-            "sample": int(place),
-            "training": int(found.near.index[place]),
-            "distance": float(found.near.distance[place]),
-            "ratio": float(found.near.ratio[place]),
-            "p": float(found.p[place]),
-            "named": int(place) in chosen,
-        }
-        for place in order
-    ]
-    return {"space": found.space, "named": len(found.named), "nearest": rows}

@@ -57,11 +57,19 @@ class AuditOptions(DrawingOptions, Config):
         description="Noise of these losses, in the units of the model; null is what held-out points are from training "
         "points over the root of the dimension, half the data's standard deviation at most",
     )
+    dimension_points: int = Field(
+        100, ge=0, description="The most points of each set whose local dimension is measured (score models)"
+    )
+    dimension_noise: float | None = Field(
+        None,
+        gt=0,
+        description="Noise of the local dimension, in the units of the model; null is a tenth of that of losses",
+    )
     likelihood: int = Field(
         0,
         ge=0,
         description="Points of each set whose likelihoods under a score model are compared, by its ODE, which is slow; "
-        "flows have theirs in any case",
+        "flows have theirs in any case. For points that are asked about, 100 unless another number is set",
     )
 
     @model_validator(mode="after")

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure, tidy
-from scorefold_audit.copies import RATIO
+from scorefold_audit.copying.statistics import RATIO
 from scorefold_toolkit.figures import as_images, plane
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from scorefold_audit.audit import Audited
-    from scorefold_audit.nearest import Numbers
-    from scorefold_audit.spaces import Copying
+    from scorefold_audit.copying.nearest import Numbers
+    from scorefold_audit.copying.spaces import Copying
+    from scorefold_audit.report import Audited
 
 _PAIRS, _EACH = 24, 4
 _BINS = 40

@@ -16,7 +16,14 @@ __plugin_api__ = "1.0"
 
 _GROUPS = {"use": "data:gaussian-mixture", "config": {"points": 200, "fractions": [0.5, 0, 0.5]}}
 _ANALYTIC: Mapping[str, Any] = {"use": "score:analytic", "config": {"points": True}, "inputs": {"data": _GROUPS}}
-_QUICK = {"n": 60, "steps": 8, "permutations": 99, "quality_points": 60, "membership_points": 60}
+_QUICK = {
+    "n": 60,
+    "steps": 8,
+    "permutations": 99,
+    "quality_points": 60,
+    "membership_points": 60,
+    "dimension_points": 20,
+}
 
 
 @hookimpl
@@ -26,6 +33,7 @@ def scorefold_verbs() -> Iterable[Verb]:
         takes=(
             Port("data", kind="data"),
             Port("held_out", kind="data", optional=True),
+            Port("points", kind="data", optional=True),
             Port("estimator", kind="estimator", optional=True, default={"use": "estimator:mle"}),
         ),
         gives="metrics",

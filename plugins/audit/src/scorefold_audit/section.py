@@ -38,6 +38,8 @@ def _section(found: Mapping[str, Any]) -> str:
         "bias, and scatters about 0.</p>",
         _table(["", "verdict", "what was found", "p alone"], verdicts),
     ]
+    if not verdicts:
+        parts = ["<p>There is no verdict: without held-out points nothing says how near is too near.</p>"]
     for listed in found["copies"]:
         rows = [
             [
@@ -52,16 +54,52 @@ def _section(found: Mapping[str, Any]) -> str:
         ]
         parts.append(f"<h4>Samples most like copies ({escape(listed['space'])}): {listed['named']} named</h4>")
         parts.append(_table(["sample", "training point", "distance", "over the next", "p", ""], rows))
+    parts += [*_training(found["training"]), *_points(found["points"])]
     if found["withheld"]:
         parts.append("<h4>Withheld</h4>")
         parts.append(_table(["number", "why"], [[row["part"], row["reason"]] for row in found["withheld"]]))
     return "\n".join(parts)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    def row(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+def _training(found: Mapping[str, Any] | None) -> Iterator[str]:
+    if not found:
+        return
+    pairs = [[*map(str, row["points"]), f"{row['distance']:.4g}"] for row in found["near_duplicates"]]
+    if pairs:
+        yield "<h4>Near-duplicates among training points</h4>"
+        yield _table(["training point", "another", "distance"], pairs[:_LISTED])
+    alone = [
+        [str(row["point"]), f"{row['distance']:.4g}", f"{row['p']:.2g}"] for row in found["outliers"] if row["named"]
+    ]
+    if alone:
+        yield f"<h4>Training points that lie alone: {found['outliers_named']} named</h4>"
+        yield _table(["training point", "distance to the 10th nearest", "p"], alone[:_LISTED])
 
-    # The report's own tables are of names and numbers; these hold sentences.
-    style = "max-width: none; overflow-wrap: normal"
-    return f'<table style="{style}">{row(head, "th")}{"".join(row(cells, "td") for cells in rows)}</table>'
+
+def _points(found: Sequence[Mapping[str, Any]] | None) -> Iterator[str]:
+    """The points that were asked about, the most unlike first."""
+    if not found:
+        return
+    numbers = [name for name in ("log_likelihood", "dimension", "distance") if name in found[0]]
+    rows = [
+        [
+            str(row["point"]),
+            "unlike" if row["unlike"] else "",
+            f"{row['p']:.2g}",
+            row["why"] if row["unlike"] else "",
+            *(f"{row[name]:.4g}" for name in numbers),
+        ]
+        for row in sorted(found, key=lambda row: row["p"])[: 2 * _LISTED]
+    ]
+    unlike = sum(row["unlike"] for row in found)
+    yield f"<h4>Points that were asked about: {unlike} of {len(found)} are unlike the data</h4>"
+    yield _table(["point", "", "p", "why", *(name.replace("_", " ") for name in numbers)], rows)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    # The report's own tables are of names and numbers, of any length; these hold sentences.
+    def row(cells: Sequence[str], tag: str) -> str:
+        style = "overflow-wrap: normal; word-break: normal"
+        return "<tr>" + "".join(f'<{tag} style="{style}">{escape(cell)}</{tag}>' for cell in cells) + "</tr>"
+
+    return f'<table style="max-width: none">{row(head, "th")}{"".join(row(cells, "td") for cells in rows)}</table>'

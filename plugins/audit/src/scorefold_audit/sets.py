@@ -7,7 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from scorefold.data import Condition, Dataset, EventScale
@@ -21,6 +23,11 @@ from scorefold_toolkit.drawing import condition_of, device_of, draw_events
 from scorefold_toolkit.metrics.measure import Units
 from scorefold_toolkit.shards import in_shards
 
+Groups = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+FEWEST_OF_A_CONDITION = 20
+"""Training points for each condition on average, from which on points are compared within conditions."""
+
 _OTHER_UNITS, _ALIKE = 10.0, 1e-3
 """How many times wider or narrower than training points held-out points or samples are taken to be in other units, and
 what share of their spread is that of points which are all alike."""
@@ -28,38 +35,46 @@ what share of their spread is that of points which are all alike."""
 
 @dataclass(frozen=True)
 class Sets:
-    """``training`` (n points) and ``held_out`` (h points), with their conditions, and ``samples`` (m, *E), on the CPU
-    in float32; ``scale`` is the units of all of them, and ``warnings`` what was noticed while they were read."""
+    """``training`` (n points), ``held_out`` (h points, none where there are no others), ``samples`` (m) and ``points``
+    that are asked about, with their conditions, on the CPU in float32; ``scale`` is the units of all of them,
+    ``warnings`` what was noticed while they were read, and ``blind`` why there are no held-out points.
+
+    ``groups`` (n,), (h,) and (m,) number the conditions where there are few different ones: points are then compared
+    with points of the same condition.
+    """
 
     training: Dataset
     held_out: Dataset
-    samples: Tensor
+    samples: Dataset
+    points: Dataset
     scale: EventScale
+    groups: Groups | None = None
     warnings: tuple[str, ...] = ()
+    blind: str = ""
 
     def without(self, rows: Tensor) -> Sets:
         """The sets without these held-out points, a mask (h,)."""
-        return replace(self, held_out=self.held_out.take((~rows).nonzero()[:, 0]))
+        groups = self.groups and (self.groups[0], self.groups[1][~rows.numpy()], self.groups[2])
+        return replace(self, held_out=self.held_out.take((~rows).nonzero()[:, 0]), groups=groups)
 
 
 def read_sets(
     component: ScoreModel | Flow | DataSource, inputs: Mapping[str, Any], options: AuditOptions, context: StageContext
 ) -> Sets:
-    """The points of ``data`` and ``held_out``, and samples: drawn from a model, or those of a data source.
+    """The points of ``data``, ``held_out`` and ``points``, and samples: drawn from a model, or those of a data source.
 
     Training points are the split ``train`` of ``data``; held-out points all of ``held_out`` where that is given, else
-    the stage's split, ``test`` by default. Raises ``DataError`` for sets that are empty, not finite or in other units,
-    ``ShapeError`` for events of different shapes.
+    the stage's split, ``test`` by default, and none where the data have no such split. Raises ``DataError`` for sets
+    that are empty, not finite or in other units, ``ShapeError`` for events of different shapes.
     """
     source: DataSource = inputs["data"]
     scale, warnings = source.event_scale, list[str]()
-    training = _whole(source.load("train"))
+    training, blind = _whole(source.load("train")), ""
     other: DataSource | None = inputs.get("held_out")
     if other is None:
-        held_out = _held_out_split(source, context)
+        held_out, blind = _held_out_split(source, training, context)
     else:
-        held_out = _whole(_everything(other, context.split))
-        held_out = replace(held_out, x=in_units(held_out.x, other.event_scale, scale))
+        held_out = _in_units(_everything(other, context.split), other, scale)
         left = _count_left(source)
         if left:
             warnings.append(
@@ -70,18 +85,52 @@ def read_sets(
     held_out = held_out.take(order.sort().values)
     if isinstance(component, DataSource):
         drawn = _everything(component, None)
-        events = drawn.take(torch.arange(min(len(drawn), options.n))).x
-        samples = in_units(events, component.event_scale, scale)
+        samples = _in_units(drawn.take(torch.arange(min(len(drawn), options.n))), component, scale)
     else:
-        samples = in_units(_draw(component, held_out, options, context), component.event_scale, scale)
-    _check_shapes(training, held_out, samples)
+        given = held_out if len(held_out) else training
+        samples = _in_units(_draw(component, given, options, context), component, scale)
+    asked: DataSource | None = inputs.get("points")
+    points = training.take(torch.arange(0)) if asked is None else _in_units(_everything(asked, None), asked, scale)
+    _check_shapes(training, held_out, samples, points, blind)
     # As an image file would keep them: a copy is then equal to its original bit by bit.
     units = Units.of(scale, training.x, "levels")
-    samples, held_out = units.round(samples), replace(held_out, x=units.round(held_out.x))
-    _check_units("held-out points", held_out.x, training.x)
+    samples, held_out = (replace(each, x=units.round(each.x)) for each in (samples, held_out))
+    if len(held_out):
+        _check_units("held-out points", held_out.x, training.x)
     if isinstance(component, DataSource):
-        _check_units("samples", samples, training.x)
-    return Sets(training, held_out, samples, scale, tuple(warnings))
+        _check_units("samples", samples.x, training.x)
+    groups = groups_of(training, held_out, samples)
+    if groups is None and samples.condition is not None:
+        warnings.append(
+            "the conditions have too many different values to compare points of one condition with each other: all "
+            "are compared together"
+        )
+    return Sets(training, held_out, samples, points, scale, groups, tuple(warnings), blind)
+
+
+def groups_of(*sets: Dataset) -> Groups | None:
+    """The conditions of sets of points as numbers (N,) from 0, the same for equal ones; None where a set has none, or
+    the first set fewer than 20 points for each."""
+    rows = []
+    for points in sets:
+        if points.condition is None and len(points):
+            return None
+        parts = points.condition if isinstance(points.condition, Mapping) else {"": points.condition}
+        rows.append([part.reshape(len(points), -1).double() for part in parts.values() if part is not None])
+    full = [torch.cat(parts, 1) for parts in rows if parts]
+    _, numbers = torch.unique(torch.cat(full), dim=0, return_inverse=True)
+    split = [part.numpy() for part in numbers.split([len(points) for points in sets])]
+    if (int(numbers.max()) + 1) * FEWEST_OF_A_CONDITION > len(sets[0]):
+        return None
+    return split[0], split[1], split[2]
+
+
+def _in_units(points: Dataset, source: DataSource | ScoreModel | Flow, scale: EventScale) -> Dataset:
+    """Points of a source or a model, with their conditions, in the units of others, float32 on the CPU."""
+    # Sources of files shuffle rows for their splits; people count them as they stand in the file.
+    ordered = points if points.index is None else points.take(torch.argsort(points.index))
+    whole = _whole(ordered)
+    return replace(whole, x=in_units(whole.x, source.event_scale, scale))
 
 
 def in_units(x: Tensor, own: EventScale, wanted: EventScale) -> Tensor:
@@ -107,16 +156,16 @@ def _whole(dataset: Dataset) -> Dataset:
     return Dataset(whole.x, whole.condition).to("cpu", torch.float32)
 
 
-def _held_out_split(source: DataSource, context: StageContext) -> Dataset:
-    split = context.split or "test"
+def _held_out_split(source: DataSource, training: Dataset, context: StageContext) -> tuple[Dataset, str]:
+    """The points of the stage's split, or none and why."""
     try:
-        found = _whole(source.load(split))
+        return _whole(source.load(context.split or "test")), ""
     except SplitError as error:
-        raise DataError(
-            f"there are no held-out points: {error.message}; without them nothing says how near is too near",
-            hint="give data with a test split, or points that the model was not trained on: inputs: {held_out: STAGE}",
-        ) from error
-    return found
+        why = (
+            f"there are no held-out points: {error.message}; without them nothing says how near is too near. Give data "
+            "with a test split, or points that the model was not trained on: inputs: {held_out: STAGE}"
+        )
+        return training.take(torch.arange(0)), why
 
 
 def _everything(source: DataSource, split: str | None) -> Dataset:
@@ -146,9 +195,10 @@ def _count_left(source: DataSource) -> int:
     return count
 
 
-def _draw(model: ScoreModel | Flow, held_out: Dataset, options: AuditOptions, context: StageContext) -> Tensor:
-    """n events, for the conditions of held-out points in turn where the model takes any, in jobs where the model is on
-    the CPU and the executor runs these in parallel; each batch has a seed of its own."""
+def _draw(model: ScoreModel | Flow, held_out: Dataset, options: AuditOptions, context: StageContext) -> Dataset:
+    """n events, for the conditions of held-out points in turn, which they keep, where the model takes any.
+
+    In jobs where the model is on the CPU and the executor runs these in parallel; each batch has a seed of its own."""
     seed, parts, starts = context.seed("audit"), list[Tensor](), range(0, options.n, options.batch_size)
     # Only their conditions are read, which have no units.
     given = to_model(held_out, model, model.event_scale, context) if model.condition_spec is not None else None
@@ -162,7 +212,8 @@ def _draw(model: ScoreModel | Flow, held_out: Dataset, options: AuditOptions, co
     for drawn in in_shards(f"{__name__}:draws_of", shards, executor, "samples"):
         parts.append(drawn)
         context.progress(sum(map(len, parts)), options.n, "samples")
-    return torch.cat(parts)
+    turns = torch.arange(options.n) % len(held_out)
+    return Dataset(torch.cat(parts), None if given is None else held_out.take(turns).condition)
 
 
 @dataclass(frozen=True)
@@ -185,8 +236,10 @@ def draws_of(shard: Shard) -> Tensor:
     return drawn.reshape(shard.count, *shard.model.event_shape).cpu()
 
 
-def _check_shapes(training: Dataset, held_out: Dataset, samples: Tensor) -> None:
-    every = {"training points": training.x, "held-out points": held_out.x, "samples": samples}
+def _check_shapes(training: Dataset, held_out: Dataset, samples: Dataset, points: Dataset, blind: str) -> None:
+    every = {"training points": training.x, "held-out points": held_out.x, "samples": samples.x}
+    if len(points):
+        every["points"] = points.x
     shapes = {name: tuple(x.shape[1:]) for name, x in every.items()}
     if len(set(shapes.values())) > 1:
         given = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
@@ -195,7 +248,7 @@ def _check_shapes(training: Dataset, held_out: Dataset, samples: Tensor) -> None
             hint="read them the same way; samples in a file can be given their shape by x.reshape(-1, C, H, W)",
         )
     for name, x in every.items():
-        if len(x) == 0:
+        if len(x) == 0 and not (blind and name == "held-out points"):
             raise DataError(f"there are no {name}", hint="give at least 20 of each")
         if wrong := int((~x.flatten(1).isfinite().all(1)).sum()):
             raise DataError(f"{wrong} of {len(x)} {name} are not finite", hint="leave these rows out")

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from scorefold_audit.membership import Gap, Membership
-from scorefold_audit.quality import Permuted
-from scorefold_audit.spaces import Copying, Overlap
+from scorefold_audit.copying.spaces import Copying, Overlap
+from scorefold_audit.membership.losses import Gap, Membership
+from scorefold_audit.quality.comparison import Permuted
 
 POWER = 0.8
 """A smallest effect that could have been found is one that 8 of 10 such audits find."""

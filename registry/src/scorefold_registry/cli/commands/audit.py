@@ -80,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
         "--held-out", metavar="DATA", help="what it was not trained on (default: the test split of --train)"
     )
     parser.add_argument(
+        "--points", metavar="DATA", help="points that are asked about: is each unlike the training data?"
+    )
+    parser.add_argument(
         "--fail-on", action="append", default=[], metavar="NAME,...", help=f"end with status 1: {', '.join(NAMES)}"
     )
     parser.add_argument(
@@ -124,11 +127,15 @@ def _stages(given: argparse.Namespace) -> dict[str, Any]:
     if held_out is not None:
         stages["held_out"] = _data(held_out, given.read, [0, 0, 1])
         inputs["held_out"] = "held_out"
-    elif "fractions" in stages["train"].get("config", {}):
+    elif given.held_out is not None and "fractions" in stages["train"].get("config", {}):
         raise ConfigError(
             f"all points of {train} are training points, and there are no others to compare with",
-            hint="add --held-out with points of the same kind that the model was not trained on",
+            hint="add --held-out with points of the same kind that the model was not trained on, or leave it out: then "
+            "there are raw numbers and no verdict",
         )
+    if given.points is not None:
+        stages["points"] = _data(given.points, given.read, [0, 0, 1])
+        inputs["points"] = "points"
     stages["model"] = model
     _check_read(given.read, stages)
     asked: dict[str, Any] = {"use": "model", "do": "audit", "inputs": inputs}
@@ -200,5 +207,8 @@ def _print_rest(audit: Mapping[str, Any]) -> None:
     for verdict in audit["verdicts"]:
         if not verdict["found"]:
             print(printable(f"not found: {verdict['name']}: {verdict['text']}"))
+    for point in audit["points"] or ():
+        if point["unlike"]:
+            print(printable(f"unlike the training data: point {point['point']}: {point['why']} (p = {point['p']:.2g})"))
     for row in audit["withheld"]:
         print(printable(f"withheld: {row['part']}: {row['reason']}"))

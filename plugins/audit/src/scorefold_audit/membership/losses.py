@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +14,9 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.errors import DataError
 from scorefold.interfaces import Flow, ScoreModel
-from scorefold_audit.copies import Closeness, closeness
-from scorefold_audit.nearest import Numbers
+from scorefold.interfaces.score import BoundScore
+from scorefold_audit.copying.nearest import Numbers
+from scorefold_audit.copying.statistics import Closeness, closeness
 from scorefold_toolkit.drawing import condition_of
 
 FEWEST = 20
@@ -70,29 +72,38 @@ def likelihood_gap(training: Numbers, held_out: Numbers) -> Gap:
     return Gap(*means, means[0] - means[1], (float(both.low), float(both.high)), float(test.pvalue))
 
 
-@torch.no_grad()
-def denoising_losses(
-    model: ScoreModel, points: Dataset, noise: float, draws: int, batch_size: int, seed: int
-) -> Numbers:
-    """|eps - eps-hat|^2 / D of points (N,) at one noise level, over ``draws`` noises that are the same for all points.
-
-    ``noise`` is the ratio of noise to signal, brought into the range of the model's process.
-    """
-    generator = torch.Generator().manual_seed(seed)
+def denoising_losses(model: ScoreModel, points: Dataset, t: Tensor, draws: int, batch_size: int, seed: int) -> Numbers:
+    """|eps - eps-hat|^2 / D of points (N,) at time ``t`` (1,), over ``draws`` noises, the same for all points."""
     like = points.take(torch.arange(1)).x
+    generator = torch.Generator().manual_seed(seed)
     noises = torch.randn(draws, *model.event_shape, generator=generator).to(like)
-    t = time_at(model, noise, like)
+
+    def loss(score: BoundScore, x: Tensor) -> Tensor:
+        times, total = t.expand(len(x)), x.new_zeros(len(x), dtype=torch.float64)
+        for one in noises:
+            eps = one.expand(len(x), *model.event_shape)
+            expected = noise_at(model, score, model.process.perturb(x, times, eps), times)
+            total += (eps - expected).flatten(1).double().square().mean(1)
+        return total / draws
+
+    return errors_of(model, points, batch_size, seed, loss)
+
+
+def noise_at(model: ScoreModel, score: BoundScore, x: Tensor, t: Tensor) -> Tensor:
+    """eps-hat (B, *E) at x (B, *E) and times (B,)."""
+    return model.process.noise_from_score(score(x, t), x, t)
+
+
+@torch.no_grad()
+def errors_of(
+    model: ScoreModel, points: Dataset, batch_size: int, seed: int, measure: Callable[[BoundScore, Tensor], Tensor]
+) -> Numbers:
+    """A number (N,) for each point: ``measure`` of the score, bound to a batch's conditions, and the batch (B, *E)."""
     found: list[Tensor] = []
     for batch in points.batches(batch_size):
-        score = model.bind(condition_of(model, batch), generator=torch.Generator(like.device).manual_seed(seed))
-        times = t.expand(len(batch))
-        total = torch.zeros(len(batch), dtype=torch.float64)
-        for one in noises:
-            eps = one.expand(len(batch), *model.event_shape)
-            x = model.process.perturb(batch.x, times, eps)
-            expected = model.process.noise_from_score(score(x, times), x, times)
-            total += (eps - expected).flatten(1).double().square().mean(1).cpu()
-        found.append(total / draws)
+        generator = torch.Generator(batch.x.device).manual_seed(seed)
+        score = model.bind(condition_of(model, batch), generator=generator)
+        found.append(measure(score, batch.x).cpu())
     return _finite(torch.cat(found), "losses")
 
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from scorefold.errors import DataError
 from scorefold_toolkit.metrics import frechet_distance
-from scorefold_toolkit.metrics.neighbours import balls
 
 PRECISION, DENSITY = 3, 5
 """The neighbours behind precision and recall, and behind density and coverage, of the papers."""
@@ -61,23 +60,65 @@ def neighbourhoods(
     m = len(samples)
     every = torch.cat([samples, held_out]).double()
     apart = torch.cdist(every, every)
+    # Neighbours are sorted once: a permutation changes only which of them are in a point's own set.
+    others = apart + torch.diag(torch.full((len(every),), torch.inf, dtype=apart.dtype))
+    distances, order = (part[:, :-1] for part in others.sort(1))
+    labels = torch.zeros(1 + permutations, len(every), dtype=torch.bool)
+    labels[0, :m] = True
+    for row in labels[1:]:
+        row[torch.randperm(len(every), generator=generator)[:m]] = True
+    values = [_balls(distances, order, of_samples) for of_samples in labels]
+    names = ("precision", "recall", "density", "coverage")
+    return {
+        name: Permuted.of(float(column[0]), column[1:])
+        for name, column in zip(names, torch.tensor(values, dtype=torch.float64).T, strict=True)
+    }
 
-    def measure(order: Tensor) -> dict[str, float]:
-        q, y = order[:m], order[m:]
-        rows = apart[q]
-        return balls(rows[:, y], apart[y][:, y], rows[:, q], PRECISION, DENSITY)
 
-    found = measure(torch.arange(len(every)))
-    others = [measure(torch.randperm(len(every), generator=generator)) for _ in range(permutations)]
-    return {name: Permuted.of(value, torch.tensor([one[name] for one in others])) for name, value in found.items()}
+def _balls(distances: Tensor, order: Tensor, of_samples: Tensor, most: int = 64) -> tuple[float, float, float, float]:
+    """Precision, recall, density and coverage, where a mask (N,) says which points are samples, of the distances (N, N)
+    from each to all others in increasing order and their places (N, N). See ``scorefold_toolkit.metrics.neighbours``.
+
+    Balls reach to a third or fifth neighbour, so the ``most`` nearest of each point are enough but for duplicates.
+    """
+    near, samples = distances[:, :most], of_samples[order[:, :most]]
+    counts = (samples == of_samples[:, None]).cumsum(1, dtype=torch.int16)
+    few, many = (
+        near.gather(1, (counts < count).sum(1, keepdim=True).clamp_max(near.shape[1] - 1))
+        for count in (PRECISION, DENSITY)
+    )
+    if most < distances.shape[1] and not bool(((counts[:, -1:] >= DENSITY) & (near[:, -1:] > many)).all()):
+        return _balls(distances, order, of_samples, distances.shape[1])
+    places, truths = order[:, :most], ~of_samples[:, None]
+    covered = torch.zeros_like(of_samples)
+    # Samples in balls of held-out points, and held-out points in balls of samples.
+    covered[places[(near <= few) & (samples == truths)]] = True
+    inside = (near <= many) & samples & truths
+    return (
+        float(covered[of_samples].double().mean()),
+        float(covered[~of_samples].double().mean()),
+        float(inside.sum()) / DENSITY / int(of_samples.sum()),
+        float(inside.any(1)[~of_samples].double().mean()),
+    )
 
 
-def kernel_distance(samples: Tensor, held_out: Tensor, permutations: int, generator: torch.Generator) -> Permuted:
+def kernel_distance(
+    samples: Tensor,
+    held_out: Tensor,
+    permutations: int,
+    generator: torch.Generator,
+    groups: tuple[Tensor, ...] | None = None,
+) -> Permuted:
     """The unbiased squared kernel distance (KID) of samples (m, D) and held-out points (h, D), with the kernel
-    (x.y / D + 1)^3 (Binkowski et al. 2018). Raises ``DataError`` for fewer than 20."""
+    (x.y / D + 1)^3 (Binkowski et al. 2018); with ``groups`` (m,) and (h,), their conditions, the kernel is 0 between
+    points of different ones, so that only points of one condition are compared. Raises ``DataError`` for fewer than
+    20."""
     check_enough(samples, held_out, "the test of the kernel distance")
     every, m, h = torch.cat([samples, held_out]).double(), len(samples), len(held_out)
     kernel = (every @ every.T / every.shape[1] + 1) ** 3
+    if groups is not None:
+        group = torch.cat(groups)
+        kernel = kernel * (group[:, None] == group)
     orders = [torch.arange(m + h), *(torch.randperm(m + h, generator=generator) for _ in range(permutations))]
     labels = torch.zeros(len(orders), m + h, dtype=torch.float64)
     for row, order in zip(labels, orders, strict=True):

@@ -11,7 +11,7 @@ from scipy.stats import binom, binomtest, false_discovery_control, hypergeom, ma
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
-from scorefold_audit.nearest import Near, Numbers, Places, Rows, Search
+from scorefold_audit.copying.nearest import Near, Numbers, Places, Rows, Search
 
 RATIO = 1 / 3
 """A sample whose nearest training point is three times as near as the next one counts as a copy (Yoon et al. 2023)."""

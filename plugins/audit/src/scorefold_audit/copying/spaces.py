@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,11 +13,20 @@ from torch import Tensor, nn
 
 from scorefold.errors import ConfigError, DataError
 from scorefold.stage import StageContext
-from scorefold_audit import copies
 from scorefold_audit.config import AuditOptions, SpaceName
-from scorefold_audit.copies import Closeness, Nearer, Rates
-from scorefold_audit.nearest import BY_CHANCE, Near, Neighbours, Numbers, Places, Rows, Search, duplicate_distance
-from scorefold_audit.sets import Sets
+from scorefold_audit.copying import statistics as copies
+from scorefold_audit.copying.nearest import (
+    BY_CHANCE,
+    Near,
+    Neighbours,
+    Numbers,
+    Places,
+    Rows,
+    Search,
+    duplicate_distance,
+)
+from scorefold_audit.copying.statistics import Closeness, Nearer, Rates
+from scorefold_audit.sets import Groups, Sets
 from scorefold_toolkit.metrics import feature_network
 from scorefold_toolkit.metrics.measure import Units
 
@@ -27,22 +37,44 @@ _DUPLICATES = 5000
 
 @dataclass(frozen=True)
 class Space:
-    """Features (n, D), (h, D) and (m, D) of the three sets, and what finds the nearest training points."""
+    """Features (n, D), (h, D) and (m, D) of the three sets, those of points that are asked about, and what finds the
+    nearest training points, of the same condition where ``groups`` numbers the conditions."""
 
     name: SpaceName
     training: Rows
     held_out: Rows
     samples: Rows
+    points: Rows
+    groups: Groups | None
     search: Search
+
+    def within(self, name: Literal["training", "held_out", "samples"]) -> Rows:
+        """The features of a set with further columns that hold points of other conditions apart, where there are any:
+        whatever asks for neighbours then finds those of the same condition."""
+        x: Rows = getattr(self, name)
+        if self.groups is None:
+            return x
+        of = self.groups[("training", "held_out", "samples").index(name)]
+        return marked(x, of, 1 + max(int(each.max(initial=0)) for each in self.groups), self.training)
 
     def without(self, rows: NDArray[np.bool_]) -> Space:
         """The space without these held-out points, a mask (h,)."""
-        return replace(self, held_out=self.held_out[~rows])
+        groups = self.groups and (self.groups[0], self.groups[1][~rows], self.groups[2])
+        return replace(self, held_out=self.held_out[~rows], groups=groups)
 
     @property
     def spread(self) -> float:
         """The root mean square deviation of a coordinate over training points."""
         return float(self.training.var(0, dtype=np.float64).mean() ** 0.5)
+
+
+def marked(x: Rows, groups: NDArray[np.int64], count: int, training: Rows) -> Rows:
+    """Features (N, D) with a column for each of ``count`` conditions, at a distance from others that is ten times the
+    reach of the training points."""
+    reach = float(np.linalg.norm(training - training.mean(0), axis=1).max()) or 1.0
+    columns = np.zeros((len(x), count), dtype=np.float32)
+    columns[np.arange(len(x)), groups] = 10 * reach
+    return np.concatenate([x, columns], 1)
 
 
 def spaces_of(sets: Sets, options: AuditOptions, context: StageContext) -> list[Space]:
@@ -60,7 +92,7 @@ def spaces_of(sets: Sets, options: AuditOptions, context: StageContext) -> list[
 
 
 def _space(name: SpaceName, sets: Sets, options: AuditOptions, context: StageContext) -> Space:
-    every = (sets.training.x, sets.held_out.x, sets.samples)
+    every = (sets.training.x, sets.held_out.x, sets.samples.x, sets.points.x)
     if name in ("random-conv", "inception"):
         network = feature_network(name, every[0].shape[1], weights=options.inception).to(context.device)
         units = Units.of(sets.scale, sets.training.x, "none")
@@ -70,11 +102,14 @@ def _space(name: SpaceName, sets: Sets, options: AuditOptions, context: StageCon
         if name == "columns" and options.scale == "columns":
             deviation = found[0].std(0, dtype=np.float64).astype(np.float32)
             found = [(x / np.where(deviation > 0, deviation, 1)).astype(np.float32) for x in found]
-    return Space(name, found[0], found[1], found[2], Search(found[0]))
+    space = Space(name, found[0], found[1], found[2], found[3], sets.groups, Search(found[0]))
+    return space if sets.groups is None else replace(space, search=Search(space.within("training")))
 
 
 @torch.no_grad()
 def _features(network: nn.Module, x: Tensor, units: Units, batch_size: int, context: StageContext) -> Rows:
+    if len(x) == 0:
+        return np.empty((0, 0), dtype=np.float32)
     parts = [network(units.unit(batch.to(context.device))).flatten(1).float().cpu() for batch in x.split(batch_size)]
     found: Rows = torch.cat(parts).numpy()
     return found
@@ -82,8 +117,8 @@ def _features(network: nn.Module, x: Tensor, units: Units, batch_size: int, cont
 
 @dataclass(frozen=True)
 class Overlap:
-    """Held-out points that are training points or near-duplicates of some, a mask (h,), and how many training points of
-    those searched have a near-duplicate among the others.
+    """Held-out points that are training points or near-duplicates of some, a mask (h,), and the distances ``own`` (k,)
+    of the training points ``chosen`` (k,) from their nearest others; up to ``near`` they are near-duplicates.
 
     ``leaked`` says that there are more of the first than chance or the data's own duplicates explain (Fisher's test at
     5 %): such points say nothing of a model that copies and are left out. Otherwise they are as usual in these data as
@@ -91,9 +126,19 @@ class Overlap:
     """
 
     rows: NDArray[np.bool_]
-    duplicates: int
-    searched: int
+    near: float
+    chosen: Places
+    own: Numbers
     leaked: bool
+
+    @property
+    def searched(self) -> int:
+        return len(self.chosen)
+
+    @property
+    def duplicates(self) -> int:
+        """Of the training points searched."""
+        return int((self.own <= self.near).sum())
 
     @property
     def duplicated(self) -> bool:
@@ -117,11 +162,10 @@ def overlap_of(space: Space, neighbours: Neighbours, seed: int) -> Overlap:
             f"{int(rows.sum())} of {len(rows)} held-out points are training points; held-out points must be others",
             hint="give points that the model was not trained on, such as the test split",
         )
-    chosen = np.random.default_rng(seed).permutation(len(space.training))[:_DUPLICATES]
-    own = space.search.own(np.sort(chosen)) if len(space.training) > 1 else np.array([np.inf])
-    duplicates = int((own <= near_duplicate).sum())
-    rates = Rates(int(rows.sum()), len(rows), duplicates, len(chosen))
-    return Overlap(rows, duplicates, len(chosen), rates.p_more() < 0.05)
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(space.training))[:_DUPLICATES])
+    own = space.search.own(chosen) if len(space.training) > 1 else np.array([np.inf])
+    rates = Rates(int(rows.sum()), len(rows), int((own <= near_duplicate).sum()), len(chosen))
+    return Overlap(rows, near_duplicate, chosen, own, rates.p_more() < 0.05)
 
 
 @dataclass(frozen=True)
@@ -154,12 +198,13 @@ def copying(space: Space, neighbours: Neighbours | None, listed: float, seed: in
     for name, points in counts.items():
         if len(points) < FEWEST:
             raise DataError(f"the tests of copying need at least {FEWEST} {name}; {len(points)} were given")
-    neighbours = neighbours or Neighbours.of(space.search, space.held_out)
+    samples, held_out = space.within("samples"), space.within("held_out")
+    neighbours = neighbours or Neighbours.of(space.search, held_out)
     first = Near.of(space.search, neighbours)
     duplicate = duplicate_distance(first.distance, first.ratio)
     other = Near.of(space.search, neighbours, duplicate)
-    near = Near.of(space.search, Neighbours.of(space.search, space.samples), duplicate)
-    to_held_out = Search(space.held_out).nearest(space.samples)
+    near = Near.of(space.search, Neighbours.of(space.search, samples), duplicate)
+    to_held_out = Search(held_out).nearest(samples)
     p = copies.p_values(near.ratio, other.ratio)
     h, m = len(space.held_out), len(space.samples)
     count = [int((each.ratio < copies.RATIO).sum()) for each in (near, other)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,9 @@ from sklearn.neighbors import NearestNeighbors
 Numbers = NDArray[np.float64]
 Rows = NDArray[np.float32]
 Places = NDArray[np.int64]
+
+LARGE = 100_000
+"""Points from which on faiss pays."""
 
 NEIGHBOURS = 10
 """How many neighbours are looked at for one that is no duplicate of the first."""
@@ -27,11 +32,19 @@ BY_CHANCE = 1e-4
 
 
 class Search:
-    """Nearest points among n fixed ones (n, D), brute force for many coordinates and a tree for few."""
+    """Nearest points among n fixed ones (n, D), all of them exact: by faiss above 100,000 points where it is installed
+    (the extra ``large``), else brute force for many coordinates and a tree for few."""
 
     def __init__(self, points: Rows) -> None:
         self.points = points
-        self._tree = NearestNeighbors(algorithm="auto").fit(points)
+        self._index: Any = None
+        if len(points) > LARGE and find_spec("faiss") is not None:
+            import faiss
+
+            self._index = faiss.IndexFlatL2(points.shape[1])
+            self._index.add(np.ascontiguousarray(points))
+        else:
+            self._tree = NearestNeighbors(algorithm="auto").fit(points)
 
     def nearest(self, queries: Rows, count: int = 1) -> tuple[Numbers, Places]:
         """Distances (m, k) in increasing order and places (m, k) of the ``count`` nearest points, or of all if fewer.
@@ -40,7 +53,11 @@ class Search:
         difference of large squares.
         """
         count = min(count, len(self.points))
-        found: Places = self._tree.kneighbors(queries, count, return_distance=False)
+        found: Places
+        if self._index is not None:
+            found = self._index.search(np.ascontiguousarray(queries), count)[1]
+        else:
+            found = self._tree.kneighbors(queries, count, return_distance=False)
         distances = np.empty(found.shape)
         step = max(1, _AT_ONCE // (count * max(1, queries.shape[1])))
         for start in range(0, len(queries), step):

@@ -1,0 +1,134 @@
+"""What an audit has found so far, and what becomes of it: the result, its arrays and what the figures show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scorefold.errors import DataError
+from scorefold.stage import Outcome
+from scorefold_audit import verdicts
+from scorefold_audit.copying.spaces import Copying
+from scorefold_audit.sets import Sets
+from scorefold_audit.verdicts import Finding
+
+T = TypeVar("T")
+
+LISTED = 50
+"""How many rows a list has at most: samples next to their nearest training points, points, outliers."""
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What figures show: what was measured of copying in each space, and for the most copied samples (k, *E) their
+    nearest training points (k, *E) with the ratio (k,) of each and whether it was named (k,)."""
+
+    copying: tuple[Copying, ...]
+    samples: Tensor
+    training: Tensor
+    ratio: Tensor
+    named: Tensor
+    limits: tuple[float | None, float | None]
+
+
+@dataclass
+class Report:
+    """Numbers by name, tests before they are corrected, what was found without a test, what was withheld and why, and
+    lists of single points by what they are of."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    facts: list[dict[str, Any]] = field(default_factory=list)
+    withheld: list[dict[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    lists: dict[str, Any] = field(default_factory=dict)
+
+    def attempt(self, part: str, measure: Callable[[], T]) -> T | None:
+        """What is measured, or None where there are too few points for it: then the reason is noted."""
+        try:
+            return measure()
+        except DataError as error:
+            self.withhold(part, error.message)
+            return None
+
+    def withhold(self, part: str, reason: str) -> None:
+        """Note what is not given, and why."""
+        self.withheld.append({"part": part, "reason": reason})
+
+    def outcome(self, sets: Sets, measured: tuple[Copying, ...], level: float) -> Outcome:
+        """The result of the stage: verdicts at a level, lists, and what is withheld."""
+        judged = verdicts.judge(self.findings, level)
+        warnings = [*self.warnings, *(verdict["text"] for verdict in judged if verdict["found"])]
+        result: dict[str, Any] = {
+            "metrics": self.metrics,
+            "warnings": warnings,
+            "audit": {
+                "level": level,
+                "verdicts": [*judged, *self.facts],
+                "copies": [_listed(found) for found in measured],
+                "training": self.lists.get("training"),
+                "points": self.lists.get("points"),
+                "withheld": self.withheld,
+            },
+        }
+        if not measured:
+            return Outcome(self.metrics, result)
+        first = measured[0]
+        result["answer"] = {
+            "quantity": f"copied share of the samples ({first.space})",
+            "value": first.rates.excess(),
+            "interval": list(first.rates.interval()),
+            "reading": verdicts.summary(judged),
+        }
+        shown = _shown(sets, measured)
+        return Outcome(self.metrics, result, _arrays(sets, measured, shown), shown=shown)
+
+
+def _shown(sets: Sets, measured: tuple[Copying, ...]) -> Audited:
+    first = measured[0]
+    order = np.argsort(first.near.ratio, kind="stable")[:LISTED]
+    return Audited(
+        measured,
+        sets.samples.x[torch.from_numpy(order)],
+        sets.training.take(torch.from_numpy(first.near.index[order])).x,
+        torch.from_numpy(first.near.ratio[order]),
+        torch.from_numpy(np.isin(order, first.named)),
+        (sets.scale.low, sets.scale.high),
+    )
+
+
+def _arrays(sets: Sets, measured: tuple[Copying, ...], shown: Audited) -> dict[str, Tensor]:
+    arrays = {}
+    for found in measured:
+        arrays[f"distance ({found.space})"] = torch.from_numpy(found.near.distance)
+        arrays[f"ratio ({found.space})"] = torch.from_numpy(found.near.ratio)
+        arrays[f"nearest training point ({found.space})"] = torch.from_numpy(found.near.index)
+        arrays[f"held-out distance ({found.space})"] = torch.from_numpy(found.near_held_out.distance)
+        arrays[f"held-out ratio ({found.space})"] = torch.from_numpy(found.near_held_out.ratio)
+    # What may have been drawn for this audit alone, in the units that the data were read in.
+    arrays["most like copies"] = sets.scale.to_raw(shown.samples)
+    arrays["their nearest training points"] = sets.scale.to_raw(shown.training)
+    return arrays
+
+
+def _listed(found: Copying) -> dict[str, Any]:
+    """The samples that are nearest to a training point, against the next one, as JSON; the surest first."""
+    order = np.argsort(found.near.ratio, kind="stable")[:LISTED]
+    chosen = set(found.named.tolist())
+    rows = [
+        {
+            "sample": int(place),
+            "training": int(found.near.index[place]),
+            "distance": float(found.near.distance[place]),
+            "ratio": float(found.near.ratio[place]),
+            "p": float(found.p[place]),
+            "named": int(place) in chosen,
+        }
+        for place in order
+    ]
+    return {"space": found.space, "named": len(found.named), "nearest": rows}
