@@ -73,6 +73,7 @@ def scorefold(name: str, config: dict[str, Any]) -> Side:
 SIDES: dict[str, Side] = {
     "script": script,
     "denoising": scorefold("score:denoising", {}),
+    "flow-matching": scorefold("score:flow-matching", {}),
     "multiscale": scorefold(
         "score:multiscale",
         {

@@ -120,6 +120,38 @@ def test_points_are_compared_within_conditions(swapped: bool) -> None:
     assert found(result) >= {"off-the-data", "misses-data", "different"} if swapped else not found(result)
 
 
+class Followed(ScoreModel):
+    """N(c, (spread / 2)^2) for the condition c: data have the spread 1."""
+
+    def __init__(self, spread: float) -> None:
+        super().__init__(VP(), (1,), condition_spec=TensorSpec((1,)))
+        self.spread = spread
+
+    def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        assert isinstance(condition, Tensor)
+        signal, noise = self.process.coefficients(x, t)
+        return -(x - signal * condition) / (signal**2 * self.spread**2 / 4 + noise**2)
+
+
+@pytest.mark.parametrize("spread", [0.4, 1.0])
+def test_draws_that_are_too_narrow_for_their_condition_are_warned_of(spread: float) -> None:
+    """The same spread over all conditions hides what a metric of calibration sees at each."""
+
+    def points(seed: int) -> Dataset:
+        condition = torch.randn(1000, 1, generator=generator(seed))
+        return Dataset(condition + torch.randn(1000, 1, generator=generator(seed + 10)) / 2, condition)
+
+    data = TensorSource({"train": points(0), "test": points(1)}, condition_spec=TensorSpec((1,)))
+    metric = Host.discover().create("metric:lc2st", {"exchanges": 99})
+    quick: dict[str, Any] = {"n": 1000, "steps": 24, "dimension_points": 0}
+    result = asked(Followed(spread), {"data": data, "calibration": metric}, **quick)
+    warned = [text for text in result["warnings"] if "by LC2ST" in text]
+    assert bool(warned) == (spread < 1)
+    assert result["metrics"]["LC2ST p-value"] < 0.02 if spread < 1 else result["metrics"]["LC2ST p-value"] > 0.02
+    alone = asked(Followed(spread), {"data": data}, **quick)
+    assert "metric:lc2st" in next(row["reason"] for row in alone["withheld"] if row["part"] == "calibration")
+
+
 def test_copies_within_a_condition_are_found() -> None:
     label = torch.arange(400) % 2
     training, held_out = (

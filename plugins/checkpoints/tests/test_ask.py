@@ -1,4 +1,4 @@
-"""A tiny checkpoint of every family of schedulers, asked everything: samples, dimension, likelihood, audit."""
+"""A tiny checkpoint of every family of schedulers, asked everything: samples, dimension, likelihood, paths, audit."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ stages:
   samples: {use: model, do: sample, options: {n: 2, steps: 2}}
   dimension: {use: estimator:iddiff, inputs: {score: model, data: data}, options: {limit: 3}}
   likelihood: {use: model, do: evaluate, inputs: {data: data}, options: {limit: 1, probes: 1, tolerance: 0.2}}
+  between: {use: model, do: interpolate, inputs: {data: data}, options: {pairs: 1, times: 3, decoding: {steps: 4}}}
   audit: {use: model, do: audit, inputs: {data: data}, options: {n: 30, steps: 2, permutations: 99}}
 """
 
@@ -66,6 +67,7 @@ def test_every_family_is_asked_everything(
     assert metrics["samples"]["samples"] == 2
     assert metrics["audit"]["samples"] == 30
     assert all(math.isfinite(value) for value in metrics["likelihood"].values())
+    assert math.isfinite(metrics["between"]["round-trip error of the ends"])
     dimension = result.value("dimension").value
     assert dimension is None or 0 <= dimension <= 64
     model = result.value("model")

@@ -18,6 +18,7 @@ from scorefold_audit.copying.blind import raw_numbers
 from scorefold_audit.copying.nearest import NEIGHBOURS, Near, Neighbours
 from scorefold_audit.copying.spaces import Copying, Overlap, Space, copying, overlap_of, spaces_of
 from scorefold_audit.membership.measures import measure_membership
+from scorefold_audit.quality.calibration import measure_calibration
 from scorefold_audit.quality.comparison import some
 from scorefold_audit.quality.measures import measure_quality
 from scorefold_audit.report import LISTED, Report
@@ -44,6 +45,8 @@ def audit(
     neighbours = Neighbours.of(spaces[0].search, spaces[0].within("held_out"))
     overlap = overlap_of(spaces[0], neighbours, context.seed("duplicates") % 2**32)
     _note_sizes(report, sets, overlap)
+    # Before points are left out: a sample stands beside the held-out point whose condition it was drawn for.
+    measure_calibration(report, component, inputs.get("calibration"), sets)
     if overlap.leaked:
         sets = sets.without(torch.from_numpy(overlap.rows))
         spaces = [space.without(overlap.rows) for space in spaces]

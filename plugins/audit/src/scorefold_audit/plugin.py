@@ -35,6 +35,7 @@ def scorefold_verbs() -> Iterable[Verb]:
             Port("held_out", kind="data", optional=True),
             Port("points", kind="data", optional=True),
             Port("estimator", kind="estimator", optional=True, default={"use": "estimator:mle"}),
+            Port("calibration", kind="metric", optional=True),
         ),
         gives="metrics",
         target="scorefold_audit.audit:audit",
