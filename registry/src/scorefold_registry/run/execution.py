@@ -18,8 +18,7 @@ from scorefold.errors import PluginError, ScorefoldError
 from scorefold.plugin import hookimpl
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor, Outcome, RunInfo, Show, StageContext, StageInfo, showing
-from scorefold_registry.components.manifest import has_state
-from scorefold_registry.components.stage_files import STAGE_FILE, read_result, read_stage
+from scorefold_registry.components.stage_files import read_result, read_stage
 from scorefold_registry.plugins.loading import load_target
 from scorefold_registry.plugins.process_guard import guarded
 from scorefold_registry.plugins.surroundings import Marks, refuse_changed_files
@@ -41,12 +40,12 @@ from scorefold_registry.run.stage_folder import (
     draw_again,
     fingerprints,
     key_of,
-    load_stage,
     note_steps,
     perform,
     resolved_run,
     write_stage,
 )
+from scorefold_registry.run.stage_values import StageValues
 from scorefold_registry.runfile.plan import Plan, PlannedStage
 from scorefold_registry.runfile.reader import RunFileError
 from scorefold_registry.runfile.yaml_reader import yaml_text
@@ -70,8 +69,6 @@ class Session:
     jobs: Executor | None = None
     keys: dict[str, str] = field(default_factory=dict)
     fingerprints: dict[str, str | None] = field(default_factory=dict)
-    values: dict[str, Any] = field(default_factory=dict)
-    built: dict[str, Any] = field(default_factory=dict)
     results: list[StageResult] = field(default_factory=list)
     calls: int | None = None
     current: str | None = None
@@ -84,6 +81,7 @@ class Session:
         self.info = RunInfo(
             file.name, folder, file.seed, resolved_run(self.host.catalogue, self.plan), self.plan.plugins
         )
+        self.handed = StageValues(self.host, folder, self.workshop.device)
         self.events = Events(folder / "events.jsonl")
         self.observers = Observers(self.host.manager, self.events)
         local = _LocalRunner(self)
@@ -170,7 +168,7 @@ class Session:
             stages=tuple(self.results),
             failures=tuple(self.observers.failures),
             seconds=seconds,
-            _values=self.values,
+            _values=self.handed.values,
             _host=self.host,
         )
         self._end("complete", seconds=seconds, **result.as_json())
@@ -182,9 +180,10 @@ class Session:
     def _notify_end(self, result: RunResult, sections: Sequence[tuple[str, str, str]]) -> RunResult:
         """Notify the observers of a run that is complete; an observer that fails now still stands in the report."""
         self.events.moved(result.folder / "events.jsonl")
-        for name in self.built:
-            self._saved_at(name, result.folder / name)
+        for name in self.handed.built:
+            self.handed.saved_at(name, result.folder / name)
         self.info = replace(self.info, folder=result.folder)
+        self.handed.folder = result.folder
         self.observers.notify("scorefold_after_run", run=self.info, result=result.as_json())
         if len(self.observers.failures) > len(result.failures):
             result = replace(result, failures=tuple(self.observers.failures))
@@ -213,7 +212,7 @@ class Session:
                 target = self.info.folder / planned.name
                 reused = not self.fresh and planned.artefact is None and self.cache.fetch(key, target)
                 if reused:
-                    self._saved_at(planned.name, target)
+                    self.handed.saved_at(planned.name, target)
                 else:
                     self._compute(planned, info, began)
         except KeyboardInterrupt:
@@ -229,12 +228,12 @@ class Session:
         digests: list[str | None] = []
         creates = planned.source is None and planned.artefact is None
         if creates and planned.registered.component.kind == "data":
-            source = self.workshop.source(planned, self._value)
+            source = self.workshop.source(planned, self.handed.value)
             assert planned.config is not None
             digests = fingerprints(source, planned.config)
             self.fingerprints[planned.name] = digests[0]
-            self.values[planned.name] = self.built[planned.name] = source
-        digests += self.workshop.inline_fingerprints(planned, self._value)
+            self.handed.values[planned.name] = self.handed.built[planned.name] = source
+        digests += self.workshop.inline_fingerprints(planned, self.handed.value)
         runtime = self.plan.run.runtime
         surroundings = {
             "seed": derive_seed(self.info.seed, planned.name),
@@ -256,13 +255,13 @@ class Session:
         checkpoints = self.cache.checkpoints(info.key)
         if self.fresh:
             shutil.rmtree(checkpoints, ignore_errors=True)
-        inputs = {name: self._value(name) for name in planned.after}
+        inputs = {name: self.handed.value(name) for name in planned.after}
         self.events.write("stage-started", stage=planned.name, component=info.component, key=info.key)
         self.observers.notify(
             "scorefold_before_stage", stage_name=planned.name, run=self.info, stage=info, inputs=inputs
         )
         if self._reread():
-            inputs = {name: self._value(name) for name in planned.after}
+            inputs = {name: self.handed.value(name) for name in planned.after}
         # What importing code costs is the process's business, and not the method's.
         load_target(planned.registered, planned.registered.component.target)
         import_module(planned.verb.target.partition(":")[0])
@@ -273,7 +272,7 @@ class Session:
         spent = cpu_seconds() - started
         if not isinstance(outcome, Outcome):
             raise PluginError(f"scorefold_run_stage returned a {type(outcome).__name__}; expected an Outcome")
-        read = {planned.name: self.values.get(planned.name), **inputs}
+        read = {planned.name: self.handed.values.get(planned.name), **inputs}
         refuse_changed_files(planned.name, read, self.fingerprints)
         spoilt = marks.changed()
         self.observers.spoilt += spoilt
@@ -283,10 +282,10 @@ class Session:
             what, plugin = " and ".join(changed), planned.registered.plugin
             text = f"the code of plugin {plugin!r} changed {what}, which was put back; no other run reuses this result"
             outcome.result = {**outcome.result, "warnings": [*outcome.result.get("warnings", ()), text]}
-        component = self.built.get(planned.name)
+        component = self.handed.built.get(planned.name)
         if component is None and self.host.builder.memory.of(outcome.value) is not None:
             # Another runner did the stage, and gives what this host has loaded of it.
-            component = self.built[planned.name] = outcome.value
+            component = self.handed.built[planned.name] = outcome.value
         facts = {
             "name": planned.name,
             "component": info.component,
@@ -308,13 +307,13 @@ class Session:
         target = self.info.folder / planned.name
         with new_folder(target) as partial, showing(self._advanced(planned.name)):
             write_stage(self.host, planned, component, outcome, partial, facts)
-        self._saved_at(planned.name, target)
+        self.handed.saved_at(planned.name, target)
         if planned.artefact is None and not changed:
             self.cache.store(info.key, target)
         else:
             # Not kept: a reference holds only where it stands, and what changed its surroundings may not hold at all.
             shutil.rmtree(checkpoints, ignore_errors=True)
-        self.values[planned.name] = outcome.value
+        self.handed.values[planned.name] = outcome.value
         seconds = time.monotonic() - began
         self.observers.notify(
             "scorefold_after_stage",
@@ -332,41 +331,29 @@ class Session:
             return
         self.rehearsed = True
         stages = self.plan.stages[self.plan.stages.index(planned) :]
-        if problems := rehearse(self.workshop, self.plan, self._copy_of, stages):
+        if problems := rehearse(self.workshop, self.plan, self._done, stages):
             raise problems[0] if len(problems) == 1 else RunFileError(problems)
 
-    def _copy_of(self, name: str) -> Any:
-        """The value of a stage that is done, loaded anew where it is a component. Raises ``KeyError`` for others."""
-        folder = self.info.folder / name
-        if name in self.keys and name in self.fingerprints:
-            return self._value(name)
-        if not (folder / STAGE_FILE).is_file():
-            raise KeyError(name)
-        return load_stage(self.host, folder, "cpu").value
+    def _done(self, name: str) -> Any:
+        """The value of a stage that is done, loaded anew where it is no data. Raises ``KeyError`` for others."""
+        is_data = name in self.keys and name in self.fingerprints
+        return self.handed.value(name) if is_data else self.handed.copy(name)
 
     def _reread(self) -> bool:
         """Forget the values that were changed in place, so that they are read from their folders; whether any was."""
-        spoilt = self.observers.spoilt
-        for name in spoilt:
-            self.values.pop(name, None)
-            self.built.pop(name, None)
-        found = bool(spoilt)
-        spoilt.clear()
-        return found
-
-    def _saved_at(self, name: str, folder: Path) -> None:
-        """Give the host the folder of the state of a stage's component, so that others can refer to it."""
-        if name in self.built and has_state(folder):
-            self.host.moved(self.built[name], folder)
+        spoilt = list(self.observers.spoilt)
+        self.handed.forget(spoilt)
+        self.observers.spoilt.clear()
+        return bool(spoilt)
 
     def run_locally(self, stage: StageInfo) -> Outcome:
         """What the local runner does with a stage: create the component, fill the verb's inputs, call the verb."""
         planned = next(item for item in self.plan.stages if item.name == stage.name)
-        component = self.built.get(planned.name)
+        component = self.handed.built.get(planned.name)
         if component is None:
-            component = self.workshop.component(planned, self._value, self._component_of)
-        self.built[planned.name] = component
-        inputs = self.workshop.inputs(planned, component, self._value)
+            component = self.workshop.component(planned, self.handed.value, self.handed.component)
+        self.handed.built[planned.name] = component
+        inputs = self.workshop.inputs(planned, component, self.handed.value)
         checkpoints = self.cache.checkpoints(stage.key)
         checkpoints.mkdir(parents=True, exist_ok=True)
         context = StageContext(
@@ -401,23 +388,6 @@ class Session:
         self.progress.measured(stage.name, step, metrics)
         self.observers.notify(
             "scorefold_on_metrics", stage_name=stage.name, run=self.info, stage=stage, step=step, metrics=metrics
-        )
-
-    def _value(self, name: str) -> Any:
-        """What a stage handed on; read from its folder where it was reused."""
-        if name not in self.values:
-            loaded = load_stage(self.host, self.info.folder / name, self.workshop.device)
-            self.values[name] = loaded.value
-            if loaded.component is not None:
-                self.built[name] = loaded.component
-        return self.values[name]
-
-    def _component_of(self, name: str) -> Any:
-        """A fresh copy of what a stage's verbs act on: its value where that is a component, or else its component."""
-        loaded = load_stage(self.host, self.info.folder / name, self.workshop.device)
-        gives, component = loaded.facts["gives"], loaded.facts["component"]
-        return (
-            loaded.component if gives != component.partition(":")[0] and loaded.component is not None else loaded.value
         )
 
     def _ended(self, planned: PlannedStage, info: StageInfo, reused: bool, seconds: float) -> None:
