@@ -292,7 +292,7 @@ def test_inputs_are_held_to_its_kind(plan: MakePlan, earlier: Path) -> None:
     assert "score" in problem.message
     assert (problem.line, problem.column) == (7, text.splitlines()[6].index("prior") + 1)
     assert "has no verb" in refused(plan, PRIOR + "  m: {use: prior, do: embed}\n").message
-    text = PRIOR + "  data: {use: data:tiny}\n  m: {use: prior, do: encode, inputs: {data: data}}\n"
+    text = PRIOR + "  data: {use: data:tiny}\n  m: {use: prior, do: reconstruct, inputs: {data: data}}\n"
     assert refused(plan, text).code == "capability"
 
 
