@@ -22,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 CORE, TOOLKIT = "core/src/scorefold/", "toolkit/src/scorefold_toolkit/"
+RECTIFIED = TOOLKIT + "score_matching/rectified.py"
 
 
 @dataclass(frozen=True)
@@ -279,10 +280,10 @@ MUTATIONS = (
     plugin("audit", "membership/dimension.py", "x[0].numel() + trace", "trace"),
     plugin("audit", "unusual/judging.py", "2 * np.minimum(likelihood", "np.minimum(likelihood"),
     # Flow matching.
-    plugin("flowmatching", "schedule.py", "(2 * t / (1 - t)).sqrt()", "(t / (1 - t)).sqrt()"),
-    plugin("flowmatching", "schedule.py", "-2 * (torch.logit(self.held(t))", "-(torch.logit(self.held(t))"),
-    plugin("flowmatching", "schedule.py", "return ratio / (1 + ratio)", "return ratio"),
-    plugin("flowmatching", "schedule.py", "math.hypot(t_end, 1 - t_end)", "t_end"),
+    Mutation(RECTIFIED, "(2 * t / (1 - t)).sqrt()", "(t / (1 - t)).sqrt()", "plugins/flowmatching/tests"),
+    Mutation(RECTIFIED, "-2 * (torch.logit(self.held(t))", "-(torch.logit(self.held(t))", "plugins/flowmatching/tests"),
+    Mutation(RECTIFIED, "return ratio / (1 + ratio)", "return ratio", "plugins/flowmatching/tests"),
+    Mutation(RECTIFIED, "math.hypot(t_end, 1 - t_end)", "t_end", "plugins/flowmatching/tests"),
     plugin("flowmatching", "score.py", "t, condition) - self.event_scale.middle(x)", "t, condition)"),
     plugin("flowmatching", "score.py", "self._as_event(1 - t) * self._answer", "self._answer"),
     plugin("flowmatching", "score.py", "(answer - (noise - data)) ** 2", "(answer - (data - noise)) ** 2"),

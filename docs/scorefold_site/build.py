@@ -45,6 +45,9 @@ def build(out: Path) -> int:
         status = subprocess.run([*command, str(source), str(out)], check=False).returncode
     for left in ("objects.inv", ".buildinfo"):
         (out / left).unlink(missing_ok=True)
+    for page in (out / "_modules").rglob("*.html"):
+        # From the source back to the last page that showed it, which need not be the one with its entry.
+        page.write_text(re.sub(r'<a class="viewcode-back" [^>]*>.*?</a>', "", page.read_text(encoding="utf-8")))
     return status
 
 

@@ -182,7 +182,7 @@ class Good(Config):
         assert lines[:11] == [
             "score:good@1  fake-one 1.0  registered",
             "  does good",
-            "  verbs: fit, sample, evaluate, outliers, assess, audit",
+            "  verbs: fit, sample, evaluate, outliers, assess, encode, interpolate, audit",
             "  aliases: fine",
             "  provides: Trainable",
             "  port data: data",

@@ -270,7 +270,14 @@ class MultiScale(ScoreModel, Trainable):
     def loss_reference(self, points: Dataset, loss: Callable[[], float], phase: str) -> LossReference | None:
         """The loss of a scale whose network answers 0; None where errors are weighed by what is learned."""
         network = self._network(_scale(phase))
-        return None if network.uncertainty is not None else silent_network(network, loss)
+        if network.uncertainty is not None:
+            return None
+        trained = network.trained.clone()
+        network.trained.fill_(True)  # it is asked before its first step
+        try:
+            return silent_network(network, loss)
+        finally:
+            network.trained.copy_(trained)
 
     def refuses(self, strategy: str) -> str | None:
         if strategy == "compile":
