@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_files import SHAPE, saved, tiny, write_samples
+from checkpoint_files import SHAPE, saved, write_samples
 from diffusers import (
     DDIMScheduler,
     DDPMPipeline,
@@ -19,6 +19,7 @@ from diffusers import (
     UNet2DModel,
 )
 from safetensors.torch import load_file, save_file
+from tiny_unets import tiny_unet
 from torch import Tensor
 
 import scorefold_checkpoints
@@ -101,7 +102,7 @@ def test_the_denoised_image_is_the_schedulers_own(prediction: str, tmp_path: Pat
 
 
 def test_a_pipeline_saved_by_diffusers_is_read_and_samples(tmp_path: Path, generator: torch.Generator) -> None:
-    DDPMPipeline(tiny(), DDPMScheduler(num_train_timesteps=100)).save_pretrained(tmp_path)
+    DDPMPipeline(tiny_unet(), DDPMScheduler(num_train_timesteps=100)).save_pretrained(tmp_path)
     model = load(tmp_path)
     draws = model.sample(2, steps=4, generator=generator)
     assert draws.shape == (2, *SHAPE)
@@ -110,7 +111,7 @@ def test_a_pipeline_saved_by_diffusers_is_read_and_samples(tmp_path: Path, gener
 
 
 def test_a_network_and_a_scheduler_in_folders_of_their_own(tmp_path: Path) -> None:
-    tiny().save_pretrained(tmp_path / "network")
+    tiny_unet().save_pretrained(tmp_path / "network")
     DDPMScheduler(num_train_timesteps=20).save_pretrained(tmp_path / "noise")
     model = load(tmp_path / "network", scheduler=str(tmp_path / "noise"))
     assert model.process.t_max == 19

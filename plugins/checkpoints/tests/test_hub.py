@@ -12,11 +12,12 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
-from checkpoint_files import saved, saved_latent, tiny
+from checkpoint_files import saved, saved_latent
 from diffusers import DDPMScheduler
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
+from tiny_unets import tiny_unet
 
 from scorefold.errors import ArtefactError, ConfigError
 from scorefold_checkpoints import hub
@@ -43,7 +44,7 @@ def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Put:
     def put(name: str = NAME, commit: str = COMMIT, branch: str = "main", seed: int = 1) -> Path:
         model = cache / f"models--{name.replace('/', '--')}"
         made = tmp_path / "made" / commit
-        unet = tiny()
+        unet = tiny_unet()
         torch.manual_seed(seed)
         torch.nn.init.normal_(unet.conv_out.weight)
         unet.save_pretrained(made / "unet")
@@ -187,7 +188,7 @@ def test_a_run_pins_the_commit(put: Put, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_shards_are_read_and_a_missing_one_is_named(tmp_path: Path) -> None:
-    unet = tiny()
+    unet = tiny_unet()
     unet.save_pretrained(tmp_path / "unet", max_shard_size="8KB")
     DDPMScheduler().save_pretrained(tmp_path / "scheduler")
     shards = sorted((tmp_path / "unet").glob("*.safetensors"))

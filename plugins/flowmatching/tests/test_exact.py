@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from schedule_rates import check_rates
 from torch import Tensor
 
 from scorefold.data import Dataset, EventScale
@@ -52,16 +53,7 @@ def test_the_prior_spreads_as_data_of_that_deviation_do_at_the_end(t_end: float)
 
 
 def test_rates_are_those_of_the_kernel() -> None:
-    path = Rectified(2.0)
-    t = torch.linspace(0.01, 0.99, 30, dtype=torch.float64).requires_grad_()
-    signal, scale = path.signal_scale(t)
-    (of_signal,) = torch.autograd.grad(signal.log().sum(), t, retain_graph=True)
-    (of_variance,) = torch.autograd.grad((scale**2).sum(), t)
-    rate, dispersion = path.rates(t)
-    torch.testing.assert_close(rate, of_signal)
-    torch.testing.assert_close(dispersion**2, of_variance - 2 * of_signal * scale**2)
-    torch.testing.assert_close(path.log_snr(t), 2 * (signal / scale).log())
-    torch.testing.assert_close(path.time_at(scale / signal), t)
+    check_rates(Rectified(2.0), torch.linspace(0.01, 0.99, 30, dtype=torch.float64))
 
 
 def test_it_is_any_diffusion_at_the_same_noise() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,7 +20,7 @@ from scorefold.jobs import job_function
 from scorefold.results import Estimate
 from scorefold.stage import Executor
 from scorefold_iddiff.config.successors import LIDLConfig
-from scorefold_iddiff.estimators.lidl import LIDL
+from scorefold_iddiff.estimators.lidl import LIDL, NoisedFlow
 from scorefold_iddiff.figures.successors import lidl as draw
 from scorefold_registry import Host, run_file
 from scorefold_toolkit.nn import StandardNormal
@@ -212,3 +213,12 @@ def _untrainable() -> Flow:
             return z, z.new_zeros(len(z))
 
     return Identity((4,), StandardNormal())
+
+
+def test_the_reference_of_a_noised_flow_is_that_of_noised_points() -> None:
+    x = 2 * torch.randn(20_000, 3, generator=torch.Generator().manual_seed(1))
+    flow: Any = Host.discover().create("flow:affine-coupling", data=TensorSource(x))
+    found = NoisedFlow(flow, 0.5).loss_reference(Dataset(x), lambda: 0.0, "fit")
+    assert found is not None
+    assert found.value == pytest.approx(0.5 * math.log(2 * math.pi * math.e * (4 + 0.25)), abs=0.02)
+    assert NoisedFlow(GaussianFlow(3), 0.5).loss_reference(Dataset(x), lambda: 0.0, "fit") is None

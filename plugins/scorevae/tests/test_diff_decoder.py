@@ -380,3 +380,16 @@ def test_by_name_in_a_host(tmp_path: Any) -> None:
     torch.testing.assert_close(again.encode(x), model.encode(x))
     first, second = (one.decode(one.encode(x), generator=generator(), steps=3) for one in (model, again))
     assert torch.equal(first, second)
+
+
+def test_the_reference_of_the_loss_knows_neither_code_nor_network() -> None:
+    """With networks that answer 0 no noise is expected and no code differs from N(0, I): 1/2 E |eps|^2 is D / 2."""
+    model, (_, x) = exact(), drawn(20_000)
+
+    def own() -> float:
+        return float(model.loss(Dataset(x), progress=END, generator=generator(7)).value.detach())
+
+    found = model.loss_reference(Dataset(x), own, "fit")
+    assert found.of == "networks that answer 0"
+    assert found.value == pytest.approx(2.0, rel=0.02)
+    assert own() != pytest.approx(2.0, rel=0.1)

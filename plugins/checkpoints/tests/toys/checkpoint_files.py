@@ -7,31 +7,16 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, DiTTransformer2DModel, UNet2DModel
+from tiny_unets import tiny_unet
 
 from scorefold_checkpoints.own.example import NormalVelocity
 
 SHAPE = (2, 8, 8)
 
 
-def tiny(**changes: Any) -> UNet2DModel:
-    torch.manual_seed(1)
-    settings = {
-        "sample_size": 8,
-        "in_channels": 2,
-        "out_channels": 2,
-        "block_out_channels": (8, 16),
-        "down_block_types": ("DownBlock2D", "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", "UpBlock2D"),
-        "layers_per_block": 1,
-        "norm_num_groups": 4,
-        "add_attention": False,
-    }
-    return UNet2DModel(**{**settings, **changes}).eval()
-
-
 def saved(folder: Path, scheduler: Any, **changes: Any) -> UNet2DModel:
     """A pipeline folder as published; the network that is in it."""
-    unet = tiny(**changes)
+    unet = tiny_unet(**changes)
     unet.save_pretrained(folder / "unet")
     scheduler.save_pretrained(folder / "scheduler")
     return unet

@@ -8,6 +8,7 @@ import torch
 from diffusers import (
     UNet2DModel,
 )
+from tiny_unets import tiny_unet
 from torch import Tensor
 
 from scorefold.data import TensorSpec
@@ -76,19 +77,7 @@ def driven(scheduler: NonUniformScheduler, network: Any, x: Tensor, steps: Any, 
 
 
 def network(**changes: Any) -> UNet2DModel:
-    torch.manual_seed(1)
-    settings: dict[str, Any] = {
-        "sample_size": (8, 8),
-        "in_channels": 3,
-        "out_channels": 3,
-        "block_out_channels": (8, 16),
-        "down_block_types": ("DownBlock2D", "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", "UpBlock2D"),
-        "layers_per_block": 1,
-        "norm_num_groups": 4,
-        "add_attention": False,
-    }
-    return UNet2DModel(**{**settings, **changes}).eval()
+    return tiny_unet(**{"sample_size": (8, 8), "in_channels": 3, "out_channels": 3, **changes})
 
 
 def quiet(pipeline: Any) -> Any:
