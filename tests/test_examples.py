@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
 from scorefold_registry import run_file
@@ -215,6 +217,8 @@ def test_learned_geodesics(host: Host, tmp_path: Path) -> None:
     assert metrics["paths"]["middles from the data"] < 0.7 * metrics["straight"]["middles from the data"]
     assert metrics["code"]["intrinsic dimension"] == 1
     assert {path.stem for path in (folder / "geometry").glob("figures/*.png")} == {"geodesics", "chart"}
+    paths, straight = (load_file(folder / name / "arrays.safetensors")["geodesics"] for name in ("paths", "straight"))
+    assert torch.allclose(paths[:, [0, -1]], straight[:, [0, -1]], atol=1e-4)  # the baseline is of the same pairs
     diagnostics = json.loads((folder / "geometry" / "result.json").read_text())["diagnostics"]
     assert diagnostics["geodesic_error"] < diagnostics["straight_line_error"]
 

@@ -119,6 +119,12 @@ def test_where_no_great_circle_is_the_only_one_the_path_is_straight(factor: floa
     assert bool(torch.isfinite(slerp(torch.zeros(1, 4), torch.zeros(1, 4), TIMES)).all())
 
 
+def test_nearly_opposite_ends_of_unequal_lengths_keep_the_path_between_them() -> None:
+    start, end = torch.tensor([[3.0, 0.0]]).double(), torch.tensor([[-1.0, 1e-3]]).double()
+    lengths = slerp(start, end, TIMES)[0].norm(dim=1)
+    torch.testing.assert_close(lengths, 3 * (1 - TIMES) + TIMES * float(end.norm()))
+
+
 def test_small_angles_are_still_angles() -> None:
     """An arc cosine would take 1e-5 for 0 in single and lose it in double precision."""
     start = torch.tensor([[1.0, 0.0]], dtype=torch.float64)

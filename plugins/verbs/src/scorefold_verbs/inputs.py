@@ -11,6 +11,7 @@ from torch import Tensor
 from scorefold.data import Condition, Dataset
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
+from scorefold.seeds import derive_generator
 from scorefold.stage import StageContext
 from scorefold_toolkit.drawing import condition_of, refuse_codes
 
@@ -53,6 +54,12 @@ def conditions_of(
     return condition_of(component, points.take(torch.arange(len(points))))
 
 
+def choice(context: StageContext, purpose: str) -> torch.Generator:
+    """A generator for choosing among points: the same in every stage of a run, so that stages beside each other, such
+    as a method and its baseline, are about the same points."""
+    return derive_generator(context.seed_root, "choice", purpose)
+
+
 def drawn_pairs(count: int, pairs: int, context: StageContext) -> Tensor:
     """Positions of points, drawn without replacement: the first of each pair, then the second of each, (2 pairs,).
 
@@ -63,7 +70,7 @@ def drawn_pairs(count: int, pairs: int, context: StageContext) -> Tensor:
             f"{pairs} pairs need {2 * pairs} points; the split has {count}",
             hint=f"set options.pairs to at most {count // 2}",
         )
-    return torch.randperm(count, generator=context.generator("interpolate"))[: 2 * pairs]
+    return torch.randperm(count, generator=choice(context, "pairs"))[: 2 * pairs]
 
 
 def nearness(middles: Tensor, held_out: Tensor, source: DataSource) -> Tensor | None:

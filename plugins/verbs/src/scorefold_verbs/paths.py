@@ -15,7 +15,7 @@ from scorefold_toolkit.drawing import condition_of, device_of
 from scorefold_toolkit.nn import named_parts, named_specs
 from scorefold_toolkit.probability_flow import decode_noise, encode_noise, standardised, unstandardised
 from scorefold_verbs.config.latents import DecodingOptions, EncodeNoiseOptions, InterpolateCodesOptions
-from scorefold_verbs.inputs import Inputs, drawn_pairs, on_device, points_of
+from scorefold_verbs.inputs import Inputs, choice, drawn_pairs, on_device, points_of
 from scorefold_verbs.latents import traverse
 from scorefold_verbs.latents.codes import lerp, slerp
 from scorefold_verbs.readings import of_path
@@ -100,7 +100,7 @@ def _pairs(component: ScoreModel | Flow, points: Dataset, pairs: int, context: S
     if not any(spec.classes is not None for spec in named_specs(component.condition_spec).values()):
         order = drawn_pairs(len(points), pairs, context)
         return points.take(order[:pairs]), points.take(order[pairs:])
-    drawn = points.take(torch.randperm(len(points), generator=context.generator("interpolate"))[:_LIMIT])
+    drawn = points.take(torch.randperm(len(points), generator=choice(context, "pairs"))[:_LIMIT])
     parts = named_parts(component.condition_spec, condition_of(component, drawn)).values()
     classes = torch.stack([part for part in parts if not part.is_floating_point()], 1)
     waiting: dict[tuple[int, ...], int] = {}

@@ -14,7 +14,7 @@ from scorefold.errors import SplitError
 from scorefold.interfaces import DataSource
 from scorefold.stage import StageContext
 from scorefold_toolkit.metrics import energy_distance, sharpness
-from scorefold_verbs.inputs import nearness, points_of
+from scorefold_verbs.inputs import choice, nearness, points_of
 
 MOST = 2000
 """The most points of each set that an energy distance is taken between."""
@@ -42,7 +42,7 @@ def training_points(source: DataSource, count: int, context: StageContext) -> Da
         return None
     if len(training) == 0:
         return None
-    order = torch.randperm(len(training), generator=context.generator("training points"))[:count]
+    order = torch.randperm(len(training), generator=choice(context, "training points"))[:count]
     return training.take(order.sort().values).to(device="cpu", dtype=context.dtype)
 
 

@@ -39,6 +39,8 @@ def load_part(folder: Path, source: Source, variant: str | None, precision: str)
     ``ConfigError`` where files are missing, ``ArtefactError`` where they don't fit together."""
     _, kind = _kind(folder)
     weight_files(folder, source, variant)
+    from diffusers.utils import is_accelerate_available
+
     try:
         model, info = kind.from_pretrained(
             folder,
@@ -47,6 +49,8 @@ def load_part(folder: Path, source: Source, variant: str | None, precision: str)
             variant=variant,
             torch_dtype=getattr(torch, precision),
             output_loading_info=True,
+            # diffusers warns of each part where accelerate is missing, unless it is asked to do without.
+            low_cpu_mem_usage=is_accelerate_available(),
         )
     except Exception as error:  # the constructor of a network raises anything for settings it was not made for
         raise ArtefactError(f"the network in {folder} can't be loaded: {error}") from error

@@ -156,8 +156,10 @@ def lerp(start: Tensor, end: Tensor, times: Tensor) -> Tensor:
 def slerp(start: Tensor, end: Tensor, times: Tensor) -> Tensor:
     """Spherical interpolation of ``start`` and ``end`` (B, *S), each flattened, at times (T,): (B, T, *S).
 
-    (sin((1 - t) w) start + sin(t w) end) / sin w with w the angle between them, the ends themselves at 0 and 1
-    (Shoemake 1985); the straight line where the sine of the angle is below 1e-6, or one of them is 0.
+    The direction is (sin((1 - t) w) u + sin(t w) v) / sin w for unit vectors u and v with the angle w between them
+    (Shoemake 1985), and the length goes linearly from one to the other: of vectors with unequal lengths the same sum
+    grows without bound as w nears pi. The ends themselves at 0 and 1; the straight line where the sine of the angle is
+    below 1e-6, or one of them is 0.
     """
     a, b = start.flatten(1).double(), end.flatten(1).double()
     lengths = torch.stack([a.norm(dim=1), b.norm(dim=1)])
@@ -166,7 +168,10 @@ def slerp(start: Tensor, end: Tensor, times: Tensor) -> Tensor:
     angle = 2 * torch.atan2((u - v).norm(dim=1), (u + v).norm(dim=1))
     straight = ~(angle.sin() >= _PARALLEL)[:, None, None]
     t, w = times.to(a)[None, :, None], angle[:, None, None]
-    on_circle = ((((1 - t) * w).sin() * a[:, None] + (t * w).sin() * b[:, None]) / w.sin()).to(start)
+    first, last = lengths[:, :, None, None]
+    length = (1 - t) * first + t * last
+    parts = ((1 - t) * w).sin() * (length / first) * a[:, None] + (t * w).sin() * (length / last) * b[:, None]
+    on_circle = (parts / w.sin()).to(start)
     line = lerp(start.flatten(1), end.flatten(1), times)
     return torch.where(straight, line, on_circle).reshape(len(a), -1, *start.shape[1:])
 
