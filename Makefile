@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-DEFAULT := core toolkit testing registry plugins/verbs plugins/standard plugins/iddiff plugins/pullback plugins/nonuniform plugins/conditional plugins/scorevae plugins/caflow plugins/allocation plugins/audit plugins/flowmatching plugins/checkpoints templates
+DEFAULT := core toolkit testing registry plugins/verbs plugins/standard plugins/neighbours plugins/iddiff plugins/pullback plugins/nonuniform plugins/conditional plugins/scorevae plugins/caflow plugins/allocation plugins/audit plugins/flowmatching plugins/checkpoints templates
 OPTIONAL := plugins/dask plugins/tracking
 MEMBERS := $(DEFAULT) $(OPTIONAL)
 LONG := benchmarks/images.py benchmarks/dimensions.py benchmarks/growth.py benchmarks/audit.py

@@ -16,8 +16,8 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 
 from scorefold.interfaces import DataSource, Estimator, ScoreModel
+from scorefold_neighbours.config import MLEConfig
 from scorefold_registry import Host
-from scorefold_standard.config.estimators import MLEConfig
 from scorefold_toolkit.sklearn import EXPECTED_FAILED_CHECKS, DimensionEstimator, InputError, as_estimator
 
 HOST = Host.discover()

@@ -18,9 +18,9 @@ from scorefold.jobs import pack, unpack
 from scorefold_dask.config import DaskConfig
 from scorefold_dask.executor import DaskExecutor, _NoWorkerError
 from scorefold_dask.worker import Surroundings, run_job, surroundings
+from scorefold_neighbours.config import MLEConfig
+from scorefold_neighbours.estimators.skdim import SkdimEstimator
 from scorefold_registry.run.executor import LocalExecutor
-from scorefold_standard.config.estimators import MLEConfig
-from scorefold_standard.estimators.skdim import SkdimEstimator
 
 
 def test_answers_are_those_of_local_processes_bit_by_bit_and_in_order(cluster: DaskExecutor) -> None:
@@ -38,7 +38,7 @@ def test_answers_are_those_of_local_processes_bit_by_bit_and_in_order(cluster: D
 
 
 def test_shards_of_an_estimate_give_the_same_bits(cluster: DaskExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scorefold_standard.estimators.neighbours.SHARD_ROWS", 64)
+    monkeypatch.setattr("scorefold_neighbours.estimators.neighbours.SHARD_ROWS", 64)
     x = torch.randn(300, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     here, there = (
         SkdimEstimator(MLEConfig(resamples=2), executor=executor).estimate(x) for executor in (None, cluster)

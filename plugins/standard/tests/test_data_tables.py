@@ -17,11 +17,11 @@ from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import Estimator, TensorSource
 from scorefold.results import Estimate
 from scorefold.stage import StageContext
+from scorefold_neighbours.config import MLEConfig, PCAConfig, TwoNNConfig
+from scorefold_neighbours.estimators.pca import PCAEstimator
+from scorefold_neighbours.estimators.skdim import SkdimEstimator
 from scorefold_standard.config.data import ArrayConfig, BenchmarkManifoldConfig
-from scorefold_standard.config.estimators import MLEConfig, PCAConfig, TwoNNConfig
 from scorefold_standard.data.array import ArrayFile
-from scorefold_standard.estimators.pca import PCAEstimator
-from scorefold_standard.estimators.skdim import SkdimEstimator
 from scorefold_toolkit.data.rounding import rounding_warning
 from scorefold_verbs.config.verbs import EstimateOptions
 from scorefold_verbs.estimate import estimate as verb_estimate

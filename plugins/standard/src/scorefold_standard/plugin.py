@@ -1,4 +1,4 @@
-"""What this plugin offers, by name: data sources, networks, scores, flows, a geometry, estimators and an allocator."""
+"""What this plugin offers, by name: data sources, networks, scores, flows, a geometry and an allocator."""
 
 from __future__ import annotations
 
@@ -29,43 +29,10 @@ def _data(
     )
 
 
-_SPAN = {
-    "right-on-sphere": "it counts the directions that the points span, and a 2-sphere spans three",
-    "right-on-torus": "it counts the directions that the points span, and a product of two circles spans four",
-}
-_BENT = {
-    "right-on-sphere": "a neighbourhood of 50 among 300 points of a sphere is bent enough to fill a third direction",
-    "right-on-torus": "a neighbourhood of 50 among 300 points of a torus is bent enough to fill a fourth direction",
-}
-
-
-def _skdim(
-    name: str,
-    config: str,
-    summary: str,
-    cite: str,
-    dimensions: tuple[int, int],
-    example: Mapping[str, Any] | None = None,
-    known_failures: Mapping[str, str] | None = None,
-) -> Component:
-    return Component(
-        kind="estimator",
-        name=name,
-        target="scorefold_standard.estimators.skdim:SkdimEstimator",
-        config=f"scorefold_standard.config.estimators:{config}",
-        summary=summary,
-        examples=({"config": example or {}},),
-        cite=f"cite/{cite}",
-        known_failures=known_failures or {},
-        ranges={"dimension": dimensions},
-    )
-
-
 @hookimpl
 def scorefold_components() -> Iterable[Component]:
     yield from _sources()
     yield from _models()
-    yield from _estimators()
     yield Component(
         kind="geometry",
         name="euclidean",
@@ -273,98 +240,3 @@ def _models() -> Iterable[Component]:
             examples=({"inputs": {"data": _SPHERE}},),
             cite=f"cite/{cite}.bib",
         )
-
-
-_FEW = ["estimator:mle", "estimator:twonn", "estimator:gride", "estimator:mind-ml"]
-
-
-def _estimators() -> Iterable[Component]:
-    yield Component(
-        kind="estimator",
-        name="calibrated",
-        target="scorefold_standard.calibrated.estimator:Calibrated",
-        config="scorefold_standard.config.estimators:CalibratedConfig",
-        summary="Which estimate to believe: every estimator checked and corrected on surrogates of known dimension",
-        requires=(Port("estimators", kind="estimator", many=True, optional=True, installed=True),),
-        examples=({"config": {"surrogates": 12}, "inputs": {"estimators": _FEW}},),
-        figures="scorefold_standard.figures:plot",
-        cite="cite/calibrated.bib",
-        ranges={"dimension": (1, 10)},
-    )
-    yield Component(
-        kind="estimator",
-        name="pca",
-        target="scorefold_standard.estimators.pca:PCAEstimator",
-        config="scorefold_standard.config.estimators:PCAConfig",
-        summary="The number of principal components that data need",
-        known_failures=_SPAN,
-        ranges={"dimension": (1, 10)},
-    )
-    yield Component(
-        kind="estimator",
-        name="ppca",
-        target="scorefold_standard.estimators.ppca:PPCAEstimator",
-        config="scorefold_standard.config.estimators:PPCAConfig",
-        summary="The rank of a probabilistic PCA by its evidence (Minka)",
-        cite="cite/ppca.bib",
-        known_failures=_SPAN,
-        ranges={"dimension": (1, 10)},
-    )
-    yield _skdim(
-        "mle", "MLEConfig", "Maximum likelihood from nearest-neighbour distances (Levina and Bickel)", "mle.bib", (1, 4)
-    )
-    yield _skdim(
-        "twonn", "TwoNNConfig", "The ratio of the two nearest-neighbour distances (Facco et al.)", "twonn.bib", (1, 3)
-    )
-    yield _skdim(
-        "lpca", "LPCAConfig", "PCA in neighbourhoods (Fukunaga and Olsen)", "lpca.bib", (1, 8), known_failures=_BENT
-    )
-    yield _skdim(
-        "corrint", "CorrIntConfig", "The correlation dimension (Grassberger and Procaccia)", "corrint.bib", (1, 3)
-    )
-    yield _skdim(
-        "danco",
-        "DANCoConfig",
-        "Concentration of angles and norms (Ceruti et al.)",
-        "danco.bib",
-        (2, 2),
-        {"resamples": 4},
-    )
-    yield _skdim(
-        "fishers",
-        "FisherSConfig",
-        "Linear separability of points (Albergante et al.)",
-        "fishers.bib",
-        (1, 8),
-        known_failures=_SPAN,
-    )
-    yield _skdim(
-        "ess",
-        "ESSConfig",
-        "Expected simplex skewness (Johnsson et al.)",
-        "ess.bib",
-        (1, 5),
-        {"resamples": 2, "limit": 150},
-        {"right-on-torus": "a neighbourhood of 30 among 150 points of a torus is bent into a third direction"},
-    )
-    yield _skdim(
-        "tle", "TLEConfig", "Tight local estimation from small neighbourhoods (Amsaleg et al.)", "tle.bib", (1, 5)
-    )
-    yield _skdim(
-        "mada",
-        "MADAConfig",
-        "Manifold-adaptive dimension from two neighbour radii (Farahmand et al.)",
-        "mada.bib",
-        (1, 4),
-    )
-    yield _skdim("mom", "MOMConfig", "The method of moments of neighbour distances (Amsaleg et al.)", "mom.bib", (1, 4))
-    yield _skdim("knn", "KNNConfig", "Growth of the k-nearest-neighbour graph (Carter et al.)", "knn.bib", (1, 3))
-    yield _skdim(
-        "mind-ml",
-        "MiNDMLConfig",
-        "Maximum likelihood from normalised neighbour distances (Rozza et al.)",
-        "mind_ml.bib",
-        (1, 5),
-    )
-    yield _skdim("gride", "GRIDEConfig", "Ratios of further neighbour distances (Denti et al.)", "gride.bib", (1, 3))
-    yield _skdim("ph", "PHConfig", "Growth of minimum spanning trees, as in persistent homology", "ph.bib", (1, 2))

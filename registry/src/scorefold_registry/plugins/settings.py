@@ -81,7 +81,7 @@ def read_settings(file: Path) -> Settings:
     if not (isinstance(prefer, dict) and all(isinstance(value, str) for value in prefer.values())):
         raise ConfigError(
             f"prefer is {prefer!r}; expected a table of names and distributions",
-            hint='for example, under [prefer]: "estimator:mle" = "scorefold-standard"',
+            hint='for example, under [prefer]: "estimator:mle" = "scorefold-neighbours"',
             file=file,
         )
     return Settings(file, tuple(plugins), _develop(data.get("develop", {}), file), prefer, data)

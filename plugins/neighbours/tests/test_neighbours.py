@@ -14,14 +14,14 @@ from torch import Tensor
 from scorefold.data import Dataset, StreamedDataset
 from scorefold.errors import DataError
 from scorefold.stage import Executor
+from scorefold_neighbours import config as configs
+from scorefold_neighbours.estimators import neighbours, pca
+from scorefold_neighbours.estimators.neighbours import nearest_neighbours, sample_size, search
+from scorefold_neighbours.estimators.pca import PCAEstimator, component_variances, variances_by_batches
+from scorefold_neighbours.estimators.points import points_of, sampled
+from scorefold_neighbours.estimators.skdim import SkdimEstimator
 from scorefold_registry import Host, run_file
 from scorefold_registry.run.executor import LocalExecutor
-from scorefold_standard.config import estimators as configs
-from scorefold_standard.estimators import neighbours, pca
-from scorefold_standard.estimators.neighbours import nearest_neighbours, sample_size, search
-from scorefold_standard.estimators.pca import PCAEstimator, component_variances, variances_by_batches
-from scorefold_standard.estimators.points import points_of, sampled
-from scorefold_standard.estimators.skdim import SkdimEstimator
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_sample_sizes(limit: Any, columns: int, size: int | None) -> None:
 
 
 def test_only_the_sample_is_read_and_the_note_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scorefold_standard.estimators.skdim.sample_size", lambda limit, columns: 500)
+    monkeypatch.setattr("scorefold_neighbours.estimators.skdim.sample_size", lambda limit, columns: 500)
     x, read = table(4000, 5), []
 
     def fetch(rows: Tensor) -> Dataset:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from scorefold.errors import DataError
 from scorefold.results import Estimate
-from scorefold_standard.config.estimators import PPCAConfig
-from scorefold_standard.estimators.ppca import PPCAEstimator
+from scorefold_neighbours.config import PPCAConfig
+from scorefold_neighbours.estimators.ppca import PPCAEstimator
 
 
 def drawn(points: int, width: int, ambient: int) -> Tensor:

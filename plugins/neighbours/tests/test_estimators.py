@@ -15,14 +15,14 @@ import torch
 from scorefold.config import Config
 from scorefold.data import Dataset, StreamedDataset
 from scorefold.errors import ConfigError, DataError
-from scorefold_standard.config import estimators as configs
+from scorefold_neighbours import config as configs
+from scorefold_neighbours.estimators.formulas import two_nn
+from scorefold_neighbours.estimators.pca import PCAEstimator, component_variances, count_components
+from scorefold_neighbours.estimators.points import interval_by_halves
+from scorefold_neighbours.estimators.skdim import METHODS, SkdimEstimator
 from scorefold_standard.config.data import DigitsConfig, HelixConfig, SphereConfig, SubspaceConfig
 from scorefold_standard.data.digits import Digits
 from scorefold_standard.data.manifolds import draw
-from scorefold_standard.estimators.formulas import two_nn
-from scorefold_standard.estimators.pca import PCAEstimator, component_variances, count_components
-from scorefold_standard.estimators.points import interval_by_halves
-from scorefold_standard.estimators.skdim import METHODS, SkdimEstimator
 
 POINTWISE = {
     configs.MLEConfig,
@@ -106,7 +106,7 @@ def test_what_needs_no_library_works_without_it(
     if METHODS[type(config)].formula is not None:
         assert SkdimEstimator(config).estimate(sphere).value is not None
         return
-    with pytest.raises(ConfigError, match=r"pip install 'scorefold-standard\[dimension\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'scorefold-neighbours\[dimension\]'"):
         SkdimEstimator(config)
 
 

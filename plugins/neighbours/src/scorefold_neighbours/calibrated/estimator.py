@@ -16,15 +16,15 @@ from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
 from scorefold.stage import report, reported
-from scorefold_standard.calibrated.answer import Checked, answer
-from scorefold_standard.calibrated.calibration import Array, squared_distances, weights_of
-from scorefold_standard.calibrated.facts import LEAST, Facts, measure
-from scorefold_standard.calibrated.looks import look
-from scorefold_standard.calibrated.readings import Panel
-from scorefold_standard.calibrated.recipes import Draws, chosen, coarse, refined
-from scorefold_standard.calibrated.surrogates import Recipe, surrogate
-from scorefold_standard.config.estimators import CalibratedConfig
-from scorefold_standard.estimators.points import points_of, seeded
+from scorefold_neighbours.calibrated.answer import Checked, answer
+from scorefold_neighbours.calibrated.calibration import Array, squared_distances, weights_of
+from scorefold_neighbours.calibrated.facts import LEAST, Facts, measure
+from scorefold_neighbours.calibrated.looks import look
+from scorefold_neighbours.calibrated.readings import Panel
+from scorefold_neighbours.calibrated.recipes import Draws, chosen, coarse, refined
+from scorefold_neighbours.calibrated.surrogates import Recipe, surrogate
+from scorefold_neighbours.config import CalibratedConfig
+from scorefold_neighbours.estimators.points import points_of, seeded
 
 ROUNDS = 4
 """The rounds in which candidates are made: of every dimension first, then like those that look like the data."""

@@ -11,9 +11,9 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from scorefold_standard.calibrated.calibration import Array
-from scorefold_standard.calibrated.facts import Facts
-from scorefold_standard.calibrated.surrogates import LATENTS, Recipe
+from scorefold_neighbours.calibrated.calibration import Array
+from scorefold_neighbours.calibrated.facts import Facts
+from scorefold_neighbours.calibrated.surrogates import LATENTS, Recipe
 
 T = TypeVar("T")
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from scorefold.results import Estimate
-from scorefold_standard.calibrated.calibration import Array, Calibration, Curve, calibrate, flatness
-from scorefold_standard.config.estimators import CalibratedConfig
-from scorefold_standard.estimators.points import QUANTITY
+from scorefold_neighbours.calibrated.calibration import Array, Calibration, Curve, calibrate, flatness
+from scorefold_neighbours.config import CalibratedConfig
+from scorefold_neighbours.estimators.points import QUANTITY
 
 FLAT = 0.3
 """The share of the variance of log dimensions that an estimator must explain over the surrogates."""

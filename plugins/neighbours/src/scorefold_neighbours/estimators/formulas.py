@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from scorefold_standard.config.estimators import MLEConfig, TwoNNConfig
+from scorefold_neighbours.config import MLEConfig, TwoNNConfig
 
 Array = npt.NDArray[np.float64]
 

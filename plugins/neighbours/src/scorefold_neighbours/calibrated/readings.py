@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scorefold.interfaces import Estimator
-from scorefold_standard.estimators.points import QUANTITY
+from scorefold_neighbours.estimators.points import QUANTITY
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import DataError
-from scorefold_standard.estimators.pca import component_variances
+from scorefold_neighbours.estimators.pca import component_variances
 
 LEAST = 30
 """The fewest distinct points that surrogates can be matched to."""

@@ -10,8 +10,8 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
-from scorefold_standard.config.estimators import PCAConfig
-from scorefold_standard.estimators.points import QUANTITY, as_rows, noted, points_of, sampled, seeded
+from scorefold_neighbours.config import PCAConfig
+from scorefold_neighbours.estimators.points import QUANTITY, as_rows, noted, points_of, sampled, seeded
 
 IN_MEMORY = 10_000
 """The most points whose components are those of the points themselves; more are read in batches, for their moments."""

@@ -10,9 +10,9 @@ from scorefold.data import Dataset
 from scorefold.errors import DataError
 from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
-from scorefold_standard.config.estimators import PPCAConfig
-from scorefold_standard.estimators.pca import component_variances
-from scorefold_standard.estimators.points import QUANTITY, interval_by_halves, noted, points_of, seeded
+from scorefold_neighbours.config import PPCAConfig
+from scorefold_neighbours.estimators.pca import component_variances
+from scorefold_neighbours.estimators.points import QUANTITY, interval_by_halves, noted, points_of, seeded
 
 
 class PPCAEstimator(Estimator):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scorefold_standard.calibrated.facts import Facts
+from scorefold_neighbours.calibrated.facts import Facts
 
 LATENTS = ("uniform", "gaussian", "sphere", "marginals", "skewed", "scaled")
 

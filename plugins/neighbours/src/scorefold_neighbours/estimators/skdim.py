@@ -21,10 +21,10 @@ from scorefold.errors import DataError
 from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
 from scorefold.stage import Executor, report
-from scorefold_standard.config import estimators as configs
-from scorefold_standard.estimators.formulas import mle, two_nn
-from scorefold_standard.estimators.neighbours import nearest_neighbours, sample_size
-from scorefold_standard.estimators.points import QUANTITY, interval_by_halves, noted, points_of, seeded
+from scorefold_neighbours import config as configs
+from scorefold_neighbours.estimators.formulas import mle, two_nn
+from scorefold_neighbours.estimators.neighbours import nearest_neighbours, sample_size
+from scorefold_neighbours.estimators.points import QUANTITY, interval_by_halves, noted, points_of, seeded
 from scorefold_toolkit.libraries import library
 
 Array = npt.NDArray[np.float64]
@@ -206,7 +206,7 @@ class SkdimEstimator(Estimator):
         if self.method.formula is not None:
             return None
         # Its first import switches all warnings off, which must neither last nor hide the next ones.
-        with warnings.catch_warnings(), library(self.method.name, "scorefold-standard[dimension]"):
+        with warnings.catch_warnings(), library(self.method.name, "scorefold-neighbours[dimension]"):
             import skdim
         return skdim.id
 

@@ -14,19 +14,19 @@ from scorefold.data import Dataset
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
+from scorefold_neighbours.calibrated.calibration import calibrate, flatness
+from scorefold_neighbours.calibrated.estimator import Calibrated
+from scorefold_neighbours.calibrated.facts import grid_steps, measure
+from scorefold_neighbours.calibrated.recipes import chosen
+from scorefold_neighbours.calibrated.surrogates import LATENTS, Recipe, surrogate
+from scorefold_neighbours.config import CalibratedConfig, MLEConfig, PCAConfig
+from scorefold_neighbours.estimators.pca import PCAEstimator
+from scorefold_neighbours.estimators.skdim import SkdimEstimator
+from scorefold_neighbours.figures import plot
 from scorefold_registry import Host
-from scorefold_standard.calibrated.calibration import calibrate, flatness
-from scorefold_standard.calibrated.estimator import Calibrated
-from scorefold_standard.calibrated.facts import grid_steps, measure
-from scorefold_standard.calibrated.recipes import chosen
-from scorefold_standard.calibrated.surrogates import LATENTS, Recipe, surrogate
 from scorefold_standard.config.data import SphereConfig, SubspaceConfig
-from scorefold_standard.config.estimators import CalibratedConfig, MLEConfig, PCAConfig
 from scorefold_standard.data.benchmark import generated
 from scorefold_standard.data.manifolds import draw
-from scorefold_standard.estimators.pca import PCAEstimator
-from scorefold_standard.estimators.skdim import SkdimEstimator
-from scorefold_standard.figures import plot
 
 SMALL = {"candidates": 40, "surrogates": 12, "points": 300}
 
