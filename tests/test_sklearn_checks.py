@@ -88,7 +88,7 @@ def test_every_estimator_of_ours_is_among_them() -> None:
     ours = {
         component.name
         for plugin in HOST.plugins
-        if plugin.name in ("standard", "iddiff")
+        if plugin.name in ("neighbours", "iddiff")
         for component in plugin.components
         if component.kind == "estimator"
     }
