@@ -26,7 +26,7 @@ from scorefold_registry.plugins.records import PluginRecord
 from scorefold_registry.run.keys import code_digest, packages_of
 from scorefold_registry.run.progress import Silent
 
-PROFILES = ("smoke", "quick", "full")
+PROFILES = ("smoke", "quick", "real", "full")
 Pair = tuple[PluginRecord, Claim]
 
 
