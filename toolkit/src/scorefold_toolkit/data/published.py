@@ -12,7 +12,7 @@ FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 
 def fashion_mnist(host: Any, **settings: Any) -> DataSource | None:
-    """Fashion-MNIST as (1, 28, 28) in [0, 1], or by other ``settings`` of ``data:fashion-mnist``; None where it is absent.
+    """Fashion-MNIST as (1, 28, 28) in [0, 1], or by ``settings`` of ``data:fashion-mnist``; None where it is absent.
 
     The validation split is the same for all seeds.
 

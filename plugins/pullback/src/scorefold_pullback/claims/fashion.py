@@ -1,0 +1,143 @@
+"""Fashion-MNIST at 28 pixels: middles of geodesics, and what a code of the flow loses, beside a PCA's.
+
+Each function of a claim takes a host, a profile and a seed, and answers None where the data set is not installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset
+from scorefold.interfaces import DataSource, Flow
+from scorefold.seeds import derive_generator
+from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
+from scorefold_pullback.claims.training import variances_of
+from scorefold_pullback.config.estimators import RiemannianAutoencoderConfig
+from scorefold_pullback.config.geometry import PullbackConfig
+from scorefold_pullback.geometry.pullback import Pullback
+from scorefold_pullback.tangent_pca.spectrum import kept
+from scorefold_toolkit.data.published import fashion_mnist
+from scorefold_toolkit.metrics import sharpness
+from scorefold_toolkit.training import fit
+
+PAIRS, CODED = 500, 2000
+"""Pairs of test images, and test images that are coded."""
+
+FLOW: Mapping[str, Any] = {
+    "map": {"name": "coupling", "layers": 8, "width": 128},
+    "isometry_weight": 0.3,
+    "volume_weight": 0,
+    "directions": 2,
+    "noise": 0.02,
+    "training": {"steps": 1000, "batch_size": 64, "learning_rate": 2e-3},
+}
+"""The digits' flow, with noise of five grey levels for the pixels that are black in nearly all images."""
+
+
+def middles(host: Any, profile: str, seed: int, *, way: str, pairs: str, measure: str) -> float | None:
+    """Middles between test images over test images themselves.
+
+    By ``distance``, that from the nearest training image, or ``sharp``, sharpness. ``way`` is ``geodesic``,
+    ``straight``, or ``ratio``, the first over the second; ``pairs`` are of ``any`` two classes or of the ``same``.
+    """
+    if way == "ratio":
+        ways = [
+            middles(host, profile, seed, way=each, pairs=pairs, measure=measure) for each in ("geodesic", "straight")
+        ]
+        return None if ways[0] is None or ways[1] is None else ways[0] / ways[1]
+    found = _middles(host, seed, way, pairs)
+    return None if found is None else found[measure]
+
+
+def code_loss(host: Any, profile: str, seed: int, *, method: str, rank: int) -> float | None:
+    """The mean squared error a pixel of test images from ``rank`` numbers: by the ``flow``, a ``pca`` of the training
+    images, or the ``ratio`` of the two."""
+    source = _source(host)
+    if source is None:
+        return None
+    if method == "ratio":
+        parts = [code_loss(host, profile, seed, method=each, rank=rank) for each in ("flow", "pca")]
+        return None if parts[0] is None or parts[1] is None else parts[0] / parts[1]
+    test = source.load("test").tensor(CODED)
+    return _flow_loss(_flow(host, source, seed), test, rank) if method == "flow" else _pca_loss(source, test, rank)
+
+
+def dimension(host: Any, profile: str, seed: int, *, share: float) -> float | None:
+    """d_eps: how many coordinates of the flow leave a share of the variance."""
+    source = _source(host)
+    return None if source is None else float(kept(variances_of(_flow(host, source, seed)), share))
+
+
+@cache
+def _source(host: Any) -> DataSource | None:
+    return fashion_mnist(host)
+
+
+@cache
+def _flow(host: Any, source: DataSource, seed: int) -> Flow:
+    flow = host.create("flow:anisotropic", dict(FLOW), generator=derive_generator(seed, "weights"), data=source)
+    fit(flow, source.load("train"), flow.training_config, seed=seed)
+    assert isinstance(flow, Flow)
+    return flow
+
+
+@cache
+def _middles(host: Any, seed: int, way: str, pairs: str) -> Mapping[str, float] | None:
+    source = _source(host)
+    if source is None:
+        return None
+    train, test = source.load("train").tensor().flatten(1), source.load("test")
+    x, y = _pairs(test, pairs, seed)
+    middle = (x + y) / 2 if way == "straight" else _middle(_flow(host, source, seed), x, y)
+    found = {
+        "distance": _nearest(middle, train) / _nearest(x, train),
+        "sharp": float(sharpness(middle.clamp(0, 1)).mean() / sharpness(x).mean()),
+    }
+    print(f"middles of {way} lines, {pairs} class: {found}", flush=True)
+    return found
+
+
+def _pairs(test: Dataset, pairs: str, seed: int) -> tuple[Tensor, Tensor]:
+    """Pairs of test images (P, 1, 28, 28), P = PAIRS: of any classes, or of one each, all classes in turn."""
+    generator = derive_generator(seed, "pairs", pairs)
+    label = test.label
+    assert label is not None
+    if pairs == "any":
+        chosen = torch.randperm(len(test), generator=generator)[: 2 * PAIRS].reshape(2, PAIRS)
+    else:
+        parts = []
+        for number in range(10):
+            rows = (label == number).nonzero()[:, 0]
+            parts.append(rows[torch.randperm(len(rows), generator=generator)[: PAIRS // 5]].reshape(2, PAIRS // 10))
+        chosen = torch.cat(parts, 1)
+    return test.take(chosen[0]).x, test.take(chosen[1]).x
+
+
+@torch.no_grad()
+def _middle(flow: Flow, x: Tensor, y: Tensor) -> Tensor:
+    return Pullback(PullbackConfig(), flow=flow).geodesic(x, y, torch.tensor([0.5], dtype=x.dtype))[:, 0]
+
+
+def _nearest(x: Tensor, train: Tensor) -> float:
+    """The mean distance of images from the nearest of the rows (N, D)."""
+    return float(torch.cdist(x.flatten(1), train).amin(1).mean())
+
+
+@torch.no_grad()
+def _flow_loss(flow: Flow, x: Tensor, rank: int) -> float:
+    code = RiemannianAutoencoder(RiemannianAutoencoderConfig(dimension=rank), flow=flow)
+    return float(code.residuals(x).square().sum()) / x.numel()
+
+
+def _pca_loss(source: DataSource, x: Tensor, rank: int) -> float:
+    """What the leading axes of the training images leave of x (N, 1, 28, 28), a pixel."""
+    train = source.load("train").tensor().flatten(1).double()
+    mean = train.mean(0)
+    axes = torch.linalg.eigh(torch.cov(train.mT)).eigenvectors[:, -rank:]
+    centred = x.flatten(1).double() - mean
+    return float((centred - centred @ axes @ axes.mT).square().mean())
