@@ -78,14 +78,13 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(claims_images, "MORE", {"quick": 0.001})
     less = {"digits": {"limit": 200}, "photographs": {"points": 400}}
     small = {
-        name: replace(setting, images=20, config={**setting.config, **less[name]})
+        name: replace(setting, images=20, prior_draws=10, config={**setting.config, **less.get(name, {})})
         for name, setting in claims_images.SETTINGS.items()
     }
     monkeypatch.setattr(claims_images, "SETTINGS", small)
     for module in (claims_blobs, claims_images):
         monkeypatch.setattr(module, "SEEDS", {"quick": 1})
         monkeypatch.setattr(module, "DRAWS", 2)
-    monkeypatch.setattr(claims_images, "PRIOR_DRAWS", 10)
     for module in (claims_blobs, claims_images):
         monkeypatch.setattr(module, "DECODING", {"sampler": "heun", "steps": 3, "spacing": "karras"})
     for function in CACHED:
@@ -96,7 +95,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_what_is_trained_can_be_measured(host: Host, hasty: None) -> None:
-    trained = [claim for claim in CLAIMS if ".exact:" not in claim.target]
+    trained = [claim for claim in CLAIMS if ".exact:" not in claim.target and "real" not in claim.profiles]
     assert len(trained) > 50
     for claim in trained:
         value = measured(host, claim, "quick")

@@ -1,5 +1,4 @@
-"""Auto-encoders of digits and photographs with a trained prior, by one protocol. Functions of claims take a host, a
-profile and a seed.
+"""Auto-encoders of images with a trained prior, by one protocol. Functions of claims take a host, a profile and a seed.
 
 One prior is trained and serves all; the rest is trained from several seeds. Encoders have one trunk and as many codes.
 The VAE's decoder has at least as many parameters as the prior, and its beta is moved until its codes hold as many nats
@@ -12,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,10 +30,13 @@ from scorefold_scorevae.claims.training import (
     trained,
     training,
 )
+from scorefold_toolkit.data.published import FASHION_MNIST
+from scorefold_toolkit.metrics import frechet_distance
+from scorefold_toolkit.metrics.features import RandomConv
 from scorefold_toolkit.score_matching.losses import denoising_score_matching
 
-SEEDS = {"quick": 3, "full": 3}
-DRAWS, PRIOR_DRAWS = 4, 700
+SEEDS = {"quick": 3, "full": 3, "real": 1}
+DRAWS = 4
 PROCESS = {"name": "vp", "t_min": 1e-3}
 BETA = 0.01
 ONCE = ("prior", "floor", "floor-train")
@@ -58,6 +61,14 @@ class Setting:
     steps: Mapping[str, int]
     images: int
     held_to_train: bool
+    prior_draws: int = 700
+    convolutions: bool = False
+    """Frechet distances of 64 features of fixed random convolutions in place of pixels, which are too many."""
+    ema: float = 0.998
+    held_to: int = 100_000
+    """The most training images that others are compared with."""
+    prior_images: int | None = None
+    """How many test images the prior's loss is taken of, where not all."""
 
 
 SETTINGS = {
@@ -82,8 +93,20 @@ SETTINGS = {
         images=200,
         held_to_train=False,
     ),
+    "fashion": Setting(
+        source="data:fashion-mnist",
+        config={"root": str(FASHION_MNIST), "range": [-1, 1], "seed": 0},
+        steps={"prior": 600, "encoder": 600, "vae": 1000},
+        images=200,
+        held_to_train=True,
+        prior_draws=200,
+        convolutions=True,
+        ema=0.98,
+        held_to=10_000,
+        prior_images=500,
+    ),
 }
-MORE = {"quick": 1, "full": 10}
+MORE = {"quick": 1, "full": 10, "real": 1}
 """How many times the steps."""
 
 
@@ -98,7 +121,7 @@ def row(
     over: str = "mean",
     ratio: str | None = None,
 ) -> float | None:
-    """A measure of a model, over trainings from several seeds (see ``REDUCTIONS``); None without diffusers.
+    """A measure of a model, over trainings from several seeds (see ``REDUCTIONS``); None without diffusers or the data.
 
     Models are ``scorevae`` and ``scorevae-plus`` (a draw for a drawn z, with the mean L2 of 4), ``scorevae-mean`` and
     ``scorevae-plus-mean`` (the mean of 4 such draws), ``vae`` (its mean for the mean of z), ``vae-noise`` (with its
@@ -107,7 +130,7 @@ def row(
     pixels in [0, 1]), ``sharp``, ``frechet``, ``kl`` of the codes in nats, and ``data``, the data term on test images.
     ``ratio`` names a model whose measure divides it.
     """
-    if find_spec("diffusers") is None:
+    if not _at_hand(task):
         return None
     values = []
     for n in range(SEEDS[profile] if model not in ONCE else 1):
@@ -120,20 +143,23 @@ def row(
 
 def prior_loss(host: Any, profile: str, seed: int, *, task: str) -> float | None:
     """The prior's loss on test images over that of the Gaussian with the training images' mean and covariance."""
-    if find_spec("diffusers") is None:
+    if not _at_hand(task):
         return None
     data = _source(host, task)
     gaussian = host.create("score:analytic", {"process": PROCESS, "gaussian": True}, data=data)
-    losses = [
-        _denoising_loss(model, data.load("test").x, seed) for model in (_prior(host, profile, task, seed), gaussian)
-    ]
+    test = data.load("test").x[: SETTINGS[task].prior_images]
+    losses = [_denoising_loss(model, test, seed) for model in (_prior(host, profile, task, seed), gaussian)]
     print(f"{task}: denoising loss of the prior {losses[0]:.3f}, of the Gaussian {losses[1]:.3f}", flush=True)
     return losses[0] / losses[1]
 
 
+def _at_hand(task: str) -> bool:
+    return find_spec("diffusers") is not None and Path(SETTINGS[task].config.get("root", ".")).is_dir()
+
+
 def _steps(profile: str, task: str, part: str, **settings: Any) -> dict[str, Any]:
     steps = max(2, round(MORE[profile] * SETTINGS[task].steps[part]))
-    return training(steps, batch_size=64, **settings)
+    return training(steps, batch_size=64, ema=SETTINGS[task].ema, **settings)
 
 
 @cache
@@ -226,17 +252,21 @@ def _model(host: Any, profile: str, task: str, seed: int, run: int, name: str) -
 @cache
 def _measured(host: Any, profile: str, task: str, seed: int, run: int, model: str) -> Mapping[str, float]:
     setting, data = SETTINGS[task], _source(host, task)
-    real, train = data.load("test").x[: setting.images], data.load("train").x
+    real, train = data.load("test").x[: setting.images], data.load("train").tensor(setting.held_to)
     others = train if setting.held_to_train else data.load("test").x[setting.images :]
     if model == "prior":
         generator = derive_generator(run, "prior")
-        drawn = _prior(host, profile, task, seed).sample(PRIOR_DRAWS, generator=generator, **DECODING)
-        found = likeness(drawn.clamp(-1, 1), train)
+        drawn = _prior(host, profile, task, seed).sample(setting.prior_draws, generator=generator, **DECODING)
+        shown, others = drawn.clamp(-1, 1), train
+        found = likeness(shown, train)
     elif model in ONCE:
-        found = likeness(real, others) if model == "floor" else likeness(train[:PRIOR_DRAWS], train[PRIOR_DRAWS:])
+        count = setting.prior_draws
+        shown, others = (real, others) if model == "floor" else (train[:count], train[count:])
+        found = likeness(shown, others)
     else:
         drawn = _reconstructions(host, profile, task, seed, run, model)
-        found = similarity(drawn[0], real, others)
+        shown = drawn[0]
+        found = similarity(shown, real, others)
         found["l2"] = float(torch.linalg.vector_norm((drawn - real).flatten(2), dim=2).mean()) / 2
         made = _model(host, profile, task, seed, run, model)
         if model in ("scorevae", "vae", "diff-decoder"):
@@ -244,6 +274,8 @@ def _measured(host: Any, profile: str, task: str, seed: int, run: int, model: st
         if model in ("scorevae", "scorevae-plus"):
             parts = held_out_parts(made, data.load("test").take(torch.arange(setting.images)), run)
             found["data"] = parts.get("data", parts["loss"])
+    if setting.convolutions:
+        found["frechet"] = frechet_distance(_features(shown), _features(others))
     print(f"{task}, {model}: " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()), flush=True)
     return found
 
@@ -265,6 +297,13 @@ def _reconstructions(host: Any, profile: str, task: str, seed: int, run: int, mo
     options = {"noise_scale": 1.0} if model == "vae-noise" else {}
     count = DRAWS if model.startswith("scorevae") else 1
     return torch.stack([draw(made, real, generator, **options) for _ in range(count)]).clamp(-1, 1)
+
+
+@torch.no_grad()
+def _features(x: Tensor) -> Tensor:
+    """Features of images (N, C, H, W) in [-1, 1]."""
+    network = RandomConv(x.shape[1])
+    return torch.cat([network((part + 1) / 2) for part in x.split(500)])
 
 
 @torch.no_grad()
