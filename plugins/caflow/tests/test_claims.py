@@ -18,7 +18,7 @@ from scorefold_caflow.plugin import scorefold_claims
 from scorefold_registry import Host
 from scorefold_registry.experiments.claims import within
 
-CLAIMS = {claim.name: claim for claim in scorefold_claims()}
+CLAIMS = {claim.name: claim for claim in scorefold_claims() if "real" not in claim.profiles}
 COUNTED = [name for name in CLAIMS if name.startswith(("bound-", "start-", "one-encoding"))]
 SIZES = [name for name in CLAIMS if name.endswith("-parameters")]
 CACHED = [
