@@ -17,7 +17,7 @@ from scorefold_registry.experiments.claims import within
 from scorefold_toolkit.config.operators import BoxDownsampleConfig
 from scorefold_toolkit.operators import Mask, build_operator
 
-CLAIMS = [claim for claim in scorefold_claims() if ".baselines:" not in claim.target]
+CLAIMS = [claim for claim in scorefold_claims() if ".baselines:" not in claim.target and "real" not in claim.profiles]
 QUICK = [claim for claim in CLAIMS if "smoke" in claim.profiles and "exact" in claim.target]
 
 

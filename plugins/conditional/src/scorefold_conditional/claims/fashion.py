@@ -1,0 +1,119 @@
+"""The estimators and DPS on inverse problems of Fashion-MNIST at 28 pixels, one training each.
+
+Each function of a claim takes a host, a profile and a seed, and answers None where the data set is not installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from scorefold.interfaces import DataSource
+from scorefold.seeds import derive_generator
+from scorefold_conditional.claims.digits import measures, settings
+from scorefold_conditional.claims.training import ANCESTRAL, trained
+from scorefold_toolkit.data.published import fashion_mnist
+from scorefold_toolkit.metrics import frechet_distance
+from scorefold_toolkit.metrics.features import RandomConv
+from scorefold_toolkit.metrics.lpips import LPIPS
+from scorefold_toolkit.operators import HasOperator
+from scorefold_toolkit.training import fit
+
+IMAGES, DRAWS, SAMPLER_STEPS, DPS_STEPS = 100, 2, 40, 60
+REFERENCE = 5000
+"""Training images that draws are compared with by their Frechet distance."""
+TRAINING = {"steps": 250, "batch_size": 32, "learning_rate": 3e-3, "ema": 0.98}
+TASKS: Mapping[str, Mapping[str, Any]] = {
+    "inpainting": {"name": "mask", "region": "square", "fraction": 0.25, "each": True},
+    "super-resolution": {"name": "box-downsample", "factor": 4},
+}
+"""A random hole of 14 x 14 pixels for every image, without a mask channel; images of 7 x 7 pixels."""
+SPEEDS = {"cde": 0.0, "cmde": 0.05, "vs-cmde": 0.05, "cdiffe": 8.0}
+"""sigma_max of the condition."""
+WEIGHTS = (Path("weights/alexnet-owt-7be5be79.pth"), Path("weights/alex.pth"))
+"""AlexNet's and LPIPS's published weights, where the command runs."""
+
+
+def row(host: Any, profile: str, seed: int, *, task: str, method: str, measure: str) -> float | None:
+    """A measure of an estimator or of ``dps`` on a task: those of ``claims.digits.row``, and two more.
+
+    ``lpips`` is the mean distance of draws from the truth, on images with two black pixels more on each side; None
+    without the weights. ``frechet`` is the squared Frechet distance of the draws to training images on the 64 features
+    of fixed random convolutions; of the ``truth`` it is that of as many other test images.
+    """
+    source = _source(host)
+    if source is None or (measure == "lpips" and not all(path.is_file() for path in WEIGHTS)):
+        return None
+    if method == "truth":
+        return _frechet(source, source.load("test").x[IMAGES : IMAGES * (1 + DRAWS)])
+    return _measured(host, source, seed, task, method)[measure]
+
+
+@cache
+def _source(host: Any) -> DataSource | None:
+    return fashion_mnist(host)
+
+
+@cache
+def _measured(host: Any, source: DataSource, seed: int, task: str, method: str) -> Mapping[str, float]:
+    drawn = draws(host, source, seed, task, method)
+    paired = _pairs(host, source, task, mask=False)
+    test = paired.load("test").take(torch.arange(IMAGES))
+    assert isinstance(paired, HasOperator)
+    found = measures(drawn, test, paired.operator.at(test.index))
+    found["frechet"] = _frechet(source, drawn.flatten(0, 1))
+    if all(path.is_file() for path in WEIGHTS):
+        network = LPIPS(*WEIGHTS)
+        found["lpips"] = float(torch.cat([network(_padded(one), _padded(test.x)) for one in drawn]).mean())
+    print(f"{task} by {method}: " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()), flush=True)
+    return found
+
+
+@cache
+def draws(host: Any, source: DataSource, seed: int, task: str, method: str) -> Tensor:
+    """Draws (DRAWS, IMAGES, 1, 28, 28) in [0, 1] for the first test images."""
+    generator = derive_generator(seed, "draws")
+    if method == "dps":
+        paired = _pairs(host, source, task, mask=task == "inpainting")
+        model = host.create("score:dps", {"operator": TASKS[task]}, prior=_prior(host, source, seed))
+    else:
+        paired = _pairs(host, source, task, mask=False)
+        config = {**settings(method, SPEEDS[method]), "training": TRAINING}
+        model = trained(host, paired, config, seed)
+    condition = paired.load("test").take(torch.arange(IMAGES)).condition
+    steps = DPS_STEPS if method == "dps" else SAMPLER_STEPS
+    found: Tensor = model.sample(DRAWS, condition, steps=steps, generator=generator, **ANCESTRAL)
+    return found.clamp(0, 1)
+
+
+@cache
+def _pairs(host: Any, source: DataSource, task: str, mask: bool) -> DataSource:
+    made: DataSource = host.create("data:paired", {"operator": TASKS[task], "seed": 0, "mask": mask}, data=source)
+    return made
+
+
+@cache
+def _prior(host: Any, source: DataSource, seed: int) -> Any:
+    """A score with the process, network and training of the conditional ones."""
+    config = {name: value for name, value in settings("cde", 0.0).items() if name in ("process", "network")}
+    config |= {"weighting": "simple", "training": TRAINING}
+    prior = host.create("score:denoising", config, generator=derive_generator(seed, "weights"), data=source)
+    fit(prior, source.load("train"), prior.training_config, seed=seed)
+    return prior.eval()
+
+
+@torch.no_grad()
+def _frechet(source: DataSource, x: Tensor) -> float:
+    network = RandomConv(1)
+    return frechet_distance(network(x), network(source.load("train").tensor(REFERENCE)))
+
+
+def _padded(x: Tensor) -> Tensor:
+    """Images (N, 1, 28, 28) with a black border of two pixels, since LPIPS needs 31."""
+    return functional.pad(x, (2, 2, 2, 2))
