@@ -16,7 +16,7 @@ from scorefold_allocation.plugin import scorefold_claims
 from scorefold_registry import Host
 from scorefold_registry.experiments.claims import within
 
-CLAIMS = {claim.name: claim for claim in scorefold_claims()}
+CLAIMS = {claim.name: claim for claim in scorefold_claims() if "real" not in claim.profiles}
 LONG = ("optimum-", "freezing-", "risk-25", "risk-leading", "easy-over")
 """Claims whose simulations take seconds: they are for the command."""
 FORMULAS = [name for name, claim in CLAIMS.items() if claim.profiles[0] == "smoke" and not name.startswith(LONG)]
