@@ -40,6 +40,9 @@ def _set(data: str, dimension: int, ambient: int, points: int) -> tuple[str, dic
 _SINUSOID_1, _SINUSOID_2 = _set("sinusoid", 1, 3, 5000), _set("sinusoid", 2, 3, 10_000)
 _HEMISPHERE_2 = _set("hemisphere", 2, 3, 10_000)
 _SINUSOID_5, _HEMISPHERE_5 = _set("sinusoid", 5, 20, 50_000), _set("hemisphere", 5, 20, 50_000)
+_HEMISPHERE_3, _HEMISPHERE_10 = _set("hemisphere", 3, 5, 10_000), _set("hemisphere", 10, 100, 50_000)
+_SINUSOIDS_100 = {k: _set("sinusoid", k, 100, 50_000) for k in (1, 5, 10)}
+_SPIRAL: tuple[str, dict[str, Any]] = ("spiral", {"dimension": 1, "points": 15_000})
 
 
 def _ours(steps: int, batch: int = 64, **config: Any) -> dict[str, Any]:
@@ -88,6 +91,10 @@ QUICK = {
     "sinusoid-1-3-published": Setting(*_SINUSOID_1, {**_ours(3000), **_layers(8)}),
     "hemisphere-5-20": Setting(*_HEMISPHERE_5, _ours(1500, batch=128, isometry_weight=0.75, volume_weight=1.2)),
     "sinusoid-5-20": Setting(*_SINUSOID_5, _ours(5000, batch=128, **_STEEP)),
+    "hemisphere-3-5": Setting(*_HEMISPHERE_3, _ours(3000)),
+    "hemisphere-10-100": Setting(*_HEMISPHERE_10, _ours(1000, batch=128, isometry_weight=2, volume_weight=2)),
+    **{f"sinusoid-{k}-100": Setting(*which, _ours(1000, batch=128, **_STEEP)) for k, which in _SINUSOIDS_100.items()},
+    "spiral": Setting(*_SPIRAL, _ours(3000)),
 }
 
 FULL = {
@@ -101,6 +108,18 @@ FULL = {
     "sinusoid-5-20": Setting(
         *_SINUSOID_5, _published(24, 4e-4, 2000, 313, batch=128, isometry_weight=1.2, volume_weight=2.5)
     ),
+    "hemisphere-3-5": Setting(*_HEMISPHERE_3, _published(10, 4e-4, 2000, 125, isometry_weight=0.5, volume_weight=0.1)),
+    "hemisphere-10-100": Setting(
+        *_HEMISPHERE_10, _published(24, 4e-4, 2000, 313, batch=128, isometry_weight=2, volume_weight=2)
+    ),
+    "sinusoid-1-100": Setting(*_SINUSOIDS_100[1], _published(16, 3e-4, 2000, 625, isometry_weight=2, volume_weight=1)),
+    "sinusoid-5-100": Setting(
+        *_SINUSOIDS_100[5], _published(16, 3e-4, 2000, 625, isometry_weight=2.5, volume_weight=2.5)
+    ),
+    "sinusoid-10-100": Setting(
+        *_SINUSOIDS_100[10], _published(16, 3e-4, 2000, 625, isometry_weight=2, volume_weight=1)
+    ),
+    "spiral": Setting(*_SPIRAL, _published(16, 3e-4, 2000, 188, isometry_weight=0.2, volume_weight=0)),
 }
 
 
@@ -118,6 +137,23 @@ def loss_over_pca(host: Any, profile: str, seed: int, *, setting: str) -> float:
     return max(_loss_over_pca(host, profile, setting, run) for run in _runs(setting, seed))
 
 
+def error_over_bound(host: Any, profile: str, seed: int, *, setting: str, bound: str) -> float:
+    """The mean squared error of a code of the true dimension over its bound: the largest over trainings.
+
+    ``bound`` is ``theorem``, that of the paper, or ``corollary``, for points of the flow's own distribution; where the
+    theorem's is no finite number the ratio is 0.
+    """
+    found = []
+    for run in _runs(setting, seed):
+        chosen = _setting(profile, setting)
+        flow, test = _flow(host, profile, setting, run), source(host, chosen.data, chosen.config, run).load("test")
+        code = RiemannianAutoencoder(RiemannianAutoencoderConfig(dimension=chosen.config["dimension"]), flow=flow)
+        numbers = code.estimate(test).diagnostics
+        limit = numbers["bound"][bound]
+        found.append(0.0 if limit is None else numbers["mean_squared_error"] / limit)
+    return max(found)
+
+
 @cache
 def _loss_over_pca(host: Any, profile: str, setting: str, seed: int) -> float:
     chosen = _setting(profile, setting)
@@ -128,7 +164,7 @@ def _loss_over_pca(host: Any, profile: str, setting: str, seed: int) -> float:
 
 def _runs(setting: str, seed: int) -> list[int]:
     """The seeds of the trainings; the largest sets are trained on once."""
-    return [derive_seed(seed, "run", n) for n in range(1 if setting.endswith("-5-20") else SEEDS)]
+    return [derive_seed(seed, "run", n) for n in range(1 if setting.endswith(("-20", "-100")) else SEEDS)]
 
 
 def _setting(profile: str, name: str) -> Setting:

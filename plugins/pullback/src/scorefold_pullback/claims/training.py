@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from scorefold.interfaces import DataSource, Flow
+from scorefold.data import Dataset
+from scorefold.interfaces import DataSource, Flow, TensorSource
 from scorefold.seeds import derive_generator
 from scorefold_pullback.flows.anisotropic import AnisotropicFlow
 from scorefold_toolkit.training import fit
@@ -32,6 +35,8 @@ def trained(
 
 @lru_cache
 def _source(host: Any, name: str, config: str, seed: int) -> DataSource:
+    if name == "spiral":
+        return spiral(json.loads(config)["points"], seed)
     made: DataSource = host.create(f"data:{name}", json.loads(config), generator=derive_generator(seed, name))
     return made
 
@@ -44,6 +49,15 @@ def _trained(host: Any, data: str, data_config: str, flow: str, config: str, see
     fit(made, points.load("train"), made.training_config, validation=validation, seed=seed)
     assert isinstance(made, Flow)
     return made
+
+
+def spiral(points: int, seed: int) -> DataSource:
+    """Points (theta cos theta, theta sin theta), theta uniform on [0, 4 pi], of the paper's repository."""
+    theta = 4 * torch.pi * torch.rand(points, generator=derive_generator(seed, "spiral"), dtype=torch.float64)
+    x = (theta[:, None] * torch.stack([theta.cos(), theta.sin()], 1)).float()
+    cuts = (0, points * 8 // 10, points * 9 // 10, points)
+    parts = zip(("train", "validation", "test"), itertools.pairwise(cuts), strict=True)
+    return TensorSource({name: Dataset(x[start:end]) for name, (start, end) in parts})
 
 
 def variances_of(flow: Flow) -> Tensor:
