@@ -22,7 +22,7 @@ SIZES = (2, 4, 8, 16, 32, 64)
 CLASSES: Mapping[str, Any] = {"ways": WAYS, "train": [0, 1, 2, 3, 4, 5], "validation": [], "test": [6, 7, 8, 9]}
 LEARNER: Mapping[str, Any] = {
     "network": {"name": "mlp", "widths": [64]},
-    "updates": 500,
+    "updates": 300,
     "measure": "accuracy",
     "new_tasks": {"tasks": 200, "support": 5 * WAYS, "query": 15 * WAYS},
     "validation": {"tasks": 0},

@@ -25,10 +25,10 @@ from scorefold_toolkit.metrics.lpips import LPIPS
 from scorefold_toolkit.operators import HasOperator
 from scorefold_toolkit.training import fit
 
-IMAGES, DRAWS, SAMPLER_STEPS, DPS_STEPS = 100, 2, 40, 60
+IMAGES, DRAWS, SAMPLER_STEPS, DPS_STEPS = 64, 2, 30, 40
 REFERENCE = 5000
 """Training images that draws are compared with by their Frechet distance."""
-TRAINING = {"steps": 250, "batch_size": 32, "learning_rate": 3e-3, "ema": 0.98}
+TRAINING = {"steps": 200, "batch_size": 32, "learning_rate": 3e-3, "ema": 0.98}
 TASKS: Mapping[str, Mapping[str, Any]] = {
     "inpainting": {"name": "mask", "region": "square", "fraction": 0.25, "each": True},
     "super-resolution": {"name": "box-downsample", "factor": 4},

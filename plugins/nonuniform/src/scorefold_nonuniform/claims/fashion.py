@@ -22,7 +22,7 @@ from scorefold_toolkit.metrics import frechet_distance
 from scorefold_toolkit.metrics.features import RandomConv
 from scorefold_toolkit.training import fit
 
-SAMPLES, COMPONENTS, BATCH = 500, 50, 50
+SAMPLES, COMPONENTS, BATCH = 400, 50, 50
 MODELS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "uniform": (
         "score:denoising",
@@ -36,7 +36,7 @@ MODELS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         },
     ),
 }
-STEPS = {"uniform": 300, "multiscale": 440}
+STEPS = {"uniform": 220, "multiscale": 320}
 """As many as take equal CPU time, by steps that were timed before."""
 
 
