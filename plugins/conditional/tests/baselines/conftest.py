@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scorefold.data import Condition, EventScale, TensorSpec
 from scorefold.diffusion import DiffusionProcess
+from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold_toolkit.operators import LinearOperator
 
@@ -65,6 +66,8 @@ class GaussianPrior(ScoreModel):
         self.calls = 0
 
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        if self.condition_spec is not None and condition is None:
+            raise ConfigError("a class is missing")
         x, t, _ = self.match_inputs(x, t, condition)
         self.calls += 1
         return self.distribution.score(self.process, x, t)

@@ -17,6 +17,7 @@ from scorefold.interfaces import ScoreModel
 from scorefold_conditional.baselines.dps import DPS, largest_singular
 from scorefold_conditional.config.baselines import DPSConfig
 from scorefold_nonuniform.bands.transforms import Wavelet
+from scorefold_registry import Host
 from scorefold_standard.config.networks import MLPConfig
 from scorefold_standard.config.scores import DenoisingConfig
 from scorefold_standard.networks.mlp import MLP
@@ -253,6 +254,19 @@ def test_it_differentiates_through_a_network_in_single_precision() -> None:
         assert x.dtype == torch.float32
         assert bool(x.isfinite().all())
         assert all(parameter.grad is None for parameter in prior.parameters())
+
+
+def test_an_auto_encoder_without_a_code_is_the_prior_that_it_was_made_from() -> None:
+    host = Host.discover()
+    digits = host.create("data:digits", {"limit": 50})
+    prior = host.create("score:analytic", {"gaussian": True, "process": "vp"}, data=digits)
+    encoder = {"use": "network:mlp", "config": {"width": 8, "blocks": 1}}
+    code = host.create("score:scorevae", {"latent": 2, "encoder": encoder}, prior=prior, data=digits).eval()
+    x, t, y = torch.rand(3, 1, 8, 8), torch.tensor([0.1, 0.5, 0.9]), torch.rand(3, 1, 4, 4)
+    operator = {"operator": {"name": "box-downsample", "factor": 2}}
+    scores = [host.create("score:dps", operator, prior=each).score(x, t, y) for each in (prior, code)]
+    assert torch.equal(*scores)
+    assert not torch.allclose(scores[0], prior.score(x, t))
 
 
 def test_what_does_not_fit_is_refused(gaussian: Any, prior_of: Any) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition, ConditionSpec, TensorSpec
-from scorefold.errors import ConfigError, ShapeError
+from scorefold.errors import ConfigError, ScorefoldError, ShapeError
 from scorefold.interfaces import ScoreModel
 from scorefold_conditional.consistency import check_observation
 from scorefold_conditional.inverse import check_masks
@@ -16,14 +16,21 @@ from scorefold_toolkit.operators import LinearOperator, Mask, RandomMask, as_lin
 
 
 def check_prior(prior: ScoreModel, name: str) -> None:
-    """Raises ``ConfigError`` for a prior that takes conditions, and for one that should have been trained and
-    wasn't."""
-    if prior.condition_spec is not None:
-        raise ConfigError(
-            f"the prior of {name}, a {type(prior).__name__}, takes a condition; expected an unconditional score",
-            hint="train it on data without a condition: the observation comes in by the guidance alone",
-        )
+    """Raises ``ConfigError`` for a prior that can't be called without a condition, and for one that should have been
+    trained and wasn't. One that can, such as ``score:scorevae`` without a code, serves as it is then."""
     check_trained(prior, "prior", name)
+    if prior.condition_spec is None:
+        return
+    x = prior._reference().new_zeros((1, *prior.event_shape))
+    try:
+        with torch.no_grad():
+            prior.score(x, x.new_full((1,), prior.process.t_max))
+    except ScorefoldError as error:
+        raise ConfigError(
+            f"the prior of {name}, a {type(prior).__name__}, takes a condition; expected an unconditional score, or "
+            f"one that can be called without: {error.message}",
+            hint="train it on data without a condition: the observation comes in by the guidance alone",
+        ) from error
 
 
 class Observations:

@@ -14,6 +14,7 @@ from scorefold.diffusion import DiffusionProcess
 from scorefold.errors import ConfigError
 from scorefold.interfaces import as_network
 from scorefold_scorevae.coding.start import leave_saddle
+from scorefold_toolkit.rotated import Rotated
 
 Posterior = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(x (B, *E), t (B,)) -> mean and log-variance of the code, each (B, k)."""
@@ -60,7 +61,14 @@ def encoded(network: nn.Module, shown: Tensor, level: Tensor, *, recompute: bool
 
 
 def standardised(process: DiffusionProcess, scale: EventScale, x: Tensor, t: Tensor) -> Tensor:
-    """x_t (B, *E) at t (B,), centred and brought to unit size by the data's mean and deviation, signal and scale."""
+    """x_t (B, *E) at t (B,), centred and brought to unit size by the data's mean and deviation, signal and scale.
+
+    Of a process by bands each band is, and the event of these bands is what comes back.
+    """
+    if isinstance(process, Rotated):
+        apart, middle = process.transform(x), process.transform(torch.zeros_like(x[:1]) + scale.middle(x))
+        signal, noise = process.inner.coefficients(apart, t)
+        return process.transform.inverse((apart - signal * middle) / ((signal * scale.std) ** 2 + noise**2).sqrt())
     signal, noise = process.coefficients(x, t)
     return (x - signal * scale.middle(x)) / ((signal * scale.std) ** 2 + noise**2).sqrt()
 

@@ -9,6 +9,7 @@ from scorefold.data import EventScale, TensorSpec
 from scorefold.errors import ConfigError, ScorefoldError
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold_toolkit.checks import check_trained
+from scorefold_toolkit.rotated import Rotated
 
 _USER = "score:scorevae"
 _UNITS = 2.0  # deviations of prior and data that differ by more are no sampling error
@@ -21,12 +22,13 @@ def check_prior(prior: ScoreModel, data: DataSource, prior_class: int | None) ->
     _check_precision(prior)
     _check_condition(prior, prior_class)
     check_data(prior, data, "prior")
-    like = _zero(prior.process, prior.event_shape)
-    if not isinstance(prior.process.coefficients(like, like.new_full((1,), prior.process.t_max))[0], Tensor):
+    process = prior.process.inner if isinstance(prior.process, Rotated) else prior.process
+    like = _zero(process, prior.event_shape)
+    if not isinstance(process.coefficients(like, like.new_full((1,), process.t_max))[0], Tensor):
         raise ConfigError(
-            f"the prior diffuses by a {type(prior.process).__name__}, which couples the components of an event; the "
-            "encoder needs one signal and one scale a component",
-            hint="a process of any family can be used, with speeds by component or block too",
+            f"the prior diffuses by a {type(process).__name__}, which couples the components of an event; the "
+            "encoder needs one signal and one scale a component, or a band",
+            hint="a process of any family can be used, with speeds by component or block too, and one by bands",
         )
 
 
