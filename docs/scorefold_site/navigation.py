@@ -40,6 +40,7 @@ NAVIGATION: dict[str, dict[str, str]] = {
         "caflow": "Conditional flows (CAFLOW)",
         "allocation": "Data allocation in meta-learning",
         "theory/*": "Theory",
+        "fashion-mnist": "Seven methods on Fashion-MNIST",
         "claims": "What the claims are worth",
     },
     "Reference": {
