@@ -8,6 +8,7 @@ import pytest
 
 from scorefold_registry import Host
 from scorefold_registry.cli.main import main
+from scorefold_toolkit.data.published import FASHION_MNIST
 
 
 def test_exact_claims_hold(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,7 +33,18 @@ def test_a_plugin_claims_a_name_once() -> None:
     "plugin", ["allocation", "caflow", "conditional", "flowmatching", "iddiff", "nonuniform", "pullback", "scorevae"]
 )
 def test_no_gate_holds_for_untrained_models(plugin: str, capsys: pytest.CaptureFixture[str]) -> None:
-    status = main(["reproduce", plugin, "--null", "--profile", "quick"])
+    _null(plugin, "quick", capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FASHION_MNIST.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
+@pytest.mark.parametrize("plugin", ["caflow", "conditional", "iddiff", "scorevae"])
+def test_no_gate_of_real_images_holds_for_untrained_models(plugin: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _null(plugin, "real", capsys)
+
+
+def _null(plugin: str, profile: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status = main(["reproduce", plugin, "--null", "--profile", profile])
     printed = capsys.readouterr().out
     assert status == 0, [line for line in printed.splitlines() if line.startswith("holds")]
     assert "fails" in printed
