@@ -10,6 +10,7 @@ import pytest
 from claim_values import measured
 
 from scorefold_allocation.claims import linear as claims_linear
+from scorefold_allocation.claims import online as claims_online
 from scorefold_allocation.claims import pilot as claims_pilot
 from scorefold_allocation.claims import training as claims_training
 from scorefold_allocation.plugin import scorefold_claims
@@ -106,7 +107,7 @@ def test_what_is_trained_or_tried_can_be_measured(host: Host, hasty: None) -> No
         if "size" in options:
             size = claims_training.TABLES[str(options["table"])].sizes[int(options["budget"])][0]
             claim = replace(claim, options={**options, "size": size})
-        if claim.target.endswith("ax_calibration"):  # its own test tries Ax
+        if claim.target.endswith("ax_calibration") or ".online:" in claim.target:  # these have tests of their own
             continue
         value = measured(host, claim, claim.profiles[0])
         assert value == value, name
@@ -147,3 +148,9 @@ def test_ax_is_left_out_where_it_is_not_installed(host: Host, monkeypatch: pytes
     monkeypatch.setattr(claims_pilot, "find_spec", lambda name: object())
     monkeypatch.setattr(claims_pilot, "_with_ax", lambda profile, seed: {"ax: median regret": 0.25})
     assert measured(host, claim, "quick") == 0.25
+
+
+def test_the_online_allocator_spends_what_it_has() -> None:
+    tasks, labels = claims_online._walk(100, 0)
+    assert tasks * labels <= 100
+    assert min((tasks + 2) * labels, tasks * (labels + 2)) > 100
