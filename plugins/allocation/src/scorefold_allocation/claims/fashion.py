@@ -48,7 +48,7 @@ def untrained(host: Any, profile: str, seed: int, *, tasks: str = "any") -> floa
 
 
 def pilot_size(host: Any, profile: str, seed: int, *, budget: int) -> float | None:
-    """The labels a class that ``allocator:meta`` plans for a budget, from a pilot of its own."""
+    """The labels a class that ``allocator:meta`` plans for a budget, from a pilot of its own; 0 where it refuses."""
     source = _source(host, "any")
     if source is None:
         return None
@@ -56,7 +56,7 @@ def pilot_size(host: Any, profile: str, seed: int, *, budget: int) -> float | No
     allocator = host.create("allocator:meta", config, tasks=source, learner=_learner(host, "any", LEARNER["updates"]))
     plan = allocator.allocate(budget, generator=derive_generator(seed, "pilot"))
     print(plan.text(), flush=True)
-    size: float = plan.diagnostics["n"] / CLASSES["any"]["ways"]
+    size: float = plan.diagnostics.get("n", 0.0) / CLASSES["any"]["ways"]
     return size
 
 
