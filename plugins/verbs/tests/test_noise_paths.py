@@ -121,8 +121,8 @@ def test_numbers_of_a_condition_go_along_and_classes_are_those_of_pairs() -> Non
     centres = [10.0 * kinds[row][:, None] + 1 + condition["place"][row] for row in rows]
     whitened = slerp(before - centres[0], after - centres[1], torch.tensor([0.5]))[:, 0]
     middle = (centres[0] + centres[1]) / 2 + whitened
-    # The circle is about the noise of the data's mean, which all but forgets the condition: signal 0.0066 at t_max. Ends
-    # that are nearly opposite, such as those of the second pair, enlarge it.
+    # The circle is about the noise of the data's mean, which all but forgets the condition: signal 0.0066 at t_max.
+    # Ends that are nearly opposite, such as those of the second pair, enlarge it.
     torch.testing.assert_close(outcome.arrays["interpolations"][:, 1], middle, atol=0.5, rtol=0)
 
 
