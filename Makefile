@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 DEFAULT := core toolkit testing registry plugins/verbs plugins/standard plugins/neighbours plugins/iddiff plugins/pullback plugins/nonuniform plugins/conditional plugins/scorevae plugins/caflow plugins/allocation plugins/audit plugins/flowmatching plugins/checkpoints templates
 OPTIONAL := plugins/dask plugins/tracking
 MEMBERS := $(DEFAULT) $(OPTIONAL)
-LONG := benchmarks/images.py benchmarks/dimensions.py benchmarks/growth.py benchmarks/audit.py
+LONG := benchmarks/gpu.py benchmarks/images.py benchmarks/dimensions.py benchmarks/growth.py benchmarks/audit.py
 MANIFESTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install demo test quick coverage attack slow matrix lowest lint format docs bench known dist clean
+.PHONY: help install demo test quick coverage attack slow gpu matrix lowest lint format docs bench known dist clean
 
 help:  ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -69,6 +69,9 @@ attack: $(VENV)/installed-test  ## Kill, signal and damage runs 100 times each, 
 
 slow: $(VENV)/installed-test  ## Run the tests that train for minutes
 	@$(BIN)/python -m pytest -n 2 -q -m slow
+
+gpu: $(VENV)/installed-test  ## Check everything on an accelerator: components, a resumed training, mixed precision; and time it
+	@$(BIN)/python benchmarks/gpu.py
 
 matrix:  ## make test on every Python from 3.11 to 3.14 that is found, each in an environment of its own
 	@$(PYTHON) .ci/matrix.py

@@ -309,3 +309,43 @@ def test_a_gate_that_holds_for_an_untrained_model_is_found(install: Install, cap
     assert main(["reproduce", "one", "--null", "--only", "real", "--only", "size"]) == 0
     assert "0 of 2 gates of trained models hold for untrained ones" in capsys.readouterr().out
     assert main(["reproduce", "one", "--only", "real"]) == 0, "trainings take their steps again"
+
+
+def test_claims_build_on_the_device_with_the_precision_that_is_given(
+    install: Install, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device ``meta`` stands for an accelerator: a score and points are made there, and nothing can be computed."""
+    from scorefold_registry.cli.commands import reproduce
+    from scorefold_registry.run import environment
+
+    where = """
+def where(host, profile, seed):
+    data = host.create("data:sphere", {"points": 60, "dimension": 1, "ambient": 2})
+    score = host.create("score:denoising", data=data)
+    inside = host.create("data:union", {}, parts=[data, data])
+    places = [data.load("test").x.device, next(score.parameters()).device, inside.load("test").x.device]
+    assert {place.type for place in places} == {host.device}, places
+    return ("no", "bf16", "fp16").index(host.precision)
+"""
+    install("fake-one", claims("where where report abs 0; reference=0.0"), files={"impl.py": where})
+    monkeypatch.setattr(environment, "set_up_device", lambda device: device)
+    for device, precision, expected in (("cpu", "bf16", 1), ("meta", "fp16", 2)):
+        given = ["one", "--json", "--device", device, "--precision", precision, "--workers", "2"]
+        assert reproduce.run(given) == 0
+        assert json.loads(capsys.readouterr().out)["claims"][0]["measured"] == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--device", "tpu"), "expected auto, cpu, cuda, cuda:N or mps"),
+        (("--device", "cuda:99"), "the device cuda:99 is not here"),
+        (("--precision", "fp16"), "needs a GPU"),
+    ],
+)
+def test_a_place_that_is_not_here(
+    make: Callable[..., Any], capsys: Captured, arguments: tuple[str, ...], said: str
+) -> None:
+    make("right right gate abs 0; reference=10.0")
+    assert main(["reproduce", "one", *arguments]) == 2
+    assert said in capsys.readouterr().err

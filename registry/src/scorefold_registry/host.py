@@ -35,6 +35,11 @@ class Host:
     True
     """
 
+    device: str = "cpu"
+    """Where claims compute; ``scorefold reproduce --device`` gives them a host of another."""
+    precision: str = "no"
+    """What claims train with: no, bf16 or fp16."""
+
     def __init__(self, discovery: Discovery) -> None:
         self.plugins = discovery.plugins
         self.manager: pluggy.PluginManager = discovery.manager

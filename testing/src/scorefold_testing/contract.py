@@ -90,7 +90,8 @@ class Subject:
 
     ``name`` is what the host resolves; ``seed`` the check's own seed, derived from the root seed, the component, the
     example and the check; ``plugin`` the module its declaration stands in, where that is known; ``origin`` is
-    ``module:function`` giving a host in another process, or None where checks on fresh processes can't be tried.
+    ``module:function`` giving a host in another process, or None where checks on fresh processes can't be tried;
+    ``accelerator`` is the device that checks of accelerators use, None for that of this machine.
 
     >>> from scorefold_registry import Host
     >>> host = Host.discover()
@@ -107,6 +108,7 @@ class Subject:
     seed: int = 0
     plugin: str | None = None
     origin: str | None = None
+    accelerator: str | None = None
 
     def generator(self, purpose: str = "") -> torch.Generator:
         """A generator for one purpose, the same at every call."""

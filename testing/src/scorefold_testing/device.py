@@ -82,7 +82,7 @@ def other_device_refused(subject: Subject) -> str:
 @check("accelerator-kept", *COMPUTING, "estimator", level="device")
 def accelerator_kept(subject: Subject) -> str:
     """On an accelerator (CUDA, MPS) it answers there, as on the CPU to 1e-3; an estimator takes data from there."""
-    device, found = accelerator(), []
+    device, found = subject.accelerator or accelerator(), []
     inputs = inputs_of(subject.build(), subject, torch.float32)
     for place in ("cpu", device):
         obj = _made(subject, device="cpu", dtype=torch.float32)

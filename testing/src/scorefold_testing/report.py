@@ -155,14 +155,16 @@ def check_components(
     only: Iterable[str] = (),
     levels: Iterable[str] = (),
     origin: str | None = None,
+    accelerator: str | None = None,
 ) -> Iterator[CheckResult]:
     """The results for components, one after another: every check that governs each, on each of its examples.
 
     ``seed`` is the root that all draws derive from, so that the same one replays a failure. ``expected`` are failures
     that are known, ``{"kind:name/check": reason}``, beside those that components declare; one that does not come is
     itself a failure. ``only`` names checks to try and ``levels`` their levels (then floors are not counted). ``origin``
-    is ``module:function`` giving the host in another process. Raises ``ConfigError`` for an unknown check or level and
-    for an expected failure of a check that is not made.
+    is ``module:function`` giving the host in another process; ``accelerator`` the device of the checks that need one,
+    None for that of this machine. Raises ``ConfigError`` for an unknown check or level and for an expected failure of a
+    check that is not made.
     """
     definitions = _chosen(set(only), set(levels))
     items = list(items)
@@ -172,7 +174,7 @@ def check_components(
     reasons = {f"{component}/{check}": why for component, check, why in declared} | dict(expected or {})
     _refuse_unknown(reasons, {item.component.id for item in items})
     for item in items:
-        yield from _component_checks(item, host, seed, reasons, definitions, origin)
+        yield from _component_checks(item, host, seed, reasons, definitions, origin, accelerator)
     if reasons and definitions == CHECKS:
         raise ConfigError(f"{', '.join(reasons)} was expected to fail, but there is no such check")
 
@@ -219,12 +221,18 @@ def subjects(
 
 
 def _component_checks(
-    item: Item, host: Host, root: int, reasons: dict[str, str], definitions: tuple[Check, ...], origin: str | None
+    item: Item,
+    host: Host,
+    root: int,
+    reasons: dict[str, str],
+    definitions: tuple[Check, ...],
+    origin: str | None,
+    accelerator: str | None,
 ) -> Iterator[CheckResult]:
     component = item.component
     run: set[str] = set()
     for rule, name, subject in subjects(item, host, root, definitions, origin):
-        result, detail = try_check(rule, subject)
+        result, detail = try_check(rule, replace(subject, accelerator=accelerator))
         if result == FAILED:
             detail = f"{detail} (replay: --only {rule.name} --seed {root})"
         if result != SKIPPED:

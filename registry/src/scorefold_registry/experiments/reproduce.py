@@ -81,7 +81,8 @@ class Reproduction(Experiment[Pair, float, Measurement]):
     """Claims as the engine measures them.
 
     With ``keep``, a folder, each seed's value is kept there and taken from there when nothing that it depends on has
-    changed, so that an interrupted reproduction goes on where it was.
+    changed, so that an interrupted reproduction goes on where it was. ``host.device`` and ``host.precision`` say where
+    claims compute and what they train with.
     """
 
     host: Host
@@ -168,6 +169,7 @@ def _key(host: Host, record: PluginRecord, claim: Claim, profile: str, seed: int
     """What a value depends on: the claim, the seed, and the code of core and of every plugin, since it may use any."""
     records = [item for item in host.plugins if item.components or item.claims or item.verbs]
     packages = packages_of([f"{item.package}:" for item in records], [item.distribution for item in records])
-    facts = [record.key, claim.name, claim.target, profile, seed, torch.__version__, torch.get_num_threads()]
+    place = [host.device.partition(":")[0], host.precision]
+    facts = [record.key, claim.name, claim.target, profile, seed, *place, torch.__version__, torch.get_num_threads()]
     code = [code_digest(package) for package in packages]
     return hashlib.sha256(json.dumps([*facts, *code]).encode()).hexdigest()[:32]

@@ -23,11 +23,11 @@ from scorefold_registry.components.configs import Plugged, check_inputs, config_
 from scorefold_registry.components.messages import config_error, config_problems
 from scorefold_registry.components.stage_files import STAGE_FILE, read_stage
 from scorefold_registry.plugins.records import Registered
-from scorefold_registry.run.environment import set_up
+from scorefold_registry.run.environment import set_up_device
 from scorefold_registry.run.output import write_output, writer_for
 from scorefold_registry.run.stage_folder import LoadedStage, load_stage
 from scorefold_registry.run.units import unit_warnings
-from scorefold_registry.runfile.reader import Runtime, near
+from scorefold_registry.runfile.reader import near
 from scorefold_registry.runfile.yaml_reader import parse_value
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def apply_stage(
     ``ConfigError`` for a verb or option that does not fit, and ``DataError`` for data that do not.
     """
     writer_for(out)
-    place = _place(device)
+    place = set_up_device(device)
     stage = load_stage(host, folder, place)
     component, registered = _acting(host, stage)
     chosen = _verb(host, registered, verb)
@@ -80,15 +80,6 @@ def apply_stage(
         outcome.value = TensorSource({"test": drawn.load("test")}, spec.event_scale, drawn.condition_spec)
     write_output(outcome, out)
     return outcome
-
-
-def _place(device: str) -> str:
-    try:
-        return set_up(Runtime(device=device))[0]
-    except ValidationError as error:
-        raise config_error("--device", config_problems(Runtime, error)) from None
-    except ConfigError as error:
-        raise ConfigError(error.message, hint="leave --device out to take what there is") from None
 
 
 def _acting(host: Host, stage: LoadedStage) -> tuple[Any, Registered]:

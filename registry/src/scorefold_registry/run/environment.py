@@ -43,6 +43,21 @@ def set_up(runtime: Runtime) -> tuple[str, Any]:
     return device, dtype
 
 
+def set_up_device(device: str) -> str:
+    """The device that ``--device`` of a command names. Raises ``ConfigError`` for one that is unknown or not here."""
+    from pydantic import ValidationError
+
+    from scorefold.errors import ConfigError
+    from scorefold_registry.components.messages import config_error, config_problems
+
+    try:
+        return set_up(Runtime(device=device))[0]
+    except ValidationError as error:
+        raise config_error("--device", config_problems(Runtime, error)) from None
+    except ConfigError as error:
+        raise ConfigError(error.message, hint="--device auto takes what there is") from None
+
+
 def describe_environment(plugins: list[Any], device: str, seed: int, processes: int = 1) -> dict[str, Any]:
     """The contents of ``environment.json``: machine, versions, threads, processes that train, device, seed."""
     import torch

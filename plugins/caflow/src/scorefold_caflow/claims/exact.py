@@ -11,6 +11,7 @@ import torch
 
 from scorefold.data import Dataset, EventScale
 from scorefold.interfaces import TensorSource
+from scorefold.random import draw_uniform
 from scorefold.seeds import derive_generator
 from scorefold_caflow.claims.training import costs, trained, training
 
@@ -42,7 +43,8 @@ def whole_mass(host: Any, profile: str, seed: int) -> float:
     generator = derive_generator(seed, "mass")
     width = LEVELS / (LEVELS - 1)
     low = -width / LEVELS / 2
-    points = low + width * torch.rand(_CHECKED, *flow.event_shape, generator=generator)
+    like = next(flow.parameters())
+    points = low + width * draw_uniform((_CHECKED, *flow.event_shape), generator=generator, like=like)
     with torch.no_grad():
         z, log_det = flow(points)
         inside = (flow.base.log_prob(z) + log_det + flow.dimension * math.log(width)).double().exp().mean()

@@ -29,7 +29,7 @@ def trained(host: Any, name: str, config: dict[str, Any], source: DataSource, se
     """A flow that was trained on a source's training points, its weights and batches from ``seed``."""
     model = host.create(name, config, generator=derive_generator(seed, "weights"), data=source)
     started = time.process_time()
-    fit(model, source.load("train"), model.training_config, seed=seed)
+    fit(model, source.load("train"), model.training_config, seed=seed, precision=host.precision)
     seconds = time.process_time() - started
     return Trained(model.eval(), sum(one.numel() for one in model.parameters()), seconds)
 
@@ -57,8 +57,8 @@ def costs(model: Any, events: Dataset, seed: int, *, draws: int = 1) -> Tensor:
     for number in range(draws):
         generator = derive_generator(seed, "dequantisation", number)
         found = []
-        for batch in events.batches(1000):
+        for batch in events.to(next(model.parameters()).device).batches(1000):
             condition = batch.condition if model.condition_spec is not None else None
-            found.append(model.log_prob(batch.x, condition, generator=generator).double())
+            found.append(model.log_prob(batch.x, condition, generator=generator).double().cpu())
         total += torch.cat(found)
     return -total / (draws * dimension * math.log(2))

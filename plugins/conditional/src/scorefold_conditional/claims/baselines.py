@@ -36,7 +36,7 @@ def _prior(host: Any, seed: int) -> ScoreModel:
     config["weighting"] = "simple"
     digits = host.create("data:digits", generator=derive_generator(seed, "data"))
     prior: Any = host.create("score:denoising", config, generator=derive_generator(seed, "weights"), data=digits)
-    fit(prior, digits.load("train"), prior.training_config, seed=seed)
+    fit(prior, digits.load("train"), prior.training_config, seed=seed, precision=host.precision)
     prior.eval()
     model: ScoreModel = prior
     return model

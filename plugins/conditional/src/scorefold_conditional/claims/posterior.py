@@ -65,7 +65,9 @@ def _measured(host: Any, seed: int, config: str) -> Mapping[str, float]:
         steps=SAMPLER_STEPS,
         generator=derive_generator(seed, "draws"),
         **ANCESTRAL,
-    ).double()
+    )
+    # The exact posterior is computed where its source is, on the CPU.
+    draws, y = draws.double().cpu(), y.cpu()
     exact = source.posterior.sample(DRAWS, y, derive_generator(seed, "exact"))
     gap = draws.mean(0) - source.posterior.mean(y)
     return {

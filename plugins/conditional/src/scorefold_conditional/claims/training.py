@@ -28,5 +28,5 @@ def trained(host: Any, data: DataSource, config: Mapping[str, Any], seed: int) -
     model: Conditional = host.create(
         "score:conditional", dict(config), generator=derive_generator(seed, "weights"), data=data
     )
-    fit(model, data.load("train"), model.training_config, seed=seed)
+    fit(model, data.load("train"), model.training_config, seed=seed, precision=host.precision)
     return model

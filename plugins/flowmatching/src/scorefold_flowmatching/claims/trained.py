@@ -22,7 +22,7 @@ def _trained(host: Any, name: str, seed: int, ambient: int) -> ScoreModel:
     source = _source(host, seed, ambient)
     config = {"network": NETWORK, "training": {"steps": 1000}}
     model: Any = host.create(name, config, generator=derive_generator(seed, "weights"), data=source)
-    fit(model, source.load("train"), model.training_config, seed=seed)
+    fit(model, source.load("train"), model.training_config, seed=seed, precision=host.precision)
     trained: ScoreModel = model
     return trained
 

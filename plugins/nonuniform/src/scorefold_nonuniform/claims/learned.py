@@ -5,6 +5,7 @@ Each function of a claim takes a host, a profile and a seed and returns a number
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -59,7 +60,7 @@ def field_variance(host: Any, profile: str, seed: int, band: int, model: str = "
     if found is None:
         return None
     samples, covariance = _field_samples(found, seed)
-    inside = (found.model.bands.index == int(band) - 1).flatten()
+    inside = (found.model.bands.index == int(band) - 1).flatten().cpu()
     return float(samples[:, inside].var(0).mean() / covariance.diagonal()[inside].mean())
 
 
@@ -75,7 +76,7 @@ def field_correlation(host: Any, profile: str, seed: int, model: str = "multisca
     if found is None:
         return None
     samples, covariance = _field_samples(found, seed)
-    fine = (found.model.bands.index == 0).flatten()
+    fine = (found.model.bands.index == 0).flatten().cpu()
     predicted = samples[:, ~fine] @ torch.linalg.solve(covariance[~fine][:, ~fine], covariance[~fine][:, fine])
     return float((samples[:, fine] * predicted).sum() / predicted.square().sum())
 
@@ -149,7 +150,10 @@ def _loss_ratio(found: Trained, scale: int) -> float:
     model, distribution = found.model, _distribution(found)
     process = model.coefficients
     ends = (process.t_min, *process.breakpoints, process.t_max)
-    x = found.data.load("test").tensor(FIELD_TEST)
+    # The exact score is that of a distribution on the CPU.
+    place = next(model.parameters()).device
+    model.cpu()
+    x = found.data.load("test").tensor(FIELD_TEST).cpu()
     t = torch.linspace(ends[scale], ends[scale + 1], len(x), dtype=torch.float64)
     bands, process = model.bands.double(), process.double()
     z0 = bands.transform(x.double())
@@ -162,6 +166,7 @@ def _loss_ratio(found: Trained, scale: int) -> float:
     model.float()
     found_score = model.coefficient_score(z.float(), t.float()).double()
     active = model.bands.index >= scale
+    model.to(place)
     excess = ((noise_scale * found_score - exact)[:, active] ** 2).sum(1)
     return float(1 + excess.mean() / smallest.mean())
 
@@ -175,8 +180,9 @@ def _distribution(found: Trained) -> Any:
 def _field_samples(found: Trained, seed: int) -> tuple[Tensor, Tensor]:
     """The flattened coefficients of samples (N, D), and their covariance in the field (D, D), in float64."""
     x = found.model.sample(FIELD_SAMPLES, generator=derive_generator(seed, "samples"), **FIELD_SAMPLING)
-    _, covariance = coefficient_moments(_distribution(found), found.model.bands)
-    return found.model.bands.transform(x).flatten(1).double(), covariance.double()
+    bands = copy.deepcopy(found.model.bands).cpu()
+    _, covariance = coefficient_moments(_distribution(found), bands)
+    return bands.transform(x.cpu()).flatten(1).double(), covariance.double()
 
 
 def _trained(host: Any, name: str, config: dict[str, Any], data: DataSource, seed: int) -> Trained | None:
@@ -185,7 +191,7 @@ def _trained(host: Any, name: str, config: dict[str, Any], data: DataSource, see
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "weights"))
         model = host.create(f"score:{name}", config, data=data)
-    report = fit(model, data.load("train"), model.training_config, seed=seed)
+    report = fit(model, data.load("train"), model.training_config, seed=seed, precision=host.precision)
     return Trained(model, data, report.cpu_seconds)
 
 
@@ -303,7 +309,7 @@ def _patch_samples(found: Trained, profile: str, model: str) -> tuple[Tensor, fl
 @torch.no_grad()
 def _features(x: Tensor) -> Tensor:
     """Features of images as they would be read from 8-bit files."""
-    network = RandomConv(x.shape[1])
+    network = RandomConv(x.shape[1]).to(x.device)
     rounded = (x.clamp(0, 1) * 255).round() / 255
     return torch.cat([network(batch) for batch in rounded.split(250)])
 

@@ -51,7 +51,7 @@ def _middles(host: Any, seed: int, way: str) -> float:
 
 @torch.no_grad()
 def _middle(flow: Flow, x: Tensor, y: Tensor) -> Tensor:
-    return Pullback(PullbackConfig(), flow=flow).geodesic(x, y, torch.tensor([0.5], dtype=x.dtype))[:, 0]
+    return Pullback(PullbackConfig(), flow=flow).geodesic(x, y, x.new_tensor([0.5]))[:, 0]
 
 
 def _nearest(x: Tensor, data: DataSource) -> float:

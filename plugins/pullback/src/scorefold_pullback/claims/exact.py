@@ -18,8 +18,9 @@ def closed_forms(host: Any, profile: str, seed: int) -> float:
         host.create("geometry:pullback", flow=host.create(f"flow:{name}", dtype=torch.float64), dtype=torch.float64)
         for name in ("banana", "river")
     )
-    x, y, half = _row(2, 4), _row(2, -4), torch.tensor([0.5], dtype=torch.float64)
-    a, b = _row(0.5, 0.3), _row(-0.2, -1.1)
+    rows = ((2, 4), (2, -4), (0.5, 0.3), (-0.2, -1.1))
+    x, y, a, b = (_row(host, *values) for values in rows)
+    half = _row(host, 0.5)[0]
     answers = (
         (banana.distance(x, y), [2.0]),
         (banana.geodesic(x, y, half), [2 / 9, 0.0]),
@@ -42,8 +43,8 @@ def arc_length(host: Any, profile: str, seed: int) -> float:
     iso = host.create(
         "geometry:iso-pullback", flow=host.create("flow:banana", dtype=torch.float64), dtype=torch.float64
     )
-    x, y = _row(2, 4), _row(2, -4)
-    quarter = iso.geodesic(x, y, torch.tensor([0.25], dtype=torch.float64))
+    x, y = _row(host, 2, 4), _row(host, 2, -4)
+    quarter = iso.geodesic(x, y, _row(host, 0.25)[0])
     return max(_error(iso.distance(x, y), [8.954453507613854]), _error(quarter, [0.739896919851144, 2.158488424490689]))
 
 
@@ -54,10 +55,10 @@ def published_sampler(host: Any, profile: str, seed: int) -> float:
     return float(flow(published_chains(flow, flow.base, config.points, config.chain_steps, seed))[0][:, 0].var())
 
 
-def _row(*values: float) -> Tensor:
-    return torch.tensor([values], dtype=torch.float64)
+def _row(host: Any, *values: float) -> Tensor:
+    return torch.tensor([values], dtype=torch.float64, device=host.device)
 
 
 def _error(found: Tensor, expected: list[float]) -> float:
     truth = torch.tensor(expected, dtype=torch.float64)
-    return float(((found.detach().reshape(-1) - truth).abs() / (1 + truth.abs())).max())
+    return float(((found.detach().cpu().reshape(-1) - truth).abs() / (1 + truth.abs())).max())

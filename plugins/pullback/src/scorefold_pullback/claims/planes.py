@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from scorefold.interfaces import DataSource, Flow
+from scorefold.random import draw_normal
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold_pullback.claims.training import source, trained, variances_of
 from scorefold_pullback.config.flows import IdentityConfig
@@ -149,11 +150,11 @@ def _pairs(truth: Flow, data: DataSource, sampler: str, seed: int) -> tuple[Tens
 @torch.no_grad()
 def _errors(flow: Flow, truth: Flow, x: Tensor, y: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """How far geodesics from x to y are from the true ones, and from their own when y moves: (PAIRS,)."""
-    noise = torch.randn(y.shape, generator=derive_generator(seed, "moved"), dtype=y.dtype)
+    noise = draw_normal(tuple(y.shape), generator=derive_generator(seed, "moved"), like=y)
     learned, true = _geodesics(flow, x, y), _geodesics(truth, x, y)
     return curves_apart(learned, true), curves_apart(learned, _geodesics(flow, x, y + MOVED * noise))
 
 
 def _geodesics(flow: Flow, x: Tensor, y: Tensor) -> Tensor:
     space = Pullback(PullbackConfig(metric="latent"), flow=flow)
-    return space.geodesic(x, y, torch.linspace(0, 1, TIMES, dtype=x.dtype))
+    return space.geodesic(x, y, torch.linspace(0, 1, TIMES, dtype=x.dtype, device=x.device))

@@ -109,10 +109,10 @@ def _vae(host: Any, profile: str, seed: int) -> Any:
 @cache
 def _measured(host: Any, profile: str, seed: int, model: str) -> Mapping[str, float]:
     data = _data(host, seed)
-    x = _images(host, profile, seed, model).detach()
+    x, reference = _images(host, profile, seed, model).detach().cpu(), data.reference.cpu()
     made_up = model == "prior" or model.startswith("generated")
-    found = likeness(x, data.reference) if made_up else similarity(x, data.real, data.reference)
-    found["centre"] = float((data.source.find_centres(x) - data.centres).norm(dim=1).mean())
+    found = likeness(x, reference) if made_up else similarity(x, data.real.cpu(), reference)
+    found["centre"] = float((data.source.find_centres(x) - data.centres.cpu()).norm(dim=1).mean())
     if model in ("scorevae", "vae"):
         trained_model = (_scorevae if model == "scorevae" else _vae)(host, profile, seed)
         found["kl"] = mean_kl(trained_model, data.real)

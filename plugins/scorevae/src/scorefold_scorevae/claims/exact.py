@@ -107,7 +107,7 @@ def _gaussian(seed: int) -> TensorSource:
 @torch.no_grad()
 def _loss(model: Any, data: DataSource, beta: float, seed: int) -> float:
     """The data term and beta times the KL divergence of a trained encoder, over many times and noises."""
-    x, generator = data.load("test"), derive_generator(seed, "loss")
+    x, generator = data.load("test").to(next(model.parameters()).device), derive_generator(seed, "loss")
     values = [model.loss(x, progress=Progress(0, 1, ""), generator=generator).parts["data"] for _ in range(DRAWS)]
     mean, std = model.encode_distribution(x.x)
     return float(torch.stack(values).mean() + beta * normal_kl(mean, 2 * std.log()).sum(1).mean())
@@ -123,7 +123,7 @@ def two_points(host: Any, profile: str, seed: int, *, term: str) -> float:
     points = TensorSource({"train": Dataset(torch.tensor([[-1.0], [1.0]], dtype=torch.float64))}, EventScale())
     settings = {"process": {"name": "vp", "t_min": 1e-3}, "points": True}
     prior = host.create("score:analytic", settings, data=points, dtype=torch.float64)
-    prior = prior.double()
+    prior = prior.double().cpu()
     process = prior.process
     t, noise, shift = torch.meshgrid(_middles(1e-3, 1.0, 160), *[_middles(-6, 6, 81)] * 2, indexing="ij")
     weight = _density(noise) * _density(shift) / (_density(noise) * _density(shift)).sum()
@@ -145,7 +145,7 @@ def _corrections(host: Any, prior: Any, data: DataSource) -> dict[str, Callable[
     def model(logdet: bool) -> Any:
         config = {"latent": 1, "encoder": {"use": "network:mlp", "config": {"width": 8, "blocks": 1}}, "logdet": logdet}
         made = host.create("score:scorevae", config, prior=prior, data=data, dtype=torch.float64)
-        made.posterior = posterior
+        made.cpu().posterior = posterior
         return made.correction
 
     kept, left_out = model(True), model(False)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource, Progress
+from scorefold.random import draw_normal
 from scorefold.seeds import derive_generator
 from scorefold_scorevae.coding.objective import normal_kl
 from scorefold_toolkit.metrics import frechet_distance, sharpness
@@ -21,7 +22,7 @@ DECODING: dict[str, Any] = {"sampler": "heun", "steps": 32, "spacing": "karras"}
 def trained(host: Any, name: str, config: dict[str, Any], source: DataSource, seed: int, **ports: Any) -> Any:
     """A component that was trained on a source's training points, its weights and batches from ``seed``."""
     model = host.create(name, config, generator=derive_generator(seed, "weights"), **ports)
-    fit(model, source.load("train"), model.training_config, seed=seed)
+    fit(model, source.load("train"), model.training_config, seed=seed, precision=host.precision)
     return model
 
 
@@ -34,7 +35,7 @@ def training(steps: int, **settings: Any) -> dict[str, Any]:
 def draw_codes(model: Any, x: Tensor, generator: torch.Generator) -> Tensor:
     """A code of each event, (B, k), drawn from q(z | x)."""
     mean, std = model.encode_distribution(x)
-    drawn: Tensor = mean + std * torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
+    drawn: Tensor = mean + std * draw_normal(tuple(mean.shape), generator=generator, like=mean)
     return drawn
 
 

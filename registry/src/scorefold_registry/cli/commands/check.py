@@ -32,6 +32,10 @@ def run(arguments: list[str]) -> int:
         help="try checks of this level only (repeatable): "
         "contract, numerics, determinism, device, artefact, laziness, documentation",
     )
+    parser.add_argument(
+        "--device",
+        help="the accelerator that checks of accelerators use, such as cuda:1 (default: this machine's, if any)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="the root of all draws; the same one replays a failure")
     parser.add_argument(
         "--expect",
@@ -42,6 +46,8 @@ def run(arguments: list[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
+    from scorefold_registry.run.environment import set_up_device
+
     expected = _expected(options.expect)
     host = Host.discover()
     kit = _kit()
@@ -55,6 +61,7 @@ def run(arguments: list[str]) -> int:
         only=options.only,
         levels=options.level,
         origin=ORIGIN,
+        accelerator=options.device and set_up_device(options.device),
     ):
         made.append(check)
         if not options.json and check.result in ("failed", "expected-failure"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.hosting import discover_host
-from scorefold_registry.cli.options import Parser, count
+from scorefold_registry.cli.options import Parser, UsageError, count
 
 if TYPE_CHECKING:
     from scorefold_registry.experiments.claims import Measurement
@@ -34,6 +34,13 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--null", action="store_true", help="measure gates with no training step: one that holds says nothing"
     )
+    parser.add_argument("--device", default="cpu", help="where models are built: auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument(
+        "--precision", choices=("no", "bf16", "fp16"), default="no", help="mixed precision while training (default: no)"
+    )
+    parser.add_argument(
+        "--workers", type=count(1), default=1, metavar="N", help="processes that share the jobs inside a claim"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args(arguments)
     host = discover_host()
@@ -41,17 +48,24 @@ def run(arguments: list[str]) -> int:
     from scorefold.artefacts import json_text
     from scorefold_registry.experiments.claims import holds
     from scorefold_registry.experiments.engine import run_here
+    from scorefold_registry.experiments.placed import PlacedHost
     from scorefold_registry.experiments.progress import LineWatch
     from scorefold_registry.experiments.reproduce import NullReproduction, Reproduction, select
     from scorefold_registry.run.cache import area
+    from scorefold_registry.run.environment import set_up_device
 
+    device = set_up_device(given.device)
+    if given.precision == "fp16" and device == "cpu":
+        raise UsageError("--precision fp16 needs a GPU, and claims compute on the cpu", hint="--precision bf16, or no")
     pairs = select(host.plugins, given.plugins, given.only, given.profile)
     # The smoke profile is a test: it measures every time.
     keep = None if given.fresh or given.profile == "smoke" else area("claims", given.keep, ".scorefold/claims")
-    claims = Reproduction(host, pairs, given.profile, range(given.seeds), keep)
+    placed = PlacedHost(host, device, given.precision)
+    claims = Reproduction(placed, pairs, given.profile, range(given.seeds), keep)
     if given.null:
-        claims = NullReproduction(host, [pair for pair in pairs if pair[1].role == "gate"], given.profile)
-    measured = run_here(claims, LineWatch(sys.stderr if given.json else sys.stdout, numbered=False))
+        claims = NullReproduction(placed, [pair for pair in pairs if pair[1].role == "gate"], given.profile)
+    with placed.working(given.workers):
+        measured = run_here(claims, LineWatch(sys.stderr if given.json else sys.stdout, numbered=False))
     # A gate that holds without a training says nothing, and one that ends in an error neither.
     held = not any(item.verdict in ("holds", "error") for item in measured) if given.null else holds(measured)
     if given.json:
