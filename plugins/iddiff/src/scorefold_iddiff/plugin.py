@@ -54,6 +54,14 @@ def scorefold_components() -> Iterable[Component]:
         examples=({"config": {"width": 32, "blocks": 1}},),
         cite="cite/manifold_mlp.bib",
     )
+    yield Component(
+        kind="network",
+        name="plain-mlp",
+        target="scorefold_iddiff.plain_mlp:PlainMLP",
+        config="scorefold_iddiff.config.networks:PlainMLPConfig",
+        summary="The perceptron of the paper's Euclidean experiments: linear layers, the time as one more input",
+        examples=({"config": {"width": 32, "layers": 3}},),
+    )
     yield from _sources()
 
 

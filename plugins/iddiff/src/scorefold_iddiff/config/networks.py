@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Literal, Self
+
+from pydantic import Field, PositiveFloat, model_validator
 
 from scorefold.config import Config
 
@@ -32,3 +34,20 @@ class ManifoldMLPConfig(Config):
         description="Principal directions that it learns in; the others get the best linear guess from their mean "
         "variance. Null for all: the memory is their number times D",
     )
+
+
+class PlainMLPConfig(Config):
+    """Linear layers with an activation between them, as published."""
+
+    width: int = Field(2048, ge=1, description="Units a hidden layer")
+    layers: int = Field(7, ge=2, le=1000, description="Linear layers, the first and the last among them")
+    activation: Literal["silu", "gelu", "relu", "elu", "tanh"] = Field("elu", description="Activation")
+    sigmas: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.01, 4.0), description="Noise at which the time that it sees is 0 and 999: those of the score's process"
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if self.sigmas[0] >= self.sigmas[1]:
+            raise ValueError(f"sigmas are {self.sigmas[0]:g} and {self.sigmas[1]:g}; the first must be the smaller one")
+        return self

@@ -65,6 +65,7 @@ def _published(
         "steps": epochs * epoch,
         "batch_size": batch,
         "learning_rate": rate,
+        "betas": (0.9, 0.99),
         "warmup": 1000,
         "weight_decay": 1e-5,
         "validate_every": epoch,

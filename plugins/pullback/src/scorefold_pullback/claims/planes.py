@@ -51,7 +51,7 @@ def settings(data: str, method: str, profile: str) -> dict[str, Any]:
         rate = 3e-4 if data == "river" else 5e-4
         epochs, patience = (2000, 200) if method in ("ours", "isometric") else EPOCHS[data]
         steps = {"steps": epochs * epoch, "validate_every": epoch, "patience": patience}
-        training = {**steps, "learning_rate": rate, "warmup": 1000}
+        training = {**steps, "learning_rate": rate, "warmup": 1000, "betas": (0.9, 0.99)}
     else:
         steps = {"steps": FEW_STEPS if profile == "smoke" else STEPS[data]}
         training = {**steps, "learning_rate": 2e-3, "warmup": 250}

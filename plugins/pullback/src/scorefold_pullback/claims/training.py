@@ -46,8 +46,8 @@ def _trained(host: Any, data: str, data_config: str, flow: str, config: str, see
     points = _source(host, data, data_config, seed)
     made = host.create(f"flow:{flow}", json.loads(config), generator=derive_generator(seed, "weights"), data=points)
     validation = None if made.training_config.patience is None else points.load("validation")
-    config, precision = made.training_config, host.precision
-    fit(made, points.load("train"), config, validation=validation, seed=seed, precision=precision)
+    chosen, precision = made.training_config, host.precision
+    fit(made, points.load("train"), chosen, validation=validation, seed=seed, precision=precision)
     assert isinstance(made, Flow)
     return made
 
