@@ -243,6 +243,44 @@ def test_lpips_agrees_with_torchvisions_alexnet_and_the_published_recipe(weights
             distance(wrong, wrong)
 
 
+def test_lpips_agrees_with_torchvisions_vgg_and_the_published_recipe(tmp_path: Path) -> None:
+    from torchvision.models import vgg16
+
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        state = {name: value for name, value in vgg16().state_dict().items() if name.startswith("features")}
+    state = {name: torch.randn(value.shape) / max(1, value[0].numel()) ** 0.5 for name, value in state.items()}
+    widths = (64, 128, 256, 512, 512)
+    heads = {f"lin{i}.model.1.weight": torch.rand(1, width, 1, 1) for i, width in enumerate(widths)}
+    torch.save(state, tmp_path / "vgg16.pth")
+    torch.save(heads, tmp_path / "vgg.pth")
+    layers = vgg16().features.eval()
+    layers.load_state_dict({name.removeprefix("features."): value for name, value in state.items()})
+    x, y = torch.rand(2, 3, 33, 40), torch.rand(2, 3, 33, 40)
+
+    def features(image: Tensor) -> list[Tensor]:
+        shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
+        image = (2 * image - 1 - shift[:, None, None]) / scale[:, None, None]
+        found = []
+        for number, layer in enumerate(layers):
+            image = layer(image)
+            if number in (3, 8, 15, 22, 29):
+                found.append(functional.normalize(image.clone(), dim=1))
+        return found
+
+    with torch.no_grad():
+        expected = sum(
+            functional.conv2d((a - b) ** 2, heads[f"lin{i}.model.1.weight"]).mean((1, 2, 3))
+            for i, (a, b) in enumerate(zip(features(x), features(y), strict=True))
+        )
+    distance = LPIPS(tmp_path / "vgg16.pth", tmp_path / "vgg.pth", "VGG-16")
+    torch.testing.assert_close(distance(x, y), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ShapeError, match="at least 16"):
+        distance(x[..., :15], x[..., :15])
+    with pytest.raises(DataError, match=r"features\.0\.weight is missing"):
+        LPIPS(tmp_path / "vgg.pth", tmp_path / "vgg.pth", "VGG-16")
+
+
 def test_weights_that_are_something_else_are_named(weights: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no file") as refused:
         LPIPS(tmp_path / "none.pth", weights[1])

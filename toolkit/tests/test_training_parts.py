@@ -40,6 +40,16 @@ def test_the_learning_rate_rises_and_falls() -> None:
     assert constant == [*factors[:20], *[1.0] * 80]
 
 
+def test_the_learning_rate_falls_to_a_tenth_at_each_drop() -> None:
+    dropped = [learning_rate_factor(step, 100, 10, "constant", (50, 80)) for step in range(100)]
+    assert dropped[4] == 0.5
+    assert dropped[49] == 1.0
+    assert dropped[50:] == pytest.approx([0.1] * 30 + [0.01] * 20)
+    both = [learning_rate_factor(step, 100, 10, "cosine", (50,)) for step in (49, 60)]
+    plain = [learning_rate_factor(step, 100, 10, "cosine") for step in (49, 60)]
+    assert both == pytest.approx([plain[0], plain[1] / 10])
+
+
 def test_a_warmup_longer_than_the_phase_leaves_half_of_it() -> None:
     factors = [learning_rate_factor(step, 10, 100, "cosine") for step in range(10)]
     assert factors[:6] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0])

@@ -186,14 +186,9 @@ class TrainingConfig(Config):
         "that fit; null for steps",
     )
     batch_size: int = Field(256, ge=1, description="Points a step (over all processes)")
-    accumulate: int = Field(
-        1, ge=1, description="Parts of a batch that pass one after the other before a step, to save memory"
-    )
+    accumulate: int = Field(1, ge=1, description="Parts of a batch that pass in turn before a step, to save memory")
     flip: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="Chance that a training image is mirrored left to right, with conditions of its size",
+        0.0, ge=0, le=1, description="Chance that an image is mirrored left to right, with conditions of its size"
     )
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate")
     optimiser: Literal["adam", "adamw", "sgd"] = Field("adam", description="Optimiser; fused where torch has it")
@@ -203,6 +198,9 @@ class TrainingConfig(Config):
     weight_decay: float = Field(0.0, ge=0, description="Weight decay")
     warmup: int = Field(100, ge=0, description="Steps of linear warm-up")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="Learning rate after warm-up")
+    drops: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (), description="Steps from which on the learning rate is a tenth of what it was"
+    )
     clip: float | None = Field(1.0, gt=0, description="Largest gradient norm, or null for no clipping")
     ema: float | None = Field(0.999, gt=0, lt=1, description="Decay of the averaged weights evaluation uses, or null")
     patience: int | None = Field(None, ge=1, description="Validations without a better loss before stopping, or null")

@@ -11,8 +11,9 @@ from PIL import Image
 
 from scorefold.data import Dataset, StreamedDataset, TensorSpec
 from scorefold.errors import ArtefactError, ConfigError, DataError
-from scorefold_standard.config.data import DigitsConfig, ImagesConfig, PairedConfig, PhotographsConfig
+from scorefold_standard.config.data import DigitsConfig, ImagePairsConfig, ImagesConfig, PairedConfig, PhotographsConfig
 from scorefold_standard.data.digits import Digits
+from scorefold_standard.data.image_pairs import ImagePairs
 from scorefold_standard.data.images import ImageFolder
 from scorefold_standard.data.paired import Paired
 from scorefold_standard.data.photographs import Photographs, bands, read_photographs
@@ -376,3 +377,73 @@ def test_a_folder_is_read_once_and_a_link_back_is_refused(tmp_path: Path) -> Non
     (tmp_path / "cat" / "up").symlink_to(tmp_path, target_is_directory=True)
     with pytest.raises(ArtefactError, match=r"cat/up is a link to a folder that holds it"):
         ImageFolder(ImagesConfig(root=str(tmp_path)))
+
+
+def pair_files(folder: Path, count: int = 20) -> None:
+    """Pairs side by side: grey 2 n on the left, and on the right 2 n + 1."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        image = Image.new("L", (32, 16), color=2 * number)
+        image.paste(2 * number + 1, (16, 0, 32, 16))
+        image.save(folder / f"{number:02}.png")
+
+
+def pairs(root: Path, **config: object) -> ImagePairs:
+    settings = {"root": root, "size": 8, "grey": True, "seed": 0, **config}
+    return ImagePairs(ImagePairsConfig.model_validate(settings))
+
+
+@pytest.mark.parametrize("memory", [1024.0, 0.0])
+@pytest.mark.parametrize(("direction", "step"), [("a-to-b", 1), ("b-to-a", -1)])
+def test_pairs_side_by_side(tmp_path: Path, memory: float, direction: str, step: int) -> None:
+    pair_files(tmp_path / "train", 10)
+    pair_files(tmp_path / "val", 10)
+    source = pairs(tmp_path, memory=memory, direction=direction)
+    for split, count in (("train", 16), ("validation", 2), ("test", 2)):
+        found = next(source.load(split).batches(16))
+        assert len(found) == count
+        assert isinstance(found.condition, torch.Tensor)
+        assert found.index is not None
+        assert torch.allclose(255 * (found.x - found.condition), torch.full_like(found.x, step), atol=1e-4)
+        first = 2 * (found.index % 10) + (direction == "a-to-b")
+        assert torch.allclose(255 * found.x.mean((1, 2, 3)), first.float(), atol=1e-4)
+    assert source.condition_spec == TensorSpec((1, 8, 8))
+    events = torch.cat([batch.x for batch in source.load("train").batches(16)])
+    assert source.event_scale.std == pytest.approx(float(events.std(correction=0)), rel=0.05)
+
+
+def test_pairs_in_two_folders(tmp_path: Path) -> None:
+    for side, shift in (("A", 0), ("B", 100)):
+        (tmp_path / side / "x").mkdir(parents=True)
+        for number in range(20):
+            Image.new("L", (9, 9), color=number + shift).save(tmp_path / side / "x" / f"{number:02}.png")
+    found = pairs(tmp_path, layout="folders").load("train")
+    assert isinstance(found.condition, torch.Tensor)
+    assert torch.allclose(255 * (found.x - found.condition), torch.full_like(found.x, 100.0), atol=1e-4)
+    (tmp_path / "B/x/07.png").rename(tmp_path / "B/x/7.png")
+    with pytest.raises(DataError, match=r"x/07 is in .*A only"):
+        pairs(tmp_path, layout="folders")
+
+
+def test_what_are_no_pairs(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="isn't a folder"):
+        pairs(tmp_path / "none")
+    with pytest.raises(DataError, match="holds no pairs"):
+        pairs(tmp_path)
+    Image.new("L", (31, 16)).save(tmp_path / "odd.png")
+    with pytest.raises(DataError, match="is 31 pixels wide"):
+        pairs(tmp_path)
+
+
+def test_a_box_is_cut_out_before_resizing(tmp_path: Path) -> None:
+    for number in range(10):
+        image = Image.new("L", (20, 30))
+        image.paste(200, (3, 5, 11, 13))
+        image.save(tmp_path / f"{number}.png")
+    config = {"root": tmp_path, "grey": True, "size": 4, "box": [3, 5, 11, 13], "seed": 0}
+    found = ImageFolder(ImagesConfig.model_validate(config)).load("train").x
+    assert torch.allclose(255 * found, torch.full_like(found, 200.0), atol=1e-4)
+    with pytest.raises(DataError, match=r"20 x 30 pixels, and the box \[3, 5, 21, 13\] reaches beyond"):
+        ImageFolder(ImagesConfig.model_validate({**config, "box": [3, 5, 21, 13]}))
+    with pytest.raises(ValueError, match="right of left"):
+        ImagesConfig.model_validate({**config, "box": [3, 5, 3, 13]})

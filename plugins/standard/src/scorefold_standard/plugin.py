@@ -78,6 +78,13 @@ def _sources() -> Iterable[Component]:
         {"root": str(_SAMPLES / "images"), "size": 8},
     )
     yield _data(
+        "image-pairs",
+        "image_pairs:ImagePairs",
+        "ImagePairsConfig",
+        "Pairs of images from files: side by side in one, or of one name in two folders",
+        {"root": str(_SAMPLES / "images"), "size": 8},
+    )
+    yield _data(
         "mnist",
         "vision:MNIST",
         "MNISTConfig",

@@ -18,7 +18,6 @@ from scorefold.seeds import derive_seed
 from scorefold.stage import Outcome, StageContext, reported
 from scorefold_toolkit.drawing import condition_of, device_of, draw_events
 from scorefold_toolkit.figures import picture_of
-from scorefold_toolkit.metrics import LPIPS
 from scorefold_toolkit.metrics.features import LARGEST
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Metric, Units
 from scorefold_toolkit.operators import HasOperator, Operator
@@ -36,6 +35,7 @@ from scorefold_verbs.measures import (
     condition_networks,
     feature_name,
     features_of,
+    read_lpips,
 )
 from scorefold_verbs.readings import training_points
 
@@ -243,7 +243,7 @@ def _measures(
         )
     lpips = None
     if options.lpips is not None:
-        lpips = LPIPS(options.lpips.alexnet, options.lpips.heads).to(device)
+        lpips = read_lpips(options.lpips).to(device)
     name = feature_name(options.features, shape)
     network: nn.Module | None = None
     networks: dict[str, nn.Module] = {}

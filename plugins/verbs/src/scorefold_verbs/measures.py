@@ -31,6 +31,7 @@ from scorefold_toolkit.metrics.features import FeatureName
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Table, Units
 from scorefold_toolkit.nn import named_specs
 from scorefold_toolkit.operators import Mask
+from scorefold_verbs.config.verbs import LpipsOptions
 
 HIGHEST_PSNR = 100.0
 """What an exact match counts as, in decibels, in a mean."""
@@ -40,6 +41,14 @@ _FRECHET_DRAWS = 5
 _ENERGY_POINTS = 4000
 _LEAST_P = 1e-3
 _KEPT = 2**22  # numbers in an array that is written beside the result
+
+
+def read_lpips(options: LpipsOptions) -> LPIPS:
+    """LPIPS from the files that options name. Raises ``DataError`` for files that are something else."""
+    if options.vgg16 is not None:
+        return LPIPS(options.vgg16, options.heads, "VGG-16")
+    assert options.alexnet is not None
+    return LPIPS(options.alexnet, options.heads)
 
 
 class Fidelity(Table):
@@ -60,7 +69,7 @@ class Fidelity(Table):
             self.note("SSIM", ssim(self.units.unit(x), self.units.unit(truth)).reshape(n, count).mean(0))
         if self.lpips is not None:
             distance = self.lpips(self.units.unit(x), self.units.unit(truth))
-            self.note("LPIPS (AlexNet)", distance.reshape(n, count).mean(0))
+            self.note(f"LPIPS ({self.lpips.network})", distance.reshape(n, count).mean(0))
         if isinstance(batch.operator, Mask):
             kept = batch.operator.mask.to(x).expand_as(batch.truth).repeat(n, *[1] * (x.dim() - 1))
             for name, part in (("hidden", 1 - kept), ("known", kept)):

@@ -18,14 +18,23 @@ _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
 """Pillow's names of what may be decoded. A file's content chooses among these only: EPS would start Ghostscript."""
 
 
-def read_image(path: Path, content: bytes | None = None, *, size: int | None, crop: bool, grey: bool) -> Tensor:
+def read_image(
+    path: Path,
+    content: bytes | None = None,
+    *,
+    size: int | None,
+    crop: bool,
+    grey: bool,
+    box: tuple[int, int, int, int] | None = None,
+) -> Tensor:
     """An image file as uint8 (C, H, W), upright, with one channel if ``grey`` and three otherwise.
 
     ``content`` are its bytes where it is no file of its own; ``path`` is then its name in errors.
     ``size`` resizes to size x size by bicubic interpolation; with ``crop``, the largest centred square of the image is
-    kept, otherwise the whole image is stretched. Raises ``DataError``, which names the file, for one that isn't a JPEG,
+    kept, otherwise the whole image is stretched. ``box`` (left, top, right, bottom), right and bottom left out, is what
+    of an upright image counts at all. Raises ``DataError``, which names the file, for one that isn't a JPEG,
     PNG, PPM, BMP, TIFF or WebP image, is damaged, has more than 8 bits a channel, several frames, or pixels that can be
-    seen through, and ``ConfigError`` where Pillow is missing.
+    seen through, for one that ends before the box, and ``ConfigError`` where Pillow is missing.
     """
     with library("an image file", "scorefold-toolkit[images]"):
         from PIL import Image, ImageOps, UnidentifiedImageError
@@ -42,6 +51,13 @@ def read_image(path: Path, content: bytes | None = None, *, size: int | None, cr
         ) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} can't be read as an image: {error}", hint="repair or remove the file") from error
+    if box is not None:
+        if box[2] > image.width or box[3] > image.height:
+            raise DataError(
+                f"{path} has {image.width} x {image.height} pixels, and the box {list(box)} reaches beyond them",
+                hint="give a box (left, top, right, bottom) that lies in every image, or leave it out",
+            )
+        image = image.crop(box)
     if size is not None:
         shape = (size, size)
         way = Image.Resampling.BICUBIC

@@ -132,7 +132,7 @@ class _PhaseLoop:
     def _advance(self, batch: Dataset) -> None:
         """One step of the optimiser. Nothing here waits for the device."""
         config, processes = self.task.config, self.task.processes
-        factor = learning_rate_factor(self.step, self.steps, config.warmup, config.schedule)
+        factor = learning_rate_factor(self.step, self.steps, config.warmup, config.schedule, config.drops)
         set_learning_rate(self.optimiser, self.peaks, factor)
         if config.flip:
             batch = mirrored(batch, config.flip, self.task.generator)

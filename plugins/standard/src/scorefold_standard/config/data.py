@@ -56,6 +56,24 @@ Range = Annotated[
     AfterValidator(_interval),
     Field(description="What the smallest and the largest raw value become"),
 ]
+
+
+def _inside(box: tuple[int, int, int, int] | None) -> tuple[int, int, int, int] | None:
+    if box is not None and not (0 <= box[0] < box[2] and 0 <= box[1] < box[3]):
+        raise ValueError(
+            f"the box is {list(box)}; expected [left, top, right, bottom] from 0, right of left, below top"
+        )
+    return box
+
+
+ImageBox = Annotated[
+    tuple[int, int, int, int] | None,
+    AfterValidator(_inside),
+    Field(
+        description="The part of every image that counts, before any resizing: [left, top, right, bottom] in pixels, "
+        "right and bottom left out; null for all"
+    ),
+]
 Memory = Annotated[
     float,
     Field(ge=0, description="Largest size in MiB that is kept in memory; larger data are decoded as they are read"),
@@ -172,10 +190,33 @@ class ImagesConfig(Config):
     )
     size: int | None = Field(None, ge=1, description="Height and width in pixels; null where all images have one size")
     crop: bool = Field(True, description="Keep the centre square when resizing; false squeezes the whole image")
+    box: ImageBox = None
     grey: bool = Field(False, description="One grey channel instead of three colours")
     classes: KeptClasses = None
     range: Range = (0.0, 1.0)
     condition: ClassCondition = None
+    fractions: Fractions = FRACTIONS
+    limit: Limit = None
+    seed: Seed = None
+    memory: Memory = 1024.0
+    workers: Workers = 2
+
+
+class ImagePairsConfig(Config):
+    """Pairs of images, A and B, of one size."""
+
+    root: FilePath = Field(description="The folder with the pairs, in it or in sub-folders")
+    layout: Literal["side-by-side", "folders"] = Field(
+        "side-by-side",
+        description="A is the left half of an image and B the right one; or they have one name in A and B",
+    )
+    direction: Literal["a-to-b", "b-to-a"] = Field(
+        "a-to-b", description="A is the condition and B the event, or the other way round"
+    )
+    size: int = Field(ge=1, description="Height and width of either, in pixels")
+    crop: bool = Field(True, description="Keep the centre square when resizing; false squeezes the whole image")
+    grey: bool = Field(False, description="One grey channel instead of three colours")
+    range: Range = (0.0, 1.0)
     fractions: Fractions = FRACTIONS
     limit: Limit = None
     seed: Seed = None
@@ -238,6 +279,7 @@ class CelebAConfig(Config):
     )
     size: int = Field(64, ge=1, description="Height and width in pixels")
     crop: bool = Field(True, description="Keep the centre square when resizing; false squeezes the whole image")
+    box: ImageBox = None
     grey: bool = Field(False, description="One grey channel instead of three colours")
     range: Range = (0.0, 1.0)
     condition: Literal["attributes"] | None = Field(

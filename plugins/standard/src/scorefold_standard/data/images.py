@@ -90,7 +90,7 @@ class ImageFolder(DataSource):
     def _read(self, row: int) -> tuple[Path, Tensor]:
         """The name of an image and its pixels."""
         config, (path, content) = self._config, self._pictures.read(row)
-        return path, read_image(path, content, size=config.size, crop=config.crop, grey=config.grey)
+        return path, read_image(path, content, size=config.size, crop=config.crop, grey=config.grey, box=config.box)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Where it is sent its files are opened again, and split as here."""

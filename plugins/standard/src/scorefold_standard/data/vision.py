@@ -136,7 +136,8 @@ class CelebA(DataSource):
             images = [torch.empty(0, *shape, dtype=torch.uint8)]
             for row in rows.tolist():
                 path = folder / "img_align_celeba" / names[row]
-                images.append(read_image(path, size=config.size, crop=config.crop, grey=config.grey)[None])
+                found = read_image(path, size=config.size, crop=config.crop, grey=config.grey, box=config.box)
+                images.append(found[None])
             return torch.cat(images)
 
         seed = source_seed(config.seed, generator)

@@ -27,10 +27,23 @@ class SampleOptions(DrawingOptions):
 
 
 class LpipsOptions(Config):
-    """The two weight files of LPIPS."""
+    """The two weight files of LPIPS: of AlexNet or of VGG-16."""
 
-    alexnet: FilePath = Field(description="torchvision's state dict of AlexNet, alexnet-owt-7be5be79.pth")
-    heads: FilePath = Field(description="The linear heads of the lpips package, weights/v0.1/alex.pth")
+    alexnet: FilePath | None = Field(
+        None, description="torchvision's state dict of AlexNet, alexnet-owt-7be5be79.pth; nothing is fetched"
+    )
+    vgg16: FilePath | None = Field(
+        None, description="In its place, torchvision's state dict of VGG-16, vgg16-397923af.pth"
+    )
+    heads: FilePath = Field(
+        description="The linear heads of the lpips package, weights/v0.1/alex.pth; with VGG-16 weights/v0.1/vgg.pth"
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> LpipsOptions:
+        if (self.alexnet is None) == (self.vgg16 is None):
+            raise ValueError("LPIPS takes the features of one network: name the file alexnet or vgg16")
+        return self
 
 
 class FeatureOptions(Config):

@@ -14,7 +14,7 @@ from scorefold_toolkit.metrics.features import LARGEST
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Table, Units
 from scorefold_verbs.config.latents import ReconstructOptions
 from scorefold_verbs.config.verbs import FeatureOptions
-from scorefold_verbs.measures import HIGHEST_PSNR, feature_name, features_of
+from scorefold_verbs.measures import HIGHEST_PSNR, feature_name, features_of, read_lpips
 
 _SSIM_WINDOW = 11
 _FRECHET_DRAWS = 5
@@ -96,7 +96,7 @@ class Distances(Table):
             if min(truth.shape[-2:]) >= _SSIM_WINDOW:
                 self._note(f"SSIM{suffix}", ssim(*seen), count)
             if self.lpips is not None:
-                self._note(f"LPIPS{suffix} (AlexNet)", self.lpips(*seen), count)
+                self._note(f"LPIPS{suffix} ({self.lpips.network})", self.lpips(*seen), count)
 
     def _note(self, name: str, values: Tensor, count: int) -> None:
         self.note(name, values.reshape(-1, count).mean(0))
@@ -223,4 +223,4 @@ def lpips_of(options: ReconstructOptions, shape: tuple[int, ...], device: torch.
         return None
     if len(shape) != 3:
         raise ConfigError(f"LPIPS compares images (C, H, W); events have shape {shape}", hint="leave lpips out")
-    return LPIPS(options.lpips.alexnet, options.lpips.heads).to(device)
+    return read_lpips(options.lpips).to(device)
