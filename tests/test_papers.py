@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from scorefold_registry import run_file
 from scorefold_registry.host import Host
@@ -32,6 +34,45 @@ def idx_files(folder: Path, count: int = 100) -> Path:
             head = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">u4").tobytes()
             (folder / f"{name}-{kind}-ubyte").write_bytes(head + values.tobytes())
     return folder
+
+
+def faces(folder: Path, count: int = 30) -> Path:
+    """CelebA's lists and its images, 178 x 218 pixels."""
+    images = folder / "celeba/img_align_celeba"
+    images.mkdir(parents=True)
+    names = [f"{number:06}.jpg" for number in range(1, count + 1)]
+    draws = np.random.default_rng(0)
+    for name in names:
+        pixels = np.kron(draws.integers(0, 256, (109, 89, 3)), np.ones((2, 2, 1))).astype(np.uint8)
+        Image.fromarray(pixels).save(images / name)
+    lines = "".join(f"{name} " + " ".join(["1", "-1"] * 20) + "\n" for name in names)
+    head = f"{count}\n" + " ".join(f"Attribute_{number}" for number in range(40)) + "\n"
+    (images.parent / "list_attr_celeba.txt").write_text(head + lines)
+    parts = [f"{name} {min(place // 10, 2)}\n" for place, name in enumerate(names)]
+    (images.parent / "list_eval_partition.txt").write_text("".join(parts))
+    return folder
+
+
+def pairs(folder: Path, count: int = 30) -> Path:
+    """Pairs side by side, 256 x 512 pixels as pix2pix publishes them."""
+    draws = np.random.default_rng(0)
+    for part in ("train", "val"):
+        (folder / part).mkdir(parents=True)
+        for number in range(count // 2):
+            pixels = np.kron(draws.integers(0, 256, (16, 32, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / part / f"{number}_AB.jpg")
+    return folder
+
+
+def lpips(folder: Path) -> str:
+    """The two files of LPIPS with AlexNet, of noise."""
+    shapes = ((0, 3, 64, 11), (3, 64, 192, 5), (6, 192, 384, 3), (8, 384, 256, 3), (10, 256, 256, 3))
+    state = {f"features.{place}.weight": 0.01 * torch.randn(out, into, size, size) for place, into, out, size in shapes}
+    state |= {f"features.{place}.bias": torch.zeros(out) for place, _, out, _ in shapes}
+    torch.save(state, folder / "alexnet.pth")
+    heads = {f"lin{number}.model.1.weight": torch.rand(1, row[2], 1, 1) for number, row in enumerate(shapes)}
+    torch.save(heads, folder / "alex.pth")
+    return f"{{alexnet: {folder / 'alexnet.pth'}, heads: {folder / 'alex.pth'}}}"
 
 
 def trained(stage: str) -> list[str]:
@@ -70,7 +111,53 @@ def pullback(name: str, folder: Path) -> list[str]:
     return [*sets, "stages.data.config.chain_steps=5", "stages.paths.options={pairs: 2, times: 3}"]
 
 
-TINY: dict[str, Callable[[str, Path], list[str]]] = {"dimension": dimension, "pullback": pullback}
+SMALL = "{channels: [4, 4], attention: [], groups: 2, blocks: 1}"
+"""A U-Net, or a half of one."""
+
+
+def scorevae(name: str, folder: Path) -> list[str]:
+    if name.startswith("cifar10"):
+        root = ROOT / "plugins/standard/src/scorefold_standard/samples/cifar10"
+        sets = [f"stages.data.config.root={root}", "stages.data.config.verify=false", "stages.data.config.size=8"]
+    else:
+        sets = [f"stages.data.config.root={faces(folder)}", "stages.data.config.size=8"]
+    models = {
+        "cifar10-vae": ("vae",),
+        "cifar10": ("scorevae", "scorevae-plus"),
+        "celeba": ("scorevae", "scorevae-plus"),
+    }
+    for model in models.get(name, ("diff-decoder",)):
+        sets += trained(model)
+        for part, network in (("encoder", "half-unet"), ("decoder", "mirror-decoder"), ("network", "unet")):
+            if part in {"vae": ("encoder", "decoder"), "scorevae": ("encoder",), "scorevae-plus": ("network",)}.get(
+                model, ("encoder", "network")
+            ):
+                sets += [f"stages.{model}.config.{part}={{use: network:{network}, config: {SMALL}}}"]
+        if model != "scorevae-plus":
+            sets += [f"stages.{model}.config.latent=3"]
+        if model != "vae":
+            sets += [f"stages.{model}.config.decoding.steps=2"]
+    if name in ("cifar10", "celeba"):
+        sets += [*trained("prior"), f"stages.prior.config.network={{use: network:unet, config: {SMALL}}}"]
+        sets += ["stages.back-plus.options.limit=2"]
+    return [*sets, "stages.back.options.limit=2"]
+
+
+def conditional(name: str, folder: Path) -> list[str]:
+    root = pairs(folder / "data") if name.startswith("edges") else faces(folder / "data")
+    size = 32 if name.endswith("-cde") else 16
+    sets = [f"stages.data.config.root={root}", f"stages.data.config.size={size}", *trained("score")]
+    sets += [f"stages.score.config.network={{use: network:unet, config: {SMALL}}}", "stages.assess.options.n=2"]
+    sets += ["stages.assess.options.conditions=2", "stages.assess.options.steps=2"]
+    return sets + ([f"stages.assess.options.lpips={lpips(folder)}"] if size == 32 else [])
+
+
+TINY: dict[str, Callable[[str, Path], list[str]]] = {
+    "dimension": dimension,
+    "pullback": pullback,
+    "scorevae": scorevae,
+    "conditional": conditional,
+}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")

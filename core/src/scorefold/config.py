@@ -188,7 +188,7 @@ class TrainingConfig(Config):
     batch_size: int = Field(256, ge=1, description="Points a step (over all processes)")
     accumulate: int = Field(1, ge=1, description="Parts of a batch that pass in turn before a step, to save memory")
     flip: float = Field(
-        0.0, ge=0, le=1, description="Chance that an image is mirrored left to right, with conditions of its size"
+        0.0, ge=0, le=1, description="Chance that an image is mirrored left to right, and images of its condition too"
     )
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate")
     optimiser: Literal["adam", "adamw", "sgd"] = Field("adam", description="Optimiser; fused where torch has it")

@@ -14,7 +14,8 @@ from scorefold.random import draw_uniform
 
 def mirrored(batch: Dataset, chance: float, generator: torch.Generator) -> Dataset:
     """A batch with some of its images (C, H, W) or (H, W) mirrored left to right, each with a chance, and with each the
-    conditions that are images of its size. Raises ``TrainingError`` for events that are not images."""
+    conditions that are images of its size or a whole number of times smaller. Raises ``TrainingError`` for events that
+    are not images."""
     if batch.x.dim() not in (3, 4):
         raise TrainingError(
             f"training.flip mirrors images (C, H, W) or (H, W); events have the shape {tuple(batch.x.shape[1:])}",
@@ -24,7 +25,10 @@ def mirrored(batch: Dataset, chance: float, generator: torch.Generator) -> Datas
     chosen = draw_uniform((len(batch),), generator=generator, like=batch.x) < chance
 
     def mirror(value: Tensor) -> Tensor:
-        if value.dim() not in (3, 4) or tuple(value.shape[-2:]) != size:
+        if value.dim() not in (3, 4):
+            return value
+        factor = size[1] // value.shape[-1]
+        if (factor * value.shape[-2], factor * value.shape[-1]) != size:
             return value
         return torch.where(chosen.reshape(-1, *[1] * (value.dim() - 1)), value.flip(-1), value)
 
