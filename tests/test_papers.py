@@ -13,6 +13,8 @@ from PIL import Image
 
 from scorefold_registry import run_file
 from scorefold_registry.host import Host
+from scorefold_registry.runfile.plan import make_plan
+from scorefold_registry.runfile.reader import read
 
 ROOT = Path(__file__).parent.parent
 PAPERS = ROOT / "examples/papers"
@@ -152,21 +154,96 @@ def conditional(name: str, folder: Path) -> list[str]:
     return sets + ([f"stages.assess.options.lpips={lpips(folder)}"] if size == 32 else [])
 
 
+def many(folder: Path, size: int = 40, classes: int = 1, count: int = 30) -> Path:
+    """A folder of images in colour, or of folders of them by class."""
+    draws = np.random.default_rng(0)
+    for number in range(classes):
+        place = folder if classes == 1 else folder / f"n{number}"
+        place.mkdir(parents=True, exist_ok=True)
+        for name in range(count):
+            pixels = np.kron(draws.integers(0, 256, (size // 4, size // 4, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+            Image.fromarray(pixels).save(place / f"{name}.png")
+    return folder
+
+
+def caflow(name: str, folder: Path) -> list[str]:
+    if name.startswith("ffhq"):
+        root = many(folder / "data", 1024, count=20)
+    elif name.startswith("celeba"):
+        root = faces(folder / "data")
+    else:
+        root = pairs(folder / "data") if name.startswith("edges") else many(folder / "data")
+    sets = [f"stages.data.config.root={root}", "stages.data.config.size=16", "stages.data.config.limit=null"]
+    sets += [*trained("flow"), "stages.flow.config.scales=2", "stages.flow.config.training.drops=[1]"]
+    sets += [
+        f"stages.flow.config.{part}.{key}" for part in ("encoder", "translation") for key in ("steps=1", "hidden=4")
+    ]
+    return [*sets, "stages.likelihood.options.limit=2", "stages.assess.options={n: 2, conditions: 2, temperature: 0.9}"]
+
+
+def nonuniform(name: str, folder: Path) -> list[str]:
+    celeba = name.startswith("celeba")
+    root = faces(folder / "data") if celeba else many(folder / "data", classes=2, count=10)
+    sets = [f"stages.data.config.root={root}", "stages.data.config.size=16", *trained("score")]
+    sets += [] if celeba else ["stages.data.config.fractions=[0.8, 0.1, 0.1]"]
+    net = f"{{use: network:unet, config: {SMALL}}}"
+    if name.endswith("vanilla"):
+        sets += [f"stages.score.config.network={net}"]
+    else:
+        sets += ["stages.score.config.bands.levels=1", f"stages.score.config.networks=[{net}, {net}]"]
+    return [*sets, "stages.assess.options.conditions=4", "stages.assess.options.steps=4"]
+
+
+def allocation(name: str, folder: Path) -> list[str]:
+    stage = "loss" if name == "sinusoid" else "accuracy"
+    sets = [f"stages.{stage}.config.{setting}" for setting in ("updates=2", "validation.tasks=2", "new_tasks.tasks=2")]
+    cells = "[{tasks: 3, support: 10, query: 10}]"
+    sets += [f"stages.{stage}.options={{seeds: 1, cells: {cells}}}"]
+    if name == "sinusoid":
+        return [*sets, "stages.loss.config.new_tasks.support=5", "stages.loss.config.new_tasks.query=5"]
+    size = 84 if name == "mini-imagenet" else 32
+    images = "images" if name == "mini-imagenet" else "data"
+    many(folder / images, size, classes=15, count=12)
+    for number, split in enumerate(("train", "val", "test")):
+        names = [f"n{kind}" for kind in range(5 * number, 5 * number + 5)]
+        rows = [f"{kind}/{image}.png,{kind}" for kind in names for image in range(12)]
+        (folder / f"{split}.csv").write_text("\n".join(["filename,label", *rows]) + "\n")
+        (folder / f"{split}.txt").write_text("\n".join(names) + "\n")
+    return [*sets, f"stages.tasks.config.root={folder}", "stages.accuracy.config.network.channels=4"]
+
+
 TINY: dict[str, Callable[[str, Path], list[str]]] = {
     "dimension": dimension,
     "pullback": pullback,
     "scorevae": scorevae,
     "conditional": conditional,
+    "caflow": caflow,
+    "nonuniform": nonuniform,
+    "allocation": allocation,
 }
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def differs_alone(path: Path) -> bool:
+    """Whether a file says only what differs from another, of which much is the same."""
+    return "\nextends: " in path.read_text()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] if differs_alone(path) else []) for path in FILES],
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
+)
 def test_a_file_starts(host: Host, tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Figures are most of what a small run costs.
     monkeypatch.setattr("scorefold_registry.run.stage_folder.draw", lambda target, shown, folder: [])
     sets = TINY[path.parent.name](path.stem, tmp_path)
     result = run_file(host, path, sets=sets, runs=tmp_path / "runs", cache=tmp_path / "cache")
     assert len(result.stages) > 1
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_file_is_valid(host: Host, path: Path) -> None:
+    assert make_plan(host.catalogue, read(path)).stages
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -11,6 +11,7 @@ _COPIES = {
     "benchmarks.md": "benchmarks/README.md",
     "changelog.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
+    "paper-runs.md": "examples/papers/README.md",
 }
 
 _LANGUAGES = {".yaml": "yaml", ".py": "python"}
@@ -34,4 +35,5 @@ def _examples(root: Path) -> str:
         for file in files
         for part in (f"## {file.name}", fence(file.read_text(encoding="utf-8"), _LANGUAGES[file.suffix]))
     ]
-    return page(_read(root, "examples/README.md"), *shown)
+    table = _read(root, "examples/README.md").replace("](papers/README.md)", "](paper-runs.md)")
+    return page(table, *shown)

@@ -11,6 +11,7 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "benchmarks/README.md": "benchmarks.md",
     "examples/README.md": "examples.md",
+    "examples/papers/README.md": "paper-runs.md",
     "core/src/scorefold/diffusion/__init__.py": "api/diffusion.md",
     "core/src/scorefold/hookspecs.py": "hooks.md",
     "core/src/scorefold/interfaces/__init__.py": "api/interfaces.md",

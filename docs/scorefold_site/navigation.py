@@ -42,6 +42,7 @@ NAVIGATION: dict[str, dict[str, str]] = {
         "theory/*": "Theory",
         "fashion-mnist": "Seven methods on Fashion-MNIST",
         "claims": "What the claims are worth",
+        "paper-runs": "Run files of papers",
     },
     "Reference": {
         "commands": "Commands",
