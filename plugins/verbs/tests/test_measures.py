@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import EventScale, TensorSpec
-from scorefold_toolkit.metrics import energy_distance, feature_network, frechet_distance
+from scorefold_toolkit.metrics import energy_distance, feature_network, frechet_distance, kernel_distance
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Units
 from scorefold_verbs.assess import Assessed
 from scorefold_verbs.figures.assess import assessment
@@ -65,6 +65,16 @@ def test_joint_features_stand_beside_those_of_the_condition_in_the_units_of_the_
         "the Frechet distance",
         "the joint Frechet distance",
     ]
+
+
+def test_the_kernel_distance_stands_beside_the_frechet_distance_of_inceptions_features() -> None:
+    network = features_of("random-conv", (1, 4, 4), None, Units(0, 1))
+    measure = Frechet("published-inception", network, {})
+    truth, draws = normal(30, 1, 4, 4, seed=0), normal(2, 30, 1, 4, 4, seed=1)
+    for rows in (slice(0, 20), slice(20, 30)):
+        measure.add(EvaluationBatch(truth[rows], draws[:, rows]))
+    expected = kernel_distance(network(draws[0]), network(truth))
+    assert measure.metrics()["kernel distance (published-inception)"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(("inside", "said"), [(70, "too wide"), (58, None), (42, None), (30, "too narrow")])

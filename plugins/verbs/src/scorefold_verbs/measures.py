@@ -22,6 +22,7 @@ from scorefold_toolkit.metrics import (
     energy_score,
     feature_network,
     joint_uniformity,
+    kernel_distance,
     pit,
     psnr,
     psnr_within,
@@ -38,6 +39,7 @@ HIGHEST_PSNR = 100.0
 
 _SSIM_WINDOW = 11
 _FRECHET_DRAWS = 5
+_KERNEL_POINTS = 5000
 _ENERGY_POINTS = 4000
 _LEAST_P = 1e-3
 _KEPT = 2**22  # numbers in an array that is written beside the result
@@ -106,7 +108,8 @@ class Frechet(Measure):
     """The Frechet distance between the features of draws and of truths; with conditions, also that of pairs.
 
     The first draw for every point makes one sample, the second another, and so on: each is as large as the truths', and
-    the mean of their distances is reported, of five at the most. Joint features are those of the condition beside those
+    the mean of their distances is reported, of five at the most. Of Inception's features also the kernel distance, of
+    the first draws for the first 5,000 points. Joint features are those of the condition beside those
     of the event.
     """
 
@@ -114,16 +117,21 @@ class Frechet(Measure):
         self.name, self.network, self.condition_networks = name, network, condition_networks
         self._truth = (Moments(), Moments())
         self._draws: list[tuple[Moments, Moments]] = []
+        self._kept: list[tuple[Tensor, Tensor]] = []
 
     def add(self, batch: EvaluationBatch) -> None:
         beside = self._of_condition(batch.condition)
         used = batch.draws[:_FRECHET_DRAWS]
         self._draws = self._draws or [(Moments(), Moments()) for _ in used]
+        seen: list[Tensor] = []
         for x, (alone, joint) in zip((batch.truth, *used), (self._truth, *self._draws), strict=True):
             features = self.network(x).flatten(1).double().cpu()
             alone.add(features)
+            seen.append(features)
             if beside is not None:
                 joint.add(torch.cat([beside, features], 1))
+        if "inception" in self.name and sum(len(truth) for truth, _ in self._kept) < _KERNEL_POINTS:
+            self._kept.append((seen[0], seen[1]))
 
     def _of_condition(self, condition: Condition | None) -> Tensor | None:
         if condition is None or not self.condition_networks:
@@ -136,6 +144,9 @@ class Frechet(Measure):
         found = {f"Frechet distance ({self.name})": self._distance(0)}
         if self._truth[1].count:
             found[f"joint Frechet distance ({self.name})"] = self._distance(1)
+        if self._kept:
+            truths, draws = (torch.cat(parts)[:_KERNEL_POINTS] for parts in zip(*self._kept, strict=True))
+            found[f"kernel distance ({self.name})"] = kernel_distance(draws, truths)
         return {**found, "Frechet features": len(self._truth[0].mean), "Frechet points": self._truth[0].count}
 
     @property
@@ -326,7 +337,7 @@ def features_of(name: FeatureName, shape: Sequence[int], weights: Path | None, u
     """
     if len(shape) != 3:
         return feature_network("pixels", 1)
-    known = "random-conv" if name == "inception" and shape[0] not in (1, 3) else name
+    known = "random-conv" if "inception" in name and shape[0] not in (1, 3) else name
     return _InUnits(feature_network(known, shape[0], weights=weights), units)
 
 

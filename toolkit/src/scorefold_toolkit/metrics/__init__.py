@@ -7,6 +7,7 @@ from scorefold_toolkit.metrics.distances import (
     energy_score,
     frechet_distance,
     frechet_from_moments,
+    kernel_distance,
 )
 from scorefold_toolkit.metrics.features import feature_network
 from scorefold_toolkit.metrics.images import consistency, diversity, psnr, psnr_within, round_to_levels, sharpness, ssim
@@ -24,6 +25,7 @@ __all__ = [
     "frechet_distance",
     "frechet_from_moments",
     "joint_uniformity",
+    "kernel_distance",
     "pit",
     "psnr",
     "psnr_within",

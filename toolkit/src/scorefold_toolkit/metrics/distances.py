@@ -32,6 +32,28 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     return moments[0].frechet(moments[1])
 
 
+def kernel_distance(x: Tensor, y: Tensor) -> float:
+    """The squared kernel distance of two samples of features, (N, D) and (M, D), without bias, in float64.
+
+    E k(x, x') + E k(y, y') - 2 E k(x, y) over different points, with k(a, b) = (a.b / D + 1)^3 (Binkowski et al. 2018,
+    eq. 3; "KID" where the features come from Inception). It may be below 0. Raises ``DataError`` for fewer than two
+    points.
+
+    >>> kernel_distance(torch.tensor([[0.0], [2.0]]), torch.tensor([[1.0], [1.0]]))  # 1 + 8 - 2 (1 + 27) / 2
+    -19.0
+    """
+    _check_samples(x, y)
+    x, y = x.flatten(1).double(), y.flatten(1).double()
+    if min(len(x), len(y)) < 2:
+        raise DataError(f"a kernel distance is between samples of two points and more; given {len(x)} and {len(y)}")
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.mT / a.shape[1] + 1) ** 3
+
+    within = [(k.sum() - k.diagonal().sum()) / (len(k) * (len(k) - 1)) for k in (kernel(x, x), kernel(y, y))]
+    return float(within[0] + within[1] - 2 * kernel(x, y).mean())
+
+
 def frechet_from_moments(mean_x: Tensor, covariance_x: Tensor, mean_y: Tensor, covariance_y: Tensor) -> float:
     """The squared Frechet distance of two Gaussians from means (D,) and covariances (D, D), in float64.
 

@@ -14,7 +14,7 @@ from scorefold.errors import ConfigError
 from scorefold_toolkit.libraries import library
 from scorefold_toolkit.metrics.weights import read_weights
 
-FeatureName = Literal["pixels", "random-conv", "inception"]
+FeatureName = Literal["pixels", "random-conv", "inception", "published-inception"]
 
 LARGEST = 4096
 """The largest number of features that ``pixels`` gives."""
@@ -93,20 +93,81 @@ class Inception(nn.Module):
         return found
 
 
-def feature_network(name: FeatureName, channels: int, *, weights: str | Path | None = None) -> nn.Module:
-    """A feature network by name, for events in [0, 1]; ``weights`` is the file that ``inception`` reads.
+class PublishedInception(nn.Module):
+    """The 2048 features of published FIDs, images (B, 1 or 3, H, W) in [0, 1] to (B, 2048).
 
-    Raises ``ConfigError`` for an unknown name and for ``inception`` without a file.
+    ``weights`` is the state dict of pytorch-fid, pt_inception-2015-12-05-6726825d.pth, a file at hand. The network is
+    Inception-v3 with 1008 classes as it was first trained: its average pools of 3 x 3 do not count the padding, and the
+    last block takes the largest of 3 x 3 in its place. Images are brought to 299 x 299 pixels bilinearly without
+    antialiasing. Raises ``DataError`` for a file that is something else, ``ScorefoldError`` without torchvision.
+    """
+
+    width = 2048
+
+    def __init__(self, weights: str | Path) -> None:
+        super().__init__()
+        with library("published-inception", "scorefold-toolkit[images]"):
+            from torchvision.models import inception_v3
+        with torch.device("meta"):  # nothing is drawn for weights that are about to be replaced
+            network = inception_v3(weights=None, init_weights=False, aux_logits=False, num_classes=1008)
+        network.transform_input = False
+        shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+        what = "pytorch-fid's state dict of Inception-v3, pt_inception-2015-12-05-6726825d.pth"
+        network.load_state_dict(read_weights(weights, shapes, what), assign=True)
+        network.fc = nn.Identity()
+        for name in ("5b", "5c", "5d", "6b", "6c", "6d", "6e", "7b", "7c"):
+            block = getattr(network, f"Mixed_{name}")
+            block.branch_pool = _Pooled(block.branch_pool, largest=name == "7c")
+            block.register_forward_pre_hook(block.branch_pool.keep)
+        self.network = network.requires_grad_(False).eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.to(next(self.network.parameters()).dtype).expand(-1, 3, -1, -1)
+        x = functional.interpolate(x, (299, 299), mode="bilinear", align_corners=False)
+        found: Tensor = self.network(2 * x - 1)
+        return found
+
+
+class _Pooled(nn.Module):
+    """The last branch of a block of torchvision's network, which gets the block's input pooled, with another pool."""
+
+    def __init__(self, branch: nn.Module, *, largest: bool) -> None:
+        super().__init__()
+        self.branch, self.largest = branch, largest
+        self._kept: Tensor | None = None
+
+    def keep(self, block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """Keeps what the block gets, before it runs."""
+        self._kept = inputs[0]
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        x, self._kept = self._kept, None
+        assert x is not None
+        if self.largest:
+            x = functional.max_pool2d(x, 3, stride=1, padding=1)
+        else:
+            x = functional.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+        found: Tensor = self.branch(x)
+        return found
+
+
+def feature_network(name: FeatureName, channels: int, *, weights: str | Path | None = None) -> nn.Module:
+    """A feature network by name, for events in [0, 1]; ``weights`` is the file that ``inception`` or
+    ``published-inception`` reads.
+
+    Raises ``ConfigError`` for an unknown name and for these two without a file.
     """
     if name == "pixels":
         return Pixels()
     if name == "random-conv":
         return RandomConv(channels)
-    if name == "inception":
+    if name in ("inception", "published-inception"):
         if weights is None:
+            file = "torchvision's inception_v3_google-0cc3c7bd.pth"
             raise ConfigError(
-                "inception reads its weights from a file at hand, and none was named",
-                hint="give the path of torchvision's inception_v3_google-0cc3c7bd.pth",
+                f"{name} reads its weights from a file at hand, and none was named",
+                hint="give the path of "
+                + (file if name == "inception" else "pytorch-fid's pt_inception-2015-12-05-6726825d.pth"),
             )
-        return Inception(weights)
-    raise ConfigError(f"there are no features {name!r}; expected pixels, random-conv or inception")
+        return Inception(weights) if name == "inception" else PublishedInception(weights)
+    raise ConfigError(f"there are no features {name!r}; expected pixels, random-conv, inception or published-inception")

@@ -49,19 +49,24 @@ class LpipsOptions(Config):
 class FeatureOptions(Config):
     """What Frechet distances are between."""
 
-    features: Literal["pixels", "random-conv", "inception"] | None = Field(
+    features: Literal["pixels", "random-conv", "inception", "published-inception"] | None = Field(
         None,
         description="What Frechet distances are between: the coordinates themselves (pixels), the features of a fixed "
-        "random network for small images (random-conv), or Inception-v3's; null is random-conv for images, else pixels",
+        "random network for small images (random-conv), or Inception-v3's, of torchvision (inception) or of published "
+        "FIDs (published-inception); null is random-conv for images, else pixels",
     )
     inception: FilePath | None = Field(
-        None, description="The file of torchvision's Inception-v3, inception_v3_google-0cc3c7bd.pth; nothing is fetched"
+        None,
+        description="The file of torchvision's Inception-v3, inception_v3_google-0cc3c7bd.pth, or of that of published "
+        "FIDs, pytorch-fid's pt_inception-2015-12-05-6726825d.pth; nothing is fetched",
     )
 
     @model_validator(mode="after")
     def _weights(self) -> FeatureOptions:
-        if (self.features == "inception") != (self.inception is not None):
-            raise ValueError("inception names the file of the features 'inception': set both, or neither")
+        if (self.features in ("inception", "published-inception")) != (self.inception is not None):
+            raise ValueError(
+                "inception names the file of the features 'inception' or 'published-inception': set both, or neither"
+            )
         return self
 
 
