@@ -34,6 +34,9 @@ CASES = [
     {"name": "mask", "region": "pixels", "fraction": 0.4},
     {"name": "box-downsample", "factor": 4},
     "bicubic-downsample",
+    "upsample",
+    {"name": "upsample", "factor": 3, "kernel": "bicubic"},
+    ["bicubic-downsample", {"name": "upsample", "kernel": "bicubic"}],
     {"name": "gaussian-blur", "sigma": 0.7},
     {"name": "gaussian-blur", "sigma": 6.0},
     "grey",
@@ -114,6 +117,22 @@ def test_box_is_the_mean_of_blocks_and_its_pseudo_inverse_replicates() -> None:
     x = torch.arange(16, dtype=torch.float64).reshape(1, 1, 4, 4)
     assert operator(x).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
     assert operator.pseudo_inverse(operator(x))[0, 0, :2, :2].flatten().tolist() == pytest.approx([2.5] * 4)
+
+
+def test_larger_images() -> None:
+    x = torch.rand(2, 3, 8, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(operator_of("upsample")(x), x.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    grown = operator_of({"name": "upsample", "factor": 4, "kernel": "bicubic"})(x)
+    # Keys' kernel with a = -1/2 at the offset 1/8 of a pixel, in the middle of a row.
+    d = [abs(offset) for offset in (-1.125, -0.125, 0.875, 1.875)]
+    weights = torch.tensor(
+        [1.5 * v**3 - 2.5 * v**2 + 1 if v <= 1 else -0.5 * v**3 + 2.5 * v**2 - 4 * v + 2 for v in d],
+        dtype=torch.float64,
+    )
+    row = x[:, :, 2:6].transpose(2, 3) @ weights
+    expected = row[:, :, 4:8] @ weights
+    assert grown.shape == (2, 3, 32, 48)
+    assert torch.allclose(grown[:, :, 14, 22], expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("raw", ["bicubic-downsample", {"name": "gaussian-blur", "sigma": 2.0}], ids=str)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from scorefold.data import Condition, Dataset
+from scorefold.diffusion import predictor_corrector
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import EncodesNoise, Flow, ScoreModel
 from scorefold_toolkit.config.drawing import DrawingOptions
@@ -61,7 +63,10 @@ def draw_events(
     else:
         names = ("steps", "sampler", "spacing", "to_zero")
         given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-        x = component.sample(n, condition, guidance=options.guidance, generator=generator, **given, **options.sampling)
+        further = dict(options.sampling)
+        if "snr" in further and options.sampler == "predictor-corrector":
+            given["sampler"] = partial(predictor_corrector, snr=further.pop("snr"))
+        x = component.sample(n, condition, guidance=options.guidance, generator=generator, **given, **further)
     if not bool(torch.isfinite(x).all()):
         raise DataError("the samples are not finite", hint="use more steps, another sampler, or train for longer")
     return x

@@ -46,6 +46,16 @@ class BicubicDownsampleConfig(Config):
     factor: int = Field(2, ge=2, description="How many times smaller height and width become")
 
 
+class UpsampleConfig(Config):
+    """Images brought to a larger size, such as those that another operator made smaller (in a list of operators)."""
+
+    name: Literal["upsample"] = "upsample"
+    factor: int = Field(2, ge=2, description="How many times larger height and width become")
+    kernel: Literal["nearest", "bicubic"] = Field(
+        "nearest", description="Every pixel repeated, or bicubic interpolation (Keys 1981, a = -1/2)"
+    )
+
+
 class GaussianBlurConfig(Config):
     """Convolution with a Gaussian, the image reflected at its borders."""
 
@@ -133,6 +143,7 @@ _Operator = Annotated[
     MaskConfig
     | BoxDownsampleConfig
     | BicubicDownsampleConfig
+    | UpsampleConfig
     | GaussianBlurConfig
     | GreyConfig
     | HaarConfig
@@ -144,7 +155,7 @@ _Operator = Annotated[
 ]
 # compose and deepinv are not among the bare names: they need more than a name.
 _OperatorName = Literal[
-    "mask", "box-downsample", "bicubic-downsample", "gaussian-blur", "grey", "haar", "radon", "edges"
+    "mask", "box-downsample", "bicubic-downsample", "upsample", "gaussian-blur", "grey", "haar", "radon", "edges"
 ]
 OperatorConfig = Annotated[
     _Operator,

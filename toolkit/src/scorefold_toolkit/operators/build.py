@@ -23,6 +23,7 @@ from scorefold_toolkit.config.operators import (
     MaskConfig,
     OperatorConfig,
     RadonConfig,
+    UpsampleConfig,
 )
 from scorefold_toolkit.nn.reshape import check_divisible
 from scorefold_toolkit.operators.base import LinearOperator, Operator, Shape, compose
@@ -36,6 +37,7 @@ from scorefold_toolkit.operators.images import (
     bicubic_matrix,
     blur_matrix,
     box_matrix,
+    upsample_matrix,
 )
 from scorefold_toolkit.operators.physics import build_physics
 from scorefold_toolkit.operators.radon import Radon
@@ -69,6 +71,9 @@ def build_operator(config: OperatorConfig, in_shape: Sequence[int], *, scale: Ev
         case BicubicDownsampleConfig():
             check_divisible(shape, config.factor, config.name)
             return Separable(bicubic_matrix(shape[1], config.factor), bicubic_matrix(shape[2], config.factor), shape)
+        case UpsampleConfig():
+            rows, columns = (upsample_matrix(size, config.factor, config.kernel) for size in shape[1:])
+            return Separable(rows, columns, shape)
         case GaussianBlurConfig():
             return Separable(blur_matrix(shape[1], config.sigma), blur_matrix(shape[2], config.sigma), shape)
         case GreyConfig():

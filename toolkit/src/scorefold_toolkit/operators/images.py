@@ -187,6 +187,19 @@ def bicubic_matrix(size: int, factor: int) -> Tensor:
     return torch.nn.functional.interpolate(unit, shape, mode="bicubic", antialias=True, align_corners=False)[0, 0]
 
 
+def upsample_matrix(size: int, factor: int, kernel: str) -> Tensor:
+    """Larger images, (size * factor, size): ``nearest`` repeats, ``bicubic`` is torch's own of unit vectors."""
+    unit = torch.eye(size, dtype=torch.float64)
+    if kernel == "nearest":
+        return unit.repeat_interleave(factor, 0)
+    shape = (size * factor, size)
+    # With antialiasing, which does nothing where images grow, torch has Keys' a of -1/2, and -3/4 without.
+    grown = torch.nn.functional.interpolate(
+        unit[None, None], shape, mode="bicubic", antialias=True, align_corners=False
+    )
+    return grown[0, 0]
+
+
 def blur_matrix(size: int, sigma: float) -> Tensor:
     """Convolution with a sampled Gaussian cut at 4 sigma, the signal reflected about its ends, (size, size)."""
     radius = max(1, math.ceil(4 * sigma))
