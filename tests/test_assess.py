@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from scorefold.artefacts import load_arrays
+from scorefold.errors import ConfigError
 from scorefold_registry import run_file
 from scorefold_registry.host import Host
 from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.reader import RunFileError, read
+from scorefold_toolkit.config.drawing import DrawingOptions
+from scorefold_toolkit.drawing import draw_events
 
 RUN = """
 version: 1
@@ -100,3 +104,22 @@ def test_options_that_do_not_fit_are_named_before_anything_runs(
     with pytest.raises(RunFileError) as refused:
         make_plan(host.catalogue, read(tmp_path / "run.yaml"))
     assert said in "\n".join(map(str, refused.value.problems))
+
+
+def test_the_langevin_correction_takes_its_ratio_of_signal_to_noise() -> None:
+    score = Host.discover().create(
+        "score:analytic", {"gaussian": True}, data={"use": "data:subspace", "config": {"points": 50, "seed": 0}}
+    )
+
+    def drawn(sampler: str = "predictor-corrector", **sampling: float) -> Tensor:
+        options = DrawingOptions.model_validate({"sampler": sampler, "steps": 4, "sampling": sampling})
+        return draw_events(score, 3, None, options, torch.Generator().manual_seed(0))
+
+    assert torch.equal(drawn(snr=0.16), drawn())
+    assert not torch.allclose(drawn(snr=0.3), drawn())
+    with pytest.raises(ConfigError, match="knows no sampling option snr"):
+        drawn("heun", snr=0.15)
+    options = DrawingOptions.model_validate({"sampler": "predictor-corrector", "sampling": {"snr": 0.16}})
+    plain = DrawingOptions.model_validate({"sampler": "predictor-corrector"})
+    one, two = (draw_events(score, 2, None, each, torch.Generator().manual_seed(0)) for each in (options, plain))
+    assert torch.equal(one, two)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from scorefold.data import Condition, Dataset
 from scorefold.diffusion import predictor_corrector
+from scorefold.diffusion.samplers import default_steps
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import EncodesNoise, Flow, ScoreModel
 from scorefold_toolkit.config.drawing import DrawingOptions
@@ -65,7 +66,9 @@ def draw_events(
         given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
         further = dict(options.sampling)
         if "snr" in further and options.sampler == "predictor-corrector":
-            given["sampler"] = partial(predictor_corrector, snr=further.pop("snr"))
+            corrected: Any = predictor_corrector
+            given.setdefault("steps", default_steps(corrected))
+            given["sampler"] = partial(corrected, snr=further.pop("snr"))
         x = component.sample(n, condition, guidance=options.guidance, generator=generator, **given, **further)
     if not bool(torch.isfinite(x).all()):
         raise DataError("the samples are not finite", hint="use more steps, another sampler, or train for longer")
