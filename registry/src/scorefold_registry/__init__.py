@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     from scorefold_registry.experiments.sweep import sweep
     from scorefold_registry.host import Host
     from scorefold_registry.run.pipeline import run_file
+    from scorefold_registry.run.stage_folder import load_stage
 
 __version__ = "0.1.0"
 
-__all__ = ["Host", "__version__", "compare", "run_file", "sweep"]
+__all__ = ["Host", "__version__", "compare", "load_stage", "run_file", "sweep"]
 
 _PLACES = {
     "Host": "scorefold_registry.host",
     "compare": "scorefold_registry.experiments.compare",
+    "load_stage": "scorefold_registry.run.stage_folder",
     "run_file": "scorefold_registry.run.pipeline",
     "sweep": "scorefold_registry.experiments.sweep",
 }

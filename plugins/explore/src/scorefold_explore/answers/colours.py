@@ -1,0 +1,128 @@
+"""What the map is coloured by: a number or a class for each point."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.errors import ConfigError
+from scorefold_explore.answers.budget import SECONDS, filled
+from scorefold_explore.answers.neighbours import NEIGHBOURS, isolation, local_dimensions
+from scorefold_explore.answers.pictures import packed
+from scorefold_explore.explored import Explored, for_model, generator_of
+
+
+def names(explored: Explored) -> list[dict[str, Any]]:
+    """The colours that there are; ``ready`` says which need no computation."""
+    found = [{"name": "group", "text": "split or samples", "ready": True}]
+    if explored.labels is not None:
+        found.append({"name": "label", "text": "label", "ready": True})
+    found += [{"name": f"known:{name}", "text": name, "ready": True} for name in explored.known]
+    found.append({"name": "dimension", "text": f"local dimension by {NEIGHBOURS} neighbours", "ready": False})
+    found.append({"name": "isolation", "text": "outlier score: distance of neighbours", "ready": False})
+    for kind in ("flow", "score"):
+        found += [
+            {"name": f"likelihood:{name}", "text": f"log-likelihood by {name} (nats)", "ready": False}
+            for name in explored.of(kind)
+        ]
+    found += [
+        {"name": f"reconstruction:{name}", "text": f"reconstruction error of {name}", "ready": False}
+        for name in explored.of("code")
+    ]
+    found += [
+        {"name": f"column:{number}", "text": name, "ready": True} for number, name in enumerate(explored.columns[:50])
+    ]
+    return found
+
+
+def answer(explored: Explored, name: str, seconds: float = SECONDS) -> dict[str, Any]:
+    """A colour as the page shows it: ``values`` (N,), ``classes`` where they are such, and how many are ``known``."""
+    kept: dict[str, dict[str, Any]] = explored.memory.setdefault("colours", {})
+    if name not in kept:
+        kept[name] = _answer(explored, name, seconds)
+    return kept[name]
+
+
+def _answer(explored: Explored, name: str, seconds: float) -> dict[str, Any]:
+    texts = {one["name"]: one["text"] for one in names(explored)}
+    if name not in texts:
+        raise ConfigError(f"there is no colour {name!r:.60}; expected one of: {', '.join(texts)}")
+    if name == "group":
+        return _classes(groups_of(explored), [group.name for group in explored.groups], texts[name])
+    if name == "label":
+        assert explored.labels is not None
+        count = int(explored.labels.max()) + 1
+        called = [*explored.label_names, *map(str, range(len(explored.label_names), count))][:count]
+        return _classes(explored.labels, called, texts[name])
+    kind, _, rest = name.partition(":")
+    values: Tensor
+    if kind == "known":
+        values = explored.known[rest].values
+    elif kind == "column":
+        raw = explored.scale.to_raw(explored.points)
+        values = raw[:, int(rest)].float()
+    else:
+        values, _ = _computed(explored, kind, rest, seconds)
+    known = values.isfinite()
+    found: dict[str, Any] = {"values": packed(values), "text": texts[name], "known": int(known.sum())}
+    if bool(known.any()):
+        edges = torch.tensor([0.01, 0.5, 0.99])
+        some = values[known][:: max(1, int(known.sum()) // 100_000)]
+        found["low"], found["middle"], found["high"] = torch.quantile(some, edges).tolist()
+    return found
+
+
+def groups_of(explored: Explored) -> Tensor:
+    """The number of each point's group, (N,)."""
+    return torch.cat([torch.full((group.stop - group.start,), n) for n, group in enumerate(explored.groups)])
+
+
+def _classes(values: Tensor, called: list[str], text: str) -> dict[str, Any]:
+    known = torch.where(values >= 0, values.float(), torch.nan)
+    return {"values": packed(known), "classes": called, "text": text, "known": int((values >= 0).sum())}
+
+
+def _computed(explored: Explored, kind: str, name: str, seconds: float) -> tuple[Tensor, int]:
+    if len(explored.points) < 4:
+        raise ConfigError(f"{len(explored.points)} points have no neighbours to compare with; expected 4 or more")
+    if kind == "dimension":
+        return local_dimensions(explored, seconds)
+    if kind == "isolation":
+        return isolation(explored, seconds)
+    if kind == "likelihood":
+        return _likelihoods(explored, name, seconds)
+    return _errors(explored, name, seconds)
+
+
+def _likelihoods(explored: Explored, name: str, seconds: float) -> tuple[Tensor, int]:
+    model = (explored.of("flow") | explored.of("score"))[name].value
+
+    def compute(rows: Tensor) -> Tensor:
+        with torch.no_grad():
+            found: Tensor = model.log_prob(for_model(model, explored.points[rows]))
+        return found
+
+    return filled(len(explored.points), compute, f"log-likelihoods by {name}", seconds=seconds)
+
+
+def _errors(explored: Explored, name: str, seconds: float) -> tuple[Tensor, int]:
+    coder = explored.model("code", name)
+
+    def compute(rows: Tensor) -> Tensor:
+        x = for_model(coder, explored.points[rows])
+        with torch.no_grad():
+            back: Tensor = coder.reconstruct(x, generator=generator_of(coder, 0))
+        return (back - x).flatten(1).square().mean(1).sqrt()
+
+    return filled(len(explored.points), compute, f"reconstructions by {name}", seconds=seconds)
+
+
+def of_point(explored: Explored, point: int) -> dict[str, float]:
+    """The numbers that are known of one point, by name."""
+    found = {name: float(known.values[point]) for name, known in explored.known.items()}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+

@@ -1,0 +1,59 @@
+"""What lies between two points: the geodesic of a learned geometry next to the straight line."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.errors import ConfigError
+from scorefold_explore.answers.maps import map_of
+from scorefold_explore.answers.pictures import shown
+from scorefold_explore.explored import Explored, for_model
+
+MOST = 101
+
+
+@torch.no_grad()
+def between(explored: Explored, geometry: str, start: int, end: int, steps: int) -> tuple[Tensor, Tensor]:
+    """The geodesic and the straight line from one point to another, (steps, *E) each, ends included.
+
+    Raises ``ConfigError`` for a geometry or a point that is not there, and for fewer than 2 steps or more than MOST.
+    """
+    if not 2 <= steps <= MOST:
+        raise ConfigError(f"{steps} steps were asked for; expected 2 to {MOST}")
+    space = explored.model("geometry", geometry)
+    x, y = (explored.points[explored.check_point(one)][None] for one in (start, end))
+    times = torch.linspace(0, 1, steps)
+    curve: Tensor = space.geodesic(for_model(space, x), for_model(space, y), for_model(space, times))[0]
+    weights = times.reshape(-1, *[1] * (x.dim() - 1))
+    return curve.float().cpu(), (1 - weights) * x + weights * y
+
+
+@torch.no_grad()
+def answer(explored: Explored, geometry: str, start: int, end: int, steps: int, map_name: str) -> dict[str, Any]:
+    """Both curves as the page shows them, where they lie on a map, and how long they are.
+
+    ``nearest`` are the distances of their points from the nearest point of the data, ends left out: large where a
+    curve leaves the data.
+    """
+    began = time.perf_counter()
+    curve, line = between(explored, geometry, start, end, steps)
+    seconds = time.perf_counter() - began
+    space = explored.model("geometry", geometry)
+    x, y = (for_model(space, explored.points[one][None]) for one in (start, end))
+    found: dict[str, Any] = {
+        "curve": shown(explored, curve),
+        "line": shown(explored, line),
+        "distance": float(space.distance(x, y)),
+        "curve_length": float((curve[1:] - curve[:-1]).flatten(1).norm(dim=1).sum()),
+        "line_length": float((line[-1] - line[0]).norm()),
+        "seconds": seconds,
+    }
+    project = map_of(explored, map_name).project
+    if project is not None:
+        found["curve_map"] = project(curve).double().tolist()
+        found["line_map"] = project(line).double().tolist()
+    return found

@@ -1,0 +1,142 @@
+"""The data as a map: two numbers for each point, from what was learned or from the points alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scorefold.errors import ConfigError
+from scorefold.stage import report, reported
+from scorefold_explore.answers.pictures import packed
+from scorefold_explore.explored import Explored, for_model
+
+MEASURED = 5000
+"""How many points axes are found from."""
+
+ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Map:
+    """A map: ``positions`` (N, 2), what its axes are, and where other events (B, *E) lie on it, if that is known."""
+
+    positions: Tensor
+    axes: tuple[str, str]
+    project: Callable[[Tensor], Tensor] | None
+
+
+def names(explored: Explored) -> list[dict[str, str]]:
+    """The maps that there are, the best first."""
+    found = [{"name": "pca", "text": "principal components"}]
+    for name, model in explored.of("code").items():
+        found.append({"name": f"code:{name}", "text": f"code of {name} ({model.component})"})
+    for name, model in explored.of("flow").items():
+        found.append({"name": f"chart:{name}", "text": f"chart of the flow {name} ({model.component})"})
+    if find_spec("umap") is not None:
+        found.append({"name": "umap", "text": "UMAP"})
+    return found
+
+
+def map_of(explored: Explored, name: str) -> Map:
+    """A map by its name, kept once it is made. Raises ``ConfigError`` for one that there is not."""
+    known: dict[str, Map] = explored.memory.setdefault("maps", {})
+    if name not in known:
+        if name not in [one["name"] for one in names(explored)]:
+            have = ", ".join(one["name"] for one in names(explored))
+            raise ConfigError(f"there is no map {name!r:.60}; expected one of: {have}")
+        kind, _, model = name.partition(":")
+        makers: dict[str, Callable[[], Map]] = {
+            "pca": lambda: _principal(explored.points, "principal component"),
+            "code": lambda: _coded(explored, explored.model("code", model).encode, model, "code"),
+            "chart": lambda: _coded(explored, lambda x: explored.model("flow", model)(x)[0], model, "chart"),
+            "umap": lambda: _umap(explored),
+        }
+        known[name] = makers[kind]()
+    return known[name]
+
+
+def answer(explored: Explored, name: str) -> dict[str, Any]:
+    """The map as the page plots it."""
+    found = map_of(explored, name)
+    return {"positions": packed(found.positions), "axes": list(found.axes), "projects": found.project is not None}
+
+
+def _principal(points: Tensor, what: str) -> Map:
+    flat = points.flatten(1).float()
+    clean = flat[torch.isfinite(flat).all(1)]
+    if not len(clean):
+        raise ConfigError("every point has missing values; there is nothing to plot", hint="fill or drop them")
+    some = clean[torch.linspace(0, len(clean) - 1, min(len(clean), MEASURED)).long()].double()
+    mean = some.mean(0)
+    axes, shares = _axes(some - mean)
+    first, second = axes.float(), mean.float()
+
+    def project(x: Tensor) -> Tensor:
+        return (x.detach().cpu().flatten(1).float() - second).nan_to_num(0.0) @ first
+
+    parts = [project(flat[start : start + 8192]) for start in range(0, len(flat), 8192)]
+    said = [f"{what} {number + 1} ({share:.0%} of the variance)" for number, share in enumerate(shares)]
+    return Map(torch.cat(parts), (said[0], said[1]), project)
+
+
+def _axes(centred: Tensor) -> tuple[Tensor, list[float]]:
+    """The two directions of the greatest variance, (D, 2), signs chosen so that maps repeat, and their shares."""
+    width = centred.shape[1]
+    if width > 1500:
+        _, values, rows = torch.linalg.svd(centred[:1000], full_matrices=False)
+        variances, vectors = values.square(), rows.T
+    else:
+        variances, vectors = torch.linalg.eigh(centred.T @ centred)
+        variances, vectors = variances.flip(0), vectors.flip(1)
+    if width == 1:
+        vectors, variances = torch.tensor([[1.0, 0.0]]).double(), torch.cat([variances, torch.zeros(1).double()])
+    top = vectors[:, :2]
+    signs = torch.sign(top.gather(0, top.abs().argmax(0, keepdim=True)))
+    total = float(variances.clamp_min(0).sum()) or 1.0
+    return top * torch.where(signs == 0, 1.0, signs), [max(0.0, float(one)) / total for one in variances[:2]]
+
+
+def _coded(explored: Explored, encode: Callable[[Tensor], Tensor], name: str, what: str) -> Map:
+    """The two coordinates of codes (or of a chart) that vary most; codes of one coordinate against their order."""
+    owner = (explored.of("code") if what == "code" else explored.of("flow"))[name].value
+
+    @torch.no_grad()
+    def coded(x: Tensor) -> Tensor:
+        return encode(for_model(owner, x)).flatten(1).cpu().float()
+
+    points = explored.points
+    starts = range(0, len(points), ROWS)
+    parts = [coded(points[start : start + ROWS]) for start in reported(starts, len(starts), f"{what} of the points")]
+    codes = torch.cat(parts)
+    if what == "code" and codes.shape[1] > 2:
+        found = _principal(codes, f"principal component of the code of {name}")
+        inner = found.project
+        assert inner is not None
+        return Map(found.positions, found.axes, lambda x: inner(coded(x)))
+    order = codes.double().nan_to_num(0.0).var(0).argsort(descending=True)[:2] if codes.shape[1] > 1 else [0, 0]
+    first, second = int(order[0]), int(order[1])
+
+    def project(x: Tensor) -> Tensor:
+        z = coded(x)
+        return torch.stack([z[:, first], z[:, second] if codes.shape[1] > 1 else torch.zeros(len(z))], 1)
+
+    positions = torch.stack([codes[:, first], codes[:, second]], 1)
+    if codes.shape[1] == 1:
+        positions[:, 1] = 0
+    said = (f"{what} of {name}, coordinate {first + 1}", f"{what} of {name}, coordinate {second + 1}")
+    return Map(positions.nan_to_num(0.0), said, project)
+
+
+def _umap(explored: Explored) -> Map:
+    import umap
+
+    report(0, 1, "UMAP (this may take minutes)")
+    flat = explored.points.flatten(1).nan_to_num(0.0).numpy()
+    found = umap.UMAP(random_state=0, n_jobs=1).fit_transform(flat)
+    return Map(torch.from_numpy(np.asarray(found, dtype="float32")), ("UMAP 1", "UMAP 2"), None)

@@ -1,0 +1,147 @@
+"""Distances between points: nearest neighbours, duplicates, and the dimension that neighbours see.
+
+The dimension is the maximum likelihood of Levina and Bickel (2004) from the distances T_1 <= ... <= T_k of a point's
+neighbours, with the correction of MacKay and Ghahramani (2005) that makes it unbiased:
+m = (k - 2) / sum_{j<k} log(T_k / T_j).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold_explore.answers.budget import filled
+from scorefold_explore.explored import Explored
+
+NEIGHBOURS = 20
+SCALES = (5, 7, 10, 14, 20, 28, 40, 56, 80, 113, 160, 226, 320, 452, 640)
+"""Numbers of neighbours at which the dimension at a point is read."""
+
+NARROW = 64
+"""Principal components that distances between all points are taken in, where events have more coordinates."""
+
+
+def flat_points(explored: Explored) -> Tensor:
+    """Points as rows (N, D), missing values 0."""
+    if "flat" not in explored.memory:
+        explored.memory["flat"] = explored.points.flatten(1).float().nan_to_num(0.0)
+    rows: Tensor = explored.memory["flat"]
+    return rows
+
+
+def distances_from(explored: Explored, x: Tensor) -> Tensor:
+    """The Euclidean distances of all points from one event (*E), (N,), by differences: exact for copies."""
+    rows = flat_points(explored)
+    one = x.reshape(1, -1).float().nan_to_num(0.0)
+    return torch.cat([(part - one).square().sum(1) for part in rows.split(8192)]).sqrt()
+
+
+def data_rows(explored: Explored) -> Tensor:
+    """Which points (N,) are data, not samples: only these are counted as neighbours."""
+    mask = torch.zeros(len(explored.points), dtype=torch.bool)
+    for group in explored.groups:
+        mask[group.start : group.stop] = not group.samples
+    return mask if bool(mask.any()) else ~mask
+
+
+def levina_bickel(distances: Tensor) -> Tensor:
+    """The dimension from the distances (B, k) of neighbours, nearest first, all above 0; NaN where there is none."""
+    k = distances.shape[1]
+    logs = (distances[:, -1:] / distances[:, :-1]).log().sum(1)
+    return torch.where((logs > 0) & torch.isfinite(logs), (k - 2) / logs, torch.nan)
+
+
+def dimension_curve(distances: Tensor) -> list[dict[str, float]]:
+    """The dimension at one point against scale, from its distances (n,) to all others: rows of ``neighbours``, the
+    ``distance`` of the farthest of them, and ``dimension``. Copies of the point are left out."""
+    near = distances[distances > 0].double().sort().values[: max(SCALES)]
+    rows = []
+    for k in SCALES:
+        if k > len(near):
+            break
+        value = float(levina_bickel(near[None, :k]))
+        if math.isfinite(value):
+            rows.append({"neighbours": k, "distance": float(near[k - 1]), "dimension": value})
+    return rows
+
+
+def local_spectrum(explored: Explored, distances: Tensor, count: int = 100) -> Tensor:
+    """The standard deviations of the nearest ``count`` points along their own principal axes, greatest first."""
+    own = torch.where(data_rows(explored), distances, math.inf)
+    nearest = own.topk(min(count, int(own.isfinite().sum())), largest=False).indices
+    rows = flat_points(explored)[nearest].double()
+    values = torch.linalg.svdvals(rows - rows.mean(0))
+    return values / math.sqrt(max(1, len(rows) - 1))
+
+
+def nearest(explored: Explored, point: int, distances: Tensor, count: int, *, samples: bool) -> list[dict[str, Any]]:
+    """The nearest other points among the data, or among samples: rows and distances."""
+    allowed = torch.zeros(len(distances), dtype=torch.bool)
+    for group in explored.groups:
+        if group.samples == samples:
+            allowed[group.start : group.stop] = True
+    allowed[point] = False
+    rows = allowed.nonzero().flatten()
+    order = distances[rows].argsort(stable=True)[:count]
+    return [{"point": int(rows[one]), "distance": float(distances[rows[one]])} for one in order]
+
+
+def narrow_points(explored: Explored) -> Tensor:
+    """Rows (N, at most NARROW) whose distances are those of points, up to the variance that is left out."""
+    if "narrow" not in explored.memory:
+        rows = flat_points(explored)
+        if rows.shape[1] > NARROW:
+            some = rows[torch.linspace(0, len(rows) - 1, min(len(rows), 3000)).long()].double()
+            centred = some - some.mean(0)
+            axes = torch.linalg.svd(centred[:2000], full_matrices=False)[2][:NARROW].T.float()
+            rows = torch.cat([part @ axes for part in rows.split(8192)])
+        explored.memory["narrow"] = rows
+    found: Tensor = explored.memory["narrow"]
+    return found
+
+
+def local_dimensions(explored: Explored, seconds: float) -> tuple[Tensor, int]:
+    """The dimension at each point by its NEIGHBOURS nearest ones, (N,), and at how many it is known."""
+    rows, among = narrow_points(explored), data_rows(explored)
+    k = min(NEIGHBOURS, int(among.sum()) - 1)
+
+    def compute(index: Tensor) -> Tensor:
+        return levina_bickel(_nearest_distances(rows, among, index, k))
+
+    return filled(len(rows), compute, "points", seconds=seconds)
+
+
+def isolation(explored: Explored, seconds: float) -> tuple[Tensor, int]:
+    """An outlier score that needs no model: the mean distance of the five nearest other points, (N,)."""
+    rows, among = narrow_points(explored), data_rows(explored)
+    k = min(5, int(among.sum()) - 1)
+
+    def compute(index: Tensor) -> Tensor:
+        return _nearest_distances(rows, among, index, k).mean(1)
+
+    return filled(len(rows), compute, "points", seconds=seconds)
+
+
+def duplicates(explored: Explored) -> list[list[int]]:
+    """Points that are equal in every coordinate, as groups of their rows, the largest first."""
+    rows = flat_points(explored)
+    _, place, counts = torch.unique(rows, dim=0, return_inverse=True, return_counts=True)
+    repeated = (counts > 1).nonzero().flatten()
+    order = repeated[counts[repeated].argsort(descending=True, stable=True)][:200]
+    return [(place == one).nonzero().flatten().tolist() for one in order]
+
+
+def _nearest_distances(rows: Tensor, among: Tensor, index: Tensor, k: int) -> Tensor:
+    """The distances (n, k) of the nearest other points, nearest first; copies count as the smallest distance above 0
+    that float32 can hold here."""
+    squares = rows.square().sum(1)
+    some = rows[index]
+    found = squares[index, None] + squares[None, :] - 2 * some @ rows.T
+    found[:, ~among] = math.inf
+    found[torch.arange(len(index)), index] = math.inf
+    near = found.topk(k, largest=False).values.clamp_min(0)
+    floor = 1e-6 * float(squares.mean()) + 1e-30
+    return near.clamp_min(floor).sqrt()

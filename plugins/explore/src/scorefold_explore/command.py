@@ -1,0 +1,156 @@
+"""The command ``scorefold explore``."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import socket
+import sys
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from scorefold.artefacts import write_text
+from scorefold.errors import ArtefactError, ConfigError, printable
+from scorefold.stage import showing
+from scorefold_explore import bundle
+from scorefold_registry import Host
+
+ADDRESS = "127.0.0.1"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message, hint=" ".join(self.format_usage().split()))
+
+
+def run(arguments: list[str]) -> int:
+    """Open a run, an audit or data, and serve the page until Ctrl-C; with ``--export`` write the still page instead.
+
+    Raises ``ArtefactError`` for a folder that is no run, ``DataError`` for what is no data, and ``ConfigError`` for
+    options that don't fit.
+    """
+    given = _parser().parse_args(arguments)
+    bundle.check_built()
+    explored = open_place(Host.discover(), given.place, _fields(given.read))
+    for note in explored.notes:
+        print(printable(f"note: {note}"), file=sys.stderr)
+    if given.run_file is not None:
+        return _write_run_file(explored, given.run_file)
+    if given.export is not None:
+        return _write_page(explored, given.export)
+    return _serve(explored, given.port, given.browser)
+
+
+def open_place(host: Host, text: str, read: dict[str, Any]) -> Any:
+    """What a page is about: a run where the folder is one, else data."""
+    from scorefold_explore.opening.data import open_data
+    from scorefold_explore.opening.run import open_run, run_folder
+
+    place = Path(text).expanduser()
+    try:
+        run_folder(place)
+    except ArtefactError as error:
+        if place.is_dir() and not _may_hold_data(place):
+            raise error from None
+        return open_data(host, place, read)
+    if read:
+        raise ConfigError(f"--read {next(iter(read))} is for data, and {text} is a run", hint="leave --read out")
+    return open_run(host, place)
+
+
+def _may_hold_data(folder: Path) -> bool:
+    """Whether a folder holds images or arrays somewhere: else it is no data either, and no run."""
+    names = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".tar"}
+    found = any(file.suffix.lower() in names for number, file in zip(range(20_000), folder.rglob("*"), strict=False))
+    return found or any((folder / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup", "dataset_info.json"))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser("scorefold explore", description=__doc__, allow_abbrev=False)
+    parser.description = "Open a run, an audit or data in the browser, and click on what was learned."
+    parser.add_argument(
+        "place",
+        metavar="RUN",
+        help="a run's folder (runs/NAME, runs/NAME/TIME-HASH), a file of data (npy, npz, csv, parquet), a folder of "
+        "images, or data:NAME",
+    )
+    parser.add_argument("--export", type=Path, metavar="FILE", help="write a still page of one file, and end")
+    parser.add_argument("--run-file", type=Path, metavar="FILE", help="write a run file that would add more, and end")
+    parser.add_argument("--read", action="append", default=[], metavar="FIELD=VALUE", help="a field of what reads data")
+    parser.add_argument("--port", type=int, default=0, metavar="PORT", help="the port (default: a free one)")
+    parser.add_argument("--no-browser", dest="browser", action="store_false", help="print the address alone")
+    return parser
+
+
+def _fields(given: list[str]) -> dict[str, Any]:
+    """``FIELD=VALUE`` with the value in JSON, or as text where it is none."""
+    import json
+
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise ConfigError(f"--read {text}: expected a name, '=' and a value", hint="for example --read label=species")
+        try:
+            found[name.strip()] = json.loads(value)
+        except ValueError:
+            found[name.strip()] = value
+    return found
+
+
+def _write_run_file(explored: Any, file: Path) -> int:
+    from scorefold_explore.recipes import recipe
+
+    if file.exists():
+        raise ConfigError(f"{file} is there already", hint="name a file that is not")
+    write_text(file, recipe(explored, "more", {})["run_file"] or "")
+    print(printable(f"written: {file}; scorefold run {file}"))
+    return 0
+
+
+def _write_page(explored: Any, file: Path) -> int:
+    from scorefold_explore.export import still_page, usual_answers
+
+    with showing(_line_of_progress()):
+        answers = usual_answers(explored)
+    write_text(file, still_page(explored.title, answers).decode())
+    print(printable(f"written: {file} ({file.stat().st_size / 2**20:.1f} MB), which opens from disk"))
+    return 0
+
+
+def _line_of_progress() -> Callable[[int, int, str], None]:
+    def show(done: int, total: int, text: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{text}: {done} of {total}   ", end="" if done < total else "\n", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _serve(explored: Any, port: int, browser: bool) -> int:
+    import uvicorn
+
+    from scorefold_explore.server.app import make_app
+
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((ADDRESS, port))
+        except (OSError, OverflowError) as error:
+            raise ConfigError(f"the port {port} can't be used: {error}", hint="leave --port out for a free one") from error
+        number, token = listening.getsockname()[1], secrets.token_urlsafe(24)
+        app, worker = make_app(explored, number, token)
+        address = f"http://{ADDRESS}:{number}/{token}/"
+        print(f"{address}\nopen it in a browser on this machine; Ctrl-C ends it", flush=True)
+        if browser:
+            webbrowser.open(address)
+        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, lifespan="off",
+                                timeout_graceful_shutdown=1)
+        try:
+            uvicorn.Server(config).run(sockets=[listening])
+        except KeyboardInterrupt:
+            print()
+        finally:
+            worker.close()
+    return 0

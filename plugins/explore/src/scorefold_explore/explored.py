@@ -1,0 +1,149 @@
+"""What is open: points with what is known of each, and the models that were learned from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.data import Condition, EventScale
+from scorefold.errors import ConfigError
+from scorefold.interfaces import Encodes, Flow, Geometry, ScoreModel
+
+LARGEST = 100_000
+"""How many points a page shows at most."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Points that belong together, from row ``start`` up to ``stop``: a split of the data, or samples.
+
+    ``index`` (n,) holds their positions in the source where it numbers them; ``stage`` is the stage they come from.
+    """
+
+    name: str
+    start: int
+    stop: int
+    stage: str
+    split: str | None = None
+    index: Tensor | None = None
+
+    @property
+    def samples(self) -> bool:
+        """Whether a model made these points."""
+        return self.split is None
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a stage of the run holds, ready to be asked: ``name`` is the stage's, ``component`` is ``kind:name``."""
+
+    name: str
+    component: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Known:
+    """A number for each point (N,), NaN where there is none, and what it is."""
+
+    values: Tensor
+    text: str
+    source: str
+
+
+@dataclass
+class Explored:
+    """Everything a page is about.
+
+    ``points`` (N, *E) are those of all groups in order, in the units that models take; ``scale`` says how to read them.
+    ``labels`` (N,) are -1 where there is none. ``known`` holds numbers of single points by name, ``models`` the models
+    by their stage. ``notes`` are for the reader, ``missing`` maps what the page can't offer to what would add it.
+    """
+
+    title: str
+    place: Path
+    state: str
+    points: Tensor
+    scale: EventScale
+    groups: tuple[Group, ...]
+    labels: Tensor | None = None
+    label_names: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    condition: Condition | None = None
+    models: dict[str, Model] = field(default_factory=dict)
+    known: dict[str, Known] = field(default_factory=dict)
+    spectra: dict[int, tuple[str, Tensor]] = field(default_factory=dict)
+    curves: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    stages: list[dict[str, str]] = field(default_factory=list)
+    data_stage: str = "data"
+    data_use: Mapping[str, Any] | None = None
+    memory: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return tuple(self.points.shape[1:])
+
+    @property
+    def image(self) -> tuple[int, int, int] | None:
+        """Channels, height and width where points are images that can be shown, else None."""
+        shape = self.event_shape
+        if len(shape) == 3 and shape[0] in (1, 3) and min(shape[1:]) > 1:
+            return shape[0], shape[1], shape[2]
+        return None
+
+    def of(self, kind: str) -> dict[str, Model]:
+        """The models that can do something: ``geometry``, ``code``, ``flow``, ``score`` or ``conditional``."""
+        return {name: model for name, model in self.models.items() if kind in self.abilities(model.value)}
+
+    def abilities(self, value: Any) -> set[str]:
+        """What a model can do with points of this shape."""
+        if getattr(value, "event_shape", self.event_shape) != self.event_shape:
+            return set()
+        found = set()
+        if isinstance(value, Geometry):
+            found.add("geometry")
+        if isinstance(value, Encodes):
+            found.add("code")
+        elif isinstance(value, Flow | ScoreModel):
+            kind = "flow" if isinstance(value, Flow) else "score"
+            found.add(kind if value.condition_spec is None else "conditional")
+        return found
+
+    def model(self, kind: str, name: str) -> Any:
+        """A model by its stage. Raises ``ConfigError`` with those that there are."""
+        able = self.of(kind)
+        if name not in able:
+            have = ", ".join(able) or "none"
+            raise ConfigError(f"there is no {kind} {name!r:.60} here; expected one of: {have}")
+        return able[name].value
+
+    def check_point(self, point: int) -> int:
+        """The row of a point. Raises ``ConfigError`` for one that is not there."""
+        if not 0 <= point < len(self.points):
+            raise ConfigError(f"point {point} was asked for; expected 0 to {len(self.points) - 1}")
+        return point
+
+    def group_of(self, point: int) -> Group:
+        """The group that a point belongs to."""
+        return next(group for group in self.groups if group.start <= point < group.stop)
+
+
+def for_model(value: Any, x: Tensor) -> Tensor:
+    """Events in the dtype, and on the device, of a model."""
+    if isinstance(value, nn.Module):
+        for tensor in (*value.parameters(), *value.buffers()):
+            if tensor.is_floating_point():
+                return x.to(device=tensor.device, dtype=tensor.dtype)
+    return x
+
+
+def generator_of(value: Any, seed: int) -> torch.Generator:
+    """A seeded generator on a model's device."""
+    return torch.Generator(for_model(value, torch.empty(0)).device).manual_seed(seed)

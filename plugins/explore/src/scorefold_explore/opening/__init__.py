@@ -1,0 +1,1 @@
+"""Opening what a page is about: a run folder, or data alone."""

@@ -1,0 +1,291 @@
+"""A run folder, or the folder of one of its stages, as what a page is about."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.artefacts import load_arrays, read_json
+from scorefold.data import Condition, Dataset
+from scorefold.errors import ArtefactError, DataError, ScorefoldError, SplitError
+from scorefold.interfaces import DataSource
+from scorefold.results import Estimate
+from scorefold_explore.explored import LARGEST, Explored, Group, Known, Model
+from scorefold_registry import Host, load_stage
+
+ARRAYS = "arrays.safetensors"
+SPLITS = ("train", "validation", "test")
+WORTH = {
+    "geodesics": "a stage {use: geometry:pullback, inputs: {flow: flow, data: data}} after a stage of "
+    "{use: flow:anisotropic}",
+    "codes": "a stage {use: score:scorevae, ...}, {use: autoencoder:vae, ...} or {use: estimator:riemannian-autoencoder}",
+    "conditional samples": "a stage {use: score:conditional} on {use: data:paired}, or any score model of images",
+    "likelihoods": "a stage of {use: flow:anisotropic} or {use: score:denoising}",
+    "images": "data of images: {use: data:images, config: {root: FOLDER}}",
+}
+"""What a run may lack, and the stage that would add it."""
+
+
+def run_folder(place: Path) -> Path:
+    """The run that a folder is or belongs to. Raises ``ArtefactError`` for what is no run."""
+    place = place.expanduser().absolute()
+    for folder in (place, place.parent, place / "latest"):
+        if (folder / "run.yaml").is_file() or (folder / "status.json").is_file():
+            return folder.resolve()
+    hint = "name a folder such as runs/NAME/TIME-HASH, which scorefold run prints, or a file or folder of data"
+    if place.is_dir() and any(place.glob("*/latest/run.yaml")):
+        found = ", ".join(sorted(str(item.parent.parent) for item in place.glob("*/latest/run.yaml"))[:5])
+        hint = f"the runs there are in {found}"
+    raise ArtefactError(f"{place} is not the folder of a run", hint=hint)
+
+
+def open_run(host: Host, place: Path) -> Explored:
+    """What a run holds, its stages loaded one by one; those that can't be are noted.
+
+    Raises ``ArtefactError`` for a folder that is no run, and for a run without any points yet.
+    """
+    folder = run_folder(place)
+    state = _state(folder)
+    loaded, notes, stages = _load_all(host, folder)
+    if state != "complete":
+        going = "is still going on: reload the page for the stages that end meanwhile" if state == "running" else state
+        notes.insert(0, f"this run {going if state == 'running' else 'ended early (' + going + ')'}; shown are "
+                     f"{len(loaded)} finished stages")
+    name, source = _main_source(loaded, folder)
+    gathered = _Gathered(name, source)
+    gathered.add_source(name, source)
+    _add_samples(gathered, loaded, name, folder)
+    explored = gathered.explored(title=f"{folder.parent.name}/{folder.name}", place=folder, state=state, notes=notes)
+    explored.stages = stages
+    for stage in loaded.values():
+        if stage.component is not None and not isinstance(stage.component, DataSource):
+            acting = stage.facts["component"].partition("@")[0]
+            if stage.facts["source"] is None:
+                explored.models[stage.name] = Model(stage.name, acting, stage.component)
+        _add_numbers(explored, stage, folder / stage.name)
+    say_what_is_missing(explored)
+    return explored
+
+
+def gathered_points(name: str, source: DataSource, **facts: Any) -> Explored:
+    """The points of one source, without anything that was learned. Raises ``DataError`` where there are none."""
+    gathered = _Gathered(name, source)
+    gathered.add_source(name, source)
+    return gathered.explored(**facts)
+
+
+def say_what_is_missing(explored: Explored) -> None:
+    """Notes what the page can't offer, with what would add it."""
+    have = {
+        "geodesics": bool(explored.of("geometry")),
+        "codes": bool(explored.of("code")),
+        "conditional samples": bool(explored.of("conditional") or explored.of("score")),
+        "likelihoods": bool(explored.of("flow") or explored.of("score")),
+        "images": explored.image is not None,
+    }
+    explored.missing.update({name: WORTH[name] for name, there in have.items() if not there})
+
+
+def _state(folder: Path) -> str:
+    with suppress(ArtefactError, AttributeError):
+        state = str(read_json(folder / "status.json").get("state", "interrupted"))
+        return "running" if folder.name.endswith(".partial") and state == "running" else state
+    return "running" if folder.name.endswith(".partial") else "interrupted"
+
+
+def _load_all(host: Host, folder: Path) -> tuple[dict[str, Any], list[str], list[dict[str, str]]]:
+    loaded, notes, stages = {}, [], []
+    files = sorted(folder.glob("*/stage.json"), key=lambda file: file.stat().st_mtime)
+    for file in files:
+        try:
+            stage = load_stage(host, file.parent)
+        except ScorefoldError as error:
+            notes.append(f"the stage {file.parent.name} can't be read: {error}")
+            continue
+        loaded[stage.name] = stage
+        stages.append({"name": stage.name, "component": stage.facts["component"], "verb": stage.facts["verb"]})
+        notes += [f"{stage.name}: {text}" for text in stage.result.get("warnings", ())]
+    return loaded, notes, stages
+
+
+def _main_source(loaded: Mapping[str, Any], folder: Path) -> tuple[str, DataSource]:
+    """The data that the last model or estimate of the run reads; the first data stage where none does."""
+    sources = {name: stage.value for name, stage in loaded.items() if isinstance(stage.value, DataSource)}
+    for stage in reversed(loaded.values()):
+        named = stage.facts["resolved"].get("inputs", {}).get("data")
+        if named in sources and stage.facts["verb"] != "sample":
+            return named, sources[named]
+    for name, source in sources.items():
+        return name, source
+    if loaded:
+        raise ArtefactError(f"no stage of {folder} holds points", hint="add a stage {use: data:...} to its run file")
+    raise ArtefactError(
+        f"no stage of {folder} is finished yet", hint="wait for its data stage, or look with: scorefold runs list"
+    )
+
+
+class _Gathered:
+    """Points of several sources, one group after another."""
+
+    def __init__(self, name: str, source: DataSource) -> None:
+        self.name, self.source = name, source
+        self.parts: list[Dataset] = []
+        self.groups: list[Group] = []
+        self.left_out = 0
+
+    def add_source(self, name: str, source: DataSource, *, samples: bool = False) -> None:
+        """The splits of a source, as many points as there is room for."""
+        for split in SPLITS:
+            with suppress(SplitError):
+                dataset = source.load(split)
+                own = name if samples else (split if name == self.name else f"{name}: {split}")
+                self.add(own, dataset, name, None if samples else split)
+
+    def add(self, group: str, dataset: Dataset, stage: str, split: str | None) -> None:
+        start = sum(len(part) for part in self.parts)
+        room = min(len(dataset), LARGEST - start)
+        self.left_out += len(dataset) - room
+        if room > 0:
+            part = dataset.take(torch.arange(room))
+            self.parts.append(part)
+            self.groups.append(Group(group, start, start + room, stage, split, part.index))
+
+    def explored(self, **facts: Any) -> Explored:
+        """All of it. Raises ``DataError`` where there are no points, or none that are numbers."""
+        if not self.parts:
+            raise DataError(f"the stage {self.name!r} has no points to show")
+        points = torch.cat([part.x.detach().cpu().float() for part in self.parts])
+        names = self.source.label_names or ()
+        explored = Explored(
+            points=points,
+            scale=self.source.event_scale,
+            groups=tuple(self.groups),
+            labels=_labels(self.parts),
+            label_names=tuple(map(str, names)),
+            columns=columns_of(self.source, math.prod(points.shape[1:])),
+            condition=_conditions(self.parts),
+            data_stage=self.name,
+            **facts,
+        )
+        if self.left_out:
+            explored.notes.append(f"{self.left_out:,} points are left out: the page shows {LARGEST:,} at most")
+        return explored
+
+
+def columns_of(source: DataSource, width: int) -> tuple[str, ...]:
+    """The names of the columns of vectors, where they have as many."""
+    if len(source.event_shape) != 1 or width > 200:
+        return ()
+    with suppress(ScorefoldError, NotImplementedError):
+        names = tuple(column.name for column in source.summary().columns if column.use == "coordinate")
+        if len(names) == width:
+            return names
+    return tuple(f"column {number}" for number in range(1, width + 1))
+
+
+def _labels(parts: Iterable[Dataset]) -> Tensor | None:
+    found = [part.label.cpu().long() if part.label is not None else torch.full((len(part),), -1) for part in parts]
+    labels = torch.cat(found)
+    return labels if bool((labels >= 0).any()) else None
+
+
+def _conditions(parts: list[Dataset]) -> Condition | None:
+    """The conditions of the first parts that have one; other groups have none of their own."""
+    given = [part.condition for part in parts if part.condition is not None]
+    if not given or parts[0].condition is None:
+        return None
+    if isinstance(given[0], Tensor):
+        return torch.cat([one for one in given if isinstance(one, Tensor)])
+    return {name: torch.cat([one[name] for one in given if isinstance(one, Mapping)]) for name in given[0]}
+
+
+def _add_samples(gathered: _Gathered, loaded: Mapping[str, Any], main: str, folder: Path) -> None:
+    """Samples and other data of the same shape: of stages that sample, and what an audit found most like copies."""
+    shape = gathered.source.event_shape
+    for name, stage in loaded.items():
+        value = stage.value
+        if isinstance(value, DataSource) and name != main and tuple(value.event_shape) == tuple(shape):
+            derived = stage.facts["resolved"].get("inputs", {}).get("data") is not None
+            if stage.facts["source"] is not None or stage.facts["verb"] != "load":
+                gathered.add_source(name, value, samples=True)
+            elif not derived and _main_is_not_made_of(loaded[main], name):
+                gathered.add_source(name, value)
+        if stage.facts["verb"] == "audit":
+            _add_copies(gathered, name, folder / name / ARRAYS)
+
+
+def _main_is_not_made_of(main: Any, name: str) -> bool:
+    return bool(main.facts["resolved"].get("inputs", {}).get("data") != name)
+
+
+def _add_copies(gathered: _Gathered, name: str, file: Path) -> None:
+    value = load_arrays(file).get("most like copies") if file.is_file() else None
+    if value is not None and tuple(value.shape[1:]) == tuple(gathered.source.event_shape):
+        x = gathered.source.event_scale.from_raw(value).float()
+        gathered.add(f"most like copies ({name})", Dataset(x), name, None)
+
+
+def _add_numbers(explored: Explored, stage: Any, folder: Path) -> None:
+    """Numbers of single points that a stage found, on the points of the page."""
+    split = str(stage.facts["resolved"].get("split") or "test")
+    if isinstance(stage.value, Estimate):
+        _add_estimate(explored, stage.name, stage.value, split)
+        return
+    file = folder / ARRAYS
+    if stage.facts["verb"] == "outliers" and file.is_file():
+        for name, values in load_arrays(file).items():
+            if not name.startswith("unusual"):
+                _place(explored, f"outlier score: {name} ({stage.name})", values, None, split, stage.name)
+    if stage.facts["verb"] == "audit" and file.is_file():
+        _add_ratios(explored, stage.name, load_arrays(file))
+
+
+def _add_ratios(explored: Explored, name: str, arrays: Mapping[str, Tensor]) -> None:
+    """How near samples are to training points: of the samples on the page, or of those most like copies."""
+    for group in explored.groups:
+        for key, values in arrays.items():
+            if not key.startswith("ratio (") or not group.samples:
+                continue
+            size = group.stop - group.start
+            own = values if len(values) == size else values.sort().values[:size] if group.stage == name else None
+            if own is not None:
+                known = torch.full((len(explored.points),), math.nan)
+                known[group.start : group.stop] = own.float()
+                explored.known[f"nearness to training points: {key} ({name})"] = Known(known, key, name)
+
+
+def _add_estimate(explored: Explored, name: str, estimate: Estimate, split: str) -> None:
+    index, values = estimate.diagnostics.get("index"), estimate.pointwise
+    if values is not None and values.dim() == 1:
+        places = index if isinstance(index, Tensor) and len(index) == len(values) else None
+        rows = _place(explored, f"{estimate.quantity} ({name})", values, places, split, name)
+        if estimate.spectrum is not None:
+            for row, spectrum in zip(rows.tolist(), estimate.spectrum, strict=False):
+                if row >= 0:
+                    explored.spectra[row] = (f"of the score, by the stage {name}", spectrum.double().cpu())
+    curve = estimate.diagnostics.get("curve")
+    if isinstance(curve, list) and curve and isinstance(curve[0], Mapping):
+        explored.curves[name] = [dict(row) for row in curve]
+
+
+def _place(explored: Explored, text: str, values: Tensor, index: Tensor | None, split: str, source: str) -> Tensor:
+    """Puts numbers at the points of a split: at these positions of it (n,), or at its first ones.
+
+    Returns the rows (n,) of the points, -1 where one is not on the page.
+    """
+    own = [group for group in explored.groups if group.stage == explored.data_stage and group.split == split]
+    rows = torch.full((len(values),), -1)
+    if own:
+        rows = own[0].start + (torch.arange(len(values)) if index is None else index.cpu().long())
+        rows[rows >= own[0].stop] = -1
+    known = torch.full((len(explored.points),), math.nan)
+    known[rows[rows >= 0]] = values.cpu().float()[rows >= 0]
+    if bool(known.isfinite().any()):
+        explored.known[text] = Known(known, text, source)
+    return rows

@@ -1,0 +1,180 @@
+"""What the page may ask, by name: the arguments of each question, checked, and the function that answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+from scorefold.errors import ConfigError
+from scorefold_explore import recipes
+from scorefold_explore.answers import codes, colours, conditions, geodesics, maps, neighbours, points
+from scorefold_explore.answers.pictures import shown
+from scorefold_explore.explored import Explored
+
+_Row = Annotated[int, Field(ge=0)]
+
+
+class _Asked(BaseModel, extra="forbid"):
+    """The arguments of a question."""
+
+
+class Nothing(_Asked):
+    """No arguments."""
+
+
+class Named(_Asked):
+    name: str
+
+
+class OfPoint(_Asked):
+    point: _Row
+
+
+class Pictures(_Asked):
+    points: list[_Row] = Field(max_length=200)
+
+
+class Between(_Asked):
+    geometry: str
+    start: _Row
+    end: _Row
+    steps: int = 20
+    map: str = "pca"
+
+
+class OfCode(_Asked):
+    coder: str
+    point: _Row
+
+
+class Decoded(_Asked):
+    coder: str
+    code: list[float] = Field(max_length=100_000)
+    seed: int = Field(0, ge=0, lt=2**63)
+    map: str = "pca"
+
+
+class OfScore(_Asked):
+    score: str
+    point: _Row
+
+
+class Conditioned(_Asked):
+    model: str
+    point: _Row
+
+
+class Sampled(Conditioned):
+    n: int = 8
+    steps: int = 30
+    seed: int = Field(0, ge=0, lt=2**63)
+    mask: list[float] | None = None
+    images: dict[str, list[float]] = Field(default_factory=dict)
+    label: int | None = None
+
+
+class Recipe(_Asked):
+    what: str
+    asked: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Question:
+    """``arguments`` are checked before ``answer`` is called; a ``quick`` one is answered at once, beside the worker."""
+
+    arguments: type[_Asked]
+    answer: Callable[[Explored, Any], Any]
+    quick: bool = False
+
+
+def overview(explored: Explored) -> dict[str, Any]:
+    """What is open, and what can be asked of it."""
+    return {
+        "title": explored.title,
+        "state": explored.state,
+        "points": len(explored.points),
+        "event_shape": list(explored.event_shape),
+        "image": explored.image,
+        "columns": list(explored.columns),
+        "groups": [
+            {"name": group.name, "start": group.start, "stop": group.stop, "samples": group.samples}
+            for group in explored.groups
+        ],
+        "label_names": list(explored.label_names),
+        "maps": maps.names(explored),
+        "colours": colours.names(explored),
+        "models": {
+            kind: [{"name": name, "component": model.component} for name, model in explored.of(kind).items()]
+            for kind in ("geometry", "code", "score", "flow", "conditional")
+        },
+        "conditions": {
+            name: conditions.parts_of(explored, name) for name in {**explored.of("conditional"), **explored.of("score")}
+        },
+        "curves": explored.curves,
+        "notes": explored.notes,
+        "missing": explored.missing,
+        "stages": explored.stages,
+    }
+
+
+def duplicates(explored: Explored) -> dict[str, Any]:
+    """Points that are equal in every coordinate, as groups of their rows."""
+    found = neighbours.duplicates(explored)
+    return {"groups": found, "points": sum(len(rows) - 1 for rows in found)}
+
+
+QUESTIONS: dict[str, Question] = {
+    "overview": Question(Nothing, lambda explored, asked: overview(explored), quick=True),
+    "map": Question(Named, lambda explored, asked: maps.answer(explored, asked.name)),
+    "colour": Question(Named, lambda explored, asked: colours.answer(explored, asked.name)),
+    "pictures": Question(
+        Pictures,
+        lambda explored, asked: shown(explored, explored.points[[explored.check_point(one) for one in asked.points]]),
+        quick=True,
+    ),
+    "point": Question(OfPoint, lambda explored, asked: points.answer(explored, asked.point), quick=True),
+    "spectrum": Question(OfScore, lambda explored, asked: points.by_score(explored, asked.score, asked.point)),
+    "geodesic": Question(
+        Between,
+        lambda explored, asked: geodesics.answer(
+            explored, asked.geometry, asked.start, asked.end, asked.steps, asked.map
+        ),
+    ),
+    "code": Question(OfCode, lambda explored, asked: codes.code_of(explored, asked.coder, asked.point)),
+    "decoded": Question(
+        Decoded, lambda explored, asked: codes.decoded(explored, asked.coder, asked.code, asked.seed, asked.map)
+    ),
+    "condition": Question(
+        Conditioned, lambda explored, asked: conditions.condition_of(explored, asked.model, asked.point), quick=True
+    ),
+    "samples": Question(
+        Sampled,
+        lambda explored, asked: conditions.answer(
+            explored, asked.model, asked.point, **asked.model_dump(exclude={"model", "point"})
+        ),
+    ),
+    "duplicates": Question(Nothing, lambda explored, asked: duplicates(explored)),
+    "recipe": Question(Recipe, lambda explored, asked: recipes.recipe(explored, asked.what, asked.asked), quick=True),
+}
+
+
+def checked(what: str, given: Mapping[str, Any]) -> tuple[Question, _Asked]:
+    """A question with its arguments. Raises ``ConfigError`` for one that there is not, and arguments that don't fit."""
+    question = QUESTIONS.get(what)
+    if question is None:
+        raise ConfigError(f"there is no question {what!r:.60}; expected one of: {', '.join(QUESTIONS)}")
+    try:
+        return question, question.arguments.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "arguments"
+        raise ConfigError(f"{what}: {place}: {first['msg']}") from None
+
+
+def answer(explored: Explored, what: str, given: Mapping[str, Any]) -> Any:
+    """The answer to a question, as JSON. Raises ``ConfigError`` as ``checked`` and the question's own function do."""
+    question, asked = checked(what, given)
+    return question.answer(explored, asked)

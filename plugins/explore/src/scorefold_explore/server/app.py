@@ -1,0 +1,146 @@
+"""The server: it checks who asks, passes questions on, and sends answers. Everything else is in ``answers``."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from typing import Any
+
+from anyio.to_thread import run_sync
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from scorefold.artefacts import json_text
+from scorefold.errors import ScorefoldError
+from scorefold_explore import bundle, export
+from scorefold_explore.explored import Explored
+from scorefold_explore.questions import Question, checked
+from scorefold_explore.server.guard import HEADERS, header, refusal
+from scorefold_explore.server.jobs import Worker
+
+LARGEST_BODY = 2**22
+"""Bytes of a question: one with an image that was drawn is the largest."""
+AT_ONCE = 0.15
+"""Seconds that a question is waited for before the page has to ask how far it is."""
+WAIT = 1.0
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Guarded:
+    """Refuses what ``guard.refusal`` does, before anything else sees it."""
+
+    def __init__(self, app: Any, port: int, token: str) -> None:
+        self.app, self.port, self.token = app, port, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            fields = [header(scope["headers"], name) for name in (b"host", b"origin", b"sec-fetch-site")]
+            why = refusal(*fields, scope["path"], self.port, self.token)
+            if why is not None:
+                await Response(f"refused: {why}\n", 403, HEADERS, "text/plain")(scope, receive, send)
+                return
+        elif scope["type"] != "lifespan":
+            return  # web sockets are closed unanswered
+        await self.app(scope, receive, send)
+
+
+def make_app(explored: Explored, port: int, token: str) -> tuple[Guarded, Worker]:
+    """The application for one page and the worker that answers it."""
+    worker = Worker()
+    asked: dict[str, Any] = {}
+
+    async def ask(request: Request) -> Response:
+        body = await request.body()
+        try:
+            given = json.loads(body) if len(body) <= LARGEST_BODY else None
+            if not isinstance(given, dict) or not isinstance(given.get("asked", {}), dict):
+                raise ValueError
+            question, arguments = checked(str(given.get("what")), given.get("asked", {}))
+        except (ValueError, RecursionError):
+            return _json(request, {"error": {"message": "a question is a JSON object of 'what' and 'asked'"}}, 400)
+        except ScorefoldError as error:
+            return _json(request, {"error": error.as_json()}, 400)
+        remember = _remembers(asked, str(given["what"]), given.get("asked", {}), explored, question, arguments)
+        if question.quick:
+            return await _quick(request, remember)
+        job = worker.start(remember)
+        await run_sync(job.ended.wait, AT_ONCE)
+        return _json(request, job.as_json())
+
+    async def job(request: Request) -> Response:
+        found = worker.find(int(request.path_params["number"]))
+        if found is None:
+            return _json(request, {"error": {"message": "this question was forgotten; ask it again"}}, 404)
+        if request.method == "DELETE":
+            worker.stop(found)
+        else:
+            await run_sync(found.ended.wait, WAIT)
+        return _json(request, found.as_json())
+
+    async def still(request: Request) -> Response:
+        page = await run_sync(lambda: export.still_page(explored.title, asked))
+        name = {"content-disposition": 'attachment; filename="explored.html"'}
+        return Response(page, 200, {**HEADERS, **name}, "text/html")
+
+    async def file(request: Request) -> Response:
+        found = bundle.FILES.get(request.path_params.get("name", "index.html"))
+        if found is None:
+            return Response("there is no such file\n", 404, HEADERS, "text/plain")
+        return Response(found.read(), 200, HEADERS, found.media)
+
+    routes = [
+        Route("/{token}/", file),
+        Route("/{token}/ask", ask, methods=["POST"]),
+        Route("/{token}/jobs/{number:int}", job, methods=["GET", "DELETE"]),
+        Route("/{token}/still.html", still),
+        Route("/{token}/{name}", file),
+    ]
+    return Guarded(Starlette(routes=routes), port, token), worker
+
+
+def _remembers(
+    asked: dict[str, Any],
+    what: str,
+    given: dict[str, Any],
+    explored: Explored,
+    question: Question,
+    arguments: Any,
+) -> Callable[[], Any]:
+    """Answers a question and keeps the answer, for the still page."""
+
+    def ask() -> Any:
+        result = question.answer(explored, arguments)
+        if what not in export.NOT_KEPT:
+            asked[export.key_of(what, given)] = result
+            while len(asked) > export.MOST_KEPT:
+                asked.pop(next(iter(asked)))
+        return result
+
+    return ask
+
+
+async def _quick(request: Request, ask: Callable[[], Any]) -> Response:
+    try:
+        result = await run_sync(ask)
+    except ScorefoldError as error:
+        return _json(request, {"state": "failed", "error": error.as_json()})
+    except Exception as error:  # as in a job: the answer to this question, and no end of the server
+        return _json(request, {"state": "failed", "error": {"message": f"{type(error).__name__}: {error}"}})
+    return _json(request, {"state": "done", "result": result})
+
+
+def _json(request: Request, value: Any, status: int = 200) -> Response:
+    body = json_text(value).encode()
+    headers = dict(HEADERS)
+    if len(body) > 100_000 and "gzip" in request.headers.get("accept-encoding", ""):
+        with suppress(OSError):
+            body = gzip.compress(body, 1)
+            headers["content-encoding"] = "gzip"
+    return Response(body, status, headers, "application/json")

@@ -1,0 +1,43 @@
+"""Who may ask: only a page that this server sent, on this machine."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-store",
+}
+"""What every answer carries: the page may load from this server alone, and runs no script but its own files."""
+
+
+def refusal(host: str | None, origin: str | None, site: str | None, path: str, port: int, token: str) -> str | None:
+    """Why a request is refused, or None where it is not.
+
+    The ``Host`` must be this machine by its own name, else a name that was bound anew to 127.0.0.1 could ask; the
+    ``Origin``, where there is one, must be this page; and the path must begin with the token.
+    """
+    own = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
+    if host not in own:
+        return "the Host of the request is another one than this machine"
+    if origin is not None and origin not in {f"http://{name}" for name in own}:
+        return "the request comes from another origin"
+    if site not in (None, "none", "same-origin"):
+        return "the request comes from another site"
+    given = path.lstrip("/").partition("/")[0]
+    if not secrets.compare_digest(given.encode(), token.encode()):
+        return "the token in the address is missing or wrong"
+    return None
+
+
+def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
+    """The value of a header; of one that stands twice, both, which no check accepts."""
+    found = [value.decode("latin-1") for key, value in headers if key.lower() == name]
+    return ", ".join(found) if found else None

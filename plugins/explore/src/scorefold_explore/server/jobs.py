@@ -1,0 +1,110 @@
+"""Answers that take long: one worker thread, progress, and a way to stop."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from scorefold.errors import ScorefoldError
+from scorefold.stage import showing
+
+KEPT = 200
+"""Jobs that are remembered."""
+
+
+class Stopped(Exception):
+    """Raised inside a job that was stopped, at the next report of its progress."""
+
+
+@dataclass
+class Job:
+    """A question on its way: ``state`` is waiting, running, done, failed or stopped."""
+
+    number: int
+    ask: Callable[[], Any]
+    state: str = "waiting"
+    done: int = 0
+    total: int = 0
+    text: str = ""
+    result: Any = None
+    error: dict[str, Any] | None = None
+    seconds: float = 0.0
+    ended: threading.Event = field(default_factory=threading.Event)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def as_json(self) -> dict[str, Any]:
+        """What the page is sent of it; the result where there is one."""
+        facts = {"job": self.number, "state": self.state, "done": self.done, "total": self.total, "text": self.text}
+        if self.state == "done":
+            facts |= {"result": self.result, "seconds": self.seconds}
+        return facts | ({} if self.error is None else {"error": self.error})
+
+
+class Worker:
+    """One thread that answers one question after another."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[int, Job] = {}
+        self._numbers = itertools.count(1)
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="explore", daemon=True)
+        self._thread.start()
+
+    def start(self, ask: Callable[[], Any]) -> Job:
+        """Puts a question behind those that wait."""
+        job = Job(next(self._numbers), ask)
+        self._jobs[job.number] = job
+        for number in [n for n, one in self._jobs.items() if one.ended.is_set()][:-KEPT]:
+            del self._jobs[number]
+        self._queue.put(job)
+        return job
+
+    def find(self, number: int) -> Job | None:
+        """A job that is remembered."""
+        return self._jobs.get(number)
+
+    def stop(self, job: Job) -> None:
+        """Stops a job: one that waits never begins, one that runs ends at its next report."""
+        job.stop.set()
+        if job.state == "waiting":
+            job.state = "stopped"
+            job.ended.set()
+
+    def close(self) -> None:
+        """Stops everything; the thread ends after the step that runs."""
+        for job in list(self._jobs.values()):
+            job.stop.set()
+        self._queue.put(None)
+
+    def _work(self) -> None:
+        while (job := self._queue.get()) is not None:
+            if not job.stop.is_set():
+                _run(job)
+
+
+def _run(job: Job) -> None:
+    def show(done: int, total: int, text: str) -> None:
+        job.done, job.total, job.text = done, total, text
+        if job.stop.is_set():
+            raise Stopped
+
+    job.state, began = "running", time.perf_counter()
+    try:
+        with showing(show):
+            result = job.ask()
+        job.seconds = time.perf_counter() - began
+        job.result, job.state = result, "done"
+    except Stopped:
+        job.state = "stopped"
+    except ScorefoldError as error:
+        job.error, job.state = error.as_json(), "failed"
+    except Exception as error:  # what a model raises is the answer to this question, and ends no server
+        message = f"{type(error).__name__}: {error}"
+        job.error, job.state = {"message": message, "hint": "the model of this run raised it"}, "failed"
+    finally:
+        job.ended.set()
