@@ -4,6 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEFAULT := core toolkit testing registry plugins/verbs plugins/standard plugins/neighbours plugins/iddiff plugins/pullback plugins/nonuniform plugins/conditional plugins/scorevae plugins/caflow plugins/allocation plugins/audit plugins/flowmatching plugins/checkpoints templates
 OPTIONAL := plugins/dask plugins/tracking
+# Its page is bundled by npm, so it is installed where there is one.
+ifneq ($(shell command -v npm),)
+OPTIONAL += plugins/explore
+PAGE := ./plugins/explore[test]
+endif
 MEMBERS := $(DEFAULT) $(OPTIONAL)
 LONG := benchmarks/gpu.py benchmarks/images.py benchmarks/dimensions.py benchmarks/growth.py benchmarks/audit.py
 MANIFESTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
@@ -35,6 +40,8 @@ $(VENV)/installed: $(BIN)/python $(MANIFESTS)
 
 $(VENV)/installed-test: $(VENV)/installed $(MANIFESTS)
 	$(call install,[test],$(MEMBERS))
+	@$(if $(PAGE),$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(PAGE)' && $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e ./plugins/explore)
+	@touch $@
 
 $(VENV)/installed-lint: $(VENV)/installed $(MANIFESTS)
 	$(call install,[lint],$(DEFAULT))

@@ -20,9 +20,13 @@ def known() -> list[dict[str, Any]]:
     """One entry a plugin of the repository, in the order of their names."""
     projects = [tomllib.loads(file.read_text())["project"] for file in sorted(ROOT.glob("plugins/*/pyproject.toml"))]
     records = {record.distribution: record for record in discover(allow=[item["name"] for item in projects]).plugins}
+    written = {entry["distribution"]: entry for entry in json.loads(FILE.read_text())}
     found = []
     for project in projects:
-        record = records[project["name"]]
+        record = records.get(project["name"])
+        if record is None:  # one that is installed only where its build has what it needs
+            found.append(written[project["name"]])
+            continue
         found.append(
             {
                 "name": record.name,
@@ -30,6 +34,7 @@ def known() -> list[dict[str, Any]]:
                 "summary": project["description"],
                 "offers": [f"{item.kind}:{name}" for item in record.components for name in (item.name, *item.aliases)],
                 "verbs": sorted({verb.name for verb in record.verbs}),
+                "commands": sorted(command.name for command in record.commands),
             }
         )
     return found

@@ -26,6 +26,11 @@ PLUGINS = [folder for folder in MEMBERS if folder.parent.name == "plugins"]
 BELOW = {"core": (), "templates": (), "toolkit": ("scorefold",), "registry": ("scorefold",)}
 """What a member may import of ours besides itself; plugins and the conformance checks import core and the toolkit."""
 
+COMMANDS = ("explore",)
+"""Plugins that add a command about runs: they may import what the registry offers to everybody, and nothing else."""
+
+OFFERED = ("scorefold_registry", "scorefold_registry.python")
+
 PACKAGES = {folder: next((folder / "src").iterdir()).name for folder in MEMBERS}
 """Each member's one import package."""
 
@@ -48,9 +53,19 @@ def imports_of(folder: Path) -> dict[str, set[str]]:
 @pytest.mark.parametrize("folder", MEMBERS, ids=lambda folder: folder.name)
 def test_dependencies_point_one_way(folder: Path) -> None:
     allowed = {PACKAGES[folder], *BELOW.get(folder.name, ("scorefold", "scorefold_toolkit"))}
+    if folder.name in COMMANDS:
+        allowed.add("scorefold_registry")
     ours = set(PACKAGES.values())
     wrong = {file: names & ours - allowed for file, names in imports_of(folder).items() if names & ours - allowed}
     assert not wrong, "plugins -> toolkit -> core, registry -> core"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_made_of_what_the_registry_offers(name: str) -> None:
+    files = files_of(ROOT / "plugins" / name)
+    inside = {module for module in files_of(ROOT / "registry") if module not in OFFERED}
+    wrong = {file: found for file, path in files.items() if (found := imported_modules(path, inside))}
+    assert not wrong, f"expected imports of {' and '.join(OFFERED)} alone"
 
 
 def test_core_is_small() -> None:
@@ -226,6 +241,8 @@ def test_what_is_imported_is_declared(folder: Path) -> None:
         "pillow": {"PIL"},
         "pywavelets": {"pywt"},
         "faiss_cpu": {"faiss"},
+        "scorefold_registry": {"scorefold_registry"},
+        "umap_learn": {"umap"},
     }
     available = set().union(*(imports_by_distribution.get(name, {name}) for name in declared))
     available |= set(sys.stdlib_module_names) | {PACKAGES[folder]}

@@ -18,6 +18,7 @@ NAVIGATION: dict[str, dict[str, str]] = {
         "python": "From Python",
         "scikit-learn": "From scikit-learn",
         "audit": "Ask your model (audit)",
+        "explore": "Explore in the browser",
         "checkpoints": "Ask your checkpoint",
         "sharing": "Share a model",
         "tracking": "Follow runs (TensorBoard, MLflow, W&B)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import secrets
 import socket
 import sys
@@ -18,6 +19,7 @@ from scorefold_explore import bundle
 from scorefold_registry import Host
 
 ADDRESS = "127.0.0.1"
+IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".tar"})
 
 
 class _Parser(argparse.ArgumentParser):
@@ -61,14 +63,16 @@ def open_place(host: Host, text: str, read: dict[str, Any]) -> Any:
 
 
 def _may_hold_data(folder: Path) -> bool:
-    """Whether a folder holds images or arrays somewhere: else it is no data either, and no run."""
-    names = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".tar"}
-    found = any(file.suffix.lower() in names for number, file in zip(range(20_000), folder.rglob("*"), strict=False))
-    return found or any((folder / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup", "dataset_info.json"))
+    """Whether a folder, or one in it, holds images or arrays: else it is no data either, and no run."""
+    if any((folder / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup", "dataset_info.json")):
+        return True
+    runs = any(next(folder.glob(form), None) for form in ("*/run.yaml", "*/*/run.yaml", "stage.json"))
+    files = itertools.chain(folder.glob("*.*"), folder.glob("*/*.*"))
+    return not runs and any(file.suffix.lower() in IMAGES for file in itertools.islice(files, 20_000))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("scorefold explore", description=__doc__, allow_abbrev=False)
+    parser = _Parser("scorefold explore", allow_abbrev=False)
     parser.description = "Open a run, an audit or data in the browser, and click on what was learned."
     parser.add_argument(
         "place",

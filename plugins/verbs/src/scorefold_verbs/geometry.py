@@ -12,7 +12,7 @@ from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.checks import check_trained
 from scorefold_toolkit.figures import EventGroups
 from scorefold_verbs.config.verbs import InterpolateOptions
-from scorefold_verbs.inputs import Inputs, drawn_pairs, on_device, points_of
+from scorefold_verbs.inputs import Inputs, on_device, pairs_of, points_of
 from scorefold_verbs.readings import of_path
 
 _DIAGNOSED = 512
@@ -65,11 +65,11 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
     _check_trained(component)
     source: DataSource = inputs["data"]
     points = on_device(context, source.load(context.split or "test")).tensor(limit=10_000)
-    start, end = points[drawn_pairs(len(points), options.pairs, context).to(points.device)].chunk(2)
+    start, end = points[pairs_of(len(points), options, context).to(points.device)].chunk(2)
     times = torch.linspace(0, 1, options.times, dtype=points.dtype, device=points.device)
     paths = component.geodesic(start, end, times).cpu()
     lengths = component.distance(start, end).cpu()
-    metrics = {"pairs": options.pairs, "mean length": float(lengths.mean())}
+    metrics = {"pairs": len(start), "mean length": float(lengths.mean())}
     result: dict[str, Any] = {"metrics": metrics, **_trust(component, points[:_DIAGNOSED])}
     middles = paths[:, options.times // 2]
     found, answer = of_path(middles, start.cpu(), end.cpu(), source, what="geodesic")

@@ -14,6 +14,7 @@ from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.seeds import derive_generator
 from scorefold.stage import StageContext
 from scorefold_toolkit.drawing import condition_of, refuse_codes
+from scorefold_verbs.config.verbs import InterpolateOptions
 
 Inputs = Mapping[str, Any]
 
@@ -71,6 +72,21 @@ def drawn_pairs(count: int, pairs: int, context: StageContext) -> Tensor:
             hint=f"set options.pairs to at most {count // 2}",
         )
     return torch.randperm(count, generator=choice(context, "pairs"))[: 2 * pairs]
+
+
+def pairs_of(count: int, options: InterpolateOptions, context: StageContext) -> Tensor:
+    """Positions of points: those that the options name, or as ``drawn_pairs``. Raises ``DataError`` for too few points.
+    """
+    if options.between is None:
+        return drawn_pairs(count, options.pairs, context)
+    places = torch.tensor(options.between, dtype=torch.long).reshape(-1, 2).T.flatten()
+    if len(places) == 0 or int(places.max()) >= count:
+        asked = "no pair" if len(places) == 0 else f"point {int(places.max())}"
+        raise DataError(
+            f"between names {asked}; the split has points 0 to {count - 1}",
+            hint="name pairs of these in options.between, or leave it out to draw some",
+        )
+    return places
 
 
 def nearness(middles: Tensor, held_out: Tensor, source: DataSource) -> Tensor | None:

@@ -243,6 +243,7 @@ def _returned(command: Callable[[list[str]], int], arguments: list[str]) -> int:
 
 def _plugin_command(name: str) -> Callable[[list[str]], int]:
     """The function of a command that a plugin adds. Raises ``UsageError`` with near misses for an unknown name."""
+    from scorefold_registry.plugins.known import known_plugins
     from scorefold_registry.plugins.loading import load_command
     from scorefold_registry.plugins.names import did_you_mean, sentences
 
@@ -253,6 +254,9 @@ def _plugin_command(name: str) -> Callable[[list[str]], int]:
     if found:
         owners = " and ".join(record.distribution for record, _ in found)
         raise _usage_error(f"{name!r} is a command of {owners}", f"deny one: --plugins=-{found[1][0].name}")
+    for plugin in known_plugins():
+        if name in plugin.commands:
+            raise _usage_error(f"the command {name!r} comes with {plugin.distribution}, which is not here", plugin.install)
     names = [*COMMANDS, *(command.name for _, command in known)]
     hint = sentences(did_you_mean(name, names), f"the commands are {', '.join(names)}")
     raise _usage_error(f"there is no command {name!r}", hint)

@@ -18,14 +18,15 @@ from scorefold_registry.plugins.records import PluginRecord
 
 @dataclass(frozen=True)
 class KnownPlugin:
-    """A plugin that may or may not be installed; ``offers`` are its components as ``kind:name``, aliases too, and
-    ``verbs`` the names of its verbs."""
+    """A plugin that may or may not be installed; ``offers`` are its components as ``kind:name``, aliases too, ``verbs``
+    the names of its verbs and ``commands`` those of its commands."""
 
     name: str
     distribution: str
     summary: str
     offers: tuple[str, ...] = ()
     verbs: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
 
     @property
     def install(self) -> str:
@@ -39,13 +40,16 @@ class KnownPlugin:
         return reference.id in (self.offers if reference.kind else {offer.partition(":")[2] for offer in self.offers})
 
 
+_LISTS = ("offers", "verbs", "commands")
+
+
 @cache
 def known_plugins() -> tuple[KnownPlugin, ...]:
     """The plugins of the repository, as ``known.json`` lists them."""
     import json  # most commands never need the list
 
     entries: list[dict[str, Any]] = json.loads((Path(__file__).parent / "known.json").read_text(encoding="utf-8"))
-    lists: list[dict[str, Any]] = [{name: tuple(entry[name]) for name in ("offers", "verbs")} for entry in entries]
+    lists: list[dict[str, Any]] = [{name: tuple(entry[name]) for name in _LISTS} for entry in entries]
     return tuple(KnownPlugin(**{**entry, **own}) for entry, own in zip(entries, lists, strict=True))
 
 

@@ -7,7 +7,7 @@ import {paint, picture} from './pictures.js';
 
 export function conditionPanel(page) {
   const models = Object.entries(page.overview.conditions).filter(([, parts]) => parts.length);
-  const body = panel('Conditional samples', 'condition');
+  const body = panel('Conditional samples', 'condition', 'below');
   if (!models.length) {
     body.append(el('p', {class: 'quiet'}, `This run has nothing to sample from given a part. What would add it: ${
       page.overview.missing['conditional samples'] ?? 'points that are images'}.`));

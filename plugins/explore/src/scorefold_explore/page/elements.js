@@ -38,10 +38,10 @@ export function problem(error) {
   return el('p', {class: 'problem', role: 'alert'}, [error.message, error.hint].filter(Boolean).join(' — '));
 }
 
-// A panel with a title; `body` is what its content is put into.
-export function panel(title, id) {
+// A panel with a title, on the right or below the map; what it returns is what its content is put into.
+export function panel(title, id, side = 'panels') {
   const body = el('div');
   const node = el('section', {class: 'panel', id, 'aria-labelledby': `${id}-title`}, el('h2', {id: `${id}-title`}, title), body);
-  byId('panels').append(node);
+  byId(side).append(node);
   return body;
 }

@@ -9,7 +9,7 @@ const STEPS = 20;
 
 export function geodesicPanel(page) {
   const spaces = page.overview.models.geometry;
-  const body = panel('Between two points', 'geodesic');
+  const body = panel('Between two points', 'geodesic', 'below');
   if (!spaces.length) {
     body.append(el('p', {class: 'quiet'}, `This run has no geometry. What would add one: ${page.overview.missing.geodesics ?? 'a stage of the kind geometry'}.`));
     return;

@@ -32,7 +32,7 @@ export function createMap(host, {onHover, onPick, onMove}) {
       new ScatterplotLayer({
         id: 'points',
         data: {length: state.positions.length / 2, attributes: {
-          getPosition: {value: state.positions, size: 2}, getFillColor: {value: state.colours, size: 4}}},
+          getPosition: {value: state.positions, size: 2}, getFillColor: {value: state.colours, size: 4, normalized: true}}},
         radiusUnits: 'pixels', getRadius: state.positions.length > 40000 ? 1.6 : 3.2,
       }),
       new PathLayer({id: 'paths', data: state.paths, getPath: (one) => one.path, getColor: (one) => one.colour, getWidth: 3, widthUnits: 'pixels'}),

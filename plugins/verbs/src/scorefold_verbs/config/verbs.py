@@ -18,6 +18,8 @@ _ByLabel = Annotated[
     ),
 ]
 
+_Place = Annotated[int, Field(ge=0)]
+
 
 class SampleOptions(DrawingOptions):
     """How many samples to draw, and how."""
@@ -117,6 +119,9 @@ class InterpolateOptions(Config):
 
     pairs: int = Field(8, ge=1, description="Pairs of points, drawn from the data without replacement")
     times: int = Field(9, ge=2, description="Points on each geodesic, its ends included")
+    between: tuple[tuple[_Place, _Place], ...] | None = Field(
+        None, description="These pairs of points of the split, by their positions from 0, in place of pairs that are drawn"
+    )
 
 
 class EstimateOptions(Config):
