@@ -46,7 +46,14 @@ def build() -> None:
     _run([npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"])
     BUILT.mkdir(exist_ok=True)
     esbuild = str(ROOT / "node_modules/.bin/esbuild")
-    options = ["--bundle", "--minify", "--target=es2022", "--legal-comments=none", "--charset=utf8", "--log-level=error"]
+    options = [
+        "--bundle",
+        "--minify",
+        "--target=es2022",
+        "--legal-comments=none",
+        "--charset=utf8",
+        "--log-level=error",
+    ]
     meta = ROOT / "node_modules/bundle.json"
     _run([esbuild, str(PAGE / "main.js"), *options, f"--outfile={BUILT / 'explore.js'}", f"--metafile={meta}"])
     (BUILT / "licences.txt").write_text(licences(json.loads(meta.read_text())), encoding="utf-8")
@@ -63,7 +70,9 @@ def licences(meta: dict[str, Any]) -> str:
         texts = sorted(file for file in folder.iterdir() if re.match(r"licen[cs]e", file.name, re.I) and file.is_file())
         if not texts and facts.get("license") != "MIT":
             sys.exit(f"{name} in the page has no licence file; expected one to hand on")
-        text = texts[0].read_text() if texts else f"{facts['license']} licence; {facts.get('homepage') or facts['name']}"
+        text = (
+            texts[0].read_text() if texts else f"{facts['license']} licence; {facts.get('homepage') or facts['name']}"
+        )
         parts.append(f"{name} {facts['version']} ({facts.get('license')})\n\n{text.strip()}\n")
     return "The page of scorefold explore holds these libraries.\n\n" + f"\n{'-' * 80}\n\n".join(parts)
 

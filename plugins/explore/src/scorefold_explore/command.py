@@ -96,7 +96,9 @@ def _fields(given: list[str]) -> dict[str, Any]:
     for text in given:
         name, equals, value = text.partition("=")
         if not equals or not name.strip().isidentifier():
-            raise ConfigError(f"--read {text}: expected a name, '=' and a value", hint="for example --read label=species")
+            raise ConfigError(
+                f"--read {text}: expected a name, '=' and a value", hint="for example --read label=species"
+            )
         try:
             found[name.strip()] = json.loads(value)
         except ValueError:
@@ -115,11 +117,11 @@ def _write_run_file(explored: Any, file: Path) -> int:
 
 
 def _write_page(explored: Any, file: Path) -> int:
-    from scorefold_explore.export import still_page, usual_answers
+    from scorefold_explore.export import still_page, usual_answers, with_recipes
 
     with showing(_line_of_progress()):
         answers = usual_answers(explored)
-    write_text(file, still_page(explored.title, answers).decode())
+    write_text(file, still_page(explored.title, with_recipes(explored, answers)).decode())
     print(printable(f"written: {file} ({file.stat().st_size / 2**20:.1f} MB), which opens from disk"))
     return 0
 
@@ -142,15 +144,18 @@ def _serve(explored: Any, port: int, browser: bool) -> int:
         try:
             listening.bind((ADDRESS, port))
         except (OSError, OverflowError) as error:
-            raise ConfigError(f"the port {port} can't be used: {error}", hint="leave --port out for a free one") from error
+            raise ConfigError(
+                f"the port {port} can't be used: {error}", hint="leave --port out for a free one"
+            ) from error
         number, token = listening.getsockname()[1], secrets.token_urlsafe(24)
         app, worker = make_app(explored, number, token)
         address = f"http://{ADDRESS}:{number}/{token}/"
         print(f"{address}\nopen it in a browser on this machine; Ctrl-C ends it", flush=True)
         if browser:
             webbrowser.open(address)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, lifespan="off",
-                                timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=1
+        )
         try:
             uvicorn.Server(config).run(sockets=[listening])
         except KeyboardInterrupt:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from scorefold.artefacts import json_text
@@ -15,7 +16,7 @@ from scorefold_explore import bundle
 from scorefold_explore.explored import Explored
 from scorefold_explore.questions import answer
 
-NOT_KEPT = frozenset({"overview"})
+NOT_KEPT = frozenset({"overview", "recipe"})
 MOST_KEPT = 4000
 PICTURES = 500
 """Points of a still page whose images are in it."""
@@ -32,7 +33,6 @@ def usual_answers(explored: Explored, points: int = 12) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     overview = answer(explored, "overview", {})
-    found[key_of("overview", {})] = overview
 
     def ask(what: str, **given: Any) -> Any:
         try:
@@ -57,12 +57,29 @@ def usual_answers(explored: Explored, points: int = 12) -> dict[str, Any]:
         for model in overview["models"]["code"]:
             ask("code", coder=model["name"], point=row)
     for model in overview["models"]["geometry"]:
+        if model["component"] == "geometry:euclidean":
+            continue  # every geodesic stands next to its straight line
         for start, end in zip(chosen[::2], chosen[1::2], strict=False):
             ask("geodesic", geometry=model["name"], start=start, end=end, steps=20, map=map_name)
-    near = {one["point"] for what, value in found.items() if what.startswith("point")
-            for one in (*value["neighbours"], *value["samples"])}
+    near = {
+        one["point"]
+        for what, value in found.items()
+        if what.startswith("point")
+        for one in (*value["neighbours"], *value["samples"])
+    }
     for row in sorted({*rows, *near}):
         ask("pictures", points=[row])
+    return found
+
+
+def with_recipes(explored: Explored, answers: Mapping[str, Any]) -> dict[str, Any]:
+    """The answers with what can be copied of each, and with the overview, which a page begins with."""
+    found = {key_of("overview", {}): answer(explored, "overview", {}), **answers}
+    asked = [(key.partition("{")[0], json.loads("{" + key.partition("{")[2])) for key in answers]
+    for what, given in [*asked, ("more", {})]:
+        recipe = {"what": what, "asked": given}
+        with suppress(ScorefoldError):
+            found[key_of("recipe", recipe)] = answer(explored, "recipe", recipe)
     return found
 
 

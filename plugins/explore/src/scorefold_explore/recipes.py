@@ -44,7 +44,11 @@ def _yaml(name: str, stages: Mapping[str, Any]) -> str:
 
 def _word(text: str) -> str:
     plain = text.isascii() and text.replace("-", "").replace("_", "").isalnum() and not text[0].isdigit()
-    return text if plain and text.lower() not in ("yes", "no", "on", "off", "true", "false", "null", "y", "n") else _json(text)
+    return (
+        text
+        if plain and text.lower() not in ("yes", "no", "on", "off", "true", "false", "null", "y", "n")
+        else _json(text)
+    )
 
 
 def _json(value: Any) -> str:
@@ -101,11 +105,17 @@ def _map(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, str]
         use = {"use": "model", "do": "encode", "inputs": {"data": "data"}}
         stages = {"data": _data(explored), "model": _loaded(explored, model), "map": use}
         call = "encode(x)" if kind == "code" else "forward(x)[0]"
-        lines = (f"model = load({str(explored.place / model)!r}).value",
-                 'x = points.value.load("test").tensor()', f"codes = model.{call}.flatten(1)")
+        lines: tuple[str, ...] = (
+            f"model = load({str(explored.place / model)!r}).value",
+            'x = points.value.load("test").tensor()',
+            f"codes = model.{call}.flatten(1)",
+        )
         return (_yaml("map", stages) if kind == "code" else None), _python(explored, *lines)
-    lines = ('x = points.value.load("train").tensor().flatten(1).double()', "x = x - x.mean(0)",
-             "map_of_points = x @ torch.linalg.svd(x, full_matrices=False)[2][:2].T")
+    lines = (
+        'x = points.value.load("train").tensor().flatten(1).double()',
+        "x = x - x.mean(0)",
+        "map_of_points = x @ torch.linalg.svd(x, full_matrices=False)[2][:2].T",
+    )
     stages = {"data": _data(explored), "pca": {"use": "estimator:pca", "inputs": {"data": "data"}}}
     return _yaml("map", stages), _python(explored, *lines)
 
@@ -117,20 +127,35 @@ def _colour(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, s
         line = 'found = estimate("estimator:mle", points, n_neighbors=20).value.pointwise'
         return _yaml("dimension", {"data": _data(explored), "dimension": use}), _python(explored, line, also="estimate")
     if kind == "likelihood":
-        stages = {"data": _data(explored), "model": _loaded(explored, model),
-                  "likelihood": {"use": "model", "do": "evaluate", "inputs": {"data": "data"}}}
-        lines = (f"model = load({str(explored.place / model)!r}).value",
-                 'log_likelihood = model.log_prob(points.value.load("test").tensor())')
+        stages = {
+            "data": _data(explored),
+            "model": _loaded(explored, model),
+            "likelihood": {"use": "model", "do": "evaluate", "inputs": {"data": "data"}},
+        }
+        lines: tuple[str, ...] = (
+            f"model = load({str(explored.place / model)!r}).value",
+            'log_likelihood = model.log_prob(points.value.load("test").tensor())',
+        )
         return _yaml("likelihood", stages), _python(explored, *lines)
     if kind == "reconstruction":
-        stages = {"data": _data(explored), "model": _loaded(explored, model),
-                  "back": {"use": "model", "do": "reconstruct", "inputs": {"data": "data"}}}
-        lines = (f"model = load({str(explored.place / model)!r}).value", 'x = points.value.load("test").tensor()',
-                 "error = (model.reconstruct(x, generator=torch.Generator().manual_seed(0)) - x)"
-                 ".flatten(1).square().mean(1).sqrt()")
+        stages = {
+            "data": _data(explored),
+            "model": _loaded(explored, model),
+            "back": {"use": "model", "do": "reconstruct", "inputs": {"data": "data"}},
+        }
+        lines = (
+            f"model = load({str(explored.place / model)!r}).value",
+            'x = points.value.load("test").tensor()',
+            "error = (model.reconstruct(x, generator=torch.Generator().manual_seed(0)) - x)"
+            ".flatten(1).square().mean(1).sqrt()",
+        )
         return _yaml("reconstruction", stages), _python(explored, *lines)
-    lines = ('test = points.value.load("test")', "x = test.tensor().flatten(1)", "labels = test.label",
-             "distances = torch.cdist(x, x).topk(6, largest=False).values[:, 1:].mean(1)")
+    lines = (
+        'test = points.value.load("test")',
+        "x = test.tensor().flatten(1)",
+        "labels = test.label",
+        "distances = torch.cdist(x, x).topk(6, largest=False).values[:, 1:].mean(1)",
+    )
     return None, _python(explored, *lines)
 
 
@@ -141,32 +166,48 @@ def _geodesic(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None,
     run_file = None
     if groups[0] == groups[1] and groups[0].stage == explored.data_stage and groups[0].split is not None:
         places = [[start - groups[0].start, end - groups[0].start]]
-        use = {"use": "geometry", "do": "interpolate", "inputs": {"data": "data"}, "split": groups[0].split,
-               "options": {"between": places, "times": steps}}
+        use = {
+            "use": "geometry",
+            "do": "interpolate",
+            "inputs": {"data": "data"},
+            "split": groups[0].split,
+            "options": {"between": places, "times": steps},
+        }
         run_file = _yaml("between", {"data": _data(explored), "geometry": _loaded(explored, name), "between": use})
     else:
         _loaded(explored, name)
-    lines = (f"space = load({str(explored.place / name)!r}).value", f"x, y = {_row(explored, start)}, {_row(explored, end)}",
-             f"curve = space.geodesic(x, y, torch.linspace(0, 1, {steps}))[0]", "distance = space.distance(x, y)")
+    lines = (
+        f"space = load({str(explored.place / name)!r}).value",
+        f"x, y = {_row(explored, start)}, {_row(explored, end)}",
+        f"curve = space.geodesic(x, y, torch.linspace(0, 1, {steps}))[0]",
+        "distance = space.distance(x, y)",
+    )
     return run_file, _python(explored, *lines)
 
 
 def _decoded(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, str]:
     name, code = str(asked["coder"]), [round(float(one), 6) for one in asked["code"]]
-    stages = {"data": _data(explored), "model": _loaded(explored, name),
-              "units": {"use": "model", "do": "traverse", "inputs": {"data": "data"}}}
-    lines = (f"model = load({str(explored.place / name)!r}).value",
-             f"code = torch.tensor({code}).reshape(1, *model.latent_shape)",
-             f"event = model.decode(code, generator=torch.Generator().manual_seed({int(asked.get('seed', 0))}))")
+    stages = {
+        "data": _data(explored),
+        "model": _loaded(explored, name),
+        "units": {"use": "model", "do": "traverse", "inputs": {"data": "data"}},
+    }
+    lines = (
+        f"model = load({str(explored.place / name)!r}).value",
+        f"code = torch.tensor({code}).reshape(1, *model.latent_shape)",
+        f"event = model.decode(code, generator=torch.Generator().manual_seed({int(asked.get('seed', 0))}))",
+    )
     return _yaml("codes", stages), _python(explored, *lines)
 
 
 def _point(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, str]:
     point = int(asked["point"])
-    lines = (f"x = {_row(explored, point)}",
-             'others = points.value.load("train").tensor()',
-             "distances = torch.cdist(x.flatten(1), others.flatten(1))[0]",
-             "nearest = distances.topk(12, largest=False)")
+    lines = (
+        f"x = {_row(explored, point)}",
+        'others = points.value.load("train").tensor()',
+        "distances = torch.cdist(x.flatten(1), others.flatten(1))[0]",
+        "nearest = distances.topk(12, largest=False)",
+    )
     use = {"use": "estimator:mle", "inputs": {"data": "data"}}
     return _yaml("dimension", {"data": _data(explored), "dimension": use}), _python(explored, *lines)
 
@@ -175,10 +216,13 @@ def _spectrum(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None,
     name, point = str(asked["score"]), int(asked["point"])
     use = {"use": "estimator:iddiff", "inputs": {"score": "score", "data": "data"}}
     stages = {"data": _data(explored), "score": _loaded(explored, name), "dimension": use}
-    lines = (f"score = load({str(explored.place / name)!r}).value", f"x = {_row(explored, point)}",
-             "t = torch.full((1,), (score.process.t_min + score.process.t_max) / 2)",
-             "jacobian = torch.func.jacrev(lambda y: score.denoise(y, t))(x)",
-             "spectrum = torch.linalg.svdvals(jacobian.reshape(x.numel(), x.numel()))")
+    lines = (
+        f"score = load({str(explored.place / name)!r}).value",
+        f"x = {_row(explored, point)}",
+        "t = torch.full((1,), (score.process.t_min + score.process.t_max) / 2)",
+        "jacobian = torch.func.jacrev(lambda y: score.denoise(y, t))(x)",
+        "spectrum = torch.linalg.svdvals(jacobian.reshape(x.numel(), x.numel()))",
+    )
     return _yaml("dimension", stages), _python(explored, *lines)
 
 
@@ -190,17 +234,23 @@ def _samples(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, 
         use = {"use": "model", "do": "sample", "inputs": {"data": "data"}, "options": {"n": n}}
         run_file = _yaml("samples", {"data": _data(explored), "model": model, "samples": use})
         group = explored.group_of(explored.check_point(point))
-        lines = (f"model = load({str(explored.place / name)!r}).value",
-                 f"given = points.value.load({(group.split or 'test')!r}).take(torch.tensor([{point - group.start}]))",
-                 f"samples = model.sample({n}, given.condition, generator=torch.Generator().manual_seed(0))[:, 0]",
-                 "mean, spread = samples.mean(0), samples.std(0)")
+        lines: tuple[str, ...] = (
+            f"model = load({str(explored.place / name)!r}).value",
+            f"given = points.value.load({(group.split or 'test')!r}).take(torch.tensor([{point - group.start}]))",
+            f"samples = model.sample({n}, given.condition, generator=torch.Generator().manual_seed(0))[:, 0]",
+            "mean, spread = samples.mean(0), samples.std(0)",
+        )
         return run_file, _python(explored, *lines)
-    lines = ("from scorefold_registry import Host", f"score = load({str(explored.place / name)!r}).value",
-             'hole = {"operator": {"name": "mask", "region": "centre", "fraction": 0.25}}',
-             'model = Host.discover().create("score:repaint", hole, prior=score)',
-             f"x = {_row(explored, point)}", "# the condition is the image with its hole: what was drawn on the page is",
-             "# replaced by a mask of the operator, which a run file can name",
-             f"samples = model.sample({n}, x)[:, 0]")
+    lines = (
+        "from scorefold_registry import Host",
+        f"score = load({str(explored.place / name)!r}).value",
+        'hole = {"operator": {"name": "mask", "region": "centre", "fraction": 0.25}}',
+        'model = Host.discover().create("score:repaint", hole, prior=score)',
+        f"x = {_row(explored, point)}",
+        "# the condition is the image with its hole: what was drawn on the page is",
+        "# replaced by a mask of the operator, which a run file can name",
+        f"samples = model.sample({n}, x)[:, 0]",
+    )
     return run_file, _python(explored, *lines)
 
 
@@ -209,14 +259,22 @@ def _more(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, str
     network = {"use": "network:unet", "config": {"channels": [16, 32]}} if explored.image else {"use": "network:mlp"}
     stages = {
         "data": _data(explored),
-        "flow": {"use": "flow:anisotropic", "inputs": {"data": "data"},
-                 "config": {"training": {"steps": 2000}, "isometry_weight": 0.3}},
+        "flow": {
+            "use": "flow:anisotropic",
+            "inputs": {"data": "data"},
+            "config": {"training": {"steps": 2000}, "isometry_weight": 0.3},
+        },
         "geometry": {"use": "geometry:pullback", "inputs": {"flow": "flow", "data": "data"}},
         "code": {"use": "estimator:riemannian-autoencoder", "inputs": {"flow": "flow", "data": "data"}},
-        "score": {"use": "score:denoising", "inputs": {"data": "data"},
-                  "config": {"network": network, "training": {"steps": 2000}}},
+        "score": {
+            "use": "score:denoising",
+            "inputs": {"data": "data"},
+            "config": {"network": network, "training": {"steps": 2000}},
+        },
         "dimension": {"use": "estimator:iddiff", "inputs": {"score": "score", "data": "data"}},
     }
-    lines = ('flow = fit("flow:anisotropic", points, training={"steps": 2000}, isometry_weight=0.3)',
-             'geometry = do(None, "geometry:pullback", points, flow=flow)')
+    lines = (
+        'flow = fit("flow:anisotropic", points, training={"steps": 2000}, isometry_weight=0.3)',
+        'geometry = do(None, "geometry:pullback", points, flow=flow)',
+    )
     return _yaml("explored", stages), _python(explored, *lines, also="fit do")

@@ -75,8 +75,8 @@ def drawn_pairs(count: int, pairs: int, context: StageContext) -> Tensor:
 
 
 def pairs_of(count: int, options: InterpolateOptions, context: StageContext) -> Tensor:
-    """Positions of points: those that the options name, or as ``drawn_pairs``. Raises ``DataError`` for too few points.
-    """
+    """Positions of points: those that the options name, or as ``drawn_pairs``. Raises ``DataError`` for a position that
+    is not there."""
     if options.between is None:
         return drawn_pairs(count, options.pairs, context)
     places = torch.tensor(options.between, dtype=torch.long).reshape(-1, 2).T.flatten()

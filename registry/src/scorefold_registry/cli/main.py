@@ -256,7 +256,9 @@ def _plugin_command(name: str) -> Callable[[list[str]], int]:
         raise _usage_error(f"{name!r} is a command of {owners}", f"deny one: --plugins=-{found[1][0].name}")
     for plugin in known_plugins():
         if name in plugin.commands:
-            raise _usage_error(f"the command {name!r} comes with {plugin.distribution}, which is not here", plugin.install)
+            raise _usage_error(
+                f"the command {name!r} comes with {plugin.distribution}, which is not here", plugin.install
+            )
     names = [*COMMANDS, *(command.name for _, command in known)]
     hint = sentences(did_you_mean(name, names), f"the commands are {', '.join(names)}")
     raise _usage_error(f"there is no command {name!r}", hint)

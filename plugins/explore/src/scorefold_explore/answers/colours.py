@@ -124,5 +124,3 @@ def of_point(explored: Explored, point: int) -> dict[str, float]:
     """The numbers that are known of one point, by name."""
     found = {name: float(known.values[point]) for name, known in explored.known.items()}
     return {name: value for name, value in found.items() if math.isfinite(value)}
-
-

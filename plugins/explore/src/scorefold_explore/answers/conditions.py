@@ -102,7 +102,9 @@ def answer(explored: Explored, name: str, point: int, **asked: Any) -> dict[str,
 def _model(explored: Explored, name: str) -> Any:
     able = {**explored.of("conditional"), **explored.of("score")}
     if name not in able:
-        raise ConfigError(f"there is no model {name!r:.60} to sample from; expected one of: {', '.join(able) or 'none'}")
+        raise ConfigError(
+            f"there is no model {name!r:.60} to sample from; expected one of: {', '.join(able) or 'none'}"
+        )
     return able[name].value
 
 
@@ -122,7 +124,9 @@ def _described(explored: Explored, value: Tensor | None) -> dict[str, Any]:
     if value is None:
         return {}
     if value.dim() == 4:
-        low, high = (0.0, 1.0) if value.shape[1] == 1 and bool(((value == 0) | (value == 1)).all()) else bounds(explored)
+        low, high = (
+            (0.0, 1.0) if value.shape[1] == 1 and bool(((value == 0) | (value == 1)).all()) else bounds(explored)
+        )
         grey = ((value.float() - low) / (high - low)).clamp(0, 1).mul(255).round().to(torch.uint8)
         return {"picture": tiles(grey)}
     return {"numbers": value.flatten().double().tolist()}
@@ -177,9 +181,7 @@ def _drawn(explored: Explored, like: Tensor, values: list[float]) -> Tensor:
 
 
 @torch.no_grad()
-def _replaced(
-    model: ScoreModel, x: Tensor, known: Tensor, n: int, steps: int, generator: torch.Generator
-) -> Tensor:
+def _replaced(model: ScoreModel, x: Tensor, known: Tensor, n: int, steps: int, generator: torch.Generator) -> Tensor:
     """Samples whose known pixels are the noised ones of x after every step (Song et al. 2021, appendix I.2).
 
     What is made up sees the known part only through the score, so borders fit less well than with a conditional model.
@@ -197,4 +199,3 @@ def _replaced(
         y = known * noised + (1 - known) * y
         report(number + 1, len(times) - 1, "steps of the sampler")
     return known * x + (1 - known) * model.remove_noise(bound, y)
-

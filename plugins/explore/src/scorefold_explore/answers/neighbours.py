@@ -74,7 +74,8 @@ def local_spectrum(explored: Explored, distances: Tensor, count: int = 100) -> T
     nearest = own.topk(min(count, int(own.isfinite().sum())), largest=False).indices
     rows = flat_points(explored)[nearest].double()
     values = torch.linalg.svdvals(rows - rows.mean(0))
-    return values / math.sqrt(max(1, len(rows) - 1))
+    scaled: Tensor = values / math.sqrt(max(1, len(rows) - 1))
+    return scaled
 
 
 def nearest(explored: Explored, point: int, distances: Tensor, count: int, *, samples: bool) -> list[dict[str, Any]]:

@@ -73,7 +73,8 @@ def by_score(explored: Explored, score: str, point: int) -> dict[str, Any]:
 
 
 def levels_of(model: ScoreModel, like: Tensor) -> Tensor:
-    """Times (LEVELS,), on the device and in the dtype of ``like``, between the least noise and the spread of the data, evenly in the logarithm of the noise."""
+    """Times (LEVELS,) from the least noise to the spread of the data, evenly in the logarithm of the noise; with the
+    dtype and on the device of ``like``."""
     grid = time_grid(model.process, 8 * LEVELS, "karras").flip(0).to(like)
     x = torch.zeros(len(grid), *model.event_shape, dtype=grid.dtype, device=grid.device)
     signal, scale = model.process.coefficients(x, grid)
@@ -92,7 +93,7 @@ def denoiser_jacobian(model: ScoreModel, x: Tensor, t: Tensor) -> Tensor:
         directions = torch.eye(size, dtype=x.dtype, device=x.device)[start : start + 64].reshape(-1, *x.shape)
         points = x.expand_as(directions).contiguous()
         times = t.expand(len(points)).contiguous()
-        _, moved = torch.func.jvp(lambda y, times=times: model.denoise(y, times), (points,), (directions,))
+        moved = torch.func.jvp(lambda y, times=times: model.denoise(y, times), (points,), (directions,))[1]
         parts.append(moved.detach().flatten(1))
         report(min(size, start + 64), size, "directions")
     jacobian = signal * torch.cat(parts).double().cpu()

@@ -24,7 +24,7 @@ SPLITS = ("train", "validation", "test")
 WORTH = {
     "geodesics": "a stage {use: geometry:pullback, inputs: {flow: flow, data: data}} after a stage of "
     "{use: flow:anisotropic}",
-    "codes": "a stage {use: score:scorevae, ...}, {use: autoencoder:vae, ...} or {use: estimator:riemannian-autoencoder}",
+    "codes": "a stage of {use: score:scorevae}, {use: autoencoder:vae} or {use: estimator:riemannian-autoencoder}",
     "conditional samples": "a stage {use: score:conditional} on {use: data:paired}, or any score model of images",
     "likelihoods": "a stage of {use: flow:anisotropic} or {use: score:denoising}",
     "images": "data of images: {use: data:images, config: {root: FOLDER}}",
@@ -35,8 +35,8 @@ WORTH = {
 def run_folder(place: Path) -> Path:
     """The run that a folder is or belongs to. Raises ``ArtefactError`` for what is no run."""
     place = place.expanduser().absolute()
-    for folder in (place, place.parent, place / "latest"):
-        if (folder / "run.yaml").is_file() or (folder / "status.json").is_file():
+    for folder in (place.parent if (place / "stage.json").is_file() else place, place / "latest"):
+        if (folder / "status.json").is_file() or any(folder.glob("*/stage.json")):
             return folder.resolve()
     hint = "name a folder such as runs/NAME/TIME-HASH, which scorefold run prints, or a file or folder of data"
     if place.is_dir() and any(place.glob("*/latest/run.yaml")):
@@ -55,8 +55,11 @@ def open_run(host: Host, place: Path) -> Explored:
     loaded, notes, stages = _load_all(host, folder)
     if state != "complete":
         going = "is still going on: reload the page for the stages that end meanwhile" if state == "running" else state
-        notes.insert(0, f"this run {going if state == 'running' else 'ended early (' + going + ')'}; shown are "
-                     f"{len(loaded)} finished stages")
+        notes.insert(
+            0,
+            f"this run {going if state == 'running' else 'ended early (' + going + ')'}; shown are "
+            f"{len(loaded)} finished stages",
+        )
     name, source = _main_source(loaded, folder)
     gathered = _Gathered(name, source)
     gathered.add_source(name, source)
@@ -117,7 +120,7 @@ def _load_all(host: Host, folder: Path) -> tuple[dict[str, Any], list[str], list
 def _main_source(loaded: Mapping[str, Any], folder: Path) -> tuple[str, DataSource]:
     """The data that the last model or estimate of the run reads; the first data stage where none does."""
     sources = {name: stage.value for name, stage in loaded.items() if isinstance(stage.value, DataSource)}
-    for stage in reversed(loaded.values()):
+    for stage in reversed(list(loaded.values())):
         named = stage.facts["resolved"].get("inputs", {}).get("data")
         if named in sources and stage.facts["verb"] != "sample":
             return named, sources[named]

@@ -14,7 +14,7 @@ export function geodesicPanel(page) {
     body.append(el('p', {class: 'quiet'}, `This run has no geometry. What would add one: ${page.overview.missing.geodesics ?? 'a stage of the kind geometry'}.`));
     return;
   }
-  const select = el('select', {'aria-label': 'geometry'});
+  const select = el('select', {id: 'geometry', 'aria-label': 'geometry'});
   choices(select, spaces.map((one) => ({name: one.name, text: `${one.name} (${one.component})`})),
     (spaces.find((one) => one.component !== 'geometry:euclidean') ?? spaces[0]).name);
   const ends = ['first point', 'second point'].map((label) => el('input', {type: 'number', min: 0, 'aria-label': label}));

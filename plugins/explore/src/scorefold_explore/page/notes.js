@@ -1,6 +1,6 @@
 // The panel that says what is open, what the page can't show, and how to get more.
 
-import {el, panel, problem} from './elements.js';
+import {byId, el, panel, problem} from './elements.js';
 import {ask, kept, still} from './api.js';
 import {copyButton} from './copying.js';
 
@@ -9,7 +9,10 @@ export function keptPanel(page) {
   const body = panel('In this still page', 'kept');
   const button = (text, onclick) => el('button', {type: 'button', onclick}, text);
   const points = kept('point').map((one) => button(`${one.point}`, () => page.pick(one.point)));
-  const pairs = kept('geodesic').map((one) => button(`${one.start} to ${one.end}`, () => page.pair(one.start, one.end)));
+  const pairs = kept('geodesic').map((one) => button(`${one.start} to ${one.end} by ${one.geometry}`, () => {
+    byId('geometry').value = one.geometry;
+    page.pair(one.start, one.end);
+  }));
   if (points.length) body.append(el('h3', {}, 'Points'), el('div', {class: 'thumbs'}, ...points));
   if (pairs.length) body.append(el('h3', {}, 'Pairs'), el('div', {class: 'thumbs'}, ...pairs));
   body.append(el('p', {class: 'quiet'}, 'Nothing new is computed here: scorefold explore RUN does.'));

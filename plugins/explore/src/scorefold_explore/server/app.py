@@ -41,8 +41,8 @@ class Guarded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            fields = [header(scope["headers"], name) for name in (b"host", b"origin", b"sec-fetch-site")]
-            why = refusal(*fields, scope["path"], self.port, self.token)
+            host, origin, site = (header(scope["headers"], name) for name in (b"host", b"origin", b"sec-fetch-site"))
+            why = refusal(host, origin, site, scope["path"], self.port, self.token)
             if why is not None:
                 await Response(f"refused: {why}\n", 403, HEADERS, "text/plain")(scope, receive, send)
                 return
@@ -85,7 +85,7 @@ def make_app(explored: Explored, port: int, token: str) -> tuple[Guarded, Worker
         return _json(request, found.as_json())
 
     async def still(request: Request) -> Response:
-        page = await run_sync(lambda: export.still_page(explored.title, asked))
+        page = await run_sync(lambda: export.still_page(explored.title, export.with_recipes(explored, dict(asked))))
         name = {"content-disposition": 'attachment; filename="explored.html"'}
         return Response(page, 200, {**HEADERS, **name}, "text/html")
 

@@ -17,7 +17,7 @@ KEPT = 200
 """Jobs that are remembered."""
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """Raised inside a job that was stopped, at the next report of its progress."""
 
 
@@ -91,7 +91,7 @@ def _run(job: Job) -> None:
     def show(done: int, total: int, text: str) -> None:
         job.done, job.total, job.text = done, total, text
         if job.stop.is_set():
-            raise Stopped
+            raise StoppedError
 
     job.state, began = "running", time.perf_counter()
     try:
@@ -99,7 +99,7 @@ def _run(job: Job) -> None:
             result = job.ask()
         job.seconds = time.perf_counter() - began
         job.result, job.state = result, "done"
-    except Stopped:
+    except StoppedError:
         job.state = "stopped"
     except ScorefoldError as error:
         job.error, job.state = error.as_json(), "failed"

@@ -120,7 +120,8 @@ class InterpolateOptions(Config):
     pairs: int = Field(8, ge=1, description="Pairs of points, drawn from the data without replacement")
     times: int = Field(9, ge=2, description="Points on each geodesic, its ends included")
     between: tuple[tuple[_Place, _Place], ...] | None = Field(
-        None, description="These pairs of points of the split, by their positions from 0, in place of pairs that are drawn"
+        None,
+        description="These pairs of points of the split, by their positions from 0, in place of pairs that are drawn",
     )
 
 

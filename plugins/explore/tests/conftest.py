@@ -1,0 +1,79 @@
+"""Two small runs of digits, opened once: one with a flow, a geometry, a code and a score, one with conditions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scorefold_explore.explored import Explored
+from scorefold_explore.opening.run import open_run
+from scorefold_registry import Host, run_file
+
+LEARNED = """
+version: 1
+name: learned
+stages:
+  data: {use: data:digits, config: {limit: 300}}
+  flow: {use: flow:anisotropic, inputs: {data: data}, config: {map: {name: coupling, layers: 2}, training: {steps: 5}}}
+  geometry: {use: geometry:pullback, inputs: {flow: flow}}
+  code:
+    use: autoencoder:vae
+    inputs: {data: data}
+    config:
+      latent: 4
+      encoder: &small {use: network:mlp, config: {width: 16, blocks: 1}}
+      decoder: *small
+      training: {steps: 3}
+  score: {use: score:analytic, inputs: {data: data}, config: {gaussian: true, process: {name: vp}}}
+  samples: {use: score, do: sample, options: {n: 12, steps: 5}}
+  dimension: {use: estimator:mle, inputs: {data: data}}
+  unusual: {use: flow, do: outliers, inputs: {data: data}}
+"""
+
+HOLES = """
+version: 1
+name: holes
+stages:
+  digits: {use: data:digits, config: {limit: 120}}
+  holes:
+    use: data:paired
+    inputs: {data: digits}
+    config: {operator: {name: mask, region: square, each: true}, mask: true}
+  coarse: {use: data:paired, inputs: {data: digits}, config: {operator: {name: box-downsample, factor: 2}}}
+  score:
+    use: score:conditional
+    inputs: {data: holes}
+    config:
+      estimator: cde
+      clean: [mask]
+      network: {use: network:mlp, config: {width: 16, blocks: 1}}
+      training: {steps: 3}
+"""
+
+
+@pytest.fixture(scope="session")
+def host() -> Host:
+    return Host.discover()
+
+
+def ran(host: Host, folder: Path, text: str) -> Path:
+    """The folder of a run of a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.yaml").write_text(text)
+    return run_file(host, folder / "run.yaml", runs=folder / "runs", cache=folder / "cache").folder
+
+
+@pytest.fixture(scope="session")
+def learned_folder(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ran(host, tmp_path_factory.mktemp("learned"), LEARNED)
+
+
+@pytest.fixture(scope="session")
+def learned(host: Host, learned_folder: Path) -> Explored:
+    return open_run(host, learned_folder)
+
+
+@pytest.fixture(scope="session")
+def holes(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Explored:
+    return open_run(host, ran(host, tmp_path_factory.mktemp("holes"), HOLES))

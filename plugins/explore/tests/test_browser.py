@@ -1,0 +1,286 @@
+"""The page in a real browser: every interaction, by pointer and by keyboard, and what may go wrong."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from served_pages import served
+
+from scorefold.stage import report
+from scorefold_explore.bundle import BUILT
+from scorefold_explore.command import open_place, run
+from scorefold_explore.explored import Explored
+from scorefold_registry import Host
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
+HOSTILE = "<img src=x onerror=window.hit=1>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is found: apt install chromium")
+    if not (BUILT / "explore.js").is_file():
+        pytest.skip("the page is not built: it needs npm, then python plugins/explore/hatch_build.py")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+    )
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def address(learned: Explored) -> Iterator[str]:
+    with served(learned) as found:
+        yield found
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Any]:
+    """Opens pages, and holds each to no error and no request to anywhere else."""
+    contexts: list[Any] = []
+    said: list[str] = []
+
+    def open_page(address: str, **given: Any) -> Any:
+        context = browser.new_context(viewport={"width": 1280, "height": 900}, **given)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("pageerror", lambda error: said.append(f"error: {error}"))
+        page.on("console", lambda line: said.append(line.text) if line.type in ("error", "warning") else None)
+        base = address.rpartition("/")[0]
+        page.on("request", lambda one: None if one.url.startswith((base, "data:", "blob:")) else said.append(one.url))
+        page.goto(address)
+        page.wait_for_selector("body[data-ready]")
+        return page
+
+    open_page.said = said  # type: ignore[attr-defined]
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+def go_to(page: Any, point: int) -> None:
+    page.fill("#go", str(point))
+    page.press("#go", "Enter")
+
+
+def pixels(page: Any, selector: str) -> Any:
+    """The bytes that a canvas shows."""
+    return page.eval_on_selector(selector, "one => one.toDataURL()")
+
+
+def test_two_points_have_a_geodesic_next_to_the_straight_line(opened: Any, address: str) -> None:
+    page = opened(address)
+    go_to(page, 3)
+    page.wait_for_selector("#point figcaption:text-is('point 3')")
+    go_to(page, 9)
+    page.wait_for_selector("#geodesic .strip >> nth=1")
+    assert page.locator("#geodesic .strip").nth(0).locator("canvas").count() == 20
+    before = pixels(page, "#geodesic .pair canvas")
+    page.fill("#along", "19")
+    assert pixels(page, "#geodesic .pair canvas") != before
+    assert "ms" in page.inner_text("#geodesic .facts")
+    page.click("#geodesic button:text-is('Copy…')")
+    page.wait_for_selector("#recipe pre")
+    assert "between: [[3, 9]]" in page.inner_text("#recipe pre >> nth=0")
+    assert "space.geodesic(x, y" in page.inner_text("#recipe pre >> nth=1")
+    page.click("#recipe-close")
+
+
+def test_the_pointer_shows_images_and_picks_points(opened: Any, address: str) -> None:
+    page = opened(address)
+    box = page.locator("#map").bounding_box()
+    spots = [
+        (box["x"] + box["width"] * a / 12, box["y"] + box["height"] * b / 12) for a in range(3, 10) for b in (5, 6, 7)
+    ]
+    hit = None
+    for x, y in spots:
+        page.mouse.move(x, y)
+        if page.is_visible("#card"):
+            hit = x, y
+            break
+    assert hit is not None, "no point under twenty spots in the middle of the map"
+    page.wait_for_selector("#card canvas")
+    assert page.inner_text("#card").startswith("point ")
+    page.mouse.click(*hit)
+    page.wait_for_selector("#point .thumbs canvas")
+    chosen = page.inner_text("#point figcaption")
+    page.click("#point .thumbs button >> nth=0")
+    page.wait_for_function(f"() => document.querySelector('#point figcaption').textContent !== '{chosen}'")
+    page.mouse.wheel(0, -400)
+
+
+def test_a_code_that_is_dragged_is_decoded(opened: Any, address: str) -> None:
+    page = opened(address)
+    go_to(page, 3)
+    page.wait_for_selector("#code figcaption:has-text('decoded in')")
+    before = pixels(page, "#code .pair canvas >> nth=1")
+    slider = page.locator("#code input[type=range]").first
+    slider.fill(slider.get_attribute("max"))
+    page.wait_for_function(
+        "before => document.querySelectorAll('#code .pair canvas')[1].toDataURL() !== before", arg=before
+    )
+
+
+def test_a_mask_that_is_painted_gives_samples_with_their_spread(opened: Any, address: str) -> None:
+    page = opened(address)
+    go_to(page, 5)
+    canvas = page.locator("#condition canvas").first
+    canvas.wait_for()
+    before = pixels(page, "#condition canvas >> nth=0")
+    canvas.focus()
+    for key in ("ArrowLeft", "ArrowLeft", "ArrowLeft", " "):
+        page.keyboard.press(key)
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + 5, box["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 150, box["y"] + 5, steps=4)
+    page.mouse.up()
+    assert pixels(page, "#condition canvas >> nth=0") != before
+    page.fill("#condition input[aria-label=steps]", "5")
+    page.click("#sample")
+    page.wait_for_selector("#samples canvas >> nth=7")
+    assert "standard deviation" in page.inner_text("#condition")
+
+
+def test_a_point_has_its_spectrum_and_the_map_its_colours(opened: Any, address: str) -> None:
+    page = opened(address)
+    go_to(page, 4)
+    page.wait_for_selector("#point svg >> nth=1")
+    page.click("text=Spectrum by score")
+    page.wait_for_selector("#point figcaption:has-text('eigenvalues of the denoiser')")
+    for name, text in (
+        ("dimension", "local dimension"),
+        ("likelihood:flow", "log-likelihood"),
+        ("reconstruction:code", "error"),
+    ):
+        page.select_option("#colour-name", name)
+        page.wait_for_selector("#legend canvas")
+        page.hover("#fit")
+        assert text in page.locator("#colour-name option:checked").inner_text()
+    for name in ("code:code", "chart:flow"):
+        page.select_option("#map-name", name)
+        page.wait_for_function(
+            f"() => document.querySelector('#axes').textContent.includes('{name.partition(':')[2]}')"
+        )
+    page.click("text=Find points that are equal")
+    page.wait_for_selector("text=no point repeats another one")
+
+
+def test_the_keyboard_is_enough(opened: Any, address: str) -> None:
+    page = opened(address, color_scheme="dark", reduced_motion="reduce")
+    page.focus("#map")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("() => document.querySelector('#map-said').textContent.startsWith('point')")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#point figcaption")
+    for key in ("ArrowUp", "ArrowUp", "Enter", "+", "-", "0", "Escape"):
+        page.keyboard.press(key)
+    page.wait_for_selector("#geodesic .strip canvas")
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert max(map(int, paper.strip("rgb()").split(","))) < 60, "dark mode"
+    page.click("#theme")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != paper
+
+
+def test_at_200_percent_nothing_is_cut_off(opened: Any, address: str) -> None:
+    page = opened(address)
+    page.set_viewport_size({"width": 640, "height": 450})
+    go_to(page, 3)
+    page.wait_for_selector("#point svg")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_two_pages_at_once_have_answers_of_their_own(opened: Any, address: str) -> None:
+    first, second = opened(address), opened(address)
+    go_to(first, 3)
+    go_to(second, 8)
+    first.wait_for_selector("#point figcaption:text-is('point 3')")
+    second.wait_for_selector("#point figcaption:text-is('point 8')")
+
+
+def test_a_long_answer_shows_progress_and_stops(opened: Any, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = threading.Event()
+
+    def slow(explored: Explored, name: str) -> None:
+        try:
+            for step in range(2000):
+                report(step, 2000, "steps")
+                threading.Event().wait(0.01)
+        finally:
+            stopped.set()
+
+    page = opened(address)
+    monkeypatch.setattr("scorefold_explore.answers.colours.answer", slow)
+    page.select_option("#colour-name", "isolation")
+    page.wait_for_selector("#status:has-text('steps')")
+    page.click("#stop")
+    page.wait_for_selector("#status", state="hidden")
+    assert stopped.wait(5)
+    assert page.input_value("#colour-name") == "label"
+
+
+def test_names_are_text_and_never_markup(opened: Any, host: Host, tmp_path: Path) -> None:
+    table = tmp_path / "<b>bold.csv"
+    rows = "".join(f"{i % 7},{i % 5},{i % 3}\n" for i in range(60))
+    table.write_text(f'"{HOSTILE}","</script>","\u202ereversed"\n{rows}', encoding="utf-8")
+    explored = open_place(host, str(table), {})
+    explored.notes.append(HOSTILE)
+    explored.label_names = (HOSTILE,)
+    with served(explored) as address:
+        page = opened(address)
+        go_to(page, 3)
+        page.wait_for_selector("#point table")
+        assert HOSTILE in page.inner_text("#point")
+        assert HOSTILE in page.inner_text("#about")
+        page.click("text=A run file for more…")
+        page.wait_for_selector("#recipe pre")
+        assert page.evaluate("[window.hit, document.querySelectorAll('img, b').length]") == [None, 0]
+
+
+def test_a_server_that_ends_is_said(opened: Any, learned: Explored) -> None:
+    with served(learned) as address:
+        page = opened(address)
+    go_to(page, 3)
+    page.wait_for_selector("#lost:has-text('The server has ended')")
+    page.wait_for_selector("#point .problem")
+    opened.said[:] = [line for line in opened.said if "ERR_CONNECTION" not in line]
+
+
+def test_a_browser_without_webgl_is_shown_the_rest(opened: Any, browser: Any, address: str) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.add_init_script(
+        "HTMLCanvasElement.prototype.getContext = (get => function (kind, ...rest) {"
+        " return kind === 'webgl2' ? null : get.call(this, kind, ...rest); })(HTMLCanvasElement.prototype.getContext)"
+    )
+    page.goto(address)
+    page.wait_for_selector("#map:has-text('no WebGL 2')")
+    go_to(page, 3)
+    page.wait_for_selector("#geodesic, #point figcaption:text-is('point 3')")
+    context.close()
+
+
+def test_a_still_page_opens_from_disk_and_asks_nobody(opened: Any, learned_folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    assert run([str(learned_folder), "--export", str(file)]) == 0
+    page = opened(file.as_uri())
+    page.click("#kept .thumbs >> nth=0 >> button >> nth=0")
+    page.wait_for_selector("#point .thumbs canvas")
+    page.click("#kept .thumbs >> nth=1 >> button >> nth=0")
+    page.wait_for_selector("#geodesic .strip canvas")
+    page.click("#geodesic button:text-is('Copy…')")
+    page.wait_for_selector("#recipe pre")
+    page.click("#recipe-close")
+    go_to(page, 1)
+    page.wait_for_selector("#point .problem:has-text('not in the still page')")

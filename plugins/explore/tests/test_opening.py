@@ -1,0 +1,122 @@
+"""Runs and data as they are opened: whole ones, running ones, broken ones, and what is none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scorefold.errors import ArtefactError, ConfigError, DataError
+from scorefold_explore.command import open_place, run
+from scorefold_explore.explored import Explored
+from scorefold_explore.opening import run as opening
+from scorefold_registry import Host
+
+
+def test_a_run_has_its_points_models_and_samples(learned: Explored) -> None:
+    assert [group.name for group in learned.groups] == ["train", "validation", "test", "samples"]
+    assert list(learned.models) == ["flow", "geometry", "code", "score", "dimension"]
+    assert {kind: list(learned.of(kind)) for kind in ("geometry", "code", "flow", "score")} == {
+        "geometry": ["geometry"],
+        "code": ["code"],
+        "flow": ["flow"],
+        "score": ["score"],
+    }
+    assert learned.missing == {}
+    assert learned.state == "complete"
+
+
+def test_data_with_conditions_are_those_that_the_model_reads(holes: Explored) -> None:
+    assert holes.data_stage == "holes"
+    assert list(holes.of("conditional")) == ["score"]
+    assert isinstance(holes.condition, dict)
+    assert set(holes.condition) == {"image", "mask"}
+    assert set(holes.missing) == {"geodesics", "codes", "likelihoods"}
+
+
+def test_a_run_that_goes_on_shows_what_is_finished(host: Host, learned_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs/learned/now.partial"
+    shutil.copytree(learned_folder, folder)
+    (folder / "status.json").write_text(json.dumps({"state": "running"}))
+    for name in ("geometry", "code", "score", "samples", "dimension", "unusual"):
+        shutil.rmtree(folder / name)
+    explored = opening.open_run(host, folder)
+    assert explored.state == "running"
+    assert "still going on" in explored.notes[0]
+    assert list(explored.models) == ["flow"]
+    shutil.rmtree(folder / "data")
+    shutil.rmtree(folder / "flow")
+    with pytest.raises(ArtefactError, match="is finished yet"):
+        opening.open_run(host, folder)
+
+
+def test_a_stage_that_is_damaged_is_noted(host: Host, learned_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(learned_folder, folder)
+    (folder / "code/state.safetensors").write_bytes(b"")
+    explored = opening.open_run(host, folder)
+    assert any(note.startswith("the stage code can't be read") for note in explored.notes)
+    assert "codes" in explored.missing
+
+
+def test_the_folder_of_a_stage_or_of_all_runs_of_a_name_leads_to_a_run(learned_folder: Path) -> None:
+    assert opening.run_folder(learned_folder / "flow") == learned_folder
+    assert opening.run_folder(learned_folder.parent) == learned_folder
+    with pytest.raises(ArtefactError) as caught:
+        opening.run_folder(learned_folder.parent.parent)
+    assert str(learned_folder.parent) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [("nothing", DataError, "is not there"), ("empty", ArtefactError, "is not the folder of a run")],
+)
+def test_what_is_neither_run_nor_data(
+    host: Host, tmp_path: Path, name: str, error: type[Exception], message: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(error, match=message):
+        open_place(host, str(tmp_path / name), {})
+
+
+def test_bare_data_have_what_points_alone_can_say(host: Host, tmp_path: Path) -> None:
+    table = tmp_path / "data.csv"
+    rows = np.random.default_rng(0).normal(size=(40, 3))
+    table.write_text("a,b,kind\n" + "".join(f"{a},{b},{int(c > 0)}\n" for a, b, c in rows))
+    explored = open_place(host, str(table), {"label": "kind"})
+    assert explored.columns == ("a", "b")
+    assert explored.labels is not None
+    assert set(explored.missing) == {"geodesics", "codes", "conditional samples", "likelihoods", "images"}
+    with pytest.raises(ConfigError):
+        open_place(host, str(table), {"no_field": 1})
+
+
+def test_fields_of_data_are_for_data(host: Host, learned_folder: Path) -> None:
+    with pytest.raises(ConfigError, match="--read label is for data"):
+        open_place(host, str(learned_folder), {"label": "kind"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [([], "the following arguments are required: RUN"), (["x", "--read", "label"], "--read label: expected a name")],
+)
+def test_options_that_do_not_fit(arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scorefold_explore.bundle.check_built", lambda: None)
+    with pytest.raises(ConfigError) as caught:
+        run(arguments)
+    assert caught.value.message.startswith(message)
+
+
+def test_a_port_that_is_taken_is_said(learned_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    monkeypatch.setattr("scorefold_explore.bundle.check_built", lambda: None)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"the port {port} can't be used"):
+            run([str(learned_folder), "--port", str(port), "--no-browser"])

@@ -1,0 +1,186 @@
+"""The server: who may ask, what it answers, long questions, and what may never end it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from typing import Any
+
+import pytest
+from served_pages import TOKEN, served
+
+from scorefold.stage import report
+from scorefold_explore.explored import Explored
+from scorefold_explore.server.guard import refusal
+from scorefold_explore.server.jobs import Worker
+
+
+@dataclass(frozen=True)
+class Server:
+    port: int
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
+        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        connection.request(method, path, data, {name.replace("_", "-"): value for name, value in headers.items()})
+        answer = connection.getresponse()
+        found = answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+        connection.close()
+        return found
+
+    def question(self, what: str, **asked: Any) -> Any:
+        return json.loads(self.ask("POST", f"/{TOKEN}/ask", {"what": what, "asked": asked})[2])
+
+
+@pytest.fixture(scope="module")
+def server(learned: Explored) -> Iterator[Server]:
+    with served(learned) as address:
+        yield Server(int(address.split(":")[2].partition("/")[0]))
+
+
+def test_a_page_is_sent_with_a_strict_policy(server: Server) -> None:
+    status, headers, body = server.ask("GET", f"/{TOKEN}/")
+    assert status == 200
+    assert headers["content-type"].startswith("text/html")
+    assert b"<script src=" in body
+    policy = headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self';")
+    assert "unsafe" not in policy
+    assert headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/", {}),
+        ("/wrong/", {}),
+        ("//", {}),
+        (f"/{TOKEN}x/", {}),
+        (f"/x/{TOKEN}/", {}),
+        (f"/{TOKEN}/", {"Host": "evil.example"}),
+        (f"/{TOKEN}/", {"Host": "127.0.0.1.evil.example:80"}),
+        (f"/{TOKEN}/", {"Host": "127.0.0.1"}),
+        (f"/{TOKEN}/", {"Origin": "http://evil.example"}),
+        (f"/{TOKEN}/", {"Origin": "null"}),
+        (f"/{TOKEN}/", {"Sec-Fetch-Site": "cross-site"}),
+        (f"/{TOKEN}/", {"Sec-Fetch-Site": "same-site"}),
+        (f"/{TOKEN}/still.html", {"Origin": "https://127.0.0.1"}),
+    ],
+)
+def test_strangers_are_refused(server: Server, path: str, headers: dict[str, str]) -> None:
+    status, found, body = server.ask("GET", path, None, **headers)
+    assert status == 403
+    assert body.startswith(b"refused: ")
+    assert TOKEN.encode() not in body
+    assert found["content-security-policy"]
+
+
+def test_a_question_from_another_origin_is_refused(server: Server) -> None:
+    question = {"what": "overview", "asked": {}}
+    assert server.ask("POST", f"/{TOKEN}/ask", question, Origin="http://localhost:1")[0] == 403
+    own = f"http://127.0.0.1:{server.port}"
+    assert server.ask("POST", f"/{TOKEN}/ask", question, Origin=own, Sec_Fetch_Site="same-origin")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "name", ["../plugin.py", "..%2fplugin.py", "%2e%2e/plugin.py", "main.js", "digest.txt", "/etc/passwd"]
+)
+def test_no_file_but_those_of_the_page_is_sent(server: Server, name: str) -> None:
+    assert server.ask("GET", f"/{TOKEN}/{name}")[0] in (403, 404)
+
+
+def test_two_hosts_or_origins_in_one_request_are_refused() -> None:
+    assert refusal("127.0.0.1:80, evil", None, None, "/t/", 80, "t") is not None
+    assert refusal("localhost:80", None, None, "/t/", 80, "t") is None
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"what": "map", "asked": []}', b"[" * 100_000, b" " * 5_000_000])
+def test_a_body_that_is_no_question_is_refused(server: Server, body: bytes) -> None:
+    status, _, answer = server.ask("POST", f"/{TOKEN}/ask", body)
+    assert status == 400
+    assert "error" in json.loads(answer)
+
+
+def test_questions_are_answered_and_errors_are_for_people(server: Server) -> None:
+    assert server.question("overview")["result"]["title"].startswith("learned/")
+    assert server.question("map", name="pca")["state"] == "done"
+    assert "there is no map" in server.question("map", name="x")["error"]["message"]
+    assert server.question("map", name=3)["error"]["message"].startswith("map: name: Input should be a valid string")
+    assert "expected 0 to" in server.question("point", point=10**9)["error"]["message"]
+
+
+def test_large_answers_are_compressed(server: Server, learned: Explored, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gzip
+
+    question = {"what": "pictures", "asked": {"points": [0] * 200}}
+    monkeypatch.setattr("scorefold_explore.questions.shown", lambda explored, x: {"text": "a" * 200_000})
+    _, headers, body = server.ask("POST", f"/{TOKEN}/ask", question, Accept_Encoding="gzip")
+    assert headers["content-encoding"] == "gzip"
+    assert len(body) < 10_000
+    assert json.loads(gzip.decompress(body))["state"] == "done"
+
+
+def test_a_long_question_shows_progress_and_can_be_stopped(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(explored: Explored, name: str) -> dict[str, Any]:
+        for step in range(10_000):
+            report(step, 10_000, "steps")
+            begun.set()
+            go_on.wait(0.01)
+        return {}
+
+    monkeypatch.setattr("scorefold_explore.answers.colours.answer", slow)
+    facts = server.question("colour", name="label")
+    assert facts["state"] in ("waiting", "running")
+    assert begun.wait(5)
+    # Another page asks meanwhile: quick questions are answered beside it, long ones wait.
+    assert server.question("point", point=1)["state"] == "done"
+    waiting = server.question("map", name="pca")
+    assert waiting["state"] == "waiting"
+    shown = json.loads(server.ask("GET", f"/{TOKEN}/jobs/{facts['job']}")[2])
+    assert (shown["state"], shown["total"], shown["text"]) == ("running", 10_000, "steps")
+    server.ask("DELETE", f"/{TOKEN}/jobs/{facts['job']}")
+    ended = json.loads(server.ask("GET", f"/{TOKEN}/jobs/{facts['job']}")[2])
+    assert ended["state"] == "stopped"
+    assert json.loads(server.ask("GET", f"/{TOKEN}/jobs/{waiting['job']}")[2])["state"] == "done"
+    assert server.ask("GET", f"/{TOKEN}/jobs/999999")[0] == 404
+
+
+def test_a_model_that_raises_ends_no_server(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*asked: Any) -> None:
+        raise RuntimeError("a model's own")
+
+    monkeypatch.setattr("scorefold_explore.answers.points.answer", broken)
+    monkeypatch.setattr("scorefold_explore.answers.maps.answer", broken)
+    for what, asked in (("point", {"point": 1}), ("map", {"name": "pca"})):
+        assert server.question(what, **asked)["error"]["message"] == "RuntimeError: a model's own"
+    assert server.question("overview")["state"] == "done"
+
+
+def test_a_job_that_waits_and_is_stopped_never_begins() -> None:
+    worker, hold, ran = Worker(), threading.Event(), []
+    first = worker.start(lambda: hold.wait(5))
+    second = worker.start(lambda: ran.append(1))
+    worker.stop(second)
+    assert second.ended.is_set()
+    hold.set()
+    assert first.ended.wait(5)
+    assert worker.start(lambda: 3).ended.wait(5)
+    assert not ran
+    worker.close()
+
+
+def test_the_still_page_of_a_session_is_sent(server: Server) -> None:
+    from scorefold_explore.bundle import BUILT
+
+    if not (BUILT / "explore.js").is_file():
+        pytest.skip("the page is not built: it needs npm")
+    server.question("point", point=2)
+    status, headers, body = server.ask("GET", f"/{TOKEN}/still.html")
+    assert status == 200
+    assert "attachment" in headers["content-disposition"]
+    assert b'point{\\"point\\":2}' in body

@@ -1,0 +1,38 @@
+"""A page that is served from a thread of the tests."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from scorefold_explore.explored import Explored
+
+TOKEN = "token-of-the-test"
+
+
+@contextmanager
+def served(explored: Explored) -> Iterator[str]:
+    """The address of a page about something that is open; skips where there is no server to be had."""
+    uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install ./plugins/explore")
+    pytest.importorskip("starlette", reason="starlette is not installed: pip install ./plugins/explore")
+    from scorefold_explore.server.app import make_app
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        app, worker = make_app(explored, port, TOKEN)
+        config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+        serving = uvicorn.Server(config)
+        thread = threading.Thread(target=lambda: serving.run(sockets=[listening]), daemon=True)
+        thread.start()
+        while not serving.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{port}/{TOKEN}/"
+        serving.should_exit = True
+        thread.join(10)
+        worker.close()
