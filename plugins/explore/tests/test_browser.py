@@ -168,11 +168,9 @@ def test_a_point_has_its_spectrum_and_the_map_its_colours(opened: Any, address: 
         page.wait_for_selector("#legend canvas")
         page.hover("#fit")
         assert text in page.locator("#colour-name option:checked").inner_text()
-    for name in ("code:code", "chart:flow"):
+    for name, part in (("code:code", "code"), ("chart:flow", "flow")):
         page.select_option("#map-name", name)
-        page.wait_for_function(
-            f"() => document.querySelector('#axes').textContent.includes('{name.partition(':')[2]}')"
-        )
+        page.wait_for_function(f"() => document.querySelector('#axes').textContent.includes('{part}')")
     page.click("text=Find points that are equal")
     page.wait_for_selector("text=no point repeats another one")
 
