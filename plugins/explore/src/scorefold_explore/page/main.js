@@ -141,6 +141,8 @@ function mapControls(page) {
   byId('map-name').addEventListener('change', showMap);
   byId('colour-name').addEventListener('change', showColour);
   byId('fit').addEventListener('click', () => page.map?.fit());
+  byId('nearer').addEventListener('click', () => page.map?.zoom(1.5));
+  byId('farther').addEventListener('click', () => page.map?.zoom(1 / 1.5));
   byId('copy-map').addEventListener('click', () => {
     const ready = overview.colours.find((one) => one.name === byId('colour-name').value)?.ready;
     copy(ready ? 'map' : 'colour', {name: ready ? byId('map-name').value : byId('colour-name').value});
