@@ -13,7 +13,7 @@ import torch
 
 from scorefold.data import EventScale
 from scorefold.errors import ConfigError
-from scorefold.stage import showing
+from scorefold.stage import report, showing
 from scorefold_explore.answers import codes, colours, conditions, geodesics, maps, neighbours, points
 from scorefold_explore.answers.budget import filled
 from scorefold_explore.answers.pictures import shown, spread
@@ -103,7 +103,21 @@ def test_what_takes_too_long_is_known_of_some_points() -> None:
         values, known = filled(1000, slow, "points", seconds=-1, batch=10)
     assert known == int(values.isfinite().sum()) == 10
     assert seen == [(10, 1000)]
-    whole, known = filled(1000, slow, "points", seconds=30)
+
+
+def test_a_batch_that_reports_ends_with_the_time() -> None:
+    def endless(rows: torch.Tensor) -> torch.Tensor:
+        if len(rows) > 1:
+            for step in range(10**9):
+                report(step, 10**9, "steps")
+        return rows
+
+    values, known = filled(100, endless, "points", seconds=0.3, batch=1)
+    assert known == int(values.isfinite().sum()) == 1
+
+
+def test_what_is_quick_is_known_of_all_points() -> None:
+    whole, known = filled(1000, lambda rows: rows.double(), "points", seconds=30)
     assert known == 1000
     assert torch.equal(whole, torch.arange(1000.0))
 

@@ -5,29 +5,45 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 
 import torch
 from torch import Tensor
 
-from scorefold.stage import report
+from scorefold.stage import report, showing
 
 SECONDS = 40.0
 """How long one colour of the map may be computed."""
+
+
+class _TimeOver(Exception):  # noqa: N818 - it ends a batch, and nothing has gone wrong
+    pass
 
 
 def filled(
     count: int, compute: Callable[[Tensor], Tensor], text: str, *, seconds: float = SECONDS, batch: int = 32
 ) -> tuple[Tensor, int]:
     """``compute`` of rows (n,) for as many of ``count`` rows as there is time for: (count,), NaN for the rest, and how
-    many are known. Batches grow while they are quick, and each is reported, so that it can be stopped between them.
+    many are known. Batches grow while they are quick, and each is reported, so that it can be stopped between them; one
+    that reports its own progress ends with the time.
     """
     values = torch.full((count,), math.nan)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
-    start, done, size = time.monotonic(), 0, batch
+    start, done, size, outside = time.monotonic(), 0, batch, copy_context()
+
+    def inside(step: int, steps: int, what: str) -> None:
+        outside.run(report, done, count, text)
+        if done and time.monotonic() - start > seconds:
+            raise _TimeOver
+
     while done < count:
         began = time.monotonic()
         rows = order[done : done + size]
-        values[rows] = compute(rows).detach().cpu().float()
+        try:
+            with showing(inside):
+                values[rows] = compute(rows).detach().cpu().float()
+        except _TimeOver:
+            break
         done += len(rows)
         report(done, count, text)
         now = time.monotonic()

@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
+from scorefold.interfaces import ScoreModel
 from scorefold_explore.answers.budget import SECONDS, filled
 from scorefold_explore.answers.neighbours import NEIGHBOURS, isolation, local_dimensions
 from scorefold_explore.answers.pictures import packed
 from scorefold_explore.explored import Explored, for_model, generator_of
+
+TRACED = 128
+"""Coordinates up to which the likelihoods of a score take the whole trace; beyond, one random vector estimates it."""
 
 
 def names(explored: Explored) -> list[dict[str, Any]]:
@@ -98,14 +102,19 @@ def _computed(explored: Explored, kind: str, name: str, seconds: float) -> tuple
 
 
 def _likelihoods(explored: Explored, name: str, seconds: float) -> tuple[Tensor, int]:
+    """By a flow as they are; by a score with the trace of its derivative estimated where there are many coordinates."""
     model = (explored.of("flow") | explored.of("score"))[name].value
+    given: dict[str, Any] = {}
+    if isinstance(model, ScoreModel) and explored.points[0].numel() > TRACED:
+        given = {"trace": "hutchinson", "probes": 1, "generator": generator_of(model, 0)}
 
     def compute(rows: Tensor) -> Tensor:
         with torch.no_grad():
-            found: Tensor = model.log_prob(for_model(model, explored.points[rows]))
+            found: Tensor = model.log_prob(for_model(model, explored.points[rows]), **given)
         return found
 
-    return filled(len(explored.points), compute, f"log-likelihoods by {name}", seconds=seconds)
+    batch = 4 if isinstance(model, ScoreModel) else 32
+    return filled(len(explored.points), compute, f"log-likelihoods by {name}", seconds=seconds, batch=batch)
 
 
 def _errors(explored: Explored, name: str, seconds: float) -> tuple[Tensor, int]:
