@@ -113,6 +113,13 @@ def test_a_command_whose_code_is_not_there(commands: None, capsys: Captured) -> 
     assert "fake_one.impl has no 'gone' (plugin 'one' of fake-one 1.0)" in capsys.readouterr().err
 
 
+def test_a_command_of_a_known_plugin_that_is_not_here(commands: None, capsys: Captured) -> None:
+    assert cli.main(["--plugins=one", "explore", "runs"]) == 2
+    error = capsys.readouterr().err
+    assert "the command 'explore' comes with scorefold-explore" in error
+    assert "pip install scorefold-explore" in error
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -243,6 +243,19 @@ def test_no_verb_touches_the_global_generator() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_interpolation_goes_between_the_points_that_are_named() -> None:
+    x = torch.arange(8.0).reshape(4, 2)
+    source = {"data": Source(UNIT, train=rows(4), test=Dataset(x))}
+    outcome = verb_interpolate(Flat(), source, InterpolateOptions(between=((3, 0), (1, 1)), times=3), context())
+    paths = outcome.value.load("test").x.reshape(2, 3, 2)
+    assert torch.equal(paths[0], torch.stack([x[3], (x[3] + x[0]) / 2, x[0]]))
+    assert torch.equal(paths[1], x[1].expand(3, 2))
+    assert outcome.result["metrics"]["pairs"] == 2
+    for between in ((), ((0, 4),)):
+        with pytest.raises(DataError, match="the split has points 0 to 3"):
+            verb_interpolate(Flat(), source, InterpolateOptions(between=between), context())
+
+
 def test_a_tensor_source_says_which_splits_it_has() -> None:
     with pytest.raises(SplitError, match="no 'train' split here; there is test"):
         TensorSource(torch.zeros(2, 2)).load("train")

@@ -20,9 +20,7 @@ precision mediump float;
 in vec4 paint;
 out vec4 pixel;
 void main() {
-  vec2 place = gl_PointCoord - 0.5;
-  if (dot(place, place) > 0.25) discard;
-  pixel = paint;
+  pixel = paint * (1.0 - smoothstep(0.35, 0.5, length(gl_PointCoord - 0.5)));
 }`;
 
 export function webgl() {
