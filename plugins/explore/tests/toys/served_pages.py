@@ -22,7 +22,7 @@ def served(explored: Explored) -> Iterator[str]:
     pytest.importorskip("starlette", reason="starlette is not installed: pip install ./plugins/explore")
     from scorefold_explore.server.app import make_app
 
-    with socket.socket() as listening:
+    with socket.socket(proto=socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
         app, worker = make_app(explored, port, TOKEN)

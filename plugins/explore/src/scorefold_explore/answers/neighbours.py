@@ -8,6 +8,7 @@ m = (k - 2) / sum_{j<k} log(T_k / T_j).
 from __future__ import annotations
 
 import math
+from hashlib import blake2b
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ NEIGHBOURS = 20
 SCALES = (5, 7, 10, 14, 20, 28, 40, 56, 80, 113, 160, 226, 320, 452, 640)
 """Numbers of neighbours at which the dimension at a point is read."""
 
+ROWS = 8192
 NARROW = 64
 """Principal components that distances between all points are taken in, where events have more coordinates."""
 
@@ -27,7 +29,8 @@ NARROW = 64
 def flat_points(explored: Explored) -> Tensor:
     """Points as rows (N, D), missing values 0."""
     if "flat" not in explored.memory:
-        explored.memory["flat"] = explored.points.flatten(1).float().nan_to_num(0.0)
+        whole = explored.points.flatten(1).float()
+        explored.memory["flat"] = whole if bool(whole.isfinite().all()) else whole.nan_to_num(0.0)
     rows: Tensor = explored.memory["flat"]
     return rows
 
@@ -36,7 +39,7 @@ def distances_from(explored: Explored, x: Tensor) -> Tensor:
     """The Euclidean distances of all points from one event (*E), (N,), by differences: exact for copies."""
     rows = flat_points(explored)
     one = x.reshape(1, -1).float().nan_to_num(0.0)
-    return torch.cat([(part - one).square().sum(1) for part in rows.split(8192)]).sqrt()
+    return torch.cat([(part - one).square().sum(1) for part in rows.split(ROWS)]).sqrt()
 
 
 def data_rows(explored: Explored) -> Tensor:
@@ -98,7 +101,7 @@ def narrow_points(explored: Explored) -> Tensor:
             some = rows[torch.linspace(0, len(rows) - 1, min(len(rows), 3000)).long()].double()
             centred = some - some.mean(0)
             axes = torch.linalg.svd(centred[:2000], full_matrices=False)[2][:NARROW].T.float()
-            rows = torch.cat([part @ axes for part in rows.split(8192)])
+            rows = torch.cat([part @ axes for part in rows.split(ROWS)])
         explored.memory["narrow"] = rows
     found: Tensor = explored.memory["narrow"]
     return found
@@ -128,11 +131,13 @@ def isolation(explored: Explored, seconds: float) -> tuple[Tensor, int]:
 
 def duplicates(explored: Explored) -> list[list[int]]:
     """Points that are equal in every coordinate, as groups of their rows, the largest first."""
-    rows = flat_points(explored)
-    _, place, counts = torch.unique(rows, dim=0, return_inverse=True, return_counts=True)
-    repeated = (counts > 1).nonzero().flatten()
-    order = repeated[counts[repeated].argsort(descending=True, stable=True)][:200]
-    return [(place == one).nonzero().flatten().tolist() for one in order]
+    found: dict[bytes, list[int]] = {}
+    for start in range(0, len(explored.points), ROWS):
+        part = flat_points(explored)[start : start + ROWS] + 0.0  # one zero, whatever its sign
+        for row, values in enumerate(part.numpy(), start):
+            found.setdefault(blake2b(values.tobytes(), digest_size=16).digest(), []).append(row)
+    repeated = [rows for rows in found.values() if len(rows) > 1]
+    return sorted(repeated, key=len, reverse=True)[:200]
 
 
 def _nearest_distances(rows: Tensor, among: Tensor, index: Tensor, k: int) -> Tensor:

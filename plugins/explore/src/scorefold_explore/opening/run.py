@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from scorefold.artefacts import load_arrays, read_json
-from scorefold.data import Condition, Dataset
+from scorefold.data import Condition, Dataset, StreamedDataset
 from scorefold.errors import ArtefactError, DataError, ScorefoldError, SplitError
 from scorefold.interfaces import DataSource
 from scorefold.results import Estimate
@@ -155,7 +155,8 @@ class _Gathered:
         room = min(len(dataset), LARGEST - start)
         self.left_out += len(dataset) - room
         if room > 0:
-            part = dataset.take(torch.arange(room))
+            whole = room == len(dataset) and not isinstance(dataset, StreamedDataset)
+            part = dataset if whole else dataset.take(torch.arange(room))
             self.parts.append(part)
             self.groups.append(Group(group, start, start + room, stage, split, part.index))
 
