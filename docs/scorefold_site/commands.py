@@ -6,8 +6,7 @@ import argparse
 from importlib import import_module
 
 from scorefold_registry.cli.main import COMMANDS, USAGE
-from scorefold_registry.cli.options import Parser
-from scorefold_registry.cli.parsers import Run, parsers
+from scorefold_registry.cli.parsers import Parser, Run, parsers
 from scorefold_registry.plugins.loading import load_command
 from scorefold_site.inventory import Inventory
 from scorefold_site.markdown import cell, code, fence, page, prose, table

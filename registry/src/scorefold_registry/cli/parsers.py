@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
-from scorefold_registry.cli.options import Parser
+Parser = argparse.ArgumentParser
+"""Of ours, and of plugins, whose commands may make their own."""
 
 Run = Callable[[list[str]], int]
 
@@ -24,10 +26,10 @@ def _no_parsing(program: str) -> Iterator[None]:
     """Within it, the parser of a program raises ``_MadeError`` in place of reading arguments; others read them."""
     original = Parser.parse_args
 
-    def parse_args(self: Parser, arguments: list[str]) -> argparse.Namespace:
+    def parse_args(self: Parser, *arguments: Any, **given: Any) -> Any:
         if self.prog == program:
             raise _MadeError(self)
-        return original(self, arguments)
+        return original(self, *arguments, **given)
 
     Parser.parse_args = parse_args  # type: ignore[method-assign, assignment]
     try:

@@ -13,11 +13,16 @@ export function pointPanel(page) {
 
   page.onPoint(async (point) => {
     const mine = (asked += 1);
+    const late = setTimeout(() => {
+      if (mine === asked) body.replaceChildren(el('p', {class: 'quiet'}, `Looking at point ${point}…`));
+    }, 300);
     try {
       const found = await ask('point', {point}, {title: 'Point'});
       if (mine === asked) body.replaceChildren(...contents(page, point, found));
     } catch (error) {
       if (mine === asked) body.replaceChildren(problem(error));
+    } finally {
+      clearTimeout(late);
     }
   });
 }
