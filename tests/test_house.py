@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wheel_building import build_wheels, members
+from wheel_building import build_wheels, buildable, members
 
 from scorefold_templates import kinds, render
 
@@ -33,6 +33,10 @@ OFFERED = ("scorefold_registry", "scorefold_registry.python")
 
 PACKAGES = {folder: next((folder / "src").iterdir()).name for folder in MEMBERS}
 """Each member's one import package."""
+
+BUILT = buildable(MEMBERS)
+LISTED = [folder for folder in PLUGINS if folder in BUILT]
+"""Plugins that are installed: those that can be built."""
 
 
 def imported_packages(file: Path) -> set[str]:
@@ -266,13 +270,9 @@ LIGHT = [
     "scorefold_toolkit.config.denoising",
     "scorefold_toolkit.config.drawing",
     "scorefold_toolkit.config.operators",
-    *(f"{PACKAGES[folder]}.{file.stem}" for folder in PLUGINS for file in (folder / "src").glob("*/*config.py")),
-    *(
-        f"{PACKAGES[folder]}.config.{file.stem}"
-        for folder in PLUGINS
-        for file in (folder / "src").glob("*/config/*.py")
-    ),
-    *(f"{PACKAGES[folder]}.plugin" for folder in PLUGINS),
+    *(f"{PACKAGES[folder]}.{file.stem}" for folder in LISTED for file in (folder / "src").glob("*/*config.py")),
+    *(f"{PACKAGES[folder]}.config.{file.stem}" for folder in LISTED for file in (folder / "src").glob("*/config/*.py")),
+    *(f"{PACKAGES[folder]}.plugin" for folder in LISTED),
 ]
 
 
@@ -292,22 +292,22 @@ def test_declarations_and_configs_import_no_torch() -> None:
 
 
 def test_plugin_modules_import_no_pydantic() -> None:
-    loaded = modules_after("import " + ", ".join(f"{PACKAGES[folder]}.plugin" for folder in PLUGINS))
+    loaded = modules_after("import " + ", ".join(f"{PACKAGES[folder]}.plugin" for folder in LISTED))
     assert not loaded & {"torch", "numpy", "pydantic", "pydantic_core"}
 
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """The names in every member's wheel, by the member's folder."""
-    built = build_wheels(tmp_path_factory.mktemp("house") / "wheels", MEMBERS)
+    built = build_wheels(tmp_path_factory.mktemp("house") / "wheels", BUILT)
     contents = {wheel.name.partition("-")[0]: zipfile.ZipFile(wheel).namelist() for wheel in built}
-    projects = {folder.name: tomllib.loads((folder / "pyproject.toml").read_text())["project"] for folder in MEMBERS}
+    projects = {folder.name: tomllib.loads((folder / "pyproject.toml").read_text())["project"] for folder in BUILT}
     return {folder: contents[project["name"].replace("-", "_")] for folder, project in projects.items()}
 
 
 def test_every_wheel_has_one_top_level_package_of_ours(wheels: dict[str, list[str]]) -> None:
-    assert len(wheels) == len(MEMBERS)
-    for folder in MEMBERS:
+    assert len(wheels) == len(BUILT)
+    for folder in BUILT:
         tops = {name.split("/")[0] for name in wheels[folder.name] if ".dist-info/" not in name}
         assert tops == {PACKAGES[folder]}, folder.name
         assert PACKAGES[folder].startswith("scorefold")
@@ -315,7 +315,7 @@ def test_every_wheel_has_one_top_level_package_of_ours(wheels: dict[str, list[st
 
 def test_wheels_hold_what_is_read_at_run_time(wheels: dict[str, list[str]]) -> None:
     """Types, schemas, templates and citations travel with the code."""
-    for folder in MEMBERS:
+    for folder in BUILT:
         source = folder / "src"
         tracked = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
         expected = {name for name in tracked if "__pycache__" not in name}

@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from wheel_building import BUILD, build_wheels, members
+from wheel_building import BUILD, build_wheels, buildable, members
 
 ROOT = Path(__file__).parent.parent
 NAMES = ("mle", "ratio", "halves")
@@ -207,7 +207,7 @@ def swapped(file: Path, ours: str, theirs: str) -> str:
 
 def installed(environment: Any, folder: Path) -> None:
     """All of ours and the two plugins, as wheels, each found beside the others and none in this repository."""
-    ours, dist = members(), folder / "dist"
+    ours, dist = buildable(members()), folder / "dist"
     build_wheels(dist, ours)
     offline = ("install", "--no-index", "--find-links", dist)
     # Ours are seen from the environment that runs the tests, too, and pip would leave it at that.

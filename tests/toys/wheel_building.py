@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -26,6 +27,15 @@ def members() -> list[Path]:
     """The folders of the workspace that ``make dist`` builds."""
     workspace = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"]["workspace"]
     return [path.parent for pattern in workspace["members"] for path in sorted(ROOT.glob(f"{pattern}/pyproject.toml"))]
+
+
+def buildable(folders: Iterable[Path]) -> list[Path]:
+    """Those that can be built here: all, but for a page that npm has to bundle first where there is none."""
+
+    def bundled(folder: Path) -> bool:
+        return shutil.which("npm") is not None or any(folder.glob("src/*/page/built/*.js"))
+
+    return [folder for folder in folders if not (folder / "package.json").exists() or bundled(folder)]
 
 
 def build_wheels(out: Path, folders: Iterable[Path]) -> list[Path]:
