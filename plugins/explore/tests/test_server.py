@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from served_pages import TOKEN, served
 
 from scorefold.stage import report
+from scorefold_explore.bundle import BUILT
 from scorefold_explore.explored import Explored
 from scorefold_explore.server.guard import refusal
 from scorefold_explore.server.jobs import Worker
@@ -175,8 +181,6 @@ def test_a_job_that_waits_and_is_stopped_never_begins() -> None:
 
 
 def test_the_still_page_of_a_session_is_sent(server: Server) -> None:
-    from scorefold_explore.bundle import BUILT
-
     if not (BUILT / "explore.js").is_file():
         pytest.skip("the page is not built: it needs npm")
     server.question("point", point=2)
@@ -184,3 +188,20 @@ def test_the_still_page_of_a_session_is_sent(server: Server) -> None:
     assert status == 200
     assert "attachment" in headers["content-disposition"]
     assert b'point{\\"point\\":2}' in body
+
+
+def test_the_command_serves_from_the_moment_it_prints_the_address_until_ctrl_c(learned_folder: Path) -> None:
+    pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install ./plugins/explore")
+    if not (BUILT / "explore.js").is_file():
+        pytest.skip("the page is not built: it needs npm")
+    code = "import sys; from scorefold_explore.command import run; sys.exit(run(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, str(learned_folder), "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        with urlopen(address) as answer:
+            assert b"Scorefold explore" in answer.read()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode in (0, -signal.SIGINT)
+    assert "Traceback" not in errors

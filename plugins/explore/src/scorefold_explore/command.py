@@ -144,6 +144,7 @@ def _serve(explored: Any, port: int, browser: bool) -> int:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((ADDRESS, port))
+            listening.listen()  # before the address is printed: who opens it at once waits, and is not refused
         except (OSError, OverflowError) as error:
             raise ConfigError(
                 f"the port {port} can't be used: {error}", hint="leave --port out for a free one"
