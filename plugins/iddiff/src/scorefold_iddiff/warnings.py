@@ -58,12 +58,17 @@ def of_score(reading: Reading, clean: Corrected, ambient: int) -> list[str]:
 def of_values(value: float, interval: tuple[float, float] | None, ambient: int) -> list[str]:
     """Warnings about a real-valued dimension in ``ambient`` coordinates."""
     low, high = interval or (value, value)
-    if not -0.5 - 0.05 * ambient <= value <= 1.05 * ambient + 0.5:
+    if impossible(value, ambient):
         return [
             f"the dimension is read as {value:.3g}, and the data have {ambient} coordinate{'s' * (ambient > 1)}: the "
             "model is too coarse at this noise level, or was trained on other data"
         ]
     return [_whole(ambient)] if fills(value, (low, high), ambient) else []
+
+
+def impossible(value: float, ambient: int) -> bool:
+    """Whether a real-valued dimension is one that no data in ``ambient`` coordinates have, by more than its error."""
+    return not -0.5 - 0.05 * ambient <= value <= 1.05 * ambient + 0.5
 
 
 def fills(value: float, interval: tuple[float, float], ambient: int) -> bool:

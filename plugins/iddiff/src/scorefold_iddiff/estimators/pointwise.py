@@ -42,7 +42,8 @@ def answer(
     interval: tuple[float, float] | None = None,
     **diagnostics: Any,
 ) -> Estimate:
-    """The estimate from dimensions (N,) at the points; the interval is a bootstrap over points unless one is given.
+    """The estimate from dimensions (N,) at the points; the interval is a bootstrap over points unless one is given. A
+    number that no dimension can be is withheld, and stands in the headline.
 
     ``warnings`` come behind those about the value itself, as ``warnings``; the first of all ends the note.
     """
@@ -51,11 +52,13 @@ def answer(
     value = float(reduce(values))
     interval = interval or bootstrap_interval(values, reduce, config.level, generator)
     found = [*warn.of_values(value, interval, points.ambient), *warnings]
+    withheld = warn.impossible(value, points.ambient)
     return Estimate(
         quantity="intrinsic dimension",
-        value=value,
+        value=None if withheld else value,
+        headline=f"is withheld: it is read as {value:.3g}, which none can be" if withheld else "",
         # All coordinates of the data are no estimate: the answer is only that nothing thinner shows.
-        interval=None if warn.fills(value, interval, points.ambient) else interval,
+        interval=None if withheld or warn.fills(value, interval, points.ambient) else interval,
         covers="points",
         level=config.level,
         pointwise=values,
