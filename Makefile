@@ -15,7 +15,7 @@ MANIFESTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install demo test quick coverage attack slow gpu matrix lowest lint format docs bench known dist clean
+.PHONY: help install demo test quick coverage attack slow gpu matrix lowest lint format docs gallery bench known dist clean
 
 help:  ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -96,6 +96,9 @@ format: $(VENV)/installed-lint  ## Format the code
 
 docs: $(VENV)/installed-docs  ## Build the documentation into site/, which opens from disk
 	@PYTHONPATH=docs $(BIN)/python -m scorefold_site.build site
+
+gallery: $(VENV)/installed-docs  ## Run the examples that changed and make their cards of the gallery
+	@PYTHONPATH=docs $(BIN)/python -m scorefold_site.gallery
 
 bench: $(VENV)/installed-bench  ## Time Scorefold side by side with its peers
 	@for file in $(filter-out $(LONG),$(wildcard benchmarks/[a-z]*.py)); do echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -1,7 +1,7 @@
 """Prints the version of Scorefold, or writes a new one everywhere: python .ci/version.py [0.2.0]
 
-The one source is ``core/src/scorefold/__init__.py``; a test compares every member, CITATION.cff and the versions that
-members require of each other with it.
+The one source is ``core/src/scorefold/__init__.py``; a test compares with it every member, CITATION.cff,
+the conda recipe, and the versions that members require of each other.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ LINES = {
     "__init__.py": r'^__version__ = "(.*)"$',
     "pyproject.toml": r'^version = "(.*)"$',
     "CITATION.cff": r"^version: (.*)$",
+    "recipe.yaml": r'^  version: "(.*)"$',
 }
 
 
 def files() -> list[Path]:
     """The files that say the version, the source first."""
-    patterns = ("pyproject.toml", "*/pyproject.toml", "plugins/*/pyproject.toml", "CITATION.cff")
+    patterns = ("pyproject.toml", "*/pyproject.toml", "plugins/*/pyproject.toml", "CITATION.cff", "conda/recipe.yaml")
     return [SOURCE, *(file for pattern in patterns for file in sorted(ROOT.glob(pattern)))]
 
 

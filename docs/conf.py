@@ -1,6 +1,9 @@
 """How Sphinx builds the site from the folder of pages that ``scorefold_site.build`` writes."""
 
+from scorefold import __version__
+
 project = "Scorefold"
+version = release = __version__
 copyright = "the Scorefold authors"
 extensions = [
     "myst_parser",
@@ -14,6 +17,7 @@ smartquotes = False
 
 html_theme = "furo"
 html_title = "Scorefold"
+templates_path = ["templates"]
 html_static_path = ["assets"]
 html_css_files = ["site.css"]
 html_extra_path = ["downloads"]

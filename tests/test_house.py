@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 from wheel_building import build_wheels, buildable, members
 
 from scorefold_templates import kinds, render
@@ -338,7 +339,7 @@ def test_every_member_has_the_one_version() -> None:
     assert {str(file.relative_to(ROOT)): version.said(file) for file in version.files()} == {
         str(file.relative_to(ROOT)): version.said(version.SOURCE) for file in version.files()
     }
-    assert len(version.files()) == len(MEMBERS) + 3
+    assert len(version.files()) == len(MEMBERS) + 4
     required = {item for file in version.files() for item in version.siblings(file)}
     assert required == {version.said(version.SOURCE)}
 
@@ -353,6 +354,42 @@ def test_every_member_can_be_published(folder: Path) -> None:
         assert project[field] == WORKSPACE["project"][field]
     ours = [item for item in every_requirement(project) if item.startswith("scorefold-")]
     assert all("~=" in item or item.startswith(project["name"]) for item in ours)
+
+
+def test_the_conda_recipe_requires_what_the_members_do() -> None:
+    """Under conda's names, and the highest of the lowest versions that members name."""
+    names = {"torch": "pytorch", "matplotlib": "matplotlib-base", "PyWavelets": "pywavelets"}
+    members = re.search(r"^DEFAULT := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert members is not None
+    needed = {"python": WORKSPACE["project"]["requires-python"]}
+    for folder in members[1].split():
+        for item in tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]["dependencies"]:
+            name, floor = re.fullmatch(r"([\w.-]+)(.*)", item).group(1, 2)  # type: ignore[union-attr]
+            if not name.startswith("scorefold-"):
+                name = names.get(name, name)
+                known = needed.get(name, "")
+                needed[name] = max(known, floor, key=lambda said: [int(part) for part in re.findall(r"\d+", said)])
+    recipe = YAML(typ="safe").load(ROOT / "conda/recipe.yaml")
+    assert sorted(recipe["requirements"]["run"]) == sorted(f"{name} {floor}".strip() for name, floor in needed.items())
+
+
+def test_a_release_has_its_own_address_in_every_member(tmp_path: Path) -> None:
+    address = runpy.run_path(str(ROOT / ".ci/address.py"))
+    for folder in (ROOT, *MEMBERS):
+        place = tmp_path / folder.relative_to(ROOT)
+        place.mkdir(exist_ok=True, parents=True)
+        (place / "pyproject.toml").write_text((folder / "pyproject.toml").read_text())
+    for home in ("https://example.org/one/scorefold", "https://example.org/two/scorefold"):  # the second replaces
+        files = address["write"](home, tmp_path)
+        assert len(files) == len(MEMBERS) + 1
+        for file in files:
+            written, before = (
+                tomllib.loads((root / file.relative_to(tmp_path)).read_text()) for root in (tmp_path, ROOT)
+            )
+            assert written["project"].pop("urls")["Homepage"] == home
+            assert written == before
+    with pytest.raises(SystemExit, match="given 'scorefold'; expected the repository's address"):
+        address["write"]("scorefold", tmp_path)
 
 
 def test_the_formulas_that_mutations_change_stand_where_they_are_looked_for() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
+from scorefold import __version__
 from scorefold.artefacts import load_state, save_state
 from scorefold.data import Dataset
 from scorefold.errors import ArtefactError, ConfigError, ScorefoldError
@@ -275,7 +276,7 @@ def test_names_from_the_hub_that_lead_out_are_refused() -> None:
     ("how", "message"),
     [
         (lambda facts: facts.update(component="flow:nowhere@1"), "flow:nowhere@1 of scorefold-scorevae"),
-        (lambda facts: facts.update(distribution="nobodys-plugin"), "pip install nobodys-plugin==0.1.0"),
+        (lambda facts: facts.update(distribution="nobodys-plugin"), f"pip install nobodys-plugin=={__version__}"),
         (lambda facts: facts.update(component="score:scorevae@9"), "is older"),
         (lambda facts: facts.update(format=2), "is of format 2"),
         (lambda facts: facts["ports"]["prior"].update(state="../../outside"), "leads out"),

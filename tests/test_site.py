@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import scorefold_site
+from scorefold import __version__
 from scorefold.plugin import hookimpl
 from scorefold_registry import run_file
 from scorefold_registry.cli.main import COMMANDS
@@ -24,6 +25,7 @@ from scorefold_registry.host import Host
 from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.plugin_settings import settings_model
 from scorefold_registry.runfile.reader import read
+from scorefold_site import gallery, versions
 from scorefold_site.commands import commands, options
 from scorefold_site.copies import copied_pages
 from scorefold_site.docstrings import rst_of
@@ -239,18 +241,50 @@ def test_markdown_keeps_what_a_docstring_says() -> None:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built as ``make docs`` does: any warning fails it."""
-    out = tmp_path_factory.mktemp("site")
+    """The site, built as for publication, which ``make docs`` does but for a link: any warning fails it."""
+    out = tmp_path_factory.mktemp("site") / "0.2.0"
     paths = os.pathsep.join([str(ROOT / "docs"), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "scorefold_site.build", str(out)]
+    command = [sys.executable, "-m", "scorefold_site.build", str(out), "--published"]
     outcome = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert versions.write(out.parent) == ["0.2.0"]
     return out
 
 
 def test_the_site_builds_without_a_warning(built: Path, site: dict[str, str]) -> None:
     for path in site:
         assert (built / path).with_suffix(".html").is_file(), path
+
+
+def test_pages_say_their_version_and_lead_to_the_others(built: Path) -> None:
+    for page, back in (("index.html", ""), ("theory/index.html", "../")):
+        said = (built / page).read_text()
+        assert f'Version {__version__} · <a href="{back}../versions.html">other versions</a>' in said
+    assert '<a href="0.2.0/index.html">Scorefold 0.2.0</a>' in (built.parent / "versions.html").read_text()
+
+
+def test_the_newest_release_comes_first_and_what_is_unreleased_last(tmp_path: Path) -> None:
+    for name in ("dev", "0.9.0", "0.10.0rc1", "0.10.0", "0.10.0rc2", "0.2.0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "index.html").touch()
+    (tmp_path / "no-site").mkdir()
+    assert versions.write(tmp_path) == ["0.10.0", "0.10.0rc2", "0.10.0rc1", "0.9.0", "0.2.0", "dev"]
+    assert "url=0.10.0/index.html" in (tmp_path / "index.html").read_text()
+    with pytest.raises(SystemExit, match="given none; expected folders such as"):
+        versions.write(tmp_path / "no-site")
+
+
+def test_every_example_has_a_card_of_its_run_as_it_stands(site: dict[str, str]) -> None:
+    examples = {file.stem: file for file in (ROOT / "examples").glob("*.yaml")}
+    made = gallery.cards()
+    old = [
+        name for name, file in examples.items() if made.get(name, {}).get("fingerprint") != gallery.fingerprint(file)
+    ]
+    assert not old, f"examples changed since their cards were made: make gallery makes {', '.join(old)} again"
+    assert set(made) == set(examples)
+    for name in examples:
+        assert f"](figures/gallery/{name}.png)](#{name}yaml)" in site["examples.md"]
+        assert (ROOT / f"docs/figures/gallery/{name}.png").is_file()
 
 
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "docs/notebooks").glob("*.md"))

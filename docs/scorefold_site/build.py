@@ -1,6 +1,7 @@
 """Builds the site: writes all pages into a folder and has Sphinx make HTML of them.
 
-``python -m scorefold_site.build OUT``, with ``docs`` on the path. Any warning of Sphinx is an error.
+``python -m scorefold_site.build OUT [--published]``, with ``docs`` on the path. Any warning of Sphinx is an error.
+A site to be published stands in a folder of its version, and each page of it links to the list of all.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scorefold_site import pages, theory
+from scorefold_site import pages, theory, versions
 from scorefold_site.copies import copied_pages
 from scorefold_site.links import on_site
 from scorefold_site.markdown import fence
@@ -22,7 +23,7 @@ from scorefold_site.notebooks import notebook_pages
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def build(out: Path) -> int:
+def build(out: Path, *, published: bool = False) -> int:
     """Writes the site into ``out``, which is emptied first; the status of Sphinx."""
     shutil.rmtree(out, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -41,6 +42,7 @@ def build(out: Path) -> int:
             "html",
             "-d",
             f"{folder}/doctrees",
+            *(["-A", f"versions=../{versions.PAGE}"] if published else []),
         ]
         status = subprocess.run([*command, str(source), str(out)], check=False).returncode
     for left in ("objects.inv", ".buildinfo"):
@@ -94,4 +96,4 @@ def _toctree(folder: Path, group: str, entries: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(build(Path(sys.argv[1])))
+    sys.exit(build(Path(sys.argv[1]), published="--published" in sys.argv[2:]))

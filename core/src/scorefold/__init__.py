@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _INTERFACES = ("ScoreModel", "Flow", "Geometry", "Estimator", "Allocator", "DataSource", "Network")
 _RESULTS = dict.fromkeys(("Estimate", "Allocation"), "scorefold.results")

@@ -9,14 +9,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from scorefold import __version__
+
 if TYPE_CHECKING:
     from scorefold_registry.experiments.compare import compare
     from scorefold_registry.experiments.sweep import sweep
     from scorefold_registry.host import Host
     from scorefold_registry.run.pipeline import run_file
     from scorefold_registry.run.stage_folder import load_stage
-
-__version__ = "0.1.0"
 
 __all__ = ["Host", "__version__", "compare", "load_stage", "run_file", "sweep"]
 
