@@ -197,6 +197,7 @@ def test_rows_with_gaps_are_dropped_where_that_is_said(tmp_path: Path) -> None:
     for part in parts:
         assert torch.equal(part.x[:, 0], part.index.float())  # type: ignore[union-attr]
         assert torch.equal(part.label, part.index % 2)  # type: ignore[arg-type,operator]
+    assert data.label_names == ("a", "b")
     summary = data.summary()
     assert (summary.rows, summary.incomplete) == (30, 3)
     assert [column.missing for column in summary.columns] == [1, 1, 1]

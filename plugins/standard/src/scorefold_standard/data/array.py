@@ -111,7 +111,9 @@ class ArrayFile(DataSource):
     def _fetcher(self, table: Table) -> Callable[[Tensor], Dataset]:
         """What gives the points at some rows of the files."""
         points, kept, path = self._points, self._kept.rows, self._path
-        label = None if table.label is None else classes(of_rows(table.label, "label", len(points), path)[kept])
+        label = None
+        if table.label is not None:
+            label, self.label_names = classes(of_rows(table.label, "label", len(points), path)[kept])
         condition = table.condition
         if condition is not None:
             condition = of_rows(condition, "condition", len(points), path)[kept]

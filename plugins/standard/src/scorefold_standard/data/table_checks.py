@@ -148,8 +148,8 @@ def of_rows(values: Array, what: str, count: int, path: Path) -> Array:
     return values
 
 
-def classes(label: Array) -> Tensor:
-    """Labels of any type as the classes 0, 1, ... in sorted order, (N,)."""
+def classes(label: Array) -> tuple[Tensor, tuple[str, ...]]:
+    """Labels of any type as the classes 0, 1, ... in sorted order, (N,), with what each of them is called."""
     import pandas as pd
 
     if label.ndim != 1:
@@ -157,8 +157,9 @@ def classes(label: Array) -> Tensor:
     missing = np.flatnonzero(pd.isna(label))
     if len(missing):
         raise DataError(f"row {int(missing[0])} has no label (rows count from 0)", hint="remove the row or fill it in")
-    _, codes = np.unique(label.astype(str) if label.dtype.kind == "O" else label, return_inverse=True)
-    return torch.from_numpy(codes).long()
+    found, codes = np.unique(label.astype(str) if label.dtype.kind == "O" else label, return_inverse=True)
+    called = tuple(f"{value:.15g}" if label.dtype.kind == "f" else str(value) for value in found)
+    return torch.from_numpy(codes).long(), called
 
 
 def conditions(values: Array | None, count: int, path: Path) -> tuple[Tensor | None, ConditionSpec | None]:
