@@ -257,7 +257,7 @@ def test_the_site_builds_without_a_warning(built: Path, site: dict[str, str]) ->
 
 
 def test_pages_say_their_version_and_lead_to_the_others(built: Path) -> None:
-    for page, back in (("index.html", ""), ("theory/index.html", "../")):
+    for page, back in (("index.html", "./"), ("theory/index.html", "../")):
         said = (built / page).read_text()
         assert f'Version {__version__} · <a href="{back}../versions.html">other versions</a>' in said
     assert '<a href="0.2.0/index.html">Scorefold 0.2.0</a>' in (built.parent / "versions.html").read_text()

@@ -364,7 +364,7 @@ def test_inception_gives_what_torchvision_pools(tmp_path: Path, monkeypatch: pyt
     assert features(x[:1, :1]).shape == (1, 2048)
     with pytest.raises(ConfigError, match="none was named"):
         feature_network("inception", 3)
-    with pytest.raises(ConfigError, match="expected pixels, random-conv or inception"):
+    with pytest.raises(ConfigError, match="expected pixels, random-conv, inception or published-inception"):
         feature_network("resnet", 3)  # type: ignore[arg-type]
     monkeypatch.setitem(__import__("sys").modules, "torchvision.models", None)
     with pytest.raises(ScorefoldError, match="inception needs a library that can't be imported"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -31,6 +31,16 @@ class Exact:
 
     def float(self) -> None:
         """Stays as it is."""
+
+    def cpu(self) -> None:
+        """Stays where it is."""
+
+    def to(self, device: torch.device) -> None:
+        """Stays where it is."""
+
+    def parameters(self) -> Iterator[Tensor]:
+        """One number, which says where it is."""
+        return iter([torch.zeros(1)])
 
     def coefficient_score(self, z: Tensor, t: Tensor) -> Tensor:
         z, t = z.double(), t.double()

@@ -203,7 +203,9 @@ def test_paths_between_codes_are_reported_one_by_one() -> None:
     shown: list[tuple[int, int, str]] = []
     with showing(lambda *said: shown.append(said)):
         context = StageContext("here", dtype=torch.float64)
-        outcome = interpolate(surface("sphere"), {"data": codes}, InterpolateOptions(pairs=3, times=3), context)
+        outcome = interpolate(
+            surface("sphere"), {"data": codes}, InterpolateOptions(between=((0, 1), (2, 3), (4, 5)), times=3), context
+        )
     assert (3, 3, "geodesics") in shown
     assert outcome.result["answer"]["value"] > 0
     ends = outcome.arrays["geodesics"][:, [0, -1]].flatten(0, 1)

@@ -97,7 +97,7 @@ def test_rows_are_written_in_the_order_of_the_file(say: Say, finished: RunResult
         (["STAGE/score", "--do", "sample", "--set", "steps", "--out", "o.npy"], "a name, '=' and a value"),
         (["STAGE/score", "--do", "sample", "--out", "o.txt"], "no format"),
         (["STAGE/score", "--do", "sample", "--out", "o.npy", "--device", "gpu"], "cuda:N"),
-        (["STAGE/score", "--do", "sample", "--out", "o.npy", "--device", "cuda:99"], "leave --device out"),
+        (["STAGE/score", "--do", "sample", "--out", "o.npy", "--device", "cuda:99"], "auto takes what there is"),
         (["STAGE/score", "--do", "sample", "--out", "wide.npy/o.npy"], "wide.npy/o.npy can't be written: "),
         (["STAGE/score", "--do", "sample", "--out", "folder.npy"], "folder.npy is a folder"),
         (["STAGE/data", "--out", "o.npy"], "say what to do: --do VERB"),
