@@ -14,7 +14,7 @@ from scorefold.interfaces import DataSource, TensorSource
 from scorefold_iddiff.config.data import LollipopConfig, ProductConfig, SpaghettiConfig, SquaresConfig, UnionConfig
 from scorefold_iddiff.data.combined import ProductOf, UnionOf
 from scorefold_iddiff.data.drawn import DensityDrawn, Drawn
-from scorefold_standard.config.data import SphereConfig, SwissRollConfig, TorusConfig
+from scorefold_standard.config.manifolds import SphereConfig, SwissRollConfig, TorusConfig
 from scorefold_standard.config.scores import AnalyticConfig
 from scorefold_standard.data.manifolds import DensityManifold, Manifold
 from scorefold_standard.scores.analytic import AnalyticScore

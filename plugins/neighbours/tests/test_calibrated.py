@@ -24,7 +24,7 @@ from scorefold_neighbours.estimators.pca import PCAEstimator
 from scorefold_neighbours.estimators.skdim import SkdimEstimator
 from scorefold_neighbours.figures import plot
 from scorefold_registry import Host
-from scorefold_standard.config.data import SphereConfig, SubspaceConfig
+from scorefold_standard.config.manifolds import SphereConfig, SubspaceConfig
 from scorefold_standard.data.benchmark import generated
 from scorefold_standard.data.manifolds import draw
 

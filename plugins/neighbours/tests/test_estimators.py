@@ -20,7 +20,8 @@ from scorefold_neighbours.estimators.formulas import two_nn
 from scorefold_neighbours.estimators.pca import PCAEstimator, component_variances, count_components
 from scorefold_neighbours.estimators.points import interval_by_halves
 from scorefold_neighbours.estimators.skdim import METHODS, SkdimEstimator
-from scorefold_standard.config.data import DigitsConfig, HelixConfig, SphereConfig, SubspaceConfig
+from scorefold_standard.config.data import DigitsConfig
+from scorefold_standard.config.manifolds import HelixConfig, SphereConfig, SubspaceConfig
 from scorefold_standard.data.digits import Digits
 from scorefold_standard.data.manifolds import draw
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from scorefold.errors import DataError
-from scorefold_standard.config.data import BenchmarkManifoldConfig
+from scorefold_standard.config.manifolds import BenchmarkManifoldConfig
 from scorefold_standard.data.benchmark import BenchmarkManifold, generated
 from scorefold_toolkit.data.splits import moments
 

@@ -9,8 +9,8 @@ import torch
 
 from scorefold.config import Config
 from scorefold.errors import ConfigError, DataError
-from scorefold_standard.config.data import (
-    DigitsConfig,
+from scorefold_standard.config.data import DigitsConfig
+from scorefold_standard.config.manifolds import (
     GaussianMixtureConfig,
     HelixConfig,
     SphereConfig,

@@ -20,7 +20,8 @@ from scorefold.stage import StageContext
 from scorefold_neighbours.config import MLEConfig, PCAConfig, TwoNNConfig
 from scorefold_neighbours.estimators.pca import PCAEstimator
 from scorefold_neighbours.estimators.skdim import SkdimEstimator
-from scorefold_standard.config.data import ArrayConfig, BenchmarkManifoldConfig
+from scorefold_standard.config.data import ArrayConfig
+from scorefold_standard.config.manifolds import BenchmarkManifoldConfig
 from scorefold_standard.data.array import ArrayFile
 from scorefold_toolkit.data.rounding import rounding_warning
 from scorefold_verbs.config.verbs import EstimateOptions

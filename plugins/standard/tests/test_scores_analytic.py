@@ -15,7 +15,7 @@ from scorefold.diffusion.process import Isotropic
 from scorefold.errors import DataError, ShapeError
 from scorefold.interfaces import DataSource, TensorSource
 from scorefold.interfaces.capabilities import KnowsDistribution
-from scorefold_standard.config.data import SphereConfig, TorusConfig
+from scorefold_standard.config.manifolds import SphereConfig, TorusConfig
 from scorefold_standard.config.scores import AnalyticConfig
 from scorefold_standard.data.manifolds import DensityManifold
 from scorefold_standard.scores.analytic import AnalyticScore

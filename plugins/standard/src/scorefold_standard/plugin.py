@@ -22,7 +22,7 @@ def _data(
         kind="data",
         name=name,
         target=f"scorefold_standard.data.{target}",
-        config=f"scorefold_standard.config.data:{config}",
+        config=f"scorefold_standard.config.{config}",
         summary=summary,
         examples=tuple({"config": example} for example in examples),
         cite=cite,
@@ -58,7 +58,7 @@ def _sources() -> Iterable[Component]:
     yield _data(
         "digits",
         "digits:Digits",
-        "DigitsConfig",
+        "data:DigitsConfig",
         "scikit-learn's 1,797 handwritten digits, 8 x 8 grey",
         {"limit": 200},
         {"flatten": True},
@@ -66,28 +66,28 @@ def _sources() -> Iterable[Component]:
     yield _data(
         "array",
         "array:ArrayFile",
-        "ArrayConfig",
+        "data:ArrayConfig",
         "Points from an npy, npz, csv or parquet file",
         {"path": str(_SAMPLES / "points.csv"), "label": "label"},
     )
     yield _data(
         "images",
         "images:ImageFolder",
-        "ImagesConfig",
+        "data:ImagesConfig",
         "Images from a folder, sub-folders as classes",
         {"root": str(_SAMPLES / "images"), "size": 8},
     )
     yield _data(
         "image-pairs",
         "image_pairs:ImagePairs",
-        "ImagePairsConfig",
+        "data:ImagePairsConfig",
         "Pairs of images from files: side by side in one, or of one name in two folders",
         {"root": str(_SAMPLES / "images"), "size": 8},
     )
     yield _data(
         "mnist",
         "vision:MNIST",
-        "MNISTConfig",
+        "data:MNISTConfig",
         "MNIST from a local folder: handwritten digits, 28 x 28 grey",
         {"root": str(_SAMPLES / "mnist")},
         cite="cite/mnist.bib",
@@ -95,7 +95,7 @@ def _sources() -> Iterable[Component]:
     yield _data(
         "fashion-mnist",
         "vision:MNIST",
-        "FashionMNISTConfig",
+        "data:FashionMNISTConfig",
         "Fashion-MNIST from a local folder: articles of clothing, 28 x 28 grey",
         {"root": str(_SAMPLES / "mnist")},
         cite="cite/fashion_mnist.bib",
@@ -103,7 +103,7 @@ def _sources() -> Iterable[Component]:
     yield _data(
         "cifar10",
         "vision:CIFAR10",
-        "CIFAR10Config",
+        "data:CIFAR10Config",
         "CIFAR-10 from a local folder: ten classes, 32 x 32 colour",
         {"root": str(_SAMPLES / "cifar10"), "verify": False},
         cite="cite/cifar10.bib",
@@ -111,7 +111,7 @@ def _sources() -> Iterable[Component]:
     yield _data(
         "celeba",
         "vision:CelebA",
-        "CelebAConfig",
+        "data:CelebAConfig",
         "CelebA from a local folder: aligned faces with forty attributes",
         {"root": str(_SAMPLES), "size": 16},
         cite="cite/celeba.bib",
@@ -119,7 +119,7 @@ def _sources() -> Iterable[Component]:
     yield _data(
         "photographs",
         "photographs:Photographs",
-        "PhotographsConfig",
+        "data:PhotographsConfig",
         "Patches of scikit-learn's two photographs; splits share no pixel",
         {"size": 16, "points": 200},
     )
@@ -141,38 +141,46 @@ def _sources() -> Iterable[Component]:
     yield _data(
         "sphere",
         held,
-        "SphereConfig",
+        "manifolds:SphereConfig",
         "A uniform k-sphere in a random subspace",
         {"dimension": 2, "ambient": 4, "points": 100},
     )
     yield _data(
         "torus",
         held,
-        "TorusConfig",
+        "manifolds:TorusConfig",
         "A flat torus, a product of circles, or the torus of revolution",
         {"points": 100},
         {"form": "revolution", "points": 100},
     )
-    yield _data("swiss-roll", manifold, "SwissRollConfig", "The Swiss roll, a rolled-up sheet", {"points": 100})
-    yield _data("helix", manifold, "HelixConfig", "A helix, a curve of constant curvature and torsion", {"points": 100})
+    yield _data(
+        "swiss-roll", manifold, "manifolds:SwissRollConfig", "The Swiss roll, a rolled-up sheet", {"points": 100}
+    )
+    yield _data(
+        "helix",
+        manifold,
+        "manifolds:HelixConfig",
+        "A helix, a curve of constant curvature and torsion",
+        {"points": 100},
+    )
     yield _data(
         "subspace",
         held,
-        "SubspaceConfig",
+        "manifolds:SubspaceConfig",
         "A Gaussian on a linear subspace",
         {"dimension": 2, "ambient": 4, "points": 100},
     )
     yield _data(
         "gaussian-mixture",
         held,
-        "GaussianMixtureConfig",
+        "manifolds:GaussianMixtureConfig",
         "Gaussians on random subspaces, one dimension each",
         {"dimensions": [1, 2], "ambient": 4, "points": 100},
     )
     yield _data(
         "benchmark-manifold",
         "benchmark:BenchmarkManifold",
-        "BenchmarkManifoldConfig",
+        "manifolds:BenchmarkManifoldConfig",
         "scikit-dimension's 24 benchmark manifolds, whose dimensions are known",
         {"name": "M6_Nonlinear", "points": 200},
         {"name": "M13b_Spiral", "points": 200, "scale": "table"},

@@ -10,15 +10,11 @@ from pydantic import AfterValidator, Field, model_validator
 from scorefold.config import Config
 from scorefold_toolkit.config.data import (
     FRACTIONS,
-    Ambient,
     FilePath,
     Fractions,
-    Isometry,
     KeptClasses,
-    Noise,
     Points,
     Seed,
-    Tangents,
 )
 from scorefold_toolkit.config.operators import BoxDownsampleConfig, OperatorConfig
 
@@ -40,7 +36,7 @@ Scale = Annotated[
 ]
 
 
-def _with_scale(data: Any) -> Any:
+def with_scale(data: Any) -> Any:
     """The fields of a config whose ``scale`` was once called ``standardise``."""
     if not isinstance(data, dict) or not isinstance(data.get("standardise"), bool):
         return data
@@ -162,7 +158,7 @@ class ArrayConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _old(cls, data: Any) -> Any:
-        return _with_scale(data)
+        return with_scale(data)
 
     @model_validator(mode="after")
     def _bounds(self) -> ArrayConfig:
@@ -334,148 +330,3 @@ class PairedConfig(Config):
         description="The event is what the mask hides, a rectangle, instead of the whole image; the condition stays",
     )
     seed: Seed = None
-
-
-class SphereConfig(Config):
-    """The uniform distribution on a k-sphere."""
-
-    dimension: int = Field(2, ge=1, description="k, the dimension of the sphere; it spans k + 1 coordinates")
-    ambient: Ambient = None
-    radius: float = Field(1.0, gt=0, description="Radius, which sets the units of the data")
-    isometry: Isometry = None
-    points: Points = 2000
-    noise_std: Noise = 0.0
-    tangents: Tangents = False
-    fractions: Fractions = FRACTIONS
-    seed: Seed = None
-
-
-class TorusConfig(Config):
-    """A torus."""
-
-    form: Literal["flat", "revolution"] = Field(
-        "flat", description="A product of circles in 2 coordinates each, or the surface of a ring in 3 coordinates"
-    )
-    dimension: int = Field(2, ge=1, description="Number of circles; 2 for the torus of revolution")
-    ambient: Ambient = None
-    radius: float = Field(1.0, gt=0, description="Radius of the circles, or of the tube")
-    ring_radius: float = Field(2.0, gt=0, description="Torus of revolution: distance of the tube from the axis")
-    points: Points = 2000
-    noise_std: Noise = 0.0
-    tangents: Tangents = False
-    fractions: Fractions = FRACTIONS
-    seed: Seed = None
-
-    @model_validator(mode="after")
-    def _ring(self) -> TorusConfig:
-        if self.form == "revolution" and (self.dimension != 2 or self.ring_radius <= self.radius):
-            raise ValueError("a torus of revolution has dimension 2 and a ring_radius above its radius")
-        return self
-
-
-class SwissRollConfig(Config):
-    """The Swiss roll (t cos t, h, t sin t), t uniform from 1.5 pi over the turns, h uniform over the height."""
-
-    turns: float = Field(1.5, gt=0, description="Turns of the roll")
-    height: float = Field(21.0, gt=0, description="Width of the sheet across the roll")
-    ambient: Ambient = None
-    points: Points = 2000
-    noise_std: Noise = 0.0
-    tangents: Tangents = False
-    fractions: Fractions = FRACTIONS
-    seed: Seed = None
-
-
-class HelixConfig(Config):
-    """The helix (r cos t, r sin t, pitch t / 2 pi), uniform by arc length."""
-
-    turns: float = Field(3.0, gt=0, description="Turns of the helix")
-    radius: float = Field(1.0, gt=0, description="Radius")
-    pitch: float = Field(1.0, description="Rise a turn; 0 for a circle")
-    ambient: Ambient = None
-    points: Points = 2000
-    noise_std: Noise = 0.0
-    tangents: Tangents = False
-    fractions: Fractions = FRACTIONS
-    seed: Seed = None
-
-
-class SubspaceConfig(Config):
-    """A Gaussian on a random linear subspace."""
-
-    dimension: int = Field(2, ge=0, description="k, the dimension of the subspace")
-    ambient: Ambient = None
-    variances: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
-        None, description="The k variances; null for ones"
-    )
-    mean: tuple[float, ...] | None = Field(None, description="The mean, one number a coordinate; null for 0")
-    points: Points = 2000
-    noise_std: Noise = 0.0
-    tangents: Tangents = False
-    fractions: Fractions = FRACTIONS
-    seed: Seed = None
-
-
-class GaussianMixtureConfig(Config):
-    """Gaussians on random subspaces around random centres."""
-
-    dimensions: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        (2, 2, 2), min_length=1, description="Dimension of each component"
-    )
-    weights: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
-        None, description="Weight of each component, up to a common factor; null for equal weights"
-    )
-    std: float = Field(1.0, gt=0, description="Standard deviation along each direction of a component")
-    separation: float = Field(5.0, ge=0, description="Distance of the centres from the origin, in random directions")
-    ambient: Ambient = None
-    points: Points = 2000
-    noise_std: Noise = 0.0
-    fractions: Fractions = FRACTIONS
-    seed: Seed = None
-
-    @model_validator(mode="after")
-    def _as_many(self) -> GaussianMixtureConfig:
-        if self.weights is not None and len(self.weights) != len(self.dimensions):
-            raise ValueError(f"{len(self.weights)} weights were given for {len(self.dimensions)} components")
-        return self
-
-
-class BenchmarkManifoldConfig(Config):
-    """One of scikit-dimension's benchmark manifolds."""
-
-    name: Literal[
-        "M1_Sphere",
-        "M2_Affine_3to5",
-        "M3_Nonlinear_4to6",
-        "M4_Nonlinear",
-        "M5a_Helix1d",
-        "M5b_Helix2d",
-        "M6_Nonlinear",
-        "M7_Roll",
-        "M8_Nonlinear",
-        "M9_Affine",
-        "M10a_Cubic",
-        "M10b_Cubic",
-        "M10c_Cubic",
-        "M10d_Cubic",
-        "M11_Moebius",
-        "M12_Norm",
-        "M13a_Scurve",
-        "M13b_Spiral",
-        "Mbeta",
-        "Mn1_Nonlinear",
-        "Mn2_Nonlinear",
-        "Mp1_Paraboloid",
-        "Mp2_Paraboloid",
-        "Mp3_Paraboloid",
-    ] = Field("M1_Sphere", description="Which manifold, by its name in scikit-dimension")
-    points: Points = 2000
-    noise_std: Noise = 0.0
-    scale: Scale = None
-    fractions: Fractions = FRACTIONS
-    seed: Seed = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _old(cls, data: Any) -> Any:
-        return _with_scale(data)

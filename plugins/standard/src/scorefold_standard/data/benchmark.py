@@ -11,7 +11,7 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_seed
-from scorefold_standard.config.data import BenchmarkManifoldConfig
+from scorefold_standard.config.manifolds import BenchmarkManifoldConfig
 from scorefold_standard.data.scaling import scale_of, statistics_of
 from scorefold_toolkit.data.manifolds import Draw, splits_of
 from scorefold_toolkit.data.splits import chosen, measured_split, pick, source_seed

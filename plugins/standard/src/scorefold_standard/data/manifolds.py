@@ -14,7 +14,7 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold.seeds import derive_generator
-from scorefold_standard.config.data import (
+from scorefold_standard.config.manifolds import (
     GaussianMixtureConfig,
     HelixConfig,
     SphereConfig,
