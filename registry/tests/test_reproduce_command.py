@@ -228,6 +228,8 @@ def test_text_says_each_claim_and_the_whole(install: Install, capsys: Captured) 
     assert lines[9].startswith("error  one/worse  (gate, ")
     assert lines[-1] == "does not hold; 3 gates: 1 hold, 1 fail, 1 skipped; 1 report"
     assert captured.err == "busy\n"
+    assert main(["reproduce", "fake-one", "--only", "off"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "measured; 1 report", "nothing there could have failed"
 
 
 def test_profiles(make: Callable[..., Any]) -> None:

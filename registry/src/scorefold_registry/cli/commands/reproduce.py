@@ -85,7 +85,9 @@ def _summary(measurements: Sequence[Measurement], held: bool) -> str:
     ]
     parts = [f"{len(gates)} gate{'' if len(gates) == 1 else 's'}: {', '.join(counts)}"] if gates else []
     parts += [f"{reports} report{'' if reports == 1 else 's'}"] if reports else []
-    return f"{'holds' if held else 'does not hold'}; {'; '.join(parts)}"
+    # Reports that all came out have no bound that could have failed.
+    verdict = "does not hold" if not held else "holds" if gates else "measured"
+    return f"{verdict}; {'; '.join(parts)}"
 
 
 def _null_summary(measurements: Sequence[Measurement]) -> str:
