@@ -356,6 +356,18 @@ def test_every_member_can_be_published(folder: Path) -> None:
     assert all("~=" in item or item.startswith(project["name"]) for item in ours)
 
 
+def test_claims_train_in_the_precision_that_is_asked_for() -> None:
+    """``reproduce --precision`` reaches a training by the call alone."""
+    calls = [
+        (file, call)
+        for file in ROOT.glob("plugins/*/src/*/claims/*.py")
+        for call in ast.walk(ast.parse(file.read_text()))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "fit"
+    ]
+    assert len(calls) > 5
+    assert not [file.name for file, call in calls if "precision" not in {word.arg for word in call.keywords}]
+
+
 def test_the_conda_recipe_requires_what_the_members_do() -> None:
     """Under conda's names, and the highest of the lowest versions that members name."""
     names = {"torch": "pytorch", "matplotlib": "matplotlib-base", "PyWavelets": "pywavelets"}

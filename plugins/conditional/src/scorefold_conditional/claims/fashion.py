@@ -70,7 +70,7 @@ def _measured(host: Any, source: DataSource, seed: int, task: str, method: str) 
     found["frechet"] = _frechet(source, drawn.flatten(0, 1))
     if all(path.is_file() for path in WEIGHTS):
         network = LPIPS(*WEIGHTS)
-        found["lpips"] = float(torch.cat([network(_padded(one), _padded(test.x)) for one in drawn]).mean())
+        found["lpips"] = float(torch.cat([network(_padded(one), _padded(test.x.cpu())) for one in drawn.cpu()]).mean())
     print(f"{task} by {method}: " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()), flush=True)
     return found
 
@@ -104,14 +104,14 @@ def _prior(host: Any, source: DataSource, seed: int) -> Any:
     config = {name: value for name, value in settings("cde", 0.0).items() if name in ("process", "network")}
     config |= {"weighting": "simple", "training": TRAINING}
     prior = host.create("score:denoising", config, generator=derive_generator(seed, "weights"), data=source)
-    fit(prior, source.load("train"), prior.training_config, seed=seed)
+    fit(prior, source.load("train"), prior.training_config, seed=seed, precision=host.precision)
     return prior.eval()
 
 
 @torch.no_grad()
 def _frechet(source: DataSource, x: Tensor) -> float:
-    network = RandomConv(1)
-    return frechet_distance(network(x), network(source.load("train").tensor(REFERENCE)))
+    network, known = RandomConv(1), source.load("train").tensor(REFERENCE)
+    return frechet_distance(network(x.cpu()), network(known.cpu()))
 
 
 def _padded(x: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ def trained(host: Any, source: DataSource, seed: int, model: str) -> tuple[Any, 
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "weights"))
         made = host.create(name, {**config, "training": training}, data=source)
-    report = fit(made, source.load("train"), made.training_config, seed=seed)
+    report = fit(made, source.load("train"), made.training_config, seed=seed, precision=host.precision)
     return made.eval(), report.cpu_seconds
 
 
@@ -95,9 +95,9 @@ def _measured(host: Any, source: DataSource, seed: int, model: str) -> Mapping[s
 
 @torch.no_grad()
 def _distances(source: DataSource, samples: Tensor) -> dict[str, float]:
-    train, test = source.load("train").tensor(10_000).flatten(1).double(), source.load("test").x
+    train, test = source.load("train").tensor(10_000).cpu().flatten(1).double(), source.load("test").x.cpu()
     axes = torch.linalg.eigh(torch.cov(train.mT)).eigenvectors[:, -COMPONENTS:]
-    shown, network = samples.clamp(0, 1), RandomConv(1)
+    shown, network = samples.cpu().clamp(0, 1), RandomConv(1)
     features = [torch.cat([network(part) for part in x.split(500)]) for x in (shown, test)]
     return {
         "convolutions": frechet_distance(*features),

@@ -81,7 +81,7 @@ def _source(host: Any) -> DataSource | None:
 @cache
 def _flow(host: Any, source: DataSource, seed: int) -> Flow:
     flow = host.create("flow:anisotropic", dict(FLOW), generator=derive_generator(seed, "weights"), data=source)
-    fit(flow, source.load("train"), flow.training_config, seed=seed)
+    fit(flow, source.load("train"), flow.training_config, seed=seed, precision=host.precision)
     assert isinstance(flow, Flow)
     return flow
 
@@ -120,7 +120,9 @@ def _pairs(test: Dataset, pairs: str, seed: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _middle(flow: Flow, x: Tensor, y: Tensor) -> Tensor:
-    return Pullback(PullbackConfig(), flow=flow).geodesic(x, y, torch.tensor([0.5], dtype=x.dtype))[:, 0]
+    return Pullback(PullbackConfig(), flow=flow).geodesic(x, y, torch.tensor([0.5], dtype=x.dtype, device=x.device))[
+        :, 0
+    ]
 
 
 def _nearest(x: Tensor, train: Tensor) -> float:
