@@ -65,8 +65,9 @@ def test_the_chart_of_a_flow_holds_its_own_coordinates(learned: Explored) -> Non
     assert torch.allclose(found.positions, z[:, order], atol=1e-4)
 
 
-def test_neighbours_of_a_disc_have_two_dimensions(generator: torch.Generator) -> None:
-    explored = plain(torch.nn.functional.pad(torch.randn(3000, 2, generator=generator), (0, 6)))
+@pytest.mark.parametrize("mean", [0.0, 1000.0])
+def test_neighbours_of_a_disc_have_two_dimensions(mean: float, generator: torch.Generator) -> None:
+    explored = plain(torch.nn.functional.pad(torch.randn(3000, 2, generator=generator), (0, 6)) + mean)
     values, known = neighbours.local_dimensions(explored, seconds=30)
     assert known == 3000
     assert float(values.median()) == pytest.approx(2.0, abs=0.15)

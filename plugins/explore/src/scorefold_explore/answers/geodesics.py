@@ -34,11 +34,7 @@ def between(explored: Explored, geometry: str, start: int, end: int, steps: int)
 
 @torch.no_grad()
 def answer(explored: Explored, geometry: str, start: int, end: int, steps: int, map_name: str) -> dict[str, Any]:
-    """Both curves as the page shows them, where they lie on a map, and how long they are.
-
-    ``nearest`` are the distances of their points from the nearest point of the data, ends left out: large where a
-    curve leaves the data.
-    """
+    """Both curves as the page shows them, where they lie on a map, and how long they are."""
     began = time.perf_counter()
     curve, line = between(explored, geometry, start, end, steps)
     seconds = time.perf_counter() - began

@@ -94,14 +94,20 @@ def nearest(explored: Explored, point: int, distances: Tensor, count: int, *, sa
 
 
 def narrow_points(explored: Explored) -> Tensor:
-    """Rows (N, at most NARROW) whose distances are those of points, up to the variance that is left out."""
+    """Rows (N, at most NARROW) about 0 whose distances are those of points, up to the variance that is left out.
+
+    Distances between all points are squares less products, which a mean far from 0 leaves no digits of.
+    """
     if "narrow" not in explored.memory:
         rows = flat_points(explored)
+        middle = rows.mean(0, dtype=torch.float64).float()
         if rows.shape[1] > NARROW:
             some = rows[torch.linspace(0, len(rows) - 1, min(len(rows), 3000)).long()].double()
             centred = some - some.mean(0)
             axes = torch.linalg.svd(centred[:2000], full_matrices=False)[2][:NARROW].T.float()
-            rows = torch.cat([part @ axes for part in rows.split(ROWS)])
+            rows = torch.cat([(part - middle) @ axes for part in rows.split(ROWS)])
+        else:
+            rows = rows - middle
         explored.memory["narrow"] = rows
     found: Tensor = explored.memory["narrow"]
     return found
