@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from scorefold.errors import ShapeError
+from scorefold_toolkit.libraries import library
 from scorefold_toolkit.metrics.weights import read_weights
 
 NetworkName = Literal["AlexNet", "VGG-16"]
@@ -18,54 +19,27 @@ NetworkName = Literal["AlexNet", "VGG-16"]
 
 @dataclass(frozen=True)
 class _Layers:
-    """``convolutions`` are (position in torchvision's ``features``, in, out, kernel, stride, padding); a max-pool
-    (kernel, stride) precedes those at ``pooled``; ``read`` are those whose rectified features count."""
+    """A network of torchvision by its name there: ``read`` are the rectifiers of its ``features`` whose values count,
+    of so many channels, for images of ``smallest`` pixels a side and more."""
 
-    convolutions: tuple[tuple[int, int, int, int, int, int], ...]
-    pooled: tuple[int, ...]
-    pool: tuple[int, int]
-    read: tuple[int, ...]
+    name: str
+    read: Mapping[int, int]
     smallest: int
     backbone: str
     heads: str
 
 
-_VGG_WIDTHS = (
-    (0, 3, 64),
-    (2, 64, 64),
-    (5, 64, 128),
-    (7, 128, 128),
-    (10, 128, 256),
-    (12, 256, 256),
-    (14, 256, 256),
-    (17, 256, 512),
-    (19, 512, 512),
-    (21, 512, 512),
-    (24, 512, 512),
-    (26, 512, 512),
-    (28, 512, 512),
-)
 _NETWORKS: dict[NetworkName, _Layers] = {
     "AlexNet": _Layers(
-        (
-            (0, 3, 64, 11, 4, 2),
-            (3, 64, 192, 5, 1, 2),
-            (6, 192, 384, 3, 1, 1),
-            (8, 384, 256, 3, 1, 1),
-            (10, 256, 256, 3, 1, 1),
-        ),
-        pooled=(3, 6),
-        pool=(3, 2),
-        read=(0, 3, 6, 8, 10),
+        "alexnet",
+        read={1: 64, 4: 192, 7: 384, 9: 256, 11: 256},
         smallest=31,
         backbone="torchvision's state dict of AlexNet, alexnet-owt-7be5be79.pth",
         heads="the linear heads of the lpips package, weights/v0.1/alex.pth",
     ),
     "VGG-16": _Layers(
-        tuple((place, inside, outside, 3, 1, 1) for place, inside, outside in _VGG_WIDTHS),
-        pooled=(5, 10, 17, 24),
-        pool=(2, 2),
-        read=(2, 7, 14, 21, 28),
+        "vgg16",
+        read={3: 64, 8: 128, 15: 256, 22: 512, 29: 512},
         smallest=16,
         backbone="torchvision's state dict of VGG-16, vgg16-397923af.pth",
         heads="the linear heads of the lpips package, weights/v0.1/vgg.pth",
@@ -82,7 +56,8 @@ class LPIPS(nn.Module):
     (version 0.1, equation 1 of the paper). Grey images count as three equal channels. ``backbone`` is a state dict as
     torchvision publishes it (alexnet-owt-7be5be79.pth, vgg16-397923af.pth), ``heads`` that of the lpips package
     (weights/v0.1/alex.pth, vgg.pth); both are files at hand, for nothing is downloaded. Raises ``DataError`` for files
-    that are something else, ``ShapeError`` for images of fewer than 31 (VGG-16: 16) pixels a side.
+    that are something else, ``ScorefoldError`` without torchvision, ``ShapeError`` for images of fewer than 31 (VGG-16:
+    16) pixels a side.
 
     >>> LPIPS("alexnet.pth", "alex.pth")  # raises, where the published weights are not at hand
     Traceback (most recent call last):
@@ -94,20 +69,17 @@ class LPIPS(nn.Module):
         super().__init__()
         self.network = network
         self._layers = layers = _NETWORKS[network]
-        shapes: dict[str, tuple[int, ...]] = {}
-        for place, inside, outside, kernel, _, _ in layers.convolutions:
-            shapes[f"features.{place}.weight"] = (outside, inside, kernel, kernel)
-            shapes[f"features.{place}.bias"] = (outside,)
+        with library("lpips", "scorefold-toolkit[images]"):
+            from torchvision import models
+        with torch.device("meta"):  # nothing is drawn for weights that are about to be replaced
+            whole = getattr(models, layers.name)(weights=None)
+        shapes = {f"features.{name}": tuple(tensor.shape) for name, tensor in whole.features.state_dict().items()}
         weights = read_weights(backbone, shapes, layers.backbone)
-        read = [row[2] for row in layers.convolutions if row[0] in layers.read]
-        widths = {f"lin{i}.model.1.weight": (1, width, 1, 1) for i, width in enumerate(read)}
+        found = whole.features
+        found.load_state_dict({name.removeprefix("features."): weights[name] for name in shapes}, assign=True)
+        self.layers = found[: max(layers.read) + 1]
+        widths = {f"lin{i}.model.1.weight": (1, width, 1, 1) for i, width in enumerate(layers.read.values())}
         linear = read_weights(heads, widths, layers.heads)
-        self.convolutions = nn.ModuleList()
-        for place, inside, outside, kernel, stride, padding in layers.convolutions:
-            layer = nn.Conv2d(inside, outside, kernel, stride, padding, device="meta")
-            own = {name: weights[f"features.{place}.{name}"] for name in ("weight", "bias")}
-            layer.load_state_dict(own, assign=True)
-            self.convolutions.append(layer)
         self.heads = nn.ParameterList([linear[name].reshape(-1) for name in widths])
         self.requires_grad_(False).eval()
 
@@ -116,10 +88,8 @@ class LPIPS(nn.Module):
         shift, scale = (x.new_tensor(values)[:, None, None] for values in (_SHIFT, _SCALE))
         x = (2 * x - 1 - shift) / scale
         maps = []
-        for (place, *_), layer in zip(self._layers.convolutions, self.convolutions, strict=True):
-            x = functional.relu(
-                layer(functional.max_pool2d(x, *self._layers.pool) if place in self._layers.pooled else x)
-            )
+        for place, layer in enumerate(self.layers):
+            x = layer(x)
             if place in self._layers.read:
                 maps.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
         return maps
