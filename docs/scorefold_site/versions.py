@@ -7,9 +7,10 @@ released.
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
+
+from packaging.version import Version
 
 PAGE = "versions.html"
 UNRELEASED = "dev"
@@ -20,9 +21,10 @@ _HEAD = '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<meta name="
 def write(folder: Path) -> list[str]:
     """Writes both pages; gives the versions, the newest release first and ``dev`` last.
 
-    Raises ``SystemExit`` where no folder holds a site.
+    Raises ``SystemExit`` where no folder holds a site, ``InvalidVersion`` for one whose name is no version.
     """
-    found = sorted((site.parent.name for site in folder.glob("*/index.html")), key=_age)
+    names = {site.parent.name for site in folder.glob("*/index.html")}
+    found = sorted(names - {UNRELEASED}, key=Version, reverse=True) + sorted(names & {UNRELEASED})
     if not found:
         sys.exit(f"no site in {folder}: given none; expected folders such as {folder}/0.2.0 with an index.html")
     rows = "\n".join(f'<li><a href="{name}/index.html">{_title(name)}</a></li>' for name in found)
@@ -34,15 +36,6 @@ def write(folder: Path) -> list[str]:
         f'<p>The documentation of <a href="{found[0]}/index.html">{_title(found[0])}</a>.\n'
     )
     return found
-
-
-def _age(name: str) -> tuple[int, ...]:
-    """Smaller for newer releases; a pre-release is older than its release, and what is no release last."""
-    release = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)(?:(a|b|rc)(\d+))?", name)
-    if release is None:
-        return (1,)
-    stage = ("a", "b", "rc", None).index(release[4])
-    return 0, *(-int(part) for part in release.group(1, 2, 3)), -stage, -int(release[5] or 0)
 
 
 def _title(name: str) -> str:
