@@ -177,6 +177,28 @@ def test_early_stopping_keeps_the_best_weights() -> None:
     assert losses[-1] > losses[best]
 
 
+def test_the_learning_rate_falls_where_validation_stands_still() -> None:
+    # As above: the first validation is the best, and each later one is a fall until the least rate.
+    far, near = Dataset(x=points(64).x + 5), Dataset(x=points(64, seed=1).x + 0.3)
+    plateau = {"factor": 0.5, "patience": 0, "least": 0.01}
+    settings = config(
+        learning_rate=0.05, warmup=0, schedule="constant", ema=None, validate_every=10, log_every=10, plateau=plateau
+    )
+    report = fit(Quadratic(), far, settings, validation=near)
+    losses = [row["validation"] for row in report.history if "validation" in row]
+    assert losses == sorted(losses)
+    rates = [row["learning_rate"] for row in report.history if "learning_rate" in row]
+    assert rates == [0.05, 0.05, 0.025, 0.0125]
+    # A phase begins at its own peak: the second one's is its group's.
+    settings = config(**{**settings.model_dump(), "plateau": {**plateau, "gain": 0.9}})
+    rows = fit(TwoPhase(), points(), settings, validation=near).history
+    rates = {
+        name: [row["learning_rate"] for row in rows if row["phase"] == name and "loss" in row]
+        for name in ("body", "head")
+    }
+    assert rates == {"body": [0.05, 0.05, 0.025], "head": [0.1, 0.1]}
+
+
 def test_without_patience_nothing_stops() -> None:
     far, near = Dataset(x=points(64).x + 5), points(64, seed=1)
     report = fit(Quadratic(), far, config(learning_rate=0.05, validate_every=2), validation=near)

@@ -8,12 +8,15 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 from training_toys import Quadratic, config, points, streamed
 
+from scorefold.artefacts import read_json, write_json
+from scorefold.config import PlateauConfig
 from scorefold.data import Dataset, StreamedDataset
 from scorefold.errors import TrainingError
 from scorefold.interfaces.capabilities import Loss, Phase, Progress
@@ -22,7 +25,7 @@ from scorefold_toolkit.training.batches import batch_positions, batch_size
 from scorefold_toolkit.training.ema import AveragedWeights
 from scorefold_toolkit.training.optimiser import clip_gradients
 from scorefold_toolkit.training.phases import ordered_phases, share_steps
-from scorefold_toolkit.training.schedule import learning_rate_factor
+from scorefold_toolkit.training.schedule import Plateau, learning_rate_factor
 
 
 def phase(name: str, after: str | None = None, steps: int | None = None) -> Phase:
@@ -55,6 +58,50 @@ def test_a_warmup_longer_than_the_phase_leaves_half_of_it() -> None:
     assert factors[:6] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
     assert learning_rate_factor(0, 1, 100, "cosine") == 1.0
     assert learning_rate_factor(0, 10, 0, "cosine") == 1.0
+
+
+@pytest.mark.parametrize("patience", [0, 2])
+def test_rates_fall_on_a_plateau_as_torch_has_them(patience: int) -> None:
+    config = PlateauConfig(factor=0.25, patience=patience, least=0.01)
+    ours = Plateau(config, [1.0, 0.1])
+    weights = [torch.zeros(1), torch.zeros(1)]
+    optimiser = torch.optim.SGD([{"params": [weights[0]], "lr": 1.0}, {"params": [weights[1]], "lr": 0.1}])
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.25, patience=patience, min_lr=0.01)
+    falls = 0
+    for loss in (1 + torch.rand(60, generator=torch.Generator().manual_seed(0))).tolist():
+        before = ours.rates
+        ours.take(loss)
+        theirs.step(loss)
+        falls += ours.rates != before
+        assert ours.rates == [group["lr"] for group in optimiser.param_groups]
+    assert ours.rates == [0.01, 0.01]
+    assert ours.drops == falls > 3
+
+
+def test_losses_below_zero_fall_as_those_above() -> None:
+    above, below = (Plateau(PlateauConfig(factor=0.5, patience=1, gain=0.1), [1.0]) for _ in range(2))
+    for loss in (2.0, 1.7, 1.6, 1.6, 1.6, 1.0):
+        above.take(loss)
+    # Each is a twentieth of the best above it, which is no gain of a tenth; torch would count the rise as one.
+    for loss in (-2.0, -1.9, -1.8, -2.1):
+        below.take(loss)
+    assert (above.drops, below.drops) == (1, 1)
+
+
+def test_a_plateau_goes_on_from_its_facts_and_from_losses_that_are_not_finite(tmp_path: Path) -> None:
+    config = PlateauConfig(factor=0.5, patience=2)
+    losses = (math.nan, math.inf, 3.0, 2.0, math.nan, 2.5, 2.5, 1.0, 1.0, 1.0, 1.0)
+    for split in range(len(losses)):
+        whole, first, second = (Plateau(config, [0.3]) for _ in range(3))
+        for place, loss in enumerate(losses):
+            whole.take(loss)
+            if place == split:
+                write_json(tmp_path / "facts.json", first.facts())
+                second.load(read_json(tmp_path / "facts.json"))
+            (first if place < split else second).take(loss)
+        assert second.facts() == whole.facts()
+    assert whole.drops == 2
+    assert whole.rates == [0.075]
 
 
 def test_the_average_follows_its_recursion_and_steps_aside() -> None:

@@ -98,6 +98,7 @@ _ONE = (nn.Linear(1, 1),)
     [
         (nn.Linear(4, 4), {}, "Linear can't be trained: it is not both a torch module and a Trainable"),
         (Quadratic(), {"patience": 3}, "training.patience needs held-out points"),
+        (Quadratic(), {"plateau": {"patience": 3}}, "training.plateau needs held-out points"),
         (Phased(Phase("a", _ONE), Phase("a", _ONE)), {}, "two phases of training have the name 'a'"),
         (Phased(Phase("a", _ONE, resume_key="b"), Phase("b", _ONE)), {}, "two phases of training have the key 'b'"),
         (Phased(Phase("a", _ONE, resume_key="../b")), {}, "the key '../b', which can't name a folder"),

@@ -61,6 +61,13 @@ def test_a_killed_training_goes_on_to_the_same_bits(case: str, killed: Path) -> 
     assert all(len(list(phase_folder.iterdir())) == 1 for phase_folder in folder.iterdir())
 
 
+def test_the_killed_plateau_has_falls_on_both_sides_of_its_kill() -> None:
+    rates = [row["learning_rate"] for row in CASES["plateau"](None)[1].history if "learning_rate" in row]
+    settled = rates[2:]  # after the warm-up
+    assert len(set(settled)) >= 5
+    assert settled == sorted(settled, reverse=True)
+
+
 def test_a_resumed_training_takes_only_the_steps_that_are_left(tmp_path: Path) -> None:
     settings = config(**OFTEN)
     model = TwoPhase()

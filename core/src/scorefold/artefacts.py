@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -45,18 +45,11 @@ def save_state(folder: Path, tensors: Mapping[str, Tensor], manifest: Mapping[st
     """
     if DIGEST_KEY in manifest:
         raise ArtefactError(f"a manifest has an entry {DIGEST_KEY!r}, which is where digests are kept")
-    if folder.exists():
-        _write_state(folder, tensors, manifest)
-        return
-    with new_folder(folder) as partial:
-        _write_state(partial, tensors, manifest)
-
-
-def _write_state(folder: Path, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> None:
     facts = json.loads(json_text(manifest))
-    save_arrays(folder / STATE_FILE, tensors)
-    digests = {STATE_FILE: digest_file(folder / STATE_FILE), MANIFEST_FILE: _digest_of(facts)}
-    write_json(folder / MANIFEST_FILE, {**facts, DIGEST_KEY: digests})
+    with nullcontext(folder) if folder.exists() else new_folder(folder) as place:
+        save_arrays(place / STATE_FILE, tensors)
+        digests = {STATE_FILE: digest_file(place / STATE_FILE), MANIFEST_FILE: _digest_of(facts)}
+        write_json(place / MANIFEST_FILE, {**facts, DIGEST_KEY: digests})
 
 
 def _digest_of(facts: Mapping[str, Any]) -> str:

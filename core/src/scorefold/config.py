@@ -2,7 +2,7 @@
 
 >>> class Sketch(Config):
 ...     network: Inline("network") = Use(use="network:mlp")
-...     training: TrainingConfig = TrainingConfig(steps=500)
+...     training: TrainingConfig = TrainingConfig(steps=500, plateau=PlateauConfig(factor=0.25))
 >>> Sketch(training={"steps": 20}).training.steps
 20
 >>> [process().name for process in (VEConfig, VPConfig, SubVPConfig, LogSNRConfig, CosineConfig, EDMConfig)]
@@ -175,6 +175,15 @@ UNTRAINED = "SCOREFOLD_UNTRAINED"
 """The environment variable that makes every training take no step; it names a file that gets a line for each."""
 
 
+class PlateauConfig(Config):
+    """A learning rate that falls where a validation loss has stopped falling."""
+
+    factor: float = Field(0.1, gt=0, lt=1, description="What a fall multiplies the learning rate by")
+    patience: int = Field(10, ge=0, description="Checks in a row without a gain; the next such check is a fall")
+    least: float = Field(0.0, ge=0, description="Learning rate below which it does not fall")
+    gain: float = Field(1e-4, ge=0, description="Least gain, as a share of the best value")
+
+
 class TrainingConfig(Config):
     """How ``scorefold_toolkit.training.fit`` trains."""
 
@@ -200,6 +209,9 @@ class TrainingConfig(Config):
     schedule: Literal["cosine", "constant"] = Field("cosine", description="Learning rate after warm-up")
     drops: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (), description="Steps from which on the learning rate is a tenth of what it was"
+    )
+    plateau: PlateauConfig | None = Field(
+        None, description="Falls of the learning rate by the validation loss, or null"
     )
     clip: float | None = Field(1.0, gt=0, description="Largest gradient norm, or null for no clipping")
     ema: float | None = Field(0.999, gt=0, lt=1, description="Decay of the averaged weights evaluation uses, or null")

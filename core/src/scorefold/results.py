@@ -100,12 +100,8 @@ class Estimate:
 
     def tensors(self) -> dict[str, Tensor]:
         """The arrays of the estimate by name: pointwise, spectrum, and the diagnostics that are tensors."""
-        arrays = {name: value for name, value in self.diagnostics.items() if isinstance(value, Tensor)}
-        if self.pointwise is not None:
-            arrays["pointwise"] = self.pointwise
-        if self.spectrum is not None:
-            arrays["spectrum"] = self.spectrum
-        return arrays
+        found = {**self.diagnostics, "pointwise": self.pointwise, "spectrum": self.spectrum}
+        return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
     def plot(self) -> Figure:
         """The histogram over points, with the value and its interval; the value alone without points. Raises

@@ -33,6 +33,9 @@ def train(model: nn.Module, settings: TrainingConfig, folder: Path | None, *, st
 CASES: Mapping[str, Callable[[Path | None], Result]] = {
     "plain": lambda folder: train(Denoiser(), config(**OFTEN), folder),
     "stopping": lambda folder: train(Denoiser(), config(**OFTEN, patience=3, ema=0.9), folder),
+    "plateau": lambda folder: train(
+        Denoiser(), config(**OFTEN, plateau={"factor": 0.5, "patience": 0, "gain": 0.5}), folder
+    ),
     "streamed": lambda folder: train(Denoiser(), config(**OFTEN), folder, stream=True),
     "phases": lambda folder: train(TwoPhase(), config(**OFTEN), folder),
     "sgd": lambda folder: train(Denoiser(), config(**OFTEN, optimiser="sgd", ema=None), folder),
@@ -40,7 +43,7 @@ CASES: Mapping[str, Callable[[Path | None], Result]] = {
 }
 """A case by name, each a training of 40 steps."""
 
-KILLED_AT = {"plain": 17, "stopping": 23, "streamed": 17, "phases": 50, "sgd": 30}
+KILLED_AT = {"plain": 17, "stopping": 23, "plateau": 23, "streamed": 17, "phases": 50, "sgd": 30}
 """The call of the loss, counted from 1, in whose middle the process dies; validations count too."""
 
 

@@ -68,7 +68,7 @@ def fit(
             hint="inherit scorefold.interfaces.Trainable and write its loss",
         )
     if untrained(type(model).__name__):
-        config = config.model_copy(update={"steps": 0, "minutes": None, "patience": None})
+        config = config.model_copy(update={"steps": 0, "minutes": None, "patience": None, "plateau": None})
     phases = ordered_phases(model.phases())
     if only is not None and only not in [phase.name for phase in phases if phase.independent]:
         named = ", ".join(phase.name for phase in phases if phase.independent) or "none"
@@ -76,11 +76,12 @@ def fit(
     processes = processes_for(model, precision, compiled=config.compile, parallel=parallel)
     data = _checked(model, as_dataset(train), "training", processes)
     held_out = None if validation is None else _checked(model, as_dataset(validation), "validation", processes)
-    if config.patience is not None and not held_out:
-        raise TrainingError(
-            "training.patience needs held-out points and there are none",
-            hint="give the data a validation split, or set training.patience to null",
-        )
+    for setting in ("patience", "plateau"):
+        if getattr(config, setting) is not None and not held_out:
+            raise TrainingError(
+                f"training.{setting} needs held-out points and there are none",
+                hint=f"give the data a validation split, or set training.{setting} to null",
+            )
     devices = [processes.device] if processes.device.type == "cuda" else []
     report, clock = FitReport(), Clock()
     with torch.random.fork_rng(devices=devices):

@@ -29,7 +29,7 @@ from scorefold_toolkit.training.optimiser import (
 )
 from scorefold_toolkit.training.phases import only
 from scorefold_toolkit.training.record import RecentLosses, refuse_non_finite
-from scorefold_toolkit.training.schedule import learning_rate_factor
+from scorefold_toolkit.training.schedule import Plateau, learning_rate_factor
 from scorefold_toolkit.training.task import LossModule, State, Task, named
 from scorefold_toolkit.training.validation import Best, validation_loss
 
@@ -88,6 +88,7 @@ class _PhaseLoop:
         self.trained = _parameters(groups)
         self.optimiser = build_optimiser(groups, config)
         self.peaks = [group["lr"] for group in self.optimiser.param_groups]
+        self.plateau = None if config.plateau is None else Plateau(config.plateau, self.peaks)
         self.average = None if config.ema is None else AveragedWeights(self.trained, config.ema)
         self.best = Best(task.module, self.trained, config.patience)
         self.recent = RecentLosses()
@@ -133,7 +134,7 @@ class _PhaseLoop:
         """One step of the optimiser. Nothing here waits for the device."""
         config, processes = self.task.config, self.task.processes
         factor = learning_rate_factor(self.step, self.steps, config.warmup, config.schedule, config.drops)
-        set_learning_rate(self.optimiser, self.peaks, factor)
+        set_learning_rate(self.optimiser, self.peaks if self.plateau is None else self.plateau.rates, factor)
         if config.flip:
             batch = mirrored(batch, config.flip, self.task.generator)
         for part in parts_of(batch, config.accumulate):
@@ -211,6 +212,8 @@ class _PhaseLoop:
                 processes=task.processes,
             )
             self.best.take(loss)
+        if self.plateau is not None:
+            self.plateau.take(loss)
         task.report.best_validation = self.best.loss if math.isfinite(self.best.loss) else None
         task.report.history.append({"step": task.report.steps, "phase": self.phase.name, "validation": loss})
         if task.processes.rank == 0:
@@ -243,6 +246,7 @@ class _PhaseLoop:
             return
         tensors, facts = task.state()
         facts |= {"complete": complete, "step": self.step, "best": self.best.facts()}
+        facts["plateau"] = None if self.plateau is None else self.plateau.facts()
         if not complete:
             facts["scaler"] = task.processes.scaler_state()
             groups = {"optimiser": optimiser_tensors(self.optimiser), "best": self.best.state}
@@ -266,6 +270,8 @@ class _PhaseLoop:
             averages = parts(groups["average"], {str(place): value for place, value in enumerate(self.trained)})
             self.average.load([averages[str(place)] for place in range(len(averages))])
         self.best.load(facts["best"], parts(groups["best"], self.task.module.state_dict()))
+        if self.plateau is not None:
+            self.plateau.load(facts["plateau"])
         self.recent.load(parts(groups["recent"], {}))
         self.task.processes.load_scaler(facts["scaler"])
 
