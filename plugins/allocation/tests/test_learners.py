@@ -118,12 +118,12 @@ def test_the_weights_with_the_least_held_out_loss_are_kept() -> None:
     rule = Rule(network, GradientSteps(1, 0.01), GradientSteps(1, 0.01))
     config = EpisodesConfig(updates=9, validation=ValidationConfig(every=2), learning_rate=0.05, dtype="float64")
     groups = [Group([tasks_as(torch.float64, SINUSOID.batch(4, 10, generator()))], CELL)]
-    kept, last = train(config, rule, start, groups, [0], held_out)
+    kept, last, _ = train(config, rule, start, groups, [0], held_out)
     assert len(looked) == 5, "at 2, 4, 6, 8 and the last update"
     assert torch.equal(kept[0], looked[1])
     assert torch.equal(last[0], looked[-1])
     blind = torch.tensor([torch.nan], dtype=torch.float64)
-    never, end = train(config, rule, start, groups, [0], lambda weights: blind)
+    never, end, _ = train(config, rule, start, groups, [0], lambda weights: blind)
     assert torch.equal(never[0], end[0])
 
 
@@ -218,8 +218,8 @@ def test_all_tasks_of_a_mixture_weigh_alike() -> None:
     whole = source.batch(9, 10, generator())
     parts = [replace(whole, index=whole.index[rows], target=whole.target[rows]) for rows in (range(3), range(3, 9))]
     groups = [Group([part], Cell(len(part), 5, 5)) for part in parts]
-    together, _ = train(config, rule, start, [Group([whole], Cell(9, 5, 5))], [0], None)
-    apart, _ = train(config, rule, start, groups, [0], None)
+    together, _, _ = train(config, rule, start, [Group([whole], Cell(9, 5, 5))], [0], None)
+    apart, _, _ = train(config, rule, start, groups, [0], None)
     for one, other in zip(together, apart, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 

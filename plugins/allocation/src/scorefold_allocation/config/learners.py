@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from scorefold.config import Config
+from scorefold.config import Config, PlateauConfig
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -63,12 +63,28 @@ class LinearLearnerConfig(Config):
     new_tasks: AdaptedTasksConfig = Field(AdaptedTasksConfig(), description="The tasks it is tested on")
 
 
+class EpisodesPlateauConfig(PlateauConfig):
+    """A learning rate that falls where nothing is gained; a check is a look at validation tasks, or an update."""
+
+    watch: Literal["loss", "accuracy", "training"] = Field(
+        "loss",
+        description="What is to gain: the loss or the accuracy on validation tasks, at each look at them; or the "
+        "training loss, at each update",
+    )
+    most_falls: int | None = Field(None, ge=0, description="A fall beyond these ends the training; null: none does")
+
+
 class EpisodesConfig(Config):
-    """What learners that train a network by episodes have in common. Training is as long for any allocation."""
+    """What learners that train a network by episodes have in common. Training is as long for any allocation, unless
+    ``plateau`` or ``patience`` ends it earlier."""
 
     network: NetworkConfig = Field(MLPConfig(), description="The network")
-    updates: int = Field(2000, ge=0, description="Updates of the weights, the same number for every allocation")
+    updates: int = Field(2000, ge=0, description="Most updates of the weights, the same number for every allocation")
     learning_rate: float = Field(1e-3, gt=0, description="Learning rate of Adam")
+    plateau: EpisodesPlateauConfig | None = Field(None, description="Falls of the learning rate; null: it stays")
+    patience: int | None = Field(
+        None, ge=1, description="Updates without a lower loss on validation tasks that end a training; null: none do"
+    )
     tasks_per_update: int | None = Field(25, ge=1, description="Most tasks in an update, drawn anew; null for all")
     labels_per_update: int | None = Field(
         None, ge=2, description="Most labels of a task in an update, support and query, drawn anew; null for all"
@@ -85,6 +101,11 @@ class EpisodesConfig(Config):
         "classes; or the share of classes that are right",
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="Precision of weights and data")
+
+    @property
+    def has_course(self) -> bool:
+        """Whether the learning rate and the end of a training depend on how it goes."""
+        return self.plateau is not None or self.patience is not None
 
 
 class ANILConfig(EpisodesConfig):

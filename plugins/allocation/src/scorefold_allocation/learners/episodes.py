@@ -15,6 +15,7 @@ from scorefold.seeds import derive_generator
 from scorefold_allocation.config.learners import EpisodesConfig
 from scorefold_allocation.data.batch import TaskBatch
 from scorefold_allocation.learners.adaptation import Answer, Measure, task_losses
+from scorefold_allocation.learners.course import Course
 from scorefold_allocation.learners.interface import Cell
 from scorefold_allocation.learners.networks import Stack, Weights
 from scorefold_toolkit.training.untrained import untrained
@@ -62,12 +63,13 @@ def train(
     groups: Sequence[Group],
     seeds: Sequence[int],
     held_out: Callable[[Weights], Tensor] | None,
-) -> tuple[list[Tensor], list[Tensor]]:
-    """The weights (S, ...) to keep and the last ones, from those at the start.
+) -> tuple[list[Tensor], list[Tensor], int]:
+    """The weights (S, ...) to keep and the last ones, from those at the start, and the updates that were made.
 
     The outer loss is the mean over tasks, of all groups alike, of the loss on their query sets; Adam follows its
     gradient. An update takes tasks of each group in proportion, and one at least. ``held_out`` gives the loss (S,) on
-    held-out tasks: the weights with the least one are kept, or the last ones without it.
+    held-out tasks: the weights with the least one are kept, or the last ones without it. It may give (2, S), the loss
+    and what a plateau watches. A config that has a course is for one seed.
     """
     weights = [w.clone().requires_grad_() for w in start]
     optimiser = torch.optim.Adam(weights, lr=config.learning_rate, fused=True)
@@ -80,6 +82,9 @@ def train(
         for number, (group, share) in enumerate(zip(groups, shares, strict=True))
     ]
     updates = 0 if untrained("episodes") else config.updates
+    course = Course(config) if config.has_course else None
+    assert course is None or len(seeds) == 1, "a course is that of one seed"
+    update = 0
     for update in range(1, updates + 1):
         losses = [
             query_losses(rule.network, rule.training, weights, next(each), rule.loss).mean(1).sum() for each in drawn
@@ -88,18 +93,25 @@ def train(
         for w, slope in zip(weights, torch.autograd.grad(loss, weights), strict=True):
             w.grad = slope
         optimiser.step()
+        looked = None
         if held_out is not None and (update % config.validation.every == 0 or update == updates):
-            found = held_out(weights)
+            looked = held_out(weights).reshape(-1, len(seeds))
+            found = looked[0]
             better = found < least
             least = torch.where(better, found, least)
             for k, w in zip(kept, weights, strict=True):
                 k[better] = w.detach()[better]
+        if course is not None:
+            course.take(update, float(loss.detach()), *([] if looked is None else looked[[0, -1], 0].tolist()))
+            optimiser.param_groups[0]["lr"] = course.rate
+            if course.ended:
+                break
     last = [w.detach() for w in weights]
     # Where no look at held-out tasks gave a number, the last weights show why.
     never = least == torch.inf
     for k, w in zip(kept, last, strict=True):
         k[never] = w[never]
-    return kept, last
+    return kept, last, update
 
 
 def query_losses(
@@ -119,18 +131,20 @@ def measured(
     support: int,
     measure: Measure = task_losses,
 ) -> Tensor:
-    """The mean over all tasks of a measure of their query sets, (S,) in float64, without a graph."""
+    """The mean over all tasks of a measure of their query sets, (S,) in float64, without a graph; (K, S) of one that
+    gives K numbers a task, (K, G)."""
     tasks, size = len(batches[0]), batches[0].size
     width = max(network.width, math.prod(batches[0].points.event_shape))
     at_once = max(1, _NUMBERS_AT_ONCE // (size * len(batches) * width))
-    total = torch.zeros(len(batches), dtype=torch.float64)
+    total: Tensor | float = 0.0
     for start in range(0, tasks, at_once):
         chosen = torch.arange(start, min(start + at_once, tasks))
         episode = _dealt(_stacked([batch.tensors(chosen) for batch in batches]), support)
         x, y, query, target = (part.flatten(0, 1) for part in episode)
         with torch.no_grad():
             values = measure(answer(network, _for_each(len(chosen), weights), x, y, query), target)
-        total += values.reshape(len(batches), -1).double().sum(1)
+        total = total + values.reshape(*values.shape[:-1], len(batches), -1).double().sum(-1)
+    assert isinstance(total, Tensor)
     return total / tasks
 
 

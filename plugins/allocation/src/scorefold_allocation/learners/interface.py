@@ -28,10 +28,12 @@ class Cell(NamedTuple):
 @dataclass(frozen=True)
 class Losses:
     """What came out, cell by cell, in float64: ``test`` (cells,), the ``measure`` on new tasks, and ``train`` (cells,),
-    the training loss at the end, or None where there is none. Training that diverges gives nan or inf in its cell."""
+    the training loss at the end, or None where there is none; ``updates`` (cells,) where trainings may end early, else
+    None. Training that diverges gives nan or inf in its cell."""
 
     test: Tensor
     train: Tensor | None = None
+    updates: Tensor | None = None
 
 
 class Learner(ABC):

@@ -48,10 +48,15 @@ def evaluate(
     """What comes of each plan, for each seed, on new tasks of the source. See ``Learner.evaluate``.
 
     A tied deployment adapts with as many labels as the tasks of a plan have support labels, which must then be alike.
+    Seeds are trained together, or each by itself where trainings have a course of their own.
     """
-    found = [_one(config, new_tasks, make_rule, source, plan, seeds) for plan in plans]
-    test, training = (torch.stack(column, 1) for column in zip(*found, strict=True))
-    return [Losses(test[row], training[row]) for row in range(len(seeds))]
+    parts = [[seed] for seed in seeds] if config.has_course else [seeds]
+    found = [[_one(config, new_tasks, make_rule, source, plan, part) for part in parts] for plan in plans]
+    test, training, updates = (
+        torch.stack([torch.cat(column) for column in columns], 1)
+        for columns in zip(*(zip(*plan, strict=True) for plan in found), strict=True)
+    )
+    return [Losses(test[row], training[row], updates[row] if config.has_course else None) for row in range(len(seeds))]
 
 
 def by_type(source: TaskSource, mixture: Mapping[str, Cell]) -> Plan:
@@ -68,8 +73,8 @@ def _one(
     source: TaskSource,
     plan: Plan,
     seeds: Sequence[int],
-) -> tuple[Tensor, Tensor]:
-    """The measure on new tasks (S,) and the training loss at the end (S,) of one plan, in float64."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The measure on new tasks, the training loss at the end and the updates of one plan, each (S,) in float64."""
     dtype = getattr(torch, config.dtype)
 
     def drawn(origin: TaskSource, split: str, tasks: int, support: int, query: int) -> list[TaskBatch]:
@@ -90,19 +95,20 @@ def _one(
             held_out = drawn(source, "validation", config.validation.tasks, support, new_tasks.query)
     ways = _ways([*(batch for group in groups for batch in group.batches), *new, *(held_out or ())])
     rule = make_rule(new[0].points.event_shape, ways)
-    if ways is None and config.measure == "accuracy":
-        raise ConfigError(
-            "measure: accuracy was asked for, and these tasks have numbers to predict, not classes",
-            hint="measure: loss",
-        )
+    _refuse_unfit(config, ways is not None, held_out is not None)
     starts = zip(*(rule.network.start(derive_generator(seed, "weights")) for seed in seeds), strict=True)
+
+    def watched(outputs: Tensor, y: Tensor) -> Tensor:
+        return torch.stack([rule.loss(outputs, y).double(), -task_accuracies(outputs, y)])
+
+    by_accuracy = config.plateau is not None and config.plateau.watch == "accuracy"
 
     def loss(weights: Weights) -> Tensor:
         assert held_out is not None
-        return measured(rule.network, rule.new, weights, held_out, support, rule.loss)
+        return measured(rule.network, rule.new, weights, held_out, support, watched if by_accuracy else rule.loss)
 
     start = [torch.stack(each).to(dtype) for each in starts]
-    kept, last = train(config, rule, start, groups, seeds, None if held_out is None else loss)
+    kept, last, updates = train(config, rule, start, groups, seeds, None if held_out is None else loss)
     measure = task_accuracies if config.measure == "accuracy" else task_losses
     test = measured(rule.network, rule.new, kept, new, support, measure)
     total = sum(cell.tasks for _, cell in plan)
@@ -110,7 +116,26 @@ def _one(
         cell.tasks / total * measured(rule.network, rule.training, last, batches, cell.support, rule.loss)
         for batches, cell in groups
     ]
-    return test, torch.stack(training).sum(0)
+    return test, torch.stack(training).sum(0), torch.full((len(seeds),), updates, dtype=torch.float64)
+
+
+def _refuse_unfit(config: EpisodesConfig, classifies: bool, has_validation: bool) -> None:
+    """Raises ``ConfigError`` for settings that these tasks do not bear."""
+    watch = None if config.plateau is None else config.plateau.watch
+    for setting, value in (("measure", config.measure), ("plateau.watch", watch)):
+        if value == "accuracy" and not classifies:
+            raise ConfigError(
+                f"{setting}: accuracy was asked for, and these tasks have numbers to predict, not classes",
+                hint=f"{setting}: loss",
+            )
+    for setting, needs in (("plateau", watch in ("loss", "accuracy")), ("patience", config.patience is not None)):
+        if needs and not has_validation:
+            raise ConfigError(
+                f"{setting} needs validation tasks, and there are none",
+                hint="set validation.tasks and give the source a validation split, or set plateau.watch to training"
+                if setting == "plateau"
+                else "set validation.tasks and give the source a validation split, or set patience to null",
+            )
 
 
 def _ways(batches: Sequence[TaskBatch]) -> int | None:

@@ -19,17 +19,18 @@ from scorefold_allocation.learners.interface import Cell, Learner
 def evaluate(component: Learner, inputs: Mapping[str, Any], options: EvaluateOptions, context: StageContext) -> Outcome:
     """Try allocations of labels, each from several seeds: the mean of the measure on new tasks, and its spread.
 
-    Hands on ``{"test": (seeds, cells), "train": the same, where there is one}`` in float64. An allocation with a number
-    that is not finite is warned of, and is not the best. Raises as the learner does, and ``TrainingError`` where none
-    is left.
+    Hands on ``{"test": (seeds, cells)}``, and where the learner gives them "train" and "updates", in float64. An
+    allocation with a number that is not finite is warned of, and is not the best. Raises as the learner does, and
+    ``TrainingError`` where none is left.
     """
     cells = [Cell(cell.tasks, cell.support, cell.query) for cell in options.cells]
     root = context.seed("evaluate")
     found = component.evaluate_seeds(inputs["data"], cells, [derive_seed(root, seed) for seed in range(options.seeds)])
     arrays = {"test": torch.stack([losses.test for losses in found])}
-    trained = [losses.train for losses in found if losses.train is not None]
-    if len(trained) == len(found):
-        arrays["train"] = torch.stack(trained)
+    for name in ("train", "updates"):
+        given = [part for losses in found if (part := getattr(losses, name)) is not None]
+        if len(given) == len(found):
+            arrays[name] = torch.stack(given)
     warnings = _not_finite(arrays, cells, component.measure)
     metrics: dict[str, float] = {}
     rows = []
@@ -41,6 +42,9 @@ def evaluate(component: Learner, inputs: Mapping[str, Any], options: EvaluateOpt
         if "train" in arrays:
             row.append(float(arrays["train"][:, number].mean()))
             measured["training loss"] = row[-1]
+        if "updates" in arrays:
+            row.append(float(arrays["updates"][:, number].mean()))
+            measured["updates"] = row[-1]
         for what, value in measured.items():
             if value is not None and math.isfinite(value):
                 metrics[f"{what}, {_named(cell)}"] = value
@@ -51,7 +55,8 @@ def evaluate(component: Learner, inputs: Mapping[str, Any], options: EvaluateOpt
     best = int(ranked.argmin() if component.measure == "loss" else ranked.argmax())
     answer = {"quantity": f"test {component.measure} of the best allocation", "value": float(means[best])}
     result = {"metrics": metrics, "best": dict(cells[best]._asdict()), "answer": answer, "warnings": warnings}
-    header = ["tasks", "support", "query", component.measure, "deviation", *(["training_loss"] * ("train" in arrays))]
+    columns = [name for array, name in (("train", "training_loss"), ("updates", "updates")) if array in arrays]
+    header = ["tasks", "support", "query", component.measure, "deviation", *columns]
     return Outcome(arrays, result, arrays, texts={"cells.csv": csv_text([header, *rows])})
 
 
