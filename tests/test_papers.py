@@ -197,12 +197,17 @@ def nonuniform(name: str, folder: Path) -> list[str]:
 def allocation(name: str, folder: Path) -> list[str]:
     stage = "loss" if name == "sinusoid" else "accuracy"
     sets = [f"stages.{stage}.config.{setting}" for setting in ("updates=2", "validation.tasks=2", "new_tasks.tasks=2")]
-    cells = "[{tasks: 3, support: 10, query: 10}]"
-    sets += [f"stages.{stage}.options={{seeds: 1, cells: {cells}}}"]
+    cell = "{tasks: 3, support: 10, query: 10}"
+    hard = name in ("cifar-fs-noisy", "cifar-fs-superclasses")
+    plans = f"mixtures: [{{easy: {cell}, hard: {cell}}}]" if hard else f"cells: [{cell}]"
+    sets += [f"stages.{stage}.options={{seeds: 1, {plans}}}"]
     if name == "sinusoid":
         return [*sets, "stages.loss.config.new_tasks.support=5", "stages.loss.config.new_tasks.query=5"]
     size = 84 if name == "mini-imagenet" else 32
     images = "images" if name == "mini-imagenet" else "data"
+    if name == "cifar-fs-superclasses":
+        root = many(folder / images, size, classes=100, count=10)
+        return [*sets, f"stages.images.config.root={root}", "stages.accuracy.config.network.channels=4"]
     many(folder / images, size, classes=15, count=12)
     for number, split in enumerate(("train", "val", "test")):
         names = [f"n{kind}" for kind in range(5 * number, 5 * number + 5)]

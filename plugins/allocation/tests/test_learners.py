@@ -235,6 +235,50 @@ def test_mixtures_take_sizes_of_their_own_and_a_deployment_for_all() -> None:
         learner.evaluate_mixtures(source, [{"odd": CELL}], [0])
 
 
+def test_the_verb_tries_mixtures_by_type() -> None:
+    source = DigitRotations(DigitRotationsConfig(types=NOISY))
+    few, many = {"tasks": 3, "support": 5, "query": 5}, {"tasks": 3, "support": 10, "query": 10}
+    options = EvaluateOptions(mixtures=({"easy": many, "hard": few}, {"easy": few, "hard": many}), seeds=2)
+    learner = maml(new_tasks={**FEW, "support": 10}, validation={"tasks": 0})
+    outcome = evaluate(learner, {"data": source}, options, StageContext("try"))
+    assert outcome.arrays["test"].shape == (2, 2)
+    assert outcome.result["best"] in ({"easy": many, "hard": few}, {"easy": few, "hard": many})
+    assert "test loss, 3 easy tasks of 10 + 10, 3 hard tasks of 5 + 5" in outcome.result["metrics"]
+    rows = [line.split(",")[:3] for line in outcome.texts["cells.csv"].splitlines()]
+    assert rows[:2] == [["tasks", "support", "query"], ["3 easy + 3 hard", "10 easy + 5 hard", "10 easy + 5 hard"]]
+    with pytest.raises(ConfigError, match="Fixed trains on tasks of one size, and was given sizes by type of task"):
+        evaluate(Fixed(), {"data": source}, options, StageContext("try"))
+    with pytest.raises(ValueError, match="1 cells and 1 mixtures; expected one of them"):
+        EvaluateOptions(cells=(few,), mixtures=({"easy": few},))
+
+
+def test_a_reading_with_redrawn_labels_is_never_repeated() -> None:
+    cell = Cell(3, 5, 5)
+    kinds = ({"name": "hard", "label_noise": 0.5, "redrawn": True},)
+    batch = DigitRotations(DigitRotationsConfig(types=kinds)).batch(*cell[:1], cell.size, generator())
+    config = EpisodesConfig(split="fixed", tasks_per_update=None)
+    drawn = episodes(config, Group([batch], cell), 1.0, [generator()])
+    first, second = next(drawn), next(drawn)
+    assert sorted(first.x.flatten().tolist()) == sorted(second.x.flatten().tolist())
+    assert not torch.equal(first.y.sort().values, second.y.sort().values)
+
+
+def test_a_network_takes_each_channel_s_mean_and_deviation_out() -> None:
+    x = torch.rand(2, 5, 3, 8, 8, generator=generator(), dtype=torch.float64)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    plain, scaled = ConvNet((3, 8, 8), 4, 2, 5), ConvNet((3, 8, 8), 4, 2, 5, mean, std)
+    weights = [torch.stack([w, w]) for w in plain.start(generator())]
+    by_hand = torch.stack([(x[:, :, c] - mean[c]) / std[c] for c in range(3)], 2)
+    torch.testing.assert_close(scaled.outputs(weights, x), plain.outputs(weights, by_hand))
+    assert not torch.allclose(scaled.outputs(weights, x), plain.outputs(weights, x))
+    grey = DigitRotations(DigitRotationsConfig(flatten=False))
+    learner = maml(network={"name": "conv", "channels": 2, "mean": mean, "std": std})
+    with pytest.raises(ConfigError, match="mean and std have 3 channels; the images of this source have 1"):
+        learner.evaluate(grey, [CELL], 0)
+    with pytest.raises(ValueError, match="mean has 3 channels and std 0; expected as many"):
+        maml(network={"name": "conv", "mean": mean})
+
+
 def test_accuracy_counts_what_ranks_first() -> None:
     outputs = torch.tensor([[[2.0, 1.0], [0.0, 1.0], [3.0, 4.0], [1.0, 0.0]]])
     assert task_accuracies(outputs, torch.tensor([[0, 0, 1, 1]])).tolist() == [0.5]

@@ -289,6 +289,89 @@ def test_noisy_labels_are_wrong_as_often_as_asked_and_stay() -> None:
     assert torch.equal(source.only("easy").batch(3, 25, generator()).target, (torch.arange(25) % 5).expand(3, 25))
 
 
+def test_redrawn_labels_are_wrong_anew_at_each_reading() -> None:
+    kinds = (NoisyTypeConfig(name="easy"), NoisyTypeConfig(name="hard", label_noise=0.4, redrawn=True))
+    source = DigitRotations(DigitRotationsConfig(types=kinds))
+    batch = source.batch(400, 25, generator())
+    right = torch.arange(25) % 5
+    readings = torch.stack([batch.tensors()[1] for _ in range(6)])
+    wrong = (readings != right).double().mean(-1)
+    hard = types_in_turn(kinds, 400) == 1
+    assert float(wrong[:, ~hard].max()) == 0
+    assert abs(float(wrong[:, hard].mean()) - 0.4) < 0.01
+    # Of two readings 0.4 of the labels are wrong in each, so 0.16 in both; of six every label is right in some.
+    both = (readings[0] != right) & (readings[1] != right)
+    assert abs(float(both[hard].double().mean()) - 0.16) < 0.02
+    chosen = torch.tensor([int(hard.nonzero()[0])])
+    one = torch.stack([batch.tensors(chosen, torch.arange(25)[None])[1] for _ in range(300)])[:, 0]
+    assert float(((one != right).double().mean(0) - 0.4).abs().max()) < 0.12
+    # Another seed reads other labels; the same one, the same, as data sets too.
+    again = source.batch(400, 25, generator())
+    assert torch.equal(again.tensors()[1], readings[0])
+    assert not torch.equal(source.batch(400, 25, generator(1)).tensors()[1], readings[0])
+    pairs = source.only("hard").batch(3, 25, generator()).datasets(10)
+    labels = torch.stack([torch.cat([part.label for part in pair if part.label is not None]) for pair in pairs])
+    assert torch.equal(labels, source.only("hard").batch(3, 25, generator()).tensors()[1])
+    assert bool((labels != right).any())
+
+
+SUPERCLASSES = {"low": (0, 1, 2), "high": (3, 4, 5, 6), "few": (7,)}
+
+
+def test_hard_tasks_stay_within_a_superclass_and_easy_ones_do_not() -> None:
+    kinds = (NoisyTypeConfig(name="easy", classes="across"), NoisyTypeConfig(name="hard", classes="within"))
+    source = few_shot(
+        labelled(classes=12), ways=2, types=kinds, train=tuple(range(9)), test=(9, 10, 11), superclasses=SUPERCLASSES
+    )
+    owner = {number: name for name, numbers in SUPERCLASSES.items() for number in numbers}
+    counts: dict[tuple[int, ...], int] = {}
+    for kind in ("easy", "hard"):
+        x = source.only(kind).batch(1800, 4, generator()).tensors()[0][..., 0].long()
+        for task in x.tolist():
+            one, other = task[:2]
+            assert one != other
+            alike = owner.get(one, "none") == owner.get(other, "other")
+            assert alike == (kind == "hard")
+            pair = tuple(sorted((one, other)))
+            counts[pair] = counts.get(pair, 0) + 1
+    # 3 + 6 pairs within, 36 - 9 across, all alike often. Classes 7 and 8 are alone, 8 in no superclass.
+    within = [count for (one, other), count in counts.items() if owner.get(one, "none") == owner.get(other, "other")]
+    across = [count for (one, other), count in counts.items() if owner.get(one, "none") != owner.get(other, "other")]
+    assert (len(within), len(across)) == (9, 27)
+    assert max(abs(count - 200) for count in within) < 60
+    assert max(abs(count - 1800 / 27) for count in across) < 35
+    with pytest.raises(DataError, match="type hard have 2 classes within superclasses, and there are none: 3 classes"):
+        source.only("hard").batch(2, 4, generator(), "test")
+    whole = {"all": tuple(range(6)), "rest": (6, 7, 8)}
+    alone = few_shot(labelled(classes=9), types=kinds, train=tuple(range(6)), test=(6, 7, 8), superclasses=whole)
+    with pytest.raises(DataError, match=r"2 classes across superclasses, and there are none: 6 classes, in .* of 6"):
+        alone.only("easy").batch(2, 4, generator())
+    with pytest.raises(DataError, match="in superclasses of none"):
+        DigitRotations(DigitRotationsConfig(types=kinds)).only("hard").batch(2, 5, generator())
+
+
+def test_superclasses_by_name_and_those_that_share_a_class() -> None:
+    kinds = (NoisyTypeConfig(classes="within"),)
+    named = labelled(names=list("abcdef"))
+    source = few_shot(named, types=kinds, train=tuple("abcd"), superclasses={"one": ("a", "c"), "two": ("b", "d")})
+    pairs = {tuple(sorted(task[:2])) for task in source.batch(30, 4, generator()).tensors()[0][..., 0].tolist()}
+    assert pairs == {(0.0, 2.0), (1.0, 3.0)}
+    with pytest.raises(ConfigError, match=r"class 2 \(c\) stands in the superclasses one and two; expected it in one"):
+        few_shot(named, superclasses={"one": ("a", "c"), "two": ("c", "d")})
+    with pytest.raises(ConfigError, match="there is no class 'cc'"):
+        few_shot(named, superclasses={"one": ("a", "cc")})
+
+
+def test_validation_tasks_may_be_of_the_training_classes() -> None:
+    source = few_shot(validation="train", train=(0, 1, 2))
+    assert source.fingerprint() != few_shot(train=(0, 1, 2)).fingerprint()
+    train, held_out = (source.load(split) for split in ("train", "validation"))
+    assert torch.equal(train.x, held_out.x)
+    tasks, others = (source.batch(6, 4, generator(), split).index for split in ("train", "validation"))
+    assert not torch.equal(tasks, others)
+    assert set(source.load("test").label.tolist()) == {3, 4, 5}  # type: ignore[union-attr]
+
+
 def test_more_labels_than_a_class_has_are_refused() -> None:
     source = FewShotFolders(FewShotFoldersConfig(root=str(SAMPLES), ways=2))
     with pytest.raises(DataError, match="take up to 5 of a class; a class of the train split has 4"):

@@ -31,10 +31,14 @@ class LinearTypeConfig(TypeConfig):
 
 
 class NoisyTypeConfig(TypeConfig):
-    """A type of classification task: how many of its labels are wrong."""
+    """A type of classification task: how many of its labels are wrong, and how alike its classes are."""
 
-    label_noise: float = Field(
-        0.0, ge=0, lt=1, description="Chance that a label is another class of its task; drawn once for each label"
+    label_noise: float = Field(0.0, ge=0, lt=1, description="Chance that a label is another class of its task")
+    redrawn: bool = Field(
+        False, description="Draw wrong labels anew whenever a task is read, where they stay wrong otherwise"
+    )
+    classes: Literal["any", "within", "across"] = Field(
+        "any", description="Classes of a task: any, those of one of the source's superclasses, or not all of one"
     )
 
 
@@ -101,9 +105,14 @@ class FewShotConfig(ClassTasksConfig):
         description="Training classes, by number or by name; null takes those that are left, and where test is null "
         "too the first half of them",
     )
-    validation: tuple[ClassName, ...] = Field((), description="Validation classes; none for no such split")
+    validation: tuple[ClassName, ...] | Literal["train"] = Field(
+        (), description="Validation classes; none for no such split, and 'train' for new tasks of the training classes"
+    )
     test: Classes | None = Field(
         None, description="Test classes; null takes those that are left, and where train is null too their second half"
+    )
+    superclasses: dict[str, Classes] = Field(
+        {}, description="Classes by superclass, for types of task with 'classes: within' or 'across'"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from scorefold.config import Config, PlateauConfig
 
@@ -27,6 +27,14 @@ class ConvConfig(Config):
     name: Literal["conv"] = "conv"
     channels: int = Field(32, ge=1, description="Channels of every block")
     blocks: int = Field(4, ge=1, le=8, description="Blocks")
+    mean: tuple[float, ...] = Field((), description="What is taken off each channel of an image; none for nothing")
+    std: tuple[Annotated[float, Field(gt=0)], ...] = Field((), description="What each channel is divided by then")
+
+    @model_validator(mode="after")
+    def _has_both(self) -> ConvConfig:
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} channels and std {len(self.std)}; expected as many")
+        return self
 
 
 NetworkConfig = Annotated[MLPConfig | ConvConfig, Field(discriminator="name")]
@@ -163,4 +171,13 @@ class EvaluateOptions(Config):
         min_length=1,
         description="The allocations; three of 400 labels where none are named",
     )
+    mixtures: tuple[Annotated[dict[str, CellConfig], Field(min_length=1)], ...] = Field(
+        (), description="Allocations by type of task, in place of 'cells': the name of each type, and its tasks"
+    )
     seeds: int = Field(3, ge=1, description="Trainings of each, from other weights on other tasks")
+
+    @model_validator(mode="after")
+    def _has_one(self) -> EvaluateOptions:
+        if self.mixtures and "cells" in self.model_fields_set:
+            raise ValueError(f"{len(self.cells)} cells and {len(self.mixtures)} mixtures; expected one of them")
+        return self

@@ -27,17 +27,34 @@ _GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True)
+class Noise:
+    """Label noise that is drawn anew at each reading: the chance (m,) of a task's label to be wrong."""
+
+    chance: Tensor
+    generator: torch.Generator
+
+
+def flipped(labels: Tensor, ways: int, chance: Tensor, generator: torch.Generator) -> Tensor:
+    """Labels (*, n), each with its chance, which broadcasts to them, one of the other classes, all alike."""
+    wrong, other = torch.rand(*labels.shape, 2, generator=generator, dtype=torch.float64).unbind(-1)
+    moved = (labels + 1 + (other * (ways - 1)).long()) % ways
+    return torch.where(wrong < chance, moved, labels)
+
+
+@dataclass(frozen=True)
 class TaskBatch:
     """m tasks of n labels each; the support labels of a task come first.
 
     Inputs are the points at ``index`` (m, n), so that images that tasks share are held, or decoded, once; ``target``
-    (m, n) holds real numbers, or the classes of a task as integers below ``ways``, which is None for numbers.
+    (m, n) holds real numbers, or the classes of a task as integers below ``ways``, which is None for numbers. With a
+    ``noise`` each reading gives some wrong classes in their place.
     """
 
     points: Dataset
     index: Tensor
     target: Tensor
     ways: int | None = None
+    noise: Noise | None = None
 
     def __len__(self) -> int:
         return self.index.shape[0]
@@ -54,7 +71,7 @@ class TaskBatch:
 
     def tensors(self, tasks: Tensor | None = None, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Inputs (t, k, *E) and targets (t, k) of some tasks (t,), and of each some labels (t, k); None for all."""
-        index, target = self.index, self.target
+        index, target = self.index, self.read()
         if tasks is not None:
             index, target = index[tasks], target[tasks]
         if labels is not None:
@@ -62,9 +79,15 @@ class TaskBatch:
         x = self.points.take(index.flatten()).x
         return x.reshape(*index.shape, *x.shape[1:]), target
 
+    def read(self) -> Tensor:
+        """The targets (m, n) of a reading."""
+        if self.noise is None or self.ways is None:
+            return self.target
+        return flipped(self.target, self.ways, self.noise.chance[:, None], self.noise.generator)
+
     def datasets(self, support: int) -> Iterator[tuple[Dataset, Dataset]]:
         """Each task as a support set, of its first labels, and a query set of the others."""
-        for rows, target in zip(self.index, self.target, strict=True):
+        for rows, target in zip(self.index, self.read(), strict=True):
             task = self.points.take(rows)
             task = replace(task, label=target) if self.classifies else replace(task, truth={TARGET: target})
             order = torch.arange(self.size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.errors import DataError
 from scorefold_allocation.config.data import NoisyTypeConfig
-from scorefold_allocation.data.batch import TaskBatch, tasks_in_turn
+from scorefold_allocation.data.batch import Noise, TaskBatch, flipped, tasks_in_turn
 
 
 def class_tasks(
@@ -23,12 +24,14 @@ def class_tasks(
     size: int,
     generator: torch.Generator,
     split: str,
+    superclass: Tensor | None = None,
 ) -> TaskBatch:
-    """m tasks of ``size`` labels: each has ``ways`` classes out of all, in a random order, and they take turns.
+    """m tasks of ``size`` labels: each has ``ways`` of the classes, in a random order, and they take turns.
 
-    ``members`` are the positions of each class among the points. A class gives a task no point twice. Label noise is
-    drawn once, with the task. Raises ``DataError`` where there are fewer classes than ways, or where a class has fewer
-    points than a task takes of it.
+    ``members`` are the positions of each class among the points, ``superclass`` (classes,) the number of its superclass
+    or -1. A class gives a task no point twice. Label noise is drawn once, with the task, or where a type redraws it at
+    each reading. Raises ``DataError`` where there are fewer classes than ways, or where a class has fewer points than a
+    task takes of it, and as ``chosen_classes``.
     """
     if len(members) < ways:
         raise DataError(
@@ -42,21 +45,47 @@ def class_tasks(
             f"tasks of {size} labels take up to {shots} of a class; a class of the {split} split has {fewest}",
             hint=f"at most {fewest * ways} labels a task",
         )
+    if superclass is None:
+        superclass = torch.full((len(members),), -1)
     turn = torch.arange(size) % ways
-    index, target = [], []
-    for kind, own in tasks_in_turn(types, m, size, generator, split):
-        chosen = torch.randperm(len(members), generator=own)[:ways].tolist()
+    index, target, chance = [], [], []
+    turns = tasks_in_turn(types, m, size, generator, split)
+    for kind, own in turns:
+        chosen = chosen_classes(kind, superclass, ways, own).tolist()
         rows = torch.stack([members[c][torch.randperm(len(members[c]), generator=own)[:shots]] for c in chosen])
         index.append(rows.T.flatten()[:size])
-        target.append(_flipped(turn, ways, kind.label_noise, own))
-    return TaskBatch(points, torch.stack(index), torch.stack(target), ways)
+        chance.append(kind.label_noise if kind.redrawn else 0.0)
+        target.append(
+            turn if kind.redrawn else flipped(turn, ways, torch.tensor(kind.label_noise, dtype=torch.float64), own)
+        )
+    batch = TaskBatch(points, torch.stack(index), torch.stack(target), ways)
+    return replace(batch, noise=Noise(torch.tensor(chance, dtype=torch.float64), turns[0][1])) if any(chance) else batch
 
 
-def _flipped(labels: Tensor, ways: int, chance: float, generator: torch.Generator) -> Tensor:
-    """Labels (n,), each with that chance one of the other classes, all alike."""
-    wrong, other = torch.rand(len(labels), 2, generator=generator, dtype=torch.float64).unbind(1)
-    moved = (labels + 1 + (other * (ways - 1)).long()) % ways
-    return torch.where(wrong < chance, moved, labels)
+def chosen_classes(kind: NoisyTypeConfig, superclass: Tensor, ways: int, generator: torch.Generator) -> Tensor:
+    """The positions (ways,) of a task's classes, in a random order; all sets of them that the type allows are alike.
+
+    Raises ``DataError`` where there is no such set.
+    """
+    count = len(superclass)
+    if kind.classes == "any":
+        return torch.randperm(count, generator=generator)[:ways]
+    groups = [(superclass == number).nonzero()[:, 0] for number in superclass.unique().tolist() if number >= 0]
+    within = [math.comb(len(group), ways) for group in groups]
+    if sum(within) == (0 if kind.classes == "within" else math.comb(count, ways)):
+        raise DataError(
+            f"tasks of type {kind.name} have {ways} classes {kind.classes} superclasses, and there are none: {count} "
+            f"classes, in superclasses of {', '.join(str(len(group)) for group in groups) or 'none'}",
+            hint="set 'superclasses' of data:few-shot, or lower 'ways'",
+        )
+    if kind.classes == "within":
+        group: Tensor = groups[int(torch.tensor(within).double().multinomial(1, generator=generator))]
+        return group[torch.randperm(len(group), generator=generator)[:ways]]
+    while True:
+        chosen = torch.randperm(count, generator=generator)[:ways]
+        own = superclass[chosen].unique()
+        if len(own) > 1 or int(own) < 0:
+            return chosen
 
 
 def positions_by_class(label: Tensor) -> list[Tensor]:

@@ -44,9 +44,12 @@ class FewShot(DataSource, BatchedTasks[NoisyTypeConfig]):
         classes = _divided(config, label, data.label_names)
         self._splits: dict[str, Dataset] = {}
         self._members: dict[str, list[Tensor]] = {}
+        self._superclass: dict[str, Tensor] = {}
+        superclass = _superclasses(config, label, data.label_names)
         for split, numbers in classes.items():
             rows = torch.isin(label, torch.tensor(numbers, dtype=torch.long)).nonzero()[:, 0]
             self._members[split] = positions_by_class(label[rows])
+            self._superclass[split] = superclass[label[rows].unique()]
             self._splits[split] = _part(whole, rows)
         train = self._splits["train"]
         count = len(train)
@@ -66,8 +69,8 @@ class FewShot(DataSource, BatchedTasks[NoisyTypeConfig]):
         return self._fingerprint
 
     def batch(self, m: int, size: int, generator: torch.Generator, split: str = "train") -> TaskBatch:
-        points = self.load(split)
-        return class_tasks(points, self._members[split], self.ways, self.types, m, size, generator, split)
+        points, superclass = self.load(split), self._superclass[split]
+        return class_tasks(points, self._members[split], self.ways, self.types, m, size, generator, split, superclass)
 
 
 @dataclass(frozen=True)
@@ -142,9 +145,10 @@ class _Chosen:
 
 def _divided(config: FewShotConfig, label: Tensor, label_names: Sequence[str] | None) -> Mapping[str, list[int]]:
     """The classes of each split."""
-    there = label.unique().tolist()
-    names = label_names or [str(number) for number in range(int(label.max()) + 1)]
+    there, names = label.unique().tolist(), _names(label, label_names)
     given = {split: getattr(config, split) for split in SPLITS}
+    if config.validation == "train":
+        given["validation"] = None
     classes = {split: class_numbers(wanted, names) for split, wanted in given.items() if wanted is not None}
     for split, numbers in classes.items():
         of_classes(label, numbers or None, names)
@@ -159,6 +163,7 @@ def _divided(config: FewShotConfig, label: Tensor, label_names: Sequence[str] | 
     for place, split in enumerate(open_splits):
         half = -(-len(left) // len(open_splits))
         classes[split] = left[place * half : (place + 1) * half]
+    classes.setdefault("validation", classes["train"])
     for split, numbers in classes.items():
         if len(numbers) < config.ways and (numbers or split != "validation"):
             raise ConfigError(
@@ -166,3 +171,24 @@ def _divided(config: FewShotConfig, label: Tensor, label_names: Sequence[str] | 
                 hint="lower 'ways', or give the split more classes",
             )
     return {split: classes[split] for split in SPLITS}
+
+
+def _superclasses(config: FewShotConfig, label: Tensor, label_names: Sequence[str] | None) -> Tensor:
+    """The superclass of every class number, (classes,), counted in the order given; -1 for none."""
+    names = _names(label, label_names)
+    found = torch.full((len(names),), -1)
+    for place, classes in enumerate(config.superclasses.values()):
+        numbers = class_numbers(classes, names)
+        shared = [number for number in numbers if found[number] >= 0]
+        if shared:
+            other = list(config.superclasses)[int(found[shared[0]])]
+            raise ConfigError(
+                f"class {shared[0]} ({names[shared[0]]}) stands in the superclasses {other} and "
+                f"{list(config.superclasses)[place]}; expected it in one"
+            )
+        found[numbers] = place
+    return found
+
+
+def _names(label: Tensor, label_names: Sequence[str] | None) -> Sequence[str]:
+    return label_names or [str(number) for number in range(int(label.max()) + 1)]

@@ -162,7 +162,8 @@ def episodes(
     size = min(cell.size, config.labels_per_update or cell.size)
     # As many support labels as fall to a share of the labels, but one at least of either part.
     support = min(max(1, round(size * cell.support / cell.size)), size - 1)
-    if config.split == "fixed" and (tasks, size) == (cell.tasks, cell.size):
+    still = all(batch.noise is None for batch in batches)
+    if config.split == "fixed" and (tasks, size) == (cell.tasks, cell.size) and still:
         yield from itertools.repeat(_dealt(_stacked([batch.tensors() for batch in batches]), support))
     while True:
         parts = []

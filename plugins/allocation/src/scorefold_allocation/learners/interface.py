@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from torch import Tensor
 
+from scorefold.errors import ConfigError
 from scorefold_allocation.data.source import TaskSource
 
 
@@ -39,7 +40,8 @@ class Losses:
 class Learner(ABC):
     """A meta-learner that can be trained on any number of tasks.
 
-    Must: ``evaluate``. Given: ``evaluate_seeds``, which a learner that trains several seeds at once overrides.
+    Must: ``evaluate``. Given: ``evaluate_seeds``, which a learner that trains several seeds at once overrides, and
+    ``evaluate_mixtures``, which refuses.
     ``measure`` says whether ``Losses.test`` is a loss, 0 or more, of which less is better, or an accuracy in [0, 1].
     """
 
@@ -57,3 +59,15 @@ class Learner(ABC):
     def evaluate_seeds(self, source: TaskSource, cells: Sequence[Cell], seeds: Sequence[int]) -> list[Losses]:
         """``evaluate`` for several seeds."""
         return [self.evaluate(source, cells, seed) for seed in seeds]
+
+    def evaluate_mixtures(
+        self, source: TaskSource, mixtures: Sequence[Mapping[str, Cell]], seeds: Sequence[int]
+    ) -> list[Losses]:
+        """``evaluate_seeds`` for mixtures: a cell for each of some types of the source, all tasks weighing alike.
+
+        Raises ``ConfigError`` for a learner that trains on tasks of one size alone.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} trains on tasks of one size, and was given sizes by type of task",
+            hint="name allocations as 'cells', or take learner:maml, learner:anil or learner:prototypes",
+        )

@@ -44,7 +44,6 @@ class EpisodicLearner(Learner):
     def evaluate_mixtures(
         self, source: TaskSource, mixtures: Sequence[Mapping[str, Cell]], seeds: Sequence[int]
     ) -> list[Losses]:
-        """``evaluate_seeds`` for mixtures: a cell for each of some types of the source, all tasks weighing alike."""
         return self._evaluate(source, [by_type(source, mixture) for mixture in mixtures], seeds)
 
     def _evaluate(self, source: TaskSource, plans: Sequence[Plan], seeds: Sequence[int]) -> list[Losses]:

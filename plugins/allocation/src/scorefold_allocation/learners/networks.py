@@ -64,12 +64,17 @@ class MLP(Stack):
 
 @dataclass(frozen=True)
 class ConvNet(Stack):
-    """Blocks of convolution, normalisation, ReLU and pooling on events (C, H, W), and a layer on what is left."""
+    """Blocks of convolution, normalisation, ReLU and pooling on events (C, H, W), and a layer on what is left.
+
+    Before them ``mean`` is taken off each channel, and what is left divided by ``std``; where both are empty, not.
+    """
 
     event_shape: tuple[int, ...]
     channels: int
     blocks: int
     answers: int
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     @property
     def width(self) -> int:
@@ -89,6 +94,9 @@ class ConvNet(Stack):
 
     def features(self, weights: Weights, x: Tensor) -> Tensor:
         groups, n = x.shape[:2]
+        if self.mean:
+            mean, std = (x.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+            x = (x - mean) / std
         x = x.transpose(0, 1).flatten(1, 2)  # the networks side by side as groups of channels
         for block in range(self.blocks):
             kernel, scale, shift = (w.flatten(0, 1) for w in weights[3 * block : 3 * block + 3])
@@ -114,7 +122,12 @@ def build(config: MLPConfig | ConvConfig, event_shape: tuple[int, ...], outputs:
             f"network: conv takes images (C, H, W); the events of this source are {event_shape}",
             hint="network: {name: mlp} takes events of any shape; data:digit-rotations has images by flatten: false",
         )
-    return ConvNet(event_shape, config.channels, config.blocks, outputs)
+    if config.mean and len(config.mean) != event_shape[0]:
+        raise ConfigError(
+            f"network: mean and std have {len(config.mean)} channels; the images of this source have {event_shape[0]}",
+            hint="a number for each channel, or none",
+        )
+    return ConvNet(event_shape, config.channels, config.blocks, outputs, config.mean, config.std)
 
 
 def _layer(into: int, out: int, generator: torch.Generator) -> list[Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,8 +12,12 @@ from scorefold.artefacts import csv_text
 from scorefold.errors import TrainingError
 from scorefold.seeds import derive_seed
 from scorefold.stage import Outcome, StageContext
-from scorefold_allocation.config.learners import EvaluateOptions
-from scorefold_allocation.learners.interface import Cell, Learner
+from scorefold_allocation.config.learners import CellConfig, EvaluateOptions
+from scorefold_allocation.data.source import TaskSource
+from scorefold_allocation.learners.interface import Cell, Learner, Losses
+
+Plan = Cell | Mapping[str, Cell]
+"""An allocation: a cell, or one for each of some types of task."""
 
 
 def evaluate(component: Learner, inputs: Mapping[str, Any], options: EvaluateOptions, context: StageContext) -> Outcome:
@@ -23,22 +27,23 @@ def evaluate(component: Learner, inputs: Mapping[str, Any], options: EvaluateOpt
     allocation with a number that is not finite is warned of, and is not the best. Raises as the learner does, and
     ``TrainingError`` where none is left.
     """
-    cells = [Cell(cell.tasks, cell.support, cell.query) for cell in options.cells]
     root = context.seed("evaluate")
-    found = component.evaluate_seeds(inputs["data"], cells, [derive_seed(root, seed) for seed in range(options.seeds)])
+    seeds = [derive_seed(root, seed) for seed in range(options.seeds)]
+    plans, found = _tried(component, inputs["data"], options, seeds)
     arrays = {"test": torch.stack([losses.test for losses in found])}
     for name in ("train", "updates"):
         given = [part for losses in found if (part := getattr(losses, name)) is not None]
         if len(given) == len(found):
             arrays[name] = torch.stack(given)
-    warnings = _not_finite(arrays, cells, component.measure)
+    warnings = _not_finite(arrays, plans, component.measure)
     metrics: dict[str, float] = {}
     rows = []
-    for number, cell in enumerate(cells):
+    for number, plan in enumerate(plans):
         values = arrays["test"][:, number]
         spread = float(values.std()) if len(values) > 1 else None
-        row = [*cell, float(values.mean()), spread]
-        measured = {f"test {component.measure}": row[3], "its deviation over seeds": spread}
+        mean = float(values.mean())
+        row: list[Any] = [*_columns(plan), mean, spread]
+        measured = {f"test {component.measure}": mean, "its deviation over seeds": spread}
         if "train" in arrays:
             row.append(float(arrays["train"][:, number].mean()))
             measured["training loss"] = row[-1]
@@ -47,34 +52,62 @@ def evaluate(component: Learner, inputs: Mapping[str, Any], options: EvaluateOpt
             measured["updates"] = row[-1]
         for what, value in measured.items():
             if value is not None and math.isfinite(value):
-                metrics[f"{what}, {_named(cell)}"] = value
+                metrics[f"{what}, {_named(plan)}"] = value
         rows.append(row)
     means = arrays["test"].mean(0)
     worst = torch.inf if component.measure == "loss" else -torch.inf
     ranked = torch.where(means.isfinite(), means, worst)
     best = int(ranked.argmin() if component.measure == "loss" else ranked.argmax())
     answer = {"quantity": f"test {component.measure} of the best allocation", "value": float(means[best])}
-    result = {"metrics": metrics, "best": dict(cells[best]._asdict()), "answer": answer, "warnings": warnings}
+    result = {"metrics": metrics, "best": _facts(plans[best]), "answer": answer, "warnings": warnings}
     columns = [name for array, name in (("train", "training_loss"), ("updates", "updates")) if array in arrays]
     header = ["tasks", "support", "query", component.measure, "deviation", *columns]
     return Outcome(arrays, result, arrays, texts={"cells.csv": csv_text([header, *rows])})
 
 
-def _named(cell: Cell) -> str:
-    return f"{cell.tasks} tasks of {cell.support} + {cell.query}"
+def _tried(
+    component: Learner, source: TaskSource, options: EvaluateOptions, seeds: Sequence[int]
+) -> tuple[Sequence[Plan], list[Losses]]:
+    """The allocations, and what came of them for each seed."""
+    if not options.mixtures:
+        cells = [_cell(each) for each in options.cells]
+        return cells, component.evaluate_seeds(source, cells, seeds)
+    mixtures = [{name: _cell(each) for name, each in mixture.items()} for mixture in options.mixtures]
+    return mixtures, component.evaluate_mixtures(source, mixtures, seeds)
 
 
-def _not_finite(arrays: Mapping[str, torch.Tensor], cells: list[Cell], measure: str) -> list[str]:
+def _cell(config: CellConfig) -> Cell:
+    return Cell(config.tasks, config.support, config.query)
+
+
+def _named(plan: Plan) -> str:
+    if isinstance(plan, Cell):
+        return f"{plan.tasks} tasks of {plan.support} + {plan.query}"
+    return ", ".join(f"{cell.tasks} {name} tasks of {cell.support} + {cell.query}" for name, cell in plan.items())
+
+
+def _columns(plan: Plan) -> Sequence[int | str]:
+    """Tasks, support and query labels; of a mixture as "333 easy + 333 hard"."""
+    if isinstance(plan, Cell):
+        return plan
+    return [" + ".join(f"{cell[place]} {name}" for name, cell in plan.items()) for place in range(len(Cell._fields))]
+
+
+def _facts(plan: Plan) -> dict[str, Any]:
+    return plan._asdict() if isinstance(plan, Cell) else {name: cell._asdict() for name, cell in plan.items()}
+
+
+def _not_finite(arrays: Mapping[str, torch.Tensor], plans: Sequence[Plan], measure: str) -> list[str]:
     """Which numbers of allocations are not finite. Raises ``TrainingError`` where no allocation can be the best."""
     warnings = []
     for name, what in (("test", f"test {measure}"), ("train", "training loss")):
         wrong = (~arrays[name].isfinite()).sum(0).tolist() if name in arrays else []
         if name == "test" and all(wrong):
             raise TrainingError(
-                f"the {what} is not finite for any allocation: {', '.join(map(_named, cells))}",
+                f"the {what} is not finite for any allocation: {', '.join(map(_named, plans))}",
                 hint="lower the learner's rate or learning_rate",
             )
-        for cell, count in zip(cells, wrong, strict=bool(wrong)):
+        for plan, count in zip(plans, wrong, strict=bool(wrong)):
             if count:
-                warnings.append(f"{_named(cell)}: the {what} of {count} of {len(arrays[name])} seeds is not finite")
+                warnings.append(f"{_named(plan)}: the {what} of {count} of {len(arrays[name])} seeds is not finite")
     return warnings
