@@ -125,6 +125,7 @@ def scorevae(name: str, folder: Path) -> list[str]:
         sets = [f"stages.data.config.root={faces(folder)}", "stages.data.config.size=8"]
     models = {
         "cifar10-vae": ("vae",),
+        "celeba-vae": ("vae",),
         "cifar10": ("scorevae", "scorevae-plus"),
         "celeba": ("scorevae", "scorevae-plus"),
     }
