@@ -8,6 +8,7 @@ import pytest
 
 from scorefold_registry import Host
 from scorefold_registry.cli.main import main
+from scorefold_registry.experiments.profiles import PROFILES
 from scorefold_toolkit.data.published import FASHION_MNIST
 
 
@@ -26,6 +27,27 @@ def test_a_plugin_claims_a_name_once() -> None:
     for record in plugins:
         names = [claim.name for claim in record.claims]
         assert len(set(names)) == len(names), record.name
+
+
+PUBLISHED = {
+    ("iddiff", "published_images"),
+    ("nonuniform", "cost"),
+    ("pullback", "exact"),
+    ("pullback", "manifolds"),
+    ("pullback", "planes"),
+}
+"""Plugins of ours with the modules of their claims that have a paper's own setting, or need none."""
+
+
+def test_the_profile_full_is_a_paper_s_own_setting() -> None:
+    found = set()
+    for record in Host.discover().plugins:
+        for claim in record.claims:
+            assert set(claim.profiles) <= set(PROFILES), claim.name
+            assert not {"long", "full"} <= set(claim.profiles), claim.name
+            if "full" in claim.profiles:
+                found.add((record.name, claim.target.partition(":")[0].rpartition(".")[2]))
+    assert found == PUBLISHED
 
 
 @pytest.mark.slow

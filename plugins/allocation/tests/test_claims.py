@@ -59,10 +59,10 @@ def test_a_wrong_solution_is_found_by_its_gradient(host: Host, monkeypatch: pyte
 def test_a_profile_that_is_worth_more_is_more_exact(host: Host) -> None:
     name = "uniform-8-8-pooled"
     values = {
-        profile: [measured(host, CLAIMS[name], profile, seed) for seed in range(6)] for profile in ("smoke", "full")
+        profile: [measured(host, CLAIMS[name], profile, seed) for seed in range(6)] for profile in ("smoke", "long")
     }
     spread = {profile: max(found) - min(found) for profile, found in values.items()}
-    assert 0 < spread["full"] < spread["smoke"]
+    assert 0 < spread["long"] < spread["smoke"]
 
 
 def test_what_is_trained_or_tried_is_no_gate_unless_an_order_or_a_promise() -> None:
@@ -86,8 +86,8 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         small = claims_training.Table(table.source, learner, sizes, table.config, table.ways)
         monkeypatch.setitem(claims_training.TABLES, name, small)
     monkeypatch.setattr(claims_training, "_DIGITS", claims_training.TABLES["digits"].learner)
-    monkeypatch.setattr(claims_training, "SEEDS", {"quick": 2, "full": 1})
-    monkeypatch.setattr(claims_training, "MORE", {"quick": 1, "full": 1})
+    monkeypatch.setattr(claims_training, "SEEDS", {"quick": 2, "long": 1})
+    monkeypatch.setattr(claims_training, "MORE", {"quick": 1, "long": 1})
     monkeypatch.setattr(claims_training, "_DRAWS", 5)
     monkeypatch.setattr(claims_pilot, "PROBLEMS", {"quick": 1})
     caches = (claims_training._values, claims_pilot._summary)

@@ -19,6 +19,7 @@ from scorefold.errors import ConfigError, PluginError, ScorefoldError
 from scorefold.plugin import Claim
 from scorefold_registry.experiments.claims import Measurement, NullMeasurement, within
 from scorefold_registry.experiments.engine import Answer, Experiment, as_ours
+from scorefold_registry.experiments.profiles import PROFILES
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.loading import load_claim, own_frame
 from scorefold_registry.plugins.names import did_you_mean, join_or, normalise, sentences
@@ -26,7 +27,6 @@ from scorefold_registry.plugins.records import PluginRecord
 from scorefold_registry.run.keys import code_digest, packages_of
 from scorefold_registry.run.progress import Silent
 
-PROFILES = ("smoke", "quick", "real", "full")
 Pair = tuple[PluginRecord, Claim]
 
 

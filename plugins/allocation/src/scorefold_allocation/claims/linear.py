@@ -26,7 +26,7 @@ from scorefold_allocation.theory.monte_carlo import simulated_risk
 
 DESIGNS = 20_000
 """Most designs that a risk is simulated with."""
-WORTH = {"smoke": 1, "quick": 2, "full": 4}
+WORTH = {"smoke": 1, "quick": 2, "long": 4}
 """How many times as exact a simulation is."""
 
 

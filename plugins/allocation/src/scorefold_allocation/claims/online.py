@@ -16,7 +16,7 @@ from scorefold_allocation.claims.linear import curve, even_plans, problem, simul
 from scorefold_allocation.learners.interface import Cell
 from scorefold_allocation.learners.simulated import NoTasks, SimulatedLearner
 
-RUNS = {"quick": 15, "full": 50}
+RUNS = {"quick": 15, "long": 50}
 START, STEP = (5, 6), 2
 
 

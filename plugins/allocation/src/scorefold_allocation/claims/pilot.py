@@ -18,8 +18,8 @@ from scorefold_allocation.search.calibration import draw_problem, judge, summary
 from scorefold_allocation.search.pilot import estimate_moments
 from scorefold_allocation.theory.asymptotics import frozen_size
 
-PROBLEMS = {"quick": 200, "full": 1000}
-AX_PROBLEMS = {"quick": 20, "full": 200}
+PROBLEMS = {"quick": 200, "long": 1000}
+AX_PROBLEMS = {"quick": 20, "long": 200}
 """Choosing sizes by Ax takes longer than all else of a problem."""
 PILOTS = 200
 _WEIGHTS, _LABELS, _RATE = 20, 10, 0.4

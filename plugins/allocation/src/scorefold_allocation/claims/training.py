@@ -18,8 +18,8 @@ import torch
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold_allocation.learners.interface import Cell
 
-SEEDS = {"quick": 3, "full": 5}
-MORE = {"quick": 1.0, "full": 2.5}
+SEEDS = {"quick": 3, "long": 5}
+MORE = {"quick": 1.0, "long": 2.5}
 """How many times the updates."""
 _DRAWS = 1000
 

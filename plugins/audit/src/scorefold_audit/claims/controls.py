@@ -17,7 +17,7 @@ from scorefold_audit.audit import audit
 from scorefold_audit.config import AuditOptions
 
 MODES = 8
-SEEDS = {"smoke": 2, "quick": 5, "full": 20}
+SEEDS = {"smoke": 2, "quick": 5, "long": 20}
 POINTS = 500
 
 

@@ -32,7 +32,7 @@ HIDDEN = {"8x8": {"caflow": 40, "dual-glow": 69}, "16x16": {"caflow": 48, "caflo
 STEPS = {"8x8": 1500, "16x16": 600}
 TEST = {"8x8": 40_000, "16x16": 10_000}
 """Pairs that the cost is measured on. Training pairs are as many as there are places in batches: none comes twice."""
-MORE = {"smoke": 1 / 3, "quick": 1, "full": 4}
+MORE = {"smoke": 1 / 3, "quick": 1, "long": 4}
 """How many times the steps."""
 
 

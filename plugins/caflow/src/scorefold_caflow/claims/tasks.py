@@ -24,8 +24,8 @@ from scorefold_toolkit.data.published import FASHION_MNIST
 from scorefold_toolkit.metrics import consistency, diversity, psnr, psnr_within
 from scorefold_toolkit.operators import HasOperator, Mask
 
-SEEDS = {"quick": 3, "full": 5, "real": 1}
-MORE = {"quick": 1, "full": 10, "real": 1}
+SEEDS = {"quick": 3, "long": 5, "real": 1}
+MORE = {"quick": 1, "long": 10, "real": 1}
 """How many times the steps."""
 IMAGES, DRAWS = 200, 8
 """Test images that are drawn for, and draws for each; likelihoods are those of the test split."""

@@ -20,7 +20,7 @@ from scorefold_toolkit.operators import HasOperator, Mask, Operator
 SIGMA_MAX = 8.0
 STEPS, SAMPLER_STEPS = 1000, 100
 IMAGES, DRAWS = 100, 5
-SEEDS = {"quick": 3, "full": 5}
+SEEDS = {"quick": 3, "long": 5}
 TASKS: Mapping[str, Mapping[str, Any]] = {
     "inpainting": {"name": "mask", "region": "square", "fraction": 0.25, "each": True},
     "super-resolution": {"name": "box-downsample", "factor": 2},

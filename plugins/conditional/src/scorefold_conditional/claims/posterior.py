@@ -17,7 +17,7 @@ from scorefold_toolkit.metrics import energy_distance
 SIGMA_MAX = 20.0
 STEPS, SAMPLER_STEPS = 3000, 200
 CONDITIONS, DRAWS = 120, 200
-SEEDS = {"quick": 3, "full": 10}
+SEEDS = {"quick": 3, "long": 10}
 
 
 def settings(estimator: str, sigma_max: float) -> dict[str, Any]:

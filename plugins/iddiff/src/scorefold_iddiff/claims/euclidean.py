@@ -20,13 +20,13 @@ POINTS = 50_000
 """Points of a sphere over all splits, as published; of the curve there are a fifth as many."""
 
 SEEDS = 5
-READ = {"smoke": 200, "quick": 200, "full": 1000}
+READ = {"smoke": 200, "quick": 200, "long": 1000}
 """Points of the test split at which a dimension is read."""
 
-PLAIN_STEPS = {"smoke": 400, "quick": 2000, "full": 20_000}
+PLAIN_STEPS = {"smoke": 400, "quick": 2000, "long": 20_000}
 """At 45 to 55 ms a step on one core, smoke takes 22 CPU seconds and quick 92."""
 
-OUR_STEPS = {"quick": 2000, "full": 20_000}
+OUR_STEPS = {"quick": 2000, "long": 20_000}
 """At 19 ms a step on one core, quick takes 38 CPU seconds."""
 
 OURS = {

@@ -1,7 +1,7 @@
 """What this plugin says anyone can measure again. Each function takes a host, a profile and a seed.
 
 ``host`` is the plugin host (``create(name, config, *, generator, dtype, **ports)``); ``profile`` is smoke, quick or
-full.
+long.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scorefold_iddiff.claims.euclidean import plain_dimensions
 def exact_spheres(host: Any, profile: str, seed: int) -> float:
     """The largest |k-hat - k| over points, rules and k = 2, 5, 10, 50 with the exact score, at the default
     sigma."""
-    points = {"smoke": 24, "quick": 100, "full": 1000}[profile]
+    points = {"smoke": 24, "quick": 100, "long": 1000}[profile]
     worst = 0.0
     for k in (2, 5, 10, 50):
         sphere = host.create(

@@ -59,11 +59,11 @@ BLOB_SCORES: Mapping[str, dict[str, Any]] = {
 BLOB_TRAINING: Mapping[str, Mapping[str, dict[str, Any]]] = {
     "unet": {
         "quick": {"steps": 5500, "batch_size": 32, "learning_rate": 2e-3},
-        "full": {"steps": 100_000, "batch_size": 64, "learning_rate": 1e-3},
+        "long": {"steps": 100_000, "batch_size": 64, "learning_rate": 1e-3},
     },
     "manifold-mlp": {
         "quick": {"steps": 5000, "batch_size": 256, "learning_rate": 1e-3},
-        "full": {"steps": 50_000, "batch_size": 256, "learning_rate": 1e-3},
+        "long": {"steps": 50_000, "batch_size": 256, "learning_rate": 1e-3},
     },
 }
 DIGIT_SCORE = {
@@ -77,7 +77,7 @@ DIGIT_SCORE = {
 def squares(host: Any, profile: str, seed: int, *, name: str) -> float:
     """The estimate farthest from the true dimension with the score of 5,000 images' covariance: at points, with the
     range finder at the noise level that it chooses and by the reference rule at sigma 0.01."""
-    points = {"smoke": 4, "quick": 20, "full": 100}[profile]
+    points = {"smoke": 4, "quick": 20, "long": 100}[profile]
     data = source(host, name, 6000, seed)
     score = host.create("score:analytic", {"gaussian": True}, data=data)
     reference = {"rule": "reference", "design": "simplex", "sigma": 0.01, "sweep": [], "points": points}
@@ -176,7 +176,7 @@ CLASSICAL: Mapping[str, tuple[str, dict[str, Any]]] = {
 
 def classical(host: Any, profile: str, seed: int, *, method: str, name: str) -> float:
     """What a classical estimator says of 2,000 images (full: 20,000)."""
-    images = source(host, name, {"quick": 2400, "full": 24_000}[profile], seed).load("train")
+    images = source(host, name, {"quick": 2400, "long": 24_000}[profile], seed).load("train")
     return _classical_dimension(host, method, images.x, seed)
 
 

@@ -21,9 +21,9 @@ from scorefold_iddiff.claims.training import trained
 
 SPHERE = {"dimension": 25, "ambient": 100}
 """The paper's repository has a 25-sphere for noise and for the number of points."""
-READ = {"smoke": 24, "quick": 200, "full": 1000}
-STEPS = {"quick": 2000, "full": 20_000}
-SET_STEPS = {"quick": 4000, "full": 20_000}
+READ = {"smoke": 24, "quick": 200, "long": 1000}
+STEPS = {"quick": 2000, "long": 20_000}
+SET_STEPS = {"quick": 4000, "long": 20_000}
 SET_POINTS = 25_000
 LEAST = 0.0055
 """Thinner directions than at the usual least noise of 0.01 are looked for."""

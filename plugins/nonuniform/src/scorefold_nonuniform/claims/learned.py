@@ -28,9 +28,9 @@ from scorefold_toolkit.metrics.features import RandomConv
 from scorefold_toolkit.training import fit
 
 FIELD_POINTS, FIELD_TEST, FIELD_SAMPLES = 20_000, 512, 4000
-FIELD_STEPS = {"smoke": 30, "quick": 3000, "full": 12_000}
+FIELD_STEPS = {"smoke": 30, "quick": 3000, "long": 12_000}
 """Steps of each scale's network."""
-FIELD_SIZES = {"smoke": 8, "quick": 16, "full": 16}
+FIELD_SIZES = {"smoke": 8, "quick": 16, "long": 16}
 FIELD_CHANNELS = (16, 32)
 
 
@@ -197,10 +197,10 @@ def _trained(host: Any, name: str, config: dict[str, Any], data: DataSource, see
 
 # Photographs, 32 x 32 pixels in colour: a uniform and a multi-scale model of equal size, for equal CPU time.
 
-PATCHES = {"smoke": 300, "quick": 6000, "full": 20_000}
-PATCH_SAMPLES = {"smoke": 40, "quick": 1000, "full": 5000}
-SEEDS = {"smoke": 1, "quick": 3, "full": 3}
-PATCH_STEPS = {"smoke": 2, "quick": 600, "full": 20_000}
+PATCHES = {"smoke": 300, "quick": 6000, "long": 20_000}
+PATCH_SAMPLES = {"smoke": 40, "quick": 1000, "long": 5000}
+SEEDS = {"smoke": 1, "quick": 3, "long": 3}
+PATCH_STEPS = {"smoke": 2, "quick": 600, "long": 20_000}
 """Steps of the uniform network."""
 UNIFORM = unet(32, 64, 64)
 SCALES = (unet(16, 24, 32), unet(24, 48), unet(48, blocks=2))

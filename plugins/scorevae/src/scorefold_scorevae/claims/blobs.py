@@ -24,8 +24,8 @@ from scorefold_scorevae.claims.training import (
 )
 from scorefold_scorevae.data.blobs import TexturedBlobs
 
-SEEDS = {"smoke": 1, "quick": 3, "full": 3}
-STEPS = {"smoke": 1200, "quick": 3000, "full": 3000}
+SEEDS = {"smoke": 1, "quick": 3, "long": 3}
+STEPS = {"smoke": 1200, "quick": 3000, "long": 3000}
 POINTS, REFERENCE, IMAGES, DRAWS = 94_000, 4000, 1000, 8
 """Training images; those that others are held to; those that are reconstructed; draws that are averaged."""
 NETWORK = {"use": "network:mlp", "config": {"width": 160, "blocks": 2}}

@@ -35,7 +35,7 @@ from scorefold_toolkit.metrics import frechet_distance
 from scorefold_toolkit.metrics.features import RandomConv
 from scorefold_toolkit.score_matching.losses import denoising_score_matching
 
-SEEDS = {"quick": 3, "full": 3, "real": 1}
+SEEDS = {"quick": 3, "long": 3, "real": 1}
 DRAWS = 4
 PROCESS = {"name": "vp", "t_min": 1e-3}
 BETA = 0.01
@@ -106,7 +106,7 @@ SETTINGS = {
         prior_images=500,
     ),
 }
-MORE = {"quick": 1, "full": 10, "real": 1}
+MORE = {"quick": 1, "long": 10, "real": 1}
 """How many times the steps."""
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.hosting import discover_host
 from scorefold_registry.cli.options import Parser, UsageError, count
+from scorefold_registry.experiments.profiles import PROFILES
 
 if TYPE_CHECKING:
     from scorefold_registry.experiments.claims import Measurement
@@ -22,15 +23,14 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("plugins", nargs="*", metavar="PLUGIN", help="whose claims (default: every plugin's)")
     parser.add_argument(
         "--profile",
-        choices=("smoke", "quick", "real", "full"),
+        choices=tuple(PROFILES),
         default="smoke",
-        help="smoke: minutes of CPU a plugin (default); quick: an hour at the most; real: data that you have, "
-        "under three quarters of an hour; full: as published",
+        help="; ".join(f"{name}: {purpose}" for name, purpose in PROFILES.items()),
     )
     parser.add_argument("--only", action="append", default=[], metavar="CLAIM", help="only this claim")
     parser.add_argument("--seeds", type=count(1), default=1, metavar="N", help="seeds 0 to N - 1 (default: 1)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="where values are kept (default: .scorefold/claims)")
-    parser.add_argument("--fresh", action="store_true", help="measure again what quick or full measured before")
+    parser.add_argument("--fresh", action="store_true", help="measure again what another profile than smoke kept")
     parser.add_argument(
         "--null", action="store_true", help="measure gates with no training step: one that holds says nothing"
     )
