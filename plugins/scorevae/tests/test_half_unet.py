@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from scorefold.data import ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError, ShapeError
 from scorefold_scorevae.coding.start import leave_saddle
-from scorefold_scorevae.config.networks import HalfUNetConfig, MirrorDecoderConfig
-from scorefold_scorevae.half_unet import HalfUNet, MirrorDecoder
+from scorefold_scorevae.config.networks import ConvDecoderConfig, HalfUNetConfig, MirrorDecoderConfig
+from scorefold_scorevae.half_unet import ConvDecoder, HalfUNet, MirrorDecoder
 from scorefold_standard.config.networks import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 
@@ -199,6 +199,45 @@ def test_what_does_not_fit_is_refused(way: str) -> None:
         network(x, None, {"digit": torch.tensor([0, 1])})
     with pytest.raises(ShapeError, match="digit"):
         network(x, LEVELS)
+
+
+def test_the_decoder_of_convolutions_is_that_of_the_authors_code() -> None:
+    """Its layers written out, for 32 pixels: 128 channels at 4, 8 and 64 at 16, three at 32."""
+    torch.manual_seed(0)
+    network = ConvDecoder(ConvDecoderConfig(channels=(64, 128))).build((384,), (3, 32, 32))
+    up = {"kernel_size": 3, "output_padding": 1, "padding": 1, "stride": 2}
+    layers = [
+        nn.ConvTranspose2d(128, 128, **up), nn.Conv2d(128, 128, 3, padding=1),
+        nn.ConvTranspose2d(128, 64, **up), nn.Conv2d(64, 64, 3, padding=1),
+        nn.ConvTranspose2d(64, 3, **up),
+    ]  # fmt: skip
+    first = nn.Linear(384, 2 * 16 * 64)
+    own = [network.first, network.ups[0], network.flats[0], network.ups[1], network.flats[1], network.ups[2]]
+    for theirs, ours in zip([first, *layers], own, strict=True):
+        theirs.load_state_dict(ours.state_dict())
+    z = torch.randn(2, 384, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        h = nn.functional.gelu(first(z)).reshape(2, -1, 4, 4)
+        for place, layer in enumerate(layers):
+            h = layer(h) if place == len(layers) - 1 else nn.functional.gelu(layer(h))
+        torch.testing.assert_close(network(z), h)
+
+
+@pytest.mark.parametrize("image", [(1, 8, 8), (3, 7, 5), (9, 9), (1, 1, 1), (2, 1, 6)])
+def test_the_decoder_of_convolutions_gives_images_of_any_size(image: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    network = ConvDecoder(ConvDecoderConfig(channels=(2, 4))).build(
+        (K,), image, time=True, condition=TensorSpec((), classes=3)
+    )
+    z, level, label = torch.randn(2, K), torch.tensor([0.5, 0.5]), torch.tensor([0, 1])
+    answer = network(z, level, label)
+    assert answer.shape == (2, *image)
+    for changed in (network(z, level + 1, label), network(z, level, label.flip(0)), network(z + 1, level, label)):
+        assert not torch.equal(answer, changed)
+    with pytest.raises(ConfigError, match="takes no condition of images"):
+        ConvDecoder(ConvDecoderConfig()).build((K,), (1, 8, 8), condition=TensorSpec((1, 8, 8)))
+    with pytest.raises(ConfigError, match=r"takes images \(C, H, W\)"):
+        ConvDecoder(ConvDecoderConfig()).build((K,), (5,))
 
 
 @pytest.mark.parametrize(

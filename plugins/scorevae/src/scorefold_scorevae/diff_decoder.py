@@ -27,6 +27,7 @@ from scorefold.interfaces import (
 )
 from scorefold.random import draw_normal, draw_uniform
 from scorefold_scorevae.coding import decoding
+from scorefold_scorevae.coding.beside import given_code
 from scorefold_scorevae.coding.diagnosis import evidence_bound, silent
 from scorefold_scorevae.coding.encoder import standardised, time_level
 from scorefold_scorevae.coding.objective import data_term, diffuse, normal_kl, warmed_up
@@ -74,9 +75,13 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
         outputs = config.latent * (2 if config.beta > 0 else 1)
         encoder = as_network(config.encoder, "the encoder of score:diff-decoder")
         self.encoder = leave_saddle(encoder.build(self.event_shape, (outputs,)))
-        shown = TensorSpec((config.latent + self.drops,))
-        network = as_network(config.network, "the network of score:diff-decoder")
-        self.network = network.build(self.event_shape, self.event_shape, time=True, condition=shown)
+        self.network = given_code(
+            config.network,
+            config.code_decoder,
+            self.event_shape,
+            (config.latent + self.drops,),
+            "score:diff-decoder",
+        )
         if isinstance(self.network, Prepares):
             raise ConfigError(
                 f"{type(self.network).__name__} takes statistics of events alone, and is shown a code beside them",

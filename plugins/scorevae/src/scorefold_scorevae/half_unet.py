@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from torch.nn import functional
 from scorefold.data import Condition, ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Network
-from scorefold_scorevae.config.networks import HalfUNetConfig, MirrorDecoderConfig, PathConfig
+from scorefold_scorevae.config.networks import ConvDecoderConfig, HalfUNetConfig, MirrorDecoderConfig, PathConfig
 from scorefold_toolkit.nn import ConditionMap, ConditionVector, FourierEmbedding, named_parts, named_specs
 
 _LEVEL_WIDTH = 32
@@ -64,6 +65,28 @@ class MirrorDecoder(Network):
         """Raises ``ConfigError`` where what comes out is no image."""
         _check_image("a mirror decoder", "out", out_shape)
         return UpPath(self.config, in_shape, out_shape, time=time, condition=condition)
+
+
+class ConvDecoder(Network):
+    """Builds ``ConvPath`` modules: any shape, mostly a vector (k,), to images (C, H, W) or (H, W) of any size.
+
+    >>> from scorefold_registry import Host
+    >>> small = Host.discover().create("network:conv-decoder", {"channels": [8, 16]})
+    >>> small.build((3,), (1, 8, 8))(torch.zeros(2, 3)).shape
+    torch.Size([2, 1, 8, 8])
+    """
+
+    def __init__(self, config: ConvDecoderConfig) -> None:
+        self.config = config
+
+    def build(
+        self, in_shape: Shape, out_shape: Shape, *, time: bool = False, condition: ConditionSpec | None = None
+    ) -> nn.Module:
+        """Raises ``ConfigError`` where what comes out is no image, and for conditions that are images."""
+        _check_image("a decoder of convolutions", "out", out_shape)
+        if any(_is_image(spec) for spec in named_specs(condition).values()):
+            raise ConfigError("network:conv-decoder takes no condition of images", hint="use network:mirror-decoder")
+        return ConvPath(self.config, in_shape, out_shape, time=time, condition=condition)
 
 
 class DownPath(nn.Module):
@@ -147,6 +170,53 @@ class UpPath(nn.Module):
         h = functional.silu(self.norm(h))
         answer: Tensor = self.head(h if beside is None else torch.cat([h, beside], 1))
         return answer.reshape(-1, *self.out_shape)
+
+
+class ConvPath(nn.Module):
+    """z (B, *in_shape) to images (B, *out_shape): a linear layer to the coarsest size, and for each level a transposed
+    convolution to twice the size and a convolution, each followed by GELU; the last one has nothing behind it.
+
+    With channels (c, 2c) and images of 32 pixels, or (c, 2c, 4c) and 64, it is the decoder of the authors' code. The
+    noise level and conditions are embedded and added to every pixel of the coarsest size.
+    """
+
+    def __init__(
+        self,
+        config: ConvDecoderConfig,
+        in_shape: Shape,
+        out_shape: Shape,
+        *,
+        time: bool,
+        condition: ConditionSpec | None,
+    ) -> None:
+        super().__init__()
+        self.out_shape = tuple(out_shape)
+        size: Size = (out_shape[-2], out_shape[-1])
+        self.context = Context(config.channels[0], size, time=time, condition=condition)
+        self.sizes = _sizes(size, len(config.channels) + 2)
+        widths = (config.channels[-1], *reversed(config.channels), _channels(out_shape))
+        self.first = nn.Linear(math.prod(in_shape), widths[0] * math.prod(self.sizes[-1]))
+        self.from_context = nn.Linear(self.context.width, widths[0]) if self.context.width else None
+        self.ups = nn.ModuleList(
+            nn.ConvTranspose2d(before, after, 3, stride=2, padding=1) for before, after in pairwise(widths)
+        )
+        self.flats = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for width in widths[1:-1])
+
+    def forward(self, x: Tensor, t: Tensor | None = None, condition: Condition | None = None) -> Tensor:
+        context, _ = self.context(x, t, condition)
+        h: Tensor = self.first(x.flatten(1)).unflatten(1, (-1, *self.sizes[-1]))
+        if self.from_context is not None and context is not None:
+            h = h + self.from_context(context)[:, :, None, None]
+        h = functional.gelu(h)
+        finer = list(reversed(self.sizes[:-1]))
+        for up, flat, size in zip(self.ups, self.flats, finer, strict=False):
+            h = functional.gelu(flat(functional.gelu(_upwards(up, h, size))))
+        return _upwards(self.ups[-1], h, finer[-1]).reshape(-1, *self.out_shape)
+
+
+def _upwards(up: nn.Module, h: Tensor, size: Size) -> Tensor:
+    answer: Tensor = up(h, output_size=list(size))
+    return answer
 
 
 class Context(nn.Module):

@@ -170,6 +170,15 @@ def _networks() -> Iterable[Component]:
             examples=({"config": small}, {"config": {**small, "attention": [1], "middle_attention": False}}),
             cite="cite/unet.bib",
         )
+    yield Component(
+        kind="network",
+        name="conv-decoder",
+        target="scorefold_scorevae.half_unet:ConvDecoder",
+        config="scorefold_scorevae.config.networks:ConvDecoderConfig",
+        summary="Transposed convolutions alone, from vectors to images",
+        examples=({"config": {"channels": [8, 16]}}, {"config": {"channels": [4]}}),
+        cite="citation.bib",
+    )
 
 
 def _sources() -> Iterable[Component]:

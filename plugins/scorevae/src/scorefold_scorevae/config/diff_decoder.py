@@ -21,6 +21,11 @@ class DiffDecoderConfig(DiffusedLossConfig):
     network: Inline("network") = Field(  # type: ignore[valid-type]
         Use(use="network:mlp"), description="The score's network, from noised event and code to event"
     )
+    code_decoder: Inline("network") | None = Field(  # type: ignore[valid-type]
+        None,
+        description="A network from codes to images, network:conv-decoder or network:mirror-decoder: the network is "
+        "then shown the code as an image beside the event; null shows it the code itself",
+    )
     process: ProcessConfig = Field(VEConfig(), description="The diffusion, by name or with its settings")
     prediction: Literal["eps", "edm", "x0", "v"] = Field(
         "edm",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -39,6 +39,14 @@ class PathConfig(Config):
 
 class HalfUNetConfig(PathConfig):
     """The down path of a U-Net, from images of any size to a vector: an encoder that may be differentiated twice."""
+
+
+class ConvDecoderConfig(Config):
+    """Transposed convolutions alone, from a vector to images: the small decoder of the authors' code."""
+
+    channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (64, 128), min_length=1, description="Channels a level, the level at half of the image's size first"
+    )
 
 
 class MirrorDecoderConfig(PathConfig):

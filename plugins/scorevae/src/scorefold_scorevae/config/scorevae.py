@@ -83,6 +83,11 @@ class ScoreVAEPlusConfig(DiffusedLossConfig):
     """A corrector of a trained ScoreVAE."""
 
     network: Inline("network") = Field(Use(use="network:mlp"), description="The corrector's network")  # type: ignore[valid-type]
+    code_decoder: Inline("network") | None = Field(  # type: ignore[valid-type]
+        None,
+        description="A network from codes to images, network:conv-decoder or network:mirror-decoder: the network is "
+        "then shown the code as an image beside the event; null shows it the code itself",
+    )
     encoder_term: bool = Field(
         True,
         description="Keep the gradient of the encoder's log-density; without it the corrector alone brings the code "

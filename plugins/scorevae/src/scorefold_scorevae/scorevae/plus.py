@@ -12,12 +12,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from scorefold.data import Condition, Dataset, TensorSpec
+from scorefold.data import Condition, Dataset
 from scorefold.errors import ConfigError
-from scorefold.interfaces import DataSource, EncodesNoise, Loss, Phase, Progress, ScoreModel, Trainable, as_network
+from scorefold.interfaces import DataSource, EncodesNoise, Loss, Phase, Progress, ScoreModel, Trainable
 from scorefold.interfaces.score import BoundScore
 from scorefold.random import draw_normal
 from scorefold_scorevae.coding import decoding
+from scorefold_scorevae.coding.beside import given_code
 from scorefold_scorevae.coding.diagnosis import diagnose
 from scorefold_scorevae.coding.encoder import standardised, time_level
 from scorefold_scorevae.coding.objective import data_term, diffuse
@@ -67,7 +68,9 @@ class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
         self.decoding = config.decoding
         self.latent_shape = code.latent_shape
         self.code = code
-        network = _built(config.network, code)
+        network = given_code(
+            config.network, config.code_decoder, code.event_shape, code.latent_shape, "score:scorevae-plus"
+        )
         gate = None if _starts_at_zero(network, code) else nn.Parameter(torch.zeros(()).to(code._reference()))
         self.network, self.gate = network.to(code._reference()), gate
         self.train()
@@ -173,12 +176,6 @@ class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
         """What the code adds to the prior's score."""
         change = self.process.score_from_noise(self.corrector(x, t, z), x, t)
         return change + self.code.correction(x, t, z) if self.config.encoder_term else change
-
-
-def _built(network: object, code: ScoreVAE) -> nn.Module:
-    spec = TensorSpec(code.latent_shape)
-    builder = as_network(network, "the network of score:scorevae-plus")
-    return builder.build(code.event_shape, code.event_shape, time=True, condition=spec)
 
 
 @torch.no_grad()
