@@ -252,6 +252,26 @@ def test_the_verb_tries_mixtures_by_type() -> None:
         EvaluateOptions(cells=(few,), mixtures=({"easy": few},))
 
 
+def test_types_are_tested_on_by_themselves_too() -> None:
+    source = DigitRotations(DigitRotationsConfig(types=NOISY))
+    settings: dict[str, Any] = {"new_tasks": {**FEW, "support": 10}, "validation": {"tasks": 0}, "dtype": "float64"}
+    learner = maml(types_alone=("hard", "easy"), **settings)
+    options = EvaluateOptions(cells=({"tasks": 4, "support": 5, "query": 5},), seeds=2)
+    outcome = evaluate(learner, {"data": source}, options, StageContext("try"))
+    header, row = (line.split(",") for line in outcome.texts["cells.csv"].splitlines())
+    assert header[-2:] == ["test_loss_of_hard", "test_loss_of_easy"]
+    assert row[-1] == str(float(outcome.arrays["test of easy"].mean()))
+    assert outcome.result["metrics"]["test loss of hard, 4 tasks of 5 + 5"] == float(row[-2])
+    # What is learned does not change, and a type that is all there is, is tested on twice.
+    whole, plain = (made.evaluate(source, [CELL], 0) for made in (learner, maml(**settings)))
+    assert torch.equal(whole.test, plain.test)
+    assert plain.alone == {}
+    one = maml(types_alone=("easy",), **settings).evaluate(source.only("easy"), [CELL], 0)
+    assert torch.equal(one.alone["easy"], one.test)
+    with pytest.raises(DataError, match="no type of task called 'odd'"):
+        maml(types_alone=("odd",), **settings).evaluate(source, [CELL], 0)
+
+
 def test_a_reading_with_redrawn_labels_is_never_repeated() -> None:
     cell = Cell(3, 5, 5)
     kinds = ({"name": "hard", "label_noise": 0.5, "redrawn": True},)

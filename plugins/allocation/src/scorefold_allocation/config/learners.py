@@ -108,6 +108,9 @@ class EpisodesConfig(Config):
         description="What is reported of new tasks: the mean squared error of numbers, or the cross-entropy of "
         "classes; or the share of classes that are right",
     )
+    types_alone: tuple[str, ...] = Field(
+        (), description="Types of task that are tested on by themselves too, as many new tasks of each"
+    )
     dtype: Literal["float32", "float64"] = Field("float32", description="Precision of weights and data")
 
     @property

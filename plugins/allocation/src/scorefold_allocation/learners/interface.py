@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from torch import Tensor
@@ -30,11 +30,13 @@ class Cell(NamedTuple):
 class Losses:
     """What came out, cell by cell, in float64: ``test`` (cells,), the ``measure`` on new tasks, and ``train`` (cells,),
     the training loss at the end, or None where there is none; ``updates`` (cells,) where trainings may end early, else
-    None. Training that diverges gives nan or inf in its cell."""
+    None; ``alone``, ``test`` on new tasks of single types, by name. Training that diverges gives nan or inf in its
+    cell."""
 
     test: Tensor
     train: Tensor | None = None
     updates: Tensor | None = None
+    alone: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Learner(ABC):

@@ -52,18 +52,30 @@ def evaluate(
     """
     parts = [[seed] for seed in seeds] if config.has_course else [seeds]
     found = [[_one(config, new_tasks, make_rule, source, plan, part) for part in parts] for plan in plans]
-    test, training, updates = (
+    test, training, updates, *alone = (
         torch.stack([torch.cat(column) for column in columns], 1)
         for columns in zip(*(zip(*plan, strict=True) for plan in found), strict=True)
     )
-    return [Losses(test[row], training[row], updates[row] if config.has_course else None) for row in range(len(seeds))]
+    return [
+        Losses(
+            test[row],
+            training[row],
+            updates[row] if config.has_course else None,
+            {name: values[row] for name, values in zip(config.types_alone, alone, strict=True)},
+        )
+        for row in range(len(seeds))
+    ]
 
 
 def by_type(source: TaskSource, mixture: Mapping[str, Cell]) -> Plan:
     """A plan with a cell for each of some types of a source. Raises ``DataError`` for a type that it has not."""
+    return [(_only(source, name), cell) for name, cell in mixture.items()]
+
+
+def _only(source: TaskSource, name: str) -> TaskSource:
     if not isinstance(source, BatchedTasks):
         raise DataError(f"a {type(source).__name__} has no types of task to choose from")
-    return [(source.only(name), cell) for name, cell in mixture.items()]
+    return source.only(name)
 
 
 def _one(
@@ -73,8 +85,9 @@ def _one(
     source: TaskSource,
     plan: Plan,
     seeds: Sequence[int],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The measure on new tasks, the training loss at the end and the updates of one plan, each (S,) in float64."""
+) -> tuple[Tensor, ...]:
+    """The measure on new tasks, the training loss at the end and the updates of one plan, and the measure on new tasks
+    of each of ``types_alone``: each (S,) in float64."""
     dtype = getattr(torch, config.dtype)
 
     def drawn(origin: TaskSource, split: str, tasks: int, support: int, query: int) -> list[TaskBatch]:
@@ -110,13 +123,17 @@ def _one(
     start = [torch.stack(each).to(dtype) for each in starts]
     kept, last, updates = train(config, rule, start, groups, seeds, None if held_out is None else loss)
     measure = task_accuracies if config.measure == "accuracy" else task_losses
-    test = measured(rule.network, rule.new, kept, new, support, measure)
+    alone = [
+        drawn(_only(source, name), "test", new_tasks.tasks, support, new_tasks.query) for name in config.types_alone
+    ]
+    tests = [measured(rule.network, rule.new, kept, each, support, measure) for each in (new, *alone)]
     total = sum(cell.tasks for _, cell in plan)
     training = [
         cell.tasks / total * measured(rule.network, rule.training, last, batches, cell.support, rule.loss)
         for batches, cell in groups
     ]
-    return test, torch.stack(training).sum(0), torch.full((len(seeds),), updates, dtype=torch.float64)
+    made = torch.full((len(seeds),), updates, dtype=torch.float64)
+    return tests[0], torch.stack(training).sum(0), made, *tests[1:]
 
 
 def _refuse_unfit(config: EpisodesConfig, classifies: bool, has_validation: bool) -> None:

@@ -23,9 +23,9 @@ Plan = Cell | Mapping[str, Cell]
 def evaluate(component: Learner, inputs: Mapping[str, Any], options: EvaluateOptions, context: StageContext) -> Outcome:
     """Try allocations of labels, each from several seeds: the mean of the measure on new tasks, and its spread.
 
-    Hands on ``{"test": (seeds, cells)}``, and where the learner gives them "train" and "updates", in float64. An
-    allocation with a number that is not finite is warned of, and is not the best. Raises as the learner does, and
-    ``TrainingError`` where none is left.
+    Hands on ``{"test": (seeds, cells)}``, and where the learner gives them "train", "updates" and "test of NAME", on
+    tasks of one type, in float64. An allocation with a number that is not finite is warned of, and is not the best.
+    Raises as the learner does, and ``TrainingError`` where none is left.
     """
     root = context.seed("evaluate")
     seeds = [derive_seed(root, seed) for seed in range(options.seeds)]
@@ -35,7 +35,11 @@ def evaluate(component: Learner, inputs: Mapping[str, Any], options: EvaluateOpt
         given = [part for losses in found if (part := getattr(losses, name)) is not None]
         if len(given) == len(found):
             arrays[name] = torch.stack(given)
+    for name in found[0].alone:
+        arrays[f"test of {name}"] = torch.stack([losses.alone[name] for losses in found])
     warnings = _not_finite(arrays, plans, component.measure)
+    names = {array: what for array, what in (("train", "training loss"), ("updates", "updates")) if array in arrays}
+    names |= {f"test of {name}": f"test {component.measure} of {name}" for name in found[0].alone}
     metrics: dict[str, float] = {}
     rows = []
     for number, plan in enumerate(plans):
@@ -44,12 +48,9 @@ def evaluate(component: Learner, inputs: Mapping[str, Any], options: EvaluateOpt
         mean = float(values.mean())
         row: list[Any] = [*_columns(plan), mean, spread]
         measured = {f"test {component.measure}": mean, "its deviation over seeds": spread}
-        if "train" in arrays:
-            row.append(float(arrays["train"][:, number].mean()))
-            measured["training loss"] = row[-1]
-        if "updates" in arrays:
-            row.append(float(arrays["updates"][:, number].mean()))
-            measured["updates"] = row[-1]
+        for array, what in names.items():
+            row.append(float(arrays[array][:, number].mean()))
+            measured[what] = row[-1]
         for what, value in measured.items():
             if value is not None and math.isfinite(value):
                 metrics[f"{what}, {_named(plan)}"] = value
@@ -60,7 +61,7 @@ def evaluate(component: Learner, inputs: Mapping[str, Any], options: EvaluateOpt
     best = int(ranked.argmin() if component.measure == "loss" else ranked.argmax())
     answer = {"quantity": f"test {component.measure} of the best allocation", "value": float(means[best])}
     result = {"metrics": metrics, "best": _facts(plans[best]), "answer": answer, "warnings": warnings}
-    columns = [name for array, name in (("train", "training_loss"), ("updates", "updates")) if array in arrays]
+    columns = [what.replace(" ", "_") for what in names.values()]
     header = ["tasks", "support", "query", component.measure, "deviation", *columns]
     return Outcome(arrays, result, arrays, texts={"cells.csv": csv_text([header, *rows])})
 
