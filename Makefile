@@ -14,6 +14,8 @@ LONG := benchmarks/gpu.py benchmarks/images.py benchmarks/dimensions.py benchmar
 MANIFESTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
 
 export OMP_NUM_THREADS ?= 1
+# Each of the many processes of a test run would compile the sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo test quick coverage attack slow gpu matrix lowest lint format docs gallery bench known dist clean
 
