@@ -76,7 +76,8 @@ attack: $(VENV)/installed-test  ## Kill, signal and damage runs 100 times each, 
 	@$(BIN)/python tests/attack.py --count $(or $(COUNT),100)
 	@SCOREFOLD_FUZZ_TIMES=5 $(BIN)/python -m pytest -q tests/test_fuzz_run_files.py tests/test_fuzz_artefacts.py tests/test_hostile_names.py tests/test_bad_packages.py registry/tests/running/test_interruption.py registry/tests/test_hostile_artefacts.py registry/tests/running/test_hostile_run_files.py
 
-slow: $(VENV)/installed-test  ## Run the tests that train for minutes
+slow: $(VENV)/installed-test  ## Run the tests that train for minutes, some on Debian's dataset-fashion-mnist
+	@.ci/debian dataset-fashion-mnist
 	@$(BIN)/python -m pytest -n 2 -q -m slow
 
 gpu: $(VENV)/installed-test  ## Check everything on an accelerator: components, a resumed training, mixed precision; and time it
