@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -13,8 +13,17 @@ from scorefold_registry import Host, run_file
 if TYPE_CHECKING:
     from scorefold_explore.explored import Explored
 
-# The plugin is installed where npm can build its page; its README says so.
-collect_ignore_glob = [] if find_spec("scorefold_explore") else ["test_*.py"]
+
+class LeftOut(pytest.Module):
+    """A file of tests where the plugin is not installed, which it is where npm can build its page."""
+
+    def collect(self) -> NoReturn:
+        pytest.skip("scorefold-explore is not installed, because there is no npm", allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    return None if find_spec("scorefold_explore") else LeftOut.from_parent(parent, path=module_path)
+
 
 LEARNED = """
 version: 1
