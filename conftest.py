@@ -64,6 +64,12 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No figures of stages: they are most of what a small run costs, and have tests of their own."""
+    monkeypatch.setattr("scorefold_registry.run.stage_folder.draw", lambda target, shown, folder, **how: [])
+
+
 @pytest.fixture(scope="module")
 def warm_workers() -> Iterator[None]:
     """Worker processes are forked from one that has imported what jobs import, so that none has to."""

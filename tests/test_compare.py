@@ -18,6 +18,8 @@ from scorefold_registry.experiments.cases import find_cases
 from scorefold_registry.experiments.row_file import Choices, NotOnThisCaseError, stages_of
 from scorefold_registry.runfile.yaml_reader import parse
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SCHEMA = json.loads(files("scorefold").joinpath("schemas/compare.json").read_text())
 
 

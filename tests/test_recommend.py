@@ -16,6 +16,8 @@ from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
 from scorefold_registry.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 QUICK = ["--quiet", "--only", "mle,gride,pca", "--config", "candidates=40", "--config", "surrogates=12"]
 
 

@@ -27,6 +27,8 @@ from scorefold_registry.sharing.places import repository
 from scorefold_registry.sharing.pull import pull as fetch
 from scorefold_registry.sharing.push import push as share
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 RUN_FILE = """version: 1
 name: shared
 seed: 3

@@ -43,10 +43,10 @@ def drawn() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No figures elsewhere: they are most of what a small run costs."""
+def _undrawn(request: pytest.FixtureRequest) -> None:
+    """No figures elsewhere."""
     if "drawn" not in request.fixturenames:
-        monkeypatch.setattr("scorefold_registry.run.stage_folder.draw", lambda target, shown, folder: [])
+        request.getfixturevalue("undrawn")
 
 
 @pytest.fixture

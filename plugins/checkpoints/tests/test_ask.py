@@ -21,6 +21,8 @@ from diffusers import (
 from scorefold_registry import Host
 from scorefold_registry.run.pipeline import run_file
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 RUN = """
 version: 1
 name: ask
