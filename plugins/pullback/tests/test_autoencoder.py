@@ -15,7 +15,7 @@ from scorefold.data import Dataset, StreamedDataset
 from scorefold.interfaces import Flow
 from scorefold_pullback.autoencoder.axes import principal_axes
 from scorefold_pullback.autoencoder.bound import ErrorBound, error_bound, largest_stretches
-from scorefold_pullback.autoencoder.curve import kept_counts, pca_curve, reconstruction_curve
+from scorefold_pullback.autoencoder.curve import kept_counts, pca_curve, reconstruction_curve, unseen_pca_curve
 from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
 from scorefold_pullback.config.estimators import RiemannianAutoencoderConfig
 from scorefold_pullback.config.flows import IdentityConfig, LinearConfig, MixtureConfig
@@ -305,6 +305,43 @@ def test_the_base_of_a_flow_that_is_trained_for_geometry(generator: torch.Genera
     found = made.estimate(x)
     assert (found.value, found.diagnostics["warnings"]) == (2, [])
     assert found.diagnostics["mean_squared_error"] == pytest.approx(float(x[:, 0].square().mean()))
+
+
+@pytest.mark.parametrize(
+    ("turned", "value", "pca"),
+    [(True, None, 1), (False, 2, 2)],
+    ids=["a line across all coordinates", "as the coordinates lie"],
+)
+def test_no_dimension_where_a_pca_needs_less(
+    generator: torch.Generator, turned: bool, value: float | None, pca: int
+) -> None:
+    """A flow that leaves points where they are keeps 2 of 3 coordinates; those of a line need 1, turned to lie along
+    it."""
+    flow = Identity(IdentityConfig(event_shape=(3,)), dtype=torch.float64)
+    base = AnisotropicNormal((3,), start=1.0, floor=1e-6, learned=True).double()
+    flow.base = base  # type: ignore[assignment]
+    base.set_variances(torch.tensor([2.0, 1.5, 0.1], dtype=torch.float64))
+    x = flow.sample(400, generator=generator)
+    if turned:
+        along = torch.randn(400, 1, generator=generator, dtype=torch.float64)
+        x = 1.5 * along * torch.tensor([0.9, 0.8, 0.3], dtype=torch.float64)
+    found = coder(flow, unexplained=0.1).estimate(x)
+    assert (found.value, found.diagnostics["kept"], found.diagnostics["pca_kept"]) == (value, 2, pca)
+    if turned:
+        assert "keeps 2 coordinates, and a PCA needs 1" in found.headline
+    assert coder(flow, dimension=3).estimate(x).value == 3, "a number that was given is no answer that could be wrong"
+
+
+def test_a_pca_of_unseen_points(generator: torch.Generator) -> None:
+    wide = torch.randn(40, 100, generator=generator, dtype=torch.float64)
+    left = unseen_pca_curve(wide)
+    assert len(left) == 101
+    assert float(left[-1]) > 0.5, "20 points do not show 100 directions"
+    assert bool((left.diff() <= 0).all())
+    own = pca_curve(wide, [40])[0]
+    assert own == pytest.approx(0, abs=1e-12)
+    plane = torch.randn(50, 2, generator=generator, dtype=torch.float64) @ wide[:2]
+    close(unseen_pca_curve(plane)[2:], torch.zeros(99, dtype=torch.float64), atol=1e-12, rtol=0)
 
 
 def test_images_and_single_precision() -> None:

@@ -15,15 +15,15 @@ from scorefold_toolkit.numerics import gram_spectrum
 _ALL_UP_TO = 16
 
 
-def kept_counts(size: int, rank: int) -> list[int]:
+def kept_counts(size: int, *needed: int) -> list[int]:
     """The numbers of coordinates that the curve is measured at: 0..D, or for more than 16 about as many, closer
-    together where they are small, ``rank`` among them.
+    together where they are small, with those that are ``needed``.
     """
     if size <= _ALL_UP_TO:
         return list(range(size + 1))
     few = range(_ALL_UP_TO // 2)
     spread = torch.logspace(0, 1, _ALL_UP_TO // 2, base=size / len(few), dtype=torch.float64)
-    return sorted({*few, *(len(few) * spread).round().int().tolist(), rank, size})
+    return sorted({*few, *(len(few) * spread).round().int().tolist(), *needed, size})
 
 
 @torch.no_grad()
@@ -56,6 +56,28 @@ def reconstruction_curve(
         return total / x.numel()
 
     return {name: [error(order[:count].to(x.device)) for count in counts] for name, order in orders.items()}
+
+
+def unseen_pca_curve(x: Tensor) -> Tensor:
+    """What a PCA leaves a coordinate of points x (N, *E), 2 or more, that it was not fitted on, from 0..D components.
+
+    Half of the points are read in the components of the other half, and the other way round: in its own components a
+    few points seem to vary along fewer directions than they do.
+
+    >>> x = torch.randn(400, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([3.0, 2.0, 0.1])
+    >>> [round(float(left), 1) for left in unseen_pca_curve(x)]
+    [4.4, 1.3, 0.0, 0.0]
+    """
+    first, second = (part.flatten(1).double() for part in (x[::2], x[1::2]))
+    left = first.new_zeros(first.shape[1] + 1)
+    for fitted, read in ((first, second), (second, first)):
+        centred = read - fitted.mean(0)
+        axes = torch.linalg.svd(fitted - fitted.mean(0), full_matrices=False).Vh
+        found = (centred @ axes.T).square().sum(0)
+        beyond = (centred.square().sum() - found.sum()).clamp_min(0)  # across all components of few points
+        tails = torch.cat([found.flip(0).cumsum(0).flip(0), found.new_zeros(len(left) - len(found))])
+        left += tails + (beyond if len(found) < len(left) - 1 else 0)
+    return left / x.numel()
 
 
 def pca_curve(x: Tensor, counts: list[int]) -> list[float]:

@@ -14,7 +14,7 @@ from scorefold.interfaces import Encodes, Estimator, Flow, Trainable
 from scorefold.results import Estimate
 from scorefold_pullback.autoencoder.axes import PrincipalAxes, principal_axes, quadratic_base
 from scorefold_pullback.autoencoder.bound import error_bound
-from scorefold_pullback.autoencoder.curve import kept_counts, pca_curve, reconstruction_curve
+from scorefold_pullback.autoencoder.curve import kept_counts, pca_curve, reconstruction_curve, unseen_pca_curve
 from scorefold_pullback.config.estimators import RiemannianAutoencoderConfig
 from scorefold_pullback.geometry.rows import check_rows, row_lengths
 from scorefold_pullback.geometry.trust import diagnose
@@ -168,7 +168,11 @@ class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
         ``mean_squared_error`` with its ``standard_error``, beside the ``bound`` (see ``ErrorBound``) and the
         ``dropped_variance``, which it is for a rigid map; the ``curve`` of one coordinate after the other, beside a PCA
         fitted on the very points that it is measured on; ``residuals`` (N,), the distances of points from their
-        reconstructions. ``flow`` is what a ``Diagnosis`` says of the map on the points that the bound is taken over.
+        reconstructions. ``kept`` is d, ``pca_kept`` the same of a PCA. ``flow`` is what a ``Diagnosis`` says of the map
+        on the points that the bound is taken over.
+
+        There is no value where fewer components of a PCA will do, and as many coordinates of the flow err more: it has
+        not found what straight directions show already.
 
         Raises ``DataError`` for fewer than 2 points, and ``ConfigError`` where the dimension is to be read from a flow
         whose variances were never trained.
@@ -187,15 +191,23 @@ class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
         few = shown[: self.config.bound_points]
         bound = error_bound(self.flow, self.flow(few)[0], dropped)
         trust = diagnose(self.flow, few)
-        counts = kept_counts(size, rank)
+        by_pca = unseen_pca_curve(shown)
+        share = self.config.share if self.config.dimension is None else None
+        straight = rank if share is None else 1 + int((by_pca[1:-1] > share * by_pca[0]).sum())
+        counts = kept_counts(size, rank, straight)
         curve = reconstruction_curve(
             self.flow, axes, shown, counts, batch_size=self.config.batch_size, generator=generator
         )
-        share = self.config.share if self.config.dimension is None else None
+        headline = ""
+        if rank > straight and curve["decreasing"][counts.index(straight)] > by_pca[straight]:
+            headline = (
+                f"is withheld: the flow keeps {rank} coordinates, and a PCA needs {straight}, which err less than as "
+                "many of the flow's; train it longer"
+            )
         standard_error = float(squared.std()) / math.sqrt(len(squared))
         diagnostics: dict[str, Any] = {
             "points": len(dataset),
-            "note": self._note(rank, dropped / total),
+            "note": self._note(rank, dropped / total, straight),
             "unexplained": dropped / total,
             "dropped_variance": dropped,
             "total_variance": total,
@@ -205,6 +217,8 @@ class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
             "bound": bound.numbers(),
             "flow": {name: value for name, value in trust.numbers().items() if math.isfinite(value)},
             "curve": {"points": len(shown), "kept": counts, **curve, "pca": pca_curve(shown, counts)},
+            "kept": rank,
+            "pca_kept": straight,
             "residuals": residuals,
             "measured_variances": measured,
             "base_point": self.base_point(),
@@ -220,7 +234,8 @@ class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
             diagnostics["decoded_grid"] = self.decode_grid(_GRIDS[min(2, rank)])
         return Estimate(
             quantity="intrinsic dimension" if self.config.dimension is None else "latent dimension, as given",
-            value=float(rank),
+            value=None if headline else float(rank),
+            headline=headline,
             spectrum=axes.variances[None],
             diagnostics=diagnostics,
         )
@@ -257,11 +272,13 @@ class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
             total += p.double().square().sum(0)
         return torch.cat(residuals), total / len(dataset)
 
-    def _note(self, rank: int, share: float) -> str:
+    def _note(self, rank: int, share: float, straight: int) -> str:
         left = f"{rank} of {self.flow.dimension} latent coordinates leave {share:.3g} of the variance of the base"
         if self.config.dimension is not None:
             return f"{left}; their number was given, and not estimated"
-        return f"{left}, and one fewer would leave more than {self.config.share:g}" if rank > 1 else left
+        if rank > 1:
+            left = f"{left}, and one fewer would leave more than {self.config.share:g}"
+        return f"{left}; a PCA needs {straight}"
 
 
 def _checked(name: str, value: Tensor, shape: tuple[int, ...]) -> Tensor:

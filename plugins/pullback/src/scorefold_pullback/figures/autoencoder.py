@@ -161,7 +161,7 @@ def _lines(grid: Tensor) -> list[Tensor]:
 
 def _mark(axes: Axes, answer: Estimate, shift: float = 0.0) -> None:
     share = answer.diagnostics["unexplained"]
-    kept = answer.number()
+    kept = answer.diagnostics["kept"]
     label = f"{kept:g} kept, {share:.2g} of the variance left"
     axes.axvline(kept + shift, color=INK, linewidth=1, linestyle="--", label=label)
 
