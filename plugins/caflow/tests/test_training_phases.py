@@ -211,6 +211,11 @@ def test_the_reference_of_the_loss_is_a_normal_distribution_s(scale: EventScale)
     assert found.value == pytest.approx(float((2 * math.pi * math.e * variances).log2().mean() / 2), rel=1e-6)
     assert flow.loss_reference(data, lambda: 0.0, "condition-encoder") is None
     lines = list[str]()
-    fit(flow, data.take(torch.arange(48)), TrainingConfig(steps=6, batch_size=16), progress=lambda done, total, text: lines.append(text))
+    fit(
+        flow,
+        data.take(torch.arange(48)),
+        TrainingConfig(steps=6, batch_size=16),
+        progress=lambda done, total, text: lines.append(text),
+    )
     said = {line.partition(":")[0]: " of " in line for line in lines}
     assert said == {"event-encoder": True, "condition-encoder": False, "translation": True}
