@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR
 
 from scorefold.artefacts import MANIFEST_FILE, digest_file
 from scorefold.errors import ArtefactError, PluginError
@@ -49,7 +50,7 @@ def find_artefact(catalogue: Catalogue, folder: Path) -> Artefact:
 
 
 def _stateless(folder: Path) -> ArtefactError:
-    if not folder.is_dir():
+    if not _is_folder(folder):
         hint = sentences(stages_near(folder), "a relative path starts at the folder of the run file")
         return ArtefactError(f"there is no folder {folder}", hint=hint)
     if (folder / STAGE_FILE).is_file():
@@ -58,6 +59,14 @@ def _stateless(folder: Path) -> ArtefactError:
         hint = f"load {folder.parent / source}" if source else "load a stage that gives a component, such as a score"
         return ArtefactError(f"{folder} holds what a stage gave ({facts['gives']}), and no component", hint=hint)
     return ArtefactError(f"{folder} is no saved state: it has no {MANIFEST_FILE}", hint=stages_near(folder))
+
+
+def _is_folder(path: Path) -> bool:
+    """Raises ``OSError`` for what can't be looked at, which ``is_dir`` hides since Python 3.14."""
+    try:
+        return S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
 
 
 def _components(catalogue: Catalogue, folder: Path, seen: set[Path]) -> Iterator[Registered]:

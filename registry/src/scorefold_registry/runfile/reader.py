@@ -175,7 +175,9 @@ def read(
     for option, texts in (("--set", sets), ("--over", swept)):
         for text_of_set in texts:
             _apply_set(source, option, text_of_set, problems)
-    run = RunFile(path, text, source, name=file_name(path.stem, default="run"), sets=(*sets, *swept), problems=problems)
+    # The stem of "...yaml" is ".." only before Python 3.14.
+    name = file_name(path.name.rpartition(".")[0] or path.name, default="run")
+    run = RunFile(path, text, source, name=name, sets=(*sets, *swept), problems=problems)
     run.folder = start
     _check_head(run)
     if seed is not None:
