@@ -11,6 +11,8 @@ PAGE := ./plugins/explore[test]
 endif
 MEMBERS := $(DEFAULT) $(OPTIONAL)
 LONG := benchmarks/gpu.py benchmarks/images.py benchmarks/dimensions.py benchmarks/growth.py benchmarks/audit.py
+# Bytecode is written as modules are imported: that of all which nobody imports would take 0.2 GB and half a minute.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 MANIFESTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
 
 export OMP_NUM_THREADS ?= 1
@@ -32,8 +34,8 @@ $(BIN)/python:
 # edit takes effect.
 define install
 	@echo "== installing Scorefold$(1) into $(VENV) (some minutes the first time: torch is large)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix ./,$(2)) '.$(1)'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(addprefix -e ./,$(2))
+	@$(PIP) $(addprefix ./,$(2)) '.$(1)'
+	@$(PIP) --no-deps $(addprefix -e ./,$(2))
 	@touch $@
 endef
 
@@ -42,7 +44,7 @@ $(VENV)/installed: $(BIN)/python $(MANIFESTS)
 
 $(VENV)/installed-test: $(VENV)/installed $(MANIFESTS)
 	$(call install,[test],$(MEMBERS))
-	@$(if $(PAGE),$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(PAGE)' && $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e ./plugins/explore)
+	@$(if $(PAGE),$(PIP) '$(PAGE)' && $(PIP) --no-deps -e ./plugins/explore)
 	@touch $@
 
 $(VENV)/installed-lint: $(VENV)/installed $(MANIFESTS)
@@ -55,7 +57,7 @@ $(VENV)/installed-docs: $(VENV)/installed $(MANIFESTS)
 	$(call install,[docs],$(MEMBERS))
 
 $(VENV)/installed-release: $(BIN)/python $(MANIFESTS)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check build hatchling twine check-wheel-contents
+	@$(PIP) build hatchling twine check-wheel-contents
 	@touch $@
 
 install: $(VENV)/installed  ## Install Scorefold and its plugins into .venv
