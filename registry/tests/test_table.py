@@ -48,6 +48,7 @@ def test_the_nearest_to_the_truth_is_best_and_an_empty_cell_has_its_reason() -> 
 
 def test_costs_are_a_table_of_their_own_where_a_terminal_is_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     table = compared_table(ROWS, TRUTH, short=True)
+    monkeypatch.setenv("TERM", "xterm")  # one that is dumb has 80 columns
     monkeypatch.setenv("COLUMNS", "50")
     narrow = printed(table, Terminal())
     monkeypatch.setenv("COLUMNS", "150")
