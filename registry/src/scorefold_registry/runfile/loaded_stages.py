@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from stat import S_ISDIR
+from stat import S_ISDIR, S_ISREG
 
 from scorefold.artefacts import MANIFEST_FILE, digest_file
 from scorefold.errors import ArtefactError, PluginError
@@ -50,10 +50,10 @@ def find_artefact(catalogue: Catalogue, folder: Path) -> Artefact:
 
 
 def _stateless(folder: Path) -> ArtefactError:
-    if not _is_folder(folder):
+    if not _is(S_ISDIR, folder):
         hint = sentences(stages_near(folder), "a relative path starts at the folder of the run file")
         return ArtefactError(f"there is no folder {folder}", hint=hint)
-    if (folder / STAGE_FILE).is_file():
+    if _is(S_ISREG, folder / STAGE_FILE):
         facts = read_stage(folder)
         source = facts["source"]
         hint = f"load {folder.parent / source}" if source else "load a stage that gives a component, such as a score"
@@ -61,10 +61,10 @@ def _stateless(folder: Path) -> ArtefactError:
     return ArtefactError(f"{folder} is no saved state: it has no {MANIFEST_FILE}", hint=stages_near(folder))
 
 
-def _is_folder(path: Path) -> bool:
-    """Raises ``OSError`` for what can't be looked at, which ``is_dir`` hides since Python 3.14."""
+def _is(kind: Callable[[int], bool], path: Path) -> bool:
+    """Raises ``OSError`` for what can't be looked at, which pathlib hides since Python 3.14."""
     try:
-        return S_ISDIR(path.stat().st_mode)
+        return kind(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
 
