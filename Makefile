@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 MANIFESTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
 
 export OMP_NUM_THREADS ?= 1
-# Each of the many processes of a test run would compile the sources anew.
+# Set, it would have every process compile again what pip left, and our sources.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo test quick coverage attack slow gpu matrix lowest lint format docs gallery bench known dist clean
