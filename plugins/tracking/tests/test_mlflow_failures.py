@@ -24,6 +24,9 @@ from scorefold_registry.run.pipeline import run_file
 from scorefold_registry.run.result import RunResult
 from scorefold_tracking.contents import without_password
 
+# MLflow's store of plain files opens them by a function that Python 3.14 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:codecs.open:DeprecationWarning")
+
 RUN = {
     "run_id": "0f",
     "run_uuid": "0f",

@@ -12,6 +12,9 @@ from mlflow.entities import Run
 import scorefold_tracking.mlflow_run as mlflow_run
 from scorefold.errors import ScorefoldError
 
+# MLflow's store of plain files opens them by a function that Python 3.14 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:codecs.open:DeprecationWarning")
+
 
 @pytest.fixture(autouse=True)
 def _files(monkeypatch: pytest.MonkeyPatch) -> None:
