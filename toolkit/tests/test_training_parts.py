@@ -218,3 +218,11 @@ def test_no_thread_and_no_batch_outlives_a_training() -> None:
     with closing(data.takes([torch.arange(3)] * 20)) as reader:
         assert len(next(reader)) == 3
     assert decoders() == []
+
+
+def test_small_learning_rates_fall_too() -> None:
+    plateau = Plateau(PlateauConfig(factor=0.5, patience=0), [1e-8])
+    for _ in range(3):
+        plateau.take(1.0)
+    assert plateau.rates == [2.5e-9]
+    assert plateau.drops == 2

@@ -67,7 +67,9 @@ def test_the_course_of_the_paper_is_that_of_torch_s_scheduler(case: str) -> None
     while not course.ended:
         update += 1
         look = update // 50 - 1
-        course.take(update, 1.0, *([losses[look], -accuracies[look]] if update % 50 == 0 else []))
+        course.train(update, 1.0)
+        if update % 50 == 0:
+            course.look(losses[look], -accuracies[look])
         rates.append(course.rate)
     assert rates == of_torch(accuracies, losses)
     # One is ended by its falls, the others by 2,000 updates after the last gain.
@@ -157,3 +159,30 @@ def test_a_training_loss_is_watched_at_every_update_without_validation() -> None
 def test_a_course_that_nothing_is_known_for_is_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         maml(**settings).evaluate(SINUSOID, [CELL], 0)
+
+
+def test_a_patience_that_ends_before_the_first_look_is_refused() -> None:
+    with pytest.raises(ValueError, match="patience is 10, and validation tasks are looked at every 50 updates"):
+        EpisodesConfig(patience=10, validation={"tasks": 5, "every": 50})
+    assert EpisodesConfig(patience=50, validation={"tasks": 5, "every": 50}).has_course
+
+
+def test_the_last_weights_are_looked_at_where_a_course_ends_between_looks() -> None:
+    """By the training loss, which here gains nothing: two falls, and the second ends it."""
+    looks: list[int] = []
+    plateau = {"factor": 0.5, "patience": 2, "watch": "training", "most_falls": 1, "gain": 1e9}
+    config = MAMLConfig(updates=200, plateau=plateau, validation={"tasks": 2, "every": 50})
+    network = MLP((1, 4, 1))
+    rule = Rule(network, GradientSteps(1, 0.01), GradientSteps(1, 0.01))
+    group = Group([tasks_as(torch.float32, SINUSOID.batch(4, 10, torch.Generator().manual_seed(0)))], CELL)
+    start = [w[None].float() for w in network.start(torch.Generator().manual_seed(0))]
+
+    def held_out(weights: Sequence[Tensor]) -> Tensor:
+        looks.append(len(looks))
+        return torch.tensor([float(-len(looks))], dtype=torch.float64)
+
+    kept, last, updates = train(config, rule, start, [group], [0], held_out)
+    assert updates < 50
+    assert len(looks) == 1
+    for one, other in zip(kept, last, strict=True):
+        assert torch.equal(one, other)

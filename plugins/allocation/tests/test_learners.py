@@ -283,6 +283,35 @@ def test_a_reading_with_redrawn_labels_is_never_repeated() -> None:
     assert not torch.equal(first.y.sort().values, second.y.sort().values)
 
 
+def test_what_redrawn_labels_give_a_seed_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever other seeds there are, and in how many pieces new tasks are read."""
+    kinds = ({"name": "hard", "label_noise": 0.5, "redrawn": True},)
+    source = DigitRotations(DigitRotationsConfig(types=kinds))
+    learner = maml(new_tasks={**FEW, "support": 10}, validation={"tasks": 0}, dtype="float64")
+    alone = learner.evaluate_seeds(source, [CELL], [0])[0]
+    with_others = learner.evaluate_seeds(source, [CELL], [0, 1, 2])[0]
+    monkeypatch.setattr("scorefold_allocation.learners.episodes._NUMBERS_AT_ONCE", 1)
+    in_pieces = learner.evaluate_seeds(source, [CELL], [0])[0]
+    for other in (with_others, in_pieces):
+        torch.testing.assert_close(other.test, alone.test, rtol=1e-9, atol=0)
+        assert other.train is not None
+        assert alone.train is not None
+        torch.testing.assert_close(other.train, alone.train, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("given", [{}, {"mixtures": [{"easy": {"tasks": 3, "support": 5, "query": 5}}]}])
+def test_options_as_a_run_resolves_them_are_options_again(given: dict[str, Any]) -> None:
+    options = EvaluateOptions.model_validate(given)
+    assert EvaluateOptions.model_validate(options.model_dump()) == options
+
+
+def test_a_wrong_type_is_named_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scorefold_allocation.learners.trainer.train", lambda *given: pytest.fail("it was trained"))
+    source = DigitRotations(DigitRotationsConfig(types=NOISY))
+    with pytest.raises(DataError, match="no type of task called 'esay'"):
+        maml(types_alone=("esay",)).evaluate(source, [CELL], 0)
+
+
 def test_a_network_takes_each_channel_s_mean_and_deviation_out() -> None:
     x = torch.rand(2, 5, 3, 8, 8, generator=generator(), dtype=torch.float64)
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

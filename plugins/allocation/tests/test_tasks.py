@@ -26,6 +26,7 @@ from scorefold_allocation.config.data import (
     SinusoidTasksConfig,
 )
 from scorefold_allocation.data.batch import TARGET, BatchedTasks, batch_of, types_in_turn
+from scorefold_allocation.data.classes import chosen_classes
 from scorefold_allocation.data.digits import DigitRotations
 from scorefold_allocation.data.folders import FewShotFolders
 from scorefold_allocation.data.labelled import FewShot
@@ -422,3 +423,13 @@ def test_a_task_without_targets_is_refused() -> None:
     ):
         with pytest.raises(DataError, match=said):
             batch_of(Bare(False, count), m, support, 4 - support, generator())
+
+
+def test_classes_of_one_large_superclass_are_drawn() -> None:
+    kind = NoisyTypeConfig(name="hard", classes="within")
+    superclass = torch.tensor([0] * 100 + [1] * 100)
+    chosen = chosen_classes(kind, superclass, 20, torch.Generator().manual_seed(0))
+    assert len(chosen.unique()) == 20
+    assert len(superclass[chosen].unique()) == 1
+    with pytest.raises(DataError, match="5 classes across superclasses, and there are none"):
+        chosen_classes(kind.model_copy(update={"classes": "across"}), torch.full((9,), -1), 5, torch.Generator())

@@ -332,6 +332,16 @@ def test_no_dimension_where_a_pca_needs_less(
     assert coder(flow, dimension=3).estimate(x).value == 3, "a number that was given is no answer that could be wrong"
 
 
+def test_points_that_repeat_each_other_are_not_unseen(generator: torch.Generator) -> None:
+    """50 of 100 directions, from 60 points: read in its own components, each point twice would seem to vary less."""
+    x = torch.zeros(60, 100, dtype=torch.float64)
+    x[:, :50] = torch.randn(60, 50, generator=generator, dtype=torch.float64)
+    twice = x.repeat_interleave(2, 0)
+    left, own = unseen_pca_curve(twice), pca_curve(twice, [0, 40])
+    assert float(left[40] / left[0]) > 5 * own[1] / own[0]
+    assert float(left[40] / left[0]) > 0.2, "30 points of a half show 30 of the 50 directions"
+
+
 def test_a_pca_of_unseen_points(generator: torch.Generator) -> None:
     wide = torch.randn(40, 100, generator=generator, dtype=torch.float64)
     left = unseen_pca_curve(wide)

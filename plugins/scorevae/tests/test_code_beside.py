@@ -109,3 +109,10 @@ def test_events_that_are_no_images_have_no_decoder(host: Host) -> None:
     linear = host.create("score:diff-decoder", {**config, "code_decoder": network}, data=sphere)
     assert isinstance(linear.network, nn.Module)
     assert linear.encode(torch.zeros(3, 4)).shape == (3, 2)
+
+
+@pytest.mark.parametrize("name", ["score:diff-decoder", "score:scorevae-plus"])
+@pytest.mark.parametrize("where", ["network", "code_decoder"])
+def test_networks_that_take_statistics_are_refused(host: Host, digits: Any, code: Any, name: str, where: str) -> None:
+    with pytest.raises(ConfigError, match=f"takes statistics of events alone, and {name} gives it codes"):
+        made(host, digits, code, name, **{where: {"use": "network:manifold-mlp"}})

@@ -56,6 +56,7 @@ class Plateau:
             threshold=0.0,
             threshold_mode="abs",
             min_lr=config.least,
+            eps=0.0,
         )
         self._gain = config.gain
         self.drops = 0

@@ -113,6 +113,15 @@ class EpisodesConfig(Config):
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="Precision of weights and data")
 
+    @model_validator(mode="after")
+    def _looks_first(self) -> EpisodesConfig:
+        if self.patience is not None and self.validation.tasks and self.patience < self.validation.every:
+            raise ValueError(
+                f"patience is {self.patience}, and validation tasks are looked at every {self.validation.every} "
+                "updates; expected a patience of as many at least"
+            )
+        return self
+
     @property
     def has_course(self) -> bool:
         """Whether the learning rate and the end of a training depend on how it goes."""
@@ -169,10 +178,8 @@ class CellConfig(Config):
 class EvaluateOptions(Config):
     """Which allocations to try, and how often."""
 
-    cells: tuple[CellConfig, ...] = Field(
-        tuple(CellConfig(tasks=400 // n, support=n // 2, query=n // 2) for n in (10, 20, 40)),
-        min_length=1,
-        description="The allocations; three of 400 labels where none are named",
+    cells: Annotated[tuple[CellConfig, ...], Field(min_length=1)] | None = Field(
+        None, description="The allocations; null for three of 400 labels, or for 'mixtures'"
     )
     mixtures: tuple[Annotated[dict[str, CellConfig], Field(min_length=1)], ...] = Field(
         (), description="Allocations by type of task, in place of 'cells': the name of each type, and its tasks"
@@ -181,6 +188,6 @@ class EvaluateOptions(Config):
 
     @model_validator(mode="after")
     def _has_one(self) -> EvaluateOptions:
-        if self.mixtures and "cells" in self.model_fields_set:
+        if self.mixtures and self.cells is not None:
             raise ValueError(f"{len(self.cells)} cells and {len(self.mixtures)} mixtures; expected one of them")
         return self

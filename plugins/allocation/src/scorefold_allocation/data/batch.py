@@ -71,23 +71,28 @@ class TaskBatch:
 
     def tensors(self, tasks: Tensor | None = None, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Inputs (t, k, *E) and targets (t, k) of some tasks (t,), and of each some labels (t, k); None for all."""
-        index, target = self.index, self.read()
+        index, target = self.index, self.target
+        every = torch.arange(len(self)) if tasks is None else tasks
         if tasks is not None:
             index, target = index[tasks], target[tasks]
         if labels is not None:
             index, target = index.gather(1, labels), target.gather(1, labels)
         x = self.points.take(index.flatten()).x
-        return x.reshape(*index.shape, *x.shape[1:]), target
+        return x.reshape(*index.shape, *x.shape[1:]), self._read(target, every)
 
-    def read(self) -> Tensor:
-        """The targets (m, n) of a reading."""
+    def reading(self) -> TaskBatch:
+        """These tasks as one reading has them, which may then be taken in pieces."""
+        return replace(self, target=self._read(self.target, torch.arange(len(self))), noise=None)
+
+    def _read(self, target: Tensor, tasks: Tensor) -> Tensor:
+        """Targets (t, k) of some tasks (t,), some of them wrong where there is noise."""
         if self.noise is None or self.ways is None:
-            return self.target
-        return flipped(self.target, self.ways, self.noise.chance[:, None], self.noise.generator)
+            return target
+        return flipped(target, self.ways, self.noise.chance[tasks, None], self.noise.generator)
 
     def datasets(self, support: int) -> Iterator[tuple[Dataset, Dataset]]:
         """Each task as a support set, of its first labels, and a query set of the others."""
-        for rows, target in zip(self.index, self.read(), strict=True):
+        for rows, target in zip(self.index, self.reading().target, strict=True):
             task = self.points.take(rows)
             task = replace(task, label=target) if self.classifies else replace(task, truth={TARGET: target})
             order = torch.arange(self.size)

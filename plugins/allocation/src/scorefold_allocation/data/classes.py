@@ -72,14 +72,15 @@ def chosen_classes(kind: NoisyTypeConfig, superclass: Tensor, ways: int, generat
         return torch.randperm(count, generator=generator)[:ways]
     groups = [(superclass == number).nonzero()[:, 0] for number in superclass.unique().tolist() if number >= 0]
     within = [math.comb(len(group), ways) for group in groups]
-    if sum(within) == (0 if kind.classes == "within" else math.comb(count, ways)):
+    if not groups or sum(within) == (0 if kind.classes == "within" else math.comb(count, ways)):
         raise DataError(
             f"tasks of type {kind.name} have {ways} classes {kind.classes} superclasses, and there are none: {count} "
             f"classes, in superclasses of {', '.join(str(len(group)) for group in groups) or 'none'}",
-            hint="set 'superclasses' of data:few-shot, or lower 'ways'",
+            hint="give data:few-shot 'superclasses' that fit, or lower 'ways'",
         )
     if kind.classes == "within":
-        group: Tensor = groups[int(torch.tensor(within).double().multinomial(1, generator=generator))]
+        shares = torch.tensor([sets / max(within) for sets in within], dtype=torch.float64)
+        group: Tensor = groups[int(shares.multinomial(1, generator=generator))]
         return group[torch.randperm(len(group), generator=generator)[:ways]]
     while True:
         chosen = torch.randperm(count, generator=generator)[:ways]

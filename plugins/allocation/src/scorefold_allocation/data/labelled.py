@@ -22,7 +22,8 @@ _MEASURED = 2048
 
 
 class FewShot(DataSource, BatchedTasks[NoisyTypeConfig]):
-    """The points of a labelled source, of all its splits together, in splits that share no class.
+    """The points of a labelled source, of all its splits together, in splits that share no class, but for ``validation:
+    train``.
 
     Events, labels and indices are the source's; conditions are left out. The scale's moments are of training classes.
     A source that decodes its points as they are read is read so here too. Raises ``ConfigError`` for classes that there

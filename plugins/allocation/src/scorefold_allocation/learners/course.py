@@ -13,7 +13,8 @@ class Course:
 
     >>> course = Course(EpisodesConfig(learning_rate=0.1, patience=2))
     >>> for update, loss in enumerate((3.0, 4.0, 5.0), start=1):
-    ...     course.take(update, training=9.0, held_out=loss, watched=loss)
+    ...     course.train(update, 9.0)
+    ...     course.look(loss, watched=loss)
     >>> course.rate, course.ended
     (0.1, True)
     """
@@ -38,13 +39,20 @@ class Course:
             patience is not None and self._update - self._gained >= patience
         )
 
-    def take(self, update: int, training: float, held_out: float | None = None, watched: float | None = None) -> None:
-        """Takes in the training loss of an update, counted from 1; and after a look at validation tasks their loss,
-        and what the plateau watches of them, of which less is better."""
+    @property
+    def _by_training(self) -> bool:
+        return self._config.plateau is not None and self._config.plateau.watch == "training"
+
+    def train(self, update: int, loss: float) -> None:
+        """Takes in the training loss of an update, counted from 1."""
         self._update = update
-        if held_out is not None and held_out < self._least:
-            self._least, self._gained = held_out, update
-        if self._config.plateau is not None and self._config.plateau.watch == "training":
-            watched = training
-        if self._plateau is not None and watched is not None:
+        if self._plateau is not None and self._by_training:
+            self._plateau.take(loss)
+
+    def look(self, held_out: float, watched: float) -> None:
+        """Takes in the loss on validation tasks after the last update, and what the plateau watches of them, of which
+        less is better."""
+        if held_out < self._least:
+            self._least, self._gained = held_out, self._update
+        if self._plateau is not None and not self._by_training:
             self._plateau.take(watched)

@@ -94,7 +94,11 @@ def train(
             w.grad = slope
         optimiser.step()
         looked = None
-        if held_out is not None and (update % config.validation.every == 0 or update == updates):
+        ends = update == updates
+        if course is not None:
+            course.train(update, float(loss.detach()))
+            ends = ends or course.ended
+        if held_out is not None and (update % config.validation.every == 0 or ends):
             looked = held_out(weights).reshape(-1, len(seeds))
             found = looked[0]
             better = found < least
@@ -102,7 +106,8 @@ def train(
             for k, w in zip(kept, weights, strict=True):
                 k[better] = w.detach()[better]
         if course is not None:
-            course.take(update, float(loss.detach()), *([] if looked is None else looked[[0, -1], 0].tolist()))
+            if looked is not None:
+                course.look(*looked[[0, -1], 0].tolist())
             optimiser.param_groups[0]["lr"] = course.rate
             if course.ended:
                 break
@@ -133,6 +138,7 @@ def measured(
 ) -> Tensor:
     """The mean over all tasks of a measure of their query sets, (S,) in float64, without a graph; (K, S) of one that
     gives K numbers a task, (K, G)."""
+    batches = [batch.reading() for batch in batches]  # one, whatever the pieces are
     tasks, size = len(batches[0]), batches[0].size
     width = max(network.width, math.prod(batches[0].points.event_shape))
     at_once = max(1, _NUMBERS_AT_ONCE // (size * len(batches) * width))

@@ -102,6 +102,9 @@ def _one(
     support = supports.pop()
     groups = [Group(drawn(origin, "train", *cell), cell) for origin, cell in plan]
     new = drawn(source, "test", new_tasks.tasks, support, new_tasks.query)
+    alone = [
+        drawn(_only(source, name), "test", new_tasks.tasks, support, new_tasks.query) for name in config.types_alone
+    ]
     held_out = None
     if config.validation.tasks:
         with suppress(SplitError):
@@ -123,9 +126,6 @@ def _one(
     start = [torch.stack(each).to(dtype) for each in starts]
     kept, last, updates = train(config, rule, start, groups, seeds, None if held_out is None else loss)
     measure = task_accuracies if config.measure == "accuracy" else task_losses
-    alone = [
-        drawn(_only(source, name), "test", new_tasks.tasks, support, new_tasks.query) for name in config.types_alone
-    ]
     tests = [measured(rule.network, rule.new, kept, each, support, measure) for each in (new, *alone)]
     total = sum(cell.tasks for _, cell in plan)
     training = [

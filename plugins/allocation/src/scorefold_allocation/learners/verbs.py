@@ -16,6 +16,9 @@ from scorefold_allocation.config.learners import CellConfig, EvaluateOptions
 from scorefold_allocation.data.source import TaskSource
 from scorefold_allocation.learners.interface import Cell, Learner, Losses
 
+SOME = [Cell(400 // n, n // 2, n // 2) for n in (10, 20, 40)]
+"""The allocations where none are named, of 400 labels each."""
+
 Plan = Cell | Mapping[str, Cell]
 """An allocation: a cell, or one for each of some types of task."""
 
@@ -71,7 +74,7 @@ def _tried(
 ) -> tuple[Sequence[Plan], list[Losses]]:
     """The allocations, and what came of them for each seed."""
     if not options.mixtures:
-        cells = [_cell(each) for each in options.cells]
+        cells = SOME if options.cells is None else [_cell(each) for each in options.cells]
         return cells, component.evaluate_seeds(source, cells, seeds)
     mixtures = [{name: _cell(each) for name, each in mixture.items()} for mixture in options.mixtures]
     return mixtures, component.evaluate_mixtures(source, mixtures, seeds)

@@ -24,6 +24,8 @@ from scorefold_pullback.warnings import all_equal, warnings_of_bound, warnings_o
 _GRID_UP_TO = 128
 _GRIDS = {1: 200, 2: 25}
 _ROWS, _COLUMNS = 4, 9
+_ENOUGH, _MORE = 20, 1.25
+"""The points, and the error over a PCA's, from which on a dimension is withheld."""
 
 
 class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
@@ -168,11 +170,11 @@ class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
         ``mean_squared_error`` with its ``standard_error``, beside the ``bound`` (see ``ErrorBound``) and the
         ``dropped_variance``, which it is for a rigid map; the ``curve`` of one coordinate after the other, beside a PCA
         fitted on the very points that it is measured on; ``residuals`` (N,), the distances of points from their
-        reconstructions. ``kept`` is d, ``pca_kept`` the same of a PCA. ``flow`` is what a ``Diagnosis`` says of the map
-        on the points that the bound is taken over.
+        reconstructions. ``kept`` is d, ``pca_kept`` that of a PCA where d is not given. ``flow`` is what a
+        ``Diagnosis`` says of the map on the points that the bound is taken over.
 
-        There is no value where fewer components of a PCA will do, and as many coordinates of the flow err more: it has
-        not found what straight directions show already.
+        There is no value where fewer components of a PCA will do, and as many coordinates of the flow err a quarter
+        more, on 20 points or more: it has not found what straight directions show already.
 
         Raises ``DataError`` for fewer than 2 points, and ``ConfigError`` where the dimension is to be read from a flow
         whose variances were never trained.
@@ -199,10 +201,11 @@ class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
             self.flow, axes, shown, counts, batch_size=self.config.batch_size, generator=generator
         )
         headline = ""
-        if rank > straight and curve["decreasing"][counts.index(straight)] > by_pca[straight]:
+        err = curve["decreasing"][counts.index(straight)]
+        if len(shown) >= _ENOUGH and rank > straight and err > _MORE * by_pca[straight]:
             headline = (
                 f"is withheld: the flow keeps {rank} coordinates, and a PCA needs {straight}, which err less than as "
-                "many of the flow's; train it longer"
+                "many of the flow's: it has not found what straight directions show"
             )
         standard_error = float(squared.std()) / math.sqrt(len(squared))
         diagnostics: dict[str, Any] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from scorefold.data import TensorSpec
+from scorefold.errors import ConfigError
 from scorefold.interfaces import Prepares, as_network
 
 Shape = tuple[int, ...]
@@ -42,4 +43,10 @@ def given_code(network: object, decoder: object, event: Shape, code: Shape, what
         return builder.build(event, event, time=True, condition=TensorSpec(code))
     image = as_network(decoder, f"the code_decoder of {what}").build(code, event)
     shown = builder.build(event, event, time=True, condition=TensorSpec(event))
-    return shown if isinstance(shown, Prepares) else CodeBeside(shown, image)
+    for part in (image, shown):
+        if isinstance(part, Prepares):
+            raise ConfigError(
+                f"{type(part).__name__} takes statistics of events alone, and {what} gives it codes or their images",
+                hint="network: {use: network:unet}, and code_decoder: {use: network:mirror-decoder}",
+            )
+    return CodeBeside(shown, image)
