@@ -286,7 +286,7 @@ class Claim:
     structural: str = ""
     tolerance: tuple[str, Any] = ("abs", 0.0)
     unit: str = ""
-    profiles: tuple[str, ...] = ("smoke", "quick", "long")
+    profiles: tuple[str, ...] = ("smoke", "quick", "full")
     options: Mapping[str, str | float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:

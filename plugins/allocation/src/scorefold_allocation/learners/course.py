@@ -11,7 +11,7 @@ class Course:
 
     ``rate`` is the learning rate of the next update, ``ended`` whether there is none any more.
 
-    >>> course = Course(EpisodesConfig(learning_rate=0.1, patience=2))
+    >>> course = Course(EpisodesConfig(learning_rate=0.1, patience=2, validation={"every": 1}))
     >>> for update, loss in enumerate((3.0, 4.0, 5.0), start=1):
     ...     course.train(update, 9.0)
     ...     course.look(loss, watched=loss)

@@ -67,7 +67,7 @@ def unseen_pca_curve(x: Tensor) -> Tensor:
 
     >>> x = torch.randn(400, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([3.0, 2.0, 0.1])
     >>> [round(float(left), 1) for left in unseen_pca_curve(x)]
-    [4.4, 1.3, 0.0, 0.0]
+    [4.4, 1.4, 0.0, 0.0]
     """
     points = x.flatten(1).double()
     middle = (len(x) + 1) // 2
