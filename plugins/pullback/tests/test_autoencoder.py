@@ -15,7 +15,6 @@ from scorefold.data import Dataset, StreamedDataset
 from scorefold.interfaces import Flow
 from scorefold_pullback.autoencoder.axes import principal_axes
 from scorefold_pullback.autoencoder.bound import ErrorBound, error_bound, largest_stretches
-from scorefold_pullback.autoencoder.curve import kept_counts, pca_curve, reconstruction_curve, unseen_pca_curve
 from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
 from scorefold_pullback.config.estimators import RiemannianAutoencoderConfig
 from scorefold_pullback.config.flows import IdentityConfig, LinearConfig, MixtureConfig
@@ -307,53 +306,6 @@ def test_the_base_of_a_flow_that_is_trained_for_geometry(generator: torch.Genera
     assert found.diagnostics["mean_squared_error"] == pytest.approx(float(x[:, 0].square().mean()))
 
 
-@pytest.mark.parametrize(
-    ("turned", "value", "pca"),
-    [(True, None, 1), (False, 2, 2)],
-    ids=["a line across all coordinates", "as the coordinates lie"],
-)
-def test_no_dimension_where_a_pca_needs_less(
-    generator: torch.Generator, turned: bool, value: float | None, pca: int
-) -> None:
-    """A flow that leaves points where they are keeps 2 of 3 coordinates; those of a line need 1, turned to lie along
-    it."""
-    flow = Identity(IdentityConfig(event_shape=(3,)), dtype=torch.float64)
-    base = AnisotropicNormal((3,), start=1.0, floor=1e-6, learned=True).double()
-    flow.base = base  # type: ignore[assignment]
-    base.set_variances(torch.tensor([2.0, 1.5, 0.1], dtype=torch.float64))
-    x = flow.sample(400, generator=generator)
-    if turned:
-        along = torch.randn(400, 1, generator=generator, dtype=torch.float64)
-        x = 1.5 * along * torch.tensor([0.9, 0.8, 0.3], dtype=torch.float64)
-    found = coder(flow, unexplained=0.1).estimate(x)
-    assert (found.value, found.diagnostics["kept"], found.diagnostics["pca_kept"]) == (value, 2, pca)
-    if turned:
-        assert "keeps 2 coordinates, and a PCA needs 1" in found.headline
-    assert coder(flow, dimension=3).estimate(x).value == 3, "a number that was given is no answer that could be wrong"
-
-
-def test_points_that_repeat_each_other_are_not_unseen(generator: torch.Generator) -> None:
-    """50 of 100 directions, from 60 points: read in its own components, each point twice would seem to vary less."""
-    x = torch.zeros(60, 100, dtype=torch.float64)
-    x[:, :50] = torch.randn(60, 50, generator=generator, dtype=torch.float64)
-    twice = x.repeat_interleave(2, 0)
-    left, own = unseen_pca_curve(twice), pca_curve(twice, [0, 40])
-    assert float(left[40] / left[0]) > 5 * own[1] / own[0]
-    assert float(left[40] / left[0]) > 0.2, "30 points of a half show 30 of the 50 directions"
-
-
-def test_a_pca_of_unseen_points(generator: torch.Generator) -> None:
-    wide = torch.randn(40, 100, generator=generator, dtype=torch.float64)
-    left = unseen_pca_curve(wide)
-    assert len(left) == 101
-    assert float(left[-1]) > 0.5, "20 points do not show 100 directions"
-    assert bool((left.diff() <= 0).all())
-    own = pca_curve(wide, [40])[0]
-    assert own == pytest.approx(0, abs=1e-12)
-    plane = torch.randn(50, 2, generator=generator, dtype=torch.float64) @ wide[:2]
-    close(unseen_pca_curve(plane)[2:], torch.zeros(99, dtype=torch.float64), atol=1e-12, rtol=0)
-
-
 def test_images_and_single_precision() -> None:
     variances = tuple(1.0 / (1 + i) ** 4 for i in range(16))
     flow = Identity(IdentityConfig(event_shape=(1, 4, 4), variances=variances))
@@ -379,41 +331,6 @@ def test_grids_reach_three_deviations(make_flow: MakeFlow) -> None:
 
 
 @torch.no_grad()
-def test_the_curve_at_all_and_none(make_flow: MakeFlow, generator: torch.Generator) -> None:
-    flow = make_flow("coupling")
-    axes = principal_axes(flow)
-    x = flow.sample(60, generator=generator)
-    counts = kept_counts(4, 2)
-    curve = reconstruction_curve(flow, axes, x, counts, batch_size=7)
-    made = coder(flow, dimension=2)
-    assert curve["decreasing"][2] == pytest.approx(float((made.project(x) - x).square().mean()))
-    for line in curve.values():
-        assert line[0] == pytest.approx(float((made.base_point() - x).square().mean()))
-        assert line[4] == pytest.approx(0, abs=1e-20)
-    narrow = axes.coordinates(flow(x)[0])
-    narrow[:, 0] = 0
-    back = flow.inverse(axes.latents(narrow, (4,)))[0]
-    assert curve["increasing"][3] == pytest.approx(float((back - x).square().mean()))
-    assert reconstruction_curve(flow, axes, x, counts, generator=generator_of(5)) == reconstruction_curve(
-        flow, axes, x, counts, generator=generator_of(5)
-    )
-
-
-def test_the_curve_of_a_pca(generator: torch.Generator) -> None:
-    x = torch.randn(30, 2, 3, generator=generator, dtype=torch.float64) + 5
-    values = torch.linalg.svdvals((x - x.mean(0)).flatten(1)).square()
-    expected = [float(values[count:].sum()) / x.numel() for count in range(7)]
-    assert pca_curve(x, list(range(7))) == pytest.approx(expected, abs=1e-12)
-
-
-def test_the_curve_of_many_coordinates_is_measured_at_a_few() -> None:
-    assert kept_counts(3, 2) == [0, 1, 2, 3]
-    counts = kept_counts(784, 137)
-    assert counts == sorted(set(counts))
-    assert {0, 1, 137, 784} <= set(counts)
-    assert 12 <= len(counts) <= 19
-
-
 def test_a_data_set_is_read_piece_by_piece(make_flow: MakeFlow, generator: torch.Generator) -> None:
     flow = make_flow("river")
     x = flow.sample(90, generator=generator)
