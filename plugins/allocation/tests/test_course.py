@@ -167,6 +167,15 @@ def test_a_patience_that_ends_before_the_first_look_is_refused() -> None:
     assert EpisodesConfig(patience=50, validation={"tasks": 5, "every": 50}).has_course
 
 
+def test_falls_that_end_a_training_must_be_possible() -> None:
+    plateau = {"factor": 0.5, "most_falls": 4, "least": 5e-4}
+    with pytest.raises(
+        ValueError, match="4 falls from 0.001 come to 6.25e-05; expected more than plateau.least, 0.0005"
+    ):
+        EpisodesConfig(learning_rate=1e-3, plateau=plateau)
+    assert EpisodesConfig(learning_rate=1e-3, plateau={**plateau, "least": 1e-5}).has_course
+
+
 def test_the_last_weights_are_looked_at_where_a_course_ends_between_looks() -> None:
     """By the training loss, which here gains nothing: two falls, and the second ends it."""
     looks: list[int] = []

@@ -114,6 +114,19 @@ class EpisodesConfig(Config):
     dtype: Literal["float32", "float64"] = Field("float32", description="Precision of weights and data")
 
     @model_validator(mode="after")
+    def _can_end(self) -> EpisodesConfig:
+        plateau = self.plateau
+        if plateau is None or plateau.most_falls is None:
+            return self
+        rate = self.learning_rate * plateau.factor**plateau.most_falls
+        if rate <= plateau.least:
+            raise ValueError(
+                f"{plateau.most_falls} falls from {self.learning_rate:g} come to {rate:g}; expected more than "
+                f"plateau.least, {plateau.least:g}, or there is no further fall that ends the training"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _looks_first(self) -> EpisodesConfig:
         if self.patience is not None and self.validation.tasks and self.patience < self.validation.every:
             raise ValueError(
