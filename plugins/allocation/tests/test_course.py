@@ -170,7 +170,7 @@ def test_a_patience_that_ends_before_the_first_look_is_refused() -> None:
 def test_falls_that_end_a_training_must_be_possible() -> None:
     plateau = {"factor": 0.5, "most_falls": 4, "least": 5e-4}
     with pytest.raises(
-        ValueError, match="4 falls from 0.001 come to 6.25e-05; expected more than plateau.least, 0.0005"
+        ValueError, match=r"4 falls from 0\.001 come to 6\.25e-05; expected more than plateau\.least, 0\.0005"
     ):
         EpisodesConfig(learning_rate=1e-3, plateau=plateau)
     assert EpisodesConfig(learning_rate=1e-3, plateau={**plateau, "least": 1e-5}).has_course
