@@ -19,7 +19,7 @@ export OMP_NUM_THREADS ?= 1
 # Set, it would have every process compile again what pip left, and our sources.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test quick coverage attack slow gpu matrix lowest lint format docs gallery bench known dist clean
+.PHONY: help install demo test heavy quick coverage attack slow gpu matrix lowest lint format docs gallery bench known dist clean
 
 help:  ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -65,18 +65,21 @@ install: $(VENV)/installed  ## Install Scorefold and its plugins into .venv
 demo: $(VENV)/installed  ## Answer: what is the intrinsic dimension of handwritten digits?
 	@$(BIN)/scorefold demo
 
-test: $(VENV)/installed-test  ## Run every test but the slow ones
+test: $(VENV)/installed-test  ## Run every test but the heavy and the slow ones
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+heavy: $(VENV)/installed-test  ## Run the tests that take more than five seconds each: the site, long pages, plugins from templates
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m heavy
 
 quick: $(VENV)/installed-test  ## Run the tests that a change touches, for at most 90 seconds
 	@$(BIN)/python .ci/quick.py
 
 coverage: $(VENV)/installed-test  ## Run every test but the slow ones, and say which lines none of them runs
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -q --cov --cov-report=json --cov-report=term:skip-covered
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow" --cov --cov-report=json --cov-report=term:skip-covered
 
 attack: $(VENV)/installed-test  ## Kill, signal and damage runs 100 times each, and break 1000 files of each sort (COUNT=1000 for more)
 	@$(BIN)/python tests/attack.py --count $(or $(COUNT),100)
-	@SCOREFOLD_FUZZ_TIMES=25 $(BIN)/python -m pytest -q tests/test_fuzz_run_files.py tests/test_fuzz_artefacts.py tests/test_hostile_names.py tests/test_bad_packages.py registry/tests/running/test_interruption.py registry/tests/test_hostile_artefacts.py registry/tests/running/test_hostile_run_files.py
+	@SCOREFOLD_FUZZ_TIMES=25 $(BIN)/python -m pytest -q -m "not slow" tests/test_fuzz_run_files.py tests/test_fuzz_artefacts.py tests/test_hostile_names.py tests/test_bad_packages.py registry/tests/running/test_interruption.py registry/tests/test_hostile_artefacts.py registry/tests/running/test_hostile_run_files.py
 
 slow: $(VENV)/installed-test  ## Run the tests that train for minutes, some on Debian's dataset-fashion-mnist
 	@.ci/debian dataset-fashion-mnist
