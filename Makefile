@@ -19,7 +19,7 @@ export OMP_NUM_THREADS ?= 1
 # Set, it would have every process compile again what pip left, and our sources.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test heavy quick coverage attack slow gpu matrix lowest lint format docs gallery bench known dist clean
+.PHONY: help install demo test heavy costs quick coverage attack slow gpu matrix lowest lint format docs gallery bench known dist clean
 
 help:  ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -68,8 +68,11 @@ demo: $(VENV)/installed  ## Answer: what is the intrinsic dimension of handwritt
 test: $(VENV)/installed-test  ## Run every test but the heavy and the slow ones
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
-heavy: $(VENV)/installed-test  ## Run the tests that take more than five seconds each: the site, long pages, plugins from templates
+heavy: $(VENV)/installed-test  ## Run the tests of tests/heavy.txt: the site, long pages, plugins from templates and others of over 2 CPU seconds
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m heavy
+
+costs: $(VENV)/installed-test  ## Measure the CPU time of each test, and write which ones are heavy
+	@$(BIN)/python .ci/costs.py
 
 quick: $(VENV)/installed-test  ## Run the tests that a change touches, for at most 90 seconds
 	@$(BIN)/python .ci/quick.py

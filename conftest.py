@@ -36,9 +36,20 @@ os.fsync = lambda file: None
 
 pytest_plugins = ["scorefold_testing.summary"]
 
+HEAVY = Path(__file__).parent / "tests" / "heavy.txt"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--until", type=float, help="skip the tests that are left at this time of time.time (make quick)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that took long when ``make costs`` measured them are heavy."""
+    heavy = set(HEAVY.read_text(encoding="utf-8").splitlines())
+    for item in items:
+        if item.nodeid in heavy:
+            item.add_marker("heavy")
 
 
 def pytest_collection_finish() -> None:

@@ -15,7 +15,6 @@ RUNS = ["kill", "kill_at_operation", "signal", "full_disk", "damaged_cache", "da
 FILES = ["run_file", "artefact", "data_file"]
 
 
-@pytest.mark.heavy
 def test_a_few_attacks_lose_nothing() -> None:
     command = [sys.executable, TESTS / "attack.py", "--count", "2", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

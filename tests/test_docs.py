@@ -21,15 +21,6 @@ DOCS = {path.name: path.read_text() for path in (ROOT / "README.md", *sorted((RO
 
 
 RUNNING = [name for name, text in DOCS.items() if "```console" in text or "```pycon" in text]
-HEAVY = {
-    "audit.md",
-    "author-tutorial.md",
-    "checkpoints.md",
-    "coming-from.md",
-    "pullback.md",
-    "several-machines.md",
-    "tutorial.md",
-}
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +28,7 @@ def host() -> Host:
     return Host.discover()
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.heavy] if name in HEAVY else []) for name in RUNNING]
-)
+@pytest.mark.parametrize("name", RUNNING)
 def test_the_commands_of_a_page_print_what_it_shows(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = sessions.differences(DOCS[name], tmp_path)

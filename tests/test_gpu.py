@@ -16,7 +16,6 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.heavy
 def test_all_parts_on_the_cpu() -> None:
     done = run(
         "--device", "cpu", "--steps", "16", "--rounds", "1", "--no-compile", "--components", "flow:affine-coupling"

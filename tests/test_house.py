@@ -408,3 +408,12 @@ def test_the_formulas_that_mutations_change_stand_where_they_are_looked_for() ->
     mutations = runpy.run_path(str(ROOT / "tests" / "mutations.py"))["MUTATIONS"]
     lost = [item.name for item in mutations if (ROOT / item.file).read_text().count(item.old) != 1]
     assert not lost, "tests/mutations.py changes lines that are not there once; expected the line as it is now"
+
+
+def test_heavy_tests_are_tests() -> None:
+    listed = (ROOT / "tests" / "heavy.txt").read_text().splitlines()
+    assert listed == sorted(set(listed)), "make costs writes tests/heavy.txt"
+    for name in listed:
+        file, *path = name.partition("[")[0].split("::")
+        text = (ROOT / file).read_text() if (ROOT / file).exists() else ""
+        assert f"def {path[-1]}(" in text, f"{name} is no longer there: make costs, or write its new name"

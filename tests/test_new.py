@@ -14,8 +14,6 @@ from wheel_building import build_wheels
 from scorefold.kinds import CORE_KINDS
 from scorefold_registry.cli.main import main
 
-pytestmark = pytest.mark.heavy
-
 KINDS = [*(kind.name for kind in CORE_KINDS), "metric", "verb"]
 
 

@@ -21,8 +21,6 @@ from scorefold_site.theory import named
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "docs/notebooks").glob("*.md"))
 
-pytestmark = pytest.mark.heavy
-
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
