@@ -337,7 +337,7 @@ def noticed(mutation: Mutation, root: Path) -> tuple[str, float]:
 def first_failure(tests: str, root: Path) -> str:
     """The first of some tests that fails in the copy at ``root``, empty where all pass."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", tests],
+        [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "--no-header", tests],
         cwd=root,
         env={**os.environ, "PYTHONPATH": packages(root), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -13,6 +13,7 @@ from torch import Tensor
 from scorefold.diffusion import Orthonormal
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold_nonuniform.bands.coefficients import Bands, build_bands, build_transform
+from scorefold_nonuniform.bands.moments import Moments
 from scorefold_nonuniform.bands.transforms import (
     PCA,
     Identity,
@@ -359,3 +360,19 @@ def test_bands_that_do_not_fit_their_transform() -> None:
 def test_transforms_alone() -> None:
     assert isinstance(build_transform(ADAPTER.validate_python("dct"), (8, 8)), Separable)
     assert isinstance(build_transform(ADAPTER.validate_python("pixels"), (5,)), Identity)
+
+
+@pytest.mark.parametrize("config", ["haar", "dct", "pca"])
+def test_the_deviation_of_a_band_is_about_the_mean_of_each_coefficient(config: str, generator) -> None:
+    """The root of the mean of squares in it: bands here have deviations far from 1, where a root shows."""
+    scale = torch.linspace(0.2, 5, 64, dtype=F64).reshape(1, 8, 8)
+    x = 3 + scale * torch.randn(200, 1, 8, 8, generator=generator, dtype=F64)
+    bands = build_bands(ADAPTER.validate_python({"name": config}), (1, 8, 8)).double()
+    bands.prepare(x)
+    moments, z = Moments.of(bands, x), bands.transform(x).flatten(1)
+    assert len(bands) > 1
+    for number, deviation in enumerate(moments.deviations):
+        inside = z[:, bands.index.flatten() == number]
+        assert inside.numel() > 0
+        about = inside - inside.mean(0)
+        torch.testing.assert_close(deviation, about.square().mean().sqrt(), rtol=1e-10, atol=0)
