@@ -68,7 +68,7 @@ demo: $(VENV)/installed  ## Answer: what is the intrinsic dimension of handwritt
 test: $(VENV)/installed-test  ## Run every test but the heavy and the slow ones
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
-heavy: $(VENV)/installed-test  ## Run the tests of tests/heavy.txt: the site, long pages, plugins from templates and others of over 2 CPU seconds
+heavy: $(VENV)/installed-test  ## Run the tests of tests/heavy.txt: the site, long pages, plugins from templates and others of over 1.25 CPU seconds
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m heavy
 
 costs: $(VENV)/installed-test  ## Measure the CPU time of each test, and write which ones are heavy

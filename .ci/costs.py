@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ROOT / "tests" / "heavy.txt"
-SECONDS = 2.0
+SECONDS = 1.25
 """From which CPU time on a test is heavy."""
 
 
