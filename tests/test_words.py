@@ -39,11 +39,11 @@ def texts() -> list[Path]:
 def found(text: str) -> list[str]:
     """The banned words of a text, with what to write instead."""
     # Names are words joined by underscores.
-    plain = text.replace("_", " ")
+    plain = text.replace("_", " ").lower()
     return [
         f"{hit.group(0)!r}: write {instead}"
         for word, instead in BANNED.items()
-        for hit in re.finditer(word, plain, re.I)
+        for hit in re.finditer(word, plain)
     ]
 
 
