@@ -41,9 +41,7 @@ def found(text: str) -> list[str]:
     # Names are words joined by underscores.
     plain = text.replace("_", " ").lower()
     return [
-        f"{hit.group(0)!r}: write {instead}"
-        for word, instead in BANNED.items()
-        for hit in re.finditer(word, plain)
+        f"{hit.group(0)!r}: write {instead}" for word, instead in BANNED.items() for hit in re.finditer(word, plain)
     ]
 
 
