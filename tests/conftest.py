@@ -21,7 +21,7 @@ Cases = Callable[[int], Iterator[Random]]
 
 @pytest.fixture
 def cases(request: pytest.FixtureRequest) -> Iterator[Cases]:
-    """``cases(400)``: a generator of random choices for each case, or only for the one that ``SCOREFOLD_FUZZ`` names.
+    """``cases(2000)``: a generator of random choices for each case, or only for the one that ``SCOREFOLD_FUZZ`` names.
 
     ``SCOREFOLD_FUZZ_TIMES`` tries so many times as many (``make attack``).
 

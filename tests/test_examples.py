@@ -128,7 +128,7 @@ def test_your_own_images(host: Host, tmp_path: Path) -> None:
     for index, image in enumerate(load_digits().images[:60]):
         Image.fromarray((image * 15).astype("uint8")).save(folder / f"{index:03}.png")
     sets = (
-        f"stages.data.config={{root: {folder}, size: 8, grey: true}}",
+        f"stages.data.config.root={folder}",
         "stages.score.config.training.minutes=0.02",
         "stages.dimension.config={points: 2, levels: 3, resamples: 0}",
     )
@@ -138,8 +138,7 @@ def test_your_own_images(host: Host, tmp_path: Path) -> None:
 
 
 def test_samples_and_likelihood_of_digits(host: Host, tmp_path: Path) -> None:
-    likelihood = ("stages.likelihood.options.limit=1", "stages.likelihood.options.tolerance=0.1")
-    sets = ("stages.score.config.training.minutes=0.02", *likelihood, "stages.samples.options.steps=20")
+    sets = ("stages.score.config.training.minutes=0.02", "stages.likelihood.options.limit=4")
     metrics, folder = run(host, tmp_path, "digits-samples.yaml", *sets)
     assert metrics["samples"]["samples"] == 64
     assert np.isfinite(metrics["likelihood"]["log-likelihood (nats)"])
@@ -159,7 +158,6 @@ def test_a_code_of_digits(host: Host, tmp_path: Path) -> None:
     sets = (
         "stages.prior.config.training.steps=20",
         "stages.code.config.training.steps=10",
-        *(f"stages.{name}.options.decoding.steps=5" for name in ("back", "between", "units")),
         "stages.back.options.draws=2",
     )
     metrics, folder = run(host, tmp_path, "scorevae-digits.yaml", *sets)
