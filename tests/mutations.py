@@ -2,7 +2,7 @@
 
     python tests/mutations.py [--only TEXT] [--json]
 
-Not part of ``make test``: it takes about twenty CPU minutes. Every change is made in a copy of the last commit, and the
+Not part of ``make test``: it takes about an hour. Every change is made in a copy of the last commit, and the
 tests beside it are run there until the first that fails; first they are run once without any change, and must pass.
 Progress goes to standard error, the answer to standard output. Exit status 1 where a change goes unnoticed, where the
 tests fail without one, or where a line that is to be changed is not there once.
