@@ -14,6 +14,7 @@ from scorefold_pullback.autoencoder.curve import pca_curve
 from scorefold_pullback.claims import digits as claims_digits
 from scorefold_pullback.claims import exact as claims
 from scorefold_pullback.claims import manifolds as claims_manifolds
+from scorefold_pullback.claims import modes as claims_modes
 from scorefold_pullback.claims import planes as claims_planes
 from scorefold_pullback.claims.training import source, trained, variances_of
 from scorefold_pullback.config.training import AnisotropicConfig
@@ -21,7 +22,8 @@ from scorefold_registry import Host
 from scorefold_registry.experiments.claims import within
 
 CLAIMS = list(plugin.scorefold_claims())
-MODULES = {module.__name__: module for module in (claims, claims_digits, claims_planes, claims_manifolds)}
+PARTS = (claims, claims_digits, claims_planes, claims_manifolds, claims_modes)
+MODULES = {module.__name__: module for module in PARTS}
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims_digits, "SEEDS", 1)
     monkeypatch.setattr(claims_digits, "PAIRS", 50)
     monkeypatch.setattr(claims_digits, "FLOW", {"training": {"steps": 2}})
+    monkeypatch.setattr(claims_modes, "FLOW", {"training": {"steps": 2}})
     caches: list[Any] = [claims_planes._row, claims_manifolds._loss_over_pca, claims_digits._middles]
     for cache in caches:
         cache.cache_clear()

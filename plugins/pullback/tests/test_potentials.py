@@ -35,7 +35,7 @@ POTENTIALS: dict[str, Callable[[], Potential]] = {
         LogSumExpConfig(directions=((1.0, 0.0, 5.0), (-1.0, 2.0, 0.0)), curvature=0.1), dtype=torch.float64
     ),
     "normal": lambda: moved(DiagonalNormal((3,), torch.tensor([0.2, 1.0, 4.0], dtype=torch.float64))),
-    "mixture": lambda: SharedMixture(
+    "mixture": lambda: SharedMixture.fixed(
         (3,), *(torch.tensor(given, dtype=torch.float64) for given in ([[1, 0, 0], [0, -2, 3]], [1, 3], [0.2, 1, 4]))
     ),
 }

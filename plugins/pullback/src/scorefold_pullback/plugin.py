@@ -25,12 +25,12 @@ _CHART = (
     Port("psi", kind="potential", optional=True),
     Port("reference", kind="geometry", optional=True),
 )
-_LAYERS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
-    "anisotropic": ({"name": "coupling", "layers": 2, "width": 16}, {"name": "regular"}),
-    "isometric": ({"name": "spline", "layers": 2, "width": 16},),
-    "standard-normal": ({"name": "coupling", "layers": 2, "width": 16, "scale": "published"},),
+_SETTINGS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    "anisotropic": ({"map": {"name": "coupling", "layers": 2, "width": 16}}, {"map": {"name": "regular"}, "modes": 2}),
+    "isometric": ({"map": {"name": "spline", "layers": 2, "width": 16}},),
+    "standard-normal": ({"map": {"name": "coupling", "layers": 2, "width": 16, "scale": "published"}},),
 }
-"""Maps that the examples of trained flows have."""
+"""What the examples of trained flows set, beside their training."""
 
 
 @hookimpl
@@ -191,6 +191,7 @@ def _flows() -> Iterable[Component]:
         name="mixture",
         target="scorefold_pullback.flows.mixture:Mixture",
         config="scorefold_pullback.config.flows:MixtureConfig",
+        revision=2,
         requires=(Port("flow", kind="flow"),),
         summary="Another flow's map with several modes of the same variances as its base: exact geometry of a mixture",
         examples=(
@@ -220,10 +221,10 @@ def _trained_flows() -> Iterable[Component]:
             summary=summary,
             examples=tuple(
                 {
-                    "config": {"map": layers, "training": {"steps": 300, "learning_rate": 0.003}},
+                    "config": {**settings, "training": {"steps": 300, "learning_rate": 0.003}},
                     "inputs": {"data": {"use": "data:banana", "config": {"points": 200}}},
                 }
-                for layers in _LAYERS[name]
+                for settings in _SETTINGS[name]
             ),
             cite=_PAPER,
         )

@@ -43,8 +43,12 @@ def _source(host: Any, name: str, config: str, seed: int) -> DataSource:
 
 @cache
 def _trained(host: Any, data: str, data_config: str, flow: str, config: str, seed: int) -> Flow:
-    points = _source(host, data, data_config, seed)
-    made = host.create(f"flow:{flow}", json.loads(config), generator=derive_generator(seed, "weights"), data=points)
+    return train(host, _source(host, data, data_config, seed), flow, json.loads(config), seed)
+
+
+def train(host: Any, points: DataSource, flow: str, config: Mapping[str, Any], seed: int) -> Flow:
+    """The same on a data source that is at hand, and anew at each call."""
+    made = host.create(f"flow:{flow}", config, generator=derive_generator(seed, "weights"), data=points)
     validation = None if made.training_config.patience is None else points.load("validation")
     chosen, precision = made.training_config, host.precision
     fit(made, points.load("train"), chosen, validation=validation, seed=seed, precision=precision)

@@ -30,11 +30,19 @@ class AnisotropicConfig(Config):
         description="Variances of the base: trained beside the map, the running mean squares of the latents, or all "
         "fixed to the variance of a standardised coordinate (1 where standardise is false)",
     )
+    modes: int = Field(
+        1,
+        ge=1,
+        description="Normal distributions that the base is made of, for data in separate groups: all have the "
+        "variances, and where there are several their means and shares are trained as well. 1 is around 0",
+    )
     variance_floor: float = Field(
         1e-6, gt=0, lt=1, description="The smallest variance, as a share of the variance of a coordinate of the data"
     )
     variance_speed: float = Field(
-        10.0, gt=0, description="Learning rate of learned log-variances, as a multiple of training.learning_rate"
+        10.0,
+        gt=0,
+        description="Learning rate of what is learned of the base, as a multiple of training.learning_rate",
     )
     isometry: Literal["auto", "full", "sliced", "length", "angle", "length-angle"] = Field(
         "auto",
@@ -60,7 +68,11 @@ class AnisotropicConfig(Config):
     training: TrainingConfig = Field(TrainingConfig(batch_size=128), description="How the flow is trained")
 
     @model_validator(mode="after")
-    def _pairs(self) -> AnisotropicConfig:
+    def _fits(self) -> AnisotropicConfig:
+        if self.modes > 1 and self.variances == "closed-form":
+            raise ValueError("variances closed-form are those of one mode; set variances: learned, or modes: 1")
+        if self.modes > 1 and self.hessian_weight:
+            raise ValueError("hessian_weight is for one mode; set it to 0, or modes: 1")
         if "angle" in self.isometry and self.directions < 2:
             raise ValueError(f"isometry {self.isometry} compares pairs of directions; directions is {self.directions}")
         return self

@@ -16,6 +16,7 @@ from scorefold.random import draw_normal
 from scorefold_pullback.config.training import AnisotropicConfig
 from scorefold_pullback.flows.base import AnisotropicNormal
 from scorefold_pullback.flows.covariance import principal_directions
+from scorefold_pullback.flows.mixture import SharedMixture
 from scorefold_pullback.flows.objective import (
     Isometry,
     hessian_penalty,
@@ -24,6 +25,7 @@ from scorefold_pullback.flows.objective import (
     volume_penalty,
     with_cotangents,
 )
+from scorefold_pullback.flows.parts import find_parts
 from scorefold_pullback.maps import build_map
 from scorefold_pullback.maps.tangents import can_push, push
 from scorefold_toolkit.training.reference import LossReference, normal_reference
@@ -34,10 +36,11 @@ _FULL_UP_TO = 32
 class AnisotropicFlow(Flow, Trainable):
     """phi(x) = s map(R (x - m) / s), z ~ N(0, diag(a)), with a rotation R, a centre m and one scale s that are fixed.
 
-    They leave lengths and angles to the map: J is its Jacobian times a rotation, and latents, variances and the
+    R, m and s leave lengths and angles to the map: J is its Jacobian times a rotation, and latents, variances and the
     geometry have the units of the data. s is the standard deviation of ``event_scale`` and m its mean, until
     ``prepare`` sets R and m to principal axes. ``loss`` is E[-log p(x)] in nats an event, as of the flow's own density,
-    plus the weighted penalties of ``objective``. Diepeveen, Batzolis et al., ICML 2025.
+    plus the weighted penalties of ``objective``. With several ``modes`` z ~ sum_k w_k N(c_k, diag(a)), whose w and c
+    are learned too. Diepeveen, Batzolis et al., ICML 2025; of such a base their code has the form and no training.
 
     Raises ``ConfigError`` for data with conditions and for a start from principal axes of a map of images.
 
@@ -50,7 +53,7 @@ class AnisotropicFlow(Flow, Trainable):
     True
     """
 
-    base: AnisotropicNormal
+    base: AnisotropicNormal | SharedMixture
     rotation: Tensor
     rotation_rest: Tensor
     middle: Tensor
@@ -69,12 +72,14 @@ class AnisotropicFlow(Flow, Trainable):
             )
         self._principal = config.start != "none" and not placed
         spread = scale.std if config.standardise else 1.0
-        base = AnisotropicNormal(
+        normal = AnisotropicNormal(
             shape,
             start=spread**2 * (1 if config.variances == "fixed" else 1 - config.variance_floor),
             floor=0.0 if config.variances == "fixed" else config.variance_floor * scale.std**2,
             learned=config.variances == "learned",
         )
+        several = config.modes > 1
+        base = SharedMixture(normal, config.modes, unit=spread, learned=True) if several else normal
         super().__init__(shape, base, event_scale=scale)
         self.config = config
         self.training_config = config.training
@@ -103,21 +108,29 @@ class AnisotropicFlow(Flow, Trainable):
         """The start from up to ``start_points`` points: principal axes, their variances, and what the map starts from.
 
         Layers that would start by normalising what they see stay as they are under an isometry penalty, which they
-        would start far from. Raises ``DataError`` for numbers that are not finite, and points that are all the same.
+        would start far from. A base of several modes starts from a fitted mixture, and the axes are those of the
+        covariance that its parts share. Raises ``DataError`` for numbers that are not finite, points that are all the
+        same, and fewer different points than modes.
         """
         order = torch.randperm(len(dataset), generator=generator, device=generator.device).cpu()
         batch = dataset.take(order[: self.config.start_points]).to(self.middle.device, self.middle.dtype)
         x = self.dequantise(batch.x, generator)
         _check_points(x)
+        flat = x.flatten(1).double()
+        parts = find_parts(flat, self.config.modes, generator) if self.config.modes > 1 else None
         if self._principal:
-            self._start_from_axes(x.flatten(1).double())
+            self._start_from_axes(flat, None if parts is None else parts.covariance)
         if self.config.isometry_weight == 0:
             self.map.initialise(self._standard(x))
+        z = self(x)[0]
+        if parts is not None and isinstance(self.base, SharedMixture):
+            self.base.set_parts(parts.means(z), parts.weights)
         if self.config.variances != "fixed":
-            self.base.set_variances(self(x)[0].square().mean(0) + self.config.noise**2)
+            squares = z.square().mean(0) if parts is None else parts.squares(z)
+            self._normal.set_variances(squares + self.config.noise**2)
 
     def parameter_groups(self, phase: Phase) -> Iterable[dict[str, Any]]:
-        """The map's parameters, and the log-variances at a rate of their own and without decay."""
+        """The map's parameters, and those of the base at a rate of their own and without decay."""
         yield {"params": list(self.map.parameters())}
         rate = self.config.variance_speed * self.config.training.learning_rate
         yield {"params": list(self.base.parameters()), "lr": rate, "weight_decay": 0.0}
@@ -153,7 +166,7 @@ class AnisotropicFlow(Flow, Trainable):
         else:
             z, log_det = self(x)
         if self.training and config.variances == "closed-form":
-            self.base.follow(z)
+            self._normal.follow(z)
         parts["nll"] = -(self.base.log_prob(z) + log_det).mean()
         total = total + parts["nll"]
         if config.volume_weight:
@@ -182,15 +195,22 @@ class AnisotropicFlow(Flow, Trainable):
             return "full" if self.dimension <= _FULL_UP_TO else "sliced"
         return self.config.isometry
 
+    @property
+    def _normal(self) -> AnisotropicNormal:
+        """The base's variances, as of one mode."""
+        return self.base.normal if isinstance(self.base, SharedMixture) else self.base
+
     def _standard(self, x: Tensor) -> Tensor:
         """R (x - m) / s, (B, *E): what the map is given."""
         centred = (x.flatten(1) - self.middle) / self.spread
         return (centred @ self._rotation().mT if self._principal else centred).reshape(x.shape)
 
-    def _start_from_axes(self, x: Tensor) -> None:
-        """R and m from points (N, D) in float64: rows of R are principal axes, widest first."""
+    def _start_from_axes(self, x: Tensor, covariance: Tensor | None) -> None:
+        """R and m from points (N, D) in float64: rows of R are principal axes, widest first, of their covariance or
+        another."""
         middle = x.mean(0)
-        covariance = (x - middle).mT @ (x - middle) / len(x)
+        if covariance is None:
+            covariance = (x - middle).mT @ (x - middle) / len(x)
         self.middle.copy_(middle)
         rotation = principal_directions(covariance)[1].mT
         self.rotation.copy_(rotation)

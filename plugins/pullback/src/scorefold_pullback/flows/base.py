@@ -19,6 +19,7 @@ class AnisotropicNormal(nn.Module, Quadratic):
     has no bound, from variances of 0.
     """
 
+    event_shape: tuple[int, ...]
     log_variances: Tensor
 
     def __init__(self, event_shape: tuple[int, ...], *, start: float, floor: float, learned: bool) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +12,9 @@ from torch import Tensor, nn
 from scorefold.data import Condition
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow
-from scorefold.random import draw_normal, draw_uniform
+from scorefold.random import draw_uniform
 from scorefold_pullback.config.flows import MixtureConfig
+from scorefold_pullback.flows.base import AnisotropicNormal
 from scorefold_toolkit.nn import Quadratic
 
 
@@ -20,18 +23,55 @@ class SharedMixture(nn.Module, Quadratic):
 
     As a potential it is the quadratic of A around the mean of the offsets: the metric of the mixture,
     diag((sum_k w_k(z) / a)^2) with w_k(z) the share of part k at z, is A^-2 everywhere, as all parts have the same A.
+
+    A is that of ``normal``. Where ``learned`` the weights and the offsets, in multiples of ``unit``, are parameters.
     """
 
-    offsets: Tensor
-    log_weights: Tensor
-    std: Tensor
+    event_shape: tuple[int, ...]
+    places: Tensor
+    logits: Tensor
 
-    def __init__(self, event_shape: tuple[int, ...], offsets: Tensor, weights: Tensor, variances: Tensor) -> None:
+    def __init__(self, normal: AnisotropicNormal, parts: int, *, unit: float = 1.0, learned: bool = False) -> None:
         super().__init__()
-        self.event_shape = tuple(event_shape)
-        self.register_buffer("offsets", offsets.reshape(-1, *event_shape))
-        self.register_buffer("log_weights", (weights / weights.sum()).log())
-        self.register_buffer("std", variances.sqrt().reshape(event_shape))
+        self.event_shape = normal.event_shape
+        self.normal = normal
+        self.unit = unit
+        for name, shape in (("places", (parts, *normal.event_shape)), ("logits", (parts,))):
+            value = torch.zeros(shape)
+            if learned:
+                self.register_parameter(name, nn.Parameter(value))
+            else:
+                self.register_buffer(name, value)
+
+    @classmethod
+    def fixed(cls, event_shape: tuple[int, ...], offsets: Tensor, weights: Tensor, variances: Tensor) -> SharedMixture:
+        """The mixture of offsets (K, D), weights (K,) up to a common factor and variances (D,), in float64."""
+        normal = AnisotropicNormal(event_shape, start=1.0, floor=0.0, learned=False)
+        mixture = cls(normal, len(offsets)).double()
+        normal.set_variances(variances.reshape(event_shape))
+        mixture.set_parts(offsets.reshape(-1, *event_shape), weights)
+        return mixture
+
+    @property
+    def offsets(self) -> Tensor:
+        """The mean of each part, (K, *E)."""
+        return self.places * self.unit
+
+    @property
+    def log_weights(self) -> Tensor:
+        """The logarithm of each part's share, (K,)."""
+        return self.logits.log_softmax(0)
+
+    @property
+    def variances(self) -> Tensor:
+        """a, (*E), of every part."""
+        return self.normal.variances
+
+    @torch.no_grad()
+    def set_parts(self, offsets: Tensor, weights: Tensor) -> None:
+        """Starts from offsets (K, *E) and weights (K,), up to a common factor."""
+        self.places.copy_(offsets / self.unit)
+        self.logits.copy_(weights.log())
 
     @property
     def centre(self) -> Tensor:
@@ -43,34 +83,33 @@ class SharedMixture(nn.Module, Quadratic):
         """B = A + the weighted covariance of the offsets, (D, D): that of the mixture."""
         apart = (self.offsets - self.centre).flatten(1)
         between = (self.log_weights.exp()[:, None] * apart).mT @ apart
-        return self.std.flatten().square().diag() + between
+        return self.variances.flatten().diag() + between
 
     def log_prob(self, z: Tensor) -> Tensor:
         """The log-density at z (B, *E): (B,)."""
-        standard = ((z[:, None] - self.offsets) / self.std).flatten(2).square().sum(2)
-        constant = self.std.log().sum() + 0.5 * math.log(2 * math.pi) * self.std.numel()
-        return torch.logsumexp(self.log_weights - 0.5 * standard, dim=1) - constant
+        each = self.normal.log_prob((z[:, None] - self.offsets).flatten(0, 1)).reshape(len(z), len(self.logits))
+        return torch.logsumexp(self.log_weights + each, dim=1)
 
     def sample(self, shape: tuple[int, ...], *, generator: torch.Generator | None, like: Tensor) -> Tensor:
         """Draws of a shape (B, *E), on the device and in the dtype of ``like``."""
         shares = self.log_weights.exp().cumsum(0)[:-1]
         part = torch.searchsorted(shares, draw_uniform(shape[:1], generator=generator, like=like))
-        return self.offsets[part] + self.std * draw_normal(shape, generator=generator, like=like)
+        return self.offsets[part] + self.normal.sample(shape, generator=generator, like=like)
 
     def whiten(self, z: Tensor) -> Tensor:
-        return (z - self.centre) / self.std
+        return self.normal.whiten(z - self.centre)
 
     def unwhiten(self, w: Tensor) -> Tensor:
-        return w * self.std + self.centre
+        return self.normal.unwhiten(w) + self.centre
 
     def grad(self, x: Tensor) -> Tensor:
-        return self.whiten(x) / self.std
+        return self.normal.grad(x - self.centre)
 
     def grad_inverse(self, y: Tensor) -> Tensor:
-        return self.unwhiten(y * self.std)
+        return self.normal.grad_inverse(y) + self.centre
 
     def hessian_product(self, x: Tensor, v: Tensor) -> Tensor:
-        return v / self.std.square()
+        return self.normal.hessian_product(x, v)
 
 
 class Mixture(Flow):
@@ -97,7 +136,9 @@ class Mixture(Flow):
             raise ConfigError("a mixture takes no conditions, and this flow does", hint="plug in a flow without")
         offsets = torch.tensor(config.offsets, dtype=torch.float64)
         weights = torch.tensor(config.weights or (1.0,) * len(offsets), dtype=torch.float64)
-        base = SharedMixture(flow.event_shape, offsets, weights, torch.tensor(config.variances, dtype=torch.float64))
+        base = SharedMixture.fixed(
+            flow.event_shape, offsets, weights, torch.tensor(config.variances, dtype=torch.float64)
+        )
         super().__init__(flow.event_shape, base.to(dtype or torch.get_default_dtype()), event_scale=flow.event_scale)
         self.flow = flow
 
@@ -113,3 +154,12 @@ class Mixture(Flow):
     @property
     def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
         return self.flow.latent_shapes
+
+    @classmethod
+    def migrate(cls, state: Mapping[str, Any], from_revision: int) -> Mapping[str, Any]:
+        """States of revision 1 have deviations, and weights and offsets under other names."""
+        tensors = dict(state["tensors"])
+        tensors["base.places"] = tensors.pop("base.offsets")
+        tensors["base.logits"] = tensors.pop("base.log_weights")
+        tensors["base.normal.log_variances"] = 2 * tensors.pop("base.std").log()
+        return {**state, "tensors": tensors}
