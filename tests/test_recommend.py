@@ -61,6 +61,22 @@ def test_every_point_is_read_and_columns_can_be_left_out(capsys: pytest.CaptureF
     assert "surrogates of 300 distinct points" in json.loads(capsys.readouterr().out)["note"]
 
 
+def test_what_is_no_measurement_is_left_out_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    points = [[f"{value:.5f}".replace(".", ",") for value in row] for row in np.load("points.npy")]
+    points[3][1] = ""
+    rows = [[str(place), *row, "ab"[place % 2]] for place, row in enumerate(points)]
+    Path("export.csv").write_text("\n".join(";".join(row) for row in [["nr", *"abcde", "kind"], *rows]))
+    assert main(["recommend", "export.csv", "--json", *QUICK]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["value"] == pytest.approx(2, abs=0.5)
+    assert said["reading"]["columns"] == "[-nr] (left out: nr numbers the rows)"
+    assert said["reading"].keys() == {"columns", "label", "missing"}
+    assert "surrogates of 299 distinct points" in said["note"]
+    settings = ["--set", "columns=[a, c]", "--set", "missing=drop"]
+    assert main(["recommend", "export.csv", *settings, *QUICK]) in (0, 1)
+    assert "nr numbers the rows" not in capsys.readouterr().out
+
+
 def test_a_folder_of_images_and_a_component_are_data_too(capsys: pytest.CaptureFixture[str]) -> None:
     Path("pictures").mkdir()
     shades = np.random.default_rng(0).integers(0, 255, (60, 2))

@@ -139,7 +139,7 @@ def test_images_of_several_sizes_are_made_small(capsys: Captured) -> None:
 @pytest.mark.parametrize(
     ("name", "config"),
     [
-        ("semicolons.csv", {"delimiter": ";", "scale": "columns"}),
+        ("semicolons.csv", {"scale": "columns"}),
         ("table.parquet", {"scale": "columns"}),
         ("array.npy", {"scale": "table"}),
         ("images.npy", {"scale": "table"}),
@@ -148,7 +148,7 @@ def test_images_of_several_sizes_are_made_small(capsys: Captured) -> None:
 )
 def test_other_files_and_components_are_data_too(name: str, config: dict[str, Any], capsys: Captured) -> None:
     table = messy()[["mass", "pressure", "rate"]].dropna().drop_duplicates()
-    table.to_csv("semicolons.csv", sep=";", index=False)
+    table.to_csv("semicolons.csv", sep=";", decimal=",", index=False)
     table.to_parquet("table.parquet")
     np.save("array.npy", table.to_numpy())
     np.save("images.npy", load_digits().images[:80])
@@ -202,7 +202,7 @@ def test_no_file_is_written_over(capsys: Captured) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("text.csv", ("no column of numbers", "a holds text", "decimal point")),
+        ("text.csv", ("no column of numbers", "a holds text", "decimal: to what is")),
         ("few.csv", ("20 points to use", "expected 50 at least")),
         ("gaps.csv", ("points to use", "--set 'columns=[-b]'")),
         ("two.npz", ("holds the arrays a, b", "key: a", "--set")),

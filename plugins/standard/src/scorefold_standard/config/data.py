@@ -129,7 +129,12 @@ class ArrayConfig(Config):
         (), description="Columns (csv, parquet, saved dataset) or one array (npz, Zarr) that are the condition"
     )
     header: bool | None = Field(None, description="csv: whether the first line names the columns; null looks at it")
-    delimiter: str = Field(",", min_length=1, max_length=1, description="csv: the column delimiter")
+    delimiter: str | None = Field(
+        None, min_length=1, max_length=1, description="csv: what is between columns; null looks for , ; tab or |"
+    )
+    decimal: Literal[".", ","] | None = Field(
+        None, description="csv: what is before the decimals of a number; null looks at the first thousand lines"
+    )
     event_shape: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         None, min_length=1, description="Reshape every row to this, such as [1, 28, 28]; null keeps it as it is"
     )

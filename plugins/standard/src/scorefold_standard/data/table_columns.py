@@ -10,6 +10,7 @@ from typing import Any
 
 from scorefold.errors import ConfigError, DataError
 from scorefold_standard.config.data import ArrayConfig
+from scorefold_standard.data.csv_marks import COMMA
 from scorefold_standard.data.stored import Array, StoredPoints
 
 Points = Array | StoredPoints
@@ -86,10 +87,12 @@ def coordinates(names: Sequence[str], config: ArrayConfig, path: Path) -> list[s
 
 def _not_numeric(name: str, example: Sequence[Any], columns: int, path: Path) -> DataError:
     hint = f"leave it out with columns: [-{name}], or make it the class of each point with 'label: {name}'"
-    if columns == 1 and path.suffix.lower() == ".csv":
-        parts = [mark for mark in (";", "\t", "|", " ") if example and mark in str(example[0])]
-        if parts:
-            hint = f"the columns look separated by {parts[0]!r}: set delimiter: {json.dumps(parts[0])}"
+    text = str(example[0]) if example and path.suffix.lower() == ".csv" else ""
+    parts = [mark for mark in (";", "\t", "|", " ") if mark in text]
+    if columns == 1 and parts:
+        hint = f"the columns look separated by {parts[0]!r}: set delimiter: {json.dumps(parts[0])}"
+    elif COMMA.fullmatch(text):
+        hint = 'if that is a decimal comma, set decimal: ","; if it is between thousands, write numbers without'
     return DataError(f"column {name!r} of {path} isn't numeric: it holds {example}", hint=hint)
 
 

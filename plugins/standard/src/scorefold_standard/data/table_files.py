@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from scorefold.errors import ConfigError, DataError
 from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.array_stores import is_saved_dataset, is_zarr, npy_table, why_unread, zarr_table
+from scorefold_standard.data.csv_marks import marks_of
 from scorefold_standard.data.shards import files_of
 from scorefold_standard.data.table_columns import Table, numeric_coordinates, points_array
 from scorefold_toolkit.libraries import library
@@ -21,7 +21,7 @@ from scorefold_toolkit.libraries import library
 _FORMATS = {
     ".npy": set[str](),
     ".npz": {"key", "label", "condition"},
-    ".csv": {"columns", "label", "condition", "header", "delimiter"},
+    ".csv": {"columns", "label", "condition", "header", "delimiter", "decimal"},
     ".parquet": {"columns", "label", "condition"},
 }
 _FOLDERS = {"zarr": {"key", "label", "condition"}, "datasets": {"columns", "label", "condition"}}
@@ -62,7 +62,7 @@ def _arrow_table(files: Sequence[Path], config: ArrayConfig, path: Path, text: b
 
 
 def _check_options(what: str, allowed: set[str], config: ArrayConfig) -> None:
-    formats = ("key", "columns", "label", "condition", "header", "delimiter")
+    formats = ("key", "columns", "label", "condition", "header", "delimiter", "decimal")
     default = {name: ArrayConfig.model_fields[name].default for name in formats}
     for name in formats:
         if name not in allowed and getattr(config, name) != default[name]:
@@ -94,15 +94,18 @@ def _read_csv(path: Path, config: ArrayConfig, text: bool) -> Table:
     import pandas as pd
 
     try:
-        header = _has_header(path, config.delimiter) if config.header is None else config.header
-        frame = pd.read_csv(path, sep=config.delimiter, header=0 if header else None)
+        marks = marks_of(path, config.delimiter, config.decimal)
+        header = marks.names if config.header is None else config.header
+        frame = pd.read_csv(path, sep=marks.delimiter, decimal=marks.decimal, header=0 if header else None)
     except (ValueError, OSError) as error:
-        raise DataError(f"{path} can't be read as a table: {error}") from error
+        parted = isinstance(error, pd.errors.ParserError)
+        hint = "set delimiter: to what is between columns, and decimal: to what is before decimals" if parted else None
+        raise DataError(f"{path} can't be read as a table: {str(error).strip()}", hint=hint) from error
     if not isinstance(frame.index, pd.RangeIndex):
         raise DataError(
             f"the rows of {path} have more fields than its first line",
-            hint="give every column a name, or set 'delimiter' to what is between columns (with a decimal point, not a "
-            "comma)",
+            hint="give every column a name, or set delimiter: to what is between columns, and decimal: to what is "
+            "before decimals",
         )
     if len(frame) == 0:
         raise DataError(f"{path} has no rows below its first line, which is taken for the names of the columns")
@@ -122,18 +125,3 @@ def _read_csv(path: Path, config: ArrayConfig, text: bool) -> Table:
         others={name: frame[name].to_numpy() for name in frame.columns if name not in columns},
         files=(path,),
     )
-
-
-def _has_header(path: Path, delimiter: str) -> bool:
-    """Whether a field of the first line isn't a number."""
-    with path.open(newline="", encoding="utf-8-sig") as lines:
-        first = next(csv.reader(lines, delimiter=delimiter), [])
-
-    def numeric(text: str) -> bool:
-        try:
-            float(text or "nan")
-        except ValueError:
-            return False
-        return True
-
-    return not all(numeric(text) for text in first)

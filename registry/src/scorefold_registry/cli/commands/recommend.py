@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scorefold.errors import ConfigError, PluginError, printable
+from scorefold.errors import ConfigError, PluginError, ScorefoldError, printable
 from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.commands.run import INTERRUPTED, add_run_options, print_answers, run_plan_of
 from scorefold_registry.cli.options import Parser, pairs
@@ -32,7 +32,7 @@ def run(arguments: list[str]) -> int:
     ``ConfigError`` for what is no file of points, folder of images or data component.
     """
     given = _parser().parse_args(arguments)
-    stages = _stages(given)
+    stages, reading = _stages(given)
     # A run folder is named after the run, and the file stays where errors point to.
     file = write_run_file(FOLDER, f"recommend-{data_name(given.data)}", stages)
     result = run_plan_of(file, given, command=["scorefold", "recommend", *arguments])
@@ -40,10 +40,12 @@ def run(arguments: list[str]) -> int:
         return INTERRUPTED
     estimate = _estimate(result)
     if given.json:
-        _print_json(result, file, estimate)
+        _print_json(result, file, estimate, reading)
     else:
         print_answers(result, as_json=False)
         _print_table(estimate["diagnostics"]["table"])
+        for name, text in reading.items():
+            print(printable(f"{name}: {text}"))
         print(printable(f"run file: {file}"))
     return 0 if estimate["value"] is not None else 1
 
@@ -66,10 +68,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _stages(given: argparse.Namespace) -> dict[str, Any]:
-    """The two stages of the run file: the data, of which every point is read, and the estimator."""
+def _stages(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
+    """The two stages of the run file: the data, of which every point is read, and the estimator.
+
+    With them, by the fields of the data, how columns and rows of a table are read, and why.
+    """
     use, config = data_stage(given.data)
     config = with_fields(config, given.fields, "--set", "label=species")
+    rows, reading = _rows_and_columns(given)
+    config = {**rows, **config}
     stage: dict[str, Any] = {"use": "estimator:calibrated", "inputs": {"data": "data"}}
     names = [name.strip() for text in given.only for name in text.split(",") if name.strip()]
     if given.only and not names:
@@ -84,7 +91,26 @@ def _stages(given: argparse.Namespace) -> dict[str, Any]:
 
     # The file stands in a folder of its own, and what was typed is seen from here.
     data = anchored_use(discover_host().catalogue, {"use": use, "config": config}, from_here)
-    return {"data": data, STAGE: stage}
+    return {"data": data, STAGE: stage}, reading
+
+
+def _rows_and_columns(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
+    """Which columns and rows of a table with names are points, as ``scorefold start`` reads them, and why.
+
+    Nothing for other data, and where the table can't be read as asked: the run says what is wrong, and where.
+    """
+    path = Path(given.data).expanduser()
+    if path.suffix.lower() not in (".csv", ".parquet") or not path.is_file():
+        return {}, {}
+    from scorefold_registry.cli.hosting import discover_host
+    from scorefold_registry.cli.starting.reading import read_data
+
+    try:
+        read = read_data(discover_host(), str(path), with_fields({}, given.fields, "--set", "label=species"), side=1)
+    except ScorefoldError:
+        return {}, {}
+    taken = [name for name in ("columns", "label", "missing", "duplicates") if name in read.why]
+    return {name: read.config[name] for name in taken}, {name: read.reasons[name] for name in taken}
 
 
 def with_fields(config: Mapping[str, Any], given: list[str], option: str, example: str) -> dict[str, Any]:
@@ -177,7 +203,7 @@ def _print_table(table: list[Mapping[str, Any]]) -> None:
     Console(file=sys.stdout).print(shown)
 
 
-def _print_json(result: RunResult, file: Path, estimate: Mapping[str, Any]) -> None:
+def _print_json(result: RunResult, file: Path, estimate: Mapping[str, Any], reading: Mapping[str, str]) -> None:
     from scorefold.artefacts import json_text
 
     facts = estimate["diagnostics"]
@@ -186,6 +212,7 @@ def _print_json(result: RunResult, file: Path, estimate: Mapping[str, Any]) -> N
         "note": facts["note"],
         "warnings": facts["warnings"],
         "table": facts["table"],
+        "reading": dict(reading),
         "run": str(result.folder),
         "report": str(result.report),
         "run_file": str(file),

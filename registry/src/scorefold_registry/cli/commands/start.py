@@ -157,10 +157,6 @@ def _print(reading: Reading, out: Path, steps: list[str]) -> None:
     from scorefold_registry.run.data_table import summary_text
 
     lines = [summary_text(reading.seen), ""]
-    lines += [f"{name}: {_shown(reading.config[name])} ({text})" for name, text in reading.why.items()]
+    lines += [f"{name}: {text}" for name, text in reading.reasons.items()]
     lines += [f"{out} is written, and checked with the data; next:", *(f"  {step}" for step in steps)]
     print_answer("\n".join(lines))
-
-
-def _shown(value: Any) -> str:
-    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)

@@ -21,7 +21,6 @@ FEWEST_POINTS = 50
 _MOST_CLASSES = 20
 _LOOKED_AT = 64
 _NAMED = 8
-_DELIMITERS = (";", "\t", "|")
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,11 @@ class Reading:
     def images(self) -> bool:
         """Whether a point has several axes."""
         return len(self.event_shape) > 1
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """The fields that are not left as they are by default, each with its value and why."""
+        return {name: f"{_shown(self.config[name])} ({text})" for name, text in self.why.items()}
 
 
 def read_data(host: Host, given: str, fields: Mapping[str, Any], side: int) -> Reading:
@@ -86,11 +90,6 @@ def _table(host: Host, path: Path, fields: Mapping[str, Any], side: int) -> Read
     """Files of numbers. What distorts distances is left out, unless ``fields`` settle it."""
     config, why = dict(fields), dict[str, str]()
     seen = inspect_data(host, path, config)
-    first = seen.columns[0].name if seen.columns else ""
-    mark = next((mark for mark in _DELIMITERS if mark in first), None)
-    if mark is not None and len(seen.columns) == 1 and "delimiter" not in config:
-        config["delimiter"], why["delimiter"] = mark, "what separates the columns"
-        seen = inspect_data(host, path, config)
     if len(seen.event_shape) > 1:
         config.setdefault("scale", "table")
         return Reading("data:array", config, seen, seen.event_shape, seen.rows - seen.incomplete, why)
@@ -109,7 +108,7 @@ def _table(host: Host, path: Path, fields: Mapping[str, Any], side: int) -> Read
     if seen.event_shape[0] == 0:
         raise DataError(
             f"{path} has no column of numbers: {_joined(f'{one.name} holds {one.type}' for one in seen.columns)}",
-            hint="write numbers with a decimal point (not a comma), and set delimiter: to what is between columns",
+            hint="set delimiter: to what is between columns, and decimal: to what is before decimals",
         )
     read = {**config, "missing": "drop"} if "missing" not in config else config
     seen = inspect_data(host, path, read)
@@ -207,3 +206,7 @@ def _joined(parts: Iterable[str]) -> str:
     every = list(parts)
     more = f" and {len(every) - _NAMED} more" if len(every) > _NAMED else ""
     return ", ".join(every[:_NAMED]) + more
+
+
+def _shown(value: Any) -> str:
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
