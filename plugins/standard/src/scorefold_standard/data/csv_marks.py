@@ -52,8 +52,9 @@ def marks_of(path: Path, delimiter: str | None, decimal: str | None) -> Marks:
 
 
 def _first_lines(path: Path) -> list[str]:
+    lines: list[str] = []
+    length = 0
     with path.open(newline="", encoding="utf-8-sig") as file:
-        lines, length = [], 0
         for line in itertools.islice(file, _LINES):
             length += len(line)
             if lines and length > _CHARACTERS:
