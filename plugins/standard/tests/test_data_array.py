@@ -286,6 +286,10 @@ def test_tables_that_are_parted_otherwise_are_said(tmp_path: Path) -> None:
     refuse("a;b\n" + "1,5;2,5\n" * 20, "more fields than its first line", "decimal: to what is", delimiter=",")
     refuse("a;b\n1;2\n" + "1;2;3\n" * 20, "can't be read as a table", "set delimiter: to what is", delimiter=";")
     refuse("a;b\n" + "1,234;2\n" * 20, "column 'a' .* isn't numeric", 'set decimal: ","')
+    (tmp_path / "x.csv").write_bytes("Größe;b\n1,5;2\n".encode("cp1252"))
+    with pytest.raises(DataError, match="can't be read as a table: 'utf-8' codec can't decode") as caught:
+        ArrayFile(ArrayConfig(path=str(tmp_path / "x.csv")))
+    assert caught.value.hint == "save it as UTF-8, which a spreadsheet calls CSV UTF-8"
     refuse("a,b\n", "has no rows below its first line")
     refuse("a,b\n" + "1,2\n" * 20, "no column .* is left for the points", label="a", condition=["b"])
     refuse("a,b\n" + "1,2\n" * 20, "column 'a' is a coordinate .* and also their label", columns=["a"], label="a")

@@ -98,8 +98,11 @@ def _read_csv(path: Path, config: ArrayConfig, text: bool) -> Table:
         header = marks.names if config.header is None else config.header
         frame = pd.read_csv(path, sep=marks.delimiter, decimal=marks.decimal, header=0 if header else None)
     except (ValueError, OSError) as error:
-        parted = isinstance(error, pd.errors.ParserError)
-        hint = "set delimiter: to what is between columns, and decimal: to what is before decimals" if parted else None
+        hint = None
+        if isinstance(error, pd.errors.ParserError):
+            hint = "set delimiter: to what is between columns, and decimal: to what is before decimals"
+        elif isinstance(error, UnicodeDecodeError):
+            hint = "save it as UTF-8, which a spreadsheet calls CSV UTF-8"
         raise DataError(f"{path} can't be read as a table: {str(error).strip()}", hint=hint) from error
     if not isinstance(frame.index, pd.RangeIndex):
         raise DataError(
