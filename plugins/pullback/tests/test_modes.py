@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -13,9 +14,12 @@ from scorefold.data import Dataset, DataSpec, EventScale
 from scorefold.errors import DataError
 from scorefold.interfaces import Phase, Progress
 from scorefold_pullback.autoencoder.axes import principal_axes
+from scorefold_pullback.config.flows import IdentityConfig
 from scorefold_pullback.config.geometry import PullbackConfig
 from scorefold_pullback.config.training import AnisotropicConfig
+from scorefold_pullback.figures.geometry import draw
 from scorefold_pullback.flows.anisotropic import AnisotropicFlow
+from scorefold_pullback.flows.linear import Identity
 from scorefold_pullback.flows.mixture import Mixture, SharedMixture
 from scorefold_pullback.flows.parts import find_parts
 from scorefold_pullback.geometry.pullback import Pullback
@@ -125,6 +129,20 @@ def test_its_geometry_is_exact_and_its_axes_hold_what_lies_between_groups() -> N
     close(principal_axes(flow).variances, values)
     between = base.covariance() - base.variances.diag()
     assert float(between.trace()) > 100 * float(base.variances.sum())
+
+
+def test_the_chart_has_lines_around_each_mode() -> None:
+    base = SharedMixture.fixed(
+        (2,), torch.tensor([[0.0, -6.0], [0.0, 6.0]]), torch.tensor([1.0, 2.0]), torch.tensor([0.25, 1.0])
+    )
+    flow = Identity(IdentityConfig(event_shape=(2,)), dtype=torch.float64)
+    flow.base = base  # type: ignore[assignment]
+    lines = draw(Pullback(PullbackConfig(), flow=flow))["chart"].axes[0].lines
+    heights = [np.asarray(line.get_ydata(), dtype=float) for line in lines]
+    ends = torch.tensor([[height.min(), height.max()] for height in heights])
+    assert len(lines) == 44
+    along = ends[ends[:, 1] - ends[:, 0] > 1]
+    assert sorted(map(tuple, along.unique(dim=0).tolist())) == [(-8.5, -3.5), (3.5, 8.5)]
 
 
 def test_parts_of_single_points_are_refused_by_their_number() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from scorefold.interfaces import Flow
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
+from scorefold_pullback.flows.mixture import SharedMixture
 from scorefold_pullback.geometry.iso import IsoPullback
 from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_toolkit.figures import EventGroups, samples
@@ -54,7 +56,7 @@ def _rows(paths: Tensor) -> Figure:
 
 
 def _chart(flow: Flow) -> Mapping[str, Figure]:
-    """Lines of the latent coordinates to 2.5 deviations either way, in the plane; nothing for a base without them."""
+    """Lines of the latent coordinates to 2.5 deviations around each mode, in the plane; nothing for a base without."""
     base = flow.base
     if not isinstance(base, Quadratic):
         return {}
@@ -64,11 +66,12 @@ def _chart(flow: Flow) -> Mapping[str, Figure]:
     axes.scatter(cloud[:, 0].cpu(), cloud[:, 1].cpu(), s=3, color=SOFT, alpha=0.4, linewidths=0)
     widths = base.unwhiten(torch.eye(2).to(cloud)) - base.unwhiten(torch.zeros(2, 2).to(cloud))
     widest = int(widths.square().sum(1).argmax())
+    modes = base.offsets - base.centre if isinstance(base, SharedMixture) else cloud.new_zeros(1, 2)
     for along, colour in ((1 - widest, WARM), (widest, ACCENT)):
-        for number, at in enumerate(lines):
+        for number, (mode, at) in enumerate(itertools.product(modes, lines)):
             w = torch.full((_GRID, 2), float(at))
             w[:, along] = whole
-            curve = flow.inverse(base.unwhiten(w.to(cloud)))[0].cpu()
+            curve = flow.inverse(base.unwhiten(w.to(cloud)) + mode)[0].cpu()
             named = "the widest" if along == widest else "the other"
             label = f"along {named} latent coordinate" if number == 0 else "_"
             width, order = (0.7, 2) if along == widest else (1.4, 3)
