@@ -69,12 +69,35 @@ def test_what_is_no_measurement_is_left_out_and_said(capsys: pytest.CaptureFixtu
     assert main(["recommend", "export.csv", "--json", *QUICK]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["value"] == pytest.approx(2, abs=0.5)
-    assert said["reading"]["columns"] == "[-nr] (left out: nr numbers the rows)"
-    assert said["reading"].keys() == {"columns", "label", "missing"}
+    assert said["reading"]["columns"] == "[-nr, -kind] (left out: nr numbers the rows, kind holds text)"
+    assert said["reading"].keys() == {"columns", "missing"}
     assert "surrogates of 299 distinct points" in said["note"]
-    settings = ["--set", "columns=[a, c]", "--set", "missing=drop"]
-    assert main(["recommend", "export.csv", *settings, *QUICK]) in (0, 1)
-    assert "nr numbers the rows" not in capsys.readouterr().out
+    assert main(["recommend", "export.csv", "--set", "columns=[a, b, c]", *QUICK]) in (0, 1)
+    said = capsys.readouterr().out
+    assert "nr numbers the rows" not in said
+    assert "missing: drop (leaves out the 1 rows" in said
+
+
+def test_few_rows_are_read_as_many_are(capsys: pytest.CaptureFixture[str]) -> None:
+    points = np.load("points.npy")[:45]
+    rows = [f"{x:.5f},{y:.5f},{'ab'[n % 2] if n % 3 else ''}" for n, (x, y, *_) in enumerate(points)]
+    rows.append(rows[44])
+    Path("few.csv").write_text("\n".join(["x,y,kind", *rows]))
+    assert main(["recommend", "few.csv", "--json", *QUICK]) in (0, 1)
+    said = json.loads(capsys.readouterr().out)
+    assert said["reading"]["columns"] == "[-kind] (left out: kind holds text)"
+    assert said["reading"].keys() == {"columns", "duplicates"}
+    assert "surrogates of 45 distinct points" in said["note"]
+
+
+def test_numbers_with_commas_between_thousands_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"{1000 + place:,};{x:.5f};{y:.5f}" for place, (x, y, *_) in enumerate(np.load("points.npy"))]
+    Path("thousands.csv").write_text("\n".join(["people;x;y", *rows]))
+    assert main(["recommend", "thousands.csv", *QUICK]) == 2
+    said = capsys.readouterr().err
+    for word in ("column 'people'", "numbers with commas", 'decimal: ","', "columns: [-people]"):
+        assert word in said
+    assert main(["recommend", "thousands.csv", "--set", "columns=[-people]", *QUICK]) in (0, 1)
 
 
 def test_a_folder_of_images_and_a_component_are_data_too(capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,12 +83,26 @@ def test_without_axes_of_their_own_groups_start_along_the_coordinates(start: str
     assert base.offsets.shape == (3, 3, 1)
 
 
-def test_units_leave_the_start_as_it_is() -> None:
+@pytest.mark.parametrize("offset", [0, 1e8])
+def test_units_and_a_place_far_from_0_leave_the_start_as_it_is(offset: float) -> None:
     x = groups(400)
-    here, there = base_of(prepared(x)), base_of(prepared(1e6 * x))
+    here, there = base_of(prepared(x)), base_of(prepared(1e6 * x + offset))
     close(1e12 * here.variances, there.variances, rtol=1e-6, atol=0)
     close(here.places, there.places, rtol=1e-6, atol=1e-9)
     close(here.log_weights, there.log_weights)
+
+
+def test_columns_that_do_not_vary_and_many_coordinates_start_too() -> None:
+    x = groups(400)
+    constant = torch.cat([x, torch.full((len(x), 1), 101_325.0, dtype=torch.float64)], dim=1)
+    close(base_of(prepared(constant)).log_weights, base_of(prepared(x)).log_weights)
+    turn = torch.linalg.qr(torch.randn(60, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64))[0]
+    wide = x @ turn.mT
+    shares = find_parts(wide, 3, torch.Generator().manual_seed(0)).weights
+    close(shares, torch.tensor(sorted(SHARES, reverse=True), dtype=torch.float64))
+    with pytest.raises(DataError, match="no mixture of 2 normal distributions fits") as error:
+        find_parts(torch.tensor([[1.0], [float("inf")]]), 2, torch.Generator().manual_seed(0))
+    assert error.value.hint == "set modes: 1, or leave out columns that do not vary"
 
 
 def test_means_and_shares_are_learned_at_the_rate_of_the_base() -> None:

@@ -286,6 +286,10 @@ def test_tables_that_are_parted_otherwise_are_said(tmp_path: Path) -> None:
     refuse("a;b\n" + "1,5;2,5\n" * 20, "more fields than its first line", "decimal: to what is", delimiter=",")
     refuse("a;b\n1;2\n" + "1;2;3\n" * 20, "can't be read as a table", "set delimiter: to what is", delimiter=";")
     refuse("a;b\n" + "1,234;2\n" * 20, "column 'a' .* isn't numeric", 'set decimal: ","')
+    refuse(
+        "a;b\n999;2\n" + "1,234.5;2\n" * 20, r"column 'a' .* isn't numeric: it holds \['1,234.5'\]", "between thousands"
+    )
+    refuse("x\n0,125\n1,104\n" + "2,5\n" * 20, "more fields than its first line")
     (tmp_path / "x.csv").write_bytes("Größe;b\n1,5;2\n".encode("cp1252"))
     with pytest.raises(DataError, match="can't be read as a table: 'utf-8' codec can't decode") as caught:
         ArrayFile(ArrayConfig(path=str(tmp_path / "x.csv")))

@@ -40,7 +40,13 @@ def test_points_are_read_as_they_were_written(delimiter: str, decimal: str, name
         ("id;name;x\n1;Lee, Ann;0,5\n2;Poe, Bo;1,75\n", Marks(";", ",", True)),
         ("tags,x,y\na;b,1.5,2\nc;d,2.5,3\n", Marks(",", ".", True)),
         ('name,x\n"1,234",2.5\n"5,678",3.5\n', Marks(",", ".", True)),
+        ("Laenge, mm;Art;Breite, mm\n12,34;Iris;-3,2\n1,5;Iris;0,25\n", Marks(";", ",", True)),
+        ("0,5;iris;rot;3,25\n1,5;iris;rot;4,25\n", Marks(";", ",", True)),
         ("a\tb\n1,234\t2\n5,678\t3\n", Marks("\t", ".", True)),
+        ("amount;pop;pair\n1,234.50;1,234;3,4\n", Marks(";", ".", True)),
+        ("x\n0,125\n1,104\n2,5\n", Marks(",", ".", True, ragged=True)),
+        ("t;x\n" + '"one\ntwo";1,5\n' * 800, Marks(";", ",", True)),
+        ("x,seq\n1.5," + "A" * 140_000 + "\n2.5,B\n", Marks(",", ".", True)),
         ("a\tb\n1,234\t2\n0,678\t3\n", Marks("\t", ",", True)),
         ("a;b;c\n1.5;2.5;3,5\n1.5;2.5;3,5\n", Marks(";", ".", True)),
         ("x\n1\n2\n", Marks(",", ".", True)),
@@ -61,7 +67,7 @@ def test_marks_that_are_given_are_taken(tmp_path: Path) -> None:
     file = tmp_path / "x.csv"
     file.write_text("a\tb\n1,234\t2\n5,678\t3\n")
     assert marks_of(file, None, ",") == Marks("\t", ",", True)
-    assert marks_of(file, ",", None) == Marks(",", ".", True)
+    assert marks_of(file, ",", None) == Marks(",", ".", True, ragged=True)
     config = ArrayConfig.model_validate({"path": str(file), "decimal": ",", "fractions": [0, 0, 1], "scale": "none"})
     assert ArrayFile(config).summary().columns[0].greatest == pytest.approx(5.678)
 

@@ -30,7 +30,7 @@ _SETTINGS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "isometric": ({"map": {"name": "spline", "layers": 2, "width": 16}},),
     "standard-normal": ({"map": {"name": "coupling", "layers": 2, "width": 16, "scale": "published"}},),
 }
-"""What the examples of trained flows set, beside their training."""
+"""What the examples of trained flows set, but for their training."""
 
 
 @hookimpl

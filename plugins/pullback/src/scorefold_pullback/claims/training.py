@@ -47,7 +47,7 @@ def _trained(host: Any, data: str, data_config: str, flow: str, config: str, see
 
 
 def train(host: Any, points: DataSource, flow: str, config: Mapping[str, Any], seed: int) -> Flow:
-    """The same on a data source that is at hand, and anew at each call."""
+    """A flow trained on the training points of ``points``, anew at each call, as ``trained`` trains one."""
     made = host.create(f"flow:{flow}", config, generator=derive_generator(seed, "weights"), data=points)
     validation = None if made.training_config.patience is None else points.load("validation")
     chosen, precision = made.training_config, host.precision

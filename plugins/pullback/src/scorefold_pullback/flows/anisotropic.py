@@ -119,13 +119,13 @@ class AnisotropicFlow(Flow, Trainable):
         flat = x.flatten(1).double()
         parts = find_parts(flat, self.config.modes, generator) if self.config.modes > 1 else None
         if self._principal:
-            self._start_from_axes(flat, None if parts is None else parts.covariance)
+            self._start_from_axes(flat, None if parts is None else parts.covariance(flat))
         if self.config.isometry_weight == 0:
             self.map.initialise(self._standard(x))
-        z = self(x)[0]
         if parts is not None and isinstance(self.base, SharedMixture):
-            self.base.set_parts(parts.means(z), parts.weights)
+            self.base.set_parts(parts.means(self(x)[0]), parts.weights)
         if self.config.variances != "fixed":
+            z = self(x)[0]
             squares = z.square().mean(0) if parts is None else parts.squares(z)
             self._normal.set_variances(squares + self.config.noise**2)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from scorefold.errors import ConfigError, DataError
 from scorefold_standard.config.data import ArrayConfig
-from scorefold_standard.data.csv_marks import COMMA
+from scorefold_standard.data.csv_marks import has_commas
 from scorefold_standard.data.stored import Array, StoredPoints
 
 Points = Array | StoredPoints
@@ -91,7 +91,7 @@ def _not_numeric(name: str, example: Sequence[Any], columns: int, path: Path) ->
     parts = [mark for mark in (";", "\t", "|", " ") if mark in text]
     if columns == 1 and parts:
         hint = f"the columns look separated by {parts[0]!r}: set delimiter: {json.dumps(parts[0])}"
-    elif COMMA.fullmatch(text):
+    elif has_commas(text):
         hint = 'if that is a decimal comma, set decimal: ","; if it is between thousands, write numbers without'
     return DataError(f"column {name!r} of {path} isn't numeric: it holds {example}", hint=hint)
 

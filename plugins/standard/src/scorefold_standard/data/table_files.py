@@ -13,7 +13,7 @@ import numpy as np
 from scorefold.errors import ConfigError, DataError
 from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.array_stores import is_saved_dataset, is_zarr, npy_table, why_unread, zarr_table
-from scorefold_standard.data.csv_marks import marks_of
+from scorefold_standard.data.csv_marks import is_number, marks_of
 from scorefold_standard.data.shards import files_of
 from scorefold_standard.data.table_columns import Table, numeric_coordinates, points_array
 from scorefold_toolkit.libraries import library
@@ -96,6 +96,8 @@ def _read_csv(path: Path, config: ArrayConfig, text: bool) -> Table:
     try:
         marks = marks_of(path, config.delimiter, config.decimal)
         header = marks.names if config.header is None else config.header
+        if marks.ragged and header:
+            raise _ragged(path)
         frame = pd.read_csv(path, sep=marks.delimiter, decimal=marks.decimal, header=0 if header else None)
     except (ValueError, OSError) as error:
         hint = None
@@ -105,18 +107,15 @@ def _read_csv(path: Path, config: ArrayConfig, text: bool) -> Table:
             hint = "save it as UTF-8, which a spreadsheet calls CSV UTF-8"
         raise DataError(f"{path} can't be read as a table: {str(error).strip()}", hint=hint) from error
     if not isinstance(frame.index, pd.RangeIndex):
-        raise DataError(
-            f"the rows of {path} have more fields than its first line",
-            hint="give every column a name, or set delimiter: to what is between columns, and decimal: to what is "
-            "before decimals",
-        )
+        raise _ragged(path)
     if len(frame) == 0:
         raise DataError(f"{path} has no rows below its first line, which is taken for the names of the columns")
     frame.columns = [str(name) for name in frame.columns]
     numeric = {name for name in frame.columns if pd.api.types.is_numeric_dtype(frame[name])}
 
     def example(name: str) -> Sequence[Any]:
-        return frame[name].dropna().head(1).tolist()
+        values: list[Any] = frame[name].dropna().tolist()
+        return next(([value] for value in values if not is_number(str(value))), values[:1])
 
     columns = numeric_coordinates([*frame.columns], numeric, config, path, text=text, example=example)
     condition = [name for name in config.condition if name in numeric]
@@ -127,4 +126,12 @@ def _read_csv(path: Path, config: ArrayConfig, text: bool) -> Table:
         names=tuple(columns),
         others={name: frame[name].to_numpy() for name in frame.columns if name not in columns},
         files=(path,),
+    )
+
+
+def _ragged(path: Path) -> DataError:
+    return DataError(
+        f"the rows of {path} have more fields than its first line",
+        hint="give every column a name, or set delimiter: to what is between columns, and decimal: to what is before "
+        "decimals",
     )

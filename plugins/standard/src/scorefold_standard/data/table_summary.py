@@ -20,6 +20,7 @@ from scorefold.data_summary import (
 )
 from scorefold.errors import DataError
 from scorefold_standard.config.data import ArrayConfig
+from scorefold_standard.data.csv_marks import has_commas, is_number
 from scorefold_standard.data.stored import Array
 from scorefold_standard.data.table_checks import Kept, Rows, digests
 from scorefold_standard.data.table_columns import Points, Table
@@ -110,7 +111,10 @@ def _other(name: str, values: Array, config: ArrayConfig) -> ColumnSummary:
         return replace(plain, use=use, warnings=())
     gone = pd.isna(values)
     kind = "boolean" if values.dtype.kind == "b" else "text"
-    return ColumnSummary(name, kind, int(gone.sum()), len(pd.unique(values[~gone])), use=use)
+    distinct = pd.unique(values[~gone])
+    commas = len(distinct) > 0 and kind == "text" and all(has_commas(str(v)) or is_number(str(v)) for v in distinct)
+    warnings = ("numbers with commas",) if commas else ()
+    return ColumnSummary(name, kind, int(gone.sum()), len(distinct), use=use, warnings=warnings)
 
 
 def _copies(points: Points, rows: Rows, splits: Mapping[str, Rows]) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scorefold.errors import ConfigError, PluginError, ScorefoldError, printable
+from scorefold.errors import ConfigError, PluginError, printable
 from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.commands.run import INTERRUPTED, add_run_options, print_answers, run_plan_of
 from scorefold_registry.cli.options import Parser, pairs
@@ -97,7 +97,7 @@ def _stages(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
 def _rows_and_columns(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
     """Which columns and rows of a table with names are points, as ``scorefold start`` reads them, and why.
 
-    Nothing for other data, and where the table can't be read as asked: the run says what is wrong, and where.
+    Nothing for other data, and where ``--set`` can't be: the run says what is wrong, and where.
     """
     path = Path(given.data).expanduser()
     if path.suffix.lower() not in (".csv", ".parquet") or not path.is_file():
@@ -105,11 +105,13 @@ def _rows_and_columns(given: argparse.Namespace) -> tuple[dict[str, Any], dict[s
     from scorefold_registry.cli.hosting import discover_host
     from scorefold_registry.cli.starting.reading import read_data
 
+    # Classes mean nothing to the estimator, and a point without one is a point.
+    fields = {"label": None, **with_fields({}, given.fields, "--set", "label=species")}
     try:
-        read = read_data(discover_host(), str(path), with_fields({}, given.fields, "--set", "label=species"), side=1)
-    except ScorefoldError:
+        read = read_data(discover_host(), str(path), fields, side=1, fewest=0)
+    except ConfigError:
         return {}, {}
-    taken = [name for name in ("columns", "label", "missing", "duplicates") if name in read.why]
+    taken = [name for name in ("columns", "missing", "duplicates") if name in read.why]
     return {name: read.config[name] for name in taken}, {name: read.reasons[name] for name in taken}
 
 

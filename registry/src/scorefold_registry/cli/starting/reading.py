@@ -48,9 +48,9 @@ class Reading:
         return {name: f"{_shown(self.config[name])} ({text})" for name, text in self.why.items()}
 
 
-def read_data(host: Host, given: str, fields: Mapping[str, Any], side: int) -> Reading:
-    """How a file, a folder of images or a component is read; ``fields`` are settled, and ``side`` is the largest height
-    and width of an image in pixels.
+def read_data(host: Host, given: str, fields: Mapping[str, Any], side: int, fewest: int = FEWEST_POINTS) -> Reading:
+    """How a file, a folder of images or a component is read; ``fields`` are settled, ``side`` is the largest height and
+    width of an image in pixels, and ``fewest`` points are expected.
 
     Raises ``DataError`` and ``ConfigError``, with what fixes it, for data that nothing can be written for.
     """
@@ -65,12 +65,10 @@ def read_data(host: Host, given: str, fields: Mapping[str, Any], side: int) -> R
             reading = read(host, Path(given), fields, side)
         except DataError as error:
             fields_named = error.hint is not None and ": " in error.hint
-            hint = (
-                f"{error.hint} (scorefold start sets such a field by --set FIELD=VALUE)" if fields_named else error.hint
-            )
+            hint = f"{error.hint} (on the command line: --set FIELD=VALUE)" if fields_named else error.hint
             raise DataError(error.message, hint=hint) from None
         reading = replace(reading, config={name: given, **reading.config})
-    if reading.points < FEWEST_POINTS:
+    if reading.points < fewest:
         raise _too_few(given, reading)
     return reading
 
@@ -93,6 +91,12 @@ def _table(host: Host, path: Path, fields: Mapping[str, Any], side: int) -> Read
     if len(seen.event_shape) > 1:
         config.setdefault("scale", "table")
         return Reading("data:array", config, seen, seen.event_shape, seen.rows - seen.incomplete, why)
+    commas = [one.name for one in seen.columns if "numbers with commas" in one.warnings]
+    if commas and "columns" not in config:
+        raise DataError(
+            f"column {commas[0]!r} of {path} holds numbers with commas, before decimals or between thousands",
+            hint=f'decimal: ","; or write them without; or leave them out by columns: [-{commas[0]}]',
+        )
     label = _label(seen, config)
     if label is not None:
         config["label"], why["label"] = label, "names the class of each point, for answers by class (by: label)"
