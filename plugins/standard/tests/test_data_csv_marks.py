@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from scorefold.errors import ConfigError
 from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.array import ArrayFile
-from scorefold_standard.data.csv_marks import Marks, marks_of
+from scorefold_standard.data.csv_marks import Marks, has_commas, marks_of
 
 ROWS = np.random.default_rng(0).normal(size=(40, 3))
 
@@ -84,3 +84,12 @@ def test_settings_that_mean_nothing_are_refused(tmp_path: Path) -> None:
         ArrayFile(ArrayConfig(path=str(tmp_path / "x.npy"), decimal=","))
     with pytest.raises(ValidationError, match=r"'\.' or ','"):
         ArrayConfig.model_validate({"path": "x.csv", "decimal": ";"})
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [("1,5", True), (",5", True), ("1,234,567", True), ("1,234.5", True), ("1.234,5", True), ("-1,5e3", True)]
+    + [("1.5", False), ("1,2,3", False), ("a,5", False), ("", False), ("12,", False)],
+)
+def test_numbers_with_commas(field: str, expected: bool) -> None:
+    assert has_commas(field) is expected

@@ -13,6 +13,7 @@ _LINES, _CHARACTERS = 1000, 2**20
 _DELIMITERS = (",", ";", "\t", "|")
 _COMMA = re.compile(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*")
 _THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?\s*")
+_BOTH = re.compile(r"\s*[+-]?[1-9]\d{0,2}(\.\d{3})+,\d*\s*")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def is_number(field: str, decimal: str = ".") -> bool:
 
 def has_commas(field: str) -> bool:
     """Whether a field is a number with a decimal comma or with commas between thousands."""
-    return bool(_COMMA.fullmatch(field) or _THOUSANDS.fullmatch(field))
+    return any(kind.fullmatch(field) for kind in (_COMMA, _THOUSANDS, _BOTH))
 
 
 def _first_lines(path: Path) -> tuple[list[str], bool]:
