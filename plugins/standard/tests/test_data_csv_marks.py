@@ -86,10 +86,11 @@ def test_settings_that_mean_nothing_are_refused(tmp_path: Path) -> None:
         ArrayConfig.model_validate({"path": "x.csv", "decimal": ";"})
 
 
-@pytest.mark.parametrize(
-    ("field", "expected"),
-    [("1,5", True), (",5", True), ("1,234,567", True), ("1,234.5", True), ("1.234,5", True), ("-1,5e3", True)]
-    + [("1.5", False), ("1,2,3", False), ("a,5", False), ("", False), ("12,", False)],
-)
-def test_numbers_with_commas(field: str, expected: bool) -> None:
-    assert has_commas(field) is expected
+@pytest.mark.parametrize("field", ["1,5", ",5", "1,234,567", "1,234.5", "1.234,5", "-1,5e3"])
+def test_numbers_with_commas(field: str) -> None:
+    assert has_commas(field)
+
+
+@pytest.mark.parametrize("field", ["1.5", "1,2,3", "a,5", "", "12,"])
+def test_fields_that_are_no_such_numbers(field: str) -> None:
+    assert not has_commas(field)
