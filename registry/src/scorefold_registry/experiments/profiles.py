@@ -4,7 +4,7 @@ from __future__ import annotations
 
 PROFILES = {
     "smoke": "minutes of CPU a plugin (default)",
-    "quick": "an hour at the most",
+    "quick": "seconds to an hour and a half",
     "real": "data that you have, under three quarters of an hour",
     "long": "longer runs that are no paper's own",
     "full": "a paper's own setting",
