@@ -156,6 +156,13 @@ def test_other_files_and_components_are_data_too(name: str, config: dict[str, An
     assert {key: value for key, value in found.items() if key != "path"} == config
 
 
+def test_text_of_digits_is_left_out_as_text(capsys: Captured) -> None:
+    table = messy()[["mass", "rate"]].dropna()
+    table["code"] = [f"{place:05}" for place in range(len(table))]
+    table.to_parquet("codes.parquet")
+    assert start(capsys, "codes.parquet", "--question", "samples")["config"]["columns"] == ["-code"]
+
+
 def test_a_few_rows_far_out_take_robust_scales(capsys: Captured) -> None:
     table = messy()[["mass", "rate"]].dropna()
     table.iloc[0] = 1e9

@@ -116,9 +116,9 @@ class AnisotropicFlow(Flow, Trainable):
         batch = dataset.take(order[: self.config.start_points]).to(self.middle.device, self.middle.dtype)
         x = self.dequantise(batch.x, generator)
         _check_points(x)
-        flat = x.flatten(1).double()
-        parts = find_parts(flat, self.config.modes, generator) if self.config.modes > 1 else None
+        parts = find_parts(x.flatten(1), self.config.modes, generator) if self.config.modes > 1 else None
         if self._principal:
+            flat = x.flatten(1).double()
             self._start_from_axes(flat, None if parts is None else parts.covariance(flat))
         if self.config.isometry_weight == 0:
             self.map.initialise(self._standard(x))

@@ -112,7 +112,8 @@ def _other(name: str, values: Array, config: ArrayConfig) -> ColumnSummary:
     gone = pd.isna(values)
     kind = "boolean" if values.dtype.kind == "b" else "text"
     distinct = pd.unique(values[~gone])
-    commas = len(distinct) > 0 and kind == "text" and all(has_commas(str(v)) or is_number(str(v)) for v in distinct)
+    texts = [] if kind == "boolean" else [str(value) for value in distinct]
+    commas = all(has_commas(text) or is_number(text) for text in texts) and any(map(has_commas, texts))
     warnings = ("numbers with commas",) if commas else ()
     return ColumnSummary(name, kind, int(gone.sum()), len(distinct), use=use, warnings=warnings)
 
