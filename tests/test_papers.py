@@ -229,19 +229,9 @@ TINY: dict[str, Callable[[str, Path], list[str]]] = {
 }
 
 
-def differs_alone(path: Path) -> bool:
-    """Whether a file says only what differs from another, of which much is the same."""
-    return "\nextends: " in path.read_text()
-
-
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, marks=[pytest.mark.slow] if differs_alone(path) else []) for path in FILES],
-    ids=lambda path: f"{path.parent.name}/{path.stem}",
-)
-def test_a_file_starts(host: Host, tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Figures are most of what a small run costs.
-    monkeypatch.setattr("scorefold_registry.run.stage_folder.draw", lambda target, shown, folder: [])
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_file_starts(host: Host, tmp_path: Path, path: Path) -> None:
     sets = TINY[path.parent.name](path.stem, tmp_path)
     result = run_file(host, path, sets=sets, runs=tmp_path / "runs", cache=tmp_path / "cache")
     assert len(result.stages) > 1
