@@ -253,10 +253,3 @@ def test_every_example_has_a_card_of_its_run_as_it_stands(site: dict[str, str]) 
     for name in examples:
         assert f"](figures/gallery/{name}.png)](#{name}yaml)" in site["examples.md"]
         assert (ROOT / f"docs/figures/gallery/{name}.png").is_file()
-
-
-NOTEBOOKS = sorted(path.stem for path in (ROOT / "docs/notebooks").glob("*.md"))
-
-
-def test_there_are_notebooks_for_a_table_images_and_a_plugin() -> None:
-    assert NOTEBOOKS == ["own-images", "own-plugin", "own-table"]

@@ -19,7 +19,7 @@ from scorefold_site.sessions import blocks
 from scorefold_site.theory import named
 
 ROOT = Path(__file__).parent.parent
-NOTEBOOKS = sorted(path.stem for path in (ROOT / "docs/notebooks").glob("*.md"))
+NOTEBOOKS = ["own-images", "own-plugin", "own-table"]
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_site_builds_without_a_warning(built: Path) -> None:
+    assert sorted(path.stem for path in (ROOT / "docs/notebooks").glob("*.md")) == NOTEBOOKS
     for path in {**pages(ROOT), **copied_pages(ROOT)}:
         assert (built / path).with_suffix(".html").is_file(), path
 
