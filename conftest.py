@@ -64,10 +64,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("the time of this run is over")
 
 
+# For every kind of device that is not there torch.manual_seed keeps a traceback of each call, a millisecond in all.
+SEED = torch.manual_seed if torch.cuda.is_available() else torch.default_generator.manual_seed
+
+
 @pytest.fixture(autouse=True)
 def _fixed_seed() -> None:
     """Every test starts from one seed."""
-    torch.manual_seed(0)
+    SEED(0)
 
 
 @pytest.fixture
