@@ -9,6 +9,7 @@ import pytest
 from scorefold_registry import Host
 from scorefold_registry.cli.main import main
 from scorefold_registry.experiments.profiles import PROFILES
+from scorefold_registry.plugins.loading import load_claim
 from scorefold_toolkit.data.published import FASHION_MNIST
 
 
@@ -27,6 +28,14 @@ def test_a_plugin_claims_a_name_once() -> None:
     for record in plugins:
         names = [claim.name for claim in record.claims]
         assert len(set(names)) == len(names), record.name
+
+
+def test_of_a_function_that_may_give_no_value_a_claim_says_what_it_needs() -> None:
+    for record in Host.discover().plugins:
+        needing = {claim.target for claim in record.claims if claim.needs}
+        for claim in record.claims:
+            gives = load_claim(record, claim).__annotations__["return"]
+            assert "None" not in gives or claim.target in needing, f"{record.name}/{claim.name}"
 
 
 PUBLISHED = {

@@ -177,21 +177,25 @@ def test_one_failure_never_stops_the_rest(make: Callable[..., Any]) -> None:
         "e right gate range 3",
         "f no_number gate min 0",
         "g right gate min 0",
+        "h no_data gate min 0",
     )
     found = {claim["claim"]: claim for claim in ask(1)["claims"]}
     assert found["a"]["error"].startswith("ValueError: no bread (at ")
     assert found["a"]["error"].endswith("fake_one/impl.py:19 in fails)")
-    assert found["b"]["error"] == "it returned 'eleven'; expected a number, or None where data are not at hand"
+    expected = "expected a number, or None and in needs what is missing"
+    assert found["b"]["error"] == f"it returned 'eleven'; {expected}"
+    assert found["h"]["error"] == f"it returned None; {expected}"
     assert "fake_one.impl has no 'missing'" in found["c"]["error"]
     assert "which can't be compared with" in found["d"]["error"]
     assert "which can't be compared with" in found["e"]["error"]
     assert (found["f"]["measured"], found["f"]["error"]) == ("NaN", None)
-    assert [claim["verdict"] for claim in found.values()] == ["error"] * 5 + ["fails", "holds"]
-    assert [claim["within"] for claim in found.values()] == [False] * 6 + [True]
+    assert [claim["verdict"] for claim in found.values()] == ["error"] * 5 + ["fails", "holds", "error"]
+    assert [claim["within"] for claim in found.values()] == [False] * 6 + [True, False]
 
 
 def test_what_is_skipped_never_counts_as_held(make: Callable[..., Any]) -> None:
-    ask = make("there right gate min 0", "gone no_data gate min 0", "aside no_data report min 0")
+    gone, aside = "gone no_data gate min 0; needs='bread'", "aside no_data report min 0; needs='bread'"
+    ask = make("there right gate min 0", gone, aside)
     found = ask(0)["claims"]
     assert [(claim["verdict"], claim["within"], claim["measured"]) for claim in found] == [
         ("holds", True, 10.0),
@@ -230,6 +234,15 @@ def test_text_says_each_claim_and_the_whole(install: Install, capsys: Captured) 
     assert captured.err == "busy\n"
     assert main(["reproduce", "fake-one", "--only", "off"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "measured; 1 report", "nothing there could have failed"
+
+
+def test_the_last_line_says_which_reports_gave_no_value(install: Install, capsys: Captured) -> None:
+    source = claims("ten right report min 0", "gone no_data report min 0; needs='bread'", "worse fails report min 0")
+    install("fake-one", source, files={"impl.py": IMPL})
+    assert main(["reproduce", "fake-one"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "measured; 3 reports: 1 skipped, 1 error"
+    assert main(["reproduce", "fake-one", "--only", "gone"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "not measured; 1 report: 1 skipped"
 
 
 def test_profiles(make: Callable[..., Any]) -> None:

@@ -95,7 +95,7 @@ class Measurement:
         if self.error is not None:
             return start + self.error
         if self.skipped:
-            return f"{start}it needs {self.claim.needs or 'data or weights that are not at hand'}"
+            return f"{start}it needs {self.claim.needs}"
         unit = f" {self.claim.unit}" if self.claim.unit else ""
         expected = f"; expected {expected_text(self.claim)}" if self.claim.role == "gate" else ""
         reference = "" if self.claim.reference is None else f"; {self.claim.basis} {self.claim.reference:g}"

@@ -157,12 +157,12 @@ def _value(host: Host, record: PluginRecord, claim: Claim, profile: str, seed: i
     function = load_claim(record, claim)
     with redirect_stdout(sys.stderr):
         found = function(host, profile, seed, **claim.options)
-    if found is None:
+    if found is None and claim.needs:
         return None
     try:
         return float(found)
     except (TypeError, ValueError):
-        raise PluginError(f"it returned {found!r}; expected a number, or None where data are not at hand") from None
+        raise PluginError(f"it returned {found!r}; expected a number, or None and in needs what is missing") from None
 
 
 def _key(host: Host, record: PluginRecord, claim: Claim, profile: str, seed: int) -> str:

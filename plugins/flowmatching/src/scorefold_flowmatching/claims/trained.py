@@ -40,7 +40,7 @@ def radius_ratio(host: Any, profile: str, seed: int) -> float:
     return sphere_radius(host, profile, seed) / _off_the_sphere(host, "score:denoising", seed)
 
 
-def sphere_dimension(host: Any, profile: str, seed: int) -> float | None:
+def sphere_dimension(host: Any, profile: str, seed: int) -> float:
     source = _source(host, seed, 6)
     estimator = host.create("estimator:iddiff", score=_trained(host, "score:flow-matching", seed, 6))
     found = estimator.estimate(source.load("test"), generator=derive_generator(seed, "estimate")).value

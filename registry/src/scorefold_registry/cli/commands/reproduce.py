@@ -76,17 +76,19 @@ def run(arguments: list[str]) -> int:
 
 
 def _summary(measurements: Sequence[Measurement], held: bool) -> str:
-    """How many gates held, failed and were skipped, and how many reports there are besides."""
+    """How many gates held, failed and were skipped, and how many reports there are besides, with those of no value."""
     gates = [item for item in measurements if item.claim.role == "gate"]
-    reports = len(measurements) - len(gates)
+    found = Counter(item.verdict for item in measurements if item.claim.role == "report")
+    reports, lost = found.total(), [f"{found[word]} {word}" for word in ("skipped", "error") if found[word]]
     counts = [
         f"{sum(item.holds is verdict for item in gates)} {word}"
         for verdict, word in ((True, "hold"), (False, "fail"), (None, "skipped"))
     ]
     parts = [f"{len(gates)} gate{'' if len(gates) == 1 else 's'}: {', '.join(counts)}"] if gates else []
-    parts += [f"{reports} report{'' if reports == 1 else 's'}"] if reports else []
-    # Reports that all came out have no bound that could have failed.
-    verdict = "does not hold" if not held else "holds" if gates else "measured"
+    if reports:
+        parts.append(f"{reports} report{'' if reports == 1 else 's'}" + (f": {', '.join(lost)}" if lost else ""))
+    # Reports have no bound that could have failed.
+    verdict = "does not hold" if not held else "holds" if gates else "measured" if found["measured"] else "not measured"
     return f"{verdict}; {'; '.join(parts)}"
 
 
