@@ -14,7 +14,7 @@ import pytest
 from scorefold_registry.cli.main import main
 from scorefold_registry.plugins import requirements
 from scorefold_registry.plugins.discovery import discover
-from scorefold_registry.plugins.requirements import Unmet, unmet, unmet_contract
+from scorefold_registry.plugins.requirements import Unmet, unmet, unmet_contract, versions_of_ours
 from scorefold_registry.run import keys
 
 Install = Callable[..., Path]
@@ -40,7 +40,7 @@ NUMPY = importlib_metadata.version("numpy")
     ],
 )
 def test_what_is_met(requires: list[str]) -> None:
-    assert unmet_contract("fake-one", requires) is None
+    assert unmet_contract("fake-one", requires, versions_of_ours()) is None
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ def test_what_is_met(requires: list[str]) -> None:
     ],
 )
 def test_what_is_not_met_says_what_has_to_move(requirement: str, fix: str) -> None:
-    found = unmet_contract("fake-one", ["torch>=2", requirement])
+    found = unmet_contract("fake-one", ["torch>=2", requirement], versions_of_ours())
     what = f"it requires {requirement}; installed is scorefold-core {HAVE}"
     assert found == Unmet(what, fix)
 
 
 def test_a_requirement_that_no_one_can_read() -> None:
-    found = unmet_contract("fake-one", ["scorefold-core >>> 1"])
+    found = unmet_contract("fake-one", ["scorefold-core >>> 1"], versions_of_ours())
     assert found is not None
     assert found.what == "its metadata requires 'scorefold-core >>> 1', which can't be read"
 

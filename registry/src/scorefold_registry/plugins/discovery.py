@@ -24,7 +24,7 @@ from scorefold_registry.plugins.loading import describe, fix, own_frame
 from scorefold_registry.plugins.names import normalise
 from scorefold_registry.plugins.process_guard import isolated
 from scorefold_registry.plugins.records import LOCAL, PluginRecord
-from scorefold_registry.plugins.requirements import unmet_contract
+from scorefold_registry.plugins.requirements import unmet_contract, versions_of_ours
 from scorefold_registry.plugins.settings import Settings, find_settings, read_settings, settings_notes
 
 SLOW = 2.0
@@ -75,8 +75,9 @@ def discover(
     records = sorted(_entry_points(), key=lambda record: (normalise(record.distribution), record.name))
     records += development_plugins(settings)
     notes = settings_notes(settings) + apply_list(chosen_list(allow, deny, settings), records)
+    ours = versions_of_ours()
     for record in records:
-        if record.state == "found" and (fault := unmet_contract(record.distribution, record.requires)):
+        if record.state == "found" and (fault := unmet_contract(record.distribution, record.requires, ours)):
             record.fail("incompatible", fault.what, fix=fault.fix)
     manager = pluggy.PluginManager("scorefold")
     manager.add_hookspecs(hookspecs)
@@ -107,10 +108,11 @@ def _entry_points() -> Iterator[PluginRecord]:
             seen.add(normalise(name))
             # What an import takes is the first on the path, which may be one that declares no plugin.
             first = importlib_metadata.distribution(name)
-            requires = tuple(first.requires or ())
+            metadata = first.metadata
+            version, requires = metadata["Version"], tuple(metadata.get_all("Requires-Dist") or first.requires or ())
             found = [
                 # An entry point may name extras after its module, in brackets.
-                PluginRecord(entry.name, name, first.version, entry.value.partition("[")[0].strip(), requires=requires)
+                PluginRecord(entry.name, name, version, entry.value.partition("[")[0].strip(), requires=requires)
                 for entry in first.entry_points.select(group=ENTRY_POINT_GROUP)
             ]
         except Exception as error:

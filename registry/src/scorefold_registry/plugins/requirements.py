@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,26 +29,33 @@ class Unmet:
     fix: str
 
 
-def unmet_contract(distribution: str, requires: Iterable[str]) -> Unmet | None:
+def versions_of_ours() -> dict[str, str]:
+    """The installed versions of core and the toolkit; one that is missing is left out."""
+    found = {}
+    for name in OURS:
+        with suppress(importlib_metadata.PackageNotFoundError):
+            found[name] = importlib_metadata.version(name)
+    return found
+
+
+def unmet_contract(distribution: str, requires: Iterable[str], ours: Mapping[str, str]) -> Unmet | None:
     """What a distribution requires of Scorefold's core or toolkit and does not get; None where it fits.
 
-    Costs nothing where no version is required, or just the one that is installed: ``packaging`` is imported for others.
+    ``ours`` are ``versions_of_ours``. Costs nothing where no version is required, or just the one that is installed:
+    ``packaging`` is imported for others.
     """
     for text in requires:
         name, rest = _split(text)
-        judged = normalise(name) in OURS and rest and not _is_installed(name, rest)
+        judged = normalise(name) in OURS and rest and not _names(rest, ours.get(normalise(name)))
         if judged and (found := _unmet(distribution, text)) is not None:
             return found
     return None
 
 
-def _is_installed(name: str, rest: str) -> bool:
-    """Whether a requirement such as ``~=1.2`` names the very version that is installed, as those among our own do."""
+def _names(rest: str, version: str | None) -> bool:
+    """Whether a requirement such as ``~=1.2`` names this very version, as those among our own do."""
     named = re.fullmatch(r"(?:~=|>=|==)\s*([\d.]+)", rest)
-    try:
-        return named is not None and named[1] == importlib_metadata.version(name)
-    except importlib_metadata.PackageNotFoundError:
-        return False
+    return named is not None and named[1] == version
 
 
 def unmet(distribution: str, requires: Iterable[str]) -> Iterator[Unmet]:
