@@ -27,7 +27,8 @@ import pytest
 import torch
 
 # What several test files of a folder share stands in its folder toys: test modules themselves are no package.
-sys.path[:0] = map(str, sorted(Path(__file__).parent.glob("**/tests/**/toys")))
+MEMBERS = ("", "*/", "plugins/*/")
+sys.path[:0] = sorted(str(toys) for member in MEMBERS for toys in Path(__file__).parent.glob(f"{member}tests/**/toys"))
 
 torch.set_num_threads(1)
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,7 @@ def write_report(folder: Path, sections: Sequence[tuple[str, str, str]], failure
     write_text(folder / "report.html", html)
 
 
+@cache
 def templates() -> Environment:
     """The templates of our pages, with the filter ``number``."""
     environment = Environment(
