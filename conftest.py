@@ -66,7 +66,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 # For every kind of device that is not there torch.manual_seed keeps a traceback of each call, a millisecond in all.
-SEED = torch.manual_seed if torch.cuda.is_available() else torch.default_generator.manual_seed
+SEED = torch.manual_seed if torch.accelerator.is_available() else torch.default_generator.manual_seed
 
 
 @pytest.fixture(autouse=True)

@@ -182,7 +182,7 @@ def test_one_failure_never_stops_the_rest(make: Callable[..., Any]) -> None:
     found = {claim["claim"]: claim for claim in ask(1)["claims"]}
     assert found["a"]["error"].startswith("ValueError: no bread (at ")
     assert found["a"]["error"].endswith("fake_one/impl.py:19 in fails)")
-    expected = "expected a number, or None and in needs what is missing"
+    expected = "expected a number, or None where needs of its claim says what is missing"
     assert found["b"]["error"] == f"it returned 'eleven'; {expected}"
     assert found["h"]["error"] == f"it returned None; {expected}"
     assert "fake_one.impl has no 'missing'" in found["c"]["error"]

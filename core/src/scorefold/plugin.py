@@ -271,8 +271,8 @@ class Claim:
     ``rel``, ``min``, ``max`` and ``range``; ``role`` is ``gate`` or ``report``, fixed before it is measured.
     ``reference`` is a number to compare with, which ``abs`` and ``rel`` need; its ``basis`` is ``published`` only where
     a paper prints it, ``derived`` for a closed form or a simulation, and ``earlier run`` for anybody's run. ``needs``
-    says what is missing where there is no value, and where to get it; ``structural`` why a gate holds for a model that
-    was not trained, such as a ratio of parameters.
+    says what is missing where there is no value, and where to get it (without it, no value is an error); ``structural``
+    why a gate holds for a model that was not trained, such as a ratio of parameters.
     """
 
     name: str

@@ -162,7 +162,8 @@ def _value(host: Host, record: PluginRecord, claim: Claim, profile: str, seed: i
     try:
         return float(found)
     except (TypeError, ValueError):
-        raise PluginError(f"it returned {found!r}; expected a number, or None and in needs what is missing") from None
+        expected = "a number, or None where needs of its claim says what is missing"
+        raise PluginError(f"it returned {found!r}; expected {expected}") from None
 
 
 def _key(host: Host, record: PluginRecord, claim: Claim, profile: str, seed: int) -> str:
