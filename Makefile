@@ -19,7 +19,7 @@ export OMP_NUM_THREADS ?= 1
 # Set, it would have every process compile again what pip left, and our sources.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test heavy costs quick coverage attack slow gpu matrix lowest lint format docs gallery bench known dist clean
+.PHONY: help install demo test heavy costs quick coverage attack slow gpu matrix portable lowest lint format docs gallery bench known dist clean
 
 help:  ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -93,6 +93,9 @@ gpu: $(VENV)/installed-test  ## Check everything on an accelerator: components, 
 
 matrix:  ## make test on every Python from 3.11 to 3.14 that is found, each in an environment of its own
 	@$(PYTHON) .ci/matrix.py
+
+portable: $(VENV)/installed-test  ## make test as other machines run it: other instructions, threads, users, folders, languages, seeds
+	@$(BIN)/python .ci/portable.py
 
 lowest:  ## make test on Python 3.11 with the lowest version of every requirement
 	@$(PYTHON) .ci/matrix.py --lowest

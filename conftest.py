@@ -7,7 +7,11 @@ import os
 import signal
 import time
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# make portable runs the tests with two threads, and with other seeds, to see that none depends on these.
+THREADS = os.environ.get("SCOREFOLD_TEST_THREADS", "1")
+SHIFT = int(os.environ.get("SCOREFOLD_TEST_SEED", "0"))
+for library in ("OMP", "MKL", "OPENBLAS"):
+    os.environ[f"{library}_NUM_THREADS"] = THREADS
 # Threads of tests that take several sleep until there is work: by default they spin, for up to half of a test's time.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -30,7 +34,7 @@ import torch
 MEMBERS = ("", "*/", "plugins/*/")
 sys.path[:0] = sorted(str(toys) for member in MEMBERS for toys in Path(__file__).parent.glob(f"{member}tests/**/toys"))
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(THREADS))
 
 # No test is there to survive a power cut, and a run waits for the disk as long as it computes.
 os.fsync = lambda file: None
@@ -72,12 +76,12 @@ SEED = torch.manual_seed if torch.accelerator.is_available() else torch.default_
 @pytest.fixture(autouse=True)
 def _fixed_seed() -> None:
     """Every test starts from one seed."""
-    SEED(0)
+    SEED(SHIFT)
 
 
 @pytest.fixture
 def generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
+    return torch.Generator().manual_seed(SHIFT)
 
 
 @pytest.fixture
