@@ -105,6 +105,9 @@ def _run(words: list[str], folder: Path, interrupted: bool) -> str:
         words[:1] = [sys.executable, *_PROGRAMS[words[0]]]
     path = os.pathsep.join([str(installed), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": path}
+    if words[0] == "ls":
+        # Each language has an order of its own.
+        environment["LC_ALL"] = "C"
     done = subprocess.run(
         words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -28,8 +28,9 @@ class IsotropicProcess(DiffusionProcess, Isotropic):
     deviations along one direction, which counts for large events however large the noise of a coordinate is.
 
     >>> process = IsotropicProcess(GeometricVE(0.1, 10.0))
-    >>> process.perturb(torch.ones(1, 1), torch.ones(1), noise=torch.ones(1, 1)), process.time_at(torch.ones(1))
-    (tensor([[11.0000]]), tensor([0.5000]))
+    >>> x_1, t = process.perturb(torch.ones(1, 1), torch.ones(1), noise=torch.ones(1, 1)), process.time_at(torch.ones(1))
+    >>> round(float(x_1), 3), round(float(t), 3)
+    (11.0, 0.5)
     """
 
     def __init__(self, schedule: Schedule, mean: Tensor | float = 0.0) -> None:

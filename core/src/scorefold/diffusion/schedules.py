@@ -5,8 +5,8 @@ times t that broadcast against the parameters and returns tensors of the broadca
 schedule keeps the values that it has there.
 
 >>> schedules = (GeometricVE(), EDM(), LinearVP(), LinearSubVP(), LinearLogSNR(), Cosine(), Stretched(Cosine(), 2.0))
->>> [round(float(schedule.log_snr(torch.tensor(0.5))), 1) for schedule in schedules]
-[0.7, -1.8, -2.5, -2.4, 0.0, 0.0, 1.7]
+>>> [round(float(schedule.log_snr(torch.tensor(0.4))), 1) for schedule in schedules]
+[2.4, 0.1, -1.4, -1.2, 2.0, 0.6, 2.2]
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Geometry(ABC):
     ...     exp, log = (lambda self, x, v: x + v), (lambda self, x, y: y - x)
     ...     def metric(self, x):
     ...         return torch.diag(torch.tensor([4.0, 1.0])).expand(len(x), 2, 2)
-    >>> Wide().distance(torch.zeros(1, 2), torch.eye(2))
+    >>> Wide().distance(torch.zeros(1, 2), torch.eye(2)).round(decimals=3)
     tensor([2., 1.])
     """
 

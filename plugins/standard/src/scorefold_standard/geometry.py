@@ -22,7 +22,7 @@ class Euclidean(Geometry, Transports, ClosedFormGeodesics):
 
     >>> from scorefold_registry import Host
     >>> plane = Host.discover().create("geometry:euclidean", {"event_shape": [2]})
-    >>> plane.distance(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]))
+    >>> plane.distance(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]])).round(decimals=3)
     tensor([5.])
     """
 

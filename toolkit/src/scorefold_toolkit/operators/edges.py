@@ -22,9 +22,9 @@ class Edges(Operator):
     ``ScorefoldError`` where it is missing.
 
     >>> image = torch.zeros(1, 1, 8, 8)
-    >>> image[..., 4:] = 1.0
+    >>> image[..., 3], image[..., 4:] = 0.5, 1.0
     >>> Edges((1, 8, 8))(image)[0, 0, 3]
-    tensor([0., 0., 0., 1., 1., 0., 0., 0.])
+    tensor([0., 0., 0., 1., 0., 0., 0., 0.])
     """
 
     def __init__(
