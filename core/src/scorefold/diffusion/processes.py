@@ -28,8 +28,8 @@ class IsotropicProcess(DiffusionProcess, Isotropic):
     deviations along one direction, which counts for large events however large the noise of a coordinate is.
 
     >>> process = IsotropicProcess(GeometricVE(0.1, 10.0))
-    >>> x_1, t = process.perturb(torch.ones(1, 1), torch.ones(1), noise=torch.ones(1, 1)), process.time_at(torch.ones(1))
-    >>> round(float(x_1), 3), round(float(t), 3)
+    >>> noisy = process.perturb(torch.ones(1, 1), torch.ones(1), noise=torch.ones(1, 1))
+    >>> round(float(noisy), 3), round(float(process.time_at(torch.ones(1))), 3)
     (11.0, 0.5)
     """
 
