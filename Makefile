@@ -95,7 +95,7 @@ matrix:  ## make test on every Python from 3.11 to 3.14 that is found, each in a
 	@$(PYTHON) .ci/matrix.py
 
 portable: $(VENV)/installed-test  ## make test as other machines run it: other instructions, threads, users, folders, languages, seeds
-	@$(BIN)/python .ci/portable.py
+	@$(BIN)/python .ci/portable.py $(if $(COMMIT),--of $(COMMIT)) $(NAMES)
 
 lowest:  ## make test on Python 3.11 with the lowest version of every requirement
 	@$(PYTHON) .ci/matrix.py --lowest

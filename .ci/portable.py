@@ -99,6 +99,8 @@ def main() -> int:
             line, status = tested(name)
         except UnsupportedError as reason:
             lines.append(f"{name:18} not run: {reason}")
+            if options.of:
+                names.append("native")
             continue
         lines.append(line)
         failed |= status != 0
@@ -110,7 +112,7 @@ def main() -> int:
 def of(commit: str) -> str:
     """The variant of a commit; one that this machine does not support is `native`."""
     name = CHOSEN[int(commit, 16) % len(CHOSEN)]
-    print(f"variant of {commit[:12]}: {name}", flush=True)
+    print(f"variant of commit {commit[:8]}: {name}", flush=True)
     return name
 
 
@@ -128,7 +130,8 @@ def tested(name: str) -> tuple[str, int]:
         minutes = (time.monotonic() - start) / 60
         writable(Path(folder))
     text = log.read_text(encoding="utf-8", errors="replace")
-    print(*re.findall(r"^(?:FAILED|ERROR) .*", text, re.M), sep="\n", flush=True)
+    if done.returncode != 0:
+        print(text[max(text.find("= FAILURES ="), 0) :], flush=True)
     counts = re.findall(r"^=*\s?(\d+ (?:passed|failed|errors?|skipped)\b.*?)(?: in [\d.]+s.*)?$", text, re.M)
     result = counts[-1] if counts else f"no summary, exit status {done.returncode}"
     return f"{name:18} {result}; {minutes:.1f} min (log: {log.relative_to(ROOT)})", done.returncode

@@ -31,6 +31,27 @@ def test_examples_of_docstrings(name: str) -> None:
     assert not found.failed
 
 
+def hanging(text: str) -> list[str]:
+    """Tensors in what is printed that hang on last bits: 5.0000 is printed where a value is not quite 5, else 5. is."""
+    printed = re.findall(r"\btensor\(([\[\]\s,.\de+-]*\d[\[\]\s,.\de+-]*)", text)
+    return [part for part in printed if all(number.endswith(".0000") for number in re.findall(r"[\d.e+-]+", part))]
+
+
+def test_no_example_prints_whether_a_number_is_exact() -> None:
+    assert hanging("(tensor(5.0000), tensor(0.))") == ["5.0000"]
+    assert hanging("tensor([[-1.0000,  1.0000],\n        [ 1.0000, -1.0000]])")
+    assert not hanging("tensor([0.0000, 0.5000]), tensor([[5., 1.]]), tensor(0.5000)")
+    sources = [file for source in (*ROOT.glob("*/src"), *ROOT.glob("plugins/*/src")) for file in source.rglob("*.py")]
+    pages = [
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("*.md"),
+        *ROOT.glob("*/README.md"),
+        *ROOT.glob("plugins/*/README.md"),
+    ]
+    found = {str(file.relative_to(ROOT)): hanging(file.read_text(encoding="utf-8")) for file in sources + pages}
+    assert {name: tensors for name, tensors in found.items() if tensors} == {}, "round them: x.round(decimals=3)"
+
+
 def public_classes() -> Iterator[type]:
     """The classes on the pages of the Python reference, but for errors, which have a page of examples; and those that
     components declare.

@@ -61,7 +61,7 @@ def differences(before: RunEntry, after: RunEntry) -> dict[str, list[Difference]
 
 def _parts(run: RunEntry) -> dict[str, dict[str, Any]]:
     resolved, found = run.folder / "resolved.yaml", run.folder / "environment.json"
-    config = parse_value(resolved.read_text()) if resolved.is_file() else {}
+    config = parse_value(resolved.read_text("utf-8")) if resolved.is_file() else {}
     installed = read_json(found) if found.is_file() else {}
     versions = {**installed.get("versions", {}), **installed.get("scorefold", {})}
     versions |= {plugin["distribution"]: plugin["version"] for plugin in installed.get("plugins", [])}
