@@ -76,7 +76,7 @@ def test_conditional_scores_of_a_joint_gaussian(scale_y, gain, variance, score, 
     y_t = y + scale_y * torch.randn(count, 1, generator=generator, dtype=F64)
     options = {"condition": y_t, "times": times, "weighting": "sigma2", "generator": generator}
     losses = denoising_score_matching(lambda x, t, c: 0.5 * (x - k * c) / v, process, x, **options)
-    assert float(losses.mean()) == pytest.approx(loss, abs=3 * float(losses.std()) / math.sqrt(count))
+    assert float(losses.mean()) == pytest.approx(loss, abs=5 * float(losses.std()) / math.sqrt(count))
 
 
 def test_joint_score_has_the_conditional_blocks() -> None:
@@ -199,7 +199,7 @@ def test_likelihood_weighting_is_the_divergence(sigma_max_y) -> None:
         )
 
     excess = losses(q) - losses(p)
-    assert float(excess.mean()) == pytest.approx(integral, abs=3 * float(excess.std()) / math.sqrt(count))
+    assert float(excess.mean()) == pytest.approx(integral, abs=5 * float(excess.std()) / math.sqrt(count))
 
 
 @pytest.mark.parametrize(

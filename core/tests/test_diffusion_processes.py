@@ -145,7 +145,7 @@ def test_isotropic_priors() -> None:
         torch.testing.assert_close(process.prior_log_prob(x), expected)
         draws = process.sample_prior((4000, 3), generator=torch.Generator().manual_seed(0), like=x)
         assert draws.dtype == F64
-        assert float(draws.std()) == pytest.approx(scale, rel=3 / math.sqrt(2 * draws.numel()))
+        assert float(draws.std()) == pytest.approx(scale, rel=5 / math.sqrt(2 * draws.numel()))
 
 
 def test_a_finished_component_stands_still() -> None:

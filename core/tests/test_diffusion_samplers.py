@@ -145,7 +145,7 @@ def test_the_predictor_has_weak_order_one_and_the_corrector_helps(monkeypatch) -
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_samples_have_the_exact_moments_of_their_recursion(name, monkeypatch) -> None:
-    """20,000 draws of a one-dimensional distribution with a mean, against the affine recursion, within 3 standard
+    """20,000 draws of a one-dimensional distribution with a mean, against the affine recursion, within 5 standard
     errors."""
     process, count, mean = VP(), 20000, 1.5
     sigma = torch.tensor([[0.25]], dtype=F64)
@@ -163,8 +163,8 @@ def test_samples_have_the_exact_moments_of_their_recursion(name, monkeypatch) ->
     x = process.sample_prior((count, 1), generator=generator, like=times)
     x, _ = SAMPLERS[name](score, process, x, times, generator=generator)
     std = float(expected) ** 0.5
-    assert float(x.mean()) == pytest.approx(float(centre), abs=3 * std / math.sqrt(count))
-    assert float(x.var()) == pytest.approx(float(expected), abs=3 * std**2 * math.sqrt(2 / count))
+    assert float(x.mean()) == pytest.approx(float(centre), abs=5 * std / math.sqrt(count))
+    assert float(x.var()) == pytest.approx(float(expected), abs=5 * std**2 * math.sqrt(2 / count))
     assert float(centre) == pytest.approx(mean, abs=0.05)
     assert float(expected) == pytest.approx(0.25, rel=0.25)
 

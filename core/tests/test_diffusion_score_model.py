@@ -85,13 +85,13 @@ def test_what_does_not_fit_is_refused() -> None:
 
 @pytest.mark.parametrize("sampler", ["euler-maruyama", "predictor-corrector", "heun", "ddim", "dpmpp-2m", ddim])
 def test_samples_have_the_distribution_of_the_model(sampler, generator) -> None:
-    """4,000 draws of N(.5, .25) from VP noise: within 3 standard errors and the error of 100 steps."""
+    """4,000 draws of N(.5, .25) from VP noise: within 5 standard errors and the error of 100 steps."""
     model = Normal(VP())
     x = model.sample(4000, steps=100, sampler=sampler, spacing="log-snr", generator=generator)
     assert x.shape == (4000, 2)
     assert x.dtype == F64
-    assert float((x.mean(0) - 0.5).abs().max()) < 3 * 0.5 / math.sqrt(4000) + 0.01
-    assert float((x.std(0) - 0.5).abs().max()) < 3 * 0.5 / math.sqrt(2 * 4000) + 0.02
+    assert float((x.mean(0) - 0.5).abs().max()) < 5 * 0.5 / math.sqrt(4000) + 0.01
+    assert float((x.std(0) - 0.5).abs().max()) < 5 * 0.5 / math.sqrt(2 * 4000) + 0.02
 
 
 def test_sampling_leaves_the_global_generator_and_the_graph_alone(generator) -> None:

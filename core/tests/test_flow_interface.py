@@ -65,7 +65,7 @@ def test_dequantisation_adds_the_bin_and_integrates_to_the_probability_of_a_leve
     # With one, exp of the log-likelihood averages to the probability of the bin around the level.
     draws = flow.log_prob(x.expand(100_000, 1), generator=generator).exp().detach()
     truth = float(distribution.cdf(x + 0.25) - distribution.cdf(x - 0.25))
-    assert draws.mean().item() == pytest.approx(truth, abs=4 * float(draws.std()) / math.sqrt(100_000))
+    assert draws.mean().item() == pytest.approx(truth, abs=5 * float(draws.std()) / math.sqrt(100_000))
     assert float(draws.std()) > 0
 
 

@@ -20,7 +20,7 @@ def test_simulated_losses_have_the_expectation_of_the_design_average() -> None:
         values = torch.stack([losses.test[0] for losses in found])
         plans = Plans(torch.tensor([0]), *(torch.tensor([[float(count)]]).double() for count in cell))
         expected, error = simulated_risk(linear(), plans, MonteCarloConfig(), torch.Generator().manual_seed(0), 0.005)
-        assert abs(float(values.mean() - expected)) < 4 * (float(values.var()) / 3000 + float(error) ** 2) ** 0.5
+        assert abs(float(values.mean() - expected)) < 5 * (float(values.var()) / 3000 + float(error) ** 2) ** 0.5
 
 
 def test_smaller_cells_are_parts_of_larger_ones() -> None:

@@ -22,7 +22,7 @@ def test_at_rate_0_it_is_exact_on_either_side_of_the_threshold(m: int, n_v: int,
     case, plans = problem(p, 0.0, 0.7, 1.3, 2.0), plan((m, 5, n_v))
     mean, error = simulated(case, plans, 1500)
     known = risk(case, plans)
-    assert abs(mean - float(known.value)) <= max(4 * error, 0.01 * mean)
+    assert abs(mean - float(known.value)) <= max(5 * error, 0.01 * mean)
     assert float(known.error) == 0
     assert validity(case, known).startswith("exact")
 
@@ -38,7 +38,7 @@ def test_at_rate_0_it_is_exact_for_a_mixture(p: int) -> None:
     """Tasks of different size, spread and noise, pooled."""
     case, plans = problem(p, 0.0, [0.2, 2.0], [1.5, 0.4], 2.0), plan((3, 4, 5), (4, 4, 3), kinds=(0, 1))
     mean, error = simulated(case, plans, 3000)
-    assert abs(mean - value(case, plans)) <= 4 * error
+    assert abs(mean - value(case, plans)) <= 5 * error
 
 
 @pytest.mark.parametrize("m", [1, 2, 5, 10, 30])
@@ -64,12 +64,12 @@ def test_above_the_threshold_leading_order_errs_by_the_fluctuation_of_its_rows(
     case, plans = problem(p, rate), plan((m, n_t, n_v))
     mean, error = simulated(case, plans, 400)
     off = abs(value(case, plans, leading=True) / mean - 1)
-    assert off <= float(risk(case, plans, leading=True).error) + 3 * error / mean
+    assert off <= float(risk(case, plans, leading=True).error) + 5 * error / mean
     if n_t >= 12:
         # Where the inner step is well determined, that is the weights over the rows.
-        assert off <= 1.1 * (p + 1) / (m * n_v) + 3 * error / mean
+        assert off <= 1.1 * (p + 1) / (m * n_v) + 5 * error / mean
     # The corrected form keeps to what it states of itself.
-    assert abs(value(case, plans) / mean - 1) <= float(risk(case, plans).error) + 3 * error / mean
+    assert abs(value(case, plans) / mean - 1) <= float(risk(case, plans).error) + 5 * error / mean
 
 
 def test_the_error_of_leading_order_halves_when_tasks_double() -> None:
@@ -88,13 +88,13 @@ def test_below_the_threshold_the_coupled_form_is_within_its_error(rate: float, p
     mean, error = simulated(case, plans, 800)
     known = risk(case, plans)
     assert bool(known.valid)
-    assert abs(float(known.value) / mean - 1) <= float(known.error) + 3 * error / mean
+    assert abs(float(known.value) / mean - 1) <= float(known.error) + 5 * error / mean
 
 
 def test_below_the_threshold_leading_order_is_right_for_few_rows() -> None:
     case, plans = problem(400, 0.3, 1.0, 0.25, 0.6), plan((3, 30, 2))
     mean, error = simulated(case, plans, 60)
-    assert abs(value(case, plans, leading=True) / mean - 1) <= 0.01 + 3 * error / mean
+    assert abs(value(case, plans, leading=True) / mean - 1) <= 0.01 + 5 * error / mean
 
 
 @pytest.mark.parametrize("weighting", ["pooled", "task-mean", "best"])
@@ -103,7 +103,7 @@ def test_mixtures_are_within_the_error_under_every_weighting(weighting: str) -> 
     for n_e, n_h in ((4, 16), (10, 10), (16, 4)):
         plans = plan((30, n_e / 2, n_e / 2), (30, n_h / 2, n_h / 2), kinds=(0, 1))  # type: ignore[arg-type]
         mean, error = simulated(case, plans, 300)
-        assert abs(value(case, plans) / mean - 1) <= float(risk(case, plans).error) + 3 * error / mean
+        assert abs(value(case, plans) / mean - 1) <= float(risk(case, plans).error) + 5 * error / mean
 
 
 def test_no_weighting_beats_the_best_one() -> None:
@@ -127,7 +127,7 @@ def test_short_support_makes_it_err_more_and_it_says_so(p: int, rate: float, n_t
         mean, error = simulated(case, plans, 100)
         known = risk(case, plans)
         errors.append(float(known.error))
-        assert abs(float(known.value) / mean - 1) <= errors[-1] + 3 * error / mean
+        assert abs(float(known.value) / mean - 1) <= errors[-1] + 5 * error / mean
     assert errors[0] > errors[1]
     assert not bool(risk(case, plan((2 * p // n_v, n_t, n_v))).valid)
 

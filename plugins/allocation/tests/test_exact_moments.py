@@ -11,7 +11,7 @@ from scorefold_allocation.theory.moments import shrunk_traces, wishart_traces
 from scorefold_allocation.theory.monte_carlo import gaussian_factor
 
 
-def within(values: torch.Tensor, expected: float | torch.Tensor, errors: float = 4.0) -> bool:
+def within(values: torch.Tensor, expected: float | torch.Tensor, errors: float = 5.0) -> bool:
     """Whether the mean of draws is within so many standard errors of what is expected."""
     return abs(float(values.mean()) - float(expected)) <= errors * float(values.std()) / len(values) ** 0.5
 

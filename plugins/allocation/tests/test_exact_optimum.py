@@ -162,7 +162,7 @@ def test_at_rate_0_it_is_the_smallest_size_allowed() -> None:
     assert near == pytest.approx([2.1198, 2.0970], abs=1e-4)
     for expected, one in zip(near, plans, strict=True):
         mean, error = simulated(case, one, 3000)
-        assert abs(mean - expected) <= 4 * error
+        assert abs(mean - expected) <= 5 * error
 
 
 def test_ties_go_to_the_smallest_size() -> None:

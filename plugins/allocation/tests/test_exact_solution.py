@@ -65,7 +65,7 @@ def test_averaging_in_closed_form_changes_no_expectation(case: tuple[int, int, i
     whole = draws(case, 0.7, 1.3, 2.0, 600, 0.2)
     mean, error = simulated(problem(p, 0.2, 0.7, 1.3, 2.0), plan((m, n_t, n_v)), 1500)
     spread = float(whole.std()) / len(whole) ** 0.5
-    assert abs(float(whole.mean()) - mean) <= 4 * (spread**2 + error**2) ** 0.5
+    assert abs(float(whole.mean()) - mean) <= 5 * (spread**2 + error**2) ** 0.5
 
 
 @pytest.mark.parametrize("rate", [-0.3, 0.0, 0.7])
@@ -92,4 +92,4 @@ def test_what_no_row_sees_keeps_its_share_of_the_start(rate: float, generator: t
 def test_the_bias_is_what_rows_leave_of_the_start_on_average() -> None:
     p, m, n_t, n_v = 10, 2, 6, 3
     values = draws((p, m, n_t, n_v), 0.0, 0.0, 2.0, 500, 0.4)
-    assert abs(float(values.mean()) - 2.0 * (1 - 0.6)) < 4 * float(values.std()) / 500**0.5
+    assert abs(float(values.mean()) - 2.0 * (1 - 0.6)) < 5 * float(values.std()) / 500**0.5

@@ -29,7 +29,7 @@ def test_moments_have_no_bias_with_two_labels_a_task(labels: int) -> None:
     found = [estimate_moments(pilot(60, labels, seed)) for seed in range(200)]
     for name, true in (("spread2", 2.0), ("noise2", 0.5), ("centre2", 1.0)):
         values = torch.cat([getattr(moments, name) for moments in found])
-        assert abs(float(values.mean()) - true) < 4 * float(values.std()) / 200**0.5
+        assert abs(float(values.mean()) - true) < 5 * float(values.std()) / 200**0.5
 
 
 def test_counting_a_task_twice_is_no_pair_of_it_with_itself() -> None:

@@ -40,7 +40,7 @@ def near(count: int, dimension: int, queries: int, seed: int = 0) -> tuple[Searc
 @pytest.mark.parametrize(("dimension", "expected"), [(1, 1 / 3), (2, 1 / 9)])
 def test_a_third_of_the_next_distance_is_as_rare_as_volume_says(dimension: int, expected: float) -> None:
     _, found = near(4000, dimension, 4000)
-    assert (found.ratio < 1 / 3).mean() == pytest.approx(expected, abs=4 * math.sqrt(expected / 4000))
+    assert (found.ratio < 1 / 3).mean() == pytest.approx(expected, abs=5 * math.sqrt(expected / 4000))
     assert dimension_of(found.ratio) == pytest.approx(dimension, rel=0.1)
 
 
@@ -157,7 +157,7 @@ def test_quality_of_equal_distributions_is_as_expected(generator: torch.Generato
     assert found["density"].mean == pytest.approx(1, abs=0.01)
     assert found["coverage"].mean == pytest.approx(expected, abs=0.005)
     kernel = kernel_distance(points[:300], points[300:], 99, generator)
-    assert kernel.mean == pytest.approx(0, abs=4 * kernel.deviation / math.sqrt(99))
+    assert kernel.mean == pytest.approx(0, abs=5 * kernel.deviation / math.sqrt(99))
     direct = _kernel_distance(points[:300], points[300:])
     assert kernel.value == pytest.approx(direct, rel=1e-6, abs=1e-12)
 

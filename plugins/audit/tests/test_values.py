@@ -24,8 +24,8 @@ from scorefold_audit.unusual.judging import atypical, atypical_set, judged, low,
 
 
 def within(value: float, mean: float, deviation: float) -> bool:
-    """Whether a value of one seed is within four standard deviations of the mean over seeds."""
-    return abs(value - mean) < 4 * deviation
+    """Whether a value of one seed is within five standard deviations of the mean over seeds."""
+    return abs(value - mean) < 5 * deviation
 
 
 # Means and standard deviations over 20 seeds, 500 points in each set.

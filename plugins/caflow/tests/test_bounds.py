@@ -90,7 +90,7 @@ def test_pairs_follow_their_distribution() -> None:
     bits = -data.truth["log_density"].mean() / (16 * math.log(2))
     split = latents_of(haar(4, 1))
     bounds = structural_bounds(source.pair, split, split, (1, 4, 4), (1, 4, 4))
-    assert float(bits) == pytest.approx(bounds.true, abs=4 * bounds.standard_error(len(w)))
+    assert float(bits) == pytest.approx(bounds.true, abs=5 * bounds.standard_error(len(w)))
 
 
 def test_a_factor_divides_the_size() -> None:

@@ -124,14 +124,14 @@ def test_the_probabilities_of_all_images_are_at_most_one_together(dequantisation
     bound, mass = float(each.mean(0).exp().sum()), each.exp().sum(1)
     assert bound < 1
     error = float(mass.std()) / 20
-    assert float(mass.mean()) < 1 + 4 * error
+    assert float(mass.mean()) < 1 + 5 * error
     assert bound < float(mass.mean())
     if dequantisation == "variational":  # whose estimates have too long a tail for more
         return
     # What is missing is what the flow puts beyond the levels, which draws show as well.
     drawn = flow.sample(20_000, given, generator=generator)
     within = ((drawn > -0.5) & (drawn < 3.5)).flatten(1).all(1).double()
-    assert float(mass.mean()) == pytest.approx(float(within.mean()), abs=4 * error + 4 * float(within.std()) / 141)
+    assert float(mass.mean()) == pytest.approx(float(within.mean()), abs=5 * error + 5 * float(within.std()) / 141)
 
 
 @torch.no_grad()
@@ -155,7 +155,7 @@ def test_bits_of_uniform_images_are_at_least_their_entropy(kind, dequantisation)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(count, (4000, *flow.event_shape), generator=generator).double()
     bits = flow.bits_per_dim(images, torch.zeros(1, dtype=torch.long), generator)
-    assert float(bits.mean()) > math.log2(count) - 4 * float(bits.std()) / math.sqrt(4000)
+    assert float(bits.mean()) > math.log2(count) - 5 * float(bits.std()) / math.sqrt(4000)
 
 
 def test_bits_are_those_of_the_discrete_scale_with_the_logits_jacobian() -> None:

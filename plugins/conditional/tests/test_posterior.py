@@ -38,7 +38,7 @@ def test_density_mean_and_draws_agree(y: float) -> None:
     torch.testing.assert_close(RING.mean(given)[0], mean, atol=1e-6, rtol=0)
     draws = RING.sample(20_000, given, torch.Generator().manual_seed(0))[:, 0]
     deviation = (mass[:, None] * (points - mean) ** 2).sum(0).sqrt()
-    assert bool(((draws.mean(0) - mean).abs() < 4 * deviation / math.sqrt(20_000)).all())
+    assert bool(((draws.mean(0) - mean).abs() < 5 * deviation / math.sqrt(20_000)).all())
     torch.testing.assert_close(draws.std(0), deviation, rtol=0.03, atol=0)
 
 

@@ -78,7 +78,7 @@ def test_the_table_of_noisy_spheres_has_its_closed_form(k: int, noise: float) ->
     numbers = list(map(float, TABLE[k, noise].split()))
     for sigma, trace, flipd in zip(SIGMAS, numbers[::2], numbers[1::2], strict=True):
         for found, said, rounding in zip(closed_form(k, noise, sigma)[:2], (trace, flipd), (0.01, 0.1), strict=True):
-            error = 4 * float(found.std()) / len(found) ** 0.5
+            error = 5 * float(found.std()) / len(found) ** 0.5
             assert float(found.mean()) == pytest.approx(said, abs=rounding + error), sigma
 
 
@@ -103,9 +103,9 @@ def test_an_exact_score_reads_the_table(
     (row,) = found.diagnostics["curve"]
     trace = float(TABLE[k, noise].split()[2 * place])
     assert row["mean_loss"] == pytest.approx(trace, abs=0.1 + 0.02 * trace)
-    # The estimator adds ||eps-hat||^2 at the point to the trace around it; of 64 points, with four standard errors.
+    # The estimator adds ||eps-hat||^2 at the point to the trace around it; of 64 points, with five standard errors.
     square = float(closed_form(k, noise, SIGMAS[place])[2].mean())
-    assert row["flipd"] == pytest.approx(trace + square, abs=0.2 + 4 * square * (2 / (100 - k) / 64) ** 0.5)
+    assert row["flipd"] == pytest.approx(trace + square, abs=0.2 + 5 * square * (2 / (100 - k) / 64) ** 0.5)
 
 
 @pytest.mark.parametrize(("k", "noise"), TABLE)

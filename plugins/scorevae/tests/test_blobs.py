@@ -32,7 +32,7 @@ def test_the_variance_around_blobs() -> None:
     assert SOURCE.residual_variance() == pytest.approx(7.084, abs=1e-12)
     assert int((texture_variances(CONFIG) == 0.15).sum()) == 47
     squares = around_blobs().square().sum((1, 2))
-    assert float(squares.mean()) == pytest.approx(7.084, abs=4 * float(squares.std()) / 20_000**0.5)
+    assert float(squares.mean()) == pytest.approx(7.084, abs=5 * float(squares.std()) / 20_000**0.5)
 
 
 def test_textures_are_independent_cosines() -> None:
@@ -104,7 +104,7 @@ def test_its_denoiser_takes_the_mean_square_to_the_least() -> None:
     x = prior.process.perturb(x0, times, noise)
     found = prior.denoise(x, times)
     off = ((x0 - found) * x).flatten(1).sum(1)
-    assert abs(float(off.mean())) < 4 * float(off.std()) / len(x0) ** 0.5
+    assert abs(float(off.mean())) < 5 * float(off.std()) / len(x0) ** 0.5
     least = (x0 - found).square().sum((1, 2, 3)).mean()
     for factor in (0.98, 1.02):
         assert float((x0 - factor * found).square().sum((1, 2, 3)).mean()) > float(least)
@@ -117,7 +117,7 @@ def test_points_have_the_entropy_of_the_distribution() -> None:
     apart = -0.5 * (SOURCE.distribution().variances * 2 * torch.pi * 2.718281828459045).log().sum() - torch.log(
         torch.tensor(256)
     )
-    error = 4 * float(values.std()) / 2000**0.5
+    error = 5 * float(values.std()) / 2000**0.5
     assert float(apart) - error < float(values.mean()) < float(apart) + 1.0
 
 

@@ -35,8 +35,9 @@ def test_the_evidence_bound_of_the_exact_encoder_is_the_likelihood(worked, gener
     draws = torch.stack([model.elbo(x, generator=generator, draws=400) for _ in range(25)])
     found, error = draws.mean(0), draws.std(0) / math.sqrt(len(draws))
     assert float(error.max()) < 0.3
-    assert bool(((found - exact).abs() < 4.5 * error).all())
-    assert abs(float((found - exact).mean())) < 3.5 * float(draws.mean(1).std()) / math.sqrt(len(draws))
+    # Student's quantiles of 25 draws for a chance of 1e-6: of any of 20 points, and of their mean.
+    assert bool(((found - exact).abs() < 7.6 * error).all())
+    assert abs(float((found - exact).mean())) < 6.5 * float(draws.mean(1).std()) / math.sqrt(len(draws))
 
 
 def test_the_evidence_bound_of_a_worse_encoder_is_lower(worked, generator) -> None:

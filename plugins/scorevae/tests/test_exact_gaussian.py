@@ -137,5 +137,5 @@ def test_the_exact_posterior_minimises_the_data_term(time: float, change: str) -
     excess = (model.noise(x, t, z) - exact).square().sum(1) / 2
     assert excess.mean() > 1e-6
     error = (more - excess).std() / len(x0) ** 0.5
-    assert abs((more - excess).mean()) < 4 * error
+    assert abs((more - excess).mean()) < 5 * error
     assert more.mean() > 0

@@ -53,14 +53,15 @@ def test_an_exact_posterior_is_calibrated_and_scores_what_the_closed_form_says()
     for level in (50, 90):
         error = metrics[f"coverage of {level}% intervals, standard error"]
         assert 0.005 < error < 0.05
-        assert metrics[f"coverage of {level}% intervals"] == pytest.approx(level / 100, abs=3 * error)
-    assert metrics["uniform places, p-value"] > 0.01
+        assert metrics[f"coverage of {level}% intervals"] == pytest.approx(level / 100, abs=5 * error)
+    assert metrics["uniform places, p-value"] > 1e-6
     assert outcome.result["warnings"] == []
     # E|X - Y| - E|X - X'| / 2 = E|X - X'| / 2 for equal distributions: two standard normals in the plane are sqrt(pi)
     # apart.
     answer = outcome.result["answer"]
     assert (answer["quantity"], answer["value"]) == ("energy score", metrics["energy score"])
-    assert answer["interval"][0] < math.sqrt(math.pi) / 2 < answer["interval"][1]
+    error = (answer["interval"][1] - answer["interval"][0]) / 2 / 1.96
+    assert answer["value"] == pytest.approx(math.sqrt(math.pi) / 2, abs=5 * error)
     assert abs(metrics["energy distance"]) < 0.02
     assert abs(metrics["joint energy distance"]) < 0.02
     assert metrics["energy distance, draws"] == 4000
@@ -80,7 +81,7 @@ def test_a_posterior_that_is_off_is_flagged_and_scores_worse(options: dict[str, 
     exact = run(Posterior(spec=SPEC), pairs(), n=20).result["metrics"]["energy score"]
     outcome = run(Posterior(spec=SPEC, **options), pairs(), n=20)
     assert any(said in warning for warning in outcome.result["warnings"])
-    assert outcome.result["metrics"]["uniform places, p-value"] < 1e-3
+    assert outcome.result["metrics"]["uniform places, p-value"] < 1e-6
     assert outcome.result["metrics"]["energy score"] > exact + 0.02
 
 
@@ -118,7 +119,7 @@ def test_a_flow_with_conditions_is_assessed_as_a_score_is() -> None:
     source = Source(test=Dataset(x, condition=condition))
     metrics = run(Shifted(spec=TensorSpec(())), source, n=19).result["metrics"]
     error = metrics["coverage of 90% intervals, standard error"]
-    assert metrics["coverage of 90% intervals"] == pytest.approx(0.9, abs=3 * error)
+    assert metrics["coverage of 90% intervals"] == pytest.approx(0.9, abs=5 * error)
 
 
 def test_answers_depend_on_the_seed_and_not_on_how_many_are_drawn_at_once() -> None:
@@ -148,7 +149,7 @@ def test_draws_are_measured_label_by_label() -> None:
     assert (right["name"], right["points"], off["name"], off["points"]) == ("right", 98, "off", 98)
     assert right["quantity"] == "energy score"
     error = (right["interval"][1] - right["value"]) / 1.96
-    assert right["value"] == pytest.approx(math.sqrt(math.pi) / 2, abs=3 * error)
+    assert right["value"] == pytest.approx(math.sqrt(math.pi) / 2, abs=5 * error)
     assert 0.02 < error < 0.06
     assert off["value"] > right["value"] + 0.5
     assert off["metrics"]["Frechet distance (coordinates)"] == pytest.approx(8, rel=0.2)
@@ -259,7 +260,7 @@ def test_each_point_is_held_to_the_mask_of_its_own() -> None:
     # Only what was hidden is asked about, and there draws and truth are alike.
     places = outcome.arrays["places"].reshape(12, 12, 12)
     assert torch.equal(places.isnan(), mask[:, 0] > 0)
-    assert metrics["coverage of 50% intervals"] == pytest.approx(0.5, abs=4 * 0.02)
+    assert metrics["coverage of 50% intervals"] == pytest.approx(0.5, abs=5 * 0.02)
     assert not [warning for warning in outcome.result["warnings"] if "too narrow" in warning or "too wide" in warning]
     labelled = Dataset(whole.x, {"image": whole.x, "mask": mask}, torch.zeros(12).long(), whole.index)
     source.splits["test"] = labelled
@@ -339,7 +340,7 @@ def test_bytes_that_are_right_are_ties_in_every_precision() -> None:
     outcome = assess(model, {"data": source}, AssessOptions(n=9), context())
     metrics = outcome.result["metrics"]
     assert metrics["PSNR (dB)"] == 100
-    assert metrics["uniform places, p-value"] > 0.01
+    assert metrics["uniform places, p-value"] > 1e-6
     assert metrics["coverage of 90% intervals"] == pytest.approx(0.9, abs=0.03)
 
 
