@@ -14,7 +14,8 @@ os.environ.update(
     )
 )
 # Threads of tests that take several sleep until there is work: by default they spin, for up to half of a test's time.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# In small letters, for the library compares it in the language of the machine, and I is no capital of i in Turkish.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -82,6 +83,12 @@ SEED_OF_TESTS = int(os.environ.get("SCOREFOLD_TEST_SEED", "0"))
 def _fixed_seed() -> None:
     """Every test starts from one seed."""
     SEED(SEED_OF_TESTS)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _writable_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The current folder is none of the checkout, which may be read-only, and stays as it is."""
+    os.chdir(tmp_path_factory.mktemp("current"))
 
 
 @pytest.fixture

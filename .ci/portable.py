@@ -151,6 +151,8 @@ def prepared(variant: Variant, place: Path) -> tuple[list[str], Path, dict[str, 
     if "clone" in steps:
         checkout = place / ("Schöne neue Größe" if "odd" in steps else "checkout")
         python = clone(checkout)
+        if (libraries := place / "python" / "lib").exists():
+            environment["LD_LIBRARY_PATH"] = str(libraries)
     command = [str(python), "-m", "pytest", *variant.arguments]
     if "user" in steps or ("read-only" in steps and os.getuid() == 0):
         command = [*as_user(place, checkout, owns="user" in steps), *command]
