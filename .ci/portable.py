@@ -150,7 +150,7 @@ def prepared(variant: Variant, place: Path) -> tuple[list[str], Path, dict[str, 
         environment |= {"LOCPATH": str(place), "LC_ALL": locale(place), "LANGUAGE": ""}
     if "clone" in steps:
         checkout = place / ("Schöne neue Größe" if "odd" in steps else "checkout")
-        python = clone(checkout)
+        python = clone(checkout, own="user" not in steps and ("read-only" not in steps or os.getuid() != 0))
         if (libraries := place / "python" / "lib").exists():
             environment["LD_LIBRARY_PATH"] = str(libraries)
     command = [str(python), "-m", "pytest", *variant.arguments]
@@ -196,8 +196,8 @@ def locale(place: Path) -> str:
     return name
 
 
-def clone(checkout: Path) -> Path:
-    """Clone the last commit with an environment inside; its Python is returned.
+def clone(checkout: Path, *, own: bool) -> Path:
+    """Clone the last commit with an environment inside; its Python is returned, which others can run unless ``own``.
 
     The members are installed from the clone, everything else is seen from the environment that runs this.
     """
@@ -205,14 +205,14 @@ def clone(checkout: Path) -> Path:
     page = Path("plugins/explore/src/scorefold_explore/page/built")
     if (ROOT / page).exists():
         shutil.copytree(ROOT / page, checkout / page)
-    subprocess.run([base(checkout.parent), "-m", "venv", "--without-pip", checkout / ".venv"], check=True)
+    subprocess.run([base(checkout.parent, own), "-m", "venv", "--without-pip", checkout / ".venv"], check=True)
     python = checkout / ".venv" / "bin" / "python"
     # A line of code, so that the .pth files of the folder are read too.
     line = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
-    ask = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    ask = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     site = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
     Path(site, "parent.pth").write_text(line, encoding="utf-8")
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "editables"], check=True)
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--ignore-installed"]
     subprocess.run([*pip, *options, *(f"--editable={member}" for member in members(checkout))], check=True)
@@ -223,10 +223,10 @@ def clone(checkout: Path) -> Path:
     return python
 
 
-def base(place: Path) -> Path:
-    """The Python outside of every environment, or a copy of it where other users can't read it."""
+def base(place: Path, own: bool) -> Path:
+    """The Python outside of every environment, or a copy of it where other users are to run it and can't."""
     prefix = Path(sys.base_prefix)
-    if all(folder.stat().st_mode & 0o005 == 0o005 for folder in (prefix, *prefix.parents)):
+    if own or all(folder.stat().st_mode & 0o005 == 0o005 for folder in (prefix, *prefix.parents)):
         return Path(sys._base_executable)  # type: ignore[attr-defined]
     shutil.copytree(prefix, place / "python", symlinks=True, ignore=shutil.ignore_patterns("site-packages"))
     return place / "python" / Path(sys._base_executable).resolve().relative_to(prefix)  # type: ignore[attr-defined]
