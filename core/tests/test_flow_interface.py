@@ -96,7 +96,7 @@ def test_samples_follow_the_distribution_and_the_temperature(generator: torch.Ge
     x = flow.sample(40_000, generator=generator)
     assert x.dtype == torch.float64
     assert not x.requires_grad
-    assert x.mean().item() == pytest.approx(1.0, abs=0.04)
+    assert x.mean().item() == pytest.approx(1.0, abs=0.05)
     assert x.std().item() == pytest.approx(2.0, rel=0.02)
 
     def draw(temperature: float) -> Tensor:

@@ -19,8 +19,8 @@ def test_isometries_are_orthonormal_and_by_seed() -> None:
 def test_isometries_are_uniform() -> None:
     """Each entry of a uniform frame in R^4 has mean 0 and mean square 1/4."""
     entries = torch.stack([isometry(4, 2, 0, i) for i in range(2000)])
-    assert float(entries.mean(0).abs().max()) < 0.05
-    torch.testing.assert_close((entries**2).mean(0), torch.full((4, 2), 0.25).double(), atol=0.02, rtol=0)
+    assert float(entries.mean(0).abs().max()) < 0.06
+    torch.testing.assert_close((entries**2).mean(0), torch.full((4, 2), 0.25).double(), atol=0.03, rtol=0)
 
 
 def test_a_completed_basis_keeps_its_first_columns() -> None:

