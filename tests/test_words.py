@@ -28,9 +28,9 @@ TEXTS = (".py", ".md", ".json", ".j2", ".jinja", ".yaml", ".yml", ".toml", ".bib
 
 def texts() -> list[Path]:
     """The text files of the repository that Git knows."""
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
-        "\n"
-    )
+    # Git lists nothing of a folder that belongs to somebody else unless it is told to.
+    command = ["git", "-c", "safe.directory=*", "ls-files"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
     return [
         ROOT / name for name in listed if name.endswith(TEXTS) and name not in LEFT_ALONE and (ROOT / name).exists()
     ]

@@ -98,7 +98,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 def fake_one(install: Install) -> Path:
     """The plugin ``one`` of ``fake-one 1.0``, from the folder beside this file; gives its installed folder."""
     folder = install("fake-one", "")
-    shutil.copytree(Path(__file__).parent / "fake_one", folder, dirs_exist_ok=True)
+    shutil.copytree(Path(__file__).parent / "fake_one", folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
     return folder
 
 

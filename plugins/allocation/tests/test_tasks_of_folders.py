@@ -116,7 +116,7 @@ def test_lists_as_other_programs_save_them(as_lists: Path) -> None:
 )
 def test_tables_as_other_programs_save_them(change: Any, said: str | None, tmp_path: Path) -> None:
     root = tmp_path / "few-shot"
-    shutil.copytree(SAMPLES, root)
+    shutil.copytree(SAMPLES, root, copy_function=shutil.copyfile)
     (root / "train.csv").write_bytes(change((root / "train.csv").read_bytes()))
     config = FewShotFoldersConfig(root=str(root), ways=2)
     if said is None:
@@ -128,7 +128,7 @@ def test_tables_as_other_programs_save_them(change: Any, said: str | None, tmp_p
 
 def test_images_of_sixteen_bits_are_refused(tmp_path: Path) -> None:
     root = tmp_path / "few-shot"
-    shutil.copytree(SAMPLES, root)
+    shutil.copytree(SAMPLES, root, copy_function=shutil.copyfile)
     deep = np.full((8, 8), 30_000, dtype=np.uint16)
     Image.fromarray(deep).save(root / "images" / "bar0.png")
     with pytest.raises(DataError, match=r"bar0\.png has more than 8 bits a channel"):

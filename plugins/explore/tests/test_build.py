@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tarfile
@@ -27,7 +28,10 @@ def without_node(command: list[str | Path], cwd: Path) -> subprocess.CompletedPr
 def copied(folder: Path) -> Path:
     """The plugin as a fresh checkout has it."""
     ignored = shutil.ignore_patterns("node_modules", "built", "tests", "__pycache__")
-    return Path(shutil.copytree(PLUGIN, folder / "plugin", ignore=ignored))
+    copy = Path(shutil.copytree(PLUGIN, folder / "plugin", ignore=ignored))
+    for file in (copy, *copy.rglob("*")):
+        file.chmod(file.stat().st_mode | stat.S_IWUSR)  # the checkout may be read-only
+    return copy
 
 
 def test_without_node_the_build_says_so_in_one_line(tmp_path: Path) -> None:
