@@ -222,7 +222,8 @@ def test_a_reader_of_errors_that_goes_away_is_no_fault_of_what_was_asked(tmp_pat
 @pytest.mark.parametrize("more", ["", " --json"])
 def test_a_stream_that_was_closed_before_is_no_error(tmp_path: Path, closed: str, more: str) -> None:
     """As daemons and some schedulers start processes."""
-    command = f"{shlex.quote(sys.executable)} -m scorefold_registry.cli runs list{more} {closed}; echo status $? >status"
+    scorefold = f"{shlex.quote(sys.executable)} -m scorefold_registry.cli"
+    command = f"{scorefold} runs list{more} {closed}; echo status $? >status"
     said = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert (tmp_path / "status").read_text() == "status 0\n"
     assert said.stderr == ""
