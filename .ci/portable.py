@@ -4,6 +4,7 @@
     python .ci/portable.py avx2 odd-path   these variants
     python .ci/portable.py avx2+seed       one run with the settings of both
     python .ci/portable.py --of COMMIT     the variant of this commit, which continuous integration runs
+    python .ci/portable.py avx2 --tests core/tests   these tests alone
 
 Prints a line for each variant with its counts and minutes. Logs stand in .venvs/portable/.
 A variant that this machine does not support is named with the reason, and counts as not run.
@@ -22,7 +23,7 @@ import sysconfig
 import tempfile
 import time
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -87,6 +88,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(VARIANTS)}, or several with +")
     parser.add_argument("--of", metavar="COMMIT", help="the variant of this commit, in hexadecimal digits")
+    parser.add_argument("--tests", nargs="+", default=[], metavar="TEST", help="files, folders or names of tests")
     options = parser.parse_args()
     names = [of(options.of)] if options.of else options.names or list(VARIANTS)
     unknown = sorted({part for name in names for part in name.split("+")} - set(VARIANTS))
@@ -96,7 +98,7 @@ def main() -> int:
     for name in names:
         print(f"== {name}", flush=True)
         try:
-            line, status = tested(name)
+            line, status = tested(name, options.tests)
         except UnsupportedError as reason:
             lines.append(f"{name:18} not run: {reason}")
             if options.of:
@@ -116,10 +118,11 @@ def of(commit: str) -> str:
     return name
 
 
-def tested(name: str) -> tuple[str, int]:
+def tested(name: str, tests: list[str]) -> tuple[str, int]:
     """The line of a variant, and the exit status of its tests. Raises ``UnsupportedError``."""
     parts = [VARIANTS[part] for part in name.split("+")]
     variant = sum(parts[1:], parts[0])
+    variant = replace(variant, arguments=(*variant.arguments, *tests))
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{name}.log"
     with tempfile.TemporaryDirectory(prefix="scorefold-") as folder:
