@@ -44,7 +44,8 @@ def test_at_the_edge_the_aggregate_holds_where_single_points_do_not(
     distribution, x = make_sphere(10, points=60)
     found = estimate(make_score(distribution, (100,)), x, sigma=0.3, rule="reference")
     assert found.value == 10
-    assert 0.6 < found.diagnostics["fraction_at_mode"] < 0.95
+    # Of 60 points with a chance of 3/4 each, as many have a chance of 1 in 10^6.
+    assert 0.45 < found.diagnostics["fraction_at_mode"] < 1
 
 
 def test_without_centring_curvature_shows_earlier(make_score: MakeScore, make_sphere: MakeSphere) -> None:

@@ -91,7 +91,8 @@ def test_single_precision_inverts_to_single_precision(case: Case) -> None:
     phi, x = made(case, dtype=torch.float32), points(case, 50).float()
     z, log_det = phi(x)
     assert z.dtype == log_det.dtype == torch.float32
-    assert (phi.inverse(z)[0] - x).abs().max() <= 1e-4
+    # Points lie up to 5 out, whose last bit is 5e-7, and a map stretches by up to 1000. Half precision errs by 2e-3.
+    assert (phi.inverse(z)[0] - x).abs().max() <= 5e-4
 
 
 def test_log_determinants_are_those_of_the_jacobian(case: Case) -> None:
