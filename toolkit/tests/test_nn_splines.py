@@ -93,7 +93,7 @@ def test_zeros_are_the_identity() -> None:
     torch.testing.assert_close(log_slope, torch.zeros_like(x), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("scale", "worst"), [(1.0, 2e-4), (5.0, 1e-2)])
+@pytest.mark.parametrize(("scale", "worst"), [(1.0, 1e-3), (5.0, 1e-2)])
 def test_float32_is_finite_close_to_float64_and_invertible(scale: float, worst: float) -> None:
     raw, x = _raw(8, 5000, scale=scale), 2 * torch.randn(5000, dtype=torch.float64)
     value, log_slope = rational_quadratic_spline(x, raw, bound=BOUND)
@@ -101,7 +101,10 @@ def test_float32_is_finite_close_to_float64_and_invertible(scale: float, worst: 
     value32, log_slope32 = rational_quadratic_spline(x.float(), raw32, bound=BOUND)
     # Where the spline is steep (slopes reach hundreds) an input's rounding is magnified as much.
     assert bool(((value32 - value).abs() < 3e-6 * (1 + log_slope.exp())).all())
-    assert float((log_slope32 - log_slope).detach().abs().max()) < worst
+    off = (log_slope32 - log_slope).detach().abs()
+    # The largest of 5000 errors is another's on every machine (2e-4 at scale 1), the median is not.
+    assert float(off.max()) < worst
+    assert float(off.median()) < 1e-5
     (value32.sum() + log_slope32.sum()).backward()
     assert raw32.grad is not None
     assert bool(raw32.grad.isfinite().all())

@@ -78,7 +78,8 @@ def run_killed(case: str, folder: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    torch.set_num_threads(1)
+    # As many threads as those of the test, which goes on with the training to the same bits.
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     for case in CASES:
         child = os.fork()
         if child == 0:
