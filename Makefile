@@ -1,24 +1,35 @@
-# Every target sets up what it needs: a virtual environment, then pip. Nothing is done again while nothing changed.
+# Every target sets up what it needs in a virtual environment, with uv where it is found, else with pip. Nothing is done
+# again while nothing changed. `make UV= TARGET` uses pip all the same.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEFAULT := core toolkit testing registry plugins/verbs plugins/standard plugins/neighbours plugins/iddiff plugins/pullback plugins/nonuniform plugins/conditional plugins/scorevae plugins/caflow plugins/allocation plugins/audit plugins/flowmatching plugins/checkpoints templates
 OPTIONAL := plugins/dask plugins/tracking
-# Its page is bundled by npm, so it is installed where there is one.
-ifneq ($(shell command -v npm),)
-OPTIONAL += plugins/explore
-PAGE := ./plugins/explore[test]
+# npm bundles the page of explore, so explore is installed where npm is found.
+PAGED := plugins/explore
+ifneq ($(shell command -v npm 2>/dev/null),)
+PAGE := $(PAGED)
 endif
-MEMBERS := $(DEFAULT) $(OPTIONAL)
+MEMBERS := $(DEFAULT) $(OPTIONAL) $(PAGE)
 LONG := benchmarks/gpu.py benchmarks/images.py benchmarks/dimensions.py benchmarks/growth.py benchmarks/audit.py
-# Bytecode is written as modules are imported: that of all which nobody imports would take 0.2 GB and half a minute.
+ifeq ($(origin UV),undefined)
+UV := $(shell command -v uv 2>/dev/null)
+endif
+# Python compiles modules as they are imported: to compile them all here would take half a minute and 0.2 GB.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
-MANIFESTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
+ifeq ($(UV),)
+ADD := $(PIP)
+else
+# uv reads no variable of pip, so those that choose packages are passed on. It looks into every index, as pip does.
+ADD := $(UV) pip install --quiet --python $(BIN)/python --index-strategy unsafe-best-match $(addprefix --index-url ,$(PIP_INDEX_URL)) $(addprefix --extra-index-url ,$(PIP_EXTRA_INDEX_URL)) $(addprefix --find-links ,$(PIP_FIND_LINKS)) $(addprefix --constraint ,$(PIP_CONSTRAINT))
+endif
 
 export OMP_NUM_THREADS ?= 1
 # Set, it would have every process compile again what pip left, and our sources.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Two installations at once into one environment would disturb each other.
+.NOTPARALLEL:
 .PHONY: help install demo test heavy costs quick coverage attack slow gpu matrix portable lowest lint format docs gallery bench known dist clean
 
 help:  ## What there is to make
@@ -28,36 +39,49 @@ $(BIN)/python:
 	@echo "== creating $(VENV) with $(PYTHON)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Scorefold needs Python 3.11 or later; run: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(if $(UV),--without-pip) $(VENV)
 
-# $(call install,EXTRA,MEMBERS): members from this checkout with what the extra needs; then they are linked, so that an
-# edit takes effect.
-define install
-	@echo "== installing Scorefold$(1) into $(VENV) (some minutes the first time: torch is large)"
-	@$(PIP) $(addprefix ./,$(2)) '.$(1)'
-	@$(PIP) --no-deps $(addprefix -e ./,$(2))
+# The pip that comes with Python 3.11 takes twice the time of a later version.
+$(VENV)/tools: | $(BIN)/python
+	@$(ADD) --upgrade pip hatchling editables
+	@touch $@
+
+# Members are linked, so an edit takes effect. Only members whose manifest changed are built and linked again. pip
+# replaces one after another, each in some milliseconds; uv removes all before it writes the first.
+define link
+	@echo "== linking members into $(VENV)"
+	@$(PIP) --no-deps --no-build-isolation $(patsubst %pyproject.toml,-e ./%,$?)
 	@touch $@
 endef
 
-$(VENV)/installed: $(BIN)/python $(MANIFESTS)
-	$(call install,,$(DEFAULT))
+$(VENV)/linked: pyproject.toml $(DEFAULT:%=%/pyproject.toml) | $(VENV)/tools
+	$(link)
 
-$(VENV)/installed-test: $(VENV)/installed $(MANIFESTS)
-	$(call install,[test],$(MEMBERS))
-	@$(if $(PAGE),$(PIP) '$(PAGE)' && $(PIP) --no-deps -e ./plugins/explore)
+$(VENV)/linked-optional: $(OPTIONAL:%=%/pyproject.toml) | $(VENV)/tools
+	$(link)
+
+$(VENV)/linked-page: $(PAGED:%=%/pyproject.toml) | $(VENV)/tools
+	$(link)
+
+# Members are there already, so that pip adds packages of others and replaces no member.
+$(VENV)/installed: $(VENV)/linked
+	@echo "== installing what Scorefold requires into $(VENV) (about half a minute at first: torch is large)"
+	@$(ADD) scorefold
 	@touch $@
 
-$(VENV)/installed-lint: $(VENV)/installed $(MANIFESTS)
-	$(call install,[lint],$(DEFAULT))
+$(VENV)/installed-lint: $(VENV)/installed
+	@echo "== installing what lint needs into $(VENV)"
+	@$(ADD) 'scorefold[lint]'
+	@touch $@
 
-$(VENV)/installed-bench: $(VENV)/installed $(MANIFESTS)
-	$(call install,[bench],$(MEMBERS))
+FULL := $(addprefix $(VENV)/installed-,test bench docs)
+$(FULL): $(VENV)/installed-%: $(VENV)/installed $(VENV)/linked-optional $(PAGE:%=$(VENV)/linked-page)
+	@echo "== installing what $* needs into $(VENV)"
+	@$(ADD) 'scorefold[$*]' $(PAGE:%='scorefold-explore$(filter [test],[$*])')
+	@touch $@
 
-$(VENV)/installed-docs: $(VENV)/installed $(MANIFESTS)
-	$(call install,[docs],$(MEMBERS))
-
-$(VENV)/installed-release: $(BIN)/python $(MANIFESTS)
-	@$(PIP) build hatchling twine check-wheel-contents
+$(VENV)/installed-release: $(VENV)/tools
+	@$(ADD) build twine check-wheel-contents
 	@touch $@
 
 install: $(VENV)/installed  ## Install Scorefold and its plugins into .venv
