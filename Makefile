@@ -30,7 +30,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # Two installations at once into one environment would disturb each other.
 .NOTPARALLEL:
-.PHONY: help install demo test heavy costs quick coverage attack slow gpu matrix portable lowest lint format docs gallery bench known dist clean
+.PHONY: help install demo test heavy costs quick coverage attack slow gpu matrix portable lowest lint format docs gallery bench known dist clean bridges run-bridges
 
 help:  ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -74,10 +74,13 @@ $(VENV)/installed-lint: $(VENV)/installed
 	@$(ADD) 'scorefold[lint]'
 	@touch $@
 
-FULL := $(addprefix $(VENV)/installed-,test bench docs)
+# The extras of explore that a target needs besides.
+EXPLORE_test := test
+EXPLORE_bridges := umap
+FULL := $(addprefix $(VENV)/installed-,test bench docs bridges)
 $(FULL): $(VENV)/installed-%: $(VENV)/installed $(VENV)/linked-optional $(PAGE:%=$(VENV)/linked-page)
 	@echo "== installing what $* needs into $(VENV)"
-	@$(ADD) 'scorefold[$*]' $(PAGE:%='scorefold-explore$(filter [test],[$*])')
+	@$(ADD) 'scorefold[$*]' $(PAGE:%='scorefold-explore[$(EXPLORE_$*)]')
 	@touch $@
 
 $(VENV)/installed-release: $(VENV)/tools
@@ -94,6 +97,12 @@ test: $(VENV)/installed-test  ## Run every test but the heavy and the slow ones
 
 heavy: $(VENV)/installed-test  ## Run the tests of tests/heavy.txt: the site, long pages, plugins from templates and others of over 1.25 CPU seconds
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m heavy
+
+bridges:  ## Run the tests of what connects to other libraries, in an environment of its own that has all of them
+	@$(MAKE) --no-print-directory VENV=.venvs/bridges run-bridges
+
+run-bridges: $(VENV)/installed-bridges
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "needs and not slow" --bridges
 
 costs: $(VENV)/installed-test  ## Measure the CPU time of each test, and write which ones are heavy
 	@$(BIN)/python .ci/costs.py

@@ -26,6 +26,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 import multiprocessing
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,13 @@ HEAVY = Path(__file__).parent / "tests" / "heavy.txt"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--until", type=float, help="skip the tests that are left at this time of time.time (make quick)")
+    parser.addoption("--bridges", action="store_true", help="fail tests whose libraries are missing (make bridges)")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Of the files of tests, ``make bridges`` imports those that hold a mark ``needs``: others use other libraries."""
+    tests = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
+    return (tests and config.getoption("--bridges") and "mark.needs(" not in collection_path.read_text()) or None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -65,10 +73,15 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(10_000)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     until = item.config.getoption("--until")
     if until is not None and time.time() > until:
         pytest.skip("the time of this run is over")
+    modules = (module for mark in item.iter_markers("needs") for module in mark.args)
+    if missing := [module for module in modules if find_spec(module) is None]:
+        stop = pytest.fail if item.config.getoption("--bridges") else pytest.skip
+        stop(f"{', '.join(missing)} is not installed")
 
 
 # For every kind of device that is not there torch.manual_seed keeps a traceback of each call, a millisecond in all.

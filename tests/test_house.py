@@ -410,6 +410,21 @@ def test_the_formulas_that_mutations_change_stand_where_they_are_looked_for() ->
     assert not lost, "tests/mutations.py changes lines that are not there once; expected the line as it is now"
 
 
+def skips_for_a_library(file: Path) -> list[str]:
+    """The calls of a file that skip a test where a library is missing."""
+    calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+    named = {call: call.func.attr for call in calls if isinstance(call.func, ast.Attribute)}
+    texts = [ast.unparse(call) for call, name in named.items() if name in ("importorskip", "skip", "skipif")]
+    return [text for text in texts if re.search("importorskip|find_spec|not installed", text)]
+
+
+def test_libraries_that_a_test_needs_are_named_by_the_mark() -> None:
+    """``make bridges`` finds tests by the mark ``needs``, and fails where the library is missing."""
+    known = {"plugins/explore/tests/conftest.py", "plugins/explore/tests/test_browser.py"}  # both need npm
+    files = [file for folder in (ROOT, *MEMBERS) for file in (folder / "tests").rglob("*.py")]
+    assert {str(file.relative_to(ROOT)) for file in files if skips_for_a_library(file)} == known
+
+
 def test_heavy_tests_are_tests() -> None:
     listed = (ROOT / "tests" / "heavy.txt").read_text().splitlines()
     assert listed == sorted(set(listed)), "make costs writes tests/heavy.txt"

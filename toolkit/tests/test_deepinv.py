@@ -57,11 +57,8 @@ def test_both_say_what_installs_deepinv(monkeypatch: pytest.MonkeyPatch) -> None
         assert "pip install 'scorefold-toolkit[deepinv]'" in str(caught.value)
 
 
+@pytest.mark.needs("deepinv")
 class TestWithDeepinv:
-    @pytest.fixture(autouse=True)
-    def deepinv(self) -> None:
-        pytest.importorskip("deepinv")
-
     def test_inpainting_is_our_mask(self) -> None:
         hidden = operator("Inpainting", mask=0.5, seed=3)
         x = torch.randn(2, 1, 8, 8)

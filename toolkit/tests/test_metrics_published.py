@@ -41,28 +41,35 @@ def images() -> Tensor:
     return torch.rand(4, 3, 20, 30, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.needs("pytorch_fid")
 @torch.no_grad()
 def test_features_are_those_of_pytorch_fid(weights: Path, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    inception = pytest.importorskip("pytorch_fid.inception")
+    from pytorch_fid import inception
+
     state = torch.load(weights, weights_only=True)
     monkeypatch.setattr(inception, "load_state_dict_from_url", lambda *given, **named: state)
     expected = inception.InceptionV3([3]).eval()(images)[0].flatten(1)
     torch.testing.assert_close(PublishedInception(weights)(images), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.needs("torch_fidelity")
 @torch.no_grad()
 def test_features_are_those_of_torch_fidelity_at_their_size(weights: Path) -> None:
     """Where nothing is resized: torch-fidelity does that as TensorFlow 1 did."""
-    module = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
-    extractor = module.FeatureExtractorInceptionV3("cross", ["2048"], feature_extractor_weights_path=str(weights))
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    extractor = FeatureExtractorInceptionV3("cross", ["2048"], feature_extractor_weights_path=str(weights))
     levels = torch.randint(0, 256, (2, 3, 299, 299), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
     # What it scales by is 128, and 127.5 here.
     found = PublishedInception(weights)(((levels.float() - 128) / 128 + 1) / 2)
     torch.testing.assert_close(found, extractor(levels)[0], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.needs("torch_fidelity")
 def test_distances_are_those_of_torch_fidelity() -> None:
-    fid, kid = pytest.importorskip("torch_fidelity.metric_fid"), pytest.importorskip("torch_fidelity.metric_kid")
+    from torch_fidelity import metric_fid as fid
+    from torch_fidelity import metric_kid as kid
+
     generator = torch.Generator().manual_seed(3)
     x, y = torch.randn(60, 8, generator=generator), 0.7 * torch.randn(60, 8, generator=generator) + 0.3
     statistics = [fid.fid_features_to_statistics(each) for each in (x, y)]

@@ -334,7 +334,8 @@ def test_unknown_settings_and_values_are_refused() -> None:
 
 
 def test_points_as_a_table() -> None:
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     table = pandas.DataFrame(X, index=list("abcde"))
     made = as_estimator(Fixed(VALUES)).set_output(transform="pandas")
     found = made.fit_transform_pw(table, smooth=True, n_neighbors=1)

@@ -77,8 +77,8 @@ def test_distances_of_copies_are_exact() -> None:
     assert (index[:, 0] == np.arange(300)).all()
 
 
+@pytest.mark.needs("faiss")
 def test_faiss_finds_the_same_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("faiss")
     points, queries = (np.random.default_rng(seed).normal(size=(800, 20)).astype(np.float32) for seed in (0, 1))
     plain = Search(points).nearest(queries, 10)
     monkeypatch.setattr("scorefold_audit.copying.nearest.LARGE", 100)

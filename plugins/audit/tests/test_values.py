@@ -115,9 +115,9 @@ def test_mifid_divides_by_the_mean_over_samples() -> None:
     assert memorisation_informed(2.0, training, training) > 1e6
 
 
+@pytest.mark.needs("torchmetrics")
 def test_torchmetrics_has_the_kernel_distance_and_another_mean() -> None:
     """Its unbiased kernel distance is ours; its MiFID takes the mean over training points."""
-    pytest.importorskip("torchmetrics")
     from torchmetrics.image.kid import poly_mmd
     from torchmetrics.image.mifid import _compute_cosine_distance
 

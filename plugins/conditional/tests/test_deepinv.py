@@ -7,7 +7,7 @@ import torch
 
 from scorefold_registry import Host
 
-pytest.importorskip("deepinv")
+pytestmark = pytest.mark.needs("deepinv")
 
 HOLES = {"name": "deepinv", "physics": "Inpainting", "options": {"mask": 0.5}}
 

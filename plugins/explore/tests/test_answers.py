@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,35 @@ def test_few_points_and_few_or_many_coordinates_have_a_map(shape: tuple[int, int
     found = maps.map_of(plain(torch.randn(shape, generator=generator)), "pca")
     assert found.positions.shape == (shape[0], 2)
     assert bool(found.positions.isfinite().all())
+
+
+def needs_umap(test: Callable[..., None]) -> Callable[..., None]:
+    """The mark, without umap's warning that it lacks Tensorflow."""
+    return pytest.mark.needs("umap")(pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")(test))
+
+
+@needs_umap
+def test_umap_keeps_two_clusters_apart_and_repeats(generator: torch.Generator) -> None:
+    x = torch.randn(120, 5, generator=generator) + 30 * (torch.arange(120) < 60)[:, None]
+    explored = plain(x)
+    assert {"name": "umap", "text": "UMAP"} in maps.names(explored)
+    found = maps.map_of(explored, "umap")
+    assert found.project is None
+    one, other = found.positions[:60], found.positions[60:]
+    between = float((one.mean(0) - other.mean(0)).norm())
+    within = max(float((part - part.mean(0)).norm(dim=1).max()) for part in (one, other))
+    assert between > 2 * within
+    assert torch.equal(maps.map_of(plain(x), "umap").positions, found.positions)
+
+
+@needs_umap
+def test_umap_is_there_from_16_points_on(generator: torch.Generator) -> None:
+    x = torch.randn(16, 3, generator=generator)
+    found = maps.map_of(plain(x), "umap")
+    assert found.positions.shape == (16, 2)
+    assert bool(found.positions.isfinite().all())
+    with pytest.raises(ConfigError, match="there is no map 'umap'; expected one of: pca"):
+        maps.map_of(plain(x[:15]), "umap")
 
 
 def test_missing_values_leave_the_map_of_the_others(generator: torch.Generator) -> None:

@@ -191,7 +191,6 @@ def test_the_still_page_of_a_session_is_sent(server: Server) -> None:
 
 
 def test_the_command_serves_from_the_moment_it_prints_the_address_until_ctrl_c(learned_folder: Path) -> None:
-    pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install ./plugins/explore")
     if not (BUILT / "explore.js").is_file():
         pytest.skip("the page is not built: it needs npm")
     code = "import sys; from scorefold_explore.command import run; sys.exit(run(sys.argv[1:]))"

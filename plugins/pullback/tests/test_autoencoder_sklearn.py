@@ -130,7 +130,8 @@ def test_settings_of_its_flow_are_searched_over() -> None:
 
 
 def test_codes_as_a_table() -> None:
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     table = pandas.DataFrame(X, columns=list("abc"), index=range(5, 305))
     codes = RiemannianPCA(gaussian, n_components=2).set_output(transform="pandas").fit_transform(table)
     assert codes.columns.tolist() == ["riemannianpca0", "riemannianpca1"]

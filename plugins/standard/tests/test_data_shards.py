@@ -343,8 +343,10 @@ def test_saved_datasets_that_are_not_whole_are_named(tmp_path: Path) -> None:
     refuse(tmp_path / "many", "holds the splits test, train, each in a folder of its own")
 
 
+@pytest.mark.needs("zarr")
 def test_zarr_arrays_and_groups(tmp_path: Path) -> None:
-    zarr = pytest.importorskip("zarr")
+    import zarr
+
     x = points()[["a", "b", "c"]].to_numpy()
     zarr.open_array(tmp_path / "x.zarr", mode="w", shape=x.shape, chunks=(25, 2), dtype="f8")[:] = x
     group = zarr.open_group(tmp_path / "g.zarr", mode="w")

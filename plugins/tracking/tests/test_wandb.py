@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -138,7 +137,7 @@ def test_nobody_is_asked_to_log_in(stand_in: Any, run: Any) -> None:
     assert run({"wandb": {"mode": "offline"}}).failures == ()
 
 
-@pytest.mark.skipif(find_spec("wandb") is None, reason="wandb is not installed")
+@pytest.mark.needs("wandb")
 def test_the_client_itself_writes_offline(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     result = run({"wandb": {"directory": "tracked"}})

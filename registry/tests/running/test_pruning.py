@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,7 +32,7 @@ stages:
 RATE = "stages.flow.config.training.learning_rate"
 OVER = {RATE: "loguniform(1e-6, 1e-2)"}
 
-needs_optuna = pytest.mark.skipif(find_spec("optuna") is None, reason="Optuna is not installed")
+needs_optuna = pytest.mark.needs("optuna")
 
 
 @needs_optuna

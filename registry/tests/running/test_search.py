@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ stages:
 """
 SCALE = "stages.mean.config.scale"
 
-needs_optuna = pytest.mark.skipif(find_spec("optuna") is None, reason="Optuna is not installed")
+needs_optuna = pytest.mark.needs("optuna")
 
 
 def tried(search: Search, gives: Callable[[dict[str, Any]], float | None]) -> list[dict[str, Any]]:

@@ -48,8 +48,6 @@ CASES: list[Case] = [
 
 def made(case: Case, *, dtype: torch.dtype = torch.float64, stirred: bool = True) -> Bijection:
     config, shape = case
-    if config["name"] == "zuko":
-        pytest.importorskip("zuko")
     torch.manual_seed(0)
     built = build_map(TypeAdapter(MapConfig).validate_python(config), shape).to(dtype)
     built.initialise(points(case, 64).to(dtype))
@@ -70,7 +68,15 @@ def jacobian(function: Any, x: Tensor) -> Tensor:
     return torch.stack(rows).reshape(len(x), size, size)
 
 
-@pytest.fixture(params=CASES, ids=lambda case: "-".join(str(part) for part in [*case[0].values(), *case[1]]))
+def marked(case: Case) -> Any:
+    return pytest.param(case, marks=pytest.mark.needs("zuko") if case[0]["name"] == "zuko" else ())
+
+
+def named(case: Case) -> str:
+    return "-".join(str(part) for part in [*case[0].values(), *case[1]])
+
+
+@pytest.fixture(params=map(marked, CASES), ids=named)
 def case(request: pytest.FixtureRequest) -> Case:
     found: Case = request.param
     return found

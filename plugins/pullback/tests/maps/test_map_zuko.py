@@ -21,8 +21,10 @@ def test_without_zuko_a_line_says_what_to_install(monkeypatch: pytest.MonkeyPatc
         build_map(ZukoMapConfig(), (2,))
 
 
+@pytest.mark.needs("zuko")
 def test_a_map_is_the_transformation_of_the_flow_and_nothing_else() -> None:
-    flows = pytest.importorskip("zuko").flows
+    from zuko import flows
+
     config = ZukoMapConfig(flow="MAF", activation="tanh", options={"transforms": 2, "hidden_features": [8]})
     torch.manual_seed(3)
     phi = build_map(config, (3,))
@@ -35,21 +37,22 @@ def test_a_map_is_the_transformation_of_the_flow_and_nothing_else() -> None:
     assert sum(p.numel() for p in phi.parameters()) == sum(p.numel() for p in flow.parameters())
 
 
+@pytest.mark.needs("zuko")
 @pytest.mark.parametrize("name", ["BPF", "CNF", "GF", "NAF", "SOSPF", "UNAF"])
 def test_flows_that_are_searched_or_integrated_are_refused(name: str) -> None:
-    pytest.importorskip("zuko")
     with pytest.raises(
         ConfigError, match=f"{name} of zuko can't be a map: torch.func(.|\n)*MAF, NICE, NSF and RealNVP"
     ):
         build_map(ZukoMapConfig(flow=name), (2,))
 
 
+@pytest.mark.needs("zuko")
 def test_a_flow_of_the_torus_is_refused() -> None:
-    pytest.importorskip("zuko")
     with pytest.raises(ConfigError, match="NCSF of zuko can't be a map: its inverse does not lead back"):
         build_map(ZukoMapConfig(flow="NCSF"), (2,))
 
 
+@pytest.mark.needs("zuko")
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -61,17 +64,16 @@ def test_a_flow_of_the_torus_is_refused() -> None:
     ],
 )
 def test_names_that_are_no_flow_are_refused(name: str, said: str) -> None:
-    pytest.importorskip("zuko")
     with pytest.raises(ConfigError, match=said):
         build_map(ZukoMapConfig(flow=name), (2,))
 
 
+@pytest.mark.needs("zuko")
 @pytest.mark.parametrize(
     "options",
     [{"hiden_features": [8]}, {"transforms": 0}, {"transforms": "3"}, {"hidden_features": [2.5]}, {"bins": -1}],
 )
 def test_options_that_zuko_refuses_are_named(options: Mapping[str, Any]) -> None:
-    pytest.importorskip("zuko")
     name, value = next(iter(options.items()))
     with pytest.raises(ConfigError) as caught:
         build_map(ZukoMapConfig(options=dict(options)), (2,))

@@ -21,6 +21,9 @@ MEASURED = 5000
 
 ROWS = 1024
 
+UMAP_NEIGHBOURS = 15
+"""UMAP compares each point with its nearest points, so it needs more points than this."""
+
 
 @dataclass(frozen=True)
 class Map:
@@ -38,7 +41,7 @@ def names(explored: Explored) -> list[dict[str, str]]:
         found.append({"name": f"code:{name}", "text": f"code of {name} ({model.component})"})
     for name, model in explored.of("flow").items():
         found.append({"name": f"chart:{name}", "text": f"chart of the flow {name} ({model.component})"})
-    if find_spec("umap") is not None:
+    if find_spec("umap") is not None and len(explored.points) > UMAP_NEIGHBOURS:
         found.append({"name": "umap", "text": "UMAP"})
     return found
 
@@ -138,5 +141,5 @@ def _umap(explored: Explored) -> Map:
 
     report(0, 1, "UMAP (this may take minutes)")
     flat = explored.points.flatten(1).nan_to_num(0.0).numpy()
-    found = umap.UMAP(random_state=0, n_jobs=1).fit_transform(flat)
+    found = umap.UMAP(n_neighbors=UMAP_NEIGHBOURS, random_state=0, n_jobs=1).fit_transform(flat)
     return Map(torch.from_numpy(np.asarray(found, dtype="float32")), ("UMAP 1", "UMAP 2"), None)
