@@ -244,7 +244,7 @@ class Dataset:
         index = index.to(self.x.device)
 
         def rows(value: Tensor) -> Tensor:
-            return value.index_select(0, index)
+            return value.index_select(0, index.to(value.device))
 
         return Dataset(
             x=rows(self.x),

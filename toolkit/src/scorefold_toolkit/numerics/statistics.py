@@ -57,6 +57,7 @@ def bootstrap_interval(
         index = torch.randint(len(values), (count, len(values)), generator=generator, device=device)
         draws.append(statistic(values[index.to(values.device)]))
     tail = (1 - level) / 2
-    ends = torch.tensor([tail, 1 - tail], dtype=torch.float64, device=values.device)
-    low, high = torch.cat(draws).double().quantile(ends)
-    return float(low), float(high)
+    statistics = torch.cat(draws).double()
+    ends = torch.tensor([tail, 1 - tail], dtype=torch.float64, device=statistics.device)
+    low, high = statistics.quantile(ends).tolist()
+    return low, high
