@@ -272,7 +272,7 @@ MUTATIONS = (
     ),
     plugin("audit", "copying/nearest.py", "return math.log(2) / -math.log(median)", "return 1 / -math.log(median)"),
     plugin("audit", "copying/nearest.py", "-math.log2(1 - BY_CHANCE)", "-math.log(1 - BY_CHANCE)"),
-    plugin("audit", "membership/losses.py", "log_snr > -2 * math.log(noise)", "log_snr > -math.log(noise)"),
+    plugin("audit", "membership/losses.py", "> -2 * math.log(noise)", "> -math.log(noise)"),
     plugin("audit", "quality/comparison.py", "(1 + low) / count, (1 + high) / count", "low / count, high / count"),
     plugin("audit", "quality/comparison.py", "- 2 * cross / (m * h)", "- cross / (m * h)"),
     plugin("audit", "quality/diversity.py", "/ (2 * width**2)", "/ width**2"),

@@ -170,34 +170,42 @@ class Marks:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
-        self._sums = {name: list(_sums(value)) for name, value in values.items()}
+        self._sums = {name: _sums(value) for name, value in values.items()}
 
     def changed(self) -> list[str]:
         """The stages whose values were changed in place since."""
-        return [name for name, value in self._values.items() if list(_sums(value)) != self._sums[name]]
+        return [name for name, value in self._values.items() if _sums(value) != self._sums[name]]
 
 
-def _sums(value: Any) -> Iterator[tuple[Any, ...]]:
+def _sums(value: Any) -> list[tuple[Any, ...]]:
+    """The shape and the sum of bits of each tensor of a value. One copy from a device has all sums."""
+    import torch
+
+    tensors = list(_tensors(value))
+    sums = torch.stack([_sum(each).to(tensors[0].device) for each in tensors]).tolist() if tensors else []
+    return [(tuple(tensor.shape), found) for tensor, found in zip(tensors, sums, strict=True)]
+
+
+def _tensors(value: Any) -> Iterator[Any]:
     from torch import nn
 
     from scorefold.interfaces import DataSource
 
     if isinstance(value, nn.Module):
-        yield from (_sum(each) for each in value.parameters())
+        yield from value.parameters()
     elif isinstance(value, DataSource):
         for dataset, streamed in _splits(value):
             if not streamed:
-                yield from (_sum(part) for part in (dataset.x, dataset.label) if part is not None)
+                yield from (part for part in (dataset.x, dataset.label) if part is not None)
 
 
-def _sum(tensor: Any) -> tuple[Any, ...]:
-    """The shape of a tensor and the sum of its bits, which is quick."""
+def _sum(tensor: Any) -> Any:
     import torch
 
     bits = tensor.detach().contiguous()
     bits = torch.view_as_real(bits) if bits.is_complex() else bits
     whole = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}[bits.element_size()]
-    return tuple(tensor.shape), int(bits.view(whole).sum(dtype=torch.int64))
+    return bits.view(whole).sum(dtype=torch.int64)
 
 
 def refuse_changed_files(stage: str, read: Mapping[str, Any], fingerprints: Mapping[str, str | None]) -> None:

@@ -55,7 +55,7 @@ class NoiseLevels:
         q = draw_uniform((1,), generator=generator, like=like).to(_precision(like))
         q = (q + torch.arange(count, device=like.device, dtype=q.dtype) / max(count, 1)) % 1
         start, end = self._ends
-        low, high = self._levels(q.new_tensor([start, end])).tolist()
+        low, high = self._range(q)
         u = _quantile(self.config, q, low, high)
         return _invert(self._levels, u, start, end).to(like)
 
@@ -79,7 +79,7 @@ class NoiseLevels:
             return torch.ones_like(t)
         start, end = self._ends
         exact = t.to(_precision(t))
-        low, high = self._levels(exact.new_tensor([start, end])).tolist()
+        low, high = self._range(exact)
         step = 1e-5 * (end - start)
         before, after = (exact - step).clamp(start, end), (exact + step).clamp(start, end)
         slope = (self._levels(after) - self._levels(before)) / (after - before)
@@ -89,6 +89,12 @@ class NoiseLevels:
     @property
     def _ends(self) -> tuple[float, float]:
         return (self.process.t_min, self.process.t_max) if self.interval is None else self.interval
+
+    def _range(self, like: Tensor) -> tuple[float, float]:
+        """The levels at both ends. A process is asked on the CPU, so that no training step waits for a device."""
+        device = "cpu" if self.level is None else like.device
+        low, high = self._levels(torch.tensor(self._ends, dtype=like.dtype, device=device)).tolist()
+        return low, high
 
     def _levels(self, t: Tensor) -> Tensor:
         if self.level is not None:

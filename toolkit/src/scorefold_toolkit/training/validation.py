@@ -38,10 +38,11 @@ def validation_loss(
             generator = derive_generator(seed, "validation", number, device=processes.device)
             with processes.autocast():
                 loss = model.loss(batch, progress=progress, generator=generator)
-            sums.append(loss.value.detach() * len(batch))
+            sums.append((loss.value.detach() * len(batch)).double())
     for module, mode in was_training.items():
         module.training = mode
-    total = torch.tensor(math.fsum(float(part) for part in sums), dtype=torch.float64)
+    parts = torch.stack(sums).tolist() if sums else []  # one copy from a device
+    total = torch.tensor(math.fsum(parts), dtype=torch.float64)
     return float(processes.total(total)) / len(data)
 
 

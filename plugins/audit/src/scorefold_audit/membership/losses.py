@@ -112,12 +112,12 @@ def time_at(model: ScoreModel, noise: float, like: Tensor) -> Tensor:
 
     By halving: the signal-to-noise ratio falls with time. Of components at several speeds the mean counts.
     """
-    low, high = model.process.t_min, model.process.t_max
+    low, high = (like.new_full((1,), end, dtype=torch.float64) for end in (model.process.t_min, model.process.t_max))
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        log_snr = float(model.process.log_snr(like.new_full((1,), middle)).double().mean())
-        low, high = (middle, high) if log_snr > -2 * math.log(noise) else (low, middle)
-    return like.new_full((1,), (low + high) / 2)
+        below = model.process.log_snr(middle.to(like)).double().mean() > -2 * math.log(noise)
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return ((low + high) / 2).to(like)
 
 
 def log_likelihoods(model: ScoreModel | Flow, points: Dataset, batch_size: int, seed: int) -> Numbers:

@@ -279,7 +279,7 @@ class Conditional(ScoreModel, Trainable):
         if schedule is not None:
             weight = None if kept is None else kept.to(x0)
             for name, answer in others.items():
-                block = Block(answer - noises[name], schedule, float(self._units(name)[1]), weight)
+                block = Block(answer - noises[name], schedule, self._units(name)[1], weight)
                 blocks[name or "condition"] = block
         weighting = self.config.weighting
         losses = joint_loss(blocks, t, weighting)

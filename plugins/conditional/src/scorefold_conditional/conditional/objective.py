@@ -22,7 +22,7 @@ class Block:
 
     residual: Tensor
     schedule: Schedule
-    spread: float = 1.0
+    spread: float | Tensor = 1.0
     weight: Tensor | None = None
 
 

@@ -124,14 +124,15 @@ def guesses(
     """
     rows = probe.rows(batch, points.ambient)
     guess = probe.expected_noise(points, sigma, rows)
-    losses, slants = [], []
+    found = []
     size = max(1, rows // draws)
     for which in reported(torch.arange(len(points)).split(size), len(points), "points", size):
         noise = draws_at(seed, points.part(int(which[0]), int(which[-1]) + 1), draws)
         guessed = guess(which, noise)
-        losses.append((noise - guessed).square().sum(2).double().cpu())
-        slants.append((guessed * (guessed - noise)).sum(2).double().cpu())
-    return torch.cat(losses), torch.cat(slants)
+        losses, slants = (noise - guessed).square().sum(2), (guessed * (guessed - noise)).sum(2)
+        found.append(torch.stack([losses, slants]).double().cpu())
+    losses, slants = torch.cat(found, 1)
+    return losses, slants
 
 
 def mean_interval(values: Tensor, level: float) -> tuple[float, float]:

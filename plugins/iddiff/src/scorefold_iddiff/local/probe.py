@@ -270,7 +270,7 @@ def check_resolution(x: Tensor, sigma: float) -> None:
 
 def check_finite(sigma: float, *values: Tensor) -> None:
     """Raises ``DataError`` where what was read of a score isn't finite."""
-    if not all(bool(value.isfinite().all()) for value in values):
+    if not bool(torch.stack([value.isfinite().all() for value in values]).all()):
         raise DataError(
             f"the score at sigma {sigma:.3g} is not finite: its training diverged, the data lie far outside what it "
             f"was trained on, or its numbers leave the range of {values[0].dtype}",

@@ -134,21 +134,24 @@ class Reader:
             trace = self.ambient * (1 - moments.share_sum / moments.square_sum)
         else:
             response = slope(moments)
-            trace, lopsided = self.ambient - response.diagonal(dim1=1, dim2=2).sum(1), asymmetry(response).cpu()
+            trace, lopsided = self.ambient - response.diagonal(dim1=1, dim2=2).sum(1), asymmetry(response)
             # Eigenvalues of order 1 that are held against 1/2 need no more than the precision of the scores.
             matrices["projector"] = projector(response).to(dtype)
         if moments.response_gram is not None:
             matrices["centred"] = response_gram(moments, centred=True)
             matrices["uncentred"] = response_gram(moments, centred=False)
         values = spectrum_of(matrices[self.spectrum], self.spectrum)
-        dimensions, margins = self.rule(values)
+        # One copy from a device for all numbers of a block of points.
+        numbers = [*self.rule(values), trace, moments.loss_sum / moments.count]
+        numbers += [] if lopsided is None else [lopsided]
+        dimensions, margins, trace, loss, *rest = torch.stack([each.double() for each in numbers]).cpu().unbind()
         reading = Reading(
-            dimensions=dimensions.double().cpu(),
-            margins=margins.double().cpu(),
-            trace=trace.cpu(),
+            dimensions=dimensions,
+            margins=margins,
+            trace=trace,
             calls=calls * len(dimensions),
-            loss=(moments.loss_sum / moments.count).cpu(),
-            asymmetry=lopsided,
+            loss=loss,
+            asymmetry=rest[0] if rest else None,
         )
         if curve:
             same = self.spectrum == "projector"
@@ -159,7 +162,7 @@ class Reader:
             vectors = torch.linalg.eigh(matrices[self.spectrum]).eigenvectors.flip(-1)
             if moments.kept is not None:
                 reading.intervals = self._intervals(moments, values, vectors)
-            for each, dimension in zip(vectors.cpu(), dimensions.tolist(), strict=True):
+            for each, dimension in zip(vectors.cpu(), dimensions.long().tolist(), strict=True):
                 tangent_first = each if self.spectrum == "projector" else each.flip(1)
                 self._keep_bases(reading, tangent_first[:, :dimension], tangent_first[:, dimension:])
         return reading

@@ -76,7 +76,8 @@ def training_levels(
 ) -> NoiseLevels:
     """The noise levels to train at, by the mean over active coefficients of ln(scale / signal) less ln of its band's
     deviation; ``deviations`` (bands,), ``index`` (*V) the band of each active coefficient, ``first`` the finest."""
-    share = torch.bincount(index.flatten(), minlength=len(deviations))[first:] / index.numel()
+    bands = torch.arange(first, len(deviations), device=index.device)
+    share = (index.flatten() == bands[:, None]).sum(1) / index.numel()
     offset = share @ deviations[first:].log().to(share)
 
     def level(t: Tensor) -> Tensor:

@@ -67,7 +67,9 @@ def error_bound(flow: Flow, z: Tensor, dropped: float) -> ErrorBound:
     beta = log_constant = theorem = None
     if not isinstance(base, SharedMixture):
         q = base.whiten(z).flatten(1).double().square().sum(1)
-        beta, log_constant = _least(q, [2 * stretch.log(), log_volume, -log_volume], flow.dimension)
+        logs = [2 * stretch.log(), log_volume, -log_volume]
+        # The search takes numbers 160 times, which an accelerator would be waited for.
+        beta, log_constant = _least(q.cpu(), [log.cpu() for log in logs], flow.dimension)
         theorem = math.exp(log_constant) * dropped if log_constant < 690 else None
     return ErrorBound(
         points=len(z),

@@ -47,15 +47,16 @@ def reconstruction_curve(
     orders = {"decreasing": by_width, "increasing": by_width.flip(0), "random": shuffled(size, chosen)}
     codes = torch.cat([axes.coordinates(flow(part)[0]) for part in x.split(batch_size)])
 
-    def error(chosen: Tensor) -> float:
-        total = 0.0
+    def error(chosen: Tensor) -> Tensor:
+        total = x.new_zeros((), dtype=torch.float64)
         for p, part in zip(codes.split(batch_size), x.split(batch_size), strict=True):
             only = torch.zeros_like(p).index_copy(1, chosen, p[:, chosen])
             back = flow.inverse(axes.latents(only, flow.event_shape))[0]
-            total += float((back - part).double().square().sum())
+            total += (back - part).double().square().sum()
         return total / x.numel()
 
-    return {name: [error(order[:count].to(x.device)) for count in counts] for name, order in orders.items()}
+    errors = {name: [error(order[:count].to(x.device)) for count in counts] for name, order in orders.items()}
+    return {name: torch.stack(found).tolist() for name, found in errors.items()}
 
 
 def unseen_pca_curve(x: Tensor) -> Tensor:
@@ -93,4 +94,5 @@ def pca_curve(x: Tensor, counts: list[int]) -> list[float]:
     flat = x.flatten(1).double()
     narrowest = gram_spectrum(flat - flat.mean(0)).square().flip(0)
     tails = torch.cat([narrowest.new_zeros(1), narrowest.cumsum(0)]) / x.numel()
-    return [float(tails[flat.shape[1] - count]) for count in counts]
+    left: list[float] = tails[[flat.shape[1] - count for count in counts]].tolist()
+    return left
