@@ -353,7 +353,7 @@ def where(host, profile, seed):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--device", "tpu"), "expected auto, cpu, cuda, cuda:N or mps"),
+        (("--device", "tpu"), "expected auto, cpu, cuda, cuda:N, mps or simulated"),
         (("--device", "cuda:99"), "the device cuda:99 is not here"),
         (("--precision", "fp16"), "needs a GPU"),
     ],

@@ -1,7 +1,8 @@
 """Checks about devices and dtypes.
 
 torch's device ``meta`` is the other device of a machine that has no accelerator: its tensors have shapes and no
-numbers, so that a forgotten ``device=`` is found anywhere. Accelerators are tried where there are any.
+numbers, so that a forgotten ``device=`` is found anywhere. Accelerators are tried where there are any, and the
+simulated one where it is named.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from scorefold_testing.answers import Inputs, answers_of, built_network, inputs_of
 from scorefold_testing.contract import Check, Subject, check
 from scorefold_testing.require import NotApplicableError, ViolationError, require, require_close, require_refusal
+from scorefold_testing.simulated import NAME, Counts, counted
 
 COMPUTING = ("score", "flow", "geometry", "network")
 PRECISION = 1e-3
@@ -66,7 +69,8 @@ def device_followed(subject: Subject) -> str:
     except (RuntimeError, NotImplementedError) as error:
         text = str(error).partition("\n")[0]
         if any(words in text for words in _NEEDS_NUMBERS):
-            raise NotApplicableError(f"its course depends on numbers, which meta has not: {text}") from error
+            hint = f"--device {NAME} has them"
+            raise NotApplicableError(f"its course depends on numbers, which meta lacks ({hint}): {text}") from error
         raise ViolationError(f"on the device meta it ended in {text}; expected an answer there") from error
     _require_there(answers, "meta")
     return f"on meta: {', '.join(answers)}"
@@ -81,18 +85,38 @@ def other_device_refused(subject: Subject) -> str:
 
 @check("accelerator-kept", *COMPUTING, "estimator", level="device")
 def accelerator_kept(subject: Subject) -> str:
-    """On an accelerator (CUDA, MPS) it answers there, as on the CPU to 1e-3; an estimator takes data from there."""
-    device, found = subject.accelerator or accelerator(), []
-    inputs = inputs_of(subject.build(), subject, torch.float32)
-    for place in ("cpu", device):
-        obj = _made(subject, device="cpu", dtype=torch.float32)
-        if isinstance(obj, nn.Module):
-            obj.to(place)
-        found.append(_answers(subject, obj, {name: value.to(place) for name, value in inputs.items()}))
-    if subject.component.kind == "estimator":
-        return f"takes data on {device}"
-    _require_there(found[1], torch.device(device).type)
-    return _agree({name: value.cpu() for name, value in found[1].items()}, found[0])
+    """On an accelerator (CUDA, MPS) it answers there, as on the CPU to 1e-3; an estimator takes data from there.
+
+    On the simulated device answers equal the CPU's to the bit. Lines for which a program waits are listed there.
+    """
+    device = subject.accelerator or accelerator()
+    on_cpu, _ = _answers_at("cpu", subject)
+    there, counts = _answers_at(device, subject)
+    if subject.component.kind != "estimator":
+        _require_there(there, torch.device(device).type)
+    found = {name: value.cpu() for name, value in there.items()}
+    if device.startswith(NAME):
+        differ = [
+            name for name, value in on_cpu.items() if not torch.equal(value.nan_to_num(), found[name].nan_to_num())
+        ]
+        require(not differ, f"on {device}, {', '.join(differ)} differ from the CPU's", "the CPU's numbers to the bit")
+        return "; ".join(["the CPU's numbers", *counts.lines()])
+    return f"takes data on {device}" if subject.component.kind == "estimator" else _agree(found, on_cpu)
+
+
+def _answers_at(place: str, subject: Subject) -> tuple[dict[str, Tensor], Counts]:
+    """Answers to the same inputs on a device, of an object that was moved there or, where it can't be, built there."""
+    inputs = {name: value.to(place) for name, value in inputs_of(subject.build(), subject, torch.float32).items()}
+    obj = _made(subject, device="cpu", dtype=torch.float32)
+    if not isinstance(obj, nn.Module):
+        obj = _made(subject, device=place, dtype=torch.float32)
+    elif place.startswith(NAME) and any(isinstance(part, torch.jit.ScriptModule) for part in obj.modules()):
+        raise NotApplicableError("torch moves TorchScript to devices that are written in C++ alone")
+    else:
+        obj.to(place)
+    # torch has a fused attention for the CPU, and others for accelerators.
+    with counted() as counts, sdpa_kernel(SDPBackend.MATH):
+        return _answers(subject, obj, inputs), counts
 
 
 def accelerator() -> str:

@@ -97,7 +97,9 @@ class MultiScale(ScoreModel, Trainable):
         networks = [self._build(network, scale) for scale, network in enumerate(_networks(config, count))]
         self.networks = nn.ModuleList(networks)
         self.moments = Moments(bands, data.event_scale, centred=ours)
-        self.register_buffer("ends", torch.tensor((*process.breakpoints, process.t_max)))
+        self.interval_ends = (process.t_min, *process.breakpoints, process.t_max)
+        """t_min and the times T_1, ..., T_n at which bands end."""
+        self.register_buffer("ends", torch.tensor(self.interval_ends[1:]))
         self._match()
         self.train_here = tuple(scale - 1 for scale in config.train or range(1, count + 1))
         _check_scales(config, count)
@@ -121,11 +123,6 @@ class MultiScale(ScoreModel, Trainable):
     def trained(self) -> tuple[int, ...]:
         """The scales whose networks were trained."""
         return tuple(scale for scale in range(len(self.bands)) if bool(self._network(scale).trained))
-
-    @property
-    def interval_ends(self) -> tuple[float, ...]:
-        """t_min and the times T_1, ..., T_n at which bands end."""
-        return (self.process.t_min, *self.process.breakpoints, self.process.t_max)
 
     def scale_at(self, t: Tensor) -> Tensor:
         """The scale whose network serves times t (B,), integers (B,); the end of an interval belongs to it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -40,7 +41,19 @@ def set_up(runtime: Runtime) -> tuple[str, Any]:
             )
     if device == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("the device mps is not here", hint="runtime: {device: auto}")
+    if device.startswith("simulated"):
+        _simulate()
     return device, dtype
+
+
+def _simulate() -> None:
+    """Give this process the simulated device. Raises ``ConfigError`` where it can't have one."""
+    from scorefold.errors import ConfigError
+
+    try:
+        import_module("scorefold_testing.simulated").activate()
+    except (ModuleNotFoundError, RuntimeError) as error:
+        raise ConfigError(f"the simulated device is not here: {error}", hint="pip install scorefold-testing") from None
 
 
 def set_up_device(device: str) -> str:

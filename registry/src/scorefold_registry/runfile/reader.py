@@ -46,7 +46,11 @@ _LISTED = 30
 class Runtime(Config):
     """Where and how a run computes."""
 
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps; auto takes a GPU where there is one")
+    device: str = Field(
+        "auto",
+        description="auto, cpu, cuda, cuda:N, mps, or simulated; auto takes a GPU where there is one, and simulated "
+        "finds errors of devices without one",
+    )
     dtype: Literal["float32", "float64"] = Field("float32", description="Floating-point type of models and data")
     threads: int | None = Field(None, ge=1, description="CPU threads, or null for torch's own choice")
     precision: Literal["no", "bf16", "fp16"] = Field("no", description="Mixed precision while training")
@@ -68,8 +72,8 @@ class Runtime(Config):
     @field_validator("device")
     @classmethod
     def _known_device(cls, value: str) -> str:
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", value):
-            raise ValueError(f"{value!r} is not a device; expected auto, cpu, cuda, cuda:N or mps")
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?|simulated(:[01])?", value):
+            raise ValueError(f"{value!r} is not a device; expected auto, cpu, cuda, cuda:N, mps or simulated")
         return value
 
 

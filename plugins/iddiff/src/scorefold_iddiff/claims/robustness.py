@@ -45,7 +45,7 @@ class NoisyScore(ScoreModel):
 
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         exact: Tensor = self.inner.score(x, t, condition)
-        noise = torch.randn(exact.shape, generator=self.generator, dtype=exact.dtype)
+        noise = torch.randn(exact.shape, generator=self.generator, dtype=exact.dtype).to(exact.device)
         length = exact.flatten(1).norm(dim=1).reshape(-1, *[1] * (exact.dim() - 1))
         noisy: Tensor = exact + self.size * length * noise / math.sqrt(exact[0].numel())
         return noisy

@@ -23,7 +23,7 @@ def run(arguments: list[str]) -> int:
         "--set", action="append", default=[], metavar="OPTION=VALUE", dest="options", help="of the verb"
     )
     parser.add_argument("--read", action="append", default=[], metavar="FIELD=VALUE", help="how the data are read")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or simulated")
     parser.add_argument("--seed", type=int, default=0, help="the seed of what is drawn (default: 0)")
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
     given = parser.parse_args(arguments)

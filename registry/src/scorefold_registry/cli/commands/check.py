@@ -34,7 +34,7 @@ def run(arguments: list[str]) -> int:
     )
     parser.add_argument(
         "--device",
-        help="the accelerator that checks of accelerators use, such as cuda:1 (default: this machine's, if any)",
+        help="the accelerator that checks of accelerators use, such as cuda:1 or simulated (default: this machine's)",
     )
     parser.add_argument("--seed", type=int, default=0, help="the root of all draws; the same one replays a failure")
     parser.add_argument(

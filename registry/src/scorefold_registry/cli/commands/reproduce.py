@@ -34,7 +34,9 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--null", action="store_true", help="measure gates with no training step: one that holds says nothing"
     )
-    parser.add_argument("--device", default="cpu", help="where models are built: auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument(
+        "--device", default="cpu", help="where models are built: auto, cpu, cuda, cuda:N, mps or simulated"
+    )
     parser.add_argument(
         "--precision", choices=("no", "bf16", "fp16"), default="no", help="mixed precision while training (default: no)"
     )

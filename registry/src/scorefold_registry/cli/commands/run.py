@@ -35,6 +35,9 @@ def run(arguments: list[str]) -> int:
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """The options that ``run`` and ``demo`` share."""
     parser.add_argument("--seed", type=int, help="the root seed, in place of the file's")
+    parser.add_argument(
+        "--device", help="where to compute, in place of the file's: auto, cpu, cuda, cuda:N, mps or simulated"
+    )
     parser.add_argument("--runs", type=Path, metavar="DIR", help="where run folders go (default: runs)")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where stages are kept (default: .scorefold/cache)")
     parser.add_argument("--fresh", action="store_true", help="compute every stage anew")
@@ -64,7 +67,8 @@ def run_plan_of(
 
     host = discover_host()
     # The file is checked before torch is imported.
-    plan = make_plan(host.catalogue, read(file, sets, given.seed))
+    placed = [f"runtime.device={given.device}"] if given.device else []
+    plan = make_plan(host.catalogue, read(file, [*sets, *placed], given.seed))
     try:
         from scorefold_registry.run.pipeline import run_plan
 

@@ -1,0 +1,102 @@
+"""What runs on an accelerator runs on the simulated device, and has the CPU's numbers to the bit.
+
+Processes of the device do it, since torch can't take one back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+from both_devices import (
+    answers,
+    components_of,
+    gates,
+    on_both,
+    python_differences,
+    resumed,
+    sampling_waits,
+    training_waits,
+    worker,
+)
+from tiny_runs import EXAMPLES, PAPER_FILES
+
+from scorefold_testing.simulated import NAME, possible
+
+pytestmark = pytest.mark.skipif(not possible(), reason="this torch can't define a device in Python")
+
+ON_THE_CPU = ("allocation/", "examples/allocate-", "examples/spend-labels")
+"""Run files whose small networks are trained on the CPU wherever a run is, or that train none."""
+OWN_PATH = {
+    "examples/caflow-digits": "images of 2 x 2 pixels are convolved by a product of matrices on the CPU",
+    "examples/digits-noise-paths": "images of 2 x 2 pixels are convolved by a product of matrices on the CPU",
+}
+"""Run files whose numbers differ in the last digits, with the reason."""
+
+
+@pytest.fixture(scope="module")
+def device() -> Iterator[ProcessPoolExecutor]:
+    with worker() as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("file", [*EXAMPLES, *PAPER_FILES], ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_a_run_file_has_the_cpu_s_numbers(device: ProcessPoolExecutor, tmp_path: Path, file: Path) -> None:
+    name = f"{file.parent.name}/{file.stem}"
+    found = device.submit(on_both, file, tmp_path).result()
+    assert bool(found.differences) == (name in OWN_PATH), found.differences
+    assert (found.operators > 0) == (not name.startswith(ON_THE_CPU))
+
+
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "audit": ("audit", "{samples}", "--train", "{train}", "--held-out", "{held_out}"),
+    "recommend": ("recommend", "{train}", "--only", "mle,twonn"),
+    "apply": ("apply", "{run}/score", "--do", "evaluate", "--data", "{held_out}", "--out", "evaluated.npz"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_answers_as_on_the_cpu(device: ProcessPoolExecutor, tmp_path: Path, name: str) -> None:
+    found = [device.submit(answers, COMMANDS[name], place, tmp_path / place).result() for place in ("cpu", NAME)]
+    assert found[0] == found[1]
+
+
+def test_a_training_that_stops_goes_on(device: ProcessPoolExecutor, tmp_path: Path) -> None:
+    whole, resumed_there, on_the_cpu = device.submit(resumed, tmp_path).result()
+    assert whole == resumed_there == on_the_cpu
+
+
+def test_python_functions_answer_as_on_the_cpu(device: ProcessPoolExecutor, tmp_path: Path) -> None:
+    assert not device.submit(python_differences, tmp_path).result()
+
+
+@pytest.mark.parametrize("name", components_of("training"))
+def test_no_training_step_waits_for_the_device(device: ProcessPoolExecutor, name: str) -> None:
+    few, many = (device.submit(training_waits, name, steps).result() for steps in (4, 24))
+    assert many == few
+
+
+SEVERAL_SCALES = "its network is chosen by the time, which it looks at in every step"
+
+
+@pytest.mark.parametrize("name", components_of("sampling"))
+def test_no_sampler_step_waits_for_the_device(device: ProcessPoolExecutor, name: str) -> None:
+    few, many = (device.submit(sampling_waits, name, steps).result() for steps in (4, 24))
+    assert (many == few) == (name != "score:multiscale"), SEVERAL_SCALES
+
+
+@pytest.mark.parametrize("plugin", ["flowmatching", "iddiff"])
+def test_gates_hold_on_the_device(device: ProcessPoolExecutor, plugin: str) -> None:
+    found = device.submit(gates, plugin, NAME).result()
+    assert found
+    assert set(found.values()) == {"holds"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "plugin", ["allocation", "audit", "caflow", "conditional", "nonuniform", "pullback", "scorevae"]
+)
+def test_gates_of_all_plugins_hold_on_the_device(device: ProcessPoolExecutor, plugin: str) -> None:
+    assert set(device.submit(gates, plugin, NAME).result().values()) == {"holds"}

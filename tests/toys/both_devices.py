@@ -1,0 +1,236 @@
+"""A run file on the CPU and on the simulated device, in a process that may have one, and where the two differ.
+
+torch can't take a device back, so a test that needs the simulated one works in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import chdir, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from tiny_runs import settings_of
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from warm_commands import FORKS
+
+from scorefold.seeds import derive_generator
+from scorefold_registry import Host, run_file
+from scorefold_registry.cli.main import main
+from scorefold_testing.simulated import NAME, activate, counted
+from scorefold_toolkit.training import fit
+
+MEASURED = ("second", "memory", "minutes", "peak")
+"""Parts of the names of measurements, which differ between two runs on one device too."""
+
+
+@dataclass(frozen=True)
+class Both:
+    """Values that differ between two runs, and what the device did: operators, copies to it, lines that wait for it."""
+
+    differences: tuple[str, ...]
+    operators: int
+    copies: int
+    waits: dict[tuple[str, str], int]
+
+
+def worker() -> ProcessPoolExecutor:
+    """A process that has the simulated device."""
+    return ProcessPoolExecutor(1, mp_context=FORKS, initializer=_begin)
+
+
+def _begin() -> None:
+    torch.set_num_threads(1)
+    activate()
+
+
+def on_both(file: Path, folder: Path) -> Both:
+    """The run of a file with tiny settings on both devices."""
+    sets = settings_of(file, folder)
+    host = Host.discover()
+    found = []
+    for device in ("cpu", NAME):
+        # torch has a fused attention for the CPU, and others for accelerators.
+        with counted() as counts, sdpa_kernel(SDPBackend.MATH):
+            place = {"runs": folder / device / "runs", "cache": folder / device / "cache"}
+            found.append(run_file(host, file, sets=[*sets, f"runtime.device={device}"], **place).folder)
+    return Both(tuple(differences(*found)), counts.operators, counts.copies, dict(counts.synchronisations))
+
+
+def differences(one: Path, other: Path) -> Iterator[str]:
+    """Numbers that two run folders do not share, but for those that are measured."""
+    states, results = sorted(one.rglob("*.safetensors")), sorted(one.rglob("result.json"))
+    for file in states:
+        first, second = load_file(file), load_file(other / file.relative_to(one))
+        for name in sorted(first.keys() | second.keys()):
+            if name not in first or name not in second or not _equal(first[name], second[name]):
+                yield f"{file.relative_to(one)}: {name}"
+    for file in results:
+        first, second = (dict(_leaves(json.loads((each / file.relative_to(one)).read_text()))) for each in (one, other))
+        for name in sorted(first.keys() | second.keys()):
+            if first.get(name) != second.get(name) and not any(word in name for word in MEASURED):
+                yield f"{file.relative_to(one)}: {name}: {first.get(name)} and {second.get(name)}"
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    same = one.shape == other.shape and one.dtype == other.dtype
+    return same and torch.equal(one.view(bits[one.element_size()]), other.view(bits[one.element_size()]))
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, f"{name}.{key}")
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from _leaves(item, f"{name}[{place}]")
+    else:
+        yield name.removeprefix("."), value
+
+
+COMPONENTS: Mapping[str, tuple[str, dict[str, Any]]] = MappingProxyType(
+    {
+        "score:denoising": ("data:sphere", {}),
+        "score:flow-matching": ("data:sphere", {}),
+        "score:multiscale": (
+            "data:digits",
+            {"network": {"use": "network:mlp"}, "bands": {"name": "haar", "levels": 1}},
+        ),
+        "score:nonuniform": ("data:digits", {"network": {"use": "network:mlp"}}),
+        "flow:affine-coupling": ("data:sphere", {}),
+        "flow:spline-coupling": ("data:sphere", {}),
+        "flow:anisotropic": ("data:sphere", {}),
+        "autoencoder:vae": (
+            "data:digits",
+            {"latent": 2, "encoder": {"use": "network:mlp"}, "decoder": {"use": "network:mlp"}},
+        ),
+    }
+)
+"""Components that are trained, with their data and settings."""
+
+
+def components_of(what: str) -> list[str]:
+    """Names of components that can be trained, or that give samples in steps."""
+    return [name for name in COMPONENTS if what == "training" or name.startswith("score:")]
+
+
+def _built(name: str) -> tuple[Any, Any]:
+    data, config = COMPONENTS[name]
+    host = Host.discover()
+    source = host.create(data)
+    made = host.create(name, config, data=source, generator=derive_generator(0, "weights"), device=NAME)
+    return made, source.load("train").to(NAME)
+
+
+def training_waits(name: str, steps: int) -> dict[tuple[str, str], int]:
+    """Lines that wait for the device in a training of so many steps, after one that has prepared the model."""
+    model, train = _built(name)
+    settings = {"steps": steps, "log_every": 1000, "validate_every": 1000, "batch_size": 16, "checkpoint_every": 1000}
+    config = model.training_config.model_copy(update=settings)
+    with counted() as counts:
+        fit(model, train, config, seed=0)
+    assert counts.operators > 20 * steps
+    return dict(counts.synchronisations)
+
+
+def sampling_waits(name: str, steps: int) -> dict[tuple[str, str], int]:
+    """Lines that wait for the device while samples are drawn in so many steps."""
+    model, _ = _built(name)
+    with counted() as counts:
+        model.sample(4, steps=steps, generator=derive_generator(0, "samples", device=NAME))
+    assert counts.operators > 4 * steps
+    return dict(counts.synchronisations)
+
+
+def answers(command: Sequence[str], device: str, folder: Path) -> dict[str, Any]:
+    """What a command prints as JSON, but for measurements and places, on points of a sphere and copies of some."""
+    folder.mkdir(parents=True)
+    points = Host.discover().create("data:sphere", {"points": 400, "dimension": 2, "ambient": 5}).load("train").x
+    files = {"train": points[:200], "held_out": points[200:280], "samples": points[:80]}
+    for name, rows in files.items():
+        np.save(folder / f"{name}.npy", rows.numpy())
+    names = {name: str(folder / f"{name}.npy") for name in files}
+    if any("{run}" in word for word in command):
+        file = folder / "train.yaml"
+        training = {"steps": 5, "batch_size": 16, "validate_every": 5}
+        stages = {
+            "data": {"use": "data:array", "config": {"path": names["train"]}},
+            "score": {"use": "score:denoising", "inputs": {"data": "data"}, "config": {"training": training}},
+        }
+        file.write_text(json.dumps({"version": 1, "name": "train", "runtime": {"device": device}, "stages": stages}))
+        names["run"] = str(run_file(Host.discover(), file, runs=folder / "runs", cache=folder / "cache").folder)
+    words = [word.format(**names) for word in command]
+    with chdir(folder), redirect_stdout(StringIO()) as printed:
+        main([*words, "--device", device, "--json"])
+    leaves = dict(_leaves(json.loads(printed.getvalue())))
+    return {
+        name: value
+        for name, value in leaves.items()
+        if not any(word in name for word in MEASURED)
+        and str(folder) not in str(value)
+        and name not in ("run", "report")
+    }
+
+
+def resumed(folder: Path) -> tuple[bytes, bytes, bytes]:
+    """Weights of a training on the device, of another that was stopped and went on, and of one on the CPU."""
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(step: int, values: Mapping[str, float]) -> None:
+        if step > 6:
+            raise StoppedError
+
+    def trained(device: str, place: Path | None, metrics: Any = None) -> bytes:
+        host = Host.discover()
+        source = host.create("data:sphere")
+        generator = derive_generator(0, "weights")
+        model = host.create("score:denoising", data=source, generator=generator, device=device)
+        settings = {"steps": 12, "checkpoint_every": 3, "log_every": 1, "validate_every": 4, "batch_size": 16}
+        config = model.training_config.model_copy(update=settings)
+        train = source.load("train")
+        fit(model, train, config, validation=source.load("validation"), seed=0, checkpoint_dir=place, metrics=metrics)
+        return b"".join(value.cpu().numpy().tobytes() for value in model.state_dict().values())
+
+    whole = trained(NAME, None)
+    try:
+        trained(NAME, folder, stop)
+    except StoppedError:
+        return whole, trained(NAME, folder), trained("cpu", None)
+    raise AssertionError("the training was not stopped")
+
+
+def python_differences(folder: Path) -> list[str]:
+    """Numbers of the Python functions that differ between the devices."""
+    from scorefold_registry import python
+
+    points = (
+        Host.discover().create("data:sphere", {"points": 200, "dimension": 2, "ambient": 4}).load("train").x.numpy()
+    )
+    found = []
+    for device in ("cpu", NAME):
+        data = python.data(points, folder=folder / device, runtime={"device": device}, progress=False)
+        training = {"steps": 5, "batch_size": 16}
+        score = python.fit("score:denoising", data, config={"training": training}, progress=False)
+        drawn = python.sample(score, data, options={"n": 8, "steps": 4}, progress=False)
+        likely = python.evaluate(score, data, options={"limit": 4}, progress=False)
+        dimension = python.estimate("estimator:flipd", data, score=score, progress=False)
+        found.append([stage.run.folder for stage in (drawn, likely, dimension)])
+    return [line for pair in zip(*found, strict=True) for line in differences(*pair)]
+
+
+def gates(plugin: str, device: str) -> dict[str, str]:
+    """Verdicts of a plugin's smoke profile on a device."""
+    with redirect_stdout(StringIO()) as printed:
+        main(["reproduce", plugin, "--profile", "smoke", "--device", device, "--json"])
+    return {claim["claim"]: claim["verdict"] for claim in json.loads(printed.getvalue())["claims"]}
