@@ -29,9 +29,13 @@ pytestmark = pytest.mark.skipif(not possible(), reason="this torch can't define 
 
 ON_THE_CPU = ("allocation/", "examples/allocate-", "examples/spend-labels")
 """Run files whose small networks are trained on the CPU wherever a run is, or that train none."""
+PIXELS = "images of 2 x 2 pixels are convolved by a product of matrices on the CPU"
+ROWS = "one call of a network takes more rows on a device"
 OWN_PATH = {
-    "examples/caflow-digits": "images of 2 x 2 pixels are convolved by a product of matrices on the CPU",
-    "examples/digits-noise-paths": "images of 2 x 2 pixels are convolved by a product of matrices on the CPU",
+    "examples/caflow-digits": PIXELS,
+    "examples/digits-noise-paths": PIXELS,
+    "examples/diffusers-code": ROWS,
+    "examples/your-images": ROWS,
 }
 """Run files whose numbers differ in the last digits, with the reason."""
 
