@@ -89,7 +89,7 @@ SEED = torch.manual_seed if torch.accelerator.is_available() else torch.default_
 
 
 SEED_OF_TESTS = int(os.environ.get("SCOREFOLD_TEST_SEED", "0"))
-"""Another seed, which `make portable` gives, fails no test either."""
+"""Another one shows which bounds are too tight; some tests describe the data of one seed (CONTRIBUTING.md)."""
 
 
 @pytest.fixture(autouse=True)

@@ -80,7 +80,9 @@ VARIANTS = {
     "read-only": Variant(steps=frozenset({"clone", "read-only"}), arguments=(*TEST, "-p", "no:cacheprovider")),
     "heavy": Variant(DEFAULT.variables, DEFAULT.steps, HEAVY),
 }
-CHOSEN = [name for name, variant in VARIANTS.items() if variant.arguments is not HEAVY]
+BY_HAND = "seed"
+"""Some tests describe the data of one seed, and fail with another (CONTRIBUTING.md)."""
+CHOSEN = [name for name, variant in VARIANTS.items() if variant.arguments is not HEAVY and name != BY_HAND]
 """Those that run the tests of `make test`."""
 
 
@@ -90,7 +92,7 @@ def main() -> int:
     parser.add_argument("--of", metavar="COMMIT", help="the variant of this commit, in hexadecimal digits")
     parser.add_argument("--tests", nargs="+", default=[], metavar="TEST", help="files, folders or names of tests")
     options = parser.parse_args()
-    names = [of(options.of)] if options.of else options.names or list(VARIANTS)
+    names = [of(options.of)] if options.of else options.names or [name for name in VARIANTS if name != BY_HAND]
     unknown = sorted({part for name in names for part in name.split("+")} - set(VARIANTS))
     if unknown:
         parser.error(f"given {', '.join(unknown)}; expected names among {', '.join(VARIANTS)}")
