@@ -9,7 +9,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from scorefold.diffusion import VE, VP
+from scorefold.diffusion import EDM, VE, VP, Cosine, IsotropicProcess
+from scorefold.diffusion.schedules import GeometricVE, LinearLogSNR, LinearSubVP, LinearVP
 from scorefold.errors import ConfigError
 from scorefold_toolkit.config.denoising import (
     CosineLevels,
@@ -25,6 +26,7 @@ from scorefold_toolkit.config.denoising import (
 from scorefold_toolkit.nn import LossUncertainty
 from scorefold_toolkit.score_matching.losses import noise_weight
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
+from scorefold_toolkit.score_matching.rectified import Rectified
 
 F64 = torch.float64
 WIDE = VE(1e-6, 1e6)
@@ -193,3 +195,18 @@ def test_a_small_training_by_default_sees_the_noise_where_sampling_starts() -> N
     plain = NoiseLevels(VE(0.004, 160.0), LogNormalLevels())
     times = plain.times(64, like=torch.zeros(1), generator=torch.Generator().manual_seed(0))
     assert int((0.004 * 40_000**times > 10).sum()) <= 1
+
+
+SCHEDULES = (GeometricVE(0.01, 50.0), LinearVP(), LinearSubVP(), EDM(), Cosine(), LinearLogSNR(), Rectified(2.5))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
+def test_the_closed_form_is_what_bisection_finds(schedule: Any) -> None:
+    process = IsotropicProcess(schedule)
+    levels = NoiseLevels(process, LogNormalLevels(), spread=2.5)
+    by_bisection = NoiseLevels(process, LogNormalLevels(), level=levels._levels)
+    first, second = (
+        each.times(1000, like=LIKE, generator=torch.Generator().manual_seed(0)) for each in (levels, by_bisection)
+    )
+    assert torch.allclose(first, second, rtol=0, atol=1e-9)
+    assert len(first.unique()) > 900

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefold.diffusion.process import DiffusionProcess
+from scorefold.diffusion import DiffusionProcess, IsotropicProcess
 from scorefold.errors import ConfigError
 from scorefold.random import draw_uniform
 from scorefold_toolkit.config.denoising import (
@@ -54,10 +54,9 @@ class NoiseLevels:
             return draw_times(self.process, count, like=like, generator=generator, stratified=True, interval=ends)
         q = draw_uniform((1,), generator=generator, like=like).to(_precision(like))
         q = (q + torch.arange(count, device=like.device, dtype=q.dtype) / max(count, 1)) % 1
-        start, end = self._ends
         low, high = self._range(q)
         u = _quantile(self.config, q, low, high)
-        return _invert(self._levels, u, start, end).to(like)
+        return self._times_of(u).to(like)
 
     def reweigh(
         self, losses: Tensor, t: Tensor, weighting: WeightingConfig, uncertainty: Level | None = None
@@ -89,6 +88,14 @@ class NoiseLevels:
     @property
     def _ends(self) -> tuple[float, float]:
         return (self.process.t_min, self.process.t_max) if self.interval is None else self.interval
+
+    def _times_of(self, u: Tensor) -> Tensor:
+        """The times with these levels (B,): in closed form for one schedule, else by bisection, which asks 40 times."""
+        start, end = self._ends
+        if self.level is None and isinstance(self.process, IsotropicProcess):
+            closed: Tensor = self.process.schedule.time_at(self.spread * u.exp())
+            return closed.clamp(start, end)
+        return _invert(self._levels, u, start, end)
 
     def _range(self, like: Tensor) -> tuple[float, float]:
         """The levels at both ends. A process is asked on the CPU, so that no training step waits for a device."""
