@@ -83,6 +83,7 @@ def allowed() -> list[bool]:
         str(x.to(f"{NAME}:1").device) == f"{NAME}:1",
         (x % 2).device.type == NAME,
         torch.get_device_module(NAME).device_count() == 2,
+        str(there(3, index=1).new_tensor([1.0]).device) == f"{NAME}:1",
         copy.deepcopy({"one": x, "other": x})["other"].sum().item() == 9.0,
     ]
 

@@ -42,14 +42,16 @@ def set_up(runtime: Runtime) -> tuple[str, Any]:
     if device == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("the device mps is not here", hint="runtime: {device: auto}")
     if device.startswith("simulated"):
-        _simulate()
+        _simulate(runtime.precision)
     return device, dtype
 
 
-def _simulate() -> None:
-    """Give this process the simulated device. Raises ``ConfigError`` where it can't have one."""
+def _simulate(precision: str) -> None:
+    """Give this process the simulated device. Raises ``ConfigError`` where there is none, and for half precision."""
     from scorefold.errors import ConfigError
 
+    if precision != "no":
+        raise ConfigError(f"the simulated device has no {precision}", hint='runtime: {precision: "no"}')
     try:
         import_module("scorefold_testing.simulated").activate()
     except (ModuleNotFoundError, RuntimeError) as error:

@@ -232,9 +232,18 @@ def copied(tensor: Tensor, memo: dict[int, Any]) -> Any:
 _copied: Callable[[Tensor, dict[int, Any]], Any] = Tensor.__deepcopy__
 
 
+def new_tensor(
+    tensor: Tensor, data: Any, *, dtype: torch.dtype | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """``Tensor.new_tensor``: torch's own takes the device's index from a guard, which Python can't give."""
+    place, kind = tensor.device if device is None else device, tensor.dtype if dtype is None else dtype
+    return torch.tensor(data, dtype=kind, device=place, requires_grad=requires_grad)
+
+
 def register() -> list[torch.library.Library]:
     """The kernels at torch's dispatcher, for as long as the libraries that come back live."""
     Tensor.__deepcopy__ = copied  # type: ignore[method-assign]
+    Tensor.new_tensor = new_tensor  # type: ignore[method-assign, assignment]
     every, some = torch.library.Library("_", "IMPL"), torch.library.Library("aten", "IMPL")
     every.fallback(_kernel, "PrivateUse1")
     own: Mapping[str, Callable[..., Any]] = {
