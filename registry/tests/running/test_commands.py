@@ -348,3 +348,13 @@ def test_the_packaged_demonstration_is_a_valid_run_file(say: Say) -> None:
     assert said.json["problems"] == []
     used = {stage["component"].partition("@")[0] for stage in said.json["stages"]}
     assert {"data:digits", "score:denoising", "estimator:iddiff", "estimator:mle"} <= used
+
+
+@pytest.mark.parametrize(
+    ("device", "said"), [("cuda:99", "cuda:99 is not here"), ("tpu", "'tpu'"), ("simulated:2", "'simulated:2'")]
+)
+def test_a_device_on_the_command_line_goes_before_the_file_s(say: Say, device: str, said: str) -> None:
+    given = say("run", "short.yaml", "--quiet", "--device", device)
+    assert given.status != 0
+    assert said in given.err
+    assert say("run", "short.yaml", "--quiet", "--device", "cpu").status == 0

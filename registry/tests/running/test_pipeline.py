@@ -190,6 +190,13 @@ def test_a_device_that_is_not_here_is_reported_at_its_place(run: Run) -> None:
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_simulated_device_has_no_half_precision(run: Run, precision: str) -> None:
+    with pytest.raises(ConfigError, match=precision) as caught:
+        run(SHORT.replace("device: cpu", f"device: simulated, precision: {precision}"))
+    assert caught.value.line == 3
+
+
 def test_a_folder_that_can_not_be_made_is_named(run: Run) -> None:
     Path("runs").write_text("a file")
     with pytest.raises(ArtefactError, match="runs/short can't be made"):
