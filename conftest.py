@@ -55,7 +55,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Of the files of tests, ``make bridges`` imports those that hold a mark ``needs``: others use other libraries."""
     tests = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
-    return (tests and config.getoption("--bridges") and "mark.needs(" not in collection_path.read_text()) or None
+    return (
+        tests and config.getoption("--bridges") and "mark.needs(" not in collection_path.read_text(encoding="utf-8")
+    ) or None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -151,6 +151,8 @@ def prepared(variant: Variant, place: Path) -> tuple[list[str], Path, dict[str, 
         environment["NPY_DISABLE_CPU_FEATURES"] = numpy_features()
     if "intel" in steps:
         environment["LD_PRELOAD"] = str(intel(place))
+    if missing := CORES.get(environment.get("OPENBLAS_CORETYPE", ""), set()) - processor():
+        raise UnsupportedError(f"this processor has no {', '.join(sorted(missing))}, which OpenBLAS would use unasked")
     if "locale" in steps:
         environment |= {"LOCPATH": str(place), "LC_ALL": locale(place), "LANGUAGE": ""}
     if "clone" in steps:
@@ -172,6 +174,20 @@ def prepared(variant: Variant, place: Path) -> tuple[list[str], Path, dict[str, 
         subprocess.run([python, "-m", "compileall", "-q", *checkout.glob("**/src"), checkout / "docs"], check=True)
         subprocess.run(["chmod", "-R", "a-w", checkout], check=True)
     return command, checkout, environment
+
+
+CORES = {"Haswell": {"AVX2", "FMA3"}, "SkylakeX": {"AVX512F"}, "Nehalem": {"SSE42"}}
+"""Instructions that the kernels of OpenBLAS by these names need. OpenBLAS does not look before it runs them."""
+
+
+def processor() -> set[str]:
+    """The instructions that NumPy finds here."""
+    code = (
+        "from numpy._core._multiarray_umath import __cpu_features__ as found;"
+        "print(*[name for name in found if found[name]])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
 
 
 def numpy_features() -> str:
@@ -197,7 +213,9 @@ def locale(place: Path) -> str:
     if shutil.which("localedef") is None or not Path("/usr/share/i18n/locales", LOCALE).exists():
         raise UnsupportedError("localedef or its sources are missing (on Debian: .ci/debian locales)")
     name = f"{LOCALE}.UTF-8"
-    subprocess.run(["localedef", "-i", LOCALE, "-f", "UTF-8", place / name], check=True)
+    done = subprocess.run(["localedef", "-i", LOCALE, "-f", "UTF-8", place / name], capture_output=True, text=True)
+    if not (place / name).exists():
+        raise UnsupportedError(f"localedef made no locale: {done.stderr.strip()}")
     return name
 
 

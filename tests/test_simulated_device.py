@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from both_devices import (
+    CLOSE,
     answers,
     components_of,
     gates,
@@ -37,7 +38,7 @@ OWN_PATH = {
     "examples/diffusers-code": ROWS,
     "examples/your-images": ROWS,
 }
-"""Run files whose numbers differ in the last digits, with the reason."""
+"""Run files whose numbers may differ by 1 %, with the reason."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,8 @@ def device() -> Iterator[ProcessPoolExecutor]:
 def test_a_run_file_has_the_cpu_s_numbers(device: ProcessPoolExecutor, tmp_path: Path, file: Path) -> None:
     name = f"{file.parent.name}/{file.stem}"
     found = device.submit(on_both, file, tmp_path).result()
-    assert bool(found.differences) == (name in OWN_PATH), found.differences
+    allowed = CLOSE if name in OWN_PATH else "none"
+    assert not [line for line in found.differences if not line.startswith(allowed)]
     assert (found.operators > 0) == (not name.startswith(ON_THE_CPU))
 
 

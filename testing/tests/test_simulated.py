@@ -12,7 +12,11 @@ import torch
 from both_devices import worker
 from torch import Tensor, nn
 
-from scorefold_testing.simulated import NAME, counted, possible
+from scorefold.diffusion import PerComponent
+from scorefold.diffusion.schedules import GeometricVE
+from scorefold_testing.simulated import NAME, counted, possible, same_bits
+from scorefold_toolkit.config.denoising import LogNormalLevels
+from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
 
 pytestmark = pytest.mark.skipif(not possible(), reason="this torch can't define a device in Python")
 
@@ -132,6 +136,44 @@ def test_numbers_and_derivatives_are_the_cpu_s(device: ProcessPoolExecutor) -> N
     found = device.submit(same_numbers).result()
     assert len(found) == 27
     assert all(found.values()), [name for name, same in found.items() if not same]
+
+
+def counted_twice() -> tuple[int, int]:
+    x = there(3)
+    with counted() as outer:
+        with counted() as inner:
+            x.add_(1)
+        x.add_(1)
+    return outer.operators, inner.operators
+
+
+def test_counts_may_be_nested(device: ProcessPoolExecutor) -> None:
+    assert device.submit(counted_twice).result() == (2, 1)
+
+
+def other_values() -> list[bool]:
+    process = PerComponent((2,), [([0], GeometricVE(0.01, 1.0)), ([1], GeometricVE(0.01, 100.0))]).to(NAME)
+    levels = NoiseLevels(process, LogNormalLevels())
+    drawn = levels.times(4, like=there(1)[0], generator=generator(NAME))
+    return [
+        drawn.device.type == NAME,
+        isinstance(torch.default_generator, torch.Generator),
+        isinstance(generator(NAME), torch.Generator),
+        not isinstance(3, torch.Generator),
+        torch.full((2,), 1 + 2j, device=NAME).conj().resolve_conj().tolist() == [1 - 2j, 1 - 2j],
+    ]
+
+
+def test_processes_with_tensors_and_generators_from_before_work(device: ProcessPoolExecutor) -> None:
+    assert all(device.submit(other_values).result())
+
+
+def test_bits_are_compared_and_not_numbers() -> None:
+    zero, below, nothing = torch.zeros(2), -torch.zeros(2), torch.full((2,), torch.nan)
+    assert same_bits(nothing, nothing)
+    assert not same_bits(zero, below)
+    assert not same_bits(zero, nothing)
+    assert not same_bits(zero, zero.double())
 
 
 def waiting() -> tuple[int, int, dict[str, int]]:

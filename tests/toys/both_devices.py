@@ -6,6 +6,7 @@ torch can't take a device back, so a test that needs the simulated one works in 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import chdir, redirect_stdout
@@ -25,7 +26,7 @@ from warm_commands import FORKS
 from scorefold.seeds import derive_generator
 from scorefold_registry import Host, run_file
 from scorefold_registry.cli.main import main
-from scorefold_testing.simulated import NAME, activate, counted
+from scorefold_testing.simulated import NAME, activate, counted, same_bits
 from scorefold_toolkit.training import fit
 
 MEASURED = ("second", "memory", "minutes", "peak")
@@ -71,19 +72,31 @@ def differences(one: Path, other: Path) -> Iterator[str]:
     for file in states:
         first, second = load_file(file), load_file(other / file.relative_to(one))
         for name in sorted(first.keys() | second.keys()):
-            if name not in first or name not in second or not _equal(first[name], second[name]):
-                yield f"{file.relative_to(one)}: {name}"
+            if name not in first or name not in second or not same_bits(first[name], second[name]):
+                near = name in first and name in second and _near(first[name], second[name])
+                yield f"{CLOSE if near else ''}{file.relative_to(one)}: {name}"
     for file in results:
         first, second = (dict(_leaves(json.loads((each / file.relative_to(one)).read_text()))) for each in (one, other))
         for name in sorted(first.keys() | second.keys()):
             if first.get(name) != second.get(name) and not any(word in name for word in MEASURED):
-                yield f"{file.relative_to(one)}: {name}: {first.get(name)} and {second.get(name)}"
+                near = CLOSE if _near_numbers(first.get(name), second.get(name)) else ""
+                yield f"{near}{file.relative_to(one)}: {name}: {first.get(name)} and {second.get(name)}"
 
 
-def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
-    bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    same = one.shape == other.shape and one.dtype == other.dtype
-    return same and torch.equal(one.view(bits[one.element_size()]), other.view(bits[one.element_size()]))
+CLOSE = "close: "
+"""Begins the line of numbers that differ by less than 1 % of their size."""
+
+
+def _near(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    apart = (one.double() - other.double()).norm()
+    return bool(apart <= 0.01 * (one.double().norm() + 1e-6))
+
+
+def _near_numbers(one: Any, other: Any) -> bool:
+    numbers = isinstance(one, (int, float)) and isinstance(other, (int, float))
+    return numbers and math.isclose(one, other, rel_tol=0.01, abs_tol=1e-6)
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -181,9 +181,9 @@ def _sums(value: Any) -> list[tuple[Any, ...]]:
     """The shape and the sum of bits of each tensor of a value. One copy from a device has all sums."""
     import torch
 
-    tensors = list(_tensors(value))
-    sums = torch.stack([_sum(each).to(tensors[0].device) for each in tensors]).tolist() if tensors else []
-    return [(tuple(tensor.shape), found) for tensor, found in zip(tensors, sums, strict=True)]
+    found = [(tuple(tensor.shape), _sum(tensor)) for tensor in _tensors(value)]
+    sums = torch.stack([each.to(found[0][1].device) for _, each in found]).tolist() if found else []
+    return [(shape, each) for (shape, _), each in zip(found, sums, strict=True)]
 
 
 def _tensors(value: Any) -> Iterator[Any]:

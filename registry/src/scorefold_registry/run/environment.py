@@ -54,8 +54,10 @@ def _simulate(precision: str) -> None:
         raise ConfigError(f"the simulated device has no {precision}", hint='runtime: {precision: "no"}')
     try:
         import_module("scorefold_testing.simulated").activate()
-    except (ModuleNotFoundError, RuntimeError) as error:
+    except ModuleNotFoundError as error:
         raise ConfigError(f"the simulated device is not here: {error}", hint="pip install scorefold-testing") from None
+    except RuntimeError as error:
+        raise ConfigError(f"the simulated device is not here: {error}", hint="pip install -U torch") from None
 
 
 def set_up_device(device: str) -> str:

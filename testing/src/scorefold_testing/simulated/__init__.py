@@ -4,8 +4,8 @@ Tensors on ``simulated`` keep their numbers in CPU memory, and everything else a
 them with CPU tensors is an error, as on CUDA, and so are ``numpy()`` and a generator of another device. Answers are the
 CPU's to the bit, except where torch picks a kernel by device (attention in place of the CPU's fused form).
 
-What it can't show: memory, speed, kernels that CUDA lacks or rounds differently, asynchronous errors, autocast, and
-derivatives on a second device, which torch gives to backends written in C++ alone.
+What it can't show: memory, speed, kernels that CUDA lacks or rounds differently, asynchronous errors and autocast.
+``torch.save`` does not take its tensors, and TorchScript models can't be moved there.
 
 >>> import torch
 >>> from scorefold_testing.simulated import activate, counted
@@ -30,19 +30,27 @@ from scorefold_testing.simulated.backend import NAME, register
 from scorefold_testing.simulated.counts import Counts, counted
 from scorefold_testing.simulated.randomness import replace_generators
 
-__all__ = ["NAME", "Counts", "activate", "active", "counted", "possible"]
+__all__ = ["NAME", "Counts", "activate", "active", "counted", "possible", "same_bits"]
 
 DEVICES = 2
 """How many there are: ``simulated:0`` and ``simulated:1``."""
 
 
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Equality of two CPU tensors in shape, dtype and every bit, so that NaN equals NaN and -0 differs from 0."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    first, second = (each.detach().contiguous().flatten().view(torch.uint8) for each in (one, other))
+    return torch.equal(first, second)
+
+
 def possible() -> bool:
-    """Whether this torch lets Python define a device. Releases before 2.10 don't."""
+    """Return False for releases of torch before 2.10, which let no device be defined in Python."""
     return hasattr(torch.utils.backend_registration, "_setup_privateuseone_for_python_backend")
 
 
 def active() -> bool:
-    """Whether this process has the device."""
+    """Return True where this process has the device."""
     return bool(activate.cache_info().currsize)
 
 

@@ -240,9 +240,18 @@ def new_tensor(
     return torch.tensor(data, dtype=kind, device=place, requires_grad=requires_grad)
 
 
+def conjugate(tensor: Tensor) -> Tensor:
+    """``Tensor.conj``, computed at once: what torch does later, it does in the memory of CPU tensors alone."""
+    return tensor.conj_physical() if tensor.device.type == NAME else _conjugate(tensor)
+
+
+_conjugate: Callable[[Tensor], Tensor] = Tensor.conj
+
+
 def register() -> list[torch.library.Library]:
     """The kernels at torch's dispatcher, for as long as the libraries that come back live."""
     Tensor.__deepcopy__ = copied  # type: ignore[method-assign]
+    Tensor.conj = torch.conj = conjugate  # type: ignore[method-assign, assignment]
     Tensor.new_tensor = new_tensor  # type: ignore[method-assign, assignment]
     every, some = torch.library.Library("_", "IMPL"), torch.library.Library("aten", "IMPL")
     every.fallback(_kernel, "PrivateUse1")

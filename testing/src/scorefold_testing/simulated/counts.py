@@ -27,7 +27,7 @@ _WAITS = {
 """Operators for which a program waits until the device has done all before, by the words for them."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Counts:
     """Operators that ran on the device, copies to it, and synchronisations by line: ``("item", "module:12")``.
 

@@ -17,7 +17,14 @@ _devices: dict[int, torch.device] = {}
 """Of generators of the simulated device, by their address: operators get a generator without its Python class."""
 
 
-class Generator(_Plain):  # type: ignore[misc, valid-type, unused-ignore]
+class _AnyGenerator(type(_Plain)):  # type: ignore[misc]
+    """Generators from before, and torch's own, are of the class too."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, _Plain)
+
+
+class Generator(_Plain, metaclass=_AnyGenerator):  # type: ignore[misc, valid-type, unused-ignore]
     """``torch.Generator`` of any device: of the simulated one, a generator of the CPU that says so."""
 
     def __new__(cls, device: torch.device | str = "cpu") -> Generator:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefold.diffusion import DiffusionProcess, IsotropicProcess
+from scorefold.diffusion import DiffusionProcess, IsotropicProcess, Schedule
 from scorefold.errors import ConfigError
 from scorefold.random import draw_uniform
 from scorefold_toolkit.config.denoising import (
@@ -92,14 +92,19 @@ class NoiseLevels:
     def _times_of(self, u: Tensor) -> Tensor:
         """The times with these levels (B,): in closed form for one schedule, else by bisection, which asks 40 times."""
         start, end = self._ends
-        if self.level is None and isinstance(self.process, IsotropicProcess):
-            closed: Tensor = self.process.schedule.time_at(self.spread * u.exp())
-            return closed.clamp(start, end)
+        if self._schedule is not None:
+            return self._schedule.time_at(self.spread * u.exp()).clamp(start, end)
         return _invert(self._levels, u, start, end)
 
+    @property
+    def _schedule(self) -> Schedule | None:
+        """The only schedule of the process, whose levels these are, or None."""
+        process = self.process
+        return process.schedule if self.level is None and isinstance(process, IsotropicProcess) else None
+
     def _range(self, like: Tensor) -> tuple[float, float]:
-        """The levels at both ends. A process is asked on the CPU, so that no training step waits for a device."""
-        device = "cpu" if self.level is None else like.device
+        """The levels at both ends. One schedule has no tensors, and on the CPU no training step waits for a device."""
+        device = like.device if self._schedule is None else "cpu"
         low, high = self._levels(torch.tensor(self._ends, dtype=like.dtype, device=device)).tolist()
         return low, high
 

@@ -38,10 +38,10 @@ def validation_loss(
             generator = derive_generator(seed, "validation", number, device=processes.device)
             with processes.autocast():
                 loss = model.loss(batch, progress=progress, generator=generator)
-            sums.append((loss.value.detach() * len(batch)).double())
+            sums.append(loss.value.detach() * len(batch))
     for module, mode in was_training.items():
         module.training = mode
-    parts = torch.stack(sums).tolist() if sums else []  # one copy from a device
+    parts = torch.stack(sums).cpu().double().tolist() if sums else []  # one copy from a device
     total = torch.tensor(math.fsum(parts), dtype=torch.float64)
     return float(processes.total(total)) / len(data)
 
