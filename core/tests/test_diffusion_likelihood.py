@@ -73,7 +73,7 @@ def test_gaussian_log_likelihood(name, points, monkeypatch) -> None:
     exact = marginal_distribution(process, process.t_min).log_prob(points)
     got = probability_flow_log_prob(score_of(process), process, points)
     # At the end of "speeds" a variance exceeds the prior's by 1/400, which changes z^2 / 2 by z^2 / 800: |z| < 5.
-    torch.testing.assert_close(got, exact, rtol=0, atol=25 / 800)
+    torch.testing.assert_close(got, exact, rtol=0, atol=25 / 800 if name == "speeds" else 5e-3)
     monkeypatch.setattr(process, "prior_log_prob", marginal_distribution(process, process.t_max).log_prob)
     got = probability_flow_log_prob(score_of(process), process, points, rtol=1e-7, atol=1e-7)
     torch.testing.assert_close(got, exact, rtol=0, atol=1e-5)
