@@ -65,20 +65,20 @@ def test_inverse_and_log_det(transform: str, shape: tuple[int, ...], condition: 
     torch.testing.assert_close(log_det_back, -log_det, rtol=1e-9, atol=1e-9)
     truth = torch.linalg.slogdet(jacobian(lambda p: flow(p, c)[0], x)).logabsdet
     torch.testing.assert_close(log_det, truth, rtol=1e-10, atol=1e-10)
-    assert flow(x[:0], None if c is None else _rows(c, 0))[0].shape == (0, *shape)
+    assert flow(x[:0], None if c is None else _none_of(c))[0].shape == (0, *shape)
     if c is not None:
-        other = _rows(c, slice(1, None), first=2)
-        assert not torch.allclose(flow(x[:2], other)[0], z[:2])
+        assert not torch.allclose(flow(x, _changed(c))[0], z)
 
 
-def _rows(condition: Condition, rows: Any, first: int | None = None) -> Condition:
-    rows = slice(0, rows) if isinstance(rows, int) else rows
+def _none_of(condition: Condition) -> Condition:
+    return condition[:0] if isinstance(condition, Tensor) else {name: value[:0] for name, value in condition.items()}
+
+
+def _changed(condition: Condition) -> Condition:
+    """Every row has another class and another image: rows of the same classes in another order may be the same."""
     if isinstance(condition, Tensor):
-        return (condition[rows][:first] + 1) % 3 if first else condition[rows]
-    return {
-        name: (value[rows][:first] + 1) % 3 if first and not value.is_floating_point() else value[rows][:first]
-        for name, value in condition.items()
-    }
+        return (condition + 1) % 3
+    return {name: value + 1 if value.is_floating_point() else (value + 1) % 3 for name, value in condition.items()}
 
 
 @pytest.mark.parametrize("options", [{"linear": "none"}, {"linear": "orthogonal", "actnorm": False}], ids=str)
@@ -168,7 +168,8 @@ def test_one_event_broadcasts_over_conditions_and_one_condition_over_events() ->
 @pytest.mark.parametrize("shape", [(5,), (1, 8, 8)], ids=str)
 def test_sampling_inverts_the_flow_for_each_condition(shape: tuple[int, ...]) -> None:
     spec = CONDITIONS["named"]
-    flow = flow_of("spline", shape, spec)
+    # Parameters twice as far away make images so ill-conditioned that rounding reached 1e-6 for one seed of 60.
+    flow = flow_of("spline", shape, spec, noise=0.1)
     c = conditions_for(spec, 2)
     assert isinstance(c, dict)
     x = flow.sample(4, c, generator=torch.Generator().manual_seed(5))
