@@ -79,8 +79,3 @@ def make_geometry() -> MakeGeometry:
 @pytest.fixture
 def make_flow() -> Callable[..., Flow]:
     return flow_called
-
-
-@pytest.fixture
-def generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)

@@ -215,7 +215,7 @@ def test_traversals_that_cannot_be() -> None:
 
 def test_edits_move_codes_along_the_attribute_and_the_decoded_events_with_them() -> None:
     model, source = noisy(), events(SHAPE, train=2000, test=400)
-    outcome = run(edit, model, source, EditOptions(label=1, strengths=(-0.5, 0.0, 0.5), points=4))
+    outcome = run(edit, model, source, EditOptions(label=1, strengths=(-0.5, 0.0, 0.5), points=40))
     metrics = outcome.result["metrics"]
     assert metrics["probe accuracy"] > 0.97
     assert metrics["probe accuracy on the training split"] > 0.97
@@ -226,11 +226,17 @@ def test_edits_move_codes_along_the_attribute_and_the_decoded_events_with_them()
     # The first unit decides the class, and a code moved by s sqrt(k) deviations of it is decoded so much further.
     mean = model.encode(source.load("train").x)
     step = 0.5 * math.sqrt(4) * direction * mean.std(0) * model.get_buffer("weights")
-    torch.testing.assert_close(x[:, 2, :4] - point[:, :4], step.expand(4, 4))
-    assert outcome.drawn.rows == ("not 1", "not 1", "1", "1")  # not the first four, of which three are not
+    torch.testing.assert_close(x[:, 2, :4] - point[:, :4], step.expand(40, 4))
+    # The first 20 of each side as they lie, not the first 40.
+    test = source.load("test")
+    ones, others = (torch.where(test.label == label)[0][:20] for label in (1, 0))
+    rows = torch.cat([ones, others]).sort().values
+    torch.testing.assert_close(point, test.x[rows])
+    assert outcome.drawn.rows == tuple("1" if one else "not 1" for one in test.label[rows].tolist())
     # The columns of the picture are decided on by the codes of their own events, against the points' own.
     logits = outcome.arrays["logits"]
     changed = (logits[:, 2] > 0) != (logits[:, 1] > 0)
+    # Moved by a deviation, two in three of the 20 cross: that none does has probability 10^-10.
     assert metrics["decisions changed at +0.5, decoded and encoded"] == float(changed.double().mean()) > 0
 
 
