@@ -95,9 +95,9 @@ def test_no_sampler_step_waits_for_the_device(device: ProcessPoolExecutor, name:
 
 @pytest.mark.parametrize("plugin", ["flowmatching", "iddiff"])
 def test_gates_hold_on_the_device(device: ProcessPoolExecutor, plugin: str) -> None:
-    found = device.submit(gates, plugin, NAME).result()
-    assert found
-    assert set(found.values()) == {"holds"}
+    verdicts = device.submit(gates, plugin, NAME).result().values()
+    assert "holds" in verdicts
+    assert set(verdicts) <= {"holds", "measured"}
 
 
 @pytest.mark.slow
@@ -105,4 +105,6 @@ def test_gates_hold_on_the_device(device: ProcessPoolExecutor, plugin: str) -> N
     "plugin", ["allocation", "audit", "caflow", "conditional", "nonuniform", "pullback", "scorevae"]
 )
 def test_gates_of_all_plugins_hold_on_the_device(device: ProcessPoolExecutor, plugin: str) -> None:
-    assert set(device.submit(gates, plugin, NAME).result().values()) == {"holds"}
+    verdicts = device.submit(gates, plugin, NAME).result().values()
+    assert "holds" in verdicts
+    assert set(verdicts) <= {"holds", "measured"}

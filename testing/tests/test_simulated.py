@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from scorefold.diffusion import PerComponent
 from scorefold.diffusion.schedules import GeometricVE
-from scorefold_testing.simulated import NAME, counted, possible, same_bits
+from scorefold_testing.require import ViolationError
+from scorefold_testing.simulated import NAME, Counts, compared, counted, possible, same_bits
 from scorefold_toolkit.config.denoising import LogNormalLevels
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
 
@@ -174,6 +175,16 @@ def test_bits_are_compared_and_not_numbers() -> None:
     assert not same_bits(zero, below)
     assert not same_bits(zero, nothing)
     assert not same_bits(zero, zero.double())
+
+
+def test_answers_that_differ_in_a_bit_are_named() -> None:
+    counts = Counts()
+    counts.synchronisations["item", "module:12"] += 2
+    numbers = {"one": torch.ones(2), "other": torch.zeros(2)}
+    assert compared(numbers, numbers, counts) == "the CPU's numbers; 2 item at module:12"
+    for wrong in ({"one": torch.ones(2)}, numbers | {"other": -torch.zeros(2)}):
+        with pytest.raises(ViolationError, match=r"^other on the device"):
+            compared(wrong, numbers, counts)
 
 
 def waiting() -> tuple[int, int, dict[str, int]]:

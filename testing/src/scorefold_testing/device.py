@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from scorefold_testing.answers import Inputs, answers_of, built_network, inputs_of
 from scorefold_testing.contract import Check, Subject, check
 from scorefold_testing.require import NotApplicableError, ViolationError, require, require_close, require_refusal
-from scorefold_testing.simulated import NAME, Counts, counted, same_bits
+from scorefold_testing.simulated import NAME, Counts, compared, counted
 
 COMPUTING = ("score", "flow", "geometry", "network")
 PRECISION = 1e-3
@@ -96,9 +96,7 @@ def accelerator_kept(subject: Subject) -> str:
         _require_there(there, torch.device(device).type)
     found = {name: value.cpu() for name, value in there.items()}
     if device.startswith(NAME):
-        differ = [name for name, value in on_cpu.items() if not same_bits(value, found[name])]
-        require(not differ, f"on {device}, {', '.join(differ)} differ from the CPU's", "the CPU's numbers to the bit")
-        return "; ".join(["the CPU's numbers", *counts.lines()])
+        return compared(found, on_cpu, counts)
     return f"takes data on {device}" if subject.component.kind == "estimator" else _agree(found, on_cpu)
 
 

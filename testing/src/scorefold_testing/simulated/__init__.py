@@ -19,6 +19,7 @@ What it can't show: memory, speed, kernels that CUDA lacks or rounds differently
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache, wraps
 from types import ModuleType
 from typing import Any
@@ -26,11 +27,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorefold_testing.require import ViolationError
 from scorefold_testing.simulated.backend import NAME, register
 from scorefold_testing.simulated.counts import Counts, counted
 from scorefold_testing.simulated.randomness import replace_generators
 
-__all__ = ["NAME", "Counts", "activate", "active", "counted", "possible", "same_bits"]
+__all__ = ["NAME", "Counts", "activate", "active", "compared", "counted", "possible", "same_bits"]
 
 DEVICES = 2
 """How many there are: ``simulated:0`` and ``simulated:1``."""
@@ -42,6 +44,17 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
         return False
     first, second = (each.detach().contiguous().flatten().view(torch.uint8) for each in (one, other))
     return torch.equal(first, second)
+
+
+def compared(found: Mapping[str, Tensor], on_cpu: Mapping[str, Tensor], counts: Counts) -> str:
+    """The lines that wait for the device, in one text.
+
+    Raises ``ViolationError`` where answers of the device, by name, differ from the CPU's in any bit.
+    """
+    differ = [name for name, value in on_cpu.items() if name not in found or not same_bits(value, found[name])]
+    if differ:
+        raise ViolationError(f"{', '.join(differ)} on the device; expected the CPU's numbers to the bit")
+    return "; ".join(["the CPU's numbers", *counts.lines()])
 
 
 def possible() -> bool:
