@@ -1,4 +1,4 @@
-"""What runs on an accelerator runs on the simulated device, and has the CPU's numbers to the bit.
+"""Run files, commands and functions on the simulated device have the CPU's numbers to the bit.
 
 Processes of the device do it, since torch can't take one back.
 """

@@ -28,7 +28,7 @@ TEXTS = (".py", ".md", ".json", ".j2", ".jinja", ".yaml", ".yml", ".toml", ".bib
 
 def texts() -> list[Path]:
     """The text files of the repository that Git knows."""
-    # Git lists nothing of a folder that belongs to somebody else unless it is told to.
+    # Git lists nothing of a folder that belongs to another user without this setting.
     command = ["git", "-c", "safe.directory=*", "ls-files"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
     return [

@@ -165,7 +165,7 @@ def sampling_waits(name: str, steps: int) -> dict[tuple[str, str], int]:
 
 
 def answers(command: Sequence[str], device: str, folder: Path) -> dict[str, Any]:
-    """What a command prints as JSON, but for measurements and places, on points of a sphere and copies of some."""
+    """The JSON of a command without measurements and places, for points of a sphere and copies of some."""
     folder.mkdir(parents=True)
     points = Host.discover().create("data:sphere", {"points": 400, "dimension": 2, "ambient": 5}).load("train").x
     files = {"train": points[:200], "held_out": points[200:280], "samples": points[:80]}

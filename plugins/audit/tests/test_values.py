@@ -24,7 +24,7 @@ from scorefold_audit.unusual.judging import atypical, atypical_set, judged, low,
 
 
 def within(value: float, mean: float, deviation: float) -> bool:
-    """Whether a value of one seed is within five standard deviations of the mean over seeds."""
+    """Return True for a value of one seed within five standard deviations of the mean over seeds."""
     return abs(value - mean) < 5 * deviation
 
 

@@ -52,7 +52,7 @@ def measured(measure: Measure, kind: str, seed: int, count: int = 400) -> Measur
 
 
 def likely(hits: int, tries: int, chance: float) -> bool:
-    """Whether so many hits have a chance above 1e-6."""
+    """Return True where so many hits have a chance above 1e-6."""
     low, high = binom.interval(1 - 1e-6, tries, chance)
     return bool(low <= hits <= high)
 

@@ -35,7 +35,7 @@ from scorefold_testing.simulated.randomness import replace_generators
 __all__ = ["NAME", "Counts", "activate", "active", "compared", "counted", "possible", "same_bits"]
 
 DEVICES = 2
-"""How many there are: ``simulated:0`` and ``simulated:1``."""
+"""The number of devices: ``simulated:0`` and ``simulated:1``."""
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:

@@ -42,7 +42,7 @@ class Generator(_Plain, metaclass=_AnyGenerator):  # type: ignore[misc, valid-ty
 
     @property
     def device(self) -> torch.device:  # type: ignore[override, unused-ignore]
-        """Where it draws."""
+        """The device of its draws."""
         return device_of(self)
 
 
