@@ -14,7 +14,7 @@ os.environ.update(
     )
 )
 # Threads of tests that take several sleep until there is work: by default they spin, for up to half of a test's time.
-# In small letters, for the library compares it in the language of the machine, and I is no capital of i in Turkish.
+# Small letters, because libgomp compares the word by the locale's rules, and a Turkish i has another capital.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

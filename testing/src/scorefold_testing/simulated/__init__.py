@@ -32,7 +32,7 @@ from scorefold_testing.simulated.backend import NAME, register
 from scorefold_testing.simulated.counts import Counts, counted
 from scorefold_testing.simulated.randomness import replace_generators
 
-__all__ = ["NAME", "Counts", "activate", "active", "compared", "counted", "possible", "same_bits"]
+__all__ = ["NAME", "Counts", "activate", "compared", "counted", "possible", "same_bits"]
 
 DEVICES = 2
 """The number of devices: ``simulated:0`` and ``simulated:1``."""
@@ -60,11 +60,6 @@ def compared(found: Mapping[str, Tensor], on_cpu: Mapping[str, Tensor], counts: 
 def possible() -> bool:
     """Return False for releases of torch before 2.10, which let no device be defined in Python."""
     return hasattr(torch.utils.backend_registration, "_setup_privateuseone_for_python_backend")
-
-
-def active() -> bool:
-    """Return True where this process has the device."""
-    return bool(activate.cache_info().currsize)
 
 
 @cache
