@@ -16,9 +16,14 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+
 from scorefold_registry.cli.main import main
 
 os.fsync = lambda file: None  # as in the process of the tests
+
+# torch renews its pool of threads at the first call in what is forked, and two threads at once spoil that.
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(torch.get_num_threads()))
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
