@@ -139,8 +139,7 @@ def own_centre(means: Sequence[float], mean: float, std: float) -> tuple[float, 
 class DataSpec:
     """What a model needs to know of its data to be built: the shape and scale of an event and of its conditions.
 
-    A ``DataSource`` has the same three attributes, so a constructor may read either; a saved model is rebuilt from
-    this alone.
+    A ``DataSource`` has the same three attributes, so a constructor may read either; a saved model is rebuilt from it.
 
     >>> spec = DataSpec((1, 28, 28), condition_spec=TensorSpec((), classes=10))
     >>> spec.event_shape, spec.event_scale.std
@@ -197,7 +196,7 @@ class Dataset:
     """Points with what is known of each. A batch is a ``Dataset`` too.
 
     ``x`` is (N, *E); ``condition`` a tensor or named tensors with N rows; ``label`` (N,) integers; ``index`` (N,) the
-    position of each point in its source; ``truth`` holds known facts by name: numbers, or tensors with N rows (such as
+    row of each point in its source; ``truth`` holds known facts by name: numbers, or tensors with N rows (such as
     ``dimension``, an int for all points or a tensor (N,)). Raises ``ShapeError`` where the numbers of rows differ.
 
     >>> [batch.label.tolist() for batch in Dataset(x=torch.zeros(5, 2), label=torch.arange(5)).batches(2)]

@@ -31,8 +31,9 @@ class Estimate:
     ``pointwise`` (N,) holds the estimate at each point, ``spectrum`` (M, D) the spectra at M chosen points. Diagnostics
     are numbers, strings, lists, mappings of these, and tensors; ``note``, where there is one, says in a line what the
     value means, and is printed next to it; ``warnings`` lists reasons not to rely on the value, and is printed in the
-    report; ``index`` (n,) holds the positions of the points that ``pointwise`` covers, where these are not all. Raises
-    ``ValueError`` for a value of None with an interval or without a headline.
+    report; ``index`` (n,) holds the positions of the points of ``pointwise`` where these are not all. With ``row`` (n,)
+    in its place ``pointwise`` has an entry for each row of the source, NaN for others. Raises ``ValueError`` for a
+    value of None with an interval or without a headline.
 
     >>> print(Estimate("intrinsic dimension", 2.04, interval=(1.9, 2.2)).text())
     intrinsic dimension 2.04 (95% interval 1.9 to 2.2)
@@ -165,8 +166,7 @@ class Allocation:
     ``leftover`` is what the plan leaves of the budget; ``predicted_loss`` (with its ``interval``) is None for an
     allocator that predicts none; ``near_optimal`` lists other plans about as good; ``curve`` holds the predicted loss
     against one or more axes of the plan: columns by name, lists or tensors of one length. ``remarks`` are sentences
-    that the recommendation ends with, ``warnings`` are about the plan, and ``diagnostics``
-    what else there is to know of it, as JSON.
+    that the recommendation ends with, ``warnings`` are about the plan, ``diagnostics`` the rest, as JSON.
 
     >>> print(Allocation("optimal", (PlanRow("digits", 2, support=5, query=15),), leftover=3).text())
     2 tasks of type digits, each with 5 support and 15 query examples. 3 labels left over.

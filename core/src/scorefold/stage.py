@@ -181,8 +181,7 @@ class Outcome:
     The result's ``answer`` entry, which ``scorefold compare`` reads, is the one number that the stage is about: a
     mapping of ``quantity`` (what it is, with its unit), ``value`` (None where there is none) and, where they are known,
     ``interval`` (95 %), ``truth`` and ``reading``, what to compare it with in a few words: the stage's sentence. Its
-    ``warnings`` entry lists warnings, a sentence each, about what the stage did; they stand in the report and on the
-    terminal.
+    ``warnings`` entry lists warnings, a sentence each, about what the stage did, for report and terminal.
     """
 
     value: Any

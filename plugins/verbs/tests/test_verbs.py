@@ -251,8 +251,8 @@ def test_interpolation_goes_between_the_points_that_are_named() -> None:
     assert torch.equal(paths[0], torch.stack([x[3], (x[3] + x[0]) / 2, x[0]]))
     assert torch.equal(paths[1], x[1].expand(3, 2))
     assert outcome.result["metrics"]["pairs"] == 2
-    for between in ((), ((0, 4),)):
-        with pytest.raises(DataError, match="the split has points 0 to 3"):
+    for between, said in (((), "names no pair"), (((0, 4),), "the data have the rows 0 to 3")):
+        with pytest.raises(DataError, match=said):
             verb_interpolate(Flat(), source, InterpolateOptions(between=between), context())
 
 

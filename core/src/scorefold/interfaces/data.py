@@ -22,7 +22,7 @@ class DataSource(ABC):
     """A source of points.
 
     Must: ``load``, and set ``event_shape`` and ``event_scale`` when constructed. May: ``condition_spec``,
-    ``label_names``, ``fingerprint``, ``data_warnings``, ``summary``, ``inspect``. Given: ``spec``.
+    ``label_names``, ``rows``, ``fingerprint``, ``data_warnings``, ``summary``, ``inspect``. Given: ``spec``.
 
     >>> class Line(DataSource):
     ...     event_shape, event_scale = (1,), EventScale()
@@ -37,6 +37,8 @@ class DataSource(ABC):
     condition_spec: ConditionSpec | None = None
     label_names: Sequence[str] | None = None
     """What label 0, 1, ... is called, where the labels have names."""
+    rows: Sequence[object] | None = None
+    """What the user calls each row that ``Dataset.index`` counts, those left out too: its number, or a path."""
 
     @abstractmethod
     def load(self, split: str) -> Dataset:
@@ -75,9 +77,9 @@ class DataSource(ABC):
 class TensorSource(DataSource):
     """Tensors in memory as a source: the samples of a stage, or data from a Python session.
 
-    ``splits`` maps a split to a data set; a tensor alone is the test split. ``condition_spec`` describes their
-    conditions; without it, it is read from them (``scorefold.data.spec_of_conditions``): give it where classes are
-    missing here. ``warnings`` are those of the data. Raises ``DataError`` for no split, or conditions of some only.
+    ``splits`` maps a split to a data set; a tensor alone is the test split. ``condition_spec`` is read from their
+    conditions (``scorefold.data.spec_of_conditions``): give it where classes are missing here. ``warnings`` are those
+    of the data, ``rows`` the names of their rows. Raises ``DataError`` for no split, or conditions of some only.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class TensorSource(DataSource):
         condition_spec: ConditionSpec | None = None,
         *,
         warnings: Sequence[str] = (),
+        rows: Sequence[object] | None = None,
     ) -> None:
         if isinstance(splits, Tensor):
             splits = {"test": Dataset(x=splits, index=torch.arange(splits.shape[0]))}
@@ -96,10 +99,9 @@ class TensorSource(DataSource):
         first = next(iter(self._splits.values()))
         self.event_shape = first.event_shape
         self.event_scale = event_scale or EventScale.of(first.x)
-        self._warnings = tuple(warnings)
-        self.condition_spec = condition_spec or self.condition_spec
-        if self.condition_spec is None:
-            self.condition_spec = spec_of_conditions([dataset.condition for dataset in self._splits.values()])
+        self._warnings, self.rows = tuple(warnings), rows
+        given = condition_spec or self.condition_spec
+        self.condition_spec = given or spec_of_conditions([each.condition for each in self._splits.values()])
 
     def load(self, split: str) -> Dataset:
         if split not in self._splits:

@@ -45,8 +45,7 @@ class Geometry(ABC):
     """A Riemannian metric on events of shape E, D = prod(E).
 
     Must: ``event_shape``, ``metric``, ``exp``, ``log``. Given, override for speed: ``inner``, ``norm``, ``distance``,
-    ``distance_matrix``, ``geodesic``, ``mean``, ``diagnose``. Points and tangent vectors are (B, *E); a batch
-    of 1 broadcasts.
+    ``distance_matrix``, ``geodesic``, ``mean``, ``diagnose``. Points and tangent vectors are (B, *E); B = 1 broadcasts.
 
     >>> class Wide(Geometry):  # twice as far along the first coordinate
     ...     exp, log = (lambda self, x, v: x + v), (lambda self, x, y: y - x)

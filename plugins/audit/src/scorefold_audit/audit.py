@@ -56,7 +56,7 @@ def audit(
     measure_membership(report, component, sets, spaces[0], near, options, context)
     measure_quality(report, spaces[-1], options, context)
     _dimensions(report, inputs.get("estimator"), sets, context)
-    _note_training(report, spaces[0], overlap, neighbours, options)
+    _note_training(report, sets, spaces[0], overlap, neighbours, options)
     if len(sets.points):
         context.progress(0, 1, "points")
         measure_points(report, component, sets, spaces[0], options, context)
@@ -133,7 +133,7 @@ def _note_copying(report: Report, found: Copying, options: AuditOptions) -> None
         numbers["C_T"] = found.cells
     report.metrics |= {f"{name} ({where})": value for name, value in numbers.items()}
     fewest = copies.fewest_named(found.rates.of_samples, found.rates.of_held_out, options.listed)
-    if fewest > 1:
+    if fewest > 1 and len(found.named) == 0:
         reason = (
             f"copies are named one by one where there are at least {fewest} of them, with {found.rates.of_held_out} "
             "held-out points; more held-out points name fewer"
@@ -142,18 +142,24 @@ def _note_copying(report: Report, found: Copying, options: AuditOptions) -> None
 
 
 def _note_training(
-    report: Report, space: Space, overlap: Overlap, neighbours: Neighbours, options: AuditOptions
+    report: Report, sets: Sets, space: Space, overlap: Overlap, neighbours: Neighbours, options: AuditOptions
 ) -> None:
-    """Near-duplicates and outliers among training points, as lists."""
+    """Near-duplicates and outliers among training points, as lists of the user's rows."""
     if len(space.training) <= NEIGHBOURS:
         report.withhold("outliers of the training points", f"they need more than {NEIGHBOURS} training points")
         return
     distances = neighbours.distances[:, -1]
     found = training_lists(space.search, overlap, distances, options.listed, LISTED)
+    for pair in found["near_duplicates"]:
+        pair["names"] = [sets.called("training", place) for place in pair["points"]]
+        pair["points"] = [sets.row("training", place) for place in pair["points"]]
+    for point in found["outliers"]:
+        point["name"] = sets.called("training", point["point"])
+        point["point"] = sets.row("training", point["point"])
     report.lists["training"] = found
     report.metrics["outliers among training points"] = found["outliers_named"]
     fewest = copies.fewest_named(overlap.searched, len(distances), options.listed)
-    if fewest > 1:
+    if fewest > 1 and found["outliers_named"] == 0:
         reason = f"outliers are named where there are at least {fewest} of them; more held-out points name fewer"
         report.withhold("names of fewer outliers", reason)
 

@@ -16,6 +16,7 @@ from scorefold_audit import verdicts
 from scorefold_audit.copying.spaces import Copying
 from scorefold_audit.sets import Sets
 from scorefold_audit.verdicts import Finding
+from scorefold_toolkit.data.rows import by_row
 
 T = TypeVar("T")
 
@@ -70,7 +71,7 @@ class Report:
             "audit": {
                 "level": level,
                 "verdicts": [*judged, *self.facts],
-                "copies": [_listed(found) for found in measured],
+                "copies": [_listed(sets, found) for found in measured],
                 "training": self.lists.get("training"),
                 "points": self.lists.get("points"),
                 "withheld": self.withheld,
@@ -104,26 +105,37 @@ def _shown(sets: Sets, measured: tuple[Copying, ...]) -> Audited:
 
 def _arrays(sets: Sets, measured: tuple[Copying, ...], shown: Audited) -> dict[str, Tensor]:
     arrays = {}
+    rows, training = sets.rows.get("samples"), sets.training.index
     for found in measured:
-        arrays[f"distance ({found.space})"] = torch.from_numpy(found.near.distance)
-        arrays[f"ratio ({found.space})"] = torch.from_numpy(found.near.ratio)
-        arrays[f"nearest training point ({found.space})"] = torch.from_numpy(found.near.index)
+        nearest = torch.from_numpy(found.near.index)
+        of_samples = {
+            "distance": torch.from_numpy(found.near.distance),
+            "ratio": torch.from_numpy(found.near.ratio),
+            "nearest training point": nearest if training is None else training[nearest],
+        }
+        for name, values in of_samples.items():
+            arrays[f"{name} ({found.space})"] = by_row(values, sets.samples.index, rows)
         arrays[f"held-out distance ({found.space})"] = torch.from_numpy(found.near_held_out.distance)
         arrays[f"held-out ratio ({found.space})"] = torch.from_numpy(found.near_held_out.ratio)
+    if sets.held_out.index is not None:
+        arrays["rows of held-out points"] = sets.held_out.index
     # What may have been drawn for this audit alone, in the units that the data were read in.
     arrays["most like copies"] = sets.scale.to_raw(shown.samples)
     arrays["their nearest training points"] = sets.scale.to_raw(shown.training)
     return arrays
 
 
-def _listed(found: Copying) -> dict[str, Any]:
-    """The samples that are nearest to a training point, against the next one, as JSON; the surest first."""
-    order = np.argsort(found.near.ratio, kind="stable")[:LISTED]
+def _listed(sets: Sets, found: Copying) -> dict[str, Any]:
+    """The samples that are nearest to a training point, against the next one, as JSON with the user's rows: all that
+    are named, the surest first."""
+    order = np.argsort(found.near.ratio, kind="stable")[: max(LISTED, len(found.named))]
     chosen = set(found.named.tolist())
     rows = [
         {
-            "sample": int(place),
-            "training": int(found.near.index[place]),
+            "sample": sets.row("samples", int(place)),
+            "sample_name": sets.called("samples", int(place)),
+            "training": sets.row("training", int(found.near.index[place])),
+            "training_name": sets.called("training", int(found.near.index[place])),
             "distance": float(found.near.distance[place]),
             "ratio": float(found.near.ratio[place]),
             "p": float(found.p[place]),

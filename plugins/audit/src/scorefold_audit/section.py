@@ -10,6 +10,7 @@ from scorefold.artefacts import read_json
 from scorefold.stage import RunInfo
 
 _LISTED = 12
+_COPIES = 60
 
 
 def sections(run: RunInfo) -> Iterator[tuple[str, str]]:
@@ -43,17 +44,17 @@ def _section(found: Mapping[str, Any]) -> str:
     for listed in found["copies"]:
         rows = [
             [
-                str(row["sample"]),
-                str(row["training"]),
+                row["sample_name"],
+                row["training_name"],
                 f"{row['distance']:.4g}",
                 f"{row['ratio']:.3f}",
                 f"{row['p']:.2g}",
                 "copy" if row["named"] else "",
             ]
-            for row in listed["nearest"][:_LISTED]
+            for row in listed["nearest"][: min(_COPIES, max(_LISTED, listed["named"]))]
         ]
         parts.append(f"<h4>Samples most like copies ({escape(listed['space'])}): {listed['named']} named</h4>")
-        parts.append(_table(["sample", "training point", "distance", "over the next", "p", ""], rows))
+        parts.append(_table(["sample", "of the training data", "distance", "over the next", "p", ""], rows))
     parts += [*_training(found["training"]), *_points(found["points"])]
     if found["withheld"]:
         parts.append("<h4>Withheld</h4>")
@@ -64,13 +65,11 @@ def _section(found: Mapping[str, Any]) -> str:
 def _training(found: Mapping[str, Any] | None) -> Iterator[str]:
     if not found:
         return
-    pairs = [[*map(str, row["points"]), f"{row['distance']:.4g}"] for row in found["near_duplicates"]]
+    pairs = [[*row["names"], f"{row['distance']:.4g}"] for row in found["near_duplicates"]]
     if pairs:
         yield "<h4>Near-duplicates among training points</h4>"
         yield _table(["training point", "another", "distance"], pairs[:_LISTED])
-    alone = [
-        [str(row["point"]), f"{row['distance']:.4g}", f"{row['p']:.2g}"] for row in found["outliers"] if row["named"]
-    ]
+    alone = [[row["name"], f"{row['distance']:.4g}", f"{row['p']:.2g}"] for row in found["outliers"] if row["named"]]
     if alone:
         yield f"<h4>Training points that lie alone: {found['outliers_named']} named</h4>"
         yield _table(["training point", "distance to the 10th nearest", "p"], alone[:_LISTED])
@@ -83,7 +82,7 @@ def _points(found: Sequence[Mapping[str, Any]] | None) -> Iterator[str]:
     numbers = [name for name in ("log_likelihood", "dimension", "distance") if name in found[0]]
     rows = [
         [
-            str(row["point"]),
+            row["name"],
             "unlike" if row["unlike"] else "",
             f"{row['p']:.2g}",
             row["why"] if row["unlike"] else "",

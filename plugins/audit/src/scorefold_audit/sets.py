@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,10 +19,12 @@ from scorefold.interfaces.data import SPLITS
 from scorefold.seeds import derive_seed
 from scorefold.stage import StageContext
 from scorefold_audit.config import AuditOptions
+from scorefold_toolkit.data.rows import row_text
 from scorefold_toolkit.drawing import condition_of, device_of, draw_events
 from scorefold_toolkit.metrics.measure import Units
 from scorefold_toolkit.shards import in_shards
 
+SetName = Literal["training", "samples", "points"]
 Groups = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 FEWEST_OF_A_CONDITION = 20
@@ -39,6 +41,7 @@ class Sets:
     that are asked about, with their conditions, on the CPU in float32; ``scale`` is the units of all of them,
     ``warnings`` what was noticed while they were read, and ``blind`` why there are no held-out points.
 
+    ``rows`` are what the user calls the rows of each set, by its name; see ``row`` and ``called``.
     ``groups`` (n,), (h,) and (m,) number the conditions where there are few different ones: points are then compared
     with points of the same condition.
     """
@@ -51,6 +54,18 @@ class Sets:
     groups: Groups | None = None
     warnings: tuple[str, ...] = ()
     blind: str = ""
+    rows: Mapping[str, Sequence[object] | None] = field(default_factory=dict)
+
+    def row(self, name: SetName, place: int) -> int:
+        """The row that a point of a set stands in where the user has it; its place where a model drew it."""
+        index = getattr(self, name).index
+        return place if index is None else int(index[place])
+
+    def called(self, name: SetName, place: int) -> str:
+        """What the user calls a point of a set: ``row 7`` or the path of an image; ``sample 7`` of a model's draws."""
+        if getattr(self, name).index is None:
+            return f"{name.removesuffix('s')} {place}"
+        return row_text(self.rows.get(name), self.row(name, place))
 
     def without(self, rows: Tensor) -> Sets:
         """The sets without these held-out points, a mask (h,)."""
@@ -105,7 +120,9 @@ def read_sets(
             "the conditions have too many different values to compare points of one condition with each other: all "
             "are compared together"
         )
-    return Sets(training, held_out, samples, points, scale, groups, tuple(warnings), blind)
+    sources = {"training": source, "samples": component, "points": asked}
+    rows = {name: each.rows if isinstance(each, DataSource) else None for name, each in sources.items()}
+    return Sets(training, held_out, samples, points, scale, groups, tuple(warnings), blind, rows)
 
 
 def groups_of(*sets: Dataset) -> Groups | None:
@@ -153,7 +170,7 @@ def _whole(dataset: Dataset) -> Dataset:
     """All points of a data set in memory, float32 on the CPU."""
     # Points in memory are not copied: training sets are large.
     whole = dataset if len(dataset.x) == len(dataset) else dataset.take(torch.arange(len(dataset)))
-    return Dataset(whole.x, whole.condition).to("cpu", torch.float32)
+    return Dataset(whole.x, whole.condition, index=whole.index).to("cpu", torch.float32)
 
 
 def _held_out_split(source: DataSource, training: Dataset, context: StageContext) -> tuple[Dataset, str]:
@@ -184,7 +201,9 @@ def _everything(source: DataSource, split: str | None) -> Dataset:
             "points with conditions were given in several splits; expected one split",
             hint="put all of them into one: fractions: [0, 0, 1]",
         )
-    return Dataset(torch.cat([_whole(part).x for part in full]))
+    index = [part.index.cpu() for part in full if part.index is not None]
+    whole = torch.cat(index) if len(index) == len(full) else None
+    return Dataset(torch.cat([_whole(part).x for part in full]), index=whole)
 
 
 def _count_left(source: DataSource) -> int:

@@ -22,7 +22,8 @@ LARGEST = 100_000
 class Group:
     """Points that belong together, from row ``start`` up to ``stop``: a split of the data, or samples.
 
-    ``index`` (n,) holds their positions in the source where it numbers them; ``stage`` is the stage they come from.
+    ``index`` (n,) holds their rows in the source where it numbers them, and ``counted`` says whether those are the
+    user's; ``stage`` is the stage they come from.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Group:
     stage: str
     split: str | None = None
     index: Tensor | None = None
+    counted: bool = False
 
     @property
     def samples(self) -> bool:

@@ -166,6 +166,8 @@ def _geodesic(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None,
     run_file = None
     if groups[0] == groups[1] and groups[0].stage == explored.data_stage and groups[0].split is not None:
         places = [[start - groups[0].start, end - groups[0].start]]
+        if groups[0].counted and groups[0].index is not None:
+            places = [[int(groups[0].index[place]) for place in pair] for pair in places]
         use = {
             "use": "geometry",
             "do": "interpolate",

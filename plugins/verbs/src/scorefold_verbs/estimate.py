@@ -15,6 +15,7 @@ from scorefold.interfaces import (
 )
 from scorefold.stage import Outcome, StageContext, reported
 from scorefold_toolkit.data.rounding import rounding_warning
+from scorefold_toolkit.data.rows import estimate_by_row
 from scorefold_verbs.config.verbs import (
     EstimateOptions,
 )
@@ -34,9 +35,10 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
     from the points of each label too. ``repeats`` are the estimates of other trainings, which the answer covers as
     ``scorefold_verbs.trainings.over_trainings`` says.
 
-    The answer begins with the warnings of the data, among them that the points' distances are lost in rounding. An
-    estimate without a value gives no metrics. Raises as the estimator does, and ``DataError`` for an empty split and
-    for data without the labels that are needed.
+    ``pointwise`` has an entry for each row of the source, where it counts these: NaN for rows of other splits, and for
+    those left out. The answer begins with the warnings of the data, among them that the points' distances are lost in
+    rounding. An estimate without a value gives no metrics. Raises as the estimator does, and ``DataError`` for an empty
+    split and for data without the labels that are needed.
     """
     source: DataSource = inputs["data"]
     dataset = points_of(source, options.limit, context)
@@ -55,9 +57,10 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
         metrics |= {"truth": known, "error": answer.value - known}
     summary = answer.summary()
     said = {name: summary[name] for name in ("quantity", "value", "interval", "headline")}
-    result = {"metrics": metrics, "estimate": summary, "answer": {**said, "truth": known}}
+    result: dict[str, Any] = {"metrics": metrics, "estimate": summary, "answer": {**said, "truth": known}}
     if label is not None:
         result = with_labels(result, *_estimates_by_label(component, dataset, label, source.label_names, context))
+    answer = estimate_by_row(answer, dataset, source)
     return Outcome(answer, result, answer.tensors())
 
 

@@ -15,6 +15,7 @@ from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor, Outcome, StageContext, reported
+from scorefold_toolkit.data.rows import by_row
 from scorefold_toolkit.distributions import log_density
 from scorefold_toolkit.drawing import device_of, refuse_codes
 from scorefold_toolkit.shards import in_shards
@@ -33,8 +34,8 @@ def evaluate_likelihood(
 
     It is compared with the exact one where the data know their density, and with a normal distribution fitted to the
     training points where the model takes no condition and there are enough of these. Hands on
-    ``{"log_prob": (N,) float64}``. Raises ``DataError`` for an empty split and for values that are not finite,
-    ``ConfigError`` for a model whose condition is a code.
+    ``{"log_prob": (N,) float64}`` by row, NaN for rows that were not asked about. Raises ``DataError`` for an empty
+    split and for values that are not finite, ``ConfigError`` for a model whose condition is a code.
     """
     refuse_codes(component)
     source: DataSource = inputs["data"]
@@ -54,6 +55,7 @@ def evaluate_likelihood(
     if scaled != 0 and source.event_scale.levels is None:
         metrics["log-likelihood in the units of the file (nats)"] = float(log_prob.mean()) - scaled
     result = {"metrics": metrics, "points": len(log_prob), "answer": answer}
+    log_prob = by_row(log_prob, dataset.index, source.rows)
     return Outcome({"log_prob": log_prob}, result, {"log_prob": log_prob})
 
 

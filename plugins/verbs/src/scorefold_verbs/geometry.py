@@ -12,7 +12,7 @@ from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.checks import check_trained
 from scorefold_toolkit.figures import EventGroups
 from scorefold_verbs.config.verbs import InterpolateOptions
-from scorefold_verbs.inputs import Inputs, on_device, pairs_of, points_of
+from scorefold_verbs.inputs import Inputs, ends_of, points_of, rows_of
 from scorefold_verbs.readings import of_path
 
 _DIAGNOSED = 512
@@ -64,8 +64,9 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
     """
     _check_trained(component)
     source: DataSource = inputs["data"]
-    points = on_device(context, source.load(context.split or "test")).tensor(limit=10_000)
-    start, end = points[pairs_of(len(points), options, context).to(points.device)].chunk(2)
+    known = points_of(source, 10_000, context)
+    ends, points = ends_of(known, source, options, context), known.tensor()
+    start, end = ends.x.chunk(2)
     times = torch.linspace(0, 1, options.times, dtype=points.dtype, device=points.device)
     paths = component.geodesic(start, end, times).cpu()
     lengths = component.distance(start, end).cpu()
@@ -76,6 +77,6 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
     metrics |= found
     result |= answer
     flat = paths.reshape(-1, *paths.shape[2:])
-    arrays = {"geodesics": paths, "lengths": lengths}
+    arrays = {"geodesics": paths, "lengths": lengths, **rows_of(ends)}
     shown = EventGroups(paths, "one geodesic", path=True)
     return Outcome(TensorSource(flat, source.event_scale), result, arrays, shown=shown)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -10,9 +11,11 @@ from torch import Tensor
 
 from scorefold.data import Condition, Dataset
 from scorefold.errors import ConfigError, DataError, SplitError
-from scorefold.interfaces import DataSource, Flow, ScoreModel
+from scorefold.interfaces import DataSource, Flow, ScoreModel, TensorSource
+from scorefold.interfaces.data import SPLITS
 from scorefold.seeds import derive_generator
 from scorefold.stage import StageContext
+from scorefold_toolkit.data.rows import row_name, row_text
 from scorefold_toolkit.drawing import condition_of, refuse_codes
 from scorefold_verbs.config.verbs import InterpolateOptions
 
@@ -74,19 +77,59 @@ def drawn_pairs(count: int, pairs: int, context: StageContext) -> Tensor:
     return torch.randperm(count, generator=choice(context, "pairs"))[: 2 * pairs]
 
 
-def pairs_of(count: int, options: InterpolateOptions, context: StageContext) -> Tensor:
-    """Positions of points: those that the options name, or as ``drawn_pairs``. Raises ``DataError`` for a position that
-    is not there."""
+def ends_of(points: Dataset, source: DataSource, options: InterpolateOptions, context: StageContext) -> Dataset:
+    """The ends of paths, the first of each pair, then the second of each (2 pairs): the rows that the options name, of
+    any split, or points of a split as ``drawn_pairs``. Raises ``DataError`` for a row that is not there."""
     if options.between is None:
-        return drawn_pairs(count, options.pairs, context)
-    places = torch.tensor(options.between, dtype=torch.long).reshape(-1, 2).T.flatten()
-    if len(places) == 0 or int(places.max()) >= count:
-        asked = "no pair" if len(places) == 0 else f"point {int(places.max())}"
+        return points.take(drawn_pairs(len(points), options.pairs, context))
+    named = [pair[side] for side in (0, 1) for pair in options.between]
+    if not named:
+        raise DataError("between names no pair", hint="name pairs of rows, or leave it out to draw some")
+    every = source.rows or range(len(points))
+    rows = [_row(each, every) for each in named]
+    if source.rows is None or points.index is None:
+        return points.take(torch.tensor(rows))
+    found: dict[int, Dataset] = {}
+    for split in dict.fromkeys((context.split or "test", *SPLITS)):
+        with suppress(SplitError):
+            part = source.load(split)
+            index = [] if part.index is None else part.index.tolist()
+            places = {row: place for place, row in enumerate(index)}
+            for row in rows:
+                if row in places and row not in found:
+                    found[row] = on_device(context, part.take(torch.tensor([places[row]])))
+    for row in rows:
+        if row not in found:
+            raise DataError(
+                f"between names {row_text(source.rows, row)}, which was left out when the data were read",
+                hint="name another row, or leave between out to draw some",
+            )
+    return Dataset(torch.cat([found[row].x for row in rows]), index=torch.tensor(rows))
+
+
+def codes_of(codes: Tensor, points: Dataset, source: DataSource) -> TensorSource:
+    """Codes (N, *E) of points as data that know the rows of the points."""
+    index = None if points.index is None else points.index.cpu()
+    return TensorSource({"test": Dataset(codes, index=index)}, rows=source.rows)
+
+
+def rows_of(ends: Dataset) -> dict[str, Tensor]:
+    """The rows (pairs, 2) that paths go between, where the data count their points, as an array of a result."""
+    return {} if ends.index is None else {"rows": ends.index.cpu().reshape(2, -1).T.contiguous()}
+
+
+def _row(given: int | str, rows: Sequence[object]) -> int:
+    """The number of a row that is given by it or by its name."""
+    names = list(map(str, rows)) if isinstance(given, str) else []
+    if given in names:
+        return names.index(str(given))
+    if isinstance(given, str) or given >= len(rows):
         raise DataError(
-            f"between names {asked}; the split has points 0 to {count - 1}",
+            f"between names row {given!r}; the data have the rows 0 to {len(rows) - 1}"
+            + (f", the first of them {row_text(rows, 0)}" if row_name(rows, 0) else ""),
             hint="name pairs of these in options.between, or leave it out to draw some",
         )
-    return places
+    return given
 
 
 def nearness(middles: Tensor, held_out: Tensor, source: DataSource) -> Tensor | None:

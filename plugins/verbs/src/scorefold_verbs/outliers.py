@@ -18,6 +18,7 @@ from scorefold.data import Dataset, index_condition
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.stage import Executor, Outcome, StageContext
+from scorefold_toolkit.data.rows import by_row
 from scorefold_toolkit.drawing import refuse_codes
 from scorefold_verbs.config.verbs import OutlierOptions
 from scorefold_verbs.evaluate import log_probs
@@ -94,14 +95,14 @@ def auroc(unusual: Tensor, usual: Tensor) -> float:
 def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptions, context: StageContext) -> Outcome:
     """Scores of held-out points, and how well they separate the points of ``unusual`` from them where that is given.
 
-    Hands on the scores by name. Raises as ``evaluate``, and ``DataError`` for points without the conditions that the
-    model takes.
+    Hands on the scores by name, those of each source by row. Raises as ``evaluate``, and ``DataError`` for points
+    without the conditions that the model takes.
     """
     refuse_codes(component)
     groups: dict[str, DataSource] = {"usual": inputs["data"]}
     if inputs.get("unusual") is not None:
         groups["unusual"] = inputs["unusual"]
-    scores = {}
+    scores, rows = {}, {}
     for name, source in groups.items():
         points = points_of(source, options.limit, context)
         if component.condition_spec is not None and points.condition is None:
@@ -111,6 +112,7 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
             )
         found = outlier_scores(component, points, options, seed=context.seed("outliers"), executor=context.executor)
         scores[name] = found.named()
+        rows[name] = {of: by_row(values, points.index, source.rows) for of, values in scores[name].items()}
     metrics: dict[str, float] = {}
     for name, values in scores["usual"].items():
         metrics[f"mean {name} (bits)" if name == "condition cost" else f"mean {name} (bits a dimension)"] = float(
@@ -125,7 +127,7 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
         result["answer"] = {"quantity": best, "value": metrics[best], "reading": reading}
     flat = {
         (name if group == "usual" else f"unusual {name}"): values
-        for group, named in scores.items()
+        for group, named in rows.items()
         for name, values in named.items()
     }
     return Outcome(flat, result, flat, shown=scores)

@@ -29,6 +29,7 @@ from pydantic import ValidationError
 
 from scorefold.artefacts import write_text
 from scorefold.errors import ConfigError, ScorefoldError
+from scorefold.plugin import Port
 from scorefold_registry.components.configs import config_model
 from scorefold_registry.components.file_names import free_name
 from scorefold_registry.components.manifest import read_manifest, state_folder
@@ -256,7 +257,10 @@ def do(
     if verb is not None:
         spec["do"] = verb
     if inputs:
-        spec["inputs"] = {key: as_input(value, "data" in ports[key], setting, specs) for key, value in inputs.items()}
+        whole = verb == "estimate" and _asks_data_alone(own, inputs)
+        spec["inputs"] = {
+            key: as_input(value, "data" in ports[key], setting, specs, whole=whole) for key, value in inputs.items()
+        }
     spec.update({key: value for key, value in settings.items() if value})
     spec = anchored_use(setting.host.catalogue, spec, from_here)
     if model is not None and "options" in spec:
@@ -346,6 +350,14 @@ def _setting(
                 hint=f"give {key} to the first call, data(...), and make the other stages from what it gives",
             )
     return setting
+
+
+def _asks_data_alone(ports: Sequence[Port], inputs: Mapping[str, Any]) -> bool:
+    """Whether nothing is trained on the data: the component reads none itself, and all it needs is given."""
+    return all(
+        port.name != "data" and (port.optional or port.installed or port.name in inputs or port.default is not None)
+        for port in ports
+    )
 
 
 def _component(host: Host, what: str | Stage) -> Registered:

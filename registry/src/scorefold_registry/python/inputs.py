@@ -26,8 +26,11 @@ def stages_in(values: Sequence[Any]) -> list[Stage]:
     return found
 
 
-def as_input(value: Any, takes_data: bool, setting: Setting, specs: dict[str, Mapping[str, Any]]) -> Any:
-    """An input as a run file writes it; objects and arrays are saved, and become stages of ``specs``."""
+def as_input(
+    value: Any, takes_data: bool, setting: Setting, specs: dict[str, Mapping[str, Any]], *, whole: bool = False
+) -> Any:
+    """An input as a run file writes it; objects and arrays are saved, and become stages of ``specs``. ``whole`` asks
+    about every row of data that are given as they are, which has no use for splits."""
     if isinstance(value, Stage):
         return value.name
     if isinstance(value, list | tuple) and not (takes_data and not stages_in([value])):
@@ -40,6 +43,8 @@ def as_input(value: Any, takes_data: bool, setting: Setting, specs: dict[str, Ma
         return name
     if takes_data:
         use, config = source_of(value, None, None, setting.folder)
+        if whole and ("path" in config or "root" in config):
+            config["fractions"] = [0.0, 0.0, 1.0]
         return {"use": use, "config": config}
     raise ConfigError(
         f"an input is {value!r:.80}; expected a stage, a component (kind:name), or an object that this host made",
@@ -67,15 +72,25 @@ def source_of(x: Any, condition: Any, label: Any, folder: Path) -> tuple[str, di
         place = Path(x).expanduser()
         use, field = loader_of(place)
         return use, {field: str(place.absolute()), **_columns(named)}
+    if hasattr(x, "to_frame") and not hasattr(x, "columns"):  # one column of a table
+        x = x.to_frame(x.name or "x")
     if hasattr(x, "to_csv") or hasattr(x, "write_csv"):
         columns = _columns(named)
         _check_table(x, columns)
+        if hasattr(x, "to_csv") and list(x.index) != list(range(len(x))):
+            columns["names"] = free_name("row", set(map(str, x.columns)))
+            x = x.set_axis(range(len(x))).assign(**{columns["names"]: [_row_name(one) for one in x.index]})
         text = x.to_csv(index=False) if hasattr(x, "to_csv") else x.write_csv()
         path = folder / "data" / f"{sha256(text.encode()).hexdigest()[:16]}.csv"
         if not path.exists():
             write_text(path, text)
         return "data:array", {"path": str(path.absolute()), "header": True, **columns}
     return "data:array", _array(x, named, folder)
+
+
+def _row_name(index: Any) -> str:
+    """What an index of a table calls a row, marked as text where it is a number."""
+    return " ".join(map(str, index)) if isinstance(index, tuple) else str(index)
 
 
 def _check_table(x: Any, columns: Mapping[str, Any]) -> None:

@@ -160,7 +160,7 @@ def _source(
         x = scale.from_raw(_shaped(raw, spec.event_shape, data)).to(dtype)
         conditions = spec.condition_spec if dataset.condition is not None else None
     test = Dataset(x, dataset.condition, dataset.label, dataset.index)
-    return TensorSource({"test": test}, scale, conditions, warnings=source.data_warnings())
+    return TensorSource({"test": test}, scale, conditions, warnings=source.data_warnings(), rows=source.rows)
 
 
 def _loader(host: Host, folder: Path, data: Path) -> tuple[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,10 +55,16 @@ def write_output(outcome: Outcome, out: Path) -> None:
 
 
 def arrays_of(outcome: Outcome) -> dict[str, Tensor]:
-    """The arrays of an outcome by name, the main one first."""
+    """The arrays of an outcome by name, the main one first; events of data by row, NaN for rows that were left out."""
     value = outcome.value
     if isinstance(value, DataSource):
-        return {"x": value.event_scale.to_raw(value.load("test").tensor())}
+        points = value.load("test")
+        x = value.event_scale.to_raw(points.tensor())
+        if value.rows is None or points.index is None or len(value.rows) == len(x):
+            return {"x": x}
+        whole = x.new_full((len(value.rows), *x.shape[1:]), math.nan)
+        whole[points.index] = x
+        return {"x": whole}
     return dict(outcome.arrays)
 
 

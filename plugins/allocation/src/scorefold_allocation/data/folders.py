@@ -55,6 +55,7 @@ class FewShotFolders(DataSource, BatchedTasks[NoisyTypeConfig]):
         _refuse_shared(listed)
         names = {name: number for number, name in enumerate(sorted({name for f in listed.values() for _, name in f}))}
         self._files = [path for files in listed.values() for path, _ in files]
+        self.rows = list(map(str, self._files))
         self.config = config
         self.ways, self.types = config.ways, config.types
         first = _decode(self._files[0], config)

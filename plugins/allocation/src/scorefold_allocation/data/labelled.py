@@ -40,7 +40,7 @@ class FewShot(DataSource, BatchedTasks[NoisyTypeConfig]):
     def __init__(self, config: FewShotConfig, *, data: DataSource, generator: torch.Generator | None = None) -> None:
         self.config = config
         self.ways, self.types = config.ways, config.types
-        self.event_shape, self.label_names = data.event_shape, data.label_names
+        self.event_shape, self.label_names, self.rows = data.event_shape, data.label_names, data.rows
         whole, label = _pooled(data)
         classes = _divided(config, label, data.label_names)
         self._splits: dict[str, Dataset] = {}

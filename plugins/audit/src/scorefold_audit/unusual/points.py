@@ -53,7 +53,8 @@ def measure_points(
     report.metrics["points unlike the training data"] = len(unlike)
     report.lists["points"] = [
         {
-            "point": place,
+            "point": sets.row("points", place),
+            "name": sets.called("points", place),
             "unlike": place in unlike,
             "p": float(result.p[place]),
             "why": result.why[place],
@@ -62,9 +63,10 @@ def measure_points(
         for place in range(len(sets.points))
     ]
     if unlike:
+        surest = int(result.unlike[0])
         report.warnings.append(
-            f"{len(unlike)} of {len(sets.points)} points are unlike the training data; the surest is point "
-            f"{result.unlike[0]}: {result.why[result.unlike[0]]} (p = {result.p[result.unlike[0]]:.2g})"
+            f"{len(unlike)} of {len(sets.points)} points are unlike the training data; the surest is "
+            f"{sets.called('points', surest)}: {result.why[surest]} (p = {result.p[surest]:.2g})"
         )
 
 

@@ -35,7 +35,7 @@ class Decoded(DataSource):
     def __init__(self, config: DecodedConfig, *, model: DecodesLatents, latents: DataSource) -> None:
         self._config, self._model, self._latents = config, model, latents
         self._decoded: dict[str, Dataset] = {}
-        self.label_names, self.condition_spec = latents.label_names, latents.condition_spec
+        self.label_names, self.rows, self.condition_spec = latents.label_names, latents.rows, latents.condition_spec
         some = self._decode(_first(latents, config.batch_size))
         self.event_shape = tuple(some.shape[1:])
         mean, std = moments(some)

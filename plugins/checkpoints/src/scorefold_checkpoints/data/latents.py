@@ -49,7 +49,7 @@ class Latents(DataSource):
             )
         self._middle, self._half = (scale.low + scale.high) / 2, (scale.high - scale.low) / 2
         self._encoded: dict[str, Dataset] = {}
-        self.label_names, self.condition_spec = data.label_names, data.condition_spec
+        self.label_names, self.rows, self.condition_spec = data.label_names, data.rows, data.condition_spec
         some = self._encode(data.load("train").tensor(_MEASURED))
         self.event_shape = tuple(some.shape[1:])
         mean, std = moments(some, bounded=False)

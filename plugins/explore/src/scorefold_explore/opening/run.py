@@ -148,9 +148,9 @@ class _Gathered:
             with suppress(SplitError):
                 dataset = source.load(split)
                 own = name if samples else (split if name == self.name else f"{name}: {split}")
-                self.add(own, dataset, name, None if samples else split)
+                self.add(own, dataset, name, None if samples else split, counted=source.rows is not None)
 
-    def add(self, group: str, dataset: Dataset, stage: str, split: str | None) -> None:
+    def add(self, group: str, dataset: Dataset, stage: str, split: str | None, *, counted: bool = False) -> None:
         start = sum(len(part) for part in self.parts)
         room = min(len(dataset), LARGEST - start)
         self.left_out += len(dataset) - room
@@ -158,7 +158,7 @@ class _Gathered:
             whole = room == len(dataset) and not isinstance(dataset, StreamedDataset)
             part = dataset if whole else dataset.take(torch.arange(room))
             self.parts.append(part)
-            self.groups.append(Group(group, start, start + room, stage, split, part.index))
+            self.groups.append(Group(group, start, start + room, stage, split, part.index, counted))
 
     def explored(self, **facts: Any) -> Explored:
         """All of it. Raises ``DataError`` where there are no points, or none that are numbers."""
@@ -245,7 +245,8 @@ def _add_numbers(explored: Explored, stage: Any, folder: Path) -> None:
     if stage.facts["verb"] == "outliers" and file.is_file():
         for name, values in load_arrays(file).items():
             if not name.startswith("unusual"):
-                _place(explored, f"outlier score: {name} ({stage.name})", values, None, split, stage.name)
+                title = f"outlier score: {name} ({stage.name})"
+                _place(explored, title, values, None, split, stage.name, torch.arange(len(values)))
     if stage.facts["verb"] == "audit" and file.is_file():
         _add_ratios(explored, stage.name, load_arrays(file))
 
@@ -257,7 +258,11 @@ def _add_ratios(explored: Explored, name: str, arrays: Mapping[str, Tensor]) -> 
             if not key.startswith("ratio (") or not group.samples:
                 continue
             size = group.stop - group.start
-            own = values if len(values) == size else values.sort().values[:size] if group.stage == name else None
+            own: Tensor | None = None
+            if group.counted and group.index is not None and len(values) > int(group.index.max()):
+                own = values[group.index]
+            elif len(values) == size or group.stage == name:
+                own = values if len(values) == size else values.sort().values[:size]
             if own is not None:
                 known = torch.full((len(explored.points),), math.nan)
                 known[group.start : group.stop] = own.float()
@@ -265,10 +270,11 @@ def _add_ratios(explored: Explored, name: str, arrays: Mapping[str, Tensor]) -> 
 
 
 def _add_estimate(explored: Explored, name: str, estimate: Estimate, split: str) -> None:
-    index, values = estimate.diagnostics.get("index"), estimate.pointwise
-    if values is not None and values.dim() == 1:
+    index, row = estimate.diagnostics.get("index"), estimate.diagnostics.get("row")
+    if estimate.pointwise is not None and estimate.pointwise.dim() == 1:
+        values = estimate.pointwise if row is None else estimate.pointwise[row]
         places = index if isinstance(index, Tensor) and len(index) == len(values) else None
-        rows = _place(explored, f"{estimate.quantity} ({name})", values, places, split, name)
+        rows = _place(explored, f"{estimate.quantity} ({name})", values, places, split, name, row)
         if estimate.spectrum is not None:
             for row, spectrum in zip(rows.tolist(), estimate.spectrum, strict=False):
                 if row >= 0:
@@ -278,14 +284,27 @@ def _add_estimate(explored: Explored, name: str, estimate: Estimate, split: str)
         explored.curves[name] = [dict(row) for row in curve]
 
 
-def _place(explored: Explored, text: str, values: Tensor, index: Tensor | None, split: str, source: str) -> Tensor:
-    """Puts numbers at the points of a split: at these positions of it (n,), or at its first ones.
+def _place(
+    explored: Explored,
+    text: str,
+    values: Tensor,
+    index: Tensor | None,
+    split: str,
+    source: str,
+    row: Tensor | None = None,
+) -> Tensor:
+    """Puts numbers at the points of a split: at those of these rows (n,) of the source where it counts them, else at
+    these positions (n,) of the split, or at its first ones.
 
-    Returns the rows (n,) of the points, -1 where one is not on the page.
+    Returns the places (n,) of the points on the page, -1 where one is not there.
     """
     own = [group for group in explored.groups if group.stage == explored.data_stage and group.split == split]
     rows = torch.full((len(values),), -1)
-    if own:
+    if own and row is not None and own[0].index is not None and own[0].counted:
+        places = torch.full((1 + int(max(own[0].index.max(), row.max())),), -1)
+        places[own[0].index] = torch.arange(own[0].start, own[0].stop)
+        rows = places[row]
+    elif own:
         rows = own[0].start + (torch.arange(len(values)) if index is None else index.cpu().long())
         rows[rows >= own[0].stop] = -1
     known = torch.full((len(explored.points),), math.nan)

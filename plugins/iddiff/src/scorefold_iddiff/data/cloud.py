@@ -34,6 +34,7 @@ class PointCloud(DataSource):
         seed = source_seed(config.seed, generator)
         self._path = config.path.expanduser()
         raw = read_cloud(self._path)
+        self.rows = range(len(raw))
         rows = chosen(len(raw), config.limit, seed).sort().values
         centred = raw - raw.mean(0)
         extent = (raw.amax(0) - raw.amin(0)).amax()

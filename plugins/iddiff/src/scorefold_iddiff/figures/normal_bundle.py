@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold.results import Estimate
 from scorefold_iddiff.local.support import CURVATURE
+from scorefold_toolkit.data.rows import asked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,8 +51,7 @@ def spectra(estimate: Estimate) -> Figure:
     if rule == "projector":
         axes.axhline(0.5, color=SOFT, linewidth=1, linestyle="--")
     axes.set(ylabel=label, title=f"{title} at {count} points")
-    assert estimate.pointwise is not None
-    read = Counter(estimate.pointwise[:count].tolist())
+    read = Counter(asked(estimate)[:count].tolist())
 
     def cut(dimension: float) -> float:
         return (dimension if side == "left" else ambient - dimension) + 0.5

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold.results import Estimate
+from scorefold_toolkit.data.rows import asked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,8 +78,8 @@ def stages(estimate: Estimate) -> Figure:
     figure, axes = new_figure()
     said = estimate.diagnostics
     coarse, half_width, stage = said["coarse"], said["coarse_half_width"], said["stage"]
-    assert estimate.pointwise is not None
-    order = (estimate.pointwise + coarse / (1 + coarse.abs().max())).argsort()
+    settled = asked(estimate)
+    order = (settled + coarse / (1 + coarse.abs().max())).argsort()
     places = range(len(order))
     label = "denoising loss, with its interval"
     axes.errorbar(
@@ -87,7 +88,7 @@ def stages(estimate: Estimate) -> Figure:
     for number, (name, count) in enumerate(said["settled"].items()):
         own = [place for place in places if int(stage[order[place]]) == number]
         if own:
-            values = estimate.pointwise[order[own]]
+            values = settled[order[own]]
             label = f"settled by the {name} ({count})"
             axes.scatter(own, values, color=(ACCENT, WARM)[number], s=16, zorder=3, label=label)
     calls = said["network_calls"] / len(order)

@@ -128,6 +128,9 @@ class ArrayConfig(Config):
     condition: tuple[str, ...] = Field(
         (), description="Columns (csv, parquet, saved dataset) or one array (npz, Zarr) that are the condition"
     )
+    names: str | None = Field(
+        None, description="csv, parquet and saved datasets: the column that names the rows in answers; no coordinate"
+    )
     header: bool | None = Field(None, description="csv: whether the first line names the columns; null looks at it")
     delimiter: str | None = Field(
         None, min_length=1, max_length=1, description="csv: what is between columns; null looks for , ; tab or |"

@@ -66,6 +66,7 @@ class ArrayFile(DataSource):
         self._config, self._path = config, config.path.expanduser()
         self._table = table = read_table(self._path, config)
         self._points = points = shaped(table.points, config, self._path)
+        self.rows = table.rows
         self.event_shape = tuple(points.shape[1:])
         if len(self.event_shape) > 1 and config.scale in ("columns", "robust"):
             raise ConfigError(
@@ -145,6 +146,7 @@ class ArrayFile(DataSource):
             rows = rows[stored.shuffle(rows, generator)]
         return StreamedDataset(
             x=torch.empty(0, *self.event_shape),
+            index=rows,
             fetch=lambda index: fetch(rows[index]),
             size=len(rows),
             workers=self._config.workers,

@@ -146,8 +146,11 @@ def arrow_table(frames: Frames, config: ArrayConfig, path: Path, text: bool) -> 
         return numbers
 
     points = StoredPoints(read, frames.blocks, config.memory)
-    used = {config.label, *config.condition}
+    # An index of pandas names the rows where the table has no column for it.
+    named = config.names or (index[0] if len(index) == 1 and index[0] in frames.schema.names else None)
+    used = {config.label, named, *config.condition}
     left = [name for name in names if name not in columns and not pa.types.is_nested(types[name])]
+    left += [named] if named is not None and named not in left else []
     first = frames.blocks[0]
     if frames.read(first, left).nbytes * len(points) > config.memory * 2**20 * first.rows:
         left = [name for name in left if name in used]
@@ -159,6 +162,7 @@ def arrow_table(frames: Frames, config: ArrayConfig, path: Path, text: bool) -> 
         condition=np.stack(condition, axis=1) if condition else None,
         names=tuple(columns) if points.ndim == 2 and len(columns) == points.shape[1] else None,
         others=others,
+        named=named,
         files=frames.files,
     )
 

@@ -29,7 +29,7 @@ class Digits(DataSource):
 
         raw, target = load_digits(return_X_y=True)
         label = torch.from_numpy(target).long()
-        index = torch.arange(len(label))
+        index, self.rows = torch.arange(len(label)), range(len(label))
         if config.digits is not None:
             index = index[torch.isin(label, torch.tensor(config.digits, dtype=torch.long))]
         units = Units(*config.range, raw_high=16.0, levels=17)

@@ -46,6 +46,7 @@ class ImagePairs(DataSource):
     def __init__(self, config: ImagePairsConfig, *, generator: torch.Generator | None = None) -> None:
         self._config, self._root = config, config.root.expanduser()
         self._files = _pairs_of(self._root, config.layout)
+        self.rows = [str(pair[0][0].relative_to(self._root)) for pair in self._files]
         channels = 1 if config.grey else 3
         self.event_shape = (channels, config.size, config.size)
         self.condition_spec = TensorSpec(self.event_shape)

@@ -47,7 +47,7 @@ class ImageFolder(DataSource):
         root = config.root.expanduser()
         self._config, self._pictures = config, _pictures(root)
         label, classes = self._pictures.label, self._pictures.classes
-        self.label_names = classes or None
+        self.label_names, self.rows = classes or None, self._pictures.rows
         if config.classes is not None and label is None:
             raise ConfigError(
                 f"classes are chosen, and {root} has none",

@@ -45,7 +45,7 @@ class Paired(DataSource):
         self.operator = None if config.hidden else self._operator
         self.event_shape = data.event_shape
         self.event_scale = data.event_scale
-        self.label_names = data.label_names
+        self.label_names, self.rows = data.label_names, data.rows
         self._flux = None if config.poisson_peak is None else self._flux_of(config.poisson_peak)
         self._with_mask = config.mask
         spec = TensorSpec(self._operator.out_shape)

@@ -30,22 +30,27 @@ _DIGITS = 6
 class Pictures:
     """``count`` images: ``read(row)`` gives the name of one for errors, and its bytes where it is no file of that name.
 
-    ``label`` (N,) are the classes, called ``classes``; None and () where there are none. ``digest`` is that of the
-    files.
+    ``rows`` names each for the user; ``label`` (N,) are the classes, called ``classes``; None and () where there are
+    none. ``digest`` is the digest of the files.
     """
 
-    count: int
+    rows: Sequence[object]
     read: Callable[[int], tuple[Path, bytes | None]]
     label: Tensor | None
     classes: Sequence[str]
     digest: Callable[[], str]
+
+    @property
+    def count(self) -> int:
+        return len(self.rows)
 
 
 def folder_pictures(root: Path) -> Pictures:
     """The images of a folder; sub-folders, where there are any, are the classes."""
     files, classes = list_images(root)
     label = torch.tensor([label for _, label in files]) if classes else None
-    return Pictures(len(files), lambda row: (files[row][0], None), label, classes, lambda: digest_folder(root))
+    names = [str(path.relative_to(root)) for path, _ in files]
+    return Pictures(names, lambda row: (files[row][0], None), label, classes, lambda: digest_folder(root))
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,8 @@ def tar_pictures(files: Sequence[Path]) -> Pictures:
 
     label = torch.tensor(labels) if labels else None
     classes = [str(number) for number in range(max(labels, default=-1) + 1)]
-    return Pictures(len(found), read, label, classes, lambda: digest_files(files))
+    names = [f"{sample.name} of {file.name}" if len(files) > 1 else sample.name for file, sample in found]
+    return Pictures(names, read, label, classes, lambda: digest_files(files))
 
 
 def _samples(file: Path) -> list[_Sample]:
@@ -186,7 +192,7 @@ def saved_pictures(folder: Path) -> Pictures:
     classes = [str(name) for name in features[labels[0]].get("names") or []] if labels else []
     if label is not None and (int(label.min()) < 0 or int(label.max()) >= len(classes)):
         raise DataError(f"column {labels[0]!r} of {folder} has classes outside 0 to {len(classes) - 1}", hint=hint)
-    return Pictures(int(starts[-1]), read, label, classes, lambda: digest_files(frames.files))
+    return Pictures(range(int(starts[-1])), read, label, classes, lambda: digest_files(frames.files))
 
 
 def list_images(root: Path) -> tuple[list[tuple[Path, int]], list[str]]:

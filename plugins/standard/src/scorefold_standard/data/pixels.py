@@ -53,6 +53,7 @@ def image_splits(
     def streamed(rows: Tensor) -> StreamedDataset:
         return StreamedDataset(
             x=torch.empty(0, *shape),
+            index=rows,
             fetch=lambda index: fetch(rows[index]),
             size=len(rows),
             workers=workers,

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from scorefold.data import shuffled
 from scorefold_standard.data.shards import unchanged
+from scorefold_toolkit.data.rows import NamedRows
 
 Array = npt.NDArray[Any]
 
@@ -96,10 +97,17 @@ class StoredPoints:
 
     def where(self, row: int) -> str:
         """A row for an error: its number, and where there are several files, which of them and its number there."""
+        return str(row) if len(self._files) == 1 else f"{row} ({self._in_file(row)})"
+
+    @property
+    def rows(self) -> Sequence[object]:
+        """What each row is called: its number, or its file and its number there."""
+        return range(len(self)) if len(self._files) == 1 else NamedRows(len(self), self._in_file)
+
+    def _in_file(self, row: int) -> str:
         number = int(self._block_of(np.asarray(row)))
         block = self._blocks[number]
-        inside = row - int(self._starts[number]) + block.start
-        return str(row) if len(self._files) == 1 else f"{row} (row {inside} of {block.path})"
+        return f"row {row - int(self._starts[number]) + block.start} of {block.path}"
 
     def forget(self) -> None:
         """Keep no block in memory any longer; they are read again where they are needed."""

@@ -21,8 +21,8 @@ class Table:
     """What files hold: ``points`` (N, ...) of real numbers, ``label`` (N,) of anything, ``condition`` (N, ...).
 
     ``names`` are those of the columns of ``points`` where the file names them; ``others`` are the columns of the file
-    that are no coordinates, each (N,) of anything. ``files`` are those that were read, in their order; ``warnings``
-    say what is odd about them.
+    that are no coordinates, each (N,) of anything, among them the one called ``named`` whose values name the rows.
+    ``files`` are those that were read, in their order; ``warnings`` say what is odd about them.
     """
 
     points: Points
@@ -30,8 +30,16 @@ class Table:
     condition: Array | None = None
     names: tuple[str, ...] | None = None
     others: Mapping[str, Array] = field(default_factory=dict)
+    named: str | None = None
     files: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> Sequence[object]:
+        """What the user calls each row: what its column of names holds, or its number."""
+        if self.named is not None:
+            return [str(name) for name in self.others[self.named].tolist()]
+        return self.points.rows if isinstance(self.points, StoredPoints) else range(len(self.points))
 
 
 def numeric_coordinates(
@@ -66,7 +74,8 @@ def coordinates(names: Sequence[str], config: ArrayConfig, path: Path) -> list[s
     # A column may be called -x, and is then taken by its name.
     left = {name[1:] for name in given if name.startswith("-") and name not in names}
     taken = [name for name in given if not name.startswith("-") or name in names]
-    wanted = [*taken, *left, *config.condition, *([config.label] if config.label else [])]
+    named = [name for name in (config.label, config.names) if name is not None]
+    wanted = [*taken, *left, *config.condition, *named]
     missing = [name for name in wanted if name not in names]
     if missing:
         raise DataError(f"{path} has no column {missing[0]!r}; it has {', '.join(names)}")
@@ -75,13 +84,15 @@ def coordinates(names: Sequence[str], config: ArrayConfig, path: Path) -> list[s
             f"columns takes {taken[0]!r} and leaves {sorted(left)[0]!r} out; expected one or the other",
             hint="name the columns to take, or those to leave out with a minus before each",
         )
-    others = {config.label, *config.condition, *left}
+    others = {*named, *config.condition, *left}
     columns = taken or [name for name in names if name not in others]
     shared = [name for name in columns if name in others]
     if shared:
-        raise ConfigError(f"column {shared[0]!r} is a coordinate of the points and also their label or condition")
+        raise ConfigError(f"column {shared[0]!r} is a coordinate of the points and also their label, condition or name")
     if not columns:
-        raise DataError(f"no column of {path} is left for the points: all are the label, the condition or left out")
+        raise DataError(
+            f"no column of {path} is left for the points: all are the label, the names, the condition or left out"
+        )
     return columns
 
 

@@ -21,10 +21,10 @@ from scorefold_toolkit.libraries import library
 _FORMATS = {
     ".npy": set[str](),
     ".npz": {"key", "label", "condition"},
-    ".csv": {"columns", "label", "condition", "header", "delimiter", "decimal"},
-    ".parquet": {"columns", "label", "condition"},
+    ".csv": {"columns", "label", "condition", "names", "header", "delimiter", "decimal"},
+    ".parquet": {"columns", "label", "condition", "names"},
 }
-_FOLDERS = {"zarr": {"key", "label", "condition"}, "datasets": {"columns", "label", "condition"}}
+_FOLDERS = {"zarr": {"key", "label", "condition"}, "datasets": {"columns", "label", "condition", "names"}}
 
 
 def read_table(path: Path, config: ArrayConfig, *, text: bool = False) -> Table:
@@ -62,7 +62,7 @@ def _arrow_table(files: Sequence[Path], config: ArrayConfig, path: Path, text: b
 
 
 def _check_options(what: str, allowed: set[str], config: ArrayConfig) -> None:
-    formats = ("key", "columns", "label", "condition", "header", "delimiter", "decimal")
+    formats = ("key", "columns", "label", "condition", "names", "header", "delimiter", "decimal")
     default = {name: ArrayConfig.model_fields[name].default for name in formats}
     for name in formats:
         if name not in allowed and getattr(config, name) != default[name]:
@@ -125,6 +125,7 @@ def _read_csv(path: Path, config: ArrayConfig, text: bool) -> Table:
         condition=frame[condition].to_numpy(dtype=np.float64, na_value=np.nan) if condition else None,
         names=tuple(columns),
         others={name: frame[name].to_numpy() for name in frame.columns if name not in columns},
+        named=config.names,
         files=(path,),
     )
 

@@ -93,7 +93,7 @@ def summarise_table(
     return DataSummary(
         rows=len(points),
         event_shape=tuple(points.shape[1:]),
-        columns=(*columns, *(_other(name, values, config) for name, values in table.others.items())),
+        columns=(*columns, *(_other(name, values, config, table.named) for name, values in table.others.items())),
         incomplete=kept.incomplete,
         copies=copies + kept.dropped_copies,
         shared=shared,
@@ -101,11 +101,12 @@ def summarise_table(
     )
 
 
-def _other(name: str, values: Array, config: ArrayConfig) -> ColumnSummary:
+def _other(name: str, values: Array, config: ArrayConfig, named: str | None) -> ColumnSummary:
     """The summary of a column that is no coordinate."""
     import pandas as pd
 
-    use = "label" if name == config.label else "condition" if name in config.condition else "not used"
+    uses = {"label": (config.label,), "names of the rows": (named,), "condition": config.condition}
+    use = next((use for use, names in uses.items() if name in names), "not used")
     if values.dtype.kind in "fiu":
         plain = describe(name, torch.from_numpy(values.astype(np.float64)))
         return replace(plain, use=use, warnings=())

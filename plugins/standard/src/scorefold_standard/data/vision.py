@@ -71,6 +71,7 @@ class MNIST(DataSource):
         images = torch.cat([train, test])[:, None]
         label = torch.cat([train_label, test_label]).long()
         self.label_names = [str(n) for n in range(10)] if folder == "MNIST" else FASHION
+        self.rows = range(len(images))
         self.event_shape, self._splits, self.event_scale, self.condition_spec = _labelled_splits(
             images, label, len(train), config, self.label_names, generator, pad=config.pad
         )
@@ -99,6 +100,7 @@ class CIFAR10(DataSource):
         self._files, train, train_label, test, test_label = _read_cifar(config.root.expanduser(), config.verify)
         images, label = torch.cat([train, test]), torch.cat([train_label, test_label])
         self.label_names = CIFAR
+        self.rows = range(len(images))
         self.event_shape, self._splits, self.event_scale, self.condition_spec = _labelled_splits(
             images, label, len(train), config, self.label_names, generator
         )
@@ -128,6 +130,7 @@ class CelebA(DataSource):
         folder = root if (root / "img_align_celeba").is_dir() else root / "celeba"
         self._folder = folder
         names, attributes, values, partition = _read_celeba(folder)
+        self.rows = names
         if config.label is not None and config.label not in attributes:
             raise ConfigError(f"CelebA has no attribute {config.label!r}; it has {', '.join(attributes)}")
         shape = self.event_shape = (1 if config.grey else 3, config.size, config.size)

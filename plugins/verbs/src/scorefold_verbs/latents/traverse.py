@@ -14,7 +14,7 @@ from scorefold.interfaces import DataSource, Encodes, TensorSource
 from scorefold.stage import Outcome, StageContext
 from scorefold_verbs.config.latents import EditOptions, InterpolateCodesOptions, TraverseOptions
 from scorefold_verbs.config.verbs import EncodeOptions
-from scorefold_verbs.inputs import Inputs, drawn_pairs, on_device, points_of
+from scorefold_verbs.inputs import Inputs, codes_of, drawn_pairs, points_of, rows_of
 from scorefold_verbs.latents.codes import CodeDistributions, Probe, fit_probe, lerp, slerp
 from scorefold_verbs.latents.stage import (
     beside,
@@ -61,7 +61,7 @@ def encode(component: Any, inputs: Inputs, options: EncodeOptions, context: Stag
     dataset = points_of(inputs["data"], options.limit, context)
     codes = torch.cat([encoder.encode(batch.x).cpu() for batch in dataset.batches(options.batch_size)])
     metrics = {"points": len(codes), "latent dimension": codes[0].numel()}
-    return Outcome(TensorSource(codes), {"metrics": metrics}, {"codes": codes}, shown=codes)
+    return Outcome(codes_of(codes, dataset, inputs["data"]), {"metrics": metrics}, {"codes": codes}, shown=codes)
 
 
 @torch.no_grad()
@@ -76,8 +76,9 @@ def interpolate(component: Any, inputs: Inputs, options: InterpolateCodesOptions
     encoder = encoder_of(component, "interpolate")
     held = held_noise(encoder, options.noise)
     source: DataSource = inputs["data"]
-    points = on_device(context, source.load(context.split or "test")).tensor(limit=_LIMIT)
-    ends = points[drawn_pairs(len(points), options.pairs, context).to(points.device)]
+    points = points_of(source, _LIMIT, context)
+    pairs = points.take(drawn_pairs(len(points), options.pairs, context))
+    ends = pairs.x
     codes = torch.cat([encoder.encode(part) for part in ends.split(options.batch_size)])
     times = torch.linspace(0, 1, options.times, dtype=torch.float64)
     between = slerp if options.path == "spherical" else lerp
@@ -102,7 +103,7 @@ def interpolate(component: Any, inputs: Inputs, options: InterpolateCodesOptions
     result |= answer
     columns = tuple(f"{time:.3g}" for time in times.tolist())
     shown = EventRows(x, ("",) * len(x), columns, "Each row: between two points", _bounds(source), start, end)
-    arrays = {"interpolations": x, "codes": path.cpu()}
+    arrays = {"interpolations": x, "codes": path.cpu(), **rows_of(pairs)}
     return Outcome(TensorSource(x.flatten(0, 1), source.event_scale), result, arrays, shown=shown)
 
 

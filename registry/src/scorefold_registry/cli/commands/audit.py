@@ -202,13 +202,27 @@ def _trained_on(model: Path) -> str | None:
     return str(place) if place is not None and place.is_dir() else None
 
 
+PRINTED = 20
+"""The most copies that the terminal names; the report and --json name all."""
+
+
 def _print_rest(audit: Mapping[str, Any]) -> None:
-    """What was tested and not found, and what was withheld; what was found has been printed."""
+    """The copies by their names, what was tested and not found, and what was withheld; what was found has been
+    printed."""
+    for listed in audit["copies"]:
+        named = [row for row in listed["nearest"] if row["named"]]
+        for row in named[:PRINTED]:
+            name = row["sample_name"]
+            which = name if name.startswith("sample ") else f"{name} of the samples"
+            said = f"{which} copies {row['training_name']} of the training data"
+            print(printable(f"copy: {said} ({listed['space']}, d1/d2 = {row['ratio']:.2g})"))
+        if len(named) > PRINTED:
+            print(f"and {len(named) - PRINTED} more copies ({listed['space']}): see the report, or --json")
     for verdict in audit["verdicts"]:
         if not verdict["found"]:
             print(printable(f"not found: {verdict['name']}: {verdict['text']}"))
     for point in audit["points"] or ():
         if point["unlike"]:
-            print(printable(f"unlike the training data: point {point['point']}: {point['why']} (p = {point['p']:.2g})"))
+            print(printable(f"unlike the training data: {point['name']}: {point['why']} (p = {point['p']:.2g})"))
     for row in audit["withheld"]:
         print(printable(f"withheld: {row['part']}: {row['reason']}"))

@@ -1,0 +1,259 @@
+"""Rows of what the user gave are found again: in every kind of file, in any order, with rows left out."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from scorefold.errors import DataError
+from scorefold.stage import StageContext
+from scorefold_audit.audit import audit
+from scorefold_audit.config import AuditOptions
+from scorefold_registry import Host
+from scorefold_registry.cli.main import main
+from scorefold_registry.python import data, estimate
+from scorefold_verbs.config.verbs import InterpolateOptions
+from scorefold_verbs.inputs import ends_of
+
+Points = NDArray[np.float64]
+NAMED = [f"patient {number}" for number in range(48)]
+
+
+def points() -> Points:
+    return np.random.default_rng(0).standard_normal((48, 3)).round(6)
+
+
+def numpy_file(folder: Path, x: Points) -> dict[str, Any]:
+    np.save(folder / "x.npy", x)
+    return {"path": folder / "x.npy"}
+
+
+def archive(folder: Path, x: Points) -> dict[str, Any]:
+    np.savez(folder / "x.npz", x=x)
+    return {"path": folder / "x.npz"}
+
+
+def table(folder: Path, x: Points) -> dict[str, Any]:
+    pd.DataFrame(x, columns=list("abc")).to_csv(folder / "x.csv", index=False)
+    return {"path": folder / "x.csv"}
+
+
+def shards(folder: Path, x: Points) -> dict[str, Any]:
+    for number, part in enumerate(np.split(x, [11, 30])):
+        np.save(folder / f"{number}.npy", part)
+    return {"path": folder / "*.npy"}
+
+
+def streamed(folder: Path, x: Points) -> dict[str, Any]:
+    return {**shards(folder, x), "memory": 0}
+
+
+KINDS: dict[str, Callable[[Path, Points], dict[str, Any]]] = {
+    made.__name__: made for made in (numpy_file, archive, table, shards, streamed)
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_for_each_row_stands_in_its_row(tmp_path: Path, kind: str) -> None:
+    x, order = points(), np.random.default_rng(1).permutation(48)
+    expected = estimate("estimator:mle", x, n_neighbors=6, progress=False).value.pointwise
+    assert expected.shape == (48,)
+    (tmp_path / "other").mkdir()
+    read = KINDS[kind](tmp_path / "other", x[order])
+    source = data(str(read.pop("path")), splits=(0, 0, 1), progress=False, **read)
+    found = estimate("estimator:mle", source, n_neighbors=6, progress=False).value.pointwise
+    assert torch.allclose(found, expected[torch.from_numpy(order)])
+
+
+def test_rows_of_other_splits_and_rows_that_were_left_out_have_no_answer() -> None:
+    x = points()
+    x[[3, 40], [0, 2]] = np.nan
+    stage = data(x, missing="drop", splits=(0.5, 0, 0.5), progress=False)
+    found = estimate("estimator:mle", stage, n_neighbors=6, progress=False).value
+    test = stage.value.load("test").index
+    assert found.pointwise.shape == (48,)
+    assert sorted(test.tolist()) == found.pointwise.isfinite().nonzero()[:, 0].tolist()
+    assert torch.equal(found.diagnostics["row"], test)
+    assert not torch.isin(torch.tensor([3, 40]), test).any()
+    whole = estimate("estimator:mle", x[test.numpy()], n_neighbors=6, progress=False).value.pointwise
+    assert torch.allclose(found.pointwise[test], whole)
+
+
+def test_an_index_of_pandas_names_the_rows() -> None:
+    frame = pd.DataFrame(points(), columns=list("abc"), index=NAMED)
+    source = data(frame.iloc[::-1], progress=False).value
+    assert list(source.rows) == NAMED[::-1]
+    assert source.event_shape == (3,)
+    frame.index = pd.MultiIndex.from_product([range(24), ["a", "b"]])
+    assert list(data(frame, progress=False).value.rows)[:3] == ["0 a", "0 b", "1 a"]
+    assert data(frame["a"], progress=False).value.event_shape == (1,)
+
+
+def test_a_column_names_the_rows_of_a_table(tmp_path: Path) -> None:
+    frame = pd.DataFrame(points(), columns=list("abc")).assign(who=NAMED)
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    source = Host.discover().create("data:array", {"path": tmp_path / "x.csv", "names": "who"})
+    assert (list(source.rows), source.event_shape) == (NAMED, (3,))
+    assert {column.name: column.use for column in source.summary().columns}["who"] == "names of the rows"
+    with pytest.raises(DataError, match="no column 'whom'"):
+        Host.discover().create("data:array", {"path": tmp_path / "x.csv", "names": "whom"})
+
+
+def test_rows_of_several_files_are_named_by_their_file(tmp_path: Path) -> None:
+    source = Host.discover().create("data:array", {**streamed(tmp_path, points()), "fractions": [0, 0, 1]})
+    assert source.rows[12] == f"row 1 of {tmp_path / '1.npy'}"
+    dataset = source.load("test")
+    assert sorted(dataset.index.tolist()) == list(range(48))
+    few = torch.tensor([5, 0, 47])
+    assert torch.equal(dataset.take(few).index, dataset.index[few])
+
+
+def pictures(folder: Path, order: NDArray[np.int64]) -> None:
+    """Images of one shade each, called so that their order by name is ``order``."""
+    for place, shade in enumerate(order.tolist()):
+        path = folder / f"{place % 2}" / f"{place:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4), color=5 * shade).save(path)
+
+
+def test_images_are_named_by_their_paths(tmp_path: Path) -> None:
+    pictures(tmp_path, np.arange(48))
+    source = Host.discover().create("data:images", {"root": tmp_path, "grey": True, "range": [0, 255]})
+    train = source.load("train")
+    for row, image in zip(train.index.tolist(), train.x, strict=True):
+        assert int(image[0, 0, 0]) == 5 * int(Path(source.rows[row]).stem)
+    ends = ends_of(train, source, InterpolateOptions(between=(("1/07.png", 0), ("0/40.png", "1/07.png"))), context())
+    assert ends.x[:, 0, 0, 0].tolist() == [35, 200, 0, 35]
+    with pytest.raises(DataError, match=r"names row '2/1.png'; the data have the rows 0 to 47, the first of them 0/00"):
+        ends_of(train, source, InterpolateOptions(between=(("2/1.png", 0),)), context())
+
+
+def test_images_of_tar_files_are_named_by_their_samples(tmp_path: Path) -> None:
+    for name, shades in (("a.tar", range(20)), ("b.tar", range(20, 48))):
+        with tarfile.open(tmp_path / name, "w") as tar:
+            for shade in shades:
+                content = io.BytesIO()
+                Image.new("L", (4, 4), color=5 * shade).save(content, "PNG")
+                member = tarfile.TarInfo(f"{shade:02d}.png")
+                member.size = content.tell()
+                content.seek(0)
+                tar.addfile(member, content)
+    source = Host.discover().create("data:images", {"root": tmp_path / "*.tar", "grey": True, "memory": 0})
+    assert (source.rows[0], source.rows[20]) == ("00.png of a.tar", "20.png of b.tar")
+    test = source.load("test")
+    shades = test.take(torch.arange(len(test))).x.mean((1, 2, 3)) * 255 / 5
+    assert torch.equal(shades.round().long(), test.index)
+
+
+def context(split: str | None = None) -> StageContext:
+    return StageContext("rows", split=split)
+
+
+def test_paths_go_between_rows_of_any_split() -> None:
+    x = points()
+    source = data(x, splits=(0.5, 0, 0.5), progress=False).value
+    test = source.load("test")
+    ends = ends_of(test, source, InterpolateOptions(between=((7, 12), (30, 7))), context())
+    assert ends.index.tolist() == [7, 30, 12, 7]
+    assert np.allclose(ends.x.numpy(), x[[7, 30, 12, 7]], atol=1e-6)
+    x[7] = np.nan
+    source = data(x, missing="drop", progress=False).value
+    with pytest.raises(DataError, match="row 7, which was left out"):
+        ends_of(source.load("test"), source, InterpolateOptions(between=((7, 12),)), context())
+
+
+QUICK = AuditOptions(permutations=99, quality_points=20, membership_points=20, n=200)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_audit_names_the_rows_that_are_copied(tmp_path: Path, kind: str) -> None:
+    rng = np.random.default_rng(3)
+    train, held_out, samples = (rng.standard_normal((160, 3)) for _ in range(3))
+    copies = {int(sample): int(row) for sample, row in zip(*(rng.permutation(160)[:40] for _ in "ab"), strict=True)}
+    for sample, row in copies.items():
+        samples[sample] = train[row]
+    host, sources = Host.discover(), {}
+    for name, x in (("train", train), ("held-out", held_out), ("samples", samples)):
+        (tmp_path / name).mkdir()
+        fractions = [1, 0, 0] if name == "train" else [0, 0, 1]
+        sources[name] = host.create("data:array", {**KINDS[kind](tmp_path / name, x), "fractions": fractions})
+    inputs = {"data": sources["train"], "held_out": sources["held-out"], "points": sources["held-out"]}
+    outcome = audit(sources["samples"], inputs, QUICK, context())
+    (listed,) = outcome.result["audit"]["copies"]
+    found = {row["sample"]: row["training"] for row in listed["nearest"] if row["named"]}
+    assert copies.items() <= found.items()
+    assert len(found) < 50
+    nearest = outcome.arrays["nearest training point (columns)"]
+    assert all(nearest[sample] == row for sample, row in copies.items())
+    assert float(outcome.arrays["distance (columns)"][list(copies)].max()) == 0
+    if kind in ("shards", "streamed"):
+        sample, row = next(iter(copies.items()))
+        named = next(each for each in listed["nearest"] if each["sample"] == sample)
+        assert named["training_name"] == sources["train"].rows[row]
+    asked = outcome.result["audit"]["points"]
+    assert [row["point"] for row in asked] == list(range(160))
+
+
+def test_an_audit_names_training_rows_that_repeat_or_lie_alone(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    train, held_out, samples = (rng.standard_normal((200, 3)) for _ in range(3))
+    train[[17, 140]] = train[[90, 3]]
+    train[[55, 199]] += [[9], [-9]]
+    x = pd.DataFrame(train, columns=list("abc"), index=[f"patient {row}" for row in range(200)])
+    inputs = {
+        "data": data(x, splits=(1, 0, 0), duplicates="keep", progress=False).value,
+        "held_out": data(np.tile(held_out, (5, 1)) + rng.standard_normal((1000, 3)) * 0.2, progress=False).value,
+    }
+    result = audit(data(samples, splits=(0, 0, 1), progress=False).value, inputs, QUICK, context("train")).result
+    training = result["audit"]["training"]
+    assert sorted(map(sorted, (pair["points"] for pair in training["near_duplicates"]))) == [[3, 140], [17, 90]]
+    assert ["patient 17", "patient 90"] in [sorted(pair["names"]) for pair in training["near_duplicates"]]
+    assert {55, 199} <= {point["point"] for point in training["outliers"][:2]}
+    assert {"patient 55", "patient 199"} == {point["name"] for point in training["outliers"][:2]}
+
+
+def test_the_command_names_copies_on_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(5)
+    train, held_out, samples = (rng.standard_normal((150, 4)) for _ in range(3))
+    samples[100:125] = train[25:0:-1]
+    for name, x in (("train", train), ("held-out", held_out), ("samples", samples)):
+        np.save(f"{name}.npy", x)
+    quick = ["--quiet", "--set", "permutations=99", "--set", "quality_points=20", "--set", "n=150"]
+    assert main(["audit", "samples.npy", "--train", "train.npy", "--held-out", "held-out.npy", *quick]) == 0
+    said = capsys.readouterr().out
+    assert said.count("copy: row ") == 20
+    assert "more copies (columns): see the report, or --json" in said
+    assert "withheld: names of fewer copies" not in said
+    assert main(["audit", "samples.npy", "--train", "train.npy", "--held-out", "held-out.npy", *quick, "--json"]) == 0
+    printed = capsys.readouterr().out
+    listed = json.loads(printed[printed.index("{\n") :])["copies"][0]
+    named = {row["sample"]: row["training"] for row in listed["nearest"] if row["named"]}
+    assert {100 + step: 25 - step for step in range(25)}.items() <= named.items()
+
+
+def test_apply_gives_a_row_for_each_row_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    x = points()
+    stage = data(x, splits=(0, 0, 1), folder=tmp_path / "python", progress=False)
+    flow = estimate("estimator:mle", stage, n_neighbors=6, progress=False)
+    x[[2, 9]] = np.nan
+    np.save("new.npy", x)
+    asked = ["apply", str(flow.folder), "--data", "new.npy", "--read", "missing=drop", "--out", "out.npy"]
+    assert main(asked) == 0
+    found = np.load("out.npy")
+    assert found.shape == (48,)
+    assert np.flatnonzero(np.isnan(found)).tolist() == [2, 9]

@@ -1,0 +1,96 @@
+"""Rows of what the user gave, and numbers of points in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset
+from scorefold.interfaces import DataSource
+from scorefold.results import Estimate
+
+
+@dataclass(frozen=True)
+class NamedRows(Sequence[object]):
+    """``length`` rows, each called ``name(row)``: names that are made when they are asked for.
+
+    >>> list(NamedRows(2, "row {}".format))
+    ['row 0', 'row 1']
+    """
+
+    length: int
+    name: Callable[[int], object]
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, row: int) -> object: ...
+    @overload
+    def __getitem__(self, row: slice) -> Sequence[object]: ...
+    def __getitem__(self, row: int | slice) -> object:
+        found = range(self.length)[row]
+        return self.name(found) if isinstance(found, int) else [self.name(each) for each in found]
+
+
+def row_name(rows: Sequence[object] | None, row: int) -> str | None:
+    """What the user calls a row, or None where that is its number.
+
+    >>> row_name(["cat.png", "dog.png"], 1), row_name(range(2), 1)
+    ('dog.png', None)
+    """
+    if rows is None or not 0 <= row < len(rows) or rows[row] == row:
+        return None
+    return str(rows[row])
+
+
+def row_text(rows: Sequence[object] | None, row: int) -> str:
+    """A row in a sentence: ``row 7``, or what the user calls it.
+
+    >>> row_text(["cat.png", "dog.png"], 1), row_text(None, 1)
+    ('dog.png', 'row 1')
+    """
+    name = row_name(rows, row) or str(row)
+    return f"row {name}" if name.lstrip("-").isdigit() else name
+
+
+def by_row(values: Tensor, index: Tensor | None, rows: Sequence[object] | None) -> Tensor:
+    """Numbers (n, ...) of points that stand in the rows ``index`` (n,) of a source, in the order of all its ``rows``:
+    (N, ...), NaN where a row has none, -1 among integers. As they are where the source doesn't count its rows.
+
+    >>> by_row(torch.tensor([0.5, 2.5]), torch.tensor([2, 0]), range(3)).tolist()
+    [2.5, nan, 0.5]
+    """
+    if rows is None or index is None:
+        return values
+    fill = torch.nan if values.is_floating_point() else -1
+    found = values.new_full((len(rows), *values.shape[1:]), fill)
+    found[index.to(values.device)] = values
+    return found
+
+
+def estimate_by_row(estimate: Estimate, dataset: Dataset, source: DataSource) -> Estimate:
+    """An estimate from a data set of a source with ``pointwise`` by row (N,), as ``by_row``; ``diagnostics["row"]``
+    (n,) has the rows that were asked about, in the order of other numbers of single points. As it is where the source
+    doesn't count its rows, or the estimate says nothing of single points."""
+    values, places = estimate.pointwise, estimate.diagnostics.get("index")
+    if source.rows is None or dataset.index is None or values is None:
+        return estimate
+    index = dataset.index.cpu()
+    index = index[: len(values)] if places is None else index[places.cpu()]
+    facts: dict[str, Any] = {name: value for name, value in estimate.diagnostics.items() if name != "index"}
+    real = values.cpu().to(torch.promote_types(values.dtype, torch.float32))
+    return replace(estimate, pointwise=by_row(real, index, source.rows), diagnostics={**facts, "row": index})
+
+
+def asked(estimate: Estimate) -> Tensor:
+    """The pointwise estimates (n,) of the points that were asked about, in the order of the spectra. Raises
+    ``ValueError`` for an estimate without any."""
+    if estimate.pointwise is None:
+        raise ValueError(f"{estimate.quantity}: expected pointwise estimates, and there are none")
+    row = estimate.diagnostics.get("row")
+    return estimate.pointwise if row is None else estimate.pointwise[row]
