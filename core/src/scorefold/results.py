@@ -116,18 +116,16 @@ class Estimate:
         if len(values):
             whole = bool((values == values.round()).all()) and float(values.max() - values.min()) < 200
             low, high = float(values.min()), float(values.max())
-            bins: int | list[float] = (
-                [low - 0.5 + step for step in range(int(high - low) + 2)]
-                if whole
-                else max(8, min(40, len(values) // 4))
-            )
+            bins: int | list[float] = max(8, min(40, len(values) // 4))
+            if whole:
+                bins = [low - 0.5 + step for step in range(int(high - low) + 2)]
             if high - low < 1e-6 * max(1.0, abs(high)):  # the same at all points up to rounding, too narrow for bins
                 bins = [low - 0.5, high + 0.5]
             axes.hist(values.numpy(), bins=bins, color=SOFT, label=f"{len(values)} points")
             axes.set_ylabel("points")
             axes.locator_params(axis="y", integer=True)
             if high - low < 3:  # few bars are no wider than the others
-                axes.set_xlim(low - 2.5 if low < 0 else max(low - 2.5, -0.75), high + 2.5)
+                axes.set_xlim(low - 2.5, high + 2.5)
             axes.locator_params(axis="x", integer=whole or high - low >= 3)
         else:
             axes.set_yticks([])
@@ -142,6 +140,8 @@ class Estimate:
             axes.axvline(self.value, color=ACCENT, linewidth=2, label=label)
         else:
             axes.plot([], [], " ", label=textwrap.fill(self.headline, 44))
+        if (self.value is None or self.value >= 0) and not (len(values) and float(values.min()) < 0):
+            axes.set_xlim(left=-0.75 if len(values) and float(values.min()) < 0.5 else 0)
         axes.set_xlabel(self.quantity)
         axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
         return figure

@@ -11,12 +11,15 @@ import numpy as np
 import torch
 
 from scorefold.results import Estimate
-from scorefold_neighbours.calibrated.calibration import Array, Calibration, Curve, calibrate, flatness
+from scorefold_neighbours.calibrated.calibration import Array, Calibration, Curve, calibrate, flatness, rise
 from scorefold_neighbours.config import CalibratedConfig
 from scorefold_neighbours.estimators.points import QUANTITY
 
 FLAT = 0.3
 """The share of the variance of log dimensions that an estimator must explain over the surrogates."""
+
+RISE = 0.2
+"""The least slope of log readings against log dimensions: 0.2 is a reading of 15 % more at twice the dimension."""
 
 MISSING = 0.2
 """The largest share of surrogates on which an estimator may fail."""
@@ -26,6 +29,12 @@ LOOSE = 2.0
 
 STRANGE = 2.5
 """The largest distance of the nearest surrogate from the data, in root mean squares of the scatter of readings."""
+
+HALF = 0.5
+"""The largest share of the possible dimensions that an interval may cover: one that covers more is no answer."""
+
+WIDE = 4.0
+"""How many times its lower end the upper end of an interval may be."""
 
 APART = 3.0
 """How far the corrected values of half of the estimators may be from the answer, in errors of each. Of dimensions 1, 2
@@ -112,6 +121,8 @@ def _unfit(readings: Array, dimensions: Array) -> str:
         return f"it gives no dimension on {1 - share:.0%} of the surrogates"
     if flatness(readings, dimensions) > 1 - FLAT:
         return "its readings hardly change with the dimension of the surrogates"
+    if (slope := rise(readings, dimensions)) < RISE:
+        return f"its readings hardly rise: by {max(0.0, 2**slope - 1):.0%} at twice the dimension of the surrogates"
     return ""
 
 
@@ -136,18 +147,24 @@ def _settled(
     if calibration.distance > STRANGE:
         return None, None, "no surrogate of any dimension looks like these data to them"
     together = calibration.together
-    value = min(max(together.corrected, 1.0), largest)
+    # All together say nothing that no single one says: beyond these the regression extrapolates.
+    ends = [limit(curve.corrected for curve in calibration.curves) for limit in (min, max)]
+    value = min(max(together.corrected, ends[0], 1.0), ends[1], largest)
     gaps = np.array([math.log(curve.corrected / value) for curve in calibration.curves])
     errors = np.array([curve.error for curve in calibration.curves])
     margin = _margin(config, calibration, float(np.median(np.abs(gaps))))
-    between = (value * math.exp(-margin), value * math.exp(margin))
+    between = (value * math.exp(-margin), min(value * math.exp(margin), largest))
     if math.expm1(together.error) > config.tolerance:
-        fits = f"{max(1.0, between[0]):.2g} to {between[1]:.2g} would fit"
+        fits = f"{between[0]:.2g} to {between[1]:.2g} would fit"
         error = f"together they are off by {math.expm1(together.error):.0%} on surrogates like these data"
         return None, None, f"{error}; {fits}"
     if float(np.median(np.abs(gaps) / errors)) > APART:
-        low, high = (limit(curve.corrected for curve in calibration.curves) for limit in (min, max))
+        low, high = ends
         return None, None, f"corrected, they still disagree by more than their errors, from {low:.3g} to {high:.3g}"
+    if between[1] > WIDE * between[0] or between[1] - between[0] > HALF * (largest - 1):
+        most = f"most of what {largest:.0f} columns allow" if between[1] <= WIDE * between[0] else "too wide to tell"
+        helps = "more rows would help, or fewer columns that hold noise"
+        return None, None, f"{between[0]:.2g} to {between[1]:.2g} would fit, which is {most}; {helps}"
     return value, between, ""
 
 

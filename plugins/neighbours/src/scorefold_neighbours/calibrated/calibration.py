@@ -129,6 +129,28 @@ def _ridge(z: Array, y: Array, weights: Array, at: Array) -> float:
     return float(mean + (at - centre) @ slopes)
 
 
+def rise(readings: Array, dimensions: Array) -> float:
+    """The slope of log readings against log dimensions, every dimension counted once; 1 for readings in proportion.
+
+    >>> dimensions = np.array([1.0, 2.0, 4.0, 4.0])
+    >>> round(rise(3 * dimensions, dimensions), 6), round(rise(np.sqrt(dimensions), dimensions), 6)
+    (1.0, 0.5)
+    """
+    z, y, share = _counted_once(readings, dimensions)
+    centred = y - np.average(y, weights=share)
+    spread = np.average(centred**2, weights=share)
+    return float(np.average(centred * z, weights=share) / spread) if spread > 0 else 1.0
+
+
+def _counted_once(readings: Array, dimensions: Array) -> tuple[Array, Array, Array]:
+    """Logarithms of the readings that there are, those of their dimensions, and weights that count each of these
+    once."""
+    z, y = _logs(readings), np.log(dimensions)
+    z, y = z[np.isfinite(z)], y[np.isfinite(z)]
+    _, place, counts = np.unique(y, return_inverse=True, return_counts=True)
+    return z, y, 1 / counts[place]
+
+
 def flatness(readings: Array, dimensions: Array) -> float:
     """The share of the variance of log dimensions that a rising curve of log readings leaves unexplained.
 
@@ -136,12 +158,9 @@ def flatness(readings: Array, dimensions: Array) -> float:
     """
     from sklearn.isotonic import IsotonicRegression
 
-    z, y = _logs(readings), np.log(dimensions)
-    z, y = z[np.isfinite(z)], y[np.isfinite(z)]
-    _, place, counts = np.unique(y, return_inverse=True, return_counts=True)
-    if len(counts) < 2:
+    z, y, share = _counted_once(readings, dimensions)
+    if len(np.unique(y)) < 2:
         return 0.0
-    share = 1 / counts[place]
     left = y - IsotonicRegression().fit(z, y, sample_weight=share).predict(z)
     return float(
         np.average(left**2, weights=share) / np.average((y - np.average(y, weights=share)) ** 2, weights=share)
