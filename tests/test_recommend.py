@@ -70,7 +70,7 @@ def test_what_is_no_measurement_is_left_out_and_said(capsys: pytest.CaptureFixtu
     said = json.loads(capsys.readouterr().out)
     assert said["value"] == pytest.approx(2, abs=0.5)
     assert said["reading"]["columns"] == "[-nr, -kind] (left out: nr numbers the rows, kind holds text)"
-    assert said["reading"].keys() == {"columns", "missing"}
+    assert said["reading"].keys() == {"columns", "missing", "scale"}
     assert "surrogates of 299 distinct points" in said["note"]
     assert main(["recommend", "export.csv", "--set", "columns=[a, b, c]", *QUICK]) in (0, 1)
     said = capsys.readouterr().out
@@ -86,8 +86,47 @@ def test_few_rows_are_read_as_many_are(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["recommend", "few.csv", "--json", *QUICK]) in (0, 1)
     said = json.loads(capsys.readouterr().out)
     assert said["reading"]["columns"] == "[-kind] (left out: kind holds text)"
-    assert said["reading"].keys() == {"columns", "duplicates"}
+    assert said["reading"].keys() == {"columns", "duplicates", "scale"}
     assert "surrogates of 45 distinct points" in said["note"]
+
+
+def units() -> np.ndarray:
+    """A manifold of dimension 3 in five columns of units that differ 10^8-fold."""
+    u, v, w = np.random.default_rng(0).uniform(-1, 1, (3, 600))
+    year, dose = 2026 + 1e-3 * (u + 0.3 * v * w), 4e-6 * (2 + u * v)
+    return np.stack([year, 70 + 12 * v, 101300 + 900 * np.sin(2 * w), dose, 60 + 10 * np.cos(2 * w) + 5 * u], 1)
+
+
+@pytest.mark.parametrize("ending", ["csv", "npy"])
+def test_columns_of_several_units_are_scaled_and_that_is_said_first(
+    ending: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savetxt("units.csv", units(), delimiter=",", header="year,mass,pressure,dose,rate", comments="")
+    np.save("units.npy", units())
+    asked = ["recommend", f"units.{ending}", "--quiet", "--only", "mle,gride,twonn,mind-ml", "--config", "candidates=40"]
+    assert main(asked) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("scale: columns (")
+    assert main([*asked, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["value"] == pytest.approx(3, abs=0.5)
+    assert found["interval"][0] < 3 < found["interval"][1]
+    # What start writes for the same file reads it in the same units.
+    assert main(["start", f"units.{ending}", "--question", "dimension", "--out", "start.yaml"]) == 0
+    assert "scale: columns" in Path("start.yaml").read_text()
+
+
+def test_no_answer_where_it_hangs_on_units_that_may_be_noise(capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((400, 4))
+    points = np.concatenate([z / np.linalg.norm(z, axis=1, keepdims=True), np.zeros((400, 12))], 1)
+    np.save("noisy.npy", points + 0.01 * rng.standard_normal(points.shape))
+    assert main(["recommend", "noisy.npy", *QUICK]) == 2
+    said = capsys.readouterr().err
+    assert "the dimension hangs on their units" in said
+    assert "--set scale=none" in said
+    assert main(["recommend", "noisy.npy", "--set", "scale=none", *QUICK]) in (0, 1)
+    assert "scale:" not in capsys.readouterr().out
 
 
 def test_numbers_with_commas_between_thousands_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from scorefold.data import Dataset
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
+from scorefold_neighbours.calibrated.answer import Checked, answer
 from scorefold_neighbours.calibrated.calibration import calibrate, flatness
 from scorefold_neighbours.calibrated.estimator import Calibrated
 from scorefold_neighbours.calibrated.facts import grid_steps, measure
@@ -180,6 +182,67 @@ def test_scatter_is_the_error() -> None:
             readings = (dimensions * np.exp(scatter * rng.standard_normal(30)))[:, None]
             errors.append(calibrate(readings, dimensions, np.array([6.0])).curves[0].error)
         assert np.median(errors) == pytest.approx(scatter, rel=0.5)
+
+
+def checked(scatter: float, at: float, most: int, estimators: int = 2, seed: int = 0) -> Checked:
+    """Estimators that read the dimension with this scatter of its logarithm, and ``at`` from the data."""
+    rng = np.random.default_rng(seed)
+    dimensions = np.repeat(np.arange(1.0, most + 1), 6)
+    readings = dimensions[:, None] * np.exp(scatter * rng.standard_normal((len(dimensions), estimators)))
+    names = [f"e{number}" for number in range(estimators)]
+    return Checked(dimensions, readings, names, dict.fromkeys(names, at), {})
+
+
+CONFIG = CalibratedConfig(tolerance=0.5)
+
+
+def test_an_interval_ends_at_the_number_of_columns() -> None:
+    found = answer(CONFIG, checked(0.1, 12.5, 20), ["e0", "e1"], 13.0)
+    assert found.value == pytest.approx(12.5, rel=0.1)
+    assert found.interval is not None
+    assert found.interval[0] < 11.5
+    assert found.interval[1] == 13
+
+
+@pytest.mark.parametrize(("at", "most", "said"), [(2.0, 4, "most of what 4 columns allow"), (6.0, 40, "too wide")])
+def test_an_interval_over_most_of_what_is_possible_is_withheld(at: float, most: int, said: str) -> None:
+    found = answer(CONFIG, checked(0.3, at, most, estimators=1), ["e0"], float(most))
+    assert (found.value, found.interval) == (None, None)
+    assert said in found.headline
+    assert "more rows would help" in found.headline
+    surer = answer(CONFIG, checked(0.05, at, most, estimators=1), ["e0"], float(most))
+    assert surer.value == pytest.approx(at, rel=0.1)
+
+
+def test_the_value_lies_among_the_corrected_readings() -> None:
+    outside = 0
+    for seed in range(30):
+        facts = checked(0.15, 9.0, 10, estimators=3, seed=seed)
+        found = answer(CONFIG, facts, facts.names, 1000.0)
+        corrected = [row["corrected"] for row in found.diagnostics["table"]]
+        assert found.value is not None
+        assert min(corrected) <= found.value <= max(corrected)
+        outside += not min(corrected) <= found.diagnostics["together"]["corrected"] <= max(corrected)
+    assert outside > 0
+
+
+def test_a_reading_that_hardly_rises_is_not_kept() -> None:
+    facts = checked(0.02, 3.0, 8)
+    flat = replace(facts, readings=facts.readings ** np.array([1.0, 0.1]), given={"e0": 3.0, "e1": 3.0**0.1})
+    kept = {row["estimator"]: row for row in answer(CONFIG, flat, ["e0", "e1"], 10.0).diagnostics["table"]}
+    assert kept["e0"]["used"]
+    assert not kept["e1"]["used"]
+    assert kept["e1"]["why"] == "its readings hardly rise: by 7% at twice the dimension of the surrogates"
+
+
+def test_the_axis_of_dimensions_begins_at_0() -> None:
+    (axes,) = Estimate("intrinsic dimension", 25.0, (24.0, 26.0)).plot().axes
+    assert axes.get_xlim()[0] == 0
+    pointwise = torch.tensor([0.0, 0.0, 1.0])
+    (axes,) = Estimate("intrinsic dimension", 0.3, pointwise=pointwise).plot().axes
+    assert axes.get_xlim()[0] == -0.75  # a bar at 0 is whole
+    (axes,) = Estimate("log-likelihood", -3.0, (-4.0, -2.0)).plot().axes
+    assert axes.get_xlim()[0] < -4
 
 
 # The estimator

@@ -93,13 +93,14 @@ class Answer:
     def sentence(self) -> str:
         """The answer as a sentence, its note on a line of its own, and one for each label."""
         interval = f" ({self.interval})" if self.interval else ""
+        colon = ":" if self.component != "plan" and self.value[:1].islower() else ""
         lines = [self.note] if self.note else []
         lines += [
             f"label {row.label}: {'' if row.quantity == self.quantity else row.quantity + ' '}{row.text()}"
             for row in self.by_label
         ]
         return printable(
-            f"{self.component}: {self.quantity} {self.value}{interval}{self.compared}"
+            f"{self.component}: {self.quantity}{colon} {self.value}{interval}{self.compared}"
             + "".join(f"\n  {line}" for line in lines)
         )
 

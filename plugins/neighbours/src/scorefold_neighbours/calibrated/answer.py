@@ -153,7 +153,7 @@ def _settled(
     gaps = np.array([math.log(curve.corrected / value) for curve in calibration.curves])
     errors = np.array([curve.error for curve in calibration.curves])
     margin = _margin(config, calibration, float(np.median(np.abs(gaps))))
-    between = (value * math.exp(-margin), min(value * math.exp(margin), largest))
+    between = (max(1.0, value * math.exp(-margin)), min(value * math.exp(margin), largest))
     if math.expm1(together.error) > config.tolerance:
         fits = f"{between[0]:.2g} to {between[1]:.2g} would fit"
         error = f"together they are off by {math.expm1(together.error):.0%} on surrogates like these data"

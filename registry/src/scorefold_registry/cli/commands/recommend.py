@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scorefold.errors import ConfigError, PluginError, printable
+from scorefold.errors import ConfigError, DataError, PluginError, printable
 from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.commands.run import INTERRUPTED, add_run_options, print_answers, run_plan_of
 from scorefold_registry.cli.options import Parser, pairs
 
 if TYPE_CHECKING:
+    from scorefold_registry.cli.starting.reading import Reading
+    from scorefold_registry.host import Host
     from scorefold_registry.run.result import RunResult
 
 TABLES = (".npy", ".npz", ".csv", ".parquet")
@@ -42,10 +44,10 @@ def run(arguments: list[str]) -> int:
     if given.json:
         _print_json(result, file, estimate, reading)
     else:
-        print_answers(result, as_json=False)
-        _print_table(estimate["diagnostics"]["table"])
         for name, text in reading.items():
             print(printable(f"{name}: {text}"))
+        print_answers(result, as_json=False)
+        _print_table(estimate["diagnostics"]["table"])
         print(printable(f"run file: {file}"))
     return 0 if estimate["value"] is not None else 1
 
@@ -95,15 +97,16 @@ def _stages(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _rows_and_columns(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
-    """Which columns and rows of a table with names are points, as ``scorefold start`` reads them, and why.
+    """Which columns and rows of a table are points, and in which units, as ``scorefold start`` reads them, and why.
 
-    Nothing for other data, and where ``--set`` can't be: the run says what is wrong, and where.
+    Nothing for other data, and where ``--set`` can't be: the run says what is wrong, and where. Raises ``DataError``
+    where the answer hangs on the units and nobody can tell which are right.
     """
     path = Path(given.data).expanduser()
-    if path.suffix.lower() not in (".csv", ".parquet") or not path.is_file():
+    if path.suffix.lower() not in TABLES or not path.is_file():
         return {}, {}
     from scorefold_registry.cli.hosting import discover_host
-    from scorefold_registry.cli.starting.reading import read_data
+    from scorefold_registry.cli.starting.reading import UNEVEN, read_data, uneven
 
     # Classes mean nothing to the estimator, and a point without one is a point.
     fields = {"label": None, **with_fields({}, given.fields, "--set", "label=species")}
@@ -111,8 +114,37 @@ def _rows_and_columns(given: argparse.Namespace) -> tuple[dict[str, Any], dict[s
         read = read_data(discover_host(), str(path), fields, side=1, fewest=0)
     except ConfigError:
         return {}, {}
-    taken = [name for name in ("columns", "missing", "duplicates") if name in read.why]
+    if "scale" in read.why and UNEVEN < (apart := uneven(read.seen)) <= OTHER_UNITS:
+        _refuse_two_answers(discover_host(), read, apart)
+    taken = [name for name in ("columns", "missing", "duplicates", "scale") if name in read.why]
     return {name: read.config[name] for name in taken}, {name: read.reasons[name] for name in taken}
+
+
+OTHER_UNITS = 1000.0
+"""From which ratio of the columns' spreads on they must have different units; below, the small ones may be noise."""
+
+DISAGREE = 1.25
+
+
+def _refuse_two_answers(host: Host, read: Reading, apart: float) -> None:
+    """Raises ``DataError`` where maximum likelihood reads another dimension from columns that are scaled than from
+    columns as they are, by a quarter: the small ones may be measured in other units, or hold noise."""
+    everything = {**read.config, "fractions": [0, 0, 1], "limit": 1000, "seed": 0}
+    found = []
+    for scale in (read.config["scale"], "none"):
+        source = host.create(read.use, {**everything, "scale": scale})
+        try:
+            found.append(host.create("estimator:mle").point_estimate(source.load("test")).number())
+        except DataError:
+            return  # too few points: the run says so
+    scaled, plain = found
+    if max(scaled, plain) > DISAGREE * min(scaled, plain):
+        raise DataError(
+            f"the columns' spreads differ {apart:.2g}-fold, and the dimension hangs on their units: about {plain:.2g} "
+            f"as they are, about {scaled:.2g} with each column divided by its own spread",
+            hint="say which holds: --set scale=none where all have one unit and the small ones may be noise, "
+            "--set scale=columns where each has its own",
+        )
 
 
 def with_fields(config: Mapping[str, Any], given: list[str], option: str, example: str) -> dict[str, Any]:

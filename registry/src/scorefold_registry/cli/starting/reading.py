@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 FEWEST_POINTS = 50
 """Points below which no file is written: the splits would hold a handful."""
 
+UNEVEN = 10.0
+"""How far the spreads of columns may differ that have one unit."""
+
 _MOST_CLASSES = 20
 _LOOKED_AT = 64
 _NAMED = 8
@@ -166,7 +169,16 @@ def _scale(seen: DataSummary, path: Path) -> tuple[str, str]:
         return "robust", f"some rows of {_joined(tails)} lie more than {HEAVY_TAIL:g} deviations out; else columns"
     if _names_columns(path):
         return "columns", "each column by its own deviation; table, where all have one unit"
+    if (apart := uneven(seen)) > UNEVEN:
+        return "columns", f"the columns' spreads differ {apart:.2g}-fold; table, where all have one unit"
     return "table", "one unit for all columns; columns, where each has its own"
+
+
+def uneven(seen: DataSummary) -> float:
+    """How many times the least spread of a column the greatest is, codes and numbers of rows left out."""
+    measured = [one for one in seen.columns if one.use == "coordinate" and not (is_code(one) or is_identifier(one))]
+    spreads = sorted(one.spread for one in measured if one.spread)
+    return spreads[-1] / spreads[0] if spreads else 1.0
 
 
 def _names_columns(path: Path) -> bool:
