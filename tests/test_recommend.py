@@ -103,7 +103,15 @@ def test_columns_of_several_units_are_scaled_and_that_is_said_first(
 ) -> None:
     np.savetxt("units.csv", units(), delimiter=",", header="year,mass,pressure,dose,rate", comments="")
     np.save("units.npy", units())
-    asked = ["recommend", f"units.{ending}", "--quiet", "--only", "mle,gride,twonn,mind-ml", "--config", "candidates=40"]
+    asked = [
+        "recommend",
+        f"units.{ending}",
+        "--quiet",
+        "--only",
+        "mle,gride,twonn,mind-ml",
+        "--config",
+        "candidates=40",
+    ]
     assert main(asked) == 0
     said = capsys.readouterr().out
     assert said.startswith("scale: columns (")

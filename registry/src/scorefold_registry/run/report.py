@@ -93,7 +93,7 @@ class Answer:
     def sentence(self) -> str:
         """The answer as a sentence, its note on a line of its own, and one for each label."""
         interval = f" ({self.interval})" if self.interval else ""
-        colon = ":" if self.component != "plan" and self.value[:1].islower() else ""
+        colon = ":" if self.value[:1].islower() else ""
         lines = [self.note] if self.note else []
         lines += [
             f"label {row.label}: {'' if row.quantity == self.quantity else row.quantity + ' '}{row.text()}"

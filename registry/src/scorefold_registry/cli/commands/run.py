@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,8 +89,9 @@ def run_plan_of(
         return None
 
 
-def print_answers(result: RunResult, *, as_json: bool) -> None:
-    """Print what a run answered and where its report is; failing observers go to standard error."""
+def print_answers(result: RunResult, *, as_json: bool, only: Collection[str] | None = None) -> None:
+    """Print what a run answered, or some of its stages, and where its report is; failing observers go to standard
+    error."""
     from scorefold.artefacts import json_text
     from scorefold_registry.run.report import answers, stage_warnings
 
@@ -100,6 +101,8 @@ def print_answers(result: RunResult, *, as_json: bool) -> None:
         print()
         shown: set[str] = set()
         for answer in answers(result.folder, result.as_json()["stages"]):
+            if only is not None and answer.stage not in only:
+                continue
             print(answer.sentence())
             # A note may begin or end with them.
             for warning in (text for text in answer.warnings if text not in answer.note):
