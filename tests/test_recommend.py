@@ -103,15 +103,8 @@ def test_columns_of_several_units_are_scaled_and_that_is_said_first(
 ) -> None:
     np.savetxt("units.csv", units(), delimiter=",", header="year,mass,pressure,dose,rate", comments="")
     np.save("units.npy", units())
-    asked = [
-        "recommend",
-        f"units.{ending}",
-        "--quiet",
-        "--only",
-        "mle,gride,twonn,mind-ml",
-        "--config",
-        "candidates=40",
-    ]
+    few = ["--only", "mle,gride,twonn,mind-ml", "--config", "candidates=40"]
+    asked = ["recommend", f"units.{ending}", "--quiet", *few]
     assert main(asked) == 0
     said = capsys.readouterr().out
     assert said.startswith("scale: columns (")
@@ -122,6 +115,20 @@ def test_columns_of_several_units_are_scaled_and_that_is_said_first(
     # What start writes for the same file reads it in the same units.
     assert main(["start", f"units.{ending}", "--question", "dimension", "--out", "start.yaml"]) == 0
     assert "scale: columns" in Path("start.yaml").read_text()
+
+
+def test_quick_gives_two_readings_that_nothing_has_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recommend", "points.csv", "--quick", "--quiet"]) == 0
+    said = capsys.readouterr().out
+    assert "unchecked: mle reads " in said
+    assert "twonn reads " in said
+    assert "without --quick they are checked" in said
+    assert main(["recommend", "points.csv", "--quick", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    Draft202012Validator(json.loads(files("scorefold").joinpath("schemas/recommend.json").read_text())).validate(found)
+    assert found["value"] is None
+    assert [row["reading"] for row in found["table"]] == [pytest.approx(2, abs=0.6)] * 2
+    assert not any(row["used"] for row in found["table"])
 
 
 def test_no_answer_where_it_hangs_on_units_that_may_be_noise(capsys: pytest.CaptureFixture[str]) -> None:
