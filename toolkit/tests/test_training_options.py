@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from training_toys import Quadratic, TwoPhase, config, differing, points
 from scorefold.config import TrainingConfig
 from scorefold.data import Dataset
 from scorefold.errors import TrainingError
+from scorefold.interfaces.capabilities import Loss
 from scorefold_toolkit.training import fit
 from scorefold_toolkit.training.augment import mirrored
 from scorefold_toolkit.training.batches import parts_of
+from scorefold_toolkit.training.duration import replanned
 
 
 @pytest.mark.parametrize("parts", [2, 3, 16])
@@ -53,7 +56,13 @@ def test_vectors_are_not_mirrored() -> None:
         fit(Quadratic(), points(), config(steps=2, flip=0.5))
 
 
-def test_minutes_are_timed_once_and_kept(tmp_path: Path) -> None:
+@pytest.fixture
+def _as_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scorefold_toolkit.training.loop.replanned", lambda step, steps, **timed: steps)
+
+
+@pytest.mark.usefixtures("_as_planned")
+def test_minutes_are_timed_first_and_kept(tmp_path: Path) -> None:
     """Phases share the steps, which are those that were timed when the training goes on, on a machine of any speed."""
     settings = TrainingConfig(minutes=0.002, batch_size=16)
     report = fit(TwoPhase(), points(), settings, checkpoint_dir=tmp_path)
@@ -66,6 +75,40 @@ def test_minutes_are_timed_once_and_kept(tmp_path: Path) -> None:
     assert fit(TwoPhase(), points(), settings, checkpoint_dir=other).steps == 31
 
 
+def test_steps_are_timed_again(tmp_path: Path) -> None:
+    """What was timed at first says too little: here each step takes 5 ms and was expected to take none."""
+
+    class Slow(Quadratic):
+        def loss(self, *given: Any, **named: Any) -> Loss:
+            time.sleep(0.005)
+            return super().loss(*given, **named)
+
+    settings = TrainingConfig(minutes=0.01, batch_size=16)
+    steps = {}
+    for kept in (50_000, 12):
+        folder = tmp_path / f"{kept}"
+        folder.mkdir()
+        (folder / "steps.json").write_text(json.dumps({"steps": kept}))
+        steps[kept] = fit(Slow(), points(), settings, checkpoint_dir=folder).steps
+        # What is complete is not trained again, whatever the plan was.
+        assert fit(Slow(), points(), settings, checkpoint_dir=folder).steps == steps[kept]
+    assert 8 < steps[50_000] < 120
+    assert 12 < steps[12] < 120
+
+
+@pytest.mark.parametrize(
+    ("step", "left", "each", "expected"),
+    [(50, 10.0, 0.2, 100), (50, 10.5, 0.2, 100), (50, 10.0, 1.0, 60), (50, 10.0, 0.01, 300), (99, 0.0, 1.0, 100)],
+)
+def test_a_plan_is_changed_where_it_is_off_by_a_tenth(step: int, left: float, each: float, expected: int) -> None:
+    assert replanned(step, 100, left=left, each=each) == expected
+
+
+def test_a_plan_never_ends_before_the_next_step() -> None:
+    assert replanned(40, 100, left=-5.0, each=1.0) == 41
+
+
+@pytest.mark.usefixtures("_as_planned")
 def test_timing_changes_nothing_that_is_drawn(tmp_path: Path) -> None:
     timed, given = TwoPhase(), TwoPhase()
     report = fit(timed, points(), TrainingConfig(minutes=0.002, batch_size=16, ema=None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Generator
 from contextlib import closing, nullcontext
 from typing import Any
@@ -18,6 +19,7 @@ from scorefold_toolkit.training.augment import mirrored
 from scorefold_toolkit.training.batches import batch_positions, batch_size, parts_of
 from scorefold_toolkit.training.checkpoint import Checkpoints
 from scorefold_toolkit.training.compilation import compiled
+from scorefold_toolkit.training.duration import replanned
 from scorefold_toolkit.training.ema import AveragedWeights
 from scorefold_toolkit.training.optimiser import (
     build_optimiser,
@@ -32,6 +34,9 @@ from scorefold_toolkit.training.record import RecentLosses, refuse_non_finite
 from scorefold_toolkit.training.schedule import Plateau, learning_rate_factor
 from scorefold_toolkit.training.task import LossModule, State, Task, named
 from scorefold_toolkit.training.validation import Best, validation_loss
+
+_FIRST_LOOK = 4
+"""Steps before they are timed again, where a training has minutes."""
 
 
 def train_phase(task: Task, phase: Phase, steps: int) -> None:
@@ -95,6 +100,7 @@ class _PhaseLoop:
         self.step = 0
         if saved is not None:
             self._restore(saved)
+        self.look, self.seen = self.step + _FIRST_LOOK, (self.step, time.perf_counter())
 
     def run(self) -> None:
         """All steps that are left."""
@@ -103,6 +109,8 @@ class _PhaseLoop:
         with closing(self._batches()) as batches:
             for batch in batches:
                 self._advance(batch)
+                if config.minutes is not None and self.step == self.look:
+                    self._replan(config.minutes)
                 last = self.step == self.steps
                 if last or self.step % config.log_every == 0:
                     self._report()
@@ -128,7 +136,23 @@ class _PhaseLoop:
             rank=task.processes.rank,
             processes=task.processes.count,
         )
-        return task.train.takes(itertools.islice(positions, self.steps - self.step))
+        numbered = zip(itertools.count(self.step), positions, strict=False)
+        planned = itertools.takewhile(lambda each: each[0] < self.steps, numbered)
+        return task.train.takes(position for _, position in planned)
+
+    def _replan(self, minutes: float) -> None:
+        """Times the steps since the last look, and changes their number where they don't fit the minutes: the first few
+        are no measure of all, and the machine may be busy with other work."""
+        task, now = self.task, time.perf_counter()
+        step, since, self.seen = *self.seen, (self.step, now)
+        self.look = 2 * self.step
+        if self.phase.steps is not None or task.processes.count > 1:
+            return
+        share = (self.steps - self.step) / max(1, task.total - task.step)
+        left = share * (60 * minutes - task.clock.seconds(task.report))
+        planned = replanned(self.step, self.steps, left=left, each=(now - since) / max(1, self.step - step))
+        task.total += planned - self.steps
+        self.steps = planned
 
     def _advance(self, batch: Dataset) -> None:
         """One step of the optimiser. Nothing here waits for the device."""
@@ -245,7 +269,7 @@ class _PhaseLoop:
         if self.checkpoints is None:
             return
         tensors, facts = task.state()
-        facts |= {"complete": complete, "step": self.step, "best": self.best.facts()}
+        facts |= {"complete": complete, "step": self.step, "steps": self.steps, "best": self.best.facts()}
         facts["plateau"] = None if self.plateau is None else self.plateau.facts()
         if not complete:
             facts["scaler"] = task.processes.scaler_state()
@@ -262,7 +286,7 @@ class _PhaseLoop:
     def _restore(self, saved: State) -> None:
         """Goes on from a checkpoint; the model has its weights already."""
         tensors, facts = saved
-        self.step = facts["step"]
+        self.step, self.steps = facts["step"], facts.get("steps", self.steps)
         parts, groups = self.task.processes.parts, {group: named(group, tensors) for group in _GROUPS}
         like = {name: self.trained[int(name.partition(".")[0])] for name in groups["optimiser"]}
         load_optimiser(self.optimiser, parts(groups["optimiser"], like))

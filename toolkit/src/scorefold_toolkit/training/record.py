@@ -103,6 +103,10 @@ class Clock:
         report.cpu_seconds += cpu - self._cpu
         self._wall, self._cpu = wall, cpu
 
+    def seconds(self, report: FitReport) -> float:
+        """Wall time of the whole training up to now."""
+        return report.seconds + time.perf_counter() - self._wall
+
     def start_counting(self, step: int) -> None:
         """Steps count from here for the next rate."""
         self._step, self._since = step, time.perf_counter()
