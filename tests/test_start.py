@@ -115,12 +115,11 @@ def test_what_is_written_for_images_runs(question: str, capsys: Captured) -> Non
     assert ("use: network:unet" in text) == (question != "between")
     quick = {
         "dimension": ["stages.dimension.config={points: 2, levels: 3, resamples: 0}"],
-        "between": ["stages.flow.config.training.steps=5"],
+        "between": ["stages.paths.options={pairs: 2, times: 3, decoding: {steps: 4}}"],
         "unlike": ["stages.answer.options={limit: 2, tolerance: 0.1}"],
         "likelihood": ["stages.answer.options={limit: 2, tolerance: 0.1}"],
     }.get(question, [])
-    if question != "between":
-        quick.append("stages.score.config.training={steps: 2, batch_size: 8}")
+    quick.append("stages.score.config.training={steps: 2, batch_size: 8}")
     assert ran(capsys, "new/run.yaml", *quick)["data"]["test points"] == 6
 
 
@@ -141,7 +140,7 @@ def test_images_of_several_sizes_are_made_small(capsys: Captured) -> None:
     [
         ("semicolons.csv", {"scale": "columns"}),
         ("table.parquet", {"scale": "columns"}),
-        ("array.npy", {"scale": "table"}),
+        ("array.npy", {"scale": "columns"}),
         ("images.npy", {"scale": "table"}),
         ("data:sphere", {}),
     ],

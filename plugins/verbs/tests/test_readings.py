@@ -135,6 +135,33 @@ def test_straight_lines_across_a_circle_leave_the_data() -> None:
     noise = normal(100, 2, seed=1) * 0.01
     source = Source(train=Dataset(circle))
     start = circle[:50] + noise[:50]
-    found, result = of_path(start, start, -start, source, what="decoded")
+    found, result, warnings = of_path(start, start, -start, source, what="decoded")
+    assert warnings == []
     assert found["middles from the data"] == result["answer"]["value"] == pytest.approx(1, abs=0.3)
     assert float(result["answer"]["reading"].removeprefix("the middles of straight lines are at ")) > 20
+
+
+def test_paths_that_are_lost_have_no_answer() -> None:
+    """Three times as far from the data as straight lines is the limit."""
+    points = normal(200, 2, seed=1)
+    source = Source(train=Dataset(points))
+    start, end = normal(50, 2, seed=2), normal(50, 2, seed=3)
+    for far in (0.0, 1000.0, math.nan):
+        found, result, warnings = of_path(start + far, start, end, source, what="decoded")
+        assert (result["answer"]["value"] is None) == (far != 0)
+        assert (result["answer"]["interval"] is None) == (far != 0)
+        assert len(warnings) == (far != 0)
+        if far:
+            assert "the model has not learned these data" in warnings[0]
+            assert result["answer"]["reading"].startswith("withheld, since the middles of the paths lie at")
+        else:
+            assert found["middles from the data"] == result["answer"]["value"]
+    _, straight, _ = of_path((start + end) / 2, start, end, source, what="decoded")
+    at = float(straight["answer"]["value"])
+    usual = torch.cdist(torch.cat([start, end]), points).amin(1).mean()
+    for times, withheld in ((2.9, False), (3.1, True)):
+        apart = times * max(1.0, at) * float(usual)
+        away = points[points[:, 0].argmax()] + torch.tensor([apart, 0.0])
+        found, result, _ = of_path(away.expand(50, 2), start, end, source, what="decoded")
+        assert found["middles from the data"] == pytest.approx(times * max(1.0, at), rel=1e-6)
+        assert (result["answer"]["value"] is None) == withheld

@@ -73,10 +73,12 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
     metrics = {"pairs": len(start), "mean length": float(lengths.mean())}
     result: dict[str, Any] = {"metrics": metrics, **_trust(component, points[:_DIAGNOSED])}
     middles = paths[:, options.times // 2]
-    found, answer = of_path(middles, start.cpu(), end.cpu(), source, what="geodesic")
+    found, answer, lost = of_path(middles, start.cpu(), end.cpu(), source, what="geodesic")
     metrics |= found
     result |= answer
+    if lost:
+        result["warnings"] = [*lost, *result.get("warnings", [])]
     flat = paths.reshape(-1, *paths.shape[2:])
     arrays = {"geodesics": paths, "lengths": lengths, **rows_of(ends)}
-    shown = EventGroups(paths, "one geodesic", path=True)
+    shown: Any = {} if lost else EventGroups(paths, "one geodesic", path=True)
     return Outcome(TensorSource(flat, source.event_scale), result, arrays, shown=shown)

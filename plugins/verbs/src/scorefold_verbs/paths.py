@@ -81,12 +81,14 @@ def interpolate(component: Any, inputs: Inputs, options: InterpolateCodesOptions
     start, end = first.x.cpu(), last.x.cpu()
     errors = _round_trip(x, start, end, points.tensor(limit=_LIMIT).cpu())
     off = float(errors.square().mean().sqrt())
-    found, answer = of_path(x[:, options.times // 2], start, end, source, what="decoded")
+    found, answer, lost = of_path(x[:, options.times // 2], start, end, source, what="decoded")
     length = _length(component, torch.cat(ends), context)
     metrics = {"pairs": options.pairs, "round-trip error of the ends": off, LENGTH: length, **found}
     result: dict[str, Any] = {"metrics": metrics, **answer}
     if off > CLOSE:
         _withhold(result, component, off)
+    elif lost:
+        result["warnings"] = lost
     columns, names = tuple(f"{time:.3g}" for time in times.tolist()), tuple(f"off by {error:.2%}" for error in errors)
     title = "Each row: between two points; how far its ends come back off, of the data's spread"
     scale = source.event_scale
@@ -94,7 +96,7 @@ def interpolate(component: Any, inputs: Inputs, options: InterpolateCodesOptions
     arrays = {"interpolations": x, "noises": noises.cpu(), "round-trip errors": errors}
     if first.index is not None and last.index is not None:
         arrays["rows"] = torch.stack([first.index, last.index], 1).cpu()
-    return Outcome(TensorSource(x.flatten(0, 1), scale), result, arrays, shown=shown)
+    return Outcome(TensorSource(x.flatten(0, 1), scale), result, arrays, shown={} if lost else shown)
 
 
 def _pairs(component: ScoreModel | Flow, points: Dataset, pairs: int, context: StageContext) -> tuple[Dataset, Dataset]:
@@ -213,5 +215,5 @@ def _withhold(result: dict[str, Any], component: ScoreModel | Flow, off: float) 
     remedy = "decoding: {steps: 256}" if isinstance(component, ScoreModel) else "float64, or a flow that bends less"
     result["warnings"] = [
         f"the ends of the paths come back off by {off:.2g} of the data's spread, above {CLOSE:g}, so the paths are not "
-        f"between these points; try {remedy}. A score that draws at random has no way back"
+        f"between these points; try {remedy}. A score that draws at random has no way back",
     ]

@@ -96,10 +96,15 @@ def gaussian_log_density(source: DataSource, points: Dataset, context: StageCont
     return float(-0.5 * white.square().sum(0).mean()) - log_volume - 0.5 * columns * math.log(2 * math.pi)
 
 
+LOST = 3.0
+"""How many times as far from the data as those of straight lines the middles of paths may lie."""
+
+
 def of_path(
     middles: Tensor, start: Tensor, end: Tensor, source: DataSource, *, what: str
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """Metrics of the middles of paths between ``start`` and ``end`` (B, *E), and the ``answer`` entry of a result.
+) -> tuple[dict[str, float], dict[str, Any], list[str]]:
+    """Metrics of the middles of paths between ``start`` and ``end`` (B, *E), the ``answer`` entry of a result, and
+    warnings, of which there is one where the paths are lost: then the answer has no value.
 
     How far they are from the data, in the unit of ``nearness``, and of images their sharpness over that of the ends,
     next to straight lines: the mean of two images is blurred, and near to many. No entry where nothing is compared.
@@ -112,15 +117,20 @@ def of_path(
     metrics = {"sharpness of the middles over that of the points": share} if real else {}
     near, line = nearness(middles, held_out, source), nearness(straight, held_out, source)
     if near is None or line is None:
-        return metrics, {}
+        return metrics, {}, []
     value, error = float(near.mean()), 1.96 * float(near.std(correction=0)) / math.sqrt(len(near))
     reading = f"the middles of straight lines are at {float(line.mean()):.3g}"
     if real:
         reading += f", and have {of_straight:.2g} of the points' sharpness, these {share:.2g}"
-    answer = {
+    answer: dict[str, Any] = {
         "quantity": f"distance of {what} middles from the data, over that of held-out points",
         "value": value,
         "interval": [value - error, value + error],
         "reading": reading,
     }
-    return {**metrics, "middles from the data": value}, {"answer": answer}
+    lost = []
+    if not value <= LOST * max(1.0, float(line.mean())):
+        text = f"the middles of the paths lie at {value:.3g}, and those of straight lines at {float(line.mean()):.3g}"
+        lost.append(f"{text}: the model has not learned these data. Train it longer, or take another")
+        answer |= {"value": None, "interval": None, "reading": f"withheld, since {text}"}
+    return {**metrics, "middles from the data": value}, {"answer": answer}, lost

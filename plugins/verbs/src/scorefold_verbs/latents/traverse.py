@@ -98,13 +98,16 @@ def interpolate(component: Any, inputs: Inputs, options: InterpolateCodesOptions
         "L2 of the ends from their points": float(outer.mean()),
     }
     result: dict[str, Any] = {"metrics": metrics}
-    found, answer = of_path(x[:, options.times // 2], start, end, source, what="decoded")
+    found, answer, lost = of_path(x[:, options.times // 2], start, end, source, what="decoded")
     metrics |= found
     result |= answer
+    if lost:
+        result["warnings"] = lost
     columns = tuple(f"{time:.3g}" for time in times.tolist())
     shown = EventRows(x, ("",) * len(x), columns, "Each row: between two points", _bounds(source), start, end)
     arrays = {"interpolations": x, "codes": path.cpu(), **rows_of(pairs)}
-    return Outcome(TensorSource(x.flatten(0, 1), source.event_scale), result, arrays, shown=shown)
+    flat = TensorSource(x.flatten(0, 1), source.event_scale)
+    return Outcome(flat, result, arrays, shown={} if lost else shown)
 
 
 @torch.no_grad()

@@ -100,21 +100,23 @@ def _samples(reading: Reading) -> tuple[Stages, Comments]:
 
 
 def _between(reading: Reading) -> tuple[Stages, Comments]:
-    config: dict[str, Any] = {"map": {"name": "coupling", "layers": 8 if reading.images else 4}}
+    most = 12 if reading.images else 40
+    pairs = {"pairs": max(1, min(most, int(_HELD_OUT * reading.points) // 2)), "times": 9}
+    straight = {
+        "use": "geometry:euclidean",
+        "do": "interpolate",
+        "inputs": {"data": "data"},
+        "options": pairs,
+    }
     if reading.images:
-        config |= {"isometry_weight": 0.3, "volume_weight": 0}
-    config["training"] = {"steps": 1500 if reading.images else 3000, "learning_rate": 2.0e-3}
-    pairs = {"pairs": max(1, min(40, int(_HELD_OUT * reading.points) // 2)), "times": 9}
+        return _between_images(reading, pairs, straight)
+    config: dict[str, Any] = {"map": {"name": "coupling", "layers": 4}}
+    config["training"] = {"steps": 3000, "learning_rate": 2.0e-3}
     stages: Stages = {
         "flow": {"use": "flow:anisotropic", "inputs": {"data": "data"}, "config": config},
         "geometry": {"use": "geometry:pullback", "inputs": {"flow": "flow", "data": "data"}},
         "paths": {"use": "geometry", "do": "interpolate", "inputs": {"data": "data"}, "options": dict(pairs)},
-        "straight": {
-            "use": "geometry:euclidean",
-            "do": "interpolate",
-            "inputs": {"data": "data"},
-            "options": dict(pairs),
-        },
+        "straight": straight,
     }
     return stages, {
         ("flow",): "a flow: an invertible map that straightens the data",
@@ -126,6 +128,33 @@ def _between(reading: Reading) -> tuple[Stages, Comments]:
         ("geometry",): "shortest paths are straight lines behind the flow; its figures show some",
         ("paths",): "between pairs of held-out points; 'middles from the data' is 1 where they lie among the data",
         ("straight",): "the baseline, between the same points",
+    }
+
+
+def _between_images(reading: Reading, pairs: Mapping[str, Any], straight: dict[str, Any]) -> tuple[Stages, Comments]:
+    """Paths through the noise of a score, which goes back to the same images: a flow of so few images learns none."""
+    score = {
+        "use": "score:flow-matching",
+        "inputs": {"data": "data"},
+        "config": {
+            "network": {"use": "network:mlp", "config": {"width": 512, "blocks": 3}},
+            "training": {"minutes": 2, "batch_size": min(128, reading.points // 2)},
+        },
+    }
+    options = {**pairs, "decoding": {"steps": 64}}
+    stages: Stages = {
+        "score": score,
+        "paths": {"use": "score", "do": "interpolate", "inputs": {"data": "data"}, "options": options},
+        "straight": straight,
+    }
+    return stages, {
+        ("score",): "a score model: an image becomes noise by it, and the noise the same image again",
+        ("score", "config", "training"): _MINUTES,
+        (
+            "paths",
+        ): "between pairs of held-out images, through their noise; 'middles from the data' is 1 where they lie "
+        "among the data",
+        ("straight",): "the baseline, between the same images",
     }
 
 
